@@ -1,0 +1,85 @@
+// Package window counts events over sliding time, in constant memory.
+package window
+
+import "time"
+
+// buckets is how finely a window slides: it forgets a tenth of its span at a
+// time, so a count covers between 90 % and 100 % of the span.
+const buckets = 10
+
+// Counts are the events of a window: how many there were and how many of them
+// were marked.
+type Counts struct {
+	Total, Marked int
+}
+
+// Ratio is the marked part of the events, 0 where there were none.
+func (c Counts) Ratio() float64 {
+	if c.Total == 0 {
+		return 0
+	}
+	return float64(c.Marked) / float64(c.Total)
+}
+
+// Counter counts events over the last span given to its methods. The zero
+// value is an empty window. It is not safe for concurrent use.
+//
+// All calls on one Counter should give the same span; another one (after a
+// change of configuration) starts an empty window. A clock that jumps back
+// counts into the newest bucket until it has caught up, so nothing is lost and
+// nothing is counted twice.
+type Counter struct {
+	span   time.Duration
+	start  time.Time // of the newest bucket
+	newest int
+	ring   [buckets]Counts
+	sum    Counts
+}
+
+// Add counts one event at now.
+func (c *Counter) Add(now time.Time, span time.Duration, marked bool) {
+	c.slide(now, span)
+	c.ring[c.newest].Total++
+	c.sum.Total++
+	if marked {
+		c.ring[c.newest].Marked++
+		c.sum.Marked++
+	}
+}
+
+// Counts returns the events of the span that ends at now.
+func (c *Counter) Counts(now time.Time, span time.Duration) Counts {
+	c.slide(now, span)
+	return c.sum
+}
+
+// Reset forgets every event.
+func (c *Counter) Reset() { *c = Counter{} }
+
+func (c *Counter) slide(now time.Time, span time.Duration) {
+	if c.span != span || c.start.IsZero() {
+		*c = Counter{span: span, start: now}
+		return
+	}
+	width := span / buckets
+	if width <= 0 {
+		width = 1
+	}
+	passed := now.Sub(c.start)
+	if passed < width {
+		return
+	}
+	steps := int64(passed / width)
+	if steps >= buckets {
+		*c = Counter{span: span, start: now}
+		return
+	}
+	c.start = c.start.Add(time.Duration(steps) * width)
+	for ; steps > 0; steps-- {
+		c.newest = (c.newest + 1) % buckets
+		old := &c.ring[c.newest]
+		c.sum.Total -= old.Total
+		c.sum.Marked -= old.Marked
+		*old = Counts{}
+	}
+}
