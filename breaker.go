@@ -1,0 +1,393 @@
+package failover
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/window"
+)
+
+// breakerState is where a breaker stands.
+type breakerState uint8
+
+const (
+	stateClosed breakerState = iota
+	stateOpen
+	stateRecovering
+	stateForcedOpen
+	stateForcedClosed
+)
+
+var breakerStateNames = [...]string{"closed", "open", "recovering", "forced_open", "forced_closed"}
+
+func (s breakerState) String() string { return breakerStateNames[s] }
+
+// Reasons for which a breaker changes its state.
+const (
+	reasonConsecutive = "consecutive_failures"
+	reasonRatio       = "failure_ratio"
+	reasonDenied      = "denied"
+	reasonSlow        = "slow"
+	reasonPeriodOver  = "open_period_over"
+	reasonAllDown     = "all_down"
+	reasonTrialFailed = "trial_failed"
+	reasonRelapse     = "relapse"
+	reasonRecovered   = "recovered"
+	reasonOperator    = "operator"
+)
+
+const (
+	// maxDenied refusals of the endpoint's own credentials in a row open it.
+	maxDenied = 3
+	// thinSteps steps without an attempt make a recovering endpoint ask for one.
+	thinSteps = 10
+	// forgiveAfter is how long a closed breaker must do well to lose a relapse.
+	forgiveAfter = time.Minute
+	// openJitter spreads the ends of open periods, so that many instances do
+	// not come back to an endpoint in the same moment.
+	openJitter = 0.2
+)
+
+// breakerConfig is what a breaker runs by. It is read-only and belongs to the
+// configuration, not to the breaker: breakers outlive configurations.
+type breakerConfig struct {
+	off                 bool
+	consecutiveFailures int
+	failureRatio        float64
+	minRequests         int
+	window              time.Duration
+	slowRatio           float64 // 0: calls are never slow
+	slowAfter           time.Duration
+	openFor, openMax    time.Duration
+	start               float64 // the first share
+	step                time.Duration
+	trialExpiry         time.Duration // a trial not heard of by then frees its place
+}
+
+// A permit allows one attempt. It is given back by exactly one of report and
+// cancel; one that never comes back blocks nothing for longer than
+// breakerConfig.trialExpiry. Its generation voids results of attempts begun
+// before the last transition.
+type permit struct {
+	generation uint64
+	trial      bool
+}
+
+// A result is what an attempt says about the endpoint.
+type result struct {
+	failed bool
+	denied bool // failed, because the endpoint refused its own credentials
+	slow   bool // took longer than breakerConfig.slowAfter
+}
+
+// breaker decides whether an endpoint may be called and how much of its
+// traffic it may have. The zero value is closed. It is not safe for concurrent
+// use: its endpoint's mutex guards it.
+//
+//	from           event                                    to          share
+//	closed         failures in a row, failure ratio, denied
+//	               in a row, slow ratio                     open        0
+//	open           the period is over                       recovering  0, one trial at a time
+//	open           all endpoints down, a trial is due       recovering  0, this one trial
+//	recovering     the trial fails                          open        0, a relapse unless all were down
+//	recovering     the trial succeeds                       recovering  start
+//	recovering     a step with successes only               recovering  doubled
+//	recovering     first failure of a step                  recovering  halved
+//	recovering     failure at the smallest share, or two
+//	               steps with failures in a row             open        0, a relapse
+//	recovering     share reaches 1                          closed      1
+//	any            operator trips, enables                  forced_*    0, 1
+//	any            operator resets                          closed      1
+//
+// An open period lasts openFor doubled for each relapse, at most openMax, with
+// ±20 % jitter. A minute closed with successes forgives one relapse.
+//
+// Times are compared as they come in: a clock that jumps back makes a period
+// or a step longer by the jump, and nothing else.
+type breaker struct {
+	state      breakerState
+	generation uint64
+	reason     string // of the last transition
+	opened     string // why it opened last, kept while recovering
+	changed    time.Time
+
+	// closed
+	outcomes    window.Counter // failures
+	latencies   window.Counter // slow calls
+	consecutive int
+	denied      int
+	relapses    int
+	goodSince   time.Time // closed or last forgiven
+	succeeded   bool      // since goodSince
+
+	// open
+	until time.Time
+
+	// recovering
+	share      float64 // 0 until a trial has succeeded
+	trialUntil time.Time
+	probation  bool // the trial is only because all endpoints are down
+	stepBegan  time.Time
+	stepGood   bool
+	stepFailed bool
+	badSteps   int // in a row
+	thin       int // steps in a row without an attempt
+}
+
+// transition is the only place where the state changes.
+func (b *breaker) transition(to breakerState, now time.Time, reason string) {
+	b.state, b.reason, b.changed = to, reason, now
+	b.generation++
+	b.consecutive, b.denied = 0, 0
+	b.outcomes.Reset()
+	b.latencies.Reset()
+	b.share, b.trialUntil, b.probation = 0, time.Time{}, false
+	b.badSteps, b.thin = 0, 0
+	b.goodSince, b.succeeded = now, false
+	if to == stateOpen {
+		b.opened = reason
+	}
+}
+
+// acquire asks for a permit for one attempt.
+func (b *breaker) acquire(now time.Time, cfg *breakerConfig) (permit, bool) {
+	switch {
+	case cfg.off, b.state == stateClosed, b.state == stateForcedClosed:
+		return permit{generation: b.generation}, true
+	case b.state == stateRecovering && b.share > 0:
+		b.thin = 0
+		return permit{generation: b.generation}, true
+	case b.state == stateRecovering && !now.Before(b.trialUntil):
+		b.trialUntil = now.Add(cfg.trialExpiry)
+		return permit{generation: b.generation, trial: true}, true
+	}
+	return permit{}, false
+}
+
+// acquireLast asks for a trial while every endpoint of the pool is out. Unlike
+// acquire it does not wait for the open period to end, and its failure leaves
+// that period as it was.
+func (b *breaker) acquireLast(now time.Time, cfg *breakerConfig) (permit, bool) {
+	if b.state == stateOpen && !cfg.off {
+		until := b.until
+		b.transition(stateRecovering, now, reasonAllDown)
+		b.until, b.probation = until, true
+	}
+	return b.acquire(now, cfg)
+}
+
+// answered says that an endpoint has begun to answer well. A long stream that
+// is under way is enough to go on with recovery, though only its end is a
+// success.
+func (b *breaker) answered(now time.Time, cfg *breakerConfig, p permit) (changed bool) {
+	if p.generation != b.generation || b.state != stateRecovering || cfg.off {
+		return false
+	}
+	return b.stepSucceeded(now, cfg)
+}
+
+// report gives a permit back with what the attempt came to.
+func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) (changed bool) {
+	if p.generation != b.generation || cfg.off {
+		return false
+	}
+	switch b.state {
+	case stateClosed:
+		return b.reportClosed(now, cfg, r)
+	case stateRecovering:
+		if r.failed || r.slow && b.opened == reasonSlow {
+			return b.stepFailedAt(now, cfg)
+		}
+		return b.stepSucceeded(now, cfg)
+	}
+	return false
+}
+
+// cancel gives a permit back for an attempt that says nothing about the
+// endpoint.
+func (b *breaker) cancel(p permit) {
+	if p.trial && p.generation == b.generation && b.state == stateRecovering && b.share == 0 {
+		b.trialUntil = time.Time{}
+	}
+}
+
+func (b *breaker) reportClosed(now time.Time, cfg *breakerConfig, r result) bool {
+	b.outcomes.Add(now, cfg.window, r.failed)
+	if cfg.slowRatio > 0 {
+		b.latencies.Add(now, cfg.window, r.slow)
+	}
+	if r.failed {
+		b.consecutive++
+	} else {
+		b.consecutive, b.succeeded = 0, true
+	}
+	if r.denied {
+		b.denied++
+	} else {
+		b.denied = 0
+	}
+	switch {
+	case cfg.consecutiveFailures > 0 && b.consecutive >= cfg.consecutiveFailures:
+		b.open(now, cfg, reasonConsecutive)
+	case b.denied >= maxDenied:
+		b.open(now, cfg, reasonDenied)
+	case cfg.failureRatio > 0 && r.failed && over(b.outcomes.Counts(now, cfg.window), cfg.failureRatio, cfg.minRequests):
+		b.open(now, cfg, reasonRatio)
+	case cfg.slowRatio > 0 && r.slow && over(b.latencies.Counts(now, cfg.window), cfg.slowRatio, cfg.minRequests):
+		b.open(now, cfg, reasonSlow)
+	default:
+		return false
+	}
+	return true
+}
+
+func over(c window.Counts, ratio float64, atLeast int) bool {
+	return c.Total >= atLeast && float64(c.Marked) >= ratio*float64(c.Total)
+}
+
+// open begins an open period.
+func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
+	b.transition(stateOpen, now, reason)
+	period := cfg.openFor
+	for i := 0; i < b.relapses && period < cfg.openMax; i++ {
+		period *= 2
+	}
+	period = min(period, cfg.openMax)
+	b.until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
+}
+
+func (b *breaker) relapse(now time.Time, cfg *breakerConfig, reason string) {
+	opened := b.opened
+	if cfg.openFor<<b.relapses < cfg.openMax { // more would change nothing and take long to forgive
+		b.relapses++
+	}
+	b.open(now, cfg, reason)
+	b.opened = opened
+}
+
+func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
+	b.stepGood = true
+	if b.share > 0 {
+		return false
+	}
+	b.share, b.probation = cfg.start, false
+	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
+	if b.share >= 1 {
+		b.transition(stateClosed, now, reasonRecovered)
+	}
+	return true
+}
+
+func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool) {
+	switch {
+	case b.share == 0 && b.probation:
+		until, opened := b.until, b.opened
+		b.transition(stateOpen, now, reasonTrialFailed)
+		b.until, b.opened = until, opened
+	case b.share == 0:
+		b.relapse(now, cfg, reasonTrialFailed)
+	case b.stepFailed:
+		return false // this step has paid for it already
+	case b.share <= cfg.start || b.badSteps > 0:
+		b.relapse(now, cfg, reasonRelapse)
+	default:
+		b.stepFailed = true
+		b.share = max(cfg.start, b.share/2)
+	}
+	return true
+}
+
+// tick does what time alone brings about.
+func (b *breaker) tick(now time.Time, cfg *breakerConfig) (changed bool) {
+	switch b.state {
+	case stateClosed:
+		if b.relapses > 0 && b.succeeded && now.Sub(b.goodSince) >= forgiveAfter {
+			b.relapses--
+			b.goodSince, b.succeeded = now, false
+		}
+	case stateOpen:
+		if !now.Before(b.until) {
+			b.transition(stateRecovering, now, reasonPeriodOver)
+			return true
+		}
+	case stateRecovering:
+		if b.share > 0 && now.Sub(b.stepBegan) >= cfg.step {
+			return b.endStep(now)
+		}
+	}
+	return false
+}
+
+func (b *breaker) endStep(now time.Time) (changed bool) {
+	switch {
+	case b.stepFailed:
+		b.badSteps++
+		b.thin = 0
+	case b.stepGood:
+		b.badSteps, b.thin = 0, 0
+		b.share = min(1, 2*b.share)
+		changed = true
+	default:
+		b.thin++
+		changed = b.thin%thinSteps == 0
+	}
+	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
+	if b.share >= 1 {
+		b.transition(stateClosed, now, reasonRecovered)
+	}
+	return changed
+}
+
+// wantsTrial says that the endpoint should get the next call that may be
+// retried elsewhere: because nothing is known about it yet, or because its
+// share brings it too few calls to learn from. Urgent is set when it has waited
+// so long that any call will do.
+func (b *breaker) wantsTrial(now time.Time) (wants, urgent bool) {
+	if b.state != stateRecovering {
+		return false, false
+	}
+	if b.share == 0 {
+		return !now.Before(b.trialUntil), now.Sub(b.changed) >= trialPatience
+	}
+	return b.thin >= thinSteps, b.thin >= 2*thinSteps
+}
+
+// trialPatience is how long a recovering endpoint waits for a call that may be
+// retried elsewhere before it takes any.
+const trialPatience = 5 * time.Second
+
+// due is when tick has something to do next; zero if only an event can change
+// anything.
+func (b *breaker) due(cfg *breakerConfig) time.Time {
+	switch {
+	case b.state == stateOpen:
+		return b.until
+	case b.state == stateRecovering && b.share > 0:
+		return b.stepBegan.Add(cfg.step)
+	}
+	return time.Time{}
+}
+
+// allowed is the part of its normal traffic that the endpoint may have now,
+// 0 to 1.
+func (b *breaker) allowed(cfg *breakerConfig) float64 {
+	switch {
+	case cfg.off, b.state == stateClosed, b.state == stateForcedClosed:
+		return 1
+	case b.state == stateRecovering:
+		return b.share
+	}
+	return 0
+}
+
+// force holds the breaker open or closed until reset, whatever happens.
+func (b *breaker) force(now time.Time, to breakerState) { b.transition(to, now, reasonOperator) }
+
+// trip opens the breaker as if the endpoint had failed.
+func (b *breaker) trip(now time.Time, cfg *breakerConfig, reason string) { b.open(now, cfg, reason) }
+
+// reset closes the breaker and forgets its relapses.
+func (b *breaker) reset(now time.Time) {
+	b.relapses = 0
+	b.transition(stateClosed, now, reasonOperator)
+}
