@@ -1,0 +1,305 @@
+package failover
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Endpoint configures one API endpoint of a pool: an upstream of the proxy with
+// a base URL, credentials, a priority and a weight of its own.
+type Endpoint struct {
+	// The upstream this endpoint is, by its dial address. Several endpoints may
+	// share an address; they are matched to upstreams in order. Default: host
+	// and port of `url`.
+	Upstream string `json:"upstream,omitempty"`
+
+	// The base URL, `http` or `https`. Its path is put in front of the request's,
+	// its host becomes the Host header and, with `https`, the TLS server name.
+	// Default: none; scheme, path and Host are the proxy's.
+	URL string `json:"url,omitempty"`
+
+	// The endpoint's name in logs, metrics and the admin API, unique in the
+	// pool. Default: the dial address.
+	Name string `json:"name,omitempty"`
+
+	// The tier, 1 or more; 1 is most preferred, and endpoints of one priority
+	// share the load. Default: the endpoint's place in the list.
+	Priority int `json:"priority,omitempty"`
+
+	// The share of its tier, 0 or more. 0 takes no traffic. Default: 1.
+	Weight *float64 `json:"weight,omitempty"`
+
+	// Header operations on requests to this endpoint. Values may have
+	// placeholders, also `{env.*}` and `{file.*}`.
+	Headers *headers.HeaderOps `json:"headers,omitempty"`
+
+	// The longest wait from the start of an attempt to the first byte of its
+	// answer. Default: the pool's.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Timeouts of certain requests; the first that matches comes before
+	// `timeout`.
+	Timeouts []*Timeout `json:"timeouts,omitempty"`
+
+	// Attempts at once; a full endpoint is passed over. Default: no limit.
+	MaxRequests int `json:"max_requests,omitempty"`
+
+	// Whose quota a 401, 402, 403 or 429 speaks of: `endpoint` (it counts against
+	// the endpoint and another is asked) or `client` (it is an answer like any
+	// other). Default: the pool's.
+	Quota string `json:"quota,omitempty"`
+
+	// Where the endpoint stands in a Caddyfile; used in error messages only.
+	DefinedAt string `json:"defined_at,omitempty"`
+}
+
+// Timeout is a timeout for the requests that match.
+type Timeout struct {
+	// Which requests; any of the sets will do.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// How long. Required.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	matchers caddyhttp.MatcherSets
+}
+
+// credentialFields are the request headers that carry credentials: a client's
+// never reach an endpoint of a pool with its own, and an endpoint that sets one
+// has credentials of its own.
+var credentialFields = [...]string{"Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key", "Proxy-Authorization", "Cookie"}
+
+// ownCredentials tells whether the endpoint sets credentials of its own.
+func (e *Endpoint) ownCredentials() bool {
+	if u, err := url.Parse(e.URL); err == nil && u.User != nil {
+		return true
+	}
+	if e.Headers == nil {
+		return false
+	}
+	for _, fields := range []http.Header{e.Headers.Set, e.Headers.Add} {
+		for field, values := range fields {
+			switch http.CanonicalHeaderKey(field) {
+			case "Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key":
+				return true
+			}
+			for _, v := range values {
+				if strings.Contains(v, "{env.") || strings.Contains(v, "{file.") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// at names the endpoint in an error message.
+func (e *Endpoint) at() string {
+	name := cmp.Or(e.Name, e.Upstream)
+	if name == "" {
+		if u, err := url.Parse(e.URL); err == nil {
+			name = u.Redacted()
+		}
+	}
+	if e.DefinedAt != "" {
+		return fmt.Sprintf("endpoint %q (%s)", name, e.DefinedAt)
+	}
+	return fmt.Sprintf("endpoint %q", name)
+}
+
+// parseBaseURL reads a base URL and says what is wrong with it. Its errors
+// never repeat credentials.
+func parseBaseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		// the text of a url.Error repeats the URL, password and all
+		return nil, fmt.Errorf("parsing base URL: %w", cmp.Or(errors.Unwrap(err), err))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", u.Redacted())
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("base URL %s: the host is missing", u.Redacted())
+	case u.RawQuery != "" || u.ForceQuery:
+		return nil, fmt.Errorf("base URL %s: a query is not allowed", u.Redacted())
+	case u.Fragment != "":
+		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", u.Redacted())
+	}
+	return u, nil
+}
+
+// dialAddress is the address at which the API of a base URL listens.
+func dialAddress(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// joinURL puts the path of base in front of the request's. Both forms of the
+// path, decoded and as sent, are joined, so that an escaped slash stays one.
+func joinURL(base, request *url.URL) *url.URL {
+	joined := *request
+	joined.Scheme, joined.Host, joined.User = base.Scheme, base.Host, nil
+	if strings.TrimRight(base.Path, "/") == "" {
+		return &joined
+	}
+	raw := joinSlash(base.EscapedPath(), request.EscapedPath())
+	joined.Path, joined.RawPath = joinSlash(base.Path, request.Path), raw
+	if joined.EscapedPath() != raw {
+		joined.RawPath = ""
+	}
+	return &joined
+}
+
+func joinSlash(a, b string) string {
+	a = strings.TrimRight(a, "/")
+	switch {
+	case b == "":
+		return a
+	case b[0] != '/':
+		return a + "/" + b
+	}
+	return a + b
+}
+
+// A target is an endpoint as one handler sees it: its configuration, ready for
+// use, the state it shares with other handlers of the pool, and the upstream
+// through which it is reached. It is read-only.
+type target struct {
+	name     string
+	address  string
+	upstream *reverseproxy.Upstream // nil for dynamic upstreams
+	url      *url.URL               // nil: scheme, path and Host are the proxy's
+	priority int
+	weight   float64
+	headers  *headers.HeaderOps
+	strip    bool // of the client's credentials
+	own      bool // credentials
+	quota    bool // 401, 402, 403 and 429 speak about the endpoint
+	timeout  time.Duration
+	timeouts []*Timeout
+	limit    int // attempts at once, 0 for no limit
+	state    *endpointState
+}
+
+// provision makes the endpoint's configuration ready for use.
+func (e *Endpoint) provision(ctx caddy.Context) error {
+	if e.Headers != nil {
+		if err := e.Headers.Provision(ctx); err != nil {
+			return fmt.Errorf("provisioning headers of %s: %w", e.at(), err)
+		}
+	}
+	return provisionTimeouts(ctx, e.Timeouts)
+}
+
+func provisionTimeouts(ctx caddy.Context, timeouts []*Timeout) error {
+	for _, t := range timeouts {
+		loaded, err := ctx.LoadModule(t, "MatcherSetsRaw")
+		if err != nil {
+			return fmt.Errorf("loading matchers of a timeout: %w", err)
+		}
+		if err := t.matchers.FromInterface(loaded); err != nil {
+			return fmt.Errorf("loading matchers of a timeout: %w", err)
+		}
+	}
+	return nil
+}
+
+// newTarget joins the configuration of an endpoint to the pool's. The URL has
+// been checked.
+func (p *Policy) newTarget(e *Endpoint, place int) *target {
+	t := &target{
+		name:     cmp.Or(e.Name, e.Upstream),
+		address:  e.Upstream,
+		priority: cmp.Or(e.Priority, place),
+		weight:   1,
+		headers:  e.Headers,
+		timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
+		timeouts: slices.Concat(e.Timeouts, poolTimeouts(e, p)),
+		limit:    e.MaxRequests,
+	}
+	if e.Weight != nil {
+		t.weight = *e.Weight
+	}
+	if e.URL != "" {
+		t.url, _ = parseBaseURL(e.URL)
+		if user := t.url.User; user != nil {
+			t.url.User = nil
+			t.headers = withBasicAuth(t.headers, user)
+		}
+	}
+	t.own = e.ownCredentials()
+	switch cmp.Or(e.Quota, p.Quota) {
+	case quotaEndpoint:
+		t.quota = true
+	case quotaClient:
+	default:
+		t.quota = t.own
+	}
+	switch p.ClientCredentials {
+	case credentialsStrip:
+		t.strip = true
+	case credentialsPass:
+		t.strip = t.own
+	default:
+		t.strip = slices.ContainsFunc(p.Endpoints, (*Endpoint).ownCredentials)
+	}
+	return t
+}
+
+// poolTimeouts are the pool's matching timeouts, unless the endpoint states a
+// timeout for every request, which comes before them.
+func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
+	if e.Timeout != 0 {
+		return nil
+	}
+	return p.Timeouts
+}
+
+// withBasicAuth adds the credentials of a base URL, unless the operations set
+// others.
+func withBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOps {
+	with := headers.HeaderOps{}
+	if ops != nil {
+		with = *ops
+	}
+	if _, ok := with.Set["Authorization"]; ok {
+		return &with
+	}
+	password, _ := user.Password()
+	credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
+	set := http.Header{"Authorization": {"Basic " + credentials}}
+	for field, values := range with.Set {
+		set[field] = values
+	}
+	with.Set = set
+	return &with
+}
+
+// timeoutFor is how long an attempt of this request may wait for its first
+// byte.
+func (t *target) timeoutFor(r *http.Request) time.Duration {
+	for _, rule := range t.timeouts {
+		if match, err := rule.matchers.AnyMatchWithError(r); err == nil && match {
+			return time.Duration(rule.Timeout)
+		}
+	}
+	return t.timeout
+}

@@ -1,0 +1,171 @@
+package failover
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// outcome is what an attempt came to.
+type outcome uint8
+
+const (
+	pending outcome = iota
+	success
+	failedDial
+	failedTLS
+	failedTimeout
+	failedReset
+	failedStatus
+	rateLimited
+	denied
+	truncated
+	stalled
+	cancelled // the client went away: says nothing about the endpoint
+)
+
+var outcomeNames = [...]string{
+	"", "success", "dial", "tls", "timeout", "reset", "status",
+	"rate_limited", "denied", "truncated", "stalled", "cancelled",
+}
+
+func (o outcome) String() string { return outcomeNames[o] }
+
+// failed says that the endpoint is to blame.
+func (o outcome) failed() bool { return o > success && o < cancelled }
+
+// unprocessed says that the endpoint cannot have acted on the request, so that
+// it is safe to send it elsewhere whatever its method.
+func (o outcome) unprocessed() bool {
+	return o == failedDial || o == failedTLS || o == rateLimited || o == denied
+}
+
+// classifyError says what an error of a round trip means.
+func classifyError(err error) outcome {
+	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		return failedDial
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return failedDial
+	}
+	if isTLSError(err) {
+		return failedTLS
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return failedTimeout
+	}
+	return failedReset
+}
+
+func isTLSError(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return true
+	}
+	// crypto/tls and net/http have no types for the rest
+	text := err.Error()
+	return strings.Contains(text, "tls: ") || strings.Contains(text, "TLS handshake")
+}
+
+// classifyStatus says what a response status means. Quota tells whether 401,
+// 402, 403 and 429 speak about the endpoint rather than about the client.
+func classifyStatus(code int, failure *statusSet, quota bool) outcome {
+	switch {
+	case code == http.StatusTooManyRequests && quota:
+		return rateLimited
+	case (code == http.StatusUnauthorized || code == http.StatusPaymentRequired || code == http.StatusForbidden) && quota:
+		return denied
+	case failure.has(code):
+		return failedStatus
+	}
+	return success
+}
+
+// statusSet is a set of HTTP status codes from 100 to 599.
+type statusSet [500]bool
+
+func (s *statusSet) has(code int) bool { return code >= 100 && code < 600 && s[code-100] }
+
+// defaultFailureStatus are the statuses that count as failures unless a pool
+// says otherwise.
+var defaultFailureStatus = []string{"500", "502", "503", "504", "520-529"}
+
+// parseStatusSet reads codes (503), classes (5xx) and ranges (520-529).
+func parseStatusSet(words []string) (*statusSet, error) {
+	var set statusSet
+	for _, word := range words {
+		low, high, isRange := strings.Cut(word, "-")
+		if len(word) == 3 && strings.HasSuffix(word, "xx") {
+			low, high, isRange = word[:1]+"00", word[:1]+"99", true
+		}
+		if !isRange {
+			high = low
+		}
+		from, err1 := strconv.Atoi(low)
+		to, err2 := strconv.Atoi(high)
+		if err1 != nil || err2 != nil || from < 100 || to > 599 || from > to {
+			return nil, fmt.Errorf("invalid status %q: want a code (503), a class (5xx) or a range (520-529)", word)
+		}
+		for code := from; code <= to; code++ {
+			set[code-100] = true
+		}
+	}
+	return &set, nil
+}
+
+// maxHold bounds how long an endpoint can ask us to stay away.
+const maxHold = 5 * time.Minute
+
+// parseRetryAfter reads a Retry-After field, seconds or an HTTP date (RFC 9110,
+// section 10.2.3), as a wait from now, at most maxHold.
+func parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return 0, false
+	}
+	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+		return time.Duration(min(seconds, uint64(maxHold/time.Second))) * time.Second, true
+	} else if errors.Is(err, strconv.ErrRange) {
+		return maxHold, true
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0, false
+	}
+	return min(max(0, at.Sub(now)), maxHold), true
+}
+
+// timeoutError is what the client's handler gets when an attempt took too
+// long. Unlike a context's error it is a net.Error, from which the proxy makes
+// a 504.
+type timeoutError struct {
+	endpoint string
+	after    time.Duration
+}
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("endpoint %s: no answer within %v", e.endpoint, e.after.Round(time.Millisecond))
+}
+func (e *timeoutError) Timeout() bool   { return true }
+func (e *timeoutError) Temporary() bool { return true }
+
+var (
+	_ net.Error = (*timeoutError)(nil)
+
+	errAllHeld = errors.New("every endpoint has asked to wait")
+	// errClientGone is read by the proxy as "the client left" (499).
+	errClientGone = fmt.Errorf("client went away: %w", context.Canceled)
+)

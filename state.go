@@ -1,0 +1,276 @@
+package failover
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	firstHold  = time.Second
+	longHold   = time.Minute
+	peakDecay  = 10 * time.Second
+	pollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
+	forgetSeen = 10 * time.Minute       // dynamic endpoints not seen for so long
+)
+
+// endpointKey tells endpoints of a pool apart: two may share an address, and
+// one that moves to another address is another endpoint.
+type endpointKey struct{ name, address string }
+
+// endpointState is what is known about an endpoint. It belongs to the pool and
+// outlives configurations; methods take the configuration they need.
+type endpointState struct {
+	endpointKey
+	pool *pool
+
+	busy atomic.Int64  // attempts in flight
+	peak atomic.Uint64 // float64 bits: peak EWMA of latency, seconds
+
+	mu        sync.Mutex
+	breaker   breaker
+	holdUntil time.Time
+	holdStep  time.Duration
+	inFlight  *attempt // list, newest first
+	tally     tally    // since the last tick
+	scorer    scorer
+	peakAt    time.Time
+	lastTried time.Time
+	totals    totals
+
+	refs int       // handlers that use it; guarded by pool.mu
+	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
+}
+
+// totals count attempts since the state was made.
+type totals struct {
+	Attempts  uint64
+	Successes uint64
+	Failures  uint64
+	Cancelled uint64
+}
+
+// admission is how hard an attempt tries to get in.
+type admission uint8
+
+const (
+	admitNormally admission = iota
+	admitAllDown            // past an open period, since every endpoint is out
+	admitAnyway             // past everything but the operator and the limit
+)
+
+// acquire asks for one attempt. On success the attempt is in flight and holds a
+// permit.
+func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if limit > 0 && s.busy.Load() >= int64(limit) {
+		return false
+	}
+	if now.Before(s.holdUntil) && how != admitAnyway {
+		return false
+	}
+	var ok bool
+	switch how {
+	case admitNormally:
+		a.permit, ok = s.breaker.acquire(now, cfg)
+	case admitAllDown:
+		a.permit, ok = s.breaker.acquireLast(now, cfg)
+	case admitAnyway:
+		if a.permit, ok = s.breaker.acquireLast(now, cfg); !ok && s.breaker.state != stateForcedOpen {
+			a.permit, ok = permit{generation: s.breaker.generation}, true
+		}
+	}
+	if !ok {
+		return false
+	}
+	a.watchful = s.breaker.state == stateRecovering
+	s.lastTried = now
+	s.totals.Attempts++
+	s.linkLocked(a)
+	return true
+}
+
+func (s *endpointState) linkLocked(a *attempt) {
+	s.busy.Add(1)
+	a.after = s.inFlight
+	if a.after != nil {
+		a.after.before = a
+	}
+	s.inFlight = a
+	a.linked = true
+}
+
+func (s *endpointState) unlinkLocked(a *attempt) {
+	if !a.linked {
+		return
+	}
+	a.linked = false
+	s.busy.Add(-1)
+	if a.before != nil {
+		a.before.after = a.after
+	} else {
+		s.inFlight = a.after
+	}
+	if a.after != nil {
+		a.after.before = a.before
+	}
+	a.before, a.after = nil, nil
+}
+
+// answered notes that an attempt has begun to answer well.
+func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
+	s.mu.Lock()
+	changed := s.breaker.answered(now, cfg, a.permit)
+	s.mu.Unlock()
+	if changed {
+		s.pool.poke()
+	}
+}
+
+// report gives back what an attempt came to, once; release is set when the
+// attempt is no longer in flight either.
+func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o outcome, release bool) {
+	latency := a.firstByte()
+	s.mu.Lock()
+	if a.outcome != pending {
+		if release {
+			s.unlinkLocked(a)
+		}
+		s.mu.Unlock()
+		return
+	}
+	a.outcome = o
+	if release {
+		s.unlinkLocked(a)
+	}
+	changed := false
+	switch {
+	case o == cancelled:
+		s.totals.Cancelled++
+		s.breaker.cancel(a.permit)
+	case o == rateLimited:
+		s.totals.Failures++
+		s.holdLocked(now, a.retryAfter)
+		s.breaker.cancel(a.permit)
+		changed = true
+	default:
+		s.tally.calls++
+		if o.failed() {
+			s.totals.Failures++
+			s.tally.failures++
+		} else {
+			s.totals.Successes++
+			s.holdStep = 0
+		}
+		if latency > 0 {
+			s.tally.latencies++
+			s.tally.logLatency += math.Log(latency.Seconds())
+			s.peakLocked(now, latency)
+		}
+		changed = s.breaker.report(now, cfg, a.permit, result{
+			failed: o.failed(),
+			denied: o == denied,
+			slow:   cfg.slowRatio > 0 && (latency > cfg.slowAfter || latency == 0 && a.waitedFor(now) > cfg.slowAfter),
+		})
+	}
+	s.mu.Unlock()
+	if changed {
+		s.pool.poke()
+	}
+}
+
+// release takes an attempt out of flight whose outcome is known.
+func (s *endpointState) release(a *attempt) {
+	s.mu.Lock()
+	s.unlinkLocked(a)
+	s.mu.Unlock()
+}
+
+// holdLocked keeps calls away for a time: as long as the endpoint asked for, or
+// a second that doubles to a minute.
+func (s *endpointState) holdLocked(now time.Time, retryAfter time.Duration) {
+	if retryAfter <= 0 {
+		if now.Before(s.holdUntil) {
+			return // an answer to a call that was under way already
+		}
+		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
+		retryAfter = s.holdStep
+	}
+	if until := now.Add(min(retryAfter, maxHold)); until.After(s.holdUntil) {
+		s.holdUntil = until
+	}
+}
+
+// peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
+func (s *endpointState) peakLocked(now time.Time, latency time.Duration) {
+	sample, old := latency.Seconds(), math.Float64frombits(s.peak.Load())
+	if sample < old {
+		keep := math.Exp(-float64(max(0, now.Sub(s.peakAt))) / float64(peakDecay))
+		sample = old*keep + sample*(1-keep)
+	}
+	s.peakAt = now
+	s.peak.Store(math.Float64bits(sample))
+}
+
+// load is what balance least_latency compares: expected wait, in seconds.
+func (s *endpointState) load() float64 {
+	return float64(s.busy.Load()+1) * math.Float64frombits(s.peak.Load())
+}
+
+// tick does what time brings about and returns whether the routing tables have
+// to be built anew, and when there is something to do next.
+func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed = s.breaker.tick(now, cfg)
+	s.scorer.fold(now, s.tally)
+	s.tally = tally{}
+	due = s.breaker.due(cfg)
+	if now.Before(s.holdUntil) {
+		due = earliest(due, s.holdUntil)
+	} else if !s.holdUntil.IsZero() && s.holdStep == 0 {
+		s.holdUntil = time.Time{}
+	}
+	return changed, due
+}
+
+// available is how much of its normal traffic the endpoint can have now.
+func (s *endpointState) available(now time.Time, cfg *breakerConfig) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Before(s.holdUntil) {
+		return 0
+	}
+	return s.breaker.allowed(cfg) * (1 - s.scorer.lost)
+}
+
+// returns is when the endpoint will be tried again at the earliest, and whether
+// it is a hold that keeps it from that; now if nothing does.
+func (s *endpointState) returns(now time.Time, cfg *breakerConfig) (at time.Time, held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at = now
+	if s.breaker.state == stateOpen && !cfg.off && s.breaker.until.After(at) {
+		at = s.breaker.until
+	}
+	if s.holdUntil.After(at) {
+		return s.holdUntil, s.breaker.state == stateClosed || cfg.off
+	}
+	return at, false
+}
+
+// tried is when the endpoint was last tried.
+func (s *endpointState) tried() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastTried
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,109 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+)
+
+// Validate implements caddy.Validator. Provision calls it before it takes
+// anything.
+func (p *Policy) Validate() error {
+	if err := oneOf("quota", p.Quota, quotaEndpoint, quotaClient); err != nil {
+		return err
+	}
+	if err := oneOf("client_credentials", p.ClientCredentials, credentialsStrip, credentialsPass); err != nil {
+		return err
+	}
+	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency); err != nil {
+		return err
+	}
+	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway); err != nil {
+		return err
+	}
+	if err := validateOverflow(p.Overflow); err != nil {
+		return err
+	}
+	if err := validateTimeouts(p.Timeouts); err != nil {
+		return err
+	}
+	if p.Timeout < 0 {
+		return fmt.Errorf("timeout must not be negative")
+	}
+	var err error
+	if p.failure, err = parseStatusSet(p.FailureStatus); err != nil {
+		return fmt.Errorf("failure_status: %w", err)
+	}
+	names := make(map[string]bool)
+	for _, e := range p.Endpoints {
+		if err := e.validate(); err != nil {
+			return err
+		}
+		if names[e.Name] {
+			return fmt.Errorf("%s: the name is used twice", e.at())
+		}
+		names[e.Name] = true
+	}
+	if err := p.Breaker.validate(); err != nil {
+		return err
+	}
+	return p.Retry.validate()
+}
+
+func (e *Endpoint) validate() error {
+	if e.URL != "" {
+		if _, err := parseBaseURL(e.URL); err != nil {
+			return fmt.Errorf("%s: %w", e.at(), err)
+		}
+	}
+	switch {
+	case e.Upstream == "":
+		return fmt.Errorf("%s: an endpoint needs an upstream or a url", e.at())
+	case e.Priority < 0:
+		return fmt.Errorf("%s: priority must be 1 or more", e.at())
+	case e.Weight != nil && !validWeight(*e.Weight):
+		return fmt.Errorf("%s: weight must be 0 or more", e.at())
+	case e.MaxRequests < 0:
+		return fmt.Errorf("%s: max_requests must not be negative", e.at())
+	case e.Timeout < 0:
+		return fmt.Errorf("%s: timeout must not be negative", e.at())
+	}
+	if err := oneOf("quota", e.Quota, quotaEndpoint, quotaClient); err != nil {
+		return fmt.Errorf("%s: %w", e.at(), err)
+	}
+	if err := validateTimeouts(e.Timeouts); err != nil {
+		return fmt.Errorf("%s: %w", e.at(), err)
+	}
+	return nil
+}
+
+func validateTimeouts(timeouts []*Timeout) error {
+	for _, t := range timeouts {
+		if t.Timeout <= 0 {
+			return fmt.Errorf("a timeout must be longer than 0")
+		}
+	}
+	return nil
+}
+
+// validateOverflow accepts 0, which is strict, and factors from 1.
+func validateOverflow(factor float64) error {
+	if factor != 0 && !(factor >= 1 && factor <= math.MaxFloat32) {
+		return fmt.Errorf("overflow must be strict or a factor of 1 or more, not %v", factor)
+	}
+	return nil
+}
+
+func validWeight(weight float64) bool { return weight >= 0 && weight <= math.MaxFloat32 }
+
+// oneOf accepts the empty word, which is the default.
+func oneOf(option, word string, words ...string) error {
+	if word == "" {
+		return nil
+	}
+	for _, w := range words {
+		if w == word {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s must be %s or %s, not %q", option, words[0], words[1], word)
+}
