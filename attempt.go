@@ -1,0 +1,300 @@
+package failover
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// An attempt is one round trip of a call to one endpoint. It is in flight from
+// acquire until the response body is closed, and it is the context of the round
+// trip: the pool's watcher ends it at its timeout, so that attempts need no
+// timers, and looks after the client's going away, so that they need no
+// registration with the client's context either.
+type attempt struct {
+	call     *call
+	target   *target
+	upstream *reverseproxy.Upstream
+	timeout  time.Duration // to the first byte of the answer
+
+	// Guarded by the state's mutex.
+	before, after *attempt // in flight
+	linked        bool
+	permit        permit
+	outcome       outcome
+	retryAfter    time.Duration
+
+	watchful  bool      // the breaker wants to know of the first byte
+	repeats   int       // of the same endpoint
+	notBefore time.Time // after a backoff
+
+	reserved time.Time
+	client   context.Context // the proxy's: its values, and its end
+	began    time.Time
+	started  atomic.Bool  // client and began are set
+	first    atomic.Int64 // nanoseconds from began to the first byte; 0: not yet
+
+	// How long the attempt has waited for the client's own body.
+	waited  atomic.Int64 // nanoseconds
+	waiting atomic.Int64 // since when, nanoseconds after began plus one; 0: not now
+
+	mu      sync.Mutex
+	done    chan struct{}
+	ended   ending
+	onEnd   afterEnd // the first to register
+	moreEnd []*afterEnd
+
+	sent     replay // the request's body
+	response responseBody
+}
+
+// ending is why an attempt's context ended.
+type ending uint8
+
+const (
+	notEnded ending = iota
+	endedNormally
+	endedByTimeout
+	endedByDeadline
+	endedByClient
+	neverBegan
+)
+
+// abandoned is how long after its timeout a reserved attempt that the proxy
+// never made is given up.
+const abandoned = 10 * time.Second
+
+type afterEnd struct{ f func() }
+
+// begin starts the clock of a round trip in ctx.
+func (a *attempt) begin(ctx context.Context, now time.Time) {
+	a.client, a.began = ctx, now
+	a.started.Store(true)
+}
+
+// answered notes the first byte of the answer.
+func (a *attempt) answered(now time.Time) { a.first.Store(max(1, int64(now.Sub(a.began)))) }
+
+// firstByte is the latency to the first byte less the time spent waiting for
+// the client's own body; 0 if there is no answer yet.
+func (a *attempt) firstByte() time.Duration {
+	first := a.first.Load()
+	if first == 0 {
+		return 0
+	}
+	return time.Duration(max(1, first-a.waited.Load()))
+}
+
+// waitedFor is how long the endpoint has had the attempt: the time since it
+// began, less what was spent waiting for the client.
+func (a *attempt) waitedFor(now time.Time) time.Duration {
+	elapsed := int64(now.Sub(a.began))
+	waited := a.waited.Load()
+	if since := a.waiting.Load(); since != 0 {
+		waited += max(0, elapsed-(since-1))
+	}
+	return time.Duration(elapsed - waited)
+}
+
+// waitForClient marks the time until the returned function is called as spent
+// waiting for the client's body.
+func (a *attempt) clientWaitBegins(now time.Time) {
+	a.waiting.Store(int64(now.Sub(a.began)) + 1)
+}
+
+func (a *attempt) clientWaitEnds(now time.Time) {
+	if since := a.waiting.Swap(0); since != 0 {
+		a.waited.Add(max(0, int64(now.Sub(a.began))-(since-1)))
+	}
+}
+
+// known is the outcome so far: what has been reported, or success while a good
+// answer is under way.
+func (a *attempt) known() outcome {
+	s := a.target.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.outcome == pending && a.first.Load() != 0 {
+		return success
+	}
+	return a.outcome
+}
+
+// overdue tells the watcher whether the attempt has to end, and why.
+func (a *attempt) overdue(now time.Time) ending {
+	if !a.started.Load() {
+		if a.call.request.Context().Err() != nil || now.Sub(a.reserved) > a.timeout+abandoned {
+			return neverBegan
+		}
+		return notEnded
+	}
+	if a.client.Err() != nil {
+		return endedByClient
+	}
+	if a.first.Load() != 0 {
+		return notEnded
+	}
+	if a.waitedFor(now) >= a.timeout {
+		return endedByTimeout
+	}
+	if d := a.call.deadline; !d.IsZero() && !now.Before(d) {
+		return endedByDeadline
+	}
+	return notEnded
+}
+
+// end ends the attempt's context. The first reason stays.
+func (a *attempt) end(why ending) {
+	a.mu.Lock()
+	if a.ended != notEnded {
+		a.mu.Unlock()
+		return
+	}
+	a.ended = why
+	if a.done != nil {
+		close(a.done)
+	}
+	first, more := a.onEnd.f, a.moreEnd
+	a.onEnd.f, a.moreEnd = nil, nil
+	a.mu.Unlock()
+	if first != nil {
+		go first()
+	}
+	for _, m := range more {
+		go m.f()
+	}
+}
+
+// endedWhy is why the context ended.
+func (a *attempt) endedWhy() ending {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ended
+}
+
+// Deadline implements context.Context. Attempts are ended by the watcher.
+func (a *attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
+
+// Value implements context.Context.
+func (a *attempt) Value(key any) any { return a.client.Value(key) }
+
+// Done implements context.Context.
+func (a *attempt) Done() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done == nil {
+		a.done = make(chan struct{})
+		if a.ended != notEnded {
+			close(a.done)
+		}
+	}
+	return a.done
+}
+
+// Err implements context.Context.
+func (a *attempt) Err() error {
+	switch a.endedWhy() {
+	case notEnded:
+		return nil
+	case endedByTimeout, endedByDeadline:
+		return context.DeadlineExceeded
+	}
+	return context.Canceled
+}
+
+// AfterFunc lets package context hang a derived context onto this one without
+// a goroutine. See the documentation of context.AfterFunc.
+func (a *attempt) AfterFunc(f func()) (stop func() bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended != notEnded {
+		go f()
+		return func() bool { return false }
+	}
+	if a.onEnd.f == nil && a.moreEnd == nil {
+		a.onEnd.f = f
+		return a.stopFirst
+	}
+	added := &afterEnd{f}
+	a.moreEnd = append(a.moreEnd, added)
+	return func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for i, m := range a.moreEnd {
+			if m == added {
+				a.moreEnd = append(a.moreEnd[:i:i], a.moreEnd[i+1:]...)
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func (a *attempt) stopFirst() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stopped := a.onEnd.f != nil
+	a.onEnd.f = nil
+	return stopped
+}
+
+// settle reports what the attempt came to; release is set when nothing of it is
+// in flight any longer.
+func (a *attempt) settle(now time.Time, o outcome, release bool) {
+	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release)
+	if release {
+		a.end(endedNormally)
+	}
+}
+
+// responseBody watches how the answer ends.
+type responseBody struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.attempt.settle(time.Now(), b.attempt.bodyOutcome(err), true)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *responseBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
+	return err
+}
+
+// bodyOutcome says what the end of a response body means.
+func (a *attempt) bodyOutcome(err error) outcome {
+	switch {
+	case a.client.Err() != nil || a.endedWhy() == endedByClient:
+		return cancelled
+	case err == io.EOF:
+		return success
+	}
+	return truncated
+}
+
+// upgraded is the two-way body of a 101 response.
+type upgraded struct {
+	io.ReadWriteCloser
+	attempt *attempt
+}
+
+// Close implements io.Closer.
+func (u *upgraded) Close() error {
+	err := u.ReadWriteCloser.Close()
+	u.attempt.settle(time.Now(), success, true)
+	return err
+}
+
+var _ context.Context = (*attempt)(nil)

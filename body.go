@@ -1,0 +1,192 @@
+package failover
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// errReplaced is what the reader of an attempt that was given up gets.
+var errReplaced = errors.New("request body belongs to another attempt now")
+
+// A recording is a client's request body, kept while it is sent so that another
+// attempt can send it again: first the record, then what is still unread.
+// Recording delays nothing. Past its limit the record is dropped, and what has
+// been sent cannot be sent again.
+type recording struct {
+	source io.Reader
+	limit  int64 // negative: keep nothing
+	expect int64 // the declared length, or -1
+
+	mu      sync.Mutex
+	read    sync.Cond // reading has ended, or a reader was cut off
+	data    *[]byte   // what was read, nil before that and after it was dropped
+	total   int64     // bytes read from source
+	err     error     // what source ended with
+	reading bool      // a reader is at source
+	dropped bool      // data does not hold everything
+	final   bool      // no other attempt will follow
+	open    int       // replays that may still read
+}
+
+// record prepares the body of a request for being sent more than once; nil if
+// there is none.
+func (p *Policy) record(r *http.Request) *recording {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength}
+	if r.ContentLength > rec.limit || p.retry.attempts < 2 || !p.hasQuotas && !p.retry.repeatable(r) {
+		// what may be tried again then has failed before anything was sent
+		rec.limit = -1
+	}
+	rec.read.L = &rec.mu
+	return rec
+}
+
+// replayable tells whether another attempt could send the body from its start.
+func (rec *recording) replayable() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
+}
+
+// broken tells whether the client's body could not be read to its end.
+func (rec *recording) broken() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.err != nil && rec.err != io.EOF
+}
+
+// finish says that no attempt after the current one will need the record.
+func (rec *recording) finish() {
+	rec.mu.Lock()
+	rec.final = true
+	rec.releaseLocked()
+	rec.mu.Unlock()
+}
+
+func (rec *recording) releaseLocked() {
+	if rec.final && rec.open == 0 {
+		rec.dropLocked()
+	}
+}
+
+func (rec *recording) dropLocked() {
+	rec.dropped = true
+	if rec.data != nil {
+		bodyBuffers.Put(rec.data)
+		rec.data = nil
+	}
+}
+
+// bodyBuffers holds *[]byte; each is at most a policy's buffer large.
+var bodyBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepLocked adds what was read from source to the record.
+func (rec *recording) keepLocked(p []byte) {
+	rec.total += int64(len(p))
+	switch {
+	case len(p) == 0 || rec.dropped:
+	case rec.total > rec.limit:
+		rec.dropLocked()
+	case rec.final:
+		rec.dropped = true // but what is in data may still have to be read
+	default:
+		if rec.data == nil {
+			rec.data = bodyBuffers.Get().(*[]byte)
+			*rec.data = slices.Grow((*rec.data)[:0], int(max(rec.expect, int64(len(p)))))
+		}
+		*rec.data = append(*rec.data, p...)
+	}
+}
+
+// A replay is one attempt's reader of a recording. Closing it, or cutting it
+// off, leaves the client's body open.
+type replay struct {
+	*recording
+	attempt *attempt
+	at      int64
+	closed  bool // guarded by the recording's mutex
+}
+
+// replay makes r a reader from the start of the recording.
+func (rec *recording) replay(r *replay, a *attempt) {
+	rec.mu.Lock()
+	rec.open++
+	rec.mu.Unlock()
+	r.recording, r.attempt = rec, a
+}
+
+// Read implements io.Reader.
+func (r *replay) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	rec := r.recording
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	waited := false
+	for {
+		switch {
+		case r.closed:
+			return 0, errReplaced
+		case rec.data != nil && r.at < int64(len(*rec.data)):
+			n := copy(p, (*rec.data)[r.at:])
+			r.at += int64(n)
+			return n, nil
+		case r.at < rec.total:
+			return 0, errReplaced // dropped
+		case rec.err != nil:
+			return 0, rec.err
+		case !rec.reading:
+			return r.readSourceLocked(p)
+		}
+		if !waited {
+			waited = true
+			r.attempt.clientWaitBegins(time.Now())
+			defer func() { r.attempt.clientWaitEnds(time.Now()) }()
+		}
+		rec.read.Wait()
+	}
+}
+
+func (r *replay) readSourceLocked(p []byte) (n int, err error) {
+	rec := r.recording
+	rec.reading = true
+	rec.mu.Unlock()
+	func() {
+		defer rec.mu.Lock() // also if the source panics
+		r.attempt.clientWaitBegins(time.Now())
+		n, err = rec.source.Read(p)
+		r.attempt.clientWaitEnds(time.Now())
+	}()
+	rec.reading = false
+	rec.keepLocked(p[:n])
+	if err != nil {
+		rec.err = err
+	}
+	rec.read.Broadcast()
+	if r.closed {
+		return 0, errReplaced
+	}
+	r.at += int64(n)
+	return n, err
+}
+
+// Close implements io.Closer.
+func (r *replay) Close() error {
+	rec := r.recording
+	rec.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		rec.open--
+		rec.read.Broadcast()
+		rec.releaseLocked()
+	}
+	rec.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,102 @@
+package failover
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	budgetSpan = 10 * time.Second
+	budgetMark = time.Second
+)
+
+// budgetRules say how many retries a pool may make over the last 10 seconds:
+// ratio·calls + floor a second.
+type budgetRules struct{ ratio, floor float64 }
+
+// budget keeps retries from becoming a storm. Calls are counted with one
+// atomic addition; only a retry takes the lock. The zero value is ready.
+//
+// The span slides by a second; marks are taken lazily, by retries and by the
+// control loop, so the counts cover 10 to 11 seconds.
+type budget struct {
+	calls  atomic.Int64
+	denied atomic.Int64
+
+	mu      sync.Mutex
+	retries int64
+	marks   [int(budgetSpan/budgetMark) + 1]mark
+	oldest  int
+	count   int
+}
+
+type mark struct {
+	at             time.Time
+	calls, retries int64
+}
+
+// call counts a call.
+func (b *budget) call() { b.calls.Add(1) }
+
+// take asks for one retry.
+func (b *budget) take(now time.Time, rules *budgetRules) bool {
+	b.mu.Lock()
+	b.markLocked(now)
+	since := b.sinceLocked(now)
+	calls := float64(b.calls.Load() - since.calls)
+	retries := float64(b.retries - since.retries)
+	ok := retries+1 <= rules.ratio*calls+rules.floor*budgetSpan.Seconds()
+	if ok {
+		b.retries++
+	}
+	b.mu.Unlock()
+	if !ok {
+		b.denied.Add(1)
+	}
+	return ok
+}
+
+// giveBack returns a retry that was not made after all.
+func (b *budget) giveBack() {
+	b.mu.Lock()
+	b.retries--
+	b.mu.Unlock()
+}
+
+// tick keeps the marks going while there are no retries.
+func (b *budget) tick(now time.Time) {
+	b.mu.Lock()
+	b.markLocked(now)
+	b.mu.Unlock()
+}
+
+// markLocked notes the counts once a second.
+func (b *budget) markLocked(now time.Time) {
+	if b.count > 0 {
+		newest := b.marks[(b.oldest+b.count-1)%len(b.marks)]
+		if now.Sub(newest.at) < budgetMark {
+			return // also while a clock that jumped back catches up
+		}
+	}
+	if b.count == len(b.marks) {
+		b.oldest = (b.oldest + 1) % len(b.marks)
+		b.count--
+	}
+	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, b.calls.Load(), b.retries}
+	b.count++
+}
+
+// sinceLocked is the mark at which the span begins: the newest that is at least
+// a span old, else the beginning.
+func (b *budget) sinceLocked(now time.Time) mark {
+	var since mark
+	for i := range b.count {
+		m := b.marks[(b.oldest+i)%len(b.marks)]
+		if now.Sub(m.at) < budgetSpan {
+			break
+		}
+		since = m
+	}
+	return since
+}

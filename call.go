@@ -1,0 +1,154 @@
+package failover
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// callKey is where a request's vars keep its first call. One request may pass
+// several proxies (forward_auth), so calls form a list.
+const callKey = "failover.call"
+
+// A call is one client request at one proxy: it lives from the first Select to
+// the end of the request, and is used by the request's goroutine only, but for
+// its attempts.
+type call struct {
+	policy   *Policy
+	request  *http.Request // the proxy's own copy, the same for all attempts
+	earlier  *call         // of another proxy in the same request
+	latest   *call         // in the request's first call only
+	began    time.Time
+	deadline time.Time // zero: none
+
+	table *table
+	pool  reverseproxy.UpstreamPool // as of the first Select
+	body  *recording                // nil without a body
+	// the client's own values of credentialFields, where they are kept back
+	credentials [len(credentialFields)]string
+
+	attempts int        // made or reserved
+	excluded []*target  // tried, or not to be tried
+	few      [4]*target // room for excluded
+	next     *attempt   // reserved; the next Select hands it out
+	current  *attempt
+	first    attempt // room for the first attempt
+
+	refusal  error // why there is not even a first attempt
+	finished bool  // no attempt will follow
+}
+
+// callAt finds the call that Select left for this round trip; nil for requests
+// that no Select has seen, such as the proxy's own health checks.
+func (p *Policy) callAt(r *http.Request) *call {
+	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
+	if first == nil {
+		return nil
+	}
+	for c := first.latest; c != nil; c = c.earlier {
+		if c.policy == p && (c.next != nil || c.refusal != nil) {
+			return c
+		}
+	}
+	return nil
+}
+
+// callFor finds the call of a request, or begins it.
+func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now time.Time) *call {
+	ctx := r.Context()
+	first, _ := caddyhttp.GetVar(ctx, callKey).(*call)
+	if first != nil {
+		for c := first.latest; c != nil; c = c.earlier {
+			if c.policy == p && c.request == r {
+				return c
+			}
+		}
+	}
+	c := &call{policy: p, request: r, pool: pool, began: now}
+	c.excluded = c.few[:0]
+	if p.retry.deadline > 0 {
+		c.deadline = now.Add(p.retry.deadline)
+	}
+	if p.strips {
+		for i, field := range credentialFields {
+			c.credentials[i] = r.Header.Get(field)
+		}
+	}
+	c.body = p.record(r)
+	if first == nil {
+		c.latest = c
+		caddyhttp.SetVar(ctx, callKey, c)
+		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Map(c.placeholder)
+		}
+	} else {
+		c.earlier, first.latest = first.latest, c
+	}
+	p.pool.budget.call()
+	return c
+}
+
+// newAttempt prepares an attempt at a target; acquire puts it in flight.
+func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.Time) *attempt {
+	a := &c.first
+	if a.call != nil {
+		// the transport may still be at work on the first one
+		a = new(attempt)
+	}
+	a.call, a.target, a.upstream = c, t, upstream
+	a.timeout = t.timeoutFor(c.request)
+	a.reserved = now
+	return a
+}
+
+// exclude keeps further attempts from a target.
+func (c *call) exclude(t *target) { c.excluded = append(c.excluded, t) }
+
+func (c *call) isExcluded(t *target) bool {
+	for _, e := range c.excluded {
+		if e == t {
+			return true
+		}
+	}
+	return false
+}
+
+// finish says that no attempt will follow.
+func (c *call) finish() {
+	c.finished = true
+	if c.body != nil {
+		c.body.finish()
+	}
+}
+
+// placeholder answers for {http.failover.*}, from the request's latest call.
+func (c *call) placeholder(key string) (any, bool) {
+	const prefix = "http.failover."
+	if len(key) <= len(prefix) || key[:len(prefix)] != prefix {
+		return nil, false
+	}
+	latest := c.latest
+	switch key[len(prefix):] {
+	case "pool":
+		return latest.policy.Name, true
+	case "endpoint":
+		if a := latest.current; a != nil {
+			return a.target.name, true
+		}
+		return "", true
+	case "attempts":
+		if latest.next != nil {
+			return latest.attempts - 1, true
+		}
+		return latest.attempts, true
+	case "outcome":
+		if a := latest.current; a != nil {
+			return a.known().String(), true
+		}
+		return "", true
+	}
+	return nil, false
+}

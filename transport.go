@@ -1,0 +1,292 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// transport makes the attempts of a policy's calls through the proxy's own
+// transport, which it wraps. It sees every outcome, reports it to the
+// endpoint's state, and decides whether the call moves on; the proxy learns of
+// that decision by a dial error, which it retries for any method.
+type transport struct {
+	http.RoundTripper
+	policy *Policy
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := t.policy.callAt(r)
+	if c == nil {
+		return t.RoundTripper.RoundTrip(r)
+	}
+	if c.refusal != nil {
+		err := c.refusal
+		c.refusal, c.finished = nil, true
+		return nil, err
+	}
+	a := c.next
+	c.next, c.current = nil, a
+	now := time.Now()
+	a.begin(r.Context(), now)
+	reported := false
+	defer func() {
+		if !reported { // a panic is no fault of the endpoint's
+			a.settle(time.Now(), cancelled, true)
+		}
+	}()
+	t.policy.pool.watch(a.timeout)
+	resp, err := t.RoundTripper.RoundTrip(a.prepare(r))
+	now = time.Now()
+	reported = true
+	if err != nil {
+		return nil, c.failed(a, err, now)
+	}
+	return c.answered(a, resp, now)
+}
+
+// prepare makes the request that goes to the attempt's endpoint. The proxy's
+// own request is shared by all attempts and stays as it is.
+func (a *attempt) prepare(r *http.Request) *http.Request {
+	t, c := a.target, a.call
+	out := r.WithContext(a)
+	if c.body != nil {
+		c.body.replay(&a.sent, a)
+		out.Body = &a.sent
+		out.GetBody = func() (io.ReadCloser, error) {
+			if !c.body.replayable() {
+				return nil, errReplaced
+			}
+			again := new(replay)
+			c.body.replay(again, a)
+			return again, nil
+		}
+	}
+	if t.url != nil {
+		out.URL = t.join(r.URL)
+		out.Host = t.url.Host
+	}
+	if t.strip || t.headers != nil {
+		out.Header = r.Header.Clone()
+		if t.strip {
+			c.stripCredentials(out.Header)
+		}
+		if t.headers != nil {
+			t.headers.ApplyToRequest(out)
+		}
+	}
+	return out
+}
+
+// join makes the URL of a request to the endpoint. With https the URL has the
+// endpoint's host, for TLS; with http it keeps the dial address, by which
+// connections are pooled.
+func (t *target) join(request *url.URL) *url.URL {
+	joined := joinURL(t.url, request)
+	if t.url.Scheme == "http" {
+		joined.Host = request.Host
+	}
+	return joined
+}
+
+// stripCredentials removes what the client itself sent; a header_up of the
+// proxy that sets such a field stays.
+func (c *call) stripCredentials(h http.Header) {
+	for i, field := range credentialFields {
+		if values := h[field]; len(values) > 0 && values[0] == c.credentials[i] {
+			delete(h, field)
+		}
+	}
+}
+
+// failed deals with an attempt that brought no answer, and returns the error
+// that the proxy gets.
+func (c *call) failed(a *attempt, err error, now time.Time) error {
+	o := c.blame(a, err, now)
+	a.settle(now, o, true)
+	if a.endedWhy() == endedByDeadline {
+		c.finish()
+		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
+	}
+	if o == cancelled {
+		c.finish()
+		if c.body != nil && c.body.broken() {
+			return err // the reason why the client's body could not be read
+		}
+		return errClientGone
+	}
+	if c.moveOn(a, o, now) {
+		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.target.name, plain(err)))
+	}
+	c.finish()
+	if o == failedTimeout {
+		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
+	}
+	return err
+}
+
+// blame says whose fault an error of a round trip is.
+func (c *call) blame(a *attempt, err error, now time.Time) outcome {
+	switch a.endedWhy() {
+	case endedByTimeout:
+		return failedTimeout
+	case endedByClient:
+		return cancelled
+	case endedByDeadline:
+		// An endpoint that got what others had left of the deadline is not slow.
+		if whole := min(a.timeout, c.deadline.Sub(c.began)); a.waitedFor(now) < whole/2 {
+			return cancelled
+		}
+		return failedTimeout
+	}
+	if a.client.Err() != nil || c.body != nil && c.body.broken() {
+		return cancelled
+	}
+	return classifyError(err)
+}
+
+// plain keeps errors of ours that move a call on from being read as "the client
+// left".
+func plain(err error) error { return errors.New(err.Error()) }
+
+// answered deals with an answer: it goes to the client, or the call moves on.
+func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
+	p := c.policy
+	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
+	a.answered(now)
+	if o == success {
+		c.finish()
+		if a.watchful {
+			a.target.state.answered(a, now, p.breakerConfig())
+		}
+		a.follow(resp)
+		return resp, nil
+	}
+	if wait, ok := parseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
+		a.retryAfter = wait
+	}
+	a.settle(now, o, false)
+	if c.moveOn(a, o, now) {
+		resp.Body.Close()
+		a.settle(now, o, true)
+		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
+	}
+	c.finish()
+	a.follow(resp)
+	return resp, nil
+}
+
+// follow watches an answer that goes to the client to its end.
+func (a *attempt) follow(resp *http.Response) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
+			resp.Body = &upgraded{rwc, a}
+			return
+		}
+	}
+	a.response = responseBody{resp.Body, a}
+	resp.Body = &a.response
+}
+
+// moveOn reserves the next attempt, if there is to be one, and records the
+// failover.
+func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
+	next := c.plan(now, a, o)
+	if next == nil {
+		return false
+	}
+	c.attempts++
+	c.next = next
+	if c.body != nil {
+		a.sent.Close()
+	}
+	if next.target != a.target {
+		c.policy.pool.failedOver(Failover{
+			At:       now,
+			From:     a.target.name,
+			To:       next.target.name,
+			Reason:   o.String(),
+			Attempt:  c.attempts - 1,
+			Duration: now.Sub(a.began),
+		})
+	}
+	return true
+}
+
+// The optional interfaces that the proxy asks of its transport are passed on.
+
+// TLSEnabled implements reverseproxy.TLSTransport.
+func (t *transport) TLSEnabled() bool {
+	inner, ok := t.RoundTripper.(reverseproxy.TLSTransport)
+	return ok && inner.TLSEnabled()
+}
+
+// EnableTLS implements reverseproxy.TLSTransport.
+func (t *transport) EnableTLS(base *reverseproxy.TLSConfig) error {
+	if inner, ok := t.RoundTripper.(reverseproxy.TLSTransport); ok {
+		return inner.EnableTLS(base)
+	}
+	return fmt.Errorf("transport %T does not do TLS", t.RoundTripper)
+}
+
+// EnableH2C implements reverseproxy.H2CTransport.
+func (t *transport) EnableH2C() error {
+	if inner, ok := t.RoundTripper.(reverseproxy.H2CTransport); ok {
+		return inner.EnableH2C()
+	}
+	return fmt.Errorf("transport %T does not do HTTP/2 without TLS", t.RoundTripper)
+}
+
+// ProxyProtocolEnabled implements reverseproxy.ProxyProtocolTransport.
+func (t *transport) ProxyProtocolEnabled() bool {
+	inner, ok := t.RoundTripper.(reverseproxy.ProxyProtocolTransport)
+	return ok && inner.ProxyProtocolEnabled()
+}
+
+// OverrideHealthCheckScheme implements
+// reverseproxy.HealthCheckSchemeOverriderTransport.
+func (t *transport) OverrideHealthCheckScheme(base *url.URL, port string) {
+	if inner, ok := t.RoundTripper.(reverseproxy.HealthCheckSchemeOverriderTransport); ok {
+		inner.OverrideHealthCheckScheme(base, port)
+	}
+}
+
+// RequiresContentLength implements reverseproxy.ContentLengthRequiredTransport.
+func (t *transport) RequiresContentLength() bool {
+	inner, ok := t.RoundTripper.(reverseproxy.ContentLengthRequiredTransport)
+	return ok && inner.RequiresContentLength()
+}
+
+// DefaultBufferSizes implements reverseproxy.BufferedTransport.
+func (t *transport) DefaultBufferSizes() (request, response int64) {
+	if inner, ok := t.RoundTripper.(reverseproxy.BufferedTransport); ok {
+		return inner.DefaultBufferSizes()
+	}
+	return 0, 0
+}
+
+// RequestHeaderOps implements reverseproxy.RequestHeaderOpsTransport.
+func (t *transport) RequestHeaderOps() *headers.HeaderOps {
+	if inner, ok := t.RoundTripper.(reverseproxy.RequestHeaderOpsTransport); ok {
+		return inner.RequestHeaderOps()
+	}
+	return nil
+}
+
+var (
+	_ http.RoundTripper                                = (*transport)(nil)
+	_ reverseproxy.TLSTransport                        = (*transport)(nil)
+	_ reverseproxy.H2CTransport                        = (*transport)(nil)
+	_ reverseproxy.ProxyProtocolTransport              = (*transport)(nil)
+	_ reverseproxy.HealthCheckSchemeOverriderTransport = (*transport)(nil)
+	_ reverseproxy.ContentLengthRequiredTransport      = (*transport)(nil)
+	_ reverseproxy.BufferedTransport                   = (*transport)(nil)
+	_ reverseproxy.RequestHeaderOpsTransport           = (*transport)(nil)
+)
