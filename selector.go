@@ -1,0 +1,209 @@
+package failover
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Select implements reverseproxy.Selector. For the first attempt of a call it
+// picks an endpoint by the routing table; further ones were reserved when the
+// attempt before failed.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	now := time.Now()
+	p.goLive()
+	c := p.callFor(r, pool, now)
+	if c.finished {
+		return nil // the proxy keeps the error it has
+	}
+	if c.next == nil {
+		// the first attempt, or the proxy's own lb_retry_match has thrown away
+		// what was an answer to us
+		if c.attempts >= p.retry.attempts && c.attempts > 0 {
+			c.finish()
+			return nil
+		}
+		c.table = p.tableFor(pool, now)
+		if c.next = p.choose(c, now); c.next == nil {
+			return p.refuse(c, w, now)
+		}
+		c.attempts++
+	}
+	if !c.next.notBefore.IsZero() {
+		c.next.pause(now)
+	}
+	return c.next.upstream
+}
+
+// pause waits for the end of a backoff, or until the client leaves.
+func (a *attempt) pause(now time.Time) {
+	timer := time.NewTimer(a.notBefore.Sub(now))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.call.request.Context().Done():
+	}
+}
+
+// choose reserves an attempt at the best endpoint that the call has not tried;
+// nil if there is none.
+func (p *Policy) choose(c *call, now time.Time) *attempt {
+	t := c.table
+	first := len(c.excluded) == 0
+	if first && len(t.trials) > 0 {
+		if a := p.tryRecovering(c, now, false); a != nil {
+			return a
+		}
+	}
+	if first {
+		i := -1
+		if p.Balance == balanceLeastLatency {
+			i = t.drawTwo()
+		} else {
+			i = t.draw()
+		}
+		if i >= 0 {
+			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
+				return a
+			}
+			c.exclude(t.targets[i])
+		}
+	}
+	tried := len(c.excluded)
+	for t.total > 0 && len(c.excluded)-tried < maxRedraws {
+		target := t.redraw(c)
+		if target == nil {
+			break
+		}
+		if a := p.try(c, target, now, admitNormally); a != nil {
+			return a
+		}
+		c.exclude(target)
+	}
+	if len(c.excluded)-tried >= maxRedraws {
+		for i, target := range t.targets {
+			if t.available[i] <= 0 || target.weight <= 0 || c.isExcluded(target) {
+				continue
+			}
+			if a := p.try(c, target, now, admitNormally); a != nil {
+				return a
+			}
+		}
+	}
+	return p.tryRecovering(c, now, true)
+}
+
+// maxRedraws bounds how often a call draws again because the endpoint it drew
+// had just become unavailable; then it takes the first that lets it in.
+const maxRedraws = 8
+
+// try reserves an attempt at a target.
+func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt {
+	upstream := t.upstream
+	if upstream == nil {
+		if upstream = upstreamAt(c.pool, t.address); upstream == nil {
+			return nil
+		}
+	}
+	if upstream.Host != nil && !upstream.Available() {
+		return nil // by the proxy's own health checks and limits
+	}
+	a := c.newAttempt(t, upstream, now)
+	if !t.state.acquire(a, now, p.breakerConfig(), t.limit, how) {
+		a.call = nil // its room may be used again
+		return nil
+	}
+	return a
+}
+
+// tryRecovering offers a call to endpoints that want to be tried: one that may
+// be sent elsewhere if it fails, any call to one that has waited for long, and,
+// as the last resort, any call to any of them.
+func (p *Policy) tryRecovering(c *call, now time.Time, lastResort bool) *attempt {
+	elsewhere := c.table.total > 0 && p.retry.attempts > 1 && p.retry.repeatable(c.request)
+	for _, t := range c.table.trials {
+		if c.isExcluded(t) {
+			continue
+		}
+		s := t.state
+		s.mu.Lock()
+		wants, urgent := s.breaker.wantsTrial(now)
+		s.mu.Unlock()
+		if !wants || !(elsewhere || urgent || lastResort) {
+			continue
+		}
+		if a := p.try(c, t, now, admitNormally); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// refuse answers a call for which there is no endpoint: by a trial where one is
+// due, else with 503, or 429 where every endpoint asked us to wait.
+func (p *Policy) refuse(c *call, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	first, held, a := p.lastChance(c, now)
+	if a != nil {
+		c.next = a
+		c.attempts++
+		return a.upstream
+	}
+	c.finish()
+	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), maxHold.Seconds())
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
+	p.pool.refused(now)
+	if !held || len(c.pool) == 0 {
+		return nil
+	}
+	c.finished = false
+	c.refusal = caddyhttp.Error(http.StatusTooManyRequests, errAllHeld)
+	return c.pool[0] // whose round trip is the refusal
+}
+
+// lastChance looks at a pool whose endpoints are all out: when the first of
+// them is to be tried again, and whether holds are all that keeps them away. If
+// a trial is due now it is reserved.
+func (p *Policy) lastChance(c *call, now time.Time) (first time.Time, held bool, a *attempt) {
+	cfg := p.breakerConfig()
+	held = true
+	var due *target
+	var dueKey time.Time
+	anyway := p.AllDown == allDownTryAnyway
+	for _, t := range c.table.targets {
+		if t.weight <= 0 || c.isExcluded(t) && c.attempts > 0 {
+			continue
+		}
+		at, onHold := t.state.returns(now, cfg)
+		held = held && onHold
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+		key := at
+		if !anyway {
+			if onHold {
+				continue
+			}
+			key = t.state.tried()
+		}
+		if due == nil || key.Before(dueKey) {
+			due, dueKey = t, key
+		}
+	}
+	if first.IsZero() {
+		return now, false, nil
+	}
+	if due == nil || c.attempts > 0 {
+		return first, held, nil
+	}
+	if anyway {
+		return first, held, p.try(c, due, now, admitAnyway)
+	}
+	if !p.pool.trialDue(now) {
+		return first, held, nil
+	}
+	return first, held, p.try(c, due, now, admitAllDown)
+}
