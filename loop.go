@@ -1,0 +1,129 @@
+package failover
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+const (
+	tickEvery = 250 * time.Millisecond
+	// A timeout is seen late by at most a 64th of it, within these bounds.
+	watchFraction          = 64
+	watchAtMost            = 50 * time.Millisecond
+	watchAtLeast           = 5 * time.Millisecond
+	idleTicksBeforeParking = 2
+)
+
+// A loop is the one goroutine that works on a pool while there is something to
+// do: it ticks four times a second, watches over the attempts in flight, and
+// sleeps while the pool is idle.
+type loop struct {
+	parked atomic.Bool
+	poked  atomic.Bool
+	every  atomic.Int64 // how often to look at attempts, nanoseconds
+	wake   chan struct{}
+	quit   chan struct{}
+	done   chan struct{}
+}
+
+func (l *loop) start(p *pool) {
+	l.wake, l.quit, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	l.every.Store(int64(watchAtMost))
+	go l.run(p)
+}
+
+func (l *loop) stop() {
+	close(l.quit)
+	<-l.done
+}
+
+// watch makes sure that attempts with this timeout are looked after in time.
+func (l *loop) watch(timeout time.Duration) {
+	every := int64(min(watchAtMost, max(watchAtLeast, timeout/watchFraction)))
+	for {
+		old := l.every.Load()
+		if old <= every {
+			break
+		}
+		if l.every.CompareAndSwap(old, every) {
+			l.nudge()
+			break
+		}
+	}
+	if l.parked.Load() && l.parked.CompareAndSwap(true, false) {
+		l.nudge()
+	}
+}
+
+// poke makes the loop tick at once.
+func (l *loop) poke() {
+	l.poked.Store(true)
+	l.nudge()
+}
+
+func (l *loop) takePoke() bool { return l.poked.Swap(false) }
+
+func (l *loop) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *loop) run(p *pool) {
+	defer close(l.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var nextTick time.Time
+	idle := 0
+	for {
+		select {
+		case <-l.quit:
+			return
+		case <-l.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		inFlight := p.endOverdue(now)
+		if inFlight > 0 {
+			idle = 0
+		}
+		if l.poked.Load() {
+			idle, nextTick = 0, now
+		}
+		if !now.Before(nextTick) || nextTick.Sub(now) > tickEvery {
+			due := p.tick(now)
+			nextTick = now.Add(tickEvery)
+			if !due.IsZero() {
+				nextTick = earliest(nextTick, due)
+				idle = 0
+			}
+			idle++
+		}
+		if idle > idleTicksBeforeParking && inFlight == 0 {
+			l.parked.Store(true)
+			if !p.busy() {
+				timer.Stop()
+				continue
+			}
+			l.parked.Store(false) // an attempt began meanwhile
+		}
+		wait := max(0, nextTick.Sub(now))
+		if inFlight > 0 || idle <= idleTicksBeforeParking {
+			wait = min(wait, time.Duration(l.every.Load()))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// busy tells whether attempts are in flight.
+func (p *pool) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.states {
+		if s.busy.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}

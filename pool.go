@@ -1,0 +1,338 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// pools holds the state of every pool by name. Configurations come and go;
+// a pool lives as long as one of them uses it.
+var pools = caddy.NewUsagePool()
+
+// A pool is what is known about the endpoints behind one or several handlers:
+// the states of the endpoints, the retry budget, the recent failovers. Its
+// control loop turns states into routing tables and ends overdue attempts.
+type pool struct {
+	name   string
+	budget budget
+	outbox *outbox
+	recent failoverLog
+
+	generation atomic.Pointer[generation] // what the pool runs by
+	loop       loop
+
+	trials struct { // while every endpoint is out
+		sync.Mutex
+		next time.Time
+	}
+
+	mu       sync.Mutex
+	states   map[endpointKey]*endpointState
+	attached []*generation // oldest first
+}
+
+// A generation is one loaded configuration's use of a pool: the handlers that
+// name it. What the pool itself runs by must agree in all of them.
+type generation struct {
+	config   any // identifies the configuration
+	serial   int
+	logger   *zap.Logger
+	policies []*Policy // guarded by pool.mu
+	breaker  atomic.Pointer[breakerConfig]
+}
+
+var generations atomic.Int64
+
+// loadPool joins the pool of a name, which is made if need be.
+func loadPool(name string) (*pool, error) {
+	value, _, err := pools.LoadOrNew(name, func() (caddy.Destructor, error) {
+		p := &pool{name: name, states: make(map[endpointKey]*endpointState), outbox: newOutbox()}
+		p.loop.start(p)
+		return p, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*pool), nil
+}
+
+// Destruct implements caddy.Destructor.
+func (p *pool) Destruct() error {
+	p.loop.stop()
+	p.outbox.close()
+	return nil
+}
+
+// attach adds a handler of the configuration config. An error leaves the pool
+// as it was.
+func (p *pool) attach(policy *Policy, config any) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.attached, func(g *generation) bool { return g.config == config })
+	if i >= 0 {
+		for _, other := range p.attached[i].policies {
+			if err := policy.agreesWith(other); err != nil {
+				return err
+			}
+		}
+	} else {
+		i = len(p.attached)
+		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger}
+		p.attached = append(p.attached, g)
+	}
+	g := p.attached[i]
+	g.policies = append(g.policies, policy)
+	p.runBy(g)
+	policy.generation = g
+	for _, t := range policy.targets {
+		t.state = p.stateLocked(endpointKey{t.name, t.address})
+		t.state.refs++
+	}
+	if p.generation.Load() == nil {
+		p.generation.Store(g)
+	}
+	return nil
+}
+
+// runBy resolves what a generation runs by: the block of the handler that has
+// one, else the defaults.
+func (p *pool) runBy(g *generation) {
+	var block *Breaker
+	longest := time.Duration(0)
+	for _, policy := range g.policies {
+		block = cmp.Or(block, policy.Breaker)
+		longest = max(longest, policy.longestTimeout())
+	}
+	g.breaker.Store(block.config(longest))
+}
+
+// agreesWith tells whether two handlers of one configuration can share a pool.
+func (p *Policy) agreesWith(other *Policy) error {
+	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	for _, mine := range p.Endpoints {
+		for _, theirs := range other.Endpoints {
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream && mine.URL != theirs.URL {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// stateLocked finds the state of an endpoint, or makes it.
+func (p *pool) stateLocked(key endpointKey) *endpointState {
+	s := p.states[key]
+	if s == nil {
+		s = &endpointState{endpointKey: key, pool: p}
+		p.states[key] = s
+	}
+	return s
+}
+
+// detach removes a handler, and the endpoints that no other handler has.
+func (p *pool) detach(policy *Policy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := policy.generation
+	if g == nil {
+		return
+	}
+	g.policies = slices.DeleteFunc(g.policies, func(other *Policy) bool { return other == policy })
+	if len(g.policies) > 0 {
+		p.runBy(g)
+	} else {
+		p.attached = slices.DeleteFunc(p.attached, func(other *generation) bool { return other == g })
+		if p.generation.Load() == g && len(p.attached) > 0 {
+			p.generation.Store(p.attached[len(p.attached)-1])
+		}
+	}
+	for _, t := range policy.takeTargets() {
+		t.state.refs--
+		p.dropLocked(t.state)
+	}
+	p.poke()
+}
+
+// dropLocked forgets an endpoint that nobody uses.
+func (p *pool) dropLocked(s *endpointState) {
+	if s.refs == 0 && p.states[s.endpointKey] == s {
+		delete(p.states, s.endpointKey)
+	}
+}
+
+// goLive makes the pool run by this policy's configuration from the first
+// request it gets: until then a reload may still fail.
+func (p *Policy) goLive() {
+	if now := p.pool.generation.Load(); now == p.generation || now.serial > p.generation.serial {
+		return
+	}
+	p.pool.mu.Lock()
+	if p.pool.generation.Load().serial < p.generation.serial {
+		p.pool.generation.Store(p.generation)
+	}
+	p.pool.mu.Unlock()
+	p.pool.poke()
+}
+
+// logger is that of the configuration the pool runs by.
+func (p *pool) logger() *zap.Logger {
+	if g := p.generation.Load(); g != nil {
+		return g.logger
+	}
+	return zap.NewNop()
+}
+
+// breakerConfig is what the breakers of this policy's pool run by.
+func (p *Policy) breakerConfig() *breakerConfig { return p.generation.breaker.Load() }
+
+// trialDue asks for the one trial that a pool gets while all its endpoints are
+// out.
+func (p *pool) trialDue(now time.Time) bool {
+	p.trials.Lock()
+	defer p.trials.Unlock()
+	if now.Before(p.trials.next) && p.trials.next.Sub(now) <= pollAllIn { // else the clock jumped back
+		return false
+	}
+	p.trials.next = now.Add(pollAllIn)
+	return true
+}
+
+// refused notes a call that found every endpoint out.
+func (p *pool) refused(now time.Time) {}
+
+// failedOver records a failover.
+func (p *pool) failedOver(f Failover) {
+	f.Pool = p.name
+	p.recent.add(f)
+	p.outbox.failover(p.logger(), f)
+}
+
+// tick does what is due at now and returns when there will be something to do
+// again; zero if only an event can bring that about.
+func (p *pool) tick(now time.Time) (due time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.generation.Load()
+	if g == nil {
+		return time.Time{}
+	}
+	cfg := g.breaker.Load()
+	changed := p.loop.takePoke()
+	for _, s := range p.states {
+		moved, at := s.tick(now, cfg)
+		changed = changed || moved
+		due = earliest(due, at)
+	}
+	p.budget.tick(now)
+	if p.rescoreLocked(g, now) {
+		changed = true
+	}
+	if changed {
+		for _, g := range p.attached {
+			for _, policy := range g.policies {
+				policy.rebuild(now)
+			}
+		}
+	}
+	p.forgetLocked(now)
+	return due
+}
+
+// rescoreLocked computes the scores of all endpoints and returns whether one
+// has moved enough to matter. An endpoint's latency is compared with the
+// fastest other one of its tier, else with its own past.
+func (p *pool) rescoreLocked(g *generation, now time.Time) (moved bool) {
+	cfg := g.breaker.Load()
+	for _, policy := range g.policies {
+		t := policy.table.Load()
+		if t == nil {
+			continue
+		}
+		for _, tier := range t.tiers {
+			for i := tier.from; i < tier.to; i++ {
+				reference := fastestOther(t.targets, tier, i)
+				if t.targets[i].state.rescore(cfg, reference) {
+					moved = true
+				}
+			}
+		}
+	}
+	return moved
+}
+
+func fastestOther(targets []*target, tier tier, i int) (fastest time.Duration) {
+	for j := tier.from; j < tier.to; j++ {
+		if j == i {
+			continue
+		}
+		s := targets[j].state
+		s.mu.Lock()
+		typical := s.scorer.typical()
+		s.mu.Unlock()
+		if typical > 0 && (fastest == 0 || typical < fastest) {
+			fastest = typical
+		}
+	}
+	return fastest
+}
+
+// rescore publishes a score that moved by scoreStep or more, or back to full.
+func (s *endpointState) rescore(cfg *breakerConfig, reference time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	score := s.scorer.score(cfg.failureRatio, reference)
+	lost := 1 - score
+	if diff := lost - s.scorer.lost; diff < scoreStep && diff > -scoreStep && (lost != 0 || s.scorer.lost == 0) {
+		return false
+	}
+	s.scorer.lost = lost
+	return true
+}
+
+// poke tells the control loop that a state has changed.
+func (p *pool) poke() { p.loop.poke() }
+
+// watch tells the control loop that an attempt with this timeout has begun.
+func (p *pool) watch(timeout time.Duration) { p.loop.watch(timeout) }
+
+// overdue ends the attempts that are to end, and returns how many are in
+// flight.
+func (p *pool) endOverdue(now time.Time) (inFlight int) {
+	type verdict struct {
+		attempt *attempt
+		why     ending
+	}
+	var verdicts []verdict
+	p.mu.Lock()
+	for _, s := range p.states {
+		s.mu.Lock()
+		for a := s.inFlight; a != nil; a = a.after {
+			inFlight++
+			if why := a.overdue(now); why != notEnded {
+				verdicts = append(verdicts, verdict{a, why})
+			}
+		}
+		s.mu.Unlock()
+	}
+	p.mu.Unlock()
+	for _, v := range verdicts {
+		if v.why == neverBegan {
+			v.attempt.settle(now, cancelled, true)
+			continue
+		}
+		v.attempt.end(v.why)
+	}
+	return inFlight
+}
