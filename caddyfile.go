@@ -1,0 +1,402 @@
+package failover
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("failover", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("failover", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// parseDirective sets up a reverse_proxy handler with a failover policy. Syntax:
+//
+//	failover [<matcher>] {
+//	    endpoint <base-url> {
+//	        <endpoint options>
+//	    }
+//	    <pool options>
+//	    <reverse_proxy options>
+//	}
+//
+// The endpoint options are those of Policy.UnmarshalCaddyfile, which also lists
+// the pool options. Everything else is handed to reverse_proxy.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	d := h.NewFromNextSegment()
+	r := &reader{
+		matcher: func(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
+			at := h
+			at.Dispenser = d
+			return at.MatcherToken()
+		},
+		seen:  make(map[string]int),
+		names: make(map[string]int),
+	}
+	policy := new(Policy)
+	for d.Next() {
+		if d.NextArg() {
+			return nil, d.Errf("unexpected %q: endpoints stand in the block, each as endpoint <base-url>", d.Val())
+		}
+		for d.NextBlock(0) {
+			word := d.Val()
+			if word == "lb_policy" {
+				return nil, d.Errf("lb_policy %s: the policy of a failover directive is failover", strings.Join(d.RemainingArgs(), " "))
+			}
+			_, own := poolOptions[word]
+			if !own && word != "endpoint" {
+				if word == "upstream" {
+					return nil, d.Errf("unknown option upstream: the failover directive has endpoint <base-url>")
+				}
+				d.NextSegment() // skip what is reverse_proxy's
+				continue
+			}
+			segment := d.NextSegment()
+			d.DeleteN(len(segment))
+			option := caddyfile.NewDispenser(segment)
+			option.Next()
+			if word == "endpoint" {
+				err = r.endpoint(option, policy)
+			} else {
+				err = readOption(r, option, "failover", poolOptions, policy, r.seen)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	d.Reset()
+
+	handler := new(reverseproxy.Handler)
+	for _, e := range policy.Endpoints {
+		handler.Upstreams = append(handler.Upstreams, &reverseproxy.Upstream{Dial: e.Upstream})
+	}
+	if err := handler.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	if err := handler.FinalizeUnmarshalCaddyfile(h); err != nil {
+		return nil, err
+	}
+	if len(handler.Upstreams) == 0 && handler.DynamicUpstreamsRaw == nil {
+		return nil, h.Err("failover needs at least one endpoint")
+	}
+	if handler.LoadBalancing == nil {
+		handler.LoadBalancing = new(reverseproxy.LoadBalancing)
+	}
+	handler.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", "failover", nil)
+	return h.NewRoute(matcher, handler), nil
+}
+
+// UnmarshalCaddyfile sets up the policy from Caddyfile tokens. Syntax:
+//
+//	lb_policy failover {
+//	    name               <pool>
+//	    upstream <address> {
+//	        name         <name>
+//	        url          <base-url>
+//	        priority     <n>
+//	        weight       <n>
+//	        header       [+|-]<field> [<value>]
+//	        timeout      [<matcher>] <duration>
+//	        max_requests <n>
+//	        quota        endpoint|client
+//	    }
+//	    quota              endpoint|client
+//	    client_credentials strip|pass
+//	    balance            weighted|least_latency
+//	    overflow           strict|<factor>
+//	    all_down           fail_fast|try_anyway
+//	    timeout            [<matcher>] <duration>
+//	    failure_status     <codes...>
+//	    breaker            off | {
+//	        consecutive_failures <n>
+//	        failure_ratio        <ratio>
+//	        min_requests         <n>
+//	        window               <duration>
+//	        slow_ratio           <ratio>
+//	        slow_after           <duration>
+//	        open_for             <duration>
+//	        open_max             <duration>
+//	        start                <ratio>
+//	        step                 <duration>
+//	    }
+//	    retry              off | {
+//	        attempts      <n>
+//	        methods       idempotent|any|<methods...>
+//	        same_endpoint <n>
+//	        backoff       <base> [<cap>]
+//	        budget        <ratio> [<floor>]
+//	        deadline      <duration>
+//	        buffer        <size>
+//	    }
+//	}
+//
+// Matchers of timeouts are paths here; the failover directive knows the site's
+// named matchers as well.
+func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the policy's name
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q of the failover policy", d.Val())
+	}
+	r := &reader{matcher: pathMatcher, seen: make(map[string]int), names: make(map[string]int)}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		if d.Val() == "upstream" {
+			err = r.endpoint(d, p)
+		} else {
+			err = readOption(r, d, "failover", poolOptions, p, r.seen)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader is what the reading of one policy needs to know.
+type reader struct {
+	matcher func(*caddyfile.Dispenser) (caddy.ModuleMap, bool, error)
+	seen    map[string]int // lines of the pool's options
+	names   map[string]int // lines of the endpoints' names
+}
+
+// endpoint reads `endpoint <base-url> { ... }` or `upstream <address> { ... }`.
+func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
+	word, line := d.Val(), d.Line()
+	address, err := argument(d)
+	if err != nil {
+		return err
+	}
+	e := new(Endpoint)
+	switch {
+	case strings.Contains(address, "://") && word == "endpoint":
+		u, err := parseBaseURL(address)
+		if err != nil {
+			return d.WrapErr(err)
+		}
+		e.URL, e.Upstream = address, dialAddress(u)
+	default:
+		parsed, err := caddy.ParseNetworkAddress(address)
+		if err != nil {
+			return d.Errf("invalid address of an %s: %q: want a base URL or host:port", word, address)
+		}
+		e.Upstream = address
+		if !parsed.IsUnixNetwork() && parsed.StartPort == 0 && !strings.Contains(address, "{") {
+			e.Upstream = net.JoinHostPort(address, "80")
+		}
+	}
+	if word == "upstream" {
+		e.DefinedAt = fmt.Sprintf("%s:%d", d.File(), line)
+	}
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q of an %s", d.Val(), word)
+	}
+	options := endpointOptions
+	if word == "endpoint" {
+		options = withoutURL
+	}
+	if err := readBlock(r, d, word, options, e); err != nil {
+		return err
+	}
+	name := e.Name
+	if name == "" {
+		name = e.Upstream
+	}
+	if first, ok := r.names[name]; ok {
+		return d.Errf("the endpoint of line %d has the name %q already, from line %d; give each a name of its own", line, name, first)
+	}
+	r.names[name] = line
+	p.Endpoints = append(p.Endpoints, e)
+	return nil
+}
+
+// pathMatcher reads `*` and paths as matchers.
+func pathMatcher(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
+	if !d.NextArg() {
+		return nil, false, nil
+	}
+	switch word := d.Val(); {
+	case strings.HasPrefix(word, "/"):
+		path, err := json.Marshal([]string{word})
+		return caddy.ModuleMap{"path": path}, true, err
+	case strings.HasPrefix(word, "@"):
+		return nil, false, d.Errf("named matcher %s: only the failover directive knows the site's matchers", word)
+	}
+	return nil, false, nil
+}
+
+type poolOption = option[*Policy]
+
+var poolOptions = map[string]poolOption{
+	"name":               text(func(p *Policy) *string { return &p.Name }),
+	"quota":              choice(func(p *Policy) *string { return &p.Quota }, quotaEndpoint, quotaClient),
+	"client_credentials": choice(func(p *Policy) *string { return &p.ClientCredentials }, credentialsStrip, credentialsPass),
+	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency),
+	"all_down":           choice(func(p *Policy) *string { return &p.AllDown }, allDownFailFast, allDownTryAnyway),
+	"overflow": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+		word, err := argument(d)
+		if err != nil || word == "strict" {
+			return err
+		}
+		if p.Overflow, err = parseNumber(word); err == nil && p.Overflow == 0 {
+			err = fmt.Errorf("want strict or a factor of 1 or more")
+		}
+		if err == nil {
+			err = validateOverflow(p.Overflow)
+		}
+		return wrapWord(d, "overflow", word, err)
+	}},
+	"timeout": {repeatable: true, read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		return r.timeout(d, &p.Timeout, &p.Timeouts)
+	}},
+	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+		p.FailureStatus = d.RemainingArgs()
+		if len(p.FailureStatus) == 0 {
+			return d.ArgErr()
+		}
+		if _, err := parseStatusSet(p.FailureStatus); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}},
+	"breaker": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		p.Breaker = new(Breaker)
+		if err := offOrBlock(r, d, "breaker", &p.Breaker.Off, breakerOptions, p.Breaker); err != nil {
+			return err
+		}
+		return wrap(d, p.Breaker.validate())
+	}},
+	"retry": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		p.Retry = new(Retry)
+		if err := offOrBlock(r, d, "retry", &p.Retry.Off, retryOptions, p.Retry); err != nil {
+			return err
+		}
+		return wrap(d, p.Retry.validate())
+	}},
+}
+
+var endpointOptions = map[string]option[*Endpoint]{
+	"name":     text(func(e *Endpoint) *string { return &e.Name }),
+	"priority": count(func(e *Endpoint) *int { return &e.Priority }, 1),
+	"quota":    choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
+	"weight": {read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		weight, err := parseNumber(word)
+		if err == nil && !validWeight(weight) {
+			err = fmt.Errorf("must be 0 or more")
+		}
+		e.Weight = &weight
+		return wrapWord(d, "weight", word, err)
+	}},
+	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),
+	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+		field, err := argument(d)
+		if err != nil {
+			return err
+		}
+		args := d.RemainingArgs()
+		removes := strings.HasPrefix(field, "-")
+		if removes && len(args) != 0 || !removes && len(args) != 1 {
+			return d.Errf("header %s: want header [+]<field> <value> or header -<field>", field)
+		}
+		if e.Headers == nil {
+			e.Headers = new(headers.HeaderOps)
+		}
+		value := ""
+		if len(args) > 0 {
+			value = args[0]
+		}
+		return wrap(d, headers.CaddyfileHeaderOp(e.Headers, field, value, nil))
+	}},
+	"timeout": {repeatable: true, read: func(r *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+		return r.timeout(d, &e.Timeout, &e.Timeouts)
+	}},
+	"url": {read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		if _, err := parseBaseURL(word); err != nil {
+			return d.WrapErr(err)
+		}
+		e.URL = word
+		return nil
+	}},
+}
+
+// withoutURL are the options of an endpoint whose URL has been given already.
+var withoutURL = func() map[string]option[*Endpoint] {
+	options := make(map[string]option[*Endpoint])
+	for name, o := range endpointOptions {
+		if name != "url" {
+			options[name] = o
+		}
+	}
+	return options
+}()
+
+var breakerOptions = map[string]option[*Breaker]{
+	"consecutive_failures": count(func(b *Breaker) *int { return &b.ConsecutiveFailures }, 1),
+	"failure_ratio":        ratio(func(b *Breaker) *float64 { return &b.FailureRatio }),
+	"min_requests":         count(func(b *Breaker) *int { return &b.MinRequests }, 1),
+	"window":               duration(func(b *Breaker) *caddy.Duration { return &b.Window }),
+	"slow_ratio":           ratio(func(b *Breaker) *float64 { return &b.SlowRatio }),
+	"slow_after":           duration(func(b *Breaker) *caddy.Duration { return &b.SlowAfter }),
+	"open_for":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
+	"open_max":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
+	"start":                ratio(func(b *Breaker) *float64 { return &b.Start }),
+	"step":                 duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
+}
+
+var retryOptions = map[string]option[*Retry]{
+	"attempts": count(func(r *Retry) *int { return &r.Attempts }, 1),
+	"methods": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
+		if r.Methods = d.RemainingArgs(); len(r.Methods) == 0 {
+			return d.ArgErr()
+		}
+		return nil
+	}},
+	"same_endpoint": count(func(r *Retry) *int { return &r.SameEndpoint }, 0),
+	"backoff": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) (err error) {
+		r.Backoff = new(Backoff)
+		if r.Backoff.Base, err = durationArgument(d); err != nil || d.CountRemainingArgs() == 0 {
+			return err
+		}
+		r.Backoff.Cap, err = durationArgument(d)
+		return err
+	}},
+	"budget": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
+		share, err := ratioArgument(d)
+		if err != nil {
+			return err
+		}
+		r.Budget = &Budget{Ratio: &share}
+		if !d.NextArg() {
+			return nil
+		}
+		floor, err := parseNumber(d.Val())
+		r.Budget.Floor = &floor
+		return wrapWord(d, "budget floor", d.Val(), err)
+	}},
+	"deadline": duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
+	"buffer":   size(func(r *Retry) *int64 { return &r.Buffer }),
+}

@@ -1,0 +1,224 @@
+package failover
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+)
+
+// An option reads its arguments, and its block if it has one, into a T. The
+// dispenser stands at the option's name.
+type option[T any] struct {
+	read       func(*reader, *caddyfile.Dispenser, T) error
+	repeatable bool
+}
+
+// readBlock reads a block of options.
+func readBlock[T any](r *reader, d *caddyfile.Dispenser, of string, options map[string]option[T], into T) error {
+	seen := make(map[string]int)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := readOption(r, d, of, options, into, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readOption reads one option, which must be known, must not have been seen
+// unless it is repeatable, and must use up its line.
+func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map[string]option[T], into T, seen map[string]int) error {
+	name, line := d.Val(), d.Line()
+	o, ok := options[name]
+	if !ok {
+		return d.Errf("unknown option %s of %s", name, of)
+	}
+	if first, ok := seen[name]; ok && !o.repeatable {
+		return d.Errf("option %s is given twice, first on line %d", name, first)
+	}
+	seen[name] = line
+	if err := o.read(r, d, into); err != nil {
+		return err
+	}
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q of %s", d.Val(), name)
+	}
+	return nil
+}
+
+// offOrBlock reads `<name> off` or `<name> { ... }`.
+func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool, options map[string]option[T], into T) error {
+	if d.NextArg() {
+		if d.Val() != "off" {
+			return d.Errf("%s %s: want off or a block", name, d.Val())
+		}
+		*off = true
+		return nil
+	}
+	return readBlock(r, d, name, options, into)
+}
+
+// timeout reads `timeout [<matcher>] <duration>`.
+func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[]*Timeout) error {
+	if d.CountRemainingArgs() == 0 {
+		return d.ArgErr()
+	}
+	matcher, matched, err := r.matcher(d)
+	if err != nil {
+		return err
+	}
+	if matched && len(matcher) == 0 {
+		matched = false // `*`
+		if !d.NextArg() {
+			return d.ArgErr()
+		}
+	}
+	if !matched {
+		if *plain != 0 {
+			return d.Errf("option timeout is given twice for all requests")
+		}
+		*plain, err = parseDuration(d, d.Val())
+		return err
+	}
+	rule := &Timeout{MatcherSetsRaw: caddyhttp.RawMatcherSets{matcher}}
+	if rule.Timeout, err = durationArgument(d); err != nil {
+		return err
+	}
+	*rules = append(*rules, rule)
+	return nil
+}
+
+func text[T any](field func(T) *string) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
+		*field(into), err = argument(d)
+		return err
+	}}
+}
+
+func choice[T any](field func(T) *string, words ...string) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
+		option := d.Val()
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		*field(into) = word
+		return wrap(d, oneOf(option, word, words...))
+	}}
+}
+
+func count[T any](field func(T) *int, least int) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
+		option := d.Val()
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(word)
+		if err != nil || n < least {
+			return d.Errf("invalid %s %q: want a whole number of %d or more", option, word, least)
+		}
+		*field(into) = n
+		return nil
+	}}
+}
+
+func ratio[T any](field func(T) *float64) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
+		*field(into), err = ratioArgument(d)
+		return err
+	}}
+}
+
+func duration[T any](field func(T) *caddy.Duration) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
+		*field(into), err = durationArgument(d)
+		return err
+	}}
+}
+
+func size[T any](field func(T) *int64) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
+		option := d.Val()
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		n, err := humanize.ParseBytes(word)
+		if err != nil || n == 0 || n > math.MaxInt32 {
+			return d.Errf("invalid %s %q: want a size between 1 byte and 2GiB", option, word)
+		}
+		*field(into) = int64(n)
+		return nil
+	}}
+}
+
+// argument reads an argument that must be there.
+func argument(d *caddyfile.Dispenser) (string, error) {
+	if !d.NextArg() {
+		return "", d.ArgErr()
+	}
+	return d.Val(), nil
+}
+
+func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
+	word, err := argument(d)
+	if err != nil {
+		return 0, err
+	}
+	return parseDuration(d, word)
+}
+
+func parseDuration(d *caddyfile.Dispenser, word string) (caddy.Duration, error) {
+	value, err := caddy.ParseDuration(word)
+	if err != nil || value <= 0 {
+		return 0, d.Errf("invalid duration %q: want for example 500ms or 1m30s", word)
+	}
+	return caddy.Duration(value), nil
+}
+
+// ratioArgument reads a ratio as 50% or 0.5.
+func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
+	word, err := argument(d)
+	if err != nil {
+		return 0, err
+	}
+	digits, percent := strings.CutSuffix(word, "%")
+	value, err := parseNumber(digits)
+	if percent {
+		value /= 100
+	}
+	if err != nil || outside(value) {
+		return 0, d.Errf("invalid ratio %q: want 0%% to 100%%, or 0 to 1", word)
+	}
+	return value, nil
+}
+
+func parseNumber(word string) (float64, error) {
+	value, err := strconv.ParseFloat(word, 64)
+	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
+		return 0, errors.New("want a number")
+	}
+	return value, nil
+}
+
+// wrap makes an error name file and line; no error stays none.
+func wrap(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(err)
+}
+
+// wrapWord makes an error name the option and the offending word as well.
+func wrapWord(d *caddyfile.Dispenser, option, word string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.Errf("invalid %s %q: %w", option, word, err)
+}
