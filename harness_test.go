@@ -1,0 +1,302 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// adapt turns a Caddyfile into JSON.
+func adapt(t testing.TB, caddyfile string) []byte {
+	t.Helper()
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		t.Fatalf("adapting: %v\n%s", err, caddyfile)
+	}
+	return config
+}
+
+// A proxy is a Caddy that runs in this process and listens on a socket.
+type proxy struct {
+	t      testing.TB
+	socket string
+	log    string
+	client *http.Client
+}
+
+// startCaddy runs Caddy with a site of the given directives.
+func startCaddy(t testing.TB, site string) *proxy {
+	t.Helper()
+	dir := t.TempDir()
+	p := &proxy{t: t, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
+	p.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", p.socket)
+		},
+		MaxIdleConnsPerHost: 200,
+	}}
+	if err := p.load(site); err != nil {
+		t.Fatalf("starting Caddy: %v", err)
+	}
+	t.Cleanup(func() {
+		p.client.CloseIdleConnections()
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping Caddy: %v", err)
+		}
+	})
+	return p
+}
+
+// caddyfile is the whole configuration around a site's directives.
+func (p *proxy) caddyfile(site string) string {
+	return fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	grace_period 5s
+	log {
+		output file %s
+		format json
+		level DEBUG
+	}
+}
+http://api.test {
+	bind unix/%s
+	%s
+}
+`, p.log, p.socket, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
+}
+
+// load loads another configuration, as a reload does.
+func (p *proxy) load(site string) error {
+	return caddy.Load(adapt(p.t, p.caddyfile(site)), true)
+}
+
+// do sends a request to the site.
+func (p *proxy) do(method, path string, body io.Reader, header ...string) (*http.Response, error) {
+	r, err := http.NewRequest(method, "http://api.test"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return p.client.Do(r)
+}
+
+// get returns status and body of a GET.
+func (p *proxy) get(path string, header ...string) (int, string) {
+	p.t.Helper()
+	resp, err := p.do(http.MethodGet, path, nil, header...)
+	if err != nil {
+		p.t.Fatalf("GET %s: %v", path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("GET %s: reading the body: %v", path, err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// policies are the policies of the running configuration.
+func runningPool(t testing.TB, name string) *pool {
+	t.Helper()
+	var found *pool
+	pools.Range(func(key, value any) bool {
+		if key == name {
+			found = value.(*pool)
+		}
+		return true
+	})
+	if found == nil {
+		t.Fatalf("no pool %q", name)
+	}
+	return found
+}
+
+// stateOf is the state of an endpoint of a running pool.
+func stateOf(t testing.TB, pool, endpoint string) *endpointState {
+	t.Helper()
+	p := runningPool(t, pool)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, s := range p.states {
+		if key.name == endpoint {
+			return s
+		}
+	}
+	t.Fatalf("pool %q has no endpoint %q", pool, endpoint)
+	return nil
+}
+
+func (s *endpointState) breakerNow() breakerState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.breaker.state
+}
+
+func (s *endpointState) totalsNow() totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
+}
+
+// An api is an endpoint that can be taken down and made to misbehave.
+type api struct {
+	name    string
+	address string
+	hits    atomic.Int64
+	handler atomic.Pointer[http.HandlerFunc]
+
+	mu     sync.Mutex
+	server *httptest.Server
+}
+
+// newAPI starts an endpoint that answers with its name.
+func newAPI(t testing.TB, name string) *api {
+	t.Helper()
+	a := &api{name: name}
+	a.behave(a.fine)
+	a.up(t, "127.0.0.1:0")
+	t.Cleanup(a.down)
+	return a
+}
+
+func (a *api) fine(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	fmt.Fprint(w, a.name)
+}
+
+func (a *api) behave(h http.HandlerFunc) { a.handler.Store(&h) }
+
+// answer makes the endpoint answer with a status.
+func (a *api) answer(status int, header ...string) {
+	a.behave(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "%s says %d", a.name, status)
+	})
+}
+
+// cut drops the connection before the answer.
+func cut(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err == nil {
+		conn.Close()
+	}
+}
+
+func (a *api) up(t testing.TB, address string) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("listening: %v", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.address = listener.Addr().String()
+	a.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.hits.Add(1)
+		(*a.handler.Load())(w, r)
+	}))
+	a.server.Listener.Close()
+	a.server.Listener = listener
+	a.server.Start()
+}
+
+// down refuses connections and cuts those there are.
+func (a *api) down() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server != nil {
+		a.server.Listener.Close()
+		a.server.CloseClientConnections()
+		a.server.Close()
+		a.server = nil
+	}
+}
+
+// A tally of answers, by what the client saw.
+type answers struct {
+	mu     sync.Mutex
+	seen   map[string]int
+	times  []time.Duration
+	failed int
+	errors []string
+}
+
+func (s *answers) add(what string, took time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = make(map[string]int)
+	}
+	s.seen[what]++
+	s.times = append(s.times, took)
+	if !ok {
+		s.failed++
+		if len(s.errors) < 5 {
+			s.errors = append(s.errors, what)
+		}
+	}
+}
+
+func (s *answers) quantile(q float64) time.Duration {
+	sort.Slice(s.times, func(i, j int) bool { return s.times[i] < s.times[j] })
+	if len(s.times) == 0 {
+		return 0
+	}
+	return s.times[min(len(s.times)-1, int(q*float64(len(s.times))))]
+}
+
+// load sends rate requests a second for a time, each on time whatever became of
+// the others, and waits for all answers. A POST has a body, of which the
+// endpoint's echo must bring back the length.
+func (p *proxy) openLoop(rate int, lasting time.Duration, method string, body string) *answers {
+	seen := new(answers)
+	var wg sync.WaitGroup
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticker.Stop()
+	for range int(lasting.Seconds() * float64(rate)) {
+		<-ticker.C
+		wg.Go(func() {
+			began := time.Now()
+			var reader io.Reader
+			if body != "" {
+				reader = strings.NewReader(body)
+			}
+			resp, err := p.do(method, "/", reader)
+			if err != nil {
+				seen.add(err.Error(), time.Since(began), false)
+				return
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				seen.add(err.Error(), time.Since(began), false)
+				return
+			}
+			seen.add(fmt.Sprintf("%d %s", resp.StatusCode, text), time.Since(began), resp.StatusCode == http.StatusOK)
+		})
+	}
+	wg.Wait()
+	return seen
+}
+
