@@ -1,0 +1,155 @@
+package sla
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxNames is how many destinations of failovers a history tells apart, and
+// maxEndpoints how many endpoints a snapshot may hold.
+const (
+	maxNames     = 1 << 16
+	maxEndpoints = 1 << 16
+)
+
+// History is what a pool keeps: a series for the pool as its clients saw it, one
+// for each endpoint, and who failed over to whom. All methods may be called at
+// once. Make one with [NewHistory]. Its size is bounded by the number of names it
+// is called with, which are to come from configuration.
+type History struct {
+	pool Series
+
+	mu        sync.RWMutex
+	endpoints map[string]*Series
+	names     []string // of destinations; names[0] is any other
+	numbers   map[string]uint64
+	forgotten uint64 // calls of Forget
+}
+
+// NewHistory returns an empty history.
+func NewHistory() *History {
+	return &History{
+		endpoints: map[string]*Series{},
+		names:     []string{""},
+		numbers:   map[string]uint64{},
+	}
+}
+
+// Pool returns the series of the pool: calls as its clients saw them.
+func (h *History) Pool() *Series { return &h.pool }
+
+// Endpoint returns the series of an endpoint, a new one if there is none. Until
+// it is forgotten the same name gives the same pointer, so callers may keep it.
+func (h *History) Endpoint(name string) *Series {
+	h.mu.RLock()
+	s := h.endpoints[name]
+	h.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s = h.endpoints[name]; s == nil {
+		s = new(Series)
+		h.endpoints[strings.Clone(name)] = s
+	}
+	return s
+}
+
+// Endpoints returns the names of all endpoints, sorted.
+func (h *History) Endpoints() []string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Sorted(maps.Keys(h.endpoints))
+}
+
+// Forget drops an endpoint. What is recorded into its series later is lost.
+func (h *History) Forget(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.endpoints[name] != nil {
+		delete(h.endpoints, name)
+		h.forgotten++
+	}
+}
+
+// RecordFailover counts a call that moved from one endpoint to another. A step
+// tells 8 destinations of an endpoint apart, and counts the rest together.
+func (h *History) RecordFailover(now time.Time, from, to string) {
+	h.Endpoint(from).failover(now, h.number(to))
+}
+
+// Advance ends the steps of all series that are over, see [Series.Advance].
+func (h *History) Advance(now time.Time) {
+	h.pool.Advance(now)
+	for _, s := range h.series() {
+		s.Advance(now)
+	}
+}
+
+// Snapshot returns what was recorded up to now. It does not change h.
+func (h *History) Snapshot(now time.Time) *Snapshot {
+	s := &Snapshot{saved: now, until: forever, pool: h.pool.record(now), endpoints: map[string]record{}}
+	for name, series := range h.series() {
+		s.endpoints[name] = series.record(now)
+	}
+	// After the series, so that it names all that they mention.
+	h.mu.RLock()
+	s.names = slices.Clone(h.names)
+	h.mu.RUnlock()
+	return s
+}
+
+// Restore adds what an earlier process, or another, recorded. It is to be called
+// once for each snapshot: what is added twice counts twice. Steps later than now
+// are left out.
+func (h *History) Restore(now time.Time, s *Snapshot) {
+	numbers := make([]uint64, len(s.names))
+	same := true
+	for i, name := range s.names {
+		if i > 0 {
+			numbers[i] = h.number(name)
+		}
+		same = same && numbers[i] == uint64(i)
+	}
+	if same {
+		numbers = nil
+	}
+	h.pool.restore(now, s.saved, s.pool, numbers)
+	for name, r := range s.endpoints {
+		h.Endpoint(name).restore(now, s.saved, r, numbers)
+	}
+}
+
+// series returns the series of the endpoints by name.
+func (h *History) series() map[string]*Series {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return maps.Clone(h.endpoints)
+}
+
+// number returns the number of a destination, 0 if there are too many.
+func (h *History) number(name string) uint64 {
+	h.mu.RLock()
+	n, ok := h.numbers[name]
+	h.mu.RUnlock()
+	if ok {
+		return n
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n, ok := h.numbers[name]; ok {
+		return n
+	}
+	if len(h.names) >= maxNames {
+		return 0
+	}
+	n = uint64(len(h.names))
+	name = strings.Clone(name)
+	h.names = append(h.names, name)
+	h.numbers[name] = n
+	return n
+}

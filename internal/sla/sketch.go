@@ -1,0 +1,111 @@
+package sla
+
+import (
+	"math"
+	"time"
+
+	"github.com/DataDog/sketches-go/ddsketch"
+	"github.com/DataDog/sketches-go/ddsketch/mapping"
+	"github.com/DataDog/sketches-go/ddsketch/store"
+)
+
+const (
+	// accuracy is the relative error of a latency quantile. A step whose sketch
+	// does not fit its room is kept coarser, at 6 % (15 %): see appendSketch.
+	accuracy = 0.02
+
+	firstBin = -231 // holds 100 µs, and all below it
+	numBins  = 440  // the last holds 1 h 8 m, and all above it
+)
+
+// binMapping is DDSketch's own (Masson, Rim and Lee 2019), so the bins of a
+// [latencies] are those of a DDSketch whose store is a dense array of fixed range.
+// ddsketch itself allocates as its range grows and keeps a float64 a bin; here
+// recording is one increment.
+var binMapping = func() *mapping.LogarithmicMapping {
+	m, err := mapping.NewLogarithmicMapping(accuracy)
+	if err != nil {
+		panic(err) // accuracy is a constant between 0 and 1
+	}
+	return m
+}()
+
+// latencies counts latencies by bin. The zero value is empty.
+type latencies struct {
+	lo, hi int // bins outside [lo, hi) are 0
+	bins   [numBins]uint64
+}
+
+func (l *latencies) record(d time.Duration) { l.add(binOf(d), 1) }
+
+// binOf returns the bin of d, which is above 0.
+func binOf(d time.Duration) int {
+	return min(max(binMapping.Index(d.Seconds())-firstBin, 0), numBins-1)
+}
+
+func (l *latencies) add(bin int, n uint64) {
+	if l.lo == l.hi {
+		l.lo, l.hi = bin, bin+1
+	} else {
+		l.lo, l.hi = min(l.lo, bin), max(l.hi, bin+1)
+	}
+	l.bins[bin] += n
+}
+
+func (l *latencies) merge(o *latencies) {
+	if o.lo == o.hi {
+		return
+	}
+	if l.lo == l.hi {
+		l.lo, l.hi = o.lo, o.hi
+	} else {
+		l.lo, l.hi = min(l.lo, o.lo), max(l.hi, o.hi)
+	}
+	for i := o.lo; i < o.hi; i++ {
+		l.bins[i] += o.bins[i]
+	}
+}
+
+func (l *latencies) reset() {
+	clear(l.bins[l.lo:l.hi])
+	l.lo, l.hi = 0, 0
+}
+
+func (l *latencies) count() (n uint64) {
+	for _, c := range l.bins[l.lo:l.hi] {
+		n += c
+	}
+	return n
+}
+
+// slower returns how many are above target, to the accuracy of a bin.
+func (l *latencies) slower(target time.Duration) (n uint64) {
+	for i := l.hi - 1; i >= l.lo && binMapping.Value(i+firstBin) > target.Seconds(); i-- {
+		n += l.bins[i]
+	}
+	return n
+}
+
+// sketch returns the same as a DDSketch of seconds.
+func (l *latencies) sketch() *ddsketch.DDSketch {
+	s := store.NewDenseStore()
+	for i := l.lo; i < l.hi; i++ {
+		if n := l.bins[i]; n > 0 {
+			s.AddWithCount(i+firstBin, float64(n))
+		}
+	}
+	return ddsketch.NewDDSketch(binMapping, s, store.NewDenseStore())
+}
+
+// quantiles returns the latency at each quantile, 0 where there is none.
+func (l *latencies) quantiles(qs ...float64) []time.Duration {
+	out := make([]time.Duration, len(qs))
+	values, err := l.sketch().GetValuesAtQuantiles(qs)
+	if err != nil { // empty
+		return out
+	}
+	for i, v := range values {
+		out[i] = time.Duration(math.Round(v * float64(time.Second)))
+	}
+	return out
+}

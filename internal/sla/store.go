@@ -1,0 +1,313 @@
+package sla
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Storage keeps values by key. It is the part of certmagic.Storage that is needed
+// here: Load of a key that is not there returns fs.ErrNotExist, and List may.
+type Storage interface {
+	Store(ctx context.Context, key string, value []byte) error
+	Load(ctx context.Context, key string) ([]byte, error)
+	Delete(ctx context.Context, key string) error
+	Exists(ctx context.Context, key string) bool
+	List(ctx context.Context, prefix string, recursive bool) ([]string, error)
+}
+
+// Keeper keeps the history of one instance of a pool in a storage. All methods may
+// be called at once.
+//
+// It writes what is older than the full hour once an hour, and the rest each time,
+// which makes a save about as large as an hour of history. Each of the two has two
+// slots that are written in turn. So a crash in the middle of a write damages the
+// slot that is older anyway, and loses what came after the last save. Keys are
+//
+//	<prefix>/<pool>/<instance>/past.0     past.1
+//	<prefix>/<pool>/<instance>/recent.0   recent.1
+//
+// No two processes may keep the same instance at once. Instances of a pool that
+// share a storage add up: [NewReport] takes the snapshots that Others returns
+// together with one's own.
+type Keeper struct {
+	storage  Storage
+	pool     string // prefix of its keys
+	instance string // as in keys
+
+	mu        sync.Mutex
+	loaded    bool
+	seq       uint64 // of the latest snapshot
+	next      [len(parts)]int
+	hour      int64  // up to which past is stored
+	forgotten uint64 // History.forgotten when past was stored
+}
+
+const (
+	past = iota
+	recent
+)
+
+var parts = [...]string{past: "past", recent: "recent"}
+
+const slots = 2
+
+// clockSet is a time that a clock which is set has passed. Machines without one
+// that runs while they are off start long before it, and would take all history to
+// be in the future.
+var clockSet = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// NewKeeper returns a keeper of one instance of a pool. Pool and instance may be
+// any text.
+func NewKeeper(storage Storage, prefix, pool, instance string) *Keeper {
+	return &Keeper{storage: storage, pool: path.Join(prefix, keySafe(pool)), instance: keySafe(instance)}
+}
+
+// Load adds what is stored to h, once: after a Load without error it does
+// nothing. What is damaged is set aside under another key, and is a warning. An
+// error means that the storage could not be read, or that the clock is not set yet,
+// and that h is unchanged.
+func (k *Keeper) Load(ctx context.Context, h *History, now time.Time) (warnings []error, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.loadLocked(ctx, h, now)
+}
+
+func (k *Keeper) loadLocked(ctx context.Context, h *History, now time.Time) (warnings []error, err error) {
+	if k.loaded {
+		return nil, nil
+	}
+	if now.Before(clockSet) {
+		return nil, fmt.Errorf("loading history %s: the clock is not set: it shows %v", k.pool, now.UTC().Format(time.DateTime))
+	}
+	found, damaged, err := k.read(ctx, k.instance)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range damaged {
+		warnings = append(warnings, k.setAside(ctx, d))
+	}
+	for part, s := range found {
+		if s.snapshot != nil {
+			k.next[part] = (s.slot + 1) % slots
+			k.seq = max(k.seq, s.snapshot.seq)
+		}
+	}
+	if s := found[past].snapshot; s != nil {
+		k.hour = s.until
+	}
+	if s := found.join(); s != nil {
+		h.Restore(now, s)
+	}
+	k.loaded = true
+	return warnings, nil
+}
+
+// Save stores h as of now, and ends the steps that are over ([History.Advance]).
+// It is to be called about every minute, and at the end. Where nothing was loaded
+// yet it loads first, so that it never replaces what it does not know.
+func (k *Keeper) Save(ctx context.Context, h *History, now time.Time) (warnings []error, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if warnings, err = k.loadLocked(ctx, h, now); err != nil {
+		return warnings, err
+	}
+	h.Advance(now)
+	h.mu.RLock()
+	forgotten := h.forgotten
+	h.mu.RUnlock()
+	s := h.Snapshot(now)
+	hour := levels[hours].indexAt(unixMilli(now))
+
+	// The rest goes on where past ends: past is first, and if it cannot be
+	// written, recent still covers all that follows the one that is stored.
+	var pastErr error
+	if hour != k.hour || forgotten != k.forgotten {
+		if pastErr = k.write(ctx, past, s.part(0, hour)); pastErr == nil {
+			k.hour, k.forgotten = hour, forgotten
+		}
+	}
+	return warnings, errors.Join(pastErr, k.write(ctx, recent, s.part(k.hour, forever)))
+}
+
+func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
+	k.seq++
+	s.seq = k.seq
+	key := k.key(k.instance, part, k.next[part])
+	if err := k.storage.Store(ctx, key, s.Encode()); err != nil {
+		return fmt.Errorf("storing history %s: %w", key, err)
+	}
+	k.next[part] = (k.next[part] + 1) % slots
+	return nil
+}
+
+// Others returns what the other instances of the pool stored, by instance. What is
+// damaged there is left alone (it may be in the middle of a write): it is a warning
+// if nothing else of that instance can be read.
+func (k *Keeper) Others(ctx context.Context) (snapshots []*Snapshot, warnings []error, err error) {
+	instances, err := k.others(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, instance := range instances {
+		found, damaged, err := k.read(ctx, instance)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s := found.join(); s != nil {
+			snapshots = append(snapshots, s)
+			continue
+		}
+		for _, d := range damaged {
+			warnings = append(warnings, d.err)
+		}
+	}
+	return snapshots, warnings, nil
+}
+
+// Prune deletes what other instances stored that saved nothing for 40 days, and
+// returns how many there were.
+func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
+	instances, err := k.others(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, instance := range instances {
+		found, _, err := k.read(ctx, instance)
+		if err != nil {
+			return n, err
+		}
+		s := found.join()
+		if s == nil || now.Sub(s.saved) <= maxWindow {
+			continue
+		}
+		for part := range parts {
+			for slot := range slots {
+				key := k.key(instance, part, slot)
+				if err := k.storage.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return n, fmt.Errorf("deleting history %s: %w", key, err)
+				}
+			}
+		}
+		n++
+	}
+	return n, nil
+}
+
+// others returns the keys of the other instances.
+func (k *Keeper) others(ctx context.Context) ([]string, error) {
+	keys, err := k.storage.List(ctx, k.pool, true)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing history %s: %w", k.pool, err)
+	}
+	var instances []string
+	for _, key := range keys {
+		rest, ok := strings.CutPrefix(key, k.pool+"/")
+		instance, file, isFile := strings.Cut(rest, "/")
+		if ok && isFile && instance != k.instance && isPart(file) {
+			instances = append(instances, instance)
+		}
+	}
+	slices.Sort(instances)
+	return slices.Compact(instances), nil
+}
+
+func isPart(file string) bool {
+	name, _, _ := strings.Cut(file, ".")
+	return slices.Contains(parts[:], name)
+}
+
+// stored is the newest snapshot of each part.
+type stored [len(parts)]struct {
+	snapshot *Snapshot // nil: none
+	slot     int
+}
+
+// join returns all that is stored, nil if that is nothing. Where the two parts
+// overlap (a crash between their writes), past is taken.
+func (s stored) join() *Snapshot {
+	p, r := s[past].snapshot, s[recent].snapshot
+	switch {
+	case p == nil:
+		return r
+	case r == nil:
+		return p
+	case r.since < p.until:
+		r = r.part(p.until, forever)
+	}
+	return p.join(r)
+}
+
+type damage struct {
+	key   string
+	value []byte
+	err   error
+}
+
+// read reads all slots of an instance. It reads recent before past, which are
+// written in the opposite order, so that no hour is missed between them.
+func (k *Keeper) read(ctx context.Context, instance string) (found stored, damaged []damage, err error) {
+	for _, part := range [...]int{recent, past} {
+		for slot := range slots {
+			key := k.key(instance, part, slot)
+			value, err := k.storage.Load(ctx, key)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return stored{}, nil, fmt.Errorf("loading history %s: %w", key, err)
+			}
+			s, err := Decode(value)
+			if err != nil {
+				damaged = append(damaged, damage{key, value, fmt.Errorf("history %s: %w", key, err)})
+				continue
+			}
+			if f := &found[part]; f.snapshot == nil || s.seq > f.snapshot.seq {
+				f.snapshot, f.slot = s, slot
+			}
+		}
+	}
+	return found, damaged, nil
+}
+
+// setAside moves a damaged value to another key, where the next one replaces it,
+// and returns a warning that says so.
+func (k *Keeper) setAside(ctx context.Context, d damage) error {
+	dir, file := path.Split(d.key)
+	key := dir + "damaged." + file
+	if err := k.storage.Store(ctx, key, d.value); err != nil {
+		return fmt.Errorf("%w; setting it aside as %s: %w", d.err, key, err)
+	}
+	if err := k.storage.Delete(ctx, d.key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; set aside as %s; deleting it: %w", d.err, key, err)
+	}
+	return fmt.Errorf("%w; set aside as %s", d.err, key)
+}
+
+func (k *Keeper) key(instance string, part, slot int) string {
+	return fmt.Sprintf("%s/%s/%s.%d", k.pool, instance, parts[part], slot)
+}
+
+// keySafe returns s as one element of a key, in characters that every storage
+// takes. Different texts give different elements.
+func keySafe(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; strings.IndexByte(plain, c) >= 0 || (c == '.' && i > 0) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	if b.Len() == 0 {
+		return "%"
+	}
+	return b.String()
+}
