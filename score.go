@@ -12,9 +12,13 @@ const (
 	// scoreStep is the smallest change of a score that is worth a new table.
 	scoreStep = 0.05
 
-	slowErrors, slowErrorsAtLeast = 30 * time.Second, 10
-	fastErrors, fastErrorsAtLeast = 3 * time.Second, 20
-	goodErrorRatio                = 0.01
+	// The error ratio looks back over the shorter of errorSpan and errorSamples,
+	// so that busy endpoints are believed soon, for worse and for better, and
+	// quiet ones are not judged by one call.
+	errorSpan      = 30 * time.Second
+	errorSamples   = 100
+	errorsAtLeast  = 10
+	goodErrorRatio = 0.01
 
 	latencySpan    = 10 * time.Second
 	latencySamples = 20
@@ -33,8 +37,7 @@ type tally struct {
 // count as no time.
 type scorer struct {
 	folded   time.Time
-	slow     decayedRatio // errors, over half a minute
-	fast     decayedRatio // errors, over a few seconds
+	errors   decayedRatio
 	latency  logMean
 	baseline logMean
 	lost     float64 // 1 - score
@@ -47,8 +50,7 @@ func (s *scorer) fold(now time.Time, t tally) {
 		dt = 0
 	}
 	s.folded = now
-	s.slow.add(dt, slowErrors, t.calls, t.failures)
-	s.fast.add(dt, fastErrors, t.calls, t.failures)
+	s.errors.add(dt, t.calls, t.failures)
 	if t.latencies > 0 {
 		mean := t.logLatency / float64(t.latencies)
 		s.latency.add(dt, latencySpan, t.latencies, mean)
@@ -63,16 +65,10 @@ func (s *scorer) score(failureRatio float64, reference time.Duration) float64 {
 }
 
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
-// It believes the worse of two memories: the fast one sees trouble within half
-// a second of busy traffic, early enough to spare the retry budget; the slow
-// one does not forget it as soon.
 func (s *scorer) successPart(failureRatio float64) float64 {
 	ratio := 0.0
-	if s.slow.n >= slowErrorsAtLeast {
-		ratio = s.slow.ratio()
-	}
-	if s.fast.n >= fastErrorsAtLeast {
-		ratio = max(ratio, s.fast.ratio())
+	if s.errors.n >= errorsAtLeast {
+		ratio = s.errors.ratio()
 	}
 	if failureRatio <= goodErrorRatio {
 		failureRatio = defaultFailureRatio
@@ -99,11 +95,18 @@ func (s *scorer) typical() time.Duration {
 	return time.Duration(s.latency.value() * float64(time.Second))
 }
 
-// decayedRatio is a ratio of counts that fade with time.
+// forgetErrors begins the error ratio anew, when a breaker has drawn the
+// consequences.
+func (s *scorer) forgetErrors() { s.errors = decayedRatio{} }
+
+// decayedRatio is a ratio of counts that fade with time and with newer counts.
 type decayedRatio struct{ n, marked float64 }
 
-func (r *decayedRatio) add(dt, span time.Duration, n, marked int) {
-	keep := math.Exp(-float64(dt) / float64(span))
+func (r *decayedRatio) add(dt time.Duration, n, marked int) {
+	keep := math.Exp(-float64(dt) / float64(errorSpan))
+	if r.n > 0 {
+		keep = min(keep, max(0, errorSamples-float64(n))/r.n)
+	}
 	r.n = r.n*keep + float64(n)
 	r.marked = r.marked*keep + float64(marked)
 }

@@ -227,6 +227,9 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	changed = s.breaker.tick(now, cfg)
 	s.scorer.fold(now, s.tally)
 	s.tally = tally{}
+	if s.breaker.state == stateOpen {
+		s.scorer.forgetErrors()
+	}
 	due = s.breaker.due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)
