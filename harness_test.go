@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -178,8 +179,11 @@ func newAPI(t testing.TB, name string) *api {
 }
 
 func (a *api) fine(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	fmt.Fprint(w, a.name)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	fmt.Fprint(w, a.name, digest(string(body)))
 }
 
 func (a *api) behave(h http.HandlerFunc) { a.handler.Store(&h) }
@@ -266,37 +270,92 @@ func (s *answers) quantile(q float64) time.Duration {
 	return s.times[min(len(s.times)-1, int(q*float64(len(s.times))))]
 }
 
-// load sends rate requests a second for a time, each on time whatever became of
-// the others, and waits for all answers. A POST has a body, of which the
-// endpoint's echo must bring back the length.
-func (p *proxy) openLoop(rate int, lasting time.Duration, method string, body string) *answers {
-	seen := new(answers)
-	var wg sync.WaitGroup
-	ticker := time.NewTicker(time.Second / time.Duration(rate))
-	defer ticker.Stop()
-	for range int(lasting.Seconds() * float64(rate)) {
-		<-ticker.C
-		wg.Go(func() {
-			began := time.Now()
-			var reader io.Reader
-			if body != "" {
-				reader = strings.NewReader(body)
-			}
-			resp, err := p.do(method, "/", reader)
-			if err != nil {
-				seen.add(err.Error(), time.Since(began), false)
-				return
-			}
-			text, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if err != nil {
-				seen.add(err.Error(), time.Since(began), false)
-				return
-			}
-			seen.add(fmt.Sprintf("%d %s", resp.StatusCode, text), time.Since(began), resp.StatusCode == http.StatusOK)
-		})
-	}
-	wg.Wait()
-	return seen
+// A load is a stream of requests, each sent on time whatever became of the
+// others.
+type load struct {
+	answers
+	p      *proxy
+	method string
+	body   string
+	quit   chan struct{}
+	done   chan struct{}
 }
 
+// startLoad sends rate requests a second until stop. An answer is good if it is
+// 200 and ends with what the whole body comes to.
+func (p *proxy) startLoad(rate int, method, body string) *load {
+	l := &load{p: p, method: method, body: body, quit: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		ticker := time.NewTicker(time.Second / time.Duration(rate))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-l.quit:
+				return
+			case <-ticker.C:
+				wg.Go(l.one)
+			}
+		}
+	}()
+	return l
+}
+
+func (l *load) one() {
+	began := time.Now()
+	what, ok := l.send()
+	l.add(what, time.Since(began), ok)
+}
+
+func (l *load) send() (string, bool) {
+	var reader io.Reader
+	if l.body != "" {
+		reader = strings.NewReader(l.body)
+	}
+	resp, err := l.p.do(l.method, "/", reader)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error(), false
+	}
+	whole := strings.HasSuffix(string(text), digest(l.body))
+	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
+}
+
+// stop ends the load when all its answers are in.
+func (l *load) stop() {
+	close(l.quit)
+	<-l.done
+}
+
+// digest is what a good endpoint says about a body.
+func digest(body string) string {
+	if body == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(body))
+	return fmt.Sprintf(" %x", sum[:4])
+}
+
+// eventually waits until a condition holds, which it must within a time.
+func eventually(t testing.TB, within time.Duration, what string, holds func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for !holds() {
+		if time.Since(began) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-ticker.C
+	}
+	return time.Since(began)
+}
+
+// lasting lets a time go by in which a load or a fault does its work.
+func lasting(d time.Duration) { <-time.After(d) }

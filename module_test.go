@@ -2,22 +2,41 @@ package failover
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
+// site is a failover directive over endpoints in priority order.
+func site(options string, apis ...*api) string {
+	var b strings.Builder
+	b.WriteString("failover {\n\tname api\n")
+	for _, a := range apis {
+		fmt.Fprintf(&b, "\tendpoint http://%s {\n\t\tname %s\n\t}\n", a.address, a.name)
+	}
+	b.WriteString(options)
+	b.WriteString("\n}")
+	return b.String()
+}
+
+// quick lets a breaker try again after a second, so that tests end.
+const quick = `
+	timeout 1s
+	breaker {
+		open_for 1s
+		open_max 1s
+	}
+	retry {
+		attempts 3
+		methods any
+	}`
+
 func TestFailsOverToTheNextTier(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, fmt.Sprintf(`failover {
-	name api
-	endpoint http://%s {
-		name one
-	}
-	endpoint http://%s {
-		name two
-	}
-}`, one.address, two.address))
+	p := startCaddy(t, site("", one, two))
 	if status, body := p.get("/"); status != 200 || body != "one" {
 		t.Fatalf("healthy: got %d %q", status, body)
 	}
@@ -36,5 +55,206 @@ func TestFailsOverToTheNextTier(t *testing.T) {
 	if state := stateOf(t, "api", "one").breakerNow(); state != stateOpen {
 		t.Errorf("the breaker of the dead endpoint is %v", state)
 	}
-	_ = time.Now
+}
+
+// TestFaults lets the primary fail in each way while 200 requests a second come
+// in. No client may see it; the dead primary gets next to no attempts; and it
+// gets its traffic back when it is well.
+func TestFaults(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 256)
+	faults := []struct {
+		name  string
+		begin func(t *testing.T, one, two *api)
+		heal  func(t *testing.T, one, two *api)
+		dead  bool // gets nothing but trials
+	}{{
+		name:  "refused",
+		begin: func(_ *testing.T, one, _ *api) { one.down() },
+		heal:  func(t *testing.T, one, _ *api) { one.up(t, one.address) },
+		dead:  true,
+	}, {
+		name:  "503",
+		begin: func(_ *testing.T, one, _ *api) { one.answer(http.StatusServiceUnavailable) },
+		heal:  func(_ *testing.T, one, _ *api) { one.behave(one.fine) },
+		dead:  true,
+	}, {
+		name: "30 percent 500",
+		begin: func(_ *testing.T, one, _ *api) {
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				if rand.Float64() < 0.3 {
+					w.WriteHeader(http.StatusInternalServerError)
+					return
+				}
+				one.fine(w, r)
+			})
+		},
+		heal: func(_ *testing.T, one, _ *api) { one.behave(one.fine) },
+	}, {
+		name:  "cut before headers",
+		begin: func(_ *testing.T, one, _ *api) { one.behave(cut) },
+		heal:  func(_ *testing.T, one, _ *api) { one.behave(one.fine) },
+		dead:  true,
+	}, {
+		name:  "two of three down",
+		begin: func(_ *testing.T, one, two *api) { one.down(); two.down() },
+		heal:  func(t *testing.T, one, two *api) { one.up(t, one.address); two.up(t, two.address) },
+		dead:  true,
+	}, {
+		name: "flapping",
+		begin: func(_ *testing.T, one, _ *api) {
+			began := time.Now()
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				if int(time.Since(began)/(1500*time.Millisecond))%2 == 0 {
+					cut(w, r)
+					return
+				}
+				one.fine(w, r)
+			})
+		},
+		heal: func(_ *testing.T, one, _ *api) { one.behave(one.fine) },
+	}}
+	for _, fault := range faults {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			t.Run(fault.name+" "+method, func(t *testing.T) {
+				one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+				p := startCaddy(t, site(quick, one, two, three))
+				primary := stateOf(t, "api", "one")
+				sent := ""
+				if method == http.MethodPost {
+					sent = body
+				}
+				load := p.startLoad(200, method, sent)
+				lasting(500 * time.Millisecond)
+				fault.begin(t, one, two)
+				lasting(time.Second)
+				before, all := primary.totalsNow().Attempts, runningPool(t, "api").budget.calls.Load()
+				lasting(3 * time.Second)
+				attempts := float64(primary.totalsNow().Attempts - before)
+				calls := float64(runningPool(t, "api").budget.calls.Load() - all)
+				fault.heal(t, one, two)
+				back := eventually(t, 5*time.Second, "the primary has its full share again", func() bool {
+					return primary.breakerNow() == stateClosed && shareOf(t, "api", "one") > 0.99
+				})
+				load.stop()
+				t.Logf("%d calls, %d failed, p50 %v p99 %v; dead primary got %.2f %% of them; back after %v",
+					len(load.times), load.failed, load.quantile(0.5), load.quantile(0.99), 100*attempts/calls, back)
+				if load.failed > 0 {
+					t.Errorf("%d of %d calls failed: %q", load.failed, len(load.times), load.errors)
+				}
+				if fault.dead && attempts >= 0.01*calls {
+					t.Errorf("the dead primary got %.0f of %.0f calls", attempts, calls)
+				}
+			})
+		}
+	}
+}
+
+// shareOf is the part of the calls that the routing table gives an endpoint.
+func shareOf(t testing.TB, pool, endpoint string) float64 {
+	t.Helper()
+	p := runningPool(t, pool)
+	table := p.generation.Load().policies[0].table.Load()
+	for i, target := range table.targets {
+		if target.name == endpoint {
+			return table.share(i)
+		}
+	}
+	t.Fatalf("no endpoint %q", endpoint)
+	return 0
+}
+
+// TestFollowsAColdReturn lets the primary come back with little capacity, which
+// grows: it must not be flattened.
+func TestFollowsAColdReturn(t *testing.T) {
+	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+	p := startCaddy(t, site(quick, one, two, three))
+	load := p.startLoad(200, http.MethodGet, "")
+	lasting(500 * time.Millisecond)
+	one.down()
+	lasting(2 * time.Second)
+
+	var mu sync.Mutex
+	served, refused := 0, 0
+	tokens, last, began := 1.0, time.Now(), time.Now()
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now := time.Now()
+		capacity := min(400, 10+78*now.Sub(began).Seconds())
+		tokens = min(capacity/4, tokens+capacity*now.Sub(last).Seconds())
+		last = now
+		ok := tokens >= 1
+		if ok {
+			tokens--
+			served++
+		} else {
+			refused++
+		}
+		mu.Unlock()
+		if !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		one.fine(w, r)
+	})
+	one.up(t, one.address)
+	primary := stateOf(t, "api", "one")
+	back := eventually(t, 15*time.Second, "the primary has its full share again", func() bool {
+		return primary.breakerNow() == stateClosed && shareOf(t, "api", "one") > 0.99
+	})
+	load.stop()
+	t.Logf("%d served, %d refused, back after %v", served, refused, back)
+	if load.failed > 0 {
+		t.Errorf("%d of %d calls failed: %q", load.failed, len(load.times), load.errors)
+	}
+	if refused*10 >= served+refused {
+		t.Errorf("the returning primary refused %d of %d attempts", refused, served+refused)
+	}
+}
+
+// TestAllDown wants an answer at once while nothing works, and service soon
+// after the first endpoint is back.
+func TestAllDown(t *testing.T) {
+	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+	p := startCaddy(t, site(quick, one, two, three))
+	p.get("/")
+	for _, a := range []*api{one, two, three} {
+		a.down()
+	}
+	open := func() bool {
+		p.get("/")
+		for _, name := range []string{"one", "two", "three"} {
+			if stateOf(t, "api", name).breakerNow() == stateClosed {
+				return false
+			}
+		}
+		return true
+	}
+	eventually(t, 5*time.Second, "all breakers are open", open)
+	var quickest time.Duration
+	for range 50 {
+		began := time.Now()
+		resp, err := p.do(http.MethodGet, "/", nil)
+		took := time.Since(began)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			if after := resp.Header.Get("Retry-After"); after != "1" {
+				t.Fatalf("Retry-After is %q", after)
+			}
+			if quickest == 0 || took < quickest {
+				quickest = took
+			}
+		}
+	}
+	if quickest == 0 || quickest > 5*time.Millisecond {
+		t.Errorf("the quickest refusal took %v", quickest)
+	}
+	two.up(t, two.address)
+	back := eventually(t, 2*time.Second, "service after the first return", func() bool {
+		status, body := p.get("/")
+		return status == 200 && body == "two"
+	})
+	t.Logf("refused in %v, back after %v", quickest, back)
 }
