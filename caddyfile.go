@@ -39,6 +39,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err != nil {
 		return nil, err
 	}
+	h.Next() // extracting the matcher has gone back to before the directive's name
 	d := h.NewFromNextSegment()
 	r := &reader{
 		matcher: func(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {

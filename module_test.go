@@ -34,6 +34,19 @@ const quick = `
 		methods any
 	}`
 
+func TestDirectivePassesOnTheOptionsOfReverseProxy(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("\theader_down X-Endpoint {http.failover.endpoint}\n\ttransport http {\n\t\tversions 1.1\n\t}", one))
+	resp, err := p.do(http.MethodGet, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("X-Endpoint"); got != "one" {
+		t.Errorf("header_down set X-Endpoint to %q", got)
+	}
+}
+
 func TestFailsOverToTheNextTier(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
