@@ -24,11 +24,16 @@ import (
 // adapt turns a Caddyfile into JSON.
 func adapt(t testing.TB, caddyfile string) []byte {
 	t.Helper()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	config, err := tryAdapt(caddyfile)
 	if err != nil {
 		t.Fatalf("adapting: %v\n%s", err, caddyfile)
 	}
 	return config
+}
+
+func tryAdapt(caddyfile string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	return config, err
 }
 
 // A proxy is a Caddy that runs in this process and listens on a socket.

@@ -1,0 +1,159 @@
+package failover
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// A snippet is a fenced block of a document.
+type snippet struct {
+	file     string
+	line     int
+	language string
+	text     string
+}
+
+func (s snippet) String() string { return fmt.Sprintf("%s:%d", s.file, s.line) }
+
+// snippets are the fenced blocks of a document, in order.
+func snippets(t *testing.T, file string) []snippet {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []snippet
+	inside := false
+	for i, line := range strings.Split(string(text), "\n") {
+		language, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && !inside:
+			inside = true
+			found = append(found, snippet{file: file, line: i + 1, language: language})
+		case fence:
+			inside = false
+		case inside:
+			found[len(found)-1].text += line + "\n"
+		}
+	}
+	if inside {
+		t.Fatalf("%s: a fenced block has no end", file)
+	}
+	return found
+}
+
+func documents(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "bench/*.md", "deploy/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
+// wholeSite tells a Caddyfile with sites or global options from directives of a
+// site.
+var wholeSite = regexp.MustCompile(`(?m)^(\{|[^\s#{}]+(, [^\s{}]+)* \{)$`)
+
+var directives = regexp.MustCompile(`^(failover|failover_dashboard|reverse_proxy|handle|handle_path|route|log|log_append|@|forward_auth|basic_auth|encode|import)\b`)
+
+// TestSnippetsOfTheDocumentsWork adapts and provisions every Caddyfile and JSON
+// handler that the documents show.
+func TestSnippetsOfTheDocumentsWork(t *testing.T) {
+	for _, name := range []string{"ONE_KEY", "TWO_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BACKUP_API_KEY"} {
+		t.Setenv(name, "key")
+	}
+	checked := 0
+	for _, file := range documents(t) {
+		for _, s := range snippets(t, file) {
+			switch s.language {
+			case "caddyfile":
+				checked++
+				if err := validates(t, s.text); err != nil {
+					t.Errorf("%v: %v\n%s", s, err, s.text)
+				}
+			case "json":
+				if !strings.Contains(s.text, `"handler": "reverse_proxy"`) {
+					continue
+				}
+				checked++
+				config := fmt.Sprintf(`{"admin": {"disabled": true}, "apps": {"http": {"servers": {"s": {"listen": ["127.0.0.1:0"], "routes": [{"handle": [%s]}]}}}}}`, s.text)
+				if err := validate(config); err != nil {
+					t.Errorf("%v: %v", s, err)
+				}
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("no document has a snippet")
+	}
+}
+
+// validates adapts and provisions a Caddyfile, or directives of a site.
+func validates(t *testing.T, text string) error {
+	first := strings.TrimSpace(text)
+	for strings.HasPrefix(first, "#") {
+		_, first, _ = strings.Cut(first, "\n")
+		first = strings.TrimSpace(first)
+	}
+	switch {
+	case !wholeSite.MatchString(text) || directives.MatchString(first):
+		text = "{\n\tadmin off\n\tauto_https off\n}\nhttp://127.0.0.1:8080 {\n" + text + "}\n"
+	case !strings.HasPrefix(first, "{"):
+		text = "{\n\tadmin off\n\tauto_https off\n}\n" + text
+	}
+	config, err := tryAdapt(text)
+	if err != nil {
+		return err
+	}
+	return validate(string(config))
+}
+
+func validate(config string) error {
+	var parsed caddy.Config
+	if err := caddy.StrictUnmarshalJSON([]byte(config), &parsed); err != nil {
+		return err
+	}
+	return caddy.Validate(&parsed)
+}
+
+// TestExampleWorks provisions Caddyfile.example.
+func TestExampleWorks(t *testing.T) {
+	text, err := os.ReadFile("Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := tryAdapt(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(string(config)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLinksOfTheDocumentsLead looks for the files that the documents link to.
+func TestLinksOfTheDocumentsLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	for _, file := range documents(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
+			}
+		}
+	}
+}
