@@ -64,6 +64,22 @@ func (b *budget) giveBack() {
 	b.mu.Unlock()
 }
 
+// rate is how many calls a second there were over the last 10 seconds.
+func (b *budget) rate(now time.Time) float64 {
+	b.mu.Lock()
+	since := b.sinceLocked(now)
+	if since.at.IsZero() && b.count > 0 {
+		since = b.marks[b.oldest] // younger than the span
+	}
+	b.mu.Unlock()
+	if since.at.IsZero() {
+		return 0
+	}
+	// no marks are taken, and no calls made, while the pool is idle
+	over := min(budgetSpan, max(budgetMark, now.Sub(since.at)))
+	return float64(b.calls.Load()-since.calls) / over.Seconds()
+}
+
 // tick keeps the marks going while there are no retries.
 func (b *budget) tick(now time.Time) {
 	b.mu.Lock()

@@ -38,6 +38,7 @@ type endpointState struct {
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals
+	last      lastOutcomes
 
 	refs int       // handlers that use it; guarded by pool.mu
 	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
@@ -142,6 +143,7 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		return
 	}
 	a.outcome = o
+	s.last.add(o)
 	if release {
 		s.unlinkLocked(a)
 	}

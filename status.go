@@ -1,0 +1,335 @@
+package failover
+
+import (
+	"cmp"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// PoolStatus is how a pool stands at a time. It is a copy that nobody changes,
+// and holds no credentials.
+type PoolStatus struct {
+	// The pool's name.
+	Name string `json:"name"`
+
+	// When this was so.
+	At time.Time `json:"at"`
+
+	// Whether every endpoint is out, so that calls are refused but for a trial
+	// now and then.
+	Down bool `json:"down"`
+
+	// Calls a second over the last 10 seconds.
+	CallsPerSecond float64 `json:"calls_per_second"`
+
+	// Retries that the budget did not allow, since the pool was made.
+	RetriesDenied int64 `json:"retries_denied"`
+
+	// The endpoints by priority; those of one priority as they were configured.
+	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// EndpointStatus is how an endpoint stands at a time. Where several handlers
+// share the pool, its URL, priority, weight and traffic are those of the first
+// that has it.
+type EndpointStatus struct {
+	// The endpoint's name, unique in the pool.
+	Name string `json:"name"`
+
+	// The base URL without user, password, and parts of its path that look like
+	// keys. Absent where scheme, path and Host are the proxy's.
+	URL string `json:"url,omitempty"`
+
+	// The dial address.
+	Address string `json:"address"`
+
+	// The tier, 1 is most preferred, and the share of it; with the operator's
+	// overrides.
+	Priority int     `json:"priority"`
+	Weight   float64 `json:"weight"`
+
+	// The breaker: closed, open, recovering, forced_open (tripped) or
+	// forced_closed.
+	State string `json:"state"`
+
+	// Whether an operator keeps new calls away while those in flight finish.
+	Draining bool `json:"draining"`
+
+	// Why the breaker is in this state and since when; absent if it has been
+	// since the pool was made.
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+
+	// When an open breaker will try the endpoint again.
+	Until time.Time `json:"until,omitzero"`
+
+	// How much of its normal traffic the breaker allows, 0 to 1.
+	Share float64 `json:"share"`
+
+	// How well the endpoint has been doing, 0 to 1.
+	Score float64 `json:"score"`
+
+	// Its part of all calls by the routing table, 0 to 1.
+	Traffic float64 `json:"traffic"`
+
+	// Until when the endpoint asked to be left alone.
+	HeldUntil time.Time `json:"held_until,omitzero"`
+
+	// Attempts that are under way, streams included.
+	InFlight int64 `json:"in_flight"`
+
+	// Attempts since the state was made, by what they came to. Cancelled are
+	// those whose client left.
+	Attempts  uint64 `json:"attempts"`
+	Successes uint64 `json:"successes"`
+	Failures  uint64 `json:"failures"`
+	Cancelled uint64 `json:"cancelled"`
+
+	// What the last attempts came to, newest last, at most 20: success, dial, tls,
+	// timeout, reset, status, rate_limited, denied, truncated, stalled, cancelled.
+	LastOutcomes []string `json:"last_outcomes"`
+
+	// Time to the first byte of successes over the last hour; absent if unknown.
+	Latency *LatencyStatus `json:"latency,omitempty"`
+
+	// What an operator has ordered, absent if nothing.
+	Operator *OperatorStatus `json:"operator,omitempty"`
+	Override *OverrideStatus `json:"override,omitempty"`
+}
+
+// LatencyStatus are quantiles of the time to the first byte, in seconds.
+type LatencyStatus struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+// OperatorStatus is a lever that an operator holds.
+type OperatorStatus struct {
+	// drain, trip, or enable where the breaker is kept closed.
+	Action string `json:"action"`
+
+	// What the operator gave as the reason.
+	Reason string `json:"reason,omitempty"`
+
+	// Since when, and until when; without an end it holds until it is undone.
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// OverrideStatus is a weight or a priority, or both, that an operator has set.
+type OverrideStatus struct {
+	// What was set, and what is configured.
+	Weight             *float64 `json:"weight,omitempty"`
+	Priority           *int     `json:"priority,omitempty"`
+	ConfiguredWeight   float64  `json:"configured_weight"`
+	ConfiguredPriority int      `json:"configured_priority"`
+
+	// What the operator gave as the reason.
+	Reason string `json:"reason,omitempty"`
+
+	// Since when, and until when; without an end it holds until it is undone.
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Status returns how every pool of this process stands, by name. It holds each
+// lock only for as long as it takes to copy a few numbers.
+func Status(now time.Time) []PoolStatus {
+	all := []PoolStatus{}
+	for _, p := range runningPools() {
+		all = append(all, p.status(now))
+	}
+	return all
+}
+
+// StatusOf returns how the pool of a name stands.
+func StatusOf(name string, now time.Time) (PoolStatus, bool) {
+	p := findPool(name)
+	if p == nil {
+		return PoolStatus{}, false
+	}
+	return p.status(now), true
+}
+
+// runningPools returns the pools of this process, by name.
+func runningPools() []*pool {
+	var all []*pool
+	pools.Range(func(_, value any) bool {
+		all = append(all, value.(*pool))
+		return true
+	})
+	slices.SortFunc(all, func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// findPool returns the pool of a name, nil if there is none.
+func findPool(name string) *pool {
+	var found *pool
+	pools.Range(func(key, value any) bool {
+		if key == name {
+			found = value.(*pool)
+		}
+		return found == nil
+	})
+	return found
+}
+
+// status copies how the pool stands.
+func (p *pool) status(now time.Time) PoolStatus {
+	status := PoolStatus{
+		Name:           p.name,
+		At:             now,
+		CallsPerSecond: p.budget.rate(now),
+		RetriesDenied:  p.budget.denied.Load(),
+		Endpoints:      []EndpointStatus{},
+	}
+	g := p.generation.Load()
+	if g == nil {
+		return status
+	}
+	cfg := g.breaker.Load()
+	views, down := p.views(g)
+	status.Down = down
+	for _, v := range views {
+		e := v.state.status(now, cfg)
+		v.describe(&e)
+		status.Endpoints = append(status.Endpoints, e)
+	}
+	return status
+}
+
+// A view is an endpoint as the first handler that has it sees it.
+type view struct {
+	*target
+	traffic float64
+}
+
+// views returns the endpoints of a configuration, and whether all of them are
+// out in every handler.
+func (p *pool) views(g *generation) (views []view, down bool) {
+	seen := make(map[*endpointState]bool)
+	add := func(t *target, traffic float64) {
+		if !seen[t.state] {
+			seen[t.state] = true
+			views = append(views, view{t, traffic})
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, policy := range g.policies {
+		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
+			down = (down || len(views) == 0) && t.total <= 0
+			for i, target := range t.targets {
+				add(target, t.share(i))
+			}
+		}
+		if policy.dynamic != nil {
+			for _, target := range policy.dynamic.known {
+				add(target, 0)
+			}
+		}
+	}
+	slices.SortStableFunc(views, func(a, b view) int { return cmp.Compare(a.priority, b.priority) })
+	return views, down
+}
+
+// currentTable is the table that the last calls went by; nil if there is none
+// yet.
+func (p *Policy) currentTable() *table {
+	if p.dynamic == nil {
+		return p.table.Load()
+	}
+	if d := p.dynamic.current.Load(); d != nil {
+		return d.table.Load()
+	}
+	return nil
+}
+
+// describe adds what the configuration knows.
+func (v view) describe(e *EndpointStatus) {
+	e.URL = redactURL(v.url)
+	e.Priority, e.Weight = v.priority, v.weight
+	e.Traffic = tidy(v.traffic)
+}
+
+// status copies how the endpoint stands.
+func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := &s.breaker
+	e := EndpointStatus{
+		Name:         s.name,
+		Address:      s.address,
+		State:        b.state.String(),
+		Reason:       b.reason,
+		Since:        b.changed,
+		Share:        tidy(b.allowed(cfg)),
+		Score:        tidy(1 - s.scorer.lost),
+		InFlight:     s.busy.Load(),
+		Attempts:     s.totals.Attempts,
+		Successes:    s.totals.Successes,
+		Failures:     s.totals.Failures,
+		Cancelled:    s.totals.Cancelled,
+		LastOutcomes: s.last.names(),
+	}
+	if b.state == stateOpen {
+		e.Until = b.until
+	}
+	if now.Before(s.holdUntil) {
+		e.HeldUntil = s.holdUntil
+	}
+	return e
+}
+
+// tidy takes off what is only due to floating point.
+func tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }
+
+// redactURL returns a base URL without user, password, and segments of the path
+// that look like keys, as RPC providers have them.
+func redactURL(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host}
+	segments := strings.Split(u.EscapedPath(), "/")
+	for i, segment := range segments {
+		if looksLikeKey(segment) {
+			segments[i] = "xxxxx"
+		}
+	}
+	return shown.String() + strings.Join(segments, "/")
+}
+
+// looksLikeKey tells whether a segment of a path may be a secret: 16 characters
+// or more, with letters and digits.
+func looksLikeKey(segment string) bool {
+	return len(segment) >= 16 && strings.ContainsAny(segment, "0123456789") &&
+		strings.ContainsFunc(segment, unicode.IsLetter)
+}
+
+// lastOutcomes keeps what the last attempts came to. The zero value is empty.
+type lastOutcomes struct {
+	ring [20]outcome
+	n    uint // ever
+}
+
+func (l *lastOutcomes) add(o outcome) {
+	l.ring[l.n%uint(len(l.ring))] = o
+	l.n++
+}
+
+// names returns the outcomes, oldest first.
+func (l *lastOutcomes) names() []string {
+	size := uint(len(l.ring))
+	n := min(l.n, size)
+	names := make([]string, 0, n)
+	for i := l.n - n; i < l.n; i++ {
+		names = append(names, l.ring[i%size].String())
+	}
+	return names
+}

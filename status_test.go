@@ -1,0 +1,149 @@
+package failover
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStatus(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, `failover {
+	name api
+	endpoint http://user:hunter2@`+one.address+`/v1/0123456789abcdef0123456789abcdef {
+		name one
+		header X-Api-Key sesame
+		weight 2
+	}
+	endpoint http://`+two.address+` {
+		name two
+	}
+	quota client
+	breaker {
+		consecutive_failures 2
+	}
+}`)
+	one.answer(http.StatusServiceUnavailable)
+	for range 4 {
+		if status, body := p.get("/"); status != 200 || body != "two" {
+			t.Fatalf("got %d %q", status, body)
+		}
+	}
+	eventually(t, 2*time.Second, "the tables know that one is out", func() bool {
+		return shareOf(t, "api", "one") == 0
+	})
+	all := Status(time.Now())
+	if len(all) != 1 || all[0].Name != "api" || all[0].Down || len(all[0].Endpoints) != 2 {
+		t.Fatalf("got %+v", all)
+	}
+	first, second := all[0].Endpoints[0], all[0].Endpoints[1]
+	if first.Name != "one" || first.State != "open" || first.Reason != reasonConsecutive || first.Until.IsZero() ||
+		first.Share != 0 || first.Traffic != 0 || first.Weight != 2 || first.Priority != 1 {
+		t.Errorf("one: %+v", first)
+	}
+	if !slices.Equal(first.LastOutcomes, []string{"status", "status"}) || first.Failures != 2 || first.Attempts != 2 {
+		t.Errorf("one: %d of %d failed, last %q", first.Failures, first.Attempts, first.LastOutcomes)
+	}
+	if second.Name != "two" || second.State != "closed" || second.Share != 1 || second.Traffic != 1 ||
+		second.Successes != 4 || second.InFlight != 0 || second.URL != "http://"+two.address {
+		t.Errorf("two: %+v", second)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"user", "hunter2", "sesame", "0123456789abcdef"} {
+		if strings.Contains(string(text), secret) {
+			t.Errorf("the status holds %q: %s", secret, text)
+		}
+	}
+	if want := "http://" + one.address + "/v1/xxxxx"; first.URL != want {
+		t.Errorf("the URL is %q, want %q", first.URL, want)
+	}
+	if _, ok := StatusOf("other", time.Now()); ok {
+		t.Error("there is a pool that nobody has configured")
+	}
+
+	for _, a := range []*api{one, two} {
+		a.down()
+	}
+	eventually(t, 5*time.Second, "the pool is down", func() bool {
+		p.get("/")
+		status, _ := StatusOf("api", time.Now())
+		return status.Down
+	})
+}
+
+func TestRedactURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://api.example/v1":                       "https://api.example/v1",
+		"https://user:secret@api.example:8443/a%2Fb/":  "https://api.example:8443/a%2Fb/",
+		"https://eth.example/v2/Ab0dEf-hIjKlMnOp_rs":   "https://eth.example/v2/xxxxx",
+		"https://api.example/openai-compatible-models": "https://api.example/openai-compatible-models",
+		"http://[::1]:80":                              "http://[::1]:80",
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := redactURL(u); got != want {
+			t.Errorf("%s: got %s, want %s", raw, got, want)
+		}
+	}
+	if got := redactURL(nil); got != "" {
+		t.Errorf("no URL: got %q", got)
+	}
+}
+
+func TestCallRate(t *testing.T) {
+	var b budget
+	begin := time.Unix(1e9, 0)
+	if rate := b.rate(begin); rate != 0 {
+		t.Errorf("unused: %v", rate)
+	}
+	now := begin
+	for range 30 {
+		b.tick(now)
+		for range 7 {
+			b.call()
+		}
+		now = now.Add(time.Second)
+	}
+	if rate := b.rate(now); rate != 7 {
+		t.Errorf("steady: %v a second", rate)
+	}
+	// an hour without calls, in which no marks are taken
+	now = now.Add(time.Hour)
+	if rate := b.rate(now); rate > 1 {
+		t.Errorf("idle: %v a second", rate)
+	}
+	b.tick(now)
+	for range 50 {
+		b.call()
+	}
+	if rate := b.rate(now.Add(time.Second)); rate < 5 || rate > 50 {
+		t.Errorf("after idling: %v a second", rate)
+	}
+}
+
+func TestLastOutcomes(t *testing.T) {
+	var l lastOutcomes
+	if names := l.names(); len(names) != 0 {
+		t.Errorf("empty: %q", names)
+	}
+	l.add(success)
+	l.add(failedTimeout)
+	if names := l.names(); !slices.Equal(names, []string{"success", "timeout"}) {
+		t.Errorf("got %q", names)
+	}
+	for range 19 {
+		l.add(rateLimited)
+	}
+	if names := l.names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
+		t.Errorf("full: %q", names)
+	}
+}
