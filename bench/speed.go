@@ -1,0 +1,285 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A scenario is one kind of traffic.
+type scenario struct {
+	Protocol  string `json:"protocol"` // h1 or h2
+	Size      int    `json:"size"`     // bytes of both bodies
+	Endpoints int    `json:"endpoints"`
+}
+
+func (s scenario) String() string {
+	size := "no body"
+	switch {
+	case s.Size >= 1<<20:
+		size = fmt.Sprintf("%d MiB", s.Size>>20)
+	case s.Size > 0:
+		size = fmt.Sprintf("%d KiB", s.Size>>10)
+	}
+	protocol := map[string]string{"h1": "HTTP/1.1", "h2": "HTTP/2"}[s.Protocol]
+	return fmt.Sprintf("%s, %s, %d endpoints", protocol, size, s.Endpoints)
+}
+
+var speedScenarios = []scenario{
+	{"h1", 0, 3}, {"h1", 2 << 10, 3}, {"h1", 1 << 20, 3},
+	{"h2", 0, 3}, {"h2", 2 << 10, 3}, {"h2", 1 << 20, 3},
+	{"h1", 0, 30}, {"h1", 0, 300},
+}
+
+// parseScenarios reads h1:2048:3 forms.
+func parseScenarios(words string) (list []scenario, err error) {
+	for word := range strings.SplitSeq(words, ",") {
+		fields := strings.Split(word, ":")
+		if len(fields) != 3 || fields[0] != "h1" && fields[0] != "h2" {
+			return nil, fmt.Errorf("scenario %q: want for example h1:2048:3, the protocol, the bytes of a body, the endpoints", word)
+		}
+		s := scenario{Protocol: fields[0]}
+		var err1, err2 error
+		s.Size, err1 = strconv.Atoi(fields[1])
+		s.Endpoints, err2 = strconv.Atoi(fields[2])
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("scenario %q: %w", word, err)
+		}
+		if s.Size < 0 || s.Size > maxBody || s.Endpoints < 1 {
+			return nil, fmt.Errorf("scenario %q: a body of 0 to %d bytes and 1 endpoint or more", word, maxBody)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// A slice is one proxy's turn in a round: a fixed number of requests.
+type slice struct {
+	CPU      float64 `json:"cpu_us"` // per request, whole process, microseconds
+	PerSec   float64 `json:"per_second"`
+	P50, P99 float64 `json:"-"` // milliseconds
+}
+
+// speedResult is what a proxy came to in a scenario, with ratios to the first
+// proxy of the same rounds.
+type speedResult struct {
+	Proxy      string     `json:"proxy"`
+	CPU        float64    `json:"cpu_us_per_request"`
+	CPURatio   float64    `json:"cpu_ratio"`
+	CPUBetween [2]float64 `json:"cpu_ratio_95"` // bootstrapped interval of the ratio
+	PerSecond  float64    `json:"requests_per_second"`
+	RateRatio  float64    `json:"requests_per_second_ratio"`
+	P50        float64    `json:"p50_ms"`
+	P99        float64    `json:"p99_ms"`
+	Memory     float64    `json:"memory_peak_mib"`
+}
+
+type speedTable struct {
+	Scenario scenario      `json:"scenario"`
+	Rounds   int           `json:"rounds"`
+	Requests int           `json:"requests_per_round"`
+	Results  []speedResult `json:"results"`
+}
+
+type speedReport struct {
+	Machine machine           `json:"machine"`
+	About   map[string]string `json:"about"`
+	Tables  []speedTable      `json:"tables"`
+}
+
+// speed measures healthy proxies. In each round each proxy in turn gets the
+// same number of requests, in an order drawn anew, so that whatever else the
+// machine does meets all alike.
+func speed(b *bench, args []string) error {
+	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 24, short 6)")
+	turn := b.flags.Duration("turn", 400*time.Millisecond, "about how long a proxy's turn in a round takes")
+	only := b.flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
+	words := b.flags.String("scenarios", "", "comma separated, each like h1:2048:3 (default all)")
+	workers := b.flags.Int("workers", 32, "requests in flight")
+	if err := b.parse(args); err != nil {
+		return err
+	}
+	if *rounds == 0 {
+		*rounds = 24
+		if b.short {
+			*rounds = 6
+		}
+	}
+	scenarios := speedScenarios
+	if *words != "" {
+		var err error
+		if scenarios, err = parseScenarios(*words); err != nil {
+			return err
+		}
+	}
+	var peers []peer
+	for _, p := range speedPeers {
+		if (*only == "" || slices.Contains(strings.Split(*only, ","), p.name)) && p.available() {
+			peers = append(peers, p)
+		}
+	}
+	if len(peers) == 0 {
+		return fmt.Errorf("no proxy of %q is known or installed", *only)
+	}
+	caddy, err := b.buildCaddy()
+	if err != nil {
+		return err
+	}
+	report := speedReport{Machine: b.machine(), About: make(map[string]string)}
+	for _, p := range peers {
+		report.About[p.name] = p.about
+	}
+	for _, s := range scenarios {
+		table, err := b.measure(s, peers, caddy, *rounds, *workers, *turn)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		report.Tables = append(report.Tables, table)
+		table.print()
+	}
+	return b.save("speed", report)
+}
+
+// A contestant is a proxy under load.
+type contestant struct {
+	*running
+	loop   *closedLoop
+	slices []slice
+	peak   int64
+}
+
+// measure runs the rounds of one scenario.
+func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers int, turn time.Duration) (speedTable, error) {
+	table := speedTable{Scenario: s, Rounds: rounds}
+	var upstreams []string
+	for range s.Endpoints {
+		sink, err := newSink()
+		if err != nil {
+			return table, err
+		}
+		defer sink.close()
+		upstreams = append(upstreams, sink.address())
+	}
+	var all []*contestant
+	for _, p := range peers {
+		r, err := b.start(p, caddy, upstreams)
+		if err != nil {
+			return table, err
+		}
+		defer r.stop()
+		address := r.address
+		if s.Protocol == "h2" {
+			address = r.h2
+		}
+		loop, err := newClosedLoop(address, s.Protocol, s.Size, workers)
+		if err != nil {
+			return table, err
+		}
+		defer loop.close()
+		all = append(all, &contestant{running: r, loop: loop})
+	}
+	// Warm up, and find how many requests make a turn of the first proxy.
+	requests := 200
+	for _, c := range all {
+		for range 3 {
+			_, elapsed, err := c.loop.send(b.ctx, requests)
+			if err != nil {
+				return table, fmt.Errorf("%s: %w\n%s", c.peer.name, err, c.tail())
+			}
+			if c == all[0] {
+				requests = max(50, int(float64(requests)*turn.Seconds()/elapsed.Seconds()))
+			}
+		}
+	}
+	table.Requests = requests
+	for _, c := range all {
+		c.pids = c.members() // by now all its workers are there
+	}
+	for range rounds {
+		for _, i := range rand.Perm(len(all)) {
+			c := all[i]
+			before := cpuClock(c.pids)
+			took, elapsed, err := c.loop.send(b.ctx, requests)
+			if err != nil {
+				return table, fmt.Errorf("%s: %w", c.peer.name, err)
+			}
+			used := cpuClock(c.pids) - before
+			c.slices = append(c.slices, slice{
+				CPU:    float64(used.Nanoseconds()) / 1e3 / float64(requests),
+				PerSec: float64(requests) / elapsed.Seconds(),
+				P50:    milliseconds(quantile(took, 0.5)),
+				P99:    milliseconds(quantile(took, 0.99)),
+			})
+		}
+	}
+	for _, c := range all {
+		_, peak := memory(c.pids)
+		result := speedResult{
+			Proxy:     c.peer.name,
+			CPU:       median(column(c.slices, func(s slice) float64 { return s.CPU })),
+			PerSecond: median(column(c.slices, func(s slice) float64 { return s.PerSec })),
+			P50:       median(column(c.slices, func(s slice) float64 { return s.P50 })),
+			P99:       median(column(c.slices, func(s slice) float64 { return s.P99 })),
+			Memory:    float64(peak) / (1 << 20),
+		}
+		result.CPURatio, result.CPUBetween = ratios(c.slices, all[0].slices, func(s slice) float64 { return s.CPU })
+		result.RateRatio, _ = ratios(c.slices, all[0].slices, func(s slice) float64 { return s.PerSec })
+		table.Results = append(table.Results, result)
+	}
+	return table, nil
+}
+
+func (t speedTable) print() {
+	fmt.Printf("\n%s; %d rounds of %d requests\n", t.Scenario, t.Rounds, t.Requests)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "proxy\tCPU µs/request\tratio\t95 %\trequests/s\tratio\tp50 ms\tp99 ms\tpeak MiB\t")
+	for _, r := range t.Results {
+		fmt.Fprintf(w, "%s\t%.1f\t%.3f\t%.3f-%.3f\t%.0f\t%.2f\t%.2f\t%.2f\t%.0f\t\n", r.Proxy, r.CPU, r.CPURatio,
+			r.CPUBetween[0], r.CPUBetween[1], r.PerSecond, r.RateRatio, r.P50, r.P99, r.Memory)
+	}
+	w.Flush()
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func column[T any](rows []T, of func(T) float64) []float64 {
+	values := make([]float64, len(rows))
+	for i, r := range rows {
+		values[i] = of(r)
+	}
+	return values
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// ratios is the median over the rounds of one proxy's value to another's in the
+// same round, and the interval that holds it in 95 % of 1,000 resamples.
+func ratios(of, to []slice, value func(slice) float64) (ratio float64, between [2]float64) {
+	each := make([]float64, len(of))
+	for i := range of {
+		each[i] = value(of[i]) / value(to[i])
+	}
+	resampled := make([]float64, 1000)
+	again := make([]float64, len(each))
+	for i := range resampled {
+		for j := range again {
+			again[j] = each[rand.IntN(len(each))]
+		}
+		resampled[i] = median(again)
+	}
+	slices.Sort(resampled)
+	return median(each), [2]float64{resampled[25], resampled[974]}
+}
