@@ -281,6 +281,7 @@ type load struct {
 	answers
 	p      *proxy
 	method string
+	path   string
 	body   string
 	quit   chan struct{}
 	done   chan struct{}
@@ -288,8 +289,8 @@ type load struct {
 
 // startLoad sends rate requests a second until stop. An answer is good if it is
 // 200 and ends with what the whole body comes to.
-func (p *proxy) startLoad(rate int, method, body string) *load {
-	l := &load{p: p, method: method, body: body, quit: make(chan struct{}), done: make(chan struct{})}
+func (p *proxy) startLoad(rate int, method, path, body string) *load {
+	l := &load{p: p, method: method, path: path, body: body, quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		var wg sync.WaitGroup
@@ -319,7 +320,7 @@ func (l *load) send() (string, bool) {
 	if l.body != "" {
 		reader = strings.NewReader(l.body)
 	}
-	resp, err := l.p.do(l.method, "/", reader)
+	resp, err := l.p.do(l.method, l.path, reader)
 	if err != nil {
 		return err.Error(), false
 	}
