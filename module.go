@@ -83,6 +83,7 @@ type Policy struct {
 	logger       *zap.Logger
 	pool         *pool
 	generation   *generation
+	source       *EventSource
 	targets      []*target       // sorted by priority; guarded by pool.mu once attached
 	dynamic      *dynamicTargets // nil for static upstreams
 	table        atomic.Pointer[table]
@@ -127,6 +128,12 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn()
+	if p.source, err = newEventSource(ctx); err != nil {
+		return err
+	}
+	if err := p.source.app.On("started", startHandler{p}); err != nil {
+		return fmt.Errorf("subscribing to the start: %w", err)
+	}
 	p.pool, err = loadPool(p.Name)
 	if err != nil {
 		return fmt.Errorf("loading pool %q: %w", p.Name, err)

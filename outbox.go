@@ -2,161 +2,189 @@ package failover
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
-// Failover is a call's move from one endpoint to another.
-type Failover struct {
-	At       time.Time     `json:"at"`
-	Pool     string        `json:"pool"`
-	From     string        `json:"from"`
-	To       string        `json:"to"`
-	Reason   string        `json:"reason"`   // the outcome of the attempt that failed
-	Attempt  int           `json:"attempt"`  // the one that failed, from 1
-	Duration time.Duration `json:"duration"` // of that attempt, nanoseconds
-}
+const (
+	// outboxEvery is how often one sort of event may leave.
+	outboxEvery = time.Second
+	// outboxQueue is how many events may wait for a log or for Caddy's events
+	// app before some are lost.
+	outboxQueue = 256
+	// outboxPatience is how long a pool that ends waits for what is under way.
+	outboxPatience = 2 * time.Second
+)
 
-// failoverLog keeps the last failovers. The zero value is empty.
-type failoverLog struct {
-	mu    sync.Mutex
-	ring  [1000]Failover
-	next  int
-	total uint64
-}
-
-func (l *failoverLog) add(f Failover) {
-	l.mu.Lock()
-	l.ring[l.next] = f
-	l.next = (l.next + 1) % len(l.ring)
-	l.total++
-	l.mu.Unlock()
-}
-
-// last returns up to n failovers, oldest first, and how many there ever were.
-func (l *failoverLog) last(n int) ([]Failover, uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n = min(n, len(l.ring), int(l.total))
-	list := make([]Failover, 0, n)
-	for i := range n {
-		list = append(list, l.ring[(l.next-n+i+len(l.ring))%len(l.ring)])
-	}
-	return list, l.total
-}
-
-// outboxEvery is how often one kind of message may leave.
-const outboxEvery = time.Second
-
-// outbox carries messages out of a pool on a goroutine of its own, so that a
-// slow log delays neither calls nor the control loop. Of one kind, one message
-// a second leaves; the others are counted in the next.
+// outbox lets events out of a pool. Of a sort of event one leaves a second; the
+// others are counted in the next. What leaves is remembered at once, and goes to
+// the log and to Caddy's events app on a goroutine of each, so that whoever is
+// slow there delays neither calls nor the control loop.
 type outbox struct {
-	queue chan func()
-	done  chan struct{}
+	log, caddy *courier
 
 	mu     sync.Mutex
-	recent map[messageKey]*folded
-	lost   int // did not fit the queue
+	recent map[eventSort]*folded
 	closed bool
 }
 
-type messageKey struct{ kind, from, to, reason string }
+// eventSort is what events are folded by.
+type eventSort struct{ kind, endpoint, to, reason string }
 
-// folded is what was kept back of one kind of message since the last one left.
+// folded is what was kept back of one sort of event since the last one left.
 type folded struct {
-	left  time.Time
 	count int
-	send  func(count int) // the newest that was kept back
+	kept  Event // the newest, if count is above 0
 	timer *time.Timer
 }
 
-func newOutbox() *outbox {
-	o := &outbox{
-		queue:  make(chan func(), 256),
-		done:   make(chan struct{}),
-		recent: make(map[messageKey]*folded),
+func newOutbox(log, caddy func(Event)) *outbox {
+	return &outbox{
+		log:    newCourier(log),
+		caddy:  newCourier(caddy),
+		recent: make(map[eventSort]*folded),
 	}
-	go func() {
-		defer close(o.done)
-		for send := range o.queue {
-			send()
-		}
-	}()
-	return o
 }
 
-// close sends what is still kept back and waits until it has left.
+// post sends an event, or keeps it back for up to a second after the last of its
+// sort.
+func (o *outbox) post(e Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	sort := eventSort{e.Kind, e.Endpoint, e.To, e.Reason}
+	if f := o.recent[sort]; f != nil {
+		f.count += e.Count
+		f.kept = e
+		return
+	}
+	f := new(folded)
+	f.timer = time.AfterFunc(outboxEvery, func() { o.flush(sort, f) })
+	o.recent[sort] = f
+	o.sendLocked(e)
+}
+
+// flush lets go what was kept back, or forgets the sort if that is nothing.
+func (o *outbox) flush(sort eventSort, f *folded) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closed:
+	case f.count == 0:
+		delete(o.recent, sort)
+	default:
+		o.sendFoldedLocked(f)
+		f.timer.Reset(outboxEvery)
+	}
+}
+
+func (o *outbox) sendFoldedLocked(f *folded) {
+	e := f.kept
+	e.Count = f.count
+	f.count, f.kept = 0, Event{}
+	o.sendLocked(e)
+}
+
+func (o *outbox) sendLocked(e Event) {
+	e = events.add(e)
+	o.log.send(e)
+	o.caddy.send(e)
+}
+
+// close sends what is still kept back, and waits for a moment until it has left.
 func (o *outbox) close() {
 	o.mu.Lock()
 	o.closed = true
 	for _, f := range o.recent {
 		f.timer.Stop()
 		if f.count > 0 {
-			o.enqueueLocked(f.send, f.count)
+			o.sendFoldedLocked(f)
 		}
 	}
 	clear(o.recent)
-	close(o.queue)
 	o.mu.Unlock()
-	<-o.done
+	o.log.close()
+	o.caddy.close()
 }
 
-// post sends a message, or keeps it back for a second after the last of its
-// kind. send gets the number of messages it stands for.
-func (o *outbox) post(key messageKey, now time.Time, send func(count int)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		return
-	}
-	f := o.recent[key]
-	if f == nil {
-		f = &folded{left: now}
-		f.timer = time.AfterFunc(outboxEvery, func() { o.flush(key, f) })
-		o.recent[key] = f
-		o.enqueueLocked(send, 1)
-		return
-	}
-	f.count++
-	f.send = send
+// A courier delivers events one after the other on its own goroutine. What does
+// not fit its queue is lost, and counted.
+type courier struct {
+	queue chan Event
+	done  chan struct{}
+	lost  atomic.Int64
 }
 
-// flush lets go what was kept back, or forgets the kind if that is nothing.
-func (o *outbox) flush(key messageKey, f *folded) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		return
-	}
-	if f.count == 0 {
-		delete(o.recent, key)
-		return
-	}
-	o.enqueueLocked(f.send, f.count)
-	f.count, f.send = 0, nil
-	f.timer.Reset(outboxEvery)
+func newCourier(deliver func(Event)) *courier {
+	c := &courier{queue: make(chan Event, outboxQueue), done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		for e := range c.queue {
+			deliver(e)
+		}
+	}()
+	return c
 }
 
-func (o *outbox) enqueueLocked(send func(count int), count int) {
+// send must not be called after close.
+func (c *courier) send(e Event) {
 	select {
-	case o.queue <- func() { send(count) }:
+	case c.queue <- e:
 	default:
-		o.lost++
+		c.lost.Add(1)
 	}
 }
 
-// failover logs a failover.
-func (o *outbox) failover(logger *zap.Logger, f Failover) {
-	o.post(messageKey{"failover", f.From, f.To, f.Reason}, f.At, func(count int) {
-		logger.Warn("failover",
-			zap.String("pool", f.Pool),
-			zap.String("from", f.From),
-			zap.String("to", f.To),
-			zap.String("reason", f.Reason),
-			zap.Int("attempt", f.Attempt),
-			zap.Duration("duration", f.Duration),
-			zap.Int("count", count))
-	})
+// close waits for what is in the queue, but not for long: the rest is delivered
+// later, by a goroutine that then ends.
+func (c *courier) close() {
+	close(c.queue)
+	timer := time.NewTimer(outboxPatience)
+	defer timer.Stop()
+	select {
+	case <-c.done:
+	case <-timer.C:
+	}
+}
+
+// logEvent writes an event to the log of the configuration the pool runs by.
+func (p *pool) logEvent(e Event) {
+	logger := p.logger()
+	if lost := p.outbox.log.lost.Swap(0); lost > 0 {
+		logger.Warn("the log was too slow: events are missing from it", zap.String("pool", p.name), zap.Int64("missing", lost))
+	}
+	entry := logger.Check(e.level(), e.Kind)
+	if entry == nil {
+		return
+	}
+	fields := []zapcore.Field{zap.String("pool", e.Pool)}
+	if e.Endpoint != "" {
+		fields = append(fields, zap.String("endpoint", e.Endpoint))
+	}
+	if e.To != "" {
+		fields = append(fields, zap.String("to", e.To))
+	}
+	if e.Reason != "" {
+		fields = append(fields, zap.String("reason", e.Reason))
+	}
+	for _, name := range e.detailNames() {
+		fields = append(fields, zap.Any(name, e.Details[name]))
+	}
+	entry.Write(append(fields, zap.Int("count", e.Count), zap.Time("at", e.At), zap.Uint64("id", e.ID))...)
+}
+
+// level is how urgent an event is in a log.
+func (e *Event) level() zapcore.Level {
+	switch e.Kind {
+	case eventAllDown:
+		return zapcore.ErrorLevel
+	case eventBreakerRecovering, eventBreakerClosed, eventSLAMetAgain, eventOperator:
+		return zapcore.InfoLevel
+	}
+	return zapcore.WarnLevel
 }

@@ -18,15 +18,16 @@ import (
 var pools = caddy.NewUsagePool()
 
 // A pool is what is known about the endpoints behind one or several handlers:
-// the states of the endpoints, the retry budget, the recent failovers. Its
-// control loop turns states into routing tables and ends overdue attempts.
+// the states of the endpoints and the retry budget. Its control loop turns
+// states into routing tables and ends overdue attempts; its outbox is the way
+// out for events.
 type pool struct {
 	name   string
 	budget budget
 	outbox *outbox
-	recent failoverLog
 
 	generation atomic.Pointer[generation] // what the pool runs by
+	down       atomic.Bool                // every endpoint is out
 	loop       loop
 
 	trials struct { // while every endpoint is out
@@ -45,6 +46,7 @@ type generation struct {
 	config   any // identifies the configuration
 	serial   int
 	logger   *zap.Logger
+	source   *EventSource
 	policies []*Policy // guarded by pool.mu
 	breaker  atomic.Pointer[breakerConfig]
 }
@@ -54,7 +56,8 @@ var generations atomic.Int64
 // loadPool joins the pool of a name, which is made if need be.
 func loadPool(name string) (*pool, error) {
 	value, _, err := pools.LoadOrNew(name, func() (caddy.Destructor, error) {
-		p := &pool{name: name, states: make(map[endpointKey]*endpointState), outbox: newOutbox()}
+		p := &pool{name: name, states: make(map[endpointKey]*endpointState)}
+		p.outbox = newOutbox(p.logEvent, p.tellCaddy)
 		p.loop.start(p)
 		return p, nil
 	})
@@ -85,7 +88,7 @@ func (p *pool) attach(policy *Policy, config any) error {
 		}
 	} else {
 		i = len(p.attached)
-		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger}
+		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger, source: policy.source}
 		p.attached = append(p.attached, g)
 	}
 	g := p.attached[i]
@@ -172,8 +175,8 @@ func (p *pool) dropLocked(s *endpointState) {
 	}
 }
 
-// goLive makes the pool run by this policy's configuration from the first
-// request it gets: until then a reload may still fail.
+// goLive makes the pool run by this policy's configuration, once that has started
+// or gets its first request: until then a reload may still fail.
 func (p *Policy) goLive() {
 	if now := p.pool.generation.Load(); now == p.generation || now.serial > p.generation.serial {
 		return
@@ -212,26 +215,29 @@ func (p *pool) trialDue(now time.Time) bool {
 // refused notes a call that found every endpoint out.
 func (p *pool) refused(now time.Time) {}
 
-// failedOver records a failover.
-func (p *pool) failedOver(f Failover) {
-	f.Pool = p.name
-	p.recent.add(f)
-	p.outbox.failover(p.logger(), f)
-}
-
 // tick does what is due at now and returns when there will be something to do
 // again; zero if only an event can bring that about.
 func (p *pool) tick(now time.Time) (due time.Time) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	due, collected := p.tickLocked(now)
+	p.mu.Unlock()
+	p.emitAll(collected)
+	return due
+}
+
+// tickLocked also returns the events of what it brought about.
+func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	g := p.generation.Load()
 	if g == nil {
-		return time.Time{}
+		return time.Time{}, nil
 	}
 	cfg := g.breaker.Load()
 	changed := p.loop.takePoke()
 	for _, s := range p.states {
-		moved, at := s.tick(now, cfg)
+		moved, at, e := s.tick(now, cfg)
+		if e != nil {
+			collected = append(collected, *e)
+		}
 		changed = changed || moved
 		due = earliest(due, at)
 	}
@@ -245,9 +251,12 @@ func (p *pool) tick(now time.Time) (due time.Time) {
 				policy.rebuild(now)
 			}
 		}
+		if e := p.downLocked(g, now); e != nil {
+			collected = append(collected, *e)
+		}
 	}
 	p.forgetLocked(now)
-	return due
+	return due, collected
 }
 
 // rescoreLocked computes the scores of all endpoints and returns whether one

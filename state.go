@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -65,14 +66,23 @@ const (
 // permit.
 func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	before := s.breaker.generation
+	ok := s.acquireLocked(a, now, cfg, limit, how)
+	e := s.transitionLocked(before)
+	s.mu.Unlock()
+	if e != nil {
+		s.pool.emit(*e)
+	}
+	return ok
+}
+
+func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
 	if limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
 	if now.Before(s.holdUntil) && how != admitAnyway {
 		return false
 	}
-	var ok bool
 	switch how {
 	case admitNormally:
 		a.permit, ok = s.breaker.acquire(now, cfg)
@@ -123,8 +133,13 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 // answered notes that an attempt has begun to answer well.
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
 	s.mu.Lock()
+	before := s.breaker.generation
 	changed := s.breaker.answered(now, cfg, a.permit)
+	e := s.transitionLocked(before)
 	s.mu.Unlock()
+	if e != nil {
+		s.pool.emit(*e)
+	}
 	if changed {
 		s.pool.poke()
 	}
@@ -148,13 +163,17 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		s.unlinkLocked(a)
 	}
 	changed := false
+	before := s.breaker.generation
+	var held *Event
 	switch {
 	case o == cancelled:
 		s.totals.Cancelled++
 		s.breaker.cancel(a.permit)
 	case o == rateLimited:
 		s.totals.Failures++
-		s.holdLocked(now, a.retryAfter)
+		if s.holdLocked(now, a.retryAfter) {
+			held = s.heldLocked(now)
+		}
 		s.breaker.cancel(a.permit)
 		changed = true
 	default:
@@ -177,7 +196,11 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 			slow:   cfg.slowRatio > 0 && (latency > cfg.slowAfter || latency == 0 && a.waitedFor(now) > cfg.slowAfter),
 		})
 	}
+	e := cmp.Or(s.transitionLocked(before), held)
 	s.mu.Unlock()
+	if e != nil {
+		s.pool.emit(*e)
+	}
 	if changed {
 		s.pool.poke()
 	}
@@ -191,18 +214,21 @@ func (s *endpointState) release(a *attempt) {
 }
 
 // holdLocked keeps calls away for a time: as long as the endpoint asked for, or
-// a second that doubles to a minute.
-func (s *endpointState) holdLocked(now time.Time, retryAfter time.Duration) {
+// a second that doubles to a minute. It returns whether that is news.
+func (s *endpointState) holdLocked(now time.Time, retryAfter time.Duration) bool {
 	if retryAfter <= 0 {
 		if now.Before(s.holdUntil) {
-			return // an answer to a call that was under way already
+			return false // an answer to a call that was under way already
 		}
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
 		retryAfter = s.holdStep
 	}
-	if until := now.Add(min(retryAfter, maxHold)); until.After(s.holdUntil) {
-		s.holdUntil = until
+	until := now.Add(min(retryAfter, maxHold))
+	if !until.After(s.holdUntil) {
+		return false
 	}
+	s.holdUntil = until
+	return true
 }
 
 // peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
@@ -222,11 +248,14 @@ func (s *endpointState) load() float64 {
 }
 
 // tick does what time brings about and returns whether the routing tables have
-// to be built anew, and when there is something to do next.
-func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, due time.Time) {
+// to be built anew, when there is something to do next, and the event of a
+// transition, if there was one.
+func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, due time.Time, e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.breaker.generation
 	changed = s.breaker.tick(now, cfg)
+	e = s.transitionLocked(before)
 	s.scorer.fold(now, s.tally)
 	s.tally = tally{}
 	if s.breaker.state == stateOpen {
@@ -235,10 +264,11 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	due = s.breaker.due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)
-	} else if !s.holdUntil.IsZero() && s.holdStep == 0 {
+	} else if !s.holdUntil.IsZero() {
 		s.holdUntil = time.Time{}
+		changed = true
 	}
-	return changed, due
+	return changed, due, e
 }
 
 // available is how much of its normal traffic the endpoint can have now.

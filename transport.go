@@ -208,13 +208,13 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 		a.sent.Close()
 	}
 	if next.target != a.target {
-		c.policy.pool.failedOver(Failover{
+		c.policy.pool.emit(Event{
 			At:       now,
-			From:     a.target.name,
+			Kind:     eventFailover,
+			Endpoint: a.target.name,
 			To:       next.target.name,
 			Reason:   o.String(),
-			Attempt:  c.attempts - 1,
-			Duration: now.Sub(a.began),
+			Details:  map[string]any{"attempt": c.attempts - 1, "duration_seconds": now.Sub(a.began).Seconds()},
 		})
 	}
 	return true

@@ -1,0 +1,475 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// newTestPool is a pool of its own, whose loop does not run.
+func newTestPool(name string) *pool {
+	p := &pool{name: name, states: make(map[endpointKey]*endpointState)}
+	p.outbox = newOutbox(p.logEvent, p.tellCaddy)
+	p.loop.wake = make(chan struct{}, 1)
+	return p
+}
+
+func TestEventLog(t *testing.T) {
+	var l eventLog
+	for i := range eventsKept + 10 {
+		if e := l.add(Event{Kind: fmt.Sprint(i)}); e.ID != uint64(i+1) {
+			t.Fatalf("event %d has the ID %d", i, e.ID)
+		}
+	}
+	ids := func(list []Event) (first, last uint64, n int) {
+		for i, e := range list {
+			if i > 0 && e.ID != list[i-1].ID+1 {
+				t.Fatalf("event %d follows %d", e.ID, list[i-1].ID)
+			}
+			if want := fmt.Sprint(e.ID - 1); e.Kind != want {
+				t.Fatalf("event %d is %q", e.ID, e.Kind)
+			}
+		}
+		if len(list) == 0 {
+			return 0, 0, 0
+		}
+		return list[0].ID, list[len(list)-1].ID, len(list)
+	}
+	for _, c := range []struct {
+		since, first, last uint64
+	}{
+		{0, 11, 1010}, // the first ten are forgotten
+		{5, 11, 1010},
+		{1000, 1001, 1010},
+		{1009, 1010, 1010},
+		{1010, 0, 0},
+		{5000, 11, 1010}, // of another process
+	} {
+		first, last, n := ids(l.since(c.since))
+		if first != c.first || last != c.last || n > 0 && uint64(n) != c.last-c.first+1 {
+			t.Errorf("since %d: got %d to %d, want %d to %d", c.since, first, last, c.first, c.last)
+		}
+	}
+}
+
+func TestSubscription(t *testing.T) {
+	var l eventLog
+	l.add(Event{Kind: "before"})
+	known, s := l.subscribe(0)
+	_, slow := l.subscribe(1)
+	if len(known) != 1 || known[0].Kind != "before" {
+		t.Errorf("known at first: %+v", known)
+	}
+	l.add(Event{Kind: "after"})
+	if e := <-s.events; e.ID != 2 || e.Kind != "after" {
+		t.Errorf("got %+v", e)
+	}
+	for range 2 * cap(slow.events) {
+		l.add(Event{})
+		<-s.events
+	}
+	n := 0
+	for range slow.events { // ends, because it was dropped
+		n++
+	}
+	if n != cap(slow.events) || !slow.tooSlow() {
+		t.Errorf("the slow one got %d events, too slow: %v", n, slow.tooSlow())
+	}
+	s.close()
+	if _, open := <-s.events; open || s.tooSlow() {
+		t.Errorf("closed: still open %v, too slow %v", open, s.tooSlow())
+	}
+	s.close() // again
+	slow.close()
+	l.add(Event{})
+	if len(l.subscribers) != 0 {
+		t.Errorf("%d subscribers are left", len(l.subscribers))
+	}
+}
+
+// TestEventsAreFolded lets one event of a sort leave at once, and those of the
+// next second as one.
+func TestEventsAreFolded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s := events.subscribe(^uint64(0))
+		defer s.close()
+		p := newTestPool("folding")
+		began := time.Now()
+		step := func(wait time.Duration, emits int, want ...int) {
+			t.Helper()
+			time.Sleep(wait)
+			for i := range emits {
+				p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": i}})
+			}
+			synctest.Wait()
+			var got []int
+			for len(s.events) > 0 {
+				e := <-s.events
+				if e.Pool != "folding" || e.ID == 0 || e.At.IsZero() {
+					t.Errorf("after %v: incomplete: %+v", time.Since(began), e)
+				}
+				got = append(got, e.Count)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("after %v: events count %v, want %v", time.Since(began), got, want)
+			}
+		}
+		step(0, 1, 1)                    // at once
+		step(500*time.Millisecond, 7)    // kept back
+		step(501*time.Millisecond, 2, 7) // a second after the first
+		step(time.Second, 0, 2)          // the rest
+		step(time.Second, 0)             // forgotten
+		step(10*time.Millisecond, 3, 1)  // so the next leaves at once
+		p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "c", Reason: "reset"})
+		step(0, 0, 1) // another sort
+		p.emit(Event{Kind: eventEndpointHeld, Endpoint: "a", Count: 5})
+		step(0, 0, 5) // a count of its own
+		p.outbox.close()
+		step(0, 0, 2) // what was kept back leaves at the end
+		p.emit(Event{Kind: eventFailover})
+		step(time.Minute, 0) // and nothing after it
+	})
+}
+
+// TestTransitionsAreEvents takes a breaker through its states.
+func TestTransitionsAreEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, sub := events.subscribe(^uint64(0))
+		defer sub.close()
+		p := newTestPool("transitions")
+		defer p.outbox.close()
+		cfg := (&Breaker{}).config(time.Minute)
+		s := p.stateLocked(endpointKey{"one", "one:80"})
+		target := &target{name: "one", state: s}
+		do := func(o outcome, retryAfter time.Duration) {
+			a := &attempt{target: target, retryAfter: retryAfter}
+			if !s.acquire(a, time.Now(), cfg, 0, admitNormally) {
+				t.Fatalf("no attempt in state %v", s.breakerNow())
+			}
+			s.report(a, time.Now(), cfg, o, true)
+		}
+		expect := func(kind, reason string) Event {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case e := <-sub.events:
+				if e.Kind != kind || e.Reason != reason || e.Endpoint != "one" || e.Count != 1 {
+					t.Fatalf("got %+v, want %s because of %s", e, kind, reason)
+				}
+				return e
+			default:
+				t.Fatalf("no event, want %s", kind)
+			}
+			return Event{}
+		}
+		for range 5 {
+			do(failedReset, 0)
+		}
+		e := expect(eventBreakerOpened, reasonConsecutive)
+		if until := e.Details["until"].(time.Time); until.Sub(e.At) < 4*time.Second {
+			t.Errorf("open until %v after %v", until, e.At)
+		}
+		time.Sleep(6 * time.Second)
+		if changed, _, e := s.tick(time.Now(), cfg); !changed || e == nil {
+			t.Fatalf("tick: changed %v, event %+v", changed, e)
+		} else {
+			p.emitAll([]Event{*e})
+		}
+		expect(eventBreakerRecovering, reasonPeriodOver)
+		do(success, 0)
+		for range 5 {
+			time.Sleep(cfg.step)
+			do(success, 0)
+			if _, _, e := s.tick(time.Now(), cfg); e != nil {
+				p.emit(*e)
+			}
+		}
+		expect(eventBreakerClosed, reasonRecovered)
+		do(rateLimited, 30*time.Second)
+		e = expect(eventEndpointHeld, "rate_limited")
+		if e.Details["seconds"] != 30.0 {
+			t.Errorf("held: %+v", e)
+		}
+		s.changeBreaker(func(b *breaker) { b.force(time.Now(), stateForcedOpen) })
+		expect(eventBreakerOpened, reasonOperator)
+		s.changeBreaker(func(b *breaker) {}) // nothing
+		synctest.Wait()
+		if n := len(sub.events); n > 0 {
+			t.Errorf("%d more events: %+v", n, <-sub.events)
+		}
+	})
+}
+
+// A subscriber is a handler of Caddy's events app. What it does is up to the
+// test.
+type subscriber struct{}
+
+var subscribed struct {
+	sync.Mutex
+	handle func(caddy.Event)
+}
+
+func init() { caddy.RegisterModule(subscriber{}) }
+
+func (subscriber) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test", New: func() caddy.Module { return new(subscriber) }}
+}
+
+func (*subscriber) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	for d.Next() {
+	}
+	return nil
+}
+
+func (subscriber) Handle(_ context.Context, e caddy.Event) error {
+	subscribed.Lock()
+	handle := subscribed.handle
+	subscribed.Unlock()
+	if handle != nil {
+		handle(e)
+	}
+	return nil
+}
+
+func subscribe(t *testing.T, handle func(caddy.Event)) {
+	set := func(f func(caddy.Event)) {
+		subscribed.Lock()
+		subscribed.handle = f
+		subscribed.Unlock()
+	}
+	set(handle)
+	t.Cleanup(func() { set(nil) })
+}
+
+// withGlobal adds global options to a site's configuration.
+func (p *proxy) withGlobal(options, site string) string {
+	return strings.Replace(p.caddyfile(site), "{\n", "{\n"+options+"\n", 1)
+}
+
+// loadGlobal loads a configuration with global options.
+func (p *proxy) loadGlobal(options, site string) error {
+	return caddy.Load(adapt(p.t, p.withGlobal(options, site)), true)
+}
+
+const subscribeToAll = "	events {\n		on * test\n	}"
+
+// TestCaddyEvents has a subscriber of Caddy's events app see what happens, before
+// and after reloads, also ones that fail.
+func TestCaddyEvents(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	options := "\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 50ms\n\t}"
+	p := startCaddy(t, site(options, one, two))
+	var mu sync.Mutex
+	seen := make(map[string][]caddy.Event)
+	subscribe(t, func(e caddy.Event) {
+		mu.Lock()
+		seen[e.Name()] = append(seen[e.Name()], e)
+		mu.Unlock()
+	})
+	last := func(kind string, more int) (found caddy.Event) {
+		t.Helper()
+		eventually(t, 5*time.Second, fmt.Sprint(more, " more of ", kind), func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(seen[kind]) < more {
+				return false
+			}
+			found = seen[kind][len(seen[kind])-1]
+			return true
+		})
+		return found
+	}
+	forget := func() {
+		mu.Lock()
+		clear(seen)
+		mu.Unlock()
+	}
+	failAndRecover := func() {
+		t.Helper()
+		one.answer(http.StatusBadGateway)
+		p.get("/")
+		e := last(eventFailover, 1)
+		want := map[string]any{"pool": "api", "endpoint": "one", "to": "two", "reason": "status", "count": 1, "attempt": 1}
+		for name, value := range want {
+			if e.Data[name] != value {
+				t.Errorf("failover: %s is %v, want %v", name, e.Data[name], value)
+			}
+		}
+		if origin := e.Origin().CaddyModule().ID; origin != "http.reverse_proxy.selection_policies.failover.events" {
+			t.Errorf("the origin is %s", origin)
+		}
+		if e := last(eventBreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != reasonConsecutive {
+			t.Errorf("breaker_opened: %v", e.Data)
+		}
+		one.behave(one.fine)
+		eventually(t, 5*time.Second, "the primary is back", func() bool {
+			p.get("/")
+			return stateOf(t, "api", "one").breakerNow() == stateClosed
+		})
+		last(eventBreakerRecovering, 1)
+		last(eventBreakerClosed, 1)
+	}
+	// many handlers after the policy: they must not become the origin
+	more := site(options, one, two) + `
+handle /x* {
+	header X 1
+	rewrite /y
+	respond 200
+}
+reverse_proxy /z ` + two.address + ` {
+	lb_policy random
+	@gone status 404
+	handle_response @gone {
+		respond 410
+	}
+}`
+	if err := p.loadGlobal(subscribeToAll, more); err != nil {
+		t.Fatal(err)
+	}
+	failAndRecover()
+	forget()
+	// a reload that fails late: the listener's address is wrong
+	bad := strings.Replace(p.withGlobal(subscribeToAll, more), "bind unix/", "bind unix//nowhere", 1)
+	if err := caddy.Load(adapt(t, bad), true); err == nil {
+		t.Fatal("a bad configuration was loaded")
+	}
+	failAndRecover()
+	forget()
+	if err := p.loadGlobal(subscribeToAll, site(options, one, two)); err != nil {
+		t.Fatal(err)
+	}
+	failAndRecover()
+}
+
+// TestBadSubscribers has subscribers that hang and panic: calls must not notice.
+func TestBadSubscribers(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site("", one, two))
+	if err := p.loadGlobal(subscribeToAll, site("", one, two)); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	var once sync.Once
+	entered := make(chan struct{})
+	panicked := make(chan struct{}, 100)
+	subscribe(t, func(e caddy.Event) {
+		switch e.Name() {
+		case eventFailover:
+			once.Do(func() { close(entered) })
+			<-release
+		case eventBreakerOpened:
+			panicked <- struct{}{}
+			panic("a subscriber of the test")
+		}
+	})
+	one.answer(http.StatusBadGateway)
+	p.get("/")
+	<-entered
+	for range 50 { // the breaker opens meanwhile
+		began := time.Now()
+		if status, body := p.get("/"); status != 200 || body != "two" {
+			t.Fatalf("got %d %q", status, body)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Fatalf("a call took %v while a subscriber hung", took)
+		}
+	}
+	if len(panicked) > 0 {
+		t.Error("the second event came before the first was dealt with")
+	}
+	close(release)
+	<-panicked
+	one.answer(http.StatusOK)
+	recovered := make(chan struct{}, 100)
+	subscribe(t, func(e caddy.Event) {
+		if e.Name() == eventBreakerRecovering {
+			recovered <- struct{}{}
+		}
+	})
+	stateOf(t, "api", "one").changeBreaker(func(b *breaker) { b.transition(stateRecovering, time.Now(), reasonPeriodOver) })
+	<-recovered // the one after the panic arrives
+}
+
+// TestAllDownIsAnEvent wants one event when the last endpoint goes, and another
+// when that happens again.
+func TestAllDownIsAnEvent(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, strings.Replace(site("\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 100ms\n\t}\n\tretry {\n\t\tmethods any\n\t}", one, two), "name api", "name alldown", 1))
+	_, sub := events.subscribe(^uint64(0))
+	defer sub.close()
+	pool := runningPool(t, "alldown")
+	for range 2 {
+		one.down()
+		two.down()
+		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.down.Load() })
+		for {
+			e := <-sub.events
+			if e.Kind != eventAllDown {
+				continue
+			}
+			if e.Pool != "alldown" || e.Reason != "breaker" || e.Details["endpoints"] != 2 || e.Count != 1 {
+				t.Errorf("got %+v", e)
+			}
+			break
+		}
+		one.up(t, one.address)
+		two.up(t, two.address)
+		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.down.Load() })
+	}
+}
+
+func TestEventsAreLogged(t *testing.T) {
+	p := newTestPool("logged")
+	core, logs := observer.New(zap.DebugLevel)
+	g := &generation{logger: zap.New(core)}
+	p.generation.Store(g)
+	p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": 1}})
+	p.emit(Event{Kind: eventAllDown})
+	p.emit(Event{Kind: eventBreakerClosed, Endpoint: "a"})
+	p.outbox.close()
+	var got []string
+	for _, entry := range logs.All() {
+		m := entry.ContextMap()
+		got = append(got, fmt.Sprint(entry.Level, " ", entry.Message, " ", m["pool"], " ", m["endpoint"], " ", m["to"], " ", m["reason"], " ", m["attempt"], " ", m["count"]))
+	}
+	want := []string{
+		"warn failover logged a b reset 1 1",
+		"error all_down logged <nil> <nil> <nil> <nil> 1",
+		"info breaker_closed logged a <nil> <nil> <nil> 1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// TestHoldEnds gives an endpoint its traffic back when its hold is over, not
+// when something else happens.
+func TestHoldEnds(t *testing.T) {
+	p := newTestPool("hold")
+	defer p.outbox.close()
+	cfg := (&Breaker{}).config(time.Minute)
+	s := p.stateLocked(endpointKey{"one", "one:80"})
+	now := time.Now()
+	a := &attempt{target: &target{name: "one", state: s}, retryAfter: time.Second}
+	s.acquire(a, now, cfg, 0, admitNormally)
+	s.report(a, now, cfg, rateLimited, true)
+	for _, step := range []struct {
+		after   time.Duration
+		changed bool
+	}{{500 * time.Millisecond, false}, {time.Second, true}, {2 * time.Second, false}} {
+		if changed, _, _ := s.tick(now.Add(step.after), cfg); changed != step.changed {
+			t.Errorf("after %v: changed is %v", step.after, changed)
+		}
+	}
+}
