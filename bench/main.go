@@ -38,7 +38,8 @@ type bench struct {
 }
 
 var commands = map[string]func(*bench, []string) error{
-	"speed": speed,
+	"faults": faults,
+	"speed":  speed,
 }
 
 func main() {

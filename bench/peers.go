@@ -177,12 +177,12 @@ var speedPeers = []peer{{
 func stockOptions(policy string) string {
 	return ` {
 	lb_policy ` + policy + `
-	lb_retries 2
+	lb_retries 3
 	lb_retry_match {
 		expression ` + "`{rp.status_code} in [429, 500, 502, 503, 504] || {rp.is_transport_error}`" + `
 	}
 	fail_duration 5s
-	max_fails 3
+	max_fails 1
 	unhealthy_status 429 5xx
 	unhealthy_latency 500ms
 	health_uri /health
@@ -213,7 +213,7 @@ defaults
 	timeout http-keep-alive 30s
 	option http-buffer-request
 	option redispatch 1
-	retries 2
+	retries 3
 	retry-on all-retryable-errors
 frontend in
 	bind 127.0.0.1:%d
