@@ -29,6 +29,7 @@ type actor struct {
 	address string
 
 	attempts atomic.Int64 // requests but checks
+	refused  atomic.Int64 // of these, answered with a failure status
 	checks   atomic.Int64
 	plays    atomic.Pointer[behaviour]
 
@@ -108,7 +109,10 @@ func (a *actor) answer(w http.ResponseWriter, r *http.Request, body []byte, afte
 	w.Write(text)
 }
 
-func fails(w http.ResponseWriter, status int) {
+func (a *actor) fails(w http.ResponseWriter, r *http.Request, status int) {
+	if r.URL.Path != checkPath {
+		a.refused.Add(1)
+	}
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "status %d\n", status)
 }
@@ -129,15 +133,16 @@ func hang(_ *actor, _ http.ResponseWriter, r *http.Request, _ []byte) {
 	panic(http.ErrAbortHandler)
 }
 
-func unavailable(_ *actor, w http.ResponseWriter, _ *http.Request, _ []byte) {
-	fails(w, http.StatusServiceUnavailable)
+func unavailable(a *actor, w http.ResponseWriter, r *http.Request, _ []byte) {
+	a.fails(w, r, http.StatusServiceUnavailable)
 }
 
 // onlyCalls plays a fault that checks do not see.
 func onlyCalls(b behaviour) behaviour {
 	return func(a *actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		if r.URL.Path == checkPath {
-			b = well
+			well(a, w, r, body)
+			return
 		}
 		b(a, w, r, body)
 	}
@@ -147,7 +152,7 @@ func onlyCalls(b behaviour) behaviour {
 func sometimes(part float64) behaviour {
 	return func(a *actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		if rand.Float64() < part {
-			fails(w, http.StatusInternalServerError)
+			a.fails(w, r, http.StatusInternalServerError)
 			return
 		}
 		well(a, w, r, body)
@@ -156,7 +161,7 @@ func sometimes(part float64) behaviour {
 
 func failsPOST(a *actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	if r.Method == http.MethodPost {
-		fails(w, http.StatusServiceUnavailable)
+		a.fails(w, r, http.StatusServiceUnavailable)
 		return
 	}
 	well(a, w, r, body)
@@ -175,9 +180,9 @@ func flaps(period time.Duration) behaviour {
 
 // asksToWait answers 429 with a Retry-After.
 func asksToWait(seconds int) behaviour {
-	return func(_ *actor, w http.ResponseWriter, _ *http.Request, _ []byte) {
+	return func(a *actor, w http.ResponseWriter, r *http.Request, _ []byte) {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
-		fails(w, http.StatusTooManyRequests)
+		a.fails(w, r, http.StatusTooManyRequests)
 	}
 }
 
@@ -213,7 +218,7 @@ func cold(least, growth, most float64) behaviour {
 		}
 		mu.Unlock()
 		if !ok {
-			fails(w, http.StatusServiceUnavailable)
+			a.fails(w, r, http.StatusServiceUnavailable)
 			return
 		}
 		well(a, w, r, body)

@@ -107,20 +107,21 @@ func (c course) whole() time.Duration { return c.Before + c.During + c.After }
 
 // faultResult is what one proxy's clients saw of one fault.
 type faultResult struct {
-	Proxy       string         `json:"proxy"`
-	Calls       int            `json:"calls"`
-	Failed      int            `json:"failed"`
-	FirstSecond int            `json:"failed_in_first_second"`
-	AfterHeal   int            `json:"failed_after_heal"`
-	What        map[string]int `json:"failures,omitempty"`
-	P50         float64        `json:"p50_ms"` // from the fault to the heal
-	P99         float64        `json:"p99_ms"`
-	Max         float64        `json:"max_ms"`
-	AtFaulty    int64          `json:"attempts_at_primary_during_fault"`
-	PerCall     float64        `json:"attempts_per_call_during_fault"`
-	Checks      int64          `json:"checks"`
-	Back        float64        `json:"primary_back_after_s"` // -1: not within the run
-	Series      []point        `json:"series"`
+	Proxy        string         `json:"proxy"`
+	Calls        int            `json:"calls"`
+	Failed       int            `json:"failed"`
+	FirstSecond  int            `json:"failed_in_first_second"`
+	AfterHeal    int            `json:"failed_after_heal"`
+	What         map[string]int `json:"failures,omitempty"`
+	P50          float64        `json:"p50_ms"` // from the fault to the heal
+	P99          float64        `json:"p99_ms"`
+	Max          float64        `json:"max_ms"`
+	AtFaulty     int64          `json:"attempts_at_primary_during_fault"`
+	PerCall      float64        `json:"attempts_per_call_during_fault"`
+	RefusedAfter int64          `json:"refused_by_primary_after_heal"`
+	Checks       int64          `json:"checks"`
+	Back         float64        `json:"primary_back_after_s"` // -1: not within the run
+	Series       []point        `json:"series"`
 }
 
 // A point is a quarter of a second of a run.
@@ -235,8 +236,10 @@ func (b *bench) play(f fault, p peer, caddy string, rate int, c course) (faultRe
 	f.begin(actors)
 	b.sleep(time.Until(began.Add(c.Before + c.During)))
 	at2, all2 := attempts()
+	refused := actors[0].refused.Load()
 	f.heal(actors)
 	samples := <-done
+	result.RefusedAfter = actors[0].refused.Load() - refused
 	result.AtFaulty = at2 - at
 	result.measure(samples, c)
 	during := float64(rate) * c.During.Seconds()
@@ -329,10 +332,10 @@ func primaryBack(samples []sample, heal time.Duration) float64 {
 func (t faultTable) print() {
 	fmt.Printf("\n%s: %s\n", t.Fault, t.About)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "proxy\tcalls\tfailed\tfirst s\tafter heal\tp50 ms\tp99 ms\tmax ms\tat primary\tattempts/call\tchecks\tback s\twhat\t")
+	fmt.Fprintln(w, "proxy\tcalls\tfailed\tfirst s\tafter heal\tp50 ms\tp99 ms\tmax ms\tat primary\tattempts/call\trefused later\tchecks\tback s\twhat\t")
 	for _, r := range t.Results {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%.0f\t%d\t%.2f\t%d\t%s\t%s\t\n", r.Proxy, r.Calls, r.Failed, r.FirstSecond,
-			r.AfterHeal, r.P50, r.P99, r.Max, r.AtFaulty, r.PerCall, r.Checks, orNever(r.Back), listed(r.What))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%.0f\t%d\t%.2f\t%d\t%d\t%s\t%s\t\n", r.Proxy, r.Calls, r.Failed, r.FirstSecond,
+			r.AfterHeal, r.P50, r.P99, r.Max, r.AtFaulty, r.PerCall, r.RefusedAfter, r.Checks, orNever(r.Back), listed(r.What))
 	}
 	w.Flush()
 }
