@@ -2,7 +2,6 @@ package failover
 
 import (
 	"context"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,8 @@ type attempt struct {
 	call     *call
 	target   *target
 	upstream *reverseproxy.Upstream
-	timeout  time.Duration // to the first byte of the answer
+	timeout  time.Duration // to the first byte of the answer that commit waits for
+	idle     time.Duration // of silence inside the answer's body; 0: no bound
 
 	// Guarded by the state's mutex.
 	before, after *attempt // in flight
@@ -36,7 +36,9 @@ type attempt struct {
 	client   context.Context // the proxy's: its values, and its end
 	began    time.Time
 	started  atomic.Bool  // client and began are set
-	first    atomic.Int64 // nanoseconds from began to the first byte; 0: not yet
+	first    atomic.Int64 // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent   atomic.Int64 // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	held     atomic.Bool  // the answer has begun, but nothing of it has gone to the client
 
 	// How long the attempt has waited for the client's own body.
 	waited  atomic.Int64 // nanoseconds
@@ -61,8 +63,12 @@ const (
 	endedByTimeout
 	endedByDeadline
 	endedByClient
+	endedByIdle
 	neverBegan
 )
+
+// givenUp is the first byte of an attempt that was ended before it came.
+const givenUp = -1
 
 // abandoned is how long after its timeout a reserved attempt that the proxy
 // never made is given up.
@@ -70,20 +76,31 @@ const abandoned = 10 * time.Second
 
 type afterEnd struct{ f func() }
 
+// patience is the shortest time after which the watcher may have to act.
+func (a *attempt) patience() time.Duration {
+	if a.idle > 0 {
+		return min(a.timeout, a.idle)
+	}
+	return a.timeout
+}
+
 // begin starts the clock of a round trip in ctx.
 func (a *attempt) begin(ctx context.Context, now time.Time) {
 	a.client, a.began = ctx, now
 	a.started.Store(true)
 }
 
-// answered notes the first byte of the answer.
-func (a *attempt) answered(now time.Time) { a.first.Store(max(1, int64(now.Sub(a.began)))) }
+// answered notes the first byte of the answer; false if the attempt has been given
+// up just before.
+func (a *attempt) answered(now time.Time) bool {
+	return a.first.CompareAndSwap(0, max(1, int64(now.Sub(a.began))))
+}
 
 // firstByte is the latency to the first byte less the time spent waiting for
 // the client's own body; 0 if there is no answer yet.
 func (a *attempt) firstByte() time.Duration {
 	first := a.first.Load()
-	if first == 0 {
+	if first <= 0 {
 		return 0
 	}
 	return time.Duration(max(1, first-a.waited.Load()))
@@ -118,7 +135,7 @@ func (a *attempt) known() outcome {
 	s := a.target.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.outcome == pending && a.first.Load() != 0 {
+	if a.outcome == pending && a.first.Load() > 0 {
 		return success
 	}
 	return a.outcome
@@ -136,7 +153,7 @@ func (a *attempt) overdue(now time.Time) ending {
 		return endedByClient
 	}
 	if a.first.Load() != 0 {
-		return notEnded
+		return a.stuck(now)
 	}
 	if a.waitedFor(now) >= a.timeout {
 		return endedByTimeout
@@ -147,9 +164,25 @@ func (a *attempt) overdue(now time.Time) ending {
 	return notEnded
 }
 
+// expire ends the attempt for the watcher. One that has been answered meanwhile
+// is not overdue any longer.
+func (a *attempt) expire(why ending) {
+	a.mu.Lock()
+	late := (why == endedByTimeout || why == endedByDeadline) && !a.held.Load()
+	if late && !a.first.CompareAndSwap(0, givenUp) {
+		a.mu.Unlock()
+		return
+	}
+	a.endAndUnlock(why)
+}
+
 // end ends the attempt's context. The first reason stays.
 func (a *attempt) end(why ending) {
 	a.mu.Lock()
+	a.endAndUnlock(why)
+}
+
+func (a *attempt) endAndUnlock(why ending) {
 	if a.ended != notEnded {
 		a.mu.Unlock()
 		return
@@ -200,7 +233,7 @@ func (a *attempt) Err() error {
 	switch a.endedWhy() {
 	case notEnded:
 		return nil
-	case endedByTimeout, endedByDeadline:
+	case endedByTimeout, endedByDeadline, endedByIdle:
 		return context.DeadlineExceeded
 	}
 	return context.Canceled
@@ -249,52 +282,6 @@ func (a *attempt) settle(now time.Time, o outcome, release bool) {
 	if release {
 		a.end(endedNormally)
 	}
-}
-
-// responseBody watches how the answer ends.
-type responseBody struct {
-	io.ReadCloser
-	attempt *attempt
-}
-
-// Read implements io.Reader.
-func (b *responseBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.attempt.settle(time.Now(), b.attempt.bodyOutcome(err), true)
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *responseBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
-	return err
-}
-
-// bodyOutcome says what the end of a response body means.
-func (a *attempt) bodyOutcome(err error) outcome {
-	switch {
-	case a.client.Err() != nil || a.endedWhy() == endedByClient:
-		return cancelled
-	case err == io.EOF:
-		return success
-	}
-	return truncated
-}
-
-// upgraded is the two-way body of a 101 response.
-type upgraded struct {
-	io.ReadWriteCloser
-	attempt *attempt
-}
-
-// Close implements io.Closer.
-func (u *upgraded) Close() error {
-	err := u.ReadWriteCloser.Close()
-	u.attempt.settle(time.Now(), success, true)
-	return err
 }
 
 var _ context.Context = (*attempt)(nil)

@@ -124,6 +124,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    overflow           strict|<factor>
 //	    all_down           fail_fast|try_anyway
 //	    timeout            [<matcher>] <duration>
+//	    idle_timeout       <duration>
+//	    commit             headers|first_byte|complete [<size>]
 //	    failure_status     <codes...>
 //	    breaker            off | {
 //	        consecutive_failures <n>
@@ -266,6 +268,8 @@ var poolOptions = map[string]poolOption{
 	"timeout": {repeatable: true, read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		return r.timeout(d, &p.Timeout, &p.Timeouts)
 	}},
+	"idle_timeout": duration(func(p *Policy) *caddy.Duration { return &p.IdleTimeout }),
+	"commit":       {read: readCommit},
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {

@@ -99,7 +99,7 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 		a = new(attempt)
 	}
 	a.call, a.target, a.upstream = c, t, upstream
-	a.timeout = t.timeoutFor(c.request)
+	a.timeout, a.idle = t.timeoutFor(c.request), time.Duration(c.policy.IdleTimeout)
 	a.reserved = now
 	return a
 }

@@ -70,6 +70,15 @@ type Policy struct {
 	// `timeout`.
 	Timeouts []*Timeout `json:"timeouts,omitempty"`
 
+	// The longest silence inside a response body, before and after anything of it
+	// has gone to the client: an answer that stops coming for longer is given up.
+	// Default: none, but while an answer is held back (`commit`) the timeout.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// What must have come from an endpoint before the client gets anything of it.
+	// Default: the headers.
+	Commit *Commit `json:"commit,omitempty"`
+
 	// Statuses that count as failures of the endpoint: codes, classes (5xx) and
 	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
@@ -88,6 +97,7 @@ type Policy struct {
 	dynamic      *dynamicTargets // nil for static upstreams
 	table        atomic.Pointer[table]
 	retry        retryRules
+	commit       commitRules
 	failure      *statusSet
 	strips       bool // some endpoint does not get the client's credentials
 	hasQuotas    bool // some endpoint may ask to wait or deny us
@@ -175,7 +185,7 @@ func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 	if handler.DynamicUpstreamsRaw != nil {
 		p.dynamic = &dynamicTargets{known: make(map[string]*target)}
 	}
-	p.retry = p.Retry.rules()
+	p.retry, p.commit = p.Retry.rules(), p.Commit.rules()
 }
 
 // matchUpstreams makes a target of every upstream of the handler, in order, with

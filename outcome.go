@@ -50,6 +50,9 @@ func (o outcome) unprocessed() bool {
 
 // classifyError says what an error of a round trip means.
 func classifyError(err error) outcome {
+	if _, ok := errors.AsType[*bodyError](err); ok {
+		return truncated
+	}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return failedDial
 	}

@@ -341,7 +341,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 			v.attempt.settle(now, cancelled, true)
 			continue
 		}
-		v.attempt.end(v.why)
+		v.attempt.expire(v.why)
 	}
 	return inFlight
 }

@@ -42,7 +42,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			a.settle(time.Now(), cancelled, true)
 		}
 	}()
-	t.policy.pool.watch(a.timeout)
+	t.policy.pool.watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(a.prepare(r))
 	now = time.Now()
 	reported = true
@@ -126,7 +126,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.target.name, plain(err)))
 	}
 	c.finish()
-	if o == failedTimeout {
+	if o == failedTimeout || o == stalled {
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
 	}
 	return err
@@ -137,6 +137,8 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 	switch a.endedWhy() {
 	case endedByTimeout:
 		return failedTimeout
+	case endedByIdle:
+		return stalled
 	case endedByClient:
 		return cancelled
 	case endedByDeadline:
@@ -160,7 +162,21 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	p := c.policy
 	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
-	a.answered(now)
+	if o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols {
+		if err := a.hold(resp, p.commit); err != nil {
+			resp.Body.Close()
+			return nil, c.failed(a, err, time.Now())
+		}
+		c.finish()
+		if a.watchful {
+			a.target.state.answered(a, time.Now(), p.breakerConfig())
+		}
+		return resp, nil
+	}
+	if !a.answered(now) {
+		resp.Body.Close()
+		return nil, c.failed(a, errGivenUp, now)
+	}
 	if o == success {
 		c.finish()
 		if a.watchful {
@@ -181,18 +197,6 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	c.finish()
 	a.follow(resp)
 	return resp, nil
-}
-
-// follow watches an answer that goes to the client to its end.
-func (a *attempt) follow(resp *http.Response) {
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			resp.Body = &upgraded{rwc, a}
-			return
-		}
-	}
-	a.response = responseBody{resp.Body, a}
-	resp.Body = &a.response
 }
 
 // moveOn reserves the next attempt, if there is to be one, and records the

@@ -29,6 +29,12 @@ func (p *Policy) Validate() error {
 	if p.Timeout < 0 {
 		return fmt.Errorf("timeout must not be negative")
 	}
+	if p.IdleTimeout < 0 {
+		return fmt.Errorf("idle_timeout must not be negative")
+	}
+	if err := p.Commit.validate(); err != nil {
+		return err
+	}
 	var err error
 	if p.failure, err = parseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)

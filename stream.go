@@ -1,0 +1,120 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// errGivenUp stands for an answer that came when its attempt had just been ended.
+var errGivenUp = errors.New("the attempt had been given up")
+
+// bodyError is an error of reading a response body.
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
+
+// follow watches an answer that goes to the client to its end.
+func (a *attempt) follow(resp *http.Response) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
+			resp.Body = &upgraded{rwc, a}
+			return
+		}
+	}
+	a.response = responseBody{resp.Body, a}
+	resp.Body = &a.response
+}
+
+// responseBody watches how an answer ends. An error that it returns makes the
+// proxy abort the client's stream, which therefore never looks whole: HTTP/1
+// without the last chunk or byte, HTTP/2 and HTTP/3 by a reset.
+type responseBody struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	a := b.attempt
+	if a.idle > 0 {
+		a.silenceBegins(time.Now())
+	}
+	n, err := b.ReadCloser.Read(p)
+	if a.idle > 0 {
+		a.silenceEnds()
+	}
+	if err != nil {
+		now := time.Now()
+		o := a.bodyOutcome(err)
+		a.settle(now, o, true)
+		if o.failed() {
+			err = fmt.Errorf("body %s at endpoint %s: %w", o, a.target.name, plain(err))
+		}
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *responseBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
+	return err
+}
+
+// bodyOutcome says what the end of a response body means. No sentinel within it
+// is asked for.
+func (a *attempt) bodyOutcome(err error) outcome {
+	why := a.endedWhy()
+	switch {
+	case a.client.Err() != nil || why == endedByClient:
+		return cancelled
+	case err == io.EOF:
+		return success
+	case why == endedByIdle:
+		return stalled
+	}
+	return truncated
+}
+
+// silenceBegins marks the start of a read of the response body. Time between
+// reads is the client's.
+func (a *attempt) silenceBegins(now time.Time) { a.silent.Store(int64(now.Sub(a.began)) + 1) }
+
+func (a *attempt) silenceEnds() { a.silent.Store(0) }
+
+// stuck tells the watcher whether an answer that has begun has to end, and why:
+// because it has been silent for too long or, while nothing of it has gone to the
+// client, because of the call's deadline.
+func (a *attempt) stuck(now time.Time) ending {
+	since := a.silent.Load()
+	if since == 0 {
+		return notEnded
+	}
+	longest, held := a.idle, a.held.Load()
+	if held && longest == 0 {
+		longest = a.timeout
+	}
+	if longest > 0 && int64(now.Sub(a.began))-(since-1) >= int64(longest) {
+		return endedByIdle
+	}
+	if d := a.call.deadline; held && !d.IsZero() && !now.Before(d) {
+		return endedByDeadline
+	}
+	return notEnded
+}
+
+// upgraded is the two-way body of a 101 response.
+type upgraded struct {
+	io.ReadWriteCloser
+	attempt *attempt
+}
+
+// Close implements io.Closer.
+func (u *upgraded) Close() error {
+	err := u.ReadWriteCloser.Close()
+	u.attempt.settle(time.Now(), success, true)
+	return err
+}
