@@ -34,6 +34,7 @@ const (
 	reasonRelapse     = "relapse"
 	reasonRecovered   = "recovered"
 	reasonOperator    = "operator"
+	reasonOff         = "breaker_off"
 )
 
 const (
@@ -52,8 +53,8 @@ const (
 // configuration, not to the breaker: breakers outlive configurations.
 type breakerConfig struct {
 	off                 bool
-	consecutiveFailures int
-	failureRatio        float64
+	consecutiveFailures int     // 0: failures in a row do not open it
+	failureRatio        float64 // 0: no ratio of failures opens it
 	minRequests         int
 	window              time.Duration
 	slowRatio           float64 // 0: calls are never slow
@@ -64,13 +65,23 @@ type breakerConfig struct {
 	trialExpiry         time.Duration // a trial not heard of by then frees its place
 }
 
+// openPeriod is how long an open period lasts after so many relapses, before
+// jitter.
+func (cfg *breakerConfig) openPeriod(relapses int) time.Duration {
+	period := cfg.openFor
+	for ; relapses > 0 && period < cfg.openMax; relapses-- {
+		period *= 2
+	}
+	return min(period, cfg.openMax)
+}
+
 // A permit allows one attempt. It is given back by exactly one of report and
 // cancel; one that never comes back blocks nothing for longer than
 // breakerConfig.trialExpiry. Its generation voids results of attempts begun
 // before the last transition.
 type permit struct {
 	generation uint64
-	trial      bool
+	trialUntil time.Time // when a trial expires; zero for other attempts
 }
 
 // A result is what an attempt says about the endpoint.
@@ -90,6 +101,8 @@ type result struct {
 //	open           the period is over                       recovering  0, one trial at a time
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
 //	recovering     the trial fails                          open        0, a relapse unless all were down
+//	recovering     the trial of a pool that was all down
+//	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds                       recovering  start
 //	recovering     a step with successes only               recovering  doubled
 //	recovering     first failure of a step                  recovering  halved
@@ -98,6 +111,10 @@ type result struct {
 //	recovering     share reaches 1                          closed      1
 //	any            operator trips, enables                  forced_*    0, 1
 //	any            operator resets                          closed      1
+//	open,
+//	recovering     breakers are off in a new configuration  closed      1
+//
+// The operator's states hold even where breakers are off.
 //
 // An open period lasts openFor doubled for each relapse, at most openMax, with
 // ±20 % jitter. A minute closed with successes forgives one relapse.
@@ -152,6 +169,8 @@ func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 // acquire asks for a permit for one attempt.
 func (b *breaker) acquire(now time.Time, cfg *breakerConfig) (permit, bool) {
 	switch {
+	case b.state == stateForcedOpen:
+		return permit{}, false
 	case cfg.off, b.state == stateClosed, b.state == stateForcedClosed:
 		return permit{generation: b.generation}, true
 	case b.state == stateRecovering && b.share > 0:
@@ -159,7 +178,7 @@ func (b *breaker) acquire(now time.Time, cfg *breakerConfig) (permit, bool) {
 		return permit{generation: b.generation}, true
 	case b.state == stateRecovering && !now.Before(b.trialUntil):
 		b.trialUntil = now.Add(cfg.trialExpiry)
-		return permit{generation: b.generation, trial: true}, true
+		return permit{generation: b.generation, trialUntil: b.trialUntil}, true
 	}
 	return permit{}, false
 }
@@ -176,12 +195,15 @@ func (b *breaker) acquireLast(now time.Time, cfg *breakerConfig) (permit, bool) 
 	return b.acquire(now, cfg)
 }
 
-// answered says that an endpoint has begun to answer well. A long stream that
-// is under way is enough to go on with recovery, though only its end is a
-// success.
-func (b *breaker) answered(now time.Time, cfg *breakerConfig, p permit) (changed bool) {
+// answered says that an endpoint has begun to answer well, if slowly. A long
+// stream that is under way is enough to go on with recovery, though only its end
+// is a success.
+func (b *breaker) answered(now time.Time, cfg *breakerConfig, p permit, slow bool) (changed bool) {
 	if p.generation != b.generation || b.state != stateRecovering || cfg.off {
 		return false
+	}
+	if slow && b.opened == reasonSlow {
+		return false // its end will be reported as slow
 	}
 	return b.stepSucceeded(now, cfg)
 }
@@ -205,10 +227,16 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 
 // cancel gives a permit back for an attempt that says nothing about the
 // endpoint.
-func (b *breaker) cancel(p permit) {
-	if p.trial && p.generation == b.generation && b.state == stateRecovering && b.share == 0 {
-		b.trialUntil = time.Time{}
+func (b *breaker) cancel(now time.Time, p permit) (changed bool) {
+	if p.trialUntil.IsZero() || p.trialUntil != b.trialUntil || p.generation != b.generation || b.share > 0 {
+		return false // no trial, or another has taken its place
 	}
+	if b.probation {
+		b.reopen(now)
+		return true
+	}
+	b.trialUntil = time.Time{}
+	return false
 }
 
 func (b *breaker) reportClosed(now time.Time, cfg *breakerConfig, r result) bool {
@@ -248,21 +276,25 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 // open begins an open period.
 func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
 	b.transition(stateOpen, now, reason)
-	period := cfg.openFor
-	for i := 0; i < b.relapses && period < cfg.openMax; i++ {
-		period *= 2
-	}
-	period = min(period, cfg.openMax)
+	period := cfg.openPeriod(b.relapses)
 	b.until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 
 func (b *breaker) relapse(now time.Time, cfg *breakerConfig, reason string) {
 	opened := b.opened
-	if cfg.openFor<<b.relapses < cfg.openMax { // more would change nothing and take long to forgive
+	if cfg.openPeriod(b.relapses) < cfg.openMax { // more would change nothing and take long to forgive
 		b.relapses++
 	}
 	b.open(now, cfg, reason)
 	b.opened = opened
+}
+
+// reopen goes back to the open period that a trial has interrupted, since every
+// endpoint was down.
+func (b *breaker) reopen(now time.Time) {
+	until, opened := b.until, b.opened
+	b.transition(stateOpen, now, reasonTrialFailed)
+	b.until, b.opened = until, opened
 }
 
 func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
@@ -281,9 +313,7 @@ func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool
 func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool) {
 	switch {
 	case b.share == 0 && b.probation:
-		until, opened := b.until, b.opened
-		b.transition(stateOpen, now, reasonTrialFailed)
-		b.until, b.opened = until, opened
+		b.reopen(now)
 	case b.share == 0:
 		b.relapse(now, cfg, reasonTrialFailed)
 	case b.stepFailed:
@@ -299,18 +329,21 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 
 // tick does what time alone brings about.
 func (b *breaker) tick(now time.Time, cfg *breakerConfig) (changed bool) {
-	switch b.state {
-	case stateClosed:
+	switch {
+	case cfg.off && (b.state == stateOpen || b.state == stateRecovering):
+		b.transition(stateClosed, now, reasonOff)
+		return true
+	case b.state == stateClosed:
 		if b.relapses > 0 && b.succeeded && now.Sub(b.goodSince) >= forgiveAfter {
 			b.relapses--
 			b.goodSince, b.succeeded = now, false
 		}
-	case stateOpen:
+	case b.state == stateOpen:
 		if !now.Before(b.until) {
 			b.transition(stateRecovering, now, reasonPeriodOver)
 			return true
 		}
-	case stateRecovering:
+	case b.state == stateRecovering:
 		if b.share > 0 && now.Sub(b.stepBegan) >= cfg.step {
 			return b.endStep(now)
 		}
@@ -338,12 +371,23 @@ func (b *breaker) endStep(now time.Time) (changed bool) {
 	return changed
 }
 
+// onTrial says that nothing is known yet about a recovering endpoint: calls
+// reach it one at a time.
+func (b *breaker) onTrial(cfg *breakerConfig) bool {
+	return b.state == stateRecovering && b.share == 0 && !cfg.off
+}
+
+// trialTaken says that the one call an endpoint on trial may have is under way.
+func (b *breaker) trialTaken(now time.Time, cfg *breakerConfig) bool {
+	return b.onTrial(cfg) && now.Before(b.trialUntil)
+}
+
 // wantsTrial says that the endpoint should get the next call that may be
 // retried elsewhere: because nothing is known about it yet, or because its
 // share brings it too few calls to learn from. Urgent is set when it has waited
 // so long that any call will do.
-func (b *breaker) wantsTrial(now time.Time) (wants, urgent bool) {
-	if b.state != stateRecovering {
+func (b *breaker) wantsTrial(now time.Time, cfg *breakerConfig) (wants, urgent bool) {
+	if b.state != stateRecovering || cfg.off {
 		return false, false
 	}
 	if b.share == 0 {
@@ -372,6 +416,8 @@ func (b *breaker) due(cfg *breakerConfig) time.Time {
 // 0 to 1.
 func (b *breaker) allowed(cfg *breakerConfig) float64 {
 	switch {
+	case b.state == stateForcedOpen:
+		return 0
 	case cfg.off, b.state == stateClosed, b.state == stateForcedClosed:
 		return 1
 	case b.state == stateRecovering:

@@ -131,7 +131,7 @@ func (p *Policy) tryRecovering(c *call, now time.Time, lastResort bool) *attempt
 		}
 		s := t.state
 		s.mu.Lock()
-		wants, urgent := s.breaker.wantsTrial(now)
+		wants, urgent := s.breaker.wantsTrial(now, p.breakerConfig())
 		s.mu.Unlock()
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
@@ -179,15 +179,17 @@ func (p *Policy) lastChance(c *call, now time.Time) (first time.Time, held bool,
 		}
 		at, onHold := t.state.returns(now, cfg)
 		held = held && onHold
-		if first.IsZero() || at.Before(first) {
-			first = at
+		if at.IsZero() {
+			continue
 		}
+		first = earliest(first, at)
 		key := at
 		if !anyway {
-			if onHold {
+			since, free := t.state.idleSince(now, cfg, t.limit)
+			if !free {
 				continue
 			}
-			key = t.state.tried()
+			key = since
 		}
 		if due == nil || key.Before(dueKey) {
 			due, dueKey = t, key

@@ -134,7 +134,7 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
 	s.mu.Lock()
 	before := s.breaker.generation
-	changed := s.breaker.answered(now, cfg, a.permit)
+	changed := s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg))
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
 	if e != nil {
@@ -168,13 +168,13 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	switch {
 	case o == cancelled:
 		s.totals.Cancelled++
-		s.breaker.cancel(a.permit)
+		changed = s.breaker.cancel(now, a.permit)
 	case o == rateLimited:
 		s.totals.Failures++
 		if s.holdLocked(now, a.retryAfter) {
 			held = s.heldLocked(now)
 		}
-		s.breaker.cancel(a.permit)
+		s.breaker.cancel(now, a.permit)
 		changed = true
 	default:
 		s.tally.calls++
@@ -193,7 +193,7 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		changed = s.breaker.report(now, cfg, a.permit, result{
 			failed: o.failed(),
 			denied: o == denied,
-			slow:   cfg.slowRatio > 0 && (latency > cfg.slowAfter || latency == 0 && a.waitedFor(now) > cfg.slowAfter),
+			slow:   a.slow(now, cfg),
 		})
 	}
 	e := cmp.Or(s.transitionLocked(before), held)
@@ -204,6 +204,19 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	if changed {
 		s.pool.poke()
 	}
+}
+
+// slow tells whether the first byte took, or has taken by now, longer than
+// what the pool calls slow.
+func (a *attempt) slow(now time.Time, cfg *breakerConfig) bool {
+	if cfg.slowRatio == 0 {
+		return false
+	}
+	latency := a.firstByte()
+	if latency == 0 {
+		latency = a.waitedFor(now)
+	}
+	return latency > cfg.slowAfter
 }
 
 // release takes an attempt out of flight whose outcome is known.
@@ -281,26 +294,34 @@ func (s *endpointState) available(now time.Time, cfg *breakerConfig) float64 {
 	return s.breaker.allowed(cfg) * (1 - s.scorer.lost)
 }
 
-// returns is when the endpoint will be tried again at the earliest, and whether
-// it is a hold that keeps it from that; now if nothing does.
+// returns is when the endpoint will be tried again at the earliest, now if
+// nothing keeps it from that and zero if only an operator can bring it about;
+// and whether a hold is all that keeps calls away.
 func (s *endpointState) returns(now time.Time, cfg *breakerConfig) (at time.Time, held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.breaker.state == stateForcedOpen {
+		return time.Time{}, false
+	}
 	at = now
-	if s.breaker.state == stateOpen && !cfg.off && s.breaker.until.After(at) {
+	open := s.breaker.state == stateOpen && !cfg.off
+	if open && s.breaker.until.After(at) {
 		at = s.breaker.until
 	}
 	if s.holdUntil.After(at) {
-		return s.holdUntil, s.breaker.state == stateClosed || cfg.off
+		return s.holdUntil, !open
 	}
 	return at, false
 }
 
-// tried is when the endpoint was last tried.
-func (s *endpointState) tried() time.Time {
+// idleSince is when the endpoint was last tried, and whether it could be tried
+// now in spite of an open period.
+func (s *endpointState) idleSince(now time.Time, cfg *breakerConfig, limit int) (at time.Time, free bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lastTried
+	free = s.breaker.state != stateForcedOpen && !now.Before(s.holdUntil) &&
+		!s.breaker.trialTaken(now, cfg) && (limit == 0 || s.busy.Load() < int64(limit))
+	return s.lastTried, free
 }
 
 func earliest(a, b time.Time) time.Time {

@@ -202,7 +202,7 @@ func (p *Policy) build(targets []*target, now time.Time) *table {
 		s.mu.Lock()
 		if t.weight > 0 && !now.Before(s.holdUntil) {
 			available[i] = s.breaker.allowed(cfg) * (1 - s.scorer.lost)
-			if wants, _ := s.breaker.wantsTrial(now); wants || s.breaker.state == stateRecovering && s.breaker.share == 0 {
+			if wants, _ := s.breaker.wantsTrial(now, cfg); wants || s.breaker.onTrial(cfg) {
 				trials = append(trials, t)
 			}
 		}

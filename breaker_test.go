@@ -1,0 +1,789 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// epoch is when the clocks of tests begin.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// defaultBreaker is what breakers run by unless told otherwise, with attempts of
+// at most 2 s.
+func defaultBreaker(change ...func(*breakerConfig)) *breakerConfig {
+	cfg := (*Breaker)(nil).config(2 * time.Second)
+	for _, f := range change {
+		f(cfg)
+	}
+	return cfg
+}
+
+// stands is where a breaker stands.
+type stands struct {
+	state  breakerState
+	share  float64
+	reason string
+}
+
+// breakerRun drives a breaker as its endpoint and the control loop do.
+type breakerRun struct {
+	t       *testing.T
+	cfg     *breakerConfig
+	b       breaker
+	now     time.Time
+	permits map[string]permit // of attempts under way, by name
+}
+
+func newBreakerRun(t *testing.T, cfg *breakerConfig) *breakerRun {
+	return &breakerRun{t: t, cfg: cfg, now: epoch, permits: make(map[string]permit)}
+}
+
+// advance lets time go by, with a tick every 250 ms and whenever one is due.
+func (r *breakerRun) advance(to time.Time) {
+	for {
+		next := r.now.Truncate(tickEvery).Add(tickEvery)
+		if due := r.b.due(r.cfg); due.After(r.now) {
+			next = earliest(next, due)
+		}
+		if next.After(to) {
+			r.now = to
+			return
+		}
+		r.now = next
+		r.b.tick(r.now, r.cfg)
+	}
+}
+
+// do carries out an event: `ok`, `fail`, `denied`, `slow` or `gone`, with how
+// many attempts there are to be, all begun and ended at once; `begin`, `begin-last`,
+// `answer`, `answer-slow`, `end-ok`, `end-fail`, `end-slow` and `end-gone` with the
+// name of an attempt; `refused`, `trip`, `reset`, `force-open`, `force-closed`, `off`
+// or nothing.
+func (r *breakerRun) do(event string) {
+	r.t.Helper()
+	word, arg, _ := strings.Cut(event, " ")
+	results := map[string]result{
+		"ok": {}, "fail": {failed: true}, "denied": {failed: true, denied: true}, "slow": {slow: true},
+	}
+	kind, ends := strings.CutPrefix(word, "end-")
+	switch word {
+	case "":
+	case "ok", "fail", "denied", "slow", "gone":
+		n := 1
+		if arg != "" {
+			n, _ = strconv.Atoi(arg)
+		}
+		for range n {
+			p, ok := r.b.acquire(r.now, r.cfg)
+			if !ok {
+				r.t.Fatalf("at %v: no permit for %s", r.now.Sub(epoch), event)
+			}
+			if word == "gone" {
+				r.b.cancel(r.now, p)
+			} else {
+				r.b.report(r.now, r.cfg, p, results[word])
+			}
+		}
+	case "refused":
+		if p, ok := r.b.acquire(r.now, r.cfg); ok {
+			r.t.Fatalf("at %v: got the permit %+v, want none", r.now.Sub(epoch), p)
+		}
+	case "begin", "begin-last":
+		acquire := r.b.acquire
+		if word == "begin-last" {
+			acquire = r.b.acquireLast
+		}
+		p, ok := acquire(r.now, r.cfg)
+		if !ok {
+			r.t.Fatalf("at %v: no permit for %s", r.now.Sub(epoch), event)
+		}
+		r.permits[arg] = p
+	case "answer":
+		r.b.answered(r.now, r.cfg, r.permits[arg], false)
+	case "answer-slow":
+		r.b.answered(r.now, r.cfg, r.permits[arg], true)
+	case "end-gone":
+		r.b.cancel(r.now, r.permits[arg])
+	case "trip":
+		r.b.trip(r.now, r.cfg, reasonOperator)
+	case "reset":
+		r.b.reset(r.now)
+	case "force-open":
+		r.b.force(r.now, stateForcedOpen)
+	case "force-closed":
+		r.b.force(r.now, stateForcedClosed)
+	case "off":
+		off := *r.cfg
+		off.off = true
+		r.cfg = &off
+		r.b.tick(r.now, r.cfg)
+	default:
+		result, known := results[kind]
+		if !ends || !known {
+			r.t.Fatalf("unknown event %q", event)
+		}
+		r.b.report(r.now, r.cfg, r.permits[arg], result)
+	}
+}
+
+// stands reads where the breaker stands, which must change nothing.
+func (r *breakerRun) stands() stands {
+	r.t.Helper()
+	before := r.b
+	s := stands{r.b.state, r.b.allowed(r.cfg), r.b.reason}
+	r.b.due(r.cfg)
+	r.b.wantsTrial(r.now, r.cfg)
+	r.b.onTrial(r.cfg)
+	r.b.trialTaken(r.now, r.cfg)
+	if r.b != before {
+		r.t.Fatalf("at %v: reading changed the breaker", r.now.Sub(epoch))
+	}
+	return s
+}
+
+type breakerStep struct {
+	at    time.Duration
+	event string
+	want  stands
+}
+
+func TestBreaker(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	closed := stands{stateClosed, 1, ""}
+	open := func(reason string) stands { return stands{stateOpen, 0, reason} }
+	trial := stands{stateRecovering, 0, reasonPeriodOver}
+	share := func(share float64) stands { return stands{stateRecovering, share, reasonPeriodOver} }
+	recovered := stands{stateClosed, 1, reasonRecovered}
+	onlyRatio := func(cfg *breakerConfig) { cfg.consecutiveFailures = 0 }
+	slowCalls := func(cfg *breakerConfig) { cfg.slowRatio, cfg.slowAfter, cfg.minRequests = 0.5, s, 4 }
+
+	for _, test := range []struct {
+		name  string
+		cfg   *breakerConfig
+		steps []breakerStep
+	}{{
+		"failures in a row",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "ok 10", closed},
+			{1 * s, "fail 4", closed},
+			{2 * s, "ok", closed},
+			{3 * s, "fail 4", closed},
+			{4 * s, "gone 3", closed}, // says nothing, and breaks no row
+			{5 * s, "fail", open(reasonConsecutive)},
+			{5 * s, "refused", open(reasonConsecutive)},
+		},
+	}, {
+		"a row has no time limit",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 4", closed},
+			{3600 * s, "fail", open(reasonConsecutive)},
+		},
+	}, {
+		"ratio: not before min_requests",
+		defaultBreaker(onlyRatio),
+		[]breakerStep{
+			{0, "fail 19", closed},
+			{0, "fail", open(reasonRatio)},
+		},
+	}, {
+		"ratio: half is enough, less is not",
+		defaultBreaker(onlyRatio),
+		[]breakerStep{
+			{0, "ok 21", closed},
+			{1 * s, "fail 20", closed},
+			{2 * s, "fail", open(reasonRatio)},
+		},
+	}, {
+		"ratio: the window slides",
+		defaultBreaker(onlyRatio),
+		[]breakerStep{
+			{0, "fail 19", closed},
+			{10 * s, "fail 19", closed}, // the first are forgotten
+			{18 * s, "ok 20", closed},
+			{18 * s, "fail", open(reasonRatio)}, // 20 of 40
+		},
+	}, {
+		"ratio: 0 turns it off",
+		defaultBreaker(onlyRatio, func(cfg *breakerConfig) { cfg.failureRatio = 0 }),
+		[]breakerStep{{0, "fail 1000", closed}},
+	}, {
+		"denied three times in a row",
+		defaultBreaker(onlyRatio),
+		[]breakerStep{
+			{0, "denied 2", closed},
+			{0, "ok", closed},
+			{0, "denied 2", closed},
+			{0, "fail", closed},
+			{0, "denied 2", closed},
+			{9 * s, "denied", open(reasonDenied)},
+		},
+	}, {
+		"slow calls",
+		defaultBreaker(slowCalls),
+		[]breakerStep{
+			{0, "slow 3", closed},
+			{1 * s, "ok 4", closed},
+			{2 * s, "slow", open(reasonSlow)},
+		},
+	}, {
+		"slow calls are off by default",
+		defaultBreaker(),
+		[]breakerStep{{0, "slow 1000", closed}},
+	}, {
+		"recovery doubles the share step by step",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{3900 * ms, "refused", open(reasonConsecutive)}, // 5 s less a fifth
+			{6 * s, "", trial},                              // 5 s and a fifth
+			{6 * s, "begin a", trial},
+			{6 * s, "refused", trial}, // one at a time
+			{7 * s, "end-ok a", share(0.05)},
+			{7499 * ms, "ok", share(0.05)},
+			{7500 * ms, "ok", share(0.1)},
+			{8 * s, "ok", share(0.2)},
+			{8500 * ms, "ok", share(0.4)},
+			{9 * s, "ok", share(0.8)},
+			{9499 * ms, "", share(0.8)},
+			{9500 * ms, "", recovered},
+			{9500 * ms, "fail 4", recovered},
+		},
+	}, {
+		"steps without a success double nothing",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok", share(0.05)},
+			{9 * s, "", share(0.05)},
+			{9 * s, "gone", share(0.05)},
+			{12 * s, "", share(0.05)},
+			{12 * s, "ok", share(0.05)},
+			{12500 * ms, "", share(0.1)},
+			{3600 * s, "", share(0.1)},
+		},
+	}, {
+		"a failure halves the share once a step",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok 2", share(0.05)},
+			{6500 * ms, "ok", share(0.1)},
+			{7 * s, "ok", share(0.2)},
+			{7500 * ms, "ok", share(0.4)},
+			{7600 * ms, "fail", share(0.2)},
+			{7700 * ms, "fail 10", share(0.2)},
+			{7900 * ms, "ok", share(0.2)},
+			{8 * s, "ok", share(0.2)}, // the bad step doubled nothing
+			{8500 * ms, "ok", share(0.4)},
+			{8500 * ms, "fail", share(0.2)}, // not in a row with the first
+			{9 * s, "", share(0.2)},
+		},
+	}, {
+		"two bad steps in a row are a relapse",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok 2", share(0.05)},
+			{6500 * ms, "ok", share(0.1)},
+			{7 * s, "ok", share(0.2)},
+			{7500 * ms, "fail", share(0.2)},
+			{8 * s, "fail", open(reasonRelapse)},
+			{15900 * ms, "refused", open(reasonRelapse)}, // 10 s less a fifth
+			{20100 * ms, "", trial},
+		},
+	}, {
+		"a failure at the smallest share is a relapse",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok 3", share(0.05)},
+			{6100 * ms, "fail", open(reasonRelapse)},
+			{14 * s, "refused", open(reasonRelapse)},
+		},
+	}, {
+		"a trial that fails is a relapse",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "fail", open(reasonTrialFailed)},
+			{13900 * ms, "refused", open(reasonTrialFailed)},
+			{18 * s, "fail", open(reasonTrialFailed)},
+			{33900 * ms, "refused", open(reasonTrialFailed)}, // 20 s less a fifth
+			{42 * s, "ok", share(0.05)},
+		},
+	}, {
+		"a trial that is not heard of expires",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "begin a", trial},
+			{7999 * ms, "refused", trial},
+			{8 * s, "begin b", trial},
+			{8 * s, "refused", trial},
+			{9 * s, "end-ok a", share(0.05)}, // late, but about this trial
+			{9 * s, "begin c", share(0.05)},
+		},
+	}, {
+		"a trial whose client left makes room for another",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "begin a", trial},
+			{6100 * ms, "refused", trial},
+			{6200 * ms, "end-gone a", trial},
+			{6200 * ms, "begin b", trial},
+		},
+	}, {
+		"an answer under way is a success, its bad end is not",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "begin a", trial},
+			{7 * s, "answer a", share(0.05)},
+			{7400 * ms, "begin b", share(0.05)},
+			{7450 * ms, "answer b", share(0.05)},
+			{7500 * ms, "", share(0.1)},
+			{7600 * ms, "end-fail b", share(0.05)},
+		},
+	}, {
+		"slowness keeps an endpoint out that slowness opened",
+		defaultBreaker(slowCalls),
+		[]breakerStep{
+			{0, "slow 4", open(reasonSlow)},
+			{6 * s, "begin a", trial},
+			{7 * s, "answer-slow a", trial},
+			{8 * s, "end-slow a", open(reasonTrialFailed)},
+			{20 * s, "ok 2", share(0.05)},
+			{20500 * ms, "slow", share(0.05)},
+			{20600 * ms, "slow", share(0.05)},
+			{21 * s, "slow", open(reasonRelapse)},
+		},
+	}, {
+		"slowness is no failure where failures opened",
+		defaultBreaker(slowCalls),
+		[]breakerStep{
+			{0, "fail 4", open(reasonRatio)},
+			{6 * s, "slow", share(0.05)},
+			{6 * s, "slow", share(0.05)},
+			{6500 * ms, "", share(0.1)},
+		},
+	}, {
+		"results of an earlier generation change nothing",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "begin a", closed},
+			{0, "begin b", closed},
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "begin c", trial},
+			{6 * s, "end-ok a", trial},
+			{6 * s, "answer b", trial},
+			{6 * s, "end-fail b", trial},
+			{6 * s, "end-gone b", trial},
+			{6 * s, "refused", trial},
+			{6 * s, "end-ok c", share(0.05)},
+		},
+	}, {
+		"all down: a trial past the open period, whose failure leaves that as it was",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
+			{1100 * ms, "refused", stands{stateRecovering, 0, reasonAllDown}},
+			{1200 * ms, "end-fail a", open(reasonTrialFailed)},
+			{1200 * ms, "refused", open(reasonTrialFailed)},
+			{3900 * ms, "refused", open(reasonTrialFailed)},
+			{6 * s, "begin b", trial}, // 5 s, not 10
+		},
+	}, {
+		"all down: a trial that says nothing leaves the open period as it was",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
+			{1200 * ms, "end-gone a", open(reasonTrialFailed)},
+			{3900 * ms, "refused", open(reasonTrialFailed)},
+			{6 * s, "begin b", trial},
+		},
+	}, {
+		"all down: a trial that succeeds begins the recovery",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
+			{1100 * ms, "end-ok a", stands{stateRecovering, 0.05, reasonAllDown}},
+			{1200 * ms, "fail", open(reasonRelapse)}, // no longer on probation
+			{9 * s, "refused", open(reasonRelapse)},
+		},
+	}, {
+		"all down: where the period is over anyway, the trial counts",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "begin-last a", trial},
+			{6 * s, "end-fail a", open(reasonTrialFailed)},
+			{13900 * ms, "refused", open(reasonTrialFailed)},
+		},
+	}, {
+		"forced open",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "begin a", closed},
+			{0, "force-open", stands{stateForcedOpen, 0, reasonOperator}},
+			{0, "refused", stands{stateForcedOpen, 0, reasonOperator}},
+			{1 * s, "end-ok a", stands{stateForcedOpen, 0, reasonOperator}},
+			{3600 * s, "refused", stands{stateForcedOpen, 0, reasonOperator}},
+			{3600 * s, "off", stands{stateForcedOpen, 0, reasonOperator}},
+			{3600 * s, "refused", stands{stateForcedOpen, 0, reasonOperator}},
+			{3601 * s, "reset", stands{stateClosed, 1, reasonOperator}},
+			{3601 * s, "ok", stands{stateClosed, 1, reasonOperator}},
+		},
+	}, {
+		"forced closed",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{0, "force-closed", stands{stateForcedClosed, 1, reasonOperator}},
+			{0, "fail 100", stands{stateForcedClosed, 1, reasonOperator}},
+			{3600 * s, "denied 100", stands{stateForcedClosed, 1, reasonOperator}},
+			{3600 * s, "reset", stands{stateClosed, 1, reasonOperator}},
+			{3600 * s, "fail 4", stands{stateClosed, 1, reasonOperator}}, // counts anew
+		},
+	}, {
+		"tripped by an operator",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "trip", open(reasonOperator)},
+			{3900 * ms, "refused", open(reasonOperator)},
+			{6 * s, "ok", share(0.05)},
+		},
+	}, {
+		"a configuration without breakers closes them",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{1 * s, "off", stands{stateClosed, 1, reasonOff}},
+			{1 * s, "fail 100", stands{stateClosed, 1, reasonOff}},
+		},
+	}, {
+		"a first share of 1 closes after one trial",
+		defaultBreaker(func(cfg *breakerConfig) { cfg.start = 1 }),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok", recovered},
+		},
+	}} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newBreakerRun(t, test.cfg)
+			for i, step := range test.steps {
+				r.advance(epoch.Add(step.at))
+				r.do(step.event)
+				if got := r.stands(); got != step.want {
+					t.Fatalf("step %d at %v, after %q: got %v, want %v", i, step.at, step.event, got, step.want)
+				}
+			}
+		})
+	}
+}
+
+func TestBreakerOpenPeriods(t *testing.T) {
+	cfg := defaultBreaker()
+	for relapses, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300, 300} {
+		want *= time.Second
+		if got := cfg.openPeriod(relapses); got != want {
+			t.Errorf("after %d relapses: %v, want %v", relapses, got, want)
+		}
+		shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), time.Duration(0)
+		const times = 2000
+		for range times {
+			b := breaker{relapses: relapses}
+			b.open(epoch, cfg, reasonConsecutive)
+			period := b.until.Sub(epoch)
+			shortest, longest, sum = min(shortest, period), max(longest, period), sum+period
+		}
+		if shortest < want*8/10 || longest > want*12/10 {
+			t.Errorf("after %d relapses: from %v to %v, which is more than 20 %% away from %v", relapses, shortest, longest, want)
+		}
+		if shortest > want*82/100 || longest < want*118/100 || sum/times < want*98/100 || sum/times > want*102/100 {
+			t.Errorf("after %d relapses: from %v to %v, on average %v: not spread evenly around %v", relapses, shortest, longest, sum/times, want)
+		}
+	}
+	// Periods that another configuration has made long do not overflow.
+	day := defaultBreaker(func(cfg *breakerConfig) { cfg.openFor, cfg.openMax = 24*time.Hour, 24*time.Hour })
+	if got := day.openPeriod(60); got != 24*time.Hour {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestBreakerForgivesRelapses(t *testing.T) {
+	r := newBreakerRun(t, defaultBreaker())
+	r.do("fail 5")
+	for range 20 {
+		r.advance(r.b.until)
+		r.do("fail")
+	}
+	// Relapses that would make nothing longer are not counted.
+	if r.b.relapses != 6 {
+		t.Fatalf("%d relapses, want 6", r.b.relapses)
+	}
+	r.advance(r.b.until)
+	for r.b.state != stateClosed {
+		r.do("ok")
+		r.advance(r.now.Add(100 * time.Millisecond))
+	}
+	closed := r.now
+	at := func(d time.Duration, want int) {
+		t.Helper()
+		r.advance(closed.Add(d))
+		if r.b.relapses != want {
+			t.Fatalf("%v after closing: %d relapses, want %d", d, r.b.relapses, want)
+		}
+	}
+	at(5*time.Minute, 6) // without a success nothing is forgiven
+	r.do("fail")
+	at(6*time.Minute, 6)
+	r.do("ok")
+	at(6*time.Minute+tickEvery, 5)
+	at(9*time.Minute, 5) // every minute needs its own
+	r.do("ok")
+	at(9*time.Minute+tickEvery, 4)
+	for i := range 10 {
+		r.do("ok")
+		at(time.Duration(10*60+1+61*i)*time.Second, max(0, 3-i))
+	}
+	r.do("fail 5")
+	if period := r.b.until.Sub(r.now); period > 6*time.Second {
+		t.Errorf("all is forgiven, but it opens for %v", period)
+	}
+}
+
+// TestBreakerThinTraffic wants a recovering endpoint to ask for calls where its
+// share brings it none.
+func TestBreakerThinTraffic(t *testing.T) {
+	r := newBreakerRun(t, defaultBreaker())
+	wants := func(wantTrial, wantUrgent bool) {
+		t.Helper()
+		if trial, urgent := r.b.wantsTrial(r.now, r.cfg); trial != wantTrial || urgent != wantUrgent {
+			t.Fatalf("at %v: wants a trial: %v, urgently: %v; want %v, %v", r.now.Sub(epoch), trial, urgent, wantTrial, wantUrgent)
+		}
+	}
+	wants(false, false)
+	r.do("fail 5")
+	wants(false, false)
+	r.advance(r.b.until)
+	wants(true, false) // one that may be sent elsewhere
+	r.do("begin a")
+	wants(false, false)
+	r.advance(r.now.Add(r.cfg.trialExpiry))
+	wants(true, false)
+	r.advance(r.b.changed.Add(trialPatience))
+	wants(true, true) // any
+	r.do("ok")
+	for _, share := range []float64{0.05, 0.1, 0.2, 0.4, 0.8} {
+		if got := r.stands().share; got != share {
+			t.Fatalf("the share is %v, want %v", got, share)
+		}
+		wants(false, false)
+		r.advance(r.now.Add(10*r.cfg.step - 1))
+		wants(false, false)
+		r.advance(r.now.Add(1)) // ten steps without a call
+		wants(true, false)
+		r.advance(r.now.Add(10 * r.cfg.step))
+		wants(true, true)
+		r.do("ok")
+		wants(false, false)
+		r.advance(r.now.Add(r.cfg.step))
+	}
+	if got := r.stands(); got != (stands{stateClosed, 1, reasonRecovered}) {
+		t.Fatalf("got %v", got)
+	}
+}
+
+// playBreaker plays a random sequence of events and times, and checks after
+// each that the breaker keeps its promises:
+//   - it gives no permit while open, one at a time while on trial;
+//   - its share is that of its state;
+//   - reading changes nothing, and neither do results of earlier generations;
+//   - the state changes with a new generation only, and only along the table;
+//   - once everything succeeds, it closes within a bounded time.
+func playBreaker(t *testing.T, script []byte) {
+	read := func() byte {
+		if len(script) == 0 {
+			return 0
+		}
+		b := script[0]
+		script = script[1:]
+		return b
+	}
+	cfg := defaultBreaker(func(cfg *breakerConfig) {
+		cfg.consecutiveFailures = int(read() % 8)
+		cfg.failureRatio = float64(read()%5) / 4
+		cfg.minRequests = 1 + int(read()%20)
+		cfg.slowRatio = float64(read()%3) / 2
+		cfg.slowAfter = time.Second
+		cfg.openFor = time.Duration(1+read()%50) * 100 * time.Millisecond
+		cfg.openMax = cfg.openFor * time.Duration(1+read()%30)
+		cfg.start = float64(1+read()%20) / 20
+		cfg.step = time.Duration(1+read()%10) * 100 * time.Millisecond
+		cfg.off = read()%50 == 49
+	})
+	r := newBreakerRun(t, cfg)
+	var under []permit // attempts under way
+	may := map[[2]breakerState]bool{
+		{stateClosed, stateOpen}: true, {stateOpen, stateRecovering}: true,
+		{stateRecovering, stateOpen}: true, {stateRecovering, stateClosed}: true,
+	}
+	// step runs one event and compares what came of it with the promises.
+	step := func(what string, operator bool, event func()) {
+		t.Helper()
+		before := r.b
+		event()
+		after := r.b
+		got := r.stands()
+		switch got.state {
+		case stateClosed, stateForcedClosed:
+			if got.share != 1 {
+				t.Fatalf("%s: %v with share %v", what, got.state, got.share)
+			}
+		case stateOpen:
+			if got.share != 0 && !cfg.off {
+				t.Fatalf("%s: open with share %v", what, got.share)
+			}
+		case stateForcedOpen:
+			if got.share != 0 {
+				t.Fatalf("%s: forced open with share %v", what, got.share)
+			}
+		case stateRecovering:
+			if !cfg.off && (got.share != 0 && got.share < cfg.start || got.share >= 1) {
+				t.Fatalf("%s: recovering with share %v", what, got.share)
+			}
+		}
+		if after.generation < before.generation || after.state != before.state && after.generation == before.generation {
+			t.Fatalf("%s: %v to %v, generation %d to %d", what, before.state, after.state, before.generation, after.generation)
+		}
+		if after.state == before.state || operator || cfg.off {
+			return
+		}
+		path := [2]breakerState{before.state, after.state}
+		// one event may go on from recovering at once, where the first share is 1
+		if !may[path] && after.generation-before.generation < 2 {
+			t.Fatalf("%s: went from %v to %v", what, before.state, after.state)
+		}
+	}
+	begin := func(acquire func(time.Time, *breakerConfig) (permit, bool), last bool) {
+		before := r.b
+		p, ok := acquire(r.now, cfg)
+		if !ok {
+			return
+		}
+		if before.state == stateForcedOpen || before.state == stateOpen && !last && !cfg.off {
+			t.Fatalf("a permit while %v", before.state)
+		}
+		if r.b.onTrial(cfg) {
+			for _, h := range under {
+				if h.generation == p.generation && r.now.Before(h.trialUntil) {
+					t.Fatalf("a second trial beside one of generation %d", p.generation)
+				}
+			}
+			if p.trialUntil.IsZero() {
+				t.Fatal("a permit on trial is no trial")
+			}
+		}
+		under = append(under, p)
+	}
+	for len(script) > 0 {
+		op, arg := read(), read()
+		switch op % 12 {
+		case 0, 1:
+			step("acquiring", false, func() { begin(r.b.acquire, false) })
+		case 2:
+			step("acquiring in a pool that is down", false, func() { begin(r.b.acquireLast, true) })
+		case 3, 4, 5, 6:
+			if len(under) == 0 {
+				continue
+			}
+			i := int(arg) % len(under)
+			h := under[i]
+			under = append(under[:i], under[i+1:]...)
+			before := r.b
+			step("reporting", false, func() {
+				switch op % 12 {
+				case 3:
+					r.b.report(r.now, cfg, h, result{})
+				case 4:
+					r.b.report(r.now, cfg, h, result{failed: true, denied: arg%3 == 0})
+				case 5:
+					r.b.report(r.now, cfg, h, result{slow: true})
+				case 6:
+					r.b.cancel(r.now, h)
+				}
+			})
+			if h.generation != before.generation && r.b != before {
+				t.Fatal("a result of an earlier generation changed the breaker")
+			}
+		case 7:
+			if len(under) > 0 {
+				step("an answer", false, func() { r.b.answered(r.now, cfg, under[int(arg)%len(under)], arg%2 == 0) })
+			}
+		case 8, 9:
+			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute
+			step("waiting", false, func() { r.now = r.now.Add(d); r.b.tick(r.now, cfg) })
+		case 10:
+			step("ticking", false, func() { r.b.tick(r.now, cfg) })
+		case 11:
+			switch arg % 16 {
+			case 0:
+				step("tripping", true, func() { r.b.trip(r.now, cfg, reasonOperator) })
+			case 1:
+				step("forcing", true, func() { r.b.force(r.now, stateForcedOpen) })
+			case 2:
+				step("forcing", true, func() { r.b.force(r.now, stateForcedClosed) })
+			case 3, 4, 5:
+				step("resetting", true, func() { r.b.reset(r.now) })
+			}
+		}
+	}
+	if r.b.state == stateForcedOpen || r.b.state == stateForcedClosed {
+		return
+	}
+	// Whatever was, with nothing but successes it closes: after what is left of
+	// the open period, of a lost trial, of a bad step, and doubling.
+	const poll = 50 * time.Millisecond
+	bound := cfg.openMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil(math.Log2(1/cfg.start)))*(cfg.step+poll) + time.Second
+	began := r.now
+	for r.b.state != stateClosed {
+		if r.now.Sub(began) > bound {
+			t.Fatalf("%v after %v of successes: %+v under %+v", r.b.state, bound, r.b, *cfg)
+		}
+		if p, ok := r.b.acquire(r.now, cfg); ok {
+			r.b.report(r.now, cfg, p, result{})
+		}
+		r.now = r.now.Add(poll)
+		r.b.tick(r.now, cfg)
+	}
+}
+
+func TestBreakerKeepsItsPromises(t *testing.T) {
+	for seed := range uint64(4000) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		script := make([]byte, 10+rng.IntN(600))
+		for i := range script {
+			script[i] = byte(rng.Uint32())
+		}
+		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { playBreaker(t, script) }) {
+			return
+		}
+	}
+}
+
+func FuzzBreaker(f *testing.F) {
+	f.Add([]byte("\x05\x02\x13\x00\x31\x1d\x00\x04\x00\x00\x00\x04\x00\x00\x00\x04\x00\x08\x40\x00\x00\x03\x00"))
+	f.Add([]byte("\x01\x00\x00\x01\x09\x09\x00\x04\x00\x02\x00\x04\x00\x08\xff\x02\x00\x07\x01\x05\x00\x0a\x00"))
+	f.Fuzz(playBreaker)
+}
