@@ -3,7 +3,6 @@ package failover
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +16,9 @@ import (
 type dynamicTargets struct {
 	current atomic.Pointer[dynamicTable]
 
-	mu    sync.Mutex
+	// Guarded by the pool's mutex.
 	known map[string]*target // by address
+	gone  bool               // the policy has left the pool
 }
 
 // dynamicTable is the table of one set of upstreams, in the order in which they
@@ -76,8 +76,13 @@ func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *ta
 		t := p.dynamic.known[u.Dial]
 		if t == nil {
 			t = p.newTarget(p.endpointAt(u.Dial), 1)
-			t.state = p.pool.stateLocked(endpointKey{t.name, t.address})
-			t.state.refs++
+			key := endpointKey{t.name, t.address}
+			if p.dynamic.gone { // a request from before
+				t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+			} else {
+				t.state = p.pool.stateLocked(key)
+				t.state.refs++
+			}
 			p.dynamic.known[u.Dial] = t
 		}
 		t.state.seen = now
@@ -149,6 +154,7 @@ func (p *Policy) takeTargets() []*target {
 	targets := p.targets
 	p.targets = nil
 	if p.dynamic != nil {
+		p.dynamic.gone = true
 		for address, t := range p.dynamic.known {
 			targets = append(targets, t)
 			delete(p.dynamic.known, address)

@@ -3,11 +3,13 @@ package failover
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -365,3 +367,67 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 
 // lasting lets a time go by in which a load or a fault does its work.
 func lasting(d time.Duration) { <-time.After(d) }
+
+// What a client got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// call sends a request and reads the whole answer.
+func (p *proxy) call(method, path, body string, header ...string) answer {
+	p.t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	resp, err := p.do(method, path, reader, header...)
+	if err != nil {
+		p.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("%s %s: reading the body: %v", method, path, err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(text)}
+}
+
+// inFlight is how many attempts the endpoint has in flight.
+func (s *endpointState) inFlightNow() int64 { return s.busy.Load() }
+
+// lines are the log lines with a message, or all for "".
+func (p *proxy) lines(message string) []map[string]any {
+	p.t.Helper()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var lines []map[string]any
+	for line := range strings.Lines(string(text)) {
+		fields := make(map[string]any)
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			p.t.Fatalf("log line %q: %v", line, err)
+		}
+		if message == "" || fields["msg"] == message {
+			lines = append(lines, fields)
+		}
+	}
+	return lines
+}
+
+// hang makes the endpoint take requests and never answer; the returned function
+// lets go of them.
+func (a *api) hang() (release func()) {
+	stop := make(chan struct{})
+	a.behave(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	})
+	return sync.OnceFunc(func() { close(stop) })
+}

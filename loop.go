@@ -23,7 +23,7 @@ type loop struct {
 	every  atomic.Int64 // how often to look at attempts, nanoseconds
 	wake   chan struct{}
 	quit   chan struct{}
-	done   chan struct{}
+	done   chan struct{} // no tick will follow
 }
 
 func (l *loop) start(p *pool) {
@@ -32,13 +32,30 @@ func (l *loop) start(p *pool) {
 	go l.run(p)
 }
 
+// stop ends the loop's ticks. Attempts that are still in flight are watched to
+// their end.
 func (l *loop) stop() {
 	close(l.quit)
 	<-l.done
 }
 
+// drain watches over the attempts that are in flight when the pool is given up,
+// and ends with the last of them. An attempt that begins later, for a request
+// from before, begins it again.
+func (l *loop) drain(p *pool) {
+	for {
+		if p.endOverdue(time.Now()) == 0 {
+			l.parked.Store(true)
+			if !p.busy() || !l.parked.CompareAndSwap(true, false) {
+				return
+			}
+		}
+		<-time.After(time.Duration(l.every.Load()))
+	}
+}
+
 // watch makes sure that attempts with this timeout are looked after in time.
-func (l *loop) watch(timeout time.Duration) {
+func (l *loop) watch(p *pool, timeout time.Duration) {
 	every := int64(min(watchAtMost, max(watchAtLeast, timeout/watchFraction)))
 	for {
 		old := l.every.Load()
@@ -51,7 +68,12 @@ func (l *loop) watch(timeout time.Duration) {
 		}
 	}
 	if l.parked.Load() && l.parked.CompareAndSwap(true, false) {
-		l.nudge()
+		select {
+		case <-l.quit:
+			go l.drain(p)
+		default:
+			l.nudge()
+		}
 	}
 }
 
@@ -71,7 +93,6 @@ func (l *loop) nudge() {
 }
 
 func (l *loop) run(p *pool) {
-	defer close(l.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var nextTick time.Time
@@ -79,6 +100,8 @@ func (l *loop) run(p *pool) {
 	for {
 		select {
 		case <-l.quit:
+			close(l.done)
+			l.drain(p)
 			return
 		case <-l.wake:
 		case <-timer.C:
@@ -125,5 +148,5 @@ func (p *pool) busy() bool {
 			return true
 		}
 	}
-	return false
+	return len(p.leaving.busy()) > 0
 }

@@ -35,6 +35,8 @@ type pool struct {
 		next time.Time
 	}
 
+	leaving leaving
+
 	mu       sync.Mutex
 	states   map[endpointKey]*endpointState
 	attached []*generation // oldest first
@@ -172,6 +174,7 @@ func (p *pool) detach(policy *Policy) {
 func (p *pool) dropLocked(s *endpointState) {
 	if s.refs == 0 && p.states[s.endpointKey] == s {
 		delete(p.states, s.endpointKey)
+		p.leaving.take(s)
 	}
 }
 
@@ -314,34 +317,46 @@ func (s *endpointState) rescore(cfg *breakerConfig, reference time.Duration) boo
 func (p *pool) poke() { p.loop.poke() }
 
 // watch tells the control loop that an attempt with this timeout has begun.
-func (p *pool) watch(timeout time.Duration) { p.loop.watch(timeout) }
+func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }
 
-// overdue ends the attempts that are to end, and returns how many are in
+// endOverdue ends the attempts that are to end, and returns how many are in
 // flight.
 func (p *pool) endOverdue(now time.Time) (inFlight int) {
-	type verdict struct {
-		attempt *attempt
-		why     ending
-	}
 	var verdicts []verdict
 	p.mu.Lock()
 	for _, s := range p.states {
-		s.mu.Lock()
-		for a := s.inFlight; a != nil; a = a.after {
-			inFlight++
-			if why := a.overdue(now); why != notEnded {
-				verdicts = append(verdicts, verdict{a, why})
-			}
-		}
-		s.mu.Unlock()
+		inFlight += s.overdue(now, &verdicts)
 	}
 	p.mu.Unlock()
+	for _, s := range p.leaving.busy() {
+		inFlight += s.overdue(now, &verdicts)
+	}
 	for _, v := range verdicts {
 		if v.why == neverBegan {
 			v.attempt.settle(now, cancelled, true)
 			continue
 		}
 		v.attempt.expire(v.why)
+	}
+	return inFlight
+}
+
+// A verdict says that an attempt is to end.
+type verdict struct {
+	attempt *attempt
+	why     ending
+}
+
+// overdue adds the endpoint's attempts that are to end, and returns how many
+// are in flight.
+func (s *endpointState) overdue(now time.Time, verdicts *[]verdict) (inFlight int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := s.inFlight; a != nil; a = a.after {
+		inFlight++
+		if why := a.overdue(now); why != notEnded {
+			*verdicts = append(*verdicts, verdict{a, why})
+		}
 	}
 	return inFlight
 }

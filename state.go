@@ -34,6 +34,7 @@ type endpointState struct {
 	holdUntil time.Time
 	holdStep  time.Duration
 	inFlight  *attempt // list, newest first
+	left      bool     // the pool; attempts of requests from before that go on
 	tally     tally    // since the last tick
 	scorer    scorer
 	peakAt    time.Time
@@ -111,6 +112,9 @@ func (s *endpointState) linkLocked(a *attempt) {
 	}
 	s.inFlight = a
 	a.linked = true
+	if s.left {
+		s.pool.leaving.add(s)
+	}
 }
 
 func (s *endpointState) unlinkLocked(a *attempt) {
