@@ -332,11 +332,14 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 		inFlight += s.overdue(now, &verdicts)
 	}
 	for _, v := range verdicts {
-		if v.why == neverBegan {
+		switch v.why {
+		case neverBegan:
 			v.attempt.settle(now, cancelled, true)
-			continue
+		case endedByRescue:
+			v.attempt.rescue(now)
+		default:
+			v.attempt.expire(v.why)
 		}
-		v.attempt.expire(v.why)
 	}
 	return inFlight
 }
@@ -352,9 +355,14 @@ type verdict struct {
 func (s *endpointState) overdue(now time.Time, verdicts *[]verdict) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	open := s.breaker.isOpen()
 	for a := s.inFlight; a != nil; a = a.after {
 		inFlight++
-		if why := a.overdue(now); why != notEnded {
+		why := a.overdue(now)
+		if why == notEnded && open && a.waitsInVain(now) {
+			why = endedByRescue
+		}
+		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
 		}
 	}

@@ -41,26 +41,50 @@ func (r *retryRules) backoff(n int) time.Duration {
 // plan decides what becomes of a call whose attempt failed at now: it reserves
 // the next attempt, or returns nil if the failure is the call's answer.
 func (c *call) plan(now time.Time, failed *attempt, o outcome) *attempt {
-	p := c.policy
-	switch {
-	case c.attempts >= p.retry.attempts,
-		!p.retry.allows(c.request, o),
-		c.body != nil && !c.body.replayable(),
-		!c.deadline.IsZero() && !now.Before(c.deadline),
-		p.retry.noneAfter > 0 && now.Sub(c.began) >= p.retry.noneAfter:
+	if !c.policy.retry.allows(c.request, o) || !c.mayGoOn(now) {
 		return nil
 	}
-	if !p.pool.budget.take(now, &p.retry.budget) {
+	if !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
 		return nil
 	}
 	if next := c.planSame(now, failed, o); next != nil {
 		return next
 	}
+	return c.planOther(now, failed)
+}
+
+// planElsewhere reserves an attempt at another endpoint for a call that may be
+// sent again.
+func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
+	if !c.mayGoOn(now) || !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
+		return nil
+	}
+	tried := len(c.excluded)
+	next := c.planOther(now, from)
+	if next == nil {
+		c.excluded = c.excluded[:tried] // the call goes on where it is
+	}
+	return next
+}
+
+// mayGoOn tells whether the call has an attempt, the body for it, and time left.
+func (c *call) mayGoOn(now time.Time) bool {
+	rules := &c.policy.retry
+	return c.attempts < rules.attempts &&
+		(c.body == nil || c.body.replayable()) &&
+		(c.deadline.IsZero() || now.Before(c.deadline)) &&
+		(rules.noneAfter <= 0 || now.Sub(c.began) < rules.noneAfter)
+}
+
+// planOther reserves an attempt at an endpoint that the call has not tried, for
+// which the budget has been asked.
+func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	c.exclude(failed.target)
-	if next := p.choose(c, now); next != nil {
+	c.table = c.policy.tableFor(c.pool, now)
+	if next := c.policy.choose(c, now); next != nil {
 		return next
 	}
-	p.pool.budget.giveBack()
+	c.policy.pool.budget.giveBack()
 	return nil
 }
 

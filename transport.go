@@ -35,6 +35,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := c.next
 	c.next, c.current = nil, a
 	now := time.Now()
+	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
 	a.begin(r.Context(), now)
 	reported := false
 	defer func() {
@@ -111,6 +112,10 @@ func (c *call) stripCredentials(h http.Header) {
 func (c *call) failed(a *attempt, err error, now time.Time) error {
 	o := c.blame(a, err, now)
 	a.settle(now, o, true)
+	if a.endedWhy() == endedByRescue && a.client.Err() == nil {
+		c.moveTo(a, a.movedTo, reasonRescued, now)
+		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.target.name))
+	}
 	if a.endedWhy() == endedByDeadline {
 		c.finish()
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
@@ -134,12 +139,12 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 
 // blame says whose fault an error of a round trip is.
 func (c *call) blame(a *attempt, err error, now time.Time) outcome {
-	switch a.endedWhy() {
+	switch a.conclude() {
 	case endedByTimeout:
 		return failedTimeout
 	case endedByIdle:
 		return stalled
-	case endedByClient:
+	case endedByClient, endedByRescue:
 		return cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -206,6 +211,12 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 	if next == nil {
 		return false
 	}
+	c.moveTo(a, next, o.String(), now)
+	return true
+}
+
+// moveTo makes next the call's next attempt.
+func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	c.attempts++
 	c.next = next
 	if c.body != nil {
@@ -217,11 +228,10 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 			Kind:     eventFailover,
 			Endpoint: a.target.name,
 			To:       next.target.name,
-			Reason:   o.String(),
+			Reason:   reason,
 			Details:  map[string]any{"attempt": c.attempts - 1, "duration_seconds": now.Sub(a.began).Seconds()},
 		})
 	}
-	return true
 }
 
 // The optional interfaces that the proxy asks of its transport are passed on.
