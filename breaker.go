@@ -109,7 +109,10 @@ type result struct {
 //	recovering     failure at the smallest share, or two
 //	               steps with failures in a row             open        0, a relapse
 //	recovering     share reaches 1                          closed      1
-//	any            operator trips, enables                  forced_*    0, 1
+//	any            operator trips                           forced_open 0
+//	any            operator enables for a time              forced_closed 1
+//	forced_open    operator enables, or the time is over    recovering  0, one trial at a time
+//	forced_closed  the time is over                         closed      1
 //	any            operator resets                          closed      1
 //	open,
 //	recovering     breakers are off in a new configuration  closed      1
@@ -426,8 +429,21 @@ func (b *breaker) allowed(cfg *breakerConfig) float64 {
 	return 0
 }
 
-// force holds the breaker open or closed until reset, whatever happens.
+// force holds the breaker open or closed until release, whatever happens, and
+// whether or not the pool has breakers.
 func (b *breaker) force(now time.Time, to breakerState) { b.transition(to, now, reasonOperator) }
+
+// release ends what was forced. What was forced open recovers, as after an open
+// period; what was forced closed is closed.
+func (b *breaker) release(now time.Time, cfg *breakerConfig) {
+	switch {
+	case b.state == stateForcedOpen && !cfg.off:
+		b.transition(stateRecovering, now, reasonOperator)
+		b.opened = reasonOperator
+	case b.state == stateForcedOpen, b.state == stateForcedClosed:
+		b.transition(stateClosed, now, reasonOperator)
+	}
+}
 
 // trip opens the breaker as if the endpoint had failed.
 func (b *breaker) trip(now time.Time, cfg *breakerConfig, reason string) { b.open(now, cfg, reason) }

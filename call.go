@@ -104,12 +104,12 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 	return a
 }
 
-// exclude keeps further attempts from a target.
+// exclude keeps further attempts from a target, whichever table it is from.
 func (c *call) exclude(t *target) { c.excluded = append(c.excluded, t) }
 
 func (c *call) isExcluded(t *target) bool {
 	for _, e := range c.excluded {
-		if e == t {
+		if e == t || e.state == t.state && e.state != nil {
 			return true
 		}
 	}

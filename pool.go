@@ -173,6 +173,7 @@ func (p *pool) detach(policy *Policy) {
 // dropLocked forgets an endpoint that nobody uses.
 func (p *pool) dropLocked(s *endpointState) {
 	if s.refs == 0 && p.states[s.endpointKey] == s {
+		s.forgetOrders()
 		delete(p.states, s.endpointKey)
 		p.leaving.take(s)
 	}
@@ -249,11 +250,7 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 		changed = true
 	}
 	if changed {
-		for _, g := range p.attached {
-			for _, policy := range g.policies {
-				policy.rebuild(now)
-			}
-		}
+		p.rebuildLocked(now)
 		if e := p.downLocked(g, now); e != nil {
 			collected = append(collected, *e)
 		}

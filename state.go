@@ -41,6 +41,10 @@ type endpointState struct {
 	lastTried time.Time
 	totals    totals
 	last      lastOutcomes
+	lever     *order // that an operator holds, nil for none
+	barred    bool   // by the lever: no attempts
+
+	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
 	refs int       // handlers that use it; guarded by pool.mu
 	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
@@ -78,7 +82,7 @@ func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, l
 }
 
 func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
-	if limit > 0 && s.busy.Load() >= int64(limit) {
+	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
 	if now.Before(s.holdUntil) && how != admitAnyway {
