@@ -94,8 +94,8 @@ func (a *attempt) begin(ctx context.Context, now time.Time) {
 	a.started.Store(true)
 }
 
-// answered notes the first byte of the answer; false if the attempt has been given
-// up just before.
+// answered notes the first byte of the answer, once; false if the attempt has been
+// given up just before.
 func (a *attempt) answered(now time.Time) bool {
 	first := max(1, int64(now.Sub(a.began)))
 	if a.first.CompareAndSwap(0, first) {
@@ -103,7 +103,7 @@ func (a *attempt) answered(now time.Time) bool {
 	}
 	a.mu.Lock() // while the watcher thinks about a rescue
 	defer a.mu.Unlock()
-	return a.first.CompareAndSwap(0, first)
+	return a.first.CompareAndSwap(0, first) || a.first.Load() > 0
 }
 
 // firstByte is the latency to the first byte less the time spent waiting for

@@ -127,6 +127,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    idle_timeout       <duration>
 //	    commit             headers|first_byte|complete [<size>]
 //	    failure_status     <codes...>
+//	    next_on            <status> [<body-regexp>]
 //	    breaker            off | {
 //	        consecutive_failures <n>
 //	        failure_ratio        <ratio>
@@ -143,6 +144,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        attempts      <n>
 //	        methods       idempotent|any|<methods...>
 //	        same_endpoint <n>
+//	        wait_retry_after <duration>
 //	        backoff       <base> [<cap>]
 //	        budget        <ratio> [<floor>]
 //	        deadline      <duration>
@@ -270,6 +272,7 @@ var poolOptions = map[string]poolOption{
 	}},
 	"idle_timeout": duration(func(p *Policy) *caddy.Duration { return &p.IdleTimeout }),
 	"commit":       {read: readCommit},
+	"next_on":      {repeatable: true, read: readNextOn},
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {
@@ -402,6 +405,7 @@ var retryOptions = map[string]option[*Retry]{
 		r.Budget.Floor = &floor
 		return wrapWord(d, "budget floor", d.Val(), err)
 	}},
-	"deadline": duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
-	"buffer":   size(func(r *Retry) *int64 { return &r.Buffer }),
+	"wait_retry_after": duration(func(r *Retry) *caddy.Duration { return &r.WaitRetryAfter }),
+	"deadline":         duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
+	"buffer":           size(func(r *Retry) *int64 { return &r.Buffer }),
 }

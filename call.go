@@ -39,6 +39,8 @@ type call struct {
 
 	refusal  error // why there is not even a first attempt
 	finished bool  // no attempt will follow
+
+	kept *keptAnswer // for want of a better one
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests

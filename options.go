@@ -143,8 +143,13 @@ type Retry struct {
 	Methods []string `json:"methods,omitempty"`
 
 	// How often the endpoint that failed is asked again before the next one,
-	// after a reset connection or a failure status. Default: 0.
+	// after a reset connection, a failure status, or a 429 that does not say when
+	// to come back. Default: 0.
 	SameEndpoint int `json:"same_endpoint,omitempty"`
+
+	// The longest Retry-After of a 429 or 503 that is waited for, at the endpoint
+	// that said it; past that the next one is asked at once. Default: 0.
+	WaitRetryAfter caddy.Duration `json:"wait_retry_after,omitempty"`
 
 	// The pause before the same endpoint is asked again.
 	Backoff *Backoff `json:"backoff,omitempty"`
@@ -190,6 +195,8 @@ func (r *Retry) validate() error {
 		return errors.New("retry: attempts must be 1 or more")
 	case r.SameEndpoint < 0:
 		return errors.New("retry: same_endpoint must not be negative")
+	case r.WaitRetryAfter < 0:
+		return errors.New("retry: wait_retry_after must not be negative")
 	case r.Deadline < 0:
 		return errors.New("retry: deadline must not be negative")
 	case r.Buffer < 0:
@@ -234,6 +241,7 @@ type retryRules struct {
 	methods      []string // nil: idempotent ones
 	any          bool
 	sameEndpoint int
+	wait         time.Duration // the longest Retry-After to wait for
 	base, cap    time.Duration
 	budget       budgetRules
 	deadline     time.Duration
@@ -248,6 +256,7 @@ func (r *Retry) rules() retryRules {
 	rules := retryRules{
 		attempts:     cmp.Or(r.Attempts, defaultAttempts),
 		sameEndpoint: r.SameEndpoint,
+		wait:         time.Duration(r.WaitRetryAfter),
 		base:         100 * time.Millisecond,
 		cap:          2 * time.Second,
 		budget:       budgetRules{ratio: 0.2, floor: 3},

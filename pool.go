@@ -336,6 +336,9 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 			v.attempt.rescue(now)
 		default:
 			v.attempt.expire(v.why)
+			if v.why == endedByClient && v.attempt.held.Load() {
+				v.attempt.settle(now, cancelled, true) // nobody may be reading it
+			}
 		}
 	}
 	return inFlight

@@ -88,21 +88,33 @@ func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	return nil
 }
 
-// planSame reserves another attempt at the endpoint that failed, after a
-// backoff, where the pool wants that.
+// planSame reserves another attempt at the endpoint that failed, after a pause,
+// where the pool wants that.
 func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
-	rules := &c.policy.retry
-	if failed.repeats >= rules.sameEndpoint || o != failedReset && o != failedStatus {
+	pause, ok := c.policy.retry.pause(failed, o)
+	if !ok || !c.deadline.IsZero() && !now.Add(pause).Before(c.deadline) {
 		return nil
 	}
-	pause := rules.backoff(failed.repeats)
-	if !c.deadline.IsZero() && !now.Add(pause).Before(c.deadline) {
-		return nil
-	}
-	next := c.newAttempt(failed.target, failed.upstream, now)
-	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, admitNormally) {
-		return nil
+	next := c.newAttempt(failed.target, failed.upstream, now.Add(pause))
+	how := admitNormally
+	if o == rateLimited {
+		how = admitHeld
 	}
 	next.repeats, next.notBefore = failed.repeats+1, now.Add(pause)
+	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, how) {
+		return nil
+	}
 	return next
+}
+
+// pause is how long to wait before the endpoint that failed is asked again; false
+// if it is not to be.
+func (r *retryRules) pause(failed *attempt, o outcome) (time.Duration, bool) {
+	if failed.retryAfter > 0 {
+		return failed.retryAfter, failed.retryAfter <= r.wait
+	}
+	if failed.repeats >= r.sameEndpoint || o != failedReset && o != failedStatus && o != rateLimited {
+		return 0, false
+	}
+	return r.backoff(failed.repeats), true
 }

@@ -63,6 +63,7 @@ type admission uint8
 
 const (
 	admitNormally admission = iota
+	admitHeld               // past a hold, which the call has waited for
 	admitAllDown            // past an open period, since every endpoint is out
 	admitAnyway             // past everything but the operator and the limit
 )
@@ -85,11 +86,11 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerCon
 	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
-	if now.Before(s.holdUntil) && how != admitAnyway {
+	if now.Before(s.holdUntil) && how != admitAnyway && how != admitHeld {
 		return false
 	}
 	switch how {
-	case admitNormally:
+	case admitNormally, admitHeld:
 		a.permit, ok = s.breaker.acquire(now, cfg)
 	case admitAllDown:
 		a.permit, ok = s.breaker.acquireLast(now, cfg)

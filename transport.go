@@ -48,9 +48,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	now = time.Now()
 	reported = true
 	if err != nil {
-		return nil, c.failed(a, err, now)
+		err = c.failed(a, err, now)
+	} else {
+		resp, err = c.answered(a, resp, now)
 	}
-	return c.answered(a, resp, now)
+	if c.kept != nil && c.finished {
+		if err == errClientGone {
+			c.dropKept()
+			return nil, err
+		}
+		return c.giveKept(resp), nil
+	}
+	return resp, err
 }
 
 // prepare makes the request that goes to the attempt's endpoint. The proxy's
@@ -74,8 +83,11 @@ func (a *attempt) prepare(r *http.Request) *http.Request {
 		out.URL = t.join(r.URL)
 		out.Host = t.url.Host
 	}
-	if t.strip || t.headers != nil {
+	if t.strip || t.headers != nil || c.policy.looks {
 		out.Header = r.Header.Clone()
+		if c.policy.looks {
+			readable(out.Header)
+		}
 		if t.strip {
 			c.stripCredentials(out.Header)
 		}
@@ -167,12 +179,21 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	p := c.policy
 	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
+	if o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp) {
+		if err := c.setAside(a, resp, now); err != nil {
+			return nil, err
+		}
+		c.finish()
+		a.follow(resp)
+		return resp, nil
+	}
 	if o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols {
 		if err := a.hold(resp, p.commit); err != nil {
 			resp.Body.Close()
 			return nil, c.failed(a, err, time.Now())
 		}
 		c.finish()
+		c.dropKept()
 		if a.watchful {
 			a.target.state.answered(a, time.Now(), p.breakerConfig())
 		}
@@ -184,14 +205,15 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	if o == success {
 		c.finish()
+		c.dropKept()
 		if a.watchful {
 			a.target.state.answered(a, now, p.breakerConfig())
 		}
 		a.follow(resp)
 		return resp, nil
 	}
-	if wait, ok := parseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
-		a.retryAfter = wait
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
 	a.settle(now, o, false)
 	if c.moveOn(a, o, now) {
