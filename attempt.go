@@ -27,6 +27,9 @@ type attempt struct {
 	permit        permit
 	outcome       outcome
 	retryAfter    time.Duration
+	judged        bool // by slowness
+	slower        bool // much slower than usual, which may be known before it ends
+	reported      bool // as slow, before it ended
 
 	watchful  bool      // the breaker wants to know of the first byte
 	repeats   int       // of the same endpoint

@@ -369,10 +369,19 @@ var breakerOptions = map[string]option[*Breaker]{
 	"window":               duration(func(b *Breaker) *caddy.Duration { return &b.Window }),
 	"slow_ratio":           ratio(func(b *Breaker) *float64 { return &b.SlowRatio }),
 	"slow_after":           duration(func(b *Breaker) *caddy.Duration { return &b.SlowAfter }),
-	"open_for":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
-	"open_max":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
-	"start":                ratio(func(b *Breaker) *float64 { return &b.Start }),
-	"step":                 duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
+	"slow_factor": {read: func(_ *reader, d *caddyfile.Dispenser, b *Breaker) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		factor, err := parseNumber(word)
+		b.SlowFactor = &factor
+		return wrapWord(d, "slow_factor", word, err)
+	}},
+	"open_for": duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
+	"open_max": duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
+	"start":    ratio(func(b *Breaker) *float64 { return &b.Start }),
+	"step":     duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
 }
 
 var retryOptions = map[string]option[*Retry]{

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -61,6 +62,12 @@ type Breaker struct {
 	// What a slow attempt is; required with `slow_ratio`. Default: off.
 	SlowAfter caddy.Duration `json:"slow_after,omitempty"`
 
+	// How many times the median of the last hour an attempt must take to be slow;
+	// it must also take 100 ms and 3 times the 99th percentile. Half of 20
+	// attempts being slow opens it, unless it is the last endpoint available.
+	// 0 turns this off. Default: 10.
+	SlowFactor *float64 `json:"slow_factor,omitempty"`
+
 	// How long it stays open, doubled for each relapse. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
@@ -87,6 +94,8 @@ func (b *Breaker) validate() error {
 		return errors.New("breaker: failure_ratio must be between 0 and 1")
 	case outside(b.SlowRatio):
 		return errors.New("breaker: slow_ratio must be between 0 and 1")
+	case b.SlowFactor != nil && *b.SlowFactor != 0 && !(*b.SlowFactor >= 1 && *b.SlowFactor <= math.MaxFloat32):
+		return errors.New("breaker: slow_factor must be 0 or at least 1")
 	case outside(b.Start):
 		return errors.New("breaker: start must be between 0 and 1")
 	case b.Window < 0 || b.SlowAfter < 0 || b.OpenFor < 0 || b.OpenMax < 0 || b.Step < 0:
@@ -112,6 +121,10 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 	if b == nil {
 		b = &Breaker{}
 	}
+	slowFactor := float64(defaultSlowFactor)
+	if b.SlowFactor != nil {
+		slowFactor = *b.SlowFactor
+	}
 	return &breakerConfig{
 		off:                 b.Off,
 		consecutiveFailures: cmp.Or(b.ConsecutiveFailures, 5),
@@ -120,6 +133,7 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 		window:              time.Duration(cmp.Or(b.Window, caddy.Duration(10*time.Second))),
 		slowRatio:           b.SlowRatio,
 		slowAfter:           time.Duration(b.SlowAfter),
+		slowFactor:          slowFactor,
 		openFor:             time.Duration(cmp.Or(b.OpenFor, caddy.Duration(5*time.Second))),
 		openMax:             max(time.Duration(cmp.Or(b.OpenMax, caddy.Duration(5*time.Minute))), time.Duration(b.OpenFor)),
 		start:               cmp.Or(b.Start, 0.05),

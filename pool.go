@@ -204,6 +204,14 @@ func (p *pool) logger() *zap.Logger {
 // breakerConfig is what the breakers of this policy's pool run by.
 func (p *Policy) breakerConfig() *breakerConfig { return p.generation.breaker.Load() }
 
+// breakerConfig is what the pool runs by now; nil if nothing uses it.
+func (p *pool) breakerConfig() *breakerConfig {
+	if g := p.generation.Load(); g != nil {
+		return g.breaker.Load()
+	}
+	return nil
+}
+
 // trialDue asks for the one trial that a pool gets while all its endpoints are
 // out.
 func (p *pool) trialDue(now time.Time) bool {
@@ -246,9 +254,9 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 		due = earliest(due, at)
 	}
 	p.budget.tick(now)
-	if p.rescoreLocked(g, now) {
-		changed = true
-	}
+	opened, collected := p.openSlowLocked(g, now, collected)
+	changed = opened || changed
+	changed = p.rescoreLocked(g, now) || changed
 	if changed {
 		p.rebuildLocked(now)
 		if e := p.downLocked(g, now); e != nil {
@@ -257,57 +265,6 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	}
 	p.forgetLocked(now)
 	return due, collected
-}
-
-// rescoreLocked computes the scores of all endpoints and returns whether one
-// has moved enough to matter. An endpoint's latency is compared with the
-// fastest other one of its tier, else with its own past.
-func (p *pool) rescoreLocked(g *generation, now time.Time) (moved bool) {
-	cfg := g.breaker.Load()
-	for _, policy := range g.policies {
-		t := policy.table.Load()
-		if t == nil {
-			continue
-		}
-		for _, tier := range t.tiers {
-			for i := tier.from; i < tier.to; i++ {
-				reference := fastestOther(t.targets, tier, i)
-				if t.targets[i].state.rescore(cfg, reference) {
-					moved = true
-				}
-			}
-		}
-	}
-	return moved
-}
-
-func fastestOther(targets []*target, tier tier, i int) (fastest time.Duration) {
-	for j := tier.from; j < tier.to; j++ {
-		if j == i {
-			continue
-		}
-		s := targets[j].state
-		s.mu.Lock()
-		typical := s.scorer.typical()
-		s.mu.Unlock()
-		if typical > 0 && (fastest == 0 || typical < fastest) {
-			fastest = typical
-		}
-	}
-	return fastest
-}
-
-// rescore publishes a score that moved by scoreStep or more, or back to full.
-func (s *endpointState) rescore(cfg *breakerConfig, reference time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	score := s.scorer.score(cfg.failureRatio, reference)
-	lost := 1 - score
-	if diff := lost - s.scorer.lost; diff < scoreStep && diff > -scoreStep && (lost != 0 || s.scorer.lost == 0) {
-		return false
-	}
-	s.scorer.lost = lost
-	return true
 }
 
 // poke tells the control loop that a state has changed.
@@ -320,11 +277,27 @@ func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }
 // flight.
 func (p *pool) endOverdue(now time.Time) (inFlight int) {
 	var verdicts []verdict
+	var collected []Event
+	looked := false
 	p.mu.Lock()
+	cfg := p.breakerConfig()
 	for _, s := range p.states {
+		if cfg != nil && s.busy.Load() > 0 {
+			s.mu.Lock()
+			before := s.breaker.generation
+			looked = s.watchLocked(now, cfg) || looked
+			if e := s.transitionLocked(before); e != nil {
+				collected = append(collected, *e)
+			}
+			s.mu.Unlock()
+		}
 		inFlight += s.overdue(now, &verdicts)
 	}
 	p.mu.Unlock()
+	p.emitAll(collected)
+	if looked {
+		p.poke()
+	}
 	for _, s := range p.leaving.busy() {
 		inFlight += s.overdue(now, &verdicts)
 	}

@@ -37,6 +37,7 @@ type endpointState struct {
 	left      bool     // the pool; attempts of requests from before that go on
 	tally     tally    // since the last tick
 	scorer    scorer
+	slowness  slowness
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals
@@ -46,8 +47,9 @@ type endpointState struct {
 
 	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
-	refs int       // handlers that use it; guarded by pool.mu
-	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
+	refs     int       // handlers that use it; guarded by pool.mu
+	rescored time.Time // guarded by pool.mu
+	seen     time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
 }
 
 // totals count attempts since the state was made.
@@ -141,9 +143,15 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 
 // answered notes that an attempt has begun to answer well.
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
+	latency := a.firstByte()
 	s.mu.Lock()
 	before := s.breaker.generation
-	changed := s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg))
+	changed := s.judgeLocked(a, now, success, latency)
+	if a.slower && s.breaker.opened == reasonSlower {
+		changed = s.reportSlowLocked(a, now, cfg) || changed
+	} else {
+		changed = s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg)) || changed
+	}
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
 	if e != nil {
@@ -171,13 +179,13 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	if release {
 		s.unlinkLocked(a)
 	}
-	changed := false
+	changed := s.judgeLocked(a, now, o, latency)
 	before := s.breaker.generation
 	var held *Event
 	switch {
 	case o == cancelled:
 		s.totals.Cancelled++
-		changed = s.breaker.cancel(now, a.permit)
+		changed = s.breaker.cancel(now, a.permit) || changed
 	case o == rateLimited:
 		s.totals.Failures++
 		if s.holdLocked(now, a.retryAfter) {
@@ -194,16 +202,17 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 			s.totals.Successes++
 			s.holdStep = 0
 		}
-		if latency > 0 {
-			s.tally.latencies++
-			s.tally.logLatency += math.Log(latency.Seconds())
-			s.peakLocked(now, latency)
+		if a.reported && !o.failed() {
+			break // it was a slow call, whatever came later
 		}
-		changed = s.breaker.report(now, cfg, a.permit, result{
+		if s.breaker.report(now, cfg, a.permit, result{
 			failed: o.failed(),
 			denied: o == denied,
 			slow:   a.slow(now, cfg),
-		})
+			slower: a.slower,
+		}) {
+			changed = true
+		}
 	}
 	e := cmp.Or(s.transitionLocked(before), held)
 	s.mu.Unlock()
@@ -281,8 +290,10 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	s.scorer.fold(now, s.tally)
 	s.tally = tally{}
 	if s.breaker.state == stateOpen {
-		s.scorer.forgetErrors()
+		s.scorer.forget()
+		s.slowness.opened()
 	}
+	s.slowness.refresh(now, cfg.slowFactor)
 	due = s.breaker.due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)
