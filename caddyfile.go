@@ -135,6 +135,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        window               <duration>
 //	        slow_ratio           <ratio>
 //	        slow_after           <duration>
+//	        slow_factor          <factor>
 //	        open_for             <duration>
 //	        open_max             <duration>
 //	        start                <ratio>

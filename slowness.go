@@ -139,7 +139,7 @@ func (s *slowness) refresh(now time.Time, factor float64) {
 	}
 	s.stale, s.refreshed = false, now
 	limit := s.compute(factor)
-	if s.held > 0 && limit > s.limit {
+	if s.held > 0 && s.limit > 0 && (limit == 0 || limit > s.limit) {
 		return
 	}
 	if s.limit = limit; limit == 0 {
