@@ -231,8 +231,8 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 		calls(150)
 		b.behave("one:80", after(5*time.Second, http.StatusOK))
 		calls(verdictsSlow)
-		if state := b.state("one:80").breakerNow(); state != stateOpen {
-			t.Errorf("after %d slow calls it is %v", verdictsSlow, state)
+		if br := b.state("one:80").breaker; br.opened != reasonSlower || br.state == stateClosed {
+			t.Errorf("after %d slow calls it is %v", verdictsSlow, br.state)
 		}
 	})
 }
