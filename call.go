@@ -2,6 +2,7 @@ package failover
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -40,7 +41,7 @@ type call struct {
 	refusal  error // why there is not even a first attempt
 	finished bool  // no attempt will follow
 
-	kept *keptAnswer // for want of a better one
+	concluded atomic.Bool // what the client gets has been recorded
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests
@@ -106,12 +107,12 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 	return a
 }
 
-// exclude keeps further attempts from a target, whichever table it is from.
+// exclude keeps further attempts from a target.
 func (c *call) exclude(t *target) { c.excluded = append(c.excluded, t) }
 
 func (c *call) isExcluded(t *target) bool {
 	for _, e := range c.excluded {
-		if e == t || e.state == t.state && e.state != nil {
+		if e == t {
 			return true
 		}
 	}

@@ -227,29 +227,31 @@ func (p *pool) downLocked(g *generation, now time.Time) *Event {
 		}
 	}
 	down = down && tables > 0
-	if p.down.Swap(down) == down || !down {
+	if p.down.Swap(down) == down {
+		return nil
+	}
+	if !down {
+		p.history.Pool().SetDown(now, false, "")
 		return nil
 	}
 	e := &Event{At: now, Kind: eventAllDown, Reason: "breaker"}
-	held, barred := 0, 0
+	held := 0
 	for _, s := range p.states {
 		s.mu.Lock()
-		if s.barred {
-			barred++
-		} else if now.Before(s.holdUntil) {
+		if now.Before(s.holdUntil) {
 			held++
 		}
 		s.mu.Unlock()
 	}
-	switch {
-	case barred == len(p.states):
-		e.Reason = reasonOperator
-	case held == len(p.states):
+	switch held {
+	case 0:
+	case len(p.states):
 		e.Reason = "hold"
-	case held > 0:
+	default:
 		e.Reason = "breaker_and_hold"
 	}
 	e.Details = map[string]any{"endpoints": len(p.states)}
+	p.history.Pool().SetDown(now, true, e.Reason)
 	return e
 }
 

@@ -19,8 +19,7 @@ import (
 
 // newTestPool is a pool of its own, whose loop does not run.
 func newTestPool(name string) *pool {
-	p := &pool{name: name, states: make(map[endpointKey]*endpointState)}
-	p.outbox = newOutbox(p.logEvent, p.tellCaddy)
+	p := newPool(name)
 	p.loop.wake = make(chan struct{}, 1)
 	return p
 }

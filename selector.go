@@ -155,7 +155,7 @@ func (p *Policy) refuse(c *call, w http.ResponseWriter, now time.Time) *reversep
 	c.finish()
 	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), maxHold.Seconds())
 	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
-	p.pool.refused(now)
+	p.pool.refused(held)
 	if !held || len(c.pool) == 0 {
 		return nil
 	}
@@ -175,10 +175,6 @@ func (p *Policy) lastChance(c *call, now time.Time) (first time.Time, held bool,
 	anyway := p.AllDown == allDownTryAnyway
 	for _, t := range c.table.targets {
 		if t.weight <= 0 || c.isExcluded(t) && c.attempts > 0 {
-			continue
-		}
-		if until, barred := t.state.barredUntil(now); barred {
-			held, first = false, earliest(first, until)
 			continue
 		}
 		at, onHold := t.state.returns(now, cfg)

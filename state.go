@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 const (
@@ -37,19 +39,22 @@ type endpointState struct {
 	left      bool     // the pool; attempts of requests from before that go on
 	tally     tally    // since the last tick
 	scorer    scorer
-	slowness  slowness
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals
 	last      lastOutcomes
-	lever     *order // that an operator holds, nil for none
-	barred    bool   // by the lever: no attempts
 
-	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
+	fresh       *counted // since the last fold
+	spare       *counted // empty, or nil
+	lastFailure outcome
 
-	refs     int       // handlers that use it; guarded by pool.mu
-	rescored time.Time // guarded by pool.mu
-	seen     time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
+	// Guarded by pool.mu.
+	series  *sla.Series // by name: endpoints that had the name before are in it
+	total   counted
+	wasDown bool
+
+	refs int       // handlers that use it; guarded by pool.mu
+	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
 }
 
 // totals count attempts since the state was made.
@@ -65,7 +70,6 @@ type admission uint8
 
 const (
 	admitNormally admission = iota
-	admitHeld               // past a hold, which the call has waited for
 	admitAllDown            // past an open period, since every endpoint is out
 	admitAnyway             // past everything but the operator and the limit
 )
@@ -85,14 +89,14 @@ func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, l
 }
 
 func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
-	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
+	if limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
-	if now.Before(s.holdUntil) && how != admitAnyway && how != admitHeld {
+	if now.Before(s.holdUntil) && how != admitAnyway {
 		return false
 	}
 	switch how {
-	case admitNormally, admitHeld:
+	case admitNormally:
 		a.permit, ok = s.breaker.acquire(now, cfg)
 	case admitAllDown:
 		a.permit, ok = s.breaker.acquireLast(now, cfg)
@@ -143,15 +147,9 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 
 // answered notes that an attempt has begun to answer well.
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
-	latency := a.firstByte()
 	s.mu.Lock()
 	before := s.breaker.generation
-	changed := s.judgeLocked(a, now, success, latency)
-	if a.slower && s.breaker.opened == reasonSlower {
-		changed = s.reportSlowLocked(a, now, cfg) || changed
-	} else {
-		changed = s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg)) || changed
-	}
+	changed := s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg))
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
 	if e != nil {
@@ -179,13 +177,13 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	if release {
 		s.unlinkLocked(a)
 	}
-	changed := s.judgeLocked(a, now, o, latency)
+	changed := false
 	before := s.breaker.generation
 	var held *Event
 	switch {
 	case o == cancelled:
 		s.totals.Cancelled++
-		changed = s.breaker.cancel(now, a.permit) || changed
+		changed = s.breaker.cancel(now, a.permit)
 	case o == rateLimited:
 		s.totals.Failures++
 		if s.holdLocked(now, a.retryAfter) {
@@ -202,18 +200,18 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 			s.totals.Successes++
 			s.holdStep = 0
 		}
-		if a.reported && !o.failed() {
-			break // it was a slow call, whatever came later
+		if latency > 0 {
+			s.tally.latencies++
+			s.tally.logLatency += math.Log(latency.Seconds())
+			s.peakLocked(now, latency)
 		}
-		if s.breaker.report(now, cfg, a.permit, result{
+		changed = s.breaker.report(now, cfg, a.permit, result{
 			failed: o.failed(),
 			denied: o == denied,
 			slow:   a.slow(now, cfg),
-			slower: a.slower,
-		}) {
-			changed = true
-		}
+		})
 	}
+	s.settledLocked(a, now, o, latency)
 	e := cmp.Or(s.transitionLocked(before), held)
 	s.mu.Unlock()
 	if e != nil {
@@ -290,10 +288,8 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	s.scorer.fold(now, s.tally)
 	s.tally = tally{}
 	if s.breaker.state == stateOpen {
-		s.scorer.forget()
-		s.slowness.opened()
+		s.scorer.forgetErrors()
 	}
-	s.slowness.refresh(now, cfg.slowFactor)
 	due = s.breaker.due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)

@@ -15,6 +15,7 @@ require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/AndreasBriese/bbloom v0.0.0-20190825152654-46b345b51c96 // indirect
 	github.com/BurntSushi/toml v1.6.0 // indirect
+	github.com/DataDog/sketches-go v1.4.8 // indirect
 	github.com/DeRuina/timberjack v1.4.8 // indirect
 	github.com/KimMachineGun/automemlimit v1.0.0 // indirect
 	github.com/Masterminds/goutils v1.1.1 // indirect
@@ -174,10 +175,6 @@ require (
 
 tool golang.org/x/perf/cmd/benchstat
 
-require (
-	github.com/apifailover/caddy-failover v0.0.0
-	github.com/failsafe-go/failsafe-go v0.9.8
-	github.com/sony/gobreaker/v2 v2.4.0
-)
+require github.com/apifailover/caddy-failover v0.0.0
 
 replace github.com/apifailover/caddy-failover => ../

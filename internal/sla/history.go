@@ -17,25 +17,16 @@ const (
 
 // History is what a pool keeps: a series for the pool as its clients saw it, one
 // for each endpoint, and who failed over to whom. All methods may be called at
-// once. Make one with [NewHistory]. Its size is bounded by the number of names it
-// is called with, which are to come from configuration.
+// once. The zero value is empty and ready for use. Its size is bounded by the number
+// of names it is called with, which are to come from configuration.
 type History struct {
 	pool Series
 
 	mu        sync.RWMutex
 	endpoints map[string]*Series
-	names     []string // of destinations; names[0] is any other
+	names     []string // of destinations 1, 2, ...; 0 is any other
 	numbers   map[string]uint64
 	forgotten uint64 // calls of Forget
-}
-
-// NewHistory returns an empty history.
-func NewHistory() *History {
-	return &History{
-		endpoints: map[string]*Series{},
-		names:     []string{""},
-		numbers:   map[string]uint64{},
-	}
 }
 
 // Pool returns the series of the pool: calls as its clients saw them.
@@ -54,6 +45,9 @@ func (h *History) Endpoint(name string) *Series {
 	defer h.mu.Unlock()
 	if s = h.endpoints[name]; s == nil {
 		s = new(Series)
+		if h.endpoints == nil {
+			h.endpoints = make(map[string]*Series)
+		}
 		h.endpoints[strings.Clone(name)] = s
 	}
 	return s
@@ -76,10 +70,10 @@ func (h *History) Forget(name string) {
 	}
 }
 
-// RecordFailover counts a call that moved from one endpoint to another. A step
+// RecordFailovers counts n calls that moved from one endpoint to another. A step
 // tells 8 destinations of an endpoint apart, and counts the rest together.
-func (h *History) RecordFailover(now time.Time, from, to string) {
-	h.Endpoint(from).failover(now, h.number(to))
+func (h *History) RecordFailovers(now time.Time, from, to string, n uint64) {
+	h.Endpoint(from).failovers(now, h.number(to), n)
 }
 
 // Advance ends the steps of all series that are over, see [Series.Advance].
@@ -98,7 +92,7 @@ func (h *History) Snapshot(now time.Time) *Snapshot {
 	}
 	// After the series, so that it names all that they mention.
 	h.mu.RLock()
-	s.names = slices.Clone(h.names)
+	s.names = append([]string{""}, h.names...)
 	h.mu.RUnlock()
 	return s
 }
@@ -144,12 +138,14 @@ func (h *History) number(name string) uint64 {
 	if n, ok := h.numbers[name]; ok {
 		return n
 	}
-	if len(h.names) >= maxNames {
+	if len(h.names)+1 >= maxNames {
 		return 0
 	}
-	n = uint64(len(h.names))
 	name = strings.Clone(name)
 	h.names = append(h.names, name)
-	h.numbers[name] = n
-	return n
+	if h.numbers == nil {
+		h.numbers = make(map[string]uint64)
+	}
+	h.numbers[name] = uint64(len(h.names))
+	return uint64(len(h.names))
 }

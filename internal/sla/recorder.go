@@ -53,9 +53,22 @@ func (r *recorder) record(now time.Time, o Outcome) {
 	}
 }
 
-func (r *recorder) failover(now time.Time, to uint64) {
+func (r *recorder) recordBatch(now time.Time, b *Batch) {
 	r.advance(unixMilli(now))
-	r.open[seconds].moved(to, 1, maxMoves)
+	r.open[seconds].merge(&b.tally)
+	if b.succeeded {
+		r.streak = b.streak
+	} else {
+		r.streak += b.streak
+	}
+	if failed := b.tally.Failures.Total(); failed > 0 && r.down {
+		r.incidents[len(r.incidents)-1].Calls += failed
+	}
+}
+
+func (r *recorder) failovers(now time.Time, to, n uint64) {
+	r.advance(unixMilli(now))
+	r.open[seconds].moved(to, n, maxMoves)
 }
 
 func (r *recorder) setDown(now time.Time, down bool, cause string) {

@@ -90,9 +90,9 @@ func (s *Series) record(now time.Time) record {
 	return r.finish(unixMilli(now))
 }
 
-func (s *Series) failover(now time.Time, to uint64) {
+func (s *Series) failovers(now time.Time, to, n uint64) {
 	s.mu.Lock()
-	s.rec.failover(now, to)
+	s.rec.failovers(now, to, n)
 	s.mu.Unlock()
 }
 

@@ -208,7 +208,7 @@ func TestClip(t *testing.T) {
 
 // TestSeriesConcurrent reads while others record: what is read is whole.
 func TestSeriesConcurrent(t *testing.T) {
-	h := NewHistory()
+	h := new(History)
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
@@ -216,7 +216,7 @@ func TestSeriesConcurrent(t *testing.T) {
 			for n := range 5000 {
 				now := noon.Add(time.Duration(n) * 100 * time.Millisecond)
 				s.Record(now, ok(time.Duration(n)*time.Microsecond))
-				h.RecordFailover(now, "a", "b")
+				h.RecordFailovers(now, "a", "b", 1)
 				if n%500 == 0 {
 					s.SetDown(now, n%1000 == 0, "x")
 				}
@@ -244,7 +244,7 @@ func TestSeriesConcurrent(t *testing.T) {
 }
 
 func TestHistoryEndpoints(t *testing.T) {
-	h := NewHistory()
+	h := new(History)
 	a := h.Endpoint("a")
 	h.Endpoint("b")
 	if h.Endpoint("a") != a {
@@ -263,10 +263,10 @@ func TestHistoryEndpoints(t *testing.T) {
 
 // TestFailoversMany: destinations beyond 8 in a step are counted together.
 func TestFailoversMany(t *testing.T) {
-	h := NewHistory()
+	h := new(History)
 	for i := range 12 {
 		for range 12 - i {
-			h.RecordFailover(noon, "from", string(rune('a'+i)))
+			h.RecordFailovers(noon, "from", string(rune('a'+i)), 1)
 		}
 	}
 	now := noon.Add(time.Minute)

@@ -37,12 +37,13 @@ const (
 	Denied           // 401, 402, 403
 	Truncated        // the body ended early
 	Stalled          // the body stopped coming
+	AllDown          // refused, because every endpoint was out: of a pool only
 	Cancelled        // the client left: neither success nor failure
 
-	failureKinds = int(Stalled) // Dial to Stalled
+	failureKinds = int(AllDown) // Dial to AllDown
 )
 
-var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "cancelled"}
+var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "all_down", "cancelled"}
 
 // String returns the kind's name in metrics and reports, such as rate_limited.
 func (k Kind) String() string {
@@ -53,7 +54,7 @@ func (k Kind) String() string {
 }
 
 // Failed reports whether k is a kind of failure.
-func (k Kind) Failed() bool { return k >= Dial && k <= Stalled }
+func (k Kind) Failed() bool { return k >= Dial && k <= AllDown }
 
 // Outcome is how a call or an attempt ended.
 type Outcome struct {

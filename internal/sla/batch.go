@@ -1,0 +1,71 @@
+package sla
+
+import "time"
+
+// Batch is outcomes that are counted together, to be recorded at once with
+// [Series.RecordBatch]: counting into one that the caller guards anyway costs no
+// lock of its own. The zero value is empty. It is not safe for concurrent use.
+type Batch struct {
+	tally     tally
+	streak    uint64 // failures since the last success
+	succeeded bool
+}
+
+// Add counts one outcome. It does not allocate.
+func (b *Batch) Add(o Outcome) {
+	b.tally.record(o)
+	switch {
+	case o.Kind == Success:
+		b.streak, b.succeeded = 0, true
+	case o.Kind.Failed():
+		b.streak++
+	}
+}
+
+// AddMany counts n outcomes of a kind, without latency.
+func (b *Batch) AddMany(k Kind, n uint64) {
+	switch {
+	case n == 0:
+	case k == Success:
+		b.tally.Calls += n
+		b.streak, b.succeeded = 0, true
+	case k.Failed():
+		b.tally.Calls += n
+		b.tally.Failures[k-Dial] += n
+		b.streak += n
+	case k == Cancelled:
+		b.tally.Cancelled += n
+	}
+}
+
+// Merge adds what was counted in o, which is the later.
+func (b *Batch) Merge(o *Batch) {
+	b.tally.merge(&o.tally)
+	if o.succeeded {
+		b.streak, b.succeeded = o.streak, true
+	} else {
+		b.streak += o.streak
+	}
+}
+
+// Counts returns what was counted.
+func (b *Batch) Counts() Counts { return b.tally.Counts }
+
+// Successes returns how many calls came to a success.
+func (b *Batch) Successes() uint64 { return b.tally.Calls - b.tally.Failures.Total() }
+
+// Empty reports whether nothing was counted.
+func (b *Batch) Empty() bool { return b.tally.empty() }
+
+// Reset forgets what was counted.
+func (b *Batch) Reset() {
+	b.tally.reset()
+	b.streak, b.succeeded = 0, false
+}
+
+// RecordBatch counts all outcomes of a batch as of now.
+func (s *Series) RecordBatch(now time.Time, b *Batch) {
+	s.mu.Lock()
+	s.rec.recordBatch(now, b)
+	s.mu.Unlock()
+}

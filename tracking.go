@@ -1,0 +1,229 @@
+package failover
+
+import (
+	"math/bits"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// kinds says how outcomes are recorded.
+var kinds = [...]sla.Kind{
+	success:       sla.Success,
+	failedDial:    sla.Dial,
+	failedTLS:     sla.TLS,
+	failedTimeout: sla.Timeout,
+	failedReset:   sla.Reset,
+	failedStatus:  sla.Status,
+	rateLimited:   sla.RateLimited,
+	denied:        sla.Denied,
+	truncated:     sla.Truncated,
+	stalled:       sla.Stalled,
+	cancelled:     sla.Cancelled,
+}
+
+// counted is what came of attempts at an endpoint, and of the calls whose last
+// attempt was there. The zero value is empty.
+type counted struct {
+	some      bool
+	attempts  sla.Batch
+	calls     sla.Batch // as their clients saw them
+	durations histogram // of attempts
+	failovers map[route]uint64
+}
+
+// route is where a failover went, and why.
+type route struct {
+	to     string
+	reason outcome
+}
+
+func (c *counted) attempt(o outcome, duration time.Duration) {
+	c.some = true
+	c.attempts.Add(sla.Outcome{Kind: kinds[o], Latency: duration})
+	if o != cancelled && duration > 0 {
+		c.durations.add(duration)
+	}
+}
+
+func (c *counted) call(o outcome, latency time.Duration) {
+	c.some = true
+	c.calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
+}
+
+func (c *counted) reset() {
+	c.some = false
+	c.attempts.Reset()
+	c.calls.Reset()
+	c.durations = histogram{}
+	clear(c.failovers)
+}
+
+// merge adds what is not the pool's.
+func (c *counted) merge(o *counted) {
+	c.attempts.Merge(&o.attempts)
+	c.durations.merge(&o.durations)
+	for r, n := range o.failovers {
+		if c.failovers == nil {
+			c.failovers = make(map[route]uint64)
+		}
+		c.failovers[r] += n
+	}
+}
+
+// histogram counts durations by powers of two, from 1 ms to 131 s. The zero value
+// is empty.
+type histogram struct {
+	buckets [histogramBuckets]uint64 // bucket i: at most 1 ms · 2^i; the last: all above
+	sum     time.Duration
+}
+
+const histogramBuckets = 19
+
+func (h *histogram) add(d time.Duration) {
+	h.buckets[min(bits.Len64(uint64((d-1)/time.Millisecond)), histogramBuckets-1)]++
+	h.sum += d
+}
+
+func (h *histogram) merge(o *histogram) {
+	for i, n := range o.buckets {
+		h.buckets[i] += n
+	}
+	h.sum += o.sum
+}
+
+// freshLocked is where the state's mutex guards what is counted until the control
+// loop takes it.
+func (s *endpointState) freshLocked() *counted {
+	if s.fresh == nil {
+		s.fresh = new(counted)
+	}
+	return s.fresh
+}
+
+// settledLocked records what an attempt came to, and its call, where this is what
+// the client got.
+func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome, firstByte time.Duration) {
+	duration := firstByte
+	if duration == 0 && a.started.Load() {
+		duration = a.waitedFor(now)
+	}
+	fresh := s.freshLocked()
+	fresh.attempt(o, duration)
+	if o.failed() {
+		s.lastFailure = o
+	}
+	if a.final && !a.call.concluded.Swap(true) {
+		fresh.call(o, a.sinceCall(firstByte))
+	}
+}
+
+// sinceCall is how long the client has waited for a first byte that came
+// firstByte after the attempt began, 0 if none came.
+func (a *attempt) sinceCall(firstByte time.Duration) time.Duration {
+	if firstByte == 0 {
+		return 0
+	}
+	return max(firstByte, a.began.Sub(a.call.began)+firstByte)
+}
+
+// conclude records what the client of a call got, once: what its last attempt came
+// to. An attempt whose answer goes to the client is marked final instead, and
+// concludes its call when it is settled.
+func (c *call) conclude(a *attempt, o outcome) {
+	if c.concluded.Swap(true) {
+		return
+	}
+	s := a.target.state
+	s.mu.Lock()
+	s.freshLocked().call(o, a.sinceCall(a.firstByte()))
+	s.mu.Unlock()
+}
+
+// moved counts a call that moved on from this endpoint.
+func (s *endpointState) moved(to string, reason outcome) {
+	s.mu.Lock()
+	fresh := s.freshLocked()
+	fresh.some = true
+	if fresh.failovers == nil {
+		fresh.failovers = make(map[route]uint64)
+	}
+	fresh.failovers[route{to, reason}]++
+	s.mu.Unlock()
+}
+
+// refused notes a call that found every endpoint out; held tells that all had asked
+// to wait.
+func (p *pool) refused(held bool) {
+	if held {
+		p.refusals.held.Add(1)
+	} else {
+		p.refusals.down.Add(1)
+	}
+}
+
+// fold adds what was counted since the last time to the totals and the history.
+func (p *pool) fold(now time.Time) {
+	p.mu.Lock()
+	p.foldLocked(now)
+	p.mu.Unlock()
+}
+
+func (p *pool) foldLocked(now time.Time) {
+	for _, s := range p.states {
+		p.foldStateLocked(s, now)
+	}
+	var refused sla.Batch
+	refused.AddMany(sla.AllDown, p.refusals.down.Swap(0))
+	refused.AddMany(sla.RateLimited, p.refusals.held.Swap(0))
+	p.concludedLocked(now, &refused)
+}
+
+// foldStateLocked takes what was counted at an endpoint, and works on it without
+// the endpoint's lock.
+func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
+	s.mu.Lock()
+	fresh := s.fresh
+	if fresh == nil || !fresh.some {
+		s.mu.Unlock()
+		return
+	}
+	s.fresh, s.spare = s.spare, nil
+	s.mu.Unlock()
+	s.total.merge(fresh)
+	s.series.RecordBatch(now, &fresh.attempts)
+	for r, n := range fresh.failovers {
+		p.history.RecordFailovers(now, s.name, r.to, n)
+	}
+	p.concludedLocked(now, &fresh.calls)
+	fresh.reset()
+	s.mu.Lock()
+	s.spare = fresh
+	s.mu.Unlock()
+}
+
+func (p *pool) concludedLocked(now time.Time, calls *sla.Batch) {
+	if !calls.Empty() {
+		p.calls.Merge(calls)
+		p.history.Pool().RecordBatch(now, calls)
+	}
+}
+
+// trackLocked records when an endpoint goes down and comes back.
+func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breakerConfig) {
+	s.mu.Lock()
+	down, cause := s.breaker.allowed(cfg) == 0, ""
+	if down != s.wasDown && down {
+		cause = s.breaker.opened
+		if s.breaker.state == stateForcedOpen {
+			cause = s.breaker.reason
+		} else if s.lastFailure != pending {
+			cause += ", last: " + s.lastFailure.String()
+		}
+	}
+	s.mu.Unlock()
+	if down != s.wasDown {
+		s.wasDown = down
+		s.series.SetDown(now, down, cause)
+	}
+}

@@ -1,0 +1,306 @@
+package failover
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// counts returns what was counted for an endpoint, and with an empty name for the
+// pool, since the pool was made.
+func (p *pool) counts(t testing.TB, endpoint string) sla.Counts {
+	t.Helper()
+	now := time.Now()
+	p.fold(now)
+	series := p.history.Pool()
+	if endpoint != "" {
+		series = p.history.Endpoint(endpoint)
+	}
+	counts := series.Counts(now, now.Add(-time.Hour), now.Add(time.Minute))
+	counts.Down = 0
+	return counts
+}
+
+func failed(kind sla.Kind, n uint64) (f sla.Failures) {
+	f[kind-sla.Dial] = n
+	return f
+}
+
+// TestRecordsCalls sends one call of each sort, and looks at what is recorded of
+// it for the endpoints and for the pool: what clients saw.
+func TestRecordsCalls(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site(`
+	timeout 300ms
+	breaker {
+		consecutive_failures 4
+		open_for 1m
+	}
+	retry {
+		methods any
+		budget 100% 1000
+	}`, one, two))
+	pool := runningPool(t, "api")
+	was := map[string]sla.Counts{}
+	for _, step := range []struct {
+		name     string
+		do       func()
+		pool     sla.Counts
+		one, two sla.Counts
+	}{{
+		name: "success",
+		do:   func() { p.get("/") },
+		pool: sla.Counts{Calls: 1}, one: sla.Counts{Calls: 1},
+	}, {
+		name: "an answer that is no failure",
+		do:   func() { one.answer(http.StatusNotFound); p.get("/") },
+		pool: sla.Counts{Calls: 1}, one: sla.Counts{Calls: 1},
+	}, {
+		name: "rescued",
+		do:   func() { one.answer(http.StatusBadGateway); p.get("/") },
+		pool: sla.Counts{Calls: 1}, one: sla.Counts{Calls: 1, Failures: failed(sla.Status, 1)}, two: sla.Counts{Calls: 1},
+	}, {
+		name: "failed everywhere",
+		do:   func() { two.behave(cut); p.get("/") },
+		pool: sla.Counts{Calls: 1, Failures: failed(sla.Reset, 1)},
+		one:  sla.Counts{Calls: 1, Failures: failed(sla.Status, 1)}, two: sla.Counts{Calls: 1, Failures: failed(sla.Reset, 1)},
+	}, {
+		name: "truncated",
+		do: func() {
+			one.behave(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", "1000")
+				io.WriteString(w, "part")
+			})
+			if resp, err := p.do(http.MethodGet, "/", nil); err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		},
+		pool: sla.Counts{Calls: 1, Failures: failed(sla.Truncated, 1)}, one: sla.Counts{Calls: 1, Failures: failed(sla.Truncated, 1)},
+	}, {
+		name: "opened, and down",
+		do: func() {
+			two.behave(two.fine)
+			one.answer(http.StatusBadGateway)
+			for pool.breakerOf("one") == stateClosed {
+				p.get("/")
+			}
+			one.down()
+			was = map[string]sla.Counts{} // however many that took
+			for _, name := range []string{"", "one", "two"} {
+				was[name] = pool.counts(t, name)
+			}
+			two.down()
+			for range 4 {
+				p.get("/")
+			}
+		},
+		pool: sla.Counts{Calls: 4, Failures: failed(sla.Dial, 4)}, two: sla.Counts{Calls: 4, Failures: failed(sla.Dial, 4)},
+	}} {
+		step.do()
+		for name, want := range map[string]sla.Counts{"": step.pool, "one": step.one, "two": step.two} {
+			eventually(t, 2*time.Second, step.name+": settled", func() bool {
+				return pool.counts(t, name).Calls-was[name].Calls >= want.Calls
+			})
+			now := pool.counts(t, name)
+			got := sla.Counts{Calls: now.Calls - was[name].Calls, Cancelled: now.Cancelled - was[name].Cancelled}
+			for i := range now.Failures {
+				got.Failures[i] = now.Failures[i] - was[name].Failures[i]
+			}
+			if got != want {
+				t.Errorf("%s: recorded for %q: %+v, want %+v", step.name, name, got, want)
+			}
+			was[name] = now
+		}
+	}
+	before := pool.counts(t, "")
+	for range 20 {
+		p.get("/")
+	}
+	after := pool.counts(t, "")
+	refused := after.Failures.Of(sla.AllDown) - before.Failures.Of(sla.AllDown)
+	if calls := after.Calls - before.Calls; calls != 20 || refused < 15 {
+		t.Errorf("20 calls while all is down: %d recorded, %d of them refused", calls, refused)
+	}
+	now := time.Now()
+	for name, cause := range map[string]string{"one": "consecutive_failures, last: status", "two": "consecutive_failures, last: dial"} {
+		in := pool.history.Endpoint(name).Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+		if len(in) != 1 || in[0].Cause != cause || !in[0].End.IsZero() || in[0].Calls < 4 {
+			t.Errorf("incidents of %s: %+v", name, in)
+		}
+	}
+	in := pool.history.Pool().Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+	if len(in) != 1 || in[0].Cause != "breaker" || in[0].Calls < 20 {
+		t.Errorf("incidents of the pool: %+v", in)
+	}
+	two.up(t, two.address)
+	eventually(t, 5*time.Second, "the pool is up again", func() bool {
+		p.get("/")
+		return !pool.history.Pool().Down()
+	})
+}
+
+func (p *pool) breakerOf(endpoint string) breakerState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, s := range p.states {
+		if key.name == endpoint {
+			return s.breakerNow()
+		}
+	}
+	return stateClosed
+}
+
+// TestRecordsClientsThatLeave counts them as neither success nor failure.
+func TestRecordsClientsThatLeave(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("", one))
+	arrived := make(chan struct{}, 1)
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
+	left := make(chan error)
+	r, err := http.NewRequest(http.MethodGet, "http://api.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := p.client.Do(r.WithContext(ctx))
+		left <- err
+	}()
+	<-arrived
+	cancel()
+	<-left
+	pool := runningPool(t, "api")
+	eventually(t, 2*time.Second, "the call is recorded", func() bool { return pool.counts(t, "").Cancelled > 0 })
+	for _, name := range []string{"", "one"} {
+		if got, want := pool.counts(t, name), (sla.Counts{Cancelled: 1}); got != want {
+			t.Errorf("recorded for %q: %+v", name, got)
+		}
+	}
+}
+
+// TestLatencyOfACall is from its beginning, over all its attempts; that of an
+// attempt is its own.
+func TestLatencyOfACall(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site("\n\ttimeout 400ms\n\tretry {\n\t\tmethods any\n\t}", one, two))
+	one.behave(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second):
+		}
+	})
+	if status, body := p.get("/"); status != 200 || body != "two" {
+		t.Fatalf("got %d %q", status, body)
+	}
+	pool := runningPool(t, "api")
+	pool.counts(t, "")
+	now := time.Now()
+	quantile := func(s *sla.Series) time.Duration {
+		return s.Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]
+	}
+	if got := quantile(pool.history.Pool()); got < 380*time.Millisecond || got > 3*time.Second {
+		t.Errorf("the call took %v", got)
+	}
+	if got := quantile(pool.history.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
+		t.Errorf("the second attempt took %v", got)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for _, d := range []time.Duration{1, time.Millisecond, time.Millisecond + 1, 2 * time.Millisecond, 3 * time.Millisecond, 131072 * time.Millisecond, time.Hour} {
+		h.add(d)
+	}
+	var want [histogramBuckets]uint64
+	want[0], want[1], want[2], want[17], want[18] = 2, 2, 1, 1, 1
+	if h.buckets != want {
+		t.Errorf("got %v, want %v", h.buckets, want)
+	}
+	var sum histogram
+	sum.merge(&h)
+	sum.merge(&h)
+	if sum.sum != 2*h.sum || sum.buckets[0] != 4 {
+		t.Errorf("merged: %+v", sum)
+	}
+}
+
+// TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
+func TestFoldMovesEverythingOnce(t *testing.T) {
+	p := newTestPool("fold")
+	defer p.outbox.close()
+	s := p.stateLocked(endpointKey{"one", "one:80"})
+	cfg := (&Breaker{Off: true}).config(time.Minute)
+	target := &target{name: "one", state: s}
+	const n = 20000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range n {
+			c := &call{began: time.Now()}
+			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.began}
+			a.started.Store(true)
+			a.first.Store(int64(time.Millisecond))
+			s.acquire(a, c.began, cfg, 0, admitNormally)
+			s.report(a, c.began, cfg, success, true)
+			if i%2 == 1 {
+				c.conclude(a, failedReset)
+				s.moved("two", failedReset)
+			}
+		}
+	}()
+	for folding := true; folding; {
+		select {
+		case <-done:
+			folding = false
+		default:
+		}
+		p.fold(time.Now())
+	}
+	p.fold(time.Now())
+	if got, want := p.counts(t, "one"), (sla.Counts{Calls: n}); got != want {
+		t.Errorf("the endpoint: %+v, want %+v", got, want)
+	}
+	if got, want := p.counts(t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
+		t.Errorf("the pool: %+v, want %+v", got, want)
+	}
+	if want := map[route]uint64{{"two", failedReset}: n / 2}; !reflect.DeepEqual(s.total.failovers, want) {
+		t.Errorf("failovers: %v, want %v", s.total.failovers, want)
+	}
+	if got := s.total.durations.buckets[0]; got != n {
+		t.Errorf("%d durations, want %d", got, n)
+	}
+	if s.fresh.some {
+		t.Error("something is left")
+	}
+}
+
+// BenchmarkRecord is what recording costs a call: its attempt, and what its client
+// got.
+func BenchmarkRecord(b *testing.B) {
+	b.ReportAllocs()
+	p := newTestPool("bench")
+	defer p.outbox.close()
+	b.RunParallel(func(pb *testing.PB) {
+		p.mu.Lock()
+		s := p.stateLocked(endpointKey{"one", "one:80"})
+		p.mu.Unlock()
+		c := &call{began: time.Now()}
+		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.began}
+		now := c.began.Add(time.Millisecond)
+		for pb.Next() {
+			c.concluded.Store(false)
+			s.mu.Lock()
+			s.settledLocked(a, now, success, 3*time.Millisecond)
+			s.mu.Unlock()
+		}
+	})
+}
