@@ -27,11 +27,17 @@ type attempt struct {
 	permit        permit
 	outcome       outcome
 	retryAfter    time.Duration
+	judged        bool // by slowness
+	slower        bool // much slower than usual, which may be known before it ends
+	reported      bool // as slow, before it ended
 
 	watchful  bool      // the breaker wants to know of the first byte
 	final     bool      // its answer goes to the client
 	repeats   int       // of the same endpoint
 	notBefore time.Time // after a backoff
+	movable   bool      // while no answer has come, the call may be sent elsewhere
+	rescueAt  time.Time // the earliest next try to move it; the watcher's own
+	movedTo   *attempt  // by the watcher; guarded by mu
 
 	reserved time.Time
 	client   context.Context // the proxy's: its values, and its end
@@ -65,6 +71,7 @@ const (
 	endedByDeadline
 	endedByClient
 	endedByIdle
+	endedByRescue
 	neverBegan
 )
 
@@ -91,10 +98,16 @@ func (a *attempt) begin(ctx context.Context, now time.Time) {
 	a.started.Store(true)
 }
 
-// answered notes the first byte of the answer; false if the attempt has been given
-// up just before.
+// answered notes the first byte of the answer, once; false if the attempt has been
+// given up just before.
 func (a *attempt) answered(now time.Time) bool {
-	return a.first.CompareAndSwap(0, max(1, int64(now.Sub(a.began))))
+	first := max(1, int64(now.Sub(a.began)))
+	if a.first.CompareAndSwap(0, first) {
+		return true
+	}
+	a.mu.Lock() // while the watcher thinks about a rescue
+	defer a.mu.Unlock()
+	return a.first.CompareAndSwap(0, first) || a.first.Load() > 0
 }
 
 // firstByte is the latency to the first byte less the time spent waiting for

@@ -28,6 +28,7 @@ const (
 	reasonRatio       = "failure_ratio"
 	reasonDenied      = "denied"
 	reasonSlow        = "slow"
+	reasonSlower      = "slower_than_usual"
 	reasonPeriodOver  = "open_period_over"
 	reasonAllDown     = "all_down"
 	reasonTrialFailed = "trial_failed"
@@ -59,6 +60,7 @@ type breakerConfig struct {
 	window              time.Duration
 	slowRatio           float64 // 0: calls are never slow
 	slowAfter           time.Duration
+	slowFactor          float64 // of relative slowness; 0: off
 	openFor, openMax    time.Duration
 	start               float64 // the first share
 	step                time.Duration
@@ -89,6 +91,7 @@ type result struct {
 	failed bool
 	denied bool // failed, because the endpoint refused its own credentials
 	slow   bool // took longer than breakerConfig.slowAfter
+	slower bool // took, or has been taking, much longer than usual
 }
 
 // breaker decides whether an endpoint may be called and how much of its
@@ -98,6 +101,7 @@ type result struct {
 //	from           event                                    to          share
 //	closed         failures in a row, failure ratio, denied
 //	               in a row, slow ratio                     open        0
+//	closed         much slower than usual                   open        0
 //	open           the period is over                       recovering  0, one trial at a time
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
 //	recovering     the trial fails                          open        0, a relapse unless all were down
@@ -107,9 +111,13 @@ type result struct {
 //	recovering     a step with successes only               recovering  doubled
 //	recovering     first failure of a step                  recovering  halved
 //	recovering     failure at the smallest share, or two
-//	               steps with failures in a row             open        0, a relapse
+//	               steps with failures in a row, much
+//	               slower than usual                        open        0, a relapse
 //	recovering     share reaches 1                          closed      1
-//	any            operator trips, enables                  forced_*    0, 1
+//	any            operator trips                           forced_open 0
+//	any            operator enables for a time              forced_closed 1
+//	forced_open    operator enables, or the time is over    recovering  0, one trial at a time
+//	forced_closed  the time is over                         closed      1
 //	any            operator resets                          closed      1
 //	open,
 //	recovering     breakers are off in a new configuration  closed      1
@@ -217,7 +225,7 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 	case stateClosed:
 		return b.reportClosed(now, cfg, r)
 	case stateRecovering:
-		if r.failed || r.slow && b.opened == reasonSlow {
+		if r.failed || r.slow && b.opened == reasonSlow || r.slower && b.opened == reasonSlower {
 			return b.stepFailedAt(now, cfg)
 		}
 		return b.stepSucceeded(now, cfg)
@@ -295,6 +303,24 @@ func (b *breaker) reopen(now time.Time) {
 	until, opened := b.until, b.opened
 	b.transition(stateOpen, now, reasonTrialFailed)
 	b.until, b.opened = until, opened
+}
+
+// slower opens the breaker of an endpoint that has become much slower than
+// usual. It is for the control loop to say so, which knows whether another
+// endpoint is available.
+func (b *breaker) slower(now time.Time, cfg *breakerConfig) (changed bool) {
+	switch {
+	case cfg.off:
+		return false
+	case b.state == stateClosed:
+		b.open(now, cfg, reasonSlower)
+	case b.state == stateRecovering:
+		b.relapse(now, cfg, reasonSlower)
+		b.opened = reasonSlower
+	default:
+		return false
+	}
+	return true
 }
 
 func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
@@ -426,8 +452,21 @@ func (b *breaker) allowed(cfg *breakerConfig) float64 {
 	return 0
 }
 
-// force holds the breaker open or closed until reset, whatever happens.
+// force holds the breaker open or closed until release, whatever happens, and
+// whether or not the pool has breakers.
 func (b *breaker) force(now time.Time, to breakerState) { b.transition(to, now, reasonOperator) }
+
+// release ends what was forced. What was forced open recovers, as after an open
+// period; what was forced closed is closed.
+func (b *breaker) release(now time.Time, cfg *breakerConfig) {
+	switch {
+	case b.state == stateForcedOpen && !cfg.off:
+		b.transition(stateRecovering, now, reasonOperator)
+		b.opened = reasonOperator
+	case b.state == stateForcedOpen, b.state == stateForcedClosed:
+		b.transition(stateClosed, now, reasonOperator)
+	}
+}
 
 // trip opens the breaker as if the endpoint had failed.
 func (b *breaker) trip(now time.Time, cfg *breakerConfig, reason string) { b.open(now, cfg, reason) }

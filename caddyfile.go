@@ -127,6 +127,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    idle_timeout       <duration>
 //	    commit             headers|first_byte|complete [<size>]
 //	    failure_status     <codes...>
+//	    next_on            <status> [<body-regexp>]
 //	    breaker            off | {
 //	        consecutive_failures <n>
 //	        failure_ratio        <ratio>
@@ -134,6 +135,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        window               <duration>
 //	        slow_ratio           <ratio>
 //	        slow_after           <duration>
+//	        slow_factor          <factor>
 //	        open_for             <duration>
 //	        open_max             <duration>
 //	        start                <ratio>
@@ -143,6 +145,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        attempts      <n>
 //	        methods       idempotent|any|<methods...>
 //	        same_endpoint <n>
+//	        wait_retry_after <duration>
 //	        backoff       <base> [<cap>]
 //	        budget        <ratio> [<floor>]
 //	        deadline      <duration>
@@ -270,6 +273,7 @@ var poolOptions = map[string]poolOption{
 	}},
 	"idle_timeout": duration(func(p *Policy) *caddy.Duration { return &p.IdleTimeout }),
 	"commit":       {read: readCommit},
+	"next_on":      {repeatable: true, read: readNextOn},
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {
@@ -366,10 +370,19 @@ var breakerOptions = map[string]option[*Breaker]{
 	"window":               duration(func(b *Breaker) *caddy.Duration { return &b.Window }),
 	"slow_ratio":           ratio(func(b *Breaker) *float64 { return &b.SlowRatio }),
 	"slow_after":           duration(func(b *Breaker) *caddy.Duration { return &b.SlowAfter }),
-	"open_for":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
-	"open_max":             duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
-	"start":                ratio(func(b *Breaker) *float64 { return &b.Start }),
-	"step":                 duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
+	"slow_factor": {read: func(_ *reader, d *caddyfile.Dispenser, b *Breaker) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		factor, err := parseNumber(word)
+		b.SlowFactor = &factor
+		return wrapWord(d, "slow_factor", word, err)
+	}},
+	"open_for": duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
+	"open_max": duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
+	"start":    ratio(func(b *Breaker) *float64 { return &b.Start }),
+	"step":     duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
 }
 
 var retryOptions = map[string]option[*Retry]{
@@ -402,6 +415,7 @@ var retryOptions = map[string]option[*Retry]{
 		r.Budget.Floor = &floor
 		return wrapWord(d, "budget floor", d.Val(), err)
 	}},
-	"deadline": duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
-	"buffer":   size(func(r *Retry) *int64 { return &r.Buffer }),
+	"wait_retry_after": duration(func(r *Retry) *caddy.Duration { return &r.WaitRetryAfter }),
+	"deadline":         duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
+	"buffer":           size(func(r *Retry) *int64 { return &r.Buffer }),
 }

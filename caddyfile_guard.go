@@ -16,3 +16,18 @@ func readCommit(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 	}
 	return wrap(d, p.Commit.validate())
 }
+
+// readNextOn reads `next_on <status> [<body-regexp>]`.
+func readNextOn(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	status, err := argument(d)
+	if err != nil {
+		return err
+	}
+	n := &NextOn{Status: status}
+	if d.NextArg() {
+		n.Body = d.Val()
+	}
+	p.NextOn = append(p.NextOn, n)
+	_, err = n.rule()
+	return wrap(d, err)
+}

@@ -41,7 +41,9 @@ type call struct {
 	refusal  error // why there is not even a first attempt
 	finished bool  // no attempt will follow
 
-	concluded atomic.Bool // what the client gets has been recorded
+	kept *keptAnswer // for want of a better one
+
+	recorded atomic.Bool // what the client gets has been recorded
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests
@@ -107,12 +109,12 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 	return a
 }
 
-// exclude keeps further attempts from a target.
+// exclude keeps further attempts from a target, whichever table it is from.
 func (c *call) exclude(t *target) { c.excluded = append(c.excluded, t) }
 
 func (c *call) isExcluded(t *target) bool {
 	for _, e := range c.excluded {
-		if e == t {
+		if e == t || e.state == t.state && e.state != nil {
 			return true
 		}
 	}

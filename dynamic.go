@@ -126,7 +126,7 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 		}
 	}
 	for address, t := range d.known {
-		if now.Sub(t.state.seen) < forgetSeen {
+		if now.Sub(t.state.seen) < forgetSeen || t.state.steered() {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {

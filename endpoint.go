@@ -197,6 +197,8 @@ type target struct {
 	timeouts []*Timeout
 	limit    int // attempts at once, 0 for no limit
 	state    *endpointState
+
+	configured *target // without the operator's settings; nil: there are none
 }
 
 // provision makes the endpoint's configuration ready for use.

@@ -235,19 +235,22 @@ func (p *pool) downLocked(g *generation, now time.Time) *Event {
 		return nil
 	}
 	e := &Event{At: now, Kind: eventAllDown, Reason: "breaker"}
-	held := 0
+	held, barred := 0, 0
 	for _, s := range p.states {
 		s.mu.Lock()
-		if now.Before(s.holdUntil) {
+		if s.barred {
+			barred++
+		} else if now.Before(s.holdUntil) {
 			held++
 		}
 		s.mu.Unlock()
 	}
-	switch held {
-	case 0:
-	case len(p.states):
+	switch {
+	case barred == len(p.states):
+		e.Reason = reasonOperator
+	case held == len(p.states):
 		e.Reason = "hold"
-	default:
+	case held > 0:
 		e.Reason = "breaker_and_hold"
 	}
 	e.Details = map[string]any{"endpoints": len(p.states)}

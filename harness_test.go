@@ -41,6 +41,7 @@ func tryAdapt(caddyfile string) ([]byte, error) {
 // A proxy is a Caddy that runs in this process and listens on a socket.
 type proxy struct {
 	t      testing.TB
+	admin  string // off, or the address of the admin endpoint
 	socket string
 	log    string
 	client *http.Client
@@ -49,8 +50,14 @@ type proxy struct {
 // startCaddy runs Caddy with a site of the given directives.
 func startCaddy(t testing.TB, site string) *proxy {
 	t.Helper()
+	return startCaddyWithAdmin(t, site, "off")
+}
+
+// startCaddyWithAdmin runs Caddy with an admin endpoint at an address as well.
+func startCaddyWithAdmin(t testing.TB, site, admin string) *proxy {
+	t.Helper()
 	dir := t.TempDir()
-	p := &proxy{t: t, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
+	p := &proxy{t: t, admin: admin, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
 	p.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.socket)
@@ -72,7 +79,7 @@ func startCaddy(t testing.TB, site string) *proxy {
 // caddyfile is the whole configuration around a site's directives.
 func (p *proxy) caddyfile(site string) string {
 	return fmt.Sprintf(`{
-	admin off
+	admin %s
 	persist_config off
 	auto_https off
 	grace_period 5s
@@ -86,7 +93,7 @@ http://api.test {
 	bind unix/%s
 	%s
 }
-`, p.log, p.socket, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
+`, p.admin, p.log, p.socket, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
 }
 
 // load loads another configuration, as a reload does.

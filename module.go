@@ -83,6 +83,9 @@ type Policy struct {
 	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
+	// Answers that another endpoint may do better on. Default: none.
+	NextOn []*NextOn `json:"next_on,omitempty"`
+
 	// The circuit breaker of each endpoint.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
@@ -98,6 +101,8 @@ type Policy struct {
 	table        atomic.Pointer[table]
 	retry        retryRules
 	commit       commitRules
+	nextOn       []nextRule
+	looks        bool // some of nextOn look at bodies
 	failure      *statusSet
 	strips       bool // some endpoint does not get the client's credentials
 	hasQuotas    bool // some endpoint may ask to wait or deny us

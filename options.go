@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -61,6 +62,12 @@ type Breaker struct {
 	// What a slow attempt is; required with `slow_ratio`. Default: off.
 	SlowAfter caddy.Duration `json:"slow_after,omitempty"`
 
+	// How many times the median of the last hour an attempt must take to be slow;
+	// it must also take 100 ms and 3 times the 99th percentile. Half of 20
+	// attempts being slow opens it, unless it is the last endpoint available.
+	// 0 turns this off. Default: 10.
+	SlowFactor *float64 `json:"slow_factor,omitempty"`
+
 	// How long it stays open, doubled for each relapse. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
@@ -87,6 +94,8 @@ func (b *Breaker) validate() error {
 		return errors.New("breaker: failure_ratio must be between 0 and 1")
 	case outside(b.SlowRatio):
 		return errors.New("breaker: slow_ratio must be between 0 and 1")
+	case b.SlowFactor != nil && *b.SlowFactor != 0 && !(*b.SlowFactor >= 1 && *b.SlowFactor <= math.MaxFloat32):
+		return errors.New("breaker: slow_factor must be 0 or at least 1")
 	case outside(b.Start):
 		return errors.New("breaker: start must be between 0 and 1")
 	case b.Window < 0 || b.SlowAfter < 0 || b.OpenFor < 0 || b.OpenMax < 0 || b.Step < 0:
@@ -112,6 +121,10 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 	if b == nil {
 		b = &Breaker{}
 	}
+	slowFactor := float64(defaultSlowFactor)
+	if b.SlowFactor != nil {
+		slowFactor = *b.SlowFactor
+	}
 	return &breakerConfig{
 		off:                 b.Off,
 		consecutiveFailures: cmp.Or(b.ConsecutiveFailures, 5),
@@ -120,6 +133,7 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 		window:              time.Duration(cmp.Or(b.Window, caddy.Duration(10*time.Second))),
 		slowRatio:           b.SlowRatio,
 		slowAfter:           time.Duration(b.SlowAfter),
+		slowFactor:          slowFactor,
 		openFor:             time.Duration(cmp.Or(b.OpenFor, caddy.Duration(5*time.Second))),
 		openMax:             max(time.Duration(cmp.Or(b.OpenMax, caddy.Duration(5*time.Minute))), time.Duration(b.OpenFor)),
 		start:               cmp.Or(b.Start, 0.05),
@@ -143,8 +157,13 @@ type Retry struct {
 	Methods []string `json:"methods,omitempty"`
 
 	// How often the endpoint that failed is asked again before the next one,
-	// after a reset connection or a failure status. Default: 0.
+	// after a reset connection, a failure status, or a 429 that does not say when
+	// to come back. Default: 0.
 	SameEndpoint int `json:"same_endpoint,omitempty"`
+
+	// The longest Retry-After of a 429 or 503 that is waited for, at the endpoint
+	// that said it; past that the next one is asked at once. Default: 0.
+	WaitRetryAfter caddy.Duration `json:"wait_retry_after,omitempty"`
 
 	// The pause before the same endpoint is asked again.
 	Backoff *Backoff `json:"backoff,omitempty"`
@@ -190,6 +209,8 @@ func (r *Retry) validate() error {
 		return errors.New("retry: attempts must be 1 or more")
 	case r.SameEndpoint < 0:
 		return errors.New("retry: same_endpoint must not be negative")
+	case r.WaitRetryAfter < 0:
+		return errors.New("retry: wait_retry_after must not be negative")
 	case r.Deadline < 0:
 		return errors.New("retry: deadline must not be negative")
 	case r.Buffer < 0:
@@ -234,6 +255,7 @@ type retryRules struct {
 	methods      []string // nil: idempotent ones
 	any          bool
 	sameEndpoint int
+	wait         time.Duration // the longest Retry-After to wait for
 	base, cap    time.Duration
 	budget       budgetRules
 	deadline     time.Duration
@@ -248,6 +270,7 @@ func (r *Retry) rules() retryRules {
 	rules := retryRules{
 		attempts:     cmp.Or(r.Attempts, defaultAttempts),
 		sameEndpoint: r.SameEndpoint,
+		wait:         time.Duration(r.WaitRetryAfter),
 		base:         100 * time.Millisecond,
 		cap:          2 * time.Second,
 		budget:       budgetRules{ratio: 0.2, floor: 3},

@@ -41,44 +41,80 @@ func (r *retryRules) backoff(n int) time.Duration {
 // plan decides what becomes of a call whose attempt failed at now: it reserves
 // the next attempt, or returns nil if the failure is the call's answer.
 func (c *call) plan(now time.Time, failed *attempt, o outcome) *attempt {
-	p := c.policy
-	switch {
-	case c.attempts >= p.retry.attempts,
-		!p.retry.allows(c.request, o),
-		c.body != nil && !c.body.replayable(),
-		!c.deadline.IsZero() && !now.Before(c.deadline),
-		p.retry.noneAfter > 0 && now.Sub(c.began) >= p.retry.noneAfter:
+	if !c.policy.retry.allows(c.request, o) || !c.mayGoOn(now) {
 		return nil
 	}
-	if !p.pool.budget.take(now, &p.retry.budget) {
+	if !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
 		return nil
 	}
 	if next := c.planSame(now, failed, o); next != nil {
 		return next
 	}
+	return c.planOther(now, failed)
+}
+
+// planElsewhere reserves an attempt at another endpoint for a call that may be
+// sent again.
+func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
+	if !c.mayGoOn(now) || !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
+		return nil
+	}
+	tried := len(c.excluded)
+	next := c.planOther(now, from)
+	if next == nil {
+		c.excluded = c.excluded[:tried] // the call goes on where it is
+	}
+	return next
+}
+
+// mayGoOn tells whether the call has an attempt, the body for it, and time left.
+func (c *call) mayGoOn(now time.Time) bool {
+	rules := &c.policy.retry
+	return c.attempts < rules.attempts &&
+		(c.body == nil || c.body.replayable()) &&
+		(c.deadline.IsZero() || now.Before(c.deadline)) &&
+		(rules.noneAfter <= 0 || now.Sub(c.began) < rules.noneAfter)
+}
+
+// planOther reserves an attempt at an endpoint that the call has not tried, for
+// which the budget has been asked.
+func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	c.exclude(failed.target)
-	if next := p.choose(c, now); next != nil {
+	c.table = c.policy.tableFor(c.pool, now)
+	if next := c.policy.choose(c, now); next != nil {
 		return next
 	}
-	p.pool.budget.giveBack()
+	c.policy.pool.budget.giveBack()
 	return nil
 }
 
-// planSame reserves another attempt at the endpoint that failed, after a
-// backoff, where the pool wants that.
+// planSame reserves another attempt at the endpoint that failed, after a pause,
+// where the pool wants that.
 func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
-	rules := &c.policy.retry
-	if failed.repeats >= rules.sameEndpoint || o != failedReset && o != failedStatus {
+	pause, ok := c.policy.retry.pause(failed, o)
+	if !ok || !c.deadline.IsZero() && !now.Add(pause).Before(c.deadline) {
 		return nil
 	}
-	pause := rules.backoff(failed.repeats)
-	if !c.deadline.IsZero() && !now.Add(pause).Before(c.deadline) {
-		return nil
-	}
-	next := c.newAttempt(failed.target, failed.upstream, now)
-	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, admitNormally) {
-		return nil
+	next := c.newAttempt(failed.target, failed.upstream, now.Add(pause))
+	how := admitNormally
+	if o == rateLimited {
+		how = admitHeld
 	}
 	next.repeats, next.notBefore = failed.repeats+1, now.Add(pause)
+	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, how) {
+		return nil
+	}
 	return next
+}
+
+// pause is how long to wait before the endpoint that failed is asked again; false
+// if it is not to be.
+func (r *retryRules) pause(failed *attempt, o outcome) (time.Duration, bool) {
+	if failed.retryAfter > 0 {
+		return failed.retryAfter, failed.retryAfter <= r.wait
+	}
+	if failed.repeats >= r.sameEndpoint || o != failedReset && o != failedStatus && o != rateLimited {
+		return 0, false
+	}
+	return r.backoff(failed.repeats), true
 }

@@ -13,8 +13,8 @@ const (
 	scoreStep = 0.05
 
 	// The error ratio looks back over the shorter of errorSpan and errorSamples,
-	// so that busy endpoints are believed soon, for worse and for better, and
-	// quiet ones are not judged by one call.
+	// so that busy endpoints are believed soon, for worse and for better, but over
+	// no fewer than errorsAtLeast, so that a few successes do not look good.
 	errorSpan      = 30 * time.Second
 	errorSamples   = 100
 	errorsAtLeast  = 10
@@ -22,7 +22,11 @@ const (
 
 	latencySpan    = 10 * time.Second
 	latencySamples = 20
+	latencyAtLeast = 5
 	baselineSpan   = time.Hour
+
+	// liveFor is how long calls are evidence that comes before that of checks.
+	liveFor = 10 * time.Second
 )
 
 // tally is what happened at an endpoint since it was last looked at.
@@ -33,35 +37,56 @@ type tally struct {
 }
 
 // scorer makes a score of what was tallied: how well an endpoint has been doing
-// lately, minScore to 1. The zero value has score 1. Times that run backwards
-// count as no time.
+// lately, minScore to 1. Calls and checks are kept apart, each compared with
+// its own past: a HEAD is quick where a completion is slow. Without new samples
+// a score stays what it was. The zero value has score 1. Times that run
+// backwards count as no time.
 type scorer struct {
-	folded   time.Time
-	errors   decayedRatio
-	latency  logMean
-	baseline logMean
-	lost     float64 // 1 - score
+	errors        decayedRatio
+	calls, checks latencies
+	called        time.Time // the last calls were folded
+	checked       bool      // the newest evidence is a check
+	news          bool      // since the last score
+	lost          float64   // 1 - score
 }
 
-// fold adds a tally.
+// fold adds what became of calls.
 func (s *scorer) fold(now time.Time, t tally) {
-	dt := max(0, now.Sub(s.folded))
-	if s.folded.IsZero() {
-		dt = 0
+	if t.calls == 0 && t.latencies == 0 {
+		return
 	}
-	s.folded = now
-	s.errors.add(dt, t.calls, t.failures)
-	if t.latencies > 0 {
-		mean := t.logLatency / float64(t.latencies)
-		s.latency.add(dt, latencySpan, t.latencies, mean)
-		s.baseline.add(dt, baselineSpan, t.latencies, mean)
+	s.news, s.checked, s.called = true, false, now
+	s.errors.add(now, t.calls, t.failures)
+	s.calls.add(now, t.latencies, t.logLatency)
+}
+
+// check adds what became of a check; latency is 0 if it brought no answer. It
+// stands for a call where there has been none for a while.
+func (s *scorer) check(now time.Time, passed bool, latency time.Duration) {
+	if passed && latency > 0 {
+		s.checks.add(now, 1, math.Log(latency.Seconds()))
 	}
+	if since := now.Sub(s.called); since >= 0 && since < liveFor {
+		return
+	}
+	failures := 1
+	if passed {
+		failures = 0
+	}
+	s.errors.add(now, 1, failures)
+	s.news, s.checked = true, true
 }
 
 // score says how well the endpoint does, given the failure ratio at which its
-// breaker opens and the latency to compare with (0: its own past).
-func (s *scorer) score(failureRatio float64, reference time.Duration) float64 {
-	return max(minScore, s.successPart(failureRatio)*s.latencyPart(reference))
+// breaker opens, the latency to compare calls with (0: its own past), and what
+// is usual in its tier (0: unknown), for an endpoint of which no latency is
+// known. It returns the old score where nothing is new.
+func (s *scorer) score(failureRatio float64, reference, usual time.Duration) float64 {
+	if !s.news {
+		return 1 - s.lost
+	}
+	s.news = false
+	return max(minScore, s.successPart(failureRatio)*s.latencyPart(reference.Seconds(), usual.Seconds()))
 }
 
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
@@ -76,39 +101,82 @@ func (s *scorer) successPart(failureRatio float64) float64 {
 	return 1 - min(1, max(0, (ratio-goodErrorRatio)/(failureRatio-goodErrorRatio)))
 }
 
-func (s *scorer) latencyPart(reference time.Duration) float64 {
-	if s.latency.n < 1 {
+func (s *scorer) latencyPart(reference, usual float64) float64 {
+	now := s.calls.now.value()
+	switch {
+	case s.checked && s.checks.now.n >= latencyAtLeast:
+		reference, now = s.checks.baseline.value(), s.checks.now.value()
+	case s.calls.now.n < latencyAtLeast && usual == 0, reference == 0 && s.calls.now.n < latencyAtLeast:
 		return 1
+	case s.calls.now.n < latencyAtLeast:
+		now = usual
+	case reference == 0:
+		reference = s.calls.baseline.value()
 	}
-	ref := reference.Seconds()
-	if reference <= 0 {
-		ref = s.baseline.value()
-	}
-	return min(1, 2*ref/s.latency.value())
+	return min(1, 2*reference/now)
 }
 
 // typical is the endpoint's usual latency to the first byte now, 0 if unknown.
 func (s *scorer) typical() time.Duration {
-	if s.latency.n < latencySamples/2 {
+	if s.calls.now.n < latencySamples/2 {
 		return 0
 	}
-	return time.Duration(s.latency.value() * float64(time.Second))
+	return time.Duration(s.calls.now.value() * float64(time.Second))
 }
 
-// forgetErrors begins the error ratio anew, when a breaker has drawn the
+// forget begins anew, but for the baselines, when a breaker has drawn the
 // consequences.
-func (s *scorer) forgetErrors() { s.errors = decayedRatio{} }
+func (s *scorer) forget() {
+	if s.errors.n > 0 || s.calls.now.n > 0 {
+		s.errors, s.calls.now = decayedRatio{}, logMean{}
+		s.news, s.checked = true, false
+	}
+}
+
+// latencies are what is known of the latency to the first byte: of late, and in
+// the last hour.
+type latencies struct {
+	folded        time.Time
+	now, baseline logMean
+}
+
+func (l *latencies) add(now time.Time, n int, sum float64) {
+	if n == 0 {
+		return
+	}
+	dt := since(&l.folded, now)
+	mean := sum / float64(n)
+	l.now.add(dt, latencySpan, n, mean)
+	l.baseline.add(dt, baselineSpan, n, mean)
+}
+
+// since moves a time to now and returns how much that was, 0 for the first.
+func since(last *time.Time, now time.Time) time.Duration {
+	dt := max(0, now.Sub(*last))
+	if last.IsZero() {
+		dt = 0
+	}
+	*last = now
+	return dt
+}
 
 // decayedRatio is a ratio of counts that fade with time and with newer counts.
-type decayedRatio struct{ n, marked float64 }
+type decayedRatio struct {
+	folded    time.Time
+	n, marked float64
+}
 
-func (r *decayedRatio) add(dt time.Duration, n, marked int) {
-	keep := math.Exp(-float64(dt) / float64(errorSpan))
+func (r *decayedRatio) add(now time.Time, n, marked int) {
+	dt := since(&r.folded, now)
 	if r.n > 0 {
+		keep := math.Exp(-float64(dt) / float64(errorSpan))
 		keep = min(keep, max(0, errorSamples-float64(n))/r.n)
+		keep = max(keep, min(1, max(0, errorsAtLeast-float64(n))/r.n))
+		r.n *= keep
+		r.marked *= keep
 	}
-	r.n = r.n*keep + float64(n)
-	r.marked = r.marked*keep + float64(marked)
+	r.n += float64(n)
+	r.marked += float64(marked)
 }
 
 func (r *decayedRatio) ratio() float64 { return r.marked / r.n }

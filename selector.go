@@ -177,6 +177,10 @@ func (p *Policy) lastChance(c *call, now time.Time) (first time.Time, held bool,
 		if t.weight <= 0 || c.isExcluded(t) && c.attempts > 0 {
 			continue
 		}
+		if until, barred := t.state.barredUntil(now); barred {
+			held, first = false, earliest(first, until)
+			continue
+		}
 		at, onHold := t.state.returns(now, cfg)
 		held = held && onHold
 		if at.IsZero() {

@@ -39,22 +39,27 @@ type endpointState struct {
 	left      bool     // the pool; attempts of requests from before that go on
 	tally     tally    // since the last tick
 	scorer    scorer
+	slowness  slowness
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals
 	last      lastOutcomes
+	lever     *order // that an operator holds, nil for none
+	barred    bool   // by the lever: no attempts
+
+	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
 	fresh       *counted // since the last fold
 	spare       *counted // empty, or nil
 	lastFailure outcome
 
 	// Guarded by pool.mu.
-	series  *sla.Series // by name: endpoints that had the name before are in it
-	total   counted
-	wasDown bool
-
-	refs int       // handlers that use it; guarded by pool.mu
-	seen time.Time // when last among the upstreams, for dynamic ones; guarded by pool.mu
+	series   *sla.Series // by name: endpoints that had the name before are in it
+	total    counted
+	wasDown  bool
+	refs     int // handlers that use it
+	rescored time.Time
+	seen     time.Time // when last among the upstreams, for dynamic ones
 }
 
 // totals count attempts since the state was made.
@@ -70,6 +75,7 @@ type admission uint8
 
 const (
 	admitNormally admission = iota
+	admitHeld               // past a hold, which the call has waited for
 	admitAllDown            // past an open period, since every endpoint is out
 	admitAnyway             // past everything but the operator and the limit
 )
@@ -89,14 +95,14 @@ func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, l
 }
 
 func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
-	if limit > 0 && s.busy.Load() >= int64(limit) {
+	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
-	if now.Before(s.holdUntil) && how != admitAnyway {
+	if now.Before(s.holdUntil) && how != admitAnyway && how != admitHeld {
 		return false
 	}
 	switch how {
-	case admitNormally:
+	case admitNormally, admitHeld:
 		a.permit, ok = s.breaker.acquire(now, cfg)
 	case admitAllDown:
 		a.permit, ok = s.breaker.acquireLast(now, cfg)
@@ -147,9 +153,15 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 
 // answered notes that an attempt has begun to answer well.
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
+	latency := a.firstByte()
 	s.mu.Lock()
 	before := s.breaker.generation
-	changed := s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg))
+	changed := s.judgeLocked(a, now, success, latency)
+	if a.slower && s.breaker.opened == reasonSlower {
+		changed = s.reportSlowLocked(a, now, cfg) || changed
+	} else {
+		changed = s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg)) || changed
+	}
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
 	if e != nil {
@@ -177,13 +189,13 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	if release {
 		s.unlinkLocked(a)
 	}
-	changed := false
+	changed := s.judgeLocked(a, now, o, latency)
 	before := s.breaker.generation
 	var held *Event
 	switch {
 	case o == cancelled:
 		s.totals.Cancelled++
-		changed = s.breaker.cancel(now, a.permit)
+		changed = s.breaker.cancel(now, a.permit) || changed
 	case o == rateLimited:
 		s.totals.Failures++
 		if s.holdLocked(now, a.retryAfter) {
@@ -200,16 +212,17 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 			s.totals.Successes++
 			s.holdStep = 0
 		}
-		if latency > 0 {
-			s.tally.latencies++
-			s.tally.logLatency += math.Log(latency.Seconds())
-			s.peakLocked(now, latency)
+		if a.reported && !o.failed() {
+			break // it was a slow call, whatever came later
 		}
-		changed = s.breaker.report(now, cfg, a.permit, result{
+		if s.breaker.report(now, cfg, a.permit, result{
 			failed: o.failed(),
 			denied: o == denied,
 			slow:   a.slow(now, cfg),
-		})
+			slower: a.slower,
+		}) {
+			changed = true
+		}
 	}
 	s.settledLocked(a, now, o, latency)
 	e := cmp.Or(s.transitionLocked(before), held)
@@ -288,8 +301,10 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	s.scorer.fold(now, s.tally)
 	s.tally = tally{}
 	if s.breaker.state == stateOpen {
-		s.scorer.forgetErrors()
+		s.scorer.forget()
+		s.slowness.opened()
 	}
+	s.slowness.refresh(now, cfg.slowFactor)
 	due = s.breaker.due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)

@@ -47,8 +47,8 @@ type EndpointStatus struct {
 	// The dial address.
 	Address string `json:"address"`
 
-	// The tier, 1 is most preferred, and the share of it; with the operator's
-	// overrides.
+	// The tier, 1 is most preferred, and the share of it, as they are in force:
+	// what an operator has set comes before what is configured.
 	Priority int     `json:"priority"`
 	Weight   float64 `json:"weight"`
 
@@ -96,7 +96,8 @@ type EndpointStatus struct {
 	// Time to the first byte of successes over the last hour; absent if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
-	// What an operator has ordered, absent if nothing.
+	// The lever that an operator holds, and the weight and priority that one has
+	// set; absent if there is none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
 	Override *OverrideStatus `json:"override,omitempty"`
 }
@@ -121,13 +122,18 @@ type OperatorStatus struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// OverrideStatus is a weight or a priority, or both, that an operator has set.
+// OverrideStatus are a weight and a priority that an operator has set.
 type OverrideStatus struct {
-	// What was set, and what is configured.
-	Weight             *float64 `json:"weight,omitempty"`
-	Priority           *int     `json:"priority,omitempty"`
-	ConfiguredWeight   float64  `json:"configured_weight"`
-	ConfiguredPriority int      `json:"configured_priority"`
+	Weight   *SettingStatus[float64] `json:"weight,omitempty"`
+	Priority *SettingStatus[int]     `json:"priority,omitempty"`
+}
+
+// SettingStatus is a value that an operator has set.
+type SettingStatus[T any] struct {
+	Value T `json:"value"`
+
+	// What the configuration says.
+	Configured T `json:"configured"`
 
 	// What the operator gave as the reason.
 	Reason string `json:"reason,omitempty"`
@@ -193,7 +199,9 @@ func (p *pool) status(now time.Time) PoolStatus {
 		return status
 	}
 	cfg := g.breaker.Load()
-	views, down := p.views(g)
+	p.mu.Lock()
+	views, down := p.viewsLocked(g)
+	p.mu.Unlock()
 	status.Down = down
 	for _, v := range views {
 		e := v.state.status(now, cfg)
@@ -209,9 +217,9 @@ type view struct {
 	traffic float64
 }
 
-// views returns the endpoints of a configuration, and whether all of them are
+// viewsLocked returns the endpoints of a configuration, and whether all of them are
 // out in every handler.
-func (p *pool) views(g *generation) (views []view, down bool) {
+func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 	seen := make(map[*endpointState]bool)
 	add := func(t *target, traffic float64) {
 		if !seen[t.state] {
@@ -219,8 +227,6 @@ func (p *pool) views(g *generation) (views []view, down bool) {
 			views = append(views, view{t, traffic})
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, policy := range g.policies {
 		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
 			down = (down || len(views) == 0) && t.total <= 0
@@ -255,6 +261,16 @@ func (v view) describe(e *EndpointStatus) {
 	e.URL = redactURL(v.url)
 	e.Priority, e.Weight = v.priority, v.weight
 	e.Traffic = tidy(v.traffic)
+	configured := v.target
+	if v.configured != nil {
+		configured = v.configured
+	}
+	if e.Override != nil && e.Override.Weight != nil {
+		e.Override.Weight.Configured = configured.weight
+	}
+	if e.Override != nil && e.Override.Priority != nil {
+		e.Override.Priority.Configured = configured.priority
+	}
 }
 
 // status copies how the endpoint stands.
@@ -283,7 +299,27 @@ func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus
 	if now.Before(s.holdUntil) {
 		e.HeldUntil = s.holdUntil
 	}
+	s.describeOrdersLocked(&e)
 	return e
+}
+
+// describeOrdersLocked adds what an operator has ordered.
+func (s *endpointState) describeOrdersLocked(e *EndpointStatus) {
+	if o := s.lever; o != nil {
+		e.Draining = o.action == orderDrain
+		e.Operator = &OperatorStatus{Action: o.action, Reason: o.reason, Since: o.since, Until: o.until}
+	}
+	in := s.settings.Load()
+	if in == nil {
+		return
+	}
+	e.Override = &OverrideStatus{}
+	if w := in.weight; w != nil {
+		e.Override.Weight = &SettingStatus[float64]{Value: w.value, Reason: w.reason, Since: w.since, Until: w.until}
+	}
+	if p := in.priority; p != nil {
+		e.Override.Priority = &SettingStatus[int]{Value: p.value, Reason: p.reason, Since: p.since, Until: p.until}
+	}
 }
 
 // tidy takes off what is only due to floating point.

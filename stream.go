@@ -112,6 +112,15 @@ type upgraded struct {
 	attempt *attempt
 }
 
+// CloseWrite tells the endpoint that the client will send no more; what the
+// endpoint still has to say goes on.
+func (u *upgraded) CloseWrite() error {
+	if half, ok := u.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return fmt.Errorf("closing for writing: %w", errors.ErrUnsupported)
+}
+
 // Close implements io.Closer.
 func (u *upgraded) Close() error {
 	err := u.ReadWriteCloser.Close()

@@ -195,12 +195,13 @@ func (t *table) share(i int) float64 {
 // build makes the table of targets from the states of their endpoints.
 func (p *Policy) build(targets []*target, now time.Time) *table {
 	cfg := p.breakerConfig()
+	targets = inForce(targets)
 	available := make([]float64, len(targets))
 	var trials []*target
 	for i, t := range targets {
 		s := t.state
 		s.mu.Lock()
-		if t.weight > 0 && !now.Before(s.holdUntil) {
+		if t.weight > 0 && !s.barred && !now.Before(s.holdUntil) {
 			available[i] = s.breaker.allowed(cfg) * (1 - s.scorer.lost)
 			if wants, _ := s.breaker.wantsTrial(now, cfg); wants || s.breaker.onTrial(cfg) {
 				trials = append(trials, t)

@@ -27,15 +27,15 @@ var kinds = [...]sla.Kind{
 type counted struct {
 	some      bool
 	attempts  sla.Batch
-	calls     sla.Batch // as their clients saw them
-	durations histogram // of attempts
+	calls     sla.Batch      // as their clients saw them
+	durations durationCounts // of attempts
 	failovers map[route]uint64
 }
 
 // route is where a failover went, and why.
 type route struct {
 	to     string
-	reason outcome
+	reason string // of the event
 }
 
 func (c *counted) attempt(o outcome, duration time.Duration) {
@@ -55,7 +55,7 @@ func (c *counted) reset() {
 	c.some = false
 	c.attempts.Reset()
 	c.calls.Reset()
-	c.durations = histogram{}
+	c.durations = durationCounts{}
 	clear(c.failovers)
 }
 
@@ -71,21 +71,21 @@ func (c *counted) merge(o *counted) {
 	}
 }
 
-// histogram counts durations by powers of two, from 1 ms to 131 s. The zero value
+// durationCounts counts durations by powers of two, from 1 ms to 131 s. The zero value
 // is empty.
-type histogram struct {
-	buckets [histogramBuckets]uint64 // bucket i: at most 1 ms · 2^i; the last: all above
+type durationCounts struct {
+	buckets [durationBuckets]uint64 // bucket i: at most 1 ms · 2^i; the last: all above
 	sum     time.Duration
 }
 
-const histogramBuckets = 19
+const durationBuckets = 19
 
-func (h *histogram) add(d time.Duration) {
-	h.buckets[min(bits.Len64(uint64((d-1)/time.Millisecond)), histogramBuckets-1)]++
+func (h *durationCounts) add(d time.Duration) {
+	h.buckets[min(bits.Len64(uint64((d-1)/time.Millisecond)), durationBuckets-1)]++
 	h.sum += d
 }
 
-func (h *histogram) merge(o *histogram) {
+func (h *durationCounts) merge(o *durationCounts) {
 	for i, n := range o.buckets {
 		h.buckets[i] += n
 	}
@@ -113,7 +113,7 @@ func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome, firs
 	if o.failed() {
 		s.lastFailure = o
 	}
-	if a.final && !a.call.concluded.Swap(true) {
+	if a.final && !a.call.recorded.Swap(true) {
 		fresh.call(o, a.sinceCall(firstByte))
 	}
 }
@@ -127,11 +127,14 @@ func (a *attempt) sinceCall(firstByte time.Duration) time.Duration {
 	return max(firstByte, a.began.Sub(a.call.began)+firstByte)
 }
 
-// conclude records what the client of a call got, once: what its last attempt came
-// to. An attempt whose answer goes to the client is marked final instead, and
-// concludes its call when it is settled.
-func (c *call) conclude(a *attempt, o outcome) {
-	if c.concluded.Swap(true) {
+// record notes what the client of a call got, once: what its last attempt came to.
+// An attempt whose answer goes to the client is marked final instead, and its call
+// is recorded when the attempt is settled.
+func (c *call) record(a *attempt, o outcome) {
+	if o != cancelled && c.kept != nil {
+		return // the client gets that answer
+	}
+	if c.recorded.Swap(true) {
 		return
 	}
 	s := a.target.state
@@ -140,8 +143,21 @@ func (c *call) conclude(a *attempt, o outcome) {
 	s.mu.Unlock()
 }
 
+// recordAtEnd records the call when this attempt, whose answer goes to the client,
+// is settled, or now if it has been.
+func (c *call) recordAtEnd(a *attempt) {
+	s := a.target.state
+	s.mu.Lock()
+	o := a.outcome
+	a.final = true
+	s.mu.Unlock()
+	if o != pending {
+		c.record(a, o)
+	}
+}
+
 // moved counts a call that moved on from this endpoint.
-func (s *endpointState) moved(to string, reason outcome) {
+func (s *endpointState) moved(to string, reason string) {
 	s.mu.Lock()
 	fresh := s.freshLocked()
 	fresh.some = true
@@ -176,7 +192,7 @@ func (p *pool) foldLocked(now time.Time) {
 	var refused sla.Batch
 	refused.AddMany(sla.AllDown, p.refusals.down.Swap(0))
 	refused.AddMany(sla.RateLimited, p.refusals.held.Swap(0))
-	p.concludedLocked(now, &refused)
+	p.recordCallsLocked(now, &refused)
 }
 
 // foldStateLocked takes what was counted at an endpoint, and works on it without
@@ -195,14 +211,14 @@ func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
 	for r, n := range fresh.failovers {
 		p.history.RecordFailovers(now, s.name, r.to, n)
 	}
-	p.concludedLocked(now, &fresh.calls)
+	p.recordCallsLocked(now, &fresh.calls)
 	fresh.reset()
 	s.mu.Lock()
 	s.spare = fresh
 	s.mu.Unlock()
 }
 
-func (p *pool) concludedLocked(now time.Time, calls *sla.Batch) {
+func (p *pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 	if !calls.Empty() {
 		p.calls.Merge(calls)
 		p.history.Pool().RecordBatch(now, calls)

@@ -215,17 +215,17 @@ func TestLatencyOfACall(t *testing.T) {
 	}
 }
 
-func TestHistogram(t *testing.T) {
-	var h histogram
+func TestDurationCounts(t *testing.T) {
+	var h durationCounts
 	for _, d := range []time.Duration{1, time.Millisecond, time.Millisecond + 1, 2 * time.Millisecond, 3 * time.Millisecond, 131072 * time.Millisecond, time.Hour} {
 		h.add(d)
 	}
-	var want [histogramBuckets]uint64
+	var want [durationBuckets]uint64
 	want[0], want[1], want[2], want[17], want[18] = 2, 2, 1, 1, 1
 	if h.buckets != want {
 		t.Errorf("got %v, want %v", h.buckets, want)
 	}
-	var sum histogram
+	var sum durationCounts
 	sum.merge(&h)
 	sum.merge(&h)
 	if sum.sum != 2*h.sum || sum.buckets[0] != 4 {
@@ -252,8 +252,8 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 			s.acquire(a, c.began, cfg, 0, admitNormally)
 			s.report(a, c.began, cfg, success, true)
 			if i%2 == 1 {
-				c.conclude(a, failedReset)
-				s.moved("two", failedReset)
+				c.record(a, failedReset)
+				s.moved("two", "reset")
 			}
 		}
 	}()
@@ -272,7 +272,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 	if got, want := p.counts(t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
 		t.Errorf("the pool: %+v, want %+v", got, want)
 	}
-	if want := map[route]uint64{{"two", failedReset}: n / 2}; !reflect.DeepEqual(s.total.failovers, want) {
+	if want := map[route]uint64{{"two", "reset"}: n / 2}; !reflect.DeepEqual(s.total.failovers, want) {
 		t.Errorf("failovers: %v, want %v", s.total.failovers, want)
 	}
 	if got := s.total.durations.buckets[0]; got != n {
@@ -297,7 +297,7 @@ func BenchmarkRecord(b *testing.B) {
 		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.began}
 		now := c.began.Add(time.Millisecond)
 		for pb.Next() {
-			c.concluded.Store(false)
+			c.recorded.Store(false)
 			s.mu.Lock()
 			s.settledLocked(a, now, success, 3*time.Millisecond)
 			s.mu.Unlock()

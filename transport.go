@@ -35,12 +35,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := c.next
 	c.next, c.current = nil, a
 	now := time.Now()
+	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
 	a.begin(r.Context(), now)
 	reported := false
 	defer func() {
 		if !reported { // a panic is no fault of the endpoint's
 			a.settle(time.Now(), cancelled, true)
-			c.conclude(a, cancelled)
+			c.record(a, cancelled)
 		}
 	}()
 	t.policy.pool.watch(a.patience())
@@ -48,9 +49,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	now = time.Now()
 	reported = true
 	if err != nil {
-		return nil, c.failed(a, err, now)
+		err = c.failed(a, err, now)
+	} else {
+		resp, err = c.answered(a, resp, now)
 	}
-	return c.answered(a, resp, now)
+	if c.kept != nil && c.finished {
+		if err == errClientGone {
+			c.dropKept()
+			return nil, err
+		}
+		return c.giveKept(resp), nil
+	}
+	return resp, err
 }
 
 // prepare makes the request that goes to the attempt's endpoint. The proxy's
@@ -74,8 +84,11 @@ func (a *attempt) prepare(r *http.Request) *http.Request {
 		out.URL = t.join(r.URL)
 		out.Host = t.url.Host
 	}
-	if t.strip || t.headers != nil {
+	if t.strip || t.headers != nil || c.policy.looks {
 		out.Header = r.Header.Clone()
+		if c.policy.looks {
+			readable(out.Header)
+		}
 		if t.strip {
 			c.stripCredentials(out.Header)
 		}
@@ -112,14 +125,18 @@ func (c *call) stripCredentials(h http.Header) {
 func (c *call) failed(a *attempt, err error, now time.Time) error {
 	o := c.blame(a, err, now)
 	a.settle(now, o, true)
+	if a.endedWhy() == endedByRescue && a.client.Err() == nil {
+		c.moveTo(a, a.movedTo, reasonRescued, now)
+		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.target.name))
+	}
 	if a.endedWhy() == endedByDeadline {
 		c.finish()
-		c.conclude(a, failedTimeout)
+		c.record(a, failedTimeout)
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
 	}
 	if o == cancelled {
 		c.finish()
-		c.conclude(a, cancelled)
+		c.record(a, cancelled)
 		if c.body != nil && c.body.broken() {
 			return err // the reason why the client's body could not be read
 		}
@@ -129,7 +146,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.target.name, plain(err)))
 	}
 	c.finish()
-	c.conclude(a, o)
+	c.record(a, o)
 	if o == failedTimeout || o == stalled {
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
 	}
@@ -138,12 +155,12 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 
 // blame says whose fault an error of a round trip is.
 func (c *call) blame(a *attempt, err error, now time.Time) outcome {
-	switch a.endedWhy() {
+	switch a.conclude() {
 	case endedByTimeout:
 		return failedTimeout
 	case endedByIdle:
 		return stalled
-	case endedByClient:
+	case endedByClient, endedByRescue:
 		return cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -166,12 +183,22 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	p := c.policy
 	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
+	if o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp) {
+		if err := c.setAside(a, resp, now); err != nil {
+			return nil, err
+		}
+		a.final = true
+		c.finish()
+		a.follow(resp)
+		return resp, nil
+	}
 	if o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols {
 		if err := a.hold(resp, p.commit); err != nil {
 			resp.Body.Close()
 			return nil, c.failed(a, err, time.Now())
 		}
 		c.finish()
+		c.dropKept()
 		if a.watchful {
 			a.target.state.answered(a, time.Now(), p.breakerConfig())
 		}
@@ -184,14 +211,15 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	if o == success {
 		a.final = true
 		c.finish()
+		c.dropKept()
 		if a.watchful {
 			a.target.state.answered(a, now, p.breakerConfig())
 		}
 		a.follow(resp)
 		return resp, nil
 	}
-	if wait, ok := parseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
-		a.retryAfter = wait
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
 	a.settle(now, o, false)
 	if c.moveOn(a, o, now) {
@@ -200,7 +228,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
 	}
 	c.finish()
-	c.conclude(a, o)
+	c.record(a, o)
 	a.follow(resp)
 	return resp, nil
 }
@@ -212,23 +240,28 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 	if next == nil {
 		return false
 	}
+	c.moveTo(a, next, o.String(), now)
+	return true
+}
+
+// moveTo makes next the call's next attempt.
+func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	c.attempts++
 	c.next = next
 	if c.body != nil {
 		a.sent.Close()
 	}
 	if next.target != a.target {
-		a.target.state.moved(next.target.name, o)
+		a.target.state.moved(next.target.name, reason)
 		c.policy.pool.emit(Event{
 			At:       now,
 			Kind:     eventFailover,
 			Endpoint: a.target.name,
 			To:       next.target.name,
-			Reason:   o.String(),
+			Reason:   reason,
 			Details:  map[string]any{"attempt": c.attempts - 1, "duration_seconds": now.Sub(a.began).Seconds()},
 		})
 	}
-	return true
 }
 
 // The optional interfaces that the proxy asks of its transport are passed on.

@@ -39,6 +39,9 @@ func (p *Policy) Validate() error {
 	if p.failure, err = parseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)
 	}
+	if p.nextOn, p.looks, err = nextRules(p.NextOn); err != nil {
+		return err
+	}
 	names := make(map[string]bool)
 	for _, e := range p.Endpoints {
 		if err := e.validate(); err != nil {

@@ -1,0 +1,68 @@
+package failover
+
+import (
+	"math/bits"
+	"time"
+)
+
+const (
+	// Four buckets an octave, from 65 µs to 18 minutes: a quantile is off by at
+	// most an eighth.
+	bucketBits   = 2
+	lowestOctave = 16
+	octaves      = 24
+	buckets      = octaves << bucketBits
+)
+
+// A histogram counts latencies in log-spaced buckets. The zero value is empty.
+type histogram [buckets]float32
+
+func bucketOf(d time.Duration) int {
+	octave := bits.Len64(uint64(max(1, d))) - 1
+	if octave < lowestOctave {
+		return 0
+	}
+	within := int(d>>(octave-bucketBits)) & (1<<bucketBits - 1)
+	return min(buckets-1, (octave-lowestOctave)<<bucketBits+within)
+}
+
+// lowerBound is the shortest latency of bucket i, which may be buckets.
+func lowerBound(i int) time.Duration {
+	octave, within := lowestOctave+i>>bucketBits, i&(1<<bucketBits-1)
+	return time.Duration(1<<bucketBits+within) << (octave - bucketBits)
+}
+
+func (h *histogram) add(d time.Duration) { h[bucketOf(d)]++ }
+
+func (h *histogram) merge(other *histogram) {
+	for i, n := range other {
+		h[i] += n
+	}
+}
+
+func (h *histogram) scale(factor float32) {
+	for i := range h {
+		h[i] *= factor
+	}
+}
+
+func (h *histogram) total() (n float32) {
+	for _, count := range h {
+		n += count
+	}
+	return n
+}
+
+// quantile is the latency that a part q of total is below, interpolated within
+// its bucket.
+func (h *histogram) quantile(q, total float32) time.Duration {
+	left := q * total
+	for i, n := range h {
+		if n > 0 && left <= n {
+			low, high := lowerBound(i), lowerBound(i+1)
+			return low + time.Duration(float32(high-low)*left/n)
+		}
+		left -= n
+	}
+	return lowerBound(buckets)
+}

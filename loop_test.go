@@ -1,0 +1,478 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// twoTiers are a primary and a backup.
+const twoTiers = `failover {
+	name lab
+	endpoint http://one:1 {
+		name one
+	}
+	endpoint http://two:2 {
+		name two
+	}
+	timeout 1s
+}`
+
+// TestHoldIsServedOut wants an endpoint to get its traffic back when the time is over
+// that it asked for.
+func TestHoldIsServedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\nquota endpoint\nendpoint http://one:1\nendpoint http://two:2\n}")
+		defer l.close()
+		l.on("one:1", answersWith(http.StatusTooManyRequests, "Retry-After", "7"))
+		if w := l.call("POST", "/", "x"); w.Code != 200 {
+			t.Fatalf("got %d", w.Code)
+		}
+		l.on("one:1", answers200)
+		synctest.Wait()
+		if got := l.takeAsked(); !slices.Equal(got, []string{"one:1", "two:2"}) {
+			t.Fatalf("asked %v", got)
+		}
+		time.Sleep(7*time.Second - 1)
+		l.call("GET", "/", "")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		l.call("GET", "/", "")
+		if got := l.takeAsked(); !slices.Equal(got, []string{"two:2", "one:1"}) {
+			t.Fatalf("asked %v", got)
+		}
+	})
+}
+
+// bringDown lets calls fail until the breakers of all endpoints are open.
+func bringDown(l *lab, names ...string) {
+	l.t.Helper()
+	for range 20 {
+		l.call("GET", "/", "")
+	}
+	for _, name := range names {
+		if state := l.stateOf(name).breakerNow(); state != stateOpen {
+			l.t.Fatalf("%s is %v", name, state)
+		}
+	}
+	l.takeAsked()
+}
+
+// TestTrialsWhileAllDown wants one call every 250 ms to try the endpoints in
+// turn, and all others to be answered at once.
+func TestTrialsWhileAllDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		l.on("one:1", refusesConnections)
+		l.on("two:2", refusesConnections)
+		bringDown(l, "one", "two")
+		time.Sleep(time.Second)
+		began := time.Now()
+		var trials []time.Duration
+		for range 200 {
+			before := time.Now()
+			w := l.call("GET", "/", "")
+			if took := time.Since(before); took > 0 || w.Code != http.StatusServiceUnavailable && w.Code != http.StatusBadGateway {
+				t.Fatalf("got %d after %v", w.Code, took)
+			}
+			if len(l.takeAsked()) > 0 {
+				trials = append(trials, time.Since(began))
+			} else if after := w.Header().Get("Retry-After"); after < "1" || after > "6" {
+				t.Fatalf("Retry-After is %q", after)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if len(trials) != 8 {
+			t.Fatalf("%d trials in 2 s: %v", len(trials), trials)
+		}
+		for i, at := range trials {
+			if want := time.Duration(i) * pollAllIn; at < want || at > want+50*time.Millisecond {
+				t.Errorf("trial %d at %v, want about %v", i, at, want)
+			}
+		}
+		l.on("two:2", answers200)
+		back := time.Now()
+		for l.call("GET", "/", "").Code != 200 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(back); took > 2*pollAllIn+50*time.Millisecond {
+			t.Errorf("service came back after %v", took)
+		}
+	})
+}
+
+// TestTrialsPassBy wants the trials of a pool that is down not to be spent on
+// endpoints that cannot take one: one that an operator keeps out, and one that
+// still has a trial which hangs.
+func TestTrialsPassBy(t *testing.T) {
+	for name, takeOut := range map[string]func(l *lab){
+		"forced open": func(l *lab) {
+			s := l.stateOf("one")
+			s.mu.Lock()
+			s.breaker.force(time.Now(), stateForcedOpen)
+			s.mu.Unlock()
+			l.policy.pool.poke()
+		},
+		"hanging": func(l *lab) { l.on("one:1", hangs) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := openLab(t, strings.Replace(twoTiers, "timeout 1s", "timeout 60s", 1))
+				defer l.close()
+				l.on("one:1", refusesConnections)
+				l.on("two:2", refusesConnections)
+				bringDown(l, "one", "two")
+				takeOut(l)
+				ctx, cancel := context.WithCancel(t.Context())
+				for range 30 {
+					go l.callWith(ctx, "GET", "/", "")
+					time.Sleep(100 * time.Millisecond)
+				}
+				l.on("two:2", answers200)
+				back := time.Now()
+				for l.call("GET", "/", "").Code != 200 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if took := time.Since(back); took > 300*time.Millisecond {
+					t.Errorf("service came back after %v", took)
+				}
+				cancel()
+				time.Sleep(watchAtMost)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// TestTriesAnyway wants `all_down try_anyway` to send each call to the endpoint
+// that is due first.
+func TestTriesAnyway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, strings.Replace(twoTiers, "timeout 1s", "all_down try_anyway", 1))
+		defer l.close()
+		l.on("one:1", refusesConnections)
+		l.on("two:2", refusesConnections)
+		bringDown(l, "one", "two")
+		one, two := l.stateOf("one"), l.stateOf("two")
+		due := "one:1"
+		if two.breaker.until.Before(one.breaker.until) {
+			due = "two:2"
+		}
+		for range 10 {
+			l.call("GET", "/", "")
+		}
+		if got := l.takeAsked(); len(got) != 10 || len(slices.Compact(got)) != 1 || got[0] != due {
+			t.Errorf("asked %v, want only %s", got, due)
+		}
+	})
+}
+
+// TestTimeouts wants the watcher to end attempts in time, and none of the
+// endpoint's blame to fall on those that got too little of it.
+func TestTimeouts(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		options  string
+		path     string
+		asked    []string
+		took     time.Duration
+		status   int
+		failures map[string]uint64
+	}{{
+		"the next endpoint answers", "timeout 1s", "/",
+		[]string{"one:1", "two:2"}, time.Second, 200, map[string]uint64{"one": 1},
+	}, {
+		"a matching timeout", "timeout 1s\ntimeout /fast/* 200ms", "/fast/x",
+		[]string{"one:1", "two:2"}, 200 * time.Millisecond, 200, map[string]uint64{"one": 1},
+	}, {
+		"no attempt left", "timeout 1s\nretry off", "/",
+		[]string{"one:1"}, time.Second, 504, map[string]uint64{"one": 1},
+	}, {
+		"the deadline comes first, and was most of what the endpoint could hope for",
+		"timeout 10s\nretry {\ndeadline 3s\n}", "/",
+		[]string{"one:1"}, 3 * time.Second, 504, map[string]uint64{"one": 1},
+	}, {
+		"the deadline leaves little for the second",
+		"timeout 1s\nretry {\ndeadline 1200ms\n}", "/both",
+		[]string{"one:1", "two:2"}, 1200 * time.Millisecond, 504, map[string]uint64{"one": 1},
+	}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := openLab(t, strings.Replace(twoTiers, "timeout 1s", test.options, 1))
+				defer l.close()
+				l.on("one:1", hangs)
+				if test.path == "/both" {
+					l.on("two:2", hangs)
+				}
+				began := time.Now()
+				w := l.call("GET", test.path, "")
+				took := time.Since(began)
+				if w.Code != test.status || !slices.Equal(l.takeAsked(), test.asked) {
+					t.Errorf("got %d", w.Code)
+				}
+				if late := took - test.took; late < 0 || late > watchAtMost+watchAtLeast {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+				for _, name := range []string{"one", "two"} {
+					if got := l.stateOf(name).totalsNow().Failures; got != test.failures[name] {
+						t.Errorf("%s has %d failures, want %d", name, got, test.failures[name])
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSlowUploadIsNoTimeout sends a body slower than the timeout.
+func TestSlowUploadIsNoTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		w := l.callFrom(t.Context(), "PUT", "/", &slowReader{pieces: 10, pause: 900 * time.Millisecond})
+		if w.Code != 200 || len(l.takeAsked()) != 1 {
+			t.Errorf("got %d", w.Code)
+		}
+		if latency := l.stateOf("one").typicalPeak(); latency > time.Millisecond {
+			t.Errorf("the endpoint is said to take %v", latency)
+		}
+	})
+}
+
+func (s *endpointState) typicalPeak() time.Duration {
+	return time.Duration(s.load() * float64(time.Second))
+}
+
+// slowReader gives a byte after each pause.
+type slowReader struct {
+	pieces int
+	pause  time.Duration
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	if r.pieces == 0 {
+		return 0, io.EOF
+	}
+	r.pieces--
+	time.Sleep(r.pause)
+	p[0] = 'x'
+	return 1, nil
+}
+
+// TestClientLeaves wants an attempt to end soon after its client has left, and
+// to count as no failure.
+func TestClientLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		l.on("one:1", hangs)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		w := l.callWith(ctx, "GET", "/", "")
+		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+watchAtMost+watchAtLeast {
+			t.Errorf("got %d after %v", w.Code, took)
+		}
+		if got := l.stateOf("one").totalsNow(); got != (totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").busy.Load() != 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// TestLoopParks wants the control loop to sleep in an idle pool, and to be awake
+// again for the next attempt.
+func TestLoopParks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		loop := &l.policy.pool.loop
+		for range 3 {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if !loop.parked.Load() {
+				t.Fatal("an idle pool's loop is not parked")
+			}
+			l.on("one:1", hangs)
+			began := time.Now()
+			if w := l.call("GET", "/", ""); w.Code != 200 || time.Since(began) > time.Second+watchAtMost {
+				t.Fatalf("got %d after %v", w.Code, time.Since(began))
+			}
+			l.on("one:1", answers200)
+			l.call("GET", "/", "")
+		}
+	})
+}
+
+// TestLoopStaysWhileSomethingIsDue wants no parking while an open period or a
+// hold runs.
+func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		l.on("one:1", refusesConnections)
+		for range 5 {
+			l.call("GET", "/", "")
+		}
+		if state := l.stateOf("one").breakerNow(); state != stateOpen {
+			t.Fatalf("one is %v", state)
+		}
+		l.on("one:1", answers200)
+		time.Sleep(6*time.Second + tickEvery)
+		if state := l.stateOf("one").breakerNow(); state != stateRecovering {
+			t.Errorf("one is %v after its open period", state)
+		}
+	})
+}
+
+// TestQuietPoolRecovers wants an endpoint to be back after a few calls where
+// there is one every second.
+func TestQuietPoolRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		l.on("one:1", refusesConnections)
+		for range 5 {
+			l.call("GET", "/", "")
+		}
+		l.on("one:1", answers200)
+		time.Sleep(6*time.Second + tickEvery)
+		began, calls := time.Now(), 0
+		for l.stateOf("one").breakerNow() != stateClosed {
+			if w := l.call("GET", "/", ""); w.Code != 200 {
+				t.Fatalf("got %d", w.Code)
+			}
+			calls++
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(began); took > 40*time.Second {
+			t.Errorf("recovered after %v and %d calls", took, calls)
+		}
+	})
+}
+
+// TestPanicGivesEverythingBack lets the proxy's transport panic.
+func TestPanicGivesEverythingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, twoTiers)
+		defer l.close()
+		l.on("one:1", func(*http.Request) (*http.Response, error) { panic("a bug") })
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			l.call("GET", "/", "")
+		}()
+		s := l.stateOf("one")
+		if got := s.totalsNow(); s.busy.Load() != 0 || got != (totals{Attempts: 1, Cancelled: 1}) {
+			t.Errorf("%d in flight, %+v", s.busy.Load(), got)
+		}
+	})
+}
+
+// labUpstreams are dynamic upstreams that a test sets.
+type labUpstreams struct{}
+
+var labAddresses atomic.Pointer[[]string]
+
+func init() { caddy.RegisterModule(labUpstreams{}) }
+
+func (labUpstreams) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.reverse_proxy.upstreams.lab",
+		New: func() caddy.Module { return new(labUpstreams) },
+	}
+}
+
+func (labUpstreams) GetUpstreams(*http.Request) (upstreams []*reverseproxy.Upstream, err error) {
+	for _, address := range *labAddresses.Load() {
+		if address == "" {
+			return nil, errors.New("no such host")
+		}
+		upstreams = append(upstreams, &reverseproxy.Upstream{Dial: address})
+	}
+	return upstreams, nil
+}
+
+// TestDynamicEndpointsAreForgotten wants a state for each address that was looked
+// up, and none for those that have not been seen for ten minutes.
+func TestDynamicEndpointsAreForgotten(t *testing.T) {
+	const config = `{"dynamic_upstreams": {"source": "lab"},
+			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab",
+				"endpoints": [{"upstream": "b:1", "name": "configured", "priority": 2}]}}}`
+	look := func(addresses ...string) { labAddresses.Store(&addresses) }
+	open := func() *lab {
+		l, err := openLabJSON(t, []byte(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	// The proxy's first dynamic upstream starts a goroutine that never ends,
+	// which must not be in the bubble.
+	look("a:1")
+	outside := open()
+	outside.call("GET", "/", "")
+	outside.close()
+	synctest.Test(t, func(t *testing.T) {
+		l := open()
+		defer l.close()
+		known := func() (names []string) {
+			l.policy.pool.mu.Lock()
+			defer l.policy.pool.mu.Unlock()
+			for key := range l.policy.pool.states {
+				names = append(names, key.name)
+			}
+			slices.Sort(names)
+			return names
+		}
+		look("a:1", "b:1")
+		l.on("a:1", refusesConnections)
+		for range 10 {
+			if w := l.call("GET", "/", ""); w.Code != 200 {
+				t.Fatalf("got %d", w.Code)
+			}
+		}
+		if got := known(); !slices.Equal(got, []string{"a:1", "configured"}) {
+			t.Fatalf("known: %v", got)
+		}
+		if state := l.stateOf("a:1").breakerNow(); state != stateOpen {
+			t.Fatalf("the breaker of a dynamic address is %v", state)
+		}
+		a := l.stateOf("a:1")
+		look("c:1", "b:1")
+		for range 58 {
+			l.call("GET", "/", "")
+			time.Sleep(10 * time.Second)
+		}
+		look("c:1", "a:1")
+		l.call("GET", "/", "")
+		if l.stateOf("a:1") != a {
+			t.Error("an address that came back after less than ten minutes has lost its state")
+		}
+		look("c:1", "b:1")
+		for range 62 {
+			l.call("GET", "/", "")
+			time.Sleep(10 * time.Second)
+		}
+		if got := known(); !slices.Equal(got, []string{"c:1", "configured"}) {
+			t.Errorf("known after ten minutes: %v", got)
+		}
+		l.takeAsked()
+		l.call("GET", "/", "")
+		if got := l.takeAsked(); !slices.Equal(got, []string{"c:1"}) {
+			t.Errorf("asked %v", got)
+		}
+	})
+}

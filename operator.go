@@ -1,0 +1,392 @@
+package failover
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What an operator can order about an endpoint.
+const (
+	// orderDrain keeps new attempts away; those in flight finish. The breaker
+	// goes on as it stands.
+	orderDrain = "drain"
+	// orderTrip forces the breaker open: no attempts, whatever happens. When it
+	// is over the endpoint recovers progressively, as after an open period.
+	orderTrip = "trip"
+	// orderEnable undoes a drain or a trip; for a time, it forces the breaker
+	// closed.
+	orderEnable = "enable"
+	// orderReset undoes a drain or a trip, closes the breaker at once, and
+	// forgets relapses, score and hold.
+	orderReset = "reset"
+	// orderSet sets weight or priority instead of the configured ones.
+	orderSet = "set"
+
+	orderWeight   = "weight"
+	orderPriority = "priority"
+	// overSuffix is added to the reason of the event that tells that the time of
+	// a lever or a setting is over.
+	overSuffix = "_over"
+)
+
+// An order is a lever that is held, or a setting that is in force. It is
+// read-only, and is told from others by its address.
+type order struct {
+	action string // drain, trip, enable; weight, priority
+	reason string
+	since  time.Time
+	until  time.Time // zero: until it is undone
+	timer  *time.Timer
+}
+
+// stop keeps an order that was undone from ending.
+func (o *order) stop() {
+	if o != nil && o.timer != nil {
+		o.timer.Stop()
+	}
+}
+
+// A setting is in force instead of what is configured.
+type setting[T any] struct {
+	*order
+	value T
+}
+
+// settings are those of an endpoint; nil is what is configured. They are
+// read-only.
+type settings struct {
+	weight   *setting[float64]
+	priority *setting[int]
+}
+
+// A change of a setting: none, a value, or back to what is configured.
+type change[T any] struct {
+	made  bool
+	value *T // nil: as configured
+}
+
+// A command is what an operator wants to be done about an endpoint.
+type command struct {
+	action   string // drain, trip, enable, reset or set
+	reason   string
+	lasts    time.Duration   // 0: until it is undone
+	weight   change[float64] // set only
+	priority change[int]     // set only
+}
+
+// OperatorAnswer says what has become of a command.
+type OperatorAnswer struct {
+	Pool     string `json:"pool"`
+	Endpoint string `json:"endpoint"`
+
+	// drain, enable, trip, reset or set.
+	Action string `json:"action"`
+
+	// Attempts that are under way and will finish.
+	InFlight int64 `json:"in_flight"`
+
+	// How the endpoint stands now.
+	Status EndpointStatus `json:"status"`
+}
+
+// unknownEndpointError tells which endpoints a pool has.
+type unknownEndpointError struct {
+	pool, endpoint string
+	names          []string
+}
+
+func (e *unknownEndpointError) Error() string {
+	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.pool, e.endpoint, listNames(e.names))
+}
+
+// operate carries out a command at every endpoint of a name: handlers of the
+// pool may know it at different addresses. When it returns, the command is in
+// force in all handlers of the pool.
+func (p *pool) operate(endpoint string, c command, now time.Time) (OperatorAnswer, error) {
+	answer := OperatorAnswer{Pool: p.name, Endpoint: endpoint, Action: c.action}
+	p.mu.Lock()
+	states := p.namedLocked(endpoint)
+	g := p.generation.Load()
+	if len(states) == 0 || g == nil {
+		err := &unknownEndpointError{p.name, endpoint, p.namesLocked()}
+		p.mu.Unlock()
+		return answer, err
+	}
+	cfg := g.breaker.Load()
+	var collected []Event
+	for _, s := range states {
+		s.mu.Lock()
+		before := s.breaker.generation
+		s.obeyLocked(c, now, cfg)
+		if e := s.transitionLocked(before); e != nil {
+			collected = append(collected, *e)
+		}
+		answer.InFlight += s.busy.Load()
+		s.mu.Unlock()
+	}
+	p.rebuildLocked(now)
+	views, _ := p.viewsLocked(g)
+	i := slices.IndexFunc(views, func(v view) bool { return v.name == endpoint })
+	if i >= 0 {
+		answer.Status = views[i].state.status(now, cfg)
+		views[i].describe(&answer.Status)
+	} else {
+		answer.Status = states[0].status(now, cfg) // of a configuration that has just been loaded
+	}
+	p.mu.Unlock()
+	p.poke()
+	p.emit(c.event(endpoint, answer.InFlight, now))
+	p.emitAll(collected)
+	return answer, nil
+}
+
+// namedLocked returns the endpoints of a name.
+func (p *pool) namedLocked(name string) []*endpointState {
+	var found []*endpointState
+	for key, s := range p.states {
+		if key.name == name {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b *endpointState) int { return cmp.Compare(a.address, b.address) })
+	return found
+}
+
+// namesLocked returns the names of all endpoints, sorted.
+func (p *pool) namesLocked() []string {
+	var names []string
+	for key := range p.states {
+		names = append(names, key.name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// rebuildLocked makes the routing tables of all handlers anew.
+func (p *pool) rebuildLocked(now time.Time) {
+	for _, g := range p.attached {
+		for _, policy := range g.policies {
+			policy.rebuild(now)
+		}
+	}
+}
+
+// obeyLocked carries out a command.
+func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig) {
+	if c.action == orderSet {
+		s.set(c, now)
+		return
+	}
+	s.lever.stop()
+	s.lever, s.barred = nil, false
+	switch {
+	case c.action == orderTrip:
+		s.breaker.force(now, stateForcedOpen)
+	case c.action == orderEnable && c.lasts > 0:
+		s.breaker.force(now, stateForcedClosed)
+	default:
+		s.breaker.release(now, cfg)
+	}
+	switch {
+	case c.action == orderReset:
+		s.breaker.reset(now)
+		s.scorer, s.tally = scorer{}, tally{}
+		s.holdUntil, s.holdStep = time.Time{}, 0
+		s.peak.Store(0)
+	case c.action != orderEnable || c.lasts > 0:
+		s.lever = s.newOrder(c.action, c, now)
+		s.barred = c.action != orderEnable
+	}
+}
+
+// set puts settings in force, or takes them back.
+func (s *endpointState) set(c command, now time.Time) {
+	var next settings
+	if old := s.settings.Load(); old != nil {
+		next = *old
+	}
+	if c.weight.made {
+		if next.weight != nil {
+			next.weight.stop()
+			next.weight = nil
+		}
+		if value := c.weight.value; value != nil {
+			next.weight = &setting[float64]{s.newOrder(orderWeight, c, now), *value}
+		}
+	}
+	if c.priority.made {
+		if next.priority != nil {
+			next.priority.stop()
+			next.priority = nil
+		}
+		if value := c.priority.value; value != nil {
+			next.priority = &setting[int]{s.newOrder(orderPriority, c, now), *value}
+		}
+	}
+	s.putInForce(next)
+}
+
+func (s *endpointState) putInForce(next settings) {
+	if next == (settings{}) {
+		s.settings.Store(nil)
+		return
+	}
+	s.settings.Store(&next)
+}
+
+// newOrder makes an order, which ends by itself when its time is over.
+func (s *endpointState) newOrder(action string, c command, now time.Time) *order {
+	o := &order{action: action, reason: c.reason, since: now}
+	if c.lasts > 0 {
+		o.until = now.Add(c.lasts)
+		o.timer = time.AfterFunc(c.lasts, func() { s.pool.orderOver(s, o, time.Now()) })
+	}
+	return o
+}
+
+// orderOver ends an order whose time is over, unless it was undone meanwhile.
+func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
+	p.mu.Lock()
+	g := p.generation.Load()
+	if g == nil || p.states[s.endpointKey] != s {
+		p.mu.Unlock()
+		return
+	}
+	s.mu.Lock()
+	before := s.breaker.generation
+	ended := s.endLocked(o, now, g.breaker.Load())
+	moved := s.transitionLocked(before)
+	s.mu.Unlock()
+	if ended {
+		p.rebuildLocked(now)
+	}
+	p.mu.Unlock()
+	if !ended {
+		return
+	}
+	p.poke()
+	e := Event{At: now, Kind: eventOperator, Endpoint: s.name, Reason: o.action + overSuffix}
+	if o.reason != "" {
+		e.Details = map[string]any{"reason": o.reason}
+	}
+	p.emit(e)
+	if moved != nil {
+		p.emit(*moved)
+	}
+}
+
+// endLocked ends an order, if it is still in force.
+func (s *endpointState) endLocked(o *order, now time.Time, cfg *breakerConfig) bool {
+	if s.lever == o {
+		s.lever, s.barred = nil, false
+		s.breaker.release(now, cfg)
+		return true
+	}
+	in := s.settings.Load()
+	if in == nil {
+		return false
+	}
+	next := *in
+	switch {
+	case next.weight != nil && next.weight.order == o:
+		next.weight = nil
+	case next.priority != nil && next.priority.order == o:
+		next.priority = nil
+	default:
+		return false
+	}
+	s.putInForce(next)
+	return true
+}
+
+// forgetOrders stops what would end orders of an endpoint that nobody uses.
+func (s *endpointState) forgetOrders() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lever.stop()
+	if in := s.settings.Load(); in != nil {
+		if in.weight != nil {
+			in.weight.stop()
+		}
+		if in.priority != nil {
+			in.priority.stop()
+		}
+	}
+}
+
+// steered tells whether an operator has ordered anything about the endpoint.
+func (s *endpointState) steered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lever != nil || s.settings.Load() != nil
+}
+
+// barredUntil tells whether an operator keeps attempts away, and until when;
+// without an end, that is as far off as a hold can be.
+func (s *endpointState) barredUntil(now time.Time) (until time.Time, barred bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.barred {
+		return time.Time{}, false
+	}
+	if s.lever.until.IsZero() {
+		return now.Add(maxHold), true
+	}
+	return s.lever.until, true
+}
+
+// inForce returns the targets with the weights and priorities that operators
+// have set, by priority. Without any, those are the targets themselves.
+func inForce(targets []*target) []*target {
+	if !slices.ContainsFunc(targets, func(t *target) bool { return t.state.settings.Load() != nil }) {
+		return targets
+	}
+	targets = slices.Clone(targets)
+	for i, t := range targets {
+		in := t.state.settings.Load()
+		if in == nil {
+			continue
+		}
+		set := *t
+		set.configured = t
+		if in.weight != nil {
+			set.weight = in.weight.value
+		}
+		if in.priority != nil {
+			set.priority = in.priority.value
+		}
+		targets[i] = &set
+	}
+	slices.SortStableFunc(targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
+	return targets
+}
+
+// event says what an operator did. The reason that the operator gave is among
+// the details.
+func (c command) event(endpoint string, inFlight int64, now time.Time) Event {
+	details := map[string]any{}
+	if c.reason != "" {
+		details["reason"] = c.reason
+	}
+	if c.lasts > 0 {
+		details["until"] = now.Add(c.lasts)
+	}
+	if c.action == orderDrain || c.action == orderTrip {
+		details["in_flight"] = inFlight
+	}
+	describeChange(details, orderWeight, c.weight)
+	describeChange(details, orderPriority, c.priority)
+	return Event{At: now, Kind: eventOperator, Endpoint: endpoint, Reason: c.action, Details: details}
+}
+
+func describeChange[T any](details map[string]any, name string, c change[T]) {
+	switch {
+	case !c.made:
+	case c.value == nil:
+		details[name] = "configured"
+	default:
+		details[name] = *c.value
+	}
+}

@@ -1,0 +1,391 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// counts says which endpoints answered n calls.
+func (p *proxy) counts(n int, path string) map[string]int {
+	p.t.Helper()
+	seen := make(map[string]int)
+	for range n {
+		resp, err := p.do(http.MethodGet, path, nil)
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			// a reload has closed the connection
+			resp, err = p.do(http.MethodGet, path, nil)
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			p.t.Fatalf("got %d %s, %v", resp.StatusCode, body, err)
+		}
+		seen[string(body)]++
+	}
+	return seen
+}
+
+// TestDrainLetsCallsFinish drains an endpoint with three calls in flight.
+func TestDrainLetsCallsFinish(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	release := make(chan struct{})
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+		<-release
+		io.WriteString(w, "one, to the end")
+	})
+	bodies := make([]io.ReadCloser, 3)
+	for i := range bodies {
+		resp, err := p.do(http.MethodGet, "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies[i] = resp.Body
+	}
+	began := time.Now()
+	answer := a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
+	if answer.InFlight != 3 || !answer.Status.Draining || answer.Status.Traffic != 0 || answer.Status.State != "closed" ||
+		answer.Status.Operator.Action != "drain" || answer.Status.Operator.Reason != "an upgrade" ||
+		answer.Status.Operator.Since.Before(began) || !answer.Status.Operator.Until.IsZero() {
+		t.Errorf("drained: %+v, %+v", answer, answer.Status.Operator)
+	}
+	if seen := p.counts(20, "/"); seen["two"] != 20 {
+		t.Errorf("while draining: %v", seen)
+	}
+	close(release)
+	for _, body := range bodies {
+		text, err := io.ReadAll(body)
+		body.Close()
+		if err != nil || string(text) != "one, to the end" {
+			t.Errorf("a call in flight ended with %v after %q", err, text)
+		}
+	}
+	eventually(t, 2*time.Second, "none is in flight", func() bool { return a.endpoint("api", "one").InFlight == 0 })
+
+	one.behave(one.fine)
+	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.Operator != nil || answer.Status.Traffic != 1 {
+		t.Errorf("enabled: %+v", answer)
+	}
+	if seen := p.counts(20, "/"); seen["one"] != 20 {
+		t.Errorf("enabled: %v", seen)
+	}
+}
+
+// TestLeversHoldOverReloads reloads under a drain, a trip and settings, with
+// another configuration each time, one of which fails.
+func TestLeversHoldOverReloads(t *testing.T) {
+	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+	p, a := startWithAdmin(t, site("", one, two, three))
+	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"a"}`)
+	a.order(http.MethodPost, "api/endpoints/two/trip", `{"reason":"b","for":"1h"}`)
+	a.order(http.MethodPatch, "api/endpoints/three", `{"weight":3,"priority":1,"reason":"c"}`)
+	check := func(when string) {
+		t.Helper()
+		if e := a.endpoint("api", "one"); !e.Draining || e.Operator.Reason != "a" || e.Traffic != 0 {
+			t.Errorf("%s: one is %+v", when, e)
+		}
+		if e := a.endpoint("api", "two"); e.State != "forced_open" || e.Operator.Reason != "b" || e.Operator.Until.IsZero() || e.Share != 0 || e.Traffic != 0 {
+			t.Errorf("%s: two is %+v", when, e)
+		}
+		e := a.endpoint("api", "three")
+		if e.Weight != 3 || e.Priority != 1 || e.Traffic != 1 || e.Override == nil ||
+			e.Override.Weight.Configured != 1 || e.Override.Priority.Configured != 3 || e.Override.Priority.Reason != "c" {
+			t.Errorf("%s: three is %+v", when, e)
+		}
+		if seen := p.counts(10, "/"); seen["three"] != 10 {
+			t.Errorf("%s: %v", when, seen)
+		}
+	}
+	check("before")
+	for _, options := range []string{"\tbalance least_latency", "\tbreaker off", ""} {
+		if err := p.load(site(options, one, two, three)); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprintf("reloaded with %q", options))
+	}
+	if err := p.load(site("", one, two, three) + "\nfailover /x {\n\tname api\n\tendpoint http://" + one.address + "/x {\n\t\tname one\n\t}\n}"); err == nil {
+		t.Error("two URLs of one endpoint were taken")
+	}
+	check("after a configuration that failed")
+
+	a.order(http.MethodPatch, "api/endpoints/three", `{"weight":null,"priority":null}`)
+	a.order(http.MethodPost, "api/endpoints/two/reset", "")
+	a.order(http.MethodPost, "api/endpoints/one/enable", "")
+	for i, name := range []string{"one", "two", "three"} {
+		e := a.endpoint("api", name)
+		if e.Operator != nil || e.Override != nil || e.State != "closed" || e.Priority != i+1 || e.Weight != 1 || e.Draining {
+			t.Errorf("undone: %s is %+v", name, e)
+		}
+	}
+	if seen := p.counts(10, "/"); seen["one"] != 10 {
+		t.Errorf("undone: %v", seen)
+	}
+}
+
+// TestLeversWorkInEveryHandler steers a pool that two handlers share.
+func TestLeversWorkInEveryHandler(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	directive := site("", one, two)
+	p, a := startWithAdmin(t, strings.Replace(directive, "failover", "failover /a", 1)+"\n"+directive)
+	both := func(when, name string) {
+		t.Helper()
+		for _, path := range []string{"/a", "/"} {
+			if seen := p.counts(10, path); seen[name] != 10 {
+				t.Errorf("%s: %s got %v", when, path, seen)
+			}
+		}
+	}
+	both("before", "one")
+	a.order(http.MethodPost, "api/endpoints/one/trip", "")
+	both("tripped", "two")
+	a.order(http.MethodPost, "api/endpoints/one/reset", "")
+	both("reset", "one")
+	a.order(http.MethodPatch, "api/endpoints/two", `{"priority":1}`)
+	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":0}`)
+	both("without weight", "two")
+	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":3}`)
+	for _, path := range []string{"/a", "/"} {
+		const n = 800
+		seen := p.counts(n, path)
+		if want := 0.75 * n; math.Abs(float64(seen["one"])-want) > 5*math.Sqrt(n*0.75*0.25) {
+			t.Errorf("weights 3 and 1 at %s: %v", path, seen)
+		}
+	}
+	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":null,"priority":7}`)
+	if e := a.endpoint("api", "one"); e.Weight != 1 || e.Priority != 7 || e.Override.Weight != nil {
+		t.Errorf("the weight was not given back alone: %+v", e)
+	}
+	both("behind", "two")
+}
+
+// TestTripRecovers wants an endpoint whose trip is undone, or over, to come back
+// progressively, and one that is reset at once.
+func TestTripRecovers(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tstep 50ms\n\t}", one, two))
+	stream := a.follow("/failover/events")
+	a.order(http.MethodPost, "api/endpoints/one/trip", `{"for":"200ms","reason":"to see"}`)
+	if seen := p.counts(5, "/"); seen["two"] != 5 {
+		t.Errorf("tripped: %v", seen)
+	}
+	reasons := make(map[string]Event)
+	eventually(t, 5*time.Second, "the endpoint is closed again", func() bool {
+		p.get("/")
+		for len(stream) > 0 {
+			e, _ := next(t, stream)
+			reasons[e.Kind+" "+e.Reason] = e
+		}
+		e := a.endpoint("api", "one")
+		return e.State == "closed" && e.Traffic == 1 && len(reasons) >= 5
+	})
+	for _, want := range []string{"operator trip", "breaker_opened operator", "operator trip_over", "breaker_recovering operator", "breaker_closed recovered"} {
+		if _, ok := reasons[want]; !ok {
+			t.Errorf("no event %s in %v", want, reasons)
+		}
+	}
+	if over := reasons["operator trip_over"]; over.Endpoint != "one" || over.Details["reason"] != "to see" {
+		t.Errorf("the trip was over with %+v", over)
+	}
+
+	a.order(http.MethodPost, "api/endpoints/one/trip", "")
+	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "recovering" || answer.Status.Share != 0 {
+		t.Errorf("enabled: %+v", answer.Status)
+	}
+	a.order(http.MethodPost, "api/endpoints/one/trip", "")
+	if answer := a.order(http.MethodPost, "api/endpoints/one/drain", ""); answer.Status.State != "recovering" || !answer.Status.Draining || answer.Status.Operator.Action != "drain" {
+		t.Errorf("drained instead of tripped: %+v", answer.Status)
+	}
+	if answer := a.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Operator != nil || answer.Status.Traffic != 1 {
+		t.Errorf("reset: %+v", answer.Status)
+	}
+}
+
+// TestEnableForATimeForcesClosed keeps a failing endpoint closed, and lets its
+// breaker work again after that.
+func TestEnableForATimeForcesClosed(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1h\n\t\topen_max 1h\n\t}", one, two))
+	one.answer(http.StatusServiceUnavailable)
+	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", `{"for":"1h"}`); answer.Status.State != "forced_closed" || answer.Status.Operator.Action != "enable" {
+		t.Errorf("enabled: %+v", answer.Status)
+	}
+	before := one.hits.Load()
+	if seen := p.counts(10, "/"); seen["two"] != 10 || one.hits.Load() == before {
+		t.Errorf("forced closed: %v, one was asked %d times", seen, one.hits.Load()-before)
+	}
+	if e := a.endpoint("api", "one"); e.State != "forced_closed" || e.Share != 1 {
+		t.Errorf("after failures: %+v", e)
+	}
+	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" || answer.Status.Operator != nil {
+		t.Errorf("undone: %+v", answer.Status)
+	}
+	eventually(t, 5*time.Second, "failures open it without force", func() bool {
+		p.counts(10, "/")
+		return a.endpoint("api", "one").State == "open"
+	})
+	// a reset forgets what was held against it
+	one.behave(one.fine)
+	if answer := a.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Score != 1 || answer.Status.Share != 1 {
+		t.Errorf("reset: %+v", answer.Status)
+	}
+	if seen := p.counts(10, "/"); seen["one"] != 10 {
+		t.Errorf("reset: %v", seen)
+	}
+}
+
+// TestTripWithoutBreakers trips an endpoint of a pool that has breakers off.
+func TestTripWithoutBreakers(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("\tbreaker off", one, two))
+	if answer := a.order(http.MethodPost, "api/endpoints/one/trip", ""); answer.Status.State != "forced_open" || answer.Status.Share != 0 {
+		t.Errorf("tripped: %+v", answer.Status)
+	}
+	if seen := p.counts(10, "/"); seen["two"] != 10 {
+		t.Errorf("tripped: %v", seen)
+	}
+	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" {
+		t.Errorf("enabled: %+v", answer.Status)
+	}
+	if seen := p.counts(10, "/"); seen["one"] != 10 {
+		t.Errorf("enabled: %v", seen)
+	}
+}
+
+// TestNothingGetsPastAnOperator takes every endpoint out by hand, then all but
+// one that is down: trials must go there.
+func TestNothingGetsPastAnOperator(t *testing.T) {
+	for _, allDown := range []string{"fail_fast", "try_anyway"} {
+		t.Run(allDown, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			p, a := startWithAdmin(t, site("\tall_down "+allDown+quick, one, two))
+			a.order(http.MethodPost, "api/endpoints/one/drain", `{"for":"1h"}`)
+			a.order(http.MethodPost, "api/endpoints/two/trip", `{"for":"40s"}`)
+			var pool PoolStatus
+			if a.read("/failover/pools/api", &pool); !pool.Down {
+				t.Errorf("the pool is not down: %+v", pool)
+			}
+			hits := one.hits.Load() + two.hits.Load()
+			for range 10 {
+				resp, err := p.do(http.MethodGet, "/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if after := resp.Header.Get("Retry-After"); resp.StatusCode != http.StatusServiceUnavailable || after != "40" && after != "39" {
+					t.Fatalf("all out: %d, Retry-After %q", resp.StatusCode, after)
+				}
+			}
+			if one.hits.Load()+two.hits.Load() != hits {
+				t.Error("an endpoint was asked against the operator's will")
+			}
+
+			two.down()
+			a.order(http.MethodPost, "api/endpoints/two/reset", "")
+			eventually(t, 5*time.Second, "two is found to be down", func() bool {
+				p.get("/")
+				return a.endpoint("api", "two").State == "open"
+			})
+			two.up(t, two.address)
+			eventually(t, 5*time.Second, "a trial finds two well", func() bool {
+				status, body := p.get("/")
+				return status == http.StatusOK && body == "two"
+			})
+			if one.hits.Load() != 0 {
+				t.Error("the drained endpoint was asked")
+			}
+		})
+	}
+}
+
+// TestOrdersEndByThemselves lets times run out in a bubble of their own.
+func TestOrdersEndByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pool{name: "bubble", states: make(map[endpointKey]*endpointState)}
+		p.outbox = newOutbox(func(Event) {}, func(Event) {})
+		defer p.outbox.close()
+		p.loop.start(p)
+		defer p.loop.stop()
+		policy := &Policy{Name: "bubble", pool: p}
+		policy.targets = []*target{
+			{name: "one", address: "one:80", priority: 1, weight: 1},
+			{name: "two", address: "two:80", priority: 2, weight: 1},
+		}
+		if err := p.attach(policy, 1); err != nil {
+			t.Fatal(err)
+		}
+		defer p.detach(policy)
+		order := func(c command) EndpointStatus {
+			t.Helper()
+			answer, err := p.operate("one", c, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.Status
+		}
+		one := func() EndpointStatus {
+			synctest.Wait()
+			return p.status(time.Now()).Endpoints[0]
+		}
+		weight, priority := 4.0, 2
+
+		order(command{action: orderDrain, lasts: time.Minute})
+		order(command{action: orderSet, weight: change[float64]{true, &weight}, lasts: 2 * time.Minute})
+		if e := order(command{action: orderSet, priority: change[int]{true, &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
+			t.Errorf("all at once: %+v", e)
+		}
+		time.Sleep(time.Minute - time.Second)
+		if e := one(); !e.Draining {
+			t.Errorf("a second before: %+v", e)
+		}
+		time.Sleep(2 * time.Second)
+		if e := one(); e.Draining || e.Operator != nil || e.Traffic != 0.8 || e.Weight != 4 {
+			t.Errorf("a second after: %+v", e)
+		}
+		time.Sleep(time.Minute)
+		if e := one(); e.Weight != 1 || e.Traffic != 0.5 || e.Priority != 2 || e.Override.Weight != nil || e.Override.Priority == nil {
+			t.Errorf("after two minutes: %+v", e)
+		}
+
+		// an order that took the place of another is not ended by the other's time
+		order(command{action: orderDrain, lasts: time.Minute})
+		time.Sleep(30 * time.Second)
+		order(command{action: orderDrain, lasts: time.Minute})
+		time.Sleep(45 * time.Second)
+		if e := one(); !e.Draining {
+			t.Errorf("the first drain ended the second: %+v", e)
+		}
+		time.Sleep(30 * time.Second)
+		if e := one(); e.Draining {
+			t.Errorf("the second drain goes on: %+v", e)
+		}
+		order(command{action: orderTrip, lasts: time.Minute})
+		order(command{action: orderTrip})
+		time.Sleep(time.Hour)
+		if e := one(); e.State != "forced_open" {
+			t.Errorf("a trip without end has ended: %+v", e)
+		}
+		order(command{action: orderEnable, lasts: time.Minute})
+		time.Sleep(2 * time.Minute)
+		if e := one(); e.State != "closed" || e.Operator != nil {
+			t.Errorf("forced closed for a minute, after two: %+v", e)
+		}
+		if _, err := p.operate("three", command{action: orderDrain}, time.Now()); err == nil ||
+			err.Error() != `pool "bubble" has no endpoint "three"; it has "one", "two"` {
+			t.Errorf("an unknown endpoint: %v", err)
+		}
+		order(command{action: orderDrain, lasts: time.Minute}) // whose timer must not outlive the pool
+	})
+}

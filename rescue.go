@@ -1,0 +1,50 @@
+package failover
+
+import "time"
+
+// reasonRescued is the reason of a failover that did not wait for an attempt to
+// fail.
+const reasonRescued = "rescued"
+
+// Rescue: when an endpoint opens, the attempts that still wait there for the first
+// byte of an answer, and that may be made elsewhere, move on at once instead of
+// waiting for their timeout. The pool's watcher does it, and it may use the call
+// then, which is otherwise its request's alone: from the moment in which it marks
+// the attempt as given up, the request's goroutine waits for its verdict at the
+// attempt's mutex.
+
+// waitsInVain tells whether an attempt of an endpoint that is open is to be
+// rescued now.
+func (a *attempt) waitsInVain(now time.Time) bool {
+	return a.started.Load() && a.movable && a.first.Load() == 0 && !now.Before(a.rescueAt) &&
+		!a.call.policy.breakerConfig().off
+}
+
+// rescue moves the attempt to another endpoint, if there is one and the budget
+// allows it; else it waits on.
+func (a *attempt) rescue(now time.Time) {
+	a.mu.Lock()
+	if a.ended != notEnded || !a.first.CompareAndSwap(0, givenUp) {
+		a.mu.Unlock()
+		return
+	}
+	if a.movedTo = a.call.planElsewhere(now, a); a.movedTo == nil {
+		a.rescueAt = now.Add(tickEvery)
+		a.first.Store(0)
+		a.mu.Unlock()
+		return
+	}
+	a.endAndUnlock(endedByRescue)
+}
+
+// conclude says that the round trip is over without an answer, and why it was
+// ended, if it was. The watcher leaves the attempt alone from then on.
+func (a *attempt) conclude() ending {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.first.CompareAndSwap(0, givenUp)
+	return a.ended
+}
+
+// isOpen tells whether calls are kept from the endpoint.
+func (b *breaker) isOpen() bool { return b.state == stateOpen || b.state == stateForcedOpen }

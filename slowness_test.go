@@ -1,0 +1,491 @@
+package failover
+
+import (
+	"container/heap"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// TestHistogramQuantiles compares with quantiles of the samples themselves.
+func TestHistogramQuantiles(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var h histogram
+	for range 100_000 {
+		h.add(time.Duration(float64(10*time.Millisecond) * math.Exp(r.NormFloat64())))
+	}
+	if n := h.total(); n != 100_000 {
+		t.Errorf("total %v", n)
+	}
+	for _, tt := range []struct {
+		q      float32
+		sigmas float64
+	}{{0.5, 0}, {0.95, 1.645}, {0.99, 2.326}} {
+		want := float64(10*time.Millisecond) * math.Exp(tt.sigmas)
+		if got := h.quantile(tt.q, h.total()); math.Abs(float64(got)/want-1) > 0.05 {
+			t.Errorf("quantile %v is %v, want about %v", tt.q, got, time.Duration(want))
+		}
+	}
+}
+
+// TestHistogramBuckets holds each bucket to its bounds.
+func TestHistogramBuckets(t *testing.T) {
+	for i := range buckets {
+		low, high := lowerBound(i), lowerBound(i+1)
+		if high <= low || float64(high) > 1.26*float64(low) {
+			t.Errorf("bucket %d is from %v to %v", i, low, high)
+		}
+		if bucketOf(low) != i || bucketOf(high-1) != i {
+			t.Errorf("bucket %d: %v is in %d, %v in %d", i, low, bucketOf(low), high-1, bucketOf(high-1))
+		}
+	}
+	for d, want := range map[time.Duration]int{-1: 0, 0: 0, 1: 0, time.Hour: buckets - 1, math.MaxInt64: buckets - 1} {
+		if got := bucketOf(d); got != want {
+			t.Errorf("%v is in bucket %d, want %d", d, got, want)
+		}
+	}
+}
+
+func TestSlownessLimit(t *testing.T) {
+	start := time.Unix(1e9, 0)
+	ms := time.Millisecond
+	tests := []struct {
+		name    string
+		factor  float64
+		samples func(i int) time.Duration
+		n       int
+		want    time.Duration
+	}{
+		{"too few samples", 10, func(int) time.Duration { return ms }, 99, 0},
+		{"nothing quicker than 100 ms is slow", 10, func(int) time.Duration { return ms }, 100, 100 * ms},
+		{"the median counts 10 times", 10, func(int) time.Duration { return 100 * ms }, 1000, time.Second},
+		{"or as often as configured", 20, func(int) time.Duration { return 100 * ms }, 1000, 2 * time.Second},
+		{"the tail counts 3 times", 10, func(i int) time.Duration {
+			if i%50 == 0 {
+				return 2 * time.Second
+			}
+			return 100 * ms
+		}, 1000, 6 * time.Second},
+		{"off", 0, func(int) time.Duration { return ms }, 1000, 0},
+	}
+	for _, tt := range tests {
+		var s slowness
+		for i := range tt.n {
+			s.learn(tt.samples(i), false, true)
+		}
+		s.refresh(start, tt.factor)
+		if diff := math.Abs(float64(s.limit - tt.want)); diff > 0.15*float64(tt.want) {
+			t.Errorf("%s: the limit is %v, want %v", tt.name, s.limit, tt.want)
+		}
+	}
+}
+
+// TestSlownessIsNotLearned: what is slow must not raise the limit before it has
+// been judged, or an endpoint with few calls could never be found slow.
+func TestSlownessIsNotLearned(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var s slowness
+	for range slowSamples {
+		s.learn(2*time.Millisecond, false, true)
+	}
+	s.refresh(now, 10)
+	for i := range verdictsSlow {
+		now = now.Add(10 * time.Second)
+		slow := s.isSlow(700 * time.Millisecond)
+		s.learn(700*time.Millisecond, slow, true)
+		if began := s.judged(slow); began != (i == verdictsSlow-1) {
+			t.Fatalf("slow call %d: suspect %v", i+1, began)
+		}
+		s.refresh(now, 10)
+	}
+	if s.limit != slowAtLeast {
+		t.Errorf("the limit rose to %v", s.limit)
+	}
+}
+
+// TestSlownessLearnsWhatIsUsual: a third of the calls is slower than what was
+// known. That opens nothing, and is known in the end.
+func TestSlownessLearnsWhatIsUsual(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var s slowness
+	for range slowSamples {
+		s.learn(2*time.Millisecond, false, true)
+	}
+	s.refresh(now, 10)
+	for i := range 60 {
+		now = now.Add(time.Second)
+		latency := 2 * time.Millisecond
+		if i%3 == 0 {
+			latency = 700 * time.Millisecond
+		}
+		slow := s.isSlow(latency)
+		s.learn(latency, slow, true)
+		s.judged(slow)
+		s.refresh(now, 10)
+		if s.suspect() {
+			t.Fatalf("a suspect after %d calls", i+1)
+		}
+	}
+	if s.limit < 2*time.Second {
+		t.Errorf("the limit is %v; a third of the calls takes 700 ms", s.limit)
+	}
+}
+
+// TestSlownessForgets: after an hour without a call in time, slow is normal.
+func TestSlownessForgets(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var s slowness
+	for range 100_000 {
+		s.learn(2*time.Millisecond, false, true)
+	}
+	s.refresh(now, 10)
+	for range 59 {
+		now = now.Add(time.Minute)
+		s.refresh(now, 10)
+	}
+	if !s.isSlow(time.Second) {
+		t.Error("forgot within the hour")
+	}
+	for range 2 {
+		now = now.Add(time.Minute)
+		s.refresh(now, 10)
+	}
+	if s.isSlow(time.Hour) {
+		t.Errorf("after an hour the limit is still %v", s.limit)
+	}
+}
+
+func TestVerdictsOfUnknownOrder(t *testing.T) {
+	for _, tt := range []struct {
+		slow, inTime int
+		suspect      bool
+	}{{9, 0, false}, {10, 0, true}, {10, 10, true}, {10, 1000, false}, {490, 510, true}, {470, 530, false}} {
+		var s slowness
+		s.judgedMany(tt.slow, tt.inTime)
+		if s.suspect() != tt.suspect {
+			t.Errorf("%d slow and %d in time: suspect %v", tt.slow, tt.inTime, s.suspect())
+		}
+	}
+}
+
+// TestGrayFailure lets the primary become slow, or hang, at 200 calls a second.
+func TestGrayFailure(t *testing.T) {
+	for name, gray := range map[string]roundTripFunc{
+		"350 times slower": after(700*time.Millisecond, http.StatusOK),
+		"hangs":            after(time.Hour, http.StatusOK),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				b := newBubble(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+				if s := b.load(200, 3*time.Second); s.slow > 0 || s.failed > 0 {
+					t.Fatalf("healthy: %+v", s)
+				}
+				b.behave("one:80", gray)
+				began := time.Now()
+				found := make(chan time.Duration, 1)
+				go func() {
+					b.within(8*time.Second, "the primary is out", func() bool { return b.state("one:80").breakerNow() == stateOpen })
+					found <- time.Since(began)
+				}()
+				s := b.load(200, 8*time.Second)
+				lost := <-found
+				t.Logf("out after %v; %+v", lost, s)
+				if lost > 500*time.Millisecond {
+					t.Errorf("lost its traffic after %v only", lost)
+				}
+				if s.failed > 0 || s.slow >= s.calls*8/100 {
+					t.Errorf("clients saw %+v", s)
+				}
+				if reason := b.state("one:80").breaker.opened; reason != reasonSlower {
+					t.Errorf("opened because of %q", reason)
+				}
+				b.behave("one:80", after(2*time.Millisecond, http.StatusOK))
+				began = time.Now()
+				for b.state("one:80").breakerNow() != stateClosed && time.Since(began) < time.Minute {
+					b.load(200, 250*time.Millisecond)
+				}
+				t.Logf("back after %v", time.Since(began))
+				if state := b.state("one:80").breakerNow(); state != stateClosed {
+					t.Errorf("well for a minute, and %v", state)
+				}
+			})
+		})
+	}
+}
+
+// TestGrayFailureOfFewCalls: one call in 2 s is enough to find it.
+func TestGrayFailureOfFewCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		calls := func(n int) {
+			for range n {
+				time.Sleep(2 * time.Second)
+				b.call(http.MethodGet, nil)
+			}
+		}
+		calls(150)
+		b.behave("one:80", after(5*time.Second, http.StatusOK))
+		calls(verdictsSlow)
+		if br := b.state("one:80").breaker; br.opened != reasonSlower || br.state == stateClosed {
+			t.Errorf("after %d slow calls it is %v", verdictsSlow, br.state)
+		}
+	})
+}
+
+// TestSlowTrialsAreFoundEarly: an endpoint that hangs on is not waited for until
+// its timeout when it is tried again.
+func TestSlowTrialsAreFoundEarly(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		b.load(200, 3*time.Second)
+		b.behave("one:80", after(time.Hour, http.StatusOK))
+		b.load(200, time.Second)
+		one := b.state("one:80")
+		trials := one.totalsNow().Attempts
+		done := make(chan struct{})
+		go func() { b.load(200, 10*time.Second); close(done) }()
+		b.within(7*time.Second, "a trial", func() bool { return one.totalsNow().Attempts > trials })
+		took := b.within(time.Second, "the trial has failed", func() bool { return one.breakerNow() == stateOpen })
+		if took > 200*time.Millisecond {
+			t.Errorf("found after %v", took)
+		}
+		if one.breaker.relapses != 1 {
+			t.Errorf("%d relapses", one.breaker.relapses)
+		}
+		<-done
+	})
+}
+
+// TestSlowTrialsFail: the answers are good, but as slow as before.
+func TestSlowTrialsFail(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		b.load(200, 3*time.Second)
+		b.behave("one:80", after(110*time.Millisecond, http.StatusOK))
+		before := b.state("one:80").totalsNow().Attempts
+		s := b.load(200, time.Minute)
+		attempts := b.state("one:80").totalsNow().Attempts - before
+		t.Logf("%d of %d calls in a minute of slowness; clients saw %+v", attempts, s.calls, s)
+		if attempts > uint64(s.calls/100) {
+			t.Errorf("the slow endpoint got %d of %d calls", attempts, s.calls)
+		}
+	})
+}
+
+// TestLastEndpointIsNeverTooSlow: with nowhere to go, slow is better than out.
+func TestLastEndpointIsNeverTooSlow(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		b.load(200, 2*time.Second)
+		b.behave("two:80", func(*http.Request) (*http.Response, error) {
+			return nil, errCut
+		})
+		b.behave("one:80", after(700*time.Millisecond, http.StatusOK))
+		b.state("two:80").changeBreaker(func(br *breaker) { br.force(time.Now(), stateForcedOpen) })
+		if s := b.load(200, 5*time.Second); s.failed > 0 {
+			t.Errorf("%+v", s)
+		}
+		if state := b.state("one:80").breakerNow(); state != stateClosed {
+			t.Errorf("the last endpoint is %v", state)
+		}
+		// when another one is there, it takes over
+		b.behave("two:80", after(2*time.Millisecond, http.StatusOK))
+		b.state("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		b.load(200, time.Second)
+		if state := b.state("one:80").breakerNow(); state != stateOpen {
+			t.Errorf("with another one there it is %v", state)
+		}
+	})
+}
+
+// slowBody is a client that sends its body over a time.
+type slowBody struct{ left int }
+
+func (s *slowBody) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	s.left--
+	time.Sleep(100 * time.Millisecond)
+	p[0] = 'x'
+	return 1, nil
+}
+
+// TestSlowClientsAreNoEvidence: uploads take seconds, the endpoint does not.
+func TestSlowClientsAreNoEvidence(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+		b.load(200, 2*time.Second)
+		b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+			if r.Body != nil {
+				if _, err := io.Copy(io.Discard, r.Body); err != nil {
+					return nil, err
+				}
+			}
+			return after(2*time.Millisecond, http.StatusOK)(r)
+		})
+		done := make(chan int, 100)
+		for range cap(done) {
+			time.Sleep(20 * time.Millisecond)
+			go func() { done <- b.call(http.MethodPost, &slowBody{30}) }()
+		}
+		for range cap(done) {
+			if status := <-done; status != http.StatusOK {
+				t.Errorf("status %d", status)
+			}
+		}
+		if state := b.state("one:80").breakerNow(); state != stateClosed {
+			t.Errorf("the endpoint is %v", state)
+		}
+	})
+}
+
+// TestStreamsAreInTime: streams that go on for minutes say that they are in time
+// when they begin, so that they count beside some that hang.
+func TestStreamsAreInTime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		b.load(200, 2*time.Second)
+		n := 0
+		b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+			n++
+			if n%5 == 0 {
+				return after(10*time.Second, http.StatusOK)(r)
+			}
+			if err := pauseFor(r.Context(), 2*time.Millisecond); err != nil {
+				return nil, err
+			}
+			resp := responseTo(r, http.StatusOK, "")
+			resp.Body = &slowResponse{left: 300}
+			return resp, nil
+		})
+		b.load(20, 30*time.Second)
+		if state := b.state("one:80").breakerNow(); state != stateClosed {
+			t.Errorf("a fifth of the calls is slow, and the endpoint %v", state)
+		}
+	})
+}
+
+type slowResponse struct{ left int }
+
+func (s *slowResponse) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	s.left--
+	time.Sleep(100 * time.Millisecond)
+	p[0] = 'x'
+	return 1, nil
+}
+
+func (s *slowResponse) Close() error { return nil }
+
+var errCut = io.ErrUnexpectedEOF
+
+// byFirstByte are attempts by the time of their first byte.
+type byFirstByte []firstByteAt
+
+type firstByteAt struct {
+	at time.Time
+	a  *attempt
+}
+
+func (c byFirstByte) Len() int           { return len(c) }
+func (c byFirstByte) Less(i, j int) bool { return c[i].at.Before(c[j].at) }
+func (c byFirstByte) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *byFirstByte) Push(x any)        { *c = append(*c, x.(firstByteAt)) }
+func (c *byFirstByte) Pop() any {
+	old := *c
+	last := old[len(old)-1]
+	*c = old[:len(old)-1]
+	return last
+}
+
+// TestNoFalseAlarm simulates a day of calls with a heavy tail, 10 a second, with
+// a p99 of 10 times the p50: nothing may open.
+func TestNoFalseAlarm(t *testing.T) {
+	const day = 24 * time.Hour
+	sigma := math.Log(10) / 2.326
+	for name, swing := range map[string]float64{"stationary": 1, "swinging by 3": 3} {
+		for _, median := range []time.Duration{20 * time.Millisecond, 800 * time.Millisecond} {
+			r := rand.New(rand.NewPCG(uint64(swing), uint64(median)))
+			start := time.Unix(1e9, 0)
+			now := start
+			cfg := (&Breaker{}).config(time.Minute)
+			s := &endpointState{pool: &pool{}}
+			s.pool.loop.wake = make(chan struct{}, 1)
+			c := &call{request: &http.Request{}}
+			suspects, slow := 0, 0
+			var highest time.Duration
+			var due byFirstByte
+			nextWatch, nextTick := now, now
+			for now.Sub(start) < day {
+				now = now.Add(time.Duration(r.ExpFloat64() * float64(100*time.Millisecond)))
+				for {
+					at := earliest(nextWatch, nextTick)
+					if len(due) > 0 {
+						at = earliest(at, due[0].at)
+					}
+					if at.After(now) {
+						break
+					}
+					switch {
+					case len(due) > 0 && at.Equal(due[0].at):
+						a := heap.Pop(&due).(firstByteAt).a
+						a.answered(at)
+						s.report(a, at, cfg, success, true)
+						if a.slower {
+							slow++
+						}
+					case at.Equal(nextWatch):
+						s.mu.Lock()
+						s.watchLocked(at, cfg)
+						s.mu.Unlock()
+						nextWatch = nextWatch.Add(watchAtMost)
+					default:
+						s.tick(at, cfg)
+						highest = max(highest, s.slowness.limit)
+						nextTick = nextTick.Add(tickEvery)
+					}
+					if s.slowness.suspect() {
+						suspects++
+					}
+				}
+				phase := 2 * math.Pi * now.Sub(start).Hours() / 24
+				typical := float64(median) * math.Exp(math.Log(swing)/2*math.Sin(phase))
+				a := &attempt{call: c, target: &target{state: s}}
+				if !s.acquire(a, now, cfg, 0, admitNormally) {
+					t.Fatal("not let in")
+				}
+				a.begin(t.Context(), now)
+				heap.Push(&due, firstByteAt{now.Add(time.Duration(typical * math.Exp(sigma*r.NormFloat64()))), a})
+			}
+			t.Logf("%s, median %v: %d attempts in a day, %d slow, limit at most %v; suspect %d times",
+				name, median, s.totals.Attempts, slow, highest.Round(time.Millisecond), suspects)
+			if suspects > 0 {
+				t.Errorf("%s, median %v: suspect %d times", name, median, suspects)
+			}
+		}
+	}
+}
+
+// BenchmarkSlowness is what a healthy attempt pays.
+func BenchmarkSlowness(b *testing.B) {
+	var s slowness
+	for range slowSamples {
+		s.learn(2*time.Millisecond, false, true)
+	}
+	s.refresh(time.Unix(1e9, 0), 10)
+	b.ReportAllocs()
+	for i := range b.N {
+		latency := 2*time.Millisecond + time.Duration(i&0xffff)
+		slow := s.isSlow(latency)
+		s.learn(latency, slow, true)
+		s.judged(slow)
+	}
+}
