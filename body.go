@@ -39,7 +39,8 @@ func (p *Policy) record(r *http.Request) *recording {
 		return nil
 	}
 	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength}
-	if r.ContentLength > rec.limit || p.retry.attempts < 2 || !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r) {
+	if r.ContentLength > rec.limit || !p.edits &&
+		(p.retry.attempts < 2 || !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		rec.limit = -1
 	}

@@ -114,6 +114,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        priority     <n>
 //	        weight       <n>
 //	        header       [+|-]<field> [<value>]
+//	        set_json     <path> <value> [optional]
 //	        timeout      [<matcher>] <duration>
 //	        max_requests <n>
 //	        quota        endpoint|client
@@ -339,6 +340,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 	"timeout": {repeatable: true, read: func(r *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		return r.timeout(d, &e.Timeout, &e.Timeouts)
 	}},
+	"set_json": {repeatable: true, read: readSetJSON},
 	"url": {read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		word, err := argument(d)
 		if err != nil {

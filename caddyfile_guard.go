@@ -31,3 +31,24 @@ func readNextOn(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	_, err = n.rule()
 	return wrap(d, err)
 }
+
+// readSetJSON reads `set_json <path> <value> [optional]`.
+func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+	path, err := argument(d)
+	if err != nil {
+		return err
+	}
+	value, err := argument(d)
+	if err != nil {
+		return err
+	}
+	s := &SetJSON{Path: path, Value: jsonWord(value)}
+	if d.NextArg() {
+		if d.Val() != "optional" {
+			return d.Errf("set_json %s: want optional, not %q", path, d.Val())
+		}
+		s.Optional = true
+	}
+	e.SetJSON = append(e.SetJSON, s)
+	return wrap(d, s.validate())
+}

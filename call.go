@@ -44,6 +44,9 @@ type call struct {
 	kept *keptAnswer // for want of a better one
 
 	recorded atomic.Bool // what the client gets has been recorded
+	whole    bool        // the body is recorded whole, and is a JSON object
+	unfit    *unfit      // why the body cannot be edited
+	skipped  bool        // an endpoint was passed over because of that
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests

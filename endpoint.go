@@ -46,6 +46,9 @@ type Endpoint struct {
 	// placeholders, also `{env.*}` and `{file.*}`.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
 
+	// Values set in JSON request bodies that go to this endpoint, in order.
+	SetJSON []*SetJSON `json:"set_json,omitempty"`
+
 	// The longest wait from the start of an attempt to the first byte of its
 	// answer. Default: the pool's.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
@@ -183,20 +186,22 @@ func joinSlash(a, b string) string {
 // use, the state it shares with other handlers of the pool, and the upstream
 // through which it is reached. It is read-only.
 type target struct {
-	name     string
-	address  string
-	upstream *reverseproxy.Upstream // nil for dynamic upstreams
-	url      *url.URL               // nil: scheme, path and Host are the proxy's
-	priority int
-	weight   float64
-	headers  *headers.HeaderOps
-	strip    bool // of the client's credentials
-	own      bool // credentials
-	quota    bool // 401, 402, 403 and 429 speak about the endpoint
-	timeout  time.Duration
-	timeouts []*Timeout
-	limit    int // attempts at once, 0 for no limit
-	state    *endpointState
+	name      string
+	address   string
+	upstream  *reverseproxy.Upstream // nil for dynamic upstreams
+	url       *url.URL               // nil: scheme, path and Host are the proxy's
+	priority  int
+	weight    float64
+	headers   *headers.HeaderOps
+	strip     bool // of the client's credentials
+	own       bool // credentials
+	quota     bool // 401, 402, 403 and 429 speak about the endpoint
+	edits     []jsonEdit
+	needsJSON bool // it takes no body that the edits do not work on
+	timeout   time.Duration
+	timeouts  []*Timeout
+	limit     int // attempts at once, 0 for no limit
+	state     *endpointState
 
 	configured *target // without the operator's settings; nil: there are none
 }
@@ -247,6 +252,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 			t.headers = withBasicAuth(t.headers, user)
 		}
 	}
+	t.setEdits(e.SetJSON)
 	t.own = e.ownCredentials()
 	switch cmp.Or(e.Quota, p.Quota) {
 	case quotaEndpoint:

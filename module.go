@@ -102,6 +102,7 @@ type Policy struct {
 	retry        retryRules
 	commit       commitRules
 	nextOn       []nextRule
+	edits        bool // some endpoint has bodies edited
 	looks        bool // some of nextOn look at bodies
 	failure      *statusSet
 	strips       bool // some endpoint does not get the client's credentials
@@ -230,6 +231,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.hasQuotas = p.hasQuotas || t.quota
 	}
 	for _, e := range p.Endpoints {
+		p.edits = p.edits || len(e.SetJSON) > 0
 		p.strips = p.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
 	if p.dynamic != nil {

@@ -27,6 +27,12 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 			c.finish()
 			return nil
 		}
+		if p.edits && c.body != nil && c.attempts == 0 {
+			if err := c.prepareJSON(); err != nil {
+				return c.refuseWith(err)
+			}
+			now = time.Now()
+		}
 		c.table = p.tableFor(pool, now)
 		if c.next = p.choose(c, now); c.next == nil {
 			return p.refuse(c, w, now)
@@ -112,6 +118,10 @@ func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt 
 	if upstream.Host != nil && !upstream.Available() {
 		return nil // by the proxy's own health checks and limits
 	}
+	if c.unfit != nil && t.needsJSON {
+		c.skipped = true
+		return nil
+	}
 	a := c.newAttempt(t, upstream, now)
 	if !t.state.acquire(a, now, p.breakerConfig(), t.limit, how) {
 		a.call = nil // its room may be used again
@@ -146,22 +156,34 @@ func (p *Policy) tryRecovering(c *call, now time.Time, lastResort bool) *attempt
 // refuse answers a call for which there is no endpoint: by a trial where one is
 // due, else with 503, or 429 where every endpoint asked us to wait.
 func (p *Policy) refuse(c *call, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	if c.skipped {
+		return c.refuseWith(c.unfit)
+	}
 	first, held, a := p.lastChance(c, now)
 	if a != nil {
 		c.next = a
 		c.attempts++
 		return a.upstream
 	}
-	c.finish()
 	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), maxHold.Seconds())
 	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
 	p.pool.refused(held)
-	if !held || len(c.pool) == 0 {
+	if !held {
+		c.finish()
 		return nil
 	}
-	c.finished = false
-	c.refusal = caddyhttp.Error(http.StatusTooManyRequests, errAllHeld)
-	return c.pool[0] // whose round trip is the refusal
+	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, errAllHeld))
+}
+
+// refuseWith ends a call before its first attempt: the round trip to the upstream
+// that it returns is the refusal.
+func (c *call) refuseWith(err error) *reverseproxy.Upstream {
+	c.finish()
+	if len(c.pool) == 0 {
+		return nil
+	}
+	c.finished, c.refusal = false, err
+	return c.pool[0]
 }
 
 // lastChance looks at a pool whose endpoints are all out: when the first of

@@ -30,6 +30,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.refusal != nil {
 		err := c.refusal
 		c.refusal, c.finished = nil, true
+		if u, ok := err.(*unfit); ok {
+			return u.answer(r), nil
+		}
 		return nil, err
 	}
 	a := c.next
@@ -45,7 +48,12 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}()
 	t.policy.pool.watch(a.patience())
-	resp, err := t.RoundTripper.RoundTrip(a.prepare(r))
+	out, unfit := a.prepare(r)
+	if unfit != nil {
+		c.finish()
+		return unfit.answer(r), nil // and the attempt is settled as cancelled
+	}
+	resp, err := t.RoundTripper.RoundTrip(out)
 	now = time.Now()
 	reported = true
 	if err != nil {
@@ -65,10 +73,11 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // prepare makes the request that goes to the attempt's endpoint. The proxy's
 // own request is shared by all attempts and stays as it is.
-func (a *attempt) prepare(r *http.Request) *http.Request {
+func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.target, a.call
 	out := r.WithContext(a)
-	if c.body != nil {
+	edits := c.whole && t.edits != nil
+	if c.body != nil && !edits {
 		c.body.replay(&a.sent, a)
 		out.Body = &a.sent
 		out.GetBody = func() (io.ReadCloser, error) {
@@ -84,7 +93,7 @@ func (a *attempt) prepare(r *http.Request) *http.Request {
 		out.URL = t.join(r.URL)
 		out.Host = t.url.Host
 	}
-	if t.strip || t.headers != nil || c.policy.looks {
+	if t.strip || t.headers != nil || c.policy.looks || edits {
 		out.Header = r.Header.Clone()
 		if c.policy.looks {
 			readable(out.Header)
@@ -96,7 +105,10 @@ func (a *attempt) prepare(r *http.Request) *http.Request {
 			t.headers.ApplyToRequest(out)
 		}
 	}
-	return out
+	if edits {
+		return out, a.edit(out)
+	}
+	return out, nil
 }
 
 // join makes the URL of a request to the endpoint. With https the URL has the
@@ -248,7 +260,7 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	c.attempts++
 	c.next = next
-	if c.body != nil {
+	if a.sent.recording != nil {
 		a.sent.Close()
 	}
 	if next.target != a.target {

@@ -1,0 +1,252 @@
+package failover
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
+)
+
+// SetJSON sets a value in JSON request bodies that go to an endpoint. The body must
+// be an object no larger than the retry block's `buffer`, in which it is held
+// before the endpoint is asked. Requests without a body stay as they are.
+type SetJSON struct {
+	// Where, as in github.com/tidwall/sjson: `model`, `options.seed`,
+	// `messages.0.role`, `messages.-1`. Required.
+	Path string `json:"path,omitempty"`
+
+	// Any JSON value. Placeholders in its strings are replaced. Required.
+	Value json.RawMessage `json:"value,omitempty"`
+
+	// Lets the endpoint have bodies that are not JSON objects, or too large, as they
+	// are. Default: false; then such a call passes the endpoint over, and gets 415
+	// or 413 if there is no other.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// jsonWord is what a word of a Caddyfile means as JSON: itself if it is JSON, else
+// a string.
+func jsonWord(word string) json.RawMessage {
+	if json.Valid([]byte(word)) {
+		return json.RawMessage(word)
+	}
+	quoted, _ := json.Marshal(word)
+	return quoted
+}
+
+func (s *SetJSON) validate() error {
+	switch {
+	case s.Path == "":
+		return errors.New("set_json: the path is missing")
+	case !json.Valid(s.Value):
+		return fmt.Errorf("set_json %s: the value is not JSON", s.Path)
+	}
+	if _, err := sjson.SetRawBytes([]byte("{}"), s.Path, s.Value); err != nil {
+		return fmt.Errorf("set_json %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// A jsonEdit is SetJSON, ready for use.
+type jsonEdit struct {
+	path     string
+	raw      []byte
+	template any // where strings have placeholders, else nil
+	optional bool
+}
+
+func (s *SetJSON) edit() jsonEdit {
+	e := jsonEdit{path: s.Path, raw: s.Value, optional: s.Optional}
+	decoder := json.NewDecoder(bytes.NewReader(s.Value))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err == nil && hasPlaceholder(value) {
+		e.template = value
+	}
+	return e
+}
+
+func hasPlaceholder(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return strings.Contains(v, "{")
+	case []any:
+		return slices.ContainsFunc(v, hasPlaceholder)
+	case map[string]any:
+		for _, element := range v {
+			if hasPlaceholder(element) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// replaced is a value with the placeholders in its strings replaced. What comes in
+// through them stays text, whatever it looks like.
+func replaced(value any, repl *caddy.Replacer) any {
+	switch v := value.(type) {
+	case string:
+		return repl.ReplaceKnown(v, "")
+	case []any:
+		out := make([]any, len(v))
+		for i, element := range v {
+			out[i] = replaced(element, repl)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, element := range v {
+			out[key] = replaced(element, repl)
+		}
+		return out
+	}
+	return value
+}
+
+// setJSON makes the body that goes to the target.
+func (t *target) setJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
+	original := body
+	for _, e := range t.edits {
+		raw := e.raw
+		if e.template != nil {
+			var err error
+			if raw, err = json.Marshal(replaced(e.template, repl)); err != nil {
+				return nil, fmt.Errorf("setting %s: %w", e.path, err)
+			}
+		}
+		edited, err := sjson.SetRawBytes(body, e.path, raw)
+		if err != nil {
+			if e.optional {
+				continue
+			}
+			return nil, fmt.Errorf("setting %s: %w", e.path, err)
+		}
+		body = edited
+	}
+	if len(original) > 0 && &body[0] == &original[0] {
+		body = bytes.Clone(body) // the original is used again
+	}
+	return body, nil
+}
+
+// setEdits makes the target edit bodies.
+func (t *target) setEdits(list []*SetJSON) {
+	for _, s := range list {
+		t.edits = append(t.edits, s.edit())
+		t.needsJSON = t.needsJSON || !s.Optional
+	}
+}
+
+// An unfit body cannot be edited, and no endpoint takes it as it is. It is an error
+// that the client gets as an answer.
+type unfit struct {
+	status int // 413 or 415
+	reason string
+}
+
+func (u *unfit) Error() string { return u.reason }
+
+// answer is what the client gets.
+func (u *unfit) answer(r *http.Request) *http.Response {
+	kind := "unsupported_media_type"
+	if u.status == http.StatusRequestEntityTooLarge {
+		kind = "request_too_large"
+	}
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
+	return &http.Response{
+		Status:        fmt.Sprintf("%d %s", u.status, http.StatusText(u.status)),
+		StatusCode:    u.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        http.Header{"Content-Type": {"application/json"}},
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Request:       r,
+	}
+}
+
+// prepareJSON reads the whole body of a call at a pool some of whose endpoints have
+// it edited, and finds out whether it can be. The error is that of the body.
+func (c *call) prepareJSON() error {
+	rec := c.body
+	limit := c.policy.retry.buffer
+	if rec.expect > limit {
+		c.unfit = tooLarge(limit)
+		return nil
+	}
+	body, err := rec.readAhead()
+	switch {
+	case err != nil && c.request.Context().Err() != nil:
+		return errClientGone
+	case err != nil:
+		return err
+	case int64(len(body)) > limit:
+		c.unfit = tooLarge(limit)
+	case len(body) > 0 && !(gjson.ValidBytes(body) && gjson.ParseBytes(body).IsObject()):
+		c.unfit = &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+	}
+	c.whole = c.unfit == nil && len(body) > 0
+	return nil
+}
+
+func tooLarge(limit int64) *unfit {
+	return &unfit{http.StatusRequestEntityTooLarge,
+		fmt.Sprintf("the request's body is larger than %d bytes, which the endpoints of this API take at most", limit)}
+}
+
+// readAhead reads source to its end, or a byte further than the limit, before any
+// attempt does. What it returns is valid until the recording is finished.
+func (rec *recording) readAhead() ([]byte, error) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.data = bodyBuffers.Get().(*[]byte)
+	data := slices.Grow((*rec.data)[:0], int(max(rec.expect, 4095))+1)
+	for rec.err == nil && int64(len(data)) <= rec.limit {
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+		n, err := rec.source.Read(data[len(data):min(int64(cap(data)), rec.limit+1)])
+		data = data[:len(data)+n]
+		rec.err = err
+	}
+	*rec.data, rec.total = data, int64(len(data))
+	if rec.err == nil || rec.err == io.EOF {
+		return data, nil
+	}
+	return nil, rec.err
+}
+
+// edit puts the body that goes to the attempt's endpoint into the request.
+func (a *attempt) edit(out *http.Request) *unfit {
+	repl, _ := out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl == nil {
+		repl = caddy.NewReplacer()
+	}
+	a.call.body.mu.Lock()
+	body, err := a.target.setJSON(*a.call.body.data, repl)
+	a.call.body.mu.Unlock()
+	if err != nil {
+		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
+	}
+	if _, ok := out.Header["Content-Length"]; ok {
+		out.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	for _, digest := range [...]string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
+		out.Header.Del(digest)
+	}
+	out.ContentLength, out.TransferEncoding = int64(len(body)), nil
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return nil
+}
