@@ -179,6 +179,10 @@ require (
 
 tool golang.org/x/perf/cmd/benchstat
 
-require github.com/apifailover/caddy-failover v0.0.0
+require (
+	github.com/apifailover/caddy-failover v0.0.0
+	github.com/failsafe-go/failsafe-go v0.9.8
+	github.com/sony/gobreaker/v2 v2.4.0
+)
 
 replace github.com/apifailover/caddy-failover => ../

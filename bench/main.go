@@ -39,6 +39,8 @@ type bench struct {
 
 var commands = map[string]func(*bench, []string) error{
 	"faults": faults,
+	"fleet":  fleet,
+	"micro":  micro,
 	"speed":  speed,
 }
 

@@ -1,0 +1,142 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// barePolicy is a policy without a Caddy around it: endpoint i has the priority
+// tiers[i], and nothing works on the pool but what the caller does.
+func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Policy, error) {
+	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout}
+	p.retry = retry.rules()
+	var err error
+	if p.failure, err = parseStatusSet(defaultFailureStatus); err != nil {
+		return nil, err
+	}
+	for i, tier := range tiers {
+		address := fmt.Sprintf("api-%d:80", i)
+		t := p.newTarget(&Endpoint{Name: address, Upstream: address, Priority: tier}, 1)
+		t.upstream = &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
+		p.targets = append(p.targets, t)
+	}
+	// a closed outbox takes no events: it would send them by the real clock
+	p.pool = &pool{name: "bare", states: make(map[endpointKey]*endpointState), outbox: &outbox{closed: true}}
+	if err := p.pool.attach(p, p); err != nil {
+		return nil, err
+	}
+	p.rebuild(now)
+	return p, nil
+}
+
+// BenchmarkCompareSelect sets a whole Select, with the call's record and the
+// endpoint's permit, which is given back, beside what Caddy's own policies do.
+// The draw alone is what compares with them.
+func BenchmarkCompareSelect(b *testing.B) {
+	for _, n := range []int{3, 30, 300} {
+		var upstreams reverseproxy.UpstreamPool
+		for i := range n {
+			upstreams = append(upstreams, &reverseproxy.Upstream{Dial: fmt.Sprintf("api-%d:80", i), Host: new(reverseproxy.Host)})
+		}
+		weights := equalTier(n)
+		weighted := &reverseproxy.WeightedRoundRobinSelection{Weights: weights}
+		if err := weighted.Provision(caddy.Context{}); err != nil {
+			b.Fatal(err)
+		}
+		for _, stock := range []struct {
+			name   string
+			policy reverseproxy.Selector
+		}{
+			{"first", new(reverseproxy.FirstSelection)},
+			{"round_robin", new(reverseproxy.RoundRobinSelection)},
+			{"random", new(reverseproxy.RandomSelection)},
+			{"least_conn", new(reverseproxy.LeastConnSelection)},
+			{"weighted_round_robin", weighted},
+		} {
+			b.Run(fmt.Sprintf("n=%d/policy=%s", n, stock.name), func(b *testing.B) {
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					r := bareRequest(b)
+					for pb.Next() {
+						if stock.policy.Select(upstreams, r, nil) == nil {
+							b.Fail()
+						}
+					}
+				})
+			})
+		}
+		p, err := barePolicy(equalTier(n), nil, nil, time.Now())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("n=%d/policy=failover", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r := bareRequest(b)
+				vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+				for pb.Next() {
+					if p.Select(upstreams, r, nil) == nil {
+						b.Fail()
+					}
+					c := vars[callKey].(*call)
+					c.next.target.state.report(c.next, c.began, p.breakerConfig(), success, true)
+					delete(vars, callKey)
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("n=%d/policy=failover-draw", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if p.table.Load().draw() < 0 {
+						b.Fail()
+					}
+				}
+			})
+		})
+	}
+}
+
+func bareRequest(b *testing.B) *http.Request {
+	ctx := context.WithValue(context.Background(), caddyhttp.VarsCtxKey, make(map[string]any))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.test/", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// BenchmarkCompareBreaker asks a closed breaker for a permit and reports a
+// success, as many goroutines at once: under its endpoint's mutex, with the time
+// read at both ends, as on the request path.
+func BenchmarkCompareBreaker(b *testing.B) {
+	var mu sync.Mutex
+	var breaker breaker
+	cfg := (*Breaker)(nil).config(time.Second)
+	b.Run("breaker=failover", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				now := time.Now()
+				mu.Lock()
+				permit, ok := breaker.acquire(now, cfg)
+				mu.Unlock()
+				if !ok {
+					b.Fail()
+				}
+				now = time.Now()
+				mu.Lock()
+				breaker.report(now, cfg, permit, result{})
+				mu.Unlock()
+			}
+		})
+	})
+}

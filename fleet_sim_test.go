@@ -1,0 +1,269 @@
+package failover
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// A fleet is many proxies in front of the same APIs, under virtual time: the
+// real breakers, budgets, scores and tables of each instance, and APIs with a
+// finite capacity. Nothing waits, so a minute of 1,000 instances takes seconds.
+type fleet struct {
+	now       time.Duration
+	queue     eventQueue
+	instances []*instance
+	apis      []*simulatedAPI
+	request   *http.Request
+	slowStart time.Duration // above 0: instead of progressive recovery
+	record    *fleetRecord
+}
+
+var fleetEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (f *fleet) clock() time.Time { return fleetEpoch.Add(f.now) }
+
+// A simulatedAPI answers what its capacity allows and refuses the rest at once.
+type simulatedAPI struct {
+	capacity func(at time.Duration) float64 // calls a second; 0: it is down
+	latency  func(at time.Duration) time.Duration
+	failing  func(at time.Duration) float64 // part of the calls; nil: none
+
+	tokens float64
+	last   time.Duration
+}
+
+// burst is how much of a second's capacity may come at once.
+const burst = 0.25
+
+// answer is what becomes of an attempt that begins at a time.
+func (a *simulatedAPI) answer(at time.Duration) (outcome, time.Duration) {
+	capacity := a.capacity(at)
+	if capacity <= 0 {
+		a.tokens, a.last = 0, at
+		return failedDial, time.Millisecond
+	}
+	a.tokens = min(capacity*burst, a.tokens+capacity*(at-a.last).Seconds())
+	a.last = at
+	if a.tokens < 1 {
+		return failedStatus, 2 * time.Millisecond
+	}
+	a.tokens--
+	// a fixed part and an exponential tail
+	took := a.latency(at)
+	took = took*8/10 + time.Duration(float64(took)*0.2*rand.ExpFloat64())
+	if a.failing != nil && rand.Float64() < a.failing(at) {
+		return failedStatus, took
+	}
+	return success, took
+}
+
+// An instance is one proxy of the fleet.
+type instance struct {
+	policy *Policy
+	rate   float64 // calls a second
+	due    time.Duration
+	closed []time.Duration // when each endpoint's breaker closed last, for slow starts
+	open   []bool
+}
+
+// newFleet makes n instances that get rate calls a second each. Endpoint i has
+// the priority of tiers[i].
+func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *Breaker, retry *Retry) (*fleet, error) {
+	f := &fleet{apis: apis}
+	var err error
+	if f.request, err = http.NewRequest(http.MethodGet, "http://api.test/", nil); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		p, err := barePolicy(tiers, breaker, retry, f.clock())
+		if err != nil {
+			return nil, err
+		}
+		in := &instance{policy: p, rate: rate, closed: make([]time.Duration, len(apis)), open: make([]bool, len(apis))}
+		f.instances = append(f.instances, in)
+		f.queue.push(event{at: exponential(rate), instance: in})
+		// control loops do not beat in time
+		f.tickAt(in, time.Duration(float64(tickEvery)*float64(i)/float64(n)))
+	}
+	return f, nil
+}
+
+const bareTimeout = caddy.Duration(time.Second)
+
+func exponential(rate float64) time.Duration {
+	return time.Duration(rand.ExpFloat64() / rate * float64(time.Second))
+}
+
+// run lets the fleet work until a time.
+func (f *fleet) run(until time.Duration) {
+	for len(f.queue) > 0 && f.queue[0].at <= until {
+		e := f.queue.pop()
+		f.now = e.at
+		switch {
+		case e.attempt != nil:
+			f.ended(e.instance, e.attempt, e.outcome)
+		case e.tick:
+			if e.at == e.instance.due {
+				f.tick(e.instance)
+			}
+		default:
+			f.arrived(e.instance)
+			f.queue.push(event{at: f.now + exponential(e.instance.rate), instance: e.instance})
+		}
+	}
+	f.now = until
+}
+
+func (f *fleet) tickAt(in *instance, at time.Duration) {
+	in.due = at
+	f.queue.push(event{at: at, instance: in, tick: true})
+}
+
+// tick is a turn of an instance's control loop.
+func (f *fleet) tick(in *instance) {
+	now := f.clock()
+	next := now.Add(tickEvery)
+	if due := in.policy.pool.tick(now); !due.IsZero() && due.Before(next) {
+		next = later(due, now.Add(time.Millisecond))
+	}
+	if f.slowStart > 0 {
+		f.ramp(in)
+	}
+	f.tickAt(in, next.Sub(fleetEpoch))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// ramp gives endpoints that have come back their traffic by the clock alone.
+func (f *fleet) ramp(in *instance) {
+	p := in.policy
+	cfg, now := p.breakerConfig(), f.clock()
+	available := make([]float64, len(p.targets))
+	for i, t := range p.targets {
+		state := t.state.breakerNow()
+		if in.open[i] && state == stateClosed {
+			in.closed[i] = f.now
+		}
+		in.open[i] = state != stateClosed
+		available[i] = t.state.available(now, cfg)
+		if in.closed[i] > 0 {
+			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
+		}
+	}
+	built := newTable(p.targets, available, p.Overflow)
+	built.trials = p.table.Load().trials
+	p.table.Store(built)
+}
+
+// arrived begins a call, as Select does.
+func (f *fleet) arrived(in *instance) {
+	p, now := in.policy, f.clock()
+	c := &call{policy: p, request: f.request, began: now, table: p.table.Load()}
+	c.excluded = c.few[:0]
+	p.pool.budget.call()
+	f.record.call(f.now)
+	a := p.choose(c, now)
+	if a == nil {
+		if _, _, a = p.lastChance(c, now); a == nil {
+			f.record.failed(f.now)
+			return
+		}
+	}
+	c.attempts++
+	f.dispatch(in, a)
+}
+
+// dispatch makes an attempt.
+func (f *fleet) dispatch(in *instance, a *attempt) {
+	i := 0
+	for in.policy.targets[i] != a.target {
+		i++
+	}
+	a.begin(context.Background(), f.clock())
+	f.record.attempt(f.now, i)
+	o, took := f.apis[i].answer(f.now)
+	if took > a.timeout {
+		o, took = failedTimeout, a.timeout
+	}
+	f.queue.push(event{at: f.now + took, instance: in, attempt: a, outcome: o})
+}
+
+// ended settles an attempt and goes on with its call, as RoundTrip does.
+func (f *fleet) ended(in *instance, a *attempt, o outcome) {
+	now, p := f.clock(), in.policy
+	if o == success || o == failedStatus {
+		a.answered(now)
+	}
+	if o == success && a.watchful {
+		a.target.state.answered(a, now, p.breakerConfig())
+	}
+	a.settle(now, o, true)
+	if o != success {
+		if next := a.call.plan(now, a, o); next != nil {
+			a.call.attempts++
+			f.dispatch(in, next)
+		} else {
+			f.record.failed(f.now)
+		}
+	}
+	if p.pool.loop.poked.Load() {
+		f.tick(in)
+	}
+}
+
+// An event of the simulation: a call arrives, an attempt ends, or a control loop
+// is due.
+type event struct {
+	at       time.Duration
+	instance *instance
+	attempt  *attempt
+	outcome  outcome
+	tick     bool
+}
+
+// eventQueue is a binary heap by time.
+type eventQueue []event
+
+func (q *eventQueue) push(e event) {
+	*q = append(*q, e)
+	s := *q
+	for i := len(s) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if s[parent].at <= s[i].at {
+			break
+		}
+		s[parent], s[i] = s[i], s[parent]
+		i = parent
+	}
+}
+
+func (q *eventQueue) pop() event {
+	s := *q
+	first, last := s[0], len(s)-1
+	s[0], s[last] = s[last], event{}
+	s = s[:last]
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
+			if s[child].at < s[least].at {
+				least = child
+			}
+		}
+		if least == i {
+			break
+		}
+		s[i], s[least] = s[least], s[i]
+		i = least
+	}
+	*q = s
+	return first
+}
