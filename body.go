@@ -12,6 +12,9 @@ import (
 // errReplaced is what the reader of an attempt that was given up gets.
 var errReplaced = errors.New("request body belongs to another attempt now")
 
+// errSourcePanicked is what remains of a client's body whose reader panicked.
+var errSourcePanicked = errors.New("reading the request body panicked")
+
 // A recording is a client's request body, kept while it is sent so that another
 // attempt can send it again: first the record, then what is still unread.
 // Recording delays nothing. Past its limit the record is dropped, and what has
@@ -160,22 +163,35 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 	rec.reading = true
 	rec.mu.Unlock()
 	func() {
-		defer rec.mu.Lock() // also if the source panics
+		err = errSourcePanicked // unless Read returns
+		defer func() {
+			rec.mu.Lock()
+			rec.reading = false
+			rec.keepLocked(p[:n])
+			if err != nil {
+				rec.err = err
+			}
+			rec.read.Broadcast()
+		}()
 		r.attempt.clientWaitBegins(time.Now())
 		n, err = rec.source.Read(p)
 		r.attempt.clientWaitEnds(time.Now())
 	}()
-	rec.reading = false
-	rec.keepLocked(p[:n])
-	if err != nil {
-		rec.err = err
-	}
-	rec.read.Broadcast()
 	if r.closed {
 		return 0, errReplaced
 	}
 	r.at += int64(n)
 	return n, err
+}
+
+// begun tells whether any of the body has been handed out.
+func (r *replay) begun() bool {
+	if r.recording == nil {
+		return false
+	}
+	r.recording.mu.Lock()
+	defer r.recording.mu.Unlock()
+	return r.at > 0
 }
 
 // Close implements io.Closer.

@@ -114,7 +114,7 @@ func (e *Endpoint) at() string {
 	name := cmp.Or(e.Name, e.Upstream)
 	if name == "" {
 		if u, err := url.Parse(e.URL); err == nil {
-			name = u.Redacted()
+			name = redactURL(u)
 		}
 	}
 	if e.DefinedAt != "" {
@@ -124,21 +124,24 @@ func (e *Endpoint) at() string {
 }
 
 // parseBaseURL reads a base URL and says what is wrong with it. Its errors
-// never repeat credentials.
+// never repeat credentials, nor what may be some: user and password, a query, a
+// fragment, or a URL with an @ in it that cannot be parsed.
 func parseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
+	case err != nil && strings.Contains(s, "@"):
+		return nil, errors.New("malformed base URL (it is not shown, since it may hold a password; " +
+			"characters such as / and % must be escaped in one)")
 	case err != nil:
-		// the text of a url.Error repeats the URL, password and all
-		return nil, fmt.Errorf("parsing base URL: %w", cmp.Or(errors.Unwrap(err), err))
+		return nil, fmt.Errorf("parsing base URL: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", u.Redacted())
+		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", redactURL(u))
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("base URL %s: the host is missing", u.Redacted())
+		return nil, fmt.Errorf("base URL %s: the host is missing", redactURL(u))
 	case u.RawQuery != "" || u.ForceQuery:
-		return nil, fmt.Errorf("base URL %s: a query is not allowed", u.Redacted())
+		return nil, fmt.Errorf("base URL %s: a query is not allowed", redactURL(u))
 	case u.Fragment != "":
-		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", u.Redacted())
+		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", redactURL(u))
 	}
 	return u, nil
 }
@@ -163,10 +166,13 @@ func joinURL(base, request *url.URL) *url.URL {
 	if strings.TrimRight(base.Path, "/") == "" {
 		return &joined
 	}
+	if base.RawPath == "" && request.RawPath == "" {
+		joined.Path = joinSlash(base.Path, request.Path)
+		return &joined
+	}
 	raw := joinSlash(base.EscapedPath(), request.EscapedPath())
-	joined.Path, joined.RawPath = joinSlash(base.Path, request.Path), raw
-	if joined.EscapedPath() != raw {
-		joined.RawPath = ""
+	if path, err := url.PathUnescape(raw); err == nil {
+		joined.Path, joined.RawPath = path, raw
 	}
 	return &joined
 }

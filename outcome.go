@@ -119,7 +119,7 @@ func parseStatusSet(words []string) (*statusSet, error) {
 		}
 		from, err1 := strconv.Atoi(low)
 		to, err2 := strconv.Atoi(high)
-		if err1 != nil || err2 != nil || from < 100 || to > 599 || from > to {
+		if err1 != nil || err2 != nil || len(low) != 3 || len(high) != 3 || from < 100 || to > 599 || from > to {
 			return nil, fmt.Errorf("invalid status %q: want a code (503), a class (5xx) or a range (520-529)", word)
 		}
 		for code := from; code <= to; code++ {

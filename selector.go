@@ -2,6 +2,7 @@ package failover
 
 import (
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -81,7 +82,7 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 	}
 	tried := len(c.excluded)
 	for t.total > 0 && len(c.excluded)-tried < maxRedraws {
-		target := t.redraw(c)
+		target := t.redraw(c, rand.Float64())
 		if target == nil {
 			break
 		}

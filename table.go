@@ -136,9 +136,10 @@ func (t *table) drawTwo() int {
 }
 
 // redraw picks among the targets that a call has not excluded, by the parts
-// they have without the others; nil if there is none. It allocates nothing.
-func (t *table) redraw(c *call) *target {
-	u, left, all := rand.Float64(), 1.0, 0.0
+// they have without the others; nil if there is none. u is drawn from [0, 1). It
+// allocates nothing.
+func (t *table) redraw(c *call, u float64) *target {
+	left, all := 1.0, 0.0
 	for _, tier := range t.tiers {
 		capacity, sum := t.capacity(tier, c)
 		if load := left * capacity; u < load {

@@ -149,7 +149,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 	if o == cancelled {
 		c.finish()
 		c.record(a, cancelled)
-		if c.body != nil && c.body.broken() {
+		if c.body != nil && c.body.broken() || errors.Is(err, errReplaced) {
 			return err // the reason why the client's body could not be read
 		}
 		return errClientGone
@@ -181,10 +181,14 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 		}
 		return failedTimeout
 	}
-	if a.client.Err() != nil || c.body != nil && c.body.broken() {
+	if a.client.Err() != nil || c.body != nil && c.body.broken() || errors.Is(err, errReplaced) {
 		return cancelled
 	}
-	return classifyError(err)
+	o := classifyError(err)
+	if o == failedTLS && a.sent.begun() {
+		return failedReset // the handshake was over: the endpoint may have acted
+	}
+	return o
 }
 
 // plain keeps errors of ours that move a call on from being read as "the client

@@ -1,0 +1,244 @@
+package failover
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// stateRun drives an endpoint's state.
+type stateRun struct {
+	t   *testing.T
+	s   *endpointState
+	cfg *breakerConfig
+	now time.Time
+}
+
+func newStateRun(t *testing.T, cfg *breakerConfig) *stateRun {
+	p := newTestPool("state")
+	t.Cleanup(func() { p.outbox.close() })
+	return &stateRun{t, p.stateLocked(endpointKey{"one", "one:1"}), cfg, epoch}
+}
+
+// attempt makes one that ends at once.
+func (r *stateRun) attempt(how admission, o outcome, retryAfter time.Duration) bool {
+	a := r.begin(how)
+	if a == nil {
+		return false
+	}
+	a.retryAfter = retryAfter
+	r.s.report(a, r.now, r.cfg, o, true)
+	return true
+}
+
+func (r *stateRun) begin(how admission) *attempt {
+	a := &attempt{target: &target{state: r.s}, client: r.t.Context(), began: r.now}
+	if !r.s.acquire(a, r.now, r.cfg, 0, how) {
+		return nil
+	}
+	return a
+}
+
+func (r *stateRun) hold() time.Duration { return max(0, r.s.holdUntil.Sub(r.now)) }
+
+func TestHolds(t *testing.T) {
+	type step struct {
+		at         time.Duration
+		o          outcome
+		retryAfter time.Duration
+		want       time.Duration // the hold that is left after it
+	}
+	const s = time.Second
+	for name, steps := range map[string][]step{
+		"as long as asked for": {
+			{0, rateLimited, 7 * s, 7 * s},
+			{7 * s, success, 0, 0},
+			{8 * s, rateLimited, 2 * s, 2 * s},
+		},
+		"at most five minutes": {
+			{0, rateLimited, 24 * time.Hour, maxHold},
+			{300 * s, success, 0, 0},
+		},
+		"without a time, a second that doubles to a minute": {
+			{0, rateLimited, 0, 1 * s},
+			{1 * s, rateLimited, 0, 2 * s},
+			{3 * s, rateLimited, 0, 4 * s},
+			{7 * s, rateLimited, 0, 8 * s},
+			{15 * s, rateLimited, 0, 16 * s},
+			{31 * s, rateLimited, 0, 32 * s},
+			{63 * s, rateLimited, 0, 60 * s},
+			{123 * s, rateLimited, 0, 60 * s},
+			{183 * s, success, 0, 0},
+			{184 * s, rateLimited, 0, 1 * s},
+		},
+		"another failure is no success": {
+			{0, rateLimited, 0, 1 * s},
+			{1 * s, failedStatus, 0, 0},
+			{2 * s, rateLimited, 0, 2 * s},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStateRun(t, defaultBreaker())
+			for i, step := range steps {
+				r.now = epoch.Add(step.at)
+				r.s.tick(r.now, r.cfg)
+				if !r.attempt(admitNormally, step.o, step.retryAfter) {
+					t.Fatalf("step %d at %v: not let in", i, step.at)
+				}
+				if got := r.hold(); got != step.want {
+					t.Fatalf("step %d at %v: on hold for %v, want %v", i, step.at, got, step.want)
+				}
+				if r.hold() > 0 {
+					if r.attempt(admitNormally, success, 0) || r.attempt(admitAllDown, success, 0) {
+						t.Fatalf("step %d: let in while on hold", i)
+					}
+					if got := r.s.available(r.now, r.cfg); got != 0 {
+						t.Fatalf("step %d: %v is available while on hold", i, got)
+					}
+					at, held := r.s.returns(r.now, r.cfg)
+					if at != r.s.holdUntil || !held {
+						t.Fatalf("step %d: returns at %v, held: %v", i, at, held)
+					}
+				}
+			}
+			if r.s.breaker.state != stateClosed || r.s.totals.Attempts != uint64(len(steps)) {
+				t.Errorf("got %v, %+v", r.s.breaker.state, r.s.totals)
+			}
+		})
+	}
+}
+
+// TestHoldsOfAttemptsUnderWay lets several attempts come back with 429 at once:
+// they are one refusal, and a longer wait counts more than a shorter.
+func TestHoldsOfAttemptsUnderWay(t *testing.T) {
+	r := newStateRun(t, defaultBreaker())
+	report := func(a *attempt, wait, want time.Duration) {
+		t.Helper()
+		a.retryAfter = wait
+		r.s.report(a, r.now, r.cfg, rateLimited, true)
+		if got := r.hold(); got != want {
+			t.Fatalf("on hold for %v, want %v", got, want)
+		}
+	}
+	a, b, c, d, e := r.begin(0), r.begin(0), r.begin(0), r.begin(0), r.begin(0)
+	report(a, 0, time.Second)
+	report(b, 0, time.Second)
+	report(c, 5*time.Second, 5*time.Second)
+	report(d, 2*time.Second, 5*time.Second)
+	report(e, 0, 5*time.Second)
+	if !r.attempt(admitAnyway, success, 0) {
+		t.Error("try_anyway was kept out by a hold")
+	}
+}
+
+func TestReturns(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		set  func(r *stateRun)
+		want time.Duration // from now; negative: never
+		held bool
+	}{
+		{"closed", func(*stateRun) {}, 0, false},
+		{"held", func(r *stateRun) { r.s.holdUntil = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
+		{"open", func(r *stateRun) { r.s.breaker.state, r.s.breaker.until = stateOpen, epoch.Add(time.Minute) }, time.Minute, false},
+		{"open, and held for longer", func(r *stateRun) {
+			r.s.breaker.state, r.s.breaker.until = stateOpen, epoch.Add(time.Second)
+			r.s.holdUntil = epoch.Add(time.Minute)
+		}, time.Minute, false},
+		{"recovering and held", func(r *stateRun) {
+			r.s.breaker.state, r.s.holdUntil = stateRecovering, epoch.Add(time.Minute)
+		}, time.Minute, true},
+		{"forced open", func(r *stateRun) { r.s.breaker.state = stateForcedOpen }, -1, false},
+		{"forced open and held", func(r *stateRun) {
+			r.s.breaker.state, r.s.holdUntil = stateForcedOpen, epoch.Add(time.Minute)
+		}, -1, false},
+	} {
+		r := newStateRun(t, defaultBreaker())
+		test.set(r)
+		at, held := r.s.returns(r.now, r.cfg)
+		want := epoch.Add(test.want)
+		if test.want < 0 {
+			want = time.Time{}
+		}
+		if at != want || held != test.held {
+			t.Errorf("%s: returns at %v, held: %v; want %v, %v", test.name, at, held, want, test.held)
+		}
+	}
+}
+
+// TestReportsCountOnce lets an attempt be reported and released by several
+// hands, as its body, its round trip and the watcher do.
+func TestReportsCountOnce(t *testing.T) {
+	r := newStateRun(t, defaultBreaker())
+	a, b := r.begin(0), r.begin(0)
+	r.s.report(a, r.now, r.cfg, failedStatus, false)
+	r.s.report(a, r.now, r.cfg, success, false)
+	if got := r.s.busy.Load(); got != 2 {
+		t.Errorf("%d in flight", got)
+	}
+	r.s.report(a, r.now, r.cfg, cancelled, true)
+	r.s.report(a, r.now, r.cfg, success, true)
+	r.s.report(b, r.now, r.cfg, success, true)
+	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || r.s.inFlight != nil {
+		t.Errorf("got %+v, %d in flight", got, r.s.busy.Load())
+	}
+}
+
+func TestInFlightList(t *testing.T) {
+	r := newStateRun(t, defaultBreaker())
+	a, b, c := r.begin(0), r.begin(0), r.begin(0)
+	list := func() (n int) {
+		for x := r.s.inFlight; x != nil; x = x.after {
+			n++
+		}
+		return n
+	}
+	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
+		r.s.report(x, r.now, r.cfg, success, true)
+		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
+			t.Fatalf("%d in the list, %d counted, want %d", got, r.s.busy.Load(), 2-i)
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	r := newStateRun(t, defaultBreaker())
+	try := func() *attempt {
+		a := &attempt{target: &target{state: r.s}, client: t.Context()}
+		if !r.s.acquire(a, r.now, r.cfg, 2, admitAnyway) {
+			return nil
+		}
+		return a
+	}
+	a, b := try(), try()
+	if a == nil || b == nil || try() != nil {
+		t.Fatal("want two at once")
+	}
+	r.s.report(a, r.now, r.cfg, cancelled, true)
+	if try() == nil {
+		t.Error("want room again")
+	}
+}
+
+// TestPeak wants latency to be followed up at once and down slowly.
+func TestPeak(t *testing.T) {
+	r := newStateRun(t, defaultBreaker())
+	sample := func(after, latency, want time.Duration) {
+		t.Helper()
+		r.now = r.now.Add(after)
+		r.s.peakLocked(r.now, latency)
+		if got := time.Duration(r.s.load() * float64(time.Second)); (got - want).Abs() > time.Microsecond {
+			t.Errorf("after %v: %v, want %v", r.now.Sub(epoch), got, want)
+		}
+	}
+	e := math.Exp(-1)
+	sample(0, 100*time.Millisecond, 100*time.Millisecond)
+	sample(0, time.Second, time.Second)
+	sample(0, 0, time.Second)
+	sample(peakDecay, 0, time.Duration(e*float64(time.Second)))
+	sample(-time.Hour, 0, time.Duration(e*float64(time.Second))) // a clock that jumped back
+	r.s.busy.Store(3)
+	if got, want := r.s.load(), 4*e; math.Abs(got-want) > 1e-9 {
+		t.Errorf("with three in flight: %v, want %v", got, want)
+	}
+}

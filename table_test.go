@@ -1,0 +1,216 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// place is an endpoint in a table under test.
+type place struct {
+	priority  int
+	weight    float64
+	available float64
+}
+
+// layOut makes the table of places in order of priority.
+func layOut(overflow float64, places ...place) *table {
+	targets, available := make([]*target, len(places)), make([]float64, len(places))
+	for i, p := range places {
+		targets[i] = &target{
+			name:     fmt.Sprint(i),
+			priority: p.priority,
+			weight:   p.weight,
+			state:    new(endpointState),
+		}
+		available[i] = p.available
+	}
+	return newTable(targets, available, overflow)
+}
+
+// grid is how finely draws are scanned.
+const grid = 10_000
+
+func shares(t *table) []float64 {
+	list := make([]float64, len(t.targets))
+	for i := range list {
+		list[i] = t.share(i)
+	}
+	return list
+}
+
+func near(a, b []float64, by float64) bool {
+	return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Abs(x-y) <= by })
+}
+
+func TestTableShares(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		overflow float64
+		places   []place
+		want     []float64
+	}{
+		{"one", 0, []place{{1, 1, 1}}, []float64{1}},
+		{"the second tier waits", 0, []place{{1, 1, 1}, {2, 1, 1}, {3, 1, 1}}, []float64{1, 0, 0}},
+		{"weights", 0, []place{{1, 3, 1}, {1, 1, 1}}, []float64{0.75, 0.25}},
+		{"a recovering primary", 0, []place{{1, 1, 0.1}, {2, 1, 1}}, []float64{0.1, 0.9}},
+		{"a dead primary", 0, []place{{1, 1, 0}, {2, 1, 1}, {3, 1, 1}}, []float64{0, 1, 0}},
+		{"a recovering one of two equals", 0, []place{{1, 1, 0.25}, {1, 1, 1}, {2, 1, 1}}, []float64{0.2, 0.8, 0}},
+		{"a tier is as good as its best", 0, []place{{1, 1, 0.5}, {1, 1, 0.2}, {2, 1, 1}}, []float64{0.5 * 5 / 7, 0.5 * 2 / 7, 0.5}},
+		{"three tiers", 0, []place{{1, 1, 0.5}, {2, 1, 0.5}, {3, 1, 1}}, []float64{0.5, 0.25, 0.25}},
+		{"what remains is spread by capacity", 0, []place{{1, 1, 0.2}, {2, 1, 0.3}}, []float64{0.2 + 0.56*0.4, 0.24 + 0.56*0.6}},
+		{"the last one bears all", 0, []place{{1, 1, 0.05}, {2, 1, 0}}, []float64{1, 0}},
+		{"weight 0 takes no traffic", 0, []place{{1, 0, 1}, {1, 2, 1}, {2, 1, 1}}, []float64{0, 1, 0}},
+		{"weight 0 alone in its tier", 0, []place{{1, 0, 1}, {2, 1, 1}}, []float64{0, 1}},
+		{"all out", 0, []place{{1, 1, 0}, {2, 0, 1}}, []float64{0, 0}},
+		{"none", 0, nil, []float64{}},
+		{"overflow: healthy", 1.4, []place{{1, 1, 1}, {1, 1, 1}, {2, 1, 1}}, []float64{0.5, 0.5, 0}},
+		{"overflow: a third is gone, and that is in reserve", 1.5, []place{{1, 1, 1}, {1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.5, 0.5, 0, 0}},
+		{"overflow: half is gone", 1.4, []place{{1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.7, 0, 0.3}},
+		{"overflow: by weight", 1, []place{{1, 3, 0.5}, {1, 1, 1}, {2, 1, 1}}, []float64{0.625 * 0.6, 0.625 * 0.4, 0.375}},
+		{"overflow: all are weak", 1, []place{{1, 1, 0.25}, {2, 1, 0.25}}, []float64{0.25 + 0.5625/2, 0.1875 + 0.5625/2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			table := layOut(test.overflow, test.places...)
+			if got := shares(table); !near(got, test.want, 1e-12) {
+				t.Fatalf("got %v, want %v", got, test.want)
+			}
+			// What is drawn is what the table says.
+			drawn := make([]float64, len(test.places))
+			for i := range grid {
+				if table.total == 0 {
+					if at := table.draw(); at != -1 {
+						t.Fatalf("drew %d where all are out", at)
+					}
+					continue
+				}
+				at := table.search((float64(i) + 0.5) / grid * table.total)
+				drawn[at] += 1.0 / grid
+			}
+			if !near(drawn, test.want, 1.5/grid) {
+				t.Errorf("drew %v, want %v", drawn, test.want)
+			}
+		})
+	}
+}
+
+// TestTableDrawsAtTheEdges draws numbers that rounding may bring about.
+func TestTableDrawsAtTheEdges(t *testing.T) {
+	table := layOut(0, place{1, 0, 1}, place{1, 1, 1}, place{1, 1, 0}, place{2, 1, 0})
+	for _, u := range []float64{0, math.SmallestNonzeroFloat64, 0.5, math.Nextafter(table.total, 0), table.total} {
+		if at := table.search(u); at != 1 {
+			t.Errorf("at %v: drew %d", u, at)
+		}
+	}
+}
+
+// randomPlaces are one to eight places in up to three tiers.
+func randomPlaces(rng *rand.Rand) []place {
+	places := make([]place, 1+rng.IntN(8))
+	priority := 1
+	for i := range places {
+		if rng.IntN(3) == 0 {
+			priority++
+		}
+		places[i] = place{priority, float64(rng.IntN(4)), float64(rng.IntN(5)) / 4}
+	}
+	return places
+}
+
+// TestTableProperties checks random tables: parts are never negative, add up to
+// all calls or to nothing, and nothing goes where it must not.
+func TestTableProperties(t *testing.T) {
+	for seed := range uint64(5000) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		places := randomPlaces(rng)
+		table := layOut(float64(rng.IntN(3)), places...)
+		sum, usable := 0.0, false
+		for i, p := range places {
+			share := table.share(i)
+			out := p.weight == 0 || p.available == 0
+			if share < 0 || share > 1+1e-12 || out != (share == 0) && (out || table.total == 0) {
+				t.Fatalf("seed %d: place %d of %v has %v", seed, i, places, share)
+			}
+			sum += share
+			usable = usable || !out
+		}
+		if usable && math.Abs(sum-1) > 1e-12 || !usable && sum != 0 {
+			t.Fatalf("seed %d: the parts of %v add up to %v", seed, places, sum)
+		}
+	}
+}
+
+// TestRedraw compares second draws with the table that the endpoints which are
+// left would have alone.
+func TestRedraw(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		places := randomPlaces(rng)
+		overflow := float64(rng.IntN(3))
+		table := layOut(overflow, places...)
+		c := new(call)
+		c.excluded = c.few[:0]
+		left := slices.Clone(places)
+		for i := range left {
+			if rng.IntN(3) == 0 {
+				left[i].available = 0
+				c.exclude(table.targets[i])
+			}
+		}
+		want := shares(layOut(overflow, left...))
+		got := make([]float64, len(places))
+		for i := range grid {
+			target := table.redraw(c, (float64(i)+0.5)/grid)
+			if target == nil {
+				continue
+			}
+			if c.isExcluded(target) {
+				t.Fatalf("seed %d: drew one that was tried", seed)
+			}
+			got[slices.Index(table.targets, target)] += 1.0 / grid
+		}
+		if !near(got, want, 3.0/grid) {
+			t.Fatalf("seed %d: %v without the tried ones: got %v, want %v", seed, places, got, want)
+		}
+		for _, u := range []float64{0, math.Nextafter(1, 0)} {
+			if target := table.redraw(c, u); target != nil && c.isExcluded(target) {
+				t.Fatalf("seed %d: drew one that was tried", seed)
+			}
+		}
+	}
+}
+
+// TestDrawTwo wants the endpoint with the longer wait only where it is drawn
+// twice, and the split between tiers to stay as it is.
+func TestDrawTwo(t *testing.T) {
+	table := layOut(0, place{1, 1, 0.5}, place{1, 1, 0.5}, place{2, 3, 1}, place{2, 1, 1})
+	busy := func(i int, inFlight int64, seconds float64) {
+		table.targets[i].state.busy.Store(inFlight)
+		table.targets[i].state.peak.Store(math.Float64bits(seconds))
+	}
+	const draws = 40_000
+	for _, test := range []struct {
+		name string
+		set  func()
+		want []float64
+	}{
+		{"equal", func() {}, []float64{0.25, 0.25, 0.375, 0.125}},
+		{"one is slow", func() { busy(0, 0, 0.1); busy(1, 0, 0.2) }, []float64{0.375, 0.125, 0.375, 0.125}},
+		{"the fast one is busy", func() { busy(0, 9, 0.1); busy(1, 3, 0.2) }, []float64{0.125, 0.375, 0.375, 0.125}},
+		{"by weight", func() { busy(0, 0, 0); busy(1, 0, 0); busy(2, 1, 1) }, []float64{0.25, 0.25, 0.5 * 9 / 16, 0.5 * 7 / 16}},
+	} {
+		test.set()
+		got := make([]float64, 4)
+		for range draws {
+			got[table.drawTwo()] += 1.0 / draws
+		}
+		if !near(got, test.want, 0.015) {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+	if at := layOut(0, place{1, 1, 0}).drawTwo(); at != -1 {
+		t.Errorf("drew %d where all are out", at)
+	}
+}
