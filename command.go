@@ -1,0 +1,264 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "failover",
+		Usage: "<command>",
+		Short: "Shows and steers the failover pools of a running Caddy",
+		Long: `
+Shows and steers the failover pools of a running Caddy, through its admin
+endpoint. Where that is, is found as caddy reload finds it: --address, else the
+admin address of the configuration that --config names, else the default.
+
+Exit codes:
+
+	0  done
+	1  wrong usage, or an error that has no other code
+	2  no Caddy answers there, or none with this plugin
+	3  there is no such pool or endpoint
+	4  Caddy refused the request
+	5  status --check: an endpoint is not taking its traffic
+	6  status --check: a pool is down
+	7  drain --wait: calls are still in flight
+`,
+		CobraFunc: addCommands,
+	})
+}
+
+// The exit codes that scripts may rely on.
+const (
+	exitDone        = 0
+	exitError       = 1
+	exitUnreachable = 2
+	exitUnknown     = 3
+	exitRefused     = 4
+	exitDegraded    = 5
+	exitDown        = 6
+	exitInFlight    = 7
+)
+
+// A commandError is an error with an exit code of its own.
+type commandError struct {
+	code int
+	err  error // nil: there is nothing to say
+}
+
+func (e *commandError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *commandError) Unwrap() error { return e.err }
+
+// addCommands adds the subcommands.
+func addCommands(root *cobra.Command) {
+	root.PersistentFlags().String("address", "", "The address of the admin endpoint, if not what the configuration says")
+	root.PersistentFlags().StringP("config", "c", "", "Configuration file to take the admin endpoint's address from")
+	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")
+	root.Args = cobra.NoArgs
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+	status := &cobra.Command{
+		Use:   "status [<pool>] [--watch] [--check] [--json]",
+		Short: "Shows how pools and their endpoints stand",
+		Args:  cobra.MaximumNArgs(1),
+		RunE:  commandRun(runStatus),
+	}
+	status.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
+	status.Flags().Duration("interval", time.Second, "How often to look, with --watch")
+	status.Flags().Bool("check", false, "Exit with 5 if an endpoint, 6 if a pool is out")
+	status.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+
+	events := &cobra.Command{
+		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--json]",
+		Short: "Shows what has happened: failovers, breakers, holds, operators",
+		Args:  cobra.NoArgs,
+		RunE:  commandRun(runEvents),
+	}
+	events.Flags().BoolP("follow", "f", false, "Go on with events as they happen")
+	events.Flags().String("pool", "", "Of this pool only")
+	events.Flags().String("since", "", "After this event, time (RFC 3339) or duration before now")
+	events.Flags().Int("limit", 50, "At most so many, the newest")
+	events.Flags().Bool("json", false, "Print one JSON object a line")
+
+	report := &cobra.Command{
+		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv]",
+		Short: "Prints the SLA report of a pool",
+		Args:  cobra.NoArgs,
+		RunE:  commandRun(runReport),
+	}
+	report.Flags().String("pool", "", "The pool; needed where there are several")
+	report.Flags().String("from", "", "Begin: RFC 3339 time, date, or duration before now")
+	report.Flags().String("to", "", "End, in the same forms; now if left out")
+	report.Flags().String("format", "md", "md, html, json or csv")
+	report.Flags().Bool("json", false, "The same as --format json")
+
+	root.AddCommand(status, events, report)
+	for action, short := range map[string]string{
+		orderDrain:  "Keeps new calls from an endpoint; those in flight finish",
+		orderEnable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
+		orderTrip:   "Forces an endpoint's breaker open",
+		orderReset:  "Undoes drain and trip, closes the breaker and forgets what was held against the endpoint",
+	} {
+		use := action + " [<pool>] <endpoint> [--reason <text>] [--json]"
+		if action != orderReset {
+			use = action + " [<pool>] <endpoint> [--for <duration>] [--reason <text>] [--json]"
+		}
+		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2)}
+		cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
+			return runOrder(c, cmd, action, args)
+		})
+		cmd.Flags().String("reason", "", "Why; shown wherever the endpoint is")
+		cmd.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+		if action != orderReset {
+			cmd.Flags().String("for", "", "How long it is to hold, such as 10m; until it is undone if left out")
+		}
+		if action == orderDrain {
+			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most so long")
+		}
+		root.AddCommand(cmd)
+	}
+}
+
+// commandRun makes a cobra function of a command: it finds the admin endpoint,
+// says what went wrong, and sets the exit code.
+func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		err := runWithClient(run, cmd, args)
+		if err == nil {
+			return nil
+		}
+		failed, ok := errors.AsType[*commandError](err)
+		if !ok {
+			failed = &commandError{exitError, err}
+		}
+		if failed.err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\n", failed.err)
+		}
+		if failed.code == exitError {
+			return failed
+		}
+		// Caddy takes exit codes from functions of its own kind only
+		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return failed.code, nil })(cmd, args)
+	}
+}
+
+func runWithClient(run func(*client, *cobra.Command, []string) error, cmd *cobra.Command, args []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
+	if err != nil {
+		return fmt.Errorf("finding the admin endpoint: %w", err)
+	}
+	c, err := newClient(cmd.Context(), address)
+	if err != nil {
+		return err
+	}
+	return run(c, cmd, args)
+}
+
+// runOrder sends a command to an endpoint, whose pool may be left out where
+// there is only one.
+func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	pool, err := c.soleOr(args[:len(args)-1])
+	if err != nil {
+		return err
+	}
+	endpoint := args[len(args)-1]
+	body := make(map[string]string)
+	for _, field := range []string{"for", "reason"} {
+		if flag := cmd.Flags().Lookup(field); flag != nil && flag.Changed {
+			body[field] = flag.Value.String()
+		}
+	}
+	path := adminRoot + "pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(endpoint)
+	var answer OperatorAnswer
+	text, err := c.exchange(http.MethodPost, path+"/"+action, body, &answer)
+	if err != nil {
+		return err
+	}
+	if flags.Bool("json") {
+		fmt.Fprintln(cmd.OutOrStdout(), text)
+	} else {
+		fmt.Fprintln(cmd.OutOrStdout(), describeAnswer(&answer))
+	}
+	if action != orderDrain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
+		return nil
+	}
+	return waitDrained(c, cmd, path, flags.Duration("wait"))
+}
+
+// waitDrained waits until an endpoint has no calls in flight.
+func waitDrained(c *client, cmd *cobra.Command, path string, atMost time.Duration) error {
+	over := time.NewTimer(atMost)
+	defer over.Stop()
+	look := time.NewTicker(200 * time.Millisecond)
+	defer look.Stop()
+	var status EndpointStatus
+	for {
+		select {
+		case <-over.C:
+			return &commandError{exitInFlight, fmt.Errorf("%d calls are still in flight after %v", status.InFlight, atMost)}
+		case <-look.C:
+		}
+		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
+			return err
+		}
+		if status.InFlight == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "no call is in flight")
+			return nil
+		}
+	}
+}
+
+// runReport prints a report as the admin endpoint makes it.
+func runReport(c *client, cmd *cobra.Command, _ []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	query := url.Values{}
+	for _, name := range []string{"pool", "from", "to", "format"} {
+		if value := flags.String(name); value != "" {
+			query.Set(name, value)
+		}
+	}
+	if flags.Bool("json") {
+		if cmd.Flags().Changed("format") && flags.String("format") != "json" {
+			return errors.New("--json and --format contradict each other")
+		}
+		query.Set("format", "json")
+	}
+	resp, err := c.send(http.MethodGet, adminRoot+"report?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(cmd.OutOrStdout(), resp.Body); err != nil {
+		return fmt.Errorf("reading the report: %w", err)
+	}
+	return nil
+}
+
+// onTerminal tells whether what is written goes to a person's screen.
+func onTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,344 @@
+package failover
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// clearScreen is what a terminal understands (ECMA-48): home, erase all.
+const clearScreen = "\x1b[H\x1b[2J"
+
+// runStatus shows pools, once or again and again.
+func runStatus(c *client, cmd *cobra.Command, args []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	watch, asJSON, out := flags.Bool("watch"), flags.Bool("json"), cmd.OutOrStdout()
+	interval, err := cmd.Flags().GetDuration("interval")
+	if err != nil || interval < 100*time.Millisecond {
+		return fmt.Errorf("--interval must be at least 100ms")
+	}
+	if watch && flags.Bool("check") {
+		return fmt.Errorf("--watch and --check contradict each other")
+	}
+	show := func() ([]PoolStatus, error) {
+		all, text, err := readStatus(c, args)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case asJSON:
+			fmt.Fprintln(out, text)
+		case watch && onTerminal(out):
+			fmt.Fprint(out, clearScreen+time.Now().Format(time.TimeOnly)+"  "+c.address+"\n\n"+formatStatus(all, time.Now()))
+		default:
+			fmt.Fprint(out, formatStatus(all, time.Now()))
+		}
+		return all, nil
+	}
+	all, err := show()
+	if err != nil {
+		return err
+	}
+	if !watch {
+		if flags.Bool("check") {
+			return check(all)
+		}
+		return nil
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if !asJSON && !onTerminal(out) {
+			fmt.Fprintln(out)
+		}
+		if _, err := show(); err != nil && c.ctx.Err() == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\n", err)
+		}
+	}
+}
+
+// readStatus returns pools, and the answer as it came.
+func readStatus(c *client, args []string) ([]PoolStatus, string, error) {
+	if len(args) == 0 {
+		var all []PoolStatus
+		text, err := c.exchange(http.MethodGet, adminRoot+"pools", nil, &all)
+		return all, text, err
+	}
+	var one PoolStatus
+	text, err := c.exchange(http.MethodGet, adminRoot+"pools/"+url.PathEscape(args[0]), nil, &one)
+	return []PoolStatus{one}, text, err
+}
+
+// check makes an exit code of how pools stand.
+func check(all []PoolStatus) error {
+	code := exitDone
+	for _, p := range all {
+		if p.Down {
+			return &commandError{code: exitDown}
+		}
+		for _, e := range p.Endpoints {
+			if e.State != stateClosed.String() && e.State != stateForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
+				code = exitDegraded
+			}
+		}
+	}
+	if code == exitDone {
+		return nil
+	}
+	return &commandError{code: code}
+}
+
+// formatStatus makes a table of each pool.
+func formatStatus(all []PoolStatus, now time.Time) string {
+	if len(all) == 0 {
+		return "no pools\n"
+	}
+	var b strings.Builder
+	for i, p := range all {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		state := "up"
+		if p.Down {
+			state = "DOWN"
+		}
+		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied\n", printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied)
+		formatEndpoints(&b, p.Endpoints, now)
+	}
+	return b.String()
+}
+
+func formatEndpoints(w io.Writer, endpoints []EndpointStatus, now time.Time) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tP50\tP99\tNOTE")
+	for _, e := range endpoints {
+		p50, p99 := "-", "-"
+		if e.Latency != nil {
+			p50, p99 = formatSeconds(e.Latency.P50), formatSeconds(e.Latency.P99)
+		}
+		state := e.State
+		if e.Draining {
+			state = "draining"
+		}
+		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%s\t%s\t%s\n",
+			printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
+			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, p50, p99,
+			printable(strings.Join(notes(&e, now), "; ")))
+	}
+	table.Flush()
+}
+
+// notes say what the columns do not.
+func notes(e *EndpointStatus, now time.Time) []string {
+	var notes []string
+	if o := e.Operator; o != nil {
+		notes = append(notes, "operator: "+describeOrder(o.Action, o.Reason, o.Until, now))
+	} else if e.State != stateClosed.String() {
+		note := e.Reason
+		if !e.Until.IsZero() {
+			note += ", tried again in " + formatWait(e.Until, now)
+		}
+		notes = append(notes, note)
+	}
+	if !e.HeldUntil.IsZero() {
+		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
+	}
+	if e.Override != nil {
+		if w := e.Override.Weight; w != nil {
+			notes = append(notes, fmt.Sprintf("operator: weight %v instead of %v%s", w.Value, w.Configured, describeOrder("", w.Reason, w.Until, now)))
+		}
+		if p := e.Override.Priority; p != nil {
+			notes = append(notes, fmt.Sprintf("operator: priority %d instead of %d%s", p.Value, p.Configured, describeOrder("", p.Reason, p.Until, now)))
+		}
+	}
+	return notes
+}
+
+func describeOrder(action, reason string, until, now time.Time) string {
+	if !until.IsZero() {
+		action += " for another " + formatWait(until, now)
+	}
+	if reason != "" {
+		action += " (" + reason + ")"
+	}
+	return action
+}
+
+// describeAnswer says what has become of a command.
+func describeAnswer(a *OperatorAnswer) string {
+	e := &a.Status
+	what := "is " + e.State
+	switch {
+	case e.Draining && a.InFlight == 0:
+		what = "is drained, no call is in flight"
+	case e.Draining:
+		what = fmt.Sprintf("is draining, %d calls are in flight", a.InFlight)
+	case e.State == stateForcedOpen.String():
+		what = fmt.Sprintf("is tripped, %d calls are in flight", a.InFlight)
+	}
+	if e.Operator != nil && !e.Operator.Until.IsZero() {
+		what += ", until " + e.Operator.Until.Local().Format(time.DateTime)
+	}
+	return printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
+}
+
+// runEvents shows events, and goes on with new ones if it is to follow.
+func runEvents(c *client, cmd *cobra.Command, _ []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
+	show := func(e *Event, text string) {
+		if asJSON {
+			fmt.Fprintln(out, text)
+			return
+		}
+		fmt.Fprintln(out, formatEvent(e))
+	}
+	query := url.Values{}
+	for _, name := range []string{"pool", "since"} {
+		if value := flags.String(name); value != "" {
+			query.Set(name, value)
+		}
+	}
+	var newest []Event
+	if flags.Bool("follow") {
+		// from here on the stream will tell; before the list, so that none is lost
+		if _, err := c.exchange(http.MethodGet, adminRoot+"events?limit=1", nil, &newest); err != nil {
+			return err
+		}
+	}
+	after := uint64(0)
+	if len(newest) > 0 {
+		after = newest[0].ID
+	}
+	query.Set("limit", flags.String("limit"))
+	var raw []json.RawMessage
+	if _, err := c.exchange(http.MethodGet, adminRoot+"events?"+query.Encode(), nil, &raw); err != nil {
+		return err
+	}
+	for _, text := range raw {
+		var e Event
+		if err := json.Unmarshal(text, &e); err != nil {
+			return fmt.Errorf("reading an event: %w", err)
+		}
+		if !flags.Bool("follow") || e.ID <= after {
+			show(&e, string(text))
+		}
+	}
+	if !flags.Bool("follow") {
+		return nil
+	}
+	return followEvents(c, cmd, flags.String("pool"), after, show)
+}
+
+// followEvents shows events as they come. A stream that ends, as with every
+// reload, is taken up again where it ended.
+func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*Event, string)) error {
+	uri := adminRoot + "events"
+	if pool != "" {
+		uri += "?" + url.Values{"pool": {pool}}.Encode()
+	}
+	last := strconv.FormatUint(after, 10)
+	silent := false
+	for {
+		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
+		if err == nil {
+			silent = false
+			err = messages(resp.Body, func(m message) bool {
+				if m.id != "" {
+					last = m.id
+				}
+				switch {
+				case m.data == "":
+				case m.name != "":
+					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", printable(m.name), printable(m.data))
+				default:
+					var e Event
+					if json.Unmarshal([]byte(m.data), &e) == nil {
+						show(&e, m.data)
+					}
+				}
+				return true
+			})
+			resp.Body.Close()
+		}
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !silent {
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\ntrying again\n", err)
+			silent = true
+		}
+		select {
+		case <-c.ctx.Done():
+			return nil
+		case <-time.After(streamRetry):
+		}
+	}
+}
+
+// formatEvent makes a line of an event.
+func formatEvent(e *Event) string {
+	where := e.Pool
+	if e.Endpoint != "" {
+		where += "/" + e.Endpoint
+	}
+	if e.To != "" {
+		where += " -> " + e.To
+	}
+	line := fmt.Sprintf("%s  %-18s  %-32s  %s", e.At.Local().Format("2006-01-02 15:04:05.000"), e.Kind, where, e.Reason)
+	if e.Count > 1 {
+		line += fmt.Sprintf("  x%d", e.Count)
+	}
+	for _, name := range e.detailNames() {
+		line += fmt.Sprintf("  %s=%v", name, e.Details[name])
+	}
+	return printable(line)
+}
+
+// printable keeps text from others from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+}
+
+func formatPart(part float64) string {
+	return strconv.FormatFloat(math.Round(1000*part)/10, 'f', -1, 64) + "%"
+}
+
+func formatRate(rate float64) string { return strconv.FormatFloat(math.Round(rate*10)/10, 'f', -1, 64) }
+
+func formatSeconds(seconds float64) string {
+	if seconds <= 0 {
+		return "-"
+	}
+	d := time.Duration(seconds * float64(time.Second))
+	unit := time.Duration(1)
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
+func formatWait(until, now time.Time) string {
+	return max(0, until.Sub(now)).Round(time.Second).String()
+}

@@ -1,0 +1,326 @@
+package failover
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// actAsCaddy makes the test binary a caddy, whose arguments are in this
+// variable, one a line.
+const actAsCaddy = "FAILOVER_TEST_CADDY_ARGUMENTS"
+
+func init() {
+	if arguments, ok := os.LookupEnv(actAsCaddy); ok {
+		os.Args = append([]string{"caddy"}, strings.Split(arguments, "\n")...)
+		caddycmd.Main()
+		os.Exit(0)
+	}
+}
+
+// caddyProcess runs the caddy command in a process of its own.
+func caddyProcess(t testing.TB, args ...string) (code int, out, errors string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), actAsCaddy+"="+strings.Join(args, "\n"))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatalf("running caddy %q: %v", args, err)
+	}
+	return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
+}
+
+// A screen takes what a command writes while it runs.
+type screen struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// runCommand runs caddy failover in this process, until it ends or ctx does.
+func runCommand(ctx context.Context, t testing.TB, out, errors io.Writer, args ...string) (code int) {
+	t.Helper()
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errors)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if _, err := fmt.Sscanf(err.Error(), "exiting with status %d", &code); err == nil {
+		return code
+	}
+	return exitError
+}
+
+// command runs caddy failover against this admin endpoint.
+func (a *admin) command(args ...string) (code int, out, errors string) {
+	a.t.Helper()
+	var stdout, stderr screen
+	code = runCommand(a.t.Context(), a.t, &stdout, &stderr, append(args, "--address", a.address)...)
+	return code, stdout.String(), stderr.String()
+}
+
+func TestCommandStatus(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t}", one, two))
+	p.get("/")
+	code, out, errs := a.command("status", "--check")
+	if code != exitDone || errs != "" {
+		t.Errorf("all well: %d %s", code, errs)
+	}
+	lines := strings.Split(out, "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], "pool api: up, ") {
+		t.Fatalf("got %q", lines)
+	}
+	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +\S+ +\S+ *$`)
+	if !row.MatchString(lines[2]) {
+		t.Errorf("the row of one is %q", lines[2])
+	}
+	for _, column := range []string{"STATE", "TRAFFIC", "IN FLIGHT"} {
+		at := strings.Index(lines[1], column)
+		if at < 0 || lines[2][at-1] != ' ' || lines[2][at] == ' ' || lines[3][at-1] != ' ' || lines[3][at] == ' ' {
+			t.Errorf("the column %s is not aligned:\n%s", column, out)
+		}
+	}
+
+	one.answer(http.StatusServiceUnavailable)
+	p.get("/")
+	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return shareOf(t, "api", "one") == 0 })
+	code, out, _ = a.command("status", "api", "--check")
+	if code != exitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
+		t.Errorf("one is out: %d %s", code, out)
+	}
+	if code, _, _ = a.command("status"); code != exitDone {
+		t.Errorf("without --check: %d", code)
+	}
+	two.answer(http.StatusServiceUnavailable)
+	p.get("/")
+	eventually(t, 2*time.Second, "the pool is down", func() bool {
+		code, out, _ = a.command("status", "--check")
+		return code == exitDown
+	})
+	if !strings.Contains(out, "pool api: DOWN") {
+		t.Errorf("the pool is down: %s", out)
+	}
+	var all []PoolStatus
+	if code, out, _ = a.command("status", "--json"); code != exitDone || json.Unmarshal([]byte(out), &all) != nil || len(all) != 1 || len(all[0].Endpoints) != 2 {
+		t.Errorf("as JSON: %d %s", code, out)
+	}
+	var pool PoolStatus
+	if code, out, _ = a.command("status", "api", "--json"); code != exitDone || json.Unmarshal([]byte(out), &pool) != nil || pool.Name != "api" {
+		t.Errorf("one pool as JSON: %d %s", code, out)
+	}
+	if code, _, errs = a.command("status", "other"); code != exitUnknown || errs != "caddy failover: there is no pool \"other\"; there are \"api\"\n" {
+		t.Errorf("an unknown pool: %d %s", code, errs)
+	}
+	if code, _, _ = a.command("status", "--interval", "1ms", "--watch"); code != exitError {
+		t.Errorf("too quick a watch: %d", code)
+	}
+}
+
+func TestCommandWatches(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, errs screen
+	done := make(chan int)
+	go func() {
+		done <- runCommand(ctx, t, &out, &errs, "status", "--watch", "--interval", "100ms", "--address", a.address)
+	}()
+	eventually(t, 5*time.Second, "it shows the pool", func() bool { return strings.Contains(out.String(), "closed") })
+	if err := p.load(site("\tbalance least_latency", one, two)); err != nil {
+		t.Fatal(err)
+	}
+	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
+	eventually(t, 5*time.Second, "it shows the drain", func() bool { return strings.Contains(out.String(), "operator: drain (an upgrade)") })
+	cancel()
+	if code := <-done; code != exitDone {
+		t.Errorf("interrupted: %d %s", code, errs.String())
+	}
+}
+
+func TestCommandOrders(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	hold := make(chan struct{})
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+		<-hold
+	})
+	resp, err := p.do(http.MethodGet, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args  []string
+		code  int
+		out   string
+		state string // of one
+	}{
+		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 calls are in flight, until ", "closed"},
+		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 calls are in flight", "closed"},
+		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 calls are in flight", "forced_open"},
+		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
+		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
+		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
+		{[]string{"enable", "api", "one"}, exitDone, "api/one is closed", "closed"},
+		{[]string{"drain", "three"}, exitUnknown, "", "closed"},
+		{[]string{"drain", "other", "one"}, exitUnknown, "", "closed"},
+		{[]string{"drain", "one", "--for", "soon"}, exitRefused, "", "closed"},
+		{[]string{"reset", "one", "--for", "1h"}, exitError, "", "closed"},
+		{[]string{"drain"}, exitError, "", "closed"},
+		{[]string{"explode", "one"}, exitError, "", "closed"},
+	} {
+		code, out, errs := a.command(c.args...)
+		if code != c.code || !strings.HasPrefix(out, c.out) || (code != exitDone) != (errs != "") {
+			t.Errorf("%q: got %d, %q, %q; want %d, %q", c.args, code, out, errs, c.code, c.out)
+		}
+		if e := a.endpoint("api", "one"); e.State != c.state {
+			t.Errorf("after %q, one is %s, want %s", c.args, e.State, c.state)
+		}
+	}
+	var answer OperatorAnswer
+	code, out, _ := a.command("drain", "one", "--json")
+	if code != exitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "drain" || answer.InFlight != 1 {
+		t.Errorf("as JSON: %d %s", code, out)
+	}
+	close(hold)
+	resp.Body.Close()
+	if code, _, errs := a.command("drain", "one", "--wait", "10s"); code != exitDone {
+		t.Errorf("waited: %d %s", code, errs)
+	}
+}
+
+func TestCommandEvents(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"`+"\\u001b[31mred"+`"}`)
+	began := time.Now().Add(-time.Minute).Format(time.RFC3339)
+	var out string
+	eventually(t, 2*time.Second, "the drain is an event", func() bool {
+		var code int
+		code, out, _ = a.command("events", "--since", began)
+		return code == exitDone && strings.Contains(out, "api/one")
+	})
+	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  operator +api/one +drain  in_flight=0  reason=\x{FFFD}\[31mred$`); !line.MatchString(out) {
+		t.Errorf("got %q", out)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var followed, errs screen
+	done := make(chan int)
+	go func() {
+		done <- runCommand(ctx, t, &followed, &errs, "events", "--follow", "--json", "--pool", "api", "--limit", "1", "--address", a.address)
+	}()
+	eventually(t, 5*time.Second, "it shows the last event", func() bool { return strings.Count(followed.String(), "\n") == 1 })
+	for i, action := range []string{"enable", "trip", "reset"} {
+		if err := p.load(site(fmt.Sprintf("\toverflow %d", i+2), one, two)); err != nil {
+			t.Fatal(err)
+		}
+		a.order(http.MethodPost, "api/endpoints/two/"+action, "")
+	}
+	reasons := func() (seen []string) {
+		for _, line := range strings.Split(strings.TrimSpace(followed.String()), "\n") {
+			var e Event
+			if err := json.Unmarshal([]byte(line), &e); err == nil && e.Kind == eventOperator {
+				seen = append(seen, e.Reason)
+			}
+		}
+		return seen
+	}
+	eventually(t, 15*time.Second, "events over three reloads, each once", func() bool {
+		return strings.Join(reasons(), " ") == "drain enable trip reset"
+	})
+	cancel()
+	if code := <-done; code != exitDone {
+		t.Errorf("interrupted: %d %s", code, errs.String())
+	}
+	if code, _, errs := a.command("events", "--limit", "0"); code != exitRefused || !strings.Contains(errs, "limit: ") {
+		t.Errorf("a bad limit: %d %s", code, errs)
+	}
+}
+
+// TestCommandFindsCaddy wants the admin endpoint to be found as Caddy's own
+// commands find it, and a clear message where there is none.
+func TestCommandFindsCaddy(t *testing.T) {
+	nobody := freeAddress(t)
+	var out, errs screen
+	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
+		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy answers at "+nobody+": ") || out.String() != "" {
+		t.Errorf("nobody there: %d %q %q", code, errs.String(), out.String())
+	}
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	socket := filepath.Join(t.TempDir(), "a")
+	p := startCaddyWithAdmin(t, site("", one, two), "unix/"+socket+"|0200")
+	config := filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(config, []byte(p.caddyfile(site("", one, two))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"--address", "unix/" + socket},
+		{"--config", config},
+		{"--config", config, "--adapter", "caddyfile"},
+	} {
+		code, out, errs := caddyProcess(t, append([]string{"failover", "status"}, args...)...)
+		if code != exitDone || !strings.Contains(out, "pool api: up") {
+			t.Errorf("%q: %d %s %s", args, code, out, errs)
+		}
+	}
+}
+
+// TestCommandExitCodes wants the codes to reach a shell.
+func TestCommandExitCodes(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	_, a := startWithAdmin(t, site("", one, two))
+	at := []string{"--address", a.address}
+	for _, c := range []struct {
+		args   []string
+		code   int
+		errors string
+	}{
+		{[]string{"status"}, exitDone, ""},
+		{[]string{"status", "--check"}, exitDone, ""},
+		{[]string{"trip", "one", "--for", "-1s"}, exitRefused, "caddy failover: for: must be longer than 0\n"},
+		{[]string{"trip", "one"}, exitDone, ""},
+		{[]string{"status", "--check"}, exitDegraded, ""},
+		{[]string{"trip", "two"}, exitDone, ""},
+		{[]string{"status", "--check"}, exitDown, ""},
+		{[]string{"status", "other"}, exitUnknown, "caddy failover: there is no pool \"other\"; there are \"api\"\n"},
+		{[]string{"status", "a", "b", "c"}, exitError, "Error: accepts at most 1 arg(s), received 3\n"},
+	} {
+		code, _, errs := caddyProcess(t, append(append([]string{"failover"}, c.args...), at...)...)
+		if code != c.code || errs != c.errors {
+			t.Errorf("%q: got %d %q, want %d %q", c.args, code, errs, c.code, c.errors)
+		}
+	}
+}
