@@ -208,11 +208,13 @@ func (a *attempt) endAndUnlock(why ending) {
 	first, more := a.onEnd.f, a.moreEnd
 	a.onEnd.f, a.moreEnd = nil, nil
 	a.mu.Unlock()
+	// These come from package context, which cancels a derived context: short,
+	// without a lock of ours, and not worth a goroutine each.
 	if first != nil {
-		go first()
+		first()
 	}
 	for _, m := range more {
-		go m.f()
+		m.f()
 	}
 }
 
