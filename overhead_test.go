@@ -30,6 +30,7 @@ func (canned) RoundTrip(r *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(ctx, func() {})
 	select {
 	case <-ctx.Done():
+		cancel(nil)
 		return nil, ctx.Err()
 	default:
 	}
