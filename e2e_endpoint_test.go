@@ -1,0 +1,170 @@
+package failover
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestHTTPSEndpointsSpeakHTTP2(t *testing.T) {
+	one, two := newTLSAPI(t, "one"), newTLSAPI(t, "two")
+	transports := map[string]string{
+		"trusted authority":  "tls_trust_pool file " + one.certificate(t),
+		"trusted ca certs":   "tls_trusted_ca_certs " + one.certificate(t),
+		"certificate unseen": "tls_insecure_skip_verify",
+	}
+	for name, option := range transports {
+		t.Run(name, func(t *testing.T) {
+			one.behave(one.fine)
+			p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint https://%s {\n\t\tname one\n\t}\n\tendpoint https://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\t%s\n\t}\n}",
+				one.address, two.address, option))
+			if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "one"+digest("a body") {
+				t.Fatalf("got %+v", got)
+			}
+			if r := one.last(t); r.ProtoMajor != 2 || r.TLS == nil || r.Host != one.address {
+				t.Errorf("the endpoint got %s for %s", r.Proto, r.Host)
+			}
+			one.answer(http.StatusServiceUnavailable)
+			if got := p.call("PUT", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
+				t.Fatalf("on failover: got %+v", got)
+			}
+			if r := two.last(t); r.ProtoMajor != 2 || r.Host != two.address {
+				t.Errorf("the next endpoint got %s for %s", r.Proto, r.Host)
+			}
+		})
+	}
+}
+
+// TestACertificateThatIsNotTrustedIsAFailureOfKindTLS, which cannot have been
+// processed, so that a POST moves on as well.
+func TestACertificateThatIsNotTrustedIsAFailureOfKindTLS(t *testing.T) {
+	one, two := newTLSAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint https://%s {\n\t\tname one\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n\theader_down X-Reason {http.failover.outcome}\n}",
+		one.address, two.address))
+	if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
+		t.Errorf("got %+v", got)
+	}
+	if len(one.requests()) != 0 {
+		t.Error("the endpoint without a good certificate got the request")
+	}
+	if e := wantFailover(t, p, "one", "two"); e["reason"] != "tls" {
+		t.Errorf("the failover is logged as %v", e)
+	}
+}
+
+// wantFailover finds the log line of a failover.
+func wantFailover(t *testing.T, p *proxy, from, to string) (line map[string]any) {
+	t.Helper()
+	eventually(t, waitForLog, "the failover is in the log", func() bool {
+		for _, l := range p.lines("failover") {
+			if l["endpoint"] == from && l["to"] == to {
+				line = l
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+func TestHTTPAndHTTPSEndpointsShareAPool(t *testing.T) {
+	one, two, three := newAPI(t, "one"), newTLSAPI(t, "two"), newAPI(t, "three")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint http://%s {\n\t\tname one\n\t}\n\tendpoint https://%s {\n\t\tname two\n\t}\n\tendpoint http://%s {\n\t\tname three\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n}",
+		one.address, two.address, three.address))
+	for i, want := range []*api{one, two, three} {
+		if got := p.call("GET", "/", ""); got.status != 200 || got.body != want.name {
+			t.Fatalf("with %d endpoints down: got %+v", i, got)
+		}
+		if r := want.last(t); (r.TLS != nil) != want.tls || r.Host != want.address {
+			t.Errorf("endpoint %s got a request for %s, TLS %t", want.name, r.Host, r.TLS != nil)
+		}
+		want.answer(http.StatusServiceUnavailable)
+	}
+}
+
+// TestTheServerNameAndHostAreTheEndpointsOwn: what is dialed is another thing.
+func TestTheServerNameAndHostAreTheEndpointsOwn(t *testing.T) {
+	one, two := newTLSAPI(t, "one"), newTLSAPI(t, "two")
+	_, port, _ := net.SplitHostPort(two.address)
+	p := startCaddy(t, fmt.Sprintf("reverse_proxy %s %s {\n\tlb_policy failover {\n\t\tupstream %s {\n\t\t\turl https://example.com\n\t\t}\n\t\tupstream %s {\n\t\t\turl https://api.example.com:%s/base\n\t\t}\n\t}\n\ttransport http {\n\t\ttls_trusted_ca_certs %s\n\t}\n}",
+		one.address, two.address, one.address, two.address, port, one.certificate(t)))
+	p.call("GET", "/x", "")
+	if r := one.last(t); r.Host != "example.com" || r.TLS.ServerName != "example.com" || r.URL.Path != "/x" {
+		t.Errorf("the endpoint got %s for host %s, server name %s", r.URL, r.Host, r.TLS.ServerName)
+	}
+	one.answer(http.StatusServiceUnavailable)
+	p.call("GET", "/x", "")
+	if r := two.last(t); r.Host != "api.example.com:"+port || r.TLS.ServerName != "api.example.com" || r.URL.Path != "/base/x" {
+		t.Errorf("the next endpoint got %s for host %s, server name %s", r.URL, r.Host, r.TLS.ServerName)
+	}
+}
+
+func TestTwoEndpointsOnOneAddressKeepTheirKeysAndStatesApart(t *testing.T) {
+	both := newAPI(t, "both")
+	both.behave(func(w http.ResponseWriter, r *http.Request) {
+		if key := r.Header.Get("Authorization"); key == "Bearer first" {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusTooManyRequests)
+		} else {
+			fmt.Fprint(w, key)
+		}
+	})
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://%s {\n\t\tname first\n\t\theader Authorization \"Bearer first\"\n\t}\n\tendpoint http://%s {\n\t\tname second\n\t\theader Authorization \"Bearer second\"\n\t}\n}",
+		both.address, both.address))
+	for i := range 5 {
+		if got := p.call("POST", "/", "x"); got.status != 200 || got.body != "Bearer second" {
+			t.Fatalf("call %d: got %+v", i, got)
+		}
+	}
+	if got := stateOf(t, "api", "first").totalsNow(); got.Attempts != 1 || got.Failures != 1 {
+		t.Errorf("the first key has %+v", got)
+	}
+	if got := stateOf(t, "api", "second").totalsNow(); got.Successes != 5 || got.Failures != 0 {
+		t.Errorf("the second key has %+v", got)
+	}
+}
+
+func TestPathsAreJoinedToTheBaseURL(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.answer(http.StatusServiceUnavailable)
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint http://%s/v1/ {\n\t\tname one\n\t}\n\tendpoint http://%s/other%%2Fbase {\n\t\tname two\n\t}\n\tbreaker off\n\tretry {\n\t\tbudget 100%% 1000\n\t}\n}",
+		one.address, two.address))
+	cases := []struct{ path, one, two string }{
+		{"/", "/v1/", "/other%2Fbase/"},
+		{"/chat?stream=1&q=a%20b", "/v1/chat?stream=1&q=a%20b", "/other%2Fbase/chat?stream=1&q=a%20b"},
+		{"/a%2Fb/c", "/v1/a%2Fb/c", "/other%2Fbase/a%2Fb/c"},
+		{"/trailing/", "/v1/trailing/", "/other%2Fbase/trailing/"},
+		{"/?", "/v1/?", "/other%2Fbase/?"},
+	}
+	for _, c := range cases {
+		p.call("GET", c.path, "")
+		if got := one.last(t).RequestURI; got != c.one {
+			t.Errorf("%s: the endpoint got %s, want %s", c.path, got, c.one)
+		}
+		if got := two.last(t).RequestURI; got != c.two {
+			t.Errorf("%s: the next endpoint got %s, want %s", c.path, got, c.two)
+		}
+	}
+}
+
+func TestUserinfoOfABaseURLBecomesBasicAuth(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.answer(http.StatusForbidden) // of its own credentials: the next is asked
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://us%%40er:pa%%2Fss@%s {\n\t\tname one\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n}", one.address, two.address))
+	if got := p.call("GET", "/", "", "Authorization", "Bearer of-the-client"); got.status != 200 || got.body != "two" {
+		t.Errorf("got %+v", got)
+	}
+	if user, password, _ := one.last(t).BasicAuth(); user != "us@er" || password != "pa/ss" {
+		t.Errorf("the endpoint got %s and %s", user, password)
+	}
+	if got := two.last(t).Header.Values("Authorization"); len(got) > 0 {
+		t.Errorf("the next endpoint got %q", got)
+	}
+	for _, l := range p.lines("") {
+		if text := fmt.Sprint(l); strings.Contains(text, "pa/ss") || strings.Contains(text, "pa%2Fss") {
+			t.Errorf("the password is in the log: %s", text)
+		}
+	}
+}
