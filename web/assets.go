@@ -1,0 +1,117 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+)
+
+//go:embed page
+var page embed.FS
+
+// An asset is a file of the page, plain and as gzip has it. It is read-only.
+type asset struct {
+	mediaType string
+	plain     []byte
+	packed    []byte // nil where that is no smaller
+}
+
+// A bundle is all files of the page. Its version is a hash of their contents and
+// part of their paths, so that each may be cached for ever, and modules can
+// import each other by plain names.
+type bundle struct {
+	version string
+	assets  map[string]*asset // by path below the version
+	index   string            // with placeholders, see pageFor
+}
+
+// theBundle is packed once, when the first dashboard is set up.
+var theBundle = sync.OnceValues(func() (*bundle, error) {
+	root, err := fs.Sub(page, "page")
+	if err != nil {
+		return nil, fmt.Errorf("opening the page's files: %w", err)
+	}
+	return newBundle(root)
+})
+
+var mediaTypes = map[string]string{
+	".css":     "text/css; charset=utf-8",
+	".html":    "text/html; charset=utf-8",
+	".js":      "text/javascript; charset=utf-8",
+	".svg":     "image/svg+xml",
+	".woff2":   "font/woff2",
+	".LICENSE": "text/plain; charset=utf-8",
+}
+
+func newBundle(root fs.FS) (*bundle, error) {
+	b := &bundle{assets: make(map[string]*asset)}
+	hash := sha256.New()
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(hash, "%s\n%d\n", name, len(content))
+		hash.Write(content)
+		if name == "index.html" {
+			b.index = string(content)
+			return nil
+		}
+		mediaType, ok := mediaTypes[path.Ext(name)]
+		if !ok {
+			return fmt.Errorf("%s: unknown kind of file", name)
+		}
+		b.assets[name], err = newAsset(mediaType, content)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the page's files: %w", err)
+	}
+	b.version = base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:12])
+	return b, nil
+}
+
+func newAsset(mediaType string, content []byte) (*asset, error) {
+	a := &asset{mediaType: mediaType, plain: content}
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(content); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	if packed.Len() < len(content) {
+		a.packed = packed.Bytes()
+	}
+	return a, nil
+}
+
+// pageFor returns the page as it is served at a path. What it refers to is
+// relative to the page, so that it works below a prefix that something in
+// front takes off.
+func (b *bundle) pageFor(at string) (*asset, error) {
+	base := path.Base(at) + "/"
+	if at == "/" {
+		base = ""
+	}
+	content := strings.NewReplacer(
+		"{assets}", base+b.version,
+		"{stream}", base+streamName,
+		"{version}", b.version,
+	).Replace(b.index)
+	return newAsset(mediaTypes[".html"], []byte(content))
+}

@@ -1,0 +1,252 @@
+// Package web is the dashboard: a page, and the feed that keeps it up to date.
+// It knows nothing of Caddy; what it shows comes from a [Source].
+package web
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	streamName = "stream"
+	// writeWithin is how long a viewer may take to read what there is for it.
+	writeWithin = 15 * time.Second
+	retryAfter  = 2 * time.Second
+)
+
+// policy allows the page what it is made of, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// A Page serves the dashboard below a path. It changes nothing and needs no
+// cookies; who may see it is for others to say.
+type Page struct {
+	path   string
+	feed   *Feed
+	bundle *bundle
+	index  *asset
+	etag   string
+	closed chan struct{}
+	close  func()
+}
+
+// NewPage returns the page at a path, which begins with a slash and, unless it
+// is one, does not end with one.
+func NewPage(at string, feed *Feed) (*Page, error) {
+	b, err := theBundle()
+	if err != nil {
+		return nil, err
+	}
+	index, err := b.pageFor(at)
+	if err != nil {
+		return nil, fmt.Errorf("making the page: %w", err)
+	}
+	closed := make(chan struct{})
+	return &Page{
+		path: at, feed: feed, bundle: b, index: index, etag: `W/"` + b.version + `"`,
+		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
+	}, nil
+}
+
+// Close ends the streams of all viewers. They come back on their own.
+func (p *Page) Close() { p.close() }
+
+// Serves tells whether a URL path is the page's, or below it. At the root of a
+// site that is only what the page consists of.
+func (p *Page) Serves(urlPath string) bool {
+	_, ok := p.below(urlPath)
+	return ok
+}
+
+// below returns what a URL path names below the page's. The page itself is "",
+// and "/" where the path ends with a slash too many.
+func (p *Page) below(urlPath string) (name string, ok bool) {
+	if p.path == "/" {
+		name = strings.TrimPrefix(urlPath, "/")
+		return name, name == "" || name == streamName || strings.HasPrefix(name, p.bundle.version+"/")
+	}
+	rest, ok := strings.CutPrefix(urlPath, p.path)
+	switch {
+	case !ok || rest != "" && rest[0] != '/':
+		return "", false
+	case rest == "/":
+		return "/", true
+	}
+	return strings.TrimPrefix(rest, "/"), true
+}
+
+// ServeHTTP serves the page, its files and its stream. The path must be the
+// page's.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "the dashboard is read only", http.StatusMethodNotAllowed)
+		return
+	}
+	name, ok := p.below(r.URL.Path)
+	version, file, isFile := strings.Cut(name, "/")
+	switch {
+	case !ok:
+		http.NotFound(w, r)
+	case name == "":
+		h.Set("Cache-Control", "no-cache")
+		p.serve(w, r, p.index)
+	case name == "/":
+		h.Set("Location", "../"+p.path[strings.LastIndexByte(p.path, '/')+1:])
+		w.WriteHeader(http.StatusPermanentRedirect)
+	case name == streamName:
+		p.stream(w, r)
+	case isFile && version == p.bundle.version && p.bundle.assets[file] != nil:
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		p.serve(w, r, p.bundle.assets[file])
+	default:
+		h.Set("Cache-Control", "no-store")
+		http.NotFound(w, r)
+	}
+}
+
+func (p *Page) serve(w http.ResponseWriter, r *http.Request, a *asset) {
+	h := w.Header()
+	h.Set("Content-Type", a.mediaType)
+	h.Set("ETag", p.etag)
+	content := a.plain
+	if a.packed != nil {
+		h.Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r) {
+			h.Set("Content-Encoding", "gzip")
+			content = a.packed
+		}
+	}
+	if match := r.Header.Get("If-None-Match"); match != "" && strings.Contains(match, h.Get("ETag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(content)))
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(content)
+	}
+}
+
+// acceptsGzip tells whether a client takes gzip, and did not say "q=0".
+func acceptsGzip(r *http.Request) bool {
+	for _, line := range r.Header.Values("Accept-Encoding") {
+		for coding := range strings.SplitSeq(line, ",") {
+			name, q, _ := strings.Cut(strings.TrimSpace(coding), ";")
+			if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				q = strings.ReplaceAll(q, " ", "")
+				return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
+			}
+		}
+	}
+	return false
+}
+
+// stream is the feed as server-sent events: a `hello` with the version of the
+// page's files and a name for this process, `history`, a `snapshot` each second, which is also the heartbeat,
+// and an `event` for each that happens. The `ready` event comes after what
+// happened before. A viewer that comes back says which event was its last by
+// Last-Event-ID, or where it opens a new stream by the query's `after`.
+func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Add("Vary", "Accept-Encoding")
+	gzipped := acceptsGzip(r)
+	if gzipped {
+		h.Set("Content-Encoding", "gzip")
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	lastEventID := r.Header.Get("Last-Event-ID")
+	if lastEventID == "" {
+		lastEventID = r.URL.Query().Get("after")
+	}
+	first, from := p.feed.join(time.Now(), lastEventID)
+	defer p.feed.leave()
+	hello := appendEvent(fmt.Appendf(nil, "retry: %d\n", retryAfter.Milliseconds()),
+		"hello", "", map[string]string{"version": p.bundle.version, "process": p.feed.epoch})
+
+	v := &viewer{ResponseController: http.NewResponseController(w), w: w, gzip: gzipped}
+	// A deadline on writes would outlive this request on its connection.
+	defer func() { _ = v.SetWriteDeadline(time.Time{}) }()
+	if v.begin() != nil || v.send(newFrame(hello), first) != nil {
+		return
+	}
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-p.closed:
+			v.end()
+			return
+		case <-from.ready:
+			from = from.next
+			if v.send(from) != nil {
+				return
+			}
+		}
+	}
+}
+
+// A viewer is one client's stream.
+type viewer struct {
+	*http.ResponseController
+	w    http.ResponseWriter
+	gzip bool
+	size uint32 // of what was sent, and its checksum, for the end of the gzip stream
+	sum  uint32
+}
+
+func (v *viewer) begin() error {
+	if !v.gzip {
+		return nil
+	}
+	_, err := v.w.Write([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff})
+	return err
+}
+
+func (v *viewer) send(frames ...*frame) error {
+	// not every writer has deadlines; the request's context ends the others
+	_ = v.SetWriteDeadline(time.Now().Add(writeWithin))
+	for _, f := range frames {
+		content := f.plain
+		if v.gzip {
+			content = f.packed
+			v.size += uint32(len(f.plain))
+			v.sum = crc32.Update(v.sum, crc32.IEEETable, f.plain)
+		}
+		if _, err := v.w.Write(content); err != nil {
+			return err
+		}
+	}
+	return v.Flush()
+}
+
+// end ends the stream in an orderly way: an empty last block, checksum and size.
+func (v *viewer) end() {
+	if !v.gzip {
+		return
+	}
+	end := []byte{1, 0, 0, 0xff, 0xff}
+	end = binary.LittleEndian.AppendUint32(end, v.sum)
+	end = binary.LittleEndian.AppendUint32(end, v.size)
+	_ = v.SetWriteDeadline(time.Now().Add(time.Second))
+	if _, err := v.w.Write(end); err == nil {
+		_ = v.Flush()
+	}
+}

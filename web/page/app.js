@@ -1,0 +1,233 @@
+// The page as a whole.
+
+import { History, recolour } from './charts.js';
+import { h, Keyed, setAttribute, setText, show } from './dom.js';
+import { EventList, Log, sentence } from './events.js';
+import { Lever } from './endpoint.js';
+import { Pools, verdict } from './pool.js';
+import { connect } from './stream.js';
+import { clock, elapsed, language, t, zone } from './words.js';
+
+const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+const root = document.documentElement;
+
+const history = Object.assign(new History(), { version: 0 });
+const log = new Log();
+let snapshot = null;
+let link = { state: 'connecting', silent: 0 };
+let ready = false; // past events are in
+let view = null;
+
+function remember(name, value) {
+  try { localStorage.setItem(`failover.${name}`, value); } catch { /* the choice lasts as long as the page */ }
+}
+
+// Choices are buttons of which one is pressed.
+function choices(label, current, options, choose) {
+  return h('div', { class: 'choices', role: 'group', 'aria-label': label }, ...options.map(({ value, text, lang, hint }) => h('button', {
+    type: 'button', 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': hint, onclick: () => choose(value),
+  }, text)));
+}
+
+// The view is made anew when the language changes.
+class View {
+  constructor() {
+    this.overall = h('p', { class: 'overall' });
+    this.link = h('p', { class: 'link' });
+    this.link.append(h('span', { class: 'dot', 'aria-hidden': 'true' }), this.linkText = h('span'));
+    this.clock = h('time', { class: 'clock' });
+    this.stale = h('p', { class: 'stale', 'aria-hidden': 'true' });
+    this.says = h('p', { class: 'visually-hidden', role: 'status' });
+    this.nav = h('ul');
+    this.navNode = h('nav', { 'aria-label': t('pools'), class: 'index' }, this.nav);
+    this.navItems = new Keyed(this.nav, ({ pool }) => navItem(pool));
+    this.poolsNode = h('div', { class: 'pools' });
+    this.pools = new Pools(this.poolsNode, history);
+    this.empty = h('div', { class: 'empty' }, h('p', null), h('p', { class: 'hint' }));
+    this.events = new EventList(log);
+    this.node = h('div', { class: 'page' },
+      h('a', { class: 'skip', href: '#main' }, t('skip')),
+      h('header', { class: 'masthead' },
+        h('h1', null, new Mark().node, t('title')),
+        this.overall,
+        h('div', { class: 'controls' },
+          h('div', { class: 'liveness' }, this.link, this.clock),
+          choices(t('language'), language(), [{ value: 'en', text: 'EN', lang: 'en', hint: 'English' }, { value: 'zh-CN', text: '中文', lang: 'zh-CN', hint: '中文' }], chooseLanguage),
+          this.theme = themeChoices())),
+      this.stale, this.says,
+      h('div', { class: 'body' },
+        h('main', { id: 'main', tabindex: '-1' }, this.navNode, this.empty, this.poolsNode),
+        this.events.node),
+      h('footer', null, h('p', null, t('footer', { zone: zone() })),
+        h('p', null, t('licences'))));
+    show(this.stale, false);
+  }
+
+  update() {
+    this.showLink();
+    show(this.empty, !snapshot || !snapshot.pools.length);
+    setText(this.empty.firstChild, snapshot ? t('no-pools') : t('waiting'));
+    setText(this.empty.lastChild, snapshot ? t('no-pools.hint') : '');
+    if (!snapshot) return;
+    const { pools, now } = snapshot;
+    const verdicts = pools.map((pool) => verdict(pool, now));
+    const count = (level) => verdicts.filter((v) => v.level === level).length;
+    const level = count('bad') ? 'bad' : count('warn') ? 'warn' : 'good';
+    setAttribute(root, 'data-level', level);
+    setAttribute(this.overall, 'data-level', level);
+    setText(this.overall, !pools.length ? '' : level === 'good' ? t('all.good')
+      : [count('bad') && t('all.bad', { n: count('bad') }), count('warn') && t('all.warn', { n: count('warn') })].filter(Boolean).join(' · '));
+    icon(level);
+    const title = level === 'good' ? t('title') : `${this.overall.textContent} – ${t('title')}`;
+    if (document.title !== title) document.title = title;
+    this.navItems.update(pools.map((pool, i) => ({ pool, verdict: verdicts[i] })), ({ pool }) => pool.name);
+    show(this.navNode, pools.length > 1);
+    this.pools.update(pools, now);
+    this.events.update(pools);
+  }
+
+  showLink() {
+    const { state, silent } = link;
+    setAttribute(root, 'data-link', state);
+    setText(this.linkText, state === 'stale' ? t('link.stale', { for: elapsed(silent) }) : t(`link.${state}`));
+    if (snapshot) {
+      setText(this.clock, clock(new Date(snapshot.now)));
+      setAttribute(this.clock, 'datetime', new Date(snapshot.now).toISOString());
+    }
+    const troubled = state === 'stale' || state === 'lost';
+    if (troubled) {
+      const values = { for: elapsed(silent), at: snapshot ? clock(new Date(snapshot.now)) : '' };
+      // a live region is read out when it changes: the seconds change outside of it
+      if (this.trouble !== state) setText(this.says, t(snapshot ? `stale.${state === 'lost' ? 'lost' : 'silent'}` : 'stale.never', values));
+      setText(this.stale, t(!snapshot ? 'stale.never' : state === 'lost' ? 'stale.lost' : 'stale.silent', values));
+    } else if (this.trouble && state === 'live') {
+      setText(this.says, t('stale.back'));
+    }
+    this.trouble = troubled ? state : null;
+    show(this.stale, troubled);
+  }
+
+  remove() {
+    this.pools.remove();
+    this.node.remove();
+  }
+}
+
+// The mark is a closed breaker.
+class Mark {
+  constructor() {
+    this.node = h('svg', { class: 'mark', viewBox: '0 0 28 20', width: '28', height: '20', 'aria-hidden': 'true', focusable: 'false' },
+      h('path', { d: 'M1 6H9L19 14H27' }), h('path', { class: 'faint', d: 'M19 6H27M1 14H9' }),
+      h('circle', { cx: '9', cy: '6', r: '2.4' }), h('circle', { cx: '19', cy: '14', r: '2.4' }));
+  }
+}
+
+function navItem(pool) {
+  const lever = new Lever();
+  const state = h('span', { class: 'visually-hidden' });
+  return {
+    node: h('li', null, h('a', { href: `#pool-${encodeURIComponent(pool.name)}` }, lever.node, pool.name, state)),
+    update({ verdict: v }) {
+      lever.update(v, 0.5);
+      setText(state, `: ${v.text}`);
+    },
+  };
+}
+
+function themeChoices() {
+  return choices(t('theme'), root.dataset.theme ?? 'auto', ['auto', 'light', 'dark'].map((value) => ({ value, text: themeIcon(value), hint: t(`theme.${value}`) })), chooseTheme);
+}
+
+const themePaths = {
+  auto: 'M8 2A6 6 0 1 0 8 14Z',
+  light: 'M8 5A3 3 0 1 0 8 11A3 3 0 1 0 8 5M8 1V2M8 14V15M1 8H2M14 8H15M3 3L3.7 3.7M12.3 12.3L13 13M3 13L3.7 12.3M12.3 3.7L13 3',
+  dark: 'M13 9.5A5.5 5.5 0 1 1 6.5 3A4.5 4.5 0 0 0 13 9.5Z',
+};
+
+function themeIcon(theme) {
+  return h('svg', { viewBox: '0 0 16 16', width: '16', height: '16', 'aria-hidden': 'true', focusable: 'false' },
+    theme === 'auto' ? h('circle', { cx: '8', cy: '8', r: '6' }) : null,
+    h('path', { d: themePaths[theme], fill: theme === 'auto' ? 'currentColor' : null }));
+}
+
+function chooseTheme(theme) {
+  if (theme === 'auto') delete root.dataset.theme;
+  else root.dataset.theme = theme;
+  remember('theme', theme);
+  recolour();
+  for (const [i, value] of ['auto', 'light', 'dark'].entries()) view.theme.children[i].setAttribute('aria-pressed', String(value === theme));
+}
+
+function chooseLanguage(tag) {
+  if (tag === language()) return;
+  root.lang = tag;
+  remember('language', tag);
+  view.remove();
+  showView();
+  view.node.querySelector(`button[lang="${tag}"]`).focus();
+}
+
+function showView() {
+  view = new View();
+  document.body.append(view.node);
+  view.update();
+}
+
+let shown = null;
+function icon(level) {
+  if (level === shown) return;
+  shown = level;
+  document.querySelector('link[rel=icon]').href = `${meta('assets')}/icon-${level}.svg`;
+}
+
+// announce reads out what changes where calls go, and no more than a sentence
+// every few seconds.
+let toSay = [];
+let saying = 0;
+function announce(event) {
+  if (!['breaker_opened', 'breaker_closed', 'all_down', 'sla_burning', 'operator'].includes(event.kind)) return;
+  toSay.push(`${event.pool}: ${sentence(event)}`);
+  if (saying) return;
+  saying = setTimeout(() => {
+    saying = 0;
+    setText(view.says, toSay.slice(-3).join('. '));
+    toSay = [];
+  }, 1500);
+}
+
+showView();
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
+connect(meta('stream'), {
+  hello({ version, process }) {
+    // the proxy has a newer page, whose files are not those of this one
+    if (version !== meta('version')) location.reload();
+    // another process counts its events anew
+    if (process !== log.process) {
+      log.clear();
+      log.process = process;
+      ready = false;
+    }
+  },
+  history(data) {
+    history.merge(data);
+    history.version++;
+  },
+  snapshot(data) {
+    snapshot = { pools: data.pools, now: Date.parse(data.at) };
+    view.update();
+  },
+  event(event) {
+    if (!log.add(event)) return;
+    if (!ready) return;
+    view.events.add(event);
+    announce(event);
+  },
+  ready() {
+    ready = true;
+    view.events.draw();
+  },
+  state(state, silent) {
+    link = { state, silent };
+    view.showLink();
+  },
+});

@@ -1,0 +1,85 @@
+// Small helpers around the DOM. Writing what is there already costs nothing, so
+// that callers may describe everything each second.
+
+const svgNames = new Set(['svg', 'path', 'circle', 'g', 'rect', 'line']);
+
+// h makes an element. Attributes that are null or false are left out; `class`,
+// `dataset` and listeners (`onclick`) go by their own names.
+export function h(tag, attributes, ...children) {
+  const node = svgNames.has(tag)
+    ? document.createElementNS('http://www.w3.org/2000/svg', tag)
+    : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? '' : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const texts = new WeakMap();
+
+// setText sets the text of an element that has nothing but text.
+export function setText(node, text) {
+  if (texts.get(node) === text) return;
+  texts.set(node, text);
+  node.textContent = text;
+}
+
+const attributes = new WeakMap();
+
+// setAttribute sets an attribute, or removes it where the value is null.
+export function setAttribute(node, name, value) {
+  let known = attributes.get(node);
+  if (!known) attributes.set(node, known = {});
+  if (known[name] === value) return;
+  known[name] = value;
+  if (value === null || value === undefined || value === false) node.removeAttribute(name);
+  else node.setAttribute(name, value === true ? '' : value);
+}
+
+// setStyle sets a style property or a custom one.
+export function setStyle(node, name, value) {
+  const key = `style ${name}`;
+  let known = attributes.get(node);
+  if (!known) attributes.set(node, known = {});
+  if (known[key] === value) return;
+  known[key] = value;
+  node.style.setProperty(name, value);
+}
+
+// show hides an element, or shows it.
+export function show(node, visible) { setAttribute(node, 'hidden', visible ? null : true); }
+
+// Keyed keeps one part for each item of a list, in the list's order. make returns
+// a part: an object with a `node` and an `update(item)`.
+export class Keyed {
+  constructor(parent, make) {
+    this.parent = parent;
+    this.make = make;
+    this.parts = new Map();
+  }
+
+  update(items, keyOf) {
+    const gone = new Set(this.parts.keys());
+    let at = this.parent.firstElementChild;
+    for (const item of items) {
+      const key = keyOf(item);
+      gone.delete(key);
+      let part = this.parts.get(key);
+      if (!part) this.parts.set(key, part = this.make(item));
+      if (part.node === at) at = at.nextElementSibling;
+      else this.parent.insertBefore(part.node, at);
+      part.update(item);
+    }
+    for (const key of gone) {
+      const part = this.parts.get(key);
+      this.parts.delete(key);
+      part.remove?.();
+      part.node.remove();
+    }
+  }
+
+  * [Symbol.iterator]() { yield* this.parts.values(); }
+}

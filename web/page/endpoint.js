@@ -1,0 +1,214 @@
+// An endpoint's card.
+
+import { Charts } from './charts.js';
+import { h, setAttribute, setStyle, setText, show } from './dom.js';
+import { clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
+
+// standing says what matters about an endpoint now: a word for it, a level (good,
+// warn or bad), a line that says more, and how far what it waits for has come.
+export function standing(e, now) {
+  const heldFor = e.held_until ? Date.parse(e.held_until) - now : 0;
+  const why = e.reason ? reason(e.reason) : '';
+  const until = (from, to) => {
+    const [began, ends] = [Date.parse(from), Date.parse(to)];
+    return ends > began ? Math.min(1, Math.max(0, (now - began) / (ends - began))) : 1;
+  };
+  switch (true) {
+    case e.draining:
+      return { state: 'draining', level: 'warn', notes: [t('note.draining', { n: e.in_flight })] };
+    case e.state === 'forced_open':
+      return { state: e.state, level: 'bad', notes: e.operator?.until ? [] : [t('note.forced')] };
+    case e.state === 'open': {
+      const left = e.until ? Date.parse(e.until) - now : 0;
+      return {
+        state: e.state, level: 'bad', progress: e.until ? until(e.since, e.until) : null,
+        notes: [why, left > 0 ? t('note.open', { in: countdown(left) }) : t('note.due')],
+      };
+    }
+    case e.state === 'recovering':
+      return {
+        state: e.state, level: 'warn', progress: e.share,
+        notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why],
+      };
+    case heldFor > 0:
+      return { state: 'held', level: 'warn', notes: [t('note.held', { in: countdown(heldFor) })] };
+    case e.state === 'forced_closed':
+      return { state: e.state, level: 'warn', notes: e.operator?.until ? [] : [t('note.forced')] };
+    case e.weight === 0:
+      return { state: 'idle', level: 'good', notes: [] };
+    default:
+      return {
+        state: 'closed', level: 'good',
+        notes: e.score < 0.995 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
+      };
+  }
+}
+
+// The lever of a breaker: it lies flat where it is closed, stands up where it is
+// open, and comes down as the endpoint recovers.
+export class Lever {
+  constructor() {
+    this.arm = h('path', { class: 'arm', d: 'M7 12H23' });
+    this.pin = h('rect', { class: 'pin', x: '4', y: '9', width: '6', height: '6' });
+    this.node = h('svg', { class: 'lever', viewBox: '0 0 30 18', width: '30', height: '18', 'aria-hidden': 'true', focusable: 'false' },
+      h('path', { class: 'wire', d: 'M0 12H7M23 12H30' }),
+      h('circle', { class: 'terminal', cx: '7', cy: '12', r: '2' }),
+      h('circle', { class: 'terminal', cx: '23', cy: '12', r: '2' }),
+      this.pin, this.arm);
+  }
+
+  update({ state, level }, allowed) {
+    const up = state.endsWith('open') ? 1 : state === 'recovering' ? 0.25 + 0.6 * (1 - allowed) : state === 'draining' || state === 'held' ? 0.4 : 0;
+    setAttribute(this.node, 'data-level', level);
+    setStyle(this.arm, 'transform', `rotate(${(-36 * up).toFixed(1)}deg)`);
+    setAttribute(this.pin, 'visibility', state.startsWith('forced') ? 'visible' : 'hidden');
+  }
+}
+
+// The last attempts as strokes: short ones for successes, long ones for
+// failures, dots for clients that left.
+class LastAttempts {
+  constructor() {
+    this.good = h('path', { class: 'good' });
+    this.bad = h('path', { class: 'bad' });
+    this.node = h('svg', { class: 'attempts', viewBox: '0 0 119 14', role: 'img', preserveAspectRatio: 'xMinYMid meet' }, this.good, this.bad);
+  }
+
+  update(outcomes) {
+    let good = '', bad = '';
+    const failed = new Map();
+    const first = 20 - outcomes.length;
+    outcomes.forEach((outcome, i) => {
+      const x = (first + i) * 6 + 1.5;
+      if (outcome === 'success') good += `M${x} 5V9`;
+      else if (outcome === 'cancelled') good += `M${x} 6.5V7.5`;
+      else {
+        bad += `M${x} 0V14`;
+        failed.set(outcome, (failed.get(outcome) ?? 0) + 1);
+      }
+    });
+    setAttribute(this.good, 'd', good);
+    setAttribute(this.bad, 'd', bad);
+    const n = outcomes.length;
+    setAttribute(this.node, 'aria-label', !n ? t('last-attempts.none')
+      : failed.size ? t('last-attempts.some', { n, list: list([...failed].map(([what, times]) => `${reason(what)} ×${times}`)) })
+        : t('last-attempts.all-good', { n }));
+  }
+}
+
+// A Fact is a label and a value.
+class Fact {
+  constructor(label) {
+    this.value = h('dd');
+    this.node = h('div', null, h('dt', null, t(label)), this.value);
+  }
+
+  update(text) { setText(this.value, text); }
+}
+
+const sentenceCase = (text) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
+
+let ids = 0;
+
+export class EndpointCard {
+  constructor(pool, endpoint, history) {
+    this.pool = pool;
+    this.history = history;
+    this.rates = [];
+    const id = `endpoint-${ids += 1}`;
+    this.lever = new Lever();
+    this.word = h('p', { class: 'state' });
+    this.url = h('p', { class: 'url' });
+    this.share = h('span', { class: 'share' });
+    this.rate = h('span', { class: 'rate' });
+    this.fill = h('div', { class: 'fill' });
+    this.meter = h('div', { class: 'track', role: 'meter', 'aria-valuemin': '0', 'aria-valuemax': '100', 'aria-labelledby': `${id} ${id}-traffic` }, this.fill);
+    this.note = h('p', { class: 'note' });
+    this.operator = h('p', { class: 'operator' });
+    this.progress = h('div', { class: 'progress', 'aria-hidden': 'true' }, h('div', { class: 'done' }));
+    this.notes = h('div', { class: 'notes' }, this.note, this.progress, this.operator);
+    this.charts = new Charts();
+    this.attempts = new LastAttempts();
+    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), check: new Fact('check') };
+    this.article = h('article', { class: 'card', 'aria-labelledby': id },
+      h('header', null, this.lever.node, h('h4', { id }, endpoint.name), this.word),
+      this.url,
+      h('div', { class: 'traffic' },
+        h('span', { class: 'label', id: `${id}-traffic` }, t('traffic')), this.share, this.rate, this.meter),
+      this.notes, this.charts.node,
+      h('div', { class: 'foot' },
+        h('div', { class: 'last' }, h('span', { class: 'label', 'aria-hidden': 'true' }, t('last-attempts')), this.attempts.node),
+        h('dl', null, ...Object.values(this.facts).map((fact) => fact.node))));
+    this.node = h('li', null, this.article);
+  }
+
+  update({ endpoint: e, now }) {
+    const s = standing(e, now);
+    setAttribute(this.article, 'data-level', s.level);
+    setAttribute(this.article, 'data-state', s.state);
+    this.lever.update(s, e.share);
+    setText(this.word, t(`state.${s.state}`));
+    setText(this.url, e.url || e.address);
+    setAttribute(this.url, 'title', e.url ? e.address : null);
+
+    setText(this.share, share(e.traffic));
+    setText(this.rate, this.rateOf(e.attempts, now));
+    setStyle(this.fill, 'transform', `scaleX(${e.traffic.toFixed(4)})`);
+    setAttribute(this.meter, 'aria-valuenow', String(Math.round(e.traffic * 100)));
+    setAttribute(this.meter, 'aria-valuetext', share(e.traffic));
+
+    const notes = s.notes.filter(Boolean);
+    const ordered = orders(e, now);
+    show(this.notes, notes.length > 0 || ordered !== '');
+    show(this.note, notes.length > 0);
+    setText(this.note, sentenceCase(notes.join(' · ')));
+    show(this.progress, s.progress !== null && s.progress !== undefined);
+    if (s.progress !== null && s.progress !== undefined) setStyle(this.progress.firstChild, 'transform', `scaleX(${s.progress.toFixed(3)})`);
+    show(this.operator, ordered !== '');
+    setText(this.operator, ordered);
+
+    this.attempts.update(e.last_outcomes ?? []);
+    this.facts.inFlight.update(number(e.in_flight));
+    this.facts.weight.update(String(e.weight));
+    this.facts.score.update(e.score.toFixed(2));
+    show(this.facts.check.node, Boolean(e.check));
+    if (e.check) this.facts.check.update(checkWord(e.check));
+    if (this.history.version !== this.drawn || Math.floor(now / 60000) !== this.minute) {
+      this.drawn = this.history.version;
+      this.minute = Math.floor(now / 60000);
+      this.charts.update(this.history.of(this.pool, e.name, now));
+    }
+  }
+
+  // rateOf is how many attempts there are a second, over the last 5 seconds.
+  rateOf(attempts, now) {
+    if (this.rates.length && (attempts < this.rates.at(-1).attempts || now <= this.rates.at(-1).now)) this.rates = [];
+    this.rates.push({ attempts, now });
+    while (this.rates.length > 2 && now - this.rates[0].now > 5500) this.rates.shift();
+    const first = this.rates[0];
+    if (now === first.now) return '';
+    return t('per-second', { n: number((attempts - first.attempts) / (now - first.now) * 1000) });
+  }
+
+  remove() { this.charts.remove(); }
+}
+
+// orders says what an operator has done to an endpoint, and why.
+function orders(e, now) {
+  const lines = [];
+  const say = (what, { reason: why, until }) => {
+    const left = until ? Date.parse(until) - now : 0;
+    lines.push([what, why && `“${why}”`, left > 0 && t('note.until', { at: clock(new Date(until), false), in: countdown(left) })].filter(Boolean).join(' · '));
+  };
+  if (e.operator) say(known(`operator.${e.operator.action}`) ? t(`operator.${e.operator.action}`) : e.operator.action, e.operator);
+  const o = e.override;
+  if (o?.weight) say(t('operator.weight', { to: o.weight.value, from: o.weight.configured }), o.weight);
+  if (o?.priority) say(t('operator.priority', { to: o.priority.value, from: o.priority.configured }), o.priority);
+  return lines.join('\n');
+}
+
+function checkWord({ state, last_result: result }) {
+  const word = state ?? result ?? '';
+  for (const name of [`check.${word}`, `reason.${word}`]) if (known(name)) return t(name);
+  return word;
+}

@@ -1,0 +1,440 @@
+// The page's words in English and Chinese, and how it writes numbers and times.
+// docs/glossary.zh-CN.md has the Chinese words of the product.
+
+const en = {
+  title: 'Failover',
+  skip: 'Skip to the pools',
+  pools: 'Pools',
+  pool: 'Pool',
+  'all-pools': 'All pools',
+  language: 'Language',
+  theme: 'Theme',
+  'theme.auto': 'System',
+  'theme.light': 'Light',
+  'theme.dark': 'Dark',
+
+  'link.connecting': 'Connecting',
+  'link.live': 'Live',
+  'link.stale': 'No news for {for}',
+  'link.lost': 'Disconnected',
+  'stale.silent': 'No news for {for}. What you see is from {at}.',
+  'stale.lost': 'The connection is lost. What you see is from {at}, {for} ago. Trying again.',
+  'stale.never': 'The proxy does not answer. Trying again.',
+  'stale.back': 'Connected again.',
+  waiting: 'Waiting for the first snapshot',
+  'no-pools': 'No pool is configured yet.',
+  'no-pools.hint': 'A pool appears here as soon as a failover directive or an lb_policy failover is loaded.',
+
+  'all.good': 'Every pool answers from its first tier',
+  'all.warn': '{n} need attention',
+  'all.bad': '{n} down',
+
+  'verdict.first': 'Answers from tier 1',
+  'verdict.spread': 'Answers from tiers {tiers}',
+  'verdict.lower': 'Answers from tier {tier}: the tiers before it are out',
+  'verdict.down': 'Down: every endpoint is out',
+  'verdict.idle': 'No endpoint has weight',
+
+  tier: 'Tier {n}',
+  'of-traffic': '{share} of traffic',
+  traffic: 'Traffic',
+  'traffic.now': 'Traffic now: {list}',
+  'traffic.none': 'Traffic now: none, every endpoint is out',
+  'traffic.out': 'No endpoint takes calls',
+  calls: 'Calls',
+  'per-second': '{n}/s',
+  'retries-denied': 'Retries denied',
+  'retries-denied.hint': 'Retries that the budget did not allow',
+
+  sla: 'SLA',
+  objective: 'Objective',
+  'objective.availability': 'Availability {objective}',
+  'objective.latency': '{quantile} within {target}',
+  'over-window': 'over {window}',
+  achieved: 'Achieved',
+  'budget-left': 'Error budget left',
+  'budget-overspent': 'Error budget overspent',
+  burn: 'Burn rate',
+  'burn.hint': 'How fast the budget is spent; at 1× it lasts exactly as long as the window',
+  burning: 'Burning',
+
+  'state.closed': 'Closed',
+  'state.open': 'Open',
+  'state.recovering': 'Recovering',
+  'state.forced_open': 'Forced open',
+  'state.forced_closed': 'Forced closed',
+  'state.held': 'On hold',
+  'state.draining': 'Draining',
+  'state.idle': 'Closed, takes no traffic',
+
+  'note.open': 'tried again in {in}',
+  'note.due': 'due to be tried again',
+  'note.trial': 'waiting for a trial call to succeed',
+  'note.recovering': 'allowed {share} of its normal traffic',
+  'note.held': 'asked to be left alone; next call in {in}',
+  'note.since': 'since {at}',
+  'note.forced': 'kept so until undone',
+  'note.until': 'until {at}, {in} left',
+  'note.until-short': 'until {at}',
+  'note.draining': 'no new calls; {n} still under way',
+  'note.score': 'gets less than its share: score {score}',
+
+  'operator.drain': 'Drained by an operator',
+  'operator.trip': 'Tripped by an operator',
+  'operator.enable': 'Kept closed by an operator',
+  'operator.reset': 'Reset by an operator',
+  'operator.weight': 'Weight set to {to} by an operator, configured {from}',
+  'operator.priority': 'Priority set to {to} by an operator, configured {from}',
+
+  'last-hour': 'last hour',
+  success: 'Success',
+  latency: 'Latency',
+  'chart.success': 'Success ratio over the last hour: {all} of all calls, {worst} at its worst, at {at}',
+  'chart.success.none': 'Success ratio over the last hour: no calls',
+  'chart.latency': 'Latency over the last hour: median {p50}, 95th percentile {p95}, {worst} at its worst, at {at}',
+  'chart.latency.none': 'Latency over the last hour: unknown',
+  'hour-ago': '1 h ago',
+  now: 'now',
+  'no-calls': 'no calls',
+
+  'in-flight': 'In flight',
+  score: 'Score',
+  weight: 'Weight',
+  check: 'Check',
+  'check.off': 'off',
+  'check.pass': 'passed',
+  'check.fail': 'failed',
+  'last-attempts': 'Last attempts',
+  'last-attempts.all-good': 'Last {n} attempts, all successes',
+  'last-attempts.some': 'Last {n} attempts, of which failed: {list}',
+  'last-attempts.none': 'No attempts yet',
+
+  events: 'Events',
+  'events.none': 'Nothing has happened yet.',
+  'events.none-of': 'Nothing has happened in this pool yet.',
+  'event.failover': '{endpoint} → {to}',
+  'event.breaker_opened': '{endpoint} opened',
+  'event.breaker_recovering': '{endpoint} is recovering',
+  'event.breaker_closed': '{endpoint} closed again',
+  'event.endpoint_held': '{endpoint} asked to wait',
+  'event.sla_burning': '{subject} burns its error budget',
+  'event.sla_met_again': '{subject} meets its objective again',
+  'event.anomaly': 'Unusual: {subject}',
+  'event.all_down': 'Every endpoint is out',
+  'ordered.drain': '{subject} drained',
+  'ordered.trip': '{subject} tripped',
+  'ordered.enable': '{subject} enabled',
+  'ordered.reset': '{subject} reset',
+  'ordered.set': '{subject}: {settings}',
+  'ordered.drain_over': '{subject} is no longer drained',
+  'ordered.trip_over': '{subject} is no longer tripped',
+  'ordered.enable_over': '{subject} is no longer kept closed',
+  'ordered.weight_over': '{subject} has its configured weight again',
+  'ordered.priority_over': '{subject} has its configured priority again',
+  'setting.weight': 'weight {value}',
+  'setting.priority': 'priority {value}',
+  configured: 'as configured',
+  times: '×{n}',
+  'times.hint': '{n} times',
+
+  'reason.dial': 'could not connect',
+  'reason.tls': 'TLS failed',
+  'reason.timeout': 'timed out',
+  'reason.reset': 'connection reset',
+  'reason.status': 'failure status',
+  'reason.rate_limited': 'rate limited',
+  'reason.denied': 'credentials refused',
+  'reason.truncated': 'answer cut short',
+  'reason.stalled': 'answer stalled',
+  'reason.cancelled': 'client left',
+  'reason.success': 'success',
+  'reason.consecutive_failures': 'failures in a row',
+  'reason.failure_ratio': 'too many failures',
+  'reason.slow': 'too slow',
+  'reason.slower_than_usual': 'far slower than usual',
+  'reason.breaker_off': 'the breaker is off',
+  'reason.next_on': 'another may answer better',
+  'reason.rescued': 'did not wait for its timeout',
+  'reason.breaker': 'by their breakers',
+  'reason.hold': 'all on hold',
+  'reason.breaker_and_hold': 'open or on hold',
+  'reason.health_check': 'health checks failed',
+  'reason.checks_failed': 'health checks failed',
+  'reason.checks_passed': 'health checks pass again',
+  'reason.open_period_over': 'open period over',
+  'reason.all_down': 'every endpoint was out',
+  'reason.trial_failed': 'trial failed',
+  'reason.relapse': 'failed again while recovering',
+  'reason.recovered': 'recovered',
+  'reason.operator': 'by an operator',
+
+  footer: 'Read only. Times are {zone}.',
+  licences: 'uPlot (MIT), Geist (OFL)',
+  list: ', ',
+};
+
+const zh = {
+  title: '故障转移',
+  skip: '跳到端点池',
+  pools: '端点池',
+  pool: '端点池',
+  'all-pools': '全部端点池',
+  language: '语言',
+  theme: '主题',
+  'theme.auto': '跟随系统',
+  'theme.light': '浅色',
+  'theme.dark': '深色',
+
+  'link.connecting': '连接中',
+  'link.live': '实时',
+  'link.stale': '{for}没有新数据',
+  'link.lost': '连接已断开',
+  'stale.silent': '{for}没有新数据。当前显示的是 {at} 的状态。',
+  'stale.lost': '连接已断开。当前显示的是 {at} 的状态（{for}前）。正在重试。',
+  'stale.never': '代理没有响应。正在重试。',
+  'stale.back': '连接已恢复。',
+  waiting: '正在等待第一份快照',
+  'no-pools': '尚未配置任何端点池。',
+  'no-pools.hint': '加载 failover 指令或 lb_policy failover 之后，端点池会立即出现在这里。',
+
+  'all.good': '所有端点池都由第 1 层级应答',
+  'all.warn': '{n} 个端点池需要关注',
+  'all.bad': '{n} 个端点池不可用',
+
+  'verdict.first': '由第 1 层级应答',
+  'verdict.spread': '由第 {tiers} 层级应答',
+  'verdict.lower': '由第 {tier} 层级应答：之前的层级均不可用',
+  'verdict.down': '不可用：没有任何端点可以接收调用',
+  'verdict.idle': '没有端点具有权重',
+
+  tier: '第 {n} 层级',
+  'of-traffic': '占流量 {share}',
+  traffic: '流量',
+  'traffic.now': '当前流量：{list}',
+  'traffic.none': '当前没有流量：所有端点均不可用',
+  'traffic.out': '没有端点接收调用',
+  calls: '调用',
+  'per-second': '{n}/秒',
+  'retries-denied': '被拒重试',
+  'retries-denied.hint': '超出重试预算而未进行的重试',
+
+  sla: 'SLA',
+  objective: '目标',
+  'objective.availability': '可用性 {objective}',
+  'objective.latency': '{quantile} 不超过 {target}',
+  'over-window': '{window}内',
+  achieved: '实际',
+  'budget-left': '剩余错误预算',
+  'budget-overspent': '错误预算已超支',
+  burn: '消耗速率',
+  'burn.hint': '错误预算的消耗速度；为 1× 时恰好用满整个周期',
+  burning: '消耗过快',
+
+  'state.closed': '闭合',
+  'state.open': '断开',
+  'state.recovering': '恢复中',
+  'state.forced_open': '强制断开',
+  'state.forced_closed': '强制闭合',
+  'state.held': '暂缓',
+  'state.draining': '排空中',
+  'state.idle': '闭合，不接收流量',
+
+  'note.open': '{in}后再次试探',
+  'note.due': '即将再次试探',
+  'note.trial': '等待一次试探调用成功',
+  'note.recovering': '允许正常流量的 {share}',
+  'note.held': '端点要求等待；{in}后恢复调用',
+  'note.since': '自 {at} 起',
+  'note.forced': '保持此状态，直到撤销',
+  'note.until': '至 {at}，还有 {in}',
+  'note.until-short': '至 {at}',
+  'note.draining': '不接收新调用；{n} 个仍在进行',
+  'note.score': '所得流量低于其份额：评分 {score}',
+
+  'operator.drain': '运维人员已排空',
+  'operator.trip': '运维人员已熔断',
+  'operator.enable': '运维人员保持闭合',
+  'operator.reset': '运维人员已重置',
+  'operator.weight': '运维人员将权重设为 {to}（配置为 {from}）',
+  'operator.priority': '运维人员将优先级设为 {to}（配置为 {from}）',
+
+  'last-hour': '最近一小时',
+  success: '成功率',
+  latency: '延迟',
+  'chart.success': '最近一小时成功率：全部调用的 {all}，最低 {worst}，在 {at}',
+  'chart.success.none': '最近一小时成功率：没有调用',
+  'chart.latency': '最近一小时延迟：中位数 {p50}，95 分位 {p95}，最高 {worst}，在 {at}',
+  'chart.latency.none': '最近一小时延迟：未知',
+  'hour-ago': '1 小时前',
+  now: '现在',
+  'no-calls': '没有调用',
+
+  'in-flight': '进行中',
+  score: '评分',
+  weight: '权重',
+  check: '检查',
+  'check.off': '关闭',
+  'check.pass': '通过',
+  'check.fail': '失败',
+  'last-attempts': '最近尝试',
+  'last-attempts.all-good': '最近 {n} 次尝试全部成功',
+  'last-attempts.some': '最近 {n} 次尝试中的失败：{list}',
+  'last-attempts.none': '尚无尝试',
+
+  events: '事件',
+  'events.none': '尚未发生任何事件。',
+  'events.none-of': '此端点池尚未发生任何事件。',
+  'event.failover': '{endpoint} → {to}',
+  'event.breaker_opened': '{endpoint} 已断开',
+  'event.breaker_recovering': '{endpoint} 正在恢复',
+  'event.breaker_closed': '{endpoint} 重新闭合',
+  'event.endpoint_held': '{endpoint} 要求暂缓',
+  'event.sla_burning': '{subject} 的错误预算消耗过快',
+  'event.sla_met_again': '{subject} 重新达到目标',
+  'event.anomaly': '异常：{subject}',
+  'event.all_down': '所有端点均不可用',
+  'ordered.drain': '已排空 {subject}',
+  'ordered.trip': '已熔断 {subject}',
+  'ordered.enable': '已启用 {subject}',
+  'ordered.reset': '已重置 {subject}',
+  'ordered.set': '{subject}：{settings}',
+  'ordered.drain_over': '{subject} 结束排空',
+  'ordered.trip_over': '{subject} 结束熔断',
+  'ordered.enable_over': '{subject} 不再保持闭合',
+  'ordered.weight_over': '{subject} 恢复配置的权重',
+  'ordered.priority_over': '{subject} 恢复配置的优先级',
+  'setting.weight': '权重 {value}',
+  'setting.priority': '优先级 {value}',
+  configured: '按配置',
+  times: '×{n}',
+  'times.hint': '{n} 次',
+
+  'reason.dial': '无法连接',
+  'reason.tls': 'TLS 失败',
+  'reason.timeout': '超时',
+  'reason.reset': '连接被重置',
+  'reason.status': '失败状态码',
+  'reason.rate_limited': '被限流',
+  'reason.denied': '凭据被拒',
+  'reason.truncated': '应答不完整',
+  'reason.stalled': '应答停滞',
+  'reason.cancelled': '客户端离开',
+  'reason.success': '成功',
+  'reason.consecutive_failures': '连续失败',
+  'reason.failure_ratio': '失败率过高',
+  'reason.slow': '过慢',
+  'reason.slower_than_usual': '远慢于平常',
+  'reason.breaker_off': '熔断器已关闭',
+  'reason.next_on': '其他端点可能应答得更好',
+  'reason.rescued': '未等到超时',
+  'reason.breaker': '均已断开',
+  'reason.hold': '均在暂缓',
+  'reason.breaker_and_hold': '断开或暂缓',
+  'reason.health_check': '健康检查失败',
+  'reason.checks_failed': '健康检查失败',
+  'reason.checks_passed': '健康检查恢复通过',
+  'reason.open_period_over': '断开期结束',
+  'reason.all_down': '所有端点均不可用',
+  'reason.trial_failed': '试探失败',
+  'reason.relapse': '恢复中再次失败',
+  'reason.recovered': '已恢复',
+  'reason.operator': '运维操作',
+
+  footer: '只读。时间为 {zone}。',
+  licences: 'uPlot (MIT)、Geist (OFL)',
+  list: '、',
+};
+
+const languages = { en, 'zh-CN': zh };
+
+// language is the tag of the one in use.
+export const language = () => document.documentElement.lang;
+
+// t returns the words of a key, with {names} filled in.
+export function t(key, values) {
+  const words = languages[language()][key] ?? en[key] ?? key;
+  return values ? words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '') : words;
+}
+
+// known tells whether a key has words.
+export const known = (key) => key in en;
+
+// reason writes why something happened; a word unknown here is shown as it is.
+export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
+
+export const list = (items) => items.join(t('list'));
+
+// percent writes a ratio, as exactly as its distance from 1 asks for.
+export function percent(ratio) {
+  const value = ratio * 100;
+  const lost = 100 - value;
+  const digits = value === 0 || lost === 0 ? 0 : lost < 0.1 ? 3 : lost < 1 ? 2 : value < 9.95 ? 1 : lost < 10 ? 1 : 0;
+  // rounding must not make all of what is nearly all
+  const text = Math.min(value, lost > 0 ? 100 - 10 ** -digits : 100).toFixed(digits);
+  return `${text}%`;
+}
+
+// share writes a part of the traffic.
+export function share(ratio) {
+  const value = ratio * 100;
+  if (value > 0 && value < 1) return '<1%';
+  return `${Math.round(value)}%`;
+}
+
+// number writes a count or a rate.
+export function number(value) {
+  if (value >= 100000) return `${Math.round(value / 1000)}k`;
+  if (value >= 10000) return `${(value / 1000).toFixed(1)}k`;
+  if (value >= 10 || Number.isInteger(value)) return String(Math.round(value));
+  return value.toFixed(value < 1 ? 2 : 1);
+}
+
+// seconds writes a latency given in seconds.
+export function seconds(value) {
+  if (value < 0.001) return `${Math.max(1, Math.round(value * 1e6))} µs`;
+  if (value < 0.00995) return `${(value * 1000).toFixed(1)} ms`;
+  if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
+  if (value < 9.95) return `${value.toFixed(1)} s`;
+  return `${Math.round(value)} s`;
+}
+
+// countdown writes a time left, given in ms, as a clock does.
+export function countdown(ms) {
+  const left = Math.max(0, Math.ceil(ms / 1000));
+  const minutes = Math.floor(left / 60) % 60;
+  const hours = Math.floor(left / 3600);
+  const two = (n) => String(n).padStart(2, '0');
+  return hours ? `${hours}:${two(minutes)}:${two(left % 60)}` : `${minutes}:${two(left % 60)}`;
+}
+
+// elapsed writes a time that has gone by or a span, given in ms, in words.
+export function elapsed(ms) {
+  const zhText = language() === 'zh-CN';
+  const units = zhText ? [' 天', ' 小时', ' 分钟', ' 秒'] : [' d', ' h', ' min', ' s'];
+  const total = Math.max(0, Math.round(ms / 1000));
+  if (total >= 172800) return Math.round(total / 86400) + units[0];
+  if (total >= 7200) return Math.round(total / 3600) + units[1];
+  if (total >= 120) return Math.round(total / 60) + units[2];
+  return total + units[3];
+}
+
+const formats = new Map();
+function format(options) {
+  const key = language() + JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(language() === 'en' ? 'en-GB' : language(), options));
+  return formats.get(key);
+}
+
+// clock writes a time of day; with its date where that is not today's.
+export function clock(at, withSeconds = true) {
+  const time = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(withSeconds && { second: '2-digit' }) };
+  const text = format(time).format(at);
+  if (new Date().toDateString() === at.toDateString()) return text;
+  return `${format({ day: 'numeric', month: 'short' }).format(at)} ${text}`;
+}
+
+// zone names the time zone that times are in.
+export function zone() {
+  const part = format({ timeZoneName: 'longOffset' }).formatToParts(new Date()).find((p) => p.type === 'timeZoneName');
+  return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${part.value})`;
+}

@@ -1,0 +1,221 @@
+package web_test
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/apifailover/caddy-failover/web"
+)
+
+type object = map[string]any
+
+// A scene is what a page is shown without a proxy: states that are hard to
+// bring about together.
+type scene struct {
+	mu      sync.Mutex
+	pools   []object
+	history object // pool → endpoint → columns
+	events  []web.Event
+	added   chan struct{} // closed when there is a new event
+	moving  bool          // counts rise from snapshot to snapshot
+}
+
+func newScene() *scene { return &scene{added: make(chan struct{})} }
+
+// happen adds an event.
+func (s *scene) happen(at time.Time, kind, pool string, more object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := uint64(len(s.events) + 1)
+	e := object{"id": id, "at": at, "kind": kind, "pool": pool, "count": 1}
+	for name, value := range more {
+		e[name] = value
+	}
+	s.events = append(s.events, web.Event{ID: id, Data: e})
+	close(s.added)
+	s.added = make(chan struct{})
+}
+
+func (s *scene) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *scene) source() web.Source {
+	return web.Source{
+		Pools: func(time.Time) any {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.moving {
+				s.move()
+			}
+			return clone(s.pools)
+		},
+		History: func(now, from time.Time) any {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return object{"from": now.Add(-59*time.Minute).Unix() / 60, "pools": s.history}
+		},
+		Past: func(after uint64) []web.Event {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return append([]web.Event(nil), s.events[min(after, uint64(len(s.events))):]...)
+		},
+		Watch: func(ctx context.Context, after uint64, each func(web.Event)) {
+			for {
+				s.mu.Lock()
+				news, added := s.events[min(after, uint64(len(s.events))):], s.added
+				s.mu.Unlock()
+				for _, e := range news {
+					each(e)
+					after = e.ID
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-added:
+				}
+			}
+		},
+	}
+}
+
+// clone copies what is JSON.
+func clone(v any) any {
+	switch v := v.(type) {
+	case []object:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = clone(v[i])
+		}
+		return list
+	case object:
+		o := make(object, len(v))
+		for name, value := range v {
+			o[name] = clone(value)
+		}
+		return o
+	}
+	return v
+}
+
+// move makes every number another.
+func (s *scene) move() {
+	for _, pool := range s.pools {
+		pool["calls_per_second"] = 100 + 20*rand.Float64()
+		endpoints := pool["endpoints"].([]object)
+		parts, sum := make([]float64, len(endpoints)), 0.0
+		for i := range parts {
+			parts[i] = 1 + rand.Float64()
+			sum += parts[i]
+		}
+		for i, e := range endpoints {
+			e["traffic"] = parts[i] / sum
+			e["attempts"] = e["attempts"].(int) + 5 + rand.IntN(20)
+			e["in_flight"] = rand.IntN(9)
+			e["score"] = 0.8 + 0.2*rand.Float64()
+			e["last_outcomes"] = outcomes(20, 0.1)
+		}
+	}
+}
+
+func outcomes(n int, failing float64) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = "success"
+		if rand.Float64() < failing {
+			list[i] = "status"
+		}
+	}
+	return list
+}
+
+func endpoint(name, url string, priority int, weight, traffic float64) object {
+	return object{
+		"name": name, "url": url, "address": "192.0.2.7:443", "priority": priority, "weight": weight,
+		"state": "closed", "draining": false, "share": 1.0, "score": 1.0, "traffic": traffic,
+		"in_flight": 3, "attempts": 5200, "successes": 5190, "failures": 10, "cancelled": 2,
+		"last_outcomes": outcomes(20, 0),
+	}
+}
+
+// hour makes up an hour: calls a minute, median latency in seconds, and from
+// when to when what part of the calls failed.
+func hour(seed uint64, calls, median float64, from, to int, failing float64) object {
+	random := rand.New(rand.NewPCG(seed, 1))
+	n, failures := make([]int, 60), make([]int, 60)
+	p50, p95 := make([]float64, 60), make([]float64, 60)
+	for i := range n {
+		wave := 1 + 0.15*math.Sin(float64(i)/9+float64(seed))
+		n[i] = int(calls * wave * (0.9 + 0.2*random.Float64()))
+		p50[i] = median * wave * (0.95 + 0.1*random.Float64())
+		p95[i] = p50[i] * (2 + 0.6*random.Float64())
+		if random.Float64() < 0.05 {
+			failures[i] = 1
+		}
+		if i >= from && i < to {
+			failures[i] = int(float64(n[i]) * failing * (0.6 + 0.4*random.Float64()))
+			p50[i] *= 1.8
+			p95[i] *= 2.5
+		}
+	}
+	return object{"calls": n, "failures": failures, "p50": p50, "p95": p95}
+}
+
+// showcase has every state at once.
+func showcase(now time.Time) *scene {
+	s := newScene()
+	openai := endpoint("openai", "https://api.openai.example/v1", 1, 3, 0)
+	openai["state"], openai["reason"] = "open", "consecutive_failures"
+	openai["since"], openai["until"] = now.Add(-9*time.Second), now.Add(12*time.Second)
+	openai["share"], openai["score"], openai["in_flight"] = 0.0, 0.35, 0
+	openai["last_outcomes"] = append(outcomes(11, 0), "status", "success", "success", "timeout", "status", "status", "status", "status", "status")
+	azure := endpoint("azure-east", "https://east.openai.azure.example/openai/deployments/main", 1, 1, 0.2)
+	azure["state"], azure["reason"], azure["since"] = "recovering", "open_period_over", now.Add(-2*time.Second)
+	azure["share"], azure["score"] = 0.2, 0.8
+	azure["last_outcomes"] = append(outcomes(8, 0), "reset", "reset", "success", "success", "success", "success")
+	anthropic := endpoint("anthropic", "https://api.anthropic.example", 2, 1, 0.74)
+	anthropic["in_flight"] = 41
+	groq := endpoint("groq", "https://api.groq.example/openai/v1", 2, 1, 0.06)
+	groq["held_until"] = now.Add(27 * time.Second)
+	groq["traffic"] = 0.0
+	anthropic["traffic"] = 0.8
+	local := endpoint("vllm-local", "http://10.0.4.12:8000/v1", 3, 1, 0)
+	local["draining"], local["in_flight"] = true, 2
+	local["operator"] = object{"action": "drain", "reason": "new GPU driver", "since": now.Add(-5 * time.Minute), "until": now.Add(25 * time.Minute)}
+	spare := endpoint("spare", "https://spare.example/v1", 3, 1, 0)
+	spare["last_outcomes"] = []string{}
+	geo1 := endpoint("here", "https://geocode.here.example/v1", 1, 2, 0.667)
+	geo2 := endpoint("mapbox", "https://api.mapbox.example/search", 1, 1, 0.333)
+	geo3 := endpoint("nominatim", "http://10.0.4.30:8080", 2, 1, 0)
+	geo3["operator"] = object{"action": "trip", "reason": "bad data since the import", "since": now.Add(-50 * time.Minute)}
+	geo3["state"], geo3["share"], geo3["reason"] = "forced_open", 0.0, "operator"
+	s.pools = []object{
+		{"name": "geocoding", "at": now, "down": false, "calls_per_second": 86.4, "retries_denied": 0, "endpoints": []object{geo1, geo2, geo3}},
+		{"name": "llm", "at": now, "down": false, "calls_per_second": 23.7, "retries_denied": 14, "endpoints": []object{openai, azure, anthropic, groq, local, spare}},
+	}
+	s.history = object{
+		"geocoding": object{"here": hour(1, 3400, 0.034, 0, 0, 0), "mapbox": hour(2, 1700, 0.051, 22, 25, 0.04), "nominatim": hour(3, 40, 0.009, 6, 10, 0.3)},
+		"llm": object{
+			"openai": hour(4, 900, 0.42, 55, 59, 0.6), "azure-east": hour(5, 300, 0.51, 44, 50, 0.9), "anthropic": hour(6, 200, 0.38, 0, 0, 0),
+			"groq": hour(7, 160, 0.08, 31, 33, 0.2), "vllm-local": hour(8, 30, 1.3, 0, 0, 0),
+		},
+	}
+	s.happen(now.Add(-58*time.Minute), "operator", "geocoding", object{"endpoint": "nominatim", "reason": "trip", "details": object{"reason": "bad data since the import"}})
+	s.happen(now.Add(-31*time.Minute), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited"})
+	s.happen(now.Add(-16*time.Minute), "breaker_opened", "llm", object{"endpoint": "azure-east", "reason": "failure_ratio", "details": object{"until": now.Add(-15 * time.Minute)}})
+	s.happen(now.Add(-5*time.Minute), "operator", "llm", object{"endpoint": "vllm-local", "reason": "drain", "details": object{"reason": "new GPU driver"}})
+	s.happen(now.Add(-3*time.Minute), "anomaly", "llm", object{"endpoint": "openai", "reason": "error_rate", "details": object{"expected": 0.01, "seen": 0.2}})
+	s.happen(now.Add(-70*time.Second), "sla_burning", "llm", nil)
+	for i := range 4 {
+		s.happen(now.Add(time.Duration(i-14)*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 3 * (i + 1), "details": object{"attempt": 1, "duration_seconds": 0.213}})
+	}
+	s.happen(now.Add(-9*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "details": object{"until": now.Add(12 * time.Second)}})
+	s.happen(now.Add(-8*time.Second), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited", "details": object{"until": now.Add(27 * time.Second)}})
+	s.happen(now.Add(-2*time.Second), "breaker_recovering", "llm", object{"endpoint": "azure-east", "reason": "open_period_over"})
+	return s
+}
