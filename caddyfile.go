@@ -2,6 +2,7 @@ package failover
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -40,12 +41,14 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, err
 	}
 	h.Next() // extracting the matcher has gone back to before the directive's name
+	at := here(h.Dispenser)
 	d := h.NewFromNextSegment()
 	r := &reader{
 		matcher: func(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
-			at := h
-			at.Dispenser = d
-			return at.MatcherToken()
+			inside := h
+			inside.Dispenser = d
+			matcher, matched, err := inside.MatcherToken()
+			return matcher, matched, wrap(d, err)
 		},
 		seen:  make(map[string]int),
 		names: make(map[string]int),
@@ -95,7 +98,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, err
 	}
 	if len(handler.Upstreams) == 0 && handler.DynamicUpstreamsRaw == nil {
-		return nil, h.Err("failover needs at least one endpoint")
+		return nil, at.wrap(errors.New("failover needs at least one endpoint"))
 	}
 	if handler.LoadBalancing == nil {
 		handler.LoadBalancing = new(reverseproxy.LoadBalancing)
@@ -185,7 +188,7 @@ type reader struct {
 
 // endpoint reads `endpoint <base-url> { ... }` or `upstream <address> { ... }`.
 func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
-	word, line := d.Val(), d.Line()
+	word, at := d.Val(), here(d)
 	address, err := argument(d)
 	if err != nil {
 		return err
@@ -200,16 +203,16 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 		e.URL, e.Upstream = address, dialAddress(u)
 	default:
 		parsed, err := caddy.ParseNetworkAddress(address)
-		if err != nil {
+		if err != nil || !parsed.IsUnixNetwork() && strings.Contains(parsed.Host, ":") && net.ParseIP(parsed.Host) == nil {
 			return d.Errf("invalid address of an %s: %q: want a base URL or host:port", word, address)
 		}
 		e.Upstream = address
 		if !parsed.IsUnixNetwork() && parsed.StartPort == 0 && !strings.Contains(address, "{") {
-			e.Upstream = net.JoinHostPort(address, "80")
+			e.Upstream = net.JoinHostPort(parsed.Host, "80")
 		}
 	}
 	if word == "upstream" {
-		e.DefinedAt = fmt.Sprintf("%s:%d", d.File(), line)
+		e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)
 	}
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q of an %s", d.Val(), word)
@@ -226,9 +229,9 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 		name = e.Upstream
 	}
 	if first, ok := r.names[name]; ok {
-		return d.Errf("the endpoint of line %d has the name %q already, from line %d; give each a name of its own", line, name, first)
+		return at.wrap(fmt.Errorf("the name %q is used twice, first by the %s of line %d; give each a name of its own", name, word, first))
 	}
-	r.names[name] = line
+	r.names[name] = at.line
 	p.Endpoints = append(p.Endpoints, e)
 	return nil
 }
@@ -239,6 +242,8 @@ func pathMatcher(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
 		return nil, false, nil
 	}
 	switch word := d.Val(); {
+	case word == "*":
+		return nil, true, nil
 	case strings.HasPrefix(word, "/"):
 		path, err := json.Marshal([]string{word})
 		return caddy.ModuleMap{"path": path}, true, err
@@ -261,11 +266,8 @@ var poolOptions = map[string]poolOption{
 		if err != nil || word == "strict" {
 			return err
 		}
-		if p.Overflow, err = parseNumber(word); err == nil && p.Overflow == 0 {
-			err = fmt.Errorf("want strict or a factor of 1 or more")
-		}
-		if err == nil {
-			err = validateOverflow(p.Overflow)
+		if p.Overflow, err = parseNumber(word); err != nil || p.Overflow == 0 || validateOverflow(p.Overflow) != nil {
+			err = errors.New("want strict or a factor of 1 or more")
 		}
 		return wrapWord(d, "overflow", word, err)
 	}},
@@ -286,18 +288,20 @@ var poolOptions = map[string]poolOption{
 		return nil
 	}},
 	"breaker": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		at := here(d)
 		p.Breaker = new(Breaker)
 		if err := offOrBlock(r, d, "breaker", &p.Breaker.Off, breakerOptions, p.Breaker); err != nil {
 			return err
 		}
-		return wrap(d, p.Breaker.validate())
+		return at.wrap(p.Breaker.validate())
 	}},
 	"retry": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		at := here(d)
 		p.Retry = new(Retry)
 		if err := offOrBlock(r, d, "retry", &p.Retry.Off, retryOptions, p.Retry); err != nil {
 			return err
 		}
-		return wrap(d, p.Retry.validate())
+		return at.wrap(p.Retry.validate())
 	}},
 }
 
@@ -312,7 +316,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 		}
 		weight, err := parseNumber(word)
 		if err == nil && !validWeight(weight) {
-			err = fmt.Errorf("must be 0 or more")
+			err = fmt.Errorf("want 0 or more")
 		}
 		e.Weight = &weight
 		return wrapWord(d, "weight", word, err)
@@ -366,8 +370,8 @@ var withoutURL = func() map[string]option[*Endpoint] {
 }()
 
 var breakerOptions = map[string]option[*Breaker]{
-	"consecutive_failures": count(func(b *Breaker) *int { return &b.ConsecutiveFailures }, 1),
-	"failure_ratio":        ratio(func(b *Breaker) *float64 { return &b.FailureRatio }),
+	"consecutive_failures": countOrNone(func(b *Breaker) **int { return &b.ConsecutiveFailures }),
+	"failure_ratio":        ratioOrNone(func(b *Breaker) **float64 { return &b.FailureRatio }),
 	"min_requests":         count(func(b *Breaker) *int { return &b.MinRequests }, 1),
 	"window":               duration(func(b *Breaker) *caddy.Duration { return &b.Window }),
 	"slow_ratio":           ratio(func(b *Breaker) *float64 { return &b.SlowRatio }),
@@ -378,12 +382,15 @@ var breakerOptions = map[string]option[*Breaker]{
 			return err
 		}
 		factor, err := parseNumber(word)
+		if err == nil && !validSlowFactor(factor) {
+			err = fmt.Errorf("want 0 or at least 1")
+		}
 		b.SlowFactor = &factor
 		return wrapWord(d, "slow_factor", word, err)
 	}},
 	"open_for": duration(func(b *Breaker) *caddy.Duration { return &b.OpenFor }),
 	"open_max": duration(func(b *Breaker) *caddy.Duration { return &b.OpenMax }),
-	"start":    ratio(func(b *Breaker) *float64 { return &b.Start }),
+	"start":    positiveRatio(func(b *Breaker) *float64 { return &b.Start }),
 	"step":     duration(func(b *Breaker) *caddy.Duration { return &b.Step }),
 }
 
@@ -398,10 +405,10 @@ var retryOptions = map[string]option[*Retry]{
 	"same_endpoint": count(func(r *Retry) *int { return &r.SameEndpoint }, 0),
 	"backoff": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) (err error) {
 		r.Backoff = new(Backoff)
-		if r.Backoff.Base, err = durationArgument(d); err != nil || d.CountRemainingArgs() == 0 {
+		if r.Backoff.Base, err = durationArgument(d); err != nil || !d.NextArg() {
 			return err
 		}
-		r.Backoff.Cap, err = durationArgument(d)
+		r.Backoff.Cap, err = parseDuration(d, "backoff cap")
 		return err
 	}},
 	"budget": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
@@ -414,6 +421,9 @@ var retryOptions = map[string]option[*Retry]{
 			return nil
 		}
 		floor, err := parseNumber(d.Val())
+		if err == nil && floor < 0 {
+			err = fmt.Errorf("want 0 or more")
+		}
 		r.Budget.Floor = &floor
 		return wrapWord(d, "budget floor", d.Val(), err)
 	}},

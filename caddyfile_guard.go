@@ -3,14 +3,14 @@ package failover
 import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 // readCommit reads `commit headers|first_byte|complete [<size>]`.
-func readCommit(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+func readCommit(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	word, err := argument(d)
 	if err != nil {
 		return err
 	}
 	p.Commit = &Commit{After: word}
-	if d.CountRemainingArgs() > 0 {
-		if err := size(func(c *Commit) *int64 { return &c.Size }).read(r, d, p.Commit); err != nil {
+	if d.NextArg() {
+		if p.Commit.Size, err = parseSize(d, "commit size"); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -82,11 +83,14 @@ func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[
 		if *plain != 0 {
 			return d.Errf("option timeout is given twice for all requests")
 		}
-		*plain, err = parseDuration(d, d.Val())
+		*plain, err = parseDuration(d, "timeout")
 		return err
 	}
 	rule := &Timeout{MatcherSetsRaw: caddyhttp.RawMatcherSets{matcher}}
-	if rule.Timeout, err = durationArgument(d); err != nil {
+	if _, err := argument(d); err != nil {
+		return err
+	}
+	if rule.Timeout, err = parseDuration(d, "timeout"); err != nil {
 		return err
 	}
 	*rules = append(*rules, rule)
@@ -128,10 +132,42 @@ func count[T any](field func(T) *int, least int) option[T] {
 	}}
 }
 
+// countOrNone is a count whose default is not 0, which turns something off.
+func countOrNone[T any](field func(T) **int) option[T] {
+	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
+		n := new(int)
+		*field(into) = n
+		return count(func(T) *int { return n }, 0).read(r, d, into)
+	}}
+}
+
 func ratio[T any](field func(T) *float64) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
 		*field(into), err = ratioArgument(d)
 		return err
+	}}
+}
+
+// ratioOrNone is a ratio whose default is not 0, which turns something off.
+func ratioOrNone[T any](field func(T) **float64) option[T] {
+	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
+		value := new(float64)
+		*field(into) = value
+		return ratio(func(T) *float64 { return value }).read(r, d, into)
+	}}
+}
+
+// positiveRatio is a ratio that cannot be 0.
+func positiveRatio[T any](field func(T) *float64) option[T] {
+	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
+		option := d.Val()
+		if err := ratio(field).read(r, d, into); err != nil {
+			return err
+		}
+		if *field(into) == 0 {
+			return d.Errf("invalid %s %q: want more than 0%%", option, d.Val())
+		}
+		return nil
 	}}
 }
 
@@ -145,17 +181,21 @@ func duration[T any](field func(T) *caddy.Duration) option[T] {
 func size[T any](field func(T) *int64) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
 		option := d.Val()
-		word, err := argument(d)
-		if err != nil {
-			return err
+		_, err := argument(d)
+		if err == nil {
+			*field(into), err = parseSize(d, option)
 		}
-		n, err := humanize.ParseBytes(word)
-		if err != nil || n == 0 || n > math.MaxInt32 {
-			return d.Errf("invalid %s %q: want a size between 1 byte and 2GiB", option, word)
-		}
-		*field(into) = int64(n)
-		return nil
+		return err
 	}}
+}
+
+// parseSize reads the word at which d stands.
+func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
+	n, err := humanize.ParseBytes(d.Val())
+	if err != nil || n == 0 || n > math.MaxInt32 {
+		return 0, d.Errf("invalid %s %q: want a size between 1 byte and 2GiB", option, d.Val())
+	}
+	return int64(n), nil
 }
 
 // argument reads an argument that must be there.
@@ -166,24 +206,28 @@ func argument(d *caddyfile.Dispenser) (string, error) {
 	return d.Val(), nil
 }
 
+// durationArgument reads the duration that follows the option, or the first one
+// that follows it, at which d stands.
 func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
-	word, err := argument(d)
-	if err != nil {
+	option := d.Val()
+	if _, err := argument(d); err != nil {
 		return 0, err
 	}
-	return parseDuration(d, word)
+	return parseDuration(d, option)
 }
 
-func parseDuration(d *caddyfile.Dispenser, word string) (caddy.Duration, error) {
-	value, err := caddy.ParseDuration(word)
+// parseDuration reads the word at which d stands.
+func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
+	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
-		return 0, d.Errf("invalid duration %q: want for example 500ms or 1m30s", word)
+		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s", option, d.Val())
 	}
 	return caddy.Duration(value), nil
 }
 
 // ratioArgument reads a ratio as 50% or 0.5.
 func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
+	option := d.Val()
 	word, err := argument(d)
 	if err != nil {
 		return 0, err
@@ -194,7 +238,7 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 		value /= 100
 	}
 	if err != nil || outside(value) {
-		return 0, d.Errf("invalid ratio %q: want 0%% to 100%%, or 0 to 1", word)
+		return 0, d.Errf("invalid %s %q: want 0%% to 100%%, or 0 to 1", option, word)
 	}
 	return value, nil
 }
@@ -205,6 +249,24 @@ func parseNumber(word string) (float64, error) {
 		return 0, errors.New("want a number")
 	}
 	return value, nil
+}
+
+// A place is a line of a Caddyfile.
+type place struct {
+	file string
+	line int
+}
+
+// here is the place at which d stands.
+func here(d *caddyfile.Dispenser) place { return place{d.File(), d.Line()} }
+
+// wrap makes an error name the place as those of a dispenser do; no error stays
+// none.
+func (p place) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w, at %s:%d", err, p.file, p.line)
 }
 
 // wrap makes an error name file and line; no error stays none.

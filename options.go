@@ -37,17 +37,18 @@ const (
 	defaultBuffer       = 1 << 20
 )
 
-// Breaker configures the circuit breaker that each endpoint has.
+// Breaker configures the circuit breaker that each endpoint has. Where nothing
+// else is said, 0 is the same as leaving the field out.
 type Breaker struct {
 	// Turns the breaker off. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// Failures in a row that open it. Default: 5.
-	ConsecutiveFailures int `json:"consecutive_failures,omitempty"`
+	// Failures in a row that open it. 0: no number does. Default: 5.
+	ConsecutiveFailures *int `json:"consecutive_failures,omitempty"`
 
 	// Part of the attempts in `window` that must fail to open it, 0 to 1, once
-	// there are `min_requests`. Default: 0.5.
-	FailureRatio float64 `json:"failure_ratio,omitempty"`
+	// there are `min_requests`. 0: no part does. Default: 0.5.
+	FailureRatio *float64 `json:"failure_ratio,omitempty"`
 
 	// Attempts in `window` from which ratios count. Default: 20.
 	MinRequests int `json:"min_requests,omitempty"`
@@ -86,15 +87,15 @@ func (b *Breaker) validate() error {
 		return nil
 	}
 	switch {
-	case b.ConsecutiveFailures < 0:
+	case b.ConsecutiveFailures != nil && *b.ConsecutiveFailures < 0:
 		return errors.New("breaker: consecutive_failures must not be negative")
 	case b.MinRequests < 0:
 		return errors.New("breaker: min_requests must not be negative")
-	case outside(b.FailureRatio):
+	case b.FailureRatio != nil && outside(*b.FailureRatio):
 		return errors.New("breaker: failure_ratio must be between 0 and 1")
 	case outside(b.SlowRatio):
 		return errors.New("breaker: slow_ratio must be between 0 and 1")
-	case b.SlowFactor != nil && *b.SlowFactor != 0 && !(*b.SlowFactor >= 1 && *b.SlowFactor <= math.MaxFloat32):
+	case b.SlowFactor != nil && !validSlowFactor(*b.SlowFactor):
 		return errors.New("breaker: slow_factor must be 0 or at least 1")
 	case outside(b.Start):
 		return errors.New("breaker: start must be between 0 and 1")
@@ -113,6 +114,16 @@ func (b *Breaker) validate() error {
 	return nil
 }
 
+func validSlowFactor(f float64) bool { return f == 0 || f >= 1 && f <= math.MaxFloat32 }
+
+// or is what an option is set to, else its default.
+func or[T any](option *T, otherwise T) T {
+	if option == nil {
+		return otherwise
+	}
+	return *option
+}
+
 // outside tells whether a ratio is none; NaN is outside as well.
 func outside(ratio float64) bool { return !(ratio >= 0 && ratio <= 1) }
 
@@ -121,19 +132,15 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 	if b == nil {
 		b = &Breaker{}
 	}
-	slowFactor := float64(defaultSlowFactor)
-	if b.SlowFactor != nil {
-		slowFactor = *b.SlowFactor
-	}
 	return &breakerConfig{
 		off:                 b.Off,
-		consecutiveFailures: cmp.Or(b.ConsecutiveFailures, 5),
-		failureRatio:        cmp.Or(b.FailureRatio, defaultFailureRatio),
+		consecutiveFailures: or(b.ConsecutiveFailures, 5),
+		failureRatio:        or(b.FailureRatio, defaultFailureRatio),
 		minRequests:         cmp.Or(b.MinRequests, 20),
 		window:              time.Duration(cmp.Or(b.Window, caddy.Duration(10*time.Second))),
 		slowRatio:           b.SlowRatio,
 		slowAfter:           time.Duration(b.SlowAfter),
-		slowFactor:          slowFactor,
+		slowFactor:          or(b.SlowFactor, defaultSlowFactor),
 		openFor:             time.Duration(cmp.Or(b.OpenFor, caddy.Duration(5*time.Second))),
 		openMax:             max(time.Duration(cmp.Or(b.OpenMax, caddy.Duration(5*time.Minute))), time.Duration(b.OpenFor)),
 		start:               cmp.Or(b.Start, 0.05),
@@ -142,7 +149,8 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 	}
 }
 
-// Retry configures what happens to a call whose attempt failed.
+// Retry configures what happens to a call whose attempt failed. Where nothing
+// else is said, 0 is the same as leaving the field out.
 type Retry struct {
 	// Turns retries off: each call is one attempt. Default: false.
 	Off bool `json:"off,omitempty"`
@@ -290,11 +298,9 @@ func (r *Retry) rules() retryRules {
 		rules.base = cmp.Or(time.Duration(r.Backoff.Base), rules.base)
 		rules.cap = cmp.Or(time.Duration(r.Backoff.Cap), rules.cap)
 	}
-	if r.Budget != nil && r.Budget.Ratio != nil {
-		rules.budget.ratio = *r.Budget.Ratio
-	}
-	if r.Budget != nil && r.Budget.Floor != nil {
-		rules.budget.floor = *r.Budget.Floor
+	if r.Budget != nil {
+		rules.budget.ratio = or(r.Budget.Ratio, rules.budget.ratio)
+		rules.budget.floor = or(r.Budget.Floor, rules.budget.floor)
 	}
 	return rules
 }

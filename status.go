@@ -331,14 +331,17 @@ func redactURL(u *url.URL) string {
 	if u == nil {
 		return ""
 	}
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host}
+	shown := "//" + u.Host
+	if u.Scheme != "" {
+		shown = u.Scheme + ":" + shown
+	}
 	segments := strings.Split(u.EscapedPath(), "/")
 	for i, segment := range segments {
 		if looksLikeKey(segment) {
 			segments[i] = "xxxxx"
 		}
 	}
-	return shown.String() + strings.Join(segments, "/")
+	return shown + strings.Join(segments, "/")
 }
 
 // looksLikeKey tells whether a segment of a path may be a secret: 16 characters

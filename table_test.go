@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// place is an endpoint in a table under test.
-type place struct {
+// row is an endpoint in a table under test.
+type row struct {
 	priority  int
 	weight    float64
 	available float64
 }
 
 // layOut makes the table of places in order of priority.
-func layOut(overflow float64, places ...place) *table {
+func layOut(overflow float64, places ...row) *table {
 	targets, available := make([]*target, len(places)), make([]float64, len(places))
 	for i, p := range places {
 		targets[i] = &target{
@@ -49,28 +49,28 @@ func TestTableShares(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		overflow float64
-		places   []place
+		places   []row
 		want     []float64
 	}{
-		{"one", 0, []place{{1, 1, 1}}, []float64{1}},
-		{"the second tier waits", 0, []place{{1, 1, 1}, {2, 1, 1}, {3, 1, 1}}, []float64{1, 0, 0}},
-		{"weights", 0, []place{{1, 3, 1}, {1, 1, 1}}, []float64{0.75, 0.25}},
-		{"a recovering primary", 0, []place{{1, 1, 0.1}, {2, 1, 1}}, []float64{0.1, 0.9}},
-		{"a dead primary", 0, []place{{1, 1, 0}, {2, 1, 1}, {3, 1, 1}}, []float64{0, 1, 0}},
-		{"a recovering one of two equals", 0, []place{{1, 1, 0.25}, {1, 1, 1}, {2, 1, 1}}, []float64{0.2, 0.8, 0}},
-		{"a tier is as good as its best", 0, []place{{1, 1, 0.5}, {1, 1, 0.2}, {2, 1, 1}}, []float64{0.5 * 5 / 7, 0.5 * 2 / 7, 0.5}},
-		{"three tiers", 0, []place{{1, 1, 0.5}, {2, 1, 0.5}, {3, 1, 1}}, []float64{0.5, 0.25, 0.25}},
-		{"what remains is spread by capacity", 0, []place{{1, 1, 0.2}, {2, 1, 0.3}}, []float64{0.2 + 0.56*0.4, 0.24 + 0.56*0.6}},
-		{"the last one bears all", 0, []place{{1, 1, 0.05}, {2, 1, 0}}, []float64{1, 0}},
-		{"weight 0 takes no traffic", 0, []place{{1, 0, 1}, {1, 2, 1}, {2, 1, 1}}, []float64{0, 1, 0}},
-		{"weight 0 alone in its tier", 0, []place{{1, 0, 1}, {2, 1, 1}}, []float64{0, 1}},
-		{"all out", 0, []place{{1, 1, 0}, {2, 0, 1}}, []float64{0, 0}},
+		{"one", 0, []row{{1, 1, 1}}, []float64{1}},
+		{"the second tier waits", 0, []row{{1, 1, 1}, {2, 1, 1}, {3, 1, 1}}, []float64{1, 0, 0}},
+		{"weights", 0, []row{{1, 3, 1}, {1, 1, 1}}, []float64{0.75, 0.25}},
+		{"a recovering primary", 0, []row{{1, 1, 0.1}, {2, 1, 1}}, []float64{0.1, 0.9}},
+		{"a dead primary", 0, []row{{1, 1, 0}, {2, 1, 1}, {3, 1, 1}}, []float64{0, 1, 0}},
+		{"a recovering one of two equals", 0, []row{{1, 1, 0.25}, {1, 1, 1}, {2, 1, 1}}, []float64{0.2, 0.8, 0}},
+		{"a tier is as good as its best", 0, []row{{1, 1, 0.5}, {1, 1, 0.2}, {2, 1, 1}}, []float64{0.5 * 5 / 7, 0.5 * 2 / 7, 0.5}},
+		{"three tiers", 0, []row{{1, 1, 0.5}, {2, 1, 0.5}, {3, 1, 1}}, []float64{0.5, 0.25, 0.25}},
+		{"what remains is spread by capacity", 0, []row{{1, 1, 0.2}, {2, 1, 0.3}}, []float64{0.2 + 0.56*0.4, 0.24 + 0.56*0.6}},
+		{"the last one bears all", 0, []row{{1, 1, 0.05}, {2, 1, 0}}, []float64{1, 0}},
+		{"weight 0 takes no traffic", 0, []row{{1, 0, 1}, {1, 2, 1}, {2, 1, 1}}, []float64{0, 1, 0}},
+		{"weight 0 alone in its tier", 0, []row{{1, 0, 1}, {2, 1, 1}}, []float64{0, 1}},
+		{"all out", 0, []row{{1, 1, 0}, {2, 0, 1}}, []float64{0, 0}},
 		{"none", 0, nil, []float64{}},
-		{"overflow: healthy", 1.4, []place{{1, 1, 1}, {1, 1, 1}, {2, 1, 1}}, []float64{0.5, 0.5, 0}},
-		{"overflow: a third is gone, and that is in reserve", 1.5, []place{{1, 1, 1}, {1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.5, 0.5, 0, 0}},
-		{"overflow: half is gone", 1.4, []place{{1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.7, 0, 0.3}},
-		{"overflow: by weight", 1, []place{{1, 3, 0.5}, {1, 1, 1}, {2, 1, 1}}, []float64{0.625 * 0.6, 0.625 * 0.4, 0.375}},
-		{"overflow: all are weak", 1, []place{{1, 1, 0.25}, {2, 1, 0.25}}, []float64{0.25 + 0.5625/2, 0.1875 + 0.5625/2}},
+		{"overflow: healthy", 1.4, []row{{1, 1, 1}, {1, 1, 1}, {2, 1, 1}}, []float64{0.5, 0.5, 0}},
+		{"overflow: a third is gone, and that is in reserve", 1.5, []row{{1, 1, 1}, {1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.5, 0.5, 0, 0}},
+		{"overflow: half is gone", 1.4, []row{{1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.7, 0, 0.3}},
+		{"overflow: by weight", 1, []row{{1, 3, 0.5}, {1, 1, 1}, {2, 1, 1}}, []float64{0.625 * 0.6, 0.625 * 0.4, 0.375}},
+		{"overflow: all are weak", 1, []row{{1, 1, 0.25}, {2, 1, 0.25}}, []float64{0.25 + 0.5625/2, 0.1875 + 0.5625/2}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table := layOut(test.overflow, test.places...)
@@ -98,7 +98,7 @@ func TestTableShares(t *testing.T) {
 
 // TestTableDrawsAtTheEdges draws numbers that rounding may bring about.
 func TestTableDrawsAtTheEdges(t *testing.T) {
-	table := layOut(0, place{1, 0, 1}, place{1, 1, 1}, place{1, 1, 0}, place{2, 1, 0})
+	table := layOut(0, row{1, 0, 1}, row{1, 1, 1}, row{1, 1, 0}, row{2, 1, 0})
 	for _, u := range []float64{0, math.SmallestNonzeroFloat64, 0.5, math.Nextafter(table.total, 0), table.total} {
 		if at := table.search(u); at != 1 {
 			t.Errorf("at %v: drew %d", u, at)
@@ -107,14 +107,14 @@ func TestTableDrawsAtTheEdges(t *testing.T) {
 }
 
 // randomPlaces are one to eight places in up to three tiers.
-func randomPlaces(rng *rand.Rand) []place {
-	places := make([]place, 1+rng.IntN(8))
+func randomPlaces(rng *rand.Rand) []row {
+	places := make([]row, 1+rng.IntN(8))
 	priority := 1
 	for i := range places {
 		if rng.IntN(3) == 0 {
 			priority++
 		}
-		places[i] = place{priority, float64(rng.IntN(4)), float64(rng.IntN(5)) / 4}
+		places[i] = row{priority, float64(rng.IntN(4)), float64(rng.IntN(5)) / 4}
 	}
 	return places
 }
@@ -185,7 +185,7 @@ func TestRedraw(t *testing.T) {
 // TestDrawTwo wants the endpoint with the longer wait only where it is drawn
 // twice, and the split between tiers to stay as it is.
 func TestDrawTwo(t *testing.T) {
-	table := layOut(0, place{1, 1, 0.5}, place{1, 1, 0.5}, place{2, 3, 1}, place{2, 1, 1})
+	table := layOut(0, row{1, 1, 0.5}, row{1, 1, 0.5}, row{2, 3, 1}, row{2, 1, 1})
 	busy := func(i int, inFlight int64, seconds float64) {
 		table.targets[i].state.busy.Store(inFlight)
 		table.targets[i].state.peak.Store(math.Float64bits(seconds))
@@ -210,7 +210,7 @@ func TestDrawTwo(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
-	if at := layOut(0, place{1, 1, 0}).drawTwo(); at != -1 {
+	if at := layOut(0, row{1, 1, 0}).drawTwo(); at != -1 {
 		t.Errorf("drew %d where all are out", at)
 	}
 }

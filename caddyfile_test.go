@@ -1,0 +1,139 @@
+package failover
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+// adaptError is what is wrong with a Caddyfile, "" if nothing is.
+func adaptError(caddyfile string) string {
+	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// TestBadCaddyfiles wants each mistake to be refused with a message that names
+// file, line and the offending word. The sites begin on line 1, so the first
+// line of a directive is line 2.
+func TestBadCaddyfiles(t *testing.T) {
+	const one = "endpoint http://one:1"
+	directive := func(lines ...string) string {
+		return ":80 {\nfailover {\n" + strings.Join(lines, "\n") + "\n}\n}\n"
+	}
+	policy := func(lines ...string) string {
+		return ":80 {\nreverse_proxy one:1 {\nlb_policy failover {\n" + strings.Join(lines, "\n") + "\n}\n}\n}\n"
+	}
+	for _, test := range []struct{ name, input, want string }{
+		{"no endpoint", directive("name x"), `failover needs at least one endpoint, at Caddyfile:2`},
+		{"an argument", ":80 {\nfailover http://one:1\n}\n", `unexpected "http://one:1": endpoints stand in the block, each as endpoint <base-url>, at Caddyfile:2`},
+		{"a bad scheme", directive("endpoint ftp://one"), `base URL ftp://one: the scheme must be http or https, at Caddyfile:3`},
+		{"no host", directive("endpoint https:///v1"), `base URL https:///v1: the host is missing, at Caddyfile:3`},
+		{"a query", directive("endpoint https://one/?key=1"), `base URL https://one/: a query is not allowed, at Caddyfile:3`},
+		{"a fragment", directive("endpoint https://one/#x"), `base URL https://one/: a fragment is not allowed, at Caddyfile:3`},
+		{"a bad port", directive("endpoint https://one:port"), `parsing base URL: parse "https://one:port": invalid port ":port" after host, at Caddyfile:3`},
+		{"no URL", directive("endpoint"), `wrong argument count or unexpected line ending after 'endpoint', at Caddyfile:3`},
+		{"two URLs", directive("endpoint https://one https://two"), `unexpected argument "https://two" of an endpoint, at Caddyfile:3`},
+		{"a bad address", directive("endpoint one:1:2"), `invalid address of an endpoint: "one:1:2": want a base URL or host:port, at Caddyfile:3`},
+		{"upstream in the directive", directive("upstream one:1"), `unknown option upstream: the failover directive has endpoint <base-url>, at Caddyfile:3`},
+		{"url in the directive", directive("endpoint http://one {\nurl http://two\n}"), `unknown option url of endpoint, at Caddyfile:4`},
+		{"a name twice", directive("endpoint http://one {\nname x\n}", "endpoint http://two {\nname x\n}"), `the name "x" is used twice, first by the endpoint of line 3; give each a name of its own, at Caddyfile:6`},
+		{"a URL twice", directive(one, one), `the name "one:1" is used twice, first by the endpoint of line 3; give each a name of its own, at Caddyfile:4`},
+		{"an address twice", policy("upstream one:1", "upstream one:1"), `the name "one:1" is used twice, first by the upstream of line 4; give each a name of its own, at Caddyfile:5`},
+		{"lb_policy", directive(one, "lb_policy random 2"), `lb_policy random 2: the policy of a failover directive is failover, at Caddyfile:4`},
+		{"endpoint in the policy", policy("endpoint http://one"), `unknown option endpoint of failover, at Caddyfile:4`},
+		{"an argument of the policy", ":80 {\nreverse_proxy one:1 {\nlb_policy failover x\n}\n}\n", `unexpected argument "x" of the failover policy, at Caddyfile:3`},
+		{"unknown option of the directive", directive(one, "balanec weighted"), `unrecognized subdirective balanec, at Caddyfile:4`},
+		{"unknown option of the policy", policy("balanec weighted"), `unknown option balanec of failover, at Caddyfile:4`},
+		{"unknown option of an endpoint", directive("endpoint http://one {\nwieght 1\n}"), `unknown option wieght of endpoint, at Caddyfile:4`},
+		{"unknown option of an upstream", policy("upstream one:1 {\nwieght 1\n}"), `unknown option wieght of upstream, at Caddyfile:5`},
+		{"unknown option of the breaker", directive(one, "breaker {\nopen_for 1s\nclosed_for 1s\n}"), `unknown option closed_for of breaker, at Caddyfile:6`},
+		{"unknown option of retry", directive(one, "retry {\ntries 1\n}"), `unknown option tries of retry, at Caddyfile:5`},
+		{"an option twice", directive(one, "balance weighted", "balance least_latency"), `option balance is given twice, first on line 4, at Caddyfile:5`},
+		{"an option of an endpoint twice", directive("endpoint http://one {\nweight 1\nweight 2\n}"), `option weight is given twice, first on line 4, at Caddyfile:5`},
+		{"an option of the breaker twice", directive(one, "breaker {\nstep 1s\nstep 1s\n}"), `option step is given twice, first on line 5, at Caddyfile:6`},
+		{"an option of retry twice", directive(one, "retry {\nattempts 1\nattempts 2\n}"), `option attempts is given twice, first on line 5, at Caddyfile:6`},
+		{"breaker twice", directive(one, "breaker off", "breaker {\nstep 1s\n}"), `option breaker is given twice, first on line 4, at Caddyfile:5`},
+		{"timeout twice", directive(one, "timeout 1s", "timeout 2s"), `option timeout is given twice for all requests, at Caddyfile:5`},
+		{"timeout twice with a star", directive(one, "timeout * 1s", "timeout 2s"), `option timeout is given twice for all requests, at Caddyfile:5`},
+		{"an argument too many", directive(one, "balance weighted twice"), `unexpected argument "twice" of balance, at Caddyfile:4`},
+		{"an argument missing", directive(one, "balance"), `wrong argument count or unexpected line ending after 'balance', at Caddyfile:4`},
+		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted or least_latency, not "random", at Caddyfile:4`},
+		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
+		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
+		{"client_credentials", directive(one, "client_credentials keep"), `client_credentials must be strip or pass, not "keep", at Caddyfile:4`},
+		{"all_down", directive(one, "all_down panic"), `all_down must be fail_fast or try_anyway, not "panic", at Caddyfile:4`},
+		{"overflow below 1", directive(one, "overflow 0.5"), `invalid overflow "0.5": want strict or a factor of 1 or more, at Caddyfile:4`},
+		{"overflow 0", directive(one, "overflow 0"), `invalid overflow "0": want strict or a factor of 1 or more, at Caddyfile:4`},
+		{"overflow of words", directive(one, "overflow much"), `invalid overflow "much": want strict or a factor of 1 or more, at Caddyfile:4`},
+		{"a negative weight", directive("endpoint http://one {\nweight -1\n}"), `invalid weight "-1": want 0 or more, at Caddyfile:4`},
+		{"a weight that is no number", directive("endpoint http://one {\nweight NaN\n}"), `invalid weight "NaN": want a number, at Caddyfile:4`},
+		{"an infinite weight", directive("endpoint http://one {\nweight Inf\n}"), `invalid weight "Inf": want a number, at Caddyfile:4`},
+		{"priority 0", directive("endpoint http://one {\npriority 0\n}"), `invalid priority "0": want a whole number of 1 or more, at Caddyfile:4`},
+		{"half a priority", directive("endpoint http://one {\npriority 1.5\n}"), `invalid priority "1.5": want a whole number of 1 or more, at Caddyfile:4`},
+		{"max_requests 0", directive("endpoint http://one {\nmax_requests 0\n}"), `invalid max_requests "0": want a whole number of 1 or more, at Caddyfile:4`},
+		{"a header without value", directive("endpoint http://one {\nheader Authorization\n}"), `header Authorization: want header [+]<field> <value> or header -<field>, at Caddyfile:4`},
+		{"a header that is not quoted", directive("endpoint http://one {\nheader Authorization Bearer sEcReT\n}"), `header Authorization: want header [+]<field> <value> or header -<field>, at Caddyfile:4`},
+		{"a removed header with a value", directive("endpoint http://one {\nheader -X-A b\n}"), `header -X-A: want header [+]<field> <value> or header -<field>, at Caddyfile:4`},
+		{"no duration", directive(one, "timeout soon"), `invalid timeout "soon": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
+		{"timeout 0", directive(one, "timeout 0s"), `invalid timeout "0s": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
+		{"a negative timeout", directive(one, "timeout -1s"), `invalid timeout "-1s": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
+		{"no timeout", directive(one, "timeout"), `wrong argument count or unexpected line ending after 'timeout', at Caddyfile:4`},
+		{"a matcher without a duration", directive(one, "timeout /x"), `wrong argument count or unexpected line ending after '/x', at Caddyfile:4`},
+		{"a matcher that nobody knows", directive(one, "timeout @x 1s"), `unrecognized matcher name: @x, at Caddyfile:4`},
+		{"a named matcher in the policy", policy("timeout @x 1s"), `named matcher @x: only the failover directive knows the site's matchers, at Caddyfile:4`},
+		{"an idle timeout", directive(one, "idle_timeout never"), `invalid idle_timeout "never": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
+		{"no status", directive(one, "failure_status"), `wrong argument count or unexpected line ending after 'failure_status', at Caddyfile:4`},
+		{"status 600", directive(one, "failure_status 500 600"), `invalid status "600": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
+		{"commit", directive(one, "commit never"), `commit must be headers, first_byte or complete, not "never", at Caddyfile:4`},
+		{"commit with a size", directive(one, "commit complete much"), `invalid commit size "much": want a size between 1 byte and 2GiB, at Caddyfile:4`},
+		{"next_on", directive(one, "next_on often"), `next_on: invalid status "often": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
+		{"next_on with a bad regexp", directive(one, "next_on 400 ("), "next_on 400: error parsing regexp: missing closing ): `(`, at Caddyfile:4"},
+		{"set_json without value", directive("endpoint http://one {\nset_json model\n}"), `wrong argument count or unexpected line ending after 'model', at Caddyfile:4`},
+		{"set_json with a third word", directive("endpoint http://one {\nset_json model x maybe\n}"), `set_json model: want optional, not "maybe", at Caddyfile:4`},
+		{"breaker on", directive(one, "breaker on"), `breaker on: want off or a block, at Caddyfile:4`},
+		{"a ratio above 1", directive(one, "breaker {\nfailure_ratio 150%\n}"), `invalid failure_ratio "150%": want 0% to 100%, or 0 to 1, at Caddyfile:5`},
+		{"a ratio below 0", directive(one, "breaker {\nfailure_ratio -0.1\n}"), `invalid failure_ratio "-0.1": want 0% to 100%, or 0 to 1, at Caddyfile:5`},
+		{"a ratio of words", directive(one, "breaker {\nslow_ratio half\n}"), `invalid slow_ratio "half": want 0% to 100%, or 0 to 1, at Caddyfile:5`},
+		{"a first share of 0", directive(one, "breaker {\nstart 0%\n}"), `invalid start "0%": want more than 0%, at Caddyfile:5`},
+		{"negative failures", directive(one, "breaker {\nconsecutive_failures -1\n}"), `invalid consecutive_failures "-1": want a whole number of 0 or more, at Caddyfile:5`},
+		{"min_requests 0", directive(one, "breaker {\nmin_requests 0\n}"), `invalid min_requests "0": want a whole number of 1 or more, at Caddyfile:5`},
+		{"slow_ratio alone", directive(one, "breaker {\nslow_ratio 50%\n}"), `breaker: slow_ratio and slow_after need each other, at Caddyfile:4`},
+		{"slow_after alone", directive(one, "breaker {\nslow_after 1s\n}"), `breaker: slow_ratio and slow_after need each other, at Caddyfile:4`},
+		{"slow_factor below 1", directive(one, "breaker {\nslow_factor 0.5\n}"), `invalid slow_factor "0.5": want 0 or at least 1, at Caddyfile:5`},
+		{"open_max below open_for", directive(one, "breaker {\nopen_for 10s\nopen_max 5s\n}"), `breaker: open_max (5s) must not be shorter than open_for (10s), at Caddyfile:4`},
+		{"open_max below the default open_for", directive(one, "breaker {\nopen_max 4s\n}"), `breaker: open_max (4s) must not be shorter than open_for (5s), at Caddyfile:4`},
+		{"open_max beyond a day", directive(one, "breaker {\nopen_max 25h\n}"), `breaker: open_max must be at most 24h, at Caddyfile:4`},
+		{"window 0", directive(one, "breaker {\nwindow 0s\n}"), `invalid window "0s": want a duration such as 500ms or 1m30s, at Caddyfile:5`},
+		{"retry on", directive(one, "retry on"), `retry on: want off or a block, at Caddyfile:4`},
+		{"attempts 0", directive(one, "retry {\nattempts 0\n}"), `invalid attempts "0": want a whole number of 1 or more, at Caddyfile:5`},
+		{"no method", directive(one, "retry {\nmethods\n}"), `wrong argument count or unexpected line ending after 'methods', at Caddyfile:5`},
+		{"a method in lower case", directive(one, "retry {\nmethods get\n}"), `retry: unknown method "get": want idempotent, any, or method names in upper case, at Caddyfile:4`},
+		{"any and others", directive(one, "retry {\nmethods any GET\n}"), `retry: methods "any" stands alone, at Caddyfile:4`},
+		{"no method at all", directive(one, "retry {\nmethods G@T\n}"), `retry: invalid method "G@T", at Caddyfile:4`},
+		{"same_endpoint", directive(one, "retry {\nsame_endpoint -1\n}"), `invalid same_endpoint "-1": want a whole number of 0 or more, at Caddyfile:5`},
+		{"backoff", directive(one, "retry {\nbackoff fast\n}"), `invalid backoff "fast": want a duration such as 500ms or 1m30s, at Caddyfile:5`},
+		{"a backoff's cap", directive(one, "retry {\nbackoff 1s never\n}"), `invalid backoff cap "never": want a duration such as 500ms or 1m30s, at Caddyfile:5`},
+		{"a budget", directive(one, "retry {\nbudget 120%\n}"), `invalid budget "120%": want 0% to 100%, or 0 to 1, at Caddyfile:5`},
+		{"a budget's floor", directive(one, "retry {\nbudget 20% -1\n}"), `invalid budget floor "-1": want 0 or more, at Caddyfile:5`},
+		{"a budget's words", directive(one, "retry {\nbudget 20% 3 4\n}"), `unexpected argument "4" of budget, at Caddyfile:5`},
+		{"wait_retry_after", directive(one, "retry {\nwait_retry_after long\n}"), `invalid wait_retry_after "long": want a duration such as 500ms or 1m30s, at Caddyfile:5`},
+		{"buffer", directive(one, "retry {\nbuffer 0\n}"), `invalid buffer "0": want a size between 1 byte and 2GiB, at Caddyfile:5`},
+		{"a buffer of 3GiB", directive(one, "retry {\nbuffer 3GiB\n}"), `invalid buffer "3GiB": want a size between 1 byte and 2GiB, at Caddyfile:5`},
+		{"an option of reverse_proxy", directive(one, "flush_interval sometimes"), `bad duration value 'sometimes': time: invalid duration "sometimes", at Caddyfile:4`},
+	} {
+		got := adaptError(test.input)
+		for _, directive := range []string{"failover", "reverse_proxy"} {
+			got = strings.TrimPrefix(got, "parsing caddyfile tokens for '"+directive+"': ")
+		}
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+		if strings.Contains(got, "sEcReT") {
+			t.Errorf("%s: the message shows a secret", test.name)
+		}
+	}
+}
