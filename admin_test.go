@@ -441,3 +441,75 @@ func TestAdminStreamsOutliveNoReload(t *testing.T) {
 		t.Errorf("after the failed reload: %+v", e)
 	}
 }
+
+// TestAdminDropsSlowReaders lets a reader sleep until the stream gives it up.
+// When it wakes it is told, and comes back for what it has missed.
+func TestAdminDropsSlowReaders(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	_, a := startWithAdmin(t, site("", one, two))
+	conn, err := net.Dial("tcp", a.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "GET /failover/events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", a.address); err != nil {
+		t.Fatal(err)
+	}
+	subscribers := func() int {
+		events.mu.Lock()
+		defer events.mu.Unlock()
+		return len(events.subscribers)
+	}
+	eventually(t, 5*time.Second, "the stream has begun", func() bool { return subscribers() == 1 })
+	flood := Event{Kind: eventAnomaly, Pool: "flood", Count: 1, Reason: strings.Repeat("x", 32<<10)}
+	var last Event
+	eventually(t, 20*time.Second, "the reader is given up", func() bool {
+		for range 100 {
+			last = events.add(flood)
+		}
+		return subscribers() == 0
+	})
+
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heard, told message
+	err = messages(resp.Body, func(m message) bool {
+		if m.name == "" {
+			heard = m
+		}
+		told = m
+		return true
+	})
+	if err != nil || told.name != "too_slow" || !strings.Contains(told.data, "Last-Event-ID") {
+		t.Fatalf("the stream ended with %q %.100s, %v", told.name, told.data, err)
+	}
+	stream := a.follow("/failover/events", "Last-Event-ID", heard.id)
+	e, s := next(t, stream)
+	if s.name == "gap" {
+		e, s = next(t, stream)
+	}
+	if e.Pool != "flood" || s.id <= heard.id && len(s.id) == len(heard.id) {
+		t.Errorf("resumed after %s with %s of %q", heard.id, s.id, e.Pool)
+	}
+	for e.ID < last.ID {
+		e, _ = next(t, stream)
+	}
+}
+
+// TestAdminTellsOfGaps resumes after an event that is forgotten.
+func TestAdminTellsOfGaps(t *testing.T) {
+	_, a := startWithAdmin(t, "respond hello")
+	first := events.add(Event{Kind: eventAnomaly, Pool: "gaps", Count: 1})
+	for range eventsKept + 10 {
+		events.add(Event{Kind: eventAnomaly, Pool: "gaps", Count: 1})
+	}
+	stream := a.follow("/failover/events?pool=gaps", "Last-Event-ID", fmt.Sprint(first.ID))
+	if _, s := next(t, stream); s.name != "gap" || s.data != `{"missed":10}` {
+		t.Errorf("got %+v", s)
+	}
+	if e, s := next(t, stream); s.name != "" || e.ID != first.ID+11 {
+		t.Errorf("after the gap: %+v", e)
+	}
+}

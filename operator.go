@@ -19,7 +19,7 @@ const (
 	// closed.
 	orderEnable = "enable"
 	// orderReset undoes a drain or a trip, closes the breaker at once, and
-	// forgets relapses, score and hold.
+	// forgets relapses, score, hold, and what latency is usual.
 	orderReset = "reset"
 	// orderSet sets weight or priority instead of the configured ones.
 	orderSet = "set"
@@ -192,7 +192,7 @@ func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig)
 	switch {
 	case c.action == orderReset:
 		s.breaker.reset(now)
-		s.scorer, s.tally = scorer{}, tally{}
+		s.scorer, s.tally, s.slowness = scorer{}, tally{}, slowness{}
 		s.holdUntil, s.holdStep = time.Time{}, 0
 		s.peak.Store(0)
 	case c.action != orderEnable || c.lasts > 0:

@@ -346,6 +346,9 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := order(command{action: orderSet, priority: change[int]{true, &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
 			t.Errorf("all at once: %+v", e)
 		}
+		if part := policy.targets[0].state.available(time.Now(), policy.breakerConfig()); part != 0 {
+			t.Errorf("a drained endpoint counts as %v available", part)
+		}
 		time.Sleep(time.Minute - time.Second)
 		if e := one(); !e.Draining {
 			t.Errorf("a second before: %+v", e)

@@ -319,7 +319,7 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 func (s *endpointState) available(now time.Time, cfg *breakerConfig) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Before(s.holdUntil) {
+	if s.barred || now.Before(s.holdUntil) {
 		return 0
 	}
 	return s.breaker.allowed(cfg) * (1 - s.scorer.lost)

@@ -93,7 +93,8 @@ type EndpointStatus struct {
 	// timeout, reset, status, rate_limited, denied, truncated, stalled, cancelled.
 	LastOutcomes []string `json:"last_outcomes"`
 
-	// Time to the first byte of successes over the last hour; absent if unknown.
+	// Time to the first byte of successes over the last hour, to an eighth; absent
+	// if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
 	// The lever that an operator holds, and the weight and priority that one has
@@ -299,8 +300,22 @@ func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus
 	if now.Before(s.holdUntil) {
 		e.HeldUntil = s.holdUntil
 	}
+	e.Latency = latencyStatus(&s.slowness.known)
 	s.describeOrdersLocked(&e)
 	return e
+}
+
+// latencyStatus makes quantiles, to an eighth; nil if nothing is known.
+func latencyStatus(h *histogram) *LatencyStatus {
+	total := h.total()
+	if total < 1 {
+		return nil
+	}
+	return &LatencyStatus{
+		P50: tidy(h.quantile(0.5, total).Seconds()),
+		P95: tidy(h.quantile(0.95, total).Seconds()),
+		P99: tidy(h.quantile(0.99, total).Seconds()),
+	}
 }
 
 // describeOrdersLocked adds what an operator has ordered.
