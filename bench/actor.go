@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	checkPath    = "/health"
-	endpointName = "X-Endpoint" // of the endpoint that answered
-	quickAnswer  = 2 * time.Millisecond
-	slowAnswer   = 350 * quickAnswer
-	answerSize   = 1 << 10
+	checkPath     = "/health"
+	endpointName  = "X-Endpoint" // of the endpoint that answered
+	quickAnswer   = 2 * time.Millisecond
+	slowAnswer    = 350 * quickAnswer
+	lastingAnswer = 400 * time.Millisecond
+	answerSize    = 1 << 10
 )
 
 // An actor is an endpoint that plays a fault. A good answer takes quickAnswer
@@ -120,7 +121,30 @@ func (a *actor) fails(w http.ResponseWriter, r *http.Request, status int) {
 // The behaviours that the faults are made of.
 
 func well(a *actor, w http.ResponseWriter, r *http.Request, body []byte) {
-	a.answer(w, r, body, quickAnswer)
+	switch r.URL.Path {
+	case "/stream":
+		a.stream(w, r, body)
+	case "/lasting":
+		a.answer(w, r, body, lastingAnswer)
+	default:
+		a.answer(w, r, body, quickAnswer)
+	}
+}
+
+// stream answers in parts.
+func (a *actor) stream(w http.ResponseWriter, r *http.Request, body []byte) {
+	w.Header().Set(endpointName, a.name)
+	w.Header().Set("Content-Type", "text/event-stream")
+	for range 10 {
+		fmt.Fprint(w, "data: part\n\n")
+		http.NewResponseController(w).Flush()
+		select {
+		case <-time.After(30 * time.Millisecond):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	w.Write(whole(body))
 }
 
 func slow(a *actor, w http.ResponseWriter, r *http.Request, body []byte) {

@@ -61,13 +61,14 @@ var faultScripts = []fault{
 // primary, the others are backups; answers are waited for a second.
 var faultPeers = []peer{{
 	name:   "failover",
-	about:  "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`",
+	about:  "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`",
 	binary: "caddy",
 	config: func(at ports, upstreams []string) string {
 		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
 			return "\tendpoint http://" + address
 		})+`	timeout 1s
 	quota endpoint
+	commit complete
 	retry {
 		methods any
 	}

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// soakReport is what a soak came to. Problems is empty if all is as it must be.
+type soakReport struct {
+	Machine machine    `json:"machine"`
+	Minutes float64    `json:"minutes"`
+	Runs    []*soakRun `json:"runs"`
+}
+
+// A soakRun is one Caddy's.
+type soakRun struct {
+	Build    string         `json:"build"` // plain or race
+	Calls    soakCalls      `json:"calls"`
+	Faults   map[string]int `json:"faults"`
+	Reloads  int            `json:"reloads"`
+	Counts   soakCounts     `json:"counts"`
+	Growth   soakGrowth     `json:"growth"`
+	Problems []string       `json:"problems"`
+
+	mu      sync.Mutex
+	actors  [3]*actor
+	proxy   *running
+	admin   *adminView
+	caddy   string
+	started time.Time
+}
+
+// soakGrowth is goroutines and live heap: after the first load, the median of the
+// second quarter and of the last quarter under load, and when all is quiet again.
+type soakGrowth struct {
+	GoroutinesBefore int     `json:"goroutines_before"`
+	GoroutinesEarly  float64 `json:"goroutines_second_quarter"`
+	GoroutinesLate   float64 `json:"goroutines_last_quarter"`
+	GoroutinesAfter  int     `json:"goroutines_after"`
+	HeapBefore       float64 `json:"heap_before_mib"`
+	HeapEarly        float64 `json:"heap_second_quarter_mib"`
+	HeapLate         float64 `json:"heap_last_quarter_mib"`
+	HeapAfter        float64 `json:"heap_after_mib"`
+}
+
+const (
+	reloadEvery = 5 * time.Second
+	viewEvery   = time.Second
+)
+
+// soak mixes traffic, random faults and reloads for a long time, and then looks
+// whether everything adds up. The race detector watches a Caddy of its own.
+func soak(b *bench, args []string) error {
+	lasting := b.flags.Duration("for", 0, "how long (default 30m, short 100s)")
+	builds := b.flags.String("builds", "plain,race", "builds of Caddy to run, at the same time")
+	rate := b.flags.Int("rate", 100, "requests a second at each Caddy, of which there is half as much at that with the race detector")
+	if err := b.parse(args); err != nil {
+		return err
+	}
+	if *lasting == 0 {
+		*lasting = 30 * time.Minute
+		if b.short {
+			*lasting = 100 * time.Second
+		}
+	}
+	report := soakReport{Machine: b.machine(), Minutes: lasting.Minutes()}
+	for _, build := range strings.Split(*builds, ",") {
+		run := &soakRun{Build: build, Faults: make(map[string]int)}
+		var flags []string
+		switch build {
+		case "plain":
+		case "race":
+			flags = []string{"-race"}
+		default:
+			return fmt.Errorf("unknown build %q: want plain or race", build)
+		}
+		var err error
+		if run.caddy, err = b.buildCaddy(flags...); err != nil {
+			return err
+		}
+		report.Runs = append(report.Runs, run)
+	}
+	say("%v of traffic, faults and reloads", *lasting)
+	errs := make([]error, len(report.Runs))
+	var wg sync.WaitGroup
+	for i, run := range report.Runs {
+		perSecond := *rate
+		if run.Build == "race" {
+			perSecond /= 2
+		}
+		wg.Go(func() { errs[i] = run.soak(b, *lasting, perSecond) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if b.ctx.Err() != nil {
+		return b.ctx.Err()
+	}
+	problems := 0
+	for _, run := range report.Runs {
+		run.print()
+		problems += len(run.Problems)
+	}
+	if err := b.save("soak", report); err != nil {
+		return err
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d problems", problems)
+	}
+	return nil
+}
+
+func (s *soakRun) problem(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.Problems) < 50 {
+		s.Problems = append(s.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// config is a Caddyfile that differs from load to load where a pool may change.
+func (s *soakRun) config(at ports, load int) string {
+	endpoints := each([]string{"a", "b", "c"}, func(i int, name string) string {
+		return fmt.Sprintf("\tendpoint http://%s {\n\t\tname %s\n\t\tpriority %d\n\t\tweight %d\n\t\theader X-Load %d\n\t}",
+			s.actors[i].address, name, 1+i/2, 1+(load+i)%3, load)
+	})
+	pool := func(options string) string {
+		return "failover {\n\tname soak\n" + endpoints + `	timeout 2s
+	quota endpoint
+	breaker {
+		open_for 1s
+		open_max 4s
+	}
+	retry {
+		methods any
+		budget 100% 1000
+	}
+` + options + "}"
+	}
+	return fmt.Sprintf(`{
+	admin 127.0.0.1:%d
+	persist_config off
+	auto_https off
+	grace_period 10s
+	metrics
+	log {
+		output stderr
+		level ERROR
+	}
+}
+http://127.0.0.1:%d {
+	bind 127.0.0.1
+	handle /stream* {
+		%s
+	}
+	handle {
+		%s
+	}
+}
+`, at.h2, at.h1, pool("\tflush_interval -1\n"), pool("\tcommit complete\n"))
+}
+
+// soak runs one Caddy through everything.
+func (s *soakRun) soak(b *bench, lasting time.Duration, rate int) error {
+	for i, name := range []string{"a", "b", "c"} {
+		a, err := newActor(name)
+		if err != nil {
+			return err
+		}
+		defer a.crash()
+		s.actors[i] = a
+	}
+	var at ports
+	proxy, err := b.start(peer{name: "soak " + s.Build, binary: "caddy", config: func(free ports, _ []string) string {
+		at = free
+		return s.config(at, 0)
+	}}, s.caddy, nil)
+	if err != nil {
+		return err
+	}
+	defer proxy.stop()
+	s.proxy, s.started = proxy, time.Now()
+	s.admin = &adminView{address: fmt.Sprintf("127.0.0.1:%d", at.h2), client: &http.Client{Timeout: 20 * time.Second}}
+	traffic := newSoakTraffic(s, rate)
+	traffic.once() // every kind of request, before anything is measured
+	if s.Growth.GoroutinesBefore, s.Growth.HeapBefore, err = s.admin.size(); err != nil {
+		return err
+	}
+
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { traffic.run(quit) })
+	wg.Go(func() { s.playFaults(quit) })
+	wg.Go(func() { s.reload(quit, at) })
+	var sizes []size
+	wg.Go(func() { sizes = s.watch(quit, lasting) })
+	ok := b.sleep(lasting)
+	close(quit)
+	wg.Wait()
+	if !ok {
+		return b.ctx.Err()
+	}
+	healAll(s.actors)
+	s.awaitRecovery(traffic)
+	traffic.done()
+	s.judge(traffic, sizes)
+	return nil
+}
+
+// playFaults lets a and b fail at random, one or both; c is always well, so that
+// every call can be answered.
+func (s *soakRun) playFaults(quit chan struct{}) {
+	scripts := map[string]func(a *actor){
+		"crash":      func(a *actor) { a.crash() },
+		"hang":       func(a *actor) { a.play(hang) },
+		"503":        func(a *actor) { a.play(unavailable) },
+		"30 % 500":   func(a *actor) { a.play(sometimes(0.3)) },
+		"POST 503":   func(a *actor) { a.play(failsPOST) },
+		"slow":       func(a *actor) { a.play(slow) },
+		"flapping":   func(a *actor) { a.play(flaps(300 * time.Millisecond)) },
+		"429":        func(a *actor) { a.play(asksToWait(1)) },
+		"cut bodies": func(a *actor) { a.play(cutsBodies) },
+	}
+	var names []string
+	for name := range scripts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for {
+		select {
+		case <-quit:
+			return
+		case <-time.After(time.Second + rand.N(2*time.Second)):
+		}
+		a := s.actors[rand.IntN(2)]
+		a.play(well)
+		if err := a.up(); err != nil {
+			s.problem("%v", err)
+		}
+		if rand.IntN(3) > 0 {
+			name := names[rand.IntN(len(names))]
+			s.Faults[name]++
+			scripts[name](a)
+		}
+	}
+}
+
+// reload loads another configuration again and again; every fifth is broken and
+// must be refused.
+func (s *soakRun) reload(quit chan struct{}, at ports) {
+	for load := 1; ; load++ {
+		select {
+		case <-quit:
+			return
+		case <-time.After(reloadEvery):
+		}
+		config := s.config(at, load)
+		broken := load%5 == 0
+		if broken {
+			config = strings.Replace(config, "quota endpoint", "quota nobody", 1)
+		}
+		status, err := s.admin.load(config)
+		switch {
+		case err != nil:
+			s.problem("reload %d: %v", load, err)
+		case broken && status == http.StatusOK:
+			s.problem("reload %d: a broken configuration was accepted", load)
+		case !broken && status != http.StatusOK:
+			s.problem("reload %d: status %d", load, status)
+		default:
+			s.Reloads++
+		}
+	}
+}
+
+// A size is what a process has at a time.
+type size struct {
+	goroutines int
+	heap       float64
+}
+
+// watch follows events, and the size of the process.
+func (s *soakRun) watch(quit chan struct{}, lasting time.Duration) (sizes []size) {
+	every := max(2*time.Second, lasting/60)
+	next := time.Now()
+	for {
+		if err := s.admin.follow(); err != nil {
+			s.problem("reading events: %v", err)
+		}
+		if !time.Now().Before(next) {
+			next = time.Now().Add(every)
+			if goroutines, heap, err := s.admin.size(); err != nil {
+				s.problem("reading the size of the process: %v", err)
+			} else {
+				sizes = append(sizes, size{goroutines, heap})
+			}
+		}
+		select {
+		case <-quit:
+			return sizes
+		case <-time.After(viewEvery):
+		}
+	}
+}
+
+// awaitRecovery goes on with good endpoints until every breaker is closed; one
+// that does not close is stuck.
+func (s *soakRun) awaitRecovery(traffic *soakTraffic) {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		traffic.burst(100)
+		pool, err := s.admin.pool()
+		if err != nil {
+			s.problem("reading the pool: %v", err)
+			return
+		}
+		stuck := ""
+		for _, e := range pool.Endpoints {
+			if e.State != "closed" || e.Share < 1 {
+				stuck += fmt.Sprintf(" %s is %s with share %.2f", e.Name, e.State, e.Share)
+			}
+		}
+		if stuck == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.problem("30 s after the last fault:%s", stuck)
+			return
+		}
+	}
+}
+
+// judge looks whether everything adds up when all is quiet.
+func (s *soakRun) judge(traffic *soakTraffic, sizes []size) {
+	s.Calls = traffic.counts()
+	for _, what := range traffic.unexplained {
+		s.problem("a client failed: %s", what)
+	}
+	if c := s.Calls; c.Sent != c.OK+c.Explained+c.Unexplained+c.Cancelled {
+		s.problem("clients: %d sent, but %d good + %d explained + %d unexplained + %d cancelled", c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled)
+	}
+	// what is folded leaves within a second, what is counted is taken every tick
+	time.Sleep(2500 * time.Millisecond)
+	if err := s.admin.follow(); err != nil {
+		s.problem("reading events: %v", err)
+	}
+	s.count()
+
+	var err error
+	traffic.close()
+	time.Sleep(2 * time.Second)
+	if s.Growth.GoroutinesAfter, s.Growth.HeapAfter, err = s.admin.size(); err != nil {
+		s.problem("reading the size of the process: %v", err)
+	}
+	g := &s.Growth
+	quarter := len(sizes) / 4
+	goroutines := func(z size) float64 { return float64(z.goroutines) }
+	heap := func(z size) float64 { return z.heap }
+	if quarter > 0 {
+		early, late := sizes[quarter:2*quarter], sizes[len(sizes)-quarter:]
+		g.GoroutinesEarly, g.GoroutinesLate = median(column(early, goroutines)), median(column(late, goroutines))
+		g.HeapEarly, g.HeapLate = median(column(early, heap)), median(column(late, heap))
+	}
+	if g.GoroutinesAfter > g.GoroutinesBefore+30 {
+		s.problem("goroutines: %d before, %d after", g.GoroutinesBefore, g.GoroutinesAfter)
+	}
+	if g.GoroutinesLate > 1.5*g.GoroutinesEarly+50 {
+		s.problem("goroutines grow: %.0f in the second quarter, %.0f in the last", g.GoroutinesEarly, g.GoroutinesLate)
+	}
+	if g.HeapAfter > 1.3*max(g.HeapBefore, g.HeapEarly)+8 {
+		s.problem("the heap grows: %.1f MiB before, %.1f in the second quarter, %.1f after", g.HeapBefore, g.HeapEarly, g.HeapAfter)
+	}
+	s.proxy.stop()
+	log, _ := os.ReadFile(s.proxy.log)
+	for _, sign := range []string{"DATA RACE", "panic", "fatal error"} {
+		if i := strings.Index(string(log), sign); i >= 0 {
+			s.problem("in the log: %s", log[max(0, i-200):min(len(log), i+4000)])
+		}
+	}
+}
+
+func (s *soakRun) print() {
+	c, n, g := s.Calls, s.Counts, s.Growth
+	fmt.Printf("\n%s build: %d calls: %d good, %d failed as the rules say, %d unexplained, %d cancelled by their clients; %d reloads, faults %v\n",
+		s.Build, c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled, s.Reloads, s.Faults)
+	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events, %d by metrics; %d attempts by metrics, %d by the SLA\n",
+		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.FailoverMetrics, n.MetricAttempts, n.SLACalls)
+	fmt.Printf("goroutines %d before, %.0f, %.0f, %d after; heap %.1f MiB before, %.1f, %.1f, %.1f after\n",
+		g.GoroutinesBefore, g.GoroutinesEarly, g.GoroutinesLate, g.GoroutinesAfter, g.HeapBefore, g.HeapEarly, g.HeapLate, g.HeapAfter)
+	if len(s.Problems) == 0 {
+		fmt.Println("no problem found")
+	}
+	for _, p := range s.Problems {
+		fmt.Println("PROBLEM:", p)
+	}
+}
