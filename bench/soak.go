@@ -143,6 +143,9 @@ func (s *soakRun) config(at ports, load int) string {
 		methods any
 		budget 100% 1000
 	}
+	transport http {
+		keepalive 1s
+	}
 ` + options + "}"
 	}
 	return fmt.Sprintf(`{
@@ -356,7 +359,7 @@ func (s *soakRun) judge(traffic *soakTraffic, sizes []size) {
 
 	var err error
 	traffic.close()
-	time.Sleep(2 * time.Second)
+	time.Sleep(3 * time.Second) // idle connections to endpoints close
 	if s.Growth.GoroutinesAfter, s.Growth.HeapAfter, err = s.admin.size(); err != nil {
 		s.problem("reading the size of the process: %v", err)
 	}
@@ -369,7 +372,7 @@ func (s *soakRun) judge(traffic *soakTraffic, sizes []size) {
 		g.GoroutinesEarly, g.GoroutinesLate = median(column(early, goroutines)), median(column(late, goroutines))
 		g.HeapEarly, g.HeapLate = median(column(early, heap)), median(column(late, heap))
 	}
-	if g.GoroutinesAfter > g.GoroutinesBefore+30 {
+	if g.GoroutinesAfter > g.GoroutinesBefore+15 {
 		s.problem("goroutines: %d before, %d after", g.GoroutinesBefore, g.GoroutinesAfter)
 	}
 	if g.GoroutinesLate > 1.5*g.GoroutinesEarly+50 {

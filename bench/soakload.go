@@ -132,6 +132,11 @@ func (t *soakTraffic) count(kind, failure string, cancelled bool) {
 
 func (t *soakTraffic) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+t.soak.proxy.address+path, body)
+	if err == nil {
+		// a reload may close a connection in the moment in which a request is sent;
+		// net/http sends such a request again only if it may
+		r.Header.Set("Idempotency-Key", "soak")
+	}
 	return r, err
 }
 
@@ -153,6 +158,7 @@ func (t *soakTraffic) whole(method string, body []byte, slowly bool) (kind, fail
 	}
 	if slowly {
 		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(&trickle{bytes.NewReader(body)}), nil }
 	}
 	resp, err := t.client.Do(r)
 	if err != nil {
