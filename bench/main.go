@@ -41,6 +41,7 @@ var commands = map[string]func(*bench, []string) error{
 	"faults": faults,
 	"fleet":  fleet,
 	"micro":  micro,
+	"report": report,
 	"soak":   soak,
 	"speed":  speed,
 }
