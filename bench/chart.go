@@ -151,8 +151,13 @@ func (p panel) draw(b *strings.Builder, c chart, y int, names []string, last flo
 }
 
 func percent(value float64) string { return fmt.Sprintf("%.0f %%", 100*value) }
-func millis(value float64) string  { return fmt.Sprintf("%.0f ms", value) }
-func times(value float64) string   { return fmt.Sprintf("%.1f", value) }
+func millis(value float64) string {
+	if value >= 1000 {
+		return fmt.Sprintf("%.0f s", value/1000)
+	}
+	return fmt.Sprintf("%.0f ms", value)
+}
+func times(value float64) string { return fmt.Sprintf("%.1f", value) }
 
 // slug is a name fit for a file.
 func slug(name string) string {

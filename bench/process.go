@@ -108,7 +108,7 @@ func (p *process) members() []int {
 		}
 		// pid (comm) state ppid pgrp
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) > 2 && fields[2] == strconv.Itoa(group) {
+		if len(fields) > 2 && fields[2] == strconv.Itoa(group) && fields[0] != "Z" {
 			pids = append(pids, pid)
 		}
 	}

@@ -58,7 +58,7 @@ const (
 // soak mixes traffic, random faults and reloads for a long time, and then looks
 // whether everything adds up. The race detector watches a Caddy of its own.
 func soak(b *bench, args []string) error {
-	lasting := b.flags.Duration("for", 0, "how long (default 30m, short 100s)")
+	lasting := b.flags.Duration("duration", 0, "how long (default 30m, short 100s)")
 	builds := b.flags.String("builds", "plain,race", "builds of Caddy to run, at the same time")
 	rate := b.flags.Int("rate", 100, "requests a second at each Caddy, of which there is half as much at that with the race detector")
 	if err := b.parse(args); err != nil {
