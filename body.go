@@ -23,6 +23,9 @@ type recording struct {
 	source io.Reader
 	limit  int64 // negative: keep nothing
 	expect int64 // the declared length, or -1
+	// the client's trailers, which come with the end of source and must not carry
+	// credentials; nil where they may
+	trailer http.Header
 
 	mu      sync.Mutex
 	read    sync.Cond // reading has ended, or a reader was cut off
@@ -42,8 +45,11 @@ func (p *Policy) record(r *http.Request) *recording {
 		return nil
 	}
 	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength}
+	if p.stripsAll {
+		rec.trailer = r.Trailer
+	}
 	if r.ContentLength > rec.limit || !p.edits &&
-		(p.retry.attempts < 2 || !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
+		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		rec.limit = -1
 	}
@@ -170,6 +176,9 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 			rec.keepLocked(p[:n])
 			if err != nil {
 				rec.err = err
+				for _, field := range credentialFields {
+					delete(rec.trailer, field)
+				}
 			}
 			rec.read.Broadcast()
 		}()

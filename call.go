@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type call struct {
 
 	refusal  error // why there is not even a first attempt
 	finished bool  // no attempt will follow
+	handed   bool  // an answer has gone to the proxy
 
 	kept *keptAnswer // for want of a better one
 
@@ -83,6 +85,11 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 	if p.strips {
 		for i, field := range credentialFields {
 			c.credentials[i] = r.Header.Get(field)
+			if p.stripsAll {
+				// now, before header_up makes something else of them
+				delete(r.Header, field)
+				delete(r.Trailer, field)
+			}
 		}
 	}
 	c.body = p.record(r)
@@ -127,7 +134,7 @@ func (c *call) isExcluded(t *target) bool {
 // finish says that no attempt will follow.
 func (c *call) finish() {
 	c.finished = true
-	if c.body != nil {
+	if c.body != nil && !c.policy.rematches {
 		c.body.finish()
 	}
 }
@@ -142,15 +149,12 @@ func (c *call) placeholder(key string) (any, bool) {
 	switch key[len(prefix):] {
 	case "pool":
 		return latest.policy.Name, true
-	case "endpoint":
-		if a := latest.current; a != nil {
+	case "endpoint": // the one that is about to be asked, for header_up
+		if a := cmp.Or(latest.next, latest.current); a != nil {
 			return a.target.name, true
 		}
 		return "", true
-	case "attempts":
-		if latest.next != nil {
-			return latest.attempts - 1, true
-		}
+	case "attempts": // with the one that is about to be made
 		return latest.attempts, true
 	case "outcome":
 		if a := latest.current; a != nil {

@@ -106,6 +106,8 @@ type Policy struct {
 	looks        bool // some of nextOn look at bodies
 	failure      *statusSet
 	strips       bool // some endpoint does not get the client's credentials
+	stripsAll    bool // no endpoint does
+	rematches    bool // the proxy may throw an answer away and ask again
 	hasQuotas    bool // some endpoint may ask to wait or deny us
 	ownTransport *reverseproxy.HTTPTransport
 }
@@ -234,7 +236,11 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.edits = p.edits || len(e.SetJSON) > 0
 		p.strips = p.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
+	p.stripsAll = p.strips && p.ClientCredentials != credentialsPass
 	if p.dynamic != nil {
+		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
+			p.hasQuotas = p.hasQuotas || p.newTarget(e, 1).quota
+		}
 		// a fallback to static upstreams goes by address as well
 		p.targets = nil
 	}
@@ -282,6 +288,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	}
 	handler.Transport = &transport{RoundTripper: handler.Transport, policy: p}
 	lb := handler.LoadBalancing
+	p.rematches = len(lb.RetryMatchRaw) > 0
 	if lb.Retries > 0 && p.Retry == nil {
 		p.retry.attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {

@@ -18,12 +18,13 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	now := time.Now()
 	p.goLive()
 	c := p.callFor(r, pool, now)
+	if c.handed {
+		return c.again(now)
+	}
 	if c.finished {
 		return nil // the proxy keeps the error it has
 	}
 	if c.next == nil {
-		// the first attempt, or the proxy's own lb_retry_match has thrown away
-		// what was an answer to us
 		if c.attempts >= p.retry.attempts && c.attempts > 0 {
 			c.finish()
 			return nil
@@ -45,6 +46,23 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	}
 	return c.next.upstream
 }
+
+// again goes on with a call whose answer the proxy has thrown away, as its own
+// lb_retry_match wants.
+func (c *call) again(now time.Time) *reverseproxy.Upstream {
+	c.handed = false
+	next := c.planElsewhere(now, c.current)
+	if next == nil {
+		c.finish()
+		return nil
+	}
+	c.finished = false
+	c.moveTo(c.current, next, reasonRetryMatch, now)
+	return next.upstream
+}
+
+// reasonRetryMatch is the reason of a failover that the proxy asked for.
+const reasonRetryMatch = "lb_retry_match"
 
 // pause waits for the end of a backoff, or until the client leaves.
 func (a *attempt) pause(now time.Time) {
@@ -184,7 +202,9 @@ func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 		return nil
 	}
 	c.finished, c.refusal = false, err
-	return c.pool[0]
+	// with a Host of its own, so that the refusal counts against no endpoint in
+	// the proxy's passive health checks
+	return &reverseproxy.Upstream{Dial: c.pool[0].Dial, Host: new(reverseproxy.Host)}
 }
 
 // lastChance looks at a pool whose endpoints are all out: when the first of

@@ -66,8 +66,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			c.dropKept()
 			return nil, err
 		}
+		c.handed = true
 		return c.giveKept(resp), nil
 	}
+	c.handed = err == nil
 	return resp, err
 }
 
@@ -93,12 +95,13 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		out.URL = t.join(r.URL)
 		out.Host = t.url.Host
 	}
-	if t.strip || t.headers != nil || c.policy.looks || edits {
+	strip := t.strip && !c.policy.stripsAll
+	if strip || t.headers != nil || c.policy.looks || edits {
 		out.Header = r.Header.Clone()
 		if c.policy.looks {
 			readable(out.Header)
 		}
-		if t.strip {
+		if strip {
 			c.stripCredentials(out.Header)
 		}
 		if t.headers != nil {
