@@ -274,25 +274,33 @@ func (v view) describe(e *EndpointStatus) {
 	}
 }
 
-// status copies how the endpoint stands.
+// status copies how the endpoint stands. What takes long it does without the
+// endpoint's lock.
 func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	e := s.statusLocked(now, cfg)
+	last, latencies := s.last, s.slowness.known
+	s.mu.Unlock()
+	e.LastOutcomes = last.names()
+	e.Latency = latencyStatus(&latencies)
+	return e
+}
+
+func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) EndpointStatus {
 	b := &s.breaker
 	e := EndpointStatus{
-		Name:         s.name,
-		Address:      s.address,
-		State:        b.state.String(),
-		Reason:       b.reason,
-		Since:        b.changed,
-		Share:        tidy(b.allowed(cfg)),
-		Score:        tidy(1 - s.scorer.lost),
-		InFlight:     s.busy.Load(),
-		Attempts:     s.totals.Attempts,
-		Successes:    s.totals.Successes,
-		Failures:     s.totals.Failures,
-		Cancelled:    s.totals.Cancelled,
-		LastOutcomes: s.last.names(),
+		Name:      s.name,
+		Address:   s.address,
+		State:     b.state.String(),
+		Reason:    b.reason,
+		Since:     b.changed,
+		Share:     tidy(b.allowed(cfg)),
+		Score:     tidy(1 - s.scorer.lost),
+		InFlight:  s.busy.Load(),
+		Attempts:  s.totals.Attempts,
+		Successes: s.totals.Successes,
+		Failures:  s.totals.Failures,
+		Cancelled: s.totals.Cancelled,
 	}
 	if b.state == stateOpen {
 		e.Until = b.until
@@ -300,7 +308,6 @@ func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus
 	if now.Before(s.holdUntil) {
 		e.HeldUntil = s.holdUntil
 	}
-	e.Latency = latencyStatus(&s.slowness.known)
 	s.describeOrdersLocked(&e)
 	return e
 }

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -145,5 +146,37 @@ func TestLastOutcomes(t *testing.T) {
 	}
 	if names := l.names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
 		t.Errorf("full: %q", names)
+	}
+}
+
+// BenchmarkStatus copies how a pool of 50 endpoints stands.
+func BenchmarkStatus(b *testing.B) {
+	p := &pool{name: "bench", states: make(map[endpointKey]*endpointState)}
+	p.outbox = newOutbox(func(Event) {}, func(Event) {})
+	defer p.outbox.close()
+	p.loop.start(p)
+	defer p.loop.stop()
+	policy := &Policy{Name: "bench", pool: p}
+	for i := range 50 {
+		policy.targets = append(policy.targets, &target{name: fmt.Sprint(i), address: "a:80", priority: 1 + i/10, weight: 1})
+	}
+	if err := p.attach(policy, 1); err != nil {
+		b.Fatal(err)
+	}
+	defer p.detach(policy)
+	p.mu.Lock()
+	policy.rebuild(time.Now())
+	p.mu.Unlock()
+	for _, t := range policy.targets {
+		for range 1000 {
+			t.state.slowness.known.add(100 * time.Millisecond)
+			t.state.last.add(success)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if got := p.status(time.Now()); len(got.Endpoints) != 50 || got.Endpoints[0].Latency == nil {
+			b.Fatal("not all there")
+		}
 	}
 }
