@@ -39,6 +39,9 @@ type attempt struct {
 	rescueAt  time.Time // the earliest next try to move it; the watcher's own
 	movedTo   *attempt  // by the watcher; guarded by mu
 
+	race *race                  // with a hedge; nil: there will be none
+	dial *reverseproxy.DialInfo // of a hedge, else nil: the proxy's
+
 	reserved time.Time
 	client   context.Context // the proxy's: its values, and its end
 	began    time.Time
@@ -72,7 +75,9 @@ const (
 	endedByClient
 	endedByIdle
 	endedByRescue
+	endedByHedge
 	neverBegan
+	hedgeStarts // no end: the watcher's word for a hedge that is due
 )
 
 // givenUp is the first byte of an attempt that was ended before it came.
@@ -86,10 +91,14 @@ type afterEnd struct{ f func() }
 
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
+	shortest := a.timeout
 	if a.idle > 0 {
-		return min(a.timeout, a.idle)
+		shortest = min(shortest, a.idle)
 	}
-	return a.timeout
+	if a.race != nil {
+		shortest = min(shortest, a.race.delay)
+	}
+	return shortest
 }
 
 // begin starts the clock of a round trip in ctx.
@@ -229,7 +238,12 @@ func (a *attempt) endedWhy() ending {
 func (a *attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
 // Value implements context.Context.
-func (a *attempt) Value(key any) any { return a.client.Value(key) }
+func (a *attempt) Value(key any) any {
+	if a.dial != nil && key == dialInfoKey {
+		return *a.dial
+	}
+	return a.client.Value(key)
+}
 
 // Done implements context.Context.
 func (a *attempt) Done() <-chan struct{} {
@@ -294,6 +308,9 @@ func (a *attempt) stopFirst() bool {
 // settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
 func (a *attempt) settle(now time.Time, o outcome, release bool) {
+	if o == cancelled && a.endedWhy() == endedByHedge {
+		a.target.state.beaten(a, now)
+	}
 	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release)
 	if release {
 		a.end(endedNormally)

@@ -64,6 +64,13 @@ func (rec *recording) replayable() bool {
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
+// complete tells whether the whole body is in, and can be sent again.
+func (rec *recording) complete() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return !rec.dropped && (rec.err == io.EOF || rec.err == nil && rec.expect >= 0 && rec.total == rec.expect)
+}
+
 // broken tells whether the client's body could not be read to its end.
 func (rec *recording) broken() bool {
 	rec.mu.Lock()

@@ -132,6 +132,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    commit             headers|first_byte|complete [<size>]
 //	    failure_status     <codes...>
 //	    next_on            <status> [<body-regexp>]
+//	    stream_error
 //	    breaker            off | {
 //	        consecutive_failures <n>
 //	        failure_ratio        <ratio>
@@ -154,6 +155,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        budget        <ratio> [<floor>]
 //	        deadline      <duration>
 //	        buffer        <size>
+//	        hedge         <delay>|p<NN> [max <ratio>]
 //	    }
 //	}
 //
@@ -276,7 +278,11 @@ var poolOptions = map[string]poolOption{
 	}},
 	"idle_timeout": duration(func(p *Policy) *caddy.Duration { return &p.IdleTimeout }),
 	"commit":       {read: readCommit},
-	"next_on":      {repeatable: true, read: readNextOn},
+	"stream_error": {read: func(_ *reader, _ *caddyfile.Dispenser, p *Policy) error {
+		p.StreamError = true
+		return nil
+	}},
+	"next_on": {repeatable: true, read: readNextOn},
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {
@@ -427,6 +433,7 @@ var retryOptions = map[string]option[*Retry]{
 		r.Budget.Floor = &floor
 		return wrapWord(d, "budget floor", d.Val(), err)
 	}},
+	"hedge":            {read: readHedge},
 	"wait_retry_after": duration(func(r *Retry) *caddy.Duration { return &r.WaitRetryAfter }),
 	"deadline":         duration(func(r *Retry) *caddy.Duration { return &r.Deadline }),
 	"buffer":           size(func(r *Retry) *int64 { return &r.Buffer }),

@@ -1,6 +1,10 @@
 package failover
 
-import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+import (
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
 
 // readCommit reads `commit headers|first_byte|complete [<size>]`.
 func readCommit(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
@@ -51,4 +55,28 @@ func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	}
 	e.SetJSON = append(e.SetJSON, s)
 	return wrap(d, s.validate())
+}
+
+// readHedge reads `hedge <delay>|p<NN> [max <ratio>]`.
+func readHedge(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
+	word, err := argument(d)
+	if err != nil {
+		return err
+	}
+	r.Hedge = new(Hedge)
+	if strings.HasPrefix(word, "p") {
+		r.Hedge.Quantile, err = parseQuantile(word)
+		err = wrapWord(d, "hedge", word, err)
+	} else {
+		r.Hedge.After, err = parseDuration(d, word)
+	}
+	if err != nil || !d.NextArg() {
+		return err
+	}
+	if d.Val() != "max" {
+		return d.Errf("hedge %s: want max <ratio>, not %q", word, d.Val())
+	}
+	part, err := ratioArgument(d)
+	r.Hedge.Max = &part
+	return err
 }

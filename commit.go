@@ -114,7 +114,7 @@ func (h *held) first(a *attempt, body io.Reader) error {
 			return err
 		}
 	}
-	if !a.answered(time.Now()) {
+	if !a.answered(time.Now()) || !a.claims() {
 		return errGivenUp
 	}
 	return nil

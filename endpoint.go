@@ -203,6 +203,7 @@ type target struct {
 	own       bool // credentials
 	quota     bool // 401, 402, 403 and 429 speak about the endpoint
 	edits     []jsonEdit
+	hedge     *hedgeDelay
 	needsJSON bool // it takes no body that the edits do not work on
 	timeout   time.Duration
 	timeouts  []*Timeout
@@ -247,6 +248,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 		timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
 		timeouts: slices.Concat(e.Timeouts, poolTimeouts(e, p)),
 		limit:    e.MaxRequests,
+		hedge:    new(hedgeDelay),
 	}
 	if e.Weight != nil {
 		t.weight = *e.Weight

@@ -86,6 +86,10 @@ type Policy struct {
 	// Answers that another endpoint may do better on. Default: none.
 	NextOn []*NextOn `json:"next_on,omitempty"`
 
+	// Ends a stream of server-sent events that breaks on the way to the client with
+	// an event of the name `error`, whose data is a JSON error. Default: false.
+	StreamError bool `json:"stream_error,omitempty"`
+
 	// The circuit breaker of each endpoint.
 	Breaker *Breaker `json:"breaker,omitempty"`
 

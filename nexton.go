@@ -198,6 +198,7 @@ func (c *call) giveKept(resp *http.Response) *http.Response {
 	k := c.kept
 	c.kept, c.current = nil, k.attempt
 	k.attempt.held.Store(false)
+	k.attempt.credit()
 	c.recordAtEnd(k.attempt)
 	k.attempt.follow(k.resp)
 	return k.resp

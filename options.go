@@ -176,6 +176,10 @@ type Retry struct {
 	// The pause before the same endpoint is asked again.
 	Backoff *Backoff `json:"backoff,omitempty"`
 
+	// A second attempt for calls whose first has not begun to answer for a while.
+	// Default: none.
+	Hedge *Hedge `json:"hedge,omitempty"`
+
 	// How many retries the pool may make.
 	Budget *Budget `json:"budget,omitempty"`
 
@@ -230,6 +234,9 @@ func (r *Retry) validate() error {
 	case r.Budget != nil && r.Budget.Floor != nil && !(*r.Budget.Floor >= 0):
 		return errors.New("retry: the budget's floor must not be negative")
 	}
+	if err := r.Hedge.validate(); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
 	for _, m := range r.Methods {
 		if err := validateMethod(m); err != nil {
 			return fmt.Errorf("retry: %w", err)
@@ -264,6 +271,7 @@ type retryRules struct {
 	any          bool
 	sameEndpoint int
 	wait         time.Duration // the longest Retry-After to wait for
+	hedge        *hedgeRules   // nil: no hedges
 	base, cap    time.Duration
 	budget       budgetRules
 	deadline     time.Duration
@@ -279,6 +287,7 @@ func (r *Retry) rules() retryRules {
 		attempts:     cmp.Or(r.Attempts, defaultAttempts),
 		sameEndpoint: r.SameEndpoint,
 		wait:         time.Duration(r.WaitRetryAfter),
+		hedge:        r.Hedge.rules(),
 		base:         100 * time.Millisecond,
 		cap:          2 * time.Second,
 		budget:       budgetRules{ratio: 0.2, floor: 3},

@@ -26,6 +26,7 @@ var pools = caddy.NewUsagePool()
 type pool struct {
 	name   string
 	budget budget
+	hedges hedgeBudget
 	outbox *outbox
 
 	generation atomic.Pointer[generation] // what the pool runs by
@@ -322,6 +323,8 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 			v.attempt.call.record(v.attempt, cancelled)
 		case endedByRescue:
 			v.attempt.rescue(now)
+		case hedgeStarts:
+			go v.attempt.race.start(now)
 		default:
 			v.attempt.expire(v.why)
 			if v.why == endedByClient && v.attempt.held.Load() {
@@ -350,6 +353,9 @@ func (s *endpointState) overdue(now time.Time, verdicts *[]verdict) (inFlight in
 		why := a.overdue(now)
 		if why == notEnded && open && a.waitsInVain(now) {
 			why = endedByRescue
+		}
+		if why == notEnded && a.hedgeDue(now) {
+			why = hedgeStarts
 		}
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})

@@ -23,6 +23,13 @@ func (a *attempt) waitsInVain(now time.Time) bool {
 // rescue moves the attempt to another endpoint, if there is one and the budget
 // allows it; else it waits on.
 func (a *attempt) rescue(now time.Time) {
+	if x := a.race; x != nil {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.rival != nil {
+			return // which may help
+		}
+	}
 	a.mu.Lock()
 	if a.ended != notEnded || !a.first.CompareAndSwap(0, givenUp) {
 		a.mu.Unlock()

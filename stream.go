@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -26,6 +28,9 @@ func (a *attempt) follow(resp *http.Response) {
 	}
 	a.response = responseBody{resp.Body, a}
 	resp.Body = &a.response
+	if a.call.policy.StreamError && isEventStream(resp) {
+		resp.Body = &sseBody{responseBody: &a.response}
+	}
 }
 
 // responseBody watches how an answer ends. An error that it returns makes the
@@ -51,10 +56,62 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		o := a.bodyOutcome(err)
 		a.settle(now, o, true)
 		if o.failed() {
-			err = fmt.Errorf("body %s at endpoint %s: %w", o, a.target.name, plain(err))
+			err = &brokenBody{o, a.target.name, err}
 		}
 	}
 	return n, err
+}
+
+// A brokenBody is a response body that ended too early. It is never read as "the
+// client left".
+type brokenBody struct {
+	outcome  outcome
+	endpoint string
+	cause    error
+}
+
+func (e *brokenBody) Error() string {
+	return fmt.Sprintf("body %s at endpoint %s: %v", e.outcome, e.endpoint, e.cause)
+}
+
+// isEventStream tells whether another event can be added to an answer.
+func isEventStream(resp *http.Response) bool {
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return err == nil && kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
+}
+
+// sseBody adds an event to a stream that breaks, so that its reader learns of it
+// even if it does not see the end of the connection as an error. OpenAI's clients
+// look for "error" in the data, Anthropic's for the event's name.
+type sseBody struct {
+	*responseBody
+	last *strings.Reader // the event; nil: not broken
+	err  error           // after it
+}
+
+// Read implements io.Reader.
+func (s *sseBody) Read(p []byte) (int, error) {
+	if s.last != nil {
+		n, err := s.last.Read(p)
+		if err == io.EOF {
+			err = s.err
+		}
+		return n, err
+	}
+	n, err := s.responseBody.Read(p)
+	broken, ok := err.(*brokenBody)
+	if !ok {
+		return n, err
+	}
+	message := "the answer broke off"
+	if broken.outcome == stalled {
+		message = "the answer stopped coming"
+	}
+	// the blank line ends an event that had begun
+	s.last = strings.NewReader(fmt.Sprintf("\n\nevent: error\ndata: "+
+		`{"type":"error","error":{"type":"upstream_error","code":%q,"message":%q}}`+"\n\n", broken.outcome.String(), message))
+	s.err = err
+	return n, nil
 }
 
 // Close implements io.Closer.

@@ -294,3 +294,25 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 		t.Errorf("another answer of 1 MiB allocates %d KiB", each>>10)
 	}
 }
+
+// TestStreamError wants a last event, then the abort.
+func TestStreamError(t *testing.T) {
+	one := newProvider(t, "one", true)
+	p := startCaddy(t, providers("stream_error\nbreaker off", one))
+	for model, message := range map[string]string{
+		"cut":             `{"type":"error","error":{"type":"upstream_error","code":"truncated","message":"the answer broke off"}}`,
+		"stall":           `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the answer stopped coming"}}`,
+		"headers-silence": `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the answer stopped coming"}}`,
+	} {
+		status, body, err := p.ask(false, true, model)
+		if status != 200 || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(body, "\n\nevent: error\ndata: "+message+"\n\n") {
+			t.Errorf("%s: got %d %v %q", model, status, err, body)
+		}
+		if status, body, err = p.ask(false, false, model); status != 200 || err == nil || strings.Contains(body, "event") {
+			t.Errorf("%s, no stream: got %d %v %q", model, status, err, body)
+		}
+	}
+	if status, body, err := p.ask(false, true, "ok"); status != 200 || err != nil || body != one.whole(false, true, "") {
+		t.Errorf("got %d %v %q", status, err, body)
+	}
+}

@@ -39,6 +39,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.next, c.current = nil, a
 	now := time.Now()
 	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
+	if t.policy.retry.hedge != nil {
+		a.race = t.hedged(a, r, now)
+	}
 	a.begin(r.Context(), now)
 	reported := false
 	defer func() {
@@ -60,6 +63,15 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = c.failed(a, err, now)
 	} else {
 		resp, err = c.answered(a, resp, now)
+	}
+	if err == errOvertaken {
+		if a.sent.recording != nil {
+			a.sent.Close()
+		}
+		rival := a.race.rival
+		c.current = rival
+		rival.credit()
+		resp, err = c.answered(rival, a.race.won, time.Now())
 	}
 	if c.kept != nil && c.finished {
 		if err == errClientGone {
@@ -91,8 +103,11 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 			return again, nil
 		}
 	}
+	if a.dial != nil {
+		a.direct(out, t.scheme(r.URL))
+	}
 	if t.url != nil {
-		out.URL = t.join(r.URL)
+		out.URL = t.join(out.URL)
 		out.Host = t.url.Host
 	}
 	strip := t.strip && !c.policy.stripsAll
@@ -112,6 +127,14 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		return out, a.edit(out)
 	}
 	return out, nil
+}
+
+// scheme is that of a request to the endpoint.
+func (t *target) scheme(request *url.URL) string {
+	if t.url != nil {
+		return t.url.Scheme
+	}
+	return request.Scheme
 }
 
 // join makes the URL of a request to the endpoint. With https the URL has the
@@ -140,6 +163,9 @@ func (c *call) stripCredentials(h http.Header) {
 func (c *call) failed(a *attempt, err error, now time.Time) error {
 	o := c.blame(a, err, now)
 	a.settle(now, o, true)
+	if a.overtaken() {
+		return errOvertaken
+	}
 	if a.endedWhy() == endedByRescue && a.client.Err() == nil {
 		c.moveTo(a, a.movedTo, reasonRescued, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.target.name))
@@ -175,7 +201,7 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 		return failedTimeout
 	case endedByIdle:
 		return stalled
-	case endedByClient, endedByRescue:
+	case endedByClient, endedByRescue, endedByHedge:
 		return cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -203,6 +229,11 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	p := c.policy
 	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
 	if o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp) {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.settle(now, success, true)
+			return nil, errOvertaken
+		}
 		if err := c.setAside(a, resp, now); err != nil {
 			return nil, err
 		}
@@ -223,7 +254,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		}
 		return resp, nil
 	}
-	if !a.answered(now) {
+	if !a.answered(now) || o == success && !a.claims() {
 		resp.Body.Close()
 		return nil, c.failed(a, errGivenUp, now)
 	}
@@ -241,6 +272,11 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
 	a.settle(now, o, false)
+	if a.overtaken() {
+		resp.Body.Close()
+		a.settle(now, o, true)
+		return nil, errOvertaken
+	}
 	if c.moveOn(a, o, now) {
 		resp.Body.Close()
 		a.settle(now, o, true)
