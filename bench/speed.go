@@ -97,8 +97,8 @@ type speedReport struct {
 // same number of requests, in an order drawn anew, so that whatever else the
 // machine does meets all alike.
 func speed(b *bench, args []string) error {
-	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 24, short 6)")
-	turn := b.flags.Duration("turn", 400*time.Millisecond, "about how long a proxy's turn in a round takes")
+	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 40, short 10)")
+	turn := b.flags.Duration("turn", 200*time.Millisecond, "about how long a proxy's turn in a round takes")
 	only := b.flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
 	words := b.flags.String("scenarios", "", "comma separated, each like h1:2048:3 (default all)")
 	workers := b.flags.Int("workers", 32, "requests in flight")
@@ -106,9 +106,9 @@ func speed(b *bench, args []string) error {
 		return err
 	}
 	if *rounds == 0 {
-		*rounds = 24
+		*rounds = 40
 		if b.short {
-			*rounds = 6
+			*rounds = 10
 		}
 	}
 	scenarios := speedScenarios
