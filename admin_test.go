@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -447,6 +448,12 @@ func TestAdminStreamsOutliveNoReload(t *testing.T) {
 func TestAdminDropsSlowReaders(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	_, a := startWithAdmin(t, site("", one, two))
+	subscribers := func() []*subscription {
+		events.mu.Lock()
+		defer events.mu.Unlock()
+		return slices.Collect(maps.Keys(events.subscribers))
+	}
+	before := subscribers()
 	conn, err := net.Dial("tcp", a.address)
 	if err != nil {
 		t.Fatal(err)
@@ -455,19 +462,22 @@ func TestAdminDropsSlowReaders(t *testing.T) {
 	if _, err := fmt.Fprintf(conn, "GET /failover/events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", a.address); err != nil {
 		t.Fatal(err)
 	}
-	subscribers := func() int {
-		events.mu.Lock()
-		defer events.mu.Unlock()
-		return len(events.subscribers)
-	}
-	eventually(t, 5*time.Second, "the stream has begun", func() bool { return subscribers() == 1 })
+	var reader *subscription
+	eventually(t, 5*time.Second, "the stream has begun", func() bool {
+		for _, s := range subscribers() {
+			if !slices.Contains(before, s) {
+				reader = s
+			}
+		}
+		return reader != nil
+	})
 	flood := Event{Kind: eventAnomaly, Pool: "flood", Count: 1, Reason: strings.Repeat("x", 32<<10)}
 	var last Event
 	eventually(t, 20*time.Second, "the reader is given up", func() bool {
 		for range 100 {
 			last = events.add(flood)
 		}
-		return subscribers() == 0
+		return reader.tooSlow()
 	})
 
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

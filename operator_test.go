@@ -6,11 +6,14 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // counts says which endpoints answered n calls.
@@ -391,4 +394,49 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		}
 		order(command{action: orderDrain, lasts: time.Minute}) // whose timer must not outlive the pool
 	})
+}
+
+// TestOrdersKeepDynamicEndpoints wants a drained endpoint that DNS no longer
+// names to be drained still when it comes back.
+func TestOrdersKeepDynamicEndpoints(t *testing.T) {
+	p := &pool{name: "dynamic", states: make(map[endpointKey]*endpointState)}
+	p.outbox = newOutbox(func(Event) {}, func(Event) {})
+	defer p.outbox.close()
+	p.loop.start(p)
+	defer p.loop.stop()
+	policy := &Policy{Name: "dynamic", pool: p, dynamic: &dynamicTargets{known: make(map[string]*target)}}
+	if err := p.attach(policy, 1); err != nil {
+		t.Fatal(err)
+	}
+	defer p.detach(policy)
+	now := time.Now()
+	upstreams := func(addresses ...string) (set reverseproxy.UpstreamPool) {
+		for _, address := range addresses {
+			set = append(set, &reverseproxy.Upstream{Dial: address})
+		}
+		return set
+	}
+	policy.tableFor(upstreams("a:80", "b:80", "c:80"), now)
+	if _, err := p.operate("a:80", command{action: orderDrain}, now); err != nil {
+		t.Fatal(err)
+	}
+	policy.tableFor(upstreams("c:80"), now)
+	later := now.Add(forgetSeen + time.Minute)
+	p.mu.Lock()
+	p.forgetLocked(later)
+	p.mu.Unlock()
+	names := func() (names []string) {
+		for _, e := range p.status(later).Endpoints {
+			names = append(names, e.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if got := names(); slices.Contains(got, "b:80") || !slices.Contains(got, "a:80") {
+		t.Fatalf("what is remembered: %q", got)
+	}
+	table := policy.tableFor(upstreams("a:80", "b:80"), later)
+	if table.share(0) != 0 || table.share(1) != 1 {
+		t.Errorf("back again: parts %v", table.cumulative)
+	}
 }

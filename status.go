@@ -2,6 +2,7 @@ package failover
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -236,8 +237,8 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 			}
 		}
 		if policy.dynamic != nil {
-			for _, target := range policy.dynamic.known {
-				add(target, 0)
+			for _, address := range slices.Sorted(maps.Keys(policy.dynamic.known)) {
+				add(policy.dynamic.known[address], 0)
 			}
 		}
 	}
