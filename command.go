@@ -119,6 +119,9 @@ func addCommands(root *cobra.Command) {
 		if action != orderReset {
 			use = action + " [<pool>] <endpoint> [--for <duration>] [--reason <text>] [--json]"
 		}
+		if action == orderDrain {
+			use += " [--wait <duration>]"
+		}
 		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2)}
 		cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
 			return runOrder(c, cmd, action, args)
@@ -201,27 +204,26 @@ func runOrder(c *client, cmd *cobra.Command, action string, args []string) error
 	if action != orderDrain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
 		return nil
 	}
-	return waitDrained(c, cmd, path, flags.Duration("wait"))
+	return waitDrained(c, cmd, path, answer.Status, flags.Duration("wait"))
 }
 
 // waitDrained waits until an endpoint has no calls in flight.
-func waitDrained(c *client, cmd *cobra.Command, path string, atMost time.Duration) error {
+func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStatus, atMost time.Duration) error {
 	over := time.NewTimer(atMost)
 	defer over.Stop()
 	look := time.NewTicker(200 * time.Millisecond)
 	defer look.Stop()
-	var status EndpointStatus
 	for {
 		select {
 		case <-over.C:
-			return &commandError{exitInFlight, fmt.Errorf("%d calls are still in flight after %v", status.InFlight, atMost)}
+			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
 		case <-look.C:
 		}
 		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
 			return err
 		}
 		if status.InFlight == 0 {
-			fmt.Fprintln(cmd.ErrOrStderr(), "no call is in flight")
+			fmt.Fprintln(cmd.ErrOrStderr(), countCalls(0))
 			return nil
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,6 +22,7 @@ const (
 	// answerWithin is how long Caddy may take to begin an answer.
 	answerWithin = 30 * time.Second
 	maxAnswer    = 64 << 20
+	sendTries    = 3
 )
 
 // client talks to the admin endpoint of a Caddy.
@@ -66,15 +68,14 @@ func newClient(ctx context.Context, address string) (*client, error) {
 // send makes a request. An answer that is no success becomes an error with an
 // exit code.
 func (c *client) send(method, uri string, body any, header ...string) (*http.Response, error) {
-	var reader io.Reader
+	var text []byte
 	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
 			return nil, fmt.Errorf("encoding the request: %w", err)
 		}
-		reader = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(c.ctx, method, c.origin+uri, reader)
+	req, err := http.NewRequestWithContext(c.ctx, method, c.origin+uri, bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
 	}
@@ -88,6 +89,12 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := c.http.Do(req)
+	for tries := 1; tries < sendTries && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)); tries++ {
+		// an endpoint that a reload replaces drops connections; commands may be
+		// given twice
+		req.Body, _ = req.GetBody()
+		resp, err = c.http.Do(req)
+	}
 	if err != nil {
 		if c.ctx.Err() != nil {
 			return nil, c.ctx.Err()

@@ -186,16 +186,26 @@ func describeAnswer(a *OperatorAnswer) string {
 	what := "is " + e.State
 	switch {
 	case e.Draining && a.InFlight == 0:
-		what = "is drained, no call is in flight"
+		what = "is drained, " + countCalls(0)
 	case e.Draining:
-		what = fmt.Sprintf("is draining, %d calls are in flight", a.InFlight)
+		what = "is draining, " + countCalls(a.InFlight)
 	case e.State == stateForcedOpen.String():
-		what = fmt.Sprintf("is tripped, %d calls are in flight", a.InFlight)
+		what = "is tripped, " + countCalls(a.InFlight)
 	}
 	if e.Operator != nil && !e.Operator.Until.IsZero() {
 		what += ", until " + e.Operator.Until.Local().Format(time.DateTime)
 	}
 	return printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
+}
+
+func countCalls(n int64) string {
+	switch n {
+	case 0:
+		return "no call is in flight"
+	case 1:
+		return "1 call is in flight"
+	}
+	return fmt.Sprintf("%d calls are in flight", n)
 }
 
 // runEvents shows events, and goes on with new ones if it is to follow.
@@ -306,9 +316,19 @@ func formatEvent(e *Event) string {
 		line += fmt.Sprintf("  x%d", e.Count)
 	}
 	for _, name := range e.detailNames() {
-		line += fmt.Sprintf("  %s=%v", name, e.Details[name])
+		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
 	}
 	return printable(line)
+}
+
+// detail shows times as the line's own.
+func detail(value any) any {
+	if text, ok := value.(string); ok {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			return at.Local().Format("2006-01-02T15:04:05.000")
+		}
+	}
+	return value
 }
 
 // printable keeps text from others from steering the terminal.

@@ -187,9 +187,9 @@ func TestCommandOrders(t *testing.T) {
 		out   string
 		state string // of one
 	}{
-		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 calls are in flight, until ", "closed"},
-		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 calls are in flight", "closed"},
-		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 calls are in flight", "forced_open"},
+		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 call is in flight, until ", "closed"},
+		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 call is in flight", "closed"},
+		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 call is in flight", "forced_open"},
 		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
 		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
 		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
