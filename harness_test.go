@@ -79,7 +79,8 @@ func startCaddyWithAdmin(t testing.TB, site, admin string) *proxy {
 	return p
 }
 
-// caddyfile is the whole configuration around a site's directives.
+// caddyfile is the whole configuration around a site's directives, in which
+// SOCKET stands for where it listens.
 func (p *proxy) caddyfile(site string) string {
 	return fmt.Sprintf(`{
 	admin %s
@@ -96,7 +97,7 @@ http://api.test {
 	bind unix/%s
 	%s
 }
-`, p.admin, p.log, p.socket, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
+`, p.admin, p.log, p.socket, strings.NewReplacer("\n", "\n\t", "SOCKET", p.socket).Replace(strings.TrimSpace(site)))
 }
 
 // load loads another configuration, as a reload does.
