@@ -129,7 +129,7 @@ failover {
 	wantLog(t, lines[0], "api", "two", 2, "success")
 	wantLog(t, lines[1], "api", "two", 2, "reset")
 	wantLog(t, lines[2], "api", "one", 1, "status")
-	if pool, ok := lines[3]["pool"]; ok && pool != "" {
+	if pool := lines[3]["pool"]; pool != nil && pool != "" {
 		t.Errorf("a request that no pool has seen says %v", pool)
 	}
 }
