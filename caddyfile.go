@@ -213,9 +213,7 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 			e.Upstream = net.JoinHostPort(parsed.Host, "80")
 		}
 	}
-	if word == "upstream" {
-		e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)
-	}
+	e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q of an %s", d.Val(), word)
 	}

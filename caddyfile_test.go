@@ -1,15 +1,23 @@
 package failover
 
 import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // adaptError is what is wrong with a Caddyfile, "" if nothing is.
-func adaptError(caddyfile string) string {
-	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+func adaptError(text string) string {
+	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err == nil {
 		return ""
 	}
@@ -136,4 +144,130 @@ func TestBadCaddyfiles(t *testing.T) {
 			t.Errorf("%s: the message shows a secret", test.name)
 		}
 	}
+}
+
+var update = flag.Bool("update", false, "write what Caddyfiles adapt to into their fixtures")
+
+// TestAdapt compares what Caddyfiles adapt to with the JSON that follows them in
+// testdata/adapt, and loads each handler from that.
+func TestAdapt(t *testing.T) {
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d fixtures: %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input, want, _ := strings.Cut(string(text), "----------\n")
+			var pretty bytes.Buffer
+			if err := json.Indent(&pretty, adapt(t, input), "", "\t"); err != nil {
+				t.Fatal(err)
+			}
+			pretty.WriteByte('\n')
+			got := pretty.String()
+			if *update {
+				if err := os.WriteFile(file, []byte(input+"----------\n"+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != want {
+				t.Errorf("%s adapts to\n%s", file, got)
+			}
+			if formatted := string(caddyfile.Format([]byte(input))); formatted != input {
+				t.Errorf("caddy fmt would make this of it:\n%s", formatted)
+			}
+			for _, handler := range proxyHandlers(t, []byte(got)) {
+				l, err := openLabJSON(t, handler)
+				if err != nil {
+					t.Fatalf("loading: %v", err)
+				}
+				l.close()
+			}
+		})
+	}
+}
+
+// proxyHandlers finds the proxies in a configuration.
+func proxyHandlers(t *testing.T, config []byte) (handlers []json.RawMessage) {
+	t.Helper()
+	var anything any
+	if err := json.Unmarshal(config, &anything); err != nil {
+		t.Fatal(err)
+	}
+	var find func(any)
+	find = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if v["handler"] == "reverse_proxy" {
+				raw, err := json.Marshal(v)
+				if err != nil {
+					t.Fatal(err)
+				}
+				handlers = append(handlers, raw)
+				return
+			}
+			for _, field := range v {
+				find(field)
+			}
+		case []any:
+			for _, element := range v {
+				find(element)
+			}
+		}
+	}
+	find(anything)
+	if len(handlers) == 0 {
+		t.Fatal("there is no proxy in it")
+	}
+	return handlers
+}
+
+// FuzzCaddyfile: what the policy's parser refuses, it refuses with a place in the
+// file; what it accepts, a configuration accepts as well, and as JSON it is
+// still the same.
+func FuzzCaddyfile(f *testing.F) {
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		input, _, _ := strings.Cut(string(text), "----------\n")
+		_, block, _ := strings.Cut(input, "{\n")
+		_, block, _ = strings.Cut(block, "{\n")
+		block = strings.ReplaceAll(block, "endpoint ", "upstream ")
+		f.Add(strings.TrimSuffix(strings.TrimSpace(block), "}"))
+	}
+	f.Add("timeout * 5s\nupstream [::1] {\nweight 1e3\n}")
+	f.Add("name \"\"\nname x")
+	f.Fuzz(func(t *testing.T, block string) {
+		d := caddyfile.NewTestDispenser("failover {\n" + block + "\n}")
+		p := new(Policy)
+		if err := p.UnmarshalCaddyfile(d); err != nil {
+			if !strings.Contains(err.Error(), ", at Testfile:") && !strings.Contains(err.Error(), "Testfile:") {
+				t.Fatalf("no place in %q", err)
+			}
+			return
+		}
+		text, err := json.Marshal(p)
+		if err != nil {
+			t.Fatalf("no JSON: %v", err)
+		}
+		again := new(Policy)
+		if err := caddy.StrictUnmarshalJSON(text, again); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if back, err := json.Marshal(again); err != nil || string(back) != string(text) {
+			t.Fatalf("%s became %s, %v", text, back, err)
+		}
+		again.setDefaults(new(reverseproxy.Handler))
+		if err := again.Validate(); err != nil {
+			t.Fatalf("%s was accepted, but: %v", block, err)
+		}
+	})
 }

@@ -213,7 +213,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 			free = slices.Delete(free, at, at+1)
 		}
 		if names[e.Name] {
-			return fmt.Errorf("pool %q: the name %q is used twice", p.Name, e.Name)
+			return fmt.Errorf("%s: the name is used twice", e.at())
 		}
 		names[e.Name] = true
 		t := p.newTarget(e, i+1)

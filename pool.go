@@ -140,7 +140,8 @@ func (p *Policy) agreesWith(other *Policy) error {
 	}
 	for _, mine := range p.Endpoints {
 		for _, theirs := range other.Endpoints {
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream && mine.URL != theirs.URL {
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
 				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
 					p.Name, p.where(), other.where(), mine.Name)
 			}
