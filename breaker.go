@@ -29,6 +29,8 @@ const (
 	reasonDenied      = "denied"
 	reasonSlow        = "slow"
 	reasonSlower      = "slower_than_usual"
+	reasonCheckFailed = "check_failed"
+	reasonChecksPass  = "checks_passed"
 	reasonPeriodOver  = "open_period_over"
 	reasonAllDown     = "all_down"
 	reasonTrialFailed = "trial_failed"
@@ -101,13 +103,17 @@ type result struct {
 //	from           event                                    to          share
 //	closed         failures in a row, failure ratio, denied
 //	               in a row, slow ratio                     open        0
+//	closed         checks fail                              open        0
 //	closed         much slower than usual                   open        0
-//	open           the period is over                       recovering  0, one trial at a time
+//	open           the period is over, and the latest
+//	               check, if any, passed                    recovering  0, one trial at a time
+//	open           the same, or checks pass in a row,
+//	               after one has failed while it was open   recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
 //	recovering     the trial fails                          open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
 //	               comes to nothing                         open        0, as it was
-//	recovering     the trial succeeds                       recovering  start
+//	recovering     the trial succeeds, or a check           recovering  start
 //	recovering     a step with successes only               recovering  doubled
 //	recovering     first failure of a step                  recovering  halved
 //	recovering     failure at the smallest share, or two
@@ -146,7 +152,10 @@ type breaker struct {
 	succeeded   bool      // since goodSince
 
 	// open
-	until time.Time
+	until   time.Time
+	noticed bool // the latest check then, or one since, has failed
+
+	latest checkState // the newest check
 
 	// recovering
 	share      float64 // 0 until a trial has succeeded
@@ -170,7 +179,7 @@ func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.badSteps, b.thin = 0, 0
 	b.goodSince, b.succeeded = now, false
 	if to == stateOpen {
-		b.opened = reason
+		b.opened, b.noticed = reason, b.latest == checkHasFailed
 	}
 }
 
@@ -305,6 +314,60 @@ func (b *breaker) reopen(now time.Time) {
 	b.until, b.opened = until, opened
 }
 
+// checkState is what the newest check says.
+type checkState uint8
+
+const (
+	unchecked checkState = iota
+	checkHasPassed
+	checkHasFailed
+)
+
+// unchecked says that there are no checks (any more), or none yet.
+func (b *breaker) unchecked() { b.latest = unchecked }
+
+// checked takes the result of a check. Steady is set if enough in a row said
+// the same; alone, if no other endpoint is available: checks alone never take
+// the last one out.
+func (b *breaker) checked(now time.Time, cfg *breakerConfig, passed, steady, alone bool) (changed bool) {
+	b.latest = checkHasFailed
+	if passed {
+		b.latest = checkHasPassed
+	}
+	switch {
+	case cfg.off:
+		return false
+	case b.state == stateClosed && passed:
+		b.succeeded = true
+	case b.state == stateClosed && steady && !alone:
+		b.open(now, cfg, reasonCheckFailed)
+		b.noticed = true
+		return true
+	case b.state == stateOpen && !passed:
+		b.noticed = true
+	case b.state == stateOpen && (steady && b.noticed || !now.Before(b.until)):
+		b.recover(now, cfg, reasonChecksPass)
+		return true
+	case b.state == stateRecovering && passed:
+		return b.stepSucceeded(now, cfg)
+	case b.state == stateRecovering && !alone:
+		changed = b.stepFailedAt(now, cfg)
+		b.noticed = true
+		return changed
+	}
+	return false
+}
+
+// recover ends an open period: by a trial, or with the first share at once where
+// checks that had failed pass again.
+func (b *breaker) recover(now time.Time, cfg *breakerConfig, reason string) {
+	proven := b.noticed && b.latest == checkHasPassed
+	b.transition(stateRecovering, now, reason)
+	if proven {
+		b.stepSucceeded(now, cfg)
+	}
+}
+
 // slower opens the breaker of an endpoint that has become much slower than
 // usual. It is for the control loop to say so, which knows whether another
 // endpoint is available.
@@ -365,8 +428,8 @@ func (b *breaker) tick(now time.Time, cfg *breakerConfig) (changed bool) {
 			b.goodSince, b.succeeded = now, false
 		}
 	case b.state == stateOpen:
-		if !now.Before(b.until) {
-			b.transition(stateRecovering, now, reasonPeriodOver)
+		if !now.Before(b.until) && b.latest != checkHasFailed {
+			b.recover(now, cfg, reasonPeriodOver)
 			return true
 		}
 	case b.state == stateRecovering:
@@ -430,7 +493,7 @@ const trialPatience = 5 * time.Second
 // anything.
 func (b *breaker) due(cfg *breakerConfig) time.Time {
 	switch {
-	case b.state == stateOpen:
+	case b.state == stateOpen && b.latest != checkHasFailed:
 		return b.until
 	case b.state == stateRecovering && b.share > 0:
 		return b.stepBegan.Add(cfg.step)

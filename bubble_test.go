@@ -150,7 +150,21 @@ func (b *bubble) reload(policy *Policy) {
 
 // state is the state of the endpoint of an address.
 func (b *bubble) state(address string) *endpointState {
+	b.policy.pool.mu.Lock()
+	defer b.policy.pool.mu.Unlock()
 	return b.policy.pool.states[endpointKey{address, address}]
+}
+
+// copyNow is what is known about an endpoint now.
+func (s *endpointState) copyNow() (c struct {
+	breaker breaker
+	checks  checks
+	lost    float64
+}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.breaker, c.checks, c.lost = s.breaker, s.checks, s.scorer.lost
+	return c
 }
 
 // call makes one call, as the proxy would, and returns the status the client

@@ -121,6 +121,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        timeout      [<matcher>] <duration>
 //	        max_requests <n>
 //	        quota        endpoint|client
+//	        health       off | <METHOD> <uri>
 //	    }
 //	    quota              endpoint|client
 //	    client_credentials strip|pass
@@ -145,6 +146,19 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        open_max             <duration>
 //	        start                <ratio>
 //	        step                 <duration>
+//	    }
+//	    health             off | {
+//	        uri           <uri>
+//	        method        <METHOD>
+//	        interval      <duration>
+//	        fast_interval <duration>
+//	        timeout       <duration>
+//	        passes        <n>
+//	        fails         <n>
+//	        expect_status <codes...>
+//	        expect_body   <regexp>
+//	        header        <field> <value>
+//	        body          <text>
 //	    }
 //	    retry              off | {
 //	        attempts      <n>
@@ -299,6 +313,13 @@ var poolOptions = map[string]poolOption{
 		}
 		return at.wrap(p.Breaker.validate())
 	}},
+	"health": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+		p.Health = new(Health)
+		if err := offOrBlock(r, d, "health", &p.Health.Off, healthOptions, p.Health); err != nil {
+			return err
+		}
+		return wrap(d, p.Health.validate())
+	}},
 	"retry": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		at := here(d)
 		p.Retry = new(Retry)
@@ -325,6 +346,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 		e.Weight = &weight
 		return wrapWord(d, "weight", word, err)
 	}},
+	"health":       {read: readEndpointHealth},
 	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),
 	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		field, err := argument(d)

@@ -92,6 +92,7 @@ func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *ta
 	built := p.build(d.targets, now)
 	d.table.Store(built)
 	p.dynamic.current.Store(d)
+	p.pool.checker.replan()
 	return built
 }
 

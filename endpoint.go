@@ -65,6 +65,9 @@ type Endpoint struct {
 	// other). Default: the pool's.
 	Quota string `json:"quota,omitempty"`
 
+	// How its checks differ from the pool's. Default: not at all.
+	Health *EndpointHealth `json:"health,omitempty"`
+
 	// Where the endpoint stands in a Caddyfile; used in error messages only.
 	DefinedAt string `json:"defined_at,omitempty"`
 }
@@ -207,7 +210,8 @@ type target struct {
 	needsJSON bool // it takes no body that the edits do not work on
 	timeout   time.Duration
 	timeouts  []*Timeout
-	limit     int // attempts at once, 0 for no limit
+	limit     int             // attempts at once, 0 for no limit
+	health    *EndpointHealth // nil: as the pool says
 	state     *endpointState
 
 	configured *target // without the operator's settings; nil: there are none
@@ -249,6 +253,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 		timeouts: slices.Concat(e.Timeouts, poolTimeouts(e, p)),
 		limit:    e.MaxRequests,
 		hedge:    new(hedgeDelay),
+		health:   e.Health,
 	}
 	if e.Weight != nil {
 		t.weight = *e.Weight

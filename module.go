@@ -93,6 +93,9 @@ type Policy struct {
 	// The circuit breaker of each endpoint.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
+	// Checks of the endpoints. Default: none, but of endpoints that have their own.
+	Health *Health `json:"health,omitempty"`
+
 	// What happens to calls that fail.
 	Retry *Retry `json:"retry,omitempty"`
 
@@ -114,6 +117,7 @@ type Policy struct {
 	rematches    bool // the proxy may throw an answer away and ask again
 	hasQuotas    bool // some endpoint may ask to wait or deny us
 	ownTransport *reverseproxy.HTTPTransport
+	probes       http.RoundTripper // for checks; guarded by pool.mu
 }
 
 // CaddyModule implements caddy.Module.
@@ -290,6 +294,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		}
 		handler.Transport = p.ownTransport
 	}
+	p.pool.check(p, handler.Transport)
 	handler.Transport = &transport{RoundTripper: handler.Transport, policy: p}
 	lb := handler.LoadBalancing
 	p.rematches = len(lb.RetryMatchRaw) > 0

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -39,6 +40,7 @@ type pool struct {
 	}
 
 	leaving leaving
+	checker checker
 
 	history  sla.History
 	refusals struct{ down, held atomic.Uint64 } // since the last fold
@@ -58,6 +60,8 @@ type generation struct {
 	source   *EventSource
 	policies []*Policy // guarded by pool.mu
 	breaker  atomic.Pointer[breakerConfig]
+	ctx      context.Context // ends with the last of the policies
+	cancel   context.CancelFunc
 }
 
 var generations atomic.Int64
@@ -84,6 +88,7 @@ func newPool(name string) *pool {
 
 // Destruct implements caddy.Destructor.
 func (p *pool) Destruct() error {
+	p.checker.stop()
 	p.loop.stop()
 	p.outbox.close()
 	return nil
@@ -104,6 +109,7 @@ func (p *pool) attach(policy *Policy, config any) error {
 	} else {
 		i = len(p.attached)
 		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger, source: policy.source}
+		g.ctx, g.cancel = context.WithCancel(context.Background())
 		p.attached = append(p.attached, g)
 	}
 	g := p.attached[i]
@@ -138,8 +144,17 @@ func (p *Policy) agreesWith(other *Policy) error {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
 			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
 	}
+	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
 	for _, mine := range p.Endpoints {
 		for _, theirs := range other.Endpoints {
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
 			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
 				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
 				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
@@ -172,6 +187,7 @@ func (p *pool) detach(policy *Policy) {
 	if len(g.policies) > 0 {
 		p.runBy(g)
 	} else {
+		g.cancel()
 		p.attached = slices.DeleteFunc(p.attached, func(other *generation) bool { return other == g })
 		if p.generation.Load() == g && len(p.attached) > 0 {
 			p.generation.Store(p.attached[len(p.attached)-1])
@@ -181,6 +197,7 @@ func (p *pool) detach(policy *Policy) {
 		t.state.refs--
 		p.dropLocked(t.state)
 	}
+	p.checker.replan()
 	p.poke()
 }
 
@@ -190,6 +207,7 @@ func (p *pool) dropLocked(s *endpointState) {
 		s.forgetOrders()
 		p.foldStateLocked(s, time.Now())
 		delete(p.states, s.endpointKey)
+		p.checker.replan()
 		p.leaving.take(s)
 	}
 }
@@ -205,6 +223,7 @@ func (p *Policy) goLive() {
 		p.pool.generation.Store(p.generation)
 	}
 	p.pool.mu.Unlock()
+	p.pool.checker.replan()
 	p.pool.poke()
 }
 
@@ -275,6 +294,7 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	changed = p.rescoreLocked(g, now) || changed
 	if changed {
 		p.rebuildLocked(now)
+		p.checker.nudge()
 		if e := p.downLocked(g, now); e != nil {
 			collected = append(collected, *e)
 		}

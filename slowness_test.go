@@ -201,7 +201,7 @@ func TestGrayFailure(t *testing.T) {
 				if s.failed > 0 || s.slow >= s.calls*8/100 {
 					t.Errorf("clients saw %+v", s)
 				}
-				if reason := b.state("one:80").breaker.opened; reason != reasonSlower {
+				if reason := b.state("one:80").copyNow().breaker.opened; reason != reasonSlower {
 					t.Errorf("opened because of %q", reason)
 				}
 				b.behave("one:80", after(2*time.Millisecond, http.StatusOK))
@@ -231,7 +231,7 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 		calls(150)
 		b.behave("one:80", after(5*time.Second, http.StatusOK))
 		calls(verdictsSlow)
-		if br := b.state("one:80").breaker; br.opened != reasonSlower || br.state == stateClosed {
+		if br := b.state("one:80").copyNow().breaker; br.opened != reasonSlower || br.state == stateClosed {
 			t.Errorf("after %d slow calls it is %v", verdictsSlow, br.state)
 		}
 	})
@@ -254,8 +254,8 @@ func TestSlowTrialsAreFoundEarly(t *testing.T) {
 		if took > 200*time.Millisecond {
 			t.Errorf("found after %v", took)
 		}
-		if one.breaker.relapses != 1 {
-			t.Errorf("%d relapses", one.breaker.relapses)
+		if one.copyNow().breaker.relapses != 1 {
+			t.Errorf("%d relapses", one.copyNow().breaker.relapses)
 		}
 		<-done
 	})

@@ -40,6 +40,7 @@ type endpointState struct {
 	tally     tally    // since the last tick
 	scorer    scorer
 	slowness  slowness
+	checks    checks
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals

@@ -98,6 +98,9 @@ type EndpointStatus struct {
 	// if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
+	// Its health checks; absent if it has none.
+	Check *CheckStatus `json:"check,omitempty"`
+
 	// The lever that an operator holds, and the weight and priority that one has
 	// set; absent if there is none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
@@ -302,6 +305,11 @@ func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) Endpoint
 		Successes: s.totals.Successes,
 		Failures:  s.totals.Failures,
 		Cancelled: s.totals.Cancelled,
+	}
+	e.Check = s.checks.status()
+	if total := s.slowness.known.total(); total >= 1 {
+		quantile := func(q float32) float64 { return tidy(s.slowness.known.quantile(q, total).Seconds()) }
+		e.Latency = &LatencyStatus{P50: quantile(0.5), P95: quantile(0.95), P99: quantile(0.99)}
 	}
 	if b.state == stateOpen {
 		e.Until = b.until

@@ -55,6 +55,9 @@ func (p *Policy) Validate() error {
 	if err := p.Breaker.validate(); err != nil {
 		return err
 	}
+	if err := p.Health.validate(); err != nil {
+		return err
+	}
 	return p.Retry.validate()
 }
 
@@ -75,6 +78,9 @@ func (e *Endpoint) validate() error {
 		return fmt.Errorf("%s: max_requests must not be negative", e.at())
 	case e.Timeout < 0:
 		return fmt.Errorf("%s: timeout must not be negative", e.at())
+	}
+	if err := e.Health.validate(); err != nil {
+		return fmt.Errorf("%s: %w", e.at(), err)
 	}
 	if err := oneOf("quota", e.Quota, quotaEndpoint, quotaClient); err != nil {
 		return fmt.Errorf("%s: %w", e.at(), err)

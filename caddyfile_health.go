@@ -1,0 +1,52 @@
+package failover
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+var healthOptions = map[string]option[*Health]{
+	"uri":           text(func(h *Health) *string { return &h.URI }),
+	"method":        text(func(h *Health) *string { return &h.Method }),
+	"interval":      duration(func(h *Health) *caddy.Duration { return &h.Interval }),
+	"fast_interval": duration(func(h *Health) *caddy.Duration { return &h.FastInterval }),
+	"timeout":       duration(func(h *Health) *caddy.Duration { return &h.Timeout }),
+	"passes":        count(func(h *Health) *int { return &h.Passes }, 1),
+	"fails":         count(func(h *Health) *int { return &h.Fails }, 1),
+	"expect_status": {read: func(_ *reader, d *caddyfile.Dispenser, h *Health) error {
+		if h.ExpectStatus = d.RemainingArgs(); len(h.ExpectStatus) == 0 {
+			return d.ArgErr()
+		}
+		_, err := parseStatusSet(h.ExpectStatus)
+		return wrap(d, err)
+	}},
+	"expect_body": text(func(h *Health) *string { return &h.ExpectBody }),
+	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, h *Health) error {
+		args := d.RemainingArgs()
+		if len(args) != 2 {
+			return d.Err("header: want header <field> <value>")
+		}
+		if h.Headers == nil {
+			h.Headers = make(http.Header)
+		}
+		h.Headers.Add(args[0], args[1])
+		return nil
+	}},
+	"body": text(func(h *Health) *string { return &h.Body }),
+}
+
+// readEndpointHealth reads `health off` or `health <METHOD> <uri>`.
+func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "off":
+		e.Health = &EndpointHealth{Off: true}
+	case len(args) == 2:
+		e.Health = &EndpointHealth{Method: args[0], URI: args[1]}
+	default:
+		return d.Err("health of an endpoint: want health off or health <METHOD> <uri>")
+	}
+	return wrap(d, e.Health.validate())
+}

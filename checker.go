@@ -1,0 +1,277 @@
+package failover
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A checker is the one goroutine that starts the checks of a pool's endpoints.
+// It runs from when the first configuration has checks, and sleeps until one is
+// due. Checks are spread: no two of a pool begin within half of their average
+// distance, and never are two under way at one endpoint. Each has a goroutine
+// while it is under way, and ends with the configuration that it belongs to.
+type checker struct {
+	running atomic.Bool
+	stale   atomic.Bool // the plan has to be made anew
+	wake    chan struct{}
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{}
+	probes  sync.WaitGroup
+
+	// The goroutine's own.
+	plan  []checked
+	gap   time.Duration // between the beginnings of two checks
+	after time.Time     // no check begins before
+}
+
+// checked is an endpoint that is to be checked.
+type checked struct {
+	state  *endpointState
+	target *target
+	cfg    *checkConfig
+	trip   http.RoundTripper
+	ctx    context.Context // of the configuration
+}
+
+// check lets the checks of a policy begin, if it has any, through the proxy's
+// own transport.
+func (p *pool) check(policy *Policy, trip http.RoundTripper) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	policy.probes = trip
+	if policy.hasChecks() {
+		p.checker.startLocked(p)
+	}
+	p.checker.replan()
+}
+
+func (p *Policy) hasChecks() bool {
+	return p.Health != nil && !p.Health.Off || slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool {
+		return e.Health != nil && !e.Health.Off
+	})
+}
+
+// startLocked starts the goroutine. It needs pool.mu.
+func (c *checker) startLocked(p *pool) {
+	if c.running.Load() {
+		return
+	}
+	c.wake, c.done = make(chan struct{}, 1), make(chan struct{})
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.running.Store(true)
+	go c.run(p)
+}
+
+// stop ends the goroutine and all checks.
+func (c *checker) stop() {
+	if !c.running.Load() {
+		return
+	}
+	c.cancel()
+	<-c.done
+	c.probes.Wait()
+}
+
+// nudge lets the goroutine look at the breakers.
+func (c *checker) nudge() {
+	if !c.running.Load() {
+		return
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// replan lets the goroutine look at the configuration.
+func (c *checker) replan() {
+	c.stale.Store(true)
+	c.nudge()
+}
+
+func (c *checker) run(p *pool) {
+	defer close(c.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	c.stale.Store(true)
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		if c.stale.Swap(false) {
+			c.planAnew(p, now)
+		}
+		if next := c.startDue(p, now); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, next.Sub(now)))
+		}
+	}
+}
+
+// planAnew reads from the configuration which endpoints are to be checked.
+func (c *checker) planAnew(p *pool, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(c.plan)
+	c.plan = p.toCheckLocked(c.plan[:0])
+	planned := make(map[*endpointState]bool)
+	shortest := time.Duration(0)
+	for i, check := range c.plan {
+		planned[check.state] = true
+		if fast := check.cfg.fastInterval; shortest == 0 || fast < shortest {
+			shortest = fast
+		}
+		s := check.state
+		s.mu.Lock()
+		first := (float64(i) + rand.Float64()) / float64(len(c.plan))
+		s.askLocked(check.cfg, now, time.Duration(first*float64(check.cfg.fastInterval)))
+		s.mu.Unlock()
+	}
+	c.gap = shortest / time.Duration(2*max(1, len(c.plan)))
+	for _, s := range p.states {
+		if !planned[s] {
+			s.mu.Lock()
+			s.askLocked(nil, now, 0)
+			s.mu.Unlock()
+		}
+	}
+	p.poke()
+}
+
+// toCheckLocked appends the endpoints that the running configuration wants
+// checked, as the first handler sees them that has them. What an endpoint says
+// comes before what its pool says, whichever handler it is in.
+func (p *pool) toCheckLocked(plan []checked) []checked {
+	g := p.generation.Load()
+	if g == nil {
+		return plan
+	}
+	var pools *Health
+	for _, policy := range g.policies {
+		if pools == nil {
+			pools = policy.Health
+		}
+	}
+	at := make(map[*endpointState]int)
+	var said []*EndpointHealth
+	for _, policy := range g.policies {
+		if policy.probes == nil {
+			continue // not ready yet
+		}
+		for _, t := range policy.allTargets() {
+			i, ok := at[t.state]
+			if !ok {
+				i = len(plan)
+				at[t.state] = i
+				plan = append(plan, checked{state: t.state, target: t, trip: policy.probes, ctx: g.ctx})
+				said = append(said, nil)
+			}
+			if said[i] == nil {
+				said[i] = t.health
+			}
+		}
+	}
+	kept := plan[:0]
+	for i, check := range plan {
+		if check.cfg = pools.checkConfig(said[i]); check.cfg != nil {
+			kept = append(kept, check)
+		}
+	}
+	return kept
+}
+
+// allTargets are the targets of a policy. It needs pool.mu.
+func (p *Policy) allTargets() []*target {
+	if p.dynamic == nil {
+		return p.targets
+	}
+	var targets []*target
+	for _, t := range p.dynamic.known {
+		targets = append(targets, t)
+	}
+	return targets
+}
+
+// startDue starts the check that has been due for longest, if there may be one
+// now, and returns when to look again; zero if only an event brings a check
+// about.
+func (c *checker) startDue(p *pool, now time.Time) (next time.Time) {
+	for {
+		due := -1
+		next = time.Time{}
+		for i := range c.plan {
+			s := c.plan[i].state
+			s.mu.Lock()
+			s.hastenLocked(now)
+			if !s.checks.underway && (next.IsZero() || s.checks.next.Before(next)) {
+				next, due = s.checks.next, i
+			}
+			s.mu.Unlock()
+		}
+		if due < 0 || now.Before(next) {
+			return next
+		}
+		if wait := c.after.Sub(now); wait > 0 && wait <= c.gap {
+			return c.after
+		}
+		check := &c.plan[due]
+		s := check.state
+		s.mu.Lock()
+		if s.skipLocked(now) {
+			s.checks.skipped++
+			s.checks.next = now.Add(jittered(check.cfg.interval))
+			s.mu.Unlock()
+			continue
+		}
+		s.checks.sent++
+		s.checks.underway = true
+		s.mu.Unlock()
+		c.after = now.Add(c.gap)
+		one := *check
+		c.probes.Go(func() { one.check(p) })
+	}
+}
+
+// check makes one check and lets its result have its effect, unless the
+// configuration or the endpoint is gone by then.
+func (c *checked) check(p *pool) {
+	result := c.cfg.probe(c.ctx, c.trip, c.target)
+	now := time.Now()
+	s := c.state
+	p.mu.Lock()
+	g := p.generation.Load()
+	voided := c.ctx.Err() != nil || g == nil || p.states[s.endpointKey] != s
+	alone := !voided && !result.passed && !p.canDoWithout(g, s, now)
+	s.mu.Lock()
+	s.checks.underway = false
+	s.checks.next = now.Add(jittered(c.cfg.fastInterval)) // unless the result says otherwise
+	changed := false
+	var e *Event
+	if asked := s.checks.asked; !voided && asked != nil && asked.equal(&c.cfg.ask) {
+		before := s.breaker.generation
+		changed = s.checkedLocked(now, g.breaker.Load(), result, alone)
+		if e = s.transitionLocked(before); e != nil && !result.passed {
+			e.Details["check"] = result.why
+		}
+	}
+	s.mu.Unlock()
+	p.mu.Unlock()
+	if e != nil {
+		p.emit(*e)
+	}
+	if changed {
+		p.poke()
+	}
+	p.checker.nudge()
+}

@@ -1,0 +1,198 @@
+package failover
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Health configures the checks of a pool's endpoints. A check is one request,
+// sent through the proxy's own transport with the endpoint's URL, Host and
+// credentials. Redirects are not followed.
+type Health struct {
+	// Turns checks off. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// What to ask for, with a query if need be, put behind the endpoint's base
+	// URL. Default: none; the base URL itself is asked for, and any status under
+	// 500 but 429 passes.
+	URI string `json:"uri,omitempty"`
+
+	// Default: HEAD.
+	Method string `json:"method,omitempty"`
+
+	// The time between checks of an endpoint while nothing is wrong, give or take
+	// a tenth. A check is left out where 10 or more calls have succeeded since the
+	// one before, and none failed. Default: 30s.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// The time between checks while it is undecided whether an endpoint is well,
+	// and while it recovers. While it is out, the time grows from this to
+	// `interval`. Default: 2s.
+	FastInterval caddy.Duration `json:"fast_interval,omitempty"`
+
+	// How long a check may take. Default: 5s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Checks in a row that must pass for an endpoint to be well. Default: 2.
+	Passes int `json:"passes,omitempty"`
+
+	// Checks in a row that must fail for an endpoint to be out. Default: 2.
+	Fails int `json:"fails,omitempty"`
+
+	// Statuses that pass: codes, classes (2xx) and ranges (200-204). Default: 2xx
+	// and 3xx, if there is a `uri`.
+	ExpectStatus []string `json:"expect_status,omitempty"`
+
+	// A regular expression that must match the first 64 KiB of the answer's body.
+	// Default: none; the body does not matter.
+	ExpectBody string `json:"expect_body,omitempty"`
+
+	// Header fields of the request, besides those that the endpoint sets. Values
+	// may have placeholders.
+	Headers http.Header `json:"headers,omitempty"`
+
+	// The body of the request. Default: none.
+	Body string `json:"body,omitempty"`
+}
+
+// EndpointHealth is how the checks of one endpoint differ from its pool's.
+type EndpointHealth struct {
+	// No checks of this endpoint. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// Default: the pool's.
+	Method string `json:"method,omitempty"`
+
+	// What to ask for. Default: the pool's.
+	URI string `json:"uri,omitempty"`
+}
+
+func (h *Health) validate() error {
+	if h == nil {
+		return nil
+	}
+	if err := validateAsk(h.Method, h.URI); err != nil {
+		return err
+	}
+	switch {
+	case h.Interval < 0 || h.FastInterval < 0 || h.Timeout < 0:
+		return errors.New("health: durations must not be negative")
+	case h.Passes < 0 || h.Fails < 0:
+		return errors.New("health: passes and fails must not be negative")
+	case h.FastInterval > cmp.Or(h.Interval, defaultInterval):
+		return fmt.Errorf("health: fast_interval (%v) must not be longer than interval (%v)",
+			time.Duration(h.FastInterval), time.Duration(cmp.Or(h.Interval, defaultInterval)))
+	}
+	if _, err := parseStatusSet(h.ExpectStatus); err != nil {
+		return fmt.Errorf("health: expect_status: %w", err)
+	}
+	if _, err := regexp.Compile(h.ExpectBody); err != nil {
+		return fmt.Errorf("health: expect_body: %w", err)
+	}
+	return nil
+}
+
+func (h *EndpointHealth) validate() error {
+	if h == nil {
+		return nil
+	}
+	if h.Off && (h.Method != "" || h.URI != "") {
+		return errors.New("health: off stands alone")
+	}
+	return validateAsk(h.Method, h.URI)
+}
+
+func validateAsk(method, uri string) error {
+	if method != "" {
+		if method == methodsAny || method == methodsIdempotent {
+			return fmt.Errorf("health: invalid method %q", method)
+		}
+		if err := validateMethod(method); err != nil {
+			return fmt.Errorf("health: %w", err)
+		}
+	}
+	if uri == "" {
+		return nil
+	}
+	if u, err := url.ParseRequestURI(uri); err != nil || !strings.HasPrefix(uri, "/") || u.Host != "" {
+		return fmt.Errorf("health: invalid uri %q: want a path, such as /health", uri)
+	}
+	return nil
+}
+
+const (
+	defaultInterval     = caddy.Duration(30 * time.Second)
+	defaultFastInterval = caddy.Duration(2 * time.Second)
+	defaultCheckTimeout = caddy.Duration(5 * time.Second)
+	defaultDecisive     = 2 // checks in a row
+)
+
+// A checkConfig is what the checks of an endpoint run by. It is read-only.
+type checkConfig struct {
+	ask
+	interval, fastInterval, timeout time.Duration
+	passes, fails                   int
+}
+
+// An ask is what a check asks for, and which answers pass.
+type ask struct {
+	method, path, query string // both empty: the base URL itself
+	expect              *statusSet
+	pattern             *regexp.Regexp
+	headers             http.Header
+	body                string
+}
+
+func (a *ask) equal(other *ask) bool {
+	return a == other || a.method == other.method && a.path == other.path && a.query == other.query &&
+		a.body == other.body && reflect.DeepEqual(a.headers, other.headers) && reflect.DeepEqual(a.expect, other.expect) &&
+		(a.pattern == nil) == (other.pattern == nil) && (a.pattern == nil || a.pattern.String() == other.pattern.String())
+}
+
+// checkConfig joins what a pool and an endpoint say; nil if the endpoint is not
+// to be checked. Both have been validated.
+func (h *Health) checkConfig(own *EndpointHealth) *checkConfig {
+	switch {
+	case own != nil && own.Off, own == nil && (h == nil || h.Off):
+		return nil
+	case h == nil:
+		h = &Health{}
+	}
+	uri, method := h.URI, h.Method
+	if own != nil {
+		uri, method = cmp.Or(own.URI, uri), cmp.Or(own.Method, method)
+	}
+	cfg := &checkConfig{
+		ask:          ask{method: cmp.Or(method, http.MethodHead), headers: h.Headers, body: h.Body},
+		interval:     time.Duration(cmp.Or(h.Interval, defaultInterval)),
+		fastInterval: time.Duration(cmp.Or(h.FastInterval, defaultFastInterval)),
+		timeout:      time.Duration(cmp.Or(h.Timeout, defaultCheckTimeout)),
+		passes:       cmp.Or(h.Passes, defaultDecisive),
+		fails:        cmp.Or(h.Fails, defaultDecisive),
+	}
+	cfg.fastInterval = min(cfg.fastInterval, cfg.interval)
+	if u, err := url.ParseRequestURI(uri); err == nil {
+		cfg.path, cfg.query = u.Path, u.RawQuery
+	}
+	switch {
+	case len(h.ExpectStatus) > 0:
+		cfg.expect, _ = parseStatusSet(h.ExpectStatus)
+	case uri != "":
+		cfg.expect, _ = parseStatusSet([]string{"2xx", "3xx"})
+	default:
+		cfg.expect, _ = parseStatusSet([]string{"100-428", "430-499"})
+	}
+	if h.ExpectBody != "" {
+		cfg.pattern = regexp.MustCompile(h.ExpectBody)
+	}
+	return cfg
+}

@@ -1,0 +1,571 @@
+package failover
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func TestRiseAndFall(t *testing.T) {
+	cfg := &checkConfig{passes: 2, fails: 3}
+	run := 0
+	for i, step := range []struct {
+		passed  bool
+		run     int
+		verdict int
+	}{
+		{true, 1, 0},
+		{true, 2, 1},
+		{true, 3, 1},
+		{false, -1, 0},
+		{true, 1, 0}, // consecutive means consecutive
+		{false, -1, 0},
+		{false, -2, 0},
+		{true, 1, 0},
+		{false, -1, 0},
+		{false, -2, 0},
+		{false, -3, -1},
+		{false, -4, -1},
+		{true, 1, 0},
+		{true, 2, 1},
+	} {
+		run = riseAndFall(run, step.passed)
+		if run != step.run || cfg.verdict(run) != step.verdict {
+			t.Errorf("step %d: run %d and verdict %d, want %d and %d", i, run, cfg.verdict(run), step.run, step.verdict)
+		}
+	}
+}
+
+func TestCheckPause(t *testing.T) {
+	cfg := (&Health{}).checkConfig(nil)
+	for _, tt := range []struct {
+		run   int
+		state breakerState
+		found int
+		want  time.Duration
+	}{
+		{0, stateClosed, 0, 2 * time.Second},
+		{1, stateClosed, 0, 2 * time.Second},
+		{2, stateClosed, 0, 30 * time.Second},
+		{-1, stateClosed, 0, 2 * time.Second},
+		{-2, stateClosed, 0, 30 * time.Second}, // the last endpoint: it stays in
+		{9, stateRecovering, 0, 2 * time.Second},
+		{-2, stateOpen, 1, 2 * time.Second},
+		{-3, stateOpen, 2, 4 * time.Second},
+		{-4, stateOpen, 3, 8 * time.Second},
+		{-9, stateOpen, 9, 30 * time.Second},
+		{1, stateOpen, 9, 2 * time.Second},
+		{9, stateOpen, 1, 2 * time.Second},
+		{9, stateForcedOpen, 1, 30 * time.Second},
+	} {
+		if got := cfg.pause(tt.run, tt.state, tt.found); got != tt.want {
+			t.Errorf("run %d, %v found %d times: %v, want %v", tt.run, tt.state, tt.found, got, tt.want)
+		}
+	}
+}
+
+func TestCheckJitter(t *testing.T) {
+	low, high := time.Hour, time.Duration(0)
+	for range 1000 {
+		d := jittered(time.Second)
+		low, high = min(low, d), max(high, d)
+	}
+	if low < 900*time.Millisecond || high > 1100*time.Millisecond || high-low < 150*time.Millisecond {
+		t.Errorf("a second becomes %v to %v", low, high)
+	}
+}
+
+// checkLog is an endpoint that remembers when it was checked, and answers calls
+// as well.
+type checkLog struct {
+	mu       sync.Mutex
+	at       []time.Time
+	calls    int
+	underway int
+	overlap  bool
+	status   int           // of checks, 0: 200
+	takes    time.Duration // a check
+	call     int           // status of calls, 0: 200
+}
+
+func (l *checkLog) RoundTrip(r *http.Request) (*http.Response, error) {
+	check := r.Header.Get("User-Agent") == checkedBy
+	l.mu.Lock()
+	status, takes := l.call, time.Duration(0)
+	if check {
+		l.at = append(l.at, time.Now())
+		status, takes = l.status, l.takes
+		l.underway++
+		l.overlap = l.overlap || l.underway > 1
+	} else {
+		l.calls++
+	}
+	l.mu.Unlock()
+	if status == 0 {
+		status = http.StatusOK
+	}
+	resp, err := after(takes+2*time.Millisecond, status)(r)
+	if check {
+		l.mu.Lock()
+		l.underway--
+		l.mu.Unlock()
+	}
+	return resp, err
+}
+
+func (l *checkLog) set(f func(*checkLog)) { l.mu.Lock(); f(l); l.mu.Unlock() }
+
+func (l *checkLog) hanging() int { l.mu.Lock(); defer l.mu.Unlock(); return l.underway }
+
+func (l *checkLog) times() []time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]time.Time(nil), l.at...)
+}
+
+// newChecked is a bubble whose endpoints log their checks.
+func newChecked(t *testing.T, policy *Policy, n int) (*bubble, []*checkLog) {
+	var addresses []string
+	for i := range n {
+		addresses = append(addresses, fmt.Sprintf("e%d:80", i))
+	}
+	b := newBubble(t, policy, addresses...)
+	var logs []*checkLog
+	for _, address := range addresses {
+		l := new(checkLog)
+		b.behave(address, l.RoundTrip)
+		logs = append(logs, l)
+	}
+	return b, logs
+}
+
+func lasted(t *testing.T, what string, d, low, high time.Duration) {
+	t.Helper()
+	if d < low || d > high {
+		t.Errorf("%s: %v, want %v to %v", what, d, low, high)
+	}
+}
+
+const second = time.Second
+
+// TestCheckSchedule: an idle, healthy pool is checked twice at first, then once
+// an interval.
+func TestCheckSchedule(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		b, logs := newChecked(t, &Policy{Health: &Health{}}, 3)
+		time.Sleep(10 * time.Minute)
+		for i, l := range logs {
+			at := l.times()
+			if len(at) < 19 || len(at) > 24 {
+				t.Errorf("endpoint %d: %d checks in 10 minutes", i, len(at))
+				continue
+			}
+			lasted(t, "first check", at[0].Sub(began), 0, 2200*time.Millisecond)
+			lasted(t, "second check", at[1].Sub(at[0]), 1800*time.Millisecond, 2500*time.Millisecond)
+			for n := 2; n < len(at); n++ {
+				lasted(t, "next check", at[n].Sub(at[n-1]), 27*second, 33500*time.Millisecond)
+			}
+			status := b.state(fmt.Sprintf("e%d:80", i)).status(time.Now(), b.policy.breakerConfig())
+			if c := status.Check; c == nil || c.State != "up" || c.LastResult != checkPassed || c.Sent != uint64(len(at)) || c.Skipped != 0 {
+				t.Errorf("endpoint %d: %+v", i, status.Check)
+			}
+		}
+	})
+}
+
+// TestChecksAreSpread: 100 endpoints, once a second each, some slow to answer.
+func TestChecksAreSpread(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(second), FastInterval: caddy.Duration(second)}}, 100)
+		for i, l := range logs {
+			if i%10 == 0 {
+				l.set(func(l *checkLog) { l.takes = 1500 * time.Millisecond })
+			}
+		}
+		time.Sleep(time.Minute)
+		seen := make(map[time.Duration]int)
+		start := time.Now()
+		for i, l := range logs {
+			at := l.times()
+			want := 60
+			if i%10 == 0 {
+				want = 24
+			}
+			if len(at) < want-6 || len(at) > want+8 {
+				t.Errorf("endpoint %d: %d checks in a minute, want about %d", i, len(at), want)
+			}
+			if l.overlap {
+				t.Errorf("endpoint %d: two checks at once", i)
+			}
+			for _, at := range at {
+				seen[start.Sub(at)/(5*time.Millisecond)]++
+			}
+		}
+		for slot, n := range seen {
+			if n > 2 {
+				t.Errorf("%d checks within 5 ms, %v ago", n, slot*5*time.Millisecond)
+			}
+		}
+	})
+}
+
+// TestBusyEndpointsAreNotChecked: calls say it already; the idle standby is
+// checked.
+func TestBusyEndpointsAreNotChecked(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		b.load(20, 5*time.Minute)
+		one := b.state("e0:80").copyNow().checks
+		if sent := len(logs[0].times()); sent > 2 || one.skipped < 8 {
+			t.Errorf("busy: %d checks sent, %d skipped", sent, one.skipped)
+		}
+		if sent := len(logs[1].times()); sent < 9 {
+			t.Errorf("idle: %d checks sent", sent)
+		}
+		// a failed call brings the checks back
+		logs[0].set(func(l *checkLog) { l.call = http.StatusInternalServerError })
+		b.load(20, 100*time.Millisecond)
+		logs[0].set(func(l *checkLog) { l.call = 0 })
+		before := len(logs[0].times())
+		b.load(20, 35*second)
+		if after := len(logs[0].times()); after == before {
+			t.Error("not checked after a failed call")
+		}
+	})
+}
+
+// TestChecksTakeOutAndBringBack without a single call.
+func TestChecksTakeOutAndBringBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		one := b.state("e0:80")
+		time.Sleep(time.Minute)
+		logs[0].set(func(l *checkLog) { l.status = http.StatusServiceUnavailable })
+		before := len(logs[0].times())
+		b.within(40*second, "checks take it out", func() bool { return one.breakerNow() == stateOpen })
+		if n := len(logs[0].times()) - before; n != 2 {
+			t.Errorf("out after %d failed checks", n)
+		}
+		if one.copyNow().breaker.reason != reasonCheckFailed {
+			t.Errorf("out because of %q", one.copyNow().breaker.reason)
+		}
+		time.Sleep(5 * time.Minute)
+		if state := one.breakerNow(); state != stateOpen {
+			t.Fatalf("checks fail, and it is %v", state)
+		}
+		at := logs[0].times()[before+1:]
+		for i, want := range []time.Duration{2, 4, 8, 16, 30, 30} {
+			lasted(t, "while it is out", at[i+1].Sub(at[i]), want*second*9/10, want*second*11/10+10*time.Millisecond)
+		}
+		logs[0].set(func(l *checkLog) { l.status = 0 })
+		b.within(40*second, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		if share := one.copyNow().breaker.share; share != 0.05 {
+			t.Errorf("begins with %v", share)
+		}
+		b.within(30*second, "it is back without a call", func() bool { return one.breakerNow() == stateClosed })
+		if one.totalsNow().Attempts > 0 {
+			t.Error("there were calls")
+		}
+	})
+}
+
+// TestChecksThatPassBringBackEarly: relapses have made the open period long, but
+// checks that had failed pass again.
+func TestChecksThatPassBringBackEarly(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{
+			Breaker: &Breaker{OpenFor: caddy.Duration(4 * time.Minute)},
+			Health:  &Health{},
+		}, 2)
+		one := b.state("e0:80")
+		logs[0].set(func(l *checkLog) { l.call, l.status = 503, 503 })
+		b.load(10, 2*second)
+		if one.breakerNow() != stateOpen {
+			t.Fatal("calls fail, and it is in")
+		}
+		b.within(10*second, "a check has failed", func() bool { return one.copyNow().checks.failed > 0 })
+		logs[0].set(func(l *checkLog) { l.call, l.status = 0, 0 })
+		took := b.within(time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		t.Logf("recovers %v after it is well; its period was 4 minutes", took)
+		if one.copyNow().breaker.reason != reasonChecksPass || one.copyNow().breaker.share == 0 {
+			t.Errorf("because of %q, with %v", one.copyNow().breaker.reason, one.copyNow().breaker.share)
+		}
+	})
+}
+
+// TestChecksThatNoticeNothing: calls fail, checks pass. They prove nothing: the
+// open period stays what it is.
+func TestChecksThatNoticeNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{
+			Breaker: &Breaker{OpenFor: caddy.Duration(time.Minute)},
+			Health:  &Health{Interval: caddy.Duration(2 * second)},
+		}, 2)
+		one := b.state("e0:80")
+		logs[0].set(func(l *checkLog) { l.call = 503 })
+		s := b.load(10, 2*second)
+		if one.breakerNow() != stateOpen {
+			t.Fatal("calls fail, and it is in")
+		}
+		took := b.within(2*time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		lasted(t, "the open period", took, 45*second, 75*second)
+		before := one.totalsNow().Attempts
+		more := b.load(50, time.Minute)
+		if s.failed+more.failed > 0 {
+			t.Errorf("clients saw %+v, %+v", s, more)
+		}
+		if tried := one.totalsNow().Attempts - before; tried > 10 {
+			t.Errorf("%d calls went to an endpoint that fails all of them", tried)
+		}
+	})
+}
+
+// TestCallsPassChecksFail: the checks of an endpoint with few calls take it out,
+// but never the last one.
+func TestCallsPassChecksFail(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		logs[0].set(func(l *checkLog) { l.status = 404 + 99 })
+		logs[1].set(func(l *checkLog) { l.status = 404 + 99 })
+		calls := func(n int) (failed int) {
+			for range n {
+				time.Sleep(20 * second)
+				if b.call(http.MethodGet, nil) != http.StatusOK {
+					failed++
+				}
+			}
+			return failed
+		}
+		if failed := calls(30); failed > 0 {
+			t.Errorf("%d calls failed", failed)
+		}
+		one, two := b.state("e0:80").breakerNow(), b.state("e1:80").breakerNow()
+		if (one == stateOpen) == (two == stateOpen) {
+			t.Errorf("%v and %v: one has to be out, one to stay in", one, two)
+		}
+	})
+}
+
+// TestReloadChangesChecks: another interval, another question, no checks at all.
+func TestReloadChangesChecks(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(10 * time.Minute)}}, 2)
+		time.Sleep(time.Minute)
+		one := b.state("e0:80")
+		if n := len(logs[0].times()); n != 2 {
+			t.Fatalf("%d checks", n)
+		}
+		b.reload(&Policy{Health: &Health{Interval: caddy.Duration(4 * second)}})
+		time.Sleep(time.Minute)
+		if n := len(logs[0].times()); n < 15 || n > 20 {
+			t.Errorf("%d checks, after a minute of one each 4 s", n)
+		}
+		if one != b.state("e0:80") || one.copyNow().checks.run < 10 {
+			t.Errorf("results are forgotten: %+v", one.copyNow().checks)
+		}
+
+		b.reload(&Policy{Health: &Health{URI: "/other", Interval: caddy.Duration(4 * second)}})
+		time.Sleep(10 * time.Millisecond)
+		if one.copyNow().checks.run > 1 {
+			t.Errorf("results of another question count: %d", one.copyNow().checks.run)
+		}
+		logs[0].set(func(l *checkLog) { l.status = http.StatusNotFound })
+		b.within(10*second, "the other question takes it out", func() bool { return one.breakerNow() == stateOpen })
+
+		time.Sleep(time.Minute)
+		before := len(logs[0].times())
+		b.reload(&Policy{})
+		b.within(second, "without checks, time brings it back", func() bool { return one.breakerNow() == stateRecovering })
+		time.Sleep(time.Minute)
+		if n := len(logs[0].times()); n != before {
+			t.Errorf("%d checks after they were turned off", n-before)
+		}
+		if status := one.status(time.Now(), b.policy.breakerConfig()); status.Check != nil {
+			t.Errorf("still shown: %+v", status.Check)
+		}
+	})
+}
+
+// TestReloadEndsChecksUnderWay: what an old configuration asked changes nothing
+// any more, and nothing of it is left running.
+func TestReloadEndsChecksUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{Timeout: caddy.Duration(time.Hour)}}, 2)
+		for _, l := range logs {
+			l.set(func(l *checkLog) { l.takes, l.status = 30*time.Minute, 503 })
+		}
+		one, gone := b.state("e0:80"), b.state("e1:80")
+		b.within(10*second, "checks are under way", func() bool { return logs[0].hanging() == 1 && logs[1].hanging() == 1 })
+		for _, l := range logs {
+			l.set(func(l *checkLog) { l.takes, l.status = 0, 0 })
+		}
+		b.pool = b.pool[:1]
+		b.reload(&Policy{Health: &Health{}})
+		b.within(second, "they have ended", func() bool { return logs[0].hanging() == 0 && logs[1].hanging() == 0 })
+		time.Sleep(time.Minute)
+		if c := one.copyNow().checks; c.failed > 0 || c.run < 2 || c.underway {
+			t.Errorf("after the reload: %+v", c)
+		}
+		if c := gone.copyNow().checks; c.failed+c.passed > 0 || c.underway || len(logs[1].times()) != 1 {
+			t.Errorf("of the endpoint that is gone: %+v", c)
+		}
+	})
+}
+
+// TestHeldEndpointsAreNotChecked: who asks to be left alone is.
+func TestHeldEndpointsAreNotChecked(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
+		time.Sleep(10 * second)
+		one := b.state("e0:80")
+		one.mu.Lock()
+		one.holdUntil = time.Now().Add(time.Minute)
+		one.mu.Unlock()
+		before := len(logs[0].times())
+		time.Sleep(50 * second)
+		if n := len(logs[0].times()) - before; n > 0 {
+			t.Errorf("%d checks during a hold", n)
+		}
+		time.Sleep(30 * second)
+		if n := len(logs[0].times()) - before; n < 5 {
+			t.Errorf("%d checks after it", n)
+		}
+	})
+}
+
+// TestChecksFeedTheScore of an endpoint without calls: it has become slower than
+// it was, by its own measure.
+func TestChecksFeedTheScore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
+		two := b.state("e1:80")
+		time.Sleep(5 * time.Minute)
+		if lost := two.copyNow().lost; lost > 0 {
+			t.Errorf("lost %v", lost)
+		}
+		logs[1].set(func(l *checkLog) { l.takes = 40 * time.Millisecond })
+		time.Sleep(5 * time.Minute)
+		b.policy.pool.poke()
+		time.Sleep(second)
+		if lost := two.copyNow().lost; lost < 0.3 {
+			t.Errorf("20 times slower, and lost %v", lost)
+		}
+	})
+}
+
+func TestHealthConfig(t *testing.T) {
+	pool := &Health{URI: "/up?full=1", Method: "GET", Interval: caddy.Duration(second)}
+	for _, tt := range []struct {
+		name string
+		pool *Health
+		own  *EndpointHealth
+		want string
+	}{
+		{"none", nil, nil, "off"},
+		{"the pool's", pool, nil, "GET /up?full=1 1s 1s 200 399"},
+		{"off in the pool", &Health{Off: true}, nil, "off"},
+		{"off at the endpoint", pool, &EndpointHealth{Off: true}, "off"},
+		{"the endpoint's", pool, &EndpointHealth{Method: "POST", URI: "/models"}, "POST /models? 1s 1s 200 399"},
+		{"the endpoint's alone", nil, &EndpointHealth{Method: "GET", URI: "/models"}, "GET /models? 30s 2s 200 399"},
+		{"the endpoint's, off in the pool", &Health{Off: true}, &EndpointHealth{Method: "GET", URI: "/m"}, "GET /m? 30s 2s 200 399"},
+		{"the base URL", &Health{}, nil, "HEAD ? 30s 2s 100 499"},
+		{"statuses", &Health{ExpectStatus: []string{"204"}}, nil, "HEAD ? 30s 2s 204 204"},
+	} {
+		got := "off"
+		if cfg := tt.pool.checkConfig(tt.own); cfg != nil {
+			first, last := 0, 0
+			for code := range 600 {
+				if cfg.expect.has(code) {
+					if first == 0 {
+						first = code
+					}
+					last = code
+				}
+			}
+			got = fmt.Sprintf("%s %s?%s %v %v %d %d", cfg.method, cfg.path, cfg.query, cfg.interval, cfg.fastInterval, first, last)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+	if cfg := (&Health{}).checkConfig(nil); cfg.expect.has(http.StatusTooManyRequests) {
+		t.Error("429 passes")
+	}
+}
+
+// TestDynamicEndpointsAreChecked from when they are seen first until they are
+// forgotten.
+func TestDynamicEndpointsAreChecked(t *testing.T) {
+	const config = `{"dynamic_upstreams": {"source": "lab"},
+			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab", "health": {"uri": "/up"}}}}`
+	look := func(addresses ...string) { labAddresses.Store(&addresses) }
+	look("a:1")
+	outside, err := openLabJSON(t, []byte(`{"dynamic_upstreams": {"source": "lab"},
+			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside.call("GET", "/", "") // starts a goroutine of Caddy's that never ends
+	outside.close()
+	inBubble(t, func(t *testing.T) {
+		l, err := openLabJSON(t, []byte(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		p := l.policy.pool
+		p.check(l.policy, roundTripper(l.roundTrip))
+		look("a:1", "b:1")
+		l.on("a:1", func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodHead && r.URL.Path == "/up" {
+				return responseTo(r, http.StatusServiceUnavailable, ""), nil
+			}
+			return responseTo(r, http.StatusOK, "a"), nil
+		})
+		l.call("GET", "/", "")
+		time.Sleep(10 * time.Second)
+		if a, b := l.stateOf("a:1").breakerNow(), l.stateOf("b:1").breakerNow(); a != stateOpen || b != stateClosed {
+			t.Errorf("a, whose checks fail, is %v, b %v", a, b)
+		}
+		look("b:1", "c:1")
+		for range 62 {
+			l.call("GET", "/", "")
+			time.Sleep(10 * time.Second)
+		}
+		l.takeAsked()
+		time.Sleep(2 * time.Minute)
+		asked := make(map[string]int)
+		for _, address := range l.takeAsked() {
+			asked[address]++
+		}
+		if asked["a:1"] > 0 || asked["c:1"] < 3 {
+			t.Errorf("checked: %v", asked)
+		}
+	})
+}
+
+// BenchmarkChecker is what the schedule of 100 endpoints with a check each second
+// costs, without the requests.
+func BenchmarkChecker(b *testing.B) {
+	p := &pool{states: make(map[endpointKey]*endpointState)}
+	g := &generation{}
+	g.breaker.Store((*Breaker)(nil).config(time.Minute))
+	p.generation.Store(g)
+	now := time.Unix(1e9, 0)
+	cfg := (&Health{}).checkConfig(nil)
+	for i := range 100 {
+		s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
+		s.checks.asked, s.checks.next = cfg, now.Add(time.Hour)
+		p.states[s.endpointKey] = s
+		p.checker.plan = append(p.checker.plan, checked{state: s, cfg: cfg})
+	}
+	b.ReportAllocs()
+	for range b.N {
+		p.checker.startDue(p, now)
+	}
+}
