@@ -27,6 +27,7 @@ type dynamicTable struct {
 	addresses []string
 	targets   []*target // sorted by priority
 	table     atomic.Pointer[table]
+	used      atomic.Bool // since the last tick
 }
 
 func (d *dynamicTable) is(pool reverseproxy.UpstreamPool) bool {
@@ -57,6 +58,9 @@ func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *table 
 		return p.table.Load()
 	}
 	if d := p.dynamic.current.Load(); d != nil && d.is(pool) {
+		if !d.used.Load() {
+			d.used.Store(true)
+		}
 		return d.table.Load()
 	}
 	return p.dynamicTable(pool, now)
@@ -120,8 +124,9 @@ func (p *pool) forgetLocked(now time.Time) {
 
 func (d *dynamicTargets) forget(p *pool, now time.Time) {
 	if current := d.current.Load(); current != nil {
+		used := current.used.Swap(false)
 		for _, t := range current.targets {
-			if t.state.busy.Load() > 0 {
+			if used || t.state.busy.Load() > 0 {
 				t.state.seen = now
 			}
 		}
@@ -136,6 +141,31 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 		delete(d.known, address)
 		t.state.refs--
 		p.dropLocked(t.state)
+	}
+}
+
+// inheritLocked makes the pool's newest configuration remember the addresses of a
+// policy that leaves: the lookups of that configuration may still bring them.
+func (p *pool) inheritLocked(from *Policy) {
+	if from.dynamic == nil || len(p.attached) == 0 {
+		return
+	}
+	for _, heir := range p.attached[len(p.attached)-1].policies {
+		if heir.dynamic == nil {
+			continue
+		}
+		for address, t := range from.dynamic.known {
+			if heir.dynamic.known[address] != nil {
+				continue
+			}
+			mine := heir.newTarget(heir.endpointAt(address), 1)
+			if (endpointKey{mine.name, mine.address}) != t.state.endpointKey {
+				continue // it has another name now
+			}
+			mine.state = t.state
+			mine.state.refs++
+			heir.dynamic.known[address] = mine
+		}
 	}
 }
 

@@ -153,7 +153,7 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	}
 	ns.set("_api._tcp.failover.test. SRV", services...)
 	_, port, _ := net.SplitHostPort(one.address)
-	p := startCaddy(t, fmt.Sprintf(`reverse_proxy {
+	site := fmt.Sprintf(`reverse_proxy {
 	dynamic srv _api._tcp.failover.test {
 		refresh 50ms
 		resolvers %s
@@ -168,7 +168,8 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	transport http {
 		resolvers %s
 	}
-}`, ns.address, port, ns.address))
+}`, ns.address, port, ns.address)
+	p := startCaddy(t, site)
 	for range 30 {
 		if got := p.call("POST", "/", "a body", "Authorization", "Bearer of-client"); got.status != 200 {
 			t.Fatalf("got %+v", got)
@@ -194,14 +195,34 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 		}
 	}
 
-	// what is known outlives a reload, and nothing is left of an old configuration
-	before := stateOf(t, "api", "preferred")
-	ns.set("_api._tcp.failover.test. SRV", services[0])
-	if err := p.load(fmt.Sprintf("reverse_proxy {\n\tdynamic srv _api._tcp.failover.test {\n\t\trefresh 50ms\n\t\tresolvers %s\n\t}\n\tlb_policy failover {\n\t\tname api\n\t}\n\ttransport http {\n\t\tresolvers %s\n\t}\n}", ns.address, ns.address)); err != nil {
+	// what is known outlives reloads, good and failed, unless the name changes
+	before := snap(t, "api")
+	if err := p.load(site + "\ntest_fails"); err == nil {
+		t.Fatal("loading should have failed")
+	}
+	if diff := before.diff(snap(t, "api")); diff != "" {
+		t.Errorf("after a failed reload: %s", diff)
+	}
+	if err := p.load(strings.Replace(site, "50ms", "60ms", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if now := snap(t, "api"); len(now.states) != 0 || before.left != true {
-		t.Errorf("after a reload that names no endpoint the pool has %v", now.states)
+	if now := snap(t, "api"); len(now.states) != 2 || stateByName(now, "preferred") != stateByName(before, "preferred") {
+		t.Errorf("after a reload the pool has %+v, had %+v", now.states, before.states)
+	}
+	hits := one.hits.Load()
+	for range 10 {
+		if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
+			t.Fatalf("after a reload: got %+v", got)
+		}
+	}
+	if one.hits.Load() != hits {
+		t.Error("after a reload the endpoint that asked to wait is not left alone")
+	}
+	if err := p.load(strings.Replace(site, "name preferred", "name renamed", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if now := snap(t, "api"); len(now.states) != 1 || stateByName(now, "preferred").state != nil {
+		t.Errorf("after a reload with another name the pool has %+v", now.states)
 	}
 }
 

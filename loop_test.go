@@ -462,9 +462,13 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 			t.Error("an address that came back after less than ten minutes has lost its state")
 		}
 		look("c:1", "b:1")
+		c := l.stateOf("c:1")
 		for range 62 {
 			l.call("GET", "/", "")
 			time.Sleep(10 * time.Second)
+		}
+		if l.stateOf("c:1") != c {
+			t.Error("an address that every call sees has lost its state")
 		}
 		if got := known(); !slices.Equal(got, []string{"c:1", "configured"}) {
 			t.Errorf("known after ten minutes: %v", got)

@@ -193,6 +193,7 @@ func (p *pool) detach(policy *Policy) {
 			p.generation.Store(p.attached[len(p.attached)-1])
 		}
 	}
+	p.inheritLocked(policy)
 	for _, t := range policy.takeTargets() {
 		t.state.refs--
 		p.dropLocked(t.state)
