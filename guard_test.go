@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func TestProvidersThatMisbehave(t *testing.T) {
 	const each = 2 // calls of a kind
 	const all = 4 * each
-	const timeout, idle = 200 * time.Millisecond, 150 * time.Millisecond
+	const timeout, idle = 300 * time.Millisecond, 250 * time.Millisecond
 	for _, test := range []struct {
 		model  string
 		from   string // whose answer it is: the primary's, the backup's
@@ -298,5 +299,37 @@ func TestHedgesByQuantile(t *testing.T) {
 	t.Logf("%d hedges for %d calls, of which a tenth is slow", hedges, len(all))
 	if hedges == 0 || float64(hedges) > 0.05*float64(len(all))+2 {
 		t.Errorf("%d hedges for %d calls", hedges, len(all))
+	}
+}
+
+// BenchmarkStreams passes answers of 4 MiB through a Caddy, with none of the options
+// that guard them and with each.
+func BenchmarkStreams(b *testing.B) {
+	const size = 4 << 20
+	piece := []byte(strings.Repeat("x", 32<<10))
+	for _, options := range []string{"commit headers", "commit headers\nidle_timeout 30s", "commit first_byte", "commit complete", "commit complete 8MiB"} {
+		b.Run(strings.ReplaceAll(options, "\n", ","), func(b *testing.B) {
+			one := newAPI(b, "one")
+			one.behave(func(w http.ResponseWriter, _ *http.Request) {
+				for range size / len(piece) {
+					_, _ = w.Write(piece)
+				}
+			})
+			p := startCaddy(b, site(options, one))
+			buffer := make([]byte, 64<<10)
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := p.do(http.MethodGet, "/", nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{resp.Body}, buffer)
+				resp.Body.Close()
+				if n != size || err != nil {
+					b.Fatal(n, err)
+				}
+			}
+		})
 	}
 }

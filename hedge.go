@@ -300,14 +300,14 @@ func (c *call) blameRival(a *attempt, resp *http.Response, err error, now time.T
 	if resp == nil || a.endedWhy() != notEnded {
 		return c.blame(a, err, now)
 	}
-	a.answered(now)
 	o := classifyStatus(resp.StatusCode, c.policy.failure, a.target.quota)
-	if o == rateLimited {
+	switch {
+	case o == success && a.first.Load() <= 0:
+		return truncated // before its first byte
+	case o == rateLimited:
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
-	if o == success && a.first.Load() <= 0 {
-		return truncated
-	}
+	a.answered(now)
 	return o
 }
 
@@ -353,6 +353,21 @@ func (s *endpointState) beaten(a *attempt, now time.Time) {
 		s.tally.latencies++
 		s.tally.logLatency += math.Log(took.Seconds())
 		s.peakLocked(now, took)
+	}
+}
+
+// helpsLocked tells whether there is a rival under way. The endpoint of one that has
+// failed is not tried again.
+func (x *race) helpsLocked() bool {
+	if x.rival == nil {
+		return false
+	}
+	select {
+	case <-x.fought:
+		x.first.call.exclude(x.rival.target)
+		return x.won != nil
+	default:
+		return true
 	}
 }
 

@@ -26,8 +26,8 @@ func (a *attempt) rescue(now time.Time) {
 	if x := a.race; x != nil {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if x.rival != nil {
-			return // which may help
+		if x.helpsLocked() {
+			return
 		}
 	}
 	a.mu.Lock()
