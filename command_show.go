@@ -159,6 +159,9 @@ func notes(e *EndpointStatus, now time.Time) []string {
 	if !e.HeldUntil.IsZero() {
 		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
 	}
+	if e.Check != nil && e.Check.State == "down" {
+		notes = append(notes, "checks fail: "+e.Check.LastResult)
+	}
 	if e.Override != nil {
 		if w := e.Override.Weight; w != nil {
 			notes = append(notes, fmt.Sprintf("operator: weight %v instead of %v%s", w.Value, w.Configured, describeOrder("", w.Reason, w.Until, now)))

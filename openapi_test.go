@@ -174,7 +174,7 @@ func (c *contract) everything() (all []string) {
 func TestOpenAPI(t *testing.T) {
 	c := readContract(t)
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
-	p, a := startWithAdmin(t, strings.Replace(site(quick, one, two, three), "endpoint http://"+three.address+" {",
+	p, a := startWithAdmin(t, strings.Replace(site(quick+"\n\thealth {\n\t\tinterval 1s\n\t}", one, two, three), "endpoint http://"+three.address+" {",
 		"endpoint http://user:secret@"+three.address+"/v1 {\n\t\theader X-Api-Key sesame", 1))
 	send := func(method, path, body string, header ...string) int {
 		t.Helper()
@@ -189,7 +189,8 @@ func TestOpenAPI(t *testing.T) {
 	three.answer(http.StatusTooManyRequests, "Retry-After", "60")
 	eventually(t, 5*time.Second, "one is open and three is held", func() bool {
 		p.get("/")
-		return a.endpoint("api", "one").State == "open" && !a.endpoint("api", "three").HeldUntil.IsZero()
+		e := a.endpoint("api", "one")
+		return e.State == "open" && e.Check != nil && e.Check.Sent > 0 && !a.endpoint("api", "three").HeldUntil.IsZero()
 	})
 	a.order(http.MethodPost, "api/endpoints/two/drain", `{"for":"1h","reason":"an upgrade"}`)
 

@@ -307,10 +307,6 @@ func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) Endpoint
 		Cancelled: s.totals.Cancelled,
 	}
 	e.Check = s.checks.status()
-	if total := s.slowness.known.total(); total >= 1 {
-		quantile := func(q float32) float64 { return tidy(s.slowness.known.quantile(q, total).Seconds()) }
-		e.Latency = &LatencyStatus{P50: quantile(0.5), P95: quantile(0.95), P99: quantile(0.99)}
-	}
 	if b.state == stateOpen {
 		e.Until = b.until
 	}
