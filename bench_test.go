@@ -1,0 +1,158 @@
+package failover
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// poolSizes are the numbers of endpoints that are measured: three tiers each.
+var poolSizes = []int{3, 30, 300}
+
+// benchLab is a handler with n endpoints in three tiers, of which the first is
+// recovering in part, so that draws reach all tiers.
+func benchLab(b *testing.B, n int) *lab {
+	config := `{"upstreams": [`
+	endpoints := ""
+	for i := range n {
+		if i > 0 {
+			config, endpoints = config+",", endpoints+","
+		}
+		config += fmt.Sprintf(`{"dial": "e%d:1"}`, i)
+		endpoints += fmt.Sprintf(`{"upstream": "e%d:1", "priority": %d, "weight": %d}`, i, 1+3*i/n, 1+i%4)
+	}
+	config += `], "load_balancing": {"selection_policy": {"policy": "failover", "endpoints": [` + endpoints + `]}}}`
+	l, err := openLabJSON(b, []byte(config))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(l.close)
+	l.policy.pool.mu.Lock()
+	table := l.policy.table.Load()
+	for i := range table.available {
+		table.available[i] = 0.5
+	}
+	table.spread()
+	l.policy.pool.mu.Unlock()
+	return l
+}
+
+// request is one as the proxy hands it to Select.
+func benchRequest() *http.Request {
+	r := httptest.NewRequest("GET", "http://api.test/v1/chat", nil)
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
+}
+
+// fresh makes a request one that no policy has seen.
+func fresh(r *http.Request) {
+	delete(r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any), callKey)
+}
+
+// BenchmarkDraw measures the selection itself: one draw from the routing table.
+func BenchmarkDraw(b *testing.B) {
+	for _, n := range poolSizes {
+		table := benchLab(b, n).policy.table.Load()
+		for name, draw := range map[string]func() int{"weighted": table.draw, "least_latency": table.drawTwo} {
+			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						draw()
+					}
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkWeightedRoundRobin is Caddy's own weighted policy over the same
+// upstreams and weights.
+func BenchmarkWeightedRoundRobin(b *testing.B) {
+	for _, n := range poolSizes {
+		pool := make(reverseproxy.UpstreamPool, n)
+		policy := new(reverseproxy.WeightedRoundRobinSelection)
+		for i := range pool {
+			pool[i] = &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: fmt.Sprintf("e%d:1", i)}
+			policy.Weights = append(policy.Weights, 1+i%4)
+		}
+		if err := policy.Provision(caddy.Context{}); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r := benchRequest()
+				for pb.Next() {
+					if policy.Select(pool, r, nil) == nil {
+						b.Fatal("nothing selected")
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkSelect measures Select for a whole call of one attempt: making the
+// call's record, drawing, and putting the attempt in flight; and what the
+// attempt is taken out with.
+func BenchmarkSelect(b *testing.B) {
+	for _, n := range poolSizes {
+		l := benchLab(b, n)
+		p := l.policy
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r, w := benchRequest(), httptest.NewRecorder()
+				for pb.Next() {
+					fresh(r)
+					if p.Select(l.handler.Upstreams, r, w) == nil {
+						b.Fatal("nothing selected")
+					}
+					c := p.callAt(r)
+					a := c.next
+					c.next, c.current = nil, a
+					now := time.Now()
+					a.begin(r.Context(), now)
+					a.answered(now)
+					a.settle(now, success, true)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkRoundTrip measures all that the policy adds to an attempt: Select and
+// its transport, around a transport that answers at once.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, n := range poolSizes {
+		l := benchLab(b, n)
+		p := l.policy
+		transport := l.handler.Transport.(*transport)
+		transport.RoundTripper = roundTripper(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
+		})
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r, w := benchRequest(), httptest.NewRecorder()
+				for pb.Next() {
+					fresh(r)
+					if p.Select(l.handler.Upstreams, r, w) == nil {
+						b.Fatal("nothing selected")
+					}
+					resp, err := transport.RoundTrip(r)
+					if err != nil {
+						b.Fatal(err)
+					}
+					resp.Body.Close()
+				}
+			})
+		})
+	}
+}
