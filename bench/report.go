@@ -364,7 +364,7 @@ The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with 
 			return err
 		}
 	}
-	p.line("Better here: a fixed slow start keeps a cold endpoint below its capacity where the 10 s happen to fit it, and gets to a full one later. Ours doubles shares until it sees refusals: it goes past what a cold endpoint has for a second or two, and then follows it. No client notices.")
+	p.line("Better here: a fixed slow start keeps a cold endpoint nearer its capacity where its 10 s happen to fit, and brings it back sooner there; where they do not fit (the outage with a full return) it is later. Ours doubles shares until it sees refusals: it goes past what a cold endpoint has for a second or two, and then follows it. No client notices, since refused calls go elsewhere.")
 	return nil
 }
 
