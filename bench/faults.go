@@ -61,7 +61,7 @@ var faultScripts = []fault{
 // primary, the others are backups; answers are waited for a second.
 var faultPeers = []peer{{
 	name:   "failover",
-	about:  "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`",
+	about:  "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half while an endpoint is out)",
 	binary: "caddy",
 	config: func(at ports, upstreams []string) string {
 		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
@@ -71,6 +71,13 @@ var faultPeers = []peer{{
 	commit complete
 	retry {
 		methods any
+	}
+	health {
+		uri /health
+		method GET
+		interval 1s
+		fast_interval 500ms
+		timeout 1s
 	}
 }`)
 	},

@@ -148,6 +148,24 @@ var speedPeers = []peer{{
 		})+"}")
 	},
 }, {
+	name:   "failover+",
+	about:  "the `failover` directive with `methods any`, whole answers (`commit complete`) and checks",
+	binary: "caddy",
+	config: func(at ports, upstreams []string) string {
+		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
+			return "\tendpoint http://" + address + " {\n\t\tpriority 1\n\t}"
+		})+`	commit complete
+	retry {
+		methods any
+	}
+	health {
+		uri /health
+		method GET
+		interval 1s
+	}
+}`)
+	},
+}, {
 	name:   "policy",
 	about:  "stock `reverse_proxy` with `lb_policy failover`, equal priorities",
 	binary: "caddy",

@@ -143,6 +143,13 @@ func (s *soakRun) config(at ports, load int) string {
 		methods any
 		budget 100% 1000
 	}
+	health {
+		uri /health
+		method GET
+		interval 2s
+		fast_interval 500ms
+		timeout 1s
+	}
 	transport http {
 		keepalive 1s
 	}
