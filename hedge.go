@@ -356,15 +356,13 @@ func (s *endpointState) beaten(a *attempt, now time.Time) {
 	}
 }
 
-// helpsLocked tells whether there is a rival under way. The endpoint of one that has
-// failed is not tried again.
+// helpsLocked tells whether there is a rival under way.
 func (x *race) helpsLocked() bool {
 	if x.rival == nil {
 		return false
 	}
 	select {
 	case <-x.fought:
-		x.first.call.exclude(x.rival.target)
 		return x.won != nil
 	default:
 		return true

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -107,5 +108,32 @@ func TestWaitsForRetryAfter(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// TestClientLeavesWhileWaiting wants the wait to end with its client.
+func TestClientLeavesWhileWaiting(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
+	p := startCaddy(t, site("quota endpoint\nretry {\nwait_retry_after 60s\n}", one, two))
+	ctx, leave := context.WithCancel(t.Context())
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.test/", nil)
+	left := make(chan error)
+	go func() {
+		resp, err := p.client.Do(request)
+		if err == nil {
+			resp.Body.Close()
+		}
+		left <- err
+	}()
+	state := stateOf(t, "api", "one")
+	eventually(t, time.Second, "the call waits", func() bool { return state.totalsNow().Attempts == 2 })
+	leave()
+	if err := <-left; err == nil {
+		t.Error("the call was answered")
+	}
+	took := eventually(t, time.Second, "nothing is in flight", func() bool { return state.busy.Load() == 0 })
+	if got := state.totalsNow(); got != (totals{Attempts: 2, Failures: 1, Cancelled: 1}) || two.hits.Load() != 0 {
+		t.Errorf("totals are %+v after %v; two was asked %d times", got, took, two.hits.Load())
 	}
 }

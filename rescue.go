@@ -35,6 +35,9 @@ func (a *attempt) rescue(now time.Time) {
 		a.mu.Unlock()
 		return
 	}
+	if a.race != nil && a.race.rival != nil {
+		a.call.exclude(a.race.rival.target) // which has failed
+	}
 	if a.movedTo = a.call.planElsewhere(now, a); a.movedTo == nil {
 		a.rescueAt = now.Add(tickEvery)
 		a.first.Store(0)
