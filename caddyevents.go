@@ -67,6 +67,19 @@ type startHandler struct{ policy *Policy }
 func (h startHandler) Handle(context.Context, caddy.Event) error {
 	h.policy.source.running.Store(true)
 	h.policy.goLive()
+	h.policy.pool.keeping.poke()
+	return nil
+}
+
+// stopHandler is told before the configuration of its policy stops, while its
+// storage is still there.
+type stopHandler struct{ policy *Policy }
+
+// Handle implements caddyevents.Handler.
+func (h stopHandler) Handle(context.Context, caddy.Event) error {
+	if p := h.policy.pool; p.source() == h.policy.generation.source {
+		p.keeping.saveNow() // no newer configuration has taken the pool over
+	}
 	return nil
 }
 
@@ -115,4 +128,5 @@ func (p *pool) tellCaddy(e Event) {
 var (
 	_ caddy.Provisioner   = (*EventSource)(nil)
 	_ caddyevents.Handler = startHandler{}
+	_ caddyevents.Handler = stopHandler{}
 )

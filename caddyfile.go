@@ -160,6 +160,11 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	        header        <field> <value>
 //	        body          <text>
 //	    }
+//	    sla                {
+//	        availability <ratio>
+//	        latency      p<percent> <duration>
+//	        window       <duration>
+//	    }
 //	    retry              off | {
 //	        attempts      <n>
 //	        methods       idempotent|any|<methods...>
@@ -320,6 +325,7 @@ var poolOptions = map[string]poolOption{
 		}
 		return wrap(d, p.Health.validate())
 	}},
+	"sla": {read: readSLA},
 	"retry": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		at := here(d)
 		p.Retry = new(Retry)

@@ -235,13 +235,17 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 	digits, percent := strings.CutSuffix(word, "%")
 	value, err := parseNumber(digits)
 	if percent {
-		value /= 100
+		value = percentage(value)
 	}
 	if err != nil || outside(value) {
 		return 0, d.Errf("invalid %s %q: want 0%% to 100%%, or 0 to 1", option, word)
 	}
 	return value, nil
 }
+
+// percentage makes a ratio of a percentage, without what floating point adds: 99.9
+// is 0.999.
+func percentage(value float64) float64 { return math.Round(value*1e10) / 1e12 }
 
 func parseNumber(word string) (float64, error) {
 	value, err := strconv.ParseFloat(word, 64)

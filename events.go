@@ -232,6 +232,7 @@ func (p *pool) downLocked(g *generation, now time.Time) *Event {
 	}
 	if !down {
 		p.history.Pool().SetDown(now, false, "")
+		p.keeping.dirty.Store(true)
 		return nil
 	}
 	e := &Event{At: now, Kind: eventAllDown, Reason: "breaker"}
@@ -255,6 +256,7 @@ func (p *pool) downLocked(g *generation, now time.Time) *Event {
 	}
 	e.Details = map[string]any{"endpoints": len(p.states)}
 	p.history.Pool().SetDown(now, true, e.Reason)
+	p.keeping.dirty.Store(true)
 	return e
 }
 

@@ -56,17 +56,22 @@ func startCaddy(t testing.TB, site string) *proxy {
 	return startCaddyWithAdmin(t, site, "off")
 }
 
+// clientOf is a client of what listens on a socket.
+func clientOf(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		MaxIdleConnsPerHost: 200,
+	}}
+}
+
 // startCaddyWithAdmin runs Caddy with an admin endpoint at an address as well.
 func startCaddyWithAdmin(t testing.TB, site, admin string) *proxy {
 	t.Helper()
 	dir := t.TempDir()
 	p := &proxy{t: t, admin: admin, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
-	p.client = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", p.socket)
-		},
-		MaxIdleConnsPerHost: 200,
-	}}
+	p.client = clientOf(p.socket)
 	if err := p.load(site); err != nil {
 		t.Fatalf("starting Caddy: %v", err)
 	}

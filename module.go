@@ -99,6 +99,9 @@ type Policy struct {
 	// What happens to calls that fail.
 	Retry *Retry `json:"retry,omitempty"`
 
+	// What the pool is to achieve, and whether its history is kept.
+	SLA *SLA `json:"sla,omitempty"`
+
 	logger       *zap.Logger
 	pool         *pool
 	generation   *generation
@@ -159,6 +162,9 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	}
 	if err := p.source.app.On("started", startHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the start: %w", err)
+	}
+	if err := p.source.app.On("stopping", stopHandler{p}); err != nil {
+		return fmt.Errorf("subscribing to the stop: %w", err)
 	}
 	p.pool, err = loadPool(p.Name)
 	if err != nil {

@@ -43,6 +43,7 @@ type pool struct {
 	checker checker
 
 	history  sla.History
+	keeping  keeping
 	refusals struct{ down, held atomic.Uint64 } // since the last fold
 
 	mu       sync.Mutex
@@ -62,6 +63,7 @@ type generation struct {
 	breaker  atomic.Pointer[breakerConfig]
 	ctx      context.Context // ends with the last of the policies
 	cancel   context.CancelFunc
+	sla      atomic.Pointer[SLA] // nil: none
 }
 
 var generations atomic.Int64
@@ -71,6 +73,7 @@ func loadPool(name string) (*pool, error) {
 	value, _, err := pools.LoadOrNew(name, func() (caddy.Destructor, error) {
 		p := newPool(name)
 		p.loop.start(p)
+		p.keeping.start(p)
 		return p, nil
 	})
 	if err != nil {
@@ -90,6 +93,7 @@ func newPool(name string) *pool {
 func (p *pool) Destruct() error {
 	p.checker.stop()
 	p.loop.stop()
+	p.keeping.stop()
 	p.outbox.close()
 	return nil
 }
@@ -130,12 +134,15 @@ func (p *pool) attach(policy *Policy, config any) error {
 // one, else the defaults.
 func (p *pool) runBy(g *generation) {
 	var block *Breaker
+	var objective *SLA
 	longest := time.Duration(0)
 	for _, policy := range g.policies {
 		block = cmp.Or(block, policy.Breaker)
+		objective = cmp.Or(objective, policy.SLA)
 		longest = max(longest, policy.longestTimeout())
 	}
 	g.breaker.Store(block.config(longest))
+	g.sla.Store(objective)
 }
 
 // agreesWith tells whether two handlers of one configuration can share a pool.
@@ -146,6 +153,10 @@ func (p *Policy) agreesWith(other *Policy) error {
 	}
 	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
 			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
 	}
 	for _, mine := range p.Endpoints {

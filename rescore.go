@@ -92,4 +92,4 @@ func (s *endpointState) rescore(cfg *breakerConfig, reference, usual time.Durati
 }
 
 // latencyTarget is that of the pool's objectives, 0 if there is none.
-func (g *generation) latencyTarget() time.Duration { return 0 }
+func (g *generation) latencyTarget() time.Duration { return g.sla.Load().objective().LatencyTarget }

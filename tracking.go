@@ -206,6 +206,7 @@ func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
 	}
 	s.fresh, s.spare = s.spare, nil
 	s.mu.Unlock()
+	p.keeping.dirty.Store(true)
 	s.total.merge(fresh)
 	s.series.RecordBatch(now, &fresh.attempts)
 	for r, n := range fresh.failovers {
@@ -220,6 +221,7 @@ func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
 
 func (p *pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 	if !calls.Empty() {
+		p.keeping.dirty.Store(true)
 		p.calls.Merge(calls)
 		p.history.Pool().RecordBatch(now, calls)
 	}
@@ -240,6 +242,7 @@ func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breakerConfig) 
 	s.mu.Unlock()
 	if down != s.wasDown {
 		s.wasDown = down
+		p.keeping.dirty.Store(true)
 		s.series.SetDown(now, down, cause)
 	}
 }

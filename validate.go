@@ -58,6 +58,9 @@ func (p *Policy) Validate() error {
 	if err := p.Health.validate(); err != nil {
 		return err
 	}
+	if err := p.SLA.validate(); err != nil {
+		return err
+	}
 	return p.Retry.validate()
 }
 

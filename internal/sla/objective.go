@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// DefaultWindow is the window of an [Objective] that names none.
-const DefaultWindow = 30 * 24 * time.Hour
+// Defaults of an [Objective].
+const (
+	DefaultWindow   = 30 * 24 * time.Hour
+	DefaultQuantile = 0.95
+)
 
 // maxWindow is how far back a series reaches.
 const maxWindow = 40 * 24 * time.Hour
@@ -46,7 +49,7 @@ func (o Objective) Validate() error {
 
 func (o Objective) withDefaults() Objective {
 	if o.LatencyQuantile == 0 {
-		o.LatencyQuantile = 0.95
+		o.LatencyQuantile = DefaultQuantile
 	}
 	if o.Window == 0 {
 		o.Window = DefaultWindow

@@ -69,6 +69,15 @@ func NewKeeper(storage Storage, prefix, pool, instance string) *Keeper {
 	return &Keeper{storage: storage, pool: path.Join(prefix, keySafe(pool)), instance: keySafe(instance)}
 }
 
+// SetStorage makes the keeper go on in another storage, with all that is known. It
+// is not read: what another process kept there under this instance is replaced.
+func (k *Keeper) SetStorage(storage Storage) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.storage = storage
+	k.hour = 0
+}
+
 // Load adds what is stored to h, once: after a Load without error it does
 // nothing. What is damaged is set aside under another key, and is a warning. An
 // error means that the storage could not be read, or that the clock is not set yet,
@@ -137,7 +146,8 @@ func (k *Keeper) Save(ctx context.Context, h *History, now time.Time) (warnings 
 }
 
 func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
-	k.seq++
+	// by time, so that it is above all that a storage set later may hold
+	k.seq = max(k.seq+1, uint64(unixMilli(s.saved)))
 	s.seq = k.seq
 	key := k.key(k.instance, part, k.next[part])
 	if err := k.storage.Store(ctx, key, s.Encode()); err != nil {

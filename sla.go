@@ -1,0 +1,174 @@
+package failover
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// SLA says what the pool is to achieve for its clients: a call that a failover
+// rescued is met. A pool with it, even if it is empty, keeps its history in
+// Caddy's storage.
+type SLA struct {
+	// Part of the calls that is to succeed, 0 to 1. Default: no objective.
+	Availability float64 `json:"availability,omitempty"`
+
+	// Part of the successes that is to have its first byte within
+	// `latency_target`, 0 to 1. Default: 0.95.
+	LatencyQuantile float64 `json:"latency_quantile,omitempty"`
+
+	// Default: no objective.
+	LatencyTarget caddy.Duration `json:"latency_target,omitempty"`
+
+	// The time over which that is to hold, 1h to 40d. Default: 30d.
+	Window caddy.Duration `json:"window,omitempty"`
+}
+
+func (s *SLA) validate() error {
+	if s == nil {
+		return nil
+	}
+	if s.LatencyQuantile != 0 && s.LatencyTarget == 0 {
+		return errors.New("sla: latency_quantile needs a latency_target")
+	}
+	if err := s.objective().Validate(); err != nil {
+		return fmt.Errorf("sla: %w", err)
+	}
+	return nil
+}
+
+// objective is the zero value, which asks for nothing, for no SLA.
+func (s *SLA) objective() sla.Objective {
+	if s == nil {
+		return sla.Objective{}
+	}
+	return sla.Objective{
+		Availability:    s.Availability,
+		LatencyQuantile: cmp.Or(s.LatencyQuantile, sla.DefaultQuantile),
+		LatencyTarget:   time.Duration(s.LatencyTarget),
+		Window:          cmp.Or(time.Duration(s.Window), sla.DefaultWindow),
+	}
+}
+
+var slaOptions = map[string]option[*SLA]{
+	"availability": ratio(func(s *SLA) *float64 { return &s.Availability }),
+	"latency": {read: func(_ *reader, d *caddyfile.Dispenser, s *SLA) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		digits, ok := strings.CutPrefix(word, "p")
+		percent, err := strconv.ParseFloat(digits, 64)
+		if !ok || err != nil || !(percent > 0 && percent < 100) {
+			return d.Errf("invalid latency quantile %q: want for example p95 or p99.9", word)
+		}
+		s.LatencyQuantile = percentage(percent)
+		s.LatencyTarget, err = durationArgument(d)
+		return err
+	}},
+	"window": duration(func(s *SLA) *caddy.Duration { return &s.Window }),
+}
+
+// readSLA reads `sla [{ ... }]`.
+func readSLA(r *reader, d *caddyfile.Dispenser, p *Policy) error {
+	at := here(d)
+	p.SLA = new(SLA)
+	if err := readBlock(r, d, "sla", slaOptions, p.SLA); err != nil {
+		return err
+	}
+	return at.wrap(p.SLA.validate())
+}
+
+// SLAStatus is how far the objectives are met over their window. For the pool that
+// is what its clients saw.
+type SLAStatus struct {
+	// The window, in seconds.
+	Window float64 `json:"window_seconds"`
+
+	// Calls that came to a success or a failure, how many failed, and how long all
+	// was down, over the window.
+	Calls  uint64  `json:"calls"`
+	Failed uint64  `json:"failed"`
+	Down   float64 `json:"down_seconds"`
+
+	Availability *IndicatorStatus `json:"availability,omitempty"`
+	Latency      *IndicatorStatus `json:"latency,omitempty"`
+
+	// The latency at the objective's quantile, and the target, in seconds; absent
+	// without a latency objective.
+	Quantile float64 `json:"quantile_seconds,omitempty"`
+	Target   float64 `json:"target_seconds,omitempty"`
+}
+
+// IndicatorStatus is one objective and what has been achieved.
+type IndicatorStatus struct {
+	sla.Attainment
+
+	// Whether the error budget is being spent too fast; of a pool only.
+	Burning bool `json:"burning"`
+
+	// How fast it is spent, over pairs of windows.
+	Burn []BurnStatus `json:"burn"`
+}
+
+// BurnStatus is how fast an error budget is spent: at a rate of 1 it lasts for the
+// objective's window. Both rates have to reach the limit.
+type BurnStatus struct {
+	Long      float64 `json:"long_seconds"`
+	Short     float64 `json:"short_seconds"`
+	Limit     float64 `json:"limit"`
+	LongRate  float64 `json:"long_rate"`
+	ShortRate float64 `json:"short_rate"`
+}
+
+// slaStatus describes a standing; nil where there is no objective.
+func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *SLAStatus {
+	if o.Availability == 0 && o.LatencyTarget == 0 {
+		return nil
+	}
+	status := &SLAStatus{
+		Window: s.Window.Seconds(),
+		Calls:  s.Calls,
+		Failed: s.Failures.Total(),
+		Down:   s.Down.Seconds(),
+	}
+	indicator := func(i *sla.Indicator, of sla.SLI) *IndicatorStatus {
+		status := &IndicatorStatus{Attainment: i.Attainment, Burning: alert.Burning(of)}
+		for _, b := range i.Burn {
+			status.Burn = append(status.Burn, BurnStatus{b.Long.Seconds(), b.Short.Seconds(), b.Limit, b.LongRate, b.ShortRate})
+		}
+		return status
+	}
+	if o.Availability > 0 {
+		status.Availability = indicator(&s.Availability, sla.Availability)
+	}
+	if o.LatencyTarget > 0 {
+		status.Latency = indicator(&s.Latency, sla.Latency)
+		status.Quantile, status.Target = s.Quantile.Seconds(), o.LatencyTarget.Seconds()
+	}
+	return status
+}
+
+// burnEvent is the event of a budget that begins or ceases to burn.
+func burnEvent(c sla.Change) Event {
+	e := Event{At: c.At, Kind: eventSLABurning, Reason: c.SLI.String(), Details: map[string]any{
+		"budget_left":   c.BudgetLeft,
+		"long_seconds":  c.Burn.Long.Seconds(),
+		"long_rate":     c.Burn.LongRate,
+		"short_seconds": c.Burn.Short.Seconds(),
+		"short_rate":    c.Burn.ShortRate,
+		"limit":         c.Burn.Limit,
+	}}
+	if !c.Began {
+		e.Kind = eventSLAMetAgain
+	}
+	return e
+}
