@@ -43,6 +43,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.race = t.hedged(a, r, now)
 	}
 	a.begin(r.Context(), now)
+	if !a.notBefore.IsZero() && a.client.Err() != nil {
+		a.end(endedByClient) // while it waited
+	}
 	reported := false
 	defer func() {
 		if !reported { // a panic is no fault of the endpoint's
