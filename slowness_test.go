@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,10 +352,9 @@ func TestStreamsAreInTime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBubble(t, &Policy{}, "one:80", "two:80")
 		b.load(200, 2*time.Second)
-		n := 0
+		var n atomic.Int64
 		b.behave("one:80", func(r *http.Request) (*http.Response, error) {
-			n++
-			if n%5 == 0 {
+			if n.Add(1)%5 == 0 {
 				return after(10*time.Second, http.StatusOK)(r)
 			}
 			if err := pauseFor(r.Context(), 2*time.Millisecond); err != nil {
