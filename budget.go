@@ -19,7 +19,7 @@ type budgetRules struct{ ratio, floor float64 }
 // atomic addition; only a retry takes the lock. The zero value is ready.
 //
 // The span slides by a second; marks are taken lazily, by retries and by the
-// control loop, so the counts cover 10 to 11 seconds.
+// control loop, also when it parks, so the counts cover 10 to 11 seconds.
 type budget struct {
 	calls  atomic.Int64
 	denied atomic.Int64
@@ -32,7 +32,7 @@ type budget struct {
 }
 
 type mark struct {
-	at             time.Time
+	begun, at      time.Time // at is later where the pool fell asleep after that
 	calls, retries int64
 }
 
@@ -87,11 +87,21 @@ func (b *budget) tick(now time.Time) {
 	b.mu.Unlock()
 }
 
+// rest notes the counts as they are when the pool falls asleep, so that they are
+// old when it wakes up.
+func (b *budget) rest(now time.Time) {
+	b.mu.Lock()
+	b.markLocked(now)
+	newest := &b.marks[(b.oldest+b.count-1)%len(b.marks)]
+	*newest = mark{newest.begun, now, b.calls.Load(), b.retries}
+	b.mu.Unlock()
+}
+
 // markLocked notes the counts once a second.
 func (b *budget) markLocked(now time.Time) {
 	if b.count > 0 {
 		newest := b.marks[(b.oldest+b.count-1)%len(b.marks)]
-		if now.Sub(newest.at) < budgetMark {
+		if now.Sub(newest.begun) < budgetMark {
 			return // also while a clock that jumped back catches up
 		}
 	}
@@ -99,7 +109,7 @@ func (b *budget) markLocked(now time.Time) {
 		b.oldest = (b.oldest + 1) % len(b.marks)
 		b.count--
 	}
-	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, b.calls.Load(), b.retries}
+	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, now, b.calls.Load(), b.retries}
 	b.count++
 }
 

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -31,11 +32,14 @@ func (r *retryRules) repeatable(req *http.Request) bool {
 // backoff is the pause before the same endpoint is asked for the n-th time
 // again, n from 0: full jitter, rand(0, min(cap, base·2ⁿ)).
 func (r *retryRules) backoff(n int) time.Duration {
-	longest := r.base
-	for ; n > 0 && longest < r.cap; n-- {
+	longest, most := r.base, min(r.cap, math.MaxInt64-1)
+	for ; n > 0 && longest <= most/2; n-- {
 		longest *= 2
 	}
-	return rand.N(min(longest, r.cap) + 1)
+	if n > 0 {
+		longest = most
+	}
+	return rand.N(min(longest, most) + 1)
 }
 
 // plan decides what becomes of a call whose attempt failed at now: it reserves
