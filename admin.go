@@ -75,6 +75,7 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: adminRoot + "pools", Handler: caddy.AdminHandlerFunc(a.pools)},
 		{Pattern: adminRoot + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
 		{Pattern: adminRoot + "events", Handler: caddy.AdminHandlerFunc(a.events)},
+		{Pattern: adminRoot + "report", Handler: caddy.AdminHandlerFunc(a.report)},
 	}
 }
 

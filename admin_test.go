@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // An admin is the admin endpoint of a Caddy that runs in this process.
@@ -186,6 +188,12 @@ func TestAdminRefuses(t *testing.T) {
 		{"GET", "/failover/events?since=yesterday", "", 400, "since: want the ID of an event, or a time", ""},
 		{"GET", "/failover/events?pool=other", "", 404, `no pool "other"`, ""},
 		{"GET", "/failover/events?%zz", "", 400, "query: ", ""},
+		{"GET", "/failover/report?format=pdf", "", 400, `format: want one of "csv", "html", "json", "md", not "pdf"`, ""},
+		{"GET", "/failover/report?from=1h&to=2h", "", 400, "from: must be before to", ""},
+		{"GET", "/failover/report?from=noon", "", 400, "from: ", ""},
+		{"GET", "/failover/report?to=noon", "", 400, "to: ", ""},
+		{"GET", "/failover/report?pool=other", "", 404, `no pool "other"`, ""},
+		{"PUT", "/failover/report", "", 405, "PUT", "GET, HEAD, OPTIONS"},
 		{"POST", endpoint + "/drain", "{", 400, "body: want a JSON object", ""},
 		{"POST", endpoint + "/drain", "null", 400, "body: want a JSON object", ""},
 		{"POST", endpoint + "/drain", "[]", 400, "body: want a JSON object", ""},
@@ -521,5 +529,45 @@ func TestAdminTellsOfGaps(t *testing.T) {
 	}
 	if e, s := next(t, stream); s.name != "" || e.ID != first.ID+11 {
 		t.Errorf("after the gap: %+v", e)
+	}
+}
+
+// TestAdminReports asks for a report of calls, one of which was rescued, in each
+// format.
+func TestAdminReports(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	p.counts(9, "/")
+	one.answer(http.StatusServiceUnavailable)
+	p.counts(1, "/")
+	for format, c := range map[string]struct{ mediaType, begins string }{
+		"md":   {"text/markdown; charset=utf-8", "# "},
+		"html": {"text/html; charset=utf-8", "<!"},
+		"csv":  {"text/csv; charset=utf-8; header=present", ""},
+		"json": {"application/json", "{"},
+		"":     {"application/json", "{"},
+	} {
+		path := "/failover/report?from=1h"
+		if format != "" {
+			path += "&format=" + format
+		}
+		status, header, body := a.send(http.MethodGet, path, "")
+		if status != 200 || header.Get("Content-Type") != c.mediaType || !strings.HasPrefix(body, c.begins) ||
+			!strings.Contains(body, "api") || !strings.Contains(body, "two") {
+			t.Errorf("%q: %d %s %.200s", format, status, header.Get("Content-Type"), body)
+		}
+	}
+	var report sla.Report
+	a.read("/failover/report?pool=api&from=1h", &report)
+	if report.Pool != "api" || report.Total.Calls != 10 || report.Total.Failed != 0 || len(report.Endpoints) != 2 ||
+		report.Endpoints[0].Calls != 10 || report.Endpoints[0].Failed != 1 || report.Endpoints[1].Calls != 1 ||
+		!slices.Equal(report.Failovers, []sla.Failover{{From: "one", To: "two", Count: 1}}) {
+		t.Errorf("got %+v", report)
+	}
+	if err := p.load(site("", one, two) + "\nfailover /b {\n\tname b\n\tendpoint http://" + two.address + "\n}"); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, body := a.send(http.MethodGet, "/failover/report", ""); status != 400 || !strings.Contains(body, "pool: which one?") {
+		t.Errorf("with two pools: %d %s", status, body)
 	}
 }

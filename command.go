@@ -249,6 +249,9 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer resp.Body.Close()
+	for _, warning := range resp.Header.Values(reportWarning) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is not complete: %s\n", printable(warning))
+	}
 	if _, err := io.Copy(cmd.OutOrStdout(), resp.Body); err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}

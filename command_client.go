@@ -100,7 +100,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 			return nil, c.ctx.Err()
 		}
 		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
-			"Is it running, with its admin endpoint on? Another address can be given with --address, or with --config.", c.address, plainCause(err))}
+			"is it running, with its admin endpoint on? another address can be given with --address or --config", c.address, plainCause(err))}
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil

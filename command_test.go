@@ -324,3 +324,27 @@ func TestCommandExitCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandReports(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	p.counts(3, "/")
+	for _, r := range []struct {
+		args []string
+		code int
+		out  string // begins with
+		errs string
+	}{
+		{[]string{}, exitDone, "# ", ""},
+		{[]string{"--pool", "api", "--from", "1h", "--format", "html"}, exitDone, "<!", ""},
+		{[]string{"--json"}, exitDone, "{", ""},
+		{[]string{"--json", "--format", "md"}, exitError, "", "contradict"},
+		{[]string{"--from", "noon"}, exitRefused, "", "from: "},
+		{[]string{"--pool", "other"}, exitUnknown, "", `no pool "other"`},
+	} {
+		code, out, errs := a.command(append([]string{"report"}, r.args...)...)
+		if code != r.code || !strings.HasPrefix(out, r.out) || !strings.Contains(errs, r.errs) || r.errs == "" && errs != "" {
+			t.Errorf("%q: %d %.80q %q", r.args, code, out, errs)
+		}
+	}
+}

@@ -158,15 +158,6 @@ func Status(now time.Time) []PoolStatus {
 	return all
 }
 
-// StatusOf returns how the pool of a name stands.
-func StatusOf(name string, now time.Time) (PoolStatus, bool) {
-	p := findPool(name)
-	if p == nil {
-		return PoolStatus{}, false
-	}
-	return p.status(now), true
-}
-
 // runningPools returns the pools of this process, by name.
 func runningPools() []*pool {
 	var all []*pool

@@ -65,17 +65,13 @@ func TestStatus(t *testing.T) {
 	if want := "http://" + one.address + "/v1/xxxxx"; first.URL != want {
 		t.Errorf("the URL is %q, want %q", first.URL, want)
 	}
-	if _, ok := StatusOf("other", time.Now()); ok {
-		t.Error("there is a pool that nobody has configured")
-	}
 
 	for _, a := range []*api{one, two} {
 		a.down()
 	}
 	eventually(t, 5*time.Second, "the pool is down", func() bool {
 		p.get("/")
-		status, _ := StatusOf("api", time.Now())
-		return status.Down
+		return findPool("api").status(time.Now()).Down
 	})
 }
 
