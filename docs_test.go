@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,6 +140,27 @@ func TestExampleWorks(t *testing.T) {
 	}
 	if err := validate(string(config)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTranslationsAgree keeps the commands and the snippets of the two READMEs
+// equal, but for their comments.
+func TestTranslationsAgree(t *testing.T) {
+	comment := regexp.MustCompile(`(?m)(^|\s)#.*$`)
+	blocks := func(file string) []string {
+		var list []string
+		for _, s := range snippets(t, file) {
+			list = append(list, s.language+"\n"+comment.ReplaceAllString(s.text, ""))
+		}
+		return list
+	}
+	english, chinese := blocks("README.md"), blocks("README.zh-CN.md")
+	if !slices.Equal(english, chinese) {
+		for i := range max(len(english), len(chinese)) {
+			if i >= len(english) || i >= len(chinese) || english[i] != chinese[i] {
+				t.Fatalf("block %d of %d in README.md and %d in README.zh-CN.md differs", i+1, len(english), len(chinese))
+			}
+		}
 	}
 }
 
