@@ -29,8 +29,8 @@ type call struct {
 	table *table
 	pool  reverseproxy.UpstreamPool // as of the first Select
 	body  *recording                // nil without a body
-	// the client's own values of credentialFields, where they are kept back
-	credentials [len(credentialFields)]string
+	// the client's own values of credentialFields, where some endpoints get them
+	credentials *[len(credentialFields)]string
 
 	attempts int        // made or reserved
 	excluded []*target  // tried, or not to be tried
@@ -82,14 +82,17 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 	if p.retry.deadline > 0 {
 		c.deadline = now.Add(p.retry.deadline)
 	}
-	if p.strips {
+	switch {
+	case p.stripsAll:
+		// now, before header_up makes something else of them
+		for _, field := range credentialFields {
+			delete(r.Header, field)
+			delete(r.Trailer, field)
+		}
+	case p.strips:
+		c.credentials = new([len(credentialFields)]string)
 		for i, field := range credentialFields {
 			c.credentials[i] = r.Header.Get(field)
-			if p.stripsAll {
-				// now, before header_up makes something else of them
-				delete(r.Header, field)
-				delete(r.Trailer, field)
-			}
 		}
 	}
 	c.body = p.record(r)

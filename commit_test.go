@@ -162,7 +162,7 @@ func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
 			a := &attempt{call: &call{policy: new(Policy)}, idle: idle, began: time.Now()}
-			body := responseBody{io.NopCloser(endless{}), a}
+			body := responseBody{ReadCloser: io.NopCloser(endless{}), attempt: a}
 			p := make([]byte, 32<<10)
 			for b.Loop() {
 				if _, err := body.Read(p); err != nil {

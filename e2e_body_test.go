@@ -145,7 +145,12 @@ func TestExpect100ContinueIsAnsweredAndFailsOver(t *testing.T) {
 	p := startCaddy(t, site(retrying, one, two))
 	conn, reader := p.raw("POST / HTTP/1.1\nHost: api.test\nContent-Length: 6\nExpect: 100-continue")
 	wantLine(t, reader, "HTTP/1.1 100 Continue\r")
-	wantLine(t, reader, "\r")
+	for line := ""; line != "\r\n"; { // the proxy's own, or the endpoint's with headers
+		var err error
+		if line, err = reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
 	fmt.Fprint(conn, "a body")
 	if got := p.rest(reader); got.status != 200 || got.body != "two"+digest("a body") {
 		t.Errorf("got %+v", got)

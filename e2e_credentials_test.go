@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -334,5 +335,36 @@ func TestRefusedKeysMoveOnAndOpenTheBreaker(t *testing.T) {
 	}
 	if !slices.ContainsFunc(p.lines("failover"), func(l map[string]any) bool { return l["reason"] == "denied" }) {
 		t.Error("no failover is logged with the reason denied")
+	}
+}
+
+// TestClientsUserinfoReachesNoEndpointWithKeys sends a request in absolute form,
+// whose URL has a user and password, which net/http would turn into an
+// Authorization header.
+func TestClientsUserinfoReachesNoEndpointWithKeys(t *testing.T) {
+	one := newAPI(t, "one")
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "authorization %q", r.Header.Get("Authorization"))
+	})
+	for name, endpoint := range map[string]string{
+		"base URL": "failover {\n\tname api\n\tclient_credentials strip\n\tendpoint http://" + one.address + "\n}",
+		"address":  "reverse_proxy " + one.address + " {\n\tlb_policy failover {\n\t\tname api\n\t\tclient_credentials strip\n\t}\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startCaddy(t, endpoint)
+			conn, err := net.Dial("unix", p.socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "GET http://ann:secret@api.test/ HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n")
+			answer, err := io.ReadAll(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(answer), `authorization ""`) {
+				t.Errorf("got %s", answer)
+			}
+		})
 	}
 }

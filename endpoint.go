@@ -199,6 +199,7 @@ type target struct {
 	address   string
 	upstream  *reverseproxy.Upstream // nil for dynamic upstreams
 	url       *url.URL               // nil: scheme, path and Host are the proxy's
+	bare      bool                   // url is http and has no path
 	priority  int
 	weight    float64
 	headers   *headers.HeaderOps
@@ -260,6 +261,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 	}
 	if e.URL != "" {
 		t.url, _ = parseBaseURL(e.URL)
+		t.bare = t.url.Scheme == "http" && strings.Trim(t.url.Path, "/") == ""
 		if user := t.url.User; user != nil {
 			t.url.User = nil
 			t.headers = withBasicAuth(t.headers, user)

@@ -115,6 +115,7 @@ type Policy struct {
 	edits        bool // some endpoint has bodies edited
 	looks        bool // some of nextOn look at bodies
 	failure      *statusSet
+	plain        bool // the proxy's transport does not do TLS unless a URL says so
 	strips       bool // some endpoint does not get the client's credentials
 	stripsAll    bool // no endpoint does
 	rematches    bool // the proxy may throw an answer away and ask again
@@ -301,7 +302,9 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		handler.Transport = p.ownTransport
 	}
 	p.pool.check(p, handler.Transport)
-	handler.Transport = &transport{RoundTripper: handler.Transport, policy: p}
+	wrapped := &transport{RoundTripper: handler.Transport, policy: p}
+	p.plain = !wrapped.TLSEnabled()
+	handler.Transport = wrapped
 	lb := handler.LoadBalancing
 	p.rematches = len(lb.RetryMatchRaw) > 0
 	if lb.Retries > 0 && p.Retry == nil {

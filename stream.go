@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +27,7 @@ func (a *attempt) follow(resp *http.Response) {
 			return
 		}
 	}
-	a.response = responseBody{resp.Body, a}
+	a.response.ReadCloser, a.response.attempt = resp.Body, a
 	resp.Body = &a.response
 	if a.call.policy.StreamError && isEventStream(resp) {
 		resp.Body = &sseBody{responseBody: &a.response}
@@ -39,6 +40,7 @@ func (a *attempt) follow(resp *http.Response) {
 type responseBody struct {
 	io.ReadCloser
 	attempt *attempt
+	over    atomic.Bool // read to its end, and settled
 }
 
 // Read implements io.Reader.
@@ -55,6 +57,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		now := time.Now()
 		o := a.bodyOutcome(err)
 		a.settle(now, o, true)
+		b.over.Store(true)
 		if o.failed() {
 			err = &brokenBody{o, a.target.name, err}
 		}
@@ -117,7 +120,9 @@ func (s *sseBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
+	if !b.over.Load() {
+		b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
+	}
 	return err
 }
 

@@ -37,7 +37,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := c.next
 	c.next, c.current = nil, a
-	now := time.Now()
+	now := a.reserved
+	if !a.notBefore.IsZero() {
+		now = time.Now()
+	}
 	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
 	if t.policy.retry.hedge != nil {
 		a.race = t.hedged(a, r, now)
@@ -140,10 +143,15 @@ func (t *target) scheme(request *url.URL) string {
 	return request.Scheme
 }
 
-// join makes the URL of a request to the endpoint. With https the URL has the
-// endpoint's host, for TLS; with http it keeps the dial address, by which
-// connections are pooled.
+// join makes the URL of a request to the endpoint, without the client's user
+// and password. With https the URL has the endpoint's host, for TLS; with http it
+// keeps the dial address, by which connections are pooled.
 func (t *target) join(request *url.URL) *url.URL {
+	if t.url == nil {
+		joined := *request
+		joined.User = nil
+		return &joined
+	}
 	joined := joinURL(t.url, request)
 	if t.url.Scheme == "http" {
 		joined.Host = request.Host
