@@ -155,6 +155,8 @@ type soakCounts struct {
 	FailoverMetrics int    `json:"failovers_by_metrics"`
 	MetricAttempts  int    `json:"attempts_by_metrics"`
 	SLACalls        int    `json:"calls_by_sla"`
+	SLAFailed       int    `json:"failed_by_sla"`
+	SLACancelled    int    `json:"cancelled_by_sla"`
 }
 
 // count compares what clients, endpoints' states, events, metrics and the SLA
@@ -185,6 +187,7 @@ func (s *soakRun) count() {
 	if int(n.Cancelled) < s.Calls.Cancelled {
 		s.problem("%d clients cancelled, but only %d attempts", s.Calls.Cancelled, n.Cancelled)
 	}
+	s.countSLA()
 	sums, err := s.admin.metrics()
 	if err != nil {
 		s.problem("%v", err)
@@ -205,5 +208,31 @@ func (s *soakRun) count() {
 		if cancelled := int(sums["caddy_failover_attempts_total cancelled"]); cancelled != int(n.Cancelled) {
 			s.problem("%d cancelled, %d by metrics", n.Cancelled, cancelled)
 		}
+	}
+}
+
+// countSLA compares what clients saw with what the SLA's history says they saw.
+func (s *soakRun) countSLA() {
+	var report struct {
+		Total struct {
+			Calls     int `json:"calls"` // that were not cancelled
+			Failed    int `json:"failed"`
+			Cancelled int `json:"cancelled"`
+		} `json:"total"`
+	}
+	if err := s.admin.read("/failover/report?pool=soak&from=24h", &report); err != nil {
+		s.problem("reading the report: %v", err)
+		return
+	}
+	n, c := &s.Counts, s.Calls
+	n.SLACalls, n.SLAFailed, n.SLACancelled = report.Total.Calls+report.Total.Cancelled, report.Total.Failed, report.Total.Cancelled
+	if n.SLACalls != c.Sent {
+		s.problem("clients sent %d calls, the SLA has %d", c.Sent, n.SLACalls)
+	}
+	if failed := c.Explained + c.Unexplained; n.SLAFailed != failed {
+		s.problem("%d calls of clients failed, %d by the SLA", failed, n.SLAFailed)
+	}
+	if n.SLACancelled != c.Cancelled {
+		s.problem("%d clients cancelled, %d by the SLA", c.Cancelled, n.SLACancelled)
 	}
 }
