@@ -49,16 +49,17 @@ func TestMeasure(t *testing.T) {
 }
 
 func TestBetterThanFirst(t *testing.T) {
-	table := faultTable{Fault: "crash", Results: []faultResult{
+	table := faultTable{Fault: "crash", Calls: 100, Results: []faultResult{
 		{Proxy: "failover", Failed: 1, P99: 30, Max: 40, AtFaulty: 5, Back: 4},
 		{Proxy: "Caddy", Failed: 0, P99: 29, Max: 45, AtFaulty: 4, Back: 3.9},
-		{Proxy: "nginx", Failed: 3, P99: 5, Max: 400, AtFaulty: 50, Back: 1},
+		{Proxy: "nginx", Failed: 1, P99: 5, Max: 400, AtFaulty: 51, Back: 1},
+		{Proxy: "quick failure", Failed: 2, P99: 1, Max: 1, Back: 0},
 		{Proxy: "HAProxy", Failed: 1, P99: 30, Max: 40, AtFaulty: 5, Back: -1},
 	}}
 	got := strings.Join(table.betterThanFirst(), "\n")
 	want := "crash: fewer failures: Caddy (0); this plugin: 1\n" +
 		"crash: a lower p99: nginx (5 ms); this plugin: 30 ms\n" +
-		"crash: a primary that is back sooner: nginx (1.0 s); this plugin: 4.0 s"
+		"crash: a primary that is back sooner: nginx (never left it); this plugin: 4.0 s"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

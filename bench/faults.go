@@ -145,6 +145,7 @@ const pointEvery = 250 * time.Millisecond
 
 type faultTable struct {
 	Fault   string        `json:"fault"`
+	Calls   int           `json:"calls_during_fault"`
 	About   string        `json:"about"`
 	Results []faultResult `json:"results"`
 }
@@ -189,7 +190,7 @@ func faults(b *bench, args []string) error {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), f.name) {
 			continue
 		}
-		table := faultTable{Fault: f.name, About: f.about, Results: make([]faultResult, len(peers))}
+		table := faultTable{Fault: f.name, About: f.about, Calls: int(float64(*rate) * report.Course.During.Seconds()), Results: make([]faultResult, len(peers))}
 		errs := make([]error, len(peers))
 		var wg sync.WaitGroup
 		for i, p := range peers {

@@ -147,7 +147,7 @@ func (b *bench) machine() machine {
 		}
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	m.Kernel = strings.TrimSpace(string(kernel))
+	m.Kernel, _, _ = strings.Cut(strings.TrimSpace(string(kernel)), "-")
 	for name, argv := range map[string][]string{
 		"Caddy":   {"go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"},
 		"plugin":  {"git", "describe", "--always", "--dirty"},

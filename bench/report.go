@@ -176,6 +176,7 @@ func (t faultTable) betterThanFirst() (list []string) {
 		}
 		return s
 	}
+	stayed := func(f faultResult) bool { return t.Calls > 0 && f.AtFaulty > int64(t.Calls/2) }
 	for _, measure := range []struct {
 		name   string
 		of     func(faultResult) float64
@@ -199,10 +200,18 @@ func (t faultTable) betterThanFirst() (list []string) {
 		{"fewer attempts refused by the returning primary", func(f faultResult) float64 { return float64(f.RefusedAfter) }, func(ours float64) float64 { return max(2, ours/4) },
 			func(f faultResult) string { return fmt.Sprint(f.RefusedAfter) }},
 		{"a primary that is back sooner", func(f faultResult) float64 { return never(f.Back) }, func(float64) float64 { return 0.5 },
-			func(f faultResult) string { return orNever(f.Back) + " s" }},
+			func(f faultResult) string {
+				if stayed(f) {
+					return "never left it"
+				}
+				return orNever(f.Back) + " s"
+			}},
 	} {
 		var who []string
 		for _, f := range t.Results[1:] {
+			if f.Failed > ours.Failed && !strings.Contains(measure.name, "fail") {
+				continue // failing is quick, and keeps to the primary
+			}
 			if measure.of(f) < measure.of(ours)-measure.margin(measure.of(ours)) {
 				who = append(who, fmt.Sprintf("%s (%s)", f.Proxy, measure.show(f)))
 			}
