@@ -92,7 +92,7 @@ func (s *scorer) score(failureRatio float64, reference, usual time.Duration) flo
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
 func (s *scorer) successPart(failureRatio float64) float64 {
 	ratio := 0.0
-	if s.errors.n >= errorsAtLeast {
+	if s.errors.n > errorsAtLeast-0.5 { // it fades to errorsAtLeast, give or take its rounding
 		ratio = s.errors.ratio()
 	}
 	if failureRatio <= goodErrorRatio {
