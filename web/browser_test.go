@@ -2,12 +2,26 @@ package web_test
 
 import (
 	"fmt"
+	"net"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp/kb"
+
 	"github.com/apifailover/caddy-failover/web"
 	"github.com/apifailover/caddy-failover/web/internal/chromium"
+)
+
+const (
+	charted    = `document.querySelector('.canvas canvas')`
+	allCharted = `document.querySelector('.canvas') && !document.querySelector('.canvas:not(:has(canvas))')`
+	live       = `document.documentElement.dataset.link === 'live'`
 )
 
 // serve serves a page that shows a scene.
@@ -25,24 +39,356 @@ func serve(t testing.TB, s *scene) (address string) {
 	return server.URL + "/failover"
 }
 
-const (
-	charted    = `document.querySelector('.canvas canvas')`
-	allCharted = `document.querySelector('.canvas') && !document.querySelector('.canvas:not(:has(canvas))')`
-)
+// behaved fails the test if the page asked another host for anything, if its
+// console has an error, or if it did what its security policy forbids.
+func behaved(t *testing.T, tab *chromium.Tab, address string) {
+	t.Helper()
+	if problems := tab.Problems(); len(problems) > 0 {
+		t.Errorf("problems: %q", problems)
+	}
+	home, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tab.Requests()) < 8 {
+		t.Errorf("only these requests were seen: %q", tab.Requests())
+	}
+	for _, request := range tab.Requests() {
+		if u, err := url.Parse(request); err != nil || u.Host != home.Host {
+			t.Errorf("the page asked for %s", request)
+		}
+	}
+}
 
-func TestEveryStateLooksRight(t *testing.T) {
+// Every state at once, in every look: nothing may be cut, or wider than the
+// window, and a screen reader must find its way.
+func TestEveryStateInEveryLook(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
 	browser := chromium.Start(t)
 	for _, width := range []int{1440, 390} {
 		for _, dark := range []bool{false, true} {
 			for _, language := range []string{"en", "zh-CN"} {
 				theme := map[bool]string{false: "light", true: "dark"}[dark]
-				tab := browser.Open(serve(t, showcase(time.Now())), chromium.Look{Width: width, Height: 900, Dark: dark, Language: language})
-				tab.Until(20*time.Second, charted)
-				tab.FullShot(fmt.Sprintf("states-%d-%s-%s", width, theme, language), allCharted)
-				if problems := tab.Problems(); len(problems) > 0 {
-					t.Errorf("%d %s %s: %q", width, theme, language, problems)
-				}
+				name := fmt.Sprintf("states-%d-%s-%s", width, theme, language)
+				t.Run(name, func(t *testing.T) {
+					address := serve(t, showcase(time.Now()))
+					tab := browser.For(t).Open(address, chromium.Look{Width: width, Height: 900, Dark: dark, Language: language})
+					tab.Until(20*time.Second, charted+" && "+live)
+					tab.FullShot(name, allCharted)
+					if too := chromium.Eval[string](tab, wider); too != "" {
+						t.Errorf("wider than the window: %s", too)
+					}
+					if got := chromium.Eval[string](tab, "document.documentElement.lang"); got != language {
+						t.Errorf("the page is in %s", got)
+					}
+					if words := untranslated(tab, language); words != "" {
+						t.Errorf("words that are not in %s: %s", language, words)
+					}
+					behaved(t, tab, address)
+					chromium.Eval[any](tab, string(axe)+"; null")
+					violations := chromium.Eval[[]string](tab, `axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>
+						violations.map((v) => v.impact + ' ' + v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html + ' ' + n.failureSummary).join(' | ')))`)
+					for _, v := range violations {
+						t.Errorf("axe: %s", v)
+					}
+				})
 			}
 		}
 	}
+}
+
+// wider names what reaches over the right edge, if the page can be scrolled
+// sideways.
+const wider = `(() => {
+	const width = document.documentElement.clientWidth;
+	if (document.documentElement.scrollWidth <= width) return '';
+	return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > width + 1)
+		.map((e) => e.tagName + '.' + e.getAttribute('class')).slice(0, 5).join(' ');
+})()`
+
+// untranslated returns text of the page that is in the wrong language.
+func untranslated(tab *chromium.Tab, language string) string {
+	if language == "en" {
+		return chromium.Eval[string](tab, `document.body.innerText.replace('中文', '').match(/[\u3400-\u9fff]+/g)?.join(' ') ?? ''`)
+	}
+	// names, addresses, units and reasons that somebody typed are as they are
+	return chromium.Eval[string](tab, `[...document.querySelectorAll('.state, .verdict, .note, dt, .label, h1, h3, .overall, .what, .why, .hours span, footer p')]
+		.map((e) => e.textContent.replace(/“[^”]*”/g, '')).filter((text) => /[a-z]{4,} [a-z]{2,}/i.test(text)).join(' | ')`)
+}
+
+func TestTheFirstLoadIsSmall(t *testing.T) {
+	address := serve(t, showcase(time.Now()))
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	received := tab.Received()
+	t.Logf("the first load, 2 pools of 9 endpoints on show, is %.1f KiB", received/1024)
+	if received > 150*1024 || received < 50*1024 {
+		t.Errorf("the first load is %.1f KiB, want 150 KiB at most", received/1024)
+	}
+}
+
+// A relay stands between browser and server: it can cut the line, and hold
+// everything back.
+type relay struct {
+	t      testing.TB
+	target string
+	addr   string
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    map[net.Conn]bool
+	held     *sync.Cond
+	holding  bool
+}
+
+func newRelay(t testing.TB, network, target string) *relay {
+	r := &relay{t: t, target: target, conns: make(map[net.Conn]bool), addr: "127.0.0.1:0"}
+	r.held = sync.NewCond(&r.mu)
+	r.up(network)
+	t.Cleanup(r.cut)
+	return r
+}
+
+// up takes connections, as before a cut.
+func (r *relay) up(network string) {
+	listener, err := net.Listen("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.listener, r.addr = listener, listener.Addr().String()
+	r.mu.Unlock()
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial(network, r.target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns[client], r.conns[server] = true, true
+			r.mu.Unlock()
+			go r.pass(client, server)
+			go r.pass(server, client)
+		}
+	}()
+}
+
+func (r *relay) pass(from, to net.Conn) {
+	defer from.Close()
+	defer to.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		r.mu.Lock()
+		for r.holding {
+			r.held.Wait()
+		}
+		r.mu.Unlock()
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// hold holds everything back, or lets it go.
+func (r *relay) hold(holding bool) {
+	r.mu.Lock()
+	r.holding = holding
+	r.mu.Unlock()
+	r.held.Broadcast()
+}
+
+// cut ends all connections and takes no new ones.
+func (r *relay) cut() {
+	r.hold(false)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listener.Close()
+	for c := range r.conns {
+		c.Close()
+	}
+	clear(r.conns)
+}
+
+func TestStaleAndBack(t *testing.T) {
+	s := showcase(time.Now())
+	served, err := url.Parse(serve(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := newRelay(t, "tcp", served.Host)
+	tab := chromium.Start(t).Open("http://"+line.addr+served.Path, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live)
+	if chromium.Eval[bool](tab, "document.querySelector('.stale').checkVisibility()") {
+		t.Error("the page is stale from the beginning")
+	}
+
+	// nothing comes, and nobody says so
+	line.hold(true)
+	tab.Until(10*time.Second, "document.documentElement.dataset.link === 'stale'")
+	for selector, want := range map[string]string{
+		".stale":           "What you see is from ",
+		".link":            "No news for ",
+		"p[role='status']": "No news for ",
+	} {
+		if got := tab.Text(selector); !strings.Contains(got, want) {
+			t.Errorf("%s says %q, want %q", selector, got, want)
+		}
+	}
+	tab.Shot("stale-1440-light-en")
+	line.hold(false)
+	tab.Until(10*time.Second, live)
+
+	// the line is cut; what happens meanwhile must not be lost, nor shown twice
+	line.cut()
+	tab.Until(15*time.Second, "document.documentElement.dataset.link === 'lost'")
+	if got := tab.Text(".stale"); !strings.Contains(got, "The connection is lost") {
+		t.Errorf("the page says %q", got)
+	}
+	tab.Shot("lost-1440-light-en")
+	before := chromium.Eval[int](tab, "document.querySelectorAll('.events li').length")
+	s.happen(time.Now(), "breaker_closed", "llm", object{"endpoint": "azure-east", "reason": "recovered"})
+	s.change(func() {
+		azure := s.pools[1]["endpoints"].([]object)[1]
+		azure["state"], azure["share"], azure["score"] = "closed", 1.0, 1.0
+	})
+	line.up("tcp")
+	tab.Until(20*time.Second, live+` && document.querySelector('.events .what').textContent === 'azure-east closed again'`)
+	if after := chromium.Eval[int](tab, "document.querySelectorAll('.events li').length"); after != before+1 {
+		t.Errorf("%d events before the cut, %d after one more", before, after)
+	}
+	if state := tab.Text("[aria-labelledby='endpoint-5'] .state"); state != "Closed" {
+		t.Errorf("after the cut azure-east is %s", state)
+	}
+	// the browser itself reports the connections that failed, and nothing else
+	for _, problem := range tab.Problems() {
+		if !strings.Contains(problem, "net::ERR_") {
+			t.Errorf("problem: %s", problem)
+		}
+	}
+}
+
+func TestChoicesAreRemembered(t *testing.T) {
+	address := serve(t, showcase(time.Now()))
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 390, Height: 844, Language: "fr-FR,zh-TW,en"})
+	tab.Until(20*time.Second, charted)
+	state := func() []string {
+		return chromium.Eval[[]string](tab, `[document.documentElement.lang, document.querySelector('h2').nextSibling.textContent,
+			getComputedStyle(document.body).colorScheme, getComputedStyle(document.documentElement).colorScheme,
+			[...document.querySelectorAll('button[aria-pressed=true]')].map((b) => b.title).join()]`)
+	}
+	if got := state(); got[0] != "zh-CN" || got[4] != "中文,跟随系统" {
+		t.Errorf("a viewer who reads French, Chinese and English gets %q", got)
+	}
+	background := func() string {
+		return chromium.Eval[string](tab, "getComputedStyle(document.body).backgroundColor")
+	}
+	bright := background()
+	press := func(title string) {
+		chromium.Eval[any](tab, fmt.Sprintf("document.querySelector('button[title=%q]').focus()", title))
+		tab.Press(kb.Enter)
+	}
+	press("English")
+	press("Dark")
+	for range 2 { // at once, and after a reload
+		tab.Until(10*time.Second, charted)
+		got := state()
+		if got[0] != "en" || got[1] != "Answers from tier 1" || got[4] != "English,Dark" || background() == bright {
+			t.Errorf("after choosing English and dark: %q, background %s", got, background())
+		}
+		tab.Reload()
+	}
+	behaved(t, tab, address)
+}
+
+// With the keyboard alone: past the head of the page, through the pools, to the
+// events and their filter.
+func TestKeyboard(t *testing.T) {
+	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	var seen []string
+	for range 12 {
+		tab.Press(kb.Tab)
+		seen = append(seen, chromium.Eval[string](tab, `(() => {
+			const e = document.activeElement, outline = getComputedStyle(e).outlineStyle;
+			return (e.title || e.id || e.getAttribute('class') || e.textContent) + (outline === 'none' ? ' (not seen)' : '');
+		})()`))
+	}
+	want := []string{"skip", "English", "中文", "System", "Light", "Dark", "geocoding", "llm", "events-pool", "events"}
+	for i := range want {
+		if !strings.HasPrefix(seen[i], want[i]) || strings.Contains(seen[i], "not seen") {
+			t.Fatalf("the tabulator goes to %q, want %q", seen, want)
+		}
+	}
+	all := chromium.Eval[int](tab, "document.querySelectorAll('.events li').length")
+	chromium.Eval[any](tab, "document.querySelector('#events-pool').focus()")
+	tab.Press("g") // geocoding
+	tab.Until(5*time.Second, "document.querySelector('#events-pool').value === 'geocoding'")
+	if n := chromium.Eval[int](tab, "document.querySelectorAll('.events li').length"); n == 0 || n >= all {
+		t.Errorf("%d events of geocoding among %d", n, all)
+	}
+}
+
+// What changes where calls go is read out, soon, and in few words.
+func TestLiveRegionsDoNotShout(t *testing.T) {
+	s := showcase(time.Now())
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live)
+	chromium.Eval[any](tab, `(() => {
+		window.said = [];
+		for (const region of document.querySelectorAll('[aria-live], [role=status], [role=alert], [role=log]')) {
+			new MutationObserver(() => said.push(region.textContent)).observe(region, {childList: true, characterData: true, subtree: true});
+		}
+	})()`)
+	for i := range 40 {
+		s.happen(time.Now(), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status"})
+		if i%10 == 0 {
+			s.happen(time.Now(), "breaker_opened", "llm", object{"endpoint": "anthropic", "reason": "consecutive_failures"})
+		}
+	}
+	tab.Until(10*time.Second, "said.length > 0")
+	tab.Until(10*time.Second, "document.querySelectorAll('.events li').length > 50")
+	if said := chromium.Eval[[]string](tab, "said"); len(said) > 2 || !slices.Contains(said, "llm: anthropic opened. llm: anthropic opened. llm: anthropic opened") {
+		t.Errorf("44 events were read out as %q", said)
+	}
+}
+
+// 50 endpoints whose every number changes each second.
+func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
+	s := crowd(50)
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(30*time.Second, charted+" && "+live)
+	const seconds = 10
+	best := 1.0
+	for range 3 { // others may be at work on this machine
+		shown := chromium.Eval[string](tab, "document.querySelector('.clock').dateTime")
+		before := tab.Busy()
+		began := time.Now()
+		tab.Until(3*seconds*time.Second, fmt.Sprintf("Date.parse(document.querySelector('.clock').dateTime) - Date.parse(%q) >= %d", shown, seconds*1000))
+		part := (tab.Busy() - before).Seconds() / time.Since(began).Seconds()
+		t.Logf("50 endpoints: the main thread is at work %.1f %% of the time", 100*part)
+		if best = min(best, part); best < 0.05 {
+			break
+		}
+	}
+	if best >= 0.05 {
+		t.Errorf("50 endpoints keep the main thread busy %.1f %% of the time, want less than 5 %%", 100*best)
+	}
+	if n := chromium.Eval[int](tab, "document.querySelectorAll('.card').length"); n != 50 {
+		t.Errorf("%d cards", n)
+	}
+	tab.Shot("fifty-1440-light-en")
 }

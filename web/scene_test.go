@@ -166,6 +166,23 @@ func hour(seed uint64, calls, median float64, from, to int, failing float64) obj
 	return object{"calls": n, "failures": failures, "p50": p50, "p95": p95}
 }
 
+// standing is an objective and what was achieved, over 30 days.
+func standing(objective, achieved, burn float64, burning bool) object {
+	indicator := func(objective, achieved float64) object {
+		return object{
+			"objective": objective, "achieved": achieved, "met": achieved >= objective, "events": 1000000, "bad": 1,
+			"budget_total": 1 - objective, "budget_left": 1 - (1-achieved)/(1-objective), "burning": burning,
+			"burn": []object{{"long_seconds": 3600, "short_seconds": 300, "limit": 14.4, "long_rate": burn, "short_rate": burn}},
+		}
+	}
+	latency := indicator(0.95, 0.981)
+	latency["burning"], latency["burn"] = false, []object{{"long_rate": 0.4}}
+	return object{
+		"window_seconds": 30 * 24 * 3600, "calls": 1000000, "failed": 1, "down_seconds": 0,
+		"availability": indicator(objective, achieved), "latency": latency, "quantile_seconds": 1.2, "target_seconds": 2,
+	}
+}
+
 // showcase has every state at once.
 func showcase(now time.Time) *scene {
 	s := newScene()
@@ -189,14 +206,16 @@ func showcase(now time.Time) *scene {
 	local["operator"] = object{"action": "drain", "reason": "new GPU driver", "since": now.Add(-5 * time.Minute), "until": now.Add(25 * time.Minute)}
 	spare := endpoint("spare", "https://spare.example/v1", 3, 1, 0)
 	spare["last_outcomes"] = []string{}
+	anthropic["check"] = object{"state": "up", "last_result": "passed", "sent": 40, "skipped": 80}
+	openai["check"] = object{"state": "down", "last_result": "status 503", "sent": 12, "skipped": 3}
 	geo1 := endpoint("here", "https://geocode.here.example/v1", 1, 2, 0.667)
 	geo2 := endpoint("mapbox", "https://api.mapbox.example/search", 1, 1, 0.333)
 	geo3 := endpoint("nominatim", "http://10.0.4.30:8080", 2, 1, 0)
 	geo3["operator"] = object{"action": "trip", "reason": "bad data since the import", "since": now.Add(-50 * time.Minute)}
 	geo3["state"], geo3["share"], geo3["reason"] = "forced_open", 0.0, "operator"
 	s.pools = []object{
-		{"name": "geocoding", "at": now, "down": false, "calls_per_second": 86.4, "retries_denied": 0, "endpoints": []object{geo1, geo2, geo3}},
-		{"name": "llm", "at": now, "down": false, "calls_per_second": 23.7, "retries_denied": 14, "endpoints": []object{openai, azure, anthropic, groq, local, spare}},
+		{"name": "geocoding", "at": now, "down": false, "calls_per_second": 86.4, "retries_denied": 0, "sla": standing(0.9995, 0.99982, 0.3, false), "endpoints": []object{geo1, geo2, geo3}},
+		{"name": "llm", "at": now, "down": false, "calls_per_second": 23.7, "retries_denied": 14, "sla": standing(0.999, 0.99931, 15.2, true), "endpoints": []object{openai, azure, anthropic, groq, local, spare}},
 	}
 	s.history = object{
 		"geocoding": object{"here": hour(1, 3400, 0.034, 0, 0, 0), "mapbox": hour(2, 1700, 0.051, 22, 25, 0.04), "nominatim": hour(3, 40, 0.009, 6, 10, 0.3)},
@@ -209,13 +228,29 @@ func showcase(now time.Time) *scene {
 	s.happen(now.Add(-31*time.Minute), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited"})
 	s.happen(now.Add(-16*time.Minute), "breaker_opened", "llm", object{"endpoint": "azure-east", "reason": "failure_ratio", "details": object{"until": now.Add(-15 * time.Minute)}})
 	s.happen(now.Add(-5*time.Minute), "operator", "llm", object{"endpoint": "vllm-local", "reason": "drain", "details": object{"reason": "new GPU driver"}})
-	s.happen(now.Add(-3*time.Minute), "anomaly", "llm", object{"endpoint": "openai", "reason": "error_rate", "details": object{"expected": 0.01, "seen": 0.2}})
-	s.happen(now.Add(-70*time.Second), "sla_burning", "llm", nil)
+	s.happen(now.Add(-3*time.Minute), "anomaly", "llm", object{"endpoint": "openai", "reason": "failure_ratio", "details": object{"expected": 0.01, "seen": 0.2}})
+	s.happen(now.Add(-70*time.Second), "sla_burning", "llm", object{"reason": "availability"})
 	for i := range 4 {
 		s.happen(now.Add(time.Duration(i-14)*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 3 * (i + 1), "details": object{"attempt": 1, "duration_seconds": 0.213}})
 	}
 	s.happen(now.Add(-9*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "details": object{"until": now.Add(12 * time.Second)}})
 	s.happen(now.Add(-8*time.Second), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited", "details": object{"until": now.Add(27 * time.Second)}})
 	s.happen(now.Add(-2*time.Second), "breaker_recovering", "llm", object{"endpoint": "azure-east", "reason": "open_period_over"})
+	return s
+}
+
+// crowd is a pool of n endpoints in which everything moves.
+func crowd(n int) *scene {
+	s := newScene()
+	s.moving = true
+	var endpoints []object
+	hours := object{}
+	for i := range n {
+		name := "endpoint-" + string(rune('a'+i/10)) + string(rune('0'+i%10))
+		endpoints = append(endpoints, endpoint(name, "https://"+name+".example/v1", 1+i/20, 1, 1/float64(n)))
+		hours[name] = hour(uint64(i), 600, 0.05, 10, 12, 0.1)
+	}
+	s.pools = []object{{"name": "crowd", "at": time.Now(), "down": false, "calls_per_second": 100, "retries_denied": 3, "endpoints": endpoints}}
+	s.history = object{"crowd": hours}
 	return s
 }

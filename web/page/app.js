@@ -25,7 +25,7 @@ function remember(name, value) {
 // Choices are buttons of which one is pressed.
 function choices(label, current, options, choose) {
   return h('div', { class: 'choices', role: 'group', 'aria-label': label }, ...options.map(({ value, text, lang, hint }) => h('button', {
-    type: 'button', 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': hint, onclick: () => choose(value),
+    type: 'button', 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': typeof text === 'string' ? null : hint, onclick: () => choose(value),
   }, text)));
 }
 

@@ -49,6 +49,41 @@ export function setStyle(node, name, value) {
   node.style.setProperty(name, value);
 }
 
+const still = matchMedia('(prefers-reduced-motion: reduce)');
+
+// setPart sets how much of a bar is filled, 0 to 1. What moves little moves at
+// once: the eye is drawn, and the processor used, only where traffic does move.
+export function setPart(node, part) {
+  const before = parts.get(node);
+  if (before === part) return;
+  parts.set(node, part);
+  node.style.transform = `scaleX(${part.toFixed(4)})`;
+  if (before === undefined || Math.abs(before - part) < 0.03 || still.matches) return;
+  node.animate([{ transform: `scaleX(${before})` }, {}], glide);
+}
+const parts = new WeakMap();
+const glide = { duration: 800, easing: 'cubic-bezier(0.3, 0, 0.2, 1)' };
+
+// rearrange changes the layout of elements in a row, which then glide to their
+// new places: their first child stretches, what else is in them moves.
+export function rearrange(nodes, change) {
+  if (still.matches) {
+    change();
+    return;
+  }
+  const before = nodes.map((node) => node.getBoundingClientRect());
+  change();
+  const after = nodes.map((node) => node.getBoundingClientRect());
+  nodes.forEach((node, i) => {
+    const [from, to] = [before[i], after[i]];
+    if (!to.width || from.left === to.left && from.width === to.width) return;
+    const moved = `translateX(${from.left - to.left}px)`;
+    for (const child of node.children) {
+      child.animate([{ transform: child === node.firstChild ? `${moved} scaleX(${from.width / to.width})` : moved }, {}], glide);
+    }
+  });
+}
+
 // show hides an element, or shows it.
 export function show(node, visible) { setAttribute(node, 'hidden', visible ? null : true); }
 

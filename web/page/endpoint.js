@@ -1,7 +1,7 @@
 // An endpoint's card.
 
 import { Charts } from './charts.js';
-import { h, setAttribute, setStyle, setText, show } from './dom.js';
+import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
 
 // standing says what matters about an endpoint now: a word for it, a level (good,
@@ -153,7 +153,7 @@ export class EndpointCard {
 
     setText(this.share, share(e.traffic));
     setText(this.rate, this.rateOf(e.attempts, now));
-    setStyle(this.fill, 'transform', `scaleX(${e.traffic.toFixed(4)})`);
+    setPart(this.fill, e.traffic);
     setAttribute(this.meter, 'aria-valuenow', String(Math.round(e.traffic * 100)));
     setAttribute(this.meter, 'aria-valuetext', share(e.traffic));
 
@@ -172,7 +172,10 @@ export class EndpointCard {
     this.facts.weight.update(String(e.weight));
     this.facts.score.update(e.score.toFixed(2));
     show(this.facts.check.node, Boolean(e.check));
-    if (e.check) this.facts.check.update(checkWord(e.check));
+    if (e.check) {
+      this.facts.check.update(known(`check.${e.check.state}`) ? t(`check.${e.check.state}`) : e.check.state);
+      setAttribute(this.facts.check.node, 'title', e.check.last_result || null);
+    }
     if (this.history.version !== this.drawn || Math.floor(now / 60000) !== this.minute) {
       this.drawn = this.history.version;
       this.minute = Math.floor(now / 60000);
@@ -205,10 +208,4 @@ function orders(e, now) {
   if (o?.weight) say(t('operator.weight', { to: o.weight.value, from: o.weight.configured }), o.weight);
   if (o?.priority) say(t('operator.priority', { to: o.priority.value, from: o.priority.configured }), o.priority);
   return lines.join('\n');
-}
-
-function checkWord({ state, last_result: result }) {
-  const word = state ?? result ?? '';
-  for (const name of [`check.${word}`, `reason.${word}`]) if (known(name)) return t(name);
-  return word;
 }

@@ -1,7 +1,7 @@
 // A pool: its verdict, its objective, where its traffic goes, and a lane for each
 // tier.
 
-import { h, Keyed, setAttribute, setStyle, setText, show } from './dom.js';
+import { h, Keyed, rearrange, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { EndpointCard, Lever, standing } from './endpoint.js';
 import { elapsed, list, number, percent, seconds, share, t } from './words.js';
 
@@ -52,7 +52,13 @@ class Flow {
   }
 
   update(pool, tiers) {
-    this.segments.update(tiers.flatMap(({ place, endpoints }) => endpoints.map((endpoint) => ({ endpoint, place }))), ({ endpoint }) => endpoint.name);
+    const change = () => this.segments.update(
+      tiers.flatMap(({ place, endpoints }) => endpoints.map((endpoint) => ({ endpoint, place }))), ({ endpoint }) => endpoint.name);
+    const traffic = new Map(pool.endpoints.map((e) => [e.name, e.traffic]));
+    const moved = [...traffic].reduce((sum, [name, part]) => sum + Math.abs(part - (this.traffic?.get(name) ?? 0)), 0) / 2;
+    if (this.traffic && moved >= 0.03 && pool.endpoints.length <= 24) rearrange([...this.bar.children], change);
+    else change();
+    this.traffic = traffic;
     const parts = pool.endpoints.filter((e) => e.traffic >= 0.005).map((e) => `${e.name} ${share(e.traffic)}`);
     setAttribute(this.bar, 'aria-label', parts.length ? t('traffic.now', { list: list(parts) }) : t('traffic.none'));
     show(this.bar, parts.length > 0);
@@ -77,7 +83,7 @@ class Objective {
     setText(this.title, title);
     setText(this.achieved, percent(achieved));
     setText(this.left, left >= 0 ? `${t('budget-left')} ${percent(left)}` : `${t('budget-overspent')} ${percent(-left)}`);
-    setStyle(this.fill, 'transform', `scaleX(${Math.min(1, Math.max(0, left)).toFixed(4)})`);
+    setPart(this.fill, Math.min(1, Math.max(0, left)));
     setText(this.burn, burn === null ? '' : `${burning ? t('burning') : t('burn')} ${number(burn)}×`);
     setAttribute(this.node, 'data-level', burning || left <= 0 || !met ? 'bad' : left < 0.25 || burn > 1 ? 'warn' : 'good');
   }
@@ -126,7 +132,17 @@ class PoolSection {
 // objectivesOf reads what a pool is to achieve.
 function objectivesOf(sla) {
   if (!sla) return [];
-  return [];
+  const window = elapsed(sla.window_seconds * 1000);
+  const objective = (key, title, { achieved, met, budget_left: left, burning, burn }) => ({
+    key, achieved, met, left, burning,
+    title: `${title} ${t('over-window', { window })}`,
+    burn: burn?.length ? burn[0].long_rate : null,
+  });
+  const { availability, latency } = sla;
+  return [
+    availability && objective('availability', t('objective.availability', { objective: percent(availability.objective) }), availability),
+    latency && objective('latency', t('objective.latency', { quantile: `p${+(latency.objective * 100).toFixed(3)}`, target: seconds(sla.target_seconds) }), latency),
+  ].filter(Boolean);
 }
 
 class Lane {

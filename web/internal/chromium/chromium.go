@@ -94,6 +94,9 @@ func Start(t testing.TB) *Browser {
 	return &Browser{t: t, ctx: ctx}
 }
 
+// For is the browser as a subtest uses it.
+func (b *Browser) For(t testing.TB) *Browser { return &Browser{t: t, ctx: b.ctx} }
+
 // Look is how a tab is looked at.
 type Look struct {
 	Width, Height int
@@ -219,6 +222,12 @@ func (tab *Tab) Received() (bytes float64) {
 func Eval[T any](tab *Tab, expression string) T {
 	tab.t.Helper()
 	return run(tab, "evaluating "+clip(expression), chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+// Reload loads the page again.
+func (tab *Tab) Reload() {
+	tab.t.Helper()
+	run(tab, "reloading", chromedp.Reload())
 }
 
 // Press presses keys, as package kb names them.
