@@ -118,10 +118,32 @@ func formatStatus(all []PoolStatus, now time.Time) string {
 		if p.Down {
 			state = "DOWN"
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied\n", printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied)
+		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
+}
+
+// formatSLA says how far the objectives are met.
+func formatSLA(s *SLAStatus) string {
+	if s == nil {
+		return ""
+	}
+	text := ""
+	for _, i := range []struct {
+		name string
+		*IndicatorStatus
+	}{{"availability", s.Availability}, {"latency", s.Latency}} {
+		if i.IndicatorStatus == nil {
+			continue
+		}
+		text += fmt.Sprintf(", %s %s of %s with %s of the error budget left", i.name,
+			formatPercent(i.Achieved), formatPercent(i.Objective), formatPart(i.BudgetLeft))
+		if i.Burning {
+			text += " (burning)"
+		}
+	}
+	return text
 }
 
 func formatEndpoints(w io.Writer, endpoints []EndpointStatus, now time.Time) {
@@ -346,6 +368,12 @@ func printable(text string) string {
 
 func formatPart(part float64) string {
 	return strconv.FormatFloat(math.Round(1000*part)/10, 'f', -1, 64) + "%"
+}
+
+// formatPercent has the digits that an objective may have, rounded down, so that
+// what was missed never looks met.
+func formatPercent(part float64) string {
+	return strconv.FormatFloat(math.Floor(1e5*part+1e-6)/1e3, 'f', -1, 64) + "%"
 }
 
 func formatRate(rate float64) string { return strconv.FormatFloat(math.Round(rate*10)/10, 'f', -1, 64) }

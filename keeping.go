@@ -18,8 +18,10 @@ import (
 
 const (
 	judgeEvery = 10 * time.Second
-	saveEvery  = time.Minute
-	pruneEvery = 24 * time.Hour
+	// judgeEndpointsEvery is for what only people look at.
+	judgeEndpointsEvery = time.Minute
+	saveEvery           = time.Minute
+	pruneEvery          = 24 * time.Hour
 
 	// storageTimeout bounds a save or a load while the pool runs, lastTimeout one
 	// that a stopping Caddy waits for.
@@ -51,11 +53,15 @@ type keeping struct {
 	using  sla.Storage
 }
 
-// standing is how the pool compared with its objective when it was last looked at.
+// standing is how the pool and its endpoints compared with its objective when they
+// were last looked at. It is read-only.
 type standing struct {
 	objective sla.Objective
 	pool      sla.Standing
 	alert     sla.Alert
+
+	endpoints map[string]sla.Standing // by name
+	at        time.Time               // of endpoints
 }
 
 func (k *keeping) start(p *pool) {
@@ -140,12 +146,28 @@ func (k *keeping) judge(p *pool, now time.Time, alert *sla.Alert) {
 	s := standing{objective: o}
 	if o.Availability > 0 || o.LatencyTarget > 0 {
 		s.pool = o.Standing(p.history.Pool(), now)
+		s.endpoints, s.at = k.endpoints(p, o, now)
 	}
 	for _, change := range alert.Update(nil, now, s.pool) {
 		p.emit(burnEvent(change))
 	}
 	s.alert = *alert
 	k.standing.Store(&s)
+}
+
+// endpoints compares each endpoint with the objective. That takes about a
+// millisecond each, so it is done every judgeEndpointsEvery only.
+func (k *keeping) endpoints(p *pool, o sla.Objective, now time.Time) (map[string]sla.Standing, time.Time) {
+	if last := k.standing.Load(); last != nil && last.objective == o && last.endpoints != nil {
+		if since := now.Sub(last.at); since >= 0 && since < judgeEndpointsEvery {
+			return last.endpoints, last.at
+		}
+	}
+	endpoints := make(map[string]sla.Standing)
+	for _, name := range p.history.Endpoints() {
+		endpoints[name] = o.Standing(p.history.Endpoint(name), now)
+	}
+	return endpoints, now
 }
 
 // keeperNow returns the keeper, with the storage of the configuration that runs;

@@ -12,6 +12,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // A contract is docs/openapi.yaml, ready to hold answers against.
@@ -174,7 +176,7 @@ func (c *contract) everything() (all []string) {
 func TestOpenAPI(t *testing.T) {
 	c := readContract(t)
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
-	p, a := startWithAdmin(t, strings.Replace(site(quick+"\n\thealth {\n\t\tinterval 1s\n\t}", one, two, three), "endpoint http://"+three.address+" {",
+	p, a := startWithAdmin(t, strings.Replace(site(quick+"\n\thealth {\n\t\tinterval 1s\n\t}\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 1s\n\t}", one, two, three), "endpoint http://"+three.address+" {",
 		"endpoint http://user:secret@"+three.address+"/v1 {\n\t\theader X-Api-Key sesame", 1))
 	send := func(method, path, body string, header ...string) int {
 		t.Helper()
@@ -193,6 +195,12 @@ func TestOpenAPI(t *testing.T) {
 		return e.State == "open" && e.Check != nil && e.Check.Sent > 0 && !a.endpoint("api", "three").HeldUntil.IsZero()
 	})
 	a.order(http.MethodPost, "api/endpoints/two/drain", `{"for":"1h","reason":"an upgrade"}`)
+
+	standings := runningPool(t, "api")
+	standings.keeping.judge(standings, time.Now(), new(sla.Alert)) // not only after 10 s
+	if e := a.endpoint("api", "one"); e.SLA == nil || e.SLA.Failed == 0 || e.SLA.Availability.Met || e.SLA.Target != 1 {
+		t.Errorf("the standing of one: %+v", e.SLA)
+	}
 
 	const (
 		pool     = "/failover/pools/api"

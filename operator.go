@@ -132,6 +132,7 @@ func (p *pool) operate(endpoint string, c command, now time.Time) (OperatorAnswe
 	if i >= 0 {
 		answer.Status = views[i].state.status(now, cfg)
 		views[i].describe(&answer.Status)
+		answer.Status.SLA = p.keeping.standing.Load().endpoint(endpoint)
 	} else {
 		answer.Status = states[0].status(now, cfg) // of a configuration that has just been loaded
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // PoolStatus is how a pool stands at a time. It is a copy that nobody changes,
@@ -29,6 +31,10 @@ type PoolStatus struct {
 
 	// Retries that the budget did not allow, since the pool was made.
 	RetriesDenied int64 `json:"retries_denied"`
+
+	// How far the objectives are met, as clients saw the pool; absent without
+	// objectives, and in the first 10 seconds.
+	SLA *SLAStatus `json:"sla,omitempty"`
 
 	// The endpoints by priority; those of one priority as they were configured.
 	Endpoints []EndpointStatus `json:"endpoints"`
@@ -100,6 +106,10 @@ type EndpointStatus struct {
 
 	// Its health checks; absent if it has none.
 	Check *CheckStatus `json:"check,omitempty"`
+
+	// How far it meets the pool's objectives by itself; absent without any. Up to a
+	// minute old.
+	SLA *SLAStatus `json:"sla,omitempty"`
 
 	// The lever that an operator holds, and the weight and priority that one has
 	// set; absent if there is none.
@@ -199,12 +209,30 @@ func (p *pool) status(now time.Time) PoolStatus {
 	views, down := p.viewsLocked(g)
 	p.mu.Unlock()
 	status.Down = down
+	judged := p.keeping.standing.Load()
+	if judged != nil {
+		status.SLA = slaStatus(judged.objective, judged.pool, &judged.alert)
+	}
 	for _, v := range views {
 		e := v.state.status(now, cfg)
 		v.describe(&e)
+		e.SLA = judged.endpoint(e.Name)
 		status.Endpoints = append(status.Endpoints, e)
 	}
 	return status
+}
+
+// endpoint is how an endpoint compares with the pool's objective, nil if that is
+// not known.
+func (s *standing) endpoint(name string) *SLAStatus {
+	if s == nil {
+		return nil
+	}
+	own, ok := s.endpoints[name]
+	if !ok {
+		return nil
+	}
+	return slaStatus(s.objective, own, new(sla.Alert))
 }
 
 // A view is an endpoint as the first handler that has it sees it.
