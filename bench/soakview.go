@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // An adminView reads a Caddy's admin endpoint.
@@ -33,14 +34,21 @@ type poolView struct {
 	} `json:"endpoints"`
 }
 
-func (a *adminView) get(path string) ([]byte, int, error) {
-	resp, err := a.client.Get("http://" + a.address + path)
-	if err != nil {
-		return nil, 0, err
+// get reads a page. A reload restarts the admin endpoint, and with it ends
+// connections: what has met that is asked for again.
+func (a *adminView) get(path string) (text []byte, status int, err error) {
+	for range 5 {
+		var resp *http.Response
+		if resp, err = a.client.Get("http://" + a.address + path); err == nil {
+			text, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if err == nil {
+			return text, resp.StatusCode, nil
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return text, resp.StatusCode, err
+	return nil, 0, err
 }
 
 func (a *adminView) read(path string, into any) error {
