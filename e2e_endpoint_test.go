@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHTTPSEndpointsSpeakHTTP2(t *testing.T) {
@@ -166,5 +167,60 @@ func TestUserinfoOfABaseURLBecomesBasicAuth(t *testing.T) {
 		if text := fmt.Sprint(l); strings.Contains(text, "pa/ss") || strings.Contains(text, "pa%2Fss") {
 			t.Errorf("the password is in the log: %s", text)
 		}
+	}
+}
+
+// TestHTTP2EndpointsComeAndGoUnderLoad: many calls share a connection, which ends
+// while they are on it.
+func TestHTTP2EndpointsComeAndGoUnderLoad(t *testing.T) {
+	one, two := newTLSAPI(t, "one"), newTLSAPI(t, "two")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint https://%s {\n\t\tname one\n\t}\n\tendpoint https://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n%s\n}",
+		one.address, two.address, quick))
+	load := p.startLoad(100, http.MethodPost, "/", randomBody(4096))
+	for range 3 {
+		lasting(250 * time.Millisecond)
+		one.down()
+		lasting(250 * time.Millisecond)
+		one.up(t, one.address)
+	}
+	eventually(t, 5*time.Second, "the primary has its full share again", func() bool {
+		return stateOf(t, "api", "one").breakerNow() == stateClosed && shareOf(t, "api", "one") > 0.99
+	})
+	load.stop()
+	if load.failed > 0 {
+		t.Errorf("%d of %d calls failed: %q", load.failed, len(load.times), load.errors)
+	}
+	for _, a := range []*api{one, two} {
+		if n := len(a.requests()); n == 0 || a.last(t).ProtoMajor != 2 {
+			t.Errorf("endpoint %s got %d requests", a.name, n)
+		}
+	}
+}
+
+func TestAFullEndpointIsPassedOver(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	release := one.hang()
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://%s {\n\t\tname one\n\t\tmax_requests 2\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n}", one.address, two.address))
+	done := make(chan struct{})
+	for range 2 {
+		go func() {
+			if resp, err := p.do(http.MethodPost, "/", nil); err == nil {
+				resp.Body.Close()
+			}
+			done <- struct{}{}
+		}()
+	}
+	eventually(t, 2*time.Second, "the endpoint is full", func() bool { return one.hits.Load() == 2 })
+	for range 20 {
+		if got := p.call("POST", "/", ""); got.status != 200 || got.body != "two" {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	one.behave(one.fine)
+	release()
+	<-done
+	<-done
+	if got := p.call("POST", "/", ""); got.body != "one" {
+		t.Errorf("when it has room again: got %+v", got)
 	}
 }

@@ -316,3 +316,41 @@ func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 		})
 	}
 }
+
+// TestTunnelsOutliveAReloadWhereTheProxySaysSo: they are closed at once, or stay
+// and are in flight for as long as stream_close_delay keeps them.
+func TestTunnelsOutliveAReloadWhereTheProxySaysSo(t *testing.T) {
+	for _, delay := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stream_close_delay %t", delay), func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			one.behave(one.echo)
+			options := brief
+			if delay {
+				options += "\n\tstream_close_delay 30s"
+			}
+			p := startCaddy(t, site(options, one))
+			conn, reader := p.upgrade("websocket")
+			wantLine(t, reader, "hello from one")
+			state := stateOf(t, "api", "one")
+			if err := p.load(site(options, two)); err != nil {
+				t.Fatal(err)
+			}
+			if delay {
+				lasting(400 * time.Millisecond) // longer than the timeout
+				fmt.Fprintln(conn, "still there?")
+				wantLine(t, reader, "still there?")
+				if n := state.inFlightNow(); n != 1 {
+					t.Errorf("%d attempts are in flight after the reload", n)
+				}
+			}
+			conn.Close()
+			eventually(t, 2*time.Second, "nothing is in flight", func() bool { return state.inFlightNow() == 0 })
+			if got := state.totalsNow(); got.Failures != 0 {
+				t.Errorf("the endpoint has %+v", got)
+			}
+			if got := p.call("GET", "/", ""); got.body != "two" {
+				t.Errorf("after the reload: got %+v", got)
+			}
+		})
+	}
+}

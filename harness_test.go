@@ -399,6 +399,9 @@ func (l *load) send() (string, bool) {
 	if err != nil {
 		return err.Error(), false
 	}
+	if after := resp.Header.Get("Retry-After"); len(text) == 0 && after != "" {
+		text = []byte("retry after " + after)
+	}
 	whole := strings.HasSuffix(string(text), digest(l.body))
 	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
 }
