@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"math"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -370,51 +367,3 @@ func (s *endpointState) describeOrdersLocked(e *EndpointStatus) {
 
 // tidy takes off what is only due to floating point.
 func tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }
-
-// redactURL returns a base URL without user, password, and segments of the path
-// that look like keys, as RPC providers have them.
-func redactURL(u *url.URL) string {
-	if u == nil {
-		return ""
-	}
-	shown := "//" + u.Host
-	if u.Scheme != "" {
-		shown = u.Scheme + ":" + shown
-	}
-	segments := strings.Split(u.EscapedPath(), "/")
-	for i, segment := range segments {
-		if looksLikeKey(segment) {
-			segments[i] = "xxxxx"
-		}
-	}
-	return shown + strings.Join(segments, "/")
-}
-
-// looksLikeKey tells whether a segment of a path may be a secret: 16 characters
-// or more, with letters and digits.
-func looksLikeKey(segment string) bool {
-	return len(segment) >= 16 && strings.ContainsAny(segment, "0123456789") &&
-		strings.ContainsFunc(segment, unicode.IsLetter)
-}
-
-// lastOutcomes keeps what the last attempts came to. The zero value is empty.
-type lastOutcomes struct {
-	ring [20]outcome
-	n    uint // ever
-}
-
-func (l *lastOutcomes) add(o outcome) {
-	l.ring[l.n%uint(len(l.ring))] = o
-	l.n++
-}
-
-// names returns the outcomes, oldest first.
-func (l *lastOutcomes) names() []string {
-	size := uint(len(l.ring))
-	n := min(l.n, size)
-	names := make([]string, 0, n)
-	for i := l.n - n; i < l.n; i++ {
-		names = append(names, l.ring[i%size].String())
-	}
-	return names
-}

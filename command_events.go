@@ -1,0 +1,136 @@
+package failover
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// runEvents shows events, and goes on with new ones if it is to follow.
+func runEvents(c *client, cmd *cobra.Command, _ []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
+	show := func(e *Event, text string) {
+		if asJSON {
+			fmt.Fprintln(out, text)
+			return
+		}
+		fmt.Fprintln(out, formatEvent(e))
+	}
+	query := url.Values{}
+	for _, name := range []string{"pool", "since"} {
+		if value := flags.String(name); value != "" {
+			query.Set(name, value)
+		}
+	}
+	var newest []Event
+	if flags.Bool("follow") {
+		// from here on the stream will tell; before the list, so that none is lost
+		if _, err := c.exchange(http.MethodGet, adminRoot+"events?limit=1", nil, &newest); err != nil {
+			return err
+		}
+	}
+	after := uint64(0)
+	if len(newest) > 0 {
+		after = newest[0].ID
+	}
+	query.Set("limit", flags.String("limit"))
+	var raw []json.RawMessage
+	if _, err := c.exchange(http.MethodGet, adminRoot+"events?"+query.Encode(), nil, &raw); err != nil {
+		return err
+	}
+	for _, text := range raw {
+		var e Event
+		if err := json.Unmarshal(text, &e); err != nil {
+			return fmt.Errorf("reading an event: %w", err)
+		}
+		if !flags.Bool("follow") || e.ID <= after {
+			show(&e, string(text))
+		}
+	}
+	if !flags.Bool("follow") {
+		return nil
+	}
+	return followEvents(c, cmd, flags.String("pool"), after, show)
+}
+
+// followEvents shows events as they come. A stream that ends, as with every
+// reload, is taken up again where it ended.
+func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*Event, string)) error {
+	uri := adminRoot + "events"
+	if pool != "" {
+		uri += "?" + url.Values{"pool": {pool}}.Encode()
+	}
+	last := strconv.FormatUint(after, 10)
+	silent := false
+	for {
+		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
+		if err == nil {
+			silent = false
+			err = messages(resp.Body, func(m message) bool {
+				if m.id != "" {
+					last = m.id
+				}
+				switch {
+				case m.data == "":
+				case m.name != "":
+					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", printable(m.name), printable(m.data))
+				default:
+					var e Event
+					if json.Unmarshal([]byte(m.data), &e) == nil {
+						show(&e, m.data)
+					}
+				}
+				return true
+			})
+			resp.Body.Close()
+		}
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !silent {
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\ntrying again\n", err)
+			silent = true
+		}
+		select {
+		case <-c.ctx.Done():
+			return nil
+		case <-time.After(streamRetry):
+		}
+	}
+}
+
+// formatEvent makes a line of an event.
+func formatEvent(e *Event) string {
+	where := e.Pool
+	if e.Endpoint != "" {
+		where += "/" + e.Endpoint
+	}
+	if e.To != "" {
+		where += " -> " + e.To
+	}
+	line := fmt.Sprintf("%s  %-18s  %-32s  %s", e.At.Local().Format("2006-01-02 15:04:05.000"), e.Kind, where, e.Reason)
+	if e.Count > 1 {
+		line += fmt.Sprintf("  x%d", e.Count)
+	}
+	for _, name := range e.detailNames() {
+		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
+	}
+	return printable(line)
+}
+
+// detail shows times as the line's own.
+func detail(value any) any {
+	if text, ok := value.(string); ok {
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			return at.Local().Format("2006-01-02T15:04:05.000")
+		}
+	}
+	return value
+}

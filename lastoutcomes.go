@@ -1,0 +1,23 @@
+package failover
+
+// lastOutcomes keeps what the last attempts came to. The zero value is empty.
+type lastOutcomes struct {
+	ring [20]outcome
+	n    uint // ever
+}
+
+func (l *lastOutcomes) add(o outcome) {
+	l.ring[l.n%uint(len(l.ring))] = o
+	l.n++
+}
+
+// names returns the outcomes, oldest first.
+func (l *lastOutcomes) names() []string {
+	size := uint(len(l.ring))
+	n := min(l.n, size)
+	names := make([]string, 0, n)
+	for i := l.n - n; i < l.n; i++ {
+		names = append(names, l.ring[i%size].String())
+	}
+	return names
+}
