@@ -39,7 +39,7 @@ export function standing(e, now) {
     default:
       return {
         state: 'closed', level: 'good',
-        notes: e.score < 0.995 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
+        notes: e.score < 0.75 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
       };
   }
 }

@@ -3,7 +3,7 @@
 
 import { h, Keyed, rearrange, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { EndpointCard, Lever, standing } from './endpoint.js';
-import { elapsed, list, number, percent, seconds, share, t } from './words.js';
+import { elapsed, list, number, percent, seconds, share, t, target } from './words.js';
 
 // tiersOf groups the endpoints of a pool, which are sorted by priority.
 function tiersOf(pool) {
@@ -44,7 +44,7 @@ class Flow {
         update({ endpoint: e, place }) {
           setStyle(node, 'flex-grow', e.traffic.toFixed(4));
           setAttribute(node, 'data-tier', String(Math.min(place, 4)));
-          setAttribute(node, 'data-size', e.traffic < 0.005 ? 'none' : e.traffic < 0.12 ? 'small' : null);
+          setAttribute(node, 'data-size', e.traffic < 0.005 ? 'none' : e.traffic < 0.12 ? 'small' : e.traffic < 0.3 ? 'medium' : null);
           setText(part, share(e.traffic));
         },
       };
@@ -140,8 +140,8 @@ function objectivesOf(sla) {
   });
   const { availability, latency } = sla;
   return [
-    availability && objective('availability', t('objective.availability', { objective: percent(availability.objective) }), availability),
-    latency && objective('latency', t('objective.latency', { quantile: `p${+(latency.objective * 100).toFixed(3)}`, target: seconds(sla.target_seconds) }), latency),
+    availability && objective('availability', t('objective.availability', { objective: target(availability.objective) }), availability),
+    latency && objective('latency', t('objective.latency', { quantile: `p${target(latency.objective).slice(0, -1)}`, target: seconds(sla.target_seconds) }), latency),
   ].filter(Boolean);
 }
 

@@ -25,7 +25,7 @@ const en = {
   'no-pools': 'No pool is configured yet.',
   'no-pools.hint': 'A pool appears here as soon as a failover directive or an lb_policy failover is loaded.',
 
-  'all.good': 'Every pool answers from its first tier',
+  'all.good': 'All pools answer',
   'all.warn': '{n} need attention',
   'all.bad': '{n} down',
 
@@ -201,7 +201,7 @@ const zh = {
   'no-pools': '尚未配置任何端点池。',
   'no-pools.hint': '加载 failover 指令或 lb_policy failover 之后，端点池会立即出现在这里。',
 
-  'all.good': '所有端点池都由第 1 层级应答',
+  'all.good': '所有端点池均正常应答',
   'all.warn': '{n} 个端点池需要关注',
   'all.bad': '{n} 个端点池不可用',
 
@@ -382,6 +382,9 @@ export function percent(ratio) {
   return `${text}%`;
 }
 
+// target writes a ratio as somebody wrote it down.
+export const target = (ratio) => `${+(ratio * 100).toFixed(6)}%`;
+
 // share writes a part of the traffic.
 export function share(ratio) {
   const value = ratio * 100;
@@ -402,7 +405,7 @@ export function seconds(value) {
   if (value < 0.001) return `${Math.max(1, Math.round(value * 1e6))} µs`;
   if (value < 0.00995) return `${(value * 1000).toFixed(1)} ms`;
   if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
-  if (value < 9.95) return `${value.toFixed(1)} s`;
+  if (value < 9.95) return `${+value.toFixed(1)} s`;
   return `${Math.round(value)} s`;
 }
 

@@ -1,0 +1,196 @@
+package web_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/apifailover/caddy-failover"
+	"github.com/apifailover/caddy-failover/web/internal/chromium"
+)
+
+// startCaddy runs a Caddy with a site, and returns its socket.
+func startCaddy(t *testing.T, site string) (socket string) {
+	t.Helper()
+	dir := t.TempDir()
+	socket = filepath.Join(dir, "s")
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(fmt.Appendf(nil, `{
+		admin off
+		persist_config off
+		auto_https off
+		log {
+			output file %s
+		}
+	}
+	http:// {
+		bind unix/%s
+		%s
+	}`, filepath.Join(dir, "log"), socket, site), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping Caddy: %v", err)
+		}
+	})
+	return socket
+}
+
+// An upstream that can be broken.
+func newUpstream(t *testing.T, name string) (address string, broken *atomic.Bool) {
+	broken = new(atomic.Bool)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if broken.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprint(w, name)
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String(), broken
+}
+
+// load sends 60 requests a second to a socket until the test ends.
+func load(t *testing.T, socket string) {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	quit := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		ticker := time.NewTicker(time.Second / 60)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				running.Go(func() {
+					if resp, err := client.Get("http://api.test/"); err == nil {
+						resp.Body.Close()
+					}
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(quit)
+		running.Wait()
+		client.CloseIdleConnections()
+	})
+}
+
+// recordStates keeps what states a card goes through, and marks the document, so
+// that a reload would be seen.
+const recordStates = `(() => {
+	const card = [...document.querySelectorAll('.card')].find((c) => c.querySelector('h4').textContent === 'primary');
+	window.seen = [[card.dataset.state, card.querySelector('.state').textContent]];
+	new MutationObserver(() => {
+		const now = [card.dataset.state, card.querySelector('.state').textContent];
+		if (now[0] !== seen.at(-1)[0]) seen.push(now);
+		else seen[seen.length - 1] = now;
+	}).observe(card, {attributes: true, subtree: true, characterData: true, childList: true});
+	window.primary = card;
+})()`
+
+// A real proxy, a real outage, four who watch it.
+func TestThePageFollowsAnOutage(t *testing.T) {
+	primary, broken := newUpstream(t, "primary")
+	backup, _ := newUpstream(t, "backup")
+	socket := startCaddy(t, `
+		failover_dashboard
+		failover {
+			name api
+			endpoint http://`+primary+` {
+				name primary
+			}
+			endpoint http://someone:s3cret@`+backup+` {
+				name backup
+				header Authorization "Bearer t0ken"
+			}
+			breaker {
+				open_for 4s
+				step 1s
+			}
+		}`)
+	line := newRelay(t, "unix", socket)
+	address := "http://" + line.addr + "/failover"
+	load(t, socket)
+
+	browser := chromium.Start(t)
+	type watcher struct {
+		*chromium.Tab
+		name     string
+		language string
+	}
+	var watchers []watcher
+	for _, look := range []chromium.Look{
+		{Width: 1440, Height: 900, Language: "en"},
+		{Width: 390, Height: 844, Language: "en", Dark: true},
+		{Width: 1440, Height: 900, Language: "zh-CN", Dark: true},
+		{Width: 390, Height: 844, Language: "zh-CN"},
+	} {
+		tab := browser.Open(address, look)
+		tab.Until(20*time.Second, charted)
+		chromium.Eval[any](tab, recordStates)
+		watchers = append(watchers, watcher{tab, fmt.Sprintf("%d-%s", look.Width, look.Language), look.Language})
+	}
+	each := func(expression, shot string) {
+		t.Helper()
+		for _, w := range watchers {
+			w.Until(30*time.Second, expression)
+			w.Shot("outage-" + shot + "-" + w.name)
+		}
+	}
+	each("primary.querySelector('.share').textContent === '100%'", "1-before")
+	broken.Store(true)
+	each("primary.dataset.state === 'open' && primary.querySelector('.share').textContent === '0%' && primary.querySelector('.progress').checkVisibility()", "2-open")
+	broken.Store(false)
+	each("primary.dataset.state === 'recovering' && /^[1-9]/.test(primary.querySelector('.share').textContent)", "3-recovering")
+	each("primary.dataset.state === 'closed' && primary.querySelector('.share').textContent === '100%'", "4-closed")
+
+	words := map[string][]string{
+		"en":    {"closed Closed", "open Open", "recovering Recovering", "closed Closed"},
+		"zh-CN": {"closed 闭合", "open 断开", "recovering 恢复中", "closed 闭合"},
+	}
+	sentences := map[string][]string{
+		"en":    {"primary closed again", "primary is recovering", "primary opened", "primary → backup"},
+		"zh-CN": {"primary 重新闭合", "primary 正在恢复", "primary 已断开", "primary → backup"},
+	}
+	for _, w := range watchers {
+		seen := chromium.Eval[[][]string](w.Tab, "window.seen ?? []") // gone if the page was loaded again
+		var got []string
+		for _, s := range seen {
+			got = append(got, strings.Join(s, " "))
+		}
+		if !slices.Equal(got, words[w.language]) {
+			t.Errorf("%s: the card of primary went through %q, want %q", w.name, got, words[w.language])
+		}
+		events := chromium.Eval[[]string](w.Tab, "[...document.querySelectorAll('.events .what')].map((e) => e.textContent)")
+		for _, sentence := range sentences[w.language] {
+			if !slices.Contains(events, sentence) {
+				t.Errorf("%s: no event %q among %q", w.name, sentence, events)
+			}
+		}
+		if html := chromium.Eval[string](w.Tab, "document.documentElement.outerHTML"); strings.Contains(html, "s3cret") || strings.Contains(html, "t0ken") || strings.Contains(html, "someone") {
+			t.Errorf("%s: the page shows a credential", w.name)
+		}
+		behaved(t, w.Tab, address)
+	}
+}
