@@ -131,7 +131,7 @@ type result struct {
 // The operator's states hold even where breakers are off.
 //
 // An open period lasts openFor doubled for each relapse, at most openMax, with
-// ±20 % jitter. A minute closed with successes forgives one relapse.
+// ±20 % jitter; each opening of one that flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
 // Times are compared as they come in: a clock that jumps back makes a period
 // or a step longer by the jump, and nothing else.
@@ -155,7 +155,8 @@ type breaker struct {
 	until   time.Time
 	noticed bool // the latest check then, or one since, has failed
 
-	latest checkState // the newest check
+	latest   checkState // the newest check
+	flapping bool       // it has been opening and closing again and again
 
 	// recovering
 	share      float64 // 0 until a trial has succeeded
@@ -292,16 +293,24 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 
 // open begins an open period.
 func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
+	if b.flapping && b.state == stateClosed {
+		b.addRelapse(cfg)
+	}
 	b.transition(stateOpen, now, reason)
 	period := cfg.openPeriod(b.relapses)
 	b.until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 
-func (b *breaker) relapse(now time.Time, cfg *breakerConfig, reason string) {
-	opened := b.opened
+// addRelapse makes open periods longer.
+func (b *breaker) addRelapse(cfg *breakerConfig) {
 	if cfg.openPeriod(b.relapses) < cfg.openMax { // more would change nothing and take long to forgive
 		b.relapses++
 	}
+}
+
+func (b *breaker) relapse(now time.Time, cfg *breakerConfig, reason string) {
+	opened := b.opened
+	b.addRelapse(cfg)
 	b.open(now, cfg, reason)
 	b.opened = opened
 }

@@ -134,6 +134,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    failure_status     <codes...>
 //	    next_on            <status> [<body-regexp>]
 //	    stream_error
+//	    standby_share      <ratio>
 //	    breaker            off | {
 //	        consecutive_failures <n>
 //	        failure_ratio        <ratio>
@@ -299,7 +300,8 @@ var poolOptions = map[string]poolOption{
 		p.StreamError = true
 		return nil
 	}},
-	"next_on": {repeatable: true, read: readNextOn},
+	"next_on":       {repeatable: true, read: readNextOn},
+	"standby_share": ratio(func(p *Policy) *float64 { return &p.StandbyShare }),
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {

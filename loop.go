@@ -128,6 +128,10 @@ func (l *loop) run(p *pool) {
 			l.parked.Store(true)
 			if !p.busy() {
 				timer.Stop()
+				if step := p.trendDue(now); !step.IsZero() {
+					nextTick = step
+					timer.Reset(max(0, step.Sub(now)))
+				}
 				continue
 			}
 			l.parked.Store(false) // an attempt began meanwhile

@@ -90,6 +90,11 @@ type Policy struct {
 	// an event of the name `error`, whose data is a JSON error. Default: false.
 	StreamError bool `json:"stream_error,omitempty"`
 
+	// The part of the calls that may be sent again, 0 to 1, whose first attempt
+	// goes to a tier below the one that serves, so that it is known how endpoints
+	// in reserve are doing. Default: 0.
+	StandbyShare float64 `json:"standby_share,omitempty"`
+
 	// The circuit breaker of each endpoint.
 	Breaker *Breaker `json:"breaker,omitempty"`
 

@@ -41,6 +41,7 @@ type pool struct {
 
 	leaving leaving
 	checker checker
+	trends  trends // guarded by mu
 
 	history  sla.History
 	keeping  keeping
@@ -304,6 +305,7 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
 	changed = p.rescoreLocked(g, now) || changed
+	collected = p.trendLocked(now, cfg, collected)
 	if changed {
 		p.rebuildLocked(now)
 		p.checker.nudge()

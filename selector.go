@@ -84,6 +84,11 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 			return a
 		}
 	}
+	if first && len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
+		if a := p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally); a != nil {
+			return a
+		}
+	}
 	if first {
 		i := -1
 		if p.Balance == balanceLeastLatency {
@@ -147,6 +152,14 @@ func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt 
 		return nil
 	}
 	return a
+}
+
+// retrySafe tells whether the call can be sent elsewhere whatever becomes of its
+// first attempt.
+func (c *call) retrySafe() bool {
+	rules := &c.policy.retry
+	return rules.attempts > 1 && rules.repeatable(c.request) &&
+		(c.body == nil || c.body.expect >= 0 && c.body.expect <= c.body.limit)
 }
 
 // tryRecovering offers a call to endpoints that want to be tried: one that may

@@ -41,6 +41,7 @@ type endpointState struct {
 	scorer    scorer
 	slowness  slowness
 	checks    checks
+	sample    stepSample // since the trend's last step
 	peakAt    time.Time
 	lastTried time.Time
 	totals    totals
@@ -60,6 +61,7 @@ type endpointState struct {
 	wasDown  bool
 	refs     int // handlers that use it
 	rescored time.Time
+	trend    trend     // guarded by pool.mu
 	seen     time.Time // when last among the upstreams, for dynamic ones
 }
 
@@ -300,6 +302,7 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	changed = s.breaker.tick(now, cfg)
 	e = s.transitionLocked(before)
 	s.scorer.fold(now, s.tally)
+	s.sample.add(s.tally)
 	s.tally = tally{}
 	if s.breaker.state == stateOpen {
 		s.scorer.forget()

@@ -15,6 +15,7 @@ type table struct {
 	cumulative []float64 // the targets' parts of all calls, summed up
 	total      float64   // 0: every endpoint is out
 	trials     []*target // recovering, and in want of a call
+	standby    []*target // available, in tiers below the one that serves
 	overflow   float64   // 0: strict
 }
 
@@ -193,6 +194,25 @@ func (t *table) share(i int) float64 {
 	return t.cumulative[i] - t.cumulative[i-1]
 }
 
+// belowServing are the available targets below the first tier that has any.
+func (t *table) belowServing() (below []*target) {
+	serving := -1
+	for n, tier := range t.tiers {
+		for i := tier.from; i < tier.to; i++ {
+			if t.available[i] <= 0 || t.targets[i].weight <= 0 {
+				continue
+			}
+			if serving < 0 {
+				serving = n
+			}
+			if n > serving {
+				below = append(below, t.targets[i])
+			}
+		}
+	}
+	return below
+}
+
 // build makes the table of targets from the states of their endpoints.
 func (p *Policy) build(targets []*target, now time.Time) *table {
 	cfg := p.breakerConfig()
@@ -212,5 +232,8 @@ func (p *Policy) build(targets []*target, now time.Time) *table {
 	}
 	built := newTable(targets, available, p.Overflow)
 	built.trials = trials
+	if p.StandbyShare > 0 {
+		built.standby = built.belowServing()
+	}
 	return built
 }

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -54,6 +55,9 @@ func (p *Policy) Validate() error {
 	}
 	if err := p.Breaker.validate(); err != nil {
 		return err
+	}
+	if outside(p.StandbyShare) {
+		return errors.New("standby_share must be between 0 and 1")
 	}
 	if err := p.Health.validate(); err != nil {
 		return err

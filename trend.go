@@ -1,0 +1,116 @@
+package failover
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/anomaly"
+)
+
+// A trend watches how an endpoint does over minutes and hours, for what is
+// unusual: its latency, failures, traffic, and how often it goes out of service
+// and comes back. Guarded by pool.mu, but for what says otherwise.
+type trend struct {
+	detector anomaly.Detector
+	serving  bool // is it in service?
+	known    bool // is serving known?
+}
+
+// trends are when the steps of a pool's trends end. Guarded by pool.mu.
+type trends struct {
+	next   time.Time // the end of this step
+	called time.Time // the end of the last step with calls
+}
+
+// trendsFor is how long after the last call an idle pool still takes steps, so
+// that the end of traffic is noticed: until the detectors call it idle.
+const trendsFor = 6 * time.Minute
+
+// trendLocked takes what happened at all endpoints, when a step is over, and
+// changes of service at once. It appends the anomalies that begin or end. It
+// needs pool.mu.
+func (p *pool) trendLocked(now time.Time, cfg *breakerConfig, collected []Event) []Event {
+	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
+	var room [4]anomaly.Change
+	for _, s := range p.states {
+		changes := room[:0]
+		s.mu.Lock()
+		serving, forced := s.breaker.allowed(cfg) > 0, s.breaker.state >= stateForcedOpen
+		sample := s.sample
+		if over {
+			s.sample = stepSample{}
+		}
+		s.mu.Unlock()
+		t := &s.trend
+		moved := t.known && serving != t.serving && !forced
+		t.serving, t.known = serving, true
+		if moved {
+			changes = t.detector.StateChanged(changes, now)
+		}
+		if over {
+			changes = t.detector.Add(changes, now, sample.sample())
+			if sample.calls > 0 {
+				p.trends.called = now
+			}
+		}
+		if !moved && !over {
+			continue
+		}
+		flapping := t.detector.Flapping(now)
+		s.mu.Lock()
+		s.breaker.flapping = flapping
+		s.mu.Unlock()
+		for _, c := range changes {
+			collected = append(collected, anomalyEvent(s.name, c))
+		}
+	}
+	if over {
+		next := p.trends.next.Add(anomaly.Step)
+		if next.Before(now) || next.Sub(now) > anomaly.Step {
+			next = now.Add(anomaly.Step)
+		}
+		p.trends.next = next
+	}
+	return collected
+}
+
+// trendDue is when an idle pool has to take its next step; zero if not before
+// there are calls again.
+func (p *pool) trendDue(now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.trends.called.IsZero() || now.Sub(p.trends.called) >= trendsFor {
+		return time.Time{}
+	}
+	return p.trends.next
+}
+
+// anomalyEvent tells of an anomaly that begins or ends. Its values are in
+// seconds (latency), a ratio (failure_ratio), calls a second (traffic) or
+// changes in five minutes (flapping).
+func anomalyEvent(endpoint string, c anomaly.Change) Event {
+	return Event{
+		At:       c.At,
+		Kind:     eventAnomaly,
+		Endpoint: endpoint,
+		Reason:   c.Kind.String(),
+		Details:  map[string]any{"began": c.Began, "settled": c.Settled, "expected": c.Expected, "seen": c.Seen},
+	}
+}
+
+// stepSample adds up tallies over a step.
+type stepSample tally
+
+func (s *stepSample) add(t tally) {
+	s.calls += t.calls
+	s.failures += t.failures
+	s.latencies += t.latencies
+	s.logLatency += t.logLatency
+}
+
+func (s *stepSample) sample() anomaly.Sample {
+	sample := anomaly.Sample{Calls: s.calls, Failures: s.failures, LatencyCount: s.latencies}
+	if s.latencies > 0 {
+		sample.LogLatency = s.logLatency / float64(s.latencies)
+	}
+	return sample
+}

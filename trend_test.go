@@ -1,0 +1,203 @@
+package failover
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// anomaliesOf are the anomalies of the pool's endpoints since an event, as
+// "endpoint kind begins" and "... ends".
+func anomaliesOf(pool string, since uint64) (story []string, list []Event) {
+	for _, e := range events.since(since) {
+		if e.Kind != eventAnomaly || e.Pool != pool {
+			continue
+		}
+		what := "ends"
+		if e.Details["began"] == true {
+			what = "begins"
+		}
+		story = append(story, fmt.Sprintf("%s %s %s", e.Endpoint, e.Reason, what))
+		list = append(list, e)
+	}
+	return story, list
+}
+
+func newestEvent() uint64 {
+	events.mu.Lock()
+	defer events.mu.Unlock()
+	return events.newest
+}
+
+// TestAnomaliesAreEvents: traffic becomes slower, and in the end stops.
+func TestAnomaliesAreEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		since := newestEvent()
+		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		at := func(median time.Duration) {
+			b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+				return after(time.Duration(float64(median)*(0.8+0.4*rand.Float64())), http.StatusOK)(r)
+			})
+		}
+		at(10 * time.Millisecond)
+		b.load(2, 20*time.Minute)
+		if story, _ := anomaliesOf(t.Name(), since); len(story) > 0 {
+			t.Errorf("nothing is unusual yet, and %v", story)
+		}
+		at(20 * time.Millisecond)
+		b.load(2, 3*time.Minute)
+		story, list := anomaliesOf(t.Name(), since)
+		if !slices.Equal(story, []string{"one:80 latency begins"}) {
+			t.Fatalf("latency doubled: %v", story)
+		}
+		if e := list[0]; e.Details["expected"].(float64) > 0.012 || e.Details["seen"].(float64) < 0.017 {
+			t.Errorf("expected and seen: %v", e.Details)
+		}
+		at(10 * time.Millisecond)
+		b.load(2, 10*time.Minute)
+		time.Sleep(2 * time.Minute)
+		story, _ = anomaliesOf(t.Name(), since)
+		if !slices.Equal(story, []string{"one:80 latency begins", "one:80 latency ends", "one:80 traffic begins"}) {
+			t.Errorf("back to normal, and then no calls: %v", story)
+		}
+		time.Sleep(10 * time.Minute)
+		if !b.policy.pool.loop.parked.Load() {
+			t.Error("the loop of an idle pool goes on")
+		}
+	})
+}
+
+// TestFlappingStaysOutLonger: an endpoint that fails as soon as it is back loses
+// more and more of its chances.
+func TestFlappingStaysOutLonger(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		since := newestEvent()
+		b := newBubble(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(2 * time.Second), Step: caddy.Duration(100 * time.Millisecond)}},
+			"one:80", "two:80")
+		one := b.state("one:80")
+		var periods []time.Duration
+		for range 5 {
+			b.behave("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
+			b.load(50, 500*time.Millisecond)
+			c := one.copyNow()
+			if c.breaker.state != stateOpen {
+				t.Fatalf("%v", c.breaker.state)
+			}
+			periods = append(periods, c.breaker.until.Sub(c.breaker.changed))
+			b.behave("one:80", after(time.Millisecond, http.StatusOK))
+			for one.breakerNow() != stateClosed {
+				b.load(50, 100*time.Millisecond)
+			}
+		}
+		story, _ := anomaliesOf(t.Name(), since)
+		if !slices.Contains(story, "one:80 flapping begins") {
+			t.Errorf("%v", story)
+		}
+		t.Logf("out for %v", periods)
+		lasted(t, "at first", periods[0], 1600*time.Millisecond, 2400*time.Millisecond)
+		if last := periods[len(periods)-1]; last < 5*time.Second {
+			t.Errorf("flaps, and is out for %v", last)
+		}
+		// it is forgiven in time
+		b.load(5, 15*time.Minute)
+		story, _ = anomaliesOf(t.Name(), since)
+		if c := one.copyNow(); !slices.Contains(story, "one:80 flapping ends") || c.breaker.flapping || c.breaker.relapses > 0 {
+			t.Errorf("calm for 15 minutes: %v, %d relapses", story, c.breaker.relapses)
+		}
+	})
+}
+
+// TestOutageIsNoFlapping: an endpoint that stays down is tried again and again.
+func TestOutageIsNoFlapping(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		since := newestEvent()
+		b := newBubble(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(time.Second), OpenMax: caddy.Duration(2 * time.Second)}}, "one:80", "two:80")
+		b.behave("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
+		b.load(50, 2*time.Minute)
+		if story, _ := anomaliesOf(t.Name(), since); slices.Contains(story, "one:80 flapping begins") {
+			t.Errorf("%v", story)
+		}
+	})
+}
+
+// TestStandbyShare: a part of the calls goes to the reserve, whose failures no
+// client sees.
+func TestStandbyShare(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBubble(t, &Policy{StandbyShare: 0.05}, "one:80", "two:80", "three:80")
+		s := b.load(200, time.Minute)
+		two, three := b.state("two:80").totalsNow().Attempts, b.state("three:80").totalsNow().Attempts
+		if part := float64(two+three) / float64(s.calls); part < 0.04 || part > 0.06 || two < three/2 || three < two/2 {
+			t.Errorf("%d and %d of %d calls", two, three, s.calls)
+		}
+		b.behave("two:80", after(time.Millisecond, http.StatusServiceUnavailable))
+		b.behave("three:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
+		if s := b.load(200, time.Minute); s.failed > 0 {
+			t.Errorf("%d calls failed", s.failed)
+		}
+		// what may not be sent again is not sent to the reserve
+		b.state("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		time.Sleep(time.Second)
+		before := b.state("two:80").totalsNow().Attempts
+		for range 500 {
+			if status := b.call(http.MethodPost, nil); status != http.StatusOK {
+				t.Fatalf("status %d", status)
+			}
+		}
+		if n := b.state("two:80").totalsNow().Attempts - before; n > 0 {
+			t.Errorf("%d of 500 POSTs went to the reserve", n)
+		}
+	})
+}
+
+// BenchmarkTick1000 is the control loop's tick for 1,000 endpoints of one tier
+// that all have news; rebuilt has to make new tables as well, which is rare.
+func BenchmarkTick1000(b *testing.B) {
+	for _, rebuilt := range []bool{false, true} {
+		b.Run(map[bool]string{false: "steady", true: "rebuilt"}[rebuilt], func(b *testing.B) {
+			p := &pool{states: make(map[endpointKey]*endpointState)}
+			p.loop.wake = make(chan struct{}, 1)
+			p.outbox = newOutbox(func(Event) {}, func(Event) {})
+			defer p.outbox.close()
+			policy := &Policy{pool: p}
+			g := &generation{policies: []*Policy{policy}}
+			g.breaker.Store((*Breaker)(nil).config(time.Minute))
+			policy.generation = g
+			for i := range 1000 {
+				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
+				p.states[s.endpointKey] = s
+				policy.targets = append(policy.targets, &target{
+					name: s.name, priority: 1, weight: 1, state: s, upstream: &reverseproxy.Upstream{},
+				})
+			}
+			p.generation.Store(g)
+			p.attached = []*generation{g}
+			now := time.Unix(1e9, 0)
+			policy.rebuild(now)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				for _, s := range p.states {
+					for range 3 {
+						s.tally.calls++
+						s.tally.latencies++
+						s.tally.logLatency -= 6
+						s.slowness.learn(2*time.Millisecond, false, true)
+					}
+				}
+				now = now.Add(tickEvery)
+				if rebuilt {
+					p.loop.poked.Store(true)
+				}
+				b.StartTimer()
+				p.tick(now)
+			}
+		})
+	}
+}
