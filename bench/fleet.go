@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // The results of the simulation, as its test writes them.
@@ -59,9 +60,13 @@ func fleet(b *bench, args []string) error {
 		}
 	}
 	out := filepath.Join(b.dir, "fleet.json")
-	cmd := exec.CommandContext(b.ctx, "go", "test", "-count=1", "-timeout=60m", "-v", "-run", "^TestFleet$", ".", "-args",
+	binary, err := b.buildTest("..", "fleet.test")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(b.ctx, binary, "-test.v", "-test.timeout=60m", "-test.run=^TestFleet$",
 		"-fleet.out="+out, "-fleet.instances="+strconv.Itoa(*instances), "-fleet.rate="+strconv.FormatFloat(*rate, 'g', -1, 64))
-	cmd.Dir = ".."
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	failed := cmd.Run()
 	if b.ctx.Err() != nil {

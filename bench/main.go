@@ -98,6 +98,17 @@ func (b *bench) buildCaddy(flags ...string) (string, error) {
 	return binary, nil
 }
 
+// buildTest builds the test binary of the package in a directory.
+func (b *bench) buildTest(dir, name string) (string, error) {
+	binary := filepath.Join(b.dir, name)
+	cmd := exec.CommandContext(b.ctx, "go", "test", "-c", "-o", binary, ".")
+	cmd.Dir = dir // the plugin's tests have a module of their own
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the tests in %s: %w\n%s", dir, err, text)
+	}
+	return binary, nil
+}
+
 // save writes results as JSON.
 func (b *bench) save(name string, results any) error {
 	text, err := json.MarshalIndent(results, "", "  ")

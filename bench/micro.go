@@ -27,10 +27,10 @@ func micro(b *bench, args []string) error {
 		lasting = "20ms"
 	}
 	var binaries []string
-	for _, pkg := range []string{"github.com/apifailover/caddy-failover", "./micro"} {
-		binary := filepath.Join(b.dir, fmt.Sprintf("bench%d.test", len(binaries)))
-		if text, err := exec.CommandContext(b.ctx, "go", "test", "-c", "-o", binary, pkg).CombinedOutput(); err != nil {
-			return fmt.Errorf("building the benchmarks of %s: %w\n%s", pkg, err, text)
+	for _, dir := range []string{"..", "micro"} {
+		binary, err := b.buildTest(dir, fmt.Sprintf("bench%d.test", len(binaries)))
+		if err != nil {
+			return err
 		}
 		binaries = append(binaries, binary)
 	}

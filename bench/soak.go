@@ -404,8 +404,8 @@ func (s *soakRun) print() {
 	c, n, g := s.Calls, s.Counts, s.Growth
 	fmt.Printf("\n%s build: %d calls: %d good, %d failed as the rules say, %d unexplained, %d cancelled by their clients; %d reloads, faults %v\n",
 		s.Build, c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled, s.Reloads, s.Faults)
-	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events, %d by metrics; %d attempts by metrics; the SLA has %d calls, %d failed, %d cancelled\n",
-		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.FailoverMetrics, n.MetricAttempts, n.SLACalls, n.SLAFailed, n.SLACancelled)
+	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events, %d by metrics; %d attempts and %d calls by metrics; the SLA has %d calls, %d failed, %d cancelled\n",
+		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.FailoverMetrics, n.MetricAttempts, n.MetricCalls, n.SLACalls, n.SLAFailed, n.SLACancelled)
 	fmt.Printf("goroutines %d before, %.0f, %.0f, %d after; heap %.1f MiB before, %.1f, %.1f, %.1f after\n",
 		g.GoroutinesBefore, g.GoroutinesEarly, g.GoroutinesLate, g.GoroutinesAfter, g.HeapBefore, g.HeapEarly, g.HeapLate, g.HeapAfter)
 	if len(s.Problems) == 0 {

@@ -162,6 +162,7 @@ type soakCounts struct {
 	FailoverEvents  int    `json:"failovers_by_events"`
 	FailoverMetrics int    `json:"failovers_by_metrics"`
 	MetricAttempts  int    `json:"attempts_by_metrics"`
+	MetricCalls     int    `json:"calls_by_metrics"`
 	SLACalls        int    `json:"calls_by_sla"`
 	SLAFailed       int    `json:"failed_by_sla"`
 	SLACancelled    int    `json:"cancelled_by_sla"`
@@ -215,6 +216,13 @@ func (s *soakRun) count() {
 		}
 		if cancelled := int(sums["caddy_failover_attempts_total cancelled"]); cancelled != int(n.Cancelled) {
 			s.problem("%d cancelled, %d by metrics", n.Cancelled, cancelled)
+		}
+		n.MetricCalls = int(sums["caddy_failover_calls_total"])
+		if n.MetricCalls != s.Calls.Sent {
+			s.problem("clients sent %d calls, %d by metrics", s.Calls.Sent, n.MetricCalls)
+		}
+		if ok := int(sums["caddy_failover_calls_total success"]); ok != s.Calls.OK {
+			s.problem("%d good answers, %d by metrics", s.Calls.OK, ok)
 		}
 	}
 }
