@@ -119,7 +119,7 @@ func TestNothingIsLeftBehindByChaos(t *testing.T) {
 	}
 	close(quit)
 	clients.Wait()
-	if whole.Load() < calls.Load()/4 {
+	if whole.Load() < 100 { // clients that are refused ask again at once, so that no ratio says much
 		t.Errorf("only %d of %d calls were answered well", whole.Load(), calls.Load())
 	}
 	t.Logf("%d calls, %d of them answered well", calls.Load(), whole.Load())
@@ -149,11 +149,11 @@ func TestNothingIsLeftBehindByChaos(t *testing.T) {
 		}
 		return !pool.busy()
 	})
-	hits := apis[0].hits.Load()
-	for range 20 {
-		p.call("GET", "/", "")
-	}
-	if got := apis[0].hits.Load() - hits; got < 10 {
-		t.Errorf("the primary gets %d of 20 calls when all is well", got)
-	}
+	eventually(t, 15*time.Second, "the primary has its traffic back", func() bool {
+		hits := apis[0].hits.Load()
+		for range 20 {
+			p.call("GET", "/", "")
+		}
+		return apis[0].hits.Load()-hits >= 19
+	})
 }
