@@ -392,3 +392,12 @@ func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
 	}
 	tab.Shot("fifty-1440-light-en")
 }
+
+// The picture of the README: FAILOVER_SCREENSHOTS=$PWD/docs go test ./web -run Picture
+func TestPicture(t *testing.T) {
+	address := serve(t, picture(time.Now()))
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1280, Height: 900, Language: "en", Scale: 1.5})
+	tab.Until(20*time.Second, allCharted+" && "+live+" && document.querySelector('.rate').textContent")
+	tab.Shot("dashboard")
+	behaved(t, tab, address)
+}

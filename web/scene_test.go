@@ -19,8 +19,9 @@ type scene struct {
 	pools   []object
 	history object // pool → endpoint → columns
 	events  []web.Event
-	added   chan struct{} // closed when there is a new event
-	moving  bool          // counts rise from snapshot to snapshot
+	added   chan struct{}  // closed when there is a new event
+	moving  bool           // every number is another in each snapshot
+	working map[string]int // attempts from snapshot to snapshot
 }
 
 func newScene() *scene { return &scene{added: make(chan struct{})} }
@@ -52,6 +53,11 @@ func (s *scene) source() web.Source {
 			defer s.mu.Unlock()
 			if s.moving {
 				s.move()
+			}
+			for _, pool := range s.pools {
+				for _, e := range pool["endpoints"].([]object) {
+					e["attempts"] = e["attempts"].(int) + s.working[e["name"].(string)]
+				}
 			}
 			return clone(s.pools)
 		},
@@ -252,5 +258,35 @@ func crowd(n int) *scene {
 	}
 	s.pools = []object{{"name": "crowd", "at": time.Now(), "down": false, "calls_per_second": 100, "retries_denied": 3, "endpoints": endpoints}}
 	s.history = object{"crowd": hours}
+	return s
+}
+
+// picture is a pool whose first endpoint has just begun to recover.
+func picture(now time.Time) *scene {
+	s := newScene()
+	one := endpoint("openai", "https://api.openai.example/v1", 1, 1, 0.2)
+	one["state"], one["reason"], one["since"] = "recovering", "open_period_over", now.Add(-3*time.Second)
+	one["share"], one["in_flight"], one["priority"] = 0.2, 5, 1
+	one["last_outcomes"] = append(outcomes(9, 0), "status", "success", "status", "status", "status", "status", "status", "success", "success", "success", "success")
+	two := endpoint("azure", "https://east.azure.example/openai", 2, 3, 0.6)
+	three := endpoint("anthropic", "https://api.anthropic.example", 2, 1, 0.2)
+	two["in_flight"], three["in_flight"] = 17, 6
+	two["check"], three["check"], one["check"] = object{"state": "up"}, object{"state": "up"}, object{"state": "up"}
+	s.pools = []object{{
+		"name": "llm", "at": now, "down": false, "calls_per_second": 48.2, "retries_denied": 0,
+		"sla": standing(0.999, 0.99962, 0.8, false), "endpoints": []object{one, two, three},
+	}}
+	s.working = map[string]int{"openai": 10, "azure": 29, "anthropic": 9}
+	s.history = object{"llm": object{
+		"openai": hour(4, 2300, 0.42, 57, 60, 0.4), "azure": hour(5, 240, 0.38, 30, 31, 0.02), "anthropic": hour(6, 90, 0.51, 0, 0, 0),
+	}}
+	s.happen(now.Add(-41*time.Minute), "operator", "llm", object{"endpoint": "azure", "reason": "set", "details": object{"weight": 3, "reason": "new quota"}})
+	s.happen(now.Add(-17*time.Minute), "endpoint_held", "llm", object{"endpoint": "anthropic", "reason": "rate_limited", "details": object{"until": now.Add(-16 * time.Minute)}})
+	s.happen(now.Add(-95*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "timeout", "details": object{"attempt": 1, "duration_seconds": 2.004}})
+	s.happen(now.Add(-14*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "status", "count": 3, "details": object{"attempt": 1, "duration_seconds": 0.318}})
+	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 2, "details": object{"attempt": 1, "duration_seconds": 0.207}})
+	s.happen(now.Add(-13*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "details": object{"until": now.Add(-3 * time.Second)}})
+	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "rescued", "count": 7, "details": object{"attempt": 1, "duration_seconds": 0.151}})
+	s.happen(now.Add(-3*time.Second), "breaker_recovering", "llm", object{"endpoint": "openai", "reason": "open_period_over"})
 	return s
 }

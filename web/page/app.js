@@ -6,7 +6,7 @@ import { EventList, Log, sentence } from './events.js';
 import { Lever } from './endpoint.js';
 import { Pools, verdict } from './pool.js';
 import { connect } from './stream.js';
-import { clock, elapsed, language, t, zone } from './words.js';
+import { clock, count, elapsed, language, t, zone } from './words.js';
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const root = document.documentElement;
@@ -71,12 +71,12 @@ class View {
     if (!snapshot) return;
     const { pools, now } = snapshot;
     const verdicts = pools.map((pool) => verdict(pool, now));
-    const count = (level) => verdicts.filter((v) => v.level === level).length;
-    const level = count('bad') ? 'bad' : count('warn') ? 'warn' : 'good';
+    const of = (level) => verdicts.filter((v) => v.level === level).length;
+    const level = of('bad') ? 'bad' : of('warn') ? 'warn' : 'good';
     setAttribute(root, 'data-level', level);
     setAttribute(this.overall, 'data-level', level);
     setText(this.overall, !pools.length ? '' : level === 'good' ? t('all.good')
-      : [count('bad') && t('all.bad', { n: count('bad') }), count('warn') && t('all.warn', { n: count('warn') })].filter(Boolean).join(' · '));
+      : ['bad', 'warn'].map((l) => of(l) && count(`all.${l}`, of(l))).filter(Boolean).join(' · '));
     icon(level);
     const title = level === 'good' ? t('title') : `${this.overall.textContent} – ${t('title')}`;
     if (document.title !== title) document.title = title;

@@ -57,10 +57,13 @@ export function setPart(node, part) {
   const before = parts.get(node);
   if (before === part) return;
   parts.set(node, part);
-  node.style.transform = `scaleX(${part.toFixed(4)})`;
+  node.style.transform = filledTo(part);
   if (before === undefined || Math.abs(before - part) < 0.03 || still.matches) return;
-  node.animate([{ transform: `scaleX(${before})` }, {}], glide);
+  node.animate([{ transform: filledTo(before) }, {}], glide);
 }
+
+// A bar is moved and not stretched, so that its hatching stays what it is.
+const filledTo = (part) => `translateX(${((part - 1) * 100).toFixed(2)}%)`;
 const parts = new WeakMap();
 const glide = { duration: 800, easing: 'cubic-bezier(0.3, 0, 0.2, 1)' };
 

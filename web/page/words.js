@@ -26,8 +26,10 @@ const en = {
   'no-pools.hint': 'A pool appears here as soon as a failover directive or an lb_policy failover is loaded.',
 
   'all.good': 'All pools answer',
-  'all.warn': '{n} need attention',
-  'all.bad': '{n} down',
+  'all.warn.1': '1 pool needs attention',
+  'all.warn': '{n} pools need attention',
+  'all.bad.1': '1 pool is down',
+  'all.bad': '{n} pools are down',
 
   'verdict.first': 'Answers from tier 1',
   'verdict.spread': 'Answers from tiers {tiers}',
@@ -364,6 +366,9 @@ export function t(key, values) {
   return values ? words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '') : words;
 }
 
+// count fills in a number, with the words of that number where it has its own.
+export const count = (key, n) => t(`${key}.${n}` in languages[language()] ? `${key}.${n}` : key, { n });
+
 // known tells whether a key has words.
 export const known = (key) => key in en;
 
@@ -396,7 +401,7 @@ export function share(ratio) {
 export function number(value) {
   if (value >= 100000) return `${Math.round(value / 1000)}k`;
   if (value >= 10000) return `${(value / 1000).toFixed(1)}k`;
-  if (value >= 10 || Number.isInteger(value)) return String(Math.round(value));
+  if (value >= 9.95 || Number.isInteger(value)) return String(Math.round(value));
   return value.toFixed(value < 1 ? 2 : 1);
 }
 

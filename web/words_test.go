@@ -1,0 +1,94 @@
+package web_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every text exists in both languages, with the same placeholders, and every key
+// that the page uses is there.
+func TestWordsInBothLanguages(t *testing.T) {
+	source, err := os.ReadFile("page/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(source)
+	english, rest, ok := strings.Cut(text, "const zh = {")
+	if !ok {
+		t.Fatal("no Chinese")
+	}
+	chinese, _, _ := strings.Cut(rest, "\n};")
+	entry := regexp.MustCompile(`(?m)^  '?([\w.-]+)'?: '(.*)',$`)
+	words := func(block string) map[string]string {
+		found := make(map[string]string)
+		for _, m := range entry.FindAllStringSubmatch(block, -1) {
+			if found[m[1]] != "" {
+				t.Errorf("%s is there twice", m[1])
+			}
+			found[m[1]] = m[2]
+		}
+		return found
+	}
+	en, zh := words(english), words(chinese)
+	if len(en) < 100 {
+		t.Fatalf("only %d texts were found", len(en))
+	}
+	placeholder := regexp.MustCompile(`\{\w+\}`)
+	singular := regexp.MustCompile(`\.1$`)
+	for key, text := range en {
+		translated, ok := zh[key]
+		if !ok {
+			if !singular.MatchString(key) {
+				t.Errorf("%s is not there in Chinese", key)
+			}
+			continue
+		}
+		for _, name := range placeholder.FindAllString(text, -1) {
+			if !strings.Contains(translated, name) {
+				t.Errorf("%s: the Chinese text lacks %s", key, name)
+			}
+		}
+	}
+	for key := range zh {
+		if en[key] == "" {
+			t.Errorf("%s is there in Chinese only", key)
+		}
+	}
+	used := regexp.MustCompile(`\bt\('([\w.-]+)'`)
+	for _, file := range []string{"app", "charts", "endpoint", "events", "pool"} {
+		script, err := os.ReadFile("page/" + file + ".js")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range used.FindAllStringSubmatch(string(script), -1) {
+			if en[m[1]] == "" {
+				t.Errorf("%s.js uses %s, which has no words", file, m[1])
+			}
+		}
+	}
+}
+
+// The Chinese words of the page are those of the glossary.
+func TestGlossary(t *testing.T) {
+	glossary, err := os.ReadFile("../docs/glossary.zh-CN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := os.ReadFile("page/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| [\w ,/]+ \| ([^|]+) \|`).FindAllStringSubmatch(string(glossary), -1)
+	if len(rows) < 40 {
+		t.Fatalf("only %d words were found", len(rows))
+	}
+	// words of the documents that the page has no use for
+	elsewhere := "上游 对冲 救援 时限 结果 试探 复发 过时 监控页面 SLA、目标 中位数、95 分位 重试、重试预算 强制断开 / 强制闭合 排空 熔断器"
+	for _, row := range rows {
+		if word := row[1]; word != "中文" && !strings.Contains(string(words), word) && !strings.Contains(elsewhere, word) {
+			t.Errorf("the page does not say %s", word)
+		}
+	}
+}
