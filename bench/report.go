@@ -244,7 +244,11 @@ Bodies go both ways. The client and the endpoints run on the same cores, so requ
 	}
 	for _, t := range r.Tables {
 		p.line("\n### %s", t.Scenario)
-		p.line("\n%d rounds of %d requests.", t.Rounds, t.Requests)
+		how := ""
+		if t.Together {
+			how = " Each proxy had its turns at the same time as `stock`, so its requests a second are about half of what it can do."
+		}
+		p.line("\n%d rounds of %d requests.%s", t.Rounds, t.Requests, how)
 		var rows [][]string
 		for _, s := range t.Results {
 			rows = append(rows, []string{s.Proxy, fmt.Sprintf("%.1f µs", s.CPU), fmt.Sprintf("%.3f", s.CPURatio),
@@ -373,7 +377,7 @@ The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with 
 			return err
 		}
 	}
-	p.line("Better here: a fixed slow start keeps a cold endpoint nearer its capacity where its 10 s happen to fit, and brings it back sooner there; where they do not fit (the outage with a full return) it is later. Ours doubles shares until it sees refusals: it goes past what a cold endpoint has for a second or two, and then follows it. No client notices, since refused calls go elsewhere.")
+	p.line("Better here: a fixed slow start keeps a cold endpoint nearer its capacity where its 10 s happen to fit, and brings it back sooner there; where they do not fit (the outage with a full return) it is later. Ours doubles shares until it sees refusals: it goes past what a cold endpoint has for a second or two, and then follows it. No client notices, since refused calls go elsewhere. The bound that this project sets itself, at most 1.2 of its capacity from a second after the return, is kept where an endpoint returns with the capacity it had, and not in the cold return.")
 	return nil
 }
 

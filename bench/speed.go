@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -85,6 +86,7 @@ type speedTable struct {
 	Scenario scenario      `json:"scenario"`
 	Rounds   int           `json:"rounds"`
 	Requests int           `json:"requests_per_round"`
+	Together bool          `json:"together"` // in turns at the same time as the first proxy
 	Results  []speedResult `json:"results"`
 }
 
@@ -102,6 +104,7 @@ func speed(b *bench, args []string) error {
 	turn := b.flags.Duration("turn", 200*time.Millisecond, "about how long a proxy's turn in a round takes")
 	only := b.flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
 	words := b.flags.String("scenarios", "", "comma separated, each like h1:2048:3 (default all)")
+	together := b.flags.Bool("together", false, "let each proxy have its turn at the same time as the first one, which gives steadier ratios of CPU on a machine that has other work")
 	workers := b.flags.Int("workers", 32, "requests in flight")
 	if err := b.parse(args); err != nil {
 		return err
@@ -137,7 +140,7 @@ func speed(b *bench, args []string) error {
 		report.About[p.name] = p.about
 	}
 	for _, s := range scenarios {
-		table, err := b.measure(s, peers, caddy, *rounds, *workers, *turn)
+		table, err := b.measure(s, peers, caddy, *rounds, *workers, *turn, *together)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
@@ -152,12 +155,40 @@ type contestant struct {
 	*running
 	loop   *closedLoop
 	slices []slice
-	peak   int64
+	base   []slice // of the first proxy at the same times; nil: its own, in order
+}
+
+// turn sends requests and measures what they cost.
+func (c *contestant) turn(ctx context.Context, requests int) error {
+	before := cpuClock(c.pids)
+	took, elapsed, err := c.loop.send(ctx, requests)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.peer.name, err)
+	}
+	used := cpuClock(c.pids) - before
+	c.slices = append(c.slices, slice{
+		CPU:    float64(used.Nanoseconds()) / 1e3 / float64(requests),
+		PerSec: float64(requests) / elapsed.Seconds(),
+		P50:    milliseconds(quantile(took, 0.5)),
+		P99:    milliseconds(quantile(took, 0.99)),
+	})
+	return nil
+}
+
+// turnBeside gives two proxies their turns at the same time.
+func (c *contestant) turnBeside(ctx context.Context, other *contestant, requests int) error {
+	done := make(chan error)
+	go func() { done <- c.turn(ctx, requests) }()
+	if err := errors.Join(other.turn(ctx, requests), <-done); err != nil {
+		return err
+	}
+	other.base = append(other.base, c.slices[len(c.slices)-1])
+	return nil
 }
 
 // measure runs the rounds of one scenario.
-func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers int, turn time.Duration) (speedTable, error) {
-	table := speedTable{Scenario: s, Rounds: rounds}
+func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers int, turn time.Duration, together bool) (speedTable, error) {
+	table := speedTable{Scenario: s, Rounds: rounds, Together: together}
 	var upstreams []string
 	for range s.Endpoints {
 		sink, err := newSink()
@@ -204,23 +235,23 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 	}
 	for range rounds {
 		for _, i := range rand.Perm(len(all)) {
-			c := all[i]
-			before := cpuClock(c.pids)
-			took, elapsed, err := c.loop.send(b.ctx, requests)
-			if err != nil {
-				return table, fmt.Errorf("%s: %w", c.peer.name, err)
+			var err error
+			if !together {
+				err = all[i].turn(b.ctx, requests)
+			} else if i > 0 {
+				err = all[0].turnBeside(b.ctx, all[i], requests)
 			}
-			used := cpuClock(c.pids) - before
-			c.slices = append(c.slices, slice{
-				CPU:    float64(used.Nanoseconds()) / 1e3 / float64(requests),
-				PerSec: float64(requests) / elapsed.Seconds(),
-				P50:    milliseconds(quantile(took, 0.5)),
-				P99:    milliseconds(quantile(took, 0.99)),
-			})
+			if err != nil {
+				return table, err
+			}
 		}
 	}
 	for _, c := range all {
 		_, peak := memory(c.pids)
+		base := all[0].slices
+		if c.base != nil {
+			base = c.base
+		}
 		result := speedResult{
 			Proxy:     c.peer.name,
 			CPU:       median(column(c.slices, func(s slice) float64 { return s.CPU })),
@@ -230,9 +261,9 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 			Memory:    float64(peak) / (1 << 20),
 		}
 		cpu := func(s slice) float64 { return s.CPU }
-		result.CPURatio, result.CPUBetween = ratios(c.slices, all[0].slices, cpu)
-		result.CPUQuiet = quietest(column(c.slices, cpu)) / quietest(column(all[0].slices, cpu))
-		result.RateRatio, _ = ratios(c.slices, all[0].slices, func(s slice) float64 { return s.PerSec })
+		result.CPURatio, result.CPUBetween = ratios(c.slices, base, cpu)
+		result.CPUQuiet = quietest(column(c.slices, cpu)) / quietest(column(base, cpu))
+		result.RateRatio, _ = ratios(c.slices, base, func(s slice) float64 { return s.PerSec })
 		table.Results = append(table.Results, result)
 	}
 	return table, nil
