@@ -440,3 +440,42 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 		t.Errorf("back again: parts %v", table.cumulative)
 	}
 }
+
+// TestTripMovesWaitingCalls trips an endpoint at which calls wait for an answer.
+func TestTripMovesWaitingCalls(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p, a := startWithAdmin(t, site("", one, two))
+	arrived, hang := make(chan struct{}, 5), make(chan struct{})
+	defer close(hang)
+	one.behave(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-hang
+	})
+	answers := make(chan string, 5)
+	for range 5 {
+		go func() {
+			resp, err := p.do(http.MethodGet, "/", nil)
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			answers <- string(body)
+		}()
+	}
+	for range 5 {
+		<-arrived
+	}
+	a.order(http.MethodPost, "api/endpoints/one/trip", "")
+	for range 5 {
+		select {
+		case answer := <-answers:
+			if answer != "two" {
+				t.Errorf("got %q", answer)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a call waits on at the tripped endpoint")
+		}
+	}
+}
