@@ -222,23 +222,34 @@ func (x *race) prepare(now time.Time) *http.Request {
 		p.pool.hedges.giveBack()
 		return nil
 	}
-	var err error
-	if !a.permit.trialUntil.IsZero() {
-		err = errors.New("a recovering endpoint is no help")
-	} else if a.dial, err = dialInfo(a.upstream, x.request); err == nil {
-		a.begin(x.request.Context(), now)
-		p.pool.watch(a.patience())
-		out, unfit := a.prepare(x.request)
-		if unfit == nil {
-			x.rival = a
-			c.attempts++
-			return out
-		}
+	if out := x.ready(a, now); out != nil {
+		x.rival = a
+		c.attempts++
+		return out
 	}
 	a.settle(now, cancelled, true)
 	p.pool.budget.giveBack()
 	p.pool.hedges.giveBack()
 	return nil
+}
+
+// ready begins an attempt and returns its request; nil if the endpoint is no help:
+// it is on trial itself, has no address, or cannot be sent this body.
+func (x *race) ready(a *attempt, now time.Time) *http.Request {
+	if !a.permit.trialUntil.IsZero() {
+		return nil
+	}
+	var err error
+	if a.dial, err = dialInfo(a.upstream, x.request); err != nil {
+		return nil
+	}
+	a.begin(x.request.Context(), now)
+	a.call.policy.pool.watch(a.patience())
+	out, unfit := a.prepare(x.request)
+	if unfit != nil {
+		return nil
+	}
+	return out
 }
 
 // run makes the rival's round trip and decides the race if its answer is good.

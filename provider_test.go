@@ -18,11 +18,9 @@ type provider struct {
 	*api
 	faulty bool
 
-	mu     sync.Mutex
-	asked  map[string]int       // by model
-	first  map[string]time.Time // by model
-	models []string             // as they were asked for
-	bodies []string
+	mu    sync.Mutex
+	asked map[string]int       // by model
+	first map[string]time.Time // by model
 }
 
 func newProvider(t testing.TB, name string, faulty bool) *provider {
@@ -36,16 +34,6 @@ func (p *provider) times(model string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.asked[model]
-}
-
-// lastModel is the model of the last request.
-func (p *provider) lastBody() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.bodies) == 0 {
-		return ""
-	}
-	return p.bodies[len(p.bodies)-1]
 }
 
 // completion is a request's part that matters here.
@@ -71,7 +59,6 @@ func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
 		p.first[c.Model] = time.Now()
 	}
 	first := p.first[c.Model]
-	p.bodies = append(p.bodies, string(body))
 	p.mu.Unlock()
 
 	anthropic := strings.HasSuffix(r.URL.Path, "/messages")

@@ -251,13 +251,6 @@ func (a *attempt) slow(now time.Time, cfg *breakerConfig) bool {
 	return latency > cfg.slowAfter
 }
 
-// release takes an attempt out of flight whose outcome is known.
-func (s *endpointState) release(a *attempt) {
-	s.mu.Lock()
-	s.unlinkLocked(a)
-	s.mu.Unlock()
-}
-
 // holdLocked keeps calls away for a time: as long as the endpoint asked for, or
 // a second that doubles to a minute. It returns whether that is news.
 func (s *endpointState) holdLocked(now time.Time, retryAfter time.Duration) bool {

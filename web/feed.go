@@ -83,11 +83,8 @@ func NewFeed(source Source) *Feed {
 func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *frame) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var events []Event
 	after, resumed := f.eventNumber(lastEventID)
-	for _, e := range f.source.Past(after) {
-		events = append(events, e)
-	}
+	events := f.source.Past(after)
 	if !resumed && len(events) > eventsAtFirst {
 		events = events[len(events)-eventsAtFirst:]
 	}
