@@ -23,21 +23,21 @@ type attempt struct {
 
 	// Guarded by the state's mutex.
 	before, after *attempt // in flight
-	linked        bool
 	permit        permit
-	outcome       outcome
 	retryAfter    time.Duration
+	outcome       outcome
+	linked        bool
 	judged        bool // by slowness
 	slower        bool // much slower than usual, which may be known before it ends
 	reported      bool // as slow, before it ended
 
-	watchful  bool      // the breaker wants to know of the first byte
-	final     bool      // its answer goes to the client
-	repeats   int       // of the same endpoint
-	notBefore time.Time // after a backoff
-	movable   bool      // while no answer has come, the call may be sent elsewhere
-	rescueAt  time.Time // the earliest next try to move it; the watcher's own
-	movedTo   *attempt  // by the watcher; guarded by mu
+	watchful  bool          // the breaker wants to know of the first byte
+	final     bool          // its answer goes to the client
+	movable   bool          // while no answer has come, the call may be sent elsewhere
+	repeats   int           // of the same endpoint
+	notBefore time.Time     // after a backoff
+	rescueIn  time.Duration // from began: the earliest next try to move it; the watcher's own
+	movedTo   *attempt      // by the watcher; guarded by mu
 
 	race *race                  // with a hedge; nil: there will be none
 	dial *reverseproxy.DialInfo // of a hedge, else nil: the proxy's
@@ -46,9 +46,9 @@ type attempt struct {
 	client   context.Context // the proxy's: its values, and its end
 	began    time.Time
 	started  atomic.Bool  // client and began are set
+	held     atomic.Bool  // the answer has begun, but nothing of it has gone to the client
 	first    atomic.Int64 // nanoseconds from began to the first byte; 0: not yet, or givenUp
 	silent   atomic.Int64 // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
-	held     atomic.Bool  // the answer has begun, but nothing of it has gone to the client
 
 	// How long the attempt has waited for the client's own body.
 	waited  atomic.Int64 // nanoseconds

@@ -16,7 +16,7 @@ const reasonRescued = "rescued"
 // waitsInVain tells whether an attempt of an endpoint that is open is to be
 // rescued now.
 func (a *attempt) waitsInVain(now time.Time) bool {
-	return a.started.Load() && a.movable && a.first.Load() == 0 && !now.Before(a.rescueAt) &&
+	return a.started.Load() && a.movable && a.first.Load() == 0 && now.Sub(a.began) >= a.rescueIn &&
 		!a.call.policy.breakerConfig().off
 }
 
@@ -39,7 +39,7 @@ func (a *attempt) rescue(now time.Time) {
 		a.call.exclude(a.race.rival.target) // which has failed
 	}
 	if a.movedTo = a.call.planElsewhere(now, a); a.movedTo == nil {
-		a.rescueAt = now.Add(tickEvery)
+		a.rescueIn = now.Sub(a.began) + tickEvery
 		a.first.Store(0)
 		a.mu.Unlock()
 		return
