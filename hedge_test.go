@@ -3,8 +3,10 @@ package failover
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -222,5 +224,107 @@ func TestHedgeIsChecked(t *testing.T) {
 		if err := h.validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", h, err)
 		}
+	}
+}
+
+// TestRacesEnd lets endpoints answer late, badly, in part or not at all, at random,
+// under hedges, rescues and holding: every call gets an answer of one endpoint, and
+// nothing stays in flight.
+func TestRacesEnd(t *testing.T) {
+	const ms = time.Millisecond
+	var apis []*api
+	for _, name := range []string{"one", "two", "three"} {
+		a := newAPI(t, name)
+		whole := named(strings.Repeat(name+" ", 100))
+		broken := func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, name)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		a.behave(func(w http.ResponseWriter, r *http.Request) {
+			wait := time.Duration(rand.IntN(30)) * ms
+			switch rand.IntN(24) {
+			case 0:
+				delayed(wait, status(http.StatusServiceUnavailable))(w, r)
+			case 1:
+				delayed(wait, cut)(w, r)
+			case 2:
+				delayed(wait, broken)(w, r)
+			case 3:
+				delayed(wait, status(http.StatusNotFound))(w, r)
+			case 4:
+				delayed(time.Minute, whole)(w, r)
+			default:
+				delayed(wait, whole)(w, r)
+			}
+		})
+		apis = append(apis, a)
+	}
+	for _, commit := range []string{"headers", "first_byte", "complete"} {
+		t.Run(commit, func(t *testing.T) {
+			p := startCaddy(t, site("commit "+commit+`
+				timeout 200ms
+				idle_timeout 100ms
+				next_on 404
+				breaker {
+					open_for 100ms
+					open_max 100ms
+				}
+				retry {
+					attempts 4
+					hedge 10ms max 100%
+					budget 100% 1000
+				}`, apis...))
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			seen := make(map[string]int)
+			for range 16 {
+				wg.Go(func() {
+					for range 40 {
+						what := ""
+						resp, err := p.do(http.MethodPut, "/", strings.NewReader("body"))
+						if err != nil {
+							what = err.Error()
+						} else {
+							body, err := io.ReadAll(resp.Body)
+							resp.Body.Close()
+							first, _, _ := strings.Cut(string(body), " ")
+							switch {
+							case err != nil && commit == "complete":
+								what = "cut: " + err.Error()
+							case err != nil:
+								what = "aborted"
+							case resp.StatusCode == 200 && string(body) != strings.Repeat(first+" ", 100):
+								what = "mixed: " + string(body)
+							default:
+								what = fmt.Sprint(resp.StatusCode)
+							}
+						}
+						mu.Lock()
+						seen[what]++
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+			t.Log(seen)
+			for what, n := range seen {
+				switch what {
+				case "200", "404", "502", "503", "504", "aborted":
+				default:
+					t.Errorf("%d times: %s", n, what)
+				}
+			}
+			if seen["200"] < 16*40/2 {
+				t.Errorf("only %d calls were answered well", seen["200"])
+			}
+			for _, a := range apis {
+				s := stateOf(t, "api", a.name)
+				eventually(t, 2*time.Second, "nothing is in flight", func() bool { return s.busy.Load() == 0 })
+				if got := s.totalsNow(); got.Attempts != got.Successes+got.Failures+got.Cancelled {
+					t.Errorf("totals of %s are %+v", a.name, got)
+				}
+			}
+		})
 	}
 }
