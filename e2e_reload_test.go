@@ -310,33 +310,63 @@ func TestNothingRunsOnAfterCaddyStops(t *testing.T) {
 		startCaddy(t, "respond ok").get("/")
 	})
 	before := goleak.IgnoreCurrent()
+	const everything = `
+	timeout 300ms
+	health {
+		interval 1s
+	}
+	sla {
+		availability 99.9%
+	}
+	retry {
+		hedge 50ms
+	}`
 	t.Run("failover", func(t *testing.T) {
 		one, two := newAPI(t, "one"), newAPI(t, "two")
-		p := startCaddy(t, site("", one, two)+"\n"+strings.Replace(pooled("second", "", two), "failover", "failover /second", 1))
+		p := startCaddy(t, site(everything, one, two)+"\n"+strings.Replace(pooled("second", "", two), "failover", "failover /second", 1)+"\nfailover_dashboard /dashboard")
 		one.down()
 		for range 10 {
 			p.get("/")
 			p.get("/second")
 		}
 		for range 3 {
-			if p.load(site("", one)+"\ntest_fails") == nil {
+			if p.load(site(everything, one)+"\ntest_fails") == nil {
 				t.Fatal("loading should have failed")
 			}
-			if p.load(pooled("third", "", one)+"\ntest_fails") == nil {
+			if p.load(pooled("third", everything, one)+"\ntest_fails") == nil {
 				t.Fatal("loading should have failed")
 			}
 		}
-		if err := p.load(site("", two)); err != nil {
+		if err := p.load(site(everything, two)); err != nil {
 			t.Fatal(err)
 		}
-		p.get("/")
+		eventually(t, time.Second, "the last configuration serves", func() bool { // connections of the one before may end under a request
+			resp, err := p.do(http.MethodGet, "/", nil)
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err == nil && resp.StatusCode == 200
+		})
+
+		// stop with a request and a tunnel under way
+		two.behave(two.echo)
+		p.upgrade("websocket")
+		defer two.hang()()
+		go func() {
+			if resp, err := p.do(http.MethodPost, "/", nil); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		hits := two.hits.Load()
+		eventually(t, time.Second, "the request is under way", func() bool { return two.hits.Load() > hits })
 	})
 	pools.Range(func(key, _ any) bool {
 		t.Errorf("pool %q is still there", key)
 		return true
 	})
-	logRotation := goleak.IgnoreTopFunction("github.com/DeRuina/timberjack.(*Logger).millRun") // Caddy's, by its own choice
-	if err := goleak.Find(before, logRotation); err != nil {
+	logRotation := goleak.IgnoreTopFunction("github.com/DeRuina/timberjack.(*Logger).millRun")  // Caddy's, by its own choice
+	lockFiles := goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh") // looks at its file every 5 s
+	if err := goleak.Find(before, logRotation, lockFiles); err != nil {
 		t.Error(err)
 	}
 }
