@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -43,10 +44,11 @@ func benchLab(b *testing.B, n int) *lab {
 	return l
 }
 
-// request is one as the proxy hands it to Select.
+// benchRequest is one as the proxy hands it to Select, but for the replacer: one
+// that serves many calls would grow with each.
 func benchRequest() *http.Request {
 	r := httptest.NewRequest("GET", "http://api.test/v1/chat", nil)
-	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
+	return r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, make(map[string]any)))
 }
 
 // fresh makes a request one that no policy has seen.
