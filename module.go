@@ -179,6 +179,9 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err := p.pool.attach(p, ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
 	p.pool.mu.Lock()
 	p.rebuild(time.Now())
 	p.pool.mu.Unlock()

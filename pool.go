@@ -220,6 +220,7 @@ func (p *pool) dropLocked(s *endpointState) {
 		s.forgetOrders()
 		p.foldStateLocked(s, time.Now())
 		delete(p.states, s.endpointKey)
+		p.forgetRoutesLocked(s.name)
 		p.checker.replan()
 		p.leaving.take(s)
 	}

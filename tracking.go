@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"maps"
 	"math/bits"
 	"time"
 
@@ -244,5 +245,18 @@ func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breakerConfig) 
 		s.wasDown = down
 		p.keeping.dirty.Store(true)
 		s.series.SetDown(now, down, cause)
+	}
+}
+
+// forgetRoutesLocked drops the counts of failovers to an endpoint that is gone:
+// where upstreams come and go, routes would pile up.
+func (p *pool) forgetRoutesLocked(name string) {
+	for key := range p.states {
+		if key.name == name {
+			return
+		}
+	}
+	for _, s := range p.states {
+		maps.DeleteFunc(s.total.failovers, func(r route, _ uint64) bool { return r.to == name })
 	}
 }

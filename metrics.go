@@ -1,0 +1,230 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "failover", name), help, labels, nil)
+}
+
+var metrics = struct {
+	attempts, duration, failovers, calls, retriesDenied, poolDown,
+	breakerState, share, score, traffic, inFlight, held, checks,
+	objective, achieved, budget, burnRate, burning *prometheus.Desc
+}{
+	attempts:      describe("attempts_total", "Attempts at an endpoint, by what they came to.", "pool", "endpoint", "outcome"),
+	duration:      describe("attempt_duration_seconds", "Time from the start of an attempt to the first byte of its answer, or to its failure without one. Attempts whose client left are not in it.", "pool", "endpoint"),
+	failovers:     describe("failovers_total", "Calls that moved from one endpoint to another.", "pool", "from", "to", "reason"),
+	calls:         describe("calls_total", "Calls by what their clients got: one that a failover rescued is a success.", "pool", "outcome"),
+	retriesDenied: describe("retries_denied_total", "Retries that the budget did not allow.", "pool"),
+	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
+	breakerState:  describe("breaker_state", "1 for the state that the endpoint's breaker is in, 0 for the others.", "pool", "endpoint", "state"),
+	share:         describe("endpoint_share", "Part of its normal traffic that the breaker allows the endpoint, 0 to 1.", "pool", "endpoint"),
+	score:         describe("endpoint_score", "How well the endpoint has been doing, 0 to 1.", "pool", "endpoint"),
+	traffic:       describe("endpoint_traffic_ratio", "Part of all calls that goes to the endpoint first, 0 to 1.", "pool", "endpoint"),
+	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
+	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
+	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
+	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
+	achieved:      describe("sla_achieved_ratio", "Part that was good over the objective's window, 0 to 1.", "pool", "sli"),
+	budget:        describe("sla_error_budget_left_ratio", "Part of the error budget that is left over the objective's window: 1 is all of it, below 0 it is overspent.", "pool", "sli"),
+	burnRate:      describe("sla_burn_rate", "How fast the error budget is spent over a window: at 1 it lasts for the objective's window.", "pool", "sli", "window"),
+	burning:       describe("sla_burning", "1 while the error budget is spent too fast, else 0.", "pool", "sli"),
+}
+
+// A collector reads the metrics of one configuration's pools when they are asked
+// for: nothing is counted twice, and counters outlive configurations as pools do.
+type collector struct{ registry *prometheus.Registry }
+
+// registerMetrics adds the metrics of all pools of a configuration to its registry,
+// once.
+func registerMetrics(registry *prometheus.Registry) error {
+	err := registry.Register(collector{registry})
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok && already.ExistingCollector == (collector{registry}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	m := &metrics
+	for _, d := range []*prometheus.Desc{
+		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poolDown,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
+		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	now := time.Now()
+	for _, p := range runningPools() {
+		for _, m := range p.metrics(c.registry, now) {
+			ch <- m
+		}
+	}
+}
+
+// scrape gathers metrics.
+type scrape struct {
+	pool string
+	list []prometheus.Metric
+}
+
+func (s *scrape) add(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+	s.list = append(s.list, prometheus.MustNewConstMetric(d, kind, value, s.labels(labels)...))
+}
+
+func (s *scrape) labels(more []string) []string {
+	labels := []string{s.pool}
+	for _, l := range more {
+		labels = append(labels, strings.ToValidUTF8(l, "\ufffd"))
+	}
+	return labels
+}
+
+func (s *scrape) count(d *prometheus.Desc, n uint64, labels ...string) {
+	s.add(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+func (s *scrape) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	s.add(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (s *scrape) flag(d *prometheus.Desc, is bool, labels ...string) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	s.gauge(d, value, labels...)
+}
+
+// outcomes adds a count for each kind of outcome, also those that have not been
+// seen yet, so that rates are right from the first on. Kinds from the last to
+// before cancelled exist for pools only.
+func (s *scrape) outcomes(d *prometheus.Desc, b *sla.Batch, last sla.Kind, labels ...string) {
+	counts := b.Counts()
+	s.count(d, b.Successes(), append(labels, sla.Success.String())...)
+	for k := sla.Dial; k <= last; k++ {
+		s.count(d, counts.Failures.Of(k), append(labels, k.String())...)
+	}
+	s.count(d, counts.Cancelled, append(labels, sla.Cancelled.String())...)
+}
+
+// metrics returns the pool's metrics if the configuration of a registry uses it:
+// those of the endpoints that it has.
+func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheus.Metric {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.attached, func(g *generation) bool { return g.config == registry })
+	if i < 0 {
+		return nil
+	}
+	g := p.attached[i]
+	p.foldLocked(now)
+	s := &scrape{pool: strings.ToValidUTF8(p.name, "\ufffd")}
+	m := &metrics
+	s.outcomes(m.calls, &p.calls, sla.AllDown)
+	s.count(m.retriesDenied, uint64(p.budget.denied.Load()))
+	views, down := p.viewsLocked(g)
+	s.flag(m.poolDown, down)
+	seen := make(map[string]bool)
+	for _, v := range views {
+		// of two that have a name one is shown: a label set is to be there once
+		if !seen[v.name] {
+			seen[v.name] = true
+			s.endpoint(v, now, g.breaker.Load())
+		}
+	}
+	s.standing(p.keeping.standing.Load())
+	return s.list
+}
+
+// endpoint adds the metrics of an endpoint. It needs the pool's mutex.
+func (s *scrape) endpoint(v view, now time.Time, cfg *breakerConfig) {
+	m, state, name := &metrics, v.state, v.name
+	total := &state.total
+	s.outcomes(m.attempts, &total.attempts, sla.Stalled, name)
+	buckets, count := make(map[float64]uint64), uint64(0)
+	for i, n := range total.durations.buckets {
+		count += n
+		if i < durationBuckets-1 {
+			buckets[float64(uint64(1)<<i)/1000] = count
+		}
+	}
+	s.list = append(s.list, prometheus.MustNewConstHistogram(m.duration, count,
+		total.durations.sum.Seconds(), buckets, s.labels([]string{name})...))
+	for r, n := range total.failovers {
+		s.count(m.failovers, n, name, r.to, r.reason)
+	}
+
+	state.mu.Lock()
+	breaker, share, lost := state.breaker.state, state.breaker.allowed(cfg), state.scorer.lost
+	held := now.Before(state.holdUntil)
+	passed, failed, skipped := state.checks.passed, state.checks.failed, state.checks.skipped
+	state.mu.Unlock()
+	for i, word := range breakerStateNames {
+		s.flag(m.breakerState, breaker == breakerState(i), name, word)
+	}
+	s.gauge(m.share, share, name)
+	s.gauge(m.score, tidy(1-lost), name)
+	s.gauge(m.traffic, tidy(v.traffic), name)
+	s.gauge(m.inFlight, float64(state.busy.Load()), name)
+	s.flag(m.held, held, name)
+	s.count(m.checks, passed, name, "passed")
+	s.count(m.checks, failed, name, "failed")
+	s.count(m.checks, skipped, name, "skipped")
+}
+
+// standing adds how far the pool's objectives are met.
+func (s *scrape) standing(st *standing) {
+	if st == nil {
+		return
+	}
+	m := &metrics
+	for i, in := range []*sla.Indicator{&st.pool.Availability, &st.pool.Latency} {
+		if in.Objective == 0 {
+			continue
+		}
+		sli := sla.SLI(i)
+		s.gauge(m.objective, in.Objective, sli.String())
+		s.gauge(m.achieved, in.Achieved, sli.String())
+		s.gauge(m.budget, in.BudgetLeft, sli.String())
+		s.flag(m.burning, st.alert.Burning(sli), sli.String())
+		rates := make(map[string]float64)
+		for _, b := range in.Burn {
+			rates[windowName(b.Long)], rates[windowName(b.Short)] = b.LongRate, b.ShortRate
+		}
+		for window, rate := range rates {
+			s.gauge(m.burnRate, rate, sli.String(), window)
+		}
+	}
+}
+
+// windowName writes a window as Prometheus does: 5m, 6h, 3d.
+func windowName(d time.Duration) string {
+	switch {
+	case d%(24*time.Hour) == 0:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
+}
+
+var _ prometheus.Collector = collector{}
