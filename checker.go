@@ -17,7 +17,8 @@ import (
 // while it is under way, and ends with the configuration that it belongs to.
 type checker struct {
 	running atomic.Bool
-	stale   atomic.Bool // the plan has to be made anew
+	stale   atomic.Bool  // the plan has to be made anew
+	sleeps  atomic.Int64 // until when, Unix nanoseconds; 0: until it is woken
 	wake    chan struct{}
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -89,6 +90,14 @@ func (c *checker) nudge() {
 	}
 }
 
+// ended lets the goroutine know of a check whose successor is due at next, where
+// it would not be awake by then.
+func (c *checker) ended(next time.Time) {
+	if until := c.sleeps.Load(); until == 0 || next.UnixNano() < until {
+		c.nudge()
+	}
+}
+
 // replan lets the goroutine look at the configuration.
 func (c *checker) replan() {
 	c.stale.Store(true)
@@ -111,9 +120,11 @@ func (c *checker) run(p *pool) {
 		if c.stale.Swap(false) {
 			c.planAnew(p, now)
 		}
+		c.sleeps.Store(0) // checks that end meanwhile wake it
 		if next := c.startDue(p, now); next.IsZero() {
 			timer.Stop()
 		} else {
+			c.sleeps.Store(next.UnixNano())
 			timer.Reset(max(0, next.Sub(now)))
 		}
 	}
@@ -265,6 +276,7 @@ func (c *checked) check(p *pool) {
 			e.Details["check"] = result.why
 		}
 	}
+	next := s.checks.next
 	s.mu.Unlock()
 	p.mu.Unlock()
 	if e != nil {
@@ -273,5 +285,5 @@ func (c *checked) check(p *pool) {
 	if changed {
 		p.poke()
 	}
-	p.checker.nudge()
+	p.checker.ended(next)
 }

@@ -1,0 +1,145 @@
+package failover
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// answering listens on n free ports and answers every request with 200, at next
+// to no cost.
+func answering(tb testing.TB, n int) (addresses []string) {
+	tb.Helper()
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { listener.Close() })
+		addresses = append(addresses, listener.Addr().String())
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer conn.Close()
+					for r := bufio.NewReader(conn); ; {
+						line, err := r.ReadString('\n')
+						if err != nil {
+							return
+						}
+						if line == "\r\n" {
+							_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+						}
+					}
+				}()
+			}
+		}()
+	}
+	return addresses
+}
+
+// hundred is a pool of 100 endpoints, each checked once a second.
+func hundred(addresses []string) string {
+	var b strings.Builder
+	b.WriteString("failover {\nname api\n")
+	for i, address := range addresses {
+		fmt.Fprintf(&b, "endpoint http://%s {\nname e%d\n}\n", address, i)
+	}
+	b.WriteString("health {\ninterval 1s\nfast_interval 1s\n}\n}")
+	return b.String()
+}
+
+func checksSent(tb testing.TB) (sent, failed uint64) {
+	p := runningPool(tb, "api")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.states {
+		c := s.copyNow().checks
+		sent, failed = sent+c.sent, failed+c.failed
+	}
+	return sent, failed
+}
+
+// TestChecksLeaveNothingRunning: 100 endpoints, checked once a second each.
+func TestChecksLeaveNothingRunning(t *testing.T) {
+	startCaddy(t, hundred(answering(t, 100)))
+	eventually(t, 20*time.Second, "two checks each", func() bool { sent, _ := checksSent(t); return sent >= 200 })
+	before := runtime.NumGoroutine()
+	lasting(2 * time.Second)
+	sent, failed := checksSent(t)
+	if after := runtime.NumGoroutine(); after > before+20 {
+		t.Errorf("%d goroutines have become %d with %d checks", before, after, sent)
+	}
+	if failed > 0 {
+		t.Errorf("%d of %d checks failed", failed, sent)
+	}
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkHundredChecks is the CPU time of 100 checks a second, that of the
+// endpoints included.
+func BenchmarkHundredChecks(b *testing.B) {
+	startCaddy(b, hundred(answering(b, 100)))
+	eventually(b, 20*time.Second, "a check each", func() bool { sent, _ := checksSent(b); return sent >= 100 })
+	for b.Loop() {
+		before, began := cpuTime(b), time.Now()
+		sentBefore, _ := checksSent(b)
+		lasting(5 * time.Second)
+		took, cpu := time.Since(began), cpuTime(b)-before
+		sent, _ := checksSent(b)
+		b.ReportMetric(float64(sent-sentBefore)/took.Seconds(), "checks/s")
+		b.ReportMetric(100*float64(cpu)/float64(took), "%core")
+	}
+}
+
+// BenchmarkHundredRequests is the same with nothing but an http.Transport.
+func BenchmarkHundredRequests(b *testing.B) {
+	addresses := answering(b, 100)
+	transport := new(http.Transport)
+	defer transport.CloseIdleConnections()
+	one := func(address string) {
+		r, err := http.NewRequest(http.MethodHead, "http://"+address+"/", nil)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		resp.Body.Close()
+	}
+	for _, address := range addresses {
+		one(address)
+	}
+	for b.Loop() {
+		before, began := cpuTime(b), time.Now()
+		ticker := time.NewTicker(10 * time.Millisecond)
+		for i := range 500 {
+			<-ticker.C
+			go one(addresses[i%100])
+		}
+		ticker.Stop()
+		took := time.Since(began)
+		b.ReportMetric(500/took.Seconds(), "requests/s")
+		b.ReportMetric(100*float64(cpuTime(b)-before)/float64(took), "%core")
+	}
+}
