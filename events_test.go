@@ -253,7 +253,11 @@ func subscribe(t *testing.T, handle func(caddy.Event)) {
 
 // withGlobal adds global options to a site's configuration.
 func (p *proxy) withGlobal(options, site string) string {
-	return strings.Replace(p.caddyfile(site), "{\n", "{\n"+options+"\n", 1)
+	config := p.caddyfile(site)
+	if strings.Contains(options, "storage ") {
+		config = strings.Replace(config, "\tstorage file_system "+p.stored+"\n", "", 1)
+	}
+	return strings.Replace(config, "{\n", "{\n"+options+"\n", 1)
 }
 
 // loadGlobal loads a configuration with global options.

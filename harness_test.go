@@ -47,6 +47,7 @@ type proxy struct {
 	admin  string // off, or the address of the admin endpoint
 	socket string
 	log    string
+	stored string // where Caddy's storage is
 	client *http.Client
 }
 
@@ -70,7 +71,7 @@ func clientOf(socket string) *http.Client {
 func startCaddyWithAdmin(t testing.TB, site, admin string) *proxy {
 	t.Helper()
 	dir := t.TempDir()
-	p := &proxy{t: t, admin: admin, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log")}
+	p := &proxy{t: t, admin: admin, socket: filepath.Join(dir, "s"), log: filepath.Join(dir, "log"), stored: filepath.Join(dir, "stored")}
 	p.client = clientOf(p.socket)
 	if err := p.load(site); err != nil {
 		t.Fatalf("starting Caddy: %v", err)
@@ -92,6 +93,7 @@ func (p *proxy) caddyfile(site string) string {
 	persist_config off
 	auto_https off
 	grace_period 5s
+	storage file_system %s
 	log {
 		output file %s
 		format json
@@ -102,7 +104,7 @@ http://api.test {
 	bind unix/%s
 	%s
 }
-`, p.admin, p.log, p.socket, strings.NewReplacer("\n", "\n\t", "SOCKET", p.socket).Replace(strings.TrimSpace(site)))
+`, p.admin, p.stored, p.log, p.socket, strings.NewReplacer("\n", "\n\t", "SOCKET", p.socket).Replace(strings.TrimSpace(site)))
 }
 
 // load loads another configuration, as a reload does.
