@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -270,4 +272,35 @@ func FuzzCaddyfile(f *testing.F) {
 			t.Fatalf("%s was accepted, but: %v", block, err)
 		}
 	})
+}
+
+// TestFixturesHaveEveryOption wants no option without a fixture.
+func TestFixturesHaveEveryOption(t *testing.T) {
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := make(map[string]bool)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		input, _, _ := strings.Cut(string(text), "----------\n")
+		for line := range strings.Lines(input) {
+			if words := strings.Fields(line); len(words) > 0 {
+				used[words[0]] = true
+			}
+		}
+	}
+	for _, options := range []iter.Seq[string]{
+		maps.Keys(poolOptions), maps.Keys(endpointOptions), maps.Keys(breakerOptions),
+		maps.Keys(retryOptions), maps.Keys(healthOptions), maps.Keys(slaOptions),
+	} {
+		for option := range options {
+			if !used[option] {
+				t.Errorf("no fixture has %s", option)
+			}
+		}
+	}
 }
