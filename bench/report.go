@@ -298,7 +298,7 @@ func (p *page) soak(text []byte) error {
 %.0f minutes of small and large requests, slow uploads, streams and clients that go away, while two of three endpoints fail at random in nine ways and the
 configuration is loaded anew every 5 s (every fifth is broken and must be refused). At the end every breaker must be closed, nothing in flight, nothing grown, and the
 counts of clients, endpoints, events and metrics must agree exactly: calls = attempts − failovers, attempts = successes + failures + cancelled.
-"As the rules say" are streams that broke off after they had begun.`, r.Minutes)
+"As the rules say" are streams that broke off after they had begun; "sent again" are requests that met a connection which a reload had just closed as idle, before they were read, as any client that keeps connections does.`, r.Minutes)
 	var rows [][]string
 	for _, s := range r.Runs {
 		faults := 0
@@ -306,11 +306,11 @@ counts of clients, endpoints, events and metrics must agree exactly: calls = att
 			faults += n
 		}
 		rows = append(rows, []string{s.Build, fmt.Sprint(s.Calls.Sent), fmt.Sprint(s.Calls.Unexplained), fmt.Sprint(s.Calls.Explained),
-			fmt.Sprint(s.Calls.Cancelled), fmt.Sprint(faults), fmt.Sprint(s.Reloads), fmt.Sprint(s.Counts.Attempts), fmt.Sprint(s.Counts.FailoverEvents),
+			fmt.Sprint(s.Calls.Cancelled), fmt.Sprint(s.Calls.Resent), fmt.Sprint(faults), fmt.Sprint(s.Reloads), fmt.Sprint(s.Counts.Attempts), fmt.Sprint(s.Counts.FailoverEvents),
 			fmt.Sprintf("%d → %d", s.Growth.GoroutinesBefore, s.Growth.GoroutinesAfter),
 			fmt.Sprintf("%.1f → %.1f MiB", s.Growth.HeapBefore, s.Growth.HeapAfter), fmt.Sprint(len(s.Problems))})
 	}
-	p.table([]string{"build", "calls", "failed without reason", "as the rules say", "cancelled by clients", "faults", "reloads", "attempts", "failovers",
+	p.table([]string{"build", "calls", "failed without reason", "as the rules say", "cancelled by clients", "sent again", "faults", "reloads", "attempts", "failovers",
 		"goroutines", "live heap", "problems"}, rows)
 	for _, s := range r.Runs {
 		for _, problem := range s.Problems {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,16 @@ type soakRun struct {
 	admin   *adminView
 	caddy   string
 	started time.Time
+	loading atomic.Bool
+	loaded  atomic.Int64 // when the last load ended, nanoseconds
+}
+
+// closing is how long after a load the servers before it close what is idle.
+const closing = 3 * time.Second
+
+// reloading tells whether a configuration is being replaced.
+func (s *soakRun) reloading() bool {
+	return s.loading.Load() || time.Since(time.Unix(0, s.loaded.Load())) < closing
 }
 
 // soakGrowth is goroutines and live heap: after the first load, the median of the
@@ -280,7 +291,10 @@ func (s *soakRun) reload(quit chan struct{}, at ports) {
 		if broken {
 			config = strings.Replace(config, "quota endpoint", "quota nobody", 1)
 		}
+		s.loading.Store(true)
 		status, err := s.admin.load(config)
+		s.loaded.Store(time.Now().UnixNano())
+		s.loading.Store(false)
 		switch {
 		case err != nil:
 			s.problem("reload %d: %v", load, err)
@@ -402,8 +416,8 @@ func (s *soakRun) judge(traffic *soakTraffic, sizes []size) {
 
 func (s *soakRun) print() {
 	c, n, g := s.Calls, s.Counts, s.Growth
-	fmt.Printf("\n%s build: %d calls: %d good, %d failed as the rules say, %d unexplained, %d cancelled by their clients; %d reloads, faults %v\n",
-		s.Build, c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled, s.Reloads, s.Faults)
+	fmt.Printf("\n%s build: %d calls: %d good, %d failed as the rules say, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, faults %v\n",
+		s.Build, c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled, c.Resent, s.Reloads, s.Faults)
 	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events, %d by metrics; %d attempts and %d calls by metrics; the SLA has %d calls, %d failed, %d cancelled\n",
 		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.FailoverMetrics, n.MetricAttempts, n.MetricCalls, n.SLACalls, n.SLAFailed, n.SLACancelled)
 	fmt.Printf("goroutines %d before, %.0f, %.0f, %d after; heap %.1f MiB before, %.1f, %.1f, %.1f after\n",

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +21,7 @@ type soakCalls struct {
 	Explained   int `json:"failed_as_the_rules_say"`
 	Unexplained int `json:"failed_without_reason"`
 	Cancelled   int `json:"cancelled_by_client"`
+	Resent      int `json:"resent"` // had met a connection that a reload closed
 }
 
 // soakTraffic is a mix of requests: small ones, large bodies, slow uploads,
@@ -70,7 +72,7 @@ func (t *soakTraffic) run(quit chan struct{}) {
 			n := rand.IntN(100)
 			for _, kind := range soakKinds {
 				if n -= kind.part; n < 0 {
-					t.wg.Go(func() { t.count(kind.send(t)) })
+					t.wg.Go(func() { t.count(t.sent(kind.send)) })
 					break
 				}
 			}
@@ -81,7 +83,7 @@ func (t *soakTraffic) run(quit chan struct{}) {
 // once sends a request of each kind.
 func (t *soakTraffic) once() {
 	for _, kind := range soakKinds {
-		t.count(kind.send(t))
+		t.count(t.sent(kind.send))
 	}
 }
 
@@ -109,6 +111,23 @@ func (t *soakTraffic) counts() soakCalls {
 // explained is a failure that the rules allow: an answer that had begun when its
 // endpoint broke off.
 const explained = "broken off after it had begun"
+
+// noAnswer begins failures in which the connection ended without a byte.
+const noAnswer = "no answer: "
+
+// sent sends a request, and once again where a reload has closed the connection
+// before the request was read, as it does with connections that look idle. If it
+// had been read after all, the counts would not agree.
+func (t *soakTraffic) sent(send func(*soakTraffic) (kind, failure string, cancelled bool)) (kind, failure string, cancelled bool) {
+	kind, failure, cancelled = send(t)
+	if strings.HasPrefix(failure, noAnswer) && t.soak.reloading() {
+		t.mu.Lock()
+		t.calls.Resent++
+		t.mu.Unlock()
+		return send(t)
+	}
+	return kind, failure, cancelled
+}
 
 func (t *soakTraffic) count(kind, failure string, cancelled bool) {
 	t.mu.Lock()
@@ -162,7 +181,7 @@ func (t *soakTraffic) whole(method string, body []byte, slowly bool) (kind, fail
 	}
 	resp, err := t.client.Do(r)
 	if err != nil {
-		return kind, err.Error(), false
+		return kind, noAnswer + err.Error(), false
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -196,7 +215,7 @@ func (t *soakTraffic) stream() (kind, failure string, cancelled bool) {
 	}
 	resp, err := t.client.Do(r)
 	if err != nil {
-		return kind, err.Error(), false
+		return kind, noAnswer + err.Error(), false
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -232,6 +251,8 @@ func (t *soakTraffic) leaves() (kind, failure string, cancelled bool) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return kind, "", true
+	case err != nil && resp == nil:
+		return kind, noAnswer + err.Error(), false
 	case err != nil:
 		return kind, err.Error(), false
 	case resp.StatusCode != http.StatusOK:

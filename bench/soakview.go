@@ -202,7 +202,9 @@ func (s *soakRun) count() {
 		s.problem("%v", err)
 		return
 	}
-	if _, ok := sums["caddy_failover_attempts_total"]; ok {
+	if len(sums) == 0 {
+		s.problem("there are no metrics of the pool")
+	} else {
 		n.MetricAttempts = int(sums["caddy_failover_attempts_total"])
 		n.FailoverMetrics = int(sums["caddy_failover_failovers_total"])
 		if n.MetricAttempts != int(n.Attempts) {
