@@ -3,6 +3,7 @@ package failover
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 func TestDashboardDirective(t *testing.T) {
@@ -235,4 +238,35 @@ func TestReloadEndsTheDashboardsStreams(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "web.(*Feed)")
 	})
+}
+
+// What a dashboard asks of a pool of 50 endpoints: each second how they stand,
+// every 10 seconds their last two minutes, and for the first viewer in a while
+// their last hour.
+func BenchmarkDashboardOf50Endpoints(b *testing.B) {
+	directive := "failover {\n name crowd\n"
+	for i := range 50 {
+		directive += fmt.Sprintf(" endpoint http://e%d.test {\n priority 1\n }\n", i)
+	}
+	l := openLab(b, directive+"}")
+	defer l.close()
+	now := time.Now()
+	for _, t := range l.policy.targets {
+		series := l.policy.pool.history.Endpoint(t.name)
+		for second := range 3600 {
+			at := now.Add(time.Duration(second-3600) * time.Second)
+			series.Record(at, sla.Outcome{Latency: time.Duration(second%97+1) * time.Millisecond})
+		}
+	}
+	encode := func(b *testing.B, what func() any) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := json.Marshal(what()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("snapshot", func(b *testing.B) { encode(b, func() any { return Status(now) }) })
+	b.Run("minutes", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-2*time.Minute)) }) })
+	b.Run("hour", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-time.Hour)) }) })
 }
