@@ -27,7 +27,12 @@ const (
 // serve serves a page that shows a scene.
 func serve(t testing.TB, s *scene) (address string) {
 	t.Helper()
-	page, err := web.NewPage("/failover", web.NewFeed(s.source()))
+	return serveAt(t, s, "/failover")
+}
+
+func serveAt(t testing.TB, s *scene, path string) (address string) {
+	t.Helper()
+	page, err := web.NewPage(path, web.NewFeed(s.source()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +41,7 @@ func serve(t testing.TB, s *scene) (address string) {
 		page.Close()
 		server.Close()
 	})
-	return server.URL + "/failover"
+	return server.URL + path
 }
 
 // behaved fails the test if the page asked another host for anything, if its
@@ -395,7 +400,7 @@ func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
 
 // The picture of the README: FAILOVER_SCREENSHOTS=$PWD/docs go test ./web -run Picture
 func TestPicture(t *testing.T) {
-	address := serve(t, picture(time.Now()))
+	address := serveAt(t, picture(time.Now()), "/")
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1280, Height: 900, Language: "en", Scale: 1.5})
 	tab.Until(20*time.Second, allCharted+" && "+live+" && document.querySelector('.rate').textContent")
 	tab.Shot("dashboard")
