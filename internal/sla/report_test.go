@@ -1,0 +1,178 @@
+package sla
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// twoInstances returns what two instances of a pool recorded on one morning: an
+// endpoint that failed and was down for a minute, failovers, and a slow hour.
+func twoInstances() (Query, []*Snapshot) {
+	var snapshots []*Snapshot
+	for instance := range 2 {
+		h := new(History)
+		for minute := range 180 {
+			now := noon.Add(time.Duration(minute) * time.Minute)
+			switch {
+			case minute == 31 && instance == 0:
+				h.Endpoint("api|one").SetDown(now, true, "consecutive_failures, last: timeout")
+			case minute == 32 && instance == 0:
+				h.Endpoint("api|one").SetDown(now, false, "")
+			}
+			for second := range 20 {
+				at := now.Add(time.Duration(second) * time.Second)
+				latency := 80 * time.Millisecond
+				if minute/60 == 1 {
+					latency = 3 * time.Second
+				}
+				switch {
+				case minute == 30 && second >= 15 && instance == 0:
+					h.Endpoint("api|one").Record(at, Outcome{Kind: Timeout})
+					h.Endpoint("two").Record(at, ok(latency))
+					h.RecordFailovers(at, "api|one", "two", 1)
+					h.Pool().Record(at, ok(latency))
+				case minute == 31:
+					h.Endpoint("two").Record(at, Outcome{Kind: Status})
+					h.Pool().Record(at, Outcome{Kind: Status})
+				default:
+					h.Endpoint("api|one").Record(at, ok(latency))
+					h.Pool().Record(at, ok(latency))
+				}
+			}
+		}
+		h.Pool().Record(noon.Add(170*time.Minute), Outcome{Kind: Cancelled})
+		snapshots = append(snapshots, h.Snapshot(noon.Add(3*time.Hour)))
+	}
+	return Query{
+		Pool: "=cmd <b>llm</b>", From: noon, To: noon.Add(3 * time.Hour), Now: noon.Add(3 * time.Hour),
+		Objective: Objective{Availability: 0.999, LatencyTarget: 2 * time.Second},
+	}, snapshots
+}
+
+// TestReport compares a report in each format with a golden file; -update writes
+// them anew.
+func TestReport(t *testing.T) {
+	q, snapshots := twoInstances()
+	rep := NewReport(q, snapshots...)
+	for name, write := range map[string]func(io.Writer) error{
+		"report.md": rep.WriteMarkdown, "report.html": rep.WriteHTML, "report.json": rep.WriteJSON, "report.csv": rep.WriteCSV,
+	} {
+		var got bytes.Buffer
+		if err := write(&got); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		file := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%s differs from the golden file; it is now:\n%s", name, got.String())
+		}
+	}
+	// what the golden files are to say
+	if rep.Total.Calls != 7200 || rep.Total.Failed != 40 || rep.Total.Cancelled != 2 || rep.Instances != 2 {
+		t.Errorf("total: %+v", rep.Total)
+	}
+	if want := []Failover{{"api|one", "two", 5}}; !reflect.DeepEqual(rep.Failovers, want) {
+		t.Errorf("failovers: %+v", rep.Failovers)
+	}
+	if rep.Total.Availability.Met || rep.Total.Latency.Met || len(rep.Incidents) != 1 || rep.Total.Down != 0 || rep.Endpoints[0].Down != Duration(time.Minute) || rep.Incidents[0].Calls != 5 {
+		t.Errorf("met: %v, %v; incidents: %+v", rep.Total.Availability.Met, rep.Total.Latency.Met, rep.Incidents)
+	}
+	var text bytes.Buffer
+	if err := rep.WriteJSON(&text); err != nil {
+		t.Fatal(err)
+	}
+	var again Report
+	if err := json.Unmarshal(text.Bytes(), &again); err != nil || !reflect.DeepEqual(again, rep) {
+		t.Errorf("JSON does not come back (%v):\n got %+v\nwant %+v", err, again, rep)
+	}
+}
+
+// TestSnapshotEncoding reads back what it wrote, and takes every damage for one.
+func TestSnapshotEncoding(t *testing.T) {
+	q, snapshots := twoInstances()
+	b := snapshots[0].Encode()
+	s, err := Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := NewReport(q, s), NewReport(q, snapshots[0]); !reflect.DeepEqual(got, want) {
+		t.Errorf("decoded:\n got %+v\nwant %+v", got, want)
+	}
+	for i := 0; i < len(b); i += 1 + len(b)/500 {
+		damaged := bytes.Clone(b)
+		damaged[i] ^= 0x10
+		if _, err := Decode(damaged); err == nil {
+			t.Errorf("byte %d of %d was damaged and nothing noticed", i, len(b))
+		}
+		if _, err := Decode(b[:i]); err == nil {
+			t.Errorf("the first %d of %d bytes are no snapshot, but were read", i, len(b))
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	_, snapshots := twoInstances()
+	f.Add(snapshots[0].Encode())
+	f.Add(new(History).Snapshot(noon).Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Decode(b)
+		if err != nil {
+			return
+		}
+		new(History).Restore(noon, s)
+		if _, err := Decode(s.Encode()); err != nil {
+			t.Errorf("what was read cannot be written: %v", err)
+		}
+	})
+}
+
+// TestAlert needs volume, burning in both windows, and 5 quiet minutes to end.
+func TestAlert(t *testing.T) {
+	o := Objective{Availability: 0.999}
+	var s Series
+	var a Alert
+	now := noon
+	run := func(d time.Duration, good, bad int) (changes []Change) {
+		for end := now.Add(d); now.Before(end); now = now.Add(10 * time.Second) {
+			for range good {
+				s.Record(now, ok(time.Millisecond))
+			}
+			for range bad {
+				s.Record(now, fail(Reset))
+			}
+			changes = a.Update(changes, now, o.Standing(&s, now))
+		}
+		return changes
+	}
+	if c := run(10*time.Second, 2, 1); len(c) > 0 {
+		t.Errorf("one failure of three calls: %+v", c)
+	}
+	if c := run(4*time.Hour, 10, 0); len(c) > 0 {
+		t.Errorf("while all is well: %+v", c)
+	}
+	c := run(10*time.Minute, 0, 10)
+	if len(c) != 1 || !c[0].Began || c[0].SLI != Availability || !a.Burning(Availability) {
+		t.Fatalf("while all fails: %+v", c)
+	}
+	c = run(4*24*time.Hour, 10, 0)
+	if len(c) != 1 || c[0].Began || a.Burning(Availability) {
+		t.Errorf("when all is well again: %+v", c)
+	}
+}
