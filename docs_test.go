@@ -179,3 +179,32 @@ func TestLinksOfTheDocumentsLead(t *testing.T) {
 		}
 	}
 }
+
+// TestArchitectureNamesEveryFile keeps the list of files in
+// docs/architecture.md whole.
+func TestArchitectureNamesEveryFile(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patterns []string
+	for _, m := range regexp.MustCompile("`([a-z_*]+\\.go)`").FindAllStringSubmatch(string(text), -1) {
+		patterns = append(patterns, m[1])
+		if found, _ := filepath.Glob(m[1]); len(found) == 0 {
+			t.Errorf("docs/architecture.md names %s, which is not there", m[1])
+		}
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		named := slices.ContainsFunc(patterns, func(p string) bool {
+			ok, _ := filepath.Match(p, file)
+			return ok
+		})
+		if !named && !strings.HasSuffix(file, "_test.go") {
+			t.Errorf("docs/architecture.md does not name %s", file)
+		}
+	}
+}
