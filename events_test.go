@@ -251,7 +251,7 @@ func subscribe(t *testing.T, handle func(caddy.Event)) {
 	t.Cleanup(func() { set(nil) })
 }
 
-// withGlobal adds global options to a site's configuration.
+// withGlobal adds global options to a site's configuration, or another storage.
 func (p *proxy) withGlobal(options, site string) string {
 	config := p.caddyfile(site)
 	if strings.Contains(options, "storage ") {
@@ -262,7 +262,7 @@ func (p *proxy) withGlobal(options, site string) string {
 
 // loadGlobal loads a configuration with global options.
 func (p *proxy) loadGlobal(options, site string) error {
-	return caddy.Load(adapt(p.t, p.withGlobal(options, site)), true)
+	return p.loadCaddyfile(p.withGlobal(options, site))
 }
 
 const subscribeToAll = "	events {\n		on * test\n	}"

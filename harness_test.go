@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -49,6 +50,7 @@ type proxy struct {
 	log    string
 	stored string // where Caddy's storage is
 	client *http.Client
+	loaded atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
 }
 
 // startCaddy runs Caddy with a site of the given directives.
@@ -108,8 +110,21 @@ http://api.test {
 }
 
 // load loads another configuration, as a reload does.
-func (p *proxy) load(site string) error {
-	return caddy.Load(adapt(p.t, p.caddyfile(site)), true)
+func (p *proxy) load(site string) error { return p.loadCaddyfile(p.caddyfile(site)) }
+
+// loadCaddyfile loads a whole configuration.
+func (p *proxy) loadCaddyfile(config string) error {
+	p.loaded.Store(time.Now().UnixNano())
+	err := caddy.Load(adapt(p.t, config), true)
+	p.loaded.Store(time.Now().UnixNano())
+	return err
+}
+
+// cutByReload tells whether a request got no answer because Caddy reloads: it
+// then ends some connections of a unix socket that have no request yet, or just
+// got one, with any handler.
+func (p *proxy) cutByReload(err error) bool {
+	return errors.Is(err, io.EOF) && time.Now().UnixNano()-p.loaded.Load() < int64(time.Second)
 }
 
 // do sends a request to the site.
@@ -121,7 +136,11 @@ func (p *proxy) do(method, path string, body io.Reader, header ...string) (*http
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	return p.client.Do(r)
+	resp, err := p.client.Do(r)
+	for body == nil && p.cutByReload(err) {
+		resp, err = p.client.Do(r)
+	}
+	return resp, err
 }
 
 // get returns status and body of a GET.
