@@ -3,7 +3,6 @@ package failover
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -68,7 +66,7 @@ func (a *admin) do(method, path, body string, header ...string) *http.Response {
 		if err == nil {
 			return resp
 		}
-		if tries == 5 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		if tries == 5 || !dropped(err) {
 			a.t.Fatalf("%s %s: %v", method, path, err)
 		}
 	}

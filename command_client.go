@@ -89,7 +89,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := c.http.Do(req)
-	for tries := 1; tries < sendTries && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)); tries++ {
+	for tries := 1; tries < sendTries && dropped(err); tries++ {
 		// an endpoint that a reload replaces drops connections; commands may be
 		// given twice
 		req.Body, _ = req.GetBody()
@@ -107,6 +107,12 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	}
 	defer resp.Body.Close()
 	return nil, c.refused(resp)
+}
+
+// dropped tells whether a connection was closed before there was an answer.
+func dropped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // plainCause takes off what repeats the request.

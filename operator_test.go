@@ -1,14 +1,12 @@
 package failover
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +20,7 @@ func (p *proxy) counts(n int, path string) map[string]int {
 	seen := make(map[string]int)
 	for range n {
 		resp, err := p.do(http.MethodGet, path, nil)
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		if dropped(err) {
 			// a reload has closed the connection
 			resp, err = p.do(http.MethodGet, path, nil)
 		}

@@ -197,12 +197,13 @@ func (p *pool) status(now time.Time) PoolStatus {
 		RetriesDenied:  p.budget.denied.Load(),
 		Endpoints:      []EndpointStatus{},
 	}
-	g := p.generation.Load()
+	p.mu.Lock()
+	g := p.generation.Load() // under the lock, or a reload might empty it meanwhile
 	if g == nil {
+		p.mu.Unlock()
 		return status
 	}
 	cfg := g.breaker.Load()
-	p.mu.Lock()
 	views, down := p.viewsLocked(g)
 	p.mu.Unlock()
 	status.Down = down

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -73,6 +74,38 @@ func TestStatus(t *testing.T) {
 		p.get("/")
 		return findPool("api").status(time.Now()).Down
 	})
+}
+
+// TestStatusIsWholeWhileReloading looks all the time while configurations come
+// and go.
+func TestStatusIsWholeWhileReloading(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site("", one, two))
+	pool := runningPool(t, "api")
+	quit := make(chan struct{})
+	var lookers sync.WaitGroup
+	for range 4 {
+		lookers.Go(func() {
+			for {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				if got := pool.status(time.Now()); len(got.Endpoints) != 2 {
+					t.Errorf("there are %d endpoints", len(got.Endpoints))
+					return
+				}
+			}
+		})
+	}
+	for n := range 30 {
+		if err := p.load(site(fmt.Sprintf("\toverflow %d", 2+n), one, two)); err != nil {
+			t.Error(err)
+		}
+	}
+	close(quit)
+	lookers.Wait()
 }
 
 func TestRedactURL(t *testing.T) {

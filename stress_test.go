@@ -2,7 +2,6 @@ package failover
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -52,7 +50,7 @@ func (o *operator) send(method, path, body string) (int, string) {
 				return resp.StatusCode, string(text)
 			}
 		}
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+		if !dropped(err) {
 			o.t.Errorf("%s %s: %v", method, path, err)
 			return 0, ""
 		}
