@@ -135,7 +135,7 @@ function objectivesOf(sla) {
   const window = elapsed(sla.window_seconds * 1000);
   const objective = (key, title, { achieved, met, budget_left: left, burning, burn }) => ({
     key, achieved, met, left, burning,
-    title: `${title} ${t('over-window', { window })}`,
+    title: t('over-window', { objective: title, window }),
     burn: burn?.length ? burn[0].long_rate : null,
   });
   const { availability, latency } = sla;
