@@ -149,8 +149,8 @@ func TestAlert(t *testing.T) {
 	var s Series
 	var a Alert
 	now := noon
-	run := func(d time.Duration, good, bad int) (changes []Change) {
-		for end := now.Add(d); now.Before(end); now = now.Add(10 * time.Second) {
+	run := func(d, step time.Duration, good, bad int) (changes []Change) {
+		for end := now.Add(d); now.Before(end); now = now.Add(step) {
 			for range good {
 				s.Record(now, ok(time.Millisecond))
 			}
@@ -161,17 +161,17 @@ func TestAlert(t *testing.T) {
 		}
 		return changes
 	}
-	if c := run(10*time.Second, 2, 1); len(c) > 0 {
+	if c := run(10*time.Second, 10*time.Second, 2, 1); len(c) > 0 {
 		t.Errorf("one failure of three calls: %+v", c)
 	}
-	if c := run(4*time.Hour, 10, 0); len(c) > 0 {
+	if c := run(4*time.Hour, time.Minute, 60, 0); len(c) > 0 {
 		t.Errorf("while all is well: %+v", c)
 	}
-	c := run(10*time.Minute, 0, 10)
+	c := run(10*time.Minute, 10*time.Second, 0, 10)
 	if len(c) != 1 || !c[0].Began || c[0].SLI != Availability || !a.Burning(Availability) {
 		t.Fatalf("while all fails: %+v", c)
 	}
-	c = run(4*24*time.Hour, 10, 0)
+	c = run(4*24*time.Hour, 10*time.Minute, 600, 0)
 	if len(c) != 1 || c[0].Began || a.Burning(Availability) {
 		t.Errorf("when all is well again: %+v", c)
 	}
