@@ -54,12 +54,19 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		names: make(map[string]int),
 	}
 	policy := new(Policy)
+	var rest caddyfile.Segment // what is reverse_proxy's
 	for d.Next() {
+		rest = append(rest, d.Token())
 		if d.NextArg() {
 			return nil, d.Errf("unexpected %q: endpoints stand in the block, each as endpoint <base-url>", d.Val())
 		}
 		for d.NextBlock(0) {
 			word := d.Val()
+			if len(rest) == 1 {
+				d.Prev()
+				rest = append(rest, d.Token()) // the opening brace
+				d.Next()
+			}
 			if word == "lb_policy" {
 				return nil, d.Errf("lb_policy %s: the policy of a failover directive is failover", strings.Join(d.RemainingArgs(), " "))
 			}
@@ -68,12 +75,10 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 				if word == "upstream" {
 					return nil, d.Errf("unknown option upstream: the failover directive has endpoint <base-url>")
 				}
-				d.NextSegment() // skip what is reverse_proxy's
+				rest = append(rest, d.NextSegment()...)
 				continue
 			}
-			segment := d.NextSegment()
-			d.DeleteN(len(segment))
-			option := caddyfile.NewDispenser(segment)
+			option := d.NewFromNextSegment()
 			option.Next()
 			if word == "endpoint" {
 				err = r.endpoint(option, policy)
@@ -84,8 +89,11 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 				return nil, err
 			}
 		}
+		if len(rest) > 1 {
+			rest = append(rest, d.Token()) // the closing brace
+		}
 	}
-	d.Reset()
+	d = caddyfile.NewDispenser(rest)
 
 	handler := new(reverseproxy.Handler)
 	for _, e := range policy.Endpoints {

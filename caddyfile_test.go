@@ -304,3 +304,19 @@ func TestFixturesHaveEveryOption(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyBlocksAreNoMistake: an option whose block has nothing in it is as if
+// it had no block.
+func TestEmptyBlocksAreNoMistake(t *testing.T) {
+	for _, text := range []string{
+		"retry {\n\n\t}", "retry {\n\t}", "endpoint http://two.test {\n\t}", "transport http {\n\t}\n\tbreaker {\n\t}",
+	} {
+		site := ":80 {\n\tfailover {\n\t\tendpoint http://one.test\n\t\t" + text + "\n\t\theader_up X-One 1\n\t}\n}\n"
+		config, err := tryAdapt(site)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if !strings.Contains(string(config), `"X-One"`) {
+			t.Errorf("%q: what comes after it is lost: %s", text, config)
+		}
+	}
+}
