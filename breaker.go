@@ -47,6 +47,11 @@ const (
 	thinSteps = 10
 	// forgiveAfter is how long a closed breaker must do well to lose a relapse.
 	forgiveAfter = time.Minute
+	// While an endpoint recovers, forgivenEvery successes make up for one failure,
+	// of at most maxForgiven: a busy endpoint that fails now and then, as many do
+	// when they are well, would never have a step without a failure.
+	forgivenEvery = 20
+	maxForgiven   = 3
 	// openJitter spreads the ends of open periods, so that many instances do
 	// not come back to an endpoint in the same moment.
 	openJitter = 0.2
@@ -115,7 +120,8 @@ type result struct {
 //	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds, or a check           recovering  start
 //	recovering     a step with successes only               recovering  doubled
-//	recovering     first failure of a step                  recovering  halved
+//	recovering     first failure of a step, not made up for
+//	               by the successes before                  recovering  halved
 //	recovering     failure at the smallest share, or two
 //	               steps with failures in a row, much
 //	               slower than usual                        open        0, a relapse
@@ -165,6 +171,7 @@ type breaker struct {
 	stepBegan  time.Time
 	stepGood   bool
 	stepFailed bool
+	credit     int // successes that can make up for failures
 	badSteps   int // in a row
 	thin       int // steps in a row without an attempt
 }
@@ -177,7 +184,7 @@ func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.outcomes.Reset()
 	b.latencies.Reset()
 	b.share, b.trialUntil, b.probation = 0, time.Time{}, false
-	b.badSteps, b.thin = 0, 0
+	b.badSteps, b.thin, b.credit = 0, 0, 0
 	b.goodSince, b.succeeded = now, false
 	if to == stateOpen {
 		b.opened, b.noticed = reason, b.latest == checkHasFailed
@@ -238,6 +245,7 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 		if r.failed || r.slow && b.opened == reasonSlow || r.slower && b.opened == reasonSlower {
 			return b.stepFailedAt(now, cfg)
 		}
+		b.credit = min(b.credit+1, forgivenEvery*maxForgiven)
 		return b.stepSucceeded(now, cfg)
 	}
 	return false
@@ -416,6 +424,9 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 		b.relapse(now, cfg, reasonTrialFailed)
 	case b.stepFailed:
 		return false // this step has paid for it already
+	case b.credit >= forgivenEvery:
+		b.credit -= forgivenEvery
+		return false
 	case b.share <= cfg.start || b.badSteps > 0:
 		b.relapse(now, cfg, reasonRelapse)
 	default:

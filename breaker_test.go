@@ -787,3 +787,51 @@ func FuzzBreaker(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x01\x09\x09\x00\x04\x00\x02\x00\x04\x00\x08\xff\x02\x00\x07\x01\x05\x00\x0a\x00"))
 	f.Fuzz(playBreaker)
 }
+
+// TestRecoveryInSpiteOfSomeFailures wants an endpoint that fails now and then, as
+// it does when it is well, to recover however busy it is, and one that fails
+// often not to.
+func TestRecoveryInSpiteOfSomeFailures(t *testing.T) {
+	cfg := defaultBreaker()
+	recover := func(seed uint64, rps int, failing float64) (took time.Duration, closed bool) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		var b breaker
+		b.open(epoch, cfg, reasonConsecutive)
+		now := b.until
+		for began := now; now.Sub(began) < 5*time.Minute; now = now.Add(50 * time.Millisecond) {
+			b.tick(now, cfg)
+			for range rps / 20 {
+				if wants, _ := b.wantsTrial(now, cfg); !wants && rng.Float64() >= b.allowed(cfg) {
+					continue
+				}
+				if p, ok := b.acquire(now, cfg); ok {
+					b.report(now, cfg, p, result{failed: rng.Float64() < failing})
+				}
+				if b.state == stateClosed {
+					return now.Sub(began), true
+				}
+			}
+		}
+		return 5 * time.Minute, false
+	}
+	const runs = 50
+	for _, rps := range []int{200, 2000} {
+		sum := time.Duration(0)
+		for seed := range uint64(runs) {
+			took, _ := recover(seed, rps, 0.01)
+			sum += took
+		}
+		if mean := sum / runs; mean > 20*time.Second {
+			t.Errorf("%d a second of which 1 %% fail: back after %v on average", rps, mean)
+		}
+		back := 0
+		for seed := range uint64(runs) {
+			if _, closed := recover(seed, rps, 0.3); closed {
+				back++
+			}
+		}
+		if back > runs/25 {
+			t.Errorf("%d a second of which 30 %% fail: closed %d of %d times", rps, back, runs)
+		}
+	}
+}
