@@ -1,3 +1,5 @@
+//go:build system
+
 package web_test
 
 import (
