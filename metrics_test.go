@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -44,16 +43,6 @@ func (p *proxy) scrape() (scraped, string) {
 		samples[line[:at]] = value
 	}
 	return samples, text
-}
-
-// promtool runs promtool, Debian's package prometheus.
-func promtool(t testing.TB, input string, args ...string) {
-	t.Helper()
-	cmd := exec.Command("promtool", args...)
-	cmd.Stdin = strings.NewReader(input)
-	if output, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, output)
-	}
 }
 
 // TestMetrics scrapes a running Caddy before and after reloads.
@@ -111,7 +100,6 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s: %s is %v (there: %v), want %v", when, name, got, ok, value)
 			}
 		}
-		promtool(t, text, "check", "metrics")
 		if t.Failed() {
 			t.Fatal(text)
 		}
@@ -207,15 +195,12 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	}
 }
 
-// TestAlerts has promtool check the alerting rules, and play series through them.
-func TestAlerts(t *testing.T) {
-	promtool(t, "", "check", "rules", "deploy/alerts.yml")
-	promtool(t, "", "test", "rules", "deploy/alerts_test.yml")
-	grafana, err := os.ReadFile("deploy/grafana.json")
+func TestGrafanaBoardHasAUID(t *testing.T) {
+	board, err := os.ReadFile("deploy/grafana.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(grafana, []byte(`"uid"`)) {
-		t.Error("the dashboard has no uid")
+	if !bytes.Contains(board, []byte(`"uid"`)) {
+		t.Error("the board has no uid")
 	}
 }
