@@ -207,6 +207,7 @@ func (k *keeping) load(ctx context.Context, p *pool, now time.Time) {
 // keep saves the history if there is anything new.
 func (k *keeping) keep(ctx context.Context, p *pool, now time.Time, timeout time.Duration) {
 	p.fold(now)
+	p.prune()
 	keeper := k.keeperNow(p)
 	if keeper == nil {
 		p.history.Advance(now)
@@ -330,4 +331,19 @@ func sameStorage(a, b sla.Storage) bool {
 		return ok && fa.Path == fb.Path
 	}
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
+}
+
+// formerEndpoints is how many endpoints that have left the pool are still
+// remembered for its reports.
+const formerEndpoints = 50
+
+// prune bounds the history where endpoints come and go, as dynamic ones do.
+func (p *pool) prune() {
+	p.mu.Lock()
+	defer p.mu.Unlock() // so that no endpoint comes back meanwhile
+	here := make(map[string]bool, len(p.states))
+	for key := range p.states {
+		here[key.name] = true
+	}
+	p.history.Prune(formerEndpoints, func(name string) bool { return here[name] })
 }

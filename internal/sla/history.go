@@ -1,6 +1,7 @@
 package sla
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ const (
 // History is what a pool keeps: a series for the pool as its clients saw it, one
 // for each endpoint, and who failed over to whom. All methods may be called at
 // once. The zero value is empty and ready for use. Its size is bounded by the number
-// of names it is called with, which are to come from configuration.
+// of names it is called with; [History.Prune] bounds that where endpoints come and go.
 type History struct {
 	pool Series
 
@@ -67,6 +68,30 @@ func (h *History) Forget(name string) {
 	if h.endpoints[name] != nil {
 		delete(h.endpoints, name)
 		h.forgotten++
+	}
+}
+
+// Prune forgets endpoints of which used says no, those first that have been
+// silent for longest, until at most limit of them are left.
+func (h *History) Prune(limit int, used func(name string) bool) {
+	type idle struct {
+		name string
+		last int64
+	}
+	var unused []idle
+	for name, s := range h.series() {
+		if !used(name) {
+			unused = append(unused, idle{name, s.lastStep()})
+		}
+	}
+	if len(unused) <= limit {
+		return
+	}
+	slices.SortFunc(unused, func(a, b idle) int {
+		return cmp.Or(cmp.Compare(a.last, b.last), strings.Compare(a.name, b.name))
+	})
+	for _, i := range unused[:len(unused)-limit] {
+		h.Forget(i.name)
 	}
 }
 

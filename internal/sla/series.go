@@ -101,3 +101,17 @@ func (s *Series) restore(now, saved time.Time, from record, names []uint64) {
 	s.rec.restore(now, saved, from, names)
 	s.mu.Unlock()
 }
+
+// lastStep is the newest step of minutes in which anything was recorded, -1 if
+// there is none.
+func (s *Series) lastStep() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.rec.rings[minutes].last()
+	for i := range s.rec.open[:minutes+1] {
+		if !s.rec.open[i].empty() {
+			last = max(last, s.rec.index[minutes])
+		}
+	}
+	return last
+}

@@ -3,6 +3,7 @@ package sla
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -275,5 +276,25 @@ func TestFailoversMany(t *testing.T) {
 		{"from", "e", 8}, {"from", "f", 7}, {"from", "g", 6}, {"from", "h", 5}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("failovers:\n got %v\nwant %v", got, want)
+	}
+}
+
+func TestPruneForgetsWhoHasBeenSilentForLongest(t *testing.T) {
+	var h History
+	now := time.Unix(1_000_000, 0)
+	for i, name := range []string{"used and old", "oldest", "old", "new", "newest"} {
+		h.Endpoint(name).Record(now.Add(time.Duration(i)*time.Hour), Outcome{Kind: Success})
+		h.Endpoint(name).Advance(now.Add(10 * time.Hour))
+	}
+	h.Endpoint("never called")
+	h.Endpoint("now").Record(now.Add(10*time.Hour), Outcome{Kind: Success})
+	used := func(name string) bool { return name == "used and old" }
+	h.Prune(6, used)
+	if got := len(h.Endpoints()); got != 7 {
+		t.Fatalf("%d endpoints are left, want all 7", got)
+	}
+	h.Prune(3, used)
+	if got, want := h.Endpoints(), []string{"new", "newest", "now", "used and old"}; !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
 	}
 }
