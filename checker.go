@@ -13,8 +13,11 @@ import (
 // A checker is the one goroutine that starts the checks of a pool's endpoints.
 // It runs from when the first configuration has checks, and sleeps until one is
 // due. Checks are spread: no two of a pool begin within half of their average
-// distance, and never are two under way at one endpoint. Each has a goroutine
-// while it is under way, and ends with the configuration that it belongs to.
+// distance. Where they are more than 25 a second, waking for each would cost more
+// than the checks: then those begin together that are due within a checkSlot, at
+// most twice as many as there are in one on average. Never are two under way at one
+// endpoint. Each has a goroutine while it is under way, and ends with the
+// configuration that it belongs to.
 type checker struct {
 	running atomic.Bool
 	stale   atomic.Bool  // the plan has to be made anew
@@ -28,7 +31,36 @@ type checker struct {
 	// The goroutine's own.
 	plan  []checked
 	gap   time.Duration // between the beginnings of two checks
-	after time.Time     // no check begins before
+	after time.Time     // no check begins before; where they begin in slots, the end of one
+	begun int           // in the slot
+}
+
+// checkSlot is how often a pool with many checks wakes to start some.
+const checkSlot = 40 * time.Millisecond
+
+// slotted tells whether checks are so many that some begin together. Their
+// average distance is twice the gap.
+func (c *checker) slotted() bool { return 2*c.gap < checkSlot }
+
+// mustWait tells whether no check may begin before c.after. A clock that jumped
+// back makes none wait for longer than usual.
+func (c *checker) mustWait(now time.Time) bool {
+	wait := c.after.Sub(now)
+	if c.slotted() {
+		return wait > 0 && wait <= checkSlot && c.begun >= int(checkSlot/max(1, c.gap))
+	}
+	return wait > 0 && wait <= c.gap
+}
+
+func (c *checker) begins(now time.Time) {
+	switch wait := c.after.Sub(now); {
+	case !c.slotted():
+		c.after = now.Add(c.gap)
+	case wait <= 0 || wait > checkSlot:
+		c.after, c.begun = now.Add(checkSlot), 1
+	default:
+		c.begun++
+	}
 }
 
 // checked is an endpoint that is to be checked.
@@ -124,6 +156,9 @@ func (c *checker) run(p *pool) {
 		if next := c.startDue(p, now); next.IsZero() {
 			timer.Stop()
 		} else {
+			if slot := now.Add(checkSlot); c.slotted() && next.Before(slot) {
+				next = slot
+			}
 			c.sleeps.Store(next.UnixNano())
 			timer.Reset(max(0, next.Sub(now)))
 		}
@@ -233,7 +268,7 @@ func (c *checker) startDue(p *pool, now time.Time) (next time.Time) {
 		if due < 0 || now.Before(next) {
 			return next
 		}
-		if wait := c.after.Sub(now); wait > 0 && wait <= c.gap {
+		if c.mustWait(now) {
 			return c.after
 		}
 		check := &c.plan[due]
@@ -248,7 +283,7 @@ func (c *checker) startDue(p *pool, now time.Time) (next time.Time) {
 		s.checks.sent++
 		s.checks.underway = true
 		s.mu.Unlock()
-		c.after = now.Add(c.gap)
+		c.begins(now)
 		one := *check
 		c.probes.Go(func() { one.check(p) })
 	}
