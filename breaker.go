@@ -375,16 +375,6 @@ func (b *breaker) checked(now time.Time, cfg *breakerConfig, passed, steady, alo
 	return false
 }
 
-// recover ends an open period: by a trial, or with the first share at once where
-// checks that had failed pass again.
-func (b *breaker) recover(now time.Time, cfg *breakerConfig, reason string) {
-	proven := b.noticed && b.latest == checkHasPassed
-	b.transition(stateRecovering, now, reason)
-	if proven {
-		b.stepSucceeded(now, cfg)
-	}
-}
-
 // slower opens the breaker of an endpoint that has become much slower than
 // usual. It is for the control loop to say so, which knows whether another
 // endpoint is available.
@@ -399,39 +389,6 @@ func (b *breaker) slower(now time.Time, cfg *breakerConfig) (changed bool) {
 		b.opened = reasonSlower
 	default:
 		return false
-	}
-	return true
-}
-
-func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
-	b.stepGood = true
-	if b.share > 0 {
-		return false
-	}
-	b.share, b.probation = cfg.start, false
-	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
-	if b.share >= 1 {
-		b.transition(stateClosed, now, reasonRecovered)
-	}
-	return true
-}
-
-func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool) {
-	switch {
-	case b.share == 0 && b.probation:
-		b.reopen(now)
-	case b.share == 0:
-		b.relapse(now, cfg, reasonTrialFailed)
-	case b.stepFailed:
-		return false // this step has paid for it already
-	case b.credit >= forgivenEvery:
-		b.credit -= forgivenEvery
-		return false
-	case b.share <= cfg.start || b.badSteps > 0:
-		b.relapse(now, cfg, reasonRelapse)
-	default:
-		b.stepFailed = true
-		b.share = max(cfg.start, b.share/2)
 	}
 	return true
 }
@@ -459,55 +416,6 @@ func (b *breaker) tick(now time.Time, cfg *breakerConfig) (changed bool) {
 	}
 	return false
 }
-
-func (b *breaker) endStep(now time.Time) (changed bool) {
-	switch {
-	case b.stepFailed:
-		b.badSteps++
-		b.thin = 0
-	case b.stepGood:
-		b.badSteps, b.thin = 0, 0
-		b.share = min(1, 2*b.share)
-		changed = true
-	default:
-		b.thin++
-		changed = b.thin%thinSteps == 0
-	}
-	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
-	if b.share >= 1 {
-		b.transition(stateClosed, now, reasonRecovered)
-	}
-	return changed
-}
-
-// onTrial says that nothing is known yet about a recovering endpoint: calls
-// reach it one at a time.
-func (b *breaker) onTrial(cfg *breakerConfig) bool {
-	return b.state == stateRecovering && b.share == 0 && !cfg.off
-}
-
-// trialTaken says that the one call an endpoint on trial may have is under way.
-func (b *breaker) trialTaken(now time.Time, cfg *breakerConfig) bool {
-	return b.onTrial(cfg) && now.Before(b.trialUntil)
-}
-
-// wantsTrial says that the endpoint should get the next call that may be
-// retried elsewhere: because nothing is known about it yet, or because its
-// share brings it too few calls to learn from. Urgent is set when it has waited
-// so long that any call will do.
-func (b *breaker) wantsTrial(now time.Time, cfg *breakerConfig) (wants, urgent bool) {
-	if b.state != stateRecovering || cfg.off {
-		return false, false
-	}
-	if b.share == 0 {
-		return !now.Before(b.trialUntil), now.Sub(b.changed) >= trialPatience
-	}
-	return b.thin >= thinSteps, b.thin >= 2*thinSteps
-}
-
-// trialPatience is how long a recovering endpoint waits for a call that may be
-// retried elsewhere before it takes any.
-const trialPatience = 5 * time.Second
 
 // due is when tick has something to do next; zero if only an event can change
 // anything.
