@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,11 +76,26 @@ func TestRatios(t *testing.T) {
 }
 
 func TestParseScenarios(t *testing.T) {
-	got, err := parseScenarios("h1:0:3,h2:2048:30")
-	if err != nil || len(got) != 2 || got[1] != (scenario{"h2", 2048, 30}) {
-		t.Errorf("got %v, %v", got, err)
+	for words, want := range map[string][]scenario{
+		"h1:0:3,h2c:2048:30":      {{h1, 0, 3}, {h2c, 2048, 30}},
+		"h2tls+h1:0+1048576:3":    {{h2tls, 0, 3}, {h2tls, 1 << 20, 3}, {h1, 0, 3}, {h1, 1 << 20, 3}},
+		"h1:0:3+30,h1+h2c:0:30+3": {{h1, 0, 3}, {h1, 0, 30}, {h2c, 0, 30}, {h2c, 0, 3}},
+	} {
+		if got, err := parseScenarios(words); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, %v; want %v", words, got, err, want)
+		}
 	}
-	for _, wrong := range []string{"", "h3:0:3", "h1:0", "h1:x:3", "h1:0:0", "h1:-1:3", "h1:2000000:3"} {
+	usual, err := parseScenarios("")
+	all, err2 := parseScenarios("all")
+	if err != nil || err2 != nil || len(usual) != 13 || len(all) != 27 {
+		t.Errorf("%d scenarios by default, %d in all (%v, %v)", len(usual), len(all), err, err2)
+	}
+	for _, s := range usual {
+		if !slices.Contains(all, s) {
+			t.Errorf("%v is not among all scenarios", s)
+		}
+	}
+	for _, wrong := range []string{",", "h3:0:3", "h2:0:3", "h1:0", "h1:x:3", "h1:0:0", "h1:-1:3", "h1:2000000:3", "h1:0+:3", "h1+:0:3"} {
 		if _, err := parseScenarios(wrong); err == nil {
 			t.Errorf("%q was accepted", wrong)
 		}
@@ -104,7 +120,7 @@ func TestSink(t *testing.T) {
 			t.Errorf("%d bytes, %v; want 2048", len(text), err)
 		}
 	}
-	loop, err := newClosedLoop(s.address(), "h1", 100, 4)
+	loop, err := newClosedLoop(s.address(), h1, nil, 100, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -23,11 +25,12 @@ type closedLoop struct {
 	closers []func()
 }
 
-// newClosedLoop opens the connections of n workers.
-func newClosedLoop(address, protocol string, size, n int) (*closedLoop, error) {
+// newClosedLoop opens the connections of n workers. Roots are trusted where the
+// protocol has TLS.
+func newClosedLoop(address, protocol string, roots *x509.CertPool, size, n int) (*closedLoop, error) {
 	l := &closedLoop{address: address, size: size}
-	if protocol == "h2" {
-		l.overHTTP2(n)
+	if protocol != h1 {
+		l.overHTTP2(n, protocol, roots)
 		return l, nil
 	}
 	for range n {
@@ -87,17 +90,26 @@ func (l *closedLoop) overHTTP1() error {
 	return nil
 }
 
+var schemes = map[string]string{h1: "http://", h2c: "http://", h2tls: "https://"}
+
+// newClient speaks just one protocol.
+func newClient(protocol string, roots *x509.CertPool) *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}
+	transport.Protocols.SetHTTP1(protocol == h1)
+	transport.Protocols.SetUnencryptedHTTP2(protocol == h2c)
+	transport.Protocols.SetHTTP2(protocol == h2tls)
+	return &http.Client{Transport: transport}
+}
+
 // streamsPerConnection is how many of the workers share an HTTP/2 connection.
 const streamsPerConnection = 8
 
-func (l *closedLoop) overHTTP2(n int) {
+func (l *closedLoop) overHTTP2(n int, protocol string, roots *x509.CertPool) {
 	var client *http.Client
 	for i := range n {
 		if i%streamsPerConnection == 0 {
-			transport := &http.Transport{Protocols: new(http.Protocols)}
-			transport.Protocols.SetUnencryptedHTTP2(true)
-			client = &http.Client{Transport: transport}
-			l.closers = append(l.closers, transport.CloseIdleConnections)
+			client = newClient(protocol, roots)
+			l.closers = append(l.closers, client.CloseIdleConnections)
 		}
 		client := client
 		buffer := make([]byte, 32<<10)
@@ -106,7 +118,7 @@ func (l *closedLoop) overHTTP2(n int) {
 			if l.size > 0 {
 				method, body = http.MethodPost, bytes.NewReader(filler[:l.size])
 			}
-			r, err := http.NewRequest(method, fmt.Sprintf("http://%s/%d", l.address, l.size), body)
+			r, err := http.NewRequest(method, fmt.Sprintf("%s%s/%d", schemes[protocol], l.address, l.size), body)
 			if err != nil {
 				return err
 			}
@@ -116,8 +128,8 @@ func (l *closedLoop) overHTTP2(n int) {
 			}
 			defer resp.Body.Close()
 			got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, buffer)
-			if err == nil && (resp.StatusCode != http.StatusOK || got != int64(l.size)) {
-				err = fmt.Errorf("unexpected answer %s with %d bytes", resp.Status, got)
+			if err == nil && (resp.StatusCode != http.StatusOK || got != int64(l.size) || resp.ProtoMajor != 2) {
+				err = fmt.Errorf("unexpected answer %s %s with %d bytes", resp.Proto, resp.Status, got)
 			}
 			return err
 		})

@@ -63,7 +63,7 @@ var faultPeers = []peer{{
 	name:   "failover",
 	about:  "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half while an endpoint is out)",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
 			return "\tendpoint http://" + address
 		})+`	timeout 1s
@@ -85,21 +85,21 @@ var faultPeers = []peer{{
 	name:   "Caddy",
 	about:  "stock: `first`, `max_fails 1`, passive and active checks, 3 retries on statuses and transport errors, buffered bodies",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+stockOptions("first"))
 	},
 }, {
 	name:   "HAProxy",
 	about:  "`balance first`, `retry-on all-retryable-errors`, `option redispatch 1`, checks every second, `observe layer7`",
 	binary: "haproxy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return haproxyConfig(at, upstreams, "balance first")
 	},
 }, {
 	name:   "nginx",
 	about:  "`backup` servers, `proxy_next_upstream` on everything, also for POST, `max_fails`",
 	binary: "nginx",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return nginxConfig(at, upstreams, true)
 	},
 }}
@@ -225,7 +225,7 @@ func (b *bench) play(f fault, p peer, caddy string, rate int, c course) (faultRe
 		actors[i] = a
 		upstreams = append(upstreams, a.address)
 	}
-	proxy, err := b.start(p, caddy, upstreams)
+	proxy, err := b.start(p, h1, caddy, upstreams)
 	if err != nil {
 		return result, err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +16,7 @@ type peer struct {
 	name   string
 	about  string // what its configuration is
 	binary string // caddy, haproxy or nginx
-	config func(at ports, upstreams []string) string
+	config func(at listen, upstreams []string) string
 }
 
 // available tells whether the peer can be run here, with a notice where not.
@@ -29,21 +31,33 @@ func (p peer) available() bool {
 	return true
 }
 
-// ports are where a proxy listens, for each version of HTTP.
-type ports struct{ h1, h2 int }
+// The protocols of clients.
+const (
+	h1    = "h1"
+	h2c   = "h2c"   // HTTP/2 without TLS, by prior knowledge
+	h2tls = "h2tls" // HTTP/2 over TLS
+)
+
+// listen is where a proxy listens, and for which protocol. A certificate is in
+// {{dir}}, see certify.
+type listen struct {
+	port     int
+	protocol string
+}
 
 // A running peer.
 type running struct {
 	peer
 	*process
-	address string
-	h2      string // the address for HTTP/2 without TLS
-	pids    []int
+	address  string
+	protocol string
+	roots    *x509.CertPool // of its certificate
+	pids     []int
 }
 
 // start runs a peer in front of upstreams and waits until it listens.
-func (b *bench) start(p peer, caddy string, upstreams []string) (*running, error) {
-	at, err := freePorts()
+func (b *bench) start(p peer, protocol, caddy string, upstreams []string) (*running, error) {
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +67,12 @@ func (b *bench) start(p peer, caddy string, upstreams []string) (*running, error
 	}
 	// nginx's workers may run as another user
 	_ = os.Chmod(dir, 0o755)
+	roots, err := certify(dir)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate: %w", err)
+	}
 	path := filepath.Join(dir, "config")
-	config := strings.ReplaceAll(p.config(at, upstreams), "{{dir}}", dir)
+	config := strings.ReplaceAll(p.config(listen{port, protocol}, upstreams), "{{dir}}", dir)
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
@@ -71,10 +89,7 @@ func (b *bench) start(p peer, caddy string, upstreams []string) (*running, error
 	if err != nil {
 		return nil, err
 	}
-	r := &running{peer: p, process: proc, address: fmt.Sprintf("127.0.0.1:%d", at.h1), h2: fmt.Sprintf("127.0.0.1:%d", at.h2)}
-	if p.binary == "caddy" {
-		r.h2 = r.address // by prior knowledge
-	}
+	r := &running{peer: p, process: proc, address: fmt.Sprintf("127.0.0.1:%d", port), protocol: protocol, roots: roots}
 	if err := proc.await(b.ctx, r.address); err != nil {
 		proc.stop()
 		return nil, fmt.Errorf("%s: %w", p.name, err)
@@ -83,8 +98,18 @@ func (b *bench) start(p peer, caddy string, upstreams []string) (*running, error
 	return r, nil
 }
 
+// client is one for what the peer speaks, and url where it is.
+func (r *running) client() (client *http.Client, url string) {
+	return newClient(r.protocol, r.roots), schemes[r.protocol] + r.address
+}
+
 // caddyfile is a Caddy configuration around a site's directives.
-func caddyfile(at ports, site string) string {
+func caddyfile(at listen, site string) string {
+	scheme := "http"
+	if at.protocol == h2tls {
+		scheme = "https"
+		site = "tls {{dir}}/cert.pem {{dir}}/key.pem\n" + site
+	}
 	return fmt.Sprintf(`{
 	admin off
 	persist_config off
@@ -98,11 +123,11 @@ func caddyfile(at ports, site string) string {
 		protocols h1 h2 h2c
 	}
 }
-http://127.0.0.1:%d {
+%s://127.0.0.1:%d {
 	bind 127.0.0.1
 	%s
 }
-`, at.h1, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
+`, scheme, at.port, strings.ReplaceAll(strings.TrimSpace(site), "\n", "\n\t"))
 }
 
 // each writes a line for every upstream.
@@ -121,41 +146,77 @@ var speedPeers = []peer{{
 	name:   "stock",
 	about:  "Caddy, `lb_policy round_robin`, no checks, no retries",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+" {\n\tlb_policy round_robin\n}")
 	},
 }, {
 	name:   "control",
 	about:  "the same as stock: how far its ratio is from 1 is what the machine's noise comes to",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+" {\n\tlb_policy round_robin\n}")
 	},
 }, {
 	name:   "stock+",
-	about:  "Caddy, `round_robin` with retries on responses, passive and active checks",
+	about:  "Caddy, `round_robin` with retries on statuses and transport errors for every method, passive and active checks, and `request_buffers`, without which a body is gone after the first attempt",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+stockOptions("round_robin"))
 	},
 }, {
 	name:   "failover",
 	about:  "the `failover` directive, all defaults, equal priorities",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
+	config: func(at listen, upstreams []string) string {
 		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
 			return "\tendpoint http://" + address + " {\n\t\tpriority 1\n\t}"
 		})+"}")
 	},
 }, {
-	name:   "failover+",
-	about:  "the `failover` directive with `methods any`, whole answers (`commit complete`) and checks",
+	name:   "failover=",
+	about:  "the `failover` directive with `methods any` and checks: what compares with stock+, as both send a POST with a body of up to 1 MiB again",
 	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
-		return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
-			return "\tendpoint http://" + address + " {\n\t\tpriority 1\n\t}"
-		})+`	commit complete
-	retry {
+	config: func(at listen, upstreams []string) string {
+		return retryingFailover(at, upstreams, "")
+	},
+}, {
+	name:   "failover+",
+	about:  "failover= with whole answers (`commit complete`): an answer of up to 1 MiB that breaks off is asked for elsewhere too, which none of the other proxies does",
+	binary: "caddy",
+	config: func(at listen, upstreams []string) string {
+		return retryingFailover(at, upstreams, "\tcommit complete\n")
+	},
+}, {
+	name:   "policy",
+	about:  "stock `reverse_proxy` with `lb_policy failover`, equal priorities",
+	binary: "caddy",
+	config: func(at listen, upstreams []string) string {
+		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+" {\n\tlb_policy failover {\n"+
+			each(upstreams, func(_ int, address string) string {
+				return "\t\tupstream " + address + " {\n\t\t\tpriority 1\n\t\t}"
+			})+"\t}\n}")
+	},
+}, {
+	name:   "HAProxy",
+	about:  "`balance roundrobin`, retries on responses for every method, checks; what it sends again has to fit into its buffer, here 16 KiB, so larger bodies are sent once",
+	binary: "haproxy",
+	config: func(at listen, upstreams []string) string {
+		return haproxyConfig(at, upstreams, "balance roundrobin")
+	},
+}, {
+	name:   "nginx",
+	about:  "round robin, `proxy_next_upstream` for every method, `max_fails`; bodies of any size are buffered and sent again",
+	binary: "nginx",
+	config: func(at listen, upstreams []string) string {
+		return nginxConfig(at, upstreams, false)
+	},
+}}
+
+// retryingFailover is the directive with all that is sent again, and more options.
+func retryingFailover(at listen, upstreams []string, options string) string {
+	return caddyfile(at, "failover {\n"+each(upstreams, func(_ int, address string) string {
+		return "\tendpoint http://" + address + " {\n\t\tpriority 1\n\t}"
+	})+options+`	retry {
 		methods any
 	}
 	health {
@@ -164,32 +225,7 @@ var speedPeers = []peer{{
 		interval 1s
 	}
 }`)
-	},
-}, {
-	name:   "policy",
-	about:  "stock `reverse_proxy` with `lb_policy failover`, equal priorities",
-	binary: "caddy",
-	config: func(at ports, upstreams []string) string {
-		return caddyfile(at, "reverse_proxy "+strings.Join(upstreams, " ")+" {\n\tlb_policy failover {\n"+
-			each(upstreams, func(_ int, address string) string {
-				return "\t\tupstream " + address + " {\n\t\t\tpriority 1\n\t\t}"
-			})+"\t}\n}")
-	},
-}, {
-	name:   "HAProxy",
-	about:  "`balance roundrobin`, retries on responses, checks",
-	binary: "haproxy",
-	config: func(at ports, upstreams []string) string {
-		return haproxyConfig(at, upstreams, "balance roundrobin")
-	},
-}, {
-	name:   "nginx",
-	about:  "round robin, `proxy_next_upstream`, `max_fails`",
-	binary: "nginx",
-	config: func(at ports, upstreams []string) string {
-		return nginxConfig(at, upstreams, false)
-	},
-}}
+}
 
 // stockOptions are what a stock Caddy can be given against failing upstreams.
 func stockOptions(policy string) string {
@@ -208,7 +244,7 @@ func stockOptions(policy string) string {
 	health_timeout 1s
 	health_fails 2
 	health_passes 2
-	request_buffers 1MiB
+	request_buffers 1048577 # a body that fills it counts as larger, and is sent once
 	transport http {
 		dial_timeout 1s
 		response_header_timeout 1s
@@ -218,7 +254,8 @@ func stockOptions(policy string) string {
 
 // haproxyConfig is HAProxy with what it has against failing upstreams. In 2.6
 // it cannot retry on 429.
-func haproxyConfig(at ports, upstreams []string, balance string) string {
+func haproxyConfig(at listen, upstreams []string, balance string) string {
+	bind := map[string]string{h1: "", h2c: " proto h2", h2tls: " ssl crt {{dir}}/both.pem alpn h2 prefer-client-ciphers"}[at.protocol]
 	return fmt.Sprintf(`global
 	maxconn 4096
 	tune.bufsize 16384
@@ -234,26 +271,26 @@ defaults
 	retries 3
 	retry-on all-retryable-errors
 frontend in
-	bind 127.0.0.1:%d
-	bind 127.0.0.1:%d proto h2
+	bind 127.0.0.1:%d%s
 	default_backend api
 backend api
 	%s
 	http-reuse always
 	option httpchk GET /health
 	default-server check inter 1s fall 2 rise 2 maxconn 2000 slowstart 3s observe layer7 error-limit 5 on-error mark-down
-%s`, at.h1, at.h2, balance, each(upstreams, func(i int, address string) string {
+%s`, at.port, bind, balance, each(upstreams, func(i int, address string) string {
 		return fmt.Sprintf("\tserver s%d %s", i, address)
 	}))
 }
 
 // nginxConfig is nginx with what it has against failing upstreams: passive
 // checks only. With backups, all upstreams but the first are such.
-func nginxConfig(at ports, upstreams []string, backups bool) string {
+func nginxConfig(at listen, upstreams []string, backups bool) string {
 	user := "" // workers that can use the temporary directory
 	if os.Getuid() == 0 {
 		user = "user root;"
 	}
+	options := map[string]string{h1: "", h2c: " http2", h2tls: " ssl http2"}[at.protocol]
 	return fmt.Sprintf(`daemon off;
 %s
 master_process on;
@@ -275,12 +312,14 @@ http {
 	keepalive_requests 1000000;
 	upstream api {
 		zone api 1m;
-%s		keepalive 64;
+%s		keepalive %d;
 		keepalive_requests 1000000;
 	}
 	server {
-		listen 127.0.0.1:%d;
-		listen 127.0.0.1:%d http2;
+		listen 127.0.0.1:%d%s;
+		ssl_certificate {{dir}}/cert.pem;
+		ssl_certificate_key {{dir}}/key.pem;
+		ssl_protocols TLSv1.2 TLSv1.3;
 		location / {
 			proxy_pass http://api;
 			proxy_http_version 1.1;
@@ -298,5 +337,5 @@ http {
 			backup = " backup"
 		}
 		return fmt.Sprintf("\t\tserver %s max_fails=3 fail_timeout=2s%s;", address, backup)
-	}), at.h1, at.h2)
+	}), max(64, 2*len(upstreams)), at.port, options)
 }

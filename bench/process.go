@@ -154,15 +154,12 @@ func memory(pids []int) (now, peak int64) {
 	return now, peak
 }
 
-// freePorts finds two TCP ports of loopback that nothing listens on.
-func freePorts() (at ports, err error) {
-	for _, port := range []*int{&at.h1, &at.h2} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return at, err
-		}
-		defer l.Close()
-		*port = l.Addr().(*net.TCPAddr).Port
+// freePort finds a TCP port of loopback that nothing listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
 	}
-	return at, nil
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -137,8 +137,11 @@ func (s *soakRun) problem(format string, args ...any) {
 	}
 }
 
+// soakPorts are where a soak's Caddy listens.
+type soakPorts struct{ http, admin int }
+
 // config is a Caddyfile that differs from load to load where a pool may change.
-func (s *soakRun) config(at ports, load int) string {
+func (s *soakRun) config(at soakPorts, load int) string {
 	endpoints := each([]string{"a", "b", "c"}, func(i int, name string) string {
 		return fmt.Sprintf("\tendpoint http://%s {\n\t\tname %s\n\t\tpriority %d\n\t\tweight %d\n\t\theader X-Load %d\n\t}",
 			s.actors[i].address, name, 1+i/2, 1+(load+i)%3, load)
@@ -189,7 +192,7 @@ http://127.0.0.1:%d {
 		%s
 	}
 }
-`, at.h2, at.h1, pool("\tflush_interval -1\n"), pool("\tcommit complete\n"))
+`, at.admin, at.http, pool("\tflush_interval -1\n"), pool("\tcommit complete\n"))
 }
 
 // soak runs one Caddy through everything.
@@ -202,17 +205,21 @@ func (s *soakRun) soak(b *bench, lasting time.Duration, rate int) error {
 		defer a.crash()
 		s.actors[i] = a
 	}
-	var at ports
-	proxy, err := b.start(peer{name: "soak " + s.Build, binary: "caddy", config: func(free ports, _ []string) string {
-		at = free
+	admin, err := freePort()
+	if err != nil {
+		return err
+	}
+	at := soakPorts{admin: admin}
+	proxy, err := b.start(peer{name: "soak " + s.Build, binary: "caddy", config: func(free listen, _ []string) string {
+		at.http = free.port
 		return s.config(at, 0)
-	}}, s.caddy, nil)
+	}}, h1, s.caddy, nil)
 	if err != nil {
 		return err
 	}
 	defer proxy.stop()
 	s.proxy, s.started = proxy, time.Now()
-	s.admin = &adminView{address: fmt.Sprintf("127.0.0.1:%d", at.h2), client: &http.Client{Timeout: 20 * time.Second}}
+	s.admin = &adminView{address: fmt.Sprintf("127.0.0.1:%d", at.admin), client: &http.Client{Timeout: 20 * time.Second}}
 	traffic := newSoakTraffic(s, rate)
 	traffic.once() // every kind of request, before anything is measured
 	if s.Growth.GoroutinesBefore, s.Growth.HeapBefore, err = s.admin.size(); err != nil {
@@ -279,7 +286,7 @@ func (s *soakRun) playFaults(quit chan struct{}) {
 
 // reload loads another configuration again and again; every fifth is broken and
 // must be refused.
-func (s *soakRun) reload(quit chan struct{}, at ports) {
+func (s *soakRun) reload(quit chan struct{}, at soakPorts) {
 	for load := 1; ; load++ {
 		select {
 		case <-quit:

@@ -7,58 +7,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
-
-// A scenario is one kind of traffic.
-type scenario struct {
-	Protocol  string `json:"protocol"` // h1 or h2
-	Size      int    `json:"size"`     // bytes of both bodies
-	Endpoints int    `json:"endpoints"`
-}
-
-func (s scenario) String() string {
-	size := "no body"
-	switch {
-	case s.Size >= 1<<20:
-		size = fmt.Sprintf("%d MiB", s.Size>>20)
-	case s.Size > 0:
-		size = fmt.Sprintf("%d KiB", s.Size>>10)
-	}
-	protocol := map[string]string{"h1": "HTTP/1.1", "h2": "HTTP/2"}[s.Protocol]
-	return fmt.Sprintf("%s, %s, %d endpoints", protocol, size, s.Endpoints)
-}
-
-var speedScenarios = []scenario{
-	{"h1", 0, 3}, {"h1", 2 << 10, 3}, {"h1", 1 << 20, 3},
-	{"h2", 0, 3}, {"h2", 2 << 10, 3}, {"h2", 1 << 20, 3},
-	{"h1", 0, 30}, {"h1", 0, 300},
-}
-
-// parseScenarios reads h1:2048:3 forms.
-func parseScenarios(words string) (list []scenario, err error) {
-	for word := range strings.SplitSeq(words, ",") {
-		fields := strings.Split(word, ":")
-		if len(fields) != 3 || fields[0] != "h1" && fields[0] != "h2" {
-			return nil, fmt.Errorf("scenario %q: want for example h1:2048:3, the protocol, the bytes of a body, the endpoints", word)
-		}
-		s := scenario{Protocol: fields[0]}
-		var err1, err2 error
-		s.Size, err1 = strconv.Atoi(fields[1])
-		s.Endpoints, err2 = strconv.Atoi(fields[2])
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, fmt.Errorf("scenario %q: %w", word, err)
-		}
-		if s.Size < 0 || s.Size > maxBody || s.Endpoints < 1 {
-			return nil, fmt.Errorf("scenario %q: a body of 0 to %d bytes and 1 endpoint or more", word, maxBody)
-		}
-		list = append(list, s)
-	}
-	return list, nil
-}
 
 // A slice is one proxy's turn in a round: a fixed number of requests.
 type slice struct {
@@ -98,29 +50,32 @@ type speedReport struct {
 
 // speed measures healthy proxies. In each round each proxy in turn gets the
 // same number of requests, in an order drawn anew, so that whatever else the
-// machine does meets all alike.
+// machine does meets all alike. On two cores the whole run takes ten minutes.
 func speed(b *bench, args []string) error {
-	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 40, short 10)")
-	turn := b.flags.Duration("turn", 200*time.Millisecond, "about how long a proxy's turn in a round takes")
+	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 30, short 6)")
+	turn := b.flags.Duration("turn", 0, "about how long a turn in a round takes the first proxy alone (default 100ms, short 50ms)")
 	only := b.flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
-	words := b.flags.String("scenarios", "", "comma separated, each like h1:2048:3 (default all)")
+	words := b.flags.String("scenarios", "", scenarioUsage)
 	together := b.flags.Bool("together", false, "let each proxy have its turn at the same time as the first one, which gives steadier ratios of CPU on a machine that has other work")
 	workers := b.flags.Int("workers", 32, "requests in flight")
 	if err := b.parse(args); err != nil {
 		return err
 	}
 	if *rounds == 0 {
-		*rounds = 40
+		*rounds = 30
 		if b.short {
-			*rounds = 10
+			*rounds = 6
 		}
 	}
-	scenarios := speedScenarios
-	if *words != "" {
-		var err error
-		if scenarios, err = parseScenarios(*words); err != nil {
-			return err
+	if *turn == 0 {
+		*turn = 100 * time.Millisecond
+		if b.short {
+			*turn = 50 * time.Millisecond
 		}
+	}
+	scenarios, err := parseScenarios(*words)
+	if err != nil {
+		return err
 	}
 	var peers []peer
 	for _, p := range speedPeers {
@@ -186,6 +141,9 @@ func (c *contestant) turnBeside(ctx context.Context, other *contestant, requests
 	return nil
 }
 
+// leastTurn is how many requests a turn has at least.
+const leastTurn = 50
+
 // measure runs the rounds of one scenario.
 func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers int, turn time.Duration, together bool) (speedTable, error) {
 	table := speedTable{Scenario: s, Rounds: rounds, Together: together}
@@ -200,16 +158,12 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 	}
 	var all []*contestant
 	for _, p := range peers {
-		r, err := b.start(p, caddy, upstreams)
+		r, err := b.start(p, s.Protocol, caddy, upstreams)
 		if err != nil {
 			return table, err
 		}
 		defer r.stop()
-		address := r.address
-		if s.Protocol == "h2" {
-			address = r.h2
-		}
-		loop, err := newClosedLoop(address, s.Protocol, s.Size, workers)
+		loop, err := newClosedLoop(r.address, s.Protocol, r.roots, s.Size, workers)
 		if err != nil {
 			return table, err
 		}
@@ -218,6 +172,9 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 	}
 	// Warm up, and find how many requests make a turn of the first proxy.
 	requests := 200
+	if s.Size > 64<<10 {
+		requests = leastTurn
+	}
 	for _, c := range all {
 		for range 3 {
 			_, elapsed, err := c.loop.send(b.ctx, requests)
@@ -225,7 +182,7 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 				return table, fmt.Errorf("%s: %w\n%s", c.peer.name, err, c.tail())
 			}
 			if c == all[0] {
-				requests = max(50, int(float64(requests)*turn.Seconds()/elapsed.Seconds()))
+				requests = max(leastTurn, int(float64(requests)*turn.Seconds()/elapsed.Seconds()))
 			}
 		}
 	}
