@@ -17,6 +17,7 @@ import (
 const (
 	checkPath     = "/health"
 	endpointName  = "X-Endpoint" // of the endpoint that answered
+	willBreak     = "X-Breaks"   // in answers that their endpoint breaks off
 	quickAnswer   = 2 * time.Millisecond
 	slowAnswer    = 350 * quickAnswer
 	lastingAnswer = 400 * time.Millisecond
@@ -37,6 +38,8 @@ type actor struct {
 	mu       sync.Mutex
 	listener net.Listener
 	server   *http.Server
+	sockets  map[net.Conn]bool // WebSockets, which are no longer the server's
+	crashed  time.Time         // last
 }
 
 // A behaviour answers a request, check or not.
@@ -72,10 +75,21 @@ func (a *actor) crash() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.server != nil {
+		a.crashed = time.Now()
 		a.listener.Close()
 		a.server.Close()
 		a.server = nil
+		for conn := range a.sockets {
+			conn.Close()
+		}
 	}
+}
+
+// crashedSince tells whether the actor has crashed at a time or after it.
+func (a *actor) crashedSince(at time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.crashed.Before(at)
 }
 
 // ServeHTTP implements http.Handler.
@@ -102,6 +116,10 @@ func (a *actor) answer(w http.ResponseWriter, r *http.Request, body []byte, afte
 	select {
 	case <-time.After(after):
 	case <-r.Context().Done():
+		return
+	}
+	if r.URL.Path == socketPath {
+		a.socket(w, r)
 		return
 	}
 	text := whole(body)
@@ -214,6 +232,7 @@ func asksToWait(seconds int) behaviour {
 func cutsBodies(a *actor, w http.ResponseWriter, _ *http.Request, body []byte) {
 	text := whole(body)
 	w.Header().Set(endpointName, a.name)
+	w.Header().Set(willBreak, "yes")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	io.Copy(w, bytes.NewReader(text[:len(text)/2]))
 	http.NewResponseController(w).Flush()

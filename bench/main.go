@@ -71,7 +71,11 @@ func run(command string, args []string) error {
 	b := &bench{ctx: ctx, dir: dir, out: "out", flags: flag.NewFlagSet(command, flag.ExitOnError)}
 	b.flags.BoolVar(&b.short, "short", false, "a run of about two minutes")
 	b.flags.StringVar(&b.out, "out", b.out, "directory of the results")
-	return commands[command](b, args)
+	err = commands[command](b, args)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return err
 }
 
 // parse reads the flags that the command has defined.
@@ -85,13 +89,22 @@ func (b *bench) parse(args []string) error {
 	return os.MkdirAll(b.out, 0o755)
 }
 
+// command is a go command that ends with the bench and leaves nothing behind.
+func (b *bench) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(b.ctx, "go", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with compilers and linkers
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+b.dir)
+	return cmd
+}
+
 // buildCaddy builds the Caddy that serves both the plugin's configurations and
 // stock ones.
 func (b *bench) buildCaddy(flags ...string) (string, error) {
 	binary := filepath.Join(b.dir, "caddy"+strings.Join(flags, ""))
 	args := append(append([]string{"build"}, flags...), "-o", binary, "./caddy")
 	say("building Caddy with the plugin: go %s", strings.Join(args, " "))
-	cmd := exec.CommandContext(b.ctx, "go", args...)
+	cmd := b.command(args...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building Caddy: %w\n%s", err, text)
 	}
@@ -101,7 +114,7 @@ func (b *bench) buildCaddy(flags ...string) (string, error) {
 // buildTest builds the test binary of the package in a directory.
 func (b *bench) buildTest(dir, name string) (string, error) {
 	binary := filepath.Join(b.dir, name)
-	cmd := exec.CommandContext(b.ctx, "go", "test", "-c", "-o", binary, ".")
+	cmd := b.command("test", "-c", "-o", binary, ".")
 	cmd.Dir = dir // the plugin's tests have a module of their own
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the tests in %s: %w\n%s", dir, err, text)

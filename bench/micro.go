@@ -57,9 +57,9 @@ func micro(b *bench, args []string) error {
 	}
 	report := microReport{Machine: b.machine(), Rounds: *rounds}
 	for _, by := range []struct{ subject, column string }{{"Select", "/policy"}, {"Breaker", "/breaker"}} {
-		cmd := exec.CommandContext(b.ctx, "go", "tool", "benchstat", "-filter", ".name:"+by.subject+" .unit:ns/op",
+		cmd := b.command("tool", "benchstat", "-filter", ".name:"+by.subject+" .unit:ns/op",
 			"-row", ".fullname", "-col", by.column, raw)
-		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+		cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8")
 		text, err := cmd.Output()
 		if err != nil {
 			return fmt.Errorf("benchstat of %s: %w", by.subject, err)

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +29,8 @@ type soakRun struct {
 	Counts   soakCounts     `json:"counts"`
 	Growth   soakGrowth     `json:"growth"`
 	Problems []string       `json:"problems"`
+	// races that the detector found in Caddy itself, and that are known
+	CaddyRaces int `json:"races_of_caddys_own"`
 
 	mu      sync.Mutex
 	actors  [3]*actor
@@ -47,6 +49,11 @@ const closing = 3 * time.Second
 func (s *soakRun) reloading() bool {
 	return s.loading.Load() || time.Since(time.Unix(0, s.loaded.Load())) < closing
 }
+
+// endsSockets tells whether a reload ends WebSockets, as it does by default. With
+// stream_close_delay Caddy has a data race of its own (v2.11.9: Handler is copied by
+// methods with a value receiver while its timer is set), so the race build is without.
+func (s *soakRun) endsSockets() bool { return s.Build == "race" }
 
 // soakGrowth is goroutines and live heap: after the first load, the median of the
 // second quarter and of the last quarter under load, and when all is quiet again.
@@ -138,7 +145,7 @@ func (s *soakRun) problem(format string, args ...any) {
 }
 
 // soakPorts are where a soak's Caddy listens.
-type soakPorts struct{ http, admin int }
+type soakPorts struct{ http, https, admin int }
 
 // config is a Caddyfile that differs from load to load where a pool may change.
 func (s *soakRun) config(at soakPorts, load int) string {
@@ -172,6 +179,10 @@ func (s *soakRun) config(at soakPorts, load int) string {
 	}
 ` + options + "}"
 	}
+	sockets := ""
+	if !s.endsSockets() {
+		sockets = "\tstream_close_delay 30s\n" // longer than they last
+	}
 	return fmt.Sprintf(`{
 	admin 127.0.0.1:%d
 	persist_config off
@@ -182,8 +193,11 @@ func (s *soakRun) config(at soakPorts, load int) string {
 		output stderr
 		level ERROR
 	}
+	servers {
+		protocols h1 h2 h2c
+	}
 }
-http://127.0.0.1:%d {
+(routes) {
 	bind 127.0.0.1
 	handle /stream* {
 		%s
@@ -192,7 +206,14 @@ http://127.0.0.1:%d {
 		%s
 	}
 }
-`, at.admin, at.http, pool("\tflush_interval -1\n"), pool("\tcommit complete\n"))
+http://127.0.0.1:%d {
+	import routes
+}
+https://127.0.0.1:%d {
+	tls {{dir}}/cert.pem {{dir}}/key.pem
+	import routes
+}
+`, at.admin, pool("\tflush_interval -1\n"), pool("\tcommit complete\n"+sockets), at.http, at.https)
 }
 
 // soak runs one Caddy through everything.
@@ -205,11 +226,13 @@ func (s *soakRun) soak(b *bench, lasting time.Duration, rate int) error {
 		defer a.crash()
 		s.actors[i] = a
 	}
-	admin, err := freePort()
-	if err != nil {
-		return err
+	var at soakPorts
+	for _, port := range []*int{&at.admin, &at.https} {
+		var err error
+		if *port, err = freePort(); err != nil {
+			return err
+		}
 	}
-	at := soakPorts{admin: admin}
 	proxy, err := b.start(peer{name: "soak " + s.Build, binary: "caddy", config: func(free listen, _ []string) string {
 		at.http = free.port
 		return s.config(at, 0)
@@ -220,7 +243,7 @@ func (s *soakRun) soak(b *bench, lasting time.Duration, rate int) error {
 	defer proxy.stop()
 	s.proxy, s.started = proxy, time.Now()
 	s.admin = &adminView{address: fmt.Sprintf("127.0.0.1:%d", at.admin), client: &http.Client{Timeout: 20 * time.Second}}
-	traffic := newSoakTraffic(s, rate)
+	traffic := newSoakTraffic(s, rate, at)
 	traffic.once() // every kind of request, before anything is measured
 	if s.Growth.GoroutinesBefore, s.Growth.HeapBefore, err = s.admin.size(); err != nil {
 		return err
@@ -293,7 +316,7 @@ func (s *soakRun) reload(quit chan struct{}, at soakPorts) {
 			return
 		case <-time.After(reloadEvery):
 		}
-		config := s.config(at, load)
+		config := strings.ReplaceAll(s.config(at, load), "{{dir}}", s.proxy.cmd.Dir)
 		broken := load%5 == 0
 		if broken {
 			config = strings.Replace(config, "quota endpoint", "quota nobody", 1)
@@ -372,63 +395,20 @@ func (s *soakRun) awaitRecovery(traffic *soakTraffic) {
 	}
 }
 
-// judge looks whether everything adds up when all is quiet.
-func (s *soakRun) judge(traffic *soakTraffic, sizes []size) {
-	s.Calls = traffic.counts()
-	for _, what := range traffic.unexplained {
-		s.problem("a client failed: %s", what)
-	}
-	if c := s.Calls; c.Sent != c.OK+c.Explained+c.Unexplained+c.Cancelled {
-		s.problem("clients: %d sent, but %d good + %d explained + %d unexplained + %d cancelled", c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled)
-	}
-	// what is folded leaves within a second, what is counted is taken every tick
-	time.Sleep(2500 * time.Millisecond)
-	if err := s.admin.follow(); err != nil {
-		s.problem("reading events: %v", err)
-	}
-	s.count()
-
-	var err error
-	traffic.close()
-	time.Sleep(3 * time.Second) // idle connections to endpoints close
-	if s.Growth.GoroutinesAfter, s.Growth.HeapAfter, err = s.admin.size(); err != nil {
-		s.problem("reading the size of the process: %v", err)
-	}
-	g := &s.Growth
-	quarter := len(sizes) / 4
-	goroutines := func(z size) float64 { return float64(z.goroutines) }
-	heap := func(z size) float64 { return z.heap }
-	if quarter > 0 {
-		early, late := sizes[quarter:2*quarter], sizes[len(sizes)-quarter:]
-		g.GoroutinesEarly, g.GoroutinesLate = median(column(early, goroutines)), median(column(late, goroutines))
-		g.HeapEarly, g.HeapLate = median(column(early, heap)), median(column(late, heap))
-	}
-	if g.GoroutinesAfter > g.GoroutinesBefore+15 {
-		s.problem("goroutines: %d before, %d after", g.GoroutinesBefore, g.GoroutinesAfter)
-	}
-	if g.GoroutinesLate > 1.5*g.GoroutinesEarly+50 {
-		s.problem("goroutines grow: %.0f in the second quarter, %.0f in the last", g.GoroutinesEarly, g.GoroutinesLate)
-	}
-	if g.HeapAfter > 1.3*max(g.HeapBefore, g.HeapEarly)+8 {
-		s.problem("the heap grows: %.1f MiB before, %.1f in the second quarter, %.1f after", g.HeapBefore, g.HeapEarly, g.HeapAfter)
-	}
-	s.proxy.stop()
-	log, _ := os.ReadFile(s.proxy.log)
-	for _, sign := range []string{"DATA RACE", "panic", "fatal error"} {
-		if i := strings.Index(string(log), sign); i >= 0 {
-			s.problem("in the log: %s", log[max(0, i-200):min(len(log), i+4000)])
-		}
-	}
-}
-
 func (s *soakRun) print() {
 	c, n, g := s.Calls, s.Counts, s.Growth
-	fmt.Printf("\n%s build: %d calls: %d good, %d failed as the rules say, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, faults %v\n",
-		s.Build, c.Sent, c.OK, c.Explained, c.Unexplained, c.Cancelled, c.Resent, s.Reloads, s.Faults)
-	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events, %d by metrics; %d attempts and %d calls by metrics; the SLA has %d calls, %d failed, %d cancelled\n",
-		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.FailoverMetrics, n.MetricAttempts, n.MetricCalls, n.SLACalls, n.SLAFailed, n.SLACancelled)
+	fmt.Printf("\n%s build: %d calls: %d good, %d WebSockets cut off and %d others failed as the rules say, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, faults %v\n",
+		s.Build, c.Sent, c.OK, c.SocketsCut, c.Explained, c.Unexplained, c.Cancelled, c.Resent, s.Reloads, s.Faults)
+	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
+		fmt.Printf("%8d %s\n", c.Kinds[kind], kind)
+	}
+	fmt.Printf("counts: %d attempts = %d successes + %d failures + %d cancelled; %d failovers by events (%d rescued), %d by metrics; %d attempts and %d calls by metrics; the SLA has %d calls, %d failed, %d cancelled\n",
+		n.Attempts, n.Successes, n.Failures, n.Cancelled, n.FailoverEvents, n.Rescued, n.FailoverMetrics, n.MetricAttempts, n.MetricCalls, n.SLACalls, n.SLAFailed, n.SLACancelled)
 	fmt.Printf("goroutines %d before, %.0f, %.0f, %d after; heap %.1f MiB before, %.1f, %.1f, %.1f after\n",
 		g.GoroutinesBefore, g.GoroutinesEarly, g.GoroutinesLate, g.GoroutinesAfter, g.HeapBefore, g.HeapEarly, g.HeapLate, g.HeapAfter)
+	if s.CaddyRaces > 0 {
+		fmt.Printf("%d reports of a data race that is Caddy's own\n", s.CaddyRaces)
+	}
 	if len(s.Problems) == 0 {
 		fmt.Println("no problem found")
 	}

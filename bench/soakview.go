@@ -18,6 +18,7 @@ type adminView struct {
 
 	lastEvent uint64
 	failovers int // by events
+	rescued   int // of these, from an endpoint that had just opened
 }
 
 type poolView struct {
@@ -86,9 +87,10 @@ func (a *adminView) load(config string) (int, error) {
 // follow counts the events since it was called last.
 func (a *adminView) follow() error {
 	var events []struct {
-		ID    uint64 `json:"id"`
-		Kind  string `json:"kind"`
-		Count int    `json:"count"`
+		ID     uint64 `json:"id"`
+		Kind   string `json:"kind"`
+		Reason string `json:"reason"`
+		Count  int    `json:"count"`
 	}
 	if err := a.read(fmt.Sprintf("/failover/events?since=%d", a.lastEvent), &events); err != nil {
 		return err
@@ -100,6 +102,9 @@ func (a *adminView) follow() error {
 		a.lastEvent = e.ID
 		if e.Kind == "failover" {
 			a.failovers += e.Count
+			if e.Reason == "rescued" {
+				a.rescued += e.Count
+			}
 		}
 	}
 	return nil
@@ -127,7 +132,8 @@ func (a *adminView) size() (goroutines int, heap float64, err error) {
 	return goroutines, 0, fmt.Errorf("the heap profile does not say how large the heap is")
 }
 
-// metrics are the sums of the pool's counters by name, and by name and outcome.
+// metrics are the sums of the pool's counters by name, and by name and outcome or
+// reason.
 func (a *adminView) metrics() (map[string]float64, error) {
 	text, status, err := a.get("/metrics")
 	if err != nil || status != http.StatusOK {
@@ -145,9 +151,11 @@ func (a *adminView) metrics() (map[string]float64, error) {
 			continue
 		}
 		sums[name] += number
-		if _, outcome, ok := strings.Cut(labels, `outcome="`); ok {
-			outcome, _, _ = strings.Cut(outcome, `"`)
-			sums[name+" "+outcome] += number
+		for _, label := range []string{`outcome="`, `reason="`} {
+			if _, value, ok := strings.Cut(labels, label); ok {
+				value, _, _ = strings.Cut(value, `"`)
+				sums[name+" "+value] += number
+			}
 		}
 	}
 	return sums, nil
@@ -161,6 +169,7 @@ type soakCounts struct {
 	Cancelled       uint64 `json:"cancelled"`
 	FailoverEvents  int    `json:"failovers_by_events"`
 	FailoverMetrics int    `json:"failovers_by_metrics"`
+	Rescued         int    `json:"rescued_by_events"` // of the failovers; their attempts are cancelled
 	MetricAttempts  int    `json:"attempts_by_metrics"`
 	MetricCalls     int    `json:"calls_by_metrics"`
 	SLACalls        int    `json:"calls_by_sla"`
@@ -193,8 +202,18 @@ func (s *soakRun) count() {
 	if calls := int(n.Attempts) - n.FailoverEvents; calls != s.Calls.Sent {
 		s.problem("clients sent %d calls; %d attempts less %d failovers by events are %d", s.Calls.Sent, n.Attempts, n.FailoverEvents, calls)
 	}
-	if int(n.Cancelled) < s.Calls.Cancelled {
-		s.problem("%d clients cancelled, but only %d attempts", s.Calls.Cancelled, n.Cancelled)
+	// a call's last attempt came to what its client got, and those before it failed
+	// or were ended for another
+	n.Rescued = s.admin.rescued
+	c := s.Calls
+	if want := c.OK + c.SocketsCut; int(n.Successes) != want {
+		s.problem("%d good answers, but %d successes", want, n.Successes)
+	}
+	if want := c.Cancelled + n.Rescued; int(n.Cancelled) != want {
+		s.problem("%d clients cancelled and %d attempts were rescued, but %d were cancelled", c.Cancelled, n.Rescued, n.Cancelled)
+	}
+	if want := c.Explained + c.Unexplained + n.FailoverEvents - n.Rescued; int(n.Failures) != want {
+		s.problem("%d calls failed and %d more attempts did, but %d failures", c.Explained+c.Unexplained, n.FailoverEvents-n.Rescued, n.Failures)
 	}
 	s.countSLA()
 	sums, err := s.admin.metrics()
@@ -213,6 +232,9 @@ func (s *soakRun) count() {
 		if n.FailoverMetrics != n.FailoverEvents {
 			s.problem("%d failovers by events, %d by metrics", n.FailoverEvents, n.FailoverMetrics)
 		}
+		if rescued := int(sums["caddy_failover_failovers_total rescued"]); rescued != n.Rescued {
+			s.problem("%d rescued by events, %d by metrics", n.Rescued, rescued)
+		}
 		if successes := int(sums["caddy_failover_attempts_total success"]); successes != int(n.Successes) {
 			s.problem("%d successes, %d by metrics", n.Successes, successes)
 		}
@@ -223,8 +245,17 @@ func (s *soakRun) count() {
 		if n.MetricCalls != s.Calls.Sent {
 			s.problem("clients sent %d calls, %d by metrics", s.Calls.Sent, n.MetricCalls)
 		}
-		if ok := int(sums["caddy_failover_calls_total success"]); ok != s.Calls.OK {
-			s.problem("%d good answers, %d by metrics", s.Calls.OK, ok)
+		// the answer to a WebSocket is whole when the protocol has been switched
+		good := int(sums["caddy_failover_calls_total success"])
+		if want := c.OK + c.SocketsCut; good != want {
+			s.problem("%d good answers, %d by metrics", want, good)
+		}
+		cancelled := int(sums["caddy_failover_calls_total cancelled"])
+		if cancelled != c.Cancelled {
+			s.problem("%d clients cancelled, %d by metrics", c.Cancelled, cancelled)
+		}
+		if failed, want := n.MetricCalls-good-cancelled, c.Explained+c.Unexplained; failed != want {
+			s.problem("%d calls of clients failed, %d by metrics", want, failed)
 		}
 	}
 }
