@@ -31,41 +31,39 @@ type attempt struct {
 	slower        bool // much slower than usual, which may be known before it ends
 	reported      bool // as slow, before it ended
 
-	watchful  bool          // the breaker wants to know of the first byte
-	final     bool          // its answer goes to the client
-	movable   bool          // while no answer has come, the call may be sent elsewhere
-	repeats   int           // of the same endpoint
-	notBefore time.Time     // after a backoff
-	rescueIn  time.Duration // from began: the earliest next try to move it; the watcher's own
-	movedTo   *attempt      // by the watcher; guarded by mu
+	watchful bool          // the breaker wants to know of the first byte
+	final    bool          // its answer goes to the client
+	paused   bool          // it begins after a backoff
+	movable  bool          // while no answer has come, the call may be sent elsewhere
+	rescueIn time.Duration // from began: the earliest next try to move it; the watcher's own
+	movedTo  *attempt      // by the watcher; guarded by mu
 
 	race *race                  // with a hedge; nil: there will be none
 	dial *reverseproxy.DialInfo // of a hedge, else nil: the proxy's
 
-	reserved time.Time
-	client   context.Context // the proxy's: its values, and its end
-	began    time.Time
-	started  atomic.Bool  // client and began are set
-	held     atomic.Bool  // the answer has begun, but nothing of it has gone to the client
-	first    atomic.Int64 // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	silent   atomic.Int64 // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	client  context.Context // the proxy's: its values, and its end
+	began   time.Time       // or is to begin, if it is paused; set when it is reserved
+	started atomic.Bool     // client and began are set
+	held    atomic.Bool     // the answer has begun, but nothing of it has gone to the client
+	ended   atomic.Uint32   // an ending; written under mu
+	repeats int32           // of the same endpoint
+	first   atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent  atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
 
 	// How long the attempt has waited for the client's own body.
 	waited  atomic.Int64 // nanoseconds
 	waiting atomic.Int64 // since when, nanoseconds after began plus one; 0: not now
 
-	mu      sync.Mutex
-	done    chan struct{}
-	ended   ending
-	onEnd   afterEnd // the first to register
-	moreEnd []*afterEnd
+	mu    sync.Mutex
+	done  chan struct{}
+	onEnd afterEnd // the first to register, the others linked to it
 
-	sent     replay // the request's body
+	sent     *replay // the request's body; nil: none
 	response responseBody
 }
 
 // ending is why an attempt's context ended.
-type ending uint8
+type ending uint32
 
 const (
 	notEnded ending = iota
@@ -87,7 +85,11 @@ const givenUp = -1
 // never made is given up.
 const abandoned = 10 * time.Second
 
-type afterEnd struct{ f func() }
+// afterEnd is what is to happen when an attempt ends.
+type afterEnd struct {
+	f    func() // nil: nothing any longer
+	next *afterEnd
+}
 
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
@@ -103,7 +105,10 @@ func (a *attempt) patience() time.Duration {
 
 // begin starts the clock of a round trip in ctx.
 func (a *attempt) begin(ctx context.Context, now time.Time) {
-	a.client, a.began = ctx, now
+	a.client = ctx
+	if a.began != now { // else the watcher may be reading it
+		a.began = now
+	}
 	a.started.Store(true)
 }
 
@@ -137,7 +142,7 @@ func (a *attempt) waitedFor(now time.Time) time.Duration {
 	if since := a.waiting.Load(); since != 0 {
 		waited += max(0, elapsed-(since-1))
 	}
-	return time.Duration(elapsed - waited)
+	return time.Duration(max(0, elapsed-waited))
 }
 
 // waitForClient marks the time until the returned function is called as spent
@@ -167,7 +172,7 @@ func (a *attempt) known() outcome {
 // overdue tells the watcher whether the attempt has to end, and why.
 func (a *attempt) overdue(now time.Time) ending {
 	if !a.started.Load() {
-		if a.call.request.Context().Err() != nil || now.Sub(a.reserved) > a.timeout+abandoned {
+		if a.call.request.Context().Err() != nil || now.Sub(a.began) > a.timeout+abandoned {
 			return neverBegan
 		}
 		return notEnded
@@ -181,7 +186,7 @@ func (a *attempt) overdue(now time.Time) ending {
 	if a.waitedFor(now) >= a.timeout {
 		return endedByTimeout
 	}
-	if d := a.call.deadline; !d.IsZero() && !now.Before(d) {
+	if a.call.late(now) {
 		return endedByDeadline
 	}
 	return notEnded
@@ -206,33 +211,28 @@ func (a *attempt) end(why ending) {
 }
 
 func (a *attempt) endAndUnlock(why ending) {
-	if a.ended != notEnded {
+	if a.endedWhy() != notEnded {
 		a.mu.Unlock()
 		return
 	}
-	a.ended = why
+	a.ended.Store(uint32(why))
 	if a.done != nil {
 		close(a.done)
 	}
-	first, more := a.onEnd.f, a.moreEnd
-	a.onEnd.f, a.moreEnd = nil, nil
+	then := a.onEnd
+	a.onEnd = afterEnd{}
 	a.mu.Unlock()
 	// These come from package context, which cancels a derived context: short,
 	// without a lock of ours, and not worth a goroutine each.
-	if first != nil {
-		first()
-	}
-	for _, m := range more {
-		m.f()
+	for e := &then; e != nil; e = e.next {
+		if e.f != nil {
+			e.f()
+		}
 	}
 }
 
 // endedWhy is why the context ended.
-func (a *attempt) endedWhy() ending {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.ended
-}
+func (a *attempt) endedWhy() ending { return ending(a.ended.Load()) }
 
 // Deadline implements context.Context. Attempts are ended by the watcher.
 func (a *attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
@@ -251,7 +251,7 @@ func (a *attempt) Done() <-chan struct{} {
 	defer a.mu.Unlock()
 	if a.done == nil {
 		a.done = make(chan struct{})
-		if a.ended != notEnded {
+		if a.endedWhy() != notEnded {
 			close(a.done)
 		}
 	}
@@ -274,34 +274,29 @@ func (a *attempt) Err() error {
 func (a *attempt) AfterFunc(f func()) (stop func() bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.ended != notEnded {
+	if a.endedWhy() != notEnded {
 		go f()
 		return func() bool { return false }
 	}
-	if a.onEnd.f == nil && a.moreEnd == nil {
+	if a.onEnd.f == nil && a.onEnd.next == nil {
 		a.onEnd.f = f
 		return a.stopFirst
 	}
-	added := &afterEnd{f}
-	a.moreEnd = append(a.moreEnd, added)
-	return func() bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		for i, m := range a.moreEnd {
-			if m == added {
-				a.moreEnd = append(a.moreEnd[:i:i], a.moreEnd[i+1:]...)
-				return true
-			}
-		}
-		return false
-	}
+	added := &afterEnd{f, a.onEnd.next}
+	a.onEnd.next = added
+	return func() bool { return a.stop(added) }
 }
 
-func (a *attempt) stopFirst() bool {
+func (a *attempt) stopFirst() bool { return a.stop(&a.onEnd) }
+
+func (a *attempt) stop(e *afterEnd) (stopped bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stopped := a.onEnd.f != nil
-	a.onEnd.f = nil
+	if a.endedWhy() != notEnded {
+		return false
+	}
+	stopped = e.f != nil
+	e.f = nil
 	return stopped
 }
 

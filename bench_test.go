@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -60,12 +61,12 @@ func fresh(r *http.Request) {
 func BenchmarkDraw(b *testing.B) {
 	for _, n := range poolSizes {
 		table := benchLab(b, n).policy.table.Load()
-		for name, draw := range map[string]func() int{"weighted": table.draw, "least_latency": table.drawTwo} {
+		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": table.drawTwo} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						draw()
+					for n := rand.Uint64(); pb.Next(); n++ {
+						draw(spot(n))
 					}
 				})
 			})
@@ -122,7 +123,7 @@ func BenchmarkSelect(b *testing.B) {
 					now := time.Now()
 					a.begin(r.Context(), now)
 					a.answered(now)
-					a.settle(now, success, true)
+					a.bodyEnds(success)
 				}
 			})
 		})
@@ -148,7 +149,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 					if p.Select(l.handler.Upstreams, r, w) == nil {
 						b.Fatal("nothing selected")
 					}
-					resp, err := transport.RoundTrip(r)
+					resp, err := transport.RoundTrip(r.WithContext(r.Context())) // as the proxy does
 					if err != nil {
 						b.Fatal(err)
 					}

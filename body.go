@@ -36,6 +36,7 @@ type recording struct {
 	dropped bool      // data does not hold everything
 	final   bool      // no other attempt will follow
 	open    int       // replays that may still read
+	first   replay    // room for that of the first attempt
 }
 
 // record prepares the body of a request for being sent more than once; nil if
@@ -130,12 +131,17 @@ type replay struct {
 	closed  bool // guarded by the recording's mutex
 }
 
-// replay makes r a reader from the start of the recording.
-func (rec *recording) replay(r *replay, a *attempt) {
+// replay makes an attempt's reader from the start of the recording.
+func (rec *recording) replay(a *attempt) *replay {
 	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	rec.open++
-	rec.mu.Unlock()
+	r := &rec.first
+	if r.recording != nil {
+		r = new(replay)
+	}
 	r.recording, r.attempt = rec, a
+	return r
 }
 
 // Read implements io.Reader.
@@ -202,7 +208,7 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 
 // begun tells whether any of the body has been handed out.
 func (r *replay) begun() bool {
-	if r.recording == nil {
+	if r == nil {
 		return false
 	}
 	r.recording.mu.Lock()

@@ -27,9 +27,7 @@ func recordOf(t testing.TB, body io.Reader, length, limit int64) *recording {
 }
 
 func (rec *recording) open1(t testing.TB) *replay {
-	r := new(replay)
-	rec.replay(r, &attempt{client: t.Context(), began: time.Now()})
-	return r
+	return rec.replay(&attempt{client: t.Context(), began: time.Now()})
 }
 
 func readSome(t *testing.T, r io.Reader, n int, want string) {

@@ -142,20 +142,22 @@ type result struct {
 // Times are compared as they come in: a clock that jumps back makes a period
 // or a step longer by the jump, and nothing else.
 type breaker struct {
-	state      breakerState
 	generation uint64
-	reason     string // of the last transition
-	opened     string // why it opened last, kept while recovering
-	changed    time.Time
+	state      breakerState
 
 	// closed
+	worked      bool           // since goodSince
+	waiting     int            // successes that are not in the windows yet
+	consecutive int            // failures
+	denied      int            // in a row
 	outcomes    window.Counter // failures
 	latencies   window.Counter // slow calls
-	consecutive int
-	denied      int
 	relapses    int
 	goodSince   time.Time // closed or last forgiven
-	succeeded   bool      // since goodSince
+
+	reason  string // of the last transition
+	opened  string // why it opened last, kept while recovering
+	changed time.Time
 
 	// open
 	until   time.Time
@@ -180,12 +182,12 @@ type breaker struct {
 func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.state, b.reason, b.changed = to, reason, now
 	b.generation++
-	b.consecutive, b.denied = 0, 0
+	b.consecutive, b.denied, b.waiting = 0, 0, 0
 	b.outcomes.Reset()
 	b.latencies.Reset()
 	b.share, b.trialUntil, b.probation = 0, time.Time{}, false
 	b.badSteps, b.thin, b.credit = 0, 0, 0
-	b.goodSince, b.succeeded = now, false
+	b.goodSince, b.worked = now, false
 	if to == stateOpen {
 		b.opened, b.noticed = reason, b.latest == checkHasFailed
 	}
@@ -265,7 +267,31 @@ func (b *breaker) cancel(now time.Time, p permit) (changed bool) {
 	return false
 }
 
+// succeeded takes the success of a closed breaker's attempt, which took so long, if that
+// changes nothing but counts. It is the short way of report, and needs no clock.
+func (b *breaker) succeeded(cfg *breakerConfig, p permit, took time.Duration) bool {
+	if b.state != stateClosed || p.generation != b.generation || cfg.slowRatio > 0 && took > cfg.slowAfter {
+		return false
+	}
+	b.waiting++
+	b.consecutive, b.denied, b.worked = 0, 0, true
+	return true
+}
+
+// countWaiting counts the successes of the short way as of now.
+func (b *breaker) countWaiting(now time.Time, cfg *breakerConfig) {
+	if b.waiting == 0 {
+		return
+	}
+	b.outcomes.AddMany(now, cfg.window, b.waiting)
+	if cfg.slowRatio > 0 {
+		b.latencies.AddMany(now, cfg.window, b.waiting)
+	}
+	b.waiting = 0
+}
+
 func (b *breaker) reportClosed(now time.Time, cfg *breakerConfig, r result) bool {
+	b.countWaiting(now, cfg)
 	b.outcomes.Add(now, cfg.window, r.failed)
 	if cfg.slowRatio > 0 {
 		b.latencies.Add(now, cfg.window, r.slow)
@@ -273,7 +299,7 @@ func (b *breaker) reportClosed(now time.Time, cfg *breakerConfig, r result) bool
 	if r.failed {
 		b.consecutive++
 	} else {
-		b.consecutive, b.succeeded = 0, true
+		b.consecutive, b.worked = 0, true
 	}
 	if r.denied {
 		b.denied++
@@ -355,7 +381,7 @@ func (b *breaker) checked(now time.Time, cfg *breakerConfig, passed, steady, alo
 	case cfg.off:
 		return false
 	case b.state == stateClosed && passed:
-		b.succeeded = true
+		b.worked = true
 	case b.state == stateClosed && steady && !alone:
 		b.open(now, cfg, reasonCheckFailed)
 		b.noticed = true
@@ -400,9 +426,10 @@ func (b *breaker) tick(now time.Time, cfg *breakerConfig) (changed bool) {
 		b.transition(stateClosed, now, reasonOff)
 		return true
 	case b.state == stateClosed:
-		if b.relapses > 0 && b.succeeded && now.Sub(b.goodSince) >= forgiveAfter {
+		b.countWaiting(now, cfg)
+		if b.relapses > 0 && b.worked && now.Sub(b.goodSince) >= forgiveAfter {
 			b.relapses--
-			b.goodSince, b.succeeded = now, false
+			b.goodSince, b.worked = now, false
 		}
 	case b.state == stateOpen:
 		if !now.Before(b.until) && b.latest != checkHasFailed {

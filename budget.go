@@ -36,8 +36,8 @@ type mark struct {
 	calls, retries int64
 }
 
-// call counts a call.
-func (b *budget) call() { b.calls.Add(1) }
+// call counts a call and returns how many there have been.
+func (b *budget) call() int64 { return b.calls.Add(1) }
 
 // take asks for one retry.
 func (b *budget) take(now time.Time, rules *budgetRules) bool {

@@ -19,12 +19,12 @@ const callKey = "failover.call"
 // the end of the request, and is used by the request's goroutine only, but for
 // its attempts.
 type call struct {
-	policy   *Policy
-	request  *http.Request // the proxy's own copy, the same for all attempts
-	earlier  *call         // of another proxy in the same request
-	latest   *call         // in the request's first call only
-	began    time.Time
-	deadline time.Time // zero: none
+	policy  *Policy
+	request *http.Request // the proxy's own copy, the same for all attempts
+	earlier *call         // of another proxy in the same request
+	latest  *call         // in the request's first call only
+	began   time.Time
+	turn    uint64 // which of the pool's calls it is
 
 	table *table
 	pool  reverseproxy.UpstreamPool // as of the first Select
@@ -32,23 +32,27 @@ type call struct {
 	// the client's own values of credentialFields, where some endpoints get them
 	credentials *[len(credentialFields)]string
 
-	attempts int        // made or reserved
-	excluded []*target  // tried, or not to be tried
-	few      [4]*target // room for excluded
-	next     *attempt   // reserved; the next Select hands it out
+	attempts int       // made or reserved
+	excluded []*target // tried, or not to be tried
+	next     *attempt  // reserved; the next Select hands it out
 	current  *attempt
 	first    attempt // room for the first attempt
 
-	refusal  error // why there is not even a first attempt
-	finished bool  // no attempt will follow
-	handed   bool  // an answer has gone to the proxy
-
-	kept *keptAnswer // for want of a better one
+	refusal error       // why there is not even a first attempt
+	kept    *keptAnswer // for want of a better one
+	unfit   *unfit      // why the body cannot be edited
 
 	recorded atomic.Bool // what the client gets has been recorded
+	finished bool        // no attempt will follow
+	handed   bool        // an answer has gone to the proxy
 	whole    bool        // the body is recorded whole, and is a JSON object
-	unfit    *unfit      // why the body cannot be edited
-	skipped  bool        // an endpoint was passed over because of that
+	skipped  bool        // an endpoint was passed over because the body is unfit
+}
+
+// late tells whether the call's deadline has passed at a time.
+func (c *call) late(at time.Time) bool {
+	d := c.policy.retry.deadline
+	return d > 0 && at.Sub(c.began) >= d
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests
@@ -69,7 +73,8 @@ func (p *Policy) callAt(r *http.Request) *call {
 // callFor finds the call of a request, or begins it.
 func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now time.Time) *call {
 	ctx := r.Context()
-	first, _ := caddyhttp.GetVar(ctx, callKey).(*call)
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	first, _ := vars[callKey].(*call)
 	if first != nil {
 		for c := first.latest; c != nil; c = c.earlier {
 			if c.policy == p && c.request == r {
@@ -78,10 +83,6 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 		}
 	}
 	c := &call{policy: p, request: r, pool: pool, began: now}
-	c.excluded = c.few[:0]
-	if p.retry.deadline > 0 {
-		c.deadline = now.Add(p.retry.deadline)
-	}
 	switch {
 	case p.stripsAll:
 		// now, before header_up makes something else of them
@@ -98,14 +99,16 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 	c.body = p.record(r)
 	if first == nil {
 		c.latest = c
-		caddyhttp.SetVar(ctx, callKey, c)
+		if vars != nil {
+			vars[callKey] = c
+		}
 		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 			repl.Map(c.placeholder)
 		}
 	} else {
 		c.earlier, first.latest = first.latest, c
 	}
-	p.pool.budget.call()
+	c.turn = p.pool.turn()
 	return c
 }
 
@@ -118,7 +121,7 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 	}
 	a.call, a.target, a.upstream = c, t, upstream
 	a.timeout, a.idle = t.timeoutFor(c.request), time.Duration(c.policy.IdleTimeout)
-	a.reserved = now
+	a.began = now
 	return a
 }
 

@@ -152,7 +152,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 	if got := a.overdue(at(time.Hour)); got != endedByIdle {
 		t.Errorf("held, without idle_timeout: %v", got)
 	}
-	a.call.deadline = at(30 * time.Second)
+	a.call.began, a.call.policy.retry.deadline = a.began, 30*time.Second
 	if got := a.overdue(at(31 * time.Second)); got != endedByDeadline {
 		t.Errorf("held, at the deadline: %v", got)
 	}

@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Po
 		p.targets = append(p.targets, t)
 	}
 	// a closed outbox takes no events: it would send them by the real clock
-	p.pool = &pool{name: "bare", states: make(map[endpointKey]*endpointState), outbox: &outbox{closed: true}}
+	p.pool = &pool{name: "bare", phase: rand.Uint64(), states: make(map[endpointKey]*endpointState), outbox: &outbox{closed: true}}
 	if err := p.pool.attach(p, p); err != nil {
 		return nil, err
 	}
@@ -95,8 +96,8 @@ func BenchmarkCompareSelect(b *testing.B) {
 		b.Run(fmt.Sprintf("n=%d/policy=failover-draw", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if p.table.Load().draw() < 0 {
+				for n := rand.Uint64(); pb.Next(); n++ {
+					if p.table.Load().draw(spot(n)) < 0 {
 						b.Fail()
 					}
 				}

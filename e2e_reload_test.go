@@ -63,6 +63,7 @@ func snap(t testing.TB, name string) snapshot {
 	s := snapshot{p, g, len(p.attached), len(g.policies), g.breaker.Load(), make(map[endpointKey]stateSnapshot)}
 	for key, state := range p.states {
 		state.mu.Lock()
+		state.countLocked(time.Now())
 		s.states[key] = stateSnapshot{state, state.refs, state.breaker.state, state.breaker.share, state.totals, state.holdUntil, state.breaker.relapses}
 		state.mu.Unlock()
 	}

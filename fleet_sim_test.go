@@ -168,8 +168,7 @@ func (f *fleet) ramp(in *instance) {
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
 	c := &call{policy: p, request: f.request, began: now, table: p.table.Load()}
-	c.excluded = c.few[:0]
-	p.pool.budget.call()
+	c.turn = p.pool.turn()
 	f.record.call(f.now)
 	a := p.choose(c, now)
 	if a == nil {

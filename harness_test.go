@@ -198,6 +198,7 @@ func (s *endpointState) breakerNow() breakerState {
 func (s *endpointState) totalsNow() totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.countLocked(time.Now())
 	return s.totals
 }
 

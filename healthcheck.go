@@ -203,6 +203,7 @@ func (s *endpointState) askLocked(cfg *checkConfig, now time.Time, first time.Du
 		}
 		return
 	case c.asked == nil || !c.asked.equal(&cfg.ask):
+		s.countLocked(now)
 		c.run, c.found, c.past = 0, 0, s.totals
 		c.next = now.Add(first)
 		s.breaker.unchecked()
@@ -215,6 +216,7 @@ func (s *endpointState) askLocked(cfg *checkConfig, now time.Time, first time.Du
 // skipLocked tells whether a check that is due can be left out: calls have said
 // the same, or the endpoint has asked to be left alone.
 func (s *endpointState) skipLocked(now time.Time) bool {
+	s.countLocked(now)
 	c := &s.checks
 	succeeded, failed := s.totals.Successes-c.past.Successes, s.totals.Failures-c.past.Failures
 	c.past = s.totals

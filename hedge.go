@@ -99,7 +99,7 @@ func (r *hedgeRules) delayFor(t *target, now time.Time) time.Duration {
 	d, at := t.hedge, t.hedge.at.Load()
 	if age := now.UnixNano() - at; age < 0 || age > int64(slownessRefresh) {
 		if d.at.CompareAndSwap(at, now.UnixNano()) {
-			d.delay.Store(int64(t.state.typically(r.quantile)))
+			d.delay.Store(int64(t.state.typically(now, r.quantile)))
 		}
 	}
 	return time.Duration(d.delay.Load())
@@ -107,8 +107,9 @@ func (r *hedgeRules) delayFor(t *target, now time.Time) time.Duration {
 
 // typically is how long a part q of the endpoint's answers took to begin at most; 0
 // if too few are known.
-func (s *endpointState) typically(q float64) time.Duration {
+func (s *endpointState) typically(now time.Time, q float64) time.Duration {
 	s.mu.Lock()
+	s.countLocked(now)
 	known := s.slowness.known
 	s.mu.Unlock()
 	total := known.total()

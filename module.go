@@ -310,7 +310,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		handler.Transport = p.ownTransport
 	}
 	p.pool.check(p, handler.Transport)
-	wrapped := &transport{RoundTripper: handler.Transport, policy: p}
+	wrapped := newTransport(handler.Transport, p)
 	p.plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing

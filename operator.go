@@ -182,6 +182,7 @@ func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig)
 	}
 	s.lever.stop()
 	s.lever, s.barred = nil, false
+	s.countLocked(now)
 	switch {
 	case c.action == orderTrip:
 		s.breaker.force(now, stateForcedOpen)

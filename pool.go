@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ var pools = caddy.NewUsagePool()
 // out for events.
 type pool struct {
 	name   string
+	phase  uint64 // of its turns, so that many proxies do not take them in step
 	budget budget
 	hedges hedgeBudget
 	outbox *outbox
@@ -85,7 +87,7 @@ func loadPool(name string) (*pool, error) {
 
 // newPool makes a pool whose control loop does not run yet.
 func newPool(name string) *pool {
-	p := &pool{name: name, states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: name, phase: rand.Uint64(), states: make(map[endpointKey]*endpointState)}
 	p.outbox = newOutbox(p.logEvent, p.tellCaddy)
 	return p
 }
@@ -320,6 +322,9 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 
 // poke tells the control loop that a state has changed.
 func (p *pool) poke() { p.loop.poke() }
+
+// turn counts a call, and says where it stands among the pool's calls.
+func (p *pool) turn() uint64 { return p.phase + uint64(p.budget.call()) }
 
 // watch tells the control loop that an attempt with this timeout has begun.
 func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }

@@ -225,6 +225,7 @@ func (s *endpointState) beaten(a *attempt, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a.outcome == pending {
+		s.countLocked(now)
 		s.tally.latencies++
 		s.tally.logLatency += math.Log(took.Seconds())
 		s.peakLocked(now, took)

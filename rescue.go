@@ -31,7 +31,7 @@ func (a *attempt) rescue(now time.Time) {
 		}
 	}
 	a.mu.Lock()
-	if a.ended != notEnded || !a.first.CompareAndSwap(0, givenUp) {
+	if a.endedWhy() != notEnded || !a.first.CompareAndSwap(0, givenUp) {
 		a.mu.Unlock()
 		return
 	}
@@ -53,7 +53,7 @@ func (a *attempt) conclude() ending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.first.CompareAndSwap(0, givenUp)
-	return a.ended
+	return a.endedWhy()
 }
 
 // isOpen tells whether calls are kept from the endpoint.

@@ -76,7 +76,7 @@ func (c *call) mayGoOn(now time.Time) bool {
 	rules := &c.policy.retry
 	return c.attempts < rules.attempts &&
 		(c.body == nil || c.body.replayable()) &&
-		(c.deadline.IsZero() || now.Before(c.deadline)) &&
+		!c.late(now) &&
 		(rules.noneAfter <= 0 || now.Sub(c.began) < rules.noneAfter)
 }
 
@@ -96,7 +96,7 @@ func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 // where the pool wants that.
 func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
 	pause, ok := c.policy.retry.pause(failed, o)
-	if !ok || !c.deadline.IsZero() && !now.Add(pause).Before(c.deadline) {
+	if !ok || c.late(now.Add(pause)) {
 		return nil
 	}
 	next := c.newAttempt(failed.target, failed.upstream, now.Add(pause))
@@ -104,7 +104,7 @@ func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
 	if o == rateLimited {
 		how = admitHeld
 	}
-	next.repeats, next.notBefore = failed.repeats+1, now.Add(pause)
+	next.repeats, next.paused = failed.repeats+1, true
 	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, how) {
 		return nil
 	}
@@ -117,8 +117,8 @@ func (r *retryRules) pause(failed *attempt, o outcome) (time.Duration, bool) {
 	if failed.retryAfter > 0 {
 		return failed.retryAfter, failed.retryAfter <= r.wait
 	}
-	if failed.repeats >= r.sameEndpoint || o != failedReset && o != failedStatus && o != rateLimited {
+	if int(failed.repeats) >= r.sameEndpoint || o != failedReset && o != failedStatus && o != rateLimited {
 		return 0, false
 	}
-	return r.backoff(failed.repeats), true
+	return r.backoff(int(failed.repeats)), true
 }

@@ -213,7 +213,7 @@ func TestBudgetAtRest(t *testing.T) {
 			l.call("GET", "/", "")
 			time.Sleep(300 * time.Millisecond)
 		}
-		if retries := len(l.takeAsked()) - 300; retries < 85 || retries > 101 {
+		if retries := len(l.takeAsked()) - 300; retries < 80 || retries > 101 {
 			t.Errorf("%d retries in 90 s, want about 90", retries)
 		}
 	})

@@ -41,7 +41,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 		}
 		c.attempts++
 	}
-	if !c.next.notBefore.IsZero() {
+	if c.next.paused {
 		c.next.pause(now)
 	}
 	return c.next.upstream
@@ -66,7 +66,7 @@ const reasonRetryMatch = "lb_retry_match"
 
 // pause waits for the end of a backoff, or until the client leaves.
 func (a *attempt) pause(now time.Time) {
-	timer := time.NewTimer(a.notBefore.Sub(now))
+	timer := time.NewTimer(a.began.Sub(now))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -92,9 +92,9 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 	if first {
 		i := -1
 		if p.Balance == balanceLeastLatency {
-			i = t.drawTwo()
+			i = t.drawTwo(spot(c.turn))
 		} else {
-			i = t.draw()
+			i = t.draw(spot(c.turn))
 		}
 		if i >= 0 {
 			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {

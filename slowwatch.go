@@ -52,6 +52,7 @@ func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breaker
 // has begun, and those that have been waiting for too long. It returns true if
 // the control loop should look at the endpoint.
 func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed bool) {
+	s.countLocked(now)
 	slow, inTime := 0, 0
 	for a := s.inFlight; a != nil; a = a.after {
 		if a.judged || a.outcome != pending || !a.started.Load() {

@@ -37,7 +37,8 @@ type endpointState struct {
 	holdStep  time.Duration
 	inFlight  *attempt // list, newest first
 	left      bool     // the pool; attempts of requests from before that go on
-	tally     tally    // since the last tick
+	samples   samples
+	tally     tally // since the last tick
 	scorer    scorer
 	slowness  slowness
 	checks    checks
@@ -66,12 +67,7 @@ type endpointState struct {
 }
 
 // totals count attempts since the state was made.
-type totals struct {
-	Attempts  uint64
-	Successes uint64
-	Failures  uint64
-	Cancelled uint64
-}
+type totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 
 // admission is how hard an attempt tries to get in.
 type admission uint8
@@ -158,6 +154,7 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
 	latency := a.firstByte()
 	s.mu.Lock()
+	s.countLocked(now)
 	before := s.breaker.generation
 	changed := s.judgeLocked(a, now, success, latency)
 	if a.slower && s.breaker.opened == reasonSlower {
@@ -187,6 +184,7 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		s.mu.Unlock()
 		return
 	}
+	s.countLocked(now)
 	a.outcome = o
 	s.last.add(o)
 	if release {
@@ -292,6 +290,7 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.breaker.generation
+	s.countLocked(now)
 	changed = s.breaker.tick(now, cfg)
 	e = s.transitionLocked(before)
 	s.scorer.fold(now, s.tally)

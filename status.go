@@ -299,6 +299,7 @@ func (v view) describe(e *EndpointStatus) {
 // endpoint's lock.
 func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus {
 	s.mu.Lock()
+	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
 	last, latencies := s.last, s.slowness.known
 	s.mu.Unlock()

@@ -54,9 +54,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		a.silenceEnds()
 	}
 	if err != nil {
-		now := time.Now()
 		o := a.bodyOutcome(err)
-		a.settle(now, o, true)
+		a.bodyEnds(o)
 		b.over.Store(true)
 		if o.failed() {
 			err = &brokenBody{o, a.target.name, err}
@@ -121,9 +120,18 @@ func (s *sseBody) Read(p []byte) (int, error) {
 func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
 	if !b.over.Load() {
-		b.attempt.settle(time.Now(), b.attempt.bodyOutcome(io.EOF), true)
+		b.attempt.bodyEnds(b.attempt.bodyOutcome(io.EOF))
 	}
 	return err
+}
+
+// bodyEnds settles an attempt at the end of its response body.
+func (a *attempt) bodyEnds(o outcome) {
+	if o == success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
+		a.end(endedNormally)
+		return
+	}
+	a.settle(time.Now(), o, true)
 }
 
 // bodyOutcome says what the end of a response body means. No sentinel within it
@@ -162,7 +170,7 @@ func (a *attempt) stuck(now time.Time) ending {
 	if longest > 0 && int64(now.Sub(a.began))-(since-1) >= int64(longest) {
 		return endedByIdle
 	}
-	if d := a.call.deadline; held && !d.IsZero() && !now.Before(d) {
+	if held && a.call.late(now) {
 		return endedByDeadline
 	}
 	return notEnded

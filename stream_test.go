@@ -88,6 +88,7 @@ func TestCommit(t *testing.T) {
 func (s *endpointState) lastOutcomeNow() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.countLocked(time.Now())
 	list := s.last.names()
 	if len(list) == 0 {
 		return ""

@@ -92,12 +92,21 @@ func (t *table) spread() {
 	t.total = at
 }
 
-// draw picks a target by the parts of the table; -1 if every endpoint is out.
-func (t *table) draw() int {
+// spot is where a pool's n-th call falls in [0, 1). Multiples of the golden ratio
+// spread more evenly than random numbers, so that each endpoint gets its part of
+// every few calls and not of many only.
+func spot(n uint64) float64 {
+	const ratio = 0x9E3779B97F4A7C15 // (√5 - 1) / 2 of 2⁶⁴
+	return float64(n*ratio>>11) / (1 << 53)
+}
+
+// draw picks the target at u of [0, 1) by the parts of the table; -1 if every
+// endpoint is out.
+func (t *table) draw(u float64) int {
 	if t.total <= 0 {
 		return -1
 	}
-	return t.search(rand.Float64() * t.total)
+	return t.search(u * t.total)
 }
 
 // search finds the first target whose cumulative part is above u.
@@ -118,9 +127,9 @@ func (t *table) tierOf(i int) tier {
 }
 
 // drawTwo picks two targets of one tier by their parts and returns the one that
-// promises the shorter wait (power of two choices).
-func (t *table) drawTwo() int {
-	first := t.draw()
+// promises the shorter wait (power of two choices): the one at u, and another.
+func (t *table) drawTwo(u float64) int {
+	first := t.draw(u)
 	if first < 0 {
 		return first
 	}

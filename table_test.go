@@ -81,7 +81,7 @@ func TestTableShares(t *testing.T) {
 			drawn := make([]float64, len(test.places))
 			for i := range grid {
 				if table.total == 0 {
-					if at := table.draw(); at != -1 {
+					if at := table.draw(0.5); at != -1 {
 						t.Fatalf("drew %d where all are out", at)
 					}
 					continue
@@ -151,7 +151,6 @@ func TestRedraw(t *testing.T) {
 		overflow := float64(rng.IntN(3))
 		table := layOut(overflow, places...)
 		c := new(call)
-		c.excluded = c.few[:0]
 		left := slices.Clone(places)
 		for i := range left {
 			if rng.IntN(3) == 0 {
@@ -203,14 +202,33 @@ func TestDrawTwo(t *testing.T) {
 	} {
 		test.set()
 		got := make([]float64, 4)
-		for range draws {
-			got[table.drawTwo()] += 1.0 / draws
+		for n := range uint64(draws) {
+			got[table.drawTwo(spot(n))] += 1.0 / draws
 		}
 		if !near(got, test.want, 0.015) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
-	if at := layOut(0, row{1, 1, 0}).drawTwo(); at != -1 {
+	if at := layOut(0, row{1, 1, 0}).drawTwo(0.5); at != -1 {
 		t.Errorf("drew %d where all are out", at)
+	}
+}
+
+// TestTurnsSpread wants an endpoint to get its part of every few calls, wherever
+// they begin and whether they are all of a pool's calls or every second or third.
+func TestTurnsSpread(t *testing.T) {
+	table := layOut(0, row{1, 1, 0.5}, row{1, 3, 0.5}, row{2, 1, 1})
+	want := shares(table)
+	const run = 40
+	for range 1000 {
+		for every := range uint64(3) {
+			got := make([]float64, len(want))
+			for i, n := 0, rand.Uint64(); i < run; i, n = i+1, n+every+1 {
+				got[table.draw(spot(n))] += 1.0 / run
+			}
+			if !near(got, want, 3.5/run) {
+				t.Fatalf("%d turns, every %d: got %v, want %v", run, every+1, got, want)
+			}
+		}
 	}
 }

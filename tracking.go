@@ -200,6 +200,7 @@ func (p *pool) foldLocked(now time.Time) {
 // the endpoint's lock.
 func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
 	s.mu.Lock()
+	s.countLocked(now)
 	fresh := s.fresh
 	if fresh == nil || !fresh.some {
 		s.mu.Unlock()

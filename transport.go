@@ -18,7 +18,13 @@ import (
 // that decision by a dial error, which it retries for any method.
 type transport struct {
 	http.RoundTripper
-	policy *Policy
+	policy        *Policy
+	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
+}
+
+func newTransport(wrapped http.RoundTripper, p *Policy) *transport {
+	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
+	return &transport{wrapped, p, ok && inner.ProxyProtocolEnabled()}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -37,16 +43,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := c.next
 	c.next, c.current = nil, a
-	now := a.reserved
-	if !a.notBefore.IsZero() {
-		now = time.Now()
-	}
+	now := a.began
 	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
 	if t.policy.retry.hedge != nil {
 		a.race = t.hedged(a, r, now)
 	}
 	a.begin(r.Context(), now)
-	if !a.notBefore.IsZero() && a.client.Err() != nil {
+	if a.paused && a.client.Err() != nil {
 		a.end(endedByClient) // while it waited
 	}
 	reported := false
@@ -71,7 +74,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err = c.answered(a, resp, now)
 	}
 	if err == errOvertaken {
-		if a.sent.recording != nil {
+		if a.sent != nil {
 			a.sent.Close()
 		}
 		rival := a.race.rival
@@ -91,33 +94,45 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// prepare makes the request that goes to the attempt's endpoint. The proxy's
-// own request is shared by all attempts and stays as it is.
+// prepare makes the request that goes to the attempt's endpoint. What all attempts
+// share, the headers and the URL, stays as it is.
 func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.target, a.call
-	out := r.WithContext(a)
 	edits := c.whole && t.edits != nil
+	strip := t.strip && !c.policy.stripsAll
+	ownHeader := strip || t.headers != nil || c.policy.looks || edits
+	alone := a.race == nil && a.dial == nil
+	out := r
+	if alone && !ownHeader && !c.policy.rematches {
+		// The proxy has made r for this round trip, and looks at nothing in it
+		// afterwards that changes here.
+		*r = *r.WithContext(a)
+	} else {
+		out = r.WithContext(a)
+	}
 	if c.body != nil && !edits {
-		c.body.replay(&a.sent, a)
-		out.Body = &a.sent
+		a.sent = c.body.replay(a)
+		out.Body = a.sent
 		out.GetBody = func() (io.ReadCloser, error) {
 			if !c.body.replayable() {
 				return nil, errReplaced
 			}
-			again := new(replay)
-			c.body.replay(again, a)
-			return again, nil
+			return c.body.replay(a), nil
 		}
 	}
 	if a.dial != nil {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
-		out.URL = t.join(out.URL)
+		if !alone || !t.bare || !c.policy.plain || r.URL.User != nil || r.URL.Scheme != "" && r.URL.Scheme != "http" {
+			out.URL = t.join(out.URL)
+		}
 		out.Host = t.url.Host
+	} else if a.race != nil {
+		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
+		out.URL = &own
 	}
-	strip := t.strip && !c.policy.stripsAll
-	if strip || t.headers != nil || c.policy.looks || edits {
+	if ownHeader {
 		out.Header = r.Header.Clone()
 		if c.policy.looks {
 			readable(out.Header)
@@ -216,7 +231,7 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 		return cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
-		if whole := min(a.timeout, c.deadline.Sub(c.began)); a.waitedFor(now) < whole/2 {
+		if whole := min(a.timeout, c.policy.retry.deadline); a.waitedFor(now) < whole/2 {
 			return cancelled
 		}
 		return failedTimeout
@@ -314,7 +329,7 @@ func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
 func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	c.attempts++
 	c.next = next
-	if a.sent.recording != nil {
+	if a.sent != nil {
 		a.sent.Close()
 	}
 	if next.target != a.target {
@@ -355,10 +370,7 @@ func (t *transport) EnableH2C() error {
 }
 
 // ProxyProtocolEnabled implements reverseproxy.ProxyProtocolTransport.
-func (t *transport) ProxyProtocolEnabled() bool {
-	inner, ok := t.RoundTripper.(reverseproxy.ProxyProtocolTransport)
-	return ok && inner.ProxyProtocolEnabled()
-}
+func (t *transport) ProxyProtocolEnabled() bool { return t.proxyProtocol }
 
 // OverrideHealthCheckScheme implements
 // reverseproxy.HealthCheckSchemeOverriderTransport.

@@ -47,6 +47,13 @@ func (c *Counter) Add(now time.Time, span time.Duration, marked bool) {
 	}
 }
 
+// AddMany counts n events at now, none of them marked.
+func (c *Counter) AddMany(now time.Time, span time.Duration, n int) {
+	c.slide(now, span)
+	c.ring[c.newest].Total += n
+	c.sum.Total += n
+}
+
 // Counts returns the events of the span that ends at now.
 func (c *Counter) Counts(now time.Time, span time.Duration) Counts {
 	c.slide(now, span)

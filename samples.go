@@ -1,0 +1,79 @@
+package failover
+
+import (
+	"math"
+	"time"
+)
+
+// Nearly all attempts are quick successes at an endpoint that is well. Nothing is
+// decided by them at once, so a request leaves a sample behind, and the counting is
+// done of many at a time: by the control loop, or by whoever wants to know what is
+// counted, or reports anything else.
+
+// A sample is what a quick success came to.
+type sample struct {
+	latency time.Duration // to the first byte
+	waited  time.Duration // by the client of the call; 0: its answer came from another attempt
+}
+
+// samples are those that have not been counted. The zero value is empty.
+type samples struct {
+	n    int
+	kept [64]sample
+}
+
+// succeeded takes the success of an attempt, whose body has come to its end, if it
+// can be kept as a sample.
+func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
+	latency := a.firstByte()
+	s.mu.Lock()
+	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) ||
+		!s.breaker.succeeded(cfg, a.permit, latency) {
+		s.mu.Unlock()
+		return false
+	}
+	a.outcome = success
+	s.unlinkLocked(a)
+	if s.samples.n == len(s.samples.kept) {
+		s.countLocked(time.Now())
+	}
+	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
+		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
+	}
+	kept := sample{latency: latency}
+	if a.final && !a.call.recorded.Swap(true) {
+		kept.waited = a.sinceCall(latency)
+	}
+	s.samples.kept[s.samples.n] = kept
+	s.samples.n++
+	s.holdStep = 0
+	s.mu.Unlock()
+	return true
+}
+
+// countLocked counts the samples.
+func (s *endpointState) countLocked(now time.Time) {
+	n := s.samples.n
+	if n == 0 {
+		return
+	}
+	s.samples.n = 0
+	s.totals.Successes += uint64(n)
+	s.tally.calls += n
+	s.tally.latencies += n
+	fresh := s.freshLocked()
+	closed := s.breaker.state == stateClosed
+	var sum time.Duration
+	for _, sample := range s.samples.kept[:n] {
+		sum += sample.latency
+		s.tally.logLatency += math.Log(sample.latency.Seconds())
+		s.slowness.learn(sample.latency, false, closed)
+		s.slowness.judged(false)
+		s.last.add(success)
+		fresh.attempt(success, sample.latency)
+		if sample.waited > 0 {
+			fresh.call(success, sample.waited)
+		}
+	}
+	s.peakLocked(now, sum/time.Duration(n))
+}

@@ -1,0 +1,130 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// TestSamples reports the same attempts to two endpoints, to one of them the short
+// way where that will take them, and wants both to know the same after each tick.
+func TestSamples(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		slowRatio         float64
+		failing, dragging float64 // parts of the attempts
+		short             float64 // at least so many of the good ones went the short way
+	}{
+		{"all is well", 0, 0, 0, 1},
+		{"some fail", 0, 0.05, 0, 0.9},
+		{"some are slow", 0, 0.01, 0.05, 0.8},
+		{"some are slow, by the configuration too", 0.5, 0.01, 0.05, 0.8},
+		{"it opens now and then", 0, 0.3, 0, 0.1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := defaultBreaker()
+			cfg.slowRatio, cfg.slowAfter, cfg.slowFactor = test.slowRatio, 200*time.Millisecond, defaultSlowFactor
+			one, two := newStateRun(t, cfg), newStateRun(t, cfg)
+			good, short := 0, 0
+			for step := range 2000 {
+				now := epoch.Add(time.Duration(step) * 50 * time.Millisecond)
+				one.now, two.now = now, now
+				for range rand.IntN(200) {
+					a, b := one.begin(admitNormally), two.begin(admitNormally)
+					if (a == nil) != (b == nil) {
+						t.Fatalf("step %d: only one of them let an attempt in", step)
+					}
+					if a == nil {
+						continue
+					}
+					latency := time.Duration(float64(10*time.Millisecond) * math.Exp(rand.NormFloat64()/3))
+					o := success
+					switch u := rand.Float64(); {
+					case u < test.failing:
+						o = failedStatus
+					case u < test.failing+test.dragging && step >= 100: // what is usual is known by then
+						latency *= 40
+					}
+					final := rand.IntN(10) > 0
+					for _, x := range []*attempt{a, b} {
+						x.call, x.final = &call{began: x.began.Add(-time.Millisecond)}, final
+						x.started.Store(true)
+						x.first.Store(int64(latency))
+					}
+					if o == success && a.permit.generation == one.s.breaker.generation {
+						good++
+						if one.s.succeeded(a, cfg) {
+							short++
+							two.s.report(b, now, cfg, o, true)
+							continue
+						}
+					}
+					one.s.report(a, now, cfg, o, true)
+					two.s.report(b, now, cfg, o, true)
+				}
+				// An open period is drawn at random.
+				two.s.breaker.until = one.s.breaker.until
+				for _, r := range []*stateRun{one, two} {
+					r.s.tick(now, cfg)
+				}
+				two.s.breaker.until = one.s.breaker.until
+				if got, want := one.knows(), two.knows(); got != want {
+					t.Fatalf("step %d: got\n%s\nwant\n%s", step, got, want)
+				}
+			}
+			if float64(short) < test.short*float64(good) {
+				t.Errorf("%d of %d went the short way", short, good)
+			}
+		})
+	}
+}
+
+// knows is what an endpoint has counted and concluded, but for how it rounds sums.
+func (r *stateRun) knows() string {
+	s, b := r.s, &r.s.breaker
+	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
+		s.totals, b.state, b.generation, b.consecutive, b.outcomes.Counts(r.now, r.cfg.window), b.latencies.Counts(r.now, r.cfg.window), b.relapses, b.worked,
+		s.slowness.limit, s.slowness.verdicts, s.slowness.held, s.slowness.known, s.slowness.pending,
+		s.scorer.errors.ratio(), s.scorer.calls.now.value(),
+		s.last.names(), s.samples.n,
+		s.fresh.attempts, s.fresh.calls, s.fresh.durations)
+}
+
+// TestSamplesAreSeen wants what was sampled to be seen by everybody who asks.
+func TestSamplesAreSeen(t *testing.T) {
+	now := epoch
+	for name, seen := range map[string]func(s *endpointState, cfg *breakerConfig) uint64{
+		"status": func(s *endpointState, cfg *breakerConfig) uint64 { return s.status(now, cfg).Successes },
+		"tick":   func(s *endpointState, cfg *breakerConfig) uint64 { s.tick(now, cfg); return s.totals.Successes },
+		"history": func(s *endpointState, cfg *breakerConfig) uint64 {
+			s.pool.fold(now)
+			return s.total.attempts.Successes()
+		},
+		"hedge": func(s *endpointState, _ *breakerConfig) uint64 { s.typically(now, 0.5); return s.totals.Successes },
+		"check": func(s *endpointState, _ *breakerConfig) uint64 { s.skipLocked(now); return s.checks.past.Successes },
+		"failure": func(s *endpointState, cfg *breakerConfig) uint64 {
+			a := &attempt{target: &target{state: s}, client: t.Context(), began: now}
+			s.acquire(a, now, cfg, 0, admitNormally)
+			s.report(a, now, cfg, failedStatus, true)
+			return s.totals.Successes
+		},
+	} {
+		r := newStateRun(t, defaultBreaker())
+		for range 3 {
+			a := r.begin(admitNormally)
+			a.started.Store(true)
+			a.first.Store(int64(time.Millisecond))
+			if !r.s.succeeded(a, r.cfg) {
+				t.Fatalf("%s: an attempt did not go the short way", name)
+			}
+			if r.s.succeeded(a, r.cfg) {
+				t.Fatalf("%s: an attempt counts twice", name)
+			}
+		}
+		if got := seen(r.s, r.cfg); got != 3 || r.s.busy.Load() != 0 || r.s.inFlight != nil {
+			t.Errorf("%s: %d successes, %d in flight, want 3 and 0", name, got, r.s.busy.Load())
+		}
+	}
+}
