@@ -91,6 +91,7 @@ func (cfg *breakerConfig) openPeriod(relapses int) time.Duration {
 type permit struct {
 	generation uint64
 	trialUntil time.Time // when a trial expires; zero for other attempts
+	answered   bool      // counts as a success already
 }
 
 // A result is what an attempt says about the endpoint.
@@ -119,7 +120,7 @@ type result struct {
 //	recovering     the trial of a pool that was all down
 //	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds, or a check           recovering  start
-//	recovering     a step with successes only               recovering  doubled
+//	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     first failure of a step, not made up for
 //	               by the successes before                  recovering  halved
 //	recovering     failure at the smallest share, or two
@@ -171,11 +172,12 @@ type breaker struct {
 	trialUntil time.Time
 	probation  bool // the trial is only because all endpoints are down
 	stepBegan  time.Time
-	stepGood   bool
+	successes  int // of this step
 	stepFailed bool
 	credit     int // successes that can make up for failures
 	badSteps   int // in a row
 	thin       int // steps in a row without an attempt
+	idle       int // steps in a row without a result
 }
 
 // transition is the only place where the state changes.
@@ -186,7 +188,7 @@ func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.outcomes.Reset()
 	b.latencies.Reset()
 	b.share, b.trialUntil, b.probation = 0, time.Time{}, false
-	b.badSteps, b.thin, b.credit = 0, 0, 0
+	b.badSteps, b.thin, b.idle, b.credit = 0, 0, 0, 0
 	b.goodSince, b.worked = now, false
 	if to == stateOpen {
 		b.opened, b.noticed = reason, b.latest == checkHasFailed
@@ -225,13 +227,14 @@ func (b *breaker) acquireLast(now time.Time, cfg *breakerConfig) (permit, bool) 
 // answered says that an endpoint has begun to answer well, if slowly. A long
 // stream that is under way is enough to go on with recovery, though only its end
 // is a success.
-func (b *breaker) answered(now time.Time, cfg *breakerConfig, p permit, slow bool) (changed bool) {
+func (b *breaker) answered(now time.Time, cfg *breakerConfig, p *permit, slow bool) (changed bool) {
 	if p.generation != b.generation || b.state != stateRecovering || cfg.off {
 		return false
 	}
 	if slow && b.opened == reasonSlow {
 		return false // its end will be reported as slow
 	}
+	p.answered = true
 	return b.stepSucceeded(now, cfg)
 }
 
@@ -248,7 +251,7 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 			return b.stepFailedAt(now, cfg)
 		}
 		b.credit = min(b.credit+1, forgivenEvery*maxForgiven)
-		return b.stepSucceeded(now, cfg)
+		return !p.answered && b.stepSucceeded(now, cfg)
 	}
 	return false
 }

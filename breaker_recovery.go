@@ -3,7 +3,22 @@ package failover
 import "time"
 
 // How a breaker comes back: one trial at a time, then a share of the traffic that
-// doubles with each good step and halves with each bad one.
+// grows with each good step, by as much as has been learnt, and halves with each
+// bad one.
+
+// A good step adds shareOfSuccess for each of its successes or, where these are
+// few, shareOfStep for itself and each step before it in which nothing came of
+// anything; and at most doubles the share.
+//
+// Many proxies may return to an endpoint together, and it may have little to give:
+// none of them can know that before it refuses something. So those with few calls,
+// which see refusals late, must not double on a call or two. In shares, not as a
+// factor, since growth by a factor for each success gets ever faster, and is
+// fastest where the endpoint's capacity is passed.
+const (
+	shareOfSuccess = 0.0075
+	shareOfStep    = 0.03
+)
 
 // recover ends an open period: by a trial, or with the first share at once where
 // checks that had failed pass again.
@@ -16,12 +31,12 @@ func (b *breaker) recover(now time.Time, cfg *breakerConfig, reason string) {
 }
 
 func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
-	b.stepGood = true
 	if b.share > 0 {
+		b.successes++
 		return false
 	}
 	b.share, b.probation = cfg.start, false
-	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
+	b.beginStep(now)
 	if b.share >= 1 {
 		b.transition(stateClosed, now, reasonRecovered)
 	}
@@ -48,20 +63,26 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 	return true
 }
 
+func (b *breaker) beginStep(now time.Time) {
+	b.stepBegan, b.successes, b.stepFailed = now, 0, false
+}
+
 func (b *breaker) endStep(now time.Time) (changed bool) {
 	switch {
 	case b.stepFailed:
 		b.badSteps++
-		b.thin = 0
-	case b.stepGood:
-		b.badSteps, b.thin = 0, 0
-		b.share = min(1, 2*b.share)
+		b.thin, b.idle = 0, 0
+	case b.successes > 0:
+		learnt := max(shareOfSuccess*float64(b.successes), shareOfStep*float64(1+b.idle))
+		b.share = min(1, 2*b.share, b.share+learnt)
+		b.badSteps, b.thin, b.idle = 0, 0, 0
 		changed = true
 	default:
+		b.idle++
 		b.thin++
 		changed = b.thin%thinSteps == 0
 	}
-	b.stepBegan, b.stepGood, b.stepFailed = now, false, false
+	b.beginStep(now)
 	if b.share >= 1 {
 		b.transition(stateClosed, now, reasonRecovered)
 	}

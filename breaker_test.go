@@ -104,9 +104,13 @@ func (r *breakerRun) do(event string) {
 		}
 		r.permits[arg] = p
 	case "answer":
-		r.b.answered(r.now, r.cfg, r.permits[arg], false)
+		p := r.permits[arg]
+		r.b.answered(r.now, r.cfg, &p, false)
+		r.permits[arg] = p
 	case "answer-slow":
-		r.b.answered(r.now, r.cfg, r.permits[arg], true)
+		p := r.permits[arg]
+		r.b.answered(r.now, r.cfg, &p, true)
+		r.permits[arg] = p
 	case "end-gone":
 		r.b.cancel(r.now, r.permits[arg])
 	case "trip":
@@ -237,7 +241,7 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{{0, "slow 1000", closed}},
 	}, {
-		"recovery doubles the share step by step",
+		"recovery doubles the share, where each step has many successes",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
@@ -246,17 +250,44 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "begin a", trial},
 			{6 * s, "refused", trial}, // one at a time
 			{7 * s, "end-ok a", share(0.05)},
-			{7499 * ms, "ok", share(0.05)},
-			{7500 * ms, "ok", share(0.1)},
-			{8 * s, "ok", share(0.2)},
-			{8500 * ms, "ok", share(0.4)},
-			{9 * s, "ok", share(0.8)},
+			{7499 * ms, "ok 7", share(0.05)},
+			{7500 * ms, "ok 14", share(0.1)},
+			{8 * s, "ok 27", share(0.2)},
+			{8500 * ms, "ok 500", share(0.4)}, // more is not more
+			{9 * s, "ok 27", share(0.8)},
 			{9499 * ms, "", share(0.8)},
 			{9500 * ms, "", recovered},
 			{9500 * ms, "fail 4", recovered},
 		},
 	}, {
-		"steps without a success double nothing",
+		"each success adds 0.75 % of the traffic, each step at least 3 %",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok", share(0.05)}, // the trial counts for no step
+			{6 * s, "ok", share(0.05)},
+			{6500 * ms, "ok 4", share(0.08)},
+			{7 * s, "ok 8", share(0.11)},
+			{7500 * ms, "ok 8", share(0.17)},
+			{8 * s, "", share(0.23)},
+		},
+	}, {
+		"an attempt counts once, though it is heard of twice",
+		defaultBreaker(),
+		[]breakerStep{
+			{0, "fail 5", open(reasonConsecutive)},
+			{6 * s, "ok", share(0.05)},
+			{6 * s, "ok 3", share(0.05)},
+			{6 * s, "begin a", share(0.05)},
+			{6 * s, "begin b", share(0.05)},
+			{6100 * ms, "answer a", share(0.05)},
+			{6200 * ms, "end-ok a", share(0.05)},
+			{6300 * ms, "answer b", share(0.05)},
+			{6500 * ms, "end-ok b", share(0.0875)},
+			{7 * s, "", share(0.0875)},
+		},
+	}, {
+		"steps without a success add nothing until there is one again",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
@@ -265,8 +296,12 @@ func TestBreaker(t *testing.T) {
 			{9 * s, "gone", share(0.05)},
 			{12 * s, "", share(0.05)},
 			{12 * s, "ok", share(0.05)},
-			{12500 * ms, "", share(0.1)},
-			{3600 * s, "", share(0.1)},
+			{12500 * ms, "", share(0.1)}, // 13 steps, but at most the double
+			{14 * s, "ok", share(0.1)},
+			{14500 * ms, "", share(0.2)}, // 4 steps
+			{15500 * ms, "ok", share(0.2)},
+			{16 * s, "", share(0.29)}, // 3 steps
+			{3600 * s, "", share(0.29)},
 		},
 	}, {
 		"a failure halves the share once a step",
@@ -274,16 +309,17 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
-			{6500 * ms, "ok", share(0.1)},
-			{7 * s, "ok", share(0.2)},
-			{7500 * ms, "ok", share(0.4)},
-			{7600 * ms, "fail", share(0.2)},
-			{7700 * ms, "fail 10", share(0.2)},
-			{7900 * ms, "ok", share(0.2)},
-			{8 * s, "ok", share(0.2)}, // the bad step doubled nothing
-			{8500 * ms, "ok", share(0.4)},
-			{8500 * ms, "fail", share(0.2)}, // not in a row with the first
-			{9 * s, "", share(0.2)},
+			{6500 * ms, "", share(0.08)},
+			{8500 * ms, "ok", share(0.08)},
+			{9 * s, "ok", share(0.16)},
+			{9500 * ms, "ok", share(0.19)},
+			{9600 * ms, "fail", share(0.095)},
+			{9700 * ms, "fail 10", share(0.095)},
+			{9900 * ms, "ok", share(0.095)},
+			{10 * s, "ok", share(0.095)}, // the bad step added nothing
+			{10500 * ms, "ok", share(0.125)},
+			{10500 * ms, "fail", share(0.0625)}, // not in a row with the first
+			{11 * s, "", share(0.0625)},
 		},
 	}, {
 		"two bad steps in a row are a relapse",
@@ -291,9 +327,9 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
-			{6500 * ms, "ok", share(0.1)},
-			{7 * s, "ok", share(0.2)},
-			{7500 * ms, "fail", share(0.2)},
+			{6500 * ms, "ok", share(0.08)},
+			{7 * s, "ok", share(0.11)},
+			{7500 * ms, "fail", share(0.07)},
 			{8 * s, "fail", open(reasonRelapse)},
 			{15900 * ms, "refused", open(reasonRelapse)}, // 10 s less a fifth
 			{20100 * ms, "", trial},
@@ -349,7 +385,7 @@ func TestBreaker(t *testing.T) {
 			{7 * s, "answer a", share(0.05)},
 			{7400 * ms, "begin b", share(0.05)},
 			{7450 * ms, "answer b", share(0.05)},
-			{7500 * ms, "", share(0.1)},
+			{7500 * ms, "", share(0.08)},
 			{7600 * ms, "end-fail b", share(0.05)},
 		},
 	}, {
@@ -372,7 +408,7 @@ func TestBreaker(t *testing.T) {
 			{0, "fail 4", open(reasonRatio)},
 			{6 * s, "slow", share(0.05)},
 			{6 * s, "slow", share(0.05)},
-			{6500 * ms, "", share(0.1)},
+			{6500 * ms, "", share(0.08)},
 		},
 	}, {
 		"results of an earlier generation change nothing",
@@ -484,7 +520,9 @@ func TestBreaker(t *testing.T) {
 			for i, step := range test.steps {
 				r.advance(epoch.Add(step.at))
 				r.do(step.event)
-				if got := r.stands(); got != step.want {
+				got := r.stands()
+				got.share = math.Round(got.share*1e9) / 1e9 // sums are not exact
+				if got != step.want {
 					t.Fatalf("step %d at %v, after %q: got %v, want %v", i, step.at, step.event, got, step.want)
 				}
 			}
@@ -729,7 +767,7 @@ func playBreaker(t *testing.T, script []byte) {
 			}
 		case 7:
 			if len(under) > 0 {
-				step("an answer", false, func() { r.b.answered(r.now, cfg, under[int(arg)%len(under)], arg%2 == 0) })
+				step("an answer", false, func() { r.b.answered(r.now, cfg, &under[int(arg)%len(under)], arg%2 == 0) })
 			}
 		case 8, 9:
 			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute
@@ -753,9 +791,9 @@ func playBreaker(t *testing.T, script []byte) {
 		return
 	}
 	// Whatever was, with nothing but successes it closes: after what is left of
-	// the open period, of a lost trial, of a bad step, and doubling.
+	// the open period, of a lost trial, of a bad step, and growing.
 	const poll = 50 * time.Millisecond
-	bound := cfg.openMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil(math.Log2(1/cfg.start)))*(cfg.step+poll) + time.Second
+	bound := cfg.openMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil((1-cfg.start)/shareOfStep))*(cfg.step+poll) + time.Second
 	began := r.now
 	for r.b.state != stateClosed {
 		if r.now.Sub(began) > bound {
@@ -832,6 +870,43 @@ func TestRecoveryInSpiteOfSomeFailures(t *testing.T) {
 		}
 		if back > runs/25 {
 			t.Errorf("%d a second of which 30 %% fail: closed %d of %d times", rps, back, runs)
+		}
+	}
+}
+
+// TestRecoveryTakesAsLongAsTheEvidence wants a busy endpoint that is well to have
+// its full share back at once, and a quiet one after a few calls.
+func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
+	for _, test := range []struct {
+		rps      int
+		atMost   time.Duration
+		attempts int // at most; 0: any number
+	}{
+		{1, 32 * time.Second, 16},
+		{10, 22 * time.Second, 0},
+		{200, 4 * time.Second, 0},
+		{2000, 2500 * time.Millisecond, 0},
+	} {
+		rng := rand.New(rand.NewPCG(uint64(test.rps), 11))
+		const runs = 100
+		took, attempts := time.Duration(0), 0
+		for range runs {
+			r := newBreakerRun(t, defaultBreaker())
+			r.do("fail 5")
+			r.advance(r.b.until)
+			began := r.now
+			for r.b.state != stateClosed {
+				if wants, _ := r.b.wantsTrial(r.now, r.cfg); wants || rng.Float64() < r.b.allowed(r.cfg) {
+					r.do("ok")
+					attempts++
+				}
+				r.advance(r.now.Add(time.Second / time.Duration(test.rps)))
+			}
+			took += r.now.Sub(began)
+		}
+		t.Logf("%d a second: back after %v and %d attempts on average", test.rps, took/runs, attempts/runs)
+		if took/runs > test.atMost || test.attempts > 0 && attempts/runs > test.attempts {
+			t.Errorf("%d a second: back after %v and %d attempts on average, want %v and %d", test.rps, took/runs, attempts/runs, test.atMost, test.attempts)
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestBreakerAndChecks(t *testing.T) {
 			{60, "tick", stateOpen, 0, reasonCheckFailed}, // the period is over, the latest failed
 			{62, "pass", stateRecovering, 0.05, reasonChecksPass},
 			{63, "pass", stateRecovering, 0.05, reasonChecksPass},
-			{63, "tick", stateRecovering, 0.1, reasonChecksPass},
+			{63, "tick", stateRecovering, 0.08, reasonChecksPass},
 			{64, "fail", stateRecovering, 0.05, reasonChecksPass},
 			{65, "tick", stateRecovering, 0.05, reasonChecksPass},
 			{66, "fail", stateOpen, 0, reasonRelapse},

@@ -160,7 +160,7 @@ func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) 
 	if a.slower && s.breaker.opened == reasonSlower {
 		changed = s.reportSlowLocked(a, now, cfg) || changed
 	} else {
-		changed = s.breaker.answered(now, cfg, a.permit, a.slow(now, cfg)) || changed
+		changed = s.breaker.answered(now, cfg, &a.permit, a.slow(now, cfg)) || changed
 	}
 	e := s.transitionLocked(before)
 	s.mu.Unlock()

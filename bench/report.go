@@ -391,7 +391,7 @@ The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with 
 			return err
 		}
 	}
-	p.line("Better here: a fixed slow start keeps a cold endpoint nearer its capacity where its 10 s happen to fit, and brings it back sooner there; where they do not fit (the outage with a full return) it is later. Ours doubles shares until it sees refusals: it goes past what a cold endpoint has for a second or two, and then follows it. No client notices, since refused calls go elsewhere. The bound that this project sets itself, at most 1.2 of its capacity from a second after the return, is kept where an endpoint returns with the capacity it had, and not in the cold return.")
+	p.line("Better here: without progressive recovery an endpoint that is well at once has its load sooner. Ours lets shares grow by what has been learnt, so with 20 calls a second a proxy takes some 12 s for a full return, and keeps a cold endpoint within the bound that this project sets itself, at most 1.2 of its capacity from a second after the return. Proxies with 50 calls a second or more grow faster and go past that bound in the cold return, up to 1.35 for a second, since the endpoint takes a quarter of a second's capacity in a burst before it refuses anything. No client notices: refused calls go elsewhere.")
 	return nil
 }
 
