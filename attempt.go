@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,6 +102,20 @@ func (a *attempt) patience() time.Duration {
 		shortest = min(shortest, a.race.delay)
 	}
 	return shortest
+}
+
+// patienceLeft is the same once more for an attempt in flight, one whose answer has
+// begun being bound by its silence alone.
+func (a *attempt) patienceLeft() time.Duration {
+	switch {
+	case !a.started.Load():
+		return a.timeout // watch will be told
+	case a.first.Load() == 0 || a.held.Load():
+		return a.patience()
+	case a.idle > 0:
+		return a.idle
+	}
+	return math.MaxInt64
 }
 
 // begin starts the clock of a round trip in ctx.

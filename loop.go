@@ -21,6 +21,7 @@ type loop struct {
 	parked atomic.Bool
 	poked  atomic.Bool
 	every  atomic.Int64 // how often to look at attempts, nanoseconds
+	hasty  atomic.Bool  // an attempt that wants it more often than watchAtMost has begun lately
 	wake   chan struct{}
 	quit   chan struct{}
 	done   chan struct{} // no tick will follow
@@ -44,7 +45,7 @@ func (l *loop) stop() {
 // from before, begins it again.
 func (l *loop) drain(p *pool) {
 	for {
-		if p.endOverdue(time.Now()) == 0 {
+		if inFlight, _ := p.endOverdue(time.Now()); inFlight == 0 {
 			l.parked.Store(true)
 			if !p.busy() || !l.parked.CompareAndSwap(true, false) {
 				return
@@ -54,9 +55,17 @@ func (l *loop) drain(p *pool) {
 	}
 }
 
+// watchEvery is how often to look at an attempt that is to end after a time.
+func watchEvery(timeout time.Duration) time.Duration {
+	return min(watchAtMost, max(watchAtLeast, timeout/watchFraction))
+}
+
 // watch makes sure that attempts with this timeout are looked after in time.
 func (l *loop) watch(p *pool, timeout time.Duration) {
-	every := int64(min(watchAtMost, max(watchAtLeast, timeout/watchFraction)))
+	every := int64(watchEvery(timeout))
+	if every < int64(watchAtMost) && !l.hasty.Load() {
+		l.hasty.Store(true)
+	}
 	for {
 		old := l.every.Load()
 		if old <= every {
@@ -74,6 +83,18 @@ func (l *loop) watch(p *pool, timeout time.Duration) {
 		default:
 			l.nudge()
 		}
+	}
+}
+
+// relax looks less often again, as it does for those that are in flight, when no
+// attempt has begun lately that wants more.
+func (l *loop) relax(shortest time.Duration) {
+	if l.hasty.Swap(false) {
+		return
+	}
+	l.every.Store(int64(watchEvery(shortest)))
+	if l.hasty.Load() { // just now
+		l.every.Store(int64(watchAtLeast))
 	}
 }
 
@@ -107,7 +128,7 @@ func (l *loop) run(p *pool) {
 		case <-timer.C:
 		}
 		now := time.Now()
-		inFlight := p.endOverdue(now)
+		inFlight, shortest := p.endOverdue(now)
 		if inFlight > 0 {
 			idle = 0
 		}
@@ -117,6 +138,7 @@ func (l *loop) run(p *pool) {
 		if !now.Before(nextTick) || nextTick.Sub(now) > tickEvery {
 			due := p.tick(now)
 			nextTick = now.Add(tickEvery)
+			p.loop.relax(shortest)
 			if !due.IsZero() {
 				nextTick = earliest(nextTick, due)
 				idle = 0

@@ -54,6 +54,64 @@ func TestHoldIsServedOut(t *testing.T) {
 	})
 }
 
+// TestLookOutRelaxes wants the loop to look at attempts as often as their timeouts
+// ask for, and no longer more often when these are over.
+func TestLookOutRelaxes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, `@quick path /quick
+failover {
+	name lab
+	endpoint http://one:1 {
+		name one
+	}
+	timeout @quick 320ms
+	timeout 1m
+}`)
+		defer l.close()
+		hang := make(chan struct{})
+		l.on("one:1", func(r *http.Request) (*http.Response, error) {
+			if r.URL.RawQuery == "hang" {
+				select {
+				case <-hang:
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+			}
+			return answers200(r)
+		})
+		every := func() time.Duration { return time.Duration(l.policy.pool.loop.every.Load()) }
+		want := func(when string, want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := every(); got != want {
+				t.Errorf("%s: every %v, want %v", when, got, want)
+			}
+		}
+		slow := make(chan int)
+		go func() { slow <- l.call("GET", "/?hang", "").Code }() // keeps the loop from parking
+		time.Sleep(time.Second)
+		want("at first", watchAtMost)
+		go l.call("GET", "/quick?hang", "")
+		time.Sleep(time.Millisecond)
+		want("a quick one", watchAtLeast)
+		time.Sleep(310 * time.Millisecond)
+		want("it is under way", watchAtLeast)
+		time.Sleep(time.Second)
+		want("it is over", watchAtMost)
+		for range 20 { // one a tick keeps it up
+			l.call("GET", "/quick", "")
+			time.Sleep(tickEvery / 2)
+		}
+		want("quick ones again and again", watchAtLeast)
+		time.Sleep(time.Second)
+		want("they are over", watchAtMost)
+		close(hang)
+		if code := <-slow; code != 200 {
+			t.Errorf("got %d", code)
+		}
+	})
+}
+
 // bringDown lets calls fail until the breakers of all endpoints are open.
 func bringDown(l *lab, names ...string) {
 	l.t.Helper()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -329,9 +330,10 @@ func (p *pool) turn() uint64 { return p.phase + uint64(p.budget.call()) }
 // watch tells the control loop that an attempt with this timeout has begun.
 func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }
 
-// endOverdue ends the attempts that are to end, and returns how many are in
-// flight.
-func (p *pool) endOverdue(now time.Time) (inFlight int) {
+// endOverdue ends the attempts that are to end. It returns how many are in flight,
+// and the shortest time after which one of them may have to end.
+func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) {
+	shortest = math.MaxInt64
 	var verdicts []verdict
 	var collected []Event
 	looked := false
@@ -347,7 +349,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 			}
 			s.mu.Unlock()
 		}
-		inFlight += s.overdue(now, &verdicts)
+		inFlight += s.overdue(now, &verdicts, &shortest)
 	}
 	p.mu.Unlock()
 	p.emitAll(collected)
@@ -355,7 +357,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 		p.poke()
 	}
 	for _, s := range p.leaving.busy() {
-		inFlight += s.overdue(now, &verdicts)
+		inFlight += s.overdue(now, &verdicts, &shortest)
 	}
 	for _, v := range verdicts {
 		switch v.why {
@@ -374,7 +376,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int) {
 			}
 		}
 	}
-	return inFlight
+	return inFlight, shortest
 }
 
 // A verdict says that an attempt is to end.
@@ -384,13 +386,14 @@ type verdict struct {
 }
 
 // overdue adds the endpoint's attempts that are to end, and returns how many
-// are in flight.
-func (s *endpointState) overdue(now time.Time, verdicts *[]verdict) (inFlight int) {
+// are in flight. It lowers shortest to the patience of these.
+func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.isOpen()
 	for a := s.inFlight; a != nil; a = a.after {
 		inFlight++
+		*shortest = min(*shortest, a.patienceLeft())
 		why := a.overdue(now)
 		if why == notEnded && open && a.waitsInVain(now) {
 			why = endedByRescue
