@@ -165,7 +165,7 @@ func (h *held) give(a *attempt, resp *http.Response) {
 		h.rest = resp.Body
 	} else {
 		resp.Body.Close()
-		a.settle(time.Now(), success, true)
+		a.bodyEnds(success)
 	}
 	resp.Body = h
 }
