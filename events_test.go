@@ -187,7 +187,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 		}
 		expect(eventBreakerRecovering, reasonPeriodOver)
 		do(success, 0)
-		for range 5 {
+		for steps := 0; s.breakerNow() == stateRecovering && steps < 50; steps++ {
 			time.Sleep(cfg.step)
 			do(success, 0)
 			if _, _, e := s.tick(time.Now(), cfg); e != nil {
