@@ -6,18 +6,17 @@ import "time"
 // grows with each good step, by as much as has been learnt, and halves with each
 // bad one.
 
-// A good step adds shareOfSuccess for each of its successes or, where these are
-// few, shareOfStep for itself and each step before it in which nothing came of
-// anything; and at most doubles the share.
+// A good step adds shareOfSuccess for each of its successes or, where they are few,
+// shareOfStep for itself and for each step without a result just before it. It at
+// most doubles the share.
 //
-// Many proxies may return to an endpoint together, and it may have little to give:
-// none of them can know that before it refuses something. So those with few calls,
-// which see refusals late, must not double on a call or two. In shares, not as a
-// factor, since growth by a factor for each success gets ever faster, and is
-// fastest where the endpoint's capacity is passed.
+// An endpoint may return with little capacity, to many proxies. One with few calls
+// sees a refusal late, so it must not double on a call or two before. What is added
+// does not grow with the share: then growth would be fastest just where the
+// endpoint's capacity is passed.
 const (
-	shareOfSuccess = 0.0075
-	shareOfStep    = 0.03
+	shareOfSuccess = 0.01
+	shareOfStep    = 0.025
 )
 
 // recover ends an open period: by a trial, or with the first share at once where

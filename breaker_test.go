@@ -250,26 +250,26 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "begin a", trial},
 			{6 * s, "refused", trial}, // one at a time
 			{7 * s, "end-ok a", share(0.05)},
-			{7499 * ms, "ok 7", share(0.05)},
-			{7500 * ms, "ok 14", share(0.1)},
-			{8 * s, "ok 27", share(0.2)},
+			{7499 * ms, "ok 5", share(0.05)},
+			{7500 * ms, "ok 10", share(0.1)},
+			{8 * s, "ok 20", share(0.2)},
 			{8500 * ms, "ok 500", share(0.4)}, // more is not more
-			{9 * s, "ok 27", share(0.8)},
+			{9 * s, "ok 20", share(0.8)},
 			{9499 * ms, "", share(0.8)},
 			{9500 * ms, "", recovered},
 			{9500 * ms, "fail 4", recovered},
 		},
 	}, {
-		"each success adds 0.75 % of the traffic, each step at least 3 %",
+		"each success adds 1 % of the traffic, each step at least 2.5 %",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok", share(0.05)}, // the trial counts for no step
 			{6 * s, "ok", share(0.05)},
-			{6500 * ms, "ok 4", share(0.08)},
-			{7 * s, "ok 8", share(0.11)},
-			{7500 * ms, "ok 8", share(0.17)},
-			{8 * s, "", share(0.23)},
+			{6500 * ms, "ok 2", share(0.075)},
+			{7 * s, "ok 3", share(0.1)},
+			{7500 * ms, "ok 8", share(0.13)},
+			{8 * s, "", share(0.21)},
 		},
 	}, {
 		"an attempt counts once, though it is heard of twice",
@@ -277,14 +277,14 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok", share(0.05)},
-			{6 * s, "ok 3", share(0.05)},
+			{6 * s, "ok", share(0.05)},
 			{6 * s, "begin a", share(0.05)},
 			{6 * s, "begin b", share(0.05)},
 			{6100 * ms, "answer a", share(0.05)},
 			{6200 * ms, "end-ok a", share(0.05)},
 			{6300 * ms, "answer b", share(0.05)},
-			{6500 * ms, "end-ok b", share(0.0875)},
-			{7 * s, "", share(0.0875)},
+			{6500 * ms, "end-ok b", share(0.08)},
+			{7 * s, "", share(0.08)},
 		},
 	}, {
 		"steps without a success add nothing until there is one again",
@@ -300,8 +300,8 @@ func TestBreaker(t *testing.T) {
 			{14 * s, "ok", share(0.1)},
 			{14500 * ms, "", share(0.2)}, // 4 steps
 			{15500 * ms, "ok", share(0.2)},
-			{16 * s, "", share(0.29)}, // 3 steps
-			{3600 * s, "", share(0.29)},
+			{16 * s, "", share(0.275)}, // 3 steps
+			{3600 * s, "", share(0.275)},
 		},
 	}, {
 		"a failure halves the share once a step",
@@ -309,17 +309,16 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
-			{6500 * ms, "", share(0.08)},
-			{8500 * ms, "ok", share(0.08)},
-			{9 * s, "ok", share(0.16)},
-			{9500 * ms, "ok", share(0.19)},
-			{9600 * ms, "fail", share(0.095)},
-			{9700 * ms, "fail 10", share(0.095)},
-			{9900 * ms, "ok", share(0.095)},
-			{10 * s, "ok", share(0.095)}, // the bad step added nothing
-			{10500 * ms, "ok", share(0.125)},
-			{10500 * ms, "fail", share(0.0625)}, // not in a row with the first
-			{11 * s, "", share(0.0625)},
+			{6500 * ms, "ok 8", share(0.075)},
+			{7 * s, "ok", share(0.15)},
+			{7500 * ms, "ok", share(0.175)},
+			{7600 * ms, "fail", share(0.0875)},
+			{7700 * ms, "fail 10", share(0.0875)},
+			{7900 * ms, "ok", share(0.0875)},
+			{8 * s, "ok", share(0.0875)}, // the bad step added nothing
+			{8500 * ms, "ok", share(0.1125)},
+			{8500 * ms, "fail", share(0.05625)}, // not in a row with the first
+			{9 * s, "", share(0.05625)},
 		},
 	}, {
 		"two bad steps in a row are a relapse",
@@ -327,9 +326,9 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
-			{6500 * ms, "ok", share(0.08)},
-			{7 * s, "ok", share(0.11)},
-			{7500 * ms, "fail", share(0.07)},
+			{6500 * ms, "ok", share(0.075)},
+			{7 * s, "ok", share(0.1)},
+			{7500 * ms, "fail", share(0.0625)},
 			{8 * s, "fail", open(reasonRelapse)},
 			{15900 * ms, "refused", open(reasonRelapse)}, // 10 s less a fifth
 			{20100 * ms, "", trial},
@@ -385,7 +384,7 @@ func TestBreaker(t *testing.T) {
 			{7 * s, "answer a", share(0.05)},
 			{7400 * ms, "begin b", share(0.05)},
 			{7450 * ms, "answer b", share(0.05)},
-			{7500 * ms, "", share(0.08)},
+			{7500 * ms, "", share(0.075)},
 			{7600 * ms, "end-fail b", share(0.05)},
 		},
 	}, {
@@ -408,7 +407,7 @@ func TestBreaker(t *testing.T) {
 			{0, "fail 4", open(reasonRatio)},
 			{6 * s, "slow", share(0.05)},
 			{6 * s, "slow", share(0.05)},
-			{6500 * ms, "", share(0.08)},
+			{6500 * ms, "", share(0.075)},
 		},
 	}, {
 		"results of an earlier generation change nothing",
@@ -884,7 +883,7 @@ func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
 	}{
 		{1, 32 * time.Second, 16},
 		{10, 22 * time.Second, 0},
-		{200, 4 * time.Second, 0},
+		{200, 3 * time.Second, 0},
 		{2000, 2500 * time.Millisecond, 0},
 	} {
 		rng := rand.New(rand.NewPCG(uint64(test.rps), 11))

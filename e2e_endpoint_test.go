@@ -183,7 +183,7 @@ func TestHTTP2EndpointsComeAndGoUnderLoad(t *testing.T) {
 		lasting(250 * time.Millisecond)
 		one.up(t, one.address)
 	}
-	eventually(t, 5*time.Second, "the primary has its full share again", func() bool {
+	eventually(t, 10*time.Second, "the primary has its full share again", func() bool {
 		return stateOf(t, "api", "one").breakerNow() == stateClosed && shareOf(t, "api", "one") > 0.99
 	})
 	load.stop()

@@ -78,8 +78,8 @@ type Breaker struct {
 	// The first share of traffic of a recovering endpoint, 0 to 1. Default: 0.05.
 	Start float64 `json:"start,omitempty"`
 
-	// How often the share grows, by 0.75 % of the traffic for each success or by
-	// 3 % if that is more, at most to the double, or halves after a failure.
+	// How often the share grows, by 1 % of the traffic for each success or by
+	// 2.5 % if that is more, at most to the double, or halves after a failure.
 	// Default: 500ms.
 	Step caddy.Duration `json:"step,omitempty"`
 }

@@ -147,7 +147,7 @@ func TestBreakerAndChecks(t *testing.T) {
 			{60, "tick", stateOpen, 0, reasonCheckFailed}, // the period is over, the latest failed
 			{62, "pass", stateRecovering, 0.05, reasonChecksPass},
 			{63, "pass", stateRecovering, 0.05, reasonChecksPass},
-			{63, "tick", stateRecovering, 0.08, reasonChecksPass},
+			{63, "tick", stateRecovering, 0.075, reasonChecksPass},
 			{64, "fail", stateRecovering, 0.05, reasonChecksPass},
 			{65, "tick", stateRecovering, 0.05, reasonChecksPass},
 			{66, "fail", stateOpen, 0, reasonRelapse},
@@ -195,7 +195,7 @@ func TestBreakerAndChecks(t *testing.T) {
 			default:
 				b.checked(now, cfg, strings.HasPrefix(s.do, "pass"), strings.Contains(s.do, "steady"), strings.Contains(s.do, "alone"))
 			}
-			if b.state != s.state || b.allowed(cfg) != s.share || b.reason != s.reason {
+			if b.state != s.state || math.Abs(b.allowed(cfg)-s.share) > 1e-9 || b.reason != s.reason {
 				t.Errorf("%s, step %d (%s): %v with %v because of %q, want %v with %v because of %q",
 					name, i, s.do, b.state, b.allowed(cfg), b.reason, s.state, s.share, s.reason)
 			}
