@@ -99,7 +99,7 @@ var fleetScenarios = []fleetScenario{{
 }, {
 	name:  "cold return",
 	about: "The primary is down for 4 s and returns with a tenth of its capacity, which grows to all of it in 20 s.",
-	tiers: []int{1, 2, 3}, watch: 1, from: fleetFrom, to: coldTo, lasts: 70 * time.Second, returns: true, instances: 100,
+	tiers: []int{1, 2, 3}, watch: 1, from: fleetFrom, to: coldTo, lasts: 50 * time.Second, returns: true, instances: 200,
 	apis: func(load float64) []*simulatedAPI {
 		return primaryAndBackups(load, func(at time.Duration) float64 {
 			full := downBetween(1.25*load, fleetFrom, coldTo)(at)
