@@ -391,7 +391,7 @@ The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with 
 			return err
 		}
 	}
-	p.line("Better here: without progressive recovery an endpoint that is well at once has its load sooner. Ours lets shares grow by what has been learnt, so with 20 calls a second a proxy takes some 12 s for a full return, and keeps a cold endpoint within the bound that this project sets itself, at most 1.2 of its capacity from a second after the return. Proxies with 50 calls a second or more grow faster and go past that bound in the cold return, up to 1.35 for a second, since the endpoint takes a quarter of a second's capacity in a burst before it refuses anything. No client notices: refused calls go elsewhere.")
+	p.line("Better here: without progressive recovery an endpoint that is well at once has its load sooner, and a fixed slow start is sooner in some scenarios. Ours lets shares grow by what has been learnt: with 20 calls a second a proxy takes some 12 s for a full return, one with 200 takes 3 s. A cold endpoint stays within the bound that this project sets itself, at most 1.2 of its capacity from a second after the return, where proxies have up to 20 calls a second. With 50 or more they grow faster and go past it in the cold return, up to 1.4 for a second, since the endpoint takes a quarter of a second's capacity in a burst before it refuses anything. No client notices: refused calls go elsewhere.")
 	return nil
 }
 
