@@ -3,6 +3,7 @@ package failover
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -23,9 +24,12 @@ type recording struct {
 	source io.Reader
 	limit  int64 // negative: keep nothing
 	expect int64 // the declared length, or -1
-	// the client's trailers, which come with the end of source and must not carry
-	// credentials; nil where they may
-	trailer http.Header
+	// The client's trailers, which come with the end of source. An attempt that has
+	// been given up may still be at source while another begins, so where there may
+	// be two each has trailers of its own, which are filled at its end of the body.
+	trailer   http.Header
+	announced http.Header // what was in trailer at first; nil where it is shared
+	strips    bool        // trailers must not carry credentials
 
 	mu      sync.Mutex
 	read    sync.Cond // reading has ended, or a reader was cut off
@@ -45,14 +49,14 @@ func (p *Policy) record(r *http.Request) *recording {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength}
-	if p.stripsAll {
-		rec.trailer = r.Trailer
-	}
+	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: p.stripsAll}
 	if r.ContentLength > rec.limit || !p.edits &&
 		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		rec.limit = -1
+	}
+	if rec.limit >= 0 {
+		rec.announced = maps.Clone(r.Trailer)
 	}
 	rec.read.L = &rec.mu
 	return rec
@@ -128,7 +132,8 @@ type replay struct {
 	*recording
 	attempt *attempt
 	at      int64
-	closed  bool // guarded by the recording's mutex
+	own     http.Header // trailers; nil: the recording's
+	closed  bool        // guarded by the recording's mutex
 }
 
 // replay makes an attempt's reader from the start of the recording.
@@ -140,8 +145,17 @@ func (rec *recording) replay(a *attempt) *replay {
 	if r.recording != nil {
 		r = new(replay)
 	}
-	r.recording, r.attempt = rec, a
+	r.recording, r.attempt, r.own = rec, a, maps.Clone(rec.announced)
 	return r
+}
+
+// endLocked is how the body ends for this reader.
+func (r *replay) endLocked() error {
+	if r.err == io.EOF && r.own != nil {
+		clear(r.own)
+		maps.Copy(r.own, r.trailer)
+	}
+	return r.err
 }
 
 // Read implements io.Reader.
@@ -164,7 +178,7 @@ func (r *replay) Read(p []byte) (int, error) {
 		case r.at < rec.total:
 			return 0, errReplaced // dropped
 		case rec.err != nil:
-			return 0, rec.err
+			return 0, r.endLocked()
 		case !rec.reading:
 			return r.readSourceLocked(p)
 		}
@@ -189,8 +203,10 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 			rec.keepLocked(p[:n])
 			if err != nil {
 				rec.err = err
-				for _, field := range credentialFields {
-					delete(rec.trailer, field)
+				if rec.strips {
+					for _, field := range credentialFields {
+						delete(rec.trailer, field)
+					}
 				}
 			}
 			rec.read.Broadcast()
@@ -203,6 +219,9 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 		return 0, errReplaced
 	}
 	r.at += int64(n)
+	if err != nil {
+		err = r.endLocked()
+	}
 	return n, err
 }
 

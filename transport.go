@@ -113,11 +113,16 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	if c.body != nil && !edits {
 		a.sent = c.body.replay(a)
 		out.Body = a.sent
+		if a.sent.own != nil {
+			out.Trailer = a.sent.own
+		}
 		out.GetBody = func() (io.ReadCloser, error) {
 			if !c.body.replayable() {
 				return nil, errReplaced
 			}
-			return c.body.replay(a), nil
+			again := c.body.replay(a)
+			again.own = a.sent.own // which are the request's, whoever reads its body
+			return again, nil
 		}
 	}
 	if a.dial != nil {
