@@ -1,8 +1,10 @@
 package failover
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -108,4 +110,47 @@ func TestRescue(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestClientLeavesDuringRescue lets a client leave when the watcher has just moved its
+// call: what was reserved is made and ended, so that attempts, failovers and calls add up.
+func TestClientLeavesDuringRescue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\nendpoint http://one:1 {\nname one\n}\nendpoint http://two:1 {\nname two\n}\n}")
+		defer l.close()
+		ctx, leave := context.WithCancel(t.Context())
+		l.on("one:1", func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			leave()
+			return nil, r.Context().Err()
+		})
+		l.on("two:1", func(r *http.Request) (*http.Response, error) {
+			if err := r.Context().Err(); err != nil {
+				return nil, err
+			}
+			return answers200(r)
+		})
+		code := make(chan int)
+		go func() { code <- l.callWith(ctx, http.MethodGet, "/", "").Code }()
+		time.Sleep(time.Second)
+		one, two := l.stateOf("one"), l.stateOf("two")
+		one.mu.Lock()
+		one.breaker.trip(time.Now(), l.policy.breakerConfig(), "test")
+		one.mu.Unlock()
+		if got := <-code; got != 499 {
+			t.Errorf("got %d", got)
+		}
+		synctest.Wait()
+		want := totals{Attempts: 1, Cancelled: 1}
+		if a, b := one.totalsNow(), two.totalsNow(); a != want || b != want || one.busy.Load()+two.busy.Load() != 0 {
+			t.Errorf("totals are %+v and %+v", a, b)
+		}
+		l.policy.pool.fold(time.Now())
+		if n := l.policy.pool.calls.Counts().Cancelled; n != 1 {
+			t.Errorf("%d calls were cancelled", n)
+		}
+		if n := one.total.failovers[route{"two", reasonRescued}]; n != 1 {
+			t.Errorf("%d failovers", n)
+		}
+	})
 }

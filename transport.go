@@ -49,8 +49,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.race = t.hedged(a, r, now)
 	}
 	a.begin(r.Context(), now)
-	if a.paused && a.client.Err() != nil {
-		a.end(endedByClient) // while it waited
+	if c.attempts > 1 && a.client.Err() != nil {
+		a.end(endedByClient) // while it waited, or before
 	}
 	reported := false
 	defer func() {
@@ -197,7 +197,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 	if a.overtaken() {
 		return errOvertaken
 	}
-	if a.endedWhy() == endedByRescue && a.client.Err() == nil {
+	if a.endedWhy() == endedByRescue { // if the client has left since, the next attempt will find out
 		c.moveTo(a, a.movedTo, reasonRescued, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.target.name))
 	}
