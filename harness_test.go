@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func (p *proxy) loadCaddyfile(config string) error {
 // then ends some connections of a unix socket that have no request yet, or just
 // got one, with any handler.
 func (p *proxy) cutByReload(err error) bool {
-	return errors.Is(err, io.EOF) && time.Now().UnixNano()-p.loaded.Load() < int64(time.Second)
+	return (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && time.Now().UnixNano()-p.loaded.Load() < int64(time.Second)
 }
 
 // do sends a request to the site.
@@ -137,7 +138,10 @@ func (p *proxy) do(method, path string, body io.Reader, header ...string) (*http
 		r.Header.Set(header[i], header[i+1])
 	}
 	resp, err := p.client.Do(r)
-	for body == nil && p.cutByReload(err) {
+	for (body == nil || r.GetBody != nil) && p.cutByReload(err) {
+		if body != nil {
+			r.Body, _ = r.GetBody() // of strings and bytes, which always has one more
+		}
 		resp, err = p.client.Do(r)
 	}
 	return resp, err

@@ -44,12 +44,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := c.next
 	c.next, c.current = nil, a
 	now := a.began
+	again := c.attempts > 1 // a rival may change it once this one has begun
 	a.movable = c.attempts < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
 	if t.policy.retry.hedge != nil {
 		a.race = t.hedged(a, r, now)
 	}
 	a.begin(r.Context(), now)
-	if c.attempts > 1 && a.client.Err() != nil {
+	if again && a.client.Err() != nil {
 		a.end(endedByClient) // while it waited, or before
 	}
 	reported := false
