@@ -43,7 +43,7 @@ type attempt struct {
 	dial *reverseproxy.DialInfo // of a hedge, else nil: the proxy's
 
 	client  context.Context // the proxy's: its values, and its end
-	began   time.Time       // or is to begin, if it is paused; set when it is reserved
+	began   time.Time       // or, until it is started, when it was reserved or its pause is over
 	started atomic.Bool     // client and began are set
 	held    atomic.Bool     // the answer has begun, but nothing of it has gone to the client
 	ended   atomic.Uint32   // an ending; written under mu
@@ -104,8 +104,8 @@ func (a *attempt) patience() time.Duration {
 	return shortest
 }
 
-// patienceLeft is the same once more for an attempt in flight, one whose answer has
-// begun being bound by its silence alone.
+// patienceLeft is the shortest time after which the watcher may have to act on an
+// attempt as it stands: once its answer has begun, only silence can end it.
 func (a *attempt) patienceLeft() time.Duration {
 	switch {
 	case !a.started.Load():
@@ -160,8 +160,8 @@ func (a *attempt) waitedFor(now time.Time) time.Duration {
 	return time.Duration(max(0, elapsed-waited))
 }
 
-// waitForClient marks the time until the returned function is called as spent
-// waiting for the client's body.
+// clientWaitBegins marks the time until clientWaitEnds as spent waiting for the
+// client's body.
 func (a *attempt) clientWaitBegins(now time.Time) {
 	a.waiting.Store(int64(now.Sub(a.began)) + 1)
 }

@@ -73,7 +73,7 @@ func (p *Policy) callAt(r *http.Request) *call {
 // callFor finds the call of a request, or begins it.
 func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now time.Time) *call {
 	ctx := r.Context()
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
 	first, _ := vars[callKey].(*call)
 	if first != nil {
 		for c := first.latest; c != nil; c = c.earlier {

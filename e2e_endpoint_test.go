@@ -176,14 +176,14 @@ func TestHTTP2EndpointsComeAndGoUnderLoad(t *testing.T) {
 	one, two := newTLSAPI(t, "one"), newTLSAPI(t, "two")
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint https://%s {\n\t\tname one\n\t}\n\tendpoint https://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n%s\n}",
 		one.address, two.address, quick))
-	load := p.startLoad(100, http.MethodPost, "/", randomBody(4096))
+	load := p.startLoad(200, http.MethodPost, "/", randomBody(4096))
 	for range 3 {
 		lasting(250 * time.Millisecond)
 		one.down()
 		lasting(250 * time.Millisecond)
 		one.up(t, one.address)
 	}
-	eventually(t, 10*time.Second, "the primary has its full share again", func() bool {
+	eventually(t, 5*time.Second, "the primary has its full share again", func() bool {
 		return stateOf(t, "api", "one").breakerNow() == stateClosed && shareOf(t, "api", "one") > 0.99
 	})
 	load.stop()

@@ -208,7 +208,8 @@ func TestBudgetAtRest(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		// Nor may a pool that falls asleep after every call keep counting them.
+		// Nor may a pool that falls asleep after every call keep counting them: 10
+		// retries in the 10 to 11 s that the budget looks back.
 		for range 300 {
 			l.call("GET", "/", "")
 			time.Sleep(300 * time.Millisecond)

@@ -130,7 +130,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
-		if !alone || !t.bare || !c.policy.plain || r.URL.User != nil || r.URL.Scheme != "" && r.URL.Scheme != "http" {
+		if !alone || !c.policy.plain || !t.keeps(r.URL) {
 			out.URL = t.join(out.URL)
 		}
 		out.Host = t.url.Host
@@ -162,6 +162,12 @@ func (t *target) scheme(request *url.URL) string {
 		return t.url.Scheme
 	}
 	return request.Scheme
+}
+
+// keeps tells whether join would change nothing of a URL that a transport without TLS
+// is given.
+func (t *target) keeps(request *url.URL) bool {
+	return t.bare && request.User == nil && (request.Scheme == "" || request.Scheme == "http")
 }
 
 // join makes the URL of a request to the endpoint, without the client's user
