@@ -114,11 +114,16 @@ func addCommands(root *cobra.Command) {
 		orderEnable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
 		orderTrip:   "Forces an endpoint's breaker open",
 		orderReset:  "Undoes drain and trip, closes the breaker and forgets what was held against the endpoint",
+		orderSet:    "Sets an endpoint's weight or priority, or gives them back to the configuration",
 	} {
-		use := action + " [<pool>] <endpoint> [--reason <text>] [--json]"
-		if action != orderReset {
-			use = action + " [<pool>] <endpoint> [--for <duration>] [--reason <text>] [--json]"
+		use := action + " [<pool>] <endpoint> "
+		if action == orderSet {
+			use += "[--weight <n>|configured] [--priority <n>|configured] "
 		}
+		if action != orderReset {
+			use += "[--for <duration>] "
+		}
+		use += "[--reason <text>] [--json]"
 		if action == orderDrain {
 			use += " [--wait <duration>]"
 		}
@@ -130,6 +135,10 @@ func addCommands(root *cobra.Command) {
 		cmd.Flags().Bool("json", false, "Print the admin endpoint's own answer")
 		if action != orderReset {
 			cmd.Flags().String("for", "", "How long it is to hold, such as 10m; until it is undone if left out")
+		}
+		if action == orderSet {
+			cmd.Flags().String(orderWeight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
+			cmd.Flags().String(orderPriority, "", "Its tier, from 1; \"configured\" for the configuration's")
 		}
 		if action == orderDrain {
 			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most so long")
@@ -173,60 +182,6 @@ func runWithClient(run func(*client, *cobra.Command, []string) error, cmd *cobra
 		return err
 	}
 	return run(c, cmd, args)
-}
-
-// runOrder sends a command to an endpoint, whose pool may be left out where
-// there is only one.
-func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
-	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
-	pool, err := c.soleOr(args[:len(args)-1])
-	if err != nil {
-		return err
-	}
-	endpoint := args[len(args)-1]
-	body := make(map[string]string)
-	for _, field := range []string{"for", "reason"} {
-		if flag := cmd.Flags().Lookup(field); flag != nil && flag.Changed {
-			body[field] = flag.Value.String()
-		}
-	}
-	path := adminRoot + "pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(endpoint)
-	var answer OperatorAnswer
-	text, err := c.exchange(http.MethodPost, path+"/"+action, body, &answer)
-	if err != nil {
-		return err
-	}
-	if flags.Bool("json") {
-		fmt.Fprintln(cmd.OutOrStdout(), text)
-	} else {
-		fmt.Fprintln(cmd.OutOrStdout(), describeAnswer(&answer))
-	}
-	if action != orderDrain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
-		return nil
-	}
-	return waitDrained(c, cmd, path, answer.Status, flags.Duration("wait"))
-}
-
-// waitDrained waits until an endpoint has no calls in flight.
-func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStatus, atMost time.Duration) error {
-	over := time.NewTimer(atMost)
-	defer over.Stop()
-	look := time.NewTicker(200 * time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case <-over.C:
-			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
-		case <-look.C:
-		}
-		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
-			return err
-		}
-		if status.InFlight == 0 {
-			fmt.Fprintln(cmd.ErrOrStderr(), countCalls(0))
-			return nil
-		}
-	}
 }
 
 // runReport prints a report as the admin endpoint makes it.

@@ -204,34 +204,6 @@ func describeOrder(action, reason string, until, now time.Time) string {
 	return action
 }
 
-// describeAnswer says what has become of a command.
-func describeAnswer(a *OperatorAnswer) string {
-	e := &a.Status
-	what := "is " + e.State
-	switch {
-	case e.Draining && a.InFlight == 0:
-		what = "is drained, " + countCalls(0)
-	case e.Draining:
-		what = "is draining, " + countCalls(a.InFlight)
-	case e.State == stateForcedOpen.String():
-		what = "is tripped, " + countCalls(a.InFlight)
-	}
-	if e.Operator != nil && !e.Operator.Until.IsZero() {
-		what += ", until " + e.Operator.Until.Local().Format(time.DateTime)
-	}
-	return printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
-}
-
-func countCalls(n int64) string {
-	switch n {
-	case 0:
-		return "no call is in flight"
-	case 1:
-		return "1 call is in flight"
-	}
-	return fmt.Sprintf("%d calls are in flight", n)
-}
-
 // printable keeps text from others from steering the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {

@@ -221,6 +221,49 @@ func TestCommandOrders(t *testing.T) {
 	}
 }
 
+func TestCommandSets(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	_, a := startWithAdmin(t, site("", one, two))
+	for _, c := range []struct {
+		args     []string
+		code     int
+		out      string // begins with
+		errs     string
+		weight   float64 // of one
+		priority int
+	}{
+		{[]string{"api", "one", "--weight", "2.5", "--reason", "a test"}, exitDone, "api/one has weight 2.5 instead of 1; priority 1\n", "", 2.5, 1},
+		{[]string{"one", "--priority", "3", "--for", "1h"}, exitDone, "api/one has weight 2.5 instead of 1; priority 3 instead of 1, until ", "", 2.5, 3},
+		{[]string{"one", "--weight", "configured"}, exitDone, "api/one has weight 1; priority 3 instead of 1, until ", "", 1, 3},
+		{[]string{"one", "--weight", "0", "--priority", "configured"}, exitDone, "api/one has weight 0 instead of 1; priority 1\n", "", 0, 1},
+		{[]string{"one", "--weight", "heavy"}, exitError, "", `--weight: want a number or "configured", not "heavy"`, 0, 1},
+		{[]string{"one", "--weight", "NaN"}, exitError, "", `--weight: want a number or "configured", not "NaN"`, 0, 1},
+		{[]string{"one", "--priority", ""}, exitError, "", `--priority: want a number or "configured", not ""`, 0, 1},
+		{[]string{"one", "--weight", "-1"}, exitRefused, "", "weight: must be 0 or more", 0, 1},
+		{[]string{"one", "--priority", "1.5"}, exitRefused, "", "priority: want a whole number or null, not 1.5", 0, 1},
+		{[]string{"one", "--priority", "0"}, exitRefused, "", "priority: must be 1 or more", 0, 1},
+		{[]string{"one", "--weight", "2", "--for", "soon"}, exitRefused, "", `for: want a duration such as "10m", not "soon"`, 0, 1},
+		{[]string{"one", "--weight", "configured", "--for", "1h"}, exitRefused, "", "for: nothing is set that could last", 0, 1},
+		{[]string{"one", "--reason", "none"}, exitRefused, "", "weight, priority: at least one of them is needed", 0, 1},
+		{[]string{"one", "--wait", "1s"}, exitError, "", "unknown flag: --wait", 0, 1},
+		{[]string{"three", "--weight", "2"}, exitUnknown, "", `pool "api" has no endpoint "three"`, 0, 1},
+		{[]string{"one", "--weight", "configured"}, exitDone, "api/one has weight 1; priority 1\n", "", 1, 1},
+	} {
+		code, out, errs := a.command(append([]string{"set"}, c.args...)...)
+		if code != c.code || !strings.HasPrefix(out, c.out) || !strings.Contains(errs, c.errs) || (code != exitDone) != (errs != "") {
+			t.Errorf("%q: got %d, %q, %q; want %d, %q, %q", c.args, code, out, errs, c.code, c.out, c.errs)
+		}
+		if e := a.endpoint("api", "one"); e.Weight != c.weight || e.Priority != c.priority {
+			t.Errorf("after %q, one has weight %v and priority %d; want %v and %d", c.args, e.Weight, e.Priority, c.weight, c.priority)
+		}
+	}
+	var answer OperatorAnswer
+	code, out, _ := a.command("set", "one", "--weight", "4", "--reason", "a test", "--json")
+	if code != exitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "set" || answer.Status.Override.Weight.Reason != "a test" {
+		t.Errorf("as JSON: %d %s", code, out)
+	}
+}
+
 func TestCommandEvents(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p, a := startWithAdmin(t, site("", one, two))

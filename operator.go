@@ -26,6 +26,8 @@ const (
 
 	orderWeight   = "weight"
 	orderPriority = "priority"
+	// asConfigured gives a weight or priority back to the configuration.
+	asConfigured = "configured"
 	// overSuffix is added to the reason of the event that tells that the time of
 	// a lever or a setting is over.
 	overSuffix = "_over"
@@ -387,7 +389,7 @@ func describeChange[T any](details map[string]any, name string, c change[T]) {
 	switch {
 	case !c.made:
 	case c.value == nil:
-		details[name] = "configured"
+		details[name] = asConfigured
 	default:
 		details[name] = *c.value
 	}

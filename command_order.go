@@ -1,0 +1,145 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// runOrder sends a command to an endpoint, whose pool may be left out where
+// there is only one.
+func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	body, err := orderBody(cmd)
+	if err != nil {
+		return err
+	}
+	pool, err := c.soleOr(args[:len(args)-1])
+	if err != nil {
+		return err
+	}
+	endpoint := args[len(args)-1]
+	path := adminRoot + "pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(endpoint)
+	method, uri := http.MethodPost, path+"/"+action
+	if action == orderSet {
+		method, uri = http.MethodPatch, path
+	}
+	var answer OperatorAnswer
+	text, err := c.exchange(method, uri, body, &answer)
+	if err != nil {
+		return err
+	}
+	if flags.Bool("json") {
+		fmt.Fprintln(cmd.OutOrStdout(), text)
+	} else {
+		fmt.Fprintln(cmd.OutOrStdout(), describeAnswer(&answer))
+	}
+	if action != orderDrain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
+		return nil
+	}
+	return waitDrained(c, cmd, path, answer.Status, flags.Duration("wait"))
+}
+
+// orderBody makes the body of a command of the flags that were given.
+func orderBody(cmd *cobra.Command) (map[string]any, error) {
+	body := make(map[string]any)
+	for _, name := range []string{"for", "reason", orderWeight, orderPriority} {
+		flag := cmd.Flags().Lookup(name)
+		if flag == nil || !flag.Changed {
+			continue
+		}
+		text := flag.Value.String()
+		switch {
+		case name == "for" || name == "reason":
+			body[name] = text
+		case text == asConfigured:
+			body[name] = nil
+		default:
+			value, err := strconv.ParseFloat(text, 64)
+			if err != nil || math.IsInf(value, 0) || math.IsNaN(value) {
+				return nil, fmt.Errorf("--%s: want a number or %q, not %q", name, asConfigured, text)
+			}
+			body[name] = value
+		}
+	}
+	return body, nil
+}
+
+// waitDrained waits until an endpoint has no calls in flight.
+func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStatus, atMost time.Duration) error {
+	over := time.NewTimer(atMost)
+	defer over.Stop()
+	look := time.NewTicker(200 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-over.C:
+			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
+		case <-look.C:
+		}
+		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
+			return err
+		}
+		if status.InFlight == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), countCalls(0))
+			return nil
+		}
+	}
+}
+
+// describeAnswer says what has become of a command.
+func describeAnswer(a *OperatorAnswer) string {
+	e := &a.Status
+	what := "is " + e.State
+	switch {
+	case a.Action == orderSet:
+		return printable(fmt.Sprintf("%s/%s has %s", a.Pool, a.Endpoint, describeSettings(e)))
+	case e.Draining && a.InFlight == 0:
+		what = "is drained, " + countCalls(0)
+	case e.Draining:
+		what = "is draining, " + countCalls(a.InFlight)
+	case e.State == stateForcedOpen.String():
+		what = "is tripped, " + countCalls(a.InFlight)
+	}
+	if e.Operator != nil {
+		what += describeUntil(e.Operator.Until)
+	}
+	return printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
+}
+
+// describeSettings says which weight and priority are in force.
+func describeSettings(e *EndpointStatus) string {
+	weight, priority := fmt.Sprintf("weight %v", e.Weight), fmt.Sprintf("priority %d", e.Priority)
+	if e.Override != nil {
+		if w := e.Override.Weight; w != nil {
+			weight += fmt.Sprintf(" instead of %v", w.Configured) + describeUntil(w.Until)
+		}
+		if p := e.Override.Priority; p != nil {
+			priority += fmt.Sprintf(" instead of %d", p.Configured) + describeUntil(p.Until)
+		}
+	}
+	return weight + "; " + priority
+}
+
+func describeUntil(until time.Time) string {
+	if until.IsZero() {
+		return ""
+	}
+	return ", until " + until.Local().Format(time.DateTime)
+}
+
+func countCalls(n int64) string {
+	switch n {
+	case 0:
+		return "no call is in flight"
+	case 1:
+		return "1 call is in flight"
+	}
+	return fmt.Sprintf("%d calls are in flight", n)
+}
