@@ -31,9 +31,10 @@ type attempt struct {
 	judged        bool // by slowness
 	slower        bool // much slower than usual, which may be known before it ends
 	reported      bool // as slow, before it ended
+	passedOver    bool // the proxy has thrown its answer away
 
 	watchful bool          // the breaker wants to know of the first byte
-	final    bool          // its answer goes to the client
+	final    bool          // its answer goes to the client, and the call is recorded with it
 	paused   bool          // it begins after a backoff
 	movable  bool          // while no answer has come, the call may be sent elsewhere
 	rescueIn time.Duration // from began: the earliest next try to move it; the watcher's own

@@ -159,7 +159,7 @@ func (h *held) read(a *attempt, body io.Reader, limit int64) error {
 
 // give makes the body, which is held as far as it was wanted, that of the response.
 func (h *held) give(a *attempt, resp *http.Response) {
-	a.final = true
+	a.final = !a.call.policy.rematches
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body

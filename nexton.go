@@ -199,7 +199,9 @@ func (c *call) giveKept(resp *http.Response) *http.Response {
 	c.kept, c.current = nil, k.attempt
 	k.attempt.held.Store(false)
 	k.attempt.credit()
-	c.recordAtEnd(k.attempt)
+	if !c.policy.rematches {
+		c.recordAtEnd(k.attempt)
+	}
 	k.attempt.follow(k.resp)
 	return k.resp
 }

@@ -51,9 +51,12 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 // lb_retry_match wants.
 func (c *call) again(now time.Time) *reverseproxy.Upstream {
 	c.handed = false
+	if !c.current.passOver() {
+		return nil
+	}
 	next := c.planElsewhere(now, c.current)
 	if next == nil {
-		c.finish()
+		c.record(c.current, c.current.known()) // the client gets its status
 		return nil
 	}
 	c.finished = false

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"context"
 	"maps"
 	"math/bits"
 	"time"
@@ -149,12 +150,29 @@ func (c *call) record(a *attempt, o outcome) {
 func (c *call) recordAtEnd(a *attempt) {
 	s := a.target.state
 	s.mu.Lock()
-	o := a.outcome
-	a.final = true
+	o, goesOut := a.outcome, !a.passedOver
+	a.final = goesOut
 	s.mu.Unlock()
-	if o != pending {
+	if goesOut && o != pending {
 		c.record(a, o)
 	}
+}
+
+// recordAfterRequest records the call when its request is over, unless the attempt's
+// answer, which the proxy has now, has been thrown away by then: nothing else tells
+// that lb_retry_match lets an answer through.
+func (c *call) recordAfterRequest(a *attempt) {
+	context.AfterFunc(c.request.Context(), func() { c.recordAtEnd(a) })
+}
+
+// passOver notes that the proxy has thrown the attempt's answer away; false if the
+// request is over, and the call has been recorded with it.
+func (a *attempt) passOver() bool {
+	s := a.target.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.passedOver = !a.final
+	return a.passedOver
 }
 
 // moved counts a call that moved on from this endpoint.

@@ -187,6 +187,59 @@ func TestRecordsClientsThatLeave(t *testing.T) {
 	}
 }
 
+// TestRecordsWhatIsLeftByLBRetryMatch wants a call to be recorded by the answer that
+// its client gets, not by one that the proxy has thrown away.
+func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
+	slowly := func(w http.ResponseWriter, _ *http.Request) {
+		lasting(200 * time.Millisecond)
+		io.WriteString(w, "two")
+	}
+	partly := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		io.WriteString(w, "part")
+	}
+	for _, c := range []struct {
+		name, options string
+		method        string
+		one           int // its status
+		two           http.HandlerFunc
+		want          sla.Counts
+		longest       bool // it takes as long as both
+	}{
+		{name: "success", method: "GET", one: 404, two: slowly, want: sla.Counts{Calls: 1}, longest: true},
+		{name: "success, held", options: "commit complete", method: "GET", one: 404, two: slowly, want: sla.Counts{Calls: 1}, longest: true},
+		{name: "success after a failure", method: "POST", one: 503, two: slowly, want: sla.Counts{Calls: 1}, longest: true},
+		{name: "failure", method: "GET", one: 404, two: cut, want: sla.Counts{Calls: 1, Failures: failed(sla.Reset, 1)}},
+		{name: "bad status", method: "GET", one: 404, two: status(500), want: sla.Counts{Calls: 1, Failures: failed(sla.Status, 1)}},
+		{name: "truncated", method: "GET", one: 404, two: partly, want: sla.Counts{Calls: 1, Failures: failed(sla.Truncated, 1)}},
+		{name: "the same again", method: "GET", one: 404, two: status(404), want: sla.Counts{Calls: 1}},
+		{name: "the same failure again", method: "POST", one: 503, two: status(503), want: sla.Counts{Calls: 1, Failures: failed(sla.Status, 1)}},
+		{name: "nowhere to go", options: "retry off", method: "POST", one: 503, two: slowly, want: sla.Counts{Calls: 1, Failures: failed(sla.Status, 1)}},
+		{name: "no match", method: "GET", one: 200, two: cut, want: sla.Counts{Calls: 1}},
+		{name: "an answer that was kept", options: "next_on 410", method: "GET", one: 410, two: status(410), want: sla.Counts{Calls: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			one.answer(c.one)
+			two.behave(c.two)
+			p := startCaddy(t, site("\n\tbreaker off\n\tlb_retry_match {\n\t\texpression `{http.reverse_proxy.status_code} in [404, 503]`\n\t}\n\t"+c.options, one, two))
+			if resp, err := p.do(c.method, "/", nil); err == nil {
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+			pool := runningPool(t, "api")
+			eventually(t, 2*time.Second, "the call is recorded", func() bool { return pool.counts(t, "").Calls > 0 })
+			if got := pool.counts(t, ""); got != c.want {
+				t.Errorf("recorded: %+v, want %+v", got, c.want)
+			}
+			now := time.Now()
+			if took := pool.history.Pool().Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]; c.longest != (took > 180*time.Millisecond) {
+				t.Errorf("recorded: it took %v", took)
+			}
+		})
+	}
+}
+
 // TestLatencyOfACall is from its beginning, over all its attempts; that of an
 // attempt is its own.
 func TestLatencyOfACall(t *testing.T) {

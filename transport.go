@@ -88,10 +88,12 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			c.dropKept()
 			return nil, err
 		}
-		c.handed = true
-		return c.giveKept(resp), nil
+		resp, err = c.giveKept(resp), nil
 	}
 	c.handed = err == nil
+	if c.handed && t.policy.rematches {
+		c.recordAfterRequest(c.current)
+	}
 	return resp, err
 }
 
@@ -275,7 +277,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		if err := c.setAside(a, resp, now); err != nil {
 			return nil, err
 		}
-		a.final = true
+		a.final = !p.rematches
 		c.finish()
 		a.follow(resp)
 		return resp, nil
@@ -297,7 +299,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		return nil, c.failed(a, errGivenUp, now)
 	}
 	if o == success {
-		a.final = true
+		a.final = !p.rematches
 		c.finish()
 		c.dropKept()
 		if a.watchful {
@@ -321,7 +323,9 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
 	}
 	c.finish()
-	c.record(a, o)
+	if !p.rematches {
+		c.record(a, o)
+	}
 	a.follow(resp)
 	return resp, nil
 }
