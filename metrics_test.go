@@ -153,8 +153,8 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one))
 	pool := runningPool(t, "api")
+	stateOf(t, "api", "one").moved("two", "reset") // before pretend makes another one
 	pool.pretend(success, 1)
-	stateOf(t, "api", "one").moved("two", "reset")
 	pool.keeping.judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()
 	exists := make(map[string]bool)
