@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/anomaly"
 )
 
 // A snippet is a fenced block of a document.
@@ -205,6 +207,63 @@ func TestArchitectureNamesEveryFile(t *testing.T) {
 		})
 		if !named && !strings.HasSuffix(file, "_test.go") {
 			t.Errorf("docs/architecture.md does not name %s", file)
+		}
+	}
+}
+
+// TestEventsAreDocumented wants every kind of event, every reason of a breaker and
+// of an anomaly, and every detail in docs/events.md, and the kinds in the API's
+// documents.
+func TestEventsAreDocumented(t *testing.T) {
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	named := func(text, pattern string) (names []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			names = append(names, m[1])
+		}
+		if len(names) == 0 {
+			t.Errorf("nothing is like %s", pattern)
+		}
+		return names
+	}
+	document, api, openapi := read("docs/events.md"), read("docs/api.md"), read("docs/openapi.yaml")
+	for _, kind := range named(read("events.go"), `(?m)^\tevent\w+ += "(\w+)"$`) {
+		if !regexp.MustCompile("(?m)^\\| `"+kind+"` \\|").MatchString(document) || !strings.Contains(api, "`"+kind+"`") || !strings.Contains(openapi, "- "+kind+"\n") {
+			t.Errorf("docs/events.md, docs/api.md or docs/openapi.yaml leave out the kind %s", kind)
+		}
+	}
+	reasons := named(read("breaker.go"), `(?m)^\treason\w+ += "(\w+)"$`)
+	for k := anomaly.Latency; k <= anomaly.Flapping; k++ {
+		reasons = append(reasons, k.String())
+	}
+	var details []string
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text := read(file)
+		for _, m := range regexp.MustCompile(`(?i)details(?:: +| :?= )map\[string\]any\{([^}]+)\}`).FindAllStringSubmatch(text, -1) {
+			details = append(details, named(m[1], `"(\w+)":`)...)
+		}
+		for _, m := range regexp.MustCompile(`(?i)details\["(\w+)"\]`).FindAllStringSubmatch(text, -1) {
+			details = append(details, m[1])
+		}
+	}
+	if len(details) < 20 {
+		t.Errorf("only these details were found: %v", details)
+	}
+	for _, name := range append(reasons, details...) {
+		if !strings.Contains(document, "`"+name+"`") {
+			t.Errorf("docs/events.md leaves out %s", name)
 		}
 	}
 }
