@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"maps"
@@ -20,10 +21,14 @@ var errSourcePanicked = errors.New("reading the request body panicked")
 // attempt can send it again: first the record, then what is still unread.
 // Recording delays nothing. Past its limit the record is dropped, and what has
 // been sent cannot be sent again.
+//
+// A small body of a declared length is read before the first attempt instead.
 type recording struct {
 	source io.Reader
-	limit  int64 // negative: keep nothing
-	expect int64 // the declared length, or -1
+	limit  int64  // negative: keep nothing
+	expect int64  // the declared length, or -1
+	small  bool   // to be read before the first attempt
+	memory []byte // a small body, once it has been read; the transport may hold on to it
 	// The client's trailers, which come with the end of source. An attempt that has
 	// been given up may still be at source while another begins, so where there may
 	// be two each has trailers of its own, which are filled at its end of the body.
@@ -58,6 +63,7 @@ func (p *Policy) record(r *http.Request) *recording {
 	if rec.limit >= 0 {
 		rec.announced = maps.Clone(r.Trailer)
 	}
+	rec.small = p.small(r)
 	rec.read.L = &rec.mu
 	return rec
 }
@@ -132,8 +138,46 @@ type replay struct {
 	*recording
 	attempt *attempt
 	at      int64
-	own     http.Header // trailers; nil: the recording's
-	closed  bool        // guarded by the recording's mutex
+	own     http.Header  // trailers; nil: the recording's
+	closed  bool         // guarded by the recording's mutex
+	reader  bytes.Reader // of a body in memory, which is all that is used then
+}
+
+// send makes the body part of an attempt's request.
+func (rec *recording) send(a *attempt, out *http.Request) {
+	if rec.memory != nil {
+		rec.mu.Lock()
+		a.sent = rec.unusedLocked()
+		a.sent.closed = true // there is nothing to cut off
+		rec.mu.Unlock()
+		a.sent.reader.Reset(rec.memory)
+		out.Body = io.NopCloser(&a.sent.reader) // as net/http knows bodies in memory
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rec.memory)), nil }
+		return
+	}
+	a.sent = rec.replay(a)
+	out.Body = a.sent
+	if a.sent.own != nil {
+		out.Trailer = a.sent.own
+	}
+	out.GetBody = func() (io.ReadCloser, error) {
+		if !rec.replayable() {
+			return nil, errReplaced
+		}
+		again := rec.replay(a)
+		again.own = a.sent.own // which are the request's, whoever reads its body
+		return again, nil
+	}
+}
+
+// unusedLocked is a replay that no attempt has yet.
+func (rec *recording) unusedLocked() *replay {
+	r := &rec.first
+	if r.recording != nil {
+		r = new(replay)
+	}
+	r.recording = rec
+	return r
 }
 
 // replay makes an attempt's reader from the start of the recording.
@@ -141,11 +185,8 @@ func (rec *recording) replay(a *attempt) *replay {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.open++
-	r := &rec.first
-	if r.recording != nil {
-		r = new(replay)
-	}
-	r.recording, r.attempt, r.own = rec, a, maps.Clone(rec.announced)
+	r := rec.unusedLocked()
+	r.attempt, r.own = a, maps.Clone(rec.announced)
 	return r
 }
 
@@ -225,10 +266,14 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 	return n, err
 }
 
-// begun tells whether any of the body has been handed out.
+// begun tells, once the round trip has failed, whether any of the body has been
+// handed out.
 func (r *replay) begun() bool {
 	if r == nil {
 		return false
+	}
+	if r.recording.memory != nil {
+		return r.reader.Len() < len(r.recording.memory)
 	}
 	r.recording.mu.Lock()
 	defer r.recording.mu.Unlock()

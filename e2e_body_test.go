@@ -158,17 +158,19 @@ func TestExpect100ContinueIsAnsweredAndFailsOver(t *testing.T) {
 }
 
 // TestASlowUploadSaysNothingAboutTheEndpoint: it takes several timeouts, but it
-// is the client that is slow.
+// is the client that is slow. A small body is in before the endpoint is asked, a larger
+// one is passed on as it comes.
 func TestASlowUploadSaysNothingAboutTheEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\n\ttimeout 200ms\n\tbreaker {\n\t\tmin_requests 1\n\t\tslow_ratio 10%\n\t\tslow_after 100ms\n\t}"+retrying, one, two))
-	for range 3 {
-		conn, reader := p.raw("POST / HTTP/1.1\nHost: api.test\nContent-Length: 6")
-		for _, piece := range []string{"a ", "bo", "dy"} {
+	for _, size := range []int{6, smallBody, smallBody + 3} {
+		body := strings.Repeat("a", size)
+		conn, reader := p.raw(fmt.Sprintf("POST / HTTP/1.1\nHost: api.test\nContent-Length: %d", size))
+		for i := range 3 {
 			lasting(150 * time.Millisecond)
-			fmt.Fprint(conn, piece)
+			fmt.Fprint(conn, body[i*size/3:(i+1)*size/3])
 		}
-		if got := p.rest(reader); got.status != 200 || got.body != "one"+digest("a body") {
+		if got := p.rest(reader); got.status != 200 || got.body != "one"+digest(body) {
 			t.Fatalf("got %+v", got)
 		}
 	}
@@ -197,9 +199,14 @@ func TestTheTimeoutRunsOnAfterASlowUpload(t *testing.T) {
 }
 
 // TestRequestsAreForwardedAsTheyCome: the client sends the second part when the
-// endpoint has the first, whether it asks for that or not.
+// endpoint has the first. Small bodies of a declared length are, where it asks for that.
 func TestRequestsAreForwardedAsTheyCome(t *testing.T) {
-	for _, incremental := range []string{"", "?1"} {
+	for _, framing := range []string{
+		fmt.Sprintf("Content-Length: %d", 3*smallBody),
+		"Content-Length: 21\nIncremental: ?1",
+		"Content-Length: 21\nExpect: 100-continue",
+		"Transfer-Encoding: chunked",
+	} {
 		one := newAPI(t, "one")
 		got := make(chan string)
 		one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -212,17 +219,29 @@ func TestRequestsAreForwardedAsTheyCome(t *testing.T) {
 			}
 		})
 		p := startCaddy(t, site(retrying, one))
-		conn, reader := p.raw("POST / HTTP/1.1\nHost: api.test\nContent-Length: 21\nIncremental: " + incremental)
+		conn, reader := p.raw("POST / HTTP/1.1\nHost: api.test\n" + framing)
 		for i := range 3 {
-			fmt.Fprintf(conn, "part %d\n", i)
+			part := fmt.Sprintf("part %d\n", i)
+			switch framing {
+			case fmt.Sprintf("Content-Length: %d", 3*smallBody):
+				part = strings.Repeat("x", smallBody-len(part)) + part
+				fmt.Fprint(conn, part)
+			case "Transfer-Encoding: chunked":
+				fmt.Fprintf(conn, "%x\r\n%s\r\n", len(part), part)
+			default:
+				fmt.Fprint(conn, part)
+			}
 			select {
 			case line := <-got:
-				if line != fmt.Sprintf("part %d\n", i) {
+				if line != part {
 					t.Fatalf("the endpoint got %q", line)
 				}
 			case <-time.After(5 * time.Second):
-				t.Fatalf("Incremental %q: the endpoint has not got part %d", incremental, i)
+				t.Fatalf("%s: the endpoint has not got part %d", framing, i)
 			}
+		}
+		if framing == "Transfer-Encoding: chunked" {
+			fmt.Fprint(conn, "0\r\n\r\n")
 		}
 		if got := p.rest(reader); got.status != 200 {
 			t.Errorf("got %+v", got)
@@ -259,7 +278,7 @@ func TestAClientThatAbortsItsUploadIsNoFailure(t *testing.T) {
 	p := startCaddy(t, site(retrying, one, two))
 	const clients = 8
 	for i := range clients {
-		framing := "Content-Length: 100\n\nhalf of it"
+		framing := fmt.Sprintf("Content-Length: %d\n\nhalf of it", 2*smallBody)
 		if i%2 == 1 {
 			framing = "Transfer-Encoding: chunked\n\na\nhalf of it"
 		}
@@ -274,6 +293,72 @@ func TestAClientThatAbortsItsUploadIsNoFailure(t *testing.T) {
 	}
 	if state.breakerNow() != stateClosed || two.hits.Load() != 0 {
 		t.Errorf("the breaker is %v, and the next endpoint got %d requests", state.breakerNow(), two.hits.Load())
+	}
+}
+
+// TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting, whatever becomes of it.
+func TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("", one))
+	const clients = 4
+	for range clients {
+		conn, _ := p.raw("POST / HTTP/1.1\nHost: api.test\nContent-Length: 100\n\nhalf of it")
+		conn.Close()
+	}
+	pool := stateOf(t, "api", "one").pool
+	eventually(t, 2*time.Second, "the calls count as cancelled", func() bool {
+		pool.fold(time.Now())
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		calls := pool.calls.Counts()
+		return calls.Cancelled == clients && calls.Calls == 0
+	})
+	if got := stateOf(t, "api", "one").totalsNow(); got != (totals{}) || one.hits.Load() != 0 {
+		t.Errorf("the endpoint has %+v, and got %d requests", got, one.hits.Load())
+	}
+}
+
+// TestASmallBodyArrivesWithItsHead, in one write, whether or not it may be sent again.
+func TestASmallBodyArrivesWithItsHead(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	arrived := make(chan string, 1)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				buffer := make([]byte, 8<<10)
+				for {
+					n, err := conn.Read(buffer)
+					if err != nil {
+						return
+					}
+					arrived <- string(buffer[:n])
+					fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
+			}()
+		}
+	}()
+	for _, options := range []string{"", retrying} {
+		p := startCaddy(t, "failover {\n\tendpoint http://"+listener.Addr().String()+options+"\n}")
+		for i := range 20 {
+			body := fmt.Sprintf("body %d", i)
+			resp, err := p.do(http.MethodPost, "/", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got := <-arrived; !strings.HasSuffix(got, body) {
+				t.Fatalf("%q: the first read is %q", options, got)
+			}
+		}
 	}
 }
 

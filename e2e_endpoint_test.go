@@ -1,10 +1,15 @@
 package failover
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -222,5 +227,48 @@ func TestAFullEndpointIsPassedOver(t *testing.T) {
 	<-done
 	if got := p.call("POST", "/", ""); got.body != "one" {
 		t.Errorf("when it has room again: got %+v", got)
+	}
+}
+
+// TestAnErrorOfTLSAfterTheHandshakeMayComeOfAProcessedRequest, so a POST is not sent
+// again. The endpoint reads the whole request and sends a record that nobody can read.
+func TestAnErrorOfTLSAfterTheHandshakeMayComeOfAProcessedRequest(t *testing.T) {
+	for _, versions := range []string{"1.1", "1.1 2"} {
+		for _, size := range []int{100, 2 * smallBody} {
+			t.Run(fmt.Sprintf("HTTP %s, %d bytes", versions, size), func(t *testing.T) {
+				var conn atomic.Pointer[net.Conn]
+				var protocol atomic.Int64
+				one := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					protocol.Store(int64(r.ProtoMajor))
+					_, _ = io.Copy(io.Discard, r.Body)
+					_, _ = (*conn.Load()).Write([]byte("\x17\x03\x03\x00\x20garbage garbage garbage garbage "))
+					<-r.Context().Done()
+				}))
+				one.EnableHTTP2 = true
+				one.Config.ErrorLog = log.New(io.Discard, "", 0)
+				one.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+					conn.Store(&hello.Conn)
+					return nil, nil
+				}}
+				one.StartTLS()
+				defer one.Close()
+				two := newAPI(t, "two")
+				authority := (&api{server: one}).certificate(t)
+				p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint %s {\n\t\tname one\n\t}\n\tendpoint http://%s\n\ttransport http {\n\t\tversions %s\n\t\ttls_trust_pool file %s\n\t}\n}",
+					one.URL, two.address, versions, authority))
+				if got := p.call("POST", "/", randomBody(size)); got.status != 502 || two.hits.Load() != 0 {
+					t.Errorf("got %+v, and the next endpoint got %d requests", got, two.hits.Load())
+				}
+				if want := map[string]int64{"1.1": 1, "1.1 2": 2}[versions]; protocol.Load() != want {
+					t.Errorf("it was HTTP/%d", protocol.Load())
+				}
+				state := stateOf(t, "api", "one")
+				state.mu.Lock()
+				defer state.mu.Unlock()
+				if state.lastFailure != failedReset {
+					t.Errorf("the failure is %v", state.lastFailure)
+				}
+			})
+		}
 	}
 }

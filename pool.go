@@ -46,9 +46,11 @@ type pool struct {
 	checker checker
 	trends  trends // guarded by mu
 
-	history  sla.History
-	keeping  keeping
-	refusals struct{ down, held atomic.Uint64 } // since the last fold
+	history sla.History
+	keeping keeping
+	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
+	// wait, or the client's body could not be read.
+	refusals struct{ down, held, unread atomic.Uint64 }
 
 	mu       sync.Mutex
 	states   map[endpointKey]*endpointState

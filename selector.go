@@ -29,11 +29,11 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 			c.finish()
 			return nil
 		}
-		if p.edits && c.body != nil && c.attempts == 0 {
-			if err := c.prepareJSON(); err != nil {
+		if c.body != nil && c.attempts == 0 {
+			if err := c.prepareBody(); err != nil {
 				return c.refuseWith(err)
 			}
-			now = time.Now()
+			now = c.began
 		}
 		c.table = p.tableFor(pool, now)
 		if c.next = p.choose(c, now); c.next == nil {

@@ -187,8 +187,6 @@ func (c *call) prepareJSON() error {
 	}
 	body, err := rec.readAhead()
 	switch {
-	case err != nil && c.request.Context().Err() != nil:
-		return errClientGone
 	case err != nil:
 		return err
 	case int64(len(body)) > limit:

@@ -211,6 +211,7 @@ func (p *pool) foldLocked(now time.Time) {
 	var refused sla.Batch
 	refused.AddMany(sla.AllDown, p.refusals.down.Swap(0))
 	refused.AddMany(sla.RateLimited, p.refusals.held.Swap(0))
+	refused.AddMany(sla.Cancelled, p.refusals.unread.Swap(0))
 	p.recordCallsLocked(now, &refused)
 }
 

@@ -3,7 +3,6 @@ package failover
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -114,19 +113,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		out = r.WithContext(a)
 	}
 	if c.body != nil && !edits {
-		a.sent = c.body.replay(a)
-		out.Body = a.sent
-		if a.sent.own != nil {
-			out.Trailer = a.sent.own
-		}
-		out.GetBody = func() (io.ReadCloser, error) {
-			if !c.body.replayable() {
-				return nil, errReplaced
-			}
-			again := c.body.replay(a)
-			again.own = a.sent.own // which are the request's, whoever reads its body
-			return again, nil
-		}
+		c.body.send(a, out)
 	}
 	if a.dial != nil {
 		a.direct(out, t.scheme(r.URL))

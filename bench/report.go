@@ -258,7 +258,7 @@ on a connection; over TLS it is TLS 1.3 with a P-256 certificate and the same ci
 		}
 		p.table([]string{"", "CPU/request", "ratio", "95 %", "quietest", "requests/s", "ratio", "p50", "p99", "peak memory"}, rows)
 	}
-	p.line("Better here: HAProxy and nginx, written in C, need a fraction of the CPU and memory of any Caddy for small bodies. The plugin cannot change that; what it adds to Caddy is the ratio above. Stock Caddy with `request_buffers` has a small body in memory before it asks an endpoint, and sends it in one write with the headers; the plugin passes bodies on as they come, which takes two.")
+	p.line("Better here: HAProxy and nginx, written in C, need a fraction of the CPU and memory of any Caddy for small bodies. The plugin cannot change that; what it adds to Caddy is the ratio above.")
 	return nil
 }
 
