@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -127,20 +128,20 @@ func (l *checkLog) times() []time.Time {
 	return append([]time.Time(nil), l.at...)
 }
 
-// newChecked is a bubble whose endpoints log their checks.
-func newChecked(t *testing.T, policy *Policy, n int) (*bubble, []*checkLog) {
+// newChecked is a lab whose endpoints log their checks.
+func newChecked(t *testing.T, policy *Policy, n int) (*lab, []*checkLog) {
 	var addresses []string
 	for i := range n {
 		addresses = append(addresses, fmt.Sprintf("e%d:80", i))
 	}
-	b := newBubble(t, policy, addresses...)
+	l := newLab(t, policy, addresses...)
 	var logs []*checkLog
 	for _, address := range addresses {
-		l := new(checkLog)
-		b.behave(address, l.RoundTrip)
-		logs = append(logs, l)
+		log := new(checkLog)
+		l.on(address, log.RoundTrip)
+		logs = append(logs, log)
 	}
-	return b, logs
+	return l, logs
 }
 
 func lasted(t *testing.T, what string, d, low, high time.Duration) {
@@ -155,12 +156,12 @@ const second = time.Second
 // TestCheckSchedule: an idle, healthy pool is checked twice at first, then once
 // an interval.
 func TestCheckSchedule(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		b, logs := newChecked(t, &Policy{Health: &Health{}}, 3)
+		l, logs := newChecked(t, &Policy{Health: &Health{}}, 3)
 		time.Sleep(10 * time.Minute)
-		for i, l := range logs {
-			at := l.times()
+		for i, log := range logs {
+			at := log.times()
 			if len(at) < 19 || len(at) > 24 {
 				t.Errorf("endpoint %d: %d checks in 10 minutes", i, len(at))
 				continue
@@ -170,7 +171,7 @@ func TestCheckSchedule(t *testing.T) {
 			for n := 2; n < len(at); n++ {
 				lasted(t, "next check", at[n].Sub(at[n-1]), 27*second, 33800*time.Millisecond)
 			}
-			status := b.state(fmt.Sprintf("e%d:80", i)).status(time.Now(), b.policy.breakerConfig())
+			status := l.stateOf(fmt.Sprintf("e%d:80", i)).status(time.Now(), l.policy.breakerConfig())
 			if c := status.Check; c == nil || c.State != "up" || c.LastResult != checkPassed || c.Sent != uint64(len(at)) || c.Skipped != 0 {
 				t.Errorf("endpoint %d: %+v", i, status.Check)
 			}
@@ -180,18 +181,18 @@ func TestCheckSchedule(t *testing.T) {
 
 // TestChecksAreSpread: 100 endpoints, once a second each, some slow to answer.
 func TestChecksAreSpread(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		_, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(second), FastInterval: caddy.Duration(second)}}, 100)
-		for i, l := range logs {
+		for i, log := range logs {
 			if i%10 == 0 {
-				l.set(func(l *checkLog) { l.takes = 1500 * time.Millisecond })
+				log.set(func(log *checkLog) { log.takes = 1500 * time.Millisecond })
 			}
 		}
 		time.Sleep(time.Minute)
 		seen := make(map[time.Duration]int)
 		start := time.Now()
-		for i, l := range logs {
-			at := l.times()
+		for i, log := range logs {
+			at := log.times()
 			want := 60
 			if i%10 == 0 {
 				want = 24
@@ -199,7 +200,7 @@ func TestChecksAreSpread(t *testing.T) {
 			if len(at) < want-6 || len(at) > want+8 {
 				t.Errorf("endpoint %d: %d checks in a minute, want about %d", i, len(at), want)
 			}
-			if l.overlap {
+			if log.overlap {
 				t.Errorf("endpoint %d: two checks at once", i)
 			}
 			for _, at := range at {
@@ -220,10 +221,10 @@ func TestChecksAreSpread(t *testing.T) {
 // TestBusyEndpointsAreNotChecked: calls say it already; the idle standby is
 // checked.
 func TestBusyEndpointsAreNotChecked(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
-		b.load(20, 5*time.Minute)
-		one := b.state("e0:80").copyNow().checks
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		l.load(20, 5*time.Minute)
+		one := l.stateOf("e0:80").copyNow().checks
 		if sent := len(logs[0].times()); sent > 2 || one.skipped < 8 {
 			t.Errorf("busy: %d checks sent, %d skipped", sent, one.skipped)
 		}
@@ -231,11 +232,11 @@ func TestBusyEndpointsAreNotChecked(t *testing.T) {
 			t.Errorf("idle: %d checks sent", sent)
 		}
 		// a failed call brings the checks back
-		logs[0].set(func(l *checkLog) { l.call = http.StatusInternalServerError })
-		b.load(20, 100*time.Millisecond)
-		logs[0].set(func(l *checkLog) { l.call = 0 })
+		logs[0].set(func(log *checkLog) { log.call = http.StatusInternalServerError })
+		l.load(20, 100*time.Millisecond)
+		logs[0].set(func(log *checkLog) { log.call = 0 })
 		before := len(logs[0].times())
-		b.load(20, 35*second)
+		l.load(20, 35*second)
 		if after := len(logs[0].times()); after == before {
 			t.Error("not checked after a failed call")
 		}
@@ -244,13 +245,13 @@ func TestBusyEndpointsAreNotChecked(t *testing.T) {
 
 // TestChecksTakeOutAndBringBack without a single call.
 func TestChecksTakeOutAndBringBack(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
-		one := b.state("e0:80")
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		one := l.stateOf("e0:80")
 		time.Sleep(time.Minute)
-		logs[0].set(func(l *checkLog) { l.status = http.StatusServiceUnavailable })
+		logs[0].set(func(log *checkLog) { log.status = http.StatusServiceUnavailable })
 		before := len(logs[0].times())
-		b.within(40*second, "checks take it out", func() bool { return one.breakerNow() == stateOpen })
+		l.within(40*second, "checks take it out", func() bool { return one.breakerNow() == stateOpen })
 		if n := len(logs[0].times()) - before; n != 2 {
 			t.Errorf("out after %d failed checks", n)
 		}
@@ -265,12 +266,12 @@ func TestChecksTakeOutAndBringBack(t *testing.T) {
 		for i, want := range []time.Duration{2, 4, 8, 16, 30, 30} {
 			lasted(t, "while it is out", at[i+1].Sub(at[i]), want*second*9/10, want*second*11/10+510*time.Millisecond) // the other's may be in the way
 		}
-		logs[0].set(func(l *checkLog) { l.status = 0 })
-		b.within(40*second, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		logs[0].set(func(log *checkLog) { log.status = 0 })
+		l.within(40*second, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
 		if share := one.copyNow().breaker.share; share != 0.05 {
 			t.Errorf("begins with %v", share)
 		}
-		b.within(30*second, "it is back without a call", func() bool { return one.breakerNow() == stateClosed })
+		l.within(30*second, "it is back without a call", func() bool { return one.breakerNow() == stateClosed })
 		if one.totalsNow().Attempts > 0 {
 			t.Error("there were calls")
 		}
@@ -280,20 +281,20 @@ func TestChecksTakeOutAndBringBack(t *testing.T) {
 // TestChecksThatPassBringBackEarly: relapses have made the open period long, but
 // checks that had failed pass again.
 func TestChecksThatPassBringBackEarly(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{
 			Breaker: &Breaker{OpenFor: caddy.Duration(4 * time.Minute)},
 			Health:  &Health{},
 		}, 2)
-		one := b.state("e0:80")
-		logs[0].set(func(l *checkLog) { l.call, l.status = 503, 503 })
-		b.load(10, 2*second)
+		one := l.stateOf("e0:80")
+		logs[0].set(func(log *checkLog) { log.call, log.status = 503, 503 })
+		l.load(10, 2*second)
 		if one.breakerNow() != stateOpen {
 			t.Fatal("calls fail, and it is in")
 		}
-		b.within(10*second, "a check has failed", func() bool { return one.copyNow().checks.failed > 0 })
-		logs[0].set(func(l *checkLog) { l.call, l.status = 0, 0 })
-		took := b.within(time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		l.within(10*second, "a check has failed", func() bool { return one.copyNow().checks.failed > 0 })
+		logs[0].set(func(log *checkLog) { log.call, log.status = 0, 0 })
+		took := l.within(time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
 		t.Logf("recovers %v after it is well; its period was 4 minutes", took)
 		if one.copyNow().breaker.reason != reasonChecksPass || one.copyNow().breaker.share == 0 {
 			t.Errorf("because of %q, with %v", one.copyNow().breaker.reason, one.copyNow().breaker.share)
@@ -304,21 +305,21 @@ func TestChecksThatPassBringBackEarly(t *testing.T) {
 // TestChecksThatNoticeNothing: calls fail, checks pass. They prove nothing: the
 // open period stays what it is.
 func TestChecksThatNoticeNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{
 			Breaker: &Breaker{OpenFor: caddy.Duration(time.Minute)},
 			Health:  &Health{Interval: caddy.Duration(2 * second)},
 		}, 2)
-		one := b.state("e0:80")
-		logs[0].set(func(l *checkLog) { l.call = 503 })
-		s := b.load(10, 2*second)
+		one := l.stateOf("e0:80")
+		logs[0].set(func(log *checkLog) { log.call = 503 })
+		s := l.load(10, 2*second)
 		if one.breakerNow() != stateOpen {
 			t.Fatal("calls fail, and it is in")
 		}
-		took := b.within(2*time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		took := l.within(2*time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
 		lasted(t, "the open period", took, 45*second, 75*second)
 		before := one.totalsNow().Attempts
-		more := b.load(50, time.Minute)
+		more := l.load(50, time.Minute)
 		if s.failed+more.failed > 0 {
 			t.Errorf("clients saw %+v, %+v", s, more)
 		}
@@ -331,14 +332,14 @@ func TestChecksThatNoticeNothing(t *testing.T) {
 // TestCallsPassChecksFail: the checks of an endpoint with few calls take it out,
 // but never the last one.
 func TestCallsPassChecksFail(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
-		logs[0].set(func(l *checkLog) { l.status = 404 + 99 })
-		logs[1].set(func(l *checkLog) { l.status = 404 + 99 })
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
+		logs[0].set(func(log *checkLog) { log.status = 404 + 99 })
+		logs[1].set(func(log *checkLog) { log.status = 404 + 99 })
 		calls := func(n int) (failed int) {
 			for range n {
 				time.Sleep(20 * second)
-				if b.call(http.MethodGet, nil) != http.StatusOK {
+				if l.call(http.MethodGet, "/", "").Code != http.StatusOK {
 					failed++
 				}
 			}
@@ -347,7 +348,7 @@ func TestCallsPassChecksFail(t *testing.T) {
 		if failed := calls(30); failed > 0 {
 			t.Errorf("%d calls failed", failed)
 		}
-		one, two := b.state("e0:80").breakerNow(), b.state("e1:80").breakerNow()
+		one, two := l.stateOf("e0:80").breakerNow(), l.stateOf("e1:80").breakerNow()
 		if (one == stateOpen) == (two == stateOpen) {
 			t.Errorf("%v and %v: one has to be out, one to stay in", one, two)
 		}
@@ -356,39 +357,39 @@ func TestCallsPassChecksFail(t *testing.T) {
 
 // TestReloadChangesChecks: another interval, another question, no checks at all.
 func TestReloadChangesChecks(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(10 * time.Minute)}}, 2)
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(10 * time.Minute)}}, 2)
 		time.Sleep(time.Minute)
-		one := b.state("e0:80")
+		one := l.stateOf("e0:80")
 		if n := len(logs[0].times()); n != 2 {
 			t.Fatalf("%d checks", n)
 		}
-		b.reload(&Policy{Health: &Health{Interval: caddy.Duration(4 * second)}})
+		l.reload(&Policy{Health: &Health{Interval: caddy.Duration(4 * second)}}, "e0:80", "e1:80")
 		time.Sleep(time.Minute)
 		if n := len(logs[0].times()); n < 15 || n > 20 {
 			t.Errorf("%d checks, after a minute of one each 4 s", n)
 		}
-		if one != b.state("e0:80") || one.copyNow().checks.run < 10 {
+		if one != l.stateOf("e0:80") || one.copyNow().checks.run < 10 {
 			t.Errorf("results are forgotten: %+v", one.copyNow().checks)
 		}
 
-		b.reload(&Policy{Health: &Health{URI: "/other", Interval: caddy.Duration(4 * second)}})
+		l.reload(&Policy{Health: &Health{URI: "/other", Interval: caddy.Duration(4 * second)}}, "e0:80", "e1:80")
 		time.Sleep(10 * time.Millisecond)
 		if one.copyNow().checks.run > 1 {
 			t.Errorf("results of another question count: %d", one.copyNow().checks.run)
 		}
-		logs[0].set(func(l *checkLog) { l.status = http.StatusNotFound })
-		b.within(10*second, "the other question takes it out", func() bool { return one.breakerNow() == stateOpen })
+		logs[0].set(func(log *checkLog) { log.status = http.StatusNotFound })
+		l.within(10*second, "the other question takes it out", func() bool { return one.breakerNow() == stateOpen })
 
 		time.Sleep(time.Minute)
 		before := len(logs[0].times())
-		b.reload(&Policy{})
-		b.within(second, "without checks, time brings it back", func() bool { return one.breakerNow() == stateRecovering })
+		l.reload(&Policy{}, "e0:80", "e1:80")
+		l.within(second, "without checks, time brings it back", func() bool { return one.breakerNow() == stateRecovering })
 		time.Sleep(time.Minute)
 		if n := len(logs[0].times()); n != before {
 			t.Errorf("%d checks after they were turned off", n-before)
 		}
-		if status := one.status(time.Now(), b.policy.breakerConfig()); status.Check != nil {
+		if status := one.status(time.Now(), l.policy.breakerConfig()); status.Check != nil {
 			t.Errorf("still shown: %+v", status.Check)
 		}
 	})
@@ -397,19 +398,18 @@ func TestReloadChangesChecks(t *testing.T) {
 // TestReloadEndsChecksUnderWay: what an old configuration asked changes nothing
 // any more, and nothing of it is left running.
 func TestReloadEndsChecksUnderWay(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{Timeout: caddy.Duration(time.Hour)}}, 2)
-		for _, l := range logs {
-			l.set(func(l *checkLog) { l.takes, l.status = 30*time.Minute, 503 })
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{Timeout: caddy.Duration(time.Hour)}}, 2)
+		for _, log := range logs {
+			log.set(func(log *checkLog) { log.takes, log.status = 30*time.Minute, 503 })
 		}
-		one, gone := b.state("e0:80"), b.state("e1:80")
-		b.within(10*second, "checks are under way", func() bool { return logs[0].hanging() == 1 && logs[1].hanging() == 1 })
-		for _, l := range logs {
-			l.set(func(l *checkLog) { l.takes, l.status = 0, 0 })
+		one, gone := l.stateOf("e0:80"), l.stateOf("e1:80")
+		l.within(10*second, "checks are under way", func() bool { return logs[0].hanging() == 1 && logs[1].hanging() == 1 })
+		for _, log := range logs {
+			log.set(func(log *checkLog) { log.takes, log.status = 0, 0 })
 		}
-		b.pool = b.pool[:1]
-		b.reload(&Policy{Health: &Health{}})
-		b.within(second, "they have ended", func() bool { return logs[0].hanging() == 0 && logs[1].hanging() == 0 })
+		l.reload(&Policy{Health: &Health{}}, "e0:80")
+		l.within(second, "they have ended", func() bool { return logs[0].hanging() == 0 && logs[1].hanging() == 0 })
 		time.Sleep(time.Minute)
 		if c := one.copyNow().checks; c.failed > 0 || c.run < 2 || c.underway {
 			t.Errorf("after the reload: %+v", c)
@@ -422,10 +422,10 @@ func TestReloadEndsChecksUnderWay(t *testing.T) {
 
 // TestHeldEndpointsAreNotChecked: who asks to be left alone is.
 func TestHeldEndpointsAreNotChecked(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
 		time.Sleep(10 * second)
-		one := b.state("e0:80")
+		one := l.stateOf("e0:80")
 		one.mu.Lock()
 		one.holdUntil = time.Now().Add(time.Minute)
 		one.mu.Unlock()
@@ -444,16 +444,16 @@ func TestHeldEndpointsAreNotChecked(t *testing.T) {
 // TestChecksFeedTheScore of an endpoint without calls: it has become slower than
 // it was, by its own measure.
 func TestChecksFeedTheScore(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
-		two := b.state("e1:80")
+	synctest.Test(t, func(t *testing.T) {
+		l, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
+		two := l.stateOf("e1:80")
 		time.Sleep(5 * time.Minute)
 		if lost := two.copyNow().lost; lost > 0 {
 			t.Errorf("lost %v", lost)
 		}
-		logs[1].set(func(l *checkLog) { l.takes = 40 * time.Millisecond })
+		logs[1].set(func(log *checkLog) { log.takes = 40 * time.Millisecond })
 		time.Sleep(5 * time.Minute)
-		b.policy.pool.poke()
+		l.policy.pool.poke()
 		time.Sleep(second)
 		if lost := two.copyNow().lost; lost < 0.3 {
 			t.Errorf("20 times slower, and lost %v", lost)
@@ -515,20 +515,18 @@ func TestDynamicEndpointsAreChecked(t *testing.T) {
 	}
 	outside.call("GET", "/", "") // starts a goroutine of Caddy's that never ends
 	outside.close()
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		l, err := openLabJSON(t, []byte(config))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.close()
-		p := l.policy.pool
-		p.check(l.policy, roundTripper(l.roundTrip))
 		look("a:1", "b:1")
 		l.on("a:1", func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodHead && r.URL.Path == "/up" {
-				return responseTo(r, http.StatusServiceUnavailable, ""), nil
+				return respond(r, http.StatusServiceUnavailable, ""), nil
 			}
-			return responseTo(r, http.StatusOK, "a"), nil
+			return respond(r, http.StatusOK, "a"), nil
 		})
 		l.call("GET", "/", "")
 		time.Sleep(10 * time.Second)

@@ -14,8 +14,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
@@ -72,33 +74,81 @@ func openLab(t testing.TB, directive string) *lab {
 }
 
 func openLabJSON(t testing.TB, config json.RawMessage) (*lab, error) {
+	l := &lab{t: t, apis: make(map[string]roundTrip)}
+	return l, l.provision(config)
+}
+
+// newLab is openLab for a policy in a pool of the test's name, over endpoints that
+// all answer within 2 ms. It closes itself.
+func newLab(t testing.TB, policy *Policy, addresses ...string) *lab {
+	t.Helper()
+	l := &lab{t: t, apis: make(map[string]roundTrip)}
+	for _, address := range addresses {
+		l.on(address, after(2*time.Millisecond, http.StatusOK))
+	}
+	l.use(policy, addresses)
+	t.Cleanup(func() { l.close() })
+	return l
+}
+
+// reload lets another policy over these endpoints take over.
+func (l *lab) reload(policy *Policy, addresses ...string) {
+	l.t.Helper()
+	end := l.close
+	l.use(policy, addresses)
+	end()
+}
+
+// use provisions a policy, as the one that the pool runs by.
+func (l *lab) use(policy *Policy, addresses []string) {
+	l.t.Helper()
+	policy.Name = l.t.Name()
+	var upstreams reverseproxy.UpstreamPool
+	for _, address := range addresses {
+		upstreams = append(upstreams, &reverseproxy.Upstream{Dial: address})
+	}
+	config, err := json.Marshal(map[string]any{
+		"upstreams":      upstreams,
+		"load_balancing": map[string]any{"selection_policy": caddyconfig.JSONModuleObject(policy, "policy", "failover", nil)},
+	})
+	if err == nil {
+		err = l.provision(config)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.policy.goLive()
+}
+
+// provision makes the handler as Caddy would, and sends what it sends to the lab.
+func (l *lab) provision(config json.RawMessage) error {
 	parent, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output": "discard"}`)}},
 	}}})
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	ctx, cancel := caddy.NewContext(parent)
-	l := &lab{t: t, close: cancel, apis: make(map[string]roundTrip)}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(config, &fields); err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	delete(fields, "handler")
 	config, err = json.Marshal(fields)
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	module, err := ctx.LoadModuleByID("http.handlers.reverse_proxy", config)
 	if err != nil {
 		cancel()
-		return nil, err
+		return err
 	}
-	l.handler = module.(*reverseproxy.Handler)
+	l.close, l.handler = cancel, module.(*reverseproxy.Handler)
 	transport := l.handler.Transport.(*transport)
 	l.policy = transport.policy
 	transport.RoundTripper = roundTripper(l.roundTrip)
-	return l, nil
+	l.policy.pool.check(l.policy, roundTripper(l.roundTrip))
+	return nil
 }
 
 type roundTripper roundTrip
@@ -177,6 +227,63 @@ func (l *lab) stateOf(name string) *endpointState {
 	return nil
 }
 
+// copyNow is what is known about an endpoint now.
+func (s *endpointState) copyNow() (c struct {
+	breaker breaker
+	checks  checks
+	lost    float64
+}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.breaker, c.checks, c.lost = s.breaker, s.checks, s.scorer.lost
+	return c
+}
+
+// stats are what the clients of a load saw.
+type stats struct {
+	calls, failed, slow int
+	slowest             time.Duration
+}
+
+// load sends rate calls a second for a time and waits for their answers.
+func (l *lab) load(rate int, lasting time.Duration) (s stats) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range int(float64(rate) * lasting.Seconds()) {
+		time.Sleep(time.Second / time.Duration(rate))
+		wg.Go(func() {
+			began := time.Now()
+			status := l.call(http.MethodGet, "/", "").Code
+			took := time.Since(began)
+			mu.Lock()
+			defer mu.Unlock()
+			s.calls++
+			if status != http.StatusOK {
+				s.failed++
+			}
+			if took > 100*time.Millisecond {
+				s.slow++
+			}
+			s.slowest = max(s.slowest, took)
+		})
+	}
+	wg.Wait()
+	return s
+}
+
+// within waits until a condition holds and returns how long that took.
+func (l *lab) within(most time.Duration, what string, holds func() bool) time.Duration {
+	l.t.Helper()
+	began := time.Now()
+	for !holds() {
+		if time.Since(began) > most {
+			l.t.Fatalf("not within %v: %s", most, what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
 // respond makes an answer.
 func respond(r *http.Request, status int, body string, header ...string) *http.Response {
 	resp := &http.Response{
@@ -196,7 +303,28 @@ func respond(r *http.Request, status int, body string, header ...string) *http.R
 	return resp
 }
 
-// answers answers with a status.
+// after answers with a status when a time has passed.
+func after(d time.Duration, status int) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		if err := pauseFor(r.Context(), d); err != nil {
+			return nil, err
+		}
+		return respond(r, status, ""), nil
+	}
+}
+
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// answersWith answers with a status.
 func answersWith(status int, header ...string) roundTrip {
 	return func(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {

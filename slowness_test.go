@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -176,24 +177,24 @@ func TestVerdictsOfUnknownOrder(t *testing.T) {
 
 // TestGrayFailure lets the primary become slow, or hang, at 200 calls a second.
 func TestGrayFailure(t *testing.T) {
-	for name, gray := range map[string]roundTripFunc{
+	for name, gray := range map[string]roundTrip{
 		"350 times slower": after(700*time.Millisecond, http.StatusOK),
 		"hangs":            after(time.Hour, http.StatusOK),
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
-				b := newBubble(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
-				if s := b.load(200, 3*time.Second); s.slow > 0 || s.failed > 0 {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+				if s := l.load(200, 3*time.Second); s.slow > 0 || s.failed > 0 {
 					t.Fatalf("healthy: %+v", s)
 				}
-				b.behave("one:80", gray)
+				l.on("one:80", gray)
 				began := time.Now()
 				found := make(chan time.Duration, 1)
 				go func() {
-					b.within(8*time.Second, "the primary is out", func() bool { return b.state("one:80").breakerNow() == stateOpen })
+					l.within(8*time.Second, "the primary is out", func() bool { return l.stateOf("one:80").breakerNow() == stateOpen })
 					found <- time.Since(began)
 				}()
-				s := b.load(200, 8*time.Second)
+				s := l.load(200, 8*time.Second)
 				lost := <-found
 				t.Logf("out after %v; %+v", lost, s)
 				if lost > 500*time.Millisecond {
@@ -202,16 +203,16 @@ func TestGrayFailure(t *testing.T) {
 				if s.failed > 0 || s.slow >= s.calls*8/100 {
 					t.Errorf("clients saw %+v", s)
 				}
-				if reason := b.state("one:80").copyNow().breaker.opened; reason != reasonSlower {
+				if reason := l.stateOf("one:80").copyNow().breaker.opened; reason != reasonSlower {
 					t.Errorf("opened because of %q", reason)
 				}
-				b.behave("one:80", after(2*time.Millisecond, http.StatusOK))
+				l.on("one:80", after(2*time.Millisecond, http.StatusOK))
 				began = time.Now()
-				for b.state("one:80").breakerNow() != stateClosed && time.Since(began) < time.Minute {
-					b.load(200, 250*time.Millisecond)
+				for l.stateOf("one:80").breakerNow() != stateClosed && time.Since(began) < time.Minute {
+					l.load(200, 250*time.Millisecond)
 				}
 				t.Logf("back after %v", time.Since(began))
-				if state := b.state("one:80").breakerNow(); state != stateClosed {
+				if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
 					t.Errorf("well for a minute, and %v", state)
 				}
 			})
@@ -221,18 +222,18 @@ func TestGrayFailure(t *testing.T) {
 
 // TestGrayFailureOfFewCalls: one call in 2 s is enough to find it.
 func TestGrayFailureOfFewCalls(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{}, "one:80", "two:80")
 		calls := func(n int) {
 			for range n {
 				time.Sleep(2 * time.Second)
-				b.call(http.MethodGet, nil)
+				l.call(http.MethodGet, "/", "")
 			}
 		}
 		calls(150)
-		b.behave("one:80", after(5*time.Second, http.StatusOK))
+		l.on("one:80", after(5*time.Second, http.StatusOK))
 		calls(verdictsSlow)
-		if br := b.state("one:80").copyNow().breaker; br.opened != reasonSlower || br.state == stateClosed {
+		if br := l.stateOf("one:80").copyNow().breaker; br.opened != reasonSlower || br.state == stateClosed {
 			t.Errorf("after %d slow calls it is %v", verdictsSlow, br.state)
 		}
 	})
@@ -241,17 +242,17 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 // TestSlowTrialsAreFoundEarly: an endpoint that hangs on is not waited for until
 // its timeout when it is tried again.
 func TestSlowTrialsAreFoundEarly(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
-		b.load(200, 3*time.Second)
-		b.behave("one:80", after(time.Hour, http.StatusOK))
-		b.load(200, time.Second)
-		one := b.state("one:80")
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l.load(200, 3*time.Second)
+		l.on("one:80", after(time.Hour, http.StatusOK))
+		l.load(200, time.Second)
+		one := l.stateOf("one:80")
 		trials := one.totalsNow().Attempts
 		done := make(chan struct{})
-		go func() { b.load(200, 10*time.Second); close(done) }()
-		b.within(7*time.Second, "a trial", func() bool { return one.totalsNow().Attempts > trials })
-		took := b.within(time.Second, "the trial has failed", func() bool { return one.breakerNow() == stateOpen })
+		go func() { l.load(200, 10*time.Second); close(done) }()
+		l.within(7*time.Second, "a trial", func() bool { return one.totalsNow().Attempts > trials })
+		took := l.within(time.Second, "the trial has failed", func() bool { return one.breakerNow() == stateOpen })
 		if took > 200*time.Millisecond {
 			t.Errorf("found after %v", took)
 		}
@@ -264,13 +265,13 @@ func TestSlowTrialsAreFoundEarly(t *testing.T) {
 
 // TestSlowTrialsFail: the answers are good, but as slow as before.
 func TestSlowTrialsFail(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
-		b.load(200, 3*time.Second)
-		b.behave("one:80", after(110*time.Millisecond, http.StatusOK))
-		before := b.state("one:80").totalsNow().Attempts
-		s := b.load(200, time.Minute)
-		attempts := b.state("one:80").totalsNow().Attempts - before
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l.load(200, 3*time.Second)
+		l.on("one:80", after(110*time.Millisecond, http.StatusOK))
+		before := l.stateOf("one:80").totalsNow().Attempts
+		s := l.load(200, time.Minute)
+		attempts := l.stateOf("one:80").totalsNow().Attempts - before
 		t.Logf("%d of %d calls in a minute of slowness; clients saw %+v", attempts, s.calls, s)
 		if attempts > uint64(s.calls/100) {
 			t.Errorf("the slow endpoint got %d of %d calls", attempts, s.calls)
@@ -280,25 +281,25 @@ func TestSlowTrialsFail(t *testing.T) {
 
 // TestLastEndpointIsNeverTooSlow: with nowhere to go, slow is better than out.
 func TestLastEndpointIsNeverTooSlow(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
-		b.load(200, 2*time.Second)
-		b.behave("two:80", func(*http.Request) (*http.Response, error) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l.load(200, 2*time.Second)
+		l.on("two:80", func(*http.Request) (*http.Response, error) {
 			return nil, errCut
 		})
-		b.behave("one:80", after(700*time.Millisecond, http.StatusOK))
-		b.state("two:80").changeBreaker(func(br *breaker) { br.force(time.Now(), stateForcedOpen) })
-		if s := b.load(200, 5*time.Second); s.failed > 0 {
+		l.on("one:80", after(700*time.Millisecond, http.StatusOK))
+		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.force(time.Now(), stateForcedOpen) })
+		if s := l.load(200, 5*time.Second); s.failed > 0 {
 			t.Errorf("%+v", s)
 		}
-		if state := b.state("one:80").breakerNow(); state != stateClosed {
+		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
 			t.Errorf("the last endpoint is %v", state)
 		}
 		// when another one is there, it takes over
-		b.behave("two:80", after(2*time.Millisecond, http.StatusOK))
-		b.state("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
-		b.load(200, time.Second)
-		if state := b.state("one:80").breakerNow(); state != stateOpen {
+		l.on("two:80", after(2*time.Millisecond, http.StatusOK))
+		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		l.load(200, time.Second)
+		if state := l.stateOf("one:80").breakerNow(); state != stateOpen {
 			t.Errorf("with another one there it is %v", state)
 		}
 	})
@@ -319,10 +320,10 @@ func (s *slowBody) Read(p []byte) (int, error) {
 
 // TestSlowClientsAreNoEvidence: uploads take seconds, the endpoint does not.
 func TestSlowClientsAreNoEvidence(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
-		b.load(200, 2*time.Second)
-		b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+		l.load(200, 2*time.Second)
+		l.on("one:80", func(r *http.Request) (*http.Response, error) {
 			if r.Body != nil {
 				if _, err := io.Copy(io.Discard, r.Body); err != nil {
 					return nil, err
@@ -333,14 +334,14 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 		done := make(chan int, 100)
 		for range cap(done) {
 			time.Sleep(20 * time.Millisecond)
-			go func() { done <- b.call(http.MethodPost, &slowBody{30}) }()
+			go func() { done <- l.callFrom(t.Context(), http.MethodPost, "/", &slowBody{30}).Code }()
 		}
 		for range cap(done) {
 			if status := <-done; status != http.StatusOK {
 				t.Errorf("status %d", status)
 			}
 		}
-		if state := b.state("one:80").breakerNow(); state != stateClosed {
+		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
 			t.Errorf("the endpoint is %v", state)
 		}
 	})
@@ -349,23 +350,23 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 // TestStreamsAreInTime: streams that go on for minutes say that they are in time
 // when they begin, so that they count beside some that hang.
 func TestStreamsAreInTime(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
-		b.load(200, 2*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l.load(200, 2*time.Second)
 		var n atomic.Int64
-		b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+		l.on("one:80", func(r *http.Request) (*http.Response, error) {
 			if n.Add(1)%5 == 0 {
 				return after(10*time.Second, http.StatusOK)(r)
 			}
 			if err := pauseFor(r.Context(), 2*time.Millisecond); err != nil {
 				return nil, err
 			}
-			resp := responseTo(r, http.StatusOK, "")
+			resp := respond(r, http.StatusOK, "")
 			resp.Body = &slowResponse{left: 300}
 			return resp, nil
 		})
-		b.load(20, 30*time.Second)
-		if state := b.state("one:80").breakerNow(); state != stateClosed {
+		l.load(20, 30*time.Second)
+		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
 			t.Errorf("a fifth of the calls is slow, and the endpoint %v", state)
 		}
 	})

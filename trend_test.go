@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,21 +38,21 @@ func newestEvent() uint64 {
 
 // TestAnomaliesAreEvents: traffic becomes slower, and in the end stops.
 func TestAnomaliesAreEvents(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		since := newestEvent()
-		b := newBubble(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &Policy{}, "one:80", "two:80")
 		at := func(median time.Duration) {
-			b.behave("one:80", func(r *http.Request) (*http.Response, error) {
+			l.on("one:80", func(r *http.Request) (*http.Response, error) {
 				return after(time.Duration(float64(median)*(0.8+0.4*rand.Float64())), http.StatusOK)(r)
 			})
 		}
 		at(10 * time.Millisecond)
-		b.load(2, 20*time.Minute)
+		l.load(2, 20*time.Minute)
 		if story, _ := anomaliesOf(t.Name(), since); len(story) > 0 {
 			t.Errorf("nothing is unusual yet, and %v", story)
 		}
 		at(20 * time.Millisecond)
-		b.load(2, 3*time.Minute)
+		l.load(2, 3*time.Minute)
 		story, list := anomaliesOf(t.Name(), since)
 		if !slices.Equal(story, []string{"one:80 latency begins"}) {
 			t.Fatalf("latency doubled: %v", story)
@@ -60,14 +61,14 @@ func TestAnomaliesAreEvents(t *testing.T) {
 			t.Errorf("expected and seen: %v", e.Details)
 		}
 		at(10 * time.Millisecond)
-		b.load(2, 10*time.Minute)
+		l.load(2, 10*time.Minute)
 		time.Sleep(2 * time.Minute)
 		story, _ = anomaliesOf(t.Name(), since)
 		if !slices.Equal(story, []string{"one:80 latency begins", "one:80 latency ends", "one:80 traffic begins"}) {
 			t.Errorf("back to normal, and then no calls: %v", story)
 		}
 		time.Sleep(10 * time.Minute)
-		if !b.policy.pool.loop.parked.Load() {
+		if !l.policy.pool.loop.parked.Load() {
 			t.Error("the loop of an idle pool goes on")
 		}
 	})
@@ -76,23 +77,23 @@ func TestAnomaliesAreEvents(t *testing.T) {
 // TestFlappingStaysOutLonger: an endpoint that fails as soon as it is back loses
 // more and more of its chances.
 func TestFlappingStaysOutLonger(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		since := newestEvent()
-		b := newBubble(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(2 * time.Second), Step: caddy.Duration(100 * time.Millisecond)}},
+		l := newLab(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(2 * time.Second), Step: caddy.Duration(100 * time.Millisecond)}},
 			"one:80", "two:80")
-		one := b.state("one:80")
+		one := l.stateOf("one:80")
 		var periods []time.Duration
 		for range 5 {
-			b.behave("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
-			b.load(50, 500*time.Millisecond)
+			l.on("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
+			l.load(50, 500*time.Millisecond)
 			c := one.copyNow()
 			if c.breaker.state != stateOpen {
 				t.Fatalf("%v", c.breaker.state)
 			}
 			periods = append(periods, c.breaker.until.Sub(c.breaker.changed))
-			b.behave("one:80", after(time.Millisecond, http.StatusOK))
+			l.on("one:80", after(time.Millisecond, http.StatusOK))
 			for one.breakerNow() != stateClosed {
-				b.load(50, 100*time.Millisecond)
+				l.load(50, 100*time.Millisecond)
 			}
 		}
 		story, _ := anomaliesOf(t.Name(), since)
@@ -105,7 +106,7 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 			t.Errorf("flaps, and is out for %v", last)
 		}
 		// it is forgiven in time
-		b.load(5, 15*time.Minute)
+		l.load(5, 15*time.Minute)
 		story, _ = anomaliesOf(t.Name(), since)
 		if c := one.copyNow(); !slices.Contains(story, "one:80 flapping ends") || c.breaker.flapping || c.breaker.relapses > 0 {
 			t.Errorf("calm for 15 minutes: %v, %d relapses", story, c.breaker.relapses)
@@ -115,11 +116,11 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 
 // TestOutageIsNoFlapping: an endpoint that stays down is tried again and again.
 func TestOutageIsNoFlapping(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		since := newestEvent()
-		b := newBubble(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(time.Second), OpenMax: caddy.Duration(2 * time.Second)}}, "one:80", "two:80")
-		b.behave("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
-		b.load(50, 2*time.Minute)
+		l := newLab(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(time.Second), OpenMax: caddy.Duration(2 * time.Second)}}, "one:80", "two:80")
+		l.on("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
+		l.load(50, 2*time.Minute)
 		if story, _ := anomaliesOf(t.Name(), since); slices.Contains(story, "one:80 flapping begins") {
 			t.Errorf("%v", story)
 		}
@@ -129,28 +130,28 @@ func TestOutageIsNoFlapping(t *testing.T) {
 // TestStandbyShare: a part of the calls goes to the reserve, whose failures no
 // client sees.
 func TestStandbyShare(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := newBubble(t, &Policy{StandbyShare: 0.05}, "one:80", "two:80", "three:80")
-		s := b.load(200, time.Minute)
-		two, three := b.state("two:80").totalsNow().Attempts, b.state("three:80").totalsNow().Attempts
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{StandbyShare: 0.05}, "one:80", "two:80", "three:80")
+		s := l.load(200, time.Minute)
+		two, three := l.stateOf("two:80").totalsNow().Attempts, l.stateOf("three:80").totalsNow().Attempts
 		if part := float64(two+three) / float64(s.calls); part < 0.04 || part > 0.06 || two < three/2 || three < two/2 {
 			t.Errorf("%d and %d of %d calls", two, three, s.calls)
 		}
-		b.behave("two:80", after(time.Millisecond, http.StatusServiceUnavailable))
-		b.behave("three:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
-		if s := b.load(200, time.Minute); s.failed > 0 {
+		l.on("two:80", after(time.Millisecond, http.StatusServiceUnavailable))
+		l.on("three:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
+		if s := l.load(200, time.Minute); s.failed > 0 {
 			t.Errorf("%d calls failed", s.failed)
 		}
 		// what may not be sent again is not sent to the reserve
-		b.state("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
 		time.Sleep(time.Second)
-		before := b.state("two:80").totalsNow().Attempts
+		before := l.stateOf("two:80").totalsNow().Attempts
 		for range 500 {
-			if status := b.call(http.MethodPost, nil); status != http.StatusOK {
+			if status := l.call(http.MethodPost, "/", "").Code; status != http.StatusOK {
 				t.Fatalf("status %d", status)
 			}
 		}
-		if n := b.state("two:80").totalsNow().Attempts - before; n > 0 {
+		if n := l.stateOf("two:80").totalsNow().Attempts - before; n > 0 {
 			t.Errorf("%d of 500 POSTs went to the reserve", n)
 		}
 	})
