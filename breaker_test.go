@@ -163,6 +163,9 @@ func TestBreaker(t *testing.T) {
 	trial := stands{stateRecovering, 0, reasonPeriodOver}
 	share := func(share float64) stands { return stands{stateRecovering, share, reasonPeriodOver} }
 	recovered := stands{stateClosed, 1, reasonRecovered}
+	lastTrial := stands{stateRecovering, 0, reasonAllDown}
+	forcedOpen, forcedClosed := stands{stateForcedOpen, 0, reasonOperator}, stands{stateForcedClosed, 1, reasonOperator}
+	released, off := stands{stateClosed, 1, reasonOperator}, stands{stateClosed, 1, reasonOff}
 	onlyRatio := func(cfg *breakerConfig) { cfg.consecutiveFailures = 0 }
 	slowCalls := func(cfg *breakerConfig) { cfg.slowRatio, cfg.slowAfter, cfg.minRequests = 0.5, s, 4 }
 
@@ -429,8 +432,8 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
-			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
-			{1100 * ms, "refused", stands{stateRecovering, 0, reasonAllDown}},
+			{1 * s, "begin-last a", lastTrial},
+			{1100 * ms, "refused", lastTrial},
 			{1200 * ms, "end-fail a", open(reasonTrialFailed)},
 			{1200 * ms, "refused", open(reasonTrialFailed)},
 			{3900 * ms, "refused", open(reasonTrialFailed)},
@@ -441,7 +444,7 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
-			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
+			{1 * s, "begin-last a", lastTrial},
 			{1200 * ms, "end-gone a", open(reasonTrialFailed)},
 			{3900 * ms, "refused", open(reasonTrialFailed)},
 			{6 * s, "begin b", trial},
@@ -451,7 +454,7 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
-			{1 * s, "begin-last a", stands{stateRecovering, 0, reasonAllDown}},
+			{1 * s, "begin-last a", lastTrial},
 			{1100 * ms, "end-ok a", stands{stateRecovering, 0.05, reasonAllDown}},
 			{1200 * ms, "fail", open(reasonRelapse)}, // no longer on probation
 			{9 * s, "refused", open(reasonRelapse)},
@@ -470,25 +473,25 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "begin a", closed},
-			{0, "force-open", stands{stateForcedOpen, 0, reasonOperator}},
-			{0, "refused", stands{stateForcedOpen, 0, reasonOperator}},
-			{1 * s, "end-ok a", stands{stateForcedOpen, 0, reasonOperator}},
-			{3600 * s, "refused", stands{stateForcedOpen, 0, reasonOperator}},
-			{3600 * s, "off", stands{stateForcedOpen, 0, reasonOperator}},
-			{3600 * s, "refused", stands{stateForcedOpen, 0, reasonOperator}},
-			{3601 * s, "reset", stands{stateClosed, 1, reasonOperator}},
-			{3601 * s, "ok", stands{stateClosed, 1, reasonOperator}},
+			{0, "force-open", forcedOpen},
+			{0, "refused", forcedOpen},
+			{1 * s, "end-ok a", forcedOpen},
+			{3600 * s, "refused", forcedOpen},
+			{3600 * s, "off", forcedOpen},
+			{3600 * s, "refused", forcedOpen},
+			{3601 * s, "reset", released},
+			{3601 * s, "ok", released},
 		},
 	}, {
 		"forced closed",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
-			{0, "force-closed", stands{stateForcedClosed, 1, reasonOperator}},
-			{0, "fail 100", stands{stateForcedClosed, 1, reasonOperator}},
-			{3600 * s, "denied 100", stands{stateForcedClosed, 1, reasonOperator}},
-			{3600 * s, "reset", stands{stateClosed, 1, reasonOperator}},
-			{3600 * s, "fail 4", stands{stateClosed, 1, reasonOperator}}, // counts anew
+			{0, "force-closed", forcedClosed},
+			{0, "fail 100", forcedClosed},
+			{3600 * s, "denied 100", forcedClosed},
+			{3600 * s, "reset", released},
+			{3600 * s, "fail 4", released}, // counts anew
 		},
 	}, {
 		"tripped by an operator",
@@ -503,8 +506,8 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
-			{1 * s, "off", stands{stateClosed, 1, reasonOff}},
-			{1 * s, "fail 100", stands{stateClosed, 1, reasonOff}},
+			{1 * s, "off", off},
+			{1 * s, "fail 100", off},
 		},
 	}, {
 		"a first share of 1 closes after one trial",
