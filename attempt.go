@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"io"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,6 @@ type attempt struct {
 	target   *target
 	upstream *reverseproxy.Upstream
 	timeout  time.Duration // to the first byte of the answer that commit waits for
-	idle     time.Duration // of silence inside the answer's body; 0: no bound
 
 	// Guarded by the state's mutex.
 	before, after *attempt // in flight
@@ -37,6 +37,7 @@ type attempt struct {
 	final    bool          // its answer goes to the client, and the call is recorded with it
 	paused   bool          // it begins after a backoff
 	movable  bool          // while no answer has come, the call may be sent elsewhere
+	repeats  int32         // of the same endpoint
 	rescueIn time.Duration // from began: the earliest next try to move it; the watcher's own
 	movedTo  *attempt      // by the watcher; guarded by mu
 
@@ -46,9 +47,9 @@ type attempt struct {
 	client  context.Context // the proxy's: its values, and its end
 	began   time.Time       // or, until it is started, when it was reserved or its pause is over
 	started atomic.Bool     // client and began are set
+	over    atomic.Bool     // the answer's body has been read to its end, and this is settled
 	held    atomic.Bool     // the answer has begun, but nothing of it has gone to the client
 	ended   atomic.Uint32   // an ending; written under mu
-	repeats int32           // of the same endpoint
 	first   atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
 	silent  atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
 
@@ -60,8 +61,8 @@ type attempt struct {
 	done  chan struct{}
 	onEnd afterEnd // the first to register, the others linked to it
 
-	sent     *replay // the request's body; nil: none
-	response responseBody
+	sent   *replay       // the request's body; nil: none
+	answer io.ReadCloser // the body of the answer that goes to the client
 }
 
 // ending is why an attempt's context ended.
@@ -93,11 +94,14 @@ type afterEnd struct {
 	next *afterEnd
 }
 
+// idle bounds the silence inside the answer's body; 0: no bound.
+func (a *attempt) idle() time.Duration { return time.Duration(a.call.policy.IdleTimeout) }
+
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
 	shortest := a.timeout
-	if a.idle > 0 {
-		shortest = min(shortest, a.idle)
+	if idle := a.idle(); idle > 0 {
+		shortest = min(shortest, idle)
 	}
 	if a.race != nil {
 		shortest = min(shortest, a.race.delay)
@@ -108,13 +112,14 @@ func (a *attempt) patience() time.Duration {
 // patienceLeft is the shortest time after which the watcher may have to act on an
 // attempt as it stands: once its answer has begun, only silence can end it.
 func (a *attempt) patienceLeft() time.Duration {
+	idle := a.idle()
 	switch {
 	case !a.started.Load():
 		return a.timeout // watch will be told
 	case a.first.Load() == 0 || a.held.Load():
 		return a.patience()
-	case a.idle > 0:
-		return a.idle
+	case idle > 0:
+		return idle
 	}
 	return math.MaxInt64
 }

@@ -54,7 +54,7 @@ func benchRequest() *http.Request {
 
 // fresh makes a request one that no policy has seen.
 func fresh(r *http.Request) {
-	delete(r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any), callKey)
+	clear(r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any))
 }
 
 // BenchmarkDraw measures the selection itself: one draw from the routing table.
@@ -120,9 +120,8 @@ func BenchmarkSelect(b *testing.B) {
 					c := p.callAt(r)
 					a := c.next
 					c.next, c.current = nil, a
-					now := time.Now()
-					a.begin(r.Context(), now)
-					a.answered(now)
+					a.begin(r.Context(), a.began)
+					a.answered(a.began.Add(time.Since(a.began)))
 					a.bodyEnds(success)
 				}
 			})

@@ -331,7 +331,7 @@ func TestTrailersOfTwoAttempts(t *testing.T) {
 	}
 	r.Trailer = http.Header{"X-Sum": nil}
 	r.Body, r.ContentLength = trailed{strings.NewReader("a body"), r.Trailer}, -1
-	c := p.callFor(r, nil, time.Now())
+	c := p.callFor(r, nil)
 	attempt := func() *http.Request {
 		a := c.newAttempt(&target{name: "e"}, nil, time.Now())
 		a.begin(t.Context(), time.Now())

@@ -35,23 +35,23 @@ func (rec *recording) readSmall() error {
 }
 
 // prepareBody reads the body of a call before its first attempt, where it is small or
-// some endpoints have it edited. The error is that of the body.
-func (c *call) prepareBody() (err error) {
+// some endpoints have it edited, and returns the time: the client's own is over then.
+// The error is that of the body.
+func (c *call) prepareBody(now time.Time) (later time.Time, err error) {
 	switch {
 	case c.policy.edits:
 		err = c.prepareJSON()
 	case c.body.small:
 		err = c.body.readSmall()
 	default:
-		return nil
+		return now, nil
 	}
 	if err != nil {
 		c.policy.pool.refusals.unread.Add(1)
 		if c.request.Context().Err() != nil {
-			return errClientGone
+			return now, errClientGone
 		}
-		return err
+		return now, err
 	}
-	c.began = time.Now() // the client's own time is over
-	return nil
+	return time.Now(), nil
 }

@@ -79,8 +79,8 @@ type breakerConfig struct {
 // before the last transition.
 type permit struct {
 	generation uint64
-	trialUntil time.Time // when a trial expires; zero for other attempts
-	answered   bool      // counts as a success already
+	trial      uint32 // its number; 0 for other attempts
+	answered   bool   // counts as a success already
 }
 
 // A result is what an attempt says about the endpoint.
@@ -157,9 +157,10 @@ type breaker struct {
 	flapping bool       // it has been opening and closing again and again
 
 	// recovering
-	share      float64 // 0 until a trial has succeeded
-	trialUntil time.Time
-	probation  bool // the trial is only because all endpoints are down
+	share      float64   // 0 until a trial has succeeded
+	trial      uint32    // the number of the latest
+	trialUntil time.Time // when it expires
+	probation  bool      // the trial is only because all endpoints are down
 	stepBegan  time.Time
 	successes  int // of this step
 	stepFailed bool
@@ -176,7 +177,7 @@ func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.consecutive, b.denied, b.waiting = 0, 0, 0
 	b.outcomes.Reset()
 	b.latencies.Reset()
-	b.share, b.trialUntil, b.probation = 0, time.Time{}, false
+	b.share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
 	b.badSteps, b.thin, b.idle, b.credit = 0, 0, 0, 0
 	b.goodSince, b.worked = now, false
 	if to == stateOpen {
@@ -195,8 +196,9 @@ func (b *breaker) acquire(now time.Time, cfg *breakerConfig) (permit, bool) {
 		b.thin = 0
 		return permit{generation: b.generation}, true
 	case b.state == stateRecovering && !now.Before(b.trialUntil):
+		b.trial++
 		b.trialUntil = now.Add(cfg.trialExpiry)
-		return permit{generation: b.generation, trialUntil: b.trialUntil}, true
+		return permit{generation: b.generation, trial: b.trial}, true
 	}
 	return permit{}, false
 }
@@ -248,7 +250,7 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 // cancel gives a permit back for an attempt that says nothing about the
 // endpoint.
 func (b *breaker) cancel(now time.Time, p permit) (changed bool) {
-	if p.trialUntil.IsZero() || p.trialUntil != b.trialUntil || p.generation != b.generation || b.share > 0 {
+	if p.trial == 0 || p.trial != b.trial || p.generation != b.generation || b.share > 0 {
 		return false // no trial, or another has taken its place
 	}
 	if b.probation {

@@ -674,7 +674,11 @@ func playBreaker(t *testing.T, script []byte) {
 		cfg.off = read()%50 == 49
 	})
 	r := newBreakerRun(t, cfg)
-	var under []permit // attempts under way
+	type held struct {
+		permit
+		trialUntil time.Time // when a trial expires; zero for other attempts
+	}
+	var under []held // by attempts under way
 	may := map[[2]breakerState]bool{
 		{stateClosed, stateOpen}: true, {stateOpen, stateRecovering}: true,
 		{stateRecovering, stateOpen}: true, {stateRecovering, stateClosed}: true,
@@ -731,11 +735,15 @@ func playBreaker(t *testing.T, script []byte) {
 					t.Fatalf("a second trial beside one of generation %d", p.generation)
 				}
 			}
-			if p.trialUntil.IsZero() {
+			if p.trial == 0 {
 				t.Fatal("a permit on trial is no trial")
 			}
 		}
-		under = append(under, p)
+		h := held{permit: p}
+		if p.trial != 0 {
+			h.trialUntil = r.b.trialUntil
+		}
+		under = append(under, h)
 	}
 	for len(script) > 0 {
 		op, arg := read(), read()
@@ -749,7 +757,7 @@ func playBreaker(t *testing.T, script []byte) {
 				continue
 			}
 			i := int(arg) % len(under)
-			h := under[i]
+			h := under[i].permit
 			under = append(under[:i], under[i+1:]...)
 			before := r.b
 			step("reporting", false, func() {
@@ -769,7 +777,7 @@ func playBreaker(t *testing.T, script []byte) {
 			}
 		case 7:
 			if len(under) > 0 {
-				step("an answer", false, func() { r.b.answered(r.now, cfg, &under[int(arg)%len(under)], arg%2 == 0) })
+				step("an answer", false, func() { r.b.answered(r.now, cfg, &under[int(arg)%len(under)].permit, arg%2 == 0) })
 			}
 		case 8, 9:
 			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute

@@ -21,10 +21,7 @@ const callKey = "failover.call"
 type call struct {
 	policy  *Policy
 	request *http.Request // the proxy's own copy, the same for all attempts
-	earlier *call         // of another proxy in the same request
-	latest  *call         // in the request's first call only
-	began   time.Time
-	turn    uint64 // which of the pool's calls it is
+	before  *call         // of another proxy in the same request; of the first: the latest
 
 	table *table
 	pool  reverseproxy.UpstreamPool // as of the first Select
@@ -32,16 +29,16 @@ type call struct {
 	// the client's own values of credentialFields, where some endpoints get them
 	credentials *[len(credentialFields)]string
 
-	attempts int       // made or reserved
-	excluded []*target // tried, or not to be tried
-	next     *attempt  // reserved; the next Select hands it out
+	excluded *exclusion // from further attempts, the latest
+	next     *attempt   // reserved; the next Select hands it out
 	current  *attempt
-	first    attempt // room for the first attempt
+	first    attempt // room for the first attempt, which begins with the call
 
 	refusal error       // why there is not even a first attempt
 	kept    *keptAnswer // for want of a better one
 	unfit   *unfit      // why the body cannot be edited
 
+	attempts int32       // made or reserved
 	recorded atomic.Bool // what the client gets has been recorded
 	finished bool        // no attempt will follow
 	handed   bool        // an answer has gone to the proxy
@@ -49,40 +46,47 @@ type call struct {
 	skipped  bool        // an endpoint was passed over because the body is unfit
 }
 
+// began is when the call's first attempt was reserved.
+func (c *call) began() time.Time { return c.first.began }
+
 // late tells whether the call's deadline has passed at a time.
 func (c *call) late(at time.Time) bool {
 	d := c.policy.retry.deadline
-	return d > 0 && at.Sub(c.began) >= d
+	return d > 0 && at.Sub(c.began()) >= d
 }
 
 // callAt finds the call that Select left for this round trip; nil for requests
 // that no Select has seen, such as the proxy's own health checks.
 func (p *Policy) callAt(r *http.Request) *call {
 	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
+	return latestCall(first, func(c *call) bool { return c.policy == p && (c.next != nil || c.refusal != nil) })
+}
+
+// latestCall returns the latest of a request's calls for which is holds; nil if there is
+// none.
+func latestCall(first *call, is func(*call) bool) *call {
 	if first == nil {
 		return nil
 	}
-	for c := first.latest; c != nil; c = c.earlier {
-		if c.policy == p && (c.next != nil || c.refusal != nil) {
+	for c := first.before; ; c = c.before {
+		if is(c) {
 			return c
 		}
+		if c == first {
+			return nil
+		}
 	}
-	return nil
 }
 
 // callFor finds the call of a request, or begins it.
-func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now time.Time) *call {
+func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
 	ctx := r.Context()
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
 	first, _ := vars[callKey].(*call)
-	if first != nil {
-		for c := first.latest; c != nil; c = c.earlier {
-			if c.policy == p && c.request == r {
-				return c
-			}
-		}
+	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
+		return c
 	}
-	c := &call{policy: p, request: r, pool: pool, began: now}
+	c := &call{policy: p, request: r, pool: pool}
 	switch {
 	case p.stripsAll:
 		// now, before header_up makes something else of them
@@ -98,7 +102,7 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 	}
 	c.body = p.record(r)
 	if first == nil {
-		c.latest = c
+		c.before = c
 		if vars != nil {
 			vars[callKey] = c
 		}
@@ -106,9 +110,8 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool, now ti
 			repl.Map(c.placeholder)
 		}
 	} else {
-		c.earlier, first.latest = first.latest, c
+		c.before, first.before = first.before, c
 	}
-	c.turn = p.pool.turn()
 	return c
 }
 
@@ -120,16 +123,23 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 		a = new(attempt)
 	}
 	a.call, a.target, a.upstream = c, t, upstream
-	a.timeout, a.idle = t.timeoutFor(c.request), time.Duration(c.policy.IdleTimeout)
+	a.timeout = t.timeoutFor(c.request)
 	a.began = now
 	return a
 }
 
 // exclude keeps further attempts from a target, whichever table it is from.
-func (c *call) exclude(t *target) { c.excluded = append(c.excluded, t) }
+func (c *call) exclude(t *target) { c.excluded = &exclusion{t, c.excluded} }
+
+// An exclusion is of a target that was tried, or is not to be.
+type exclusion struct {
+	target  *target
+	earlier *exclusion
+}
 
 func (c *call) isExcluded(t *target) bool {
-	for _, e := range c.excluded {
+	for x := c.excluded; x != nil; x = x.earlier {
+		e := x.target
 		if e == t || e.state == t.state && e.state != nil {
 			return true
 		}
@@ -151,7 +161,7 @@ func (c *call) placeholder(key string) (any, bool) {
 	if len(key) <= len(prefix) || key[:len(prefix)] != prefix {
 		return nil, false
 	}
-	latest := c.latest
+	latest := c.before
 	switch key[len(prefix):] {
 	case "pool":
 		return latest.policy.Name, true
@@ -161,7 +171,7 @@ func (c *call) placeholder(key string) (any, bool) {
 		}
 		return "", true
 	case "attempts": // with the one that is about to be made
-		return latest.attempts, true
+		return int(latest.attempts), true
 	case "outcome":
 		if a := latest.current; a != nil {
 			return a.known().String(), true

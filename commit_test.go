@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // closing counts how often a body is closed.
@@ -23,7 +25,7 @@ func (c *closing) Close() error { c.closed++; return nil }
 
 // loose is an attempt that belongs to no pool but has a state.
 func loose(t *testing.T) *attempt {
-	c := &call{policy: new(Policy), began: time.Now()}
+	c := &call{policy: new(Policy), first: attempt{began: time.Now()}}
 	c.policy.generation = new(generation)
 	c.policy.generation.breaker.Store(new(Breaker).config(time.Minute))
 	s := &endpointState{pool: newTestPool("loose")}
@@ -117,7 +119,7 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 // TestSilenceIsTheEndpoints: what a client takes between its reads is no silence.
 func TestSilenceIsTheEndpoints(t *testing.T) {
 	a := loose(t)
-	a.idle = time.Second
+	a.call.policy.IdleTimeout = caddy.Duration(time.Second)
 	a.answered(a.began)
 	at := func(d time.Duration) time.Time { return a.began.Add(d) }
 	for _, step := range []struct {
@@ -144,7 +146,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 			t.Errorf("at %v: %v, want %v", step.at, got, step.want)
 		}
 	}
-	a.idle = 0
+	a.call.policy.IdleTimeout = 0
 	if got := a.overdue(at(time.Hour)); got != notEnded {
 		t.Errorf("without idle_timeout: %v", got)
 	}
@@ -152,7 +154,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 	if got := a.overdue(at(time.Hour)); got != endedByIdle {
 		t.Errorf("held, without idle_timeout: %v", got)
 	}
-	a.call.began, a.call.policy.retry.deadline = a.began, 30*time.Second
+	a.call.first.began, a.call.policy.retry.deadline = a.began, 30*time.Second
 	if got := a.overdue(at(31 * time.Second)); got != endedByDeadline {
 		t.Errorf("held, at the deadline: %v", got)
 	}
@@ -161,8 +163,8 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
-			a := &attempt{call: &call{policy: new(Policy)}, idle: idle, began: time.Now()}
-			body := responseBody{ReadCloser: io.NopCloser(endless{}), attempt: a}
+			a := &attempt{call: &call{policy: &Policy{IdleTimeout: caddy.Duration(idle)}}, answer: io.NopCloser(endless{}), began: time.Now()}
+			body := (*responseBody)(a)
 			p := make([]byte, 32<<10)
 			for b.Loop() {
 				if _, err := body.Read(p); err != nil {

@@ -88,7 +88,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 						b.Fail()
 					}
 					c := vars[callKey].(*call)
-					c.next.target.state.report(c.next, c.began, p.breakerConfig(), success, true)
+					c.next.target.state.report(c.next, c.began(), p.breakerConfig(), success, true)
 					delete(vars, callKey)
 				}
 			})

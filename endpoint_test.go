@@ -214,7 +214,7 @@ func TestCredentials(t *testing.T) {
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
 		test.pool.strips = true
 		test.pool.pool = new(pool)
-		c := test.pool.callFor(r, nil, time.Now())
+		c := test.pool.callFor(r, nil)
 		a := c.newAttempt(target, nil, time.Now())
 		a.begin(r.Context(), time.Now())
 		out, err := a.prepare(r)
@@ -243,7 +243,7 @@ func TestHeaderUpStays(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://api.test/", nil)
 	r.Header.Set("Authorization", "client")
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-	c := policy.callFor(r, nil, time.Now())
+	c := policy.callFor(r, nil)
 	r.Header.Set("Authorization", "header_up")
 	a := c.newAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
 	a.begin(r.Context(), time.Now())

@@ -167,8 +167,7 @@ func (f *fleet) ramp(in *instance) {
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
-	c := &call{policy: p, request: f.request, began: now, table: p.table.Load()}
-	c.turn = p.pool.turn()
+	c := &call{policy: p, request: f.request, table: p.table.Load()}
 	f.record.call(f.now)
 	a := p.choose(c, now)
 	if a == nil {

@@ -100,7 +100,7 @@ func (x *race) prepare(now time.Time) *http.Request {
 // ready begins an attempt and returns its request; nil if the endpoint is no help:
 // it is on trial itself, has no address, or cannot be sent this body.
 func (x *race) ready(a *attempt, now time.Time) *http.Request {
-	if !a.permit.trialUntil.IsZero() {
+	if a.permit.trial != 0 {
 		return nil
 	}
 	var err error

@@ -63,10 +63,10 @@ func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
 	if !c.mayGoOn(now) || !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
 		return nil
 	}
-	tried := len(c.excluded)
+	tried := c.excluded
 	next := c.planOther(now, from)
 	if next == nil {
-		c.excluded = c.excluded[:tried] // the call goes on where it is
+		c.excluded = tried // the call goes on where it is
 	}
 	return next
 }
@@ -74,10 +74,10 @@ func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
 // mayGoOn tells whether the call has an attempt, the body for it, and time left.
 func (c *call) mayGoOn(now time.Time) bool {
 	rules := &c.policy.retry
-	return c.attempts < rules.attempts &&
+	return int(c.attempts) < rules.attempts &&
 		(c.body == nil || c.body.replayable()) &&
 		!c.late(now) &&
-		(rules.noneAfter <= 0 || now.Sub(c.began) < rules.noneAfter)
+		(rules.noneAfter <= 0 || now.Sub(c.began()) < rules.noneAfter)
 }
 
 // planOther reserves an attempt at an endpoint that the call has not tried, for

@@ -64,16 +64,18 @@ func (s *endpointState) countLocked(now time.Time) {
 	fresh := s.freshLocked()
 	closed := s.breaker.state == stateClosed
 	var sum time.Duration
-	for _, sample := range s.samples.kept[:n] {
+	product := 1.0 // of latencies, whose logarithm is the sum of theirs
+	for i, sample := range s.samples.kept[:n] {
 		sum += sample.latency
-		s.tally.logLatency += math.Log(sample.latency.Seconds())
+		product *= sample.latency.Seconds()
+		if i == n-1 || i%16 == 15 { // before it gets out of range
+			s.tally.logLatency += math.Log(product)
+			product = 1
+		}
 		s.slowness.learn(sample.latency, false, closed)
 		s.slowness.judged(false)
 		s.last.add(success)
-		fresh.attempt(success, sample.latency)
-		if sample.waited > 0 {
-			fresh.call(success, sample.waited)
-		}
+		fresh.success(sample)
 	}
 	s.peakLocked(now, sum/time.Duration(n))
 }

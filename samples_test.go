@@ -49,7 +49,7 @@ func TestSamples(t *testing.T) {
 					}
 					final := rand.IntN(10) > 0
 					for _, x := range []*attempt{a, b} {
-						x.call, x.final = &call{began: x.began.Add(-time.Millisecond)}, final
+						x.call, x.final = &call{first: attempt{began: x.began.Add(-time.Millisecond)}}, final
 						x.started.Store(true)
 						x.first.Store(int64(latency))
 					}

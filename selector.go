@@ -17,7 +17,7 @@ import (
 func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	now := time.Now()
 	p.goLive()
-	c := p.callFor(r, pool, now)
+	c := p.callFor(r, pool)
 	if c.handed {
 		return c.again(now)
 	}
@@ -25,15 +25,15 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 		return nil // the proxy keeps the error it has
 	}
 	if c.next == nil {
-		if c.attempts >= p.retry.attempts && c.attempts > 0 {
+		if int(c.attempts) >= p.retry.attempts && c.attempts > 0 {
 			c.finish()
 			return nil
 		}
 		if c.body != nil && c.attempts == 0 {
-			if err := c.prepareBody(); err != nil {
+			var err error
+			if now, err = c.prepareBody(now); err != nil {
 				return c.refuseWith(err)
 			}
-			now = c.began
 		}
 		c.table = p.tableFor(pool, now)
 		if c.next = p.choose(c, now); c.next == nil {
@@ -81,7 +81,7 @@ func (a *attempt) pause(now time.Time) {
 // nil if there is none.
 func (p *Policy) choose(c *call, now time.Time) *attempt {
 	t := c.table
-	first := len(c.excluded) == 0
+	first := c.excluded == nil
 	if first && len(t.trials) > 0 {
 		if a := p.tryRecovering(c, now, false); a != nil {
 			return a
@@ -93,11 +93,11 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 		}
 	}
 	if first {
-		i := -1
+		i, at := -1, spot(p.pool.turn())
 		if p.Balance == balanceLeastLatency {
-			i = t.drawTwo(spot(c.turn))
+			i = t.drawTwo(at)
 		} else {
-			i = t.draw(spot(c.turn))
+			i = t.draw(at)
 		}
 		if i >= 0 {
 			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
@@ -106,8 +106,8 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 			c.exclude(t.targets[i])
 		}
 	}
-	tried := len(c.excluded)
-	for t.total > 0 && len(c.excluded)-tried < maxRedraws {
+	redraws := 0
+	for ; t.total > 0 && redraws < maxRedraws; redraws++ {
 		target := t.redraw(c, rand.Float64())
 		if target == nil {
 			break
@@ -117,7 +117,7 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 		}
 		c.exclude(target)
 	}
-	if len(c.excluded)-tried >= maxRedraws {
+	if redraws == maxRedraws {
 		for i, target := range t.targets {
 			if t.available[i] <= 0 || target.weight <= 0 || c.isExcluded(target) {
 				continue

@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -27,36 +26,34 @@ func (a *attempt) follow(resp *http.Response) {
 			return
 		}
 	}
-	a.response.ReadCloser, a.response.attempt = resp.Body, a
-	resp.Body = &a.response
+	a.answer = resp.Body
+	body := (*responseBody)(a)
+	resp.Body = body
 	if a.call.policy.StreamError && isEventStream(resp) {
-		resp.Body = &sseBody{responseBody: &a.response}
+		resp.Body = &sseBody{responseBody: body}
 	}
 }
 
 // responseBody watches how an answer ends. An error that it returns makes the
 // proxy abort the client's stream, which therefore never looks whole: HTTP/1
 // without the last chunk or byte, HTTP/2 and HTTP/3 by a reset.
-type responseBody struct {
-	io.ReadCloser
-	attempt *attempt
-	over    atomic.Bool // read to its end, and settled
-}
+type responseBody attempt
 
 // Read implements io.Reader.
 func (b *responseBody) Read(p []byte) (int, error) {
-	a := b.attempt
-	if a.idle > 0 {
+	a := (*attempt)(b)
+	idle := a.idle() > 0
+	if idle {
 		a.silenceBegins(time.Now())
 	}
-	n, err := b.ReadCloser.Read(p)
-	if a.idle > 0 {
+	n, err := a.answer.Read(p)
+	if idle {
 		a.silenceEnds()
 	}
 	if err != nil {
 		o := a.bodyOutcome(err)
 		a.bodyEnds(o)
-		b.over.Store(true)
+		a.over.Store(true)
 		if o.failed() {
 			err = &brokenBody{o, a.target.name, err}
 		}
@@ -118,9 +115,10 @@ func (s *sseBody) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *responseBody) Close() error {
-	err := b.ReadCloser.Close()
-	if !b.over.Load() {
-		b.attempt.bodyEnds(b.attempt.bodyOutcome(io.EOF))
+	a := (*attempt)(b)
+	err := a.answer.Close()
+	if !a.over.Load() {
+		a.bodyEnds(a.bodyOutcome(io.EOF))
 	}
 	return err
 }
@@ -163,7 +161,7 @@ func (a *attempt) stuck(now time.Time) ending {
 	if since == 0 {
 		return notEnded
 	}
-	longest, held := a.idle, a.held.Load()
+	longest, held := a.idle(), a.held.Load()
 	if held && longest == 0 {
 		longest = a.timeout
 	}

@@ -48,6 +48,20 @@ func (c *counted) attempt(o outcome, duration time.Duration) {
 	}
 }
 
+// success counts what an attempt and its call came to, as attempt and call do.
+func (c *counted) success(s sample) {
+	c.some = true
+	c.durations.add(s.latency)
+	if s.waited == s.latency {
+		sla.AddSuccess(s.latency, &c.attempts, &c.calls)
+		return
+	}
+	sla.AddSuccess(s.latency, &c.attempts)
+	if s.waited > 0 {
+		sla.AddSuccess(s.waited, &c.calls)
+	}
+}
+
 func (c *counted) call(o outcome, latency time.Duration) {
 	c.some = true
 	c.calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
@@ -126,7 +140,7 @@ func (a *attempt) sinceCall(firstByte time.Duration) time.Duration {
 	if firstByte == 0 {
 		return 0
 	}
-	return max(firstByte, a.began.Sub(a.call.began)+firstByte)
+	return max(firstByte, a.began.Sub(a.call.began())+firstByte)
 }
 
 // record notes what the client of a call got, once: what its last attempt came to.

@@ -298,12 +298,12 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := range n {
-			c := &call{began: time.Now()}
-			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.began}
+			c := &call{first: attempt{began: time.Now()}}
+			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.first.began}
 			a.started.Store(true)
 			a.first.Store(int64(time.Millisecond))
-			s.acquire(a, c.began, cfg, 0, admitNormally)
-			s.report(a, c.began, cfg, success, true)
+			s.acquire(a, c.first.began, cfg, 0, admitNormally)
+			s.report(a, c.first.began, cfg, success, true)
 			if i%2 == 1 {
 				c.record(a, failedReset)
 				s.moved("two", "reset")
@@ -346,9 +346,9 @@ func BenchmarkRecord(b *testing.B) {
 		p.mu.Lock()
 		s := p.stateLocked(endpointKey{"one", "one:80"})
 		p.mu.Unlock()
-		c := &call{began: time.Now()}
-		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.began}
-		now := c.began.Add(time.Millisecond)
+		c := &call{first: attempt{began: time.Now()}}
+		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.first.began}
+		now := c.first.began.Add(time.Millisecond)
 		for pb.Next() {
 			c.recorded.Store(false)
 			s.mu.Lock()

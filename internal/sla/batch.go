@@ -22,6 +22,17 @@ func (b *Batch) Add(o Outcome) {
 	}
 }
 
+// AddSuccess counts a success in several batches, and looks up its latency, which is
+// above 0, only once.
+func AddSuccess(latency time.Duration, batches ...*Batch) {
+	bin := binOf(latency)
+	for _, b := range batches {
+		b.tally.Calls++
+		b.tally.latency.add(bin, 1)
+		b.streak, b.succeeded = 0, true
+	}
+}
+
 // AddMany counts n outcomes of a kind, without latency.
 func (b *Batch) AddMany(k Kind, n uint64) {
 	switch {
