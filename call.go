@@ -23,9 +23,9 @@ type call struct {
 	request *http.Request // the proxy's own copy, the same for all attempts
 	before  *call         // of another proxy in the same request; of the first: the latest
 
-	table *table
-	pool  reverseproxy.UpstreamPool // as of the first Select
-	body  *recording                // nil without a body
+	table  *table
+	looked *reverseproxy.UpstreamPool // up, for the first Select; nil: the upstreams are configured
+	body   *recording                 // nil without a body
 	// the client's own values of credentialFields, where some endpoints get them
 	credentials *[len(credentialFields)]string
 
@@ -34,7 +34,7 @@ type call struct {
 	current  *attempt
 	first    attempt // room for the first attempt, which begins with the call
 
-	refusal error       // why there is not even a first attempt
+	refusal *refusal    // instead of a first attempt
 	kept    *keptAnswer // for want of a better one
 	unfit   *unfit      // why the body cannot be edited
 
@@ -78,6 +78,14 @@ func latestCall(first *call, is func(*call) bool) *call {
 	}
 }
 
+// upstreams are those that were looked up for the call, if they were.
+func (c *call) upstreams() reverseproxy.UpstreamPool {
+	if c.looked == nil {
+		return nil
+	}
+	return *c.looked
+}
+
 // callFor finds the call of a request, or begins it.
 func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
 	ctx := r.Context()
@@ -86,7 +94,10 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
 		return c
 	}
-	c := &call{policy: p, request: r, pool: pool}
+	c := &call{policy: p, request: r}
+	if p.dynamic != nil {
+		c.looked = new(pool)
+	}
 	switch {
 	case p.stripsAll:
 		// now, before header_up makes something else of them

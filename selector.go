@@ -138,7 +138,7 @@ const maxRedraws = 8
 func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt {
 	upstream := t.upstream
 	if upstream == nil {
-		if upstream = upstreamAt(c.pool, t.address); upstream == nil {
+		if upstream = upstreamAt(c.upstreams(), t.address); upstream == nil {
 			return nil
 		}
 	}
@@ -214,14 +214,18 @@ func (p *Policy) refuse(c *call, w http.ResponseWriter, now time.Time) *reversep
 // that it returns is the refusal.
 func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 	c.finish()
-	if len(c.pool) == 0 {
+	targets := c.policy.tableFor(c.upstreams(), time.Now()).targets
+	if len(targets) == 0 {
 		return nil
 	}
-	c.finished, c.refusal = false, err
+	c.finished, c.refusal = false, &refusal{err}
 	// with a Host of its own, so that the refusal counts against no endpoint in
 	// the proxy's passive health checks
-	return &reverseproxy.Upstream{Dial: c.pool[0].Dial, Host: new(reverseproxy.Host)}
+	return &reverseproxy.Upstream{Dial: targets[0].address, Host: new(reverseproxy.Host)}
 }
+
+// A refusal is an error that a call gets instead of a first attempt.
+type refusal struct{ error }
 
 // lastChance looks at a pool whose endpoints are all out: when the first of
 // them is to be tried again, and whether holds are all that keeps them away. If

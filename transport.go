@@ -33,7 +33,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.RoundTripper.RoundTrip(r)
 	}
 	if c.refusal != nil {
-		err := c.refusal
+		err := c.refusal.error
 		c.refusal, c.finished = nil, true
 		if u, ok := err.(*unfit); ok {
 			return u.answer(r), nil
