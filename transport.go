@@ -343,7 +343,7 @@ func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 			Endpoint: a.target.name,
 			To:       next.target.name,
 			Reason:   reason,
-			Details:  map[string]any{"attempt": c.attempts - 1, "duration_seconds": now.Sub(a.began).Seconds()},
+			Details:  map[string]any{"attempt": int(c.attempts) - 1, "duration_seconds": now.Sub(a.began).Seconds()},
 		})
 	}
 }
