@@ -21,7 +21,7 @@ const (
 // binMapping is DDSketch's own (Masson, Rim and Lee 2019), so the bins of a
 // [latencies] are those of a DDSketch whose store is a dense array of fixed range.
 // ddsketch itself allocates as its range grows and keeps a float64 a bin; here
-// recording is one increment.
+// recording is one increment, and which bin a latency is in is looked up (bins.go).
 var binMapping = func() *mapping.LogarithmicMapping {
 	m, err := mapping.NewLogarithmicMapping(accuracy)
 	if err != nil {
@@ -37,11 +37,6 @@ type latencies struct {
 }
 
 func (l *latencies) record(d time.Duration) { l.add(binOf(d), 1) }
-
-// binOf returns the bin of d, which is above 0.
-func binOf(d time.Duration) int {
-	return min(max(binMapping.Index(d.Seconds())-firstBin, 0), numBins-1)
-}
 
 func (l *latencies) add(bin int, n uint64) {
 	if l.lo == l.hi {
