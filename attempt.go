@@ -23,15 +23,14 @@ type attempt struct {
 	timeout  time.Duration // to the first byte of the answer that commit waits for
 
 	// Guarded by the state's mutex.
-	before, after *attempt // in flight
-	permit        permit
-	retryAfter    time.Duration
-	outcome       outcome
-	linked        bool
-	judged        bool // by slowness
-	slower        bool // much slower than usual, which may be known before it ends
-	reported      bool // as slow, before it ended
-	passedOver    bool // the proxy has thrown its answer away
+	permit     permit
+	slot       int32 // in the set of those in flight, plus one; 0: in none
+	retryAfter time.Duration
+	outcome    outcome
+	judged     bool // by slowness
+	slower     bool // much slower than usual, which may be known before it ends
+	reported   bool // as slow, before it ended
+	passedOver bool // the proxy has thrown its answer away
 
 	watchful bool          // the breaker wants to know of the first byte
 	final    bool          // its answer goes to the client, and the call is recorded with it

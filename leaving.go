@@ -17,7 +17,7 @@ type leaving struct {
 func (l *leaving) take(s *endpointState) {
 	s.mu.Lock()
 	s.left = true
-	if s.inFlight != nil {
+	if !s.inFlight.empty() {
 		l.add(s)
 	}
 	s.mu.Unlock()

@@ -393,7 +393,7 @@ func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *ti
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.isOpen()
-	for a := s.inFlight; a != nil; a = a.after {
+	for a := range s.inFlight.all() {
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())
 		why := a.overdue(now)

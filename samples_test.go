@@ -123,7 +123,7 @@ func TestSamplesAreSeen(t *testing.T) {
 				t.Fatalf("%s: an attempt counts twice", name)
 			}
 		}
-		if got := seen(r.s, r.cfg); got != 3 || r.s.busy.Load() != 0 || r.s.inFlight != nil {
+		if got := seen(r.s, r.cfg); got != 3 || r.s.busy.Load() != 0 || !r.s.inFlight.empty() {
 			t.Errorf("%s: %d successes, %d in flight, want 3 and 0", name, got, r.s.busy.Load())
 		}
 	}

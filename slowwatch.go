@@ -54,7 +54,7 @@ func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breaker
 func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed bool) {
 	s.countLocked(now)
 	slow, inTime := 0, 0
-	for a := s.inFlight; a != nil; a = a.after {
+	for a := range s.inFlight.all() {
 		if a.judged || a.outcome != pending || !a.started.Load() {
 			continue
 		}

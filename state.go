@@ -35,8 +35,8 @@ type endpointState struct {
 	breaker   breaker
 	holdUntil time.Time
 	holdStep  time.Duration
-	inFlight  *attempt // list, newest first
-	left      bool     // the pool; attempts of requests from before that go on
+	inFlight  inFlight
+	left      bool // the pool; attempts of requests from before that go on
 	samples   samples
 	tally     tally // since the last tick
 	scorer    scorer
@@ -122,32 +122,16 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerCon
 
 func (s *endpointState) linkLocked(a *attempt) {
 	s.busy.Add(1)
-	a.after = s.inFlight
-	if a.after != nil {
-		a.after.before = a
-	}
-	s.inFlight = a
-	a.linked = true
+	s.inFlight.add(a)
 	if s.left {
 		s.pool.leaving.add(s)
 	}
 }
 
 func (s *endpointState) unlinkLocked(a *attempt) {
-	if !a.linked {
-		return
+	if s.inFlight.remove(a) {
+		s.busy.Add(-1)
 	}
-	a.linked = false
-	s.busy.Add(-1)
-	if a.before != nil {
-		a.before.after = a.after
-	} else {
-		s.inFlight = a.after
-	}
-	if a.after != nil {
-		a.after.before = a.before
-	}
-	a.before, a.after = nil, nil
 }
 
 // answered notes that an attempt has begun to answer well.

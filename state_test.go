@@ -179,16 +179,16 @@ func TestReportsCountOnce(t *testing.T) {
 	r.s.report(a, r.now, r.cfg, cancelled, true)
 	r.s.report(a, r.now, r.cfg, success, true)
 	r.s.report(b, r.now, r.cfg, success, true)
-	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || r.s.inFlight != nil {
+	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || !r.s.inFlight.empty() {
 		t.Errorf("got %+v, %d in flight", got, r.s.busy.Load())
 	}
 }
 
-func TestInFlightList(t *testing.T) {
+func TestInFlight(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b, c := r.begin(0), r.begin(0), r.begin(0)
 	list := func() (n int) {
-		for x := r.s.inFlight; x != nil; x = x.after {
+		for range r.s.inFlight.all() {
 			n++
 		}
 		return n
@@ -196,7 +196,7 @@ func TestInFlightList(t *testing.T) {
 	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
 		r.s.report(x, r.now, r.cfg, success, true)
 		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
-			t.Fatalf("%d in the list, %d counted, want %d", got, r.s.busy.Load(), 2-i)
+			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.busy.Load(), 2-i)
 		}
 	}
 }

@@ -178,7 +178,10 @@ func TestClientThatLeaves(t *testing.T) {
 		eventually(t, time.Second, "the answer has begun", func() bool {
 			state.mu.Lock()
 			defer state.mu.Unlock()
-			return state.inFlight != nil && state.inFlight.first.Load() > 0
+			for a := range state.inFlight.all() {
+				return a.first.Load() > 0
+			}
+			return false
 		})
 		leave()
 		<-left
@@ -241,7 +244,7 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 			state.mu.Lock()
 			defer state.mu.Unlock()
 			n := 0
-			for a := state.inFlight; a != nil; a = a.after {
+			for a := range state.inFlight.all() {
 				if a.held.Load() && a.silent.Load() != 0 {
 					n++
 				}
