@@ -46,13 +46,16 @@ func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
 	}
 	s.samples.kept[s.samples.n] = kept
 	s.samples.n++
-	s.holdStep = 0
+	if s.holdStep > 0 { // writing costs more, where many requests share the line
+		s.holdStep = 0
+	}
 	s.mu.Unlock()
 	return true
 }
 
 // countLocked counts the samples.
 func (s *endpointState) countLocked(now time.Time) {
+	s.totals.Attempts = s.begun
 	n := s.samples.n
 	if n == 0 {
 		return

@@ -31,6 +31,8 @@ type endpointState struct {
 	busy atomic.Int64  // attempts in flight
 	peak atomic.Uint64 // float64 bits: peak EWMA of latency, seconds
 
+	begun uint64 // attempts; guarded by mu
+
 	mu        sync.Mutex
 	breaker   breaker
 	holdUntil time.Time
@@ -44,7 +46,7 @@ type endpointState struct {
 	checks    checks
 	sample    stepSample // since the trend's last step
 	peakAt    time.Time
-	lastTried time.Time
+	lastTried time.Time // while it was not closed
 	totals    totals
 	last      lastOutcomes
 	lever     *order // that an operator holds, nil for none
@@ -66,7 +68,8 @@ type endpointState struct {
 	seen     time.Time // when last among the upstreams, for dynamic ones
 }
 
-// totals count attempts since the state was made.
+// totals count attempts since the state was made. They are up to date after
+// countLocked.
 type totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 
 // admission is how hard an attempt tries to get in.
@@ -114,8 +117,10 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerCon
 		return false
 	}
 	a.watchful = s.breaker.state == stateRecovering
-	s.lastTried = now
-	s.totals.Attempts++
+	if s.breaker.state != stateClosed {
+		s.lastTried = now
+	}
+	s.begun++
 	s.linkLocked(a)
 	return true
 }
@@ -332,6 +337,9 @@ func (s *endpointState) idleSince(now time.Time, cfg *breakerConfig, limit int) 
 	defer s.mu.Unlock()
 	free = s.breaker.state != stateForcedOpen && !now.Before(s.holdUntil) &&
 		!s.breaker.trialTaken(now, cfg) && (limit == 0 || s.busy.Load() < int64(limit))
+	if s.lastTried.Before(s.breaker.changed) {
+		return s.breaker.changed, free // until when it was closed
+	}
 	return s.lastTried, free
 }
 
