@@ -3,6 +3,7 @@ package failover
 import (
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -32,6 +33,28 @@ func (rec *recording) readSmall() error {
 	rec.memory, rec.total, rec.err = body, rec.expect, io.EOF
 	rec.mu.Unlock()
 	return nil
+}
+
+// readAhead reads source to its end, or a byte further than the limit, before any
+// attempt does. What it returns is valid until the recording is finished.
+func (rec *recording) readAhead() ([]byte, error) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.data = bodyBuffers.Get().(*[]byte)
+	data := slices.Grow((*rec.data)[:0], int(max(rec.expect, 4095))+1)
+	for rec.err == nil && int64(len(data)) <= rec.limit {
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+		n, err := rec.source.Read(data[len(data):min(int64(cap(data)), rec.limit+1)])
+		data = data[:len(data)+n]
+		rec.err = err
+	}
+	*rec.data, rec.total = data, int64(len(data))
+	if rec.err == nil || rec.err == io.EOF {
+		return data, nil
+	}
+	return nil, rec.err
 }
 
 // prepareBody reads the body of a call before its first attempt, where it is small or

@@ -18,32 +18,17 @@ import (
 func answering(tb testing.TB, n int) (addresses []string) {
 	tb.Helper()
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { listener.Close() })
-		addresses = append(addresses, listener.Addr().String())
-		go func() {
-			for {
-				conn, err := listener.Accept()
+		addresses = append(addresses, listening(tb, func(conn net.Conn) {
+			for r := bufio.NewReader(conn); ; {
+				line, err := r.ReadString('\n')
 				if err != nil {
 					return
 				}
-				go func() {
-					defer conn.Close()
-					for r := bufio.NewReader(conn); ; {
-						line, err := r.ReadString('\n')
-						if err != nil {
-							return
-						}
-						if line == "\r\n" {
-							_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-						}
-					}
-				}()
+				if line == "\r\n" {
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				}
 			}
-		}()
+		}))
 	}
 	return addresses
 }

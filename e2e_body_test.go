@@ -320,34 +320,20 @@ func TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting(t *testing.T) {
 
 // TestASmallBodyArrivesWithItsHead, in one write, whether or not it may be sent again.
 func TestASmallBodyArrivesWithItsHead(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
 	arrived := make(chan string, 1)
-	go func() {
+	address := listening(t, func(conn net.Conn) {
+		buffer := make([]byte, 8<<10)
 		for {
-			conn, err := listener.Accept()
+			n, err := conn.Read(buffer)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				buffer := make([]byte, 8<<10)
-				for {
-					n, err := conn.Read(buffer)
-					if err != nil {
-						return
-					}
-					arrived <- string(buffer[:n])
-					fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-				}
-			}()
+			arrived <- string(buffer[:n])
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}
-	}()
+	})
 	for _, options := range []string{"", retrying} {
-		p := startCaddy(t, "failover {\n\tendpoint http://"+listener.Addr().String()+options+"\n}")
+		p := startCaddy(t, "failover {\n\tendpoint http://"+address+options+"\n}")
 		for i := range 20 {
 			body := fmt.Sprintf("body %d", i)
 			resp, err := p.do(http.MethodPost, "/", strings.NewReader(body))

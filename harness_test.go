@@ -206,6 +206,29 @@ func (s *endpointState) totalsNow() totals {
 	return s.totals
 }
 
+// listening serves the connections to a free port, each until serve returns.
+func listening(tb testing.TB, serve func(net.Conn)) (address string) {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn)
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
 // An api is an endpoint that can be taken down and made to misbehave.
 type api struct {
 	name    string

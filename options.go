@@ -186,7 +186,7 @@ type Retry struct {
 	Budget *Budget `json:"budget,omitempty"`
 
 	// The time within which attempts may begin and must answer, from the start of
-	// the call. Default: none.
+	// the call, or from when its body is in, if that is small. Default: none.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
 	// Bytes of a request's body that are kept for another attempt. Past that, a

@@ -21,7 +21,7 @@ func TestSamples(t *testing.T) {
 		{"some fail", 0, 0.05, 0, 0.9},
 		{"some are slow", 0, 0.01, 0.05, 0.8},
 		{"some are slow, by the configuration too", 0.5, 0.01, 0.05, 0.8},
-		{"it opens now and then", 0, 0.3, 0, 0.1},
+		{"it opens now and then", 0, 0.3, 0, 0.9},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := defaultBreaker()

@@ -203,28 +203,6 @@ func tooLarge(limit int64) *unfit {
 		fmt.Sprintf("the request's body is larger than %d bytes, which the endpoints of this API take at most", limit)}
 }
 
-// readAhead reads source to its end, or a byte further than the limit, before any
-// attempt does. What it returns is valid until the recording is finished.
-func (rec *recording) readAhead() ([]byte, error) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.data = bodyBuffers.Get().(*[]byte)
-	data := slices.Grow((*rec.data)[:0], int(max(rec.expect, 4095))+1)
-	for rec.err == nil && int64(len(data)) <= rec.limit {
-		if len(data) == cap(data) {
-			data = slices.Grow(data, len(data))
-		}
-		n, err := rec.source.Read(data[len(data):min(int64(cap(data)), rec.limit+1)])
-		data = data[:len(data)+n]
-		rec.err = err
-	}
-	*rec.data, rec.total = data, int64(len(data))
-	if rec.err == nil || rec.err == io.EOF {
-		return data, nil
-	}
-	return nil, rec.err
-}
-
 // edit puts the body that goes to the attempt's endpoint into the request.
 func (a *attempt) edit(out *http.Request) *unfit {
 	repl, _ := out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
