@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -24,37 +26,29 @@ type attempt struct {
 
 	// Guarded by the state's mutex.
 	permit     permit
-	slot       int32 // in the set of those in flight, plus one; 0: in none
 	retryAfter time.Duration
+	slot       int32 // in the set of those in flight, plus one; 0: in none
+	repeats    int32 // of the same endpoint
 	outcome    outcome
 	judged     bool // by slowness
 	slower     bool // much slower than usual, which may be known before it ends
 	reported   bool // as slow, before it ended
 	passedOver bool // the proxy has thrown its answer away
+	final      bool // its answer goes to the client, and the call is recorded with it
 
-	watchful bool          // the breaker wants to know of the first byte
-	final    bool          // its answer goes to the client, and the call is recorded with it
-	paused   bool          // it begins after a backoff
-	movable  bool          // while no answer has come, the call may be sent elsewhere
-	repeats  int32         // of the same endpoint
-	rescueIn time.Duration // from began: the earliest next try to move it; the watcher's own
-	movedTo  *attempt      // by the watcher; guarded by mu
+	watchful bool // the breaker wants to know of the first byte
+	paused   bool // it begins after a backoff
 
-	race *race                  // with a hedge; nil: there will be none
-	dial *reverseproxy.DialInfo // of a hedge, else nil: the proxy's
+	progress atomic.Uint32 // a set
+	ended    atomic.Uint32 // an ending; written under mu
 
-	client  context.Context // the proxy's: its values, and its end
-	began   time.Time       // or, until it is started, when it was reserved or its pause is over
-	started atomic.Bool     // client and began are set
-	over    atomic.Bool     // the answer's body has been read to its end, and this is settled
-	held    atomic.Bool     // the answer has begun, but nothing of it has gone to the client
-	ended   atomic.Uint32   // an ending; written under mu
-	first   atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	silent  atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	moved *moved // elsewhere, or the wish to be; the watcher's own until it has ended the attempt
+	hedge *side  // of a race; nil: there will be none
 
-	// How long the attempt has waited for the client's own body.
-	waited  atomic.Int64 // nanoseconds
-	waiting atomic.Int64 // since when, nanoseconds after began plus one; 0: not now
+	client context.Context // the proxy's: its values, and its end
+	began  time.Time       // or, until it is started, when it was reserved or its pause is over
+	first  atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
 
 	mu    sync.Mutex
 	done  chan struct{}
@@ -63,6 +57,20 @@ type attempt struct {
 	sent   *replay       // the request's body; nil: none
 	answer io.ReadCloser // the body of the answer that goes to the client
 }
+
+// progress is how far an attempt has come, as it lets other goroutines know.
+type progress uint32
+
+const (
+	started  progress = 1 << iota // client and began are set
+	movable                       // while no answer has come, the call may be sent elsewhere
+	holding                       // the answer has begun, but nothing of it has gone to the client
+	bodyOver                      // the answer's body has been read to its end, and this is settled
+)
+
+func (a *attempt) is(m progress) bool { return progress(a.progress.Load())&m != 0 }
+func (a *attempt) set(m progress)     { a.progress.Or(uint32(m)) }
+func (a *attempt) unset(m progress)   { a.progress.And(^uint32(m)) }
 
 // ending is why an attempt's context ended.
 type ending uint32
@@ -102,8 +110,8 @@ func (a *attempt) patience() time.Duration {
 	if idle := a.idle(); idle > 0 {
 		shortest = min(shortest, idle)
 	}
-	if a.race != nil {
-		shortest = min(shortest, a.race.delay)
+	if a.hedge != nil && a.hedge.race != nil {
+		shortest = min(shortest, a.hedge.race.delay)
 	}
 	return shortest
 }
@@ -113,9 +121,9 @@ func (a *attempt) patience() time.Duration {
 func (a *attempt) patienceLeft() time.Duration {
 	idle := a.idle()
 	switch {
-	case !a.started.Load():
+	case !a.is(started):
 		return a.timeout // watch will be told
-	case a.first.Load() == 0 || a.held.Load():
+	case a.first.Load() == 0 || a.is(holding):
 		return a.patience()
 	case idle > 0:
 		return idle
@@ -129,7 +137,7 @@ func (a *attempt) begin(ctx context.Context, now time.Time) {
 	if a.began != now { // else the watcher may be reading it
 		a.began = now
 	}
-	a.started.Store(true)
+	a.set(started)
 }
 
 // answered notes the first byte of the answer, once; false if the attempt has been
@@ -151,30 +159,24 @@ func (a *attempt) firstByte() time.Duration {
 	if first <= 0 {
 		return 0
 	}
-	return time.Duration(max(1, first-a.waited.Load()))
+	if a.sent != nil {
+		first -= a.sent.waited.Load()
+	}
+	return time.Duration(max(1, first))
 }
 
 // waitedFor is how long the endpoint has had the attempt: the time since it
 // began, less what was spent waiting for the client.
 func (a *attempt) waitedFor(now time.Time) time.Duration {
 	elapsed := int64(now.Sub(a.began))
-	waited := a.waited.Load()
-	if since := a.waiting.Load(); since != 0 {
-		waited += max(0, elapsed-(since-1))
+	if r := a.sent; r != nil {
+		waited := r.waited.Load()
+		if since := r.waiting.Load(); since != 0 {
+			waited += max(0, elapsed-(since-1))
+		}
+		elapsed -= waited
 	}
-	return time.Duration(max(0, elapsed-waited))
-}
-
-// clientWaitBegins marks the time until clientWaitEnds as spent waiting for the
-// client's body.
-func (a *attempt) clientWaitBegins(now time.Time) {
-	a.waiting.Store(int64(now.Sub(a.began)) + 1)
-}
-
-func (a *attempt) clientWaitEnds(now time.Time) {
-	if since := a.waiting.Swap(0); since != 0 {
-		a.waited.Add(max(0, int64(now.Sub(a.began))-(since-1)))
-	}
+	return time.Duration(max(0, elapsed))
 }
 
 // known is the outcome so far: what has been reported, or success while a good
@@ -191,7 +193,7 @@ func (a *attempt) known() outcome {
 
 // overdue tells the watcher whether the attempt has to end, and why.
 func (a *attempt) overdue(now time.Time) ending {
-	if !a.started.Load() {
+	if !a.is(started) {
 		if a.call.request.Context().Err() != nil || now.Sub(a.began) > a.timeout+abandoned {
 			return neverBegan
 		}
@@ -216,7 +218,7 @@ func (a *attempt) overdue(now time.Time) ending {
 // is not overdue any longer.
 func (a *attempt) expire(why ending) {
 	a.mu.Lock()
-	late := (why == endedByTimeout || why == endedByDeadline) && !a.held.Load()
+	late := (why == endedByTimeout || why == endedByDeadline) && !a.is(holding)
 	if late && !a.first.CompareAndSwap(0, givenUp) {
 		a.mu.Unlock()
 		return
@@ -257,10 +259,14 @@ func (a *attempt) endedWhy() ending { return ending(a.ended.Load()) }
 // Deadline implements context.Context. Attempts are ended by the watcher.
 func (a *attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
-// Value implements context.Context.
+// Value implements context.Context. The proxy's transport asks for the request's vars
+// each time, which are far up the chain of contexts.
 func (a *attempt) Value(key any) any {
-	if a.dial != nil && key == dialInfoKey {
-		return *a.dial
+	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.call.vars != nil {
+		return a.call.vars
+	}
+	if a.hedge != nil && a.hedge.dial != nil && key == dialInfoKey {
+		return *a.hedge.dial
 	}
 	return a.client.Value(key)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -138,9 +139,14 @@ type replay struct {
 	*recording
 	attempt *attempt
 	at      int64
-	own     http.Header  // trailers; nil: the recording's
-	closed  bool         // guarded by the recording's mutex
-	reader  bytes.Reader // of a body in memory, which is all that is used then
+	own     http.Header // trailers; nil: the recording's
+	closed  bool        // guarded by the recording's mutex
+
+	// How long the attempt has waited for the client.
+	waited  atomic.Int64 // nanoseconds
+	waiting atomic.Int64 // since when, nanoseconds after it began plus one; 0: not now
+
+	reader bytes.Reader // of a body in memory, which is all that is used then
 }
 
 // send makes the body part of an attempt's request.
@@ -225,8 +231,8 @@ func (r *replay) Read(p []byte) (int, error) {
 		}
 		if !waited {
 			waited = true
-			r.attempt.clientWaitBegins(time.Now())
-			defer func() { r.attempt.clientWaitEnds(time.Now()) }()
+			r.attempt.sent.waitBegins(time.Now())
+			defer func() { r.attempt.sent.waitEnds(time.Now()) }()
 		}
 		rec.read.Wait()
 	}
@@ -252,9 +258,9 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 			}
 			rec.read.Broadcast()
 		}()
-		r.attempt.clientWaitBegins(time.Now())
+		r.attempt.sent.waitBegins(time.Now())
 		n, err = rec.source.Read(p)
-		r.attempt.clientWaitEnds(time.Now())
+		r.attempt.sent.waitEnds(time.Now())
 	}()
 	if r.closed {
 		return 0, errReplaced
@@ -264,6 +270,17 @@ func (r *replay) readSourceLocked(p []byte) (n int, err error) {
 		err = r.endLocked()
 	}
 	return n, err
+}
+
+// waitBegins marks the time until waitEnds as spent waiting for the client.
+func (r *replay) waitBegins(now time.Time) {
+	r.waiting.Store(int64(now.Sub(r.attempt.began)) + 1)
+}
+
+func (r *replay) waitEnds(now time.Time) {
+	if since := r.waiting.Swap(0); since != 0 {
+		r.waited.Add(max(0, int64(now.Sub(r.attempt.began))-(since-1)))
+	}
 }
 
 // begun tells, once the round trip has failed, whether any of the body has been

@@ -27,7 +27,9 @@ func recordOf(t testing.TB, body io.Reader, length, limit int64) *recording {
 }
 
 func (rec *recording) open1(t testing.TB) *replay {
-	return rec.replay(&attempt{client: t.Context(), began: time.Now()})
+	a := &attempt{client: t.Context(), began: time.Now()}
+	a.sent = rec.replay(a)
+	return a.sent
 }
 
 func readSome(t *testing.T, r io.Reader, n int, want string) {
@@ -201,7 +203,7 @@ func TestOldReaderAtTheSource(t *testing.T) {
 		two := rec.open1(t)
 		wg.Go(func() { readAll(t, two, "abcdefghi", nil) })
 		synctest.Wait()
-		if waited := two.attempt.waiting.Load(); waited == 0 {
+		if waited := two.waiting.Load(); waited == 0 {
 			t.Error("waiting for the client counts as the endpoint's time")
 		}
 		time.Sleep(time.Second)
@@ -209,7 +211,7 @@ func TestOldReaderAtTheSource(t *testing.T) {
 		source <- "ghi"
 		close(source)
 		wg.Wait()
-		if waited := time.Duration(two.attempt.waited.Load()); waited < time.Second {
+		if waited := time.Duration(two.waited.Load()); waited < time.Second {
 			t.Errorf("the client kept the attempt waiting for %v", waited)
 		}
 		two.Close()

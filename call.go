@@ -2,6 +2,7 @@ package failover
 
 import (
 	"cmp"
+	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -17,33 +18,49 @@ const callKey = "failover.call"
 
 // A call is one client request at one proxy: it lives from the first Select to
 // the end of the request, and is used by the request's goroutine only, but for
-// its attempts.
+// its attempts. Each request makes one, which with the attempt in it takes what the
+// allocator has for 288 bytes; what few calls have is in extras.
 type call struct {
 	policy  *Policy
-	request *http.Request // the proxy's own copy, the same for all attempts
-	before  *call         // of another proxy in the same request; of the first: the latest
-
-	table  *table
-	looked *reverseproxy.UpstreamPool // up, for the first Select; nil: the upstreams are configured
-	body   *recording                 // nil without a body
-	// the client's own values of credentialFields, where some endpoints get them
-	credentials *[len(credentialFields)]string
+	request *http.Request  // the proxy's own copy, the same for all attempts
+	before  *call          // of another proxy in the same request; of the first: the latest
+	vars    map[string]any // the request's own
+	body    *recording     // nil without a body
+	extras  *extras        // nil: none
 
 	excluded *exclusion // from further attempts, the latest
 	next     *attempt   // reserved; the next Select hands it out
 	current  *attempt
-	first    attempt // room for the first attempt, which begins with the call
 
-	refusal *refusal    // instead of a first attempt
-	kept    *keptAnswer // for want of a better one
-	unfit   *unfit      // why the body cannot be edited
-
-	attempts int32       // made or reserved
-	recorded atomic.Bool // what the client gets has been recorded
+	attempts uint16      // made or reserved
 	finished bool        // no attempt will follow
 	handed   bool        // an answer has gone to the proxy
-	whole    bool        // the body is recorded whole, and is a JSON object
-	skipped  bool        // an endpoint was passed over because the body is unfit
+	recorded atomic.Bool // what the client gets has been recorded
+
+	first attempt // room for the first attempt, which begins with the call
+}
+
+// maxAttempts is how many attempts a call counts.
+const maxAttempts = math.MaxUint16
+
+// extras are what few calls have.
+type extras struct {
+	looked  reverseproxy.UpstreamPool // up, for the first Select
+	refusal error                     // instead of a first attempt
+	kept    *keptAnswer               // for want of a better one
+	unfit   *unfit                    // why the body cannot be edited
+	whole   bool                      // the body is recorded whole, and is a JSON object
+	skipped bool                      // an endpoint was passed over because the body is unfit
+	// the client's own values of credentialFields, where some endpoints get them
+	credentials [len(credentialFields)]string
+}
+
+// extra is where the call's extras are written.
+func (c *call) extra() *extras {
+	if c.extras == nil {
+		c.extras = new(extras)
+	}
+	return c.extras
 }
 
 // began is when the call's first attempt was reserved.
@@ -59,7 +76,9 @@ func (c *call) late(at time.Time) bool {
 // that no Select has seen, such as the proxy's own health checks.
 func (p *Policy) callAt(r *http.Request) *call {
 	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
-	return latestCall(first, func(c *call) bool { return c.policy == p && (c.next != nil || c.refusal != nil) })
+	return latestCall(first, func(c *call) bool {
+		return c.policy == p && (c.next != nil || c.extras != nil && c.extras.refusal != nil)
+	})
 }
 
 // latestCall returns the latest of a request's calls for which is holds; nil if there is
@@ -80,10 +99,10 @@ func latestCall(first *call, is func(*call) bool) *call {
 
 // upstreams are those that were looked up for the call, if they were.
 func (c *call) upstreams() reverseproxy.UpstreamPool {
-	if c.looked == nil {
+	if c.extras == nil {
 		return nil
 	}
-	return *c.looked
+	return c.extras.looked
 }
 
 // callFor finds the call of a request, or begins it.
@@ -94,9 +113,9 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
 		return c
 	}
-	c := &call{policy: p, request: r}
+	c := &call{policy: p, request: r, vars: vars}
 	if p.dynamic != nil {
-		c.looked = new(pool)
+		c.extra().looked = pool
 	}
 	switch {
 	case p.stripsAll:
@@ -106,9 +125,9 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 			delete(r.Trailer, field)
 		}
 	case p.strips:
-		c.credentials = new([len(credentialFields)]string)
+		own := &c.extra().credentials
 		for i, field := range credentialFields {
-			c.credentials[i] = r.Header.Get(field)
+			own[i] = r.Header.Get(field)
 		}
 	}
 	c.body = p.record(r)

@@ -122,8 +122,8 @@ func (h *held) first(a *attempt, body io.Reader) error {
 
 // more reads up to the end of the body if it is not longer than limit.
 func (h *held) more(a *attempt, body io.Reader, limit int64) error {
-	a.held.Store(true)
-	defer a.held.Store(false)
+	a.set(holding)
+	defer a.unset(holding)
 	for h.err == nil && h.total <= limit {
 		if err := h.read(a, body, limit+1-h.total); err != nil {
 			return err

@@ -150,7 +150,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 	if got := a.overdue(at(time.Hour)); got != notEnded {
 		t.Errorf("without idle_timeout: %v", got)
 	}
-	a.held.Store(true)
+	a.set(holding)
 	if got := a.overdue(at(time.Hour)); got != endedByIdle {
 		t.Errorf("held, without idle_timeout: %v", got)
 	}

@@ -195,25 +195,28 @@ func joinSlash(a, b string) string {
 // use, the state it shares with other handlers of the pool, and the upstream
 // through which it is reached. It is read-only.
 type target struct {
-	name      string
-	address   string
-	upstream  *reverseproxy.Upstream // nil for dynamic upstreams
-	url       *url.URL               // nil: scheme, path and Host are the proxy's
-	bare      bool                   // url is http and has no path
-	priority  int
-	weight    float64
+	// what each attempt looks at
+	state    *endpointState
+	upstream *reverseproxy.Upstream // nil for dynamic upstreams
+	timeout  time.Duration
+	timeouts []*Timeout
+	limit    int      // attempts at once, 0 for no limit
+	url      *url.URL // nil: scheme, path and Host are the proxy's
+
 	headers   *headers.HeaderOps
+	edits     []jsonEdit
+	bare      bool // url is http and has no path
 	strip     bool // of the client's credentials
 	own       bool // credentials
 	quota     bool // 401, 402, 403 and 429 speak about the endpoint
-	edits     []jsonEdit
-	hedge     *hedgeDelay
 	needsJSON bool // it takes no body that the edits do not work on
-	timeout   time.Duration
-	timeouts  []*Timeout
-	limit     int             // attempts at once, 0 for no limit
-	health    *EndpointHealth // nil: as the pool says
-	state     *endpointState
+
+	name     string
+	address  string
+	priority int
+	weight   float64
+	hedge    *hedgeDelay
+	health   *EndpointHealth // nil: as the pool says
 
 	configured *target // without the operator's settings; nil: there are none
 }

@@ -167,11 +167,12 @@ func (f *fleet) ramp(in *instance) {
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
-	c := &call{policy: p, request: f.request, table: p.table.Load()}
+	c := &call{policy: p, request: f.request}
+	t := p.table.Load()
 	f.record.call(f.now)
-	a := p.choose(c, now)
+	a := p.choose(c, t, now)
 	if a == nil {
-		if _, _, a = p.lastChance(c, now); a == nil {
+		if _, _, a = p.lastChance(c, t, now); a == nil {
 			f.record.failed(f.now)
 			return
 		}

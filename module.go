@@ -326,6 +326,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 			p.retry.attempts = max(p.retry.attempts, len(p.targets))
 		}
 	}
+	p.retry.attempts = min(p.retry.attempts, maxAttempts)
 	lb.Retries, lb.TryDuration, lb.TryInterval = p.retry.attempts-1, 0, 0
 	return nil
 }

@@ -128,13 +128,13 @@ func decoded(resp *http.Response, body []byte) []byte {
 // returns is valid until the body is read.
 func (a *attempt) peek(resp *http.Response, limit int64) []byte {
 	h := new(held)
-	a.held.Store(true)
+	a.set(holding)
 	for h.err == nil && h.total < limit {
 		if err := h.read(a, resp.Body, limit-h.total); err != nil {
 			h.err = err
 		}
 	}
-	a.held.Store(false)
+	a.unset(holding)
 	if h.err == io.EOF {
 		resp.Body.Close()
 	} else {
@@ -160,10 +160,10 @@ func (c *call) setAside(a *attempt, resp *http.Response, now time.Time) error {
 	if next == nil {
 		return nil
 	}
-	if c.kept == nil {
+	if x := c.extra(); x.kept == nil {
 		a.peek(resp, bodyLooks)
-		a.held.Store(true) // the watcher lets go of it if the client leaves
-		c.kept = &keptAnswer{a, resp}
+		a.set(holding) // the watcher lets go of it if the client leaves
+		x.kept = &keptAnswer{a, resp}
 		if err := resp.Body.(*held).err; err != nil {
 			a.settle(time.Now(), a.bodyOutcome(err), true)
 		}
@@ -181,10 +181,18 @@ type keptAnswer struct {
 	resp    *http.Response
 }
 
+// keptAnswer is the one that was kept; nil: none.
+func (c *call) keptAnswer() *keptAnswer {
+	if c.extras == nil {
+		return nil
+	}
+	return c.extras.kept
+}
+
 // dropKept lets go of the kept answer, which is not needed.
 func (c *call) dropKept() {
-	if k := c.kept; k != nil {
-		c.kept = nil
+	if k := c.keptAnswer(); k != nil {
+		c.extras.kept = nil
 		k.resp.Body.Close()
 		k.attempt.settle(time.Now(), success, true)
 	}
@@ -195,9 +203,9 @@ func (c *call) giveKept(resp *http.Response) *http.Response {
 	if resp != nil {
 		resp.Body.Close()
 	}
-	k := c.kept
-	c.kept, c.current = nil, k.attempt
-	k.attempt.held.Store(false)
+	k := c.keptAnswer()
+	c.extras.kept, c.current = nil, k.attempt
+	k.attempt.unset(holding)
 	k.attempt.credit()
 	if !c.policy.rematches {
 		c.recordAtEnd(k.attempt)

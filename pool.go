@@ -369,10 +369,10 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		case endedByRescue:
 			v.attempt.rescue(now)
 		case hedgeStarts:
-			go v.attempt.race.start(now)
+			go v.attempt.hedge.race.start(now)
 		default:
 			v.attempt.expire(v.why)
-			if v.why == endedByClient && v.attempt.held.Load() {
+			if v.why == endedByClient && v.attempt.is(holding) {
 				v.attempt.settle(now, cancelled, true) // nobody may be reading it
 				v.attempt.call.record(v.attempt, cancelled)
 			}

@@ -32,28 +32,46 @@ type race struct {
 	fought chan struct{}  // closed when the rival's round trip is over
 }
 
+// A side is what an attempt has to do with a race.
+type side struct {
+	race *race                  // of the first attempt
+	dial *reverseproxy.DialInfo // of the rival; the proxy knows the first one's only
+}
+
+// race is that of a first attempt; nil: none.
+func (a *attempt) race() *race {
+	if a.hedge == nil {
+		return nil
+	}
+	return a.hedge.race
+}
+
 // errOvertaken says that the rival's answer is the call's.
 var errOvertaken = errors.New("overtaken by a hedge")
 
 // hedged prepares a race, if the attempt may be hedged.
-func (t *transport) hedged(a *attempt, r *http.Request, now time.Time) *race {
+func (t *transport) hedged(a *attempt, r *http.Request, now time.Time) *side {
 	rules := t.policy.retry.hedge
-	if !a.movable || r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
+	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
 		return nil
 	}
 	delay := rules.delayFor(a.target, now)
 	if delay == 0 || delay >= a.timeout {
 		return nil
 	}
-	return &race{transport: t, request: r, first: a, delay: delay}
+	return &side{race: &race{transport: t, request: r, first: a, delay: delay}}
 }
 
 // hedgeDue tells the watcher whether the attempt's rival is to start.
 func (a *attempt) hedgeDue(now time.Time) bool {
-	if !a.started.Load() || a.race == nil || a.race.due || a.first.Load() != 0 || a.waitedFor(now) < a.race.delay {
+	if !a.is(started) || a.hedge == nil {
 		return false
 	}
-	a.race.due = true
+	x := a.hedge.race
+	if x == nil || x.due || a.first.Load() != 0 || a.waitedFor(now) < x.delay {
+		return false
+	}
+	x.due = true
 	return true
 }
 
@@ -103,16 +121,18 @@ func (x *race) ready(a *attempt, now time.Time) *http.Request {
 	if a.permit.trial != 0 {
 		return nil
 	}
-	var err error
-	if a.dial, err = dialInfo(a.upstream, x.request); err != nil {
+	dial, err := dialInfo(a.upstream, x.request)
+	if err != nil {
 		return nil
 	}
-	a.begin(x.request.Context(), now)
-	a.call.policy.pool.watch(a.patience())
+	a.hedge = &side{dial: dial}
+	a.client = x.request.Context()
 	out, unfit := a.prepare(x.request)
 	if unfit != nil {
 		return nil
 	}
+	a.begin(a.client, now)
+	a.call.policy.pool.watch(a.patience())
 	return out
 }
 
@@ -246,12 +266,15 @@ func (x *race) helpsLocked() bool {
 }
 
 // claims tells whether the attempt's good answer is the call's.
-func (a *attempt) claims() bool { return a.race == nil || a.race.claim() }
+func (a *attempt) claims() bool {
+	x := a.race()
+	return x == nil || x.claim()
+}
 
 // overtaken tells whether a hedge has made up for the attempt's failure. If it has
 // failed as well, its endpoint is not tried again.
 func (a *attempt) overtaken() bool {
-	x := a.race
+	x := a.race()
 	if x == nil {
 		return false
 	}
@@ -288,11 +311,11 @@ func dialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 // direct points a request that the proxy has made for another upstream to the
 // rival's.
 func (a *attempt) direct(out *http.Request, scheme string) {
-	was := a.call.current.upstream
+	was, dial := a.call.current.upstream, a.hedge.dial
 	u := *out.URL
-	u.Host = a.dial.Address
-	if scheme == "http" && a.dial.Port == "80" || scheme == "https" && a.dial.Port == "443" {
-		u.Host = a.dial.Host
+	u.Host = dial.Address
+	if scheme == "http" && dial.Port == "80" || scheme == "https" && dial.Port == "443" {
+		u.Host = dial.Host
 	}
 	out.URL = &u
 	if out.Host == was.Dial {
@@ -305,7 +328,10 @@ func (a *attempt) direct(out *http.Request, scheme string) {
 // that is not the one that the proxy knows of.
 func (a *attempt) credit() {
 	repl, ok := a.client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	d := a.dial
+	var d *reverseproxy.DialInfo
+	if a.hedge != nil {
+		d = a.hedge.dial
+	}
 	if d == nil {
 		d, _ = dialInfo(a.upstream, a.call.request)
 	}

@@ -13,17 +13,23 @@ const reasonRescued = "rescued"
 // the attempt as given up, the request's goroutine waits for its verdict at the
 // attempt's mutex.
 
+// moved is what came of the latest try to rescue an attempt.
+type moved struct {
+	to   *attempt
+	next time.Duration // from when it began: the earliest next try
+}
+
 // waitsInVain tells whether an attempt of an endpoint that is open is to be
 // rescued now.
 func (a *attempt) waitsInVain(now time.Time) bool {
-	return a.started.Load() && a.movable && a.first.Load() == 0 && now.Sub(a.began) >= a.rescueIn &&
+	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.moved == nil || now.Sub(a.began) >= a.moved.next) &&
 		!a.call.policy.breakerConfig().off
 }
 
 // rescue moves the attempt to another endpoint, if there is one and the budget
 // allows it; else it waits on.
 func (a *attempt) rescue(now time.Time) {
-	if x := a.race; x != nil {
+	if x := a.race(); x != nil {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.helpsLocked() {
@@ -35,11 +41,12 @@ func (a *attempt) rescue(now time.Time) {
 		a.mu.Unlock()
 		return
 	}
-	if a.race != nil && a.race.rival != nil {
-		a.call.exclude(a.race.rival.target) // which has failed
+	if x := a.race(); x != nil && x.rival != nil {
+		a.call.exclude(x.rival.target) // which has failed
 	}
-	if a.movedTo = a.call.planElsewhere(now, a); a.movedTo == nil {
-		a.rescueIn = now.Sub(a.began) + tickEvery
+	a.moved = &moved{to: a.call.planElsewhere(now, a)}
+	if a.moved.to == nil {
+		a.moved.next = now.Sub(a.began) + tickEvery
 		a.first.Store(0)
 		a.mu.Unlock()
 		return

@@ -84,8 +84,8 @@ func (c *call) mayGoOn(now time.Time) bool {
 // which the budget has been asked.
 func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	c.exclude(failed.target)
-	c.table = c.policy.tableFor(c.upstreams(), now)
-	if next := c.policy.choose(c, now); next != nil {
+	t := c.policy.tableFor(c.upstreams(), now)
+	if next := c.policy.choose(c, t, now); next != nil {
 		return next
 	}
 	c.policy.pool.budget.giveBack()

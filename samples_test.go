@@ -50,7 +50,7 @@ func TestSamples(t *testing.T) {
 					final := rand.IntN(10) > 0
 					for _, x := range []*attempt{a, b} {
 						x.call, x.final = &call{first: attempt{began: x.began.Add(-time.Millisecond)}}, final
-						x.started.Store(true)
+						x.set(started)
 						x.first.Store(int64(latency))
 					}
 					if o == success && a.permit.generation == one.s.breaker.generation {
@@ -114,7 +114,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		r := newStateRun(t, defaultBreaker())
 		for range 3 {
 			a := r.begin(admitNormally)
-			a.started.Store(true)
+			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			if !r.s.succeeded(a, r.cfg) {
 				t.Fatalf("%s: an attempt did not go the short way", name)

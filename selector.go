@@ -35,9 +35,9 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 				return c.refuseWith(err)
 			}
 		}
-		c.table = p.tableFor(pool, now)
-		if c.next = p.choose(c, now); c.next == nil {
-			return p.refuse(c, w, now)
+		t := p.tableFor(pool, now)
+		if c.next = p.choose(c, t, now); c.next == nil {
+			return p.refuse(c, t, w, now)
 		}
 		c.attempts++
 	}
@@ -77,13 +77,12 @@ func (a *attempt) pause(now time.Time) {
 	}
 }
 
-// choose reserves an attempt at the best endpoint that the call has not tried;
-// nil if there is none.
-func (p *Policy) choose(c *call, now time.Time) *attempt {
-	t := c.table
+// choose reserves an attempt at the best endpoint of a table that the call has not
+// tried; nil if there is none.
+func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
 	first := c.excluded == nil
 	if first && len(t.trials) > 0 {
-		if a := p.tryRecovering(c, now, false); a != nil {
+		if a := p.tryRecovering(c, t, now, false); a != nil {
 			return a
 		}
 	}
@@ -127,7 +126,7 @@ func (p *Policy) choose(c *call, now time.Time) *attempt {
 			}
 		}
 	}
-	return p.tryRecovering(c, now, true)
+	return p.tryRecovering(c, t, now, true)
 }
 
 // maxRedraws bounds how often a call draws again because the endpoint it drew
@@ -145,8 +144,8 @@ func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt 
 	if upstream.Host != nil && !upstream.Available() {
 		return nil // by the proxy's own health checks and limits
 	}
-	if c.unfit != nil && t.needsJSON {
-		c.skipped = true
+	if x := c.extras; t.needsJSON && x != nil && x.unfit != nil {
+		x.skipped = true
 		return nil
 	}
 	a := c.newAttempt(t, upstream, now)
@@ -168,9 +167,9 @@ func (c *call) retrySafe() bool {
 // tryRecovering offers a call to endpoints that want to be tried: one that may
 // be sent elsewhere if it fails, any call to one that has waited for long, and,
 // as the last resort, any call to any of them.
-func (p *Policy) tryRecovering(c *call, now time.Time, lastResort bool) *attempt {
-	elsewhere := c.table.total > 0 && p.retry.attempts > 1 && p.retry.repeatable(c.request)
-	for _, t := range c.table.trials {
+func (p *Policy) tryRecovering(c *call, from *table, now time.Time, lastResort bool) *attempt {
+	elsewhere := from.total > 0 && p.retry.attempts > 1 && p.retry.repeatable(c.request)
+	for _, t := range from.trials {
 		if c.isExcluded(t) {
 			continue
 		}
@@ -190,11 +189,11 @@ func (p *Policy) tryRecovering(c *call, now time.Time, lastResort bool) *attempt
 
 // refuse answers a call for which there is no endpoint: by a trial where one is
 // due, else with 503, or 429 where every endpoint asked us to wait.
-func (p *Policy) refuse(c *call, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
-	if c.skipped {
-		return c.refuseWith(c.unfit)
+func (p *Policy) refuse(c *call, t *table, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	if x := c.extras; x != nil && x.skipped {
+		return c.refuseWith(x.unfit)
 	}
-	first, held, a := p.lastChance(c, now)
+	first, held, a := p.lastChance(c, t, now)
 	if a != nil {
 		c.next = a
 		c.attempts++
@@ -218,25 +217,23 @@ func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 	if len(targets) == 0 {
 		return nil
 	}
-	c.finished, c.refusal = false, &refusal{err}
+	c.finished = false
+	c.extra().refusal = err
 	// with a Host of its own, so that the refusal counts against no endpoint in
 	// the proxy's passive health checks
 	return &reverseproxy.Upstream{Dial: targets[0].address, Host: new(reverseproxy.Host)}
 }
 
-// A refusal is an error that a call gets instead of a first attempt.
-type refusal struct{ error }
-
 // lastChance looks at a pool whose endpoints are all out: when the first of
 // them is to be tried again, and whether holds are all that keeps them away. If
 // a trial is due now it is reserved.
-func (p *Policy) lastChance(c *call, now time.Time) (first time.Time, held bool, a *attempt) {
+func (p *Policy) lastChance(c *call, from *table, now time.Time) (first time.Time, held bool, a *attempt) {
 	cfg := p.breakerConfig()
 	held = true
 	var due *target
 	var dueKey time.Time
 	anyway := p.AllDown == allDownTryAnyway
-	for _, t := range c.table.targets {
+	for _, t := range from.targets {
 		if t.weight <= 0 || c.isExcluded(t) && c.attempts > 0 {
 			continue
 		}

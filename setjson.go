@@ -182,19 +182,20 @@ func (c *call) prepareJSON() error {
 	rec := c.body
 	limit := c.policy.retry.buffer
 	if rec.expect > limit {
-		c.unfit = tooLarge(limit)
+		c.extra().unfit = tooLarge(limit)
 		return nil
 	}
 	body, err := rec.readAhead()
+	x := c.extra()
 	switch {
 	case err != nil:
 		return err
 	case int64(len(body)) > limit:
-		c.unfit = tooLarge(limit)
+		x.unfit = tooLarge(limit)
 	case len(body) > 0 && !(gjson.ValidBytes(body) && gjson.ParseBytes(body).IsObject()):
-		c.unfit = &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+		x.unfit = &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
 	}
-	c.whole = c.unfit == nil && len(body) > 0
+	x.whole = x.unfit == nil && len(body) > 0
 	return nil
 }
 

@@ -14,7 +14,7 @@ func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome, latenc
 	}
 	taken := latency
 	if taken == 0 {
-		if !a.started.Load() {
+		if !a.is(started) {
 			return false
 		}
 		taken = a.waitedFor(now)
@@ -55,7 +55,7 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 	s.countLocked(now)
 	slow, inTime := 0, 0
 	for a := range s.inFlight.all() {
-		if a.judged || a.outcome != pending || !a.started.Load() {
+		if a.judged || a.outcome != pending || !a.is(started) {
 			continue
 		}
 		latency := a.firstByte()

@@ -26,6 +26,10 @@ func (a *attempt) follow(resp *http.Response) {
 			return
 		}
 	}
+	if resp.Body == http.NoBody {
+		a.bodyEnds(success)
+		return
+	}
 	a.answer = resp.Body
 	body := (*responseBody)(a)
 	resp.Body = body
@@ -51,9 +55,12 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		a.silenceEnds()
 	}
 	if err != nil {
-		o := a.bodyOutcome(err)
+		o := success // whatever the client has done meanwhile
+		if err != io.EOF {
+			o = a.bodyOutcome(err)
+		}
 		a.bodyEnds(o)
-		a.over.Store(true)
+		a.set(bodyOver)
 		if o.failed() {
 			err = &brokenBody{o, a.target.name, err}
 		}
@@ -117,7 +124,7 @@ func (s *sseBody) Read(p []byte) (int, error) {
 func (b *responseBody) Close() error {
 	a := (*attempt)(b)
 	err := a.answer.Close()
-	if !a.over.Load() {
+	if !a.is(bodyOver) {
 		a.bodyEnds(a.bodyOutcome(io.EOF))
 	}
 	return err
@@ -161,7 +168,7 @@ func (a *attempt) stuck(now time.Time) ending {
 	if since == 0 {
 		return notEnded
 	}
-	longest, held := a.idle(), a.held.Load()
+	longest, held := a.idle(), a.is(holding)
 	if held && longest == 0 {
 		longest = a.timeout
 	}

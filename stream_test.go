@@ -245,7 +245,7 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 			defer state.mu.Unlock()
 			n := 0
 			for a := range state.inFlight.all() {
-				if a.held.Load() && a.silent.Load() != 0 {
+				if a.is(holding) && a.silent.Load() != 0 {
 					n++
 				}
 			}

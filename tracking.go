@@ -121,7 +121,7 @@ func (s *endpointState) freshLocked() *counted {
 // the client got.
 func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome, firstByte time.Duration) {
 	duration := firstByte
-	if duration == 0 && a.started.Load() {
+	if duration == 0 && a.is(started) {
 		duration = a.waitedFor(now)
 	}
 	fresh := s.freshLocked()
@@ -147,7 +147,7 @@ func (a *attempt) sinceCall(firstByte time.Duration) time.Duration {
 // An attempt whose answer goes to the client is marked final instead, and its call
 // is recorded when the attempt is settled.
 func (c *call) record(a *attempt, o outcome) {
-	if o != cancelled && c.kept != nil {
+	if o != cancelled && c.keptAnswer() != nil {
 		return // the client gets that answer
 	}
 	if c.recorded.Swap(true) {

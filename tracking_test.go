@@ -300,7 +300,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		for i := range n {
 			c := &call{first: attempt{began: time.Now()}}
 			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.first.began}
-			a.started.Store(true)
+			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			s.acquire(a, c.first.began, cfg, 0, admitNormally)
 			s.report(a, c.first.began, cfg, success, true)

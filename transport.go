@@ -32,9 +32,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c == nil {
 		return t.RoundTripper.RoundTrip(r)
 	}
-	if c.refusal != nil {
-		err := c.refusal.error
-		c.refusal, c.finished = nil, true
+	if c.next == nil {
+		err := c.extras.refusal
+		c.extras.refusal, c.finished = nil, true
 		if u, ok := err.(*unfit); ok {
 			return u.answer(r), nil
 		}
@@ -44,11 +44,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.next, c.current = nil, a
 	now := a.began
 	again := c.attempts > 1 // a rival may change it once this one has begun
-	a.movable = int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request)
-	if t.policy.retry.hedge != nil {
-		a.race = t.hedged(a, r, now)
+	if int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request) {
+		a.set(movable)
+		if t.policy.retry.hedge != nil {
+			a.hedge = t.hedged(a, r, now)
+		}
 	}
-	a.begin(r.Context(), now)
+	a.client = r.Context()
 	if again && a.client.Err() != nil {
 		a.end(endedByClient) // while it waited, or before
 	}
@@ -59,12 +61,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			c.record(a, cancelled)
 		}
 	}()
-	t.policy.pool.watch(a.patience())
 	out, unfit := a.prepare(r)
 	if unfit != nil {
 		c.finish()
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
+	a.begin(a.client, now)
+	t.policy.pool.watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now = a.began.Add(time.Since(a.began)) // at half the cost of time.Now
 	reported = true
@@ -77,12 +80,13 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a.sent != nil {
 			a.sent.Close()
 		}
-		rival := a.race.rival
+		race := a.hedge.race
+		rival := race.rival
 		c.current = rival
 		rival.credit()
-		resp, err = c.answered(rival, a.race.won, time.Now())
+		resp, err = c.answered(rival, race.won, time.Now())
 	}
-	if c.kept != nil && c.finished {
+	if c.keptAnswer() != nil && c.finished {
 		if err == errClientGone {
 			c.dropKept()
 			return nil, err
@@ -100,10 +104,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // share, the headers and the URL, stays as it is.
 func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.target, a.call
-	edits := c.whole && t.edits != nil
+	edits := t.edits != nil && c.extras != nil && c.extras.whole
 	strip := t.strip && !c.policy.stripsAll
 	ownHeader := strip || t.headers != nil || c.policy.looks || edits
-	alone := a.race == nil && a.dial == nil
+	alone := a.hedge == nil
 	out := r
 	if alone && !ownHeader && !c.policy.rematches {
 		// The proxy has made r for this round trip, and looks at nothing in it
@@ -115,7 +119,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	if c.body != nil && !edits {
 		c.body.send(a, out)
 	}
-	if a.dial != nil {
+	if !alone && a.hedge.dial != nil {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
@@ -123,7 +127,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 			out.URL = t.join(out.URL)
 		}
 		out.Host = t.url.Host
-	} else if a.race != nil {
+	} else if !alone && a.hedge.race != nil {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
@@ -179,7 +183,7 @@ func (t *target) join(request *url.URL) *url.URL {
 // proxy that sets such a field stays.
 func (c *call) stripCredentials(h http.Header) {
 	for i, field := range credentialFields {
-		if values := h[field]; len(values) > 0 && values[0] == c.credentials[i] {
+		if values := h[field]; len(values) > 0 && values[0] == c.extras.credentials[i] {
 			delete(h, field)
 		}
 	}
@@ -194,7 +198,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 		return errOvertaken
 	}
 	if a.endedWhy() == endedByRescue { // if the client has left since, the next attempt will find out
-		c.moveTo(a, a.movedTo, reasonRescued, now)
+		c.moveTo(a, a.moved.to, reasonRescued, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.target.name))
 	}
 	if a.endedWhy() == endedByDeadline {
