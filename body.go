@@ -49,12 +49,9 @@ type recording struct {
 	first   replay    // room for that of the first attempt
 }
 
-// record prepares the body of a request for being sent more than once; nil if
-// there is none.
+// record prepares the body of a request, which has one, for being sent more than
+// once.
 func (p *Policy) record(r *http.Request) *recording {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
 	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: p.stripsAll}
 	if r.ContentLength > rec.limit || !p.edits &&
 		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {

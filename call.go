@@ -130,7 +130,9 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 			own[i] = r.Header.Get(field)
 		}
 	}
-	c.body = p.record(r)
+	if r.Body != nil && r.Body != http.NoBody {
+		c.body = p.record(r)
+	}
 	if first == nil {
 		c.before = c
 		if vars != nil {

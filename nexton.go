@@ -193,9 +193,13 @@ func (c *call) keptAnswer() *keptAnswer {
 func (c *call) dropKept() {
 	if k := c.keptAnswer(); k != nil {
 		c.extras.kept = nil
-		k.resp.Body.Close()
-		k.attempt.settle(time.Now(), success, true)
+		k.drop()
 	}
+}
+
+func (k *keptAnswer) drop() {
+	k.resp.Body.Close()
+	k.attempt.settle(time.Now(), success, true)
 }
 
 // giveKept answers the call with the kept answer instead of what it came to.
