@@ -364,7 +364,7 @@ func TestAdminEvents(t *testing.T) {
 	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade","for":"1h"}`)
 	e, s := next(t, stream)
 	if e.Kind != "operator" || e.Pool != "api" || e.Endpoint != "one" || e.Reason != "drain" || e.Count != 1 ||
-		e.Details["reason"] != "an upgrade" || e.Details["until"] == nil || s.name != "" || s.id != fmt.Sprint(e.ID) {
+		e.Details["note"] != "an upgrade" || e.Details["until"] == nil || s.name != "" || s.id != fmt.Sprint(e.ID) {
 		t.Errorf("drained: %+v, %+v", e, s)
 	}
 	a.order(http.MethodPost, "api/endpoints/one/enable", "")

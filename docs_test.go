@@ -261,6 +261,12 @@ func TestEventsAreDocumented(t *testing.T) {
 	if len(details) < 20 {
 		t.Errorf("only these details were found: %v", details)
 	}
+	for _, name := range details {
+		// in the log and for subscribers of Caddy's events they are beside these
+		if slices.Contains([]string{"level", "ts", "logger", "msg", "id", "at", "kind", "pool", "endpoint", "to", "reason", "count"}, name) {
+			t.Errorf("a detail has the name of a field that every event has: %s", name)
+		}
+	}
 	for _, name := range append(reasons, details...) {
 		if !strings.Contains(document, "`"+name+"`") {
 			t.Errorf("docs/events.md leaves out %s", name)

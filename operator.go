@@ -273,7 +273,7 @@ func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
 	p.poke()
 	e := Event{At: now, Kind: eventOperator, Endpoint: s.name, Reason: o.action + overSuffix}
 	if o.reason != "" {
-		e.Details = map[string]any{"reason": o.reason}
+		e.Details = map[string]any{"note": o.reason}
 	}
 	p.emit(e)
 	if moved != nil {
@@ -372,7 +372,7 @@ func inForce(targets []*target) []*target {
 func (c command) event(endpoint string, inFlight int64, now time.Time) Event {
 	details := map[string]any{}
 	if c.reason != "" {
-		details["reason"] = c.reason
+		details["note"] = c.reason
 	}
 	if c.lasts > 0 {
 		details["until"] = now.Add(c.lasts)

@@ -197,9 +197,12 @@ func TestTripRecovers(t *testing.T) {
 			t.Errorf("no event %s in %v", want, reasons)
 		}
 	}
-	if over := reasons["operator trip_over"]; over.Endpoint != "one" || over.Details["reason"] != "to see" {
+	if over := reasons["operator trip_over"]; over.Endpoint != "one" || over.Details["note"] != "to see" {
 		t.Errorf("the trip was over with %+v", over)
 	}
+	eventually(t, time.Second, "the log has both reasons", func() bool {
+		return slices.ContainsFunc(p.lines("operator"), func(l map[string]any) bool { return l["reason"] == "trip" && l["note"] == "to see" })
+	})
 
 	a.order(http.MethodPost, "api/endpoints/one/trip", "")
 	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "recovering" || answer.Status.Share != 0 {

@@ -232,10 +232,10 @@ func showcase(now time.Time) *scene {
 			"groq": hour(7, 160, 0.08, 31, 33, 0.2), "vllm-local": hour(8, 30, 1.3, 0, 0, 0),
 		},
 	}
-	s.happen(now.Add(-58*time.Minute), "operator", "geocoding", object{"endpoint": "nominatim", "reason": "trip", "details": object{"reason": "bad data since the import"}})
+	s.happen(now.Add(-58*time.Minute), "operator", "geocoding", object{"endpoint": "nominatim", "reason": "trip", "details": object{"note": "bad data since the import"}})
 	s.happen(now.Add(-31*time.Minute), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited"})
 	s.happen(now.Add(-16*time.Minute), "breaker_opened", "llm", object{"endpoint": "azure-east", "reason": "failure_ratio", "details": object{"until": now.Add(-15 * time.Minute)}})
-	s.happen(now.Add(-5*time.Minute), "operator", "llm", object{"endpoint": "vllm-local", "reason": "drain", "details": object{"reason": "new GPU driver"}})
+	s.happen(now.Add(-5*time.Minute), "operator", "llm", object{"endpoint": "vllm-local", "reason": "drain", "details": object{"note": "new GPU driver"}})
 	s.happen(now.Add(-3*time.Minute), "anomaly", "llm", object{"endpoint": "openai", "reason": "failure_ratio", "details": object{"expected": 0.01, "seen": 0.2}})
 	s.happen(now.Add(-70*time.Second), "sla_burning", "llm", object{"reason": "availability"})
 	for i := range 4 {
@@ -282,7 +282,7 @@ func picture(now time.Time) *scene {
 	s.history = object{"llm": object{
 		"openai": hour(4, 2300, 0.42, 57, 60, 0.4), "azure": hour(5, 240, 0.38, 30, 31, 0.02), "anthropic": hour(6, 90, 0.51, 0, 0, 0),
 	}}
-	s.happen(now.Add(-41*time.Minute), "operator", "llm", object{"endpoint": "azure", "reason": "set", "details": object{"weight": 3, "reason": "new quota"}})
+	s.happen(now.Add(-41*time.Minute), "operator", "llm", object{"endpoint": "azure", "reason": "set", "details": object{"weight": 3, "note": "new quota"}})
 	s.happen(now.Add(-17*time.Minute), "endpoint_held", "llm", object{"endpoint": "anthropic", "reason": "rate_limited", "details": object{"until": now.Add(-16 * time.Minute)}})
 	s.happen(now.Add(-95*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "timeout", "details": object{"attempt": 1, "duration_seconds": 2.004}})
 	s.happen(now.Add(-14*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "status", "count": 3, "details": object{"attempt": 1, "duration_seconds": 0.318}})

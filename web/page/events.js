@@ -51,7 +51,7 @@ function ordered({ endpoint, reason: action, details }) {
 function more(event) {
   const d = event.details ?? {};
   const parts = [];
-  if (event.kind === 'operator') parts.push(d.reason && `“${d.reason}”`);
+  if (event.kind === 'operator') parts.push(d.note && `“${d.note}”`);
   else if (event.reason) parts.push(reason(event.reason));
   if (event.kind === 'failover' && d.duration_seconds) parts.push(seconds(d.duration_seconds));
   if (d.until && !Number.isNaN(Date.parse(d.until))) parts.push(t('note.until-short', { at: clock(new Date(d.until)) }));
