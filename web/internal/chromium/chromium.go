@@ -134,7 +134,7 @@ func (b *Browser) Open(address string, look Look) *Tab {
 	}
 	call(tab, network.Enable, network.EnableParams{})
 	call(tab, log.Enable, cdp.Empty{})
-	call(tab, performance.Enable, performance.EnableParams{})
+	call(tab, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
 	tab.resize(look.Width, look.Height)
 	call(tab, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: "test", AcceptLanguage: look.Language})
 	call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -295,7 +295,8 @@ func (tab *Tab) resize(width, height int) {
 	})
 }
 
-// Busy returns how long the page's main thread has worked so far.
+// Busy returns how much CPU time the page's main thread has used so far: what else the
+// machine does is not in it.
 func (tab *Tab) Busy() time.Duration {
 	tab.t.Helper()
 	for _, m := range call(tab, performance.GetMetrics, cdp.Empty{}).Metrics {
