@@ -183,7 +183,7 @@ func pathSegments(r *http.Request, prefix string) ([]string, error) {
 		if err != nil {
 			return nil, apiError(http.StatusBadRequest, "path: %v", err)
 		}
-		for _, part := range strings.Split(name, "/") {
+		for part := range strings.SplitSeq(name, "/") {
 			if part == "." || part == ".." {
 				return nil, apiError(http.StatusBadRequest, "path: %q has a dot segment", name)
 			}

@@ -97,7 +97,7 @@ func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
 // acceptsStream tells whether a client asks for server-sent events.
 func acceptsStream(r *http.Request) bool {
 	for _, field := range r.Header.Values("Accept") {
-		for _, media := range strings.Split(field, ",") {
+		for media := range strings.SplitSeq(field, ",") {
 			media, _, _ = strings.Cut(media, ";")
 			if strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
 				return true

@@ -293,7 +293,7 @@ func TestCommandEvents(t *testing.T) {
 		a.order(http.MethodPost, "api/endpoints/two/"+action, "")
 	}
 	reasons := func() (seen []string) {
-		for _, line := range strings.Split(strings.TrimSpace(followed.String()), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(followed.String()), "\n") {
 			var e Event
 			if err := json.Unmarshal([]byte(line), &e); err == nil && e.Kind == eventOperator {
 				seen = append(seen, e.Reason)

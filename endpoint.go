@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -312,9 +313,7 @@ func withBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOp
 	password, _ := user.Password()
 	credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
 	set := http.Header{"Authorization": {"Basic " + credentials}}
-	for field, values := range with.Set {
-		set[field] = values
-	}
+	maps.Copy(set, with.Set)
 	with.Set = set
 	return &with
 }

@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -387,7 +386,7 @@ func (s *answers) add(what string, took time.Duration, ok bool) {
 }
 
 func (s *answers) quantile(q float64) time.Duration {
-	sort.Slice(s.times, func(i, j int) bool { return s.times[i] < s.times[j] })
+	slices.Sort(s.times)
 	if len(s.times) == 0 {
 		return 0
 	}

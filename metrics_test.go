@@ -28,7 +28,7 @@ func (p *proxy) scrape() (scraped, string) {
 		p.t.Fatalf("/metrics answers %d: %s", status, text)
 	}
 	samples := make(scraped)
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.HasPrefix(line, "caddy_failover_") {
 			continue
 		}
@@ -158,7 +158,7 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	pool.keeping.judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()
 	exists := make(map[string]bool)
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok && strings.HasPrefix(rest, "caddy_failover_") {
 			name, kind, _ := strings.Cut(rest, " ")
 			exists[name] = true

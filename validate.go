@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Validate implements caddy.Validator. Provision calls it before it takes
@@ -127,10 +128,8 @@ func oneOf(option, word string, words ...string) error {
 	if word == "" {
 		return nil
 	}
-	for _, w := range words {
-		if w == word {
-			return nil
-		}
+	if slices.Contains(words, word) {
+		return nil
 	}
 	return fmt.Errorf("%s must be %s or %s, not %q", option, words[0], words[1], word)
 }

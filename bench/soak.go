@@ -89,7 +89,7 @@ func soak(b *bench, args []string) error {
 		}
 	}
 	report := soakReport{Machine: b.machine(), Minutes: lasting.Minutes()}
-	for _, build := range strings.Split(*builds, ",") {
+	for build := range strings.SplitSeq(*builds, ",") {
 		run := &soakRun{Build: build, Faults: make(map[string]int)}
 		var flags []string
 		switch build {
