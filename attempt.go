@@ -39,10 +39,10 @@ type attempt struct {
 	watchful bool // the breaker wants to know of the first byte
 	paused   bool // it begins after a backoff
 
-	progress atomic.Uint32 // a set
+	progress atomic.Uint32 // what of it holds, as bits
 	ended    atomic.Uint32 // an ending; written under mu
 
-	moved *moved // elsewhere, or the wish to be; the watcher's own until it has ended the attempt
+	moved *moved // by the rescue, whose own it is until the attempt has ended by it; nil: not tried
 	hedge *side  // of a race; nil: there will be none
 
 	client context.Context // the proxy's: its values, and its end
@@ -68,9 +68,9 @@ const (
 	bodyOver                      // the answer's body has been read to its end, and this is settled
 )
 
-func (a *attempt) is(m progress) bool { return progress(a.progress.Load())&m != 0 }
-func (a *attempt) set(m progress)     { a.progress.Or(uint32(m)) }
-func (a *attempt) unset(m progress)   { a.progress.And(^uint32(m)) }
+func (a *attempt) is(p progress) bool { return progress(a.progress.Load())&p != 0 }
+func (a *attempt) set(p progress)     { a.progress.Or(uint32(p)) }
+func (a *attempt) unset(p progress)   { a.progress.And(^uint32(p)) }
 
 // ending is why an attempt's context ended.
 type ending uint32
