@@ -203,6 +203,7 @@ type target struct {
 	timeouts []*Timeout
 	limit    int      // attempts at once, 0 for no limit
 	url      *url.URL // nil: scheme, path and Host are the proxy's
+	host     string   // the URL's
 
 	headers   *headers.HeaderOps
 	edits     []jsonEdit
@@ -265,6 +266,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 	}
 	if e.URL != "" {
 		t.url, _ = parseBaseURL(e.URL)
+		t.host = t.url.Host
 		t.bare = t.url.Scheme == "http" && strings.Trim(t.url.Path, "/") == ""
 		if user := t.url.User; user != nil {
 			t.url.User = nil

@@ -10,13 +10,14 @@ import (
 // the control loop and read by Select; it never changes.
 type table struct {
 	targets    []*target // by priority
-	available  []float64 // of each target, 0 to 1
-	tiers      []tier
 	cumulative []float64 // the targets' parts of all calls, summed up
 	total      float64   // 0: every endpoint is out
-	trials     []*target // recovering, and in want of a call
-	standby    []*target // available, in tiers below the one that serves
-	overflow   float64   // 0: strict
+
+	available []float64 // of each target, 0 to 1
+	tiers     []tier
+	trials    []*target // recovering, and in want of a call
+	standby   []*target // available, in tiers below the one that serves
+	overflow  float64   // 0: strict
 }
 
 // A tier is the targets from..to-1 of a table, which have one priority.

@@ -126,7 +126,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		if !alone || !c.policy.plain || !t.keeps(r.URL) {
 			out.URL = t.join(out.URL)
 		}
-		out.Host = t.url.Host
+		out.Host = t.host
 	} else if !alone && a.hedge.race != nil {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
