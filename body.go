@@ -49,9 +49,16 @@ type recording struct {
 	first   replay    // room for that of the first attempt
 }
 
-// record prepares the body of a request, which has one, for being sent more than
-// once.
+// record prepares the body of a request for being sent more than once; nil if
+// there is none.
 func (p *Policy) record(r *http.Request) *recording {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	return p.newRecording(r)
+}
+
+func (p *Policy) newRecording(r *http.Request) *recording {
 	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: p.stripsAll}
 	if r.ContentLength > rec.limit || !p.edits &&
 		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {

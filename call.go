@@ -130,9 +130,7 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 			own[i] = r.Header.Get(field)
 		}
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		c.body = p.record(r)
-	}
+	c.body = p.record(r)
 	if first == nil {
 		c.before = c
 		if vars != nil {
