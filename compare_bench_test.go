@@ -87,9 +87,8 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if p.Select(upstreams, r, nil) == nil {
 						b.Fail()
 					}
-					c := vars[callKey].(*call)
-					c.next.target.state.report(c.next, c.began(), p.breakerConfig(), success, true)
-					delete(vars, callKey)
+					vars[callKey].(*call).succeed(r.Context())
+					vars[callKey] = nil
 				}
 			})
 		})
