@@ -110,8 +110,8 @@ func (a *attempt) patience() time.Duration {
 	if idle := a.idle(); idle > 0 {
 		shortest = min(shortest, idle)
 	}
-	if a.hedge != nil && a.hedge.race != nil {
-		shortest = min(shortest, a.hedge.race.delay)
+	if x := a.race(); x != nil {
+		shortest = min(shortest, x.delay)
 	}
 	return shortest
 }
@@ -265,8 +265,8 @@ func (a *attempt) Value(key any) any {
 	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.call.vars != nil {
 		return a.call.vars
 	}
-	if a.hedge != nil && a.hedge.dial != nil && key == dialInfoKey {
-		return *a.hedge.dial
+	if d := a.dial(); d != nil && key == dialInfoKey {
+		return *d
 	}
 	return a.client.Value(key)
 }

@@ -46,6 +46,14 @@ func (a *attempt) race() *race {
 	return a.hedge.race
 }
 
+// dial is how a rival is dialed; nil: the proxy knows.
+func (a *attempt) dial() *reverseproxy.DialInfo {
+	if a.hedge == nil {
+		return nil
+	}
+	return a.hedge.dial
+}
+
 // errOvertaken says that the rival's answer is the call's.
 var errOvertaken = errors.New("overtaken by a hedge")
 
@@ -64,10 +72,10 @@ func (t *transport) hedged(a *attempt, r *http.Request, now time.Time) *side {
 
 // hedgeDue tells the watcher whether the attempt's rival is to start.
 func (a *attempt) hedgeDue(now time.Time) bool {
-	if !a.is(started) || a.hedge == nil {
-		return false
+	if !a.is(started) {
+		return false // and still being prepared
 	}
-	x := a.hedge.race
+	x := a.race()
 	if x == nil || x.due || a.first.Load() != 0 || a.waitedFor(now) < x.delay {
 		return false
 	}
@@ -311,7 +319,7 @@ func dialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 // direct points a request that the proxy has made for another upstream to the
 // rival's.
 func (a *attempt) direct(out *http.Request, scheme string) {
-	was, dial := a.call.current.upstream, a.hedge.dial
+	was, dial := a.call.current.upstream, a.dial()
 	u := *out.URL
 	u.Host = dial.Address
 	if scheme == "http" && dial.Port == "80" || scheme == "https" && dial.Port == "443" {
@@ -328,10 +336,7 @@ func (a *attempt) direct(out *http.Request, scheme string) {
 // that is not the one that the proxy knows of.
 func (a *attempt) credit() {
 	repl, ok := a.client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	var d *reverseproxy.DialInfo
-	if a.hedge != nil {
-		d = a.hedge.dial
-	}
+	d := a.dial()
 	if d == nil {
 		d, _ = dialInfo(a.upstream, a.call.request)
 	}

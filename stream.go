@@ -55,10 +55,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		a.silenceEnds()
 	}
 	if err != nil {
-		o := success // whatever the client has done meanwhile
-		if err != io.EOF {
-			o = a.bodyOutcome(err)
-		}
+		o := a.bodyOutcome(err)
 		a.bodyEnds(o)
 		a.set(bodyOver)
 		if o.failed() {
@@ -125,10 +122,17 @@ func (b *responseBody) Close() error {
 	a := (*attempt)(b)
 	err := a.answer.Close()
 	if !a.is(bodyOver) {
-		a.bodyEnds(a.bodyOutcome(io.EOF))
+		o := success // as far as it was wanted
+		if a.clientLeft() {
+			o = cancelled
+		}
+		a.bodyEnds(o)
 	}
 	return err
 }
+
+// clientLeft tells whether the client has gone.
+func (a *attempt) clientLeft() bool { return a.client.Err() != nil || a.endedWhy() == endedByClient }
 
 // bodyEnds settles an attempt at the end of its response body.
 func (a *attempt) bodyEnds(o outcome) {
@@ -142,13 +146,12 @@ func (a *attempt) bodyEnds(o outcome) {
 // bodyOutcome says what the end of a response body means. No sentinel within it
 // is asked for.
 func (a *attempt) bodyOutcome(err error) outcome {
-	why := a.endedWhy()
 	switch {
-	case a.client.Err() != nil || why == endedByClient:
-		return cancelled
 	case err == io.EOF:
-		return success
-	case why == endedByIdle:
+		return success // whatever the client has done meanwhile
+	case a.clientLeft():
+		return cancelled
+	case a.endedWhy() == endedByIdle:
 		return stalled
 	}
 	return truncated

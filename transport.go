@@ -80,7 +80,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a.sent != nil {
 			a.sent.Close()
 		}
-		race := a.hedge.race
+		race := a.race()
 		rival := race.rival
 		c.current = rival
 		rival.credit()
@@ -119,7 +119,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	if c.body != nil && !edits {
 		c.body.send(a, out)
 	}
-	if !alone && a.hedge.dial != nil {
+	if a.dial() != nil {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
@@ -127,7 +127,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 			out.URL = t.join(out.URL)
 		}
 		out.Host = t.host
-	} else if !alone && a.hedge.race != nil {
+	} else if a.race() != nil {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
