@@ -19,10 +19,22 @@ import (
 // timers, and looks after the client's going away, so that they need no
 // registration with the client's context either.
 type attempt struct {
-	call     *call
-	target   *target
+	lifetime
+
 	upstream *reverseproxy.Upstream
 	timeout  time.Duration // to the first byte of the answer that commit waits for
+	moved    *moved        // by the rescue, whose own it is until the attempt has ended by it; nil: not tried
+	sent     *replay       // the request's body; nil: none
+
+	call   *call
+	target *target
+	hedge  *side           // of a race; nil: there will be none
+	client context.Context // the proxy's: its values, and its end
+	began  time.Time       // or, until it is started, when it was reserved or its pause is over
+	first  atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	done   chan struct{}   // closed when it ends; made by prepare
+	answer io.ReadCloser   // the body of the answer that goes to the client
 
 	// Guarded by the state's mutex.
 	permit     permit
@@ -38,24 +50,16 @@ type attempt struct {
 
 	watchful bool // the breaker wants to know of the first byte
 	paused   bool // it begins after a backoff
+}
 
-	progress atomic.Uint32 // what of it holds, as bits
+// A lifetime is what the wrapped transport's own goroutines look at in an attempt. It
+// is the first 32 bytes of it, what follows them is not looked at when the answer has
+// come, and the rest is not in their cache lines: they run on other cores.
+type lifetime struct {
+	mu       sync.Mutex
+	progress atomic.Uint32 // how far it has come, as bits
 	ended    atomic.Uint32 // an ending; written under mu
-
-	moved *moved // by the rescue, whose own it is until the attempt has ended by it; nil: not tried
-	hedge *side  // of a race; nil: there will be none
-
-	client context.Context // the proxy's: its values, and its end
-	began  time.Time       // or, until it is started, when it was reserved or its pause is over
-	first  atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	silent atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
-
-	mu    sync.Mutex
-	done  chan struct{}
-	onEnd afterEnd // the first to register, the others linked to it
-
-	sent   *replay       // the request's body; nil: none
-	answer io.ReadCloser // the body of the answer that goes to the client
+	onEnd    afterEnd      // the first to register, the others linked to it
 }
 
 // progress is how far an attempt has come, as it lets other goroutines know.
@@ -102,7 +106,7 @@ type afterEnd struct {
 }
 
 // idle bounds the silence inside the answer's body; 0: no bound.
-func (a *attempt) idle() time.Duration { return time.Duration(a.call.policy.IdleTimeout) }
+func (a *attempt) idle() time.Duration { return a.call.policy.idle }
 
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
@@ -131,22 +135,24 @@ func (a *attempt) patienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// begin starts the clock of a round trip in ctx.
-func (a *attempt) begin(ctx context.Context, now time.Time) {
+// begin starts the clock of a round trip in ctx. What else holds of the attempt from
+// then on is set with it.
+func (a *attempt) begin(ctx context.Context, now time.Time, as progress) {
 	a.client = ctx
 	if a.began != now { // else the watcher may be reading it
 		a.began = now
 	}
-	a.set(started)
+	a.set(started | as)
 }
 
 // answered notes the first byte of the answer, once; false if the attempt has been
 // given up just before.
 func (a *attempt) answered(now time.Time) bool {
 	first := max(1, int64(now.Sub(a.began)))
-	if a.first.CompareAndSwap(0, first) {
-		return true
-	}
+	return a.first.CompareAndSwap(0, first) || a.answeredLate(first)
+}
+
+func (a *attempt) answeredLate(first int64) bool {
 	a.mu.Lock() // while the watcher thinks about a rescue
 	defer a.mu.Unlock()
 	return a.first.CompareAndSwap(0, first) || a.first.Load() > 0
@@ -272,16 +278,16 @@ func (a *attempt) Value(key any) any {
 }
 
 // Done implements context.Context.
-func (a *attempt) Done() <-chan struct{} {
+func (a *attempt) Done() <-chan struct{} { return a.done }
+
+// makeDone has the attempt ready to be waited for.
+func (a *attempt) makeDone() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.done == nil {
-		a.done = make(chan struct{})
-		if a.endedWhy() != notEnded {
-			close(a.done)
-		}
+	a.done = make(chan struct{})
+	if a.endedWhy() != notEnded {
+		close(a.done)
 	}
-	return a.done
+	a.mu.Unlock()
 }
 
 // Err implements context.Context.
@@ -299,30 +305,30 @@ func (a *attempt) Err() error {
 // a goroutine. See the documentation of context.AfterFunc.
 func (a *attempt) AfterFunc(f func()) (stop func() bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.endedWhy() != notEnded {
+	switch {
+	case a.endedWhy() != notEnded:
+		stop = func() bool { return false }
 		go f()
-		return func() bool { return false }
-	}
-	if a.onEnd.f == nil && a.onEnd.next == nil {
+	case a.onEnd.f == nil && a.onEnd.next == nil:
 		a.onEnd.f = f
-		return a.stopFirst
+		stop = a.stopFirst
+	default:
+		added := &afterEnd{f, a.onEnd.next}
+		a.onEnd.next = added
+		stop = func() bool { return a.stop(added) }
 	}
-	added := &afterEnd{f, a.onEnd.next}
-	a.onEnd.next = added
-	return func() bool { return a.stop(added) }
+	a.mu.Unlock()
+	return stop
 }
 
 func (a *attempt) stopFirst() bool { return a.stop(&a.onEnd) }
 
 func (a *attempt) stop(e *afterEnd) (stopped bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.endedWhy() != notEnded {
-		return false
+	if a.endedWhy() == notEnded && e.f != nil {
+		stopped, e.f = true, nil
 	}
-	stopped = e.f != nil
-	e.f = nil
+	a.mu.Unlock()
 	return stopped
 }
 

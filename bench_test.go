@@ -129,7 +129,7 @@ func BenchmarkSelect(b *testing.B) {
 func (c *call) succeed(ctx context.Context) {
 	a := c.next
 	c.next, c.current = nil, a
-	a.begin(ctx, a.began)
+	a.begin(ctx, a.began, 0)
 	a.answered(a.began.Add(time.Since(a.began)))
 	a.bodyEnds(success)
 }

@@ -336,7 +336,7 @@ func TestTrailersOfTwoAttempts(t *testing.T) {
 	c := p.callFor(r, nil)
 	attempt := func() *http.Request {
 		a := c.newAttempt(&target{name: "e"}, nil, time.Now())
-		a.begin(t.Context(), time.Now())
+		a.begin(t.Context(), time.Now(), 0)
 		out, unfit := a.prepare(r.WithContext(t.Context()))
 		if unfit != nil {
 			t.Fatal(unfit)

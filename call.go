@@ -21,23 +21,22 @@ const callKey = "failover.call"
 // its attempts. Each request makes one, which with the attempt in it takes what the
 // allocator has for 288 bytes; what few calls have is in extras.
 type call struct {
-	policy  *Policy
-	request *http.Request  // the proxy's own copy, the same for all attempts
-	before  *call          // of another proxy in the same request; of the first: the latest
-	vars    map[string]any // the request's own
-	body    *recording     // nil without a body
-	extras  *extras        // nil: none
+	first attempt // room for the first attempt, which begins with the call
 
-	excluded *exclusion // from further attempts, the latest
+	policy   *Policy
+	extras   *extras    // nil: none
+	body     *recording // nil without a body
 	next     *attempt   // reserved; the next Select hands it out
 	current  *attempt
-
 	attempts uint16      // made or reserved
 	finished bool        // no attempt will follow
 	handed   bool        // an answer has gone to the proxy
 	recorded atomic.Bool // what the client gets has been recorded
 
-	first attempt // room for the first attempt, which begins with the call
+	excluded *exclusion     // from further attempts, the latest
+	request  *http.Request  // the proxy's own copy, the same for all attempts
+	vars     map[string]any // the request's own
+	before   *call          // of another proxy in the same request; of the first: the latest
 }
 
 // maxAttempts is how many attempts a call counts.

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // closing counts how often a body is closed.
@@ -34,7 +32,7 @@ func loose(t *testing.T) *attempt {
 	if !s.acquire(a, time.Now(), c.policy.breakerConfig(), 0, admitNormally) {
 		t.Fatal("not admitted")
 	}
-	a.begin(context.Background(), time.Now())
+	a.begin(context.Background(), time.Now(), 0)
 	return a
 }
 
@@ -119,7 +117,7 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 // TestSilenceIsTheEndpoints: what a client takes between its reads is no silence.
 func TestSilenceIsTheEndpoints(t *testing.T) {
 	a := loose(t)
-	a.call.policy.IdleTimeout = caddy.Duration(time.Second)
+	a.call.policy.idle = time.Second
 	a.answered(a.began)
 	at := func(d time.Duration) time.Time { return a.began.Add(d) }
 	for _, step := range []struct {
@@ -146,7 +144,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 			t.Errorf("at %v: %v, want %v", step.at, got, step.want)
 		}
 	}
-	a.call.policy.IdleTimeout = 0
+	a.call.policy.idle = 0
 	if got := a.overdue(at(time.Hour)); got != notEnded {
 		t.Errorf("without idle_timeout: %v", got)
 	}
@@ -163,7 +161,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
-			a := &attempt{call: &call{policy: &Policy{IdleTimeout: caddy.Duration(idle)}}, answer: io.NopCloser(endless{}), began: time.Now()}
+			a := &attempt{call: &call{policy: &Policy{idle: idle}}, answer: io.NopCloser(endless{}), began: time.Now()}
 			body := (*responseBody)(a)
 			p := make([]byte, 32<<10)
 			for b.Loop() {

@@ -39,8 +39,9 @@ func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Po
 }
 
 // BenchmarkCompareSelect sets a whole Select, with the call's record and the
-// endpoint's permit, which is given back, beside what Caddy's own policies do.
-// The draw alone is what compares with them.
+// endpoint's permit, and the recording of a success beside what Caddy's own policies
+// do. Of that, the attempt is the draw, the permit and the recording, for a call that
+// has its record, and the draw alone is what compares with the others.
 func BenchmarkCompareSelect(b *testing.B) {
 	for _, n := range []int{3, 30, 300} {
 		var upstreams reverseproxy.UpstreamPool
@@ -89,6 +90,19 @@ func BenchmarkCompareSelect(b *testing.B) {
 					}
 					vars[callKey].(*call).succeed(r.Context())
 					vars[callKey] = nil
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("n=%d/policy=failover-attempt", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				r, c := bareRequest(b), new(call)
+				for pb.Next() {
+					*c = call{policy: p, request: r}
+					if c.next = p.choose(c, p.table.Load(), time.Now()); c.next == nil {
+						b.Fail()
+					}
+					c.succeed(r.Context())
 				}
 			})
 		})

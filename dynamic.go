@@ -57,6 +57,11 @@ func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *table 
 	if p.dynamic == nil {
 		return p.table.Load()
 	}
+	return p.tableOf(pool, now)
+}
+
+// tableOf is the table of dynamic upstreams.
+func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *table {
 	if d := p.dynamic.current.Load(); d != nil && d.is(pool) {
 		if !d.used.Load() {
 			d.used.Store(true)

@@ -323,6 +323,13 @@ func withBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOp
 // timeoutFor is how long an attempt of this request may wait for its first
 // byte.
 func (t *target) timeoutFor(r *http.Request) time.Duration {
+	if len(t.timeouts) == 0 {
+		return t.timeout
+	}
+	return t.matchingTimeout(r)
+}
+
+func (t *target) matchingTimeout(r *http.Request) time.Duration {
 	for _, rule := range t.timeouts {
 		if match, err := rule.matchers.AnyMatchWithError(r); err == nil && match {
 			return time.Duration(rule.Timeout)

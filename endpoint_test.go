@@ -216,7 +216,7 @@ func TestCredentials(t *testing.T) {
 		test.pool.pool = new(pool)
 		c := test.pool.callFor(r, nil)
 		a := c.newAttempt(target, nil, time.Now())
-		a.begin(r.Context(), time.Now())
+		a.begin(r.Context(), time.Now(), 0)
 		out, err := a.prepare(r)
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +246,7 @@ func TestHeaderUpStays(t *testing.T) {
 	c := policy.callFor(r, nil)
 	r.Header.Set("Authorization", "header_up")
 	a := c.newAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
-	a.begin(r.Context(), time.Now())
+	a.begin(r.Context(), time.Now(), 0)
 	out, err := a.prepare(r)
 	if err != nil {
 		t.Fatal(err)

@@ -187,7 +187,7 @@ func (f *fleet) dispatch(in *instance, a *attempt) {
 	for in.policy.targets[i] != a.target {
 		i++
 	}
-	a.begin(context.Background(), f.clock())
+	a.begin(context.Background(), f.clock(), 0)
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
 	if took > a.timeout {

@@ -107,24 +107,29 @@ type Policy struct {
 	// What the pool is to achieve, and whether its history is kept.
 	SLA *SLA `json:"sla,omitempty"`
 
+	// what each call looks at, close together
+	pool       *pool
+	generation *generation
+	table      atomic.Pointer[table]
+	dynamic    *dynamicTargets // nil for static upstreams
+	failure    *statusSet
+	nextOn     []nextRule
+	idle       time.Duration // IdleTimeout
+	commit     commitRules
+	least      bool // Balance is least_latency
+	errorEvent bool // StreamError
+	edits      bool // some endpoint has bodies edited
+	looks      bool // some of nextOn look at bodies
+	plain      bool // the proxy's transport does not do TLS unless a URL says so
+	strips     bool // some endpoint does not get the client's credentials
+	stripsAll  bool // no endpoint does
+	rematches  bool // the proxy may throw an answer away and ask again
+	hasQuotas  bool // some endpoint may ask to wait or deny us
+	retry      retryRules
+
 	logger       *zap.Logger
-	pool         *pool
-	generation   *generation
 	source       *EventSource
-	targets      []*target       // sorted by priority; guarded by pool.mu once attached
-	dynamic      *dynamicTargets // nil for static upstreams
-	table        atomic.Pointer[table]
-	retry        retryRules
-	commit       commitRules
-	nextOn       []nextRule
-	edits        bool // some endpoint has bodies edited
-	looks        bool // some of nextOn look at bodies
-	failure      *statusSet
-	plain        bool // the proxy's transport does not do TLS unless a URL says so
-	strips       bool // some endpoint does not get the client's credentials
-	stripsAll    bool // no endpoint does
-	rematches    bool // the proxy may throw an answer away and ask again
-	hasQuotas    bool // some endpoint may ask to wait or deny us
+	targets      []*target // sorted by priority; guarded by pool.mu once attached
 	ownTransport *reverseproxy.HTTPTransport
 	probes       http.RoundTripper // for checks; guarded by pool.mu
 }
@@ -216,7 +221,8 @@ func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 	if handler.DynamicUpstreamsRaw != nil {
 		p.dynamic = &dynamicTargets{known: make(map[string]*target)}
 	}
-	p.retry, p.commit = p.Retry.rules(), p.Commit.rules()
+	p.retry, p.commit, p.idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
+	p.least, p.errorEvent = p.Balance == balanceLeastLatency, p.StreamError
 }
 
 // matchUpstreams makes a target of every upstream of the handler, in order, with

@@ -191,15 +191,17 @@ func (c *call) keptAnswer() *keptAnswer {
 
 // dropKept lets go of the kept answer, which is not needed.
 func (c *call) dropKept() {
-	if k := c.keptAnswer(); k != nil {
-		c.extras.kept = nil
-		k.drop()
+	if c.extras != nil {
+		c.extras.dropKept()
 	}
 }
 
-func (k *keptAnswer) drop() {
-	k.resp.Body.Close()
-	k.attempt.settle(time.Now(), success, true)
+func (x *extras) dropKept() {
+	if k := x.kept; k != nil {
+		x.kept = nil
+		k.resp.Body.Close()
+		k.attempt.settle(time.Now(), success, true)
+	}
 }
 
 // giveKept answers the call with the kept answer instead of what it came to.

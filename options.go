@@ -268,15 +268,16 @@ func validateMethod(m string) error {
 
 // retryRules are Retry, ready for use.
 type retryRules struct {
-	attempts     int
-	methods      []string // nil: idempotent ones
-	any          bool
+	attempts int
+	any      bool
+	methods  []string    // nil: idempotent ones
+	hedge    *hedgeRules // nil: no hedges
+	deadline time.Duration
+
 	sameEndpoint int
 	wait         time.Duration // the longest Retry-After to wait for
-	hedge        *hedgeRules   // nil: no hedges
 	base, cap    time.Duration
 	budget       budgetRules
-	deadline     time.Duration
 	noneAfter    time.Duration // no attempt begins later than that after the call; 0: no bound
 	buffer       int64
 }

@@ -234,7 +234,14 @@ func (p *pool) dropLocked(s *endpointState) {
 // goLive makes the pool run by this policy's configuration, once that has started
 // or gets its first request: until then a reload may still fail.
 func (p *Policy) goLive() {
-	if now := p.pool.generation.Load(); now == p.generation || now.serial > p.generation.serial {
+	if p.pool.generation.Load() != p.generation {
+		p.takeOver()
+	}
+}
+
+// takeOver makes the pool go by this policy, unless it goes by a newer one already.
+func (p *Policy) takeOver() {
+	if p.pool.generation.Load().serial > p.generation.serial {
 		return
 	}
 	p.pool.mu.Lock()

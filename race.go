@@ -139,7 +139,7 @@ func (x *race) ready(a *attempt, now time.Time) *http.Request {
 	if unfit != nil {
 		return nil
 	}
-	a.begin(a.client, now)
+	a.begin(a.client, now, 0)
 	a.call.policy.pool.watch(a.patience())
 	return out
 }
@@ -275,8 +275,7 @@ func (x *race) helpsLocked() bool {
 
 // claims tells whether the attempt's good answer is the call's.
 func (a *attempt) claims() bool {
-	x := a.race()
-	return x == nil || x.claim()
+	return a.hedge == nil || a.hedge.race == nil || a.hedge.race.claim()
 }
 
 // overtaken tells whether a hedge has made up for the attempt's failure. If it has

@@ -93,7 +93,7 @@ func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
 	}
 	if first {
 		i, at := -1, spot(p.pool.turn())
-		if p.Balance == balanceLeastLatency {
+		if p.least {
 			i = t.drawTwo(at)
 		} else {
 			i = t.draw(at)

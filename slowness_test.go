@@ -463,7 +463,7 @@ func TestNoFalseAlarm(t *testing.T) {
 				if !s.acquire(a, now, cfg, 0, admitNormally) {
 					t.Fatal("not let in")
 				}
-				a.begin(t.Context(), now)
+				a.begin(t.Context(), now, 0)
 				heap.Push(&due, firstByteAt{now.Add(time.Duration(typical * math.Exp(sigma*r.NormFloat64()))), a})
 			}
 			t.Logf("%s, median %v: %d attempts in a day, %d slow, limit at most %v; suspect %d times",

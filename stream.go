@@ -33,7 +33,7 @@ func (a *attempt) follow(resp *http.Response) {
 	a.answer = resp.Body
 	body := (*responseBody)(a)
 	resp.Body = body
-	if a.call.policy.StreamError && isEventStream(resp) {
+	if a.call.policy.errorEvent && isEventStream(resp) {
 		resp.Body = &sseBody{responseBody: body}
 	}
 }

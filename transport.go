@@ -44,8 +44,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.next, c.current = nil, a
 	now := a.began
 	again := c.attempts > 1 // a rival may change it once this one has begun
+	var as progress
 	if int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request) {
-		a.set(movable)
+		as = movable
 		if t.policy.retry.hedge != nil {
 			a.hedge = t.hedged(a, r, now)
 		}
@@ -66,7 +67,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.finish()
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
-	a.begin(a.client, now)
+	a.begin(a.client, now, as)
 	t.policy.pool.watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now = a.began.Add(time.Since(a.began)) // at half the cost of time.Now
@@ -108,6 +109,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	strip := t.strip && !c.policy.stripsAll
 	ownHeader := strip || t.headers != nil || c.policy.looks || edits
 	alone := a.hedge == nil
+	a.makeDone()
 	out := r
 	if alone && !ownHeader && !c.policy.rematches {
 		// The proxy has made r for this round trip, and looks at nothing in it
