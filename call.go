@@ -116,18 +116,8 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 	if p.dynamic != nil {
 		c.extra().looked = pool
 	}
-	switch {
-	case p.stripsAll:
-		// now, before header_up makes something else of them
-		for _, field := range credentialFields {
-			delete(r.Header, field)
-			delete(r.Trailer, field)
-		}
-	case p.strips:
-		own := &c.extra().credentials
-		for i, field := range credentialFields {
-			own[i] = r.Header.Get(field)
-		}
+	if p.strips {
+		c.takeCredentials()
 	}
 	c.body = p.record(r)
 	if first == nil {
@@ -142,6 +132,23 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 		c.before, first.before = first.before, c
 	}
 	return c
+}
+
+// takeCredentials takes the client's credentials out of the request, or notes them where
+// some endpoints get them: now, before header_up makes something else of them.
+func (c *call) takeCredentials() {
+	r := c.request
+	if c.policy.stripsAll {
+		for _, field := range credentialFields {
+			delete(r.Header, field)
+			delete(r.Trailer, field)
+		}
+		return
+	}
+	own := &c.extra().credentials
+	for i, field := range credentialFields {
+		own[i] = r.Header.Get(field)
+	}
 }
 
 // newAttempt prepares an attempt at a target; acquire puts it in flight.

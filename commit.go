@@ -107,6 +107,21 @@ func (a *attempt) hold(resp *http.Response, rules commitRules) error {
 	return nil
 }
 
+// heldBack deals with a good answer of which the client gets nothing before as much has
+// come as the pool wants.
+func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error) {
+	if err := a.hold(resp, c.policy.commit); err != nil {
+		resp.Body.Close()
+		return nil, c.failed(a, err, time.Now())
+	}
+	c.finish()
+	c.dropKept()
+	if a.watchful {
+		a.target.state.answered(a, time.Now(), c.policy.breakerConfig())
+	}
+	return resp, nil
+}
+
 // first reads until the body has begun, which is when the attempt is answered.
 func (h *held) first(a *attempt, body io.Reader) error {
 	for h.total == 0 && h.err == nil {

@@ -152,6 +152,23 @@ func (a *attempt) peek(resp *http.Response, limit int64) []byte {
 	return joined
 }
 
+// passedOn deals with an answer that another endpoint may do better on: it goes to
+// the client only if there is no such endpoint.
+func (c *call) passedOn(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
+	if a.overtaken() {
+		resp.Body.Close()
+		a.settle(now, success, true)
+		return nil, errOvertaken
+	}
+	if err := c.setAside(a, resp, now); err != nil {
+		return nil, err
+	}
+	a.final = !c.policy.rematches
+	c.finish()
+	a.follow(resp)
+	return resp, nil
+}
+
 // setAside moves a call on from an answer that another endpoint may do better on,
 // and keeps the first such answer. What it returns makes the proxy try again; nil
 // if there is nothing to move on to.
@@ -202,6 +219,16 @@ func (x *extras) dropKept() {
 		k.resp.Body.Close()
 		k.attempt.settle(time.Now(), success, true)
 	}
+}
+
+// orKept is what the call comes to in the end, where an answer was kept: that, unless
+// the client has left.
+func (c *call) orKept(resp *http.Response, err error) (*http.Response, error) {
+	if err == errClientGone {
+		c.dropKept()
+		return nil, err
+	}
+	return c.giveKept(resp), nil
 }
 
 // giveKept answers the call with the kept answer instead of what it came to.

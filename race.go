@@ -278,6 +278,17 @@ func (a *attempt) claims() bool {
 	return a.hedge == nil || a.hedge.race == nil || a.hedge.race.claim()
 }
 
+// answeredByRival answers the call with what an attempt's rival has brought.
+func (c *call) answeredByRival(a *attempt) (*http.Response, error) {
+	if a.sent != nil {
+		a.sent.Close()
+	}
+	race := a.race()
+	c.current = race.rival
+	race.rival.credit()
+	return c.answered(race.rival, race.won, time.Now())
+}
+
 // overtaken tells whether a hedge has made up for the attempt's failure. If it has
 // failed as well, its endpoint is not tried again.
 func (a *attempt) overtaken() bool {

@@ -80,31 +80,39 @@ func (a *attempt) pause(now time.Time) {
 // choose reserves an attempt at the best endpoint of a table that the call has not
 // tried; nil if there is none.
 func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
-	first := c.excluded == nil
-	if first && len(t.trials) > 0 {
-		if a := p.tryRecovering(c, t, now, false); a != nil {
-			return a
+	if c.excluded == nil {
+		if len(t.trials) > 0 {
+			if a := p.tryRecovering(c, t, now, false); a != nil {
+				return a
+			}
 		}
-	}
-	if first && len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
-		if a := p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally); a != nil {
-			return a
+		if len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
+			if a := p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally); a != nil {
+				return a
+			}
 		}
-	}
-	if first {
-		i, at := -1, spot(p.pool.turn())
-		if p.least {
-			i = t.drawTwo(at)
-		} else {
-			i = t.draw(at)
-		}
-		if i >= 0 {
+		if i := p.draw(t); i >= 0 {
 			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
 				return a
 			}
 			c.exclude(t.targets[i])
 		}
 	}
+	return p.chooseOther(c, t, now)
+}
+
+// draw picks a target of a table for the pool's next call; -1 if every endpoint is out.
+func (p *Policy) draw(t *table) int {
+	at := spot(p.pool.turn())
+	if p.least {
+		return t.drawTwo(at)
+	}
+	return t.draw(at)
+}
+
+// chooseOther reserves an attempt for a call that has been somewhere, or could not get
+// in where it was to go.
+func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
 	redraws := 0
 	for ; t.total > 0 && redraws < maxRedraws; redraws++ {
 		target := t.redraw(c, rand.Float64())

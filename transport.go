@@ -32,15 +32,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c == nil {
 		return t.RoundTripper.RoundTrip(r)
 	}
-	if c.next == nil {
-		err := c.extras.refusal
-		c.extras.refusal, c.finished = nil, true
-		if u, ok := err.(*unfit); ok {
-			return u.answer(r), nil
-		}
-		return nil, err
-	}
 	a := c.next
+	if a == nil {
+		return c.refused(r)
+	}
 	c.next, c.current = nil, a
 	now := a.began
 	again := c.attempts > 1 // a rival may change it once this one has begun
@@ -78,21 +73,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err = c.answered(a, resp, now)
 	}
 	if err == errOvertaken {
-		if a.sent != nil {
-			a.sent.Close()
-		}
-		race := a.race()
-		rival := race.rival
-		c.current = rival
-		rival.credit()
-		resp, err = c.answered(rival, race.won, time.Now())
+		resp, err = c.answeredByRival(a)
 	}
-	if c.keptAnswer() != nil && c.finished {
-		if err == errClientGone {
-			c.dropKept()
-			return nil, err
-		}
-		resp, err = c.giveKept(resp), nil
+	if c.finished && c.keptAnswer() != nil {
+		resp, err = c.orKept(resp, err)
 	}
 	c.handed = err == nil
 	if c.handed && t.policy.rematches {
@@ -101,94 +85,14 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// prepare makes the request that goes to the attempt's endpoint. What all attempts
-// share, the headers and the URL, stays as it is.
-func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
-	t, c := a.target, a.call
-	edits := t.edits != nil && c.extras != nil && c.extras.whole
-	strip := t.strip && !c.policy.stripsAll
-	ownHeader := strip || t.headers != nil || c.policy.looks || edits
-	alone := a.hedge == nil
-	a.makeDone()
-	out := r
-	if alone && !ownHeader && !c.policy.rematches {
-		// The proxy has made r for this round trip, and looks at nothing in it
-		// afterwards that changes here.
-		*r = *r.WithContext(a)
-	} else {
-		out = r.WithContext(a)
+// refused answers a call that was refused before its first attempt.
+func (c *call) refused(r *http.Request) (*http.Response, error) {
+	err := c.extras.refusal
+	c.extras.refusal, c.finished = nil, true
+	if u, ok := err.(*unfit); ok {
+		return u.answer(r), nil
 	}
-	if c.body != nil && !edits {
-		c.body.send(a, out)
-	}
-	if a.dial() != nil {
-		a.direct(out, t.scheme(r.URL))
-	}
-	if t.url != nil {
-		if !alone || !c.policy.plain || !t.keeps(r.URL) {
-			out.URL = t.join(out.URL)
-		}
-		out.Host = t.host
-	} else if a.race() != nil {
-		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
-		out.URL = &own
-	}
-	if ownHeader {
-		out.Header = r.Header.Clone()
-		if c.policy.looks {
-			readable(out.Header)
-		}
-		if strip {
-			c.stripCredentials(out.Header)
-		}
-		if t.headers != nil {
-			t.headers.ApplyToRequest(out)
-		}
-	}
-	if edits {
-		return out, a.edit(out)
-	}
-	return out, nil
-}
-
-// scheme is that of a request to the endpoint.
-func (t *target) scheme(request *url.URL) string {
-	if t.url != nil {
-		return t.url.Scheme
-	}
-	return request.Scheme
-}
-
-// keeps tells whether join would change nothing of a URL that a transport without TLS
-// is given.
-func (t *target) keeps(request *url.URL) bool {
-	return t.bare && request.User == nil && (request.Scheme == "" || request.Scheme == "http")
-}
-
-// join makes the URL of a request to the endpoint, without the client's user
-// and password. With https the URL has the endpoint's host, for TLS; with http it
-// keeps the dial address, by which connections are pooled.
-func (t *target) join(request *url.URL) *url.URL {
-	if t.url == nil {
-		joined := *request
-		joined.User = nil
-		return &joined
-	}
-	joined := joinURL(t.url, request)
-	if t.url.Scheme == "http" {
-		joined.Host = request.Host
-	}
-	return joined
-}
-
-// stripCredentials removes what the client itself sent; a header_up of the
-// proxy that sets such a field stays.
-func (c *call) stripCredentials(h http.Header) {
-	for i, field := range credentialFields {
-		if values := h[field]; len(values) > 0 && values[0] == c.extras.credentials[i] {
-			delete(h, field)
-		}
-	}
+	return nil, err
 }
 
 // failed deals with an attempt that brought no answer, and returns the error
@@ -261,46 +165,30 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	p := c.policy
 	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
-	if o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp) {
-		if a.overtaken() {
-			resp.Body.Close()
-			a.settle(now, success, true)
-			return nil, errOvertaken
-		}
-		if err := c.setAside(a, resp, now); err != nil {
-			return nil, err
-		}
-		a.final = !p.rematches
-		c.finish()
-		a.follow(resp)
-		return resp, nil
-	}
-	if o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols {
-		if err := a.hold(resp, p.commit); err != nil {
-			resp.Body.Close()
-			return nil, c.failed(a, err, time.Now())
-		}
-		c.finish()
-		c.dropKept()
-		if a.watchful {
-			a.target.state.answered(a, time.Now(), p.breakerConfig())
-		}
-		return resp, nil
-	}
-	if !a.answered(now) || o == success && !a.claims() {
+	switch {
+	case o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
+		return c.passedOn(a, resp, now)
+	case o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
+		return c.heldBack(a, resp)
+	case !a.answered(now) || o == success && !a.claims():
 		resp.Body.Close()
 		return nil, c.failed(a, errGivenUp, now)
+	case o != success:
+		return c.answeredBadly(a, resp, o, now)
 	}
-	if o == success {
-		a.final = !p.rematches
-		c.finish()
-		c.dropKept()
-		if a.watchful {
-			a.target.state.answered(a, now, p.breakerConfig())
-		}
-		a.follow(resp)
-		return resp, nil
+	a.final = !p.rematches
+	c.finish()
+	c.dropKept()
+	if a.watchful {
+		a.target.state.answered(a, now, p.breakerConfig())
 	}
+	a.follow(resp)
+	return resp, nil
+}
+
+// answeredBadly deals with an answer that counts as the endpoint's failure, unless it
+// speaks of the client's quota.
+func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now time.Time) (*http.Response, error) {
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
@@ -316,7 +204,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
 	}
 	c.finish()
-	if !p.rematches {
+	if !c.policy.rematches {
 		c.record(a, o)
 	}
 	a.follow(resp)
