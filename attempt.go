@@ -305,31 +305,26 @@ func (a *attempt) Err() error {
 // a goroutine. See the documentation of context.AfterFunc.
 func (a *attempt) AfterFunc(f func()) (stop func() bool) {
 	a.mu.Lock()
-	switch {
-	case a.endedWhy() != notEnded:
-		stop = func() bool { return false }
+	if a.endedWhy() != notEnded {
+		a.mu.Unlock()
 		go f()
-	case a.onEnd.f == nil && a.onEnd.next == nil:
-		a.onEnd.f = f
-		stop = a.stopFirst
-	default:
-		added := &afterEnd{f, a.onEnd.next}
-		a.onEnd.next = added
-		stop = func() bool { return a.stop(added) }
+		return func() bool { return false }
 	}
-	a.mu.Unlock()
-	return stop
-}
-
-func (a *attempt) stopFirst() bool { return a.stop(&a.onEnd) }
-
-func (a *attempt) stop(e *afterEnd) (stopped bool) {
-	a.mu.Lock()
-	if a.endedWhy() == notEnded && e.f != nil {
-		stopped, e.f = true, nil
+	e := &a.onEnd
+	if e.f != nil || e.next != nil {
+		e = &afterEnd{next: a.onEnd.next}
+		a.onEnd.next = e
 	}
+	e.f = f
 	a.mu.Unlock()
-	return stopped
+	return func() (stopped bool) {
+		a.mu.Lock()
+		if a.endedWhy() == notEnded && e.f != nil {
+			stopped, e.f = true, nil
+		}
+		a.mu.Unlock()
+		return stopped
+	}
 }
 
 // settle reports what the attempt came to; release is set when nothing of it is

@@ -18,30 +18,31 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	now := time.Now()
 	p.goLive()
 	c := p.callFor(r, pool)
-	if c.handed {
+	if c.attempts > 0 || c.finished {
+		return c.goOn(now)
+	}
+	if c.body != nil {
+		var err error
+		if now, err = c.prepareBody(now); err != nil {
+			return c.refuseWith(err)
+		}
+	}
+	t := p.tableFor(pool, now)
+	if c.next = p.choose(c, t, now); c.next == nil {
+		return p.refuse(c, t, w, now)
+	}
+	c.attempts = 1
+	return c.next.upstream
+}
+
+// goOn hands out what was reserved for a call that has had its first attempt.
+func (c *call) goOn(now time.Time) *reverseproxy.Upstream {
+	switch {
+	case c.handed:
 		return c.again(now)
-	}
-	if c.finished {
+	case c.finished || c.next == nil:
 		return nil // the proxy keeps the error it has
-	}
-	if c.next == nil {
-		if int(c.attempts) >= p.retry.attempts && c.attempts > 0 {
-			c.finish()
-			return nil
-		}
-		if c.body != nil && c.attempts == 0 {
-			var err error
-			if now, err = c.prepareBody(now); err != nil {
-				return c.refuseWith(err)
-			}
-		}
-		t := p.tableFor(pool, now)
-		if c.next = p.choose(c, t, now); c.next == nil {
-			return p.refuse(c, t, w, now)
-		}
-		c.attempts++
-	}
-	if c.next.paused {
+	case c.next.paused:
 		c.next.pause(now)
 	}
 	return c.next.upstream

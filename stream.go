@@ -20,21 +20,17 @@ func (e *bodyError) Unwrap() error { return e.error }
 
 // follow watches an answer that goes to the client to its end.
 func (a *attempt) follow(resp *http.Response) {
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			resp.Body = &upgraded{rwc, a}
-			return
-		}
-	}
-	if resp.Body == http.NoBody {
+	switch {
+	case resp.Body == http.NoBody:
 		a.bodyEnds(success)
-		return
-	}
-	a.answer = resp.Body
-	body := (*responseBody)(a)
-	resp.Body = body
-	if a.call.policy.errorEvent && isEventStream(resp) {
-		resp.Body = &sseBody{responseBody: body}
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		a.followUpgraded(resp)
+	default:
+		a.answer = resp.Body
+		resp.Body = (*responseBody)(a)
+		if a.call.policy.errorEvent {
+			a.addErrorEvent(resp)
+		}
 	}
 }
 
@@ -75,6 +71,13 @@ type brokenBody struct {
 
 func (e *brokenBody) Error() string {
 	return fmt.Sprintf("body %s at endpoint %s: %v", e.outcome, e.endpoint, e.cause)
+}
+
+// addErrorEvent has an answer end with an event if it breaks, where it is of events.
+func (a *attempt) addErrorEvent(resp *http.Response) {
+	if isEventStream(resp) {
+		resp.Body = &sseBody{responseBody: (*responseBody)(a)}
+	}
 }
 
 // isEventStream tells whether another event can be added to an answer.
@@ -137,7 +140,8 @@ func (a *attempt) clientLeft() bool { return a.client.Err() != nil || a.endedWhy
 // bodyEnds settles an attempt at the end of its response body.
 func (a *attempt) bodyEnds(o outcome) {
 	if o == success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
-		a.end(endedNormally)
+		a.mu.Lock()
+		a.endAndUnlock(endedNormally)
 		return
 	}
 	a.settle(time.Now(), o, true)
@@ -188,6 +192,16 @@ func (a *attempt) stuck(now time.Time) ending {
 type upgraded struct {
 	io.ReadWriteCloser
 	attempt *attempt
+}
+
+// followUpgraded watches a connection that speaks another protocol from now on.
+func (a *attempt) followUpgraded(resp *http.Response) {
+	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = &upgraded{rwc, a}
+		return
+	}
+	a.answer = resp.Body
+	resp.Body = (*responseBody)(a)
 }
 
 // CloseWrite tells the endpoint that the client will send no more; what the
