@@ -82,17 +82,18 @@ func (a *attempt) pause(now time.Time) {
 // tried; nil if there is none.
 func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
 	if c.excluded == nil {
-		if len(t.trials) > 0 {
-			if a := p.tryRecovering(c, t, now, false); a != nil {
+		if len(t.trials) > 0 || len(t.standby) > 0 {
+			if a := p.chooseToLearn(c, t, now); a != nil {
 				return a
 			}
 		}
-		if len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
-			if a := p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally); a != nil {
-				return a
-			}
+		i, at := -1, spot(p.pool.turn())
+		if p.least {
+			i = t.drawTwo(at)
+		} else {
+			i = t.draw(at)
 		}
-		if i := p.draw(t); i >= 0 {
+		if i >= 0 {
 			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
 				return a
 			}
@@ -102,13 +103,16 @@ func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
 	return p.chooseOther(c, t, now)
 }
 
-// draw picks a target of a table for the pool's next call; -1 if every endpoint is out.
-func (p *Policy) draw(t *table) int {
-	at := spot(p.pool.turn())
-	if p.least {
-		return t.drawTwo(at)
+// chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
+// that recovers, or one in reserve. Nil: the call goes its normal way.
+func (p *Policy) chooseToLearn(c *call, t *table, now time.Time) *attempt {
+	if a := p.tryRecovering(c, t, now, false); a != nil {
+		return a
 	}
-	return t.draw(at)
+	if len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
+		return p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally)
+	}
+	return nil
 }
 
 // chooseOther reserves an attempt for a call that has been somewhere, or could not get
