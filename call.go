@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -71,15 +69,6 @@ func (c *call) late(at time.Time) bool {
 	return d > 0 && at.Sub(c.began()) >= d
 }
 
-// callAt finds the call that Select left for this round trip; nil for requests
-// that no Select has seen, such as the proxy's own health checks.
-func (p *Policy) callAt(r *http.Request) *call {
-	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
-	return latestCall(first, func(c *call) bool {
-		return c.policy == p && (c.next != nil || c.extras != nil && c.extras.refusal != nil)
-	})
-}
-
 // latestCall returns the latest of a request's calls for which is holds; nil if there is
 // none.
 func latestCall(first *call, is func(*call) bool) *call {
@@ -104,36 +93,6 @@ func (c *call) upstreams() reverseproxy.UpstreamPool {
 	return c.extras.looked
 }
 
-// callFor finds the call of a request, or begins it.
-func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
-	ctx := r.Context()
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
-	first, _ := vars[callKey].(*call)
-	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
-		return c
-	}
-	c := &call{policy: p, request: r, vars: vars}
-	if p.dynamic != nil {
-		c.extra().looked = pool
-	}
-	if p.strips {
-		c.takeCredentials()
-	}
-	c.body = p.record(r)
-	if first == nil {
-		c.before = c
-		if vars != nil {
-			vars[callKey] = c
-		}
-		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-			repl.Map(c.placeholder)
-		}
-	} else {
-		c.before, first.before = first.before, c
-	}
-	return c
-}
-
 // takeCredentials takes the client's credentials out of the request, or notes them where
 // some endpoints get them: now, before header_up makes something else of them.
 func (c *call) takeCredentials() {
@@ -149,19 +108,6 @@ func (c *call) takeCredentials() {
 	for i, field := range credentialFields {
 		own[i] = r.Header.Get(field)
 	}
-}
-
-// newAttempt prepares an attempt at a target; acquire puts it in flight.
-func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.Time) *attempt {
-	a := &c.first
-	if a.call != nil {
-		// the transport may still be at work on the first one
-		a = new(attempt)
-	}
-	a.call, a.target, a.upstream = c, t, upstream
-	a.timeout = t.timeoutFor(c.request)
-	a.began = now
-	return a
 }
 
 // exclude keeps further attempts from a target, whichever table it is from.

@@ -63,6 +63,12 @@ func watchEvery(timeout time.Duration) time.Duration {
 // watch makes sure that attempts with this timeout are looked after in time.
 func (l *loop) watch(p *pool, timeout time.Duration) {
 	every := int64(watchEvery(timeout))
+	if every < int64(watchAtMost) || every < l.every.Load() || l.parked.Load() {
+		l.watchMore(p, every)
+	}
+}
+
+func (l *loop) watchMore(p *pool, every int64) {
 	if every < int64(watchAtMost) && !l.hasty.Load() {
 		l.hasty.Store(true)
 	}

@@ -5,29 +5,6 @@ import (
 	"net/url"
 )
 
-// prepare makes the request that goes to the attempt's endpoint. What all attempts
-// share, the headers and the URL, stays as it is.
-func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
-	a.makeDone()
-	t, c := a.target, a.call
-	if a.hedge != nil || t.headers != nil || t.edits != nil || t.strip && !c.policy.stripsAll || c.policy.looks || c.policy.rematches {
-		return a.rewrite(r)
-	}
-	// The proxy has made r for this round trip, and looks at nothing in it
-	// afterwards that changes here.
-	*r = *r.WithContext(a)
-	if c.body != nil {
-		c.body.send(a, r)
-	}
-	if t.url != nil {
-		if !c.policy.plain || !t.keeps(r.URL) {
-			r.URL = t.join(r.URL)
-		}
-		r.Host = t.host
-	}
-	return r, nil
-}
-
 // rewrite makes a request of its own for the attempt.
 func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.target, a.call

@@ -16,6 +16,10 @@ func (r *retryRules) allows(req *http.Request, o outcome) bool {
 
 // repeatable tells whether a request may be sent again after any failure.
 func (r *retryRules) repeatable(req *http.Request) bool {
+	return r.methods == nil && req.Method == http.MethodGet || r.mayRepeat(req)
+}
+
+func (r *retryRules) mayRepeat(req *http.Request) bool {
 	switch {
 	case r.any:
 		return true

@@ -22,37 +22,6 @@ type samples struct {
 	kept [64]sample
 }
 
-// succeeded takes the success of an attempt, whose body has come to its end, if it
-// can be kept as a sample.
-func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
-	latency := a.firstByte()
-	s.mu.Lock()
-	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) ||
-		!s.breaker.succeeded(cfg, a.permit, latency) {
-		s.mu.Unlock()
-		return false
-	}
-	a.outcome = success
-	s.unlinkLocked(a)
-	if s.samples.n == len(s.samples.kept) {
-		s.countLocked(time.Now())
-	}
-	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
-		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
-	}
-	kept := sample{latency: latency}
-	if a.final && !a.call.recorded.Swap(true) {
-		kept.waited = a.sinceCall(latency)
-	}
-	s.samples.kept[s.samples.n] = kept
-	s.samples.n++
-	if s.holdStep > 0 { // writing costs more, where many requests share the line
-		s.holdStep = 0
-	}
-	s.mu.Unlock()
-	return true
-}
-
 // countLocked counts the samples.
 func (s *endpointState) countLocked(now time.Time) {
 	s.totals.Attempts = s.begun

@@ -11,30 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// Select implements reverseproxy.Selector. For the first attempt of a call it
-// picks an endpoint by the routing table; further ones were reserved when the
-// attempt before failed.
-func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	now := time.Now()
-	p.goLive()
-	c := p.callFor(r, pool)
-	if c.attempts > 0 || c.finished {
-		return c.goOn(now)
-	}
-	if c.body != nil {
-		var err error
-		if now, err = c.prepareBody(now); err != nil {
-			return c.refuseWith(err)
-		}
-	}
-	t := p.tableFor(pool, now)
-	if c.next = p.choose(c, t, now); c.next == nil {
-		return p.refuse(c, t, w, now)
-	}
-	c.attempts = 1
-	return c.next.upstream
-}
-
 // goOn hands out what was reserved for a call that has had its first attempt.
 func (c *call) goOn(now time.Time) *reverseproxy.Upstream {
 	switch {
@@ -76,31 +52,6 @@ func (a *attempt) pause(now time.Time) {
 	case <-timer.C:
 	case <-a.call.request.Context().Done():
 	}
-}
-
-// choose reserves an attempt at the best endpoint of a table that the call has not
-// tried; nil if there is none.
-func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
-	if c.excluded == nil {
-		if len(t.trials) > 0 || len(t.standby) > 0 {
-			if a := p.chooseToLearn(c, t, now); a != nil {
-				return a
-			}
-		}
-		i, at := -1, spot(p.pool.turn())
-		if p.least {
-			i = t.drawTwo(at)
-		} else {
-			i = t.draw(at)
-		}
-		if i >= 0 {
-			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
-				return a
-			}
-			c.exclude(t.targets[i])
-		}
-	}
-	return p.chooseOther(c, t, now)
 }
 
 // chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
@@ -145,29 +96,6 @@ func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
 // maxRedraws bounds how often a call draws again because the endpoint it drew
 // had just become unavailable; then it takes the first that lets it in.
 const maxRedraws = 8
-
-// try reserves an attempt at a target.
-func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt {
-	upstream := t.upstream
-	if upstream == nil {
-		if upstream = upstreamAt(c.upstreams(), t.address); upstream == nil {
-			return nil
-		}
-	}
-	if upstream.Host != nil && !upstream.Available() {
-		return nil // by the proxy's own health checks and limits
-	}
-	if x := c.extras; t.needsJSON && x != nil && x.unfit != nil {
-		x.skipped = true
-		return nil
-	}
-	a := c.newAttempt(t, upstream, now)
-	if !t.state.acquire(a, now, p.breakerConfig(), t.limit, how) {
-		a.call = nil // its room may be used again
-		return nil
-	}
-	return a
-}
 
 // retrySafe tells whether the call can be sent elsewhere whatever becomes of its
 // first attempt.

@@ -82,21 +82,6 @@ const (
 	admitAnyway             // past everything but the operator and the limit
 )
 
-// acquire asks for one attempt. On success the attempt is in flight and holds a
-// permit.
-func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
-	s.mu.Lock()
-	if s.wellLocked() && limit == 0 {
-		a.permit.generation = s.breaker.generation
-		s.begun++
-		s.busy.Add(1)
-		s.inFlight.add(a)
-		s.mu.Unlock()
-		return true
-	}
-	return s.acquireAndUnlock(a, now, cfg, limit, how)
-}
-
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
 func (s *endpointState) wellLocked() bool {
 	return s.breaker.state == stateClosed && s.holdUntil.IsZero() && !s.barred && !s.left

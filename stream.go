@@ -18,48 +18,10 @@ type bodyError struct{ error }
 
 func (e *bodyError) Unwrap() error { return e.error }
 
-// follow watches an answer that goes to the client to its end.
-func (a *attempt) follow(resp *http.Response) {
-	switch {
-	case resp.Body == http.NoBody:
-		a.bodyEnds(success)
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		a.followUpgraded(resp)
-	default:
-		a.answer = resp.Body
-		resp.Body = (*responseBody)(a)
-		if a.call.policy.errorEvent {
-			a.addErrorEvent(resp)
-		}
-	}
-}
-
 // responseBody watches how an answer ends. An error that it returns makes the
 // proxy abort the client's stream, which therefore never looks whole: HTTP/1
 // without the last chunk or byte, HTTP/2 and HTTP/3 by a reset.
 type responseBody attempt
-
-// Read implements io.Reader.
-func (b *responseBody) Read(p []byte) (int, error) {
-	a := (*attempt)(b)
-	idle := a.idle() > 0
-	if idle {
-		a.silenceBegins(time.Now())
-	}
-	n, err := a.answer.Read(p)
-	if idle {
-		a.silenceEnds()
-	}
-	if err != nil {
-		o := a.bodyOutcome(err)
-		a.bodyEnds(o)
-		a.set(bodyOver)
-		if o.failed() {
-			err = &brokenBody{o, a.target.name, err}
-		}
-	}
-	return n, err
-}
 
 // A brokenBody is a response body that ended too early. It is never read as "the
 // client left".
@@ -136,16 +98,6 @@ func (b *responseBody) Close() error {
 
 // clientLeft tells whether the client has gone.
 func (a *attempt) clientLeft() bool { return a.client.Err() != nil || a.endedWhy() == endedByClient }
-
-// bodyEnds settles an attempt at the end of its response body.
-func (a *attempt) bodyEnds(o outcome) {
-	if o == success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
-		a.mu.Lock()
-		a.endAndUnlock(endedNormally)
-		return
-	}
-	a.settle(time.Now(), o, true)
-}
 
 // bodyOutcome says what the end of a response body means. No sentinel within it
 // is asked for.

@@ -26,65 +26,6 @@ func newTransport(wrapped http.RoundTripper, p *Policy) *transport {
 	return &transport{wrapped, p, ok && inner.ProxyProtocolEnabled()}
 }
 
-// RoundTrip implements http.RoundTripper.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	c := t.policy.callAt(r)
-	if c == nil {
-		return t.RoundTripper.RoundTrip(r)
-	}
-	a := c.next
-	if a == nil {
-		return c.refused(r)
-	}
-	c.next, c.current = nil, a
-	now := a.began
-	again := c.attempts > 1 // a rival may change it once this one has begun
-	var as progress
-	if int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request) {
-		as = movable
-		if t.policy.retry.hedge != nil {
-			a.hedge = t.hedged(a, r, now)
-		}
-	}
-	a.client = r.Context()
-	if again && a.client.Err() != nil {
-		a.end(endedByClient) // while it waited, or before
-	}
-	reported := false
-	defer func() {
-		if !reported { // a panic is no fault of the endpoint's
-			a.settle(time.Now(), cancelled, true)
-			c.record(a, cancelled)
-		}
-	}()
-	out, unfit := a.prepare(r)
-	if unfit != nil {
-		c.finish()
-		return unfit.answer(r), nil // and the attempt is settled as cancelled
-	}
-	a.begin(a.client, now, as)
-	t.policy.pool.watch(a.patience())
-	resp, err := t.RoundTripper.RoundTrip(out)
-	now = a.began.Add(time.Since(a.began)) // at half the cost of time.Now
-	reported = true
-	if err != nil {
-		err = c.failed(a, err, now)
-	} else {
-		resp, err = c.answered(a, resp, now)
-	}
-	if err == errOvertaken {
-		resp, err = c.answeredByRival(a)
-	}
-	if c.finished && c.keptAnswer() != nil {
-		resp, err = c.orKept(resp, err)
-	}
-	c.handed = err == nil
-	if c.handed && t.policy.rematches {
-		c.recordAfterRequest(c.current)
-	}
-	return resp, err
-}
-
 // refused answers a call that was refused before its first attempt.
 func (c *call) refused(r *http.Request) (*http.Response, error) {
 	err := c.extras.refusal
@@ -160,31 +101,6 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 // plain keeps errors of ours that move a call on from being read as "the client
 // left".
 func plain(err error) error { return errors.New(err.Error()) }
-
-// answered deals with an answer: it goes to the client, or the call moves on.
-func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
-	p := c.policy
-	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
-	switch {
-	case o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
-	case o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
-		return c.heldBack(a, resp)
-	case !a.answered(now) || o == success && !a.claims():
-		resp.Body.Close()
-		return nil, c.failed(a, errGivenUp, now)
-	case o != success:
-		return c.answeredBadly(a, resp, o, now)
-	}
-	a.final = !p.rematches
-	c.finish()
-	c.dropKept()
-	if a.watchful {
-		a.target.state.answered(a, now, p.breakerConfig())
-	}
-	a.follow(resp)
-	return resp, nil
-}
 
 // answeredBadly deals with an answer that counts as the endpoint's failure, unless it
 // speaks of the client's quota.

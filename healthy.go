@@ -1,0 +1,349 @@
+package failover
+
+import (
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// This is the way of a request while all is well, from Select to the end of the
+// answer's body, in the order in which it goes. Whatever else may happen has a file of
+// its own. As functions of one file they also follow each other in the program: spread
+// over it they take a request a tenth more of what the plugin costs it, as each is on
+// another page of memory.
+
+// Select implements reverseproxy.Selector. For the first attempt of a call it
+// picks an endpoint by the routing table; further ones were reserved when the
+// attempt before failed.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	now := time.Now()
+	p.goLive()
+	c := p.callFor(r, pool)
+	if c.attempts > 0 || c.finished {
+		return c.goOn(now)
+	}
+	if c.body != nil {
+		var err error
+		if now, err = c.prepareBody(now); err != nil {
+			return c.refuseWith(err)
+		}
+	}
+	t := p.tableFor(pool, now)
+	if c.next = p.choose(c, t, now); c.next == nil {
+		return p.refuse(c, t, w, now)
+	}
+	c.attempts = 1
+	return c.next.upstream
+}
+
+// callFor finds the call of a request, or begins it.
+func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
+	ctx := r.Context()
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
+	first, _ := vars[callKey].(*call)
+	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
+		return c
+	}
+	c := &call{policy: p, request: r, vars: vars}
+	if p.dynamic != nil {
+		c.extra().looked = pool
+	}
+	if p.strips {
+		c.takeCredentials()
+	}
+	c.body = p.record(r)
+	if first == nil {
+		c.before = c
+		if vars != nil {
+			vars[callKey] = c
+		}
+		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Map(c.placeholder)
+		}
+	} else {
+		c.before, first.before = first.before, c
+	}
+	return c
+}
+
+// choose reserves an attempt at the best endpoint of a table that the call has not
+// tried; nil if there is none.
+func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
+	if c.excluded == nil {
+		if len(t.trials) > 0 || len(t.standby) > 0 {
+			if a := p.chooseToLearn(c, t, now); a != nil {
+				return a
+			}
+		}
+		i, at := -1, spot(p.pool.turn())
+		if p.least {
+			i = t.drawTwo(at)
+		} else {
+			i = t.draw(at)
+		}
+		if i >= 0 {
+			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
+				return a
+			}
+			c.exclude(t.targets[i])
+		}
+	}
+	return p.chooseOther(c, t, now)
+}
+
+// try reserves an attempt at a target.
+func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt {
+	upstream := t.upstream
+	if upstream == nil {
+		if upstream = upstreamAt(c.upstreams(), t.address); upstream == nil {
+			return nil
+		}
+	}
+	if upstream.Host != nil && !upstream.Available() {
+		return nil // by the proxy's own health checks and limits
+	}
+	if x := c.extras; t.needsJSON && x != nil && x.unfit != nil {
+		x.skipped = true
+		return nil
+	}
+	a := c.newAttempt(t, upstream, now)
+	if !t.state.acquire(a, now, p.breakerConfig(), t.limit, how) {
+		a.call = nil // its room may be used again
+		return nil
+	}
+	return a
+}
+
+// newAttempt prepares an attempt at a target; acquire puts it in flight.
+func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.Time) *attempt {
+	a := &c.first
+	if a.call != nil {
+		// the transport may still be at work on the first one
+		a = new(attempt)
+	}
+	a.call, a.target, a.upstream = c, t, upstream
+	a.timeout = t.timeoutFor(c.request)
+	a.began = now
+	return a
+}
+
+// acquire asks for one attempt. On success the attempt is in flight and holds a
+// permit.
+func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
+	s.mu.Lock()
+	if s.wellLocked() && limit == 0 {
+		a.permit.generation = s.breaker.generation
+		s.begun++
+		s.busy.Add(1)
+		s.inFlight.add(a)
+		s.mu.Unlock()
+		return true
+	}
+	return s.acquireAndUnlock(a, now, cfg, limit, how)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := t.policy.callAt(r)
+	if c == nil {
+		return t.RoundTripper.RoundTrip(r)
+	}
+	a := c.next
+	if a == nil {
+		return c.refused(r)
+	}
+	c.next, c.current = nil, a
+	now := a.began
+	again := c.attempts > 1 // a rival may change it once this one has begun
+	var as progress
+	if int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request) {
+		as = movable
+		if t.policy.retry.hedge != nil {
+			a.hedge = t.hedged(a, r, now)
+		}
+	}
+	a.client = r.Context()
+	if again && a.client.Err() != nil {
+		a.end(endedByClient) // while it waited, or before
+	}
+	reported := false
+	defer func() {
+		if !reported { // a panic is no fault of the endpoint's
+			a.settle(time.Now(), cancelled, true)
+			c.record(a, cancelled)
+		}
+	}()
+	out, unfit := a.prepare(r)
+	if unfit != nil {
+		c.finish()
+		return unfit.answer(r), nil // and the attempt is settled as cancelled
+	}
+	a.begin(a.client, now, as)
+	t.policy.pool.watch(a.patience())
+	resp, err := t.RoundTripper.RoundTrip(out)
+	now = a.began.Add(time.Since(a.began)) // at half the cost of time.Now
+	reported = true
+	if err != nil {
+		err = c.failed(a, err, now)
+	} else {
+		resp, err = c.answered(a, resp, now)
+	}
+	if err == errOvertaken {
+		resp, err = c.answeredByRival(a)
+	}
+	if c.finished && c.keptAnswer() != nil {
+		resp, err = c.orKept(resp, err)
+	}
+	c.handed = err == nil
+	if c.handed && t.policy.rematches {
+		c.recordAfterRequest(c.current)
+	}
+	return resp, err
+}
+
+// callAt finds the call that Select left for this round trip; nil for requests
+// that no Select has seen, such as the proxy's own health checks.
+func (p *Policy) callAt(r *http.Request) *call {
+	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
+	return latestCall(first, func(c *call) bool {
+		return c.policy == p && (c.next != nil || c.extras != nil && c.extras.refusal != nil)
+	})
+}
+
+// prepare makes the request that goes to the attempt's endpoint. What all attempts
+// share, the headers and the URL, stays as it is.
+func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
+	a.makeDone()
+	t, c := a.target, a.call
+	if a.hedge != nil || t.headers != nil || t.edits != nil || t.strip && !c.policy.stripsAll || c.policy.looks || c.policy.rematches {
+		return a.rewrite(r)
+	}
+	// The proxy has made r for this round trip, and looks at nothing in it
+	// afterwards that changes here.
+	*r = *r.WithContext(a)
+	if c.body != nil {
+		c.body.send(a, r)
+	}
+	if t.url != nil {
+		if !c.policy.plain || !t.keeps(r.URL) {
+			r.URL = t.join(r.URL)
+		}
+		r.Host = t.host
+	}
+	return r, nil
+}
+
+// answered deals with an answer: it goes to the client, or the call moves on.
+func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
+	p := c.policy
+	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
+	switch {
+	case o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
+		return c.passedOn(a, resp, now)
+	case o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
+		return c.heldBack(a, resp)
+	case !a.answered(now) || o == success && !a.claims():
+		resp.Body.Close()
+		return nil, c.failed(a, errGivenUp, now)
+	case o != success:
+		return c.answeredBadly(a, resp, o, now)
+	}
+	a.final = !p.rematches
+	c.finish()
+	c.dropKept()
+	if a.watchful {
+		a.target.state.answered(a, now, p.breakerConfig())
+	}
+	a.follow(resp)
+	return resp, nil
+}
+
+// answered notes the first byte of the answer, once; false if the attempt has been
+// given up just before.
+func (a *attempt) answered(now time.Time) bool {
+	first := max(1, int64(now.Sub(a.began)))
+	return a.first.CompareAndSwap(0, first) || a.answeredLate(first)
+}
+
+// follow watches an answer that goes to the client to its end.
+func (a *attempt) follow(resp *http.Response) {
+	switch {
+	case resp.Body == http.NoBody:
+		a.bodyEnds(success)
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		a.followUpgraded(resp)
+	default:
+		a.answer = resp.Body
+		resp.Body = (*responseBody)(a)
+		if a.call.policy.errorEvent {
+			a.addErrorEvent(resp)
+		}
+	}
+}
+
+// Read implements io.Reader.
+func (b *responseBody) Read(p []byte) (int, error) {
+	a := (*attempt)(b)
+	idle := a.idle() > 0
+	if idle {
+		a.silenceBegins(time.Now())
+	}
+	n, err := a.answer.Read(p)
+	if idle {
+		a.silenceEnds()
+	}
+	if err != nil {
+		o := a.bodyOutcome(err)
+		a.bodyEnds(o)
+		a.set(bodyOver)
+		if o.failed() {
+			err = &brokenBody{o, a.target.name, err}
+		}
+	}
+	return n, err
+}
+
+// bodyEnds settles an attempt at the end of its response body.
+func (a *attempt) bodyEnds(o outcome) {
+	if o == success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
+		a.mu.Lock()
+		a.endAndUnlock(endedNormally)
+		return
+	}
+	a.settle(time.Now(), o, true)
+}
+
+// succeeded takes the success of an attempt, whose body has come to its end, if it
+// can be kept as a sample.
+func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
+	latency := a.firstByte()
+	s.mu.Lock()
+	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) ||
+		!s.breaker.succeeded(cfg, a.permit, latency) {
+		s.mu.Unlock()
+		return false
+	}
+	a.outcome = success
+	s.unlinkLocked(a)
+	if s.samples.n == len(s.samples.kept) {
+		s.countLocked(time.Now())
+	}
+	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
+		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
+	}
+	kept := sample{latency: latency}
+	if a.final && !a.call.recorded.Swap(true) {
+		kept.waited = a.sinceCall(latency)
+	}
+	s.samples.kept[s.samples.n] = kept
+	s.samples.n++
+	if s.holdStep > 0 { // writing costs more, where many requests share the line
+		s.holdStep = 0
+	}
+	s.mu.Unlock()
+	return true
+}
