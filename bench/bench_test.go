@@ -75,6 +75,21 @@ func TestRatios(t *testing.T) {
 	}
 }
 
+// TestRatiosOfLives has two lives, one dear and one cheap, of many rounds each: what
+// is not known is which of them is usual, however many rounds there were.
+func TestRatiosOfLives(t *testing.T) {
+	var ours, stock []slice
+	for round := range 100 {
+		life := round / 50
+		ours = append(ours, slice{CPU: 10 + float64(life), life: life})
+		stock = append(stock, slice{CPU: 10, life: life})
+	}
+	_, between := ratios(ours, stock, func(s slice) float64 { return s.CPU })
+	if between[0] != 1 || between[1] != 1.1 {
+		t.Errorf("the ratio is in %v, want 1 to 1.1", between)
+	}
+}
+
 func TestParseScenarios(t *testing.T) {
 	for words, want := range map[string][]scenario{
 		"h1:0:3,h2c:2048:30":      {{h1, 0, 3}, {h2c, 2048, 30}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -17,6 +18,7 @@ type slice struct {
 	CPU      float64 `json:"cpu_us"` // per request, whole process, microseconds
 	PerSec   float64 `json:"per_second"`
 	P50, P99 float64 `json:"-"` // milliseconds
+	life     int
 }
 
 // speedResult is what a proxy came to in a scenario, with ratios to the first
@@ -37,6 +39,7 @@ type speedResult struct {
 type speedTable struct {
 	Scenario scenario      `json:"scenario"`
 	Rounds   int           `json:"rounds"`
+	Lives    int           `json:"lives"` // how often the proxies were started anew
 	Requests int           `json:"requests_per_round"`
 	Together bool          `json:"together"` // in turns at the same time as the first proxy
 	Results  []speedResult `json:"results"`
@@ -50,9 +53,10 @@ type speedReport struct {
 
 // speed measures healthy proxies. In each round each proxy in turn gets the
 // same number of requests, in an order drawn anew, so that whatever else the
-// machine does meets all alike. On two cores the whole run takes ten minutes.
+// machine does meets all alike. On two cores the whole run takes a quarter of an hour.
 func speed(b *bench, args []string) error {
 	rounds := b.flags.Int("rounds", 0, "rounds of each scenario (default 30, short 6)")
+	lives := b.flags.Int("lives", 0, "how often to start the proxies anew in each scenario, as what a process costs depends a little on how it has come to lie in memory (default 10, short 2)")
 	turn := b.flags.Duration("turn", 0, "about how long a turn in a round takes the first proxy alone (default 100ms, short 50ms)")
 	only := b.flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
 	words := b.flags.String("scenarios", "", scenarioUsage)
@@ -65,6 +69,12 @@ func speed(b *bench, args []string) error {
 		*rounds = 30
 		if b.short {
 			*rounds = 6
+		}
+	}
+	if *lives == 0 {
+		*lives = 10
+		if b.short {
+			*lives = 2
 		}
 	}
 	if *turn == 0 {
@@ -95,7 +105,7 @@ func speed(b *bench, args []string) error {
 		report.About[p.name] = p.about
 	}
 	for _, s := range scenarios {
-		table, err := b.measure(s, peers, caddy, *rounds, *workers, *turn, *together)
+		table, err := b.measure(s, peers, caddy, *rounds, *lives, *workers, *turn, *together)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
@@ -110,7 +120,8 @@ type contestant struct {
 	*running
 	loop   *closedLoop
 	slices []slice
-	base   []slice // of the first proxy at the same times; nil: its own, in order
+	base   []slice // of the first proxy at the same times
+	life   int
 }
 
 // warmUp is the part of a turn, one in so many, that comes before it and is not
@@ -134,6 +145,7 @@ func (c *contestant) turn(ctx context.Context, requests int) error {
 		PerSec: float64(requests) / elapsed.Seconds(),
 		P50:    milliseconds(quantile(took, 0.5)),
 		P99:    milliseconds(quantile(took, 0.99)),
+		life:   c.life,
 	})
 	return nil
 }
@@ -152,9 +164,9 @@ func (c *contestant) turnBeside(ctx context.Context, other *contestant, requests
 // leastTurn is how many requests a turn has at least.
 const leastTurn = 50
 
-// measure runs the rounds of one scenario.
-func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers int, turn time.Duration, together bool) (speedTable, error) {
-	table := speedTable{Scenario: s, Rounds: rounds, Together: together}
+// measure runs the rounds of one scenario, in several lives of the proxies.
+func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, lives, workers int, turn time.Duration, together bool) (speedTable, error) {
+	table := speedTable{Scenario: s, Rounds: rounds, Lives: lives, Together: together}
 	var upstreams []string
 	for range s.Endpoints {
 		sink, err := newSink()
@@ -164,78 +176,111 @@ func (b *bench) measure(s scenario, peers []peer, caddy string, rounds, workers 
 		defer sink.close()
 		upstreams = append(upstreams, sink.address())
 	}
-	var all []*contestant
-	for _, p := range peers {
-		r, err := b.start(p, s.Protocol, caddy, upstreams)
-		if err != nil {
+	found := make([]record, len(peers))
+	for life := range lives {
+		from, to := life*rounds/lives, (life+1)*rounds/lives
+		if err := b.live(life, to-from, s, peers, caddy, upstreams, workers, turn, &table, found); err != nil {
 			return table, err
+		}
+	}
+	for i, p := range peers {
+		table.Results = append(table.Results, found[i].result(p.name, found[0].slices))
+	}
+	return table, nil
+}
+
+// A record is what was found out about a proxy in all its lives.
+type record struct {
+	slices []slice
+	base   []slice // of the first proxy at the same times; nil: its own, in order
+	memory int64   // bytes, at most
+}
+
+// live starts the proxies, runs rounds, and ends them. In the first life it finds how
+// many requests make a turn.
+func (b *bench) live(life, rounds int, s scenario, peers []peer, caddy string, upstreams []string, workers int, turn time.Duration, table *speedTable, found []record) error {
+	all := make([]*contestant, len(peers))
+	for _, i := range rand.Perm(len(peers)) {
+		r, err := b.start(peers[i], s.Protocol, caddy, upstreams)
+		if err != nil {
+			return err
 		}
 		defer r.stop()
 		loop, err := newClosedLoop(r.address, s.Protocol, r.roots, s.Size, workers)
 		if err != nil {
-			return table, err
+			return err
 		}
 		defer loop.close()
-		all = append(all, &contestant{running: r, loop: loop})
+		all[i] = &contestant{running: r, loop: loop, life: life}
 	}
-	// Warm up, and find how many requests make a turn of the first proxy.
 	requests := 200
 	if s.Size > 64<<10 {
 		requests = leastTurn
 	}
 	for _, c := range all {
 		for range 3 {
-			_, elapsed, err := c.loop.send(b.ctx, requests)
+			n := max(requests, table.Requests/2)
+			_, elapsed, err := c.loop.send(b.ctx, n)
 			if err != nil {
-				return table, fmt.Errorf("%s: %w\n%s", c.peer.name, err, c.tail())
+				return fmt.Errorf("%s: %w\n%s", c.peer.name, err, c.tail())
 			}
-			if c == all[0] {
-				requests = max(leastTurn, int(float64(requests)*turn.Seconds()/elapsed.Seconds()))
+			if life == 0 && c == all[0] {
+				requests = max(leastTurn, int(float64(n)*turn.Seconds()/elapsed.Seconds()))
 			}
 		}
 	}
-	table.Requests = requests
+	if life == 0 {
+		table.Requests = requests
+	}
 	for _, c := range all {
 		c.pids = c.members() // by now all its workers are there
 	}
 	for range rounds {
 		for _, i := range rand.Perm(len(all)) {
 			var err error
-			if !together {
-				err = all[i].turn(b.ctx, requests)
+			if !table.Together {
+				err = all[i].turn(b.ctx, table.Requests)
 			} else if i > 0 {
-				err = all[0].turnBeside(b.ctx, all[i], requests)
+				err = all[0].turnBeside(b.ctx, all[i], table.Requests)
 			}
 			if err != nil {
-				return table, err
+				return err
 			}
 		}
 	}
-	for _, c := range all {
+	for i, c := range all {
 		_, peak := memory(c.pids)
-		base := all[0].slices
-		if c.base != nil {
-			base = c.base
-		}
-		result := speedResult{
-			Proxy:     c.peer.name,
-			CPU:       median(column(c.slices, func(s slice) float64 { return s.CPU })),
-			PerSecond: median(column(c.slices, func(s slice) float64 { return s.PerSec })),
-			P50:       median(column(c.slices, func(s slice) float64 { return s.P50 })),
-			P99:       median(column(c.slices, func(s slice) float64 { return s.P99 })),
-			Memory:    float64(peak) / (1 << 20),
-		}
-		cpu := func(s slice) float64 { return s.CPU }
-		result.CPURatio, result.CPUBetween = ratios(c.slices, base, cpu)
-		result.CPUQuiet = quietest(column(c.slices, cpu)) / quietest(column(base, cpu))
-		result.RateRatio, _ = ratios(c.slices, base, func(s slice) float64 { return s.PerSec })
-		table.Results = append(table.Results, result)
+		found[i].slices = append(found[i].slices, c.slices...)
+		found[i].base = append(found[i].base, c.base...)
+		found[i].memory = max(found[i].memory, peak)
 	}
-	return table, nil
+	return nil
+}
+
+// result is what a proxy came to; first are the turns of the one that it is compared
+// with.
+func (r record) result(name string, first []slice) speedResult {
+	base := first
+	if r.base != nil {
+		base = r.base
+	}
+	cpu := func(s slice) float64 { return s.CPU }
+	result := speedResult{
+		Proxy:     name,
+		CPU:       median(column(r.slices, cpu)),
+		CPUQuiet:  quietest(column(r.slices, cpu)) / quietest(column(base, cpu)),
+		PerSecond: median(column(r.slices, func(s slice) float64 { return s.PerSec })),
+		P50:       median(column(r.slices, func(s slice) float64 { return s.P50 })),
+		P99:       median(column(r.slices, func(s slice) float64 { return s.P99 })),
+		Memory:    float64(r.memory) / (1 << 20),
+	}
+	result.CPURatio, result.CPUBetween = ratios(r.slices, base, cpu)
+	result.RateRatio, _ = ratios(r.slices, base, func(s slice) float64 { return s.PerSec })
+	return result
 }
 
 func (t speedTable) print() {
-	fmt.Printf("\n%s; %d rounds of %d requests\n", t.Scenario, t.Rounds, t.Requests)
+	fmt.Printf("\n%s; %d rounds of %d requests in %d lives\n", t.Scenario, t.Rounds, t.Requests, t.Lives)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "proxy\tCPU µs/request\tratio\t95 %\tquietest\trequests/s\tratio\tp50 ms\tp99 ms\tpeak MiB\t")
 	for _, r := range t.Results {
@@ -276,17 +321,22 @@ func quietest(values []float64) float64 {
 }
 
 // ratios is the median over the rounds of one proxy's value to another's in the
-// same round, and the interval that holds it in 95 % of 1,000 resamples.
+// same round, and the interval that holds it in 95 % of 1,000 resamples. What is
+// drawn again is lives: the rounds of one resemble each other.
 func ratios(of, to []slice, value func(slice) float64) (ratio float64, between [2]float64) {
 	each := make([]float64, len(of))
+	lives := make(map[int][]float64)
 	for i := range of {
 		each[i] = value(of[i]) / value(to[i])
+		lives[of[i].life] = append(lives[of[i].life], each[i])
 	}
+	numbers := slices.Collect(maps.Keys(lives))
 	resampled := make([]float64, 1000)
-	again := make([]float64, len(each))
+	var again []float64
 	for i := range resampled {
-		for j := range again {
-			again[j] = each[rand.IntN(len(each))]
+		again = again[:0]
+		for range numbers {
+			again = append(again, lives[numbers[rand.IntN(len(numbers))]]...)
 		}
 		resampled[i] = median(again)
 	}
