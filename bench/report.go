@@ -275,7 +275,8 @@ func (p *page) micro(text []byte) error {
 	p.ranOn(r.Machine)
 	p.line(`
 %d rounds in turns, set side by side by benchstat; %[2]s-2%[2]s is with two cores, and as many goroutines at once. %[2]sSelect/.../failover%[2]s is a whole first
-Select: it begins the call's record, takes the endpoint's permit and gives it back, which Caddy's policies do not have to; %[2]sfailover-draw%[2]s is the choice alone, which is what compares with them.
+Select and the recording of a success: it begins the call's record, takes the endpoint's permit and gives it back, which Caddy's policies do not have to. %[2]sfailover-attempt%[2]s is that
+without the call's record (draw, permit, two clocks and the recording), %[2]sfailover-draw%[2]s the choice alone, which is what compares with them.
 %[2]sBreaker%[2]s asks a closed breaker for a permit and reports a success.`, r.Rounds, "`")
 	for _, s := range r.Subjects {
 		p.line("\n```text\n%s```", s.Benchstat)
