@@ -110,6 +110,8 @@ func (a *attempt) begin(ctx context.Context, now time.Time, as progress) {
 	a.set(started | as)
 }
 
+// answeredLate is answered for an attempt whose first byte is noted already, or that is
+// being given up.
 func (a *attempt) answeredLate(first int64) bool {
 	a.mu.Lock() // while the watcher thinks about a rescue
 	defer a.mu.Unlock()

@@ -18,6 +18,10 @@ func TestCallIsSmall(t *testing.T) {
 	if size := unsafe.Sizeof(call{}); size > 288 {
 		t.Errorf("%d bytes", size)
 	}
+	var c call
+	if size := unsafe.Sizeof(c.first.lifetime); size != 32 || unsafe.Offsetof(c.first) != 0 || unsafe.Offsetof(c.first.lifetime) != 0 {
+		t.Errorf("what other cores look at is not the first 32 bytes, but %d", size)
+	}
 }
 
 // TestAttemptIsItsClientsContext asks an attempt for what the client's context has.

@@ -68,6 +68,7 @@ func (l *loop) watch(p *pool, timeout time.Duration) {
 	}
 }
 
+// watchMore has the loop look at attempts this often, at least, if it does not yet.
 func (l *loop) watchMore(p *pool, every int64) {
 	if every < int64(watchAtMost) && !l.hasty.Load() {
 		l.hasty.Store(true)

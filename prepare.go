@@ -18,7 +18,9 @@ func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
-		out.URL = t.join(out.URL)
+		if a.hedge != nil || !c.policy.plain || !t.keeps(out.URL) {
+			out.URL = t.join(out.URL)
+		}
 		out.Host = t.host
 	} else if a.race() != nil {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's

@@ -19,6 +19,7 @@ func (r *retryRules) repeatable(req *http.Request) bool {
 	return r.methods == nil && req.Method == http.MethodGet || r.mayRepeat(req)
 }
 
+// mayRepeat is repeatable for any method.
 func (r *retryRules) mayRepeat(req *http.Request) bool {
 	switch {
 	case r.any:

@@ -87,6 +87,7 @@ func (s *endpointState) wellLocked() bool {
 	return s.breaker.state == stateClosed && s.holdUntil.IsZero() && !s.barred && !s.left
 }
 
+// acquireAndUnlock is acquire at an endpoint that may refuse.
 func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
 	before := s.breaker.generation
 	ok := s.acquireLocked(a, now, cfg, limit, how)

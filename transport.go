@@ -102,8 +102,8 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 // left".
 func plain(err error) error { return errors.New(err.Error()) }
 
-// answeredBadly deals with an answer that counts as the endpoint's failure, unless it
-// speaks of the client's quota.
+// answeredBadly deals with an answer that is a failure of the endpoint, or says that it
+// wants no more of us for now.
 func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now time.Time) (*http.Response, error) {
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		a.retryAfter, _ = askedToWait(a, resp, now)

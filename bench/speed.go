@@ -77,6 +77,7 @@ func speed(b *bench, args []string) error {
 			*lives = 2
 		}
 	}
+	*lives = min(*lives, *rounds)
 	if *turn == 0 {
 		*turn = 100 * time.Millisecond
 		if b.short {
