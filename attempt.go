@@ -32,13 +32,15 @@ type attempt struct {
 	silent atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
 	done   chan struct{}   // closed when it ends; made by prepare
 	answer io.ReadCloser   // the body of the answer that goes to the client
+	pace   *pace           // at which the client reads it; nil: not known
 
 	// Guarded by the state's mutex.
 	permit     permit
 	retryAfter time.Duration
-	slot       int32 // in the set of those in flight, plus one; 0: in none
-	repeats    int32 // of the same endpoint
+	slot       int32  // in the set of those in flight, plus one; 0: in none
+	repeats    uint16 // of the same endpoint
 	outcome    outcome
+	doubt      doubtStage
 	judged     bool // by slowness
 	slower     bool // much slower than usual, which may be known before it ends
 	reported   bool // as slow, before it ended
@@ -47,16 +49,18 @@ type attempt struct {
 
 	watchful bool // the breaker wants to know of the first byte
 	paused   bool // it begins after a backoff
+	doubtful bool // the call has failed elsewhere in a way that may be its own
 }
 
 // progress is how far an attempt has come, as it lets other goroutines know.
 type progress uint32
 
 const (
-	started  progress = 1 << iota // client and began are set
-	movable                       // while no answer has come, the call may be sent elsewhere
-	holding                       // the answer has begun, but nothing of it has gone to the client
-	bodyOver                      // the answer's body has been read to its end, and this is settled
+	started       progress = 1 << iota // client and began are set
+	movable                            // while no answer has come, the call may be sent elsewhere
+	holding                            // the answer has begun, but nothing of it has gone to the client
+	bodyOver                           // the answer's body has been read to its end, and this is settled
+	refusedStream                      // the peer's HTTP/2 layer refused this request alone
 )
 
 func (a *attempt) is(p progress) bool { return progress(a.progress.Load())&p != 0 }
@@ -195,10 +199,15 @@ func (a *attempt) expire(why ending) {
 // settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
 func (a *attempt) settle(now time.Time, o outcome, release bool) {
+	a.settleIn(now, o, release, noDoubt)
+}
+
+// settleIn is settle for a failure of which it may not be known yet whose it is.
+func (a *attempt) settleIn(now time.Time, o outcome, release bool, doubt doubtStage) {
 	if o == cancelled && a.endedWhy() == endedByHedge {
 		a.target.state.beaten(a, now)
 	}
-	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release)
+	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release, doubt)
 	if release {
 		a.end(endedNormally)
 	}

@@ -85,10 +85,12 @@ type permit struct {
 
 // A result is what an attempt says about the endpoint.
 type result struct {
-	failed bool
-	denied bool // failed, because the endpoint refused its own credentials
-	slow   bool // took longer than breakerConfig.slowAfter
-	slower bool // took, or has been taking, much longer than usual
+	failed   bool
+	denied   bool // failed, because the endpoint refused its own credentials
+	doubted  bool // failed, and doubt has been told
+	followed bool // failed some time ago, and an attempt has succeeded since
+	slow     bool // took longer than breakerConfig.slowAfter
+	slower   bool // took, or has been taking, much longer than usual
 }
 
 // breaker decides whether an endpoint may be called and how much of its
@@ -96,8 +98,9 @@ type result struct {
 // use: its endpoint's mutex guards it.
 //
 //	from           event                                    to          share
-//	closed         failures in a row, failure ratio, denied
-//	               in a row, slow ratio                     open        0
+//	closed         more failures in a row than the usual
+//	               ones explain, failure ratio, denied in
+//	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
 //	closed         much slower than usual                   open        0
 //	open           the period is over, and the latest
@@ -112,9 +115,9 @@ type result struct {
 //	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     first failure of a step, not made up for
 //	               by the successes before                  recovering  halved
-//	recovering     failure at the smallest share, or two
-//	               steps with failures in a row, much
-//	               slower than usual                        open        0, a relapse
+//	recovering     failures of two calls at the smallest
+//	               share, or two steps with failures in a
+//	               row, much slower than usual              open        0, a relapse
 //	recovering     share reaches 1                          closed      1
 //	any            operator trips                           forced_open 0
 //	any            operator enables for a time              forced_closed 1
@@ -136,18 +139,21 @@ type breaker struct {
 	state      breakerState
 
 	// closed
-	worked      bool           // since goodSince
-	waiting     int            // successes that are not in the windows yet
-	consecutive int            // failures
-	denied      int            // in a row
-	outcomes    window.Counter // failures
-	latencies   window.Counter // slow calls
-	relapses    int
-	goodSince   time.Time // closed or last forgiven
+	worked    bool           // since goodSince
+	waiting   int            // successes that are not in the windows yet
+	denied    int            // in a row
+	outcomes  window.Counter // failures
+	failures  usual          // those that were the endpoint's, as far as was known
+	doubts    usual          // those that may have been the requests' own
+	latencies window.Counter // slow calls
+	relapses  int
+	goodSince time.Time // closed or last forgiven
 
 	reason  string // of the last transition
 	opened  string // why it opened last, kept while recovering
 	changed time.Time
+
+	served float64 // ratio of successes before it opened, and of attempts since
 
 	// open
 	until   time.Time
@@ -164,21 +170,23 @@ type breaker struct {
 	stepBegan  time.Time
 	successes  int // of this step
 	stepFailed bool
-	credit     int // successes that can make up for failures
-	badSteps   int // in a row
-	thin       int // steps in a row without an attempt
-	idle       int // steps in a row without a result
+	warned     bool // one call has failed at the smallest share
+	credit     int  // successes that can make up for failures
+	badSteps   int  // in a row
+	thin       int  // steps in a row without an attempt
+	idle       int  // steps in a row without a result
 }
 
 // transition is the only place where the state changes.
 func (b *breaker) transition(to breakerState, now time.Time, reason string) {
 	b.state, b.reason, b.changed = to, reason, now
 	b.generation++
-	b.consecutive, b.denied, b.waiting = 0, 0, 0
+	b.denied, b.waiting = 0, 0
 	b.outcomes.Reset()
 	b.latencies.Reset()
+	b.failures, b.doubts = usual{}, usual{}
 	b.share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
-	b.badSteps, b.thin, b.idle, b.credit = 0, 0, 0, 0
+	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.goodSince, b.worked = now, false
 	if to == stateOpen {
 		b.opened, b.noticed = reason, b.latest == checkHasFailed

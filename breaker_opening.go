@@ -16,7 +16,7 @@ func (b *breaker) succeeded(cfg *breakerConfig, p permit, took time.Duration) bo
 		return false
 	}
 	b.waiting++
-	b.consecutive, b.denied, b.worked = 0, 0, true
+	b.denied, b.worked = 0, true
 	return true
 }
 
@@ -26,6 +26,8 @@ func (b *breaker) countWaiting(now time.Time, cfg *breakerConfig) {
 		return
 	}
 	b.outcomes.AddMany(now, cfg.window, b.waiting)
+	b.failures.successes(now, cfg, b.waiting)
+	b.doubts.successes(now, cfg, b.waiting)
 	if cfg.slowRatio > 0 {
 		b.latencies.AddMany(now, cfg.window, b.waiting)
 	}
@@ -39,19 +41,27 @@ func (b *breaker) reportClosed(now time.Time, cfg *breakerConfig, r result) bool
 		b.latencies.Add(now, cfg.window, r.slow)
 	}
 	if r.failed {
-		b.consecutive++
+		b.failures.failure(now, cfg)
+		if !r.doubted { // else it is known there
+			b.doubts.failure(now, cfg)
+		}
 	} else {
-		b.consecutive, b.worked = 0, true
+		b.failures.successes(now, cfg, 1)
+		b.doubts.successes(now, cfg, 1)
+		b.worked = true
 	}
 	if r.denied {
 		b.denied++
 	} else {
 		b.denied = 0
 	}
+	if r.followed { // so no run goes on
+		b.failures.run, b.denied = 0, 0
+	}
 	switch {
-	case cfg.consecutiveFailures > 0 && b.consecutive >= cfg.consecutiveFailures:
+	case cfg.consecutiveFailures > 0 && b.failures.run >= b.failures.inARow(cfg.consecutiveFailures):
 		b.open(now, cfg, reasonConsecutive)
-	case b.denied >= maxDenied:
+	case b.denied >= b.failures.inARow(maxDenied):
 		b.open(now, cfg, reasonDenied)
 	case cfg.failureRatio > 0 && r.failed && over(b.outcomes.Counts(now, cfg.window), cfg.failureRatio, cfg.minRequests):
 		b.open(now, cfg, reasonRatio)
@@ -69,12 +79,28 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 
 // open begins an open period.
 func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
-	if b.flapping && b.state == stateClosed {
-		b.addRelapse(cfg)
+	if b.state == stateClosed {
+		b.served = 1 - b.outcomes.Counts(now, cfg.window).Ratio()
+		if b.flapping {
+			b.addRelapse(cfg)
+		}
 	}
 	b.transition(stateOpen, now, reason)
 	period := cfg.openPeriod(b.relapses)
 	b.until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
+}
+
+// servedAttempts is how many attempts the ratio of successes looks back on while the
+// breaker is not closed.
+const servedAttempts = 20
+
+// attemptEnded follows the ratio of successes of a breaker that is not closed.
+func (b *breaker) attemptEnded(failed bool) {
+	result := 1.0
+	if failed {
+		result = 0
+	}
+	b.served += (result - b.served) / servedAttempts
 }
 
 // addRelapse makes open periods longer.

@@ -48,12 +48,17 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 		b.reopen(now)
 	case b.share == 0:
 		b.relapse(now, cfg, reasonTrialFailed)
-	case b.stepFailed:
-		return false // this step has paid for it already
-	case b.credit >= forgivenEvery:
+	case b.credit >= forgivenEvery && !b.stepFailed:
 		b.credit -= forgivenEvery
 		return false
-	case b.share <= cfg.start || b.badSteps > 0:
+	case b.share <= cfg.start && b.badSteps == 0 && !b.warned:
+		b.warned, b.stepFailed = true, true // it may have been the call's own
+		return false
+	case b.share <= cfg.start && b.warned:
+		b.relapse(now, cfg, reasonRelapse)
+	case b.stepFailed:
+		return false // this step has paid for it already
+	case b.badSteps > 0:
 		b.relapse(now, cfg, reasonRelapse)
 	default:
 		b.stepFailed = true
@@ -74,7 +79,7 @@ func (b *breaker) endStep(now time.Time) (changed bool) {
 	case b.successes > 0:
 		learnt := max(shareOfSuccess*float64(b.successes), shareOfStep*float64(1+b.idle))
 		b.share = min(1, 2*b.share, b.share+learnt)
-		b.badSteps, b.thin, b.idle = 0, 0, 0
+		b.badSteps, b.thin, b.idle, b.warned = 0, 0, 0, false
 		changed = true
 	default:
 		b.idle++

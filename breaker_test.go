@@ -337,12 +337,13 @@ func TestBreaker(t *testing.T) {
 			{20100 * ms, "", trial},
 		},
 	}, {
-		"a failure at the smallest share is a relapse",
+		"failures of two calls at the smallest share are a relapse",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(reasonConsecutive)},
 			{6 * s, "ok 3", share(0.05)},
-			{6100 * ms, "fail", open(reasonRelapse)},
+			{6100 * ms, "fail", share(0.05)}, // it may be the call's own
+			{6200 * ms, "fail", open(reasonRelapse)},
 			{14 * s, "refused", open(reasonRelapse)},
 		},
 	}, {
@@ -456,7 +457,8 @@ func TestBreaker(t *testing.T) {
 			{0, "fail 5", open(reasonConsecutive)},
 			{1 * s, "begin-last a", lastTrial},
 			{1100 * ms, "end-ok a", stands{stateRecovering, 0.05, reasonAllDown}},
-			{1200 * ms, "fail", open(reasonRelapse)}, // no longer on probation
+			{1200 * ms, "fail", stands{stateRecovering, 0.05, reasonAllDown}},
+			{1300 * ms, "fail", open(reasonRelapse)}, // no longer on probation
 			{9 * s, "refused", open(reasonRelapse)},
 		},
 	}, {

@@ -46,6 +46,7 @@ type extras struct {
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
 	unfit   *unfit                    // why the body cannot be edited
+	failed  suspects                  // attempts whose failures may be the request's own
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	// the client's own values of credentialFields, where some endpoints get them

@@ -116,6 +116,7 @@ func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error)
 	}
 	c.finish()
 	c.dropKept()
+	c.blameSuspects(time.Now())
 	if a.watchful {
 		a.target.state.answered(a, time.Now(), c.policy.breakerConfig())
 	}

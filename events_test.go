@@ -156,7 +156,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 			if !s.acquire(a, time.Now(), cfg, 0, admitNormally) {
 				t.Fatalf("no attempt in state %v", s.breakerNow())
 			}
-			s.report(a, time.Now(), cfg, o, true)
+			s.report(a, time.Now(), cfg, o, true, noDoubt)
 		}
 		expect := func(kind, reason string) Event {
 			t.Helper()
@@ -466,7 +466,7 @@ func TestHoldEnds(t *testing.T) {
 	now := time.Now()
 	a := &attempt{target: &target{name: "one", state: s}, retryAfter: time.Second}
 	s.acquire(a, now, cfg, 0, admitNormally)
-	s.report(a, now, cfg, rateLimited, true)
+	s.report(a, now, cfg, rateLimited, true, noDoubt)
 	for _, step := range []struct {
 		after   time.Duration
 		changed bool

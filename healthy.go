@@ -127,6 +127,7 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 	a.call, a.target, a.upstream = c, t, upstream
 	a.timeout = t.timeoutFor(c.request)
 	a.began = now
+	a.doubtful = c.doubtful()
 	return a
 }
 
@@ -254,6 +255,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	a.final = !p.rematches
 	c.finish()
 	c.dropKept()
+	c.blameSuspects(now)
 	if a.watchful {
 		a.target.state.answered(a, now, p.breakerConfig())
 	}
@@ -291,7 +293,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if idle {
 		a.silenceBegins(time.Now())
 	}
-	n, err := a.answer.Read(p)
+	n, err := a.readAnswer(p)
 	if idle {
 		a.silenceEnds()
 	}
@@ -321,7 +323,7 @@ func (a *attempt) bodyEnds(o outcome) {
 func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
 	latency := a.firstByte()
 	s.mu.Lock()
-	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) ||
+	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) || !s.holdUntil.IsZero() ||
 		!s.breaker.succeeded(cfg, a.permit, latency) {
 		s.mu.Unlock()
 		return false

@@ -17,7 +17,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var metrics = struct {
-	attempts, duration, failovers, calls, retriesDenied, poolDown,
+	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	breakerState, share, score, traffic, inFlight, held, checks,
 	objective, achieved, budget, burnRate, burning *prometheus.Desc
 }{
@@ -26,6 +26,7 @@ var metrics = struct {
 	failovers:     describe("failovers_total", "Calls that moved from one endpoint to another.", "pool", "from", "to", "reason"),
 	calls:         describe("calls_total", "Calls by what their clients got: one that a failover rescued is a success.", "pool", "outcome"),
 	retriesDenied: describe("retries_denied_total", "Retries that the budget did not allow.", "pool"),
+	poison:        describe("poison_total", "Calls whose requests failed in the same way at several endpoints that serve others; their failures count for no endpoint.", "pool"),
 	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
 	breakerState:  describe("breaker_state", "1 for the state that the endpoint's breaker is in, 0 for the others.", "pool", "endpoint", "state"),
 	share:         describe("endpoint_share", "Part of its normal traffic that the breaker allows the endpoint, 0 to 1.", "pool", "endpoint"),
@@ -62,7 +63,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	m := &metrics
 	for _, d := range []*prometheus.Desc{
-		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poolDown,
+		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 	} {
@@ -141,6 +142,7 @@ func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheu
 	m := &metrics
 	s.outcomes(m.calls, &p.calls, sla.AllDown)
 	s.count(m.retriesDenied, uint64(p.budget.denied.Load()))
+	s.count(m.poison, p.poison.Load())
 	views, down := p.viewsLocked(g)
 	s.flag(m.poolDown, down)
 	seen := make(map[string]bool)
@@ -160,6 +162,7 @@ func (s *scrape) endpoint(v view, now time.Time, cfg *breakerConfig) {
 	m, state, name := &metrics, v.state, v.name
 	total := &state.total
 	s.outcomes(m.attempts, &total.attempts, sla.Stalled, name)
+	s.count(m.attempts, total.unsent, name, unsent.String())
 	buckets, count := make(map[float64]uint64), uint64(0)
 	for i, n := range total.durations.buckets {
 		count += n

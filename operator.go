@@ -197,7 +197,8 @@ func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig)
 	case c.action == orderReset:
 		s.breaker.reset(now)
 		s.scorer, s.tally, s.slowness = scorer{}, tally{}, slowness{}
-		s.holdUntil, s.holdStep = time.Time{}, 0
+		s.endHoldLocked()
+		s.holdStep = 0
 		s.peak.Store(0)
 	case c.action != orderEnable || c.lasts > 0:
 		s.lever = s.newOrder(c.action, c, now)

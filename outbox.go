@@ -28,6 +28,7 @@ type outbox struct {
 
 	mu     sync.Mutex
 	recent map[eventSort]*folded
+	notes  *folded // since the last note; nil: none
 	closed bool
 }
 
@@ -69,6 +70,35 @@ func (o *outbox) post(e Event) {
 	o.sendLocked(e)
 }
 
+// note writes a line to the log that is no event, folded as events are.
+func (o *outbox) note(e Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	if f := o.notes; f != nil {
+		f.count += e.Count
+		f.kept = e
+		return
+	}
+	f := new(folded)
+	f.timer = time.AfterFunc(notesEvery, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.notes = nil
+		if !o.closed && f.count > 0 {
+			f.kept.Count = f.count
+			o.log.send(f.kept)
+		}
+	})
+	o.notes = f
+	o.log.send(e)
+}
+
+// notesEvery is how often notes are written.
+const notesEvery = 10 * time.Second
+
 // flush lets go what was kept back, or forgets the sort if that is nothing.
 func (o *outbox) flush(sort eventSort, f *folded) {
 	o.mu.Lock()
@@ -107,6 +137,9 @@ func (o *outbox) close() {
 		}
 	}
 	clear(o.recent)
+	if f := o.notes; f != nil {
+		f.timer.Stop()
+	}
 	o.mu.Unlock()
 	o.log.close()
 	o.caddy.close()

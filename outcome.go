@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"golang.org/x/net/http2"
 )
 
 // outcome is what an attempt came to.
@@ -30,11 +33,12 @@ const (
 	truncated
 	stalled
 	cancelled // the client went away: says nothing about the endpoint
+	unsent    // refused on our side before a byte left: says nothing about the endpoint
 )
 
 var outcomeNames = [...]string{
 	"", "success", "dial", "tls", "timeout", "reset", "status",
-	"rate_limited", "denied", "truncated", "stalled", "cancelled",
+	"rate_limited", "denied", "truncated", "stalled", "cancelled", "unsent",
 }
 
 func (o outcome) String() string { return outcomeNames[o] }
@@ -48,10 +52,20 @@ func (o outcome) unprocessed() bool {
 	return o == failedDial || o == failedTLS || o == rateLimited || o == denied
 }
 
+// mayBeTheRequests says that the request itself may be what failed, so that it would
+// fail in the same way at any endpoint. No request is to blame for a connection that
+// was never there.
+func (o outcome) mayBeTheRequests() bool {
+	return o.failed() && o != failedDial && o != failedTLS
+}
+
 // classifyError says what an error of a round trip means.
 func classifyError(err error) outcome {
 	if _, ok := errors.AsType[*bodyError](err); ok {
 		return truncated
+	}
+	if refusedHere(err) || outOfResources(err) {
+		return unsent
 	}
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return failedDial
@@ -66,6 +80,85 @@ func classifyError(err error) outcome {
 		return failedTimeout
 	}
 	return failedReset
+}
+
+// refusals are what net/http and its relatives say of a request that they do not
+// send. They have no types for it. These packages say it: net/http (transport.go,
+// request.go, transfer.go, h2_bundle.go), golang.org/x/net/http2 and
+// golang.org/x/net/internal/httpcommon (request.go), and quic-go/http3
+// (request_writer.go).
+var refusals = [...]string{
+	"net/http: invalid header",
+	"net/http: invalid trailer",
+	"net/http: invalid method",
+	"http: invalid Host header",
+	"http: no Host in request URL",
+	"http: Request.Write on Request with no Host",
+	"http2: invalid Upgrade request header",
+	"http2: invalid Transfer-Encoding request header",
+	"http2: invalid Connection request header",
+	"http2: invalid Host header",
+	"http2: invalid request :path",
+	"http2: invalid HTTP header",
+	"http2: invalid HTTP trailer",
+	"http2: invalid Trailer key",
+	"http2: invalid :protocol header",
+	"http2: request header list larger than peer's advertised limit",
+	"http3: invalid HTTP header",
+	"http3: invalid HTTP trailer",
+	"http3: invalid Host header",
+	"http3: invalid request :path",
+	"invalid Trailer key",
+	"invalid HTTP header name",
+	"invalid HTTP header value",
+	"invalid HTTP trailer name",
+	"invalid HTTP trailer value",
+	"unsupported protocol scheme",
+}
+
+// lengthRefusals are what they say of a request whose body is not as long as it
+// declares.
+var lengthRefusals = [...]string{
+	"http: ContentLength=",
+	"http: Request.ContentLength=",
+	"http2: request body larger than specified content length",
+}
+
+// refusedHere tells whether this process refused to send the request, or the rest
+// of it, because it is malformed.
+func refusedHere(err error) bool {
+	if _, ok := errors.AsType[http2.StreamError](err); ok {
+		return false // the endpoint's doing, whatever it says
+	}
+	text, _, _ := strings.Cut(err.Error(), `"`) // what is quoted may be the endpoint's words
+	has := func(phrase string) bool { return strings.Contains(text, phrase) }
+	return slices.ContainsFunc(refusals[:], has) || slices.ContainsFunc(lengthRefusals[:], has)
+}
+
+// outOfResources tells whether this machine has run out of what a connection takes:
+// descriptors, local ports, memory. A resolver's error is text only.
+func outOfResources(err error) bool {
+	for _, lacking := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, lacking) {
+			return true
+		}
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return strings.Contains(dns.Err, syscall.EMFILE.Error()) || strings.Contains(dns.Err, syscall.ENFILE.Error())
+	}
+	return false
+}
+
+// clientsMistake tells whether a request that was not sent is malformed, which is
+// the client's doing, rather than that we were not able to send it.
+func clientsMistake(err error) bool { return refusedHere(err) && !outOfResources(err) }
+
+// streamRefused tells whether the peer's HTTP/2 layer refused one stream and left
+// the connection alive, as it does with a request that it takes to be malformed.
+func streamRefused(err error) bool {
+	stream, ok := errors.AsType[http2.StreamError](err)
+	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) &&
+		stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
 func isTLSError(err error) bool {

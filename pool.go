@@ -51,6 +51,7 @@ type pool struct {
 	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
 	// wait, or the client's body could not be read.
 	refusals struct{ down, held, unread atomic.Uint64 }
+	poison   atomic.Uint64 // calls whose requests fail wherever they go
 
 	mu       sync.Mutex
 	states   map[endpointKey]*endpointState

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 )
 
 // A race is between the attempt that a round trip is about and its rival, the hedge.
@@ -85,19 +87,34 @@ func (a *attempt) hedgeDue(now time.Time) bool {
 
 // start makes the second attempt.
 func (x *race) start(now time.Time) {
+	defer x.withoutRival()
+	if out := x.enter(now); out != nil {
+		x.run(out)
+	}
+}
+
+// withoutRival lets the first attempt go on alone where a panic, the transport's or
+// ours, has ended its rival.
+func (x *race) withoutRival() {
+	if r := recover(); r != nil {
+		p := x.transport.policy
+		p.logger.Error("a hedge panicked", zap.String("pool", p.Name), zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+	}
+}
+
+// enter reserves the second attempt, if there is still to be one, and returns its
+// request.
+func (x *race) enter(now time.Time) *http.Request {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.over || x.first.first.Load() != 0 {
-		x.mu.Unlock()
-		return
+		return nil
 	}
 	out := x.prepare(now)
-	if out == nil {
-		x.mu.Unlock()
-		return
+	if out != nil {
+		x.fought = make(chan struct{})
 	}
-	x.fought = make(chan struct{})
-	x.mu.Unlock()
-	x.run(out)
+	return out
 }
 
 // prepare reserves the second attempt and makes its request; nil if there is none.
@@ -112,15 +129,19 @@ func (x *race) prepare(now time.Time) *http.Request {
 		p.pool.hedges.giveBack()
 		return nil
 	}
-	if out := x.ready(a, now); out != nil {
+	defer func() {
+		if x.rival == nil {
+			a.settle(now, cancelled, true)
+			p.pool.budget.giveBack()
+			p.pool.hedges.giveBack()
+		}
+	}()
+	out := x.ready(a, now)
+	if out != nil {
 		x.rival = a
 		c.attempts++
-		return out
 	}
-	a.settle(now, cancelled, true)
-	p.pool.budget.giveBack()
-	p.pool.hedges.giveBack()
-	return nil
+	return out
 }
 
 // ready begins an attempt and returns its request; nil if the endpoint is no help:
@@ -133,7 +154,7 @@ func (x *race) ready(a *attempt, now time.Time) *http.Request {
 	if err != nil {
 		return nil
 	}
-	a.hedge = &side{dial: dial}
+	a.hedge, a.doubtful = &side{dial: dial}, true
 	a.client = x.request.Context()
 	out, unfit := a.prepare(x.request)
 	if unfit != nil {
@@ -149,7 +170,7 @@ func (x *race) run(out *http.Request) {
 	a := x.rival
 	settled := false
 	defer func() {
-		if !settled {
+		if !settled { // a panic
 			a.settle(time.Now(), cancelled, true)
 			close(x.fought)
 		}
@@ -170,7 +191,8 @@ func (x *race) run(out *http.Request) {
 		x.over, x.won = true, resp
 		x.first.end(endedByHedge)
 	default:
-		a.settle(now, a.call.blameRival(a, resp, err, now), true)
+		o := a.call.blameRival(a, resp, err, now)
+		a.settleIn(now, o, true, a.call.inDoubt(a, o))
 	}
 	if resp != nil && x.won != resp {
 		resp.Body.Close()
@@ -299,6 +321,7 @@ func (a *attempt) overtaken() bool {
 	lost := x.lost()
 	if !lost && x.rival != nil {
 		a.call.exclude(x.rival.target)
+		a.call.suspect(x.rival, x.rival.known(), time.Now())
 	}
 	return lost
 }

@@ -44,6 +44,7 @@ func (a *attempt) rescue(now time.Time) {
 	if x := a.race(); x != nil && x.rival != nil {
 		a.call.exclude(x.rival.target) // which has failed
 	}
+	a.call.extra().failed.slow = true
 	a.moved = &moved{to: a.call.planElsewhere(now, a)}
 	if a.moved.to == nil {
 		a.moved.next = now.Sub(a.began) + tickEvery

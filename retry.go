@@ -53,7 +53,7 @@ func (c *call) plan(now time.Time, failed *attempt, o outcome) *attempt {
 	if !c.policy.retry.allows(c.request, o) || !c.mayGoOn(now) {
 		return nil
 	}
-	if !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
+	if !c.takeRetry(now) {
 		return nil
 	}
 	if next := c.planSame(now, failed, o); next != nil {
@@ -65,7 +65,7 @@ func (c *call) plan(now time.Time, failed *attempt, o outcome) *attempt {
 // planElsewhere reserves an attempt at another endpoint for a call that may be
 // sent again.
 func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
-	if !c.mayGoOn(now) || !c.policy.pool.budget.take(now, &c.policy.retry.budget) {
+	if !c.mayGoOn(now) || !c.takeRetry(now) {
 		return nil
 	}
 	tried := c.excluded
@@ -74,6 +74,16 @@ func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
 		c.excluded = tried // the call goes on where it is
 	}
 	return next
+}
+
+// takeRetry asks the budget for a retry. A call whose request fails wherever it goes
+// leaves half of the budget to others.
+func (c *call) takeRetry(now time.Time) bool {
+	rules := &c.policy.retry.budget
+	if c.extras != nil && c.extras.failed.own {
+		rules = &budgetRules{rules.ratio / 2, rules.floor / 2}
+	}
+	return c.policy.pool.budget.take(now, rules)
 }
 
 // mayGoOn tells whether the call has an attempt, the body for it, and time left.
@@ -109,7 +119,7 @@ func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
 	if o == rateLimited {
 		how = admitHeld
 	}
-	next.repeats, next.paused = failed.repeats+1, true
+	next.repeats, next.paused, next.doubtful = failed.repeats+1, true, failed.doubtful
 	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, how) {
 		return nil
 	}

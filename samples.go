@@ -30,6 +30,7 @@ func (s *endpointState) countLocked(now time.Time) {
 		return
 	}
 	s.samples.n = 0
+	s.served = now
 	s.totals.Successes += uint64(n)
 	s.tally.calls += n
 	s.tally.latencies += n

@@ -57,12 +57,12 @@ func TestSamples(t *testing.T) {
 						good++
 						if one.s.succeeded(a, cfg) {
 							short++
-							two.s.report(b, now, cfg, o, true)
+							two.s.report(b, now, cfg, o, true, noDoubt)
 							continue
 						}
 					}
-					one.s.report(a, now, cfg, o, true)
-					two.s.report(b, now, cfg, o, true)
+					one.s.report(a, now, cfg, o, true, noDoubt)
+					two.s.report(b, now, cfg, o, true, noDoubt)
 				}
 				// An open period is drawn at random.
 				two.s.breaker.until = one.s.breaker.until
@@ -85,7 +85,7 @@ func TestSamples(t *testing.T) {
 func (r *stateRun) knows() string {
 	s, b := r.s, &r.s.breaker
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
-		s.totals, b.state, b.generation, b.consecutive, b.outcomes.Counts(r.now, r.cfg.window), b.latencies.Counts(r.now, r.cfg.window), b.relapses, b.worked,
+		s.totals, b.state, b.generation, b.failures.run, b.outcomes.Counts(r.now, r.cfg.window), b.latencies.Counts(r.now, r.cfg.window), b.relapses, b.worked,
 		s.slowness.limit, s.slowness.verdicts, s.slowness.held, s.slowness.known, s.slowness.pending,
 		s.scorer.errors.ratio(), s.scorer.calls.now.value(),
 		s.last.names(), s.samples.n,
@@ -107,7 +107,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"failure": func(s *endpointState, cfg *breakerConfig) uint64 {
 			a := &attempt{target: &target{state: s}, client: t.Context(), began: now}
 			s.acquire(a, now, cfg, 0, admitNormally)
-			s.report(a, now, cfg, failedStatus, true)
+			s.report(a, now, cfg, failedStatus, true, noDoubt)
 			return s.totals.Successes
 		},
 	} {

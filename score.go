@@ -60,6 +60,15 @@ func (s *scorer) fold(now time.Time, t tally) {
 	s.calls.add(now, t.latencies, t.logLatency)
 }
 
+// takeBack forgets a failure that was not the endpoint's.
+func (s *scorer) takeBack() {
+	if s.errors.n >= 1 && s.errors.marked > 0 {
+		s.errors.n--
+		s.errors.marked = max(0, s.errors.marked-1)
+		s.news = true
+	}
+}
+
 // check adds what became of a check; latency is 0 if it brought no answer. It
 // stands for a call where there has been none for a while.
 func (s *scorer) check(now time.Time, passed bool, latency time.Duration) {

@@ -69,13 +69,30 @@ func (p *Policy) chooseToLearn(c *call, t *table, now time.Time) *attempt {
 // chooseOther reserves an attempt for a call that has been somewhere, or could not get
 // in where it was to go.
 func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
+	if !c.doubtful() {
+		if a := p.redraw(c, t, now, admitNormally); a != nil {
+			return a
+		}
+		return p.tryRecovering(c, t, now, true)
+	}
+	tried := c.excluded
+	if a := p.redraw(c, t, now, admitProven); a != nil {
+		return a
+	}
+	c.excluded = tried // better an endpoint that recovers than none
+	return p.redraw(c, t, now, admitNormally)
+}
+
+// redraw reserves an attempt at one of the available targets that the call has not
+// excluded, by their parts.
+func (p *Policy) redraw(c *call, t *table, now time.Time, how admission) *attempt {
 	redraws := 0
 	for ; t.total > 0 && redraws < maxRedraws; redraws++ {
 		target := t.redraw(c, rand.Float64())
 		if target == nil {
 			break
 		}
-		if a := p.try(c, target, now, admitNormally); a != nil {
+		if a := p.try(c, target, now, how); a != nil {
 			return a
 		}
 		c.exclude(target)
@@ -85,12 +102,12 @@ func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
 			if t.available[i] <= 0 || target.weight <= 0 || c.isExcluded(target) {
 				continue
 			}
-			if a := p.try(c, target, now, admitNormally); a != nil {
+			if a := p.try(c, target, now, how); a != nil {
 				return a
 			}
 		}
 	}
-	return p.tryRecovering(c, t, now, true)
+	return nil
 }
 
 // maxRedraws bounds how often a call draws again because the endpoint it drew
@@ -210,7 +227,26 @@ func (p *Policy) lastChance(c *call, from *table, now time.Time) (first time.Tim
 		return first, held, p.try(c, due, now, admitAnyway)
 	}
 	if !p.pool.trialDue(now) {
-		return first, held, nil
+		return first, held, p.inNeed(c, from, now)
 	}
 	return first, held, p.try(c, due, now, admitAllDown)
+}
+
+// inNeed reserves an attempt at the endpoint that answers most calls well, where all
+// are out but some still answer: for as many calls as it answers.
+func (p *Policy) inNeed(c *call, from *table, now time.Time) *attempt {
+	var best *target
+	most := 0.0
+	for _, t := range from.targets {
+		if t.weight <= 0 {
+			continue
+		}
+		if served := t.state.servesSome(now); served > most {
+			best, most = t, served
+		}
+	}
+	if best == nil || rand.Float64() >= most {
+		return nil
+	}
+	return p.try(c, best, now, admitInNeed)
 }

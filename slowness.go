@@ -48,6 +48,8 @@ type slowness struct {
 	grown   bool      // known has grown since the last refresh
 	stale   bool      // the limit does not speak of what is known
 
+	episode episode
+
 	learned   time.Time // known grew last
 	decayed   time.Time
 	refreshed time.Time
@@ -60,6 +62,12 @@ func (s *slowness) isSlow(latency time.Duration) bool { return s.limit > 0 && la
 func (s *slowness) judged(slow bool) (began bool) {
 	was := s.suspect()
 	s.verdicts = s.verdicts << 1 & (1<<verdictsKept - 1)
+	if !slow {
+		s.episode.inTime++
+		if s.verdicts == 0 {
+			s.episode.end()
+		}
+	}
 	if slow {
 		s.verdicts |= 1
 		if s.held == 0 {
@@ -75,8 +83,10 @@ func (s *slowness) judged(slow bool) (began bool) {
 // judgedMany takes the verdicts of attempts whose order is not known.
 func (s *slowness) judgedMany(slow, inTime int) (began bool) {
 	if n := slow + inTime; n > verdictsKept {
+		s.episode.inTime += uint64(inTime)
 		slow = (slow*verdictsKept + n/2) / n
 		inTime = verdictsKept - slow
+		s.episode.inTime -= uint64(inTime) // which are counted below
 	}
 	for ; inTime > 0; inTime-- {
 		s.judged(false)
@@ -106,6 +116,7 @@ func (s *slowness) suspect() bool { return bits.OnesCount32(s.verdicts) >= verdi
 func (s *slowness) opened() {
 	if s.verdicts != 0 || s.held != 0 {
 		s.verdicts, s.held, s.pending = 0, 0, histogram{}
+		s.episode.end()
 	}
 }
 

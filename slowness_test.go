@@ -439,7 +439,7 @@ func TestNoFalseAlarm(t *testing.T) {
 					case len(due) > 0 && at.Equal(due[0].at):
 						a := heap.Pop(&due).(firstByteAt).a
 						a.answered(at)
-						s.report(a, at, cfg, success, true)
+						s.report(a, at, cfg, success, true, noDoubt)
 						if a.slower {
 							slow++
 						}

@@ -23,7 +23,13 @@ func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome, latenc
 	if o == cancelled && !slow {
 		return false
 	}
-	a.judged, a.slower = true, slow
+	a.judged, a.slower = true, slow && !a.doubtful
+	switch {
+	case slow && a.doubtful:
+		return false // it may be the call's own
+	case slow:
+		s.slowness.episode.slowOne(a.began)
+	}
 	if o == success && latency > 0 {
 		s.learnLocked(now, latency, slow)
 	}
@@ -53,6 +59,7 @@ func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breaker
 // the control loop should look at the endpoint.
 func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed bool) {
 	s.countLocked(now)
+	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
 	for a := range s.inFlight.all() {
 		if a.judged || a.outcome != pending || !a.is(started) {
@@ -68,6 +75,10 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 			continue
 		}
 		a.judged = true
+		if a.slower && a.doubtful {
+			a.slower = false // it may be the call's own
+			continue
+		}
 		if latency > 0 {
 			s.learnLocked(now, latency, a.slower)
 		}
@@ -79,6 +90,7 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 			continue
 		}
 		slow++
+		s.slowness.episode.slowOne(a.began)
 		if s.breaker.state == stateRecovering && s.breaker.opened == reasonSlower {
 			changed = s.reportSlowLocked(a, now, cfg) || changed
 		}
@@ -86,6 +98,7 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 	if slow+inTime > 0 {
 		changed = s.slowness.judgedMany(slow, inTime) || changed
 	}
+	s.slowness.episode.mark(now, s.slowness.limit)
 	return changed
 }
 
@@ -95,7 +108,7 @@ func (p *pool) openSlowLocked(g *generation, now time.Time, collected []Event) (
 	cfg := g.breaker.Load()
 	for _, s := range p.states {
 		s.mu.Lock()
-		suspect := s.slowness.suspect()
+		suspect := s.slowness.suspect() && s.slowness.episode.isTheEndpoints(now, s.slowness.limit)
 		s.mu.Unlock()
 		if !suspect || !p.canDoWithout(g, s, now) {
 			continue

@@ -37,6 +37,11 @@ type endpointState struct {
 	breaker   breaker
 	holdUntil time.Time
 	holdStep  time.Duration
+	holdBy    *attempt  // what brought the hold about; nil once it is over
+	holdSoft  bool      // it may be the request's own: it ends with a success, and takes no last endpoint out
+	served    time.Time // the latest success, as far as it has been counted
+	doubts    []doubt   // oldest first
+	refused   int       // requests in a row that the peer's HTTP/2 layer refused alone
 	inFlight  inFlight
 	left      bool // the pool; attempts of requests from before that go on
 	samples   samples
@@ -77,8 +82,10 @@ type admission uint8
 
 const (
 	admitNormally admission = iota
+	admitProven             // only where the endpoint is not recovering
 	admitHeld               // past a hold, which the call has waited for
 	admitAllDown            // past an open period, since every endpoint is out
+	admitInNeed             // the same for an endpoint that still answers some calls; it is no trial
 	admitAnyway             // past everything but the operator and the limit
 )
 
@@ -103,14 +110,21 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerCon
 	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
 		return false
 	}
-	if now.Before(s.holdUntil) && how != admitAnyway && how != admitHeld {
+	if now.Before(s.holdUntil) && !s.holdSoft && how != admitAnyway && how != admitHeld {
 		return false
 	}
 	switch how {
+	case admitProven:
+		if s.breaker.state == stateRecovering && !cfg.off {
+			return false
+		}
+		fallthrough
 	case admitNormally, admitHeld:
 		a.permit, ok = s.breaker.acquire(now, cfg)
 	case admitAllDown:
 		a.permit, ok = s.breaker.acquireLast(now, cfg)
+	case admitInNeed:
+		a.permit, ok = permit{generation: s.breaker.generation}, s.breaker.state == stateOpen
 	case admitAnyway:
 		if a.permit, ok = s.breaker.acquireLast(now, cfg); !ok && s.breaker.state != stateForcedOpen {
 			a.permit, ok = permit{generation: s.breaker.generation}, true
@@ -166,7 +180,7 @@ func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) 
 
 // report gives back what an attempt came to, once; release is set when the
 // attempt is no longer in flight either.
-func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o outcome, release bool) {
+func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o outcome, release bool, doubt doubtStage) {
 	latency := a.firstByte()
 	s.mu.Lock()
 	if a.outcome != pending {
@@ -177,7 +191,7 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		return
 	}
 	s.countLocked(now)
-	a.outcome = o
+	a.outcome, a.doubt = o, doubt
 	s.last.add(o)
 	if release {
 		s.unlinkLocked(a)
@@ -186,36 +200,23 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	before := s.breaker.generation
 	var held *Event
 	switch {
-	case o == cancelled:
+	case o == cancelled || o == unsent:
 		s.totals.Cancelled++
 		changed = s.breaker.cancel(now, a.permit) || changed
 	case o == rateLimited:
 		s.totals.Failures++
-		if s.holdLocked(now, a.retryAfter) {
+		if s.holdLocked(a, now) {
 			held = s.heldLocked(now)
 		}
 		s.breaker.cancel(now, a.permit)
 		changed = true
+	case o.failed() && a.is(refusedStream) && !s.refusedAgainLocked():
+		s.totals.Failures++
+		a.doubt = cleared
+		changed = s.breaker.cancel(now, a.permit) || changed
 	default:
-		s.tally.calls++
-		if o.failed() {
-			s.totals.Failures++
-			s.tally.failures++
-		} else {
-			s.totals.Successes++
-			s.holdStep = 0
-		}
-		if a.reported && !o.failed() {
-			break // it was a slow call, whatever came later
-		}
-		if s.breaker.report(now, cfg, a.permit, result{
-			failed: o.failed(),
-			denied: o == denied,
-			slow:   a.slow(now, cfg),
-			slower: a.slower,
-		}) {
-			changed = true
-		}
+		r := result{failed: o.failed(), denied: o == denied, slow: a.slow(now, cfg), slower: a.slower}
+		changed = s.decideLocked(a, now, cfg, r) || changed
 	}
 	s.settledLocked(a, now, o, latency)
 	e := cmp.Or(s.transitionLocked(before), held)
@@ -226,6 +227,40 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 	if changed {
 		s.pool.poke()
 	}
+}
+
+// decideLocked takes a success, or a failure that is the endpoint's as far as is known.
+func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breakerConfig, r result) (changed bool) {
+	if s.breaker.state != stateClosed {
+		s.breaker.attemptEnded(r.failed)
+	}
+	if r.failed {
+		s.totals.Failures++
+		if a.doubt != noDoubt {
+			return s.doubtLocked(a, now, cfg, r)
+		}
+		s.tally.failures++
+	} else {
+		s.totals.Successes++
+		s.holdStep, s.refused, s.served = 0, 0, now
+		if s.holdSoft {
+			s.endHoldLocked()
+			changed = true
+		}
+	}
+	s.tally.calls++
+	if a.reported && !r.failed {
+		return changed // it was a slow call, whatever came later
+	}
+	return s.breaker.report(now, cfg, a.permit, r) || changed
+}
+
+// refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
+// may be because of the request, and tells whether another one has been refused since
+// the latest success.
+func (s *endpointState) refusedAgainLocked() bool {
+	s.refused++
+	return s.refused > 1
 }
 
 // slow tells whether the first byte took, or has taken by now, longer than
@@ -243,20 +278,27 @@ func (a *attempt) slow(now time.Time, cfg *breakerConfig) bool {
 
 // holdLocked keeps calls away for a time: as long as the endpoint asked for, or
 // a second that doubles to a minute. It returns whether that is news.
-func (s *endpointState) holdLocked(now time.Time, retryAfter time.Duration) bool {
-	if retryAfter <= 0 {
-		if now.Before(s.holdUntil) {
-			return false // an answer to a call that was under way already
-		}
+func (s *endpointState) holdLocked(a *attempt, now time.Time) bool {
+	pause := a.retryAfter
+	switch {
+	case a.doubt == doubtedBefore:
+		pause = doubtfulHold
+	case pause <= 0 && now.Before(s.holdUntil):
+		return false // an answer to a call that was under way already
+	case pause <= 0:
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
-		retryAfter = s.holdStep
+		pause = s.holdStep
 	}
-	until := now.Add(min(retryAfter, maxHold))
+	until := now.Add(min(pause, maxHold))
 	if !until.After(s.holdUntil) {
 		return false
 	}
-	s.holdUntil = until
+	s.holdUntil, s.holdBy, s.holdSoft = until, a, a.doubt != noDoubt
 	return true
+}
+
+func (s *endpointState) endHoldLocked() {
+	s.holdUntil, s.holdBy, s.holdSoft = time.Time{}, nil, false
 }
 
 // peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
@@ -283,7 +325,8 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	defer s.mu.Unlock()
 	before := s.breaker.generation
 	s.countLocked(now)
-	changed = s.breaker.tick(now, cfg)
+	changed = s.doubtsOverLocked(now, cfg)
+	changed = s.breaker.tick(now, cfg) || changed
 	e = s.transitionLocked(before)
 	s.scorer.fold(now, s.tally)
 	s.sample.add(s.tally)
@@ -297,7 +340,7 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)
 	} else if !s.holdUntil.IsZero() {
-		s.holdUntil = time.Time{}
+		s.endHoldLocked()
 		changed = true
 	}
 	return changed, due, e
@@ -331,6 +374,18 @@ func (s *endpointState) returns(now time.Time, cfg *breakerConfig) (at time.Time
 		return s.holdUntil, !open
 	}
 	return at, false
+}
+
+// servesSome is the part of the calls, 0 to 1, that an endpoint which is open still
+// answers well; 0 where it cannot be reached, or something else keeps calls away.
+func (s *endpointState) servesSome(now time.Time) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.breaker.state != stateOpen || s.barred || now.Before(s.holdUntil) ||
+		s.breaker.latest == checkHasFailed || !s.lastFailure.mayBeTheRequests() {
+		return 0
+	}
+	return s.breaker.served
 }
 
 // idleSince is when the endpoint was last tried, and whether it could be tried

@@ -109,6 +109,8 @@ func (a *attempt) bodyOutcome(err error) outcome {
 		return cancelled
 	case a.endedWhy() == endedByIdle:
 		return stalled
+	case a.pace.slow():
+		return cancelled // the endpoint has given up on the client
 	}
 	return truncated
 }

@@ -228,17 +228,9 @@ func (p *Policy) build(targets []*target, now time.Time) *table {
 	cfg := p.breakerConfig()
 	targets = inForce(targets)
 	available := make([]float64, len(targets))
-	var trials []*target
-	for i, t := range targets {
-		s := t.state
-		s.mu.Lock()
-		if t.weight > 0 && !s.barred && !now.Before(s.holdUntil) {
-			available[i] = s.breaker.allowed(cfg) * (1 - s.scorer.lost)
-			if wants, _ := s.breaker.wantsTrial(now, cfg); wants || s.breaker.onTrial(cfg) {
-				trials = append(trials, t)
-			}
-		}
-		s.mu.Unlock()
+	trials, out := p.assess(targets, available, now, cfg, false)
+	if out { // then a hold that may be a request's own keeps nothing away
+		trials, _ = p.assess(targets, available, now, cfg, true)
 	}
 	built := newTable(targets, available, p.Overflow)
 	built.trials = trials
@@ -246,4 +238,23 @@ func (p *Policy) build(targets []*target, now time.Time) *table {
 		built.standby = built.belowServing()
 	}
 	return built
+}
+
+// assess fills in how available each target is, and returns those in want of a call
+// and whether none is available. Holds that are in doubt count unless pastDoubt is set.
+func (p *Policy) assess(targets []*target, available []float64, now time.Time, cfg *breakerConfig, pastDoubt bool) (trials []*target, out bool) {
+	out = true
+	for i, t := range targets {
+		s := t.state
+		s.mu.Lock()
+		if t.weight > 0 && !s.barred && (!now.Before(s.holdUntil) || pastDoubt && s.holdSoft) {
+			available[i] = s.breaker.allowed(cfg) * (1 - s.scorer.lost)
+			out = out && available[i] == 0
+			if wants, _ := s.breaker.wantsTrial(now, cfg); wants || s.breaker.onTrial(cfg) {
+				trials = append(trials, t)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return trials, out
 }

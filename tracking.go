@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math/bits"
+	"net/http"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/sla"
@@ -22,6 +23,7 @@ var kinds = [...]sla.Kind{
 	truncated:     sla.Truncated,
 	stalled:       sla.Stalled,
 	cancelled:     sla.Cancelled,
+	unsent:        sla.Cancelled,
 }
 
 // counted is what came of attempts at an endpoint, and of the calls whose last
@@ -31,6 +33,7 @@ type counted struct {
 	attempts  sla.Batch
 	calls     sla.Batch      // as their clients saw them
 	durations durationCounts // of attempts
+	unsent    uint64         // attempts that did not leave this process; not in attempts
 	failovers map[route]uint64
 }
 
@@ -42,6 +45,10 @@ type route struct {
 
 func (c *counted) attempt(o outcome, duration time.Duration) {
 	c.some = true
+	if o == unsent {
+		c.unsent++
+		return
+	}
 	c.attempts.Add(sla.Outcome{Kind: kinds[o], Latency: duration})
 	if o != cancelled && duration > 0 {
 		c.durations.add(duration)
@@ -71,7 +78,7 @@ func (c *counted) reset() {
 	c.some = false
 	c.attempts.Reset()
 	c.calls.Reset()
-	c.durations = durationCounts{}
+	c.durations, c.unsent = durationCounts{}, 0
 	clear(c.failovers)
 }
 
@@ -79,6 +86,7 @@ func (c *counted) reset() {
 func (c *counted) merge(o *counted) {
 	c.attempts.Merge(&o.attempts)
 	c.durations.merge(&o.durations)
+	c.unsent += o.unsent
 	for r, n := range o.failovers {
 		if c.failovers == nil {
 			c.failovers = make(map[route]uint64)
@@ -210,6 +218,18 @@ func (p *pool) refused(held bool) {
 		p.refusals.down.Add(1)
 	}
 }
+
+// poisoned notes a call whose request fails in the same way wherever it goes.
+func (p *pool) poisoned(r *http.Request, o outcome) {
+	p.poison.Add(1)
+	p.outbox.note(Event{
+		At: time.Now(), Kind: notePoison, Pool: p.name, Reason: o.String(), Count: 1,
+		Details: map[string]any{"method": r.Method, "path": r.URL.Path},
+	})
+}
+
+// notePoison is the log's word for a request that fails wherever it goes.
+const notePoison = "poison"
 
 // fold adds what was counted since the last time to the totals and the history.
 func (p *pool) fold(now time.Time) {

@@ -303,7 +303,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			s.acquire(a, c.first.began, cfg, 0, admitNormally)
-			s.report(a, c.first.began, cfg, success, true)
+			s.report(a, c.first.began, cfg, success, true, noDoubt)
 			if i%2 == 1 {
 				c.record(a, failedReset)
 				s.moved("two", "reset")

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
@@ -40,7 +41,7 @@ func (c *call) refused(r *http.Request) (*http.Response, error) {
 // that the proxy gets.
 func (c *call) failed(a *attempt, err error, now time.Time) error {
 	o := c.blame(a, err, now)
-	a.settle(now, o, true)
+	a.settleIn(now, o, true, c.inDoubt(a, o))
 	if a.overtaken() {
 		return errOvertaken
 	}
@@ -61,13 +62,29 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 		}
 		return errClientGone
 	}
+	if o == unsent {
+		c.finish()
+		if clientsMistake(err) {
+			c.record(a, unsent)
+			return caddyhttp.Error(http.StatusBadRequest, err)
+		}
+		if !c.recorded.Swap(true) {
+			c.policy.pool.refused(false)
+		}
+		return caddyhttp.Error(http.StatusBadGateway, err)
+	}
+	c.suspect(a, o, now)
 	if c.moveOn(a, o, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.target.name, plain(err)))
 	}
 	c.finish()
+	c.blameSuspects(now)
 	c.record(a, o)
 	if o == failedTimeout || o == stalled {
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
+	}
+	if c.extras != nil {
+		return c.extras.failed.answerFor(err)
 	}
 	return err
 }
@@ -92,8 +109,11 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 		return cancelled
 	}
 	o := classifyError(err)
-	if o == failedTLS && a.sent.begun() {
+	switch {
+	case o == failedTLS && a.sent.begun():
 		return failedReset // the handshake was over: the endpoint may have acted
+	case o == failedReset && streamRefused(err):
+		a.set(refusedStream)
 	}
 	return o
 }
@@ -108,18 +128,20 @@ func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now tim
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
-	a.settle(now, o, false)
+	a.settleIn(now, o, false, c.inDoubt(a, o))
 	if a.overtaken() {
 		resp.Body.Close()
 		a.settle(now, o, true)
 		return nil, errOvertaken
 	}
+	c.suspect(a, o, now)
 	if c.moveOn(a, o, now) {
 		resp.Body.Close()
 		a.settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
 	}
 	c.finish()
+	c.blameSuspects(now)
 	if !c.policy.rematches {
 		c.record(a, o)
 	}

@@ -60,6 +60,22 @@ func (c *Counter) Counts(now time.Time, span time.Duration) Counts {
 	return c.sum
 }
 
+// TakeBack forgets the newest marked event of the span that ends at now, if there is
+// one.
+func (c *Counter) TakeBack(now time.Time, span time.Duration) {
+	c.slide(now, span)
+	for i := range c.ring {
+		b := &c.ring[(c.newest+buckets-i)%buckets]
+		if b.Marked > 0 {
+			b.Total--
+			b.Marked--
+			c.sum.Total--
+			c.sum.Marked--
+			return
+		}
+	}
+}
+
 // Reset forgets every event.
 func (c *Counter) Reset() { *c = Counter{} }
 

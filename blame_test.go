@@ -1,0 +1,251 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/net/http2"
+)
+
+// closedAndWell fails unless nothing has been held against these endpoints.
+func (l *lab) closedAndWell(t *testing.T, names ...string) {
+	t.Helper()
+	time.Sleep(time.Second) // for what is still in doubt
+	for _, name := range names {
+		now := l.stateOf(name).copyNow()
+		if b := now.breaker; b.generation > 0 || b.failures.run > 0 || b.outcomes.Counts(time.Now(), 10*time.Second).Marked > 0 || now.lost > 0 {
+			t.Errorf("%s: %v, %d failures in a row, %d failures, score %v", name, b.state, b.failures.run,
+				b.outcomes.Counts(time.Now(), 10*time.Second).Marked, 1-now.lost)
+		}
+	}
+}
+
+// TestAuthors holds each failure that is not the endpoint's against its author.
+func TestAuthors(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		err    error
+		status int // the client's
+		asked  int // endpoints
+	}{
+		{"a header that is no header", errors.New(`net/http: invalid header field value for "X-Q"`), 400, 1},
+		{"a trailer that is no trailer", fmt.Errorf("net/http: HTTP/1.x transport connection broken: write error: %w", errors.New(`invalid Trailer key "foo bar"`)), 400, 1},
+		{"an upgrade over HTTP/2", errors.New(`http2: invalid Upgrade request header: ["h2c"]`), 400, 1},
+		{"more headers than the endpoint takes", errors.New("http2: request header list larger than peer's advertised limit"), 400, 1},
+		{"a body shorter than declared", errors.New("http: ContentLength=5 with Body length 0"), 400, 1},
+		{"no descriptor left", os.NewSyscallError("socket", syscall.EMFILE), 502, 1},
+		{"no descriptor left, in a dial", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.ENFILE)}, 502, 1},
+		{"no descriptor left for the resolver", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "socket: too many open files", Name: "one"}}, 502, 1},
+		{"no port left", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}, 502, 1},
+		{"a stream that every endpoint's HTTP/2 layer refuses", http2.StreamError{StreamID: 1, Code: http2.ErrCodeProtocol, Cause: errors.New("received from peer")}, 400, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				names := []string{"one:80", "two:80", "three:80"}
+				l := newLab(t, &Policy{}, names...)
+				for _, name := range names {
+					l.on(name, func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path == badPath {
+							return nil, tt.err
+						}
+						return respond(r, http.StatusOK, "well"), nil
+					})
+				}
+				for range 30 {
+					l.takeAsked()
+					if got := l.call(http.MethodGet, badPath, "").Code; got != tt.status {
+						t.Fatalf("status %d, want %d", got, tt.status)
+					}
+					if asked := l.takeAsked(); len(asked) != tt.asked && (tt.asked == 1 || len(asked) < tt.asked) {
+						t.Fatalf("asked %v, want %d", asked, tt.asked)
+					}
+				}
+				l.closedAndWell(t, names...)
+				if got := l.call(http.MethodGet, "/", "").Code; got != http.StatusOK {
+					t.Errorf("another call: status %d", got)
+				}
+			})
+		})
+	}
+}
+
+// TestQueryOfDeath sends a request that fails wherever it goes, at some rate beside
+// good ones that only the primary gets. Nothing is held against any endpoint, also not
+// against those that get no other calls, which are there when the primary fails.
+func TestQueryOfDeath(t *testing.T) {
+	dies := map[string]roundTrip{
+		"status": after(time.Millisecond, http.StatusInternalServerError),
+		"slowly": after(400*time.Millisecond, http.StatusInternalServerError),
+		"cut":    func(*http.Request) (*http.Response, error) { return nil, errCut },
+		"body": func(r *http.Request) (*http.Response, error) {
+			resp := respond(r, http.StatusOK, "")
+			resp.ContentLength, resp.Body = 10, io.NopCloser(io.MultiReader(strings.NewReader("half"), brokenReader{}))
+			return resp, nil
+		},
+	}
+	for name, bad := range dies {
+		for _, pause := range []time.Duration{10 * time.Millisecond, 500 * time.Millisecond} {
+			t.Run(fmt.Sprint(name, " every ", pause), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					names := []string{"one:80", "two:80", "three:80"}
+					policy := &Policy{}
+					if name == "body" {
+						policy.Commit = &Commit{After: commitComplete}
+					}
+					l := newLab(t, policy, names...)
+					for _, name := range names {
+						l.on(name, func(r *http.Request) (*http.Response, error) {
+							if r.URL.Path == badPath {
+								return bad(r)
+							}
+							return after(2*time.Millisecond, http.StatusOK)(r)
+						})
+					}
+					end := make(chan struct{})
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						for {
+							select {
+							case <-end:
+								return
+							default:
+							}
+							time.Sleep(pause)
+							go l.call(http.MethodGet, badPath, "")
+						}
+					}()
+					if s := l.load(200, 20*time.Second); s.failed > 0 {
+						t.Errorf("good calls: %+v", s)
+					}
+					for _, name := range names {
+						if b := l.stateOf(name).copyNow().breaker; b.generation > 0 {
+							t.Errorf("%s: %v, %s, opened by %s", name, b.state, b.reason, b.opened)
+						}
+					}
+					l.on("one:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
+					if s := l.load(200, 3*time.Second); s.failed*200 > s.calls {
+						t.Errorf("when the primary fails: %+v", s)
+					}
+					if b := l.stateOf("one:80").copyNow().breaker; b.generation == 0 {
+						t.Error("the primary fails and is not out")
+					}
+					close(end)
+					<-done
+					time.Sleep(2 * time.Second)
+				})
+			})
+		}
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestOutageOpensAsBefore lets every endpoint fail for every call.
+func TestOutageOpensAsBefore(t *testing.T) {
+	for _, idle := range []time.Duration{0, 3 * time.Second} {
+		t.Run(fmt.Sprint("after ", idle), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				names := []string{"one:80", "two:80"}
+				l := newLab(t, &Policy{}, names...)
+				l.load(200, 2*time.Second)
+				time.Sleep(idle)
+				for _, name := range names {
+					l.on(name, after(time.Millisecond, http.StatusServiceUnavailable))
+				}
+				began := time.Now()
+				go l.load(200, 2*time.Second)
+				took := l.within(2*time.Second, "both are out", func() bool {
+					return l.stateOf("one:80").breakerNow() != stateClosed && l.stateOf("two:80").breakerNow() != stateClosed
+				})
+				if took > 200*time.Millisecond {
+					t.Errorf("out after %v", took)
+				}
+				time.Sleep(3*time.Second - time.Since(began))
+			})
+		})
+	}
+}
+
+// TestEndpointsThatAnswerSome lets both endpoints fail most calls. They open, but the
+// calls that they still answer are not refused.
+func TestEndpointsThatAnswerSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		l := newLab(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(time.Minute)}, Retry: &Retry{Off: true}}, "one:80", "two:80")
+		for _, name := range []string{"one:80", "two:80"} {
+			l.on(name, func(r *http.Request) (*http.Response, error) {
+				if n++; n%5 < 3 {
+					return respond(r, http.StatusServiceUnavailable, ""), nil
+				}
+				return respond(r, http.StatusOK, ""), nil
+			})
+		}
+		answered, calls := 0, 0
+		for range 2000 {
+			time.Sleep(5 * time.Millisecond)
+			calls++
+			if l.call(http.MethodGet, "/", "").Code == http.StatusOK {
+				answered++
+			}
+		}
+		if answered < calls/10 {
+			t.Errorf("%d of %d calls answered", answered, calls)
+		}
+	})
+}
+
+// TestPanicOfAHedge lets the transport panic in the goroutine of a hedge.
+func TestPanicOfAHedge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, &Policy{Retry: &Retry{Hedge: &Hedge{After: caddy.Duration(50 * time.Millisecond)}}}, "one:80", "two:80")
+		l.load(200, time.Second)
+		l.on("one:80", after(300*time.Millisecond, http.StatusOK))
+		l.on("two:80", func(*http.Request) (*http.Response, error) { panic("of the transport") })
+		if got := l.call(http.MethodGet, "/", "").Code; got != http.StatusOK {
+			t.Errorf("status %d", got)
+		}
+		if n := l.stateOf("two:80").busy.Load(); n != 0 {
+			t.Errorf("%d attempts left in flight", n)
+		}
+	})
+}
+
+// TestSlowReaders lets an endpoint cut an answer: one that a client reads slowly, and
+// one that it reads at once.
+func TestSlowReaders(t *testing.T) {
+	for _, tt := range []struct {
+		pause time.Duration // of the client, between reads
+		cut   outcome
+	}{{200 * time.Millisecond, cancelled}, {0, truncated}} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &attempt{call: &call{policy: &Policy{}}, client: t.Context()}
+			a.answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))
+			buffer := make([]byte, 32<<10)
+			var err error
+			for err == nil {
+				_, err = a.readAnswer(buffer)
+				time.Sleep(tt.pause)
+			}
+			if o := a.bodyOutcome(err); o != tt.cut {
+				t.Errorf("a client that pauses for %v: %v, want %v", tt.pause, o, tt.cut)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

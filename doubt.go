@@ -1,0 +1,146 @@
+package failover
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// doubtFor is how long a failure is in doubt at most. Then it counts against the
+	// endpoint, until it is known better.
+	doubtFor = 100 * time.Millisecond
+	// servedFor is how long a success tells that an endpoint serves other calls.
+	servedFor = 2 * time.Second
+	// doubtfulHold is how long a 429 that may be the request's own keeps calls away.
+	doubtfulHold = time.Second
+)
+
+// doubtStage says whether it is known whose an attempt's failure is.
+type doubtStage uint8
+
+const (
+	noDoubt       doubtStage = iota // it is the endpoint's, or none
+	doubted                         // it may be the request's own
+	doubtedBefore                   // the same, and the call has failed in this way elsewhere
+	blamed                          // it was in doubt, and has been counted
+	cleared                         // it was the request's own
+)
+
+// A doubt is a failure that has not been counted yet, because it may be the request's
+// own.
+type doubt struct {
+	attempt *attempt
+	since   time.Time
+	result  result
+}
+
+// inNoDoubt tells whether nothing about the attempt's failure is open.
+func (a *attempt) inNoDoubt() bool {
+	s := a.target.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.doubt == noDoubt
+}
+
+// servedLately tells whether calls have succeeded at the endpoint of late.
+func (s *endpointState) servedLately(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.countLocked(now)
+	since := now.Sub(s.served)
+	return !s.served.IsZero() && since <= servedFor
+}
+
+// doubtLocked keeps a failure back until resolve tells whose it is.
+func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breakerConfig, r result) (changed bool) {
+	r.doubted = true
+	s.doubts = append(s.doubts, doubt{a, now, r})
+	return s.breaker.doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
+}
+
+// resolve says whose the failure of an attempt is that was reported in doubt: the
+// endpoint's, or the request's own. The latter may also be found out later.
+func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breakerConfig, toBlame bool) {
+	s.mu.Lock()
+	before := s.breaker.generation
+	changed := s.resolveLocked(a, now, cfg, toBlame)
+	e := s.transitionLocked(before)
+	s.mu.Unlock()
+	if e != nil {
+		s.pool.emit(*e)
+	}
+	if changed {
+		s.pool.poke()
+	}
+}
+
+func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breakerConfig, toBlame bool) (changed bool) {
+	stage := a.doubt
+	if stage == noDoubt || stage == cleared || stage == blamed && toBlame {
+		return false
+	}
+	a.doubt = cleared
+	if toBlame {
+		a.doubt = blamed
+	}
+	if a.outcome == rateLimited {
+		return s.resolveHoldLocked(a, now, toBlame)
+	}
+	i := slices.IndexFunc(s.doubts, func(d doubt) bool { return d.attempt == a })
+	if i < 0 {
+		s.takeBackLocked(a, now, cfg)
+		return false
+	}
+	d := s.doubts[i]
+	s.doubts = slices.Delete(s.doubts, i, i+1)
+	if toBlame {
+		return s.blameLocked(d, now, cfg)
+	}
+	return s.breaker.cancel(now, a.permit)
+}
+
+// blameLocked counts a failure against the endpoint.
+func (s *endpointState) blameLocked(d doubt, now time.Time, cfg *breakerConfig) (changed bool) {
+	s.tally.calls++
+	s.tally.failures++
+	d.result.followed = s.served.After(d.since)
+	return s.breaker.report(now, cfg, d.attempt.permit, d.result)
+}
+
+// takeBackLocked undoes what a failure has counted that was the request's own.
+func (s *endpointState) takeBackLocked(a *attempt, now time.Time, cfg *breakerConfig) {
+	if s.tally.failures > 0 {
+		s.tally.calls--
+		s.tally.failures--
+	} else {
+		s.scorer.takeBack()
+	}
+	s.breaker.takeBack(now, cfg, a.permit, a.outcome == denied)
+}
+
+// doubtsOverLocked counts the failures that have been in doubt for too long.
+func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breakerConfig) (changed bool) {
+	for len(s.doubts) > 0 {
+		d := s.doubts[0]
+		if age := now.Sub(d.since); age >= 0 && age < doubtFor {
+			break
+		}
+		s.doubts = slices.Delete(s.doubts, 0, 1)
+		d.attempt.doubt = blamed
+		changed = s.blameLocked(d, now, cfg) || changed
+	}
+	return changed
+}
+
+// resolveHoldLocked confirms a hold, or shortens that of a request which would get a
+// 429 anywhere.
+func (s *endpointState) resolveHoldLocked(a *attempt, now time.Time, confirmed bool) (changed bool) {
+	if s.holdBy != a || s.holdUntil.IsZero() {
+		return false
+	}
+	s.holdSoft = !confirmed
+	if soon := now.Add(doubtfulHold); !confirmed && s.holdUntil.After(soon) {
+		s.holdUntil = soon
+	}
+	return true
+}

@@ -1,0 +1,100 @@
+package failover
+
+import "time"
+
+const (
+	// slowNearly times as many slow attempts as answers in time show that an endpoint
+	// hardly serves anybody.
+	slowNearly = 4
+	// slowLasts is how long slowness must last where others are served in time.
+	slowLasts = time.Second
+)
+
+// An episode is what happened at an endpoint since the first of its latest attempts
+// that are slow began. Slow requests of one client come in a row as those of an
+// endpoint that hangs do. But while they wait, others are answered in time.
+//
+// The zero value is one that has not begun. It belongs to a slowness.
+type episode struct {
+	began  time.Time // the earliest of the slow attempts; zero: none
+	slow   uint64    // attempts, ever
+	inTime uint64    // answers, ever
+
+	marks  [64]episodeMark // of the last four limits or so, taken while attempts are watched
+	newest int
+}
+
+// episodeMark is what had been counted at a time.
+type episodeMark struct {
+	at           time.Time
+	slow, inTime uint64
+}
+
+// slowOne takes an attempt that is slow.
+func (e *episode) slowOne(began time.Time) {
+	e.slow++
+	if e.began.IsZero() || began.Before(e.began) {
+		e.began = began
+	}
+}
+
+// end forgets the slow attempts.
+func (e *episode) end() { e.began = time.Time{} }
+
+// mark notes what has been counted by now; limit is when an attempt is slow.
+func (e *episode) mark(now time.Time, limit time.Duration) {
+	if age := now.Sub(e.marks[e.newest].at); age >= 0 && age < limit/16 {
+		return
+	}
+	e.newest = (e.newest + 1) % len(e.marks)
+	e.marks[e.newest] = episodeMark{now, e.slow, e.inTime}
+}
+
+// firstSince is the first mark at a time or after it, or what is counted now.
+func (e *episode) firstSince(at time.Time) episodeMark {
+	first := episodeMark{slow: e.slow, inTime: e.inTime}
+	for i := range e.marks {
+		m := e.marks[(e.newest+len(e.marks)-i)%len(e.marks)]
+		if m.at.IsZero() || m.at.Before(at) {
+			break
+		}
+		first = m
+	}
+	return first
+}
+
+// isTheEndpoints tells whether slow attempts are the endpoint's doing rather than
+// their requests' own: hardly anything is answered in time beside them, or no more
+// than half for a while. Limit is when an attempt is slow, so that one which began
+// at a time counts as slow a limit later.
+func (e *episode) isTheEndpoints(now time.Time, limit time.Duration) bool {
+	if e.began.IsZero() {
+		return true
+	}
+	from := e.began
+	if oldest := e.firstSince(time.Time{}).at; oldest.After(from) {
+		from = oldest
+	}
+	served := e.inTime - e.firstSince(from).inTime
+	slow := e.slow
+	if from == e.began {
+		slow -= e.lastBefore(from.Add(limit))
+	} else {
+		slow -= e.firstSince(from.Add(limit)).slow
+	}
+	return slow >= slowNearly*served || slow >= served && now.Sub(e.began) >= slowLasts
+}
+
+// lastBefore is how many attempts had been slow at the latest mark before a time.
+func (e *episode) lastBefore(at time.Time) uint64 {
+	for i := range e.marks {
+		m := e.marks[(e.newest+len(e.marks)-i)%len(e.marks)]
+		if m.at.IsZero() {
+			break
+		}
+		if m.at.Before(at) {
+			return m.slow
+		}
+	}
+	return 0
+}

@@ -1,0 +1,68 @@
+package failover
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// TestSlowRequestsAreNoSlowEndpoint sends requests that are slow wherever they go, in
+// bursts and steadily, beside 200 quick ones a second. Nothing opens, whether their
+// clients wait or leave.
+func TestSlowRequestsAreNoSlowEndpoint(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		burst    int
+		every    time.Duration
+		patience time.Duration // of the clients of slow requests
+	}{
+		{"30 each 10 s", 30, 10 * time.Second, time.Minute},
+		{"30 each 10 s, whose clients leave", 30, 10 * time.Second, 300 * time.Millisecond},
+		{"100 a second", 1, 10 * time.Millisecond, time.Minute},
+		{"50 a second, whose clients leave", 1, 20 * time.Millisecond, 300 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				addresses := []string{"one:80", "two:80", "three:80"}
+				l := newLab(t, &Policy{Timeout: caddy.Duration(20 * time.Second)}, addresses...)
+				for _, address := range addresses {
+					l.on(address, func(r *http.Request) (*http.Response, error) {
+						if strings.HasPrefix(r.URL.Path, "/slow") {
+							return after(10*time.Second, http.StatusOK)(r)
+						}
+						return after(2*time.Millisecond, http.StatusOK)(r)
+					})
+				}
+				l.load(200, 3*time.Second)
+				var slow sync.WaitGroup
+				slow.Go(func() {
+					for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(tt.every) {
+						for range tt.burst {
+							slow.Go(func() {
+								ctx, leave := context.WithTimeout(t.Context(), tt.patience)
+								defer leave()
+								l.callWith(ctx, http.MethodGet, "/slow", "")
+							})
+						}
+					}
+				})
+				s := l.load(200, 30*time.Second)
+				if s.failed > 0 || s.slow > 0 {
+					t.Errorf("quick calls: %+v", s)
+				}
+				for _, address := range addresses {
+					if b := l.stateOf(address).copyNow().breaker; b.generation > 0 {
+						t.Errorf("%s: %v, %s", address, b.state, b.reason)
+					}
+				}
+				slow.Wait()
+			})
+		})
+	}
+}
