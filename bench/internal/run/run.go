@@ -14,8 +14,8 @@ import (
 
 // A Run is one run of a command.
 type Run struct {
-	Dir   string // temporary, for what ends with the run
-	Out   string // for results
+	Dir   string // temporary, for what ends with the run; there from Parse to Close
+	Out   string // for results, there from Parse on
 	Short bool
 	Flags *flag.FlagSet
 }
@@ -25,21 +25,21 @@ func New(command string) (*Run, error) {
 	if _, err := os.Stat("caddy/main.go"); err != nil {
 		return nil, errors.New("run it in the bench directory")
 	}
-	dir, err := os.MkdirTemp("", "failover-bench-")
-	if err != nil {
-		return nil, err
-	}
-	r := &Run{Dir: dir, Out: "out", Flags: flag.NewFlagSet(command, flag.ExitOnError)}
+	r := &Run{Out: "out", Flags: flag.NewFlagSet(command, flag.ExitOnError)}
 	r.Flags.BoolVar(&r.Short, "short", false, "a run of about two minutes")
 	r.Flags.StringVar(&r.Out, "out", r.Out, "directory of the results")
 	return r, nil
 }
 
-// Close removes the temporary directory.
-func (r *Run) Close() { os.RemoveAll(r.Dir) }
+// Close removes the temporary directory, if there is one.
+func (r *Run) Close() {
+	if r.Dir != "" {
+		os.RemoveAll(r.Dir)
+	}
+}
 
-// Parse reads the flags that the command has defined, and makes the directory of
-// the results.
+// Parse reads the flags that the command has defined, and makes the directories. It
+// leaves nothing behind where it fails, or ends the process to print the usage.
 func (r *Run) Parse(args []string) error {
 	if err := r.Flags.Parse(args); err != nil {
 		return err
@@ -47,7 +47,12 @@ func (r *Run) Parse(args []string) error {
 	if r.Flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", r.Flags.Arg(0))
 	}
-	return os.MkdirAll(r.Out, 0o755)
+	if err := os.MkdirAll(r.Out, 0o755); err != nil {
+		return err
+	}
+	var err error
+	r.Dir, err = os.MkdirTemp("", "failover-bench-")
+	return err
 }
 
 // Default sets a flag that was not given: to usual, or to short in a short run.
