@@ -1,5 +1,5 @@
-// Package load sends requests to proxies, in an open or in a closed loop, and
-// has the endpoint that the closed loop's requests go to.
+// Package load sends requests to proxies and, where an endpoint must cost nothing,
+// answers them.
 package load
 
 import (

@@ -44,7 +44,7 @@ func stockRoundRobin(at Listen, endpoints []string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+" {\n\tlb_policy round_robin\n}")
 }
 
-// stockResilient is Caddy with all that it has against failing endpoints.
+// stockResilient is Caddy with everything that it has against failing endpoints.
 func stockResilient(at Listen, endpoints []string, policy string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+` {
 	lb_policy `+policy+`
@@ -104,7 +104,7 @@ func equalEndpoints(endpoints []string) string {
 	}))
 }
 
-// orderedEndpoints are endpoints of which each is preferred to those after it.
+// orderedEndpoints are endpoints in the order of preference.
 func orderedEndpoints(endpoints []string) string {
 	return strings.TrimSpace(lines(endpoints, func(_ int, address string) string {
 		return "endpoint http://" + address

@@ -9,7 +9,7 @@ import (
 // haproxyBuffer is how much of a request HAProxy keeps to send it again, in bytes.
 const haproxyBuffer = 16 << 10
 
-// haproxyConfig is HAProxy with all that it has against failing endpoints.
+// haproxyConfig is HAProxy with everything that it has against failing endpoints.
 // HAProxy 2.6 cannot retry on 429.
 func haproxyConfig(at Listen, endpoints []string, balance string) string {
 	bind := map[client.Protocol]string{

@@ -7,8 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// nginxConfig is nginx with all that it has against failing endpoints, which is
-// passive checks only. If backups, all endpoints but the first are backups.
+// nginxConfig is nginx with everything that it has against failing endpoints; it
+// has no active checks. If backups, all endpoints but the first are backups.
 func nginxConfig(at Listen, endpoints []string, backups bool) string {
 	user := ""
 	if os.Getuid() == 0 {

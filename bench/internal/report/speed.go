@@ -27,7 +27,7 @@ on a connection; over TLS it is TLS 1.3 with a P-256 certificate and the same ci
 		p.line("\n### %s", t.Scenario)
 		how := ""
 		if t.Together {
-			how = " Each proxy had its turns at the same time as `stock`, so its requests a second are about half of what it can do."
+			how = fmt.Sprintf(" Each proxy had its turns at the same time as `%s`, so its requests a second are about half of what it can do.", t.Results[0].Proxy)
 		}
 		lives := "one life"
 		if t.Lives > 1 {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// quiet returns a trial whose counts agree: 100 calls of which 90 were good, 3 were
-// cut off WebSockets, 2 failed and 5 left, one of them late; 4 failovers of which
-// one was rescued.
+// quiet returns a trial whose counts agree. Of 100 calls 90 were good, 3 were cut
+// off WebSockets, 2 failed, and 5 clients left, one of them late. One of 4 failovers
+// was a rescue.
 func quiet() (*trial, poolView, slaView, sums) {
 	t := newTrial(plainBuild, 1)
 	t.Calls = Calls{Sent: 100, OK: 90, SocketsCut: 3, Explained: 2, Cancelled: 5}

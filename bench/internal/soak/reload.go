@@ -10,7 +10,7 @@ import (
 
 const (
 	reloadEvery = 5 * time.Second
-	brokenEvery = 5 // loads, of which the last is broken
+	brokenEvery = 5 // one load in so many is broken
 )
 
 // reload loads another configuration again and again until quit. A broken one

@@ -112,9 +112,8 @@ func (f field) warmUp(ctx context.Context, table *Table, length time.Duration) e
 	return nil
 }
 
-// warmPart is how much of a turn's number of requests is sent before it, one in so
-// many, and is not counted: a peer's caches cool down while others have their
-// turns.
+// warmPart says that before a turn, a third as many requests are sent and not
+// counted. They warm the peer's caches, which cool down in the turns of others.
 const warmPart = 3
 
 // takeTurn sends requests and notes what they cost.
