@@ -1,0 +1,86 @@
+package actor
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/websocket"
+)
+
+// TestSocket talks to an actor as the soak's clients do through a proxy.
+func TestSocket(t *testing.T) {
+	a, err := New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	open := func() *websocket.Conn {
+		t.Helper()
+		conn, resp, err := websocket.Open(a.Address, SocketPath)
+		if err != nil || conn == nil || resp.Header.Get(NameHeader) != "a" {
+			t.Fatalf("opening: %v, %v", resp, err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	for _, endpointEnds := range []bool{false, true} {
+		if err := open().Talk(3, time.Millisecond, endpointEnds); err != nil {
+			t.Errorf("talking: %v", err)
+		}
+	}
+	a.Play(Slow)
+	if err := open().Talk(1, 0, true); err != nil {
+		t.Errorf("talking to a slow endpoint: %v", err)
+	}
+	a.Play(Unavailable)
+	conn, resp, err := websocket.Open(a.Address, SocketPath)
+	if err != nil || conn != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("an endpoint that answers 503: %v, %v, %v", conn, resp, err)
+	}
+	a.Play(Well)
+	conn = open()
+	if err := conn.Talk(1, 0, false); err != nil {
+		t.Errorf("talking: %v", err)
+	}
+	a.Crash()
+	if err := conn.Talk(1, 0, false); err == nil || errors.Is(err, websocket.ErrWrong) {
+		t.Errorf("an endpoint that has crashed: %v", err)
+	}
+}
+
+// TestCrash refuses connections while the actor is down, and answers at the same
+// address when it is healed.
+func TestCrash(t *testing.T) {
+	a, err := New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	url := "http://" + a.Address + CallPath
+	before := time.Now()
+	if a.CrashedSince(before) {
+		t.Error("crashed before it crashed")
+	}
+	for range 20 {
+		a.Crash()
+		if _, err := http.Get(url); err == nil {
+			t.Fatal("a crashed endpoint answers")
+		}
+		if err := a.Heal(); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if !a.CrashedSince(before) || a.CrashedSince(time.Now()) {
+		t.Error("CrashedSince does not know when it crashed")
+	}
+	if got := a.Attempts.Load(); got != 20 {
+		t.Errorf("%d attempts, want 20", got)
+	}
+}

@@ -1,0 +1,84 @@
+// Package chart draws what happened over time as SVG.
+package chart
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// A Chart is one or more panels over the same seconds.
+type Chart struct {
+	Title    string
+	From, To float64 // seconds of the fault, which are shaded
+	Panels   []Panel
+}
+
+// A Panel is a set of lines over one scale.
+type Panel struct {
+	Label  string
+	Log    bool    // a logarithmic scale from 1 to the power of ten above all lines
+	Top    float64 // of a linear scale from 0
+	Lines  []Line
+	Format func(float64) string // of the scale's numbers
+}
+
+// A Line is a series with a name. Lines of one name have one colour in all
+// panels.
+type Line struct {
+	Name   string
+	Dashed bool
+	Points []Point
+}
+
+// A Point is a value at a time.
+type Point struct{ At, Value float64 } // seconds
+
+// Write draws the chart into a file, and makes its directory.
+func (c Chart) Write(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(c.draw()), 0o644)
+}
+
+// names returns the names of all lines, in order.
+func (c Chart) names() (names []string) {
+	seen := make(map[string]bool)
+	for _, p := range c.Panels {
+		for _, l := range p.Lines {
+			if !seen[l.Name] {
+				seen[l.Name] = true
+				names = append(names, l.Name)
+			}
+		}
+	}
+	return names
+}
+
+// last returns the last second of all lines, at least 1.
+func (c Chart) last() float64 {
+	last := 1.0
+	for _, p := range c.Panels {
+		for _, l := range p.Lines {
+			if n := len(l.Points); n > 0 {
+				last = max(last, l.Points[n-1].At)
+			}
+		}
+	}
+	return last
+}
+
+// Percent formats a part of a whole, 0 to 1.
+func Percent(value float64) string { return fmt.Sprintf("%.0f %%", 100*value) }
+
+// Millis formats milliseconds, from 1,000 on as seconds.
+func Millis(value float64) string {
+	if value >= 1000 {
+		return fmt.Sprintf("%.0f s", value/1000)
+	}
+	return fmt.Sprintf("%.0f ms", value)
+}
+
+// Times formats a ratio.
+func Times(value float64) string { return fmt.Sprintf("%.1f", value) }

@@ -1,0 +1,93 @@
+// Package faults counts the failures that clients of proxies see while endpoints
+// fail.
+package faults
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/peers"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
+)
+
+// A Report is what the command saves.
+type Report struct {
+	Machine run.Machine       `json:"machine"`
+	About   map[string]string `json:"about"` // the peers
+	Rate    int               `json:"rate"`  // requests a second at each peer
+	Course  Course            `json:"course"`
+	Tables  []Table           `json:"tables"`
+}
+
+// A Course is how long the parts of a script last.
+type Course struct {
+	Before time.Duration `json:"before_ns"` // the fault
+	During time.Duration `json:"during_ns"`
+	After  time.Duration `json:"after_ns"`
+}
+
+func (c Course) whole() time.Duration { return c.Before + c.During + c.After }
+
+// heal returns when the fault is healed.
+func (c Course) heal() time.Duration { return c.Before + c.During }
+
+// Command plays every script in front of every peer. The peers of a script run
+// at the same time, each with endpoints and clients of its own, so that what the
+// machine does meets all alike.
+func Command(ctx context.Context, r *run.Run, args []string) error {
+	rate := r.Flags.Int("rate", 200, "requests a second at each proxy")
+	only := r.Flags.String("only", "", "faults to play, by name, comma separated (default all)")
+	who := r.Flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
+	if err := r.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := peers.Choose(peers.ForFaults(), *who, run.Say)
+	if err != nil {
+		return err
+	}
+	report := Report{
+		Machine: r.Machine(), About: peers.About(chosen), Rate: *rate,
+		Course: Course{3 * time.Second, 8 * time.Second, 15 * time.Second},
+	}
+	if r.Short {
+		report.Course = Course{1500 * time.Millisecond, 3 * time.Second, 6 * time.Second}
+	}
+	caddy, err := r.BuildCaddy(ctx)
+	if err != nil {
+		return err
+	}
+	launcher := peers.Launcher{Dir: r.Dir, Caddy: caddy}
+	for _, s := range scripts {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
+			continue
+		}
+		table, err := s.compare(ctx, launcher, chosen, *rate, report.Course)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		report.Tables = append(report.Tables, table)
+		table.print()
+	}
+	return r.Save(report)
+}
+
+// compare plays the script in front of all peers at the same time.
+func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (Table, error) {
+	table := Table{Fault: s.name, About: s.about, Calls: int(float64(rate) * c.During.Seconds()), Results: make([]Result, len(all))}
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, p := range all {
+		wg.Go(func() { table.Results[i], errs[i] = s.play(ctx, l, p, rate, c) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return table, err
+		}
+	}
+	return table, ctx.Err()
+}

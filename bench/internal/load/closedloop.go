@@ -1,0 +1,77 @@
+package load
+
+import (
+	"context"
+	"crypto/x509"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/client"
+)
+
+// A ClosedLoop sends requests to sinks through a proxy: each of its workers sends
+// the next one as soon as it has its answer, over connections that stay open.
+type ClosedLoop struct {
+	address string
+	size    int            // bytes of the request's and of the answer's body
+	workers []func() error // each sends a request and reads the answer
+	closers []func()
+}
+
+// NewClosedLoop returns a loop of n workers with bodies of a size in bytes; no
+// body makes a GET, others a POST. It trusts roots where the protocol has TLS.
+// Close closes its connections.
+func NewClosedLoop(address string, protocol client.Protocol, roots *x509.CertPool, size, n int) (*ClosedLoop, error) {
+	l := &ClosedLoop{address: address, size: size}
+	if protocol != client.H1 {
+		l.addHTTP2(n, protocol, roots)
+		return l, nil
+	}
+	for range n {
+		if err := l.addHTTP1(); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Close closes the connections.
+func (l *ClosedLoop) Close() {
+	for _, c := range l.closers {
+		c()
+	}
+}
+
+// Send sends n requests and returns how long each took, and all together. It
+// fails with the first wrong answer.
+func (l *ClosedLoop) Send(ctx context.Context, n int) (took []time.Duration, elapsed time.Duration, err error) {
+	took = make([]time.Duration, n)
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	began := time.Now()
+	for _, work := range l.workers {
+		wg.Go(func() {
+			for ctx.Err() == nil && failed.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				sent := time.Now()
+				if err := work(); err != nil {
+					failed.Store(&err)
+					return
+				}
+				took[i] = time.Since(sent)
+			}
+		})
+	}
+	wg.Wait()
+	elapsed = time.Since(began)
+	if p := failed.Load(); p != nil {
+		return nil, 0, *p
+	}
+	return took, elapsed, ctx.Err()
+}

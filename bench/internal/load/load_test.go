@@ -1,0 +1,85 @@
+package load
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/actor"
+	"github.com/apifailover/caddy-failover/bench/internal/client"
+	"github.com/apifailover/caddy-failover/bench/internal/stats"
+)
+
+// TestSink talks to a sink as proxies do, and as the closed loop does.
+func TestSink(t *testing.T) {
+	s, err := NewSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, body := range []io.Reader{nil, strings.NewReader("with a length"), io.MultiReader(strings.NewReader("in chunks"))} {
+		resp, err := http.Post("http://"+s.Address()+"/2048", "text/plain", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || len(text) != 2048 {
+			t.Errorf("%d bytes, %v; want 2048", len(text), err)
+		}
+	}
+	loop, err := NewClosedLoop(s.Address(), client.H1, nil, 100, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loop.Close()
+	took, _, err := loop.Send(t.Context(), 50)
+	if err != nil || len(took) != 50 || stats.Quantile(took, 0) <= 0 {
+		t.Errorf("took %v, %v", took, err)
+	}
+}
+
+func TestSkipChunks(t *testing.T) {
+	in := bufio.NewReader(strings.NewReader("3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\nnext"))
+	if err := skipChunks(in); err != nil {
+		t.Fatal(err)
+	}
+	if rest, _ := io.ReadAll(in); string(rest) != "next" {
+		t.Errorf("what follows is %q", rest)
+	}
+}
+
+// TestOpenLoop counts latency from when a request was due, and recognizes a
+// wrong answer.
+func TestOpenLoop(t *testing.T) {
+	a, err := actor.New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	play := func(b actor.Behaviour) []Sample {
+		a.Play(b)
+		return NewOpenLoop(a.Address, 100).Run(t.Context(), time.Now(), 200*time.Millisecond)
+	}
+	for _, s := range play(actor.Well) {
+		if !s.OK || s.Endpoint != "a" || s.Took < actor.QuickAnswer {
+			t.Errorf("well: %+v", s)
+		}
+	}
+	for _, s := range play(actor.CutBodies) {
+		if s.What != "cut or wrong body" {
+			t.Errorf("cut bodies: %+v", s)
+		}
+	}
+	for i, s := range play(actor.FailPOST) {
+		if post := i%2 == 1; s.OK == post || post && s.What != "503" {
+			t.Errorf("POST 503: %+v", s)
+		}
+	}
+	if a.Checks.Load() != 0 || a.Attempts.Load() != 60 || a.Refused.Load() != 10 {
+		t.Errorf("%d checks, %d attempts, %d refused", a.Checks.Load(), a.Attempts.Load(), a.Refused.Load())
+	}
+}

@@ -1,0 +1,88 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/apifailover/caddy-failover/bench/internal/client"
+	"github.com/apifailover/caddy-failover/bench/internal/payload"
+)
+
+// addHTTP1 adds a worker with a connection of its own. It writes a request that
+// was made before and does as little as it can, so that the proxy is measured.
+func (l *ClosedLoop) addHTTP1() error {
+	conn, err := net.Dial("tcp", l.address)
+	if err != nil {
+		return err
+	}
+	l.closers = append(l.closers, func() { conn.Close() })
+	request := fmt.Appendf(nil, "GET /%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n\r\n", l.size, l.address)
+	if l.size > 0 {
+		request = fmt.Appendf(nil, "POST /%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Length: %d\r\n\r\n",
+			l.size, l.address, l.size)
+		request = append(request, payload.Of(l.size)...)
+	}
+	in := bufio.NewReaderSize(conn, 16<<10)
+	l.workers = append(l.workers, func() error {
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		status, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(status, []byte("HTTP/1.1 200")) {
+			return fmt.Errorf("unexpected answer %q", status)
+		}
+		length, chunked, err := readHeader(in)
+		if err != nil {
+			return err
+		}
+		if !chunked && length != l.size {
+			return fmt.Errorf("a body of %d bytes, not %d", length, l.size)
+		}
+		return skipBody(in, length, chunked)
+	})
+	return nil
+}
+
+// streamsPerConnection is how many workers share an HTTP/2 connection.
+const streamsPerConnection = 8
+
+// addHTTP2 adds n workers.
+func (l *ClosedLoop) addHTTP2(n int, protocol client.Protocol, roots *x509.CertPool) {
+	var shared *http.Client
+	for i := range n {
+		if i%streamsPerConnection == 0 {
+			shared = client.New(protocol, roots)
+			l.closers = append(l.closers, shared.CloseIdleConnections)
+		}
+		own := shared
+		buffer := make([]byte, 32<<10)
+		l.workers = append(l.workers, func() error {
+			method, body := http.MethodGet, io.Reader(nil)
+			if l.size > 0 {
+				method, body = http.MethodPost, bytes.NewReader(payload.Of(l.size))
+			}
+			r, err := http.NewRequest(method, fmt.Sprintf("%s/%d", protocol.URL(l.address), l.size), body)
+			if err != nil {
+				return err
+			}
+			resp, err := own.Do(r)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, buffer)
+			if err == nil && (resp.StatusCode != http.StatusOK || got != int64(l.size) || resp.ProtoMajor != 2) {
+				err = fmt.Errorf("unexpected answer %s %s with %d bytes", resp.Proto, resp.Status, got)
+			}
+			return err
+		})
+	}
+}

@@ -1,0 +1,70 @@
+package peers
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/apifailover/caddy-failover/bench/internal/client"
+	"github.com/apifailover/caddy-failover/bench/internal/process"
+)
+
+// A Launcher starts peers.
+type Launcher struct {
+	Dir   string // each peer gets a directory in it
+	Caddy string // the Caddy binary with the plugin
+}
+
+// A Running peer listens.
+type Running struct {
+	Peer
+	*process.Process
+	Address  string
+	Protocol client.Protocol
+	Roots    *x509.CertPool // trust its certificate
+}
+
+// Start runs a peer in front of endpoints and waits until it listens. Stop ends
+// it.
+func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(l.Dir, strings.ReplaceAll(p.Name, " ", "-")+"-")
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Chmod(dir, 0o755) // nginx's workers may run as another user
+	roots, err := certify(dir)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate: %w", err)
+	}
+	path := filepath.Join(dir, "config")
+	config := InDir(p.Config(Listen{port, protocol}, endpoints), dir)
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	proc, err := process.Start(p.Program.Name, dir, p.argv(l.Caddy, dir, path))
+	if err != nil {
+		return nil, err
+	}
+	r := &Running{Peer: p, Process: proc, Address: fmt.Sprintf("127.0.0.1:%d", port), Protocol: protocol, Roots: roots}
+	if err := proc.Await(ctx, r.Address); err != nil {
+		proc.Stop()
+		return nil, fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return r, nil
+}
+
+// InDir puts a peer's directory into a configuration.
+func InDir(config, dir string) string { return strings.ReplaceAll(config, "{{dir}}", dir) }
+
+// Client returns a client for the peer's protocol, and the peer's URL.
+func (r *Running) Client() (c *http.Client, url string) {
+	return client.New(r.Protocol, r.Roots), r.Protocol.URL(r.Address)
+}

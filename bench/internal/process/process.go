@@ -1,0 +1,125 @@
+// Package process runs servers and reads what they use.
+package process
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A Process is a server in a process group of its own, so that its workers end
+// with it.
+type Process struct {
+	Dir string // its working directory and home
+
+	name string
+	cmd  *exec.Cmd
+	log  string // file
+	done chan struct{}
+	once sync.Once
+}
+
+// Start runs a command in a directory, which also gets its log. The command ends
+// at Stop, or when the thread that started it dies.
+func Start(name, dir string, argv []string, env ...string) (*Process, error) {
+	log, err := os.Create(filepath.Join(dir, name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := &Process{Dir: dir, name: name, cmd: exec.Command(argv[0], argv[1:]...), log: log.Name(), done: make(chan struct{})}
+	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), append([]string{"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir}, env...)...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Stop ends the process and its group, by force after 3 s, and waits for the
+// process. Further calls do nothing.
+func (p *Process) Stop() {
+	p.once.Do(func() {
+		group := -p.cmd.Process.Pid
+		_ = syscall.Kill(group, syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(3 * time.Second):
+		}
+		_ = syscall.Kill(group, syscall.SIGKILL)
+		<-p.done
+	})
+}
+
+// Await waits until the process accepts connections at an address, for 20 s at
+// most.
+func (p *Process) Await(ctx context.Context, address string) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		conn, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			conn.Close()
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended at once:\n%s", p.name, p.Tail())
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not listen at %s:\n%s", p.name, address, p.Tail())
+		}
+	}
+}
+
+// Log returns all that the process has written.
+func (p *Process) Log() (string, error) {
+	text, err := os.ReadFile(p.log)
+	return string(text), err
+}
+
+// Tail returns the last 4,000 bytes of the log.
+func (p *Process) Tail() string {
+	text, _ := p.Log()
+	return text[max(0, len(text)-4000):]
+}
+
+// Members returns the ids of the living processes of the group.
+func (p *Process) Members() []int {
+	group := strconv.Itoa(p.cmd.Process.Pid)
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		// pid (comm) state ppid pgrp
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 2 && fields[2] == group && fields[0] != "Z" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

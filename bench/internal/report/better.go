@@ -1,0 +1,91 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/apifailover/caddy-failover/bench/internal/faults"
+)
+
+// A measure is one in which a proxy can do better than another: less is better.
+type measure struct {
+	name   string
+	of     func(faults.Result) float64
+	margin func(ours float64) float64 // what may be noise
+	show   func(faults.Table, faults.Result) string
+	fails  bool // it counts failures
+}
+
+// exactly is the margin of what has no noise.
+func exactly(float64) float64 { return 0 }
+
+// quarter returns a margin of a quarter, but at least so much.
+func quarter(least float64) func(float64) float64 {
+	return func(ours float64) float64 { return max(least, ours/4) }
+}
+
+// showing formats the value itself.
+func showing(format string, of func(faults.Result) float64) func(faults.Table, faults.Result) string {
+	return func(_ faults.Table, f faults.Result) string { return fmt.Sprintf(format, of(f)) }
+}
+
+// counting is a measure that counts failures, or attempts.
+func counting(name string, fails bool, margin func(float64) float64, of func(faults.Result) float64) measure {
+	return measure{name, of, margin, showing("%.0f", of), fails}
+}
+
+// timing is a measure of latency.
+func timing(name, format string, margin func(float64) float64, of func(faults.Result) float64) measure {
+	return measure{name, of, margin, showing(format, of), false}
+}
+
+var measures = []measure{
+	counting("fewer failures", true, exactly, func(f faults.Result) float64 { return float64(f.Failed) }),
+	counting("fewer failures in the first second", true, exactly, func(f faults.Result) float64 { return float64(f.FirstSecond) }),
+	counting("fewer failures after the heal", true, exactly, func(f faults.Result) float64 { return float64(f.AfterHeal) }),
+	timing("a lower p50", "%.1f ms", quarter(2), func(f faults.Result) float64 { return f.P50 }),
+	timing("a lower p99", "%.0f ms", quarter(20), func(f faults.Result) float64 { return f.P99 }),
+	timing("a lower maximum", "%.0f ms", quarter(50), func(f faults.Result) float64 { return f.Max }),
+	counting("fewer attempts at the primary", false, quarter(5), func(f faults.Result) float64 { return float64(f.AtFaulty) }),
+	counting("fewer attempts refused by the returning primary", false, quarter(2), func(f faults.Result) float64 { return float64(f.RefusedAfter) }),
+	{"a primary that is back sooner", backAfter, func(float64) float64 { return 0.5 }, showBack, false},
+}
+
+func backAfter(f faults.Result) float64 {
+	if !f.Back.Happened() {
+		return math.Inf(1)
+	}
+	return float64(f.Back)
+}
+
+// showBack says when the primary was back. A proxy never left it if the primary got
+// at least half of the calls during the fault.
+func showBack(t faults.Table, f faults.Result) string {
+	if t.Calls > 0 && f.AtFaulty > int64(t.Calls/2) {
+		return "never left it"
+	}
+	return f.Back.String() + " s"
+}
+
+// betterThanFirst returns the measures in which a proxy clearly does better than the
+// first one.
+func betterThanFirst(t faults.Table) (list []string) {
+	ours := t.Results[0]
+	for _, m := range measures {
+		mine := m.of(ours)
+		var who []string
+		for _, f := range t.Results[1:] {
+			if f.Failed > ours.Failed && !m.fails {
+				continue // failing is quick, and keeps to the primary
+			}
+			if m.of(f) < mine-m.margin(mine) {
+				who = append(who, fmt.Sprintf("%s (%s)", f.Proxy, m.show(t, f)))
+			}
+		}
+		if len(who) > 0 {
+			list = append(list, fmt.Sprintf("%s: %s: %s; this plugin: %s", t.Fault, m.name, strings.Join(who, ", "), m.show(t, ours)))
+		}
+	}
+	return list
+}

@@ -1,0 +1,38 @@
+package report
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apifailover/caddy-failover/bench/internal/faults"
+)
+
+func TestBetterThanFirst(t *testing.T) {
+	table := faults.Table{Fault: "crash", Calls: 100, Results: []faults.Result{
+		{Proxy: "failover", Failed: 1, P99: 30, Max: 40, AtFaulty: 5, Back: 4},
+		{Proxy: "Caddy", Failed: 0, P99: 29, Max: 45, AtFaulty: 4, Back: 3.9},
+		{Proxy: "nginx", Failed: 1, P99: 5, Max: 400, AtFaulty: 51, Back: 1},
+		{Proxy: "quick failure", Failed: 2, P99: 1, Max: 1, Back: 0},
+		{Proxy: "HAProxy", Failed: 1, P99: 30, Max: 40, AtFaulty: 5, Back: -1},
+	}}
+	got := strings.Join(betterThanFirst(table), "\n")
+	want := "crash: fewer failures: Caddy (0); this plugin: 1\n" +
+		"crash: a lower p99: nginx (5 ms); this plugin: 30 ms\n" +
+		"crash: a primary that is back sooner: nginx (never left it); this plugin: 4.0 s"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestNeverBack has a primary that never returns: whoever has it back is better, and
+// another that has not is not.
+func TestNeverBack(t *testing.T) {
+	table := faults.Table{Fault: "crash", Calls: 100, Results: []faults.Result{
+		{Proxy: "failover", Back: -1}, {Proxy: "Caddy", Back: 3}, {Proxy: "nginx", Back: -1},
+	}}
+	got := strings.Join(betterThanFirst(table), "\n")
+	want := "crash: a primary that is back sooner: Caddy (3.0 s); this plugin: not s"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

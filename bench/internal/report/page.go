@@ -1,0 +1,76 @@
+package report
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/apifailover/caddy-failover/bench/internal/chart"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
+)
+
+// A page is the report while it is written.
+type page struct {
+	strings.Builder
+	docs string // directory of the page
+}
+
+// line adds a line.
+func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+
+// table adds a Markdown table. All columns but the first are numbers, and so aligned
+// to the right.
+func (p *page) table(head []string, rows [][]string) {
+	p.line("\n| %s |\n|---%s|", strings.Join(head, " | "), strings.Repeat("|---:", len(head)-1))
+	for _, row := range rows {
+		p.line("| %s |", strings.Join(row, " | "))
+	}
+	p.line("")
+}
+
+// chart adds a chart, whose file gets a name.
+func (p *page) chart(c chart.Chart, name string) error {
+	path := filepath.Join("charts", slug(name)+".svg")
+	p.line("![%s](%s)\n", c.Title, path)
+	return c.Write(filepath.Join(p.docs, path))
+}
+
+// ranOn adds when and where a part was measured.
+func (p *page) ranOn(m run.Machine) {
+	var versions []string
+	for _, name := range run.Versioned() {
+		if v := m.Versions[name]; v != "" {
+			versions = append(versions, name+" "+strings.TrimPrefix(v, "go"))
+		}
+	}
+	short := ""
+	if m.Short {
+		short = " A short run."
+	}
+	p.line("\nMeasured %s on %d cores of %s, Linux %s: %s.%s", m.Date, m.Cores, m.CPU, m.Kernel, strings.Join(versions, ", "), short)
+}
+
+// about adds what each of the proxies is.
+func (p *page) about(proxies []string, about map[string]string) {
+	p.line("")
+	for _, name := range proxies {
+		p.line("- **%s**: %s", name, about[name])
+	}
+}
+
+// slug turns a name into one that is fit for a file.
+func slug(name string) string {
+	return strings.Trim(strings.NewReplacer(" ", "-", "%", "percent", "--", "-").Replace(strings.ToLower(name)), "-")
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// addLine adds a line to a panel, of a series.
+func addLine[P any](to *chart.Panel, name string, series []P, of func(P) (at, value float64)) {
+	l := chart.Line{Name: name}
+	for _, p := range series {
+		at, value := of(p)
+		l.Points = append(l.Points, chart.Point{At: at, Value: value})
+	}
+	to.Lines = append(to.Lines, l)
+}

@@ -1,0 +1,97 @@
+// Package soak mixes traffic, random faults and reloads for a long time, and then
+// judges whether everything adds up.
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/peers"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
+)
+
+// A Report is what the command saves.
+type Report struct {
+	Machine run.Machine `json:"machine"`
+	Minutes float64     `json:"minutes"`
+	Runs    []*Result   `json:"runs"` // of the builds
+}
+
+// A Result is what one build of Caddy came to. Problems is empty if all is as it
+// must be.
+type Result struct {
+	Build      string         `json:"build"` // plain or race
+	Calls      Calls          `json:"calls"`
+	Faults     map[string]int `json:"faults"` // how often each was played
+	Reloads    int            `json:"reloads"`
+	Counts     Counts         `json:"counts"`
+	Growth     Growth         `json:"growth"`
+	Problems   []string       `json:"problems"`
+	CaddyRaces int            `json:"races_of_caddys_own"` // known data races in Caddy itself
+}
+
+// The builds of Caddy.
+const (
+	plainBuild = "plain"
+	raceBuild  = "race" // with the race detector
+)
+
+// Command lets each build serve a mix of traffic, with endpoints and clients of
+// its own, at the same time. It fails if it finds a problem.
+func Command(ctx context.Context, r *run.Run, args []string) error {
+	lasting := r.Flags.Duration("duration", 0, "how long (default 30m, short 100s)")
+	builds := r.Flags.String("builds", plainBuild+","+raceBuild, "builds of Caddy to run, at the same time")
+	rate := r.Flags.Int("rate", 100, "requests a second at each Caddy, of which there is half as much at that with the race detector")
+	if err := r.Parse(args); err != nil {
+		return err
+	}
+	run.Default(r, lasting, 30*time.Minute, 100*time.Second)
+	report := Report{Machine: r.Machine(), Minutes: lasting.Minutes()}
+	var trials []*trial
+	for build := range strings.SplitSeq(*builds, ",") {
+		perSecond := *rate
+		var flags []string
+		switch build {
+		case plainBuild:
+		case raceBuild:
+			perSecond /= 2
+			flags = []string{"-race"}
+		default:
+			return fmt.Errorf("unknown build %q: want %s or %s", build, plainBuild, raceBuild)
+		}
+		caddy, err := r.BuildCaddy(ctx, flags...)
+		if err != nil {
+			return err
+		}
+		t := newTrial(build, perSecond)
+		t.launcher = peers.Launcher{Dir: r.Dir, Caddy: caddy}
+		trials = append(trials, t)
+		report.Runs = append(report.Runs, t.Result)
+	}
+	run.Say("%v of traffic, faults and reloads", *lasting)
+	errs := make([]error, len(trials))
+	var wg sync.WaitGroup
+	for i, t := range trials {
+		wg.Go(func() { errs[i] = t.run(ctx, *lasting) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	problems := 0
+	for _, result := range report.Runs {
+		result.print()
+		problems += len(result.Problems)
+	}
+	if err := r.Save(report); err != nil {
+		return err
+	}
+	if problems > 0 {
+		return fmt.Errorf("%d problems", problems)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package soak
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/peers"
+)
+
+const (
+	reloadEvery = 5 * time.Second
+	brokenEvery = 5 // one load in so many is broken
+)
+
+// reload loads another configuration again and again until quit. A broken one
+// must be refused.
+func (t *trial) reload(quit chan struct{}) {
+	for load := 1; ; load++ {
+		select {
+		case <-quit:
+			return
+		case <-time.After(reloadEvery):
+		}
+		config := peers.InDir(t.config(load), t.proxy.Dir)
+		broken := load%brokenEvery == 0
+		if broken {
+			config = breakConfig(config)
+		}
+		t.reloads.begin()
+		status, err := t.admin.load(config)
+		t.reloads.end()
+		switch {
+		case err != nil:
+			t.problem("reload %d: %v", load, err)
+		case broken && status == http.StatusOK:
+			t.problem("reload %d: a broken configuration was accepted", load)
+		case !broken && status != http.StatusOK:
+			t.problem("reload %d: status %d", load, status)
+		default:
+			t.Reloads++
+		}
+	}
+}
+
+// reloads knows when a configuration is being replaced. Its zero value knows of
+// none. It is safe for concurrent use.
+type reloads struct {
+	loading atomic.Bool
+	ended   atomic.Int64 // when the last load ended, nanoseconds
+}
+
+func (r *reloads) begin() { r.loading.Store(true) }
+
+func (r *reloads) end() {
+	r.ended.Store(time.Now().UnixNano())
+	r.loading.Store(false)
+}
+
+// closing is how long after a load the servers before it close what is idle.
+const closing = 3 * time.Second
+
+// underWay reports whether a configuration is being replaced, or was so lately that
+// the servers of the former one still close connections.
+func (r *reloads) underWay() bool {
+	return r.loading.Load() || time.Since(time.Unix(0, r.ended.Load())) < closing
+}

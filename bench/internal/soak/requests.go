@@ -1,0 +1,181 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/actor"
+	"github.com/apifailover/caddy-failover/bench/internal/client"
+	"github.com/apifailover/caddy-failover/bench/internal/payload"
+	"github.com/apifailover/caddy-failover/bench/internal/websocket"
+)
+
+// A sender is a client of one protocol.
+type sender struct {
+	*http.Client
+	protocol client.Protocol
+	url      string
+}
+
+func newSender(protocol client.Protocol, roots *x509.CertPool, address string) sender {
+	transport := client.NewTransport(protocol, roots)
+	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	transport.MaxIdleConnsPerHost = 200
+	transport.IdleConnTimeout = time.Second
+	return sender{&http.Client{Transport: transport}, protocol, protocol.URL(address)}
+}
+
+// patience is how long a client waits for the end of an answer.
+const patience = 30 * time.Second
+
+func (c sender) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
+	if err == nil {
+		// a reload may close a connection in the moment in which a request is sent;
+		// net/http sends such a request again only if it may
+		r.Header.Set("Idempotency-Key", "soak")
+	}
+	return r, err
+}
+
+// whole sends a request and wants the whole answer. A slow upload comes in parts.
+func (m *traffic) whole(c sender, method string, body []byte, slowly bool) fate {
+	f := fate{kind: fmt.Sprintf("%s of %d bytes%s", method, len(body), over(c.protocol))}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var reader io.Reader
+	switch {
+	case slowly:
+		reader = &trickle{bytes.NewReader(body)}
+	case body != nil:
+		reader = bytes.NewReader(body)
+	}
+	r, err := c.request(ctx, method, actor.CallPath, reader)
+	if err != nil {
+		return f.failed(err.Error())
+	}
+	if slowly {
+		r.ContentLength = int64(len(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(&trickle{bytes.NewReader(body)}), nil }
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return f.failed(noAnswer + err.Error())
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+	case err != nil:
+		return f.failed(err.Error())
+	case !bytes.Equal(text, payload.Answer(body)):
+		return f.failed(fmt.Sprintf("a wrong body of %d bytes", len(text)))
+	}
+	return f
+}
+
+// trickle gives a body a bit at a time: 2 KiB after 20 ms.
+type trickle struct{ *bytes.Reader }
+
+func (t *trickle) Read(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return t.Reader.Read(p[:min(len(p), 2<<10)])
+}
+
+// stream reads an answer that comes in parts. It may break off once it has begun.
+func (m *traffic) stream(c sender) fate {
+	f := fate{kind: "event stream" + over(c.protocol)}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r, err := c.request(ctx, http.MethodGet, actor.StreamPath, nil)
+	if err != nil {
+		return f.failed(err.Error())
+	}
+	sent := time.Now()
+	resp, err := c.Do(r)
+	if err != nil {
+		return f.failed(noAnswer + err.Error())
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+	case err != nil && m.broke(resp, sent):
+		return f.failed(explained)
+	case err != nil:
+		return f.failed(err.Error())
+	case !bytes.HasSuffix(text, payload.Answer(nil)):
+		return f.failed(fmt.Sprintf("a wrong body of %d bytes", len(text)))
+	}
+	return f
+}
+
+// leave goes away while the endpoint takes its time: 150 ms after the request was
+// written. A client that left sooner might be counted here alone.
+func (m *traffic) leave(c sender) fate {
+	f := fate{kind: "client that leaves" + over(c.protocol)}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(150*time.Millisecond, cancel) },
+	})
+	r, err := c.request(ctx, http.MethodGet, actor.LastingPath, nil)
+	if err != nil {
+		return f.failed(err.Error())
+	}
+	resp, err := c.Do(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		f.cancelled = true
+	case err != nil && resp == nil:
+		return f.failed(noAnswer + err.Error())
+	case err != nil:
+		return f.failed(err.Error())
+	case resp.StatusCode != http.StatusOK:
+		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+	}
+	return f
+}
+
+// socket talks over a WebSocket, which one of the two sides ends. It may break off
+// once the protocol has been switched: because the endpoint does, or because a
+// reload ends it, which the proxy says. There is none over HTTP/2.
+func (m *traffic) socket(sender) fate {
+	f := fate{kind: "WebSocket" + over(client.H1)}
+	sent := time.Now()
+	conn, resp, err := websocket.Open(m.address, actor.SocketPath)
+	switch {
+	case resp == nil:
+		return f.failed(noAnswer + err.Error())
+	case err != nil:
+		return f.failed(err.Error())
+	case conn == nil:
+		return f.failed(fmt.Sprintf("status %d, not 101", resp.StatusCode))
+	}
+	defer conn.Close()
+	err = conn.Talk(5, 60*time.Millisecond, rand.IntN(2) == 0)
+	switch {
+	case err == nil:
+		return f
+	case errors.Is(err, websocket.ErrClosing) && m.endsSockets && m.reloads.underWay():
+		return f.failed(socketCut)
+	case !errors.Is(err, websocket.ErrWrong) && !errors.Is(err, websocket.ErrClosing) && m.broke(resp, sent):
+		return f.failed(socketCut)
+	}
+	return f.failed(err.Error())
+}

@@ -1,0 +1,108 @@
+// Package speed measures what proxies cost and how quick they are while all is
+// well.
+package speed
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/load"
+	"github.com/apifailover/caddy-failover/bench/internal/peers"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
+)
+
+// A Report is what the command saves.
+type Report struct {
+	Machine run.Machine       `json:"machine"`
+	About   map[string]string `json:"about"` // the peers
+	Tables  []Table           `json:"tables"`
+}
+
+// A plan says how to measure each scenario.
+type plan struct {
+	launcher peers.Launcher
+	peers    []peers.Peer
+	rounds   int
+	lives    int           // how often the peers are started anew, over all rounds
+	length   time.Duration // of a turn, about, if the first peer has it alone
+	workers  int           // requests in flight
+	together bool          // each peer has its turn at the same time as the first
+}
+
+// Command measures healthy peers. In each round each peer in turn gets the same
+// number of requests, in an order drawn anew, so that whatever else the machine
+// does meets all alike. On two cores the whole run takes a quarter of an hour.
+func Command(ctx context.Context, r *run.Run, args []string) error {
+	var p plan
+	r.Flags.IntVar(&p.rounds, "rounds", 0, "rounds of each scenario (default 30, short 6)")
+	r.Flags.IntVar(&p.lives, "lives", 0, "how often to start the proxies anew in each scenario, as what a process costs depends a little on how it has come to lie in memory (default 10, short 2)")
+	r.Flags.DurationVar(&p.length, "turn", 0, "about how long a turn in a round takes the first proxy alone (default 100ms, short 50ms)")
+	only := r.Flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
+	words := r.Flags.String("scenarios", "", scenarioUsage)
+	r.Flags.BoolVar(&p.together, "together", false, "let each proxy have its turn at the same time as the first one, which gives steadier ratios of CPU on a machine that has other work")
+	r.Flags.IntVar(&p.workers, "workers", 32, "requests in flight")
+	if err := r.Parse(args); err != nil {
+		return err
+	}
+	run.Default(r, &p.rounds, 30, 6)
+	run.Default(r, &p.lives, 10, 2)
+	run.Default(r, &p.length, 100*time.Millisecond, 50*time.Millisecond)
+	p.lives = min(p.lives, p.rounds)
+	scenarios, err := parseScenarios(*words)
+	if err != nil {
+		return err
+	}
+	if p.peers, err = peers.Choose(peers.ForSpeed(), *only, run.Say); err != nil {
+		return err
+	}
+	caddy, err := r.BuildCaddy(ctx)
+	if err != nil {
+		return err
+	}
+	p.launcher = peers.Launcher{Dir: r.Dir, Caddy: caddy}
+	report := Report{Machine: r.Machine(), About: peers.About(p.peers)}
+	for _, s := range scenarios {
+		table, err := p.measure(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		report.Tables = append(report.Tables, table)
+		table.print()
+	}
+	return r.Save(report)
+}
+
+// measure runs the rounds of one scenario.
+func (p plan) measure(ctx context.Context, s Scenario) (Table, error) {
+	table := Table{Scenario: s, Rounds: p.rounds, Lives: p.lives, Together: p.together}
+	var endpoints []string
+	for range s.Endpoints {
+		sink, err := load.NewSink()
+		if err != nil {
+			return table, err
+		}
+		defer sink.Close()
+		endpoints = append(endpoints, sink.Address())
+	}
+	found := make([]record, len(p.peers))
+	for life := range p.lives {
+		field, err := p.start(ctx, s, endpoints, life)
+		if err != nil {
+			return table, err
+		}
+		rounds := (life+1)*p.rounds/p.lives - life*p.rounds/p.lives
+		err = field.run(ctx, rounds, &table, p.length)
+		field.stop()
+		if err != nil {
+			return table, err
+		}
+		for i, c := range field {
+			found[i].add(c)
+		}
+	}
+	for i, peer := range p.peers {
+		table.Results = append(table.Results, found[i].result(peer.Name, found[0].turns))
+	}
+	return table, nil
+}
