@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 const (
@@ -32,24 +35,39 @@ func readCommand(w http.ResponseWriter, r *http.Request, action string) (command
 	if err != nil {
 		return c, apiError(http.StatusBadRequest, "body: %v", err)
 	}
-	var fields map[string]json.RawMessage
 	if len(body) > 0 {
-		if err := json.Unmarshal(body, &fields); err != nil {
-			return c, apiError(http.StatusBadRequest, "body: want a JSON object: %v", err)
-		}
-		if fields == nil {
-			return c, apiError(http.StatusBadRequest, "body: want a JSON object, not null")
-		}
-	}
-	for name, value := range fields {
-		if err := c.read(name, value); err != nil {
-			return c, apiError(http.StatusBadRequest, "%s: %v", name, err)
+		if err := c.readFields(body); err != nil {
+			return c, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 		}
 	}
 	if err := c.validate(); err != nil {
 		return c, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	return c, nil
+}
+
+// readFields takes the fields of a command's body, each of which may be there once.
+func (c *command) readFields(body []byte) error {
+	switch err := jsondoc.Check(body, maxJSONDepth); {
+	case err == jsondoc.ErrSyntax:
+		var detail json.RawMessage
+		return fmt.Errorf("body: want a JSON object: %w", cmp.Or(json.Unmarshal(body, &detail), err))
+	case err != nil:
+		return fmt.Errorf("body: want a JSON object: %w", err)
+	case !jsondoc.IsObject(body):
+		return fmt.Errorf("body: want a JSON object, not %s", shorten(body))
+	}
+	seen := make(map[string]bool)
+	for name, value := range jsondoc.Members(body) {
+		if seen[name] {
+			return fmt.Errorf("%s: given twice", shorten([]byte(name)))
+		}
+		seen[name] = true
+		if err := c.read(name, value); err != nil {
+			return fmt.Errorf("%s: %w", shorten([]byte(name)), err)
+		}
+	}
+	return nil
 }
 
 // read takes one field of a command's body.
@@ -80,8 +98,8 @@ func (c *command) read(name string, value json.RawMessage) error {
 		})
 	case name == orderWeight && c.action == orderSet:
 		return readChange(value, "a number or null", &c.weight, func(weight float64) error {
-			if !validWeight(weight) {
-				return errors.New("must be 0 or more")
+			if want := weightRange(weight); want != "" {
+				return fmt.Errorf("must be %s", want)
 			}
 			return nil
 		})
@@ -129,11 +147,15 @@ func readField[T any](value json.RawMessage, want string, take func(T) error) er
 		return fmt.Errorf("want %s, not null", want)
 	}
 	if err := json.Unmarshal(value, &v); err != nil {
-		shown := string(value)
-		if len(shown) > 40 {
-			shown = strings.ToValidUTF8(shown[:40], "") + "..."
-		}
-		return fmt.Errorf("want %s, not %s", want, shown)
+		return fmt.Errorf("want %s, not %s", want, shorten(value))
 	}
 	return take(v)
+}
+
+// shorten is the beginning of a text, as error messages show it.
+func shorten(text []byte) string {
+	if len(text) <= 40 {
+		return string(text)
+	}
+	return strings.ToValidUTF8(string(text[:40]), "") + "..."
 }

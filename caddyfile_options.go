@@ -85,8 +85,8 @@ var endpointOptions = map[string]option[*Endpoint]{
 			return err
 		}
 		weight, err := parseNumber(word)
-		if err == nil && !validWeight(weight) {
-			err = fmt.Errorf("want 0 or more")
+		if want := weightRange(weight); err == nil && want != "" {
+			err = fmt.Errorf("want %s", want)
 		}
 		e.Weight = &weight
 		return wrapWord(d, "weight", word, err)

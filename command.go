@@ -161,7 +161,7 @@ func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.C
 			failed = &commandError{exitError, err}
 		}
 		if failed.err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\n", failed.err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", printableLines(failed.err.Error()))
 		}
 		if failed.code == exitError {
 			return failed
@@ -184,7 +184,8 @@ func runWithClient(run func(*client, *cobra.Command, []string) error, cmd *cobra
 	return run(c, cmd, args)
 }
 
-// runReport prints a report as the admin endpoint makes it.
+// runReport prints a report as the admin endpoint makes it, on a terminal with all that
+// cannot be seen escaped.
 func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	query := url.Values{}
@@ -207,9 +208,18 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	for _, warning := range resp.Header.Values(reportWarning) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is not complete: %s\n", printable(warning))
 	}
-	if _, err := io.Copy(cmd.OutOrStdout(), resp.Body); err != nil {
+	out := cmd.OutOrStdout()
+	if !onTerminal(out) {
+		if _, err := io.Copy(out, resp.Body); err != nil {
+			return fmt.Errorf("reading the report: %w", err)
+		}
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}
+	fmt.Fprint(out, printableLines(string(text)))
 	return nil
 }
 

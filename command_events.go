@@ -18,7 +18,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
 	show := func(e *Event, text string) {
 		if asJSON {
-			fmt.Fprintln(out, text)
+			fmt.Fprintln(out, printableJSON(text))
 			return
 		}
 		fmt.Fprintln(out, formatEvent(e))
@@ -95,7 +95,7 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 			return nil
 		}
 		if err != nil && !silent {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\ntrying again\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", printableLines(err.Error()))
 			silent = true
 		}
 		select {

@@ -36,7 +36,7 @@ func runOrder(c *client, cmd *cobra.Command, action string, args []string) error
 		return err
 	}
 	if flags.Bool("json") {
-		fmt.Fprintln(cmd.OutOrStdout(), text)
+		fmt.Fprintln(cmd.OutOrStdout(), printableJSON(text))
 	} else {
 		fmt.Fprintln(cmd.OutOrStdout(), describeAnswer(&answer))
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -37,7 +36,7 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 		}
 		switch {
 		case asJSON:
-			fmt.Fprintln(out, text)
+			fmt.Fprintln(out, printableJSON(text))
 		case watch && onTerminal(out):
 			fmt.Fprint(out, clearScreen+time.Now().Format(time.TimeOnly)+"  "+c.address+"\n\n"+formatStatus(all, time.Now()))
 		default:
@@ -67,7 +66,7 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 			fmt.Fprintln(out)
 		}
 		if _, err := show(); err != nil && c.ctx.Err() == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %v\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", printableLines(err.Error()))
 		}
 	}
 }
@@ -202,16 +201,6 @@ func describeOrder(action, reason string, until, now time.Time) string {
 		action += " (" + reason + ")"
 	}
 	return action
-}
-
-// printable keeps text from others from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
 }
 
 func formatPart(part float64) string {

@@ -275,7 +275,7 @@ func TestCommandEvents(t *testing.T) {
 		code, out, _ = a.command("events", "--since", began)
 		return code == exitDone && strings.Contains(out, "api/one")
 	})
-	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  operator +api/one +drain  in_flight=0  note=\x{FFFD}\[31mred$`); !line.MatchString(out) {
+	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  operator +api/one +drain  in_flight=0  note=\\x1b\[31mred$`); !line.MatchString(out) {
 		t.Errorf("got %q", out)
 	}
 

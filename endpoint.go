@@ -146,8 +146,20 @@ func parseBaseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("base URL %s: a query is not allowed", redactURL(u))
 	case u.Fragment != "":
 		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", redactURL(u))
+	case hasDotSegment(u.Path):
+		return nil, fmt.Errorf("base URL %s: a dot segment is not allowed", redactURL(u))
 	}
 	return u, nil
+}
+
+// hasDotSegment tells whether a decoded path has a segment . or .. in it.
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // dialAddress is the address at which the API of a base URL listens.
@@ -166,7 +178,7 @@ func dialAddress(u *url.URL) string {
 // path, decoded and as sent, are joined, so that an escaped slash stays one.
 func joinURL(base, request *url.URL) *url.URL {
 	joined := *request
-	joined.Scheme, joined.Host, joined.User = base.Scheme, base.Host, nil
+	joined.Scheme, joined.Host, joined.User, joined.Opaque = base.Scheme, base.Host, nil, ""
 	if strings.TrimRight(base.Path, "/") == "" {
 		return &joined
 	}
@@ -174,6 +186,7 @@ func joinURL(base, request *url.URL) *url.URL {
 		joined.Path = joinSlash(base.Path, request.Path)
 		return &joined
 	}
+	joined.Path, joined.RawPath = joinSlash(base.Path, request.Path), ""
 	raw := joinSlash(base.EscapedPath(), request.EscapedPath())
 	if path, err := url.PathUnescape(raw); err == nil {
 		joined.Path, joined.RawPath = path, raw

@@ -123,8 +123,12 @@ func validateAsk(method, uri string) error {
 	if uri == "" {
 		return nil
 	}
-	if u, err := url.ParseRequestURI(uri); err != nil || !strings.HasPrefix(uri, "/") || u.Host != "" {
+	u, err := url.ParseRequestURI(uri)
+	if err != nil || !strings.HasPrefix(uri, "/") || u.Host != "" {
 		return fmt.Errorf("health: invalid uri %q: want a path, such as /health", uri)
+	}
+	if leavesBase(u) {
+		return fmt.Errorf("health: invalid uri %q: it leads out of the base URL's path", uri)
 	}
 	return nil
 }

@@ -25,6 +25,9 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	if c.attempts > 0 || c.finished {
 		return c.goOn(now)
 	}
+	if p.below && leavesBase(r.URL) {
+		return c.refuseWith(errOutside)
+	}
 	if c.body != nil {
 		var err error
 		if now, err = c.prepareBody(now); err != nil {

@@ -120,6 +120,7 @@ type Policy struct {
 	errorEvent bool // StreamError
 	edits      bool // some endpoint has bodies edited
 	looks      bool // some of nextOn look at bodies
+	below      bool // some endpoint has a base URL with a path
 	plain      bool // the proxy's transport does not do TLS unless a URL says so
 	strips     bool // some endpoint does not get the client's credentials
 	stripsAll  bool // no endpoint does
@@ -263,6 +264,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 	}
 	for _, e := range p.Endpoints {
 		p.edits = p.edits || len(e.SetJSON) > 0
+		p.below = p.below || e.below()
 		p.strips = p.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
 	p.stripsAll = p.strips && p.ClientCredentials != credentialsPass

@@ -70,13 +70,13 @@ func classifyError(err error) outcome {
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return failedDial
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if anyCause(err, isDialing) {
 		return failedDial
 	}
 	if isTLSError(err) {
 		return failedTLS
 	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	if anyCause(err, isTimeout) {
 		return failedTimeout
 	}
 	return failedReset
@@ -149,6 +149,31 @@ func outOfResources(err error) bool {
 	return false
 }
 
+func isDialing(err error) bool {
+	op, ok := err.(*net.OpError)
+	return ok && op.Op == "dial"
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
+}
+
+// anyCause tells whether something holds for an error, or for one that it wraps.
+func anyCause(err error, holds func(error) bool) bool {
+	if holds(err) {
+		return true
+	}
+	switch wrapping := err.(type) {
+	case interface{ Unwrap() error }:
+		cause := wrapping.Unwrap()
+		return cause != nil && anyCause(cause, holds)
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(wrapping.Unwrap(), func(cause error) bool { return cause != nil && anyCause(cause, holds) })
+	}
+	return false
+}
+
 // clientsMistake tells whether a request that was not sent is malformed, which is
 // the client's doing, rather than that we were not able to send it.
 func clientsMistake(err error) bool { return refusedHere(err) && !outOfResources(err) }
@@ -171,9 +196,15 @@ func isTLSError(err error) bool {
 	if _, ok := errors.AsType[tls.AlertError](err); ok {
 		return true
 	}
-	// crypto/tls and net/http have no types for the rest
+	return anyCause(err, saysTLS)
+}
+
+// saysTLS tells whether an error is one of crypto/tls or net/http about TLS that has no
+// type of its own. It goes by how the text begins: further on it may quote what the
+// endpoint sent.
+func saysTLS(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "tls: ") || strings.Contains(text, "TLS handshake")
+	return strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS handshake")
 }
 
 // classifyStatus says what a response status means. Quota tells whether 401,

@@ -55,7 +55,7 @@ func (t *target) scheme(request *url.URL) string {
 // keeps tells whether join would change nothing of a URL that a transport without TLS
 // is given.
 func (t *target) keeps(request *url.URL) bool {
-	return t.bare && request.User == nil && (request.Scheme == "" || request.Scheme == "http")
+	return t.bare && request.User == nil && request.Opaque == "" && (request.Scheme == "" || request.Scheme == "http")
 }
 
 // join makes the URL of a request to the endpoint, without the client's user

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 // askedToWait reads how long an answer asks us to stay away, at most maxHold.
@@ -100,6 +102,9 @@ func parseReset(value string, now time.Time) (time.Duration, bool) {
 // parseRetryInfo finds the delay in an error of Google's APIs.
 // https://cloud.google.com/apis/design/errors#error_details
 func parseRetryInfo(body []byte) (time.Duration, bool) {
+	if jsondoc.Check(body, maxJSONDepth) != nil {
+		return 0, false
+	}
 	type status struct {
 		Error struct {
 			Details []struct {

@@ -12,16 +12,24 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/tidwall/gjson"
-	"github.com/tidwall/sjson"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
+// maxJSONDepth is how many objects and arrays may lie within each other in the JSON that
+// a client or an endpoint sends us.
+const maxJSONDepth = 1000
+
 // SetJSON sets a value in JSON request bodies that go to an endpoint. The body must
-// be an object no larger than the retry block's `buffer`, in which it is held
-// before the endpoint is asked. Requests without a body stay as they are.
+// be an object in UTF-8, no larger than the retry block's `buffer`, in which it is held
+// before the endpoint is asked, and nested at most 1,000 deep. Requests without a body
+// stay as they are.
+//
+// The value is the only one that the endpoint can find at the path: other members whose
+// names decode to the same text, or differ from it in case only, are removed.
 type SetJSON struct {
-	// Where, as in github.com/tidwall/sjson: `model`, `options.seed`,
-	// `messages.0.role`, `messages.-1`. Required.
+	// Where, as in github.com/tidwall/sjson without wildcards and queries: `model`,
+	// `options.seed`, `messages.0.role`, `messages.-1`. Required.
 	Path string `json:"path,omitempty"`
 
 	// Any JSON value. Placeholders in its strings are replaced. Required.
@@ -50,7 +58,7 @@ func (s *SetJSON) validate() error {
 	case !json.Valid(s.Value):
 		return fmt.Errorf("set_json %s: the value is not JSON", s.Path)
 	}
-	if _, err := sjson.SetRawBytes([]byte("{}"), s.Path, s.Value); err != nil {
+	if _, err := jsondoc.ParsePath(s.Path); err != nil {
 		return fmt.Errorf("set_json %s: %w", s.Path, err)
 	}
 	return nil
@@ -58,14 +66,16 @@ func (s *SetJSON) validate() error {
 
 // A jsonEdit is SetJSON, ready for use.
 type jsonEdit struct {
-	path     string
+	where    string
+	path     jsondoc.Path
 	raw      []byte
 	template any // where strings have placeholders, else nil
 	optional bool
 }
 
 func (s *SetJSON) edit() jsonEdit {
-	e := jsonEdit{path: s.Path, raw: s.Value, optional: s.Optional}
+	e := jsonEdit{where: s.Path, raw: s.Value, optional: s.Optional}
+	e.path, _ = jsondoc.ParsePath(s.Path) // validate has the error
 	decoder := json.NewDecoder(bytes.NewReader(s.Value))
 	decoder.UseNumber()
 	var value any
@@ -121,15 +131,15 @@ func (t *target) setJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
 		if e.template != nil {
 			var err error
 			if raw, err = json.Marshal(replaced(e.template, repl)); err != nil {
-				return nil, fmt.Errorf("setting %s: %w", e.path, err)
+				return nil, fmt.Errorf("setting %s: %w", e.where, err)
 			}
 		}
-		edited, err := sjson.SetRawBytes(body, e.path, raw)
+		edited, err := jsondoc.Set(body, e.path, raw)
 		if err != nil {
 			if e.optional {
 				continue
 			}
-			return nil, fmt.Errorf("setting %s: %w", e.path, err)
+			return nil, fmt.Errorf("setting %s: %w", e.where, err)
 		}
 		body = edited
 	}
@@ -147,10 +157,10 @@ func (t *target) setEdits(list []*SetJSON) {
 	}
 }
 
-// An unfit body cannot be edited, and no endpoint takes it as it is. It is an error
-// that the client gets as an answer.
+// An unfit request is one that no endpoint gets, because of what its body or its path
+// is. It is an error that the client gets as an answer.
 type unfit struct {
-	status int // 413 or 415
+	status int // 400, 413 or 415
 	reason string
 }
 
@@ -159,7 +169,10 @@ func (u *unfit) Error() string { return u.reason }
 // answer is what the client gets.
 func (u *unfit) answer(r *http.Request) *http.Response {
 	kind := "unsupported_media_type"
-	if u.status == http.StatusRequestEntityTooLarge {
+	switch u.status {
+	case http.StatusBadRequest:
+		kind = "bad_request"
+	case http.StatusRequestEntityTooLarge:
 		kind = "request_too_large"
 	}
 	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
@@ -192,10 +205,23 @@ func (c *call) prepareJSON() error {
 		return err
 	case int64(len(body)) > limit:
 		x.unfit = tooLarge(limit)
-	case len(body) > 0 && !(gjson.ValidBytes(body) && gjson.ParseBytes(body).IsObject()):
-		x.unfit = &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+	case len(body) > 0:
+		x.unfit = notAnObject(body)
 	}
 	x.whole = x.unfit == nil && len(body) > 0
+	return nil
+}
+
+// notAnObject says why a body cannot be edited; nil: it can.
+func notAnObject(body []byte) *unfit {
+	err := jsondoc.Check(body, maxJSONDepth)
+	switch {
+	case err == jsondoc.ErrDepth:
+		return &unfit{http.StatusUnsupportedMediaType,
+			fmt.Sprintf("the request's body is JSON that is nested more than %d deep, which the endpoints of this API do not take", maxJSONDepth)}
+	case err != nil || !jsondoc.IsObject(body):
+		return &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+	}
 	return nil
 }
 

@@ -2,8 +2,11 @@ package sla
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -127,20 +130,53 @@ func TestSnapshotEncoding(t *testing.T) {
 	}
 }
 
+// FuzzDecode: what is accepted can be written, read again the same, restored and
+// reported on; all else is damaged. The checksum is put right, or nothing would get past it.
 func FuzzDecode(f *testing.F) {
 	_, snapshots := twoInstances()
 	f.Add(snapshots[0].Encode())
 	f.Add(new(History).Snapshot(noon).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := Decode(b)
+		s, err := Decode(repaired(b))
 		if err != nil {
+			if s != nil || !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%v and %v", s, err)
+			}
 			return
 		}
-		new(History).Restore(noon, s)
-		if _, err := Decode(s.Encode()); err != nil {
-			t.Errorf("what was read cannot be written: %v", err)
+		encoded := s.Encode()
+		again, err := Decode(encoded)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		if !bytes.Equal(again.Encode(), encoded) {
+			t.Fatal("what was read is written in two ways")
+		}
+		h := new(History)
+		h.Restore(noon, s)
+		if _, err := Decode(h.Snapshot(noon).Encode()); err != nil {
+			t.Fatalf("what was restored cannot be written: %v", err)
+		}
+		rep := NewReport(Query{From: noon.Add(-time.Hour), To: noon, Now: noon}, s)
+		if failed := rep.Total.Failures.Total(); rep.Total.Calls < failed {
+			t.Fatalf("%d failures of %d calls", failed, rep.Total.Calls)
 		}
 	})
+}
+
+// repaired is an encoded snapshot with its header and its checksum put right.
+func repaired(b []byte) []byte {
+	b = append([]byte(magic), b...)
+	if len(b) > 2*len(magic) && string(b[len(magic):2*len(magic)]) == magic {
+		b = b[len(magic):]
+	}
+	body := max(len(b)-crcSize, len(magic)+1)
+	if len(b) < body {
+		b = append(b, version)
+	}
+	b = b[:body:body]
+	b[len(magic)] = version
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // TestAlert needs volume, burning in both windows, and 5 quiet minutes to end.

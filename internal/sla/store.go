@@ -33,13 +33,16 @@ type Storage interface {
 //	<prefix>/<pool>/<instance>/past.0     past.1
 //	<prefix>/<pool>/<instance>/recent.0   recent.1
 //
+// What is found under keys that earlier versions made of the same names is read until
+// there is something newer, and never written to.
+//
 // No two processes may keep the same instance at once. Instances of a pool that
 // share a storage add up: [NewReport] takes the snapshots that Others returns
 // together with one's own.
 type Keeper struct {
-	storage  Storage
-	pool     string // prefix of its keys
-	instance string // as in keys
+	storage Storage
+	place   place
+	former  place // the same if it never had another
 
 	mu        sync.Mutex
 	loaded    bool
@@ -66,7 +69,9 @@ var clockSet = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 // NewKeeper returns a keeper of one instance of a pool. Pool and instance may be
 // any text.
 func NewKeeper(storage Storage, prefix, pool, instance string) *Keeper {
-	return &Keeper{storage: storage, pool: path.Join(prefix, keySafe(pool)), instance: keySafe(instance)}
+	k := &Keeper{storage: storage}
+	k.place, k.former = newPlace(prefix, pool, instance)
+	return k
 }
 
 // SetStorage makes the keeper go on in another storage, with all that is known. It
@@ -93,9 +98,13 @@ func (k *Keeper) loadLocked(ctx context.Context, h *History, now time.Time) (war
 		return nil, nil
 	}
 	if now.Before(clockSet) {
-		return nil, fmt.Errorf("loading history %s: the clock is not set: it shows %v", k.pool, now.UTC().Format(time.DateTime))
+		return nil, fmt.Errorf("loading history %s: the clock is not set: it shows %v", k.place.pool, now.UTC().Format(time.DateTime))
 	}
-	found, damaged, err := k.read(ctx, k.instance)
+	found, damaged, err := k.read(ctx, k.place)
+	if err != nil {
+		return nil, err
+	}
+	before, err := k.readFormer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +119,12 @@ func (k *Keeper) loadLocked(ctx context.Context, h *History, now time.Time) (war
 	}
 	if s := found[past].snapshot; s != nil {
 		k.hour = s.until
+	}
+	for part, s := range before {
+		if found[part].snapshot == nil && s.snapshot != nil {
+			found[part].snapshot = s.snapshot
+			k.seq = max(k.seq, s.snapshot.seq)
+		}
 	}
 	if s := found.join(); s != nil {
 		h.Restore(now, s)
@@ -149,7 +164,7 @@ func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
 	// by time, so that it is above all that a storage set later may hold
 	k.seq = max(k.seq+1, uint64(unixMilli(s.saved)))
 	s.seq = k.seq
-	key := k.key(k.instance, part, k.next[part])
+	key := k.place.key(part, k.next[part])
 	if err := k.storage.Store(ctx, key, s.Encode()); err != nil {
 		return fmt.Errorf("storing history %s: %w", key, err)
 	}
@@ -161,12 +176,12 @@ func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
 // damaged there is left alone (it may be in the middle of a write): it is a warning
 // if nothing else of that instance can be read.
 func (k *Keeper) Others(ctx context.Context) (snapshots []*Snapshot, warnings []error, err error) {
-	instances, err := k.others(ctx)
+	others, err := k.others(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, instance := range instances {
-		found, damaged, err := k.read(ctx, instance)
+	for _, other := range others {
+		found, damaged, err := k.read(ctx, other)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -184,12 +199,15 @@ func (k *Keeper) Others(ctx context.Context) (snapshots []*Snapshot, warnings []
 // Prune deletes what other instances stored that saved nothing for 40 days, and
 // returns how many there were.
 func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
-	instances, err := k.others(ctx)
+	all, err := k.all(ctx)
 	if err != nil {
 		return 0, err
 	}
-	for _, instance := range instances {
-		found, _, err := k.read(ctx, instance)
+	for _, other := range all {
+		if other == k.place {
+			continue
+		}
+		found, _, err := k.read(ctx, other)
 		if err != nil {
 			return n, err
 		}
@@ -199,7 +217,7 @@ func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
 		}
 		for part := range parts {
 			for slot := range slots {
-				key := k.key(instance, part, slot)
+				key := other.key(part, slot)
 				if err := k.storage.Delete(ctx, key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return n, fmt.Errorf("deleting history %s: %w", key, err)
 				}
@@ -210,22 +228,51 @@ func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
 	return n, nil
 }
 
-// others returns the keys of the other instances.
-func (k *Keeper) others(ctx context.Context) ([]string, error) {
-	keys, err := k.storage.List(ctx, k.pool, true)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("listing history %s: %w", k.pool, err)
+// others returns the places of the other instances, one of each: that of now, if it has
+// something there, else the former one.
+func (k *Keeper) others(ctx context.Context) ([]place, error) {
+	all, err := k.all(ctx)
+	if err != nil {
+		return nil, err
 	}
-	var instances []string
-	for _, key := range keys {
-		rest, ok := strings.CutPrefix(key, k.pool+"/")
-		instance, file, isFile := strings.Cut(rest, "/")
-		if ok && isFile && instance != k.instance && isPart(file) {
-			instances = append(instances, instance)
+	var others []place
+	for _, p := range all {
+		now := place{k.place.pool, renewed(p.instance)}
+		if now != k.place && (p == now || !slices.Contains(all, now)) {
+			others = append(others, p)
 		}
 	}
-	slices.Sort(instances)
-	return slices.Compact(instances), nil
+	return others, nil
+}
+
+// all returns all places of the pool in which there is something.
+func (k *Keeper) all(ctx context.Context) ([]place, error) {
+	all, err := k.list(ctx, k.place.pool)
+	if err != nil || k.former.pool == k.place.pool {
+		return all, err
+	}
+	former, err := k.list(ctx, k.former.pool)
+	if err != nil && k.former.portable() {
+		return nil, err
+	}
+	return append(all, former...), nil
+}
+
+func (k *Keeper) list(ctx context.Context, pool string) ([]place, error) {
+	keys, err := k.storage.List(ctx, pool, true)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing history %s: %w", pool, err)
+	}
+	var places []place
+	for _, key := range keys {
+		rest, ok := strings.CutPrefix(key, pool+"/")
+		instance, file, isFile := strings.Cut(rest, "/")
+		if p := (place{pool, instance}); ok && isFile && isPart(file) && !slices.Contains(places, p) {
+			places = append(places, p)
+		}
+	}
+	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.instance, b.instance) })
+	return places, nil
 }
 
 func isPart(file string) bool {
@@ -260,12 +307,25 @@ type damage struct {
 	err   error
 }
 
-// read reads all slots of an instance. It reads recent before past, which are
+// readFormer reads what is in the place that the instance had before. What is damaged there
+// stays, and counts as nothing.
+func (k *Keeper) readFormer(ctx context.Context) (stored, error) {
+	if k.former == k.place {
+		return stored{}, nil
+	}
+	found, _, err := k.read(ctx, k.former)
+	if err != nil && !k.former.portable() {
+		return stored{}, nil
+	}
+	return found, err
+}
+
+// read reads all slots in a place. It reads recent before past, which are
 // written in the opposite order, so that no hour is missed between them.
-func (k *Keeper) read(ctx context.Context, instance string) (found stored, damaged []damage, err error) {
+func (k *Keeper) read(ctx context.Context, at place) (found stored, damaged []damage, err error) {
 	for _, part := range [...]int{recent, past} {
 		for slot := range slots {
-			key := k.key(instance, part, slot)
+			key := at.key(part, slot)
 			value, err := k.storage.Load(ctx, key)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -298,26 +358,4 @@ func (k *Keeper) setAside(ctx context.Context, d damage) error {
 		return fmt.Errorf("%w; set aside as %s; deleting it: %w", d.err, key, err)
 	}
 	return fmt.Errorf("%w; set aside as %s", d.err, key)
-}
-
-func (k *Keeper) key(instance string, part, slot int) string {
-	return fmt.Sprintf("%s/%s/%s.%d", k.pool, instance, parts[part], slot)
-}
-
-// keySafe returns s as one element of a key, in characters that every storage
-// takes. Different texts give different elements.
-func keySafe(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; strings.IndexByte(plain, c) >= 0 || (c == '.' && i > 0) {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	if b.Len() == 0 {
-		return "%"
-	}
-	return b.String()
 }

@@ -1,0 +1,195 @@
+package failover
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pathsOutside are paths that some server takes for one above its beginning.
+var pathsOutside = []string{
+	"/../secret", "/..", "/../", "/a/../../secret", "/a/b/../../../c", "/./../x", "/a/./../../x", "/a//../../x",
+	"/%2e%2e/secret", "/%2E%2e/secret", "/.%2e/secret", "/%2e./secret",
+	"/..%2fsecret", "/..%2Fsecret", "/%2e%2e%2fsecret", "/a%2f..%2f..%2fsecret", "/a/..%2f../x", "/a%2fb/../../x", "/a%2fb/../%2e%2e",
+	"/%252e%252e%252fsecret", "/%252e%252e/secret", "/..%252fsecret", "/%25252e%25252e%25252fsecret", "/%%32%65%%32%65/x",
+	"/%252525252525252e%252525252525252e/x", "/a/%252e%252e/..",
+	"/..;/secret", "/..;x=y/secret", "/..;x=y;z/secret", "/%2e%2e;/secret", "/..%3bx/secret", "/..%3fx/secret", "/..%23/secret",
+	"/..%5csecret", "/..%5Csecret", "/a%5c..%5c..%5csecret", "/..%255csecret", "/%5c..",
+	"/%c0%ae%c0%ae/secret", "/%c0%2e%c0%2e/../x", "/..%c0%afsecret", "/..%c1%9csecret", "/%e0%80%ae%e0%80%ae/x", "/%f0%80%80%ae%f0%80%80%ae/x",
+	"/%25c0%25ae%25c0%25ae/secret", "/%25u002e%25u002e/x", "/..%25u2215x",
+	"/%ef%bc%8e%ef%bc%8e/secret", "/..%ef%bc%8fsecret", "/%e2%80%a5/secret",
+	"/..%00/secret", "/..%00x/secret", "/.%00./secret", "/.%09./secret", "/..%0d/x", "/..%20/secret", "/...%20/secret",
+	"//../x", "//a/../../x", "/;x/../y", "/%3b/../y",
+}
+
+// pathsInside are paths that stay where they are, for every server.
+var pathsInside = []string{
+	"/", "", "/a/../b", "/a/b/../../c", "/a/..", "/a/./b", "/a/%2e%2e/b", "/a%2f..%2fb", "/a/..;/b", "/a/..%2fb", "/v1/a%2fb/../c",
+	"/a..b", "/..a", "/a..", "/a/..b/c", "/v1.2/x", "/.well-known/x", "/./a", "/%252e/x", "/100%25", "/a%2Fb%2Fc", "/%E4%B8%AD%E6%96%87/x",
+	"/a%252fb/../x", "/a/b%252f..%252fc", "//a", "//", "/*", "/compare/main...dev", "/%ff", "/a;b=c/../d", "/%C3%A4/%2e%2e/x", "/a%5cb", "/%2fa/../b",
+}
+
+func TestLeavesBase(t *testing.T) {
+	for want, paths := range map[bool][]string{true: pathsOutside, false: pathsInside} {
+		for _, p := range paths {
+			u, err := url.ParseRequestURI(p)
+			if p == "" {
+				u, err = new(url.URL), nil
+			}
+			if err != nil {
+				u = &url.URL{Path: p}
+			}
+			if got := leavesBase(u); got != want {
+				t.Errorf("%s: got %v", p, got)
+			}
+		}
+	}
+	if !leavesBase(&url.URL{Scheme: "http", Opaque: "x"}) {
+		t.Error("an opaque URL may pass")
+	}
+	long := strings.Repeat("%25", 1<<20) + "2e"
+	if leavesBase(&url.URL{Path: "/" + strings.Repeat("%", 1<<20), RawPath: "/" + long}) {
+		t.Error("percent signs climb")
+	}
+}
+
+// TestPathsStayBelowTheBaseURL: what a client asks for outside of the base URL's path is a
+// 400 that no endpoint hears of.
+func TestPathsStayBelowTheBaseURL(t *testing.T) {
+	a, b := newAPI(t, "one"), newAPI(t, "two")
+	for _, each := range []*api{a, b} {
+		each.behave(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
+	}
+	p := startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint http://%s/tenant-a/api {\nheader Authorization secret\n}\nendpoint http://%s\nretry {\nhedge 10s\n}\n}", a.address, b.address))
+	for _, path := range pathsOutside {
+		if _, err := url.ParseRequestURI(path); err != nil {
+			continue // the server refuses it
+		}
+		status, body := raw(t, p, "GET "+path+" HTTP/1.1")
+		var answer struct {
+			Error struct{ Type, Code, Message string }
+		}
+		if err := json.Unmarshal([]byte(body), &answer); status != 400 || err != nil || answer.Error.Type != "bad_request" || answer.Error.Message == "" {
+			t.Errorf("%s: got %d %q", path, status, body)
+		}
+	}
+	for _, line := range []string{"GET http://api.test/../x HTTP/1.1", "GET http:api.test/../x HTTP/1.1", "GET http:secret HTTP/1.1"} {
+		if status, body := raw(t, p, line); status != 400 {
+			t.Errorf("%s: got %d %q", line, status, body)
+		}
+	}
+	if n := a.hits.Load() + b.hits.Load(); n != 0 {
+		t.Errorf("endpoints were asked %d times", n)
+	}
+	for _, e := range runningPool(t, "api").status(time.Now()).Endpoints {
+		if e.Attempts != 0 || e.Failures != 0 || e.Cancelled != 0 {
+			t.Errorf("endpoint %s: %+v", e.Name, e)
+		}
+	}
+	for _, path := range pathsInside {
+		if path == "" || path == "/%ff" {
+			continue
+		}
+		if status, body := raw(t, p, "GET "+path+" HTTP/1.1"); status != 200 || body != "/tenant-a/api"+path {
+			t.Errorf("%s: got %d %q", path, status, body)
+		}
+	}
+	if status, body := raw(t, p, "OPTIONS * HTTP/1.1"); status == 200 && body != "" && !strings.HasPrefix(body, "/tenant-a/api") {
+		t.Errorf("OPTIONS *: got %d %q", status, body)
+	}
+}
+
+// raw sends a request line as it is.
+func raw(t *testing.T, p *proxy, line string) (status int, body string) {
+	t.Helper()
+	conn, err := net.Dial("unix", p.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "%s\r\nHost: api.test\r\nConnection: close\r\n\r\n", line)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func TestBaseURLsHaveNoDotSegments(t *testing.T) {
+	for _, base := range []string{"http://a/../b", "http://a/b/..", "http://a/%2e%2e/b", "http://a/b/./c"} {
+		if _, err := parseBaseURL(base); err == nil || !strings.Contains(err.Error(), "dot segment") {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+	if err := validateAsk("", "/..%2fadmin"); err == nil || !strings.Contains(err.Error(), "leads out") {
+		t.Errorf("a check's uri: %v", err)
+	}
+}
+
+// FuzzLeavesBase: a path that is let through stays below the base, whatever the number of
+// times that a server decodes it, and whether it resolves dot segments in between.
+func FuzzLeavesBase(f *testing.F) {
+	for _, p := range append(pathsOutside, pathsInside...) {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		u, err := url.ParseRequestURI(raw)
+		if err != nil || u.Path != "" && u.Path[0] != '/' || leavesBase(u) {
+			return
+		}
+		const base = "/tenant-a/api"
+		joined := joinURL(&url.URL{Scheme: "http", Host: "h", Path: base}, u)
+		requireBelow(t, raw, base, joined.EscapedPath(), 4)
+	})
+}
+
+func requireBelow(t *testing.T, raw, base, at string, decodings int) {
+	t.Helper()
+	for _, seen := range []string{at, strings.ReplaceAll(at, `\`, "/"), withoutMatrix(at)} {
+		resolved := path.Clean(seen)
+		if resolved != base && !strings.HasPrefix(resolved, base+"/") && !strings.HasPrefix(resolved, base+";") {
+			t.Fatalf("%q: %q is %q", raw, at, resolved)
+		}
+		if decodings == 0 {
+			continue
+		}
+		for _, next := range []string{seen, resolved} {
+			if decoded, err := url.PathUnescape(next); err == nil && decoded != at {
+				requireBelow(t, raw, base, decoded, decodings-1)
+			}
+		}
+	}
+}
+
+func withoutMatrix(p string) string {
+	segments := strings.Split(p, "/")
+	for i := range segments {
+		segments[i], _, _ = strings.Cut(segments[i], ";")
+	}
+	return strings.Join(segments, "/")
+}
+
+func BenchmarkLeavesBase(b *testing.B) {
+	for name, p := range map[string]string{"plain": "/v1/chat/completions/of/some/length", "dots": "/v1/chat/../completions"} {
+		u := &url.URL{Path: p}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				leavesBase(u)
+			}
+		})
+	}
+}
