@@ -168,6 +168,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn()
+	defaultMemory()
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}

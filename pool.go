@@ -51,6 +51,7 @@ type pool struct {
 	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
 	// wait, or the client's body could not be read.
 	refusals struct{ down, held, unread atomic.Uint64 }
+	notKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	mu       sync.Mutex
 	states   map[endpointKey]*endpointState
@@ -373,8 +374,13 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		case neverBegan:
 			v.attempt.settle(now, cancelled, true)
 			v.attempt.call.record(v.attempt, cancelled)
+			if body := v.attempt.call.body; body != nil {
+				body.finish()
+			}
 		case endedByRescue:
 			v.attempt.rescue(now)
+		case mayBeLost:
+			v.attempt.sent.lookForLoss()
 		case hedgeStarts:
 			go v.attempt.hedge.race.start(now)
 		default:
@@ -410,6 +416,10 @@ func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *ti
 		if why == notEnded && a.hedgeDue(now) {
 			why = hedgeStarts
 		}
+		if why == notEnded && a.mayBeLost(now) {
+			why = mayBeLost
+		}
+		s.paceLocked(a, now)
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
 		}
