@@ -121,7 +121,7 @@ func TestBodiesArePassedOnWhereThereIsNoMemory(t *testing.T) {
 		}
 	}
 	kept(uint64(2 * len(sizes)))
-	eventually(t, 2*time.Second, "no memory is taken", func() bool { return bodies.Used() == before })
+	eventually(t, 2*time.Second, "no memory is taken", func() bool { return bodies.Used() <= before })
 }
 
 // TestHeldAnswersArePassedOnWhereThereIsNoMemory, whole.
@@ -141,7 +141,7 @@ func TestHeldAnswersArePassedOnWhereThereIsNoMemory(t *testing.T) {
 	if runningPool(t, "api").notKept.Load() < 3 {
 		t.Error("the answers do not count as not kept")
 	}
-	eventually(t, 2*time.Second, "no memory is taken", func() bool { return bodies.Used() == before })
+	eventually(t, 2*time.Second, "no memory is taken", func() bool { return bodies.Used() <= before })
 }
 
 // TestTheMemoryIsConfigured in the global options, and follows reloads.

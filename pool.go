@@ -303,13 +303,19 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	}
 	cfg := g.breaker.Load()
 	changed := p.loop.takePoke()
-	for _, s := range p.states {
+	tick := func(s *endpointState) {
 		moved, at, e := s.tick(now, cfg)
 		if e != nil {
 			collected = append(collected, *e)
 		}
 		changed = changed || moved
 		due = earliest(due, at)
+	}
+	for _, s := range p.states {
+		tick(s)
+	}
+	for _, s := range p.passingLocked() {
+		tick(s)
 	}
 	p.foldLocked(now)
 	for _, s := range p.states {
