@@ -57,6 +57,8 @@ type pool struct {
 	states   map[endpointKey]*endpointState
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*generation // oldest first
+
+	staleRoutes bool // an endpoint has gone to which failovers may have been counted
 }
 
 // A generation is one loaded configuration's use of a pool: the handlers that
@@ -226,7 +228,7 @@ func (p *pool) dropLocked(s *endpointState) {
 		s.forgetOrders()
 		p.foldStateLocked(s, time.Now())
 		delete(p.states, s.endpointKey)
-		p.forgetRoutesLocked(s.name)
+		p.staleRoutes = true
 		p.checker.replan()
 		p.leaving.take(s)
 	}
