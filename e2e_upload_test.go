@@ -58,6 +58,25 @@ func TestPausedUploadsFillNoSlot(t *testing.T) {
 	})
 }
 
+// TestUploadsThatNeverBeginFillNoSlot: their clients were told to go on, and do not.
+func TestUploadsThatNeverBeginFillNoSlot(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://%s {\n\t\tname one\n\t\tmax_requests 2\n\t}\n}", one.address))
+	for range 2 {
+		_, reader := p.raw("PUT / HTTP/1.1\nHost: api.test\nContent-Length: 5000\nExpect: 100-continue")
+		wantLine(t, reader, "HTTP/1.1 100 Continue\r")
+	}
+	s := stateOf(t, "api", "one")
+	eventually(t, 5*time.Second, "the uploads fill no slot", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.vacant == 2
+	})
+	if status, body := p.get("/"); status != 200 {
+		t.Fatalf("got %d %q", status, body)
+	}
+}
+
 // TestUploadsThatTrickleFillNoSlot: a byte now and then is no use of an endpoint.
 func TestUploadsThatTrickleFillNoSlot(t *testing.T) {
 	one := newAPI(t, "one")
