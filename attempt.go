@@ -23,16 +23,16 @@ type attempt struct {
 	moved    *moved        // by the rescue, whose own it is until the attempt has ended by it; nil: not tried
 	sent     *replay       // the request's body; nil: none
 
-	call   *call
-	target *target
-	hedge  *side           // of a race; nil: there will be none
-	client context.Context // the proxy's: its values, and its end
-	began  time.Time       // or, until it is started, when it was reserved or its pause is over
-	first  atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	silent atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
-	done   chan struct{}   // closed when it ends; made by prepare
-	answer io.ReadCloser   // the body of the answer that goes to the client
-	pace   *pace           // at which the client reads it; nil: not known
+	call     *call
+	target   *target
+	hedge    *side           // of a race; nil: there will be none
+	client   context.Context // the proxy's: its values, and its end
+	began    time.Time       // or, until it is started, when it was reserved or its pause is over
+	first    atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent   atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	done     chan struct{}   // closed when it ends; made by prepare
+	answer   io.ReadCloser   // the body of the answer that goes to the client
+	download *download       // how the client reads it; nil: not slowly
 
 	// Guarded by the state's mutex.
 	permit     permit

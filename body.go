@@ -3,25 +3,36 @@ package failover
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	mem "github.com/apifailover/caddy-failover/internal/memory"
 )
 
 // errReplaced is what the reader of an attempt that was given up gets.
 var errReplaced = errors.New("request body belongs to another attempt now")
+
+// errConnectionLost is what the reader of an attempt gets that waits for the client
+// while the endpoint closes the connection.
+var errConnectionLost = errors.New("the endpoint closed the connection before the request was sent")
 
 // errSourcePanicked is what remains of a client's body whose reader panicked.
 var errSourcePanicked = errors.New("reading the request body panicked")
 
 // A recording is a client's request body, kept while it is sent so that another
 // attempt can send it again: first the record, then what is still unread.
-// Recording delays nothing. Past its limit the record is dropped, and what has
-// been sent cannot be sent again.
+// Recording delays nothing. Past its limit, or where the process has no memory left
+// for it, the record is dropped, and what has been sent cannot be sent again.
+//
+// The source is read on a goroutine of its own, which no attempt has to wait for:
+// an attempt that is given up leaves while the client is silent, and what is read then
+// goes to the attempt that lives.
 //
 // A small body of a declared length is read before the first attempt instead.
 type recording struct {
@@ -29,24 +40,37 @@ type recording struct {
 	limit  int64  // negative: keep nothing
 	expect int64  // the declared length, or -1
 	small  bool   // to be read before the first attempt
-	memory []byte // a small body, once it has been read; the transport may hold on to it
-	// The client's trailers, which come with the end of source. An attempt that has
-	// been given up may still be at source while another begins, so where there may
-	// be two each has trailers of its own, which are filled at its end of the body.
+	memory []byte // a body that was read before; the transport may hold on to it
+	strips bool   // trailers must not carry credentials
+	policy *Policy
+	// The client's trailers, which come with the end of source. Each attempt has
+	// trailers of its own, which are filled at its end of the body.
 	trailer   http.Header
-	announced http.Header // what was in trailer at first; nil where it is shared
-	strips    bool        // trailers must not carry credentials
+	announced http.Header         // what was in trailer at first
+	client    http.ResponseWriter // whose reading can be ended; nil: it cannot
+	before    time.Duration       // spent reading before the first attempt
 
 	mu      sync.Mutex
 	read    sync.Cond // reading has ended, or a reader was cut off
-	data    *[]byte   // what was read, nil before that and after it was dropped
+	pieces  []piece   // the body from offset from on
+	from    int64     // 0 unless dropped
 	total   int64     // bytes read from source
+	taken   int64     // bytes of memory that are counted
 	err     error     // what source ended with
-	reading bool      // a reader is at source
-	dropped bool      // data does not hold everything
+	reading bool      // at source
+	dropped bool      // pieces do not hold everything
+	lacking bool      // there was no memory for it
 	final   bool      // no other attempt will follow
+	stopped bool      // the client has a time to send the rest
+	late    bool      // the deadline passed while the body was read before the first attempt
 	open    int       // replays that may still read
 	first   replay    // room for that of the first attempt
+}
+
+// piece is a part of a body.
+type piece struct {
+	*mem.Piece
+	n int // bytes in it
 }
 
 // record prepares the body of a request for being sent more than once; nil if
@@ -65,9 +89,8 @@ func (p *Policy) newRecording(r *http.Request) *recording {
 		// what may be tried again then has failed before anything was sent
 		rec.limit = -1
 	}
-	if rec.limit >= 0 {
-		rec.announced = maps.Clone(r.Trailer)
-	}
+	rec.policy = p
+	rec.announced = maps.Clone(r.Trailer)
 	rec.small = p.small(r)
 	rec.read.L = &rec.mu
 	return rec
@@ -102,38 +125,143 @@ func (rec *recording) finish() {
 	rec.mu.Unlock()
 }
 
+// releaseLocked frees the record when nobody needs it any longer.
 func (rec *recording) releaseLocked() {
-	if rec.final && rec.open == 0 {
-		rec.dropLocked()
+	if rec.final && rec.open == 0 && !rec.reading {
+		rec.dropped = true
+		rec.freeLocked(0)
+		bodies.Release(rec.taken)
+		rec.taken = 0
 	}
 }
 
-func (rec *recording) dropLocked() {
-	rec.dropped = true
-	if rec.data != nil {
-		bodyBuffers.Put(rec.data)
-		rec.data = nil
+// freeLocked forgets what has been read, and keeps the last so many pieces for what is
+// to come.
+func (rec *recording) freeLocked(keep int) {
+	rec.from = rec.total
+	n := max(0, len(rec.pieces)-keep)
+	for _, p := range rec.pieces[:n] {
+		p.Free()
+	}
+	rec.pieces = rec.pieces[n:]
+	for i := range rec.pieces {
+		rec.pieces[i].n = 0
+	}
+	if len(rec.pieces) == 0 {
+		rec.pieces = nil
 	}
 }
 
-// bodyBuffers holds *[]byte; each is at most a policy's buffer large.
-var bodyBuffers = sync.Pool{New: func() any { return new([]byte) }}
+// lackLocked notes that there is no memory for the record.
+func (rec *recording) lackLocked() {
+	if !rec.lacking {
+		rec.lacking = true
+		rec.policy.notKept()
+	}
+}
 
-// keepLocked adds what was read from source to the record.
-func (rec *recording) keepLocked(p []byte) {
-	rec.total += int64(len(p))
-	switch {
-	case len(p) == 0 || rec.dropped:
-	case rec.total > rec.limit:
-		rec.dropLocked()
-	case rec.final:
-		rec.dropped = true // but what is in data may still have to be read
-	default:
-		if rec.data == nil {
-			rec.data = bodyBuffers.Get().(*[]byte)
-			*rec.data = slices.Grow((*rec.data)[:0], int(max(rec.expect, int64(len(p)))))
+// lacks tells whether there was no memory for the record.
+func (rec *recording) lacks() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.lacking
+}
+
+// take counts memory that the call has for its body until it ends.
+func (rec *recording) take(n int64) {
+	rec.mu.Lock()
+	if !rec.final {
+		bodies.Take(n)
+		rec.taken += n
+	}
+	rec.mu.Unlock()
+}
+
+// more is how many bytes source may still have, at most.
+func (rec *recording) more() int64 {
+	if rec.expect < 0 {
+		return math.MaxInt64
+	}
+	return rec.expect - rec.total
+}
+
+// keepingLocked is where the next read of source goes if it is to be kept; nil: it is
+// not, or there is no memory for it.
+func (rec *recording) keepingLocked() []byte {
+	if rec.dropped || rec.final || rec.limit < 0 {
+		return nil
+	}
+	if last := len(rec.pieces) - 1; last >= 0 {
+		p := rec.pieces[last]
+		if left := p.Data[p.n:]; len(left) >= len(p.Data)/16 {
+			return left
 		}
-		*rec.data = append(*rec.data, p...)
+	}
+	p := bodies.Next(rec.total, rec.more())
+	if p == nil {
+		rec.lackLocked()
+		return nil
+	}
+	rec.pieces = append(rec.pieces, piece{Piece: p})
+	return p.Data
+}
+
+// passingLocked is where the next read of source goes if it is not to be kept. What has
+// been read is forgotten.
+func (rec *recording) passingLocked() []byte {
+	rec.dropped = rec.dropped || rec.total > 0
+	rec.freeLocked(1)
+	if len(rec.pieces) == 0 || len(rec.pieces[0].Data) < mem.LargestPiece && rec.total >= mem.LargestPiece {
+		rec.freeLocked(0)
+		rec.pieces = append(rec.pieces, piece{Piece: bodies.Must(rec.total, rec.more())})
+	}
+	return rec.pieces[0].Data
+}
+
+// readInto reads source once for all who wait for it.
+func (rec *recording) readInto(room []byte, keep bool) {
+	n, err := 0, error(nil)
+	defer func() {
+		if r := recover(); r != nil {
+			n, err = 0, fmt.Errorf("%w: %v", errSourcePanicked, r)
+		}
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		rec.reading = false
+		rec.total += int64(n)
+		rec.pieces[len(rec.pieces)-1].n += n
+		if n > 0 && (!keep || rec.total > rec.limit) {
+			rec.dropped = true // but what is held may still have to be read
+		}
+		if err != nil {
+			rec.endedLocked(err)
+		}
+		rec.releaseLocked()
+		rec.read.Broadcast()
+	}()
+	n, err = rec.source.Read(room)
+}
+
+// endedLocked notes the end of source.
+func (rec *recording) endedLocked(err error) {
+	rec.err = err
+	if rec.strips {
+		for _, field := range credentialFields {
+			delete(rec.trailer, field)
+		}
+	}
+}
+
+// stopReading gives the client until a time to send the rest of the body, so that it can
+// be answered: net/http writes no answer to HTTP/1 before that, or before it has read 256 KiB
+// in vain. What is unread then is lost, and the connection with it.
+func (rec *recording) stopReading(at time.Time) {
+	rec.mu.Lock()
+	over := rec.stopped || rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
+	rec.stopped = true
+	rec.mu.Unlock()
+	if !over && rec.client != nil {
+		_ = http.NewResponseController(rec.client).SetReadDeadline(at) // where it is supported
 	}
 }
 
@@ -143,14 +271,26 @@ type replay struct {
 	*recording
 	attempt *attempt
 	at      int64
-	own     http.Header // trailers; nil: the recording's
+	own     http.Header // trailers
 	closed  bool        // guarded by the recording's mutex
+	ended   error       // what the reader gets that was cut off; nil: it was not; guarded by the recording's mutex
+	idle    bool        // the client was waited for when it was cut off; guarded by the recording's mutex
+	spot    spotIn      // where at is; guarded by the recording's mutex
 
 	// How long the attempt has waited for the client.
 	waited  atomic.Int64 // nanoseconds
 	waiting atomic.Int64 // since when, nanoseconds after it began plus one; 0: not now
+	pace    pace
+
+	conn atomic.Pointer[connection] // to the endpoint; nil: not known
 
 	reader bytes.Reader // of a body in memory, which is all that is used then
+}
+
+// spotIn is a place in the pieces of a recording.
+type spotIn struct {
+	piece int
+	start int64 // offset of the piece in the body
 }
 
 // send makes the body part of an attempt's request.
@@ -209,6 +349,25 @@ func (r *replay) endLocked() error {
 	return r.err
 }
 
+// copyLocked reads what is held of the body.
+func (r *replay) copyLocked(p []byte) (n int) {
+	rec := r.recording
+	if r.spot.piece >= len(rec.pieces) || r.spot.start < rec.from {
+		r.spot = spotIn{start: rec.from}
+	}
+	for n < len(p) && r.spot.piece < len(rec.pieces) {
+		from := rec.pieces[r.spot.piece]
+		k := copy(p[n:], from.Data[r.at-r.spot.start:from.n])
+		n += k
+		r.at += int64(k)
+		if r.at < r.spot.start+int64(from.n) || r.spot.piece == len(rec.pieces)-1 {
+			break // more may come into the last piece
+		}
+		r.spot = spotIn{r.spot.piece + 1, r.at}
+	}
+	return n
+}
+
 // Read implements io.Reader.
 func (r *replay) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -217,63 +376,44 @@ func (r *replay) Read(p []byte) (int, error) {
 	rec := r.recording
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	waited := false
+	waits := false
+	defer func() {
+		if waits {
+			r.attempt.sent.waitEnds(time.Now())
+		}
+	}()
 	for {
 		switch {
 		case r.closed:
 			return 0, errReplaced
-		case rec.data != nil && r.at < int64(len(*rec.data)):
-			n := copy(p, (*rec.data)[r.at:])
-			r.at += int64(n)
-			return n, nil
-		case r.at < rec.total:
+		case r.ended != nil:
+			return 0, r.ended
+		case r.at < rec.from:
 			return 0, errReplaced // dropped
+		case r.at < rec.total:
+			n := r.copyLocked(p)
+			if rec.err == io.EOF && r.at == rec.total {
+				return n, r.endLocked()
+			}
+			return n, nil
 		case rec.err != nil:
 			return 0, r.endLocked()
-		case !rec.reading:
-			return r.readSourceLocked(p)
 		}
-		if !waited {
-			waited = true
+		if !waits {
+			waits = true
 			r.attempt.sent.waitBegins(time.Now())
-			defer func() { r.attempt.sent.waitEnds(time.Now()) }()
+		}
+		if !rec.reading {
+			rec.reading = true
+			room := rec.keepingLocked()
+			keep := room != nil
+			if !keep {
+				room = rec.passingLocked()
+			}
+			go rec.readInto(room, keep)
 		}
 		rec.read.Wait()
 	}
-}
-
-func (r *replay) readSourceLocked(p []byte) (n int, err error) {
-	rec := r.recording
-	rec.reading = true
-	rec.mu.Unlock()
-	func() {
-		err = errSourcePanicked // unless Read returns
-		defer func() {
-			rec.mu.Lock()
-			rec.reading = false
-			rec.keepLocked(p[:n])
-			if err != nil {
-				rec.err = err
-				if rec.strips {
-					for _, field := range credentialFields {
-						delete(rec.trailer, field)
-					}
-				}
-			}
-			rec.read.Broadcast()
-		}()
-		r.attempt.sent.waitBegins(time.Now())
-		n, err = rec.source.Read(p)
-		r.attempt.sent.waitEnds(time.Now())
-	}()
-	if r.closed {
-		return 0, errReplaced
-	}
-	r.at += int64(n)
-	if err != nil {
-		err = r.endLocked()
-	}
-	return n, err
 }
 
 // waitBegins marks the time until waitEnds as spent waiting for the client.
@@ -313,4 +453,16 @@ func (r *replay) Close() error {
 	}
 	rec.mu.Unlock()
 	return nil
+}
+
+// cut ends the reader of an attempt whose round trip has to end, with an error for the
+// transport: net/http does not return before its reader of the body does.
+func (r *replay) cut(err error) {
+	rec := r.recording
+	rec.mu.Lock()
+	if rec.memory == nil && r.ended == nil {
+		r.ended, r.idle = err, r.waiting.Load() != 0
+		rec.read.Broadcast()
+	}
+	rec.mu.Unlock()
 }

@@ -1,9 +1,9 @@
 package failover
 
 import (
+	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -15,6 +15,12 @@ import (
 // is slow with it keeps no endpoint waiting.
 const smallBody = 4 << 10
 
+// errClientSlow says that the deadline passed while the client was waited for.
+var errClientSlow = errors.New("the client did not send the request's body before the deadline")
+
+// clientSlow is errClientSlow as the client gets it.
+func clientSlow() error { return caddyhttp.Error(http.StatusRequestTimeout, errClientSlow) }
+
 // small tells whether the body of a request is to be read before the first attempt:
 // not if the client wants it to be passed on as it comes, waits for a word of the
 // endpoint, or has trailers to send.
@@ -23,8 +29,22 @@ func (p *Policy) small(r *http.Request) bool {
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
 }
 
-// readSmall reads a small body.
-func (rec *recording) readSmall() error {
+// readSmall reads a small body, in as long as patience says; 0: as long as it takes.
+// Where there is no memory for it, it is left to the attempt.
+func (rec *recording) readSmall(patience time.Duration) error {
+	if !bodies.Reserve(rec.expect) {
+		rec.mu.Lock()
+		rec.lackLocked()
+		rec.limit = -1
+		rec.mu.Unlock()
+		return nil
+	}
+	rec.mu.Lock()
+	rec.taken = rec.expect
+	rec.mu.Unlock()
+	if patience > 0 {
+		return rec.readPatiently(patience)
+	}
 	body := make([]byte, rec.expect)
 	if _, err := io.ReadFull(rec.source, body); err != nil {
 		return err
@@ -35,39 +55,110 @@ func (rec *recording) readSmall() error {
 	return nil
 }
 
-// readAhead reads source to its end, or a byte further than the limit, before any
-// attempt does. What it returns is valid until the recording is finished.
-func (rec *recording) readAhead() ([]byte, error) {
+// readPatiently reads a body of a declared length for as long as patience says.
+func (rec *recording) readPatiently(patience time.Duration) error {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	rec.data = bodyBuffers.Get().(*[]byte)
-	data := slices.Grow((*rec.data)[:0], int(max(rec.expect, 4095))+1)
-	for rec.err == nil && int64(len(data)) <= rec.limit {
-		if len(data) == cap(data) {
-			data = slices.Grow(data, len(data))
+	if err := rec.readUpToLocked(rec.expect, patience); err != nil {
+		return err
+	}
+	switch {
+	case rec.total >= rec.expect:
+		rec.joinLocked()
+		rec.err = io.EOF
+		return nil
+	case rec.err == io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return rec.err
+}
+
+// readAhead reads source to its end, or further than the limit, before any
+// attempt does. What it returns is the whole body; false if it is longer than the limit, or
+// there was no memory for it.
+func (rec *recording) readAhead(patience time.Duration) (body []byte, whole bool, err error) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if err := rec.readUpToLocked(rec.limit+1, patience); err != nil {
+		return nil, false, err
+	}
+	switch {
+	case rec.err != nil && rec.err != io.EOF:
+		return nil, false, rec.err
+	case rec.err == nil || rec.total > rec.limit:
+		return nil, false, nil
+	}
+	bodies.Take(rec.total)
+	rec.taken += rec.total
+	rec.joinLocked()
+	return rec.memory, true, nil
+}
+
+// readUpToLocked reads source until so much is in, it ends, or there is no memory for
+// more. With a patience it reads no longer than that, else on this goroutine.
+func (rec *recording) readUpToLocked(enough int64, patience time.Duration) error {
+	if patience > 0 {
+		timer := time.AfterFunc(patience, func() {
+			rec.mu.Lock()
+			rec.late = true
+			rec.read.Broadcast()
+			rec.mu.Unlock()
+		})
+		defer timer.Stop()
+	}
+	for rec.err == nil && rec.total < enough {
+		if rec.late {
+			return errClientSlow
 		}
-		n, err := rec.source.Read(data[len(data):min(int64(cap(data)), rec.limit+1)])
-		data = data[:len(data)+n]
-		rec.err = err
+		if rec.reading {
+			rec.read.Wait()
+			continue
+		}
+		room := rec.keepingLocked()
+		if room == nil {
+			return nil
+		}
+		rec.reading = true
+		if patience > 0 {
+			go rec.readInto(room, true)
+			continue
+		}
+		rec.mu.Unlock()
+		rec.readInto(room, true)
+		rec.mu.Lock()
 	}
-	*rec.data, rec.total = data, int64(len(data))
-	if rec.err == nil || rec.err == io.EOF {
-		return data, nil
+	return nil
+}
+
+// joinLocked makes the pieces one. Their memory is freed, and what has been taken for
+// the whole stays taken until the record is not needed any longer.
+func (rec *recording) joinLocked() {
+	rec.memory = make([]byte, 0, rec.total)
+	for _, p := range rec.pieces {
+		rec.memory = append(rec.memory, p.Data[:p.n]...)
 	}
-	return nil, rec.err
+	rec.freeLocked(0)
 }
 
 // prepareBody reads the body of a call before its first attempt, where it is small or
 // some endpoints have it edited, and returns the time: the client's own is over then.
 // The error is that of the body.
-func (c *call) prepareBody(now time.Time) (later time.Time, err error) {
+func (c *call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
+	rec := c.body
+	rec.client = w
+	deadline := c.policy.retry.deadline
 	switch {
 	case c.policy.edits:
-		err = c.prepareJSON()
-	case c.body.small:
-		err = c.body.readSmall()
+		err = c.prepareJSON(deadline)
+	case rec.small:
+		err = rec.readSmall(deadline)
 	default:
 		return now, nil
+	}
+	if err == errClientSlow {
+		c.policy.pool.refusals.unread.Add(1)
+		rec.stopReading(now) // which is over
+		return now, clientSlow()
 	}
 	if err != nil {
 		c.policy.pool.refusals.unread.Add(1)
@@ -76,5 +167,7 @@ func (c *call) prepareBody(now time.Time) (later time.Time, err error) {
 		}
 		return now, err
 	}
-	return time.Now(), nil
+	later = time.Now()
+	rec.before = later.Sub(now)
+	return later, nil
 }

@@ -67,6 +67,9 @@ func (c *call) began() time.Time { return c.first.began }
 // late tells whether the call's deadline has passed at a time.
 func (c *call) late(at time.Time) bool {
 	d := c.policy.retry.deadline
+	if d > 0 && c.body != nil {
+		at = at.Add(c.body.before)
+	}
 	return d > 0 && at.Sub(c.began()) >= d
 }
 

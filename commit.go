@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
+
+	mem "github.com/apifailover/caddy-failover/internal/memory"
 )
 
 // The ways of commit.
@@ -70,24 +71,21 @@ func (c *Commit) rules() commitRules {
 }
 
 // held is a response body of which some was read before the client got anything.
-// It is read by one goroutine.
+// It is read by one goroutine. It grows as the body comes, as long as the process has
+// memory for it.
 type held struct {
-	chunks []*chunk
+	chunks []chunk
 	total  int64
+	full   bool          // there is no memory for more
 	err    error         // what comes after the chunks; nil: rest
 	rest   io.ReadCloser // watches the attempt
 }
 
-// chunk is a piece of a held body. Bodies are held in pieces of one size, so that
-// they can share a pool, and each goes back when the client has got it.
+// chunk is a piece of a held body, which goes back when the client has got it.
 type chunk struct {
+	*mem.Piece
 	from, to int
-	data     [chunkSize]byte
 }
-
-const chunkSize = 32 << 10
-
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // hold reads what the rules want of an answer. If that fails the call can move on,
 // and nothing of the answer is left.
@@ -126,7 +124,7 @@ func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error)
 // first reads until the body has begun, which is when the attempt is answered.
 func (h *held) first(a *attempt, body io.Reader) error {
 	for h.total == 0 && h.err == nil {
-		if err := h.read(a, body, chunkSize); err != nil {
+		if err := h.read(a, body, mem.LargestPiece); err != nil {
 			return err
 		}
 	}
@@ -140,7 +138,7 @@ func (h *held) first(a *attempt, body io.Reader) error {
 func (h *held) more(a *attempt, body io.Reader, limit int64) error {
 	a.set(holding)
 	defer a.unset(holding)
-	for h.err == nil && h.total <= limit {
+	for h.err == nil && h.total <= limit && !h.full {
 		if err := h.read(a, body, limit+1-h.total); err != nil {
 			return err
 		}
@@ -150,16 +148,22 @@ func (h *held) more(a *attempt, body io.Reader, limit int64) error {
 
 // read adds one read of at most limit bytes.
 func (h *held) read(a *attempt, body io.Reader, limit int64) error {
-	last := len(h.chunks) - 1
-	if last < 0 || h.chunks[last].to == chunkSize {
-		c := chunks.Get().(*chunk)
-		c.from, c.to = 0, 0
-		h.chunks = append(h.chunks, c)
-		last++
+	if last := len(h.chunks) - 1; last < 0 || h.chunks[last].to == len(h.chunks[last].Data) {
+		next := bodies.Next(h.total, limit)
+		if next == nil && last >= 0 {
+			h.full = true
+			a.call.policy.notKept()
+			return nil
+		}
+		if next == nil {
+			next = bodies.Must(h.total, limit) // nothing can be read without
+		}
+		h.chunks = append(h.chunks, chunk{Piece: next})
 	}
-	c := h.chunks[last]
+	c := &h.chunks[len(h.chunks)-1]
+	room := c.Data[c.to:]
 	a.silenceBegins(time.Now())
-	n, err := body.Read(c.data[c.to:min(chunkSize, c.to+int(min(limit, chunkSize)))])
+	n, err := body.Read(room[:min(int64(len(room)), limit)])
 	a.silenceEnds()
 	c.to += n
 	h.total += int64(n)
@@ -189,7 +193,7 @@ func (h *held) give(a *attempt, resp *http.Response) {
 // drop frees what is held.
 func (h *held) drop() {
 	for _, c := range h.chunks {
-		chunks.Put(c)
+		c.Free()
 	}
 	h.chunks = nil
 }
@@ -197,11 +201,11 @@ func (h *held) drop() {
 // Read implements io.Reader.
 func (h *held) Read(p []byte) (n int, err error) {
 	for len(h.chunks) > 0 {
-		c := h.chunks[0]
-		n = copy(p, c.data[c.from:c.to])
+		c := &h.chunks[0]
+		n = copy(p, c.Data[c.from:c.to])
 		c.from += n
 		if c.from == c.to {
-			chunks.Put(c)
+			c.Free()
 			h.chunks = h.chunks[1:]
 		}
 		if n > 0 {

@@ -1,6 +1,8 @@
 package failover
 
 import (
+	mem "github.com/apifailover/caddy-failover/internal/memory"
+
 	"bytes"
 	"context"
 	"errors"
@@ -23,6 +25,7 @@ func (c *closing) Close() error { c.closed++; return nil }
 
 // loose is an attempt that belongs to no pool but has a state.
 func loose(t *testing.T) *attempt {
+	defaultMemory()
 	c := &call{policy: new(Policy), first: attempt{began: time.Now()}}
 	c.policy.generation = new(generation)
 	c.policy.generation.breaker.Store(new(Breaker).config(time.Minute))
@@ -39,8 +42,8 @@ func loose(t *testing.T) *attempt {
 // TestHeldBodies holds bodies of all sizes around those of a piece and of the limit,
 // which come in reads of all sizes, some of them after a look at their start.
 func TestHeldBodies(t *testing.T) {
-	const limit = 3 * chunkSize
-	sizes := []int{0, 1, 100, chunkSize - 1, chunkSize, chunkSize + 1, limit - 1, limit, limit + 1, limit + chunkSize, 10 * chunkSize}
+	const limit = 3 * mem.LargestPiece
+	sizes := []int{0, 1, 100, mem.LargestPiece - 1, mem.LargestPiece, mem.LargestPiece + 1, limit - 1, limit, limit + 1, limit + mem.LargestPiece, 10 * mem.LargestPiece}
 	readers := map[string]func(io.Reader) io.Reader{
 		"whole":     func(r io.Reader) io.Reader { return r },
 		"half":      iotest.HalfReader,
@@ -92,9 +95,9 @@ func (r *smallReader) Read(p []byte) (int, error) {
 // TestHeldBodiesThatBreak wants the error at once within the limit, and in its place
 // after it.
 func TestHeldBodiesThatBreak(t *testing.T) {
-	const limit = 2 * chunkSize
+	const limit = 2 * mem.LargestPiece
 	broken := errors.New("broken")
-	for size, early := range map[int]bool{0: true, 1: true, chunkSize: true, limit: true, limit + 1: false, 5 * chunkSize: false} {
+	for size, early := range map[int]bool{0: true, 1: true, mem.LargestPiece: true, limit: true, limit + 1: false, 5 * mem.LargestPiece: false} {
 		a := loose(t)
 		body := &closing{Reader: io.MultiReader(strings.NewReader(strings.Repeat("x", size)), iotest.ErrReader(broken))}
 		resp := &http.Response{StatusCode: 200, Body: body}

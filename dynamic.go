@@ -12,7 +12,9 @@ import (
 // dynamicTargets are the targets of a handler whose upstreams are looked up for
 // each request. An address that is not among the configured endpoints gets the
 // pool's defaults, and its state is forgotten when it has not been seen for ten
-// minutes.
+// minutes. At most maxDynamic addresses are known at once: where more are looked up, those
+// beyond are called all the same, but what is learnt about them is forgotten with the
+// set of upstreams that brought them.
 type dynamicTargets struct {
 	current atomic.Pointer[dynamicTable]
 
@@ -20,6 +22,9 @@ type dynamicTargets struct {
 	known map[string]*target // by address
 	gone  bool               // the policy has left the pool
 }
+
+// maxDynamic is how many addresses a handler knows.
+const maxDynamic = 1000
 
 // dynamicTable is the table of one set of upstreams, in the order in which they
 // came.
@@ -72,27 +77,49 @@ func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *table {
 }
 
 // dynamicTable makes the table of a set of upstreams that differs from the last
-// one.
+// one. A set in another order has the same table.
 func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *table {
 	p.pool.mu.Lock()
 	defer p.pool.mu.Unlock()
 	d := &dynamicTable{addresses: make([]string, len(pool))}
 	for i, u := range pool {
 		d.addresses[i] = u.Dial
-		if slices.Contains(d.addresses[:i], u.Dial) {
+	}
+	last := p.dynamic.current.Load()
+	if last != nil && last.has(d.addresses) {
+		d.targets = last.targets
+		d.table.Store(last.table.Load())
+		d.used.Store(true)
+		p.dynamic.current.Store(d)
+		return d.table.Load()
+	}
+	passing := make(map[string]*target) // addresses of the last set that are not known
+	if last != nil {
+		for _, t := range last.targets {
+			if p.dynamic.known[t.address] != t {
+				passing[t.address] = t
+			}
+		}
+	}
+	added := make(map[string]bool, len(pool))
+	var unknown []string
+	for _, address := range d.addresses {
+		if added[address] {
 			continue
 		}
-		t := p.dynamic.known[u.Dial]
-		if t == nil {
-			t = p.newTarget(p.endpointAt(u.Dial), 1)
-			key := endpointKey{t.name, t.address}
-			if p.dynamic.gone { // a request from before
-				t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
-			} else {
-				t.state = p.pool.stateLocked(key)
-				t.state.refs++
-			}
-			p.dynamic.known[u.Dial] = t
+		added[address] = true
+		if t := p.dynamic.known[address]; t != nil {
+			t.state.seen = now
+			d.targets = append(d.targets, t)
+		} else {
+			unknown = append(unknown, address)
+		}
+	}
+	p.dynamic.makeRoom(p.pool, len(unknown), now)
+	for _, address := range unknown {
+		t := passing[address]
+		if len(p.dynamic.known) < maxDynamic || t == nil {
+			t = p.newDynamicLocked(address)
 		}
 		t.state.seen = now
 		d.targets = append(d.targets, t)
@@ -103,6 +130,101 @@ func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *ta
 	p.dynamic.current.Store(d)
 	p.pool.checker.replan()
 	return built
+}
+
+// newDynamicLocked is the target of an address that is not known. If there is room it is
+// known from then on.
+func (p *Policy) newDynamicLocked(address string) *target {
+	t := p.newTarget(p.endpointAt(address), 1)
+	key := endpointKey{t.name, t.address}
+	switch {
+	case p.dynamic.gone: // a request from before
+		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+	case len(p.dynamic.known) >= maxDynamic:
+		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+		return t
+	default:
+		t.state = p.pool.stateLocked(key)
+		t.state.refs++
+	}
+	p.dynamic.known[address] = t
+	return t
+}
+
+// passingLocked are the states of addresses that are called but not known.
+func (p *pool) passingLocked() (states []*endpointState) {
+	for _, g := range p.attached {
+		for _, policy := range g.policies {
+			if policy.dynamic == nil {
+				continue
+			}
+			current := policy.dynamic.current.Load()
+			if current == nil || len(current.targets) <= maxDynamic {
+				continue
+			}
+			for _, t := range current.targets {
+				if policy.dynamic.known[t.address] != t {
+					states = append(states, t.state)
+				}
+			}
+		}
+	}
+	return states
+}
+
+// makeRoom forgets addresses of earlier sets, so that more can be known: those that were
+// seen longest ago, of which nothing is in flight, closed, and that no operator steers.
+func (d *dynamicTargets) makeRoom(p *pool, more int, now time.Time) {
+	over := len(d.known) + more - maxDynamic
+	if over <= 0 {
+		return
+	}
+	var idle []*target
+	for _, t := range d.known {
+		if t.state.seen.Before(now) && t.state.forgettable() {
+			idle = append(idle, t)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *target) int {
+		return cmp.Or(a.state.seen.Compare(b.state.seen), cmp.Compare(a.address, b.address))
+	})
+	for _, t := range idle[:min(over, len(idle))] {
+		d.drop(p, t)
+	}
+}
+
+// drop forgets an address.
+func (d *dynamicTargets) drop(p *pool, t *target) {
+	delete(d.known, t.address)
+	t.state.refs--
+	p.dropLocked(t.state)
+}
+
+// forgettable tells whether nothing is lost with the state but its past.
+func (s *endpointState) forgettable() bool {
+	if s.steered() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy.Load() == 0 && s.breaker.state == stateClosed
+}
+
+// has tells whether the set consists of these addresses, in any order.
+func (d *dynamicTable) has(addresses []string) bool {
+	if len(addresses) != len(d.addresses) {
+		return false
+	}
+	count := make(map[string]int, len(addresses))
+	for _, address := range d.addresses {
+		count[address]++
+	}
+	for _, address := range addresses {
+		if count[address]--; count[address] < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // endpointAt is the configuration of a dynamic upstream.
@@ -136,16 +258,14 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 			}
 		}
 	}
-	for address, t := range d.known {
+	for _, t := range d.known {
 		if now.Sub(t.state.seen) < forgetSeen || t.state.steered() {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
 			d.current.Store(nil) // is made anew if it is asked for again
 		}
-		delete(d.known, address)
-		t.state.refs--
-		p.dropLocked(t.state)
+		d.drop(p, t)
 	}
 }
 

@@ -30,7 +30,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	}
 	if c.body != nil {
 		var err error
-		if now, err = c.prepareBody(now); err != nil {
+		if now, err = c.prepareBody(w, now); err != nil {
 			return c.refuseWith(err)
 		}
 	}

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,7 @@ const (
 	endedByRescue
 	endedByHedge
 	neverBegan
+	mayBeLost   // no end: the watcher's word for an upload whose connection is to be looked at
 	hedgeStarts // no end: the watcher's word for a hedge that is due
 )
 
@@ -64,7 +66,11 @@ func (a *attempt) Value(key any) any {
 	if d := a.dial(); d != nil && key == dialInfoKey {
 		return *d
 	}
-	return a.client.Value(key)
+	v := a.client.Value(key)
+	if trace, ok := v.(*httptrace.ClientTrace); ok && a.sent != nil && a.sent.memory == nil {
+		return a.sent.traced(trace)
+	}
+	return v
 }
 
 // Done implements context.Context.
@@ -131,6 +137,9 @@ func (a *attempt) endAndUnlock(why ending) {
 		if e.f != nil {
 			e.f()
 		}
+	}
+	if why != endedNormally && a.is(started) && a.sent != nil {
+		a.sent.cut(errReplaced)
 	}
 }
 

@@ -19,7 +19,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	breakerState, share, score, traffic, inFlight, held, checks,
-	objective, achieved, budget, burnRate, burning *prometheus.Desc
+	objective, achieved, budget, burnRate, burning,
+	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
 	attempts:      describe("attempts_total", "Attempts at an endpoint, by what they came to.", "pool", "endpoint", "outcome"),
 	duration:      describe("attempt_duration_seconds", "Time from the start of an attempt to the first byte of its answer, or to its failure without one. Attempts whose client left are not in it.", "pool", "endpoint"),
@@ -39,6 +40,9 @@ var metrics = struct {
 	achieved:      describe("sla_achieved_ratio", "Part that was good over the objective's window, 0 to 1.", "pool", "sli"),
 	budget:        describe("sla_error_budget_left_ratio", "Part of the error budget that is left over the objective's window: 1 is all of it, below 0 it is overspent.", "pool", "sli"),
 	burnRate:      describe("sla_burn_rate", "How fast the error budget is spent over a window: at 1 it lasts for the objective's window.", "pool", "sli", "window"),
+	notKept:       describe("bodies_not_kept_total", "Request bodies and held answers that were passed on without being kept, because the memory for bodies was used up.", "pool"),
+	memoryUsed:    describe("bodies_memory_bytes", "Memory that the bodies kept by all pools take."),
+	memoryLimit:   describe("bodies_memory_limit_bytes", "Memory that the bodies kept by all pools may take."),
 	burning:       describe("sla_burning", "1 while the error budget is spent too fast, else 0.", "pool", "sli"),
 }
 
@@ -66,6 +70,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
+		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
 		ch <- d
 	}
@@ -74,6 +79,8 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
+	ch <- prometheus.MustNewConstMetric(metrics.memoryUsed, prometheus.GaugeValue, float64(bodies.Used()))
+	ch <- prometheus.MustNewConstMetric(metrics.memoryLimit, prometheus.GaugeValue, float64(bodies.Limit()))
 	for _, p := range runningPools() {
 		for _, m := range p.metrics(c.registry, now) {
 			ch <- m
@@ -143,6 +150,7 @@ func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheu
 	s.outcomes(m.calls, &p.calls, sla.AllDown)
 	s.count(m.retriesDenied, uint64(p.budget.denied.Load()))
 	s.count(m.poison, p.poison.Load())
+	s.count(m.notKept, p.notKept.Load())
 	views, down := p.viewsLocked(g)
 	s.flag(m.poolDown, down)
 	seen := make(map[string]bool)

@@ -139,7 +139,9 @@ func TestRoutesAreForgotten(t *testing.T) {
 	one.moved("two", "reset")
 	one.moved("three", "reset")
 	p.fold(time.Now())
+	p.stateLocked(endpointKey{"three", "three:80"})
 	p.dropLocked(two)
+	p.fold(time.Now())
 	if _, ok := one.total.failovers[route{"three", "reset"}]; len(one.total.failovers) != 1 || !ok {
 		t.Errorf("left: %v", one.total.failovers)
 	}

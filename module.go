@@ -169,6 +169,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn()
+	defaultMemory()
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func decoded(resp *http.Response, body []byte) []byte {
 func (a *attempt) peek(resp *http.Response, limit int64) []byte {
 	h := new(held)
 	a.set(holding)
-	for h.err == nil && h.total < limit {
+	for h.err == nil && h.total < limit && !h.full {
 		if err := h.read(a, resp.Body, limit-h.total); err != nil {
 			h.err = err
 		}
@@ -143,11 +143,11 @@ func (a *attempt) peek(resp *http.Response, limit int64) []byte {
 	resp.Body = h
 	if len(h.chunks) == 1 {
 		c := h.chunks[0]
-		return c.data[c.from:c.to]
+		return c.Data[c.from:c.to]
 	}
 	joined := make([]byte, 0, h.total)
 	for _, c := range h.chunks {
-		joined = append(joined, c.data[c.from:c.to]...)
+		joined = append(joined, c.Data[c.from:c.to]...)
 	}
 	return joined
 }

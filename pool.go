@@ -52,11 +52,14 @@ type pool struct {
 	// wait, or the client's body could not be read.
 	refusals struct{ down, held, unread atomic.Uint64 }
 	poison   atomic.Uint64 // calls whose requests fail wherever they go
+	notKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	mu       sync.Mutex
 	states   map[endpointKey]*endpointState
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*generation // oldest first
+
+	staleRoutes bool // an endpoint has gone to which failovers may have been counted
 }
 
 // A generation is one loaded configuration's use of a pool: the handlers that
@@ -226,7 +229,7 @@ func (p *pool) dropLocked(s *endpointState) {
 		s.forgetOrders()
 		p.foldStateLocked(s, time.Now())
 		delete(p.states, s.endpointKey)
-		p.forgetRoutesLocked(s.name)
+		p.staleRoutes = true
 		p.checker.replan()
 		p.leaving.take(s)
 	}
@@ -303,13 +306,19 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	}
 	cfg := g.breaker.Load()
 	changed := p.loop.takePoke()
-	for _, s := range p.states {
+	tick := func(s *endpointState) {
 		moved, at, e := s.tick(now, cfg)
 		if e != nil {
 			collected = append(collected, *e)
 		}
 		changed = changed || moved
 		due = earliest(due, at)
+	}
+	for _, s := range p.states {
+		tick(s)
+	}
+	for _, s := range p.passingLocked() {
+		tick(s)
 	}
 	p.foldLocked(now)
 	for _, s := range p.states {
@@ -374,8 +383,13 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		case neverBegan:
 			v.attempt.settle(now, cancelled, true)
 			v.attempt.call.record(v.attempt, cancelled)
+			if body := v.attempt.call.body; body != nil {
+				body.finish()
+			}
 		case endedByRescue:
 			v.attempt.rescue(now)
+		case mayBeLost:
+			v.attempt.sent.lookForLoss()
 		case hedgeStarts:
 			go v.attempt.hedge.race.start(now)
 		default:
@@ -411,6 +425,10 @@ func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *ti
 		if why == notEnded && a.hedgeDue(now) {
 			why = hedgeStarts
 		}
+		if why == notEnded && a.mayBeLost(now) {
+			why = mayBeLost
+		}
+		s.paceLocked(a, now)
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -160,7 +161,7 @@ func (t *target) setEdits(list []*SetJSON) {
 // An unfit request is one that no endpoint gets, because of what its body or its path
 // is. It is an error that the client gets as an answer.
 type unfit struct {
-	status int // 400, 413 or 415
+	status int // 400, 413, 415 or 503
 	reason string
 }
 
@@ -169,11 +170,15 @@ func (u *unfit) Error() string { return u.reason }
 // answer is what the client gets.
 func (u *unfit) answer(r *http.Request) *http.Response {
 	kind := "unsupported_media_type"
+	header := http.Header{"Content-Type": {"application/json"}}
 	switch u.status {
 	case http.StatusBadRequest:
 		kind = "bad_request"
 	case http.StatusRequestEntityTooLarge:
 		kind = "request_too_large"
+	case http.StatusServiceUnavailable:
+		kind = "out_of_memory"
+		header.Set("Retry-After", "1")
 	}
 	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
 	return &http.Response{
@@ -182,7 +187,7 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        http.Header{"Content-Type": {"application/json"}},
+		Header:        header,
 		Body:          io.NopCloser(bytes.NewReader(body)),
 		ContentLength: int64(len(body)),
 		Request:       r,
@@ -191,19 +196,21 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 
 // prepareJSON reads the whole body of a call at a pool some of whose endpoints have
 // it edited, and finds out whether it can be. The error is that of the body.
-func (c *call) prepareJSON() error {
+func (c *call) prepareJSON(patience time.Duration) error {
 	rec := c.body
 	limit := c.policy.retry.buffer
 	if rec.expect > limit {
 		c.extra().unfit = tooLarge(limit)
 		return nil
 	}
-	body, err := rec.readAhead()
+	body, whole, err := rec.readAhead(patience)
 	x := c.extra()
 	switch {
 	case err != nil:
 		return err
-	case int64(len(body)) > limit:
+	case !whole && rec.lacks():
+		x.unfit = &unfit{http.StatusServiceUnavailable, "there is no memory now for the request's body, which the endpoints of this API have edited"}
+	case !whole:
 		x.unfit = tooLarge(limit)
 	case len(body) > 0:
 		x.unfit = notAnObject(body)
@@ -236,12 +243,11 @@ func (a *attempt) edit(out *http.Request) *unfit {
 	if repl == nil {
 		repl = caddy.NewReplacer()
 	}
-	a.call.body.mu.Lock()
-	body, err := a.target.setJSON(*a.call.body.data, repl)
-	a.call.body.mu.Unlock()
+	body, err := a.target.setJSON(a.call.body.memory, repl)
 	if err != nil {
 		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
 	}
+	a.call.body.take(int64(len(body)))
 	if _, ok := out.Header["Content-Length"]; ok {
 		out.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	}

@@ -56,6 +56,7 @@ type endpointState struct {
 	last      lastOutcomes
 	lever     *order // that an operator holds, nil for none
 	barred    bool   // by the lever: no attempts
+	vacant    int    // attempts in flight that fill no slot
 
 	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
@@ -107,7 +108,7 @@ func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breaker
 }
 
 func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
-	if s.barred || limit > 0 && s.busy.Load() >= int64(limit) {
+	if s.barred || s.fullLocked(limit) {
 		return false
 	}
 	if now.Before(s.holdUntil) && !s.holdSoft && how != admitAnyway && how != admitHeld {
@@ -153,6 +154,9 @@ func (s *endpointState) linkLocked(a *attempt) {
 func (s *endpointState) unlinkLocked(a *attempt) {
 	if s.inFlight.remove(a) {
 		s.busy.Add(-1)
+		if a.is(started) && a.sent != nil {
+			s.vacateLocked(a.sent, false)
+		}
 	}
 }
 
@@ -394,7 +398,7 @@ func (s *endpointState) idleSince(now time.Time, cfg *breakerConfig, limit int) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	free = s.breaker.state != stateForcedOpen && !now.Before(s.holdUntil) &&
-		!s.breaker.trialTaken(now, cfg) && (limit == 0 || s.busy.Load() < int64(limit))
+		!s.breaker.trialTaken(now, cfg) && !s.fullLocked(limit)
 	if s.lastTried.Before(s.breaker.changed) {
 		return s.breaker.changed, free // until when it was closed
 	}

@@ -109,7 +109,7 @@ func (a *attempt) bodyOutcome(err error) outcome {
 		return cancelled
 	case a.endedWhy() == endedByIdle:
 		return stalled
-	case a.pace.slow():
+	case a.download.slow():
 		return cancelled // the endpoint has given up on the client
 	}
 	return truncated

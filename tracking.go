@@ -247,6 +247,7 @@ func (p *pool) foldLocked(now time.Time) {
 	refused.AddMany(sla.RateLimited, p.refusals.held.Swap(0))
 	refused.AddMany(sla.Cancelled, p.refusals.unread.Swap(0))
 	p.recordCallsLocked(now, &refused)
+	p.forgetRoutesLocked()
 }
 
 // foldStateLocked takes what was counted at an endpoint, and works on it without
@@ -302,15 +303,18 @@ func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breakerConfig) 
 	}
 }
 
-// forgetRoutesLocked drops the counts of failovers to an endpoint that is gone:
-// where upstreams come and go, routes would pile up.
-func (p *pool) forgetRoutesLocked(name string) {
+// forgetRoutesLocked drops the counts of failovers to endpoints that are gone:
+// where upstreams come and go, routes would pile up. Many may have gone since the last time.
+func (p *pool) forgetRoutesLocked() {
+	if !p.staleRoutes {
+		return
+	}
+	p.staleRoutes = false
+	names := make(map[string]bool, len(p.states))
 	for key := range p.states {
-		if key.name == name {
-			return
-		}
+		names[key.name] = true
 	}
 	for _, s := range p.states {
-		maps.DeleteFunc(s.total.failovers, func(r route, _ uint64) bool { return r.to == name })
+		maps.DeleteFunc(s.total.failovers, func(r route, _ uint64) bool { return !names[r.to] })
 	}
 }

@@ -40,6 +40,7 @@ func (c *call) refused(r *http.Request) (*http.Response, error) {
 // failed deals with an attempt that brought no answer, and returns the error
 // that the proxy gets.
 func (c *call) failed(a *attempt, err error, now time.Time) error {
+	defer c.leaveBody()
 	o := c.blame(a, err, now)
 	a.settleIn(now, o, true, c.inDoubt(a, o))
 	if a.overtaken() {
@@ -51,6 +52,11 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 	}
 	if a.endedWhy() == endedByDeadline {
 		c.finish()
+		if a.clientSlow(now) {
+			c.record(a, cancelled)
+			c.body.stopReading(now)
+			return clientSlow()
+		}
 		c.record(a, failedTimeout)
 		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
 	}
@@ -100,7 +106,7 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 		return cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
-		if whole := min(a.timeout, c.policy.retry.deadline); a.waitedFor(now) < whole/2 {
+		if whole := min(a.timeout, c.policy.retry.deadline); a.waitedFor(now) < whole/2 || a.clientSlow(now) {
 			return cancelled
 		}
 		return failedTimeout

@@ -18,9 +18,9 @@ const (
 	caughtUp = 5 * time.Millisecond
 )
 
-// A pace is how the client of a large answer reads it. It is the reading goroutine's
-// own. Nil is the pace of a client that has not been slow.
-type pace struct {
+// A download is how the client of a large answer reads it. It is the reading goroutine's
+// own. Nil is that of a client that has not been slow.
+type download struct {
 	got    int64         // bytes
 	read   time.Time     // when the latest read ended
 	behind time.Duration // how long the client has kept the endpoint waiting since it last caught up
@@ -28,35 +28,35 @@ type pace struct {
 
 // slow tells whether the client has kept the endpoint waiting for so long that the
 // endpoint may have given up.
-func (p *pace) slow() bool { return p != nil && p.behind >= sendersWait }
+func (d *download) slow() bool { return d != nil && d.behind >= sendersWait }
 
 // readFrom reads from body, and notes who waits for whom.
-func (p *pace) readFrom(body io.Reader, into []byte) (int, error) {
-	if p.got < inBuffers {
+func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
+	if d.got < inBuffers {
 		n, err := body.Read(into)
-		p.got += int64(n)
+		d.got += int64(n)
 		return n, err
 	}
 	began := time.Now()
-	if !p.read.IsZero() {
-		p.behind += max(0, began.Sub(p.read))
+	if !d.read.IsZero() {
+		d.behind += max(0, began.Sub(d.read))
 	}
 	n, err := body.Read(into)
-	p.read = time.Now()
-	if n > 0 && p.read.Sub(began) > caughtUp {
-		p.behind = 0
+	d.read = time.Now()
+	if n > 0 && d.read.Sub(began) > caughtUp {
+		d.behind = 0
 	}
 	return n, err
 }
 
 // readAnswer reads the body of the answer. Small ones cost no clock.
 func (a *attempt) readAnswer(into []byte) (int, error) {
-	if a.pace != nil {
-		return a.pace.readFrom(a.answer, into)
+	if a.download != nil {
+		return a.download.readFrom(a.answer, into)
 	}
 	n, err := a.answer.Read(into)
 	if n >= largeRead {
-		a.pace = &pace{got: int64(n)}
+		a.download = &download{got: int64(n)}
 	}
 	return n, err
 }

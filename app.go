@@ -1,0 +1,117 @@
+package failover
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+	httpcaddyfile.RegisterGlobalOption("failover", parseGlobalOption)
+}
+
+// App is what all pools of a process share. It need not be configured.
+type App struct {
+	// How many bytes of memory the bodies may take that all pools keep together: request
+	// bodies, so that they can be sent again, and answers that are held back. Past it
+	// bodies are passed on as they come. At least 1048576 (1 MiB). Default: a quarter of GOMEMLIMIT or, without
+	// one, of the memory that the machine or the control group has.
+	Memory int64 `json:"memory,omitempty"`
+}
+
+// leastMemory is the least that can be configured.
+const leastMemory = 1 << 20
+
+// CaddyModule implements caddy.Module.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "failover", New: func() caddy.Module { return new(App) }}
+}
+
+// Validate implements caddy.Validator.
+func (a *App) Validate() error {
+	if a.Memory != 0 && a.Memory < leastMemory {
+		return fmt.Errorf("memory is %d bytes: want at least %d (1MiB), or leave it out for the default", a.Memory, leastMemory)
+	}
+	return nil
+}
+
+// bound is the App whose memory bounds the bodies.
+var bound struct {
+	sync.Mutex
+	by *App // nil: the default
+}
+
+// Start implements caddy.App.
+func (a *App) Start() error {
+	bound.Lock()
+	defer bound.Unlock()
+	bound.by = a
+	if a.Memory == 0 {
+		bodies.SetLimit(memoryByDefault())
+	} else {
+		bodies.SetLimit(a.Memory)
+	}
+	return nil
+}
+
+// Stop implements caddy.App. A newer App's bound stays.
+func (a *App) Stop() error {
+	bound.Lock()
+	defer bound.Unlock()
+	if bound.by == a {
+		bound.by = nil
+		bodies.SetLimit(memoryByDefault())
+	}
+	return nil
+}
+
+// parseGlobalOption reads the global option:
+//
+//	failover {
+//	    memory <size>
+//	}
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("failover stands twice in the global options; put its lines into one block")
+	}
+	d.Next()
+	if d.NextArg() {
+		return nil, d.Errf("failover: unexpected %q; its options stand in a block, each on a line of its own", d.Val())
+	}
+	app := new(App)
+	for d.NextBlock(0) {
+		switch word := d.Val(); word {
+		case "memory":
+			if app.Memory != 0 {
+				return nil, d.Err("memory stands twice; leave one out")
+			}
+			var size string
+			if !d.AllArgs(&size) {
+				return nil, d.Err("memory: want one size, such as 256MiB")
+			}
+			n, err := humanize.ParseBytes(size)
+			if err != nil || n > 1<<62 {
+				return nil, d.Errf("memory: %q is no size; write one such as 256MiB or 1GiB", size)
+			}
+			app.Memory = int64(n)
+			if n < leastMemory {
+				return nil, d.Errf("memory: %s is too little; write at least 1MiB, or leave memory out for the default", size)
+			}
+		default:
+			return nil, d.Errf("unknown option %q of failover; the global block has memory, all else belongs into a site's failover block", word)
+		}
+	}
+	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+var (
+	_ caddy.App       = (*App)(nil)
+	_ caddy.Module    = (*App)(nil)
+	_ caddy.Validator = (*App)(nil)
+)

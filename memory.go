@@ -1,0 +1,71 @@
+package failover
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+
+	mem "github.com/apifailover/caddy-failover/internal/memory"
+)
+
+// bodies is the memory of this process for bodies that are kept: request bodies, so that
+// they can be sent again, and answers that are held back. It is bounded by an App, or by
+// defaultMemory.
+var bodies mem.Budget
+
+// notKept counts a body for which there was no memory.
+func (p *Policy) notKept() {
+	if p.pool != nil {
+		p.pool.notKept.Add(1)
+	}
+}
+
+// defaultMemory sets the bound that holds where no configuration sets one, once.
+func defaultMemory() { setDefaultMemory() }
+
+var setDefaultMemory = sync.OnceFunc(func() {
+	if bodies.Limit() == 0 {
+		bodies.SetLimit(memoryByDefault())
+	}
+})
+
+// memoryByDefault is a quarter of what the process may use: GOMEMLIMIT, else the limit of
+// its control group or the machine's memory, whichever is less. Where none is known it
+// is 256 MiB.
+var memoryByDefault = sync.OnceValue(func() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return limit / 4
+	}
+	least := int64(math.MaxInt64)
+	for _, file := range [...]string{
+		"/sys/fs/cgroup/memory.max",
+		"/sys/fs/cgroup/memory/memory.limit_in_bytes",
+		"/proc/meminfo",
+	} {
+		if text, err := os.ReadFile(file); err == nil {
+			if n, ok := parseMemory(text); ok {
+				least = min(least, n)
+			}
+		}
+	}
+	if least == math.MaxInt64 {
+		return 256 << 20
+	}
+	return least / 4
+})
+
+// parseMemory reads a limit in bytes, or the MemTotal of /proc/meminfo; false: there is
+// none, as where a limit is "max".
+func parseMemory(text []byte) (n int64, ok bool) {
+	if line, found := bytes.CutPrefix(text, []byte("MemTotal:")); found {
+		line, _, _ = bytes.Cut(line, []byte("\n"))
+		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(string(line), "kB")), 10, 64)
+		return n << 10, err == nil && n > 0 && n < math.MaxInt64>>10
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	return n, err == nil && n > 0
+}
