@@ -48,7 +48,7 @@ func climbs(escaped string) bool {
 			once = segment
 		}
 		full := unmask(once)
-		rise, lowest := 0, 0
+		rise, lowest, named, ended := 0, 0, false, false
 		for part := range strings.FieldsFuncSeq(full, isSlash) {
 			switch dotSegment(part) {
 			case ".":
@@ -56,12 +56,17 @@ func climbs(escaped string) bool {
 				rise--
 				lowest = min(lowest, rise)
 			default:
+				if ended {
+					break // it may be gone with what ends the segment
+				}
+				named = true
 				if full == once { // else there is no saying which of them are still one
 					rise++
 				}
 			}
+			ended = ended || strings.ContainsAny(part, terminators)
 		}
-		if full != once && lowest == 0 && strings.ContainsFunc(full, func(r rune) bool { return !isSlash(r) && r != '.' }) {
+		if full != once && lowest == 0 && named {
 			rise = 1
 		}
 		if depth+lowest < 0 {
@@ -72,12 +77,15 @@ func climbs(escaped string) bool {
 	return false
 }
 
+// terminators are what some server takes for the end of a segment's name.
+const terminators = ";?#\x00"
+
 func isSlash(r rune) bool { return r == '/' || r == '\\' }
 
 // dotSegment is what a segment comes to for the most lenient server: without matrix
 // parameters, query and fragment, control characters, and what Windows drops at the end.
 func dotSegment(segment string) string {
-	if end := strings.IndexAny(segment, ";?#\x00"); end >= 0 && !strings.HasPrefix(segment[end:], "\x00") {
+	if end := strings.IndexAny(segment, terminators); end >= 0 && !strings.HasPrefix(segment[end:], "\x00") {
 		segment = segment[:end]
 	} else if end >= 0 && strings.Trim(segment[:end], ". ") == "" && strings.Count(segment[:end], ".") > 1 {
 		return ".."
