@@ -218,16 +218,15 @@ func (rec *recording) passingLocked() []byte {
 	return rec.pieces[0].Data
 }
 
-// readInto reads source once for all who wait for it.
+// readsAhead is how much is read at most for one reader that waits, if it comes at once: a
+// body that comes at once then costs one goroutine. Only what is kept is read ahead.
+const readsAhead = 64 << 10
+
+// readInto reads source for all who wait for it.
 func (rec *recording) readInto(room []byte, keep bool) {
-	n, err := 0, error(nil)
-	defer func() {
-		if r := recover(); r != nil {
-			n, err = 0, fmt.Errorf("%w: %v", errSourcePanicked, r)
-		}
+	for read, more := 0, true; more; {
+		n, err := rec.readSource(room)
 		rec.mu.Lock()
-		defer rec.mu.Unlock()
-		rec.reading = false
 		rec.total += int64(n)
 		rec.pieces[len(rec.pieces)-1].n += n
 		if n > 0 && (!keep || rec.total > rec.limit) {
@@ -236,10 +235,27 @@ func (rec *recording) readInto(room []byte, keep bool) {
 		if err != nil {
 			rec.endedLocked(err)
 		}
+		read += n
+		if more = keep && err == nil && n == len(room) && read < readsAhead && rec.total < rec.limit && rec.more() > 0; more {
+			room = rec.keepingLocked()
+			room = room[:min(int64(len(room)), rec.limit-rec.total)]
+			more = len(room) > 0
+		}
+		rec.reading = more
 		rec.releaseLocked()
 		rec.read.Broadcast()
+		rec.mu.Unlock()
+	}
+}
+
+// readSource reads source once.
+func (rec *recording) readSource(room []byte) (n int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			n, err = 0, fmt.Errorf("%w: %v", errSourcePanicked, r)
+		}
 	}()
-	n, err = rec.source.Read(room)
+	return rec.source.Read(room)
 }
 
 // endedLocked notes the end of source.
