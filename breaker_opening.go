@@ -80,7 +80,10 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 // open begins an open period.
 func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
 	if b.state == stateClosed {
-		b.served = 1 - b.outcomes.Counts(now, cfg.window).Ratio()
+		b.served = 0
+		if reason == reasonRatio || reason == reasonSlow || reason == reasonSlower {
+			b.served = 1 - b.outcomes.Counts(now, cfg.window).Ratio()
+		}
 		if b.flapping {
 			b.addRelapse(cfg)
 		}
