@@ -35,7 +35,7 @@ type api struct {
 // newAPI starts an endpoint that answers with its name.
 func newAPI(t testing.TB, name string) *api {
 	t.Helper()
-	return startAPI(t, &api{name: name}, "127.0.0.1:0")
+	return startAPI(t, &api{name: name})
 }
 
 // newAPIs starts an endpoint for each name.
@@ -51,13 +51,13 @@ func newAPIs(t testing.TB, names ...string) (apis []*api) {
 // 127.0.0.1 and example.com.
 func newTLSAPI(t testing.TB, name string) *api {
 	t.Helper()
-	return startAPI(t, &api{name: name, tls: true}, "127.0.0.1:0")
+	return startAPI(t, &api{name: name, tls: true})
 }
 
-func startAPI(t testing.TB, a *api, address string) *api {
+func startAPI(t testing.TB, a *api) *api {
 	t.Helper()
 	a.behave(a.fine)
-	a.up(t, address)
+	a.up(t, "127.0.0.1:0")
 	t.Cleanup(a.down)
 	return a
 }
@@ -101,6 +101,11 @@ func (a *api) up(t testing.TB, address string) {
 	if err != nil {
 		t.Fatalf("listening: %v", err)
 	}
+	a.on(listener)
+}
+
+// on lets the endpoint serve a listener.
+func (a *api) on(listener net.Listener) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.address = listener.Addr().String()

@@ -1,0 +1,256 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// A nameServer answers with the records it has at the moment.
+type nameServer struct {
+	address string
+
+	mu      sync.Mutex
+	records map[string][]string // by name and type, in zone file form
+}
+
+// newNameServer starts a name server on a free port.
+func newNameServer(t *testing.T) *nameServer {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nameServer{address: conn.LocalAddr().String(), records: make(map[string][]string)}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(n.answer)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.ActivateAndServe()
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-done
+	})
+	return n
+}
+
+// set replaces the records of a name and type: set("a.test. A", "127.0.0.1").
+func (n *nameServer) set(key string, data ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.records[key] = data
+}
+
+func (n *nameServer) answer(w dns.ResponseWriter, question *dns.Msg) {
+	reply := new(dns.Msg).SetReply(question)
+	n.mu.Lock()
+	for _, q := range question.Question {
+		name, kind := strings.ToLower(q.Name), dns.TypeToString[q.Qtype]
+		for _, data := range n.records[name+" "+kind] {
+			if record, err := dns.NewRR(name + " 0 IN " + kind + " " + data); err == nil {
+				reply.Answer = append(reply.Answer, record)
+			}
+		}
+	}
+	n.mu.Unlock()
+	_ = w.WriteMsg(reply)
+}
+
+// onOnePort starts an endpoint for each name, at addresses of this machine that have a port in common:
+// the first at 127.0.0.1, and so on.
+func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
+	t.Helper()
+	hosts := make([]net.Listener, len(names))
+	port = "0"
+	for tries := 0; tries < 20; tries++ {
+		taken := false
+		for i := range names {
+			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%s", i+1, port))
+			if taken = err != nil; taken {
+				break
+			}
+			hosts[i] = listener
+			_, port, _ = net.SplitHostPort(listener.Addr().String())
+		}
+		if !taken {
+			break
+		}
+		for i, host := range hosts {
+			if host != nil {
+				host.Close()
+			}
+			hosts[i] = nil
+		}
+		port = "0"
+	}
+	for i, name := range names {
+		if hosts[i] == nil {
+			t.Fatal("no port is free at all addresses")
+		}
+		a := &api{name: name}
+		a.behave(a.fine)
+		a.on(hosts[i])
+		t.Cleanup(a.down)
+		apis = append(apis, a)
+	}
+	return apis, port
+}
+
+// TestAddressesFromDNSHaveABreakerEach: `dynamic a`.
+func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
+	ns := newNameServer(t)
+	apis, port := onOnePort(t, "one", "two", "three")
+	one, two, three := apis[0], apis[1], apis[2]
+	ns.set("a.failover.test. A", "127.0.0.1", "127.0.0.2")
+	p := startCaddy(t, fmt.Sprintf(`failover {
+	name api
+	dynamic a {
+		name a.failover.test
+		port %s
+		refresh 50ms
+		resolvers %s
+		versions ipv4
+	}
+	breaker {
+		open_for 60s
+	}
+	retry {
+		methods any
+	}
+}`, port, ns.address))
+	post := func() answer { return p.call("POST", "/", "a body") }
+	seen := make(map[string]int)
+	for range 100 {
+		got := post()
+		if got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+		seen[strings.Fields(got.body)[0]]++
+	}
+	if seen["one"] < 20 || seen["two"] < 20 {
+		t.Errorf("the load is shared as %v", seen)
+	}
+
+	one.answer(http.StatusServiceUnavailable)
+	for range 40 {
+		post().want(t, "while one fails", 200, "two"+digest("a body"))
+	}
+	p.wantState(one.address, "open")
+	p.wantState(two.address, "closed")
+
+	// an address that comes later is asked as well; one that goes is not, but is remembered for a while
+	ns.set("a.failover.test. A", "127.0.0.1", "127.0.0.3")
+	eventually(t, "the new address is asked", func() bool { return strings.HasPrefix(post().body, "three") })
+	hits := two.hits.Load()
+	for range 20 {
+		post().want(t, "with other addresses", 200, "three"+digest("a body"))
+	}
+	if two.hits.Load() != hits {
+		t.Error("the address that is gone is still asked")
+	}
+	for _, a := range []*api{one, two, three} {
+		if s := p.one(a.address); a == one && s.State == "closed" || s.Attempts == 0 {
+			t.Errorf("what was known about %s is forgotten: %+v", a.address, s)
+		}
+	}
+}
+
+// TestServicesFromDNSMayBeConfiguredEndpoints: `dynamic srv`, whose target has options of its own in the
+// policy, while another gets the pool's defaults.
+func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
+	ns := newNameServer(t)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	var services []string
+	for i, a := range []*api{one, two} {
+		_, port, _ := net.SplitHostPort(a.address)
+		services = append(services, fmt.Sprintf("1 1 %s host%d.failover.test.", port, i))
+		ns.set("host"+strconv.Itoa(i)+".failover.test. A", "127.0.0.1")
+	}
+	ns.set("_api._tcp.failover.test. SRV", services...)
+	_, port, _ := net.SplitHostPort(one.address)
+	site := fmt.Sprintf(`reverse_proxy {
+	dynamic srv _api._tcp.failover.test {
+		refresh 50ms
+		resolvers %s
+	}
+	lb_policy failover {
+		name api
+		upstream host0.failover.test.:%s {
+			name preferred
+			header Authorization "Bearer key-of-one"
+		}
+	}
+	transport http {
+		resolvers %s
+	}
+}`, ns.address, port, ns.address)
+	p := startCaddy(t, site)
+	for range 30 {
+		if got := p.call("POST", "/", "a body", "Authorization", "Bearer of-client"); got.status != 200 {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	for a, want := range map[*api]string{one: "Bearer key-of-one", two: ""} {
+		if got := a.last(t).Header.Get("Authorization"); got != want {
+			t.Errorf("endpoint %s got Authorization %q, want %q", a.name, got, want)
+		}
+	}
+	if got := p.one("preferred").totals; got.Successes != uint64(one.hits.Load()) {
+		t.Errorf("the configured endpoint has %+v", got)
+	}
+
+	// whose key is over its limit: the body is sent to the other one
+	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
+	others := func(when string) {
+		t.Helper()
+		for range 10 {
+			p.call("POST", "/", "a body").want(t, when, 200, "two"+digest("a body"))
+		}
+	}
+	others("while one is held")
+
+	// what is known outlives reloads, good and failed, unless the name changes
+	before := p.known()
+	if err := p.load(site + "\ntest_fails"); err == nil {
+		t.Fatal("loading should have failed")
+	}
+	if now := p.known(); !maps.Equal(before, now) {
+		t.Errorf("after a failed reload the pool has %q, had %q", now, before)
+	}
+	p.reload(strings.Replace(site, "50ms", "60ms", 1))
+	hits := one.hits.Load()
+	others("after a reload")
+	if one.hits.Load() != hits {
+		t.Error("after a reload the endpoint that asked to wait is not left alone")
+	}
+	if now := p.known(); len(now) != 2 || now["preferred"] != before["preferred"] {
+		t.Errorf("after a reload the pool has %q, had %q", now, before)
+	}
+	p.reload(strings.Replace(site, "name preferred", "name renamed", 1))
+	eventually(t, "the endpoint is asked under its new name, of which nothing is known", func() bool {
+		p.call("POST", "/", "a body")
+		return one.hits.Load() > hits
+	})
+	if now := p.known(); len(now) > 2 || now["preferred"] != "" || now["renamed"] == "" {
+		t.Errorf("after a reload with another name the pool has %q", now)
+	}
+}
+
+// TestNoAddressesAtAllIsAnAnswerAtOnce.
+func TestNoAddressesAtAllIsAnAnswerAtOnce(t *testing.T) {
+	ns := newNameServer(t)
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tdynamic a {\n\t\tname nowhere.failover.test\n\t\tport 80\n\t\trefresh 10s\n\t\tresolvers %s\n\t}\n}", ns.address))
+	for range 3 {
+		if got := p.get(); got.status != 503 {
+			t.Errorf("got %+v", got)
+		}
+	}
+}
