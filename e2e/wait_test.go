@@ -41,6 +41,18 @@ func receive[T any](t testing.TB, what string, from <-chan T) T {
 	panic("unreachable")
 }
 
+// receiveEnd waits until a channel is closed.
+func receiveEnd(t testing.TB, what string, end <-chan struct{}) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	select {
+	case <-end:
+	case <-ctx.Done():
+		t.Fatalf("not within %v: %s", patience, what)
+	}
+}
+
 // pause is the time that an endpoint or a client takes, unless its context ends before; then it returns
 // false.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ordered is what the acknowledged commands to an endpoint come to.
+type ordered struct {
+	lever    string // "" for none
+	weight   *float64
+	priority *int
+}
+
+// An operator is one of many that steer and ask at once: at its own endpoint it gives commands, of
+// everything it asks, and much of what it sends is wrong.
+type operator struct {
+	p        *proxy
+	endpoint string
+	dice     *rand.Rand
+	ordered  ordered
+	answers  map[int]int // by status
+}
+
+// expect makes a request whose status is known.
+func (o *operator) expect(want int, method, path, body string) {
+	status, text, err := o.p.send(method, path, body)
+	if err != nil || status != want {
+		o.p.t.Errorf("%s %s %s: got %d %s, %v; want %d", method, path, body, status, text, err, want)
+	}
+	o.answers[status]++
+}
+
+func (o *operator) pick(of ...string) string { return of[o.dice.IntN(len(of))] }
+
+// act makes one request of any kind.
+func (o *operator) act() {
+	at := "/failover/pools/api/endpoints/" + url.PathEscape(o.endpoint)
+	other := fmt.Sprintf("/failover/pools/api/endpoints/e%%2F%d", o.dice.IntN(20))
+	switch o.dice.IntN(10) {
+	case 0, 1, 2:
+		o.lever(at)
+	case 3, 4:
+		o.set(at)
+	case 5:
+		o.expect(200, http.MethodGet, o.pick("/failover/pools", "/failover/pools/api", other, "/failover/events?limit=20", "/failover/events?pool=api&since=1m"), "")
+	case 6:
+		o.expect(404, o.pick("GET", "PATCH"), o.pick("/failover/pools/x/endpoints/y", at+"x"), `{"weight":1}`)
+	case 7:
+		o.expect(404, http.MethodPost, o.pick(at+"/stop", "/failover/pools/y/endpoints/x/drain", at+"x/trip", "/failover/x"), "")
+	case 8:
+		body := o.pick(`{`, `[]`, `null`, `{"for":"-1s"}`, `{"for":""}`, `{"reason":[]}`, `{"x":1}`, `{"for":"1h"}x`, `{"weight":-1}`)
+		o.expect(400, "PATCH", other, body)
+		o.expect(400, http.MethodPost, other+o.pick("/drain", "/trip", "/enable", "/reset"), body)
+	case 9:
+		o.expect(405, o.pick("PUT", "DELETE", "POST"), o.pick(other, "/failover/pools", "/failover/events"), "{}")
+		o.expect(405, http.MethodGet, other+o.pick("/drain", "/trip", "/enable", "/reset"), "")
+	}
+}
+
+// lever drains, trips, enables or resets the operator's endpoint.
+func (o *operator) lever(at string) {
+	action := o.pick("drain", "trip", "enable", "reset")
+	body, lasts := "", false
+	if action != "reset" && o.dice.IntN(2) == 0 {
+		body, lasts = `{"for":"1h","reason":"stress"}`, true
+	}
+	o.expect(200, http.MethodPost, at+"/"+action, body)
+	o.ordered.lever = action
+	if action == "reset" || action == "enable" && !lasts {
+		o.ordered.lever = ""
+	}
+}
+
+// set changes weight, priority or both of the operator's endpoint, or takes that back.
+func (o *operator) set(at string) {
+	fields := map[string]any{}
+	if o.dice.IntN(2) == 0 {
+		weight := float64(o.dice.IntN(5))
+		fields["weight"], o.ordered.weight = weight, &weight
+		if o.dice.IntN(3) == 0 {
+			fields["weight"], o.ordered.weight = nil, nil
+		}
+	}
+	if len(fields) == 0 || o.dice.IntN(2) == 0 {
+		priority := 1 + o.dice.IntN(3)
+		fields["priority"], o.ordered.priority = priority, &priority
+		if o.dice.IntN(3) == 0 {
+			fields["priority"], o.ordered.priority = nil, nil
+		}
+	}
+	body, err := json.Marshal(fields)
+	if err != nil {
+		o.p.t.Error(err)
+	}
+	o.expect(200, http.MethodPatch, at, string(body))
+}
+
+// is compares what an endpoint came to with what was ordered.
+func (o *ordered) is(e endpointStatus) error {
+	lever := ""
+	if e.Operator != nil {
+		lever = e.Operator.Action
+	}
+	if lever != o.lever || e.Draining != (lever == "drain") ||
+		(e.State == "forced_open") != (lever == "trip") || (e.State == "forced_closed") != (lever == "enable") {
+		return fmt.Errorf("the lever is %q and the breaker %s, draining %v; want %q", lever, e.State, e.Draining, o.lever)
+	}
+	var weight *float64
+	var priority *int
+	if e.Override != nil && e.Override.Weight != nil {
+		weight = &e.Override.Weight.Value
+	}
+	if e.Override != nil && e.Override.Priority != nil {
+		priority = &e.Override.Priority.Value
+	}
+	if !same(weight, o.weight) || !same(priority, o.priority) || weight != nil && e.Weight != *weight || priority != nil && e.Priority != *priority {
+		return fmt.Errorf("weight %v and priority %v, of which %+v is set; want %+v", e.Weight, e.Priority, e.Override, o)
+	}
+	return nil
+}
+
+func same[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+// TestAdminUnderStress makes 10,000 requests from 20 operators, valid and not, while calls flow and
+// configurations come, some of which fail. No answer is a server error, no call fails, and in the end each
+// endpoint is as the last acknowledged commands want it.
+func TestAdminUnderStress(t *testing.T) {
+	const operators, requests = 20, 10_000
+	api := newAPI(t, "api")
+	config := func(options string) string {
+		var b strings.Builder
+		b.WriteString("failover {\n\tname api\n")
+		for i := range operators {
+			fmt.Fprintf(&b, "\tendpoint http://%s {\n\t\tname e/%d\n\t\tpriority %d\n\t}\n", api.address, i, 1+i%3)
+		}
+		fmt.Fprintf(&b, "\tendpoint http://%s {\n\t\tname anchor\n\t\tpriority 2\n\t}\n%s\n}", api.address, options)
+		return b.String()
+	}
+	contradiction := config("") + "\nfailover /x {\n\tname api\n\tendpoint http://" + api.address + "/x {\n\t\tname anchor\n\t}\n}"
+	p := startCaddy(t, config(""))
+
+	quit := make(chan struct{})
+	var background sync.WaitGroup
+	reloads, refused := 0, 0
+	background.Go(func() {
+		options := []string{"\tbalance least_latency", "\tbreaker off", "\toverflow 1.4", ""}
+		ticker := time.NewTicker(200 * time.Millisecond)
+		defer ticker.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+			}
+			if n%5 == 4 {
+				if err := p.load(contradiction); err == nil {
+					t.Error("a configuration that contradicts itself has loaded")
+				}
+				refused++
+				continue
+			}
+			if err := p.load(config(options[n%len(options)])); err != nil {
+				t.Errorf("reloading: %v", err)
+			}
+			reloads++
+		}
+	})
+	calls, bad := 0, 0
+	background.Go(func() {
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+			}
+			resp, err := p.do(http.MethodGet, "/", nil)
+			if err != nil {
+				continue // a reload has closed the connection
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			calls++
+			if resp.StatusCode != http.StatusOK {
+				bad++
+			}
+		}
+	})
+
+	began := time.Now()
+	team := make([]*operator, operators)
+	var clients sync.WaitGroup
+	for i := range team {
+		team[i] = &operator{p: p, endpoint: fmt.Sprintf("e/%d", i), dice: rand.New(rand.NewPCG(uint64(i), 1)), answers: make(map[int]int)}
+		clients.Go(func() {
+			for n := 0; n < requests/operators && !t.Failed(); n = sum(team[i].answers) {
+				team[i].act()
+			}
+		})
+	}
+	clients.Wait()
+	took := time.Since(began)
+	close(quit)
+	background.Wait()
+
+	answers := make(map[int]int)
+	for _, o := range team {
+		for status, n := range o.answers {
+			answers[status] += n
+			if status >= 500 {
+				t.Errorf("%d answers were %d", n, status)
+			}
+		}
+		if err := o.ordered.is(p.one(o.endpoint)); err != nil {
+			t.Errorf("%s: %v", o.endpoint, err)
+		}
+	}
+	t.Logf("%d answers in %v: %v; %d reloads, %d refused; %d calls, %d not answered well", sum(answers), took, answers, reloads, refused, calls, bad)
+	if sum(answers) < requests || reloads < 5 || refused < 1 || calls < 100 || answers[200] < requests/4 || answers[400] < requests/20 {
+		t.Error("that was no stress")
+	}
+	if bad > 0 {
+		t.Errorf("%d of %d calls failed", bad, calls)
+	}
+}
