@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -232,62 +231,21 @@ func listening(tb testing.TB, serve func(net.Conn)) (address string) {
 type api struct {
 	name    string
 	address string
-	tls     bool
 	hits    atomic.Int64
 	handler atomic.Pointer[http.HandlerFunc]
 
 	mu     sync.Mutex
 	server *httptest.Server
-	seen   []*http.Request // what came in, without bodies
 }
 
 // newAPI starts an endpoint that answers with its name.
 func newAPI(t testing.TB, name string) *api {
 	t.Helper()
-	return startAPI(t, &api{name: name})
-}
-
-// newTLSAPI is newAPI for an endpoint that speaks HTTP/2 and 1.1 over TLS. Its
-// certificate is good for 127.0.0.1 and example.com.
-func newTLSAPI(t testing.TB, name string) *api {
-	t.Helper()
-	return startAPI(t, &api{name: name, tls: true})
-}
-
-func startAPI(t testing.TB, a *api) *api {
-	t.Helper()
+	a := &api{name: name}
 	a.behave(a.fine)
 	a.up(t, "127.0.0.1:0")
 	t.Cleanup(a.down)
 	return a
-}
-
-// certificate writes the endpoint's certificate into a file.
-func (a *api) certificate(t testing.TB) (file string) {
-	t.Helper()
-	file = filepath.Join(t.TempDir(), "certificate.pem")
-	block := &pem.Block{Type: "CERTIFICATE", Bytes: a.server.Certificate().Raw}
-	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// requests are the heads of what came in so far.
-func (a *api) requests() []*http.Request {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.seen)
-}
-
-// last is the head of the latest request.
-func (a *api) last(t testing.TB) *http.Request {
-	t.Helper()
-	seen := a.requests()
-	if len(seen) == 0 {
-		t.Fatalf("endpoint %s got no request", a.name)
-	}
-	return seen[len(seen)-1]
 }
 
 func (a *api) fine(w http.ResponseWriter, r *http.Request) {
@@ -312,6 +270,11 @@ func (a *api) answer(status int, header ...string) {
 	})
 }
 
+// status answers with a status alone.
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
 // cut drops the connection before the answer.
 func cut(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -330,21 +293,11 @@ func (a *api) up(t testing.TB, address string) {
 	a.address = listener.Addr().String()
 	a.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hits.Add(1)
-		a.mu.Lock()
-		if len(a.seen) < 10_000 {
-			a.seen = append(a.seen, r.Clone(context.WithoutCancel(r.Context())))
-		}
-		a.mu.Unlock()
 		(*a.handler.Load())(w, r)
 	}))
 	a.server.Listener.Close()
 	a.server.Listener = listener
 	a.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	if a.tls {
-		a.server.EnableHTTP2 = true
-		a.server.StartTLS()
-		return
-	}
 	a.server.Start()
 }
 
@@ -484,9 +437,6 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 	return time.Since(began)
 }
 
-// waitForLog is how long a message may take to the log.
-const waitForLog = 3 * time.Second
-
 // lasting lets a time go by in which a load or a fault does its work.
 func lasting(d time.Duration) { <-time.After(d) }
 
@@ -537,19 +487,4 @@ func (p *proxy) lines(message string) []map[string]any {
 		}
 	}
 	return lines
-}
-
-// hang makes the endpoint take requests and never answer; the returned function
-// lets go of them.
-func (a *api) hang() (release func()) {
-	stop := make(chan struct{})
-	a.behave(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		select {
-		case <-stop:
-		case <-r.Context().Done():
-		}
-		panic(http.ErrAbortHandler)
-	})
-	return sync.OnceFunc(func() { close(stop) })
 }

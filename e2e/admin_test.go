@@ -121,18 +121,6 @@ func (p *proxy) readText(path string) string {
 	return text
 }
 
-// order sends a command to an endpoint of the pool api, which must succeed.
-func (p *proxy) order(method, endpoint, action, body string) {
-	p.t.Helper()
-	path := "/failover/pools/api/endpoints/" + url.PathEscape(endpoint)
-	if action != "" {
-		path += "/" + action
-	}
-	if status, text, err := p.send(method, path, body); err != nil || status != http.StatusOK {
-		p.t.Fatalf("%s %s %s: %d %s, %v", method, path, body, status, text, err)
-	}
-}
-
 // pools are all pools by name.
 func (p *proxy) pools() (all []poolStatus) {
 	p.t.Helper()
