@@ -179,6 +179,15 @@ func (p *proxy) becomes(name, state string) time.Duration {
 	return eventually(p.t, name+" is "+state, func() bool { return p.one(name).State == state })
 }
 
+// back waits until an endpoint's breaker is closed, and all calls go there.
+func (p *proxy) back(pool, name string) time.Duration {
+	p.t.Helper()
+	return eventually(p.t, name+" has its full share again", func() bool {
+		e := p.endpoint(pool, name)
+		return e.State == "closed" && e.Traffic > 0.99
+	})
+}
+
 // wantState compares the breaker of an endpoint of the pool api.
 func (p *proxy) wantState(name, want string) {
 	p.t.Helper()
@@ -243,10 +252,15 @@ func (p *proxy) metrics() scraped {
 // calls are the calls of the pool api, by what their clients got; kinds that none came to are left out.
 func (p *proxy) calls() map[string]int {
 	p.t.Helper()
+	return p.callsOf("api")
+}
+
+func (p *proxy) callsOf(pool string) map[string]int {
+	p.t.Helper()
 	calls := make(map[string]int)
 	for name, value := range p.metrics() {
 		rest, ok := strings.CutPrefix(name, `caddy_failover_calls_total{outcome="`)
-		if outcome, labels, _ := strings.Cut(rest, `"`); ok && value > 0 && labels == `,pool="api"}` {
+		if outcome, labels, _ := strings.Cut(rest, `"`); ok && value > 0 && labels == `,pool="`+pool+`"}` {
 			calls[outcome] = int(value)
 		}
 	}

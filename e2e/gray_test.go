@@ -40,10 +40,7 @@ func TestGrayFailure(t *testing.T) {
 			}
 			one.behave(delayed(2*time.Millisecond, one.fine))
 			l = p.startLoad(200, http.MethodGet, "")
-			back := eventually(t, "the primary has its full share again", func() bool {
-				e := p.one("one")
-				return e.State == "closed" && e.Traffic > 0.99
-			})
+			back := p.back("api", "one")
 			l.stop()
 			l.wantNoFailure()
 			t.Logf("back after %v", back)

@@ -22,6 +22,7 @@ type load struct {
 
 	mu     sync.Mutex
 	times  []time.Duration
+	seen   map[string]int // answers, by status and body or Retry-After
 	failed int
 	errors []string // of the first that failed
 }
@@ -29,7 +30,12 @@ type load struct {
 // startLoad sends rate requests a second until stop. An answer is good if it is 200 and ends with what
 // the whole body comes to.
 func (p *proxy) startLoad(rate int, method, body string) *load {
-	l := &load{p: p, method: method, path: "/", body: body, quit: make(chan struct{}), done: make(chan struct{})}
+	return p.startLoadAt("/", rate, method, body)
+}
+
+// startLoadAt is startLoad for another path than the root.
+func (p *proxy) startLoadAt(path string, rate int, method, body string) *load {
+	l := &load{p: p, method: method, path: path, body: body, seen: make(map[string]int), quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		var wg sync.WaitGroup
@@ -55,6 +61,7 @@ func (l *load) one() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.times = append(l.times, took)
+	l.seen[what]++
 	if !ok {
 		l.failed++
 		if len(l.errors) < 5 {
@@ -76,6 +83,9 @@ func (l *load) send() (string, bool) {
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err.Error(), false
+	}
+	if after := resp.Header.Get("Retry-After"); len(text) == 0 && after != "" {
+		text = []byte("retry after " + after)
 	}
 	whole := strings.HasSuffix(string(text), digest(l.body))
 	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
