@@ -55,7 +55,7 @@ func TestAuthors(t *testing.T) {
 				l := newLab(t, &Policy{}, names...)
 				for _, name := range names {
 					l.on(name, func(r *http.Request) (*http.Response, error) {
-						if r.URL.Path == badPath {
+						if r.URL.Path == "/bad" {
 							return nil, tt.err
 						}
 						return respond(r, http.StatusOK, "well"), nil
@@ -63,7 +63,7 @@ func TestAuthors(t *testing.T) {
 				}
 				for range 30 {
 					l.takeAsked()
-					if got := l.call(http.MethodGet, badPath, "").Code; got != tt.status {
+					if got := l.call(http.MethodGet, "/bad", "").Code; got != tt.status {
 						t.Fatalf("status %d, want %d", got, tt.status)
 					}
 					if asked := l.takeAsked(); len(asked) != tt.asked && (tt.asked == 1 || len(asked) < tt.asked) {
@@ -105,7 +105,7 @@ func TestQueryOfDeath(t *testing.T) {
 					l := newLab(t, policy, names...)
 					for _, name := range names {
 						l.on(name, func(r *http.Request) (*http.Response, error) {
-							if r.URL.Path == badPath {
+							if r.URL.Path == "/bad" {
 								return bad(r)
 							}
 							return after(2*time.Millisecond, http.StatusOK)(r)
@@ -122,7 +122,7 @@ func TestQueryOfDeath(t *testing.T) {
 							default:
 							}
 							time.Sleep(pause)
-							go l.call(http.MethodGet, badPath, "")
+							go l.call(http.MethodGet, "/bad", "")
 						}
 					}()
 					if s := l.load(200, 20*time.Second); s.failed > 0 {

@@ -48,7 +48,8 @@ const (
 	forgiveAfter = time.Minute
 	// While an endpoint recovers, forgivenEvery successes make up for one failure,
 	// of at most maxForgiven: a busy endpoint that fails now and then, as many do
-	// when they are well, would never have a step without a failure.
+	// when they are well, would never have a step without a failure. Fewer do where more
+	// failures than that were usual before it opened.
 	forgivenEvery = 20
 	maxForgiven   = 3
 	// openJitter spreads the ends of open periods, so that many instances do
@@ -153,7 +154,8 @@ type breaker struct {
 	opened  string // why it opened last, kept while recovering
 	changed time.Time
 
-	served float64 // ratio of successes before it opened, and of attempts since
+	served  float64 // ratio of successes before it opened, and of attempts since
+	failing float64 // usual ratio of failures before it opened, which is no reason to stay away
 
 	// open
 	until   time.Time
@@ -249,7 +251,7 @@ func (b *breaker) report(now time.Time, cfg *breakerConfig, p permit, r result) 
 		if r.failed || r.slow && b.opened == reasonSlow || r.slower && b.opened == reasonSlower {
 			return b.stepFailedAt(now, cfg)
 		}
-		b.credit = min(b.credit+1, forgivenEvery*maxForgiven)
+		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
 		return !p.answered && b.stepSucceeded(now, cfg)
 	}
 	return false

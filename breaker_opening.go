@@ -80,9 +80,12 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 // open begins an open period.
 func (b *breaker) open(now time.Time, cfg *breakerConfig, reason string) {
 	if b.state == stateClosed {
-		b.served = 0
+		b.served, b.failing = 0, 0
 		if reason == reasonRatio || reason == reasonSlow || reason == reasonSlower {
 			b.served = 1 - b.outcomes.Counts(now, cfg.window).Ratio()
+		}
+		if reason == reasonConsecutive { // a run, before which the ratio was usual
+			b.failing = b.failures.ratio
 		}
 		if b.flapping {
 			b.addRelapse(cfg)

@@ -48,8 +48,8 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 		b.reopen(now)
 	case b.share == 0:
 		b.relapse(now, cfg, reasonTrialFailed)
-	case b.credit >= forgivenEvery && !b.stepFailed:
-		b.credit -= forgivenEvery
+	case b.credit >= b.forgivenEvery() && !b.stepFailed:
+		b.credit -= b.forgivenEvery()
 		return false
 	case b.share <= cfg.start && b.badSteps == 0 && !b.warned:
 		b.warned, b.stepFailed = true, true // it may have been the call's own
@@ -65,6 +65,15 @@ func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool)
 		b.share = max(cfg.start, b.share/2)
 	}
 	return true
+}
+
+// forgivenEvery is how many successes make up for one failure while the endpoint
+// recovers: half of those that usually came between two, since few calls tell little.
+func (b *breaker) forgivenEvery() int {
+	if b.failing <= 0 {
+		return forgivenEvery
+	}
+	return max(1, min(forgivenEvery, int((1-b.failing)/b.failing/2)))
 }
 
 func (b *breaker) beginStep(now time.Time) {

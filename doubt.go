@@ -51,6 +51,13 @@ func (s *endpointState) servedLately(now time.Time) bool {
 	return !s.served.IsZero() && since <= servedFor
 }
 
+// heldInDoubt tells whether a 429 keeps calls away that may be a request's own.
+func (s *endpointState) heldInDoubt(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holdSoft && now.Before(s.holdUntil)
+}
+
 // doubtLocked keeps a failure back until resolve tells whose it is.
 func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breakerConfig, r result) (changed bool) {
 	r.doubted = true

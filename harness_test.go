@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -232,62 +230,21 @@ func listening(tb testing.TB, serve func(net.Conn)) (address string) {
 type api struct {
 	name    string
 	address string
-	tls     bool
 	hits    atomic.Int64
 	handler atomic.Pointer[http.HandlerFunc]
 
 	mu     sync.Mutex
 	server *httptest.Server
-	seen   []*http.Request // what came in, without bodies
 }
 
 // newAPI starts an endpoint that answers with its name.
 func newAPI(t testing.TB, name string) *api {
 	t.Helper()
-	return startAPI(t, &api{name: name})
-}
-
-// newTLSAPI is newAPI for an endpoint that speaks HTTP/2 and 1.1 over TLS. Its
-// certificate is good for 127.0.0.1 and example.com.
-func newTLSAPI(t testing.TB, name string) *api {
-	t.Helper()
-	return startAPI(t, &api{name: name, tls: true})
-}
-
-func startAPI(t testing.TB, a *api) *api {
-	t.Helper()
+	a := &api{name: name}
 	a.behave(a.fine)
 	a.up(t, "127.0.0.1:0")
 	t.Cleanup(a.down)
 	return a
-}
-
-// certificate writes the endpoint's certificate into a file.
-func (a *api) certificate(t testing.TB) (file string) {
-	t.Helper()
-	file = filepath.Join(t.TempDir(), "certificate.pem")
-	block := &pem.Block{Type: "CERTIFICATE", Bytes: a.server.Certificate().Raw}
-	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// requests are the heads of what came in so far.
-func (a *api) requests() []*http.Request {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.seen)
-}
-
-// last is the head of the latest request.
-func (a *api) last(t testing.TB) *http.Request {
-	t.Helper()
-	seen := a.requests()
-	if len(seen) == 0 {
-		t.Fatalf("endpoint %s got no request", a.name)
-	}
-	return seen[len(seen)-1]
 }
 
 func (a *api) fine(w http.ResponseWriter, r *http.Request) {
@@ -312,6 +269,11 @@ func (a *api) answer(status int, header ...string) {
 	})
 }
 
+// status answers with a status alone.
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+}
+
 // cut drops the connection before the answer.
 func cut(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -330,21 +292,11 @@ func (a *api) up(t testing.TB, address string) {
 	a.address = listener.Addr().String()
 	a.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.hits.Add(1)
-		a.mu.Lock()
-		if len(a.seen) < 10_000 {
-			a.seen = append(a.seen, r.Clone(context.WithoutCancel(r.Context())))
-		}
-		a.mu.Unlock()
 		(*a.handler.Load())(w, r)
 	}))
 	a.server.Listener.Close()
 	a.server.Listener = listener
 	a.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	if a.tls {
-		a.server.EnableHTTP2 = true
-		a.server.StartTLS()
-		return
-	}
 	a.server.Start()
 }
 
@@ -360,55 +312,22 @@ func (a *api) down() {
 	}
 }
 
-// A tally of answers, by what the client saw.
-type answers struct {
-	mu     sync.Mutex
-	seen   map[string]int
-	times  []time.Duration
-	failed int
-	errors []string
-}
+// A load is a stream of requests, each sent on time whatever became of the others.
+type load struct{ quit, done chan struct{} }
 
-func (s *answers) add(what string, took time.Duration, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.seen == nil {
-		s.seen = make(map[string]int)
-	}
-	s.seen[what]++
-	s.times = append(s.times, took)
-	if !ok {
-		s.failed++
-		if len(s.errors) < 5 {
-			s.errors = append(s.errors, what)
+// startLoad sends rate requests a second until stop, and reads their answers.
+func (p *proxy) startLoad(rate int, method, path, body string) *load {
+	l := &load{quit: make(chan struct{}), done: make(chan struct{})}
+	one := func() {
+		var reader io.Reader
+		if body != "" {
+			reader = strings.NewReader(body)
+		}
+		if resp, err := p.do(method, path, reader); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
 		}
 	}
-}
-
-func (s *answers) quantile(q float64) time.Duration {
-	slices.Sort(s.times)
-	if len(s.times) == 0 {
-		return 0
-	}
-	return s.times[min(len(s.times)-1, int(q*float64(len(s.times))))]
-}
-
-// A load is a stream of requests, each sent on time whatever became of the
-// others.
-type load struct {
-	answers
-	p      *proxy
-	method string
-	path   string
-	body   string
-	quit   chan struct{}
-	done   chan struct{}
-}
-
-// startLoad sends rate requests a second until stop. An answer is good if it is
-// 200 and ends with what the whole body comes to.
-func (p *proxy) startLoad(rate int, method, path, body string) *load {
-	l := &load{p: p, method: method, path: path, body: body, quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		var wg sync.WaitGroup
@@ -420,38 +339,11 @@ func (p *proxy) startLoad(rate int, method, path, body string) *load {
 			case <-l.quit:
 				return
 			case <-ticker.C:
-				wg.Go(l.one)
+				wg.Go(one)
 			}
 		}
 	}()
 	return l
-}
-
-func (l *load) one() {
-	began := time.Now()
-	what, ok := l.send()
-	l.add(what, time.Since(began), ok)
-}
-
-func (l *load) send() (string, bool) {
-	var reader io.Reader
-	if l.body != "" {
-		reader = strings.NewReader(l.body)
-	}
-	resp, err := l.p.do(l.method, l.path, reader)
-	if err != nil {
-		return err.Error(), false
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err.Error(), false
-	}
-	if after := resp.Header.Get("Retry-After"); len(text) == 0 && after != "" {
-		text = []byte("retry after " + after)
-	}
-	whole := strings.HasSuffix(string(text), digest(l.body))
-	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
 }
 
 // stop ends the load when all its answers are in.
@@ -484,37 +376,8 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 	return time.Since(began)
 }
 
-// waitForLog is how long a message may take to the log.
-const waitForLog = 3 * time.Second
-
 // lasting lets a time go by in which a load or a fault does its work.
 func lasting(d time.Duration) { <-time.After(d) }
-
-// What a client got.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// call sends a request and reads the whole answer.
-func (p *proxy) call(method, path, body string, header ...string) answer {
-	p.t.Helper()
-	var reader io.Reader
-	if body != "" {
-		reader = strings.NewReader(body)
-	}
-	resp, err := p.do(method, path, reader, header...)
-	if err != nil {
-		p.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.t.Fatalf("%s %s: reading the body: %v", method, path, err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(text)}
-}
 
 // inFlight is how many attempts the endpoint has in flight.
 func (s *endpointState) inFlightNow() int64 { return s.busy.Load() }
@@ -539,17 +402,43 @@ func (p *proxy) lines(message string) []map[string]any {
 	return lines
 }
 
-// hang makes the endpoint take requests and never answer; the returned function
-// lets go of them.
-func (a *api) hang() (release func()) {
-	stop := make(chan struct{})
-	a.behave(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		select {
-		case <-stop:
-		case <-r.Context().Done():
+// site is a failover directive over endpoints in priority order.
+func site(options string, apis ...*api) string { return pooled("api", options, apis...) }
+
+// pooled is site for a pool of another name.
+func pooled(name, options string, apis ...*api) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "failover {\n\tname %s\n", name)
+	for _, a := range apis {
+		fmt.Fprintf(&b, "\tendpoint http://%s {\n\t\tname %s\n\t}\n", a.address, a.name)
+	}
+	b.WriteString(options)
+	b.WriteString("\n}")
+	return b.String()
+}
+
+// quick lets a breaker try again after a second, so that tests end.
+const quick = `
+	timeout 1s
+	breaker {
+		open_for 1s
+		open_max 1s
+	}
+	retry {
+		attempts 3
+		methods any
+	}`
+
+// shareOf is the part of the calls that the routing table gives an endpoint.
+func shareOf(t testing.TB, pool, endpoint string) float64 {
+	t.Helper()
+	p := runningPool(t, pool)
+	table := p.generation.Load().policies[0].table.Load()
+	for i, target := range table.targets {
+		if target.name == endpoint {
+			return table.share(i)
 		}
-		panic(http.ErrAbortHandler)
-	})
-	return sync.OnceFunc(func() { close(stop) })
+	}
+	t.Fatalf("no endpoint %q", endpoint)
+	return 0
 }

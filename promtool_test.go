@@ -3,7 +3,6 @@
 package failover
 
 import (
-	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,19 +16,6 @@ func promtool(t testing.TB, input string, args ...string) {
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, output)
 	}
-}
-
-// TestPromtoolChecksTheMetrics scrapes a Caddy whose metrics all have values.
-func TestPromtoolChecksTheMetrics(t *testing.T) {
-	one, two := newAPI(t, "one"), newAPI(t, "two")
-	options := "\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}\n\thealth {\n\t\turi /\n\t}"
-	p := startCaddy(t, "metrics /metrics\n"+site(options, one, two))
-	one.answer(http.StatusBadGateway)
-	for range 10 {
-		p.get("/")
-	}
-	_, text := p.scrape()
-	promtool(t, text, "check", "metrics")
 }
 
 // TestPromtoolPlaysTheAlerts has promtool check the alerting rules, and play

@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -63,77 +62,5 @@ func TestAskedToWait(t *testing.T) {
 		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != test.body {
 			t.Errorf("%s: the body is %q (%v) after that", test.name, body, err)
 		}
-	}
-}
-
-// TestWaitsForRetryAfter wants a short Retry-After waited for and a long one not.
-func TestWaitsForRetryAfter(t *testing.T) {
-	limited := func(a *api, header ...string) {
-		a.behave(func(w http.ResponseWriter, r *http.Request) {
-			if a.hits.Load()%2 == 1 {
-				for i := 0; i < len(header); i += 2 {
-					w.Header().Set(header[i], header[i+1])
-				}
-				w.WriteHeader(http.StatusTooManyRequests)
-				return
-			}
-			a.fine(w, r)
-		})
-	}
-	for _, test := range []struct {
-		name          string
-		retry, header string
-		value         string
-		want          string
-		least, most   time.Duration
-	}{
-		{"at most D", "wait_retry_after 500ms", "Retry-After-Ms", "200", "one", 200 * time.Millisecond, 450 * time.Millisecond},
-		{"longer than D", "wait_retry_after 500ms", "Retry-After", "1", "two", 0, 190 * time.Millisecond},
-		{"not by default", "attempts 3", "Retry-After-Ms", "200", "two", 0, 190 * time.Millisecond},
-		{"not past the deadline", "wait_retry_after 500ms\ndeadline 150ms", "Retry-After-Ms", "200", "two", 0, 150 * time.Millisecond},
-		{"same endpoint, no Retry-After", "same_endpoint 1\nbackoff 50ms", "X-Nothing", "", "one", 0, 190 * time.Millisecond},
-		{"same endpoint, Retry-After", "same_endpoint 1\nbackoff 50ms", "Retry-After", "1", "two", 0, 190 * time.Millisecond},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			one, two := newAPI(t, "one"), newAPI(t, "two")
-			limited(one, test.header, test.value)
-			p := startCaddy(t, site("quota endpoint\nretry {\n"+test.retry+"\n}", one, two))
-			began := time.Now()
-			status, body := p.get("/")
-			took := time.Since(began)
-			if status != 200 || body != test.want {
-				t.Errorf("got %d %q", status, body)
-			}
-			if took < test.least || took > test.most {
-				t.Errorf("took %v", took)
-			}
-		})
-	}
-}
-
-// TestClientLeavesWhileWaiting wants the wait to end with its client.
-func TestClientLeavesWhileWaiting(t *testing.T) {
-	one, two := newAPI(t, "one"), newAPI(t, "two")
-	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
-	p := startCaddy(t, site("quota endpoint\nretry {\nwait_retry_after 60s\n}", one, two))
-	ctx, leave := context.WithCancel(t.Context())
-	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.test/", nil)
-	left := make(chan error)
-	go func() {
-		resp, err := p.client.Do(request)
-		if err == nil {
-			resp.Body.Close()
-		}
-		left <- err
-	}()
-	state := stateOf(t, "api", "one")
-	eventually(t, time.Second, "the call waits", func() bool { return state.totalsNow().Attempts == 2 })
-	leave()
-	if err := <-left; err == nil {
-		t.Error("the call was answered")
-	}
-	took := eventually(t, time.Second, "nothing is in flight", func() bool { return state.busy.Load() == 0 })
-	if got := state.totalsNow(); got != (totals{Attempts: 2, Failures: 1, Cancelled: 1}) || two.hits.Load() != 0 {
-		t.Errorf("totals are %+v after %v; two was asked %d times", got, took, two.hits.Load())
 	}
 }

@@ -144,3 +144,23 @@ func (c *call) blameSuspects(now time.Time) {
 	}
 	c.extras.failed.resolve(c, now, true)
 }
+
+// noneFollows says that the call ends with its latest failure. Other endpoints might
+// have answered it, where a 429 keeps calls away from them that is in doubt itself: then
+// this one's stays in doubt, too.
+func (c *call) noneFollows(a *attempt, o outcome, now time.Time) {
+	if o == rateLimited && c.othersHeldInDoubt(a, now) {
+		a.target.state.resolve(a, now, c.policy.breakerConfig(), false)
+		return
+	}
+	c.blameSuspects(now)
+}
+
+func (c *call) othersHeldInDoubt(a *attempt, now time.Time) bool {
+	for _, t := range c.policy.tableFor(c.upstreams(), now).targets {
+		if t.state != a.target.state && t.weight > 0 && t.state.heldInDoubt(now) {
+			return true
+		}
+	}
+	return false
+}

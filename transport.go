@@ -147,7 +147,7 @@ func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now tim
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.target.name, resp.StatusCode))
 	}
 	c.finish()
-	c.blameSuspects(now)
+	c.noneFollows(a, o, now)
 	if !c.policy.rematches {
 		c.record(a, o)
 	}

@@ -1,14 +1,14 @@
-package failover
+package e2e
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -64,22 +64,51 @@ func (n *nameServer) answer(w dns.ResponseWriter, question *dns.Msg) {
 	_ = w.WriteMsg(reply)
 }
 
-// onPort starts an endpoint at an address of this machine, on a given port.
-func onPort(t *testing.T, name, host, port string) *api {
+// onOnePort starts an endpoint for each name, at addresses of this machine that have a port in common:
+// the first at 127.0.0.1, and so on.
+func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
 	t.Helper()
-	a := &api{name: name}
-	a.behave(a.fine)
-	a.up(t, net.JoinHostPort(host, port))
-	t.Cleanup(a.down)
-	return a
+	hosts := make([]net.Listener, len(names))
+	port = "0"
+	for tries := 0; tries < 20; tries++ {
+		taken := false
+		for i := range names {
+			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%s", i+1, port))
+			if taken = err != nil; taken {
+				break
+			}
+			hosts[i] = listener
+			_, port, _ = net.SplitHostPort(listener.Addr().String())
+		}
+		if !taken {
+			break
+		}
+		for i, host := range hosts {
+			if host != nil {
+				host.Close()
+			}
+			hosts[i] = nil
+		}
+		port = "0"
+	}
+	for i, name := range names {
+		if hosts[i] == nil {
+			t.Fatal("no port is free at all addresses")
+		}
+		a := &api{name: name}
+		a.behave(a.fine)
+		a.on(hosts[i])
+		t.Cleanup(a.down)
+		apis = append(apis, a)
+	}
+	return apis, port
 }
 
 // TestAddressesFromDNSHaveABreakerEach: `dynamic a`.
 func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 	ns := newNameServer(t)
-	one := newAPI(t, "one")
-	_, port, _ := net.SplitHostPort(one.address)
-	two := onPort(t, "two", "127.0.0.2", port)
+	apis, port := onOnePort(t, "one", "two", "three")
+	one, two, three := apis[0], apis[1], apis[2]
 	ns.set("a.failover.test. A", "127.0.0.1", "127.0.0.2")
 	p := startCaddy(t, fmt.Sprintf(`failover {
 	name api
@@ -90,13 +119,17 @@ func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 		resolvers %s
 		versions ipv4
 	}
+	breaker {
+		open_for 60s
+	}
 	retry {
 		methods any
 	}
 }`, port, ns.address))
+	post := func() answer { return p.call("POST", "/", "a body") }
 	seen := make(map[string]int)
 	for range 100 {
-		got := p.call("POST", "/", "a body")
+		got := post()
 		if got.status != 200 {
 			t.Fatalf("got %+v", got)
 		}
@@ -108,40 +141,30 @@ func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 
 	one.answer(http.StatusServiceUnavailable)
 	for range 40 {
-		if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
-			t.Fatalf("got %+v", got)
-		}
+		post().want(t, "while one fails", 200, "two"+digest("a body"))
 	}
-	if state := stateOf(t, "api", one.address).breakerNow(); state != stateOpen {
-		t.Errorf("the breaker of the dead address is %v", state)
-	}
-	if state := stateOf(t, "api", two.address).breakerNow(); state != stateClosed {
-		t.Errorf("the breaker of the good address is %v", state)
-	}
+	p.wantState(one.address, "open")
+	p.wantState(two.address, "closed")
 
-	// an address that comes later is asked as well; one that goes is not, but is
-	// remembered for a while
-	three := onPort(t, "three", "127.0.0.3", port)
+	// an address that comes later is asked as well; one that goes is not, but is remembered for a while
 	ns.set("a.failover.test. A", "127.0.0.1", "127.0.0.3")
-	eventually(t, 3*time.Second, "the new address is asked", func() bool { return strings.HasPrefix(p.call("POST", "/", "a body").body, "three") })
+	eventually(t, "the new address is asked", func() bool { return strings.HasPrefix(post().body, "three") })
 	hits := two.hits.Load()
 	for range 20 {
-		if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "three"+digest("a body") {
-			t.Fatalf("got %+v", got)
-		}
+		post().want(t, "with other addresses", 200, "three"+digest("a body"))
 	}
 	if two.hits.Load() != hits {
 		t.Error("the address that is gone is still asked")
 	}
 	for _, a := range []*api{one, two, three} {
-		if s := stateOf(t, "api", a.address); a == one && s.breakerNow() == stateClosed {
-			t.Error("what was known about the dead address is forgotten")
+		if s := p.one(a.address); a == one && s.State == "closed" || s.Attempts == 0 {
+			t.Errorf("what was known about %s is forgotten: %+v", a.address, s)
 		}
 	}
 }
 
-// TestServicesFromDNSMayBeConfiguredEndpoints: `dynamic srv`, where one address
-// has a configuration and the other gets the pool's defaults.
+// TestServicesFromDNSMayBeConfiguredEndpoints: `dynamic srv`, whose target has options of its own in the
+// policy, while another gets the pool's defaults.
 func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	ns := newNameServer(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -176,53 +199,48 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 		}
 	}
 	for a, want := range map[*api]string{one: "Bearer key-of-one", two: ""} {
-		if len(a.requests()) == 0 {
-			t.Fatalf("endpoint %s got no request", a.name)
-		}
 		if got := a.last(t).Header.Get("Authorization"); got != want {
 			t.Errorf("endpoint %s got Authorization %q, want %q", a.name, got, want)
 		}
 	}
-	if got := stateOf(t, "api", "preferred").totalsNow(); got.Successes != uint64(one.hits.Load()) {
+	if got := p.one("preferred").totals; got.Successes != uint64(one.hits.Load()) {
 		t.Errorf("the configured endpoint has %+v", got)
 	}
 
 	// whose key is over its limit: the body is sent to the other one
 	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
-	for range 10 {
-		if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
-			t.Fatalf("got %+v", got)
+	others := func(when string) {
+		t.Helper()
+		for range 10 {
+			p.call("POST", "/", "a body").want(t, when, 200, "two"+digest("a body"))
 		}
 	}
+	others("while one is held")
 
 	// what is known outlives reloads, good and failed, unless the name changes
-	before := snap(t, "api")
+	before := p.known()
 	if err := p.load(site + "\ntest_fails"); err == nil {
 		t.Fatal("loading should have failed")
 	}
-	if diff := before.diff(snap(t, "api")); diff != "" {
-		t.Errorf("after a failed reload: %s", diff)
+	if now := p.known(); !maps.Equal(before, now) {
+		t.Errorf("after a failed reload the pool has %q, had %q", now, before)
 	}
-	if err := p.load(strings.Replace(site, "50ms", "60ms", 1)); err != nil {
-		t.Fatal(err)
-	}
-	if now := snap(t, "api"); len(now.states) != 2 || stateByName(now, "preferred") != stateByName(before, "preferred") {
-		t.Errorf("after a reload the pool has %+v, had %+v", now.states, before.states)
-	}
+	p.reload(strings.Replace(site, "50ms", "60ms", 1))
 	hits := one.hits.Load()
-	for range 10 {
-		if got := p.call("POST", "/", "a body"); got.status != 200 || got.body != "two"+digest("a body") {
-			t.Fatalf("after a reload: got %+v", got)
-		}
-	}
+	others("after a reload")
 	if one.hits.Load() != hits {
 		t.Error("after a reload the endpoint that asked to wait is not left alone")
 	}
-	if err := p.load(strings.Replace(site, "name preferred", "name renamed", 1)); err != nil {
-		t.Fatal(err)
+	if now := p.known(); len(now) != 2 || now["preferred"] != before["preferred"] {
+		t.Errorf("after a reload the pool has %q, had %q", now, before)
 	}
-	if now := snap(t, "api"); len(now.states) != 1 || stateByName(now, "preferred").state != nil {
-		t.Errorf("after a reload with another name the pool has %+v", now.states)
+	p.reload(strings.Replace(site, "name preferred", "name renamed", 1))
+	eventually(t, "the endpoint is asked under its new name, of which nothing is known", func() bool {
+		p.call("POST", "/", "a body")
+		return one.hits.Load() > hits
+	})
+	if now := p.known(); len(now) > 2 || now["preferred"] != "" || now["renamed"] == "" {
+		t.Errorf("after a reload with another name the pool has %q", now)
 	}
 }
 
@@ -231,7 +249,7 @@ func TestNoAddressesAtAllIsAnAnswerAtOnce(t *testing.T) {
 	ns := newNameServer(t)
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tdynamic a {\n\t\tname nowhere.failover.test\n\t\tport 80\n\t\trefresh 10s\n\t\tresolvers %s\n\t}\n}", ns.address))
 	for range 3 {
-		if got := p.call("GET", "/", ""); got.status != 503 {
+		if got := p.get(); got.status != 503 {
 			t.Errorf("got %+v", got)
 		}
 	}

@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"fmt"
@@ -12,8 +12,14 @@ import (
 	"time"
 )
 
+const (
+	checkedBy   = "caddy-failover health check" // the User-Agent of checks
+	checkPassed = "passed"
+)
+
 // oftenChecked lets checks come quickly, so that tests end.
-const oftenChecked = `
+func oftenChecked(options string) string {
+	return `
 	breaker {
 		open_for 500ms
 		open_max 500ms
@@ -23,28 +29,30 @@ const oftenChecked = `
 		interval 100ms
 		fast_interval 50ms
 		timeout 300ms
-		%s
+		` + options + `
 	}`
-
-func checksOf(t *testing.T, endpoint string) CheckStatus {
-	t.Helper()
-	status := stateOf(t, "api", endpoint).status(time.Now(), runningPool(t, "api").breakerConfig())
-	if status.Check == nil {
-		return CheckStatus{} // not yet
-	}
-	return *status.Check
 }
 
-func waitForCheck(t *testing.T, endpoint, state, result string) {
-	t.Helper()
-	var last CheckStatus
+// check is how the checks of an endpoint of the pool api stand.
+func (p *proxy) check(name string) checkStatus {
+	p.t.Helper()
+	if c := p.one(name).Check; c != nil {
+		return *c
+	}
+	return checkStatus{} // not yet
+}
+
+// waitForCheck waits until the checks of an endpoint of the pool api say something.
+func (p *proxy) waitForCheck(name, state, result string) {
+	p.t.Helper()
+	var last checkStatus
 	defer func() {
-		if t.Failed() {
-			t.Logf("last: %+v", last)
+		if p.t.Failed() {
+			p.t.Logf("last: %+v", last)
 		}
 	}()
-	eventually(t, 10*time.Second, fmt.Sprintf("%s is %s because of %q", endpoint, state, result), func() bool {
-		last = checksOf(t, endpoint)
+	eventually(p.t, fmt.Sprintf("%s is %s because of %q", name, state, result), func() bool {
+		last = p.check(name)
 		return last.State == state && strings.HasPrefix(last.LastResult, result)
 	})
 }
@@ -53,10 +61,10 @@ func isCheck(r *http.Request) bool { return r.Header.Get("User-Agent") == checke
 
 // TestCheckRequests looks at what a check asks an endpoint for.
 func TestCheckRequests(t *testing.T) {
-	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+	apis := newAPIs(t, "one", "two", "three")
 	var mu sync.Mutex
 	seen := make(map[string]string)
-	for _, a := range []*api{one, two, three} {
+	for _, a := range apis {
 		a.behave(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			mu.Lock()
@@ -67,7 +75,7 @@ func TestCheckRequests(t *testing.T) {
 		})
 	}
 	t.Setenv("CHECK_KEY", "s3cret")
-	startCaddy(t, fmt.Sprintf(`failover {
+	p := startCaddy(t, fmt.Sprintf(`failover {
 	name api
 	endpoint http://%s/v1/ {
 		name one
@@ -87,23 +95,22 @@ func TestCheckRequests(t *testing.T) {
 		header X-Probe yes
 		body "{\"ping\": true}"
 		expect_status 204
+		interval 500ms
+		fast_interval 500ms
 	}
-}`, one.address, two.address, three.address))
-	waitForCheck(t, "one", "up", checkPassed)
-	waitForCheck(t, "two", "up", checkPassed)
+}`, apis[0].address, apis[1].address, apis[2].address))
+	p.waitForCheck("one", "up", checkPassed)
+	p.waitForCheck("two", "up", checkPassed)
 	mu.Lock()
 	defer mu.Unlock()
-	want := map[string]string{
-		"one": "PUT /v1/models host=" + one.address + " auth=Bearer s3cret probe=yes agent=" + checkedBy + ` body={"ping": true}`,
-		"two": "POST /ping?deep=1 host=" + two.address + " auth= probe=yes agent=" + checkedBy + ` body={"ping": true}`,
-	}
-	for name, want := range want {
+	for name, want := range map[string]string{
+		"one":   "PUT /v1/models host=" + apis[0].address + " auth=Bearer s3cret probe=yes agent=" + checkedBy + ` body={"ping": true}`,
+		"two":   "POST /ping?deep=1 host=" + apis[1].address + " auth= probe=yes agent=" + checkedBy + ` body={"ping": true}`,
+		"three": "",
+	} {
 		if seen[name] != want {
 			t.Errorf("%s was asked\n%s\nwant\n%s", name, seen[name], want)
 		}
-	}
-	if seen["three"] != "" {
-		t.Errorf("health off, and asked %s", seen["three"])
 	}
 }
 
@@ -122,10 +129,12 @@ func TestCheckAnswers(t *testing.T) {
 		}
 	}
 	trickle := func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
+		for {
 			fmt.Fprintln(w, "ok")
-			_ = http.NewResponseController(w).Flush()
-			lasting(10 * time.Millisecond)
+			flush(w)
+			if !pause(r.Context(), 10*time.Millisecond) {
+				return
+			}
 		}
 	}
 	text := func(status int, body string) http.HandlerFunc {
@@ -133,6 +142,9 @@ func TestCheckAnswers(t *testing.T) {
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
 		}
+	}
+	elsewhere := func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+trap.address+"/", http.StatusFound)
 	}
 	for _, tt := range []struct {
 		name, options string
@@ -143,12 +155,8 @@ func TestCheckAnswers(t *testing.T) {
 		{"no uri: 429 is none", "", text(429, ""), "down", "status 429"},
 		{"no uri: 500 is none", "", text(500, ""), "down", "status 500"},
 		{"a uri that is not there", "uri /up", text(404, ""), "down", "status 404"},
-		{"a redirect passes and is not followed", "uri /up", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://"+trap.address+"/", http.StatusFound)
-		}, "up", checkPassed},
-		{"a redirect that must not be", "uri /up\nexpect_status 2xx", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://"+trap.address+"/", http.StatusFound)
-		}, "down", "status 302"},
+		{"a redirect passes and is not followed", "uri /up", elsewhere, "up", checkPassed},
+		{"a redirect that must not be", "uri /up\nexpect_status 2xx", elsewhere, "down", "status 302"},
 		{"the body matches", "uri /up\nmethod GET\nexpect_body \"\\\"status\\\": *\\\"ok\\\"\"", text(200, `{"status": "ok"}`), "up", checkPassed},
 		{"the body does not", "uri /up\nmethod GET\nexpect_body ^ok", text(200, "not ok"), "down", "body: no match"},
 		{"a match past what is read", "uri /up\nmethod GET\nexpect_body ok$", text(200, big+"ok"), "down", "body: no match"},
@@ -156,27 +164,24 @@ func TestCheckAnswers(t *testing.T) {
 		{"an endless body that does not matter", "uri /up\nmethod GET", endless, "up", checkPassed},
 		{"a trickle", "uri /up\nmethod GET\nexpect_body never", trickle, "down", "body: timeout"},
 		{"a trickle that does not matter", "uri /up\nmethod GET", trickle, "up", checkPassed},
-		{"no answer", "", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "down", "timeout"},
+		{"no answer", "", silent, "down", "timeout"},
 		{"a cut", "", cut, "down", "reset"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
 			one.behave(tt.answer)
 			sent.Store(0)
-			startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint http://%s {\nname one\n}\nendpoint http://%s {\nname two\nhealth off\n}\n%s\n}",
-				one.address, two.address, fmt.Sprintf(oftenChecked, tt.options)))
-			waitForCheck(t, "one", tt.state, tt.result)
-			c := checksOf(t, "one")
-			if n := sent.Load(); n > int64(c.Sent)*(8<<20) {
+			p := startCaddy(t, edited("api", oftenChecked(tt.options), []*api{one, two}, "", "health off"))
+			p.waitForCheck("one", tt.state, tt.result)
+			n := sent.Load()
+			if c := p.check("one"); n > int64(c.Sent)*(8<<20) {
 				t.Errorf("%d checks read %d bytes", c.Sent, n)
 			}
-			want := stateClosed
+			want := "closed"
 			if tt.state == "down" {
-				want = stateOpen
+				want = "open"
 			}
-			eventually(t, 5*time.Second, "the breaker is "+want.String(), func() bool {
-				return stateOf(t, "api", "one").breakerNow() == want
-			})
+			p.becomes("one", want)
 		})
 	}
 	if n := trap.hits.Load(); n > 0 {
@@ -184,11 +189,10 @@ func TestCheckAnswers(t *testing.T) {
 	}
 }
 
-// TestCheckConnections are checks of endpoints that cannot be reached, or only by
-// way of the proxy's transport.
+// TestCheckConnections are checks of endpoints that cannot be reached, or only by way of the proxy's
+// transport.
 func TestCheckConnections(t *testing.T) {
 	tls := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	tls.Config.ErrorLog = nil
 	defer tls.Close()
 	refused := newAPI(t, "refused")
 	refused.down()
@@ -201,9 +205,9 @@ func TestCheckConnections(t *testing.T) {
 		{"plain text where TLS is expected", "https://" + other.address, "", "down", "tls"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint %s {\nname one\n}\nendpoint http://%s {\nname two\n}\n%s\n%s\n}",
-				tt.url, other.address, fmt.Sprintf(oftenChecked, ""), tt.options))
-			waitForCheck(t, "one", tt.state, tt.result)
+			p := startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint %s {\nname one\n}\nendpoint http://%s {\nname two\n}\n%s\n%s\n}",
+				tt.url, other.address, oftenChecked(""), tt.options))
+			p.waitForCheck("one", tt.state, tt.result)
 		})
 	}
 }
@@ -219,36 +223,35 @@ func TestChecksAgainstCalls(t *testing.T) {
 		}
 		one.fine(w, r)
 	})
-	p := startCaddy(t, site(fmt.Sprintf(oftenChecked, ""), one, two))
-	waitForCheck(t, "one", "up", checkPassed)
-	load := p.startLoad(50, http.MethodGet, "/", "")
-	primary := stateOf(t, "api", "one")
+	p := startCaddy(t, site(oftenChecked(""), one, two))
+	p.waitForCheck("one", "up", checkPassed)
+	load := p.startLoad(50, http.MethodGet, "")
 
 	callsFail.Store(true)
-	eventually(t, 5*time.Second, "calls take it out", func() bool { return primary.breakerNow() == stateOpen })
-	lasting(2 * time.Second)
-	if c := checksOf(t, "one"); c.State != "up" {
-		t.Errorf("checks pass, and they are %+v", c)
-	}
+	p.becomes("one", "open")
+	checks := p.check("one").Sent
+	eventually(t, "more checks have passed", func() bool {
+		c := p.check("one")
+		if c.State != "up" {
+			t.Fatalf("checks pass, and they are %+v", c)
+		}
+		return c.Sent >= checks+10
+	})
 	callsFail.Store(false)
-	eventually(t, 5*time.Second, "it is back", func() bool { return primary.breakerNow() == stateClosed })
+	p.becomes("one", "closed")
 	load.stop()
+	load.wantNoFailure()
 
 	// the checks of an endpoint whose calls pass: with few calls, they decide
 	checksFail.Store(true)
-	eventually(t, 5*time.Second, "checks take it out", func() bool { return primary.breakerNow() == stateOpen })
-	if _, body := p.get("/"); body != "two" {
-		t.Errorf("answered by %q", body)
-	}
+	p.becomes("one", "open")
+	p.get().want(t, "while checks fail", 200, "two")
 	checksFail.Store(false)
-	eventually(t, 5*time.Second, "it is back", func() bool { return primary.breakerNow() == stateClosed })
-	if load.failed > 0 {
-		t.Errorf("%d of %d calls failed: %q", load.failed, len(load.times), load.errors)
-	}
+	p.becomes("one", "closed")
 }
 
-// TestReloadWhileChecksAreUnderWay removes one endpoint and asks another question
-// of the other, while neither has answered yet.
+// TestReloadWhileChecksAreUnderWay removes one endpoint and asks another question of the other, while
+// neither has answered yet.
 func TestReloadWhileChecksAreUnderWay(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var hanging atomic.Int64
@@ -262,33 +265,32 @@ func TestReloadWhileChecksAreUnderWay(t *testing.T) {
 		})
 	}
 	p := startCaddy(t, site("health {\nuri /old\ntimeout 1h\nfast_interval 100ms\n}", one, two))
-	eventually(t, 5*time.Second, "both checks hang", func() bool { return hanging.Load() == 2 })
-	if err := p.load(site("health {\nuri /new\nfast_interval 50ms\n}", one)); err != nil {
-		t.Fatal(err)
+	eventually(t, "both checks hang", func() bool { return hanging.Load() == 2 })
+	p.reload(site("health {\nuri /new\nfast_interval 50ms\n}", one))
+	eventually(t, "both have ended", func() bool { return hanging.Load() == 0 })
+	p.waitForCheck("one", "up", checkPassed)
+	for name, n := range p.metrics() {
+		if strings.HasPrefix(name, `caddy_failover_health_checks_total{endpoint="one"`) && !strings.Contains(name, `"passed"`) && n > 0 {
+			t.Errorf("the check that ended counts: %s %v", name, n)
+		}
 	}
-	eventually(t, 5*time.Second, "both have ended", func() bool { return hanging.Load() == 0 })
-	waitForCheck(t, "one", "up", checkPassed)
-	if s := stateOf(t, "api", "one"); s.copyNow().checks.failed > 0 || s.breakerNow() != stateClosed {
-		t.Errorf("the check that ended counts: %+v", s.copyNow().checks)
-	}
+	p.wantState("one", "closed")
 }
 
 // TestReloadRefusesDifferentChecks of one pool.
 func TestReloadRefusesDifferentChecks(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
-	with := func(health string) string {
-		return fmt.Sprintf("failover %%s {\nname api\nendpoint http://%s {\nname one\n}\n%s\n}\n", one.address, health)
-	}
-	both := func(a, b string) string { return fmt.Sprintf(with(a), "/a*") + fmt.Sprintf(with(b), "/b*") }
-	err := p.load(both("health {\nuri /a\n}", "health {\nuri /b\n}"))
+	both := func(a, b string) string { return at("/a*", site(a, one)) + "\n" + at("/b*", site(b, one)) }
+	const checks = "health {\nuri /a\nfast_interval 100ms\n}"
+	err := p.load(both(checks, "health {\nuri /b\n}"))
 	if err == nil || !strings.Contains(err.Error(), "different health checks") {
 		t.Errorf("two different checks: %v", err)
 	}
-	if err := p.load(both("health {\nuri /a\n}", "")); err != nil {
+	if err := p.load(both(checks, "")); err != nil {
 		t.Errorf("one of two says it: %v", err)
 	}
-	waitForCheck(t, "one", "up", checkPassed)
+	p.waitForCheck("one", "up", checkPassed)
 }
 
 // TestHealthErrors are configurations that are refused.
@@ -310,13 +312,13 @@ func TestHealthErrors(t *testing.T) {
 		"breaker {\nslow_factor 0.5\n}":              "slow_factor",
 		"breaker {\nslow_factor x\n}":                "slow_factor",
 	} {
-		_, err := tryAdapt("http://a {\nfailover {\nendpoint http://b:1\n" + options + "\n}\n}")
+		_, err := adapt("http://a {\nfailover {\nendpoint http://b:1\n" + options + "\n}\n}")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", options, err, want)
 		}
 	}
 	for _, own := range []string{"health", "health on", "health GET", "health GET up", "health get /up"} {
-		if _, err := tryAdapt("http://a {\nfailover {\nendpoint http://b:1 {\n" + own + "\n}\n}\n}"); err == nil {
+		if _, err := adapt("http://a {\nfailover {\nendpoint http://b:1 {\n" + own + "\n}\n}\n}"); err == nil {
 			t.Errorf("%q of an endpoint is accepted", own)
 		}
 	}

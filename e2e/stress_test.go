@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"encoding/json"
@@ -20,48 +20,23 @@ type ordered struct {
 	priority *int
 }
 
-// An operator is one of many that steer and ask at once: at its own endpoint it
-// gives commands, of everything it asks, and much of what it sends is wrong.
+// An operator is one of many that steer and ask at once: at its own endpoint it gives commands, of
+// everything it asks, and much of what it sends is wrong.
 type operator struct {
-	t        *testing.T
-	a        *admin
+	p        *proxy
 	endpoint string
 	dice     *rand.Rand
 	ordered  ordered
 	answers  map[int]int // by status
 }
 
-// send makes a request until it is answered: one whose connection a reload has
-// closed may or may not have been carried out.
-func (o *operator) send(method, path, body string) (int, string) {
-	for {
-		r, err := http.NewRequestWithContext(o.t.Context(), method, "http://"+o.a.address+path, strings.NewReader(body))
-		if err != nil {
-			o.t.Error(err)
-			return 0, ""
-		}
-		resp, err := o.a.client.Do(r)
-		if err == nil {
-			var text []byte
-			text, err = io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if err == nil {
-				o.answers[resp.StatusCode]++
-				return resp.StatusCode, string(text)
-			}
-		}
-		if !dropped(err) {
-			o.t.Errorf("%s %s: %v", method, path, err)
-			return 0, ""
-		}
-	}
-}
-
 // expect makes a request whose status is known.
-func (o *operator) expect(status int, method, path, body string) {
-	if got, text := o.send(method, path, body); got != status {
-		o.t.Errorf("%s %s %s: got %d %s, want %d", method, path, body, got, text, status)
+func (o *operator) expect(want int, method, path, body string) {
+	status, text, err := o.p.send(method, path, body)
+	if err != nil || status != want {
+		o.p.t.Errorf("%s %s %s: got %d %s, %v; want %d", method, path, body, status, text, err, want)
 	}
+	o.answers[status]++
 }
 
 func (o *operator) pick(of ...string) string { return of[o.dice.IntN(len(of))] }
@@ -83,7 +58,7 @@ func (o *operator) act() {
 		o.expect(404, http.MethodPost, o.pick(at+"/stop", "/failover/pools/y/endpoints/x/drain", at+"x/trip", "/failover/x"), "")
 	case 8:
 		body := o.pick(`{`, `[]`, `null`, `{"for":"-1s"}`, `{"for":""}`, `{"reason":[]}`, `{"x":1}`, `{"for":"1h"}x`, `{"weight":-1}`)
-		o.expect(400, o.pick("PATCH"), other, body)
+		o.expect(400, "PATCH", other, body)
 		o.expect(400, http.MethodPost, other+o.pick("/drain", "/trip", "/enable", "/reset"), body)
 	case 9:
 		o.expect(405, o.pick("PUT", "DELETE", "POST"), o.pick(other, "/failover/pools", "/failover/events"), "{}")
@@ -91,19 +66,21 @@ func (o *operator) act() {
 	}
 }
 
+// lever drains, trips, enables or resets the operator's endpoint.
 func (o *operator) lever(at string) {
-	action := o.pick(orderDrain, orderTrip, orderEnable, orderReset)
+	action := o.pick("drain", "trip", "enable", "reset")
 	body, lasts := "", false
-	if action != orderReset && o.dice.IntN(2) == 0 {
+	if action != "reset" && o.dice.IntN(2) == 0 {
 		body, lasts = `{"for":"1h","reason":"stress"}`, true
 	}
 	o.expect(200, http.MethodPost, at+"/"+action, body)
 	o.ordered.lever = action
-	if action == orderReset || action == orderEnable && !lasts {
+	if action == "reset" || action == "enable" && !lasts {
 		o.ordered.lever = ""
 	}
 }
 
+// set changes weight, priority or both of the operator's endpoint, or takes that back.
 func (o *operator) set(at string) {
 	fields := map[string]any{}
 	if o.dice.IntN(2) == 0 {
@@ -122,19 +99,19 @@ func (o *operator) set(at string) {
 	}
 	body, err := json.Marshal(fields)
 	if err != nil {
-		o.t.Error(err)
+		o.p.t.Error(err)
 	}
 	o.expect(200, http.MethodPatch, at, string(body))
 }
 
 // is compares what an endpoint came to with what was ordered.
-func (o *ordered) is(e EndpointStatus) error {
+func (o *ordered) is(e endpointStatus) error {
 	lever := ""
 	if e.Operator != nil {
 		lever = e.Operator.Action
 	}
-	if lever != o.lever || e.Draining != (lever == orderDrain) ||
-		(e.State == "forced_open") != (lever == orderTrip) || (e.State == "forced_closed") != (lever == orderEnable) {
+	if lever != o.lever || e.Draining != (lever == "drain") ||
+		(e.State == "forced_open") != (lever == "trip") || (e.State == "forced_closed") != (lever == "enable") {
 		return fmt.Errorf("the lever is %q and the breaker %s, draining %v; want %q", lever, e.State, e.Draining, o.lever)
 	}
 	var weight *float64
@@ -158,10 +135,9 @@ func same[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// TestAdminUnderStress makes 10,000 requests from 20 operators, valid and not,
-// while calls flow and configurations come, some of which fail. No answer is a
-// server error, no call fails, and in the end each endpoint is as the last
-// acknowledged commands want it.
+// TestAdminUnderStress makes 10,000 requests from 20 operators, valid and not, while calls flow and
+// configurations come, some of which fail. No answer is a server error, no call fails, and in the end each
+// endpoint is as the last acknowledged commands want it.
 func TestAdminUnderStress(t *testing.T) {
 	const operators, requests = 20, 10_000
 	api := newAPI(t, "api")
@@ -174,21 +150,24 @@ func TestAdminUnderStress(t *testing.T) {
 		fmt.Fprintf(&b, "\tendpoint http://%s {\n\t\tname anchor\n\t\tpriority 2\n\t}\n%s\n}", api.address, options)
 		return b.String()
 	}
-	p, a := startWithAdmin(t, config(""))
+	contradiction := config("") + "\nfailover /x {\n\tname api\n\tendpoint http://" + api.address + "/x {\n\t\tname anchor\n\t}\n}"
+	p := startCaddy(t, config(""))
 
 	quit := make(chan struct{})
 	var background sync.WaitGroup
 	reloads, refused := 0, 0
 	background.Go(func() {
 		options := []string{"\tbalance least_latency", "\tbreaker off", "\toverflow 1.4", ""}
+		ticker := time.NewTicker(200 * time.Millisecond)
+		defer ticker.Stop()
 		for n := 0; ; n++ {
 			select {
 			case <-quit:
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-ticker.C:
 			}
 			if n%5 == 4 {
-				if err := p.load(config("") + "\nfailover /x {\n\tname api\n\tendpoint http://" + api.address + "/x {\n\t\tname anchor\n\t}\n}"); err == nil {
+				if err := p.load(contradiction); err == nil {
 					t.Error("a configuration that contradicts itself has loaded")
 				}
 				refused++
@@ -225,9 +204,9 @@ func TestAdminUnderStress(t *testing.T) {
 	team := make([]*operator, operators)
 	var clients sync.WaitGroup
 	for i := range team {
-		team[i] = &operator{t: t, a: a, endpoint: fmt.Sprintf("e/%d", i), dice: rand.New(rand.NewPCG(uint64(i), 1)), answers: make(map[int]int)}
+		team[i] = &operator{p: p, endpoint: fmt.Sprintf("e/%d", i), dice: rand.New(rand.NewPCG(uint64(i), 1)), answers: make(map[int]int)}
 		clients.Go(func() {
-			for n := 0; n < requests/operators && !t.Failed(); n = total(team[i].answers) {
+			for n := 0; n < requests/operators && !t.Failed(); n = sum(team[i].answers) {
 				team[i].act()
 			}
 		})
@@ -245,22 +224,15 @@ func TestAdminUnderStress(t *testing.T) {
 				t.Errorf("%d answers were %d", n, status)
 			}
 		}
-		if err := o.ordered.is(a.endpoint("api", o.endpoint)); err != nil {
+		if err := o.ordered.is(p.one(o.endpoint)); err != nil {
 			t.Errorf("%s: %v", o.endpoint, err)
 		}
 	}
-	t.Logf("%d answers in %v: %v; %d reloads, %d refused; %d calls, %d not answered well", total(answers), took, answers, reloads, refused, calls, bad)
-	if total(answers) < requests || reloads < 5 || refused < 1 || calls < 100 || answers[200] < requests/4 || answers[400] < requests/20 {
+	t.Logf("%d answers in %v: %v; %d reloads, %d refused; %d calls, %d not answered well", sum(answers), took, answers, reloads, refused, calls, bad)
+	if sum(answers) < requests || reloads < 5 || refused < 1 || calls < 100 || answers[200] < requests/4 || answers[400] < requests/20 {
 		t.Error("that was no stress")
 	}
 	if bad > 0 {
 		t.Errorf("%d of %d calls failed", bad, calls)
 	}
-}
-
-func total(counts map[int]int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }

@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"encoding/json"
@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A provider is a mock of an LLM API, OpenAI's chat completions and Anthropic's
-// messages, streaming and not. If it is faulty, it misbehaves as the request's
-// model says; else it answers every model well that any provider would answer.
+// A provider is a mock of an LLM API, OpenAI's chat completions and Anthropic's messages, streaming and
+// not. If it is faulty, it misbehaves as the request's model says; else it answers every model well that
+// any provider would answer.
 type provider struct {
 	*api
 	faulty bool
@@ -23,7 +23,9 @@ type provider struct {
 	first map[string]time.Time // by model
 }
 
+// newProvider starts a provider.
 func newProvider(t testing.TB, name string, faulty bool) *provider {
+	t.Helper()
 	p := &provider{api: newAPI(t, name), faulty: faulty, asked: make(map[string]int), first: make(map[string]time.Time)}
 	p.behave(p.serve)
 	return p
@@ -87,10 +89,10 @@ func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
 	case "reset":
 		cut(w, r)
 	case "silence":
-		<-r.Context().Done()
+		silent(w, r)
 	case "headers-silence":
 		announce(w, c.Stream)
-		<-r.Context().Done()
+		silent(w, r)
 	case "context-length":
 		refuse(w, anthropic, http.StatusBadRequest, "context_length_exceeded")
 	case "down-then-well":
@@ -111,7 +113,7 @@ func announce(w http.ResponseWriter, stream bool) {
 		w.Header().Set("Content-Type", "application/json")
 	}
 	w.WriteHeader(http.StatusOK)
-	_ = http.NewResponseController(w).Flush()
+	flush(w)
 }
 
 // refuse answers with an error as the APIs have them.
@@ -168,7 +170,6 @@ func (p *provider) whole(anthropic, stream bool, fault string) string {
 
 func (p *provider) answerWell(w http.ResponseWriter, r *http.Request, anthropic bool, c completion, fault string) {
 	announce(w, c.Stream)
-	flush := http.NewResponseController(w).Flush
 	pieces := p.pieces(anthropic, c.Stream, fault)
 	for i, piece := range pieces {
 		if i == len(pieces)*2/3 {
@@ -176,12 +177,12 @@ func (p *provider) answerWell(w http.ResponseWriter, r *http.Request, anthropic 
 			case "cut":
 				panic(http.ErrAbortHandler)
 			case "stall":
-				<-r.Context().Done()
+				silent(w, r)
 				return
 			}
 		}
 		_, _ = io.WriteString(w, piece)
-		_ = flush()
+		flush(w)
 	}
 }
 
@@ -199,4 +200,18 @@ func (p *proxy) ask(anthropic, stream bool, model string) (status int, body stri
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(text), err
+}
+
+// providers is a pool of providers, whose answers are awaited as commit says.
+func providers(commit string, all ...*provider) string {
+	apis := make([]*api, len(all))
+	for i, a := range all {
+		apis[i] = a.api
+	}
+	return site(commit+`
+	timeout 300ms
+	idle_timeout 200ms
+	retry {
+		methods any
+	}`, apis...)
 }

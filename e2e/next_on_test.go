@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestNextOn lets endpoints reject requests.
+// TestNextOn lets endpoints reject requests. Who rejects is not to blame.
 func TestNextOn(t *testing.T) {
 	long := strings.Repeat("x", 100<<10)
 	reject := func(status int, body string) http.HandlerFunc {
@@ -22,8 +22,8 @@ func TestNextOn(t *testing.T) {
 	}
 	zipped := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Accept-Encoding") != "gzip" {
-				t.Errorf("Accept-Encoding is %q", r.Header.Get("Accept-Encoding"))
+			if got := r.Header.Get("Accept-Encoding"); got != "gzip" {
+				t.Errorf("Accept-Encoding is %q", got)
 			}
 			var out bytes.Buffer
 			zip := gzip.NewWriter(&out)
@@ -34,8 +34,7 @@ func TestNextOn(t *testing.T) {
 			_, _ = out.WriteTo(w)
 		}
 	}
-	fine := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "fine") }
-	down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	fine, down := named("fine"), status(http.StatusServiceUnavailable)
 	const rule = "next_on 400 context_length_exceeded"
 	for _, test := range []struct {
 		name     string
@@ -72,28 +71,18 @@ func TestNextOn(t *testing.T) {
 				accept = []string{"Accept-Encoding", "br, gzip, zstd"}
 			}
 			// a POST: what was rejected may be sent again whatever its method
-			resp, err := p.do(http.MethodPost, "/", strings.NewReader("body"), accept...)
-			if err != nil {
-				t.Fatal(err)
+			got := p.call(http.MethodPost, "/", "body", accept...)
+			if got.status != test.status || got.body != test.body {
+				t.Errorf("got %d %.60q", got.status, got.body)
 			}
-			defer resp.Body.Close()
-			body, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != test.status || string(body) != test.body {
-				t.Errorf("got %d %v %.60q", resp.StatusCode, err, body)
-			}
-			if got := resp.Header.Get("X-Request-Id"); got != test.header {
-				t.Errorf("X-Request-Id is %q", got)
+			if id := got.header.Get("X-Request-Id"); id != test.header {
+				t.Errorf("X-Request-Id is %q", id)
 			}
 			if one.hits.Load() != 1 || two.hits.Load() != test.asked {
 				t.Errorf("one was asked %d times, two %d times", one.hits.Load(), two.hits.Load())
 			}
-			state := stateOf(t, "api", "one")
-			if got := state.totalsNow(); got != (totals{Attempts: 1, Successes: 1}) {
-				t.Errorf("totals of the first are %+v", got)
-			}
-			if n := state.busy.Load() + stateOf(t, "api", "two").busy.Load(); n != 0 {
-				t.Errorf("%d attempts are still in flight", n)
-			}
+			p.wantTotals("one", totals{Attempts: 1, Successes: 1})
+			p.quiet()
 		})
 	}
 }
@@ -104,12 +93,7 @@ func TestNextOnPlaceholders(t *testing.T) {
 	one.answer(http.StatusNotFound)
 	two.answer(http.StatusNotFound)
 	p := startCaddy(t, "header >X-Endpoint {http.failover.endpoint}\n"+site("next_on 404", one, two))
-	resp, err := p.do(http.MethodGet, "/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if got := resp.Header.Get("X-Endpoint"); got != "one" {
+	if got := p.get().header.Get("X-Endpoint"); got != "one" {
 		t.Errorf("X-Endpoint is %q", got)
 	}
 }

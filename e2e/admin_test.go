@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// totals are the attempts at an endpoint, by what they came to.
+type totals struct {
+	Attempts, Successes, Failures, Cancelled uint64
+}
+
+// endpointStatus is what the admin API says of an endpoint, as far as tests look at it.
+type endpointStatus struct {
+	Name, Address, State, Reason string
+	Priority                     int
+	Weight, Share, Traffic       float64
+	Draining                     bool
+	Since, Until                 time.Time
+	HeldUntil                    time.Time `json:"held_until"`
+	InFlight                     int64     `json:"in_flight"`
+	totals
+	LastOutcomes []string `json:"last_outcomes"`
+	Check        *checkStatus
+	Operator     *struct{ Action string }
+	Override     *struct {
+		Weight   *struct{ Value float64 }
+		Priority *struct{ Value int }
+	}
+}
+
+type checkStatus struct {
+	State         string
+	LastResult    string `json:"last_result"`
+	Sent, Skipped uint64
+}
+
+type poolStatus struct {
+	Name          string
+	Down          bool
+	RetriesDenied int64 `json:"retries_denied"`
+	Endpoints     []endpointStatus
+}
+
+// known is what a reload must not change unless it means to.
+func (e endpointStatus) known() string {
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+	return fmt.Sprintf("%s at %s: %s because of %q since %s until %s, held until %s, share %v, %+v, last %v, operator %+v",
+		e.Name, e.Address, e.State, e.Reason, at(e.Since), at(e.Until), at(e.HeldUntil), e.Share, e.totals, e.LastOutcomes, e.Operator)
+}
+
+// lastOutcome is what the latest attempt came to, "" if there was none.
+func (e endpointStatus) lastOutcome() string {
+	if len(e.LastOutcomes) == 0 {
+		return ""
+	}
+	return e.LastOutcomes[len(e.LastOutcomes)-1]
+}
+
+// An event is something that happened in a pool, as the admin API tells it.
+type event struct {
+	ID                               uint64
+	Kind, Pool, Endpoint, To, Reason string
+	Count                            int
+}
+
+// send makes a request of the admin endpoint, and again as long as a reload, which replaces the endpoint,
+// drops it: it may then have been carried out or not.
+func (p *proxy) send(method, path, body string) (int, string, error) {
+	for began := time.Now(); ; {
+		status, text, err := p.trySend(method, path, body)
+		if err == nil || !dropped(err) || time.Since(began) > patience {
+			return status, text, err
+		}
+	}
+}
+
+func (p *proxy) trySend(method, path, body string) (int, string, error) {
+	r, err := http.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := p.admin.Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// dropped tells whether a connection was closed before there was an answer.
+func dropped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// read decodes the answer to a GET of the admin endpoint, which must be 200.
+func (p *proxy) read(path string, into any) {
+	p.t.Helper()
+	if err := json.Unmarshal([]byte(p.readText(path)), into); err != nil {
+		p.t.Fatalf("GET %s: %v", path, err)
+	}
+}
+
+func (p *proxy) readText(path string) string {
+	p.t.Helper()
+	status, text, err := p.send(http.MethodGet, path, "")
+	if err != nil || status != http.StatusOK {
+		p.t.Fatalf("GET %s: %d %s, %v", path, status, text, err)
+	}
+	return text
+}
+
+// pools are all pools by name.
+func (p *proxy) pools() (all []poolStatus) {
+	p.t.Helper()
+	p.read("/failover/pools", &all)
+	return all
+}
+
+func (p *proxy) pool(name string) (status poolStatus) {
+	p.t.Helper()
+	p.read("/failover/pools/"+url.PathEscape(name), &status)
+	return status
+}
+
+func (p *proxy) endpoint(pool, name string) (status endpointStatus) {
+	p.t.Helper()
+	p.read("/failover/pools/"+url.PathEscape(pool)+"/endpoints/"+url.PathEscape(name), &status)
+	return status
+}
+
+// one is an endpoint of the pool api.
+func (p *proxy) one(name string) endpointStatus {
+	p.t.Helper()
+	return p.endpoint("api", name)
+}
+
+// known is what is known about the pool api, by endpoint.
+func (p *proxy) known() map[string]string {
+	p.t.Helper()
+	known := make(map[string]string)
+	for _, e := range p.pool("api").Endpoints {
+		known[e.Name] = e.known()
+	}
+	return known
+}
+
+// inFlight is how many attempts are under way in all pools.
+func (p *proxy) inFlight() (n int64) {
+	p.t.Helper()
+	for _, pool := range p.pools() {
+		for _, e := range pool.Endpoints {
+			n += e.InFlight
+		}
+	}
+	return n
+}
+
+// quiet waits until nothing is in flight.
+func (p *proxy) quiet() {
+	p.t.Helper()
+	eventually(p.t, "nothing is in flight", func() bool { return p.inFlight() == 0 })
+}
+
+// becomes waits until the breaker of an endpoint of the pool api is in a state.
+func (p *proxy) becomes(name, state string) time.Duration {
+	p.t.Helper()
+	return eventually(p.t, name+" is "+state, func() bool { return p.one(name).State == state })
+}
+
+// back waits until an endpoint's breaker is closed, and all calls go there.
+func (p *proxy) back(pool, name string) time.Duration {
+	p.t.Helper()
+	return eventually(p.t, name+" has its full share again", func() bool {
+		e := p.endpoint(pool, name)
+		return e.State == "closed" && e.Traffic > 0.99
+	})
+}
+
+// wantState compares the breaker of an endpoint of the pool api.
+func (p *proxy) wantState(name, want string) {
+	p.t.Helper()
+	if got := p.one(name).State; got != want {
+		p.t.Errorf("the breaker of %s is %s, want %s", name, got, want)
+	}
+}
+
+// wantTotals waits until nothing is in flight at an endpoint of the pool api, and compares what its
+// attempts came to.
+func (p *proxy) wantTotals(name string, want totals) {
+	p.t.Helper()
+	var e endpointStatus
+	eventually(p.t, "nothing is in flight at "+name, func() bool {
+		e = p.one(name)
+		return e.InFlight == 0
+	})
+	if e.totals != want {
+		p.t.Errorf("endpoint %s has %+v, want %+v", name, e.totals, want)
+	}
+}
+
+// events are those of the pool api after an ID.
+func (p *proxy) events(after uint64) (list []event) {
+	p.t.Helper()
+	p.read("/failover/events?pool=api&since="+strconv.FormatUint(after, 10), &list)
+	return list
+}
+
+// newestEvent is the ID of the latest event of this process, 0 if there is none.
+func (p *proxy) newestEvent() uint64 {
+	p.t.Helper()
+	var list []event
+	p.read("/failover/events?limit=1", &list)
+	if len(list) == 0 {
+		return 0
+	}
+	return list[len(list)-1].ID
+}
+
+// scraped are samples of metrics by name and labels.
+type scraped map[string]float64
+
+// metrics scrapes the plugin's metrics from the admin endpoint.
+func (p *proxy) metrics() scraped {
+	p.t.Helper()
+	samples := make(scraped)
+	for line := range strings.SplitSeq(p.readText("/metrics"), "\n") {
+		if !strings.HasPrefix(line, "caddy_failover_") {
+			continue
+		}
+		space := strings.LastIndexByte(line, ' ')
+		value, err := strconv.ParseFloat(line[space+1:], 64)
+		if err != nil {
+			p.t.Fatalf("sample %q: %v", line, err)
+		}
+		samples[line[:space]] = value
+	}
+	return samples
+}
+
+// calls are the calls of the pool api, by what their clients got; kinds that none came to are left out.
+func (p *proxy) calls() map[string]int {
+	p.t.Helper()
+	return p.callsOf("api")
+}
+
+func (p *proxy) callsOf(pool string) map[string]int {
+	p.t.Helper()
+	calls := make(map[string]int)
+	for name, value := range p.metrics() {
+		rest, ok := strings.CutPrefix(name, `caddy_failover_calls_total{outcome="`)
+		if outcome, labels, _ := strings.Cut(rest, `"`); ok && value > 0 && labels == `,pool="`+pool+`"}` {
+			calls[outcome] = int(value)
+		}
+	}
+	return calls
+}
+
+// sum adds counts up.
+func sum[K comparable](counts map[K]int) (n int) {
+	for _, count := range counts {
+		n += count
+	}
+	return n
+}
+
+// TestAdminEndpointOfTheHarness wants the harness to see what it is about: an answer, a breaker, metrics.
+func TestAdminEndpointOfTheHarness(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("", one))
+	p.get().want(t, "a call", 200, "one")
+	p.wantState("one", "closed")
+	p.wantTotals("one", totals{Attempts: 1, Successes: 1})
+	if got := p.calls(); got["success"] != 1 || sum(got) != 1 {
+		t.Errorf("calls are %v", got)
+	}
+	p.reload(site("timeout 1s", one))
+	p.wantTotals("one", totals{Attempts: 1, Successes: 1})
+}

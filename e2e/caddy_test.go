@@ -1,0 +1,147 @@
+// Package e2e drives a real Caddy with the plugin through what its users have: the Caddyfile, HTTP, the
+// admin API, the metrics, the log and the command. It knows nothing of the plugin's inside, and imports
+// it for its modules alone.
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/apifailover/caddy-failover"
+)
+
+// adapt turns a Caddyfile into JSON.
+func adapt(caddyfile string) ([]byte, error) {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	return config, err
+}
+
+// A proxy is a Caddy that runs in this process; its site and its admin endpoint listen on sockets. A
+// process can run one at a time, so no test here is parallel.
+type proxy struct {
+	t      testing.TB
+	dir    string       // of the sockets, the log and Caddy's storage; short, as paths of sockets must be
+	client *http.Client // of the site
+	admin  *http.Client // of the admin endpoint
+	loaded atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
+}
+
+// startCaddy runs Caddy with a site of the given directives until the test ends.
+func startCaddy(t testing.TB, site string) *proxy {
+	t.Helper()
+	return startCaddyWith(t, "", site)
+}
+
+// startCaddyWith runs Caddy with global options as well.
+func startCaddyWith(t testing.TB, global, site string) *proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &proxy{t: t, dir: dir}
+	p.client = clientOf(p.file("site"), true)
+	p.admin = clientOf(p.file("admin"), false) // a reload replaces the endpoint
+	if err := p.loadWith(global, site); err != nil {
+		t.Fatalf("starting Caddy: %v", err)
+	}
+	t.Cleanup(p.stop)
+	return p
+}
+
+// stop ends Caddy, its admin endpoint included.
+func (p *proxy) stop() {
+	p.t.Helper()
+	p.client.CloseIdleConnections()
+	err := caddy.Load([]byte(`{"admin": {"disabled": true, "config": {"persist": false}}}`), true)
+	if err = errors.Join(err, caddy.Stop()); err != nil {
+		p.t.Errorf("stopping Caddy: %v", err)
+	}
+}
+
+// file is where something of the proxy's is: site, admin, log, stored.
+func (p *proxy) file(name string) string { return filepath.Join(p.dir, name) }
+
+// caddyfile is the whole configuration around a site's directives, in which SOCKET stands for where the
+// site listens.
+func (p *proxy) caddyfile(global, site string) string {
+	return fmt.Sprintf(`{
+	admin unix/%s
+	persist_config off
+	auto_https off
+	grace_period 5s
+	storage file_system %s
+	log {
+		output file %s
+		format json
+		level DEBUG
+	}
+	%s
+}
+http://api.test {
+	bind unix/SOCKET
+	%s
+}
+`, p.file("admin"), p.file("stored"), p.file("log"), indent(global), indent(site))
+}
+
+func indent(directives string) string {
+	return strings.ReplaceAll(strings.TrimSpace(directives), "\n", "\n\t")
+}
+
+// load loads another site, as a reload does.
+func (p *proxy) load(site string) error { return p.loadWith("", site) }
+
+// loadWith loads another configuration, with global options.
+func (p *proxy) loadWith(global, site string) error {
+	config, err := adapt(strings.ReplaceAll(p.caddyfile(global, site), "SOCKET", p.file("site")))
+	if err != nil {
+		return err
+	}
+	p.loaded.Store(time.Now().UnixNano())
+	err = caddy.Load(config, true)
+	p.loaded.Store(time.Now().UnixNano())
+	return err
+}
+
+// reload loads another site, which must succeed.
+func (p *proxy) reload(site string) {
+	p.t.Helper()
+	if err := p.load(site); err != nil {
+		p.t.Fatalf("reloading: %v", err)
+	}
+}
+
+func init() {
+	caddy.RegisterModule(failing{})
+	httpcaddyfile.RegisterHandlerDirective("test_fails", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return failing{}, nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("test_fails", httpcaddyfile.After, "reverse_proxy")
+}
+
+// failing is a handler that cannot be provisioned: the directive test_fails makes a configuration fail
+// when the pools before it are provisioned.
+type failing struct{}
+
+func (failing) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_fails", New: func() caddy.Module { return failing{} }}
+}
+
+func (failing) Provision(caddy.Context) error { return errors.New("provisioning fails, as it should") }
+
+func (failing) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error { return nil }

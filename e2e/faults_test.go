@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestDirectivePassesOnTheOptionsOfReverseProxy(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("header_down X-Endpoint {http.failover.endpoint}\n\ttransport http {\n\t\tversions 1.1\n\t}", one))
+	if got := p.get().header.Get("X-Endpoint"); got != "one" {
+		t.Errorf("header_down set X-Endpoint to %q", got)
+	}
+}
+
+func TestFailsOverToTheNextTier(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site("", one, two))
+	p.get().want(t, "healthy", 200, "one")
+	one.answer(http.StatusServiceUnavailable)
+	for range 3 {
+		p.get().want(t, "503", 200, "two")
+	}
+	one.down()
+	for range 10 {
+		p.get().want(t, "down", 200, "two")
+	}
+	p.wantState("one", "open")
+}
+
+// A fault takes endpoints out, and heal ends it.
+type fault struct {
+	name        string
+	begin, heal func(t *testing.T, one, two *api)
+	dead        bool // the first endpoint gets nothing but trials
+	lasts       int  // calls; default: 400
+}
+
+var (
+	healed = func(_ *testing.T, one, _ *api) { one.behave(one.fine) }
+	faulty = func(h http.HandlerFunc) func(*testing.T, *api, *api) {
+		return func(_ *testing.T, one, _ *api) { one.behave(h) }
+	}
+	allFaults = []fault{{
+		name:  "refused",
+		begin: func(_ *testing.T, one, _ *api) { one.down() },
+		heal:  func(t *testing.T, one, _ *api) { one.up(t, one.address) },
+		dead:  true,
+	}, {
+		name: "503", begin: faulty(status(http.StatusServiceUnavailable)), heal: healed, dead: true,
+	}, {
+		name: "30 percent 500",
+		begin: func(_ *testing.T, one, _ *api) {
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				if rand.Float64() < 0.3 {
+					w.WriteHeader(http.StatusInternalServerError)
+					return
+				}
+				one.fine(w, r)
+			})
+		},
+		heal: healed,
+	}, {
+		name: "cut before headers", begin: faulty(cut), heal: healed, dead: true,
+	}, {
+		name:  "two of three down",
+		begin: func(_ *testing.T, one, two *api) { one.down(); two.down() },
+		heal:  func(t *testing.T, one, two *api) { one.up(t, one.address); two.up(t, two.address) },
+		dead:  true,
+	}, {
+		name:  "flapping",
+		lasts: 1000,
+		begin: func(_ *testing.T, one, _ *api) {
+			began := time.Now()
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				if int(time.Since(began)/(1500*time.Millisecond))%2 == 0 {
+					cut(w, r)
+					return
+				}
+				one.fine(w, r)
+			})
+		},
+		heal: healed,
+	}}
+)
+
+// TestFaults lets the primary fail in each way while 200 requests a second come in. No client may see it;
+// the dead primary gets next to no attempts; and it gets its traffic back when it is well.
+func TestFaults(t *testing.T) {
+	bodies := map[string]string{http.MethodGet: "", http.MethodPost: strings.Repeat("0123456789abcdef", 256)}
+	for _, fault := range allFaults {
+		t.Run(fault.name, func(t *testing.T) {
+			// one pool of three endpoints for each method, which fail together
+			config, pools := "", make(map[string][]*api)
+			for method := range bodies {
+				pools[method] = newAPIs(t, "one", "two", "three")
+				config += fmt.Sprintf("handle /%s {\n%s\n}\n", method, pooled(method, quick, pools[method]...))
+			}
+			p := startCaddy(t, config)
+			loads := make(map[string]*load)
+			for method, body := range bodies {
+				loads[method] = p.startLoadAt("/"+method, 200, method, body)
+			}
+			await := loads[http.MethodGet].await // the other one goes as fast
+			await(60)
+			for _, apis := range pools {
+				fault.begin(t, apis[0], apis[1])
+			}
+			await(200)
+			attempts, calls := make(map[string]int), make(map[string]int)
+			for method := range pools {
+				attempts[method] -= int(p.endpoint(method, "one").Attempts)
+				calls[method] -= sum(p.callsOf(method))
+			}
+			await(max(400, fault.lasts))
+			for method, apis := range pools {
+				attempts[method] += int(p.endpoint(method, "one").Attempts)
+				calls[method] += sum(p.callsOf(method))
+				fault.heal(t, apis[0], apis[1])
+			}
+			over := time.Now()
+			for method, load := range loads {
+				p.back(method, "one")
+				back := time.Since(over)
+				load.stop()
+				load.wantNoFailure()
+				t.Logf("%s: %d calls, p50 %v p99 %v; the faulty primary got %d of %d calls; back after %v", method,
+					load.answered(), load.quantile(0.5), load.quantile(0.99), attempts[method], calls[method], back)
+				if fault.dead && attempts[method]*100 >= calls[method] {
+					t.Errorf("%s: the dead primary got %d of %d calls", method, attempts[method], calls[method])
+				}
+			}
+		})
+	}
+}
+
+// A growing capacity is that of an endpoint that has just started: 10 requests a second, 78 more each
+// second, up to 400, and a quarter of a second's worth at once.
+type growing struct {
+	mu              sync.Mutex
+	tokens          float64
+	began, last     time.Time
+	served, refused int
+}
+
+// take tells whether there is room for a request.
+func (g *growing) take() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	capacity := min(400, 10+78*now.Sub(g.began).Seconds())
+	g.tokens = min(capacity/4, g.tokens+capacity*now.Sub(g.last).Seconds())
+	g.last = now
+	if g.tokens < 1 {
+		g.refused++
+		return false
+	}
+	g.tokens--
+	g.served++
+	return true
+}
+
+// TestFollowsAColdReturn lets the primary come back with little capacity, which grows: it must not be
+// flattened.
+func TestFollowsAColdReturn(t *testing.T) {
+	apis := newAPIs(t, "one", "two", "three")
+	one := apis[0]
+	p := startCaddy(t, site(quick, apis...))
+	load := p.startLoad(200, http.MethodGet, "")
+	load.await(100)
+	one.down()
+	load.await(400)
+	now := time.Now()
+	capacity := &growing{tokens: 1, began: now, last: now}
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		if !capacity.take() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		one.fine(w, r)
+	})
+	one.up(t, one.address)
+	back := p.back("api", "one")
+	load.stop()
+	load.wantNoFailure()
+	t.Logf("%d served, %d refused, back after %v", capacity.served, capacity.refused, back)
+	if capacity.refused*10 >= capacity.served+capacity.refused {
+		t.Errorf("the returning primary refused %d of %d attempts", capacity.refused, capacity.served+capacity.refused)
+	}
+}
+
+// TestAllDown wants an answer at once while nothing works, however that shows, and service soon after the
+// first endpoint is back.
+func TestAllDown(t *testing.T) {
+	for _, fault := range []fault{
+		allFaults[0],
+		{name: "503", begin: faulty(status(http.StatusServiceUnavailable)), heal: healed},
+		{name: "hang", begin: faulty(silent), heal: healed},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			apis := newAPIs(t, "one", "two", "three")
+			p := startCaddy(t, site(strings.Replace(quick, "timeout 1s", "timeout 500ms", 1), apis...))
+			p.get()
+			for _, a := range apis {
+				fault.begin(t, a, nil)
+			}
+			load := p.startLoad(50, http.MethodGet, "")
+			eventually(t, "all breakers are open", func() bool {
+				for _, a := range apis {
+					if p.one(a.name).State == "closed" {
+						return false
+					}
+				}
+				return true
+			})
+			load.stop()
+			// trials are one in 250 ms, and one when an endpoint's open period is over
+			load = p.startLoad(100, http.MethodGet, "")
+			load.await(100)
+			load.stop()
+			// a period lasts 1 s ± 20 %
+			refused, typical := load.seen["503 retry after 1"]+load.seen["503 retry after 2"], load.quantile(0.5)
+			if refused*5 < load.answered()*4 || typical > 250*time.Millisecond {
+				t.Errorf("%d of %d calls were refused, typically within %v; got %v", refused, load.answered(), typical, load.seen)
+			}
+			fault.heal(t, apis[1], nil)
+			back := eventually(t, "service after the first return", func() bool {
+				got := p.get()
+				return got.status == 200 && got.body == "two"
+			})
+			t.Logf("%d of %d refused, typically within %v, back after %v", refused, load.answered(), typical, back)
+		})
+	}
+}

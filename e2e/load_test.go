@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A load is a stream of requests, each sent on time whatever became of the others, and the tally of
+// their answers.
+type load struct {
+	p      *proxy
+	method string
+	path   string
+	body   string
+	quit   chan struct{}
+	done   chan struct{}
+
+	mu     sync.Mutex
+	times  []time.Duration
+	seen   map[string]int // answers, by status and body or Retry-After
+	failed int
+	errors []string // of the first that failed
+}
+
+// startLoad sends rate requests a second until stop. An answer is good if it is 200 and ends with what
+// the whole body comes to.
+func (p *proxy) startLoad(rate int, method, body string) *load {
+	return p.startLoadAt("/", rate, method, body)
+}
+
+// startLoadAt is startLoad for another path than the root.
+func (p *proxy) startLoadAt(path string, rate int, method, body string) *load {
+	l := &load{p: p, method: method, path: path, body: body, seen: make(map[string]int), quit: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		ticker := time.NewTicker(time.Second / time.Duration(rate))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-l.quit:
+				return
+			case <-ticker.C:
+				wg.Go(l.one)
+			}
+		}
+	}()
+	return l
+}
+
+func (l *load) one() {
+	began := time.Now()
+	what, ok := l.send()
+	took := time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.times = append(l.times, took)
+	l.seen[what]++
+	if !ok {
+		l.failed++
+		if len(l.errors) < 5 {
+			l.errors = append(l.errors, what)
+		}
+	}
+}
+
+func (l *load) send() (string, bool) {
+	var reader io.Reader
+	if l.body != "" {
+		reader = strings.NewReader(l.body)
+	}
+	resp, err := l.p.do(l.method, l.path, reader)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error(), false
+	}
+	if after := resp.Header.Get("Retry-After"); len(text) == 0 && after != "" {
+		text = []byte("retry after " + after)
+	}
+	whole := strings.HasSuffix(string(text), digest(l.body))
+	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
+}
+
+// answered is how many answers are in.
+func (l *load) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.times)
+}
+
+// await lets the load go on until there are n more answers.
+func (l *load) await(n int) {
+	l.p.t.Helper()
+	before := l.answered()
+	eventually(l.p.t, fmt.Sprint(n, " more answers are in"), func() bool { return l.answered() >= before+n })
+}
+
+// stop ends the load when all its answers are in.
+func (l *load) stop() {
+	close(l.quit)
+	<-l.done
+}
+
+// wantNoFailure fails the test unless every answer of the load was good.
+func (l *load) wantNoFailure() {
+	l.p.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed > 0 {
+		l.p.t.Errorf("%d of %d calls failed: %q", l.failed, len(l.times), l.errors)
+	}
+}
+
+// longer is how many calls took longer than a time.
+func (l *load) longer(than time.Duration) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, took := range l.times {
+		if took > than {
+			n++
+		}
+	}
+	return n
+}
+
+// quantile is what part q of the calls took at most.
+func (l *load) quantile(q float64) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.Sort(l.times)
+	if len(l.times) == 0 {
+		return 0
+	}
+	return l.times[min(len(l.times)-1, int(q*float64(len(l.times))))]
+}

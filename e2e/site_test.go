@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+)
+
+// site is a failover directive over endpoints, of a pool named api.
+func site(options string, apis ...*api) string { return pooled("api", options, apis...) }
+
+// pooled is site for a pool of another name.
+func pooled(name, options string, apis ...*api) string {
+	return edited(name, options, apis)
+}
+
+// edited is a failover directive over endpoints, each of which may have options.
+func edited(name, options string, apis []*api, each ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "failover {\n\tname %s\n", name)
+	for i, a := range apis {
+		scheme, own := "http", ""
+		if a.tls {
+			scheme = "https"
+		}
+		if i < len(each) && each[i] != "" {
+			own = "\t\t" + strings.ReplaceAll(each[i], "\n", "\n\t\t") + "\n"
+		}
+		fmt.Fprintf(&b, "\tendpoint %s://%s {\n\t\tname %s\n%s\t}\n", scheme, a.address, a.name, own)
+	}
+	if options = strings.TrimSpace(options); options != "" {
+		b.WriteString("\t" + options + "\n")
+	}
+	b.WriteString("}")
+	return b.String()
+}
+
+// keyed is site for endpoints that have a key each: what they say about a quota is about theirs.
+func keyed(options string, apis ...*api) string {
+	var each []string
+	for _, a := range apis {
+		each = append(each, fmt.Sprintf("header Authorization \"Bearer key-of-%s\"", a.name))
+	}
+	return edited("api", options, apis, each...)
+}
+
+// at lets a directive work for the requests of a matcher only.
+func at(matcher, directive string) string {
+	return strings.Replace(directive, "failover {", "failover "+matcher+" {", 1)
+}
+
+// placeholders adds what the placeholders say to the access log.
+const placeholders = `log
+log_append pool {http.failover.pool}
+log_append endpoint {http.failover.endpoint}
+log_append attempts {http.failover.attempts}
+log_append outcome {http.failover.outcome}
+`
+
+// retrying lets any method be retried after any failure.
+const retrying = `
+	retry {
+		methods any
+	}`
+
+// quick lets a breaker try again after a second, so that tests end.
+const quick = `
+	timeout 1s
+	breaker {
+		open_for 1s
+		open_max 1s
+	}
+	retry {
+		attempts 3
+		methods any
+	}`
+
+// slowToReopen keeps an open breaker open for longer than a test takes.
+const slowToReopen = `
+	breaker {
+		open_for 60s
+	}`
