@@ -74,6 +74,23 @@ type breakerConfig struct {
 	trialExpiry         time.Duration // a trial not heard of by then frees its place
 }
 
+// defaults is what a breaker runs by unless told otherwise; trials expire after
+// the longest timeout.
+func defaults(timeout time.Duration) breakerConfig {
+	return breakerConfig{
+		consecutiveFailures: 5,
+		failureRatio:        0.5,
+		minRequests:         20,
+		window:              10 * time.Second,
+		slowFactor:          10,
+		openFor:             5 * time.Second,
+		openMax:             5 * time.Minute,
+		start:               0.05,
+		step:                500 * time.Millisecond,
+		trialExpiry:         timeout,
+	}
+}
+
 // A permit allows one attempt. It is given back by exactly one of report and
 // cancel; one that never comes back blocks nothing for longer than
 // breakerConfig.trialExpiry. Its generation voids results of attempts begun

@@ -16,11 +16,11 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // defaultBreaker is what breakers run by unless told otherwise, with attempts of
 // at most 2 s.
 func defaultBreaker(change ...func(*breakerConfig)) *breakerConfig {
-	cfg := (*Breaker)(nil).config(2 * time.Second)
+	cfg := defaults(2 * time.Second)
 	for _, f := range change {
-		f(cfg)
+		f(&cfg)
 	}
-	return cfg
+	return &cfg
 }
 
 // stands is where a breaker stands.

@@ -134,21 +134,20 @@ func (b *Breaker) config(timeout time.Duration) *breakerConfig {
 	if b == nil {
 		b = &Breaker{}
 	}
-	return &breakerConfig{
-		off:                 b.Off,
-		consecutiveFailures: or(b.ConsecutiveFailures, 5),
-		failureRatio:        or(b.FailureRatio, defaultFailureRatio),
-		minRequests:         cmp.Or(b.MinRequests, 20),
-		window:              time.Duration(cmp.Or(b.Window, caddy.Duration(10*time.Second))),
-		slowRatio:           b.SlowRatio,
-		slowAfter:           time.Duration(b.SlowAfter),
-		slowFactor:          or(b.SlowFactor, defaultSlowFactor),
-		openFor:             time.Duration(cmp.Or(b.OpenFor, caddy.Duration(5*time.Second))),
-		openMax:             max(time.Duration(cmp.Or(b.OpenMax, caddy.Duration(5*time.Minute))), time.Duration(b.OpenFor)),
-		start:               cmp.Or(b.Start, 0.05),
-		step:                time.Duration(cmp.Or(b.Step, caddy.Duration(500*time.Millisecond))),
-		trialExpiry:         timeout,
-	}
+	cfg := defaults(timeout)
+	cfg.off = b.Off
+	cfg.consecutiveFailures = or(b.ConsecutiveFailures, cfg.consecutiveFailures)
+	cfg.failureRatio = or(b.FailureRatio, cfg.failureRatio)
+	cfg.minRequests = cmp.Or(b.MinRequests, cfg.minRequests)
+	cfg.window = cmp.Or(time.Duration(b.Window), cfg.window)
+	cfg.slowRatio = b.SlowRatio
+	cfg.slowAfter = time.Duration(b.SlowAfter)
+	cfg.slowFactor = or(b.SlowFactor, cfg.slowFactor)
+	cfg.openFor = cmp.Or(time.Duration(b.OpenFor), cfg.openFor)
+	cfg.openMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.openMax), time.Duration(b.OpenFor))
+	cfg.start = cmp.Or(b.Start, cfg.start)
+	cfg.step = cmp.Or(time.Duration(b.Step), cfg.step)
+	return &cfg
 }
 
 // Retry configures what happens to a call whose attempt failed. Where nothing

@@ -14,9 +14,11 @@ import (
 var errGivenUp = errors.New("the attempt had been given up")
 
 // bodyError is an error of reading a response body.
-type bodyError struct{ error }
+type bodyError struct{ cause error }
 
-func (e *bodyError) Unwrap() error { return e.error }
+func (e *bodyError) Error() string { return e.cause.Error() }
+
+func (e *bodyError) Unwrap() error { return e.cause }
 
 // responseBody watches how an answer ends. An error that it returns makes the
 // proxy abort the client's stream, which therefore never looks whole: HTTP/1
