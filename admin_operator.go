@@ -48,7 +48,7 @@ func readCommand(w http.ResponseWriter, r *http.Request, action string) (command
 
 // readFields takes the fields of a command's body, each of which may be there once.
 func (c *command) readFields(body []byte) error {
-	switch err := jsondoc.Check(body, maxJSONDepth); {
+	switch err := jsondoc.Check(body, jsondoc.MaxDepth); {
 	case err == jsondoc.ErrSyntax:
 		var detail json.RawMessage
 		return fmt.Errorf("body: want a JSON object: %w", cmp.Or(json.Unmarshal(body, &detail), err))

@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // causes are what errors of round trips begin with, and what they mean alone.
@@ -40,7 +38,6 @@ var causes = []struct {
 	{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, failedDial},
 	{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, failedReset},
 	{&net.DNSError{Err: "no such host", IsTimeout: true}, failedTimeout},
-	{reverseproxy.DialError{}, failedDial},
 	{&bodyError{io.ErrUnexpectedEOF}, truncated},
 }
 
@@ -59,9 +56,6 @@ func FuzzClassifyError(f *testing.F) {
 			text, wraps = "quoting "+text, wraps[:min(len(wraps), 50)]
 		}
 		err := from.err
-		if _, alone := err.(reverseproxy.DialError); alone {
-			err = reverseproxy.NewDialError(errors.New("refused"))
-		}
 		for _, how := range wraps {
 			switch how % 5 {
 			case 0:

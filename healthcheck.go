@@ -53,7 +53,7 @@ func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *ta
 	began := time.Now()
 	resp, err := trip.RoundTrip(r)
 	if err != nil {
-		return checkResult{why: classifyError(err).String()}
+		return checkResult{why: outcomeOf(err).String()}
 	}
 	defer resp.Body.Close()
 	result.latency = max(1, time.Since(began))
@@ -63,7 +63,7 @@ func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *ta
 	} else if cfg.pattern == nil {
 		result.passed, result.why = true, checkPassed
 	} else if text, err := io.ReadAll(body); err != nil {
-		result.why = "body: " + classifyError(err).String()
+		result.why = "body: " + outcomeOf(err).String()
 	} else if result.passed = cfg.pattern.Match(text); result.passed {
 		result.why = checkPassed
 	} else {

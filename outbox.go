@@ -191,7 +191,7 @@ func (p *pool) logEvent(e Event) {
 	if lost := p.outbox.log.lost.Swap(0); lost > 0 {
 		logger.Warn("the log was too slow: events are missing from it", zap.String("pool", p.name), zap.Int64("missing", lost))
 	}
-	entry := logger.Check(e.level(), e.Kind)
+	entry := logger.Check(levelOf(e.Kind), e.Kind)
 	if entry == nil {
 		return
 	}
@@ -211,9 +211,9 @@ func (p *pool) logEvent(e Event) {
 	entry.Write(append(fields, zap.Int("count", e.Count), zap.Time("at", e.At), zap.Uint64("id", e.ID))...)
 }
 
-// level is how urgent an event is in a log.
-func (e *Event) level() zapcore.Level {
-	switch e.Kind {
+// levelOf is how urgent a kind of event is in a log.
+func levelOf(kind string) zapcore.Level {
+	switch kind {
 	case eventAllDown:
 		return zapcore.ErrorLevel
 	case eventBreakerRecovering, eventBreakerClosed, eventSLAMetAgain, eventOperator:

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"golang.org/x/net/http2"
 )
 
@@ -66,9 +65,6 @@ func classifyError(err error) outcome {
 	}
 	if refusedHere(err) || outOfResources(err) {
 		return unsent
-	}
-	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
-		return failedDial
 	}
 	if anyCause(err, isDialing) {
 		return failedDial

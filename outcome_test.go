@@ -18,8 +18,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 func TestClassifyError(t *testing.T) {
@@ -29,10 +27,8 @@ func TestClassifyError(t *testing.T) {
 		err  error
 		want outcome
 	}{
-		{"the proxy's dial error", reverseproxy.NewDialError(refused), failedDial},
-		{"a wrapped dial error", fmt.Errorf("x: %w", reverseproxy.NewDialError(errors.New("no such host"))), failedDial},
 		{"a dial error of package net", &url.Error{Op: "Get", Err: refused}, failedDial},
-		{"a dial that took too long", reverseproxy.NewDialError(&net.OpError{Op: "dial", Err: context.DeadlineExceeded}), failedDial},
+		{"a dial that took too long", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}, failedDial},
 		{"an unknown authority", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, failedTLS},
 		{"no TLS at all", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, failedTLS},
 		{"an alert", &net.OpError{Op: "remote error", Err: tls.AlertError(40)}, failedTLS},

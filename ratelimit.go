@@ -102,7 +102,7 @@ func parseReset(value string, now time.Time) (time.Duration, bool) {
 // parseRetryInfo finds the delay in an error of Google's APIs.
 // https://cloud.google.com/apis/design/errors#error_details
 func parseRetryInfo(body []byte) (time.Duration, bool) {
-	if jsondoc.Check(body, maxJSONDepth) != nil {
+	if jsondoc.Check(body, jsondoc.MaxDepth) != nil {
 		return 0, false
 	}
 	type status struct {

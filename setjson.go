@@ -17,10 +17,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// maxJSONDepth is how many objects and arrays may lie within each other in the JSON that
-// a client or an endpoint sends us.
-const maxJSONDepth = 1000
-
 // SetJSON sets a value in JSON request bodies that go to an endpoint. The body must
 // be an object in UTF-8, no larger than the retry block's `buffer`, in which it is held
 // before the endpoint is asked, and nested at most 1,000 deep. Requests without a body
@@ -221,11 +217,11 @@ func (c *call) prepareJSON(patience time.Duration) error {
 
 // notAnObject says why a body cannot be edited; nil: it can.
 func notAnObject(body []byte) *unfit {
-	err := jsondoc.Check(body, maxJSONDepth)
+	err := jsondoc.Check(body, jsondoc.MaxDepth)
 	switch {
 	case err == jsondoc.ErrDepth:
 		return &unfit{http.StatusUnsupportedMediaType,
-			fmt.Sprintf("the request's body is JSON that is nested more than %d deep, which the endpoints of this API do not take", maxJSONDepth)}
+			fmt.Sprintf("the request's body is JSON that is nested more than %d deep, which the endpoints of this API do not take", jsondoc.MaxDepth)}
 	case err != nil || !jsondoc.IsObject(body):
 		return &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
 	}

@@ -114,12 +114,22 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 	if a.client.Err() != nil || c.body != nil && c.body.broken() || errors.Is(err, errReplaced) {
 		return cancelled
 	}
-	o := classifyError(err)
+	o := outcomeOf(err)
 	switch {
 	case o == failedTLS && a.sent.begun():
 		return failedReset // the handshake was over: the endpoint may have acted
 	case o == failedReset && streamRefused(err):
 		a.set(refusedStream)
+	}
+	return o
+}
+
+// outcomeOf says what an error of the proxy's transport means, which knows dials of its
+// own.
+func outcomeOf(err error) outcome {
+	o := classifyError(err)
+	if _, ok := errors.AsType[reverseproxy.DialError](err); ok && o != unsent {
+		return failedDial
 	}
 	return o
 }

@@ -8,6 +8,10 @@ import (
 	"unicode/utf8"
 )
 
+// MaxDepth is how many objects and arrays may lie within each other in the JSON that a
+// client or an endpoint sends us.
+const MaxDepth = 1000
+
 var (
 	// ErrSyntax is returned for what is not one JSON value in UTF-8 (RFC 8259).
 	ErrSyntax = errors.New("not JSON")
