@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 const (
@@ -30,18 +32,18 @@ type eventQuery struct {
 }
 
 // takes tells whether an event is wanted.
-func (q *eventQuery) takes(e *Event) bool {
+func (q *eventQuery) takes(e *event.Event) bool {
 	return (q.pool == "" || q.pool == e.Pool) && e.ID > q.after && !e.At.Before(q.from)
 }
 
 // pick returns the events that are wanted of those that are known, oldest first.
 // An ID that is above all of them comes from before a restart, and is as good as
 // none.
-func (q *eventQuery) pick(list []Event) []Event {
+func (q *eventQuery) pick(list []event.Event) []event.Event {
 	if len(list) > 0 && q.after > list[len(list)-1].ID {
 		q.after = 0
 	}
-	picked := make([]Event, 0, min(q.limit, len(list)))
+	picked := make([]event.Event, 0, min(q.limit, len(list)))
 	for i := range list {
 		if q.takes(&list[i]) {
 			picked = append(picked, list[i])
@@ -63,7 +65,7 @@ func (a *adminAPI) events(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet && acceptsStream(r) {
 		return a.stream(w, r, q)
 	}
-	return writeJSON(w, q.pick(events.since(q.after)))
+	return writeJSON(w, q.pick(event.Latest.Since(q.after)))
 }
 
 func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
@@ -71,14 +73,14 @@ func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &eventQuery{pool: query.Get("pool"), limit: eventsKept}
+	q := &eventQuery{pool: query.Get("pool"), limit: event.Kept}
 	if query.Has("limit") {
 		q.limit, err = strconv.Atoi(query.Get("limit"))
-		if err != nil || q.limit < 1 || q.limit > eventsKept {
-			return nil, apiError(http.StatusBadRequest, "limit: want a number from 1 to %d, not %q", eventsKept, query.Get("limit"))
+		if err != nil || q.limit < 1 || q.limit > event.Kept {
+			return nil, apiError(http.StatusBadRequest, "limit: want a number from 1 to %d, not %q", event.Kept, query.Get("limit"))
 		}
 	}
-	if query.Has("pool") && findPool(q.pool) == nil && !slices.ContainsFunc(events.since(0), func(e Event) bool { return e.Pool == q.pool }) {
+	if query.Has("pool") && findPool(q.pool) == nil && !slices.ContainsFunc(event.Latest.Since(0), func(e event.Event) bool { return e.Pool == q.pool }) {
 		return nil, unknownPool(q.pool)
 	}
 	if query.Has("since") {
@@ -118,10 +120,10 @@ func (a *adminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery)
 		if err != nil {
 			return apiError(http.StatusBadRequest, "Last-Event-ID: want the ID of an event, not %q", resumed)
 		}
-		q.after, q.from, q.since, q.limit = id, time.Time{}, true, eventsKept
+		q.after, q.from, q.since, q.limit = id, time.Time{}, true, event.Kept
 	}
-	missed, sub := events.subscribe(q.after)
-	defer sub.close()
+	missed, sub := event.Latest.Subscribe(q.after)
+	defer sub.Close()
 	out := newEventStream(w)
 	out.begin()
 	if q.since {
@@ -148,9 +150,9 @@ func (a *adminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery)
 	defer pulse.Stop()
 	for out.err == nil {
 		select {
-		case e, ok := <-sub.events:
+		case e, ok := <-sub.Events:
 			if !ok {
-				if sub.tooSlow() {
+				if sub.TooSlow() {
 					out.send("too_slow", 0, map[string]string{"error": "the stream was read too slowly; come back with Last-Event-ID"})
 					out.flush()
 				}
@@ -160,7 +162,7 @@ func (a *adminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery)
 			if q.takes(&e) {
 				out.send("", e.ID, e)
 			}
-			if len(sub.events) == 0 {
+			if len(sub.Events) == 0 {
 				out.flush()
 			}
 		case <-pulse.C:

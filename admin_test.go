@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -312,7 +313,7 @@ func (a *admin) follow(path string, header ...string) <-chan streamed {
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
 		a.t.Fatalf("GET %s: %d %s", path, resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
-	out := make(chan streamed, eventsKept)
+	out := make(chan streamed, event.Kept)
 	go func() {
 		defer close(out)
 		defer resp.Body.Close()
@@ -338,14 +339,14 @@ func (a *admin) follow(path string, header ...string) <-chan streamed {
 }
 
 // next is the next event of a stream.
-func next(t testing.TB, stream <-chan streamed) (Event, streamed) {
+func next(t testing.TB, stream <-chan streamed) (event.Event, streamed) {
 	t.Helper()
 	select {
 	case s, ok := <-stream:
 		if !ok {
 			t.Fatal("the stream has ended")
 		}
-		var e Event
+		var e event.Event
 		if err := json.Unmarshal([]byte(s.data), &e); err != nil {
 			t.Fatalf("%v in %s", err, s.data)
 		}
@@ -353,7 +354,7 @@ func next(t testing.TB, stream <-chan streamed) (Event, streamed) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("no event came")
 	}
-	return Event{}, streamed{}
+	return event.Event{}, streamed{}
 }
 
 func TestAdminEvents(t *testing.T) {
@@ -375,7 +376,7 @@ func TestAdminEvents(t *testing.T) {
 
 	// the list, and what it leaves out
 	list := func(query string) (ids []uint64) {
-		var list []Event
+		var list []event.Event
 		a.read("/failover/events"+query, &list)
 		for _, e := range list {
 			ids = append(ids, e.ID)
@@ -454,10 +455,10 @@ func TestAdminStreamsOutliveNoReload(t *testing.T) {
 func TestAdminDropsSlowReaders(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	_, a := startWithAdmin(t, site("", one, two))
-	subscribers := func() []*subscription {
-		events.mu.Lock()
-		defer events.mu.Unlock()
-		return slices.Collect(maps.Keys(events.subscribers))
+	subscribers := func() []*event.Subscription {
+		event.Latest.Mu.Lock()
+		defer event.Latest.Mu.Unlock()
+		return slices.Collect(maps.Keys(event.Latest.Subscribers))
 	}
 	before := subscribers()
 	conn, err := net.Dial("tcp", a.address)
@@ -468,7 +469,7 @@ func TestAdminDropsSlowReaders(t *testing.T) {
 	if _, err := fmt.Fprintf(conn, "GET /failover/events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", a.address); err != nil {
 		t.Fatal(err)
 	}
-	var reader *subscription
+	var reader *event.Subscription
 	eventually(t, 5*time.Second, "the stream has begun", func() bool {
 		for _, s := range subscribers() {
 			if !slices.Contains(before, s) {
@@ -477,13 +478,13 @@ func TestAdminDropsSlowReaders(t *testing.T) {
 		}
 		return reader != nil
 	})
-	flood := Event{Kind: eventAnomaly, Pool: "flood", Count: 1, Reason: strings.Repeat("x", 32<<10)}
-	var last Event
+	flood := event.Event{Kind: event.Anomaly, Pool: "flood", Count: 1, Reason: strings.Repeat("x", 32<<10)}
+	var last event.Event
 	eventually(t, 20*time.Second, "the reader is given up", func() bool {
 		for range 100 {
-			last = events.add(flood)
+			last = event.Latest.Add(flood)
 		}
-		return reader.tooSlow()
+		return reader.TooSlow()
 	})
 
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -517,9 +518,9 @@ func TestAdminDropsSlowReaders(t *testing.T) {
 // TestAdminTellsOfGaps resumes after an event that is forgotten.
 func TestAdminTellsOfGaps(t *testing.T) {
 	_, a := startWithAdmin(t, "respond hello")
-	first := events.add(Event{Kind: eventAnomaly, Pool: "gaps", Count: 1})
-	for range eventsKept + 10 {
-		events.add(Event{Kind: eventAnomaly, Pool: "gaps", Count: 1})
+	first := event.Latest.Add(event.Event{Kind: event.Anomaly, Pool: "gaps", Count: 1})
+	for range event.Kept + 10 {
+		event.Latest.Add(event.Event{Kind: event.Anomaly, Pool: "gaps", Count: 1})
 	}
 	stream := a.follow("/failover/events?pool=gaps", "Last-Event-ID", fmt.Sprint(first.ID))
 	if _, s := next(t, stream); s.name != "gap" || s.data != `{"missed":10}` {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // An attempt is one round trip of a call to one endpoint. It is in flight from
@@ -35,11 +38,11 @@ type attempt struct {
 	download *download       // how the client reads it; nil: not slowly
 
 	// Guarded by the state's mutex.
-	permit     permit
+	permit     breaker.Permit
 	retryAfter time.Duration
 	slot       int32  // in the set of those in flight, plus one; 0: in none
 	repeats    uint16 // of the same endpoint
-	outcome    outcome
+	outcome    outcome.Outcome
 	doubt      doubtStage
 	judged     bool // by slowness
 	slower     bool // much slower than usual, which may be known before it ends
@@ -151,12 +154,12 @@ func (a *attempt) waitedFor(now time.Time) time.Duration {
 
 // known is the outcome so far: what has been reported, or success while a good
 // answer is under way.
-func (a *attempt) known() outcome {
+func (a *attempt) known() outcome.Outcome {
 	s := a.target.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.outcome == pending && a.first.Load() > 0 {
-		return success
+	if a.outcome == outcome.Pending && a.first.Load() > 0 {
+		return outcome.Success
 	}
 	return a.outcome
 }
@@ -198,13 +201,13 @@ func (a *attempt) expire(why ending) {
 
 // settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
-func (a *attempt) settle(now time.Time, o outcome, release bool) {
+func (a *attempt) settle(now time.Time, o outcome.Outcome, release bool) {
 	a.settleIn(now, o, release, noDoubt)
 }
 
 // settleIn is settle for a failure of which it may not be known yet whose it is.
-func (a *attempt) settleIn(now time.Time, o outcome, release bool, doubt doubtStage) {
-	if o == cancelled && a.endedWhy() == endedByHedge {
+func (a *attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt doubtStage) {
+	if o == outcome.Cancelled && a.endedWhy() == endedByHedge {
 		a.target.state.beaten(a, now)
 	}
 	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release, doubt)

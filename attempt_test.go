@@ -93,10 +93,10 @@ func TestHowBodiesEnd(t *testing.T) {
 				}()
 				l.callWith(ctx, http.MethodGet, "/", "")
 			}()
-			if got := l.stateOf("one:1").totalsNow(); got != test.want {
+			if got := totalsNow(l.stateOf("one:1")); got != test.want {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
-			if n := l.stateOf("one:1").inFlightNow(); n != 0 {
+			if n := inFlightNow(l.stateOf("one:1")); n != 0 {
 				t.Errorf("%d in flight", n)
 			}
 		})

@@ -66,7 +66,7 @@ func TestLeavesBase(t *testing.T) {
 // 400 that no endpoint hears of.
 func TestPathsStayBelowTheBaseURL(t *testing.T) {
 	a, b := newAPI(t, "one"), newAPI(t, "two")
-	for _, each := range []*api{a, b} {
+	for _, each := range []*standIn{a, b} {
 		each.behave(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
 	}
 	p := startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint http://%s/tenant-a/api {\nheader Authorization secret\n}\nendpoint http://%s\nretry {\nhedge 10s\n}\n}", a.address, b.address))

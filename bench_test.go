@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // poolSizes are the numbers of endpoints that are measured: three tiers each.
@@ -118,7 +120,7 @@ func BenchmarkSelect(b *testing.B) {
 					if p.Select(l.handler.Upstreams, r, w) == nil {
 						b.Fatal("nothing selected")
 					}
-					vars[callKey].(*call).succeed(r.Context())
+					succeed(vars[callKey].(*call), r.Context())
 				}
 			})
 		})
@@ -126,12 +128,12 @@ func BenchmarkSelect(b *testing.B) {
 }
 
 // succeed is what the transport does with an attempt that is answered at once.
-func (c *call) succeed(ctx context.Context) {
+func succeed(c *call, ctx context.Context) {
 	a := c.next
 	c.next, c.current = nil, a
 	a.begin(ctx, a.began, 0)
 	a.answered(a.began.Add(time.Since(a.began)))
-	a.bodyEnds(success)
+	a.bodyEnds(outcome.Success)
 }
 
 // BenchmarkRoundTrip measures all that the policy adds to an attempt: Select and

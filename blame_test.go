@@ -15,6 +15,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // closedAndWell fails unless nothing has been held against these endpoints.
@@ -22,10 +25,10 @@ func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	t.Helper()
 	time.Sleep(time.Second) // for what is still in doubt
 	for _, name := range names {
-		now := l.stateOf(name).copyNow()
-		if b := now.breaker; b.generation > 0 || b.failures.run > 0 || b.outcomes.Counts(time.Now(), 10*time.Second).Marked > 0 || now.lost > 0 {
-			t.Errorf("%s: %v, %d failures in a row, %d failures, score %v", name, b.state, b.failures.run,
-				b.outcomes.Counts(time.Now(), 10*time.Second).Marked, 1-now.lost)
+		now := copyNow(l.stateOf(name))
+		if b := now.breaker; b.Generation > 0 || b.Failures.Run > 0 || b.Outcomes.Counts(time.Now(), 10*time.Second).Marked > 0 || now.lost > 0 {
+			t.Errorf("%s: %v, %d failures in a row, %d failures, score %v", name, b.State, b.Failures.Run,
+				b.Outcomes.Counts(time.Now(), 10*time.Second).Marked, 1-now.lost)
 		}
 	}
 }
@@ -129,15 +132,15 @@ func TestQueryOfDeath(t *testing.T) {
 						t.Errorf("good calls: %+v", s)
 					}
 					for _, name := range names {
-						if b := l.stateOf(name).copyNow().breaker; b.generation > 0 {
-							t.Errorf("%s: %v, %s, opened by %s", name, b.state, b.reason, b.opened)
+						if b := copyNow(l.stateOf(name)).breaker; b.Generation > 0 {
+							t.Errorf("%s: %v, %s, opened by %s", name, b.State, b.Reason, b.Opened)
 						}
 					}
 					l.on("one:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
 					if s := l.load(200, 3*time.Second); s.failed*200 > s.calls {
 						t.Errorf("when the primary fails: %+v", s)
 					}
-					if b := l.stateOf("one:80").copyNow().breaker; b.generation == 0 {
+					if b := copyNow(l.stateOf("one:80")).breaker; b.Generation == 0 {
 						t.Error("the primary fails and is not out")
 					}
 					close(end)
@@ -168,7 +171,7 @@ func TestOutageOpensAsBefore(t *testing.T) {
 				began := time.Now()
 				go l.load(200, 2*time.Second)
 				took := l.within(2*time.Second, "both are out", func() bool {
-					return l.stateOf("one:80").breakerNow() != stateClosed && l.stateOf("two:80").breakerNow() != stateClosed
+					return breakerNow(l.stateOf("one:80")) != breaker.Closed && breakerNow(l.stateOf("two:80")) != breaker.Closed
 				})
 				if took > 200*time.Millisecond {
 					t.Errorf("out after %v", took)
@@ -228,8 +231,8 @@ func TestPanicOfAHedge(t *testing.T) {
 func TestSlowReaders(t *testing.T) {
 	for _, tt := range []struct {
 		pause time.Duration // of the client, between reads
-		cut   outcome
-	}{{200 * time.Millisecond, cancelled}, {0, truncated}} {
+		cut   outcome.Outcome
+	}{{200 * time.Millisecond, outcome.Cancelled}, {0, outcome.Truncated}} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempt{call: &call{policy: &Policy{}}, client: t.Context()}
 			a.answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))

@@ -27,7 +27,7 @@ func recordOf(t testing.TB, body io.Reader, length, limit int64) *recording {
 	return p.record(r)
 }
 
-func (rec *recording) open1(t testing.TB) *replay {
+func openOne(rec *recording, t testing.TB) *replay {
 	a := &attempt{client: t.Context(), began: time.Now()}
 	a.sent = rec.replay(a)
 	return a.sent
@@ -52,17 +52,17 @@ func readAll(t *testing.T, r io.Reader, want string, wantErr error) {
 func TestReplay(t *testing.T) {
 	const text = "0123456789"
 	rec := recordOf(t, strings.NewReader(text), 10, 10)
-	one := rec.open1(t)
+	one := openOne(rec, t)
 	readSome(t, one, 4, "0123")
 	one.Close()
 	readAll(t, one, "", errReplaced)
 	if !rec.replayable() {
 		t.Fatal("half a body cannot be sent again")
 	}
-	two := rec.open1(t)
+	two := openOne(rec, t)
 	readSome(t, two, 2, "01")
 	readSome(t, two, 4, "2345") // from the record, then from the client
-	three := rec.open1(t)
+	three := openOne(rec, t)
 	readAll(t, three, text, nil)
 	readAll(t, two, "6789", nil)
 	two.Close()
@@ -91,20 +91,20 @@ func TestReplayLimit(t *testing.T) {
 		{"a declared length above it", 10, 9, 1, false},
 	} {
 		rec := recordOf(t, strings.NewReader("0123456789"), test.length, test.limit)
-		one := rec.open1(t)
+		one := openOne(rec, t)
 		readSome(t, one, test.read, "0123456789"[:test.read])
 		if got := rec.replayable(); got != test.again {
 			t.Errorf("%s: can be sent again: %v", test.name, got)
 		}
 		readAll(t, one, "0123456789"[test.read:], nil) // the first attempt reads on whatever is kept
-		if got := int64(len(rec.held())); got > test.limit {
+		if got := int64(len(recorded(rec))); got > test.limit {
 			t.Errorf("%s: %d bytes are kept", test.name, got)
 		}
 		one.Close()
 	}
 }
 
-func (rec *recording) held() []byte {
+func recorded(rec *recording) []byte {
 	if rec.dropped && rec.from > 0 {
 		return nil
 	}
@@ -141,8 +141,8 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 		if !rec.replayable() {
 			t.Errorf("%s: cannot be sent again before anything was sent", test.name)
 		}
-		readAll(t, rec.open1(t), "0123", nil)
-		if kept := len(rec.held()) > 0; kept != test.keeps {
+		readAll(t, openOne(rec, t), "0123", nil)
+		if kept := len(recorded(rec)) > 0; kept != test.keeps {
 			t.Errorf("%s: keeps it: %v", test.name, kept)
 		}
 	}
@@ -156,24 +156,24 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 func TestReplayOfABrokenBody(t *testing.T) {
 	broken := errors.New("client hung up")
 	rec := recordOf(t, io.MultiReader(strings.NewReader("0123"), iotest.ErrReader(broken)), -1, 10)
-	readAll(t, rec.open1(t), "0123", broken)
+	readAll(t, openOne(rec, t), "0123", broken)
 	if rec.replayable() || !rec.broken() {
 		t.Errorf("replayable %v, broken %v", rec.replayable(), rec.broken())
 	}
-	readAll(t, rec.open1(t), "0123", broken)
+	readAll(t, openOne(rec, t), "0123", broken)
 }
 
 // TestFinalAttemptKeepsNothing lets the last attempt read on without growing the
 // record.
 func TestFinalAttemptKeepsNothing(t *testing.T) {
 	rec := recordOf(t, strings.NewReader("0123456789"), -1, 100)
-	one := rec.open1(t)
+	one := openOne(rec, t)
 	readSome(t, one, 3, "012")
 	one.Close()
-	two := rec.open1(t)
+	two := openOne(rec, t)
 	rec.finish()
 	readAll(t, two, "0123456789", nil)
-	if got := len(rec.held()); got > 3 {
+	if got := len(recorded(rec)); got > 3 {
 		t.Errorf("%d bytes are kept", got)
 	}
 	two.Close()
@@ -200,13 +200,13 @@ func TestOldReaderAtTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
 		rec := recordOf(t, source, -1, 100)
-		one := rec.open1(t)
+		one := openOne(rec, t)
 		var wg sync.WaitGroup
 		wg.Go(func() { readAll(t, one, "abc", errReplaced) })
 		source <- "abc"
 		synctest.Wait() // the reader waits for more
 		one.Close()
-		two := rec.open1(t)
+		two := openOne(rec, t)
 		wg.Go(func() { readAll(t, two, "abcdefghi", nil) })
 		synctest.Wait()
 		if waited := two.waiting.Load(); waited == 0 {
@@ -230,7 +230,7 @@ func TestWaiterIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
 		rec := recordOf(t, source, -1, 100)
-		one, two := rec.open1(t), rec.open1(t)
+		one, two := openOne(rec, t), openOne(rec, t)
 		var wg sync.WaitGroup
 		wg.Go(func() { readAll(t, one, "x", nil) })
 		synctest.Wait()
@@ -249,7 +249,7 @@ func TestSourcePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan bool)
 		rec := recordOf(t, readerFunc(func([]byte) (int, error) { <-gate; panic("a bug") }), -1, 100)
-		one, two := rec.open1(t), rec.open1(t)
+		one, two := openOne(rec, t), openOne(rec, t)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			readAll(t, one, "", errSourcePanicked)
@@ -283,7 +283,7 @@ func TestReplaysAtRandom(t *testing.T) {
 		rec := recordOf(t, iotest.HalfReader(bytes.NewReader(text)), -1, int64(len(text)))
 		var wg sync.WaitGroup
 		for range rng.IntN(4) {
-			r, upTo := rec.open1(t), rng.IntN(len(text)+1)
+			r, upTo := openOne(rec, t), rng.IntN(len(text)+1)
 			begun := make(chan bool)
 			wg.Go(func() {
 				close(begun)
@@ -292,7 +292,7 @@ func TestReplaysAtRandom(t *testing.T) {
 			<-begun
 			r.Close()
 		}
-		last := rec.open1(t)
+		last := openOne(rec, t)
 		got, err := io.ReadAll(last)
 		if err != nil || !bytes.Equal(got, text) {
 			t.Fatalf("seed %d: got %d of %d bytes, %v", seed, len(got), len(text), err)

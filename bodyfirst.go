@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // smallBody is how large a body is at most that is read before the first attempt. Up
@@ -163,7 +165,7 @@ func (c *call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 	if err != nil {
 		c.policy.pool.refusals.unread.Add(1)
 		if c.request.Context().Err() != nil {
-			return now, errClientGone
+			return now, outcome.ErrClientGone
 		}
 		return now, err
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 func init() { caddy.RegisterModule(new(EventSource)) }
@@ -101,14 +103,14 @@ func (p *pool) source() *EventSource {
 
 // tellCaddy hands an event to Caddy's events app, whose subscribers may be slow
 // and may panic. Their data is the event's, with its details at the same level.
-func (p *pool) tellCaddy(e Event) {
+func (p *pool) tellCaddy(e event.Event) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.logger().Error("a subscriber panicked", zap.String("pool", p.name), zap.String("event", e.Kind),
 				zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
 		}
 	}()
-	if lost := p.outbox.caddy.lost.Swap(0); lost > 0 {
+	if lost := p.outbox.Caddy.Lost.Swap(0); lost > 0 {
 		p.logger().Warn("subscribers were too slow: events were not delivered to them",
 			zap.String("pool", p.name), zap.Int64("missing", lost))
 	}

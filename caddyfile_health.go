@@ -5,6 +5,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 var healthOptions = map[string]option[*Health]{
@@ -19,7 +21,7 @@ var healthOptions = map[string]option[*Health]{
 		if h.ExpectStatus = d.RemainingArgs(); len(h.ExpectStatus) == 0 {
 			return d.ArgErr()
 		}
-		_, err := parseStatusSet(h.ExpectStatus)
+		_, err := outcome.ParseStatusSet(h.ExpectStatus)
 		return wrap(d, err)
 	}},
 	"expect_body": text(func(h *Health) *string { return &h.ExpectBody }),

@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 type poolOption = option[*Policy]
@@ -44,7 +46,7 @@ var poolOptions = map[string]poolOption{
 		if len(p.FailureStatus) == 0 {
 			return d.ArgErr()
 		}
-		if _, err := parseStatusSet(p.FailureStatus); err != nil {
+		if _, err := outcome.ParseStatusSet(p.FailureStatus); err != nil {
 			return d.WrapErr(err)
 		}
 		return nil

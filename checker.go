@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // A checker is the one goroutine that starts the checks of a pool's endpoints.
@@ -303,9 +305,9 @@ func (c *checked) check(p *pool) {
 	s.checks.underway = false
 	s.checks.next = now.Add(jittered(c.cfg.fastInterval)) // unless the result says otherwise
 	changed := false
-	var e *Event
+	var e *event.Event
 	if asked := s.checks.asked; !voided && asked != nil && asked.equal(&c.cfg.ask) {
-		before := s.breaker.generation
+		before := s.breaker.Generation
 		changed = s.checkedLocked(now, g.breaker.Load(), result, alone)
 		if e = s.transitionLocked(before); e != nil && !result.passed {
 			e.Details["check"] = result.why

@@ -49,7 +49,7 @@ func checksSent(tb testing.TB) (sent, failed uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.states {
-		c := s.copyNow().checks
+		c := copyNow(s).checks
 		sent, failed = sent+c.sent, failed+c.failed
 	}
 	return sent, failed

@@ -10,13 +10,15 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // runEvents shows events, and goes on with new ones if it is to follow.
 func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
-	show := func(e *Event, text string) {
+	show := func(e *event.Event, text string) {
 		if asJSON {
 			fmt.Fprintln(out, printableJSON(text))
 			return
@@ -29,7 +31,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 			query.Set(name, value)
 		}
 	}
-	var newest []Event
+	var newest []event.Event
 	if flags.Bool("follow") {
 		// from here on the stream will tell; before the list, so that none is lost
 		if _, err := c.exchange(http.MethodGet, adminRoot+"events?limit=1", nil, &newest); err != nil {
@@ -46,7 +48,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	for _, text := range raw {
-		var e Event
+		var e event.Event
 		if err := json.Unmarshal(text, &e); err != nil {
 			return fmt.Errorf("reading an event: %w", err)
 		}
@@ -62,7 +64,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 
 // followEvents shows events as they come. A stream that ends, as with every
 // reload, is taken up again where it ended.
-func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*Event, string)) error {
+func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*event.Event, string)) error {
 	uri := adminRoot + "events"
 	if pool != "" {
 		uri += "?" + url.Values{"pool": {pool}}.Encode()
@@ -82,7 +84,7 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 				case m.name != "":
 					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", printable(m.name), printable(m.data))
 				default:
-					var e Event
+					var e event.Event
 					if json.Unmarshal([]byte(m.data), &e) == nil {
 						show(&e, m.data)
 					}
@@ -107,7 +109,7 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 }
 
 // formatEvent makes a line of an event.
-func formatEvent(e *Event) string {
+func formatEvent(e *event.Event) string {
 	where := e.Pool
 	if e.Endpoint != "" {
 		where += "/" + e.Endpoint
@@ -119,7 +121,7 @@ func formatEvent(e *Event) string {
 	if e.Count > 1 {
 		line += fmt.Sprintf("  x%d", e.Count)
 	}
-	for _, name := range e.detailNames() {
+	for _, name := range e.DetailNames() {
 		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
 	}
 	return printable(line)

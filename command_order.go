@@ -10,6 +10,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // runOrder sends a command to an endpoint, whose pool may be left out where
@@ -104,7 +106,7 @@ func describeAnswer(a *OperatorAnswer) string {
 		what = "is drained, " + countCalls(0)
 	case e.Draining:
 		what = "is draining, " + countCalls(a.InFlight)
-	case e.State == stateForcedOpen.String():
+	case e.State == breaker.ForcedOpen.String():
 		what = "is tripped, " + countCalls(a.InFlight)
 	}
 	if e.Operator != nil {

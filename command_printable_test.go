@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // hostileText steers a terminal: it writes from right to left, moves the cursor,
@@ -42,7 +44,7 @@ func TestCommandsPrintNothingThatSteers(t *testing.T) {
 }
 
 func TestEventsPrintNothingThatSteers(t *testing.T) {
-	line := formatEvent(&Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
+	line := formatEvent(&event.Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
 		Details: map[string]any{hostileText: hostileText, "list": []any{hostileText}}})
 	for _, r := range line {
 		if !strconv.IsGraphic(r) {

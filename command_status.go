@@ -13,6 +13,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // clearScreen is what a terminal understands (ECMA-48): home, erase all.
@@ -91,7 +93,7 @@ func check(all []PoolStatus) error {
 			return &commandError{code: exitDown}
 		}
 		for _, e := range p.Endpoints {
-			if e.State != stateClosed.String() && e.State != stateForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
+			if e.State != breaker.Closed.String() && e.State != breaker.ForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
 				code = exitDegraded
 			}
 		}
@@ -169,7 +171,7 @@ func notes(e *EndpointStatus, now time.Time) []string {
 	var notes []string
 	if o := e.Operator; o != nil {
 		notes = append(notes, "operator: "+describeOrder(o.Action, o.Reason, o.Until, now))
-	} else if e.State != stateClosed.String() {
+	} else if e.State != breaker.Closed.String() {
 		note := e.Reason
 		if !e.Until.IsZero() {
 			note += ", tried again in " + formatWait(e.Until, now)

@@ -18,6 +18,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // actAsCaddy makes the test binary a caddy, whose arguments are in this
@@ -294,8 +296,8 @@ func TestCommandEvents(t *testing.T) {
 	}
 	reasons := func() (seen []string) {
 		for line := range strings.SplitSeq(strings.TrimSpace(followed.String()), "\n") {
-			var e Event
-			if err := json.Unmarshal([]byte(line), &e); err == nil && e.Kind == eventOperator {
+			var e event.Event
+			if err := json.Unmarshal([]byte(line), &e); err == nil && e.Kind == event.Operator {
 				seen = append(seen, e.Reason)
 			}
 		}

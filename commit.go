@@ -8,6 +8,7 @@ import (
 	"time"
 
 	mem "github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // The ways of commit.
@@ -172,7 +173,7 @@ func (h *held) read(a *attempt, body io.Reader, limit int64) error {
 	case err == io.EOF:
 		h.err = io.EOF
 	default:
-		return &bodyError{err}
+		return &outcome.BodyError{Cause: err}
 	}
 	return nil
 }
@@ -185,7 +186,7 @@ func (h *held) give(a *attempt, resp *http.Response) {
 		h.rest = resp.Body
 	} else {
 		resp.Body.Close()
-		a.bodyEnds(success)
+		a.bodyEnds(outcome.Success)
 	}
 	resp.Body = h
 }

@@ -1,8 +1,6 @@
 package failover
 
 import (
-	mem "github.com/apifailover/caddy-failover/internal/memory"
-
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +11,9 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	mem "github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // closing counts how often a body is closed.
@@ -30,7 +31,7 @@ func loose(t *testing.T) *attempt {
 	c.policy.generation = new(generation)
 	c.policy.generation.breaker.Store(new(Breaker).config(time.Minute))
 	s := &endpointState{pool: newTestPool("loose")}
-	t.Cleanup(func() { s.pool.outbox.close() })
+	t.Cleanup(func() { s.pool.outbox.Close() })
 	a := &attempt{call: c, target: &target{name: "one", state: s}, timeout: time.Minute}
 	if !s.acquire(a, time.Now(), c.policy.breakerConfig(), 0, admitNormally) {
 		t.Fatal("not admitted")
@@ -77,7 +78,7 @@ func TestHeldBodies(t *testing.T) {
 					t.Fatalf("%d bytes, %s, peek %d: got %d bytes (%v)", size, name, peek, len(got), err)
 				}
 				resp.Body.Close()
-				if body.closed == 0 || a.target.state.busy.Load() != 0 || a.outcome != success {
+				if body.closed == 0 || a.target.state.busy.Load() != 0 || a.outcome != outcome.Success {
 					t.Errorf("%d bytes, %s: closed %d times, outcome %v", size, name, body.closed, a.outcome)
 				}
 			}
@@ -103,14 +104,14 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 		resp := &http.Response{StatusCode: 200, Body: body}
 		err := a.hold(resp, commitRules{body: true, hold: limit})
 		if early {
-			if classifyError(err) != truncated || !errors.Is(err, broken) {
+			if outcome.OfError(err) != outcome.Truncated || !errors.Is(err, broken) {
 				t.Errorf("%d bytes: got %v", size, err)
 			}
-			a.settle(time.Now(), truncated, true)
+			a.settle(time.Now(), outcome.Truncated, true)
 			continue
 		}
 		got, readErr := io.ReadAll(resp.Body)
-		if err != nil || len(got) != size || readErr == nil || a.outcome != truncated {
+		if err != nil || len(got) != size || readErr == nil || a.outcome != outcome.Truncated {
 			t.Errorf("%d bytes: got %v, then %d bytes and %v; outcome %v", size, err, len(got), readErr, a.outcome)
 		}
 		resp.Body.Close()

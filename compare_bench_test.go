@@ -12,6 +12,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // barePolicy is a policy without a Caddy around it: endpoint i has the priority
@@ -20,7 +24,7 @@ func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Po
 	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout}
 	p.retry = retry.rules()
 	var err error
-	if p.failure, err = parseStatusSet(defaultFailureStatus); err != nil {
+	if p.failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
 		return nil, err
 	}
 	for i, tier := range tiers {
@@ -30,7 +34,7 @@ func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Po
 		p.targets = append(p.targets, t)
 	}
 	// a closed outbox takes no events: it would send them by the real clock
-	p.pool = &pool{name: "bare", phase: rand.Uint64(), states: make(map[endpointKey]*endpointState), outbox: &outbox{closed: true}}
+	p.pool = &pool{name: "bare", phase: rand.Uint64(), states: make(map[endpointKey]*endpointState), outbox: &event.Outbox{Closed: true}}
 	if err := p.pool.attach(p, p); err != nil {
 		return nil, err
 	}
@@ -88,7 +92,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if p.Select(upstreams, r, nil) == nil {
 						b.Fail()
 					}
-					vars[callKey].(*call).succeed(r.Context())
+					succeed(vars[callKey].(*call), r.Context())
 					vars[callKey] = nil
 				}
 			})
@@ -102,7 +106,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if c.next = p.choose(c, p.table.Load(), time.Now()); c.next == nil {
 						b.Fail()
 					}
-					c.succeed(r.Context())
+					succeed(c, r.Context())
 				}
 			})
 		})
@@ -133,7 +137,7 @@ func bareRequest(b *testing.B) *http.Request {
 // read at both ends, as on the request path.
 func BenchmarkCompareBreaker(b *testing.B) {
 	var mu sync.Mutex
-	var breaker breaker
+	var thisBreaker breaker.Breaker
 	cfg := (*Breaker)(nil).config(time.Second)
 	b.Run("breaker=failover", func(b *testing.B) {
 		b.ReportAllocs()
@@ -141,14 +145,14 @@ func BenchmarkCompareBreaker(b *testing.B) {
 			for pb.Next() {
 				now := time.Now()
 				mu.Lock()
-				permit, ok := breaker.acquire(now, cfg)
+				permit, ok := thisBreaker.Acquire(now, cfg)
 				mu.Unlock()
 				if !ok {
 					b.Fail()
 				}
 				now = time.Now()
 				mu.Lock()
-				breaker.report(now, cfg, permit, result{})
+				thisBreaker.Report(now, cfg, permit, breaker.Result{})
 				mu.Unlock()
 			}
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/web"
 )
 
@@ -137,7 +138,7 @@ func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // pastEvents returns the events after one.
 func pastEvents(after uint64) []web.Event {
 	var list []web.Event
-	for _, e := range events.since(after) {
+	for _, e := range event.Latest.Since(after) {
 		list = append(list, web.Event{ID: e.ID, Data: e})
 	}
 	return list
@@ -147,18 +148,18 @@ func pastEvents(after uint64) []web.Event {
 // fall behind, it goes on with what is still known.
 func watchEvents(ctx context.Context, after uint64, each func(web.Event)) {
 	for ctx.Err() == nil {
-		past, news := events.subscribe(after)
-		stop := context.AfterFunc(ctx, news.close)
+		past, news := event.Latest.Subscribe(after)
+		stop := context.AfterFunc(ctx, news.Close)
 		for _, e := range past {
 			after = e.ID
 			each(web.Event{ID: e.ID, Data: e})
 		}
-		for e := range news.events {
+		for e := range news.Events {
 			after = e.ID
 			each(web.Event{ID: e.ID, Data: e})
 		}
 		stop()
-		news.close()
+		news.Close()
 	}
 }
 

@@ -237,7 +237,7 @@ func TestEventsAreDocumented(t *testing.T) {
 			t.Errorf("docs/events.md, docs/api.md or docs/openapi.yaml leave out the kind %s", kind)
 		}
 	}
-	reasons := named(read("breaker.go"), `(?m)^\treason\w+ += "(\w+)"$`)
+	reasons := named(read("internal/breaker/breaker.go"), `(?m)^\tReason\w+ += "(\w+)"$`)
 	for k := anomaly.Latency; k <= anomaly.Flapping; k++ {
 		reasons = append(reasons, k.String())
 	}

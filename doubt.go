@@ -3,6 +3,9 @@ package failover
 import (
 	"slices"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 const (
@@ -31,7 +34,7 @@ const (
 type doubt struct {
 	attempt *attempt
 	since   time.Time
-	result  result
+	result  breaker.Result
 }
 
 // inNoDoubt tells whether nothing about the attempt's failure is open.
@@ -59,17 +62,17 @@ func (s *endpointState) heldInDoubt(now time.Time) bool {
 }
 
 // doubtLocked keeps a failure back until resolve tells whose it is.
-func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breakerConfig, r result) (changed bool) {
-	r.doubted = true
+func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+	r.Doubted = true
 	s.doubts = append(s.doubts, doubt{a, now, r})
-	return s.breaker.doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
+	return s.breaker.Doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
 }
 
 // resolve says whose the failure of an attempt is that was reported in doubt: the
 // endpoint's, or the request's own. The latter may also be found out later.
-func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breakerConfig, toBlame bool) {
+func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) {
 	s.mu.Lock()
-	before := s.breaker.generation
+	before := s.breaker.Generation
 	changed := s.resolveLocked(a, now, cfg, toBlame)
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
@@ -81,7 +84,7 @@ func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breakerConfig, t
 	}
 }
 
-func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breakerConfig, toBlame bool) (changed bool) {
+func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
 	stage := a.doubt
 	if stage == noDoubt || stage == cleared || stage == blamed && toBlame {
 		return false
@@ -90,7 +93,7 @@ func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breakerCon
 	if toBlame {
 		a.doubt = blamed
 	}
-	if a.outcome == rateLimited {
+	if a.outcome == outcome.RateLimited {
 		return s.resolveHoldLocked(a, now, toBlame)
 	}
 	i := slices.IndexFunc(s.doubts, func(d doubt) bool { return d.attempt == a })
@@ -103,30 +106,30 @@ func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breakerCon
 	if toBlame {
 		return s.blameLocked(d, now, cfg)
 	}
-	return s.breaker.cancel(now, a.permit)
+	return s.breaker.Cancel(now, a.permit)
 }
 
 // blameLocked counts a failure against the endpoint.
-func (s *endpointState) blameLocked(d doubt, now time.Time, cfg *breakerConfig) (changed bool) {
-	s.tally.calls++
-	s.tally.failures++
-	d.result.followed = s.served.After(d.since)
-	return s.breaker.report(now, cfg, d.attempt.permit, d.result)
+func (s *endpointState) blameLocked(d doubt, now time.Time, cfg *breaker.Config) (changed bool) {
+	s.tally.Calls++
+	s.tally.Failures++
+	d.result.Followed = s.served.After(d.since)
+	return s.breaker.Report(now, cfg, d.attempt.permit, d.result)
 }
 
 // takeBackLocked undoes what a failure has counted that was the request's own.
-func (s *endpointState) takeBackLocked(a *attempt, now time.Time, cfg *breakerConfig) {
-	if s.tally.failures > 0 {
-		s.tally.calls--
-		s.tally.failures--
+func (s *endpointState) takeBackLocked(a *attempt, now time.Time, cfg *breaker.Config) {
+	if s.tally.Failures > 0 {
+		s.tally.Calls--
+		s.tally.Failures--
 	} else {
-		s.scorer.takeBack()
+		s.scorer.TakeBack()
 	}
-	s.breaker.takeBack(now, cfg, a.permit, a.outcome == denied)
+	s.breaker.TakeBack(now, cfg, a.permit, a.outcome == outcome.Denied)
 }
 
 // doubtsOverLocked counts the failures that have been in doubt for too long.
-func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breakerConfig) (changed bool) {
+func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	for len(s.doubts) > 0 {
 		d := s.doubts[0]
 		if age := now.Sub(d.since); age >= 0 && age < doubtFor {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // dynamicTargets are the targets of a handler whose upstreams are looked up for
@@ -207,7 +209,7 @@ func (s *endpointState) forgettable() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.busy.Load() == 0 && s.breaker.state == stateClosed
+	return s.busy.Load() == 0 && s.breaker.State == breaker.Closed
 }
 
 // has tells whether the set consists of these addresses, in any order.

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // dynamicLab is a lab whose upstreams the test gives to each call.
@@ -49,7 +52,7 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 	first := l.policy.tableFor(addressesFrom(0, 3), now)
 	open, busy, idle := first.targets[0], first.targets[1], first.targets[2]
 	open.state.mu.Lock()
-	open.state.breaker.state = stateOpen
+	open.state.breaker.State = breaker.Open
 	open.state.mu.Unlock()
 	c := &call{policy: l.policy, request: new(http.Request)}
 	c.extra().looked = addressesFrom(0, 3)
@@ -93,7 +96,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		}
 		a.begin(t.Context(), now, 0)
 		a.answered(now)
-		a.bodyEnds(success)
+		a.bodyEnds(outcome.Success)
 	}
 	// one beyond the bound that opens comes back by itself
 	beyond := table.targets[len(table.targets)-1]
@@ -109,9 +112,9 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		if a == nil {
 			t.Fatal("not admitted")
 		}
-		a.settle(now, failedReset, true)
+		a.settle(now, outcome.FailedReset, true)
 	}
-	if got := beyond.state.breakerNow(); got != stateOpen {
+	if got := breakerNow(beyond.state); got != breaker.Open {
 		t.Fatalf("the breaker is %v", got)
 	}
 	for range 100 {
@@ -119,7 +122,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		l.policy.tableFor(all, now)
 		l.policy.pool.tick(now)
 	}
-	if got := beyond.state.breakerNow(); got == stateOpen {
+	if got := breakerNow(beyond.state); got == breaker.Open {
 		t.Errorf("the breaker is %v after %v", got, 100*tickEvery)
 	}
 }

@@ -15,6 +15,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // newTestPool is a pool of its own, whose loop does not run.
@@ -24,97 +28,24 @@ func newTestPool(name string) *pool {
 	return p
 }
 
-func TestEventLog(t *testing.T) {
-	var l eventLog
-	for i := range eventsKept + 10 {
-		if e := l.add(Event{Kind: fmt.Sprint(i)}); e.ID != uint64(i+1) {
-			t.Fatalf("event %d has the ID %d", i, e.ID)
-		}
-	}
-	ids := func(list []Event) (first, last uint64, n int) {
-		for i, e := range list {
-			if i > 0 && e.ID != list[i-1].ID+1 {
-				t.Fatalf("event %d follows %d", e.ID, list[i-1].ID)
-			}
-			if want := fmt.Sprint(e.ID - 1); e.Kind != want {
-				t.Fatalf("event %d is %q", e.ID, e.Kind)
-			}
-		}
-		if len(list) == 0 {
-			return 0, 0, 0
-		}
-		return list[0].ID, list[len(list)-1].ID, len(list)
-	}
-	for _, c := range []struct {
-		since, first, last uint64
-	}{
-		{0, 11, 1010}, // the first ten are forgotten
-		{5, 11, 1010},
-		{1000, 1001, 1010},
-		{1009, 1010, 1010},
-		{1010, 0, 0},
-		{5000, 11, 1010}, // of another process
-	} {
-		first, last, n := ids(l.since(c.since))
-		if first != c.first || last != c.last || n > 0 && uint64(n) != c.last-c.first+1 {
-			t.Errorf("since %d: got %d to %d, want %d to %d", c.since, first, last, c.first, c.last)
-		}
-	}
-}
-
-func TestSubscription(t *testing.T) {
-	var l eventLog
-	l.add(Event{Kind: "before"})
-	known, s := l.subscribe(0)
-	_, slow := l.subscribe(1)
-	if len(known) != 1 || known[0].Kind != "before" {
-		t.Errorf("known at first: %+v", known)
-	}
-	l.add(Event{Kind: "after"})
-	if e := <-s.events; e.ID != 2 || e.Kind != "after" {
-		t.Errorf("got %+v", e)
-	}
-	for range 2 * cap(slow.events) {
-		l.add(Event{})
-		<-s.events
-	}
-	n := 0
-	for range slow.events { // ends, because it was dropped
-		n++
-	}
-	if n != cap(slow.events) || !slow.tooSlow() {
-		t.Errorf("the slow one got %d events, too slow: %v", n, slow.tooSlow())
-	}
-	s.close()
-	if _, open := <-s.events; open || s.tooSlow() {
-		t.Errorf("closed: still open %v, too slow %v", open, s.tooSlow())
-	}
-	s.close() // again
-	slow.close()
-	l.add(Event{})
-	if len(l.subscribers) != 0 {
-		t.Errorf("%d subscribers are left", len(l.subscribers))
-	}
-}
-
 // TestEventsAreFolded lets one event of a sort leave at once, and those of the
 // next second as one.
 func TestEventsAreFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, s := events.subscribe(^uint64(0))
-		defer s.close()
+		_, s := event.Latest.Subscribe(^uint64(0))
+		defer s.Close()
 		p := newTestPool("folding")
 		began := time.Now()
 		step := func(wait time.Duration, emits int, want ...int) {
 			t.Helper()
 			time.Sleep(wait)
 			for i := range emits {
-				p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": i}})
+				p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": i}})
 			}
 			synctest.Wait()
 			var got []int
-			for len(s.events) > 0 {
-				e := <-s.events
+			for len(s.Events) > 0 {
+				e := <-s.Events
 				if e.Pool != "folding" || e.ID == 0 || e.At.IsZero() {
 					t.Errorf("after %v: incomplete: %+v", time.Since(began), e)
 				}
@@ -130,13 +61,13 @@ func TestEventsAreFolded(t *testing.T) {
 		step(time.Second, 0, 2)          // the rest
 		step(time.Second, 0)             // forgotten
 		step(10*time.Millisecond, 3, 1)  // so the next leaves at once
-		p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "c", Reason: "reset"})
+		p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "c", Reason: "reset"})
 		step(0, 0, 1) // another sort
-		p.emit(Event{Kind: eventEndpointHeld, Endpoint: "a", Count: 5})
+		p.emit(event.Event{Kind: event.EndpointHeld, Endpoint: "a", Count: 5})
 		step(0, 0, 5) // a count of its own
-		p.outbox.close()
+		p.outbox.Close()
 		step(0, 0, 2) // what was kept back leaves at the end
-		p.emit(Event{Kind: eventFailover})
+		p.emit(event.Event{Kind: event.Failover})
 		step(time.Minute, 0) // and nothing after it
 	})
 }
@@ -144,25 +75,25 @@ func TestEventsAreFolded(t *testing.T) {
 // TestTransitionsAreEvents takes a breaker through its states.
 func TestTransitionsAreEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, sub := events.subscribe(^uint64(0))
-		defer sub.close()
+		_, sub := event.Latest.Subscribe(^uint64(0))
+		defer sub.Close()
 		p := newTestPool("transitions")
-		defer p.outbox.close()
+		defer p.outbox.Close()
 		cfg := (&Breaker{}).config(time.Minute)
 		s := p.stateLocked(endpointKey{"one", "one:80"})
 		target := &target{name: "one", state: s}
-		do := func(o outcome, retryAfter time.Duration) {
+		do := func(o outcome.Outcome, retryAfter time.Duration) {
 			a := &attempt{target: target, retryAfter: retryAfter}
 			if !s.acquire(a, time.Now(), cfg, 0, admitNormally) {
-				t.Fatalf("no attempt in state %v", s.breakerNow())
+				t.Fatalf("no attempt in state %v", breakerNow(s))
 			}
 			s.report(a, time.Now(), cfg, o, true, noDoubt)
 		}
-		expect := func(kind, reason string) Event {
+		expect := func(kind, reason string) event.Event {
 			t.Helper()
 			synctest.Wait()
 			select {
-			case e := <-sub.events:
+			case e := <-sub.Events:
 				if e.Kind != kind || e.Reason != reason || e.Endpoint != "one" || e.Count != 1 {
 					t.Fatalf("got %+v, want %s because of %s", e, kind, reason)
 				}
@@ -170,12 +101,12 @@ func TestTransitionsAreEvents(t *testing.T) {
 			default:
 				t.Fatalf("no event, want %s", kind)
 			}
-			return Event{}
+			return event.Event{}
 		}
 		for range 5 {
-			do(failedReset, 0)
+			do(outcome.FailedReset, 0)
 		}
-		e := expect(eventBreakerOpened, reasonConsecutive)
+		e := expect(event.BreakerOpened, breaker.ReasonConsecutive)
 		if until := e.Details["until"].(time.Time); until.Sub(e.At) < 4*time.Second {
 			t.Errorf("open until %v after %v", until, e.At)
 		}
@@ -183,29 +114,29 @@ func TestTransitionsAreEvents(t *testing.T) {
 		if changed, _, e := s.tick(time.Now(), cfg); !changed || e == nil {
 			t.Fatalf("tick: changed %v, event %+v", changed, e)
 		} else {
-			p.emitAll([]Event{*e})
+			p.emitAll([]event.Event{*e})
 		}
-		expect(eventBreakerRecovering, reasonPeriodOver)
-		do(success, 0)
-		for steps := 0; s.breakerNow() == stateRecovering && steps < 50; steps++ {
-			time.Sleep(cfg.step)
-			do(success, 0)
+		expect(event.BreakerRecovering, breaker.ReasonPeriodOver)
+		do(outcome.Success, 0)
+		for steps := 0; breakerNow(s) == breaker.Recovering && steps < 50; steps++ {
+			time.Sleep(cfg.Step)
+			do(outcome.Success, 0)
 			if _, _, e := s.tick(time.Now(), cfg); e != nil {
 				p.emit(*e)
 			}
 		}
-		expect(eventBreakerClosed, reasonRecovered)
-		do(rateLimited, 30*time.Second)
-		e = expect(eventEndpointHeld, "rate_limited")
+		expect(event.BreakerClosed, breaker.ReasonRecovered)
+		do(outcome.RateLimited, 30*time.Second)
+		e = expect(event.EndpointHeld, "rate_limited")
 		if e.Details["seconds"] != 30.0 {
 			t.Errorf("held: %+v", e)
 		}
-		s.changeBreaker(func(b *breaker) { b.force(time.Now(), stateForcedOpen) })
-		expect(eventBreakerOpened, reasonOperator)
-		s.changeBreaker(func(b *breaker) {}) // nothing
+		s.changeBreaker(func(b *breaker.Breaker) { b.Force(time.Now(), breaker.ForcedOpen) })
+		expect(event.BreakerOpened, breaker.ReasonOperator)
+		s.changeBreaker(func(b *breaker.Breaker) {}) // nothing
 		synctest.Wait()
-		if n := len(sub.events); n > 0 {
-			t.Errorf("%d more events: %+v", n, <-sub.events)
+		if n := len(sub.Events); n > 0 {
+			t.Errorf("%d more events: %+v", n, <-sub.Events)
 		}
 	})
 }
@@ -302,7 +233,7 @@ func TestCaddyEvents(t *testing.T) {
 		t.Helper()
 		one.answer(http.StatusBadGateway)
 		p.get("/")
-		e := last(eventFailover, 1)
+		e := last(event.Failover, 1)
 		want := map[string]any{"pool": "api", "endpoint": "one", "to": "two", "reason": "status", "count": 1, "attempt": 1}
 		for name, value := range want {
 			if e.Data[name] != value {
@@ -312,16 +243,16 @@ func TestCaddyEvents(t *testing.T) {
 		if origin := e.Origin().CaddyModule().ID; origin != "http.reverse_proxy.selection_policies.failover.events" {
 			t.Errorf("the origin is %s", origin)
 		}
-		if e := last(eventBreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != reasonConsecutive {
+		if e := last(event.BreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != breaker.ReasonConsecutive {
 			t.Errorf("breaker_opened: %v", e.Data)
 		}
 		one.behave(one.fine)
 		eventually(t, 5*time.Second, "the primary is back", func() bool {
 			p.get("/")
-			return stateOf(t, "api", "one").breakerNow() == stateClosed
+			return breakerNow(stateOf(t, "api", "one")) == breaker.Closed
 		})
-		last(eventBreakerRecovering, 1)
-		last(eventBreakerClosed, 1)
+		last(event.BreakerRecovering, 1)
+		last(event.BreakerClosed, 1)
 	}
 	// many handlers after the policy: they must not become the origin
 	more := site(options, one, two) + `
@@ -368,10 +299,10 @@ func TestBadSubscribers(t *testing.T) {
 	panicked := make(chan struct{}, 100)
 	subscribe(t, func(e caddy.Event) {
 		switch e.Name() {
-		case eventFailover:
+		case event.Failover:
 			once.Do(func() { close(entered) })
 			<-release
-		case eventBreakerOpened:
+		case event.BreakerOpened:
 			panicked <- struct{}{}
 			panic("a subscriber of the test")
 		}
@@ -396,11 +327,11 @@ func TestBadSubscribers(t *testing.T) {
 	one.answer(http.StatusOK)
 	recovered := make(chan struct{}, 100)
 	subscribe(t, func(e caddy.Event) {
-		if e.Name() == eventBreakerRecovering {
+		if e.Name() == event.BreakerRecovering {
 			recovered <- struct{}{}
 		}
 	})
-	stateOf(t, "api", "one").changeBreaker(func(b *breaker) { b.transition(stateRecovering, time.Now(), reasonPeriodOver) })
+	stateOf(t, "api", "one").changeBreaker(func(b *breaker.Breaker) { b.Transition(breaker.Recovering, time.Now(), breaker.ReasonPeriodOver) })
 	<-recovered // the one after the panic arrives
 }
 
@@ -409,16 +340,16 @@ func TestBadSubscribers(t *testing.T) {
 func TestAllDownIsAnEvent(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, strings.Replace(site("\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 100ms\n\t}\n\tretry {\n\t\tmethods any\n\t}", one, two), "name api", "name alldown", 1))
-	_, sub := events.subscribe(^uint64(0))
-	defer sub.close()
+	_, sub := event.Latest.Subscribe(^uint64(0))
+	defer sub.Close()
 	pool := runningPool(t, "alldown")
 	for range 2 {
 		one.down()
 		two.down()
 		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.down.Load() })
 		for {
-			e := <-sub.events
-			if e.Kind != eventAllDown {
+			e := <-sub.Events
+			if e.Kind != event.AllDown {
 				continue
 			}
 			if e.Pool != "alldown" || e.Reason != "breaker" || e.Details["endpoints"] != 2 || e.Count != 1 {
@@ -437,10 +368,10 @@ func TestEventsAreLogged(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	g := &generation{logger: zap.New(core)}
 	p.generation.Store(g)
-	p.emit(Event{Kind: eventFailover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": 1}})
-	p.emit(Event{Kind: eventAllDown})
-	p.emit(Event{Kind: eventBreakerClosed, Endpoint: "a"})
-	p.outbox.close()
+	p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": 1}})
+	p.emit(event.Event{Kind: event.AllDown})
+	p.emit(event.Event{Kind: event.BreakerClosed, Endpoint: "a"})
+	p.outbox.Close()
 	var got []string
 	for _, entry := range logs.All() {
 		m := entry.ContextMap()
@@ -460,13 +391,13 @@ func TestEventsAreLogged(t *testing.T) {
 // when something else happens.
 func TestHoldEnds(t *testing.T) {
 	p := newTestPool("hold")
-	defer p.outbox.close()
+	defer p.outbox.Close()
 	cfg := (&Breaker{}).config(time.Minute)
 	s := p.stateLocked(endpointKey{"one", "one:80"})
 	now := time.Now()
 	a := &attempt{target: &target{name: "one", state: s}, retryAfter: time.Second}
 	s.acquire(a, now, cfg, 0, admitNormally)
-	s.report(a, now, cfg, rateLimited, true, noDoubt)
+	s.report(a, now, cfg, outcome.RateLimited, true, noDoubt)
 	for _, step := range []struct {
 		after   time.Duration
 		changed bool

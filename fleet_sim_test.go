@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // A fleet is many proxies in front of the same APIs, under virtual time: the
@@ -40,25 +43,25 @@ type simulatedAPI struct {
 const burst = 0.25
 
 // answer is what becomes of an attempt that begins at a time.
-func (a *simulatedAPI) answer(at time.Duration) (outcome, time.Duration) {
+func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration) {
 	capacity := a.capacity(at)
 	if capacity <= 0 {
 		a.tokens, a.last = 0, at
-		return failedDial, time.Millisecond
+		return outcome.FailedDial, time.Millisecond
 	}
 	a.tokens = min(capacity*burst, a.tokens+capacity*(at-a.last).Seconds())
 	a.last = at
 	if a.tokens < 1 {
-		return failedStatus, 2 * time.Millisecond
+		return outcome.FailedStatus, 2 * time.Millisecond
 	}
 	a.tokens--
 	// a fixed part and an exponential tail
 	took := a.latency(at)
 	took = took*8/10 + time.Duration(float64(took)*0.2*rand.ExpFloat64())
 	if a.failing != nil && rand.Float64() < a.failing(at) {
-		return failedStatus, took
+		return outcome.FailedStatus, took
 	}
-	return success, took
+	return outcome.Success, took
 }
 
 // An instance is one proxy of the fleet.
@@ -85,7 +88,7 @@ func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *B
 		}
 		in := &instance{policy: p, rate: rate, closed: make([]time.Duration, len(apis)), open: make([]bool, len(apis))}
 		f.instances = append(f.instances, in)
-		f.queue.push(event{at: exponential(rate), instance: in})
+		f.queue.push(simulated{at: exponential(rate), instance: in})
 		// control loops do not beat in time
 		f.tickAt(in, time.Duration(float64(tickEvery)*float64(i)/float64(n)))
 	}
@@ -112,7 +115,7 @@ func (f *fleet) run(until time.Duration) {
 			}
 		default:
 			f.arrived(e.instance)
-			f.queue.push(event{at: f.now + exponential(e.instance.rate), instance: e.instance})
+			f.queue.push(simulated{at: f.now + exponential(e.instance.rate), instance: e.instance})
 		}
 	}
 	f.now = until
@@ -120,7 +123,7 @@ func (f *fleet) run(until time.Duration) {
 
 func (f *fleet) tickAt(in *instance, at time.Duration) {
 	in.due = at
-	f.queue.push(event{at: at, instance: in, tick: true})
+	f.queue.push(simulated{at: at, instance: in, tick: true})
 }
 
 // tick is a turn of an instance's control loop.
@@ -149,11 +152,11 @@ func (f *fleet) ramp(in *instance) {
 	cfg, now := p.breakerConfig(), f.clock()
 	available := make([]float64, len(p.targets))
 	for i, t := range p.targets {
-		state := t.state.breakerNow()
-		if in.open[i] && state == stateClosed {
+		state := breakerNow(t.state)
+		if in.open[i] && state == breaker.Closed {
 			in.closed[i] = f.now
 		}
-		in.open[i] = state != stateClosed
+		in.open[i] = state != breaker.Closed
 		available[i] = t.state.available(now, cfg)
 		if in.closed[i] > 0 {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
@@ -191,22 +194,22 @@ func (f *fleet) dispatch(in *instance, a *attempt) {
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
 	if took > a.timeout {
-		o, took = failedTimeout, a.timeout
+		o, took = outcome.FailedTimeout, a.timeout
 	}
-	f.queue.push(event{at: f.now + took, instance: in, attempt: a, outcome: o})
+	f.queue.push(simulated{at: f.now + took, instance: in, attempt: a, outcome: o})
 }
 
 // ended settles an attempt and goes on with its call, as RoundTrip does.
-func (f *fleet) ended(in *instance, a *attempt, o outcome) {
+func (f *fleet) ended(in *instance, a *attempt, o outcome.Outcome) {
 	now, p := f.clock(), in.policy
-	if o == success || o == failedStatus {
+	if o == outcome.Success || o == outcome.FailedStatus {
 		a.answered(now)
 	}
-	if o == success && a.watchful {
+	if o == outcome.Success && a.watchful {
 		a.target.state.answered(a, now, p.breakerConfig())
 	}
 	a.settle(now, o, true)
-	if o != success {
+	if o != outcome.Success {
 		if next := a.call.plan(now, a, o); next != nil {
 			a.call.attempts++
 			f.dispatch(in, next)
@@ -219,20 +222,20 @@ func (f *fleet) ended(in *instance, a *attempt, o outcome) {
 	}
 }
 
-// An event of the simulation: a call arrives, an attempt ends, or a control loop
+// A simulated of the simulation: a call arrives, an attempt ends, or a control loop
 // is due.
-type event struct {
+type simulated struct {
 	at       time.Duration
 	instance *instance
 	attempt  *attempt
-	outcome  outcome
+	outcome  outcome.Outcome
 	tick     bool
 }
 
 // eventQueue is a binary heap by time.
-type eventQueue []event
+type eventQueue []simulated
 
-func (q *eventQueue) push(e event) {
+func (q *eventQueue) push(e simulated) {
 	*q = append(*q, e)
 	s := *q
 	for i := len(s) - 1; i > 0; {
@@ -245,10 +248,10 @@ func (q *eventQueue) push(e event) {
 	}
 }
 
-func (q *eventQueue) pop() event {
+func (q *eventQueue) pop() simulated {
 	s := *q
 	first, last := s[0], len(s)-1
-	s[0], s[last] = s[last], event{}
+	s[0], s[last] = s[last], simulated{}
 	s = s[:last]
 	for i := 0; ; {
 		least := i

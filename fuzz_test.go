@@ -3,78 +3,16 @@ package failover
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
-
-// causes are what errors of round trips begin with, and what they mean alone.
-var causes = []struct {
-	err  error
-	want outcome
-}{
-	{io.EOF, failedReset},
-	{io.ErrUnexpectedEOF, failedReset},
-	{syscall.ECONNRESET, failedReset},
-	{context.DeadlineExceeded, failedTimeout},
-	{context.Canceled, failedReset},
-	{errors.New("tls: bad record MAC"), failedTLS},
-	{errors.New("net/http: TLS handshake timeout"), failedTLS},
-	{errors.New(`malformed HTTP response "tls: no, I have answered"`), failedReset},
-	{errors.New(`http2: server sent GOAWAY, debug="net/http: TLS handshake timeout"`), failedReset},
-	{&tls.CertificateVerificationError{Err: errors.New("x509: certificate has expired")}, failedTLS},
-	{tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, failedTLS},
-	{tls.AlertError(42), failedTLS},
-	{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, failedDial},
-	{&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, failedReset},
-	{&net.DNSError{Err: "no such host", IsTimeout: true}, failedTimeout},
-	{&bodyError{io.ErrUnexpectedEOF}, truncated},
-}
-
-// FuzzClassifyError: an error means what its cause does, however it is wrapped. Above all
-// it is "unprocessed", and the request sent again whatever its method, only if its cause is
-// that no connection was made.
-func FuzzClassifyError(f *testing.F) {
-	for i := range causes {
-		f.Add(uint8(i), []byte{0, 1, 2, 3}, "text")
-	}
-	f.Add(uint8(0), []byte{0, 4, 3}, "tls: ")
-	f.Add(uint8(1), []byte{0}, "dial tcp: TLS handshake")
-	f.Fuzz(func(t *testing.T, cause uint8, wraps []byte, text string) {
-		from := causes[int(cause)%len(causes)]
-		if strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS") || len(wraps) > 50 {
-			text, wraps = "quoting "+text, wraps[:min(len(wraps), 50)]
-		}
-		err := from.err
-		for _, how := range wraps {
-			switch how % 5 {
-			case 0:
-				err = fmt.Errorf("%s: %w", text, err)
-			case 1:
-				err = &url.Error{Op: "Put", URL: text, Err: err}
-			case 2:
-				err = errors.Join(errors.New("quoting "+text), err)
-			case 3:
-				err = &net.OpError{Op: "write", Net: "tcp", Err: err}
-			case 4:
-				err = fmt.Errorf("%q: %w and %w", text, err, io.EOF)
-			}
-		}
-		if got := classifyError(err); got != from.want {
-			t.Fatalf("%v: got %v, want %v", err, got, from.want)
-		}
-	})
-}
 
 // fedBody is a client's body whose reads are as long as splits says, and which has
 // trailers at its end.
@@ -198,7 +136,7 @@ func FuzzErrorEvent(f *testing.F) {
 	f.Add([]byte("event: x\r\ndata: y\r"), true, uint8(1))
 	f.Add([]byte("data: [DONE]\n\n"), false, uint8(200))
 	p := newTestPool("fuzz")
-	f.Cleanup(p.outbox.close)
+	f.Cleanup(p.outbox.Close)
 	f.Fuzz(func(t *testing.T, text []byte, breaks bool, size uint8) {
 		policy := &Policy{pool: p, generation: new(generation)}
 		cfg := defaultBreaker()
@@ -242,7 +180,7 @@ func FuzzErrorEvent(f *testing.F) {
 			Error struct{ Type, Code, Message string }
 		}
 		if !ok || !ok2 || strings.Contains(data, "\n") || json.Unmarshal([]byte(data), &answer) != nil ||
-			answer.Type != "error" || answer.Error.Code != truncated.String() || answer.Error.Message == "" {
+			answer.Type != "error" || answer.Error.Code != outcome.Truncated.String() || answer.Error.Message == "" {
 			t.Fatalf("the event is %q", rest)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +24,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/score"
 )
 
 // adapt turns a Caddyfile into JSON.
@@ -190,13 +194,13 @@ func stateOf(t testing.TB, pool, endpoint string) *endpointState {
 	return nil
 }
 
-func (s *endpointState) breakerNow() breakerState {
+func breakerNow(s *endpointState) breaker.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.breaker.state
+	return s.breaker.State
 }
 
-func (s *endpointState) totalsNow() totals {
+func totalsNow(s *endpointState) totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.countLocked(time.Now())
@@ -226,8 +230,8 @@ func listening(tb testing.TB, serve func(net.Conn)) (address string) {
 	return listener.Addr().String()
 }
 
-// An api is an endpoint that can be taken down and made to misbehave.
-type api struct {
+// A standIn is an endpoint that can be taken down and made to misbehave.
+type standIn struct {
 	name    string
 	address string
 	hits    atomic.Int64
@@ -238,16 +242,16 @@ type api struct {
 }
 
 // newAPI starts an endpoint that answers with its name.
-func newAPI(t testing.TB, name string) *api {
+func newAPI(t testing.TB, name string) *standIn {
 	t.Helper()
-	a := &api{name: name}
+	a := &standIn{name: name}
 	a.behave(a.fine)
 	a.up(t, "127.0.0.1:0")
 	t.Cleanup(a.down)
 	return a
 }
 
-func (a *api) fine(w http.ResponseWriter, r *http.Request) {
+func (a *standIn) fine(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -255,10 +259,10 @@ func (a *api) fine(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, a.name, digest(string(body)))
 }
 
-func (a *api) behave(h http.HandlerFunc) { a.handler.Store(&h) }
+func (a *standIn) behave(h http.HandlerFunc) { a.handler.Store(&h) }
 
 // answer makes the endpoint answer with a status.
-func (a *api) answer(status int, header ...string) {
+func (a *standIn) answer(status int, header ...string) {
 	a.behave(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		for i := 0; i+1 < len(header); i += 2 {
@@ -282,7 +286,7 @@ func cut(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-func (a *api) up(t testing.TB, address string) {
+func (a *standIn) up(t testing.TB, address string) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatalf("listening: %v", err)
@@ -301,7 +305,7 @@ func (a *api) up(t testing.TB, address string) {
 }
 
 // down refuses connections and cuts those there are.
-func (a *api) down() {
+func (a *standIn) down() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.server != nil {
@@ -380,7 +384,7 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 func lasting(d time.Duration) { <-time.After(d) }
 
 // inFlight is how many attempts the endpoint has in flight.
-func (s *endpointState) inFlightNow() int64 { return s.busy.Load() }
+func inFlightNow(s *endpointState) int64 { return s.busy.Load() }
 
 // lines are the log lines with a message, or all for "".
 func (p *proxy) lines(message string) []map[string]any {
@@ -403,10 +407,10 @@ func (p *proxy) lines(message string) []map[string]any {
 }
 
 // site is a failover directive over endpoints in priority order.
-func site(options string, apis ...*api) string { return pooled("api", options, apis...) }
+func site(options string, apis ...*standIn) string { return pooled("api", options, apis...) }
 
 // pooled is site for a pool of another name.
-func pooled(name, options string, apis ...*api) string {
+func pooled(name, options string, apis ...*standIn) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "failover {\n\tname %s\n", name)
 	for _, a := range apis {
@@ -441,4 +445,27 @@ func shareOf(t testing.TB, pool, endpoint string) float64 {
 	}
 	t.Fatalf("no endpoint %q", endpoint)
 	return 0
+}
+
+// epoch is when the clocks of tests begin.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// defaultBreaker is what breakers run by unless told otherwise, with attempts of
+// at most 2 s.
+func defaultBreaker(change ...func(*breaker.Config)) *breaker.Config {
+	cfg := breaker.Defaults(2 * time.Second)
+	for _, f := range change {
+		f(&cfg)
+	}
+	return &cfg
+}
+
+// tallied is a tally of calls that all took as long.
+func tallied(calls, failures int, latency time.Duration) score.Tally {
+	t := score.Tally{Calls: calls, Failures: failures}
+	if latency > 0 {
+		t.Latencies = calls - failures
+		t.LogLatency = float64(t.Latencies) * math.Log(latency.Seconds())
+	}
+	return t
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // Health configures the checks of a pool's endpoints. A check is one request,
@@ -92,7 +94,7 @@ func (h *Health) validate() error {
 		return fmt.Errorf("health: fast_interval (%v) must not be longer than interval (%v)",
 			time.Duration(h.FastInterval), time.Duration(cmp.Or(h.Interval, defaultInterval)))
 	}
-	if _, err := parseStatusSet(h.ExpectStatus); err != nil {
+	if _, err := outcome.ParseStatusSet(h.ExpectStatus); err != nil {
 		return fmt.Errorf("health: expect_status: %w", err)
 	}
 	if _, err := regexp.Compile(h.ExpectBody); err != nil {
@@ -150,7 +152,7 @@ type checkConfig struct {
 // An ask is what a check asks for, and which answers pass.
 type ask struct {
 	method, path, query string // both empty: the base URL itself
-	expect              *statusSet
+	expect              *outcome.StatusSet
 	pattern             *regexp.Regexp
 	headers             http.Header
 	body                string
@@ -189,11 +191,11 @@ func (h *Health) checkConfig(own *EndpointHealth) *checkConfig {
 	}
 	switch {
 	case len(h.ExpectStatus) > 0:
-		cfg.expect, _ = parseStatusSet(h.ExpectStatus)
+		cfg.expect, _ = outcome.ParseStatusSet(h.ExpectStatus)
 	case uri != "":
-		cfg.expect, _ = parseStatusSet([]string{"2xx", "3xx"})
+		cfg.expect, _ = outcome.ParseStatusSet([]string{"2xx", "3xx"})
 	default:
-		cfg.expect, _ = parseStatusSet([]string{"100-428", "430-499"})
+		cfg.expect, _ = outcome.ParseStatusSet([]string{"100-428", "430-499"})
 	}
 	if h.ExpectBody != "" {
 		cfg.pattern = regexp.MustCompile(h.ExpectBody)

@@ -15,6 +15,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 const (
@@ -58,7 +60,7 @@ func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *ta
 	defer resp.Body.Close()
 	result.latency = max(1, time.Since(began))
 	body := io.LimitReader(resp.Body, checkBody)
-	if !cfg.expect.has(resp.StatusCode) {
+	if !cfg.expect.Has(resp.StatusCode) {
 		result.why = "status " + strconv.Itoa(resp.StatusCode)
 	} else if cfg.pattern == nil {
 		result.passed, result.why = true, checkPassed
@@ -155,11 +157,11 @@ func (cfg *checkConfig) verdict(run int) int {
 // pause is the time until the next check of an endpoint, before jitter, given
 // the run of its results, where its breaker stands, and how many checks have
 // found that open.
-func (cfg *checkConfig) pause(run int, state breakerState, found int) time.Duration {
+func (cfg *checkConfig) pause(run int, state breaker.State, found int) time.Duration {
 	switch {
-	case cfg.verdict(run) == 0, state == stateRecovering:
+	case cfg.verdict(run) == 0, state == breaker.Recovering:
 		return cfg.fastInterval
-	case state == stateOpen:
+	case state == breaker.Open:
 		pause := cfg.fastInterval
 		for ; found > 1 && pause < cfg.interval; found-- {
 			pause *= 2
@@ -199,16 +201,16 @@ func (s *endpointState) askLocked(cfg *checkConfig, now time.Time, first time.Du
 	case cfg == nil:
 		if c.asked != nil {
 			c.asked, c.run, c.found = nil, 0, 0
-			s.breaker.unchecked()
+			s.breaker.Unchecked()
 		}
 		return
 	case c.asked == nil || !c.asked.equal(&cfg.ask):
 		s.countLocked(now)
 		c.run, c.found, c.past = 0, 0, s.totals
 		c.next = now.Add(first)
-		s.breaker.unchecked()
+		s.breaker.Unchecked()
 	default:
-		c.next = earliest(c.next, now.Add(jittered(cfg.pause(c.run, s.breaker.state, c.found))))
+		c.next = earliest(c.next, now.Add(jittered(cfg.pause(c.run, s.breaker.State, c.found))))
 	}
 	c.asked = cfg
 }
@@ -223,17 +225,17 @@ func (s *endpointState) skipLocked(now time.Time) bool {
 	if now.Before(s.holdUntil) {
 		return true
 	}
-	return s.breaker.state == stateClosed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
+	return s.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
 // hastenLocked lets a check come soon where the breaker has opened.
 func (s *endpointState) hastenLocked(now time.Time) {
 	c := &s.checks
-	if s.breaker.state != stateOpen && s.breaker.state != stateRecovering {
+	if s.breaker.State != breaker.Open && s.breaker.State != breaker.Recovering {
 		c.found = 0
 		return
 	}
-	if c.found == 0 || s.breaker.state == stateRecovering {
+	if c.found == 0 || s.breaker.State == breaker.Recovering {
 		if soon := now.Add(c.asked.fastInterval * 11 / 10); c.next.After(soon) {
 			c.next = now.Add(jittered(c.asked.fastInterval))
 		}
@@ -242,7 +244,7 @@ func (s *endpointState) hastenLocked(now time.Time) {
 
 // checkedLocked takes the result of a check. Alone is set where no other
 // endpoint can take this one's calls.
-func (s *endpointState) checkedLocked(now time.Time, cfg *breakerConfig, result checkResult, alone bool) (changed bool) {
+func (s *endpointState) checkedLocked(now time.Time, cfg *breaker.Config, result checkResult, alone bool) (changed bool) {
 	c := &s.checks
 	c.run = riseAndFall(c.run, result.passed)
 	c.lastAt, c.lastWhy = now, result.why
@@ -251,14 +253,14 @@ func (s *endpointState) checkedLocked(now time.Time, cfg *breakerConfig, result 
 	} else {
 		c.failed++
 	}
-	s.scorer.check(now, result.passed, result.latency)
-	changed = s.breaker.checked(now, cfg, result.passed, c.asked.verdict(c.run) != 0, alone)
-	if s.breaker.state == stateOpen {
+	s.scorer.Check(now, result.passed, result.latency)
+	changed = s.breaker.Checked(now, cfg, result.passed, c.asked.verdict(c.run) != 0, alone)
+	if s.breaker.State == breaker.Open {
 		c.found++
 	} else {
 		c.found = 0
 	}
-	c.next = now.Add(jittered(c.asked.pause(c.run, s.breaker.state, c.found)))
+	c.next = now.Add(jittered(c.asked.pause(c.run, s.breaker.State, c.found)))
 	return changed
 }
 

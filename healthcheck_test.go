@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 func TestRiseAndFall(t *testing.T) {
@@ -45,23 +47,23 @@ func TestCheckPause(t *testing.T) {
 	cfg := (&Health{}).checkConfig(nil)
 	for _, tt := range []struct {
 		run   int
-		state breakerState
+		state breaker.State
 		found int
 		want  time.Duration
 	}{
-		{0, stateClosed, 0, 2 * time.Second},
-		{1, stateClosed, 0, 2 * time.Second},
-		{2, stateClosed, 0, 30 * time.Second},
-		{-1, stateClosed, 0, 2 * time.Second},
-		{-2, stateClosed, 0, 30 * time.Second}, // the last endpoint: it stays in
-		{9, stateRecovering, 0, 2 * time.Second},
-		{-2, stateOpen, 1, 2 * time.Second},
-		{-3, stateOpen, 2, 4 * time.Second},
-		{-4, stateOpen, 3, 8 * time.Second},
-		{-9, stateOpen, 9, 30 * time.Second},
-		{1, stateOpen, 9, 2 * time.Second},
-		{9, stateOpen, 1, 2 * time.Second},
-		{9, stateForcedOpen, 1, 30 * time.Second},
+		{0, breaker.Closed, 0, 2 * time.Second},
+		{1, breaker.Closed, 0, 2 * time.Second},
+		{2, breaker.Closed, 0, 30 * time.Second},
+		{-1, breaker.Closed, 0, 2 * time.Second},
+		{-2, breaker.Closed, 0, 30 * time.Second}, // the last endpoint: it stays in
+		{9, breaker.Recovering, 0, 2 * time.Second},
+		{-2, breaker.Open, 1, 2 * time.Second},
+		{-3, breaker.Open, 2, 4 * time.Second},
+		{-4, breaker.Open, 3, 8 * time.Second},
+		{-9, breaker.Open, 9, 30 * time.Second},
+		{1, breaker.Open, 9, 2 * time.Second},
+		{9, breaker.Open, 1, 2 * time.Second},
+		{9, breaker.ForcedOpen, 1, 30 * time.Second},
 	} {
 		if got := cfg.pause(tt.run, tt.state, tt.found); got != tt.want {
 			t.Errorf("run %d, %v found %d times: %v, want %v", tt.run, tt.state, tt.found, got, tt.want)
@@ -224,7 +226,7 @@ func TestBusyEndpointsAreNotChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
 		l.load(20, 5*time.Minute)
-		one := l.stateOf("e0:80").copyNow().checks
+		one := copyNow(l.stateOf("e0:80")).checks
 		if sent := len(logs[0].times()); sent > 2 || one.skipped < 8 {
 			t.Errorf("busy: %d checks sent, %d skipped", sent, one.skipped)
 		}
@@ -251,15 +253,15 @@ func TestChecksTakeOutAndBringBack(t *testing.T) {
 		time.Sleep(time.Minute)
 		logs[0].set(func(log *checkLog) { log.status = http.StatusServiceUnavailable })
 		before := len(logs[0].times())
-		l.within(40*second, "checks take it out", func() bool { return one.breakerNow() == stateOpen })
+		l.within(40*second, "checks take it out", func() bool { return breakerNow(one) == breaker.Open })
 		if n := len(logs[0].times()) - before; n != 2 {
 			t.Errorf("out after %d failed checks", n)
 		}
-		if one.copyNow().breaker.reason != reasonCheckFailed {
-			t.Errorf("out because of %q", one.copyNow().breaker.reason)
+		if copyNow(one).breaker.Reason != breaker.ReasonCheckFailed {
+			t.Errorf("out because of %q", copyNow(one).breaker.Reason)
 		}
 		time.Sleep(5 * time.Minute)
-		if state := one.breakerNow(); state != stateOpen {
+		if state := breakerNow(one); state != breaker.Open {
 			t.Fatalf("checks fail, and it is %v", state)
 		}
 		at := logs[0].times()[before+1:]
@@ -267,12 +269,12 @@ func TestChecksTakeOutAndBringBack(t *testing.T) {
 			lasted(t, "while it is out", at[i+1].Sub(at[i]), want*second*9/10, want*second*11/10+510*time.Millisecond) // the other's may be in the way
 		}
 		logs[0].set(func(log *checkLog) { log.status = 0 })
-		l.within(40*second, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
-		if share := one.copyNow().breaker.share; share != 0.05 {
+		l.within(40*second, "it recovers", func() bool { return breakerNow(one) == breaker.Recovering })
+		if share := copyNow(one).breaker.Share; share != 0.05 {
 			t.Errorf("begins with %v", share)
 		}
-		l.within(30*second, "it is back without a call", func() bool { return one.breakerNow() == stateClosed })
-		if one.totalsNow().Attempts > 0 {
+		l.within(30*second, "it is back without a call", func() bool { return breakerNow(one) == breaker.Closed })
+		if totalsNow(one).Attempts > 0 {
 			t.Error("there were calls")
 		}
 	})
@@ -289,15 +291,15 @@ func TestChecksThatPassBringBackEarly(t *testing.T) {
 		one := l.stateOf("e0:80")
 		logs[0].set(func(log *checkLog) { log.call, log.status = 503, 503 })
 		l.load(10, 2*second)
-		if one.breakerNow() != stateOpen {
+		if breakerNow(one) != breaker.Open {
 			t.Fatal("calls fail, and it is in")
 		}
-		l.within(10*second, "a check has failed", func() bool { return one.copyNow().checks.failed > 0 })
+		l.within(10*second, "a check has failed", func() bool { return copyNow(one).checks.failed > 0 })
 		logs[0].set(func(log *checkLog) { log.call, log.status = 0, 0 })
-		took := l.within(time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		took := l.within(time.Minute, "it recovers", func() bool { return breakerNow(one) == breaker.Recovering })
 		t.Logf("recovers %v after it is well; its period was 4 minutes", took)
-		if one.copyNow().breaker.reason != reasonChecksPass || one.copyNow().breaker.share == 0 {
-			t.Errorf("because of %q, with %v", one.copyNow().breaker.reason, one.copyNow().breaker.share)
+		if copyNow(one).breaker.Reason != breaker.ReasonChecksPass || copyNow(one).breaker.Share == 0 {
+			t.Errorf("because of %q, with %v", copyNow(one).breaker.Reason, copyNow(one).breaker.Share)
 		}
 	})
 }
@@ -313,17 +315,17 @@ func TestChecksThatNoticeNothing(t *testing.T) {
 		one := l.stateOf("e0:80")
 		logs[0].set(func(log *checkLog) { log.call = 503 })
 		s := l.load(10, 2*second)
-		if one.breakerNow() != stateOpen {
+		if breakerNow(one) != breaker.Open {
 			t.Fatal("calls fail, and it is in")
 		}
-		took := l.within(2*time.Minute, "it recovers", func() bool { return one.breakerNow() == stateRecovering })
+		took := l.within(2*time.Minute, "it recovers", func() bool { return breakerNow(one) == breaker.Recovering })
 		lasted(t, "the open period", took, 45*second, 75*second)
-		before := one.totalsNow().Attempts
+		before := totalsNow(one).Attempts
 		more := l.load(50, time.Minute)
 		if s.failed+more.failed > 0 {
 			t.Errorf("clients saw %+v, %+v", s, more)
 		}
-		if tried := one.totalsNow().Attempts - before; tried > 10 {
+		if tried := totalsNow(one).Attempts - before; tried > 10 {
 			t.Errorf("%d calls went to an endpoint that fails all of them", tried)
 		}
 	})
@@ -348,8 +350,8 @@ func TestCallsPassChecksFail(t *testing.T) {
 		if failed := calls(30); failed > 0 {
 			t.Errorf("%d calls failed", failed)
 		}
-		one, two := l.stateOf("e0:80").breakerNow(), l.stateOf("e1:80").breakerNow()
-		if (one == stateOpen) == (two == stateOpen) {
+		one, two := breakerNow(l.stateOf("e0:80")), breakerNow(l.stateOf("e1:80"))
+		if (one == breaker.Open) == (two == breaker.Open) {
 			t.Errorf("%v and %v: one has to be out, one to stay in", one, two)
 		}
 	})
@@ -369,22 +371,22 @@ func TestReloadChangesChecks(t *testing.T) {
 		if n := len(logs[0].times()); n < 15 || n > 20 {
 			t.Errorf("%d checks, after a minute of one each 4 s", n)
 		}
-		if one != l.stateOf("e0:80") || one.copyNow().checks.run < 10 {
-			t.Errorf("results are forgotten: %+v", one.copyNow().checks)
+		if one != l.stateOf("e0:80") || copyNow(one).checks.run < 10 {
+			t.Errorf("results are forgotten: %+v", copyNow(one).checks)
 		}
 
 		l.reload(&Policy{Health: &Health{URI: "/other", Interval: caddy.Duration(4 * second)}}, "e0:80", "e1:80")
 		time.Sleep(10 * time.Millisecond)
-		if one.copyNow().checks.run > 1 {
-			t.Errorf("results of another question count: %d", one.copyNow().checks.run)
+		if copyNow(one).checks.run > 1 {
+			t.Errorf("results of another question count: %d", copyNow(one).checks.run)
 		}
 		logs[0].set(func(log *checkLog) { log.status = http.StatusNotFound })
-		l.within(10*second, "the other question takes it out", func() bool { return one.breakerNow() == stateOpen })
+		l.within(10*second, "the other question takes it out", func() bool { return breakerNow(one) == breaker.Open })
 
 		time.Sleep(time.Minute)
 		before := len(logs[0].times())
 		l.reload(&Policy{}, "e0:80", "e1:80")
-		l.within(second, "without checks, time brings it back", func() bool { return one.breakerNow() == stateRecovering })
+		l.within(second, "without checks, time brings it back", func() bool { return breakerNow(one) == breaker.Recovering })
 		time.Sleep(time.Minute)
 		if n := len(logs[0].times()); n != before {
 			t.Errorf("%d checks after they were turned off", n-before)
@@ -411,10 +413,10 @@ func TestReloadEndsChecksUnderWay(t *testing.T) {
 		l.reload(&Policy{Health: &Health{}}, "e0:80")
 		l.within(second, "they have ended", func() bool { return logs[0].hanging() == 0 && logs[1].hanging() == 0 })
 		time.Sleep(time.Minute)
-		if c := one.copyNow().checks; c.failed > 0 || c.run < 2 || c.underway {
+		if c := copyNow(one).checks; c.failed > 0 || c.run < 2 || c.underway {
 			t.Errorf("after the reload: %+v", c)
 		}
-		if c := gone.copyNow().checks; c.failed+c.passed > 0 || c.underway || len(logs[1].times()) != 1 {
+		if c := copyNow(gone).checks; c.failed+c.passed > 0 || c.underway || len(logs[1].times()) != 1 {
 			t.Errorf("of the endpoint that is gone: %+v", c)
 		}
 	})
@@ -448,14 +450,14 @@ func TestChecksFeedTheScore(t *testing.T) {
 		l, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
 		two := l.stateOf("e1:80")
 		time.Sleep(5 * time.Minute)
-		if lost := two.copyNow().lost; lost > 0 {
+		if lost := copyNow(two).lost; lost > 0 {
 			t.Errorf("lost %v", lost)
 		}
 		logs[1].set(func(log *checkLog) { log.takes = 40 * time.Millisecond })
 		time.Sleep(5 * time.Minute)
 		l.policy.pool.poke()
 		time.Sleep(second)
-		if lost := two.copyNow().lost; lost < 0.3 {
+		if lost := copyNow(two).lost; lost < 0.3 {
 			t.Errorf("20 times slower, and lost %v", lost)
 		}
 	})
@@ -483,7 +485,7 @@ func TestHealthConfig(t *testing.T) {
 		if cfg := tt.pool.checkConfig(tt.own); cfg != nil {
 			first, last := 0, 0
 			for code := range 600 {
-				if cfg.expect.has(code) {
+				if cfg.expect.Has(code) {
 					if first == 0 {
 						first = code
 					}
@@ -496,7 +498,7 @@ func TestHealthConfig(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	if cfg := (&Health{}).checkConfig(nil); cfg.expect.has(http.StatusTooManyRequests) {
+	if cfg := (&Health{}).checkConfig(nil); cfg.expect.Has(http.StatusTooManyRequests) {
 		t.Error("429 passes")
 	}
 }
@@ -530,7 +532,7 @@ func TestDynamicEndpointsAreChecked(t *testing.T) {
 		})
 		l.call("GET", "/", "")
 		time.Sleep(10 * time.Second)
-		if a, b := l.stateOf("a:1").breakerNow(), l.stateOf("b:1").breakerNow(); a != stateOpen || b != stateClosed {
+		if a, b := breakerNow(l.stateOf("a:1")), breakerNow(l.stateOf("b:1")); a != breaker.Open || b != breaker.Closed {
 			t.Errorf("a, whose checks fail, is %v, b %v", a, b)
 		}
 		look("b:1", "c:1")

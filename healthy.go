@@ -8,6 +8,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // This is the way of a request while all is well, from Select to the end of the
@@ -136,10 +139,10 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 
 // acquire asks for one attempt. On success the attempt is in flight and holds a
 // permit.
-func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
+func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
 	s.mu.Lock()
 	if s.wellLocked() && limit == 0 {
-		a.permit.generation = s.breaker.generation
+		a.permit.Generation = s.breaker.Generation
 		s.begun++
 		s.busy.Add(1)
 		s.inFlight.add(a)
@@ -176,8 +179,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	reported := false
 	defer func() {
 		if !reported { // a panic is no fault of the endpoint's
-			a.settle(time.Now(), cancelled, true)
-			c.record(a, cancelled)
+			a.settle(time.Now(), outcome.Cancelled, true)
+			c.record(a, outcome.Cancelled)
 		}
 	}()
 	out, unfit := a.prepare(r)
@@ -243,16 +246,16 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 // answered deals with an answer: it goes to the client, or the call moves on.
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	p := c.policy
-	o := classifyStatus(resp.StatusCode, p.failure, a.target.quota)
+	o := outcome.OfStatus(resp.StatusCode, p.failure, a.target.quota)
 	switch {
-	case o == success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
+	case o == outcome.Success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
 		return c.passedOn(a, resp, now)
-	case o == success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
+	case o == outcome.Success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
-	case !a.answered(now) || o == success && !a.claims():
+	case !a.answered(now) || o == outcome.Success && !a.claims():
 		resp.Body.Close()
 		return nil, c.failed(a, errGivenUp, now)
-	case o != success:
+	case o != outcome.Success:
 		return c.answeredBadly(a, resp, o, now)
 	}
 	a.final = !p.rematches
@@ -277,7 +280,7 @@ func (a *attempt) answered(now time.Time) bool {
 func (a *attempt) follow(resp *http.Response) {
 	switch {
 	case resp.Body == http.NoBody:
-		a.bodyEnds(success)
+		a.bodyEnds(outcome.Success)
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		a.followUpgraded(resp)
 	default:
@@ -304,7 +307,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		o := a.bodyOutcome(err)
 		a.bodyEnds(o)
 		a.set(bodyOver)
-		if o.failed() {
+		if o.Failed() {
 			err = &brokenBody{o, a.target.name, err}
 		}
 	}
@@ -312,8 +315,8 @@ func (b *responseBody) Read(p []byte) (int, error) {
 }
 
 // bodyEnds settles an attempt at the end of its response body.
-func (a *attempt) bodyEnds(o outcome) {
-	if o == success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
+func (a *attempt) bodyEnds(o outcome.Outcome) {
+	if o == outcome.Success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
 		a.mu.Lock()
 		a.endAndUnlock(endedNormally)
 		return
@@ -323,15 +326,15 @@ func (a *attempt) bodyEnds(o outcome) {
 
 // succeeded takes the success of an attempt, whose body has come to its end, if it
 // can be kept as a sample.
-func (s *endpointState) succeeded(a *attempt, cfg *breakerConfig) bool {
+func (s *endpointState) succeeded(a *attempt, cfg *breaker.Config) bool {
 	latency := a.firstByte()
 	s.mu.Lock()
-	if a.outcome != pending || a.judged || latency == 0 || s.slowness.isSlow(latency) || !s.holdUntil.IsZero() ||
-		!s.breaker.succeeded(cfg, a.permit, latency) {
+	if a.outcome != outcome.Pending || a.judged || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
+		!s.breaker.Succeeded(cfg, a.permit, latency) {
 		s.mu.Unlock()
 		return false
 	}
-	a.outcome = success
+	a.outcome = outcome.Success
 	s.unlinkLocked(a)
 	if s.samples.n == len(s.samples.kept) {
 		s.countLocked(time.Now())

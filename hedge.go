@@ -4,11 +4,12 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 // Hedge sends a second attempt to the next endpoint when the first has not begun to
@@ -36,8 +37,6 @@ type Hedge struct {
 const (
 	defaultHedgeMax = 0.05
 	hedgeAtLeast    = 10 * time.Millisecond
-	// hedgeBurst is how many hedges can be saved up.
-	hedgeBurst = 20
 )
 
 func (h *Hedge) validate() error {
@@ -97,7 +96,7 @@ func (r *hedgeRules) delayFor(t *target, now time.Time) time.Duration {
 		return r.after
 	}
 	d, at := t.hedge, t.hedge.at.Load()
-	if age := now.UnixNano() - at; age < 0 || age > int64(slownessRefresh) {
+	if age := now.UnixNano() - at; age < 0 || age > int64(slowness.RefreshEvery) {
 		if d.at.CompareAndSwap(at, now.UnixNano()) {
 			d.delay.Store(int64(t.state.typically(now, r.quantile)))
 		}
@@ -110,38 +109,11 @@ func (r *hedgeRules) delayFor(t *target, now time.Time) time.Duration {
 func (s *endpointState) typically(now time.Time, q float64) time.Duration {
 	s.mu.Lock()
 	s.countLocked(now)
-	known := s.slowness.known
+	known := s.slowness.Known
 	s.mu.Unlock()
-	total := known.total()
-	if total < slowSamples {
+	total := known.Total()
+	if total < slowness.MinKnown {
 		return 0
 	}
-	return max(hedgeAtLeast, known.quantile(float32(q), total))
-}
-
-// hedgeBudget keeps hedges to a part of calls: each call saves up a part of one. The
-// zero value is ready.
-type hedgeBudget struct {
-	mu     sync.Mutex
-	saved  float64
-	counts int64 // calls that have been counted
-}
-
-func (b *hedgeBudget) take(calls int64, ratio float64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.saved = min(hedgeBurst, b.saved+ratio*float64(calls-b.counts))
-	b.counts = calls
-	if b.saved < 1 {
-		return false
-	}
-	b.saved--
-	return true
-}
-
-// giveBack returns a hedge that was not made after all.
-func (b *hedgeBudget) giveBack() {
-	b.mu.Lock()
-	b.saved++
-	b.mu.Unlock()
+	return max(hedgeAtLeast, known.Quantile(float32(q), total))
 }

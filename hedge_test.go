@@ -5,27 +5,6 @@ import (
 	"testing"
 )
 
-func TestHedgeBudget(t *testing.T) {
-	var b hedgeBudget
-	hedges := 0
-	for calls := range int64(10000) {
-		if b.take(calls, 0.05) {
-			hedges++
-		}
-	}
-	if hedges < 480 || hedges > 500 {
-		t.Errorf("%d hedges for 10000 calls", hedges)
-	}
-	b.take(1000000, 0.05)
-	burst := 0
-	for b.take(1000000, 0.05) {
-		burst++
-	}
-	if burst > hedgeBurst {
-		t.Errorf("%d hedges at once", burst)
-	}
-}
-
 func TestHedgeIsChecked(t *testing.T) {
 	for _, test := range []struct{ options, want string }{
 		{"hedge", "wrong argument count"},

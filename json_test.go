@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
 )
 
 // TestBadJSON wants each mistake to be refused when the handler is loaded, with
@@ -87,7 +90,7 @@ func TestZeros(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	config := func(text string) breakerConfig {
+	config := func(text string) breaker.Config {
 		b := new(Breaker)
 		decode(text, b)
 		if err := b.validate(); err != nil {
@@ -99,12 +102,12 @@ func TestZeros(t *testing.T) {
 	if got := *(*Breaker)(nil).config(time.Minute); got != defaults {
 		t.Errorf("no block: %+v, an empty one: %+v", got, defaults)
 	}
-	for text, change := range map[string]func(*breakerConfig){
-		`{"consecutive_failures": 0}`: func(c *breakerConfig) { c.consecutiveFailures = 0 },
-		`{"failure_ratio": 0}`:        func(c *breakerConfig) { c.failureRatio = 0 },
-		`{"slow_factor": 0}`:          func(c *breakerConfig) { c.slowFactor = 0 },
-		`{"min_requests": 0, "window": 0, "open_for": 0, "open_max": 0, "start": 0, "step": 0, "slow_ratio": 0, "slow_after": 0}`: func(*breakerConfig) {},
-		`{"open_for": 600000000000}`: func(c *breakerConfig) { c.openFor, c.openMax = 10*time.Minute, 10*time.Minute },
+	for text, change := range map[string]func(*breaker.Config){
+		`{"consecutive_failures": 0}`: func(c *breaker.Config) { c.ConsecutiveFailures = 0 },
+		`{"failure_ratio": 0}`:        func(c *breaker.Config) { c.FailureRatio = 0 },
+		`{"slow_factor": 0}`:          func(c *breaker.Config) { c.SlowFactor = 0 },
+		`{"min_requests": 0, "window": 0, "open_for": 0, "open_max": 0, "start": 0, "step": 0, "slow_ratio": 0, "slow_after": 0}`: func(*breaker.Config) {},
+		`{"open_for": 600000000000}`: func(c *breaker.Config) { c.OpenFor, c.OpenMax = 10*time.Minute, 10*time.Minute },
 	} {
 		want := defaults
 		change(&want)
@@ -112,17 +115,17 @@ func TestZeros(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", text, got, want)
 		}
 	}
-	rules := func(text string) budgetRules {
+	rules := func(text string) budget.Rules {
 		r := new(Retry)
 		decode(text, r)
 		return r.rules().budget
 	}
-	for text, want := range map[string]budgetRules{
-		`{}`:                                   {0.2, 3},
-		`{"budget": {}}`:                       {0.2, 3},
-		`{"budget": {"ratio": 0}}`:             {0, 3},
-		`{"budget": {"floor": 0}}`:             {0.2, 0},
-		`{"budget": {"ratio": 0, "floor": 0}}`: {0, 0},
+	for text, want := range map[string]budget.Rules{
+		`{}`:                                   {Ratio: 0.2, Floor: 3},
+		`{"budget": {}}`:                       {Ratio: 0.2, Floor: 3},
+		`{"budget": {"ratio": 0}}`:             {Ratio: 0, Floor: 3},
+		`{"budget": {"floor": 0}}`:             {Ratio: 0.2, Floor: 0},
+		`{"budget": {"ratio": 0, "floor": 0}}`: {Ratio: 0, Floor: 0},
 	} {
 		if got := rules(text); got != want {
 			t.Errorf("%s: got %v, want %v", text, got, want)

@@ -20,6 +20,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -110,7 +112,7 @@ func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
 }
 
 // calls makes calls that came to an outcome.
-func (p *pool) pretend(o outcome, n int) {
+func pretend(p *pool, o outcome.Outcome, n int) {
 	p.mu.Lock()
 	s := p.stateLocked(endpointKey{"one", "one:80"})
 	p.mu.Unlock()
@@ -128,7 +130,7 @@ func TestKeepsEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := new(memory)
 		p := keptPool("kept", storage, new(SLA))
-		defer p.outbox.close()
+		defer p.outbox.Close()
 		step := func(after time.Duration, saves bool) {
 			t.Helper()
 			before := storage.count()
@@ -140,7 +142,7 @@ func TestKeepsEveryMinute(t *testing.T) {
 		}
 		found := func() uint64 {
 			successor := newTestPool("kept")
-			defer successor.outbox.close()
+			defer successor.outbox.Close()
 			keeper := sla.NewKeeper(storage, storagePrefix, "kept", instanceName())
 			if warnings, err := keeper.Load(t.Context(), &successor.history, time.Now()); err != nil || len(warnings) > 0 {
 				t.Fatalf("loading: %v, %v", warnings, err)
@@ -149,16 +151,16 @@ func TestKeepsEveryMinute(t *testing.T) {
 			return successor.history.Pool().Counts(now, now.Add(-time.Hour), now.Add(time.Minute)).Calls
 		}
 		step(time.Second, false)
-		p.pretend(success, 3)
+		pretend(p, outcome.Success, 3)
 		step(58*time.Second, false)
 		step(2*time.Second, true)
 		if n := found(); n != 3 {
 			t.Errorf("found %d calls, want 3", n)
 		}
 		step(3*time.Minute, false) // nothing new
-		p.pretend(failedReset, 4)
+		pretend(p, outcome.FailedReset, 4)
 		step(61*time.Second, true)
-		p.pretend(success, 5)
+		pretend(p, outcome.Success, 5)
 		step(30*time.Second, false) // and now it is killed
 		if n := found(); n != 7 {
 			t.Errorf("found %d calls, want the 7 of the last save", n)
@@ -167,7 +169,7 @@ func TestKeepsEveryMinute(t *testing.T) {
 		step(time.Minute, false)
 		storage.breakDown(false)
 		step(time.Minute, true) // what could not be saved is saved later
-		p.pretend(success, 1)
+		pretend(p, outcome.Success, 1)
 		p.keeping.stop() // saves at the end
 		if n := found(); n != 13 {
 			t.Errorf("found %d calls, want all 13", n)
@@ -180,8 +182,8 @@ func TestKeepsNothingUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := new(memory)
 		p := keptPool("unkept", storage, nil)
-		defer p.outbox.close()
-		p.pretend(success, 3)
+		defer p.outbox.Close()
+		pretend(p, outcome.Success, 3)
 		time.Sleep(time.Hour)
 		p.keeping.stop()
 		if n := storage.count(); n > 0 {
@@ -193,34 +195,34 @@ func TestKeepsNothingUnasked(t *testing.T) {
 // TestBurnEvents lets a budget burn and recover.
 func TestBurnEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, sub := events.subscribe(^uint64(0))
-		defer sub.close()
+		_, sub := event.Latest.Subscribe(^uint64(0))
+		defer sub.Close()
 		p := keptPool("burning", new(memory), &SLA{Availability: 0.999})
-		defer p.outbox.close()
+		defer p.outbox.Close()
 		defer p.keeping.stop()
-		next := func(within time.Duration, o outcome) (Event, bool) {
+		next := func(within time.Duration, o outcome.Outcome) (event.Event, bool) {
 			for range within / time.Second {
-				p.pretend(o, 10)
+				pretend(p, o, 10)
 				time.Sleep(time.Second)
 				synctest.Wait()
-				if len(sub.events) > 0 {
-					return <-sub.events, true
+				if len(sub.Events) > 0 {
+					return <-sub.Events, true
 				}
 			}
-			return Event{}, false
+			return event.Event{}, false
 		}
-		if e, ok := next(10*time.Minute, success); ok {
+		if e, ok := next(10*time.Minute, outcome.Success); ok {
 			t.Fatalf("while all is well: %+v", e)
 		}
-		e, ok := next(2*time.Minute, failedStatus)
-		if !ok || e.Kind != eventSLABurning || e.Reason != "availability" || e.Endpoint != "" || e.Details["limit"] != 14.4 {
+		e, ok := next(2*time.Minute, outcome.FailedStatus)
+		if !ok || e.Kind != event.SLABurning || e.Reason != "availability" || e.Endpoint != "" || e.Details["limit"] != 14.4 {
 			t.Fatalf("while all fails: %v, %+v", ok, e)
 		}
 		if s := p.keeping.standing.Load(); !s.alert.Burning(sla.Availability) || s.pool.Availability.BudgetLeft >= 0 {
 			t.Errorf("standing: %+v", s)
 		}
-		e, ok = next(100*time.Hour, success)
-		if !ok || e.Kind != eventSLAMetAgain {
+		e, ok = next(100*time.Hour, outcome.Success)
+		if !ok || e.Kind != event.SLAMetAgain {
 			t.Errorf("when all is well again: %v, %+v", ok, e)
 		}
 	})
@@ -279,8 +281,8 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		p.get("/")
 		expect("after one more", 4)
 		other := newTestPool("api")
-		defer other.outbox.close()
-		other.pretend(success, 100)
+		defer other.outbox.Close()
+		pretend(other, outcome.Success, 100)
 		other.fold(time.Now())
 		dir := strings.Fields(storage)[2]
 		keeper := sla.NewKeeper(&certmagic.FileStorage{Path: dir}, storagePrefix, "api", "another")
@@ -331,7 +333,7 @@ func TestCaddyProcess(t *testing.T) {
 	pool := runningPool(t, "api")
 	ticker := time.NewTicker(200 * time.Millisecond)
 	for range ticker.C { // minutes, for the test
-		known := pool.counts(t, "").Calls
+		known := counts(pool, t, "").Calls
 		pool.keeping.saveNow()
 		if err := os.WriteFile(file+".saved", strconv.AppendUint(nil, known, 10), 0o600); err != nil {
 			t.Fatal(err)

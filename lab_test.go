@@ -20,6 +20,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // A lab is one provisioned proxy handler with a failover policy, whose round
@@ -228,14 +230,14 @@ func (l *lab) stateOf(name string) *endpointState {
 }
 
 // copyNow is what is known about an endpoint now.
-func (s *endpointState) copyNow() (c struct {
-	breaker breaker
+func copyNow(s *endpointState) (c struct {
+	breaker breaker.Breaker
 	checks  checks
 	lost    float64
 }) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.breaker, c.checks, c.lost = s.breaker, s.checks, s.scorer.lost
+	c.breaker, c.checks, c.lost = s.breaker, s.checks, s.scorer.Lost
 	return c
 }
 

@@ -1,12 +1,14 @@
 package failover
 
+import "github.com/apifailover/caddy-failover/internal/outcome"
+
 // lastOutcomes keeps what the last attempts came to. The zero value is empty.
 type lastOutcomes struct {
-	ring [20]outcome
+	ring [20]outcome.Outcome
 	n    uint // ever
 }
 
-func (l *lastOutcomes) add(o outcome) {
+func (l *lastOutcomes) add(o outcome.Outcome) {
 	l.ring[l.n%uint(len(l.ring))] = o
 	l.n++
 }

@@ -153,7 +153,7 @@ func (l *loop) run(p *pool) {
 			idle++
 		}
 		if idle > idleTicksBeforeParking && inFlight == 0 {
-			p.budget.rest(now)
+			p.budget.Rest(now)
 			l.parked.Store(true)
 			if !p.busy() {
 				timer.Stop()

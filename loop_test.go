@@ -14,6 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // twoTiers are a primary and a backup.
@@ -119,7 +121,7 @@ func bringDown(l *lab, names ...string) {
 		l.call("GET", "/", "")
 	}
 	for _, name := range names {
-		if state := l.stateOf(name).breakerNow(); state != stateOpen {
+		if state := breakerNow(l.stateOf(name)); state != breaker.Open {
 			l.t.Fatalf("%s is %v", name, state)
 		}
 	}
@@ -178,7 +180,7 @@ func TestTrialsPassBy(t *testing.T) {
 		"forced open": func(l *lab) {
 			s := l.stateOf("one")
 			s.mu.Lock()
-			s.breaker.force(time.Now(), stateForcedOpen)
+			s.breaker.Force(time.Now(), breaker.ForcedOpen)
 			s.mu.Unlock()
 			l.policy.pool.poke()
 		},
@@ -224,7 +226,7 @@ func TestTriesAnyway(t *testing.T) {
 		bringDown(l, "one", "two")
 		one, two := l.stateOf("one"), l.stateOf("two")
 		due := "one:1"
-		if two.breaker.until.Before(one.breaker.until) {
+		if two.breaker.Until.Before(one.breaker.Until) {
 			due = "two:2"
 		}
 		for range 10 {
@@ -283,7 +285,7 @@ func TestTimeouts(t *testing.T) {
 					t.Errorf("took %v, want %v", took, test.took)
 				}
 				for _, name := range []string{"one", "two"} {
-					if got := l.stateOf(name).totalsNow().Failures; got != test.failures[name] {
+					if got := totalsNow(l.stateOf(name)).Failures; got != test.failures[name] {
 						t.Errorf("%s has %d failures, want %d", name, got, test.failures[name])
 					}
 				}
@@ -301,13 +303,13 @@ func TestSlowUploadIsNoTimeout(t *testing.T) {
 		if w.Code != 200 || len(l.takeAsked()) != 1 {
 			t.Errorf("got %d", w.Code)
 		}
-		if latency := l.stateOf("one").typicalPeak(); latency > time.Millisecond {
+		if latency := typicalPeak(l.stateOf("one")); latency > time.Millisecond {
 			t.Errorf("the endpoint is said to take %v", latency)
 		}
 	})
 }
 
-func (s *endpointState) typicalPeak() time.Duration {
+func typicalPeak(s *endpointState) time.Duration {
 	return time.Duration(s.load() * float64(time.Second))
 }
 
@@ -341,7 +343,7 @@ func TestClientLeaves(t *testing.T) {
 		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+watchAtMost+watchAtLeast {
 			t.Errorf("got %d after %v", w.Code, took)
 		}
-		if got := l.stateOf("one").totalsNow(); got != (totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").busy.Load() != 0 {
+		if got := totalsNow(l.stateOf("one")); got != (totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").busy.Load() != 0 {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -381,12 +383,12 @@ func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
 		for range 5 {
 			l.call("GET", "/", "")
 		}
-		if state := l.stateOf("one").breakerNow(); state != stateOpen {
+		if state := breakerNow(l.stateOf("one")); state != breaker.Open {
 			t.Fatalf("one is %v", state)
 		}
 		l.on("one:1", answers200)
 		time.Sleep(6*time.Second + tickEvery)
-		if state := l.stateOf("one").breakerNow(); state != stateRecovering {
+		if state := breakerNow(l.stateOf("one")); state != breaker.Recovering {
 			t.Errorf("one is %v after its open period", state)
 		}
 	})
@@ -405,7 +407,7 @@ func TestQuietPoolRecovers(t *testing.T) {
 		l.on("one:1", answers200)
 		time.Sleep(6*time.Second + tickEvery)
 		began, calls := time.Now(), 0
-		for l.stateOf("one").breakerNow() != stateClosed {
+		for breakerNow(l.stateOf("one")) != breaker.Closed {
 			if w := l.call("GET", "/", ""); w.Code != 200 {
 				t.Fatalf("got %d", w.Code)
 			}
@@ -433,7 +435,7 @@ func TestPanicGivesEverythingBack(t *testing.T) {
 			l.call("GET", "/", "")
 		}()
 		s := l.stateOf("one")
-		if got := s.totalsNow(); s.busy.Load() != 0 || got != (totals{Attempts: 1, Cancelled: 1}) {
+		if got := totalsNow(s); s.busy.Load() != 0 || got != (totals{Attempts: 1, Cancelled: 1}) {
 			t.Errorf("%d in flight, %+v", s.busy.Load(), got)
 		}
 	})
@@ -505,7 +507,7 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		if got := known(); !slices.Equal(got, []string{"a:1", "configured"}) {
 			t.Fatalf("known: %v", got)
 		}
-		if state := l.stateOf("a:1").breakerNow(); state != stateOpen {
+		if state := breakerNow(l.stateOf("a:1")); state != breaker.Open {
 			t.Fatalf("the breaker of a dynamic address is %v", state)
 		}
 		a := l.stateOf("a:1")

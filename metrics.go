@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -148,7 +150,7 @@ func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheu
 	s := &scrape{pool: strings.ToValidUTF8(p.name, "\ufffd")}
 	m := &metrics
 	s.outcomes(m.calls, &p.calls, sla.AllDown)
-	s.count(m.retriesDenied, uint64(p.budget.denied.Load()))
+	s.count(m.retriesDenied, uint64(p.budget.Denied.Load()))
 	s.count(m.poison, p.poison.Load())
 	s.count(m.notKept, p.notKept.Load())
 	views, down := p.viewsLocked(g)
@@ -166,11 +168,11 @@ func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheu
 }
 
 // endpoint adds the metrics of an endpoint. It needs the pool's mutex.
-func (s *scrape) endpoint(v view, now time.Time, cfg *breakerConfig) {
+func (s *scrape) endpoint(v view, now time.Time, cfg *breaker.Config) {
 	m, state, name := &metrics, v.state, v.name
 	total := &state.total
 	s.outcomes(m.attempts, &total.attempts, sla.Stalled, name)
-	s.count(m.attempts, total.unsent, name, unsent.String())
+	s.count(m.attempts, total.unsent, name, outcome.Unsent.String())
 	buckets, count := make(map[float64]uint64), uint64(0)
 	for i, n := range total.durations.buckets {
 		count += n
@@ -185,12 +187,12 @@ func (s *scrape) endpoint(v view, now time.Time, cfg *breakerConfig) {
 	}
 
 	state.mu.Lock()
-	breaker, share, lost := state.breaker.state, state.breaker.allowed(cfg), state.scorer.lost
+	b, share, lost := state.breaker.State, state.breaker.Allowed(cfg), state.scorer.Lost
 	held := now.Before(state.holdUntil)
 	passed, failed, skipped := state.checks.passed, state.checks.failed, state.checks.skipped
 	state.mu.Unlock()
-	for i, word := range breakerStateNames {
-		s.flag(m.breakerState, breaker == breakerState(i), name, word)
+	for i, word := range breaker.StateNames {
+		s.flag(m.breakerState, b == breaker.State(i), name, word)
 	}
 	s.gauge(m.share, share, name)
 	s.gauge(m.score, tidy(1-lost), name)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -133,7 +134,7 @@ func TestMetrics(t *testing.T) {
 // TestRoutesAreForgotten drops the counts of failovers to endpoints that are gone.
 func TestRoutesAreForgotten(t *testing.T) {
 	p := newTestPool("routes")
-	defer p.outbox.close()
+	defer p.outbox.Close()
 	one := p.stateLocked(endpointKey{"one", "one:80"})
 	two := p.stateLocked(endpointKey{"two", "two:80"})
 	one.moved("two", "reset")
@@ -156,7 +157,7 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one))
 	pool := runningPool(t, "api")
 	stateOf(t, "api", "one").moved("two", "reset") // before pretend makes another one
-	pool.pretend(success, 1)
+	pretend(pool, outcome.Success, 1)
 	pool.keeping.judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()
 	exists := make(map[string]bool)

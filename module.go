@@ -19,6 +19,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 func init() { caddy.RegisterModule(new(Policy)) }
@@ -112,7 +114,7 @@ type Policy struct {
 	generation *generation
 	table      atomic.Pointer[table]
 	dynamic    *dynamicTargets // nil for static upstreams
-	failure    *statusSet
+	failure    *outcome.StatusSet
 	nextOn     []nextRule
 	idle       time.Duration // IdleTimeout
 	commit     commitRules
@@ -210,7 +212,7 @@ func parentHandler(ctx caddy.Context) (*reverseproxy.Handler, error) {
 func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 	p.Timeout = cmp.Or(p.Timeout, caddy.Duration(defaultTimeout))
 	if len(p.FailureStatus) == 0 {
-		p.FailureStatus = defaultFailureStatus
+		p.FailureStatus = outcome.DefaultFailureStatus
 	}
 	for _, e := range p.Endpoints {
 		if e.Upstream == "" && e.URL != "" {

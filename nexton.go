@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // NextOn names answers that another endpoint may do better on, though this one is
@@ -33,17 +35,17 @@ const bodyLooks = 64 << 10
 
 // nextRule is NextOn, ready for use.
 type nextRule struct {
-	status *statusSet
+	status *outcome.StatusSet
 	body   *regexp.Regexp // nil: any
 }
 
 func (n *NextOn) rule() (nextRule, error) {
-	set, err := parseStatusSet([]string{n.Status})
+	set, err := outcome.ParseStatusSet([]string{n.Status})
 	if err != nil {
 		return nextRule{}, fmt.Errorf("next_on: %w", err)
 	}
 	for code := 100; code < 200; code++ {
-		if set.has(code) {
+		if set.Has(code) {
 			return nextRule{}, fmt.Errorf("next_on %s: statuses under 200 are no answers", n.Status)
 		}
 	}
@@ -72,7 +74,7 @@ func nextRules(list []*NextOn) (rules []nextRule, looks bool, err error) {
 // mayMoveOn tells whether there is a rule for answers of this status.
 func (p *Policy) mayMoveOn(code int) bool {
 	for _, rule := range p.nextOn {
-		if rule.status.has(code) {
+		if rule.status.Has(code) {
 			return true
 		}
 	}
@@ -85,7 +87,7 @@ func (p *Policy) movesOn(a *attempt, resp *http.Response) bool {
 	var body []byte
 	looked := false
 	for _, rule := range p.nextOn {
-		if !rule.status.has(resp.StatusCode) {
+		if !rule.status.Has(resp.StatusCode) {
 			continue
 		}
 		if rule.body == nil {
@@ -157,7 +159,7 @@ func (a *attempt) peek(resp *http.Response, limit int64) []byte {
 func (c *call) passedOn(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	if a.overtaken() {
 		resp.Body.Close()
-		a.settle(now, success, true)
+		a.settle(now, outcome.Success, true)
 		return nil, errOvertaken
 	}
 	if err := c.setAside(a, resp, now); err != nil {
@@ -186,7 +188,7 @@ func (c *call) setAside(a *attempt, resp *http.Response, now time.Time) error {
 		}
 	} else {
 		resp.Body.Close()
-		a.settle(now, success, true)
+		a.settle(now, outcome.Success, true)
 	}
 	c.moveTo(a, next, reasonNextOn, now)
 	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.target.name))
@@ -217,14 +219,14 @@ func (x *extras) dropKept() {
 	if k := x.kept; k != nil {
 		x.kept = nil
 		k.resp.Body.Close()
-		k.attempt.settle(time.Now(), success, true)
+		k.attempt.settle(time.Now(), outcome.Success, true)
 	}
 }
 
 // orKept is what the call comes to in the end, where an answer was kept: that, unless
 // the client has left.
 func (c *call) orKept(resp *http.Response, err error) (*http.Response, error) {
-	if err == errClientGone {
+	if err == outcome.ErrClientGone {
 		c.dropKept()
 		return nil, err
 	}

@@ -5,6 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/score"
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 // What an operator can order about an endpoint.
@@ -117,10 +123,10 @@ func (p *pool) operate(endpoint string, c command, now time.Time) (OperatorAnswe
 		return answer, err
 	}
 	cfg := g.breaker.Load()
-	var collected []Event
+	var collected []event.Event
 	for _, s := range states {
 		s.mu.Lock()
-		before := s.breaker.generation
+		before := s.breaker.Generation
 		s.obeyLocked(c, now, cfg)
 		if e := s.transitionLocked(before); e != nil {
 			collected = append(collected, *e)
@@ -177,7 +183,7 @@ func (p *pool) rebuildLocked(now time.Time) {
 }
 
 // obeyLocked carries out a command.
-func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig) {
+func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breaker.Config) {
 	if c.action == orderSet {
 		s.set(c, now)
 		return
@@ -187,16 +193,16 @@ func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breakerConfig)
 	s.countLocked(now)
 	switch {
 	case c.action == orderTrip:
-		s.breaker.force(now, stateForcedOpen)
+		s.breaker.Force(now, breaker.ForcedOpen)
 	case c.action == orderEnable && c.lasts > 0:
-		s.breaker.force(now, stateForcedClosed)
+		s.breaker.Force(now, breaker.ForcedClosed)
 	default:
-		s.breaker.release(now, cfg)
+		s.breaker.Release(now, cfg)
 	}
 	switch {
 	case c.action == orderReset:
-		s.breaker.reset(now)
-		s.scorer, s.tally, s.slowness = scorer{}, tally{}, slowness{}
+		s.breaker.Reset(now)
+		s.scorer, s.tally, s.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 		s.endHoldLocked()
 		s.holdStep = 0
 		s.peak.Store(0)
@@ -260,7 +266,7 @@ func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	before := s.breaker.generation
+	before := s.breaker.Generation
 	ended := s.endLocked(o, now, g.breaker.Load())
 	moved := s.transitionLocked(before)
 	s.mu.Unlock()
@@ -272,7 +278,7 @@ func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
 		return
 	}
 	p.poke()
-	e := Event{At: now, Kind: eventOperator, Endpoint: s.name, Reason: o.action + overSuffix}
+	e := event.Event{At: now, Kind: event.Operator, Endpoint: s.name, Reason: o.action + overSuffix}
 	if o.reason != "" {
 		e.Details = map[string]any{"note": o.reason}
 	}
@@ -283,10 +289,10 @@ func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
 }
 
 // endLocked ends an order, if it is still in force.
-func (s *endpointState) endLocked(o *order, now time.Time, cfg *breakerConfig) bool {
+func (s *endpointState) endLocked(o *order, now time.Time, cfg *breaker.Config) bool {
 	if s.lever == o {
 		s.lever, s.barred = nil, false
-		s.breaker.release(now, cfg)
+		s.breaker.Release(now, cfg)
 		return true
 	}
 	in := s.settings.Load()
@@ -337,7 +343,7 @@ func (s *endpointState) barredUntil(now time.Time) (until time.Time, barred bool
 		return time.Time{}, false
 	}
 	if s.lever.until.IsZero() {
-		return now.Add(maxHold), true
+		return now.Add(outcome.MaxHold), true
 	}
 	return s.lever.until, true
 }
@@ -370,7 +376,7 @@ func inForce(targets []*target) []*target {
 
 // event says what an operator did. The reason that the operator gave is among
 // the details.
-func (c command) event(endpoint string, inFlight int64, now time.Time) Event {
+func (c command) event(endpoint string, inFlight int64, now time.Time) event.Event {
 	details := map[string]any{}
 	if c.reason != "" {
 		details["note"] = c.reason
@@ -383,7 +389,7 @@ func (c command) event(endpoint string, inFlight int64, now time.Time) Event {
 	}
 	describeChange(details, orderWeight, c.weight)
 	describeChange(details, orderPriority, c.priority)
-	return Event{At: now, Kind: eventOperator, Endpoint: endpoint, Reason: c.action, Details: details}
+	return event.Event{At: now, Kind: event.Operator, Endpoint: endpoint, Reason: c.action, Details: details}
 }
 
 func describeChange[T any](details map[string]any, name string, c change[T]) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // counts says which endpoints answered n calls.
@@ -182,7 +184,7 @@ func TestTripRecovers(t *testing.T) {
 	if seen := p.counts(5, "/"); seen["two"] != 5 {
 		t.Errorf("tripped: %v", seen)
 	}
-	reasons := make(map[string]Event)
+	reasons := make(map[string]event.Event)
 	eventually(t, 5*time.Second, "the endpoint is closed again", func() bool {
 		p.get("/")
 		for len(stream) > 0 {
@@ -318,8 +320,8 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 func TestOrdersEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pool{name: "bubble", states: make(map[endpointKey]*endpointState)}
-		p.outbox = newOutbox(func(Event) {}, func(Event) {})
-		defer p.outbox.close()
+		p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+		defer p.outbox.Close()
 		p.loop.start(p)
 		defer p.loop.stop()
 		policy := &Policy{Name: "bubble", pool: p}
@@ -401,8 +403,8 @@ func TestOrdersEndByThemselves(t *testing.T) {
 // names to be drained still when it comes back.
 func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	p := &pool{name: "dynamic", states: make(map[endpointKey]*endpointState)}
-	p.outbox = newOutbox(func(Event) {}, func(Event) {})
-	defer p.outbox.close()
+	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+	defer p.outbox.Close()
 	p.loop.start(p)
 	defer p.loop.stop()
 	policy := &Policy{Name: "dynamic", pool: p, dynamic: &dynamicTargets{known: make(map[string]*target)}}

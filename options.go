@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
 )
 
 // The words of options that choose between ways.
@@ -31,10 +34,9 @@ const (
 )
 
 const (
-	defaultTimeout      = 60 * time.Second
-	defaultAttempts     = 3
-	defaultFailureRatio = 0.5
-	defaultBuffer       = 1 << 20
+	defaultTimeout  = 60 * time.Second
+	defaultAttempts = 3
+	defaultBuffer   = 1 << 20
 )
 
 // Breaker configures the circuit breaker that each endpoint has. Where nothing
@@ -130,23 +132,23 @@ func or[T any](option *T, otherwise T) T {
 func outside(ratio float64) bool { return !(ratio >= 0 && ratio <= 1) }
 
 // config is what breakers run by; the timeout is that of the slowest attempt.
-func (b *Breaker) config(timeout time.Duration) *breakerConfig {
+func (b *Breaker) config(timeout time.Duration) *breaker.Config {
 	if b == nil {
 		b = &Breaker{}
 	}
-	cfg := defaults(timeout)
-	cfg.off = b.Off
-	cfg.consecutiveFailures = or(b.ConsecutiveFailures, cfg.consecutiveFailures)
-	cfg.failureRatio = or(b.FailureRatio, cfg.failureRatio)
-	cfg.minRequests = cmp.Or(b.MinRequests, cfg.minRequests)
-	cfg.window = cmp.Or(time.Duration(b.Window), cfg.window)
-	cfg.slowRatio = b.SlowRatio
-	cfg.slowAfter = time.Duration(b.SlowAfter)
-	cfg.slowFactor = or(b.SlowFactor, cfg.slowFactor)
-	cfg.openFor = cmp.Or(time.Duration(b.OpenFor), cfg.openFor)
-	cfg.openMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.openMax), time.Duration(b.OpenFor))
-	cfg.start = cmp.Or(b.Start, cfg.start)
-	cfg.step = cmp.Or(time.Duration(b.Step), cfg.step)
+	cfg := breaker.Defaults(timeout)
+	cfg.Off = b.Off
+	cfg.ConsecutiveFailures = or(b.ConsecutiveFailures, cfg.ConsecutiveFailures)
+	cfg.FailureRatio = or(b.FailureRatio, cfg.FailureRatio)
+	cfg.MinRequests = cmp.Or(b.MinRequests, cfg.MinRequests)
+	cfg.Window = cmp.Or(time.Duration(b.Window), cfg.Window)
+	cfg.SlowRatio = b.SlowRatio
+	cfg.SlowAfter = time.Duration(b.SlowAfter)
+	cfg.SlowFactor = or(b.SlowFactor, cfg.SlowFactor)
+	cfg.OpenFor = cmp.Or(time.Duration(b.OpenFor), cfg.OpenFor)
+	cfg.OpenMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.OpenMax), time.Duration(b.OpenFor))
+	cfg.Start = cmp.Or(b.Start, cfg.Start)
+	cfg.Step = cmp.Or(time.Duration(b.Step), cfg.Step)
 	return &cfg
 }
 
@@ -276,7 +278,7 @@ type retryRules struct {
 	sameEndpoint int
 	wait         time.Duration // the longest Retry-After to wait for
 	base, cap    time.Duration
-	budget       budgetRules
+	budget       budget.Rules
 	noneAfter    time.Duration // no attempt begins later than that after the call; 0: no bound
 	buffer       int64
 }
@@ -292,7 +294,7 @@ func (r *Retry) rules() retryRules {
 		hedge:        r.Hedge.rules(),
 		base:         100 * time.Millisecond,
 		cap:          2 * time.Second,
-		budget:       budgetRules{ratio: 0.2, floor: 3},
+		budget:       budget.Rules{Ratio: 0.2, Floor: 3},
 		deadline:     time.Duration(r.Deadline),
 		buffer:       cmp.Or(r.Buffer, defaultBuffer),
 	}
@@ -310,8 +312,8 @@ func (r *Retry) rules() retryRules {
 		rules.cap = cmp.Or(time.Duration(r.Backoff.Cap), rules.cap)
 	}
 	if r.Budget != nil {
-		rules.budget.ratio = or(r.Budget.Ratio, rules.budget.ratio)
-		rules.budget.floor = or(r.Budget.Floor, rules.budget.floor)
+		rules.budget.Ratio = or(r.Budget.Ratio, rules.budget.Ratio)
+		rules.budget.Floor = or(r.Budget.Floor, rules.budget.Floor)
 	}
 	return rules
 }

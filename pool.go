@@ -15,6 +15,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -29,9 +33,9 @@ var pools = caddy.NewUsagePool()
 type pool struct {
 	name   string
 	phase  uint64 // of its turns, so that many proxies do not take them in step
-	budget budget
-	hedges hedgeBudget
-	outbox *outbox
+	budget budget.Budget
+	hedges budget.Hedges
+	outbox *event.Outbox
 
 	generation atomic.Pointer[generation] // what the pool runs by
 	down       atomic.Bool                // every endpoint is out
@@ -70,7 +74,7 @@ type generation struct {
 	logger   *zap.Logger
 	source   *EventSource
 	policies []*Policy // guarded by pool.mu
-	breaker  atomic.Pointer[breakerConfig]
+	breaker  atomic.Pointer[breaker.Config]
 	ctx      context.Context // ends with the last of the policies
 	cancel   context.CancelFunc
 	sla      atomic.Pointer[SLA] // nil: none
@@ -95,7 +99,7 @@ func loadPool(name string) (*pool, error) {
 // newPool makes a pool whose control loop does not run yet.
 func newPool(name string) *pool {
 	p := &pool{name: name, phase: rand.Uint64(), states: make(map[endpointKey]*endpointState)}
-	p.outbox = newOutbox(p.logEvent, p.tellCaddy)
+	p.outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
 	return p
 }
 
@@ -104,7 +108,7 @@ func (p *pool) Destruct() error {
 	p.checker.stop()
 	p.loop.stop()
 	p.keeping.stop()
-	p.outbox.close()
+	p.outbox.Close()
 	return nil
 }
 
@@ -266,10 +270,10 @@ func (p *pool) logger() *zap.Logger {
 }
 
 // breakerConfig is what the breakers of this policy's pool run by.
-func (p *Policy) breakerConfig() *breakerConfig { return p.generation.breaker.Load() }
+func (p *Policy) breakerConfig() *breaker.Config { return p.generation.breaker.Load() }
 
 // breakerConfig is what the pool runs by now; nil if nothing uses it.
-func (p *pool) breakerConfig() *breakerConfig {
+func (p *pool) breakerConfig() *breaker.Config {
 	if g := p.generation.Load(); g != nil {
 		return g.breaker.Load()
 	}
@@ -299,7 +303,7 @@ func (p *pool) tick(now time.Time) (due time.Time) {
 }
 
 // tickLocked also returns the events of what it brought about.
-func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
+func (p *pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
 	g := p.generation.Load()
 	if g == nil {
 		return time.Time{}, nil
@@ -324,7 +328,7 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 	for _, s := range p.states {
 		p.trackLocked(s, now, cfg)
 	}
-	p.budget.tick(now)
+	p.budget.Tick(now)
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
 	changed = p.rescoreLocked(g, now) || changed
@@ -344,7 +348,7 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []Event) {
 func (p *pool) poke() { p.loop.poke() }
 
 // turn counts a call, and says where it stands among the pool's calls.
-func (p *pool) turn() uint64 { return p.phase + uint64(p.budget.call()) }
+func (p *pool) turn() uint64 { return p.phase + uint64(p.budget.Call()) }
 
 // watch tells the control loop that an attempt with this timeout has begun.
 func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }
@@ -354,14 +358,14 @@ func (p *pool) watch(timeout time.Duration) { p.loop.watch(p, timeout) }
 func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) {
 	shortest = math.MaxInt64
 	var verdicts []verdict
-	var collected []Event
+	var collected []event.Event
 	looked := false
 	p.mu.Lock()
 	cfg := p.breakerConfig()
 	for _, s := range p.states {
 		if cfg != nil && s.busy.Load() > 0 {
 			s.mu.Lock()
-			before := s.breaker.generation
+			before := s.breaker.Generation
 			looked = s.watchLocked(now, cfg) || looked
 			if e := s.transitionLocked(before); e != nil {
 				collected = append(collected, *e)
@@ -381,8 +385,8 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	for _, v := range verdicts {
 		switch v.why {
 		case neverBegan:
-			v.attempt.settle(now, cancelled, true)
-			v.attempt.call.record(v.attempt, cancelled)
+			v.attempt.settle(now, outcome.Cancelled, true)
+			v.attempt.call.record(v.attempt, outcome.Cancelled)
 			if body := v.attempt.call.body; body != nil {
 				body.finish()
 			}
@@ -395,8 +399,8 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		default:
 			v.attempt.expire(v.why)
 			if v.why == endedByClient && v.attempt.is(holding) {
-				v.attempt.settle(now, cancelled, true) // nobody may be reading it
-				v.attempt.call.record(v.attempt, cancelled)
+				v.attempt.settle(now, outcome.Cancelled, true) // nobody may be reading it
+				v.attempt.call.record(v.attempt, outcome.Cancelled)
 			}
 		}
 	}
@@ -414,7 +418,7 @@ type verdict struct {
 func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	open := s.breaker.isOpen()
+	open := s.breaker.IsOpen()
 	for a := range s.inFlight.all() {
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())

@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // A race is between the attempt that a round trip is about and its rival, the hedge.
@@ -121,19 +123,19 @@ func (x *race) enter(now time.Time) *http.Request {
 func (x *race) prepare(now time.Time) *http.Request {
 	c := x.first.call
 	p := c.policy
-	if c.body != nil && !c.body.complete() || !p.pool.hedges.take(p.pool.budget.calls.Load(), p.retry.hedge.max) {
+	if c.body != nil && !c.body.complete() || !p.pool.hedges.Take(p.pool.budget.Calls.Load(), p.retry.hedge.max) {
 		return nil
 	}
 	a := c.planElsewhere(now, x.first)
 	if a == nil {
-		p.pool.hedges.giveBack()
+		p.pool.hedges.GiveBack()
 		return nil
 	}
 	defer func() {
 		if x.rival == nil {
-			a.settle(now, cancelled, true)
-			p.pool.budget.giveBack()
-			p.pool.hedges.giveBack()
+			a.settle(now, outcome.Cancelled, true)
+			p.pool.budget.GiveBack()
+			p.pool.hedges.GiveBack()
 		}
 	}()
 	out := x.ready(a, now)
@@ -147,7 +149,7 @@ func (x *race) prepare(now time.Time) *http.Request {
 // ready begins an attempt and returns its request; nil if the endpoint is no help:
 // it is on trial itself, has no address, or cannot be sent this body.
 func (x *race) ready(a *attempt, now time.Time) *http.Request {
-	if a.permit.trial != 0 {
+	if a.permit.Trial != 0 {
 		return nil
 	}
 	dial, err := dialInfo(a.upstream, x.request)
@@ -171,7 +173,7 @@ func (x *race) run(out *http.Request) {
 	settled := false
 	defer func() {
 		if !settled { // a panic
-			a.settle(time.Now(), cancelled, true)
+			a.settle(time.Now(), outcome.Cancelled, true)
 			close(x.fought)
 		}
 	}()
@@ -186,7 +188,7 @@ func (x *race) run(out *http.Request) {
 	settled = true
 	switch {
 	case x.over:
-		a.settle(now, cancelled, true)
+		a.settle(now, outcome.Cancelled, true)
 	case good:
 		x.over, x.won = true, resp
 		x.first.end(endedByHedge)
@@ -204,7 +206,7 @@ func (x *race) run(out *http.Request) {
 // by its first byte.
 func (c *call) promising(a *attempt, resp *http.Response) bool {
 	p := c.policy
-	if classifyStatus(resp.StatusCode, p.failure, a.target.quota) != success || resp.StatusCode == http.StatusSwitchingProtocols {
+	if outcome.OfStatus(resp.StatusCode, p.failure, a.target.quota) != outcome.Success || resp.StatusCode == http.StatusSwitchingProtocols {
 		return false
 	}
 	if p.commit.body {
@@ -221,15 +223,15 @@ func (c *call) promising(a *attempt, resp *http.Response) bool {
 }
 
 // blameRival says what a rival that brought no good answer came to.
-func (c *call) blameRival(a *attempt, resp *http.Response, err error, now time.Time) outcome {
+func (c *call) blameRival(a *attempt, resp *http.Response, err error, now time.Time) outcome.Outcome {
 	if resp == nil || a.endedWhy() != notEnded {
 		return c.blame(a, err, now)
 	}
-	o := classifyStatus(resp.StatusCode, c.policy.failure, a.target.quota)
+	o := outcome.OfStatus(resp.StatusCode, c.policy.failure, a.target.quota)
 	switch {
-	case o == success && a.first.Load() <= 0:
-		return truncated // before its first byte
-	case o == rateLimited:
+	case o == outcome.Success && a.first.Load() <= 0:
+		return outcome.Truncated // before its first byte
+	case o == outcome.RateLimited:
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
 	a.answered(now)
@@ -274,10 +276,10 @@ func (s *endpointState) beaten(a *attempt, now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.outcome == pending {
+	if a.outcome == outcome.Pending {
 		s.countLocked(now)
-		s.tally.latencies++
-		s.tally.logLatency += math.Log(took.Seconds())
+		s.tally.Latencies++
+		s.tally.LogLatency += math.Log(took.Seconds())
 		s.peakLocked(now, took)
 	}
 }

@@ -1,134 +1,32 @@
 package failover
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// askedToWait reads how long an answer asks us to stay away, at most maxHold.
+// askedToWait reads how long an answer asks us to stay away, at most outcome.MaxHold.
 // Retry-After-Ms is OpenAI's and Azure's finer form of Retry-After; the others are
 // where providers say it of a 429 that lacks both.
 func askedToWait(a *attempt, resp *http.Response, now time.Time) (time.Duration, bool) {
 	if ms, err := strconv.ParseFloat(resp.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return time.Duration(min(ms, float64(maxHold.Milliseconds())) * float64(time.Millisecond)), true
+		return time.Duration(min(ms, float64(outcome.MaxHold.Milliseconds())) * float64(time.Millisecond)), true
 	}
-	if wait, ok := parseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
+	if wait, ok := outcome.ParseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
 		return wait, true
 	}
 	if resp.StatusCode != http.StatusTooManyRequests {
 		return 0, false
 	}
-	if wait, ok := quotaReset(resp.Header, now); ok {
+	if wait, ok := outcome.QuotaReset(resp.Header, now); ok {
 		return wait, true
 	}
 	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
-		return parseRetryInfo(decoded(resp, a.peek(resp, bodyLooks)))
-	}
-	return 0, false
-}
-
-// quotas are the pairs of fields by which providers tell what is left of a quota
-// and when it is full again.
-//
-//   - OpenAI, Azure OpenAI, Groq: X-Ratelimit-*-Requests and -Tokens, a duration (6m0s)
-//     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
-//   - Anthropic: Anthropic-Ratelimit-*, a time (RFC 3339)
-//     https://docs.anthropic.com/en/api/rate-limits#response-headers
-//   - OpenRouter, GitHub: X-Ratelimit-Reset, a time (Unix, milliseconds or seconds)
-//     https://openrouter.ai/docs/api-reference/limits
-var quotas = [...]struct{ remaining, reset string }{
-	{"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
-	{"X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
-	{"Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
-	{"Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset"},
-	{"Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
-	{"Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
-	{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
-}
-
-// quotaReset is when the quotas that are used up are full again; if none says that
-// it is, when the first of them is.
-func quotaReset(h http.Header, now time.Time) (wait time.Duration, ok bool) {
-	var first time.Duration
-	for _, q := range quotas {
-		reset, valid := parseReset(h.Get(q.reset), now)
-		if !valid || reset <= 0 {
-			continue
-		}
-		if h.Get(q.remaining) == "0" {
-			wait = max(wait, reset)
-		}
-		if first == 0 || reset < first {
-			first = reset
-		}
-	}
-	if wait == 0 {
-		wait = first
-	}
-	return min(wait, maxHold), wait > 0
-}
-
-// parseReset reads a duration (6m0s), a number of seconds, or a time (RFC 3339, or
-// Unix in seconds or milliseconds) as a wait from now.
-func parseReset(value string, now time.Time) (time.Duration, bool) {
-	if value == "" {
-		return 0, false
-	}
-	if number, err := strconv.ParseFloat(value, 64); err == nil {
-		switch {
-		case !(number >= 0 && number < 1e15):
-			return 0, false
-		case number > 1e11:
-			return time.UnixMilli(int64(number)).Sub(now), true
-		case number > 1e8:
-			return time.Unix(int64(number), 0).Sub(now), true
-		}
-		return time.Duration(min(number, maxHold.Seconds()) * float64(time.Second)), true
-	}
-	if wait, err := time.ParseDuration(value); err == nil {
-		return wait, true
-	}
-	if at, err := time.Parse(time.RFC3339, value); err == nil {
-		return at.Sub(now), true
-	}
-	return 0, false
-}
-
-// parseRetryInfo finds the delay in an error of Google's APIs.
-// https://cloud.google.com/apis/design/errors#error_details
-func parseRetryInfo(body []byte) (time.Duration, bool) {
-	if jsondoc.Check(body, jsondoc.MaxDepth) != nil {
-		return 0, false
-	}
-	type status struct {
-		Error struct {
-			Details []struct {
-				Type       string `json:"@type"`
-				RetryDelay string `json:"retryDelay"`
-			} `json:"details"`
-		} `json:"error"`
-	}
-	var all []status
-	if json.Unmarshal(body, &all) != nil { // a stream's errors come as a list
-		all = make([]status, 1)
-		if json.Unmarshal(body, &all[0]) != nil {
-			return 0, false
-		}
-	}
-	for _, s := range all {
-		for _, d := range s.Error.Details {
-			if d.Type != "type.googleapis.com/google.rpc.RetryInfo" {
-				continue
-			}
-			if wait, err := time.ParseDuration(d.RetryDelay); err == nil && wait > 0 {
-				return min(wait, maxHold), true
-			}
-		}
+		return outcome.ParseRetryInfo(decoded(resp, a.peek(resp, bodyLooks)))
 	}
 	return 0, false
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 func TestAskedToWait(t *testing.T) {
@@ -23,10 +25,10 @@ func TestAskedToWait(t *testing.T) {
 		{name: "nothing", status: 429},
 		{name: "seconds", status: 429, header: []string{"Retry-After", "7"}, want: 7 * time.Second},
 		{name: "date", status: 429, header: []string{"Retry-After", "Sun, 01 Mar 2026 12:00:09 GMT"}, want: 9 * time.Second},
-		{name: "far date", status: 503, header: []string{"Retry-After", "Sun, 01 Mar 2026 13:00:00 GMT"}, want: maxHold},
+		{name: "far date", status: 503, header: []string{"Retry-After", "Sun, 01 Mar 2026 13:00:00 GMT"}, want: outcome.MaxHold},
 		{name: "past date", status: 429, header: []string{"Retry-After", "Sun, 01 Mar 2026 11:00:00 GMT"}},
 		{name: "milliseconds before seconds", status: 429, header: []string{"Retry-After-Ms", "1250", "Retry-After", "2"}, want: 1250 * time.Millisecond},
-		{name: "too many milliseconds", status: 429, header: []string{"Retry-After-Ms", "1e300"}, want: maxHold},
+		{name: "too many milliseconds", status: 429, header: []string{"Retry-After-Ms", "1e300"}, want: outcome.MaxHold},
 		{name: "no number", status: 429, header: []string{"Retry-After-Ms", "NaN", "Retry-After", "soon"}},
 		{name: "OpenAI, requests used up", status: 429, header: []string{
 			"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1m30s",

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // attachedTo is what keeps a pool and its endpoints: the configurations that use it, the handlers of the
@@ -44,7 +46,7 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		}
 	}
 	want("two handlers", "1 configurations, 2 handlers, one 2, two 2")
-	pool, breakers := runningPool(t, "api"), func() *breakerConfig { return runningPool(t, "api").generation.Load().breaker.Load() }
+	pool, breakers := runningPool(t, "api"), func() *breaker.Config { return runningPool(t, "api").generation.Load().breaker.Load() }
 	before := breakers()
 	live := pool.generation.Load()
 	if p.load(elsewhere(site("\n\tbreaker {\n\t\topen_for 7s\n\t}", one, two, three))+"\n"+site("\n\tbreaker {\n\t\topen_for 8s\n\t}", one, two)) == nil {
@@ -98,7 +100,7 @@ func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
 				go func() { left <- l.callWith(ctx, http.MethodPost, "/", "").Code }()
 				go func() { stays <- l.call(http.MethodGet, "/", "").Code }()
 				synctest.Wait()
-				if n := one.inFlightNow(); n != 2 {
+				if n := inFlightNow(one); n != 2 {
 					t.Fatalf("%d attempts are in flight", n)
 				}
 				if next == nil {
@@ -111,20 +113,20 @@ func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
 					t.Errorf("the client that left got %d", code)
 				}
 				synctest.Wait()
-				if got, n := one.totalsNow(), one.inFlightNow(); got != (totals{Attempts: 2, Cancelled: 1}) || n != 1 {
+				if got, n := totalsNow(one), inFlightNow(one); got != (totals{Attempts: 2, Cancelled: 1}) || n != 1 {
 					t.Errorf("when a client has left the endpoint has %+v, and %d in flight", got, n)
 				}
 				if code := <-stays; code != http.StatusOK {
 					t.Errorf("the request that hung got %d", code)
 				}
 				synctest.Wait()
-				if got := one.totalsNow(); got != (totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
+				if got := totalsNow(one); got != (totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
 					t.Errorf("the endpoint has %+v", got)
 				}
-				if got := two.totalsNow(); got != (totals{Attempts: 1, Successes: 1}) {
+				if got := totalsNow(two); got != (totals{Attempts: 1, Successes: 1}) {
 					t.Errorf("the next endpoint has %+v", got)
 				}
-				if n := one.inFlightNow() + two.inFlightNow(); n != 0 {
+				if n := inFlightNow(one) + inFlightNow(two); n != 0 {
 					t.Errorf("%d attempts are in flight", n)
 				}
 				time.Sleep(watchAtMost) // or the bubble tells that the pool's loop goes on after its last attempt

@@ -1,6 +1,11 @@
 package failover
 
-import "time"
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/score"
+)
 
 // rescoreLocked computes the scores of all endpoints and returns whether one
 // has moved enough to matter. An endpoint's latency is compared with the pool's
@@ -41,14 +46,14 @@ type speeds struct {
 	mean            time.Duration
 }
 
-func (p *pool) speedsLocked(targets []*target, now time.Time, cfg *breakerConfig) (v speeds) {
+func (p *pool) speedsLocked(targets []*target, now time.Time, cfg *breaker.Config) (v speeds) {
 	var sum time.Duration
 	n := 0
 	for _, target := range targets {
 		s := target.state
 		s.mu.Lock()
-		typical := s.scorer.typical()
-		if s.breaker.allowed(cfg) == 0 || now.Before(s.holdUntil) {
+		typical := s.scorer.Typical()
+		if s.breaker.Allowed(cfg) == 0 || now.Before(s.holdUntil) {
 			typical = 0
 		}
 		s.mu.Unlock()
@@ -79,15 +84,15 @@ func (v *speeds) fastestBut(s *endpointState) time.Duration {
 	return v.fastest
 }
 
-// rescore publishes a score that moved by scoreStep or more, or back to full.
-func (s *endpointState) rescore(cfg *breakerConfig, reference, usual time.Duration) bool {
+// rescore publishes a score that moved by score.Step or more, or back to full.
+func (s *endpointState) rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lost := 1 - s.scorer.score(cfg.failureRatio, reference, usual)
-	if diff := lost - s.scorer.lost; diff < scoreStep && diff > -scoreStep && (lost != 0 || s.scorer.lost == 0) {
+	lost := 1 - s.scorer.Score(cfg.FailureRatio, reference, usual)
+	if diff := lost - s.scorer.Lost; diff < score.Step && diff > -score.Step && (lost != 0 || s.scorer.Lost == 0) {
 		return false
 	}
-	s.scorer.lost = lost
+	s.scorer.Lost = lost
 	return true
 }
 

@@ -23,7 +23,7 @@ type moved struct {
 // rescued now.
 func (a *attempt) waitsInVain(now time.Time) bool {
 	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.moved == nil || now.Sub(a.began) >= a.moved.next) &&
-		!a.call.policy.breakerConfig().off
+		!a.call.policy.breakerConfig().Off
 }
 
 // rescue moves the attempt to another endpoint, if there is one and the budget
@@ -63,6 +63,3 @@ func (a *attempt) conclude() ending {
 	a.first.CompareAndSwap(0, givenUp)
 	return a.endedWhy()
 }
-
-// isOpen tells whether calls are kept from the endpoint.
-func (b *breaker) isOpen() bool { return b.state == stateOpen || b.state == stateForcedOpen }

@@ -31,14 +31,14 @@ func TestClientLeavesDuringRescue(t *testing.T) {
 		time.Sleep(time.Second)
 		one, two := l.stateOf("one"), l.stateOf("two")
 		one.mu.Lock()
-		one.breaker.trip(time.Now(), l.policy.breakerConfig(), "test")
+		one.breaker.Trip(time.Now(), l.policy.breakerConfig(), "test")
 		one.mu.Unlock()
 		if got := <-code; got != 499 {
 			t.Errorf("got %d", got)
 		}
 		synctest.Wait()
 		want := totals{Attempts: 1, Cancelled: 1}
-		if a, b := one.totalsNow(), two.totalsNow(); a != want || b != want || one.busy.Load()+two.busy.Load() != 0 {
+		if a, b := totalsNow(one), totalsNow(two); a != want || b != want || one.busy.Load()+two.busy.Load() != 0 {
 			t.Errorf("totals are %+v and %+v", a, b)
 		}
 		l.policy.pool.fold(time.Now())

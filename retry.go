@@ -6,12 +6,15 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/budget"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // allows tells whether a request may be sent again after a failure. What the
 // endpoint cannot have acted on always may.
-func (r *retryRules) allows(req *http.Request, o outcome) bool {
-	return o.unprocessed() || r.repeatable(req)
+func (r *retryRules) allows(req *http.Request, o outcome.Outcome) bool {
+	return o.Unprocessed() || r.repeatable(req)
 }
 
 // repeatable tells whether a request may be sent again after any failure.
@@ -49,7 +52,7 @@ func (r *retryRules) backoff(n int) time.Duration {
 
 // plan decides what becomes of a call whose attempt failed at now: it reserves
 // the next attempt, or returns nil if the failure is the call's answer.
-func (c *call) plan(now time.Time, failed *attempt, o outcome) *attempt {
+func (c *call) plan(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
 	if !c.policy.retry.allows(c.request, o) || !c.mayGoOn(now) {
 		return nil
 	}
@@ -81,9 +84,9 @@ func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
 func (c *call) takeRetry(now time.Time) bool {
 	rules := &c.policy.retry.budget
 	if c.extras != nil && c.extras.failed.own {
-		rules = &budgetRules{rules.ratio / 2, rules.floor / 2}
+		rules = &budget.Rules{Ratio: rules.Ratio / 2, Floor: rules.Floor / 2}
 	}
-	return c.policy.pool.budget.take(now, rules)
+	return c.policy.pool.budget.Take(now, rules)
 }
 
 // mayGoOn tells whether the call has an attempt, the body for it, and time left.
@@ -103,20 +106,20 @@ func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	if next := c.policy.choose(c, t, now); next != nil {
 		return next
 	}
-	c.policy.pool.budget.giveBack()
+	c.policy.pool.budget.GiveBack()
 	return nil
 }
 
 // planSame reserves another attempt at the endpoint that failed, after a pause,
 // where the pool wants that.
-func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
+func (c *call) planSame(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
 	pause, ok := c.policy.retry.pause(failed, o)
 	if !ok || c.late(now.Add(pause)) {
 		return nil
 	}
 	next := c.newAttempt(failed.target, failed.upstream, now.Add(pause))
 	how := admitNormally
-	if o == rateLimited {
+	if o == outcome.RateLimited {
 		how = admitHeld
 	}
 	next.repeats, next.paused, next.doubtful = failed.repeats+1, true, failed.doubtful
@@ -128,11 +131,11 @@ func (c *call) planSame(now time.Time, failed *attempt, o outcome) *attempt {
 
 // pause is how long to wait before the endpoint that failed is asked again; false
 // if it is not to be.
-func (r *retryRules) pause(failed *attempt, o outcome) (time.Duration, bool) {
+func (r *retryRules) pause(failed *attempt, o outcome.Outcome) (time.Duration, bool) {
 	if failed.retryAfter > 0 {
 		return failed.retryAfter, failed.retryAfter <= r.wait
 	}
-	if int(failed.repeats) >= r.sameEndpoint || o != failedReset && o != failedStatus && o != rateLimited {
+	if int(failed.repeats) >= r.sameEndpoint || o != outcome.FailedReset && o != outcome.FailedStatus && o != outcome.RateLimited {
 		return 0, false
 	}
 	return r.backoff(int(failed.repeats)), true

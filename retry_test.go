@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 func TestMethods(t *testing.T) {
@@ -41,8 +43,8 @@ func TestMethods(t *testing.T) {
 			if got := rules.repeatable(r); got != want {
 				t.Errorf("%s: %s may be repeated: %v", test.name, method, got)
 			}
-			for o := failedDial; o < cancelled; o++ {
-				if got := rules.allows(r, o); got != (want || o.unprocessed()) {
+			for o := outcome.FailedDial; o < outcome.Cancelled; o++ {
+				if got := rules.allows(r, o); got != (want || o.Unprocessed()) {
 					t.Errorf("%s: %s may be repeated after %s: %v", test.name, method, o, got)
 				}
 			}

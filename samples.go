@@ -3,6 +3,9 @@ package failover
 import (
 	"math"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // Nearly all attempts are quick successes at an endpoint that is well. Nothing is
@@ -32,22 +35,22 @@ func (s *endpointState) countLocked(now time.Time) {
 	s.samples.n = 0
 	s.served = now
 	s.totals.Successes += uint64(n)
-	s.tally.calls += n
-	s.tally.latencies += n
+	s.tally.Calls += n
+	s.tally.Latencies += n
 	fresh := s.freshLocked()
-	closed := s.breaker.state == stateClosed
+	closed := s.breaker.State == breaker.Closed
 	var sum time.Duration
 	product := 1.0 // of latencies, whose logarithm is the sum of theirs
 	for i, sample := range s.samples.kept[:n] {
 		sum += sample.latency
 		product *= sample.latency.Seconds()
 		if i == n-1 || i%16 == 15 { // before it gets out of range
-			s.tally.logLatency += math.Log(product)
+			s.tally.LogLatency += math.Log(product)
 			product = 1
 		}
-		s.slowness.learn(sample.latency, false, closed)
-		s.slowness.judged(false)
-		s.last.add(success)
+		s.slowness.Learn(sample.latency, false, closed)
+		s.slowness.Judged(false)
+		s.last.add(outcome.Success)
 		fresh.success(sample)
 	}
 	s.peakLocked(now, sum/time.Duration(n))

@@ -6,6 +6,10 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 // TestSamples reports the same attempts to two endpoints, to one of them the short
@@ -25,7 +29,7 @@ func TestSamples(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := defaultBreaker()
-			cfg.slowRatio, cfg.slowAfter, cfg.slowFactor = test.slowRatio, 200*time.Millisecond, defaultSlowFactor
+			cfg.SlowRatio, cfg.SlowAfter, cfg.SlowFactor = test.slowRatio, 200*time.Millisecond, slowness.DefaultFactor
 			one, two := newStateRun(t, cfg), newStateRun(t, cfg)
 			good, short := 0, 0
 			for step := range 2000 {
@@ -40,10 +44,10 @@ func TestSamples(t *testing.T) {
 						continue
 					}
 					latency := time.Duration(float64(10*time.Millisecond) * math.Exp(rand.NormFloat64()/3))
-					o := success
+					o := outcome.Success
 					switch u := rand.Float64(); {
 					case u < test.failing && step >= 20: // else it may be open from the start, and hardly ever close
-						o = failedStatus
+						o = outcome.FailedStatus
 					case u < test.failing+test.dragging && step >= 100: // what is usual is known by then
 						latency *= 40
 					}
@@ -53,7 +57,7 @@ func TestSamples(t *testing.T) {
 						x.set(started)
 						x.first.Store(int64(latency))
 					}
-					if o == success && a.permit.generation == one.s.breaker.generation {
+					if o == outcome.Success && a.permit.Generation == one.s.breaker.Generation {
 						good++
 						if one.s.succeeded(a, cfg) {
 							short++
@@ -65,11 +69,11 @@ func TestSamples(t *testing.T) {
 					two.s.report(b, now, cfg, o, true, noDoubt)
 				}
 				// An open period is drawn at random.
-				two.s.breaker.until = one.s.breaker.until
+				two.s.breaker.Until = one.s.breaker.Until
 				for _, r := range []*stateRun{one, two} {
 					r.s.tick(now, cfg)
 				}
-				two.s.breaker.until = one.s.breaker.until
+				two.s.breaker.Until = one.s.breaker.Until
 				if got, want := one.knows(), two.knows(); got != want {
 					t.Fatalf("step %d: got\n%s\nwant\n%s", step, got, want)
 				}
@@ -85,9 +89,9 @@ func TestSamples(t *testing.T) {
 func (r *stateRun) knows() string {
 	s, b := r.s, &r.s.breaker
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
-		s.totals, b.state, b.generation, b.failures.run, b.outcomes.Counts(r.now, r.cfg.window), b.latencies.Counts(r.now, r.cfg.window), b.relapses, b.worked,
-		s.slowness.limit, s.slowness.verdicts, s.slowness.held, s.slowness.known, s.slowness.pending,
-		s.scorer.errors.ratio(), s.scorer.calls.now.value(),
+		s.totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
+		s.slowness.Limit, s.slowness.Verdicts, s.slowness.Held, s.slowness.Known, s.slowness.Pending,
+		s.scorer.Errors.Ratio(), s.scorer.Calls.Now.Value(),
 		s.last.names(), s.samples.n,
 		s.fresh.attempts, s.fresh.calls, s.fresh.durations)
 }
@@ -95,19 +99,19 @@ func (r *stateRun) knows() string {
 // TestSamplesAreSeen wants what was sampled to be seen by everybody who asks.
 func TestSamplesAreSeen(t *testing.T) {
 	now := epoch
-	for name, seen := range map[string]func(s *endpointState, cfg *breakerConfig) uint64{
-		"status": func(s *endpointState, cfg *breakerConfig) uint64 { return s.status(now, cfg).Successes },
-		"tick":   func(s *endpointState, cfg *breakerConfig) uint64 { s.tick(now, cfg); return s.totals.Successes },
-		"history": func(s *endpointState, cfg *breakerConfig) uint64 {
+	for name, seen := range map[string]func(s *endpointState, cfg *breaker.Config) uint64{
+		"status": func(s *endpointState, cfg *breaker.Config) uint64 { return s.status(now, cfg).Successes },
+		"tick":   func(s *endpointState, cfg *breaker.Config) uint64 { s.tick(now, cfg); return s.totals.Successes },
+		"history": func(s *endpointState, cfg *breaker.Config) uint64 {
 			s.pool.fold(now)
 			return s.total.attempts.Successes()
 		},
-		"hedge": func(s *endpointState, _ *breakerConfig) uint64 { s.typically(now, 0.5); return s.totals.Successes },
-		"check": func(s *endpointState, _ *breakerConfig) uint64 { s.skipLocked(now); return s.checks.past.Successes },
-		"failure": func(s *endpointState, cfg *breakerConfig) uint64 {
+		"hedge": func(s *endpointState, _ *breaker.Config) uint64 { s.typically(now, 0.5); return s.totals.Successes },
+		"check": func(s *endpointState, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
+		"failure": func(s *endpointState, cfg *breaker.Config) uint64 {
 			a := &attempt{target: &target{state: s}, client: t.Context(), began: now}
 			s.acquire(a, now, cfg, 0, admitNormally)
-			s.report(a, now, cfg, failedStatus, true, noDoubt)
+			s.report(a, now, cfg, outcome.FailedStatus, true, noDoubt)
 			return s.totals.Successes
 		},
 	} {

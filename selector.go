@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // goOn hands out what was reserved for a call that has had its first attempt.
@@ -133,7 +135,7 @@ func (p *Policy) tryRecovering(c *call, from *table, now time.Time, lastResort b
 		}
 		s := t.state
 		s.mu.Lock()
-		wants, urgent := s.breaker.wantsTrial(now, p.breakerConfig())
+		wants, urgent := s.breaker.WantsTrial(now, p.breakerConfig())
 		s.mu.Unlock()
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
@@ -157,14 +159,14 @@ func (p *Policy) refuse(c *call, t *table, w http.ResponseWriter, now time.Time)
 		c.attempts++
 		return a.upstream
 	}
-	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), maxHold.Seconds())
+	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
 	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
 	p.pool.refused(held)
 	if !held {
 		c.finish()
 		return nil
 	}
-	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, errAllHeld))
+	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, outcome.ErrAllHeld))
 }
 
 // refuseWith ends a call before its first attempt: the round trip to the upstream

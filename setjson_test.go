@@ -10,7 +10,7 @@ import (
 )
 
 // told answers with what an endpoint was sent.
-func (a *api) told(w http.ResponseWriter, r *http.Request) {
+func (a *standIn) told(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -19,7 +19,7 @@ func (a *api) told(w http.ResponseWriter, r *http.Request) {
 }
 
 // edited is a failover directive over endpoints of which each has options.
-func edited(options string, apis []*api, each ...string) string {
+func edited(options string, apis []*standIn, each ...string) string {
 	var b strings.Builder
 	b.WriteString("failover {\n\tname api\n")
 	for i, a := range apis {
@@ -84,7 +84,7 @@ func TestSetJSON(t *testing.T) {
 		{name: "cannot be set, but optional", one: "set_json list.x 1 optional", body: `{"list":[1]}`, status: 200, want: `one 12 {"list":[1]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			apis := []*api{newAPI(t, "one"), newAPI(t, "two")}
+			apis := []*standIn{newAPI(t, "one"), newAPI(t, "two")}
 			each := []string{test.one, test.two}
 			for i, a := range apis {
 				a.behave(a.told)

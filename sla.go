@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -158,8 +159,8 @@ func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *SLAStatus {
 }
 
 // burnEvent is the event of a budget that begins or ceases to burn.
-func burnEvent(c sla.Change) Event {
-	e := Event{At: c.At, Kind: eventSLABurning, Reason: c.SLI.String(), Details: map[string]any{
+func burnEvent(c sla.Change) event.Event {
+	e := event.Event{At: c.At, Kind: event.SLABurning, Reason: c.SLI.String(), Details: map[string]any{
 		"budget_left":   c.BudgetLeft,
 		"long_seconds":  c.Burn.Long.Seconds(),
 		"long_rate":     c.Burn.LongRate,
@@ -168,7 +169,7 @@ func burnEvent(c sla.Change) Event {
 		"limit":         c.Burn.Limit,
 	}}
 	if !c.Began {
-		e.Kind = eventSLAMetAgain
+		e.Kind = event.SLAMetAgain
 	}
 	return e
 }

@@ -57,8 +57,8 @@ func TestSlowRequestsAreNoSlowEndpoint(t *testing.T) {
 					t.Errorf("quick calls: %+v", s)
 				}
 				for _, address := range addresses {
-					if b := l.stateOf(address).copyNow().breaker; b.generation > 0 {
-						t.Errorf("%s: %v, %s", address, b.state, b.reason)
+					if b := copyNow(l.stateOf(address)).breaker; b.Generation > 0 {
+						t.Errorf("%s: %v, %s", address, b.State, b.Reason)
 					}
 				}
 				slow.Wait()

@@ -12,168 +12,11 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
-
-// TestHistogramQuantiles compares with quantiles of the samples themselves.
-func TestHistogramQuantiles(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	var h histogram
-	for range 100_000 {
-		h.add(time.Duration(float64(10*time.Millisecond) * math.Exp(r.NormFloat64())))
-	}
-	if n := h.total(); n != 100_000 {
-		t.Errorf("total %v", n)
-	}
-	for _, tt := range []struct {
-		q      float32
-		sigmas float64
-	}{{0.5, 0}, {0.95, 1.645}, {0.99, 2.326}} {
-		want := float64(10*time.Millisecond) * math.Exp(tt.sigmas)
-		if got := h.quantile(tt.q, h.total()); math.Abs(float64(got)/want-1) > 0.05 {
-			t.Errorf("quantile %v is %v, want about %v", tt.q, got, time.Duration(want))
-		}
-	}
-}
-
-// TestHistogramBuckets holds each bucket to its bounds.
-func TestHistogramBuckets(t *testing.T) {
-	for i := range buckets {
-		low, high := lowerBound(i), lowerBound(i+1)
-		if high <= low || float64(high) > 1.26*float64(low) {
-			t.Errorf("bucket %d is from %v to %v", i, low, high)
-		}
-		if bucketOf(low) != i || bucketOf(high-1) != i {
-			t.Errorf("bucket %d: %v is in %d, %v in %d", i, low, bucketOf(low), high-1, bucketOf(high-1))
-		}
-	}
-	for d, want := range map[time.Duration]int{-1: 0, 0: 0, 1: 0, time.Hour: buckets - 1, math.MaxInt64: buckets - 1} {
-		if got := bucketOf(d); got != want {
-			t.Errorf("%v is in bucket %d, want %d", d, got, want)
-		}
-	}
-}
-
-func TestSlownessLimit(t *testing.T) {
-	start := time.Unix(1e9, 0)
-	ms := time.Millisecond
-	tests := []struct {
-		name    string
-		factor  float64
-		samples func(i int) time.Duration
-		n       int
-		want    time.Duration
-	}{
-		{"too few samples", 10, func(int) time.Duration { return ms }, 99, 0},
-		{"nothing quicker than 100 ms is slow", 10, func(int) time.Duration { return ms }, 100, 100 * ms},
-		{"the median counts 10 times", 10, func(int) time.Duration { return 100 * ms }, 1000, time.Second},
-		{"or as often as configured", 20, func(int) time.Duration { return 100 * ms }, 1000, 2 * time.Second},
-		{"the tail counts 3 times", 10, func(i int) time.Duration {
-			if i%50 == 0 {
-				return 2 * time.Second
-			}
-			return 100 * ms
-		}, 1000, 6 * time.Second},
-		{"off", 0, func(int) time.Duration { return ms }, 1000, 0},
-	}
-	for _, tt := range tests {
-		var s slowness
-		for i := range tt.n {
-			s.learn(tt.samples(i), false, true)
-		}
-		s.refresh(start, tt.factor)
-		if diff := math.Abs(float64(s.limit - tt.want)); diff > 0.15*float64(tt.want) {
-			t.Errorf("%s: the limit is %v, want %v", tt.name, s.limit, tt.want)
-		}
-	}
-}
-
-// TestSlownessIsNotLearned: what is slow must not raise the limit before it has
-// been judged, or an endpoint with few calls could never be found slow.
-func TestSlownessIsNotLearned(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	var s slowness
-	for range slowSamples {
-		s.learn(2*time.Millisecond, false, true)
-	}
-	s.refresh(now, 10)
-	for i := range verdictsSlow {
-		now = now.Add(10 * time.Second)
-		slow := s.isSlow(700 * time.Millisecond)
-		s.learn(700*time.Millisecond, slow, true)
-		if began := s.judged(slow); began != (i == verdictsSlow-1) {
-			t.Fatalf("slow call %d: suspect %v", i+1, began)
-		}
-		s.refresh(now, 10)
-	}
-	if s.limit != slowAtLeast {
-		t.Errorf("the limit rose to %v", s.limit)
-	}
-}
-
-// TestSlownessLearnsWhatIsUsual: a third of the calls is slower than what was
-// known. That opens nothing, and is known in the end.
-func TestSlownessLearnsWhatIsUsual(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	var s slowness
-	for range slowSamples {
-		s.learn(2*time.Millisecond, false, true)
-	}
-	s.refresh(now, 10)
-	for i := range 60 {
-		now = now.Add(time.Second)
-		latency := 2 * time.Millisecond
-		if i%3 == 0 {
-			latency = 700 * time.Millisecond
-		}
-		slow := s.isSlow(latency)
-		s.learn(latency, slow, true)
-		s.judged(slow)
-		s.refresh(now, 10)
-		if s.suspect() {
-			t.Fatalf("a suspect after %d calls", i+1)
-		}
-	}
-	if s.limit < 2*time.Second {
-		t.Errorf("the limit is %v; a third of the calls takes 700 ms", s.limit)
-	}
-}
-
-// TestSlownessForgets: after an hour without a call in time, slow is normal.
-func TestSlownessForgets(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	var s slowness
-	for range 100_000 {
-		s.learn(2*time.Millisecond, false, true)
-	}
-	s.refresh(now, 10)
-	for range 59 {
-		now = now.Add(time.Minute)
-		s.refresh(now, 10)
-	}
-	if !s.isSlow(time.Second) {
-		t.Error("forgot within the hour")
-	}
-	for range 2 {
-		now = now.Add(time.Minute)
-		s.refresh(now, 10)
-	}
-	if s.isSlow(time.Hour) {
-		t.Errorf("after an hour the limit is still %v", s.limit)
-	}
-}
-
-func TestVerdictsOfUnknownOrder(t *testing.T) {
-	for _, tt := range []struct {
-		slow, inTime int
-		suspect      bool
-	}{{9, 0, false}, {10, 0, true}, {10, 10, true}, {10, 1000, false}, {490, 510, true}, {470, 530, false}} {
-		var s slowness
-		s.judgedMany(tt.slow, tt.inTime)
-		if s.suspect() != tt.suspect {
-			t.Errorf("%d slow and %d in time: suspect %v", tt.slow, tt.inTime, s.suspect())
-		}
-	}
-}
 
 // TestGrayFailure lets the primary become slow, or hang, at 200 calls a second.
 func TestGrayFailure(t *testing.T) {
@@ -191,7 +34,7 @@ func TestGrayFailure(t *testing.T) {
 				began := time.Now()
 				found := make(chan time.Duration, 1)
 				go func() {
-					l.within(8*time.Second, "the primary is out", func() bool { return l.stateOf("one:80").breakerNow() == stateOpen })
+					l.within(8*time.Second, "the primary is out", func() bool { return breakerNow(l.stateOf("one:80")) == breaker.Open })
 					found <- time.Since(began)
 				}()
 				s := l.load(200, 8*time.Second)
@@ -203,16 +46,16 @@ func TestGrayFailure(t *testing.T) {
 				if s.failed > 0 || s.slow >= s.calls*8/100 {
 					t.Errorf("clients saw %+v", s)
 				}
-				if reason := l.stateOf("one:80").copyNow().breaker.opened; reason != reasonSlower {
+				if reason := copyNow(l.stateOf("one:80")).breaker.Opened; reason != breaker.ReasonSlower {
 					t.Errorf("opened because of %q", reason)
 				}
 				l.on("one:80", after(2*time.Millisecond, http.StatusOK))
 				began = time.Now()
-				for l.stateOf("one:80").breakerNow() != stateClosed && time.Since(began) < time.Minute {
+				for breakerNow(l.stateOf("one:80")) != breaker.Closed && time.Since(began) < time.Minute {
 					l.load(200, 250*time.Millisecond)
 				}
 				t.Logf("back after %v", time.Since(began))
-				if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
+				if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
 					t.Errorf("well for a minute, and %v", state)
 				}
 			})
@@ -232,9 +75,9 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 		}
 		calls(150)
 		l.on("one:80", after(5*time.Second, http.StatusOK))
-		calls(verdictsSlow)
-		if br := l.stateOf("one:80").copyNow().breaker; br.opened != reasonSlower || br.state == stateClosed {
-			t.Errorf("after %d slow calls it is %v", verdictsSlow, br.state)
+		calls(slowness.VerdictsSlow)
+		if br := copyNow(l.stateOf("one:80")).breaker; br.Opened != breaker.ReasonSlower || br.State == breaker.Closed {
+			t.Errorf("after %d slow calls it is %v", slowness.VerdictsSlow, br.State)
 		}
 	})
 }
@@ -248,16 +91,16 @@ func TestSlowTrialsAreFoundEarly(t *testing.T) {
 		l.on("one:80", after(time.Hour, http.StatusOK))
 		l.load(200, time.Second)
 		one := l.stateOf("one:80")
-		trials := one.totalsNow().Attempts
+		trials := totalsNow(one).Attempts
 		done := make(chan struct{})
 		go func() { l.load(200, 10*time.Second); close(done) }()
-		l.within(7*time.Second, "a trial", func() bool { return one.totalsNow().Attempts > trials })
-		took := l.within(time.Second, "the trial has failed", func() bool { return one.breakerNow() == stateOpen })
+		l.within(7*time.Second, "a trial", func() bool { return totalsNow(one).Attempts > trials })
+		took := l.within(time.Second, "the trial has failed", func() bool { return breakerNow(one) == breaker.Open })
 		if took > 200*time.Millisecond {
 			t.Errorf("found after %v", took)
 		}
-		if one.copyNow().breaker.relapses != 1 {
-			t.Errorf("%d relapses", one.copyNow().breaker.relapses)
+		if copyNow(one).breaker.Relapses != 1 {
+			t.Errorf("%d relapses", copyNow(one).breaker.Relapses)
 		}
 		<-done
 	})
@@ -269,9 +112,9 @@ func TestSlowTrialsFail(t *testing.T) {
 		l := newLab(t, &Policy{}, "one:80", "two:80")
 		l.load(200, 3*time.Second)
 		l.on("one:80", after(110*time.Millisecond, http.StatusOK))
-		before := l.stateOf("one:80").totalsNow().Attempts
+		before := totalsNow(l.stateOf("one:80")).Attempts
 		s := l.load(200, time.Minute)
-		attempts := l.stateOf("one:80").totalsNow().Attempts - before
+		attempts := totalsNow(l.stateOf("one:80")).Attempts - before
 		t.Logf("%d of %d calls in a minute of slowness; clients saw %+v", attempts, s.calls, s)
 		if attempts > uint64(s.calls/100) {
 			t.Errorf("the slow endpoint got %d of %d calls", attempts, s.calls)
@@ -288,18 +131,18 @@ func TestLastEndpointIsNeverTooSlow(t *testing.T) {
 			return nil, errCut
 		})
 		l.on("one:80", after(700*time.Millisecond, http.StatusOK))
-		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.force(time.Now(), stateForcedOpen) })
+		l.stateOf("two:80").changeBreaker(func(br *breaker.Breaker) { br.Force(time.Now(), breaker.ForcedOpen) })
 		if s := l.load(200, 5*time.Second); s.failed > 0 {
 			t.Errorf("%+v", s)
 		}
-		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
+		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
 			t.Errorf("the last endpoint is %v", state)
 		}
 		// when another one is there, it takes over
 		l.on("two:80", after(2*time.Millisecond, http.StatusOK))
-		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		l.stateOf("two:80").changeBreaker(func(br *breaker.Breaker) { br.Reset(time.Now()) })
 		l.load(200, time.Second)
-		if state := l.stateOf("one:80").breakerNow(); state != stateOpen {
+		if state := breakerNow(l.stateOf("one:80")); state != breaker.Open {
 			t.Errorf("with another one there it is %v", state)
 		}
 	})
@@ -341,7 +184,7 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 				t.Errorf("status %d", status)
 			}
 		}
-		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
+		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
 			t.Errorf("the endpoint is %v", state)
 		}
 	})
@@ -366,7 +209,7 @@ func TestStreamsAreInTime(t *testing.T) {
 			return resp, nil
 		})
 		l.load(20, 30*time.Second)
-		if state := l.stateOf("one:80").breakerNow(); state != stateClosed {
+		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
 			t.Errorf("a fifth of the calls is slow, and the endpoint %v", state)
 		}
 	})
@@ -439,7 +282,7 @@ func TestNoFalseAlarm(t *testing.T) {
 					case len(due) > 0 && at.Equal(due[0].at):
 						a := heap.Pop(&due).(firstByteAt).a
 						a.answered(at)
-						s.report(a, at, cfg, success, true, noDoubt)
+						s.report(a, at, cfg, outcome.Success, true, noDoubt)
 						if a.slower {
 							slow++
 						}
@@ -450,10 +293,10 @@ func TestNoFalseAlarm(t *testing.T) {
 						nextWatch = nextWatch.Add(watchAtMost)
 					default:
 						s.tick(at, cfg)
-						highest = max(highest, s.slowness.limit)
+						highest = max(highest, s.slowness.Limit)
 						nextTick = nextTick.Add(tickEvery)
 					}
-					if s.slowness.suspect() {
+					if s.slowness.Suspect() {
 						suspects++
 					}
 				}
@@ -472,21 +315,5 @@ func TestNoFalseAlarm(t *testing.T) {
 				t.Errorf("%s, median %v: suspect %d times", name, median, suspects)
 			}
 		}
-	}
-}
-
-// BenchmarkSlowness is what a healthy attempt pays.
-func BenchmarkSlowness(b *testing.B) {
-	var s slowness
-	for range slowSamples {
-		s.learn(2*time.Millisecond, false, true)
-	}
-	s.refresh(time.Unix(1e9, 0), 10)
-	b.ReportAllocs()
-	for i := range b.N {
-		latency := 2*time.Millisecond + time.Duration(i&0xffff)
-		slow := s.isSlow(latency)
-		s.learn(latency, slow, true)
-		s.judged(slow)
 	}
 }

@@ -3,13 +3,17 @@ package failover
 import (
 	"math"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // judgeLocked gives an attempt that has its first byte, or has ended without
 // one, its verdict. It returns true if the control loop should look at the
 // endpoint.
-func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome, latency time.Duration) bool {
-	if a.judged || o == rateLimited {
+func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome.Outcome, latency time.Duration) bool {
+	if a.judged || o == outcome.RateLimited {
 		return false
 	}
 	taken := latency
@@ -19,8 +23,8 @@ func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome, latenc
 		}
 		taken = a.waitedFor(now)
 	}
-	slow := s.slowness.isSlow(taken)
-	if o == cancelled && !slow {
+	slow := s.slowness.IsSlow(taken)
+	if o == outcome.Cancelled && !slow {
 		return false
 	}
 	a.judged, a.slower = true, slow && !a.doubtful
@@ -28,41 +32,41 @@ func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome, latenc
 	case slow && a.doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.slowness.episode.slowOne(a.began)
+		s.slowness.Episode.SlowOne(a.began)
 	}
-	if o == success && latency > 0 {
+	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
 	}
-	return a.permit.generation == s.breaker.generation && s.slowness.judged(slow)
+	return a.permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
 }
 
 // learnLocked takes the latency to the first byte of a good answer.
 func (s *endpointState) learnLocked(now time.Time, latency time.Duration, slow bool) {
-	s.tally.latencies++
-	s.tally.logLatency += math.Log(latency.Seconds())
+	s.tally.Latencies++
+	s.tally.LogLatency += math.Log(latency.Seconds())
 	s.peakLocked(now, latency)
-	s.slowness.learn(latency, slow, s.breaker.state == stateClosed)
+	s.slowness.Learn(latency, slow, s.breaker.State == breaker.Closed)
 }
 
 // reportSlowLocked tells a breaker that slowness opened of another slow call,
 // which may still be waiting.
-func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breakerConfig) (changed bool) {
+func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breaker.Config) (changed bool) {
 	if a.reported {
 		return false
 	}
 	a.reported = true
-	return s.breaker.report(now, cfg, a.permit, result{slower: true})
+	return s.breaker.Report(now, cfg, a.permit, breaker.Result{Slower: true})
 }
 
 // watchLocked gives the attempts in flight their verdicts: those whose answer
 // has begun, and those that have been waiting for too long. It returns true if
 // the control loop should look at the endpoint.
-func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed bool) {
+func (s *endpointState) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
 	for a := range s.inFlight.all() {
-		if a.judged || a.outcome != pending || !a.is(started) {
+		if a.judged || a.outcome != outcome.Pending || !a.is(started) {
 			continue
 		}
 		latency := a.firstByte()
@@ -70,7 +74,7 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 		if taken == 0 {
 			taken = a.waitedFor(now)
 		}
-		a.slower = s.slowness.isSlow(taken)
+		a.slower = s.slowness.IsSlow(taken)
 		if latency == 0 && !a.slower {
 			continue
 		}
@@ -82,7 +86,7 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 		if latency > 0 {
 			s.learnLocked(now, latency, a.slower)
 		}
-		if a.permit.generation != s.breaker.generation {
+		if a.permit.Generation != s.breaker.Generation {
 			continue
 		}
 		if !a.slower {
@@ -90,34 +94,34 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breakerConfig) (changed 
 			continue
 		}
 		slow++
-		s.slowness.episode.slowOne(a.began)
-		if s.breaker.state == stateRecovering && s.breaker.opened == reasonSlower {
+		s.slowness.Episode.SlowOne(a.began)
+		if s.breaker.State == breaker.Recovering && s.breaker.Opened == breaker.ReasonSlower {
 			changed = s.reportSlowLocked(a, now, cfg) || changed
 		}
 	}
 	if slow+inTime > 0 {
-		changed = s.slowness.judgedMany(slow, inTime) || changed
+		changed = s.slowness.JudgedMany(slow, inTime) || changed
 	}
-	s.slowness.episode.mark(now, s.slowness.limit)
+	s.slowness.Episode.Mark(now, s.slowness.Limit)
 	return changed
 }
 
 // openSlowLocked opens the breakers of endpoints that have become much slower
 // than usual, where another endpoint can take their calls. It needs pool.mu.
-func (p *pool) openSlowLocked(g *generation, now time.Time, collected []Event) (changed bool, _ []Event) {
+func (p *pool) openSlowLocked(g *generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.breaker.Load()
 	for _, s := range p.states {
 		s.mu.Lock()
-		suspect := s.slowness.suspect() && s.slowness.episode.isTheEndpoints(now, s.slowness.limit)
+		suspect := s.slowness.Suspect() && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit)
 		s.mu.Unlock()
 		if !suspect || !p.canDoWithout(g, s, now) {
 			continue
 		}
 		s.mu.Lock()
-		before := s.breaker.generation
-		changed = s.breaker.slower(now, cfg) || changed
+		before := s.breaker.Generation
+		changed = s.breaker.Slower(now, cfg) || changed
 		if e := s.transitionLocked(before); e != nil {
-			e.Details["limit_seconds"] = s.slowness.limit.Seconds()
+			e.Details["limit_seconds"] = s.slowness.Limit.Seconds()
 			collected = append(collected, *e)
 		}
 		s.mu.Unlock()

@@ -7,7 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/score"
 	"github.com/apifailover/caddy-failover/internal/sla"
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 const (
@@ -34,7 +39,7 @@ type endpointState struct {
 	begun uint64 // attempts; guarded by mu
 
 	mu        sync.Mutex
-	breaker   breaker
+	breaker   breaker.Breaker
 	holdUntil time.Time
 	holdStep  time.Duration
 	holdBy    *attempt  // what brought the hold about; nil once it is over
@@ -45,11 +50,11 @@ type endpointState struct {
 	inFlight  inFlight
 	left      bool // the pool; attempts of requests from before that go on
 	samples   samples
-	tally     tally // since the last tick
-	scorer    scorer
-	slowness  slowness
+	tally     score.Tally // since the last tick
+	scorer    score.Scorer
+	slowness  slowness.Detector
 	checks    checks
-	sample    stepSample // since the trend's last step
+	sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
 	lastTried time.Time // while it was not closed
 	totals    totals
@@ -62,7 +67,7 @@ type endpointState struct {
 
 	fresh       *counted // since the last fold
 	spare       *counted // empty, or nil
-	lastFailure outcome
+	lastFailure outcome.Outcome
 
 	// Guarded by pool.mu.
 	series   *sla.Series // by name: endpoints that had the name before are in it
@@ -92,12 +97,12 @@ const (
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
 func (s *endpointState) wellLocked() bool {
-	return s.breaker.state == stateClosed && s.holdUntil.IsZero() && !s.barred && !s.left
+	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.left
 }
 
 // acquireAndUnlock is acquire at an endpoint that may refuse.
-func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) bool {
-	before := s.breaker.generation
+func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
+	before := s.breaker.Generation
 	ok := s.acquireLocked(a, now, cfg, limit, how)
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
@@ -107,7 +112,7 @@ func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breaker
 	return ok
 }
 
-func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerConfig, limit int, how admission) (ok bool) {
+func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) (ok bool) {
 	if s.barred || s.fullLocked(limit) {
 		return false
 	}
@@ -116,26 +121,26 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breakerCon
 	}
 	switch how {
 	case admitProven:
-		if s.breaker.state == stateRecovering && !cfg.off {
+		if s.breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
 	case admitNormally, admitHeld:
-		a.permit, ok = s.breaker.acquire(now, cfg)
+		a.permit, ok = s.breaker.Acquire(now, cfg)
 	case admitAllDown:
-		a.permit, ok = s.breaker.acquireLast(now, cfg)
+		a.permit, ok = s.breaker.AcquireLast(now, cfg)
 	case admitInNeed:
-		a.permit, ok = permit{generation: s.breaker.generation}, s.breaker.state == stateOpen
+		a.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
 	case admitAnyway:
-		if a.permit, ok = s.breaker.acquireLast(now, cfg); !ok && s.breaker.state != stateForcedOpen {
-			a.permit, ok = permit{generation: s.breaker.generation}, true
+		if a.permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
+			a.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
 		}
 	}
 	if !ok {
 		return false
 	}
-	a.watchful = s.breaker.state == stateRecovering
-	if s.breaker.state != stateClosed {
+	a.watchful = s.breaker.State == breaker.Recovering
+	if s.breaker.State != breaker.Closed {
 		s.lastTried = now
 	}
 	s.begun++
@@ -161,16 +166,16 @@ func (s *endpointState) unlinkLocked(a *attempt) {
 }
 
 // answered notes that an attempt has begun to answer well.
-func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) {
+func (s *endpointState) answered(a *attempt, now time.Time, cfg *breaker.Config) {
 	latency := a.firstByte()
 	s.mu.Lock()
 	s.countLocked(now)
-	before := s.breaker.generation
-	changed := s.judgeLocked(a, now, success, latency)
-	if a.slower && s.breaker.opened == reasonSlower {
+	before := s.breaker.Generation
+	changed := s.judgeLocked(a, now, outcome.Success, latency)
+	if a.slower && s.breaker.Opened == breaker.ReasonSlower {
 		changed = s.reportSlowLocked(a, now, cfg) || changed
 	} else {
-		changed = s.breaker.answered(now, cfg, &a.permit, a.slow(now, cfg)) || changed
+		changed = s.breaker.Answered(now, cfg, &a.permit, a.slow(now, cfg)) || changed
 	}
 	e := s.transitionLocked(before)
 	s.mu.Unlock()
@@ -184,10 +189,10 @@ func (s *endpointState) answered(a *attempt, now time.Time, cfg *breakerConfig) 
 
 // report gives back what an attempt came to, once; release is set when the
 // attempt is no longer in flight either.
-func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o outcome, release bool, doubt doubtStage) {
+func (s *endpointState) report(a *attempt, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt doubtStage) {
 	latency := a.firstByte()
 	s.mu.Lock()
-	if a.outcome != pending {
+	if a.outcome != outcome.Pending {
 		if release {
 			s.unlinkLocked(a)
 		}
@@ -201,25 +206,25 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 		s.unlinkLocked(a)
 	}
 	changed := s.judgeLocked(a, now, o, latency)
-	before := s.breaker.generation
-	var held *Event
+	before := s.breaker.Generation
+	var held *event.Event
 	switch {
-	case o == cancelled || o == unsent:
+	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.totals.Cancelled++
-		changed = s.breaker.cancel(now, a.permit) || changed
-	case o == rateLimited:
+		changed = s.breaker.Cancel(now, a.permit) || changed
+	case o == outcome.RateLimited:
 		s.totals.Failures++
 		if s.holdLocked(a, now) {
 			held = s.heldLocked(now)
 		}
-		s.breaker.cancel(now, a.permit)
+		s.breaker.Cancel(now, a.permit)
 		changed = true
-	case o.failed() && a.is(refusedStream) && !s.refusedAgainLocked():
+	case o.Failed() && a.is(refusedStream) && !s.refusedAgainLocked():
 		s.totals.Failures++
 		a.doubt = cleared
-		changed = s.breaker.cancel(now, a.permit) || changed
+		changed = s.breaker.Cancel(now, a.permit) || changed
 	default:
-		r := result{failed: o.failed(), denied: o == denied, slow: a.slow(now, cfg), slower: a.slower}
+		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: a.slow(now, cfg), Slower: a.slower}
 		changed = s.decideLocked(a, now, cfg, r) || changed
 	}
 	s.settledLocked(a, now, o, latency)
@@ -234,16 +239,16 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breakerConfig, o 
 }
 
 // decideLocked takes a success, or a failure that is the endpoint's as far as is known.
-func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breakerConfig, r result) (changed bool) {
-	if s.breaker.state != stateClosed {
-		s.breaker.attemptEnded(r.failed)
+func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+	if s.breaker.State != breaker.Closed {
+		s.breaker.AttemptEnded(r.Failed)
 	}
-	if r.failed {
+	if r.Failed {
 		s.totals.Failures++
 		if a.doubt != noDoubt {
 			return s.doubtLocked(a, now, cfg, r)
 		}
-		s.tally.failures++
+		s.tally.Failures++
 	} else {
 		s.totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
@@ -252,11 +257,11 @@ func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breakerConf
 			changed = true
 		}
 	}
-	s.tally.calls++
-	if a.reported && !r.failed {
+	s.tally.Calls++
+	if a.reported && !r.Failed {
 		return changed // it was a slow call, whatever came later
 	}
-	return s.breaker.report(now, cfg, a.permit, r) || changed
+	return s.breaker.Report(now, cfg, a.permit, r) || changed
 }
 
 // refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
@@ -269,15 +274,15 @@ func (s *endpointState) refusedAgainLocked() bool {
 
 // slow tells whether the first byte took, or has taken by now, longer than
 // what the pool calls slow.
-func (a *attempt) slow(now time.Time, cfg *breakerConfig) bool {
-	if cfg.slowRatio == 0 {
+func (a *attempt) slow(now time.Time, cfg *breaker.Config) bool {
+	if cfg.SlowRatio == 0 {
 		return false
 	}
 	latency := a.firstByte()
 	if latency == 0 {
 		latency = a.waitedFor(now)
 	}
-	return latency > cfg.slowAfter
+	return latency > cfg.SlowAfter
 }
 
 // holdLocked keeps calls away for a time: as long as the endpoint asked for, or
@@ -293,7 +298,7 @@ func (s *endpointState) holdLocked(a *attempt, now time.Time) bool {
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
 		pause = s.holdStep
 	}
-	until := now.Add(min(pause, maxHold))
+	until := now.Add(min(pause, outcome.MaxHold))
 	if !until.After(s.holdUntil) {
 		return false
 	}
@@ -324,23 +329,23 @@ func (s *endpointState) load() float64 {
 // tick does what time brings about and returns whether the routing tables have
 // to be built anew, when there is something to do next, and the event of a
 // transition, if there was one.
-func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, due time.Time, e *Event) {
+func (s *endpointState) tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, e *event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.breaker.generation
+	before := s.breaker.Generation
 	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
-	changed = s.breaker.tick(now, cfg) || changed
+	changed = s.breaker.Tick(now, cfg) || changed
 	e = s.transitionLocked(before)
-	s.scorer.fold(now, s.tally)
-	s.sample.add(s.tally)
-	s.tally = tally{}
-	if s.breaker.state == stateOpen {
-		s.scorer.forget()
-		s.slowness.opened()
+	s.scorer.Fold(now, s.tally)
+	s.sample.Add(s.tally)
+	s.tally = score.Tally{}
+	if s.breaker.State == breaker.Open {
+		s.scorer.Forget()
+		s.slowness.Opened()
 	}
-	s.slowness.refresh(now, cfg.slowFactor)
-	due = s.breaker.due(cfg)
+	s.slowness.Refresh(now, cfg.SlowFactor)
+	due = s.breaker.Due(cfg)
 	if now.Before(s.holdUntil) {
 		due = earliest(due, s.holdUntil)
 	} else if !s.holdUntil.IsZero() {
@@ -351,28 +356,28 @@ func (s *endpointState) tick(now time.Time, cfg *breakerConfig) (changed bool, d
 }
 
 // available is how much of its normal traffic the endpoint can have now.
-func (s *endpointState) available(now time.Time, cfg *breakerConfig) float64 {
+func (s *endpointState) available(now time.Time, cfg *breaker.Config) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.barred || now.Before(s.holdUntil) {
 		return 0
 	}
-	return s.breaker.allowed(cfg) * (1 - s.scorer.lost)
+	return s.breaker.Allowed(cfg) * (1 - s.scorer.Lost)
 }
 
 // returns is when the endpoint will be tried again at the earliest, now if
 // nothing keeps it from that and zero if only an operator can bring it about;
 // and whether a hold is all that keeps calls away.
-func (s *endpointState) returns(now time.Time, cfg *breakerConfig) (at time.Time, held bool) {
+func (s *endpointState) returns(now time.Time, cfg *breaker.Config) (at time.Time, held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.breaker.state == stateForcedOpen {
+	if s.breaker.State == breaker.ForcedOpen {
 		return time.Time{}, false
 	}
 	at = now
-	open := s.breaker.state == stateOpen && !cfg.off
-	if open && s.breaker.until.After(at) {
-		at = s.breaker.until
+	open := s.breaker.State == breaker.Open && !cfg.Off
+	if open && s.breaker.Until.After(at) {
+		at = s.breaker.Until
 	}
 	if s.holdUntil.After(at) {
 		return s.holdUntil, !open
@@ -385,22 +390,22 @@ func (s *endpointState) returns(now time.Time, cfg *breakerConfig) (at time.Time
 func (s *endpointState) servesSome(now time.Time) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.breaker.state != stateOpen || s.barred || now.Before(s.holdUntil) ||
-		s.breaker.latest == checkHasFailed || !s.lastFailure.mayBeTheRequests() {
+	if s.breaker.State != breaker.Open || s.barred || now.Before(s.holdUntil) ||
+		s.breaker.Latest == breaker.CheckHasFailed || !s.lastFailure.MayBeTheRequests() {
 		return 0
 	}
-	return s.breaker.served
+	return s.breaker.Served
 }
 
 // idleSince is when the endpoint was last tried, and whether it could be tried
 // now in spite of an open period.
-func (s *endpointState) idleSince(now time.Time, cfg *breakerConfig, limit int) (at time.Time, free bool) {
+func (s *endpointState) idleSince(now time.Time, cfg *breaker.Config, limit int) (at time.Time, free bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	free = s.breaker.state != stateForcedOpen && !now.Before(s.holdUntil) &&
-		!s.breaker.trialTaken(now, cfg) && !s.fullLocked(limit)
-	if s.lastTried.Before(s.breaker.changed) {
-		return s.breaker.changed, free // until when it was closed
+	free = s.breaker.State != breaker.ForcedOpen && !now.Before(s.holdUntil) &&
+		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(limit)
+	if s.lastTried.Before(s.breaker.Changed) {
+		return s.breaker.Changed, free // until when it was closed
 	}
 	return s.lastTried, free
 }

@@ -4,24 +4,27 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // stateRun drives an endpoint's state.
 type stateRun struct {
 	t   *testing.T
 	s   *endpointState
-	cfg *breakerConfig
+	cfg *breaker.Config
 	now time.Time
 }
 
-func newStateRun(t *testing.T, cfg *breakerConfig) *stateRun {
+func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
 	p := newTestPool("state")
-	t.Cleanup(func() { p.outbox.close() })
+	t.Cleanup(func() { p.outbox.Close() })
 	return &stateRun{t, p.stateLocked(endpointKey{"one", "one:1"}), cfg, epoch}
 }
 
 // attempt makes one that ends at once.
-func (r *stateRun) attempt(how admission, o outcome, retryAfter time.Duration) bool {
+func (r *stateRun) attempt(how admission, o outcome.Outcome, retryAfter time.Duration) bool {
 	a := r.begin(how)
 	if a == nil {
 		return false
@@ -44,37 +47,37 @@ func (r *stateRun) hold() time.Duration { return max(0, r.s.holdUntil.Sub(r.now)
 func TestHolds(t *testing.T) {
 	type step struct {
 		at         time.Duration
-		o          outcome
+		o          outcome.Outcome
 		retryAfter time.Duration
 		want       time.Duration // the hold that is left after it
 	}
 	const s = time.Second
 	for name, steps := range map[string][]step{
 		"as long as asked for": {
-			{0, rateLimited, 7 * s, 7 * s},
-			{7 * s, success, 0, 0},
-			{8 * s, rateLimited, 2 * s, 2 * s},
+			{0, outcome.RateLimited, 7 * s, 7 * s},
+			{7 * s, outcome.Success, 0, 0},
+			{8 * s, outcome.RateLimited, 2 * s, 2 * s},
 		},
 		"at most five minutes": {
-			{0, rateLimited, 24 * time.Hour, maxHold},
-			{300 * s, success, 0, 0},
+			{0, outcome.RateLimited, 24 * time.Hour, outcome.MaxHold},
+			{300 * s, outcome.Success, 0, 0},
 		},
 		"without a time, a second that doubles to a minute": {
-			{0, rateLimited, 0, 1 * s},
-			{1 * s, rateLimited, 0, 2 * s},
-			{3 * s, rateLimited, 0, 4 * s},
-			{7 * s, rateLimited, 0, 8 * s},
-			{15 * s, rateLimited, 0, 16 * s},
-			{31 * s, rateLimited, 0, 32 * s},
-			{63 * s, rateLimited, 0, 60 * s},
-			{123 * s, rateLimited, 0, 60 * s},
-			{183 * s, success, 0, 0},
-			{184 * s, rateLimited, 0, 1 * s},
+			{0, outcome.RateLimited, 0, 1 * s},
+			{1 * s, outcome.RateLimited, 0, 2 * s},
+			{3 * s, outcome.RateLimited, 0, 4 * s},
+			{7 * s, outcome.RateLimited, 0, 8 * s},
+			{15 * s, outcome.RateLimited, 0, 16 * s},
+			{31 * s, outcome.RateLimited, 0, 32 * s},
+			{63 * s, outcome.RateLimited, 0, 60 * s},
+			{123 * s, outcome.RateLimited, 0, 60 * s},
+			{183 * s, outcome.Success, 0, 0},
+			{184 * s, outcome.RateLimited, 0, 1 * s},
 		},
 		"another failure is no success": {
-			{0, rateLimited, 0, 1 * s},
-			{1 * s, failedStatus, 0, 0},
-			{2 * s, rateLimited, 0, 2 * s},
+			{0, outcome.RateLimited, 0, 1 * s},
+			{1 * s, outcome.FailedStatus, 0, 0},
+			{2 * s, outcome.RateLimited, 0, 2 * s},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +92,7 @@ func TestHolds(t *testing.T) {
 					t.Fatalf("step %d at %v: on hold for %v, want %v", i, step.at, got, step.want)
 				}
 				if r.hold() > 0 {
-					if r.attempt(admitNormally, success, 0) || r.attempt(admitAllDown, success, 0) {
+					if r.attempt(admitNormally, outcome.Success, 0) || r.attempt(admitAllDown, outcome.Success, 0) {
 						t.Fatalf("step %d: let in while on hold", i)
 					}
 					if got := r.s.available(r.now, r.cfg); got != 0 {
@@ -101,8 +104,8 @@ func TestHolds(t *testing.T) {
 					}
 				}
 			}
-			if r.s.breaker.state != stateClosed || r.s.totals.Attempts != uint64(len(steps)) {
-				t.Errorf("got %v, %+v", r.s.breaker.state, r.s.totals)
+			if r.s.breaker.State != breaker.Closed || r.s.totals.Attempts != uint64(len(steps)) {
+				t.Errorf("got %v, %+v", r.s.breaker.State, r.s.totals)
 			}
 		})
 	}
@@ -115,7 +118,7 @@ func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	report := func(a *attempt, wait, want time.Duration) {
 		t.Helper()
 		a.retryAfter = wait
-		r.s.report(a, r.now, r.cfg, rateLimited, true, noDoubt)
+		r.s.report(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
 		if got := r.hold(); got != want {
 			t.Fatalf("on hold for %v, want %v", got, want)
 		}
@@ -126,7 +129,7 @@ func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	report(c, 5*time.Second, 5*time.Second)
 	report(d, 2*time.Second, 5*time.Second)
 	report(e, 0, 5*time.Second)
-	if !r.attempt(admitAnyway, success, 0) {
+	if !r.attempt(admitAnyway, outcome.Success, 0) {
 		t.Error("try_anyway was kept out by a hold")
 	}
 }
@@ -140,17 +143,17 @@ func TestReturns(t *testing.T) {
 	}{
 		{"closed", func(*stateRun) {}, 0, false},
 		{"held", func(r *stateRun) { r.s.holdUntil = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
-		{"open", func(r *stateRun) { r.s.breaker.state, r.s.breaker.until = stateOpen, epoch.Add(time.Minute) }, time.Minute, false},
+		{"open", func(r *stateRun) { r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Minute) }, time.Minute, false},
 		{"open, and held for longer", func(r *stateRun) {
-			r.s.breaker.state, r.s.breaker.until = stateOpen, epoch.Add(time.Second)
+			r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Second)
 			r.s.holdUntil = epoch.Add(time.Minute)
 		}, time.Minute, false},
 		{"recovering and held", func(r *stateRun) {
-			r.s.breaker.state, r.s.holdUntil = stateRecovering, epoch.Add(time.Minute)
+			r.s.breaker.State, r.s.holdUntil = breaker.Recovering, epoch.Add(time.Minute)
 		}, time.Minute, true},
-		{"forced open", func(r *stateRun) { r.s.breaker.state = stateForcedOpen }, -1, false},
+		{"forced open", func(r *stateRun) { r.s.breaker.State = breaker.ForcedOpen }, -1, false},
 		{"forced open and held", func(r *stateRun) {
-			r.s.breaker.state, r.s.holdUntil = stateForcedOpen, epoch.Add(time.Minute)
+			r.s.breaker.State, r.s.holdUntil = breaker.ForcedOpen, epoch.Add(time.Minute)
 		}, -1, false},
 	} {
 		r := newStateRun(t, defaultBreaker())
@@ -171,14 +174,14 @@ func TestReturns(t *testing.T) {
 func TestReportsCountOnce(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b := r.begin(0), r.begin(0)
-	r.s.report(a, r.now, r.cfg, failedStatus, false, noDoubt)
-	r.s.report(a, r.now, r.cfg, success, false, noDoubt)
+	r.s.report(a, r.now, r.cfg, outcome.FailedStatus, false, noDoubt)
+	r.s.report(a, r.now, r.cfg, outcome.Success, false, noDoubt)
 	if got := r.s.busy.Load(); got != 2 {
 		t.Errorf("%d in flight", got)
 	}
-	r.s.report(a, r.now, r.cfg, cancelled, true, noDoubt)
-	r.s.report(a, r.now, r.cfg, success, true, noDoubt)
-	r.s.report(b, r.now, r.cfg, success, true, noDoubt)
+	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
+	r.s.report(a, r.now, r.cfg, outcome.Success, true, noDoubt)
+	r.s.report(b, r.now, r.cfg, outcome.Success, true, noDoubt)
 	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || !r.s.inFlight.empty() {
 		t.Errorf("got %+v, %d in flight", got, r.s.busy.Load())
 	}
@@ -194,7 +197,7 @@ func TestInFlight(t *testing.T) {
 		return n
 	}
 	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
-		r.s.report(x, r.now, r.cfg, success, true, noDoubt)
+		r.s.report(x, r.now, r.cfg, outcome.Success, true, noDoubt)
 		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
 			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.busy.Load(), 2-i)
 		}
@@ -214,7 +217,7 @@ func TestLimit(t *testing.T) {
 	if a == nil || b == nil || try() != nil {
 		t.Fatal("want two at once")
 	}
-	r.s.report(a, r.now, r.cfg, cancelled, true, noDoubt)
+	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
 	if try() == nil {
 		t.Error("want room again")
 	}

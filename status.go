@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/sla"
+	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 // PoolStatus is how a pool stands at a time. It is a copy that nobody changes,
@@ -193,8 +195,8 @@ func (p *pool) status(now time.Time) PoolStatus {
 	status := PoolStatus{
 		Name:           p.name,
 		At:             now,
-		CallsPerSecond: p.budget.rate(now),
-		RetriesDenied:  p.budget.denied.Load(),
+		CallsPerSecond: p.budget.Rate(now),
+		RetriesDenied:  p.budget.Denied.Load(),
 		Endpoints:      []EndpointStatus{},
 	}
 	p.mu.Lock()
@@ -297,27 +299,27 @@ func (v view) describe(e *EndpointStatus) {
 
 // status copies how the endpoint stands. What takes long it does without the
 // endpoint's lock.
-func (s *endpointState) status(now time.Time, cfg *breakerConfig) EndpointStatus {
+func (s *endpointState) status(now time.Time, cfg *breaker.Config) EndpointStatus {
 	s.mu.Lock()
 	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
-	last, latencies := s.last, s.slowness.known
+	last, latencies := s.last, s.slowness.Known
 	s.mu.Unlock()
 	e.LastOutcomes = last.names()
 	e.Latency = latencyStatus(&latencies)
 	return e
 }
 
-func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) EndpointStatus {
+func (s *endpointState) statusLocked(now time.Time, cfg *breaker.Config) EndpointStatus {
 	b := &s.breaker
 	e := EndpointStatus{
 		Name:      s.name,
 		Address:   s.address,
-		State:     b.state.String(),
-		Reason:    b.reason,
-		Since:     b.changed,
-		Share:     tidy(b.allowed(cfg)),
-		Score:     tidy(1 - s.scorer.lost),
+		State:     b.State.String(),
+		Reason:    b.Reason,
+		Since:     b.Changed,
+		Share:     tidy(b.Allowed(cfg)),
+		Score:     tidy(1 - s.scorer.Lost),
 		InFlight:  s.busy.Load(),
 		Attempts:  s.totals.Attempts,
 		Successes: s.totals.Successes,
@@ -325,8 +327,8 @@ func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) Endpoint
 		Cancelled: s.totals.Cancelled,
 	}
 	e.Check = s.checks.status()
-	if b.state == stateOpen {
-		e.Until = b.until
+	if b.State == breaker.Open {
+		e.Until = b.Until
 	}
 	if now.Before(s.holdUntil) {
 		e.HeldUntil = s.holdUntil
@@ -336,15 +338,15 @@ func (s *endpointState) statusLocked(now time.Time, cfg *breakerConfig) Endpoint
 }
 
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.
-func latencyStatus(h *histogram) *LatencyStatus {
-	total := h.total()
+func latencyStatus(h *slowness.Histogram) *LatencyStatus {
+	total := h.Total()
 	if total < 1 {
 		return nil
 	}
 	return &LatencyStatus{
-		P50: tidy(h.quantile(0.5, total).Seconds()),
-		P95: tidy(h.quantile(0.95, total).Seconds()),
-		P99: tidy(h.quantile(0.99, total).Seconds()),
+		P50: tidy(h.Quantile(0.5, total).Seconds()),
+		P95: tidy(h.Quantile(0.95, total).Seconds()),
+		P99: tidy(h.Quantile(0.99, total).Seconds()),
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 func TestStatus(t *testing.T) {
@@ -43,7 +47,7 @@ func TestStatus(t *testing.T) {
 		t.Fatalf("got %+v", all)
 	}
 	first, second := all[0].Endpoints[0], all[0].Endpoints[1]
-	if first.Name != "one" || first.State != "open" || first.Reason != reasonConsecutive || first.Until.IsZero() ||
+	if first.Name != "one" || first.State != "open" || first.Reason != breaker.ReasonConsecutive || first.Until.IsZero() ||
 		first.Share != 0 || first.Traffic != 0 || first.Weight != 2 || first.Priority != 1 {
 		t.Errorf("one: %+v", first)
 	}
@@ -67,7 +71,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("the URL is %q, want %q", first.URL, want)
 	}
 
-	for _, a := range []*api{one, two} {
+	for _, a := range []*standIn{one, two} {
 		a.down()
 	}
 	eventually(t, 5*time.Second, "the pool is down", func() bool {
@@ -129,49 +133,18 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-func TestCallRate(t *testing.T) {
-	var b budget
-	begin := time.Unix(1e9, 0)
-	if rate := b.rate(begin); rate != 0 {
-		t.Errorf("unused: %v", rate)
-	}
-	now := begin
-	for range 30 {
-		b.tick(now)
-		for range 7 {
-			b.call()
-		}
-		now = now.Add(time.Second)
-	}
-	if rate := b.rate(now); rate != 7 {
-		t.Errorf("steady: %v a second", rate)
-	}
-	// an hour without calls, in which no marks are taken
-	now = now.Add(time.Hour)
-	if rate := b.rate(now); rate > 1 {
-		t.Errorf("idle: %v a second", rate)
-	}
-	b.tick(now)
-	for range 50 {
-		b.call()
-	}
-	if rate := b.rate(now.Add(time.Second)); rate < 5 || rate > 50 {
-		t.Errorf("after idling: %v a second", rate)
-	}
-}
-
 func TestLastOutcomes(t *testing.T) {
 	var l lastOutcomes
 	if names := l.names(); len(names) != 0 {
 		t.Errorf("empty: %q", names)
 	}
-	l.add(success)
-	l.add(failedTimeout)
+	l.add(outcome.Success)
+	l.add(outcome.FailedTimeout)
 	if names := l.names(); !slices.Equal(names, []string{"success", "timeout"}) {
 		t.Errorf("got %q", names)
 	}
 	for range 19 {
-		l.add(rateLimited)
+		l.add(outcome.RateLimited)
 	}
 	if names := l.names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
 		t.Errorf("full: %q", names)
@@ -181,8 +154,8 @@ func TestLastOutcomes(t *testing.T) {
 // BenchmarkStatus copies how a pool of 50 endpoints stands.
 func BenchmarkStatus(b *testing.B) {
 	p := &pool{name: "bench", states: make(map[endpointKey]*endpointState)}
-	p.outbox = newOutbox(func(Event) {}, func(Event) {})
-	defer p.outbox.close()
+	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+	defer p.outbox.Close()
 	p.loop.start(p)
 	defer p.loop.stop()
 	policy := &Policy{Name: "bench", pool: p}
@@ -198,8 +171,8 @@ func BenchmarkStatus(b *testing.B) {
 	p.mu.Unlock()
 	for _, t := range policy.targets {
 		for range 1000 {
-			t.state.slowness.known.add(100 * time.Millisecond)
-			t.state.last.add(success)
+			t.state.slowness.Known.Add(100 * time.Millisecond)
+			t.state.last.add(outcome.Success)
 		}
 	}
 	b.ReportAllocs()

@@ -8,17 +8,12 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // errGivenUp stands for an answer that came when its attempt had just been ended.
 var errGivenUp = errors.New("the attempt had been given up")
-
-// bodyError is an error of reading a response body.
-type bodyError struct{ cause error }
-
-func (e *bodyError) Error() string { return e.cause.Error() }
-
-func (e *bodyError) Unwrap() error { return e.cause }
 
 // responseBody watches how an answer ends. An error that it returns makes the
 // proxy abort the client's stream, which therefore never looks whole: HTTP/1
@@ -28,7 +23,7 @@ type responseBody attempt
 // A brokenBody is a response body that ended too early. It is never read as "the
 // client left".
 type brokenBody struct {
-	outcome  outcome
+	outcome  outcome.Outcome
 	endpoint string
 	cause    error
 }
@@ -74,7 +69,7 @@ func (s *sseBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	message := "the answer broke off"
-	if broken.outcome == stalled {
+	if broken.outcome == outcome.Stalled {
 		message = "the answer stopped coming"
 	}
 	// the blank line ends an event that had begun
@@ -89,9 +84,9 @@ func (b *responseBody) Close() error {
 	a := (*attempt)(b)
 	err := a.answer.Close()
 	if !a.is(bodyOver) {
-		o := success // as far as it was wanted
+		o := outcome.Success // as far as it was wanted
 		if a.clientLeft() {
-			o = cancelled
+			o = outcome.Cancelled
 		}
 		a.bodyEnds(o)
 	}
@@ -103,18 +98,18 @@ func (a *attempt) clientLeft() bool { return a.client.Err() != nil || a.endedWhy
 
 // bodyOutcome says what the end of a response body means. No sentinel within it
 // is asked for.
-func (a *attempt) bodyOutcome(err error) outcome {
+func (a *attempt) bodyOutcome(err error) outcome.Outcome {
 	switch {
 	case err == io.EOF:
-		return success // whatever the client has done meanwhile
+		return outcome.Success // whatever the client has done meanwhile
 	case a.clientLeft():
-		return cancelled
+		return outcome.Cancelled
 	case a.endedWhy() == endedByIdle:
-		return stalled
+		return outcome.Stalled
 	case a.download.slow():
-		return cancelled // the endpoint has given up on the client
+		return outcome.Cancelled // the endpoint has given up on the client
 	}
-	return truncated
+	return outcome.Truncated
 }
 
 // silenceBegins marks the start of a read of the response body. Time between
@@ -172,6 +167,6 @@ func (u *upgraded) CloseWrite() error {
 // Close implements io.Closer.
 func (u *upgraded) Close() error {
 	err := u.ReadWriteCloser.Close()
-	u.attempt.settle(time.Now(), success, true)
+	u.attempt.settle(time.Now(), outcome.Success, true)
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // A failure has an author: this process, the client, the request, or the endpoint.
@@ -23,7 +25,7 @@ type suspects struct {
 
 type suspect struct {
 	attempt *attempt
-	outcome outcome
+	outcome outcome.Outcome
 }
 
 // doubtful tells whether the call has failed in a way that may be its own: then it is
@@ -34,9 +36,9 @@ func (c *call) doubtful() bool {
 
 // inDoubt says how the failure of an attempt is to be reported: whether it may turn
 // out to be the request's own.
-func (c *call) inDoubt(a *attempt, o outcome) doubtStage {
+func (c *call) inDoubt(a *attempt, o outcome.Outcome) doubtStage {
 	switch {
-	case !o.mayBeTheRequests():
+	case !o.MayBeTheRequests():
 		return noDoubt
 	case c.suspected(a, o):
 		return doubtedBefore
@@ -47,7 +49,7 @@ func (c *call) inDoubt(a *attempt, o outcome) doubtStage {
 }
 
 // suspected tells whether the call has had the same kind of failure at another endpoint.
-func (c *call) suspected(a *attempt, o outcome) bool {
+func (c *call) suspected(a *attempt, o outcome.Outcome) bool {
 	if c.extras == nil {
 		return false
 	}
@@ -60,7 +62,7 @@ func (c *call) suspected(a *attempt, o outcome) bool {
 }
 
 // mayMoveOn tells whether the call may be tried elsewhere after such a failure.
-func (c *call) mayMoveOn(o outcome) bool {
+func (c *call) mayMoveOn(o outcome.Outcome) bool {
 	return c.policy.retry.allows(c.request, o) && int(c.attempts) < c.policy.retry.attempts &&
 		(c.body == nil || c.body.replayable())
 }
@@ -68,8 +70,8 @@ func (c *call) mayMoveOn(o outcome) bool {
 // suspect notes a failure that was reported in doubt. If it is the second of its kind,
 // from another endpoint, and one of the endpoints serves other calls, the request is
 // the cause, and none of its failures counts any longer.
-func (c *call) suspect(a *attempt, o outcome, now time.Time) {
-	if !o.mayBeTheRequests() || a.inNoDoubt() {
+func (c *call) suspect(a *attempt, o outcome.Outcome, now time.Time) {
+	if !o.MayBeTheRequests() || a.inNoDoubt() {
 		return
 	}
 	x := c.extra()
@@ -84,14 +86,14 @@ func (c *call) suspect(a *attempt, o outcome, now time.Time) {
 	if !x.failed.own {
 		x.failed.own = true
 		c.policy.pool.poisoned(c.request, o)
-		c.policy.pool.budget.giveBack() // others shall not pay for it
+		c.policy.pool.budget.GiveBack() // others shall not pay for it
 	}
 	x.failed.resolve(c, now, false)
 }
 
 // servesOthers tells whether an endpoint at which the call failed in this way has
 // served another one lately.
-func (s *suspects) servesOthers(o outcome, now time.Time) bool {
+func (s *suspects) servesOthers(o outcome.Outcome, now time.Time) bool {
 	for _, one := range s.list {
 		if one.outcome == o && one.attempt.target.state.servedLately(now) {
 			return true
@@ -148,8 +150,8 @@ func (c *call) blameSuspects(now time.Time) {
 // noneFollows says that the call ends with its latest failure. Other endpoints might
 // have answered it, where a 429 keeps calls away from them that is in doubt itself: then
 // this one's stays in doubt, too.
-func (c *call) noneFollows(a *attempt, o outcome, now time.Time) {
-	if o == rateLimited && c.othersHeldInDoubt(a, now) {
+func (c *call) noneFollows(a *attempt, o outcome.Outcome, now time.Time) {
+	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
 		a.target.state.resolve(a, now, c.policy.breakerConfig(), false)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"sort"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 // A table says which part of the calls each endpoint gets now. It is built by
@@ -242,15 +244,15 @@ func (p *Policy) build(targets []*target, now time.Time) *table {
 
 // assess fills in how available each target is, and returns those in want of a call
 // and whether none is available. Holds that are in doubt count unless pastDoubt is set.
-func (p *Policy) assess(targets []*target, available []float64, now time.Time, cfg *breakerConfig, pastDoubt bool) (trials []*target, out bool) {
+func (p *Policy) assess(targets []*target, available []float64, now time.Time, cfg *breaker.Config, pastDoubt bool) (trials []*target, out bool) {
 	out = true
 	for i, t := range targets {
 		s := t.state
 		s.mu.Lock()
 		if t.weight > 0 && !s.barred && (!now.Before(s.holdUntil) || pastDoubt && s.holdSoft) {
-			available[i] = s.breaker.allowed(cfg) * (1 - s.scorer.lost)
+			available[i] = s.breaker.Allowed(cfg) * (1 - s.scorer.Lost)
 			out = out && available[i] == 0
-			if wants, _ := s.breaker.wantsTrial(now, cfg); wants || s.breaker.onTrial(cfg) {
+			if wants, _ := s.breaker.WantsTrial(now, cfg); wants || s.breaker.OnTrial(cfg) {
 				trials = append(trials, t)
 			}
 		}

@@ -7,23 +7,26 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // kinds says how outcomes are recorded.
 var kinds = [...]sla.Kind{
-	success:       sla.Success,
-	failedDial:    sla.Dial,
-	failedTLS:     sla.TLS,
-	failedTimeout: sla.Timeout,
-	failedReset:   sla.Reset,
-	failedStatus:  sla.Status,
-	rateLimited:   sla.RateLimited,
-	denied:        sla.Denied,
-	truncated:     sla.Truncated,
-	stalled:       sla.Stalled,
-	cancelled:     sla.Cancelled,
-	unsent:        sla.Cancelled,
+	outcome.Success:       sla.Success,
+	outcome.FailedDial:    sla.Dial,
+	outcome.FailedTLS:     sla.TLS,
+	outcome.FailedTimeout: sla.Timeout,
+	outcome.FailedReset:   sla.Reset,
+	outcome.FailedStatus:  sla.Status,
+	outcome.RateLimited:   sla.RateLimited,
+	outcome.Denied:        sla.Denied,
+	outcome.Truncated:     sla.Truncated,
+	outcome.Stalled:       sla.Stalled,
+	outcome.Cancelled:     sla.Cancelled,
+	outcome.Unsent:        sla.Cancelled,
 }
 
 // counted is what came of attempts at an endpoint, and of the calls whose last
@@ -43,14 +46,14 @@ type route struct {
 	reason string // of the event
 }
 
-func (c *counted) attempt(o outcome, duration time.Duration) {
+func (c *counted) attempt(o outcome.Outcome, duration time.Duration) {
 	c.some = true
-	if o == unsent {
+	if o == outcome.Unsent {
 		c.unsent++
 		return
 	}
 	c.attempts.Add(sla.Outcome{Kind: kinds[o], Latency: duration})
-	if o != cancelled && duration > 0 {
+	if o != outcome.Cancelled && duration > 0 {
 		c.durations.add(duration)
 	}
 }
@@ -69,7 +72,7 @@ func (c *counted) success(s sample) {
 	}
 }
 
-func (c *counted) call(o outcome, latency time.Duration) {
+func (c *counted) call(o outcome.Outcome, latency time.Duration) {
 	c.some = true
 	c.calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
 }
@@ -127,14 +130,14 @@ func (s *endpointState) freshLocked() *counted {
 
 // settledLocked records what an attempt came to, and its call, where this is what
 // the client got.
-func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome, firstByte time.Duration) {
+func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome.Outcome, firstByte time.Duration) {
 	duration := firstByte
 	if duration == 0 && a.is(started) {
 		duration = a.waitedFor(now)
 	}
 	fresh := s.freshLocked()
 	fresh.attempt(o, duration)
-	if o.failed() {
+	if o.Failed() {
 		s.lastFailure = o
 	}
 	if a.final && !a.call.recorded.Swap(true) {
@@ -154,8 +157,8 @@ func (a *attempt) sinceCall(firstByte time.Duration) time.Duration {
 // record notes what the client of a call got, once: what its last attempt came to.
 // An attempt whose answer goes to the client is marked final instead, and its call
 // is recorded when the attempt is settled.
-func (c *call) record(a *attempt, o outcome) {
-	if o != cancelled && c.keptAnswer() != nil {
+func (c *call) record(a *attempt, o outcome.Outcome) {
+	if o != outcome.Cancelled && c.keptAnswer() != nil {
 		return // the client gets that answer
 	}
 	if c.recorded.Swap(true) {
@@ -175,7 +178,7 @@ func (c *call) recordAtEnd(a *attempt) {
 	o, goesOut := a.outcome, !a.passedOver
 	a.final = goesOut
 	s.mu.Unlock()
-	if goesOut && o != pending {
+	if goesOut && o != outcome.Pending {
 		c.record(a, o)
 	}
 }
@@ -220,9 +223,9 @@ func (p *pool) refused(held bool) {
 }
 
 // poisoned notes a call whose request fails in the same way wherever it goes.
-func (p *pool) poisoned(r *http.Request, o outcome) {
+func (p *pool) poisoned(r *http.Request, o outcome.Outcome) {
 	p.poison.Add(1)
-	p.outbox.note(Event{
+	p.outbox.Note(event.Event{
 		At: time.Now(), Kind: notePoison, Pool: p.name, Reason: o.String(), Count: 1,
 		Details: map[string]any{"method": r.Method, "path": r.URL.Path},
 	})
@@ -284,14 +287,14 @@ func (p *pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 }
 
 // trackLocked records when an endpoint goes down and comes back.
-func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breakerConfig) {
+func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breaker.Config) {
 	s.mu.Lock()
-	down, cause := s.breaker.allowed(cfg) == 0, ""
+	down, cause := s.breaker.Allowed(cfg) == 0, ""
 	if down != s.wasDown && down {
-		cause = s.breaker.opened
-		if s.breaker.state == stateForcedOpen {
-			cause = s.breaker.reason
-		} else if s.lastFailure != pending {
+		cause = s.breaker.Opened
+		if s.breaker.State == breaker.ForcedOpen {
+			cause = s.breaker.Reason
+		} else if s.lastFailure != outcome.Pending {
 			cause += ", last: " + s.lastFailure.String()
 		}
 	}

@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // counts returns what was counted for an endpoint, and with an empty name for the
 // pool, since the pool was made.
-func (p *pool) counts(t testing.TB, endpoint string) sla.Counts {
+func counts(p *pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
 	now := time.Now()
 	p.fold(now)
@@ -87,13 +89,13 @@ func TestRecordsCalls(t *testing.T) {
 		do: func() {
 			two.behave(two.fine)
 			one.answer(http.StatusBadGateway)
-			for pool.breakerOf("one") == stateClosed {
+			for breakerOf(pool, "one") == breaker.Closed {
 				p.get("/")
 			}
 			one.down()
 			was = map[string]sla.Counts{} // however many that took
 			for _, name := range []string{"", "one", "two"} {
-				was[name] = pool.counts(t, name)
+				was[name] = counts(pool, t, name)
 			}
 			two.down()
 			for range 4 {
@@ -105,9 +107,9 @@ func TestRecordsCalls(t *testing.T) {
 		step.do()
 		for name, want := range map[string]sla.Counts{"": step.pool, "one": step.one, "two": step.two} {
 			eventually(t, 2*time.Second, step.name+": settled", func() bool {
-				return pool.counts(t, name).Calls-was[name].Calls >= want.Calls
+				return counts(pool, t, name).Calls-was[name].Calls >= want.Calls
 			})
-			now := pool.counts(t, name)
+			now := counts(pool, t, name)
 			got := sla.Counts{Calls: now.Calls - was[name].Calls, Cancelled: now.Cancelled - was[name].Cancelled}
 			for i := range now.Failures {
 				got.Failures[i] = now.Failures[i] - was[name].Failures[i]
@@ -118,11 +120,11 @@ func TestRecordsCalls(t *testing.T) {
 			was[name] = now
 		}
 	}
-	before := pool.counts(t, "")
+	before := counts(pool, t, "")
 	for range 20 {
 		p.get("/")
 	}
-	after := pool.counts(t, "")
+	after := counts(pool, t, "")
 	refused := after.Failures.Of(sla.AllDown) - before.Failures.Of(sla.AllDown)
 	if calls := after.Calls - before.Calls; calls != 20 || refused < 15 {
 		t.Errorf("20 calls while all is down: %d recorded, %d of them refused", calls, refused)
@@ -145,15 +147,15 @@ func TestRecordsCalls(t *testing.T) {
 	})
 }
 
-func (p *pool) breakerOf(endpoint string) breakerState {
+func breakerOf(p *pool, endpoint string) breaker.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, s := range p.states {
 		if key.name == endpoint {
-			return s.breakerNow()
+			return breakerNow(s)
 		}
 	}
-	return stateClosed
+	return breaker.Closed
 }
 
 // TestRecordsClientsThatLeave counts them as neither success nor failure.
@@ -179,9 +181,9 @@ func TestRecordsClientsThatLeave(t *testing.T) {
 	cancel()
 	<-left
 	pool := runningPool(t, "api")
-	eventually(t, 2*time.Second, "the call is recorded", func() bool { return pool.counts(t, "").Cancelled > 0 })
+	eventually(t, 2*time.Second, "the call is recorded", func() bool { return counts(pool, t, "").Cancelled > 0 })
 	for _, name := range []string{"", "one"} {
-		if got, want := pool.counts(t, name), (sla.Counts{Cancelled: 1}); got != want {
+		if got, want := counts(pool, t, name), (sla.Counts{Cancelled: 1}); got != want {
 			t.Errorf("recorded for %q: %+v", name, got)
 		}
 	}
@@ -228,8 +230,8 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 				resp.Body.Close()
 			}
 			pool := runningPool(t, "api")
-			eventually(t, 2*time.Second, "the call is recorded", func() bool { return pool.counts(t, "").Calls > 0 })
-			if got := pool.counts(t, ""); got != c.want {
+			eventually(t, 2*time.Second, "the call is recorded", func() bool { return counts(pool, t, "").Calls > 0 })
+			if got := counts(pool, t, ""); got != c.want {
 				t.Errorf("recorded: %+v, want %+v", got, c.want)
 			}
 			now := time.Now()
@@ -255,7 +257,7 @@ func TestLatencyOfACall(t *testing.T) {
 		t.Fatalf("got %d %q", status, body)
 	}
 	pool := runningPool(t, "api")
-	pool.counts(t, "")
+	counts(pool, t, "")
 	now := time.Now()
 	quantile := func(s *sla.Series) time.Duration {
 		return s.Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]
@@ -289,7 +291,7 @@ func TestDurationCounts(t *testing.T) {
 // TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
 func TestFoldMovesEverythingOnce(t *testing.T) {
 	p := newTestPool("fold")
-	defer p.outbox.close()
+	defer p.outbox.Close()
 	s := p.stateLocked(endpointKey{"one", "one:80"})
 	cfg := (&Breaker{Off: true}).config(time.Minute)
 	target := &target{name: "one", state: s}
@@ -303,9 +305,9 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			s.acquire(a, c.first.began, cfg, 0, admitNormally)
-			s.report(a, c.first.began, cfg, success, true, noDoubt)
+			s.report(a, c.first.began, cfg, outcome.Success, true, noDoubt)
 			if i%2 == 1 {
-				c.record(a, failedReset)
+				c.record(a, outcome.FailedReset)
 				s.moved("two", "reset")
 			}
 		}
@@ -319,10 +321,10 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		p.fold(time.Now())
 	}
 	p.fold(time.Now())
-	if got, want := p.counts(t, "one"), (sla.Counts{Calls: n}); got != want {
+	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
 		t.Errorf("the endpoint: %+v, want %+v", got, want)
 	}
-	if got, want := p.counts(t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
+	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
 		t.Errorf("the pool: %+v, want %+v", got, want)
 	}
 	if want := map[route]uint64{{"two", "reset"}: n / 2}; !reflect.DeepEqual(s.total.failovers, want) {
@@ -341,7 +343,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	p := newTestPool("bench")
-	defer p.outbox.close()
+	defer p.outbox.Close()
 	b.RunParallel(func(pb *testing.PB) {
 		p.mu.Lock()
 		s := p.stateLocked(endpointKey{"one", "one:80"})
@@ -352,7 +354,7 @@ func BenchmarkRecord(b *testing.B) {
 		for pb.Next() {
 			c.recorded.Store(false)
 			s.mu.Lock()
-			s.settledLocked(a, now, success, 3*time.Millisecond)
+			s.settledLocked(a, now, outcome.Success, 3*time.Millisecond)
 			s.mu.Unlock()
 		}
 	})

@@ -10,6 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // transport makes the attempts of a policy's calls through the proxy's own
@@ -53,25 +56,25 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 	if a.endedWhy() == endedByDeadline {
 		c.finish()
 		if a.clientSlow(now) {
-			c.record(a, cancelled)
+			c.record(a, outcome.Cancelled)
 			c.body.stopReading(now)
 			return clientSlow()
 		}
-		c.record(a, failedTimeout)
-		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
+		c.record(a, outcome.FailedTimeout)
+		return &outcome.TimeoutError{Endpoint: a.target.name, After: now.Sub(a.began)}
 	}
-	if o == cancelled {
+	if o == outcome.Cancelled {
 		c.finish()
-		c.record(a, cancelled)
+		c.record(a, outcome.Cancelled)
 		if c.body != nil && c.body.broken() || errors.Is(err, errReplaced) {
 			return err // the reason why the client's body could not be read
 		}
-		return errClientGone
+		return outcome.ErrClientGone
 	}
-	if o == unsent {
+	if o == outcome.Unsent {
 		c.finish()
-		if clientsMistake(err) {
-			c.record(a, unsent)
+		if outcome.ClientsMistake(err) {
+			c.record(a, outcome.Unsent)
 			return caddyhttp.Error(http.StatusBadRequest, err)
 		}
 		if !c.recorded.Swap(true) {
@@ -86,8 +89,8 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 	c.finish()
 	c.blameSuspects(now)
 	c.record(a, o)
-	if o == failedTimeout || o == stalled {
-		return &timeoutError{endpoint: a.target.name, after: now.Sub(a.began)}
+	if o == outcome.FailedTimeout || o == outcome.Stalled {
+		return &outcome.TimeoutError{Endpoint: a.target.name, After: now.Sub(a.began)}
 	}
 	if c.extras != nil {
 		return c.extras.failed.answerFor(err)
@@ -96,29 +99,29 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 }
 
 // blame says whose fault an error of a round trip is.
-func (c *call) blame(a *attempt, err error, now time.Time) outcome {
+func (c *call) blame(a *attempt, err error, now time.Time) outcome.Outcome {
 	switch a.conclude() {
 	case endedByTimeout:
-		return failedTimeout
+		return outcome.FailedTimeout
 	case endedByIdle:
-		return stalled
+		return outcome.Stalled
 	case endedByClient, endedByRescue, endedByHedge:
-		return cancelled
+		return outcome.Cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
 		if whole := min(a.timeout, c.policy.retry.deadline); a.waitedFor(now) < whole/2 || a.clientSlow(now) {
-			return cancelled
+			return outcome.Cancelled
 		}
-		return failedTimeout
+		return outcome.FailedTimeout
 	}
 	if a.client.Err() != nil || c.body != nil && c.body.broken() || errors.Is(err, errReplaced) {
-		return cancelled
+		return outcome.Cancelled
 	}
 	o := outcomeOf(err)
 	switch {
-	case o == failedTLS && a.sent.begun():
-		return failedReset // the handshake was over: the endpoint may have acted
-	case o == failedReset && streamRefused(err):
+	case o == outcome.FailedTLS && a.sent.begun():
+		return outcome.FailedReset // the handshake was over: the endpoint may have acted
+	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.set(refusedStream)
 	}
 	return o
@@ -126,12 +129,11 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome {
 
 // outcomeOf says what an error of the proxy's transport means, which knows dials of its
 // own.
-func outcomeOf(err error) outcome {
-	o := classifyError(err)
-	if _, ok := errors.AsType[reverseproxy.DialError](err); ok && o != unsent {
-		return failedDial
+func outcomeOf(err error) outcome.Outcome {
+	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		return outcome.OfDial(dial)
 	}
-	return o
+	return outcome.OfError(err)
 }
 
 // plain keeps errors of ours that move a call on from being read as "the client
@@ -140,7 +142,7 @@ func plain(err error) error { return errors.New(err.Error()) }
 
 // answeredBadly deals with an answer that is a failure of the endpoint, or says that it
 // wants no more of us for now.
-func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now time.Time) (*http.Response, error) {
+func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		a.retryAfter, _ = askedToWait(a, resp, now)
 	}
@@ -167,7 +169,7 @@ func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome, now tim
 
 // moveOn reserves the next attempt, if there is to be one, and records the
 // failover.
-func (c *call) moveOn(a *attempt, o outcome, now time.Time) bool {
+func (c *call) moveOn(a *attempt, o outcome.Outcome, now time.Time) bool {
 	next := c.plan(now, a, o)
 	if next == nil {
 		return false
@@ -185,9 +187,9 @@ func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	}
 	if next.target != a.target {
 		a.target.state.moved(next.target.name, reason)
-		c.policy.pool.emit(Event{
+		c.policy.pool.emit(event.Event{
 			At:       now,
-			Kind:     eventFailover,
+			Kind:     event.Failover,
 			Endpoint: a.target.name,
 			To:       next.target.name,
 			Reason:   reason,

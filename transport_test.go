@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // TestDialsOfTheProxy reads the dial errors that the proxy's transport makes.
@@ -17,12 +19,12 @@ func TestDialsOfTheProxy(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		err  error
-		want outcome
+		want outcome.Outcome
 	}{
-		{"refused", reverseproxy.NewDialError(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), failedDial},
-		{"wrapped", fmt.Errorf("x: %w", reverseproxy.NewDialError(errors.New("no such host"))), failedDial},
-		{"too slow", reverseproxy.NewDialError(&net.OpError{Op: "dial", Err: context.DeadlineExceeded}), failedDial},
-		{"no descriptor left", reverseproxy.NewDialError(os.NewSyscallError("socket", syscall.EMFILE)), unsent},
+		{"refused", reverseproxy.NewDialError(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), outcome.FailedDial},
+		{"wrapped", fmt.Errorf("x: %w", reverseproxy.NewDialError(errors.New("no such host"))), outcome.FailedDial},
+		{"too slow", reverseproxy.NewDialError(&net.OpError{Op: "dial", Err: context.DeadlineExceeded}), outcome.FailedDial},
+		{"no descriptor left", reverseproxy.NewDialError(os.NewSyscallError("socket", syscall.EMFILE)), outcome.Unsent},
 	} {
 		if got := outcomeOf(test.err); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)

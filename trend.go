@@ -4,6 +4,9 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/anomaly"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/score"
 )
 
 // A trend watches how an endpoint does over minutes and hours, for what is
@@ -28,16 +31,16 @@ const trendsFor = 6 * time.Minute
 // trendLocked takes what happened at all endpoints, when a step is over, and
 // changes of service at once. It appends the anomalies that begin or end. It
 // needs pool.mu.
-func (p *pool) trendLocked(now time.Time, cfg *breakerConfig, collected []Event) []Event {
+func (p *pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event.Event) []event.Event {
 	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
 	var room [4]anomaly.Change
 	for _, s := range p.states {
 		changes := room[:0]
 		s.mu.Lock()
-		serving, forced := s.breaker.allowed(cfg) > 0, s.breaker.state >= stateForcedOpen
+		serving, forced := s.breaker.Allowed(cfg) > 0, s.breaker.State >= breaker.ForcedOpen
 		sample := s.sample
 		if over {
-			s.sample = stepSample{}
+			s.sample = score.StepTally{}
 		}
 		s.mu.Unlock()
 		t := &s.trend
@@ -47,8 +50,8 @@ func (p *pool) trendLocked(now time.Time, cfg *breakerConfig, collected []Event)
 			changes = t.detector.StateChanged(changes, now)
 		}
 		if over {
-			changes = t.detector.Add(changes, now, sample.sample())
-			if sample.calls > 0 {
+			changes = t.detector.Add(changes, now, sample.Sample())
+			if sample.Calls > 0 {
 				p.trends.called = now
 			}
 		}
@@ -57,7 +60,7 @@ func (p *pool) trendLocked(now time.Time, cfg *breakerConfig, collected []Event)
 		}
 		flapping := t.detector.Flapping(now)
 		s.mu.Lock()
-		s.breaker.flapping = flapping
+		s.breaker.Flapping = flapping
 		s.mu.Unlock()
 		for _, c := range changes {
 			collected = append(collected, anomalyEvent(s.name, c))
@@ -87,30 +90,12 @@ func (p *pool) trendDue(now time.Time) time.Time {
 // anomalyEvent tells of an anomaly that begins or ends. Its values are in
 // seconds (latency), a ratio (failure_ratio), calls a second (traffic) or
 // changes in five minutes (flapping).
-func anomalyEvent(endpoint string, c anomaly.Change) Event {
-	return Event{
+func anomalyEvent(endpoint string, c anomaly.Change) event.Event {
+	return event.Event{
 		At:       c.At,
-		Kind:     eventAnomaly,
+		Kind:     event.Anomaly,
 		Endpoint: endpoint,
 		Reason:   c.Kind.String(),
 		Details:  map[string]any{"began": c.Began, "settled": c.Settled, "expected": c.Expected, "seen": c.Seen},
 	}
-}
-
-// stepSample adds up tallies over a step.
-type stepSample tally
-
-func (s *stepSample) add(t tally) {
-	s.calls += t.calls
-	s.failures += t.failures
-	s.latencies += t.latencies
-	s.logLatency += t.logLatency
-}
-
-func (s *stepSample) sample() anomaly.Sample {
-	sample := anomaly.Sample{Calls: s.calls, Failures: s.failures, LatencyCount: s.latencies}
-	if s.latencies > 0 {
-		sample.LogLatency = s.logLatency / float64(s.latencies)
-	}
-	return sample
 }

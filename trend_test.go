@@ -11,13 +11,16 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // anomaliesOf are the anomalies of the pool's endpoints since an event, as
 // "endpoint kind begins" and "... ends".
-func anomaliesOf(pool string, since uint64) (story []string, list []Event) {
-	for _, e := range events.since(since) {
-		if e.Kind != eventAnomaly || e.Pool != pool {
+func anomaliesOf(pool string, since uint64) (story []string, list []event.Event) {
+	for _, e := range event.Latest.Since(since) {
+		if e.Kind != event.Anomaly || e.Pool != pool {
 			continue
 		}
 		what := "ends"
@@ -31,9 +34,9 @@ func anomaliesOf(pool string, since uint64) (story []string, list []Event) {
 }
 
 func newestEvent() uint64 {
-	events.mu.Lock()
-	defer events.mu.Unlock()
-	return events.newest
+	event.Latest.Mu.Lock()
+	defer event.Latest.Mu.Unlock()
+	return event.Latest.Newest
 }
 
 // TestAnomaliesAreEvents: traffic becomes slower, and in the end stops.
@@ -86,13 +89,13 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 		for range 5 {
 			l.on("one:80", after(time.Millisecond, http.StatusServiceUnavailable))
 			l.load(50, 500*time.Millisecond)
-			c := one.copyNow()
-			if c.breaker.state != stateOpen {
-				t.Fatalf("%v", c.breaker.state)
+			c := copyNow(one)
+			if c.breaker.State != breaker.Open {
+				t.Fatalf("%v", c.breaker.State)
 			}
-			periods = append(periods, c.breaker.until.Sub(c.breaker.changed))
+			periods = append(periods, c.breaker.Until.Sub(c.breaker.Changed))
 			l.on("one:80", after(time.Millisecond, http.StatusOK))
-			for one.breakerNow() != stateClosed {
+			for breakerNow(one) != breaker.Closed {
 				l.load(50, 100*time.Millisecond)
 			}
 		}
@@ -108,8 +111,8 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 		// it is forgiven in time
 		l.load(5, 15*time.Minute)
 		story, _ = anomaliesOf(t.Name(), since)
-		if c := one.copyNow(); !slices.Contains(story, "one:80 flapping ends") || c.breaker.flapping || c.breaker.relapses > 0 {
-			t.Errorf("calm for 15 minutes: %v, %d relapses", story, c.breaker.relapses)
+		if c := copyNow(one); !slices.Contains(story, "one:80 flapping ends") || c.breaker.Flapping || c.breaker.Relapses > 0 {
+			t.Errorf("calm for 15 minutes: %v, %d relapses", story, c.breaker.Relapses)
 		}
 	})
 }
@@ -133,7 +136,7 @@ func TestStandbyShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &Policy{StandbyShare: 0.05}, "one:80", "two:80", "three:80")
 		s := l.load(200, time.Minute)
-		two, three := l.stateOf("two:80").totalsNow().Attempts, l.stateOf("three:80").totalsNow().Attempts
+		two, three := totalsNow(l.stateOf("two:80")).Attempts, totalsNow(l.stateOf("three:80")).Attempts
 		if part := float64(two+three) / float64(s.calls); part < 0.04 || part > 0.06 || two < three/2 || three < two/2 {
 			t.Errorf("%d and %d of %d calls", two, three, s.calls)
 		}
@@ -143,15 +146,15 @@ func TestStandbyShare(t *testing.T) {
 			t.Errorf("%d calls failed", s.failed)
 		}
 		// what may not be sent again is not sent to the reserve
-		l.stateOf("two:80").changeBreaker(func(br *breaker) { br.reset(time.Now()) })
+		l.stateOf("two:80").changeBreaker(func(br *breaker.Breaker) { br.Reset(time.Now()) })
 		time.Sleep(time.Second)
-		before := l.stateOf("two:80").totalsNow().Attempts
+		before := totalsNow(l.stateOf("two:80")).Attempts
 		for range 500 {
 			if status := l.call(http.MethodPost, "/", "").Code; status != http.StatusOK {
 				t.Fatalf("status %d", status)
 			}
 		}
-		if n := l.stateOf("two:80").totalsNow().Attempts - before; n > 0 {
+		if n := totalsNow(l.stateOf("two:80")).Attempts - before; n > 0 {
 			t.Errorf("%d of 500 POSTs went to the reserve", n)
 		}
 	})
@@ -164,8 +167,8 @@ func BenchmarkTick1000(b *testing.B) {
 		b.Run(map[bool]string{false: "steady", true: "rebuilt"}[rebuilt], func(b *testing.B) {
 			p := &pool{states: make(map[endpointKey]*endpointState)}
 			p.loop.wake = make(chan struct{}, 1)
-			p.outbox = newOutbox(func(Event) {}, func(Event) {})
-			defer p.outbox.close()
+			p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+			defer p.outbox.Close()
 			policy := &Policy{pool: p}
 			g := &generation{policies: []*Policy{policy}}
 			g.breaker.Store((*Breaker)(nil).config(time.Minute))
@@ -186,10 +189,10 @@ func BenchmarkTick1000(b *testing.B) {
 				b.StopTimer()
 				for _, s := range p.states {
 					for range 3 {
-						s.tally.calls++
-						s.tally.latencies++
-						s.tally.logLatency -= 6
-						s.slowness.learn(2*time.Millisecond, false, true)
+						s.tally.Calls++
+						s.tally.Latencies++
+						s.tally.LogLatency -= 6
+						s.slowness.Learn(2*time.Millisecond, false, true)
 					}
 				}
 				now = now.Add(tickEvery)

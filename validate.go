@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // Validate implements caddy.Validator. Provision calls it before it takes
@@ -38,7 +40,7 @@ func (p *Policy) Validate() error {
 		return err
 	}
 	var err error
-	if p.failure, err = parseStatusSet(p.FailureStatus); err != nil {
+	if p.failure, err = outcome.ParseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)
 	}
 	if p.nextOn, p.looks, err = nextRules(p.NextOn); err != nil {

@@ -1,4 +1,4 @@
-package failover
+package slowness
 
 import (
 	"math/bits"
@@ -14,8 +14,8 @@ const (
 	buckets      = octaves << bucketBits
 )
 
-// A histogram counts latencies in log-spaced buckets. The zero value is empty.
-type histogram [buckets]float32
+// A Histogram counts latencies in log-spaced buckets. The zero value is empty.
+type Histogram [buckets]float32
 
 func bucketOf(d time.Duration) int {
 	octave := bits.Len64(uint64(max(1, d))) - 1
@@ -32,30 +32,30 @@ func lowerBound(i int) time.Duration {
 	return time.Duration(1<<bucketBits+within) << (octave - bucketBits)
 }
 
-func (h *histogram) add(d time.Duration) { h[bucketOf(d)]++ }
+func (h *Histogram) Add(d time.Duration) { h[bucketOf(d)]++ }
 
-func (h *histogram) merge(other *histogram) {
+func (h *Histogram) merge(other *Histogram) {
 	for i, n := range other {
 		h[i] += n
 	}
 }
 
-func (h *histogram) scale(factor float32) {
+func (h *Histogram) scale(factor float32) {
 	for i := range h {
 		h[i] *= factor
 	}
 }
 
-func (h *histogram) total() (n float32) {
+func (h *Histogram) Total() (n float32) {
 	for _, count := range h {
 		n += count
 	}
 	return n
 }
 
-// quantile is the latency that a part q of total is below, interpolated within
+// Quantile is the latency that a part q of total is below, interpolated within
 // its bucket.
-func (h *histogram) quantile(q, total float32) time.Duration {
+func (h *Histogram) Quantile(q, total float32) time.Duration {
 	left := q * total
 	for i, n := range h {
 		if n > 0 && left <= n {

@@ -1,4 +1,6 @@
-package failover
+// Package outcome says what an attempt came to and whose doing it was, read
+// from errors, statuses and headers.
+package outcome
 
 import (
 	"context"
@@ -16,23 +18,23 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// outcome is what an attempt came to.
-type outcome uint8
+// Outcome is what an attempt came to.
+type Outcome uint8
 
 const (
-	pending outcome = iota
-	success
-	failedDial
-	failedTLS
-	failedTimeout
-	failedReset
-	failedStatus
-	rateLimited
-	denied
-	truncated
-	stalled
-	cancelled // the client went away: says nothing about the endpoint
-	unsent    // refused on our side before a byte left: says nothing about the endpoint
+	Pending Outcome = iota
+	Success
+	FailedDial
+	FailedTLS
+	FailedTimeout
+	FailedReset
+	FailedStatus
+	RateLimited
+	Denied
+	Truncated
+	Stalled
+	Cancelled // the client went away: says nothing about the endpoint
+	Unsent    // refused on our side before a byte left: says nothing about the endpoint
 )
 
 var outcomeNames = [...]string{
@@ -40,42 +42,42 @@ var outcomeNames = [...]string{
 	"rate_limited", "denied", "truncated", "stalled", "cancelled", "unsent",
 }
 
-func (o outcome) String() string { return outcomeNames[o] }
+func (o Outcome) String() string { return outcomeNames[o] }
 
-// failed says that the endpoint is to blame.
-func (o outcome) failed() bool { return o > success && o < cancelled }
+// Failed says that the endpoint is to blame.
+func (o Outcome) Failed() bool { return o > Success && o < Cancelled }
 
-// unprocessed says that the endpoint cannot have acted on the request, so that
+// Unprocessed says that the endpoint cannot have acted on the request, so that
 // it is safe to send it elsewhere whatever its method.
-func (o outcome) unprocessed() bool {
-	return o == failedDial || o == failedTLS || o == rateLimited || o == denied
+func (o Outcome) Unprocessed() bool {
+	return o == FailedDial || o == FailedTLS || o == RateLimited || o == Denied
 }
 
-// mayBeTheRequests says that the request itself may be what failed, so that it would
+// MayBeTheRequests says that the request itself may be what failed, so that it would
 // fail in the same way at any endpoint. No request is to blame for a connection that
 // was never there.
-func (o outcome) mayBeTheRequests() bool {
-	return o.failed() && o != failedDial && o != failedTLS
+func (o Outcome) MayBeTheRequests() bool {
+	return o.Failed() && o != FailedDial && o != FailedTLS
 }
 
-// classifyError says what an error of a round trip means.
-func classifyError(err error) outcome {
-	if _, ok := errors.AsType[*bodyError](err); ok {
-		return truncated
+// OfError says what an error of a round trip means.
+func OfError(err error) Outcome {
+	if _, ok := errors.AsType[*BodyError](err); ok {
+		return Truncated
 	}
 	if refusedHere(err) || outOfResources(err) {
-		return unsent
+		return Unsent
 	}
 	if anyCause(err, isDialing) {
-		return failedDial
+		return FailedDial
 	}
 	if isTLSError(err) {
-		return failedTLS
+		return FailedTLS
 	}
 	if anyCause(err, isTimeout) {
-		return failedTimeout
+		return FailedTimeout
 	}
-	return failedReset
+	return FailedReset
 }
 
 // refusals are what net/http and its relatives say of a request that they do not
@@ -131,18 +133,33 @@ func refusedHere(err error) bool {
 	return slices.ContainsFunc(refusals[:], has) || slices.ContainsFunc(lengthRefusals[:], has)
 }
 
+// OfDial says what an error of a dial means whose causes cannot be looked at: FailedDial,
+// or Unsent where its text says that this machine lacks what a connection takes.
+func OfDial(err error) Outcome {
+	if saysLack(err.Error()) {
+		return Unsent
+	}
+	return FailedDial
+}
+
+// lacks are the errors of a machine that has run out of what a connection takes.
+var lacks = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
+
+// saysLack tells whether a text ends with one of them.
+func saysLack(text string) bool {
+	return slices.ContainsFunc(lacks[:], func(lack syscall.Errno) bool { return strings.HasSuffix(text, lack.Error()) })
+}
+
 // outOfResources tells whether this machine has run out of what a connection takes:
 // descriptors, local ports, memory. A resolver's error is text only.
 func outOfResources(err error) bool {
-	for _, lacking := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, lacking) {
+	for _, lack := range lacks {
+		if errors.Is(err, lack) {
 			return true
 		}
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return strings.Contains(dns.Err, syscall.EMFILE.Error()) || strings.Contains(dns.Err, syscall.ENFILE.Error())
-	}
-	return false
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && saysLack(dns.Err)
 }
 
 func isDialing(err error) bool {
@@ -170,13 +187,13 @@ func anyCause(err error, holds func(error) bool) bool {
 	return false
 }
 
-// clientsMistake tells whether a request that was not sent is malformed, which is
+// ClientsMistake tells whether a request that was not sent is malformed, which is
 // the client's doing, rather than that we were not able to send it.
-func clientsMistake(err error) bool { return refusedHere(err) && !outOfResources(err) }
+func ClientsMistake(err error) bool { return refusedHere(err) && !outOfResources(err) }
 
-// streamRefused tells whether the peer's HTTP/2 layer refused one stream and left
+// StreamRefused tells whether the peer's HTTP/2 layer refused one stream and left
 // the connection alive, as it does with a request that it takes to be malformed.
-func streamRefused(err error) bool {
+func StreamRefused(err error) bool {
 	stream, ok := errors.AsType[http2.StreamError](err)
 	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) &&
 		stream.Cause != nil && stream.Cause.Error() == "received from peer"
@@ -203,32 +220,32 @@ func saysTLS(err error) bool {
 	return strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS handshake")
 }
 
-// classifyStatus says what a response status means. Quota tells whether 401,
+// OfStatus says what a response status means. Quota tells whether 401,
 // 402, 403 and 429 speak about the endpoint rather than about the client.
-func classifyStatus(code int, failure *statusSet, quota bool) outcome {
+func OfStatus(code int, failure *StatusSet, quota bool) Outcome {
 	switch {
 	case code == http.StatusTooManyRequests && quota:
-		return rateLimited
+		return RateLimited
 	case (code == http.StatusUnauthorized || code == http.StatusPaymentRequired || code == http.StatusForbidden) && quota:
-		return denied
-	case failure.has(code):
-		return failedStatus
+		return Denied
+	case failure.Has(code):
+		return FailedStatus
 	}
-	return success
+	return Success
 }
 
-// statusSet is a set of HTTP status codes from 100 to 599.
-type statusSet [500]bool
+// StatusSet is a set of HTTP status codes from 100 to 599.
+type StatusSet [500]bool
 
-func (s *statusSet) has(code int) bool { return code >= 100 && code < 600 && s[code-100] }
+func (s *StatusSet) Has(code int) bool { return code >= 100 && code < 600 && s[code-100] }
 
-// defaultFailureStatus are the statuses that count as failures unless a pool
+// DefaultFailureStatus are the statuses that count as failures unless a pool
 // says otherwise.
-var defaultFailureStatus = []string{"500", "502", "503", "504", "520-529"}
+var DefaultFailureStatus = []string{"500", "502", "503", "504", "520-529"}
 
-// parseStatusSet reads codes (503), classes (5xx) and ranges (520-529).
-func parseStatusSet(words []string) (*statusSet, error) {
-	var set statusSet
+// ParseStatusSet reads codes (503), classes (5xx) and ranges (520-529).
+func ParseStatusSet(words []string) (*StatusSet, error) {
+	var set StatusSet
 	for _, word := range words {
 		low, high, isRange := strings.Cut(word, "-")
 		if len(word) == 3 && strings.HasSuffix(word, "xx") {
@@ -249,46 +266,38 @@ func parseStatusSet(words []string) (*statusSet, error) {
 	return &set, nil
 }
 
-// maxHold bounds how long an endpoint can ask us to stay away.
-const maxHold = 5 * time.Minute
+// MaxHold bounds how long an endpoint can ask us to stay away.
+const MaxHold = 5 * time.Minute
 
-// parseRetryAfter reads a Retry-After field, seconds or an HTTP date (RFC 9110,
-// section 10.2.3), as a wait from now, at most maxHold.
-func parseRetryAfter(value string, now time.Time) (time.Duration, bool) {
+// ParseRetryAfter reads a Retry-After field, seconds or an HTTP date (RFC 9110,
+// section 10.2.3), as a wait from now, at most MaxHold.
+func ParseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 	value = strings.TrimSpace(value)
 	if value == "" {
 		return 0, false
 	}
 	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
-		return time.Duration(min(seconds, uint64(maxHold/time.Second))) * time.Second, true
+		return time.Duration(min(seconds, uint64(MaxHold/time.Second))) * time.Second, true
 	} else if errors.Is(err, strconv.ErrRange) {
-		return maxHold, true
+		return MaxHold, true
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {
 		return 0, false
 	}
-	return min(max(0, at.Sub(now)), maxHold), true
+	return min(max(0, at.Sub(now)), MaxHold), true
 }
 
-// timeoutError is what the client's handler gets when an attempt took too
-// long. Unlike a context's error it is a net.Error, from which the proxy makes
-// a 504.
-type timeoutError struct {
-	endpoint string
-	after    time.Duration
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("endpoint %s: no answer within %v", e.Endpoint, e.After.Round(time.Millisecond))
 }
-
-func (e *timeoutError) Error() string {
-	return fmt.Sprintf("endpoint %s: no answer within %v", e.endpoint, e.after.Round(time.Millisecond))
-}
-func (e *timeoutError) Timeout() bool   { return true }
-func (e *timeoutError) Temporary() bool { return true }
+func (e *TimeoutError) Timeout() bool   { return true }
+func (e *TimeoutError) Temporary() bool { return true }
 
 var (
-	_ net.Error = (*timeoutError)(nil)
+	_ net.Error = (*TimeoutError)(nil)
 
-	errAllHeld = errors.New("every endpoint has asked to wait")
-	// errClientGone is read by the proxy as "the client left" (499).
-	errClientGone = fmt.Errorf("client went away: %w", context.Canceled)
+	ErrAllHeld = errors.New("every endpoint has asked to wait")
+	// ErrClientGone is read by the proxy as "the client left" (499).
+	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
 )

@@ -1,4 +1,4 @@
-package failover
+package budget
 
 import (
 	"math/rand/v2"
@@ -16,39 +16,39 @@ func TestBudget(t *testing.T) {
 	const s = time.Second
 	for _, test := range []struct {
 		name  string
-		rules budgetRules
+		rules Rules
 		steps []step
 	}{
-		{"the floor alone, over ten seconds", budgetRules{0, 3}, []step{
+		{"the floor alone, over ten seconds", Rules{0, 3}, []step{
 			{0, 1000, 40, 30}, {5 * s, 1000, 10, 0}, {11 * s, 0, 40, 30},
 		}},
-		{"a ratio of calls", budgetRules{0.2, 0}, []step{
+		{"a ratio of calls", Rules{0.2, 0}, []step{
 			{0, 0, 5, 0}, {1 * s, 4, 5, 0}, {2 * s, 1, 5, 1}, {3 * s, 100, 50, 20}, {4 * s, 5, 1, 1},
 		}},
-		{"both", budgetRules{0.2, 3}, []step{{0, 100, 100, 50}}},
-		{"nothing", budgetRules{0, 0}, []step{{0, 1000, 10, 0}}},
-		{"every call", budgetRules{1, 0}, []step{{0, 10, 20, 10}}},
-		{"calls of long ago count no more", budgetRules{0.5, 0}, []step{
+		{"both", Rules{0.2, 3}, []step{{0, 100, 100, 50}}},
+		{"nothing", Rules{0, 0}, []step{{0, 1000, 10, 0}}},
+		{"every call", Rules{1, 0}, []step{{0, 10, 20, 10}}},
+		{"calls of long ago count no more", Rules{0.5, 0}, []step{
 			{0, 100, 0, 0}, {11 * s, 2, 10, 1},
 		}},
-		{"retries of long ago count no more", budgetRules{0.1, 0}, []step{
+		{"retries of long ago count no more", Rules{0.1, 0}, []step{
 			{0, 100, 10, 10}, {5 * s, 0, 1, 0}, {11500 * time.Millisecond, 100, 20, 10},
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var b budget
+			var b Budget
 			now, denied := epoch, int64(0)
 			for i, step := range test.steps {
 				for ; now.Before(epoch.Add(step.at)); now = now.Add(tickEvery) {
-					b.tick(now)
+					b.Tick(now)
 				}
 				now = epoch.Add(step.at)
 				for range step.calls {
-					b.call()
+					b.Call()
 				}
 				granted := 0
 				for range step.retries {
-					if b.take(now, &test.rules) {
+					if b.Take(now, &test.rules) {
 						granted++
 					}
 				}
@@ -57,7 +57,7 @@ func TestBudget(t *testing.T) {
 				}
 				denied += int64(step.retries - step.want)
 			}
-			if got := b.denied.Load(); got != denied {
+			if got := b.Denied.Load(); got != denied {
 				t.Errorf("%d denied, want %d", got, denied)
 			}
 		})
@@ -65,16 +65,16 @@ func TestBudget(t *testing.T) {
 }
 
 func TestBudgetGivesBack(t *testing.T) {
-	var b budget
-	rules := budgetRules{0, 0.1}
+	var b Budget
+	rules := Rules{0, 0.1}
 	for range 5 {
-		if !b.take(epoch, &rules) {
+		if !b.Take(epoch, &rules) {
 			t.Fatal("want one")
 		}
-		if b.take(epoch, &rules) {
+		if b.Take(epoch, &rules) {
 			t.Fatal("want one only")
 		}
-		b.giveBack()
+		b.GiveBack()
 	}
 }
 
@@ -84,8 +84,8 @@ func TestBudgetGivesBack(t *testing.T) {
 func TestBudgetProperty(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		rules := budgetRules{float64(rng.IntN(5)) / 10, float64(rng.IntN(4))}
-		var b budget
+		rules := Rules{float64(rng.IntN(5)) / 10, float64(rng.IntN(4))}
+		var b Budget
 		var calls, retries []time.Time
 		now, tick := epoch, epoch
 		count := func(times []time.Time, span time.Duration) (n float64) {
@@ -97,18 +97,18 @@ func TestBudgetProperty(t *testing.T) {
 		for range 1000 {
 			now = now.Add(time.Duration(rng.ExpFloat64() * float64(rng.IntN(100)) * float64(time.Millisecond)))
 			for ; !tick.After(now); tick = tick.Add(tickEvery) {
-				b.tick(tick)
+				b.Tick(tick)
 			}
 			if rng.IntN(2) == 0 {
-				b.call()
+				b.Call()
 				calls = append(calls, now)
 				continue
 			}
 			// marks are a second apart, and up to a tick late
 			const short, long = budgetSpan, budgetSpan + budgetMark + 2*tickEvery
-			most := rules.ratio*count(calls, long) + rules.floor*10
-			least := rules.ratio*count(calls, short) + rules.floor*10
-			granted := b.take(now, &rules)
+			most := rules.Ratio*count(calls, long) + rules.Floor*10
+			least := rules.Ratio*count(calls, short) + rules.Floor*10
+			granted := b.Take(now, &rules)
 			if granted && count(retries, short)+1 > most {
 				t.Fatalf("seed %d at %v: granted beyond %v", seed, now.Sub(epoch), most)
 			}
@@ -121,3 +121,39 @@ func TestBudgetProperty(t *testing.T) {
 		}
 	}
 }
+
+func TestCallRate(t *testing.T) {
+	var b Budget
+	begin := time.Unix(1e9, 0)
+	if rate := b.Rate(begin); rate != 0 {
+		t.Errorf("unused: %v", rate)
+	}
+	now := begin
+	for range 30 {
+		b.Tick(now)
+		for range 7 {
+			b.Call()
+		}
+		now = now.Add(time.Second)
+	}
+	if rate := b.Rate(now); rate != 7 {
+		t.Errorf("steady: %v a second", rate)
+	}
+	// an hour without calls, in which no marks are taken
+	now = now.Add(time.Hour)
+	if rate := b.Rate(now); rate > 1 {
+		t.Errorf("idle: %v a second", rate)
+	}
+	b.Tick(now)
+	for range 50 {
+		b.Call()
+	}
+	if rate := b.Rate(now.Add(time.Second)); rate < 5 || rate > 50 {
+		t.Errorf("after idling: %v a second", rate)
+	}
+}
+
+// epoch is when the clocks of tests begin.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const tickEvery = 250 * time.Millisecond

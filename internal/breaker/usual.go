@@ -1,4 +1,4 @@
-package failover
+package breaker
 
 import (
 	"math"
@@ -27,31 +27,31 @@ type usual struct {
 	seen   window.Counter // failures
 	recent float64        // ratio over about recentAttempts
 	ratio  float64        // before the run
-	run    int            // failures in a row
+	Run    int            // failures in a row
 }
 
 // successes takes n successes.
-func (u *usual) successes(now time.Time, cfg *breakerConfig, n int) {
-	u.seen.AddMany(now, cfg.window, n)
+func (u *usual) successes(now time.Time, cfg *Config, n int) {
+	u.seen.AddMany(now, cfg.Window, n)
 	if u.recent > 0 {
 		u.recent *= math.Pow(1-1.0/recentAttempts, float64(n))
 	}
-	u.run = 0
+	u.Run = 0
 }
 
-func (u *usual) failure(now time.Time, cfg *breakerConfig) {
-	if u.run == 0 {
+func (u *usual) failure(now time.Time, cfg *Config) {
+	if u.Run == 0 {
 		u.ratio = u.before(now, cfg)
 	}
-	u.seen.Add(now, cfg.window, true)
+	u.seen.Add(now, cfg.Window, true)
 	u.recent += (1 - u.recent) / recentAttempts
-	u.run++
+	u.Run++
 }
 
 // before is the usual ratio of failures, 0 where little is known.
-func (u *usual) before(now time.Time, cfg *breakerConfig) float64 {
-	counts := u.seen.Counts(now, cfg.window)
-	if counts.Total < cfg.minRequests {
+func (u *usual) before(now time.Time, cfg *Config) float64 {
+	counts := u.seen.Counts(now, cfg.Window)
+	if counts.Total < cfg.MinRequests {
 		return 0
 	}
 	return min(mostUsual, max(counts.Ratio(), u.recent))
@@ -67,30 +67,30 @@ func (u *usual) inARow(n int) int {
 	return max(n, int(math.Ceil(math.Log(chanceRun)/math.Log(u.ratio))))
 }
 
-// doubt takes a failure that may be the request's own; first is set for a call that
+// Doubt takes a failure that may be the request's own; first is set for a call that
 // has not failed elsewhere before. It opens the breaker only where nothing but such
 // failures has come for long.
-func (b *breaker) doubt(now time.Time, cfg *breakerConfig, p permit, first bool) (changed bool) {
-	if p.generation != b.generation || cfg.off || b.state != stateClosed || !first {
+func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit, first bool) (changed bool) {
+	if p.Generation != b.Generation || cfg.Off || b.State != Closed || !first {
 		return false
 	}
 	b.countWaiting(now, cfg)
 	b.doubts.failure(now, cfg)
-	if cfg.consecutiveFailures > 0 && b.doubts.run >= doubtedRuns*b.doubts.inARow(cfg.consecutiveFailures) {
-		b.open(now, cfg, reasonConsecutive)
+	if cfg.ConsecutiveFailures > 0 && b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) {
+		b.open(now, cfg, ReasonConsecutive)
 		return true
 	}
 	return false
 }
 
-// takeBack undoes the report of a failure that was the request's own. What it has
+// TakeBack undoes the report of a failure that was the request's own. What it has
 // brought about stays.
-func (b *breaker) takeBack(now time.Time, cfg *breakerConfig, p permit, denied bool) {
-	if p.generation != b.generation || b.state != stateClosed {
+func (b *Breaker) TakeBack(now time.Time, cfg *Config, p Permit, denied bool) {
+	if p.Generation != b.Generation || b.State != Closed {
 		return
 	}
-	b.outcomes.TakeBack(now, cfg.window)
-	b.failures.run = max(0, b.failures.run-1)
+	b.Outcomes.TakeBack(now, cfg.Window)
+	b.Failures.Run = max(0, b.Failures.Run-1)
 	if denied {
 		b.denied = max(0, b.denied-1)
 	}

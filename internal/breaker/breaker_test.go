@@ -1,4 +1,4 @@
-package failover
+package breaker
 
 import (
 	"fmt"
@@ -15,8 +15,8 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // defaultBreaker is what breakers run by unless told otherwise, with attempts of
 // at most 2 s.
-func defaultBreaker(change ...func(*breakerConfig)) *breakerConfig {
-	cfg := defaults(2 * time.Second)
+func defaultBreaker(change ...func(*Config)) *Config {
+	cfg := Defaults(2 * time.Second)
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -25,7 +25,7 @@ func defaultBreaker(change ...func(*breakerConfig)) *breakerConfig {
 
 // stands is where a breaker stands.
 type stands struct {
-	state  breakerState
+	state  State
 	share  float64
 	reason string
 }
@@ -33,21 +33,21 @@ type stands struct {
 // breakerRun drives a breaker as its endpoint and the control loop do.
 type breakerRun struct {
 	t       *testing.T
-	cfg     *breakerConfig
-	b       breaker
+	cfg     *Config
+	b       Breaker
 	now     time.Time
-	permits map[string]permit // of attempts under way, by name
+	permits map[string]Permit // of attempts under way, by name
 }
 
-func newBreakerRun(t *testing.T, cfg *breakerConfig) *breakerRun {
-	return &breakerRun{t: t, cfg: cfg, now: epoch, permits: make(map[string]permit)}
+func newBreakerRun(t *testing.T, cfg *Config) *breakerRun {
+	return &breakerRun{t: t, cfg: cfg, now: epoch, permits: make(map[string]Permit)}
 }
 
 // advance lets time go by, with a tick every 250 ms and whenever one is due.
 func (r *breakerRun) advance(to time.Time) {
 	for {
 		next := r.now.Truncate(tickEvery).Add(tickEvery)
-		if due := r.b.due(r.cfg); due.After(r.now) {
+		if due := r.b.Due(r.cfg); due.After(r.now) {
 			next = earliest(next, due)
 		}
 		if next.After(to) {
@@ -55,7 +55,7 @@ func (r *breakerRun) advance(to time.Time) {
 			return
 		}
 		r.now = next
-		r.b.tick(r.now, r.cfg)
+		r.b.Tick(r.now, r.cfg)
 	}
 }
 
@@ -67,8 +67,8 @@ func (r *breakerRun) advance(to time.Time) {
 func (r *breakerRun) do(event string) {
 	r.t.Helper()
 	word, arg, _ := strings.Cut(event, " ")
-	results := map[string]result{
-		"ok": {}, "fail": {failed: true}, "denied": {failed: true, denied: true}, "slow": {slow: true},
+	results := map[string]Result{
+		"ok": {}, "fail": {Failed: true}, "denied": {Failed: true, Denied: true}, "slow": {Slow: true},
 	}
 	kind, ends := strings.CutPrefix(word, "end-")
 	switch word {
@@ -79,24 +79,24 @@ func (r *breakerRun) do(event string) {
 			n, _ = strconv.Atoi(arg)
 		}
 		for range n {
-			p, ok := r.b.acquire(r.now, r.cfg)
+			p, ok := r.b.Acquire(r.now, r.cfg)
 			if !ok {
 				r.t.Fatalf("at %v: no permit for %s", r.now.Sub(epoch), event)
 			}
 			if word == "gone" {
-				r.b.cancel(r.now, p)
+				r.b.Cancel(r.now, p)
 			} else {
-				r.b.report(r.now, r.cfg, p, results[word])
+				r.b.Report(r.now, r.cfg, p, results[word])
 			}
 		}
 	case "refused":
-		if p, ok := r.b.acquire(r.now, r.cfg); ok {
+		if p, ok := r.b.Acquire(r.now, r.cfg); ok {
 			r.t.Fatalf("at %v: got the permit %+v, want none", r.now.Sub(epoch), p)
 		}
 	case "begin", "begin-last":
-		acquire := r.b.acquire
+		acquire := r.b.Acquire
 		if word == "begin-last" {
-			acquire = r.b.acquireLast
+			acquire = r.b.AcquireLast
 		}
 		p, ok := acquire(r.now, r.cfg)
 		if !ok {
@@ -105,33 +105,33 @@ func (r *breakerRun) do(event string) {
 		r.permits[arg] = p
 	case "answer":
 		p := r.permits[arg]
-		r.b.answered(r.now, r.cfg, &p, false)
+		r.b.Answered(r.now, r.cfg, &p, false)
 		r.permits[arg] = p
 	case "answer-slow":
 		p := r.permits[arg]
-		r.b.answered(r.now, r.cfg, &p, true)
+		r.b.Answered(r.now, r.cfg, &p, true)
 		r.permits[arg] = p
 	case "end-gone":
-		r.b.cancel(r.now, r.permits[arg])
+		r.b.Cancel(r.now, r.permits[arg])
 	case "trip":
-		r.b.trip(r.now, r.cfg, reasonOperator)
+		r.b.Trip(r.now, r.cfg, ReasonOperator)
 	case "reset":
-		r.b.reset(r.now)
+		r.b.Reset(r.now)
 	case "force-open":
-		r.b.force(r.now, stateForcedOpen)
+		r.b.Force(r.now, ForcedOpen)
 	case "force-closed":
-		r.b.force(r.now, stateForcedClosed)
+		r.b.Force(r.now, ForcedClosed)
 	case "off":
 		off := *r.cfg
-		off.off = true
+		off.Off = true
 		r.cfg = &off
-		r.b.tick(r.now, r.cfg)
+		r.b.Tick(r.now, r.cfg)
 	default:
 		result, known := results[kind]
 		if !ends || !known {
 			r.t.Fatalf("unknown event %q", event)
 		}
-		r.b.report(r.now, r.cfg, r.permits[arg], result)
+		r.b.Report(r.now, r.cfg, r.permits[arg], result)
 	}
 }
 
@@ -139,11 +139,11 @@ func (r *breakerRun) do(event string) {
 func (r *breakerRun) stands() stands {
 	r.t.Helper()
 	before := r.b
-	s := stands{r.b.state, r.b.allowed(r.cfg), r.b.reason}
-	r.b.due(r.cfg)
-	r.b.wantsTrial(r.now, r.cfg)
-	r.b.onTrial(r.cfg)
-	r.b.trialTaken(r.now, r.cfg)
+	s := stands{r.b.State, r.b.Allowed(r.cfg), r.b.Reason}
+	r.b.Due(r.cfg)
+	r.b.WantsTrial(r.now, r.cfg)
+	r.b.OnTrial(r.cfg)
+	r.b.TrialTaken(r.now, r.cfg)
 	if r.b != before {
 		r.t.Fatalf("at %v: reading changed the breaker", r.now.Sub(epoch))
 	}
@@ -158,20 +158,20 @@ type breakerStep struct {
 
 func TestBreaker(t *testing.T) {
 	const ms, s = time.Millisecond, time.Second
-	closed := stands{stateClosed, 1, ""}
-	open := func(reason string) stands { return stands{stateOpen, 0, reason} }
-	trial := stands{stateRecovering, 0, reasonPeriodOver}
-	share := func(share float64) stands { return stands{stateRecovering, share, reasonPeriodOver} }
-	recovered := stands{stateClosed, 1, reasonRecovered}
-	lastTrial := stands{stateRecovering, 0, reasonAllDown}
-	forcedOpen, forcedClosed := stands{stateForcedOpen, 0, reasonOperator}, stands{stateForcedClosed, 1, reasonOperator}
-	released, off := stands{stateClosed, 1, reasonOperator}, stands{stateClosed, 1, reasonOff}
-	onlyRatio := func(cfg *breakerConfig) { cfg.consecutiveFailures = 0 }
-	slowCalls := func(cfg *breakerConfig) { cfg.slowRatio, cfg.slowAfter, cfg.minRequests = 0.5, s, 4 }
+	closed := stands{Closed, 1, ""}
+	open := func(reason string) stands { return stands{Open, 0, reason} }
+	trial := stands{Recovering, 0, ReasonPeriodOver}
+	share := func(share float64) stands { return stands{Recovering, share, ReasonPeriodOver} }
+	recovered := stands{Closed, 1, ReasonRecovered}
+	lastTrial := stands{Recovering, 0, reasonAllDown}
+	forcedOpen, forcedClosed := stands{ForcedOpen, 0, ReasonOperator}, stands{ForcedClosed, 1, ReasonOperator}
+	released, off := stands{Closed, 1, ReasonOperator}, stands{Closed, 1, reasonOff}
+	onlyRatio := func(cfg *Config) { cfg.ConsecutiveFailures = 0 }
+	slowCalls := func(cfg *Config) { cfg.SlowRatio, cfg.SlowAfter, cfg.MinRequests = 0.5, s, 4 }
 
 	for _, test := range []struct {
 		name  string
-		cfg   *breakerConfig
+		cfg   *Config
 		steps []breakerStep
 	}{{
 		"failures in a row",
@@ -182,15 +182,15 @@ func TestBreaker(t *testing.T) {
 			{2 * s, "ok", closed},
 			{3 * s, "fail 4", closed},
 			{4 * s, "gone 3", closed}, // says nothing, and breaks no row
-			{5 * s, "fail", open(reasonConsecutive)},
-			{5 * s, "refused", open(reasonConsecutive)},
+			{5 * s, "fail", open(ReasonConsecutive)},
+			{5 * s, "refused", open(ReasonConsecutive)},
 		},
 	}, {
 		"a row has no time limit",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 4", closed},
-			{3600 * s, "fail", open(reasonConsecutive)},
+			{3600 * s, "fail", open(ReasonConsecutive)},
 		},
 	}, {
 		"ratio: not before min_requests",
@@ -218,7 +218,7 @@ func TestBreaker(t *testing.T) {
 		},
 	}, {
 		"ratio: 0 turns it off",
-		defaultBreaker(onlyRatio, func(cfg *breakerConfig) { cfg.failureRatio = 0 }),
+		defaultBreaker(onlyRatio, func(cfg *Config) { cfg.FailureRatio = 0 }),
 		[]breakerStep{{0, "fail 1000", closed}},
 	}, {
 		"denied three times in a row",
@@ -247,8 +247,8 @@ func TestBreaker(t *testing.T) {
 		"recovery doubles the share, where each step has many successes",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
-			{3900 * ms, "refused", open(reasonConsecutive)}, // 5 s less a fifth
+			{0, "fail 5", open(ReasonConsecutive)},
+			{3900 * ms, "refused", open(ReasonConsecutive)}, // 5 s less a fifth
 			{6 * s, "", trial},                              // 5 s and a fifth
 			{6 * s, "begin a", trial},
 			{6 * s, "refused", trial}, // one at a time
@@ -266,7 +266,7 @@ func TestBreaker(t *testing.T) {
 		"each success adds 1 % of the traffic, each step at least 2.5 %",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok", share(0.05)}, // the trial counts for no step
 			{6 * s, "ok", share(0.05)},
 			{6500 * ms, "ok 2", share(0.075)},
@@ -278,7 +278,7 @@ func TestBreaker(t *testing.T) {
 		"an attempt counts once, though it is heard of twice",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok", share(0.05)},
 			{6 * s, "ok", share(0.05)},
 			{6 * s, "begin a", share(0.05)},
@@ -293,7 +293,7 @@ func TestBreaker(t *testing.T) {
 		"steps without a success add nothing until there is one again",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok", share(0.05)},
 			{9 * s, "", share(0.05)},
 			{9 * s, "gone", share(0.05)},
@@ -310,7 +310,7 @@ func TestBreaker(t *testing.T) {
 		"a failure halves the share once a step",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
 			{6500 * ms, "ok 8", share(0.075)},
 			{7 * s, "ok", share(0.15)},
@@ -327,30 +327,30 @@ func TestBreaker(t *testing.T) {
 		"two bad steps in a row are a relapse",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok 2", share(0.05)},
 			{6500 * ms, "ok", share(0.075)},
 			{7 * s, "ok", share(0.1)},
 			{7500 * ms, "fail", share(0.0625)},
-			{8 * s, "fail", open(reasonRelapse)},
-			{15900 * ms, "refused", open(reasonRelapse)}, // 10 s less a fifth
+			{8 * s, "fail", open(ReasonRelapse)},
+			{15900 * ms, "refused", open(ReasonRelapse)}, // 10 s less a fifth
 			{20100 * ms, "", trial},
 		},
 	}, {
 		"failures of two calls at the smallest share are a relapse",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok 3", share(0.05)},
 			{6100 * ms, "fail", share(0.05)}, // it may be the call's own
-			{6200 * ms, "fail", open(reasonRelapse)},
-			{14 * s, "refused", open(reasonRelapse)},
+			{6200 * ms, "fail", open(ReasonRelapse)},
+			{14 * s, "refused", open(ReasonRelapse)},
 		},
 	}, {
 		"a trial that fails is a relapse",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "fail", open(reasonTrialFailed)},
 			{13900 * ms, "refused", open(reasonTrialFailed)},
 			{18 * s, "fail", open(reasonTrialFailed)},
@@ -361,7 +361,7 @@ func TestBreaker(t *testing.T) {
 		"a trial that is not heard of expires",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "begin a", trial},
 			{7999 * ms, "refused", trial},
 			{8 * s, "begin b", trial},
@@ -373,7 +373,7 @@ func TestBreaker(t *testing.T) {
 		"a trial whose client left makes room for another",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "begin a", trial},
 			{6100 * ms, "refused", trial},
 			{6200 * ms, "end-gone a", trial},
@@ -383,7 +383,7 @@ func TestBreaker(t *testing.T) {
 		"an answer under way is a success, its bad end is not",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "begin a", trial},
 			{7 * s, "answer a", share(0.05)},
 			{7400 * ms, "begin b", share(0.05)},
@@ -402,7 +402,7 @@ func TestBreaker(t *testing.T) {
 			{20 * s, "ok 2", share(0.05)},
 			{20500 * ms, "slow", share(0.05)},
 			{20600 * ms, "slow", share(0.05)},
-			{21 * s, "slow", open(reasonRelapse)},
+			{21 * s, "slow", open(ReasonRelapse)},
 		},
 	}, {
 		"slowness is no failure where failures opened",
@@ -419,7 +419,7 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "begin a", closed},
 			{0, "begin b", closed},
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "begin c", trial},
 			{6 * s, "end-ok a", trial},
 			{6 * s, "answer b", trial},
@@ -432,7 +432,7 @@ func TestBreaker(t *testing.T) {
 		"all down: a trial past the open period, whose failure leaves that as it was",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{1 * s, "begin-last a", lastTrial},
 			{1100 * ms, "refused", lastTrial},
 			{1200 * ms, "end-fail a", open(reasonTrialFailed)},
@@ -444,7 +444,7 @@ func TestBreaker(t *testing.T) {
 		"all down: a trial that says nothing leaves the open period as it was",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{1 * s, "begin-last a", lastTrial},
 			{1200 * ms, "end-gone a", open(reasonTrialFailed)},
 			{3900 * ms, "refused", open(reasonTrialFailed)},
@@ -454,18 +454,18 @@ func TestBreaker(t *testing.T) {
 		"all down: a trial that succeeds begins the recovery",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{1 * s, "begin-last a", lastTrial},
-			{1100 * ms, "end-ok a", stands{stateRecovering, 0.05, reasonAllDown}},
-			{1200 * ms, "fail", stands{stateRecovering, 0.05, reasonAllDown}},
-			{1300 * ms, "fail", open(reasonRelapse)}, // no longer on probation
-			{9 * s, "refused", open(reasonRelapse)},
+			{1100 * ms, "end-ok a", stands{Recovering, 0.05, reasonAllDown}},
+			{1200 * ms, "fail", stands{Recovering, 0.05, reasonAllDown}},
+			{1300 * ms, "fail", open(ReasonRelapse)}, // no longer on probation
+			{9 * s, "refused", open(ReasonRelapse)},
 		},
 	}, {
 		"all down: where the period is over anyway, the trial counts",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "begin-last a", trial},
 			{6 * s, "end-fail a", open(reasonTrialFailed)},
 			{13900 * ms, "refused", open(reasonTrialFailed)},
@@ -488,7 +488,7 @@ func TestBreaker(t *testing.T) {
 		"forced closed",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{0, "force-closed", forcedClosed},
 			{0, "fail 100", forcedClosed},
 			{3600 * s, "denied 100", forcedClosed},
@@ -499,23 +499,23 @@ func TestBreaker(t *testing.T) {
 		"tripped by an operator",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "trip", open(reasonOperator)},
-			{3900 * ms, "refused", open(reasonOperator)},
+			{0, "trip", open(ReasonOperator)},
+			{3900 * ms, "refused", open(ReasonOperator)},
 			{6 * s, "ok", share(0.05)},
 		},
 	}, {
 		"a configuration without breakers closes them",
 		defaultBreaker(),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{1 * s, "off", off},
 			{1 * s, "fail 100", off},
 		},
 	}, {
 		"a first share of 1 closes after one trial",
-		defaultBreaker(func(cfg *breakerConfig) { cfg.start = 1 }),
+		defaultBreaker(func(cfg *Config) { cfg.Start = 1 }),
 		[]breakerStep{
-			{0, "fail 5", open(reasonConsecutive)},
+			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok", recovered},
 		},
 	}} {
@@ -544,9 +544,9 @@ func TestBreakerOpenPeriods(t *testing.T) {
 		shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), time.Duration(0)
 		const times = 2000
 		for range times {
-			b := breaker{relapses: relapses}
-			b.open(epoch, cfg, reasonConsecutive)
-			period := b.until.Sub(epoch)
+			b := Breaker{Relapses: relapses}
+			b.open(epoch, cfg, ReasonConsecutive)
+			period := b.Until.Sub(epoch)
 			shortest, longest, sum = min(shortest, period), max(longest, period), sum+period
 		}
 		if shortest < want*8/10 || longest > want*12/10 {
@@ -557,7 +557,7 @@ func TestBreakerOpenPeriods(t *testing.T) {
 		}
 	}
 	// Periods that another configuration has made long do not overflow.
-	day := defaultBreaker(func(cfg *breakerConfig) { cfg.openFor, cfg.openMax = 24*time.Hour, 24*time.Hour })
+	day := defaultBreaker(func(cfg *Config) { cfg.OpenFor, cfg.OpenMax = 24*time.Hour, 24*time.Hour })
 	if got := day.openPeriod(60); got != 24*time.Hour {
 		t.Errorf("got %v", got)
 	}
@@ -567,15 +567,15 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker())
 	r.do("fail 5")
 	for range 20 {
-		r.advance(r.b.until)
+		r.advance(r.b.Until)
 		r.do("fail")
 	}
 	// Relapses that would make nothing longer are not counted.
-	if r.b.relapses != 6 {
-		t.Fatalf("%d relapses, want 6", r.b.relapses)
+	if r.b.Relapses != 6 {
+		t.Fatalf("%d relapses, want 6", r.b.Relapses)
 	}
-	r.advance(r.b.until)
-	for r.b.state != stateClosed {
+	r.advance(r.b.Until)
+	for r.b.State != Closed {
 		r.do("ok")
 		r.advance(r.now.Add(100 * time.Millisecond))
 	}
@@ -583,8 +583,8 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 	at := func(d time.Duration, want int) {
 		t.Helper()
 		r.advance(closed.Add(d))
-		if r.b.relapses != want {
-			t.Fatalf("%v after closing: %d relapses, want %d", d, r.b.relapses, want)
+		if r.b.Relapses != want {
+			t.Fatalf("%v after closing: %d relapses, want %d", d, r.b.Relapses, want)
 		}
 	}
 	at(5*time.Minute, 6) // without a success nothing is forgiven
@@ -600,7 +600,7 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 		at(time.Duration(10*60+1+61*i)*time.Second, max(0, 3-i))
 	}
 	r.do("fail 5")
-	if period := r.b.until.Sub(r.now); period > 6*time.Second {
+	if period := r.b.Until.Sub(r.now); period > 6*time.Second {
 		t.Errorf("all is forgiven, but it opens for %v", period)
 	}
 }
@@ -611,20 +611,20 @@ func TestBreakerThinTraffic(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker())
 	wants := func(wantTrial, wantUrgent bool) {
 		t.Helper()
-		if trial, urgent := r.b.wantsTrial(r.now, r.cfg); trial != wantTrial || urgent != wantUrgent {
+		if trial, urgent := r.b.WantsTrial(r.now, r.cfg); trial != wantTrial || urgent != wantUrgent {
 			t.Fatalf("at %v: wants a trial: %v, urgently: %v; want %v, %v", r.now.Sub(epoch), trial, urgent, wantTrial, wantUrgent)
 		}
 	}
 	wants(false, false)
 	r.do("fail 5")
 	wants(false, false)
-	r.advance(r.b.until)
+	r.advance(r.b.Until)
 	wants(true, false) // one that may be sent elsewhere
 	r.do("begin a")
 	wants(false, false)
 	r.advance(r.now.Add(r.cfg.trialExpiry))
 	wants(true, false)
-	r.advance(r.b.changed.Add(trialPatience))
+	r.advance(r.b.Changed.Add(trialPatience))
 	wants(true, true) // any
 	r.do("ok")
 	for _, share := range []float64{0.05, 0.1, 0.2, 0.4, 0.8} {
@@ -632,17 +632,17 @@ func TestBreakerThinTraffic(t *testing.T) {
 			t.Fatalf("the share is %v, want %v", got, share)
 		}
 		wants(false, false)
-		r.advance(r.now.Add(10*r.cfg.step - 1))
+		r.advance(r.now.Add(10*r.cfg.Step - 1))
 		wants(false, false)
 		r.advance(r.now.Add(1)) // ten steps without a call
 		wants(true, false)
-		r.advance(r.now.Add(10 * r.cfg.step))
+		r.advance(r.now.Add(10 * r.cfg.Step))
 		wants(true, true)
 		r.do("ok")
 		wants(false, false)
-		r.advance(r.now.Add(r.cfg.step))
+		r.advance(r.now.Add(r.cfg.Step))
 	}
-	if got := r.stands(); got != (stands{stateClosed, 1, reasonRecovered}) {
+	if got := r.stands(); got != (stands{Closed, 1, ReasonRecovered}) {
 		t.Fatalf("got %v", got)
 	}
 }
@@ -663,27 +663,27 @@ func playBreaker(t *testing.T, script []byte) {
 		script = script[1:]
 		return b
 	}
-	cfg := defaultBreaker(func(cfg *breakerConfig) {
-		cfg.consecutiveFailures = int(read() % 8)
-		cfg.failureRatio = float64(read()%5) / 4
-		cfg.minRequests = 1 + int(read()%20)
-		cfg.slowRatio = float64(read()%3) / 2
-		cfg.slowAfter = time.Second
-		cfg.openFor = time.Duration(1+read()%50) * 100 * time.Millisecond
-		cfg.openMax = cfg.openFor * time.Duration(1+read()%30)
-		cfg.start = float64(1+read()%20) / 20
-		cfg.step = time.Duration(1+read()%10) * 100 * time.Millisecond
-		cfg.off = read()%50 == 49
+	cfg := defaultBreaker(func(cfg *Config) {
+		cfg.ConsecutiveFailures = int(read() % 8)
+		cfg.FailureRatio = float64(read()%5) / 4
+		cfg.MinRequests = 1 + int(read()%20)
+		cfg.SlowRatio = float64(read()%3) / 2
+		cfg.SlowAfter = time.Second
+		cfg.OpenFor = time.Duration(1+read()%50) * 100 * time.Millisecond
+		cfg.OpenMax = cfg.OpenFor * time.Duration(1+read()%30)
+		cfg.Start = float64(1+read()%20) / 20
+		cfg.Step = time.Duration(1+read()%10) * 100 * time.Millisecond
+		cfg.Off = read()%50 == 49
 	})
 	r := newBreakerRun(t, cfg)
 	type held struct {
-		permit
+		Permit
 		trialUntil time.Time // when a trial expires; zero for other attempts
 	}
 	var under []held // by attempts under way
-	may := map[[2]breakerState]bool{
-		{stateClosed, stateOpen}: true, {stateOpen, stateRecovering}: true,
-		{stateRecovering, stateOpen}: true, {stateRecovering, stateClosed}: true,
+	may := map[[2]State]bool{
+		{Closed, Open}: true, {Open, Recovering}: true,
+		{Recovering, Open}: true, {Recovering, Closed}: true,
 	}
 	// step runs one event and compares what came of it with the promises.
 	step := func(what string, operator bool, event func()) {
@@ -693,56 +693,56 @@ func playBreaker(t *testing.T, script []byte) {
 		after := r.b
 		got := r.stands()
 		switch got.state {
-		case stateClosed, stateForcedClosed:
+		case Closed, ForcedClosed:
 			if got.share != 1 {
 				t.Fatalf("%s: %v with share %v", what, got.state, got.share)
 			}
-		case stateOpen:
-			if got.share != 0 && !cfg.off {
+		case Open:
+			if got.share != 0 && !cfg.Off {
 				t.Fatalf("%s: open with share %v", what, got.share)
 			}
-		case stateForcedOpen:
+		case ForcedOpen:
 			if got.share != 0 {
 				t.Fatalf("%s: forced open with share %v", what, got.share)
 			}
-		case stateRecovering:
-			if !cfg.off && (got.share != 0 && got.share < cfg.start || got.share >= 1) {
+		case Recovering:
+			if !cfg.Off && (got.share != 0 && got.share < cfg.Start || got.share >= 1) {
 				t.Fatalf("%s: recovering with share %v", what, got.share)
 			}
 		}
-		if after.generation < before.generation || after.state != before.state && after.generation == before.generation {
-			t.Fatalf("%s: %v to %v, generation %d to %d", what, before.state, after.state, before.generation, after.generation)
+		if after.Generation < before.Generation || after.State != before.State && after.Generation == before.Generation {
+			t.Fatalf("%s: %v to %v, generation %d to %d", what, before.State, after.State, before.Generation, after.Generation)
 		}
-		if after.state == before.state || operator || cfg.off {
+		if after.State == before.State || operator || cfg.Off {
 			return
 		}
-		path := [2]breakerState{before.state, after.state}
+		path := [2]State{before.State, after.State}
 		// one event may go on from recovering at once, where the first share is 1
-		if !may[path] && after.generation-before.generation < 2 {
-			t.Fatalf("%s: went from %v to %v", what, before.state, after.state)
+		if !may[path] && after.Generation-before.Generation < 2 {
+			t.Fatalf("%s: went from %v to %v", what, before.State, after.State)
 		}
 	}
-	begin := func(acquire func(time.Time, *breakerConfig) (permit, bool), last bool) {
+	begin := func(acquire func(time.Time, *Config) (Permit, bool), last bool) {
 		before := r.b
 		p, ok := acquire(r.now, cfg)
 		if !ok {
 			return
 		}
-		if before.state == stateForcedOpen || before.state == stateOpen && !last && !cfg.off {
-			t.Fatalf("a permit while %v", before.state)
+		if before.State == ForcedOpen || before.State == Open && !last && !cfg.Off {
+			t.Fatalf("a permit while %v", before.State)
 		}
-		if r.b.onTrial(cfg) {
+		if r.b.OnTrial(cfg) {
 			for _, h := range under {
-				if h.generation == p.generation && r.now.Before(h.trialUntil) {
-					t.Fatalf("a second trial beside one of generation %d", p.generation)
+				if h.Generation == p.Generation && r.now.Before(h.trialUntil) {
+					t.Fatalf("a second trial beside one of generation %d", p.Generation)
 				}
 			}
-			if p.trial == 0 {
+			if p.Trial == 0 {
 				t.Fatal("a permit on trial is no trial")
 			}
 		}
-		h := held{permit: p}
-		if p.trial != 0 {
+		h := held{Permit: p}
+		if p.Trial != 0 {
 			h.trialUntil = r.b.trialUntil
 		}
 		under = append(under, h)
@@ -751,71 +751,71 @@ func playBreaker(t *testing.T, script []byte) {
 		op, arg := read(), read()
 		switch op % 12 {
 		case 0, 1:
-			step("acquiring", false, func() { begin(r.b.acquire, false) })
+			step("acquiring", false, func() { begin(r.b.Acquire, false) })
 		case 2:
-			step("acquiring in a pool that is down", false, func() { begin(r.b.acquireLast, true) })
+			step("acquiring in a pool that is down", false, func() { begin(r.b.AcquireLast, true) })
 		case 3, 4, 5, 6:
 			if len(under) == 0 {
 				continue
 			}
 			i := int(arg) % len(under)
-			h := under[i].permit
+			h := under[i].Permit
 			under = append(under[:i], under[i+1:]...)
 			before := r.b
 			step("reporting", false, func() {
 				switch op % 12 {
 				case 3:
-					r.b.report(r.now, cfg, h, result{})
+					r.b.Report(r.now, cfg, h, Result{})
 				case 4:
-					r.b.report(r.now, cfg, h, result{failed: true, denied: arg%3 == 0})
+					r.b.Report(r.now, cfg, h, Result{Failed: true, Denied: arg%3 == 0})
 				case 5:
-					r.b.report(r.now, cfg, h, result{slow: true})
+					r.b.Report(r.now, cfg, h, Result{Slow: true})
 				case 6:
-					r.b.cancel(r.now, h)
+					r.b.Cancel(r.now, h)
 				}
 			})
-			if h.generation != before.generation && r.b != before {
+			if h.Generation != before.Generation && r.b != before {
 				t.Fatal("a result of an earlier generation changed the breaker")
 			}
 		case 7:
 			if len(under) > 0 {
-				step("an answer", false, func() { r.b.answered(r.now, cfg, &under[int(arg)%len(under)].permit, arg%2 == 0) })
+				step("an answer", false, func() { r.b.Answered(r.now, cfg, &under[int(arg)%len(under)].Permit, arg%2 == 0) })
 			}
 		case 8, 9:
 			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute
-			step("waiting", false, func() { r.now = r.now.Add(d); r.b.tick(r.now, cfg) })
+			step("waiting", false, func() { r.now = r.now.Add(d); r.b.Tick(r.now, cfg) })
 		case 10:
-			step("ticking", false, func() { r.b.tick(r.now, cfg) })
+			step("ticking", false, func() { r.b.Tick(r.now, cfg) })
 		case 11:
 			switch arg % 16 {
 			case 0:
-				step("tripping", true, func() { r.b.trip(r.now, cfg, reasonOperator) })
+				step("tripping", true, func() { r.b.Trip(r.now, cfg, ReasonOperator) })
 			case 1:
-				step("forcing", true, func() { r.b.force(r.now, stateForcedOpen) })
+				step("forcing", true, func() { r.b.Force(r.now, ForcedOpen) })
 			case 2:
-				step("forcing", true, func() { r.b.force(r.now, stateForcedClosed) })
+				step("forcing", true, func() { r.b.Force(r.now, ForcedClosed) })
 			case 3, 4, 5:
-				step("resetting", true, func() { r.b.reset(r.now) })
+				step("resetting", true, func() { r.b.Reset(r.now) })
 			}
 		}
 	}
-	if r.b.state == stateForcedOpen || r.b.state == stateForcedClosed {
+	if r.b.State == ForcedOpen || r.b.State == ForcedClosed {
 		return
 	}
 	// Whatever was, with nothing but successes it closes: after what is left of
 	// the open period, of a lost trial, of a bad step, and growing.
 	const poll = 50 * time.Millisecond
-	bound := cfg.openMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil((1-cfg.start)/shareOfStep))*(cfg.step+poll) + time.Second
+	bound := cfg.OpenMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil((1-cfg.Start)/shareOfStep))*(cfg.Step+poll) + time.Second
 	began := r.now
-	for r.b.state != stateClosed {
+	for r.b.State != Closed {
 		if r.now.Sub(began) > bound {
-			t.Fatalf("%v after %v of successes: %+v under %+v", r.b.state, bound, r.b, *cfg)
+			t.Fatalf("%v after %v of successes: %+v under %+v", r.b.State, bound, r.b, *cfg)
 		}
-		if p, ok := r.b.acquire(r.now, cfg); ok {
-			r.b.report(r.now, cfg, p, result{})
+		if p, ok := r.b.Acquire(r.now, cfg); ok {
+			r.b.Report(r.now, cfg, p, Result{})
 		}
 		r.now = r.now.Add(poll)
-		r.b.tick(r.now, cfg)
+		r.b.Tick(r.now, cfg)
 	}
 }
 
@@ -845,19 +845,19 @@ func TestRecoveryInSpiteOfSomeFailures(t *testing.T) {
 	cfg := defaultBreaker()
 	recover := func(seed uint64, rps int, failing float64) (took time.Duration, closed bool) {
 		rng := rand.New(rand.NewPCG(seed, 9))
-		var b breaker
-		b.open(epoch, cfg, reasonConsecutive)
-		now := b.until
+		var b Breaker
+		b.open(epoch, cfg, ReasonConsecutive)
+		now := b.Until
 		for began := now; now.Sub(began) < 5*time.Minute; now = now.Add(50 * time.Millisecond) {
-			b.tick(now, cfg)
+			b.Tick(now, cfg)
 			for range rps / 20 {
-				if wants, _ := b.wantsTrial(now, cfg); !wants && rng.Float64() >= b.allowed(cfg) {
+				if wants, _ := b.WantsTrial(now, cfg); !wants && rng.Float64() >= b.Allowed(cfg) {
 					continue
 				}
-				if p, ok := b.acquire(now, cfg); ok {
-					b.report(now, cfg, p, result{failed: rng.Float64() < failing})
+				if p, ok := b.Acquire(now, cfg); ok {
+					b.Report(now, cfg, p, Result{Failed: rng.Float64() < failing})
 				}
-				if b.state == stateClosed {
+				if b.State == Closed {
 					return now.Sub(began), true
 				}
 			}
@@ -905,10 +905,10 @@ func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
 		for range runs {
 			r := newBreakerRun(t, defaultBreaker())
 			r.do("fail 5")
-			r.advance(r.b.until)
+			r.advance(r.b.Until)
 			began := r.now
-			for r.b.state != stateClosed {
-				if wants, _ := r.b.wantsTrial(r.now, r.cfg); wants || rng.Float64() < r.b.allowed(r.cfg) {
+			for r.b.State != Closed {
+				if wants, _ := r.b.WantsTrial(r.now, r.cfg); wants || rng.Float64() < r.b.Allowed(r.cfg) {
 					r.do("ok")
 					attempts++
 				}
@@ -921,4 +921,13 @@ func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
 			t.Errorf("%d a second: back after %v and %d attempts on average, want %v and %d", test.rps, took/runs, attempts/runs, test.atMost, test.attempts)
 		}
 	}
+}
+
+const tickEvery = 250 * time.Millisecond
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -1,4 +1,4 @@
-package failover
+package breaker
 
 import "time"
 
@@ -21,73 +21,73 @@ const (
 
 // recover ends an open period: by a trial, or with the first share at once where
 // checks that had failed pass again.
-func (b *breaker) recover(now time.Time, cfg *breakerConfig, reason string) {
-	proven := b.noticed && b.latest == checkHasPassed
-	b.transition(stateRecovering, now, reason)
+func (b *Breaker) recover(now time.Time, cfg *Config, reason string) {
+	proven := b.noticed && b.Latest == checkHasPassed
+	b.Transition(Recovering, now, reason)
 	if proven {
 		b.stepSucceeded(now, cfg)
 	}
 }
 
-func (b *breaker) stepSucceeded(now time.Time, cfg *breakerConfig) (changed bool) {
-	if b.share > 0 {
+func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
+	if b.Share > 0 {
 		b.successes++
 		return false
 	}
-	b.share, b.probation = cfg.start, false
+	b.Share, b.probation = cfg.Start, false
 	b.beginStep(now)
-	if b.share >= 1 {
-		b.transition(stateClosed, now, reasonRecovered)
+	if b.Share >= 1 {
+		b.Transition(Closed, now, ReasonRecovered)
 	}
 	return true
 }
 
-func (b *breaker) stepFailedAt(now time.Time, cfg *breakerConfig) (changed bool) {
+func (b *Breaker) stepFailedAt(now time.Time, cfg *Config) (changed bool) {
 	switch {
-	case b.share == 0 && b.probation:
+	case b.Share == 0 && b.probation:
 		b.reopen(now)
-	case b.share == 0:
+	case b.Share == 0:
 		b.relapse(now, cfg, reasonTrialFailed)
 	case b.credit >= b.forgivenEvery() && !b.stepFailed:
 		b.credit -= b.forgivenEvery()
 		return false
-	case b.share <= cfg.start && b.badSteps == 0 && !b.warned:
+	case b.Share <= cfg.Start && b.badSteps == 0 && !b.warned:
 		b.warned, b.stepFailed = true, true // it may have been the call's own
 		return false
-	case b.share <= cfg.start && b.warned:
-		b.relapse(now, cfg, reasonRelapse)
+	case b.Share <= cfg.Start && b.warned:
+		b.relapse(now, cfg, ReasonRelapse)
 	case b.stepFailed:
 		return false // this step has paid for it already
 	case b.badSteps > 0:
-		b.relapse(now, cfg, reasonRelapse)
+		b.relapse(now, cfg, ReasonRelapse)
 	default:
 		b.stepFailed = true
-		b.share = max(cfg.start, b.share/2)
+		b.Share = max(cfg.Start, b.Share/2)
 	}
 	return true
 }
 
 // forgivenEvery is how many successes make up for one failure while the endpoint
 // recovers: half of those that usually came between two, since few calls tell little.
-func (b *breaker) forgivenEvery() int {
+func (b *Breaker) forgivenEvery() int {
 	if b.failing <= 0 {
 		return forgivenEvery
 	}
 	return max(1, min(forgivenEvery, int((1-b.failing)/b.failing/2)))
 }
 
-func (b *breaker) beginStep(now time.Time) {
+func (b *Breaker) beginStep(now time.Time) {
 	b.stepBegan, b.successes, b.stepFailed = now, 0, false
 }
 
-func (b *breaker) endStep(now time.Time) (changed bool) {
+func (b *Breaker) endStep(now time.Time) (changed bool) {
 	switch {
 	case b.stepFailed:
 		b.badSteps++
 		b.thin, b.idle = 0, 0
 	case b.successes > 0:
 		learnt := max(shareOfSuccess*float64(b.successes), shareOfStep*float64(1+b.idle))
-		b.share = min(1, 2*b.share, b.share+learnt)
+		b.Share = min(1, 2*b.Share, b.Share+learnt)
 		b.badSteps, b.thin, b.idle, b.warned = 0, 0, 0, false
 		changed = true
 	default:
@@ -96,33 +96,33 @@ func (b *breaker) endStep(now time.Time) (changed bool) {
 		changed = b.thin%thinSteps == 0
 	}
 	b.beginStep(now)
-	if b.share >= 1 {
-		b.transition(stateClosed, now, reasonRecovered)
+	if b.Share >= 1 {
+		b.Transition(Closed, now, ReasonRecovered)
 	}
 	return changed
 }
 
-// onTrial says that nothing is known yet about a recovering endpoint: calls
+// OnTrial says that nothing is known yet about a recovering endpoint: calls
 // reach it one at a time.
-func (b *breaker) onTrial(cfg *breakerConfig) bool {
-	return b.state == stateRecovering && b.share == 0 && !cfg.off
+func (b *Breaker) OnTrial(cfg *Config) bool {
+	return b.State == Recovering && b.Share == 0 && !cfg.Off
 }
 
-// trialTaken says that the one call an endpoint on trial may have is under way.
-func (b *breaker) trialTaken(now time.Time, cfg *breakerConfig) bool {
-	return b.onTrial(cfg) && now.Before(b.trialUntil)
+// TrialTaken says that the one call an endpoint on trial may have is under way.
+func (b *Breaker) TrialTaken(now time.Time, cfg *Config) bool {
+	return b.OnTrial(cfg) && now.Before(b.trialUntil)
 }
 
-// wantsTrial says that the endpoint should get the next call that may be
+// WantsTrial says that the endpoint should get the next call that may be
 // retried elsewhere: because nothing is known about it yet, or because its
 // share brings it too few calls to learn from. Urgent is set when it has waited
 // so long that any call will do.
-func (b *breaker) wantsTrial(now time.Time, cfg *breakerConfig) (wants, urgent bool) {
-	if b.state != stateRecovering || cfg.off {
+func (b *Breaker) WantsTrial(now time.Time, cfg *Config) (wants, urgent bool) {
+	if b.State != Recovering || cfg.Off {
 		return false, false
 	}
-	if b.share == 0 {
-		return !now.Before(b.trialUntil), now.Sub(b.changed) >= trialPatience
+	if b.Share == 0 {
+		return !now.Before(b.trialUntil), now.Sub(b.Changed) >= trialPatience
 	}
 	return b.thin >= thinSteps, b.thin >= 2*thinSteps
 }

@@ -1,4 +1,4 @@
-package failover
+package slowness
 
 import "time"
 
@@ -30,8 +30,8 @@ type episodeMark struct {
 	slow, inTime uint64
 }
 
-// slowOne takes an attempt that is slow.
-func (e *episode) slowOne(began time.Time) {
+// SlowOne takes an attempt that is slow.
+func (e *episode) SlowOne(began time.Time) {
 	e.slow++
 	if e.began.IsZero() || began.Before(e.began) {
 		e.began = began
@@ -41,8 +41,8 @@ func (e *episode) slowOne(began time.Time) {
 // end forgets the slow attempts.
 func (e *episode) end() { e.began = time.Time{} }
 
-// mark notes what has been counted by now; limit is when an attempt is slow.
-func (e *episode) mark(now time.Time, limit time.Duration) {
+// Mark notes what has been counted by now; limit is when an attempt is slow.
+func (e *episode) Mark(now time.Time, limit time.Duration) {
 	if age := now.Sub(e.marks[e.newest].at); age >= 0 && age < limit/16 {
 		return
 	}
@@ -63,11 +63,11 @@ func (e *episode) firstSince(at time.Time) episodeMark {
 	return first
 }
 
-// isTheEndpoints tells whether slow attempts are the endpoint's doing rather than
+// IsTheEndpoints tells whether slow attempts are the endpoint's doing rather than
 // their requests' own: hardly anything is answered in time beside them, or no more
 // than half for a while. Limit is when an attempt is slow, so that one which began
 // at a time counts as slow a limit later.
-func (e *episode) isTheEndpoints(now time.Time, limit time.Duration) bool {
+func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
 		return true
 	}

@@ -1,16 +1,19 @@
-package failover
+// Package score says how well an endpoint has been doing.
+package score
 
 import (
 	"math"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/anomaly"
 )
 
 const (
 	// minScore keeps a struggling endpoint in sight: it goes on getting a little
 	// traffic, by which it can show that it is well again.
 	minScore = 0.05
-	// scoreStep is the smallest change of a score that is worth a new table.
-	scoreStep = 0.05
+	// Step is the smallest change of a score that is worth a new table.
+	Step = 0.05
 
 	// The error ratio looks back over the shorter of errorSpan and errorSamples,
 	// so that busy endpoints are believed soon, for worse and for better, but over
@@ -29,49 +32,49 @@ const (
 	liveFor = 10 * time.Second
 )
 
-// tally is what happened at an endpoint since it was last looked at.
-type tally struct {
-	calls, failures int
-	latencies       int
-	logLatency      float64 // sum of ln(seconds) to the first byte
+// Tally is what happened at an endpoint since it was last looked at.
+type Tally struct {
+	Calls, Failures int
+	Latencies       int
+	LogLatency      float64 // sum of ln(seconds) to the first byte
 }
 
-// scorer makes a score of what was tallied: how well an endpoint has been doing
+// Scorer makes a score of what was tallied: how well an endpoint has been doing
 // lately, minScore to 1. Calls and checks are kept apart, each compared with
 // its own past: a HEAD is quick where a completion is slow. Without new samples
 // a score stays what it was. The zero value has score 1. Times that run
 // backwards count as no time.
-type scorer struct {
-	errors        decayedRatio
-	calls, checks latencies
+type Scorer struct {
+	Errors        decayedRatio
+	Calls, checks latencies
 	called        time.Time // the last calls were folded
 	checked       bool      // the newest evidence is a check
 	news          bool      // since the last score
-	lost          float64   // 1 - score
+	Lost          float64   // 1 - score
 }
 
-// fold adds what became of calls.
-func (s *scorer) fold(now time.Time, t tally) {
-	if t.calls == 0 && t.latencies == 0 {
+// Fold adds what became of calls.
+func (s *Scorer) Fold(now time.Time, t Tally) {
+	if t.Calls == 0 && t.Latencies == 0 {
 		return
 	}
 	s.news, s.checked, s.called = true, false, now
-	s.errors.add(now, t.calls, t.failures)
-	s.calls.add(now, t.latencies, t.logLatency)
+	s.Errors.add(now, t.Calls, t.Failures)
+	s.Calls.add(now, t.Latencies, t.LogLatency)
 }
 
-// takeBack forgets a failure that was not the endpoint's.
-func (s *scorer) takeBack() {
-	if s.errors.n >= 1 && s.errors.marked > 0 {
-		s.errors.n--
-		s.errors.marked = max(0, s.errors.marked-1)
+// TakeBack forgets a failure that was not the endpoint's.
+func (s *Scorer) TakeBack() {
+	if s.Errors.n >= 1 && s.Errors.marked > 0 {
+		s.Errors.n--
+		s.Errors.marked = max(0, s.Errors.marked-1)
 		s.news = true
 	}
 }
 
-// check adds what became of a check; latency is 0 if it brought no answer. It
+// Check adds what became of a check; latency is 0 if it brought no answer. It
 // stands for a call where there has been none for a while.
-func (s *scorer) check(now time.Time, passed bool, latency time.Duration) {
+func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	if passed && latency > 0 {
 		s.checks.add(now, 1, math.Log(latency.Seconds()))
 	}
@@ -82,27 +85,27 @@ func (s *scorer) check(now time.Time, passed bool, latency time.Duration) {
 	if passed {
 		failures = 0
 	}
-	s.errors.add(now, 1, failures)
+	s.Errors.add(now, 1, failures)
 	s.news, s.checked = true, true
 }
 
-// score says how well the endpoint does, given the failure ratio at which its
+// Score says how well the endpoint does, given the failure ratio at which its
 // breaker opens, the latency to compare calls with (0: its own past), and what
 // is usual in its tier (0: unknown), for an endpoint of which no latency is
 // known. It returns the old score where nothing is new.
-func (s *scorer) score(failureRatio float64, reference, usual time.Duration) float64 {
+func (s *Scorer) Score(failureRatio float64, reference, usual time.Duration) float64 {
 	if !s.news {
-		return 1 - s.lost
+		return 1 - s.Lost
 	}
 	s.news = false
 	return max(minScore, s.successPart(failureRatio)*s.latencyPart(reference.Seconds(), usual.Seconds()))
 }
 
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
-func (s *scorer) successPart(failureRatio float64) float64 {
+func (s *Scorer) successPart(failureRatio float64) float64 {
 	ratio := 0.0
-	if s.errors.n > errorsAtLeast-0.5 { // it fades to errorsAtLeast, give or take its rounding
-		ratio = s.errors.ratio()
+	if s.Errors.n > errorsAtLeast-0.5 { // it fades to errorsAtLeast, give or take its rounding
+		ratio = s.Errors.Ratio()
 	}
 	if failureRatio <= goodErrorRatio {
 		failureRatio = defaultFailureRatio
@@ -110,34 +113,34 @@ func (s *scorer) successPart(failureRatio float64) float64 {
 	return 1 - min(1, max(0, (ratio-goodErrorRatio)/(failureRatio-goodErrorRatio)))
 }
 
-func (s *scorer) latencyPart(reference, usual float64) float64 {
-	now := s.calls.now.value()
+func (s *Scorer) latencyPart(reference, usual float64) float64 {
+	now := s.Calls.Now.Value()
 	switch {
-	case s.checked && s.checks.now.n >= latencyAtLeast:
-		reference, now = s.checks.baseline.value(), s.checks.now.value()
-	case s.calls.now.n < latencyAtLeast && usual == 0, reference == 0 && s.calls.now.n < latencyAtLeast:
+	case s.checked && s.checks.Now.n >= latencyAtLeast:
+		reference, now = s.checks.baseline.Value(), s.checks.Now.Value()
+	case s.Calls.Now.n < latencyAtLeast && usual == 0, reference == 0 && s.Calls.Now.n < latencyAtLeast:
 		return 1
-	case s.calls.now.n < latencyAtLeast:
+	case s.Calls.Now.n < latencyAtLeast:
 		now = usual
 	case reference == 0:
-		reference = s.calls.baseline.value()
+		reference = s.Calls.baseline.Value()
 	}
 	return min(1, 2*reference/now)
 }
 
-// typical is the endpoint's usual latency to the first byte now, 0 if unknown.
-func (s *scorer) typical() time.Duration {
-	if s.calls.now.n < latencySamples/2 {
+// Typical is the endpoint's usual latency to the first byte now, 0 if unknown.
+func (s *Scorer) Typical() time.Duration {
+	if s.Calls.Now.n < latencySamples/2 {
 		return 0
 	}
-	return time.Duration(s.calls.now.value() * float64(time.Second))
+	return time.Duration(s.Calls.Now.Value() * float64(time.Second))
 }
 
-// forget begins anew, but for the baselines, when a breaker has drawn the
+// Forget begins anew, but for the baselines, when a breaker has drawn the
 // consequences.
-func (s *scorer) forget() {
-	if s.errors.n > 0 || s.calls.now.n > 0 {
-		s.errors, s.calls.now = decayedRatio{}, logMean{}
+func (s *Scorer) Forget() {
+	if s.Errors.n > 0 || s.Calls.Now.n > 0 {
+		s.Errors, s.Calls.Now = decayedRatio{}, logMean{}
 		s.news, s.checked = true, false
 	}
 }
@@ -146,7 +149,7 @@ func (s *scorer) forget() {
 // the last hour.
 type latencies struct {
 	folded        time.Time
-	now, baseline logMean
+	Now, baseline logMean
 }
 
 func (l *latencies) add(now time.Time, n int, sum float64) {
@@ -155,7 +158,7 @@ func (l *latencies) add(now time.Time, n int, sum float64) {
 	}
 	dt := since(&l.folded, now)
 	mean := sum / float64(n)
-	l.now.add(dt, latencySpan, n, mean)
+	l.Now.add(dt, latencySpan, n, mean)
 	l.baseline.add(dt, baselineSpan, n, mean)
 }
 
@@ -188,7 +191,7 @@ func (r *decayedRatio) add(now time.Time, n, marked int) {
 	r.marked += float64(marked)
 }
 
-func (r *decayedRatio) ratio() float64 { return r.marked / r.n }
+func (r *decayedRatio) Ratio() float64 { return r.marked / r.n }
 
 // logMean is a weighted geometric mean over the longer of a span and
 // latencySamples samples, so that a heavy tail does not look like slowness.
@@ -209,4 +212,24 @@ func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
 	m.sum = m.sum*keep + float64(n)*mean
 }
 
-func (m *logMean) value() float64 { return math.Exp(m.sum / m.n) }
+func (m *logMean) Value() float64 { return math.Exp(m.sum / m.n) }
+
+// StepTally adds up tallies over a step.
+type StepTally Tally
+
+func (s *StepTally) Add(t Tally) {
+	s.Calls += t.Calls
+	s.Failures += t.Failures
+	s.Latencies += t.Latencies
+	s.LogLatency += t.LogLatency
+}
+
+func (s *StepTally) Sample() anomaly.Sample {
+	sample := anomaly.Sample{Calls: s.Calls, Failures: s.Failures, LatencyCount: s.Latencies}
+	if s.Latencies > 0 {
+		sample.LogLatency = s.LogLatency / float64(s.Latencies)
+	}
+	return sample
+}
+
+const defaultFailureRatio = 0.5

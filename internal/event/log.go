@@ -1,0 +1,116 @@
+package event
+
+import (
+	"slices"
+	"sync"
+)
+
+// Kept is how many events the process remembers.
+const Kept = 1000
+
+// Latest are the latest ones of all pools.
+var Latest Log
+
+// A Log remembers the latest events and passes new ones on. The zero value
+// is empty. All methods may be called at once.
+type Log struct {
+	Mu          sync.Mutex
+	ring        [Kept]Event // event n is at (n-1) % Kept
+	Newest      uint64      // ID
+	Subscribers map[*Subscription]struct{}
+}
+
+// Add numbers an event, keeps it and hands it to the subscribers. One whose
+// buffer is full has been too slow and is dropped.
+func (l *Log) Add(e Event) Event {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.Newest++
+	e.ID = l.Newest
+	l.ring[(e.ID-1)%Kept] = e
+	for s := range l.Subscribers {
+		select {
+		case s.Events <- e:
+		default:
+			s.lagged = true
+			l.dropLocked(s)
+		}
+	}
+	return e
+}
+
+// Since returns the events after the one of an ID that are still known, oldest
+// first. An ID that was never given comes from another process: it is as good as
+// none.
+func (l *Log) Since(id uint64) []Event {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	return l.sinceLocked(id)
+}
+
+func (l *Log) sinceLocked(id uint64) []Event {
+	if id > l.Newest {
+		id = 0
+	}
+	if l.Newest > Kept {
+		id = max(id, l.Newest-Kept)
+	}
+	list := make([]Event, 0, l.Newest-id)
+	for id++; id <= l.Newest; id++ {
+		list = append(list, l.ring[(id-1)%Kept])
+	}
+	return list
+}
+
+// Subscribe returns the events after the one of an ID, as since does, and a
+// subscription to all that follow them.
+func (l *Log) Subscribe(after uint64) ([]Event, *Subscription) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	s := &Subscription{log: l, Events: make(chan Event, 256)}
+	if l.Subscribers == nil {
+		l.Subscribers = make(map[*Subscription]struct{})
+	}
+	l.Subscribers[s] = struct{}{}
+	return l.sinceLocked(after), s
+}
+
+func (l *Log) dropLocked(s *Subscription) {
+	if _, ok := l.Subscribers[s]; ok {
+		delete(l.Subscribers, s)
+		close(s.Events)
+	}
+}
+
+// A Subscription receives events until it is closed. A reader that falls 256
+// events behind is dropped: the channel is closed after the events that are in
+// it, and TooSlow says why.
+type Subscription struct {
+	log    *Log
+	Events chan Event
+	lagged bool // guarded by log.mu
+}
+
+// TooSlow tells whether the subscription ended because its reader fell behind.
+func (s *Subscription) TooSlow() bool {
+	s.log.Mu.Lock()
+	defer s.log.Mu.Unlock()
+	return s.lagged
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.log.Mu.Lock()
+	defer s.log.Mu.Unlock()
+	s.log.dropLocked(s)
+}
+
+// DetailNames are the names of an event's details, sorted.
+func (e *Event) DetailNames() []string {
+	names := make([]string, 0, len(e.Details))
+	for name := range e.Details {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

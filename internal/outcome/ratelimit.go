@@ -1,0 +1,111 @@
+package outcome
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// quotas are the pairs of fields by which providers tell what is left of a quota
+// and when it is full again.
+//
+//   - OpenAI, Azure OpenAI, Groq: X-Ratelimit-*-Requests and -Tokens, a duration (6m0s)
+//     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+//   - Anthropic: Anthropic-Ratelimit-*, a time (RFC 3339)
+//     https://docs.anthropic.com/en/api/rate-limits#response-headers
+//   - OpenRouter, GitHub: X-Ratelimit-Reset, a time (Unix, milliseconds or seconds)
+//     https://openrouter.ai/docs/api-reference/limits
+var quotas = [...]struct{ remaining, reset string }{
+	{"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+	{"X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+	{"Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
+	{"Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset"},
+	{"Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
+	{"Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
+	{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+}
+
+// QuotaReset is when the quotas that are used up are full again; if none says that
+// it is, when the first of them is.
+func QuotaReset(h http.Header, now time.Time) (wait time.Duration, ok bool) {
+	var first time.Duration
+	for _, q := range quotas {
+		reset, valid := parseReset(h.Get(q.reset), now)
+		if !valid || reset <= 0 {
+			continue
+		}
+		if h.Get(q.remaining) == "0" {
+			wait = max(wait, reset)
+		}
+		if first == 0 || reset < first {
+			first = reset
+		}
+	}
+	if wait == 0 {
+		wait = first
+	}
+	return min(wait, MaxHold), wait > 0
+}
+
+// parseReset reads a duration (6m0s), a number of seconds, or a time (RFC 3339, or
+// Unix in seconds or milliseconds) as a wait from now.
+func parseReset(value string, now time.Time) (time.Duration, bool) {
+	if value == "" {
+		return 0, false
+	}
+	if number, err := strconv.ParseFloat(value, 64); err == nil {
+		switch {
+		case !(number >= 0 && number < 1e15):
+			return 0, false
+		case number > 1e11:
+			return time.UnixMilli(int64(number)).Sub(now), true
+		case number > 1e8:
+			return time.Unix(int64(number), 0).Sub(now), true
+		}
+		return time.Duration(min(number, MaxHold.Seconds()) * float64(time.Second)), true
+	}
+	if wait, err := time.ParseDuration(value); err == nil {
+		return wait, true
+	}
+	if at, err := time.Parse(time.RFC3339, value); err == nil {
+		return at.Sub(now), true
+	}
+	return 0, false
+}
+
+// ParseRetryInfo finds the delay in an error of Google's APIs.
+// https://cloud.google.com/apis/design/errors#error_details
+func ParseRetryInfo(body []byte) (time.Duration, bool) {
+	if jsondoc.Check(body, jsondoc.MaxDepth) != nil {
+		return 0, false
+	}
+	type status struct {
+		Error struct {
+			Details []struct {
+				Type       string `json:"@type"`
+				RetryDelay string `json:"retryDelay"`
+			} `json:"details"`
+		} `json:"error"`
+	}
+	var all []status
+	if json.Unmarshal(body, &all) != nil { // a stream's errors come as a list
+		all = make([]status, 1)
+		if json.Unmarshal(body, &all[0]) != nil {
+			return 0, false
+		}
+	}
+	for _, s := range all {
+		for _, d := range s.Error.Details {
+			if d.Type != "type.googleapis.com/google.rpc.RetryInfo" {
+				continue
+			}
+			if wait, err := time.ParseDuration(d.RetryDelay); err == nil && wait > 0 {
+				return min(wait, MaxHold), true
+			}
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,128 @@
+package score
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// callsOf is a tally of calls that took a latency.
+func callsOf(n, failures int, latency time.Duration) Tally {
+	good := n - failures
+	return Tally{Calls: n, Failures: failures, Latencies: good, LogLatency: float64(good) * math.Log(latency.Seconds())}
+}
+
+func TestScoreOfLatency(t *testing.T) {
+	ms := time.Millisecond
+	start := time.Unix(1e9, 0)
+	for _, tt := range []struct {
+		name             string
+		latency          time.Duration
+		n                int
+		reference, usual time.Duration
+		want             float64
+	}{
+		{"as the fastest", 10 * ms, 100, 10 * ms, 0, 1},
+		{"twice the fastest", 20 * ms, 100, 10 * ms, 0, 1},
+		{"four times", 40 * ms, 100, 10 * ms, 0, 0.5},
+		{"a hundred times", time.Second, 100, 10 * ms, 0, minScore},
+		{"alone, as ever", 40 * ms, 100, 0, 0, 1},
+		{"too few to judge", time.Second, latencyAtLeast - 1, 10 * ms, 0, 1},
+		{"unknown, in a tier that is slow", 0, 0, 10 * ms, 80 * ms, 0.25},
+		{"unknown, in a tier nobody knows", 0, 0, 0, 0, 1},
+	} {
+		s := Scorer{news: true}
+		s.Fold(start, callsOf(tt.n, 0, max(1, tt.latency)))
+		if got := s.Score(0.5, tt.reference, tt.usual); math.Abs(got-tt.want) > 0.01 {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestScoreStaysWithoutNews: silence, and a few successes after it, say little.
+func TestScoreStaysWithoutNews(t *testing.T) {
+	var s Scorer
+	now := time.Unix(1e9, 0)
+	s.Fold(now, callsOf(100, 40, 10*time.Millisecond))
+	s.Lost = 1 - s.Score(0.5, 0, 0)
+	bad := 1 - s.Lost
+	if bad > 0.3 {
+		t.Fatalf("40 %% failing: %v", bad)
+	}
+	now = now.Add(time.Hour)
+	s.Fold(now, Tally{})
+	if got := s.Score(0.5, 0, 0); got != bad {
+		t.Errorf("an hour of silence made %v of %v", got, bad)
+	}
+	s.Fold(now, callsOf(1, 0, 10*time.Millisecond))
+	if got := s.Score(0.5, 0, 0); got > bad+0.15 {
+		t.Errorf("one success made %v of %v", got, bad)
+	}
+	for range 60 {
+		now = now.Add(time.Second)
+		s.Fold(now, callsOf(1, 0, 10*time.Millisecond))
+	}
+	if got := s.Score(0.5, 0, 0); got < 0.9 {
+		t.Errorf("a minute of successes: %v", got)
+	}
+}
+
+// TestScoreOfChecks: they count where calls are silent, against their own past.
+func TestScoreOfChecks(t *testing.T) {
+	ms := time.Millisecond
+	var s Scorer
+	now := time.Unix(1e9, 0)
+	calls := func(latency time.Duration) {
+		for range 60 {
+			now = now.Add(time.Second)
+			s.Fold(now, callsOf(10, 0, latency))
+		}
+	}
+	checks := func(n int, passed bool, latency time.Duration) float64 {
+		for range n {
+			now = now.Add(30 * time.Second)
+			s.Check(now, passed, latency)
+		}
+		return s.Score(0.5, 0, 0)
+	}
+	if got := checks(60, true, 2*ms); got != 1 {
+		t.Errorf("quick checks: %v", got)
+	}
+	calls(800 * ms) // completions take longer than a HEAD
+	if got := s.Score(0.5, 0, 0); got != 1 {
+		t.Errorf("calls are compared with checks: %v", got)
+	}
+	s.Check(now, false, 0)
+	if got := s.Score(0.5, 0, 0); got != 1 {
+		t.Errorf("one failed check beside good calls: %v", got)
+	}
+	if got := checks(20, true, 200*ms); got > 0.45 {
+		t.Errorf("checks take 100 times as long: %v", got)
+	}
+	calls(800 * ms)
+	if got := s.Score(0.5, 0, 0); got != 1 {
+		t.Errorf("calls come before checks: %v", got)
+	}
+	if got := checks(20, false, 0); got != minScore {
+		t.Errorf("nothing but failed checks: %v", got)
+	}
+}
+
+// FuzzScore: whatever happened, a score is between minScore and 1.
+func FuzzScore(f *testing.F) {
+	f.Add(uint16(10), uint16(3), int64(time.Second), int64(time.Second), int64(0), int64(0), true)
+	f.Add(uint16(0), uint16(0), int64(0), int64(-5), int64(1), int64(1), false)
+	f.Fuzz(func(t *testing.T, n, failures uint16, latency, dt, reference, usual int64, passed bool) {
+		var s Scorer
+		now := time.Unix(1e9, 0)
+		for range 3 {
+			s.Fold(now, callsOf(int(n), min(int(n), int(failures)), time.Duration(max(1, latency))))
+			now = now.Add(time.Duration(dt))
+			s.Check(now, passed, time.Duration(latency))
+			got := s.Score(0.5, time.Duration(max(0, reference)), time.Duration(max(0, usual)))
+			if !(got >= minScore && got <= 1) {
+				t.Fatalf("score %v of %+v", got, s)
+			}
+		}
+	})
+}
