@@ -7,18 +7,16 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/api"
 )
 
 func init() { caddy.RegisterModule(new(adminAPI)) }
-
-// adminRoot is where the API lives under Caddy's admin endpoint.
-const adminRoot = "/failover/"
 
 // adminAPI shows and steers pools through Caddy's admin endpoint, which also
 // decides who may do so:
@@ -71,17 +69,17 @@ func (a *adminAPI) Provision(ctx caddy.Context) error {
 // Routes implements caddy.AdminRouter.
 func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: adminRoot, Handler: caddy.AdminHandlerFunc(a.unknown)},
-		{Pattern: adminRoot + "pools", Handler: caddy.AdminHandlerFunc(a.pools)},
-		{Pattern: adminRoot + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
-		{Pattern: adminRoot + "events", Handler: caddy.AdminHandlerFunc(a.events)},
-		{Pattern: adminRoot + "report", Handler: caddy.AdminHandlerFunc(a.report)},
+		{Pattern: api.Root, Handler: caddy.AdminHandlerFunc(a.unknown)},
+		{Pattern: api.Root + "pools", Handler: caddy.AdminHandlerFunc(a.pools)},
+		{Pattern: api.Root + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
+		{Pattern: api.Root + "events", Handler: caddy.AdminHandlerFunc(a.events)},
+		{Pattern: api.Root + "report", Handler: caddy.AdminHandlerFunc(a.report)},
 	}
 }
 
 func (a *adminAPI) unknown(_ http.ResponseWriter, r *http.Request) error {
 	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents and %sreport",
-		r.URL.Path, adminRoot, adminRoot, adminRoot)
+		r.URL.Path, api.Root, api.Root, api.Root)
 }
 
 // pools answers with how all pools stand.
@@ -97,7 +95,7 @@ func (a *adminAPI) pools(w http.ResponseWriter, r *http.Request) error {
 
 // pool answers for everything under one pool.
 func (a *adminAPI) pool(w http.ResponseWriter, r *http.Request) error {
-	segments, err := pathSegments(r, adminRoot+"pools/")
+	segments, err := pathSegments(r, api.Root+"pools/")
 	if err != nil {
 		return err
 	}
@@ -109,8 +107,8 @@ func (a *adminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 	case n == 3 && segments[1] == "endpoints":
 	case n == 4 && segments[1] == "endpoints":
 		action = segments[3]
-		if !slices.Contains(operatorActions, action) {
-			return apiError(http.StatusNotFound, "unknown action %q; there are %s", action, listNames(operatorActions))
+		if !slices.Contains(api.Actions, action) {
+			return apiError(http.StatusNotFound, "unknown action %q; there are %s", action, api.ListNames(api.Actions))
 		}
 	default:
 		return a.unknown(w, r)
@@ -133,7 +131,7 @@ func (a *adminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if r.Method == http.MethodPatch {
-			return steer(w, r, p, segments[2], orderSet)
+			return steer(w, r, p, segments[2], api.Set)
 		}
 		return endpointStatus(w, p, segments[2])
 	}
@@ -219,7 +217,7 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 	}
 	for name, values := range query {
 		if !slices.Contains(known, name) {
-			return nil, apiError(http.StatusBadRequest, "unknown parameter %q; known are %s", name, listNames(known))
+			return nil, apiError(http.StatusBadRequest, "unknown parameter %q; known are %s", name, api.ListNames(known))
 		}
 		if len(values) > 1 {
 			return nil, apiError(http.StatusBadRequest, "%s: given %d times", name, len(values))
@@ -263,19 +261,7 @@ func unknownPool(name string) error {
 	for _, p := range runningPools() {
 		names = append(names, p.name)
 	}
-	return apiError(http.StatusNotFound, "there is no pool %q; there are %s", name, listNames(names))
-}
-
-// listNames names things in an error message.
-func listNames(names []string) string {
-	if len(names) == 0 {
-		return "none"
-	}
-	quoted := make([]string, len(names))
-	for i, name := range names {
-		quoted[i] = strconv.Quote(name)
-	}
-	return strings.Join(quoted, ", ")
+	return apiError(http.StatusNotFound, "there is no pool %q; there are %s", name, api.ListNames(names))
 }
 
 var (

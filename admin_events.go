@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
@@ -18,8 +19,6 @@ const (
 	streamPulse = 15 * time.Second
 	// streamPatience is how long a reader may keep a stream from being written.
 	streamPatience = 10 * time.Second
-	// streamRetry is how soon a client should come back.
-	streamRetry = time.Second
 )
 
 // eventQuery says which events are wanted.
@@ -199,7 +198,7 @@ func (s *eventStream) begin() {
 	s.w.Header().Set("Cache-Control", "no-store")
 	s.w.Header().Set("X-Accel-Buffering", "no")
 	s.w.WriteHeader(http.StatusOK)
-	s.write(fmt.Sprintf("retry: %d\n\n", streamRetry.Milliseconds()))
+	s.write(fmt.Sprintf("retry: %d\n\n", api.StreamRetry.Milliseconds()))
 }
 
 // send writes an event; without a name it is a message, without an ID it leaves

@@ -15,25 +15,26 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 func TestAdminBodiesAreRead(t *testing.T) {
 	for _, test := range []struct{ action, body, want string }{
-		{orderDrain, `{"for":"1m","for":"1m"}`, "for: given twice"},
-		{orderDrain, `{"reason":"a","re\u0061son":"b"}`, "reason: given twice"},
-		{orderSet, `{"weight":1,"priority":1,"weight":2}`, "weight: given twice"},
-		{orderSet, `{"weight":null,"weight":null}`, "weight: given twice"},
-		{orderSet, `{"weight":1e308}`, "weight: must be from 0 to 3.4e+38"},
-		{orderSet, `{"weight":-1e-9}`, "weight: must be 0 or more"},
-		{orderSet, `{"Weight":1}`, "Weight: unknown field"},
-		{orderDrain, `{"reason":"` + strings.Repeat("x", 501) + `"}`, "reason: must be at most 500 bytes"},
-		{orderDrain, `{"` + strings.Repeat("x", 9000) + `":1}`, "xxx..."},
-		{orderDrain, `{"reason":` + strings.Repeat("[", 8000), "nested too deeply"},
-		{orderDrain, "{\"reason\":\"\xff\"}", "body: want a JSON object: not JSON"},
-		{orderDrain, `{"reason":`, "unexpected end of JSON input"},
-		{orderDrain, `null`, "body: want a JSON object, not null"},
-		{orderDrain, strings.Repeat(" ", maxCommand+1), "body: more than 16384 bytes"},
+		{api.Drain, `{"for":"1m","for":"1m"}`, "for: given twice"},
+		{api.Drain, `{"reason":"a","re\u0061son":"b"}`, "reason: given twice"},
+		{api.Set, `{"weight":1,"priority":1,"weight":2}`, "weight: given twice"},
+		{api.Set, `{"weight":null,"weight":null}`, "weight: given twice"},
+		{api.Set, `{"weight":1e308}`, "weight: must be from 0 to 3.4e+38"},
+		{api.Set, `{"weight":-1e-9}`, "weight: must be 0 or more"},
+		{api.Set, `{"Weight":1}`, "Weight: unknown field"},
+		{api.Drain, `{"reason":"` + strings.Repeat("x", 501) + `"}`, "reason: must be at most 500 bytes"},
+		{api.Drain, `{"` + strings.Repeat("x", 9000) + `":1}`, "xxx..."},
+		{api.Drain, `{"reason":` + strings.Repeat("[", 8000), "nested too deeply"},
+		{api.Drain, "{\"reason\":\"\xff\"}", "body: want a JSON object: not JSON"},
+		{api.Drain, `{"reason":`, "unexpected end of JSON input"},
+		{api.Drain, `null`, "body: want a JSON object, not null"},
+		{api.Drain, strings.Repeat(" ", maxCommand+1), "body: more than 16384 bytes"},
 	} {
 		_, err := readCommandOf(test.action, test.body)
 		if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 300 {
@@ -42,7 +43,7 @@ func TestAdminBodiesAreRead(t *testing.T) {
 	}
 }
 
-func readCommandOf(action, body string) (command, error) {
+func readCommandOf(action, body string) (api.Order, error) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 	return readCommand(httptest.NewRecorder(), r, action)
 }
@@ -52,12 +53,12 @@ func readCommandOf(action, body string) (command, error) {
 func FuzzCommandBody(f *testing.F) {
 	for _, body := range []string{``, `{"for":"10m","reason":"x"}`, `{"weight":3,"priority":null}`, `{"weight":1,"w\u0065ight":2}`,
 		`{"weight":1e308}`, `{"for":"1000d"}`, `[[[[`} {
-		for _, action := range []string{orderDrain, orderSet, orderReset} {
+		for _, action := range []string{api.Drain, api.Set, api.Reset} {
 			f.Add(action, []byte(body))
 		}
 	}
 	f.Fuzz(func(t *testing.T, action string, body []byte) {
-		if !slices.Contains(operatorActions, action) && action != orderSet {
+		if !slices.Contains(api.Actions, action) && action != api.Set {
 			return
 		}
 		c, err := readCommandOf(action, string(body))
@@ -68,13 +69,13 @@ func FuzzCommandBody(f *testing.F) {
 			}
 			return
 		}
-		if c.lasts < 0 || c.lasts > maxLasts || len(c.reason) > maxReason || !utf8.ValidString(c.reason) {
+		if c.Lasts < 0 || c.Lasts > api.MaxLasts || len(c.Reason) > api.MaxReason || !utf8.ValidString(c.Reason) {
 			t.Fatalf("%s %q: %+v", action, body, c)
 		}
-		if w := c.weight.value; w != nil && (action != orderSet || !(*w >= 0 && *w <= math.MaxFloat32)) {
+		if w := c.Weight.Value; w != nil && (action != api.Set || !(*w >= 0 && *w <= math.MaxFloat32)) {
 			t.Fatalf("%s %q: weight %v", action, body, *w)
 		}
-		if n := c.priority.value; n != nil && (action != orderSet || *n < 1) {
+		if n := c.Priority.Value; n != nil && (action != api.Set || *n < 1) {
 			t.Fatalf("%s %q: priority %v", action, body, *n)
 		}
 		seen := map[string]bool{}
@@ -102,7 +103,7 @@ func FuzzAdminPath(f *testing.F) {
 	}
 	a := new(adminAPI)
 	f.Fuzz(func(t *testing.T, rest string) {
-		const prefix = adminRoot + "pools/"
+		const prefix = api.Root + "pools/"
 		u, err := url.ParseRequestURI(prefix + rest)
 		if err != nil || !strings.HasPrefix(u.EscapedPath(), prefix) {
 			return

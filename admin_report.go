@@ -10,12 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
-
-// reportWarning is the header that says what a report could not take in: one
-// line for each thing.
-const reportWarning = "Failover-Warning"
 
 // A reportFormat is a form in which a report can be had.
 type reportFormat struct {
@@ -42,7 +39,7 @@ func (a *adminAPI) report(w http.ResponseWriter, r *http.Request) error {
 	name := cmp.Or(query.Get("format"), "json")
 	format, ok := reportFormats[name]
 	if !ok {
-		return apiError(http.StatusBadRequest, "format: want one of %s, not %q", listNames(slices.Sorted(maps.Keys(reportFormats))), name)
+		return apiError(http.StatusBadRequest, "format: want one of %s, not %q", api.ListNames(slices.Sorted(maps.Keys(reportFormats))), name)
 	}
 	p, err := reportPool(query.Get("pool"))
 	if err != nil {
@@ -66,7 +63,7 @@ func (a *adminAPI) report(w http.ResponseWriter, r *http.Request) error {
 	}
 	report, warnings := p.report(r.Context(), from, to, now)
 	for _, warning := range warnings {
-		w.Header().Add(reportWarning, printable(warning.Error()))
+		w.Header().Add(api.WarningField, api.Printable(warning.Error()))
 	}
 	var body bytes.Buffer
 	if err := format.write(report, &body); err != nil {
@@ -99,5 +96,5 @@ func reportPool(name string) (*pool, error) {
 	for _, p := range all {
 		names = append(names, p.name)
 	}
-	return nil, apiError(http.StatusBadRequest, "pool: which one? there are %s", listNames(names))
+	return nil, apiError(http.StatusBadRequest, "pool: which one? there are %s", api.ListNames(names))
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/command"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -67,7 +69,7 @@ func (a *admin) do(method, path, body string, header ...string) *http.Response {
 		if err == nil {
 			return resp
 		}
-		if tries == 5 || !dropped(err) {
+		if tries == 5 || !command.Dropped(err) {
 			a.t.Fatalf("%s %s: %v", method, path, err)
 		}
 	}
@@ -98,22 +100,22 @@ func (a *admin) read(path string, into any) {
 }
 
 // order sends a command, which must succeed.
-func (a *admin) order(method, path, body string) OperatorAnswer {
+func (a *admin) order(method, path, body string) api.OperatorAnswer {
 	a.t.Helper()
 	status, _, text := a.send(method, "/failover/pools/"+path, body)
 	if status != http.StatusOK {
 		a.t.Fatalf("%s %s %s: %d %s", method, path, body, status, text)
 	}
-	var answer OperatorAnswer
+	var answer api.OperatorAnswer
 	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		a.t.Fatalf("%s %s: %v in %s", method, path, err, text)
 	}
 	return answer
 }
 
-func (a *admin) endpoint(pool, name string) EndpointStatus {
+func (a *admin) endpoint(pool, name string) api.EndpointStatus {
 	a.t.Helper()
-	var status EndpointStatus
+	var status api.EndpointStatus
 	a.read("/failover/pools/"+url.PathEscape(pool)+"/endpoints/"+url.PathEscape(name), &status)
 	return status
 }
@@ -122,12 +124,12 @@ func TestAdminShowsPools(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p, a := startWithAdmin(t, site("", one, two))
 	p.get("/")
-	var all []PoolStatus
+	var all []api.PoolStatus
 	a.read("/failover/pools", &all)
 	if len(all) != 1 || all[0].Name != "api" || len(all[0].Endpoints) != 2 || all[0].Endpoints[0].Successes != 1 {
 		t.Errorf("pools: %+v", all)
 	}
-	var pool PoolStatus
+	var pool api.PoolStatus
 	a.read("/failover/pools/api", &pool)
 	if pool.Name != "api" || len(pool.Endpoints) != 2 {
 		t.Errorf("pool: %+v", pool)
@@ -491,24 +493,24 @@ func TestAdminDropsSlowReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var heard, told message
-	err = messages(resp.Body, func(m message) bool {
-		if m.name == "" {
+	var heard, told command.Message
+	err = command.Messages(resp.Body, func(m command.Message) bool {
+		if m.Name == "" {
 			heard = m
 		}
 		told = m
 		return true
 	})
-	if err != nil || told.name != "too_slow" || !strings.Contains(told.data, "Last-Event-ID") {
-		t.Fatalf("the stream ended with %q %.100s, %v", told.name, told.data, err)
+	if err != nil || told.Name != "too_slow" || !strings.Contains(told.Data, "Last-Event-ID") {
+		t.Fatalf("the stream ended with %q %.100s, %v", told.Name, told.Data, err)
 	}
-	stream := a.follow("/failover/events", "Last-Event-ID", heard.id)
+	stream := a.follow("/failover/events", "Last-Event-ID", heard.ID)
 	e, s := next(t, stream)
 	if s.name == "gap" {
 		e, s = next(t, stream)
 	}
-	if e.Pool != "flood" || s.id <= heard.id && len(s.id) == len(heard.id) {
-		t.Errorf("resumed after %s with %s of %q", heard.id, s.id, e.Pool)
+	if e.Pool != "flood" || s.id <= heard.ID && len(s.id) == len(heard.ID) {
+		t.Errorf("resumed after %s with %s of %q", heard.ID, s.id, e.Pool)
 	}
 	for e.ID < last.ID {
 		e, _ = next(t, stream)

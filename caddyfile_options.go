@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -87,7 +88,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 			return err
 		}
 		weight, err := parseNumber(word)
-		if want := weightRange(weight); err == nil && want != "" {
+		if want := api.WeightRange(weight); err == nil && want != "" {
 			err = fmt.Errorf("want %s", want)
 		}
 		e.Weight = &weight

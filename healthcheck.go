@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
@@ -264,33 +265,13 @@ func (s *endpointState) checkedLocked(now time.Time, cfg *breaker.Config, result
 	return changed
 }
 
-// CheckStatus is how the health checks of an endpoint stand.
-type CheckStatus struct {
-	// up, down, or undecided as long as there have not been enough results in a
-	// row.
-	State string `json:"state"`
-
-	// When the latest check ended, and what it came to: passed, dial, tls, timeout,
-	// reset, status <code>, or body: <what was wrong>. Absent before the first.
-	LastAt     time.Time `json:"last_at,omitzero"`
-	LastResult string    `json:"last_result,omitempty"`
-
-	// When the next is due.
-	NextAt time.Time `json:"next_at,omitzero"`
-
-	// Checks since the state was made: those sent, and those left out since calls
-	// said the same or the endpoint had asked to be left alone.
-	Sent    uint64 `json:"sent"`
-	Skipped uint64 `json:"skipped"`
-}
-
 // status copies how the checks stand; nil if there are none.
-func (c *checks) status() *CheckStatus {
+func (c *checks) status() *api.CheckStatus {
 	if c.asked == nil {
 		return nil
 	}
 	state := [...]string{"down", "undecided", "up"}[c.asked.verdict(c.run)+1]
-	return &CheckStatus{
+	return &api.CheckStatus{
 		State: state, LastAt: c.lastAt, LastResult: c.lastWhy, NextAt: c.next, Sent: c.sent, Skipped: c.skipped,
 	}
 }

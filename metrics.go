@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
@@ -195,8 +196,8 @@ func (s *scrape) endpoint(v view, now time.Time, cfg *breaker.Config) {
 		s.flag(m.breakerState, b == breaker.State(i), name, word)
 	}
 	s.gauge(m.share, share, name)
-	s.gauge(m.score, tidy(1-lost), name)
-	s.gauge(m.traffic, tidy(v.traffic), name)
+	s.gauge(m.score, api.Tidy(1-lost), name)
+	s.gauge(m.traffic, api.Tidy(v.traffic), name)
 	s.gauge(m.inFlight, float64(state.busy.Load()), name)
 	s.flag(m.held, held, name)
 	s.count(m.checks, passed, name, "passed")

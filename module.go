@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	_ "github.com/apifailover/caddy-failover/internal/command"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 

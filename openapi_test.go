@@ -13,6 +13,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -261,7 +262,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	order(http.MethodPatch, endpoint)
-	for _, action := range operatorActions {
+	for _, action := range api.Actions {
 		order(http.MethodPost, endpoint+"/"+action)
 		if status := send(http.MethodGet, endpoint+"/"+action, ""); status != 405 {
 			t.Errorf("GET %s: %d", action, status)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -13,31 +14,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// What an operator can order about an endpoint.
-const (
-	// orderDrain keeps new attempts away; those in flight finish. The breaker
-	// goes on as it stands.
-	orderDrain = "drain"
-	// orderTrip forces the breaker open: no attempts, whatever happens. When it
-	// is over the endpoint recovers progressively, as after an open period.
-	orderTrip = "trip"
-	// orderEnable undoes a drain or a trip; for a time, it forces the breaker
-	// closed.
-	orderEnable = "enable"
-	// orderReset undoes a drain or a trip, closes the breaker at once, and
-	// forgets relapses, score, hold, and what latency is usual.
-	orderReset = "reset"
-	// orderSet sets weight or priority instead of the configured ones.
-	orderSet = "set"
-
-	orderWeight   = "weight"
-	orderPriority = "priority"
-	// asConfigured gives a weight or priority back to the configuration.
-	asConfigured = "configured"
-	// overSuffix is added to the reason of the event that tells that the time of
-	// a lever or a setting is over.
-	overSuffix = "_over"
-)
+// overSuffix is added to the reason of the event that tells that the time of
+// a lever or a setting is over.
+const overSuffix = "_over"
 
 // An order is a lever that is held, or a setting that is in force. It is
 // read-only, and is told from others by its address.
@@ -69,36 +48,6 @@ type settings struct {
 	priority *setting[int]
 }
 
-// A change of a setting: none, a value, or back to what is configured.
-type change[T any] struct {
-	made  bool
-	value *T // nil: as configured
-}
-
-// A command is what an operator wants to be done about an endpoint.
-type command struct {
-	action   string // drain, trip, enable, reset or set
-	reason   string
-	lasts    time.Duration   // 0: until it is undone
-	weight   change[float64] // set only
-	priority change[int]     // set only
-}
-
-// OperatorAnswer says what has become of a command.
-type OperatorAnswer struct {
-	Pool     string `json:"pool"`
-	Endpoint string `json:"endpoint"`
-
-	// drain, enable, trip, reset or set.
-	Action string `json:"action"`
-
-	// Attempts that are under way and will finish.
-	InFlight int64 `json:"in_flight"`
-
-	// How the endpoint stands now.
-	Status EndpointStatus `json:"status"`
-}
-
 // unknownEndpointError tells which endpoints a pool has.
 type unknownEndpointError struct {
 	pool, endpoint string
@@ -106,14 +55,14 @@ type unknownEndpointError struct {
 }
 
 func (e *unknownEndpointError) Error() string {
-	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.pool, e.endpoint, listNames(e.names))
+	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.pool, e.endpoint, api.ListNames(e.names))
 }
 
 // operate carries out a command at every endpoint of a name: handlers of the
 // pool may know it at different addresses. When it returns, the command is in
 // force in all handlers of the pool.
-func (p *pool) operate(endpoint string, c command, now time.Time) (OperatorAnswer, error) {
-	answer := OperatorAnswer{Pool: p.name, Endpoint: endpoint, Action: c.action}
+func (p *pool) operate(endpoint string, c api.Order, now time.Time) (api.OperatorAnswer, error) {
+	answer := api.OperatorAnswer{Pool: p.name, Endpoint: endpoint, Action: c.Action}
 	p.mu.Lock()
 	states := p.namedLocked(endpoint)
 	g := p.generation.Load()
@@ -146,7 +95,7 @@ func (p *pool) operate(endpoint string, c command, now time.Time) (OperatorAnswe
 	}
 	p.mu.Unlock()
 	p.poke()
-	p.emit(c.event(endpoint, answer.InFlight, now))
+	p.emit(c.Event(endpoint, answer.InFlight, now))
 	p.emitAll(collected)
 	return answer, nil
 }
@@ -183,8 +132,8 @@ func (p *pool) rebuildLocked(now time.Time) {
 }
 
 // obeyLocked carries out a command.
-func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breaker.Config) {
-	if c.action == orderSet {
+func (s *endpointState) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
+	if c.Action == api.Set {
 		s.set(c, now)
 		return
 	}
@@ -192,48 +141,48 @@ func (s *endpointState) obeyLocked(c command, now time.Time, cfg *breaker.Config
 	s.lever, s.barred = nil, false
 	s.countLocked(now)
 	switch {
-	case c.action == orderTrip:
+	case c.Action == api.Trip:
 		s.breaker.Force(now, breaker.ForcedOpen)
-	case c.action == orderEnable && c.lasts > 0:
+	case c.Action == api.Enable && c.Lasts > 0:
 		s.breaker.Force(now, breaker.ForcedClosed)
 	default:
 		s.breaker.Release(now, cfg)
 	}
 	switch {
-	case c.action == orderReset:
+	case c.Action == api.Reset:
 		s.breaker.Reset(now)
 		s.scorer, s.tally, s.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 		s.endHoldLocked()
 		s.holdStep = 0
 		s.peak.Store(0)
-	case c.action != orderEnable || c.lasts > 0:
-		s.lever = s.newOrder(c.action, c, now)
-		s.barred = c.action != orderEnable
+	case c.Action != api.Enable || c.Lasts > 0:
+		s.lever = s.newOrder(c.Action, c, now)
+		s.barred = c.Action != api.Enable
 	}
 }
 
 // set puts settings in force, or takes them back.
-func (s *endpointState) set(c command, now time.Time) {
+func (s *endpointState) set(c api.Order, now time.Time) {
 	var next settings
 	if old := s.settings.Load(); old != nil {
 		next = *old
 	}
-	if c.weight.made {
+	if c.Weight.Made {
 		if next.weight != nil {
 			next.weight.stop()
 			next.weight = nil
 		}
-		if value := c.weight.value; value != nil {
-			next.weight = &setting[float64]{s.newOrder(orderWeight, c, now), *value}
+		if value := c.Weight.Value; value != nil {
+			next.weight = &setting[float64]{s.newOrder(api.Weight, c, now), *value}
 		}
 	}
-	if c.priority.made {
+	if c.Priority.Made {
 		if next.priority != nil {
 			next.priority.stop()
 			next.priority = nil
 		}
-		if value := c.priority.value; value != nil {
-			next.priority = &setting[int]{s.newOrder(orderPriority, c, now), *value}
+		if value := c.Priority.Value; value != nil {
+			next.priority = &setting[int]{s.newOrder(api.Priority, c, now), *value}
 		}
 	}
 	s.putInForce(next)
@@ -248,11 +197,11 @@ func (s *endpointState) putInForce(next settings) {
 }
 
 // newOrder makes an order, which ends by itself when its time is over.
-func (s *endpointState) newOrder(action string, c command, now time.Time) *order {
-	o := &order{action: action, reason: c.reason, since: now}
-	if c.lasts > 0 {
-		o.until = now.Add(c.lasts)
-		o.timer = time.AfterFunc(c.lasts, func() { s.pool.orderOver(s, o, time.Now()) })
+func (s *endpointState) newOrder(action string, c api.Order, now time.Time) *order {
+	o := &order{action: action, reason: c.Reason, since: now}
+	if c.Lasts > 0 {
+		o.until = now.Add(c.Lasts)
+		o.timer = time.AfterFunc(c.Lasts, func() { s.pool.orderOver(s, o, time.Now()) })
 	}
 	return o
 }
@@ -372,32 +321,4 @@ func inForce(targets []*target) []*target {
 	}
 	slices.SortStableFunc(targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
 	return targets
-}
-
-// event says what an operator did. The reason that the operator gave is among
-// the details.
-func (c command) event(endpoint string, inFlight int64, now time.Time) event.Event {
-	details := map[string]any{}
-	if c.reason != "" {
-		details["note"] = c.reason
-	}
-	if c.lasts > 0 {
-		details["until"] = now.Add(c.lasts)
-	}
-	if c.action == orderDrain || c.action == orderTrip {
-		details["in_flight"] = inFlight
-	}
-	describeChange(details, orderWeight, c.weight)
-	describeChange(details, orderPriority, c.priority)
-	return event.Event{At: now, Kind: event.Operator, Endpoint: endpoint, Reason: c.action, Details: details}
-}
-
-func describeChange[T any](details map[string]any, name string, c change[T]) {
-	switch {
-	case !c.made:
-	case c.value == nil:
-		details[name] = asConfigured
-	default:
-		details[name] = *c.value
-	}
 }

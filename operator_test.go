@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/command"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
@@ -22,7 +24,7 @@ func (p *proxy) counts(n int, path string) map[string]int {
 	seen := make(map[string]int)
 	for range n {
 		resp, err := p.do(http.MethodGet, path, nil)
-		if dropped(err) {
+		if command.Dropped(err) {
 			// a reload has closed the connection
 			resp, err = p.do(http.MethodGet, path, nil)
 		}
@@ -279,7 +281,7 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 			p, a := startWithAdmin(t, site("\tall_down "+allDown+quick, one, two))
 			a.order(http.MethodPost, "api/endpoints/one/drain", `{"for":"1h"}`)
 			a.order(http.MethodPost, "api/endpoints/two/trip", `{"for":"40s"}`)
-			var pool PoolStatus
+			var pool api.PoolStatus
 			if a.read("/failover/pools/api", &pool); !pool.Down {
 				t.Errorf("the pool is not down: %+v", pool)
 			}
@@ -333,7 +335,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.detach(policy)
-		order := func(c command) EndpointStatus {
+		order := func(c api.Order) api.EndpointStatus {
 			t.Helper()
 			answer, err := p.operate("one", c, time.Now())
 			if err != nil {
@@ -341,15 +343,15 @@ func TestOrdersEndByThemselves(t *testing.T) {
 			}
 			return answer.Status
 		}
-		one := func() EndpointStatus {
+		one := func() api.EndpointStatus {
 			synctest.Wait()
 			return p.status(time.Now()).Endpoints[0]
 		}
 		weight, priority := 4.0, 2
 
-		order(command{action: orderDrain, lasts: time.Minute})
-		order(command{action: orderSet, weight: change[float64]{true, &weight}, lasts: 2 * time.Minute})
-		if e := order(command{action: orderSet, priority: change[int]{true, &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
+		order(api.Order{Action: api.Drain, Lasts: time.Minute})
+		order(api.Order{Action: api.Set, Weight: api.Change[float64]{Made: true, Value: &weight}, Lasts: 2 * time.Minute})
+		if e := order(api.Order{Action: api.Set, Priority: api.Change[int]{Made: true, Value: &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
 			t.Errorf("all at once: %+v", e)
 		}
 		if part := policy.targets[0].state.available(time.Now(), policy.breakerConfig()); part != 0 {
@@ -369,9 +371,9 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		}
 
 		// an order that took the place of another is not ended by the other's time
-		order(command{action: orderDrain, lasts: time.Minute})
+		order(api.Order{Action: api.Drain, Lasts: time.Minute})
 		time.Sleep(30 * time.Second)
-		order(command{action: orderDrain, lasts: time.Minute})
+		order(api.Order{Action: api.Drain, Lasts: time.Minute})
 		time.Sleep(45 * time.Second)
 		if e := one(); !e.Draining {
 			t.Errorf("the first drain ended the second: %+v", e)
@@ -380,22 +382,22 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := one(); e.Draining {
 			t.Errorf("the second drain goes on: %+v", e)
 		}
-		order(command{action: orderTrip, lasts: time.Minute})
-		order(command{action: orderTrip})
+		order(api.Order{Action: api.Trip, Lasts: time.Minute})
+		order(api.Order{Action: api.Trip})
 		time.Sleep(time.Hour)
 		if e := one(); e.State != "forced_open" {
 			t.Errorf("a trip without end has ended: %+v", e)
 		}
-		order(command{action: orderEnable, lasts: time.Minute})
+		order(api.Order{Action: api.Enable, Lasts: time.Minute})
 		time.Sleep(2 * time.Minute)
 		if e := one(); e.State != "closed" || e.Operator != nil {
 			t.Errorf("forced closed for a minute, after two: %+v", e)
 		}
-		if _, err := p.operate("three", command{action: orderDrain}, time.Now()); err == nil ||
+		if _, err := p.operate("three", api.Order{Action: api.Drain}, time.Now()); err == nil ||
 			err.Error() != `pool "bubble" has no endpoint "three"; it has "one", "two"` {
 			t.Errorf("an unknown endpoint: %v", err)
 		}
-		order(command{action: orderDrain, lasts: time.Minute}) // whose timer must not outlive the pool
+		order(api.Order{Action: api.Drain, Lasts: time.Minute}) // whose timer must not outlive the pool
 	})
 }
 
@@ -420,7 +422,7 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 		return set
 	}
 	policy.tableFor(upstreams("a:80", "b:80", "c:80"), now)
-	if _, err := p.operate("a:80", command{action: orderDrain}, now); err != nil {
+	if _, err := p.operate("a:80", api.Order{Action: api.Drain}, now); err != nil {
 		t.Fatal(err)
 	}
 	policy.tableFor(upstreams("c:80"), now)

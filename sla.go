@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -88,63 +89,21 @@ func readSLA(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 	return at.wrap(p.SLA.validate())
 }
 
-// SLAStatus is how far the objectives are met over their window. For the pool that
-// is what its clients saw.
-type SLAStatus struct {
-	// The window, in seconds.
-	Window float64 `json:"window_seconds"`
-
-	// Calls that came to a success or a failure, how many failed, and how long all
-	// was down, over the window.
-	Calls  uint64  `json:"calls"`
-	Failed uint64  `json:"failed"`
-	Down   float64 `json:"down_seconds"`
-
-	Availability *IndicatorStatus `json:"availability,omitempty"`
-	Latency      *IndicatorStatus `json:"latency,omitempty"`
-
-	// The latency at the objective's quantile, and the target, in seconds; absent
-	// without a latency objective.
-	Quantile float64 `json:"quantile_seconds,omitempty"`
-	Target   float64 `json:"target_seconds,omitempty"`
-}
-
-// IndicatorStatus is one objective and what has been achieved.
-type IndicatorStatus struct {
-	sla.Attainment
-
-	// Whether the error budget is being spent too fast; of a pool only.
-	Burning bool `json:"burning"`
-
-	// How fast it is spent, over pairs of windows.
-	Burn []BurnStatus `json:"burn"`
-}
-
-// BurnStatus is how fast an error budget is spent: at a rate of 1 it lasts for the
-// objective's window. Both rates have to reach the limit.
-type BurnStatus struct {
-	Long      float64 `json:"long_seconds"`
-	Short     float64 `json:"short_seconds"`
-	Limit     float64 `json:"limit"`
-	LongRate  float64 `json:"long_rate"`
-	ShortRate float64 `json:"short_rate"`
-}
-
 // slaStatus describes a standing; nil where there is no objective.
-func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *SLAStatus {
+func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus {
 	if o.Availability == 0 && o.LatencyTarget == 0 {
 		return nil
 	}
-	status := &SLAStatus{
+	status := &api.SLAStatus{
 		Window: s.Window.Seconds(),
 		Calls:  s.Calls,
 		Failed: s.Failures.Total(),
 		Down:   s.Down.Seconds(),
 	}
-	indicator := func(i *sla.Indicator, of sla.SLI) *IndicatorStatus {
-		status := &IndicatorStatus{Attainment: i.Attainment, Burning: alert.Burning(of)}
+	indicator := func(i *sla.Indicator, of sla.SLI) *api.IndicatorStatus {
+		status := &api.IndicatorStatus{Attainment: i.Attainment, Burning: alert.Burning(of)}
 		for _, b := range i.Burn {
-			status.Burn = append(status.Burn, BurnStatus{b.Long.Seconds(), b.Short.Seconds(), b.Limit, b.LongRate, b.ShortRate})
+			status.Burn = append(status.Burn, api.BurnStatus{Long: b.Long.Seconds(), Short: b.Short.Seconds(), Limit: b.Limit, LongRate: b.LongRate, ShortRate: b.ShortRate})
 		}
 		return status
 	}

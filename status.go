@@ -3,164 +3,19 @@ package failover
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/sla"
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// PoolStatus is how a pool stands at a time. It is a copy that nobody changes,
-// and holds no credentials.
-type PoolStatus struct {
-	// The pool's name.
-	Name string `json:"name"`
-
-	// When this was so.
-	At time.Time `json:"at"`
-
-	// Whether every endpoint is out, so that calls are refused but for a trial
-	// now and then.
-	Down bool `json:"down"`
-
-	// Calls a second over the last 10 seconds.
-	CallsPerSecond float64 `json:"calls_per_second"`
-
-	// Retries that the budget did not allow, since the pool was made.
-	RetriesDenied int64 `json:"retries_denied"`
-
-	// How far the objectives are met, as clients saw the pool; absent without
-	// objectives, and in the first 10 seconds.
-	SLA *SLAStatus `json:"sla,omitempty"`
-
-	// The endpoints by priority; those of one priority as they were configured.
-	Endpoints []EndpointStatus `json:"endpoints"`
-}
-
-// EndpointStatus is how an endpoint stands at a time. Where several handlers
-// share the pool, its URL, priority, weight and traffic are those of the first
-// that has it.
-type EndpointStatus struct {
-	// The endpoint's name, unique in the pool.
-	Name string `json:"name"`
-
-	// The base URL without user, password, and parts of its path that look like
-	// keys. Absent where scheme, path and Host are the proxy's.
-	URL string `json:"url,omitempty"`
-
-	// The dial address.
-	Address string `json:"address"`
-
-	// The tier, 1 is most preferred, and the share of it, as they are in force:
-	// what an operator has set comes before what is configured.
-	Priority int     `json:"priority"`
-	Weight   float64 `json:"weight"`
-
-	// The breaker: closed, open, recovering, forced_open (tripped) or
-	// forced_closed.
-	State string `json:"state"`
-
-	// Whether an operator keeps new calls away while those in flight finish.
-	Draining bool `json:"draining"`
-
-	// Why the breaker is in this state and since when; absent if it has been
-	// since the pool was made.
-	Reason string    `json:"reason,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-
-	// When an open breaker will try the endpoint again.
-	Until time.Time `json:"until,omitzero"`
-
-	// How much of its normal traffic the breaker allows, 0 to 1.
-	Share float64 `json:"share"`
-
-	// How well the endpoint has been doing, 0 to 1.
-	Score float64 `json:"score"`
-
-	// Its part of all calls by the routing table, 0 to 1.
-	Traffic float64 `json:"traffic"`
-
-	// Until when the endpoint asked to be left alone.
-	HeldUntil time.Time `json:"held_until,omitzero"`
-
-	// Attempts that are under way, streams included.
-	InFlight int64 `json:"in_flight"`
-
-	// Attempts since the state was made, by what they came to. Cancelled are
-	// those whose client left.
-	Attempts  uint64 `json:"attempts"`
-	Successes uint64 `json:"successes"`
-	Failures  uint64 `json:"failures"`
-	Cancelled uint64 `json:"cancelled"`
-
-	// What the last attempts came to, newest last, at most 20: success, dial, tls,
-	// timeout, reset, status, rate_limited, denied, truncated, stalled, cancelled.
-	LastOutcomes []string `json:"last_outcomes"`
-
-	// Time to the first byte of successes over the last hour, to an eighth; absent
-	// if unknown.
-	Latency *LatencyStatus `json:"latency,omitempty"`
-
-	// Its health checks; absent if it has none.
-	Check *CheckStatus `json:"check,omitempty"`
-
-	// How far it meets the pool's objectives by itself; absent without any. Up to a
-	// minute old.
-	SLA *SLAStatus `json:"sla,omitempty"`
-
-	// The lever that an operator holds, and the weight and priority that one has
-	// set; absent if there is none.
-	Operator *OperatorStatus `json:"operator,omitempty"`
-	Override *OverrideStatus `json:"override,omitempty"`
-}
-
-// LatencyStatus are quantiles of the time to the first byte, in seconds.
-type LatencyStatus struct {
-	P50 float64 `json:"p50"`
-	P95 float64 `json:"p95"`
-	P99 float64 `json:"p99"`
-}
-
-// OperatorStatus is a lever that an operator holds.
-type OperatorStatus struct {
-	// drain, trip, or enable where the breaker is kept closed.
-	Action string `json:"action"`
-
-	// What the operator gave as the reason.
-	Reason string `json:"reason,omitempty"`
-
-	// Since when, and until when; without an end it holds until it is undone.
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until,omitzero"`
-}
-
-// OverrideStatus are a weight and a priority that an operator has set.
-type OverrideStatus struct {
-	Weight   *SettingStatus[float64] `json:"weight,omitempty"`
-	Priority *SettingStatus[int]     `json:"priority,omitempty"`
-}
-
-// SettingStatus is a value that an operator has set.
-type SettingStatus[T any] struct {
-	Value T `json:"value"`
-
-	// What the configuration says.
-	Configured T `json:"configured"`
-
-	// What the operator gave as the reason.
-	Reason string `json:"reason,omitempty"`
-
-	// Since when, and until when; without an end it holds until it is undone.
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until,omitzero"`
-}
-
 // Status returns how every pool of this process stands, by name. It holds each
 // lock only for as long as it takes to copy a few numbers.
-func Status(now time.Time) []PoolStatus {
-	all := []PoolStatus{}
+func Status(now time.Time) []api.PoolStatus {
+	all := []api.PoolStatus{}
 	for _, p := range runningPools() {
 		all = append(all, p.status(now))
 	}
@@ -191,13 +46,13 @@ func findPool(name string) *pool {
 }
 
 // status copies how the pool stands.
-func (p *pool) status(now time.Time) PoolStatus {
-	status := PoolStatus{
+func (p *pool) status(now time.Time) api.PoolStatus {
+	status := api.PoolStatus{
 		Name:           p.name,
 		At:             now,
 		CallsPerSecond: p.budget.Rate(now),
 		RetriesDenied:  p.budget.Denied.Load(),
-		Endpoints:      []EndpointStatus{},
+		Endpoints:      []api.EndpointStatus{},
 	}
 	p.mu.Lock()
 	g := p.generation.Load() // under the lock, or a reload might empty it meanwhile
@@ -224,7 +79,7 @@ func (p *pool) status(now time.Time) PoolStatus {
 
 // endpoint is how an endpoint compares with the pool's objective, nil if that is
 // not known.
-func (s *standing) endpoint(name string) *SLAStatus {
+func (s *standing) endpoint(name string) *api.SLAStatus {
 	if s == nil {
 		return nil
 	}
@@ -281,10 +136,10 @@ func (p *Policy) currentTable() *table {
 }
 
 // describe adds what the configuration knows.
-func (v view) describe(e *EndpointStatus) {
+func (v view) describe(e *api.EndpointStatus) {
 	e.URL = redactURL(v.url)
 	e.Priority, e.Weight = v.priority, v.weight
-	e.Traffic = tidy(v.traffic)
+	e.Traffic = api.Tidy(v.traffic)
 	configured := v.target
 	if v.configured != nil {
 		configured = v.configured
@@ -299,7 +154,7 @@ func (v view) describe(e *EndpointStatus) {
 
 // status copies how the endpoint stands. What takes long it does without the
 // endpoint's lock.
-func (s *endpointState) status(now time.Time, cfg *breaker.Config) EndpointStatus {
+func (s *endpointState) status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.mu.Lock()
 	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
@@ -310,16 +165,16 @@ func (s *endpointState) status(now time.Time, cfg *breaker.Config) EndpointStatu
 	return e
 }
 
-func (s *endpointState) statusLocked(now time.Time, cfg *breaker.Config) EndpointStatus {
+func (s *endpointState) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	b := &s.breaker
-	e := EndpointStatus{
+	e := api.EndpointStatus{
 		Name:      s.name,
 		Address:   s.address,
 		State:     b.State.String(),
 		Reason:    b.Reason,
 		Since:     b.Changed,
-		Share:     tidy(b.Allowed(cfg)),
-		Score:     tidy(1 - s.scorer.Lost),
+		Share:     api.Tidy(b.Allowed(cfg)),
+		Score:     api.Tidy(1 - s.scorer.Lost),
 		InFlight:  s.busy.Load(),
 		Attempts:  s.totals.Attempts,
 		Successes: s.totals.Successes,
@@ -338,36 +193,33 @@ func (s *endpointState) statusLocked(now time.Time, cfg *breaker.Config) Endpoin
 }
 
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.
-func latencyStatus(h *slowness.Histogram) *LatencyStatus {
+func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
 	total := h.Total()
 	if total < 1 {
 		return nil
 	}
-	return &LatencyStatus{
-		P50: tidy(h.Quantile(0.5, total).Seconds()),
-		P95: tidy(h.Quantile(0.95, total).Seconds()),
-		P99: tidy(h.Quantile(0.99, total).Seconds()),
+	return &api.LatencyStatus{
+		P50: api.Tidy(h.Quantile(0.5, total).Seconds()),
+		P95: api.Tidy(h.Quantile(0.95, total).Seconds()),
+		P99: api.Tidy(h.Quantile(0.99, total).Seconds()),
 	}
 }
 
 // describeOrdersLocked adds what an operator has ordered.
-func (s *endpointState) describeOrdersLocked(e *EndpointStatus) {
+func (s *endpointState) describeOrdersLocked(e *api.EndpointStatus) {
 	if o := s.lever; o != nil {
-		e.Draining = o.action == orderDrain
-		e.Operator = &OperatorStatus{Action: o.action, Reason: o.reason, Since: o.since, Until: o.until}
+		e.Draining = o.action == api.Drain
+		e.Operator = &api.OperatorStatus{Action: o.action, Reason: o.reason, Since: o.since, Until: o.until}
 	}
 	in := s.settings.Load()
 	if in == nil {
 		return
 	}
-	e.Override = &OverrideStatus{}
+	e.Override = &api.OverrideStatus{}
 	if w := in.weight; w != nil {
-		e.Override.Weight = &SettingStatus[float64]{Value: w.value, Reason: w.reason, Since: w.since, Until: w.until}
+		e.Override.Weight = &api.SettingStatus[float64]{Value: w.value, Reason: w.reason, Since: w.since, Until: w.until}
 	}
 	if p := in.priority; p != nil {
-		e.Override.Priority = &SettingStatus[int]{Value: p.value, Reason: p.reason, Since: p.since, Until: p.until}
+		e.Override.Priority = &api.SettingStatus[int]{Value: p.value, Reason: p.reason, Since: p.since, Until: p.until}
 	}
 }
-
-// tidy takes off what is only due to floating point.
-func tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -82,8 +83,8 @@ func (e *Endpoint) validate() error {
 		return fmt.Errorf("%s: an endpoint needs an upstream or a url", e.at())
 	case e.Priority < 0:
 		return fmt.Errorf("%s: priority must be 1 or more", e.at())
-	case e.Weight != nil && weightRange(*e.Weight) != "":
-		return fmt.Errorf("%s: weight must be %s", e.at(), weightRange(*e.Weight))
+	case e.Weight != nil && api.WeightRange(*e.Weight) != "":
+		return fmt.Errorf("%s: weight must be %s", e.at(), api.WeightRange(*e.Weight))
 	case e.MaxRequests < 0:
 		return fmt.Errorf("%s: max_requests must not be negative", e.at())
 	case e.Timeout < 0:
@@ -121,20 +122,6 @@ func validateOverflow(factor float64) error {
 		return fmt.Errorf("overflow must be strict or a factor of 1 or more, not %v", factor)
 	}
 	return nil
-}
-
-// maxWeight keeps sums of weights far from infinity.
-const maxWeight = math.MaxFloat32
-
-// weightRange says what a weight has to be that is none; "": it is one.
-func weightRange(weight float64) string {
-	switch {
-	case weight > maxWeight:
-		return fmt.Sprintf("from 0 to %.2g", maxWeight)
-	case !(weight >= 0):
-		return "0 or more"
-	}
-	return ""
 }
 
 // oneOf accepts the empty word, which is the default.

@@ -1,4 +1,4 @@
-package failover
+package command
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
@@ -27,22 +28,22 @@ func runOrder(c *client, cmd *cobra.Command, action string, args []string) error
 		return err
 	}
 	endpoint := args[len(args)-1]
-	path := adminRoot + "pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(endpoint)
+	path := api.Root + "pools/" + url.PathEscape(pool) + "/endpoints/" + url.PathEscape(endpoint)
 	method, uri := http.MethodPost, path+"/"+action
-	if action == orderSet {
+	if action == api.Set {
 		method, uri = http.MethodPatch, path
 	}
-	var answer OperatorAnswer
+	var answer api.OperatorAnswer
 	text, err := c.exchange(method, uri, body, &answer)
 	if err != nil {
 		return err
 	}
 	if flags.Bool("json") {
-		fmt.Fprintln(cmd.OutOrStdout(), printableJSON(text))
+		fmt.Fprintln(cmd.OutOrStdout(), api.PrintableJSON(text))
 	} else {
 		fmt.Fprintln(cmd.OutOrStdout(), describeAnswer(&answer))
 	}
-	if action != orderDrain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
+	if action != api.Drain || answer.InFlight == 0 || !cmd.Flags().Changed("wait") {
 		return nil
 	}
 	return waitDrained(c, cmd, path, answer.Status, flags.Duration("wait"))
@@ -51,7 +52,7 @@ func runOrder(c *client, cmd *cobra.Command, action string, args []string) error
 // orderBody makes the body of a command of the flags that were given.
 func orderBody(cmd *cobra.Command) (map[string]any, error) {
 	body := make(map[string]any)
-	for _, name := range []string{"for", "reason", orderWeight, orderPriority} {
+	for _, name := range []string{"for", "reason", api.Weight, api.Priority} {
 		flag := cmd.Flags().Lookup(name)
 		if flag == nil || !flag.Changed {
 			continue
@@ -60,12 +61,12 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 		switch {
 		case name == "for" || name == "reason":
 			body[name] = text
-		case text == asConfigured:
+		case text == api.AsConfigured:
 			body[name] = nil
 		default:
 			value, err := strconv.ParseFloat(text, 64)
 			if err != nil || math.IsInf(value, 0) || math.IsNaN(value) {
-				return nil, fmt.Errorf("--%s: want a number or %q, not %q", name, asConfigured, text)
+				return nil, fmt.Errorf("--%s: want a number or %q, not %q", name, api.AsConfigured, text)
 			}
 			body[name] = value
 		}
@@ -74,7 +75,7 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 }
 
 // waitDrained waits until an endpoint has no calls in flight.
-func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStatus, atMost time.Duration) error {
+func waitDrained(c *client, cmd *cobra.Command, path string, status api.EndpointStatus, atMost time.Duration) error {
 	over := time.NewTimer(atMost)
 	defer over.Stop()
 	look := time.NewTicker(200 * time.Millisecond)
@@ -82,7 +83,7 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStat
 	for {
 		select {
 		case <-over.C:
-			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
+			return &commandError{ExitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
 		case <-look.C:
 		}
 		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
@@ -96,12 +97,12 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status EndpointStat
 }
 
 // describeAnswer says what has become of a command.
-func describeAnswer(a *OperatorAnswer) string {
+func describeAnswer(a *api.OperatorAnswer) string {
 	e := &a.Status
 	what := "is " + e.State
 	switch {
-	case a.Action == orderSet:
-		return printable(fmt.Sprintf("%s/%s has %s", a.Pool, a.Endpoint, describeSettings(e)))
+	case a.Action == api.Set:
+		return api.Printable(fmt.Sprintf("%s/%s has %s", a.Pool, a.Endpoint, describeSettings(e)))
 	case e.Draining && a.InFlight == 0:
 		what = "is drained, " + countCalls(0)
 	case e.Draining:
@@ -112,11 +113,11 @@ func describeAnswer(a *OperatorAnswer) string {
 	if e.Operator != nil {
 		what += describeUntil(e.Operator.Until)
 	}
-	return printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
+	return api.Printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
 }
 
 // describeSettings says which weight and priority are in force.
-func describeSettings(e *EndpointStatus) string {
+func describeSettings(e *api.EndpointStatus) string {
 	weight, priority := fmt.Sprintf("weight %v", e.Weight), fmt.Sprintf("priority %d", e.Priority)
 	if e.Override != nil {
 		if w := e.Override.Weight; w != nil {

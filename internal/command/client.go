@@ -1,4 +1,4 @@
-package failover
+package command
 
 import (
 	"bufio"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/api"
 )
 
 const (
@@ -89,7 +91,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := c.http.Do(req)
-	for tries := 1; tries < sendTries && dropped(err); tries++ {
+	for tries := 1; tries < sendTries && Dropped(err); tries++ {
 		// an endpoint that a reload replaces drops connections; commands may be
 		// given twice
 		req.Body, _ = req.GetBody()
@@ -99,7 +101,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		if c.ctx.Err() != nil {
 			return nil, c.ctx.Err()
 		}
-		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
+		return nil, &commandError{ExitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
 			"is it running, with its admin endpoint on? another address can be given with --address or --config", c.address, plainCause(err))}
 	}
 	if resp.StatusCode < 300 {
@@ -109,8 +111,8 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	return nil, c.refused(resp)
 }
 
-// dropped tells whether a connection was closed before there was an answer.
-func dropped(err error) bool {
+// Dropped tells whether a connection was closed before there was an answer.
+func Dropped(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
@@ -127,13 +129,13 @@ func (c *client) refused(resp *http.Response) error {
 	spoken := json.Unmarshal(text, &message) == nil && message.Error != ""
 	switch {
 	case resp.StatusCode == http.StatusNotFound && spoken:
-		return &commandError{exitUnknown, errors.New(printable(message.Error))}
+		return &commandError{ExitUnknown, errors.New(api.Printable(message.Error))}
 	case resp.StatusCode == http.StatusNotFound:
-		return &commandError{exitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
+		return &commandError{ExitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
 	case spoken:
-		return &commandError{exitRefused, errors.New(printable(message.Error))}
+		return &commandError{ExitRefused, errors.New(api.Printable(message.Error))}
 	}
-	return &commandError{exitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
+	return &commandError{ExitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
 }
 
 // exchange makes a request and decodes the answer, which it also returns as it
@@ -146,7 +148,7 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return "", &commandError{exitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
+		return "", &commandError{ExitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return "", fmt.Errorf("reading the answer of %s: %w", c.address, err)
@@ -159,8 +161,8 @@ func (c *client) soleOr(named []string) (string, error) {
 	if len(named) > 0 {
 		return named[0], nil
 	}
-	var all []PoolStatus
-	if _, err := c.exchange(http.MethodGet, adminRoot+"pools", nil, &all); err != nil {
+	var all []api.PoolStatus
+	if _, err := c.exchange(http.MethodGet, api.Root+"pools", nil, &all); err != nil {
 		return "", err
 	}
 	names := make([]string, len(all))
@@ -169,38 +171,38 @@ func (c *client) soleOr(named []string) (string, error) {
 	}
 	switch len(names) {
 	case 0:
-		return "", &commandError{exitUnknown, fmt.Errorf("the Caddy at %s has no pool", c.address)}
+		return "", &commandError{ExitUnknown, fmt.Errorf("the Caddy at %s has no pool", c.address)}
 	case 1:
 		return names[0], nil
 	}
-	return "", fmt.Errorf("which pool? there are %s", listNames(names))
+	return "", fmt.Errorf("which pool? there are %s", api.ListNames(names))
 }
 
-// A message is one of a stream of server-sent events.
-type message struct{ name, id, data string }
+// A Message is one of a stream of server-sent events.
+type Message struct{ Name, ID, Data string }
 
-// messages reads a stream of server-sent events until it ends or take says so.
-func messages(r io.Reader, take func(message) bool) error {
-	var m message
+// Messages reads a stream of server-sent events until it ends or take says so.
+func Messages(r io.Reader, take func(Message) bool) error {
+	var m Message
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		if lines.Text() == "" {
-			if (m.data != "" || m.id != "") && !take(m) {
+			if (m.Data != "" || m.ID != "") && !take(m) {
 				return nil
 			}
-			m = message{}
+			m = Message{}
 			continue
 		}
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
 		case "event":
-			m.name = value
+			m.Name = value
 		case "id":
-			m.id = value
+			m.ID = value
 		case "data":
-			m.data = value
+			m.Data = value
 		}
 	}
 	return lines.Err()

@@ -1,4 +1,4 @@
-package failover
+package command
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
@@ -20,7 +21,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
 	show := func(e *event.Event, text string) {
 		if asJSON {
-			fmt.Fprintln(out, printableJSON(text))
+			fmt.Fprintln(out, api.PrintableJSON(text))
 			return
 		}
 		fmt.Fprintln(out, formatEvent(e))
@@ -34,7 +35,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	var newest []event.Event
 	if flags.Bool("follow") {
 		// from here on the stream will tell; before the list, so that none is lost
-		if _, err := c.exchange(http.MethodGet, adminRoot+"events?limit=1", nil, &newest); err != nil {
+		if _, err := c.exchange(http.MethodGet, api.Root+"events?limit=1", nil, &newest); err != nil {
 			return err
 		}
 	}
@@ -44,7 +45,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	}
 	query.Set("limit", flags.String("limit"))
 	var raw []json.RawMessage
-	if _, err := c.exchange(http.MethodGet, adminRoot+"events?"+query.Encode(), nil, &raw); err != nil {
+	if _, err := c.exchange(http.MethodGet, api.Root+"events?"+query.Encode(), nil, &raw); err != nil {
 		return err
 	}
 	for _, text := range raw {
@@ -65,7 +66,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 // followEvents shows events as they come. A stream that ends, as with every
 // reload, is taken up again where it ended.
 func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*event.Event, string)) error {
-	uri := adminRoot + "events"
+	uri := api.Root + "events"
 	if pool != "" {
 		uri += "?" + url.Values{"pool": {pool}}.Encode()
 	}
@@ -75,18 +76,18 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
 		if err == nil {
 			silent = false
-			err = messages(resp.Body, func(m message) bool {
-				if m.id != "" {
-					last = m.id
+			err = Messages(resp.Body, func(m Message) bool {
+				if m.ID != "" {
+					last = m.ID
 				}
 				switch {
-				case m.data == "":
-				case m.name != "":
-					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", printable(m.name), printable(m.data))
+				case m.Data == "":
+				case m.Name != "":
+					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", api.Printable(m.Name), api.Printable(m.Data))
 				default:
 					var e event.Event
-					if json.Unmarshal([]byte(m.data), &e) == nil {
-						show(&e, m.data)
+					if json.Unmarshal([]byte(m.Data), &e) == nil {
+						show(&e, m.Data)
 					}
 				}
 				return true
@@ -97,13 +98,13 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 			return nil
 		}
 		if err != nil && !silent {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", printableLines(err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", api.PrintableLines(err.Error()))
 			silent = true
 		}
 		select {
 		case <-c.ctx.Done():
 			return nil
-		case <-time.After(streamRetry):
+		case <-time.After(api.StreamRetry):
 		}
 	}
 }
@@ -124,7 +125,7 @@ func formatEvent(e *event.Event) string {
 	for _, name := range e.DetailNames() {
 		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
 	}
-	return printable(line)
+	return api.Printable(line)
 }
 
 // detail shows times as the line's own.

@@ -1,4 +1,4 @@
-package failover
+package command
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
@@ -31,14 +32,14 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	if watch && flags.Bool("check") {
 		return fmt.Errorf("--watch and --check contradict each other")
 	}
-	show := func() ([]PoolStatus, error) {
+	show := func() ([]api.PoolStatus, error) {
 		all, text, err := readStatus(c, args)
 		if err != nil {
 			return nil, err
 		}
 		switch {
 		case asJSON:
-			fmt.Fprintln(out, printableJSON(text))
+			fmt.Fprintln(out, api.PrintableJSON(text))
 		case watch && onTerminal(out):
 			fmt.Fprint(out, clearScreen+time.Now().Format(time.TimeOnly)+"  "+c.address+"\n\n"+formatStatus(all, time.Now()))
 		default:
@@ -68,44 +69,44 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 			fmt.Fprintln(out)
 		}
 		if _, err := show(); err != nil && c.ctx.Err() == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", printableLines(err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", api.PrintableLines(err.Error()))
 		}
 	}
 }
 
 // readStatus returns pools, and the answer as it came.
-func readStatus(c *client, args []string) ([]PoolStatus, string, error) {
+func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
 	if len(args) == 0 {
-		var all []PoolStatus
-		text, err := c.exchange(http.MethodGet, adminRoot+"pools", nil, &all)
+		var all []api.PoolStatus
+		text, err := c.exchange(http.MethodGet, api.Root+"pools", nil, &all)
 		return all, text, err
 	}
-	var one PoolStatus
-	text, err := c.exchange(http.MethodGet, adminRoot+"pools/"+url.PathEscape(args[0]), nil, &one)
-	return []PoolStatus{one}, text, err
+	var one api.PoolStatus
+	text, err := c.exchange(http.MethodGet, api.Root+"pools/"+url.PathEscape(args[0]), nil, &one)
+	return []api.PoolStatus{one}, text, err
 }
 
 // check makes an exit code of how pools stand.
-func check(all []PoolStatus) error {
-	code := exitDone
+func check(all []api.PoolStatus) error {
+	code := ExitDone
 	for _, p := range all {
 		if p.Down {
-			return &commandError{code: exitDown}
+			return &commandError{code: ExitDown}
 		}
 		for _, e := range p.Endpoints {
 			if e.State != breaker.Closed.String() && e.State != breaker.ForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
-				code = exitDegraded
+				code = ExitDegraded
 			}
 		}
 	}
-	if code == exitDone {
+	if code == ExitDone {
 		return nil
 	}
 	return &commandError{code: code}
 }
 
 // formatStatus makes a table of each pool.
-func formatStatus(all []PoolStatus, now time.Time) string {
+func formatStatus(all []api.PoolStatus, now time.Time) string {
 	if len(all) == 0 {
 		return "no pools\n"
 	}
@@ -118,21 +119,21 @@ func formatStatus(all []PoolStatus, now time.Time) string {
 		if p.Down {
 			state = "DOWN"
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
+		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
 }
 
 // formatSLA says how far the objectives are met.
-func formatSLA(s *SLAStatus) string {
+func formatSLA(s *api.SLAStatus) string {
 	if s == nil {
 		return ""
 	}
 	text := ""
 	for _, i := range []struct {
 		name string
-		*IndicatorStatus
+		*api.IndicatorStatus
 	}{{"availability", s.Availability}, {"latency", s.Latency}} {
 		if i.IndicatorStatus == nil {
 			continue
@@ -146,7 +147,7 @@ func formatSLA(s *SLAStatus) string {
 	return text
 }
 
-func formatEndpoints(w io.Writer, endpoints []EndpointStatus, now time.Time) {
+func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tP50\tP99\tNOTE")
 	for _, e := range endpoints {
@@ -159,15 +160,15 @@ func formatEndpoints(w io.Writer, endpoints []EndpointStatus, now time.Time) {
 			state = "draining"
 		}
 		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%s\t%s\t%s\n",
-			printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
+			api.Printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
 			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, p50, p99,
-			printable(strings.Join(notes(&e, now), "; ")))
+			api.Printable(strings.Join(notes(&e, now), "; ")))
 	}
 	table.Flush()
 }
 
 // notes say what the columns do not.
-func notes(e *EndpointStatus, now time.Time) []string {
+func notes(e *api.EndpointStatus, now time.Time) []string {
 	var notes []string
 	if o := e.Operator; o != nil {
 		notes = append(notes, "operator: "+describeOrder(o.Action, o.Reason, o.Until, now))

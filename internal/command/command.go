@@ -1,4 +1,5 @@
-package failover
+// Package command is `caddy failover`, a client of the admin API.
+package command
 
 import (
 	"errors"
@@ -11,6 +12,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/api"
 )
 
 func init() {
@@ -34,20 +37,20 @@ Exit codes:
 	6  status --check: a pool is down
 	7  drain --wait: calls are still in flight
 `,
-		CobraFunc: addCommands,
+		CobraFunc: AddCommands,
 	})
 }
 
 // The exit codes that scripts may rely on.
 const (
-	exitDone        = 0
-	exitError       = 1
-	exitUnreachable = 2
-	exitUnknown     = 3
-	exitRefused     = 4
-	exitDegraded    = 5
-	exitDown        = 6
-	exitInFlight    = 7
+	ExitDone        = 0
+	ExitError       = 1
+	ExitUnreachable = 2
+	ExitUnknown     = 3
+	ExitRefused     = 4
+	ExitDegraded    = 5
+	ExitDown        = 6
+	ExitInFlight    = 7
 )
 
 // A commandError is an error with an exit code of its own.
@@ -65,8 +68,8 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// addCommands adds the subcommands.
-func addCommands(root *cobra.Command) {
+// AddCommands adds the subcommands.
+func AddCommands(root *cobra.Command) {
 	root.PersistentFlags().String("address", "", "The address of the admin endpoint, if not what the configuration says")
 	root.PersistentFlags().StringP("config", "c", "", "Configuration file to take the admin endpoint's address from")
 	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")
@@ -110,21 +113,21 @@ func addCommands(root *cobra.Command) {
 
 	root.AddCommand(status, events, report)
 	for action, short := range map[string]string{
-		orderDrain:  "Keeps new calls from an endpoint; those in flight finish",
-		orderEnable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
-		orderTrip:   "Forces an endpoint's breaker open",
-		orderReset:  "Undoes drain and trip, closes the breaker and forgets what was held against the endpoint",
-		orderSet:    "Sets an endpoint's weight or priority, or gives them back to the configuration",
+		api.Drain:  "Keeps new calls from an endpoint; those in flight finish",
+		api.Enable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
+		api.Trip:   "Forces an endpoint's breaker open",
+		api.Reset:  "Undoes drain and trip, closes the breaker and forgets what was held against the endpoint",
+		api.Set:    "Sets an endpoint's weight or priority, or gives them back to the configuration",
 	} {
 		use := action + " [<pool>] <endpoint> "
-		if action == orderSet {
+		if action == api.Set {
 			use += "[--weight <n>|configured] [--priority <n>|configured] "
 		}
-		if action != orderReset {
+		if action != api.Reset {
 			use += "[--for <duration>] "
 		}
 		use += "[--reason <text>] [--json]"
-		if action == orderDrain {
+		if action == api.Drain {
 			use += " [--wait <duration>]"
 		}
 		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2)}
@@ -133,14 +136,14 @@ func addCommands(root *cobra.Command) {
 		})
 		cmd.Flags().String("reason", "", "Why; shown wherever the endpoint is")
 		cmd.Flags().Bool("json", false, "Print the admin endpoint's own answer")
-		if action != orderReset {
+		if action != api.Reset {
 			cmd.Flags().String("for", "", "How long it is to hold, such as 10m; until it is undone if left out")
 		}
-		if action == orderSet {
-			cmd.Flags().String(orderWeight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
-			cmd.Flags().String(orderPriority, "", "Its tier, from 1; \"configured\" for the configuration's")
+		if action == api.Set {
+			cmd.Flags().String(api.Weight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
+			cmd.Flags().String(api.Priority, "", "Its tier, from 1; \"configured\" for the configuration's")
 		}
-		if action == orderDrain {
+		if action == api.Drain {
 			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most so long")
 		}
 		root.AddCommand(cmd)
@@ -158,12 +161,12 @@ func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.C
 		}
 		failed, ok := errors.AsType[*commandError](err)
 		if !ok {
-			failed = &commandError{exitError, err}
+			failed = &commandError{ExitError, err}
 		}
 		if failed.err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", printableLines(failed.err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", api.PrintableLines(failed.err.Error()))
 		}
-		if failed.code == exitError {
+		if failed.code == ExitError {
 			return failed
 		}
 		// Caddy takes exit codes from functions of its own kind only
@@ -200,13 +203,13 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 		}
 		query.Set("format", "json")
 	}
-	resp, err := c.send(http.MethodGet, adminRoot+"report?"+query.Encode(), nil)
+	resp, err := c.send(http.MethodGet, api.Root+"report?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	for _, warning := range resp.Header.Values(reportWarning) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is not complete: %s\n", printable(warning))
+	for _, warning := range resp.Header.Values(api.WarningField) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is not complete: %s\n", api.Printable(warning))
 	}
 	out := cmd.OutOrStdout()
 	if !onTerminal(out) {
@@ -219,7 +222,7 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}
-	fmt.Fprint(out, printableLines(string(text)))
+	fmt.Fprint(out, api.PrintableLines(string(text)))
 	return nil
 }
 

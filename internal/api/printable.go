@@ -1,4 +1,4 @@
-package failover
+package api
 
 import (
 	"fmt"
@@ -11,16 +11,16 @@ import (
 // What a Caddy says may be others' text: names, an operator's reason, an error's. None of
 // it steers the terminal, or changes the order in which its characters are shown.
 
-// printable returns text in one line, with all that cannot be seen escaped as in Go: control
+// Printable returns text in one line, with all that cannot be seen escaped as in Go: control
 // and format characters, such as the overrides of the writing direction, and bytes that
 // are no UTF-8.
-func printable(text string) string { return escape(text, "", goEscape) }
+func Printable(text string) string { return escape(text, "", goEscape) }
 
-// printableLines leaves line breaks and tabs as they are.
-func printableLines(text string) string { return escape(text, "\n\t", goEscape) }
+// PrintableLines leaves line breaks and tabs as they are.
+func PrintableLines(text string) string { return escape(text, "\n\t", goEscape) }
 
-// printableJSON does the same for a JSON document, which says the same afterwards.
-func printableJSON(text string) string { return escape(text, "\n\t\r", jsonEscape) }
+// PrintableJSON does the same for a JSON document, which says the same afterwards.
+func PrintableJSON(text string) string { return escape(text, "\n\t\r", jsonEscape) }
 
 func escape(text, except string, with func(r rune, raw string) string) string {
 	var b strings.Builder

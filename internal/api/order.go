@@ -1,0 +1,219 @@
+// Package api has what the admin API says and takes: its types and routes.
+package api
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// What an operator can order about an endpoint.
+const (
+	// Drain keeps new attempts away; those in flight finish. The breaker
+	// goes on as it stands.
+	Drain = "drain"
+	// Trip forces the breaker open: no attempts, whatever happens. When it
+	// is over the endpoint recovers progressively, as after an open period.
+	Trip = "trip"
+	// Enable undoes a drain or a trip; for a time, it forces the breaker
+	// closed.
+	Enable = "enable"
+	// Reset undoes a drain or a trip, closes the breaker at once, and
+	// forgets relapses, score, hold, and what latency is usual.
+	Reset = "reset"
+	// Set sets weight or priority instead of the configured ones.
+	Set = "set"
+
+	Weight   = "weight"
+	Priority = "priority"
+	// AsConfigured gives a weight or priority back to the configuration.
+	AsConfigured = "configured"
+)
+
+// A Change of a setting: none, a value, or back to what is configured.
+type Change[T any] struct {
+	Made  bool
+	Value *T // nil: as configured
+}
+
+// An Order is what an operator wants to be done about an endpoint.
+type Order struct {
+	Action   string // drain, trip, enable, reset or set
+	Reason   string
+	Lasts    time.Duration   // 0: until it is undone
+	Weight   Change[float64] // set only
+	Priority Change[int]     // set only
+}
+
+// Event says what an operator did. The reason that the operator gave is among
+// the details.
+func (c Order) Event(endpoint string, inFlight int64, now time.Time) event.Event {
+	details := map[string]any{}
+	if c.Reason != "" {
+		details["note"] = c.Reason
+	}
+	if c.Lasts > 0 {
+		details["until"] = now.Add(c.Lasts)
+	}
+	if c.Action == Drain || c.Action == Trip {
+		details["in_flight"] = inFlight
+	}
+	describeChange(details, Weight, c.Weight)
+	describeChange(details, Priority, c.Priority)
+	return event.Event{At: now, Kind: event.Operator, Endpoint: endpoint, Reason: c.Action, Details: details}
+}
+
+func describeChange[T any](details map[string]any, name string, c Change[T]) {
+	switch {
+	case !c.Made:
+	case c.Value == nil:
+		details[name] = AsConfigured
+	default:
+		details[name] = *c.Value
+	}
+}
+
+const (
+	MaxReason = 500 // bytes of an operator's reason
+	MaxLasts  = 366 * 24 * time.Hour
+)
+
+// Actions are what can be posted to an endpoint.
+var Actions = []string{Drain, Enable, Trip, Reset}
+
+// ReadFields takes the fields of a command's body, each of which may be there once.
+func (c *Order) ReadFields(body []byte) error {
+	switch err := jsondoc.Check(body, jsondoc.MaxDepth); {
+	case err == jsondoc.ErrSyntax:
+		var detail json.RawMessage
+		return fmt.Errorf("body: want a JSON object: %w", cmp.Or(json.Unmarshal(body, &detail), err))
+	case err != nil:
+		return fmt.Errorf("body: want a JSON object: %w", err)
+	case !jsondoc.IsObject(body):
+		return fmt.Errorf("body: want a JSON object, not %s", shorten(body))
+	}
+	seen := make(map[string]bool)
+	for name, value := range jsondoc.Members(body) {
+		if seen[name] {
+			return fmt.Errorf("%s: given twice", shorten([]byte(name)))
+		}
+		seen[name] = true
+		if err := c.read(name, value); err != nil {
+			return fmt.Errorf("%s: %w", shorten([]byte(name)), err)
+		}
+	}
+	return nil
+}
+
+// read takes one field of a command's body.
+func (c *Order) read(name string, value json.RawMessage) error {
+	switch {
+	case name == "for" && c.Action != Reset:
+		return readField(value, "a duration such as \"10m\"", func(text string) (err error) {
+			c.Lasts, err = caddy.ParseDuration(text)
+			switch {
+			case err != nil:
+				return fmt.Errorf("want a duration such as \"10m\", not %q", text)
+			case c.Lasts <= 0:
+				return errors.New("must be longer than 0")
+			case c.Lasts > MaxLasts:
+				return errors.New("must be at most a year; leave it out for no end")
+			}
+			return nil
+		})
+	case name == "for":
+		return errors.New("a reset is done at once and lasts for no time")
+	case name == "reason":
+		return readField(value, "a string", func(text string) error {
+			c.Reason = text
+			if len(text) > MaxReason {
+				return fmt.Errorf("must be at most %d bytes", MaxReason)
+			}
+			return nil
+		})
+	case name == Weight && c.Action == Set:
+		return readChange(value, "a number or null", &c.Weight, func(weight float64) error {
+			if want := WeightRange(weight); want != "" {
+				return fmt.Errorf("must be %s", want)
+			}
+			return nil
+		})
+	case name == Priority && c.Action == Set:
+		return readChange(value, "a whole number or null", &c.Priority, func(priority int) error {
+			if priority < 1 {
+				return errors.New("must be 1 or more")
+			}
+			return nil
+		})
+	case c.Action == Set:
+		return errors.New("unknown field; known are weight, priority, for and reason")
+	}
+	return errors.New("unknown field; known are for and reason")
+}
+
+// Validate checks what the fields come to together.
+func (c *Order) Validate() error {
+	switch {
+	case c.Action != Set:
+	case !c.Weight.Made && !c.Priority.Made:
+		return errors.New("weight, priority: at least one of them is needed")
+	case c.Lasts > 0 && c.Weight.Value == nil && c.Priority.Value == nil:
+		return errors.New("for: nothing is set that could last")
+	}
+	return nil
+}
+
+// readChange reads a value, or null for what is configured.
+func readChange[T any](value json.RawMessage, want string, into *Change[T], check func(T) error) error {
+	into.Made = true
+	if string(value) == "null" {
+		return nil
+	}
+	return readField(value, want, func(v T) error {
+		into.Value = &v
+		return check(v)
+	})
+}
+
+// readField decodes a value, which must not be null, and hands it to take.
+func readField[T any](value json.RawMessage, want string, take func(T) error) error {
+	var v T
+	if string(value) == "null" {
+		return fmt.Errorf("want %s, not null", want)
+	}
+	if err := json.Unmarshal(value, &v); err != nil {
+		return fmt.Errorf("want %s, not %s", want, shorten(value))
+	}
+	return take(v)
+}
+
+// shorten is the beginning of a text, as error messages show it.
+func shorten(text []byte) string {
+	if len(text) <= 40 {
+		return string(text)
+	}
+	return strings.ToValidUTF8(string(text[:40]), "") + "..."
+}
+
+// maxWeight keeps sums of weights far from infinity.
+const maxWeight = math.MaxFloat32
+
+// WeightRange says what a weight has to be that is none; "": it is one.
+func WeightRange(weight float64) string {
+	switch {
+	case weight > maxWeight:
+		return fmt.Sprintf("from 0 to %.2g", maxWeight)
+	case !(weight >= 0):
+		return "0 or more"
+	}
+	return ""
+}

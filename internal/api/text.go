@@ -1,0 +1,18 @@
+package api
+
+import (
+	"strconv"
+	"strings"
+)
+
+// ListNames names things in an error message.
+func ListNames(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = strconv.Quote(name)
+	}
+	return strings.Join(quoted, ", ")
+}
