@@ -141,6 +141,10 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 // permit.
 func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
 	s.mu.Lock()
+	if s.slowness.Episode.Due(now) {
+		s.countLocked(now)
+		s.slowness.Episode.Mark(now, s.slowness.Limit)
+	}
 	if s.wellLocked() && limit == 0 {
 		a.permit.Generation = s.breaker.Generation
 		s.begun++

@@ -102,7 +102,6 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breaker.Config) (changed
 	if slow+inTime > 0 {
 		changed = s.slowness.JudgedMany(slow, inTime) || changed
 	}
-	s.slowness.Episode.Mark(now, s.slowness.Limit)
 	return changed
 }
 

@@ -5,9 +5,13 @@ import "time"
 const (
 	// slowNearly times as many slow attempts as answers in time show that an endpoint
 	// hardly serves anybody.
-	slowNearly = 4
+	slowNearly = 12
 	// slowLasts is how long slowness must last where others are served in time.
 	slowLasts = time.Second
+	// marksApart is how long after a mark the next one is due, at least.
+	marksApart = 20 * time.Millisecond
+	// marksAhead is how far off the next mark can be, unless the clock has jumped back.
+	marksAhead = time.Minute
 )
 
 // An episode is what happened at an endpoint since the first of its latest attempts
@@ -20,8 +24,9 @@ type episode struct {
 	slow   uint64    // attempts, ever
 	inTime uint64    // answers, ever
 
-	marks  [64]episodeMark // of the last four limits or so, taken while attempts are watched
+	marks  [64]episodeMark // of the last four limits or so, taken as attempts begin
 	newest int
+	next   time.Time // when the next mark is due
 }
 
 // episodeMark is what had been counted at a time.
@@ -41,11 +46,14 @@ func (e *episode) SlowOne(began time.Time) {
 // end forgets the slow attempts.
 func (e *episode) end() { e.began = time.Time{} }
 
+// Due tells whether the next mark is.
+func (e *episode) Due(now time.Time) bool {
+	return !now.Before(e.next) || e.next.Sub(now) > marksAhead
+}
+
 // Mark notes what has been counted by now; limit is when an attempt is slow.
 func (e *episode) Mark(now time.Time, limit time.Duration) {
-	if age := now.Sub(e.marks[e.newest].at); age >= 0 && age < limit/16 {
-		return
-	}
+	e.next = now.Add(max(marksApart, limit/16))
 	e.newest = (e.newest + 1) % len(e.marks)
 	e.marks[e.newest] = episodeMark{now, e.slow, e.inTime}
 }
