@@ -206,7 +206,7 @@ func TestAllDown(t *testing.T) {
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
-			p := startCaddy(t, site(strings.Replace(quick, "timeout 1s", "timeout 500ms", 1), apis...))
+			p := startCaddy(t, site(strings.Replace(quick, "timeout 30s", "timeout 500ms", 1), apis...))
 			p.get()
 			for _, a := range apis {
 				fault.begin(t, a, nil)
