@@ -4,18 +4,23 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
@@ -85,6 +90,12 @@ func (p *proxy) caddyfile(global, site string) string {
 	auto_https off
 	grace_period 5s
 	storage file_system %s
+	servers {
+		protocols h1 h2c
+		listener_wrappers {
+			test_listener
+		}
+	}
 	log {
 		output file %s
 		format json
@@ -106,15 +117,30 @@ func indent(directives string) string {
 // load loads another site, as a reload does.
 func (p *proxy) load(site string) error { return p.loadWith("", site) }
 
-// loadWith loads another configuration, with global options.
+// loadWith loads another configuration, with global options. When it returns, requests go to this one, or, if
+// there is an error, to the one before: Caddy itself lets the servers that it replaces take some more.
 func (p *proxy) loadWith(global, site string) error {
 	config, err := adapt(strings.ReplaceAll(p.caddyfile(global, site), "SOCKET", p.file("site")))
 	if err != nil {
 		return err
 	}
+	before := listeners.all()
 	p.loaded.Store(time.Now().UnixNano())
 	err = caddy.Load(config, true)
 	p.loaded.Store(time.Now().UnixNano())
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	for _, l := range listeners.all() {
+		if replaced := slices.Contains(before, l); replaced != (err == nil) {
+			continue // it stays
+		}
+		select {
+		case <-l.closed:
+		case <-ctx.Done():
+			return errors.Join(err, errors.New("a server that should have ended is still listening"))
+		}
+	}
+	p.client.CloseIdleConnections()
 	return err
 }
 
@@ -145,3 +171,54 @@ func (failing) CaddyModule() caddy.ModuleInfo {
 func (failing) Provision(caddy.Context) error { return errors.New("provisioning fails, as it should") }
 
 func (failing) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error { return nil }
+
+func init() { caddy.RegisterModule(new(testListener)) }
+
+// listeners are those of the site that are open.
+var listeners openListeners
+
+type openListeners struct {
+	mu   sync.Mutex
+	open []*openListener
+}
+
+func (o *openListeners) all() []*openListener {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.open)
+}
+
+// An openListener tells when it is closed.
+type openListener struct {
+	net.Listener
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *openListener) Close() error {
+	err := l.Listener.Close()
+	l.once.Do(func() {
+		listeners.mu.Lock()
+		listeners.open = slices.DeleteFunc(listeners.open, func(other *openListener) bool { return other == l })
+		listeners.mu.Unlock()
+		close(l.closed)
+	})
+	return err
+}
+
+// testListener is the listener wrapper test_listener, which every configuration has.
+type testListener struct{}
+
+func (*testListener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.listeners.test_listener", New: func() caddy.Module { return new(testListener) }}
+}
+
+func (*testListener) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (*testListener) WrapListener(l net.Listener) net.Listener {
+	opened := &openListener{Listener: l, closed: make(chan struct{})}
+	listeners.mu.Lock()
+	listeners.open = append(listeners.open, opened)
+	listeners.mu.Unlock()
+	return opened
+}

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// clientOf is a client of what listens on a socket.
+// clientOf is a client of what listens on a socket, which waits for no answer forever.
 func clientOf(socket string, keepAlive bool) *http.Client {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Timeout: 2 * patience, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},

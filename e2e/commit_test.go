@@ -95,7 +95,8 @@ func TestCompleteWithoutAnother(t *testing.T) {
 // TestAbortsHTTP2Streams wants a reset of the stream, and of no other.
 func TestAbortsHTTP2Streams(t *testing.T) {
 	one := newProvider(t, "one", true)
-	p := startCaddyWith(t, "servers {\n\tprotocols h1 h2c\n}", providers("", one))
+	p := startCaddy(t, providers("", one))
+	p.client = clientOf(p.file("site"), true)
 	transport := p.client.Transport.(*http.Transport)
 	transport.Protocols = new(http.Protocols)
 	transport.Protocols.SetUnencryptedHTTP2(true)
