@@ -39,8 +39,8 @@ func benchLab(b *testing.B, n int) *lab {
 	b.Cleanup(l.close)
 	l.policy.pool.mu.Lock()
 	table := l.policy.table.Load()
-	for i := range table.available {
-		table.available[i] = 0.5
+	for i := range table.members {
+		table.members[i].available = 0.5
 	}
 	table.spread()
 	l.policy.pool.mu.Unlock()
@@ -63,7 +63,7 @@ func fresh(r *http.Request) {
 func BenchmarkDraw(b *testing.B) {
 	for _, n := range poolSizes {
 		table := benchLab(b, n).policy.table.Load()
-		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": table.drawTwo} {
+		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": func(u float64) int { return table.drawTwo(u, table.load) }} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
