@@ -232,7 +232,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	// afterwards that changes here.
 	*r = *r.WithContext(a)
 	if c.body != nil {
-		c.body.send(a, r)
+		a.sent = c.body.send(r, a.began)
 	}
 	if t.url != nil {
 		if !c.policy.plain || !t.keeps(r.URL) {

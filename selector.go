@@ -123,7 +123,7 @@ const maxRedraws = 8
 func (c *call) retrySafe() bool {
 	rules := &c.policy.retry
 	return rules.attempts > 1 && rules.repeatable(c.request) &&
-		(c.body == nil || c.body.expect >= 0 && c.body.expect <= c.body.limit)
+		(c.body == nil || c.body.fits())
 }
 
 // tryRecovering offers a call to endpoints that want to be tried: one that may

@@ -206,7 +206,7 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 func (c *call) prepareJSON(patience time.Duration) error {
 	rec := c.body
 	limit := c.policy.retry.buffer
-	if rec.expect > limit {
+	if c.request.ContentLength > limit {
 		c.extra().unfit = tooLarge(limit)
 		return nil
 	}
