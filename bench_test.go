@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,11 +39,8 @@ func benchLab(b *testing.B, n int) *lab {
 	}
 	b.Cleanup(l.close)
 	l.policy.pool.mu.Lock()
-	table := l.policy.table.Load()
-	for i := range table.members {
-		table.members[i].available = 0.5
-	}
-	table.spread()
+	targets := l.policy.table.Load().targets
+	l.policy.table.Store(newRoutes(targets, slices.Repeat([]float64{0.5}, len(targets)), 0))
 	l.policy.pool.mu.Unlock()
 	return l
 }
