@@ -366,6 +366,14 @@ type spotIn struct {
 	start int64 // offset of the piece in the body
 }
 
+// whole is the body if it was read before the first attempt; nil: it was not. It must not be
+// changed.
+func (rec *recording) whole() []byte { return rec.memory }
+
+// answeredBy says by which writer the client of the body is answered, so that stopReading can
+// end its reading. It is to be called before anything is read.
+func (rec *recording) answeredBy(w http.ResponseWriter) { rec.client = w }
+
 // send makes the body part of the request of an attempt, and returns the attempt's reader
 // of it. began is when the attempt began.
 func (rec *recording) send(out *http.Request, began time.Time) *replay {

@@ -250,7 +250,7 @@ func (a *attempt) edit(out *http.Request) *unfit {
 	if repl == nil {
 		repl = caddy.NewReplacer()
 	}
-	body, err := a.target.setJSON(a.call.body.memory, repl)
+	body, err := a.target.setJSON(a.call.body.whole(), repl)
 	if err != nil {
 		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
 	}

@@ -125,7 +125,7 @@ func (r *replay) lookForLoss() {
 // been for most of the time.
 func (a *attempt) clientSlow(now time.Time) bool {
 	r := a.sent
-	if r == nil || r.memory != nil {
+	if r == nil || r.whole() != nil {
 		return false
 	}
 	return r.cutIdle() || 2*a.waitedFor(now) < now.Sub(a.began)
@@ -133,7 +133,7 @@ func (a *attempt) clientSlow(now time.Time) bool {
 
 // leaveBody ends the reading of a client's body that no attempt will need.
 func (c *call) leaveBody() {
-	if c.finished && c.body != nil && c.body.memory == nil {
+	if c.finished && c.body != nil && c.body.whole() == nil {
 		c.body.stopReading(time.Now().Add(restOfBody))
 	}
 }
