@@ -40,6 +40,7 @@ type attempt struct {
 	// Guarded by the state's mutex.
 	permit     breaker.Permit
 	retryAfter time.Duration
+	pace       *pace  // of the upload; nil: the watcher has not seen one
 	slot       int32  // in the set of those in flight, plus one; 0: in none
 	repeats    uint16 // of the same endpoint
 	outcome    outcome.Outcome
@@ -133,7 +134,7 @@ func (a *attempt) firstByte() time.Duration {
 		return 0
 	}
 	if a.sent != nil {
-		first -= a.sent.waited.Load()
+		first -= int64(a.sent.waited())
 	}
 	return time.Duration(max(1, first))
 }
@@ -141,15 +142,11 @@ func (a *attempt) firstByte() time.Duration {
 // waitedFor is how long the endpoint has had the attempt: the time since it
 // began, less what was spent waiting for the client.
 func (a *attempt) waitedFor(now time.Time) time.Duration {
-	elapsed := int64(now.Sub(a.began))
-	if r := a.sent; r != nil {
-		waited := r.waited.Load()
-		if since := r.waiting.Load(); since != 0 {
-			waited += max(0, elapsed-(since-1))
-		}
-		elapsed -= waited
+	elapsed := now.Sub(a.began)
+	if a.sent != nil {
+		elapsed -= a.sent.waitedBy(now)
 	}
-	return time.Duration(max(0, elapsed))
+	return max(0, elapsed)
 }
 
 // known is the outcome so far: what has been reported, or success while a good

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,11 +39,8 @@ func benchLab(b *testing.B, n int) *lab {
 	}
 	b.Cleanup(l.close)
 	l.policy.pool.mu.Lock()
-	table := l.policy.table.Load()
-	for i := range table.available {
-		table.available[i] = 0.5
-	}
-	table.spread()
+	targets := l.policy.table.Load().targets
+	l.policy.table.Store(newRoutes(targets, slices.Repeat([]float64{0.5}, len(targets)), 0))
 	l.policy.pool.mu.Unlock()
 	return l
 }
@@ -63,7 +61,7 @@ func fresh(r *http.Request) {
 func BenchmarkDraw(b *testing.B) {
 	for _, n := range poolSizes {
 		table := benchLab(b, n).policy.table.Load()
-		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": table.drawTwo} {
+		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": func(u float64) int { return table.drawTwo(u, table.load) }} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {

@@ -37,12 +37,9 @@ var errSourcePanicked = errors.New("reading the request body panicked")
 // A small body of a declared length is read before the first attempt instead.
 type recording struct {
 	source io.Reader
-	limit  int64  // negative: keep nothing
+	recordingOptions
 	expect int64  // the declared length, or -1
-	small  bool   // to be read before the first attempt
 	memory []byte // a body that was read before; the transport may hold on to it
-	strips bool   // trailers must not carry credentials
-	policy *Policy
 	// The client's trailers, which come with the end of source. Each attempt has
 	// trailers of its own, which are filled at its end of the body.
 	trailer   http.Header
@@ -67,6 +64,25 @@ type recording struct {
 	first   replay    // room for that of the first attempt
 }
 
+// recordingOptions say how a body is recorded.
+type recordingOptions struct {
+	limit   int64          // bytes that are kept at most; negative: nothing is
+	small   bool           // to be read before the first attempt
+	strip   []string       // the trailers that no attempt gets
+	notKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
+}
+
+// newRecording is that of the body of a request, which has one. Nothing is kept of a body
+// whose declared length is above the limit.
+func newRecording(r *http.Request, o recordingOptions) *recording {
+	if r.ContentLength > o.limit {
+		o.limit = -1
+	}
+	rec := &recording{recordingOptions: o, source: r.Body, expect: r.ContentLength, trailer: r.Trailer, announced: maps.Clone(r.Trailer)}
+	rec.read.L = &rec.mu
+	return rec
+}
+
 // piece is a part of a body.
 type piece struct {
 	*mem.Piece
@@ -79,22 +95,28 @@ func (p *Policy) record(r *http.Request) *recording {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	return p.newRecording(r)
+	return newRecording(r, p.recordingOptions(r))
 }
 
-func (p *Policy) newRecording(r *http.Request) *recording {
-	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: p.stripsAll}
-	if r.ContentLength > rec.limit || !p.edits &&
+// recordingOptions say how the body of a request is recorded.
+func (p *Policy) recordingOptions(r *http.Request) recordingOptions {
+	o := recordingOptions{limit: p.retry.buffer, small: p.small(r)}
+	if !p.edits &&
 		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
-		rec.limit = -1
+		o.limit = -1
 	}
-	rec.policy = p
-	rec.announced = maps.Clone(r.Trailer)
-	rec.small = p.small(r)
-	rec.read.L = &rec.mu
-	return rec
+	if p.stripsAll {
+		o.strip = credentialFields[:]
+	}
+	if p.pool != nil {
+		o.notKept = &p.pool.notKept
+	}
+	return o
 }
+
+// fits tells whether the body is known to be kept whole, memory permitting.
+func (rec *recording) fits() bool { return rec.expect >= 0 && rec.expect <= rec.limit }
 
 // replayable tells whether another attempt could send the body from its start.
 func (rec *recording) replayable() bool {
@@ -156,7 +178,9 @@ func (rec *recording) freeLocked(keep int) {
 func (rec *recording) lackLocked() {
 	if !rec.lacking {
 		rec.lacking = true
-		rec.policy.notKept()
+		if rec.notKept != nil {
+			rec.notKept.Add(1)
+		}
 	}
 }
 
@@ -261,10 +285,8 @@ func (rec *recording) readSource(room []byte) (n int, err error) {
 // endedLocked notes the end of source.
 func (rec *recording) endedLocked(err error) {
 	rec.err = err
-	if rec.strips {
-		for _, field := range credentialFields {
-			delete(rec.trailer, field)
-		}
+	for _, field := range rec.strip {
+		delete(rec.trailer, field)
 	}
 }
 
@@ -285,22 +307,57 @@ func (rec *recording) stopReading(at time.Time) {
 // off, leaves the client's body open.
 type replay struct {
 	*recording
-	attempt *attempt
-	at      int64
-	own     http.Header // trailers
-	closed  bool        // guarded by the recording's mutex
-	ended   error       // what the reader gets that was cut off; nil: it was not; guarded by the recording's mutex
-	idle    bool        // the client was waited for when it was cut off; guarded by the recording's mutex
-	spot    spotIn      // where at is; guarded by the recording's mutex
+	at     int64
+	own    http.Header // trailers
+	closed bool        // guarded by the recording's mutex
+	ended  error       // what the reader gets that was cut off; nil: it was not; guarded by the recording's mutex
+	idle   bool        // the client was waited for when it was cut off; guarded by the recording's mutex
+	spot   spotIn      // where at is; guarded by the recording's mutex
 
-	// How long the attempt has waited for the client.
-	waited  atomic.Int64 // nanoseconds
-	waiting atomic.Int64 // since when, nanoseconds after it began plus one; 0: not now
-	pace    pace
+	*waits       // of the attempt, which may have several readers
+	room   waits // for those of its first reader
 
 	conn atomic.Pointer[connection] // to the endpoint; nil: not known
 
 	reader bytes.Reader // of a body in memory, which is all that is used then
+}
+
+// waits are how long an attempt has waited for its client's body. Once it is in use, any
+// goroutine may ask.
+type waits struct {
+	began   time.Time    // the attempt; it does not change
+	past    atomic.Int64 // nanoseconds of the waits that are over
+	current atomic.Int64 // since when the attempt waits, nanoseconds after it began plus one; 0: it does not
+}
+
+// begin marks the time until end as spent waiting for the client.
+func (w *waits) begin(now time.Time) { w.current.Store(int64(now.Sub(w.began)) + 1) }
+
+func (w *waits) end(now time.Time) {
+	if since := w.current.Swap(0); since != 0 {
+		w.past.Add(max(0, int64(now.Sub(w.began))-(since-1)))
+	}
+}
+
+// waited is how long the attempt has waited, without the wait that is under way.
+func (w *waits) waited() time.Duration { return time.Duration(w.past.Load()) }
+
+// waitedBy is how long the attempt has waited until now.
+func (w *waits) waitedBy(now time.Time) time.Duration {
+	waited := w.past.Load()
+	if since := w.current.Load(); since != 0 {
+		waited += max(0, int64(now.Sub(w.began))-(since-1))
+	}
+	return time.Duration(waited)
+}
+
+// waiting tells whether the attempt waits now.
+func (w *waits) waiting() bool { return w.current.Load() != 0 }
+
+// waitsFor tells whether the attempt has waited for at least so long without a break.
+func (w *waits) waitsFor(now time.Time, atLeast time.Duration) bool {
+	since := w.current.Load()
+	return since != 0 && int64(now.Sub(w.began))-(since-1) >= int64(atLeast)
 }
 
 // spotIn is a place in the pieces of a recording.
@@ -309,31 +366,42 @@ type spotIn struct {
 	start int64 // offset of the piece in the body
 }
 
-// send makes the body part of an attempt's request.
-func (rec *recording) send(a *attempt, out *http.Request) {
+// whole is the body if it was read before the first attempt; nil: it was not. It must not be
+// changed.
+func (rec *recording) whole() []byte { return rec.memory }
+
+// answeredBy says by which writer the client of the body is answered, so that stopReading can
+// end its reading. It is to be called before anything is read.
+func (rec *recording) answeredBy(w http.ResponseWriter) { rec.client = w }
+
+// send makes the body part of the request of an attempt, and returns the attempt's reader
+// of it. began is when the attempt began.
+func (rec *recording) send(out *http.Request, began time.Time) *replay {
 	if rec.memory != nil {
 		rec.mu.Lock()
-		a.sent = rec.unusedLocked()
-		a.sent.closed = true // there is nothing to cut off
+		r := rec.unusedLocked()
+		r.closed = true // there is nothing to cut off
 		rec.mu.Unlock()
-		a.sent.reader.Reset(rec.memory)
-		out.Body = io.NopCloser(&a.sent.reader) // as net/http knows bodies in memory
+		r.reader.Reset(rec.memory)
+		out.Body = io.NopCloser(&r.reader) // as net/http knows bodies in memory
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rec.memory)), nil }
-		return
+		return r
 	}
-	a.sent = rec.replay(a)
-	out.Body = a.sent
-	if a.sent.own != nil {
-		out.Trailer = a.sent.own
+	r := rec.replay(began)
+	out.Body = r
+	if r.own != nil {
+		out.Trailer = r.own
 	}
 	out.GetBody = func() (io.ReadCloser, error) {
 		if !rec.replayable() {
 			return nil, errReplaced
 		}
-		again := rec.replay(a)
-		again.own = a.sent.own // which are the request's, whoever reads its body
+		again := rec.replay(began)
+		again.own = r.own // which are the request's, whoever reads its body
+		again.waits = r.waits
 		return again, nil
 	}
+	return r
 }
 
 // unusedLocked is a replay that no attempt has yet.
@@ -342,17 +410,18 @@ func (rec *recording) unusedLocked() *replay {
 	if r.recording != nil {
 		r = new(replay)
 	}
-	r.recording = rec
+	r.recording, r.waits = rec, &r.room
 	return r
 }
 
-// replay makes an attempt's reader from the start of the recording.
-func (rec *recording) replay(a *attempt) *replay {
+// replay makes a reader from the start of the recording for an attempt that began at a
+// time.
+func (rec *recording) replay(began time.Time) *replay {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	rec.open++
 	r := rec.unusedLocked()
-	r.attempt, r.own = a, maps.Clone(rec.announced)
+	r.began, r.own = began, maps.Clone(rec.announced)
 	return r
 }
 
@@ -395,7 +464,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	waits := false
 	defer func() {
 		if waits {
-			r.attempt.sent.waitEnds(time.Now())
+			r.waits.end(time.Now())
 		}
 	}()
 	for {
@@ -417,7 +486,7 @@ func (r *replay) Read(p []byte) (int, error) {
 		}
 		if !waits {
 			waits = true
-			r.attempt.sent.waitBegins(time.Now())
+			r.waits.begin(time.Now())
 		}
 		if !rec.reading {
 			rec.reading = true
@@ -429,17 +498,6 @@ func (r *replay) Read(p []byte) (int, error) {
 			go rec.readInto(room, keep)
 		}
 		rec.read.Wait()
-	}
-}
-
-// waitBegins marks the time until waitEnds as spent waiting for the client.
-func (r *replay) waitBegins(now time.Time) {
-	r.waiting.Store(int64(now.Sub(r.attempt.began)) + 1)
-}
-
-func (r *replay) waitEnds(now time.Time) {
-	if since := r.waiting.Swap(0); since != 0 {
-		r.waited.Add(max(0, int64(now.Sub(r.attempt.began))-(since-1)))
 	}
 }
 
@@ -471,13 +529,20 @@ func (r *replay) Close() error {
 	return nil
 }
 
+// cutIdle tells whether the client was waited for when the reader was cut off.
+func (r *replay) cutIdle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.idle
+}
+
 // cut ends the reader of an attempt whose round trip has to end, with an error for the
 // transport: net/http does not return before its reader of the body does.
 func (r *replay) cut(err error) {
 	rec := r.recording
 	rec.mu.Lock()
 	if rec.memory == nil && r.ended == nil {
-		r.ended, r.idle = err, r.waiting.Load() != 0
+		r.ended, r.idle = err, r.waiting()
 		rec.read.Broadcast()
 	}
 	rec.mu.Unlock()

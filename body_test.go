@@ -14,23 +14,17 @@ import (
 	"time"
 )
 
-// recordOf makes a recording as a policy does, for a call of an idempotent
-// method.
+// recordOf makes a recording of a body.
 func recordOf(t testing.TB, body io.Reader, length, limit int64) *recording {
-	defaultMemory()
-	p := &Policy{retry: retryRules{attempts: 3, any: true, buffer: limit}}
+	if bodies.Limit() == 0 {
+		bodies.SetLimit(256 << 20)
+	}
 	r, err := http.NewRequest("PUT", "http://api.test/", body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.ContentLength = length
-	return p.record(r)
-}
-
-func openOne(rec *recording, t testing.TB) *replay {
-	a := &attempt{client: t.Context(), began: time.Now()}
-	a.sent = rec.replay(a)
-	return a.sent
+	return newRecording(r, recordingOptions{limit: limit})
 }
 
 func readSome(t *testing.T, r io.Reader, n int, want string) {
@@ -52,17 +46,17 @@ func readAll(t *testing.T, r io.Reader, want string, wantErr error) {
 func TestReplay(t *testing.T) {
 	const text = "0123456789"
 	rec := recordOf(t, strings.NewReader(text), 10, 10)
-	one := openOne(rec, t)
+	one := rec.replay(time.Now())
 	readSome(t, one, 4, "0123")
 	one.Close()
 	readAll(t, one, "", errReplaced)
 	if !rec.replayable() {
 		t.Fatal("half a body cannot be sent again")
 	}
-	two := openOne(rec, t)
+	two := rec.replay(time.Now())
 	readSome(t, two, 2, "01")
 	readSome(t, two, 4, "2345") // from the record, then from the client
-	three := openOne(rec, t)
+	three := rec.replay(time.Now())
 	readAll(t, three, text, nil)
 	readAll(t, two, "6789", nil)
 	two.Close()
@@ -91,7 +85,7 @@ func TestReplayLimit(t *testing.T) {
 		{"a declared length above it", 10, 9, 1, false},
 	} {
 		rec := recordOf(t, strings.NewReader("0123456789"), test.length, test.limit)
-		one := openOne(rec, t)
+		one := rec.replay(time.Now())
 		readSome(t, one, test.read, "0123456789"[:test.read])
 		if got := rec.replayable(); got != test.again {
 			t.Errorf("%s: can be sent again: %v", test.name, got)
@@ -115,62 +109,36 @@ func recorded(rec *recording) []byte {
 	return all
 }
 
-// TestRecordsOnlyWhatMayBeSentAgain wants no copy of a body that will not be
-// sent twice.
-func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		method string
-		rules  retryRules
-		quotas bool
-		keeps  bool
-	}{
-		{"idempotent", "PUT", retryRules{attempts: 3, buffer: 10}, false, true},
-		{"not idempotent", "POST", retryRules{attempts: 3, buffer: 10}, false, false},
-		{"not idempotent, but an endpoint may refuse it", "POST", retryRules{attempts: 3, buffer: 10}, true, true},
-		{"any", "POST", retryRules{attempts: 3, buffer: 10, any: true}, false, true},
-		{"one attempt", "PUT", retryRules{attempts: 1, buffer: 10}, true, false},
-	} {
-		defaultMemory()
-		p := &Policy{retry: test.rules, hasQuotas: test.quotas}
-		r, err := http.NewRequest(test.method, "http://api.test/", strings.NewReader("0123"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		rec := p.record(r)
-		if !rec.replayable() {
-			t.Errorf("%s: cannot be sent again before anything was sent", test.name)
-		}
-		readAll(t, openOne(rec, t), "0123", nil)
-		if kept := len(recorded(rec)) > 0; kept != test.keeps {
-			t.Errorf("%s: keeps it: %v", test.name, kept)
-		}
+// TestBodyThatIsNotKept can be sent until something has been sent.
+func TestBodyThatIsNotKept(t *testing.T) {
+	rec := recordOf(t, strings.NewReader("0123"), 4, -1)
+	if !rec.replayable() {
+		t.Error("cannot be sent again before anything was sent")
 	}
-	for _, body := range []io.ReadCloser{nil, http.NoBody} {
-		if rec := new(Policy).record(&http.Request{Body: body}); rec != nil {
-			t.Error("a record of no body")
-		}
+	readAll(t, rec.replay(time.Now()), "0123", nil)
+	if rec.replayable() || len(recorded(rec)) > 0 {
+		t.Error("it is kept")
 	}
 }
 
 func TestReplayOfABrokenBody(t *testing.T) {
 	broken := errors.New("client hung up")
 	rec := recordOf(t, io.MultiReader(strings.NewReader("0123"), iotest.ErrReader(broken)), -1, 10)
-	readAll(t, openOne(rec, t), "0123", broken)
+	readAll(t, rec.replay(time.Now()), "0123", broken)
 	if rec.replayable() || !rec.broken() {
 		t.Errorf("replayable %v, broken %v", rec.replayable(), rec.broken())
 	}
-	readAll(t, openOne(rec, t), "0123", broken)
+	readAll(t, rec.replay(time.Now()), "0123", broken)
 }
 
 // TestFinalAttemptKeepsNothing lets the last attempt read on without growing the
 // record.
 func TestFinalAttemptKeepsNothing(t *testing.T) {
 	rec := recordOf(t, strings.NewReader("0123456789"), -1, 100)
-	one := openOne(rec, t)
+	one := rec.replay(time.Now())
 	readSome(t, one, 3, "012")
 	one.Close()
-	two := openOne(rec, t)
+	two := rec.replay(time.Now())
 	rec.finish()
 	readAll(t, two, "0123456789", nil)
 	if got := len(recorded(rec)); got > 3 {
@@ -200,16 +168,16 @@ func TestOldReaderAtTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
 		rec := recordOf(t, source, -1, 100)
-		one := openOne(rec, t)
+		one := rec.replay(time.Now())
 		var wg sync.WaitGroup
 		wg.Go(func() { readAll(t, one, "abc", errReplaced) })
 		source <- "abc"
 		synctest.Wait() // the reader waits for more
 		one.Close()
-		two := openOne(rec, t)
+		two := rec.replay(time.Now())
 		wg.Go(func() { readAll(t, two, "abcdefghi", nil) })
 		synctest.Wait()
-		if waited := two.waiting.Load(); waited == 0 {
+		if !two.waiting() {
 			t.Error("waiting for the client counts as the endpoint's time")
 		}
 		time.Sleep(time.Second)
@@ -217,7 +185,7 @@ func TestOldReaderAtTheSource(t *testing.T) {
 		source <- "ghi"
 		close(source)
 		wg.Wait()
-		if waited := time.Duration(two.waited.Load()); waited < time.Second {
+		if waited := two.waited(); waited < time.Second {
 			t.Errorf("the client kept the attempt waiting for %v", waited)
 		}
 		two.Close()
@@ -230,7 +198,7 @@ func TestWaiterIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
 		rec := recordOf(t, source, -1, 100)
-		one, two := openOne(rec, t), openOne(rec, t)
+		one, two := rec.replay(time.Now()), rec.replay(time.Now())
 		var wg sync.WaitGroup
 		wg.Go(func() { readAll(t, one, "x", nil) })
 		synctest.Wait()
@@ -249,7 +217,7 @@ func TestSourcePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan bool)
 		rec := recordOf(t, readerFunc(func([]byte) (int, error) { <-gate; panic("a bug") }), -1, 100)
-		one, two := openOne(rec, t), openOne(rec, t)
+		one, two := rec.replay(time.Now()), rec.replay(time.Now())
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			readAll(t, one, "", errSourcePanicked)
@@ -283,7 +251,7 @@ func TestReplaysAtRandom(t *testing.T) {
 		rec := recordOf(t, iotest.HalfReader(bytes.NewReader(text)), -1, int64(len(text)))
 		var wg sync.WaitGroup
 		for range rng.IntN(4) {
-			r, upTo := openOne(rec, t), rng.IntN(len(text)+1)
+			r, upTo := rec.replay(time.Now()), rng.IntN(len(text)+1)
 			begun := make(chan bool)
 			wg.Go(func() {
 				close(begun)
@@ -292,7 +260,7 @@ func TestReplaysAtRandom(t *testing.T) {
 			<-begun
 			r.Close()
 		}
-		last := openOne(rec, t)
+		last := rec.replay(time.Now())
 		got, err := io.ReadAll(last)
 		if err != nil || !bytes.Equal(got, text) {
 			t.Fatalf("seed %d: got %d of %d bytes, %v", seed, len(got), len(text), err)
@@ -327,21 +295,16 @@ func (trailed) Close() error { return nil }
 // body while the next one looks at its trailers. Each gets them with its own end of
 // the body, also when its request is sent once more.
 func TestTrailersOfTwoAttempts(t *testing.T) {
-	p := &Policy{retry: retryRules{attempts: 3, any: true, buffer: 100}, pool: new(pool)}
 	r, err := http.NewRequest("PUT", "http://api.test/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Trailer = http.Header{"X-Sum": nil}
 	r.Body, r.ContentLength = trailed{strings.NewReader("a body"), r.Trailer}, -1
-	c := p.callFor(r, nil)
+	rec := newRecording(r, recordingOptions{limit: 100})
 	attempt := func() *http.Request {
-		a := c.newAttempt(&target{name: "e"}, nil, time.Now())
-		a.begin(t.Context(), time.Now(), 0)
-		out, unfit := a.prepare(r.WithContext(t.Context()))
-		if unfit != nil {
-			t.Fatal(unfit)
-		}
+		out := r.WithContext(t.Context())
+		rec.send(out, time.Now())
 		return out
 	}
 	first := attempt()

@@ -147,7 +147,7 @@ func (rec *recording) joinLocked() {
 // The error is that of the body.
 func (c *call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
 	rec := c.body
-	rec.client = w
+	rec.answeredBy(w)
 	deadline := c.policy.retry.deadline
 	switch {
 	case c.policy.edits:

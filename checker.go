@@ -212,7 +212,7 @@ func (p *pool) toCheckLocked(plan []checked) []checked {
 		}
 	}
 	at := make(map[*endpointState]int)
-	var said []*EndpointHealth
+	var said []*checkOverride
 	for _, policy := range g.policies {
 		if policy.probes == nil {
 			continue // not ready yet
@@ -294,7 +294,7 @@ func (c *checker) startDue(p *pool, now time.Time) (next time.Time) {
 // check makes one check and lets its result have its effect, unless the
 // configuration or the endpoint is gone by then.
 func (c *checked) check(p *pool) {
-	result := c.cfg.probe(c.ctx, c.trip, c.target)
+	result := probe(c.ctx, c.cfg, c.trip, c.target)
 	now := time.Now()
 	s := c.state
 	p.mu.Lock()

@@ -33,7 +33,7 @@ const maxDynamic = 1000
 type dynamicTable struct {
 	addresses []string
 	targets   []*target // sorted by priority
-	table     atomic.Pointer[table]
+	table     atomic.Pointer[routes]
 	used      atomic.Bool // since the last tick
 }
 
@@ -60,7 +60,7 @@ func upstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Up
 }
 
 // tableFor is the routing table of the upstreams that the proxy offers.
-func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *table {
+func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *routes {
 	if p.dynamic == nil {
 		return p.table.Load()
 	}
@@ -68,7 +68,7 @@ func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *table 
 }
 
 // tableOf is the table of dynamic upstreams.
-func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *table {
+func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *routes {
 	if d := p.dynamic.current.Load(); d != nil && d.is(pool) {
 		if !d.used.Load() {
 			d.used.Store(true)
@@ -80,7 +80,7 @@ func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *table {
 
 // dynamicTable makes the table of a set of upstreams that differs from the last
 // one. A set in another order has the same table.
-func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *table {
+func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *routes {
 	p.pool.mu.Lock()
 	defer p.pool.mu.Unlock()
 	d := &dynamicTable{addresses: make([]string, len(pool))}

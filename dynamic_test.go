@@ -85,7 +85,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		t.Fatalf("%d endpoints are known, and %d in the table", n, len(table.targets))
 	}
 	for i, target := range table.targets {
-		if table.available[i] <= 0 {
+		if table.members[i].available <= 0 {
 			t.Fatalf("endpoint %s is not available", target.name)
 		}
 		c := &call{policy: l.policy, request: new(http.Request)}

@@ -205,6 +205,12 @@ func joinSlash(a, b string) string {
 	return a + b
 }
 
+// A matchedTimeout is the timeout of the requests that match.
+type matchedTimeout struct {
+	matchers caddyhttp.MatcherSets // any of the sets will do
+	timeout  time.Duration
+}
+
 // A target is an endpoint as one handler sees it: its configuration, ready for
 // use, the state it shares with other handlers of the pool, and the upstream
 // through which it is reached. It is read-only.
@@ -213,7 +219,7 @@ type target struct {
 	state    *endpointState
 	upstream *reverseproxy.Upstream // nil for dynamic upstreams
 	timeout  time.Duration
-	timeouts []*Timeout
+	timeouts []matchedTimeout
 	limit    int      // attempts at once, 0 for no limit
 	url      *url.URL // nil: scheme, path and Host are the proxy's
 	host     string   // the URL's
@@ -231,7 +237,7 @@ type target struct {
 	priority int
 	weight   float64
 	hedge    *hedgeDelay
-	health   *EndpointHealth // nil: as the pool says
+	health   *checkOverride // nil: as the pool says
 
 	configured *target // without the operator's settings; nil: there are none
 }
@@ -269,10 +275,10 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 		weight:   1,
 		headers:  e.Headers,
 		timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
-		timeouts: slices.Concat(e.Timeouts, poolTimeouts(e, p)),
+		timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
 		limit:    e.MaxRequests,
 		hedge:    new(hedgeDelay),
-		health:   e.Health,
+		health:   e.Health.override(),
 	}
 	if e.Weight != nil {
 		t.weight = *e.Weight
@@ -286,7 +292,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target {
 			t.headers = withBasicAuth(t.headers, user)
 		}
 	}
-	t.setEdits(e.SetJSON)
+	t.setEdits(jsonEdits(e.SetJSON))
 	t.own = e.ownCredentials()
 	switch cmp.Or(e.Quota, p.Quota) {
 	case quotaEndpoint:
@@ -313,6 +319,15 @@ func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
 		return nil
 	}
 	return p.Timeouts
+}
+
+// matched are timeouts, ready for use. They have been provisioned.
+func matched(list []*Timeout) []matchedTimeout {
+	var ready []matchedTimeout
+	for _, t := range list {
+		ready = append(ready, matchedTimeout{t.matchers, time.Duration(t.Timeout)})
+	}
+	return ready
 }
 
 // withBasicAuth adds the credentials of a base URL, unless the operations set
@@ -345,7 +360,7 @@ func (t *target) timeoutFor(r *http.Request) time.Duration {
 func (t *target) matchingTimeout(r *http.Request) time.Duration {
 	for _, rule := range t.timeouts {
 		if match, err := rule.matchers.AnyMatchWithError(r); err == nil && match {
-			return time.Duration(rule.Timeout)
+			return rule.timeout
 		}
 	}
 	return t.timeout

@@ -162,7 +162,7 @@ func (f *fleet) ramp(in *instance) {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
 		}
 	}
-	built := newTable(p.targets, available, p.Overflow)
+	built := newRoutes(p.targets, available, p.Overflow)
 	built.trials = p.table.Load().trials
 	p.table.Store(built)
 }

@@ -164,18 +164,33 @@ func (a *ask) equal(other *ask) bool {
 		(a.pattern == nil) == (other.pattern == nil) && (a.pattern == nil || a.pattern.String() == other.pattern.String())
 }
 
+// A checkOverride is what one endpoint says of its checks, which comes before what its pool
+// says. It is read-only.
+type checkOverride struct {
+	off         bool   // it is not checked
+	method, uri string // empty: the pool's
+}
+
+// override is EndpointHealth, ready for use; nil: the pool's checks are the endpoint's.
+func (h *EndpointHealth) override() *checkOverride {
+	if h == nil {
+		return nil
+	}
+	return &checkOverride{off: h.Off, method: h.Method, uri: h.URI}
+}
+
 // checkConfig joins what a pool and an endpoint say; nil if the endpoint is not
 // to be checked. Both have been validated.
-func (h *Health) checkConfig(own *EndpointHealth) *checkConfig {
+func (h *Health) checkConfig(own *checkOverride) *checkConfig {
 	switch {
-	case own != nil && own.Off, own == nil && (h == nil || h.Off):
+	case own != nil && own.off, own == nil && (h == nil || h.Off):
 		return nil
 	case h == nil:
 		h = &Health{}
 	}
 	uri, method := h.URI, h.Method
 	if own != nil {
-		uri, method = cmp.Or(own.URI, uri), cmp.Or(own.Method, method)
+		uri, method = cmp.Or(own.uri, uri), cmp.Or(own.method, method)
 	}
 	cfg := &checkConfig{
 		ask:          ask{method: cmp.Or(method, http.MethodHead), headers: h.Headers, body: h.Body},

@@ -41,7 +41,7 @@ const checkPassed = "passed"
 
 // probe makes one check of the endpoint at t through trip. It ends within the
 // configured timeout, and reads no more than checkBody.
-func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *target) (result checkResult) {
+func probe(ctx context.Context, cfg *checkConfig, trip http.RoundTripper, t *target) (result checkResult) {
 	defer func() {
 		if r := recover(); r != nil {
 			result = checkResult{why: fmt.Sprint("panic: ", r)}
@@ -49,7 +49,7 @@ func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *ta
 	}()
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout)
 	defer cancel()
-	r, err := cfg.request(ctx, t)
+	r, err := checkRequest(ctx, cfg, t)
 	if err != nil {
 		return checkResult{why: err.Error()}
 	}
@@ -80,9 +80,9 @@ func (cfg *checkConfig) probe(ctx context.Context, trip http.RoundTripper, t *ta
 // address, which it may have to pass on.
 const proxyProtocolKey = "reverse_proxy.proxy_protocol_info"
 
-// request makes the request of a check, as the proxy and the endpoint's
+// checkRequest makes the request of a check, as the proxy and the endpoint's
 // configuration would make a call's.
-func (cfg *checkConfig) request(ctx context.Context, t *target) (*http.Request, error) {
+func checkRequest(ctx context.Context, cfg *checkConfig, t *target) (*http.Request, error) {
 	repl := caddy.NewReplacer()
 	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
 	upstream := t.upstream

@@ -482,7 +482,7 @@ func TestHealthConfig(t *testing.T) {
 		{"statuses", &Health{ExpectStatus: []string{"204"}}, nil, "HEAD ? 30s 2s 204 204"},
 	} {
 		got := "off"
-		if cfg := tt.pool.checkConfig(tt.own); cfg != nil {
+		if cfg := tt.pool.checkConfig(tt.own.override()); cfg != nil {
 			first, last := 0, 0
 			for code := range 600 {
 				if cfg.expect.Has(code) {

@@ -77,7 +77,7 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 
 // choose reserves an attempt at the best endpoint of a table that the call has not
 // tried; nil if there is none.
-func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
+func (p *Policy) choose(c *call, t *routes, now time.Time) *attempt {
 	if c.excluded == nil {
 		if len(t.trials) > 0 || len(t.standby) > 0 {
 			if a := p.chooseToLearn(c, t, now); a != nil {
@@ -86,7 +86,7 @@ func (p *Policy) choose(c *call, t *table, now time.Time) *attempt {
 		}
 		i, at := -1, spot(p.pool.turn())
 		if p.least {
-			i = t.drawTwo(at)
+			i = t.drawTwo(at, t.load)
 		} else {
 			i = t.draw(at)
 		}
@@ -236,7 +236,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	// afterwards that changes here.
 	*r = *r.WithContext(a)
 	if c.body != nil {
-		c.body.send(a, r)
+		a.sent = c.body.send(r, a.began)
 	}
 	if t.url != nil {
 		if !c.policy.plain || !t.keeps(r.URL) {

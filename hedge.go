@@ -84,10 +84,22 @@ func (h *Hedge) rules() *hedgeRules {
 }
 
 // A hedgeDelay is when attempts at an endpoint are hedged, where that goes by its
-// own latencies. It is worked out once a second.
+// own latencies.
 type hedgeDelay struct {
 	at    atomic.Int64 // Unix nanoseconds
 	delay atomic.Int64 // 0: not known
+}
+
+// latest is the delay as it was worked out no longer ago than every: if it is older, workOut
+// is asked, by one of the callers.
+func (d *hedgeDelay) latest(now time.Time, every time.Duration, workOut func() time.Duration) time.Duration {
+	at := d.at.Load()
+	if age := now.UnixNano() - at; age < 0 || age > int64(every) {
+		if d.at.CompareAndSwap(at, now.UnixNano()) {
+			d.delay.Store(int64(workOut()))
+		}
+	}
+	return time.Duration(d.delay.Load())
 }
 
 // delayFor is when an attempt at the target is hedged; 0 if it is not.
@@ -95,13 +107,7 @@ func (r *hedgeRules) delayFor(t *target, now time.Time) time.Duration {
 	if r.after > 0 {
 		return r.after
 	}
-	d, at := t.hedge, t.hedge.at.Load()
-	if age := now.UnixNano() - at; age < 0 || age > int64(slowness.RefreshEvery) {
-		if d.at.CompareAndSwap(at, now.UnixNano()) {
-			d.delay.Store(int64(t.state.typically(now, r.quantile)))
-		}
-	}
-	return time.Duration(d.delay.Load())
+	return t.hedge.latest(now, slowness.RefreshEvery, func() time.Duration { return t.state.typically(now, r.quantile) })
 }
 
 // typically is how long a part q of the endpoint's answers took to begin at most; 0

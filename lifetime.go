@@ -67,7 +67,7 @@ func (a *attempt) Value(key any) any {
 		return *d
 	}
 	v := a.client.Value(key)
-	if trace, ok := v.(*httptrace.ClientTrace); ok && a.sent != nil && a.sent.memory == nil {
+	if trace, ok := v.(*httptrace.ClientTrace); ok && a.sent != nil && a.sent.whole() == nil {
 		return a.sent.traced(trace)
 	}
 	return v

@@ -113,7 +113,7 @@ type Policy struct {
 	// what each call looks at, close together
 	pool       *pool
 	generation *generation
-	table      atomic.Pointer[table]
+	table      atomic.Pointer[routes]
 	dynamic    *dynamicTargets // nil for static upstreams
 	failure    *outcome.StatusSet
 	nextOn     []nextRule

@@ -442,7 +442,7 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	}
 	table := policy.tableFor(upstreams("a:80", "b:80"), later)
 	if table.share(0) != 0 || table.share(1) != 1 {
-		t.Errorf("back again: parts %v", table.cumulative)
+		t.Errorf("back again: parts %v and %v", table.share(0), table.share(1))
 	}
 }
 

@@ -12,7 +12,7 @@ func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	strip := t.strip && !c.policy.stripsAll
 	out := r.WithContext(a)
 	if c.body != nil && !edits {
-		c.body.send(a, out)
+		a.sent = c.body.send(out, a.began)
 	}
 	if a.dial() != nil {
 		a.direct(out, t.scheme(r.URL))

@@ -221,3 +221,35 @@ func TestBudgetAtRest(t *testing.T) {
 		}
 	})
 }
+
+// TestRecordsOnlyWhatMayBeSentAgain wants no copy of a body that will not be
+// sent twice.
+func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		method string
+		rules  retryRules
+		quotas bool
+		keeps  bool
+	}{
+		{"idempotent", "PUT", retryRules{attempts: 3, buffer: 10}, false, true},
+		{"not idempotent", "POST", retryRules{attempts: 3, buffer: 10}, false, false},
+		{"not idempotent, but an endpoint may refuse it", "POST", retryRules{attempts: 3, buffer: 10}, true, true},
+		{"any", "POST", retryRules{attempts: 3, buffer: 10, any: true}, false, true},
+		{"one attempt", "PUT", retryRules{attempts: 1, buffer: 10}, true, false},
+	} {
+		p := &Policy{retry: test.rules, hasQuotas: test.quotas}
+		r, err := http.NewRequest(test.method, "http://api.test/", strings.NewReader("0123"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := p.recordingOptions(r).limit >= 0; kept != test.keeps {
+			t.Errorf("%s: keeps it: %v", test.name, kept)
+		}
+	}
+	for _, body := range []io.ReadCloser{nil, http.NoBody} {
+		if rec := new(Policy).record(&http.Request{Body: body}); rec != nil {
+			t.Error("a record of no body")
+		}
+	}
+}

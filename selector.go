@@ -58,7 +58,7 @@ func (a *attempt) pause(now time.Time) {
 
 // chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
 // that recovers, or one in reserve. Nil: the call goes its normal way.
-func (p *Policy) chooseToLearn(c *call, t *table, now time.Time) *attempt {
+func (p *Policy) chooseToLearn(c *call, t *routes, now time.Time) *attempt {
 	if a := p.tryRecovering(c, t, now, false); a != nil {
 		return a
 	}
@@ -70,7 +70,7 @@ func (p *Policy) chooseToLearn(c *call, t *table, now time.Time) *attempt {
 
 // chooseOther reserves an attempt for a call that has been somewhere, or could not get
 // in where it was to go.
-func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
+func (p *Policy) chooseOther(c *call, t *routes, now time.Time) *attempt {
 	if !c.doubtful() {
 		if a := p.redraw(c, t, now, admitNormally); a != nil {
 			return a
@@ -87,13 +87,15 @@ func (p *Policy) chooseOther(c *call, t *table, now time.Time) *attempt {
 
 // redraw reserves an attempt at one of the available targets that the call has not
 // excluded, by their parts.
-func (p *Policy) redraw(c *call, t *table, now time.Time, how admission) *attempt {
+func (p *Policy) redraw(c *call, t *routes, now time.Time, how admission) *attempt {
 	redraws := 0
+	excluded := func(i int) bool { return c.isExcluded(t.targets[i]) }
 	for ; t.total > 0 && redraws < maxRedraws; redraws++ {
-		target := t.redraw(c, rand.Float64())
-		if target == nil {
+		i := t.redraw(rand.Float64(), excluded)
+		if i < 0 {
 			break
 		}
+		target := t.targets[i]
 		if a := p.try(c, target, now, how); a != nil {
 			return a
 		}
@@ -101,7 +103,7 @@ func (p *Policy) redraw(c *call, t *table, now time.Time, how admission) *attemp
 	}
 	if redraws == maxRedraws {
 		for i, target := range t.targets {
-			if t.available[i] <= 0 || target.weight <= 0 || c.isExcluded(target) {
+			if !t.members[i].takesCalls() || excluded(i) {
 				continue
 			}
 			if a := p.try(c, target, now, how); a != nil {
@@ -121,13 +123,13 @@ const maxRedraws = 8
 func (c *call) retrySafe() bool {
 	rules := &c.policy.retry
 	return rules.attempts > 1 && rules.repeatable(c.request) &&
-		(c.body == nil || c.body.expect >= 0 && c.body.expect <= c.body.limit)
+		(c.body == nil || c.body.fits())
 }
 
 // tryRecovering offers a call to endpoints that want to be tried: one that may
 // be sent elsewhere if it fails, any call to one that has waited for long, and,
 // as the last resort, any call to any of them.
-func (p *Policy) tryRecovering(c *call, from *table, now time.Time, lastResort bool) *attempt {
+func (p *Policy) tryRecovering(c *call, from *routes, now time.Time, lastResort bool) *attempt {
 	elsewhere := from.total > 0 && p.retry.attempts > 1 && p.retry.repeatable(c.request)
 	for _, t := range from.trials {
 		if c.isExcluded(t) {
@@ -149,7 +151,7 @@ func (p *Policy) tryRecovering(c *call, from *table, now time.Time, lastResort b
 
 // refuse answers a call for which there is no endpoint: by a trial where one is
 // due, else with 503, or 429 where every endpoint asked us to wait.
-func (p *Policy) refuse(c *call, t *table, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+func (p *Policy) refuse(c *call, t *routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
 	}
@@ -187,7 +189,7 @@ func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 // lastChance looks at a pool whose endpoints are all out: when the first of
 // them is to be tried again, and whether holds are all that keeps them away. If
 // a trial is due now it is reserved.
-func (p *Policy) lastChance(c *call, from *table, now time.Time) (first time.Time, held bool, a *attempt) {
+func (p *Policy) lastChance(c *call, from *routes, now time.Time) (first time.Time, held bool, a *attempt) {
 	cfg := p.breakerConfig()
 	held = true
 	var due *target
@@ -236,7 +238,7 @@ func (p *Policy) lastChance(c *call, from *table, now time.Time) (first time.Tim
 
 // inNeed reserves an attempt at the endpoint that answers most calls well, where all
 // are out but some still answer: for as many calls as it answers.
-func (p *Policy) inNeed(c *call, from *table, now time.Time) *attempt {
+func (p *Policy) inNeed(c *call, from *routes, now time.Time) *attempt {
 	var best *target
 	most := 0.0
 	for _, t := range from.targets {

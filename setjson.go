@@ -61,7 +61,7 @@ func (s *SetJSON) validate() error {
 	return nil
 }
 
-// A jsonEdit is SetJSON, ready for use.
+// A jsonEdit sets a value in a JSON body.
 type jsonEdit struct {
 	where    string
 	path     jsondoc.Path
@@ -70,14 +70,25 @@ type jsonEdit struct {
 	optional bool
 }
 
-func (s *SetJSON) edit() jsonEdit {
-	e := jsonEdit{where: s.Path, raw: s.Value, optional: s.Optional}
-	e.path, _ = jsondoc.ParsePath(s.Path) // validate has the error
-	decoder := json.NewDecoder(bytes.NewReader(s.Value))
+// jsonEdits are a list of SetJSON, ready for use. They have been validated.
+func jsonEdits(list []*SetJSON) []jsonEdit {
+	var ready []jsonEdit
+	for _, s := range list {
+		ready = append(ready, newJSONEdit(s.Path, s.Value, s.Optional))
+	}
+	return ready
+}
+
+// newJSONEdit sets a JSON value at a path that ParsePath takes. An optional edit leaves a
+// body as it is that it does not work on.
+func newJSONEdit(path string, value json.RawMessage, optional bool) jsonEdit {
+	e := jsonEdit{where: path, raw: value, optional: optional}
+	e.path, _ = jsondoc.ParsePath(path)
+	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err == nil && hasPlaceholder(value) {
-		e.template = value
+	var decoded any
+	if err := decoder.Decode(&decoded); err == nil && hasPlaceholder(decoded) {
+		e.template = decoded
 	}
 	return e
 }
@@ -146,11 +157,11 @@ func (t *target) setJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
 	return body, nil
 }
 
-// setEdits makes the target edit bodies.
-func (t *target) setEdits(list []*SetJSON) {
-	for _, s := range list {
-		t.edits = append(t.edits, s.edit())
-		t.needsJSON = t.needsJSON || !s.Optional
+// setEdits makes the target edit bodies, in this order.
+func (t *target) setEdits(edits []jsonEdit) {
+	t.edits = edits
+	for _, e := range edits {
+		t.needsJSON = t.needsJSON || !e.optional
 	}
 }
 
@@ -195,7 +206,7 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 func (c *call) prepareJSON(patience time.Duration) error {
 	rec := c.body
 	limit := c.policy.retry.buffer
-	if rec.expect > limit {
+	if c.request.ContentLength > limit {
 		c.extra().unfit = tooLarge(limit)
 		return nil
 	}
@@ -239,7 +250,7 @@ func (a *attempt) edit(out *http.Request) *unfit {
 	if repl == nil {
 		repl = caddy.NewReplacer()
 	}
-	body, err := a.target.setJSON(a.call.body.memory, repl)
+	body, err := a.target.setJSON(a.call.body.whole(), repl)
 	if err != nil {
 		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
 	}

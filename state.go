@@ -159,8 +159,8 @@ func (s *endpointState) linkLocked(a *attempt) {
 func (s *endpointState) unlinkLocked(a *attempt) {
 	if s.inFlight.remove(a) {
 		s.busy.Add(-1)
-		if a.is(started) && a.sent != nil {
-			s.vacateLocked(a.sent, false)
+		if a.pace != nil {
+			s.vacateLocked(a.pace, false)
 		}
 	}
 }

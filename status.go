@@ -125,7 +125,7 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 
 // currentTable is the table that the last calls went by; nil if there is none
 // yet.
-func (p *Policy) currentTable() *table {
+func (p *Policy) currentTable() *routes {
 	if p.dynamic == nil {
 		return p.table.Load()
 	}

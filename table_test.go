@@ -1,40 +1,20 @@
 package failover
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
-// row is an endpoint in a table under test.
-type row struct {
-	priority  int
-	weight    float64
-	available float64
-}
-
-// layOut makes the table of places in order of priority.
-func layOut(overflow float64, places ...row) *table {
-	targets, available := make([]*target, len(places)), make([]float64, len(places))
-	for i, p := range places {
-		targets[i] = &target{
-			name:     fmt.Sprint(i),
-			priority: p.priority,
-			weight:   p.weight,
-			state:    new(endpointState),
-		}
-		available[i] = p.available
-	}
-	return newTable(targets, available, overflow)
-}
+// layOut makes the table of members in order of priority.
+func layOut(overflow float64, members ...member) *table { return newTable(members, overflow) }
 
 // grid is how finely draws are scanned.
 const grid = 10_000
 
 func shares(t *table) []float64 {
-	list := make([]float64, len(t.targets))
+	list := make([]float64, len(t.members))
 	for i := range list {
 		list[i] = t.share(i)
 	}
@@ -49,28 +29,28 @@ func TestTableShares(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		overflow float64
-		places   []row
+		places   []member
 		want     []float64
 	}{
-		{"one", 0, []row{{1, 1, 1}}, []float64{1}},
-		{"the second tier waits", 0, []row{{1, 1, 1}, {2, 1, 1}, {3, 1, 1}}, []float64{1, 0, 0}},
-		{"weights", 0, []row{{1, 3, 1}, {1, 1, 1}}, []float64{0.75, 0.25}},
-		{"a recovering primary", 0, []row{{1, 1, 0.1}, {2, 1, 1}}, []float64{0.1, 0.9}},
-		{"a dead primary", 0, []row{{1, 1, 0}, {2, 1, 1}, {3, 1, 1}}, []float64{0, 1, 0}},
-		{"a recovering one of two equals", 0, []row{{1, 1, 0.25}, {1, 1, 1}, {2, 1, 1}}, []float64{0.2, 0.8, 0}},
-		{"a tier is as good as its best", 0, []row{{1, 1, 0.5}, {1, 1, 0.2}, {2, 1, 1}}, []float64{0.5 * 5 / 7, 0.5 * 2 / 7, 0.5}},
-		{"three tiers", 0, []row{{1, 1, 0.5}, {2, 1, 0.5}, {3, 1, 1}}, []float64{0.5, 0.25, 0.25}},
-		{"what remains is spread by capacity", 0, []row{{1, 1, 0.2}, {2, 1, 0.3}}, []float64{0.2 + 0.56*0.4, 0.24 + 0.56*0.6}},
-		{"the last one bears all", 0, []row{{1, 1, 0.05}, {2, 1, 0}}, []float64{1, 0}},
-		{"weight 0 takes no traffic", 0, []row{{1, 0, 1}, {1, 2, 1}, {2, 1, 1}}, []float64{0, 1, 0}},
-		{"weight 0 alone in its tier", 0, []row{{1, 0, 1}, {2, 1, 1}}, []float64{0, 1}},
-		{"all out", 0, []row{{1, 1, 0}, {2, 0, 1}}, []float64{0, 0}},
+		{"one", 0, []member{{1, 1, 1}}, []float64{1}},
+		{"the second tier waits", 0, []member{{1, 1, 1}, {2, 1, 1}, {3, 1, 1}}, []float64{1, 0, 0}},
+		{"weights", 0, []member{{1, 3, 1}, {1, 1, 1}}, []float64{0.75, 0.25}},
+		{"a recovering primary", 0, []member{{1, 1, 0.1}, {2, 1, 1}}, []float64{0.1, 0.9}},
+		{"a dead primary", 0, []member{{1, 1, 0}, {2, 1, 1}, {3, 1, 1}}, []float64{0, 1, 0}},
+		{"a recovering one of two equals", 0, []member{{1, 1, 0.25}, {1, 1, 1}, {2, 1, 1}}, []float64{0.2, 0.8, 0}},
+		{"a tier is as good as its best", 0, []member{{1, 1, 0.5}, {1, 1, 0.2}, {2, 1, 1}}, []float64{0.5 * 5 / 7, 0.5 * 2 / 7, 0.5}},
+		{"three tiers", 0, []member{{1, 1, 0.5}, {2, 1, 0.5}, {3, 1, 1}}, []float64{0.5, 0.25, 0.25}},
+		{"what remains is spread by capacity", 0, []member{{1, 1, 0.2}, {2, 1, 0.3}}, []float64{0.2 + 0.56*0.4, 0.24 + 0.56*0.6}},
+		{"the last one bears all", 0, []member{{1, 1, 0.05}, {2, 1, 0}}, []float64{1, 0}},
+		{"weight 0 takes no traffic", 0, []member{{1, 0, 1}, {1, 2, 1}, {2, 1, 1}}, []float64{0, 1, 0}},
+		{"weight 0 alone in its tier", 0, []member{{1, 0, 1}, {2, 1, 1}}, []float64{0, 1}},
+		{"all out", 0, []member{{1, 1, 0}, {2, 0, 1}}, []float64{0, 0}},
 		{"none", 0, nil, []float64{}},
-		{"overflow: healthy", 1.4, []row{{1, 1, 1}, {1, 1, 1}, {2, 1, 1}}, []float64{0.5, 0.5, 0}},
-		{"overflow: a third is gone, and that is in reserve", 1.5, []row{{1, 1, 1}, {1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.5, 0.5, 0, 0}},
-		{"overflow: half is gone", 1.4, []row{{1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.7, 0, 0.3}},
-		{"overflow: by weight", 1, []row{{1, 3, 0.5}, {1, 1, 1}, {2, 1, 1}}, []float64{0.625 * 0.6, 0.625 * 0.4, 0.375}},
-		{"overflow: all are weak", 1, []row{{1, 1, 0.25}, {2, 1, 0.25}}, []float64{0.25 + 0.5625/2, 0.1875 + 0.5625/2}},
+		{"overflow: healthy", 1.4, []member{{1, 1, 1}, {1, 1, 1}, {2, 1, 1}}, []float64{0.5, 0.5, 0}},
+		{"overflow: a third is gone, and that is in reserve", 1.5, []member{{1, 1, 1}, {1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.5, 0.5, 0, 0}},
+		{"overflow: half is gone", 1.4, []member{{1, 1, 1}, {1, 1, 0}, {2, 1, 1}}, []float64{0.7, 0, 0.3}},
+		{"overflow: by weight", 1, []member{{1, 3, 0.5}, {1, 1, 1}, {2, 1, 1}}, []float64{0.625 * 0.6, 0.625 * 0.4, 0.375}},
+		{"overflow: all are weak", 1, []member{{1, 1, 0.25}, {2, 1, 0.25}}, []float64{0.25 + 0.5625/2, 0.1875 + 0.5625/2}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			table := layOut(test.overflow, test.places...)
@@ -98,7 +78,7 @@ func TestTableShares(t *testing.T) {
 
 // TestTableDrawsAtTheEdges draws numbers that rounding may bring about.
 func TestTableDrawsAtTheEdges(t *testing.T) {
-	table := layOut(0, row{1, 0, 1}, row{1, 1, 1}, row{1, 1, 0}, row{2, 1, 0})
+	table := layOut(0, member{1, 0, 1}, member{1, 1, 1}, member{1, 1, 0}, member{2, 1, 0})
 	for _, u := range []float64{0, math.SmallestNonzeroFloat64, 0.5, math.Nextafter(table.total, 0), table.total} {
 		if at := table.search(u); at != 1 {
 			t.Errorf("at %v: drew %d", u, at)
@@ -107,14 +87,14 @@ func TestTableDrawsAtTheEdges(t *testing.T) {
 }
 
 // randomPlaces are one to eight places in up to three tiers.
-func randomPlaces(rng *rand.Rand) []row {
-	places := make([]row, 1+rng.IntN(8))
+func randomPlaces(rng *rand.Rand) []member {
+	places := make([]member, 1+rng.IntN(8))
 	priority := 1
 	for i := range places {
 		if rng.IntN(3) == 0 {
 			priority++
 		}
-		places[i] = row{priority, float64(rng.IntN(4)), float64(rng.IntN(5)) / 4}
+		places[i] = member{priority, float64(rng.IntN(4)), float64(rng.IntN(5)) / 4}
 	}
 	return places
 }
@@ -142,7 +122,7 @@ func TestTableProperties(t *testing.T) {
 	}
 }
 
-// TestRedraw compares second draws with the table that the endpoints which are
+// TestRedraw compares second draws with the table that the members which are
 // left would have alone.
 func TestRedraw(t *testing.T) {
 	for seed := range uint64(60) {
@@ -150,74 +130,73 @@ func TestRedraw(t *testing.T) {
 		places := randomPlaces(rng)
 		overflow := float64(rng.IntN(3))
 		table := layOut(overflow, places...)
-		c := new(call)
+		tried := make([]bool, len(places))
+		excluded := func(i int) bool { return tried[i] }
 		left := slices.Clone(places)
 		for i := range left {
 			if rng.IntN(3) == 0 {
 				left[i].available = 0
-				c.exclude(table.targets[i])
+				tried[i] = true
 			}
 		}
 		want := shares(layOut(overflow, left...))
 		got := make([]float64, len(places))
 		for i := range grid {
-			target := table.redraw(c, (float64(i)+0.5)/grid)
-			if target == nil {
+			at := table.redraw((float64(i)+0.5)/grid, excluded)
+			if at < 0 {
 				continue
 			}
-			if c.isExcluded(target) {
+			if tried[at] {
 				t.Fatalf("seed %d: drew one that was tried", seed)
 			}
-			got[slices.Index(table.targets, target)] += 1.0 / grid
+			got[at] += 1.0 / grid
 		}
 		if !near(got, want, 3.0/grid) {
 			t.Fatalf("seed %d: %v without the tried ones: got %v, want %v", seed, places, got, want)
 		}
 		for _, u := range []float64{0, math.Nextafter(1, 0)} {
-			if target := table.redraw(c, u); target != nil && c.isExcluded(target) {
+			if at := table.redraw(u, excluded); at >= 0 && tried[at] {
 				t.Fatalf("seed %d: drew one that was tried", seed)
 			}
 		}
 	}
 }
 
-// TestDrawTwo wants the endpoint with the longer wait only where it is drawn
+// TestDrawTwo wants the member with the higher load only where it is drawn
 // twice, and the split between tiers to stay as it is.
 func TestDrawTwo(t *testing.T) {
-	table := layOut(0, row{1, 1, 0.5}, row{1, 1, 0.5}, row{2, 3, 1}, row{2, 1, 1})
-	busy := func(i int, inFlight int64, seconds float64) {
-		table.targets[i].state.busy.Store(inFlight)
-		table.targets[i].state.peak.Store(math.Float64bits(seconds))
-	}
+	table := layOut(0, member{1, 1, 0.5}, member{1, 1, 0.5}, member{2, 3, 1}, member{2, 1, 1})
+	loads := make([]float64, 4)
+	load := func(i int) float64 { return loads[i] }
 	const draws = 40_000
 	for _, test := range []struct {
-		name string
-		set  func()
-		want []float64
+		name  string
+		loads []float64
+		want  []float64
 	}{
-		{"equal", func() {}, []float64{0.25, 0.25, 0.375, 0.125}},
-		{"one is slow", func() { busy(0, 0, 0.1); busy(1, 0, 0.2) }, []float64{0.375, 0.125, 0.375, 0.125}},
-		{"the fast one is busy", func() { busy(0, 9, 0.1); busy(1, 3, 0.2) }, []float64{0.125, 0.375, 0.375, 0.125}},
-		{"by weight", func() { busy(0, 0, 0); busy(1, 0, 0); busy(2, 1, 1) }, []float64{0.25, 0.25, 0.5 * 9 / 16, 0.5 * 7 / 16}},
+		{"equal", []float64{0, 0, 0, 0}, []float64{0.25, 0.25, 0.375, 0.125}},
+		{"the first has more", []float64{0.8, 0.1, 0, 0}, []float64{0.125, 0.375, 0.375, 0.125}},
+		{"the second has more", []float64{0.1, 0.2, 0, 0}, []float64{0.375, 0.125, 0.375, 0.125}},
+		{"by weight", []float64{0, 0, 1, 0}, []float64{0.25, 0.25, 0.5 * 9 / 16, 0.5 * 7 / 16}},
 	} {
-		test.set()
+		copy(loads, test.loads)
 		got := make([]float64, 4)
 		for n := range uint64(draws) {
-			got[table.drawTwo(spot(n))] += 1.0 / draws
+			got[table.drawTwo(spot(n), load)] += 1.0 / draws
 		}
 		if !near(got, test.want, 0.015) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
-	if at := layOut(0, row{1, 1, 0}).drawTwo(0.5); at != -1 {
+	if at := layOut(0, member{1, 1, 0}).drawTwo(0.5, load); at != -1 {
 		t.Errorf("drew %d where all are out", at)
 	}
 }
 
-// TestTurnsSpread wants an endpoint to get its part of every few calls, wherever
+// TestTurnsSpread wants a member to get its part of every few calls, wherever
 // they begin and whether they are all of a pool's calls or every second or third.
 func TestTurnsSpread(t *testing.T) {
-	table := layOut(0, row{1, 1, 0.5}, row{1, 3, 0.5}, row{2, 1, 1})
+	table := layOut(0, member{1, 1, 0.5}, member{1, 3, 0.5}, member{2, 1, 1})
 	want := shares(table)
 	const run = 40
 	for range 1000 {

@@ -24,50 +24,47 @@ const (
 
 // pace is how an upload has been coming. It is guarded by the state's mutex.
 type pace struct {
-	at     time.Time     // of the last look; zero: none
+	at     time.Time     // of the last look, or when the attempt began
 	had    time.Duration // how long the endpoint had had the attempt by then
 	vacant bool          // the attempt fills no slot
-}
-
-// waits tells whether the attempt has waited for its client for at least so long.
-func (r *replay) waits(now time.Time, atLeast time.Duration) bool {
-	since := r.waiting.Load()
-	return since != 0 && int64(now.Sub(r.attempt.began))-(since-1) >= int64(atLeast)
 }
 
 // paceLocked counts an attempt that waits for its client as filling no slot, and again
 // as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
 // endpoint may have more attempts than its limit.
 func (s *endpointState) paceLocked(a *attempt, now time.Time) {
-	r := a.sent
-	if r == nil || !a.is(started) {
+	if a.sent == nil || !a.is(started) {
 		return
 	}
+	p := a.pace
 	if a.first.Load() > 0 { // the endpoint is at work, whatever the client does
-		s.vacateLocked(r, false)
+		if p != nil {
+			s.vacateLocked(p, false)
+		}
 		return
 	}
-	p := &r.pace
+	if p == nil {
+		a.pace = &pace{at: a.began}
+		return
+	}
 	had := a.waitedFor(now)
 	switch took := now.Sub(p.at); {
-	case p.at.IsZero():
-		p.at, p.had = a.began, 0
 	case took >= pausedAfter:
-		s.vacateLocked(r, r.waiting.Load() != 0 && float64(had-p.had) <= (1-pausedPart)*float64(took))
+		s.vacateLocked(p, a.sent.waiting() && float64(had-p.had) <= (1-pausedPart)*float64(took))
 		p.at, p.had = now, had
 	case p.vacant && float64(had-p.had) > (1-pausedPart)*float64(pausedAfter):
-		s.vacateLocked(r, false)
+		s.vacateLocked(p, false)
 	}
 }
 
-func (s *endpointState) vacateLocked(r *replay, vacant bool) {
+func (s *endpointState) vacateLocked(p *pace, vacant bool) {
 	switch {
-	case vacant && !r.pace.vacant:
+	case vacant && !p.vacant:
 		s.vacant++
-	case !vacant && r.pace.vacant:
+	case !vacant && p.vacant:
 		s.vacant--
 	}
-	r.pace.vacant = vacant
+	p.vacant = vacant
 }
 
 // fullLocked tells whether the endpoint has as many attempts as it may; limit 0: no
@@ -114,7 +111,7 @@ func connectionOf(conn net.Conn) *connection {
 // mayBeLost tells the watcher whether to look at the attempt's connection: net/http
 // tells nobody of its end while the client is waited for.
 func (a *attempt) mayBeLost(now time.Time) bool {
-	return a.sent != nil && a.is(started) && a.first.Load() == 0 && a.sent.waits(now, lookAfter)
+	return a.sent != nil && a.is(started) && a.first.Load() == 0 && a.sent.waitsFor(now, lookAfter)
 }
 
 // lookForLoss ends an upload whose endpoint has closed the connection.
@@ -128,17 +125,15 @@ func (r *replay) lookForLoss() {
 // been for most of the time.
 func (a *attempt) clientSlow(now time.Time) bool {
 	r := a.sent
-	if r == nil || r.memory != nil {
+	if r == nil || r.whole() != nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.idle || 2*a.waitedFor(now) < now.Sub(a.began)
+	return r.cutIdle() || 2*a.waitedFor(now) < now.Sub(a.began)
 }
 
 // leaveBody ends the reading of a client's body that no attempt will need.
 func (c *call) leaveBody() {
-	if c.finished && c.body != nil && c.body.memory == nil {
+	if c.finished && c.body != nil && c.body.whole() == nil {
 		c.body.stopReading(time.Now().Add(restOfBody))
 	}
 }
