@@ -10,7 +10,7 @@ import (
 
 const (
 	// doubtFor is how long a failure is in doubt at most. Then it counts against the
-	// endpoint, until it is known better.
+	// endpoint, or a 429 keeps calls away, until it is known better.
 	doubtFor = 100 * time.Millisecond
 	// servedFor is how long a success tells that an endpoint serves other calls.
 	servedFor = 2 * time.Second
@@ -29,9 +29,8 @@ const (
 	cleared                         // it was the request's own
 )
 
-// A doubt is a failure that has not been counted yet, because it may be the request's
-// own.
-type doubt struct {
+// A failure is one that has not been counted yet, because it may be the request's own.
+type failure struct {
 	attempt *attempt
 	since   time.Time
 	result  breaker.Result
@@ -54,17 +53,19 @@ func (s *endpointState) servedLately(now time.Time) bool {
 	return !s.served.IsZero() && since <= servedFor
 }
 
-// heldInDoubt tells whether a 429 keeps calls away that may be a request's own.
+// heldInDoubt tells whether a 429 keeps calls away that may be a request's own, or is
+// about to.
 func (s *endpointState) heldInDoubt(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holdSoft && now.Before(s.holdUntil)
+	return s.holdSoft && now.Before(s.holdUntil) ||
+		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.attempt.outcome == outcome.RateLimited })
 }
 
 // doubtLocked keeps a failure back until resolve tells whose it is.
 func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
-	s.doubts = append(s.doubts, doubt{a, now, r})
+	s.doubts = append(s.doubts, failure{a, now, r})
 	return s.breaker.Doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
 }
 
@@ -74,11 +75,9 @@ func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breaker.Config, 
 	s.mu.Lock()
 	before := s.breaker.Generation
 	changed := s.resolveLocked(a, now, cfg, toBlame)
-	e := s.transitionLocked(before)
+	news := s.newsLocked(before)
 	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-	}
+	s.pool.emitAll(news)
 	if changed {
 		s.pool.poke()
 	}
@@ -93,24 +92,37 @@ func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breaker.Co
 	if toBlame {
 		a.doubt = blamed
 	}
-	if a.outcome == outcome.RateLimited {
-		return s.resolveHoldLocked(a, now, toBlame)
-	}
-	i := slices.IndexFunc(s.doubts, func(d doubt) bool { return d.attempt == a })
+	limited := a.outcome == outcome.RateLimited
+	i := slices.IndexFunc(s.doubts, func(f failure) bool { return f.attempt == a })
 	if i < 0 {
+		if limited {
+			return s.resolveHoldLocked(a, now, toBlame)
+		}
 		s.takeBackLocked(a, now, cfg)
 		return false
 	}
-	d := s.doubts[i]
+	f := s.doubts[i]
 	s.doubts = slices.Delete(s.doubts, i, i+1)
-	if toBlame {
-		return s.blameLocked(d, now, cfg)
+	switch {
+	case !toBlame:
+		return s.breaker.Cancel(now, a.permit)
+	case limited:
+		s.holdLocked(a, now, holdAfter(a, stage), false)
+		return true
 	}
-	return s.breaker.Cancel(now, a.permit)
+	return s.blameLocked(f, now, cfg)
+}
+
+// holdAfter is how long a 429 keeps calls away; 0: the endpoint has not said.
+func holdAfter(a *attempt, stage doubtStage) time.Duration {
+	if stage == doubtedBefore {
+		return doubtfulHold
+	}
+	return a.retryAfter
 }
 
 // blameLocked counts a failure against the endpoint.
-func (s *endpointState) blameLocked(d doubt, now time.Time, cfg *breaker.Config) (changed bool) {
+func (s *endpointState) blameLocked(d failure, now time.Time, cfg *breaker.Config) (changed bool) {
 	s.tally.Calls++
 	s.tally.Failures++
 	d.result.Followed = s.served.After(d.since)
@@ -136,6 +148,11 @@ func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (ch
 			break
 		}
 		s.doubts = slices.Delete(s.doubts, 0, 1)
+		if a := d.attempt; a.outcome == outcome.RateLimited {
+			s.holdLocked(a, now, holdAfter(a, a.doubt), true) // which is still in doubt
+			changed = true
+			continue
+		}
 		d.attempt.doubt = blamed
 		changed = s.blameLocked(d, now, cfg) || changed
 	}

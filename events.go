@@ -50,6 +50,17 @@ func (s *endpointState) transitionLocked(before uint64) *event.Event {
 	return e
 }
 
+// newsLocked takes the events that are to be emitted when the lock is free, with that of
+// a breaker which is no longer in generation before.
+func (s *endpointState) newsLocked(before uint64) []event.Event {
+	news := s.news
+	s.news = nil
+	if e := s.transitionLocked(before); e != nil {
+		news = append(news, *e)
+	}
+	return news
+}
+
 // heldLocked is the event of a hold that begins or goes on for longer.
 func (s *endpointState) heldLocked(now time.Time) *event.Event {
 	return &event.Event{

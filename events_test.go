@@ -114,7 +114,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 		if changed, _, e := s.tick(time.Now(), cfg); !changed || e == nil {
 			t.Fatalf("tick: changed %v, event %+v", changed, e)
 		} else {
-			p.emitAll([]event.Event{*e})
+			p.emitAll([]event.Event{e[0]})
 		}
 		expect(event.BreakerRecovering, breaker.ReasonPeriodOver)
 		do(outcome.Success, 0)
@@ -122,7 +122,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 			time.Sleep(cfg.Step)
 			do(outcome.Success, 0)
 			if _, _, e := s.tick(time.Now(), cfg); e != nil {
-				p.emit(*e)
+				p.emit(e[0])
 			}
 		}
 		expect(event.BreakerClosed, breaker.ReasonRecovered)

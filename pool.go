@@ -311,10 +311,8 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	cfg := g.breaker.Load()
 	changed := p.loop.takePoke()
 	tick := func(s *endpointState) {
-		moved, at, e := s.tick(now, cfg)
-		if e != nil {
-			collected = append(collected, *e)
-		}
+		moved, at, news := s.tick(now, cfg)
+		collected = append(collected, news...)
 		changed = changed || moved
 		due = earliest(due, at)
 	}
@@ -367,9 +365,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 			s.mu.Lock()
 			before := s.breaker.Generation
 			looked = s.watchLocked(now, cfg) || looked
-			if e := s.transitionLocked(before); e != nil {
-				collected = append(collected, *e)
-			}
+			collected = append(collected, s.newsLocked(before)...)
 			s.mu.Unlock()
 		}
 		inFlight += s.overdue(now, &verdicts, &shortest)

@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -42,11 +41,12 @@ type endpointState struct {
 	breaker   breaker.Breaker
 	holdUntil time.Time
 	holdStep  time.Duration
-	holdBy    *attempt  // what brought the hold about; nil once it is over
-	holdSoft  bool      // it may be the request's own: it ends with a success, and takes no last endpoint out
-	served    time.Time // the latest success, as far as it has been counted
-	doubts    []doubt   // oldest first
-	refused   int       // requests in a row that the peer's HTTP/2 layer refused alone
+	holdBy    *attempt      // what brought the hold about; nil once it is over
+	holdSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
+	served    time.Time     // the latest success, as far as it has been counted
+	doubts    []failure     // in doubt, oldest first
+	news      []event.Event // to be emitted when mu is free
+	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
 	inFlight  inFlight
 	left      bool // the pool; attempts of requests from before that go on
 	samples   samples
@@ -207,18 +207,19 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breaker.Config, o
 	}
 	changed := s.judgeLocked(a, now, o, latency)
 	before := s.breaker.Generation
-	var held *event.Event
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.totals.Cancelled++
 		changed = s.breaker.Cancel(now, a.permit) || changed
 	case o == outcome.RateLimited:
 		s.totals.Failures++
-		if s.holdLocked(a, now) {
-			held = s.heldLocked(now)
-		}
 		s.breaker.Cancel(now, a.permit)
-		changed = true
+		if doubt == noDoubt {
+			s.holdLocked(a, now, a.retryAfter, false)
+			changed = true
+		} else {
+			s.doubts = append(s.doubts, failure{a, now, breaker.Result{}})
+		}
 	case o.Failed() && a.is(refusedStream) && !s.refusedAgainLocked():
 		s.totals.Failures++
 		a.doubt = cleared
@@ -228,11 +229,9 @@ func (s *endpointState) report(a *attempt, now time.Time, cfg *breaker.Config, o
 		changed = s.decideLocked(a, now, cfg, r) || changed
 	}
 	s.settledLocked(a, now, o, latency)
-	e := cmp.Or(s.transitionLocked(before), held)
+	news := s.newsLocked(before)
 	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-	}
+	s.pool.emitAll(news)
 	if changed {
 		s.pool.poke()
 	}
@@ -285,25 +284,23 @@ func (a *attempt) slow(now time.Time, cfg *breaker.Config) bool {
 	return latency > cfg.SlowAfter
 }
 
-// holdLocked keeps calls away for a time: as long as the endpoint asked for, or
-// a second that doubles to a minute. It returns whether that is news.
-func (s *endpointState) holdLocked(a *attempt, now time.Time) bool {
-	pause := a.retryAfter
+// holdLocked keeps calls away for a time because of an attempt's answer: for as long as
+// the endpoint asked for, or a second that doubles to a minute. Soft says that the
+// answer may be the request's own.
+func (s *endpointState) holdLocked(a *attempt, now time.Time, pause time.Duration, soft bool) {
 	switch {
-	case a.doubt == doubtedBefore:
-		pause = doubtfulHold
 	case pause <= 0 && now.Before(s.holdUntil):
-		return false // an answer to a call that was under way already
+		return // an answer to a call that was under way already
 	case pause <= 0:
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
 		pause = s.holdStep
 	}
 	until := now.Add(min(pause, outcome.MaxHold))
 	if !until.After(s.holdUntil) {
-		return false
+		return
 	}
-	s.holdUntil, s.holdBy, s.holdSoft = until, a, a.doubt != noDoubt
-	return true
+	s.holdUntil, s.holdBy, s.holdSoft = until, a, soft
+	s.news = append(s.news, *s.heldLocked(now))
 }
 
 func (s *endpointState) endHoldLocked() {
@@ -327,16 +324,16 @@ func (s *endpointState) load() float64 {
 }
 
 // tick does what time brings about and returns whether the routing tables have
-// to be built anew, when there is something to do next, and the event of a
-// transition, if there was one.
-func (s *endpointState) tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, e *event.Event) {
+// to be built anew, when there is something to do next, and the events of what it
+// brought about.
+func (s *endpointState) tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.breaker.Generation
 	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	changed = s.breaker.Tick(now, cfg) || changed
-	e = s.transitionLocked(before)
+	news = s.newsLocked(before)
 	s.scorer.Fold(now, s.tally)
 	s.sample.Add(s.tally)
 	s.tally = score.Tally{}
@@ -352,7 +349,7 @@ func (s *endpointState) tick(now time.Time, cfg *breaker.Config) (changed bool, 
 		s.endHoldLocked()
 		changed = true
 	}
-	return changed, due, e
+	return changed, due, news
 }
 
 // available is how much of its normal traffic the endpoint can have now.

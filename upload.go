@@ -33,7 +33,7 @@ type pace struct {
 // as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
 // endpoint may have more attempts than its limit.
 func (s *endpointState) paceLocked(a *attempt, now time.Time) {
-	if a.sent == nil || !a.is(started) {
+	if !a.is(started) || a.sent == nil {
 		return
 	}
 	p := a.pace
@@ -111,7 +111,7 @@ func connectionOf(conn net.Conn) *connection {
 // mayBeLost tells the watcher whether to look at the attempt's connection: net/http
 // tells nobody of its end while the client is waited for.
 func (a *attempt) mayBeLost(now time.Time) bool {
-	return a.sent != nil && a.is(started) && a.first.Load() == 0 && a.sent.waitsFor(now, lookAfter)
+	return a.is(started) && a.sent != nil && a.first.Load() == 0 && a.sent.waitsFor(now, lookAfter)
 }
 
 // lookForLoss ends an upload whose endpoint has closed the connection.

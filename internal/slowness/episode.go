@@ -6,7 +6,10 @@ const (
 	// slowNearly times as many slow attempts as answers in time show that an endpoint
 	// hardly serves anybody.
 	slowNearly = 12
-	// slowLasts is how long slowness must last where others are served in time.
+	// Where others are served in time, half of slowMostly times as many must be slow, of
+	// slowAmong attempts, so that a third of slow requests hardly ever looks like that.
+	slowMostly, slowAmong = 3, 40
+	// slowLasts is how long slowness must last there.
 	slowLasts = time.Second
 	// marksApart is how long after a mark the next one is due, at least.
 	marksApart = 20 * time.Millisecond
@@ -72,8 +75,8 @@ func (e *episode) firstSince(at time.Time) episodeMark {
 }
 
 // IsTheEndpoints tells whether slow attempts are the endpoint's doing rather than
-// their requests' own: hardly anything is answered in time beside them, or no more
-// than half for a while. Limit is when an attempt is slow, so that one which began
+// their requests' own: hardly anything is answered in time beside them, or less than
+// that for a while. Limit is when an attempt is slow, so that one which began
 // at a time counts as slow a limit later.
 func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
@@ -90,7 +93,10 @@ func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	} else {
 		slow -= e.firstSince(from.Add(limit)).slow
 	}
-	return slow >= slowNearly*served || slow >= served && now.Sub(e.began) >= slowLasts
+	if slow >= slowNearly*served {
+		return true
+	}
+	return slow+served >= slowAmong && 2*slow >= slowMostly*served && now.Sub(e.began) >= slowLasts
 }
 
 // lastBefore is how many attempts had been slow at the latest mark before a time.
