@@ -35,7 +35,11 @@ func TestSamples(t *testing.T) {
 			for step := range 2000 {
 				now := epoch.Add(time.Duration(step) * 50 * time.Millisecond)
 				one.now, two.now = now, now
-				for range rand.IntN(200) {
+				begun := rand.IntN(200)
+				if step == 0 {
+					begun = 0 // nothing has been counted at the first tick
+				}
+				for range begun {
 					a, b := one.begin(admitNormally), two.begin(admitNormally)
 					if (a == nil) != (b == nil) {
 						t.Fatalf("step %d: only one of them let an attempt in", step)
@@ -88,12 +92,16 @@ func TestSamples(t *testing.T) {
 // knows is what an endpoint has counted and concluded, but for how it rounds sums.
 func (r *stateRun) knows() string {
 	s, b := r.s, &r.s.breaker
+	fresh := s.fresh
+	if fresh == nil {
+		fresh = new(counted) // nothing has been counted since the last look
+	}
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
 		s.totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
 		s.slowness.Limit, s.slowness.Verdicts, s.slowness.Held, s.slowness.Known, s.slowness.Pending,
 		s.scorer.Errors.Ratio(), s.scorer.Calls.Now.Value(),
 		s.last.names(), s.samples.n,
-		s.fresh.attempts, s.fresh.calls, s.fresh.durations)
+		fresh.attempts, fresh.calls, fresh.durations)
 }
 
 // TestSamplesAreSeen wants what was sampled to be seen by everybody who asks.

@@ -7,6 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 // told answers with what an endpoint was sent.
@@ -143,4 +148,71 @@ func TestSetJSONIsChecked(t *testing.T) {
 			t.Errorf("%s: %v", options, err)
 		}
 	}
+}
+
+func TestSetJSONPathsAreChecked(t *testing.T) {
+	for path, want := range map[string]string{
+		"messages.#.role": "wildcard or a query",
+		"a*":              "wildcard or a query",
+		"a.b|@reverse":    "wildcard or a query",
+		"list.100000000":  "over 1000",
+		"a..b":            "a name is empty",
+	} {
+		err := (&SetJSON{Path: path, Value: json.RawMessage("1")}).validate()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// FuzzSetJSON: of any body an endpoint gets one in which each value that is set is
+// the only one at its path, and the client gets an answer if there is none.
+func FuzzSetJSON(f *testing.F) {
+	for _, body := range []string{`{"model":"a","model":"b"}`, `{"mod\u0065l":{"x":[]},"options":{"max":[1]}}`, `[]`, `{`, `{"options":[1]}`,
+		`{"options":{"max":1,"Max":2,"max\u0000":3}}`, strings.Repeat(`{"options":`, 30) + "1" + strings.Repeat("}", 30)} {
+		f.Add([]byte(body), "text")
+	}
+	f.Add([]byte(`{"model":"{env.HOME}"}`), "\"},{\"model\":\"\xff")
+	f.Fuzz(func(t *testing.T, body []byte, user string) {
+		if u := notAnObject(body); u != nil {
+			if json.Valid(body) && body[0] == '{' && u.status != http.StatusUnsupportedMediaType {
+				t.Fatalf("%q: %d", body, u.status)
+			}
+			return
+		}
+		var to target
+		to.setEdits([]*SetJSON{
+			{Path: "model", Value: json.RawMessage(`"{user}"`)},
+			{Path: "options.max", Value: json.RawMessage(`5`), Optional: true},
+		})
+		repl := caddy.NewEmptyReplacer()
+		repl.Set("user", user)
+		original := string(body)
+		got, err := to.setJSON(body, repl)
+		if err != nil || string(body) != original {
+			t.Fatalf("%q: %q, %v", original, body, err)
+		}
+		if err := jsondoc.Check(got, maxJSONDepth+3); err != nil {
+			t.Fatalf("%q: %q: %v", body, got, err)
+		}
+		var read struct {
+			Model   string
+			Options any
+		}
+		if err := json.Unmarshal(got, &read); err != nil || utf8.ValidString(user) && read.Model != user {
+			t.Fatalf("%q: %q: read as %q (%v)", body, got, read.Model, err)
+		}
+		if options, ok := read.Options.(map[string]any); ok && fmt.Sprint(options["max"]) != "5" {
+			t.Fatalf("%q: %q: options are %v", body, got, options)
+		}
+		n := 0
+		for name := range jsondoc.Members(got) {
+			if before, _, _ := strings.Cut(name, "\x00"); strings.EqualFold(before, "model") {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Fatalf("%q: %q: model is there %d times", body, got, n)
+		}
+	})
 }

@@ -3,13 +3,63 @@ package failover
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/budget"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
+
+// does tells whether a value implements an interface.
+func does[I any](value any) bool { _, ok := value.(I); return ok }
+
+// TestModulesAreRegistered wants Caddy to find each module by its ID, make a new one whenever it asks, and
+// call all the methods that the module is there for.
+func TestModulesAreRegistered(t *testing.T) {
+	type method struct {
+		name string
+		does func(any) bool
+	}
+	provisions := method{"caddy.Provisioner", does[caddy.Provisioner]}
+	validates := method{"caddy.Validator", does[caddy.Validator]}
+	cleansUp := method{"caddy.CleanerUpper", does[caddy.CleanerUpper]}
+	for id, test := range map[string]struct {
+		module  caddy.Module
+		methods []method
+	}{
+		"http.reverse_proxy.selection_policies.failover": {new(Policy), []method{provisions, validates, cleansUp,
+			{"reverseproxy.Selector", does[reverseproxy.Selector]}, {"caddyfile.Unmarshaler", does[caddyfile.Unmarshaler]}}},
+		"http.reverse_proxy.selection_policies.failover.events": {new(EventSource), []method{provisions}},
+		"http.handlers.failover_dashboard": {new(Dashboard), []method{provisions, validates, cleansUp,
+			{"caddyhttp.MiddlewareHandler", does[caddyhttp.MiddlewareHandler]}}},
+		"failover":           {new(App), []method{validates, {"caddy.App", does[caddy.App]}}},
+		"admin.api.failover": {new(adminAPI), []method{provisions, {"caddy.AdminRouter", does[caddy.AdminRouter]}}},
+	} {
+		info, err := caddy.GetModule(id)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		one, two := info.New(), info.New()
+		if got, want := reflect.TypeOf(one), reflect.TypeOf(test.module); info.ID != caddy.ModuleID(id) || got != want {
+			t.Errorf("%s: got %s, a %v, want a %v", id, info.ID, got, want)
+		}
+		if one == two {
+			t.Errorf("%s: two modules are one", id)
+		}
+		for _, m := range test.methods {
+			if !m.does(one) {
+				t.Errorf("%s is no %s", id, m.name)
+			}
+		}
+	}
+}
 
 // TestBadJSON wants each mistake to be refused when the handler is loaded, with
 // a message that names the offending word.
