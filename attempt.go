@@ -78,7 +78,7 @@ const givenUp = -1
 const abandoned = 10 * time.Second
 
 // idle bounds the silence inside the answer's body; 0: no bound.
-func (a *attempt) idle() time.Duration { return a.call.policy.idle }
+func (a *attempt) idle() time.Duration { return a.call.handler.idle }
 
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
@@ -210,7 +210,7 @@ func (a *attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt
 	if o == outcome.Cancelled && a.endedWhy() == endedByHedge {
 		a.target.state.beaten(a, now)
 	}
-	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release, doubt)
+	a.target.state.report(a, now, a.call.handler.breakerConfig(), o, release, doubt)
 	if release {
 		a.end(endedNormally)
 	}

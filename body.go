@@ -36,13 +36,13 @@ var errSourcePanicked = errors.New("reading the request body panicked")
 //
 // A small body of a declared length is read before the first attempt instead.
 type recording struct {
-	source io.Reader
-	limit  int64  // negative: keep nothing
-	expect int64  // the declared length, or -1
-	small  bool   // to be read before the first attempt
-	memory []byte // a body that was read before; the transport may hold on to it
-	strips bool   // trailers must not carry credentials
-	policy *Policy
+	source  io.Reader
+	limit   int64  // negative: keep nothing
+	expect  int64  // the declared length, or -1
+	small   bool   // to be read before the first attempt
+	memory  []byte // a body that was read before; the transport may hold on to it
+	strips  bool   // trailers must not carry credentials
+	handler *callHandler
 	// The client's trailers, which come with the end of source. Each attempt has
 	// trailers of its own, which are filled at its end of the body.
 	trailer   http.Header
@@ -75,23 +75,23 @@ type piece struct {
 
 // record prepares the body of a request for being sent more than once; nil if
 // there is none.
-func (p *Policy) record(r *http.Request) *recording {
+func (h *callHandler) record(r *http.Request) *recording {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	return p.newRecording(r)
+	return h.newRecording(r)
 }
 
-func (p *Policy) newRecording(r *http.Request) *recording {
-	rec := &recording{source: r.Body, limit: p.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: p.stripsAll}
-	if r.ContentLength > rec.limit || !p.edits &&
-		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
+func (h *callHandler) newRecording(r *http.Request) *recording {
+	rec := &recording{source: r.Body, limit: h.retry.buffer, expect: r.ContentLength, trailer: r.Trailer, strips: h.stripsAll}
+	if r.ContentLength > rec.limit || !h.edits &&
+		(h.retry.attempts < 2 || !h.rematches && !h.hasQuotas && len(h.nextOn) == 0 && !h.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		rec.limit = -1
 	}
-	rec.policy = p
+	rec.handler = h
 	rec.announced = maps.Clone(r.Trailer)
-	rec.small = p.small(r)
+	rec.small = h.small(r)
 	rec.read.L = &rec.mu
 	return rec
 }
@@ -156,7 +156,7 @@ func (rec *recording) freeLocked(keep int) {
 func (rec *recording) lackLocked() {
 	if !rec.lacking {
 		rec.lacking = true
-		rec.policy.notKept()
+		rec.handler.notKept()
 	}
 }
 

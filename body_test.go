@@ -18,13 +18,13 @@ import (
 // method.
 func recordOf(t testing.TB, body io.Reader, length, limit int64) *recording {
 	defaultMemory()
-	p := &Policy{retry: retryRules{attempts: 3, any: true, buffer: limit}}
+	h := &callHandler{callRules: callRules{retry: retryRules{attempts: 3, any: true, buffer: limit}}}
 	r, err := http.NewRequest("PUT", "http://api.test/", body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.ContentLength = length
-	return p.record(r)
+	return h.record(r)
 }
 
 func openOne(rec *recording, t testing.TB) *replay {
@@ -132,12 +132,12 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 		{"one attempt", "PUT", retryRules{attempts: 1, buffer: 10}, true, false},
 	} {
 		defaultMemory()
-		p := &Policy{retry: test.rules, hasQuotas: test.quotas}
+		h := &callHandler{callRules: callRules{retry: test.rules, hasQuotas: test.quotas}}
 		r, err := http.NewRequest(test.method, "http://api.test/", strings.NewReader("0123"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rec := p.record(r)
+		rec := h.record(r)
 		if !rec.replayable() {
 			t.Errorf("%s: cannot be sent again before anything was sent", test.name)
 		}
@@ -147,7 +147,7 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 		}
 	}
 	for _, body := range []io.ReadCloser{nil, http.NoBody} {
-		if rec := new(Policy).record(&http.Request{Body: body}); rec != nil {
+		if rec := new(callHandler).record(&http.Request{Body: body}); rec != nil {
 			t.Error("a record of no body")
 		}
 	}
@@ -327,14 +327,14 @@ func (trailed) Close() error { return nil }
 // body while the next one looks at its trailers. Each gets them with its own end of
 // the body, also when its request is sent once more.
 func TestTrailersOfTwoAttempts(t *testing.T) {
-	p := &Policy{retry: retryRules{attempts: 3, any: true, buffer: 100}, pool: new(pool)}
+	h := &callHandler{poolHandler: poolHandler{pool: new(pool)}, callRules: callRules{retry: retryRules{attempts: 3, any: true, buffer: 100}}}
 	r, err := http.NewRequest("PUT", "http://api.test/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Trailer = http.Header{"X-Sum": nil}
 	r.Body, r.ContentLength = trailed{strings.NewReader("a body"), r.Trailer}, -1
-	c := p.callFor(r, nil)
+	c := h.callFor(r, nil)
 	attempt := func() *http.Request {
 		a := c.newAttempt(&target{name: "e"}, nil, time.Now())
 		a.begin(t.Context(), time.Now(), 0)

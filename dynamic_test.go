@@ -54,7 +54,7 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 	open.state.mu.Lock()
 	open.state.breaker.State = breaker.Open
 	open.state.mu.Unlock()
-	c := &call{policy: l.policy, request: new(http.Request)}
+	c := &call{handler: l.policy, request: new(http.Request)}
 	c.extra().looked = addressesFrom(0, 3)
 	if l.policy.try(c, busy, now, admitNormally) == nil {
 		t.Fatal("not admitted")
@@ -88,7 +88,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		if table.members[i].available <= 0 {
 			t.Fatalf("endpoint %s is not available", target.name)
 		}
-		c := &call{policy: l.policy, request: new(http.Request)}
+		c := &call{handler: l.policy, request: new(http.Request)}
 		c.extra().looked = all
 		a := l.policy.try(c, target, now, admitNormally)
 		if a == nil {
@@ -106,7 +106,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		}
 	}
 	for range 5 {
-		c := &call{policy: l.policy, request: new(http.Request)}
+		c := &call{handler: l.policy, request: new(http.Request)}
 		c.extra().looked = all
 		a := l.policy.try(c, beyond, now, admitNormally)
 		if a == nil {

@@ -79,8 +79,8 @@ func (s *endpointState) changeBreaker(change func(*breaker.Breaker)) {
 // that is new, the event that says so.
 func (p *pool) downLocked(g *generation, now time.Time) *event.Event {
 	tables, down := 0, true
-	for _, policy := range g.policies {
-		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
+	for _, h := range g.handlers {
+		if t := h.currentTable(); t != nil && len(t.targets) > 0 {
 			tables++
 			down = down && t.total == 0
 		}

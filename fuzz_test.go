@@ -51,7 +51,10 @@ func FuzzReplay(f *testing.F) {
 	f.Add([]byte("a body that is too long to be kept"), []byte{200, 1}, uint16(0), uint16(12), int16(8), false)
 	f.Add([]byte{}, []byte{0}, uint16(1), uint16(1), int16(0), true)
 	f.Fuzz(func(t *testing.T, text, splits []byte, readFirst, readSecond uint16, limit int16, strips bool) {
-		p := &Policy{retry: retryRules{attempts: 3, any: true, buffer: int64(max(0, limit))}, stripsAll: strips, pool: new(pool)}
+		h := &callHandler{
+			poolHandler: poolHandler{pool: new(pool)},
+			callRules:   callRules{retry: retryRules{attempts: 3, any: true, buffer: int64(max(0, limit))}, stripsAll: strips},
+		}
 		r, err := http.NewRequestWithContext(t.Context(), "PUT", "http://api.test/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +62,7 @@ func FuzzReplay(f *testing.F) {
 		r.Trailer = http.Header{"X-Sum": nil, "Authorization": nil}
 		r.Body = &fedBody{text: text, splits: splits, trailer: r.Trailer, sent: http.Header{"X-Sum": {"42"}, "Authorization": {"secret"}}}
 		r.ContentLength = -1
-		c := p.callFor(r, nil)
+		c := h.callFor(r, nil)
 		for _, most := range []int{int(readFirst), int(readSecond), len(text) + 1} {
 			a := c.newAttempt(&target{name: "e"}, nil, time.Now())
 			a.begin(t.Context(), time.Now(), 0)
@@ -138,10 +141,10 @@ func FuzzErrorEvent(f *testing.F) {
 	p := newTestPool("fuzz")
 	f.Cleanup(p.outbox.Close)
 	f.Fuzz(func(t *testing.T, text []byte, breaks bool, size uint8) {
-		policy := &Policy{pool: p, generation: new(generation)}
+		h := &callHandler{poolHandler: poolHandler{pool: p, generation: new(generation)}}
 		cfg := defaultBreaker()
-		policy.generation.breaker.Store(cfg)
-		c := &call{policy: policy}
+		h.generation.breaker.Store(cfg)
+		c := &call{handler: h}
 		a := &attempt{client: t.Context(), began: time.Now(), call: c, target: &target{name: "e", state: &endpointState{pool: p}}}
 		if !a.target.state.acquire(a, a.began, cfg, 0, admitNormally) {
 			t.Fatal("the endpoint is not well")

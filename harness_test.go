@@ -437,7 +437,7 @@ const quick = `
 func shareOf(t testing.TB, pool, endpoint string) float64 {
 	t.Helper()
 	p := runningPool(t, pool)
-	table := p.generation.Load().policies[0].table.Load()
+	table := p.generation.Load().handlers[0].table.Load()
 	for i, target := range table.targets {
 		if target.name == endpoint {
 			return table.share(i)

@@ -259,7 +259,7 @@ func (p *pool) storage() (storage sla.Storage, kept bool) {
 		return nil, false
 	}
 	if source := p.source(); source != nil {
-		storage = source.ctx.Storage()
+		storage = source.storage()
 	}
 	return storage, true
 }
@@ -267,7 +267,9 @@ func (p *pool) storage() (storage sla.Storage, kept bool) {
 // objective is what the pool is to achieve.
 func (p *pool) objective() sla.Objective {
 	if g := p.generation.Load(); g != nil {
-		return g.sla.Load().objective()
+		if o := g.sla.Load(); o != nil {
+			return *o
+		}
 	}
 	return sla.Objective{}
 }

@@ -104,7 +104,10 @@ func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
 	p := newTestPool(name)
 	g := &generation{logger: caddy.Log()}
 	g.breaker.Store((*Breaker)(nil).config(time.Minute))
-	g.sla.Store(objective)
+	if objective != nil {
+		o := objective.objective()
+		g.sla.Store(&o)
+	}
 	p.generation.Store(g)
 	p.keeping.storage = func() (sla.Storage, bool) { return storage, g.sla.Load() != nil }
 	p.keeping.start(p)

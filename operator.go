@@ -125,8 +125,8 @@ func (p *pool) namesLocked() []string {
 // rebuildLocked makes the routing tables of all handlers anew.
 func (p *pool) rebuildLocked(now time.Time) {
 	for _, g := range p.attached {
-		for _, policy := range g.policies {
-			policy.rebuild(now)
+		for _, h := range g.handlers {
+			h.rebuild(now)
 		}
 	}
 }

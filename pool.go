@@ -3,10 +3,8 @@ package failover
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,12 +70,12 @@ type generation struct {
 	config   any // identifies the configuration
 	serial   int
 	logger   *zap.Logger
-	source   *EventSource
-	policies []*Policy // guarded by pool.mu
+	source   eventSource
+	handlers []*poolHandler // guarded by pool.mu
 	breaker  atomic.Pointer[breaker.Config]
-	ctx      context.Context // ends with the last of the policies
+	ctx      context.Context // ends with the last of the handlers
 	cancel   context.CancelFunc
-	sla      atomic.Pointer[SLA] // nil: none
+	sla      atomic.Pointer[sla.Objective] // nil: none
 }
 
 var generations atomic.Int64
@@ -114,27 +112,27 @@ func (p *pool) Destruct() error {
 
 // attach adds a handler of the configuration config. An error leaves the pool
 // as it was.
-func (p *pool) attach(policy *Policy, config any) error {
+func (p *pool) attach(h *poolHandler, config any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.attached, func(g *generation) bool { return g.config == config })
 	if i >= 0 {
-		for _, other := range p.attached[i].policies {
-			if err := policy.agreesWith(other); err != nil {
+		for _, other := range p.attached[i].handlers {
+			if err := h.terms.agreesWith(other.terms); err != nil {
 				return err
 			}
 		}
 	} else {
 		i = len(p.attached)
-		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger, source: policy.source}
+		g := &generation{config: config, serial: int(generations.Add(1)), logger: h.logger, source: h.source}
 		g.ctx, g.cancel = context.WithCancel(context.Background())
 		p.attached = append(p.attached, g)
 	}
 	g := p.attached[i]
-	g.policies = append(g.policies, policy)
+	g.handlers = append(g.handlers, h)
 	p.runBy(g)
-	policy.generation = g
-	for _, t := range policy.targets {
+	h.generation = g
+	for _, t := range h.targets {
 		t.state = p.stateLocked(endpointKey{t.name, t.address})
 		t.state.refs++
 	}
@@ -144,50 +142,23 @@ func (p *pool) attach(policy *Policy, config any) error {
 	return nil
 }
 
-// runBy resolves what a generation runs by: the block of the handler that has
-// one, else the defaults.
+// runBy resolves what a generation runs by: what the first handler says that says
+// anything, else the defaults.
 func (p *pool) runBy(g *generation) {
-	var block *Breaker
-	var objective *SLA
+	var own *breaker.Config
+	var objective *sla.Objective
 	longest := time.Duration(0)
-	for _, policy := range g.policies {
-		block = cmp.Or(block, policy.Breaker)
-		objective = cmp.Or(objective, policy.SLA)
-		longest = max(longest, policy.longestTimeout())
+	for _, h := range g.handlers {
+		own = cmp.Or(own, h.breaker)
+		objective = cmp.Or(objective, h.objective)
+		longest = max(longest, h.longest)
 	}
-	g.breaker.Store(block.config(longest))
+	cfg := breaker.Defaults(longest)
+	if own != nil {
+		cfg = own.WithTimeout(longest)
+	}
+	g.breaker.Store(&cfg)
 	g.sla.Store(objective)
-}
-
-// agreesWith tells whether two handlers of one configuration can share a pool.
-func (p *Policy) agreesWith(other *Policy) error {
-	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	for _, mine := range p.Endpoints {
-		for _, theirs := range other.Endpoints {
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-		}
-	}
-	return nil
 }
 
 // stateLocked finds the state of an endpoint, or makes it.
@@ -201,15 +172,15 @@ func (p *pool) stateLocked(key endpointKey) *endpointState {
 }
 
 // detach removes a handler, and the endpoints that no other handler has.
-func (p *pool) detach(policy *Policy) {
+func (p *pool) detach(h *poolHandler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := policy.generation
+	g := h.generation
 	if g == nil {
 		return
 	}
-	g.policies = slices.DeleteFunc(g.policies, func(other *Policy) bool { return other == policy })
-	if len(g.policies) > 0 {
+	g.handlers = slices.DeleteFunc(g.handlers, func(other *poolHandler) bool { return other == h })
+	if len(g.handlers) > 0 {
 		p.runBy(g)
 	} else {
 		g.cancel()
@@ -218,8 +189,8 @@ func (p *pool) detach(policy *Policy) {
 			p.generation.Store(p.attached[len(p.attached)-1])
 		}
 	}
-	p.inheritLocked(policy)
-	for _, t := range policy.takeTargets() {
+	p.inheritLocked(h)
+	for _, t := range h.takeTargets() {
 		t.state.refs--
 		p.dropLocked(t.state)
 	}
@@ -239,26 +210,26 @@ func (p *pool) dropLocked(s *endpointState) {
 	}
 }
 
-// goLive makes the pool run by this policy's configuration, once that has started
+// goLive makes the pool run by this handler's configuration, once that has started
 // or gets its first request: until then a reload may still fail.
-func (p *Policy) goLive() {
-	if p.pool.generation.Load() != p.generation {
-		p.takeOver()
+func (h *poolHandler) goLive() {
+	if h.pool.generation.Load() != h.generation {
+		h.takeOver()
 	}
 }
 
-// takeOver makes the pool go by this policy, unless it goes by a newer one already.
-func (p *Policy) takeOver() {
-	if p.pool.generation.Load().serial > p.generation.serial {
+// takeOver makes the pool go by this handler's configuration, unless it goes by a newer one already.
+func (h *poolHandler) takeOver() {
+	if h.pool.generation.Load().serial > h.generation.serial {
 		return
 	}
-	p.pool.mu.Lock()
-	if p.pool.generation.Load().serial < p.generation.serial {
-		p.pool.generation.Store(p.generation)
+	h.pool.mu.Lock()
+	if h.pool.generation.Load().serial < h.generation.serial {
+		h.pool.generation.Store(h.generation)
 	}
-	p.pool.mu.Unlock()
-	p.pool.checker.replan()
-	p.pool.poke()
+	h.pool.mu.Unlock()
+	h.pool.checker.replan()
+	h.pool.poke()
 }
 
 // logger is that of the configuration the pool runs by.
@@ -269,8 +240,8 @@ func (p *pool) logger() *zap.Logger {
 	return zap.NewNop()
 }
 
-// breakerConfig is what the breakers of this policy's pool run by.
-func (p *Policy) breakerConfig() *breaker.Config { return p.generation.breaker.Load() }
+// breakerConfig is what the breakers of this handler's pool run by.
+func (h *poolHandler) breakerConfig() *breaker.Config { return h.generation.breaker.Load() }
 
 // breakerConfig is what the pool runs by now; nil if nothing uses it.
 func (p *pool) breakerConfig() *breaker.Config {

@@ -137,8 +137,8 @@ const enough = 0.5
 // that can take its calls. It needs pool.mu.
 func (p *pool) canDoWithout(g *generation, s *endpointState, now time.Time) bool {
 	cfg := g.breaker.Load()
-	for _, policy := range g.policies {
-		t := policy.currentTable()
+	for _, h := range g.handlers {
+		t := h.currentTable()
 		if t == nil {
 			continue
 		}

@@ -106,16 +106,16 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 			views = append(views, view{t, traffic})
 		}
 	}
-	for _, policy := range g.policies {
-		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
+	for _, h := range g.handlers {
+		if t := h.currentTable(); t != nil && len(t.targets) > 0 {
 			down = (down || len(views) == 0) && t.total <= 0
 			for i, target := range t.targets {
 				add(target, t.share(i))
 			}
 		}
-		if policy.dynamic != nil {
-			for _, address := range slices.Sorted(maps.Keys(policy.dynamic.known)) {
-				add(policy.dynamic.known[address], 0)
+		if h.dynamic != nil {
+			for _, address := range slices.Sorted(maps.Keys(h.dynamic.known)) {
+				add(h.dynamic.known[address], 0)
 			}
 		}
 	}
@@ -125,11 +125,11 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 
 // currentTable is the table that the last calls went by; nil if there is none
 // yet.
-func (p *Policy) currentTable() *routes {
-	if p.dynamic == nil {
-		return p.table.Load()
+func (h *poolHandler) currentTable() *routes {
+	if h.dynamic == nil {
+		return h.table.Load()
 	}
-	if d := p.dynamic.current.Load(); d != nil {
+	if d := h.dynamic.current.Load(); d != nil {
 		return d.table.Load()
 	}
 	return nil
