@@ -180,8 +180,8 @@ func (c *checker) planAnew(p *pool, now time.Time) {
 		s.mu.Unlock()
 	}
 	c.gap = shortest / time.Duration(2*max(1, len(c.plan)))
-	for _, s := range p.states {
-		if !planned[s] {
+	for _, m := range p.members {
+		if s := m.endpointState; !planned[s] {
 			s.mu.Lock()
 			s.askLocked(nil, now, 0)
 			s.mu.Unlock()
@@ -293,7 +293,7 @@ func (c *checked) check(p *pool) {
 	s := c.state
 	p.mu.Lock()
 	g := p.generation.Load()
-	voided := c.ctx.Err() != nil || g == nil || p.states[s.endpointKey] != s
+	voided := c.ctx.Err() != nil || g == nil || p.memberLocked(s) == nil
 	alone := !voided && !result.passed && !p.canDoWithout(g, s, now)
 	s.mu.Lock()
 	s.checks.underway = false

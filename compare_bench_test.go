@@ -36,7 +36,7 @@ func bareHandler(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*c
 		h.targets = append(h.targets, t)
 	}
 	// a closed outbox takes no events: it would send them by the real clock
-	h.pool = &pool{name: "bare", phase: rand.Uint64(), states: make(map[endpointKey]*endpointState), outbox: &event.Outbox{Closed: true}}
+	h.pool = &pool{name: "bare", phase: rand.Uint64(), members: make(map[endpointKey]*poolMember), outbox: &event.Outbox{Closed: true}}
 	if err := h.pool.attach(&h.poolHandler, h); err != nil {
 		return nil, err
 	}

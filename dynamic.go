@@ -111,7 +111,7 @@ func (h *poolHandler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time
 		}
 		added[address] = true
 		if t := h.dynamic.known[address]; t != nil {
-			t.state.seen = now
+			h.pool.sawLocked(t.state, now)
 			d.targets = append(d.targets, t)
 		} else {
 			unknown = append(unknown, address)
@@ -123,7 +123,7 @@ func (h *poolHandler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time
 		if len(h.dynamic.known) < maxDynamic || t == nil {
 			t = h.newDynamicLocked(address)
 		}
-		t.state.seen = now
+		h.pool.sawLocked(t.state, now)
 		d.targets = append(d.targets, t)
 	}
 	slices.SortStableFunc(d.targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
@@ -146,8 +146,9 @@ func (h *poolHandler) newDynamicLocked(address string) *target {
 		t.state = &endpointState{endpointKey: key, pool: h.pool, left: true}
 		return t
 	default:
-		t.state = h.pool.stateLocked(key)
-		t.state.refs++
+		m := h.pool.joinLocked(key)
+		m.refs++
+		t.state = m.endpointState
 	}
 	h.dynamic.known[address] = t
 	return t
@@ -183,12 +184,12 @@ func (d *dynamicTargets) makeRoom(p *pool, more int, now time.Time) {
 	}
 	var idle []*target
 	for _, t := range d.known {
-		if t.state.seen.Before(now) && t.state.forgettable() {
+		if p.seenLocked(t.state).Before(now) && t.state.forgettable() {
 			idle = append(idle, t)
 		}
 	}
 	slices.SortFunc(idle, func(a, b *target) int {
-		return cmp.Or(a.state.seen.Compare(b.state.seen), cmp.Compare(a.address, b.address))
+		return cmp.Or(p.seenLocked(a.state).Compare(p.seenLocked(b.state)), cmp.Compare(a.address, b.address))
 	})
 	for _, t := range idle[:min(over, len(idle))] {
 		d.drop(p, t)
@@ -198,8 +199,7 @@ func (d *dynamicTargets) makeRoom(p *pool, more int, now time.Time) {
 // drop forgets an address.
 func (d *dynamicTargets) drop(p *pool, t *target) {
 	delete(d.known, t.address)
-	t.state.refs--
-	p.dropLocked(t.state)
+	p.releaseLocked(t.state)
 }
 
 // forgettable tells whether nothing is lost with the state but its past.
@@ -246,12 +246,12 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 		used := current.used.Swap(false)
 		for _, t := range current.targets {
 			if used || t.state.busy.Load() > 0 {
-				t.state.seen = now
+				p.sawLocked(t.state, now)
 			}
 		}
 	}
 	for _, t := range d.known {
-		if now.Sub(t.state.seen) < forgetSeen || t.state.steered() {
+		if now.Sub(p.seenLocked(t.state)) < forgetSeen || t.state.steered() {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
@@ -279,8 +279,12 @@ func (p *pool) inheritLocked(from *poolHandler) {
 			if (endpointKey{mine.name, mine.address}) != t.state.endpointKey {
 				continue // it has another name now
 			}
+			m := p.memberLocked(t.state)
+			if m == nil {
+				continue
+			}
+			m.refs++
 			mine.state = t.state
-			mine.state.refs++
 			heir.dynamic.known[address] = mine
 		}
 	}

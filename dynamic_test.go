@@ -38,10 +38,10 @@ func (l *lab) known() int {
 	p := l.policy.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.states) != len(l.policy.dynamic.known) {
-		l.t.Errorf("%d states of %d addresses", len(p.states), len(l.policy.dynamic.known))
+	if len(p.members) != len(l.policy.dynamic.known) {
+		l.t.Errorf("%d states of %d addresses", len(p.members), len(l.policy.dynamic.known))
 	}
-	return len(p.states)
+	return len(p.members)
 }
 
 // TestDynamicEndpointsAreBounded: of those that come and go the latest are known, and

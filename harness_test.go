@@ -185,9 +185,9 @@ func stateOf(t testing.TB, pool, endpoint string) *endpointState {
 	p := runningPool(t, pool)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for key, s := range p.states {
+	for key, s := range p.members {
 		if key.name == endpoint {
-			return s
+			return s.endpointState
 		}
 	}
 	t.Fatalf("pool %q has no endpoint %q", pool, endpoint)

@@ -281,7 +281,7 @@ func (p *pool) isDown() bool {
 	if p.down.Load() {
 		return true
 	}
-	for _, s := range p.states {
+	for _, s := range p.members {
 		if s.wasDown {
 			return true
 		}
@@ -343,8 +343,8 @@ const formerEndpoints = 50
 func (p *pool) prune() {
 	p.mu.Lock()
 	defer p.mu.Unlock() // so that no endpoint comes back meanwhile
-	here := make(map[string]bool, len(p.states))
-	for key := range p.states {
+	here := make(map[string]bool, len(p.members))
+	for key := range p.members {
 		here[key.name] = true
 	}
 	p.history.Prune(formerEndpoints, func(name string) bool { return here[name] })

@@ -117,7 +117,7 @@ func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
 // calls makes calls that came to an outcome.
 func pretend(p *pool, o outcome.Outcome, n int) {
 	p.mu.Lock()
-	s := p.stateLocked(endpointKey{"one", "one:80"})
+	s := p.joinLocked(endpointKey{"one", "one:80"})
 	p.mu.Unlock()
 	s.mu.Lock()
 	for range n {

@@ -220,12 +220,12 @@ func (l *lab) stateOf(name string) *endpointState {
 	l.t.Helper()
 	l.policy.pool.mu.Lock()
 	defer l.policy.pool.mu.Unlock()
-	for key, s := range l.policy.pool.states {
+	for key, s := range l.policy.pool.members {
 		if key.name == name {
-			return s
+			return s.endpointState
 		}
 	}
-	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.pool.states)))
+	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.pool.members)))
 	return nil
 }
 

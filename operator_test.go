@@ -321,7 +321,7 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 // TestOrdersEndByThemselves lets times run out in a bubble of their own.
 func TestOrdersEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pool{name: "bubble", states: make(map[endpointKey]*endpointState)}
+		p := &pool{name: "bubble", members: make(map[endpointKey]*poolMember)}
 		p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 		defer p.outbox.Close()
 		p.loop.start(p)
@@ -404,7 +404,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 // TestOrdersKeepDynamicEndpoints wants a drained endpoint that DNS no longer
 // names to be drained still when it comes back.
 func TestOrdersKeepDynamicEndpoints(t *testing.T) {
-	p := &pool{name: "dynamic", states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: "dynamic", members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.outbox.Close()
 	p.loop.start(p)

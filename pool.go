@@ -57,7 +57,7 @@ type pool struct {
 	notKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	mu       sync.Mutex
-	states   map[endpointKey]*endpointState
+	members  map[endpointKey]*poolMember
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*generation // oldest first
 
@@ -96,7 +96,7 @@ func loadPool(name string) (*pool, error) {
 
 // newPool makes a pool whose control loop does not run yet.
 func newPool(name string) *pool {
-	p := &pool{name: name, phase: rand.Uint64(), states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: name, phase: rand.Uint64(), members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
 	return p
 }
@@ -133,8 +133,9 @@ func (p *pool) attach(h *poolHandler, config any) error {
 	p.runBy(g)
 	h.generation = g
 	for _, t := range h.targets {
-		t.state = p.stateLocked(endpointKey{t.name, t.address})
-		t.state.refs++
+		m := p.joinLocked(endpointKey{t.name, t.address})
+		m.refs++
+		t.state = m.endpointState
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
@@ -161,16 +162,6 @@ func (p *pool) runBy(g *generation) {
 	g.sla.Store(objective)
 }
 
-// stateLocked finds the state of an endpoint, or makes it.
-func (p *pool) stateLocked(key endpointKey) *endpointState {
-	s := p.states[key]
-	if s == nil {
-		s = &endpointState{endpointKey: key, pool: p, series: p.history.Endpoint(key.name)}
-		p.states[key] = s
-	}
-	return s
-}
-
 // detach removes a handler, and the endpoints that no other handler has.
 func (p *pool) detach(h *poolHandler) {
 	p.mu.Lock()
@@ -191,23 +182,10 @@ func (p *pool) detach(h *poolHandler) {
 	}
 	p.inheritLocked(h)
 	for _, t := range h.takeTargets() {
-		t.state.refs--
-		p.dropLocked(t.state)
+		p.releaseLocked(t.state)
 	}
 	p.checker.replan()
 	p.poke()
-}
-
-// dropLocked forgets an endpoint that nobody uses.
-func (p *pool) dropLocked(s *endpointState) {
-	if s.refs == 0 && p.states[s.endpointKey] == s {
-		s.forgetOrders()
-		p.foldStateLocked(s, time.Now())
-		delete(p.states, s.endpointKey)
-		p.staleRoutes = true
-		p.checker.replan()
-		p.leaving.take(s)
-	}
 }
 
 // goLive makes the pool run by this handler's configuration, once that has started
@@ -289,15 +267,15 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		changed = changed || moved
 		due = earliest(due, at)
 	}
-	for _, s := range p.states {
-		tick(s)
+	for _, m := range p.members {
+		tick(m.endpointState)
 	}
 	for _, s := range p.passingLocked() {
 		tick(s)
 	}
 	p.foldLocked(now)
-	for _, s := range p.states {
-		p.trackLocked(s, now, cfg)
+	for _, m := range p.members {
+		p.trackLocked(m, now, cfg)
 	}
 	p.budget.Tick(now)
 	opened, collected := p.openSlowLocked(g, now, collected)
@@ -333,7 +311,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	looked := false
 	p.mu.Lock()
 	cfg := p.breakerConfig()
-	for _, s := range p.states {
+	for _, s := range p.members {
 		if cfg != nil && s.busy.Load() > 0 {
 			s.mu.Lock()
 			before := s.breaker.Generation

@@ -23,10 +23,12 @@ func (p *pool) rescoreLocked(g *generation, now time.Time) (moved bool) {
 			speeds := p.speedsLocked(t.targets[tier.from:tier.to], now, cfg)
 			for _, target := range t.targets[tier.from:tier.to] {
 				s := target.state
-				if s.rescored.Equal(now) {
-					continue
+				if m := p.memberLocked(s); m != nil {
+					if m.rescored.Equal(now) {
+						continue
+					}
+					m.rescored = now
 				}
-				s.rescored = now
 				reference := g.latencyTarget()
 				if reference == 0 {
 					reference = speeds.fastestBut(s)

@@ -61,9 +61,9 @@ func (p *pool) status(now time.Time) api.PoolStatus {
 		return status
 	}
 	cfg := g.breaker.Load()
-	views, down := p.viewsLocked(g)
+	views := p.viewsLocked(g)
+	status.Down = g.allOutLocked()
 	p.mu.Unlock()
-	status.Down = down
 	judged := p.keeping.standing.Load()
 	if judged != nil {
 		status.SLA = slaStatus(judged.objective, judged.pool, &judged.alert)
@@ -96,9 +96,8 @@ type view struct {
 	traffic float64
 }
 
-// viewsLocked returns the endpoints of a configuration, and whether all of them are
-// out in every handler.
-func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
+// viewsLocked returns the endpoints of a configuration.
+func (p *pool) viewsLocked(g *generation) (views []view) {
 	seen := make(map[*endpointState]bool)
 	add := func(t *target, traffic float64) {
 		if !seen[t.state] {
@@ -108,7 +107,6 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 	}
 	for _, h := range g.handlers {
 		if t := h.currentTable(); t != nil && len(t.targets) > 0 {
-			down = (down || len(views) == 0) && t.total <= 0
 			for i, target := range t.targets {
 				add(target, t.share(i))
 			}
@@ -120,7 +118,7 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 		}
 	}
 	slices.SortStableFunc(views, func(a, b view) int { return cmp.Compare(a.priority, b.priority) })
-	return views, down
+	return views
 }
 
 // currentTable is the table that the last calls went by; nil if there is none

@@ -153,7 +153,7 @@ func TestLastOutcomes(t *testing.T) {
 
 // BenchmarkStatus copies how a pool of 50 endpoints stands.
 func BenchmarkStatus(b *testing.B) {
-	p := &pool{name: "bench", states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: "bench", members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.outbox.Close()
 	p.loop.start(p)

@@ -165,7 +165,7 @@ func TestStandbyShare(t *testing.T) {
 func BenchmarkTick1000(b *testing.B) {
 	for _, rebuilt := range []bool{false, true} {
 		b.Run(map[bool]string{false: "steady", true: "rebuilt"}[rebuilt], func(b *testing.B) {
-			p := &pool{states: make(map[endpointKey]*endpointState)}
+			p := &pool{members: make(map[endpointKey]*poolMember)}
 			p.loop.wake = make(chan struct{}, 1)
 			p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 			defer p.outbox.Close()
@@ -175,7 +175,7 @@ func BenchmarkTick1000(b *testing.B) {
 			h.generation = g
 			for i := range 1000 {
 				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
-				p.states[s.endpointKey] = s
+				p.members[s.endpointKey] = &poolMember{endpointState: s}
 				h.targets = append(h.targets, &target{
 					name: s.name, priority: 1, weight: 1, state: s, upstream: &reverseproxy.Upstream{},
 				})
@@ -187,7 +187,7 @@ func BenchmarkTick1000(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				for _, s := range p.states {
+				for _, s := range p.members {
 					for range 3 {
 						s.tally.Calls++
 						s.tally.Latencies++
