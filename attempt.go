@@ -187,6 +187,45 @@ func (a *attempt) overdue(now time.Time) ending {
 	return notEnded
 }
 
+// look implements watched.
+func (a *attempt) look(now time.Time, open bool) ending {
+	switch why := a.overdue(now); {
+	case why != notEnded:
+		return why
+	case open && a.waitsInVain(now):
+		return endedByRescue
+	case a.hedgeDue(now):
+		return hedgeStarts
+	case a.mayBeLost(now):
+		return mayBeLost
+	}
+	return notEnded
+}
+
+// act implements watched.
+func (a *attempt) act(why ending, now time.Time) {
+	switch why {
+	case neverBegan:
+		a.settle(now, outcome.Cancelled, true)
+		a.call.record(a, outcome.Cancelled)
+		if body := a.call.body; body != nil {
+			body.finish()
+		}
+	case endedByRescue:
+		a.rescue(now)
+	case mayBeLost:
+		a.sent.lookForLoss()
+	case hedgeStarts:
+		go a.hedge.race.start(now)
+	default:
+		a.expire(why)
+		if why == endedByClient && a.is(holding) {
+			a.settle(now, outcome.Cancelled, true) // nobody may be reading it
+			a.call.record(a, outcome.Cancelled)
+		}
+	}
+}
+
 // expire ends the attempt for the watcher. One that has been answered meanwhile
 // is not overdue any longer.
 func (a *attempt) expire(why ending) {

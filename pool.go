@@ -16,7 +16,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -332,33 +331,26 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		inFlight += s.overdue(now, &verdicts, &shortest)
 	}
 	for _, v := range verdicts {
-		switch v.why {
-		case neverBegan:
-			v.attempt.settle(now, outcome.Cancelled, true)
-			v.attempt.call.record(v.attempt, outcome.Cancelled)
-			if body := v.attempt.call.body; body != nil {
-				body.finish()
-			}
-		case endedByRescue:
-			v.attempt.rescue(now)
-		case mayBeLost:
-			v.attempt.sent.lookForLoss()
-		case hedgeStarts:
-			go v.attempt.hedge.race.start(now)
-		default:
-			v.attempt.expire(v.why)
-			if v.why == endedByClient && v.attempt.is(holding) {
-				v.attempt.settle(now, outcome.Cancelled, true) // nobody may be reading it
-				v.attempt.call.record(v.attempt, outcome.Cancelled)
-			}
-		}
+		v.watched.act(v.why, now)
 	}
 	return inFlight, shortest
 }
 
-// A verdict says that an attempt is to end.
+// A watched is an attempt as the watcher sees it. Its methods may be called from any
+// goroutine.
+type watched interface {
+	// look tells whether something is to be done about the attempt, and what; open tells
+	// whether its endpoint's breaker is. It runs under the endpoint's mutex.
+	look(now time.Time, open bool) ending
+	// act does it. No lock is held.
+	act(why ending, now time.Time)
+	// patienceLeft is the shortest time after which something may have to be done.
+	patienceLeft() time.Duration
+}
+
+// A verdict says what is to be done about an attempt.
 type verdict struct {
-	attempt *attempt
+	watched watched
 	why     ending
 }
 
@@ -371,16 +363,7 @@ func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *ti
 	for a := range s.inFlight.all() {
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())
-		why := a.overdue(now)
-		if why == notEnded && open && a.waitsInVain(now) {
-			why = endedByRescue
-		}
-		if why == notEnded && a.hedgeDue(now) {
-			why = hedgeStarts
-		}
-		if why == notEnded && a.mayBeLost(now) {
-			why = mayBeLost
-		}
+		why := a.look(now, open)
 		s.paceLocked(a, now)
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
