@@ -320,7 +320,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 			}
 			s.mu.Unlock()
 		}
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s.endpointState, now, &verdicts, &shortest)
 	}
 	p.mu.Unlock()
 	p.emitAll(collected)
@@ -328,7 +328,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		p.poke()
 	}
 	for _, s := range p.leaving.busy() {
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s, now, &verdicts, &shortest)
 	}
 	for _, v := range verdicts {
 		v.watched.act(v.why, now)
@@ -354,9 +354,9 @@ type verdict struct {
 	why     ending
 }
 
-// overdue adds the endpoint's attempts that are to end, and returns how many
-// are in flight. It lowers shortest to the patience of these.
-func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
+// overdue adds the attempts at an endpoint about which something is to be done, and
+// returns how many are in flight. It lowers shortest to the patience of these.
+func (p *pool) overdue(s *endpointState, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.IsOpen()

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,11 @@ type poolHandler struct {
 
 	logger *zap.Logger
 	source eventSource
+}
+
+// logPanic logs a panic that was recovered, with the stack of the caller.
+func (h *poolHandler) logPanic(what string, value any) {
+	h.logger.Error(what, zap.String("pool", h.pool.name), zap.Any("panic", value), zap.ByteString("stack", debug.Stack()))
 }
 
 // poolTerms are a handler's options, as far as the handlers of one configuration have

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -99,8 +97,7 @@ func (x *race) start(now time.Time) {
 // ours, has ended its rival.
 func (x *race) withoutRival() {
 	if r := recover(); r != nil {
-		h := x.transport.handler
-		h.logger.Error("a hedge panicked", zap.String("pool", h.name), zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		x.transport.handler.logPanic("a hedge panicked", r)
 	}
 }
 
