@@ -79,7 +79,7 @@ const givenUp = -1
 const abandoned = 10 * time.Second
 
 // idle bounds the silence inside the answer's body; 0: no bound.
-func (a *attempt) idle() time.Duration { return a.call.policy.idle }
+func (a *attempt) idle() time.Duration { return a.call.handler.idle }
 
 // patience is the shortest time after which the watcher may have to act.
 func (a *attempt) patience() time.Duration {
@@ -184,6 +184,45 @@ func (a *attempt) overdue(now time.Time) ending {
 	return notEnded
 }
 
+// look implements watched.
+func (a *attempt) look(now time.Time, open bool) ending {
+	switch why := a.overdue(now); {
+	case why != notEnded:
+		return why
+	case open && a.waitsInVain(now):
+		return endedByRescue
+	case a.hedgeDue(now):
+		return hedgeStarts
+	case a.mayBeLost(now):
+		return mayBeLost
+	}
+	return notEnded
+}
+
+// act implements watched.
+func (a *attempt) act(why ending, now time.Time) {
+	switch why {
+	case neverBegan:
+		a.settle(now, outcome.Cancelled, true)
+		a.call.record(a, outcome.Cancelled)
+		if body := a.call.body; body != nil {
+			body.finish()
+		}
+	case endedByRescue:
+		a.rescue(now)
+	case mayBeLost:
+		a.sent.lookForLoss()
+	case hedgeStarts:
+		go a.hedge.race.start(now)
+	default:
+		a.expire(why)
+		if why == endedByClient && a.is(holding) {
+			a.settle(now, outcome.Cancelled, true) // nobody may be reading it
+			a.call.record(a, outcome.Cancelled)
+		}
+	}
+}
+
 // expire ends the attempt for the watcher. One that has been answered meanwhile
 // is not overdue any longer.
 func (a *attempt) expire(why ending) {
@@ -207,7 +246,7 @@ func (a *attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt
 	if o == outcome.Cancelled && a.endedWhy() == endedByHedge {
 		a.target.state.beaten(a, now)
 	}
-	a.target.state.report(a, now, a.call.policy.breakerConfig(), o, release, doubt)
+	a.target.state.report(a, now, a.call.handler.breakerConfig(), o, release, doubt)
 	if release {
 		a.end(endedNormally)
 	}

@@ -234,7 +234,7 @@ func TestSlowReaders(t *testing.T) {
 		cut   outcome.Outcome
 	}{{200 * time.Millisecond, outcome.Cancelled}, {0, outcome.Truncated}} {
 		synctest.Test(t, func(t *testing.T) {
-			a := &attempt{call: &call{policy: &Policy{}}, client: t.Context()}
+			a := &attempt{call: &call{handler: new(callHandler)}, client: t.Context()}
 			a.answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))
 			buffer := make([]byte, 32<<10)
 			var err error

@@ -91,26 +91,26 @@ type piece struct {
 
 // record prepares the body of a request for being sent more than once; nil if
 // there is none.
-func (p *Policy) record(r *http.Request) *recording {
+func (h *callHandler) record(r *http.Request) *recording {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	return newRecording(r, p.recordingOptions(r))
+	return newRecording(r, h.recordingOptions(r))
 }
 
 // recordingOptions say how the body of a request is recorded.
-func (p *Policy) recordingOptions(r *http.Request) recordingOptions {
-	o := recordingOptions{limit: p.retry.buffer, small: p.small(r)}
-	if !p.edits &&
-		(p.retry.attempts < 2 || !p.rematches && !p.hasQuotas && len(p.nextOn) == 0 && !p.retry.repeatable(r)) {
+func (h *callHandler) recordingOptions(r *http.Request) recordingOptions {
+	o := recordingOptions{limit: h.retry.buffer, small: h.small(r)}
+	if !h.edits &&
+		(h.retry.attempts < 2 || !h.rematches && !h.hasQuotas && len(h.nextOn) == 0 && !h.retry.repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		o.limit = -1
 	}
-	if p.stripsAll {
+	if h.stripsAll {
 		o.strip = credentialFields[:]
 	}
-	if p.pool != nil {
-		o.notKept = &p.pool.notKept
+	if h.pool != nil {
+		o.notKept = &h.pool.notKept
 	}
 	return o
 }

@@ -26,8 +26,8 @@ func clientSlow() error { return caddyhttp.Error(http.StatusRequestTimeout, errC
 // small tells whether the body of a request is to be read before the first attempt:
 // not if the client wants it to be passed on as it comes, waits for a word of the
 // endpoint, or has trailers to send.
-func (p *Policy) small(r *http.Request) bool {
-	return r.ContentLength > 0 && r.ContentLength <= min(smallBody, p.retry.buffer) && !p.edits &&
+func (h *callHandler) small(r *http.Request) bool {
+	return r.ContentLength > 0 && r.ContentLength <= min(smallBody, h.retry.buffer) && !h.edits &&
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
 }
 
@@ -148,9 +148,9 @@ func (rec *recording) joinLocked() {
 func (c *call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
 	rec := c.body
 	rec.answeredBy(w)
-	deadline := c.policy.retry.deadline
+	deadline := c.handler.retry.deadline
 	switch {
-	case c.policy.edits:
+	case c.handler.edits:
 		err = c.prepareJSON(deadline)
 	case rec.small:
 		err = rec.readSmall(deadline)
@@ -158,12 +158,12 @@ func (c *call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 		return now, nil
 	}
 	if err == errClientSlow {
-		c.policy.pool.refusals.unread.Add(1)
+		c.handler.pool.refusals.unread.Add(1)
 		rec.stopReading(now) // which is over
 		return now, clientSlow()
 	}
 	if err != nil {
-		c.policy.pool.refusals.unread.Add(1)
+		c.handler.pool.refusals.unread.Add(1)
 		if c.request.Context().Err() != nil {
 			return now, outcome.ErrClientGone
 		}

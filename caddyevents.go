@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 func init() { caddy.RegisterModule(new(EventSource)) }
@@ -57,65 +56,14 @@ func newEventSource(ctx caddy.Context) (*EventSource, error) {
 	return s, nil
 }
 
-// usable tells whether the configuration has started and not ended yet.
+// usable implements eventSource.
 func (s *EventSource) usable() bool {
-	return s != nil && s.running.Load() && s.ctx.Err() == nil
+	return s.running.Load() && s.ctx.Err() == nil
 }
 
-// startHandler is told when the configuration of its policy has started.
-type startHandler struct{ policy *Policy }
-
-// Handle implements caddyevents.Handler.
-func (h startHandler) Handle(context.Context, caddy.Event) error {
-	h.policy.source.running.Store(true)
-	h.policy.goLive()
-	h.policy.pool.keeping.poke()
-	return nil
-}
-
-// stopHandler is told before the configuration of its policy stops, while its
-// storage is still there.
-type stopHandler struct{ policy *Policy }
-
-// Handle implements caddyevents.Handler.
-func (h stopHandler) Handle(context.Context, caddy.Event) error {
-	if p := h.policy.pool; p.source() == h.policy.generation.source {
-		p.keeping.saveNow() // no newer configuration has taken the pool over
-	}
-	return nil
-}
-
-// source is that of the configuration the pool runs by, or of the newest that
-// runs, where that one has ended; nil if none does.
-func (p *pool) source() *EventSource {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if g := p.generation.Load(); g != nil && g.source.usable() {
-		return g.source
-	}
-	for i := len(p.attached) - 1; i >= 0; i-- {
-		if s := p.attached[i].source; s.usable() {
-			return s
-		}
-	}
-	return nil
-}
-
-// tellCaddy hands an event to Caddy's events app, whose subscribers may be slow
-// and may panic. Their data is the event's, with its details at the same level.
-func (p *pool) tellCaddy(e event.Event) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.logger().Error("a subscriber panicked", zap.String("pool", p.name), zap.String("event", e.Kind),
-				zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
-		}
-	}()
-	if lost := p.outbox.Caddy.Lost.Swap(0); lost > 0 {
-		p.logger().Warn("subscribers were too slow: events were not delivered to them",
-			zap.String("pool", p.name), zap.Int64("missing", lost))
-	}
-	s := p.source()
-	if s == nil || !s.app.ShouldEmit(e.Kind) {
+// emit implements eventSource. The data of an event has its details at the same level.
+func (s *EventSource) emit(e event.Event) {
+	if !s.app.ShouldEmit(e.Kind) {
 		return
 	}
 	data := maps.Clone(e.Details)
@@ -127,8 +75,35 @@ func (p *pool) tellCaddy(e event.Event) {
 	s.app.Emit(s.ctx, e.Kind, data)
 }
 
+// storage implements eventSource.
+func (s *EventSource) storage() sla.Storage { return s.ctx.Storage() }
+
+// startHandler is told when the configuration of its policy has started.
+type startHandler struct{ policy *Policy }
+
+// Handle implements caddyevents.Handler.
+func (h startHandler) Handle(context.Context, caddy.Event) error {
+	h.policy.source.running.Store(true)
+	h.policy.handler.goLive()
+	h.policy.handler.pool.keeping.poke()
+	return nil
+}
+
+// stopHandler is told before the configuration of its policy stops, while its
+// storage is still there.
+type stopHandler struct{ policy *Policy }
+
+// Handle implements caddyevents.Handler.
+func (h stopHandler) Handle(context.Context, caddy.Event) error {
+	if p := h.policy.handler.pool; p.source() == h.policy.handler.generation.source {
+		p.keeping.saveNow() // no newer configuration has taken the pool over
+	}
+	return nil
+}
+
 var (
 	_ caddy.Provisioner   = (*EventSource)(nil)
+	_ eventSource         = (*EventSource)(nil)
 	_ caddyevents.Handler = startHandler{}
 	_ caddyevents.Handler = stopHandler{}
 )

@@ -21,7 +21,7 @@ const callKey = "failover.call"
 type call struct {
 	first attempt // room for the first attempt, which begins with the call
 
-	policy   *Policy
+	handler  *callHandler
 	extras   *extras    // nil: none
 	body     *recording // nil without a body
 	next     *attempt   // reserved; the next Select hands it out
@@ -66,7 +66,7 @@ func (c *call) began() time.Time { return c.first.began }
 
 // late tells whether the call's deadline has passed at a time.
 func (c *call) late(at time.Time) bool {
-	d := c.policy.retry.deadline
+	d := c.handler.retry.deadline
 	if d > 0 && c.body != nil {
 		at = at.Add(c.body.before)
 	}
@@ -101,7 +101,7 @@ func (c *call) upstreams() reverseproxy.UpstreamPool {
 // some endpoints get them: now, before header_up makes something else of them.
 func (c *call) takeCredentials() {
 	r := c.request
-	if c.policy.stripsAll {
+	if c.handler.stripsAll {
 		for _, field := range credentialFields {
 			delete(r.Header, field)
 			delete(r.Trailer, field)
@@ -136,7 +136,7 @@ func (c *call) isExcluded(t *target) bool {
 // finish says that no attempt will follow.
 func (c *call) finish() {
 	c.finished = true
-	if c.body != nil && !c.policy.rematches {
+	if c.body != nil && !c.handler.rematches {
 		c.body.finish()
 	}
 }
@@ -150,7 +150,7 @@ func (c *call) placeholder(key string) (any, bool) {
 	latest := c.before
 	switch key[len(prefix):] {
 	case "pool":
-		return latest.policy.Name, true
+		return latest.handler.name, true
 	case "endpoint": // the one that is about to be asked, for header_up
 		if a := cmp.Or(latest.next, latest.current); a != nil {
 			return a.target.name, true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,22 +73,16 @@ type checked struct {
 	ctx    context.Context // of the configuration
 }
 
-// check lets the checks of a policy begin, if it has any, through the proxy's
+// check lets the checks of a handler begin, if it has any, through the proxy's
 // own transport.
-func (p *pool) check(policy *Policy, trip http.RoundTripper) {
+func (p *pool) check(h *poolHandler, trip http.RoundTripper) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	policy.probes = trip
-	if policy.hasChecks() {
+	h.probes = trip
+	if h.hasChecks {
 		p.checker.startLocked(p)
 	}
 	p.checker.replan()
-}
-
-func (p *Policy) hasChecks() bool {
-	return p.Health != nil && !p.Health.Off || slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool {
-		return e.Health != nil && !e.Health.Off
-	})
 }
 
 // startLocked starts the goroutine. It needs pool.mu.
@@ -187,8 +180,8 @@ func (c *checker) planAnew(p *pool, now time.Time) {
 		s.mu.Unlock()
 	}
 	c.gap = shortest / time.Duration(2*max(1, len(c.plan)))
-	for _, s := range p.states {
-		if !planned[s] {
+	for _, m := range p.members {
+		if s := m.endpointState; !planned[s] {
 			s.mu.Lock()
 			s.askLocked(nil, now, 0)
 			s.mu.Unlock()
@@ -205,47 +198,48 @@ func (p *pool) toCheckLocked(plan []checked) []checked {
 	if g == nil {
 		return plan
 	}
-	var pools *Health
-	for _, policy := range g.policies {
-		if pools == nil {
-			pools = policy.Health
+	var checks func(*checkOverride) *checkConfig
+	said := false
+	for _, h := range g.handlers {
+		if checks == nil || h.saysCheck && !said {
+			checks, said = h.checks, h.saysCheck
 		}
 	}
 	at := make(map[*endpointState]int)
-	var said []*checkOverride
-	for _, policy := range g.policies {
-		if policy.probes == nil {
+	var own []*checkOverride
+	for _, h := range g.handlers {
+		if h.probes == nil {
 			continue // not ready yet
 		}
-		for _, t := range policy.allTargets() {
+		for _, t := range h.allTargets() {
 			i, ok := at[t.state]
 			if !ok {
 				i = len(plan)
 				at[t.state] = i
-				plan = append(plan, checked{state: t.state, target: t, trip: policy.probes, ctx: g.ctx})
-				said = append(said, nil)
+				plan = append(plan, checked{state: t.state, target: t, trip: h.probes, ctx: g.ctx})
+				own = append(own, nil)
 			}
-			if said[i] == nil {
-				said[i] = t.health
+			if own[i] == nil {
+				own[i] = t.health
 			}
 		}
 	}
 	kept := plan[:0]
 	for i, check := range plan {
-		if check.cfg = pools.checkConfig(said[i]); check.cfg != nil {
+		if check.cfg = checks(own[i]); check.cfg != nil {
 			kept = append(kept, check)
 		}
 	}
 	return kept
 }
 
-// allTargets are the targets of a policy. It needs pool.mu.
-func (p *Policy) allTargets() []*target {
-	if p.dynamic == nil {
-		return p.targets
+// allTargets are the targets of a h. It needs pool.mu.
+func (h *poolHandler) allTargets() []*target {
+	if h.dynamic == nil {
+		return h.targets
 	}
 	var targets []*target
-	for _, t := range p.dynamic.known {
+	for _, t := range h.dynamic.known {
 		targets = append(targets, t)
 	}
 	return targets
@@ -299,7 +293,7 @@ func (c *checked) check(p *pool) {
 	s := c.state
 	p.mu.Lock()
 	g := p.generation.Load()
-	voided := c.ctx.Err() != nil || g == nil || p.states[s.endpointKey] != s
+	voided := c.ctx.Err() != nil || g == nil || p.memberLocked(s) == nil
 	alone := !voided && !result.passed && !p.canDoWithout(g, s, now)
 	s.mu.Lock()
 	s.checks.underway = false

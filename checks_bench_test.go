@@ -48,8 +48,8 @@ func checksSent(tb testing.TB) (sent, failed uint64) {
 	p := runningPool(tb, "api")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.states {
-		c := copyNow(s).checks
+	for _, s := range p.members {
+		c := copyNow(s.endpointState).checks
 		sent, failed = sent+c.sent, failed+c.failed
 	}
 	return sent, failed

@@ -109,7 +109,7 @@ func (a *attempt) hold(resp *http.Response, rules commitRules) error {
 // heldBack deals with a good answer of which the client gets nothing before as much has
 // come as the pool wants.
 func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error) {
-	if err := a.hold(resp, c.policy.commit); err != nil {
+	if err := a.hold(resp, c.handler.commit); err != nil {
 		resp.Body.Close()
 		return nil, c.failed(a, err, time.Now())
 	}
@@ -117,7 +117,7 @@ func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error)
 	c.dropKept()
 	c.blameSuspects(time.Now())
 	if a.watchful {
-		a.target.state.answered(a, time.Now(), c.policy.breakerConfig())
+		a.target.state.answered(a, time.Now(), c.handler.breakerConfig())
 	}
 	return resp, nil
 }
@@ -153,7 +153,7 @@ func (h *held) read(a *attempt, body io.Reader, limit int64) error {
 		next := bodies.Next(h.total, limit)
 		if next == nil && last >= 0 {
 			h.full = true
-			a.call.policy.notKept()
+			a.call.handler.notKept()
 			return nil
 		}
 		if next == nil {
@@ -180,7 +180,7 @@ func (h *held) read(a *attempt, body io.Reader, limit int64) error {
 
 // give makes the body, which is held as far as it was wanted, that of the response.
 func (h *held) give(a *attempt, resp *http.Response) {
-	a.final = !a.call.policy.rematches
+	a.final = !a.call.handler.rematches
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body

@@ -27,13 +27,13 @@ func (c *closing) Close() error { c.closed++; return nil }
 // loose is an attempt that belongs to no pool but has a state.
 func loose(t *testing.T) *attempt {
 	defaultMemory()
-	c := &call{policy: new(Policy), first: attempt{began: time.Now()}}
-	c.policy.generation = new(generation)
-	c.policy.generation.breaker.Store(new(Breaker).config(time.Minute))
+	c := &call{handler: new(callHandler), first: attempt{began: time.Now()}}
+	c.handler.generation = new(generation)
+	c.handler.generation.breaker.Store(new(Breaker).config(time.Minute))
 	s := &endpointState{pool: newTestPool("loose")}
 	t.Cleanup(func() { s.pool.outbox.Close() })
 	a := &attempt{call: c, target: &target{name: "one", state: s}, timeout: time.Minute}
-	if !s.acquire(a, time.Now(), c.policy.breakerConfig(), 0, admitNormally) {
+	if !s.acquire(a, time.Now(), c.handler.breakerConfig(), 0, admitNormally) {
 		t.Fatal("not admitted")
 	}
 	a.begin(context.Background(), time.Now(), 0)
@@ -121,7 +121,7 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 // TestSilenceIsTheEndpoints: what a client takes between its reads is no silence.
 func TestSilenceIsTheEndpoints(t *testing.T) {
 	a := loose(t)
-	a.call.policy.idle = time.Second
+	a.call.handler.idle = time.Second
 	a.answered(a.began)
 	at := func(d time.Duration) time.Time { return a.began.Add(d) }
 	for _, step := range []struct {
@@ -148,7 +148,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 			t.Errorf("at %v: %v, want %v", step.at, got, step.want)
 		}
 	}
-	a.call.policy.idle = 0
+	a.call.handler.idle = 0
 	if got := a.overdue(at(time.Hour)); got != notEnded {
 		t.Errorf("without idle_timeout: %v", got)
 	}
@@ -156,7 +156,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 	if got := a.overdue(at(time.Hour)); got != endedByIdle {
 		t.Errorf("held, without idle_timeout: %v", got)
 	}
-	a.call.first.began, a.call.policy.retry.deadline = a.began, 30*time.Second
+	a.call.first.began, a.call.handler.retry.deadline = a.began, 30*time.Second
 	if got := a.overdue(at(31 * time.Second)); got != endedByDeadline {
 		t.Errorf("held, at the deadline: %v", got)
 	}
@@ -165,7 +165,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
-			a := &attempt{call: &call{policy: &Policy{idle: idle}}, answer: io.NopCloser(endless{}), began: time.Now()}
+			a := &attempt{call: &call{handler: &callHandler{callRules: callRules{idle: idle}}}, answer: io.NopCloser(endless{}), began: time.Now()}
 			body := (*responseBody)(a)
 			p := make([]byte, 32<<10)
 			for b.Loop() {

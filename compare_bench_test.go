@@ -18,28 +18,30 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// barePolicy is a policy without a Caddy around it: endpoint i has the priority
+// bareHandler is a handler without a Caddy around it: endpoint i has the priority
 // tiers[i], and nothing works on the pool but what the caller does.
-func barePolicy(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*Policy, error) {
-	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout}
-	p.retry = retry.rules()
+func bareHandler(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*callHandler, error) {
+	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout, handler: new(callHandler)}
+	h := p.handler
+	h.retry = retry.rules()
+	p.describePool()
 	var err error
-	if p.failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
+	if h.failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
 		return nil, err
 	}
 	for i, tier := range tiers {
 		address := fmt.Sprintf("api-%d:80", i)
 		t := p.newTarget(&Endpoint{Name: address, Upstream: address, Priority: tier}, 1)
 		t.upstream = &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
-		p.targets = append(p.targets, t)
+		h.targets = append(h.targets, t)
 	}
 	// a closed outbox takes no events: it would send them by the real clock
-	p.pool = &pool{name: "bare", phase: rand.Uint64(), states: make(map[endpointKey]*endpointState), outbox: &event.Outbox{Closed: true}}
-	if err := p.pool.attach(p, p); err != nil {
+	h.pool = &pool{name: "bare", phase: rand.Uint64(), members: make(map[endpointKey]*poolMember), outbox: &event.Outbox{Closed: true}}
+	if err := h.pool.attach(&h.poolHandler, h); err != nil {
 		return nil, err
 	}
-	p.rebuild(now)
-	return p, nil
+	h.rebuild(now)
+	return h, nil
 }
 
 // BenchmarkCompareSelect sets a whole Select, with the call's record and the
@@ -79,7 +81,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 				})
 			})
 		}
-		p, err := barePolicy(equalTier(n), nil, nil, time.Now())
+		p, err := bareHandler(equalTier(n), nil, nil, time.Now())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -102,7 +104,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				r, c := bareRequest(b), new(call)
 				for pb.Next() {
-					*c = call{policy: p, request: r}
+					*c = call{handler: p, request: r}
 					if c.next = p.choose(c, p.table.Load(), time.Now()); c.next == nil {
 						b.Fail()
 					}

@@ -22,7 +22,7 @@ type dynamicTargets struct {
 
 	// Guarded by the pool's mutex.
 	known map[string]*target // by address
-	gone  bool               // the policy has left the pool
+	gone  bool               // the handler has left the pool
 }
 
 // maxDynamic is how many addresses a handler knows.
@@ -60,45 +60,45 @@ func upstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Up
 }
 
 // tableFor is the routing table of the upstreams that the proxy offers.
-func (p *Policy) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *routes {
-	if p.dynamic == nil {
-		return p.table.Load()
+func (h *poolHandler) tableFor(pool reverseproxy.UpstreamPool, now time.Time) *routes {
+	if h.dynamic == nil {
+		return h.table.Load()
 	}
-	return p.tableOf(pool, now)
+	return h.tableOf(pool, now)
 }
 
 // tableOf is the table of dynamic upstreams.
-func (p *Policy) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *routes {
-	if d := p.dynamic.current.Load(); d != nil && d.is(pool) {
+func (h *poolHandler) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *routes {
+	if d := h.dynamic.current.Load(); d != nil && d.is(pool) {
 		if !d.used.Load() {
 			d.used.Store(true)
 		}
 		return d.table.Load()
 	}
-	return p.dynamicTable(pool, now)
+	return h.dynamicTable(pool, now)
 }
 
 // dynamicTable makes the table of a set of upstreams that differs from the last
 // one. A set in another order has the same table.
-func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *routes {
-	p.pool.mu.Lock()
-	defer p.pool.mu.Unlock()
+func (h *poolHandler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *routes {
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
 	d := &dynamicTable{addresses: make([]string, len(pool))}
 	for i, u := range pool {
 		d.addresses[i] = u.Dial
 	}
-	last := p.dynamic.current.Load()
+	last := h.dynamic.current.Load()
 	if last != nil && last.has(d.addresses) {
 		d.targets = last.targets
 		d.table.Store(last.table.Load())
 		d.used.Store(true)
-		p.dynamic.current.Store(d)
+		h.dynamic.current.Store(d)
 		return d.table.Load()
 	}
 	passing := make(map[string]*target) // addresses of the last set that are not known
 	if last != nil {
 		for _, t := range last.targets {
-			if p.dynamic.known[t.address] != t {
+			if h.dynamic.known[t.address] != t {
 				passing[t.address] = t
 			}
 		}
@@ -110,62 +110,63 @@ func (p *Policy) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *ro
 			continue
 		}
 		added[address] = true
-		if t := p.dynamic.known[address]; t != nil {
-			t.state.seen = now
+		if t := h.dynamic.known[address]; t != nil {
+			h.pool.sawLocked(t.state, now)
 			d.targets = append(d.targets, t)
 		} else {
 			unknown = append(unknown, address)
 		}
 	}
-	p.dynamic.makeRoom(p.pool, len(unknown), now)
+	h.dynamic.makeRoom(h.pool, len(unknown), now)
 	for _, address := range unknown {
 		t := passing[address]
-		if len(p.dynamic.known) < maxDynamic || t == nil {
-			t = p.newDynamicLocked(address)
+		if len(h.dynamic.known) < maxDynamic || t == nil {
+			t = h.newDynamicLocked(address)
 		}
-		t.state.seen = now
+		h.pool.sawLocked(t.state, now)
 		d.targets = append(d.targets, t)
 	}
 	slices.SortStableFunc(d.targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
-	built := p.build(d.targets, now)
+	built := h.build(d.targets, now)
 	d.table.Store(built)
-	p.dynamic.current.Store(d)
-	p.pool.checker.replan()
+	h.dynamic.current.Store(d)
+	h.pool.checker.replan()
 	return built
 }
 
 // newDynamicLocked is the target of an address that is not known. If there is room it is
 // known from then on.
-func (p *Policy) newDynamicLocked(address string) *target {
-	t := p.newTarget(p.endpointAt(address), 1)
+func (h *poolHandler) newDynamicLocked(address string) *target {
+	t := h.newTarget(address)
 	key := endpointKey{t.name, t.address}
 	switch {
-	case p.dynamic.gone: // a request from before
-		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
-	case len(p.dynamic.known) >= maxDynamic:
-		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+	case h.dynamic.gone: // a request from before
+		t.state = &endpointState{endpointKey: key, pool: h.pool, left: true}
+	case len(h.dynamic.known) >= maxDynamic:
+		t.state = &endpointState{endpointKey: key, pool: h.pool, left: true}
 		return t
 	default:
-		t.state = p.pool.stateLocked(key)
-		t.state.refs++
+		m := h.pool.joinLocked(key)
+		m.refs++
+		t.state = m.endpointState
 	}
-	p.dynamic.known[address] = t
+	h.dynamic.known[address] = t
 	return t
 }
 
 // passingLocked are the states of addresses that are called but not known.
 func (p *pool) passingLocked() (states []*endpointState) {
 	for _, g := range p.attached {
-		for _, policy := range g.policies {
-			if policy.dynamic == nil {
+		for _, h := range g.handlers {
+			if h.dynamic == nil {
 				continue
 			}
-			current := policy.dynamic.current.Load()
+			current := h.dynamic.current.Load()
 			if current == nil || len(current.targets) <= maxDynamic {
 				continue
 			}
 			for _, t := range current.targets {
-				if policy.dynamic.known[t.address] != t {
+				if h.dynamic.known[t.address] != t {
 					states = append(states, t.state)
 				}
 			}
@@ -183,12 +184,12 @@ func (d *dynamicTargets) makeRoom(p *pool, more int, now time.Time) {
 	}
 	var idle []*target
 	for _, t := range d.known {
-		if t.state.seen.Before(now) && t.state.forgettable() {
+		if p.seenLocked(t.state).Before(now) && t.state.forgettable() {
 			idle = append(idle, t)
 		}
 	}
 	slices.SortFunc(idle, func(a, b *target) int {
-		return cmp.Or(a.state.seen.Compare(b.state.seen), cmp.Compare(a.address, b.address))
+		return cmp.Or(p.seenLocked(a.state).Compare(p.seenLocked(b.state)), cmp.Compare(a.address, b.address))
 	})
 	for _, t := range idle[:min(over, len(idle))] {
 		d.drop(p, t)
@@ -198,8 +199,7 @@ func (d *dynamicTargets) makeRoom(p *pool, more int, now time.Time) {
 // drop forgets an address.
 func (d *dynamicTargets) drop(p *pool, t *target) {
 	delete(d.known, t.address)
-	t.state.refs--
-	p.dropLocked(t.state)
+	p.releaseLocked(t.state)
 }
 
 // forgettable tells whether nothing is lost with the state but its past.
@@ -229,23 +229,13 @@ func (d *dynamicTable) has(addresses []string) bool {
 	return true
 }
 
-// endpointAt is the configuration of a dynamic upstream.
-func (p *Policy) endpointAt(address string) *Endpoint {
-	for _, e := range p.Endpoints {
-		if e.Upstream == address {
-			return e
-		}
-	}
-	return &Endpoint{Name: address, Upstream: address}
-}
-
 // forgetLocked drops dynamic endpoints that have not been seen for long; those
 // of the current set are seen.
 func (p *pool) forgetLocked(now time.Time) {
 	for _, g := range p.attached {
-		for _, policy := range g.policies {
-			if policy.dynamic != nil {
-				policy.dynamic.forget(p, now)
+		for _, h := range g.handlers {
+			if h.dynamic != nil {
+				h.dynamic.forget(p, now)
 			}
 		}
 	}
@@ -256,12 +246,12 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 		used := current.used.Swap(false)
 		for _, t := range current.targets {
 			if used || t.state.busy.Load() > 0 {
-				t.state.seen = now
+				p.sawLocked(t.state, now)
 			}
 		}
 	}
 	for _, t := range d.known {
-		if now.Sub(t.state.seen) < forgetSeen || t.state.steered() {
+		if now.Sub(p.seenLocked(t.state)) < forgetSeen || t.state.steered() {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
@@ -272,12 +262,12 @@ func (d *dynamicTargets) forget(p *pool, now time.Time) {
 }
 
 // inheritLocked makes the pool's newest configuration remember the addresses of a
-// policy that leaves: the lookups of that configuration may still bring them.
-func (p *pool) inheritLocked(from *Policy) {
+// handler that leaves: the lookups of that configuration may still bring them.
+func (p *pool) inheritLocked(from *poolHandler) {
 	if from.dynamic == nil || len(p.attached) == 0 {
 		return
 	}
-	for _, heir := range p.attached[len(p.attached)-1].policies {
+	for _, heir := range p.attached[len(p.attached)-1].handlers {
 		if heir.dynamic == nil {
 			continue
 		}
@@ -285,37 +275,41 @@ func (p *pool) inheritLocked(from *Policy) {
 			if heir.dynamic.known[address] != nil {
 				continue
 			}
-			mine := heir.newTarget(heir.endpointAt(address), 1)
+			mine := heir.newTarget(address)
 			if (endpointKey{mine.name, mine.address}) != t.state.endpointKey {
 				continue // it has another name now
 			}
+			m := p.memberLocked(t.state)
+			if m == nil {
+				continue
+			}
+			m.refs++
 			mine.state = t.state
-			mine.state.refs++
 			heir.dynamic.known[address] = mine
 		}
 	}
 }
 
-// rebuild makes the policy's tables anew from the states of its endpoints.
-func (p *Policy) rebuild(now time.Time) {
-	if p.dynamic == nil {
-		p.table.Store(p.build(p.targets, now))
+// rebuild makes the handler's tables anew from the states of its endpoints.
+func (h *poolHandler) rebuild(now time.Time) {
+	if h.dynamic == nil {
+		h.table.Store(h.build(h.targets, now))
 		return
 	}
-	if d := p.dynamic.current.Load(); d != nil {
-		d.table.Store(p.build(d.targets, now))
+	if d := h.dynamic.current.Load(); d != nil {
+		d.table.Store(h.build(d.targets, now))
 	}
 }
 
-// takeTargets returns every target whose state this policy holds, once.
-func (p *Policy) takeTargets() []*target {
-	targets := p.targets
-	p.targets = nil
-	if p.dynamic != nil {
-		p.dynamic.gone = true
-		for address, t := range p.dynamic.known {
+// takeTargets returns every target whose state this handler holds, once.
+func (h *poolHandler) takeTargets() []*target {
+	targets := h.targets
+	h.targets = nil
+	if h.dynamic != nil {
+		h.dynamic.gone = true
+		for address, t := range h.dynamic.known {
 			targets = append(targets, t)
-			delete(p.dynamic.known, address)
+			delete(h.dynamic.known, address)
 		}
 	}
 	return targets

@@ -38,10 +38,10 @@ func (l *lab) known() int {
 	p := l.policy.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.states) != len(l.policy.dynamic.known) {
-		l.t.Errorf("%d states of %d addresses", len(p.states), len(l.policy.dynamic.known))
+	if len(p.members) != len(l.policy.dynamic.known) {
+		l.t.Errorf("%d states of %d addresses", len(p.members), len(l.policy.dynamic.known))
 	}
-	return len(p.states)
+	return len(p.members)
 }
 
 // TestDynamicEndpointsAreBounded: of those that come and go the latest are known, and
@@ -54,7 +54,7 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 	open.state.mu.Lock()
 	open.state.breaker.State = breaker.Open
 	open.state.mu.Unlock()
-	c := &call{policy: l.policy, request: new(http.Request)}
+	c := &call{handler: l.policy, request: new(http.Request)}
 	c.extra().looked = addressesFrom(0, 3)
 	if l.policy.try(c, busy, now, admitNormally) == nil {
 		t.Fatal("not admitted")
@@ -88,7 +88,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		if table.members[i].available <= 0 {
 			t.Fatalf("endpoint %s is not available", target.name)
 		}
-		c := &call{policy: l.policy, request: new(http.Request)}
+		c := &call{handler: l.policy, request: new(http.Request)}
 		c.extra().looked = all
 		a := l.policy.try(c, target, now, admitNormally)
 		if a == nil {
@@ -106,7 +106,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		}
 	}
 	for range 5 {
-		c := &call{policy: l.policy, request: new(http.Request)}
+		c := &call{handler: l.policy, request: new(http.Request)}
 		c.extra().looked = all
 		a := l.policy.try(c, beyond, now, admitNormally)
 		if a == nil {

@@ -212,9 +212,8 @@ func TestCredentials(t *testing.T) {
 		r.Header.Set("Authorization", "client")
 		r.Header.Add("Cookie", "c=1")
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-		test.pool.strips = true
-		test.pool.pool = new(pool)
-		c := test.pool.callFor(r, nil)
+		h := &callHandler{poolHandler: poolHandler{pool: new(pool)}, callRules: callRules{strips: true}}
+		c := h.callFor(r, nil)
 		a := c.newAttempt(target, nil, time.Now())
 		a.begin(r.Context(), time.Now(), 0)
 		out, err := a.prepare(r)
@@ -239,11 +238,12 @@ func TestCredentials(t *testing.T) {
 // TestHeaderUpStays wants a credential that the proxy's own header_up sets to
 // reach the endpoint, where the client's would not.
 func TestHeaderUpStays(t *testing.T) {
-	policy := &Policy{ClientCredentials: credentialsStrip, Endpoints: []*Endpoint{{Name: "e", Upstream: "e:1"}}, pool: new(pool), strips: true}
+	policy := &Policy{ClientCredentials: credentialsStrip, Endpoints: []*Endpoint{{Name: "e", Upstream: "e:1"}}}
+	h := &callHandler{poolHandler: poolHandler{pool: new(pool)}, callRules: callRules{strips: true}}
 	r := httptest.NewRequest("GET", "http://api.test/", nil)
 	r.Header.Set("Authorization", "client")
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-	c := policy.callFor(r, nil)
+	c := h.callFor(r, nil)
 	r.Header.Set("Authorization", "header_up")
 	a := c.newAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
 	a.begin(r.Context(), time.Now(), 0)

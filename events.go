@@ -86,17 +86,25 @@ func (s *endpointState) changeBreaker(change func(*breaker.Breaker)) {
 	}
 }
 
-// downLocked tells whether every endpoint is out for every handler, and, where
-// that is new, the event that says so.
-func (p *pool) downLocked(g *generation, now time.Time) *event.Event {
-	tables, down := 0, true
-	for _, policy := range g.policies {
-		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
+// allOutLocked tells whether every endpoint is out for every handler that has any. It
+// needs pool.mu.
+func (g *generation) allOutLocked() bool {
+	tables := 0
+	for _, h := range g.handlers {
+		if t := h.currentTable(); t != nil && len(t.targets) > 0 {
+			if t.total > 0 {
+				return false
+			}
 			tables++
-			down = down && t.total == 0
 		}
 	}
-	down = down && tables > 0
+	return tables > 0
+}
+
+// downLocked notes whether every endpoint is out, and returns the event that says so
+// where that is new. It needs pool.mu.
+func (p *pool) downLocked(g *generation, now time.Time) *event.Event {
+	down := g.allOutLocked()
 	if p.down.Swap(down) == down {
 		return nil
 	}
@@ -107,7 +115,7 @@ func (p *pool) downLocked(g *generation, now time.Time) *event.Event {
 	}
 	e := &event.Event{At: now, Kind: event.AllDown, Reason: "breaker"}
 	held, barred := 0, 0
-	for _, s := range p.states {
+	for _, s := range p.members {
 		s.mu.Lock()
 		if s.barred {
 			barred++
@@ -117,14 +125,14 @@ func (p *pool) downLocked(g *generation, now time.Time) *event.Event {
 		s.mu.Unlock()
 	}
 	switch {
-	case barred == len(p.states):
+	case barred == len(p.members):
 		e.Reason = breaker.ReasonOperator
-	case held == len(p.states):
+	case held == len(p.members):
 		e.Reason = "hold"
 	case held > 0:
 		e.Reason = "breaker_and_hold"
 	}
-	e.Details = map[string]any{"endpoints": len(p.states)}
+	e.Details = map[string]any{"endpoints": len(p.members)}
 	p.history.Pool().SetDown(now, true, e.Reason)
 	p.keeping.dirty.Store(true)
 	return e

@@ -80,7 +80,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 		p := newTestPool("transitions")
 		defer p.outbox.Close()
 		cfg := (&Breaker{}).config(time.Minute)
-		s := p.stateLocked(endpointKey{"one", "one:80"})
+		s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
 		target := &target{name: "one", state: s}
 		do := func(o outcome.Outcome, retryAfter time.Duration) {
 			a := &attempt{target: target, retryAfter: retryAfter}
@@ -393,7 +393,7 @@ func TestHoldEnds(t *testing.T) {
 	p := newTestPool("hold")
 	defer p.outbox.Close()
 	cfg := (&Breaker{}).config(time.Minute)
-	s := p.stateLocked(endpointKey{"one", "one:80"})
+	s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
 	now := time.Now()
 	a := &attempt{target: &target{name: "one", state: s}, retryAfter: time.Second}
 	s.acquire(a, now, cfg, 0, admitNormally)

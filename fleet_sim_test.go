@@ -66,7 +66,7 @@ func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration)
 
 // An instance is one proxy of the fleet.
 type instance struct {
-	policy *Policy
+	policy *callHandler
 	rate   float64 // calls a second
 	due    time.Duration
 	closed []time.Duration // when each endpoint's breaker closed last, for slow starts
@@ -82,7 +82,7 @@ func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *B
 		return nil, err
 	}
 	for i := range n {
-		p, err := barePolicy(tiers, breaker, retry, f.clock())
+		p, err := bareHandler(tiers, breaker, retry, f.clock())
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (f *fleet) ramp(in *instance) {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
 		}
 	}
-	built := newRoutes(p.targets, available, p.Overflow)
+	built := newRoutes(p.targets, available, p.overflow)
 	built.trials = p.table.Load().trials
 	p.table.Store(built)
 }
@@ -170,7 +170,7 @@ func (f *fleet) ramp(in *instance) {
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
-	c := &call{policy: p, request: f.request}
+	c := &call{handler: p, request: f.request}
 	t := p.table.Load()
 	f.record.call(f.now)
 	a := p.choose(c, t, now)

@@ -137,10 +137,10 @@ func FuzzErrorEvent(f *testing.F) {
 	p := newTestPool("fuzz")
 	f.Cleanup(p.outbox.Close)
 	f.Fuzz(func(t *testing.T, text []byte, breaks bool, size uint8) {
-		policy := &Policy{pool: p, generation: new(generation)}
+		h := &callHandler{poolHandler: poolHandler{pool: p, generation: new(generation)}}
 		cfg := defaultBreaker()
-		policy.generation.breaker.Store(cfg)
-		c := &call{policy: policy}
+		h.generation.breaker.Store(cfg)
+		c := &call{handler: h}
 		a := &attempt{client: t.Context(), began: time.Now(), call: c, target: &target{name: "e", state: &endpointState{pool: p}}}
 		if !a.target.state.acquire(a, a.began, cfg, 0, admitNormally) {
 			t.Fatal("the endpoint is not well")

@@ -185,9 +185,9 @@ func stateOf(t testing.TB, pool, endpoint string) *endpointState {
 	p := runningPool(t, pool)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for key, s := range p.states {
+	for key, s := range p.members {
 		if key.name == endpoint {
-			return s
+			return s.endpointState
 		}
 	}
 	t.Fatalf("pool %q has no endpoint %q", pool, endpoint)
@@ -437,7 +437,7 @@ const quick = `
 func shareOf(t testing.TB, pool, endpoint string) float64 {
 	t.Helper()
 	p := runningPool(t, pool)
-	table := p.generation.Load().policies[0].table.Load()
+	table := p.generation.Load().handlers[0].table.Load()
 	for i, target := range table.targets {
 		if target.name == endpoint {
 			return table.share(i)

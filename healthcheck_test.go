@@ -555,7 +555,7 @@ func TestDynamicEndpointsAreChecked(t *testing.T) {
 // BenchmarkChecker is what the schedule of 100 endpoints with a check each second
 // costs, without the requests.
 func BenchmarkChecker(b *testing.B) {
-	p := &pool{states: make(map[endpointKey]*endpointState)}
+	p := &pool{members: make(map[endpointKey]*poolMember)}
 	g := &generation{}
 	g.breaker.Store((*Breaker)(nil).config(time.Minute))
 	p.generation.Store(g)
@@ -564,7 +564,7 @@ func BenchmarkChecker(b *testing.B) {
 	for i := range 100 {
 		s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
 		s.checks.asked, s.checks.next = cfg, now.Add(time.Hour)
-		p.states[s.endpointKey] = s
+		p.members[s.endpointKey] = &poolMember{endpointState: s}
 		p.checker.plan = append(p.checker.plan, checked{state: s, cfg: cfg})
 	}
 	b.ReportAllocs()

@@ -21,14 +21,14 @@ import (
 // Select implements reverseproxy.Selector. For the first attempt of a call it
 // picks an endpoint by the routing table; further ones were reserved when the
 // attempt before failed.
-func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+func (h *callHandler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	now := time.Now()
-	p.goLive()
-	c := p.callFor(r, pool)
+	h.goLive()
+	c := h.callFor(r, pool)
 	if c.attempts > 0 || c.finished {
 		return c.goOn(now)
 	}
-	if p.below && leavesBase(r.URL) {
+	if h.below && leavesBase(r.URL) {
 		return c.refuseWith(errOutside)
 	}
 	if c.body != nil {
@@ -37,30 +37,30 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 			return c.refuseWith(err)
 		}
 	}
-	t := p.tableFor(pool, now)
-	if c.next = p.choose(c, t, now); c.next == nil {
-		return p.refuse(c, t, w, now)
+	t := h.tableFor(pool, now)
+	if c.next = h.choose(c, t, now); c.next == nil {
+		return h.refuse(c, t, w, now)
 	}
 	c.attempts = 1
 	return c.next.upstream
 }
 
 // callFor finds the call of a request, or begins it.
-func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
+func (h *callHandler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call {
 	ctx := r.Context()
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
 	first, _ := vars[callKey].(*call)
-	if c := latestCall(first, func(c *call) bool { return c.policy == p && c.request == r }); c != nil {
+	if c := latestCall(first, func(c *call) bool { return c.handler == h && c.request == r }); c != nil {
 		return c
 	}
-	c := &call{policy: p, request: r, vars: vars}
-	if p.dynamic != nil {
+	c := &call{handler: h, request: r, vars: vars}
+	if h.dynamic != nil {
 		c.extra().looked = pool
 	}
-	if p.strips {
+	if h.strips {
 		c.takeCredentials()
 	}
-	c.body = p.record(r)
+	c.body = h.record(r)
 	if first == nil {
 		c.before = c
 		if vars != nil {
@@ -77,31 +77,31 @@ func (p *Policy) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *call 
 
 // choose reserves an attempt at the best endpoint of a table that the call has not
 // tried; nil if there is none.
-func (p *Policy) choose(c *call, t *routes, now time.Time) *attempt {
+func (h *callHandler) choose(c *call, t *routes, now time.Time) *attempt {
 	if c.excluded == nil {
 		if len(t.trials) > 0 || len(t.standby) > 0 {
-			if a := p.chooseToLearn(c, t, now); a != nil {
+			if a := h.chooseToLearn(c, t, now); a != nil {
 				return a
 			}
 		}
-		i, at := -1, spot(p.pool.turn())
-		if p.least {
+		i, at := -1, spot(h.pool.turn())
+		if h.least {
 			i = t.drawTwo(at, t.load)
 		} else {
 			i = t.draw(at)
 		}
 		if i >= 0 {
-			if a := p.try(c, t.targets[i], now, admitNormally); a != nil {
+			if a := h.try(c, t.targets[i], now, admitNormally); a != nil {
 				return a
 			}
 			c.exclude(t.targets[i])
 		}
 	}
-	return p.chooseOther(c, t, now)
+	return h.chooseOther(c, t, now)
 }
 
 // try reserves an attempt at a target.
-func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt {
+func (h *callHandler) try(c *call, t *target, now time.Time, how admission) *attempt {
 	upstream := t.upstream
 	if upstream == nil {
 		if upstream = upstreamAt(c.upstreams(), t.address); upstream == nil {
@@ -116,7 +116,7 @@ func (p *Policy) try(c *call, t *target, now time.Time, how admission) *attempt 
 		return nil
 	}
 	a := c.newAttempt(t, upstream, now)
-	if !t.state.acquire(a, now, p.breakerConfig(), t.limit, how) {
+	if !t.state.acquire(a, now, h.breakerConfig(), t.limit, how) {
 		a.call = nil // its room may be used again
 		return nil
 	}
@@ -158,7 +158,7 @@ func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breaker.Config, 
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	c := t.policy.callAt(r)
+	c := t.handler.callAt(r)
 	if c == nil {
 		return t.RoundTripper.RoundTrip(r)
 	}
@@ -170,9 +170,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	now := a.began
 	again := c.attempts > 1 // a rival may change it once this one has begun
 	var as progress
-	if int(c.attempts) < t.policy.retry.attempts && t.policy.retry.repeatable(c.request) {
+	if int(c.attempts) < t.handler.retry.attempts && t.handler.retry.repeatable(c.request) {
 		as = movable
-		if t.policy.retry.hedge != nil {
+		if t.handler.retry.hedge != nil {
 			a.hedge = t.hedged(a, r, now)
 		}
 	}
@@ -193,7 +193,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
 	a.begin(a.client, now, as)
-	t.policy.pool.watch(a.patience())
+	t.handler.pool.watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now = a.began.Add(time.Since(a.began)) // at half the cost of time.Now
 	reported = true
@@ -209,7 +209,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err = c.orKept(resp, err)
 	}
 	c.handed = err == nil
-	if c.handed && t.policy.rematches {
+	if c.handed && t.handler.rematches {
 		c.recordAfterRequest(c.current)
 	}
 	return resp, err
@@ -217,10 +217,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // callAt finds the call that Select left for this round trip; nil for requests
 // that no Select has seen, such as the proxy's own health checks.
-func (p *Policy) callAt(r *http.Request) *call {
+func (h *callHandler) callAt(r *http.Request) *call {
 	first, _ := caddyhttp.GetVar(r.Context(), callKey).(*call)
 	return latestCall(first, func(c *call) bool {
-		return c.policy == p && (c.next != nil || c.extras != nil && c.extras.refusal != nil)
+		return c.handler == h && (c.next != nil || c.extras != nil && c.extras.refusal != nil)
 	})
 }
 
@@ -229,7 +229,7 @@ func (p *Policy) callAt(r *http.Request) *call {
 func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	t, c := a.target, a.call
-	if a.hedge != nil || t.headers != nil || t.edits != nil || t.strip && !c.policy.stripsAll || c.policy.looks || c.policy.rematches {
+	if a.hedge != nil || t.headers != nil || t.edits != nil || t.strip && !c.handler.stripsAll || c.handler.looks || c.handler.rematches {
 		return a.rewrite(r)
 	}
 	// The proxy has made r for this round trip, and looks at nothing in it
@@ -239,7 +239,7 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 		a.sent = c.body.send(r, a.began)
 	}
 	if t.url != nil {
-		if !c.policy.plain || !t.keeps(r.URL) {
+		if !c.handler.plain || !t.keeps(r.URL) {
 			r.URL = t.join(r.URL)
 		}
 		r.Host = t.host
@@ -249,12 +249,12 @@ func (a *attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 
 // answered deals with an answer: it goes to the client, or the call moves on.
 func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.Response, error) {
-	p := c.policy
-	o := outcome.OfStatus(resp.StatusCode, p.failure, a.target.quota)
+	h := c.handler
+	o := outcome.OfStatus(resp.StatusCode, h.failure, a.target.quota)
 	switch {
-	case o == outcome.Success && p.mayMoveOn(resp.StatusCode) && a.answered(now) && p.movesOn(a, resp):
+	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.answered(now) && h.movesOn(a, resp):
 		return c.passedOn(a, resp, now)
-	case o == outcome.Success && p.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
+	case o == outcome.Success && h.commit.body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.answered(now) || o == outcome.Success && !a.claims():
 		resp.Body.Close()
@@ -262,12 +262,12 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	case o != outcome.Success:
 		return c.answeredBadly(a, resp, o, now)
 	}
-	a.final = !p.rematches
+	a.final = !h.rematches
 	c.finish()
 	c.dropKept()
 	c.blameSuspects(now)
 	if a.watchful {
-		a.target.state.answered(a, now, p.breakerConfig())
+		a.target.state.answered(a, now, h.breakerConfig())
 	}
 	a.follow(resp)
 	return resp, nil
@@ -290,7 +290,7 @@ func (a *attempt) follow(resp *http.Response) {
 	default:
 		a.answer = resp.Body
 		resp.Body = (*responseBody)(a)
-		if a.call.policy.errorEvent {
+		if a.call.handler.errorEvent {
 			a.addErrorEvent(resp)
 		}
 	}
@@ -320,7 +320,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 // bodyEnds settles an attempt at the end of its response body.
 func (a *attempt) bodyEnds(o outcome.Outcome) {
-	if o == outcome.Success && a.target.state.succeeded(a, a.call.policy.breakerConfig()) {
+	if o == outcome.Success && a.target.state.succeeded(a, a.call.handler.breakerConfig()) {
 		a.mu.Lock()
 		a.endAndUnlock(endedNormally)
 		return

@@ -259,7 +259,7 @@ func (p *pool) storage() (storage sla.Storage, kept bool) {
 		return nil, false
 	}
 	if source := p.source(); source != nil {
-		storage = source.ctx.Storage()
+		storage = source.storage()
 	}
 	return storage, true
 }
@@ -267,7 +267,9 @@ func (p *pool) storage() (storage sla.Storage, kept bool) {
 // objective is what the pool is to achieve.
 func (p *pool) objective() sla.Objective {
 	if g := p.generation.Load(); g != nil {
-		return g.sla.Load().objective()
+		if o := g.sla.Load(); o != nil {
+			return *o
+		}
 	}
 	return sla.Objective{}
 }
@@ -279,7 +281,7 @@ func (p *pool) isDown() bool {
 	if p.down.Load() {
 		return true
 	}
-	for _, s := range p.states {
+	for _, s := range p.members {
 		if s.wasDown {
 			return true
 		}
@@ -341,8 +343,8 @@ const formerEndpoints = 50
 func (p *pool) prune() {
 	p.mu.Lock()
 	defer p.mu.Unlock() // so that no endpoint comes back meanwhile
-	here := make(map[string]bool, len(p.states))
-	for key := range p.states {
+	here := make(map[string]bool, len(p.members))
+	for key := range p.members {
 		here[key.name] = true
 	}
 	p.history.Prune(formerEndpoints, func(name string) bool { return here[name] })

@@ -104,7 +104,10 @@ func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
 	p := newTestPool(name)
 	g := &generation{logger: caddy.Log()}
 	g.breaker.Store((*Breaker)(nil).config(time.Minute))
-	g.sla.Store(objective)
+	if objective != nil {
+		o := objective.objective()
+		g.sla.Store(&o)
+	}
 	p.generation.Store(g)
 	p.keeping.storage = func() (sla.Storage, bool) { return storage, g.sla.Load() != nil }
 	p.keeping.start(p)
@@ -114,7 +117,7 @@ func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
 // calls makes calls that came to an outcome.
 func pretend(p *pool, o outcome.Outcome, n int) {
 	p.mu.Lock()
-	s := p.stateLocked(endpointKey{"one", "one:80"})
+	s := p.joinLocked(endpointKey{"one", "one:80"})
 	p.mu.Unlock()
 	s.mu.Lock()
 	for range n {

@@ -30,7 +30,7 @@ import (
 type lab struct {
 	t       testing.TB
 	handler *reverseproxy.Handler
-	policy  *Policy
+	policy  *callHandler
 	close   context.CancelFunc
 
 	mu    sync.Mutex
@@ -147,9 +147,9 @@ func (l *lab) provision(config json.RawMessage) error {
 	}
 	l.close, l.handler = cancel, module.(*reverseproxy.Handler)
 	transport := l.handler.Transport.(*transport)
-	l.policy = transport.policy
+	l.policy = transport.handler
 	transport.RoundTripper = roundTripper(l.roundTrip)
-	l.policy.pool.check(l.policy, roundTripper(l.roundTrip))
+	l.policy.pool.check(&l.policy.poolHandler, roundTripper(l.roundTrip))
 	return nil
 }
 
@@ -220,12 +220,12 @@ func (l *lab) stateOf(name string) *endpointState {
 	l.t.Helper()
 	l.policy.pool.mu.Lock()
 	defer l.policy.pool.mu.Unlock()
-	for key, s := range l.policy.pool.states {
+	for key, s := range l.policy.pool.members {
 		if key.name == name {
-			return s
+			return s.endpointState
 		}
 	}
-	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.pool.states)))
+	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.pool.members)))
 	return nil
 }
 

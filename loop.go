@@ -177,7 +177,7 @@ func (l *loop) run(p *pool) {
 func (p *pool) busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.states {
+	for _, s := range p.members {
 		if s.busy.Load() > 0 {
 			return true
 		}

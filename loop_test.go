@@ -491,7 +491,7 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		known := func() (names []string) {
 			l.policy.pool.mu.Lock()
 			defer l.policy.pool.mu.Unlock()
-			for key := range l.policy.pool.states {
+			for key := range l.policy.pool.members {
 				names = append(names, key.name)
 			}
 			slices.Sort(names)

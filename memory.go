@@ -18,9 +18,9 @@ import (
 var bodies mem.Budget
 
 // notKept counts a body for which there was no memory.
-func (p *Policy) notKept() {
-	if p.pool != nil {
-		p.pool.notKept.Add(1)
+func (h *callHandler) notKept() {
+	if h.pool != nil {
+		h.pool.notKept.Add(1)
 	}
 }
 

@@ -139,7 +139,7 @@ func BenchmarkUpload(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
 				rec := recordOf(b, io.LimitReader(endless{}, size), size, 1<<20)
-				one := rec.open1(b)
+				one := rec.replay(time.Now())
 				_, _ = io.Copy(io.Discard, struct{ io.Reader }{one})
 				one.Close()
 				rec.finish()

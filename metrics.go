@@ -3,7 +3,6 @@ package failover
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +84,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(metrics.memoryUsed, prometheus.GaugeValue, float64(bodies.Used()))
 	ch <- prometheus.MustNewConstMetric(metrics.memoryLimit, prometheus.GaugeValue, float64(bodies.Limit()))
 	for _, p := range runningPools() {
-		for _, m := range p.metrics(c.registry, now) {
+		measured := p.measure(c.registry, now)
+		if measured == nil {
+			continue
+		}
+		for _, m := range render(p.name, measured) {
 			ch <- m
 		}
 	}
@@ -128,81 +131,58 @@ func (s *scrape) flag(d *prometheus.Desc, is bool, labels ...string) {
 // outcomes adds a count for each kind of outcome, also those that have not been
 // seen yet, so that rates are right from the first on. Kinds from the last to
 // before cancelled exist for pools only.
-func (s *scrape) outcomes(d *prometheus.Desc, b *sla.Batch, last sla.Kind, labels ...string) {
-	counts := b.Counts()
-	s.count(d, b.Successes(), append(labels, sla.Success.String())...)
+func (s *scrape) outcomes(d *prometheus.Desc, counts outcomeCounts, last sla.Kind, labels ...string) {
+	s.count(d, counts.successes, append(labels, sla.Success.String())...)
 	for k := sla.Dial; k <= last; k++ {
 		s.count(d, counts.Failures.Of(k), append(labels, k.String())...)
 	}
 	s.count(d, counts.Cancelled, append(labels, sla.Cancelled.String())...)
 }
 
-// metrics returns the pool's metrics if the configuration of a registry uses it:
-// those of the endpoints that it has.
-func (p *pool) metrics(registry *prometheus.Registry, now time.Time) []prometheus.Metric {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.attached, func(g *generation) bool { return g.config == registry })
-	if i < 0 {
-		return nil
-	}
-	g := p.attached[i]
-	p.foldLocked(now)
-	s := &scrape{pool: strings.ToValidUTF8(p.name, "\ufffd")}
+// render makes the metrics of a pool from its measures.
+func render(pool string, measured *measures) []prometheus.Metric {
+	s := &scrape{pool: strings.ToValidUTF8(pool, "\ufffd")}
 	m := &metrics
-	s.outcomes(m.calls, &p.calls, sla.AllDown)
-	s.count(m.retriesDenied, uint64(p.budget.Denied.Load()))
-	s.count(m.poison, p.poison.Load())
-	s.count(m.notKept, p.notKept.Load())
-	views, down := p.viewsLocked(g)
-	s.flag(m.poolDown, down)
-	seen := make(map[string]bool)
-	for _, v := range views {
-		// of two that have a name one is shown: a label set is to be there once
-		if !seen[v.name] {
-			seen[v.name] = true
-			s.endpoint(v, now, g.breaker.Load())
-		}
+	s.outcomes(m.calls, measured.calls, sla.AllDown)
+	s.count(m.retriesDenied, uint64(measured.denied))
+	s.count(m.poison, measured.poison)
+	s.count(m.notKept, measured.notKept)
+	s.flag(m.poolDown, measured.down)
+	for i := range measured.endpoints {
+		s.endpoint(&measured.endpoints[i])
 	}
-	s.standing(p.keeping.standing.Load())
+	s.standing(measured.standing)
 	return s.list
 }
 
-// endpoint adds the metrics of an endpoint. It needs the pool's mutex.
-func (s *scrape) endpoint(v view, now time.Time, cfg *breaker.Config) {
-	m, state, name := &metrics, v.state, v.name
-	total := &state.total
-	s.outcomes(m.attempts, &total.attempts, sla.Stalled, name)
-	s.count(m.attempts, total.unsent, name, outcome.Unsent.String())
+// endpoint adds the metrics of an endpoint.
+func (s *scrape) endpoint(e *endpointMeasures) {
+	m, name := &metrics, e.name
+	s.outcomes(m.attempts, e.attempts, sla.Stalled, name)
+	s.count(m.attempts, e.unsent, name, outcome.Unsent.String())
 	buckets, count := make(map[float64]uint64), uint64(0)
-	for i, n := range total.durations.buckets {
+	for i, n := range e.durations.buckets {
 		count += n
 		if i < durationBuckets-1 {
 			buckets[float64(uint64(1)<<i)/1000] = count
 		}
 	}
 	s.list = append(s.list, prometheus.MustNewConstHistogram(m.duration, count,
-		total.durations.sum.Seconds(), buckets, s.labels([]string{name})...))
-	for r, n := range total.failovers {
+		e.durations.sum.Seconds(), buckets, s.labels([]string{name})...))
+	for r, n := range e.failovers {
 		s.count(m.failovers, n, name, r.to, r.reason)
 	}
-
-	state.mu.Lock()
-	b, share, lost := state.breaker.State, state.breaker.Allowed(cfg), state.scorer.Lost
-	held := now.Before(state.holdUntil)
-	passed, failed, skipped := state.checks.passed, state.checks.failed, state.checks.skipped
-	state.mu.Unlock()
 	for i, word := range breaker.StateNames {
-		s.flag(m.breakerState, b == breaker.State(i), name, word)
+		s.flag(m.breakerState, e.state == breaker.State(i), name, word)
 	}
-	s.gauge(m.share, share, name)
-	s.gauge(m.score, api.Tidy(1-lost), name)
-	s.gauge(m.traffic, api.Tidy(v.traffic), name)
-	s.gauge(m.inFlight, float64(state.busy.Load()), name)
-	s.flag(m.held, held, name)
-	s.count(m.checks, passed, name, "passed")
-	s.count(m.checks, failed, name, "failed")
-	s.count(m.checks, skipped, name, "skipped")
+	s.gauge(m.share, e.share, name)
+	s.gauge(m.score, api.Tidy(e.score), name)
+	s.gauge(m.traffic, api.Tidy(e.traffic), name)
+	s.gauge(m.inFlight, float64(e.inFlight), name)
+	s.flag(m.held, e.held, name)
+	s.count(m.checks, e.passed, name, "passed")
+	s.count(m.checks, e.failed, name, "failed")
+	s.count(m.checks, e.skipped, name, "skipped")
 }
 
 // standing adds how far the pool's objectives are met.

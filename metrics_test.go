@@ -135,12 +135,12 @@ func TestMetrics(t *testing.T) {
 func TestRoutesAreForgotten(t *testing.T) {
 	p := newTestPool("routes")
 	defer p.outbox.Close()
-	one := p.stateLocked(endpointKey{"one", "one:80"})
-	two := p.stateLocked(endpointKey{"two", "two:80"})
+	one := p.joinLocked(endpointKey{"one", "one:80"})
+	two := p.joinLocked(endpointKey{"two", "two:80"})
 	one.moved("two", "reset")
 	one.moved("three", "reset")
 	p.fold(time.Now())
-	p.stateLocked(endpointKey{"three", "three:80"})
+	p.joinLocked(endpointKey{"three", "three:80"})
 	p.dropLocked(two)
 	p.fold(time.Now())
 	if _, ok := one.total.failovers[route{"three", "reset"}]; len(one.total.failovers) != 1 || !ok {

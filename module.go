@@ -11,8 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -110,32 +110,9 @@ type Policy struct {
 	// What the pool is to achieve, and whether its history is kept.
 	SLA *SLA `json:"sla,omitempty"`
 
-	// what each call looks at, close together
-	pool       *pool
-	generation *generation
-	table      atomic.Pointer[routes]
-	dynamic    *dynamicTargets // nil for static upstreams
-	failure    *outcome.StatusSet
-	nextOn     []nextRule
-	idle       time.Duration // IdleTimeout
-	commit     commitRules
-	least      bool // Balance is least_latency
-	errorEvent bool // StreamError
-	edits      bool // some endpoint has bodies edited
-	looks      bool // some of nextOn look at bodies
-	below      bool // some endpoint has a base URL with a path
-	plain      bool // the proxy's transport does not do TLS unless a URL says so
-	strips     bool // some endpoint does not get the client's credentials
-	stripsAll  bool // no endpoint does
-	rematches  bool // the proxy may throw an answer away and ask again
-	hasQuotas  bool // some endpoint may ask to wait or deny us
-	retry      retryRules
-
-	logger       *zap.Logger
+	handler      *callHandler // made by Provision
 	source       *EventSource
-	targets      []*target // sorted by priority; guarded by pool.mu once attached
 	ownTransport *reverseproxy.HTTPTransport
-	probes       http.RoundTripper // for checks; guarded by pool.mu
 }
 
 // CaddyModule implements caddy.Module.
@@ -148,7 +125,9 @@ func (*Policy) CaddyModule() caddy.ModuleInfo {
 
 // Provision implements caddy.Provisioner.
 func (p *Policy) Provision(ctx caddy.Context) error {
-	p.logger = ctx.Logger()
+	p.handler = new(callHandler)
+	h := p.handler
+	h.logger = ctx.Logger()
 	handler, err := parentHandler(ctx)
 	if err != nil {
 		return err
@@ -157,6 +136,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err := p.Validate(); err != nil {
 		return err
 	}
+	p.readRules(handler)
 	for _, e := range p.Endpoints {
 		if err := e.provision(ctx); err != nil {
 			return err
@@ -172,29 +152,31 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn()
+	p.describePool()
 	defaultMemory()
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}
+	h.source = p.source
 	if err := p.source.app.On("started", startHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the start: %w", err)
 	}
 	if err := p.source.app.On("stopping", stopHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the stop: %w", err)
 	}
-	p.pool, err = loadPool(p.Name)
+	h.pool, err = loadPool(p.Name)
 	if err != nil {
 		return fmt.Errorf("loading pool %q: %w", p.Name, err)
 	}
-	if err := p.pool.attach(p, ctx.GetMetricsRegistry()); err != nil {
+	if err := p.handler.pool.attach(&h.poolHandler, ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	p.pool.mu.Lock()
-	p.rebuild(time.Now())
-	p.pool.mu.Unlock()
+	p.handler.pool.mu.Lock()
+	h.rebuild(time.Now())
+	p.handler.pool.mu.Unlock()
 	return p.join(handler, ctx)
 }
 
@@ -223,11 +205,58 @@ func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 		}
 		e.Name = cmp.Or(e.Name, e.Upstream)
 	}
+}
+
+// readRules makes what calls go by of the options, which have been validated.
+func (p *Policy) readRules(handler *reverseproxy.Handler) {
+	h := p.handler
+	h.retry, h.commit, h.idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
+	h.failure, _ = outcome.ParseStatusSet(p.FailureStatus)
+	h.nextOn, h.looks, _ = nextRules(p.NextOn)
+	h.least, h.errorEvent = p.Balance == balanceLeastLatency, p.StreamError
+	h.tryAnyway = p.AllDown == allDownTryAnyway
+	h.overflow, h.standbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {
-		p.dynamic = &dynamicTargets{known: make(map[string]*target)}
+		h.dynamic = &dynamicTargets{known: make(map[string]*target)}
 	}
-	p.retry, p.commit, p.idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
-	p.least, p.errorEvent = p.Balance == balanceLeastLatency, p.StreamError
+}
+
+// describePool says what the handler says of its pool, whose name is known.
+func (p *Policy) describePool() {
+	h := p.handler
+	h.name, h.terms = p.Name, p
+	h.newTarget = func(address string) *target { return p.newTarget(p.endpointAt(address), 1) }
+	h.longest = p.longestTimeout()
+	if p.Breaker != nil {
+		h.breaker = p.Breaker.config(h.longest)
+	}
+	if p.SLA != nil {
+		objective := p.SLA.objective()
+		h.objective = &objective
+	}
+	h.checks, h.saysCheck, h.hasChecks = p.Health.checkConfig, p.Health != nil, p.hasChecks()
+}
+
+// hasChecks tells whether any endpoint is checked.
+func (p *Policy) hasChecks() bool {
+	return p.Health != nil && !p.Health.Off || slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool {
+		return e.Health != nil && !e.Health.Off
+	})
+}
+
+// endpointAt is the configuration of a dynamic upstream.
+func (p *Policy) endpointAt(address string) *Endpoint {
+	for _, e := range p.Endpoints {
+		if e.Upstream == address {
+			return e
+		}
+	}
+	return &Endpoint{Name: address, Upstream: address}
+}
+
+// Select implements reverseproxy.Selector.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	return p.handler.Select(pool, r, w)
 }
 
 // matchUpstreams makes a target of every upstream of the handler, in order, with
@@ -256,37 +285,37 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 			}
 			hosts[t.url.Host] = t.address
 		}
-		p.targets = append(p.targets, t)
+		p.handler.targets = append(p.handler.targets, t)
 	}
-	if p.dynamic == nil && len(free) > 0 {
+	if p.handler.dynamic == nil && len(free) > 0 {
 		return fmt.Errorf("%s: no upstream of the proxy has the address %s", free[0].at(), free[0].Upstream)
 	}
-	slices.SortStableFunc(p.targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
-	for _, t := range p.targets {
-		p.strips = p.strips || t.strip
-		p.hasQuotas = p.hasQuotas || t.quota
+	slices.SortStableFunc(p.handler.targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
+	for _, t := range p.handler.targets {
+		p.handler.strips = p.handler.strips || t.strip
+		p.handler.hasQuotas = p.handler.hasQuotas || t.quota
 	}
 	for _, e := range p.Endpoints {
-		p.edits = p.edits || len(e.SetJSON) > 0
-		p.below = p.below || e.below()
-		p.strips = p.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
+		p.handler.edits = p.handler.edits || len(e.SetJSON) > 0
+		p.handler.below = p.handler.below || e.below()
+		p.handler.strips = p.handler.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
-	p.stripsAll = p.strips && p.ClientCredentials != credentialsPass
-	if p.dynamic != nil {
+	p.handler.stripsAll = p.handler.strips && p.ClientCredentials != credentialsPass
+	if p.handler.dynamic != nil {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
-			p.hasQuotas = p.hasQuotas || p.newTarget(e, 1).quota
+			p.handler.hasQuotas = p.handler.hasQuotas || p.newTarget(e, 1).quota
 		}
 		// a fallback to static upstreams goes by address as well
-		p.targets = nil
+		p.handler.targets = nil
 	}
 	return nil
 }
 
 func (p *Policy) defaultName() string {
 	switch {
-	case len(p.targets) > 0:
-		first := p.targets[0]
-		for _, t := range p.targets {
+	case len(p.handler.targets) > 0:
+		first := p.handler.targets[0]
+		for _, t := range p.handler.targets {
 			if t.upstream != nil && len(p.Endpoints) > 0 && t.name == p.Endpoints[0].Name {
 				first = t
 			}
@@ -300,13 +329,13 @@ func (p *Policy) defaultName() string {
 
 // warn says what is allowed but cannot be meant.
 func (p *Policy) warn() {
-	for i, t := range p.targets {
-		alone := !slices.ContainsFunc(p.targets, func(other *target) bool {
+	for i, t := range p.handler.targets {
+		alone := !slices.ContainsFunc(p.handler.targets, func(other *target) bool {
 			return other != t && other.priority == t.priority
 		})
 		if alone && t.weight != 1 && t.weight != 0 {
-			p.logger.Warn("a weight has no effect: the endpoint is alone in its tier",
-				zap.String("pool", p.Name), zap.String("endpoint", p.targets[i].name), zap.Int("priority", t.priority))
+			p.handler.logger.Warn("a weight has no effect: the endpoint is alone in its tier",
+				zap.String("pool", p.Name), zap.String("endpoint", p.handler.targets[i].name), zap.Int("priority", t.priority))
 		}
 	}
 }
@@ -321,25 +350,25 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		}
 		handler.Transport = p.ownTransport
 	}
-	p.pool.check(p, handler.Transport)
-	wrapped := newTransport(handler.Transport, p)
-	p.plain = !wrapped.TLSEnabled()
+	p.handler.pool.check(&p.handler.poolHandler, handler.Transport)
+	wrapped := newTransport(handler.Transport, p.handler)
+	p.handler.plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing
-	p.rematches = len(lb.RetryMatchRaw) > 0
+	p.handler.rematches = len(lb.RetryMatchRaw) > 0
 	if lb.Retries > 0 && p.Retry == nil {
-		p.retry.attempts = lb.Retries + 1
+		p.handler.retry.attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {
-		p.retry.attempts = min(p.retry.attempts, lb.Retries+1)
+		p.handler.retry.attempts = min(p.handler.retry.attempts, lb.Retries+1)
 	}
-	if lb.TryDuration > 0 && p.retry.deadline == 0 {
-		p.retry.noneAfter = time.Duration(lb.TryDuration)
+	if lb.TryDuration > 0 && p.handler.retry.deadline == 0 {
+		p.handler.retry.noneAfter = time.Duration(lb.TryDuration)
 		if lb.Retries == 0 && p.Retry == nil {
-			p.retry.attempts = max(p.retry.attempts, len(p.targets))
+			p.handler.retry.attempts = max(p.handler.retry.attempts, len(p.handler.targets))
 		}
 	}
-	p.retry.attempts = min(p.retry.attempts, maxAttempts)
-	lb.Retries, lb.TryDuration, lb.TryInterval = p.retry.attempts-1, 0, 0
+	p.handler.retry.attempts = min(p.handler.retry.attempts, maxAttempts)
+	lb.Retries, lb.TryDuration, lb.TryInterval = p.handler.retry.attempts-1, 0, 0
 	return nil
 }
 
@@ -358,13 +387,45 @@ func (p *Policy) longestTimeout() time.Duration {
 	return time.Duration(longest)
 }
 
+// agreesWith implements poolTerms.
+func (p *Policy) agreesWith(terms poolTerms) error {
+	other := terms.(*Policy)
+	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	for _, mine := range p.Endpoints {
+		for _, theirs := range other.Endpoints {
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // where names the handler in an error message.
 func (p *Policy) where() string {
 	if len(p.Endpoints) > 0 {
 		return p.Endpoints[0].at()
 	}
-	if len(p.targets) > 0 {
-		return p.targets[0].name
+	if len(p.handler.targets) > 0 {
+		return p.handler.targets[0].name
 	}
 	return "dynamic upstreams"
 }
@@ -374,10 +435,10 @@ func (p *Policy) Cleanup() error {
 	if p.ownTransport != nil {
 		_ = p.ownTransport.Cleanup()
 	}
-	if p.pool == nil {
+	if p.handler == nil || p.handler.pool == nil {
 		return nil
 	}
-	p.pool.detach(p)
+	p.handler.pool.detach(&p.handler.poolHandler)
 	_, err := pools.Delete(p.Name)
 	return err
 }

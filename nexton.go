@@ -72,8 +72,8 @@ func nextRules(list []*NextOn) (rules []nextRule, looks bool, err error) {
 }
 
 // mayMoveOn tells whether there is a rule for answers of this status.
-func (p *Policy) mayMoveOn(code int) bool {
-	for _, rule := range p.nextOn {
+func (h *callHandler) mayMoveOn(code int) bool {
+	for _, rule := range h.nextOn {
 		if rule.status.Has(code) {
 			return true
 		}
@@ -83,10 +83,10 @@ func (p *Policy) mayMoveOn(code int) bool {
 
 // movesOn tells whether an answer is one to move on from. The body that it may have
 // looked at is put back.
-func (p *Policy) movesOn(a *attempt, resp *http.Response) bool {
+func (h *callHandler) movesOn(a *attempt, resp *http.Response) bool {
 	var body []byte
 	looked := false
-	for _, rule := range p.nextOn {
+	for _, rule := range h.nextOn {
 		if !rule.status.Has(resp.StatusCode) {
 			continue
 		}
@@ -165,7 +165,7 @@ func (c *call) passedOn(a *attempt, resp *http.Response, now time.Time) (*http.R
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
-	a.final = !c.policy.rematches
+	a.final = !c.handler.rematches
 	c.finish()
 	a.follow(resp)
 	return resp, nil
@@ -242,7 +242,7 @@ func (c *call) giveKept(resp *http.Response) *http.Response {
 	c.extras.kept, c.current = nil, k.attempt
 	k.attempt.unset(holding)
 	k.attempt.credit()
-	if !c.policy.rematches {
+	if !c.handler.rematches {
 		c.recordAtEnd(k.attempt)
 	}
 	k.attempt.follow(k.resp)

@@ -84,7 +84,7 @@ func (p *pool) operate(endpoint string, c api.Order, now time.Time) (api.Operato
 		s.mu.Unlock()
 	}
 	p.rebuildLocked(now)
-	views, _ := p.viewsLocked(g)
+	views := p.viewsLocked(g)
 	i := slices.IndexFunc(views, func(v view) bool { return v.name == endpoint })
 	if i >= 0 {
 		answer.Status = views[i].state.status(now, cfg)
@@ -103,9 +103,9 @@ func (p *pool) operate(endpoint string, c api.Order, now time.Time) (api.Operato
 // namedLocked returns the endpoints of a name.
 func (p *pool) namedLocked(name string) []*endpointState {
 	var found []*endpointState
-	for key, s := range p.states {
+	for key, s := range p.members {
 		if key.name == name {
-			found = append(found, s)
+			found = append(found, s.endpointState)
 		}
 	}
 	slices.SortFunc(found, func(a, b *endpointState) int { return cmp.Compare(a.address, b.address) })
@@ -115,7 +115,7 @@ func (p *pool) namedLocked(name string) []*endpointState {
 // namesLocked returns the names of all endpoints, sorted.
 func (p *pool) namesLocked() []string {
 	var names []string
-	for key := range p.states {
+	for key := range p.members {
 		names = append(names, key.name)
 	}
 	slices.Sort(names)
@@ -125,8 +125,8 @@ func (p *pool) namesLocked() []string {
 // rebuildLocked makes the routing tables of all handlers anew.
 func (p *pool) rebuildLocked(now time.Time) {
 	for _, g := range p.attached {
-		for _, policy := range g.policies {
-			policy.rebuild(now)
+		for _, h := range g.handlers {
+			h.rebuild(now)
 		}
 	}
 }
@@ -210,7 +210,7 @@ func (s *endpointState) newOrder(action string, c api.Order, now time.Time) *ord
 func (p *pool) orderOver(s *endpointState, o *order, now time.Time) {
 	p.mu.Lock()
 	g := p.generation.Load()
-	if g == nil || p.states[s.endpointKey] != s {
+	if g == nil || p.memberLocked(s) == nil {
 		p.mu.Unlock()
 		return
 	}

@@ -321,20 +321,20 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 // TestOrdersEndByThemselves lets times run out in a bubble of their own.
 func TestOrdersEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pool{name: "bubble", states: make(map[endpointKey]*endpointState)}
+		p := &pool{name: "bubble", members: make(map[endpointKey]*poolMember)}
 		p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 		defer p.outbox.Close()
 		p.loop.start(p)
 		defer p.loop.stop()
-		policy := &Policy{Name: "bubble", pool: p}
-		policy.targets = []*target{
+		h := &poolHandler{pool: p}
+		h.targets = []*target{
 			{name: "one", address: "one:80", priority: 1, weight: 1},
 			{name: "two", address: "two:80", priority: 2, weight: 1},
 		}
-		if err := p.attach(policy, 1); err != nil {
+		if err := p.attach(h, 1); err != nil {
 			t.Fatal(err)
 		}
-		defer p.detach(policy)
+		defer p.detach(h)
 		order := func(c api.Order) api.EndpointStatus {
 			t.Helper()
 			answer, err := p.operate("one", c, time.Now())
@@ -354,7 +354,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := order(api.Order{Action: api.Set, Priority: api.Change[int]{Made: true, Value: &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
 			t.Errorf("all at once: %+v", e)
 		}
-		if part := policy.targets[0].state.available(time.Now(), policy.breakerConfig()); part != 0 {
+		if part := h.targets[0].state.available(time.Now(), h.breakerConfig()); part != 0 {
 			t.Errorf("a drained endpoint counts as %v available", part)
 		}
 		time.Sleep(time.Minute - time.Second)
@@ -404,16 +404,19 @@ func TestOrdersEndByThemselves(t *testing.T) {
 // TestOrdersKeepDynamicEndpoints wants a drained endpoint that DNS no longer
 // names to be drained still when it comes back.
 func TestOrdersKeepDynamicEndpoints(t *testing.T) {
-	p := &pool{name: "dynamic", states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: "dynamic", members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.outbox.Close()
 	p.loop.start(p)
 	defer p.loop.stop()
-	policy := &Policy{Name: "dynamic", pool: p, dynamic: &dynamicTargets{known: make(map[string]*target)}}
-	if err := p.attach(policy, 1); err != nil {
+	h := &poolHandler{pool: p, dynamic: &dynamicTargets{known: make(map[string]*target)}}
+	h.newTarget = func(address string) *target {
+		return new(Policy).newTarget(&Endpoint{Name: address, Upstream: address}, 1)
+	}
+	if err := p.attach(h, 1); err != nil {
 		t.Fatal(err)
 	}
-	defer p.detach(policy)
+	defer p.detach(h)
 	now := time.Now()
 	upstreams := func(addresses ...string) (set reverseproxy.UpstreamPool) {
 		for _, address := range addresses {
@@ -421,11 +424,11 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 		}
 		return set
 	}
-	policy.tableFor(upstreams("a:80", "b:80", "c:80"), now)
+	h.tableFor(upstreams("a:80", "b:80", "c:80"), now)
 	if _, err := p.operate("a:80", api.Order{Action: api.Drain}, now); err != nil {
 		t.Fatal(err)
 	}
-	policy.tableFor(upstreams("c:80"), now)
+	h.tableFor(upstreams("c:80"), now)
 	later := now.Add(forgetSeen + time.Minute)
 	p.mu.Lock()
 	p.forgetLocked(later)
@@ -440,7 +443,7 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	if got := names(); slices.Contains(got, "b:80") || !slices.Contains(got, "a:80") {
 		t.Fatalf("what is remembered: %q", got)
 	}
-	table := policy.tableFor(upstreams("a:80", "b:80"), later)
+	table := h.tableFor(upstreams("a:80", "b:80"), later)
 	if table.share(0) != 0 || table.share(1) != 1 {
 		t.Errorf("back again: parts %v and %v", table.share(0), table.share(1))
 	}

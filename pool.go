@@ -3,10 +3,8 @@ package failover
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +16,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -59,7 +56,7 @@ type pool struct {
 	notKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	mu       sync.Mutex
-	states   map[endpointKey]*endpointState
+	members  map[endpointKey]*poolMember
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*generation // oldest first
 
@@ -72,12 +69,12 @@ type generation struct {
 	config   any // identifies the configuration
 	serial   int
 	logger   *zap.Logger
-	source   *EventSource
-	policies []*Policy // guarded by pool.mu
+	source   eventSource
+	handlers []*poolHandler // guarded by pool.mu
 	breaker  atomic.Pointer[breaker.Config]
-	ctx      context.Context // ends with the last of the policies
+	ctx      context.Context // ends with the last of the handlers
 	cancel   context.CancelFunc
-	sla      atomic.Pointer[SLA] // nil: none
+	sla      atomic.Pointer[sla.Objective] // nil: none
 }
 
 var generations atomic.Int64
@@ -98,7 +95,7 @@ func loadPool(name string) (*pool, error) {
 
 // newPool makes a pool whose control loop does not run yet.
 func newPool(name string) *pool {
-	p := &pool{name: name, phase: rand.Uint64(), states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: name, phase: rand.Uint64(), members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
 	return p
 }
@@ -114,29 +111,30 @@ func (p *pool) Destruct() error {
 
 // attach adds a handler of the configuration config. An error leaves the pool
 // as it was.
-func (p *pool) attach(policy *Policy, config any) error {
+func (p *pool) attach(h *poolHandler, config any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.attached, func(g *generation) bool { return g.config == config })
 	if i >= 0 {
-		for _, other := range p.attached[i].policies {
-			if err := policy.agreesWith(other); err != nil {
+		for _, other := range p.attached[i].handlers {
+			if err := h.terms.agreesWith(other.terms); err != nil {
 				return err
 			}
 		}
 	} else {
 		i = len(p.attached)
-		g := &generation{config: config, serial: int(generations.Add(1)), logger: policy.logger, source: policy.source}
+		g := &generation{config: config, serial: int(generations.Add(1)), logger: h.logger, source: h.source}
 		g.ctx, g.cancel = context.WithCancel(context.Background())
 		p.attached = append(p.attached, g)
 	}
 	g := p.attached[i]
-	g.policies = append(g.policies, policy)
+	g.handlers = append(g.handlers, h)
 	p.runBy(g)
-	policy.generation = g
-	for _, t := range policy.targets {
-		t.state = p.stateLocked(endpointKey{t.name, t.address})
-		t.state.refs++
+	h.generation = g
+	for _, t := range h.targets {
+		m := p.joinLocked(endpointKey{t.name, t.address})
+		m.refs++
+		t.state = m.endpointState
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
@@ -144,72 +142,35 @@ func (p *pool) attach(policy *Policy, config any) error {
 	return nil
 }
 
-// runBy resolves what a generation runs by: the block of the handler that has
-// one, else the defaults.
+// runBy resolves what a generation runs by: what the first handler says that says
+// anything, else the defaults.
 func (p *pool) runBy(g *generation) {
-	var block *Breaker
-	var objective *SLA
+	var own *breaker.Config
+	var objective *sla.Objective
 	longest := time.Duration(0)
-	for _, policy := range g.policies {
-		block = cmp.Or(block, policy.Breaker)
-		objective = cmp.Or(objective, policy.SLA)
-		longest = max(longest, policy.longestTimeout())
+	for _, h := range g.handlers {
+		own = cmp.Or(own, h.breaker)
+		objective = cmp.Or(objective, h.objective)
+		longest = max(longest, h.longest)
 	}
-	g.breaker.Store(block.config(longest))
+	cfg := breaker.Defaults(longest)
+	if own != nil {
+		cfg = own.WithTimeout(longest)
+	}
+	g.breaker.Store(&cfg)
 	g.sla.Store(objective)
 }
 
-// agreesWith tells whether two handlers of one configuration can share a pool.
-func (p *Policy) agreesWith(other *Policy) error {
-	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	for _, mine := range p.Endpoints {
-		for _, theirs := range other.Endpoints {
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-		}
-	}
-	return nil
-}
-
-// stateLocked finds the state of an endpoint, or makes it.
-func (p *pool) stateLocked(key endpointKey) *endpointState {
-	s := p.states[key]
-	if s == nil {
-		s = &endpointState{endpointKey: key, pool: p, series: p.history.Endpoint(key.name)}
-		p.states[key] = s
-	}
-	return s
-}
-
 // detach removes a handler, and the endpoints that no other handler has.
-func (p *pool) detach(policy *Policy) {
+func (p *pool) detach(h *poolHandler) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := policy.generation
+	g := h.generation
 	if g == nil {
 		return
 	}
-	g.policies = slices.DeleteFunc(g.policies, func(other *Policy) bool { return other == policy })
-	if len(g.policies) > 0 {
+	g.handlers = slices.DeleteFunc(g.handlers, func(other *poolHandler) bool { return other == h })
+	if len(g.handlers) > 0 {
 		p.runBy(g)
 	} else {
 		g.cancel()
@@ -218,47 +179,34 @@ func (p *pool) detach(policy *Policy) {
 			p.generation.Store(p.attached[len(p.attached)-1])
 		}
 	}
-	p.inheritLocked(policy)
-	for _, t := range policy.takeTargets() {
-		t.state.refs--
-		p.dropLocked(t.state)
+	p.inheritLocked(h)
+	for _, t := range h.takeTargets() {
+		p.releaseLocked(t.state)
 	}
 	p.checker.replan()
 	p.poke()
 }
 
-// dropLocked forgets an endpoint that nobody uses.
-func (p *pool) dropLocked(s *endpointState) {
-	if s.refs == 0 && p.states[s.endpointKey] == s {
-		s.forgetOrders()
-		p.foldStateLocked(s, time.Now())
-		delete(p.states, s.endpointKey)
-		p.staleRoutes = true
-		p.checker.replan()
-		p.leaving.take(s)
-	}
-}
-
-// goLive makes the pool run by this policy's configuration, once that has started
+// goLive makes the pool run by this handler's configuration, once that has started
 // or gets its first request: until then a reload may still fail.
-func (p *Policy) goLive() {
-	if p.pool.generation.Load() != p.generation {
-		p.takeOver()
+func (h *poolHandler) goLive() {
+	if h.pool.generation.Load() != h.generation {
+		h.takeOver()
 	}
 }
 
-// takeOver makes the pool go by this policy, unless it goes by a newer one already.
-func (p *Policy) takeOver() {
-	if p.pool.generation.Load().serial > p.generation.serial {
+// takeOver makes the pool go by this handler's configuration, unless it goes by a newer one already.
+func (h *poolHandler) takeOver() {
+	if h.pool.generation.Load().serial > h.generation.serial {
 		return
 	}
-	p.pool.mu.Lock()
-	if p.pool.generation.Load().serial < p.generation.serial {
-		p.pool.generation.Store(p.generation)
+	h.pool.mu.Lock()
+	if h.pool.generation.Load().serial < h.generation.serial {
+		h.pool.generation.Store(h.generation)
 	}
-	p.pool.mu.Unlock()
-	p.pool.checker.replan()
-	p.pool.poke()
+	h.pool.mu.Unlock()
+	h.pool.checker.replan()
+	h.pool.poke()
 }
 
 // logger is that of the configuration the pool runs by.
@@ -269,8 +217,8 @@ func (p *pool) logger() *zap.Logger {
 	return zap.NewNop()
 }
 
-// breakerConfig is what the breakers of this policy's pool run by.
-func (p *Policy) breakerConfig() *breaker.Config { return p.generation.breaker.Load() }
+// breakerConfig is what the breakers of this handler's pool run by.
+func (h *poolHandler) breakerConfig() *breaker.Config { return h.generation.breaker.Load() }
 
 // breakerConfig is what the pool runs by now; nil if nothing uses it.
 func (p *pool) breakerConfig() *breaker.Config {
@@ -316,15 +264,15 @@ func (p *pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		changed = changed || moved
 		due = earliest(due, at)
 	}
-	for _, s := range p.states {
-		tick(s)
+	for _, m := range p.members {
+		tick(m.endpointState)
 	}
 	for _, s := range p.passingLocked() {
 		tick(s)
 	}
 	p.foldLocked(now)
-	for _, s := range p.states {
-		p.trackLocked(s, now, cfg)
+	for _, m := range p.members {
+		p.trackLocked(m, now, cfg)
 	}
 	p.budget.Tick(now)
 	opened, collected := p.openSlowLocked(g, now, collected)
@@ -360,7 +308,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	looked := false
 	p.mu.Lock()
 	cfg := p.breakerConfig()
-	for _, s := range p.states {
+	for _, s := range p.members {
 		if cfg != nil && s.busy.Load() > 0 {
 			s.mu.Lock()
 			before := s.breaker.Generation
@@ -368,7 +316,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 			collected = append(collected, s.newsLocked(before)...)
 			s.mu.Unlock()
 		}
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s.endpointState, now, &verdicts, &shortest)
 	}
 	p.mu.Unlock()
 	p.emitAll(collected)
@@ -376,58 +324,42 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		p.poke()
 	}
 	for _, s := range p.leaving.busy() {
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s, now, &verdicts, &shortest)
 	}
 	for _, v := range verdicts {
-		switch v.why {
-		case neverBegan:
-			v.attempt.settle(now, outcome.Cancelled, true)
-			v.attempt.call.record(v.attempt, outcome.Cancelled)
-			if body := v.attempt.call.body; body != nil {
-				body.finish()
-			}
-		case endedByRescue:
-			v.attempt.rescue(now)
-		case mayBeLost:
-			v.attempt.sent.lookForLoss()
-		case hedgeStarts:
-			go v.attempt.hedge.race.start(now)
-		default:
-			v.attempt.expire(v.why)
-			if v.why == endedByClient && v.attempt.is(holding) {
-				v.attempt.settle(now, outcome.Cancelled, true) // nobody may be reading it
-				v.attempt.call.record(v.attempt, outcome.Cancelled)
-			}
-		}
+		v.watched.act(v.why, now)
 	}
 	return inFlight, shortest
 }
 
-// A verdict says that an attempt is to end.
+// A watched is an attempt as the watcher sees it. Its methods may be called from any
+// goroutine.
+type watched interface {
+	// look tells whether something is to be done about the attempt, and what; open tells
+	// whether its endpoint's breaker is. It runs under the endpoint's mutex.
+	look(now time.Time, open bool) ending
+	// act does it. No lock is held.
+	act(why ending, now time.Time)
+	// patienceLeft is the shortest time after which something may have to be done.
+	patienceLeft() time.Duration
+}
+
+// A verdict says what is to be done about an attempt.
 type verdict struct {
-	attempt *attempt
+	watched watched
 	why     ending
 }
 
-// overdue adds the endpoint's attempts that are to end, and returns how many
-// are in flight. It lowers shortest to the patience of these.
-func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
+// overdue adds the attempts at an endpoint about which something is to be done, and
+// returns how many are in flight. It lowers shortest to the patience of these.
+func (p *pool) overdue(s *endpointState, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.IsOpen()
 	for a := range s.inFlight.all() {
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())
-		why := a.overdue(now)
-		if why == notEnded && open && a.waitsInVain(now) {
-			why = endedByRescue
-		}
-		if why == notEnded && a.hedgeDue(now) {
-			why = hedgeStarts
-		}
-		if why == notEnded && a.mayBeLost(now) {
-			why = mayBeLost
-		}
+		why := a.look(now, open)
 		s.paceLocked(a, now)
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})

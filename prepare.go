@@ -9,7 +9,7 @@ import (
 func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.target, a.call
 	edits := t.edits != nil && c.extras != nil && c.extras.whole
-	strip := t.strip && !c.policy.stripsAll
+	strip := t.strip && !c.handler.stripsAll
 	out := r.WithContext(a)
 	if c.body != nil && !edits {
 		a.sent = c.body.send(out, a.began)
@@ -18,7 +18,7 @@ func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 		a.direct(out, t.scheme(r.URL))
 	}
 	if t.url != nil {
-		if a.hedge != nil || !c.policy.plain || !t.keeps(out.URL) {
+		if a.hedge != nil || !c.handler.plain || !t.keeps(out.URL) {
 			out.URL = t.join(out.URL)
 		}
 		out.Host = t.host
@@ -26,9 +26,9 @@ func (a *attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
-	if strip || t.headers != nil || c.policy.looks || edits {
+	if strip || t.headers != nil || c.handler.looks || edits {
 		out.Header = r.Header.Clone()
-		if c.policy.looks {
+		if c.handler.looks {
 			readable(out.Header)
 		}
 		if strip {

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -63,7 +61,7 @@ var errOvertaken = errors.New("overtaken by a hedge")
 
 // hedged prepares a race, if the attempt may be hedged.
 func (t *transport) hedged(a *attempt, r *http.Request, now time.Time) *side {
-	rules := t.policy.retry.hedge
+	rules := t.handler.retry.hedge
 	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
 		return nil
 	}
@@ -99,8 +97,7 @@ func (x *race) start(now time.Time) {
 // ours, has ended its rival.
 func (x *race) withoutRival() {
 	if r := recover(); r != nil {
-		p := x.transport.policy
-		p.logger.Error("a hedge panicked", zap.String("pool", p.Name), zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		x.transport.handler.logPanic("a hedge panicked", r)
 	}
 }
 
@@ -122,20 +119,20 @@ func (x *race) enter(now time.Time) *http.Request {
 // prepare reserves the second attempt and makes its request; nil if there is none.
 func (x *race) prepare(now time.Time) *http.Request {
 	c := x.first.call
-	p := c.policy
-	if c.body != nil && !c.body.complete() || !p.pool.hedges.Take(p.pool.budget.Calls.Load(), p.retry.hedge.max) {
+	h := c.handler
+	if c.body != nil && !c.body.complete() || !h.pool.hedges.Take(h.pool.budget.Calls.Load(), h.retry.hedge.max) {
 		return nil
 	}
 	a := c.planElsewhere(now, x.first)
 	if a == nil {
-		p.pool.hedges.GiveBack()
+		h.pool.hedges.GiveBack()
 		return nil
 	}
 	defer func() {
 		if x.rival == nil {
 			a.settle(now, outcome.Cancelled, true)
-			p.pool.budget.GiveBack()
-			p.pool.hedges.GiveBack()
+			h.pool.budget.GiveBack()
+			h.pool.hedges.GiveBack()
 		}
 	}()
 	out := x.ready(a, now)
@@ -163,7 +160,7 @@ func (x *race) ready(a *attempt, now time.Time) *http.Request {
 		return nil
 	}
 	a.begin(a.client, now, 0)
-	a.call.policy.pool.watch(a.patience())
+	a.call.handler.pool.watch(a.patience())
 	return out
 }
 
@@ -205,11 +202,10 @@ func (x *race) run(out *http.Request) {
 // promising tells whether an answer is good as far as it has come when commit goes
 // by its first byte.
 func (c *call) promising(a *attempt, resp *http.Response) bool {
-	p := c.policy
-	if outcome.OfStatus(resp.StatusCode, p.failure, a.target.quota) != outcome.Success || resp.StatusCode == http.StatusSwitchingProtocols {
+	if outcome.OfStatus(resp.StatusCode, c.handler.failure, a.target.quota) != outcome.Success || resp.StatusCode == http.StatusSwitchingProtocols {
 		return false
 	}
-	if p.commit.body {
+	if c.handler.commit.body {
 		h := new(held)
 		if err := h.first(a, resp.Body); err != nil {
 			h.drop()
@@ -219,7 +215,7 @@ func (c *call) promising(a *attempt, resp *http.Response) bool {
 	} else if !a.answered(time.Now()) {
 		return false
 	}
-	return !p.mayMoveOn(resp.StatusCode) || !p.movesOn(a, resp)
+	return !c.handler.mayMoveOn(resp.StatusCode) || !c.handler.movesOn(a, resp)
 }
 
 // blameRival says what a rival that brought no good answer came to.
@@ -227,7 +223,7 @@ func (c *call) blameRival(a *attempt, resp *http.Response, err error, now time.T
 	if resp == nil || a.endedWhy() != notEnded {
 		return c.blame(a, err, now)
 	}
-	o := outcome.OfStatus(resp.StatusCode, c.policy.failure, a.target.quota)
+	o := outcome.OfStatus(resp.StatusCode, c.handler.failure, a.target.quota)
 	switch {
 	case o == outcome.Success && a.first.Load() <= 0:
 		return outcome.Truncated // before its first byte

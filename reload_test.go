@@ -21,9 +21,9 @@ func attachedTo(t *testing.T, name string) string {
 	p := runningPool(t, name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	text := fmt.Sprintf("%d configurations, %d handlers", len(p.attached), len(p.generation.Load().policies))
+	text := fmt.Sprintf("%d configurations, %d handlers", len(p.attached), len(p.generation.Load().handlers))
 	for _, endpoint := range []string{"one", "two", "three"} {
-		for key, s := range p.states {
+		for key, s := range p.members {
 			if key.name == endpoint {
 				text += fmt.Sprintf(", %s %d", endpoint, s.refs)
 			}

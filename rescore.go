@@ -14,8 +14,8 @@ import (
 // count. It needs pool.mu.
 func (p *pool) rescoreLocked(g *generation, now time.Time) (moved bool) {
 	cfg := g.breaker.Load()
-	for _, policy := range g.policies {
-		t := policy.currentTable()
+	for _, h := range g.handlers {
+		t := h.currentTable()
 		if t == nil {
 			continue
 		}
@@ -23,10 +23,12 @@ func (p *pool) rescoreLocked(g *generation, now time.Time) (moved bool) {
 			speeds := p.speedsLocked(t.targets[tier.from:tier.to], now, cfg)
 			for _, target := range t.targets[tier.from:tier.to] {
 				s := target.state
-				if s.rescored.Equal(now) {
-					continue
+				if m := p.memberLocked(s); m != nil {
+					if m.rescored.Equal(now) {
+						continue
+					}
+					m.rescored = now
 				}
-				s.rescored = now
 				reference := g.latencyTarget()
 				if reference == 0 {
 					reference = speeds.fastestBut(s)
@@ -97,4 +99,9 @@ func (s *endpointState) rescore(cfg *breaker.Config, reference, usual time.Durat
 }
 
 // latencyTarget is that of the pool's objectives, 0 if there is none.
-func (g *generation) latencyTarget() time.Duration { return g.sla.Load().objective().LatencyTarget }
+func (g *generation) latencyTarget() time.Duration {
+	if o := g.sla.Load(); o != nil {
+		return o.LatencyTarget
+	}
+	return 0
+}

@@ -23,7 +23,7 @@ type moved struct {
 // rescued now.
 func (a *attempt) waitsInVain(now time.Time) bool {
 	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.moved == nil || now.Sub(a.began) >= a.moved.next) &&
-		!a.call.policy.breakerConfig().Off
+		!a.call.handler.breakerConfig().Off
 }
 
 // rescue moves the attempt to another endpoint, if there is one and the budget

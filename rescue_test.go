@@ -45,7 +45,7 @@ func TestClientLeavesDuringRescue(t *testing.T) {
 		if n := l.policy.pool.calls.Counts().Cancelled; n != 1 {
 			t.Errorf("%d calls were cancelled", n)
 		}
-		if n := one.total.failovers[route{"two", reasonRescued}]; n != 1 {
+		if n := memberOf(one).total.failovers[route{"two", reasonRescued}]; n != 1 {
 			t.Errorf("%d failovers", n)
 		}
 	})

@@ -53,7 +53,7 @@ func (r *retryRules) backoff(n int) time.Duration {
 // plan decides what becomes of a call whose attempt failed at now: it reserves
 // the next attempt, or returns nil if the failure is the call's answer.
 func (c *call) plan(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
-	if !c.policy.retry.allows(c.request, o) || !c.mayGoOn(now) {
+	if !c.handler.retry.allows(c.request, o) || !c.mayGoOn(now) {
 		return nil
 	}
 	if !c.takeRetry(now) {
@@ -82,16 +82,16 @@ func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
 // takeRetry asks the budget for a retry. A call whose request fails wherever it goes
 // leaves half of the budget to others.
 func (c *call) takeRetry(now time.Time) bool {
-	rules := &c.policy.retry.budget
+	rules := &c.handler.retry.budget
 	if c.extras != nil && c.extras.failed.own {
 		rules = &budget.Rules{Ratio: rules.Ratio / 2, Floor: rules.Floor / 2}
 	}
-	return c.policy.pool.budget.Take(now, rules)
+	return c.handler.pool.budget.Take(now, rules)
 }
 
 // mayGoOn tells whether the call has an attempt, the body for it, and time left.
 func (c *call) mayGoOn(now time.Time) bool {
-	rules := &c.policy.retry
+	rules := &c.handler.retry
 	return int(c.attempts) < rules.attempts &&
 		(c.body == nil || c.body.replayable()) &&
 		!c.late(now) &&
@@ -102,18 +102,18 @@ func (c *call) mayGoOn(now time.Time) bool {
 // which the budget has been asked.
 func (c *call) planOther(now time.Time, failed *attempt) *attempt {
 	c.exclude(failed.target)
-	t := c.policy.tableFor(c.upstreams(), now)
-	if next := c.policy.choose(c, t, now); next != nil {
+	t := c.handler.tableFor(c.upstreams(), now)
+	if next := c.handler.choose(c, t, now); next != nil {
 		return next
 	}
-	c.policy.pool.budget.GiveBack()
+	c.handler.pool.budget.GiveBack()
 	return nil
 }
 
 // planSame reserves another attempt at the endpoint that failed, after a pause,
 // where the pool wants that.
 func (c *call) planSame(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
-	pause, ok := c.policy.retry.pause(failed, o)
+	pause, ok := c.handler.retry.pause(failed, o)
 	if !ok || c.late(now.Add(pause)) {
 		return nil
 	}
@@ -123,7 +123,7 @@ func (c *call) planSame(now time.Time, failed *attempt, o outcome.Outcome) *atte
 		how = admitHeld
 	}
 	next.repeats, next.paused, next.doubtful = failed.repeats+1, true, failed.doubtful
-	if !next.target.state.acquire(next, now, c.policy.breakerConfig(), next.target.limit, how) {
+	if !next.target.state.acquire(next, now, c.handler.breakerConfig(), next.target.limit, how) {
 		return nil
 	}
 	return next

@@ -238,17 +238,17 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 		{"any", "POST", retryRules{attempts: 3, buffer: 10, any: true}, false, true},
 		{"one attempt", "PUT", retryRules{attempts: 1, buffer: 10}, true, false},
 	} {
-		p := &Policy{retry: test.rules, hasQuotas: test.quotas}
+		h := &callHandler{callRules: callRules{retry: test.rules, hasQuotas: test.quotas}}
 		r, err := http.NewRequest(test.method, "http://api.test/", strings.NewReader("0123"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kept := p.recordingOptions(r).limit >= 0; kept != test.keeps {
+		if kept := h.recordingOptions(r).limit >= 0; kept != test.keeps {
 			t.Errorf("%s: keeps it: %v", test.name, kept)
 		}
 	}
 	for _, body := range []io.ReadCloser{nil, http.NoBody} {
-		if rec := new(Policy).record(&http.Request{Body: body}); rec != nil {
+		if rec := new(callHandler).record(&http.Request{Body: body}); rec != nil {
 			t.Error("a record of no body")
 		}
 	}

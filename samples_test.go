@@ -112,7 +112,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"tick":   func(s *endpointState, cfg *breaker.Config) uint64 { s.tick(now, cfg); return s.totals.Successes },
 		"history": func(s *endpointState, cfg *breaker.Config) uint64 {
 			s.pool.fold(now)
-			return s.total.attempts.Successes()
+			return memberOf(s).total.attempts.Successes()
 		},
 		"hedge": func(s *endpointState, _ *breaker.Config) uint64 { s.typically(now, 0.5); return s.totals.Successes },
 		"check": func(s *endpointState, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },

@@ -58,36 +58,36 @@ func (a *attempt) pause(now time.Time) {
 
 // chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
 // that recovers, or one in reserve. Nil: the call goes its normal way.
-func (p *Policy) chooseToLearn(c *call, t *routes, now time.Time) *attempt {
-	if a := p.tryRecovering(c, t, now, false); a != nil {
+func (h *callHandler) chooseToLearn(c *call, t *routes, now time.Time) *attempt {
+	if a := h.tryRecovering(c, t, now, false); a != nil {
 		return a
 	}
-	if len(t.standby) > 0 && rand.Float64() < p.StandbyShare && c.retrySafe() {
-		return p.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally)
+	if len(t.standby) > 0 && rand.Float64() < h.standbyShare && c.retrySafe() {
+		return h.try(c, t.standby[rand.IntN(len(t.standby))], now, admitNormally)
 	}
 	return nil
 }
 
 // chooseOther reserves an attempt for a call that has been somewhere, or could not get
 // in where it was to go.
-func (p *Policy) chooseOther(c *call, t *routes, now time.Time) *attempt {
+func (h *callHandler) chooseOther(c *call, t *routes, now time.Time) *attempt {
 	if !c.doubtful() {
-		if a := p.redraw(c, t, now, admitNormally); a != nil {
+		if a := h.redraw(c, t, now, admitNormally); a != nil {
 			return a
 		}
-		return p.tryRecovering(c, t, now, true)
+		return h.tryRecovering(c, t, now, true)
 	}
 	tried := c.excluded
-	if a := p.redraw(c, t, now, admitProven); a != nil {
+	if a := h.redraw(c, t, now, admitProven); a != nil {
 		return a
 	}
 	c.excluded = tried // better an endpoint that recovers than none
-	return p.redraw(c, t, now, admitNormally)
+	return h.redraw(c, t, now, admitNormally)
 }
 
 // redraw reserves an attempt at one of the available targets that the call has not
 // excluded, by their parts.
-func (p *Policy) redraw(c *call, t *routes, now time.Time, how admission) *attempt {
+func (h *callHandler) redraw(c *call, t *routes, now time.Time, how admission) *attempt {
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.targets[i]) }
 	for ; t.total > 0 && redraws < maxRedraws; redraws++ {
@@ -96,7 +96,7 @@ func (p *Policy) redraw(c *call, t *routes, now time.Time, how admission) *attem
 			break
 		}
 		target := t.targets[i]
-		if a := p.try(c, target, now, how); a != nil {
+		if a := h.try(c, target, now, how); a != nil {
 			return a
 		}
 		c.exclude(target)
@@ -106,7 +106,7 @@ func (p *Policy) redraw(c *call, t *routes, now time.Time, how admission) *attem
 			if !t.members[i].takesCalls() || excluded(i) {
 				continue
 			}
-			if a := p.try(c, target, now, how); a != nil {
+			if a := h.try(c, target, now, how); a != nil {
 				return a
 			}
 		}
@@ -121,7 +121,7 @@ const maxRedraws = 8
 // retrySafe tells whether the call can be sent elsewhere whatever becomes of its
 // first attempt.
 func (c *call) retrySafe() bool {
-	rules := &c.policy.retry
+	rules := &c.handler.retry
 	return rules.attempts > 1 && rules.repeatable(c.request) &&
 		(c.body == nil || c.body.fits())
 }
@@ -129,20 +129,20 @@ func (c *call) retrySafe() bool {
 // tryRecovering offers a call to endpoints that want to be tried: one that may
 // be sent elsewhere if it fails, any call to one that has waited for long, and,
 // as the last resort, any call to any of them.
-func (p *Policy) tryRecovering(c *call, from *routes, now time.Time, lastResort bool) *attempt {
-	elsewhere := from.total > 0 && p.retry.attempts > 1 && p.retry.repeatable(c.request)
+func (h *callHandler) tryRecovering(c *call, from *routes, now time.Time, lastResort bool) *attempt {
+	elsewhere := from.total > 0 && h.retry.attempts > 1 && h.retry.repeatable(c.request)
 	for _, t := range from.trials {
 		if c.isExcluded(t) {
 			continue
 		}
 		s := t.state
 		s.mu.Lock()
-		wants, urgent := s.breaker.WantsTrial(now, p.breakerConfig())
+		wants, urgent := s.breaker.WantsTrial(now, h.breakerConfig())
 		s.mu.Unlock()
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}
-		if a := p.try(c, t, now, admitNormally); a != nil {
+		if a := h.try(c, t, now, admitNormally); a != nil {
 			return a
 		}
 	}
@@ -151,11 +151,11 @@ func (p *Policy) tryRecovering(c *call, from *routes, now time.Time, lastResort 
 
 // refuse answers a call for which there is no endpoint: by a trial where one is
 // due, else with 503, or 429 where every endpoint asked us to wait.
-func (p *Policy) refuse(c *call, t *routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+func (h *callHandler) refuse(c *call, t *routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
 	}
-	first, held, a := p.lastChance(c, t, now)
+	first, held, a := h.lastChance(c, t, now)
 	if a != nil {
 		c.next = a
 		c.attempts++
@@ -163,7 +163,7 @@ func (p *Policy) refuse(c *call, t *routes, w http.ResponseWriter, now time.Time
 	}
 	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
 	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
-	p.pool.refused(held)
+	h.pool.refused(held)
 	if !held {
 		c.finish()
 		return nil
@@ -175,7 +175,7 @@ func (p *Policy) refuse(c *call, t *routes, w http.ResponseWriter, now time.Time
 // that it returns is the refusal.
 func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 	c.finish()
-	targets := c.policy.tableFor(c.upstreams(), time.Now()).targets
+	targets := c.handler.tableFor(c.upstreams(), time.Now()).targets
 	if len(targets) == 0 {
 		return nil
 	}
@@ -189,12 +189,12 @@ func (c *call) refuseWith(err error) *reverseproxy.Upstream {
 // lastChance looks at a pool whose endpoints are all out: when the first of
 // them is to be tried again, and whether holds are all that keeps them away. If
 // a trial is due now it is reserved.
-func (p *Policy) lastChance(c *call, from *routes, now time.Time) (first time.Time, held bool, a *attempt) {
-	cfg := p.breakerConfig()
+func (h *callHandler) lastChance(c *call, from *routes, now time.Time) (first time.Time, held bool, a *attempt) {
+	cfg := h.breakerConfig()
 	held = true
 	var due *target
 	var dueKey time.Time
-	anyway := p.AllDown == allDownTryAnyway
+	anyway := h.tryAnyway
 	for _, t := range from.targets {
 		if t.weight <= 0 || c.isExcluded(t) && c.attempts > 0 {
 			continue
@@ -228,17 +228,17 @@ func (p *Policy) lastChance(c *call, from *routes, now time.Time) (first time.Ti
 		return first, held, nil
 	}
 	if anyway {
-		return first, held, p.try(c, due, now, admitAnyway)
+		return first, held, h.try(c, due, now, admitAnyway)
 	}
-	if !p.pool.trialDue(now) {
-		return first, held, p.inNeed(c, from, now)
+	if !h.pool.trialDue(now) {
+		return first, held, h.inNeed(c, from, now)
 	}
-	return first, held, p.try(c, due, now, admitAllDown)
+	return first, held, h.try(c, due, now, admitAllDown)
 }
 
 // inNeed reserves an attempt at the endpoint that answers most calls well, where all
 // are out but some still answer: for as many calls as it answers.
-func (p *Policy) inNeed(c *call, from *routes, now time.Time) *attempt {
+func (h *callHandler) inNeed(c *call, from *routes, now time.Time) *attempt {
 	var best *target
 	most := 0.0
 	for _, t := range from.targets {
@@ -252,5 +252,5 @@ func (p *Policy) inNeed(c *call, from *routes, now time.Time) *attempt {
 	if best == nil || rand.Float64() >= most {
 		return nil
 	}
-	return p.try(c, best, now, admitInNeed)
+	return h.try(c, best, now, admitInNeed)
 }

@@ -205,7 +205,7 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 // it edited, and finds out whether it can be. The error is that of the body.
 func (c *call) prepareJSON(patience time.Duration) error {
 	rec := c.body
-	limit := c.policy.retry.buffer
+	limit := c.handler.retry.buffer
 	if c.request.ContentLength > limit {
 		c.extra().unfit = tooLarge(limit)
 		return nil

@@ -181,10 +181,10 @@ func FuzzSetJSON(f *testing.F) {
 			return
 		}
 		var to target
-		to.setEdits([]*SetJSON{
+		to.setEdits(jsonEdits([]*SetJSON{
 			{Path: "model", Value: json.RawMessage(`"{user}"`)},
 			{Path: "options.max", Value: json.RawMessage(`5`), Optional: true},
-		})
+		}))
 		repl := caddy.NewEmptyReplacer()
 		repl.Set("user", user)
 		original := string(body)
@@ -192,7 +192,7 @@ func FuzzSetJSON(f *testing.F) {
 		if err != nil || string(body) != original {
 			t.Fatalf("%q: %q, %v", original, body, err)
 		}
-		if err := jsondoc.Check(got, maxJSONDepth+3); err != nil {
+		if err := jsondoc.Check(got, jsondoc.MaxDepth+3); err != nil {
 			t.Fatalf("%q: %q: %v", body, got, err)
 		}
 		var read struct {

@@ -109,11 +109,11 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breaker.Config) (changed
 // than usual, where another endpoint can take their calls. It needs pool.mu.
 func (p *pool) openSlowLocked(g *generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.breaker.Load()
-	for _, s := range p.states {
+	for _, s := range p.members {
 		s.mu.Lock()
 		suspect := s.slowness.Suspect() && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit)
 		s.mu.Unlock()
-		if !suspect || !p.canDoWithout(g, s, now) {
+		if !suspect || !p.canDoWithout(g, s.endpointState, now) {
 			continue
 		}
 		s.mu.Lock()
@@ -136,8 +136,8 @@ const enough = 0.5
 // that can take its calls. It needs pool.mu.
 func (p *pool) canDoWithout(g *generation, s *endpointState, now time.Time) bool {
 	cfg := g.breaker.Load()
-	for _, policy := range g.policies {
-		t := policy.currentTable()
+	for _, h := range g.handlers {
+		t := h.currentTable()
 		if t == nil {
 			continue
 		}

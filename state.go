@@ -10,7 +10,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/score"
-	"github.com/apifailover/caddy-failover/internal/sla"
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
@@ -68,15 +67,6 @@ type endpointState struct {
 	fresh       *counted // since the last fold
 	spare       *counted // empty, or nil
 	lastFailure outcome.Outcome
-
-	// Guarded by pool.mu.
-	series   *sla.Series // by name: endpoints that had the name before are in it
-	total    counted
-	wasDown  bool
-	refs     int // handlers that use it
-	rescored time.Time
-	trend    trend     // guarded by pool.mu
-	seen     time.Time // when last among the upstreams, for dynamic ones
 }
 
 // totals count attempts since the state was made. They are up to date after

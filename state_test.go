@@ -17,10 +17,17 @@ type stateRun struct {
 	now time.Time
 }
 
+// memberOf is a state's member of its pool.
+func memberOf(s *endpointState) *poolMember {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.pool.memberLocked(s)
+}
+
 func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
 	p := newTestPool("state")
 	t.Cleanup(func() { p.outbox.Close() })
-	return &stateRun{t, p.stateLocked(endpointKey{"one", "one:1"}), cfg, epoch}
+	return &stateRun{t, p.joinLocked(endpointKey{"one", "one:1"}).endpointState, cfg, epoch}
 }
 
 // attempt makes one that ends at once.

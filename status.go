@@ -61,9 +61,9 @@ func (p *pool) status(now time.Time) api.PoolStatus {
 		return status
 	}
 	cfg := g.breaker.Load()
-	views, down := p.viewsLocked(g)
+	views := p.viewsLocked(g)
+	status.Down = g.allOutLocked()
 	p.mu.Unlock()
-	status.Down = down
 	judged := p.keeping.standing.Load()
 	if judged != nil {
 		status.SLA = slaStatus(judged.objective, judged.pool, &judged.alert)
@@ -96,9 +96,8 @@ type view struct {
 	traffic float64
 }
 
-// viewsLocked returns the endpoints of a configuration, and whether all of them are
-// out in every handler.
-func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
+// viewsLocked returns the endpoints of a configuration.
+func (p *pool) viewsLocked(g *generation) (views []view) {
 	seen := make(map[*endpointState]bool)
 	add := func(t *target, traffic float64) {
 		if !seen[t.state] {
@@ -106,30 +105,29 @@ func (p *pool) viewsLocked(g *generation) (views []view, down bool) {
 			views = append(views, view{t, traffic})
 		}
 	}
-	for _, policy := range g.policies {
-		if t := policy.currentTable(); t != nil && len(t.targets) > 0 {
-			down = (down || len(views) == 0) && t.total <= 0
+	for _, h := range g.handlers {
+		if t := h.currentTable(); t != nil && len(t.targets) > 0 {
 			for i, target := range t.targets {
 				add(target, t.share(i))
 			}
 		}
-		if policy.dynamic != nil {
-			for _, address := range slices.Sorted(maps.Keys(policy.dynamic.known)) {
-				add(policy.dynamic.known[address], 0)
+		if h.dynamic != nil {
+			for _, address := range slices.Sorted(maps.Keys(h.dynamic.known)) {
+				add(h.dynamic.known[address], 0)
 			}
 		}
 	}
 	slices.SortStableFunc(views, func(a, b view) int { return cmp.Compare(a.priority, b.priority) })
-	return views, down
+	return views
 }
 
 // currentTable is the table that the last calls went by; nil if there is none
 // yet.
-func (p *Policy) currentTable() *routes {
-	if p.dynamic == nil {
-		return p.table.Load()
+func (h *poolHandler) currentTable() *routes {
+	if h.dynamic == nil {
+		return h.table.Load()
 	}
-	if d := p.dynamic.current.Load(); d != nil {
+	if d := h.dynamic.current.Load(); d != nil {
 		return d.table.Load()
 	}
 	return nil

@@ -153,23 +153,23 @@ func TestLastOutcomes(t *testing.T) {
 
 // BenchmarkStatus copies how a pool of 50 endpoints stands.
 func BenchmarkStatus(b *testing.B) {
-	p := &pool{name: "bench", states: make(map[endpointKey]*endpointState)}
+	p := &pool{name: "bench", members: make(map[endpointKey]*poolMember)}
 	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.outbox.Close()
 	p.loop.start(p)
 	defer p.loop.stop()
-	policy := &Policy{Name: "bench", pool: p}
+	h := &poolHandler{pool: p}
 	for i := range 50 {
-		policy.targets = append(policy.targets, &target{name: fmt.Sprint(i), address: "a:80", priority: 1 + i/10, weight: 1})
+		h.targets = append(h.targets, &target{name: fmt.Sprint(i), address: "a:80", priority: 1 + i/10, weight: 1})
 	}
-	if err := p.attach(policy, 1); err != nil {
+	if err := p.attach(h, 1); err != nil {
 		b.Fatal(err)
 	}
-	defer p.detach(policy)
+	defer p.detach(h)
 	p.mu.Lock()
-	policy.rebuild(time.Now())
+	h.rebuild(time.Now())
 	p.mu.Unlock()
-	for _, t := range policy.targets {
+	for _, t := range h.targets {
 		for range 1000 {
 			t.state.slowness.Known.Add(100 * time.Millisecond)
 			t.state.last.add(outcome.Success)

@@ -63,7 +63,7 @@ func (c *call) suspected(a *attempt, o outcome.Outcome) bool {
 
 // mayMoveOn tells whether the call may be tried elsewhere after such a failure.
 func (c *call) mayMoveOn(o outcome.Outcome) bool {
-	return c.policy.retry.allows(c.request, o) && int(c.attempts) < c.policy.retry.attempts &&
+	return c.handler.retry.allows(c.request, o) && int(c.attempts) < c.handler.retry.attempts &&
 		(c.body == nil || c.body.replayable())
 }
 
@@ -85,8 +85,8 @@ func (c *call) suspect(a *attempt, o outcome.Outcome, now time.Time) {
 	}
 	if !x.failed.own {
 		x.failed.own = true
-		c.policy.pool.poisoned(c.request, o)
-		c.policy.pool.budget.GiveBack() // others shall not pay for it
+		c.handler.pool.poisoned(c.request, o)
+		c.handler.pool.budget.GiveBack() // others shall not pay for it
 	}
 	x.failed.resolve(c, now, false)
 }
@@ -122,7 +122,7 @@ func (s *suspects) refusedTwice() bool {
 // resolve says of all suspects whether their endpoints are to blame.
 func (s *suspects) resolve(c *call, now time.Time, blamed bool) {
 	for _, one := range s.list {
-		one.attempt.target.state.resolve(one.attempt, now, c.policy.breakerConfig(), blamed)
+		one.attempt.target.state.resolve(one.attempt, now, c.handler.breakerConfig(), blamed)
 	}
 	if blamed {
 		s.list = nil
@@ -152,14 +152,14 @@ func (c *call) blameSuspects(now time.Time) {
 // this one's stays in doubt, too.
 func (c *call) noneFollows(a *attempt, o outcome.Outcome, now time.Time) {
 	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
-		a.target.state.resolve(a, now, c.policy.breakerConfig(), false)
+		a.target.state.resolve(a, now, c.handler.breakerConfig(), false)
 		return
 	}
 	c.blameSuspects(now)
 }
 
 func (c *call) othersHeldInDoubt(a *attempt, now time.Time) bool {
-	for _, t := range c.policy.tableFor(c.upstreams(), now).targets {
+	for _, t := range c.handler.tableFor(c.upstreams(), now).targets {
 		if t.state != a.target.state && t.weight > 0 && t.state.heldInDoubt(now) {
 			return true
 		}

@@ -28,17 +28,17 @@ func newRoutes(targets []*target, available []float64, overflow float64) *routes
 func (r *routes) load(i int) float64 { return r.targets[i].state.load() }
 
 // build makes the routes to targets from the states of their endpoints.
-func (p *Policy) build(targets []*target, now time.Time) *routes {
-	cfg := p.breakerConfig()
+func (h *poolHandler) build(targets []*target, now time.Time) *routes {
+	cfg := h.breakerConfig()
 	targets = inForce(targets)
 	available := make([]float64, len(targets))
-	trials, out := p.assess(targets, available, now, cfg, false)
+	trials, out := h.assess(targets, available, now, cfg, false)
 	if out { // then a hold that may be a request's own keeps nothing away
-		trials, _ = p.assess(targets, available, now, cfg, true)
+		trials, _ = h.assess(targets, available, now, cfg, true)
 	}
-	built := newRoutes(targets, available, p.Overflow)
+	built := newRoutes(targets, available, h.overflow)
 	built.trials = trials
-	if p.StandbyShare > 0 {
+	if h.standbyShare > 0 {
 		for _, i := range built.belowServing() {
 			built.standby = append(built.standby, targets[i])
 		}
@@ -48,7 +48,7 @@ func (p *Policy) build(targets []*target, now time.Time) *routes {
 
 // assess fills in how available each target is, and returns those in want of a call
 // and whether none is available. Holds that are in doubt count unless pastDoubt is set.
-func (p *Policy) assess(targets []*target, available []float64, now time.Time, cfg *breaker.Config, pastDoubt bool) (trials []*target, out bool) {
+func (h *poolHandler) assess(targets []*target, available []float64, now time.Time, cfg *breaker.Config, pastDoubt bool) (trials []*target, out bool) {
 	out = true
 	for i, t := range targets {
 		s := t.state

@@ -242,8 +242,8 @@ func (p *pool) fold(now time.Time) {
 }
 
 func (p *pool) foldLocked(now time.Time) {
-	for _, s := range p.states {
-		p.foldStateLocked(s, now)
+	for _, m := range p.members {
+		p.foldMemberLocked(m, now)
 	}
 	var refused sla.Batch
 	refused.AddMany(sla.AllDown, p.refusals.down.Swap(0))
@@ -253,9 +253,9 @@ func (p *pool) foldLocked(now time.Time) {
 	p.forgetRoutesLocked()
 }
 
-// foldStateLocked takes what was counted at an endpoint, and works on it without
+// foldMemberLocked takes what was counted at an endpoint, and works on it without
 // the endpoint's lock.
-func (p *pool) foldStateLocked(s *endpointState, now time.Time) {
+func (p *pool) foldMemberLocked(s *poolMember, now time.Time) {
 	s.mu.Lock()
 	s.countLocked(now)
 	fresh := s.fresh
@@ -287,7 +287,7 @@ func (p *pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 }
 
 // trackLocked records when an endpoint goes down and comes back.
-func (p *pool) trackLocked(s *endpointState, now time.Time, cfg *breaker.Config) {
+func (p *pool) trackLocked(s *poolMember, now time.Time, cfg *breaker.Config) {
 	s.mu.Lock()
 	down, cause := s.breaker.Allowed(cfg) == 0, ""
 	if down != s.wasDown && down {
@@ -313,11 +313,11 @@ func (p *pool) forgetRoutesLocked() {
 		return
 	}
 	p.staleRoutes = false
-	names := make(map[string]bool, len(p.states))
-	for key := range p.states {
+	names := make(map[string]bool, len(p.members))
+	for key := range p.members {
 		names[key.name] = true
 	}
-	for _, s := range p.states {
+	for _, s := range p.members {
 		maps.DeleteFunc(s.total.failovers, func(r route, _ uint64) bool { return !names[r.to] })
 	}
 }

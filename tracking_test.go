@@ -150,9 +150,9 @@ func TestRecordsCalls(t *testing.T) {
 func breakerOf(p *pool, endpoint string) breaker.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for key, s := range p.states {
+	for key, s := range p.members {
 		if key.name == endpoint {
-			return breakerNow(s)
+			return breakerNow(s.endpointState)
 		}
 	}
 	return breaker.Closed
@@ -292,9 +292,9 @@ func TestDurationCounts(t *testing.T) {
 func TestFoldMovesEverythingOnce(t *testing.T) {
 	p := newTestPool("fold")
 	defer p.outbox.Close()
-	s := p.stateLocked(endpointKey{"one", "one:80"})
+	s := p.joinLocked(endpointKey{"one", "one:80"})
 	cfg := (&Breaker{Off: true}).config(time.Minute)
-	target := &target{name: "one", state: s}
+	target := &target{name: "one", state: s.endpointState}
 	const n = 20000
 	done := make(chan struct{})
 	go func() {
@@ -346,10 +346,10 @@ func BenchmarkRecord(b *testing.B) {
 	defer p.outbox.Close()
 	b.RunParallel(func(pb *testing.PB) {
 		p.mu.Lock()
-		s := p.stateLocked(endpointKey{"one", "one:80"})
+		s := p.joinLocked(endpointKey{"one", "one:80"})
 		p.mu.Unlock()
 		c := &call{first: attempt{began: time.Now()}}
-		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.first.began}
+		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, final: true, began: c.first.began}
 		now := c.first.began.Add(time.Millisecond)
 		for pb.Next() {
 			c.recorded.Store(false)

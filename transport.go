@@ -21,13 +21,13 @@ import (
 // that decision by a dial error, which it retries for any method.
 type transport struct {
 	http.RoundTripper
-	policy        *Policy
+	handler       *callHandler
 	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
 }
 
-func newTransport(wrapped http.RoundTripper, p *Policy) *transport {
+func newTransport(wrapped http.RoundTripper, h *callHandler) *transport {
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
-	return &transport{wrapped, p, ok && inner.ProxyProtocolEnabled()}
+	return &transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
 }
 
 // refused answers a call that was refused before its first attempt.
@@ -78,7 +78,7 @@ func (c *call) failed(a *attempt, err error, now time.Time) error {
 			return caddyhttp.Error(http.StatusBadRequest, err)
 		}
 		if !c.recorded.Swap(true) {
-			c.policy.pool.refused(false)
+			c.handler.pool.refused(false)
 		}
 		return caddyhttp.Error(http.StatusBadGateway, err)
 	}
@@ -109,7 +109,7 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.Cancelled
 	case endedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
-		if whole := min(a.timeout, c.policy.retry.deadline); a.waitedFor(now) < whole/2 || a.clientSlow(now) {
+		if whole := min(a.timeout, c.handler.retry.deadline); a.waitedFor(now) < whole/2 || a.clientSlow(now) {
 			return outcome.Cancelled
 		}
 		return outcome.FailedTimeout
@@ -160,7 +160,7 @@ func (c *call) answeredBadly(a *attempt, resp *http.Response, o outcome.Outcome,
 	}
 	c.finish()
 	c.noneFollows(a, o, now)
-	if !c.policy.rematches {
+	if !c.handler.rematches {
 		c.record(a, o)
 	}
 	a.follow(resp)
@@ -187,7 +187,7 @@ func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 	}
 	if next.target != a.target {
 		a.target.state.moved(next.target.name, reason)
-		c.policy.pool.emit(event.Event{
+		c.handler.pool.emit(event.Event{
 			At:       now,
 			Kind:     event.Failover,
 			Endpoint: a.target.name,

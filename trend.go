@@ -34,7 +34,7 @@ const trendsFor = 6 * time.Minute
 func (p *pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event.Event) []event.Event {
 	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
 	var room [4]anomaly.Change
-	for _, s := range p.states {
+	for _, s := range p.members {
 		changes := room[:0]
 		s.mu.Lock()
 		serving, forced := s.breaker.Allowed(cfg) > 0, s.breaker.State >= breaker.ForcedOpen

@@ -165,29 +165,29 @@ func TestStandbyShare(t *testing.T) {
 func BenchmarkTick1000(b *testing.B) {
 	for _, rebuilt := range []bool{false, true} {
 		b.Run(map[bool]string{false: "steady", true: "rebuilt"}[rebuilt], func(b *testing.B) {
-			p := &pool{states: make(map[endpointKey]*endpointState)}
+			p := &pool{members: make(map[endpointKey]*poolMember)}
 			p.loop.wake = make(chan struct{}, 1)
 			p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 			defer p.outbox.Close()
-			policy := &Policy{pool: p}
-			g := &generation{policies: []*Policy{policy}}
+			h := &poolHandler{pool: p}
+			g := &generation{handlers: []*poolHandler{h}}
 			g.breaker.Store((*Breaker)(nil).config(time.Minute))
-			policy.generation = g
+			h.generation = g
 			for i := range 1000 {
 				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
-				p.states[s.endpointKey] = s
-				policy.targets = append(policy.targets, &target{
+				p.members[s.endpointKey] = &poolMember{endpointState: s}
+				h.targets = append(h.targets, &target{
 					name: s.name, priority: 1, weight: 1, state: s, upstream: &reverseproxy.Upstream{},
 				})
 			}
 			p.generation.Store(g)
 			p.attached = []*generation{g}
 			now := time.Unix(1e9, 0)
-			policy.rebuild(now)
+			h.rebuild(now)
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				for _, s := range p.states {
+				for _, s := range p.members {
 					for range 3 {
 						s.tally.Calls++
 						s.tally.Latencies++

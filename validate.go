@@ -41,10 +41,10 @@ func (p *Policy) Validate() error {
 		return err
 	}
 	var err error
-	if p.failure, err = outcome.ParseStatusSet(p.FailureStatus); err != nil {
+	if _, err = outcome.ParseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)
 	}
-	if p.nextOn, p.looks, err = nextRules(p.NextOn); err != nil {
+	if _, _, err = nextRules(p.NextOn); err != nil {
 		return err
 	}
 	names := make(map[string]bool)

@@ -212,10 +212,10 @@ func TestUploadsTakeMemoryForWhatHasCome(t *testing.T) {
 	}
 	p := startCaddy(t, "route {\n\treverse_proxy /stock "+one.address+"\n"+site("retry {\n\t\tmethods any\n\t\tbuffer 1MiB\n\t}", one)+"\n}")
 	for range 2 {
-	stock := grows(p, "/stock")
-	grown := grows(p, "/")
-	t.Logf("the heap grows by %d KiB, with the stock proxy by %d KiB", grown>>10, stock>>10)
-}
+		stock := grows(p, "/stock")
+		grown := grows(p, "/")
+		t.Logf("the heap grows by %d KiB, with the stock proxy by %d KiB", grown>>10, stock>>10)
+	}
 	if got := p.notKept(); got != 0 {
 		t.Errorf("%d bodies are not kept", got)
 	}

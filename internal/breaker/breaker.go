@@ -93,6 +93,12 @@ func Defaults(timeout time.Duration) Config {
 	}
 }
 
+// WithTimeout is the configuration where that is the timeout of the slowest attempt.
+func (cfg Config) WithTimeout(timeout time.Duration) Config {
+	cfg.trialExpiry = timeout
+	return cfg
+}
+
 // A Permit allows one attempt. It is given back by exactly one of report and
 // cancel; one that never comes back blocks nothing for longer than
 // Config.trialExpiry. Its generation voids results of attempts begun
