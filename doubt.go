@@ -32,17 +32,16 @@ const (
 // A doubt is a failure that has not been counted yet, because it may be the request's
 // own.
 type doubt struct {
-	attempt *attempt
-	since   time.Time
-	result  breaker.Result
+	ticket *ticket
+	since  time.Time
+	result breaker.Result
 }
 
-// inNoDoubt tells whether nothing about the attempt's failure is open.
-func (a *attempt) inNoDoubt() bool {
-	s := a.target.state
+// inNoDoubt tells whether nothing about an attempt's failure is open.
+func (s *endpointState) inNoDoubt(t *ticket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.doubt == noDoubt
+	return t.doubt == noDoubt
 }
 
 // servedLately tells whether calls have succeeded at the endpoint of late.
@@ -62,43 +61,36 @@ func (s *endpointState) heldInDoubt(now time.Time) bool {
 }
 
 // doubtLocked keeps a failure back until resolve tells whose it is.
-func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+func (s *endpointState) doubtLocked(t *ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
-	s.doubts = append(s.doubts, doubt{a, now, r})
-	return s.breaker.Doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
+	s.doubts = append(s.doubts, doubt{t, now, r})
+	return s.breaker.Doubt(now, cfg, t.permit, !t.doubtful && !t.refusedAlone)
 }
 
 // resolve says whose the failure of an attempt is that was reported in doubt: the
 // endpoint's, or the request's own. The latter may also be found out later.
-func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) {
+func (s *endpointState) resolve(t *ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
 	s.mu.Lock()
 	before := s.breaker.Generation
-	changed := s.resolveLocked(a, now, cfg, toBlame)
-	e := s.transitionLocked(before)
-	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-	}
-	if changed {
-		s.pool.poke()
-	}
+	changed := s.resolveLocked(t, now, cfg, toBlame)
+	s.unlockAndTell(before, changed, nil)
 }
 
-func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
-	stage := a.doubt
+func (s *endpointState) resolveLocked(t *ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
+	stage := t.doubt
 	if stage == noDoubt || stage == cleared || stage == blamed && toBlame {
 		return false
 	}
-	a.doubt = cleared
+	t.doubt = cleared
 	if toBlame {
-		a.doubt = blamed
+		t.doubt = blamed
 	}
-	if a.outcome == outcome.RateLimited {
-		return s.resolveHoldLocked(a, now, toBlame)
+	if t.outcome == outcome.RateLimited {
+		return s.resolveHoldLocked(t, now, toBlame)
 	}
-	i := slices.IndexFunc(s.doubts, func(d doubt) bool { return d.attempt == a })
+	i := slices.IndexFunc(s.doubts, func(d doubt) bool { return d.ticket == t })
 	if i < 0 {
-		s.takeBackLocked(a, now, cfg)
+		s.takeBackLocked(t, now, cfg)
 		return false
 	}
 	d := s.doubts[i]
@@ -106,7 +98,7 @@ func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breaker.Co
 	if toBlame {
 		return s.blameLocked(d, now, cfg)
 	}
-	return s.breaker.Cancel(now, a.permit)
+	return s.breaker.Cancel(now, t.permit)
 }
 
 // blameLocked counts a failure against the endpoint.
@@ -114,18 +106,18 @@ func (s *endpointState) blameLocked(d doubt, now time.Time, cfg *breaker.Config)
 	s.tally.Calls++
 	s.tally.Failures++
 	d.result.Followed = s.served.After(d.since)
-	return s.breaker.Report(now, cfg, d.attempt.permit, d.result)
+	return s.breaker.Report(now, cfg, d.ticket.permit, d.result)
 }
 
 // takeBackLocked undoes what a failure has counted that was the request's own.
-func (s *endpointState) takeBackLocked(a *attempt, now time.Time, cfg *breaker.Config) {
+func (s *endpointState) takeBackLocked(t *ticket, now time.Time, cfg *breaker.Config) {
 	if s.tally.Failures > 0 {
 		s.tally.Calls--
 		s.tally.Failures--
 	} else {
 		s.scorer.TakeBack()
 	}
-	s.breaker.TakeBack(now, cfg, a.permit, a.outcome == outcome.Denied)
+	s.breaker.TakeBack(now, cfg, t.permit, t.outcome == outcome.Denied)
 }
 
 // doubtsOverLocked counts the failures that have been in doubt for too long.
@@ -136,7 +128,7 @@ func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (ch
 			break
 		}
 		s.doubts = slices.Delete(s.doubts, 0, 1)
-		d.attempt.doubt = blamed
+		d.ticket.doubt = blamed
 		changed = s.blameLocked(d, now, cfg) || changed
 	}
 	return changed
@@ -144,8 +136,8 @@ func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (ch
 
 // resolveHoldLocked confirms a hold, or shortens that of a request which would get a
 // 429 anywhere.
-func (s *endpointState) resolveHoldLocked(a *attempt, now time.Time, confirmed bool) (changed bool) {
-	if s.holdBy != a || s.holdUntil.IsZero() {
+func (s *endpointState) resolveHoldLocked(t *ticket, now time.Time, confirmed bool) (changed bool) {
+	if s.holdBy != t || s.holdUntil.IsZero() {
 		return false
 	}
 	s.holdSoft = !confirmed

@@ -141,9 +141,9 @@ func (p *Policy) newDynamicLocked(address string) *target {
 	key := endpointKey{t.name, t.address}
 	switch {
 	case p.dynamic.gone: // a request from before
-		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+		t.state = &endpointState{endpointKey: key, owner: p.pool, left: true}
 	case len(p.dynamic.known) >= maxDynamic:
-		t.state = &endpointState{endpointKey: key, pool: p.pool, left: true}
+		t.state = &endpointState{endpointKey: key, owner: p.pool, left: true}
 		return t
 	default:
 		t.state = p.pool.stateLocked(key)

@@ -67,12 +67,7 @@ func (s *endpointState) changeBreaker(change func(*breaker.Breaker)) {
 	s.mu.Lock()
 	before := s.breaker.Generation
 	change(&s.breaker)
-	e := s.transitionLocked(before)
-	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-		s.pool.poke()
-	}
+	s.unlockAndTell(before, s.breaker.Generation != before, nil)
 }
 
 // downLocked tells whether every endpoint is out for every handler, and, where

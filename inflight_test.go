@@ -17,7 +17,7 @@ func TestInFlightIsASet(t *testing.T) {
 			want[a] = true
 		} else {
 			for a := range want {
-				if !set.remove(a) || set.remove(a) {
+				if !set.remove(&a.ticket) || set.remove(&a.ticket) {
 					t.Fatal("an attempt is not removed once")
 				}
 				delete(want, a)
@@ -34,8 +34,8 @@ func TestInFlightIsASet(t *testing.T) {
 			continue
 		}
 		n := 0
-		for a := range set.all() {
-			if n++; !want[a] {
+		for f := range set.all() {
+			if n++; !want[f.(*attempt)] {
 				t.Fatal("an attempt that has gone")
 			}
 		}

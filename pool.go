@@ -194,7 +194,7 @@ func (p *Policy) agreesWith(other *Policy) error {
 func (p *pool) stateLocked(key endpointKey) *endpointState {
 	s := p.states[key]
 	if s == nil {
-		s = &endpointState{endpointKey: key, pool: p, series: p.history.Endpoint(key.name)}
+		s = &endpointState{endpointKey: key, owner: p, series: p.history.Endpoint(key.name)}
 		p.states[key] = s
 	}
 	return s
@@ -372,7 +372,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 			}
 			s.mu.Unlock()
 		}
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s, now, &verdicts, &shortest)
 	}
 	p.mu.Unlock()
 	p.emitAll(collected)
@@ -380,7 +380,7 @@ func (p *pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		p.poke()
 	}
 	for _, s := range p.leaving.busy() {
-		inFlight += s.overdue(now, &verdicts, &shortest)
+		inFlight += p.overdue(s, now, &verdicts, &shortest)
 	}
 	for _, v := range verdicts {
 		switch v.why {
@@ -415,11 +415,12 @@ type verdict struct {
 
 // overdue adds the endpoint's attempts that are to end, and returns how many
 // are in flight. It lowers shortest to the patience of these.
-func (s *endpointState) overdue(now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
+func (p *pool) overdue(s *endpointState, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.IsOpen()
-	for a := range s.inFlight.all() {
+	for f := range s.inFlight.all() {
+		a := f.(*attempt)
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())
 		why := a.overdue(now)

@@ -61,12 +61,12 @@ func TestSamples(t *testing.T) {
 						good++
 						if one.s.succeeded(a, cfg) {
 							short++
-							two.s.report(b, now, cfg, o, true, noDoubt)
+							two.s.settle(b, now, cfg, o, true, noDoubt)
 							continue
 						}
 					}
-					one.s.report(a, now, cfg, o, true, noDoubt)
-					two.s.report(b, now, cfg, o, true, noDoubt)
+					one.s.settle(a, now, cfg, o, true, noDoubt)
+					two.s.settle(b, now, cfg, o, true, noDoubt)
 				}
 				// An open period is drawn at random.
 				two.s.breaker.Until = one.s.breaker.Until
@@ -103,7 +103,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"status": func(s *endpointState, cfg *breaker.Config) uint64 { return s.status(now, cfg).Successes },
 		"tick":   func(s *endpointState, cfg *breaker.Config) uint64 { s.tick(now, cfg); return s.totals.Successes },
 		"history": func(s *endpointState, cfg *breaker.Config) uint64 {
-			s.pool.fold(now)
+			s.owner.(*pool).fold(now)
 			return s.total.attempts.Successes()
 		},
 		"hedge": func(s *endpointState, _ *breaker.Config) uint64 { s.typically(now, 0.5); return s.totals.Successes },
@@ -111,7 +111,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"failure": func(s *endpointState, cfg *breaker.Config) uint64 {
 			a := &attempt{target: &target{state: s}, client: t.Context(), began: now}
 			s.acquire(a, now, cfg, 0, admitNormally)
-			s.report(a, now, cfg, outcome.FailedStatus, true, noDoubt)
+			s.settle(a, now, cfg, outcome.FailedStatus, true, noDoubt)
 			return s.totals.Successes
 		},
 	} {

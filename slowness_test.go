@@ -261,8 +261,8 @@ func TestNoFalseAlarm(t *testing.T) {
 			start := time.Unix(1e9, 0)
 			now := start
 			cfg := (&Breaker{}).config(time.Minute)
-			s := &endpointState{pool: &pool{}}
-			s.pool.loop.wake = make(chan struct{}, 1)
+			s := &endpointState{owner: &pool{}}
+			s.owner.(*pool).loop.wake = make(chan struct{}, 1)
 			c := &call{request: &http.Request{}}
 			suspects, slow := 0, 0
 			var highest time.Duration
@@ -282,7 +282,7 @@ func TestNoFalseAlarm(t *testing.T) {
 					case len(due) > 0 && at.Equal(due[0].at):
 						a := heap.Pop(&due).(firstByteAt).a
 						a.answered(at)
-						s.report(a, at, cfg, outcome.Success, true, noDoubt)
+						s.settle(a, at, cfg, outcome.Success, true, noDoubt)
 						if a.slower {
 							slow++
 						}

@@ -30,7 +30,7 @@ func (r *stateRun) attempt(how admission, o outcome.Outcome, retryAfter time.Dur
 		return false
 	}
 	a.retryAfter = retryAfter
-	r.s.report(a, r.now, r.cfg, o, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, o, true, noDoubt)
 	return true
 }
 
@@ -118,7 +118,7 @@ func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	report := func(a *attempt, wait, want time.Duration) {
 		t.Helper()
 		a.retryAfter = wait
-		r.s.report(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
+		r.s.settle(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
 		if got := r.hold(); got != want {
 			t.Fatalf("on hold for %v, want %v", got, want)
 		}
@@ -174,14 +174,14 @@ func TestReturns(t *testing.T) {
 func TestReportsCountOnce(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b := r.begin(0), r.begin(0)
-	r.s.report(a, r.now, r.cfg, outcome.FailedStatus, false, noDoubt)
-	r.s.report(a, r.now, r.cfg, outcome.Success, false, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.FailedStatus, false, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Success, false, noDoubt)
 	if got := r.s.busy.Load(); got != 2 {
 		t.Errorf("%d in flight", got)
 	}
-	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
-	r.s.report(a, r.now, r.cfg, outcome.Success, true, noDoubt)
-	r.s.report(b, r.now, r.cfg, outcome.Success, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Success, true, noDoubt)
+	r.s.settle(b, r.now, r.cfg, outcome.Success, true, noDoubt)
 	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || !r.s.inFlight.empty() {
 		t.Errorf("got %+v, %d in flight", got, r.s.busy.Load())
 	}
@@ -197,7 +197,7 @@ func TestInFlight(t *testing.T) {
 		return n
 	}
 	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
-		r.s.report(x, r.now, r.cfg, outcome.Success, true, noDoubt)
+		r.s.settle(x, r.now, r.cfg, outcome.Success, true, noDoubt)
 		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
 			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.busy.Load(), 2-i)
 		}
@@ -217,7 +217,7 @@ func TestLimit(t *testing.T) {
 	if a == nil || b == nil || try() != nil {
 		t.Fatal("want two at once")
 	}
-	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
 	if try() == nil {
 		t.Error("want room again")
 	}

@@ -301,14 +301,14 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		defer close(done)
 		for i := range n {
 			c := &call{first: attempt{began: time.Now()}}
-			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.first.began}
+			a := &attempt{call: c, target: target, ticket: ticket{final: i%2 == 0}, began: c.first.began}
 			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			s.acquire(a, c.first.began, cfg, 0, admitNormally)
-			s.report(a, c.first.began, cfg, outcome.Success, true, noDoubt)
+			s.settle(a, c.first.began, cfg, outcome.Success, true, noDoubt)
 			if i%2 == 1 {
 				c.record(a, outcome.FailedReset)
-				s.moved("two", "reset")
+				s.countFailover("two", "reset")
 			}
 		}
 	}()
@@ -349,7 +349,7 @@ func BenchmarkRecord(b *testing.B) {
 		s := p.stateLocked(endpointKey{"one", "one:80"})
 		p.mu.Unlock()
 		c := &call{first: attempt{began: time.Now()}}
-		a := &attempt{call: c, target: &target{name: "one", state: s}, final: true, began: c.first.began}
+		a := &attempt{call: c, target: &target{name: "one", state: s}, ticket: ticket{final: true}, began: c.first.began}
 		now := c.first.began.Add(time.Millisecond)
 		for pb.Next() {
 			c.recorded.Store(false)
