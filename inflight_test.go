@@ -8,11 +8,11 @@ import (
 // TestInFlightIsASet beside a map, while it grows and shrinks.
 func TestInFlightIsASet(t *testing.T) {
 	var set inFlight
-	want := make(map[*attempt]bool)
+	want := make(map[*trip]bool)
 	for step := range 50_000 {
 		growing := step/5_000%2 == 0
 		if rand.IntN(3) > 0 == growing || len(want) == 0 {
-			a := new(attempt)
+			a := new(trip)
 			set.add(a)
 			want[a] = true
 		} else {
@@ -35,7 +35,7 @@ func TestInFlightIsASet(t *testing.T) {
 		}
 		n := 0
 		for f := range set.all() {
-			if n++; !want[f.(*attempt)] {
+			if n++; !want[f.(*trip)] {
 				t.Fatal("an attempt that has gone")
 			}
 		}

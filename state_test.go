@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -18,9 +19,44 @@ type stateRun struct {
 }
 
 func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
-	p := newTestPool("state")
-	t.Cleanup(func() { p.outbox.Close() })
-	return &stateRun{t, p.stateLocked(endpointKey{"one", "one:1"}), cfg, epoch}
+	return &stateRun{t, &endpointState{endpointKey: endpointKey{"one", "one:1"}, owner: heedless{}}, cfg, epoch}
+}
+
+// heedless owns a state and takes no notice of it.
+type heedless struct{}
+
+func (heedless) emit(event.Event)                            {}
+func (heedless) poke()                                       {}
+func (heedless) orderOver(*endpointState, *order, time.Time) {}
+func (heedless) busyOutside(*endpointState)                  {}
+
+// A trip is an attempt without a request. It has no body to send, and is the only one
+// of its call.
+type trip struct {
+	ticket
+	began    time.Time
+	latency  time.Duration // to the first byte; 0: not yet
+	before   time.Duration // how long the call had lasted when it began
+	idle     bool          // it has not started
+	recorded bool          // its call
+}
+
+func (f *trip) hasStarted() bool                      { return !f.idle }
+func (f *trip) startedAt() time.Time                  { return f.began }
+func (f *trip) firstByte() time.Duration              { return f.latency }
+func (f *trip) waitedFor(now time.Time) time.Duration { return now.Sub(f.began) }
+func (f *trip) uploads() bool                         { return false }
+func (f *trip) waitsForClient() bool                  { return false }
+
+func (f *trip) recordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
+	if f.recorded {
+		return 0, false
+	}
+	f.recorded = true
+	if firstByte > 0 {
+		waited = f.before + firstByte
+	}
+	return waited, true
 }
 
 // attempt makes one that ends at once.
@@ -34,8 +70,9 @@ func (r *stateRun) attempt(how admission, o outcome.Outcome, retryAfter time.Dur
 	return true
 }
 
-func (r *stateRun) begin(how admission) *attempt {
-	a := &attempt{target: &target{state: r.s}, client: r.t.Context(), began: r.now}
+// begin lets in one that has not started; nil if it is refused.
+func (r *stateRun) begin(how admission) *trip {
+	a := &trip{began: r.now, idle: true}
 	if !r.s.acquire(a, r.now, r.cfg, 0, how) {
 		return nil
 	}
@@ -115,7 +152,7 @@ func TestHolds(t *testing.T) {
 // they are one refusal, and a longer wait counts more than a shorter.
 func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
-	report := func(a *attempt, wait, want time.Duration) {
+	report := func(a *trip, wait, want time.Duration) {
 		t.Helper()
 		a.retryAfter = wait
 		r.s.settle(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
@@ -196,7 +233,7 @@ func TestInFlight(t *testing.T) {
 		}
 		return n
 	}
-	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
+	for i, x := range []*trip{b, c, a} { // from the middle, the front, the end
 		r.s.settle(x, r.now, r.cfg, outcome.Success, true, noDoubt)
 		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
 			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.busy.Load(), 2-i)
@@ -206,8 +243,8 @@ func TestInFlight(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
-	try := func() *attempt {
-		a := &attempt{target: &target{state: r.s}, client: t.Context()}
+	try := func() *trip {
+		a := &trip{idle: true}
 		if !r.s.acquire(a, r.now, r.cfg, 2, admitAnyway) {
 			return nil
 		}

@@ -359,3 +359,23 @@ func BenchmarkRecord(b *testing.B) {
 		}
 	})
 }
+
+// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
+func TestSamplesAreFolded(t *testing.T) {
+	p := newTestPool("folded")
+	defer p.outbox.Close()
+	s, cfg := p.stateLocked(endpointKey{"one", "one:80"}), defaultBreaker()
+	for range 3 {
+		c := &call{first: attempt{began: time.Now()}}
+		a := &attempt{call: c, target: &target{name: "one", state: s}, began: c.first.began}
+		a.set(started)
+		a.first.Store(int64(time.Millisecond))
+		if !s.acquire(a, c.first.began, cfg, 0, admitNormally) || !s.succeeded(a, cfg) {
+			t.Fatal("an attempt did not go the short way")
+		}
+	}
+	p.fold(time.Now())
+	if got := s.total.attempts.Successes(); got != 3 {
+		t.Errorf("%d successes, want 3", got)
+	}
+}
