@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -37,34 +36,20 @@ type attempt struct {
 	answer   io.ReadCloser   // the body of the answer that goes to the client
 	download *download       // how the client reads it; nil: not slowly
 
-	// Guarded by the state's mutex.
-	permit     breaker.Permit
-	retryAfter time.Duration
-	pace       *pace  // of the upload; nil: the watcher has not seen one
-	slot       int32  // in the set of those in flight, plus one; 0: in none
-	repeats    uint16 // of the same endpoint
-	outcome    outcome.Outcome
-	doubt      doubtStage
-	judged     bool // by slowness
-	slower     bool // much slower than usual, which may be known before it ends
-	reported   bool // as slow, before it ended
-	passedOver bool // the proxy has thrown its answer away
-	final      bool // its answer goes to the client, and the call is recorded with it
+	ticket
 
-	watchful bool // the breaker wants to know of the first byte
-	paused   bool // it begins after a backoff
-	doubtful bool // the call has failed elsewhere in a way that may be its own
+	repeats uint16 // of the same endpoint
+	paused  bool   // it begins after a backoff
 }
 
 // progress is how far an attempt has come, as it lets other goroutines know.
 type progress uint32
 
 const (
-	started       progress = 1 << iota // client and began are set
-	movable                            // while no answer has come, the call may be sent elsewhere
-	holding                            // the answer has begun, but nothing of it has gone to the client
-	bodyOver                           // the answer's body has been read to its end, and this is settled
-	refusedStream                      // the peer's HTTP/2 layer refused this request alone
+	started  progress = 1 << iota // client and began are set
+	movable                       // while no answer has come, the call may be sent elsewhere
+	holding                       // the answer has begun, but nothing of it has gone to the client
+	bodyOver                      // the answer's body has been read to its end, and this is settled
 )
 
 func (a *attempt) is(p progress) bool { return progress(a.progress.Load())&p != 0 }
@@ -139,6 +124,20 @@ func (a *attempt) firstByte() time.Duration {
 	return time.Duration(max(1, first))
 }
 
+// hasStarted implements flight.
+func (a *attempt) hasStarted() bool { return a.is(started) }
+
+// startedAt implements flight.
+func (a *attempt) startedAt() time.Time { return a.began }
+
+// uploads implements flight.
+func (a *attempt) uploads() bool { return a.sent != nil && a.is(started) }
+
+// waitsForClient implements flight.
+func (a *attempt) waitsForClient() bool { return a.sent != nil && a.sent.waiting() }
+
+var _ flight = (*attempt)(nil)
+
 // waitedFor is how long the endpoint has had the attempt: the time since it
 // began, less what was spent waiting for the client.
 func (a *attempt) waitedFor(now time.Time) time.Duration {
@@ -149,17 +148,8 @@ func (a *attempt) waitedFor(now time.Time) time.Duration {
 	return max(0, elapsed)
 }
 
-// known is the outcome so far: what has been reported, or success while a good
-// answer is under way.
-func (a *attempt) known() outcome.Outcome {
-	s := a.target.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a.outcome == outcome.Pending && a.first.Load() > 0 {
-		return outcome.Success
-	}
-	return a.outcome
-}
+// known is the attempt's outcome so far.
+func (a *attempt) known() outcome.Outcome { return a.target.state.outcomeSoFar(a) }
 
 // overdue tells the watcher whether the attempt has to end, and why.
 func (a *attempt) overdue(now time.Time) ending {
@@ -246,7 +236,7 @@ func (a *attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt
 	if o == outcome.Cancelled && a.endedWhy() == endedByHedge {
 		a.target.state.beaten(a, now)
 	}
-	a.target.state.report(a, now, a.call.handler.breakerConfig(), o, release, doubt)
+	a.target.state.settle(a, now, a.call.handler.breakerConfig(), o, release, doubt)
 	if release {
 		a.end(endedNormally)
 	}

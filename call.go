@@ -16,8 +16,7 @@ const callKey = "failover.call"
 
 // A call is one client request at one proxy: it lives from the first Select to
 // the end of the request, and is used by the request's goroutine only, but for
-// its attempts. Each request makes one, which with the attempt in it takes what the
-// allocator has for 288 bytes; what few calls have is in extras.
+// its attempts. Each request makes one; what few calls have is in extras.
 type call struct {
 	first attempt // room for the first attempt, which begins with the call
 

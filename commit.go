@@ -117,7 +117,7 @@ func (c *call) heldBack(a *attempt, resp *http.Response) (*http.Response, error)
 	c.dropKept()
 	c.blameSuspects(time.Now())
 	if a.watchful {
-		a.target.state.answered(a, time.Now(), c.handler.breakerConfig())
+		a.target.state.beganAnswer(a, time.Now(), c.handler.breakerConfig())
 	}
 	return resp, nil
 }

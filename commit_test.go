@@ -30,8 +30,8 @@ func loose(t *testing.T) *attempt {
 	c := &call{handler: new(callHandler), first: attempt{began: time.Now()}}
 	c.handler.generation = new(generation)
 	c.handler.generation.breaker.Store(new(Breaker).config(time.Minute))
-	s := &endpointState{pool: newTestPool("loose")}
-	t.Cleanup(func() { s.pool.outbox.Close() })
+	s := &endpointState{owner: newTestPool("loose")}
+	t.Cleanup(func() { s.owner.(*pool).outbox.Close() })
 	a := &attempt{call: c, target: &target{name: "one", state: s}, timeout: time.Minute}
 	if !s.acquire(a, time.Now(), c.handler.breakerConfig(), 0, admitNormally) {
 		t.Fatal("not admitted")

@@ -31,17 +31,16 @@ const (
 
 // A failure is one that has not been counted yet, because it may be the request's own.
 type failure struct {
-	attempt *attempt
-	since   time.Time
-	result  breaker.Result
+	ticket *ticket
+	since  time.Time
+	result breaker.Result
 }
 
-// inNoDoubt tells whether nothing about the attempt's failure is open.
-func (a *attempt) inNoDoubt() bool {
-	s := a.target.state
+// inNoDoubt tells whether nothing about an attempt's failure is open.
+func (s *endpointState) inNoDoubt(t *ticket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.doubt == noDoubt
+	return t.doubt == noDoubt
 }
 
 // servedLately tells whether calls have succeeded at the endpoint of late.
@@ -59,66 +58,61 @@ func (s *endpointState) heldInDoubt(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.holdSoft && now.Before(s.holdUntil) ||
-		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.attempt.outcome == outcome.RateLimited })
+		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.ticket.outcome == outcome.RateLimited })
 }
 
 // doubtLocked keeps a failure back until resolve tells whose it is.
-func (s *endpointState) doubtLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+func (s *endpointState) doubtLocked(t *ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
-	s.doubts = append(s.doubts, failure{a, now, r})
-	return s.breaker.Doubt(now, cfg, a.permit, !a.doubtful && !a.is(refusedStream))
+	s.doubts = append(s.doubts, failure{t, now, r})
+	return s.breaker.Doubt(now, cfg, t.permit, !t.doubtful && !t.refusedAlone)
 }
 
 // resolve says whose the failure of an attempt is that was reported in doubt: the
 // endpoint's, or the request's own. The latter may also be found out later.
-func (s *endpointState) resolve(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) {
+func (s *endpointState) resolve(t *ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
 	s.mu.Lock()
 	before := s.breaker.Generation
-	changed := s.resolveLocked(a, now, cfg, toBlame)
-	news := s.newsLocked(before)
-	s.mu.Unlock()
-	s.pool.emitAll(news)
-	if changed {
-		s.pool.poke()
-	}
+	changed := s.resolveLocked(t, now, cfg, toBlame)
+	s.unlockAndTell(before, changed)
 }
 
-func (s *endpointState) resolveLocked(a *attempt, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
-	stage := a.doubt
+func (s *endpointState) resolveLocked(t *ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
+	stage := t.doubt
 	if stage == noDoubt || stage == cleared || stage == blamed && toBlame {
 		return false
 	}
-	a.doubt = cleared
+	t.doubt = cleared
 	if toBlame {
-		a.doubt = blamed
+		t.doubt = blamed
 	}
-	limited := a.outcome == outcome.RateLimited
-	i := slices.IndexFunc(s.doubts, func(f failure) bool { return f.attempt == a })
+	limited := t.outcome == outcome.RateLimited
+	i := slices.IndexFunc(s.doubts, func(f failure) bool { return f.ticket == t })
 	if i < 0 {
 		if limited {
-			return s.resolveHoldLocked(a, now, toBlame)
+			return s.resolveHoldLocked(t, now, toBlame)
 		}
-		s.takeBackLocked(a, now, cfg)
+		s.takeBackLocked(t, now, cfg)
 		return false
 	}
 	f := s.doubts[i]
 	s.doubts = slices.Delete(s.doubts, i, i+1)
 	switch {
 	case !toBlame:
-		return s.breaker.Cancel(now, a.permit)
+		return s.breaker.Cancel(now, t.permit)
 	case limited:
-		s.holdLocked(a, now, holdAfter(a, stage), false)
+		s.holdLocked(t, now, holdAfter(t, stage), false)
 		return true
 	}
 	return s.blameLocked(f, now, cfg)
 }
 
 // holdAfter is how long a 429 keeps calls away; 0: the endpoint has not said.
-func holdAfter(a *attempt, stage doubtStage) time.Duration {
+func holdAfter(t *ticket, stage doubtStage) time.Duration {
 	if stage == doubtedBefore {
 		return doubtfulHold
 	}
-	return a.retryAfter
+	return t.retryAfter
 }
 
 // blameLocked counts a failure against the endpoint.
@@ -126,18 +120,18 @@ func (s *endpointState) blameLocked(d failure, now time.Time, cfg *breaker.Confi
 	s.tally.Calls++
 	s.tally.Failures++
 	d.result.Followed = s.served.After(d.since)
-	return s.breaker.Report(now, cfg, d.attempt.permit, d.result)
+	return s.breaker.Report(now, cfg, d.ticket.permit, d.result)
 }
 
 // takeBackLocked undoes what a failure has counted that was the request's own.
-func (s *endpointState) takeBackLocked(a *attempt, now time.Time, cfg *breaker.Config) {
+func (s *endpointState) takeBackLocked(t *ticket, now time.Time, cfg *breaker.Config) {
 	if s.tally.Failures > 0 {
 		s.tally.Calls--
 		s.tally.Failures--
 	} else {
 		s.scorer.TakeBack()
 	}
-	s.breaker.TakeBack(now, cfg, a.permit, a.outcome == outcome.Denied)
+	s.breaker.TakeBack(now, cfg, t.permit, t.outcome == outcome.Denied)
 }
 
 // doubtsOverLocked counts the failures that have been in doubt for too long.
@@ -148,12 +142,12 @@ func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (ch
 			break
 		}
 		s.doubts = slices.Delete(s.doubts, 0, 1)
-		if a := d.attempt; a.outcome == outcome.RateLimited {
-			s.holdLocked(a, now, holdAfter(a, a.doubt), true) // which is still in doubt
+		if t := d.ticket; t.outcome == outcome.RateLimited {
+			s.holdLocked(t, now, holdAfter(t, t.doubt), true) // which is still in doubt
 			changed = true
 			continue
 		}
-		d.attempt.doubt = blamed
+		d.ticket.doubt = blamed
 		changed = s.blameLocked(d, now, cfg) || changed
 	}
 	return changed
@@ -161,8 +155,8 @@ func (s *endpointState) doubtsOverLocked(now time.Time, cfg *breaker.Config) (ch
 
 // resolveHoldLocked confirms a hold, or shortens that of a request which would get a
 // 429 anywhere.
-func (s *endpointState) resolveHoldLocked(a *attempt, now time.Time, confirmed bool) (changed bool) {
-	if s.holdBy != a || s.holdUntil.IsZero() {
+func (s *endpointState) resolveHoldLocked(t *ticket, now time.Time, confirmed bool) (changed bool) {
+	if s.holdBy != t || s.holdUntil.IsZero() {
 		return false
 	}
 	s.holdSoft = !confirmed

@@ -141,9 +141,9 @@ func (h *poolHandler) newDynamicLocked(address string) *target {
 	key := endpointKey{t.name, t.address}
 	switch {
 	case h.dynamic.gone: // a request from before
-		t.state = &endpointState{endpointKey: key, pool: h.pool, left: true}
+		t.state = &endpointState{endpointKey: key, owner: h.pool, left: true}
 	case len(h.dynamic.known) >= maxDynamic:
-		t.state = &endpointState{endpointKey: key, pool: h.pool, left: true}
+		t.state = &endpointState{endpointKey: key, owner: h.pool, left: true}
 		return t
 	default:
 		m := h.pool.joinLocked(key)

@@ -78,12 +78,7 @@ func (s *endpointState) changeBreaker(change func(*breaker.Breaker)) {
 	s.mu.Lock()
 	before := s.breaker.Generation
 	change(&s.breaker)
-	e := s.transitionLocked(before)
-	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-		s.pool.poke()
-	}
+	s.unlockAndTell(before, s.breaker.Generation != before)
 }
 
 // allOutLocked tells whether every endpoint is out for every handler that has any. It

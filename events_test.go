@@ -83,11 +83,11 @@ func TestTransitionsAreEvents(t *testing.T) {
 		s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
 		target := &target{name: "one", state: s}
 		do := func(o outcome.Outcome, retryAfter time.Duration) {
-			a := &attempt{target: target, retryAfter: retryAfter}
+			a := &attempt{target: target, ticket: ticket{retryAfter: retryAfter}}
 			if !s.acquire(a, time.Now(), cfg, 0, admitNormally) {
 				t.Fatalf("no attempt in state %v", breakerNow(s))
 			}
-			s.report(a, time.Now(), cfg, o, true, noDoubt)
+			s.settle(a, time.Now(), cfg, o, true, noDoubt)
 		}
 		expect := func(kind, reason string) event.Event {
 			t.Helper()
@@ -395,9 +395,9 @@ func TestHoldEnds(t *testing.T) {
 	cfg := (&Breaker{}).config(time.Minute)
 	s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
 	now := time.Now()
-	a := &attempt{target: &target{name: "one", state: s}, retryAfter: time.Second}
+	a := &attempt{target: &target{name: "one", state: s}, ticket: ticket{retryAfter: time.Second}}
 	s.acquire(a, now, cfg, 0, admitNormally)
-	s.report(a, now, cfg, outcome.RateLimited, true, noDoubt)
+	s.settle(a, now, cfg, outcome.RateLimited, true, noDoubt)
 	for _, step := range []struct {
 		after   time.Duration
 		changed bool

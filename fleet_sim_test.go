@@ -206,7 +206,7 @@ func (f *fleet) ended(in *instance, a *attempt, o outcome.Outcome) {
 		a.answered(now)
 	}
 	if o == outcome.Success && a.watchful {
-		a.target.state.answered(a, now, p.breakerConfig())
+		a.target.state.beganAnswer(a, now, p.breakerConfig())
 	}
 	a.settle(now, o, true)
 	if o != outcome.Success {

@@ -141,7 +141,7 @@ func FuzzErrorEvent(f *testing.F) {
 		cfg := defaultBreaker()
 		h.generation.breaker.Store(cfg)
 		c := &call{handler: h}
-		a := &attempt{client: t.Context(), began: time.Now(), call: c, target: &target{name: "e", state: &endpointState{pool: p}}}
+		a := &attempt{client: t.Context(), began: time.Now(), call: c, target: &target{name: "e", state: &endpointState{owner: p}}}
 		if !a.target.state.acquire(a, a.began, cfg, 0, admitNormally) {
 			t.Fatal("the endpoint is not well")
 		}

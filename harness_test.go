@@ -469,3 +469,11 @@ func tallied(calls, failures int, latency time.Duration) score.Tally {
 	}
 	return t
 }
+
+// memberOf is the member of its pool that a state belongs to.
+func memberOf(s *endpointState) *poolMember {
+	p := s.owner.(*pool)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.memberLocked(s)
+}

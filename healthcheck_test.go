@@ -562,7 +562,7 @@ func BenchmarkChecker(b *testing.B) {
 	now := time.Unix(1e9, 0)
 	cfg := (&Health{}).checkConfig(nil)
 	for i := range 100 {
-		s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
+		s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, owner: p}
 		s.checks.asked, s.checks.next = cfg, now.Add(time.Hour)
 		p.members[s.endpointKey] = &poolMember{endpointState: s}
 		p.checker.plan = append(p.checker.plan, checked{state: s, cfg: cfg})

@@ -139,21 +139,24 @@ func (c *call) newAttempt(t *target, upstream *reverseproxy.Upstream, now time.T
 
 // acquire asks for one attempt. On success the attempt is in flight and holds a
 // permit.
-func (s *endpointState) acquire(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
+func (s *endpointState) acquire(f flight, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
 	s.mu.Lock()
 	if s.slowness.Episode.Due(now) {
 		s.countLocked(now)
 		s.slowness.Episode.Mark(now, s.slowness.Limit)
 	}
 	if s.wellLocked() && limit == 0 {
-		a.permit.Generation = s.breaker.Generation
+		f.own().permit.Generation = s.breaker.Generation
 		s.begun++
 		s.busy.Add(1)
-		s.inFlight.add(a)
+		s.inFlight.add(f)
 		s.mu.Unlock()
 		return true
 	}
-	return s.acquireAndUnlock(a, now, cfg, limit, how)
+	before := s.breaker.Generation
+	ok := s.acquireLocked(f, now, cfg, limit, how)
+	s.unlockAndTell(before, false)
+	return ok
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -267,7 +270,7 @@ func (c *call) answered(a *attempt, resp *http.Response, now time.Time) (*http.R
 	c.dropKept()
 	c.blameSuspects(now)
 	if a.watchful {
-		a.target.state.answered(a, now, h.breakerConfig())
+		a.target.state.beganAnswer(a, now, h.breakerConfig())
 	}
 	a.follow(resp)
 	return resp, nil
@@ -330,16 +333,16 @@ func (a *attempt) bodyEnds(o outcome.Outcome) {
 
 // succeeded takes the success of an attempt, whose body has come to its end, if it
 // can be kept as a sample.
-func (s *endpointState) succeeded(a *attempt, cfg *breaker.Config) bool {
-	latency := a.firstByte()
+func (s *endpointState) succeeded(f flight, cfg *breaker.Config) bool {
+	t, latency := f.own(), f.firstByte()
 	s.mu.Lock()
-	if a.outcome != outcome.Pending || a.judged || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
-		!s.breaker.Succeeded(cfg, a.permit, latency) {
+	if t.outcome != outcome.Pending || t.judged || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
+		!s.breaker.Succeeded(cfg, t.permit, latency) {
 		s.mu.Unlock()
 		return false
 	}
-	a.outcome = outcome.Success
-	s.unlinkLocked(a)
+	t.outcome = outcome.Success
+	s.unlinkLocked(t)
 	if s.samples.n == len(s.samples.kept) {
 		s.countLocked(time.Now())
 	}
@@ -347,8 +350,8 @@ func (s *endpointState) succeeded(a *attempt, cfg *breaker.Config) bool {
 		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
 	}
 	kept := sample{latency: latency}
-	if a.final && !a.call.recorded.Swap(true) {
-		kept.waited = a.sinceCall(latency)
+	if t.final {
+		kept.waited, _ = f.recordsCall(latency)
 	}
 	s.samples.kept[s.samples.n] = kept
 	s.samples.n++

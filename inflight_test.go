@@ -8,16 +8,16 @@ import (
 // TestInFlightIsASet beside a map, while it grows and shrinks.
 func TestInFlightIsASet(t *testing.T) {
 	var set inFlight
-	want := make(map[*attempt]bool)
+	want := make(map[*trip]bool)
 	for step := range 50_000 {
 		growing := step/5_000%2 == 0
 		if rand.IntN(3) > 0 == growing || len(want) == 0 {
-			a := new(attempt)
+			a := new(trip)
 			set.add(a)
 			want[a] = true
 		} else {
 			for a := range want {
-				if !set.remove(a) || set.remove(a) {
+				if !set.remove(&a.ticket) || set.remove(&a.ticket) {
 					t.Fatal("an attempt is not removed once")
 				}
 				delete(want, a)
@@ -34,8 +34,8 @@ func TestInFlightIsASet(t *testing.T) {
 			continue
 		}
 		n := 0
-		for a := range set.all() {
-			if n++; !want[a] {
+		for f := range set.all() {
+			if n++; !want[f.(*trip)] {
 				t.Fatal("an attempt that has gone")
 			}
 		}

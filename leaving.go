@@ -23,6 +23,9 @@ func (l *leaving) take(s *endpointState) {
 	s.mu.Unlock()
 }
 
+// busyOutside implements owner.
+func (p *pool) busyOutside(s *endpointState) { p.leaving.add(s) }
+
 // add watches over an endpoint until nothing is in flight there.
 func (l *leaving) add(s *endpointState) {
 	l.mu.Lock()

@@ -24,7 +24,7 @@ func (p *pool) joinLocked(key endpointKey) *poolMember {
 	m := p.members[key]
 	if m == nil {
 		m = &poolMember{
-			endpointState: &endpointState{endpointKey: key, pool: p},
+			endpointState: &endpointState{endpointKey: key, owner: p},
 			series:        p.history.Endpoint(key.name),
 		}
 		p.members[key] = m

@@ -137,8 +137,8 @@ func TestRoutesAreForgotten(t *testing.T) {
 	defer p.outbox.Close()
 	one := p.joinLocked(endpointKey{"one", "one:80"})
 	two := p.joinLocked(endpointKey{"two", "two:80"})
-	one.moved("two", "reset")
-	one.moved("three", "reset")
+	one.countFailover("two", "reset")
+	one.countFailover("three", "reset")
 	p.fold(time.Now())
 	p.joinLocked(endpointKey{"three", "three:80"})
 	p.dropLocked(two)
@@ -156,7 +156,7 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one))
 	pool := runningPool(t, "api")
-	stateOf(t, "api", "one").moved("two", "reset") // before pretend makes another one
+	stateOf(t, "api", "one").countFailover("two", "reset") // before pretend makes another one
 	pretend(pool, outcome.Success, 1)
 	pool.keeping.judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()

@@ -201,7 +201,7 @@ func (s *endpointState) newOrder(action string, c api.Order, now time.Time) *ord
 	o := &order{action: action, reason: c.Reason, since: now}
 	if c.Lasts > 0 {
 		o.until = now.Add(c.Lasts)
-		o.timer = time.AfterFunc(c.Lasts, func() { s.pool.orderOver(s, o, time.Now()) })
+		o.timer = time.AfterFunc(c.Lasts, func() { s.owner.orderOver(s, o, time.Now()) })
 	}
 	return o
 }

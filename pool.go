@@ -356,11 +356,12 @@ func (p *pool) overdue(s *endpointState, now time.Time, verdicts *[]verdict, sho
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	open := s.breaker.IsOpen()
-	for a := range s.inFlight.all() {
+	for f := range s.inFlight.all() {
+		a := f.(watched)
 		inFlight++
 		*shortest = min(*shortest, a.patienceLeft())
 		why := a.look(now, open)
-		s.paceLocked(a, now)
+		s.paceLocked(f, now)
 		if why != notEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
 		}

@@ -265,14 +265,11 @@ func (x *race) lost() bool {
 
 // beaten takes the one thing that an attempt says which lost a race: that its answer
 // took longer than this to begin.
-func (s *endpointState) beaten(a *attempt, now time.Time) {
-	took := a.firstByte()
-	if took == 0 {
-		took = max(1, a.waitedFor(now))
-	}
+func (s *endpointState) beaten(f flight, now time.Time) {
+	took := max(1, taken(f, now))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.outcome == outcome.Pending {
+	if f.own().outcome == outcome.Pending {
 		s.countLocked(now)
 		s.tally.Latencies++
 		s.tally.LogLatency += math.Log(took.Seconds())

@@ -56,21 +56,19 @@ func TestSamples(t *testing.T) {
 						latency *= 40
 					}
 					final := rand.IntN(10) > 0
-					for _, x := range []*attempt{a, b} {
-						x.call, x.final = &call{first: attempt{began: x.began.Add(-time.Millisecond)}}, final
-						x.set(started)
-						x.first.Store(int64(latency))
+					for _, x := range []*trip{a, b} {
+						x.before, x.final, x.idle, x.latency = time.Millisecond, final, false, latency
 					}
 					if o == outcome.Success && a.permit.Generation == one.s.breaker.Generation {
 						good++
 						if one.s.succeeded(a, cfg) {
 							short++
-							two.s.report(b, now, cfg, o, true, noDoubt)
+							two.s.settle(b, now, cfg, o, true, noDoubt)
 							continue
 						}
 					}
-					one.s.report(a, now, cfg, o, true, noDoubt)
-					two.s.report(b, now, cfg, o, true, noDoubt)
+					one.s.settle(a, now, cfg, o, true, noDoubt)
+					two.s.settle(b, now, cfg, o, true, noDoubt)
 				}
 				// An open period is drawn at random.
 				two.s.breaker.Until = one.s.breaker.Until
@@ -110,24 +108,19 @@ func TestSamplesAreSeen(t *testing.T) {
 	for name, seen := range map[string]func(s *endpointState, cfg *breaker.Config) uint64{
 		"status": func(s *endpointState, cfg *breaker.Config) uint64 { return s.status(now, cfg).Successes },
 		"tick":   func(s *endpointState, cfg *breaker.Config) uint64 { s.tick(now, cfg); return s.totals.Successes },
-		"history": func(s *endpointState, cfg *breaker.Config) uint64 {
-			s.pool.fold(now)
-			return memberOf(s).total.attempts.Successes()
-		},
-		"hedge": func(s *endpointState, _ *breaker.Config) uint64 { s.typically(now, 0.5); return s.totals.Successes },
-		"check": func(s *endpointState, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
+		"hedge":  func(s *endpointState, _ *breaker.Config) uint64 { s.typically(now, 0.5); return s.totals.Successes },
+		"check":  func(s *endpointState, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
 		"failure": func(s *endpointState, cfg *breaker.Config) uint64 {
-			a := &attempt{target: &target{state: s}, client: t.Context(), began: now}
+			a := &trip{began: now, idle: true}
 			s.acquire(a, now, cfg, 0, admitNormally)
-			s.report(a, now, cfg, outcome.FailedStatus, true, noDoubt)
+			s.settle(a, now, cfg, outcome.FailedStatus, true, noDoubt)
 			return s.totals.Successes
 		},
 	} {
 		r := newStateRun(t, defaultBreaker())
 		for range 3 {
 			a := r.begin(admitNormally)
-			a.set(started)
-			a.first.Store(int64(time.Millisecond))
+			a.idle, a.latency = false, time.Millisecond
 			if !r.s.succeeded(a, r.cfg) {
 				t.Fatalf("%s: an attempt did not go the short way", name)
 			}

@@ -12,32 +12,26 @@ import (
 // judgeLocked gives an attempt that has its first byte, or has ended without
 // one, its verdict. It returns true if the control loop should look at the
 // endpoint.
-func (s *endpointState) judgeLocked(a *attempt, now time.Time, o outcome.Outcome, latency time.Duration) bool {
-	if a.judged || o == outcome.RateLimited {
+func (s *endpointState) judgeLocked(f flight, now time.Time, o outcome.Outcome, latency time.Duration) bool {
+	t := f.own()
+	if t.judged || o == outcome.RateLimited || latency == 0 && !f.hasStarted() {
 		return false
 	}
-	taken := latency
-	if taken == 0 {
-		if !a.is(started) {
-			return false
-		}
-		taken = a.waitedFor(now)
-	}
-	slow := s.slowness.IsSlow(taken)
+	slow := s.slowness.IsSlow(taken(f, now))
 	if o == outcome.Cancelled && !slow {
 		return false
 	}
-	a.judged, a.slower = true, slow && !a.doubtful
+	t.judged, t.slower = true, slow && !t.doubtful
 	switch {
-	case slow && a.doubtful:
+	case slow && t.doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.slowness.Episode.SlowOne(a.began)
+		s.slowness.Episode.SlowOne(f.startedAt())
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
 	}
-	return a.permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
+	return t.permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
 }
 
 // learnLocked takes the latency to the first byte of a good answer.
@@ -50,12 +44,12 @@ func (s *endpointState) learnLocked(now time.Time, latency time.Duration, slow b
 
 // reportSlowLocked tells a breaker that slowness opened of another slow call,
 // which may still be waiting.
-func (s *endpointState) reportSlowLocked(a *attempt, now time.Time, cfg *breaker.Config) (changed bool) {
-	if a.reported {
+func (s *endpointState) reportSlowLocked(t *ticket, now time.Time, cfg *breaker.Config) (changed bool) {
+	if t.reported {
 		return false
 	}
-	a.reported = true
-	return s.breaker.Report(now, cfg, a.permit, breaker.Result{Slower: true})
+	t.reported = true
+	return s.breaker.Report(now, cfg, t.permit, breaker.Result{Slower: true})
 }
 
 // watchLocked gives the attempts in flight their verdicts: those whose answer
@@ -65,38 +59,35 @@ func (s *endpointState) watchLocked(now time.Time, cfg *breaker.Config) (changed
 	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
-	for a := range s.inFlight.all() {
-		if a.judged || a.outcome != outcome.Pending || !a.is(started) {
+	for f := range s.inFlight.all() {
+		t := f.own()
+		if t.judged || t.outcome != outcome.Pending || !f.hasStarted() {
 			continue
 		}
-		latency := a.firstByte()
-		taken := latency
-		if taken == 0 {
-			taken = a.waitedFor(now)
-		}
-		a.slower = s.slowness.IsSlow(taken)
-		if latency == 0 && !a.slower {
+		latency := f.firstByte()
+		t.slower = s.slowness.IsSlow(taken(f, now))
+		if latency == 0 && !t.slower {
 			continue
 		}
-		a.judged = true
-		if a.slower && a.doubtful {
-			a.slower = false // it may be the call's own
+		t.judged = true
+		if t.slower && t.doubtful {
+			t.slower = false // it may be the call's own
 			continue
 		}
 		if latency > 0 {
-			s.learnLocked(now, latency, a.slower)
+			s.learnLocked(now, latency, t.slower)
 		}
-		if a.permit.Generation != s.breaker.Generation {
+		if t.permit.Generation != s.breaker.Generation {
 			continue
 		}
-		if !a.slower {
+		if !t.slower {
 			inTime++
 			continue
 		}
 		slow++
-		s.slowness.Episode.SlowOne(a.began)
+		s.slowness.Episode.SlowOne(f.startedAt())
 		if s.breaker.State == breaker.Recovering && s.breaker.Opened == breaker.ReasonSlower {
-			changed = s.reportSlowLocked(a, now, cfg) || changed
+			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}
 	}
 	if slow+inTime > 0 {

@@ -29,7 +29,7 @@ type endpointKey struct{ name, address string }
 // outlives configurations; methods take the configuration they need.
 type endpointState struct {
 	endpointKey
-	pool *pool
+	owner owner
 
 	busy atomic.Int64  // attempts in flight
 	peak atomic.Uint64 // float64 bits: peak EWMA of latency, seconds
@@ -40,7 +40,7 @@ type endpointState struct {
 	breaker   breaker.Breaker
 	holdUntil time.Time
 	holdStep  time.Duration
-	holdBy    *attempt      // what brought the hold about; nil once it is over
+	holdBy    *ticket       // what brought the hold about; nil once it is over
 	holdSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
 	served    time.Time     // the latest success, as far as it has been counted
 	doubts    []failure     // in doubt, oldest first
@@ -90,25 +90,14 @@ func (s *endpointState) wellLocked() bool {
 	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.left
 }
 
-// acquireAndUnlock is acquire at an endpoint that may refuse.
-func (s *endpointState) acquireAndUnlock(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) bool {
-	before := s.breaker.Generation
-	ok := s.acquireLocked(a, now, cfg, limit, how)
-	e := s.transitionLocked(before)
-	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-	}
-	return ok
-}
-
-func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breaker.Config, limit int, how admission) (ok bool) {
+func (s *endpointState) acquireLocked(f flight, now time.Time, cfg *breaker.Config, limit int, how admission) (ok bool) {
 	if s.barred || s.fullLocked(limit) {
 		return false
 	}
 	if now.Before(s.holdUntil) && !s.holdSoft && how != admitAnyway && how != admitHeld {
 		return false
 	}
+	t := f.own()
 	switch how {
 	case admitProven:
 		if s.breaker.State == breaker.Recovering && !cfg.Off {
@@ -116,126 +105,122 @@ func (s *endpointState) acquireLocked(a *attempt, now time.Time, cfg *breaker.Co
 		}
 		fallthrough
 	case admitNormally, admitHeld:
-		a.permit, ok = s.breaker.Acquire(now, cfg)
+		t.permit, ok = s.breaker.Acquire(now, cfg)
 	case admitAllDown:
-		a.permit, ok = s.breaker.AcquireLast(now, cfg)
+		t.permit, ok = s.breaker.AcquireLast(now, cfg)
 	case admitInNeed:
-		a.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
+		t.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
 	case admitAnyway:
-		if a.permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
-			a.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
+		if t.permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
+			t.permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
 		}
 	}
 	if !ok {
 		return false
 	}
-	a.watchful = s.breaker.State == breaker.Recovering
+	t.watchful = s.breaker.State == breaker.Recovering
 	if s.breaker.State != breaker.Closed {
 		s.lastTried = now
 	}
 	s.begun++
-	s.linkLocked(a)
+	s.linkLocked(f)
 	return true
 }
 
-func (s *endpointState) linkLocked(a *attempt) {
+func (s *endpointState) linkLocked(f flight) {
 	s.busy.Add(1)
-	s.inFlight.add(a)
+	s.inFlight.add(f)
 	if s.left {
-		s.pool.leaving.add(s)
+		s.owner.busyOutside(s)
 	}
 }
 
-func (s *endpointState) unlinkLocked(a *attempt) {
-	if s.inFlight.remove(a) {
+func (s *endpointState) unlinkLocked(t *ticket) {
+	if s.inFlight.remove(t) {
 		s.busy.Add(-1)
-		if a.pace != nil {
-			s.vacateLocked(a.pace, false)
+		if t.pace != nil {
+			s.vacateLocked(t.pace, false)
 		}
 	}
 }
 
-// answered notes that an attempt has begun to answer well.
-func (s *endpointState) answered(a *attempt, now time.Time, cfg *breaker.Config) {
-	latency := a.firstByte()
+// beganAnswer notes that an attempt has begun to answer well.
+func (s *endpointState) beganAnswer(f flight, now time.Time, cfg *breaker.Config) {
+	latency := f.firstByte()
 	s.mu.Lock()
 	s.countLocked(now)
 	before := s.breaker.Generation
-	changed := s.judgeLocked(a, now, outcome.Success, latency)
-	if a.slower && s.breaker.Opened == breaker.ReasonSlower {
-		changed = s.reportSlowLocked(a, now, cfg) || changed
+	changed := s.judgeLocked(f, now, outcome.Success, latency)
+	if t := f.own(); t.slower && s.breaker.Opened == breaker.ReasonSlower {
+		changed = s.reportSlowLocked(t, now, cfg) || changed
 	} else {
-		changed = s.breaker.Answered(now, cfg, &a.permit, a.slow(now, cfg)) || changed
+		changed = s.breaker.Answered(now, cfg, &t.permit, isSlow(f, now, cfg)) || changed
 	}
-	e := s.transitionLocked(before)
-	s.mu.Unlock()
-	if e != nil {
-		s.pool.emit(*e)
-	}
-	if changed {
-		s.pool.poke()
-	}
+	s.unlockAndTell(before, changed)
 }
 
-// report gives back what an attempt came to, once; release is set when the
-// attempt is no longer in flight either.
-func (s *endpointState) report(a *attempt, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt doubtStage) {
-	latency := a.firstByte()
+// settle takes what an attempt came to, once; release is set when the attempt is no
+// longer in flight either.
+func (s *endpointState) settle(f flight, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt doubtStage) {
+	t, latency := f.own(), f.firstByte()
 	s.mu.Lock()
-	if a.outcome != outcome.Pending {
-		if release {
-			s.unlinkLocked(a)
-		}
+	if release {
+		s.unlinkLocked(t)
+	}
+	if t.outcome != outcome.Pending {
 		s.mu.Unlock()
 		return
 	}
 	s.countLocked(now)
-	a.outcome, a.doubt = o, doubt
+	t.outcome, t.doubt = o, doubt
 	s.last.add(o)
-	if release {
-		s.unlinkLocked(a)
-	}
-	changed := s.judgeLocked(a, now, o, latency)
+	changed := s.judgeLocked(f, now, o, latency)
 	before := s.breaker.Generation
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.totals.Cancelled++
-		changed = s.breaker.Cancel(now, a.permit) || changed
+		changed = s.breaker.Cancel(now, t.permit) || changed
 	case o == outcome.RateLimited:
 		s.totals.Failures++
-		s.breaker.Cancel(now, a.permit)
+		s.breaker.Cancel(now, t.permit)
 		if doubt == noDoubt {
-			s.holdLocked(a, now, a.retryAfter, false)
+			s.holdLocked(t, now, t.retryAfter, false)
 			changed = true
 		} else {
-			s.doubts = append(s.doubts, failure{a, now, breaker.Result{}})
+			s.doubts = append(s.doubts, failure{t, now, breaker.Result{}})
 		}
-	case o.Failed() && a.is(refusedStream) && !s.refusedAgainLocked():
+	case o.Failed() && t.refusedAlone && !s.refusedAgainLocked():
 		s.totals.Failures++
-		a.doubt = cleared
-		changed = s.breaker.Cancel(now, a.permit) || changed
+		t.doubt = cleared
+		changed = s.breaker.Cancel(now, t.permit) || changed
 	default:
-		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: a.slow(now, cfg), Slower: a.slower}
-		changed = s.decideLocked(a, now, cfg, r) || changed
+		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: t.slower}
+		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
-	s.settledLocked(a, now, o, latency)
-	news := s.newsLocked(before)
-	s.mu.Unlock()
-	s.pool.emitAll(news)
-	if changed {
-		s.pool.poke()
+	s.settledLocked(f, now, o, latency)
+	s.unlockAndTell(before, changed)
+}
+
+// outcomeSoFar is what an attempt was settled with, or success while a good answer is
+// under way.
+func (s *endpointState) outcomeSoFar(f flight) outcome.Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := f.own().outcome; o != outcome.Pending || f.firstByte() == 0 {
+		return o
 	}
+	return outcome.Success
 }
 
 // decideLocked takes a success, or a failure that is the endpoint's as far as is known.
-func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+func (s *endpointState) decideLocked(t *ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	if s.breaker.State != breaker.Closed {
 		s.breaker.AttemptEnded(r.Failed)
 	}
 	if r.Failed {
 		s.totals.Failures++
-		if a.doubt != noDoubt {
-			return s.doubtLocked(a, now, cfg, r)
+		if t.doubt != noDoubt {
+			return s.doubtLocked(t, now, cfg, r)
 		}
 		s.tally.Failures++
 	} else {
@@ -247,10 +232,10 @@ func (s *endpointState) decideLocked(a *attempt, now time.Time, cfg *breaker.Con
 		}
 	}
 	s.tally.Calls++
-	if a.reported && !r.Failed {
+	if t.reported && !r.Failed {
 		return changed // it was a slow call, whatever came later
 	}
-	return s.breaker.Report(now, cfg, a.permit, r) || changed
+	return s.breaker.Report(now, cfg, t.permit, r) || changed
 }
 
 // refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
@@ -261,23 +246,16 @@ func (s *endpointState) refusedAgainLocked() bool {
 	return s.refused > 1
 }
 
-// slow tells whether the first byte took, or has taken by now, longer than
+// isSlow tells whether the first byte took, or has taken by now, longer than
 // what the pool calls slow.
-func (a *attempt) slow(now time.Time, cfg *breaker.Config) bool {
-	if cfg.SlowRatio == 0 {
-		return false
-	}
-	latency := a.firstByte()
-	if latency == 0 {
-		latency = a.waitedFor(now)
-	}
-	return latency > cfg.SlowAfter
+func isSlow(f flight, now time.Time, cfg *breaker.Config) bool {
+	return cfg.SlowRatio > 0 && taken(f, now) > cfg.SlowAfter
 }
 
 // holdLocked keeps calls away for a time because of an attempt's answer: for as long as
 // the endpoint asked for, or a second that doubles to a minute. Soft says that the
 // answer may be the request's own.
-func (s *endpointState) holdLocked(a *attempt, now time.Time, pause time.Duration, soft bool) {
+func (s *endpointState) holdLocked(t *ticket, now time.Time, pause time.Duration, soft bool) {
 	switch {
 	case pause <= 0 && now.Before(s.holdUntil):
 		return // an answer to a call that was under way already
@@ -289,7 +267,7 @@ func (s *endpointState) holdLocked(a *attempt, now time.Time, pause time.Duratio
 	if !until.After(s.holdUntil) {
 		return
 	}
-	s.holdUntil, s.holdBy, s.holdSoft = until, a, soft
+	s.holdUntil, s.holdBy, s.holdSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -17,17 +18,45 @@ type stateRun struct {
 	now time.Time
 }
 
-// memberOf is a state's member of its pool.
-func memberOf(s *endpointState) *poolMember {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	return s.pool.memberLocked(s)
+func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
+	return &stateRun{t, &endpointState{endpointKey: endpointKey{"one", "one:1"}, owner: heedless{}}, cfg, epoch}
 }
 
-func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
-	p := newTestPool("state")
-	t.Cleanup(func() { p.outbox.Close() })
-	return &stateRun{t, p.joinLocked(endpointKey{"one", "one:1"}).endpointState, cfg, epoch}
+// heedless owns a state and takes no notice of it.
+type heedless struct{}
+
+func (heedless) emit(event.Event)                            {}
+func (heedless) poke()                                       {}
+func (heedless) orderOver(*endpointState, *order, time.Time) {}
+func (heedless) busyOutside(*endpointState)                  {}
+
+// A trip is an attempt without a request. It has no body to send, and is the only one
+// of its call.
+type trip struct {
+	ticket
+	began    time.Time
+	latency  time.Duration // to the first byte; 0: not yet
+	before   time.Duration // how long the call had lasted when it began
+	idle     bool          // it has not started
+	recorded bool          // its call
+}
+
+func (f *trip) hasStarted() bool                      { return !f.idle }
+func (f *trip) startedAt() time.Time                  { return f.began }
+func (f *trip) firstByte() time.Duration              { return f.latency }
+func (f *trip) waitedFor(now time.Time) time.Duration { return now.Sub(f.began) }
+func (f *trip) uploads() bool                         { return false }
+func (f *trip) waitsForClient() bool                  { return false }
+
+func (f *trip) recordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
+	if f.recorded {
+		return 0, false
+	}
+	f.recorded = true
+	if firstByte > 0 {
+		waited = f.before + firstByte
+	}
+	return waited, true
 }
 
 // attempt makes one that ends at once.
@@ -37,12 +66,13 @@ func (r *stateRun) attempt(how admission, o outcome.Outcome, retryAfter time.Dur
 		return false
 	}
 	a.retryAfter = retryAfter
-	r.s.report(a, r.now, r.cfg, o, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, o, true, noDoubt)
 	return true
 }
 
-func (r *stateRun) begin(how admission) *attempt {
-	a := &attempt{target: &target{state: r.s}, client: r.t.Context(), began: r.now}
+// begin lets in one that has not started; nil if it is refused.
+func (r *stateRun) begin(how admission) *trip {
+	a := &trip{began: r.now, idle: true}
 	if !r.s.acquire(a, r.now, r.cfg, 0, how) {
 		return nil
 	}
@@ -122,10 +152,10 @@ func TestHolds(t *testing.T) {
 // they are one refusal, and a longer wait counts more than a shorter.
 func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
-	report := func(a *attempt, wait, want time.Duration) {
+	report := func(a *trip, wait, want time.Duration) {
 		t.Helper()
 		a.retryAfter = wait
-		r.s.report(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
+		r.s.settle(a, r.now, r.cfg, outcome.RateLimited, true, noDoubt)
 		if got := r.hold(); got != want {
 			t.Fatalf("on hold for %v, want %v", got, want)
 		}
@@ -181,14 +211,14 @@ func TestReturns(t *testing.T) {
 func TestReportsCountOnce(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b := r.begin(0), r.begin(0)
-	r.s.report(a, r.now, r.cfg, outcome.FailedStatus, false, noDoubt)
-	r.s.report(a, r.now, r.cfg, outcome.Success, false, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.FailedStatus, false, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Success, false, noDoubt)
 	if got := r.s.busy.Load(); got != 2 {
 		t.Errorf("%d in flight", got)
 	}
-	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
-	r.s.report(a, r.now, r.cfg, outcome.Success, true, noDoubt)
-	r.s.report(b, r.now, r.cfg, outcome.Success, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Success, true, noDoubt)
+	r.s.settle(b, r.now, r.cfg, outcome.Success, true, noDoubt)
 	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.busy.Load() != 0 || !r.s.inFlight.empty() {
 		t.Errorf("got %+v, %d in flight", got, r.s.busy.Load())
 	}
@@ -203,8 +233,8 @@ func TestInFlight(t *testing.T) {
 		}
 		return n
 	}
-	for i, x := range []*attempt{b, c, a} { // from the middle, the front, the end
-		r.s.report(x, r.now, r.cfg, outcome.Success, true, noDoubt)
+	for i, x := range []*trip{b, c, a} { // from the middle, the front, the end
+		r.s.settle(x, r.now, r.cfg, outcome.Success, true, noDoubt)
 		if got := list(); got != 2-i || r.s.busy.Load() != int64(got) {
 			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.busy.Load(), 2-i)
 		}
@@ -213,8 +243,8 @@ func TestInFlight(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
-	try := func() *attempt {
-		a := &attempt{target: &target{state: r.s}, client: t.Context()}
+	try := func() *trip {
+		a := &trip{idle: true}
 		if !r.s.acquire(a, r.now, r.cfg, 2, admitAnyway) {
 			return nil
 		}
@@ -224,7 +254,7 @@ func TestLimit(t *testing.T) {
 	if a == nil || b == nil || try() != nil {
 		t.Fatal("want two at once")
 	}
-	r.s.report(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
+	r.s.settle(a, r.now, r.cfg, outcome.Cancelled, true, noDoubt)
 	if try() == nil {
 		t.Error("want room again")
 	}

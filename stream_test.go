@@ -59,8 +59,8 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 			state.mu.Lock()
 			defer state.mu.Unlock()
 			n := 0
-			for a := range state.inFlight.all() {
-				if a.is(holding) && a.silent.Load() != 0 {
+			for f := range state.inFlight.all() {
+				if a := f.(*attempt); a.is(holding) && a.silent.Load() != 0 {
 					n++
 				}
 			}

@@ -71,7 +71,7 @@ func (c *call) mayMoveOn(o outcome.Outcome) bool {
 // from another endpoint, and one of the endpoints serves other calls, the request is
 // the cause, and none of its failures counts any longer.
 func (c *call) suspect(a *attempt, o outcome.Outcome, now time.Time) {
-	if !o.MayBeTheRequests() || a.inNoDoubt() {
+	if !o.MayBeTheRequests() || a.target.state.inNoDoubt(&a.ticket) {
 		return
 	}
 	x := c.extra()
@@ -109,7 +109,7 @@ func (s *suspects) refusedTwice() bool {
 	for _, one := range s.list {
 		state := one.attempt.target.state
 		switch {
-		case !one.attempt.is(refusedStream):
+		case !one.attempt.refusedAlone:
 		case first == nil:
 			first = state
 		case first != state:
@@ -122,7 +122,7 @@ func (s *suspects) refusedTwice() bool {
 // resolve says of all suspects whether their endpoints are to blame.
 func (s *suspects) resolve(c *call, now time.Time, blamed bool) {
 	for _, one := range s.list {
-		one.attempt.target.state.resolve(one.attempt, now, c.handler.breakerConfig(), blamed)
+		one.attempt.target.state.resolve(&one.attempt.ticket, now, c.handler.breakerConfig(), blamed)
 	}
 	if blamed {
 		s.list = nil
@@ -152,7 +152,7 @@ func (c *call) blameSuspects(now time.Time) {
 // this one's stays in doubt, too.
 func (c *call) noneFollows(a *attempt, o outcome.Outcome, now time.Time) {
 	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
-		a.target.state.resolve(a, now, c.handler.breakerConfig(), false)
+		a.target.state.resolve(&a.ticket, now, c.handler.breakerConfig(), false)
 		return
 	}
 	c.blameSuspects(now)

@@ -130,19 +130,55 @@ func (s *endpointState) freshLocked() *counted {
 
 // settledLocked records what an attempt came to, and its call, where this is what
 // the client got.
-func (s *endpointState) settledLocked(a *attempt, now time.Time, o outcome.Outcome, firstByte time.Duration) {
+func (s *endpointState) settledLocked(f flight, now time.Time, o outcome.Outcome, firstByte time.Duration) {
 	duration := firstByte
-	if duration == 0 && a.is(started) {
-		duration = a.waitedFor(now)
+	if duration == 0 {
+		duration = taken(f, now)
 	}
 	fresh := s.freshLocked()
 	fresh.attempt(o, duration)
 	if o.Failed() {
 		s.lastFailure = o
 	}
-	if a.final && !a.call.recorded.Swap(true) {
-		fresh.call(o, a.sinceCall(firstByte))
+	if f.own().final {
+		if waited, ok := f.recordsCall(firstByte); ok {
+			fresh.call(o, waited)
+		}
 	}
+}
+
+// countCall counts what a call came to whose last attempt was made here, and how long
+// its client has waited for a first byte; 0: none came.
+func (s *endpointState) countCall(o outcome.Outcome, waited time.Duration) {
+	s.mu.Lock()
+	s.freshLocked().call(o, waited)
+	s.mu.Unlock()
+}
+
+// finalize marks an attempt as final, unless the proxy has thrown its answer away, and
+// returns what it came to and whether it is final now.
+func (s *endpointState) finalize(t *ticket) (o outcome.Outcome, final bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.final = !t.passedOver
+	return t.outcome, t.final
+}
+
+// passOver notes that the proxy has thrown an attempt's answer away; false if it is
+// final already.
+func (s *endpointState) passOver(t *ticket) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.passedOver = !t.final
+	return t.passedOver
+}
+
+// recordsCall implements flight.
+func (a *attempt) recordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
+	if a.call.recorded.Swap(true) {
+		return 0, false
+	}
+	return a.sinceCall(firstByte), true
 }
 
 // sinceCall is how long the client has waited for a first byte that came
@@ -161,24 +197,15 @@ func (c *call) record(a *attempt, o outcome.Outcome) {
 	if o != outcome.Cancelled && c.keptAnswer() != nil {
 		return // the client gets that answer
 	}
-	if c.recorded.Swap(true) {
-		return
+	if waited, ok := a.recordsCall(a.firstByte()); ok {
+		a.target.state.countCall(o, waited)
 	}
-	s := a.target.state
-	s.mu.Lock()
-	s.freshLocked().call(o, a.sinceCall(a.firstByte()))
-	s.mu.Unlock()
 }
 
 // recordAtEnd records the call when this attempt, whose answer goes to the client,
 // is settled, or now if it has been.
 func (c *call) recordAtEnd(a *attempt) {
-	s := a.target.state
-	s.mu.Lock()
-	o, goesOut := a.outcome, !a.passedOver
-	a.final = goesOut
-	s.mu.Unlock()
-	if goesOut && o != outcome.Pending {
+	if o, final := a.target.state.finalize(&a.ticket); final && o != outcome.Pending {
 		c.record(a, o)
 	}
 }
@@ -192,16 +219,10 @@ func (c *call) recordAfterRequest(a *attempt) {
 
 // passOver notes that the proxy has thrown the attempt's answer away; false if the
 // request is over, and the call has been recorded with it.
-func (a *attempt) passOver() bool {
-	s := a.target.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a.passedOver = !a.final
-	return a.passedOver
-}
+func (a *attempt) passOver() bool { return a.target.state.passOver(&a.ticket) }
 
-// moved counts a call that moved on from this endpoint.
-func (s *endpointState) moved(to string, reason string) {
+// countFailover counts a call that moved on from this endpoint.
+func (s *endpointState) countFailover(to string, reason string) {
 	s.mu.Lock()
 	fresh := s.freshLocked()
 	fresh.some = true

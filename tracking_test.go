@@ -301,14 +301,14 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		defer close(done)
 		for i := range n {
 			c := &call{first: attempt{began: time.Now()}}
-			a := &attempt{call: c, target: target, final: i%2 == 0, began: c.first.began}
+			a := &attempt{call: c, target: target, ticket: ticket{final: i%2 == 0}, began: c.first.began}
 			a.set(started)
 			a.first.Store(int64(time.Millisecond))
 			s.acquire(a, c.first.began, cfg, 0, admitNormally)
-			s.report(a, c.first.began, cfg, outcome.Success, true, noDoubt)
+			s.settle(a, c.first.began, cfg, outcome.Success, true, noDoubt)
 			if i%2 == 1 {
 				c.record(a, outcome.FailedReset)
-				s.moved("two", "reset")
+				s.countFailover("two", "reset")
 			}
 		}
 	}()
@@ -349,7 +349,7 @@ func BenchmarkRecord(b *testing.B) {
 		s := p.joinLocked(endpointKey{"one", "one:80"})
 		p.mu.Unlock()
 		c := &call{first: attempt{began: time.Now()}}
-		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, final: true, began: c.first.began}
+		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, ticket: ticket{final: true}, began: c.first.began}
 		now := c.first.began.Add(time.Millisecond)
 		for pb.Next() {
 			c.recorded.Store(false)
@@ -358,4 +358,24 @@ func BenchmarkRecord(b *testing.B) {
 			s.mu.Unlock()
 		}
 	})
+}
+
+// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
+func TestSamplesAreFolded(t *testing.T) {
+	p := newTestPool("folded")
+	defer p.outbox.Close()
+	s, cfg := p.joinLocked(endpointKey{"one", "one:80"}), defaultBreaker()
+	for range 3 {
+		c := &call{first: attempt{began: time.Now()}}
+		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, began: c.first.began}
+		a.set(started)
+		a.first.Store(int64(time.Millisecond))
+		if !s.acquire(a, c.first.began, cfg, 0, admitNormally) || !s.succeeded(a, cfg) {
+			t.Fatal("an attempt did not go the short way")
+		}
+	}
+	p.fold(time.Now())
+	if got := s.total.attempts.Successes(); got != 3 {
+		t.Errorf("%d successes, want 3", got)
+	}
 }

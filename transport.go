@@ -122,7 +122,7 @@ func (c *call) blame(a *attempt, err error, now time.Time) outcome.Outcome {
 	case o == outcome.FailedTLS && a.sent.begun():
 		return outcome.FailedReset // the handshake was over: the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
-		a.set(refusedStream)
+		a.refusedAlone = true
 	}
 	return o
 }
@@ -186,7 +186,7 @@ func (c *call) moveTo(a, next *attempt, reason string, now time.Time) {
 		a.sent.Close()
 	}
 	if next.target != a.target {
-		a.target.state.moved(next.target.name, reason)
+		a.target.state.countFailover(next.target.name, reason)
 		c.handler.pool.emit(event.Event{
 			At:       now,
 			Kind:     event.Failover,

@@ -174,7 +174,7 @@ func BenchmarkTick1000(b *testing.B) {
 			g.breaker.Store((*Breaker)(nil).config(time.Minute))
 			h.generation = g
 			for i := range 1000 {
-				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, pool: p}
+				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, owner: p}
 				p.members[s.endpointKey] = &poolMember{endpointState: s}
 				h.targets = append(h.targets, &target{
 					name: s.name, priority: 1, weight: 1, state: s, upstream: &reverseproxy.Upstream{},

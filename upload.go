@@ -22,7 +22,8 @@ const (
 	restOfBody = 250 * time.Millisecond
 )
 
-// pace is how an upload has been coming. It is guarded by the state's mutex.
+// pace is how an upload has been coming, as far as the watcher knows. It is guarded by
+// the state's mutex.
 type pace struct {
 	at     time.Time     // of the last look, or when the attempt began
 	had    time.Duration // how long the endpoint had had the attempt by then
@@ -32,25 +33,26 @@ type pace struct {
 // paceLocked counts an attempt that waits for its client as filling no slot, and again
 // as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
 // endpoint may have more attempts than its limit.
-func (s *endpointState) paceLocked(a *attempt, now time.Time) {
-	if !a.is(started) || a.sent == nil {
+func (s *endpointState) paceLocked(f flight, now time.Time) {
+	if !f.uploads() {
 		return
 	}
-	p := a.pace
-	if a.first.Load() > 0 { // the endpoint is at work, whatever the client does
+	t := f.own()
+	p := t.pace
+	if f.firstByte() > 0 { // the endpoint is at work, whatever the client does
 		if p != nil {
 			s.vacateLocked(p, false)
 		}
 		return
 	}
 	if p == nil {
-		a.pace = &pace{at: a.began}
+		t.pace = &pace{at: f.startedAt()}
 		return
 	}
-	had := a.waitedFor(now)
+	had := f.waitedFor(now)
 	switch took := now.Sub(p.at); {
 	case took >= pausedAfter:
-		s.vacateLocked(p, a.sent.waiting() && float64(had-p.had) <= (1-pausedPart)*float64(took))
+		s.vacateLocked(p, f.waitsForClient() && float64(had-p.had) <= (1-pausedPart)*float64(took))
 		p.at, p.had = now, had
 	case p.vacant && float64(had-p.had) > (1-pausedPart)*float64(pausedAfter):
 		s.vacateLocked(p, false)
