@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	mem "github.com/apifailover/caddy-failover/internal/memory"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -26,10 +27,11 @@ func (c *closing) Close() error { c.closed++; return nil }
 
 // loose is an attempt that belongs to no pool but has a state.
 func loose(t *testing.T) *attempt {
-	defaultMemory()
+	bodies.SetLimit(256 << 20)
 	c := &call{handler: new(callHandler), first: attempt{began: time.Now()}}
 	c.handler.generation = new(generation)
-	c.handler.generation.breaker.Store(new(Breaker).config(time.Minute))
+	cfg := breaker.Defaults(time.Minute)
+	c.handler.generation.breaker.Store(&cfg)
 	s := &endpointState{owner: newTestPool("loose")}
 	t.Cleanup(func() { s.owner.(*pool).outbox.Close() })
 	a := &attempt{call: c, target: &target{name: "one", state: s}, timeout: time.Minute}

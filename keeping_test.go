@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
@@ -98,16 +99,14 @@ func (m *memory) List(_ context.Context, prefix string, _ bool) ([]string, error
 }
 
 // keptPool is a pool whose history is kept in a storage, without a loop.
-func keptPool(name string, storage sla.Storage, objective *SLA) *pool {
+func keptPool(name string, storage sla.Storage, objective *sla.Objective) *pool {
 	// a bubble's clock begins in 2000, which Keeper takes for one that is not set
 	time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	p := newTestPool(name)
 	g := &generation{logger: caddy.Log()}
-	g.breaker.Store((*Breaker)(nil).config(time.Minute))
-	if objective != nil {
-		o := objective.objective()
-		g.sla.Store(&o)
-	}
+	cfg := breaker.Defaults(time.Minute)
+	g.breaker.Store(&cfg)
+	g.sla.Store(objective)
 	p.generation.Store(g)
 	p.keeping.storage = func() (sla.Storage, bool) { return storage, g.sla.Load() != nil }
 	p.keeping.start(p)
@@ -132,7 +131,7 @@ func pretend(p *pool, o outcome.Outcome, n int) {
 func TestKeepsEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := new(memory)
-		p := keptPool("kept", storage, new(SLA))
+		p := keptPool("kept", storage, &sla.Objective{LatencyQuantile: sla.DefaultQuantile, Window: sla.DefaultWindow})
 		defer p.outbox.Close()
 		step := func(after time.Duration, saves bool) {
 			t.Helper()
@@ -200,7 +199,7 @@ func TestBurnEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, sub := event.Latest.Subscribe(^uint64(0))
 		defer sub.Close()
-		p := keptPool("burning", new(memory), &SLA{Availability: 0.999})
+		p := keptPool("burning", new(memory), &sla.Objective{Availability: 0.999, LatencyQuantile: sla.DefaultQuantile, Window: sla.DefaultWindow})
 		defer p.outbox.Close()
 		defer p.keeping.stop()
 		next := func(within time.Duration, o outcome.Outcome) (event.Event, bool) {
