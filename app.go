@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/dustin/go-humanize"
+
+	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
 func init() {
@@ -53,9 +55,9 @@ func (a *App) Start() error {
 	defer bound.Unlock()
 	bound.by = a
 	if a.Memory == 0 {
-		bodies.SetLimit(memoryByDefault())
+		memory.Bodies.SetLimit(memoryByDefault())
 	} else {
-		bodies.SetLimit(a.Memory)
+		memory.Bodies.SetLimit(a.Memory)
 	}
 	return nil
 }
@@ -66,7 +68,7 @@ func (a *App) Stop() error {
 	defer bound.Unlock()
 	if bound.by == a {
 		bound.by = nil
-		bodies.SetLimit(memoryByDefault())
+		memory.Bodies.SetLimit(memoryByDefault())
 	}
 	return nil
 }

@@ -7,17 +7,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-)
 
-// TestCallIsSmall bounds the record that each request makes.
-func TestCallIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(call{}); size > 384 {
-		t.Errorf("%d bytes", size)
-	}
-}
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+)
 
 // TestAttemptIsItsClientsContext asks an attempt for what the client's context has.
 func TestAttemptIsItsClientsContext(t *testing.T) {
@@ -28,7 +23,7 @@ func TestAttemptIsItsClientsContext(t *testing.T) {
 	var seen []any
 	l.on("one:1", func(r *http.Request) (*http.Response, error) {
 		seen = append(seen, r.Context().Value(key{}), caddyhttp.GetVar(r.Context(), "a"), caddyhttp.GetVar(r.Context(), "set by a handler"))
-		if _, ok := r.Context().(*attempt); !ok {
+		if _, ok := r.Context().(*call.Attempt); !ok {
 			t.Errorf("the context is a %T", r.Context())
 		}
 		return respond(r, http.StatusOK, ""), nil
@@ -56,13 +51,13 @@ func TestHowBodiesEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		body  io.ReadCloser
 		leave bool
-		want  totals
+		want  endpoint.Totals
 	}{
-		"none":                                {http.NoBody, false, totals{Attempts: 1, Successes: 1}},
-		"whole":                               {io.NopCloser(strings.NewReader("whole")), false, totals{Attempts: 1, Successes: 1}},
-		"whole, but the client has left":      {io.NopCloser(strings.NewReader("whole")), true, totals{Attempts: 1, Successes: 1}},
-		"broken":                              {io.NopCloser(broken{}), false, totals{Attempts: 1, Failures: 1}},
-		"broken, because the client has left": {io.NopCloser(broken{}), true, totals{Attempts: 1, Cancelled: 1}},
+		"none":                                {http.NoBody, false, endpoint.Totals{Attempts: 1, Successes: 1}},
+		"whole":                               {io.NopCloser(strings.NewReader("whole")), false, endpoint.Totals{Attempts: 1, Successes: 1}},
+		"whole, but the client has left":      {io.NopCloser(strings.NewReader("whole")), true, endpoint.Totals{Attempts: 1, Successes: 1}},
+		"broken":                              {io.NopCloser(broken{}), false, endpoint.Totals{Attempts: 1, Failures: 1}},
+		"broken, because the client has left": {io.NopCloser(broken{}), true, endpoint.Totals{Attempts: 1, Cancelled: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, &Policy{Name: "api"}, "one:1")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // pathsOutside are paths that some server takes for one above its beginning.
@@ -36,30 +38,6 @@ var pathsInside = []string{
 	"/", "", "/a/../b", "/a/b/../../c", "/a/..", "/a/./b", "/a/%2e%2e/b", "/a%2f..%2fb", "/a/..;/b", "/a/..%2fb", "/v1/a%2fb/../c",
 	"/a..b", "/..a", "/a..", "/a/..b/c", "/v1.2/x", "/.well-known/x", "/./a", "/%252e/x", "/100%25", "/a%2Fb%2Fc", "/%E4%B8%AD%E6%96%87/x",
 	"/a%252fb/../x", "/a/b%252f..%252fc", "//a", "//", "/*", "/compare/main...dev", "/%ff", "/a;b=c/../d", "/%C3%A4/%2e%2e/x", "/a%5cb", "/%2fa/../b",
-}
-
-func TestLeavesBase(t *testing.T) {
-	for want, paths := range map[bool][]string{true: pathsOutside, false: pathsInside} {
-		for _, p := range paths {
-			u, err := url.ParseRequestURI(p)
-			if p == "" {
-				u, err = new(url.URL), nil
-			}
-			if err != nil {
-				u = &url.URL{Path: p}
-			}
-			if got := leavesBase(u); got != want {
-				t.Errorf("%s: got %v", p, got)
-			}
-		}
-	}
-	if !leavesBase(&url.URL{Scheme: "http", Opaque: "x"}) {
-		t.Error("an opaque URL may pass")
-	}
-	long := strings.Repeat("%25", 1<<20) + "2e"
-	if leavesBase(&url.URL{Path: "/" + strings.Repeat("%", 1<<20), RawPath: "/" + long}) {
-		t.Error("percent signs climb")
-	}
 }
 
 // TestPathsStayBelowTheBaseURL: what a client asks for outside of the base URL's path is a
@@ -90,7 +68,7 @@ func TestPathsStayBelowTheBaseURL(t *testing.T) {
 	if n := a.hits.Load() + b.hits.Load(); n != 0 {
 		t.Errorf("endpoints were asked %d times", n)
 	}
-	for _, e := range runningPool(t, "api").status(time.Now()).Endpoints {
+	for _, e := range runningPool(t, "api").Status(time.Now()).Endpoints {
 		if e.Attempts != 0 || e.Failures != 0 || e.Cancelled != 0 {
 			t.Errorf("endpoint %s: %+v", e.Name, e)
 		}
@@ -140,23 +118,6 @@ func TestBaseURLsHaveNoDotSegments(t *testing.T) {
 	}
 }
 
-// FuzzLeavesBase: a path that is let through stays below the base, whatever the number of
-// times that a server decodes it, and whether it resolves dot segments in between.
-func FuzzLeavesBase(f *testing.F) {
-	for _, p := range append(pathsOutside, pathsInside...) {
-		f.Add(p)
-	}
-	f.Fuzz(func(t *testing.T, raw string) {
-		u, err := url.ParseRequestURI(raw)
-		if err != nil || u.Path != "" && u.Path[0] != '/' || leavesBase(u) {
-			return
-		}
-		const base = "/tenant-a/api"
-		joined := joinURL(&url.URL{Scheme: "http", Host: "h", Path: base}, u)
-		requireBelow(t, raw, base, joined.EscapedPath(), 4)
-	})
-}
-
 // TestLeavesBaseOfMixtures puts paths together at random of what may be read in several ways.
 func TestLeavesBaseOfMixtures(t *testing.T) {
 	pieces := []string{"/", "/", "/", "a", "b", "..", "..", ".", "%2e", "%2f", "%252f", "%252e", "%5c", "%255c", "%25", "2f", "2e", ";x", "%3b", "//", "%252525", "5c"}
@@ -168,11 +129,11 @@ func TestLeavesBaseOfMixtures(t *testing.T) {
 			raw += pieces[random.IntN(len(pieces))]
 		}
 		u, err := url.ParseRequestURI(raw)
-		if err != nil || leavesBase(u) {
+		if err != nil || target.LeavesBase(u) {
 			continue
 		}
 		passed++
-		joined := joinURL(&url.URL{Scheme: "http", Host: "h", Path: "/tenant-a/api"}, u)
+		joined := target.JoinURL(&url.URL{Scheme: "http", Host: "h", Path: "/tenant-a/api"}, u)
 		requireBelow(t, raw, "/tenant-a/api", joined.EscapedPath(), 4)
 	}
 	if passed < 500 {
@@ -204,16 +165,4 @@ func withoutMatrix(p string) string {
 		segments[i], _, _ = strings.Cut(segments[i], ";")
 	}
 	return strings.Join(segments, "/")
-}
-
-func BenchmarkLeavesBase(b *testing.B) {
-	for name, p := range map[string]string{"plain": "/v1/chat/completions/of/some/length", "dots": "/v1/chat/../completions"} {
-		u := &url.URL{Path: p}
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				leavesBase(u)
-			}
-		})
-	}
 }

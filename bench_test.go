@@ -14,7 +14,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/routing"
 )
 
 // poolSizes are the numbers of endpoints that are measured: three tiers each.
@@ -38,10 +41,10 @@ func benchLab(b *testing.B, n int) *lab {
 		b.Fatal(err)
 	}
 	b.Cleanup(l.close)
-	l.policy.pool.mu.Lock()
-	targets := l.policy.table.Load().targets
-	l.policy.table.Store(newRoutes(targets, slices.Repeat([]float64{0.5}, len(targets)), 0))
-	l.policy.pool.mu.Unlock()
+	l.policy.Pool.Mu.Lock()
+	targets := l.policy.Table.Load().Targets
+	l.policy.Table.Store(pool.NewRoutes(targets, slices.Repeat([]float64{0.5}, len(targets)), 0))
+	l.policy.Pool.Mu.Unlock()
 	return l
 }
 
@@ -54,19 +57,19 @@ func benchRequest() *http.Request {
 
 // fresh makes a request one that no policy has seen.
 func fresh(r *http.Request) {
-	r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)[callKey] = nil
+	r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)[call.VarKey] = nil
 }
 
 // BenchmarkDraw measures the selection itself: one draw from the routing table.
 func BenchmarkDraw(b *testing.B) {
 	for _, n := range poolSizes {
-		table := benchLab(b, n).policy.table.Load()
-		for name, draw := range map[string]func(float64) int{"weighted": table.draw, "least_latency": func(u float64) int { return table.drawTwo(u, table.load) }} {
+		table := benchLab(b, n).policy.Table.Load()
+		for name, draw := range map[string]func(float64) int{"weighted": table.Draw, "least_latency": func(u float64) int { return table.DrawTwo(u, table.Load) }} {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
 					for n := rand.Uint64(); pb.Next(); n++ {
-						draw(spot(n))
+						draw(routing.Spot(n))
 					}
 				})
 			})
@@ -114,11 +117,11 @@ func BenchmarkSelect(b *testing.B) {
 				r, w := benchRequest(), httptest.NewRecorder()
 				vars := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 				for pb.Next() {
-					vars[callKey] = nil // as in a request that no policy has seen
+					vars[call.VarKey] = nil // as in a request that no policy has seen
 					if p.Select(l.handler.Upstreams, r, w) == nil {
 						b.Fatal("nothing selected")
 					}
-					succeed(vars[callKey].(*call), r.Context())
+					succeed(vars[call.VarKey].(*call.Call), r.Context())
 				}
 			})
 		})
@@ -126,12 +129,12 @@ func BenchmarkSelect(b *testing.B) {
 }
 
 // succeed is what the transport does with an attempt that is answered at once.
-func succeed(c *call, ctx context.Context) {
-	a := c.next
-	c.next, c.current = nil, a
-	a.begin(ctx, a.began, 0)
-	a.answered(a.began.Add(time.Since(a.began)))
-	a.bodyEnds(outcome.Success)
+func succeed(c *call.Call, ctx context.Context) {
+	a := c.Next
+	c.Next, c.Current = nil, a
+	a.Begin(ctx, a.Began, 0)
+	a.Answered(a.Began.Add(time.Since(a.Began)))
+	a.BodyEnds(outcome.Success)
 }
 
 // BenchmarkRoundTrip measures all that the policy adds to an attempt: Select and
@@ -140,7 +143,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	for _, n := range poolSizes {
 		l := benchLab(b, n)
 		p := l.policy
-		transport := l.handler.Transport.(*transport)
+		transport := l.handler.Transport.(*call.Transport)
 		transport.RoundTripper = roundTripper(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
 		})

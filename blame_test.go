@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -220,7 +221,7 @@ func TestPanicOfAHedge(t *testing.T) {
 		if got := l.call(http.MethodGet, "/", "").Code; got != http.StatusOK {
 			t.Errorf("status %d", got)
 		}
-		if n := l.stateOf("two:80").busy.Load(); n != 0 {
+		if n := l.stateOf("two:80").Busy.Load(); n != 0 {
 			t.Errorf("%d attempts left in flight", n)
 		}
 	})
@@ -234,15 +235,15 @@ func TestSlowReaders(t *testing.T) {
 		cut   outcome.Outcome
 	}{{200 * time.Millisecond, outcome.Cancelled}, {0, outcome.Truncated}} {
 		synctest.Test(t, func(t *testing.T) {
-			a := &attempt{call: &call{handler: new(callHandler)}, client: t.Context()}
-			a.answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))
+			a := &call.Attempt{Call: &call.Call{Handler: new(call.Handler)}, Client: t.Context()}
+			a.Answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))
 			buffer := make([]byte, 32<<10)
 			var err error
 			for err == nil {
-				_, err = a.readAnswer(buffer)
+				_, err = a.ReadAnswer(buffer)
 				time.Sleep(tt.pause)
 			}
-			if o := a.bodyOutcome(err); o != tt.cut {
+			if o := a.BodyOutcome(err); o != tt.cut {
 				t.Errorf("a client that pauses for %v: %v, want %v", tt.pause, o, tt.cut)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -56,13 +57,13 @@ func newEventSource(ctx caddy.Context) (*EventSource, error) {
 	return s, nil
 }
 
-// usable implements eventSource.
-func (s *EventSource) usable() bool {
+// Usable implements pool.EventSource.
+func (s *EventSource) Usable() bool {
 	return s.running.Load() && s.ctx.Err() == nil
 }
 
-// emit implements eventSource. The data of an event has its details at the same level.
-func (s *EventSource) emit(e event.Event) {
+// Emit implements pool.EventSource. The data of an event has its details at the same level.
+func (s *EventSource) Emit(e event.Event) {
 	if !s.app.ShouldEmit(e.Kind) {
 		return
 	}
@@ -75,8 +76,8 @@ func (s *EventSource) emit(e event.Event) {
 	s.app.Emit(s.ctx, e.Kind, data)
 }
 
-// storage implements eventSource.
-func (s *EventSource) storage() sla.Storage { return s.ctx.Storage() }
+// Storage implements pool.EventSource.
+func (s *EventSource) Storage() sla.Storage { return s.ctx.Storage() }
 
 // startHandler is told when the configuration of its policy has started.
 type startHandler struct{ policy *Policy }
@@ -84,8 +85,8 @@ type startHandler struct{ policy *Policy }
 // Handle implements caddyevents.Handler.
 func (h startHandler) Handle(context.Context, caddy.Event) error {
 	h.policy.source.running.Store(true)
-	h.policy.handler.goLive()
-	h.policy.handler.pool.keeping.poke()
+	h.policy.handler.GoLive()
+	h.policy.handler.Pool.Keeping.Poke()
 	return nil
 }
 
@@ -95,15 +96,15 @@ type stopHandler struct{ policy *Policy }
 
 // Handle implements caddyevents.Handler.
 func (h stopHandler) Handle(context.Context, caddy.Event) error {
-	if p := h.policy.handler.pool; p.source() == h.policy.handler.generation.source {
-		p.keeping.saveNow() // no newer configuration has taken the pool over
+	if p := h.policy.handler.Pool; p.Source() == h.policy.handler.Generation.Source {
+		p.Keeping.SaveNow() // no newer configuration has taken the pool over
 	}
 	return nil
 }
 
 var (
 	_ caddy.Provisioner   = (*EventSource)(nil)
-	_ eventSource         = (*EventSource)(nil)
+	_ pool.EventSource    = (*EventSource)(nil)
 	_ caddyevents.Handler = startHandler{}
 	_ caddyevents.Handler = stopHandler{}
 )

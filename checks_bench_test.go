@@ -46,11 +46,11 @@ func hundred(addresses []string) string {
 
 func checksSent(tb testing.TB) (sent, failed uint64) {
 	p := runningPool(tb, "api")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.members {
-		c := copyNow(s.endpointState).checks
-		sent, failed = sent+c.sent, failed+c.failed
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	for _, s := range p.Members {
+		c := copyNow(s.State).checks
+		sent, failed = sent+c.Sent, failed+c.Failed
 	}
 	return sent, failed
 }

@@ -14,33 +14,37 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/routing"
 )
 
 // bareHandler is a handler without a Caddy around it: endpoint i has the priority
 // tiers[i], and nothing works on the pool but what the caller does.
-func bareHandler(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*callHandler, error) {
-	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout, handler: new(callHandler)}
+func bareHandler(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*call.Handler, error) {
+	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout, handler: new(call.Handler)}
 	h := p.handler
-	h.retry = retry.rules()
+	h.Retry = retry.rules()
 	p.describePool()
 	var err error
-	if h.failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
+	if h.Failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
 		return nil, err
 	}
 	for i, tier := range tiers {
 		address := fmt.Sprintf("api-%d:80", i)
 		t := p.newTarget(&Endpoint{Name: address, Upstream: address, Priority: tier}, 1)
-		t.upstream = &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
-		h.targets = append(h.targets, t)
+		t.Upstream = &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
+		h.Targets = append(h.Targets, t)
 	}
 	// a closed outbox takes no events: it would send them by the real clock
-	h.pool = &pool{name: "bare", phase: rand.Uint64(), members: make(map[endpointKey]*poolMember), outbox: &event.Outbox{Closed: true}}
-	if err := h.pool.attach(&h.poolHandler, h); err != nil {
+	h.Pool = &pool.Pool{Name: "bare", Phase: rand.Uint64(), Members: make(map[endpoint.Key]*pool.PoolMember), Outbox: &event.Outbox{Closed: true}}
+	if err := h.Pool.Attach(&h.Handler, h); err != nil {
 		return nil, err
 	}
-	h.rebuild(now)
+	h.Rebuild(now)
 	return h, nil
 }
 
@@ -94,18 +98,18 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if p.Select(upstreams, r, nil) == nil {
 						b.Fail()
 					}
-					succeed(vars[callKey].(*call), r.Context())
-					vars[callKey] = nil
+					succeed(vars[call.VarKey].(*call.Call), r.Context())
+					vars[call.VarKey] = nil
 				}
 			})
 		})
 		b.Run(fmt.Sprintf("n=%d/policy=failover-attempt", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				r, c := bareRequest(b), new(call)
+				r, c := bareRequest(b), new(call.Call)
 				for pb.Next() {
-					*c = call{handler: p, request: r}
-					if c.next = p.choose(c, p.table.Load(), time.Now()); c.next == nil {
+					*c = call.Call{Handler: p, Request: r}
+					if c.Next = p.Choose(c, p.Table.Load(), time.Now()); c.Next == nil {
 						b.Fail()
 					}
 					succeed(c, r.Context())
@@ -116,7 +120,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for n := rand.Uint64(); pb.Next(); n++ {
-					if p.table.Load().draw(spot(n)) < 0 {
+					if p.Table.Load().Draw(routing.Spot(n)) < 0 {
 						b.Fail()
 					}
 				}

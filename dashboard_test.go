@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/ops"
+	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -167,7 +169,7 @@ func TestDashboardFollowsAnOutage(t *testing.T) {
 		if name != "history" {
 			return false
 		}
-		var h minutes
+		var h ops.Minutes
 		if err := json.Unmarshal([]byte(data), &h); err != nil {
 			t.Fatal(err)
 		}
@@ -252,8 +254,8 @@ func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 	l := openLab(b, directive+"}")
 	defer l.close()
 	now := time.Now()
-	for _, t := range l.policy.targets {
-		series := l.policy.pool.history.Endpoint(t.name)
+	for _, t := range l.policy.Targets {
+		series := l.policy.Pool.History.Endpoint(t.Name)
 		for second := range 3600 {
 			at := now.Add(time.Duration(second-3600) * time.Second)
 			series.Record(at, sla.Outcome{Latency: time.Duration(second%97+1) * time.Millisecond})
@@ -267,7 +269,7 @@ func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 			}
 		}
 	}
-	b.Run("snapshot", func(b *testing.B) { encode(b, func() any { return Status(now) }) })
-	b.Run("minutes", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-2*time.Minute)) }) })
-	b.Run("hour", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-time.Hour)) }) })
+	b.Run("snapshot", func(b *testing.B) { encode(b, func() any { return pool.Status(now) }) })
+	b.Run("minutes", func(b *testing.B) { encode(b, func() any { return ops.LastMinutes(now, now.Add(-2*time.Minute)) }) })
+	b.Run("hour", func(b *testing.B) { encode(b, func() any { return ops.LastMinutes(now, now.Add(-time.Hour)) }) })
 }

@@ -11,7 +11,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // dynamicLab is a lab whose upstreams the test gives to each call.
@@ -22,7 +25,7 @@ func dynamicLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.policy.goLive()
+	l.policy.GoLive()
 	t.Cleanup(l.close)
 	return l
 }
@@ -35,13 +38,13 @@ func addressesFrom(from, n int) (pool reverseproxy.UpstreamPool) {
 }
 
 func (l *lab) known() int {
-	p := l.policy.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.members) != len(l.policy.dynamic.known) {
-		l.t.Errorf("%d states of %d addresses", len(p.members), len(l.policy.dynamic.known))
+	p := l.policy.Pool
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	if len(p.Members) != len(l.policy.Dynamic.Known) {
+		l.t.Errorf("%d states of %d addresses", len(p.Members), len(l.policy.Dynamic.Known))
 	}
-	return len(p.members)
+	return len(p.Members)
 }
 
 // TestDynamicEndpointsAreBounded: of those that come and go the latest are known, and
@@ -49,29 +52,29 @@ func (l *lab) known() int {
 func TestDynamicEndpointsAreBounded(t *testing.T) {
 	l := dynamicLab(t)
 	now := time.Now()
-	first := l.policy.tableFor(addressesFrom(0, 3), now)
-	open, busy, idle := first.targets[0], first.targets[1], first.targets[2]
-	open.state.mu.Lock()
-	open.state.breaker.State = breaker.Open
-	open.state.mu.Unlock()
-	c := &call{handler: l.policy, request: new(http.Request)}
-	c.extra().looked = addressesFrom(0, 3)
-	if l.policy.try(c, busy, now, admitNormally) == nil {
+	first := l.policy.TableFor(addressesFrom(0, 3), now)
+	open, busy, idle := first.Targets[0], first.Targets[1], first.Targets[2]
+	open.State.Mu.Lock()
+	open.State.Breaker.State = breaker.Open
+	open.State.Mu.Unlock()
+	c := &call.Call{Handler: l.policy, Request: new(http.Request)}
+	c.Extra().Looked = addressesFrom(0, 3)
+	if l.policy.Try(c, busy, now, endpoint.AdmitNormally) == nil {
 		t.Fatal("not admitted")
 	}
 	for i := 1; i < 50; i++ {
 		now = now.Add(time.Second)
-		got := l.policy.tableFor(addressesFrom(100*i, 100), now)
-		if len(got.targets) != 100 {
-			t.Fatalf("the table has %d endpoints", len(got.targets))
+		got := l.policy.TableFor(addressesFrom(100*i, 100), now)
+		if len(got.Targets) != 100 {
+			t.Fatalf("the table has %d endpoints", len(got.Targets))
 		}
-		if n := l.known(); n > maxDynamic {
+		if n := l.known(); n > pool.MaxDynamic {
 			t.Fatalf("%d endpoints are known", n)
 		}
 	}
-	known := l.policy.dynamic.known
-	if known[open.address] != open || known[busy.address] != busy || known[idle.address] != nil {
-		t.Errorf("known: open %v, busy %v, idle %v", known[open.address] != nil, known[busy.address] != nil, known[idle.address] != nil)
+	known := l.policy.Dynamic.Known
+	if known[open.Address] != open || known[busy.Address] != busy || known[idle.Address] != nil {
+		t.Errorf("known: open %v, busy %v, idle %v", known[open.Address] != nil, known[busy.Address] != nil, known[idle.Address] != nil)
 	}
 }
 
@@ -79,51 +82,51 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 	l := dynamicLab(t)
 	now := time.Now()
-	all := addressesFrom(0, 3*maxDynamic)
-	table := l.policy.tableFor(all, now)
-	if n := l.known(); n != maxDynamic || len(table.targets) != len(all) {
-		t.Fatalf("%d endpoints are known, and %d in the table", n, len(table.targets))
+	all := addressesFrom(0, 3*pool.MaxDynamic)
+	table := l.policy.TableFor(all, now)
+	if n := l.known(); n != pool.MaxDynamic || len(table.Targets) != len(all) {
+		t.Fatalf("%d endpoints are known, and %d in the table", n, len(table.Targets))
 	}
-	for i, target := range table.targets {
-		if table.members[i].available <= 0 {
-			t.Fatalf("endpoint %s is not available", target.name)
+	for i, target := range table.Targets {
+		if table.Members[i].Available <= 0 {
+			t.Fatalf("endpoint %s is not available", target.Name)
 		}
-		c := &call{handler: l.policy, request: new(http.Request)}
-		c.extra().looked = all
-		a := l.policy.try(c, target, now, admitNormally)
+		c := &call.Call{Handler: l.policy, Request: new(http.Request)}
+		c.Extra().Looked = all
+		a := l.policy.Try(c, target, now, endpoint.AdmitNormally)
 		if a == nil {
-			t.Fatalf("endpoint %s lets nobody in", target.name)
+			t.Fatalf("endpoint %s lets nobody in", target.Name)
 		}
-		a.begin(t.Context(), now, 0)
-		a.answered(now)
-		a.bodyEnds(outcome.Success)
+		a.Begin(t.Context(), now, 0)
+		a.Answered(now)
+		a.BodyEnds(outcome.Success)
 	}
 	// one beyond the bound that opens comes back by itself
-	beyond := table.targets[len(table.targets)-1]
-	for _, target := range table.targets {
-		if l.policy.dynamic.known[target.address] != target {
+	beyond := table.Targets[len(table.Targets)-1]
+	for _, target := range table.Targets {
+		if l.policy.Dynamic.Known[target.Address] != target {
 			beyond = target
 		}
 	}
 	for range 5 {
-		c := &call{handler: l.policy, request: new(http.Request)}
-		c.extra().looked = all
-		a := l.policy.try(c, beyond, now, admitNormally)
+		c := &call.Call{Handler: l.policy, Request: new(http.Request)}
+		c.Extra().Looked = all
+		a := l.policy.Try(c, beyond, now, endpoint.AdmitNormally)
 		if a == nil {
 			t.Fatal("not admitted")
 		}
-		a.settle(now, outcome.FailedReset, true)
+		a.Settle(now, outcome.FailedReset, true)
 	}
-	if got := breakerNow(beyond.state); got != breaker.Open {
+	if got := breakerNow(beyond.State); got != breaker.Open {
 		t.Fatalf("the breaker is %v", got)
 	}
 	for range 100 {
-		now = now.Add(tickEvery)
-		l.policy.tableFor(all, now)
-		l.policy.pool.tick(now)
+		now = now.Add(pool.TickEvery)
+		l.policy.TableFor(all, now)
+		l.policy.Pool.Tick(now)
 	}
-	if got := breakerNow(beyond.state); got == breaker.Open {
-		t.Errorf("the breaker is %v after %v", got, 100*tickEvery)
+	if got := breakerNow(beyond.State); got == breaker.Open {
+		t.Errorf("the breaker is %v after %v", got, 100*pool.TickEvery)
 	}
 }
 
@@ -132,14 +135,14 @@ func TestASetInAnotherOrderIsTheSameSet(t *testing.T) {
 	l := dynamicLab(t)
 	now := time.Now()
 	set := addressesFrom(0, 50)
-	table := l.policy.tableFor(set, now)
+	table := l.policy.TableFor(set, now)
 	for range 10 {
 		rand.Shuffle(len(set), func(i, j int) { set[i], set[j] = set[j], set[i] })
-		if l.policy.tableFor(set, now) != table {
+		if l.policy.TableFor(set, now) != table {
 			t.Fatal("the table was made anew")
 		}
 	}
-	if l.policy.tableFor(set[:49], now) == table || l.policy.tableFor(append(set[:49:49], set[0]), now) == table {
+	if l.policy.TableFor(set[:49], now) == table || l.policy.TableFor(append(set[:49:49], set[0]), now) == table {
 		t.Error("another set has the same table")
 	}
 }
@@ -151,12 +154,12 @@ func BenchmarkDynamicTick(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			l := dynamicLab(b)
 			now := time.Now()
-			l.policy.tableFor(addressesFrom(0, n), now)
+			l.policy.TableFor(addressesFrom(0, n), now)
 			for b.Loop() {
-				now = now.Add(tickEvery)
-				l.policy.tableFor(addressesFrom(0, 1), now)
-				l.policy.pool.tick(now)
-				l.policy.pool.endOverdue(now)
+				now = now.Add(pool.TickEvery)
+				l.policy.TableFor(addressesFrom(0, 1), now)
+				l.policy.Pool.Tick(now)
+				l.policy.Pool.EndOverdue(now)
 			}
 		})
 	}
@@ -169,7 +172,7 @@ func BenchmarkDynamicLookup(b *testing.B) {
 			now := time.Now()
 			sets := [...]reverseproxy.UpstreamPool{addressesFrom(0, n), addressesFrom(1, n)}
 			for i := 0; b.Loop(); i++ {
-				l.policy.tableFor(sets[i%2], now.Add(time.Duration(i)))
+				l.policy.TableFor(sets[i%2], now.Add(time.Duration(i)))
 			}
 		})
 	}

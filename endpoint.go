@@ -2,10 +2,8 @@ package failover
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,7 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // Endpoint configures one API endpoint of a pool: an upstream of the proxy with
@@ -84,11 +83,6 @@ type Timeout struct {
 	matchers caddyhttp.MatcherSets
 }
 
-// credentialFields are the request headers that carry credentials: a client's
-// never reach an endpoint of a pool with its own, and an endpoint that sets one
-// has credentials of its own.
-var credentialFields = [...]string{"Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key", "Proxy-Authorization", "Cookie"}
-
 // ownCredentials tells whether the endpoint sets credentials of its own.
 func (e *Endpoint) ownCredentials() bool {
 	if u, err := url.Parse(e.URL); err == nil && u.User != nil {
@@ -118,7 +112,7 @@ func (e *Endpoint) at() string {
 	name := cmp.Or(e.Name, e.Upstream)
 	if name == "" {
 		if u, err := url.Parse(e.URL); err == nil {
-			name = redactURL(u)
+			name = target.RedactURL(u)
 		}
 	}
 	if e.DefinedAt != "" {
@@ -139,15 +133,15 @@ func parseBaseURL(s string) (*url.URL, error) {
 	case err != nil:
 		return nil, fmt.Errorf("parsing base URL: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", redactURL(u))
+		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", target.RedactURL(u))
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("base URL %s: the host is missing", redactURL(u))
+		return nil, fmt.Errorf("base URL %s: the host is missing", target.RedactURL(u))
 	case u.RawQuery != "" || u.ForceQuery:
-		return nil, fmt.Errorf("base URL %s: a query is not allowed", redactURL(u))
+		return nil, fmt.Errorf("base URL %s: a query is not allowed", target.RedactURL(u))
 	case u.Fragment != "":
-		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", redactURL(u))
+		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", target.RedactURL(u))
 	case hasDotSegment(u.Path):
-		return nil, fmt.Errorf("base URL %s: a dot segment is not allowed", redactURL(u))
+		return nil, fmt.Errorf("base URL %s: a dot segment is not allowed", target.RedactURL(u))
 	}
 	return u, nil
 }
@@ -172,74 +166,6 @@ func dialAddress(u *url.URL) string {
 		}
 	}
 	return net.JoinHostPort(u.Hostname(), port)
-}
-
-// joinURL puts the path of base in front of the request's. Both forms of the
-// path, decoded and as sent, are joined, so that an escaped slash stays one.
-func joinURL(base, request *url.URL) *url.URL {
-	joined := *request
-	joined.Scheme, joined.Host, joined.User, joined.Opaque = base.Scheme, base.Host, nil, ""
-	if strings.TrimRight(base.Path, "/") == "" {
-		return &joined
-	}
-	if base.RawPath == "" && request.RawPath == "" {
-		joined.Path = joinSlash(base.Path, request.Path)
-		return &joined
-	}
-	joined.Path, joined.RawPath = joinSlash(base.Path, request.Path), ""
-	raw := joinSlash(base.EscapedPath(), request.EscapedPath())
-	if path, err := url.PathUnescape(raw); err == nil {
-		joined.Path, joined.RawPath = path, raw
-	}
-	return &joined
-}
-
-func joinSlash(a, b string) string {
-	a = strings.TrimRight(a, "/")
-	switch {
-	case b == "":
-		return a
-	case b[0] != '/':
-		return a + "/" + b
-	}
-	return a + b
-}
-
-// A matchedTimeout is the timeout of the requests that match.
-type matchedTimeout struct {
-	matchers caddyhttp.MatcherSets // any of the sets will do
-	timeout  time.Duration
-}
-
-// A target is an endpoint as one handler sees it: its configuration, ready for
-// use, the state it shares with other handlers of the pool, and the upstream
-// through which it is reached. It is read-only.
-type target struct {
-	// what each attempt looks at
-	state    *endpointState
-	upstream *reverseproxy.Upstream // nil for dynamic upstreams
-	timeout  time.Duration
-	timeouts []matchedTimeout
-	limit    int      // attempts at once, 0 for no limit
-	url      *url.URL // nil: scheme, path and Host are the proxy's
-	host     string   // the URL's
-
-	headers   *headers.HeaderOps
-	edits     []jsonEdit
-	bare      bool // url is http and has no path
-	strip     bool // of the client's credentials
-	own       bool // credentials
-	quota     bool // 401, 402, 403 and 429 speak about the endpoint
-	needsJSON bool // it takes no body that the edits do not work on
-
-	name     string
-	address  string
-	priority int
-	weight   float64
-	hedge    *hedgeDelay
-	health   *checkOverride // nil: as the pool says
-
-	configured *target // without the operator's settings; nil: there are none
 }
 
 // provision makes the endpoint's configuration ready for use.
@@ -267,47 +193,47 @@ func provisionTimeouts(ctx caddy.Context, timeouts []*Timeout) error {
 
 // newTarget joins the configuration of an endpoint to the pool's. The URL has
 // been checked.
-func (p *Policy) newTarget(e *Endpoint, place int) *target {
-	t := &target{
-		name:     cmp.Or(e.Name, e.Upstream),
-		address:  e.Upstream,
-		priority: cmp.Or(e.Priority, place),
-		weight:   1,
-		headers:  e.Headers,
-		timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
-		timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
-		limit:    e.MaxRequests,
-		hedge:    new(hedgeDelay),
-		health:   e.Health.override(),
+func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
+	t := &target.Target{
+		Name:     cmp.Or(e.Name, e.Upstream),
+		Address:  e.Upstream,
+		Priority: cmp.Or(e.Priority, place),
+		Weight:   1,
+		Headers:  e.Headers,
+		Timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
+		Timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
+		Limit:    e.MaxRequests,
+		Hedge:    new(target.HedgeDelay),
+		Health:   e.Health.override(),
 	}
 	if e.Weight != nil {
-		t.weight = *e.Weight
+		t.Weight = *e.Weight
 	}
 	if e.URL != "" {
-		t.url, _ = parseBaseURL(e.URL)
-		t.host = t.url.Host
-		t.bare = t.url.Scheme == "http" && strings.Trim(t.url.Path, "/") == ""
-		if user := t.url.User; user != nil {
-			t.url.User = nil
-			t.headers = withBasicAuth(t.headers, user)
+		t.URL, _ = parseBaseURL(e.URL)
+		t.Host = t.URL.Host
+		t.Bare = t.URL.Scheme == "http" && strings.Trim(t.URL.Path, "/") == ""
+		if user := t.URL.User; user != nil {
+			t.URL.User = nil
+			t.Headers = target.WithBasicAuth(t.Headers, user)
 		}
 	}
-	t.setEdits(jsonEdits(e.SetJSON))
-	t.own = e.ownCredentials()
+	t.SetEdits(jsonEdits(e.SetJSON))
+	t.Own = e.ownCredentials()
 	switch cmp.Or(e.Quota, p.Quota) {
 	case quotaEndpoint:
-		t.quota = true
+		t.Quota = true
 	case quotaClient:
 	default:
-		t.quota = t.own
+		t.Quota = t.Own
 	}
 	switch p.ClientCredentials {
 	case credentialsStrip:
-		t.strip = true
+		t.Strip = true
 	case credentialsPass:
-		t.strip = t.own
+		t.Strip = t.Own
 	default:
-		t.strip = slices.ContainsFunc(p.Endpoints, (*Endpoint).ownCredentials)
+		t.Strip = slices.ContainsFunc(p.Endpoints, (*Endpoint).ownCredentials)
 	}
 	return t
 }
@@ -322,46 +248,16 @@ func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
 }
 
 // matched are timeouts, ready for use. They have been provisioned.
-func matched(list []*Timeout) []matchedTimeout {
-	var ready []matchedTimeout
+func matched(list []*Timeout) []target.MatchedTimeout {
+	var ready []target.MatchedTimeout
 	for _, t := range list {
-		ready = append(ready, matchedTimeout{t.matchers, time.Duration(t.Timeout)})
+		ready = append(ready, target.MatchedTimeout{Matchers: t.matchers, Timeout: time.Duration(t.Timeout)})
 	}
 	return ready
 }
 
-// withBasicAuth adds the credentials of a base URL, unless the operations set
-// others.
-func withBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOps {
-	with := headers.HeaderOps{}
-	if ops != nil {
-		with = *ops
-	}
-	if _, ok := with.Set["Authorization"]; ok {
-		return &with
-	}
-	password, _ := user.Password()
-	credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
-	set := http.Header{"Authorization": {"Basic " + credentials}}
-	maps.Copy(set, with.Set)
-	with.Set = set
-	return &with
-}
-
-// timeoutFor is how long an attempt of this request may wait for its first
-// byte.
-func (t *target) timeoutFor(r *http.Request) time.Duration {
-	if len(t.timeouts) == 0 {
-		return t.timeout
-	}
-	return t.matchingTimeout(r)
-}
-
-func (t *target) matchingTimeout(r *http.Request) time.Duration {
-	for _, rule := range t.timeouts {
-		if match, err := rule.matchers.AnyMatchWithError(r); err == nil && match {
-			return rule.timeout
-		}
-	}
-	return t.timeout
+// below tells whether an endpoint of the pool has a base URL with a path.
+func (e *Endpoint) below() bool {
+	u, err := url.Parse(e.URL)
+	return err == nil && strings.Trim(u.Path, "/") != ""
 }

@@ -11,39 +11,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
-)
 
-func TestJoinURL(t *testing.T) {
-	for _, test := range []struct{ base, request, want string }{
-		{"https://api.example", "http://10.0.0.1/", "https://api.example/"},
-		{"https://api.example", "http://10.0.0.1", "https://api.example"},
-		{"https://api.example/", "http://10.0.0.1/chat", "https://api.example/chat"},
-		{"https://api.example/v1", "http://10.0.0.1/chat", "https://api.example/v1/chat"},
-		{"https://api.example/v1/", "http://10.0.0.1/chat", "https://api.example/v1/chat"},
-		{"https://api.example/v1//", "http://10.0.0.1//chat", "https://api.example/v1//chat"},
-		{"https://api.example/v1", "http://10.0.0.1", "https://api.example/v1"},
-		{"https://api.example/v1", "http://10.0.0.1/", "https://api.example/v1/"},
-		{"https://api.example/v1", "http://10.0.0.1/chat?q=a%2Fb&r", "https://api.example/v1/chat?q=a%2Fb&r"},
-		{"https://api.example/v1", "http://10.0.0.1/chat?", "https://api.example/v1/chat?"},
-		{"https://api.example/v1", "http://10.0.0.1/a%2Fb/c", "https://api.example/v1/a%2Fb/c"},
-		{"https://api.example/a%2Fb", "http://10.0.0.1/c", "https://api.example/a%2Fb/c"},
-		{"https://api.example/a%2F", "http://10.0.0.1/c", "https://api.example/a%2F/c"},
-		{"https://api.example/a%2Fb/", "http://10.0.0.1/c%2Fd/", "https://api.example/a%2Fb/c%2Fd/"},
-		{"https://api.example/a b", "http://10.0.0.1/c%20d", "https://api.example/a%20b/c%20d"},
-		{"https://api.example/v1", "http://10.0.0.1/%C3%A4/%2e%2e/x", "https://api.example/v1/%C3%A4/%2e%2e/x"},
-		{"https://user:secret@api.example:8443/v1", "http://10.0.0.1/x", "https://api.example:8443/v1/x"},
-		{"http://[::1]:8080/v1", "http://10.0.0.1/x", "http://[::1]:8080/v1/x"},
-	} {
-		base, request := mustParse(t, test.base), mustParse(t, test.request)
-		before := *request
-		if got := joinURL(base, request).String(); got != test.want {
-			t.Errorf("%s before %s: got %s, want %s", test.base, test.request, got, test.want)
-		}
-		if *request != before {
-			t.Errorf("%s before %s: the request's URL was changed", test.base, test.request)
-		}
-	}
-}
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
 
 func mustParse(t testing.TB, s string) *url.URL {
 	t.Helper()
@@ -70,13 +42,13 @@ func FuzzJoinURL(f *testing.F) {
 		if err != nil || request.Path == "*" || request.Opaque != "" {
 			return
 		}
-		joined := joinURL(base, request)
+		joined := target.JoinURL(base, request)
 		if joined.Scheme != base.Scheme || joined.Host != base.Host || joined.User != nil || joined.RawQuery != request.RawQuery {
 			t.Fatalf("%q before %q: got %q", rawBase, rawRequest, joined)
 		}
 		want := request.EscapedPath()
 		if prefix := strings.TrimRight(base.EscapedPath(), "/"); prefix != "" {
-			want = joinSlash(prefix, want)
+			want = target.JoinSlash(prefix, want)
 		}
 		if got := joined.EscapedPath(); got != want {
 			t.Fatalf("%q before %q: the path is %q, want %q", rawBase, rawRequest, got, want)
@@ -205,18 +177,18 @@ func TestCredentials(t *testing.T) {
 			&Endpoint{Name: "e", Upstream: "e:1", Quota: quotaClient}, false, false, "client", "c=1"},
 	} {
 		target := test.pool.newTarget(test.e, 1)
-		if target.strip != test.strip || target.quota != test.quota {
-			t.Errorf("%s: strip %v, quota %v", test.name, target.strip, target.quota)
+		if target.Strip != test.strip || target.Quota != test.quota {
+			t.Errorf("%s: strip %v, quota %v", test.name, target.Strip, target.Quota)
 		}
 		r := httptest.NewRequest("GET", "http://api.test/", nil)
 		r.Header.Set("Authorization", "client")
 		r.Header.Add("Cookie", "c=1")
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-		h := &callHandler{poolHandler: poolHandler{pool: new(pool)}, callRules: callRules{strips: true}}
-		c := h.callFor(r, nil)
-		a := c.newAttempt(target, nil, time.Now())
-		a.begin(r.Context(), time.Now(), 0)
-		out, err := a.prepare(r)
+		h := &call.Handler{Handler: pool.Handler{Pool: new(pool.Pool)}, Rules: call.Rules{Strips: true}}
+		c := h.CallFor(r, nil)
+		a := c.NewAttempt(target, nil, time.Now())
+		a.Begin(r.Context(), time.Now(), 0)
+		out, err := a.Prepare(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,15 +211,15 @@ func TestCredentials(t *testing.T) {
 // reach the endpoint, where the client's would not.
 func TestHeaderUpStays(t *testing.T) {
 	policy := &Policy{ClientCredentials: credentialsStrip, Endpoints: []*Endpoint{{Name: "e", Upstream: "e:1"}}}
-	h := &callHandler{poolHandler: poolHandler{pool: new(pool)}, callRules: callRules{strips: true}}
+	h := &call.Handler{Handler: pool.Handler{Pool: new(pool.Pool)}, Rules: call.Rules{Strips: true}}
 	r := httptest.NewRequest("GET", "http://api.test/", nil)
 	r.Header.Set("Authorization", "client")
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-	c := h.callFor(r, nil)
+	c := h.CallFor(r, nil)
 	r.Header.Set("Authorization", "header_up")
-	a := c.newAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
-	a.begin(r.Context(), time.Now(), 0)
-	out, err := a.prepare(r)
+	a := c.NewAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
+	a.Begin(r.Context(), time.Now(), 0)
+	out, err := a.Prepare(r)
 	if err != nil {
 		t.Fatal(err)
 	}

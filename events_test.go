@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,64 +12,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
-
-// newTestPool is a pool of its own, whose loop does not run.
-func newTestPool(name string) *pool {
-	p := newPool(name)
-	p.loop.wake = make(chan struct{}, 1)
-	return p
-}
-
-// TestEventsAreFolded lets one event of a sort leave at once, and those of the
-// next second as one.
-func TestEventsAreFolded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, s := event.Latest.Subscribe(^uint64(0))
-		defer s.Close()
-		p := newTestPool("folding")
-		began := time.Now()
-		step := func(wait time.Duration, emits int, want ...int) {
-			t.Helper()
-			time.Sleep(wait)
-			for i := range emits {
-				p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": i}})
-			}
-			synctest.Wait()
-			var got []int
-			for len(s.Events) > 0 {
-				e := <-s.Events
-				if e.Pool != "folding" || e.ID == 0 || e.At.IsZero() {
-					t.Errorf("after %v: incomplete: %+v", time.Since(began), e)
-				}
-				got = append(got, e.Count)
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("after %v: events count %v, want %v", time.Since(began), got, want)
-			}
-		}
-		step(0, 1, 1)                    // at once
-		step(500*time.Millisecond, 7)    // kept back
-		step(501*time.Millisecond, 2, 7) // a second after the first
-		step(time.Second, 0, 2)          // the rest
-		step(time.Second, 0)             // forgotten
-		step(10*time.Millisecond, 3, 1)  // so the next leaves at once
-		p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "c", Reason: "reset"})
-		step(0, 0, 1) // another sort
-		p.emit(event.Event{Kind: event.EndpointHeld, Endpoint: "a", Count: 5})
-		step(0, 0, 5) // a count of its own
-		p.outbox.Close()
-		step(0, 0, 2) // what was kept back leaves at the end
-		p.emit(event.Event{Kind: event.Failover})
-		step(time.Minute, 0) // and nothing after it
-	})
-}
 
 // TestTransitionsAreEvents takes a breaker through its states.
 func TestTransitionsAreEvents(t *testing.T) {
@@ -78,16 +27,16 @@ func TestTransitionsAreEvents(t *testing.T) {
 		_, sub := event.Latest.Subscribe(^uint64(0))
 		defer sub.Close()
 		p := newTestPool("transitions")
-		defer p.outbox.Close()
+		defer p.Outbox.Close()
 		cfg := (&Breaker{}).config(time.Minute)
-		s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
-		target := &target{name: "one", state: s}
+		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}).State
+		target := &target.Target{Name: "one", State: s}
 		do := func(o outcome.Outcome, retryAfter time.Duration) {
-			a := &attempt{target: target, ticket: ticket{retryAfter: retryAfter}}
-			if !s.acquire(a, time.Now(), cfg, 0, admitNormally) {
+			a := &call.Attempt{Target: target, Ticket: endpoint.Ticket{RetryAfter: retryAfter}}
+			if !s.Acquire(a, time.Now(), cfg, 0, endpoint.AdmitNormally) {
 				t.Fatalf("no attempt in state %v", breakerNow(s))
 			}
-			s.settle(a, time.Now(), cfg, o, true, noDoubt)
+			s.Settle(a, time.Now(), cfg, o, true, endpoint.NoDoubt)
 		}
 		expect := func(kind, reason string) event.Event {
 			t.Helper()
@@ -111,18 +60,18 @@ func TestTransitionsAreEvents(t *testing.T) {
 			t.Errorf("open until %v after %v", until, e.At)
 		}
 		time.Sleep(6 * time.Second)
-		if changed, _, e := s.tick(time.Now(), cfg); !changed || e == nil {
+		if changed, _, e := s.Tick(time.Now(), cfg); !changed || e == nil {
 			t.Fatalf("tick: changed %v, event %+v", changed, e)
 		} else {
-			p.emitAll([]event.Event{e[0]})
+			p.EmitAll([]event.Event{e[0]})
 		}
 		expect(event.BreakerRecovering, breaker.ReasonPeriodOver)
 		do(outcome.Success, 0)
 		for steps := 0; breakerNow(s) == breaker.Recovering && steps < 50; steps++ {
 			time.Sleep(cfg.Step)
 			do(outcome.Success, 0)
-			if _, _, e := s.tick(time.Now(), cfg); e != nil {
-				p.emit(e[0])
+			if _, _, e := s.Tick(time.Now(), cfg); e != nil {
+				p.Emit(e[0])
 			}
 		}
 		expect(event.BreakerClosed, breaker.ReasonRecovered)
@@ -131,9 +80,9 @@ func TestTransitionsAreEvents(t *testing.T) {
 		if e.Details["seconds"] != 30.0 {
 			t.Errorf("held: %+v", e)
 		}
-		s.changeBreaker(func(b *breaker.Breaker) { b.Force(time.Now(), breaker.ForcedOpen) })
+		s.ChangeBreaker(func(b *breaker.Breaker) { b.Force(time.Now(), breaker.ForcedOpen) })
 		expect(event.BreakerOpened, breaker.ReasonOperator)
-		s.changeBreaker(func(b *breaker.Breaker) {}) // nothing
+		s.ChangeBreaker(func(b *breaker.Breaker) {}) // nothing
 		synctest.Wait()
 		if n := len(sub.Events); n > 0 {
 			t.Errorf("%d more events: %+v", n, <-sub.Events)
@@ -331,7 +280,7 @@ func TestBadSubscribers(t *testing.T) {
 			recovered <- struct{}{}
 		}
 	})
-	stateOf(t, "api", "one").changeBreaker(func(b *breaker.Breaker) { b.Transition(breaker.Recovering, time.Now(), breaker.ReasonPeriodOver) })
+	stateOf(t, "api", "one").ChangeBreaker(func(b *breaker.Breaker) { b.Transition(breaker.Recovering, time.Now(), breaker.ReasonPeriodOver) })
 	<-recovered // the one after the panic arrives
 }
 
@@ -346,7 +295,7 @@ func TestAllDownIsAnEvent(t *testing.T) {
 	for range 2 {
 		one.down()
 		two.down()
-		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.down.Load() })
+		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.Down.Load() })
 		for {
 			e := <-sub.Events
 			if e.Kind != event.AllDown {
@@ -359,31 +308,7 @@ func TestAllDownIsAnEvent(t *testing.T) {
 		}
 		one.up(t, one.address)
 		two.up(t, two.address)
-		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.down.Load() })
-	}
-}
-
-func TestEventsAreLogged(t *testing.T) {
-	p := newTestPool("logged")
-	core, logs := observer.New(zap.DebugLevel)
-	g := &generation{logger: zap.New(core)}
-	p.generation.Store(g)
-	p.emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": 1}})
-	p.emit(event.Event{Kind: event.AllDown})
-	p.emit(event.Event{Kind: event.BreakerClosed, Endpoint: "a"})
-	p.outbox.Close()
-	var got []string
-	for _, entry := range logs.All() {
-		m := entry.ContextMap()
-		got = append(got, fmt.Sprint(entry.Level, " ", entry.Message, " ", m["pool"], " ", m["endpoint"], " ", m["to"], " ", m["reason"], " ", m["attempt"], " ", m["count"]))
-	}
-	want := []string{
-		"warn failover logged a b reset 1 1",
-		"error all_down logged <nil> <nil> <nil> <nil> 1",
-		"info breaker_closed logged a <nil> <nil> <nil> 1",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
+		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.Down.Load() })
 	}
 }
 
@@ -391,18 +316,18 @@ func TestEventsAreLogged(t *testing.T) {
 // when something else happens.
 func TestHoldEnds(t *testing.T) {
 	p := newTestPool("hold")
-	defer p.outbox.Close()
+	defer p.Outbox.Close()
 	cfg := (&Breaker{}).config(time.Minute)
-	s := p.joinLocked(endpointKey{"one", "one:80"}).endpointState
+	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}).State
 	now := time.Now()
-	a := &attempt{target: &target{name: "one", state: s}, ticket: ticket{retryAfter: time.Second}}
-	s.acquire(a, now, cfg, 0, admitNormally)
-	s.settle(a, now, cfg, outcome.RateLimited, true, noDoubt)
+	a := &call.Attempt{Target: &target.Target{Name: "one", State: s}, Ticket: endpoint.Ticket{RetryAfter: time.Second}}
+	s.Acquire(a, now, cfg, 0, endpoint.AdmitNormally)
+	s.Settle(a, now, cfg, outcome.RateLimited, true, endpoint.NoDoubt)
 	for _, step := range []struct {
 		after   time.Duration
 		changed bool
 	}{{500 * time.Millisecond, false}, {time.Second, true}, {2 * time.Second, false}} {
-		if changed, _, _ := s.tick(now.Add(step.after), cfg); changed != step.changed {
+		if changed, _, _ := s.Tick(now.Add(step.after), cfg); changed != step.changed {
 			t.Errorf("after %v: changed is %v", step.after, changed)
 		}
 	}

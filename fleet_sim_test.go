@@ -9,7 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // A fleet is many proxies in front of the same APIs, under virtual time: the
@@ -66,7 +68,7 @@ func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration)
 
 // An instance is one proxy of the fleet.
 type instance struct {
-	policy *callHandler
+	policy *call.Handler
 	rate   float64 // calls a second
 	due    time.Duration
 	closed []time.Duration // when each endpoint's breaker closed last, for slow starts
@@ -90,7 +92,7 @@ func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *B
 		f.instances = append(f.instances, in)
 		f.queue.push(simulated{at: exponential(rate), instance: in})
 		// control loops do not beat in time
-		f.tickAt(in, time.Duration(float64(tickEvery)*float64(i)/float64(n)))
+		f.tickAt(in, time.Duration(float64(pool.TickEvery)*float64(i)/float64(n)))
 	}
 	return f, nil
 }
@@ -129,8 +131,8 @@ func (f *fleet) tickAt(in *instance, at time.Duration) {
 // tick is a turn of an instance's control loop.
 func (f *fleet) tick(in *instance) {
 	now := f.clock()
-	next := now.Add(tickEvery)
-	if due := in.policy.pool.tick(now); !due.IsZero() && due.Before(next) {
+	next := now.Add(pool.TickEvery)
+	if due := in.policy.Pool.Tick(now); !due.IsZero() && due.Before(next) {
 		next = later(due, now.Add(time.Millisecond))
 	}
 	if f.slowStart > 0 {
@@ -149,75 +151,75 @@ func later(a, b time.Time) time.Time {
 // ramp gives endpoints that have come back their traffic by the clock alone.
 func (f *fleet) ramp(in *instance) {
 	p := in.policy
-	cfg, now := p.breakerConfig(), f.clock()
-	available := make([]float64, len(p.targets))
-	for i, t := range p.targets {
-		state := breakerNow(t.state)
+	cfg, now := p.BreakerConfig(), f.clock()
+	available := make([]float64, len(p.Targets))
+	for i, t := range p.Targets {
+		state := breakerNow(t.State)
 		if in.open[i] && state == breaker.Closed {
 			in.closed[i] = f.now
 		}
 		in.open[i] = state != breaker.Closed
-		available[i] = t.state.available(now, cfg)
+		available[i] = t.State.Available(now, cfg)
 		if in.closed[i] > 0 {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
 		}
 	}
-	built := newRoutes(p.targets, available, p.overflow)
-	built.trials = p.table.Load().trials
-	p.table.Store(built)
+	built := pool.NewRoutes(p.Targets, available, p.Overflow)
+	built.Trials = p.Table.Load().Trials
+	p.Table.Store(built)
 }
 
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
-	c := &call{handler: p, request: f.request}
-	t := p.table.Load()
+	c := &call.Call{Handler: p, Request: f.request}
+	t := p.Table.Load()
 	f.record.call(f.now)
-	a := p.choose(c, t, now)
+	a := p.Choose(c, t, now)
 	if a == nil {
-		if _, _, a = p.lastChance(c, t, now); a == nil {
+		if _, _, a = p.LastChance(c, t, now); a == nil {
 			f.record.failed(f.now)
 			return
 		}
 	}
-	c.attempts++
+	c.Attempts++
 	f.dispatch(in, a)
 }
 
 // dispatch makes an attempt.
-func (f *fleet) dispatch(in *instance, a *attempt) {
+func (f *fleet) dispatch(in *instance, a *call.Attempt) {
 	i := 0
-	for in.policy.targets[i] != a.target {
+	for in.policy.Targets[i] != a.Target {
 		i++
 	}
-	a.begin(context.Background(), f.clock(), 0)
+	a.Begin(context.Background(), f.clock(), 0)
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
-	if took > a.timeout {
-		o, took = outcome.FailedTimeout, a.timeout
+	if took > a.Timeout {
+		o, took = outcome.FailedTimeout, a.Timeout
 	}
 	f.queue.push(simulated{at: f.now + took, instance: in, attempt: a, outcome: o})
 }
 
 // ended settles an attempt and goes on with its call, as RoundTrip does.
-func (f *fleet) ended(in *instance, a *attempt, o outcome.Outcome) {
+func (f *fleet) ended(in *instance, a *call.Attempt, o outcome.Outcome) {
 	now, p := f.clock(), in.policy
 	if o == outcome.Success || o == outcome.FailedStatus {
-		a.answered(now)
+		a.Answered(now)
 	}
-	if o == outcome.Success && a.watchful {
-		a.target.state.beganAnswer(a, now, p.breakerConfig())
+	if o == outcome.Success && a.Watchful {
+		a.Target.State.BeganAnswer(a, now, p.BreakerConfig())
 	}
-	a.settle(now, o, true)
+	a.Settle(now, o, true)
 	if o != outcome.Success {
-		if next := a.call.plan(now, a, o); next != nil {
-			a.call.attempts++
+		if next := a.Call.Plan(now, a, o); next != nil {
+			a.Call.Attempts++
 			f.dispatch(in, next)
 		} else {
 			f.record.failed(f.now)
 		}
 	}
-	if p.pool.loop.poked.Load() {
+	if p.Pool.Loop.Poked.Load() {
 		f.tick(in)
 	}
 }
@@ -227,7 +229,7 @@ func (f *fleet) ended(in *instance, a *attempt, o outcome.Outcome) {
 type simulated struct {
 	at       time.Duration
 	instance *instance
-	attempt  *attempt
+	attempt  *call.Attempt
 	outcome  outcome.Outcome
 	tick     bool
 }

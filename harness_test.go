@@ -26,6 +26,8 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/score"
 )
 
@@ -164,12 +166,12 @@ func (p *proxy) get(path string, header ...string) (int, string) {
 }
 
 // policies are the policies of the running configuration.
-func runningPool(t testing.TB, name string) *pool {
+func runningPool(t testing.TB, name string) *pool.Pool {
 	t.Helper()
-	var found *pool
-	pools.Range(func(key, value any) bool {
+	var found *pool.Pool
+	pool.Pools.Range(func(key, value any) bool {
 		if key == name {
-			found = value.(*pool)
+			found = value.(*pool.Pool)
 		}
 		return true
 	})
@@ -180,31 +182,31 @@ func runningPool(t testing.TB, name string) *pool {
 }
 
 // stateOf is the state of an endpoint of a running pool.
-func stateOf(t testing.TB, pool, endpoint string) *endpointState {
+func stateOf(t testing.TB, pool, endpoint string) *endpoint.State {
 	t.Helper()
 	p := runningPool(t, pool)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, s := range p.members {
-		if key.name == endpoint {
-			return s.endpointState
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	for key, s := range p.Members {
+		if key.Name == endpoint {
+			return s.State
 		}
 	}
 	t.Fatalf("pool %q has no endpoint %q", pool, endpoint)
 	return nil
 }
 
-func breakerNow(s *endpointState) breaker.State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.breaker.State
+func breakerNow(s *endpoint.State) breaker.State {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Breaker.State
 }
 
-func totalsNow(s *endpointState) totals {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.countLocked(time.Now())
-	return s.totals
+func totalsNow(s *endpoint.State) endpoint.Totals {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.CountLocked(time.Now())
+	return s.Totals
 }
 
 // listening serves the connections to a free port, each until serve returns.
@@ -384,7 +386,7 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 func lasting(d time.Duration) { <-time.After(d) }
 
 // inFlight is how many attempts the endpoint has in flight.
-func inFlightNow(s *endpointState) int64 { return s.busy.Load() }
+func inFlightNow(s *endpoint.State) int64 { return s.Busy.Load() }
 
 // lines are the log lines with a message, or all for "".
 func (p *proxy) lines(message string) []map[string]any {
@@ -437,10 +439,10 @@ const quick = `
 func shareOf(t testing.TB, pool, endpoint string) float64 {
 	t.Helper()
 	p := runningPool(t, pool)
-	table := p.generation.Load().handlers[0].table.Load()
-	for i, target := range table.targets {
-		if target.name == endpoint {
-			return table.share(i)
+	table := p.Generation.Load().Handlers[0].Table.Load()
+	for i, target := range table.Targets {
+		if target.Name == endpoint {
+			return table.Share(i)
 		}
 	}
 	t.Fatalf("no endpoint %q", endpoint)
@@ -471,9 +473,16 @@ func tallied(calls, failures int, latency time.Duration) score.Tally {
 }
 
 // memberOf is the member of its pool that a state belongs to.
-func memberOf(s *endpointState) *poolMember {
-	p := s.owner.(*pool)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.memberLocked(s)
+func memberOf(s *endpoint.State) *pool.PoolMember {
+	p := s.Owner.(*pool.Pool)
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	return p.MemberLocked(s)
+}
+
+// newTestPool is a pool of its own, whose loop does not run.
+func newTestPool(name string) *pool.Pool {
+	p := pool.New(name)
+	p.Loop.Wake = make(chan struct{}, 1)
+	return p
 }

@@ -11,37 +11,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/probe"
 )
-
-func TestRiseAndFall(t *testing.T) {
-	cfg := &checkConfig{passes: 2, fails: 3}
-	run := 0
-	for i, step := range []struct {
-		passed  bool
-		run     int
-		verdict int
-	}{
-		{true, 1, 0},
-		{true, 2, 1},
-		{true, 3, 1},
-		{false, -1, 0},
-		{true, 1, 0}, // consecutive means consecutive
-		{false, -1, 0},
-		{false, -2, 0},
-		{true, 1, 0},
-		{false, -1, 0},
-		{false, -2, 0},
-		{false, -3, -1},
-		{false, -4, -1},
-		{true, 1, 0},
-		{true, 2, 1},
-	} {
-		run = riseAndFall(run, step.passed)
-		if run != step.run || cfg.verdict(run) != step.verdict {
-			t.Errorf("step %d: run %d and verdict %d, want %d and %d", i, run, cfg.verdict(run), step.run, step.verdict)
-		}
-	}
-}
 
 func TestCheckPause(t *testing.T) {
 	cfg := (&Health{}).checkConfig(nil)
@@ -65,20 +38,9 @@ func TestCheckPause(t *testing.T) {
 		{9, breaker.Open, 1, 2 * time.Second},
 		{9, breaker.ForcedOpen, 1, 30 * time.Second},
 	} {
-		if got := cfg.pause(tt.run, tt.state, tt.found); got != tt.want {
+		if got := cfg.Pause(tt.run, tt.state, tt.found); got != tt.want {
 			t.Errorf("run %d, %v found %d times: %v, want %v", tt.run, tt.state, tt.found, got, tt.want)
 		}
-	}
-}
-
-func TestCheckJitter(t *testing.T) {
-	low, high := time.Hour, time.Duration(0)
-	for range 1000 {
-		d := jittered(time.Second)
-		low, high = min(low, d), max(high, d)
-	}
-	if low < 900*time.Millisecond || high > 1100*time.Millisecond || high-low < 150*time.Millisecond {
-		t.Errorf("a second becomes %v to %v", low, high)
 	}
 }
 
@@ -96,7 +58,7 @@ type checkLog struct {
 }
 
 func (l *checkLog) RoundTrip(r *http.Request) (*http.Response, error) {
-	check := r.Header.Get("User-Agent") == checkedBy
+	check := r.Header.Get("User-Agent") == probe.CheckedBy
 	l.mu.Lock()
 	status, takes := l.call, time.Duration(0)
 	if check {
@@ -173,8 +135,8 @@ func TestCheckSchedule(t *testing.T) {
 			for n := 2; n < len(at); n++ {
 				lasted(t, "next check", at[n].Sub(at[n-1]), 27*second, 33800*time.Millisecond)
 			}
-			status := l.stateOf(fmt.Sprintf("e%d:80", i)).status(time.Now(), l.policy.breakerConfig())
-			if c := status.Check; c == nil || c.State != "up" || c.LastResult != checkPassed || c.Sent != uint64(len(at)) || c.Skipped != 0 {
+			status := l.stateOf(fmt.Sprintf("e%d:80", i)).Status(time.Now(), l.policy.BreakerConfig())
+			if c := status.Check; c == nil || c.State != "up" || c.LastResult != endpoint.CheckPassed || c.Sent != uint64(len(at)) || c.Skipped != 0 {
 				t.Errorf("endpoint %d: %+v", i, status.Check)
 			}
 		}
@@ -206,12 +168,12 @@ func TestChecksAreSpread(t *testing.T) {
 				t.Errorf("endpoint %d: two checks at once", i)
 			}
 			for _, at := range at {
-				seen[start.Sub(at)/checkSlot]++
+				seen[start.Sub(at)/pool.CheckSlot]++
 			}
 		}
 		for slot, n := range seen { // 4 on average, 8 in a slot of the checker's, of which two may begin in one of these
 			if n > 16 {
-				t.Errorf("%d checks within %v, %v ago", n, checkSlot, slot*checkSlot)
+				t.Errorf("%d checks within %v, %v ago", n, pool.CheckSlot, slot*pool.CheckSlot)
 			}
 		}
 		if len(seen) < 1200 {
@@ -227,8 +189,8 @@ func TestBusyEndpointsAreNotChecked(t *testing.T) {
 		l, logs := newChecked(t, &Policy{Health: &Health{}}, 2)
 		l.load(20, 5*time.Minute)
 		one := copyNow(l.stateOf("e0:80")).checks
-		if sent := len(logs[0].times()); sent > 2 || one.skipped < 8 {
-			t.Errorf("busy: %d checks sent, %d skipped", sent, one.skipped)
+		if sent := len(logs[0].times()); sent > 2 || one.Skipped < 8 {
+			t.Errorf("busy: %d checks sent, %d skipped", sent, one.Skipped)
 		}
 		if sent := len(logs[1].times()); sent < 9 {
 			t.Errorf("idle: %d checks sent", sent)
@@ -294,7 +256,7 @@ func TestChecksThatPassBringBackEarly(t *testing.T) {
 		if breakerNow(one) != breaker.Open {
 			t.Fatal("calls fail, and it is in")
 		}
-		l.within(10*second, "a check has failed", func() bool { return copyNow(one).checks.failed > 0 })
+		l.within(10*second, "a check has failed", func() bool { return copyNow(one).checks.Failed > 0 })
 		logs[0].set(func(log *checkLog) { log.call, log.status = 0, 0 })
 		took := l.within(time.Minute, "it recovers", func() bool { return breakerNow(one) == breaker.Recovering })
 		t.Logf("recovers %v after it is well; its period was 4 minutes", took)
@@ -371,14 +333,14 @@ func TestReloadChangesChecks(t *testing.T) {
 		if n := len(logs[0].times()); n < 15 || n > 20 {
 			t.Errorf("%d checks, after a minute of one each 4 s", n)
 		}
-		if one != l.stateOf("e0:80") || copyNow(one).checks.run < 10 {
+		if one != l.stateOf("e0:80") || copyNow(one).checks.Run < 10 {
 			t.Errorf("results are forgotten: %+v", copyNow(one).checks)
 		}
 
 		l.reload(&Policy{Health: &Health{URI: "/other", Interval: caddy.Duration(4 * second)}}, "e0:80", "e1:80")
 		time.Sleep(10 * time.Millisecond)
-		if copyNow(one).checks.run > 1 {
-			t.Errorf("results of another question count: %d", copyNow(one).checks.run)
+		if copyNow(one).checks.Run > 1 {
+			t.Errorf("results of another question count: %d", copyNow(one).checks.Run)
 		}
 		logs[0].set(func(log *checkLog) { log.status = http.StatusNotFound })
 		l.within(10*second, "the other question takes it out", func() bool { return breakerNow(one) == breaker.Open })
@@ -391,7 +353,7 @@ func TestReloadChangesChecks(t *testing.T) {
 		if n := len(logs[0].times()); n != before {
 			t.Errorf("%d checks after they were turned off", n-before)
 		}
-		if status := one.status(time.Now(), l.policy.breakerConfig()); status.Check != nil {
+		if status := one.Status(time.Now(), l.policy.BreakerConfig()); status.Check != nil {
 			t.Errorf("still shown: %+v", status.Check)
 		}
 	})
@@ -413,10 +375,10 @@ func TestReloadEndsChecksUnderWay(t *testing.T) {
 		l.reload(&Policy{Health: &Health{}}, "e0:80")
 		l.within(second, "they have ended", func() bool { return logs[0].hanging() == 0 && logs[1].hanging() == 0 })
 		time.Sleep(time.Minute)
-		if c := copyNow(one).checks; c.failed > 0 || c.run < 2 || c.underway {
+		if c := copyNow(one).checks; c.Failed > 0 || c.Run < 2 || c.Underway {
 			t.Errorf("after the reload: %+v", c)
 		}
-		if c := copyNow(gone).checks; c.failed+c.passed > 0 || c.underway || len(logs[1].times()) != 1 {
+		if c := copyNow(gone).checks; c.Failed+c.Passed > 0 || c.Underway || len(logs[1].times()) != 1 {
 			t.Errorf("of the endpoint that is gone: %+v", c)
 		}
 	})
@@ -428,9 +390,9 @@ func TestHeldEndpointsAreNotChecked(t *testing.T) {
 		l, logs := newChecked(t, &Policy{Health: &Health{Interval: caddy.Duration(2 * second)}}, 2)
 		time.Sleep(10 * second)
 		one := l.stateOf("e0:80")
-		one.mu.Lock()
-		one.holdUntil = time.Now().Add(time.Minute)
-		one.mu.Unlock()
+		one.Mu.Lock()
+		one.HoldUntil = time.Now().Add(time.Minute)
+		one.Mu.Unlock()
 		before := len(logs[0].times())
 		time.Sleep(50 * second)
 		if n := len(logs[0].times()) - before; n > 0 {
@@ -455,7 +417,7 @@ func TestChecksFeedTheScore(t *testing.T) {
 		}
 		logs[1].set(func(log *checkLog) { log.takes = 40 * time.Millisecond })
 		time.Sleep(5 * time.Minute)
-		l.policy.pool.poke()
+		l.policy.Pool.Poke()
 		time.Sleep(second)
 		if lost := copyNow(two).lost; lost < 0.3 {
 			t.Errorf("20 times slower, and lost %v", lost)
@@ -485,20 +447,20 @@ func TestHealthConfig(t *testing.T) {
 		if cfg := tt.pool.checkConfig(tt.own.override()); cfg != nil {
 			first, last := 0, 0
 			for code := range 600 {
-				if cfg.expect.Has(code) {
+				if cfg.Expect.Has(code) {
 					if first == 0 {
 						first = code
 					}
 					last = code
 				}
 			}
-			got = fmt.Sprintf("%s %s?%s %v %v %d %d", cfg.method, cfg.path, cfg.query, cfg.interval, cfg.fastInterval, first, last)
+			got = fmt.Sprintf("%s %s?%s %v %v %d %d", cfg.Method, cfg.Path, cfg.Query, cfg.Interval, cfg.FastInterval, first, last)
 		}
 		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	if cfg := (&Health{}).checkConfig(nil); cfg.expect.Has(http.StatusTooManyRequests) {
+	if cfg := (&Health{}).checkConfig(nil); cfg.Expect.Has(http.StatusTooManyRequests) {
 		t.Error("429 passes")
 	}
 }
@@ -555,20 +517,20 @@ func TestDynamicEndpointsAreChecked(t *testing.T) {
 // BenchmarkChecker is what the schedule of 100 endpoints with a check each second
 // costs, without the requests.
 func BenchmarkChecker(b *testing.B) {
-	p := &pool{members: make(map[endpointKey]*poolMember)}
-	g := &generation{}
-	g.breaker.Store((*Breaker)(nil).config(time.Minute))
-	p.generation.Store(g)
+	p := &pool.Pool{Members: make(map[endpoint.Key]*pool.PoolMember)}
+	g := &pool.Generation{}
+	g.Breaker.Store((*Breaker)(nil).config(time.Minute))
+	p.Generation.Store(g)
 	now := time.Unix(1e9, 0)
 	cfg := (&Health{}).checkConfig(nil)
 	for i := range 100 {
-		s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, owner: p}
-		s.checks.asked, s.checks.next = cfg, now.Add(time.Hour)
-		p.members[s.endpointKey] = &poolMember{endpointState: s}
-		p.checker.plan = append(p.checker.plan, checked{state: s, cfg: cfg})
+		s := &endpoint.State{Key: endpoint.Key{Name: fmt.Sprint(i), Address: ""}, Owner: p}
+		s.Checks.Asked, s.Checks.Next = cfg, now.Add(time.Hour)
+		p.Members[s.Key] = &pool.PoolMember{State: s}
+		p.Checker.Plan = append(p.Checker.Plan, pool.Checked{State: s, Cfg: cfg})
 	}
 	b.ReportAllocs()
 	for range b.N {
-		p.checker.startDue(p, now)
+		p.Checker.StartDue(p, now)
 	}
 }

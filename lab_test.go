@@ -22,6 +22,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
 // A lab is one provisioned proxy handler with a failover policy, whose round
@@ -30,7 +32,7 @@ import (
 type lab struct {
 	t       testing.TB
 	handler *reverseproxy.Handler
-	policy  *callHandler
+	policy  *call.Handler
 	close   context.CancelFunc
 
 	mu    sync.Mutex
@@ -119,7 +121,7 @@ func (l *lab) use(policy *Policy, addresses []string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.policy.goLive()
+	l.policy.GoLive()
 }
 
 // provision makes the handler as Caddy would, and sends what it sends to the lab.
@@ -146,10 +148,10 @@ func (l *lab) provision(config json.RawMessage) error {
 		return err
 	}
 	l.close, l.handler = cancel, module.(*reverseproxy.Handler)
-	transport := l.handler.Transport.(*transport)
-	l.policy = transport.handler
+	transport := l.handler.Transport.(*call.Transport)
+	l.policy = transport.Handler
 	transport.RoundTripper = roundTripper(l.roundTrip)
-	l.policy.pool.check(&l.policy.poolHandler, roundTripper(l.roundTrip))
+	l.policy.Pool.Check(&l.policy.Handler, roundTripper(l.roundTrip))
 	return nil
 }
 
@@ -216,28 +218,28 @@ func (l *lab) callFrom(ctx context.Context, method, path string, reader io.Reade
 }
 
 // stateOf is the state of an endpoint.
-func (l *lab) stateOf(name string) *endpointState {
+func (l *lab) stateOf(name string) *endpoint.State {
 	l.t.Helper()
-	l.policy.pool.mu.Lock()
-	defer l.policy.pool.mu.Unlock()
-	for key, s := range l.policy.pool.members {
-		if key.name == name {
-			return s.endpointState
+	l.policy.Pool.Mu.Lock()
+	defer l.policy.Pool.Mu.Unlock()
+	for key, s := range l.policy.Pool.Members {
+		if key.Name == name {
+			return s.State
 		}
 	}
-	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.pool.members)))
+	l.t.Fatalf("no endpoint %q among %v", name, slices.Collect(maps.Keys(l.policy.Pool.Members)))
 	return nil
 }
 
 // copyNow is what is known about an endpoint now.
-func copyNow(s *endpointState) (c struct {
+func copyNow(s *endpoint.State) (c struct {
 	breaker breaker.Breaker
-	checks  checks
+	checks  endpoint.Checks
 	lost    float64
 }) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.breaker, c.checks, c.lost = s.breaker, s.checks, s.scorer.Lost
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	c.breaker, c.checks, c.lost = s.Breaker, s.Checks, s.Scorer.Lost
 	return c
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // twoTiers are a primary and a backup.
@@ -81,7 +83,7 @@ failover {
 			}
 			return answers200(r)
 		})
-		every := func() time.Duration { return time.Duration(l.policy.pool.loop.every.Load()) }
+		every := func() time.Duration { return time.Duration(l.policy.Pool.Loop.Every.Load()) }
 		want := func(when string, want time.Duration) {
 			t.Helper()
 			synctest.Wait()
@@ -92,21 +94,21 @@ failover {
 		slow := make(chan int)
 		go func() { slow <- l.call("GET", "/?hang", "").Code }() // keeps the loop from parking
 		time.Sleep(time.Second)
-		want("at first", watchAtMost)
+		want("at first", pool.WatchAtMost)
 		go l.call("GET", "/quick?hang", "")
 		time.Sleep(time.Millisecond)
-		want("a quick one", watchAtLeast)
+		want("a quick one", pool.WatchAtLeast)
 		time.Sleep(310 * time.Millisecond)
-		want("it is under way", watchAtLeast)
+		want("it is under way", pool.WatchAtLeast)
 		time.Sleep(time.Second)
-		want("it is over", watchAtMost)
+		want("it is over", pool.WatchAtMost)
 		for range 20 { // one a tick keeps it up
 			l.call("GET", "/quick", "")
-			time.Sleep(tickEvery / 2)
+			time.Sleep(pool.TickEvery / 2)
 		}
-		want("quick ones again and again", watchAtLeast)
+		want("quick ones again and again", pool.WatchAtLeast)
 		time.Sleep(time.Second)
-		want("they are over", watchAtMost)
+		want("they are over", pool.WatchAtMost)
 		close(hang)
 		if code := <-slow; code != 200 {
 			t.Errorf("got %d", code)
@@ -157,7 +159,7 @@ func TestTrialsWhileAllDown(t *testing.T) {
 			t.Fatalf("%d trials in 2 s: %v", len(trials), trials)
 		}
 		for i, at := range trials {
-			if want := time.Duration(i) * pollAllIn; at < want || at > want+50*time.Millisecond {
+			if want := time.Duration(i) * endpoint.PollAllIn; at < want || at > want+50*time.Millisecond {
 				t.Errorf("trial %d at %v, want about %v", i, at, want)
 			}
 		}
@@ -166,7 +168,7 @@ func TestTrialsWhileAllDown(t *testing.T) {
 		for l.call("GET", "/", "").Code != 200 {
 			time.Sleep(10 * time.Millisecond)
 		}
-		if took := time.Since(back); took > 2*pollAllIn+50*time.Millisecond {
+		if took := time.Since(back); took > 2*endpoint.PollAllIn+50*time.Millisecond {
 			t.Errorf("service came back after %v", took)
 		}
 	})
@@ -179,10 +181,10 @@ func TestTrialsPassBy(t *testing.T) {
 	for name, takeOut := range map[string]func(l *lab){
 		"forced open": func(l *lab) {
 			s := l.stateOf("one")
-			s.mu.Lock()
-			s.breaker.Force(time.Now(), breaker.ForcedOpen)
-			s.mu.Unlock()
-			l.policy.pool.poke()
+			s.Mu.Lock()
+			s.Breaker.Force(time.Now(), breaker.ForcedOpen)
+			s.Mu.Unlock()
+			l.policy.Pool.Poke()
 		},
 		"hanging": func(l *lab) { l.on("one:1", hangs) },
 	} {
@@ -208,7 +210,7 @@ func TestTrialsPassBy(t *testing.T) {
 					t.Errorf("service came back after %v", took)
 				}
 				cancel()
-				time.Sleep(watchAtMost)
+				time.Sleep(pool.WatchAtMost)
 				synctest.Wait()
 			})
 		})
@@ -226,7 +228,7 @@ func TestTriesAnyway(t *testing.T) {
 		bringDown(l, "one", "two")
 		one, two := l.stateOf("one"), l.stateOf("two")
 		due := "one:1"
-		if two.breaker.Until.Before(one.breaker.Until) {
+		if two.Breaker.Until.Before(one.Breaker.Until) {
 			due = "two:2"
 		}
 		for range 10 {
@@ -281,7 +283,7 @@ func TestTimeouts(t *testing.T) {
 				if w.Code != test.status || !slices.Equal(l.takeAsked(), test.asked) {
 					t.Errorf("got %d", w.Code)
 				}
-				if late := took - test.took; late < 0 || late > watchAtMost+watchAtLeast {
+				if late := took - test.took; late < 0 || late > pool.WatchAtMost+pool.WatchAtLeast {
 					t.Errorf("took %v, want %v", took, test.took)
 				}
 				for _, name := range []string{"one", "two"} {
@@ -309,8 +311,8 @@ func TestSlowUploadIsNoTimeout(t *testing.T) {
 	})
 }
 
-func typicalPeak(s *endpointState) time.Duration {
-	return time.Duration(s.load() * float64(time.Second))
+func typicalPeak(s *endpoint.State) time.Duration {
+	return time.Duration(s.Load() * float64(time.Second))
 }
 
 // slowReader gives a byte after each pause.
@@ -340,10 +342,10 @@ func TestClientLeaves(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		w := l.callWith(ctx, "GET", "/", "")
-		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+watchAtMost+watchAtLeast {
+		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+pool.WatchAtMost+pool.WatchAtLeast {
 			t.Errorf("got %d after %v", w.Code, took)
 		}
-		if got := totalsNow(l.stateOf("one")); got != (totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").busy.Load() != 0 {
+		if got := totalsNow(l.stateOf("one")); got != (endpoint.Totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").Busy.Load() != 0 {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -355,16 +357,16 @@ func TestLoopParks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
 		defer l.close()
-		loop := &l.policy.pool.loop
+		loop := &l.policy.Pool.Loop
 		for range 3 {
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if !loop.parked.Load() {
+			if !loop.Parked.Load() {
 				t.Fatal("an idle pool's loop is not parked")
 			}
 			l.on("one:1", hangs)
 			began := time.Now()
-			if w := l.call("GET", "/", ""); w.Code != 200 || time.Since(began) > time.Second+watchAtMost {
+			if w := l.call("GET", "/", ""); w.Code != 200 || time.Since(began) > time.Second+pool.WatchAtMost {
 				t.Fatalf("got %d after %v", w.Code, time.Since(began))
 			}
 			l.on("one:1", answers200)
@@ -387,7 +389,7 @@ func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
 			t.Fatalf("one is %v", state)
 		}
 		l.on("one:1", answers200)
-		time.Sleep(6*time.Second + tickEvery)
+		time.Sleep(6*time.Second + pool.TickEvery)
 		if state := breakerNow(l.stateOf("one")); state != breaker.Recovering {
 			t.Errorf("one is %v after its open period", state)
 		}
@@ -405,7 +407,7 @@ func TestQuietPoolRecovers(t *testing.T) {
 			l.call("GET", "/", "")
 		}
 		l.on("one:1", answers200)
-		time.Sleep(6*time.Second + tickEvery)
+		time.Sleep(6*time.Second + pool.TickEvery)
 		began, calls := time.Now(), 0
 		for breakerNow(l.stateOf("one")) != breaker.Closed {
 			if w := l.call("GET", "/", ""); w.Code != 200 {
@@ -435,8 +437,8 @@ func TestPanicGivesEverythingBack(t *testing.T) {
 			l.call("GET", "/", "")
 		}()
 		s := l.stateOf("one")
-		if got := totalsNow(s); s.busy.Load() != 0 || got != (totals{Attempts: 1, Cancelled: 1}) {
-			t.Errorf("%d in flight, %+v", s.busy.Load(), got)
+		if got := totalsNow(s); s.Busy.Load() != 0 || got != (endpoint.Totals{Attempts: 1, Cancelled: 1}) {
+			t.Errorf("%d in flight, %+v", s.Busy.Load(), got)
 		}
 	})
 }
@@ -489,10 +491,10 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		l := open()
 		defer l.close()
 		known := func() (names []string) {
-			l.policy.pool.mu.Lock()
-			defer l.policy.pool.mu.Unlock()
-			for key := range l.policy.pool.members {
-				names = append(names, key.name)
+			l.policy.Pool.Mu.Lock()
+			defer l.policy.Pool.Mu.Unlock()
+			for key := range l.policy.Pool.Members {
+				names = append(names, key.Name)
 			}
 			slices.Sort(names)
 			return names

@@ -9,27 +9,15 @@ import (
 	"strings"
 	"sync"
 
-	mem "github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/memory"
 )
-
-// bodies is the memory of this process for bodies that are kept: request bodies, so that
-// they can be sent again, and answers that are held back. It is bounded by an App, or by
-// defaultMemory.
-var bodies mem.Budget
-
-// notKept counts a body for which there was no memory.
-func (h *callHandler) notKept() {
-	if h.pool != nil {
-		h.pool.notKept.Add(1)
-	}
-}
 
 // defaultMemory sets the bound that holds where no configuration sets one, once.
 func defaultMemory() { setDefaultMemory() }
 
 var setDefaultMemory = sync.OnceFunc(func() {
-	if bodies.Limit() == 0 {
-		bodies.SetLimit(memoryByDefault())
+	if memory.Bodies.Limit() == 0 {
+		memory.Bodies.SetLimit(memoryByDefault())
 	}
 })
 

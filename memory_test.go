@@ -3,17 +3,19 @@ package failover
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	mem "github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
 // paysFor tells whether kept memory is in proportion to what has come.
 func paysFor(t *testing.T, what string, taken, come int64) {
 	t.Helper()
-	if most := come + come/5 + mem.LargestPiece; taken > most {
+	if most := come + come/5 + memory.LargestPiece; taken > most {
 		t.Errorf("%s: %d bytes take %d, want at most %d", what, come, taken, most)
 	}
 }
@@ -32,42 +34,6 @@ func (s *silentAfter) Read(p []byte) (int, error) {
 	n := min(int64(len(p)), s.left)
 	s.left -= n
 	return int(n), nil
-}
-
-// TestBodiesTakeMemoryForWhatHasCome, whatever was declared: recordings and answers that
-// are held back.
-func TestBodiesTakeMemoryForWhatHasCome(t *testing.T) {
-	for _, come := range []int64{1, 4096, 4097, 10_000, 100_000, 1_000_000} {
-		before := bodies.Used()
-		quiet := make(chan struct{})
-		rec := recordOf(t, &silentAfter{come, quiet}, 1<<30, 1<<30)
-		one := rec.replay(time.Now())
-		if _, err := io.ReadFull(one, make([]byte, come)); err != nil {
-			t.Fatal(err)
-		}
-		paysFor(t, "a recording", bodies.Used()-before, come)
-		if come == 1 && bodies.Used()-before > mem.SmallestPiece {
-			t.Errorf("a byte takes %d", bodies.Used()-before)
-		}
-		one.Close()
-		rec.finish()
-		close(quiet) // a read that is under way has its piece until it is over
-		eventually(t, 30*time.Second, "the memory of a recording is free", func() bool { return bodies.Used() <= before })
-
-		a := loose(t)
-		h := new(held)
-		body := &silentAfter{come, nil}
-		for h.total < come {
-			if err := h.read(a, body, 1<<30); err != nil {
-				t.Fatal(err)
-			}
-		}
-		paysFor(t, "a held answer", bodies.Used()-before, come)
-		h.drop()
-		if got := bodies.Used(); got != before {
-			t.Errorf("%d bytes stay taken of a held answer of %d", got-before, come)
-		}
-	}
 }
 
 // TestTheMemoryIsBoundedByTheNewestApp: one that stops after a newer has started, as in a reload, changes
@@ -90,7 +56,7 @@ func TestTheMemoryIsBoundedByTheNewestApp(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		if got := bodies.Limit(); got != step.want {
+		if got := memory.Bodies.Limit(); got != step.want {
 			t.Errorf("step %d: the limit is %d, want %d", i, got, step.want)
 		}
 	}
@@ -139,11 +105,28 @@ func BenchmarkUpload(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
 				rec := recordOf(b, io.LimitReader(endless{}, size), size, 1<<20)
-				one := rec.replay(time.Now())
+				one := rec.NewReader(time.Now())
 				_, _ = io.Copy(io.Discard, struct{ io.Reader }{one})
 				one.Close()
-				rec.finish()
+				rec.Finish()
 			}
 		})
 	}
 }
+
+// recordOf makes a recording of a body.
+func recordOf(t testing.TB, body io.Reader, length, limit int64) *replay.Recording {
+	if memory.Bodies.Limit() == 0 {
+		memory.Bodies.SetLimit(256 << 20)
+	}
+	r, err := http.NewRequest("PUT", "http://api.test/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = length
+	return replay.NewRecording(r, replay.Options{Limit: limit})
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -63,7 +63,7 @@ func TestMetrics(t *testing.T) {
 	for range 3 {
 		p.get("/") // the second one opens the breaker
 	}
-	runningPool(t, "api").keeping.judge(runningPool(t, "api"), time.Now(), new(sla.Alert))
+	runningPool(t, "api").Keeping.Judge(runningPool(t, "api"), time.Now(), new(sla.Alert))
 	want := scraped{
 		`caddy_failover_calls_total{outcome="success",pool="api"}`:                            5,
 		`caddy_failover_calls_total{outcome="all_down",pool="api"}`:                           0,
@@ -131,23 +131,6 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
-// TestRoutesAreForgotten drops the counts of failovers to endpoints that are gone.
-func TestRoutesAreForgotten(t *testing.T) {
-	p := newTestPool("routes")
-	defer p.outbox.Close()
-	one := p.joinLocked(endpointKey{"one", "one:80"})
-	two := p.joinLocked(endpointKey{"two", "two:80"})
-	one.countFailover("two", "reset")
-	one.countFailover("three", "reset")
-	p.fold(time.Now())
-	p.joinLocked(endpointKey{"three", "three:80"})
-	p.dropLocked(two)
-	p.fold(time.Now())
-	if _, ok := one.total.failovers[route{"three", "reset"}]; len(one.total.failovers) != 1 || !ok {
-		t.Errorf("left: %v", one.total.failovers)
-	}
-}
-
 var metricName = regexp.MustCompile(`caddy_failover_[a-z_]+`)
 
 // TestDeployUsesMetricsThatExist looks up each metric that the dashboard, the
@@ -156,9 +139,9 @@ func TestDeployUsesMetricsThatExist(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one))
 	pool := runningPool(t, "api")
-	stateOf(t, "api", "one").countFailover("two", "reset") // before pretend makes another one
+	stateOf(t, "api", "one").CountFailover("two", "reset") // before pretend makes another one
 	pretend(pool, outcome.Success, 1)
-	pool.keeping.judge(pool, time.Now(), new(sla.Alert))
+	pool.Keeping.Judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()
 	exists := make(map[string]bool)
 	for line := range strings.SplitSeq(text, "\n") {

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"slices"
 	"time"
@@ -20,8 +19,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/apifailover/caddy-failover/internal/call"
 	_ "github.com/apifailover/caddy-failover/internal/command"
+	"github.com/apifailover/caddy-failover/internal/ops"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 func init() { caddy.RegisterModule(new(Policy)) }
@@ -110,7 +113,7 @@ type Policy struct {
 	// What the pool is to achieve, and whether its history is kept.
 	SLA *SLA `json:"sla,omitempty"`
 
-	handler      *callHandler // made by Provision
+	handler      *call.Handler // made by Provision
 	source       *EventSource
 	ownTransport *reverseproxy.HTTPTransport
 }
@@ -125,9 +128,9 @@ func (*Policy) CaddyModule() caddy.ModuleInfo {
 
 // Provision implements caddy.Provisioner.
 func (p *Policy) Provision(ctx caddy.Context) error {
-	p.handler = new(callHandler)
+	p.handler = new(call.Handler)
 	h := p.handler
-	h.logger = ctx.Logger()
+	h.Logger = ctx.Logger()
 	handler, err := parentHandler(ctx)
 	if err != nil {
 		return err
@@ -157,26 +160,26 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}
-	h.source = p.source
+	h.Source = p.source
 	if err := p.source.app.On("started", startHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the start: %w", err)
 	}
 	if err := p.source.app.On("stopping", stopHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the stop: %w", err)
 	}
-	h.pool, err = loadPool(p.Name)
+	h.Pool, err = pool.Load(p.Name)
 	if err != nil {
 		return fmt.Errorf("loading pool %q: %w", p.Name, err)
 	}
-	if err := p.handler.pool.attach(&h.poolHandler, ctx.GetMetricsRegistry()); err != nil {
+	if err := p.handler.Pool.Attach(&h.Handler, ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := ops.RegisterMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	p.handler.pool.mu.Lock()
-	h.rebuild(time.Now())
-	p.handler.pool.mu.Unlock()
+	p.handler.Pool.Mu.Lock()
+	h.Rebuild(time.Now())
+	p.handler.Pool.Mu.Unlock()
 	return p.join(handler, ctx)
 }
 
@@ -210,31 +213,31 @@ func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 // readRules makes what calls go by of the options, which have been validated.
 func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
-	h.retry, h.commit, h.idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
-	h.failure, _ = outcome.ParseStatusSet(p.FailureStatus)
-	h.nextOn, h.looks, _ = nextRules(p.NextOn)
-	h.least, h.errorEvent = p.Balance == balanceLeastLatency, p.StreamError
-	h.tryAnyway = p.AllDown == allDownTryAnyway
-	h.overflow, h.standbyShare = p.Overflow, p.StandbyShare
+	h.Retry, h.Commit, h.Idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
+	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
+	h.NextOn, h.Looks, _ = nextRules(p.NextOn)
+	h.Least, h.ErrorEvent = p.Balance == balanceLeastLatency, p.StreamError
+	h.TryAnyway = p.AllDown == allDownTryAnyway
+	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {
-		h.dynamic = &dynamicTargets{known: make(map[string]*target)}
+		h.Dynamic = &pool.DynamicTargets{Known: make(map[string]*target.Target)}
 	}
 }
 
 // describePool says what the handler says of its pool, whose name is known.
 func (p *Policy) describePool() {
 	h := p.handler
-	h.name, h.terms = p.Name, p
-	h.newTarget = func(address string) *target { return p.newTarget(p.endpointAt(address), 1) }
-	h.longest = p.longestTimeout()
+	h.Name, h.Terms = p.Name, p
+	h.NewTarget = func(address string) *target.Target { return p.newTarget(p.endpointAt(address), 1) }
+	h.Longest = p.longestTimeout()
 	if p.Breaker != nil {
-		h.breaker = p.Breaker.config(h.longest)
+		h.Breaker = p.Breaker.config(h.Longest)
 	}
 	if p.SLA != nil {
 		objective := p.SLA.objective()
-		h.objective = &objective
+		h.Objective = &objective
 	}
-	h.checks, h.saysCheck, h.hasChecks = p.Health.checkConfig, p.Health != nil, p.hasChecks()
+	h.Checks, h.SaysCheck, h.HasChecks = p.Health.checkConfig, p.Health != nil, p.hasChecks()
 }
 
 // hasChecks tells whether any endpoint is checked.
@@ -254,11 +257,6 @@ func (p *Policy) endpointAt(address string) *Endpoint {
 	return &Endpoint{Name: address, Upstream: address}
 }
 
-// Select implements reverseproxy.Selector.
-func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	return p.handler.Select(pool, r, w)
-}
-
 // matchUpstreams makes a target of every upstream of the handler, in order, with
 // the configuration of the endpoint of that address, if there is one.
 func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
@@ -276,51 +274,51 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		}
 		names[e.Name] = true
 		t := p.newTarget(e, i+1)
-		t.upstream = upstream
-		if t.url != nil && t.url.Scheme == "https" {
+		t.Upstream = upstream
+		if t.URL != nil && t.URL.Scheme == "https" {
 			// TLS connections are pooled by the URL's host
-			if other, ok := hosts[t.url.Host]; ok && other != t.address {
+			if other, ok := hosts[t.URL.Host]; ok && other != t.Address {
 				return fmt.Errorf("%s: %s is also dialed at %s; one TLS host has one address",
-					e.at(), t.url.Host, other)
+					e.at(), t.URL.Host, other)
 			}
-			hosts[t.url.Host] = t.address
+			hosts[t.URL.Host] = t.Address
 		}
-		p.handler.targets = append(p.handler.targets, t)
+		p.handler.Targets = append(p.handler.Targets, t)
 	}
-	if p.handler.dynamic == nil && len(free) > 0 {
+	if p.handler.Dynamic == nil && len(free) > 0 {
 		return fmt.Errorf("%s: no upstream of the proxy has the address %s", free[0].at(), free[0].Upstream)
 	}
-	slices.SortStableFunc(p.handler.targets, func(a, b *target) int { return cmp.Compare(a.priority, b.priority) })
-	for _, t := range p.handler.targets {
-		p.handler.strips = p.handler.strips || t.strip
-		p.handler.hasQuotas = p.handler.hasQuotas || t.quota
+	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
+	for _, t := range p.handler.Targets {
+		p.handler.Strips = p.handler.Strips || t.Strip
+		p.handler.HasQuotas = p.handler.HasQuotas || t.Quota
 	}
 	for _, e := range p.Endpoints {
-		p.handler.edits = p.handler.edits || len(e.SetJSON) > 0
-		p.handler.below = p.handler.below || e.below()
-		p.handler.strips = p.handler.strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
+		p.handler.Edits = p.handler.Edits || len(e.SetJSON) > 0
+		p.handler.Below = p.handler.Below || e.below()
+		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
-	p.handler.stripsAll = p.handler.strips && p.ClientCredentials != credentialsPass
-	if p.handler.dynamic != nil {
+	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
+	if p.handler.Dynamic != nil {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
-			p.handler.hasQuotas = p.handler.hasQuotas || p.newTarget(e, 1).quota
+			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
 		}
 		// a fallback to static upstreams goes by address as well
-		p.handler.targets = nil
+		p.handler.Targets = nil
 	}
 	return nil
 }
 
 func (p *Policy) defaultName() string {
 	switch {
-	case len(p.handler.targets) > 0:
-		first := p.handler.targets[0]
-		for _, t := range p.handler.targets {
-			if t.upstream != nil && len(p.Endpoints) > 0 && t.name == p.Endpoints[0].Name {
+	case len(p.handler.Targets) > 0:
+		first := p.handler.Targets[0]
+		for _, t := range p.handler.Targets {
+			if t.Upstream != nil && len(p.Endpoints) > 0 && t.Name == p.Endpoints[0].Name {
 				first = t
 			}
 		}
-		return first.name
+		return first.Name
 	case len(p.Endpoints) > 0:
 		return p.Endpoints[0].Name
 	}
@@ -329,13 +327,13 @@ func (p *Policy) defaultName() string {
 
 // warn says what is allowed but cannot be meant.
 func (p *Policy) warn() {
-	for i, t := range p.handler.targets {
-		alone := !slices.ContainsFunc(p.handler.targets, func(other *target) bool {
-			return other != t && other.priority == t.priority
+	for i, t := range p.handler.Targets {
+		alone := !slices.ContainsFunc(p.handler.Targets, func(other *target.Target) bool {
+			return other != t && other.Priority == t.Priority
 		})
-		if alone && t.weight != 1 && t.weight != 0 {
-			p.handler.logger.Warn("a weight has no effect: the endpoint is alone in its tier",
-				zap.String("pool", p.Name), zap.String("endpoint", p.handler.targets[i].name), zap.Int("priority", t.priority))
+		if alone && t.Weight != 1 && t.Weight != 0 {
+			p.handler.Logger.Warn("a weight has no effect: the endpoint is alone in its tier",
+				zap.String("pool", p.Name), zap.String("endpoint", p.handler.Targets[i].Name), zap.Int("priority", t.Priority))
 		}
 	}
 }
@@ -350,25 +348,25 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		}
 		handler.Transport = p.ownTransport
 	}
-	p.handler.pool.check(&p.handler.poolHandler, handler.Transport)
-	wrapped := newTransport(handler.Transport, p.handler)
-	p.handler.plain = !wrapped.TLSEnabled()
+	p.handler.Pool.Check(&p.handler.Handler, handler.Transport)
+	wrapped := call.NewTransport(handler.Transport, p.handler)
+	p.handler.Plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing
-	p.handler.rematches = len(lb.RetryMatchRaw) > 0
+	p.handler.Rematches = len(lb.RetryMatchRaw) > 0
 	if lb.Retries > 0 && p.Retry == nil {
-		p.handler.retry.attempts = lb.Retries + 1
+		p.handler.Retry.Attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {
-		p.handler.retry.attempts = min(p.handler.retry.attempts, lb.Retries+1)
+		p.handler.Retry.Attempts = min(p.handler.Retry.Attempts, lb.Retries+1)
 	}
-	if lb.TryDuration > 0 && p.handler.retry.deadline == 0 {
-		p.handler.retry.noneAfter = time.Duration(lb.TryDuration)
+	if lb.TryDuration > 0 && p.handler.Retry.Deadline == 0 {
+		p.handler.Retry.NoneAfter = time.Duration(lb.TryDuration)
 		if lb.Retries == 0 && p.Retry == nil {
-			p.handler.retry.attempts = max(p.handler.retry.attempts, len(p.handler.targets))
+			p.handler.Retry.Attempts = max(p.handler.Retry.Attempts, len(p.handler.Targets))
 		}
 	}
-	p.handler.retry.attempts = min(p.handler.retry.attempts, maxAttempts)
-	lb.Retries, lb.TryDuration, lb.TryInterval = p.handler.retry.attempts-1, 0, 0
+	p.handler.Retry.Attempts = min(p.handler.Retry.Attempts, call.MaxAttempts)
+	lb.Retries, lb.TryDuration, lb.TryInterval = p.handler.Retry.Attempts-1, 0, 0
 	return nil
 }
 
@@ -387,8 +385,8 @@ func (p *Policy) longestTimeout() time.Duration {
 	return time.Duration(longest)
 }
 
-// agreesWith implements poolTerms.
-func (p *Policy) agreesWith(terms poolTerms) error {
+// AgreesWith implements pool.Terms.
+func (p *Policy) AgreesWith(terms pool.Terms) error {
 	other := terms.(*Policy)
 	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
@@ -424,8 +422,8 @@ func (p *Policy) where() string {
 	if len(p.Endpoints) > 0 {
 		return p.Endpoints[0].at()
 	}
-	if len(p.handler.targets) > 0 {
-		return p.handler.targets[0].name
+	if len(p.handler.Targets) > 0 {
+		return p.handler.Targets[0].Name
 	}
 	return "dynamic upstreams"
 }
@@ -435,11 +433,11 @@ func (p *Policy) Cleanup() error {
 	if p.ownTransport != nil {
 		_ = p.ownTransport.Cleanup()
 	}
-	if p.handler == nil || p.handler.pool == nil {
+	if p.handler == nil || p.handler.Pool == nil {
 		return nil
 	}
-	p.handler.pool.detach(&p.handler.poolHandler)
-	_, err := pools.Delete(p.Name)
+	p.handler.Pool.Detach(&p.handler.Handler)
+	_, err := pool.Pools.Delete(p.Name)
 	return err
 }
 
@@ -449,5 +447,4 @@ var (
 	_ caddy.CleanerUpper    = (*Policy)(nil)
 	_ reverseproxy.Selector = (*Policy)(nil)
 	_ caddyfile.Unmarshaler = (*Policy)(nil)
-	_ http.RoundTripper     = (*transport)(nil)
 )

@@ -8,12 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
+	"github.com/apifailover/caddy-failover/internal/ops"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // does tells whether a value implements an interface.
@@ -36,10 +39,10 @@ func TestModulesAreRegistered(t *testing.T) {
 		"http.reverse_proxy.selection_policies.failover": {new(Policy), []method{provisions, validates, cleansUp,
 			{"reverseproxy.Selector", does[reverseproxy.Selector]}, {"caddyfile.Unmarshaler", does[caddyfile.Unmarshaler]}}},
 		"http.reverse_proxy.selection_policies.failover.events": {new(EventSource), []method{provisions}},
-		"http.handlers.failover_dashboard": {new(Dashboard), []method{provisions, validates, cleansUp,
+		"http.handlers.failover_dashboard": {new(ops.Dashboard), []method{provisions, validates, cleansUp,
 			{"caddyhttp.MiddlewareHandler", does[caddyhttp.MiddlewareHandler]}}},
 		"failover":           {new(App), []method{validates, {"caddy.App", does[caddy.App]}}},
-		"admin.api.failover": {new(adminAPI), []method{provisions, {"caddy.AdminRouter", does[caddy.AdminRouter]}}},
+		"admin.api.failover": {new(ops.AdminAPI), []method{provisions, {"caddy.AdminRouter", does[caddy.AdminRouter]}}},
 	} {
 		info, err := caddy.GetModule(id)
 		if err != nil {
@@ -125,7 +128,7 @@ func TestBadJSON(t *testing.T) {
 		case strings.Contains(err.Error(), "sEcReT"):
 			t.Errorf("%s: the message shows a secret: %q", test.name, err)
 		}
-		pools.Range(func(key, _ any) bool {
+		pool.Pools.Range(func(key, _ any) bool {
 			t.Fatalf("%s: the pool %q is left over", test.name, key)
 			return false
 		})
@@ -168,7 +171,7 @@ func TestZeros(t *testing.T) {
 	rules := func(text string) budget.Rules {
 		r := new(Retry)
 		decode(text, r)
-		return r.rules().budget
+		return r.rules().Budget
 	}
 	for text, want := range map[string]budget.Rules{
 		`{}`:                                   {Ratio: 0.2, Floor: 3},
@@ -184,7 +187,7 @@ func TestZeros(t *testing.T) {
 	for text, want := range map[string]float64{`{}`: 1, `{"weight": 0}`: 0, `{"weight": 2}`: 2} {
 		e := new(Endpoint)
 		decode(text, e)
-		if got := new(Policy).newTarget(e, 1).weight; got != want {
+		if got := new(Policy).newTarget(e, 1).Weight; got != want {
 			t.Errorf("%s: weight %v, want %v", text, got, want)
 		}
 	}
@@ -214,7 +217,7 @@ func TestHandlersOfOnePool(t *testing.T) {
 		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
 			t.Errorf("%s: got %v, want %s", test.name, err, test.want)
 		}
-		pools.Range(func(key, _ any) bool {
+		pool.Pools.Range(func(key, _ any) bool {
 			t.Fatalf("%s: the pool %q is left over", test.name, key)
 			return false
 		})

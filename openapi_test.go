@@ -14,6 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/ops"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -198,7 +199,7 @@ func TestOpenAPI(t *testing.T) {
 	a.order(http.MethodPost, "api/endpoints/two/drain", `{"for":"1h","reason":"an upgrade"}`)
 
 	standings := runningPool(t, "api")
-	standings.keeping.judge(standings, time.Now(), new(sla.Alert)) // not only after 10 s
+	standings.Keeping.Judge(standings, time.Now(), new(sla.Alert)) // not only after 10 s
 	if e := a.endpoint("api", "one"); e.SLA == nil || e.SLA.Failed == 0 || e.SLA.Availability.Met || e.SLA.Target != 1 {
 		t.Errorf("the standing of one: %+v", e.SLA)
 	}
@@ -249,7 +250,7 @@ func TestOpenAPI(t *testing.T) {
 			path:                                    413,
 			strings.Replace(path, "one", "four", 1): 404,
 		} {
-			body := strings.Repeat(" ", maxCommand+1)
+			body := strings.Repeat(" ", ops.MaxCommand+1)
 			if want == 404 {
 				body = `{"weight":1}`
 				if method == http.MethodPost {

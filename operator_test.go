@@ -15,7 +15,10 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/command"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // counts says which endpoints answered n calls.
@@ -321,23 +324,23 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 // TestOrdersEndByThemselves lets times run out in a bubble of their own.
 func TestOrdersEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &pool{name: "bubble", members: make(map[endpointKey]*poolMember)}
-		p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
-		defer p.outbox.Close()
-		p.loop.start(p)
-		defer p.loop.stop()
-		h := &poolHandler{pool: p}
-		h.targets = []*target{
-			{name: "one", address: "one:80", priority: 1, weight: 1},
-			{name: "two", address: "two:80", priority: 2, weight: 1},
+		p := &pool.Pool{Name: "bubble", Members: make(map[endpoint.Key]*pool.PoolMember)}
+		p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+		defer p.Outbox.Close()
+		p.Loop.Start(p)
+		defer p.Loop.Stop()
+		h := &pool.Handler{Pool: p}
+		h.Targets = []*target.Target{
+			{Name: "one", Address: "one:80", Priority: 1, Weight: 1},
+			{Name: "two", Address: "two:80", Priority: 2, Weight: 1},
 		}
-		if err := p.attach(h, 1); err != nil {
+		if err := p.Attach(h, 1); err != nil {
 			t.Fatal(err)
 		}
-		defer p.detach(h)
+		defer p.Detach(h)
 		order := func(c api.Order) api.EndpointStatus {
 			t.Helper()
-			answer, err := p.operate("one", c, time.Now())
+			answer, err := p.Operate("one", c, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -345,7 +348,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		}
 		one := func() api.EndpointStatus {
 			synctest.Wait()
-			return p.status(time.Now()).Endpoints[0]
+			return p.Status(time.Now()).Endpoints[0]
 		}
 		weight, priority := 4.0, 2
 
@@ -354,7 +357,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := order(api.Order{Action: api.Set, Priority: api.Change[int]{Made: true, Value: &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
 			t.Errorf("all at once: %+v", e)
 		}
-		if part := h.targets[0].state.available(time.Now(), h.breakerConfig()); part != 0 {
+		if part := h.Targets[0].State.Available(time.Now(), h.BreakerConfig()); part != 0 {
 			t.Errorf("a drained endpoint counts as %v available", part)
 		}
 		time.Sleep(time.Minute - time.Second)
@@ -393,7 +396,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := one(); e.State != "closed" || e.Operator != nil {
 			t.Errorf("forced closed for a minute, after two: %+v", e)
 		}
-		if _, err := p.operate("three", api.Order{Action: api.Drain}, time.Now()); err == nil ||
+		if _, err := p.Operate("three", api.Order{Action: api.Drain}, time.Now()); err == nil ||
 			err.Error() != `pool "bubble" has no endpoint "three"; it has "one", "two"` {
 			t.Errorf("an unknown endpoint: %v", err)
 		}
@@ -404,19 +407,19 @@ func TestOrdersEndByThemselves(t *testing.T) {
 // TestOrdersKeepDynamicEndpoints wants a drained endpoint that DNS no longer
 // names to be drained still when it comes back.
 func TestOrdersKeepDynamicEndpoints(t *testing.T) {
-	p := &pool{name: "dynamic", members: make(map[endpointKey]*poolMember)}
-	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
-	defer p.outbox.Close()
-	p.loop.start(p)
-	defer p.loop.stop()
-	h := &poolHandler{pool: p, dynamic: &dynamicTargets{known: make(map[string]*target)}}
-	h.newTarget = func(address string) *target {
+	p := &pool.Pool{Name: "dynamic", Members: make(map[endpoint.Key]*pool.PoolMember)}
+	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+	defer p.Outbox.Close()
+	p.Loop.Start(p)
+	defer p.Loop.Stop()
+	h := &pool.Handler{Pool: p, Dynamic: &pool.DynamicTargets{Known: make(map[string]*target.Target)}}
+	h.NewTarget = func(address string) *target.Target {
 		return new(Policy).newTarget(&Endpoint{Name: address, Upstream: address}, 1)
 	}
-	if err := p.attach(h, 1); err != nil {
+	if err := p.Attach(h, 1); err != nil {
 		t.Fatal(err)
 	}
-	defer p.detach(h)
+	defer p.Detach(h)
 	now := time.Now()
 	upstreams := func(addresses ...string) (set reverseproxy.UpstreamPool) {
 		for _, address := range addresses {
@@ -424,17 +427,17 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 		}
 		return set
 	}
-	h.tableFor(upstreams("a:80", "b:80", "c:80"), now)
-	if _, err := p.operate("a:80", api.Order{Action: api.Drain}, now); err != nil {
+	h.TableFor(upstreams("a:80", "b:80", "c:80"), now)
+	if _, err := p.Operate("a:80", api.Order{Action: api.Drain}, now); err != nil {
 		t.Fatal(err)
 	}
-	h.tableFor(upstreams("c:80"), now)
-	later := now.Add(forgetSeen + time.Minute)
-	p.mu.Lock()
-	p.forgetLocked(later)
-	p.mu.Unlock()
+	h.TableFor(upstreams("c:80"), now)
+	later := now.Add(endpoint.ForgetSeen + time.Minute)
+	p.Mu.Lock()
+	p.ForgetLocked(later)
+	p.Mu.Unlock()
 	names := func() (names []string) {
-		for _, e := range p.status(later).Endpoints {
+		for _, e := range p.Status(later).Endpoints {
 			names = append(names, e.Name)
 		}
 		slices.Sort(names)
@@ -443,9 +446,9 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	if got := names(); slices.Contains(got, "b:80") || !slices.Contains(got, "a:80") {
 		t.Fatalf("what is remembered: %q", got)
 	}
-	table := h.tableFor(upstreams("a:80", "b:80"), later)
-	if table.share(0) != 0 || table.share(1) != 1 {
-		t.Errorf("back again: parts %v and %v", table.share(0), table.share(1))
+	table := h.TableFor(upstreams("a:80", "b:80"), later)
+	if table.Share(0) != 0 || table.Share(1) != 1 {
+		t.Errorf("back again: parts %v and %v", table.Share(0), table.Share(1))
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // attachedTo is what keeps a pool and its endpoints: the configurations that use it, the handlers of the
@@ -19,13 +21,13 @@ import (
 func attachedTo(t *testing.T, name string) string {
 	t.Helper()
 	p := runningPool(t, name)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	text := fmt.Sprintf("%d configurations, %d handlers", len(p.attached), len(p.generation.Load().handlers))
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	text := fmt.Sprintf("%d configurations, %d handlers", len(p.Attached), len(p.Generation.Load().Handlers))
 	for _, endpoint := range []string{"one", "two", "three"} {
-		for key, s := range p.members {
-			if key.name == endpoint {
-				text += fmt.Sprintf(", %s %d", endpoint, s.refs)
+		for key, s := range p.Members {
+			if key.Name == endpoint {
+				text += fmt.Sprintf(", %s %d", endpoint, s.Refs)
 			}
 		}
 	}
@@ -46,14 +48,14 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		}
 	}
 	want("two handlers", "1 configurations, 2 handlers, one 2, two 2")
-	pool, breakers := runningPool(t, "api"), func() *breaker.Config { return runningPool(t, "api").generation.Load().breaker.Load() }
+	thisPool, breakers := runningPool(t, "api"), func() *breaker.Config { return runningPool(t, "api").Generation.Load().Breaker.Load() }
 	before := breakers()
-	live := pool.generation.Load()
+	live := thisPool.Generation.Load()
 	if p.load(elsewhere(site("\n\tbreaker {\n\t\topen_for 7s\n\t}", one, two, three))+"\n"+site("\n\tbreaker {\n\t\topen_for 8s\n\t}", one, two)) == nil {
 		t.Fatal("breakers that disagree have loaded")
 	}
 	want("a configuration that fails", "1 configurations, 2 handlers, one 2, two 2")
-	if breakers() != before || pool.generation.Load() != live {
+	if breakers() != before || thisPool.Generation.Load() != live {
 		t.Error("a configuration that fails: the pool runs by it")
 	}
 	for i := range 5 {
@@ -63,7 +65,7 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		p.get("/")
 		want("one handler", "1 configurations, 1 handlers, one 1, two 1, three 1")
 	}
-	if runningPool(t, "api") != pool {
+	if runningPool(t, "api") != thisPool {
 		t.Error("it is another pool")
 	}
 	if err := p.load(site("", two)); err != nil {
@@ -73,7 +75,7 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 	if err := p.load("respond ok"); err != nil {
 		t.Fatal(err)
 	}
-	pools.Range(func(key, _ any) bool {
+	pool.Pools.Range(func(key, _ any) bool {
 		t.Errorf("pool %q is still there", key)
 		return true
 	})
@@ -113,23 +115,23 @@ func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
 					t.Errorf("the client that left got %d", code)
 				}
 				synctest.Wait()
-				if got, n := totalsNow(one), inFlightNow(one); got != (totals{Attempts: 2, Cancelled: 1}) || n != 1 {
+				if got, n := totalsNow(one), inFlightNow(one); got != (endpoint.Totals{Attempts: 2, Cancelled: 1}) || n != 1 {
 					t.Errorf("when a client has left the endpoint has %+v, and %d in flight", got, n)
 				}
 				if code := <-stays; code != http.StatusOK {
 					t.Errorf("the request that hung got %d", code)
 				}
 				synctest.Wait()
-				if got := totalsNow(one); got != (totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
+				if got := totalsNow(one); got != (endpoint.Totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
 					t.Errorf("the endpoint has %+v", got)
 				}
-				if got := totalsNow(two); got != (totals{Attempts: 1, Successes: 1}) {
+				if got := totalsNow(two); got != (endpoint.Totals{Attempts: 1, Successes: 1}) {
 					t.Errorf("the next endpoint has %+v", got)
 				}
 				if n := inFlightNow(one) + inFlightNow(two); n != 0 {
 					t.Errorf("%d attempts are in flight", n)
 				}
-				time.Sleep(watchAtMost) // or the bubble tells that the pool's loop goes on after its last attempt
+				time.Sleep(pool.WatchAtMost) // or the bubble tells that the pool's loop goes on after its last attempt
 			})
 		})
 	}

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
 // TestClientLeavesDuringRescue lets a client leave when the watcher has just moved its
@@ -30,22 +33,22 @@ func TestClientLeavesDuringRescue(t *testing.T) {
 		go func() { code <- l.callWith(ctx, http.MethodGet, "/", "").Code }()
 		time.Sleep(time.Second)
 		one, two := l.stateOf("one"), l.stateOf("two")
-		one.mu.Lock()
-		one.breaker.Trip(time.Now(), l.policy.breakerConfig(), "test")
-		one.mu.Unlock()
+		one.Mu.Lock()
+		one.Breaker.Trip(time.Now(), l.policy.BreakerConfig(), "test")
+		one.Mu.Unlock()
 		if got := <-code; got != 499 {
 			t.Errorf("got %d", got)
 		}
 		synctest.Wait()
-		want := totals{Attempts: 1, Cancelled: 1}
-		if a, b := totalsNow(one), totalsNow(two); a != want || b != want || one.busy.Load()+two.busy.Load() != 0 {
+		want := endpoint.Totals{Attempts: 1, Cancelled: 1}
+		if a, b := totalsNow(one), totalsNow(two); a != want || b != want || one.Busy.Load()+two.Busy.Load() != 0 {
 			t.Errorf("totals are %+v and %+v", a, b)
 		}
-		l.policy.pool.fold(time.Now())
-		if n := l.policy.pool.calls.Counts().Cancelled; n != 1 {
+		l.policy.Pool.Fold(time.Now())
+		if n := l.policy.Pool.Calls.Counts().Cancelled; n != 1 {
 			t.Errorf("%d calls were cancelled", n)
 		}
-		if n := memberOf(one).total.failovers[route{"two", reasonRescued}]; n != 1 {
+		if n := memberOf(one).Total.Failovers[endpoint.Route{To: "two", Reason: call.ReasonRescued}]; n != 1 {
 			t.Errorf("%d failovers", n)
 		}
 	})

@@ -1,142 +1,164 @@
 package failover
 
 import (
-	"math"
-	"math/rand/v2"
+	"errors"
+	"fmt"
 	"net/http"
-	"slices"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/budget"
-	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/call"
 )
 
-// allows tells whether a request may be sent again after a failure. What the
-// endpoint cannot have acted on always may.
-func (r *retryRules) allows(req *http.Request, o outcome.Outcome) bool {
-	return o.Unprocessed() || r.repeatable(req)
+// Hedge sends a second attempt to the next endpoint when the first has not begun to
+// answer for a while. The first good answer wins; the other attempt is ended and
+// counts for nothing but how long it has taken by then. Only calls that may be
+// retried are hedged, once the client's body is in and can be sent again, and no
+// upgrades.
+//
+// See Dean and Barroso, The Tail at Scale, https://doi.org/10.1145/2408776.2408794.
+type Hedge struct {
+	// How long to wait for the first byte that `commit` waits for. Either this or
+	// `quantile` is required.
+	After caddy.Duration `json:"after,omitempty"`
+
+	// Wait as long as that part of the endpoint's own answers of the last hour took
+	// to begin, at least 10ms: 0 to 1, without 0 and 1. While that is not known there
+	// are no hedges.
+	Quantile float64 `json:"quantile,omitempty"`
+
+	// Hedges as a part of calls, 0 to 1; they also count as retries to the budget.
+	// Default: 0.05.
+	Max *float64 `json:"max,omitempty"`
 }
 
-// repeatable tells whether a request may be sent again after any failure.
-func (r *retryRules) repeatable(req *http.Request) bool {
-	return r.methods == nil && req.Method == http.MethodGet || r.mayRepeat(req)
-}
+const defaultHedgeMax = 0.05
 
-// mayRepeat is repeatable for any method.
-func (r *retryRules) mayRepeat(req *http.Request) bool {
+func (h *Hedge) validate() error {
 	switch {
-	case r.any:
-		return true
-	case r.methods != nil:
-		return slices.Contains(r.methods, req.Method)
-	}
-	switch req.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return req.Header.Get("Idempotency-Key") != ""
-}
-
-// backoff is the pause before the same endpoint is asked for the n-th time
-// again, n from 0: full jitter, rand(0, min(cap, base·2ⁿ)).
-func (r *retryRules) backoff(n int) time.Duration {
-	longest, most := r.base, min(r.cap, math.MaxInt64-1)
-	for ; n > 0 && longest <= most/2; n-- {
-		longest *= 2
-	}
-	if n > 0 {
-		longest = most
-	}
-	return rand.N(min(longest, most) + 1)
-}
-
-// plan decides what becomes of a call whose attempt failed at now: it reserves
-// the next attempt, or returns nil if the failure is the call's answer.
-func (c *call) plan(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
-	if !c.handler.retry.allows(c.request, o) || !c.mayGoOn(now) {
+	case h == nil:
 		return nil
+	case h.After < 0:
+		return errors.New("hedge: the delay must not be negative")
+	case (h.After > 0) == (h.Quantile != 0):
+		return errors.New("hedge: want either a delay or a quantile")
+	case h.Quantile != 0 && !(h.Quantile > 0 && h.Quantile < 1):
+		return errors.New("hedge: the quantile must be between 0 and 1")
+	case h.Max != nil && outside(*h.Max):
+		return errors.New("hedge: max must be between 0 and 1")
 	}
-	if !c.takeRetry(now) {
-		return nil
-	}
-	if next := c.planSame(now, failed, o); next != nil {
-		return next
-	}
-	return c.planOther(now, failed)
-}
-
-// planElsewhere reserves an attempt at another endpoint for a call that may be
-// sent again.
-func (c *call) planElsewhere(now time.Time, from *attempt) *attempt {
-	if !c.mayGoOn(now) || !c.takeRetry(now) {
-		return nil
-	}
-	tried := c.excluded
-	next := c.planOther(now, from)
-	if next == nil {
-		c.excluded = tried // the call goes on where it is
-	}
-	return next
-}
-
-// takeRetry asks the budget for a retry. A call whose request fails wherever it goes
-// leaves half of the budget to others.
-func (c *call) takeRetry(now time.Time) bool {
-	rules := &c.handler.retry.budget
-	if c.extras != nil && c.extras.failed.own {
-		rules = &budget.Rules{Ratio: rules.Ratio / 2, Floor: rules.Floor / 2}
-	}
-	return c.handler.pool.budget.Take(now, rules)
-}
-
-// mayGoOn tells whether the call has an attempt, the body for it, and time left.
-func (c *call) mayGoOn(now time.Time) bool {
-	rules := &c.handler.retry
-	return int(c.attempts) < rules.attempts &&
-		(c.body == nil || c.body.replayable()) &&
-		!c.late(now) &&
-		(rules.noneAfter <= 0 || now.Sub(c.began()) < rules.noneAfter)
-}
-
-// planOther reserves an attempt at an endpoint that the call has not tried, for
-// which the budget has been asked.
-func (c *call) planOther(now time.Time, failed *attempt) *attempt {
-	c.exclude(failed.target)
-	t := c.handler.tableFor(c.upstreams(), now)
-	if next := c.handler.choose(c, t, now); next != nil {
-		return next
-	}
-	c.handler.pool.budget.GiveBack()
 	return nil
 }
 
-// planSame reserves another attempt at the endpoint that failed, after a pause,
-// where the pool wants that.
-func (c *call) planSame(now time.Time, failed *attempt, o outcome.Outcome) *attempt {
-	pause, ok := c.handler.retry.pause(failed, o)
-	if !ok || c.late(now.Add(pause)) {
-		return nil
+// parseQuantile reads p95 or p99.9.
+func parseQuantile(word string) (float64, error) {
+	digits, ok := strings.CutPrefix(word, "p")
+	percent, err := strconv.ParseFloat(digits, 64)
+	if !ok || err != nil || !(percent > 0 && percent < 100) {
+		return 0, errors.New("want a quantile such as p95 or p99.9")
 	}
-	next := c.newAttempt(failed.target, failed.upstream, now.Add(pause))
-	how := admitNormally
-	if o == outcome.RateLimited {
-		how = admitHeld
-	}
-	next.repeats, next.paused, next.doubtful = failed.repeats+1, true, failed.doubtful
-	if !next.target.state.acquire(next, now, c.handler.breakerConfig(), next.target.limit, how) {
-		return nil
-	}
-	return next
+	return percent / 100, nil
 }
 
-// pause is how long to wait before the endpoint that failed is asked again; false
-// if it is not to be.
-func (r *retryRules) pause(failed *attempt, o outcome.Outcome) (time.Duration, bool) {
-	if failed.retryAfter > 0 {
-		return failed.retryAfter, failed.retryAfter <= r.wait
+func (h *Hedge) rules() *call.HedgeRules {
+	if h == nil {
+		return nil
 	}
-	if int(failed.repeats) >= r.sameEndpoint || o != outcome.FailedReset && o != outcome.FailedStatus && o != outcome.RateLimited {
-		return 0, false
+	rules := &call.HedgeRules{After: time.Duration(h.After), Quantile: h.Quantile, Max: defaultHedgeMax}
+	if h.Max != nil {
+		rules.Max = *h.Max
 	}
-	return r.backoff(int(failed.repeats)), true
+	return rules
+}
+
+const (
+	methodsIdempotent = "idempotent"
+	methodsAny        = "any"
+)
+
+const (
+	defaultAttempts = 3
+	defaultBuffer   = 1 << 20
+)
+
+// Retry configures what happens to a call whose attempt failed. Where nothing
+// else is said, 0 is the same as leaving the field out.
+type Retry struct {
+	// Turns retries off: each call is one attempt. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// Attempts of one call, over all endpoints, 1 or more. Default: 3.
+	Attempts int `json:"attempts,omitempty"`
+
+	// Methods that may be retried after any failure: `idempotent` (RFC 9110, and
+	// requests with an Idempotency-Key), `any`, or method names. Others are
+	// retried only when the endpoint cannot have acted on the request. Default:
+	// `idempotent`.
+	Methods []string `json:"methods,omitempty"`
+
+	// How often the endpoint that failed is asked again before the next one,
+	// after a reset connection, a failure status, or a 429 that does not say when
+	// to come back. Default: 0.
+	SameEndpoint int `json:"same_endpoint,omitempty"`
+
+	// The longest Retry-After of a 429 or 503 that is waited for, at the endpoint
+	// that said it; past that the next one is asked at once. Default: 0.
+	WaitRetryAfter caddy.Duration `json:"wait_retry_after,omitempty"`
+
+	// The pause before the same endpoint is asked again.
+	Backoff *Backoff `json:"backoff,omitempty"`
+
+	// A second attempt for calls whose first has not begun to answer for a while.
+	// Default: none.
+	Hedge *Hedge `json:"hedge,omitempty"`
+
+	// How many retries the pool may make.
+	Budget *Budget `json:"budget,omitempty"`
+
+	// The time within which attempts may begin and must answer, from the start of
+	// the call, or from when its body is in, if that is small. Default: none.
+	Deadline caddy.Duration `json:"deadline,omitempty"`
+
+	// Bytes of a request's body that are kept for another attempt. Past that, a
+	// request is not sent again. Default: 1048576 (1 MiB).
+	Buffer int64 `json:"buffer,omitempty"`
+}
+
+// Backoff is exponential backoff with full jitter: the n-th pause lasts between
+// 0 and min(cap, base·2ⁿ).
+// See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+type Backoff struct {
+	// Default: 100ms.
+	Base caddy.Duration `json:"base,omitempty"`
+
+	// Default: 2s.
+	Cap caddy.Duration `json:"cap,omitempty"`
+}
+
+// Budget bounds the retries of a pool over the last 10 seconds.
+type Budget struct {
+	// Retries as a part of calls, 0 to 1. Default: 0.2.
+	Ratio *float64 `json:"ratio,omitempty"`
+
+	// Retries a second that are always allowed. Default: 3.
+	Floor *float64 `json:"floor,omitempty"`
+}
+
+// validateMethod tells whether a word is a method name or stands for several.
+func validateMethod(m string) error {
+	if m == methodsAny || m == methodsIdempotent {
+		return nil
+	}
+	if _, err := http.NewRequest(m, "/", nil); err != nil || m == "" {
+		return fmt.Errorf("invalid method %q", m)
+	}
+	for _, c := range m {
+		if c >= 'a' && c <= 'z' {
+			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case", m)
+		}
+	}
+	return nil
 }

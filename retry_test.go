@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,45 +39,14 @@ func TestMethods(t *testing.T) {
 				r.Header.Set("Idempotency-Key", "1")
 			}
 			want := slices.Contains(test.want, method)
-			if got := rules.repeatable(r); got != want {
+			if got := rules.Repeatable(r); got != want {
 				t.Errorf("%s: %s may be repeated: %v", test.name, method, got)
 			}
 			for o := outcome.FailedDial; o < outcome.Cancelled; o++ {
-				if got := rules.allows(r, o); got != (want || o.Unprocessed()) {
+				if got := rules.Allows(r, o); got != (want || o.Unprocessed()) {
 					t.Errorf("%s: %s may be repeated after %s: %v", test.name, method, o, got)
 				}
 			}
-		}
-	}
-}
-
-func TestBackoff(t *testing.T) {
-	for _, test := range []struct {
-		base, cap time.Duration
-		n         int
-		longest   time.Duration
-	}{
-		{100 * time.Millisecond, 2 * time.Second, 0, 100 * time.Millisecond},
-		{100 * time.Millisecond, 2 * time.Second, 1, 200 * time.Millisecond},
-		{100 * time.Millisecond, 2 * time.Second, 4, 1600 * time.Millisecond},
-		{100 * time.Millisecond, 2 * time.Second, 5, 2 * time.Second},
-		{100 * time.Millisecond, 2 * time.Second, 1000, 2 * time.Second},
-		{5 * time.Second, 2 * time.Second, 0, 2 * time.Second},
-		{1, math.MaxInt64, 100, math.MaxInt64 - 1},
-	} {
-		rules := retryRules{base: test.base, cap: test.cap}
-		shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), 0.0
-		const times = 4000
-		for range times {
-			pause := rules.backoff(test.n)
-			shortest, longest, sum = min(shortest, pause), max(longest, pause), sum+float64(pause)/times
-		}
-		if shortest < 0 || longest > test.longest {
-			t.Errorf("%+v: from %v to %v", test, shortest, longest)
-		}
-		// full jitter: evenly from nothing to the longest
-		if half := float64(test.longest) / 2; shortest > test.longest/50 || longest < test.longest/50*49 || sum < 0.95*half || sum > 1.05*half {
-			t.Errorf("%+v: from %v to %v, on average %v", test, shortest, longest, time.Duration(sum))
 		}
 	}
 }
@@ -220,36 +188,4 @@ func TestBudgetAtRest(t *testing.T) {
 			t.Errorf("%d retries in 90 s, want about 90", retries)
 		}
 	})
-}
-
-// TestRecordsOnlyWhatMayBeSentAgain wants no copy of a body that will not be
-// sent twice.
-func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		method string
-		rules  retryRules
-		quotas bool
-		keeps  bool
-	}{
-		{"idempotent", "PUT", retryRules{attempts: 3, buffer: 10}, false, true},
-		{"not idempotent", "POST", retryRules{attempts: 3, buffer: 10}, false, false},
-		{"not idempotent, but an endpoint may refuse it", "POST", retryRules{attempts: 3, buffer: 10}, true, true},
-		{"any", "POST", retryRules{attempts: 3, buffer: 10, any: true}, false, true},
-		{"one attempt", "PUT", retryRules{attempts: 1, buffer: 10}, true, false},
-	} {
-		h := &callHandler{callRules: callRules{retry: test.rules, hasQuotas: test.quotas}}
-		r, err := http.NewRequest(test.method, "http://api.test/", strings.NewReader("0123"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if kept := h.recordingOptions(r).limit >= 0; kept != test.keeps {
-			t.Errorf("%s: keeps it: %v", test.name, kept)
-		}
-	}
-	for _, body := range []io.ReadCloser{nil, http.NoBody} {
-		if rec := new(callHandler).record(&http.Request{Body: body}); rec != nil {
-			t.Error("a record of no body")
-		}
-	}
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // told answers with what an endpoint was sent.
@@ -174,21 +176,21 @@ func FuzzSetJSON(f *testing.F) {
 	}
 	f.Add([]byte(`{"model":"{env.HOME}"}`), "\"},{\"model\":\"\xff")
 	f.Fuzz(func(t *testing.T, body []byte, user string) {
-		if u := notAnObject(body); u != nil {
-			if json.Valid(body) && body[0] == '{' && u.status != http.StatusUnsupportedMediaType {
-				t.Fatalf("%q: %d", body, u.status)
+		if u := call.NotAnObject(body); u != nil {
+			if json.Valid(body) && body[0] == '{' && u.Status != http.StatusUnsupportedMediaType {
+				t.Fatalf("%q: %d", body, u.Status)
 			}
 			return
 		}
-		var to target
-		to.setEdits(jsonEdits([]*SetJSON{
+		var to target.Target
+		to.SetEdits(jsonEdits([]*SetJSON{
 			{Path: "model", Value: json.RawMessage(`"{user}"`)},
 			{Path: "options.max", Value: json.RawMessage(`5`), Optional: true},
 		}))
 		repl := caddy.NewEmptyReplacer()
 		repl.Set("user", user)
 		original := string(body)
-		got, err := to.setJSON(body, repl)
+		got, err := to.SetJSON(body, repl)
 		if err != nil || string(body) != original {
 			t.Fatalf("%q: %q, %v", original, body, err)
 		}

@@ -43,7 +43,7 @@ func TestSLAOption(t *testing.T) {
 	if err := p.load(both("{\n\t\tavailability 99%\n\t}", "{\n\t\tavailability 99%\n\t\twindow 30d\n\t}")); err != nil {
 		t.Errorf("handlers that agree: %v", err)
 	}
-	if o := runningPool(t, "api").objective(); o.Availability != 0.99 {
+	if o := runningPool(t, "api").Objective(); o.Availability != 0.99 {
 		t.Errorf("the objective is %+v", o)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -12,8 +11,11 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 func TestStatus(t *testing.T) {
@@ -42,7 +44,7 @@ func TestStatus(t *testing.T) {
 	eventually(t, 2*time.Second, "the tables know that one is out", func() bool {
 		return shareOf(t, "api", "one") == 0
 	})
-	all := Status(time.Now())
+	all := pool.Status(time.Now())
 	if len(all) != 1 || all[0].Name != "api" || all[0].Down || len(all[0].Endpoints) != 2 {
 		t.Fatalf("got %+v", all)
 	}
@@ -76,7 +78,7 @@ func TestStatus(t *testing.T) {
 	}
 	eventually(t, 5*time.Second, "the pool is down", func() bool {
 		p.get("/")
-		return findPool("api").status(time.Now()).Down
+		return pool.Find("api").Status(time.Now()).Down
 	})
 }
 
@@ -96,7 +98,7 @@ func TestStatusIsWholeWhileReloading(t *testing.T) {
 					return
 				default:
 				}
-				if got := pool.status(time.Now()); len(got.Endpoints) != 2 {
+				if got := pool.Status(time.Now()); len(got.Endpoints) != 2 {
 					t.Errorf("there are %d endpoints", len(got.Endpoints))
 					return
 				}
@@ -112,72 +114,33 @@ func TestStatusIsWholeWhileReloading(t *testing.T) {
 	lookers.Wait()
 }
 
-func TestRedactURL(t *testing.T) {
-	for raw, want := range map[string]string{
-		"https://api.example/v1":                       "https://api.example/v1",
-		"https://user:secret@api.example:8443/a%2Fb/":  "https://api.example:8443/a%2Fb/",
-		"https://eth.example/v2/Ab0dEf-hIjKlMnOp_rs":   "https://eth.example/v2/xxxxx",
-		"https://api.example/openai-compatible-models": "https://api.example/openai-compatible-models",
-		"http://[::1]:80":                              "http://[::1]:80",
-	} {
-		u, err := url.Parse(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := redactURL(u); got != want {
-			t.Errorf("%s: got %s, want %s", raw, got, want)
-		}
-	}
-	if got := redactURL(nil); got != "" {
-		t.Errorf("no URL: got %q", got)
-	}
-}
-
-func TestLastOutcomes(t *testing.T) {
-	var l lastOutcomes
-	if names := l.names(); len(names) != 0 {
-		t.Errorf("empty: %q", names)
-	}
-	l.add(outcome.Success)
-	l.add(outcome.FailedTimeout)
-	if names := l.names(); !slices.Equal(names, []string{"success", "timeout"}) {
-		t.Errorf("got %q", names)
-	}
-	for range 19 {
-		l.add(outcome.RateLimited)
-	}
-	if names := l.names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
-		t.Errorf("full: %q", names)
-	}
-}
-
 // BenchmarkStatus copies how a pool of 50 endpoints stands.
 func BenchmarkStatus(b *testing.B) {
-	p := &pool{name: "bench", members: make(map[endpointKey]*poolMember)}
-	p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
-	defer p.outbox.Close()
-	p.loop.start(p)
-	defer p.loop.stop()
-	h := &poolHandler{pool: p}
+	p := &pool.Pool{Name: "bench", Members: make(map[endpoint.Key]*pool.PoolMember)}
+	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+	defer p.Outbox.Close()
+	p.Loop.Start(p)
+	defer p.Loop.Stop()
+	h := &pool.Handler{Pool: p}
 	for i := range 50 {
-		h.targets = append(h.targets, &target{name: fmt.Sprint(i), address: "a:80", priority: 1 + i/10, weight: 1})
+		h.Targets = append(h.Targets, &target.Target{Name: fmt.Sprint(i), Address: "a:80", Priority: 1 + i/10, Weight: 1})
 	}
-	if err := p.attach(h, 1); err != nil {
+	if err := p.Attach(h, 1); err != nil {
 		b.Fatal(err)
 	}
-	defer p.detach(h)
-	p.mu.Lock()
-	h.rebuild(time.Now())
-	p.mu.Unlock()
-	for _, t := range h.targets {
+	defer p.Detach(h)
+	p.Mu.Lock()
+	h.Rebuild(time.Now())
+	p.Mu.Unlock()
+	for _, t := range h.Targets {
 		for range 1000 {
-			t.state.slowness.Known.Add(100 * time.Millisecond)
-			t.state.last.add(outcome.Success)
+			t.State.Slowness.Known.Add(100 * time.Millisecond)
+			t.State.Last.Add(outcome.Success)
 		}
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := p.status(time.Now()); len(got.Endpoints) != 50 || got.Endpoints[0].Latency == nil {
+		if got := p.Status(time.Now()); len(got.Endpoints) != 50 || got.Endpoints[0].Latency == nil {
 			b.Fatal("not all there")
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/call"
 )
 
 // TestHeldAnswersAreBounded holds many answers at once and measures what that
@@ -56,11 +58,11 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 		}
 		state := stateOf(t, "api", "one")
 		eventually(t, 10*time.Second, "all are held", func() bool {
-			state.mu.Lock()
-			defer state.mu.Unlock()
+			state.Mu.Lock()
+			defer state.Mu.Unlock()
 			n := 0
-			for f := range state.inFlight.all() {
-				if a := f.(*attempt); a.is(holding) && a.silent.Load() != 0 {
+			for f := range state.InFlight.All() {
+				if a := f.(*call.Attempt); a.Is(call.Holding) && a.Silent.Load() != 0 {
 					n++
 				}
 			}

@@ -9,19 +9,23 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // counts returns what was counted for an endpoint, and with an empty name for the
 // pool, since the pool was made.
-func counts(p *pool, t testing.TB, endpoint string) sla.Counts {
+func counts(p *pool.Pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
 	now := time.Now()
-	p.fold(now)
-	series := p.history.Pool()
+	p.Fold(now)
+	series := p.History.Pool()
 	if endpoint != "" {
-		series = p.history.Endpoint(endpoint)
+		series = p.History.Endpoint(endpoint)
 	}
 	counts := series.Counts(now, now.Add(-time.Hour), now.Add(time.Minute))
 	counts.Down = 0
@@ -131,28 +135,28 @@ func TestRecordsCalls(t *testing.T) {
 	}
 	now := time.Now()
 	for name, cause := range map[string]string{"one": "consecutive_failures, last: status", "two": "consecutive_failures, last: dial"} {
-		in := pool.history.Endpoint(name).Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+		in := pool.History.Endpoint(name).Incidents(now.Add(-time.Hour), now.Add(time.Hour))
 		if len(in) != 1 || in[0].Cause != cause || !in[0].End.IsZero() || in[0].Calls < 4 {
 			t.Errorf("incidents of %s: %+v", name, in)
 		}
 	}
-	in := pool.history.Pool().Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+	in := pool.History.Pool().Incidents(now.Add(-time.Hour), now.Add(time.Hour))
 	if len(in) != 1 || in[0].Cause != "breaker" || in[0].Calls < 20 {
 		t.Errorf("incidents of the pool: %+v", in)
 	}
 	two.up(t, two.address)
 	eventually(t, 5*time.Second, "the pool is up again", func() bool {
 		p.get("/")
-		return !pool.history.Pool().Down()
+		return !pool.History.Pool().Down()
 	})
 }
 
-func breakerOf(p *pool, endpoint string) breaker.State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, s := range p.members {
-		if key.name == endpoint {
-			return breakerNow(s.endpointState)
+func breakerOf(p *pool.Pool, endpoint string) breaker.State {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	for key, s := range p.Members {
+		if key.Name == endpoint {
+			return breakerNow(s.State)
 		}
 	}
 	return breaker.Closed
@@ -235,7 +239,7 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 				t.Errorf("recorded: %+v, want %+v", got, c.want)
 			}
 			now := time.Now()
-			if took := pool.history.Pool().Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]; c.longest != (took > 180*time.Millisecond) {
+			if took := pool.History.Pool().Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]; c.longest != (took > 180*time.Millisecond) {
 				t.Errorf("recorded: it took %v", took)
 			}
 		})
@@ -262,53 +266,35 @@ func TestLatencyOfACall(t *testing.T) {
 	quantile := func(s *sla.Series) time.Duration {
 		return s.Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]
 	}
-	if got := quantile(pool.history.Pool()); got < 380*time.Millisecond || got > 3*time.Second {
+	if got := quantile(pool.History.Pool()); got < 380*time.Millisecond || got > 3*time.Second {
 		t.Errorf("the call took %v", got)
 	}
-	if got := quantile(pool.history.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
+	if got := quantile(pool.History.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
 		t.Errorf("the second attempt took %v", got)
-	}
-}
-
-func TestDurationCounts(t *testing.T) {
-	var h durationCounts
-	for _, d := range []time.Duration{1, time.Millisecond, time.Millisecond + 1, 2 * time.Millisecond, 3 * time.Millisecond, 131072 * time.Millisecond, time.Hour} {
-		h.add(d)
-	}
-	var want [durationBuckets]uint64
-	want[0], want[1], want[2], want[17], want[18] = 2, 2, 1, 1, 1
-	if h.buckets != want {
-		t.Errorf("got %v, want %v", h.buckets, want)
-	}
-	var sum durationCounts
-	sum.merge(&h)
-	sum.merge(&h)
-	if sum.sum != 2*h.sum || sum.buckets[0] != 4 {
-		t.Errorf("merged: %+v", sum)
 	}
 }
 
 // TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
 func TestFoldMovesEverythingOnce(t *testing.T) {
 	p := newTestPool("fold")
-	defer p.outbox.Close()
-	s := p.joinLocked(endpointKey{"one", "one:80"})
+	defer p.Outbox.Close()
+	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
 	cfg := (&Breaker{Off: true}).config(time.Minute)
-	target := &target{name: "one", state: s.endpointState}
+	target := &target.Target{Name: "one", State: s.State}
 	const n = 20000
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for i := range n {
-			c := &call{first: attempt{began: time.Now()}}
-			a := &attempt{call: c, target: target, ticket: ticket{final: i%2 == 0}, began: c.first.began}
-			a.set(started)
-			a.first.Store(int64(time.Millisecond))
-			s.acquire(a, c.first.began, cfg, 0, admitNormally)
-			s.settle(a, c.first.began, cfg, outcome.Success, true, noDoubt)
+			c := &call.Call{First: call.Attempt{Began: time.Now()}}
+			a := &call.Attempt{Call: c, Target: target, Ticket: endpoint.Ticket{Final: i%2 == 0}, Began: c.First.Began}
+			a.Set(call.Started)
+			a.First.Store(int64(time.Millisecond))
+			s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally)
+			s.Settle(a, c.First.Began, cfg, outcome.Success, true, endpoint.NoDoubt)
 			if i%2 == 1 {
-				c.record(a, outcome.FailedReset)
-				s.countFailover("two", "reset")
+				c.Record(a, outcome.FailedReset)
+				s.CountFailover("two", "reset")
 			}
 		}
 	}()
@@ -318,22 +304,22 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 			folding = false
 		default:
 		}
-		p.fold(time.Now())
+		p.Fold(time.Now())
 	}
-	p.fold(time.Now())
+	p.Fold(time.Now())
 	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
 		t.Errorf("the endpoint: %+v, want %+v", got, want)
 	}
 	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
 		t.Errorf("the pool: %+v, want %+v", got, want)
 	}
-	if want := map[route]uint64{{"two", "reset"}: n / 2}; !reflect.DeepEqual(s.total.failovers, want) {
-		t.Errorf("failovers: %v, want %v", s.total.failovers, want)
+	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.Total.Failovers, want) {
+		t.Errorf("failovers: %v, want %v", s.Total.Failovers, want)
 	}
-	if got := s.total.durations.buckets[0]; got != n {
+	if got := s.Total.Durations.Buckets[0]; got != n {
 		t.Errorf("%d durations, want %d", got, n)
 	}
-	if s.fresh.some {
+	if s.Fresh.Some {
 		t.Error("something is left")
 	}
 }
@@ -343,19 +329,19 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	p := newTestPool("bench")
-	defer p.outbox.Close()
+	defer p.Outbox.Close()
 	b.RunParallel(func(pb *testing.PB) {
-		p.mu.Lock()
-		s := p.joinLocked(endpointKey{"one", "one:80"})
-		p.mu.Unlock()
-		c := &call{first: attempt{began: time.Now()}}
-		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, ticket: ticket{final: true}, began: c.first.began}
-		now := c.first.began.Add(time.Millisecond)
+		p.Mu.Lock()
+		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+		p.Mu.Unlock()
+		c := &call.Call{First: call.Attempt{Began: time.Now()}}
+		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Ticket: endpoint.Ticket{Final: true}, Began: c.First.Began}
+		now := c.First.Began.Add(time.Millisecond)
 		for pb.Next() {
-			c.recorded.Store(false)
-			s.mu.Lock()
-			s.settledLocked(a, now, outcome.Success, 3*time.Millisecond)
-			s.mu.Unlock()
+			c.Recorded.Store(false)
+			s.Mu.Lock()
+			s.SettledLocked(a, now, outcome.Success, 3*time.Millisecond)
+			s.Mu.Unlock()
 		}
 	})
 }
@@ -363,19 +349,19 @@ func BenchmarkRecord(b *testing.B) {
 // TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
 func TestSamplesAreFolded(t *testing.T) {
 	p := newTestPool("folded")
-	defer p.outbox.Close()
-	s, cfg := p.joinLocked(endpointKey{"one", "one:80"}), defaultBreaker()
+	defer p.Outbox.Close()
+	s, cfg := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
 	for range 3 {
-		c := &call{first: attempt{began: time.Now()}}
-		a := &attempt{call: c, target: &target{name: "one", state: s.endpointState}, began: c.first.began}
-		a.set(started)
-		a.first.Store(int64(time.Millisecond))
-		if !s.acquire(a, c.first.began, cfg, 0, admitNormally) || !s.succeeded(a, cfg) {
+		c := &call.Call{First: call.Attempt{Began: time.Now()}}
+		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Began: c.First.Began}
+		a.Set(call.Started)
+		a.First.Store(int64(time.Millisecond))
+		if !s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally) || !s.Succeeded(a, cfg) {
 			t.Fatal("an attempt did not go the short way")
 		}
 	}
-	p.fold(time.Now())
-	if got := s.total.attempts.Successes(); got != 3 {
+	p.Fold(time.Now())
+	if got := s.Total.Attempts.Successes(); got != 3 {
 		t.Errorf("%d successes, want 3", got)
 	}
 }

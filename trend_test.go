@@ -13,7 +13,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // anomaliesOf are the anomalies of the pool's endpoints since an event, as
@@ -71,7 +74,7 @@ func TestAnomaliesAreEvents(t *testing.T) {
 			t.Errorf("back to normal, and then no calls: %v", story)
 		}
 		time.Sleep(10 * time.Minute)
-		if !l.policy.pool.loop.parked.Load() {
+		if !l.policy.Pool.Loop.Parked.Load() {
 			t.Error("the loop of an idle pool goes on")
 		}
 	})
@@ -146,7 +149,7 @@ func TestStandbyShare(t *testing.T) {
 			t.Errorf("%d calls failed", s.failed)
 		}
 		// what may not be sent again is not sent to the reserve
-		l.stateOf("two:80").changeBreaker(func(br *breaker.Breaker) { br.Reset(time.Now()) })
+		l.stateOf("two:80").ChangeBreaker(func(br *breaker.Breaker) { br.Reset(time.Now()) })
 		time.Sleep(time.Second)
 		before := totalsNow(l.stateOf("two:80")).Attempts
 		for range 500 {
@@ -165,42 +168,42 @@ func TestStandbyShare(t *testing.T) {
 func BenchmarkTick1000(b *testing.B) {
 	for _, rebuilt := range []bool{false, true} {
 		b.Run(map[bool]string{false: "steady", true: "rebuilt"}[rebuilt], func(b *testing.B) {
-			p := &pool{members: make(map[endpointKey]*poolMember)}
-			p.loop.wake = make(chan struct{}, 1)
-			p.outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
-			defer p.outbox.Close()
-			h := &poolHandler{pool: p}
-			g := &generation{handlers: []*poolHandler{h}}
-			g.breaker.Store((*Breaker)(nil).config(time.Minute))
-			h.generation = g
+			p := &pool.Pool{Members: make(map[endpoint.Key]*pool.PoolMember)}
+			p.Loop.Wake = make(chan struct{}, 1)
+			p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+			defer p.Outbox.Close()
+			h := &pool.Handler{Pool: p}
+			g := &pool.Generation{Handlers: []*pool.Handler{h}}
+			g.Breaker.Store((*Breaker)(nil).config(time.Minute))
+			h.Generation = g
 			for i := range 1000 {
-				s := &endpointState{endpointKey: endpointKey{fmt.Sprint(i), ""}, owner: p}
-				p.members[s.endpointKey] = &poolMember{endpointState: s}
-				h.targets = append(h.targets, &target{
-					name: s.name, priority: 1, weight: 1, state: s, upstream: &reverseproxy.Upstream{},
+				s := &endpoint.State{Key: endpoint.Key{Name: fmt.Sprint(i), Address: ""}, Owner: p}
+				p.Members[s.Key] = &pool.PoolMember{State: s}
+				h.Targets = append(h.Targets, &target.Target{
+					Name: s.Name, Priority: 1, Weight: 1, State: s, Upstream: &reverseproxy.Upstream{},
 				})
 			}
-			p.generation.Store(g)
-			p.attached = []*generation{g}
+			p.Generation.Store(g)
+			p.Attached = []*pool.Generation{g}
 			now := time.Unix(1e9, 0)
-			h.rebuild(now)
+			h.Rebuild(now)
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				for _, s := range p.members {
+				for _, s := range p.Members {
 					for range 3 {
-						s.tally.Calls++
-						s.tally.Latencies++
-						s.tally.LogLatency -= 6
-						s.slowness.Learn(2*time.Millisecond, false, true)
+						s.Tally.Calls++
+						s.Tally.Latencies++
+						s.Tally.LogLatency -= 6
+						s.Slowness.Learn(2*time.Millisecond, false, true)
 					}
 				}
-				now = now.Add(tickEvery)
+				now = now.Add(pool.TickEvery)
 				if rebuilt {
-					p.loop.poked.Store(true)
+					p.Loop.Poked.Store(true)
 				}
 				b.StartTimer()
-				p.tick(now)
+				p.Tick(now)
 			}
 		})
 	}

@@ -1,0 +1,164 @@
+package failover
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// The ways of commit.
+const (
+	commitHeaders   = "headers"
+	commitFirstByte = "first_byte"
+	commitComplete  = "complete"
+)
+
+// defaultCommitSize is how much of an answer `complete` holds.
+const defaultCommitSize = 1 << 20
+
+// Commit says what must have come from an endpoint before the client gets
+// anything of it. Until then a call can still move on to another endpoint.
+type Commit struct {
+	// `headers`; `first_byte` (headers and the first byte of the body); or
+	// `complete` (the whole answer, up to `size`; what is larger is passed on as it
+	// comes from there on). Default: `headers`.
+	After string `json:"after,omitempty"`
+
+	// Bytes of a body that `complete` holds. Default: 1048576 (1 MiB).
+	Size int64 `json:"size,omitempty"`
+}
+
+func (c *Commit) validate() error {
+	if c == nil {
+		return nil
+	}
+	switch c.After {
+	case "", commitHeaders, commitFirstByte, commitComplete:
+	default:
+		return fmt.Errorf("commit must be %s, %s or %s, not %q", commitHeaders, commitFirstByte, commitComplete, c.After)
+	}
+	if c.Size < 0 {
+		return errors.New("commit: size must not be negative")
+	}
+	if c.Size > 0 && c.After != commitComplete {
+		return fmt.Errorf("commit: only %s has a size", commitComplete)
+	}
+	return nil
+}
+
+func (c *Commit) rules() call.CommitRules {
+	switch {
+	case c == nil:
+		return call.CommitRules{}
+	case c.After == commitFirstByte:
+		return call.CommitRules{Body: true}
+	case c.After == commitComplete && c.Size == 0:
+		return call.CommitRules{Body: true, Hold: defaultCommitSize}
+	case c.After == commitComplete:
+		return call.CommitRules{Body: true, Hold: c.Size}
+	}
+	return call.CommitRules{}
+}
+
+// NextOn names answers that another endpoint may do better on, though this one is
+// well: a call moves on from them, whatever its method, and the endpoint is not
+// blamed. If the call finds no better one, the first such answer is the client's.
+type NextOn struct {
+	// The status: a code (400), a class (4xx) or a range (400-404). Required.
+	Status string `json:"status,omitempty"`
+
+	// A regular expression that the first 64 KiB of the body must match. Default:
+	// any body.
+	Body string `json:"body,omitempty"`
+}
+
+func (n *NextOn) rule() (call.NextRule, error) {
+	set, err := outcome.ParseStatusSet([]string{n.Status})
+	if err != nil {
+		return call.NextRule{}, fmt.Errorf("next_on: %w", err)
+	}
+	for code := 100; code < 200; code++ {
+		if set.Has(code) {
+			return call.NextRule{}, fmt.Errorf("next_on %s: statuses under 200 are no answers", n.Status)
+		}
+	}
+	rule := call.NextRule{Status: set}
+	if n.Body != "" {
+		if rule.Body, err = regexp.Compile(n.Body); err != nil {
+			return call.NextRule{}, fmt.Errorf("next_on %s: %w", n.Status, err)
+		}
+	}
+	return rule, nil
+}
+
+// nextRules makes the rules of a pool, and tells whether one looks at bodies.
+func nextRules(list []*NextOn) (rules []call.NextRule, looks bool, err error) {
+	for _, n := range list {
+		rule, err := n.rule()
+		if err != nil {
+			return nil, false, err
+		}
+		rules = append(rules, rule)
+		looks = looks || rule.Body != nil
+	}
+	return rules, looks, nil
+}
+
+// SetJSON sets a value in JSON request bodies that go to an endpoint. The body must
+// be an object in UTF-8, no larger than the retry block's `buffer`, in which it is held
+// before the endpoint is asked, and nested at most 1,000 deep. Requests without a body
+// stay as they are.
+//
+// The value is the only one that the endpoint can find at the path: other members whose
+// names decode to the same text, or differ from it in case only, are removed.
+type SetJSON struct {
+	// Where, as in github.com/tidwall/sjson without wildcards and queries: `model`,
+	// `options.seed`, `messages.0.role`, `messages.-1`. Required.
+	Path string `json:"path,omitempty"`
+
+	// Any JSON value. Placeholders in its strings are replaced. Required.
+	Value json.RawMessage `json:"value,omitempty"`
+
+	// Lets the endpoint have bodies that are not JSON objects, or too large, as they
+	// are. Default: false; then such a call passes the endpoint over, and gets 415
+	// or 413 if there is no other.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// jsonWord is what a word of a Caddyfile means as JSON: itself if it is JSON, else
+// a string.
+func jsonWord(word string) json.RawMessage {
+	if json.Valid([]byte(word)) {
+		return json.RawMessage(word)
+	}
+	quoted, _ := json.Marshal(word)
+	return quoted
+}
+
+func (s *SetJSON) validate() error {
+	switch {
+	case s.Path == "":
+		return errors.New("set_json: the path is missing")
+	case !json.Valid(s.Value):
+		return fmt.Errorf("set_json %s: the value is not JSON", s.Path)
+	}
+	if _, err := jsondoc.ParsePath(s.Path); err != nil {
+		return fmt.Errorf("set_json %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// jsonEdits are a list of SetJSON, ready for use. They have been validated.
+func jsonEdits(list []*SetJSON) []target.JSONEdit {
+	var ready []target.JSONEdit
+	for _, s := range list {
+		ready = append(ready, target.NewJSONEdit(s.Path, s.Value, s.Optional))
+	}
+	return ready
+}

@@ -1,0 +1,94 @@
+package call
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/replay"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// record prepares the body of a request for being sent more than once; nil if
+// there is none.
+func (h *Handler) record(r *http.Request) *replay.Recording {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	return replay.NewRecording(r, h.recordingOptions(r))
+}
+
+// recordingOptions say how the body of a request is recorded.
+func (h *Handler) recordingOptions(r *http.Request) replay.Options {
+	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
+	if !h.Edits &&
+		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && len(h.NextOn) == 0 && !h.Retry.Repeatable(r)) {
+		// what may be tried again then has failed before anything was sent
+		o.Limit = -1
+	}
+	if h.StripsAll {
+		o.Strip = target.CredentialFields[:]
+	}
+	if h.Pool != nil {
+		o.NotKept = &h.Pool.NotKept
+	}
+	return o
+}
+
+// notKept counts a body for which there was no memory.
+func (h *Handler) notKept() {
+	if h.Pool != nil {
+		h.Pool.NotKept.Add(1)
+	}
+}
+
+// smallBody is how large a body is at most that is read before the first attempt. Up
+// to about that size, that of Caddy's write buffer, net/http sends head and body in
+// one write if the body is in memory; else the head goes first. And a client that
+// is slow with it keeps no endpoint waiting.
+const smallBody = 4 << 10
+
+// clientSlow is replay.ErrClientSlow as the client gets it.
+func clientSlow() error { return caddyhttp.Error(http.StatusRequestTimeout, replay.ErrClientSlow) }
+
+// small tells whether the body of a request is to be read before the first attempt:
+// not if the client wants it to be passed on as it comes, waits for a word of the
+// endpoint, or has trailers to send.
+func (h *Handler) small(r *http.Request) bool {
+	return r.ContentLength > 0 && r.ContentLength <= min(smallBody, h.Retry.Buffer) && !h.Edits &&
+		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
+}
+
+// prepareBody reads the body of a call before its first attempt, where it is small or
+// some endpoints have it edited, and returns the time: the client's own is over then.
+// The error is that of the body.
+func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
+	rec := c.body
+	rec.AnsweredBy(w)
+	deadline := c.Handler.Retry.Deadline
+	switch {
+	case c.Handler.Edits:
+		err = c.prepareJSON(deadline)
+	case rec.Small:
+		err = rec.ReadSmall(deadline)
+	default:
+		return now, nil
+	}
+	if err == replay.ErrClientSlow {
+		c.Handler.Pool.Refusals.Unread.Add(1)
+		rec.StopReading(now) // which is over
+		return now, clientSlow()
+	}
+	if err != nil {
+		c.Handler.Pool.Refusals.Unread.Add(1)
+		if c.Request.Context().Err() != nil {
+			return now, outcome.ErrClientGone
+		}
+		return now, err
+	}
+	later = time.Now()
+	rec.Before = later.Sub(now)
+	return later, nil
+}

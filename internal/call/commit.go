@@ -1,0 +1,179 @@
+package call
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// CommitRules are Commit, ready for use.
+type CommitRules struct {
+	Body bool  // wait for a byte of the body
+	Hold int64 // and then for the rest, if it is no longer; 0: no
+}
+
+// held is a response body of which some was read before the client got anything.
+// It is read by one goroutine. It grows as the body comes, as long as the process has
+// memory for it.
+type held struct {
+	chunks []chunk
+	total  int64
+	full   bool          // there is no memory for more
+	err    error         // what comes after the chunks; nil: rest
+	rest   io.ReadCloser // watches the attempt
+}
+
+// chunk is a piece of a held body, which goes back when the client has got it.
+type chunk struct {
+	*memory.Piece
+	from, to int
+}
+
+// hold reads what the rules want of an answer. If that fails the call can move on,
+// and nothing of the answer is left.
+func (a *Attempt) hold(resp *http.Response, rules CommitRules) error {
+	h := new(held)
+	if err := h.first(a, resp.Body); err != nil {
+		h.drop()
+		return err
+	}
+	if rules.Hold > 0 {
+		if err := h.more(a, resp.Body, rules.Hold); err != nil {
+			h.drop()
+			return err
+		}
+	}
+	h.give(a, resp)
+	return nil
+}
+
+// heldBack deals with a good answer of which the client gets nothing before as much has
+// come as the pool wants.
+func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error) {
+	if err := a.hold(resp, c.Handler.Commit); err != nil {
+		resp.Body.Close()
+		return nil, c.failed(a, err, time.Now())
+	}
+	c.finish()
+	c.dropKept()
+	c.blameSuspects(time.Now())
+	if a.Watchful {
+		a.Target.State.BeganAnswer(a, time.Now(), c.Handler.BreakerConfig())
+	}
+	return resp, nil
+}
+
+// first reads until the body has begun, which is when the attempt is answered.
+func (h *held) first(a *Attempt, body io.Reader) error {
+	for h.total == 0 && h.err == nil {
+		if err := h.read(a, body, memory.LargestPiece); err != nil {
+			return err
+		}
+	}
+	if !a.Answered(time.Now()) || !a.claims() {
+		return errGivenUp
+	}
+	return nil
+}
+
+// more reads up to the end of the body if it is not longer than limit.
+func (h *held) more(a *Attempt, body io.Reader, limit int64) error {
+	a.Set(Holding)
+	defer a.unset(Holding)
+	for h.err == nil && h.total <= limit && !h.full {
+		if err := h.read(a, body, limit+1-h.total); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read adds one read of at most limit bytes.
+func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
+	if last := len(h.chunks) - 1; last < 0 || h.chunks[last].to == len(h.chunks[last].Data) {
+		next := memory.Bodies.Next(h.total, limit)
+		if next == nil && last >= 0 {
+			h.full = true
+			a.Call.Handler.notKept()
+			return nil
+		}
+		if next == nil {
+			next = memory.Bodies.Must(h.total, limit) // nothing can be read without
+		}
+		h.chunks = append(h.chunks, chunk{Piece: next})
+	}
+	c := &h.chunks[len(h.chunks)-1]
+	room := c.Data[c.to:]
+	a.silenceBegins(time.Now())
+	n, err := body.Read(room[:min(int64(len(room)), limit)])
+	a.silenceEnds()
+	c.to += n
+	h.total += int64(n)
+	switch {
+	case err == nil:
+	case err == io.EOF:
+		h.err = io.EOF
+	default:
+		return &outcome.BodyError{Cause: err}
+	}
+	return nil
+}
+
+// give makes the body, which is held as far as it was wanted, that of the response.
+func (h *held) give(a *Attempt, resp *http.Response) {
+	a.Final = !a.Call.Handler.Rematches
+	if h.err == nil {
+		a.follow(resp)
+		h.rest = resp.Body
+	} else {
+		resp.Body.Close()
+		a.BodyEnds(outcome.Success)
+	}
+	resp.Body = h
+}
+
+// drop frees what is held.
+func (h *held) drop() {
+	for _, c := range h.chunks {
+		c.Free()
+	}
+	h.chunks = nil
+}
+
+// Read implements io.Reader.
+func (h *held) Read(p []byte) (n int, err error) {
+	for len(h.chunks) > 0 {
+		c := &h.chunks[0]
+		n = copy(p, c.Data[c.from:c.to])
+		c.from += n
+		if c.from == c.to {
+			c.Free()
+			h.chunks = h.chunks[1:]
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+	}
+	if h.err != nil {
+		return 0, h.err
+	}
+	return h.rest.Read(p)
+}
+
+// Close implements io.Closer.
+func (h *held) Close() error {
+	h.drop()
+	if h.err == nil {
+		h.err = http.ErrBodyReadAfterClose
+	}
+	if h.rest != nil {
+		return h.rest.Close()
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package call
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// closing counts how often a body is closed.
+type closing struct {
+	io.Reader
+	closed int
+}
+
+func (c *closing) Close() error { c.closed++; return nil }
+
+// loose is an attempt that belongs to no pool but has a state.
+func loose(t *testing.T) *Attempt {
+	memory.Bodies.SetLimit(256 << 20)
+	c := &Call{Handler: new(Handler), First: Attempt{Began: time.Now()}}
+	c.Handler.Generation = new(pool.Generation)
+	cfg := breaker.Defaults(time.Minute)
+	c.Handler.Generation.Breaker.Store(&cfg)
+	s := &endpoint.State{Owner: newTestPool("loose")}
+	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
+	a := &Attempt{Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute}
+	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), 0, endpoint.AdmitNormally) {
+		t.Fatal("not admitted")
+	}
+	a.Begin(context.Background(), time.Now(), 0)
+	return a
+}
+
+// TestHeldBodies holds bodies of all sizes around those of a piece and of the limit,
+// which come in reads of all sizes, some of them after a look at their start.
+func TestHeldBodies(t *testing.T) {
+	const limit = 3 * memory.LargestPiece
+	sizes := []int{0, 1, 100, memory.LargestPiece - 1, memory.LargestPiece, memory.LargestPiece + 1, limit - 1, limit, limit + 1, limit + memory.LargestPiece, 10 * memory.LargestPiece}
+	readers := map[string]func(io.Reader) io.Reader{
+		"whole":     func(r io.Reader) io.Reader { return r },
+		"half":      iotest.HalfReader,
+		"early end": iotest.DataErrReader,
+		"small":     func(r io.Reader) io.Reader { return &smallReader{r} },
+	}
+	for _, size := range sizes {
+		want := make([]byte, size)
+		for i := range want {
+			want[i] = byte(rand.Uint32())
+		}
+		for name, reader := range readers {
+			for _, peek := range []int64{-1, 0, 10, bodyLooks} {
+				a := loose(t)
+				body := &closing{Reader: reader(bytes.NewReader(want))}
+				resp := &http.Response{StatusCode: 200, Body: body}
+				if peek >= 0 {
+					if got := a.peek(resp, peek); !bytes.HasPrefix(want, got) || int64(len(got)) != min(peek, int64(size)) {
+						t.Fatalf("%d bytes, %s: a look at %d sees %d", size, name, peek, len(got))
+					}
+				}
+				if err := a.hold(resp, CommitRules{Body: true, Hold: limit}); err != nil {
+					t.Fatal(err)
+				}
+				// with its end, a body one larger is whole as well
+				if ended := a.Target.State.Busy.Load() == 0; ended != (size <= limit) && size != limit+1 {
+					t.Errorf("%d bytes, %s: ended %t while held", size, name, ended)
+				}
+				got, err := io.ReadAll(&smallReader{resp.Body})
+				if err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%d bytes, %s, peek %d: got %d bytes (%v)", size, name, peek, len(got), err)
+				}
+				resp.Body.Close()
+				if body.closed == 0 || a.Target.State.Busy.Load() != 0 || a.Outcome != outcome.Success {
+					t.Errorf("%d bytes, %s: closed %d times, outcome %v", size, name, body.closed, a.Outcome)
+				}
+			}
+		}
+	}
+}
+
+// smallReader reads up to 1000 bytes at once.
+type smallReader struct{ io.Reader }
+
+func (r *smallReader) Read(p []byte) (int, error) {
+	return r.Reader.Read(p[:min(len(p), 1+rand.IntN(1000))])
+}
+
+// TestHeldBodiesThatBreak wants the error at once within the limit, and in its place
+// after it.
+func TestHeldBodiesThatBreak(t *testing.T) {
+	const limit = 2 * memory.LargestPiece
+	broken := errors.New("broken")
+	for size, early := range map[int]bool{0: true, 1: true, memory.LargestPiece: true, limit: true, limit + 1: false, 5 * memory.LargestPiece: false} {
+		a := loose(t)
+		body := &closing{Reader: io.MultiReader(strings.NewReader(strings.Repeat("x", size)), iotest.ErrReader(broken))}
+		resp := &http.Response{StatusCode: 200, Body: body}
+		err := a.hold(resp, CommitRules{Body: true, Hold: limit})
+		if early {
+			if outcome.OfError(err) != outcome.Truncated || !errors.Is(err, broken) {
+				t.Errorf("%d bytes: got %v", size, err)
+			}
+			a.Settle(time.Now(), outcome.Truncated, true)
+			continue
+		}
+		got, readErr := io.ReadAll(resp.Body)
+		if err != nil || len(got) != size || readErr == nil || a.Outcome != outcome.Truncated {
+			t.Errorf("%d bytes: got %v, then %d bytes and %v; outcome %v", size, err, len(got), readErr, a.Outcome)
+		}
+		resp.Body.Close()
+	}
+}
+
+// TestSilenceIsTheEndpoints: what a client takes between its reads is no silence.
+func TestSilenceIsTheEndpoints(t *testing.T) {
+	a := loose(t)
+	a.Call.Handler.Idle = time.Second
+	a.Answered(a.Began)
+	at := func(d time.Duration) time.Time { return a.Began.Add(d) }
+	for _, step := range []struct {
+		event string
+		at    time.Duration
+		want  endpoint.Ending
+	}{
+		{"", 10 * time.Second, endpoint.NotEnded}, // nobody reads
+		{"read", 10 * time.Second, endpoint.NotEnded},
+		{"", 10900 * time.Millisecond, endpoint.NotEnded},
+		{"got", 10950 * time.Millisecond, endpoint.NotEnded},
+		{"", 20 * time.Second, endpoint.NotEnded},
+		{"read", 20 * time.Second, endpoint.NotEnded},
+		{"", 20999 * time.Millisecond, endpoint.NotEnded},
+		{"", 21 * time.Second, endpoint.EndedByIdle},
+	} {
+		switch step.event {
+		case "read":
+			a.silenceBegins(at(step.at))
+		case "got":
+			a.silenceEnds()
+		}
+		if got := a.overdue(at(step.at)); got != step.want {
+			t.Errorf("at %v: %v, want %v", step.at, got, step.want)
+		}
+	}
+	a.Call.Handler.Idle = 0
+	if got := a.overdue(at(time.Hour)); got != endpoint.NotEnded {
+		t.Errorf("without idle_timeout: %v", got)
+	}
+	a.Set(Holding)
+	if got := a.overdue(at(time.Hour)); got != endpoint.EndedByIdle {
+		t.Errorf("held, without idle_timeout: %v", got)
+	}
+	a.Call.First.Began, a.Call.Handler.Retry.Deadline = a.Began, 30*time.Second
+	if got := a.overdue(at(31 * time.Second)); got != endpoint.EndedByDeadline {
+		t.Errorf("held, at the deadline: %v", got)
+	}
+}
+
+func BenchmarkBodyRead(b *testing.B) {
+	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
+		b.Run(name, func(b *testing.B) {
+			a := &Attempt{Call: &Call{Handler: &Handler{Rules: Rules{Idle: idle}}}, Answer: io.NopCloser(endless{}), Began: time.Now()}
+			body := (*ResponseBody)(a)
+			p := make([]byte, 32<<10)
+			for b.Loop() {
+				if _, err := body.Read(p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// FuzzDecoded: of an answer there is never more to look at than bodyLooks, what is not
+// packed is looked at as it is, and what is packed as it was.
+func FuzzDecoded(f *testing.F) {
+	f.Add([]byte("plain"), uint16(1), uint16(9))
+	f.Add([]byte{0x1f, 0x8b, 8, 0}, uint16(1), uint16(0))
+	f.Add([]byte("bomb"), uint16(60000), uint16(65535))
+	f.Fuzz(func(t *testing.T, body []byte, times, cut uint16) {
+		resp := &http.Response{Header: http.Header{}}
+		if got := decoded(resp, body); !bytes.Equal(got, body) {
+			t.Fatalf("%q became %q", body, got)
+		}
+		resp.Header.Set("Content-Encoding", "gzip")
+		if got := decoded(resp, body); len(got) > max(bodyLooks, len(body)) {
+			t.Fatalf("%d bytes of %d", len(got), len(body))
+		}
+		plain := bytes.Repeat(body, int(times)%(4*bodyLooks/max(1, len(body))+2))
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		if _, err := w.Write(plain); err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+		want := plain[:min(len(plain), bodyLooks)]
+		if got := decoded(resp, packed.Bytes()); !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes became %d", len(plain), len(got))
+		}
+		const header = 10
+		if at := min(int(cut), packed.Len()); at >= header {
+			if got := decoded(resp, packed.Bytes()[:at]); !bytes.HasPrefix(want, got) {
+				t.Fatalf("cut off at %d: %q of %q", at, got, want)
+			}
+		}
+	})
+}
+
+// newTestPool is a pool of its own, whose loop does not run.
+func newTestPool(name string) *pool.Pool {
+	p := pool.New(name)
+	p.Loop.Wake = make(chan struct{}, 1)
+	return p
+}

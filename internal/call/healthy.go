@@ -1,0 +1,312 @@
+package call
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/routing"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// This is the way of a request while all is well, from Select to the end of the
+// answer's body, in the order in which it goes. Whatever else may happen has a file of
+// its own. In one file these functions also lie next to each other in the program:
+// spread over it, each on a page of its own, they cost a request a tenth more CPU.
+
+// Select implements reverseproxy.Selector. For the first attempt of a call it
+// picks an endpoint by the routing table; further ones were reserved when the
+// attempt before failed.
+func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	now := time.Now()
+	h.GoLive()
+	c := h.CallFor(r, pool)
+	if c.Attempts > 0 || c.finished {
+		return c.goOn(now)
+	}
+	if h.Below && target.LeavesBase(r.URL) {
+		return c.refuseWith(errOutside)
+	}
+	if c.body != nil {
+		var err error
+		if now, err = c.prepareBody(w, now); err != nil {
+			return c.refuseWith(err)
+		}
+	}
+	t := h.TableFor(pool, now)
+	if c.Next = h.Choose(c, t, now); c.Next == nil {
+		return h.refuse(c, t, w, now)
+	}
+	c.Attempts = 1
+	return c.Next.upstream
+}
+
+// CallFor finds the call of a request, or begins it.
+func (h *Handler) CallFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
+	ctx := r.Context()
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
+	first, _ := vars[VarKey].(*Call)
+	if c := Latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
+		return c
+	}
+	c := &Call{Handler: h, Request: r, vars: vars}
+	if h.Dynamic != nil {
+		c.Extra().Looked = pool
+	}
+	if h.Strips {
+		c.takeCredentials()
+	}
+	c.body = h.record(r)
+	if first == nil {
+		c.before = c
+		if vars != nil {
+			vars[VarKey] = c
+		}
+		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Map(c.placeholder)
+		}
+	} else {
+		c.before, first.before = first.before, c
+	}
+	return c
+}
+
+// Choose reserves an attempt at the best endpoint of a table that the call has not
+// tried; nil if there is none.
+func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
+	if c.excluded == nil {
+		if len(t.Trials) > 0 || len(t.Standby) > 0 {
+			if a := h.chooseToLearn(c, t, now); a != nil {
+				return a
+			}
+		}
+		i, at := -1, routing.Spot(h.Pool.Turn())
+		if h.Least {
+			i = t.DrawTwo(at, t.Load)
+		} else {
+			i = t.Draw(at)
+		}
+		if i >= 0 {
+			if a := h.Try(c, t.Targets[i], now, endpoint.AdmitNormally); a != nil {
+				return a
+			}
+			c.exclude(t.Targets[i])
+		}
+	}
+	return h.chooseOther(c, t, now)
+}
+
+// Try reserves an attempt at a target.
+func (h *Handler) Try(c *Call, t *target.Target, now time.Time, how endpoint.Admission) *Attempt {
+	upstream := t.Upstream
+	if upstream == nil {
+		if upstream = pool.UpstreamAt(c.upstreams(), t.Address); upstream == nil {
+			return nil
+		}
+	}
+	if upstream.Host != nil && !upstream.Available() {
+		return nil // by the proxy's own health checks and limits
+	}
+	if x := c.extras; t.NeedsJSON && x != nil && x.unfit != nil {
+		x.skipped = true
+		return nil
+	}
+	a := c.NewAttempt(t, upstream, now)
+	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Limit, how) {
+		a.Call = nil // its room may be used again
+		return nil
+	}
+	return a
+}
+
+// NewAttempt prepares an attempt at a target; acquire puts it in flight.
+func (c *Call) NewAttempt(t *target.Target, upstream *reverseproxy.Upstream, now time.Time) *Attempt {
+	a := &c.First
+	if a.Call != nil {
+		// the transport may still be at work on the first one
+		a = new(Attempt)
+	}
+	a.Call, a.Target, a.upstream = c, t, upstream
+	a.Timeout = t.TimeoutFor(c.Request)
+	a.Began = now
+	a.Doubtful = c.doubtful()
+	return a
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := t.Handler.callAt(r)
+	if c == nil {
+		return t.RoundTripper.RoundTrip(r)
+	}
+	a := c.Next
+	if a == nil {
+		return c.refused(r)
+	}
+	c.Next, c.Current = nil, a
+	now := a.Began
+	again := c.Attempts > 1 // a rival may change it once this one has begun
+	var as progress
+	if int(c.Attempts) < t.Handler.Retry.Attempts && t.Handler.Retry.Repeatable(c.Request) {
+		as = movable
+		if t.Handler.Retry.Hedge != nil {
+			a.hedge = t.hedged(a, r, now)
+		}
+	}
+	a.Client = r.Context()
+	if again && a.Client.Err() != nil {
+		a.end(endpoint.EndedByClient) // while it waited, or before
+	}
+	reported := false
+	defer func() {
+		if !reported { // a panic is no fault of the endpoint's
+			a.Settle(time.Now(), outcome.Cancelled, true)
+			c.Record(a, outcome.Cancelled)
+		}
+	}()
+	out, unfit := a.Prepare(r)
+	if unfit != nil {
+		c.finish()
+		return unfit.answer(r), nil // and the attempt is settled as cancelled
+	}
+	a.Begin(a.Client, now, as)
+	t.Handler.Pool.Watch(a.patience())
+	resp, err := t.RoundTripper.RoundTrip(out)
+	now = a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
+	reported = true
+	if err != nil {
+		err = c.failed(a, err, now)
+	} else {
+		resp, err = c.answered(a, resp, now)
+	}
+	if err == errOvertaken {
+		resp, err = c.answeredByRival(a)
+	}
+	if c.finished && c.keptAnswer() != nil {
+		resp, err = c.orKept(resp, err)
+	}
+	c.handed = err == nil
+	if c.handed && t.Handler.Rematches {
+		c.recordAfterRequest(c.Current)
+	}
+	return resp, err
+}
+
+// callAt finds the call that Select left for this round trip; nil for requests
+// that no Select has seen, such as the proxy's own health checks.
+func (h *Handler) callAt(r *http.Request) *Call {
+	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
+	return Latest(first, func(c *Call) bool {
+		return c.Handler == h && (c.Next != nil || c.extras != nil && c.extras.refusal != nil)
+	})
+}
+
+// Prepare makes the request that goes to the attempt's endpoint. What all attempts
+// share, the headers and the URL, stays as it is.
+func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
+	a.makeDone()
+	t, c := a.Target, a.Call
+	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
+		return a.rewrite(r)
+	}
+	// The proxy has made r for this round trip, and looks at nothing in it
+	// afterwards that changes here.
+	*r = *r.WithContext(a)
+	if c.body != nil {
+		a.sent = c.body.Send(r, a.Began)
+	}
+	if t.URL != nil {
+		if !c.Handler.Plain || !t.Keeps(r.URL) {
+			r.URL = t.Join(r.URL)
+		}
+		r.Host = t.Host
+	}
+	return r, nil
+}
+
+// answered deals with an answer: it goes to the client, or the call moves on.
+func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
+	h := c.Handler
+	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	switch {
+	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
+		return c.passedOn(a, resp, now)
+	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
+		return c.heldBack(a, resp)
+	case !a.Answered(now) || o == outcome.Success && !a.claims():
+		resp.Body.Close()
+		return nil, c.failed(a, errGivenUp, now)
+	case o != outcome.Success:
+		return c.answeredBadly(a, resp, o, now)
+	}
+	a.Final = !h.Rematches
+	c.finish()
+	c.dropKept()
+	c.blameSuspects(now)
+	if a.Watchful {
+		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
+	}
+	a.follow(resp)
+	return resp, nil
+}
+
+// Answered notes the first byte of the answer, once; false if the attempt has been
+// given up just before.
+func (a *Attempt) Answered(now time.Time) bool {
+	first := max(1, int64(now.Sub(a.Began)))
+	return a.First.CompareAndSwap(0, first) || a.answeredLate(first)
+}
+
+// follow watches an answer that goes to the client to its end.
+func (a *Attempt) follow(resp *http.Response) {
+	switch {
+	case resp.Body == http.NoBody:
+		a.BodyEnds(outcome.Success)
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		a.followUpgraded(resp)
+	default:
+		a.Answer = resp.Body
+		resp.Body = (*ResponseBody)(a)
+		if a.Call.Handler.ErrorEvent {
+			a.addErrorEvent(resp)
+		}
+	}
+}
+
+// Read implements io.Reader.
+func (b *ResponseBody) Read(p []byte) (int, error) {
+	a := (*Attempt)(b)
+	idle := a.idle() > 0
+	if idle {
+		a.silenceBegins(time.Now())
+	}
+	n, err := a.ReadAnswer(p)
+	if idle {
+		a.silenceEnds()
+	}
+	if err != nil {
+		o := a.BodyOutcome(err)
+		a.BodyEnds(o)
+		a.Set(bodyOver)
+		if o.Failed() {
+			err = &BrokenBody{o, a.Target.Name, err}
+		}
+	}
+	return n, err
+}
+
+// BodyEnds settles an attempt at the end of its response body.
+func (a *Attempt) BodyEnds(o outcome.Outcome) {
+	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig()) {
+		a.mu.Lock()
+		a.endAndUnlock(endpoint.EndedNormally)
+		return
+	}
+	a.Settle(time.Now(), o, true)
+}

@@ -1,0 +1,136 @@
+package call
+
+import (
+	"context"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/replay"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// A lifetime is what the wrapped transport's own goroutines look at in an attempt. It
+// is the first 32 bytes of it, what follows them is not looked at when the answer has
+// come, and the rest is not in their cache lines: they run on other cores.
+type lifetime struct {
+	mu       sync.Mutex
+	progress atomic.Uint32 // how far it has come, as bits
+	ended    atomic.Uint32 // an ending; written under mu
+	onEnd    afterEnd      // the first to register, the others linked to it
+}
+
+// afterEnd is what is to happen when an attempt ends.
+type afterEnd struct {
+	f    func() // nil: nothing any longer
+	next *afterEnd
+}
+
+// makeDone has the attempt ready to be waited for.
+func (a *Attempt) makeDone() {
+	a.mu.Lock()
+	a.done = make(chan struct{})
+	if a.endedWhy() != endpoint.NotEnded {
+		close(a.done)
+	}
+	a.mu.Unlock()
+}
+
+// Deadline implements context.Context. Attempts are ended by the watcher.
+func (a *Attempt) Deadline() (time.Time, bool) { return a.Client.Deadline() }
+
+// Value implements context.Context. The proxy's transport asks for the request's vars
+// each time, which are far up the chain of contexts.
+func (a *Attempt) Value(key any) any {
+	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.Call.vars != nil {
+		return a.Call.vars
+	}
+	if d := a.dial(); d != nil && key == target.DialInfoKey {
+		return *d
+	}
+	v := a.Client.Value(key)
+	if trace, ok := v.(*httptrace.ClientTrace); ok && a.sent != nil && a.sent.Whole() == nil {
+		return a.sent.Traced(trace)
+	}
+	return v
+}
+
+// Done implements context.Context.
+func (a *Attempt) Done() <-chan struct{} { return a.done }
+
+// Err implements context.Context.
+func (a *Attempt) Err() error {
+	switch a.endedWhy() {
+	case endpoint.NotEnded:
+		return nil
+	case endpoint.EndedByTimeout, endpoint.EndedByDeadline, endpoint.EndedByIdle:
+		return context.DeadlineExceeded
+	}
+	return context.Canceled
+}
+
+// AfterFunc lets package context hang a derived context onto this one without
+// a goroutine. See the documentation of context.AfterFunc.
+func (a *Attempt) AfterFunc(f func()) (stop func() bool) {
+	a.mu.Lock()
+	if a.endedWhy() != endpoint.NotEnded {
+		a.mu.Unlock()
+		go f()
+		return func() bool { return false }
+	}
+	e := &a.onEnd
+	if e.f != nil || e.next != nil {
+		e = &afterEnd{next: a.onEnd.next}
+		a.onEnd.next = e
+	}
+	e.f = f
+	a.mu.Unlock()
+	return func() (stopped bool) {
+		a.mu.Lock()
+		if a.endedWhy() == endpoint.NotEnded && e.f != nil {
+			stopped, e.f = true, nil
+		}
+		a.mu.Unlock()
+		return stopped
+	}
+}
+
+// end ends the attempt's context. The first reason stays.
+func (a *Attempt) end(why endpoint.Ending) {
+	a.mu.Lock()
+	a.endAndUnlock(why)
+}
+
+func (a *Attempt) endAndUnlock(why endpoint.Ending) {
+	if a.endedWhy() != endpoint.NotEnded {
+		a.mu.Unlock()
+		return
+	}
+	a.ended.Store(uint32(why))
+	if a.done != nil {
+		close(a.done)
+	}
+	then := a.onEnd
+	a.onEnd = afterEnd{}
+	a.mu.Unlock()
+	// These come from package context, which cancels a derived context: short,
+	// without a lock of ours, and not worth a goroutine each.
+	for e := &then; e != nil; e = e.next {
+		if e.f != nil {
+			e.f()
+		}
+	}
+	if why != endpoint.EndedNormally && a.Is(Started) && a.sent != nil {
+		a.sent.Cut(replay.ErrReplaced)
+	}
+}
+
+// endedWhy is why the context ended.
+func (a *Attempt) endedWhy() endpoint.Ending { return endpoint.Ending(a.ended.Load()) }
+
+var _ context.Context = (*Attempt)(nil)

@@ -1,0 +1,62 @@
+package call
+
+import (
+	"net/http"
+
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// rewrite makes a request of its own for the attempt.
+func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
+	t, c := a.Target, a.Call
+	edits := t.Edits != nil && c.extras != nil && c.extras.whole
+	strip := t.Strip && !c.Handler.StripsAll
+	out := r.WithContext(a)
+	if c.body != nil && !edits {
+		a.sent = c.body.Send(out, a.Began)
+	}
+	if a.dial() != nil {
+		a.direct(out, t.Scheme(r.URL))
+	}
+	if t.URL != nil {
+		if a.hedge != nil || !c.Handler.Plain || !t.Keeps(out.URL) {
+			out.URL = t.Join(out.URL)
+		}
+		out.Host = t.Host
+	} else if a.race() != nil {
+		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
+		out.URL = &own
+	}
+	if strip || t.Headers != nil || c.Handler.Looks || edits {
+		out.Header = r.Header.Clone()
+		if c.Handler.Looks {
+			readable(out.Header)
+		}
+		if strip {
+			c.stripCredentials(out.Header)
+		}
+		if t.Headers != nil {
+			t.Headers.ApplyToRequest(out)
+		}
+	}
+	if edits {
+		return out, a.edit(out)
+	}
+	return out, nil
+}
+
+// stripCredentials removes what the client itself sent; a header_up of the
+// proxy that sets such a field stays.
+func (c *Call) stripCredentials(h http.Header) {
+	for i, field := range target.CredentialFields {
+		if values := h[field]; len(values) > 0 && values[0] == c.extras.credentials[i] {
+			delete(h, field)
+		}
+	}
+}
+
+// Endpoints whose base URL has a path get requests below it only: what is beside it may be
+// another tenant's, and the endpoint's credentials may open it.
+
+// errOutside is what a client gets whose path may lead out of a base URL.
+var errOutside = &unfit{http.StatusBadRequest, "the request's path leads out of the API: it has too many dot segments (..)"}

@@ -1,0 +1,346 @@
+package call
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// A race is between the attempt that a round trip is about and its rival, the hedge.
+// The request's goroutine makes the first attempt; the rival gets a goroutine of its
+// own, when the watcher finds that it is due.
+//
+// While the first attempt is under way the call is used by whoever holds mu.
+type race struct {
+	transport *Transport
+	request   *http.Request
+	first     *Attempt
+	delay     time.Duration
+	due       bool // has been found so; the watcher's own
+
+	mu     sync.Mutex
+	over   bool           // decided, or there will be no rival
+	rival  *Attempt       // nil: not yet
+	won    *http.Response // the rival's, if that won
+	fought chan struct{}  // closed when the rival's round trip is over
+}
+
+// A side is what an attempt has to do with a race.
+type side struct {
+	race *race                  // of the first attempt
+	dial *reverseproxy.DialInfo // of the rival; the proxy knows the first one's only
+}
+
+// race is that of a first attempt; nil: none.
+func (a *Attempt) race() *race {
+	if a.hedge == nil {
+		return nil
+	}
+	return a.hedge.race
+}
+
+// dial is how a rival is dialed; nil: the proxy knows.
+func (a *Attempt) dial() *reverseproxy.DialInfo {
+	if a.hedge == nil {
+		return nil
+	}
+	return a.hedge.dial
+}
+
+// errOvertaken says that the rival's answer is the call's.
+var errOvertaken = errors.New("overtaken by a hedge")
+
+// hedged prepares a race, if the attempt may be hedged.
+func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
+	rules := t.Handler.Retry.Hedge
+	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
+		return nil
+	}
+	delay := rules.delayFor(a.Target, now)
+	if delay == 0 || delay >= a.Timeout {
+		return nil
+	}
+	return &side{race: &race{transport: t, request: r, first: a, delay: delay}}
+}
+
+// hedgeDue tells the watcher whether the attempt's rival is to start.
+func (a *Attempt) hedgeDue(now time.Time) bool {
+	if !a.Is(Started) {
+		return false // and still being prepared
+	}
+	x := a.race()
+	if x == nil || x.due || a.First.Load() != 0 || a.WaitedFor(now) < x.delay {
+		return false
+	}
+	x.due = true
+	return true
+}
+
+// start makes the second attempt.
+func (x *race) start(now time.Time) {
+	defer x.withoutRival()
+	if out := x.enter(now); out != nil {
+		x.run(out)
+	}
+}
+
+// withoutRival lets the first attempt go on alone where a panic, the transport's or
+// ours, has ended its rival.
+func (x *race) withoutRival() {
+	if r := recover(); r != nil {
+		x.transport.Handler.LogPanic("a hedge panicked", r)
+	}
+}
+
+// enter reserves the second attempt, if there is still to be one, and returns its
+// request.
+func (x *race) enter(now time.Time) *http.Request {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over || x.first.First.Load() != 0 {
+		return nil
+	}
+	out := x.prepare(now)
+	if out != nil {
+		x.fought = make(chan struct{})
+	}
+	return out
+}
+
+// prepare reserves the second attempt and makes its request; nil if there is none.
+func (x *race) prepare(now time.Time) *http.Request {
+	c := x.first.Call
+	h := c.Handler
+	if c.body != nil && !c.body.Complete() || !h.Pool.Hedges.Take(h.Pool.Budget.Calls.Load(), h.Retry.Hedge.Max) {
+		return nil
+	}
+	a := c.planElsewhere(now, x.first)
+	if a == nil {
+		h.Pool.Hedges.GiveBack()
+		return nil
+	}
+	defer func() {
+		if x.rival == nil {
+			a.Settle(now, outcome.Cancelled, true)
+			h.Pool.Budget.GiveBack()
+			h.Pool.Hedges.GiveBack()
+		}
+	}()
+	out := x.ready(a, now)
+	if out != nil {
+		x.rival = a
+		c.Attempts++
+	}
+	return out
+}
+
+// ready begins an attempt and returns its request; nil if the endpoint is no help:
+// it is on trial itself, has no address, or cannot be sent this body.
+func (x *race) ready(a *Attempt, now time.Time) *http.Request {
+	if a.Permit.Trial != 0 {
+		return nil
+	}
+	dial, err := target.DialInfo(a.upstream, x.request)
+	if err != nil {
+		return nil
+	}
+	a.hedge, a.Doubtful = &side{dial: dial}, true
+	a.Client = x.request.Context()
+	out, unfit := a.Prepare(x.request)
+	if unfit != nil {
+		return nil
+	}
+	a.Begin(a.Client, now, 0)
+	a.Call.Handler.Pool.Watch(a.patience())
+	return out
+}
+
+// run makes the rival's round trip and decides the race if its answer is good.
+func (x *race) run(out *http.Request) {
+	a := x.rival
+	settled := false
+	defer func() {
+		if !settled { // a panic
+			a.Settle(time.Now(), outcome.Cancelled, true)
+			close(x.fought)
+		}
+	}()
+	resp, err := x.transport.RoundTripper.RoundTrip(out)
+	now := time.Now()
+	good := err == nil && a.Call.promising(a, resp)
+	if err == nil && !good {
+		err = errors.New(resp.Status)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	settled = true
+	switch {
+	case x.over:
+		a.Settle(now, outcome.Cancelled, true)
+	case good:
+		x.over, x.won = true, resp
+		x.first.end(endpoint.EndedByHedge)
+	default:
+		o := a.Call.blameRival(a, resp, err, now)
+		a.settleIn(now, o, true, a.Call.inDoubt(a, o))
+	}
+	if resp != nil && x.won != resp {
+		resp.Body.Close()
+	}
+	close(x.fought)
+}
+
+// promising tells whether an answer is good as far as it has come when commit goes
+// by its first byte.
+func (c *Call) promising(a *Attempt, resp *http.Response) bool {
+	if outcome.OfStatus(resp.StatusCode, c.Handler.Failure, a.Target.Quota) != outcome.Success || resp.StatusCode == http.StatusSwitchingProtocols {
+		return false
+	}
+	if c.Handler.Commit.Body {
+		h := new(held)
+		if err := h.first(a, resp.Body); err != nil {
+			h.drop()
+			return false
+		}
+		h.rest, resp.Body = resp.Body, h
+	} else if !a.Answered(time.Now()) {
+		return false
+	}
+	return !c.Handler.mayMoveOn(resp.StatusCode) || !c.Handler.movesOn(a, resp)
+}
+
+// blameRival says what a rival that brought no good answer came to.
+func (c *Call) blameRival(a *Attempt, resp *http.Response, err error, now time.Time) outcome.Outcome {
+	if resp == nil || a.endedWhy() != endpoint.NotEnded {
+		return c.blame(a, err, now)
+	}
+	o := outcome.OfStatus(resp.StatusCode, c.Handler.Failure, a.Target.Quota)
+	switch {
+	case o == outcome.Success && a.First.Load() <= 0:
+		return outcome.Truncated // before its first byte
+	case o == outcome.RateLimited:
+		a.RetryAfter, _ = askedToWait(a, resp, now)
+	}
+	a.Answered(now)
+	return o
+}
+
+// claim makes the first attempt the winner, unless the rival is.
+func (x *race) claim() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return x.won == nil
+	}
+	x.over = true
+	if x.rival != nil {
+		x.rival.end(endpoint.EndedByHedge)
+	}
+	return true
+}
+
+// lost tells whether the rival has won, when the first attempt has brought nothing
+// good. It waits for a rival that is still under way.
+func (x *race) lost() bool {
+	x.mu.Lock()
+	if x.rival == nil {
+		x.over = true
+	}
+	fought := x.fought
+	x.mu.Unlock()
+	if fought != nil {
+		<-fought
+	}
+	return x.won != nil
+}
+
+// helpsLocked tells whether there is a rival under way.
+func (x *race) helpsLocked() bool {
+	if x.rival == nil {
+		return false
+	}
+	select {
+	case <-x.fought:
+		return x.won != nil
+	default:
+		return true
+	}
+}
+
+// claims tells whether the attempt's good answer is the call's.
+func (a *Attempt) claims() bool {
+	return a.hedge == nil || a.hedge.race == nil || a.hedge.race.claim()
+}
+
+// answeredByRival answers the call with what an attempt's rival has brought.
+func (c *Call) answeredByRival(a *Attempt) (*http.Response, error) {
+	if a.sent != nil {
+		a.sent.Close()
+	}
+	race := a.race()
+	c.Current = race.rival
+	race.rival.credit()
+	return c.answered(race.rival, race.won, time.Now())
+}
+
+// overtaken tells whether a hedge has made up for the attempt's failure. If it has
+// failed as well, its endpoint is not tried again.
+func (a *Attempt) overtaken() bool {
+	x := a.race()
+	if x == nil {
+		return false
+	}
+	lost := x.lost()
+	if !lost && x.rival != nil {
+		a.Call.exclude(x.rival.Target)
+		a.Call.suspect(x.rival, x.rival.known(), time.Now())
+	}
+	return lost
+}
+
+// direct points a request that the proxy has made for another upstream to the
+// rival's.
+func (a *Attempt) direct(out *http.Request, scheme string) {
+	was, dial := a.Call.Current.upstream, a.dial()
+	u := *out.URL
+	u.Host = dial.Address
+	if scheme == "http" && dial.Port == "80" || scheme == "https" && dial.Port == "443" {
+		u.Host = dial.Host
+	}
+	out.URL = &u
+	if out.Host == was.Dial {
+		out.Host = a.upstream.Dial // it was set to that of the upstream
+	}
+	out.Header = out.Header.Clone()
+}
+
+// credit makes the proxy's placeholders name the upstream whose answer goes out, where
+// that is not the one that the proxy knows of.
+func (a *Attempt) credit() {
+	repl, ok := a.Client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	d := a.dial()
+	if d == nil {
+		d, _ = target.DialInfo(a.upstream, a.Call.Request)
+	}
+	if !ok || d == nil {
+		return
+	}
+	const prefix = "http.reverse_proxy.upstream."
+	repl.Set(prefix+"address", d.String())
+	repl.Set(prefix+"hostport", d.Address)
+	repl.Set(prefix+"host", d.Host)
+	repl.Set(prefix+"port", d.Port)
+	if a.upstream.Host != nil {
+		repl.Set(prefix+"requests", a.upstream.Host.NumRequests())
+		repl.Set(prefix+"fails", a.upstream.Host.Fails())
+	}
+	repl.Set(prefix+"max_requests", a.upstream.MaxRequests)
+}

@@ -1,0 +1,259 @@
+package call
+
+import (
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// goOn hands out what was reserved for a call that has had its first attempt.
+func (c *Call) goOn(now time.Time) *reverseproxy.Upstream {
+	switch {
+	case c.handed:
+		return c.again(now)
+	case c.finished || c.Next == nil:
+		return nil // the proxy keeps the error it has
+	case c.Next.paused:
+		c.Next.pause(now)
+	}
+	return c.Next.upstream
+}
+
+// again goes on with a call whose answer the proxy has thrown away, as its own
+// lb_retry_match wants.
+func (c *Call) again(now time.Time) *reverseproxy.Upstream {
+	c.handed = false
+	if !c.Current.passOver() {
+		return nil
+	}
+	next := c.planElsewhere(now, c.Current)
+	if next == nil {
+		c.Record(c.Current, c.Current.known()) // the client gets its status
+		return nil
+	}
+	c.finished = false
+	c.moveTo(c.Current, next, reasonRetryMatch, now)
+	return next.upstream
+}
+
+// reasonRetryMatch is the reason of a failover that the proxy asked for.
+const reasonRetryMatch = "lb_retry_match"
+
+// pause waits for the end of a backoff, or until the client leaves.
+func (a *Attempt) pause(now time.Time) {
+	timer := time.NewTimer(a.Began.Sub(now))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.Call.Request.Context().Done():
+	}
+}
+
+// chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
+// that recovers, or one in reserve. Nil: the call goes its normal way.
+func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt {
+	if a := h.tryRecovering(c, t, now, false); a != nil {
+		return a
+	}
+	if len(t.Standby) > 0 && rand.Float64() < h.StandbyShare && c.retrySafe() {
+		return h.Try(c, t.Standby[rand.IntN(len(t.Standby))], now, endpoint.AdmitNormally)
+	}
+	return nil
+}
+
+// chooseOther reserves an attempt for a call that has been somewhere, or could not get
+// in where it was to go.
+func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
+	if !c.doubtful() {
+		if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
+			return a
+		}
+		return h.tryRecovering(c, t, now, true)
+	}
+	tried := c.excluded
+	if a := h.redraw(c, t, now, endpoint.AdmitProven); a != nil {
+		return a
+	}
+	c.excluded = tried // better an endpoint that recovers than none
+	return h.redraw(c, t, now, endpoint.AdmitNormally)
+}
+
+// redraw reserves an attempt at one of the available targets that the call has not
+// excluded, by their parts.
+func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Admission) *Attempt {
+	redraws := 0
+	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
+	for ; t.Total > 0 && redraws < maxRedraws; redraws++ {
+		i := t.Redraw(rand.Float64(), excluded)
+		if i < 0 {
+			break
+		}
+		target := t.Targets[i]
+		if a := h.Try(c, target, now, how); a != nil {
+			return a
+		}
+		c.exclude(target)
+	}
+	if redraws == maxRedraws {
+		for i, target := range t.Targets {
+			if !t.Members[i].TakesCalls() || excluded(i) {
+				continue
+			}
+			if a := h.Try(c, target, now, how); a != nil {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
+// maxRedraws bounds how often a call draws again because the endpoint it drew
+// had just become unavailable; then it takes the first that lets it in.
+const maxRedraws = 8
+
+// retrySafe tells whether the call can be sent elsewhere whatever becomes of its
+// first attempt.
+func (c *Call) retrySafe() bool {
+	rules := &c.Handler.Retry
+	return rules.Attempts > 1 && rules.Repeatable(c.Request) &&
+		(c.body == nil || c.body.Fits())
+}
+
+// tryRecovering offers a call to endpoints that want to be tried: one that may
+// be sent elsewhere if it fails, any call to one that has waited for long, and,
+// as the last resort, any call to any of them.
+func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastResort bool) *Attempt {
+	elsewhere := from.Total > 0 && h.Retry.Attempts > 1 && h.Retry.Repeatable(c.Request)
+	for _, t := range from.Trials {
+		if c.isExcluded(t) {
+			continue
+		}
+		s := t.State
+		s.Mu.Lock()
+		wants, urgent := s.Breaker.WantsTrial(now, h.BreakerConfig())
+		s.Mu.Unlock()
+		if !wants || !(elsewhere || urgent || lastResort) {
+			continue
+		}
+		if a := h.Try(c, t, now, endpoint.AdmitNormally); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// refuse answers a call for which there is no endpoint: by a trial where one is
+// due, else with 503, or 429 where every endpoint asked us to wait.
+func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	if x := c.extras; x != nil && x.skipped {
+		return c.refuseWith(x.unfit)
+	}
+	first, held, a := h.LastChance(c, t, now)
+	if a != nil {
+		c.Next = a
+		c.Attempts++
+		return a.upstream
+	}
+	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
+	h.Pool.Refused(held)
+	if !held {
+		c.finish()
+		return nil
+	}
+	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, outcome.ErrAllHeld))
+}
+
+// refuseWith ends a call before its first attempt: the round trip to the upstream
+// that it returns is the refusal.
+func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
+	c.finish()
+	targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets
+	if len(targets) == 0 {
+		return nil
+	}
+	c.finished = false
+	c.Extra().refusal = err
+	// with a Host of its own, so that the refusal counts against no endpoint in
+	// the proxy's passive health checks
+	return &reverseproxy.Upstream{Dial: targets[0].Address, Host: new(reverseproxy.Host)}
+}
+
+// LastChance looks at a pool whose endpoints are all out: when the first of
+// them is to be tried again, and whether holds are all that keeps them away. If
+// a trial is due now it is reserved.
+func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
+	cfg := h.BreakerConfig()
+	held = true
+	var due *target.Target
+	var dueKey time.Time
+	anyway := h.TryAnyway
+	for _, t := range from.Targets {
+		if t.Weight <= 0 || c.isExcluded(t) && c.Attempts > 0 {
+			continue
+		}
+		if until, barred := t.State.BarredUntil(now); barred {
+			held, first = false, endpoint.Earliest(first, until)
+			continue
+		}
+		at, onHold := t.State.Returns(now, cfg)
+		held = held && onHold
+		if at.IsZero() {
+			continue
+		}
+		first = endpoint.Earliest(first, at)
+		key := at
+		if !anyway {
+			since, free := t.State.IdleSince(now, cfg, t.Limit)
+			if !free {
+				continue
+			}
+			key = since
+		}
+		if due == nil || key.Before(dueKey) {
+			due, dueKey = t, key
+		}
+	}
+	if first.IsZero() {
+		return now, false, nil
+	}
+	if due == nil || c.Attempts > 0 {
+		return first, held, nil
+	}
+	if anyway {
+		return first, held, h.Try(c, due, now, endpoint.AdmitAnyway)
+	}
+	if !h.Pool.TrialDue(now) {
+		return first, held, h.inNeed(c, from, now)
+	}
+	return first, held, h.Try(c, due, now, endpoint.AdmitAllDown)
+}
+
+// inNeed reserves an attempt at the endpoint that answers most calls well, where all
+// are out but some still answer: for as many calls as it answers.
+func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
+	var best *target.Target
+	most := 0.0
+	for _, t := range from.Targets {
+		if t.Weight <= 0 {
+			continue
+		}
+		if served := t.State.ServesSome(now); served > most {
+			best, most = t, served
+		}
+	}
+	if best == nil || rand.Float64() >= most {
+		return nil
+	}
+	return h.Try(c, best, now, endpoint.AdmitInNeed)
+}

@@ -1,0 +1,117 @@
+package call
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// An unfit request is one that no endpoint gets, because of what its body or its path
+// is. It is an error that the client gets as an answer.
+type unfit struct {
+	Status int // 400, 413, 415 or 503
+	reason string
+}
+
+func (u *unfit) Error() string { return u.reason }
+
+// answer is what the client gets.
+func (u *unfit) answer(r *http.Request) *http.Response {
+	kind := "unsupported_media_type"
+	header := http.Header{"Content-Type": {"application/json"}}
+	switch u.Status {
+	case http.StatusBadRequest:
+		kind = "bad_request"
+	case http.StatusRequestEntityTooLarge:
+		kind = "request_too_large"
+	case http.StatusServiceUnavailable:
+		kind = "out_of_memory"
+		header.Set("Retry-After", "1")
+	}
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
+	return &http.Response{
+		Status:        fmt.Sprintf("%d %s", u.Status, http.StatusText(u.Status)),
+		StatusCode:    u.Status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Request:       r,
+	}
+}
+
+// prepareJSON reads the whole body of a call at a pool some of whose endpoints have
+// it edited, and finds out whether it can be. The error is that of the body.
+func (c *Call) prepareJSON(patience time.Duration) error {
+	rec := c.body
+	limit := c.Handler.Retry.Buffer
+	if c.Request.ContentLength > limit {
+		c.Extra().unfit = tooLarge(limit)
+		return nil
+	}
+	body, whole, err := rec.ReadAhead(patience)
+	x := c.Extra()
+	switch {
+	case err != nil:
+		return err
+	case !whole && rec.Lacks():
+		x.unfit = &unfit{http.StatusServiceUnavailable, "there is no memory now for the request's body, which the endpoints of this API have edited"}
+	case !whole:
+		x.unfit = tooLarge(limit)
+	case len(body) > 0:
+		x.unfit = NotAnObject(body)
+	}
+	x.whole = x.unfit == nil && len(body) > 0
+	return nil
+}
+
+// NotAnObject says why a body cannot be edited; nil: it can.
+func NotAnObject(body []byte) *unfit {
+	err := jsondoc.Check(body, jsondoc.MaxDepth)
+	switch {
+	case err == jsondoc.ErrDepth:
+		return &unfit{http.StatusUnsupportedMediaType,
+			fmt.Sprintf("the request's body is JSON that is nested more than %d deep, which the endpoints of this API do not take", jsondoc.MaxDepth)}
+	case err != nil || !jsondoc.IsObject(body):
+		return &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+	}
+	return nil
+}
+
+func tooLarge(limit int64) *unfit {
+	return &unfit{http.StatusRequestEntityTooLarge,
+		fmt.Sprintf("the request's body is larger than %d bytes, which the endpoints of this API take at most", limit)}
+}
+
+// edit puts the body that goes to the attempt's endpoint into the request.
+func (a *Attempt) edit(out *http.Request) *unfit {
+	repl, _ := out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl == nil {
+		repl = caddy.NewReplacer()
+	}
+	body, err := a.Target.SetJSON(a.Call.body.Whole(), repl)
+	if err != nil {
+		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
+	}
+	a.Call.body.Take(int64(len(body)))
+	if _, ok := out.Header["Content-Length"]; ok {
+		out.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	for _, digest := range [...]string{"Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
+		out.Header.Del(digest)
+	}
+	out.ContentLength, out.TransferEncoding = int64(len(body)), nil
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return nil
+}

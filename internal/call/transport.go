@@ -1,0 +1,263 @@
+package call
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/replay"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// Transport makes the attempts of a policy's calls through the proxy's own
+// transport, which it wraps. It sees every outcome, reports it to the
+// endpoint's state, and decides whether the call moves on; the proxy learns of
+// that decision by a dial error, which it retries for any method.
+type Transport struct {
+	http.RoundTripper
+	Handler       *Handler
+	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
+}
+
+func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
+	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
+	return &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
+}
+
+// refused answers a call that was refused before its first attempt.
+func (c *Call) refused(r *http.Request) (*http.Response, error) {
+	err := c.extras.refusal
+	c.extras.refusal, c.finished = nil, true
+	if u, ok := err.(*unfit); ok {
+		return u.answer(r), nil
+	}
+	return nil, err
+}
+
+// failed deals with an attempt that brought no answer, and returns the error
+// that the proxy gets.
+func (c *Call) failed(a *Attempt, err error, now time.Time) error {
+	defer c.leaveBody()
+	o := c.blame(a, err, now)
+	a.settleIn(now, o, true, c.inDoubt(a, o))
+	if a.overtaken() {
+		return errOvertaken
+	}
+	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
+		c.moveTo(a, a.moved.to, ReasonRescued, now)
+		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
+	}
+	if a.endedWhy() == endpoint.EndedByDeadline {
+		c.finish()
+		if a.clientSlow(now) {
+			c.Record(a, outcome.Cancelled)
+			c.body.StopReading(now)
+			return clientSlow()
+		}
+		c.Record(a, outcome.FailedTimeout)
+		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
+	}
+	if o == outcome.Cancelled {
+		c.finish()
+		c.Record(a, outcome.Cancelled)
+		if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
+			return err // the reason why the client's body could not be read
+		}
+		return outcome.ErrClientGone
+	}
+	if o == outcome.Unsent {
+		c.finish()
+		if outcome.ClientsMistake(err) {
+			c.Record(a, outcome.Unsent)
+			return caddyhttp.Error(http.StatusBadRequest, err)
+		}
+		if !c.Recorded.Swap(true) {
+			c.Handler.Pool.Refused(false)
+		}
+		return caddyhttp.Error(http.StatusBadGateway, err)
+	}
+	c.suspect(a, o, now)
+	if c.moveOn(a, o, now) {
+		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
+	}
+	c.finish()
+	c.blameSuspects(now)
+	c.Record(a, o)
+	if o == outcome.FailedTimeout || o == outcome.Stalled {
+		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
+	}
+	if c.extras != nil {
+		return c.extras.failed.answerFor(err)
+	}
+	return err
+}
+
+// blame says whose fault an error of a round trip is.
+func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
+	switch a.conclude() {
+	case endpoint.EndedByTimeout:
+		return outcome.FailedTimeout
+	case endpoint.EndedByIdle:
+		return outcome.Stalled
+	case endpoint.EndedByClient, endpoint.EndedByRescue, endpoint.EndedByHedge:
+		return outcome.Cancelled
+	case endpoint.EndedByDeadline:
+		// An endpoint that got what others had left of the deadline is not slow.
+		if whole := min(a.Timeout, c.Handler.Retry.Deadline); a.WaitedFor(now) < whole/2 || a.clientSlow(now) {
+			return outcome.Cancelled
+		}
+		return outcome.FailedTimeout
+	}
+	if a.Client.Err() != nil || c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
+		return outcome.Cancelled
+	}
+	o := target.OutcomeOf(err)
+	switch {
+	case o == outcome.FailedTLS && a.sent.Begun():
+		return outcome.FailedReset // the handshake was over: the endpoint may have acted
+	case o == outcome.FailedReset && outcome.StreamRefused(err):
+		a.RefusedAlone = true
+	}
+	return o
+}
+
+// plain keeps errors of ours that move a call on from being read as "the client
+// left".
+func plain(err error) error { return errors.New(err.Error()) }
+
+// answeredBadly deals with an answer that is a failure of the endpoint, or says that it
+// wants no more of us for now.
+func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		a.RetryAfter, _ = askedToWait(a, resp, now)
+	}
+	a.settleIn(now, o, false, c.inDoubt(a, o))
+	if a.overtaken() {
+		resp.Body.Close()
+		a.Settle(now, o, true)
+		return nil, errOvertaken
+	}
+	c.suspect(a, o, now)
+	if c.moveOn(a, o, now) {
+		resp.Body.Close()
+		a.Settle(now, o, true)
+		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
+	}
+	c.finish()
+	c.noneFollows(a, o, now)
+	if !c.Handler.Rematches {
+		c.Record(a, o)
+	}
+	a.follow(resp)
+	return resp, nil
+}
+
+// moveOn reserves the next attempt, if there is to be one, and records the
+// failover.
+func (c *Call) moveOn(a *Attempt, o outcome.Outcome, now time.Time) bool {
+	next := c.Plan(now, a, o)
+	if next == nil {
+		return false
+	}
+	c.moveTo(a, next, o.String(), now)
+	return true
+}
+
+// moveTo makes next the call's next attempt.
+func (c *Call) moveTo(a, next *Attempt, reason string, now time.Time) {
+	c.Attempts++
+	c.Next = next
+	if a.sent != nil {
+		a.sent.Close()
+	}
+	if next.Target != a.Target {
+		a.Target.State.CountFailover(next.Target.Name, reason)
+		c.Handler.Pool.Emit(event.Event{
+			At:       now,
+			Kind:     event.Failover,
+			Endpoint: a.Target.Name,
+			To:       next.Target.Name,
+			Reason:   reason,
+			Details:  map[string]any{"attempt": int(c.Attempts) - 1, "duration_seconds": now.Sub(a.Began).Seconds()},
+		})
+	}
+}
+
+// The optional interfaces that the proxy asks of its transport are passed on.
+
+// TLSEnabled implements reverseproxy.TLSTransport.
+func (t *Transport) TLSEnabled() bool {
+	inner, ok := t.RoundTripper.(reverseproxy.TLSTransport)
+	return ok && inner.TLSEnabled()
+}
+
+// EnableTLS implements reverseproxy.TLSTransport.
+func (t *Transport) EnableTLS(base *reverseproxy.TLSConfig) error {
+	if inner, ok := t.RoundTripper.(reverseproxy.TLSTransport); ok {
+		return inner.EnableTLS(base)
+	}
+	return fmt.Errorf("transport %T does not do TLS", t.RoundTripper)
+}
+
+// EnableH2C implements reverseproxy.H2CTransport.
+func (t *Transport) EnableH2C() error {
+	if inner, ok := t.RoundTripper.(reverseproxy.H2CTransport); ok {
+		return inner.EnableH2C()
+	}
+	return fmt.Errorf("transport %T does not do HTTP/2 without TLS", t.RoundTripper)
+}
+
+// ProxyProtocolEnabled implements reverseproxy.ProxyProtocolTransport.
+func (t *Transport) ProxyProtocolEnabled() bool { return t.proxyProtocol }
+
+// OverrideHealthCheckScheme implements
+// reverseproxy.HealthCheckSchemeOverriderTransport.
+func (t *Transport) OverrideHealthCheckScheme(base *url.URL, port string) {
+	if inner, ok := t.RoundTripper.(reverseproxy.HealthCheckSchemeOverriderTransport); ok {
+		inner.OverrideHealthCheckScheme(base, port)
+	}
+}
+
+// RequiresContentLength implements reverseproxy.ContentLengthRequiredTransport.
+func (t *Transport) RequiresContentLength() bool {
+	inner, ok := t.RoundTripper.(reverseproxy.ContentLengthRequiredTransport)
+	return ok && inner.RequiresContentLength()
+}
+
+// DefaultBufferSizes implements reverseproxy.BufferedTransport.
+func (t *Transport) DefaultBufferSizes() (request, response int64) {
+	if inner, ok := t.RoundTripper.(reverseproxy.BufferedTransport); ok {
+		return inner.DefaultBufferSizes()
+	}
+	return 0, 0
+}
+
+// RequestHeaderOps implements reverseproxy.RequestHeaderOpsTransport.
+func (t *Transport) RequestHeaderOps() *headers.HeaderOps {
+	if inner, ok := t.RoundTripper.(reverseproxy.RequestHeaderOpsTransport); ok {
+		return inner.RequestHeaderOps()
+	}
+	return nil
+}
+
+var (
+	_ http.RoundTripper                                = (*Transport)(nil)
+	_ reverseproxy.TLSTransport                        = (*Transport)(nil)
+	_ reverseproxy.H2CTransport                        = (*Transport)(nil)
+	_ reverseproxy.ProxyProtocolTransport              = (*Transport)(nil)
+	_ reverseproxy.HealthCheckSchemeOverriderTransport = (*Transport)(nil)
+	_ reverseproxy.ContentLengthRequiredTransport      = (*Transport)(nil)
+	_ reverseproxy.BufferedTransport                   = (*Transport)(nil)
+	_ reverseproxy.RequestHeaderOpsTransport           = (*Transport)(nil)
+)
+
+var _ http.RoundTripper = (*Transport)(nil)

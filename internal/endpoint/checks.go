@@ -1,0 +1,120 @@
+// Package endpoint holds all that is known about one endpoint, under one mutex.
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+)
+
+// skipAfter calls that succeeded say as much as a check.
+const skipAfter = 10
+
+// A CheckResult is what a check came to.
+type CheckResult struct {
+	Passed  bool
+	Why     string        // "passed", or what was wrong
+	Latency time.Duration // to the first byte, 0 without an answer
+}
+
+const CheckPassed = "passed"
+
+// Checks are the checks of an endpoint: their results, which outlive
+// configurations, and when the next is due. Guarded by the state's mutex.
+type Checks struct {
+	Asked    *CheckConfig // nil: the endpoint is not checked
+	Run      int          // results in a row: passes above 0, failures below
+	Next     time.Time
+	Underway bool
+	found    int    // checks in a row that found the breaker open
+	past     Totals // when the latest check was due
+	lastAt   time.Time
+	lastWhy  string
+	Sent     uint64
+	Passed   uint64
+	Failed   uint64
+	Skipped  uint64
+}
+
+// AskLocked makes checks go by a configuration from now on; nil ends them. What
+// is known from other questions says nothing about the new one.
+func (s *State) AskLocked(cfg *CheckConfig, now time.Time, first time.Duration) {
+	c := &s.Checks
+	switch {
+	case cfg == nil:
+		if c.Asked != nil {
+			c.Asked, c.Run, c.found = nil, 0, 0
+			s.Breaker.Unchecked()
+		}
+		return
+	case c.Asked == nil || !c.Asked.Equal(&cfg.Ask):
+		s.CountLocked(now)
+		c.Run, c.found, c.past = 0, 0, s.Totals
+		c.Next = now.Add(first)
+		s.Breaker.Unchecked()
+	default:
+		c.Next = Earliest(c.Next, now.Add(Jittered(cfg.Pause(c.Run, s.Breaker.State, c.found))))
+	}
+	c.Asked = cfg
+}
+
+// SkipLocked tells whether a check that is due can be left out: calls have said
+// the same, or the endpoint has asked to be left alone.
+func (s *State) SkipLocked(now time.Time) bool {
+	s.CountLocked(now)
+	c := &s.Checks
+	succeeded, failed := s.Totals.Successes-c.past.Successes, s.Totals.Failures-c.past.Failures
+	c.past = s.Totals
+	if now.Before(s.HoldUntil) {
+		return true
+	}
+	return s.Breaker.State == breaker.Closed && c.Run >= 0 && failed == 0 && succeeded >= skipAfter
+}
+
+// HastenLocked lets a check come soon where the breaker has opened.
+func (s *State) HastenLocked(now time.Time) {
+	c := &s.Checks
+	if s.Breaker.State != breaker.Open && s.Breaker.State != breaker.Recovering {
+		c.found = 0
+		return
+	}
+	if c.found == 0 || s.Breaker.State == breaker.Recovering {
+		if soon := now.Add(c.Asked.FastInterval * 11 / 10); c.Next.After(soon) {
+			c.Next = now.Add(Jittered(c.Asked.FastInterval))
+		}
+	}
+}
+
+// CheckedLocked takes the result of a check. Alone is set where no other
+// endpoint can take this one's calls.
+func (s *State) CheckedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
+	c := &s.Checks
+	c.Run = riseAndFall(c.Run, result.Passed)
+	c.lastAt, c.lastWhy = now, result.Why
+	if result.Passed {
+		c.Passed++
+	} else {
+		c.Failed++
+	}
+	s.Scorer.Check(now, result.Passed, result.Latency)
+	changed = s.Breaker.Checked(now, cfg, result.Passed, c.Asked.verdict(c.Run) != 0, alone)
+	if s.Breaker.State == breaker.Open {
+		c.found++
+	} else {
+		c.found = 0
+	}
+	c.Next = now.Add(Jittered(c.Asked.Pause(c.Run, s.Breaker.State, c.found)))
+	return changed
+}
+
+// status copies how the checks stand; nil if there are none.
+func (c *Checks) status() *api.CheckStatus {
+	if c.Asked == nil {
+		return nil
+	}
+	state := [...]string{"down", "undecided", "up"}[c.Asked.verdict(c.Run)+1]
+	return &api.CheckStatus{
+		State: state, LastAt: c.lastAt, LastResult: c.lastWhy, NextAt: c.Next, Sent: c.Sent, Skipped: c.Skipped,
+	}
+}

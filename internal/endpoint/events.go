@@ -1,0 +1,52 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// TransitionLocked is the event of a breaker that is no longer in generation
+// before; nil if it is.
+func (s *State) TransitionLocked(before uint64) *event.Event {
+	b := &s.Breaker
+	if b.Generation == before {
+		return nil
+	}
+	e := &event.Event{At: b.Changed, Endpoint: s.Name, Reason: b.Reason}
+	switch b.State {
+	case breaker.Open:
+		e.Kind = event.BreakerOpened
+		e.Details = map[string]any{"until": b.Until, "relapses": b.Relapses}
+	case breaker.ForcedOpen:
+		e.Kind = event.BreakerOpened
+	case breaker.Recovering:
+		e.Kind = event.BreakerRecovering
+		e.Details = map[string]any{"opened": b.Opened}
+	default:
+		e.Kind = event.BreakerClosed
+	}
+	return e
+}
+
+// heldLocked is the event of a hold that begins or goes on for longer.
+func (s *State) heldLocked(now time.Time) *event.Event {
+	return &event.Event{
+		At:       now,
+		Kind:     event.EndpointHeld,
+		Endpoint: s.Name,
+		Reason:   outcome.RateLimited.String(),
+		Details:  map[string]any{"until": s.HoldUntil, "seconds": s.HoldUntil.Sub(now).Seconds()},
+	}
+}
+
+// ChangeBreaker lets change work on the breaker, and emits what that brings
+// about.
+func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
+	s.Mu.Lock()
+	before := s.Breaker.Generation
+	change(&s.Breaker)
+	s.unlockAndTell(before, s.Breaker.Generation != before)
+}

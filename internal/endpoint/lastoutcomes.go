@@ -1,0 +1,25 @@
+package endpoint
+
+import "github.com/apifailover/caddy-failover/internal/outcome"
+
+// lastOutcomes keeps what the last attempts came to. The zero value is empty.
+type lastOutcomes struct {
+	ring [20]outcome.Outcome
+	n    uint // ever
+}
+
+func (l *lastOutcomes) Add(o outcome.Outcome) {
+	l.ring[l.n%uint(len(l.ring))] = o
+	l.n++
+}
+
+// Names returns the outcomes, oldest first.
+func (l *lastOutcomes) Names() []string {
+	size := uint(len(l.ring))
+	n := min(l.n, size)
+	names := make([]string, 0, n)
+	for i := l.n - n; i < l.n; i++ {
+		names = append(names, l.ring[i%size].String())
+	}
+	return names
+}

@@ -1,0 +1,180 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/score"
+	"github.com/apifailover/caddy-failover/internal/slowness"
+)
+
+// OverSuffix is added to the reason of the event that tells that the time of
+// a lever or a setting is over.
+const OverSuffix = "_over"
+
+// A Lever is a lever that is held, or a setting that is in force. It is
+// read-only, and is told from others by its address.
+type Lever struct {
+	Action string // drain, trip, enable; weight, priority
+	Reason string
+	since  time.Time
+	until  time.Time // zero: until it is undone
+	timer  *time.Timer
+}
+
+// stop keeps an order that was undone from ending.
+func (o *Lever) stop() {
+	if o != nil && o.timer != nil {
+		o.timer.Stop()
+	}
+}
+
+// A setting is in force instead of what is configured.
+type setting[T any] struct {
+	*Lever
+	Value T
+}
+
+// settings are those of an endpoint; nil is what is configured. They are
+// read-only.
+type settings struct {
+	Weight   *setting[float64]
+	Priority *setting[int]
+}
+
+// ObeyLocked carries out a command.
+func (s *State) ObeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
+	if c.Action == api.Set {
+		s.set(c, now)
+		return
+	}
+	s.lever.stop()
+	s.lever, s.Barred = nil, false
+	s.CountLocked(now)
+	switch {
+	case c.Action == api.Trip:
+		s.Breaker.Force(now, breaker.ForcedOpen)
+	case c.Action == api.Enable && c.Lasts > 0:
+		s.Breaker.Force(now, breaker.ForcedClosed)
+	default:
+		s.Breaker.Release(now, cfg)
+	}
+	switch {
+	case c.Action == api.Reset:
+		s.Breaker.Reset(now)
+		s.Scorer, s.Tally, s.Slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
+		s.endHoldLocked()
+		s.holdStep = 0
+		s.peak.Store(0)
+	case c.Action != api.Enable || c.Lasts > 0:
+		s.lever = s.newOrder(c.Action, c, now)
+		s.Barred = c.Action != api.Enable
+	}
+}
+
+// set puts settings in force, or takes them back.
+func (s *State) set(c api.Order, now time.Time) {
+	var next settings
+	if old := s.Settings.Load(); old != nil {
+		next = *old
+	}
+	if c.Weight.Made {
+		if next.Weight != nil {
+			next.Weight.stop()
+			next.Weight = nil
+		}
+		if value := c.Weight.Value; value != nil {
+			next.Weight = &setting[float64]{s.newOrder(api.Weight, c, now), *value}
+		}
+	}
+	if c.Priority.Made {
+		if next.Priority != nil {
+			next.Priority.stop()
+			next.Priority = nil
+		}
+		if value := c.Priority.Value; value != nil {
+			next.Priority = &setting[int]{s.newOrder(api.Priority, c, now), *value}
+		}
+	}
+	s.putInForce(next)
+}
+
+func (s *State) putInForce(next settings) {
+	if next == (settings{}) {
+		s.Settings.Store(nil)
+		return
+	}
+	s.Settings.Store(&next)
+}
+
+// newOrder makes an order, which ends by itself when its time is over.
+func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
+	o := &Lever{Action: action, Reason: c.Reason, since: now}
+	if c.Lasts > 0 {
+		o.until = now.Add(c.Lasts)
+		o.timer = time.AfterFunc(c.Lasts, func() { s.Owner.OrderOver(s, o, time.Now()) })
+	}
+	return o
+}
+
+// EndLocked ends an order, if it is still in force.
+func (s *State) EndLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
+	if s.lever == o {
+		s.lever, s.Barred = nil, false
+		s.Breaker.Release(now, cfg)
+		return true
+	}
+	in := s.Settings.Load()
+	if in == nil {
+		return false
+	}
+	next := *in
+	switch {
+	case next.Weight != nil && next.Weight.Lever == o:
+		next.Weight = nil
+	case next.Priority != nil && next.Priority.Lever == o:
+		next.Priority = nil
+	default:
+		return false
+	}
+	s.putInForce(next)
+	return true
+}
+
+// ForgetOrders stops what would end orders of an endpoint that nobody uses.
+func (s *State) ForgetOrders() {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.lever.stop()
+	if in := s.Settings.Load(); in != nil {
+		if in.Weight != nil {
+			in.Weight.stop()
+		}
+		if in.Priority != nil {
+			in.Priority.stop()
+		}
+	}
+}
+
+// Steered tells whether an operator has ordered anything about the endpoint.
+func (s *State) Steered() bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.lever != nil || s.Settings.Load() != nil
+}
+
+// BarredUntil tells whether an operator keeps attempts away, and until when;
+// without an end, that is as far off as a hold can be.
+func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if !s.Barred {
+		return time.Time{}, false
+	}
+	if s.lever.until.IsZero() {
+		return now.Add(outcome.MaxHold), true
+	}
+	return s.lever.until, true
+}

@@ -1,0 +1,88 @@
+package endpoint
+
+import (
+	"math"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// Nearly all attempts are quick successes at an endpoint that is well. Nothing is
+// decided by them at once, so a request leaves a sample behind, and the counting is
+// done of many at a time: by the control loop, or by whoever wants to know what is
+// counted, or reports anything else.
+
+// A sample is what a quick success came to.
+type sample struct {
+	latency time.Duration // to the first byte
+	waited  time.Duration // by the client of the call; 0: its answer came from another attempt
+}
+
+// samples are those that have not been counted. The zero value is empty.
+type samples struct {
+	N    int
+	kept [64]sample
+}
+
+// CountLocked counts the samples.
+func (s *State) CountLocked(now time.Time) {
+	s.Totals.Attempts = s.begun
+	n := s.Samples.N
+	if n == 0 {
+		return
+	}
+	s.Samples.N = 0
+	s.served = now
+	s.Totals.Successes += uint64(n)
+	s.Tally.Calls += n
+	s.Tally.Latencies += n
+	fresh := s.FreshLocked()
+	closed := s.Breaker.State == breaker.Closed
+	var sum time.Duration
+	product := 1.0 // of latencies, whose logarithm is the sum of theirs
+	for i, sample := range s.Samples.kept[:n] {
+		sum += sample.latency
+		product *= sample.latency.Seconds()
+		if i == n-1 || i%16 == 15 { // before it gets out of range
+			s.Tally.LogLatency += math.Log(product)
+			product = 1
+		}
+		s.Slowness.Learn(sample.latency, false, closed)
+		s.Slowness.Judged(false)
+		s.Last.Add(outcome.Success)
+		fresh.success(sample)
+	}
+	s.peakLocked(now, sum/time.Duration(n))
+}
+
+// Succeeded takes the success of an attempt, whose body has come to its end, if it
+// can be kept as a sample.
+func (s *State) Succeeded(f Watched, cfg *breaker.Config) bool {
+	t, latency := f.own(), f.FirstByte()
+	s.Mu.Lock()
+	if t.Outcome != outcome.Pending || t.judged || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
+		!s.Breaker.Succeeded(cfg, t.Permit, latency) {
+		s.Mu.Unlock()
+		return false
+	}
+	t.Outcome = outcome.Success
+	s.unlinkLocked(t)
+	if s.Samples.N == len(s.Samples.kept) {
+		s.CountLocked(time.Now())
+	}
+	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
+		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
+	}
+	kept := sample{latency: latency}
+	if t.Final {
+		kept.waited, _ = f.RecordsCall(latency)
+	}
+	s.Samples.kept[s.Samples.N] = kept
+	s.Samples.N++
+	if s.holdStep > 0 { // writing costs more, where many requests share the line
+		s.holdStep = 0
+	}
+	s.Mu.Unlock()
+	return true
+}

@@ -1,0 +1,457 @@
+package endpoint
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/score"
+	"github.com/apifailover/caddy-failover/internal/slowness"
+)
+
+const (
+	firstHold  = time.Second
+	longHold   = time.Minute
+	peakDecay  = 10 * time.Second
+	PollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
+	ForgetSeen = 10 * time.Minute       // dynamic endpoints not seen for so long
+)
+
+// Key tells endpoints of a pool apart: two may share an address, and
+// one that moves to another address is another endpoint.
+type Key struct{ Name, Address string }
+
+// State is what is known about an endpoint. It belongs to the pool and
+// outlives configurations; methods take the configuration they need.
+type State struct {
+	Key
+	Owner owner
+
+	Busy atomic.Int64  // attempts in flight
+	peak atomic.Uint64 // float64 bits: peak EWMA of latency, seconds
+
+	begun uint64 // attempts; guarded by mu
+
+	Mu        sync.Mutex
+	Breaker   breaker.Breaker
+	HoldUntil time.Time
+	holdStep  time.Duration
+	holdBy    *Ticket       // what brought the hold about; nil once it is over
+	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
+	served    time.Time     // the latest success, as far as it has been counted
+	doubts    []failure     // in doubt, oldest first
+	news      []event.Event // to be emitted when mu is free
+	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
+	InFlight  inFlight
+	Left      bool // the pool; attempts of requests from before that go on
+	Samples   samples
+	Tally     score.Tally // since the last tick
+	Scorer    score.Scorer
+	Slowness  slowness.Detector
+	Checks    Checks
+	Sample    score.StepTally // since the trend's last step
+	peakAt    time.Time
+	lastTried time.Time // while it was not closed
+	Totals    Totals
+	Last      lastOutcomes
+	lever     *Lever // that an operator holds, nil for none
+	Barred    bool   // by the lever: no attempts
+	vacant    int    // attempts in flight that fill no slot
+
+	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
+
+	Fresh       *Counted // since the last fold
+	Spare       *Counted // empty, or nil
+	LastFailure outcome.Outcome
+}
+
+// Totals count attempts since the state was made. They are up to date after
+// CountLocked.
+type Totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
+
+// Admission is how hard an attempt tries to get in.
+type Admission uint8
+
+const (
+	AdmitNormally Admission = iota
+	AdmitProven             // only where the endpoint is not recovering
+	AdmitHeld               // past a hold, which the call has waited for
+	AdmitAllDown            // past an open period, since every endpoint is out
+	AdmitInNeed             // the same for an endpoint that still answers some calls; it is no trial
+	AdmitAnyway             // past everything but the operator and the limit
+)
+
+// wellLocked tells whether the endpoint takes whatever comes, as nearly always.
+func (s *State) wellLocked() bool {
+	return s.Breaker.State == breaker.Closed && s.HoldUntil.IsZero() && !s.Barred && !s.Left
+}
+
+func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
+	if s.Barred || s.fullLocked(limit) {
+		return false
+	}
+	if now.Before(s.HoldUntil) && !s.HoldSoft && how != AdmitAnyway && how != AdmitHeld {
+		return false
+	}
+	t := f.own()
+	switch how {
+	case AdmitProven:
+		if s.Breaker.State == breaker.Recovering && !cfg.Off {
+			return false
+		}
+		fallthrough
+	case AdmitNormally, AdmitHeld:
+		t.Permit, ok = s.Breaker.Acquire(now, cfg)
+	case AdmitAllDown:
+		t.Permit, ok = s.Breaker.AcquireLast(now, cfg)
+	case AdmitInNeed:
+		t.Permit, ok = breaker.Permit{Generation: s.Breaker.Generation}, s.Breaker.State == breaker.Open
+	case AdmitAnyway:
+		if t.Permit, ok = s.Breaker.AcquireLast(now, cfg); !ok && s.Breaker.State != breaker.ForcedOpen {
+			t.Permit, ok = breaker.Permit{Generation: s.Breaker.Generation}, true
+		}
+	}
+	if !ok {
+		return false
+	}
+	t.Watchful = s.Breaker.State == breaker.Recovering
+	if s.Breaker.State != breaker.Closed {
+		s.lastTried = now
+	}
+	s.begun++
+	s.linkLocked(f)
+	return true
+}
+
+func (s *State) linkLocked(f Watched) {
+	s.Busy.Add(1)
+	s.InFlight.add(f)
+	if s.Left {
+		s.Owner.BusyOutside(s)
+	}
+}
+
+func (s *State) unlinkLocked(t *Ticket) {
+	if s.InFlight.remove(t) {
+		s.Busy.Add(-1)
+		if t.pace != nil {
+			s.vacateLocked(t.pace, false)
+		}
+	}
+}
+
+// BeganAnswer notes that an attempt has begun to answer well.
+func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
+	latency := f.FirstByte()
+	s.Mu.Lock()
+	s.CountLocked(now)
+	before := s.Breaker.Generation
+	changed := s.judgeLocked(f, now, outcome.Success, latency)
+	if t := f.own(); t.slower && s.Breaker.Opened == breaker.ReasonSlower {
+		changed = s.reportSlowLocked(t, now, cfg) || changed
+	} else {
+		changed = s.Breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
+	}
+	s.unlockAndTell(before, changed)
+}
+
+// Settle takes what an attempt came to, once; release is set when the attempt is no
+// longer in flight either.
+func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	t, latency := f.own(), f.FirstByte()
+	s.Mu.Lock()
+	if release {
+		s.unlinkLocked(t)
+	}
+	if t.Outcome != outcome.Pending {
+		s.Mu.Unlock()
+		return
+	}
+	s.CountLocked(now)
+	t.Outcome, t.doubt = o, doubt
+	s.Last.Add(o)
+	changed := s.judgeLocked(f, now, o, latency)
+	before := s.Breaker.Generation
+	switch {
+	case o == outcome.Cancelled || o == outcome.Unsent:
+		s.Totals.Cancelled++
+		changed = s.Breaker.Cancel(now, t.Permit) || changed
+	case o == outcome.RateLimited:
+		s.Totals.Failures++
+		s.Breaker.Cancel(now, t.Permit)
+		if doubt == NoDoubt {
+			s.holdLocked(t, now, t.RetryAfter, false)
+			changed = true
+		} else {
+			s.doubts = append(s.doubts, failure{t, now, breaker.Result{}})
+		}
+	case o.Failed() && t.RefusedAlone && !s.refusedAgainLocked():
+		s.Totals.Failures++
+		t.doubt = cleared
+		changed = s.Breaker.Cancel(now, t.Permit) || changed
+	default:
+		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: t.slower}
+		changed = s.decideLocked(t, now, cfg, r) || changed
+	}
+	s.SettledLocked(f, now, o, latency)
+	s.unlockAndTell(before, changed)
+}
+
+// OutcomeSoFar is what an attempt was settled with, or success while a good answer is
+// under way.
+func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if o := f.own().Outcome; o != outcome.Pending || f.FirstByte() == 0 {
+		return o
+	}
+	return outcome.Success
+}
+
+// decideLocked takes a success, or a failure that is the endpoint's as far as is known.
+func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+	if s.Breaker.State != breaker.Closed {
+		s.Breaker.AttemptEnded(r.Failed)
+	}
+	if r.Failed {
+		s.Totals.Failures++
+		if t.doubt != NoDoubt {
+			return s.doubtLocked(t, now, cfg, r)
+		}
+		s.Tally.Failures++
+	} else {
+		s.Totals.Successes++
+		s.holdStep, s.refused, s.served = 0, 0, now
+		if s.HoldSoft {
+			s.endHoldLocked()
+			changed = true
+		}
+	}
+	s.Tally.Calls++
+	if t.reported && !r.Failed {
+		return changed // it was a slow call, whatever came later
+	}
+	return s.Breaker.Report(now, cfg, t.Permit, r) || changed
+}
+
+// refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
+// may be because of the request, and tells whether another one has been refused since
+// the latest success.
+func (s *State) refusedAgainLocked() bool {
+	s.refused++
+	return s.refused > 1
+}
+
+// isSlow tells whether the first byte took, or has taken by now, longer than
+// what the pool calls slow.
+func isSlow(f Watched, now time.Time, cfg *breaker.Config) bool {
+	return cfg.SlowRatio > 0 && taken(f, now) > cfg.SlowAfter
+}
+
+// holdLocked keeps calls away for a time because of an attempt's answer: for as long as
+// the endpoint asked for, or a second that doubles to a minute. Soft says that the
+// answer may be the request's own.
+func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft bool) {
+	switch {
+	case pause <= 0 && now.Before(s.HoldUntil):
+		return // an answer to a call that was under way already
+	case pause <= 0:
+		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
+		pause = s.holdStep
+	}
+	until := now.Add(min(pause, outcome.MaxHold))
+	if !until.After(s.HoldUntil) {
+		return
+	}
+	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
+	s.news = append(s.news, *s.heldLocked(now))
+}
+
+func (s *State) endHoldLocked() {
+	s.HoldUntil, s.holdBy, s.HoldSoft = time.Time{}, nil, false
+}
+
+// peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
+func (s *State) peakLocked(now time.Time, latency time.Duration) {
+	sample, old := latency.Seconds(), math.Float64frombits(s.peak.Load())
+	if sample < old {
+		keep := math.Exp(-float64(max(0, now.Sub(s.peakAt))) / float64(peakDecay))
+		sample = old*keep + sample*(1-keep)
+	}
+	s.peakAt = now
+	s.peak.Store(math.Float64bits(sample))
+}
+
+// Load is what balance least_latency compares: expected wait, in seconds.
+func (s *State) Load() float64 {
+	return float64(s.Busy.Load()+1) * math.Float64frombits(s.peak.Load())
+}
+
+// Tick does what time brings about and returns whether the routing tables have
+// to be built anew, when there is something to do next, and the events of what it
+// brought about.
+func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	before := s.Breaker.Generation
+	s.CountLocked(now)
+	changed = s.doubtsOverLocked(now, cfg)
+	changed = s.Breaker.Tick(now, cfg) || changed
+	news = s.NewsLocked(before)
+	s.Scorer.Fold(now, s.Tally)
+	s.Sample.Add(s.Tally)
+	s.Tally = score.Tally{}
+	if s.Breaker.State == breaker.Open {
+		s.Scorer.Forget()
+		s.Slowness.Opened()
+	}
+	s.Slowness.Refresh(now, cfg.SlowFactor)
+	due = s.Breaker.Due(cfg)
+	if now.Before(s.HoldUntil) {
+		due = Earliest(due, s.HoldUntil)
+	} else if !s.HoldUntil.IsZero() {
+		s.endHoldLocked()
+		changed = true
+	}
+	return changed, due, news
+}
+
+// Available is how much of its normal traffic the endpoint can have now.
+func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Barred || now.Before(s.HoldUntil) {
+		return 0
+	}
+	return s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
+}
+
+// Returns is when the endpoint will be tried again at the earliest, now if
+// nothing keeps it from that and zero if only an operator can bring it about;
+// and whether a hold is all that keeps calls away.
+func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Breaker.State == breaker.ForcedOpen {
+		return time.Time{}, false
+	}
+	at = now
+	open := s.Breaker.State == breaker.Open && !cfg.Off
+	if open && s.Breaker.Until.After(at) {
+		at = s.Breaker.Until
+	}
+	if s.HoldUntil.After(at) {
+		return s.HoldUntil, !open
+	}
+	return at, false
+}
+
+// ServesSome is the part of the calls, 0 to 1, that an endpoint which is open still
+// answers well; 0 where it cannot be reached, or something else keeps calls away.
+func (s *State) ServesSome(now time.Time) float64 {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Breaker.State != breaker.Open || s.Barred || now.Before(s.HoldUntil) ||
+		s.Breaker.Latest == breaker.CheckHasFailed || !s.LastFailure.MayBeTheRequests() {
+		return 0
+	}
+	return s.Breaker.Served
+}
+
+// IdleSince is when the endpoint was last tried, and whether it could be tried
+// now in spite of an open period.
+func (s *State) IdleSince(now time.Time, cfg *breaker.Config, limit int) (at time.Time, free bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	free = s.Breaker.State != breaker.ForcedOpen && !now.Before(s.HoldUntil) &&
+		!s.Breaker.TrialTaken(now, cfg) && !s.fullLocked(limit)
+	if s.lastTried.Before(s.Breaker.Changed) {
+		return s.Breaker.Changed, free // until when it was closed
+	}
+	return s.lastTried, free
+}
+
+func Earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Acquire asks for one attempt. On success the attempt is in flight and holds a
+// permit.
+func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) bool {
+	s.Mu.Lock()
+	if s.Slowness.Episode.Due(now) {
+		s.CountLocked(now)
+		s.Slowness.Episode.Mark(now, s.Slowness.Limit)
+	}
+	if s.wellLocked() && limit == 0 {
+		f.own().Permit.Generation = s.Breaker.Generation
+		s.begun++
+		s.Busy.Add(1)
+		s.InFlight.add(f)
+		s.Mu.Unlock()
+		return true
+	}
+	before := s.Breaker.Generation
+	ok := s.acquireLocked(f, now, cfg, limit, how)
+	s.unlockAndTell(before, false)
+	return ok
+}
+
+const hedgeAtLeast = 10 * time.Millisecond
+
+// Typically is how long a part q of the endpoint's answers took to begin at most; 0
+// if too few are known.
+func (s *State) Typically(now time.Time, q float64) time.Duration {
+	s.Mu.Lock()
+	s.CountLocked(now)
+	known := s.Slowness.Known
+	s.Mu.Unlock()
+	total := known.Total()
+	if total < slowness.MinKnown {
+		return 0
+	}
+	return max(hedgeAtLeast, known.Quantile(float32(q), total))
+}
+
+// Beaten takes the one thing that an attempt says which lost a race: that its answer
+// took longer than this to begin.
+func (s *State) Beaten(f Watched, now time.Time) {
+	took := max(1, taken(f, now))
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if f.own().Outcome == outcome.Pending {
+		s.CountLocked(now)
+		s.Tally.Latencies++
+		s.Tally.LogLatency += math.Log(took.Seconds())
+		s.peakLocked(now, took)
+	}
+}
+
+// Rescore publishes a score that moved by score.Step or more, or back to full.
+func (s *State) Rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	lost := 1 - s.Scorer.Score(cfg.FailureRatio, reference, usual)
+	if diff := lost - s.Scorer.Lost; diff < score.Step && diff > -score.Step && (lost != 0 || s.Scorer.Lost == 0) {
+		return false
+	}
+	s.Scorer.Lost = lost
+	return true
+}
+
+// Forgettable tells whether nothing is lost with the state but its past.
+func (s *State) Forgettable() bool {
+	if s.Steered() {
+		return false
+	}
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Busy.Load() == 0 && s.Breaker.State == breaker.Closed
+}

@@ -1,0 +1,81 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/slowness"
+)
+
+// Status copies how the endpoint stands. What takes long it does without the
+// endpoint's lock.
+func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
+	s.Mu.Lock()
+	s.CountLocked(now)
+	e := s.statusLocked(now, cfg)
+	last, latencies := s.Last, s.Slowness.Known
+	s.Mu.Unlock()
+	e.LastOutcomes = last.Names()
+	e.Latency = latencyStatus(&latencies)
+	return e
+}
+
+func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointStatus {
+	b := &s.Breaker
+	e := api.EndpointStatus{
+		Name:      s.Name,
+		Address:   s.Address,
+		State:     b.State.String(),
+		Reason:    b.Reason,
+		Since:     b.Changed,
+		Share:     api.Tidy(b.Allowed(cfg)),
+		Score:     api.Tidy(1 - s.Scorer.Lost),
+		InFlight:  s.Busy.Load(),
+		Attempts:  s.Totals.Attempts,
+		Successes: s.Totals.Successes,
+		Failures:  s.Totals.Failures,
+		Cancelled: s.Totals.Cancelled,
+	}
+	e.Check = s.Checks.status()
+	if b.State == breaker.Open {
+		e.Until = b.Until
+	}
+	if now.Before(s.HoldUntil) {
+		e.HeldUntil = s.HoldUntil
+	}
+	s.describeOrdersLocked(&e)
+	return e
+}
+
+// latencyStatus makes quantiles, to an eighth; nil if nothing is known.
+func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
+	total := h.Total()
+	if total < 1 {
+		return nil
+	}
+	return &api.LatencyStatus{
+		P50: api.Tidy(h.Quantile(0.5, total).Seconds()),
+		P95: api.Tidy(h.Quantile(0.95, total).Seconds()),
+		P99: api.Tidy(h.Quantile(0.99, total).Seconds()),
+	}
+}
+
+// describeOrdersLocked adds what an operator has ordered.
+func (s *State) describeOrdersLocked(e *api.EndpointStatus) {
+	if o := s.lever; o != nil {
+		e.Draining = o.Action == api.Drain
+		e.Operator = &api.OperatorStatus{Action: o.Action, Reason: o.Reason, Since: o.since, Until: o.until}
+	}
+	in := s.Settings.Load()
+	if in == nil {
+		return
+	}
+	e.Override = &api.OverrideStatus{}
+	if w := in.Weight; w != nil {
+		e.Override.Weight = &api.SettingStatus[float64]{Value: w.Value, Reason: w.Reason, Since: w.since, Until: w.until}
+	}
+	if p := in.Priority; p != nil {
+		e.Override.Priority = &api.SettingStatus[int]{Value: p.Value, Reason: p.Reason, Since: p.since, Until: p.until}
+	}
+}

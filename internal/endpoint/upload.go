@@ -1,0 +1,66 @@
+package endpoint
+
+import "time"
+
+// An upload can wait for its client: what the endpoint's limit and the watcher make of
+// that.
+
+const (
+	// pausedAfter is how long an attempt waits for its client before it fills no slot of
+	// the endpoint's max_requests: over that time the client had at least pausedPart.
+	pausedAfter = time.Second
+	pausedPart  = 0.9
+)
+
+// pace is how an upload has been coming, as far as the watcher knows. It is guarded by
+// the state's mutex.
+type pace struct {
+	at     time.Time     // of the last look, or when the attempt began
+	had    time.Duration // how long the endpoint had had the attempt by then
+	vacant bool          // the attempt fills no slot
+}
+
+// PaceLocked counts an attempt that waits for its client as filling no slot, and again
+// as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
+// endpoint may have more attempts than its limit.
+func (s *State) PaceLocked(f Watched, now time.Time) {
+	if !f.Uploads() {
+		return
+	}
+	t := f.own()
+	p := t.pace
+	if f.FirstByte() > 0 { // the endpoint is at work, whatever the client does
+		if p != nil {
+			s.vacateLocked(p, false)
+		}
+		return
+	}
+	if p == nil {
+		t.pace = &pace{at: f.StartedAt()}
+		return
+	}
+	had := f.WaitedFor(now)
+	switch took := now.Sub(p.at); {
+	case took >= pausedAfter:
+		s.vacateLocked(p, f.WaitsForClient() && float64(had-p.had) <= (1-pausedPart)*float64(took))
+		p.at, p.had = now, had
+	case p.vacant && float64(had-p.had) > (1-pausedPart)*float64(pausedAfter):
+		s.vacateLocked(p, false)
+	}
+}
+
+func (s *State) vacateLocked(p *pace, vacant bool) {
+	switch {
+	case vacant && !p.vacant:
+		s.vacant++
+	case !vacant && p.vacant:
+		s.vacant--
+	}
+	p.vacant = vacant
+}
+
+// fullLocked tells whether the endpoint has as many attempts as it may; limit 0: no
+// limit. Attempts that wait for their clients are not counted.
+func (s *State) fullLocked(limit int) bool {
+	return limit > 0 && s.Busy.Load()-int64(s.vacant) >= int64(limit)
+}

@@ -1,0 +1,272 @@
+// Package ops serves the admin API, the metrics and the dashboard.
+package ops
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/pool"
+)
+
+func init() { caddy.RegisterModule(new(AdminAPI)) }
+
+// AdminAPI shows and steers pools through Caddy's admin endpoint, which also
+// decides who may do so:
+//
+//	GET   /failover/pools
+//	GET   /failover/pools/{pool}
+//	GET   /failover/pools/{pool}/endpoints/{endpoint}
+//	PATCH /failover/pools/{pool}/endpoints/{endpoint}
+//	POST  /failover/pools/{pool}/endpoints/{endpoint}/{drain|enable|trip|reset}
+//	GET   /failover/events
+//	GET   /failover/report
+//
+// It is there whether or not a pool is configured. See docs/api.md.
+type AdminAPI struct {
+	ctx      caddy.Context
+	replaced <-chan struct{} // another configuration's endpoint takes over
+}
+
+// CaddyModule implements caddy.Module.
+func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.failover",
+		New: func() caddy.Module { return new(AdminAPI) },
+	}
+}
+
+// adminEndpoint is the configuration whose admin endpoint is the latest. Its
+// context alone does not tell when that ends: one that failed to load keeps its
+// admin endpoint, with a context that is over.
+var adminEndpoint struct {
+	sync.Mutex
+	ctx      caddy.Context
+	replaced chan struct{}
+}
+
+// Provision implements caddy.Provisioner.
+func (a *AdminAPI) Provision(ctx caddy.Context) error {
+	adminEndpoint.Lock()
+	defer adminEndpoint.Unlock()
+	if adminEndpoint.replaced == nil || adminEndpoint.ctx.Context != ctx.Context {
+		if adminEndpoint.replaced != nil {
+			close(adminEndpoint.replaced)
+		}
+		adminEndpoint.ctx, adminEndpoint.replaced = ctx, make(chan struct{})
+	}
+	a.ctx, a.replaced = ctx, adminEndpoint.replaced
+	return nil
+}
+
+// Routes implements caddy.AdminRouter.
+func (a *AdminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: api.Root, Handler: caddy.AdminHandlerFunc(a.unknown)},
+		{Pattern: api.Root + "pools", Handler: caddy.AdminHandlerFunc(a.pools)},
+		{Pattern: api.Root + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
+		{Pattern: api.Root + "events", Handler: caddy.AdminHandlerFunc(a.events)},
+		{Pattern: api.Root + "report", Handler: caddy.AdminHandlerFunc(a.report)},
+	}
+}
+
+func (a *AdminAPI) unknown(_ http.ResponseWriter, r *http.Request) error {
+	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents and %sreport",
+		r.URL.Path, api.Root, api.Root, api.Root)
+}
+
+// pools answers with how all pools stand.
+func (a *AdminAPI) pools(w http.ResponseWriter, r *http.Request) error {
+	if done, err := allow(w, r, http.MethodGet); done {
+		return err
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	return writeJSON(w, pool.Status(time.Now()))
+}
+
+// pool answers for everything under one pool.
+func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
+	segments, err := pathSegments(r, api.Root+"pools/")
+	if err != nil {
+		return err
+	}
+	var action string
+	switch n := len(segments); {
+	case n == 1 && segments[0] == "":
+		return a.pools(w, r)
+	case n == 1:
+	case n == 3 && segments[1] == "endpoints":
+	case n == 4 && segments[1] == "endpoints":
+		action = segments[3]
+		if !slices.Contains(api.Actions, action) {
+			return apiError(http.StatusNotFound, "unknown action %q; there are %s", action, api.ListNames(api.Actions))
+		}
+	default:
+		return a.unknown(w, r)
+	}
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	p := pool.Find(segments[0])
+	if p == nil {
+		return unknownPool(segments[0])
+	}
+	switch len(segments) {
+	case 1:
+		if done, err := allow(w, r, http.MethodGet); done {
+			return err
+		}
+		return writeJSON(w, p.Status(time.Now()))
+	case 3:
+		if done, err := allow(w, r, http.MethodGet, http.MethodPatch); done {
+			return err
+		}
+		if r.Method == http.MethodPatch {
+			return steer(w, r, p, segments[2], api.Set)
+		}
+		return endpointStatus(w, p, segments[2])
+	}
+	if done, err := allow(w, r, http.MethodPost); done {
+		return err
+	}
+	return steer(w, r, p, segments[2], action)
+}
+
+// endpointStatus answers with how an endpoint stands.
+func endpointStatus(w http.ResponseWriter, p *pool.Pool, name string) error {
+	status := p.Status(time.Now())
+	names := make([]string, 0, len(status.Endpoints))
+	for _, e := range status.Endpoints {
+		if e.Name == name {
+			return writeJSON(w, e)
+		}
+		names = append(names, e.Name)
+	}
+	err := &pool.UnknownEndpointError{Pool: p.Name, Endpoint: name, Names: names}
+	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+}
+
+// steer carries out a command and answers with what has become of it.
+func steer(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, action string) error {
+	c, err := readCommand(w, r, action)
+	if err != nil {
+		return err
+	}
+	answer, err := p.Operate(endpoint, c, time.Now())
+	if _, ok := errors.AsType[*pool.UnknownEndpointError](err); ok {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, answer)
+}
+
+// pathSegments returns the decoded segments of the path after a prefix, so that
+// an escaped slash is part of a name. Caddy's access control looks at the
+// decoded path; what that would read as another path is refused.
+func pathSegments(r *http.Request, prefix string) ([]string, error) {
+	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), prefix), "/")
+	for i, escaped := range segments {
+		name, err := url.PathUnescape(escaped)
+		if err != nil {
+			return nil, apiError(http.StatusBadRequest, "path: %v", err)
+		}
+		for part := range strings.SplitSeq(name, "/") {
+			if part == "." || part == ".." {
+				return nil, apiError(http.StatusBadRequest, "path: %q has a dot segment", name)
+			}
+		}
+		segments[i] = name
+	}
+	return segments, nil
+}
+
+// allow answers requests whose method is none of these, and OPTIONS. HEAD goes
+// with GET.
+func allow(w http.ResponseWriter, r *http.Request, methods ...string) (done bool, err error) {
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	if slices.Contains(methods, r.Method) {
+		return false, nil
+	}
+	w.Header().Set("Allow", strings.Join(append(methods, http.MethodOptions), ", "))
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return true, nil
+	}
+	return true, apiError(http.StatusMethodNotAllowed, "method %s is not allowed here; allowed are %s", r.Method, strings.Join(methods, ", "))
+}
+
+// parameters returns the query's parameters, of which only those named are
+// known, each once.
+func parameters(r *http.Request, known ...string) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, apiError(http.StatusBadRequest, "query: %v", err)
+	}
+	for name, values := range query {
+		if !slices.Contains(known, name) {
+			return nil, apiError(http.StatusBadRequest, "unknown parameter %q; known are %s", name, api.ListNames(known))
+		}
+		if len(values) > 1 {
+			return nil, apiError(http.StatusBadRequest, "%s: given %d times", name, len(values))
+		}
+	}
+	return query, nil
+}
+
+// parseMoment reads an RFC 3339 time, a date (its beginning, UTC) or a duration
+// before now.
+func parseMoment(text string, now time.Time) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	if d, err := caddy.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time, no date (2006-01-02) and no duration before now (24h, 7d)", text)
+}
+
+// writeJSON answers with a value.
+func writeJSON(w http.ResponseWriter, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(append(body, '\n')) // an error means that the client is gone
+	return nil
+}
+
+func apiError(status int, format string, args ...any) error {
+	return caddy.APIError{HTTPStatus: status, Err: fmt.Errorf(format, args...)}
+}
+
+func unknownPool(name string) error {
+	var names []string
+	for _, p := range pool.Running() {
+		names = append(names, p.Name)
+	}
+	return apiError(http.StatusNotFound, "there is no pool %q; there are %s", name, api.ListNames(names))
+}
+
+var (
+	_ caddy.Provisioner = (*AdminAPI)(nil)
+	_ caddy.AdminRouter = (*AdminAPI)(nil)
+)

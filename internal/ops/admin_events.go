@@ -1,0 +1,246 @@
+package ops
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/pool"
+)
+
+const (
+	// streamPulse is how often a stream that has nothing to say shows that it
+	// lives.
+	streamPulse = 15 * time.Second
+	// streamPatience is how long a reader may keep a stream from being written.
+	streamPatience = 10 * time.Second
+)
+
+// eventQuery says which events are wanted.
+type eventQuery struct {
+	pool  string // "": of all pools
+	after uint64 // ID; 0: from the oldest that is known
+	from  time.Time
+	limit int  // the newest so many
+	since bool // after or from is given
+}
+
+// takes tells whether an event is wanted.
+func (q *eventQuery) takes(e *event.Event) bool {
+	return (q.pool == "" || q.pool == e.Pool) && e.ID > q.after && !e.At.Before(q.from)
+}
+
+// pick returns the events that are wanted of those that are known, oldest first.
+// An ID that is above all of them comes from before a restart, and is as good as
+// none.
+func (q *eventQuery) pick(list []event.Event) []event.Event {
+	if len(list) > 0 && q.after > list[len(list)-1].ID {
+		q.after = 0
+	}
+	picked := make([]event.Event, 0, min(q.limit, len(list)))
+	for i := range list {
+		if q.takes(&list[i]) {
+			picked = append(picked, list[i])
+		}
+	}
+	return picked[max(0, len(picked)-q.limit):]
+}
+
+// events answers with the latest events, or with a stream of them where the
+// client accepts text/event-stream.
+func (a *AdminAPI) events(w http.ResponseWriter, r *http.Request) error {
+	if done, err := allow(w, r, http.MethodGet); done {
+		return err
+	}
+	q, err := readEventQuery(r, time.Now())
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodGet && acceptsStream(r) {
+		return a.stream(w, r, q)
+	}
+	return writeJSON(w, q.pick(event.Latest.Since(q.after)))
+}
+
+func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
+	query, err := parameters(r, "pool", "since", "limit")
+	if err != nil {
+		return nil, err
+	}
+	q := &eventQuery{pool: query.Get("pool"), limit: event.Kept}
+	if query.Has("limit") {
+		q.limit, err = strconv.Atoi(query.Get("limit"))
+		if err != nil || q.limit < 1 || q.limit > event.Kept {
+			return nil, apiError(http.StatusBadRequest, "limit: want a number from 1 to %d, not %q", event.Kept, query.Get("limit"))
+		}
+	}
+	if query.Has("pool") && pool.Find(q.pool) == nil && !slices.ContainsFunc(event.Latest.Since(0), func(e event.Event) bool { return e.Pool == q.pool }) {
+		return nil, unknownPool(q.pool)
+	}
+	if query.Has("since") {
+		text := query.Get("since")
+		q.since = true
+		if q.after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			q.after = 0
+			if q.from, err = parseMoment(text, now); err != nil {
+				return nil, apiError(http.StatusBadRequest, "since: want the ID of an event, or a time: %v", err)
+			}
+		}
+	}
+	return q, nil
+}
+
+// acceptsStream tells whether a client asks for server-sent events.
+func acceptsStream(r *http.Request) bool {
+	for _, field := range r.Header.Values("Accept") {
+		for media := range strings.SplitSeq(field, ",") {
+			media, _, _ = strings.Cut(media, ";")
+			if strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stream sends events as they happen (server-sent events), after those that the
+// client missed: what followed its Last-Event-ID, else what `since` asks for,
+// else nothing. A client that is too slow is told so and dropped; it can come
+// back with its Last-Event-ID. A stream ends with the configuration.
+func (a *AdminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery) error {
+	resumed := r.Header.Get("Last-Event-ID")
+	if resumed != "" {
+		id, err := strconv.ParseUint(resumed, 10, 64)
+		if err != nil {
+			return apiError(http.StatusBadRequest, "Last-Event-ID: want the ID of an event, not %q", resumed)
+		}
+		q.after, q.from, q.since, q.limit = id, time.Time{}, true, event.Kept
+	}
+	missed, sub := event.Latest.Subscribe(q.after)
+	defer sub.Close()
+	out := newEventStream(w)
+	out.begin()
+	if q.since {
+		wanted := q.pick(missed)
+		if resumed != "" && len(missed) > 0 && missed[0].ID > q.after+1 {
+			out.send("gap", 0, map[string]uint64{"missed": missed[0].ID - q.after - 1})
+		}
+		for _, e := range wanted {
+			out.send("", e.ID, e)
+		}
+	}
+	seen := q.after
+	if len(missed) > 0 {
+		seen = missed[len(missed)-1].ID
+	}
+	q.after, q.from = 0, time.Time{}
+	out.flush()
+
+	over := a.ctx.Done()
+	if a.ctx.Err() != nil {
+		over = nil // the configuration did not load; its admin endpoint stays
+	}
+	pulse := time.NewTicker(streamPulse)
+	defer pulse.Stop()
+	for out.err == nil {
+		select {
+		case e, ok := <-sub.Events:
+			if !ok {
+				if sub.TooSlow() {
+					out.send("too_slow", 0, map[string]string{"error": "the stream was read too slowly; come back with Last-Event-ID"})
+					out.flush()
+				}
+				return nil
+			}
+			seen = e.ID
+			if q.takes(&e) {
+				out.send("", e.ID, e)
+			}
+			if len(sub.Events) == 0 {
+				out.flush()
+			}
+		case <-pulse.C:
+			out.pulse(seen)
+			out.flush()
+		case <-r.Context().Done():
+			return nil
+		case <-over:
+			return nil
+		case <-a.replaced:
+			return nil
+		}
+	}
+	return nil
+}
+
+// An eventStream writes server-sent events. After the first error it writes
+// nothing.
+type eventStream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	err     error
+}
+
+func newEventStream(w http.ResponseWriter) *eventStream {
+	return &eventStream{w: w, control: http.NewResponseController(w)}
+}
+
+// begin sends the headers. The admin endpoint's deadline for reading requests
+// would end the stream.
+func (s *eventStream) begin() {
+	_ = s.control.SetReadDeadline(time.Time{})
+	s.w.Header().Set("Content-Type", "text/event-stream")
+	s.w.Header().Set("Cache-Control", "no-store")
+	s.w.Header().Set("X-Accel-Buffering", "no")
+	s.w.WriteHeader(http.StatusOK)
+	s.write(fmt.Sprintf("retry: %d\n\n", api.StreamRetry.Milliseconds()))
+}
+
+// send writes an event; without a name it is a message, without an ID it leaves
+// the client's last one as it is.
+func (s *eventStream) send(name string, id uint64, value any) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		s.err = err
+		return
+	}
+	var b strings.Builder
+	if name != "" {
+		fmt.Fprintf(&b, "event: %s\n", name)
+	}
+	if id != 0 {
+		fmt.Fprintf(&b, "id: %d\n", id)
+	}
+	fmt.Fprintf(&b, "data: %s\n\n", data)
+	s.write(b.String())
+}
+
+// pulse shows that the stream lives, and how far it has come: of the events of
+// other pools the client hears nothing.
+func (s *eventStream) pulse(seen uint64) {
+	text := ": alive\n"
+	if seen != 0 {
+		text += fmt.Sprintf("id: %d\n", seen)
+	}
+	s.write(text + "\n")
+}
+
+func (s *eventStream) write(text string) {
+	if s.err != nil {
+		return
+	}
+	_ = s.control.SetWriteDeadline(time.Now().Add(streamPatience))
+	_, s.err = s.w.Write([]byte(text))
+}
+
+func (s *eventStream) flush() {
+	if s.err == nil {
+		s.err = s.control.Flush()
+	}
+}

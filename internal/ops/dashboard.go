@@ -1,0 +1,172 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/web"
+)
+
+func init() {
+	caddy.RegisterModule(new(Dashboard))
+	httpcaddyfile.RegisterDirective("failover_dashboard", parseDashboard)
+	// behind what authenticates and what refuses, before what answers everything
+	httpcaddyfile.RegisterDirectiveOrder("failover_dashboard", httpcaddyfile.Before, "respond")
+}
+
+const defaultDashboardPath = "/failover"
+
+// Dashboard is a page that shows how all pools of the process stand, live. It is
+// read only and holds no credentials, but it names endpoints: whoever may see it
+// is for the site to say, as with `basic_auth`.
+type Dashboard struct {
+	// Where the page is; its files and its stream are below. Requests for other
+	// paths go to the next handler. Default: `/failover`.
+	Path string `json:"path,omitempty"`
+
+	page *web.Page
+}
+
+// feed is what all dashboards of the process show.
+var feed = web.NewFeed(web.Source{
+	Pools:   func(now time.Time) any { return pool.Status(now) },
+	History: func(now, from time.Time) any { return LastMinutes(now, from) },
+	Past:    pastEvents,
+	Watch:   watchEvents,
+})
+
+// CaddyModule implements caddy.Module.
+func (*Dashboard) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.failover_dashboard",
+		New: func() caddy.Module { return new(Dashboard) },
+	}
+}
+
+// Provision implements caddy.Provisioner.
+func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
+	d.Path = cmp.Or(d.Path, defaultDashboardPath)
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if d.page, err = web.NewPage(d.Path, feed); err != nil {
+		return fmt.Errorf("setting up the dashboard: %w", err)
+	}
+	// A server that shuts down waits for its requests, and streams have no end.
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterOnShutdown(d.page.Close)
+	}
+	return nil
+}
+
+// Validate implements caddy.Validator.
+func (d *Dashboard) Validate() error { return validateDashboardPath(d.Path) }
+
+func validateDashboardPath(p string) error {
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		return fmt.Errorf("dashboard path %q: must begin with a slash", p)
+	case strings.ContainsAny(p, "*?#{}%"):
+		return fmt.Errorf("dashboard path %q: must be a plain path", p)
+	case path.Clean(p) != p:
+		return fmt.Errorf("dashboard path %q: write it as %s", p, path.Clean(p))
+	}
+	return nil
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (d *Dashboard) Cleanup() error {
+	if d.page != nil {
+		d.page.Close()
+	}
+	return nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !d.page.Serves(r.URL.Path) {
+		return next.ServeHTTP(w, r)
+	}
+	d.page.ServeHTTP(w, r)
+	return nil
+}
+
+// parseDashboard sets up the dashboard from Caddyfile tokens. Syntax:
+//
+//	failover_dashboard [<path>]
+func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name
+	d := new(Dashboard)
+	if h.NextArg() {
+		d.Path = h.Val()
+		if strings.HasPrefix(d.Path, "@") {
+			return nil, h.Errf("failover_dashboard takes a path, no matcher: %s; put it in a handle block", d.Path)
+		}
+		if err := validateDashboardPath(d.Path); err != nil {
+			return nil, h.WrapErr(err)
+		}
+	}
+	if h.NextArg() {
+		return nil, h.ArgErr()
+	}
+	if h.NextBlock(0) {
+		return nil, h.WrapErr(errors.New("failover_dashboard has no block"))
+	}
+	at := cmp.Or(d.Path, defaultDashboardPath)
+	if at == "/" {
+		return h.NewRoute(nil, d), nil
+	}
+	paths, err := json.Marshal([]string{at, at + "/*"})
+	if err != nil {
+		return nil, err
+	}
+	return h.NewRoute(caddy.ModuleMap{"path": paths}, d), nil
+}
+
+// pastEvents returns the events after one.
+func pastEvents(after uint64) []web.Event {
+	var list []web.Event
+	for _, e := range event.Latest.Since(after) {
+		list = append(list, web.Event{ID: e.ID, Data: e})
+	}
+	return list
+}
+
+// watchEvents calls each with the events after one until ctx is done. Should it
+// fall behind, it goes on with what is still known.
+func watchEvents(ctx context.Context, after uint64, each func(web.Event)) {
+	for ctx.Err() == nil {
+		past, news := event.Latest.Subscribe(after)
+		stop := context.AfterFunc(ctx, news.Close)
+		for _, e := range past {
+			after = e.ID
+			each(web.Event{ID: e.ID, Data: e})
+		}
+		for e := range news.Events {
+			after = e.ID
+			each(web.Event{ID: e.ID, Data: e})
+		}
+		stop()
+		news.Close()
+	}
+}
+
+var (
+	_ caddy.Provisioner           = (*Dashboard)(nil)
+	_ caddy.Validator             = (*Dashboard)(nil)
+	_ caddy.CleanerUpper          = (*Dashboard)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Dashboard)(nil)
+)

@@ -1,0 +1,227 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/memory"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "failover", name), help, labels, nil)
+}
+
+var metrics = struct {
+	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
+	breakerState, share, score, traffic, inFlight, held, checks,
+	objective, achieved, budget, burnRate, burning,
+	notKept, memoryUsed, memoryLimit *prometheus.Desc
+}{
+	attempts:      describe("attempts_total", "Attempts at an endpoint, by what they came to.", "pool", "endpoint", "outcome"),
+	duration:      describe("attempt_duration_seconds", "Time from the start of an attempt to the first byte of its answer, or to its failure without one. Attempts whose client left are not in it.", "pool", "endpoint"),
+	failovers:     describe("failovers_total", "Calls that moved from one endpoint to another.", "pool", "from", "to", "reason"),
+	calls:         describe("calls_total", "Calls by what their clients got: one that a failover rescued is a success.", "pool", "outcome"),
+	retriesDenied: describe("retries_denied_total", "Retries that the budget did not allow.", "pool"),
+	poison:        describe("poison_total", "Calls whose requests failed in the same way at several endpoints that serve others; their failures count for no endpoint.", "pool"),
+	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
+	breakerState:  describe("breaker_state", "1 for the state that the endpoint's breaker is in, 0 for the others.", "pool", "endpoint", "state"),
+	share:         describe("endpoint_share", "Part of its normal traffic that the breaker allows the endpoint, 0 to 1.", "pool", "endpoint"),
+	score:         describe("endpoint_score", "How well the endpoint has been doing, 0 to 1.", "pool", "endpoint"),
+	traffic:       describe("endpoint_traffic_ratio", "Part of all calls that goes to the endpoint first, 0 to 1.", "pool", "endpoint"),
+	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
+	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
+	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
+	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
+	achieved:      describe("sla_achieved_ratio", "Part that was good over the objective's window, 0 to 1.", "pool", "sli"),
+	budget:        describe("sla_error_budget_left_ratio", "Part of the error budget that is left over the objective's window: 1 is all of it, below 0 it is overspent.", "pool", "sli"),
+	burnRate:      describe("sla_burn_rate", "How fast the error budget is spent over a window: at 1 it lasts for the objective's window.", "pool", "sli", "window"),
+	notKept:       describe("bodies_not_kept_total", "Request bodies and held answers that were passed on without being kept, because the memory for bodies was used up.", "pool"),
+	memoryUsed:    describe("bodies_memory_bytes", "Memory that the bodies kept by all pools take."),
+	memoryLimit:   describe("bodies_memory_limit_bytes", "Memory that the bodies kept by all pools may take."),
+	burning:       describe("sla_burning", "1 while the error budget is spent too fast, else 0.", "pool", "sli"),
+}
+
+// A collector reads the metrics of one configuration's pools when they are asked
+// for: nothing is counted twice, and counters outlive configurations as pools do.
+type collector struct{ registry *prometheus.Registry }
+
+// RegisterMetrics adds the metrics of all pools of a configuration to its registry,
+// once.
+func RegisterMetrics(registry *prometheus.Registry) error {
+	err := registry.Register(collector{registry})
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok && already.ExistingCollector == (collector{registry}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	m := &metrics
+	for _, d := range []*prometheus.Desc{
+		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
+		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
+		m.notKept, m.memoryUsed, m.memoryLimit,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	now := time.Now()
+	ch <- prometheus.MustNewConstMetric(metrics.memoryUsed, prometheus.GaugeValue, float64(memory.Bodies.Used()))
+	ch <- prometheus.MustNewConstMetric(metrics.memoryLimit, prometheus.GaugeValue, float64(memory.Bodies.Limit()))
+	for _, p := range pool.Running() {
+		measured := p.Measure(c.registry, now)
+		if measured == nil {
+			continue
+		}
+		for _, m := range render(p.Name, measured) {
+			ch <- m
+		}
+	}
+}
+
+// scrape gathers metrics.
+type scrape struct {
+	pool string
+	list []prometheus.Metric
+}
+
+func (s *scrape) add(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+	s.list = append(s.list, prometheus.MustNewConstMetric(d, kind, value, s.labels(labels)...))
+}
+
+func (s *scrape) labels(more []string) []string {
+	labels := []string{s.pool}
+	for _, l := range more {
+		labels = append(labels, strings.ToValidUTF8(l, "\ufffd"))
+	}
+	return labels
+}
+
+func (s *scrape) count(d *prometheus.Desc, n uint64, labels ...string) {
+	s.add(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+func (s *scrape) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	s.add(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (s *scrape) flag(d *prometheus.Desc, is bool, labels ...string) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	s.gauge(d, value, labels...)
+}
+
+// outcomes adds a count for each kind of outcome, also those that have not been
+// seen yet, so that rates are right from the first on. Kinds from the last to
+// before cancelled exist for pools only.
+func (s *scrape) outcomes(d *prometheus.Desc, counts pool.OutcomeCounts, last sla.Kind, labels ...string) {
+	s.count(d, counts.Successes, append(labels, sla.Success.String())...)
+	for k := sla.Dial; k <= last; k++ {
+		s.count(d, counts.Failures.Of(k), append(labels, k.String())...)
+	}
+	s.count(d, counts.Cancelled, append(labels, sla.Cancelled.String())...)
+}
+
+// render makes the metrics of a pool from its measures.
+func render(pool string, measured *pool.Measures) []prometheus.Metric {
+	s := &scrape{pool: strings.ToValidUTF8(pool, "\ufffd")}
+	m := &metrics
+	s.outcomes(m.calls, measured.Calls, sla.AllDown)
+	s.count(m.retriesDenied, uint64(measured.Denied))
+	s.count(m.poison, measured.Poison)
+	s.count(m.notKept, measured.NotKept)
+	s.flag(m.poolDown, measured.Down)
+	for i := range measured.Endpoints {
+		s.endpoint(&measured.Endpoints[i])
+	}
+	s.standing(measured.Standing)
+	return s.list
+}
+
+// endpoint adds the metrics of an endpoint.
+func (s *scrape) endpoint(e *pool.EndpointMeasures) {
+	m, name := &metrics, e.Name
+	s.outcomes(m.attempts, e.Attempts, sla.Stalled, name)
+	s.count(m.attempts, e.Unsent, name, outcome.Unsent.String())
+	buckets, count := make(map[float64]uint64), uint64(0)
+	for i, n := range e.Durations.Buckets {
+		count += n
+		if i < endpoint.DurationBuckets-1 {
+			buckets[float64(uint64(1)<<i)/1000] = count
+		}
+	}
+	s.list = append(s.list, prometheus.MustNewConstHistogram(m.duration, count,
+		e.Durations.Sum.Seconds(), buckets, s.labels([]string{name})...))
+	for r, n := range e.Failovers {
+		s.count(m.failovers, n, name, r.To, r.Reason)
+	}
+	for i, word := range breaker.StateNames {
+		s.flag(m.breakerState, e.State == breaker.State(i), name, word)
+	}
+	s.gauge(m.share, e.Share, name)
+	s.gauge(m.score, api.Tidy(e.Score), name)
+	s.gauge(m.traffic, api.Tidy(e.Traffic), name)
+	s.gauge(m.inFlight, float64(e.InFlight), name)
+	s.flag(m.held, e.Held, name)
+	s.count(m.checks, e.Passed, name, "passed")
+	s.count(m.checks, e.Failed, name, "failed")
+	s.count(m.checks, e.Skipped, name, "skipped")
+}
+
+// standing adds how far the pool's objectives are met.
+func (s *scrape) standing(st *pool.Standing) {
+	if st == nil {
+		return
+	}
+	m := &metrics
+	for i, in := range []*sla.Indicator{&st.Pool.Availability, &st.Pool.Latency} {
+		if in.Objective == 0 {
+			continue
+		}
+		sli := sla.SLI(i)
+		s.gauge(m.objective, in.Objective, sli.String())
+		s.gauge(m.achieved, in.Achieved, sli.String())
+		s.gauge(m.budget, in.BudgetLeft, sli.String())
+		s.flag(m.burning, st.Alert.Burning(sli), sli.String())
+		rates := make(map[string]float64)
+		for _, b := range in.Burn {
+			rates[windowName(b.Long)], rates[windowName(b.Short)] = b.LongRate, b.ShortRate
+		}
+		for window, rate := range rates {
+			s.gauge(m.burnRate, rate, sli.String(), window)
+		}
+	}
+}
+
+// windowName writes a window as Prometheus does: 5m, 6h, 3d.
+func windowName(d time.Duration) string {
+	switch {
+	case d%(24*time.Hour) == 0:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dm", d/time.Minute)
+}
+
+var _ prometheus.Collector = collector{}

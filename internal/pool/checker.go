@@ -1,0 +1,311 @@
+package pool
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/probe"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// A checker is the one goroutine that starts the checks of a pool's endpoints.
+// It runs from when the first configuration has checks, and sleeps until one is
+// due. Checks are spread: no two of a pool begin within half of their average
+// distance. Where they are more than 25 a second, waking for each would cost more
+// than the checks: then those begin together that are due within a CheckSlot, at
+// most twice as many as there are in one on average. Never are two under way at one
+// endpoint. Each has a goroutine while it is under way, and ends with the
+// configuration that it belongs to.
+type checker struct {
+	running atomic.Bool
+	stale   atomic.Bool  // the plan has to be made anew
+	sleeps  atomic.Int64 // until when, Unix nanoseconds; 0: until it is woken
+	wake    chan struct{}
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{}
+	probes  sync.WaitGroup
+
+	// The goroutine's own.
+	Plan  []Checked
+	gap   time.Duration // between the beginnings of two checks
+	after time.Time     // no check begins before; where they begin in slots, the end of one
+	begun int           // in the slot
+}
+
+// CheckSlot is how often a pool with many checks wakes to start some.
+const CheckSlot = 40 * time.Millisecond
+
+// slotted tells whether checks are so many that some begin together. Their
+// average distance is twice the gap.
+func (c *checker) slotted() bool { return 2*c.gap < CheckSlot }
+
+// mustWait tells whether no check may begin before c.after. A clock that jumped
+// back makes none wait for longer than usual.
+func (c *checker) mustWait(now time.Time) bool {
+	wait := c.after.Sub(now)
+	if c.slotted() {
+		return wait > 0 && wait <= CheckSlot && c.begun >= int(CheckSlot/max(1, c.gap))
+	}
+	return wait > 0 && wait <= c.gap
+}
+
+func (c *checker) begins(now time.Time) {
+	switch wait := c.after.Sub(now); {
+	case !c.slotted():
+		c.after = now.Add(c.gap)
+	case wait <= 0 || wait > CheckSlot:
+		c.after, c.begun = now.Add(CheckSlot), 1
+	default:
+		c.begun++
+	}
+}
+
+// Checked is an endpoint that is to be checked.
+type Checked struct {
+	State  *endpoint.State
+	target *target.Target
+	Cfg    *endpoint.CheckConfig
+	trip   http.RoundTripper
+	ctx    context.Context // of the configuration
+}
+
+// Check lets the checks of a handler begin, if it has any, through the proxy's
+// own transport.
+func (p *Pool) Check(h *Handler, trip http.RoundTripper) {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	h.probes = trip
+	if h.HasChecks {
+		p.Checker.startLocked(p)
+	}
+	p.Checker.replan()
+}
+
+// startLocked starts the goroutine. It needs Pool.Mu.
+func (c *checker) startLocked(p *Pool) {
+	if c.running.Load() {
+		return
+	}
+	c.wake, c.done = make(chan struct{}, 1), make(chan struct{})
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.running.Store(true)
+	go c.run(p)
+}
+
+// stop ends the goroutine and all checks.
+func (c *checker) stop() {
+	if !c.running.Load() {
+		return
+	}
+	c.cancel()
+	<-c.done
+	c.probes.Wait()
+}
+
+// nudge lets the goroutine look at the breakers.
+func (c *checker) nudge() {
+	if !c.running.Load() {
+		return
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ended lets the goroutine know of a check whose successor is due at next, where
+// it would not be awake by then.
+func (c *checker) ended(next time.Time) {
+	if until := c.sleeps.Load(); until == 0 || next.UnixNano() < until {
+		c.nudge()
+	}
+}
+
+// replan lets the goroutine look at the configuration.
+func (c *checker) replan() {
+	c.stale.Store(true)
+	c.nudge()
+}
+
+func (c *checker) run(p *Pool) {
+	defer close(c.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	c.stale.Store(true)
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		if c.stale.Swap(false) {
+			c.planAnew(p, now)
+		}
+		c.sleeps.Store(0) // checks that end meanwhile wake it
+		if next := c.StartDue(p, now); next.IsZero() {
+			timer.Stop()
+		} else {
+			if slot := now.Add(CheckSlot); c.slotted() && next.Before(slot) {
+				next = slot
+			}
+			c.sleeps.Store(next.UnixNano())
+			timer.Reset(max(0, next.Sub(now)))
+		}
+	}
+}
+
+// planAnew reads from the configuration which endpoints are to be checked.
+func (c *checker) planAnew(p *Pool, now time.Time) {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	clear(c.Plan)
+	c.Plan = p.toCheckLocked(c.Plan[:0])
+	planned := make(map[*endpoint.State]bool)
+	shortest := time.Duration(0)
+	for i, check := range c.Plan {
+		planned[check.State] = true
+		if fast := check.Cfg.FastInterval; shortest == 0 || fast < shortest {
+			shortest = fast
+		}
+		s := check.State
+		s.Mu.Lock()
+		first := (float64(i) + rand.Float64()) / float64(len(c.Plan))
+		s.AskLocked(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
+		s.Mu.Unlock()
+	}
+	c.gap = shortest / time.Duration(2*max(1, len(c.Plan)))
+	for _, m := range p.Members {
+		if s := m.State; !planned[s] {
+			s.Mu.Lock()
+			s.AskLocked(nil, now, 0)
+			s.Mu.Unlock()
+		}
+	}
+	p.Poke()
+}
+
+// toCheckLocked appends the endpoints that the running configuration wants
+// checked, as the first handler sees them that has them. What an endpoint says
+// comes before what its pool says, whichever handler it is in.
+func (p *Pool) toCheckLocked(plan []Checked) []Checked {
+	g := p.Generation.Load()
+	if g == nil {
+		return plan
+	}
+	var checks func(*endpoint.CheckOverride) *endpoint.CheckConfig
+	said := false
+	for _, h := range g.Handlers {
+		if checks == nil || h.SaysCheck && !said {
+			checks, said = h.Checks, h.SaysCheck
+		}
+	}
+	at := make(map[*endpoint.State]int)
+	var own []*endpoint.CheckOverride
+	for _, h := range g.Handlers {
+		if h.probes == nil {
+			continue // not ready yet
+		}
+		for _, t := range h.allTargets() {
+			i, ok := at[t.State]
+			if !ok {
+				i = len(plan)
+				at[t.State] = i
+				plan = append(plan, Checked{State: t.State, target: t, trip: h.probes, ctx: g.ctx})
+				own = append(own, nil)
+			}
+			if own[i] == nil {
+				own[i] = t.Health
+			}
+		}
+	}
+	kept := plan[:0]
+	for i, check := range plan {
+		if check.Cfg = checks(own[i]); check.Cfg != nil {
+			kept = append(kept, check)
+		}
+	}
+	return kept
+}
+
+// StartDue starts the check that has been due for longest, if there may be one
+// now, and returns when to look again; zero if only an event brings a check
+// about.
+func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
+	for {
+		due := -1
+		next = time.Time{}
+		for i := range c.Plan {
+			s := c.Plan[i].State
+			s.Mu.Lock()
+			s.HastenLocked(now)
+			if !s.Checks.Underway && (next.IsZero() || s.Checks.Next.Before(next)) {
+				next, due = s.Checks.Next, i
+			}
+			s.Mu.Unlock()
+		}
+		if due < 0 || now.Before(next) {
+			return next
+		}
+		if c.mustWait(now) {
+			return c.after
+		}
+		check := &c.Plan[due]
+		s := check.State
+		s.Mu.Lock()
+		if s.SkipLocked(now) {
+			s.Checks.Skipped++
+			s.Checks.Next = now.Add(endpoint.Jittered(check.Cfg.Interval))
+			s.Mu.Unlock()
+			continue
+		}
+		s.Checks.Sent++
+		s.Checks.Underway = true
+		s.Mu.Unlock()
+		c.begins(now)
+		one := *check
+		c.probes.Go(func() { one.check(p) })
+	}
+}
+
+// check makes one check and lets its result have its effect, unless the
+// configuration or the endpoint is gone by then.
+func (c *Checked) check(p *Pool) {
+	result := probe.Run(c.ctx, c.Cfg, c.trip, c.target)
+	now := time.Now()
+	s := c.State
+	p.Mu.Lock()
+	g := p.Generation.Load()
+	voided := c.ctx.Err() != nil || g == nil || p.MemberLocked(s) == nil
+	alone := !voided && !result.Passed && !p.canDoWithout(g, s, now)
+	s.Mu.Lock()
+	s.Checks.Underway = false
+	s.Checks.Next = now.Add(endpoint.Jittered(c.Cfg.FastInterval)) // unless the result says otherwise
+	changed := false
+	var e *event.Event
+	if asked := s.Checks.Asked; !voided && asked != nil && asked.Equal(&c.Cfg.Ask) {
+		before := s.Breaker.Generation
+		changed = s.CheckedLocked(now, g.Breaker.Load(), result, alone)
+		if e = s.TransitionLocked(before); e != nil && !result.Passed {
+			e.Details["check"] = result.Why
+		}
+	}
+	next := s.Checks.Next
+	s.Mu.Unlock()
+	p.Mu.Unlock()
+	if e != nil {
+		p.Emit(*e)
+	}
+	if changed {
+		p.Poke()
+	}
+	p.Checker.ended(next)
+}

@@ -1,0 +1,187 @@
+package pool
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// DynamicTargets are the targets of a handler whose upstreams are looked up for
+// each request. An address that is not among the configured endpoints gets the
+// pool's defaults, and its state is forgotten when it has not been seen for ten
+// minutes. At most MaxDynamic addresses are known at once: where more are looked up, those
+// beyond are called all the same, but what is learnt about them is forgotten with the
+// set of upstreams that brought them.
+type DynamicTargets struct {
+	current atomic.Pointer[dynamicTable]
+
+	// Guarded by the pool's mutex.
+	Known map[string]*target.Target // by address
+	gone  bool                      // the handler has left the pool
+}
+
+// MaxDynamic is how many addresses a handler knows.
+const MaxDynamic = 1000
+
+// dynamicTable is the table of one set of upstreams, in the order in which they
+// came.
+type dynamicTable struct {
+	addresses []string
+	targets   []*target.Target // sorted by priority
+	table     atomic.Pointer[Routes]
+	used      atomic.Bool // since the last tick
+}
+
+func (d *dynamicTable) is(pool reverseproxy.UpstreamPool) bool {
+	if len(pool) != len(d.addresses) {
+		return false
+	}
+	for i, u := range pool {
+		if u.Dial != d.addresses[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// UpstreamAt is the upstream of an address.
+func UpstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Upstream {
+	for _, u := range pool {
+		if u.Dial == address {
+			return u
+		}
+	}
+	return nil
+}
+
+// passingLocked are the states of addresses that are called but not known.
+func (p *Pool) passingLocked() (states []*endpoint.State) {
+	for _, g := range p.Attached {
+		for _, h := range g.Handlers {
+			if h.Dynamic == nil {
+				continue
+			}
+			current := h.Dynamic.current.Load()
+			if current == nil || len(current.targets) <= MaxDynamic {
+				continue
+			}
+			for _, t := range current.targets {
+				if h.Dynamic.Known[t.Address] != t {
+					states = append(states, t.State)
+				}
+			}
+		}
+	}
+	return states
+}
+
+// makeRoom forgets addresses of earlier sets, so that more can be known: those that were
+// seen longest ago, of which nothing is in flight, closed, and that no operator steers.
+func (d *DynamicTargets) makeRoom(p *Pool, more int, now time.Time) {
+	over := len(d.Known) + more - MaxDynamic
+	if over <= 0 {
+		return
+	}
+	var idle []*target.Target
+	for _, t := range d.Known {
+		if p.seenLocked(t.State).Before(now) && t.State.Forgettable() {
+			idle = append(idle, t)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *target.Target) int {
+		return cmp.Or(p.seenLocked(a.State).Compare(p.seenLocked(b.State)), cmp.Compare(a.Address, b.Address))
+	})
+	for _, t := range idle[:min(over, len(idle))] {
+		d.drop(p, t)
+	}
+}
+
+// drop forgets an address.
+func (d *DynamicTargets) drop(p *Pool, t *target.Target) {
+	delete(d.Known, t.Address)
+	p.releaseLocked(t.State)
+}
+
+// has tells whether the set consists of these addresses, in any order.
+func (d *dynamicTable) has(addresses []string) bool {
+	if len(addresses) != len(d.addresses) {
+		return false
+	}
+	count := make(map[string]int, len(addresses))
+	for _, address := range d.addresses {
+		count[address]++
+	}
+	for _, address := range addresses {
+		if count[address]--; count[address] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ForgetLocked drops dynamic endpoints that have not been seen for long; those
+// of the current set are seen.
+func (p *Pool) ForgetLocked(now time.Time) {
+	for _, g := range p.Attached {
+		for _, h := range g.Handlers {
+			if h.Dynamic != nil {
+				h.Dynamic.forget(p, now)
+			}
+		}
+	}
+}
+
+func (d *DynamicTargets) forget(p *Pool, now time.Time) {
+	if current := d.current.Load(); current != nil {
+		used := current.used.Swap(false)
+		for _, t := range current.targets {
+			if used || t.State.Busy.Load() > 0 {
+				p.sawLocked(t.State, now)
+			}
+		}
+	}
+	for _, t := range d.Known {
+		if now.Sub(p.seenLocked(t.State)) < endpoint.ForgetSeen || t.State.Steered() {
+			continue
+		}
+		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
+			d.current.Store(nil) // is made anew if it is asked for again
+		}
+		d.drop(p, t)
+	}
+}
+
+// inheritLocked makes the pool's newest configuration remember the addresses of a
+// handler that leaves: the lookups of that configuration may still bring them.
+func (p *Pool) inheritLocked(from *Handler) {
+	if from.Dynamic == nil || len(p.Attached) == 0 {
+		return
+	}
+	for _, heir := range p.Attached[len(p.Attached)-1].Handlers {
+		if heir.Dynamic == nil {
+			continue
+		}
+		for address, t := range from.Dynamic.Known {
+			if heir.Dynamic.Known[address] != nil {
+				continue
+			}
+			mine := heir.NewTarget(address)
+			if (endpoint.Key{Name: mine.Name, Address: mine.Address}) != t.State.Key {
+				continue // it has another name now
+			}
+			m := p.MemberLocked(t.State)
+			if m == nil {
+				continue
+			}
+			m.Refs++
+			mine.State = t.State
+			heir.Dynamic.Known[address] = mine
+		}
+	}
+}

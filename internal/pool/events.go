@@ -1,0 +1,157 @@
+package pool
+
+import (
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+)
+
+// Emit lets an event out of the pool. It never blocks and calls nothing, so it
+// may be used on the request path; not under a lock. At and Count may be left
+// out, ID and Pool are filled in. Details must not be changed afterwards.
+func (p *Pool) Emit(e event.Event) {
+	e.Pool = p.Name
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	e.Count = max(1, e.Count)
+	p.Outbox.Post(e)
+}
+
+// EmitAll emits what was collected under a lock.
+func (p *Pool) EmitAll(collected []event.Event) {
+	for _, e := range collected {
+		p.Emit(e)
+	}
+}
+
+// allOutLocked tells whether every endpoint is out for every handler that has any. It
+// needs Pool.Mu.
+func (g *Generation) allOutLocked() bool {
+	tables := 0
+	for _, h := range g.Handlers {
+		if t := h.currentTable(); t != nil && len(t.Targets) > 0 {
+			if t.Total > 0 {
+				return false
+			}
+			tables++
+		}
+	}
+	return tables > 0
+}
+
+// downLocked notes whether every endpoint is out, and returns the event that says so
+// where that is new. It needs Pool.Mu.
+func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
+	down := g.allOutLocked()
+	if p.Down.Swap(down) == down {
+		return nil
+	}
+	if !down {
+		p.History.Pool().SetDown(now, false, "")
+		p.Keeping.dirty.Store(true)
+		return nil
+	}
+	e := &event.Event{At: now, Kind: event.AllDown, Reason: "breaker"}
+	held, barred := 0, 0
+	for _, s := range p.Members {
+		s.Mu.Lock()
+		if s.Barred {
+			barred++
+		} else if now.Before(s.HoldUntil) {
+			held++
+		}
+		s.Mu.Unlock()
+	}
+	switch {
+	case barred == len(p.Members):
+		e.Reason = breaker.ReasonOperator
+	case held == len(p.Members):
+		e.Reason = "hold"
+	case held > 0:
+		e.Reason = "breaker_and_hold"
+	}
+	e.Details = map[string]any{"endpoints": len(p.Members)}
+	p.History.Pool().SetDown(now, true, e.Reason)
+	p.Keeping.dirty.Store(true)
+	return e
+}
+
+// logEvent writes an event to the log of the configuration the pool runs by.
+func (p *Pool) logEvent(e event.Event) {
+	logger := p.logger()
+	if lost := p.Outbox.Log.Lost.Swap(0); lost > 0 {
+		logger.Warn("the log was too slow: events are missing from it", zap.String("pool", p.Name), zap.Int64("missing", lost))
+	}
+	entry := logger.Check(levelOf(e.Kind), e.Kind)
+	if entry == nil {
+		return
+	}
+	fields := []zapcore.Field{zap.String("pool", e.Pool)}
+	if e.Endpoint != "" {
+		fields = append(fields, zap.String("endpoint", e.Endpoint))
+	}
+	if e.To != "" {
+		fields = append(fields, zap.String("to", e.To))
+	}
+	if e.Reason != "" {
+		fields = append(fields, zap.String("reason", e.Reason))
+	}
+	for _, name := range e.DetailNames() {
+		fields = append(fields, zap.Any(name, e.Details[name]))
+	}
+	entry.Write(append(fields, zap.Int("count", e.Count), zap.Time("at", e.At), zap.Uint64("id", e.ID))...)
+}
+
+// Source is that of the configuration the pool runs by, or of the newest that
+// runs, where that one has ended; nil if none does.
+func (p *Pool) Source() EventSource {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	if g := p.Generation.Load(); g != nil && isUsable(g.Source) {
+		return g.Source
+	}
+	for i := len(p.Attached) - 1; i >= 0; i-- {
+		if s := p.Attached[i].Source; isUsable(s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// isUsable tells whether there is a source that is usable.
+func isUsable(s EventSource) bool { return s != nil && s.Usable() }
+
+// tellCaddy hands an event to the subscribers of the configuration that runs, who may be
+// slow and may panic.
+func (p *Pool) tellCaddy(e event.Event) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.logger().Error("a subscriber panicked", zap.String("pool", p.Name), zap.String("event", e.Kind),
+				zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
+	if lost := p.Outbox.Caddy.Lost.Swap(0); lost > 0 {
+		p.logger().Warn("subscribers were too slow: events were not delivered to them",
+			zap.String("pool", p.Name), zap.Int64("missing", lost))
+	}
+	if s := p.Source(); s != nil {
+		s.Emit(e)
+	}
+}
+
+// levelOf is how urgent a kind of event is in a log.
+func levelOf(kind string) zapcore.Level {
+	switch kind {
+	case event.AllDown:
+		return zapcore.ErrorLevel
+	case event.BreakerRecovering, event.BreakerClosed, event.SLAMetAgain, event.Operator:
+		return zapcore.InfoLevel
+	}
+	return zapcore.WarnLevel
+}

@@ -1,0 +1,397 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+const (
+	judgeEvery = 10 * time.Second
+	// judgeEndpointsEvery is for what only people look at.
+	judgeEndpointsEvery = time.Minute
+	saveEvery           = time.Minute
+	pruneEvery          = 24 * time.Hour
+
+	// storageTimeout bounds a save or a load while the pool runs, lastTimeout one
+	// that a stopping Caddy waits for.
+	storageTimeout = 30 * time.Second
+	lastTimeout    = 5 * time.Second
+
+	// StoragePrefix is the first part of the keys of all that is kept.
+	StoragePrefix = "failover"
+)
+
+// keeping is the goroutine of a pool that compares its history with its objective,
+// and keeps it in Caddy's storage. Slow storage delays nothing else.
+type keeping struct {
+	// where to keep the history, nil if that is not known now, and whether it is to
+	// be kept
+	storage func() (sla.Storage, bool)
+
+	wake chan struct{}      // there may be something to load
+	save chan chan struct{} // to be saved now; closed when it has been
+	quit chan struct{}
+	done chan struct{}
+
+	standing atomic.Pointer[Standing]
+	dirty    atomic.Bool // something was recorded since the last save
+	loaded   bool        // used by the goroutine only
+
+	mu     sync.Mutex
+	keeper *sla.Keeper // nil until there is a storage
+	using  sla.Storage
+}
+
+// Standing is how the pool and its endpoints compared with its objective when they
+// were last looked at. It is read-only.
+type Standing struct {
+	objective sla.Objective
+	Pool      sla.Standing
+	Alert     sla.Alert
+
+	endpoints map[string]sla.Standing // by name
+	at        time.Time               // of endpoints
+}
+
+func (k *keeping) start(p *Pool) {
+	if k.storage == nil {
+		k.storage = p.storage
+	}
+	k.wake, k.save = make(chan struct{}, 1), make(chan chan struct{})
+	k.quit, k.done = make(chan struct{}), make(chan struct{})
+	go k.run(p)
+}
+
+// stop saves for the last time.
+func (k *keeping) stop() {
+	close(k.quit)
+	<-k.done
+}
+
+// Poke says that a configuration has started.
+func (k *keeping) Poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// SaveNow saves and waits for it, but not for long.
+func (k *keeping) SaveNow() {
+	timer := time.NewTimer(lastTimeout)
+	defer timer.Stop()
+	saved := make(chan struct{})
+	select {
+	case k.save <- saved:
+	case <-k.quit:
+		return
+	case <-timer.C:
+		return
+	}
+	select {
+	case <-saved:
+	case <-timer.C:
+	}
+}
+
+func (k *keeping) run(p *Pool) {
+	defer close(k.done)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ticker := time.NewTicker(judgeEvery)
+	defer ticker.Stop()
+	var alert sla.Alert
+	var pruned time.Time
+	saved := time.Now()
+	for {
+		select {
+		case <-k.quit:
+			k.keep(ctx, p, time.Now(), lastTimeout)
+			return
+		case <-k.wake:
+			k.load(ctx, p, time.Now())
+		case done := <-k.save:
+			k.keep(ctx, p, time.Now(), lastTimeout)
+			close(done)
+		case <-ticker.C:
+			now := time.Now()
+			k.Judge(p, now, &alert)
+			if since := now.Sub(saved); since >= saveEvery || since < 0 {
+				saved = now
+				k.keep(ctx, p, now, storageTimeout)
+				if now.Sub(pruned) >= pruneEvery {
+					pruned = now
+					k.prune(ctx, p, now)
+				}
+			}
+		}
+	}
+}
+
+// Judge compares the pool with its objective, and emits what that brings about.
+func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
+	p.Fold(now)
+	o := p.Objective()
+	s := Standing{objective: o}
+	if o.Availability > 0 || o.LatencyTarget > 0 {
+		s.Pool = o.Standing(p.History.Pool(), now)
+		s.endpoints, s.at = k.endpoints(p, o, now)
+	}
+	for _, change := range alert.Update(nil, now, s.Pool) {
+		p.Emit(burnEvent(change))
+	}
+	s.Alert = *alert
+	k.standing.Store(&s)
+}
+
+// endpoints compares each endpoint with the objective. That takes about a
+// millisecond each, so it is done every judgeEndpointsEvery only.
+func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time) (map[string]sla.Standing, time.Time) {
+	if last := k.standing.Load(); last != nil && last.objective == o && last.endpoints != nil {
+		if since := now.Sub(last.at); since >= 0 && since < judgeEndpointsEvery {
+			return last.endpoints, last.at
+		}
+	}
+	endpoints := make(map[string]sla.Standing)
+	for _, name := range p.History.Endpoints() {
+		endpoints[name] = o.Standing(p.History.Endpoint(name), now)
+	}
+	return endpoints, now
+}
+
+// keeperNow returns the keeper, with the storage of the configuration that runs;
+// nil if nothing is to be kept.
+func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
+	storage, kept := k.storage()
+	if !kept {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case storage == nil: // no configuration runs any more
+	case k.keeper == nil:
+		k.keeper = sla.NewKeeper(storage, StoragePrefix, p.Name, InstanceName())
+		k.using = storage
+	case !sameStorage(storage, k.using):
+		k.keeper.SetStorage(storage)
+		k.using = storage
+	}
+	return k.keeper
+}
+
+// load adds what an earlier process kept to the history, once.
+func (k *keeping) load(ctx context.Context, p *Pool, now time.Time) {
+	keeper := k.keeperNow(p)
+	if keeper == nil || k.loaded {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	warnings, err := keeper.Load(ctx, &p.History, now)
+	k.complain(p, warnings, err)
+	k.loaded = err == nil
+}
+
+// keep saves the history if there is anything new.
+func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
+	p.Fold(now)
+	p.prune()
+	keeper := k.keeperNow(p)
+	if keeper == nil {
+		p.History.Advance(now)
+		return
+	}
+	if !k.dirty.Swap(false) && k.loaded && !p.isDown() {
+		p.History.Advance(now)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	warnings, err := keeper.Save(ctx, &p.History, now)
+	k.complain(p, warnings, err)
+	if err != nil {
+		k.dirty.Store(true)
+		return
+	}
+	k.loaded = true
+}
+
+// prune deletes what instances left behind that are long gone.
+func (k *keeping) prune(ctx context.Context, p *Pool, now time.Time) {
+	keeper := k.keeperNow(p)
+	if keeper == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	n, err := keeper.Prune(ctx, now)
+	k.complain(p, nil, err)
+	if n > 0 {
+		p.logger().Info("deleted the history of instances that are gone", zap.String("pool", p.Name), zap.Int("instances", n))
+	}
+}
+
+func (k *keeping) complain(p *Pool, warnings []error, err error) {
+	for _, w := range warnings {
+		p.logger().Warn("history is damaged", zap.String("pool", p.Name), zap.Error(w))
+	}
+	if err != nil {
+		p.logger().Error("keeping history", zap.String("pool", p.Name), zap.Error(err))
+	}
+}
+
+// storage is that of the configuration that runs, nil if none does, and whether
+// the pool's history is kept there.
+func (p *Pool) storage() (storage sla.Storage, kept bool) {
+	if g := p.Generation.Load(); g == nil || g.sla.Load() == nil {
+		return nil, false
+	}
+	if source := p.Source(); source != nil {
+		storage = source.Storage()
+	}
+	return storage, true
+}
+
+// Objective is what the pool is to achieve.
+func (p *Pool) Objective() sla.Objective {
+	if g := p.Generation.Load(); g != nil {
+		if o := g.sla.Load(); o != nil {
+			return *o
+		}
+	}
+	return sla.Objective{}
+}
+
+// isDown tells whether an endpoint, or all of them, are being counted as down.
+func (p *Pool) isDown() bool {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	if p.Down.Load() {
+		return true
+	}
+	for _, s := range p.Members {
+		if s.wasDown {
+			return true
+		}
+	}
+	return false
+}
+
+// Report reports on a range of time. With what other instances of the pool have
+// kept in the storage, if it is kept; warnings say what of that could not be read.
+func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Report, warnings []error) {
+	p.Fold(now)
+	snapshots := []*sla.Snapshot{p.History.Snapshot(now)}
+	if keeper := p.Keeping.keeperNow(p); keeper != nil {
+		others, damaged, err := keeper.Others(ctx)
+		snapshots, warnings = append(snapshots, others...), damaged
+		if err != nil {
+			warnings = append(warnings, err)
+		}
+	}
+	q := sla.Query{Pool: p.Name, From: from, To: to, Now: now, Objective: p.Objective()}
+	return sla.NewReport(q, snapshots...), warnings
+}
+
+// InstanceName names this Caddy among those that share a storage. Caddy keeps the name
+// in its data directory, and makes it when it is first asked. Since it may be asked
+// by several at once then, of which the last one wins, the name counts when it has
+// stayed the same for a moment.
+var InstanceName = sync.OnceValue(func() string {
+	var last string
+	for range 20 {
+		id, err := caddy.InstanceID()
+		if err == nil && id.String() == last {
+			return last
+		}
+		last = id.String()
+		time.Sleep(50 * time.Millisecond)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Sprint("process ", os.Getpid())
+	}
+	return host
+})
+
+// sameStorage tells whether two configurations have certainly the same storage.
+func sameStorage(a, b sla.Storage) bool {
+	if fa, ok := a.(*certmagic.FileStorage); ok {
+		fb, ok := b.(*certmagic.FileStorage)
+		return ok && fa.Path == fb.Path
+	}
+	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
+}
+
+// formerEndpoints is how many endpoints that have left the pool are still
+// remembered for its reports.
+const formerEndpoints = 50
+
+// prune bounds the history where endpoints come and go, as dynamic ones do.
+func (p *Pool) prune() {
+	p.Mu.Lock()
+	defer p.Mu.Unlock() // so that no endpoint comes back meanwhile
+	here := make(map[string]bool, len(p.Members))
+	for key := range p.Members {
+		here[key.Name] = true
+	}
+	p.History.Prune(formerEndpoints, func(name string) bool { return here[name] })
+}
+
+// slaStatus describes a standing; nil where there is no objective.
+func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus {
+	if o.Availability == 0 && o.LatencyTarget == 0 {
+		return nil
+	}
+	status := &api.SLAStatus{
+		Window: s.Window.Seconds(),
+		Calls:  s.Calls,
+		Failed: s.Failures.Total(),
+		Down:   s.Down.Seconds(),
+	}
+	indicator := func(i *sla.Indicator, of sla.SLI) *api.IndicatorStatus {
+		status := &api.IndicatorStatus{Attainment: i.Attainment, Burning: alert.Burning(of)}
+		for _, b := range i.Burn {
+			status.Burn = append(status.Burn, api.BurnStatus{Long: b.Long.Seconds(), Short: b.Short.Seconds(), Limit: b.Limit, LongRate: b.LongRate, ShortRate: b.ShortRate})
+		}
+		return status
+	}
+	if o.Availability > 0 {
+		status.Availability = indicator(&s.Availability, sla.Availability)
+	}
+	if o.LatencyTarget > 0 {
+		status.Latency = indicator(&s.Latency, sla.Latency)
+		status.Quantile, status.Target = s.Quantile.Seconds(), o.LatencyTarget.Seconds()
+	}
+	return status
+}
+
+// burnEvent is the event of a budget that begins or ceases to burn.
+func burnEvent(c sla.Change) event.Event {
+	e := event.Event{At: c.At, Kind: event.SLABurning, Reason: c.SLI.String(), Details: map[string]any{
+		"budget_left":   c.BudgetLeft,
+		"long_seconds":  c.Burn.Long.Seconds(),
+		"long_rate":     c.Burn.LongRate,
+		"short_seconds": c.Burn.Short.Seconds(),
+		"short_rate":    c.Burn.ShortRate,
+		"limit":         c.Burn.Limit,
+	}}
+	if !c.Began {
+		e.Kind = event.SLAMetAgain
+	}
+	return e
+}

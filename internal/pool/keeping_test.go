@@ -1,0 +1,251 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// memory is a storage that counts what is stored.
+type memory struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	stored int
+	broken bool
+}
+
+func (m *memory) Store(_ context.Context, key string, value []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken {
+		return fmt.Errorf("storage is broken")
+	}
+	if m.values == nil {
+		m.values = make(map[string][]byte)
+	}
+	m.values[key] = slices.Clone(value)
+	m.stored++
+	return nil
+}
+
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stored
+}
+
+func (m *memory) breakDown(broken bool) {
+	m.mu.Lock()
+	m.broken = broken
+	m.mu.Unlock()
+}
+
+func (m *memory) Load(_ context.Context, key string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.broken {
+		return nil, fmt.Errorf("storage is broken")
+	}
+	if value, ok := m.values[key]; ok {
+		return value, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (m *memory) Delete(_ context.Context, key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.values, key)
+	return nil
+}
+
+func (m *memory) Exists(_ context.Context, key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.values[key]
+	return ok
+}
+
+func (m *memory) List(_ context.Context, prefix string, _ bool) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(m.values)) {
+		if strings.HasPrefix(key, prefix+"/") {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// keptPool is a pool whose history is kept in a storage, without a loop.
+func keptPool(name string, storage sla.Storage, objective *sla.Objective) *Pool {
+	// a bubble's clock begins in 2000, which Keeper takes for one that is not set
+	time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+	p := newTestPool(name)
+	g := &Generation{logger: caddy.Log()}
+	cfg := breaker.Defaults(time.Minute)
+	g.Breaker.Store(&cfg)
+	g.sla.Store(objective)
+	p.Generation.Store(g)
+	p.Keeping.storage = func() (sla.Storage, bool) { return storage, g.sla.Load() != nil }
+	p.Keeping.start(p)
+	return p
+}
+
+// calls makes calls that came to an outcome.
+func pretend(p *Pool, o outcome.Outcome, n int) {
+	p.Mu.Lock()
+	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+	p.Mu.Unlock()
+	s.Mu.Lock()
+	for range n {
+		s.FreshLocked().Attempt(o, time.Millisecond)
+		s.FreshLocked().Call(o, time.Millisecond)
+	}
+	s.Mu.Unlock()
+}
+
+// TestKeepsEveryMinute looks at when the history is saved, and what a successor
+// finds after the pool died without a last save.
+func TestKeepsEveryMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := new(memory)
+		p := keptPool("kept", storage, &sla.Objective{LatencyQuantile: sla.DefaultQuantile, Window: sla.DefaultWindow})
+		defer p.Outbox.Close()
+		step := func(after time.Duration, saves bool) {
+			t.Helper()
+			before := storage.count()
+			time.Sleep(after)
+			synctest.Wait()
+			if saved := storage.count() > before; saved != saves {
+				t.Errorf("saved %v, want %v", saved, saves)
+			}
+		}
+		found := func() uint64 {
+			successor := newTestPool("kept")
+			defer successor.Outbox.Close()
+			keeper := sla.NewKeeper(storage, StoragePrefix, "kept", InstanceName())
+			if warnings, err := keeper.Load(t.Context(), &successor.History, time.Now()); err != nil || len(warnings) > 0 {
+				t.Fatalf("loading: %v, %v", warnings, err)
+			}
+			now := time.Now()
+			return successor.History.Pool().Counts(now, now.Add(-time.Hour), now.Add(time.Minute)).Calls
+		}
+		step(time.Second, false)
+		pretend(p, outcome.Success, 3)
+		step(58*time.Second, false)
+		step(2*time.Second, true)
+		if n := found(); n != 3 {
+			t.Errorf("found %d calls, want 3", n)
+		}
+		step(3*time.Minute, false) // nothing new
+		pretend(p, outcome.FailedReset, 4)
+		step(61*time.Second, true)
+		pretend(p, outcome.Success, 5)
+		step(30*time.Second, false) // and now it is killed
+		if n := found(); n != 7 {
+			t.Errorf("found %d calls, want the 7 of the last save", n)
+		}
+		storage.breakDown(true)
+		step(time.Minute, false)
+		storage.breakDown(false)
+		step(time.Minute, true) // what could not be saved is saved later
+		pretend(p, outcome.Success, 1)
+		p.Keeping.stop() // saves at the end
+		if n := found(); n != 13 {
+			t.Errorf("found %d calls, want all 13", n)
+		}
+	})
+}
+
+// TestKeepsNothingUnasked leaves the storage alone where there is no sla option.
+func TestKeepsNothingUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := new(memory)
+		p := keptPool("unkept", storage, nil)
+		defer p.Outbox.Close()
+		pretend(p, outcome.Success, 3)
+		time.Sleep(time.Hour)
+		p.Keeping.stop()
+		if n := storage.count(); n > 0 {
+			t.Errorf("stored %d values", n)
+		}
+	})
+}
+
+// TestBurnEvents lets a budget burn and recover.
+func TestBurnEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, sub := event.Latest.Subscribe(^uint64(0))
+		defer sub.Close()
+		p := keptPool("burning", new(memory), &sla.Objective{Availability: 0.999, LatencyQuantile: sla.DefaultQuantile, Window: sla.DefaultWindow})
+		defer p.Outbox.Close()
+		defer p.Keeping.stop()
+		next := func(within time.Duration, o outcome.Outcome) (event.Event, bool) {
+			for range within / time.Second {
+				pretend(p, o, 10)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if len(sub.Events) > 0 {
+					return <-sub.Events, true
+				}
+			}
+			return event.Event{}, false
+		}
+		if e, ok := next(10*time.Minute, outcome.Success); ok {
+			t.Fatalf("while all is well: %+v", e)
+		}
+		e, ok := next(2*time.Minute, outcome.FailedStatus)
+		if !ok || e.Kind != event.SLABurning || e.Reason != "availability" || e.Endpoint != "" || e.Details["limit"] != 14.4 {
+			t.Fatalf("while all fails: %v, %+v", ok, e)
+		}
+		if s := p.Keeping.standing.Load(); !s.Alert.Burning(sla.Availability) || s.Pool.Availability.BudgetLeft >= 0 {
+			t.Errorf("standing: %+v", s)
+		}
+		e, ok = next(100*time.Hour, outcome.Success)
+		if !ok || e.Kind != event.SLAMetAgain {
+			t.Errorf("when all is well again: %v, %+v", ok, e)
+		}
+	})
+}
+
+// TestHistoryOfAnyName: the history of a pool is kept in files whatever its name.
+func TestHistoryOfAnyName(t *testing.T) {
+	storage := &certmagic.FileStorage{Path: t.TempDir()}
+	now := time.Now()
+	names := []string{strings.Repeat("模", 29), "llm", "LLM", "../../llm", "con", "a/b", "a.", strings.Repeat("x", 300)}
+	for i, name := range names {
+		var h sla.History
+		for range i + 1 {
+			h.Pool().Record(now, sla.Outcome{Latency: time.Millisecond})
+		}
+		if warnings, err := sla.NewKeeper(storage, StoragePrefix, name, "one").Save(t.Context(), &h, now); err != nil || len(warnings) > 0 {
+			t.Errorf("%.40q: %v, %v", name, warnings, err)
+		}
+	}
+	for i, name := range names {
+		var h sla.History
+		warnings, err := sla.NewKeeper(storage, StoragePrefix, name, "one").Load(t.Context(), &h, now)
+		calls := h.Pool().Counts(now, now.Add(-time.Hour), now.Add(time.Minute)).Calls
+		if err != nil || len(warnings) > 0 || calls != uint64(i+1) {
+			t.Errorf("%.40q: %d calls, %v, %v", name, calls, warnings, err)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package pool
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+)
+
+const (
+	TickEvery = 250 * time.Millisecond
+	// A timeout is seen late by at most a 64th of it, within these bounds.
+	watchFraction          = 64
+	WatchAtMost            = 50 * time.Millisecond
+	WatchAtLeast           = 5 * time.Millisecond
+	idleTicksBeforeParking = 2
+)
+
+// A loop is the one goroutine that works on a pool while there is something to
+// do: it ticks four times a second, watches over the attempts in flight, and
+// sleeps while the pool is idle.
+type loop struct {
+	Parked atomic.Bool
+	Poked  atomic.Bool
+	Every  atomic.Int64 // how often to look at attempts, nanoseconds
+	hasty  atomic.Bool  // an attempt that wants it more often than WatchAtMost has begun lately
+	Wake   chan struct{}
+	quit   chan struct{}
+	done   chan struct{} // no tick will follow
+}
+
+func (l *loop) Start(p *Pool) {
+	l.Wake, l.quit, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	l.Every.Store(int64(WatchAtMost))
+	go l.run(p)
+}
+
+// Stop ends the loop's ticks. Attempts that are still in flight are watched to
+// their end.
+func (l *loop) Stop() {
+	close(l.quit)
+	<-l.done
+}
+
+// drain watches over the attempts that are in flight when the pool is given up,
+// and ends with the last of them. An attempt that begins later, for a request
+// from before, begins it again.
+func (l *loop) drain(p *Pool) {
+	for {
+		if inFlight, _ := p.EndOverdue(time.Now()); inFlight == 0 {
+			l.Parked.Store(true)
+			if !p.busy() || !l.Parked.CompareAndSwap(true, false) {
+				return
+			}
+		}
+		<-time.After(time.Duration(l.Every.Load()))
+	}
+}
+
+// watchEvery is how often to look at an attempt that is to end after a time.
+func watchEvery(timeout time.Duration) time.Duration {
+	return min(WatchAtMost, max(WatchAtLeast, timeout/watchFraction))
+}
+
+// watch makes sure that attempts with this timeout are looked after in time.
+func (l *loop) watch(p *Pool, timeout time.Duration) {
+	every := int64(watchEvery(timeout))
+	if every < int64(WatchAtMost) || every < l.Every.Load() || l.Parked.Load() {
+		l.watchMore(p, every)
+	}
+}
+
+// watchMore has the loop look at attempts this often, at least, if it does not yet.
+func (l *loop) watchMore(p *Pool, every int64) {
+	if every < int64(WatchAtMost) && !l.hasty.Load() {
+		l.hasty.Store(true)
+	}
+	for {
+		old := l.Every.Load()
+		if old <= every {
+			break
+		}
+		if l.Every.CompareAndSwap(old, every) {
+			l.nudge()
+			break
+		}
+	}
+	if l.Parked.Load() && l.Parked.CompareAndSwap(true, false) {
+		select {
+		case <-l.quit:
+			go l.drain(p)
+		default:
+			l.nudge()
+		}
+	}
+}
+
+// relax looks less often again, as it does for those that are in flight, when no
+// attempt has begun lately that wants more.
+func (l *loop) relax(shortest time.Duration) {
+	if l.hasty.Swap(false) {
+		return
+	}
+	l.Every.Store(int64(watchEvery(shortest)))
+	if l.hasty.Load() { // just now
+		l.Every.Store(int64(WatchAtLeast))
+	}
+}
+
+// poke makes the loop tick at once.
+func (l *loop) poke() {
+	l.Poked.Store(true)
+	l.nudge()
+}
+
+func (l *loop) takePoke() bool { return l.Poked.Swap(false) }
+
+func (l *loop) nudge() {
+	select {
+	case l.Wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *loop) run(p *Pool) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var nextTick time.Time
+	idle := 0
+	for {
+		select {
+		case <-l.quit:
+			close(l.done)
+			l.drain(p)
+			return
+		case <-l.Wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		inFlight, shortest := p.EndOverdue(now)
+		if inFlight > 0 {
+			idle = 0
+		}
+		if l.Poked.Load() {
+			idle, nextTick = 0, now
+		}
+		if !now.Before(nextTick) || nextTick.Sub(now) > TickEvery {
+			due := p.Tick(now)
+			nextTick = now.Add(TickEvery)
+			p.Loop.relax(shortest)
+			if !due.IsZero() {
+				nextTick = endpoint.Earliest(nextTick, due)
+				idle = 0
+			}
+			idle++
+		}
+		if idle > idleTicksBeforeParking && inFlight == 0 {
+			p.Budget.Rest(now)
+			l.Parked.Store(true)
+			if !p.busy() {
+				timer.Stop()
+				if step := p.trendDue(now); !step.IsZero() {
+					nextTick = step
+					timer.Reset(max(0, step.Sub(now)))
+				}
+				continue
+			}
+			l.Parked.Store(false) // an attempt began meanwhile
+		}
+		wait := max(0, nextTick.Sub(now))
+		if inFlight > 0 || idle <= idleTicksBeforeParking {
+			wait = min(wait, time.Duration(l.Every.Load()))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// busy tells whether attempts are in flight.
+func (p *Pool) busy() bool {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	for _, s := range p.Members {
+		if s.Busy.Load() > 0 {
+			return true
+		}
+	}
+	return len(p.leaving.busy()) > 0
+}

@@ -1,0 +1,90 @@
+package pool
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// Measures are what a pool has counted and how it stands, at one moment. They are a
+// copy: nothing changes them.
+type Measures struct {
+	Calls     OutcomeCounts
+	Denied    int64  // retries, by the budget
+	Poison    uint64 // calls whose requests fail wherever they go
+	NotKept   uint64 // bodies, for want of memory
+	Down      bool   // every endpoint is out
+	Endpoints []EndpointMeasures
+	Standing  *Standing // nil: not known
+}
+
+// EndpointMeasures are those of one endpoint.
+type EndpointMeasures struct {
+	Name                    string
+	Attempts                OutcomeCounts
+	Unsent                  uint64 // attempts that did not leave this process; not in attempts
+	Durations               endpoint.DurationCounts
+	Failovers               map[endpoint.Route]uint64
+	State                   breaker.State
+	Share, Score, Traffic   float64
+	InFlight                int64
+	Held                    bool
+	Passed, Failed, Skipped uint64 // checks
+}
+
+// OutcomeCounts are counts by outcome.
+type OutcomeCounts struct {
+	Successes uint64
+	sla.Counts
+}
+
+func countsOf(b *sla.Batch) OutcomeCounts { return OutcomeCounts{b.Successes(), b.Counts()} }
+
+// Measure returns the pool's measures as the configuration config knows it: those of the
+// endpoints that it has, one of each name; nil if it does not use the pool.
+func (p *Pool) Measure(config any, now time.Time) *Measures {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	i := slices.IndexFunc(p.Attached, func(g *Generation) bool { return g.config == config })
+	if i < 0 {
+		return nil
+	}
+	g := p.Attached[i]
+	p.foldLocked(now)
+	all := &Measures{
+		Calls:    countsOf(&p.Calls),
+		Denied:   p.Budget.Denied.Load(),
+		Poison:   p.poison.Load(),
+		NotKept:  p.NotKept.Load(),
+		Down:     g.allOutLocked(),
+		Standing: p.Keeping.standing.Load(),
+	}
+	seen := make(map[string]bool)
+	for _, v := range p.viewsLocked(g) {
+		if !seen[v.Name] {
+			seen[v.Name] = true
+			all.Endpoints = append(all.Endpoints, p.measureLocked(v, now, g.Breaker.Load()))
+		}
+	}
+	return all
+}
+
+// measureLocked measures an endpoint. It needs Pool.Mu.
+func (p *Pool) measureLocked(v view, now time.Time, cfg *breaker.Config) EndpointMeasures {
+	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load()}
+	if m := p.MemberLocked(v.State); m != nil {
+		e.Attempts, e.Unsent = countsOf(&m.Total.Attempts), m.Total.Unsent
+		e.Durations, e.Failovers = m.Total.Durations, maps.Clone(m.Total.Failovers)
+	}
+	s := v.State
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	e.State, e.Share, e.Score = s.Breaker.State, s.Breaker.Allowed(cfg), 1-s.Scorer.Lost
+	e.Held = now.Before(s.HoldUntil)
+	e.Passed, e.Failed, e.Skipped = s.Checks.Passed, s.Checks.Failed, s.Checks.Skipped
+	return e
+}

@@ -1,0 +1,83 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// A PoolMember is an endpoint of a pool, with what the pool's mutex guards of it.
+type PoolMember struct {
+	*endpoint.State
+
+	series   *sla.Series // by name: endpoints that had the name before are in it
+	Total    endpoint.Counted
+	wasDown  bool
+	Refs     int // handlers that use it
+	rescored time.Time
+	trend    trend
+	seen     time.Time // when last among the upstreams, for dynamic ones
+}
+
+// JoinLocked finds the member of a key, or makes it. It needs Pool.Mu.
+func (p *Pool) JoinLocked(key endpoint.Key) *PoolMember {
+	m := p.Members[key]
+	if m == nil {
+		m = &PoolMember{
+			State:  &endpoint.State{Key: key, Owner: p},
+			series: p.History.Endpoint(key.Name),
+		}
+		p.Members[key] = m
+	}
+	return m
+}
+
+// MemberLocked is the member that has a state; nil: the endpoint is not in the pool, or
+// no longer. It needs Pool.Mu.
+func (p *Pool) MemberLocked(s *endpoint.State) *PoolMember {
+	if m := p.Members[s.Key]; m != nil && m.State == s {
+		return m
+	}
+	return nil
+}
+
+// seenLocked is when an endpoint was last among the upstreams; zero if it is not in the
+// pool. It needs Pool.Mu.
+func (p *Pool) seenLocked(s *endpoint.State) time.Time {
+	if m := p.MemberLocked(s); m != nil {
+		return m.seen
+	}
+	return time.Time{}
+}
+
+// sawLocked notes that an endpoint is among the upstreams. It needs Pool.Mu.
+func (p *Pool) sawLocked(s *endpoint.State, now time.Time) {
+	if m := p.MemberLocked(s); m != nil {
+		m.seen = now
+	}
+}
+
+// releaseLocked takes back one handler's use of an endpoint, which leaves the pool with
+// the last. It needs Pool.Mu.
+func (p *Pool) releaseLocked(s *endpoint.State) {
+	m := p.MemberLocked(s)
+	if m == nil {
+		return
+	}
+	m.Refs--
+	p.dropLocked(m)
+}
+
+// dropLocked forgets an endpoint that nobody uses. It needs Pool.Mu.
+func (p *Pool) dropLocked(m *PoolMember) {
+	if m.Refs != 0 {
+		return
+	}
+	m.ForgetOrders()
+	p.foldMemberLocked(m, time.Now())
+	delete(p.Members, m.Key)
+	p.staleRoutes = true
+	p.Checker.replan()
+	p.leaving.take(m.State)
+}

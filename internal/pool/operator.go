@@ -1,0 +1,126 @@
+package pool
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+)
+
+// UnknownEndpointError tells which endpoints a pool has.
+type UnknownEndpointError struct {
+	Pool, Endpoint string
+	Names          []string
+}
+
+func (e *UnknownEndpointError) Error() string {
+	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.Pool, e.Endpoint, api.ListNames(e.Names))
+}
+
+// Operate carries out a command at every endpoint of a name: handlers of the
+// pool may know it at different addresses. When it returns, the command is in
+// force in all handlers of the pool.
+func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.OperatorAnswer, error) {
+	answer := api.OperatorAnswer{Pool: p.Name, Endpoint: endpoint, Action: c.Action}
+	p.Mu.Lock()
+	states := p.namedLocked(endpoint)
+	g := p.Generation.Load()
+	if len(states) == 0 || g == nil {
+		err := &UnknownEndpointError{p.Name, endpoint, p.namesLocked()}
+		p.Mu.Unlock()
+		return answer, err
+	}
+	cfg := g.Breaker.Load()
+	var collected []event.Event
+	for _, s := range states {
+		s.Mu.Lock()
+		before := s.Breaker.Generation
+		s.ObeyLocked(c, now, cfg)
+		if e := s.TransitionLocked(before); e != nil {
+			collected = append(collected, *e)
+		}
+		answer.InFlight += s.Busy.Load()
+		s.Mu.Unlock()
+	}
+	p.rebuildLocked(now)
+	views := p.viewsLocked(g)
+	i := slices.IndexFunc(views, func(v view) bool { return v.Name == endpoint })
+	if i >= 0 {
+		answer.Status = views[i].State.Status(now, cfg)
+		views[i].describe(&answer.Status)
+		answer.Status.SLA = p.Keeping.standing.Load().endpoint(endpoint)
+	} else {
+		answer.Status = states[0].Status(now, cfg) // of a configuration that has just been loaded
+	}
+	p.Mu.Unlock()
+	p.Poke()
+	p.Emit(c.Event(endpoint, answer.InFlight, now))
+	p.EmitAll(collected)
+	return answer, nil
+}
+
+// namedLocked returns the endpoints of a name.
+func (p *Pool) namedLocked(name string) []*endpoint.State {
+	var found []*endpoint.State
+	for key, s := range p.Members {
+		if key.Name == name {
+			found = append(found, s.State)
+		}
+	}
+	slices.SortFunc(found, func(a, b *endpoint.State) int { return cmp.Compare(a.Address, b.Address) })
+	return found
+}
+
+// namesLocked returns the names of all endpoints, sorted.
+func (p *Pool) namesLocked() []string {
+	var names []string
+	for key := range p.Members {
+		names = append(names, key.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// rebuildLocked makes the routing tables of all handlers anew.
+func (p *Pool) rebuildLocked(now time.Time) {
+	for _, g := range p.Attached {
+		for _, h := range g.Handlers {
+			h.Rebuild(now)
+		}
+	}
+}
+
+// OrderOver ends an order whose time is over, unless it was undone meanwhile.
+func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
+	p.Mu.Lock()
+	g := p.Generation.Load()
+	if g == nil || p.MemberLocked(s) == nil {
+		p.Mu.Unlock()
+		return
+	}
+	s.Mu.Lock()
+	before := s.Breaker.Generation
+	ended := s.EndLocked(o, now, g.Breaker.Load())
+	moved := s.TransitionLocked(before)
+	s.Mu.Unlock()
+	if ended {
+		p.rebuildLocked(now)
+	}
+	p.Mu.Unlock()
+	if !ended {
+		return
+	}
+	p.Poke()
+	e := event.Event{At: now, Kind: event.Operator, Endpoint: s.Name, Reason: o.Action + endpoint.OverSuffix}
+	if o.Reason != "" {
+		e.Details = map[string]any{"note": o.Reason}
+	}
+	p.Emit(e)
+	if moved != nil {
+		p.Emit(*moved)
+	}
+}

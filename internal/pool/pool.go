@@ -1,0 +1,240 @@
+// Package pool holds the endpoints behind a name, and works on them.
+package pool
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// A Pool is what is known about the endpoints behind one or several handlers:
+// the states of the endpoints and the retry budget. Its control loop turns
+// states into routing tables and ends overdue attempts; its outbox is the way
+// out for events.
+type Pool struct {
+	Name   string
+	Phase  uint64 // of its turns, so that many proxies do not take them in step
+	Budget budget.Budget
+	Hedges budget.Hedges
+	Outbox *event.Outbox
+
+	Generation atomic.Pointer[Generation] // what the pool runs by
+	Down       atomic.Bool                // every endpoint is out
+	Loop       loop
+
+	trials struct { // while every endpoint is out
+		sync.Mutex
+		next time.Time
+	}
+
+	leaving leaving
+	Checker checker
+	trends  trends // guarded by mu
+
+	History sla.History
+	Keeping keeping
+	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
+	// wait, or the client's body could not be read.
+	Refusals struct{ down, held, Unread atomic.Uint64 }
+	poison   atomic.Uint64 // calls whose requests fail wherever they go
+	NotKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
+
+	Mu       sync.Mutex
+	Members  map[endpoint.Key]*PoolMember
+	Calls    sla.Batch     // as their clients saw them, since the pool was made
+	Attached []*Generation // oldest first
+
+	staleRoutes bool // an endpoint has gone to which failovers may have been counted
+}
+
+// A Generation is one loaded configuration's use of a pool: the handlers that
+// name it. What the pool itself runs by must agree in all of them.
+type Generation struct {
+	config   any // identifies the configuration
+	serial   int
+	logger   *zap.Logger
+	Source   EventSource
+	Handlers []*Handler // guarded by Pool.Mu
+	Breaker  atomic.Pointer[breaker.Config]
+	ctx      context.Context // ends with the last of the handlers
+	cancel   context.CancelFunc
+	sla      atomic.Pointer[sla.Objective] // nil: none
+}
+
+var generations atomic.Int64
+
+// Attach adds a handler of the configuration config. An error leaves the pool
+// as it was.
+func (p *Pool) Attach(h *Handler, config any) error {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	i := slices.IndexFunc(p.Attached, func(g *Generation) bool { return g.config == config })
+	if i >= 0 {
+		for _, other := range p.Attached[i].Handlers {
+			if err := h.Terms.AgreesWith(other.Terms); err != nil {
+				return err
+			}
+		}
+	} else {
+		i = len(p.Attached)
+		g := &Generation{config: config, serial: int(generations.Add(1)), logger: h.Logger, Source: h.Source}
+		g.ctx, g.cancel = context.WithCancel(context.Background())
+		p.Attached = append(p.Attached, g)
+	}
+	g := p.Attached[i]
+	g.Handlers = append(g.Handlers, h)
+	p.runBy(g)
+	h.Generation = g
+	for _, t := range h.Targets {
+		m := p.JoinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
+		m.Refs++
+		t.State = m.State
+	}
+	if p.Generation.Load() == nil {
+		p.Generation.Store(g)
+	}
+	return nil
+}
+
+// runBy resolves what a generation runs by: what the first handler says that says
+// anything, else the defaults.
+func (p *Pool) runBy(g *Generation) {
+	var own *breaker.Config
+	var objective *sla.Objective
+	longest := time.Duration(0)
+	for _, h := range g.Handlers {
+		own = cmp.Or(own, h.Breaker)
+		objective = cmp.Or(objective, h.Objective)
+		longest = max(longest, h.Longest)
+	}
+	cfg := breaker.Defaults(longest)
+	if own != nil {
+		cfg = own.WithTimeout(longest)
+	}
+	g.Breaker.Store(&cfg)
+	g.sla.Store(objective)
+}
+
+// Detach removes a handler, and the endpoints that no other handler has.
+func (p *Pool) Detach(h *Handler) {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	g := h.Generation
+	if g == nil {
+		return
+	}
+	g.Handlers = slices.DeleteFunc(g.Handlers, func(other *Handler) bool { return other == h })
+	if len(g.Handlers) > 0 {
+		p.runBy(g)
+	} else {
+		g.cancel()
+		p.Attached = slices.DeleteFunc(p.Attached, func(other *Generation) bool { return other == g })
+		if p.Generation.Load() == g && len(p.Attached) > 0 {
+			p.Generation.Store(p.Attached[len(p.Attached)-1])
+		}
+	}
+	p.inheritLocked(h)
+	for _, t := range h.takeTargets() {
+		p.releaseLocked(t.State)
+	}
+	p.Checker.replan()
+	p.Poke()
+}
+
+// logger is that of the configuration the pool runs by.
+func (p *Pool) logger() *zap.Logger {
+	if g := p.Generation.Load(); g != nil {
+		return g.logger
+	}
+	return zap.NewNop()
+}
+
+// breakerConfig is what the pool runs by now; nil if nothing uses it.
+func (p *Pool) breakerConfig() *breaker.Config {
+	if g := p.Generation.Load(); g != nil {
+		return g.Breaker.Load()
+	}
+	return nil
+}
+
+// TrialDue asks for the one trial that a pool gets while all its endpoints are
+// out.
+func (p *Pool) TrialDue(now time.Time) bool {
+	p.trials.Lock()
+	defer p.trials.Unlock()
+	if now.Before(p.trials.next) && p.trials.next.Sub(now) <= endpoint.PollAllIn { // else the clock jumped back
+		return false
+	}
+	p.trials.next = now.Add(endpoint.PollAllIn)
+	return true
+}
+
+// Tick does what is due at now and returns when there will be something to do
+// again; zero if only an event can bring that about.
+func (p *Pool) Tick(now time.Time) (due time.Time) {
+	p.Mu.Lock()
+	due, collected := p.tickLocked(now)
+	p.Mu.Unlock()
+	p.EmitAll(collected)
+	return due
+}
+
+// tickLocked also returns the events of what it brought about.
+func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
+	g := p.Generation.Load()
+	if g == nil {
+		return time.Time{}, nil
+	}
+	cfg := g.Breaker.Load()
+	changed := p.Loop.takePoke()
+	tick := func(s *endpoint.State) {
+		moved, at, news := s.Tick(now, cfg)
+		collected = append(collected, news...)
+		changed = changed || moved
+		due = endpoint.Earliest(due, at)
+	}
+	for _, m := range p.Members {
+		tick(m.State)
+	}
+	for _, s := range p.passingLocked() {
+		tick(s)
+	}
+	p.foldLocked(now)
+	for _, m := range p.Members {
+		p.trackLocked(m, now, cfg)
+	}
+	p.Budget.Tick(now)
+	opened, collected := p.openSlowLocked(g, now, collected)
+	changed = opened || changed
+	changed = p.rescoreLocked(g, now) || changed
+	collected = p.trendLocked(now, cfg, collected)
+	if changed {
+		p.rebuildLocked(now)
+		p.Checker.nudge()
+		if e := p.downLocked(g, now); e != nil {
+			collected = append(collected, *e)
+		}
+	}
+	p.ForgetLocked(now)
+	return due, collected
+}
+
+// Poke tells the control loop that a state has changed.
+func (p *Pool) Poke() { p.Loop.poke() }
+
+// Turn counts a call, and says where it stands among the pool's calls.
+func (p *Pool) Turn() uint64 { return p.Phase + uint64(p.Budget.Call()) }
+
+// Watch tells the control loop that an attempt with this timeout has begun.
+func (p *Pool) Watch(timeout time.Duration) { p.Loop.watch(p, timeout) }

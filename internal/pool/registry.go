@@ -1,0 +1,81 @@
+package pool
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+)
+
+// Pools holds the state of every pool by name. Configurations come and go;
+// a pool lives as long as one of them uses it.
+var Pools = caddy.NewUsagePool()
+
+// Load joins the pool of a name, which is made if need be.
+func Load(name string) (*Pool, error) {
+	value, _, err := Pools.LoadOrNew(name, func() (caddy.Destructor, error) {
+		p := New(name)
+		p.Loop.Start(p)
+		p.Keeping.start(p)
+		return p, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*Pool), nil
+}
+
+// New makes a pool whose control loop does not run yet.
+func New(name string) *Pool {
+	p := &Pool{Name: name, Phase: rand.Uint64(), Members: make(map[endpoint.Key]*PoolMember)}
+	p.Outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
+	return p
+}
+
+// Destruct implements caddy.Destructor.
+func (p *Pool) Destruct() error {
+	p.Checker.stop()
+	p.Loop.Stop()
+	p.Keeping.stop()
+	p.Outbox.Close()
+	return nil
+}
+
+// Status returns how every pool of this process stands, by name. It holds each
+// lock only for as long as it takes to copy a few numbers.
+func Status(now time.Time) []api.PoolStatus {
+	all := []api.PoolStatus{}
+	for _, p := range Running() {
+		all = append(all, p.Status(now))
+	}
+	return all
+}
+
+// Running returns the pools of this process, by name.
+func Running() []*Pool {
+	var all []*Pool
+	Pools.Range(func(_, value any) bool {
+		all = append(all, value.(*Pool))
+		return true
+	})
+	slices.SortFunc(all, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Find returns the pool of a name, nil if there is none.
+func Find(name string) *Pool {
+	var found *Pool
+	Pools.Range(func(key, value any) bool {
+		if key == name {
+			found = value.(*Pool)
+		}
+		return found == nil
+	})
+	return found
+}

@@ -1,0 +1,96 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// rescoreLocked computes the scores of all endpoints and returns whether one
+// has moved enough to matter. An endpoint's latency is compared with the pool's
+// target, else with the fastest other available endpoint of its tier, else with
+// its own past. Where several handlers have an endpoint, the first one's tiers
+// count. It needs Pool.Mu.
+func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
+	cfg := g.Breaker.Load()
+	for _, h := range g.Handlers {
+		t := h.currentTable()
+		if t == nil {
+			continue
+		}
+		for _, tier := range t.Tiers {
+			speeds := p.speedsLocked(t.Targets[tier.From:tier.To], now, cfg)
+			for _, target := range t.Targets[tier.From:tier.To] {
+				s := target.State
+				if m := p.MemberLocked(s); m != nil {
+					if m.rescored.Equal(now) {
+						continue
+					}
+					m.rescored = now
+				}
+				reference := g.latencyTarget()
+				if reference == 0 {
+					reference = speeds.fastestBut(s)
+				}
+				moved = s.Rescore(cfg, reference, speeds.mean) || moved
+			}
+		}
+	}
+	return moved
+}
+
+// speeds are the latencies of a tier's available endpoints; 0 where none is
+// known.
+type speeds struct {
+	state           *endpoint.State // of the fastest
+	fastest, second time.Duration
+	mean            time.Duration
+}
+
+func (p *Pool) speedsLocked(targets []*target.Target, now time.Time, cfg *breaker.Config) (v speeds) {
+	var sum time.Duration
+	n := 0
+	for _, target := range targets {
+		s := target.State
+		s.Mu.Lock()
+		typical := s.Scorer.Typical()
+		if s.Breaker.Allowed(cfg) == 0 || now.Before(s.HoldUntil) {
+			typical = 0
+		}
+		s.Mu.Unlock()
+		if typical == 0 {
+			continue
+		}
+		sum += typical
+		n++
+		switch {
+		case v.state == nil || typical < v.fastest:
+			v.second = v.fastest
+			v.state, v.fastest = s, typical
+		case v.second == 0 || typical < v.second:
+			v.second = typical
+		}
+	}
+	if n > 0 {
+		v.mean = sum / time.Duration(n)
+	}
+	return v
+}
+
+// fastestBut is the latency of the fastest endpoint other than s.
+func (v *speeds) fastestBut(s *endpoint.State) time.Duration {
+	if v.state == s {
+		return v.second
+	}
+	return v.fastest
+}
+
+// latencyTarget is that of the pool's objectives, 0 if there is none.
+func (g *Generation) latencyTarget() time.Duration {
+	if o := g.sla.Load(); o != nil {
+		return o.LatencyTarget
+	}
+	return 0
+}

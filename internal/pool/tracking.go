@@ -1,0 +1,120 @@
+package pool
+
+import (
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// Refused notes a call that found every endpoint out; held tells that all had asked
+// to wait.
+func (p *Pool) Refused(held bool) {
+	if held {
+		p.Refusals.held.Add(1)
+	} else {
+		p.Refusals.down.Add(1)
+	}
+}
+
+// Poisoned notes a call whose request fails in the same way wherever it goes.
+func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
+	p.poison.Add(1)
+	p.Outbox.Note(event.Event{
+		At: time.Now(), Kind: endpoint.NotePoison, Pool: p.Name, Reason: o.String(), Count: 1,
+		Details: map[string]any{"method": r.Method, "path": r.URL.Path},
+	})
+}
+
+// Fold adds what was counted since the last time to the totals and the history.
+func (p *Pool) Fold(now time.Time) {
+	p.Mu.Lock()
+	p.foldLocked(now)
+	p.Mu.Unlock()
+}
+
+func (p *Pool) foldLocked(now time.Time) {
+	for _, m := range p.Members {
+		p.foldMemberLocked(m, now)
+	}
+	var refused sla.Batch
+	refused.AddMany(sla.AllDown, p.Refusals.down.Swap(0))
+	refused.AddMany(sla.RateLimited, p.Refusals.held.Swap(0))
+	refused.AddMany(sla.Cancelled, p.Refusals.Unread.Swap(0))
+	p.recordCallsLocked(now, &refused)
+	p.forgetRoutesLocked()
+}
+
+// foldMemberLocked takes what was counted at an endpoint, and works on it without
+// the endpoint's lock.
+func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
+	s.Mu.Lock()
+	s.CountLocked(now)
+	fresh := s.Fresh
+	if fresh == nil || !fresh.Some {
+		s.Mu.Unlock()
+		return
+	}
+	s.Fresh, s.Spare = s.Spare, nil
+	s.Mu.Unlock()
+	p.Keeping.dirty.Store(true)
+	s.Total.Merge(fresh)
+	s.series.RecordBatch(now, &fresh.Attempts)
+	for r, n := range fresh.Failovers {
+		p.History.RecordFailovers(now, s.Name, r.To, n)
+	}
+	p.recordCallsLocked(now, &fresh.Calls)
+	fresh.Reset()
+	s.Mu.Lock()
+	s.Spare = fresh
+	s.Mu.Unlock()
+}
+
+func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
+	if !calls.Empty() {
+		p.Keeping.dirty.Store(true)
+		p.Calls.Merge(calls)
+		p.History.Pool().RecordBatch(now, calls)
+	}
+}
+
+// trackLocked records when an endpoint goes down and comes back.
+func (p *Pool) trackLocked(s *PoolMember, now time.Time, cfg *breaker.Config) {
+	s.Mu.Lock()
+	down, cause := s.Breaker.Allowed(cfg) == 0, ""
+	if down != s.wasDown && down {
+		cause = s.Breaker.Opened
+		if s.Breaker.State == breaker.ForcedOpen {
+			cause = s.Breaker.Reason
+		} else if s.LastFailure != outcome.Pending {
+			cause += ", last: " + s.LastFailure.String()
+		}
+	}
+	s.Mu.Unlock()
+	if down != s.wasDown {
+		s.wasDown = down
+		p.Keeping.dirty.Store(true)
+		s.series.SetDown(now, down, cause)
+	}
+}
+
+// forgetRoutesLocked drops the counts of failovers to endpoints that are gone:
+// where upstreams come and go, routes would pile up. Many may have gone since the last time.
+func (p *Pool) forgetRoutesLocked() {
+	if !p.staleRoutes {
+		return
+	}
+	p.staleRoutes = false
+	names := make(map[string]bool, len(p.Members))
+	for key := range p.Members {
+		names[key.Name] = true
+	}
+	for _, s := range p.Members {
+		maps.DeleteFunc(s.Total.Failovers, func(r endpoint.Route, _ uint64) bool { return !names[r.To] })
+	}
+}

@@ -1,0 +1,101 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/anomaly"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/score"
+)
+
+// A trend watches how an endpoint does over minutes and hours, for what is
+// unusual: its latency, failures, traffic, and how often it goes out of service
+// and comes back. Guarded by Pool.Mu, but for what says otherwise.
+type trend struct {
+	detector anomaly.Detector
+	serving  bool // is it in service?
+	known    bool // is serving known?
+}
+
+// trends are when the steps of a pool's trends end. Guarded by Pool.Mu.
+type trends struct {
+	next   time.Time // the end of this step
+	called time.Time // the end of the last step with calls
+}
+
+// trendsFor is how long after the last call an idle pool still takes steps, so
+// that the end of traffic is noticed: until the detectors call it idle.
+const trendsFor = 6 * time.Minute
+
+// trendLocked takes what happened at all endpoints, when a step is over, and
+// changes of service at once. It appends the anomalies that begin or end. It
+// needs Pool.Mu.
+func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event.Event) []event.Event {
+	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
+	var room [4]anomaly.Change
+	for _, s := range p.Members {
+		changes := room[:0]
+		s.Mu.Lock()
+		serving, forced := s.Breaker.Allowed(cfg) > 0, s.Breaker.State >= breaker.ForcedOpen
+		sample := s.Sample
+		if over {
+			s.Sample = score.StepTally{}
+		}
+		s.Mu.Unlock()
+		t := &s.trend
+		moved := t.known && serving != t.serving && !forced
+		t.serving, t.known = serving, true
+		if moved {
+			changes = t.detector.StateChanged(changes, now)
+		}
+		if over {
+			changes = t.detector.Add(changes, now, sample.Sample())
+			if sample.Calls > 0 {
+				p.trends.called = now
+			}
+		}
+		if !moved && !over {
+			continue
+		}
+		flapping := t.detector.Flapping(now)
+		s.Mu.Lock()
+		s.Breaker.Flapping = flapping
+		s.Mu.Unlock()
+		for _, c := range changes {
+			collected = append(collected, anomalyEvent(s.Name, c))
+		}
+	}
+	if over {
+		next := p.trends.next.Add(anomaly.Step)
+		if next.Before(now) || next.Sub(now) > anomaly.Step {
+			next = now.Add(anomaly.Step)
+		}
+		p.trends.next = next
+	}
+	return collected
+}
+
+// trendDue is when an idle pool has to take its next step; zero if not before
+// there are calls again.
+func (p *Pool) trendDue(now time.Time) time.Time {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	if p.trends.called.IsZero() || now.Sub(p.trends.called) >= trendsFor {
+		return time.Time{}
+	}
+	return p.trends.next
+}
+
+// anomalyEvent tells of an anomaly that begins or ends. Its values are in
+// seconds (latency), a ratio (failure_ratio), calls a second (traffic) or
+// changes in five minutes (flapping).
+func anomalyEvent(endpoint string, c anomaly.Change) event.Event {
+	return event.Event{
+		At:       c.At,
+		Kind:     event.Anomaly,
+		Endpoint: endpoint,
+		Reason:   c.Kind.String(),
+		Details:  map[string]any{"began": c.Began, "settled": c.Settled, "expected": c.Expected, "seen": c.Seen},
+	}
+}

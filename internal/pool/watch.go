@@ -1,0 +1,79 @@
+package pool
+
+import (
+	"math"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+)
+
+// EndOverdue ends the attempts that are to end. It returns how many are in flight,
+// and the shortest time after which one of them may have to end.
+func (p *Pool) EndOverdue(now time.Time) (inFlight int, shortest time.Duration) {
+	shortest = math.MaxInt64
+	var verdicts []verdict
+	var collected []event.Event
+	looked := false
+	p.Mu.Lock()
+	cfg := p.breakerConfig()
+	for _, s := range p.Members {
+		if cfg != nil && s.Busy.Load() > 0 {
+			s.Mu.Lock()
+			before := s.Breaker.Generation
+			looked = s.WatchLocked(now, cfg) || looked
+			collected = append(collected, s.NewsLocked(before)...)
+			s.Mu.Unlock()
+		}
+		inFlight += p.overdue(s.State, now, &verdicts, &shortest)
+	}
+	p.Mu.Unlock()
+	p.EmitAll(collected)
+	if looked {
+		p.Poke()
+	}
+	for _, s := range p.leaving.busy() {
+		inFlight += p.overdue(s, now, &verdicts, &shortest)
+	}
+	for _, v := range verdicts {
+		v.watched.Act(v.why, now)
+	}
+	return inFlight, shortest
+}
+
+// A watched is an attempt as the watcher sees it. Its methods may be called from any
+// goroutine.
+type watched interface {
+	// Look tells whether something is to be done about the attempt, and what; open tells
+	// whether its endpoint's breaker is. It runs under the endpoint's mutex.
+	Look(now time.Time, open bool) endpoint.Ending
+	// Act does it. No lock is held.
+	Act(why endpoint.Ending, now time.Time)
+	// PatienceLeft is the shortest time after which something may have to be done.
+	PatienceLeft() time.Duration
+}
+
+// A verdict says what is to be done about an attempt.
+type verdict struct {
+	watched watched
+	why     endpoint.Ending
+}
+
+// overdue adds the attempts at an endpoint about which something is to be done, and
+// returns how many are in flight. It lowers shortest to the patience of these.
+func (p *Pool) overdue(s *endpoint.State, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	open := s.Breaker.IsOpen()
+	for f := range s.InFlight.All() {
+		a := f.(watched)
+		inFlight++
+		*shortest = min(*shortest, a.PatienceLeft())
+		why := a.Look(now, open)
+		s.PaceLocked(f, now)
+		if why != endpoint.NotEnded {
+			*verdicts = append(*verdicts, verdict{a, why})
+		}
+	}
+	return inFlight
+}

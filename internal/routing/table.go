@@ -1,0 +1,233 @@
+// Package routing spreads calls over tiers of weighted members.
+package routing
+
+import (
+	"math/rand/v2"
+	"sort"
+)
+
+// A Table says which part of the calls each of its members gets. Members are known by
+// their place. A table never changes once it is in use.
+type Table struct {
+	Members    []Member  // by priority
+	cumulative []float64 // the members' parts of all calls, summed up
+	Total      float64   // 0: every member is out
+
+	Tiers    []tier
+	overflow float64 // 0: strict
+}
+
+// A Member is one that calls can go to.
+type Member struct {
+	Priority  int     // 1 is most preferred; members of one priority are a tier
+	Weight    float64 // its share of its tier; 0: it takes no calls
+	Available float64 // how much of its share it can take, 0 to 1; 0: it is out
+}
+
+// TakesCalls tells whether a member gets any calls.
+func (m *Member) TakesCalls() bool { return m.Available > 0 && m.Weight > 0 }
+
+// A tier is the members from..to-1 of a table, which have one priority.
+type tier struct{ From, To int }
+
+// New lays out members, which are sorted by priority. With overflow 0 a tier
+// takes as much of the load as its most available member could, else
+// min(1, overflow·available part of its weight).
+func New(members []Member, overflow float64) *Table {
+	t := &Table{
+		Members:    members,
+		cumulative: make([]float64, len(members)),
+		overflow:   overflow,
+	}
+	for i := range members {
+		if i == 0 || members[i].Priority != members[i-1].Priority {
+			t.Tiers = append(t.Tiers, tier{i, i})
+		}
+		t.Tiers[len(t.Tiers)-1].To = i + 1
+	}
+	t.spread()
+	return t
+}
+
+// capacity is the part of a load that a tier can take, and the sum of
+// available·weight by which it is split within the tier. Members that are excluded
+// are left out; nil: none is.
+func (t *Table) capacity(tier tier, excluded func(i int) bool) (capacity, sum float64) {
+	best, weights := 0.0, 0.0
+	for i := tier.From; i < tier.To; i++ {
+		m := &t.Members[i]
+		weights += m.Weight
+		if !m.TakesCalls() || excluded != nil && excluded(i) {
+			continue
+		}
+		best = max(best, m.Available)
+		sum += m.Available * m.Weight
+	}
+	switch {
+	case sum == 0:
+		return 0, 0
+	case t.overflow > 0:
+		return min(1, t.overflow*sum/weights), sum
+	}
+	return best, sum
+}
+
+// spread computes the parts: tier 1 takes its capacity of the load, tier 2 its
+// capacity of what is left, and so on. What remains after the last tier goes to
+// all tiers in proportion to capacity, so that the parts add up to 1 unless
+// every member is out.
+func (t *Table) spread() {
+	capacities, sums := make([]float64, len(t.Tiers)), make([]float64, len(t.Tiers))
+	all, rest := 0.0, 1.0
+	for i, tier := range t.Tiers {
+		capacities[i], sums[i] = t.capacity(tier, nil)
+		all += capacities[i]
+		rest -= rest * capacities[i]
+	}
+	at, left := 0.0, 1.0
+	for i, tier := range t.Tiers {
+		load := left * capacities[i]
+		left -= load
+		if all > 0 {
+			load += rest * capacities[i] / all
+		}
+		for j := tier.From; j < tier.To; j++ {
+			if sums[i] > 0 {
+				at += load * t.Members[j].Available * t.Members[j].Weight / sums[i]
+			}
+			t.cumulative[j] = at
+		}
+	}
+	t.Total = at
+}
+
+// Spot is where a pool's n-th call falls in [0, 1). Multiples of the golden ratio
+// spread more evenly than random numbers, so that each member gets its part of
+// every few calls and not of many only.
+func Spot(n uint64) float64 {
+	const ratio = 0x9E3779B97F4A7C15 // (√5 - 1) / 2 of 2⁶⁴
+	return float64(n*ratio>>11) / (1 << 53)
+}
+
+// Draw picks the member at u of [0, 1) by the parts of the table; -1 if every
+// member is out.
+func (t *Table) Draw(u float64) int {
+	if t.Total <= 0 {
+		return -1
+	}
+	return t.search(u * t.Total)
+}
+
+// search finds the first member whose cumulative part is above u.
+func (t *Table) search(u float64) int {
+	i := sort.Search(len(t.cumulative), func(i int) bool { return t.cumulative[i] > u })
+	if i == len(t.cumulative) {
+		// u was rounded up to the total: take the last member that has a part
+		for i--; i > 0 && t.cumulative[i] == t.cumulative[i-1]; i-- {
+		}
+	}
+	return i
+}
+
+// tierOf is the tier of member i.
+func (t *Table) tierOf(i int) tier {
+	n := sort.Search(len(t.Tiers), func(n int) bool { return t.Tiers[n].To > i })
+	return t.Tiers[n]
+}
+
+// DrawTwo picks two members of one tier by their parts, the one at u and another, and
+// returns the one with the lower load (power of two choices): the first where they are
+// equal, -1 if every member is out. It allocates nothing.
+func (t *Table) DrawTwo(u float64, load func(i int) float64) int {
+	first := t.Draw(u)
+	if first < 0 {
+		return first
+	}
+	tier := t.tierOf(first)
+	low := 0.0
+	if tier.From > 0 {
+		low = t.cumulative[tier.From-1]
+	}
+	second := t.search(low + rand.Float64()*(t.cumulative[tier.To-1]-low))
+	if second < tier.From || second >= tier.To || load(second) >= load(first) {
+		return first
+	}
+	return second
+}
+
+// Redraw picks among the members that are not excluded, by the parts they have
+// without the others; -1 if there is none. u is drawn from [0, 1). It allocates nothing.
+func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
+	left, all := 1.0, 0.0
+	for _, tier := range t.Tiers {
+		capacity, sum := t.capacity(tier, excluded)
+		if load := left * capacity; u < load {
+			return t.within(tier, u/load*sum, excluded)
+		} else {
+			u -= load
+			left -= load
+		}
+		all += capacity
+	}
+	if all == 0 {
+		return -1
+	}
+	u *= all / left
+	var last tier
+	var lastSum float64
+	for _, tier := range t.Tiers {
+		capacity, sum := t.capacity(tier, excluded)
+		if capacity == 0 {
+			continue
+		}
+		if u < capacity {
+			return t.within(tier, u/capacity*sum, excluded)
+		}
+		u -= capacity
+		last, lastSum = tier, sum
+	}
+	return t.within(last, lastSum, excluded) // u was rounded up
+}
+
+// within finds the member of a tier at u of its sum; -1 if all are out or excluded.
+func (t *Table) within(tier tier, u float64, excluded func(i int) bool) int {
+	found := -1
+	for i := tier.From; i < tier.To; i++ {
+		m := &t.Members[i]
+		if !m.TakesCalls() || excluded(i) {
+			continue
+		}
+		found = i
+		if u -= m.Available * m.Weight; u < 0 {
+			break
+		}
+	}
+	return found
+}
+
+// Share is the part of all calls that goes to member i, 0 to 1.
+func (t *Table) Share(i int) float64 {
+	if i == 0 {
+		return t.cumulative[0]
+	}
+	return t.cumulative[i] - t.cumulative[i-1]
+}
+
+// BelowServing are the members that take calls below the first tier that has any.
+func (t *Table) BelowServing() (below []int) {
+	serving := -1
+	for n, tier := range t.Tiers {
+		for i := tier.From; i < tier.To; i++ {
+			if !t.Members[i].TakesCalls() {
+				continue
+			}
+			if serving < 0 {
+				serving = n
+			}
+			if n > serving {
+				below = append(below, i)
+			}
+		}
+	}
+	return below
+}

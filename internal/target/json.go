@@ -1,0 +1,108 @@
+package target
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// A JSONEdit sets a value in a JSON body.
+type JSONEdit struct {
+	where    string
+	path     jsondoc.Path
+	raw      []byte
+	template any // where strings have placeholders, else nil
+	optional bool
+}
+
+// NewJSONEdit sets a JSON value at a path that ParsePath takes. An optional edit leaves a
+// body as it is that it does not work on.
+func NewJSONEdit(path string, value json.RawMessage, optional bool) JSONEdit {
+	e := JSONEdit{where: path, raw: value, optional: optional}
+	e.path, _ = jsondoc.ParsePath(path)
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.UseNumber()
+	var decoded any
+	if err := decoder.Decode(&decoded); err == nil && hasPlaceholder(decoded) {
+		e.template = decoded
+	}
+	return e
+}
+
+func hasPlaceholder(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return strings.Contains(v, "{")
+	case []any:
+		return slices.ContainsFunc(v, hasPlaceholder)
+	case map[string]any:
+		for _, element := range v {
+			if hasPlaceholder(element) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// replaced is a value with the placeholders in its strings replaced. What comes in
+// through them stays text, whatever it looks like.
+func replaced(value any, repl *caddy.Replacer) any {
+	switch v := value.(type) {
+	case string:
+		return repl.ReplaceKnown(v, "")
+	case []any:
+		out := make([]any, len(v))
+		for i, element := range v {
+			out[i] = replaced(element, repl)
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, element := range v {
+			out[key] = replaced(element, repl)
+		}
+		return out
+	}
+	return value
+}
+
+// SetJSON makes the body that goes to the target.
+func (t *Target) SetJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
+	original := body
+	for _, e := range t.Edits {
+		raw := e.raw
+		if e.template != nil {
+			var err error
+			if raw, err = json.Marshal(replaced(e.template, repl)); err != nil {
+				return nil, fmt.Errorf("setting %s: %w", e.where, err)
+			}
+		}
+		edited, err := jsondoc.Set(body, e.path, raw)
+		if err != nil {
+			if e.optional {
+				continue
+			}
+			return nil, fmt.Errorf("setting %s: %w", e.where, err)
+		}
+		body = edited
+	}
+	if len(original) > 0 && &body[0] == &original[0] {
+		body = bytes.Clone(body) // the original is used again
+	}
+	return body, nil
+}
+
+// SetEdits makes the target edit bodies, in this order.
+func (t *Target) SetEdits(edits []JSONEdit) {
+	t.Edits = edits
+	for _, e := range edits {
+		t.NeedsJSON = t.NeedsJSON || !e.optional
+	}
+}
