@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,7 +27,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/pool"
-	"github.com/apifailover/caddy-failover/internal/score"
 )
 
 // adapt turns a Caddyfile into JSON.
@@ -449,9 +447,6 @@ func shareOf(t testing.TB, pool, endpoint string) float64 {
 	return 0
 }
 
-// epoch is when the clocks of tests begin.
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // defaultBreaker is what breakers run by unless told otherwise, with attempts of
 // at most 2 s.
 func defaultBreaker(change ...func(*breaker.Config)) *breaker.Config {
@@ -460,16 +455,6 @@ func defaultBreaker(change ...func(*breaker.Config)) *breaker.Config {
 		f(&cfg)
 	}
 	return &cfg
-}
-
-// tallied is a tally of calls that all took as long.
-func tallied(calls, failures int, latency time.Duration) score.Tally {
-	t := score.Tally{Calls: calls, Failures: failures}
-	if latency > 0 {
-		t.Latencies = calls - failures
-		t.LogLatency = float64(t.Latencies) * math.Log(latency.Seconds())
-	}
-	return t
 }
 
 // memberOf is the member of its pool that a state belongs to.

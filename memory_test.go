@@ -12,30 +12,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
-// paysFor tells whether kept memory is in proportion to what has come.
-func paysFor(t *testing.T, what string, taken, come int64) {
-	t.Helper()
-	if most := come + come/5 + memory.LargestPiece; taken > most {
-		t.Errorf("%s: %d bytes take %d, want at most %d", what, come, taken, most)
-	}
-}
-
-// silentAfter is a body of which so many bytes come, and then nothing.
-type silentAfter struct {
-	left  int64
-	quiet chan struct{} // closed: it ends
-}
-
-func (s *silentAfter) Read(p []byte) (int, error) {
-	if s.left == 0 {
-		<-s.quiet
-		return 0, io.EOF
-	}
-	n := min(int64(len(p)), s.left)
-	s.left -= n
-	return int(n), nil
-}
-
 // TestTheMemoryIsBoundedByTheNewestApp: one that stops after a newer has started, as in a reload, changes
 // nothing, and without one the default holds again.
 func TestTheMemoryIsBoundedByTheNewestApp(t *testing.T) {

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/score"
 )
 
@@ -58,21 +56,6 @@ func tallied(calls, failures int, latency time.Duration) score.Tally {
 	return t
 }
 
-// knows is what an endpoint has counted and concluded, but for how it rounds sums.
-func (r *stateRun) knows() string {
-	s, b := r.s, &r.s.Breaker
-	fresh := s.Fresh
-	if fresh == nil {
-		fresh = new(endpoint.Counted) // nothing has been counted since the last look
-	}
-	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
-		s.Totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
-		s.Slowness.Limit, s.Slowness.Verdicts, s.Slowness.Held, s.Slowness.Known, s.Slowness.Pending,
-		s.Scorer.Errors.Ratio(), s.Scorer.Calls.Now.Value(),
-		s.Last.Names(), s.Samples.N,
-		fresh.Attempts, fresh.Calls, fresh.Durations)
-}
-
 // stateRun drives an endpoint's state.
 type stateRun struct {
 	t   *testing.T
@@ -92,54 +75,3 @@ func (heedless) Emit(event.Event)                                      {}
 func (heedless) Poke()                                                 {}
 func (heedless) OrderOver(*endpoint.State, *endpoint.Lever, time.Time) {}
 func (heedless) BusyOutside(*endpoint.State)                           {}
-
-// A trip is an attempt without a request. It has no body to send, and is the only one
-// of its call.
-type trip struct {
-	endpoint.Ticket
-	began    time.Time
-	latency  time.Duration // to the first byte; 0: not yet
-	before   time.Duration // how long the call had lasted when it began
-	idle     bool          // it has not started
-	recorded bool          // its call
-}
-
-func (f *trip) HasStarted() bool                      { return !f.idle }
-func (f *trip) StartedAt() time.Time                  { return f.began }
-func (f *trip) FirstByte() time.Duration              { return f.latency }
-func (f *trip) WaitedFor(now time.Time) time.Duration { return now.Sub(f.began) }
-func (f *trip) Uploads() bool                         { return false }
-func (f *trip) WaitsForClient() bool                  { return false }
-
-func (f *trip) RecordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
-	if f.recorded {
-		return 0, false
-	}
-	f.recorded = true
-	if firstByte > 0 {
-		waited = f.before + firstByte
-	}
-	return waited, true
-}
-
-// attempt makes one that ends at once.
-func (r *stateRun) attempt(how endpoint.Admission, o outcome.Outcome, retryAfter time.Duration) bool {
-	a := r.begin(how)
-	if a == nil {
-		return false
-	}
-	a.RetryAfter = retryAfter
-	r.s.Settle(a, r.now, r.cfg, o, true, endpoint.NoDoubt)
-	return true
-}
-
-// begin lets in one that has not started; nil if it is refused.
-func (r *stateRun) begin(how endpoint.Admission) *trip {
-	a := &trip{began: r.now, idle: true}
-	if !r.s.Acquire(a, r.now, r.cfg, 0, how) {
-		return nil
-	}
-	return a
-}
-
-func (r *stateRun) hold() time.Duration { return max(0, r.s.HoldUntil.Sub(r.now)) }
