@@ -84,7 +84,8 @@ func describeChange[T any](details map[string]any, name string, c Change[T]) {
 
 const (
 	MaxReason = 500 // bytes of an operator's reason
-	MaxLasts  = 366 * 24 * time.Hour
+	// MaxLasts is the longest time that an order can last.
+	MaxLasts = 366 * 24 * time.Hour
 )
 
 // Actions are what can be posted to an endpoint.

@@ -12,15 +12,17 @@ import (
 type State uint8
 
 const (
-	Closed State = iota
-	Open
-	Recovering
-	ForcedOpen
-	ForcedClosed
+	Closed       State = iota // every call may go
+	Open                      // no call may
+	Recovering                // trials, then a share that grows
+	ForcedOpen                // no call may, until an operator says otherwise
+	ForcedClosed              // every call may go, until an operator says otherwise
 )
 
+// StateNames are the words for the states in the API, the metrics and the log, by state.
 var StateNames = [...]string{"closed", "open", "recovering", "forced_open", "forced_closed"}
 
+// String returns the state's word.
 func (s State) String() string { return StateNames[s] }
 
 // Reasons for which a breaker changes its state.

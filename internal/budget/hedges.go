@@ -13,6 +13,7 @@ type Hedges struct {
 	counts int64 // calls that have been counted
 }
 
+// Take asks for one hedge, given how many calls there have been ever, and the part of them that may be hedged, 0 to 1.
 func (b *Hedges) Take(calls int64, ratio float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -55,9 +55,12 @@ const (
 	bodyOver                      // the answer's body has been read to its end, and this is settled
 )
 
+// Is tells whether the attempt has come as far as p. Any goroutine may ask.
 func (a *Attempt) Is(p progress) bool { return progress(a.progress.Load())&p != 0 }
-func (a *Attempt) Set(p progress)     { a.progress.Or(uint32(p)) }
-func (a *Attempt) unset(p progress)   { a.progress.And(^uint32(p)) }
+
+// Set notes that the attempt has come as far as p.
+func (a *Attempt) Set(p progress)   { a.progress.Or(uint32(p)) }
+func (a *Attempt) unset(p progress) { a.progress.And(^uint32(p)) }
 
 // givenUp is the first byte of an attempt that was ended before it came.
 const givenUp = -1

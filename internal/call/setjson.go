@@ -21,6 +21,7 @@ type unfit struct {
 	reason string
 }
 
+// Error implements error.
 func (u *unfit) Error() string { return u.reason }
 
 // answer is what the client gets.

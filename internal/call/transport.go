@@ -28,6 +28,7 @@ type Transport struct {
 	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
 }
 
+// NewTransport makes the transport of a handler around the proxy's own.
 func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
 	return &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}

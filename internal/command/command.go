@@ -59,6 +59,7 @@ type commandError struct {
 	err  error // nil: there is nothing to say
 }
 
+// Error implements error.
 func (e *commandError) Error() string {
 	if e.err == nil {
 		return fmt.Sprintf("exit code %d", e.code)
@@ -66,6 +67,7 @@ func (e *commandError) Error() string {
 	return e.err.Error()
 }
 
+// Unwrap returns the cause.
 func (e *commandError) Unwrap() error { return e.err }
 
 // AddCommands adds the subcommands.

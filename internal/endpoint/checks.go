@@ -18,6 +18,7 @@ type CheckResult struct {
 	Latency time.Duration // to the first byte, 0 without an answer
 }
 
+// CheckPassed is what a check came to that passed.
 const CheckPassed = "passed"
 
 // Checks are the checks of an endpoint: their results, which outlive

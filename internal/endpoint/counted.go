@@ -41,6 +41,7 @@ type Route struct {
 	Reason string // of the event
 }
 
+// Attempt counts an attempt: what it came to, and the time to its first byte or its end, 0 if it never began.
 func (c *Counted) Attempt(o outcome.Outcome, duration time.Duration) {
 	c.Some = true
 	if o == outcome.Unsent {
@@ -67,11 +68,13 @@ func (c *Counted) success(s sample) {
 	}
 }
 
+// Call counts a call as its client saw it; latency is 0 without an answer.
 func (c *Counted) Call(o outcome.Outcome, latency time.Duration) {
 	c.Some = true
 	c.Calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
 }
 
+// Reset empties it; its memory is used again.
 func (c *Counted) Reset() {
 	c.Some = false
 	c.Attempts.Reset()
@@ -100,6 +103,7 @@ type DurationCounts struct {
 	Sum     time.Duration
 }
 
+// DurationBuckets is how many buckets durations are counted in.
 const DurationBuckets = 19
 
 func (h *DurationCounts) add(d time.Duration) {

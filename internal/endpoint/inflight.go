@@ -38,6 +38,7 @@ func (s *inFlight) remove(t *Ticket) bool {
 // fewSlots is how many slots a set keeps that is empty.
 const fewSlots = 256
 
+// Empty tells whether no attempt is in the set.
 func (s *inFlight) Empty() bool { return len(s.free) == len(s.slots) }
 
 // All are the attempts, in no order.

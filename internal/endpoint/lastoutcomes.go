@@ -8,6 +8,7 @@ type lastOutcomes struct {
 	n    uint // ever
 }
 
+// Add notes what an attempt came to.
 func (l *lastOutcomes) Add(o outcome.Outcome) {
 	l.ring[l.n%uint(len(l.ring))] = o
 	l.n++

@@ -27,6 +27,7 @@ type Ask struct {
 	Body                string
 }
 
+// Equal tells whether two configurations ask the same of an endpoint.
 func (a *Ask) Equal(other *Ask) bool {
 	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query &&
 		a.Body == other.Body && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&

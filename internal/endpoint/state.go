@@ -58,9 +58,10 @@ type State struct {
 	lastTried time.Time // while it was not closed
 	Totals    Totals
 	Last      lastOutcomes
-	lever     *Lever // that an operator holds, nil for none
-	Barred    bool   // by the lever: no attempts
-	vacant    int    // attempts in flight that fill no slot
+	lever     *Lever    // that an operator holds, nil for none
+	Barred    bool      // by the lever: no attempts
+	vacant    int       // attempts in flight that fill no slot
+	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
 
 	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
@@ -77,12 +78,12 @@ type Totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 type Admission uint8
 
 const (
-	AdmitNormally Admission = iota
-	AdmitProven             // only where the endpoint is not recovering
-	AdmitHeld               // past a hold, which the call has waited for
-	AdmitAllDown            // past an open period, since every endpoint is out
-	AdmitInNeed             // the same for an endpoint that still answers some calls; it is no trial
-	AdmitAnyway             // past everything but the operator and the limit
+	AdmitNormally Admission = iota // as the breaker and holds allow
+	AdmitProven                    // only where the endpoint is not recovering
+	AdmitHeld                      // past a hold, which the call has waited for
+	AdmitAllDown                   // past an open period, since every endpoint is out
+	AdmitInNeed                    // the same for an endpoint that still answers some calls; it is no trial
+	AdmitAnyway                    // past everything but the operator and the limit
 )
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
@@ -91,7 +92,7 @@ func (s *State) wellLocked() bool {
 }
 
 func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
-	if s.Barred || s.fullLocked(limit) {
+	if s.Barred || s.fullLocked(limit) && !s.relieveLocked(limit, now) {
 		return false
 	}
 	if now.Before(s.HoldUntil) && !s.HoldSoft && how != AdmitAnyway && how != AdmitHeld {
@@ -375,6 +376,7 @@ func (s *State) IdleSince(now time.Time, cfg *breaker.Config, limit int) (at tim
 	return s.lastTried, free
 }
 
+// Earliest is the earlier of two times; the zero time is none.
 func Earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

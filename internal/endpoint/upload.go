@@ -10,6 +10,10 @@ const (
 	// the endpoint's max_requests: over that time the client had at least pausedPart.
 	pausedAfter = time.Second
 	pausedPart  = 0.9
+	// pausedSoon is the same where the endpoint is full. It is looked for each relieveEvery
+	// at most.
+	pausedSoon   = 100 * time.Millisecond
+	relieveEvery = 10 * time.Millisecond
 )
 
 // pace is how an upload has been coming, as far as the watcher knows. It is guarded by
@@ -47,6 +51,30 @@ func (s *State) PaceLocked(f Watched, now time.Time) {
 	case p.vacant && float64(had-p.had) > (1-pausedPart)*float64(pausedAfter):
 		s.vacateLocked(p, false)
 	}
+}
+
+// relieveLocked lets attempts that wait for their clients fill no slot of an endpoint that
+// is full, before the watcher would, and tells whether there is room now.
+func (s *State) relieveLocked(limit int, now time.Time) bool {
+	if since := now.Sub(s.relieved); since >= 0 && since < relieveEvery {
+		return false
+	}
+	s.relieved = now
+	for f := range s.InFlight.All() {
+		t := f.own()
+		if !f.Uploads() || f.FirstByte() > 0 || !f.WaitsForClient() || t.pace != nil && t.pace.vacant {
+			continue
+		}
+		took := now.Sub(f.StartedAt())
+		if took < pausedSoon || float64(f.WaitedFor(now)) > (1-pausedPart)*float64(took) {
+			continue
+		}
+		if t.pace == nil {
+			t.pace = &pace{at: f.StartedAt()}
+		}
+		s.vacateLocked(t.pace, true)
+	}
+	return !s.fullLocked(limit)
 }
 
 func (s *State) vacateLocked(p *pace, vacant bool) {

@@ -4,15 +4,15 @@ package endpoint
 type Ending uint32
 
 const (
-	NotEnded Ending = iota
-	EndedNormally
-	EndedByTimeout
-	EndedByDeadline
-	EndedByClient
-	EndedByIdle
-	EndedByRescue
-	EndedByHedge
-	NeverBegan
-	MayBeLost   // no end: the watcher's word for an upload whose connection is to be looked at
-	HedgeStarts // no end: the watcher's word for a hedge that is due
+	NotEnded        Ending = iota // it goes on
+	EndedNormally                 // its answer has been read
+	EndedByTimeout                // no first byte came in time
+	EndedByDeadline               // the call had no time left
+	EndedByClient                 // the client has left
+	EndedByIdle                   // the answer stopped coming
+	EndedByRescue                 // its endpoint opened, and the call goes on elsewhere
+	EndedByHedge                  // its rival has won
+	NeverBegan                    // the proxy never made it
+	MayBeLost                     // no end: the watcher's word for an upload whose connection is to be looked at
+	HedgeStarts                   // no end: the watcher's word for a hedge that is due
 )

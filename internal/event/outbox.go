@@ -39,6 +39,7 @@ type folded struct {
 	timer *time.Timer
 }
 
+// NewOutbox makes an outbox that hands events to the log and to Caddy's events app, each on a goroutine of its own.
 func NewOutbox(log, caddy func(Event)) *Outbox {
 	return &Outbox{
 		Log:    newCourier(log),

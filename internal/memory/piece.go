@@ -14,8 +14,9 @@ type Piece struct {
 const (
 	// SmallestPiece and LargestPiece are sizes of pieces in bytes.
 	SmallestPiece = 4 << 10
-	LargestPiece  = SmallestPiece << (classes - 1)
-	classes       = 4
+	// LargestPiece is the size of the largest piece, in bytes.
+	LargestPiece = SmallestPiece << (classes - 1)
+	classes      = 4
 )
 
 var pools [classes]sync.Pool

@@ -13,6 +13,8 @@ type TimeoutError struct {
 // BodyError is an error of reading a response body.
 type BodyError struct{ Cause error }
 
+// Error implements error.
 func (e *BodyError) Error() string { return e.Cause.Error() }
 
+// Unwrap returns the cause.
 func (e *BodyError) Unwrap() error { return e.Cause }

@@ -22,19 +22,19 @@ import (
 type Outcome uint8
 
 const (
-	Pending Outcome = iota
-	Success
-	FailedDial
-	FailedTLS
-	FailedTimeout
-	FailedReset
-	FailedStatus
-	RateLimited
-	Denied
-	Truncated
-	Stalled
-	Cancelled // the client went away: says nothing about the endpoint
-	Unsent    // refused on our side before a byte left: says nothing about the endpoint
+	Pending       Outcome = iota // not known yet
+	Success                      // a good answer
+	FailedDial                   // no connection
+	FailedTLS                    // no TLS session
+	FailedTimeout                // no first byte in time
+	FailedReset                  // the connection broke before an answer
+	FailedStatus                 // a status that counts as failure
+	RateLimited                  // 429, where it speaks of the endpoint
+	Denied                       // 401, 402, 403, where they speak of the endpoint
+	Truncated                    // the body ended early
+	Stalled                      // the body stopped coming
+	Cancelled                    // the client went away: says nothing about the endpoint
+	Unsent                       // refused on our side before a byte left: says nothing about the endpoint
 )
 
 var outcomeNames = [...]string{
@@ -42,6 +42,7 @@ var outcomeNames = [...]string{
 	"rate_limited", "denied", "truncated", "stalled", "cancelled", "unsent",
 }
 
+// String returns the outcome's word in metrics, events and the API.
 func (o Outcome) String() string { return outcomeNames[o] }
 
 // Failed says that the endpoint is to blame.
@@ -237,6 +238,7 @@ func OfStatus(code int, failure *StatusSet, quota bool) Outcome {
 // StatusSet is a set of HTTP status codes from 100 to 599.
 type StatusSet [500]bool
 
+// Has tells whether a status is in the set.
 func (s *StatusSet) Has(code int) bool { return code >= 100 && code < 600 && s[code-100] }
 
 // DefaultFailureStatus are the statuses that count as failures unless a pool
@@ -288,15 +290,21 @@ func ParseRetryAfter(value string, now time.Time) (time.Duration, bool) {
 	return min(max(0, at.Sub(now)), MaxHold), true
 }
 
+// Error implements error.
 func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("endpoint %s: no answer within %v", e.Endpoint, e.After.Round(time.Millisecond))
 }
-func (e *TimeoutError) Timeout() bool   { return true }
+
+// Timeout implements net.Error.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Temporary implements net.Error.
 func (e *TimeoutError) Temporary() bool { return true }
 
 var (
 	_ net.Error = (*TimeoutError)(nil)
 
+	// ErrAllHeld refuses a call since every endpoint has asked to wait.
 	ErrAllHeld = errors.New("every endpoint has asked to wait")
 	// ErrClientGone is read by the proxy as "the client left" (499).
 	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)

@@ -8,9 +8,11 @@ import (
 )
 
 const (
+	// TickEvery is the time between two ticks.
 	TickEvery = 250 * time.Millisecond
 	// A timeout is seen late by at most a 64th of it, within these bounds.
-	watchFraction          = 64
+	watchFraction = 64
+	// WatchAtMost and WatchAtLeast bound how late a timeout is seen.
 	WatchAtMost            = 50 * time.Millisecond
 	WatchAtLeast           = 5 * time.Millisecond
 	idleTicksBeforeParking = 2
@@ -29,6 +31,7 @@ type loop struct {
 	done   chan struct{} // no tick will follow
 }
 
+// Start begins to work on a pool.
 func (l *loop) Start(p *Pool) {
 	l.Wake, l.quit, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	l.Every.Store(int64(WatchAtMost))

@@ -17,6 +17,7 @@ type UnknownEndpointError struct {
 	Names          []string
 }
 
+// Error implements error.
 func (e *UnknownEndpointError) Error() string {
 	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.Pool, e.Endpoint, api.ListNames(e.Names))
 }

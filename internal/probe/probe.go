@@ -23,6 +23,7 @@ import (
 const (
 	// checkBody is how much of an answer's body a check reads at most.
 	checkBody = 64 << 10
+	// CheckedBy is the User-Agent of checks.
 	CheckedBy = "caddy-failover health check"
 )
 

@@ -191,6 +191,7 @@ func (r *decayedRatio) add(now time.Time, n, marked int) {
 	r.marked += float64(marked)
 }
 
+// Ratio is the marked part, NaN where nothing has been counted.
 func (r *decayedRatio) Ratio() float64 { return r.marked / r.n }
 
 // logMean is a weighted geometric mean over the longer of a span and
@@ -212,11 +213,13 @@ func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
 	m.sum = m.sum*keep + float64(n)*mean
 }
 
+// Value is the mean in seconds, NaN where there is none.
 func (m *logMean) Value() float64 { return math.Exp(m.sum / m.n) }
 
 // StepTally adds up tallies over a step.
 type StepTally Tally
 
+// Add adds what happened since the last tick.
 func (s *StepTally) Add(t Tally) {
 	s.Calls += t.Calls
 	s.Failures += t.Failures
@@ -224,6 +227,7 @@ func (s *StepTally) Add(t Tally) {
 	s.LogLatency += t.LogLatency
 }
 
+// Sample is the step as the trend looks at it.
 func (s *StepTally) Sample() anomaly.Sample {
 	sample := anomaly.Sample{Calls: s.Calls, Failures: s.Failures, LatencyCount: s.Latencies}
 	if s.Latencies > 0 {

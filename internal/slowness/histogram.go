@@ -32,6 +32,7 @@ func lowerBound(i int) time.Duration {
 	return time.Duration(1<<bucketBits+within) << (octave - bucketBits)
 }
 
+// Add counts a latency.
 func (h *Histogram) Add(d time.Duration) { h[bucketOf(d)]++ }
 
 func (h *Histogram) merge(other *Histogram) {
@@ -46,6 +47,7 @@ func (h *Histogram) scale(factor float32) {
 	}
 }
 
+// Total is how many latencies there are, faded ones in part.
 func (h *Histogram) Total() (n float32) {
 	for _, count := range h {
 		n += count

@@ -11,6 +11,7 @@ const (
 	// verdictsKept is how many attempts relative slowness looks back at, and
 	// VerdictsSlow how many of them must be slow.
 	verdictsKept = 20
+	// VerdictsSlow slow verdicts of the last ones make an endpoint a suspect.
 	VerdictsSlow = verdictsKept / 2
 
 	slowAtLeast   = 100 * time.Millisecond // nothing quicker is slow
@@ -19,6 +20,7 @@ const (
 	slownessSpan  = time.Hour
 	slownessDecay = time.Minute // between decays
 	RefreshEvery  = time.Second // between computations of the limit
+	// DefaultFactor times the median an attempt must take to be slow, unless a pool says otherwise.
 	DefaultFactor = 10
 )
 

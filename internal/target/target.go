@@ -42,6 +42,7 @@ func JoinURL(base, request *url.URL) *url.URL {
 	return &joined
 }
 
+// JoinSlash joins two parts of a path with one slash.
 func JoinSlash(a, b string) string {
 	a = strings.TrimRight(a, "/")
 	switch {
