@@ -130,16 +130,16 @@ func (a *Attempt) FirstByte() time.Duration {
 	return time.Duration(max(1, first))
 }
 
-// HasStarted implements flight.
+// HasStarted implements endpoint.Watched.
 func (a *Attempt) HasStarted() bool { return a.Is(Started) }
 
-// StartedAt implements flight.
+// StartedAt implements endpoint.Watched.
 func (a *Attempt) StartedAt() time.Time { return a.Began }
 
-// Uploads implements flight.
-func (a *Attempt) Uploads() bool { return a.sent != nil && a.Is(Started) }
+// Uploads implements endpoint.Watched.
+func (a *Attempt) Uploads() bool { return a.Is(Started) && a.sent != nil }
 
-// WaitsForClient implements flight.
+// WaitsForClient implements endpoint.Watched.
 func (a *Attempt) WaitsForClient() bool { return a.sent != nil && a.sent.Waiting() }
 
 var _ endpoint.Watched = (*Attempt)(nil)
