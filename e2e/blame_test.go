@@ -34,15 +34,16 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 		t.Run(hostile.name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
 			for _, a := range apis {
+				usual := delayed(30*time.Millisecond, a.fine) // a busy machine is not slow beside that
 				a.behave(func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == badPath {
 						hostile.bad(w, r)
 						return
 					}
-					a.fine(w, r)
+					usual(w, r)
 				})
 			}
-			options := hostile.options + "\nbreaker {\nopen_for 500ms\nstep 100ms\n}"
+			options := hostile.options + "\nbreaker {\nopen_for 500ms\nopen_max 1s\nstep 100ms\n}"
 			config := site(options, apis...)
 			if hostile.own {
 				config = keyed(options, apis...)
@@ -58,7 +59,7 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 					t.Errorf("%s of %s: %s", e.Kind, e.Endpoint, e.Reason)
 				}
 			}
-			good.wantNoFailure()
+			good.wantFailures(0.005)
 			fine := apis[0].handler.Load()
 			apis[0].answer(http.StatusServiceUnavailable)
 			out := p.becomes("one", "open")
@@ -72,9 +73,7 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 			good.stop()
 			t.Logf("a primary that answers 503 is left after %v, and has its traffic again %v after its return; p99 of good calls %v",
 				out, back, good.quantile(0.99))
-			if good.failed*200 > len(good.times) {
-				t.Errorf("%d of %d good calls failed: %q", good.failed, len(good.times), good.errors)
-			}
+			good.wantFailures(0.005)
 		})
 	}
 }

@@ -121,6 +121,16 @@ func (l *load) wantNoFailure() {
 	}
 }
 
+// wantFailures fails the test if more than a part of the answers was not good.
+func (l *load) wantFailures(most float64) {
+	l.p.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if float64(l.failed) > most*float64(len(l.times)) {
+		l.p.t.Errorf("%d of %d calls failed: %q", l.failed, len(l.times), l.errors)
+	}
+}
+
 // longer is how many calls took longer than a time.
 func (l *load) longer(than time.Duration) (n int) {
 	l.mu.Lock()

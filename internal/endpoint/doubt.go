@@ -11,7 +11,7 @@ import (
 const (
 	// doubtFor is how long a failure is in doubt at most. Then it counts against the
 	// endpoint, or a 429 keeps calls away, until it is known better.
-	doubtFor = 100 * time.Millisecond
+	doubtFor = 250 * time.Millisecond
 	// servedFor is how long a success tells that an endpoint serves other calls.
 	servedFor = 2 * time.Second
 	// doubtfulHold is how long a 429 that may be the request's own keeps calls away.

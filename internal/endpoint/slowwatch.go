@@ -41,6 +41,12 @@ func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.Slowness.Learn(latency, slow, s.Breaker.State == breaker.Closed)
 }
 
+// isSlowerLocked tells whether a slow attempt speaks of the endpoint, rather than of a
+// request that would be slow anywhere while others are answered in time.
+func (s *State) isSlowerLocked(t *Ticket, now time.Time) bool {
+	return t.slower && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
+}
+
 // reportSlowLocked tells a breaker that slowness opened of another slow call,
 // which may still be waiting.
 func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
@@ -85,7 +91,7 @@ func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		slow++
 		s.Slowness.Episode.SlowOne(f.StartedAt())
-		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower {
+		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}
 	}

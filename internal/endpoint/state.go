@@ -152,7 +152,7 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	s.CountLocked(now)
 	before := s.Breaker.Generation
 	changed := s.judgeLocked(f, now, outcome.Success, latency)
-	if t := f.own(); t.slower && s.Breaker.Opened == breaker.ReasonSlower {
+	if t := f.own(); s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 		changed = s.reportSlowLocked(t, now, cfg) || changed
 	} else {
 		changed = s.Breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
@@ -195,7 +195,7 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 		t.doubt = cleared
 		changed = s.Breaker.Cancel(now, t.Permit) || changed
 	default:
-		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: t.slower}
+		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
 	s.SettledLocked(f, now, o, latency)
