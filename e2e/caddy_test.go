@@ -41,6 +41,7 @@ type proxy struct {
 	dir    string       // of the sockets, the log and Caddy's storage; short, as paths of sockets must be
 	client *http.Client // of the site
 	admin  *http.Client // of the admin endpoint
+	before int64        // bytes that bodies of other tests still took when it started
 	loaded atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
 }
 
@@ -65,6 +66,7 @@ func startCaddyWith(t testing.TB, global, site string) *proxy {
 		t.Fatalf("starting Caddy: %v", err)
 	}
 	t.Cleanup(p.stop)
+	p.before = p.kept()
 	return p
 }
 

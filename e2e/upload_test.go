@@ -248,8 +248,7 @@ func TestTheDeadlineEndsACallThatWaitsForItsClient(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	const deadline, timeout = 400 * time.Millisecond, 20 * time.Second
 	options := fmt.Sprintf("timeout %v\n\tretry {\n\t\tmethods any\n\t\tdeadline %v\n\t}", timeout, deadline)
-	p := startCaddyWith(t, "servers {\n\tprotocols h1 h2c\n}",
-		"route /json {\n"+edited("edited", options, []*api{one}, "set_json a 1")+"\n}\nroute {\n"+site(options, one, two)+"\n}")
+	p := startCaddy(t, "route /json {\n"+edited("edited", options, []*api{one}, "set_json a 1")+"\n}\nroute {\n"+site(options, one, two)+"\n}")
 	h2 := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", p.file("site"))
 	}}

@@ -38,6 +38,10 @@ func (c *Call) doubtful() bool {
 // inDoubt says how the failure of an attempt is to be reported: whether it may turn
 // out to be the request's own.
 func (c *Call) inDoubt(a *Attempt, o outcome.Outcome) endpoint.DoubtStage {
+	if x := a.race(); x != nil { // a rival may be about to begin
+		x.mu.Lock()
+		defer x.mu.Unlock()
+	}
 	switch {
 	case !o.MayBeTheRequests():
 		return endpoint.NoDoubt
