@@ -215,7 +215,8 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
 	h.Retry, h.Commit, h.Idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
-	h.NextOn, h.Looks, _ = nextRules(p.NextOn)
+	h.Answers, _ = p.answerRules()
+	h.Looks = h.Answers != nil && h.Answers.Look
 	h.Least, h.ErrorEvent = p.Balance == balanceLeastLatency, p.StreamError
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare

@@ -44,7 +44,7 @@ func (p *Policy) Validate() error {
 	if _, err = outcome.ParseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)
 	}
-	if _, _, err = nextRules(p.NextOn); err != nil {
+	if _, err = p.answerRules(); err != nil {
 		return err
 	}
 	names := make(map[string]bool)

@@ -230,13 +230,20 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer: it goes to the client, or the call moves on.
+// answered deals with an answer by what it means: it goes to the client, or the call moves on.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if h.Answers.Concern(resp.StatusCode) {
+		return c.examined(a, resp, o, now)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// dealWith deals with an answer by what it comes to.
+func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	h := c.Handler
 	switch {
-	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
 	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.Answered(now) || o == outcome.Success && !a.claims():
@@ -247,7 +254,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	a.Final = !h.Rematches
 	c.finish()
-	c.dropKept()
+	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())

@@ -43,6 +43,7 @@ type State struct {
 	holdBy    *Ticket       // what brought the hold about; nil once it is over
 	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
 	served    time.Time     // the latest success, as far as it has been counted
+	passing   passing       // whether calls pass it over
 	doubts    []failure     // in doubt, oldest first
 	news      []event.Event // to be emitted when mu is free
 	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
@@ -84,6 +85,7 @@ const (
 	AdmitAllDown                   // past an open period, since every endpoint is out
 	AdmitInNeed                    // the same for an endpoint that still answers some calls; it is no trial
 	AdmitAnyway                    // past everything but the operator and the limit
+	AdmitPassed                    // as the trial of an endpoint that is passed over
 )
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
@@ -99,13 +101,16 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 		return false
 	}
 	t := f.own()
+	if how == AdmitPassed && !s.passing.due(now) {
+		return false
+	}
 	switch how {
 	case AdmitProven:
 		if s.Breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
-	case AdmitNormally, AdmitHeld:
+	case AdmitNormally, AdmitHeld, AdmitPassed:
 		t.Permit, ok = s.Breaker.Acquire(now, cfg)
 	case AdmitAllDown:
 		t.Permit, ok = s.Breaker.AcquireLast(now, cfg)
@@ -118,6 +123,9 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 	}
 	if !ok {
 		return false
+	}
+	if how == AdmitPassed {
+		s.passing.trial, s.passing.since = t, now
 	}
 	t.Watchful = s.Breaker.State == breaker.Recovering
 	if s.Breaker.State != breaker.Closed {
@@ -198,6 +206,7 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
+	changed = s.trialOverLocked(t) || changed
 	s.SettledLocked(f, now, o, latency)
 	s.unlockAndTell(before, changed)
 }
@@ -227,6 +236,9 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		if !t.MovedOn {
+			changed = s.answeredLocked(t)
+		}
 		if s.HoldSoft {
 			s.endHoldLocked()
 			changed = true
@@ -312,6 +324,11 @@ func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
+	if now.Before(s.passing.until) {
+		due = Earliest(due, s.passing.until)
+	} else if s.passing.due(now) && !s.passing.shown {
+		s.passing.shown, changed = true, true
+	}
 	if now.Before(s.HoldUntil) {
 		due = Earliest(due, s.HoldUntil)
 	} else if !s.HoldUntil.IsZero() {
@@ -325,7 +342,7 @@ func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time
 func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Barred || now.Before(s.HoldUntil) {
+	if s.Barred || now.Before(s.HoldUntil) || s.passing.over() {
 		return 0
 	}
 	return s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
@@ -392,7 +409,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.CountLocked(now)
 		s.Slowness.Episode.Mark(now, s.Slowness.Limit)
 	}
-	if s.wellLocked() && limit == 0 {
+	if s.wellLocked() && limit == 0 && how != AdmitPassed {
 		f.own().Permit.Generation = s.Breaker.Generation
 		s.begun++
 		s.Busy.Add(1)
