@@ -254,9 +254,9 @@ func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
 
 // Answered says that an endpoint has begun to answer well, if slowly. A long
 // stream that is under way is enough to go on with recovery, though only its end
-// is a success.
+// is a success. A permit counts once.
 func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (changed bool) {
-	if p.Generation != b.Generation || b.State != Recovering || cfg.Off {
+	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
 	if slow && b.Opened == reasonSlow {
