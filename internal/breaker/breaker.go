@@ -73,8 +73,7 @@ type Config struct {
 	SlowAfter           time.Duration
 	SlowFactor          float64 // of relative slowness; 0: off
 	OpenFor, OpenMax    time.Duration
-	DeniedMax           time.Duration // OpenMax where the endpoint refuses its own credentials
-	Start               float64       // the first share
+	Start               float64 // the first share
 	Step                time.Duration
 	trialExpiry         time.Duration // a trial not heard of by then frees its place
 }
@@ -89,8 +88,7 @@ func Defaults(timeout time.Duration) Config {
 		Window:              10 * time.Second,
 		SlowFactor:          10,
 		OpenFor:             5 * time.Second,
-		OpenMax:             10 * time.Second,
-		DeniedMax:           5 * time.Minute,
+		OpenMax:             5 * time.Minute,
 		Start:               0.05,
 		Step:                500 * time.Millisecond,
 		trialExpiry:         timeout,
@@ -159,9 +157,8 @@ type Result struct {
 //
 // The operator's states hold even where breakers are off.
 //
-// An open period lasts OpenFor doubled for each relapse, at most OpenMax, or DeniedMax where
-// the endpoint refused its own credentials last, with ±20 % jitter; each opening of one that
-// flaps counts as a relapse. A minute closed with successes forgives one relapse.
+// An open period lasts OpenFor doubled for each relapse, at most OpenMax, with
+// ±20 % jitter; each opening of one that flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
 // Times are compared as they come in: a clock that jumps back makes a period
 // or a step longer by the jump, and nothing else.
@@ -257,9 +254,9 @@ func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
 
 // Answered says that an endpoint has begun to answer well, if slowly. A long
 // stream that is under way is enough to go on with recovery, though only its end
-// is a success. A permit counts once.
+// is a success.
 func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (changed bool) {
-	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
+	if p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
 	if slow && b.Opened == reasonSlow {
@@ -279,7 +276,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
 		if r.Failed || r.Slow && b.Opened == reasonSlow || r.Slower && b.Opened == ReasonSlower {
-			return b.stepFailedAt(now, cfg, b.causeOf(r))
+			return b.stepFailedAt(now, cfg)
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
 		return !p.answered && b.stepSucceeded(now, cfg)
@@ -338,7 +335,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Recovering && passed:
 		return b.stepSucceeded(now, cfg)
 	case b.State == Recovering && !alone:
-		changed = b.stepFailedAt(now, cfg, b.Opened)
+		changed = b.stepFailedAt(now, cfg)
 		b.noticed = true
 		return changed
 	}
@@ -355,7 +352,8 @@ func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
 	case b.State == Closed:
 		b.open(now, cfg, ReasonSlower)
 	case b.State == Recovering:
-		b.relapse(now, cfg, ReasonSlower, ReasonSlower)
+		b.relapse(now, cfg, ReasonSlower)
+		b.Opened = ReasonSlower
 	default:
 		return false
 	}
