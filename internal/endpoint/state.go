@@ -153,10 +153,15 @@ func (s *State) unlinkLocked(t *Ticket) {
 	}
 }
 
-// BeganAnswer notes that an attempt has begun to answer well.
+// BeganAnswer notes that an attempt has begun to answer well. One that has been settled,
+// as with an answer that was held until its end, has been counted already.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	latency := f.FirstByte()
 	s.Mu.Lock()
+	if f.own().Outcome != outcome.Pending {
+		s.Mu.Unlock()
+		return
+	}
 	s.CountLocked(now)
 	before := s.Breaker.Generation
 	changed := s.judgeLocked(f, now, outcome.Success, latency)
