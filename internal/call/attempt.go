@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
@@ -41,19 +42,26 @@ type Attempt struct {
 
 	endpoint.Ticket
 
+	// What the transport tells of the latest connection that it had for the request.
+	conn   atomic.Pointer[link.Conn] // nil: there is none, or nobody watches it
+	before struct{ brought, took uint64 }
+	reused bool // it was idle before
+
+	paused  bool   // it begins after a backoff
 	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
 	repeats uint16 // of the same endpoint
-	paused  bool   // it begins after a backoff
 }
 
 // progress is how far an attempt has come, as it lets other goroutines know.
 type progress uint32
 
 const (
-	Started  progress = 1 << iota // client and began are set
-	movable                       // while no answer has come, the call may be sent elsewhere
-	Holding                       // the answer has begun, but nothing of it has gone to the client
-	bodyOver                      // the answer's body has been read to its end, and this is settled
+	Started   progress = 1 << iota // client and began are set
+	movable                        // while no answer has come, the call may be sent elsewhere
+	Holding                        // the answer has begun, but nothing of it has gone to the client
+	bodyOver                       // the answer's body has been read to its end, and this is settled
+	dialed                         // a connection was made for it, which may still have to become one of TLS
+	connected                      // the transport had a connection for the request
 )
 
 // Is tells whether the attempt has come as far as p. Any goroutine may ask.

@@ -210,6 +210,7 @@ func (h *Handler) callAt(r *http.Request) *Call {
 // share, the headers and the URL, stays as it is.
 func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
+	a.traceConnection()
 	t, c := a.Target, a.Call
 	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
 		return a.rewrite(r)
