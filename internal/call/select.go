@@ -163,15 +163,12 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if c.isExcluded(t) {
 			continue
 		}
-		s := t.State
-		if wants, urgent := s.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
+		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
 			if a := h.Try(c, t, now, endpoint.AdmitPassed); a != nil {
 				return a
 			}
 		}
-		s.Mu.Lock()
-		wants, urgent := s.Breaker.WantsTrial(now, h.BreakerConfig())
-		s.Mu.Unlock()
+		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}

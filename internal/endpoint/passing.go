@@ -68,24 +68,25 @@ func (s *State) answeredLocked(t *Ticket) (changed bool) {
 
 // PassedOver counts a call that moved on from the endpoint's answer, and was answered by another.
 func (s *State) PassedOver(t *Ticket, now time.Time) {
-	s.Mu.Lock()
+	s.tell(s.update(func() bool { return s.passedOverLocked(t, now) }))
+}
+
+func (s *State) passedOverLocked(t *Ticket, now time.Time) (changed bool) {
 	p := &s.passing
-	again := p.over() && p.trial == t
-	if again || !p.over() && p.add(true) {
-		p.trial, p.shown = nil, false
-		p.step = min(passingMost, max(passingFor, 2*p.step))
-		p.until = now.Add(p.step)
-		s.news = append(s.news, event.Event{
-			At:       now,
-			Kind:     event.EndpointHeld,
-			Endpoint: s.Name,
-			Reason:   ReasonPassedOver,
-			Details:  map[string]any{"until": p.until, "seconds": p.step.Seconds()},
-		})
-		s.unlockAndTell(s.Breaker.Generation, true)
-		return
+	if p.over() && p.trial != t || !p.over() && !p.add(true) {
+		return false
 	}
-	s.Mu.Unlock()
+	p.trial, p.shown = nil, false
+	p.step = min(passingMost, max(passingFor, 2*p.step))
+	p.until = now.Add(p.step)
+	s.news = append(s.news, event.Event{
+		At:       now,
+		Kind:     event.EndpointHeld,
+		Endpoint: s.Name,
+		Reason:   ReasonPassedOver,
+		Details:  map[string]any{"until": p.until, "seconds": p.step.Seconds()},
+	})
+	return true
 }
 
 // trialOverLocked notes that an attempt has come to something. A trial that has not shown
@@ -96,12 +97,6 @@ func (s *State) trialOverLocked(t *Ticket) (changed bool) {
 	}
 	s.passing.trial = nil
 	return true
-}
-
-// PassingLocked tells whether the endpoint is passed over, and whether a call may try it. The
-// state's mutex is held.
-func (s *State) PassingLocked(now time.Time) (over, due bool) {
-	return s.passing.over(), s.passing.due(now)
 }
 
 // WantsPassingTrial tells whether a call may try an endpoint that is passed over; urgent, whether
@@ -115,10 +110,11 @@ func (s *State) WantsPassingTrial(now time.Time) (wants, urgent bool) {
 // TrialUnanswered says that no other endpoint has answered the call of a trial either, which shows
 // nothing.
 func (s *State) TrialUnanswered(t *Ticket) {
-	s.Mu.Lock()
-	changed := s.passing.trial == t
-	if changed {
+	s.tell(s.update(func() bool {
+		if s.passing.trial != t {
+			return false
+		}
 		s.passing.trial = nil
-	}
-	s.unlockAndTell(s.Breaker.Generation, changed)
+		return true
+	}))
 }

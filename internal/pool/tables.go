@@ -13,24 +13,27 @@ import (
 // inForce returns the targets with the weights and priorities that operators
 // have set, by priority. Without any, those are the targets themselves.
 func inForce(targets []*target.Target) []*target.Target {
-	if !slices.ContainsFunc(targets, func(t *target.Target) bool { return t.State.Settings.Load() != nil }) {
-		return targets
-	}
-	targets = slices.Clone(targets)
+	some := false
 	for i, t := range targets {
-		in := t.State.Settings.Load()
-		if in == nil {
+		weight, priority := t.State.Overrides()
+		if weight == nil && priority == nil {
 			continue
+		}
+		if !some {
+			targets, some = slices.Clone(targets), true
 		}
 		set := *t
 		set.Configured = t
-		if in.Weight != nil {
-			set.Weight = in.Weight.Value
+		if weight != nil {
+			set.Weight = *weight
 		}
-		if in.Priority != nil {
-			set.Priority = in.Priority.Value
+		if priority != nil {
+			set.Priority = *priority
 		}
 		targets[i] = &set
+	}
+	if !some {
+		return targets
 	}
 	slices.SortStableFunc(targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	return targets
@@ -89,24 +92,18 @@ type assessed struct {
 func (h *Handler) assess(targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, soft bool) assessed {
 	in := assessed{out: true}
 	for i, t := range targets {
-		s := t.State
-		s.Mu.Lock()
-		if t.Weight > 0 && !s.Barred && (!now.Before(s.HoldUntil) || soft && s.HoldSoft) {
-			allowed := s.Breaker.Allowed(cfg)
-			over, due := s.PassingLocked(now)
-			wants, _ := s.Breaker.WantsTrial(now, cfg)
-			switch {
-			case over && !soft && allowed > 0:
-				in.passed = append(in.passed, t)
-			default:
-				available[i] = allowed * (1 - s.Scorer.Lost)
-				in.out = in.out && available[i] == 0
-			}
-			if wants || s.Breaker.OnTrial(cfg) || over && due && !soft {
-				in.trials = append(in.trials, t)
-			}
+		if t.Weight <= 0 {
+			continue
 		}
-		s.Mu.Unlock()
+		var trial, passed bool
+		available[i], trial, passed = t.State.Assess(now, cfg, soft)
+		in.out = in.out && available[i] == 0
+		if trial {
+			in.trials = append(in.trials, t)
+		}
+		if passed {
+			in.passed = append(in.passed, t)
+		}
 	}
 	return in
 }
