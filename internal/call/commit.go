@@ -124,7 +124,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 
 // give makes the body, which is held as far as it was wanted, that of the response.
 func (h *held) give(a *Attempt, resp *http.Response) {
-	a.Final = !a.Call.Handler.Rematches
+	a.final = !a.Call.Handler.Rematches
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body

@@ -38,11 +38,11 @@ func loose(t *testing.T) *Attempt {
 	c.Handler.Generation.Breaker.Store(&cfg)
 	s := &endpoint.State{Owner: newTestPool("loose")}
 	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
-	a := &Attempt{Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute}
+	a := &Attempt{Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
 	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), 0, endpoint.AdmitNormally) {
 		t.Fatal("not admitted")
 	}
-	a.Begin(context.Background(), time.Now(), 0)
+	a.Begin(context.Background(), 0)
 	return a
 }
 

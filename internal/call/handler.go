@@ -1,6 +1,7 @@
 package call
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -12,6 +13,8 @@ import (
 type Handler struct {
 	pool.Handler
 	Rules
+	transport *Transport
+	traces    atomic.Bool // the transport has told which connection a request gets
 }
 
 // Rules are a handler's options for its calls, ready for use.

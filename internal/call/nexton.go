@@ -121,7 +121,7 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
-	a.Final = !c.Handler.Rematches
+	a.final = !c.Handler.Rematches
 	c.finish()
 	a.follow(resp)
 	return resp, nil

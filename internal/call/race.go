@@ -158,7 +158,7 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 	if unfit != nil {
 		return nil
 	}
-	a.Begin(a.Client, now, 0)
+	a.Begin(a.Client, 0)
 	a.Call.Handler.Pool.Watch(a.patience())
 	return out
 }

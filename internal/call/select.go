@@ -138,10 +138,7 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if c.isExcluded(t) {
 			continue
 		}
-		s := t.State
-		s.Mu.Lock()
-		wants, urgent := s.Breaker.WantsTrial(now, h.BreakerConfig())
-		s.Mu.Unlock()
+		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}

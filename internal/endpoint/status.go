@@ -48,6 +48,22 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	return e
 }
 
+// A Standing is how an endpoint stands, in numbers.
+type Standing struct {
+	State                   breaker.State
+	Share, Score            float64
+	Held                    bool
+	Passed, Failed, Skipped uint64 // checks
+}
+
+// Stands returns how the endpoint stands.
+func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	c := &s.Checks
+	return Standing{s.Breaker.State, s.Breaker.Allowed(cfg), 1 - s.Scorer.Lost, now.Before(s.HoldUntil), c.Passed, c.Failed, c.Skipped}
+}
+
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.
 func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
 	total := h.Total()

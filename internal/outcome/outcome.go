@@ -200,6 +200,13 @@ func StreamRefused(err error) bool {
 		stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
+// SaysPeer tells whether an error of TLS is what the endpoint said in an alert. One about
+// the client's certificate comes when this side's handshake is over.
+func SaysPeer(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
 func isTLSError(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true

@@ -13,24 +13,27 @@ import (
 // inForce returns the targets with the weights and priorities that operators
 // have set, by priority. Without any, those are the targets themselves.
 func inForce(targets []*target.Target) []*target.Target {
-	if !slices.ContainsFunc(targets, func(t *target.Target) bool { return t.State.Settings.Load() != nil }) {
-		return targets
-	}
-	targets = slices.Clone(targets)
+	some := false
 	for i, t := range targets {
-		in := t.State.Settings.Load()
-		if in == nil {
+		weight, priority := t.State.Overrides()
+		if weight == nil && priority == nil {
 			continue
+		}
+		if !some {
+			targets, some = slices.Clone(targets), true
 		}
 		set := *t
 		set.Configured = t
-		if in.Weight != nil {
-			set.Weight = in.Weight.Value
+		if weight != nil {
+			set.Weight = *weight
 		}
-		if in.Priority != nil {
-			set.Priority = in.Priority.Value
+		if priority != nil {
+			set.Priority = *priority
 		}
 		targets[i] = &set
+	}
+	if !some {
+		return targets
 	}
 	slices.SortStableFunc(targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	return targets
@@ -81,16 +84,15 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 func (h *Handler) assess(targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, pastDoubt bool) (trials []*target.Target, out bool) {
 	out = true
 	for i, t := range targets {
-		s := t.State
-		s.Mu.Lock()
-		if t.Weight > 0 && !s.Barred && (!now.Before(s.HoldUntil) || pastDoubt && s.HoldSoft) {
-			available[i] = s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
-			out = out && available[i] == 0
-			if wants, _ := s.Breaker.WantsTrial(now, cfg); wants || s.Breaker.OnTrial(cfg) {
-				trials = append(trials, t)
-			}
+		if t.Weight <= 0 {
+			continue
 		}
-		s.Mu.Unlock()
+		trial := false
+		available[i], trial = t.State.Assess(now, cfg, pastDoubt)
+		out = out && available[i] == 0
+		if trial {
+			trials = append(trials, t)
+		}
 	}
 	return trials, out
 }
