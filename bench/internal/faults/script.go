@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/actor"
 )
 
-// endpoints are those of one proxy: the primary and two backups.
+// endpoints are the endpoints of one proxy: the primary and two backups.
 type endpoints [3]*actor.Actor
 
 // primaryName is the name of the first endpoint.
@@ -23,14 +23,14 @@ func newEndpoints() (e endpoints, err error) {
 	return e, nil
 }
 
-// crash crashes the first n.
+// crash crashes the first n endpoints.
 func (e endpoints) crash(n int) {
 	for _, a := range e[:n] {
 		a.Crash()
 	}
 }
 
-// heal makes all well.
+// heal makes all endpoints healthy.
 func (e endpoints) heal() error {
 	var errs []error
 	for _, a := range e {
@@ -39,7 +39,7 @@ func (e endpoints) heal() error {
 	return errors.Join(errs...)
 }
 
-// A script is a fault: what happens to the endpoints while clients go on.
+// A script is a fault: it changes the endpoints while clients send requests.
 type script struct {
 	name  string
 	about string
@@ -47,13 +47,13 @@ type script struct {
 	heal  func(e endpoints) error
 }
 
-// crashing returns a script in which the first n endpoints crash.
+// crashing returns a script that crashes the first n endpoints.
 func crashing(n int, name, about string) script {
 	return script{name, about, func(e endpoints) { e.crash(n) }, endpoints.heal}
 }
 
-// playing returns a script in which the primary plays a behaviour, which is made
-// anew for each proxy.
+// playing returns a script in which the primary has the given behaviour. b creates one for
+// each proxy.
 func playing(name, about string, b func() actor.Behaviour) script {
 	return script{name, about, func(e endpoints) { e[0].Play(b()) }, endpoints.heal}
 }

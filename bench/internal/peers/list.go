@@ -6,8 +6,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// ForSpeed returns the peers that are compared while all is well. They send equal
-// parts to all endpoints. The first is the one that the others are compared with.
+// ForSpeed returns the peers to compare with healthy endpoints. They spread requests
+// evenly. The first one is the reference.
 func ForSpeed() []Peer {
 	return []Peer{{
 		Name:    "stock",
@@ -64,7 +64,7 @@ func ForSpeed() []Peer {
 		Name:    "HAProxy",
 		About:   "`balance roundrobin`, retries on responses for every method, checks; what it sends again has to fit into its buffer, here 16 KiB, so larger bodies are sent once",
 		Program: HAProxy,
-		Resends: haproxyBuffer - 2<<10, // less its reserve and a header
+		Resends: haproxyBuffer - 2<<10, // minus its reserve and a header
 		Config: func(at Listen, endpoints []string) string {
 			return haproxyConfig(at, endpoints, "balance roundrobin")
 		},
@@ -79,9 +79,9 @@ func ForSpeed() []Peer {
 	}}
 }
 
-// ForFaults returns the peers that are compared while endpoints fail: the first
-// endpoint is primary, the others are backups, and a peer waits a second for an
-// answer. The first peer is this plugin.
+// ForFaults returns the peers to compare while endpoints fail. The first endpoint is the
+// primary, the others are backups, and a peer waits one second for a response. The first
+// peer is this plugin.
 func ForFaults() []Peer {
 	return []Peer{{
 		Name:    "failover",

@@ -13,8 +13,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// Command writes the page and its charts from the results of the other commands.
-// It leaves out what was not run.
+// Command writes the page and its charts from the results of the other commands. It leaves
+// out commands that have no results.
 func Command(_ context.Context, r *run.Run, args []string) error {
 	docs := r.Flags.String("docs", "../docs", "where benchmarks.md goes")
 	if err := r.Parse(args); err != nil {
@@ -52,12 +52,12 @@ Where another proxy is better than this plugin, the page says so in its own word
 	return os.WriteFile(path, []byte(strings.TrimRight(p.String(), "\n")+"\n"), 0o644)
 }
 
-// part writes the part of a command, if it has been run.
+// part writes the part of a command if there are results.
 func part[R any](r *run.Run, command string, write func(R) error) error {
 	var results R
 	err := r.Load(command, &results)
 	if errors.Is(err, fs.ErrNotExist) {
-		run.Say("notice: %s has not been run; the page is without it", command)
+		run.Say("notice: %s has no results; the page leaves it out", command)
 		return nil
 	}
 	if err == nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/fleet"
 )
 
-// fleet writes what the simulation came to.
+// fleet writes the results of the simulation.
 func (p *page) fleet(r fleet.Report) error {
 	if len(r.Scenarios) == 0 {
 		return errors.New("no scenario")
@@ -65,7 +65,7 @@ func fleetChart(s fleet.Scenario) chart.Chart {
 	return chart.Chart{Title: "Fleet: " + s.Name, From: s.From, To: s.To, Panels: []chart.Panel{load, attempts, failed}}
 }
 
-// everySecond returns every second point: half a second is fine enough to look at.
+// everySecond returns every second point. Half a second is fine enough for a chart.
 func everySecond(series []fleet.Point) (some []fleet.Point) {
 	for i := 0; i < len(series); i += 2 {
 		some = append(some, series[i])

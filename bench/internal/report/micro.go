@@ -6,7 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/micro"
 )
 
-// micro writes Go's benchmarks side by side.
+// micro writes the Go benchmarks side by side.
 func (p *page) micro(r micro.Report) error {
 	p.line("\n## Go benchmarks")
 	p.ranOn(r.Machine)

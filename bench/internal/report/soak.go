@@ -6,7 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/soak"
 )
 
-// soak writes whether everything added up.
+// soak writes whether all counts agree.
 func (p *page) soak(r soak.Report) error {
 	p.line("\n## Soak")
 	p.ranOn(r.Machine)

@@ -6,7 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/speed"
 )
 
-// speed writes what proxies cost while all is well.
+// speed writes what proxies cost with healthy endpoints.
 func (p *page) speed(r speed.Report) error {
 	p.line("\n## Speed")
 	p.ranOn(r.Machine)
