@@ -16,12 +16,12 @@ func ForSpeed() []Peer {
 		Config:  stockRoundRobin,
 	}, {
 		Name:    "control",
-		About:   "the same as stock: how far its ratio is from 1 is what the machine's noise comes to",
+		About:   "the same as stock: the difference of its ratio from 1 is noise of the machine",
 		Program: Caddy,
 		Config:  stockRoundRobin,
 	}, {
 		Name:    "stock+",
-		About:   "Caddy, `round_robin` with retries on statuses and transport errors for every method, passive and active checks, and `request_buffers`, without which a body is gone after the first attempt",
+		About:   "Caddy, `round_robin` with retries on statuses and transport errors for every method, passive and active checks, and `request_buffers`, without which a body is lost after the first attempt",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -36,7 +36,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "failover=",
-		About:   "the `failover` directive with `methods any` and checks: what compares with stock+, as both send a POST with a body of up to 1 MiB again",
+		About:   "the `failover` directive with `methods any` and checks. It compares with stock+: both retry a POST with a body of up to 1 MiB",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -44,7 +44,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "failover+",
-		About:   "failover= with whole answers (`commit complete`): an answer of up to 1 MiB that breaks off is asked for elsewhere too, which none of the other proxies does",
+		About:   "failover= with complete responses (`commit complete`): it also retries if a response of up to 1 MiB breaks off, which none of the other proxies does",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -62,7 +62,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "HAProxy",
-		About:   "`balance roundrobin`, retries on responses for every method, checks; what it sends again has to fit into its buffer, here 16 KiB, so larger bodies are sent once",
+		About:   "`balance roundrobin`, retries on responses for every method, checks. A retried request must fit its buffer, here 16 KiB, so larger bodies are sent once",
 		Program: HAProxy,
 		Resends: haproxyBuffer - 2<<10, // minus its reserve and a header
 		Config: func(at Listen, endpoints []string) string {
@@ -70,7 +70,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "nginx",
-		About:   "round robin, `proxy_next_upstream` for every method, `max_fails`; bodies of any size are buffered and sent again",
+		About:   "round robin, `proxy_next_upstream` for every method, `max_fails`; it buffers and retries bodies of any size",
 		Program: NGINX,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -85,7 +85,7 @@ func ForSpeed() []Peer {
 func ForFaults() []Peer {
 	return []Peer{{
 		Name:    "failover",
-		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half while an endpoint is out)",
+		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half second while an endpoint is out)",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -109,7 +109,7 @@ func ForFaults() []Peer {
 		},
 	}, {
 		Name:    "nginx",
-		About:   "`backup` servers, `proxy_next_upstream` on everything, also for POST, `max_fails`",
+		About:   "`backup` servers, `proxy_next_upstream` for every failure, also for POST, `max_fails`",
 		Program: NGINX,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {

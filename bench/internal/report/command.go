@@ -23,19 +23,19 @@ func Command(_ context.Context, r *run.Run, args []string) error {
 	p := &page{docs: *docs}
 	p.line(`# Benchmarks
 
-Written by %[1]sgo run . report%[1]s in %[1]sbench/%[1]s from what its other commands measured; run them yourself, each
-stops by itself and uses loopback only:
+%[1]sgo run . report%[1]s in %[1]sbench/%[1]s writes this page from the results of the other commands. You can run them yourself.
+Each ends by itself and uses only loopback:
 
     cd bench
-    go run . faults    # failures that clients see while endpoints fail, beside other proxies
-    go run . speed     # CPU, latency, throughput and memory while all is well
+    go run . faults    # failures that clients see while endpoints fail, compared with other proxies
+    go run . speed     # CPU, latency, throughput and memory with healthy endpoints
     go run . micro     # Go benchmarks of Select and of circuit breakers
     go run . soak      # mixed traffic, random faults and reloads: 30 minutes
-    go run . fleet     # 1,000 proxies under virtual time
+    go run . fleet     # 1,000 proxies in virtual time
     go run . report    # this page
 
-Each takes %[1]s-short%[1]s (about two minutes) and %[1]s-h%[1]s. Linux only. HAProxy and nginx are left out where they are not installed.
-Where another proxy is better than this plugin, the page says so in its own words: look for "better here".`, "`")
+Each accepts %[1]s-short%[1]s (about two minutes) and %[1]s-h%[1]s. Linux only. HAProxy and nginx are skipped if they are not installed.
+Where another proxy is better than this plugin, the page says so: search for "better here".`, "`")
 	for _, err := range []error{
 		part(r, "faults", p.faults),
 		part(r, "speed", p.speed),
