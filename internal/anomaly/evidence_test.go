@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// TestFewerCallsKnowLess checks that less traffic raises no alarm of latency where latency
-// varies by chance alone. The baseline must trust fewer calls less until it has learnt the
-// new level.
+// TestFewerCallsKnowLess: where latency varies by chance alone, what is known of
+// it shrinks with traffic, for as long as it takes to learn the new level.
 func TestFewerCallsKnowLess(t *testing.T) {
 	const moves = 100
 	alarms := 0
@@ -27,8 +26,8 @@ func TestFewerCallsKnowLess(t *testing.T) {
 	}
 }
 
-// TestMoreCallsShareCauses has failures in spells, which look like chance while calls are
-// few. They must raise no alarm with many calls either. A burst must still raise one.
+// TestMoreCallsShareCauses: failures that come in spells look like chance while
+// calls are few; with many, they are no anomaly either. A burst still is.
 func TestMoreCallsShareCauses(t *testing.T) {
 	const moves = 40
 	for _, correlation := range []float64{0, 0.5, 0.7} {
@@ -66,7 +65,7 @@ func TestMoreCallsShareCauses(t *testing.T) {
 	}
 }
 
-// TestUnsteadyTraffic checks traffic that comes and goes by the minute.
+// TestUnsteadyTraffic: calls come and go by the minute, as a rule.
 func TestUnsteadyTraffic(t *testing.T) {
 	total := 0
 	const seeds = 10
@@ -90,8 +89,7 @@ func TestUnsteadyTraffic(t *testing.T) {
 	}
 }
 
-// TestLateSteps checks that a sample over twice the time, with twice the calls, is no
-// surge.
+// TestLateSteps: a sample of twice the time holds twice the calls.
 func TestLateSteps(t *testing.T) {
 	w := newWorld(1)
 	w.run(time.Hour, usual)

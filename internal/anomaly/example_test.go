@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/anomaly"
 )
 
-// Latency doubles for 100 s after ten minutes of warm-up and five of watching.
+// Ten minutes of warm-up and five of watching; then latency doubles for 100 s.
 func ExampleDetector() {
 	var d anomaly.Detector
 	var changes []anomaly.Change

@@ -2,12 +2,12 @@ package api
 
 import "time"
 
-// Root is the path of the API under Caddy's admin endpoint.
+// Root is where the API lives under Caddy's admin endpoint.
 const Root = "/failover/"
 
-// StreamRetry is the time after which a client of the stream should reconnect.
+// StreamRetry is how soon a client should come back.
 const StreamRetry = time.Second
 
-// WarningField is the header with warnings about a report, one line for each thing that the
-// report leaves out.
+// WarningField is the header that says what a report could not take in: one
+// line for each thing.
 const WarningField = "Failover-Warning"

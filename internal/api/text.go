@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ListNames returns quoted names for an error message, or "none".
+// ListNames names things in an error message.
 func ListNames(names []string) string {
 	if len(names) == 0 {
 		return "none"

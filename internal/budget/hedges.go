@@ -2,19 +2,18 @@ package budget
 
 import "sync"
 
-// Burst is the largest number of hedges that can be saved up.
+// Burst is how many hedges can be saved up.
 const Burst = 20
 
-// Hedges limits hedges to a part of the calls: each call saves up a fraction of a hedge.
-// The zero value is ready for use. All methods are safe for concurrent use.
+// Hedges keeps hedges to a part of calls: each call saves up a part of one. The
+// zero value is ready.
 type Hedges struct {
 	mu     sync.Mutex
 	saved  float64
-	counts int64 // calls counted so far
+	counts int64 // calls that have been counted
 }
 
-// Take reports whether a hedge is allowed, and uses it up if so. calls is the number of
-// calls ever; ratio is the part of them that may be hedged, 0 to 1.
+// Take asks for one hedge, given how many calls there have been ever, and the part of them that may be hedged, 0 to 1.
 func (b *Hedges) Take(calls int64, ratio float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -27,7 +26,7 @@ func (b *Hedges) Take(calls int64, ratio float64) bool {
 	return true
 }
 
-// GiveBack returns a hedge that was not made.
+// GiveBack returns a hedge that was not made after all.
 func (b *Hedges) GiveBack() {
 	b.mu.Lock()
 	b.saved++

@@ -64,7 +64,9 @@ func TestNoFalseAlarm(t *testing.T) {
 							slow++
 						}
 					case at.Equal(nextWatch):
-						s.Watch(at, cfg)
+						s.Mu.Lock()
+						s.WatchLocked(at, cfg)
+						s.Mu.Unlock()
 						nextWatch = nextWatch.Add(50 * time.Millisecond)
 					default:
 						s.Tick(at, cfg)

@@ -1,18 +1,18 @@
-// Package memory counts and limits the bytes of buffered bodies.
+// Package memory counts the bytes of bodies that a process keeps, and bounds them.
 package memory
 
 import "sync/atomic"
 
-// A Budget is a number of bytes to share. All methods are safe for concurrent use. The zero
-// value has a limit of 0.
+// A Budget is a number of bytes that many share. It may be used by several
+// goroutines at once. The zero value has no room.
 type Budget struct {
-	_     [128]byte // keep used, which buffered bodies write often, on its own cache line
+	_     [128]byte // used is written often, but by those only who keep bodies
 	used  atomic.Int64
 	_     [128]byte
 	limit atomic.Int64
 }
 
-// Reserve takes n bytes. It takes none and returns false if that would exceed the limit.
+// Reserve takes n bytes; false if there is no room for them.
 func (b *Budget) Reserve(n int64) bool {
 	if b.used.Add(n) <= b.limit.Load() {
 		return true
@@ -21,17 +21,17 @@ func (b *Budget) Reserve(n int64) bool {
 	return false
 }
 
-// Take takes n bytes even if that exceeds the limit.
+// Take takes n bytes whether there is room for them or not.
 func (b *Budget) Take(n int64) { b.used.Add(n) }
 
 // Release gives n bytes back.
 func (b *Budget) Release(n int64) { b.used.Add(-n) }
 
-// Used returns the number of bytes taken.
+// Used is how many bytes are taken.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Limit returns the limit in bytes.
+// Limit is how many bytes can be reserved.
 func (b *Budget) Limit() int64 { return b.limit.Load() }
 
-// SetLimit sets the limit in bytes. Bytes already taken stay taken.
+// SetLimit sets how many bytes can be reserved. What has been taken stays.
 func (b *Budget) SetLimit(n int64) { b.limit.Store(n) }

@@ -32,8 +32,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestPiecesGrowWithTheBody checks that pieces grow with the body, and are no larger than
-// the rest of it needs.
+// TestPiecesGrowWithTheBody, and never past what is still to come.
 func TestPiecesGrowWithTheBody(t *testing.T) {
 	var b Budget
 	b.SetLimit(1 << 20)

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/probe"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -176,13 +176,18 @@ func (c *checker) planAnew(p *Pool, now time.Time) {
 		if fast := check.Cfg.FastInterval; shortest == 0 || fast < shortest {
 			shortest = fast
 		}
+		s := check.State
+		s.Mu.Lock()
 		first := (float64(i) + rand.Float64()) / float64(len(c.Plan))
-		check.State.AskChecks(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
+		s.AskLocked(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
+		s.Mu.Unlock()
 	}
 	c.gap = shortest / time.Duration(2*max(1, len(c.Plan)))
 	for _, m := range p.Members {
 		if s := m.State; !planned[s] {
-			s.AskChecks(nil, now, 0)
+			s.Mu.Lock()
+			s.AskLocked(nil, now, 0)
+			s.Mu.Unlock()
 		}
 	}
 	p.Poke()
@@ -239,9 +244,13 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 		due := -1
 		next = time.Time{}
 		for i := range c.Plan {
-			if at, ok := c.Plan[i].State.CheckDue(now); ok && (next.IsZero() || at.Before(next)) {
-				next, due = at, i
+			s := c.Plan[i].State
+			s.Mu.Lock()
+			s.HastenLocked(now)
+			if !s.Checks.Underway && (next.IsZero() || s.Checks.Next.Before(next)) {
+				next, due = s.Checks.Next, i
 			}
+			s.Mu.Unlock()
 		}
 		if due < 0 || now.Before(next) {
 			return next
@@ -249,11 +258,20 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 		if c.mustWait(now) {
 			return c.after
 		}
-		one := c.Plan[due]
-		if !one.State.BeginCheck(now, one.Cfg.Interval) {
+		check := &c.Plan[due]
+		s := check.State
+		s.Mu.Lock()
+		if s.SkipLocked(now) {
+			s.Checks.Skipped++
+			s.Checks.Next = now.Add(endpoint.Jittered(check.Cfg.Interval))
+			s.Mu.Unlock()
 			continue
 		}
+		s.Checks.Sent++
+		s.Checks.Underway = true
+		s.Mu.Unlock()
 		c.begins(now)
+		one := *check
 		c.probes.Go(func() { one.check(p) })
 	}
 }
@@ -266,15 +284,26 @@ func (c *Checked) check(p *Pool) {
 	s := c.State
 	p.Mu.Lock()
 	g := p.Generation.Load()
-	var by *breaker.Config
-	alone := false
-	if c.ctx.Err() == nil && g != nil && p.MemberLocked(s) != nil {
-		by = g.Breaker.Load()
-		alone = !result.Passed && !p.canDoWithout(g, s, now)
+	voided := c.ctx.Err() != nil || g == nil || p.MemberLocked(s) == nil
+	alone := !voided && !result.Passed && !p.canDoWithout(g, s, now)
+	s.Mu.Lock()
+	s.Checks.Underway = false
+	s.Checks.Next = now.Add(endpoint.Jittered(c.Cfg.FastInterval)) // unless the result says otherwise
+	changed := false
+	var e *event.Event
+	if asked := s.Checks.Asked; !voided && asked != nil && asked.Equal(&c.Cfg.Ask) {
+		before := s.Breaker.Told.Turn
+		changed = s.CheckedLocked(now, g.Breaker.Load(), result, alone)
+		if e = s.TransitionLocked(before); e != nil && !result.Passed && e.Details != nil {
+			e.Details["check"] = result.Why
+		}
 	}
-	next, changed, news := s.EndCheck(now, c.Cfg, by, result, alone)
+	next := s.Checks.Next
+	s.Mu.Unlock()
 	p.Mu.Unlock()
-	p.EmitAll(news)
+	if e != nil {
+		p.Emit(*e)
+	}
 	if changed {
 		p.Poke()
 	}

@@ -17,9 +17,12 @@ type leaving struct {
 
 // take keeps an endpoint that leaves the pool in sight.
 func (l *leaving) take(s *endpoint.State) {
-	if s.Leave() {
+	s.Mu.Lock()
+	s.Left = true
+	if !s.InFlight.Empty() {
 		l.add(s)
 	}
+	s.Mu.Unlock()
 }
 
 // BusyOutside implements owner.

@@ -38,9 +38,14 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	cfg := g.Breaker.Load()
 	var collected []event.Event
 	for _, s := range states {
-		inFlight, news := s.Obey(c, now, cfg)
-		answer.InFlight += inFlight
-		collected = append(collected, news...)
+		s.Mu.Lock()
+		before := s.Breaker.Told.Turn
+		s.ObeyLocked(c, now, cfg)
+		if e := s.TransitionLocked(before); e != nil {
+			collected = append(collected, *e)
+		}
+		answer.InFlight += s.Busy.Load()
+		s.Mu.Unlock()
 	}
 	p.rebuildLocked(now)
 	views := p.viewsLocked(g)
@@ -98,13 +103,16 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		p.Mu.Unlock()
 		return
 	}
-	ended, news := s.EndOrder(o, now, g.Breaker.Load())
+	s.Mu.Lock()
+	before := s.Breaker.Told.Turn
+	ended := s.EndLocked(o, now, g.Breaker.Load())
+	moved := s.TransitionLocked(before)
+	s.Mu.Unlock()
 	if ended {
 		p.rebuildLocked(now)
 	}
 	p.Mu.Unlock()
 	if !ended {
-		p.EmitAll(news)
 		return
 	}
 	p.Poke()
@@ -113,5 +121,7 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		e.Details = map[string]any{"note": o.Reason}
 	}
 	p.Emit(e)
-	p.EmitAll(news)
+	if moved != nil {
+		p.Emit(*moved)
+	}
 }

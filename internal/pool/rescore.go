@@ -54,7 +54,12 @@ func (p *Pool) speedsLocked(targets []*target.Target, now time.Time, cfg *breake
 	n := 0
 	for _, target := range targets {
 		s := target.State
-		typical := s.Usual(now, cfg)
+		s.Mu.Lock()
+		typical := s.Scorer.Typical()
+		if s.Breaker.Allowed(cfg) == 0 || now.Before(s.HoldUntil) {
+			typical = 0
+		}
+		s.Mu.Unlock()
 		if typical == 0 {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/anomaly"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/score"
 )
 
 // A trend watches how an endpoint does over minutes and hours, for what is
@@ -35,7 +36,13 @@ func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event
 	var room [4]anomaly.Change
 	for _, s := range p.Members {
 		changes := room[:0]
-		serving, forced, sample := s.TakeStep(cfg, over)
+		s.Mu.Lock()
+		serving, forced := s.Breaker.Allowed(cfg) > 0, s.Breaker.State >= breaker.ForcedOpen
+		sample := s.Sample
+		if over {
+			s.Sample = score.StepTally{}
+		}
+		s.Mu.Unlock()
 		t := &s.trend
 		moved := t.known && serving != t.serving && !forced
 		t.serving, t.known = serving, true
@@ -51,7 +58,10 @@ func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event
 		if !moved && !over {
 			continue
 		}
-		s.SetFlapping(t.detector.Flapping(now))
+		flapping := t.detector.Flapping(now)
+		s.Mu.Lock()
+		s.Breaker.Flapping = flapping
+		s.Mu.Unlock()
 		for _, c := range changes {
 			collected = append(collected, anomalyEvent(s.Name, c))
 		}

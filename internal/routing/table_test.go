@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// layOut returns the table of members, which are in order of priority.
+// layOut makes the table of members in order of priority.
 func layOut(overflow float64, members ...Member) *Table { return New(members, overflow) }
 
-// grid is the number of positions in [0, 1) that tests draw at.
+// grid is how finely draws are scanned.
 const grid = 10_000
 
 func shares(t *Table) []float64 {
@@ -57,7 +57,7 @@ func TestTableShares(t *testing.T) {
 			if got := shares(table); !near(got, test.want, 1e-12) {
 				t.Fatalf("got %v, want %v", got, test.want)
 			}
-			// Draws must match the parts of the table.
+			// What is drawn is what the table says.
 			drawn := make([]float64, len(test.places))
 			for i := range grid {
 				if table.Total == 0 {
@@ -76,7 +76,7 @@ func TestTableShares(t *testing.T) {
 	}
 }
 
-// TestTableDrawsAtTheEdges draws at positions that rounding can produce.
+// TestTableDrawsAtTheEdges draws numbers that rounding may bring about.
 func TestTableDrawsAtTheEdges(t *testing.T) {
 	table := layOut(0, Member{1, 0, 1}, Member{1, 1, 1}, Member{1, 1, 0}, Member{2, 1, 0})
 	for _, u := range []float64{0, math.SmallestNonzeroFloat64, 0.5, math.Nextafter(table.Total, 0), table.Total} {
@@ -86,7 +86,7 @@ func TestTableDrawsAtTheEdges(t *testing.T) {
 	}
 }
 
-// randomPlaces returns one to eight members in up to three tiers.
+// randomPlaces are one to eight places in up to three tiers.
 func randomPlaces(rng *rand.Rand) []Member {
 	places := make([]Member, 1+rng.IntN(8))
 	priority := 1
@@ -99,8 +99,8 @@ func randomPlaces(rng *rand.Rand) []Member {
 	return places
 }
 
-// TestTableProperties checks random tables: no part is negative, the parts add up to 1 or
-// 0, and members that are out get none.
+// TestTableProperties checks random tables: parts are never negative, add up to
+// all calls or to nothing, and nothing goes where it must not.
 func TestTableProperties(t *testing.T) {
 	for seed := range uint64(5000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -122,7 +122,8 @@ func TestTableProperties(t *testing.T) {
 	}
 }
 
-// TestRedraw compares second draws with the table of the remaining members.
+// TestRedraw compares second draws with the table that the members which are
+// left would have alone.
 func TestRedraw(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -161,8 +162,8 @@ func TestRedraw(t *testing.T) {
 	}
 }
 
-// TestDrawTwo checks that the member with the higher load is picked only if both draws hit
-// it, and that the split between tiers does not change.
+// TestDrawTwo wants the member with the higher load only where it is drawn
+// twice, and the split between tiers to stay as it is.
 func TestDrawTwo(t *testing.T) {
 	table := layOut(0, Member{1, 1, 0.5}, Member{1, 1, 0.5}, Member{2, 3, 1}, Member{2, 1, 1})
 	loads := make([]float64, 4)
@@ -192,8 +193,8 @@ func TestDrawTwo(t *testing.T) {
 	}
 }
 
-// TestTurnsSpread checks that a member gets its part of any few consecutive calls, also if
-// they are only every second or third call of a pool.
+// TestTurnsSpread wants a member to get its part of every few calls, wherever
+// they begin and whether they are all of a pool's calls or every second or third.
 func TestTurnsSpread(t *testing.T) {
 	table := layOut(0, Member{1, 1, 0.5}, Member{1, 3, 0.5}, Member{2, 1, 1})
 	want := shares(table)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestHistogramQuantiles compares quantiles with those of the samples.
+// TestHistogramQuantiles compares with quantiles of the samples themselves.
 func TestHistogramQuantiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var h Histogram
@@ -28,7 +28,7 @@ func TestHistogramQuantiles(t *testing.T) {
 	}
 }
 
-// TestHistogramBuckets checks the bounds of each bucket.
+// TestHistogramBuckets holds each bucket to its bounds.
 func TestHistogramBuckets(t *testing.T) {
 	for i := range buckets {
 		low, high := lowerBound(i), lowerBound(i+1)

@@ -1,4 +1,4 @@
-// Package actor runs endpoints that simulate faults.
+// Package actor runs endpoints that play faults.
 package actor
 
 import (
@@ -11,28 +11,29 @@ import (
 	"time"
 )
 
-// Paths and what a healthy actor responds to each.
+// What an actor answers at each path while it is well.
 const (
-	CheckPath   = "/health"  // path of health checks
-	CallPath    = "/call"    // a response within QuickAnswer
-	LastingPath = "/lasting" // a response after 400 ms
+	CheckPath   = "/health"  // the path that proxies check
+	CallPath    = "/call"    // an answer within QuickAnswer
+	LastingPath = "/lasting" // an answer that takes 400 ms
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
 )
 
-// Header fields of responses.
+// Header fields of answers.
 const (
-	NameHeader   = "X-Endpoint" // name of the actor
-	BreaksHeader = "X-Breaks"   // set if the actor breaks off the response
+	NameHeader   = "X-Endpoint" // the name of the actor that answered
+	BreaksHeader = "X-Breaks"   // set if the actor breaks the answer off
 )
 
-// An Actor is an endpoint with a behaviour. All methods are safe for concurrent use.
+// An Actor is an endpoint that plays a behaviour. Its methods may be called at
+// any time, from any goroutine.
 type Actor struct {
 	Name    string
-	Address string // stays the same after a crash
+	Address string // stays the same over crashes
 
 	Attempts atomic.Int64 // requests other than checks
-	Refused  atomic.Int64 // attempts that got a failure status
+	Refused  atomic.Int64 // attempts answered with a failure status
 	Checks   atomic.Int64
 
 	plays atomic.Pointer[Behaviour]
@@ -40,28 +41,28 @@ type Actor struct {
 	mu       sync.Mutex
 	listener net.Listener
 	server   *http.Server      // nil while crashed
-	sockets  map[net.Conn]bool // WebSockets, which the server does not track
-	crashed  time.Time         // time of the latest crash
+	sockets  map[net.Conn]bool // WebSockets, which the server no longer knows
+	crashed  time.Time         // when it crashed last
 }
 
-// New starts a healthy actor on a free port of loopback. Crash ends it.
+// New starts an actor that is well, on a free port of loopback. Crash ends it.
 func New(name string) (*Actor, error) {
 	a := &Actor{Name: name, Address: "127.0.0.1:0", sockets: make(map[net.Conn]bool)}
 	a.Play(Well)
-	return a, a.listen()
+	return a, a.up()
 }
 
-// Play sets the actor's behaviour for later requests.
+// Play replaces the actor's behaviour, for requests from now on.
 func (a *Actor) Play(b Behaviour) { a.plays.Store(&b) }
 
-// Heal makes the actor healthy. It listens again if it had crashed.
+// Heal makes the actor well, and listen again if it has crashed.
 func (a *Actor) Heal() error {
 	a.Play(Well)
-	return a.listen()
+	return a.up()
 }
 
-// listen makes the actor listen unless it already does.
-func (a *Actor) listen() error {
+// up makes the actor listen, unless it does.
+func (a *Actor) up() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.server != nil {
@@ -85,7 +86,7 @@ func (a *Actor) Crash() {
 		return
 	}
 	a.crashed = time.Now()
-	a.listener.Close() // the server does not know the listener before Serve starts
+	a.listener.Close() // the server does not know it before Serve has begun
 	a.server.Close()
 	a.server = nil
 	for conn := range a.sockets {
@@ -93,7 +94,7 @@ func (a *Actor) Crash() {
 	}
 }
 
-// CrashedSince reports whether the actor crashed at or after the given time.
+// CrashedSince reports whether the actor has crashed at a time or after it.
 func (a *Actor) CrashedSince(at time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

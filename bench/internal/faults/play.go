@@ -10,7 +10,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// play plays the script against one peer, with clients that send rate requests per second.
+// play plays the script in front of one peer, with clients that send rate
+// requests a second.
 func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate int, c Course) (Result, error) {
 	result := Result{Proxy: p.Name}
 	e, err := newEndpoints()
@@ -28,7 +29,7 @@ func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate i
 	}
 	defer proxy.Stop()
 	loop := load.NewOpenLoop(proxy.Address, rate)
-	loop.WarmUp(20) // open connections
+	loop.WarmUp(20) // so that connections are open
 	began := time.Now()
 	done := make(chan []load.Sample)
 	go func() { done <- loop.Run(ctx, began, c.whole()) }()
@@ -51,7 +52,7 @@ func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate i
 	return result, nil
 }
 
-// counts holds the attempts at the primary and at all endpoints.
+// counts are attempts at the primary and at all endpoints.
 type counts struct{ primary, all int64 }
 
 func (e endpoints) attempts() (n counts) {

@@ -1,4 +1,5 @@
-// Package load sends requests to proxies. It also has an endpoint of negligible cost.
+// Package load sends requests to proxies and, where an endpoint must cost nothing,
+// answers them.
 package load
 
 import (
@@ -15,30 +16,32 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// A Sample is the result of one request.
+// A Sample is what happened to one request.
 type Sample struct {
-	At       time.Duration // due time, from the start
-	Took     time.Duration // time from At to the end of the response
+	At       time.Duration // when it was due, from the start
+	Took     time.Duration // from then to the end of the answer
 	OK       bool
-	Endpoint string // endpoint that responded, if OK
-	What     string // what went wrong, if not OK
+	Endpoint string // that answered, if OK
+	What     string // went wrong, if not OK
 }
 
-// An OpenLoop sends requests to actors at fixed times, like independent clients. It does
-// not wait for responses, and latency counts from the due time (no coordinated omission).
-// It alternates between a POST of 2 KiB and a GET.
+// An OpenLoop sends requests to actors at fixed times, as independent clients do:
+// it waits for no answer, and a request that is sent late has a longer latency
+// (no coordinated omission). Every second request is a POST of 2 KiB, the others
+// are GETs.
 type OpenLoop struct {
 	address string
-	rate    int // requests per second
+	rate    int // requests a second
 	client  *http.Client
 	body    []byte
-	want    [2][]byte // expected bodies of a GET and a POST
+	want    [2][]byte // what a GET and a POST must get
 }
 
-// patience is how long a client waits for a response.
+// patience is how long a client waits for an answer.
 const patience = 10 * time.Second
 
-// NewOpenLoop returns a loop for the proxy at an address. rate is in requests per second.
+// NewOpenLoop returns a loop for the proxy at an address, with a rate in requests
+// a second.
 func NewOpenLoop(address string, rate int) *OpenLoop {
 	l := &OpenLoop{address: address, rate: rate, body: payload.Of(2 << 10)}
 	l.want = [2][]byte{payload.Answer(nil), payload.Answer(l.body)}
@@ -53,15 +56,16 @@ func NewOpenLoop(address string, rate int) *OpenLoop {
 	return l
 }
 
-// WarmUp sends n POSTs one after the other and ignores the results.
+// WarmUp sends n POSTs, one after the other, whatever comes back.
 func (l *OpenLoop) WarmUp(n int) {
 	for range n {
 		l.send(true)
 	}
 }
 
-// Run sends requests from began on for the given time, and waits for the responses. The
-// samples are in order of their due times. They end early if ctx ends.
+// Run sends requests from a time on, for as long as it is to last, and waits for
+// their answers. The samples are in the order in which the requests were due;
+// they end early if ctx does.
 func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Duration) []Sample {
 	n := int(lasting.Seconds() * float64(l.rate))
 	samples := make([]Sample, n)
@@ -94,7 +98,8 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 	return samples
 }
 
-// send sends a request. It returns the endpoint that responded, or what was wrong.
+// send sends a request and returns the endpoint that answered, or what was wrong
+// with the answer.
 func (l *OpenLoop) send(post bool) (endpoint, what string) {
 	method, body, want := http.MethodGet, io.Reader(nil), l.want[0]
 	if post {

@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// A Conn is the client's end of a WebSocket. It is not safe for concurrent use.
+// A Conn is the client's end of a WebSocket. One goroutine may use it at a time.
 type Conn struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-// Open opens a WebSocket through a proxy. It lasts at most 30 s. If the proxy sends another
-// response, Open returns that response, no Conn and no error.
+// Open asks a proxy for a WebSocket, which lasts 30 s at most. If the proxy
+// answers something else, Open returns that answer and no Conn; if it does not
+// answer at all, only an error.
 func Open(address, path string) (*Conn, *http.Response, error) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
@@ -46,8 +47,8 @@ func Open(address, path string) (*Conn, *http.Response, error) {
 	return c, resp, nil
 }
 
-// Talk sends n texts, each after a pause, and expects each back. If endpointEnds, it then
-// asks the endpoint to end the connection.
+// Talk sends n texts, each after a pause, and wants each back. Then it asks the
+// endpoint to end the connection, if endpointEnds.
 func (c *Conn) Talk(n int, pause time.Duration, endpointEnds bool) error {
 	for i := range n {
 		time.Sleep(pause)
@@ -72,8 +73,8 @@ func (c *Conn) Talk(n int, pause time.Duration, endpointEnds bool) error {
 	return nil
 }
 
-// ask sends a text and reads the next one. If sending fails, a close frame that has already
-// arrived is the error.
+// ask sends a text and reads the next one. If sending fails, a close frame that
+// has already come is the better reason.
 func (c *Conn) ask(text string) (string, error) {
 	failed := c.send(text)
 	back, err := readText(c.in)
