@@ -57,6 +57,9 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 		resp.Body.Close()
 		return nil, c.failed(a, err, time.Now())
 	}
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	c.finish()
 	c.answeredWell()
 	c.blameSuspects(time.Now())

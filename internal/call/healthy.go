@@ -266,6 +266,9 @@ func (a *Attempt) Answered(now time.Time) bool {
 
 // follow watches an answer that goes to the client to its end.
 func (a *Attempt) follow(resp *http.Response) {
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	switch {
 	case resp.Body == http.NoBody:
 		a.BodyEnds(outcome.Success)
