@@ -47,8 +47,8 @@ type Watched interface {
 	// FirstByte is the latency to the first byte of the answer, less the time spent
 	// waiting for the client; 0: there is none yet.
 	FirstByte() time.Duration
-	// WaitedFor is how long the endpoint has had the attempt, less the time spent waiting
-	// for the client.
+	// WaitedFor is how long the endpoint has been waited for, less the time spent waiting for
+	// the client. While it goes on taking a request's body, that begins anew.
 	WaitedFor(now time.Time) time.Duration
 	// Uploads tells whether the endpoint is sent a body.
 	Uploads() bool
