@@ -160,7 +160,11 @@ func TestZeros(t *testing.T) {
 		`{"failure_ratio": 0}`:        func(c *breaker.Config) { c.FailureRatio = 0 },
 		`{"slow_factor": 0}`:          func(c *breaker.Config) { c.SlowFactor = 0 },
 		`{"min_requests": 0, "window": 0, "open_for": 0, "open_max": 0, "start": 0, "step": 0, "slow_ratio": 0, "slow_after": 0}`: func(*breaker.Config) {},
-		`{"open_for": 600000000000}`: func(c *breaker.Config) { c.OpenFor, c.OpenMax = 10*time.Minute, 10*time.Minute },
+		`{"open_for": 600000000000}`: func(c *breaker.Config) {
+			c.OpenFor, c.OpenMax, c.DeniedMax = 10*time.Minute, 10*time.Minute, 10*time.Minute
+		},
+		`{"open_for": 30000000000}`: func(c *breaker.Config) { c.OpenFor, c.OpenMax = 30*time.Second, 30*time.Second },
+		`{"open_max": 60000000000}`: func(c *breaker.Config) { c.OpenMax, c.DeniedMax = time.Minute, time.Minute },
 	} {
 		want := defaults
 		change(&want)

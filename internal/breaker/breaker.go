@@ -30,7 +30,7 @@ const (
 	ReasonConsecutive = "consecutive_failures"
 	reasonRatio       = "failure_ratio"
 	reasonDenied      = "denied"
-	reasonSlow        = "slow"
+	ReasonSlow        = "slow"
 	ReasonSlower      = "slower_than_usual"
 	ReasonCheckFailed = "check_failed"
 	ReasonChecksPass  = "checks_passed"
@@ -73,7 +73,8 @@ type Config struct {
 	SlowAfter           time.Duration
 	SlowFactor          float64 // of relative slowness; 0: off
 	OpenFor, OpenMax    time.Duration
-	Start               float64 // the first share
+	DeniedMax           time.Duration // OpenMax where the endpoint refuses its own credentials
+	Start               float64       // the first share
 	Step                time.Duration
 	trialExpiry         time.Duration // a trial not heard of by then frees its place
 }
@@ -88,7 +89,8 @@ func Defaults(timeout time.Duration) Config {
 		Window:              10 * time.Second,
 		SlowFactor:          10,
 		OpenFor:             5 * time.Second,
-		OpenMax:             5 * time.Minute,
+		OpenMax:             10 * time.Second,
+		DeniedMax:           5 * time.Minute,
 		Start:               0.05,
 		Step:                500 * time.Millisecond,
 		trialExpiry:         timeout,
@@ -157,8 +159,9 @@ type Result struct {
 //
 // The operator's states hold even where breakers are off.
 //
-// An open period lasts OpenFor doubled for each relapse, at most OpenMax, with
-// ±20 % jitter; each opening of one that flaps counts as a relapse. A minute closed with successes forgives one relapse.
+// An open period lasts OpenFor doubled for each relapse, at most OpenMax, or DeniedMax where
+// the endpoint refused its own credentials last, with ±20 % jitter; each opening of one that
+// flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
 // Times are compared as they come in: a clock that jumps back makes a period
 // or a step longer by the jump, and nothing else.
@@ -176,6 +179,12 @@ type Breaker struct {
 	Latencies window.Counter // slow calls
 	Relapses  int
 	goodSince time.Time // closed or last forgiven
+
+	// Told is where the breaker stands for those who look at it from outside.
+	Told Told
+	// AllOut says that every endpoint of the pool is out, so that trials are no turns. The
+	// control loop sets it.
+	AllOut bool
 
 	Reason  string // of the last transition
 	Opened  string // why it opened last, kept while recovering
@@ -208,8 +217,12 @@ type Breaker struct {
 
 // Transition is the only place where the state changes.
 func (b *Breaker) Transition(to State, now time.Time, reason string) {
+	from := b.State
 	b.State, b.Reason, b.Changed = to, reason, now
 	b.Generation++
+	if !b.inSilence(from, to, reason) {
+		b.tell(now)
+	}
 	b.denied, b.waiting = 0, 0
 	b.Outcomes.Reset()
 	b.Latencies.Reset()
@@ -254,12 +267,12 @@ func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
 
 // Answered says that an endpoint has begun to answer well, if slowly. A long
 // stream that is under way is enough to go on with recovery, though only its end
-// is a success.
+// is a success. A permit counts once.
 func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (changed bool) {
-	if p.Generation != b.Generation || b.State != Recovering || cfg.Off {
+	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
-	if slow && b.Opened == reasonSlow {
+	if slow && b.Opened == ReasonSlow {
 		return false // its end will be reported as slow
 	}
 	p.answered = true
@@ -275,8 +288,8 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 	case Closed:
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
-		if r.Failed || r.Slow && b.Opened == reasonSlow || r.Slower && b.Opened == ReasonSlower {
-			return b.stepFailedAt(now, cfg)
+		if r.Failed || r.Slow && b.Opened == ReasonSlow || r.Slower && b.Opened == ReasonSlower {
+			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
 		return !p.answered && b.stepSucceeded(now, cfg)
@@ -335,7 +348,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Recovering && passed:
 		return b.stepSucceeded(now, cfg)
 	case b.State == Recovering && !alone:
-		changed = b.stepFailedAt(now, cfg)
+		changed = b.stepFailedAt(now, cfg, b.Opened)
 		b.noticed = true
 		return changed
 	}
@@ -352,8 +365,7 @@ func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
 	case b.State == Closed:
 		b.open(now, cfg, ReasonSlower)
 	case b.State == Recovering:
-		b.relapse(now, cfg, ReasonSlower)
-		b.Opened = ReasonSlower
+		b.relapse(now, cfg, ReasonSlower, ReasonSlower)
 	default:
 		return false
 	}

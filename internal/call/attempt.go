@@ -242,15 +242,16 @@ func (a *Attempt) expire(why endpoint.Ending) {
 // Settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
 func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
-	a.settleIn(now, o, release, endpoint.NoDoubt)
+	a.settleFor("", now, o, release, endpoint.NoDoubt)
 }
 
-// settleIn is settle for a failure of which it may not be known yet whose it is.
-func (a *Attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
+// settleFor is Settle for a failure of which it is known in a few words what it is, and
+// may not be known yet whose.
+func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
 		a.Target.State.Beaten(a, now)
 	}
-	a.Target.State.Settle(a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
+	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
 	}

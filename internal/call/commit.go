@@ -57,8 +57,11 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 		resp.Body.Close()
 		return nil, c.failed(a, err, time.Now())
 	}
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	c.finish()
-	c.dropKept()
+	c.answeredWell()
 	c.blameSuspects(time.Now())
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, time.Now(), c.Handler.BreakerConfig())

@@ -256,7 +256,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	a.Final = !h.Rematches
 	c.finish()
-	c.dropKept()
+	c.answeredWell()
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
@@ -274,6 +274,9 @@ func (a *Attempt) Answered(now time.Time) bool {
 
 // follow watches an answer that goes to the client to its end.
 func (a *Attempt) follow(resp *http.Response) {
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	switch {
 	case resp.Body == http.NoBody:
 		a.BodyEnds(outcome.Success)
@@ -301,7 +304,11 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		o := a.BodyOutcome(err)
-		a.BodyEnds(o)
+		if o.Failed() {
+			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
+		} else {
+			a.BodyEnds(o)
+		}
 		a.Set(bodyOver)
 		if o.Failed() {
 			err = &BrokenBody{o, a.Target.Name, err}

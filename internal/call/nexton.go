@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -140,13 +141,14 @@ func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 		a.Set(Holding) // the watcher lets go of it if the client leaves
 		x.kept = &keptAnswer{a, resp}
 		if err := resp.Body.(*held).err; err != nil {
-			a.Settle(time.Now(), a.BodyOutcome(err), true)
+			o := a.BodyOutcome(err)
+			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
 		}
 	} else {
 		resp.Body.Close()
 		a.Settle(now, outcome.Success, true)
 	}
-	c.moveTo(a, next, reasonNextOn, now)
+	c.moveTo(a, next, reasonNextOn, whatStatus(resp), now)
 	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.Target.Name))
 }
 
@@ -168,6 +170,19 @@ func (c *Call) keptAnswer() *keptAnswer {
 func (c *Call) dropKept() {
 	if c.extras != nil {
 		c.extras.dropKept()
+	}
+}
+
+// answeredWell notes that the call's answer is a good one.
+func (c *Call) answeredWell() {
+	x := c.extras
+	if x == nil {
+		return
+	}
+	x.dropKept()
+	if x.moved {
+		x.moved = false
+		c.Handler.Pool.Saved.Add(1)
 	}
 }
 

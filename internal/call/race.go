@@ -190,7 +190,7 @@ func (x *race) run(out *http.Request) {
 		x.first.end(endpoint.EndedByHedge)
 	default:
 		o := a.Call.blameRival(a, resp, err, now)
-		a.settleIn(now, o, true, a.Call.inDoubt(a, o))
+		a.settleFor(a.whatOfRival(resp, o, err, now), now, o, true, a.Call.inDoubt(a, o))
 	}
 	if resp != nil && x.won != resp {
 		resp.Body.Close()

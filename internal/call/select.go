@@ -42,7 +42,7 @@ func (c *Call) again(now time.Time) *reverseproxy.Upstream {
 		return nil
 	}
 	c.finished = false
-	c.moveTo(c.Current, next, reasonRetryMatch, now)
+	c.moveTo(c.Current, next, reasonRetryMatch, "", now)
 	return next.upstream
 }
 
@@ -138,7 +138,7 @@ func (c *Call) retrySafe() bool {
 // be sent elsewhere if it fails, any call to one that has waited for long, and,
 // as the last resort, any call to any of them.
 func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastResort bool) *Attempt {
-	elsewhere := from.Total > 0 && h.Retry.Attempts > 1 && h.Retry.Repeatable(c.Request)
+	elsewhere := from.Total > 0 && c.retrySafe()
 	for _, t := range from.Trials {
 		if c.isExcluded(t) {
 			continue

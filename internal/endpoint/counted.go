@@ -136,9 +136,6 @@ func (s *State) SettledLocked(f Watched, now time.Time, o outcome.Outcome, first
 	}
 	fresh := s.FreshLocked()
 	fresh.Attempt(o, duration)
-	if o.Failed() {
-		s.LastFailure = o
-	}
 	if f.own().Final {
 		if waited, ok := f.RecordsCall(firstByte); ok {
 			fresh.Call(o, waited)

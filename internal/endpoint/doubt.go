@@ -72,7 +72,7 @@ func (s *State) doubtLocked(t *Ticket, now time.Time, cfg *breaker.Config, r bre
 // endpoint's, or the request's own. The latter may also be found out later.
 func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
 	s.Mu.Lock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	changed := s.resolveLocked(t, now, cfg, toBlame)
 	s.unlockAndTell(before, changed)
 }

@@ -26,6 +26,7 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 		return false // it may be the call's own
 	case slow:
 		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -91,6 +92,7 @@ func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		slow++
 		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}

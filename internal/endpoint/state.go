@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,13 @@ type State struct {
 	Fresh       *Counted // since the last fold
 	Spare       *Counted // empty, or nil
 	LastFailure outcome.Outcome
+
+	failures causes // of attempts, since the breaker was closed last
+	cause    Cause  // what opened the breaker; empty while it is closed
+	causedAt time.Time
+	caused   uint64 // how often that had come then
+	slowest  Cause  // the latest slow attempt
+	heldFor  Cause  // what brought the latest hold about
 }
 
 // Totals count attempts since the state was made. They are up to date after
@@ -145,12 +153,17 @@ func (s *State) unlinkLocked(t *Ticket) {
 	}
 }
 
-// BeganAnswer notes that an attempt has begun to answer well.
+// BeganAnswer notes that an attempt has begun to answer well. One that has been settled,
+// as with an answer that was held until its end, has been counted already.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	latency := f.FirstByte()
 	s.Mu.Lock()
+	if f.own().Outcome != outcome.Pending {
+		s.Mu.Unlock()
+		return
+	}
 	s.CountLocked(now)
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	changed := s.judgeLocked(f, now, outcome.Success, latency)
 	if t := f.own(); s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 		changed = s.reportSlowLocked(t, now, cfg) || changed
@@ -163,7 +176,17 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 // Settle takes what an attempt came to, once; release is set when the attempt is no
 // longer in flight either.
 func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	s.SettleFor("", f, now, cfg, o, release, doubt)
+}
+
+// SettleFor is Settle for an attempt of which it is known in a few words what went wrong:
+// a status, or what outcome.Short makes of an error.
+func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
 	t, latency := f.own(), f.FirstByte()
+	var cause Cause
+	if o.Failed() {
+		cause = causeOf(f, cmp.Or(what, o.String()))
+	}
 	s.Mu.Lock()
 	if release {
 		s.unlinkLocked(t)
@@ -175,8 +198,11 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	s.CountLocked(now)
 	t.Outcome, t.doubt = o, doubt
 	s.Last.Add(o)
+	if o.Failed() {
+		s.noteFailureLocked(o, cause, now)
+	}
 	changed := s.judgeLocked(f, now, o, latency)
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
@@ -196,6 +222,9 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 		changed = s.Breaker.Cancel(now, t.Permit) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
+		if r.Slow {
+			s.slowest = slowerThan(f, cfg.SlowAfter)
+		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
 	s.SettledLocked(f, now, o, latency)
@@ -268,6 +297,9 @@ func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft b
 	if !until.After(s.HoldUntil) {
 		return
 	}
+	if last := s.failures.latest(); last != nil {
+		s.heldFor = last.Cause
+	}
 	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
 }
@@ -298,7 +330,7 @@ func (s *State) Load() float64 {
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	s.CountLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	changed = s.Breaker.Tick(now, cfg) || changed
@@ -400,7 +432,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, limit, how)
 	s.unlockAndTell(before, false)
 	return ok

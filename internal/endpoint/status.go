@@ -26,9 +26,10 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	e := api.EndpointStatus{
 		Name:      s.Name,
 		Address:   s.Address,
-		State:     b.State.String(),
-		Reason:    b.Reason,
-		Since:     b.Changed,
+		State:     b.Told.State.String(),
+		Reason:    b.Told.Reason,
+		Since:     b.Told.Since,
+		DownSince: b.Told.Down,
 		Share:     api.Tidy(b.Allowed(cfg)),
 		Score:     api.Tidy(1 - s.Scorer.Lost),
 		InFlight:  s.Busy.Load(),
@@ -37,9 +38,13 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		Failures:  s.Totals.Failures,
 		Cancelled: s.Totals.Cancelled,
 	}
+	e.Cause = s.failureStatus(s.cause, "", s.causedAt, s.caused)
+	if last := s.failures.latest(); last != nil {
+		e.LastFailure = s.failureStatus(last.Cause, s.LastFailure.String(), last.at, last.often())
+	}
 	e.Check = s.Checks.status()
-	if b.State == breaker.Open {
-		e.Until = b.Until
+	if b.Told.State == breaker.Open {
+		e.Until = b.DueAgain(now, s.Checks.Next)
 	}
 	if now.Before(s.HoldUntil) {
 		e.HeldUntil = s.HoldUntil

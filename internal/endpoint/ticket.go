@@ -54,6 +54,8 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient tells whether an upload waits for its client now.
 	WaitsForClient() bool
+	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
+	Asked() (method, path string)
 	// RecordsCall tells, once for all attempts of a call, that the call is to be counted,
 	// and how long its client has waited for a first byte that came firstByte after the
 	// attempt began; 0 if none came.
@@ -86,7 +88,7 @@ type owner interface {
 }
 
 // unlockAndTell unlocks the state, and tells the owner what has changed since the
-// breaker was in generation before: a transition, and what else is news, goes out as
+// breaker had taken its turn before: a transition, and what else is news, goes out as
 // events, and changed says that routing may go by what is new.
 func (s *State) unlockAndTell(before uint64, changed bool) {
 	news := s.NewsLocked(before)

@@ -11,6 +11,8 @@ const (
 	BreakerClosed     = "breaker_closed"
 	EndpointHeld      = "endpoint_held"
 	AllDown           = "all_down"
+	PoolUp            = "pool_up"
+	IncidentOver      = "incident_over"
 	SLABurning        = "sla_burning"
 	SLAMetAgain       = "sla_met_again"
 	Anomaly           = "anomaly"
@@ -40,6 +42,9 @@ type Event struct {
 	// How many it stands for. Of a kind, endpoint, destination and reason at most
 	// one event a second leaves a pool; those between are counted in the next.
 	Count int `json:"count"`
+
+	// The incident that it belongs to; absent where it belongs to none.
+	Incident uint64 `json:"incident,omitempty"`
 
 	// More of the newest that it stands for. Values are text, numbers, booleans
 	// and times.

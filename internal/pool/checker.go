@@ -292,9 +292,9 @@ func (c *Checked) check(p *Pool) {
 	changed := false
 	var e *event.Event
 	if asked := s.Checks.Asked; !voided && asked != nil && asked.Equal(&c.Cfg.Ask) {
-		before := s.Breaker.Generation
+		before := s.Breaker.Told.Turn
 		changed = s.CheckedLocked(now, g.Breaker.Load(), result, alone)
-		if e = s.TransitionLocked(before); e != nil && !result.Passed {
+		if e = s.TransitionLocked(before); e != nil && !result.Passed && e.Details != nil {
 			e.Details["check"] = result.Why
 		}
 	}

@@ -83,7 +83,7 @@ func (p *Pool) measureLocked(v view, now time.Time, cfg *breaker.Config) Endpoin
 	s := v.State
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	e.State, e.Share, e.Score = s.Breaker.State, s.Breaker.Allowed(cfg), 1-s.Scorer.Lost
+	e.State, e.Share, e.Score = s.Breaker.Told.State, s.Breaker.Allowed(cfg), 1-s.Scorer.Lost
 	e.Held = now.Before(s.HoldUntil)
 	e.Passed, e.Failed, e.Skipped = s.Checks.Passed, s.Checks.Failed, s.Checks.Skipped
 	return e

@@ -39,7 +39,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	var collected []event.Event
 	for _, s := range states {
 		s.Mu.Lock()
-		before := s.Breaker.Generation
+		before := s.Breaker.Told.Turn
 		s.ObeyLocked(c, now, cfg)
 		if e := s.TransitionLocked(before); e != nil {
 			collected = append(collected, *e)
@@ -104,7 +104,7 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		return
 	}
 	s.Mu.Lock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	ended := s.EndLocked(o, now, g.Breaker.Load())
 	moved := s.TransitionLocked(before)
 	s.Mu.Unlock()

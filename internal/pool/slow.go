@@ -19,7 +19,7 @@ func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Ev
 			continue
 		}
 		s.Mu.Lock()
-		before := s.Breaker.Generation
+		before := s.Breaker.Told.Turn
 		changed = s.Breaker.Slower(now, cfg) || changed
 		if e := s.TransitionLocked(before); e != nil {
 			e.Details["limit_seconds"] = s.Slowness.Limit.Seconds()

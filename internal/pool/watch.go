@@ -20,7 +20,7 @@ func (p *Pool) EndOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	for _, s := range p.Members {
 		if cfg != nil && s.Busy.Load() > 0 {
 			s.Mu.Lock()
-			before := s.Breaker.Generation
+			before := s.Breaker.Told.Turn
 			looked = s.WatchLocked(now, cfg) || looked
 			collected = append(collected, s.NewsLocked(before)...)
 			s.Mu.Unlock()

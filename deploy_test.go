@@ -1,0 +1,109 @@
+package failover
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+)
+
+// TestDemo: the demo's Caddyfile works, and all that its services mount or build from is there.
+func TestDemo(t *testing.T) {
+	text, err := os.ReadFile("deploy/demo/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validates(t, strings.Replace(string(text), "metrics\n", "admin off\n\tauto_https off\n\tmetrics\n", 1)); err != nil {
+		t.Errorf("deploy/demo/Caddyfile: %v", err)
+	}
+	var compose struct {
+		Services map[string]struct {
+			Image   string
+			Build   struct{ Context, Dockerfile string }
+			Volumes []string
+		}
+		Volumes map[string]any
+	}
+	decodeYAML(t, "deploy/compose.yml", &compose)
+	if len(compose.Services) == 0 {
+		t.Error("no services")
+	}
+	for name, service := range compose.Services {
+		if build := service.Build; build.Context != "" {
+			requireFile(t, filepath.Join("deploy", build.Context, build.Dockerfile))
+		} else if service.Image == "" {
+			t.Errorf("service %s has no image", name)
+		}
+		for _, volume := range service.Volumes {
+			source, _, _ := strings.Cut(volume, ":")
+			if !strings.HasPrefix(source, ".") {
+				if _, ok := compose.Volumes[source]; !ok {
+					t.Errorf("service %s mounts the volume %s, which is not declared", name, source)
+				}
+				continue
+			}
+			requireFile(t, filepath.Join("deploy", source))
+		}
+	}
+}
+
+// TestContainerBuildsAsTheREADMESays: the image is built by the README's own command.
+func TestContainerBuildsAsTheREADMESays(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dockerfile, err := os.ReadFile("deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const build = "go tool xcaddy build --output %scaddy --with github.com/apifailover/caddy-failover@v0.0.0=."
+	if want := strings.Replace(build, "%s", "", 1); !strings.Contains(string(readme), want) {
+		t.Errorf("README.md does not say %q", want)
+	}
+	if want := "RUN " + strings.Replace(build, "%s", "/", 1); !strings.Contains(string(dockerfile), want) {
+		t.Errorf("deploy/Dockerfile does not say %q", want)
+	}
+}
+
+// TestYAMLOfTheRepositoryParses: workflows, issue forms, and what the demo provisions.
+func TestYAMLOfTheRepositoryParses(t *testing.T) {
+	checked := 0
+	for _, pattern := range []string{".github/*.yml", ".github/*/*.yml", "deploy/*.yml", "deploy/demo/*.yml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			checked++
+			var document map[string]any
+			decodeYAML(t, file, &document)
+			if len(document) == 0 {
+				t.Errorf("%s is empty", file)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d files", checked)
+	}
+}
+
+func decodeYAML(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		t.Errorf("%s: %v", file, err)
+	}
+}
+
+func requireFile(t *testing.T, file string) {
+	t.Helper()
+	if info, err := os.Stat(file); err != nil || info.IsDir() {
+		t.Errorf("no file %s (%v)", file, err)
+	}
+}
