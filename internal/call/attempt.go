@@ -48,6 +48,7 @@ type Attempt struct {
 	reused bool // it was idle before
 
 	paused  bool   // it begins after a backoff
+	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
 	repeats uint16 // of the same endpoint
 }
 
@@ -107,13 +108,10 @@ func (a *Attempt) PatienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// Begin starts the clock of a round trip in ctx. What else holds of the attempt from
-// then on is set with it.
-func (a *Attempt) Begin(ctx context.Context, now time.Time, as progress) {
+// Begin starts the clock of a round trip in ctx, which began when the attempt was reserved
+// or its pause was over. What else holds of the attempt from then on is set with it.
+func (a *Attempt) Begin(ctx context.Context, as progress) {
 	a.Client = ctx
-	if a.Began != now { // else the watcher may be reading it
-		a.Began = now
-	}
 	a.Set(Started | as)
 }
 
@@ -242,17 +240,28 @@ func (a *Attempt) expire(why endpoint.Ending) {
 // Settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
 func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
-	a.settleFor("", now, o, release, endpoint.NoDoubt)
+	a.settleIn(now, o, release, endpoint.NoDoubt)
 }
 
-// settleFor is Settle for a failure of which it is known in a few words what it is, and
-// may not be known yet whose.
-func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
-	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
-		a.Target.State.Beaten(a, now)
-	}
-	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
+// settleIn is settle for a failure of which it may not be known yet whose it is.
+func (a *Attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
+	a.noteBeaten(now, o)
+	a.Target.State.Settle(a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
+	}
+}
+
+// settleAnswer is settle at the end of an answer.
+func (a *Attempt) settleAnswer(now time.Time, o outcome.Outcome) {
+	a.noteBeaten(now, o)
+	a.Target.State.SettleAnswer(a, now, a.Call.Handler.BreakerConfig(), o, a.final)
+	a.end(endpoint.EndedNormally)
+}
+
+// noteBeaten lets the endpoint learn from an attempt that a rival has ended.
+func (a *Attempt) noteBeaten(now time.Time, o outcome.Outcome) {
+	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
+		a.Target.State.Beaten(a, now)
 	}
 }

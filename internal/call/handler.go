@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
@@ -30,7 +31,7 @@ const (
 type Rules struct {
 	Name       string // the pool's
 	Failure    *outcome.StatusSet
-	NextOn     []NextRule
+	Answers    *answer.Rules // what answers mean; nil: what their status says
 	Idle       time.Duration // the longest silence inside an answer's body; 0: no bound
 	Commit     CommitRules
 	Balance    Balance
@@ -38,7 +39,7 @@ type Rules struct {
 	Reads      bool        // bodies are looked into before the first attempt
 	ErrorEvent bool        // a stream of events that breaks ends with an event that says so
 	Edits      bool        // some endpoint has bodies edited
-	Looks      bool        // some of NextOn look at bodies
+	Looks      bool        // some of Answers look at bodies
 	Below      bool        // some endpoint has a base URL with a path
 	Plain      bool        // the proxy's transport does not do TLS unless a URL says so
 	Strips     bool        // some endpoint does not get the client's credentials

@@ -55,16 +55,15 @@ func (c *Call) refused(r *http.Request) (*http.Response, error) {
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
-	what := ""
-	if o.Failed() || a.endedWhy() == endpoint.EndedByRescue {
-		what = a.whatFailed(err, now)
-	}
-	a.settleFor(what, now, o, true, c.inDoubt(a, o))
-	if a.overtaken() {
-		return errOvertaken
+	a.settleIn(now, o, true, c.inDoubt(a, o))
+	if a.race() != nil {
+		if a.overtaken() {
+			return errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
-		c.moveTo(a, a.moved.to, ReasonRescued, what, now)
+		c.moveTo(a, a.moved.to, ReasonRescued, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
 	}
 	if a.endedWhy() == endpoint.EndedByDeadline {
@@ -97,7 +96,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		return caddyhttp.Error(http.StatusBadGateway, err)
 	}
 	c.suspect(a, o, now)
-	if c.moveOn(a, o, what, now) {
+	if c.moveOn(a, o, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
 	c.finish()
@@ -160,18 +159,19 @@ func plain(err error) error { return errors.New(err.Error()) }
 // answeredBadly deals with an answer that is a failure of the endpoint, or says that it
 // wants no more of us for now.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		a.RetryAfter, _ = askedToWait(a, resp, now)
-	}
-	what := whatStatus(resp)
-	a.settleFor(what, now, o, false, c.inDoubt(a, o))
-	if a.overtaken() {
-		resp.Body.Close()
-		a.Settle(now, o, true)
-		return nil, errOvertaken
+	a.RetryAfter = a.askedToWait(resp, o, now)
+	now = time.Now() // its body may have been waited for
+	a.settleIn(now, o, false, c.inDoubt(a, o))
+	if a.race() != nil {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.Settle(now, o, true)
+			return nil, errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	c.suspect(a, o, now)
-	if c.moveOn(a, o, what, now) {
+	if c.moveOn(a, o, now) {
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
@@ -187,27 +187,23 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 
 // moveOn reserves the next attempt, if there is to be one, and records the
 // failover.
-func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time) bool {
+func (c *Call) moveOn(a *Attempt, o outcome.Outcome, now time.Time) bool {
 	next := c.Plan(now, a, o)
 	if next == nil {
 		return false
 	}
-	c.moveTo(a, next, o.String(), what, now)
+	c.moveTo(a, next, o.String(), now)
 	return true
 }
 
-// moveTo makes next the call's next attempt. What says in a few words what was wrong with
-// the one before; empty: nothing.
-func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
+// moveTo makes next the call's next attempt.
+func (c *Call) moveTo(a, next *Attempt, reason string, now time.Time) {
 	c.Attempts++
 	c.Next = next
 	if a.sent != nil {
 		a.sent.Close()
 	}
 	if next.Target != a.Target {
-		if reason != reasonNextOn && reason != reasonRetryMatch {
-			c.Extra().moved = true
-		}
 		a.Target.State.CountFailover(next.Target.Name, reason)
 		c.Handler.Pool.Emit(event.Event{
 			At:       now,
@@ -215,7 +211,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 			Endpoint: a.Target.Name,
 			To:       next.Target.Name,
 			Reason:   reason,
-			Details:  c.failoverDetails(a, what, now),
+			Details:  map[string]any{"attempt": int(c.Attempts) - 1, "duration_seconds": now.Sub(a.Began).Seconds()},
 		})
 	}
 }

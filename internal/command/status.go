@@ -120,9 +120,6 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 			state = "DOWN"
 		}
 		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
-		if p.Incident != nil {
-			b.WriteString(formatIncident(p.Incident, now))
-		}
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
@@ -181,11 +178,12 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 			note += ", tried again in " + formatWait(e.Until, now)
 		}
 		notes = append(notes, note)
-		if e.Cause != nil {
-			notes = append(notes, e.Cause.String())
-		}
 	}
-	if !e.HeldUntil.IsZero() {
+	switch {
+	case e.HeldUntil.IsZero():
+	case e.HeldReason == "next_on":
+		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
+	default:
 		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -26,7 +27,6 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 		return false // it may be the call's own
 	case slow:
 		s.Slowness.Episode.SlowOne(f.StartedAt())
-		s.slowest = slowerThan(f, s.Slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -58,10 +58,45 @@ func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) 
 	return s.Breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
-// WatchLocked gives the attempts in flight their verdicts: those whose answer
-// has begun, and those that have been waiting for too long. It returns true if
-// the control loop should look at the endpoint.
-func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
+// Watch gives the attempts in flight their verdicts: those whose answer has begun, and those
+// that have been waiting for too long. It returns whether the control loop should look at
+// the endpoint, and the events of what it brought about.
+func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
+	return s.update(func() bool { return s.watchLocked(now, cfg) })
+}
+
+// Suspect tells whether the endpoint seems to have become much slower than usual.
+func (s *State) Suspect(now time.Time) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
+}
+
+// OpenSlow opens the breaker of an endpoint that has become much slower than usual. It
+// returns whether that has changed it, and the events.
+func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
+	var limit time.Duration
+	changed, news = s.update(func() bool {
+		limit = s.Slowness.Limit
+		return s.Breaker.Slower(now, cfg)
+	})
+	explain(news, "limit_seconds", limit.Seconds())
+	return changed, news
+}
+
+// LookOver calls look for each attempt in flight, under the state's mutex, and notes
+// which of them wait for their clients. Open tells whether the breaker is.
+func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	open := s.Breaker.IsOpen()
+	for f := range s.InFlight.All() {
+		look(f, open)
+		s.paceLocked(f, now)
+	}
+}
+
+func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.CountLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
@@ -92,7 +127,6 @@ func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		slow++
 		s.Slowness.Episode.SlowOne(f.StartedAt())
-		s.slowest = slowerThan(f, s.Slowness.Limit)
 		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}

@@ -10,7 +10,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // Refused notes a call that found every endpoint out; held tells that all had asked
@@ -28,7 +27,7 @@ func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
 	p.poison.Add(1)
 	p.Outbox.Note(event.Event{
 		At: time.Now(), Kind: endpoint.NotePoison, Pool: p.Name, Reason: o.String(), Count: 1,
-		Details: map[string]any{"method": target.ShownMethod(r.Method), "path": target.ShownPath(r.URL)},
+		Details: map[string]any{"method": r.Method, "path": r.URL.Path},
 	})
 }
 
@@ -54,15 +53,10 @@ func (p *Pool) foldLocked(now time.Time) {
 // foldMemberLocked takes what was counted at an endpoint, and works on it without
 // the endpoint's lock.
 func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
-	s.Mu.Lock()
-	s.CountLocked(now)
-	fresh := s.Fresh
-	if fresh == nil || !fresh.Some {
-		s.Mu.Unlock()
+	fresh := s.TakeFresh(now)
+	if fresh == nil {
 		return
 	}
-	s.Fresh, s.Spare = s.Spare, nil
-	s.Mu.Unlock()
 	p.Keeping.dirty.Store(true)
 	s.Total.Merge(fresh)
 	s.series.RecordBatch(now, &fresh.Attempts)
@@ -70,10 +64,7 @@ func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 		p.History.RecordFailovers(now, s.Name, r.To, n)
 	}
 	p.recordCallsLocked(now, &fresh.Calls)
-	fresh.Reset()
-	s.Mu.Lock()
-	s.Spare = fresh
-	s.Mu.Unlock()
+	s.Reuse(fresh)
 }
 
 func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
@@ -86,17 +77,7 @@ func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 
 // trackLocked records when an endpoint goes down and comes back.
 func (p *Pool) trackLocked(s *PoolMember, now time.Time, cfg *breaker.Config) {
-	s.Mu.Lock()
-	down, cause := s.Breaker.Allowed(cfg) == 0, ""
-	if down != s.wasDown && down {
-		cause = s.Breaker.Opened
-		if s.Breaker.State == breaker.ForcedOpen {
-			cause = s.Breaker.Reason
-		} else if s.LastFailure != outcome.Pending {
-			cause += ", last: " + s.LastFailure.String()
-		}
-	}
-	s.Mu.Unlock()
+	down, cause := s.Down(cfg, s.wasDown)
 	if down != s.wasDown {
 		s.wasDown = down
 		p.Keeping.dirty.Store(true)

@@ -74,6 +74,8 @@ const en = {
   'note.trial': 'waiting for a trial call to succeed',
   'note.recovering': 'allowed {share} of its normal traffic',
   'note.held': 'asked to be left alone; next call in {in}',
+  'note.passed': 'calls move on from its answers; one tries it in {in}',
+  'note.passed.due': 'calls move on from its answers; the next one tries it',
   'note.forced': 'kept so until undone',
   'note.until': 'until {at}, {in} left',
   'note.until-short': 'until {at}',
@@ -115,7 +117,7 @@ const en = {
   'event.breaker_opened': '{endpoint} opened',
   'event.breaker_recovering': '{endpoint} is recovering',
   'event.breaker_closed': '{endpoint} closed again',
-  'event.endpoint_held': '{endpoint} asked to wait',
+  'event.endpoint_held': '{endpoint} gets no calls for a while',
   'event.sla_burning': '{subject} burns its error budget',
   'event.sla_met_again': '{subject} meets its objective again',
   'event.anomaly': 'Unusual: {subject}',
@@ -136,8 +138,6 @@ const en = {
   times: '×{n}',
   'times.hint': '{n} times',
 
-  'cause.from': '{what} from {request}',
-  'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
   'reason.tls': 'TLS failed',
   'reason.timeout': 'timed out',
@@ -249,6 +249,8 @@ const zh = {
   'note.trial': '等待一次试探调用成功',
   'note.recovering': '允许正常流量的 {share}',
   'note.held': '端点要求等待；{in}后恢复调用',
+  'note.passed': '调用因其应答而转往他处；{in}后由一次调用试探',
+  'note.passed.due': '调用因其应答而转往他处；由下一次调用试探',
   'note.forced': '保持此状态，直到撤销',
   'note.until': '至 {at}，还有 {in}',
   'note.until-short': '至 {at}',
@@ -290,7 +292,7 @@ const zh = {
   'event.breaker_opened': '{endpoint} 已断开',
   'event.breaker_recovering': '{endpoint} 正在恢复',
   'event.breaker_closed': '{endpoint} 重新闭合',
-  'event.endpoint_held': '{endpoint} 要求暂缓',
+  'event.endpoint_held': '{endpoint} 暂停接收调用',
   'event.sla_burning': '{subject} 的错误预算消耗过快',
   'event.sla_met_again': '{subject} 重新达到目标',
   'event.anomaly': '异常：{subject}',
@@ -311,8 +313,6 @@ const zh = {
   times: '×{n}',
   'times.hint': '{n} 次',
 
-  'cause.from': '{request} 得到 {what}',
-  'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
   'reason.tls': 'TLS 失败',
   'reason.timeout': '超时',
@@ -372,12 +372,6 @@ export const known = (key) => key in en;
 
 // reason writes why something happened; a word unknown here is shown as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
-
-// cause says what went wrong: a status or an error, and the request that met it.
-export function cause({ what, method, path, count: times }) {
-  const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
-  return times > 1 ? `${text} ${t('times', { n: times })}` : text;
-}
 
 export const list = (items) => items.join(t('list'));
 
