@@ -42,7 +42,7 @@ func (c *Call) again(now time.Time) *reverseproxy.Upstream {
 		return nil
 	}
 	c.finished = false
-	c.moveTo(c.Current, next, reasonRetryMatch, now)
+	c.moveTo(c.Current, next, reasonRetryMatch, "", now)
 	return next.upstream
 }
 

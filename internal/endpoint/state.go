@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,13 @@ type State struct {
 	Fresh       *Counted // since the last fold
 	Spare       *Counted // empty, or nil
 	LastFailure outcome.Outcome
+
+	failures causes // of attempts, since the breaker was closed last
+	cause    Cause  // what opened the breaker; empty while it is closed
+	causedAt time.Time
+	caused   uint64 // how often that had come then
+	slowest  Cause  // the latest slow attempt
+	heldFor  Cause  // what brought the latest hold about
 }
 
 // Totals count attempts since the state was made. They are up to date after
@@ -176,10 +184,21 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
 }
 
+// SettleFor is Settle for an attempt of which it is known in a few words what went wrong:
+// a status, or what outcome.Short makes of an error.
+func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt, what: what})
+}
+
 // SettleAnswer settles an attempt whose answer has come to its end, and releases it. Final
 // tells that the answer has gone to the client: the call is recorded with it.
 func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
+}
+
+// SettleAnswerFor is SettleAnswer where it is known in a few words what went wrong.
+func (s *State) SettleAnswerFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
+	s.settle(f, now, cfg, end{outcome: o, release: true, final: final, what: what})
 }
 
 // An end is how an attempt ends.
@@ -187,16 +206,24 @@ type end struct {
 	outcome        outcome.Outcome
 	release, final bool
 	doubt          DoubtStage
+	what           string // went wrong; empty: what the outcome's name says
 }
 
 func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 	t, latency := f.own(), f.FirstByte()
+	var cause Cause
+	if end.outcome.Failed() {
+		cause = causeOf(f, cmp.Or(end.what, end.outcome.String()))
+	}
 	s.tell(s.update(func() bool {
 		if end.release {
 			s.unlinkLocked(t)
 		}
 		if t.Outcome != outcome.Pending {
 			return false
+		}
+		if end.outcome.Failed() {
+			s.noteFailureLocked(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)
@@ -229,6 +256,9 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		changed = s.Breaker.Cancel(now, t.Permit) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
+		if r.Slow {
+			s.slowest = slowerThan(f, cfg.SlowAfter)
+		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
 	return s.trialOverLocked(t) || changed
@@ -302,6 +332,9 @@ func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft b
 	until := now.Add(min(pause, outcome.MaxHold))
 	if !until.After(s.HoldUntil) {
 		return
+	}
+	if last := s.failures.latest(); last != nil {
+		s.heldFor = last.Cause
 	}
 	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
@@ -521,7 +554,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, limit, how)
 	s.tell(false, s.unlock(before))
 	return ok

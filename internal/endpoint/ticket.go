@@ -55,6 +55,8 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient tells whether an upload waits for its client now.
 	WaitsForClient() bool
+	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
+	Asked() (method, path string)
 	// RecordsCall tells, once for all attempts of a call, that the call is to be counted,
 	// and how long its client has waited for a first byte that came firstByte after the
 	// attempt began; 0 if none came.
@@ -91,13 +93,13 @@ type owner interface {
 // when no lock is held.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	changed = change()
 	return changed, s.unlock(before)
 }
 
 // unlock unlocks the state, and returns the events of what has changed since the breaker
-// was in generation before.
+// took its turn before.
 func (s *State) unlock(before uint64) []event.Event {
 	news := s.newsLocked(before)
 	s.Mu.Unlock()

@@ -3,6 +3,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/link"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
@@ -32,15 +34,19 @@ const (
 // Run makes one check of the endpoint at t through trip. It ends within the
 // configured timeout, and reads no more than checkBody.
 func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target) (result endpoint.CheckResult) {
+	var r *http.Request
 	defer func() {
-		if r := recover(); r != nil {
-			result = endpoint.CheckResult{Why: fmt.Sprint("panic: ", r)}
+		if p := recover(); p != nil {
+			result = endpoint.CheckResult{Why: "panic: " + outcome.Short(fmt.Errorf("%v", p))}
+		}
+		if result.Cause.What != "" && r != nil {
+			result.Cause.Method, result.Cause.Path = target.ShownMethod(r.Method), target.ShownPath(r.URL)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	r, err := checkRequest(ctx, cfg, t)
-	if err != nil {
+	var err error
+	if r, err = checkRequest(ctx, cfg, t); err != nil {
 		return endpoint.CheckResult{Why: err.Error()}
 	}
 	began := time.Now()
@@ -48,24 +54,37 @@ func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper,
 	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: on.got})))
 	if err != nil {
 		on.leave(ctx)
-		return endpoint.CheckResult{Why: target.OutcomeOf(err).String()}
+		return failed(target.OutcomeOf(err).String()+": ", short(err, cfg.Timeout))
 	}
 	defer resp.Body.Close()
 	result.Latency = max(1, time.Since(began))
 	body := io.LimitReader(resp.Body, checkBody)
 	if !cfg.Expect.Has(resp.StatusCode) {
-		result.Why = "status " + strconv.Itoa(resp.StatusCode)
+		result.Why, result.Cause.What = "status "+strconv.Itoa(resp.StatusCode), strconv.Itoa(resp.StatusCode)
 	} else if cfg.Pattern == nil {
 		result.Passed, result.Why = true, endpoint.CheckPassed
 	} else if text, err := io.ReadAll(body); err != nil {
-		result.Why = "body: " + target.OutcomeOf(err).String()
+		result.Why, result.Cause.What = "body: "+target.OutcomeOf(err).String(), short(err, cfg.Timeout)
 	} else if result.Passed = cfg.Pattern.Match(text); result.Passed {
 		result.Why = endpoint.CheckPassed
 	} else {
-		result.Why = "body: no match"
+		result.Why, result.Cause.What = "body: no match", "unexpected body"
 	}
 	_, _ = io.Copy(io.Discard, body) // so that the connection can be used again
 	return result
+}
+
+// failed is the result of a check that failed.
+func failed(kind, what string) endpoint.CheckResult {
+	return endpoint.CheckResult{Why: kind + what, Cause: endpoint.Cause{What: what}}
+}
+
+// short says what an error of a check is.
+func short(err error, timeout time.Duration) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "timeout after " + timeout.String()
+	}
+	return target.Short(err)
 }
 
 // proxyProtocolKey is where the proxy's transport looks for the client's

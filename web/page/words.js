@@ -138,6 +138,8 @@ const en = {
   times: '×{n}',
   'times.hint': '{n} times',
 
+  'cause.from': '{what} from {request}',
+  'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
   'reason.tls': 'TLS failed',
   'reason.timeout': 'timed out',
@@ -313,6 +315,8 @@ const zh = {
   times: '×{n}',
   'times.hint': '{n} 次',
 
+  'cause.from': '{request} 得到 {what}',
+  'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
   'reason.tls': 'TLS 失败',
   'reason.timeout': '超时',
@@ -372,6 +376,12 @@ export const known = (key) => key in en;
 
 // reason writes why something happened; a word unknown here is shown as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
+
+// cause says what went wrong: a status or an error, and the request that met it.
+export function cause({ what, method, path, count: times }) {
+  const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  return times > 1 ? `${text} ${t('times', { n: times })}` : text;
+}
 
 export const list = (items) => items.join(t('list'));
 
