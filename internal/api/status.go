@@ -161,7 +161,7 @@ type EndpointStatus struct {
 	InFlight int64 `json:"in_flight"`
 
 	// Attempts since the state was made, by what they came to. Cancelled are
-	// those whose client left.
+	// those without a result: the client left, or another attempt took over.
 	Attempts  uint64 `json:"attempts"`
 	Successes uint64 `json:"successes"`
 	Failures  uint64 `json:"failures"`

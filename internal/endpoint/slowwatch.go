@@ -16,16 +16,19 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
 	}
-	slow := s.Slowness.IsSlow(taken(f, now))
+	took := taken(f, now)
+	slow := s.Slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
-		return false
+		if slow = s.Slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
+			return false
+		}
 	}
 	t.judged, t.slower = true, slow && !t.Doubtful
 	switch {
 	case slow && t.Doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.Slowness.Episode.SlowAfter(f.StartedAt(), took)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -38,6 +41,7 @@ func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.Tally.Latencies++
 	s.Tally.LogLatency += math.Log(latency.Seconds())
 	s.peakLocked(now, latency)
+	s.inVain.answer(now)
 	s.Slowness.Learn(latency, slow, s.Breaker.State == breaker.Closed)
 }
 
@@ -66,7 +70,11 @@ func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	slow, inTime := 0, 0
 	for f := range s.InFlight.All() {
 		t := f.own()
-		if t.judged || t.Outcome != outcome.Pending || !f.HasStarted() {
+		if t.Outcome != outcome.Pending || !f.HasStarted() {
+			continue
+		}
+		changed = s.watchTrialLocked(f, now, cfg) || changed
+		if t.judged {
 			continue
 		}
 		latency := f.FirstByte()

@@ -52,6 +52,7 @@ type State struct {
 	Tally     score.Tally // since the last tick
 	Scorer    score.Scorer
 	Slowness  slowness.Detector
+	inVain    unanswered
 	Checks    Checks
 	Sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
@@ -185,7 +186,7 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		s.Totals.Failures++
 		s.Breaker.Cancel(now, t.Permit)
@@ -232,6 +233,7 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		s.inVain.answer(now)
 		if s.HoldSoft {
 			s.endHoldLocked()
 			changed = true
@@ -314,6 +316,7 @@ func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time
 	if s.Breaker.State == breaker.Open {
 		s.Scorer.Forget()
 		s.Slowness.Opened()
+		s.inVain.run = 0
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)

@@ -3,26 +3,30 @@ package pool
 import (
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // openSlowLocked opens the breakers of endpoints that have become much slower
-// than usual, where another endpoint can take their calls. It needs Pool.Mu.
+// than usual, or whose clients give up waiting, where another endpoint can take their
+// calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
 	for _, s := range p.Members {
 		s.Mu.Lock()
-		suspect := s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
+		reason := s.SuspectedLocked(now)
 		s.Mu.Unlock()
-		if !suspect || !p.canDoWithout(g, s.State, now) {
+		if reason == "" || !p.canDoWithout(g, s.State, now) {
 			continue
 		}
 		s.Mu.Lock()
 		before := s.Breaker.Generation
-		changed = s.Breaker.Slower(now, cfg) || changed
+		changed = s.Breaker.Suspected(now, cfg, reason) || changed
 		if e := s.TransitionLocked(before); e != nil {
-			e.Details["limit_seconds"] = s.Slowness.Limit.Seconds()
+			if reason == breaker.ReasonSlower {
+				e.Details["limit_seconds"] = s.Slowness.Limit.Seconds()
+			}
 			collected = append(collected, *e)
 		}
 		s.Mu.Unlock()

@@ -23,9 +23,10 @@ const (
 //
 // The zero value is one that has not begun. It belongs to a slowness.
 type episode struct {
-	began  time.Time // the earliest of the slow attempts; zero: none
-	slow   uint64    // attempts, ever
-	inTime uint64    // answers, ever
+	began  time.Time     // the earliest of the slow attempts; zero: none
+	after  time.Duration // the shortest time after which one of them was taken to be slow; 0: the limit
+	slow   uint64        // attempts, ever
+	inTime uint64        // answers, ever
 
 	marks  [64]episodeMark // of the last four limits or so, taken as attempts begin
 	newest int
@@ -46,8 +47,16 @@ func (e *episode) SlowOne(began time.Time) {
 	}
 }
 
+// SlowAfter is SlowOne for an attempt that has ended, after a time that may be below the limit.
+func (e *episode) SlowAfter(began time.Time, took time.Duration) {
+	e.SlowOne(began)
+	if e.after == 0 || took < e.after {
+		e.after = took
+	}
+}
+
 // end forgets the slow attempts.
-func (e *episode) end() { e.began = time.Time{} }
+func (e *episode) end() { e.began, e.after = time.Time{}, 0 }
 
 // Due tells whether the next mark is.
 func (e *episode) Due(now time.Time) bool {
@@ -81,6 +90,9 @@ func (e *episode) firstSince(at time.Time) episodeMark {
 func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
 		return true
+	}
+	if e.after > 0 {
+		limit = min(limit, e.after)
 	}
 	from := e.began
 	if oldest := e.firstSince(time.Time{}).at; oldest.After(from) {
