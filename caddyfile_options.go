@@ -124,8 +124,10 @@ var endpointOptions = map[string]option[*Endpoint]{
 		if err != nil {
 			return err
 		}
-		if _, err := parseBaseURL(word); err != nil {
-			return d.WrapErr(err)
+		if !hasGiven(word) {
+			if _, err := parseBaseURL(word); err != nil {
+				return d.WrapErr(err)
+			}
 		}
 		e.URL = word
 		return nil

@@ -247,7 +247,7 @@ func TestCommandSets(t *testing.T) {
 		{[]string{"one", "--priority", "1.5"}, command.ExitRefused, "", "priority: want a whole number or null, not 1.5", 0, 1},
 		{[]string{"one", "--priority", "0"}, command.ExitRefused, "", "priority: must be 1 or more", 0, 1},
 		{[]string{"one", "--weight", "2", "--for", "soon"}, command.ExitRefused, "", `for: want a duration such as "10m", not "soon"`, 0, 1},
-		{[]string{"one", "--weight", "configured", "--for", "1h"}, command.ExitRefused, "", "for: nothing is set that could last", 0, 1},
+		{[]string{"one", "--weight", "configured", "--for", "1h"}, command.ExitRefused, "", "for: needs a weight or a priority to set", 0, 1},
 		{[]string{"one", "--reason", "none"}, command.ExitRefused, "", "weight, priority: at least one of them is needed", 0, 1},
 		{[]string{"one", "--wait", "1s"}, command.ExitError, "", "unknown flag: --wait", 0, 1},
 		{[]string{"three", "--weight", "2"}, command.ExitUnknown, "", `pool "api" has no endpoint "three"`, 0, 1},

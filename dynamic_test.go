@@ -97,7 +97,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		if a == nil {
 			t.Fatalf("endpoint %s lets nobody in", target.Name)
 		}
-		a.Begin(t.Context(), now, 0)
+		a.Begin(t.Context(), 0)
 		a.Answered(now)
 		a.BodyEnds(outcome.Success)
 	}

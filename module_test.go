@@ -76,7 +76,7 @@ func TestBadJSON(t *testing.T) {
 		{"unknown option of the budget", `"retry": {"budget": {"share": 1}}`, `json: unknown field "share"`},
 		{"a word for a number", `"overflow": "much"`, `cannot unmarshal string`},
 		{"an endpoint that is not in the pool", `"endpoints": [{"upstream": "three:3", "defined_at": "Caddyfile:7"}]`,
-			`endpoint "three:3" (Caddyfile:7): no upstream of the proxy has the address three:3`},
+			`Caddyfile:7: endpoint "three:3": no upstream of the proxy has the address three:3`},
 		{"more endpoints of an address than upstreams", `"endpoints": [{"upstream": "one:1", "name": "a"}, {"upstream": "one:1", "name": "b"}]`,
 			`endpoint "b": no upstream of the proxy has the address one:1`},
 		{"neither upstream nor url", `"endpoints": [{"name": "a"}]`, `endpoint "a": an endpoint needs an upstream or a url`},

@@ -287,11 +287,11 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		defer close(done)
 		for i := range n {
 			c := &call.Call{First: call.Attempt{Began: time.Now()}}
-			a := &call.Attempt{Call: c, Target: target, Ticket: endpoint.Ticket{Final: i%2 == 0}, Began: c.First.Began}
+			a := &call.Attempt{Call: c, Target: target, Began: c.First.Began}
 			a.Set(call.Started)
 			a.First.Store(int64(time.Millisecond))
 			s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally)
-			s.Settle(a, c.First.Began, cfg, outcome.Success, true, endpoint.NoDoubt)
+			s.SettleAnswer(a, c.First.Began, cfg, outcome.Success, i%2 == 0)
 			if i%2 == 1 {
 				c.Record(a, outcome.FailedReset)
 				s.CountFailover("two", "reset")
@@ -324,28 +324,6 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what recording costs a call: its attempt, and what its client
-// got.
-func BenchmarkRecord(b *testing.B) {
-	b.ReportAllocs()
-	p := newTestPool("bench")
-	defer p.Outbox.Close()
-	b.RunParallel(func(pb *testing.PB) {
-		p.Mu.Lock()
-		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-		p.Mu.Unlock()
-		c := &call.Call{First: call.Attempt{Began: time.Now()}}
-		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Ticket: endpoint.Ticket{Final: true}, Began: c.First.Began}
-		now := c.First.Began.Add(time.Millisecond)
-		for pb.Next() {
-			c.Recorded.Store(false)
-			s.Mu.Lock()
-			s.SettledLocked(a, now, outcome.Success, 3*time.Millisecond)
-			s.Mu.Unlock()
-		}
-	})
-}
-
 // TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
 func TestSamplesAreFolded(t *testing.T) {
 	p := newTestPool("folded")
@@ -356,7 +334,7 @@ func TestSamplesAreFolded(t *testing.T) {
 		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Began: c.First.Began}
 		a.Set(call.Started)
 		a.First.Store(int64(time.Millisecond))
-		if !s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally) || !s.Succeeded(a, cfg) {
+		if !s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally) || !s.Succeeded(a, cfg, false) {
 			t.Fatal("an attempt did not go the short way")
 		}
 	}

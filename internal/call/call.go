@@ -48,6 +48,7 @@ type extras struct {
 	Looked  reverseproxy.UpstreamPool // up, for the first Select
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
+	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
 	whole   bool                      // the body is recorded whole, and is a JSON object

@@ -1,8 +1,10 @@
 package call
 
 import (
+	"sync/atomic"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
@@ -12,19 +14,21 @@ import (
 type Handler struct {
 	pool.Handler
 	Rules
+	transport *Transport
+	traces    atomic.Bool // the transport has told which connection a request gets
 }
 
 // Rules are a handler's options for its calls, ready for use.
 type Rules struct {
 	Name       string // the pool's
 	Failure    *outcome.StatusSet
-	NextOn     []NextRule
+	Answers    *answer.Rules // what answers mean; nil: what their status says
 	Idle       time.Duration // the longest silence inside an answer's body; 0: no bound
 	Commit     CommitRules
 	Least      bool // of two endpoints that are drawn, the one with the shorter wait is called
 	ErrorEvent bool // a stream of events that breaks ends with an event that says so
 	Edits      bool // some endpoint has bodies edited
-	Looks      bool // some of NextOn look at bodies
+	Looks      bool // some of Answers look at bodies
 	Below      bool // some endpoint has a base URL with a path
 	Plain      bool // the proxy's transport does not do TLS unless a URL says so
 	Strips     bool // some endpoint does not get the client's credentials

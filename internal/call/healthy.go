@@ -150,13 +150,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return c.refused(r)
 	}
 	c.Next, c.Current = nil, a
-	now := a.Began
 	again := c.Attempts > 1 // a rival may change it once this one has begun
 	var as progress
 	if int(c.Attempts) < t.Handler.Retry.Attempts && t.Handler.Retry.Repeatable(c.Request) {
 		as = movable
 		if t.Handler.Retry.Hedge != nil {
-			a.hedge = t.hedged(a, r, now)
+			a.hedge = t.hedged(a, r, a.Began)
 		}
 	}
 	a.Client = r.Context()
@@ -175,10 +174,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.finish()
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
-	a.Begin(a.Client, now, as)
+	a.Begin(a.Client, as)
 	t.Handler.Pool.Watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
-	now = a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
+	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
 	reported = true
 	if err != nil {
 		err = c.failed(a, err, now)
@@ -211,6 +210,7 @@ func (h *Handler) callAt(r *http.Request) *Call {
 // share, the headers and the URL, stays as it is.
 func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
+	a.traceConnection()
 	t, c := a.Target, a.Call
 	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
 		return a.rewrite(r)
@@ -230,13 +230,20 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer: it goes to the client, or the call moves on.
+// answered deals with an answer by what it means: it goes to the client, or the call moves on.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if h.Answers.Concern(resp.StatusCode) {
+		return c.examined(a, resp, o, now)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// dealWith deals with an answer by what it comes to.
+func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	h := c.Handler
 	switch {
-	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
 	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.Answered(now) || o == outcome.Success && !a.claims():
@@ -245,9 +252,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	case o != outcome.Success:
 		return c.answeredBadly(a, resp, o, now)
 	}
-	a.Final = !h.Rematches
+	a.final = !h.Rematches
 	c.finish()
-	c.dropKept()
+	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
@@ -303,10 +310,10 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 
 // BodyEnds settles an attempt at the end of its response body.
 func (a *Attempt) BodyEnds(o outcome.Outcome) {
-	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig()) {
+	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig(), a.final) {
 		a.mu.Lock()
 		a.endAndUnlock(endpoint.EndedNormally)
 		return
 	}
-	a.Settle(time.Now(), o, true)
+	a.settleAnswer(time.Now(), o)
 }

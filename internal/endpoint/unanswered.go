@@ -114,9 +114,9 @@ func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) 
 	return s.leftWaitingLocked(t, now, cfg)
 }
 
-// SuspectedLocked is the reason why calls should be kept from the endpoint, as far as it is
-// known how long they wait there; empty if there is none. It needs State.Mu.
-func (s *State) SuspectedLocked(now time.Time) string {
+// suspectedLocked is the reason why calls should be kept from the endpoint, as far as it is
+// known how long they wait there; empty if there is none.
+func (s *State) suspectedLocked(now time.Time) string {
 	switch {
 	case s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit):
 		return breaker.ReasonSlower

@@ -43,7 +43,7 @@ func (r *stateRun) leave(all ...*trip) {
 func (r *stateRun) suspected() string {
 	r.s.Mu.Lock()
 	defer r.s.Mu.Unlock()
-	return r.s.SuspectedLocked(r.now)
+	return r.s.suspectedLocked(r.now)
 }
 
 // TestUnanswered tells what clients that leave say about an endpoint.
@@ -95,7 +95,7 @@ func TestUnanswered(t *testing.T) {
 		"a success in between":                  {[]func(*stateRun){leaving(4, 3*s), good(1, 10*ms), leaving(4, 3*s)}, ""},
 		"a failure in between is no success":    {[]func(*stateRun){leaving(4, 3*s), func(r *stateRun) { r.attempt(AdmitNormally, outcome.FailedStatus, 0) }, leaving(1, 3*s)}, breaker.ReasonUnanswered},
 		"a success while they wait":             {[]func(*stateRun){together(100, 3*s, good(1, 10*ms))}, ""},
-		"an answer that begins while they wait": {[]func(*stateRun){together(100, 3*s, func(r *stateRun) { r.waiting().latency = ms; r.s.WatchLocked(r.now, r.cfg) })}, ""},
+		"an answer that begins while they wait": {[]func(*stateRun){together(100, 3*s, func(r *stateRun) { r.waiting().latency = ms; r.s.watchLocked(r.now, r.cfg) })}, ""},
 		"after 73 good calls":                   {[]func(*stateRun){good(73, 10*ms), leaving(5, 3*s)}, breaker.ReasonUnanswered},
 		"less than three times the usual":       {[]func(*stateRun){good(73, s), leaving(500, 2*s)}, ""},
 		"three times the usual":                 {[]func(*stateRun){good(73, s), leaving(5, 4*s)}, breaker.ReasonUnanswered},
@@ -151,7 +151,7 @@ func TestUnansweredTrials(t *testing.T) {
 	watch := func(r *stateRun, d time.Duration) {
 		r.now = r.now.Add(d)
 		r.s.Mu.Lock()
-		r.s.WatchLocked(r.now, r.cfg)
+		r.s.watchLocked(r.now, r.cfg)
 		r.s.Mu.Unlock()
 	}
 	t.Run("the client leaves", func(t *testing.T) {

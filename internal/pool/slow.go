@@ -3,7 +3,6 @@ package pool
 import (
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 )
@@ -13,23 +12,13 @@ import (
 // calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
-	for _, s := range p.Members {
-		s.Mu.Lock()
-		reason := s.SuspectedLocked(now)
-		s.Mu.Unlock()
-		if reason == "" || !p.canDoWithout(g, s.State, now) {
+	for _, m := range p.Members {
+		if !m.Suspect(now) || !p.canDoWithout(g, m.State, now) {
 			continue
 		}
-		s.Mu.Lock()
-		before := s.Breaker.Generation
-		changed = s.Breaker.Suspected(now, cfg, reason) || changed
-		if e := s.TransitionLocked(before); e != nil {
-			if reason == breaker.ReasonSlower {
-				e.Details["limit_seconds"] = s.Slowness.Limit.Seconds()
-			}
-			collected = append(collected, *e)
-		}
-		s.Mu.Unlock()
+		moved, news := m.OpenSlow(now, cfg)
+		changed = moved || changed
+		collected = append(collected, news...)
 	}
 	return changed, collected
 }

@@ -18,6 +18,9 @@ import (
 // ErrReplaced is what the reader of an attempt that was given up gets.
 var ErrReplaced = errors.New("request body belongs to another attempt now")
 
+// errNotKept is what net/http gets that would send the body again.
+var errNotKept = errors.New("sending the request again: its body was not kept")
+
 // errConnectionLost is what the reader of an attempt gets that waits for the client
 // while the endpoint closes the connection.
 var errConnectionLost = errors.New("the endpoint closed the connection before the request was sent")
@@ -28,7 +31,9 @@ var errSourcePanicked = errors.New("reading the request body panicked")
 // A Recording is a client's request body, kept while it is sent so that another
 // attempt can send it again: first the record, then what is still unread.
 // Recording delays nothing. Past its limit, or where the process has no memory left
-// for it, the record is dropped, and what has been sent cannot be sent again.
+// for it, the record is dropped, and what has been sent cannot be sent again. Of a body that
+// is not to be kept, the first part is held until the second is read: a connection may turn
+// out to be closed before it has taken anything.
 //
 // The source is read on a goroutine of its own, which no attempt has to wait for:
 // an attempt that is given up leaves while the client is silent, and what is read then
@@ -96,6 +101,17 @@ func (rec *Recording) Fits() bool { return rec.expect >= 0 && rec.expect <= rec.
 func (rec *Recording) Replayable() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
+}
+
+// TakeBack says that nothing of what has been read was sent, and tells whether it can be
+// sent now.
+func (rec *Recording) TakeBack() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.from == 0 && !rec.final {
+		rec.dropped = false
+	}
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
@@ -359,8 +375,8 @@ func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
 		out.Trailer = r.own
 	}
 	out.GetBody = func() (io.ReadCloser, error) {
-		if !rec.Replayable() {
-			return nil, ErrReplaced
+		if !rec.TakeBack() {
+			return nil, errNotKept // net/http asks where nothing was sent, or what was may be sent again
 		}
 		again := rec.NewReader(began)
 		again.own = r.own // which are the request's, whoever reads its body
