@@ -34,6 +34,7 @@ type Call struct {
 	handed   bool        // an answer has gone to the proxy
 	Recorded atomic.Bool // what the client gets has been recorded
 
+	key      uint64         // calls with the same go to the same endpoint; 0: to any
 	excluded *exclusion     // from further attempts, the latest
 	Request  *http.Request  // the proxy's own copy, the same for all attempts
 	vars     map[string]any // the request's own
