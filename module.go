@@ -58,9 +58,14 @@ type Policy struct {
 	// its own, else `pass`.
 	ClientCredentials string `json:"client_credentials,omitempty"`
 
-	// How a tier's endpoints share the load: `weighted`, or `least_latency` (the
-	// better of two drawn by weight). Default: `weighted`.
+	// How a tier's endpoints share the load: `weighted`, `least_latency` (of two drawn by
+	// weight, the one with the shorter wait) or `least_requests` (of two drawn by weight, the
+	// one with fewer requests in flight, for its weight). Default: `weighted`.
 	Balance string `json:"balance,omitempty"`
+
+	// What requests have in common that go to the same endpoint of a tier. The first that has
+	// a value counts; requests without any are spread by `balance`. Default: none.
+	Affinity []*Affinity `json:"affinity,omitempty"`
 
 	// How early a tier gives load to the next: 0 is strict (it gives what its
 	// best endpoint cannot have), a factor F of 1 or more gives away what is
@@ -238,8 +243,20 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
 	h.Retry, h.Commit, h.Idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
-	h.NextOn, h.Looks, _ = nextRules(p.NextOn)
-	h.Least, h.ErrorEvent = p.Balance == balanceLeastLatency, p.StreamError
+	h.Answers, _ = p.answerRules()
+	h.Looks = h.Answers != nil && h.Answers.Look
+	h.ErrorEvent = p.StreamError
+	switch p.Balance {
+	case balanceLeastLatency:
+		h.Balance = call.ByLatency
+	case balanceLeastRequests:
+		h.Balance = call.ByRequests
+	}
+	for _, a := range p.Affinity {
+		h.Rules.Affinity = append(h.Rules.Affinity, a.source())
+		h.Reads = h.Reads || a.By == affinityJSON
+	}
+	h.Keyed = len(p.Affinity) > 0
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {

@@ -27,6 +27,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	retries int64
+	moves   int64
 	marks   [int(budgetSpan/budgetMark) + 1]mark
 	oldest  int
 	count   int
@@ -35,6 +36,7 @@ type Budget struct {
 type mark struct {
 	begun, at      time.Time // at is later than begun if the pool went to sleep in between
 	calls, retries int64
+	moves          int64
 }
 
 // Call counts a call and returns the number of calls so far.
@@ -45,11 +47,23 @@ func (b *Budget) Take(now time.Time, rules *Rules) bool {
 	b.mu.Lock()
 	b.markLocked(now)
 	since := b.sinceLocked(now)
-	calls := float64(b.Calls.Load() - since.calls)
-	retries := float64(b.retries - since.retries)
-	ok := retries+1 <= rules.Ratio*calls+rules.Floor*budgetSpan.Seconds()
+	return b.takeAndUnlock(&b.retries, since.retries, since.calls, rules)
+}
+
+// TakeMove asks for one attempt that follows an answer from which a call is to move on. These
+// take nothing from retries, and may be as many as those.
+func (b *Budget) TakeMove(now time.Time, rules *Rules) bool {
+	b.mu.Lock()
+	b.markLocked(now)
+	since := b.sinceLocked(now)
+	return b.takeAndUnlock(&b.moves, since.moves, since.calls, rules)
+}
+
+func (b *Budget) takeAndUnlock(count *int64, before, callsBefore int64, rules *Rules) bool {
+	calls := float64(b.Calls.Load() - callsBefore)
+	ok := float64(*count-before)+1 <= rules.Ratio*calls+rules.Floor*budgetSpan.Seconds()
 	if ok {
-		b.retries++
+		*count++
 	}
 	b.mu.Unlock()
 	if !ok {
@@ -62,6 +76,13 @@ func (b *Budget) Take(now time.Time, rules *Rules) bool {
 func (b *Budget) GiveBack() {
 	b.mu.Lock()
 	b.retries--
+	b.mu.Unlock()
+}
+
+// GiveBackMove returns such an attempt that was not made after all.
+func (b *Budget) GiveBackMove() {
+	b.mu.Lock()
+	b.moves--
 	b.mu.Unlock()
 }
 
@@ -94,7 +115,7 @@ func (b *Budget) Rest(now time.Time) {
 	b.mu.Lock()
 	b.markLocked(now)
 	newest := &b.marks[(b.oldest+b.count-1)%len(b.marks)]
-	*newest = mark{newest.begun, now, b.Calls.Load(), b.retries}
+	*newest = mark{newest.begun, now, b.Calls.Load(), b.retries, b.moves}
 	b.mu.Unlock()
 }
 
@@ -110,7 +131,7 @@ func (b *Budget) markLocked(now time.Time) {
 		b.oldest = (b.oldest + 1) % len(b.marks)
 		b.count--
 	}
-	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, now, b.Calls.Load(), b.retries}
+	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, now, b.Calls.Load(), b.retries, b.moves}
 	b.count++
 }
 

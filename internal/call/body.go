@@ -22,8 +22,8 @@ func (h *Handler) record(r *http.Request) *replay.Recording {
 // recordingOptions say how the body of a request is recorded.
 func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
-	if !h.Edits &&
-		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && len(h.NextOn) == 0 && !h.Retry.Repeatable(r)) {
+	if !h.Edits && !h.Reads &&
+		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
 	}
@@ -60,8 +60,8 @@ func (h *Handler) small(r *http.Request) bool {
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
 }
 
-// prepareBody reads the body of a call before its first attempt, where it is small or
-// some endpoints have it edited, and returns the time: the client's own is over then.
+// prepareBody reads the body of a call before its first attempt, where it is small, some
+// endpoints have it edited, or it says where the call goes, and returns the time: the client's own is over then.
 // The error is that of the body.
 func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
 	rec := c.body
@@ -70,6 +70,8 @@ func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 	switch {
 	case c.Handler.Edits:
 		err = c.prepareJSON(deadline)
+	case c.Handler.Reads && c.Request.ContentLength <= c.Handler.Retry.Buffer && !rec.Small && !caddyhttp.IsIncremental(c.Request.Header):
+		_, _, err = rec.ReadAhead(deadline)
 	case rec.Small:
 		err = rec.ReadSmall(deadline)
 	default:

@@ -35,6 +35,7 @@ type Call struct {
 	handed   bool        // an answer has gone to the proxy
 	Recorded atomic.Bool // what the client gets has been recorded
 
+	key      uint64         // calls with the same go to the same endpoint; 0: to any
 	excluded *exclusion     // from further attempts, the latest
 	Request  *http.Request  // the proxy's own copy, the same for all attempts
 	vars     map[string]any // the request's own
@@ -49,6 +50,7 @@ type extras struct {
 	Looked  reverseproxy.UpstreamPool // up, for the first Select
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
+	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
 	whole   bool                      // the body is recorded whole, and is a JSON object

@@ -39,6 +39,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 			return c.refuseWith(err)
 		}
 	}
+	if h.Affinity != nil {
+		c.setKey(w)
+	}
 	t := h.TableFor(pool, now)
 	if c.Next = h.Choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
@@ -87,9 +90,14 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 			}
 		}
 		i, at := -1, routing.Spot(h.Pool.Turn())
-		if h.Least {
+		switch {
+		case c.key != 0:
+			i = t.Affine(c.key, nil)
+		case h.Balance == ByLatency:
 			i = t.DrawTwo(at, t.Load)
-		} else {
+		case h.Balance == ByRequests:
+			i = t.DrawTwo(at, t.Requests)
+		default:
 			i = t.Draw(at)
 		}
 		if i >= 0 {
@@ -230,13 +238,20 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer: it goes to the client, or the call moves on.
+// answered deals with an answer by what it means: it goes to the client, or the call moves on.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if h.Answers.Concern(resp.StatusCode) {
+		return c.examined(a, resp, o, now)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// dealWith deals with an answer by what it comes to.
+func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	h := c.Handler
 	switch {
-	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
 	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.Answered(now) || o == outcome.Success && !a.claims():
@@ -247,7 +262,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	a.final = !h.Rematches
 	c.finish()
-	c.dropKept()
+	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
@@ -265,6 +280,9 @@ func (a *Attempt) Answered(now time.Time) bool {
 
 // follow watches an answer that goes to the client to its end.
 func (a *Attempt) follow(resp *http.Response) {
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	switch {
 	case resp.Body == http.NoBody:
 		a.BodyEnds(outcome.Success)

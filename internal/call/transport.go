@@ -56,8 +56,11 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
 	a.settleIn(now, o, true, c.inDoubt(a, o))
-	if a.overtaken() {
-		return errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			return errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
 		c.moveTo(a, a.moved.to, ReasonRescued, now)
@@ -156,14 +159,16 @@ func plain(err error) error { return errors.New(err.Error()) }
 // answeredBadly deals with an answer that is a failure of the endpoint, or says that it
 // wants no more of us for now.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		a.RetryAfter, _ = askedToWait(a, resp, now)
-	}
+	a.RetryAfter = a.askedToWait(resp, o, now)
+	now = time.Now() // its body may have been waited for
 	a.settleIn(now, o, false, c.inDoubt(a, o))
-	if a.overtaken() {
-		resp.Body.Close()
-		a.Settle(now, o, true)
-		return nil, errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.Settle(now, o, true)
+			return nil, errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	c.suspect(a, o, now)
 	if c.moveOn(a, o, now) {

@@ -179,7 +179,11 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		}
 		notes = append(notes, note)
 	}
-	if !e.HeldUntil.IsZero() {
+	switch {
+	case e.HeldUntil.IsZero():
+	case e.HeldReason == "next_on":
+		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
+	default:
 		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {

@@ -92,7 +92,7 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.Breaker.Reset(now)
 		s.Scorer, s.Tally, s.Slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 		s.endHoldLocked()
-		s.holdStep = 0
+		s.holdStep, s.passing = 0, passing{}
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.lever = s.newOrder(c.Action, c, now)

@@ -61,7 +61,7 @@ func (s *State) CountLocked(now time.Time) {
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || s.passing.trial == t || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
 		!s.Breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false
@@ -80,6 +80,9 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	}
 	s.Samples.kept[s.Samples.N] = kept
 	s.Samples.N++
+	if s.passing.calls != 0 {
+		s.answeredLocked(t)
+	}
 	if s.holdStep > 0 { // writing costs more, where many requests share the line
 		s.holdStep = 0
 	}

@@ -43,6 +43,7 @@ type State struct {
 	holdBy    *Ticket       // what brought the hold about; nil once it is over
 	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
 	served    time.Time     // the latest success, as far as it has been counted
+	passing   passing       // whether calls pass it over
 	doubts    []failure     // in doubt, oldest first
 	news      []event.Event // to be emitted when mu is free
 	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
@@ -84,6 +85,7 @@ const (
 	AdmitAllDown                   // past an open period, since every endpoint is out
 	AdmitInNeed                    // the same for an endpoint that still answers some calls; it is no trial
 	AdmitAnyway                    // past everything but the operator and the limit
+	AdmitPassed                    // as the trial of an endpoint that is passed over
 )
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
@@ -99,13 +101,16 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 		return false
 	}
 	t := f.own()
+	if how == AdmitPassed && !s.passing.due(now) {
+		return false
+	}
 	switch how {
 	case AdmitProven:
 		if s.Breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
-	case AdmitNormally, AdmitHeld:
+	case AdmitNormally, AdmitHeld, AdmitPassed:
 		t.Permit, ok = s.Breaker.Acquire(now, cfg)
 	case AdmitAllDown:
 		t.Permit, ok = s.Breaker.AcquireLast(now, cfg)
@@ -118,6 +123,9 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 	}
 	if !ok {
 		return false
+	}
+	if how == AdmitPassed {
+		s.passing.trial, s.passing.since = t, now
 	}
 	t.Watchful = s.Breaker.State == breaker.Recovering
 	if s.Breaker.State != breaker.Closed {
@@ -223,7 +231,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
-	return changed
+	return s.trialOverLocked(t) || changed
 }
 
 // OutcomeSoFar is what an attempt was settled with, or success while a good answer is
@@ -251,6 +259,9 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		if !t.MovedOn {
+			changed = s.answeredLocked(t)
+		}
 		if s.HoldSoft {
 			s.endHoldLocked()
 			changed = true
@@ -340,6 +351,11 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
+	if now.Before(s.passing.until) {
+		due = Earliest(due, s.passing.until)
+	} else if s.passing.due(now) && !s.passing.shown {
+		s.passing.shown, changed = true, true
+	}
 	if now.Before(s.HoldUntil) {
 		due = Earliest(due, s.HoldUntil)
 	} else if !s.HoldUntil.IsZero() {
@@ -364,16 +380,21 @@ func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bo
 	return s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
 }
 
-// Assess is how much of its normal traffic the endpoint can have now, past a hold that is
-// in doubt if that is set, and whether it is recovering and in want of a call.
-func (s *State) Assess(now time.Time, cfg *breaker.Config, pastDoubt bool) (available float64, trial bool) {
+// Assess is how much of its normal traffic the endpoint can have now, past a hold that is soft if
+// that is set; whether it is in want of a call; and whether it is passed over.
+func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Barred || now.Before(s.HoldUntil) && !(pastDoubt && s.HoldSoft) {
-		return 0, false
+	if s.Barred || now.Before(s.HoldUntil) && !(soft && s.HoldSoft) {
+		return 0, false, false
 	}
 	wants, _ := s.Breaker.WantsTrial(now, cfg)
-	return s.availableLocked(now, cfg, pastDoubt), wants || s.Breaker.OnTrial(cfg)
+	trial = wants || s.Breaker.OnTrial(cfg)
+	available = s.availableLocked(now, cfg, soft)
+	if s.passing.over() && !soft && available > 0 {
+		return 0, trial || s.passing.due(now), true
+	}
+	return available, trial, false
 }
 
 // WantsTrial tells whether the endpoint is recovering and wants to be tried, and whether
@@ -492,7 +513,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.CountLocked(now)
 		s.Slowness.Episode.Mark(now, s.Slowness.Limit)
 	}
-	if s.wellLocked() && limit == 0 {
+	if s.wellLocked() && limit == 0 && how != AdmitPassed {
 		f.own().Permit.Generation = s.Breaker.Generation
 		s.begun++
 		s.Busy.Add(1)

@@ -30,6 +30,8 @@ export function standing(e, now) {
         state: e.state, level: 'warn', progress: e.share,
         notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why],
       };
+    case e.held_reason === 'next_on':
+      return { state: 'held', level: 'warn', notes: [heldFor > 0 ? t('note.passed', { in: countdown(heldFor) }) : t('note.passed.due')] };
     case heldFor > 0:
       return { state: 'held', level: 'warn', notes: [t('note.held', { in: countdown(heldFor) })] };
     case e.state === 'forced_closed':
