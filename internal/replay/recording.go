@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +75,7 @@ type Recording struct {
 type Options struct {
 	Limit   int64          // bytes that are kept at most; negative: nothing is
 	Small   bool           // to be read before the first attempt
-	Strip   []string       // the trailers that no attempt gets
+	Strip   []string       // the trailers that no attempt gets, in any case and with _ for - as well
 	NotKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
 }
 
@@ -275,9 +277,16 @@ func (rec *Recording) readSource(room []byte) (n int, err error) {
 // endedLocked notes the end of source.
 func (rec *Recording) endedLocked(err error) {
 	rec.err = err
-	for _, field := range rec.Strip {
-		delete(rec.trailer, field)
+	for field := range rec.trailer {
+		if len(rec.Strip) > 0 && slices.ContainsFunc(rec.Strip, func(name string) bool { return same(field, name) }) {
+			delete(rec.trailer, field)
+		}
 	}
+}
+
+// same tells whether some server may take two names of fields for one.
+func same(a, b string) bool {
+	return len(a) == len(b) && strings.EqualFold(strings.ReplaceAll(a, "_", "-"), strings.ReplaceAll(b, "_", "-"))
 }
 
 // StopReading gives the client until a time to send the rest of the body, so that it can
