@@ -190,7 +190,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.finished && c.keptAnswer() != nil {
 		resp, err = c.orKept(resp, err)
 	}
-	c.handed = err == nil
+	if c.handed = err == nil; c.handed {
+		c.Current.inform()
+	}
 	if c.handed && t.Handler.Rematches {
 		c.recordAfterRequest(c.Current)
 	}
