@@ -33,6 +33,7 @@ type Rules struct {
 	Plain      bool // the proxy's transport does not do TLS unless a URL says so
 	Strips     bool // some endpoint does not get the client's credentials
 	StripsAll  bool // no endpoint does
+	Handles    bool // routes handle some answers, and may want the request's body
 	Rematches  bool // the proxy may throw an answer away and ask again
 	HasQuotas  bool // some endpoint may ask to wait or deny us
 	TryAnyway  bool // while every endpoint is out
