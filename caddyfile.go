@@ -131,7 +131,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    }
 //	    quota              endpoint|client
 //	    client_credentials strip|pass
-//	    balance            weighted|least_latency
+//	    balance            weighted|least_latency|least_requests
+//	    affinity           <text>|json <path>|client_ip|cookie [<name> [<secret>]]
 //	    overflow           strict|<factor>
 //	    all_down           fail_fast|try_anyway
 //	    timeout            [<matcher>] <duration>

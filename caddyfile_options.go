@@ -19,8 +19,9 @@ var poolOptions = map[string]poolOption{
 	"name":               text(func(p *Policy) *string { return &p.Name }),
 	"quota":              choice(func(p *Policy) *string { return &p.Quota }, quotaEndpoint, quotaClient),
 	"client_credentials": choice(func(p *Policy) *string { return &p.ClientCredentials }, credentialsStrip, credentialsPass),
-	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency),
+	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency, balanceLeastRequests),
 	"all_down":           choice(func(p *Policy) *string { return &p.AllDown }, allDownFailFast, allDownTryAnyway),
+	"affinity":           {repeatable: true, read: readAffinity},
 	"overflow": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		word, err := argument(d)
 		if err != nil || word == "strict" {

@@ -10,6 +10,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -48,15 +50,22 @@ type Policy struct {
 	// `client`.
 	Quota string `json:"quota,omitempty"`
 
-	// What becomes of the client's Authorization, Api-Key, X-Api-Key,
-	// X-Goog-Api-Key, Proxy-Authorization and Cookie: `strip` sends them to no
-	// endpoint, `pass` to those without credentials of their own. Default:
-	// `strip` where any endpoint has its own, else `pass`.
+	// What becomes of the credentials that clients send, in headers, trailers, the
+	// query and names of WebSocket protocols: `strip` sends them to no endpoint,
+	// `pass` to those without credentials of their own. They are those of
+	// docs/configuration.md, and every header that an endpoint sets, unless it is such
+	// as holds no credential (Content-Type). Default: `strip` where any endpoint has
+	// its own, else `pass`.
 	ClientCredentials string `json:"client_credentials,omitempty"`
 
-	// How a tier's endpoints share the load: `weighted`, or `least_latency` (the
-	// better of two drawn by weight). Default: `weighted`.
+	// How a tier's endpoints share the load: `weighted`, `least_latency` (of two drawn by
+	// weight, the one with the shorter wait) or `least_requests` (of two drawn by weight, the
+	// one with fewer requests in flight, for its weight). Default: `weighted`.
 	Balance string `json:"balance,omitempty"`
+
+	// What requests have in common that go to the same endpoint of a tier. The first that has
+	// a value counts; requests without any are spread by `balance`. Default: none.
+	Affinity []*Affinity `json:"affinity,omitempty"`
 
 	// How early a tier gives load to the next: 0 is strict (it gives what its
 	// best endpoint cannot have), a factor F of 1 or more gives away what is
@@ -236,7 +245,18 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
 	h.Looks = h.Answers != nil && h.Answers.Look
-	h.Least, h.ErrorEvent = p.Balance == balanceLeastLatency, p.StreamError
+	h.ErrorEvent = p.StreamError
+	switch p.Balance {
+	case balanceLeastLatency:
+		h.Balance = call.ByLatency
+	case balanceLeastRequests:
+		h.Balance = call.ByRequests
+	}
+	for _, a := range p.Affinity {
+		h.Rules.Affinity = append(h.Rules.Affinity, a.source())
+		h.Reads = h.Reads || a.By == affinityJSON
+	}
+	h.Keyed = len(p.Affinity) > 0
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {
@@ -318,6 +338,9 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
 	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
+	if p.handler.Strips {
+		p.handler.Screen = target.NewScreen(p.setFields())
+	}
 	if p.handler.Dynamic != nil {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
@@ -326,6 +349,19 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Targets = nil
 	}
 	return nil
+}
+
+// setFields are the header fields that endpoints set.
+func (p *Policy) setFields() (fields []string) {
+	for _, e := range p.Endpoints {
+		if e.Headers == nil {
+			continue
+		}
+		for _, set := range []http.Header{e.Headers.Set, e.Headers.Add} {
+			fields = slices.AppendSeq(fields, maps.Keys(set))
+		}
+	}
+	return fields
 }
 
 func (p *Policy) defaultName() string {

@@ -93,7 +93,7 @@ func TestBadJSON(t *testing.T) {
 		{"an endpoint's quota", `"endpoints": [{"upstream": "one:1", "quota": "nobody"}]`, `endpoint "one:1": quota must be endpoint or client, not "nobody"`},
 		{"quota", `"quota": "nobody"`, `quota must be endpoint or client, not "nobody"`},
 		{"client_credentials", `"client_credentials": "keep"`, `client_credentials must be strip or pass, not "keep"`},
-		{"balance", `"balance": "random"`, `balance must be weighted or least_latency, not "random"`},
+		{"balance", `"balance": "random"`, `balance must be weighted, least_latency or least_requests, not "random"`},
 		{"all_down", `"all_down": "panic"`, `all_down must be fail_fast or try_anyway, not "panic"`},
 		{"overflow", `"overflow": 0.5`, `overflow must be strict or a factor of 1 or more, not 0.5`},
 		{"timeout", `"timeout": -1`, `timeout must not be negative`},

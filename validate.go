@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -19,8 +20,13 @@ func (p *Policy) Validate() error {
 	if err := oneOf("client_credentials", p.ClientCredentials, credentialsStrip, credentialsPass); err != nil {
 		return err
 	}
-	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency); err != nil {
+	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency, balanceLeastRequests); err != nil {
 		return err
+	}
+	for _, a := range p.Affinity {
+		if err := a.validate(); err != nil {
+			return err
+		}
 	}
 	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway); err != nil {
 		return err
@@ -132,5 +138,6 @@ func oneOf(option, word string, words ...string) error {
 	if slices.Contains(words, word) {
 		return nil
 	}
-	return fmt.Errorf("%s must be %s or %s, not %q", option, words[0], words[1], word)
+	last := len(words) - 1
+	return fmt.Errorf("%s must be %s or %s, not %q", option, strings.Join(words[:last], ", "), words[last], word)
 }

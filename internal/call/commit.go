@@ -61,6 +61,9 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 		return nil, c.failed(a, err, time.Now())
 	}
 	now := time.Now()
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	c.finish()
 	c.answeredWell(now)
 	c.blameSuspects(now)

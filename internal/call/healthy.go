@@ -39,6 +39,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 			return c.refuseWith(err)
 		}
 	}
+	if h.Affinity != nil {
+		c.setKey(w)
+	}
 	t := h.TableFor(pool, now)
 	if c.Next = h.Choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
@@ -87,9 +90,14 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 			}
 		}
 		i, at := -1, routing.Spot(h.Pool.Turn())
-		if h.Least {
+		switch {
+		case c.key != 0:
+			i = t.Affine(c.key, nil)
+		case h.Balance == ByLatency:
 			i = t.DrawTwo(at, t.Load)
-		} else {
+		case h.Balance == ByRequests:
+			i = t.DrawTwo(at, t.Requests)
+		default:
 			i = t.Draw(at)
 		}
 		if i >= 0 {
@@ -278,6 +286,9 @@ func (a *Attempt) Answered(now time.Time) bool {
 
 // follow watches an answer that goes to the client to its end.
 func (a *Attempt) follow(resp *http.Response) {
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	switch {
 	case resp.Body == http.NoBody:
 		a.BodyEnds(outcome.Success)

@@ -133,7 +133,12 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 			e.f()
 		}
 	}
-	if why != endpoint.EndedNormally && a.Is(Started) && a.sent != nil {
+	if a.sent == nil || !a.Is(Started) {
+		return
+	}
+	if why == endpoint.EndedNormally {
+		a.sent.Answered(restOfBody)
+	} else {
 		a.sent.Cut(replay.ErrReplaced)
 	}
 }

@@ -123,7 +123,12 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
 	for ; t.Total > 0 && redraws < maxRedraws; redraws++ {
-		i := t.Redraw(rand.Float64(), excluded)
+		i := -1
+		if c.key != 0 {
+			i = t.Affine(c.key, excluded)
+		} else {
+			i = t.Redraw(rand.Float64(), excluded)
+		}
 		if i < 0 {
 			break
 		}

@@ -58,6 +58,11 @@ func NewRoutes(targets []*target.Target, available []float64, overflow float64) 
 	return &Routes{Table: *routing.New(members, overflow), Targets: targets}
 }
 
+// Requests is how many attempts are in flight at the i-th target, for its weight.
+func (r *Routes) Requests(i int) float64 {
+	return float64(r.Targets[i].State.Busy.Load()) / r.Members[i].Weight
+}
+
 // Load is how long a call would wait at the i-th target, as the states know it.
 func (r *Routes) Load(i int) float64 { return r.Targets[i].State.Load() }
 
@@ -72,6 +77,11 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	}
 	built := NewRoutes(targets, available, h.Overflow)
 	built.Trials, built.Passed = in.trials, in.passed
+	if h.Keyed {
+		for _, t := range targets {
+			built.Seeds = append(built.Seeds, routing.Hash(t.Name))
+		}
+	}
 	if h.StandbyShare > 0 {
 		for _, i := range built.BelowServing() {
 			built.Standby = append(built.Standby, targets[i])

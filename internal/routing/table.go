@@ -13,6 +13,10 @@ type Table struct {
 	cumulative []float64 // running sums of the members' parts of all calls
 	Total      float64   // sum of all parts; 0 if every member is out
 
+	// Seeds say which member is which, to Affine: what Hash makes of their names. They are
+	// set before the table is in use, by those who ask for Affine.
+	Seeds []uint64
+
 	Tiers    []tier
 	overflow float64 // 0 means strict
 }
@@ -157,35 +161,44 @@ func (t *Table) DrawTwo(u float64, load func(i int) float64) int {
 // without the others. It returns -1 if none is left. u must be in [0, 1). It does not
 // allocate.
 func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
+	tier, part, sum := t.tierAt(u, excluded)
+	if sum == 0 {
+		return -1
+	}
+	return t.within(tier, part*sum, excluded)
+}
+
+// tierAt finds the tier that serves u of [0, 1) by the capacities of the members that are
+// not excluded, where in the tier's load u falls, 0 to 1, and the tier's sum of
+// available·weight: 0 if every member is out.
+func (t *Table) tierAt(u float64, excluded func(i int) bool) (found tier, part, sum float64) {
 	left, all := 1.0, 0.0
 	for _, tier := range t.Tiers {
 		capacity, sum := t.capacity(tier, excluded)
-		if load := left * capacity; u < load {
-			return t.within(tier, u/load*sum, excluded)
-		} else {
-			u -= load
-			left -= load
+		load := left * capacity
+		if u < load {
+			return tier, u / load, sum
 		}
+		u -= load
+		left -= load
 		all += capacity
 	}
 	if all == 0 {
-		return -1
+		return tier{}, 0, 0
 	}
 	u *= all / left
-	var last tier
-	var lastSum float64
 	for _, tier := range t.Tiers {
-		capacity, sum := t.capacity(tier, excluded)
+		capacity, own := t.capacity(tier, excluded)
 		if capacity == 0 {
 			continue
 		}
 		if u < capacity {
-			return t.within(tier, u/capacity*sum, excluded)
+			return tier, u / capacity, own
 		}
 		u -= capacity
-		last, lastSum = tier, sum
+		found, part, sum = tier, 1, own // of the last tier where u was rounded up
 	}
-	return t.within(last, lastSum, excluded) // rounding made u too large
+	return found, part, sum
 }
 
 // within returns the member of a tier at u in [0, sum), or -1 if all are out or excluded.
@@ -193,7 +206,7 @@ func (t *Table) within(tier tier, u float64, excluded func(i int) bool) int {
 	found := -1
 	for i := tier.From; i < tier.To; i++ {
 		m := &t.Members[i]
-		if !m.TakesCalls() || excluded(i) {
+		if !m.TakesCalls() || excluded != nil && excluded(i) {
 			continue
 		}
 		found = i
