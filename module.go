@@ -439,6 +439,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing
 	p.handler.Rematches = len(lb.RetryMatchRaw) > 0
+	p.handler.Handles = len(handler.HandleResponse) > 0
 	if lb.Retries > 0 && p.Retry == nil {
 		p.handler.Retry.Attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {

@@ -149,12 +149,7 @@ func (c *Call) isExcluded(t *target.Target) bool {
 }
 
 // finish says that no attempt will follow.
-func (c *Call) finish() {
-	c.finished = true
-	if c.body != nil && !c.Handler.Rematches {
-		c.body.Finish()
-	}
-}
+func (c *Call) finish() { c.finished = true }
 
 // placeholder answers for {http.failover.*}, from the request's latest call.
 func (c *Call) placeholder(key string) (any, bool) {
