@@ -10,6 +10,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -48,10 +50,12 @@ type Policy struct {
 	// `client`.
 	Quota string `json:"quota,omitempty"`
 
-	// What becomes of the client's Authorization, Api-Key, X-Api-Key,
-	// X-Goog-Api-Key, Proxy-Authorization and Cookie: `strip` sends them to no
-	// endpoint, `pass` to those without credentials of their own. Default:
-	// `strip` where any endpoint has its own, else `pass`.
+	// What becomes of the credentials that clients send, in headers, trailers, the
+	// query and names of WebSocket protocols: `strip` sends them to no endpoint,
+	// `pass` to those without credentials of their own. They are those of
+	// docs/configuration.md, and every header that an endpoint sets, unless it is such
+	// as holds no credential (Content-Type). Default: `strip` where any endpoint has
+	// its own, else `pass`.
 	ClientCredentials string `json:"client_credentials,omitempty"`
 
 	// How a tier's endpoints share the load: `weighted`, `least_latency` (of two drawn by
@@ -334,6 +338,9 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
 	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
+	if p.handler.Strips {
+		p.handler.Screen = target.NewScreen(p.setFields())
+	}
 	if p.handler.Dynamic != nil {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
@@ -342,6 +349,19 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Targets = nil
 	}
 	return nil
+}
+
+// setFields are the header fields that endpoints set.
+func (p *Policy) setFields() (fields []string) {
+	for _, e := range p.Endpoints {
+		if e.Headers == nil {
+			continue
+		}
+		for _, set := range []http.Header{e.Headers.Set, e.Headers.Add} {
+			fields = slices.AppendSeq(fields, maps.Keys(set))
+		}
+	}
+	return fields
 }
 
 func (p *Policy) defaultName() string {
@@ -419,6 +439,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing
 	p.handler.Rematches = len(lb.RetryMatchRaw) > 0
+	p.handler.Handles = len(handler.HandleResponse) > 0
 	if lb.Retries > 0 && p.Retry == nil {
 		p.handler.Retry.Attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {

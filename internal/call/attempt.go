@@ -47,6 +47,8 @@ type Attempt struct {
 	before struct{ brought, took uint64 }
 	reused bool // it was idle before
 
+	informer *informer // nil: informational answers go to the client at once
+
 	paused  bool   // it begins after a backoff
 	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
 	repeats uint16 // of the same endpoint

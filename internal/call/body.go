@@ -8,7 +8,6 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/replay"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // record prepares the body of a request for being sent more than once; nil if
@@ -28,8 +27,9 @@ func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
 	}
-	if h.StripsAll {
-		o.Strip = target.CredentialFields[:]
+	o.Origin = originOf(r.Body)
+	if h.Strips {
+		o.Strip = h.Screen.Fields
 	}
 	if h.Pool != nil {
 		o.NotKept = &h.Pool.NotKept

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/replay"
@@ -55,8 +56,7 @@ type extras struct {
 	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
-	// the client's own values of target.CredentialFields, where some endpoints get them
-	credentials [len(target.CredentialFields)]string
+	own     http.Header               // what the client sent that may be a credential, where some endpoints get it
 }
 
 // Extra is where the call's extras are written.
@@ -106,18 +106,28 @@ func (c *Call) upstreams() reverseproxy.UpstreamPool {
 // takeCredentials takes the client's credentials out of the request, or notes them where
 // some endpoints get them: now, before header_up makes something else of them.
 func (c *Call) takeCredentials() {
-	r := c.Request
-	if c.Handler.StripsAll {
-		for _, field := range target.CredentialFields {
-			delete(r.Header, field)
-			delete(r.Trailer, field)
+	r, screen := c.Request, c.Handler.Screen
+	screen.Header(r.Trailer)
+	if !c.Handler.StripsAll {
+		if own := screen.Own(r.Header); own != nil {
+			c.Extra().own = own
 		}
 		return
 	}
-	own := &c.Extra().credentials
-	for i, field := range target.CredentialFields {
-		own[i] = r.Header.Get(field)
+	screen.Header(r.Header)
+	if r.URL.RawQuery != "" {
+		r.URL.RawQuery = c.withoutCredentials(r.URL.RawQuery)
 	}
+}
+
+// withoutCredentials takes the client's credentials out of a query, but not what the proxy's
+// configuration has put into it.
+func (c *Call) withoutCredentials(query string) string {
+	screen := c.Handler.Screen
+	if original, ok := c.Request.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL.RawQuery != query {
+		return screen.QueryOf(original.URL.RawQuery, query)
+	}
+	return screen.Query(query, nil)
 }
 
 // exclude keeps further attempts from a target, whichever table it is from.
@@ -140,12 +150,7 @@ func (c *Call) isExcluded(t *target.Target) bool {
 }
 
 // finish says that no attempt will follow.
-func (c *Call) finish() {
-	c.finished = true
-	if c.body != nil && !c.Handler.Rematches {
-		c.body.Finish()
-	}
-}
+func (c *Call) finish() { c.finished = true }
 
 // placeholder answers for {http.failover.*}, from the request's latest call.
 func (c *Call) placeholder(key string) (any, bool) {

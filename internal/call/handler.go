@@ -7,6 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // A Handler is what the calls of one handler go by. It is read-only once calls are
@@ -44,8 +45,10 @@ type Rules struct {
 	Plain      bool        // the proxy's transport does not do TLS unless a URL says so
 	Strips     bool        // some endpoint does not get the client's credentials
 	StripsAll  bool        // no endpoint does
-	Rematches  bool        // the proxy may throw an answer away and ask again
-	HasQuotas  bool        // some endpoint may ask to wait or deny us
-	TryAnyway  bool        // while every endpoint is out
+	Screen     *target.Screen
+	Handles    bool // routes handle some answers, and may want the request's body
+	Rematches  bool // the proxy may throw an answer away and ask again
+	HasQuotas  bool // some endpoint may ask to wait or deny us
+	TryAnyway  bool // while every endpoint is out
 	Retry      RetryRules
 }

@@ -113,7 +113,7 @@ func (s *State) blamedOn(reason string) (Cause, uint64) {
 		return Cause{}, 0
 	case breaker.ReasonCheckFailed:
 		return s.Checks.cause, uint64(max(0, -s.Checks.Run))
-	case breaker.ReasonSlower, breaker.ReasonSlow:
+	case breaker.ReasonSlower, breaker.ReasonSlow, breaker.ReasonUnanswered:
 		return s.slowest, 0
 	}
 	if last := s.failures.latest(); last != nil {

@@ -20,8 +20,9 @@ func (s *State) transitionLocked(before uint64) *event.Event {
 	case breaker.Open:
 		e.Kind = event.BreakerOpened
 		e.Details = map[string]any{"until": b.Until, "relapses": b.Relapses}
-		s.cause, s.caused = s.blamedOn(b.Told.Reason)
-		s.causedAt = b.Told.Since
+		if cause, often := s.blamedOn(b.Told.Reason); cause.What != "" {
+			s.cause, s.caused, s.causedAt = cause, often, b.Told.Since
+		}
 		s.cause.AddTo(e.Details)
 		if s.caused > 0 {
 			e.Details["failures"] = s.caused

@@ -54,6 +54,7 @@ type State struct {
 	Tally     score.Tally // since the last tick
 	Scorer    score.Scorer
 	Slowness  slowness.Detector
+	inVain    unanswered
 	Checks    Checks
 	Sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
@@ -240,7 +241,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		s.Totals.Failures++
 		s.Breaker.Cancel(now, t.Permit)
@@ -289,6 +290,7 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		s.inVain.answer(now)
 		if !t.MovedOn {
 			changed = s.answeredLocked(t)
 		}
@@ -381,6 +383,7 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	if s.Breaker.State == breaker.Open {
 		s.Scorer.Forget()
 		s.Slowness.Opened()
+		s.inVain.run = 0
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
