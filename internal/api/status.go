@@ -161,8 +161,8 @@ type EndpointStatus struct {
 	// Attempts in flight, including streams.
 	InFlight int64 `json:"in_flight"`
 
-	// Attempts since the state was made, by outcome. Cancelled attempts are those whose
-	// client left.
+	// Attempts since the state was made, by outcome. Cancelled attempts have no result: the
+	// client left, or another attempt took over.
 	Attempts  uint64 `json:"attempts"`
 	Successes uint64 `json:"successes"`
 	Failures  uint64 `json:"failures"`

@@ -123,7 +123,10 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.FailedTimeout
 	case endpoint.EndedByIdle:
 		return outcome.Stalled
-	case endpoint.EndedByClient, endpoint.EndedByRescue, endpoint.EndedByHedge:
+	case endpoint.EndedByClient:
+		a.ClientLeft = true
+		return outcome.Cancelled
+	case endpoint.EndedByRescue, endpoint.EndedByHedge:
 		return outcome.Cancelled
 	case endpoint.EndedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -132,7 +135,11 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedTimeout
 	}
-	if a.Client.Err() != nil || c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
+	if a.Client.Err() != nil {
+		a.ClientLeft = true
+		return outcome.Cancelled
+	}
+	if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
 		return outcome.Cancelled
 	}
 	o := target.OutcomeOf(err)

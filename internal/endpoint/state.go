@@ -53,6 +53,7 @@ type State struct {
 	Tally     score.Tally // since the last tick
 	Scorer    score.Scorer
 	Slowness  slowness.Detector
+	inVain    unanswered
 	Checks    Checks
 	Sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
@@ -213,7 +214,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		s.Totals.Failures++
 		s.Breaker.Cancel(now, t.Permit)
@@ -259,6 +260,7 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		s.inVain.answer(now)
 		if !t.MovedOn {
 			changed = s.answeredLocked(t)
 		}
@@ -348,6 +350,7 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	if s.Breaker.State == breaker.Open {
 		s.Scorer.Forget()
 		s.Slowness.Opened()
+		s.inVain.run = 0
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)

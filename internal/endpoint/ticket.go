@@ -15,6 +15,7 @@ type Ticket struct {
 	RetryAfter   time.Duration // how long the endpoint asks to be left alone
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
+	ClientLeft   bool          // the attempt was cancelled because its client left
 	MovedOn      bool          // the call has moved on from the endpoint's good answer
 
 	// Set by acquire, and by the breaker with the first byte.

@@ -131,7 +131,7 @@ export class EndpointCard {
     this.notes = h('div', { class: 'notes' }, this.note, this.progress, this.operator);
     this.charts = new Charts();
     this.attempts = new LastAttempts();
-    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), check: new Fact('check') };
+    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), cancelled: new Fact('cancelled'), check: new Fact('check') };
     this.article = h('article', { class: 'card', 'aria-labelledby': id },
       h('header', null, this.lever.node, h('h4', { id }, endpoint.name), this.word),
       this.url,
@@ -173,6 +173,9 @@ export class EndpointCard {
     this.facts.inFlight.update(number(e.in_flight));
     this.facts.weight.update(String(e.weight));
     this.facts.score.update(e.score.toFixed(2));
+    show(this.facts.cancelled.node, e.cancelled > 0);
+    this.facts.cancelled.update(number(e.cancelled));
+    setAttribute(this.facts.cancelled.node, 'title', t('cancelled.hint'));
     show(this.facts.check.node, Boolean(e.check));
     if (e.check) {
       this.facts.check.update(known(`check.${e.check.state}`) ? t(`check.${e.check.state}`) : e.check.state);

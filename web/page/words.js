@@ -99,6 +99,8 @@ const en = {
   'no-calls': 'no calls',
 
   'in-flight': 'In flight',
+  cancelled: 'Cancelled',
+  'cancelled.hint': 'Attempts without a result: the client left, or another attempt took over',
   score: 'Score',
   weight: 'Weight',
   check: 'Check',
@@ -157,6 +159,7 @@ const en = {
   'reason.failure_ratio': 'many failures',
   'reason.slow': 'too slow',
   'reason.slower_than_usual': 'far slower than usual',
+  'reason.unanswered': 'clients gave up waiting',
   'reason.breaker_off': 'the breaker is off',
   'reason.next_on': 'another may answer better',
   'reason.rescued': 'did not wait for its timeout',
@@ -274,6 +277,8 @@ const zh = {
   'no-calls': '没有调用',
 
   'in-flight': '进行中',
+  cancelled: '取消',
+  'cancelled.hint': '没有结果的尝试：客户端已离开，或由另一次尝试接替',
   score: '评分',
   weight: '权重',
   check: '检查',
@@ -332,6 +337,7 @@ const zh = {
   'reason.failure_ratio': '失败率过高',
   'reason.slow': '过慢',
   'reason.slower_than_usual': '远慢于平常',
+  'reason.unanswered': '客户端等不到应答',
   'reason.breaker_off': '熔断器已关闭',
   'reason.next_on': '其他端点可能应答得更好',
   'reason.rescued': '未等到超时',
