@@ -12,7 +12,7 @@ import (
 
 // What people are told of a failure.
 
-// Asked implements endpoint.Watched.
+// Asked tells what the attempt asks for, for people.
 func (a *Attempt) Asked() (method, path string) {
 	if a.Call == nil || a.Call.Request == nil {
 		return "", ""

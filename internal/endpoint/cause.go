@@ -155,10 +155,19 @@ func (s *State) LastCause(now time.Time) string {
 	return ""
 }
 
+// An asking is an attempt that has a request to show.
+type asking interface {
+	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
+	Asked() (method, path string)
+}
+
 // causeOf is what went wrong with an attempt.
 func causeOf(f Watched, what string) Cause {
-	method, path := f.Asked()
-	return Cause{what, method, path}
+	cause := Cause{What: what}
+	if a, ok := f.(asking); ok {
+		cause.Method, cause.Path = a.Asked()
+	}
+	return cause
 }
 
 // slowerThan is the cause that a slow attempt is.

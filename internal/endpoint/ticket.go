@@ -56,8 +56,6 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient tells whether an upload waits for its client now.
 	WaitsForClient() bool
-	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
-	Asked() (method, path string)
 	// RecordsCall tells, once for all attempts of a call, that the call is to be counted,
 	// and how long its client has waited for a first byte that came firstByte after the
 	// attempt began; 0 if none came.
