@@ -194,11 +194,11 @@ func TestAdapt(t *testing.T) {
 				t.Errorf("caddy fmt would make this of it:\n%s", formatted)
 			}
 			for _, handler := range proxyHandlers(t, []byte(got)) {
-				l, err := openLabJSON(t, handler)
+				_, end, err := provisioned(t, handler)
 				if err != nil {
 					t.Fatalf("loading: %v", err)
 				}
-				l.close()
+				end()
 			}
 		})
 	}
