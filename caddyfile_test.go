@@ -71,7 +71,12 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"timeout twice with a star", directive(one, "timeout * 1s", "timeout 2s"), `option timeout is given twice for all requests, at Caddyfile:5`},
 		{"an argument too many", directive(one, "balance weighted twice"), `unexpected argument "twice" of balance, at Caddyfile:4`},
 		{"an argument missing", directive(one, "balance"), `wrong argument count or unexpected line ending after 'balance', at Caddyfile:4`},
-		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted or least_latency, not "random", at Caddyfile:4`},
+		{"an affinity of all requests", directive(one, "affinity user"), `affinity "user" is the same for all requests: want a placeholder, json <path>, client_ip or cookie, at Caddyfile:4`},
+		{"an affinity without a path", directive(one, "affinity json"), `wrong argument count or unexpected line ending after 'json', at Caddyfile:4`},
+		{"an affinity to a query", directive(one, "affinity json users.#"), `affinity json users.#: path: '#' is a wildcard or a query, which a path cannot have; as a character of a name it is written \#, at Caddyfile:4`},
+		{"a cookie of no name", directive(one, `affinity cookie "a b"`), `affinity: "a b" is no name of a cookie, at Caddyfile:4`},
+		{"an affinity with too much", directive(one, "affinity client_ip x"), `unexpected argument "x" of affinity, at Caddyfile:4`},
+		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted, least_latency or least_requests, not "random", at Caddyfile:4`},
 		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"client_credentials", directive(one, "client_credentials keep"), `client_credentials must be strip or pass, not "keep", at Caddyfile:4`},
@@ -98,9 +103,14 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"an idle timeout", directive(one, "idle_timeout never"), `invalid idle_timeout "never": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
 		{"no status", directive(one, "failure_status"), `wrong argument count or unexpected line ending after 'failure_status', at Caddyfile:4`},
 		{"status 600", directive(one, "failure_status 500 600"), `invalid status "600": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
-		{"commit", directive(one, "commit never"), `commit must be headers, first_byte or complete, not "never", at Caddyfile:4`},
+		{"commit", directive(one, "commit never"), `commit must be headers, first_byte, first_event or complete, not "never", at Caddyfile:4`},
 		{"commit with a size", directive(one, "commit complete much"), `invalid commit size "much": want a size between 1 byte and 2GiB, at Caddyfile:4`},
 		{"next_on", directive(one, "next_on often"), `next_on: invalid status "often": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
+		{"answer without a meaning", directive(one, "answer 200 x"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
+		{"answer with an unknown meaning", directive(one, "answer 200 x as bad"), `answer 200: want as failure, held, denied, next or ok, not "bad", at Caddyfile:4`},
+		{"answer with a bad path", directive(one, "answer 200 json a..b x as ok"), "answer 200: path: a name is empty, at Caddyfile:4"},
+		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are no answers, at Caddyfile:4"},
+		{"answer with too much", directive(one, "answer 200 json a b c as ok"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"next_on with a bad regexp", directive(one, "next_on 400 ("), "next_on 400: error parsing regexp: missing closing ): `(`, at Caddyfile:4"},
 		{"set_json without value", directive("endpoint http://one {\nset_json model\n}"), `wrong argument count or unexpected line ending after 'model', at Caddyfile:4`},
 		{"set_json with a third word", directive("endpoint http://one {\nset_json model x maybe\n}"), `set_json model: want optional, not "maybe", at Caddyfile:4`},
@@ -157,6 +167,9 @@ func TestAdapt(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d fixtures: %v", len(files), err)
 	}
+	for _, name := range []string{"ONE_KEY", "MY_KEY", "PROBE_KEY"} {
+		t.Setenv(name, "key")
+	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
@@ -181,11 +194,11 @@ func TestAdapt(t *testing.T) {
 				t.Errorf("caddy fmt would make this of it:\n%s", formatted)
 			}
 			for _, handler := range proxyHandlers(t, []byte(got)) {
-				l, err := openLabJSON(t, handler)
+				_, end, err := provisioned(t, handler)
 				if err != nil {
 					t.Fatalf("loading: %v", err)
 				}
-				l.close()
+				end()
 			}
 		})
 	}

@@ -154,7 +154,7 @@ func (f *fleet) ramp(in *instance) {
 	cfg, now := p.BreakerConfig(), f.clock()
 	available := make([]float64, len(p.Targets))
 	for i, t := range p.Targets {
-		state := breakerNow(t.State)
+		state := t.State.Stands(now, cfg).State
 		if in.open[i] && state == breaker.Closed {
 			in.closed[i] = f.now
 		}
@@ -192,7 +192,7 @@ func (f *fleet) dispatch(in *instance, a *call.Attempt) {
 	for in.policy.Targets[i] != a.Target {
 		i++
 	}
-	a.Begin(context.Background(), f.clock(), 0)
+	a.Begin(context.Background(), 0)
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
 	if took > a.Timeout {

@@ -76,7 +76,7 @@ func TestBadJSON(t *testing.T) {
 		{"unknown option of the budget", `"retry": {"budget": {"share": 1}}`, `json: unknown field "share"`},
 		{"a word for a number", `"overflow": "much"`, `cannot unmarshal string`},
 		{"an endpoint that is not in the pool", `"endpoints": [{"upstream": "three:3", "defined_at": "Caddyfile:7"}]`,
-			`endpoint "three:3" (Caddyfile:7): no upstream of the proxy has the address three:3`},
+			`Caddyfile:7: endpoint "three:3": no upstream of the proxy has the address three:3`},
 		{"more endpoints of an address than upstreams", `"endpoints": [{"upstream": "one:1", "name": "a"}, {"upstream": "one:1", "name": "b"}]`,
 			`endpoint "b": no upstream of the proxy has the address one:1`},
 		{"neither upstream nor url", `"endpoints": [{"name": "a"}]`, `endpoint "a": an endpoint needs an upstream or a url`},
@@ -93,7 +93,7 @@ func TestBadJSON(t *testing.T) {
 		{"an endpoint's quota", `"endpoints": [{"upstream": "one:1", "quota": "nobody"}]`, `endpoint "one:1": quota must be endpoint or client, not "nobody"`},
 		{"quota", `"quota": "nobody"`, `quota must be endpoint or client, not "nobody"`},
 		{"client_credentials", `"client_credentials": "keep"`, `client_credentials must be strip or pass, not "keep"`},
-		{"balance", `"balance": "random"`, `balance must be weighted or least_latency, not "random"`},
+		{"balance", `"balance": "random"`, `balance must be weighted, least_latency or least_requests, not "random"`},
 		{"all_down", `"all_down": "panic"`, `all_down must be fail_fast or try_anyway, not "panic"`},
 		{"overflow", `"overflow": 0.5`, `overflow must be strict or a factor of 1 or more, not 0.5`},
 		{"timeout", `"timeout": -1`, `timeout must not be negative`},
@@ -118,10 +118,10 @@ func TestBadJSON(t *testing.T) {
 		{"deadline", `"retry": {"deadline": -1}`, `retry: deadline must not be negative`},
 	} {
 		config := fmt.Sprintf(`{"upstreams": %s, "load_balancing": {"selection_policy": {"policy": "failover", %s}}}`, upstreams, test.policy)
-		l, err := openLabJSON(t, []byte(config))
+		_, end, err := provisioned(t, []byte(config))
 		switch {
 		case err == nil:
-			l.close()
+			end()
 			t.Errorf("%s: no error", test.name)
 		case !strings.Contains(err.Error(), test.want):
 			t.Errorf("%s: got %q, want %q in it", test.name, err, test.want)

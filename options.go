@@ -22,8 +22,9 @@ const (
 	credentialsStrip = "strip"
 	credentialsPass  = "pass"
 
-	balanceWeighted     = "weighted"
-	balanceLeastLatency = "least_latency"
+	balanceWeighted      = "weighted"
+	balanceLeastLatency  = "least_latency"
+	balanceLeastRequests = "least_requests"
 
 	allDownFailFast  = "fail_fast"
 	allDownTryAnyway = "try_anyway"

@@ -1,37 +1,24 @@
 package failover
 
 import (
-	"context"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// attachedTo is what keeps a pool and its endpoints: the configurations that use it, the handlers of the
-// newest, and how many of their endpoints each state serves.
-func attachedTo(t *testing.T, name string) string {
+// endpointsOf are the names of a pool's endpoints.
+func endpointsOf(t *testing.T, pool string) string {
 	t.Helper()
-	p := runningPool(t, name)
-	p.Mu.Lock()
-	defer p.Mu.Unlock()
-	text := fmt.Sprintf("%d configurations, %d handlers", len(p.Attached), len(p.Generation.Load().Handlers))
-	for _, endpoint := range []string{"one", "two", "three"} {
-		for key, s := range p.Members {
-			if key.Name == endpoint {
-				text += fmt.Sprintf(", %s %d", endpoint, s.Refs)
-			}
-		}
+	var names []string
+	for _, e := range runningPool(t, pool).Status(time.Now()).Endpoints {
+		names = append(names, e.Name)
 	}
-	return text
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }
 
 // TestReloadsReleaseWhatTheyTook: however a configuration ends, or fails to begin, the pool is left with
@@ -43,27 +30,22 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 	p := startCaddy(t, both)
 	want := func(when, want string) {
 		t.Helper()
-		if got := attachedTo(t, "api"); got != want {
+		if got := endpointsOf(t, "api"); got != want {
 			t.Errorf("%s: %s, want %s", when, got, want)
 		}
 	}
-	want("two handlers", "1 configurations, 2 handlers, one 2, two 2")
-	thisPool, breakers := runningPool(t, "api"), func() *breaker.Config { return runningPool(t, "api").Generation.Load().Breaker.Load() }
-	before := breakers()
-	live := thisPool.Generation.Load()
+	want("two handlers", "one two")
+	thisPool := runningPool(t, "api")
 	if p.load(elsewhere(site("\n\tbreaker {\n\t\topen_for 7s\n\t}", one, two, three))+"\n"+site("\n\tbreaker {\n\t\topen_for 8s\n\t}", one, two)) == nil {
 		t.Fatal("breakers that disagree have loaded")
 	}
-	want("a configuration that fails", "1 configurations, 2 handlers, one 2, two 2")
-	if breakers() != before || thisPool.Generation.Load() != live {
-		t.Error("a configuration that fails: the pool runs by it")
-	}
+	want("a configuration that fails", "one two")
 	for i := range 5 {
 		if err := p.load(site(fmt.Sprintf("\n\ttimeout %ds", i+1), one, two, three)); err != nil {
 			t.Fatal(err)
 		}
 		p.get("/")
-		want("one handler", "1 configurations, 1 handlers, one 1, two 1, three 1")
+		want("one handler", "one three two")
 	}
 	if runningPool(t, "api") != thisPool {
 		t.Error("it is another pool")
@@ -71,7 +53,7 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 	if err := p.load(site("", two)); err != nil {
 		t.Fatal(err)
 	}
-	want("one endpoint", "1 configurations, 1 handlers, two 1")
+	want("one endpoint", "two")
 	if err := p.load("respond ok"); err != nil {
 		t.Fatal(err)
 	}
@@ -79,60 +61,4 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		t.Errorf("pool %q is still there", key)
 		return true
 	})
-}
-
-// TestAttemptsOutliveTheirEndpoint: after a configuration without their endpoint, or without any, attempts
-// still have their timeouts and failovers, their clients may leave, and what they come to counts where they
-// began.
-func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
-	for name, next := range map[string][]string{
-		"the same endpoints":  {"one:1", "two:1"},
-		"one endpoint leaves": {"two:1"},
-		"all endpoints leave": {"three:1"},
-		"the pool leaves":     nil,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				policy := func() *Policy { return &Policy{Timeout: caddy.Duration(time.Second)} }
-				l := newLab(t, policy(), "one:1", "two:1")
-				l.on("one:1", hangs)
-				one, two := l.stateOf("one:1"), l.stateOf("two:1")
-				ctx, leave := context.WithCancel(t.Context())
-				left, stays := make(chan int), make(chan int)
-				go func() { left <- l.callWith(ctx, http.MethodPost, "/", "").Code }()
-				go func() { stays <- l.call(http.MethodGet, "/", "").Code }()
-				synctest.Wait()
-				if n := inFlightNow(one); n != 2 {
-					t.Fatalf("%d attempts are in flight", n)
-				}
-				if next == nil {
-					l.close()
-				} else {
-					l.reload(policy(), next...)
-				}
-				leave()
-				if code := <-left; code != 499 {
-					t.Errorf("the client that left got %d", code)
-				}
-				synctest.Wait()
-				if got, n := totalsNow(one), inFlightNow(one); got != (endpoint.Totals{Attempts: 2, Cancelled: 1}) || n != 1 {
-					t.Errorf("when a client has left the endpoint has %+v, and %d in flight", got, n)
-				}
-				if code := <-stays; code != http.StatusOK {
-					t.Errorf("the request that hung got %d", code)
-				}
-				synctest.Wait()
-				if got := totalsNow(one); got != (endpoint.Totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
-					t.Errorf("the endpoint has %+v", got)
-				}
-				if got := totalsNow(two); got != (endpoint.Totals{Attempts: 1, Successes: 1}) {
-					t.Errorf("the next endpoint has %+v", got)
-				}
-				if n := inFlightNow(one) + inFlightNow(two); n != 0 {
-					t.Errorf("%d attempts are in flight", n)
-				}
-				time.Sleep(pool.WatchAtMost) // or the bubble tells that the pool's loop goes on after its last attempt
-			})
-		})
-	}
 }

@@ -4,34 +4,53 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"reflect"
 	"testing"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // counts returns what was counted for an endpoint, and with an empty name for the
 // pool, since the pool was made.
 func counts(p *pool.Pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
-	now := time.Now()
-	p.Fold(now)
-	series := p.History.Pool()
-	if endpoint != "" {
-		series = p.History.Endpoint(endpoint)
-	}
-	counts := series.Counts(now, now.Add(-time.Hour), now.Add(time.Minute))
-	counts.Down = 0
-	return counts
+	r := resultOf(reportOf(p, t), endpoint)
+	return sla.Counts{Calls: r.Calls, Failures: r.Failures, Cancelled: r.Cancelled}
 }
 
+// reportOf is the pool's report of the last hour.
+func reportOf(p *pool.Pool, t testing.TB) sla.Report {
+	t.Helper()
+	now := time.Now()
+	report, _ := p.Report(t.Context(), now.Add(-time.Hour), now.Add(time.Minute), now)
+	return report
+}
+
+// resultOf is what a report says of an endpoint, or with an empty name of the pool.
+func resultOf(report sla.Report, endpoint string) sla.Result {
+	if endpoint == "" {
+		return report.Total
+	}
+	for _, r := range report.Endpoints {
+		if r.Name == endpoint {
+			return r
+		}
+	}
+	return sla.Result{}
+}
+
+// incidentsOf are those that a report has of an endpoint, or with an empty name of the pool.
+func incidentsOf(report sla.Report, endpoint string) (list []sla.ReportIncident) {
+	for _, in := range report.Incidents {
+		if in.Endpoint == endpoint {
+			list = append(list, in)
+		}
+	}
+	return list
+}
+
+// failed are failures of one kind.
 func failed(kind sla.Kind, n uint64) (f sla.Failures) {
 	f[kind-sla.Dial] = n
 	return f
@@ -93,7 +112,7 @@ func TestRecordsCalls(t *testing.T) {
 		do: func() {
 			two.behave(two.fine)
 			one.answer(http.StatusBadGateway)
-			for breakerOf(pool, "one") == breaker.Closed {
+			for endpointOf(t, "api", "one").State == "closed" {
 				p.get("/")
 			}
 			one.down()
@@ -133,33 +152,22 @@ func TestRecordsCalls(t *testing.T) {
 	if calls := after.Calls - before.Calls; calls != 20 || refused < 15 {
 		t.Errorf("20 calls while all is down: %d recorded, %d of them refused", calls, refused)
 	}
-	now := time.Now()
+	report := reportOf(pool, t)
 	for name, cause := range map[string]string{"one": "consecutive_failures, last: status", "two": "consecutive_failures, last: dial"} {
-		in := pool.History.Endpoint(name).Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+		in := incidentsOf(report, name)
 		if len(in) != 1 || in[0].Cause != cause || !in[0].End.IsZero() || in[0].Calls < 4 {
 			t.Errorf("incidents of %s: %+v", name, in)
 		}
 	}
-	in := pool.History.Pool().Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+	in := incidentsOf(report, "")
 	if len(in) != 1 || in[0].Cause != "breaker" || in[0].Calls < 20 {
 		t.Errorf("incidents of the pool: %+v", in)
 	}
 	two.up(t, two.address)
 	eventually(t, 5*time.Second, "the pool is up again", func() bool {
 		p.get("/")
-		return !pool.History.Pool().Down()
+		return !pool.Status(time.Now()).Down
 	})
-}
-
-func breakerOf(p *pool.Pool, endpoint string) breaker.State {
-	p.Mu.Lock()
-	defer p.Mu.Unlock()
-	for key, s := range p.Members {
-		if key.Name == endpoint {
-			return breakerNow(s.State)
-		}
-	}
-	return breaker.Closed
 }
 
 // TestRecordsClientsThatLeave counts them as neither success nor failure.
@@ -238,8 +246,7 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 			if got := counts(pool, t, ""); got != c.want {
 				t.Errorf("recorded: %+v, want %+v", got, c.want)
 			}
-			now := time.Now()
-			if took := pool.History.Pool().Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]; c.longest != (took > 180*time.Millisecond) {
+			if took := time.Duration(reportOf(pool, t).Total.P50); c.longest != (took > 180*time.Millisecond) {
 				t.Errorf("recorded: it took %v", took)
 			}
 		})
@@ -252,116 +259,17 @@ func TestLatencyOfACall(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\n\ttimeout 400ms\n\tretry {\n\t\tmethods any\n\t}", one, two))
 	one.behave(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-r.Context().Done():
-		case <-time.After(5 * time.Second):
-		}
+		<-r.Context().Done()
 	})
 	if status, body := p.get("/"); status != 200 || body != "two" {
 		t.Fatalf("got %d %q", status, body)
 	}
 	pool := runningPool(t, "api")
-	counts(pool, t, "")
-	now := time.Now()
-	quantile := func(s *sla.Series) time.Duration {
-		return s.Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]
-	}
-	if got := quantile(pool.History.Pool()); got < 380*time.Millisecond || got > 3*time.Second {
+	report := reportOf(pool, t)
+	if got := time.Duration(report.Total.P50); got < 380*time.Millisecond || got > 3*time.Second {
 		t.Errorf("the call took %v", got)
 	}
-	if got := quantile(pool.History.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
+	if got := time.Duration(resultOf(report, "two").P50); got <= 0 || got > 300*time.Millisecond {
 		t.Errorf("the second attempt took %v", got)
-	}
-}
-
-// TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
-func TestFoldMovesEverythingOnce(t *testing.T) {
-	p := newTestPool("fold")
-	defer p.Outbox.Close()
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-	cfg := (&Breaker{Off: true}).config(time.Minute)
-	target := &target.Target{Name: "one", State: s.State}
-	const n = 20000
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range n {
-			c := &call.Call{First: call.Attempt{Began: time.Now()}}
-			a := &call.Attempt{Call: c, Target: target, Ticket: endpoint.Ticket{Final: i%2 == 0}, Began: c.First.Began}
-			a.Set(call.Started)
-			a.First.Store(int64(time.Millisecond))
-			s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally)
-			s.Settle(a, c.First.Began, cfg, outcome.Success, true, endpoint.NoDoubt)
-			if i%2 == 1 {
-				c.Record(a, outcome.FailedReset)
-				s.CountFailover("two", "reset")
-			}
-		}
-	}()
-	for folding := true; folding; {
-		select {
-		case <-done:
-			folding = false
-		default:
-		}
-		p.Fold(time.Now())
-	}
-	p.Fold(time.Now())
-	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
-		t.Errorf("the endpoint: %+v, want %+v", got, want)
-	}
-	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
-		t.Errorf("the pool: %+v, want %+v", got, want)
-	}
-	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.Total.Failovers, want) {
-		t.Errorf("failovers: %v, want %v", s.Total.Failovers, want)
-	}
-	if got := s.Total.Durations.Buckets[0]; got != n {
-		t.Errorf("%d durations, want %d", got, n)
-	}
-	if s.Fresh.Some {
-		t.Error("something is left")
-	}
-}
-
-// BenchmarkRecord is what recording costs a call: its attempt, and what its client
-// got.
-func BenchmarkRecord(b *testing.B) {
-	b.ReportAllocs()
-	p := newTestPool("bench")
-	defer p.Outbox.Close()
-	b.RunParallel(func(pb *testing.PB) {
-		p.Mu.Lock()
-		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-		p.Mu.Unlock()
-		c := &call.Call{First: call.Attempt{Began: time.Now()}}
-		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Ticket: endpoint.Ticket{Final: true}, Began: c.First.Began}
-		now := c.First.Began.Add(time.Millisecond)
-		for pb.Next() {
-			c.Recorded.Store(false)
-			s.Mu.Lock()
-			s.SettledLocked(a, now, outcome.Success, 3*time.Millisecond)
-			s.Mu.Unlock()
-		}
-	})
-}
-
-// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
-func TestSamplesAreFolded(t *testing.T) {
-	p := newTestPool("folded")
-	defer p.Outbox.Close()
-	s, cfg := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
-	for range 3 {
-		c := &call.Call{First: call.Attempt{Began: time.Now()}}
-		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Began: c.First.Began}
-		a.Set(call.Started)
-		a.First.Store(int64(time.Millisecond))
-		if !s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally) || !s.Succeeded(a, cfg) {
-			t.Fatal("an attempt did not go the short way")
-		}
-	}
-	p.Fold(time.Now())
-	if got := s.Total.Attempts.Successes(); got != 3 {
-		t.Errorf("%d successes, want 3", got)
 	}
 }

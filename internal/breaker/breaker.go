@@ -32,6 +32,7 @@ const (
 	reasonDenied      = "denied"
 	ReasonSlow        = "slow"
 	ReasonSlower      = "slower_than_usual"
+	ReasonUnanswered  = "unanswered"
 	ReasonCheckFailed = "check_failed"
 	ReasonChecksPass  = "checks_passed"
 	ReasonPeriodOver  = "open_period_over"
@@ -132,13 +133,15 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
-//	closed         much slower than usual                   open        0
+//	closed         much slower than usual, or clients
+//	               give up waiting                          open        0
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
 //	open           the same, or checks pass in a row,
 //	               after one has failed while it was open   recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
-//	recovering     the trial fails                          open        0, a relapse unless all were down
+//	recovering     the trial fails, or nobody waits for it
+//	               any longer                               open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
 //	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds, or a check           recovering  start
@@ -147,7 +150,8 @@ type Result struct {
 //	               by the successes before                  recovering  halved
 //	recovering     failures of two calls at the smallest
 //	               share, or two steps with failures in a
-//	               row, much slower than usual              open        0, a relapse
+//	               row, much slower than usual, or clients
+//	               give up waiting                          open        0, a relapse
 //	recovering     share reaches 1                          closed      1
 //	any            operator trips                           forced_open 0
 //	any            operator enables for a time              forced_closed 1
@@ -311,6 +315,15 @@ func (b *Breaker) Cancel(now time.Time, p Permit) (changed bool) {
 	return false
 }
 
+// Unanswered gives the permit of a trial back for which nobody waits any longer: it has
+// failed. Of other attempts it takes no notice.
+func (b *Breaker) Unanswered(now time.Time, cfg *Config, p Permit) (changed bool) {
+	if p.Generation != b.Generation || !b.OnTrial(cfg) {
+		return false
+	}
+	return b.stepFailedAt(now, cfg, ReasonUnanswered)
+}
+
 // checkState is what the newest check says.
 type checkState uint8
 
@@ -359,13 +372,18 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 // usual. It is for the control loop to say so, which knows whether another
 // endpoint is available.
 func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
+	return b.Suspected(now, cfg, ReasonSlower)
+}
+
+// Suspected is Slower for a reason, which may be ReasonUnanswered, too.
+func (b *Breaker) Suspected(now time.Time, cfg *Config, reason string) (changed bool) {
 	switch {
 	case cfg.Off:
 		return false
 	case b.State == Closed:
-		b.open(now, cfg, ReasonSlower)
+		b.open(now, cfg, reason)
 	case b.State == Recovering:
-		b.relapse(now, cfg, ReasonSlower, ReasonSlower)
+		b.relapse(now, cfg, reason, reason)
 	default:
 		return false
 	}

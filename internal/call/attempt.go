@@ -49,7 +49,10 @@ type Attempt struct {
 
 	sending atomic.Pointer[sending] // nil: the watcher has seen no body go
 
+	informer *informer // nil: informational answers go to the client at once
+
 	paused  bool   // it begins after a backoff
+	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
 	repeats uint16 // of the same endpoint
 }
 
@@ -109,13 +112,10 @@ func (a *Attempt) PatienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// Begin starts the clock of a round trip in ctx. What else holds of the attempt from
-// then on is set with it.
-func (a *Attempt) Begin(ctx context.Context, now time.Time, as progress) {
+// Begin starts the clock of a round trip in ctx, which began when the attempt was reserved
+// or its pause was over. What else holds of the attempt from then on is set with it.
+func (a *Attempt) Begin(ctx context.Context, as progress) {
 	a.Client = ctx
-	if a.Began != now { // else the watcher may be reading it
-		a.Began = now
-	}
 	a.Set(Started | as)
 }
 
@@ -252,11 +252,23 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // settleFor is Settle for a failure of which it is known in a few words what it is, and
 // may not be known yet whose.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
-	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
-		a.Target.State.Beaten(a, now)
-	}
+	a.noteBeaten(now, o)
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
+	}
+}
+
+// settleAnswer is settleFor at the end of an answer.
+func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
+	a.noteBeaten(now, o)
+	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
+	a.end(endpoint.EndedNormally)
+}
+
+// noteBeaten lets the endpoint learn from an attempt that a rival has ended.
+func (a *Attempt) noteBeaten(now time.Time, o outcome.Outcome) {
+	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
+		a.Target.State.Beaten(a, now)
 	}
 }

@@ -39,6 +39,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 			return c.refuseWith(err)
 		}
 	}
+	if h.Affinity != nil {
+		c.setKey(w)
+	}
 	t := h.TableFor(pool, now)
 	if c.Next = h.Choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
@@ -87,9 +90,14 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 			}
 		}
 		i, at := -1, routing.Spot(h.Pool.Turn())
-		if h.Least {
+		switch {
+		case c.key != 0:
+			i = t.Affine(c.key, nil)
+		case h.Balance == ByLatency:
 			i = t.DrawTwo(at, t.Load)
-		} else {
+		case h.Balance == ByRequests:
+			i = t.DrawTwo(at, t.Requests)
+		default:
 			i = t.Draw(at)
 		}
 		if i >= 0 {
@@ -147,16 +155,17 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := c.Next
 	if a == nil {
-		return c.refused(r)
+		resp, err := c.refused(r)
+		c.leave(err == nil)
+		return resp, err
 	}
 	c.Next, c.Current = nil, a
-	now := a.Began
 	again := c.Attempts > 1 // a rival may change it once this one has begun
 	var as progress
 	if int(c.Attempts) < t.Handler.Retry.Attempts && t.Handler.Retry.Repeatable(c.Request) {
 		as = movable
 		if t.Handler.Retry.Hedge != nil {
-			a.hedge = t.hedged(a, r, now)
+			a.hedge = t.hedged(a, r, a.Began)
 		}
 	}
 	a.Client = r.Context()
@@ -173,12 +182,13 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	out, unfit := a.Prepare(r)
 	if unfit != nil {
 		c.finish()
+		c.leave(true)
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
-	a.Begin(a.Client, now, as)
+	a.Begin(a.Client, as)
 	t.Handler.Pool.Watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
-	now = a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
+	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
 	reported = true
 	if err != nil {
 		err = c.failed(a, err, now)
@@ -191,7 +201,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.finished && c.keptAnswer() != nil {
 		resp, err = c.orKept(resp, err)
 	}
-	c.handed = err == nil
+	if c.handed = err == nil; c.handed {
+		c.Current.inform()
+	}
+	c.leave(c.handed)
 	if c.handed && t.Handler.Rematches {
 		c.recordAfterRequest(c.Current)
 	}
@@ -231,13 +244,20 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer: it goes to the client, or the call moves on.
+// answered deals with an answer by what it means: it goes to the client, or the call moves on.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if h.Answers.Concern(resp.StatusCode) {
+		return c.examined(a, resp, o, now)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// dealWith deals with an answer by what it comes to.
+func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	h := c.Handler
 	switch {
-	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
 	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.Answered(now) || o == outcome.Success && !a.claims():
@@ -246,9 +266,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	case o != outcome.Success:
 		return c.answeredBadly(a, resp, o, now)
 	}
-	a.Final = !h.Rematches
+	a.final = !h.Rematches
 	c.finish()
-	c.answeredWell()
+	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
@@ -297,7 +317,7 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 	if err != nil {
 		o := a.BodyOutcome(err)
 		if o.Failed() {
-			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
+			a.settleAnswer(a.whatBroke(o, err), time.Now(), o)
 		} else {
 			a.BodyEnds(o)
 		}
@@ -311,10 +331,10 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 
 // BodyEnds settles an attempt at the end of its response body.
 func (a *Attempt) BodyEnds(o outcome.Outcome) {
-	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig()) {
+	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig(), a.final) {
 		a.mu.Lock()
 		a.endAndUnlock(endpoint.EndedNormally)
 		return
 	}
-	a.Settle(time.Now(), o, true)
+	a.settleAnswer("", time.Now(), o)
 }

@@ -84,14 +84,14 @@ func (o *outage) call() bool {
 	}
 	c.Attempts++
 	for {
-		a.Begin(context.Background(), now, 0)
+		a.Begin(context.Background(), 0)
 		a.Answered(now)
 		if !o.down {
-			a.Final = true
+			a.final = true
 			if a.Watchful {
 				a.Target.State.BeganAnswer(a, now, o.BreakerConfig())
 			}
-			c.answeredWell()
+			c.answeredWell(now)
 			a.BodyEnds(outcome.Success)
 			return true
 		}

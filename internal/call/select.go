@@ -20,7 +20,11 @@ import (
 func (c *Call) goOn(now time.Time) *reverseproxy.Upstream {
 	switch {
 	case c.handed:
-		return c.again(now)
+		next := c.again(now)
+		if next == nil {
+			c.handBack()
+		}
+		return next
 	case c.finished || c.Next == nil:
 		return nil // the proxy keeps the error it has
 	case c.Next.paused:
@@ -78,6 +82,9 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 		if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
 			return a
 		}
+		if a := h.tryPassed(c, t, now); a != nil {
+			return a
+		}
 		return h.tryRecovering(c, t, now, true)
 	}
 	tried := c.excluded
@@ -85,7 +92,29 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 		return a
 	}
 	c.excluded = tried // better an endpoint that recovers than none
-	return h.redraw(c, t, now, endpoint.AdmitNormally)
+	if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
+		return a
+	}
+	return h.tryPassed(c, t, now)
+}
+
+// tryPassed reserves an attempt at an endpoint that is passed over, for a call that finds no other.
+func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt {
+	for _, t := range from.Passed {
+		if c.isExcluded(t) {
+			continue
+		}
+		if a := h.Try(c, t, now, endpoint.AdmitNormally); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// mayMove tells whether the call can move on from an answer, as rules of the pool say.
+func (c *Call) mayMove() bool {
+	h := c.Handler
+	return h.Answers != nil && h.Retry.Attempts > 1 && (c.body == nil || c.body.Fits())
 }
 
 // redraw reserves an attempt at one of the available targets that the call has not
@@ -94,7 +123,12 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
 	for ; t.Total > 0 && redraws < maxRedraws; redraws++ {
-		i := t.Redraw(rand.Float64(), excluded)
+		i := -1
+		if c.key != 0 {
+			i = t.Affine(c.key, excluded)
+		} else {
+			i = t.Redraw(rand.Float64(), excluded)
+		}
 		if i < 0 {
 			break
 		}
@@ -138,10 +172,12 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if c.isExcluded(t) {
 			continue
 		}
-		s := t.State
-		s.Mu.Lock()
-		wants, urgent := s.Breaker.WantsTrial(now, h.BreakerConfig())
-		s.Mu.Unlock()
+		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
+			if a := h.Try(c, t, now, endpoint.AdmitPassed); a != nil {
+				return a
+			}
+		}
+		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}
@@ -169,6 +205,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	h.Pool.Refused(held)
 	if !held {
 		c.finish()
+		c.handBack()
 		return nil
 	}
 	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, outcome.ErrAllHeld))
@@ -180,6 +217,7 @@ func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	c.finish()
 	targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets
 	if len(targets) == 0 {
+		c.handBack()
 		return nil
 	}
 	c.finished = false

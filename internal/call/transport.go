@@ -60,8 +60,11 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		what = a.whatFailed(err, now)
 	}
 	a.settleFor(what, now, o, true, c.inDoubt(a, o))
-	if a.overtaken() {
-		return errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			return errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
 		c.moveTo(a, a.moved.to, ReasonRescued, what, now)
@@ -124,7 +127,10 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.FailedTimeout
 	case endpoint.EndedByIdle:
 		return outcome.Stalled
-	case endpoint.EndedByClient, endpoint.EndedByRescue, endpoint.EndedByHedge:
+	case endpoint.EndedByClient:
+		a.ClientLeft = true
+		return outcome.Cancelled
+	case endpoint.EndedByRescue, endpoint.EndedByHedge:
 		return outcome.Cancelled
 	case endpoint.EndedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -133,7 +139,11 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedTimeout
 	}
-	if a.Client.Err() != nil || c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
+	if a.Client.Err() != nil {
+		a.ClientLeft = true
+		return outcome.Cancelled
+	}
+	if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
 		return outcome.Cancelled
 	}
 	o := target.OutcomeOf(err)
@@ -160,15 +170,17 @@ func plain(err error) error { return errors.New(err.Error()) }
 // answeredBadly deals with an answer that is a failure of the endpoint, or says that it
 // wants no more of us for now.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		a.RetryAfter, _ = askedToWait(a, resp, now)
-	}
+	a.RetryAfter = a.askedToWait(resp, o, now)
+	now = time.Now() // its body may have been waited for
 	what := whatStatus(resp)
 	a.settleFor(what, now, o, false, c.inDoubt(a, o))
-	if a.overtaken() {
-		resp.Body.Close()
-		a.Settle(now, o, true)
-		return nil, errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.Settle(now, o, true)
+			return nil, errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	c.suspect(a, o, now)
 	if c.moveOn(a, o, what, now) {
@@ -206,7 +218,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	}
 	if next.Target != a.Target {
 		if reason != reasonNextOn && reason != reasonRetryMatch {
-			c.Extra().moved = true
+			c.Extra().saved = true
 		}
 		a.Target.State.CountFailover(next.Target.Name, reason)
 		c.Handler.Pool.Emit(event.Event{

@@ -12,7 +12,7 @@ import (
 
 // What people are told of a failure.
 
-// Asked implements endpoint.Watched.
+// Asked tells what the attempt asks for, for people.
 func (a *Attempt) Asked() (method, path string) {
 	if a.Call == nil || a.Call.Request == nil {
 		return "", ""
@@ -57,7 +57,12 @@ func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 }
 
 // whatStatus is a status as a cause.
-func whatStatus(resp *http.Response) string { return strconv.Itoa(resp.StatusCode) }
+func whatStatus(resp *http.Response) string {
+	if resp.StatusCode < 400 {
+		return strconv.Itoa(resp.StatusCode) + " with an error in the body"
+	}
+	return strconv.Itoa(resp.StatusCode)
+}
 
 // failoverDetails tell of an attempt that the call moved on from.
 func (c *Call) failoverDetails(a *Attempt, what string, now time.Time) map[string]any {

@@ -113,7 +113,7 @@ func (s *State) blamedOn(reason string) (Cause, uint64) {
 		return Cause{}, 0
 	case breaker.ReasonCheckFailed:
 		return s.Checks.cause, uint64(max(0, -s.Checks.Run))
-	case breaker.ReasonSlower, breaker.ReasonSlow:
+	case breaker.ReasonSlower, breaker.ReasonSlow, breaker.ReasonUnanswered:
 		return s.slowest, 0
 	}
 	if last := s.failures.latest(); last != nil {
@@ -155,10 +155,19 @@ func (s *State) LastCause(now time.Time) string {
 	return ""
 }
 
+// An asking is an attempt that has a request to show.
+type asking interface {
+	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
+	Asked() (method, path string)
+}
+
 // causeOf is what went wrong with an attempt.
 func causeOf(f Watched, what string) Cause {
-	method, path := f.Asked()
-	return Cause{what, method, path}
+	cause := Cause{What: what}
+	if a, ok := f.(asking); ok {
+		cause.Method, cause.Path = a.Asked()
+	}
+	return cause
 }
 
 // slowerThan is the cause that a slow attempt is.

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +66,7 @@ type Recording struct {
 	lacking bool      // there was no memory for it
 	final   bool      // no other attempt will follow
 	stopped bool      // the client has a time to send the rest
+	handed  bool      // back
 	late    bool      // the deadline passed while the body was read before the first attempt
 	open    int       // replays that may still read
 	first   Reader    // room for that of the first attempt
@@ -73,8 +76,9 @@ type Recording struct {
 type Options struct {
 	Limit   int64          // bytes that are kept at most; negative: nothing is
 	Small   bool           // to be read before the first attempt
-	Strip   []string       // the trailers that no attempt gets
+	Strip   []string       // the trailers that no attempt gets, in any case and with _ for - as well
 	NotKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
+	Origin  *http.Request  // that the proxy was given, which HandBack gives its body; nil: nobody does
 }
 
 // NewRecording is that of the body of a request, which has one. Nothing is kept of a body
@@ -275,9 +279,16 @@ func (rec *Recording) readSource(room []byte) (n int, err error) {
 // endedLocked notes the end of source.
 func (rec *Recording) endedLocked(err error) {
 	rec.err = err
-	for _, field := range rec.Strip {
-		delete(rec.trailer, field)
+	for field := range rec.trailer {
+		if len(rec.Strip) > 0 && slices.ContainsFunc(rec.Strip, func(name string) bool { return same(field, name) }) {
+			delete(rec.trailer, field)
+		}
 	}
+}
+
+// same tells whether some server may take two names of fields for one.
+func same(a, b string) bool {
+	return len(a) == len(b) && strings.EqualFold(strings.ReplaceAll(a, "_", "-"), strings.ReplaceAll(b, "_", "-"))
 }
 
 // StopReading gives the client until a time to send the rest of the body, so that it can

@@ -1,0 +1,36 @@
+package jsondoc
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// A Field is the path of a value in untrusted JSON documents.
+type Field struct{ query string }
+
+// ParseField parses the path of a field, in the syntax of [ParsePath] without -1 and
+// without colons before indexes.
+func ParseField(text string) (Field, error) {
+	path, err := ParsePath(text)
+	if err != nil {
+		return Field{}, err
+	}
+	parts := make([]string, len(path))
+	for i, s := range path {
+		if s.index < 0 {
+			return Field{}, errors.New("path: -1 is after the last element, so it has no value")
+		}
+		parts[i] = gjson.Escape(s.name)
+	}
+	return Field{strings.Join(parts, ".")}, nil
+}
+
+// In returns the value in a document: a string decoded, any other value as it is. It
+// returns "" if the value is missing or null. In does not check the document and reads no
+// more of it than needed, so in a document that is not JSON it may return anything. The
+// first of several equal names counts.
+func (f Field) In(doc []byte) string {
+	return gjson.GetBytes(doc, f.query).String()
+}
