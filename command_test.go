@@ -105,11 +105,11 @@ func TestCommandStatus(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[0], "pool api: up, ") {
 		t.Fatalf("got %q", lines)
 	}
-	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +\S+ +\S+ *$`)
+	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
 	if !row.MatchString(lines[2]) {
 		t.Errorf("the row of one is %q", lines[2])
 	}
-	for _, column := range []string{"STATE", "TRAFFIC", "IN FLIGHT"} {
+	for _, column := range []string{"STATE", "TRAFFIC", "IN FLIGHT", "CANCELLED"} {
 		at := strings.Index(lines[1], column)
 		if at < 0 || lines[2][at-1] != ' ' || lines[2][at] == ' ' || lines[3][at-1] != ' ' || lines[3][at] == ' ' {
 			t.Errorf("the column %s is not aligned:\n%s", column, out)
@@ -118,7 +118,7 @@ func TestCommandStatus(t *testing.T) {
 
 	one.answer(http.StatusServiceUnavailable)
 	p.get("/")
-	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return shareOf(t, "api", "one") == 0 })
+	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return endpointOf(t, "api", "one").Traffic == 0 })
 	code, out, _ = a.command("status", "api", "--check")
 	if code != command.ExitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
 		t.Errorf("one is out: %d %s", code, out)

@@ -99,6 +99,9 @@ type Policy struct {
 	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
+	// What certain answers mean, whatever their status says. Default: none.
+	Answers []*Answer `json:"answers,omitempty"`
+
 	// Answers that another endpoint may do better on. Default: none.
 	NextOn []*NextOn `json:"next_on,omitempty"`
 
@@ -442,6 +445,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	handler.Transport = wrapped
 	lb := handler.LoadBalancing
 	p.handler.Rematches = len(lb.RetryMatchRaw) > 0
+	p.handler.Handles = len(handler.HandleResponse) > 0
 	if lb.Retries > 0 && p.Retry == nil {
 		p.handler.Retry.Attempts = lb.Retries + 1
 	} else if lb.Retries > 0 {

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -12,8 +14,9 @@ type CheckStatus struct {
 	// up, down, or undecided until enough results in a row agree.
 	State string `json:"state"`
 
-	// When the latest check ended, and its result: passed, dial, tls, timeout, reset,
-	// status <code>, or body: <what was wrong>. Absent before the first check.
+	// When the latest check ended, and its result: passed; dial, tls, timeout or reset with
+	// the error in short (dial: connection refused); status <code>; or body: <what was
+	// wrong>. Absent before the first check.
 	LastAt     time.Time `json:"last_at,omitzero"`
 	LastResult string    `json:"last_result,omitempty"`
 
@@ -105,6 +108,9 @@ type PoolStatus struct {
 	// the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
+	// The outage that goes on; absent while all is well.
+	Incident *incident.Incident `json:"incident,omitempty"`
+
 	// The endpoints by priority; those of equal priority in configured order.
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
@@ -141,8 +147,20 @@ type EndpointStatus struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 
-	// When an open breaker will try the endpoint again.
+	// When an open breaker will try the endpoint again, at the latest; while every endpoint
+	// is out, trials come sooner.
 	Until time.Time `json:"until,omitzero"`
+
+	// Since when the breaker has been open or recovering, by turns too; absent while it is
+	// closed.
+	DownSince time.Time `json:"down_since,omitzero"`
+
+	// What opened the breaker; absent while it is closed, and where an operator opened it.
+	Cause *FailureStatus `json:"cause,omitempty"`
+
+	// The latest failure of an attempt since the breaker was closed last; absent without
+	// one.
+	LastFailure *FailureStatus `json:"last_failure,omitempty"`
 
 	// How much of its normal traffic the breaker allows, 0 to 1.
 	Share float64 `json:"share"`
@@ -153,16 +171,17 @@ type EndpointStatus struct {
 	// Its part of all calls by the routing table, 0 to 1.
 	Traffic float64 `json:"traffic"`
 
-	// Until when calls are kept away, and why: rate_limited (the endpoint asked for it) or
-	// next_on (half of its last calls moved on from its answers; then one call tries it).
+	// End of and reason for the endpoint's hold: rate_limited (the endpoint asked for it)
+	// or next_on (half of its last calls moved on from its responses; then one call tries
+	// it).
 	HeldUntil  time.Time `json:"held_until,omitzero"`
 	HeldReason string    `json:"held_reason,omitempty"`
 
 	// Attempts in flight, including streams.
 	InFlight int64 `json:"in_flight"`
 
-	// Attempts since the state was made, by outcome. Cancelled attempts are those whose
-	// client left.
+	// Attempts since the state was made, by outcome. Cancelled attempts have no result: the
+	// client left, or another attempt took over.
 	Attempts  uint64 `json:"attempts"`
 	Successes uint64 `json:"successes"`
 	Failures  uint64 `json:"failures"`
@@ -187,6 +206,27 @@ type EndpointStatus struct {
 	// Absent if there are none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
 	Override *OverrideStatus `json:"override,omitempty"`
+}
+
+// FailureStatus says what went wrong, in short printable text without credentials.
+type FailureStatus struct {
+	// dial, tls, timeout, reset, status, rate_limited, denied, truncated, stalled; absent
+	// where it was a check, or slowness.
+	Outcome string `json:"outcome,omitempty"`
+
+	// The status ("503"), or the error in short ("connection refused").
+	What string `json:"what"`
+
+	// What was asked for: the method, and the path without its query. Absent if unknown.
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+
+	// How often it came of late, and while the breaker was not closed; absent where that is
+	// not counted.
+	Count uint64 `json:"count,omitempty"`
+
+	// When it came last.
+	At time.Time `json:"at"`
 }
 
 // LatencyStatus holds quantiles of the time to the first byte, in seconds.
@@ -232,3 +272,15 @@ type SettingStatus[T any] struct {
 
 // Tidy rounds to six decimals, which removes floating-point noise.
 func Tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }
+
+// String says in one line what went wrong, and how often: "503 from POST /v1/chat, 5 times".
+func (f *FailureStatus) String() string {
+	text := f.What
+	if f.Method != "" {
+		text += " from " + f.Method + " " + f.Path
+	}
+	if f.Count > 1 {
+		text += fmt.Sprintf(", %d times", f.Count)
+	}
+	return text
+}

@@ -30,8 +30,9 @@ const (
 	ReasonConsecutive = "consecutive_failures"
 	reasonRatio       = "failure_ratio"
 	reasonDenied      = "denied"
-	reasonSlow        = "slow"
+	ReasonSlow        = "slow"
 	ReasonSlower      = "slower_than_usual"
+	ReasonUnanswered  = "unanswered"
 	ReasonCheckFailed = "check_failed"
 	ReasonChecksPass  = "checks_passed"
 	ReasonPeriodOver  = "open_period_over"
@@ -132,13 +133,15 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
-//	closed         much slower than usual                   open        0
+//	closed         much slower than usual, or clients
+//	               give up waiting                          open        0
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
 //	open           the same, or checks pass in a row,
 //	               after one has failed while it was open   recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
-//	recovering     the trial fails                          open        0, a relapse unless all were down
+//	recovering     the trial fails, or nobody waits for it
+//	               any longer                               open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
 //	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds, or a check           recovering  start
@@ -147,7 +150,8 @@ type Result struct {
 //	               by the successes before                  recovering  halved
 //	recovering     failures of two calls at the smallest
 //	               share, or two steps with failures in a
-//	               row, much slower than usual              open        0, a relapse
+//	               row, much slower than usual, or clients
+//	               give up waiting                          open        0, a relapse
 //	recovering     share reaches 1                          closed      1
 //	any            operator trips                           forced_open 0
 //	any            operator enables for a time              forced_closed 1
@@ -180,6 +184,12 @@ type Breaker struct {
 	Relapses  int
 	goodSince time.Time // closed or last forgiven
 
+	// Told is where the breaker stands for those who look at it from outside.
+	Told Told
+	// AllOut says that every endpoint of the pool is out, so that trials are no turns. The
+	// control loop sets it.
+	AllOut bool
+
 	Reason  string // of the last transition
 	Opened  string // why it opened last, kept while recovering
 	Changed time.Time
@@ -211,8 +221,12 @@ type Breaker struct {
 
 // Transition is the only place where the state changes.
 func (b *Breaker) Transition(to State, now time.Time, reason string) {
+	from := b.State
 	b.State, b.Reason, b.Changed = to, reason, now
 	b.Generation++
+	if !b.inSilence(from, to, reason) {
+		b.tell(now)
+	}
 	b.denied, b.waiting = 0, 0
 	b.Outcomes.Reset()
 	b.Latencies.Reset()
@@ -262,7 +276,7 @@ func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (ch
 	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
-	if slow && b.Opened == reasonSlow {
+	if slow && b.Opened == ReasonSlow {
 		return false // its end will be reported as slow
 	}
 	p.answered = true
@@ -278,7 +292,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 	case Closed:
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
-		if r.Failed || r.Slow && b.Opened == reasonSlow || r.Slower && b.Opened == ReasonSlower {
+		if r.Failed || r.Slow && b.Opened == ReasonSlow || r.Slower && b.Opened == ReasonSlower {
 			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
@@ -299,6 +313,15 @@ func (b *Breaker) Cancel(now time.Time, p Permit) (changed bool) {
 	}
 	b.trialUntil = time.Time{}
 	return false
+}
+
+// Unanswered gives the permit of a trial back for which nobody waits any longer: it has
+// failed. Of other attempts it takes no notice.
+func (b *Breaker) Unanswered(now time.Time, cfg *Config, p Permit) (changed bool) {
+	if p.Generation != b.Generation || !b.OnTrial(cfg) {
+		return false
+	}
+	return b.stepFailedAt(now, cfg, ReasonUnanswered)
 }
 
 // checkState is what the newest check says.
@@ -349,13 +372,18 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 // usual. It is for the control loop to say so, which knows whether another
 // endpoint is available.
 func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
+	return b.Suspected(now, cfg, ReasonSlower)
+}
+
+// Suspected is Slower for a reason, which may be ReasonUnanswered, too.
+func (b *Breaker) Suspected(now time.Time, cfg *Config, reason string) (changed bool) {
 	switch {
 	case cfg.Off:
 		return false
 	case b.State == Closed:
-		b.open(now, cfg, ReasonSlower)
+		b.open(now, cfg, reason)
 	case b.State == Recovering:
-		b.relapse(now, cfg, ReasonSlower, ReasonSlower)
+		b.relapse(now, cfg, reason, reason)
 	default:
 		return false
 	}

@@ -27,6 +27,7 @@ func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
 	}
+	o.Origin = originOf(r.Body)
 	if h.Strips {
 		o.Strip = h.Screen.Fields
 	}

@@ -53,6 +53,7 @@ type extras struct {
 	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
+	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	own     http.Header               // what the client sent that may be a credential, where some endpoints get it
@@ -149,12 +150,7 @@ func (c *Call) isExcluded(t *target.Target) bool {
 }
 
 // finish says that no attempt will follow.
-func (c *Call) finish() {
-	c.finished = true
-	if c.body != nil && !c.Handler.Rematches {
-		c.body.Finish()
-	}
-}
+func (c *Call) finish() { c.finished = true }
 
 // placeholder answers for {http.failover.*}, from the request's latest call.
 func (c *Call) placeholder(key string) (any, bool) {

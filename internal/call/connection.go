@@ -26,6 +26,7 @@ func (a *Attempt) traceConnection() {
 		a.Client = httptrace.WithClientTrace(a.Client, &httptrace.ClientTrace{GotConn: a.gotConn})
 		return
 	}
+	a.keepInformational(trace)
 	others := trace.GotConn
 	if others == nil {
 		trace.GotConn = a.gotConn

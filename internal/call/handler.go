@@ -46,6 +46,7 @@ type Rules struct {
 	Strips     bool        // some endpoint does not get the client's credentials
 	StripsAll  bool        // no endpoint does
 	Screen     *target.Screen
+	Handles    bool // routes handle some answers, and may want the request's body
 	Rematches  bool // the proxy may throw an answer away and ask again
 	HasQuotas  bool // some endpoint may ask to wait or deny us
 	TryAnyway  bool // while every endpoint is out

@@ -155,7 +155,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := c.Next
 	if a == nil {
-		return c.refused(r)
+		resp, err := c.refused(r)
+		c.leave(err == nil)
+		return resp, err
 	}
 	c.Next, c.Current = nil, a
 	again := c.Attempts > 1 // a rival may change it once this one has begun
@@ -180,6 +182,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	out, unfit := a.Prepare(r)
 	if unfit != nil {
 		c.finish()
+		c.leave(true)
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
 	a.Begin(a.Client, as)
@@ -198,7 +201,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.finished && c.keptAnswer() != nil {
 		resp, err = c.orKept(resp, err)
 	}
-	c.handed = err == nil
+	if c.handed = err == nil; c.handed {
+		c.Current.inform()
+	}
+	c.leave(c.handed)
 	if c.handed && t.Handler.Rematches {
 		c.recordAfterRequest(c.Current)
 	}
@@ -310,7 +316,11 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		o := a.BodyOutcome(err)
-		a.BodyEnds(o)
+		if o.Failed() {
+			a.settleAnswer(a.whatBroke(o, err), time.Now(), o)
+		} else {
+			a.BodyEnds(o)
+		}
 		a.Set(bodyOver)
 		if o.Failed() {
 			err = &BrokenBody{o, a.Target.Name, err}
@@ -326,5 +336,5 @@ func (a *Attempt) BodyEnds(o outcome.Outcome) {
 		a.endAndUnlock(endpoint.EndedNormally)
 		return
 	}
-	a.settleAnswer(time.Now(), o)
+	a.settleAnswer("", time.Now(), o)
 }

@@ -62,6 +62,7 @@ func (a *Attempt) Value(key any) any {
 	if trace, ok := v.(*httptrace.ClientTrace); ok && d != nil {
 		own := *trace // that of the request tells of the first attempt's connection
 		own.GotConn = a.gotConn
+		own.Got1xxResponse = nil
 		return &own
 	}
 	return v

@@ -20,7 +20,11 @@ import (
 func (c *Call) goOn(now time.Time) *reverseproxy.Upstream {
 	switch {
 	case c.handed:
-		return c.again(now)
+		next := c.again(now)
+		if next == nil {
+			c.handBack()
+		}
+		return next
 	case c.finished || c.Next == nil:
 		return nil // the proxy keeps the error it has
 	case c.Next.paused:
@@ -42,7 +46,7 @@ func (c *Call) again(now time.Time) *reverseproxy.Upstream {
 		return nil
 	}
 	c.finished = false
-	c.moveTo(c.Current, next, reasonRetryMatch, now)
+	c.moveTo(c.Current, next, reasonRetryMatch, "", now)
 	return next.upstream
 }
 
@@ -201,6 +205,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	h.Pool.Refused(held)
 	if !held {
 		c.finish()
+		c.handBack()
 		return nil
 	}
 	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, outcome.ErrAllHeld))
@@ -212,6 +217,7 @@ func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	c.finish()
 	targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets
 	if len(targets) == 0 {
+		c.handBack()
 		return nil
 	}
 	c.finished = false

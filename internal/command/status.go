@@ -120,6 +120,9 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 			state = "DOWN"
 		}
 		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
+		if p.Incident != nil {
+			b.WriteString(formatIncident(p.Incident, now))
+		}
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
@@ -149,7 +152,7 @@ func formatSLA(s *api.SLAStatus) string {
 
 func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tP50\tP99\tNOTE")
+	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tCANCELLED\tP50\tP99\tNOTE")
 	for _, e := range endpoints {
 		p50, p99 := "-", "-"
 		if e.Latency != nil {
@@ -159,9 +162,9 @@ func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time)
 		if e.Draining {
 			state = "draining"
 		}
-		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%s\t%s\t%s\n",
+		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
 			api.Printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
-			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, p50, p99,
+			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, e.Cancelled, p50, p99,
 			api.Printable(strings.Join(notes(&e, now), "; ")))
 	}
 	table.Flush()
@@ -178,6 +181,9 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 			note += ", tried again in " + formatWait(e.Until, now)
 		}
 		notes = append(notes, note)
+		if e.Cause != nil {
+			notes = append(notes, e.Cause.String())
+		}
 	}
 	switch {
 	case e.HeldUntil.IsZero():

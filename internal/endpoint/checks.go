@@ -17,6 +17,7 @@ type CheckResult struct {
 	Passed  bool
 	Why     string        // "passed", or what was wrong
 	Latency time.Duration // to the first byte, 0 without an answer
+	Cause   Cause         // what was wrong
 	Gets    bool          // HEAD was refused, and GET is to be asked from now on
 }
 
@@ -35,6 +36,7 @@ type Checks struct {
 	past     Totals // when the latest check was due
 	lastAt   time.Time
 	lastWhy  string
+	cause    Cause // of the latest that failed
 	Sent     uint64
 	Passed   uint64
 	Failed   uint64
@@ -153,6 +155,10 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 		c.Passed++
 	} else {
 		c.Failed++
+		c.cause = result.Cause
+		if c.cause.What == "" {
+			c.cause.What = result.Why
+		}
 	}
 	s.Scorer.Check(now, result.Passed, result.Latency)
 	changed = s.Breaker.Checked(now, cfg, result.Passed, c.Asked.verdict(c.Run) != 0, alone)

@@ -34,6 +34,7 @@ func (s *State) CountLocked(now time.Time) {
 	}
 	s.Samples.N = 0
 	s.served = now
+	s.inVain.answer(now)
 	s.Totals.Successes += uint64(n)
 	s.Tally.Calls += n
 	s.Tally.Latencies += n

@@ -17,16 +17,20 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
 	}
-	slow := s.Slowness.IsSlow(taken(f, now))
+	took := taken(f, now)
+	slow := s.Slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
-		return false
+		if slow = s.Slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
+			return false
+		}
 	}
 	t.judged, t.slower = true, slow && !t.Doubtful
 	switch {
 	case slow && t.Doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.Slowness.Episode.SlowAfter(f.StartedAt(), took)
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -39,6 +43,7 @@ func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.Tally.Latencies++
 	s.Tally.LogLatency += math.Log(latency.Seconds())
 	s.peakLocked(now, latency)
+	s.inVain.answer(now)
 	s.Slowness.Learn(latency, slow, s.Breaker.State == breaker.Closed)
 }
 
@@ -65,22 +70,28 @@ func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []
 	return s.update(func() bool { return s.watchLocked(now, cfg) })
 }
 
-// Suspect tells whether the endpoint seems to have become much slower than usual.
+// Suspect tells whether the endpoint seems to have become much slower than usual, or
+// its clients give up waiting.
 func (s *State) Suspect(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
+	return s.suspectedLocked(now) != ""
 }
 
-// OpenSlow opens the breaker of an endpoint that has become much slower than usual. It
-// returns whether that has changed it, and the events.
+// OpenSlow opens the breaker of an endpoint that is a suspect. It returns whether that has
+// changed it, and the events.
 func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	var limit time.Duration
 	changed, news = s.update(func() bool {
-		limit = s.Slowness.Limit
-		return s.Breaker.Slower(now, cfg)
+		reason := s.suspectedLocked(now)
+		if reason == breaker.ReasonSlower {
+			limit = s.Slowness.Limit
+		}
+		return reason != "" && s.Breaker.Suspected(now, cfg, reason)
 	})
-	explain(news, "limit_seconds", limit.Seconds())
+	if limit > 0 {
+		explain(news, "limit_seconds", limit.Seconds())
+	}
 	return changed, news
 }
 
@@ -102,7 +113,11 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	slow, inTime := 0, 0
 	for f := range s.InFlight.All() {
 		t := f.own()
-		if t.judged || t.Outcome != outcome.Pending || !f.HasStarted() {
+		if t.Outcome != outcome.Pending || !f.HasStarted() {
+			continue
+		}
+		changed = s.watchTrialLocked(f, now, cfg) || changed
+		if t.judged {
 			continue
 		}
 		latency := f.FirstByte()
@@ -127,6 +142,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		slow++
 		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}

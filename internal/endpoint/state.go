@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type State struct {
 	Tally     score.Tally // since the last tick
 	Scorer    score.Scorer
 	Slowness  slowness.Detector
+	inVain    unanswered
 	Checks    Checks
 	Sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
@@ -69,6 +71,13 @@ type State struct {
 	Fresh       *Counted // since the last fold
 	Spare       *Counted // empty, or nil
 	LastFailure outcome.Outcome
+
+	failures causes // of attempts, since the breaker was closed last
+	cause    Cause  // what opened the breaker; empty while it is closed
+	causedAt time.Time
+	caused   uint64 // how often that had come then
+	slowest  Cause  // the latest slow attempt
+	heldFor  Cause  // what brought the latest hold about
 }
 
 // Totals count attempts since the state was made. They are up to date after
@@ -176,10 +185,21 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
 }
 
+// SettleFor is Settle for an attempt of which it is known in a few words what went wrong:
+// a status, or what outcome.Short makes of an error.
+func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt, what: what})
+}
+
 // SettleAnswer settles an attempt whose answer has come to its end, and releases it. Final
 // tells that the answer has gone to the client: the call is recorded with it.
 func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
+}
+
+// SettleAnswerFor is SettleAnswer where it is known in a few words what went wrong.
+func (s *State) SettleAnswerFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
+	s.settle(f, now, cfg, end{outcome: o, release: true, final: final, what: what})
 }
 
 // An end is how an attempt ends.
@@ -187,16 +207,24 @@ type end struct {
 	outcome        outcome.Outcome
 	release, final bool
 	doubt          DoubtStage
+	what           string // went wrong; empty: what the outcome's name says
 }
 
 func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 	t, latency := f.own(), f.FirstByte()
+	var cause Cause
+	if end.outcome.Failed() {
+		cause = causeOf(f, cmp.Or(end.what, end.outcome.String()))
+	}
 	s.tell(s.update(func() bool {
 		if end.release {
 			s.unlinkLocked(t)
 		}
 		if t.Outcome != outcome.Pending {
 			return false
+		}
+		if end.outcome.Failed() {
+			s.noteFailureLocked(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)
@@ -213,7 +241,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		s.Totals.Failures++
 		s.Breaker.Cancel(now, t.Permit)
@@ -229,6 +257,9 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		changed = s.Breaker.Cancel(now, t.Permit) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
+		if r.Slow {
+			s.slowest = slowerThan(f, cfg.SlowAfter)
+		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
 	return s.trialOverLocked(t) || changed
@@ -259,6 +290,7 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		s.inVain.answer(now)
 		if !t.MovedOn {
 			changed = s.answeredLocked(t)
 		}
@@ -302,6 +334,9 @@ func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft b
 	until := now.Add(min(pause, outcome.MaxHold))
 	if !until.After(s.HoldUntil) {
 		return
+	}
+	if last := s.failures.latest(); last != nil {
+		s.heldFor = last.Cause
 	}
 	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
@@ -348,6 +383,7 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	if s.Breaker.State == breaker.Open {
 		s.Scorer.Forget()
 		s.Slowness.Opened()
+		s.inVain.run = 0
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
@@ -521,7 +557,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, limit, how)
 	s.tell(false, s.unlock(before))
 	return ok

@@ -15,6 +15,7 @@ type Ticket struct {
 	RetryAfter   time.Duration // how long the endpoint asks to be left alone
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
+	ClientLeft   bool          // the attempt was cancelled because its client left
 	MovedOn      bool          // the call has moved on from the endpoint's good answer
 
 	// Set by acquire, and by the breaker with the first byte.
@@ -91,13 +92,13 @@ type owner interface {
 // when no lock is held.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	changed = change()
 	return changed, s.unlock(before)
 }
 
 // unlock unlocks the state, and returns the events of what has changed since the breaker
-// was in generation before.
+// took its turn before.
 func (s *State) unlock(before uint64) []event.Event {
 	news := s.newsLocked(before)
 	s.Mu.Unlock()

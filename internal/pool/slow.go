@@ -8,7 +8,8 @@ import (
 )
 
 // openSlowLocked opens the breakers of endpoints that have become much slower
-// than usual, where another endpoint can take their calls. It needs Pool.Mu.
+// than usual, or whose clients give up waiting, where another endpoint can take their
+// calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
 	for _, m := range p.Members {

@@ -3,6 +3,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/link"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
@@ -35,8 +37,8 @@ const (
 // once, and the result says whether that is to be remembered; gets tells that it was.
 func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target, gets bool) (result endpoint.CheckResult) {
 	defer func() {
-		if r := recover(); r != nil {
-			result = endpoint.CheckResult{Why: fmt.Sprint("panic: ", r)}
+		if p := recover(); p != nil {
+			result = endpoint.CheckResult{Why: "panic: " + outcome.Short(fmt.Errorf("%v", p))}
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
@@ -77,29 +79,47 @@ func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip htt
 	if err != nil {
 		return endpoint.CheckResult{Why: err.Error()}, 0
 	}
+	defer func() {
+		if result.Cause.What != "" {
+			result.Cause.Method, result.Cause.Path = target.ShownMethod(r.Method), target.ShownPath(r.URL)
+		}
+	}()
 	began := time.Now()
 	var on connection
 	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: on.got})))
 	if err != nil {
 		on.leave(ctx)
-		return endpoint.CheckResult{Why: target.OutcomeOf(err).String()}, 0
+		return failed(target.OutcomeOf(err).String()+": ", short(err, cfg.Timeout)), 0
 	}
 	defer resp.Body.Close()
 	result.Latency = max(1, time.Since(began))
 	body := io.LimitReader(resp.Body, checkBody)
 	if !cfg.Expect.Has(resp.StatusCode) {
-		result.Why = "status " + strconv.Itoa(resp.StatusCode)
+		result.Why, result.Cause.What = "status "+strconv.Itoa(resp.StatusCode), strconv.Itoa(resp.StatusCode)
 	} else if cfg.Pattern == nil {
 		result.Passed, result.Why = true, endpoint.CheckPassed
 	} else if text, err := io.ReadAll(body); err != nil {
-		result.Why = "body: " + target.OutcomeOf(err).String()
+		result.Why, result.Cause.What = "body: "+target.OutcomeOf(err).String(), short(err, cfg.Timeout)
 	} else if result.Passed = cfg.Pattern.Match(text); result.Passed {
 		result.Why = endpoint.CheckPassed
 	} else {
-		result.Why = "body: no match"
+		result.Why, result.Cause.What = "body: no match", "unexpected body"
 	}
 	_, _ = io.Copy(io.Discard, body) // so that the connection can be used again
 	return result, resp.StatusCode
+}
+
+// failed is the result of a check that failed.
+func failed(kind, what string) endpoint.CheckResult {
+	return endpoint.CheckResult{Why: kind + what, Cause: endpoint.Cause{What: what}}
+}
+
+// short says what an error of a check is.
+func short(err error, timeout time.Duration) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "timeout after " + timeout.String()
+	}
+	return target.Short(err)
 }
 
 // proxyProtocolKey is where the proxy's transport looks for the client's

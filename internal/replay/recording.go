@@ -66,6 +66,7 @@ type Recording struct {
 	lacking bool      // there was no memory for it
 	final   bool      // no other attempt will follow
 	stopped bool      // the client has a time to send the rest
+	handed  bool      // back
 	late    bool      // the deadline passed while the body was read before the first attempt
 	open    int       // replays that may still read
 	first   Reader    // room for that of the first attempt
@@ -77,6 +78,7 @@ type Options struct {
 	Small   bool           // to be read before the first attempt
 	Strip   []string       // the trailers that no attempt gets, in any case and with _ for - as well
 	NotKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
+	Origin  *http.Request  // that the proxy was given, which HandBack gives its body; nil: nobody does
 }
 
 // NewRecording is that of the body of a request, which has one. Nothing is kept of a body

@@ -25,9 +25,10 @@ const (
 //
 // The zero value has not started. A Detector owns it.
 type episode struct {
-	began  time.Time // start of the earliest slow attempt; zero if none
-	slow   uint64    // slow attempts, ever
-	inTime uint64    // responses in time, ever
+	began  time.Time     // start of the earliest slow attempt; zero if none
+	after  time.Duration // the shortest time after which one of them counted as slow; 0: the limit
+	slow   uint64        // slow attempts, ever
+	inTime uint64        // responses in time, ever
 
 	marks  [64]episodeMark // cover about the last four limits; taken as attempts begin
 	newest int
@@ -48,8 +49,16 @@ func (e *episode) SlowOne(began time.Time) {
 	}
 }
 
+// SlowAfter is SlowOne for an attempt that has ended, after a time that may be below the limit.
+func (e *episode) SlowAfter(began time.Time, took time.Duration) {
+	e.SlowOne(began)
+	if e.after == 0 || took < e.after {
+		e.after = took
+	}
+}
+
 // end ends the episode.
-func (e *episode) end() { e.began = time.Time{} }
+func (e *episode) end() { e.began, e.after = time.Time{}, 0 }
 
 // Due reports whether the next mark is due.
 func (e *episode) Due(now time.Time) bool {
@@ -83,6 +92,9 @@ func (e *episode) firstSince(at time.Time) episodeMark {
 func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
 		return true
+	}
+	if e.after > 0 {
+		limit = min(limit, e.after)
 	}
 	from := e.began
 	if oldest := e.firstSince(time.Time{}).at; oldest.After(from) {
