@@ -20,6 +20,7 @@ const (
 	peakDecay  = 10 * time.Second
 	PollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
 	ForgetSeen = 10 * time.Minute       // dynamic endpoints not seen for so long
+	driftEvery = time.Second            // between looks at scores that drift, of a pool that is idle
 )
 
 // Key tells endpoints of a pool apart: two may share an address, and
@@ -55,6 +56,7 @@ type State struct {
 	Scorer    score.Scorer
 	Slowness  slowness.Detector
 	inVain    unanswered
+	quiet     quiet
 	Checks    Checks
 	Sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
@@ -385,8 +387,12 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 		s.Slowness.Opened()
 		s.inVain.run = 0
 	}
+	changed = s.watchQuietLocked(now, cfg) || changed
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
+	if s.Scorer.Drifts() {
+		due = Earliest(due, now.Add(driftEvery))
+	}
 	if now.Before(s.passing.until) {
 		due = Earliest(due, s.passing.until)
 	} else if s.passing.due(now) && !s.passing.shown {
@@ -425,7 +431,7 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 		return 0, false, false
 	}
 	wants, _ := s.Breaker.WantsTrial(now, cfg)
-	trial = wants || s.Breaker.OnTrial(cfg)
+	trial = wants || s.Breaker.OnTrial(cfg) || s.wantsCallLocked(now, cfg)
 	available = s.availableLocked(now, cfg, soft)
 	if s.passing.over() && !soft && available > 0 {
 		return 0, trial || s.passing.due(now), true
@@ -433,11 +439,14 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 	return available, trial, false
 }
 
-// WantsTrial tells whether the endpoint is recovering and wants to be tried, and whether
-// it has waited for that for long.
+// WantsTrial tells whether the endpoint is recovering, or has too low a score to get calls,
+// and wants to be tried, and whether it has waited for that for long.
 func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	if s.wantsCallLocked(now, cfg) {
+		return true, false
+	}
 	return s.Breaker.WantsTrial(now, cfg)
 }
 
