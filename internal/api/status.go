@@ -108,7 +108,7 @@ type PoolStatus struct {
 	// the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
-	// The outage that goes on; absent while all is well.
+	// The current outage; absent if there is none.
 	Incident *incident.Incident `json:"incident,omitempty"`
 
 	// The endpoints by priority; those of equal priority in configured order.
@@ -147,18 +147,18 @@ type EndpointStatus struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 
-	// When an open breaker will try the endpoint again, at the latest; while every endpoint
+	// When an open breaker will try the endpoint again at the latest. While every endpoint
 	// is out, trials come sooner.
 	Until time.Time `json:"until,omitzero"`
 
-	// Since when the breaker has been open or recovering, by turns too; absent while it is
-	// closed.
+	// Since when the breaker has not been closed: open or recovering, also in alternation.
+	// Absent while it is closed.
 	DownSince time.Time `json:"down_since,omitzero"`
 
-	// What opened the breaker; absent while it is closed, and where an operator opened it.
+	// What opened the breaker. Absent while it is closed, and if an operator opened it.
 	Cause *FailureStatus `json:"cause,omitempty"`
 
-	// The latest failure of an attempt since the breaker was closed last; absent without
+	// The latest failure of an attempt since the breaker was last closed. Absent without
 	// one.
 	LastFailure *FailureStatus `json:"last_failure,omitempty"`
 
@@ -208,24 +208,24 @@ type EndpointStatus struct {
 	Override *OverrideStatus `json:"override,omitempty"`
 }
 
-// FailureStatus says what went wrong, in short printable text without credentials.
+// FailureStatus describes a failure in short printable text without credentials.
 type FailureStatus struct {
-	// dial, tls, timeout, reset, status, rate_limited, denied, truncated, stalled; absent
-	// where it was a check, or slowness.
+	// dial, tls, timeout, reset, status, rate_limited, denied, truncated or stalled. Absent
+	// for a health check and for slowness.
 	Outcome string `json:"outcome,omitempty"`
 
 	// The status ("503"), or the error in short ("connection refused").
 	What string `json:"what"`
 
-	// What was asked for: the method, and the path without its query. Absent if unknown.
+	// The request's method and its path without the query. Absent if unknown.
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
 
-	// How often it came of late, and while the breaker was not closed; absent where that is
-	// not counted.
+	// How often it happened recently, and while the breaker was not closed. Absent if that
+	// is not counted.
 	Count uint64 `json:"count,omitempty"`
 
-	// When it came last.
+	// When it last happened.
 	At time.Time `json:"at"`
 }
 
@@ -273,7 +273,8 @@ type SettingStatus[T any] struct {
 // Tidy rounds to six decimals, which removes floating-point noise.
 func Tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 
-// String says in one line what went wrong, and how often: "503 from POST /v1/chat, 5 times".
+// String describes the failure and its count in one line: "503 from POST /v1/chat, 5
+// times".
 func (f *FailureStatus) String() string {
 	text := f.What
 	if f.Method != "" {

@@ -44,7 +44,7 @@ type Event struct {
 	// between.
 	Count int `json:"count"`
 
-	// The incident that it belongs to; absent where it belongs to none.
+	// The incident that the event belongs to; absent without one.
 	Incident uint64 `json:"incident,omitempty"`
 
 	// Details of the newest event that this one stands for. Values are text, numbers,

@@ -1,5 +1,5 @@
-// Package incident tells outages apart: what belongs to one, when it began and ended, what
-// caused it, and what it cost.
+// Package incident groups the events of a pool into outages: which events belong to one,
+// its start and end, its cause, and its cost.
 package incident
 
 import (
@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// Kept is how many incidents of a pool are remembered.
+	// Kept is the number of incidents of a pool that are remembered.
 	Kept = 200
-	// settled is how long all has to be well until an incident is over. What happens again
-	// within that time belongs to it.
+	// settled is how long all endpoints must be well until an incident is over. Events
+	// within that time belong to it.
 	settled = 30 * time.Second
-	// calmFor is how far back the failures that led to an incident are looked for.
+	// calmFor is how long before an incident its failures may begin.
 	calmFor = 10 * time.Second
-	// maxEndpoints is how many endpoints of an incident are named.
+	// maxEndpoints is the number of endpoints that an incident names.
 	maxEndpoints = 50
 )
 
@@ -28,8 +28,8 @@ const (
 	Down     = "down"     // at some time every endpoint was out
 )
 
-// An Incident is one outage of a pool: from when the first endpoint went out until all were
-// back.
+// An Incident is one outage of a pool: from the time when the first endpoint went out until
+// all were back.
 type Incident struct {
 	// Unique in the pool, and rising.
 	ID uint64 `json:"id"`
@@ -40,64 +40,64 @@ type Incident struct {
 	// endpoint was out.
 	Kind string `json:"kind"`
 
-	// When it began, and when all was well again; without an end it goes on.
+	// Start and end; no end while it lasts.
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end,omitzero"`
 
 	// What took the first endpoint out: "503 from POST /v1/chat".
 	Cause string `json:"cause"`
 
-	// The endpoints that were out, in the order in which they went, at most 50.
+	// The endpoints that were out, in the order in which they went out, at most 50.
 	Endpoints []Endpoint `json:"endpoints"`
 
 	// How long every endpoint was out, in seconds.
 	Down float64 `json:"down_seconds"`
 
-	// Calls whose clients got a failure, and calls that another endpoint answered after one
-	// had failed.
+	// Calls whose clients got a failure, and calls that succeeded at another endpoint after
+	// a failure.
 	Failed uint64 `json:"calls_failed"`
 	Saved  uint64 `json:"calls_saved"`
 
-	// Whether the process ended before the incident did. Then its end is when it was last
-	// seen.
+	// Whether the process ended before the incident did. Its end is then the time when it
+	// was last seen.
 	Interrupted bool `json:"interrupted,omitempty"`
 }
 
-// An Endpoint is one that was out.
+// An Endpoint is an endpoint that was out.
 type Endpoint struct {
 	Name string `json:"name"`
 
-	// When it went out first, and how often it did.
+	// When it first went out, and how often it did.
 	Since time.Time `json:"since"`
 	Times int       `json:"times"`
 
-	// Why, the first time: the event's reason, and what failed.
+	// Why it first went out: the event's reason, and what failed.
 	Reason string `json:"reason"`
 	Cause  string `json:"cause,omitempty"`
 }
 
-// Totals are what a pool has counted since it was made.
+// Totals holds the counts of a pool since it was made.
 type Totals struct{ Failed, Saved uint64 }
 
-// A Tracker makes incidents of a pool's events. The zero value has none. All methods may be
-// called at once.
+// A Tracker makes incidents from a pool's events. The zero value has none. All methods are
+// safe for concurrent use.
 type Tracker struct {
 	mu       sync.Mutex
 	list     []Incident // oldest first
-	open     bool       // the latest goes on
-	wellAt   time.Time  // since when all is well, while the latest goes on; zero: it is not
-	base     Totals     // when the latest began
+	open     bool       // the latest incident is not over
+	wellAt   time.Time  // when all endpoints became well during the latest incident; zero if they are not
+	base     Totals     // totals at the start of the latest incident
 	last     Totals
-	calm     Totals // before the failures of now began
+	calm     Totals // totals before the current failures began
 	calmAt   time.Time
-	downAt   time.Time // since when every endpoint is out; zero: not
-	downTill float64   // Down of the latest before that
-	changed  bool      // since Take
+	downAt   time.Time // when the last endpoint went out; zero if one is available
+	downTill float64   // Down of the latest incident before downAt
+	changed  bool      // changed since the last save
 }
 
-// Take has an event belong to the incident that goes on, or begin one. Out says that the
-// event is of an endpoint that goes out or of all of them, by nobody's order; cause is what
-// for.
+// Take adds an event to the current incident, and starts one if the event is an endpoint or
+// all endpoints going out without an operator's order. It sets the event's Incident. cause
+// describes the failure; "" means the event's reason.
 func (t *Tracker) Take(e *event.Event, cause string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,9 +145,10 @@ func (t *Tracker) beginLocked(e *event.Event, cause string) {
 	t.open, t.base, t.changed = true, t.calm, true
 }
 
-// Tick follows the incident that goes on: whether an endpoint is out by nobody's order,
-// whether all are, and what the pool has counted. It returns the event of an incident that
-// is over, and when it has to be called again at the latest; zero: that makes no difference.
+// Tick updates the current incident. out says whether an endpoint is out without an
+// operator's order, down whether all are out, and totals are the pool's counts. It returns
+// the event of an incident that is over, and the time by which it must be called again;
+// zero if there is none.
 func (t *Tracker) Tick(now time.Time, out, down bool, totals Totals) (over *event.Event, due time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -185,7 +186,7 @@ func (t *Tracker) Tick(now time.Time, out, down bool, totals Totals) (over *even
 	return nil, t.wellAt.Add(settled)
 }
 
-// over is the event of an incident that is over.
+// over returns the event of an incident that is over.
 func (i *Incident) over(now time.Time) *event.Event {
 	return &event.Event{
 		At: now, Kind: event.IncidentOver, Reason: i.Kind, Incident: i.ID,
@@ -196,7 +197,7 @@ func (i *Incident) over(now time.Time) *event.Event {
 	}
 }
 
-// Incidents are those that are remembered, oldest first.
+// Incidents returns the remembered incidents, oldest first.
 func (t *Tracker) Incidents() []Incident {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -211,7 +212,8 @@ func (t *Tracker) copyLocked() []Incident {
 	return list
 }
 
-// Now is the incident that goes on; nil if there is none, or all is well again.
+// Now returns the current incident, or nil if there is none or all endpoints are well
+// again.
 func (t *Tracker) Now() *Incident {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,8 +17,8 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 
-// TestIncident follows an outage from the first endpoint that goes out to the last that is
-// back.
+// TestIncident follows an outage from the first endpoint that goes out to the last one that
+// returns.
 func TestIncident(t *testing.T) {
 	var k Tracker
 	take := func(second int, kind, endpoint, reason, cause string) uint64 {
@@ -84,7 +84,8 @@ func TestIncident(t *testing.T) {
 	}
 }
 
-// TestIncidentsAreBounded remembers the latest, and names some of many endpoints.
+// TestIncidentsAreBounded checks the limits on incidents and on the endpoints that an
+// incident names.
 func TestIncidentsAreBounded(t *testing.T) {
 	var k Tracker
 	last := uint64(0)
@@ -106,7 +107,7 @@ func TestIncidentsAreBounded(t *testing.T) {
 	}
 }
 
-// storage is in memory.
+// storage keeps values in memory.
 type storage struct {
 	values map[string][]byte
 	err    error
@@ -129,7 +130,8 @@ func (s *storage) Load(_ context.Context, key string) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
-// TestIncidentsOutliveTheProcess stores and loads them, one that goes on as interrupted.
+// TestIncidentsOutliveTheProcess saves and loads incidents. One that was not over must be
+// loaded as interrupted.
 func TestIncidentsOutliveTheProcess(t *testing.T) {
 	ctx, s := context.Background(), &storage{values: map[string][]byte{}}
 	var before, after Tracker

@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// A Storage is where incidents are kept.
+// A Storage stores values by key.
 type Storage interface {
 	Store(ctx context.Context, key string, value []byte) error
 	Load(ctx context.Context, key string) ([]byte, error)
 }
 
-// kept is what is stored.
+// kept is the stored form of a tracker.
 type kept struct {
 	Saved     time.Time  `json:"saved"`
 	Incidents []Incident `json:"incidents"`
 }
 
-// Changed tells whether there is something to save.
+// Changed reports whether there is anything to save.
 func (t *Tracker) Changed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.changed
 }
 
-// Save stores what is remembered, if it has changed.
+// Save stores the incidents if they have changed.
 func (t *Tracker) Save(ctx context.Context, storage Storage, key string, now time.Time) error {
 	t.mu.Lock()
 	if !t.changed {
@@ -52,8 +52,8 @@ func (t *Tracker) Save(ctx context.Context, storage Storage, key string, now tim
 	return nil
 }
 
-// Load adds what an earlier process has stored, to be called once. One that went on when
-// that process ended, ended with it.
+// Load adds the incidents that an earlier process stored. Call it once. An incident that
+// was not over then ended with that process.
 func (t *Tracker) Load(ctx context.Context, storage Storage, key, pool string) error {
 	text, err := storage.Load(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -90,7 +90,7 @@ func (t *Tracker) Load(ctx context.Context, storage Storage, key, pool string) e
 	return nil
 }
 
-// A DamageError says that what is stored cannot be read. It is replaced with the next save.
+// A DamageError means that the stored value cannot be read. The next save replaces it.
 type DamageError struct{ err error }
 
 // Error implements error.

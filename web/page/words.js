@@ -383,7 +383,7 @@ export const known = (key) => key in en;
 // reason returns the text of a reason; an unknown reason stays as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
 
-// cause says what went wrong: a status or an error, and the request that met it.
+// cause describes a failure: a status or an error, and the request that got it.
 export function cause({ what, method, path, count: times }) {
   const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
   return times > 1 ? `${text} ${t('times', { n: times })}` : text;
