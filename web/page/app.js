@@ -186,7 +186,7 @@ function icon(level) {
 let toSay = [];
 let saying = 0;
 function announce(event) {
-  if (!['breaker_opened', 'breaker_closed', 'all_down', 'sla_burning', 'operator'].includes(event.kind)) return;
+  if (!['breaker_opened', 'breaker_closed', 'all_down', 'pool_up', 'sla_burning', 'operator'].includes(event.kind)) return;
   toSay.push(`${event.pool}: ${sentence(event)}`);
   if (saying) return;
   saying = setTimeout(() => {

@@ -2,11 +2,13 @@
 
 import { Charts } from './charts.js';
 import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
-import { cause, clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
+import { cause, clock, countdown, elapsed, known, list, number, percent, reason, share, t } from './words.js';
 
 // standing describes an endpoint: its state, its level (good, warn or bad), notes, and the
 // progress of what it waits for.
 export function standing(e, now) {
+  const since = e.down_since && e.cause
+    ? t('down-since', { at: clock(new Date(e.down_since)), for: elapsed(now - Date.parse(e.down_since)), cause: cause(e.cause) }) : '';
   const heldFor = e.held_until ? Date.parse(e.held_until) - now : 0;
   const why = e.reason ? reason(e.reason) : '';
   const until = (from, to) => {
@@ -22,13 +24,13 @@ export function standing(e, now) {
       const left = e.until ? Date.parse(e.until) - now : 0;
       return {
         state: e.state, level: 'bad', progress: e.until ? until(e.since, e.until) : null,
-        notes: [why, e.cause && cause(e.cause), left > 0 ? t('note.open', { in: countdown(left) }) : t('note.due')],
+        notes: [since || why, left > 0 ? t('note.open', { in: countdown(left) }) : t('note.due')],
       };
     }
     case e.state === 'recovering':
       return {
         state: e.state, level: 'warn', progress: e.share,
-        notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why, e.cause && cause(e.cause)],
+        notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), since || why],
       };
     case e.held_reason === 'next_on':
       return { state: 'held', level: 'warn', notes: [heldFor > 0 ? t('note.passed', { in: countdown(heldFor) }) : t('note.passed.due')] };

@@ -1,7 +1,7 @@
 // Events of one pool or of all, newest first.
 
 import { h, setText, show } from './dom.js';
-import { cause, clock, known, list, reason, seconds, t } from './words.js';
+import { cause, clock, elapsed, known, list, number, reason, seconds, t } from './words.js';
 
 const most = 300;
 
@@ -55,6 +55,9 @@ function more(event) {
   else if (event.reason) parts.push(reason(event.reason));
   if (d.cause) parts.push(cause({ what: d.cause, method: d.method, path: d.path }));
   if (event.kind === 'failover' && d.duration_seconds) parts.push(seconds(d.duration_seconds));
+  if (d.causes) parts.push(d.causes);
+  if (d.down_seconds) parts.push(t('event.down-for', { for: elapsed(d.down_seconds * 1000) }));
+  if (d.calls_failed !== undefined) parts.push(t('event.calls-failed', { n: number(d.calls_failed) }));
   if (d.until && !Number.isNaN(Date.parse(d.until))) parts.push(t('note.until-short', { at: clock(new Date(d.until)) }));
   return parts.filter(Boolean).join(' · ');
 }
@@ -66,6 +69,8 @@ const glyphs = {
   failover: 'M2 5H9L13 11M10 11H13V8',
   endpoint_held: 'M6 4V12M10 4V12',
   all_down: 'M4 4L12 12M12 4L4 12',
+  pool_up: 'M3 8L7 12L13 4',
+  incident_over: 'M3 8L7 12L13 4',
   operator: 'M8 7.5A2.5 2.5 0 1 1 8 2.5A2.5 2.5 0 0 1 8 7.5M3 14C3.5 10 12.5 10 13 14',
   sla_burning: 'M2 4L8 9L14 13',
   sla_met_again: 'M2 13L8 8L14 4',
@@ -75,7 +80,7 @@ const glyphs = {
 function row(event, several) {
   const at = new Date(event.at);
   const detail = more(event);
-  return h('li', { 'data-level': levels[event.kind] ?? 'good' },
+  return h('li', { 'data-level': levels[event.kind] ?? 'good', 'data-incident': event.incident ? String(event.incident) : null },
     h('time', { datetime: event.at, title: at.toLocaleString() }, clock(at)),
     h('svg', { class: 'glyph', viewBox: '0 0 16 16', width: '16', height: '16', 'aria-hidden': 'true' }, h('path', { d: glyphs[event.kind] ?? 'M5 8H11' })),
     h('p', null,

@@ -2,7 +2,7 @@
 
 import { h, Keyed, rearrange, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { EndpointCard, Lever, standing } from './endpoint.js';
-import { elapsed, list, number, percent, seconds, share, t, target } from './words.js';
+import { clock, elapsed, list, number, overspent, percent, seconds, share, t, target } from './words.js';
 
 // tiersOf groups the endpoints of a pool, which must be sorted by priority.
 function tiersOf(pool) {
@@ -15,8 +15,25 @@ function tiersOf(pool) {
   return tiers;
 }
 
-// verdict returns a sentence about a pool's condition, and its level.
+// verdict returns a sentence on the state of a pool, and its level. A pool that answers
+// needs attention if its error budget is spent too fast.
 export function verdict(pool, now) {
+  const v = routes(pool, now);
+  const rate = burning(pool.sla);
+  if (rate === null) return v;
+  return { ...v, level: v.level === 'good' ? 'warn' : v.level, text: `${v.text} · ${t('verdict.burning', { rate: number(rate) })}` };
+}
+
+// burning returns the highest rate at which an error budget is spent too fast, or null.
+function burning(sla) {
+  const rates = [sla?.availability, sla?.latency].filter(Boolean).flatMap((o) => (o.burn ?? [])
+    .map((b) => ({ rate: Math.min(b.long_rate, b.short_rate), limit: b.limit }))
+    .filter((b) => o.burning || b.rate >= b.limit).map((b) => b.rate));
+  return rates.length ? Math.max(...rates) : null;
+}
+
+// routes says where the calls of a pool go.
+function routes(pool, now) {
   if (pool.down) return { level: 'bad', state: 'open', text: t('verdict.down') };
   const tiers = tiersOf(pool);
   const serving = tiers.filter((tier) => tier.traffic >= 0.005);
@@ -80,7 +97,7 @@ class Objective {
   update({ title, achieved, left, burn, burning, met }) {
     setText(this.title, title);
     setText(this.achieved, percent(achieved));
-    setText(this.left, left >= 0 ? `${t('budget-left')} ${percent(left)}` : `${t('budget-overspent')} ${percent(-left)}`);
+    setText(this.left, left >= 0 ? `${t('budget-left')} ${percent(left)}` : `${t('budget-overspent')} ${overspent(-left)}`);
     setPart(this.fill, Math.min(1, Math.max(0, left)));
     setText(this.burn, burn === null ? '' : `${burning ? t('burning') : t('burn')} ${number(burn)}×`);
     setAttribute(this.node, 'data-level', burning || left <= 0 || !met ? 'bad' : left < 0.25 || burn > 1 ? 'warn' : 'good');
@@ -93,6 +110,7 @@ class PoolSection {
     const id = `pool-${encodeURIComponent(pool.name)}`;
     this.lever = new Lever();
     this.verdict = h('p', { class: 'verdict' });
+    this.incident = h('p', { class: 'incident' });
     this.calls = h('dd');
     this.denied = h('dd');
     this.deniedFact = h('div', { title: t('retries-denied.hint') }, h('dt', null, t('retries-denied')), this.denied);
@@ -105,7 +123,7 @@ class PoolSection {
       h('header', null,
         h('div', { class: 'title' }, this.lever.node, h('h2', { id: `${id}-name` }, pool.name), this.verdict),
         h('dl', { class: 'figures' }, h('div', null, h('dt', null, t('calls')), this.calls), this.deniedFact)),
-      this.objectives, this.flow.node, lanes);
+      this.incident, this.objectives, this.flow.node, lanes);
   }
 
   update({ pool, now }) {
@@ -113,6 +131,8 @@ class PoolSection {
     setAttribute(this.node, 'data-level', v.level);
     this.lever.update(v, 0.5);
     setText(this.verdict, v.text);
+    show(this.incident, Boolean(pool.incident));
+    setText(this.incident, pool.incident ? incident(pool, now) : '');
     setText(this.calls, t('per-second', { n: number(pool.calls_per_second) }));
     setText(this.denied, number(pool.retries_denied));
     show(this.deniedFact, pool.retries_denied > 0);
@@ -125,6 +145,12 @@ class PoolSection {
   }
 
   remove() { for (const lane of this.lanes) lane.remove(); }
+}
+
+// incident says since when an outage lasts, its cause, and its cost.
+function incident({ down, incident: i }, now) {
+  const text = t(down ? 'incident.down' : 'incident.degraded', { at: clock(new Date(i.start)), for: elapsed(now - Date.parse(i.start)), cause: i.cause });
+  return `${text} · ${t('incident.cost', { failed: number(i.calls_failed), saved: number(i.calls_saved) })}`;
 }
 
 // objectivesOf returns the objectives of a pool.

@@ -37,6 +37,13 @@ const en = {
   'verdict.down': 'Down: every endpoint is out',
   'verdict.idle': 'No endpoint has weight',
 
+  'verdict.burning': 'the error budget is spent {rate} times too fast',
+
+  'incident.down': 'Down since {at}, {for}: {cause}',
+  'incident.degraded': 'Endpoints out since {at}, {for}: {cause}',
+  'incident.cost': '{failed} calls failed, {saved} saved by failover',
+  'down-since': 'Down since {at}, {for}: {cause}',
+
   tier: 'Tier {n}',
   'of-traffic': '{share} of traffic',
   traffic: 'Traffic',
@@ -123,6 +130,10 @@ const en = {
   'event.sla_burning': '{subject} burns its error budget',
   'event.sla_met_again': '{subject} meets its objective again',
   'event.anomaly': 'Unusual: {subject}',
+  'event.pool_up': '{subject} answers again',
+  'event.incident_over': 'Incident of {subject} is over',
+  'event.down-for': 'down for {for}',
+  'event.calls-failed': '{n} calls failed',
   'event.all_down': 'Every endpoint is out',
   'ordered.drain': '{subject} drained',
   'ordered.trip': '{subject} tripped',
@@ -168,6 +179,8 @@ const en = {
   'reason.breaker': 'by their breakers',
   'reason.hold': 'all on hold',
   'reason.breaker_and_hold': 'open or on hold',
+  'reason.degraded': 'endpoints were out',
+  'reason.down': 'every endpoint was out',
   'reason.health_check': 'health checks failed',
   'reason.checks_failed': 'health checks failed',
   'reason.checks_passed': 'health checks pass again',
@@ -216,6 +229,13 @@ const zh = {
   'verdict.lower': '由第 {tier} 层级应答：之前的层级均不可用',
   'verdict.down': '不可用：没有任何端点可以接收调用',
   'verdict.idle': '没有端点具有权重',
+
+  'verdict.burning': '错误预算消耗速度为允许值的 {rate} 倍',
+
+  'incident.down': '自 {at} 起不可用（{for}）：{cause}',
+  'incident.degraded': '自 {at} 起有端点不可用（{for}）：{cause}',
+  'incident.cost': '{failed} 次调用失败，故障转移挽回 {saved} 次',
+  'down-since': '自 {at} 起不可用（{for}）：{cause}',
 
   tier: '第 {n} 层级',
   'of-traffic': '占流量 {share}',
@@ -303,6 +323,10 @@ const zh = {
   'event.sla_burning': '{subject} 的错误预算消耗过快',
   'event.sla_met_again': '{subject} 重新达到目标',
   'event.anomaly': '异常：{subject}',
+  'event.pool_up': '{subject} 恢复应答',
+  'event.incident_over': '{subject} 的事故已结束',
+  'event.down-for': '不可用 {for}',
+  'event.calls-failed': '{n} 次调用失败',
   'event.all_down': '所有端点均不可用',
   'ordered.drain': '已排空 {subject}',
   'ordered.trip': '已熔断 {subject}',
@@ -348,6 +372,8 @@ const zh = {
   'reason.breaker': '均已断开',
   'reason.hold': '均在暂缓',
   'reason.breaker_and_hold': '断开或暂缓',
+  'reason.degraded': '有端点不可用',
+  'reason.down': '所有端点曾不可用',
   'reason.health_check': '健康检查失败',
   'reason.checks_failed': '健康检查失败',
   'reason.checks_passed': '健康检查恢复通过',
@@ -400,6 +426,9 @@ export function percent(ratio) {
   const text = Math.min(value, lost > 0 ? 100 - 10 ** -digits : 100).toFixed(digits);
   return `${text}%`;
 }
+
+// overspent writes how far a budget is overspent, in parts of the budget.
+export const overspent = (ratio) => (ratio < 10 ? `${Math.round(ratio * 100)}%` : `${number(ratio)}×`);
 
 // target formats a ratio as it was configured.
 export const target = (ratio) => `${+(ratio * 100).toFixed(6)}%`;
