@@ -38,12 +38,13 @@ const (
 	Truncated        // the body ended early
 	Stalled          // the body stopped coming
 	AllDown          // refused, because every endpoint was out: of a pool only
+	Full             // refused, because those that take calls had as many as they may: of a pool only
 	Cancelled        // the client left: neither success nor failure
 
-	failureKinds = int(AllDown) // Dial to AllDown
+	failureKinds = int(Full) // Dial to Full
 )
 
-var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "all_down", "cancelled"}
+var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "all_down", "full", "cancelled"}
 
 // String returns the kind's name in metrics and reports, such as rate_limited.
 func (k Kind) String() string {
@@ -54,7 +55,7 @@ func (k Kind) String() string {
 }
 
 // Failed reports whether k is a kind of failure.
-func (k Kind) Failed() bool { return k >= Dial && k <= AllDown }
+func (k Kind) Failed() bool { return k >= Dial && k <= Full }
 
 // Outcome is how a call or an attempt ended.
 type Outcome struct {
