@@ -134,7 +134,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    client_credentials strip|pass
 //	    balance            weighted|least_latency
 //	    overflow           strict|<factor>
-//	    all_down           fail_fast|try_anyway
+//	    all_down           fail_fast|try_anyway|wait <duration> [<most>]
 //	    timeout            [<matcher>] <duration>
 //	    idle_timeout       <duration>
 //	    commit             headers|first_byte|complete [<size>]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -22,7 +23,10 @@ func (p *Policy) Validate() error {
 	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency); err != nil {
 		return err
 	}
-	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway); err != nil {
+	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway, allDownWait); err != nil {
+		return err
+	}
+	if err := p.validateWait(); err != nil {
 		return err
 	}
 	if err := validateOverflow(p.Overflow); err != nil {
@@ -132,5 +136,6 @@ func oneOf(option, word string, words ...string) error {
 	if slices.Contains(words, word) {
 		return nil
 	}
-	return fmt.Errorf("%s must be %s or %s, not %q", option, words[0], words[1], word)
+	last := len(words) - 1
+	return fmt.Errorf("%s must be %s or %s, not %q", option, strings.Join(words[:last], ", "), words[last], word)
 }

@@ -103,12 +103,33 @@ type PoolStatus struct {
 	// Retries that the budget did not allow, since the pool was made.
 	RetriesDenied int64 `json:"retries_denied"`
 
+	// How calls wait that find no endpoint; absent if none ever has.
+	Waiting *WaitingStatus `json:"waiting,omitempty"`
+
 	// How far the objectives are met, as clients saw the pool; absent without
 	// objectives, and in the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
 	// The endpoints by priority; those of one priority as they were configured.
 	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// WaitingStatus is how calls wait for an endpoint of a pool. The counts are of waits, since the
+// pool was made: a call whose attempt fails may wait again.
+type WaitingStatus struct {
+	// Calls that wait now.
+	Calls int64 `json:"calls"`
+
+	// How long the first in the queue has been there, in seconds.
+	Longest float64 `json:"longest_seconds"`
+
+	// Waits that ended with an attempt, with a refusal, and with the client's leaving.
+	LetIn    uint64 `json:"let_in"`
+	TimeOver uint64 `json:"time_over"`
+	Left     uint64 `json:"left"`
+
+	// Calls that were refused at once, since as many waited as may.
+	TurnedAway uint64 `json:"turned_away"`
 }
 
 // EndpointStatus is how an endpoint stands at a time. Where several handlers

@@ -36,32 +36,33 @@ type State struct {
 
 	begun uint64 // attempts; guarded by mu
 
-	Mu        sync.Mutex
-	Breaker   breaker.Breaker
-	HoldUntil time.Time
-	holdStep  time.Duration
-	holdBy    *Ticket       // what brought the hold about; nil once it is over
-	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
-	served    time.Time     // the latest success, as far as it has been counted
-	doubts    []failure     // in doubt, oldest first
-	news      []event.Event // to be emitted when mu is free
-	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
-	InFlight  inFlight
-	Left      bool // the pool; attempts of requests from before that go on
-	Samples   samples
-	Tally     score.Tally // since the last tick
-	Scorer    score.Scorer
-	Slowness  slowness.Detector
-	Checks    Checks
-	Sample    score.StepTally // since the trend's last step
-	peakAt    time.Time
-	lastTried time.Time // while it was not closed
-	Totals    Totals
-	Last      lastOutcomes
-	lever     *Lever    // that an operator holds, nil for none
-	Barred    bool      // by the lever: no attempts
-	vacant    int       // attempts in flight that fill no slot
-	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
+	Mu         sync.Mutex
+	Breaker    breaker.Breaker
+	HoldUntil  time.Time
+	holdStep   time.Duration
+	holdBy     *Ticket       // what brought the hold about; nil once it is over
+	HoldSoft   bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
+	served     time.Time     // the latest success, as far as it has been counted
+	doubts     []failure     // in doubt, oldest first
+	news       []event.Event // to be emitted when mu is free
+	refused    int           // requests in a row that the peer's HTTP/2 layer refused alone
+	InFlight   inFlight
+	Left       bool // the pool; attempts of requests from before that go on
+	Samples    samples
+	Tally      score.Tally // since the last tick
+	Scorer     score.Scorer
+	Slowness   slowness.Detector
+	Checks     Checks
+	Sample     score.StepTally // since the trend's last step
+	peakAt     time.Time
+	lastTried  time.Time // while it was not closed
+	Totals     Totals
+	Last       lastOutcomes
+	lever      *Lever    // that an operator holds, nil for none
+	Barred     bool      // by the lever: no attempts
+	vacant     int       // attempts in flight that fill no slot
+	turnedAway bool      // an attempt has been, for want of room, since one ended last
+	relieved   time.Time // when such attempts were looked for last, since the endpoint was full
 
 	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
@@ -92,7 +93,11 @@ func (s *State) wellLocked() bool {
 }
 
 func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
-	if s.Barred || s.fullLocked(limit) && !s.relieveLocked(limit, now) {
+	if s.Barred {
+		return false
+	}
+	if s.fullLocked(limit) && !s.relieveLocked(limit, now) {
+		s.turnedAway = true
 		return false
 	}
 	if now.Before(s.HoldUntil) && !s.HoldSoft && how != AdmitAnyway && how != AdmitHeld {
@@ -141,6 +146,10 @@ func (s *State) unlinkLocked(t *Ticket) {
 		s.Busy.Add(-1)
 		if t.pace != nil {
 			s.vacateLocked(t.pace, false)
+		}
+		if s.turnedAway {
+			s.turnedAway = false
+			s.Owner.HasRoom()
 		}
 	}
 }

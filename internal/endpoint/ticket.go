@@ -83,6 +83,9 @@ type owner interface {
 	// BusyOutside tells that an attempt has begun at a state that the owner has given up.
 	// It is called under the state's mutex.
 	BusyOutside(s *State)
+	// HasRoom tells that an attempt has ended at an endpoint that had turned others away
+	// for want of room. It is called under the state's mutex.
+	HasRoom()
 }
 
 // unlockAndTell unlocks the state, and tells the owner what has changed since the

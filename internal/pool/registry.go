@@ -35,6 +35,7 @@ func Load(name string) (*Pool, error) {
 func New(name string) *Pool {
 	p := &Pool{Name: name, Phase: rand.Uint64(), Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
+	p.Queue.wake = make(chan struct{}, 1)
 	return p
 }
 
