@@ -219,7 +219,7 @@ func TestAdminRefuses(t *testing.T) {
 		{"PATCH", endpoint, `{"weight":1e300}`, 400, "weight: must be from 0 to 3.4e+38", ""},
 		{"PATCH", endpoint, `{"priority":0}`, 400, "priority: must be 1 or more", ""},
 		{"PATCH", endpoint, `{"priority":1.5}`, 400, "priority: want a whole number or null, not 1.5", ""},
-		{"PATCH", endpoint, `{"priority":null,"for":"1m"}`, 400, "for: nothing is set", ""},
+		{"PATCH", endpoint, `{"priority":null,"for":"1m"}`, 400, "for: needs a weight or a priority to set", ""},
 		{"PATCH", endpoint, `{"weigth":1}`, 400, "weigth: unknown field; known are weight, priority, for and reason", ""},
 	} {
 		status, header, body := a.send(c.method, c.path, c.body)

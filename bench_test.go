@@ -132,7 +132,7 @@ func BenchmarkSelect(b *testing.B) {
 func succeed(c *call.Call, ctx context.Context) {
 	a := c.Next
 	c.Next, c.Current = nil, a
-	a.Begin(ctx, a.Began, 0)
+	a.Begin(ctx, 0)
 	a.Answered(a.Began.Add(time.Since(a.Began)))
 	a.BodyEnds(outcome.Success)
 }

@@ -41,7 +41,8 @@ type Breaker struct {
 	// How long it stays open, doubled for each relapse. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
-	// The longest it stays open, at most 24h. Default: 5m.
+	// The longest it stays open, at most 24h. Default: 10s, or 5m where the endpoint
+	// refused its own credentials; `open_for` where that is longer.
 	OpenMax caddy.Duration `json:"open_max,omitempty"`
 
 	// The first share of traffic of a recovering endpoint, 0 to 1. Default: 0.05.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -52,7 +51,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		seen:  make(map[string]int),
 		names: make(map[string]int),
 	}
-	policy := new(Policy)
+	policy := &Policy{DefinedAt: fmt.Sprintf("%s:%d:%s", at.file, at.line, asDirective)}
 	var rest caddyfile.Segment // what is reverse_proxy's
 	for d.Next() {
 		rest = append(rest, d.Token())
@@ -132,7 +131,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    }
 //	    quota              endpoint|client
 //	    client_credentials strip|pass
-//	    balance            weighted|least_latency
+//	    balance            weighted|least_latency|least_requests
+//	    affinity           <text>|json <path>|client_ip|cookie [<name> [<secret>]]
 //	    overflow           strict|<factor>
 //	    all_down           fail_fast|try_anyway|wait <duration> [<most>]
 //	    timeout            [<matcher>] <duration>
@@ -190,6 +190,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // named matchers as well.
 func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the policy's name
+	p.DefinedAt = fmt.Sprintf("%s:%d: failover", d.File(), d.Line())
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q of the failover policy", d.Val())
 	}
@@ -224,6 +225,11 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	}
 	e := new(Endpoint)
 	switch {
+	case hasGiven(address):
+		e.Upstream = address // its value may be a URL
+		if strings.Contains(address, "://") {
+			e.URL = address
+		}
 	case strings.Contains(address, "://") && word == "endpoint":
 		u, err := parseBaseURL(address)
 		if err != nil {
@@ -231,13 +237,8 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 		}
 		e.URL, e.Upstream = address, dialAddress(u)
 	default:
-		parsed, err := caddy.ParseNetworkAddress(address)
-		if err != nil || !parsed.IsUnixNetwork() && strings.Contains(parsed.Host, ":") && net.ParseIP(parsed.Host) == nil {
-			return d.Errf("invalid address of an %s: %q: want a base URL or host:port", word, address)
-		}
-		e.Upstream = address
-		if !parsed.IsUnixNetwork() && parsed.StartPort == 0 && !strings.Contains(address, "{") {
-			e.Upstream = net.JoinHostPort(parsed.Host, "80")
+		if e.Upstream, err = parseDial(word, address); err != nil {
+			return d.WrapErr(err)
 		}
 	}
 	e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)

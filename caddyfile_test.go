@@ -71,7 +71,12 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"timeout twice with a star", directive(one, "timeout * 1s", "timeout 2s"), `option timeout is given twice for all requests, at Caddyfile:5`},
 		{"an argument too many", directive(one, "balance weighted twice"), `unexpected argument "twice" of balance, at Caddyfile:4`},
 		{"an argument missing", directive(one, "balance"), `wrong argument count or unexpected line ending after 'balance', at Caddyfile:4`},
-		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted or least_latency, not "random", at Caddyfile:4`},
+		{"an affinity of all requests", directive(one, "affinity user"), `affinity "user" is the same for all requests: want a placeholder, json <path>, client_ip or cookie, at Caddyfile:4`},
+		{"an affinity without a path", directive(one, "affinity json"), `wrong argument count or unexpected line ending after 'json', at Caddyfile:4`},
+		{"an affinity to a query", directive(one, "affinity json users.#"), `affinity json users.#: path: '#' is a wildcard or a query, which a path cannot have; as a character of a name it is written \#, at Caddyfile:4`},
+		{"a cookie of no name", directive(one, `affinity cookie "a b"`), `affinity: "a b" is no name of a cookie, at Caddyfile:4`},
+		{"an affinity with too much", directive(one, "affinity client_ip x"), `unexpected argument "x" of affinity, at Caddyfile:4`},
+		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted, least_latency or least_requests, not "random", at Caddyfile:4`},
 		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"client_credentials", directive(one, "client_credentials keep"), `client_credentials must be strip or pass, not "keep", at Caddyfile:4`},
@@ -156,6 +161,9 @@ func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d fixtures: %v", len(files), err)
+	}
+	for _, name := range []string{"ONE_KEY", "MY_KEY", "PROBE_KEY"} {
+		t.Setenv(name, "key")
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".caddyfiletest"), func(t *testing.T) {

@@ -105,11 +105,11 @@ func TestCommandStatus(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[0], "pool api: up, ") {
 		t.Fatalf("got %q", lines)
 	}
-	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +\S+ +\S+ *$`)
+	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
 	if !row.MatchString(lines[2]) {
 		t.Errorf("the row of one is %q", lines[2])
 	}
-	for _, column := range []string{"STATE", "TRAFFIC", "IN FLIGHT"} {
+	for _, column := range []string{"STATE", "TRAFFIC", "IN FLIGHT", "CANCELLED"} {
 		at := strings.Index(lines[1], column)
 		if at < 0 || lines[2][at-1] != ' ' || lines[2][at] == ' ' || lines[3][at-1] != ' ' || lines[3][at] == ' ' {
 			t.Errorf("the column %s is not aligned:\n%s", column, out)
@@ -247,7 +247,7 @@ func TestCommandSets(t *testing.T) {
 		{[]string{"one", "--priority", "1.5"}, command.ExitRefused, "", "priority: want a whole number or null, not 1.5", 0, 1},
 		{[]string{"one", "--priority", "0"}, command.ExitRefused, "", "priority: must be 1 or more", 0, 1},
 		{[]string{"one", "--weight", "2", "--for", "soon"}, command.ExitRefused, "", `for: want a duration such as "10m", not "soon"`, 0, 1},
-		{[]string{"one", "--weight", "configured", "--for", "1h"}, command.ExitRefused, "", "for: nothing is set that could last", 0, 1},
+		{[]string{"one", "--weight", "configured", "--for", "1h"}, command.ExitRefused, "", "for: needs a weight or a priority to set", 0, 1},
 		{[]string{"one", "--reason", "none"}, command.ExitRefused, "", "weight, priority: at least one of them is needed", 0, 1},
 		{[]string{"one", "--wait", "1s"}, command.ExitError, "", "unknown flag: --wait", 0, 1},
 		{[]string{"three", "--weight", "2"}, command.ExitUnknown, "", `pool "api" has no endpoint "three"`, 0, 1},

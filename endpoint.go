@@ -22,13 +22,16 @@ import (
 // a base URL, credentials, a priority and a weight of its own.
 type Endpoint struct {
 	// The upstream this endpoint is, by its dial address. Several endpoints may
-	// share an address; they are matched to upstreams in order. Default: host
-	// and port of `url`.
+	// share an address; they are matched to upstreams in order. `{env.*}` and
+	// `{file.*}` are replaced when the configuration is loaded; the value may be a
+	// base URL. Default: host and port of `url`.
 	Upstream string `json:"upstream,omitempty"`
 
 	// The base URL, `http` or `https`. Its path is put in front of the request's,
 	// its host becomes the Host header and, with `https`, the TLS server name.
-	// Default: none; scheme, path and Host are the proxy's.
+	// `{env.*}` and `{file.*}` are replaced when the configuration is loaded.
+	// Default: none; scheme, path and Host are the proxy's. Required where the endpoint
+	// has credentials, is not on this machine, and the proxy's transport does no TLS.
 	URL string `json:"url,omitempty"`
 
 	// The endpoint's name in logs, metrics and the admin API, unique in the
@@ -43,7 +46,8 @@ type Endpoint struct {
 	Weight *float64 `json:"weight,omitempty"`
 
 	// Header operations on requests to this endpoint. Values may have
-	// placeholders, also `{env.*}` and `{file.*}`.
+	// placeholders, also `{env.*}` and `{file.*}`, which must have a value when the
+	// configuration is loaded.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
 
 	// Values set in JSON request bodies that go to this endpoint, in order.
@@ -88,37 +92,75 @@ func (e *Endpoint) ownCredentials() bool {
 	if u, err := url.Parse(e.URL); err == nil && u.User != nil {
 		return true
 	}
-	if e.Headers == nil {
+	return setsCredentials(e.Headers)
+}
+
+// setsCredentials tells whether header operations set a field that carries credentials, or
+// any to a value of the environment or of a file.
+func setsCredentials(ops *headers.HeaderOps) bool {
+	if ops == nil {
 		return false
 	}
-	for _, fields := range []http.Header{e.Headers.Set, e.Headers.Add} {
+	for _, fields := range []http.Header{ops.Set, ops.Add} {
 		for field, values := range fields {
-			switch http.CanonicalHeaderKey(field) {
-			case "Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key":
+			if target.SetsCredential(field) || slices.ContainsFunc(values, hasGiven) {
 				return true
-			}
-			for _, v := range values {
-				if strings.Contains(v, "{env.") || strings.Contains(v, "{file.") {
-					return true
-				}
 			}
 		}
 	}
 	return false
 }
 
-// at names the endpoint in an error message.
-func (e *Endpoint) at() string {
+// checkValues wants a value for each placeholder of the environment or of a file that the
+// endpoint's headers and bodies have, and one for each credential.
+func (e *Endpoint) checkValues() error {
+	if e.Headers != nil {
+		for _, fields := range []http.Header{e.Headers.Set, e.Headers.Add} {
+			if err := checkFields(fields); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range e.SetJSON {
+		if _, err := given(string(s.Value)); err != nil {
+			return fmt.Errorf("set_json %s: %w", s.Path, err)
+		}
+	}
+	return nil
+}
+
+func checkFields(fields http.Header) error {
+	for field, values := range fields {
+		for _, value := range values {
+			if _, err := given(value); err != nil {
+				return fmt.Errorf("header %s: %w", field, err)
+			}
+			if words := strings.Fields(value); target.SetsCredential(field) && (len(words) == 0 ||
+				len(words) == 1 && slices.Contains([]string{"bearer", "basic", "token"}, strings.ToLower(words[0]))) {
+				return fmt.Errorf("header %s: %q has no credential; is a variable that it should come from not set?", field, value)
+			}
+		}
+	}
+	return nil
+}
+
+// called is what the endpoint is called where its name may not be known yet.
+func (e *Endpoint) called() string {
 	name := cmp.Or(e.Name, e.Upstream)
 	if name == "" {
 		if u, err := url.Parse(e.URL); err == nil {
 			name = target.RedactURL(u)
 		}
 	}
+	return name
+}
+
+// at names the endpoint inside an error message.
+func (e *Endpoint) at() string {
 	if e.DefinedAt != "" {
-		return fmt.Sprintf("endpoint %q (%s)", name, e.DefinedAt)
+		return fmt.Sprintf("endpoint %q (%s)", e.called(), e.DefinedAt)
 	}
-	return fmt.Sprintf("endpoint %q", name)
+	return fmt.Sprintf("endpoint %q", e.called())
 }
 
 // parseBaseURL reads a base URL and says what is wrong with it. Its errors
@@ -127,11 +169,15 @@ func (e *Endpoint) at() string {
 func parseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
+	case !strings.Contains(s, "://") && !strings.Contains(s, "@") && (err != nil || u.Scheme == ""):
+		return nil, noScheme(s)
 	case err != nil && strings.Contains(s, "@"):
 		return nil, errors.New("malformed base URL (it is not shown, since it may hold a password; " +
 			"characters such as / and % must be escaped in one)")
 	case err != nil:
 		return nil, fmt.Errorf("parsing base URL: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https" && u.Opaque != "" && !strings.Contains(s, "@"):
+		return nil, fmt.Errorf("base URL %s: the scheme must be http or https, as in https://%s", target.RedactURL(u), s)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", target.RedactURL(u))
 	case u.Hostname() == "":
@@ -172,10 +218,10 @@ func dialAddress(u *url.URL) string {
 func (e *Endpoint) provision(ctx caddy.Context) error {
 	if e.Headers != nil {
 		if err := e.Headers.Provision(ctx); err != nil {
-			return fmt.Errorf("provisioning headers of %s: %w", e.at(), err)
+			return e.wrap(fmt.Errorf("provisioning headers: %w", err))
 		}
 	}
-	return provisionTimeouts(ctx, e.Timeouts)
+	return e.wrap(provisionTimeouts(ctx, e.Timeouts))
 }
 
 func provisionTimeouts(ctx caddy.Context, timeouts []*Timeout) error {

@@ -187,7 +187,7 @@ func TestCredentials(t *testing.T) {
 		h := &call.Handler{Handler: pool.Handler{Pool: new(pool.Pool)}, Rules: call.Rules{Strips: true}}
 		c := h.CallFor(r, nil)
 		a := c.NewAttempt(target, nil, time.Now())
-		a.Begin(r.Context(), time.Now(), 0)
+		a.Begin(r.Context(), 0)
 		out, err := a.Prepare(r)
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestHeaderUpStays(t *testing.T) {
 	c := h.CallFor(r, nil)
 	r.Header.Set("Authorization", "header_up")
 	a := c.NewAttempt(policy.newTarget(policy.Endpoints[0], 1), nil, time.Now())
-	a.Begin(r.Context(), time.Now(), 0)
+	a.Begin(r.Context(), 0)
 	out, err := a.Prepare(r)
 	if err != nil {
 		t.Fatal(err)

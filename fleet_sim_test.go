@@ -192,7 +192,7 @@ func (f *fleet) dispatch(in *instance, a *call.Attempt) {
 	for in.policy.Targets[i] != a.Target {
 		i++
 	}
-	a.Begin(context.Background(), f.clock(), 0)
+	a.Begin(context.Background(), 0)
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
 	if took > a.Timeout {

@@ -33,7 +33,7 @@ func FuzzErrorEvent(f *testing.F) {
 		if !a.Target.State.Acquire(a, a.Began, cfg, 0, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint is not well")
 		}
-		a.Begin(t.Context(), a.Began, 0)
+		a.Begin(t.Context(), 0)
 		end := io.EOF
 		if breaks {
 			end = io.ErrUnexpectedEOF

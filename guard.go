@@ -1,11 +1,13 @@
 package failover
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -57,11 +59,9 @@ func (c *Commit) rules() call.CommitRules {
 	case c == nil:
 		return call.CommitRules{}
 	case c.After == commitFirstByte:
-		return call.CommitRules{Body: true}
-	case c.After == commitComplete && c.Size == 0:
-		return call.CommitRules{Body: true, Hold: defaultCommitSize}
+		return call.CommitRules{Body: true, Until: answer.Preamble}
 	case c.After == commitComplete:
-		return call.CommitRules{Body: true, Hold: c.Size}
+		return call.CommitRules{Body: true, Until: answer.Preamble, Hold: cmp.Or(c.Size, defaultCommitSize)}
 	}
 	return call.CommitRules{}
 }
@@ -78,36 +78,45 @@ type NextOn struct {
 	Body string `json:"body,omitempty"`
 }
 
-func (n *NextOn) rule() (call.NextRule, error) {
-	set, err := outcome.ParseStatusSet([]string{n.Status})
+func (n *NextOn) rule() (answer.Rule, error) {
+	set, err := answerStatus("next_on", n.Status)
 	if err != nil {
-		return call.NextRule{}, fmt.Errorf("next_on: %w", err)
+		return answer.Rule{}, err
 	}
-	for code := 100; code < 200; code++ {
-		if set.Has(code) {
-			return call.NextRule{}, fmt.Errorf("next_on %s: statuses under 200 are no answers", n.Status)
-		}
-	}
-	rule := call.NextRule{Status: set}
+	rule := answer.Rule{Status: set, As: answer.Next}
 	if n.Body != "" {
-		if rule.Body, err = regexp.Compile(n.Body); err != nil {
-			return call.NextRule{}, fmt.Errorf("next_on %s: %w", n.Status, err)
+		if rule.Text, err = regexp.Compile(n.Body); err != nil {
+			return answer.Rule{}, fmt.Errorf("next_on %s: %w", n.Status, err)
 		}
 	}
 	return rule, nil
 }
 
-// nextRules makes the rules of a pool, and tells whether one looks at bodies.
-func nextRules(list []*NextOn) (rules []call.NextRule, looks bool, err error) {
-	for _, n := range list {
+// answerStatus reads the statuses of answers that an option is about.
+func answerStatus(option, word string) (*outcome.StatusSet, error) {
+	set, err := outcome.ParseStatusSet([]string{word})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", option, err)
+	}
+	for code := 100; code < 200; code++ {
+		if set.Has(code) {
+			return nil, fmt.Errorf("%s %s: statuses under 200 are no answers", option, word)
+		}
+	}
+	return set, nil
+}
+
+// answerRules makes the rules of a pool.
+func (p *Policy) answerRules() (*answer.Rules, error) {
+	var rules []answer.Rule
+	for _, n := range p.NextOn {
 		rule, err := n.rule()
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		rules = append(rules, rule)
-		looks = looks || rule.Body != nil
 	}
-	return rules, looks, nil
+	return answer.NewRules(rules), nil
 }
 
 // SetJSON sets a value in JSON request bodies that go to an endpoint. The body must

@@ -10,8 +10,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -47,15 +50,22 @@ type Policy struct {
 	// `client`.
 	Quota string `json:"quota,omitempty"`
 
-	// What becomes of the client's Authorization, Api-Key, X-Api-Key,
-	// X-Goog-Api-Key, Proxy-Authorization and Cookie: `strip` sends them to no
-	// endpoint, `pass` to those without credentials of their own. Default:
-	// `strip` where any endpoint has its own, else `pass`.
+	// What becomes of the credentials that clients send, in headers, trailers, the
+	// query and names of WebSocket protocols: `strip` sends them to no endpoint,
+	// `pass` to those without credentials of their own. They are those of
+	// docs/configuration.md, and every header that an endpoint sets, unless it is such
+	// as holds no credential (Content-Type). Default: `strip` where any endpoint has
+	// its own, else `pass`.
 	ClientCredentials string `json:"client_credentials,omitempty"`
 
-	// How a tier's endpoints share the load: `weighted`, or `least_latency` (the
-	// better of two drawn by weight). Default: `weighted`.
+	// How a tier's endpoints share the load: `weighted`, `least_latency` (of two drawn by
+	// weight, the one with the shorter wait) or `least_requests` (of two drawn by weight, the
+	// one with fewer requests in flight, for its weight). Default: `weighted`.
 	Balance string `json:"balance,omitempty"`
+
+	// What requests have in common that go to the same endpoint of a tier. The first that has
+	// a value counts; requests without any are spread by `balance`. Default: none.
+	Affinity []*Affinity `json:"affinity,omitempty"`
 
 	// How early a tier gives load to the next: 0 is strict (it gives what its
 	// best endpoint cannot have), a factor F of 1 or more gives away what is
@@ -116,7 +126,11 @@ type Policy struct {
 	// What the pool is to achieve, and whether its history is kept.
 	SLA *SLA `json:"sla,omitempty"`
 
-	handler      *call.Handler // made by Provision
+	// Where the policy stands in a Caddyfile, and as what; used in messages only.
+	DefinedAt string `json:"defined_at,omitempty"`
+
+	urls         map[*reverseproxy.Upstream]string // base URLs of upstreams that a placeholder gave
+	handler      *call.Handler                     // made by Provision
 	source       *EventSource
 	ownTransport *reverseproxy.HTTPTransport
 }
@@ -131,6 +145,10 @@ func (*Policy) CaddyModule() caddy.ModuleInfo {
 
 // Provision implements caddy.Provisioner.
 func (p *Policy) Provision(ctx caddy.Context) error {
+	return placed(p.DefinedAt, p.provision(ctx))
+}
+
+func (p *Policy) provision(ctx caddy.Context) error {
 	p.handler = new(call.Handler)
 	h := p.handler
 	h.Logger = ctx.Logger()
@@ -138,8 +156,18 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.resolve(handler); err != nil {
+		return err
+	}
 	p.setDefaults(handler)
 	if err := p.Validate(); err != nil {
+		return err
+	}
+	if err := p.checkValues(); err != nil {
+		return err
+	}
+	plain, err := p.checkSchemes(handler)
+	if err != nil {
 		return err
 	}
 	p.readRules(handler)
@@ -157,7 +185,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if p.Name == "" {
 		p.Name = p.defaultName()
 	}
-	p.warn()
+	p.warn(plain)
 	p.describePool()
 	defaultMemory()
 	if p.source, err = newEventSource(ctx); err != nil {
@@ -218,8 +246,20 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
 	h.Retry, h.Commit, h.Idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
-	h.NextOn, h.Looks, _ = nextRules(p.NextOn)
-	h.Least, h.ErrorEvent = p.Balance == balanceLeastLatency, p.StreamError
+	h.Answers, _ = p.answerRules()
+	h.Looks = h.Answers != nil && h.Answers.Look
+	h.ErrorEvent = p.StreamError
+	switch p.Balance {
+	case balanceLeastLatency:
+		h.Balance = call.ByLatency
+	case balanceLeastRequests:
+		h.Balance = call.ByRequests
+	}
+	for _, a := range p.Affinity {
+		h.Rules.Affinity = append(h.Rules.Affinity, a.source())
+		h.Reads = h.Reads || a.By == affinityJSON
+	}
+	h.Keyed = len(p.Affinity) > 0
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {
@@ -267,13 +307,13 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 	names := make(map[string]bool)
 	hosts := make(map[string]string)
 	for i, upstream := range handler.Upstreams {
-		e := &Endpoint{Name: upstream.Dial, Upstream: upstream.Dial}
+		e := &Endpoint{Name: upstream.Dial, Upstream: upstream.Dial, URL: p.urls[upstream]}
 		if at := slices.IndexFunc(free, func(e *Endpoint) bool { return e.Upstream == upstream.Dial }); at >= 0 {
 			e = free[at]
 			free = slices.Delete(free, at, at+1)
 		}
 		if names[e.Name] {
-			return fmt.Errorf("%s: the name is used twice", e.at())
+			return e.wrap(errors.New("the name is used twice"))
 		}
 		names[e.Name] = true
 		t := p.newTarget(e, i+1)
@@ -281,15 +321,14 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		if t.URL != nil && t.URL.Scheme == "https" {
 			// TLS connections are pooled by the URL's host
 			if other, ok := hosts[t.URL.Host]; ok && other != t.Address {
-				return fmt.Errorf("%s: %s is also dialed at %s; one TLS host has one address",
-					e.at(), t.URL.Host, other)
+				return e.wrap(fmt.Errorf("%s is also dialed at %s; one TLS host has one address", t.URL.Host, other))
 			}
 			hosts[t.URL.Host] = t.Address
 		}
 		p.handler.Targets = append(p.handler.Targets, t)
 	}
 	if p.handler.Dynamic == nil && len(free) > 0 {
-		return fmt.Errorf("%s: no upstream of the proxy has the address %s", free[0].at(), free[0].Upstream)
+		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s", free[0].Upstream))
 	}
 	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	for _, t := range p.handler.Targets {
@@ -302,6 +341,9 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}
 	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
+	if p.handler.Strips {
+		p.handler.Screen = target.NewScreen(p.setFields())
+	}
 	if p.handler.Dynamic != nil {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
@@ -310,6 +352,19 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Targets = nil
 	}
 	return nil
+}
+
+// setFields are the header fields that endpoints set.
+func (p *Policy) setFields() (fields []string) {
+	for _, e := range p.Endpoints {
+		if e.Headers == nil {
+			continue
+		}
+		for _, set := range []http.Header{e.Headers.Set, e.Headers.Add} {
+			fields = slices.AppendSeq(fields, maps.Keys(set))
+		}
+	}
+	return fields
 }
 
 func (p *Policy) defaultName() string {
@@ -328,8 +383,38 @@ func (p *Policy) defaultName() string {
 	return "dynamic"
 }
 
-// warn says what is allowed but cannot be meant.
-func (p *Policy) warn() {
+// checkValues is Endpoint.checkValues, of all endpoints and of checks.
+func (p *Policy) checkValues() error {
+	for _, e := range p.Endpoints {
+		if err := e.checkValues(); err != nil {
+			return e.wrap(err)
+		}
+	}
+	if p.Health == nil {
+		return nil
+	}
+	if err := checkFields(p.Health.Headers); err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	if _, err := given(p.Health.Body); err != nil {
+		return fmt.Errorf("health: body: %w", err)
+	}
+	return nil
+}
+
+// isDirective tells whether the policy is a failover directive's.
+func (p *Policy) isDirective() bool { return strings.HasSuffix(p.DefinedAt, asDirective) }
+
+// asDirective is how DefinedAt ends for the policy of a directive.
+const asDirective = " failover directive"
+
+// warn says what is allowed but cannot be meant, and what was taken for want of a word. Plain
+// are the addresses that are called in plain HTTP for want of a scheme.
+func (p *Policy) warn(plain []string) {
+	for _, address := range plain {
+		p.handler.Logger.Warn("an endpoint has no scheme: http is taken; write http:// or https:// before it",
+			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
+	}
 	for i, t := range p.handler.Targets {
 		alone := !slices.ContainsFunc(p.handler.Targets, func(other *target.Target) bool {
 			return other != t && other.Priority == t.Priority
@@ -355,6 +440,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	wrapped := call.NewTransport(handler.Transport, p.handler)
 	p.handler.Plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
+	p.handler.Handles = len(handler.HandleResponse) > 0
 	return p.takeOver(handler.LoadBalancing, ctx)
 }
 

@@ -76,7 +76,7 @@ func TestBadJSON(t *testing.T) {
 		{"unknown option of the budget", `"retry": {"budget": {"share": 1}}`, `json: unknown field "share"`},
 		{"a word for a number", `"overflow": "much"`, `cannot unmarshal string`},
 		{"an endpoint that is not in the pool", `"endpoints": [{"upstream": "three:3", "defined_at": "Caddyfile:7"}]`,
-			`endpoint "three:3" (Caddyfile:7): no upstream of the proxy has the address three:3`},
+			`Caddyfile:7: endpoint "three:3": no upstream of the proxy has the address three:3`},
 		{"more endpoints of an address than upstreams", `"endpoints": [{"upstream": "one:1", "name": "a"}, {"upstream": "one:1", "name": "b"}]`,
 			`endpoint "b": no upstream of the proxy has the address one:1`},
 		{"neither upstream nor url", `"endpoints": [{"name": "a"}]`, `endpoint "a": an endpoint needs an upstream or a url`},
@@ -93,7 +93,7 @@ func TestBadJSON(t *testing.T) {
 		{"an endpoint's quota", `"endpoints": [{"upstream": "one:1", "quota": "nobody"}]`, `endpoint "one:1": quota must be endpoint or client, not "nobody"`},
 		{"quota", `"quota": "nobody"`, `quota must be endpoint or client, not "nobody"`},
 		{"client_credentials", `"client_credentials": "keep"`, `client_credentials must be strip or pass, not "keep"`},
-		{"balance", `"balance": "random"`, `balance must be weighted or least_latency, not "random"`},
+		{"balance", `"balance": "random"`, `balance must be weighted, least_latency or least_requests, not "random"`},
 		{"all_down", `"all_down": "panic"`, `all_down must be fail_fast, try_anyway or wait, not "panic"`},
 		{"overflow", `"overflow": 0.5`, `overflow must be strict or a factor of 1 or more, not 0.5`},
 		{"timeout", `"timeout": -1`, `timeout must not be negative`},
@@ -160,7 +160,11 @@ func TestZeros(t *testing.T) {
 		`{"failure_ratio": 0}`:        func(c *breaker.Config) { c.FailureRatio = 0 },
 		`{"slow_factor": 0}`:          func(c *breaker.Config) { c.SlowFactor = 0 },
 		`{"min_requests": 0, "window": 0, "open_for": 0, "open_max": 0, "start": 0, "step": 0, "slow_ratio": 0, "slow_after": 0}`: func(*breaker.Config) {},
-		`{"open_for": 600000000000}`: func(c *breaker.Config) { c.OpenFor, c.OpenMax = 10*time.Minute, 10*time.Minute },
+		`{"open_for": 600000000000}`: func(c *breaker.Config) {
+			c.OpenFor, c.OpenMax, c.DeniedMax = 10*time.Minute, 10*time.Minute, 10*time.Minute
+		},
+		`{"open_for": 30000000000}`: func(c *breaker.Config) { c.OpenFor, c.OpenMax = 30*time.Second, 30*time.Second },
+		`{"open_max": 60000000000}`: func(c *breaker.Config) { c.OpenMax, c.DeniedMax = time.Minute, time.Minute },
 	} {
 		want := defaults
 		change(&want)

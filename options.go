@@ -22,8 +22,9 @@ const (
 	credentialsStrip = "strip"
 	credentialsPass  = "pass"
 
-	balanceWeighted     = "weighted"
-	balanceLeastLatency = "least_latency"
+	balanceWeighted      = "weighted"
+	balanceLeastLatency  = "least_latency"
+	balanceLeastRequests = "least_requests"
 
 	allDownFailFast  = "fail_fast"
 	allDownTryAnyway = "try_anyway"
@@ -90,7 +91,8 @@ func (b *Breaker) config(timeout time.Duration) *breaker.Config {
 	cfg.SlowAfter = time.Duration(b.SlowAfter)
 	cfg.SlowFactor = or(b.SlowFactor, cfg.SlowFactor)
 	cfg.OpenFor = cmp.Or(time.Duration(b.OpenFor), cfg.OpenFor)
-	cfg.OpenMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.OpenMax), time.Duration(b.OpenFor))
+	cfg.OpenMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.OpenMax), cfg.OpenFor)
+	cfg.DeniedMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.DeniedMax), cfg.OpenFor)
 	cfg.Start = cmp.Or(b.Start, cfg.Start)
 	cfg.Step = cmp.Or(time.Duration(b.Step), cfg.Step)
 	return &cfg

@@ -1,18 +1,11 @@
 package failover
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
@@ -79,60 +72,4 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		t.Errorf("pool %q is still there", key)
 		return true
 	})
-}
-
-// TestAttemptsOutliveTheirEndpoint: after a configuration without their endpoint, or without any, attempts
-// still have their timeouts and failovers, their clients may leave, and what they come to counts where they
-// began.
-func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
-	for name, next := range map[string][]string{
-		"the same endpoints":  {"one:1", "two:1"},
-		"one endpoint leaves": {"two:1"},
-		"all endpoints leave": {"three:1"},
-		"the pool leaves":     nil,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				policy := func() *Policy { return &Policy{Timeout: caddy.Duration(time.Second)} }
-				l := newLab(t, policy(), "one:1", "two:1")
-				l.on("one:1", hangs)
-				one, two := l.stateOf("one:1"), l.stateOf("two:1")
-				ctx, leave := context.WithCancel(t.Context())
-				left, stays := make(chan int), make(chan int)
-				go func() { left <- l.callWith(ctx, http.MethodPost, "/", "").Code }()
-				go func() { stays <- l.call(http.MethodGet, "/", "").Code }()
-				synctest.Wait()
-				if n := inFlightNow(one); n != 2 {
-					t.Fatalf("%d attempts are in flight", n)
-				}
-				if next == nil {
-					l.close()
-				} else {
-					l.reload(policy(), next...)
-				}
-				leave()
-				if code := <-left; code != 499 {
-					t.Errorf("the client that left got %d", code)
-				}
-				synctest.Wait()
-				if got, n := totalsNow(one), inFlightNow(one); got != (endpoint.Totals{Attempts: 2, Cancelled: 1}) || n != 1 {
-					t.Errorf("when a client has left the endpoint has %+v, and %d in flight", got, n)
-				}
-				if code := <-stays; code != http.StatusOK {
-					t.Errorf("the request that hung got %d", code)
-				}
-				synctest.Wait()
-				if got := totalsNow(one); got != (endpoint.Totals{Attempts: 2, Failures: 1, Cancelled: 1}) {
-					t.Errorf("the endpoint has %+v", got)
-				}
-				if got := totalsNow(two); got != (endpoint.Totals{Attempts: 1, Successes: 1}) {
-					t.Errorf("the next endpoint has %+v", got)
-				}
-				if n := inFlightNow(one) + inFlightNow(two); n != 0 {
-					t.Errorf("%d attempts are in flight", n)
-				}
-				time.Sleep(pool.WatchAtMost) // or the bubble tells that the pool's loop goes on after its last attempt
-			})
-		})
-	}
 }

@@ -11,11 +11,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 func TestStatus(t *testing.T) {
@@ -112,36 +108,4 @@ func TestStatusIsWholeWhileReloading(t *testing.T) {
 	}
 	close(quit)
 	lookers.Wait()
-}
-
-// BenchmarkStatus copies how a pool of 50 endpoints stands.
-func BenchmarkStatus(b *testing.B) {
-	p := &pool.Pool{Name: "bench", Members: make(map[endpoint.Key]*pool.PoolMember)}
-	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
-	defer p.Outbox.Close()
-	p.Loop.Start(p)
-	defer p.Loop.Stop()
-	h := &pool.Handler{Pool: p}
-	for i := range 50 {
-		h.Targets = append(h.Targets, &target.Target{Name: fmt.Sprint(i), Address: "a:80", Priority: 1 + i/10, Weight: 1})
-	}
-	if err := p.Attach(h, 1); err != nil {
-		b.Fatal(err)
-	}
-	defer p.Detach(h)
-	p.Mu.Lock()
-	h.Rebuild(time.Now())
-	p.Mu.Unlock()
-	for _, t := range h.Targets {
-		for range 1000 {
-			t.State.Slowness.Known.Add(100 * time.Millisecond)
-			t.State.Last.Add(outcome.Success)
-		}
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if got := p.Status(time.Now()); len(got.Endpoints) != 50 || got.Endpoints[0].Latency == nil {
-			b.Fatal("not all there")
-		}
-	}
 }

@@ -4,17 +4,12 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"reflect"
 	"testing"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // counts returns what was counted for an endpoint, and with an empty name for the
@@ -271,97 +266,5 @@ func TestLatencyOfACall(t *testing.T) {
 	}
 	if got := quantile(pool.History.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
 		t.Errorf("the second attempt took %v", got)
-	}
-}
-
-// TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
-func TestFoldMovesEverythingOnce(t *testing.T) {
-	p := newTestPool("fold")
-	defer p.Outbox.Close()
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-	cfg := (&Breaker{Off: true}).config(time.Minute)
-	target := &target.Target{Name: "one", State: s.State}
-	const n = 20000
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range n {
-			c := &call.Call{First: call.Attempt{Began: time.Now()}}
-			a := &call.Attempt{Call: c, Target: target, Ticket: endpoint.Ticket{Final: i%2 == 0}, Began: c.First.Began}
-			a.Set(call.Started)
-			a.First.Store(int64(time.Millisecond))
-			s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally)
-			s.Settle(a, c.First.Began, cfg, outcome.Success, true, endpoint.NoDoubt)
-			if i%2 == 1 {
-				c.Record(a, outcome.FailedReset)
-				s.CountFailover("two", "reset")
-			}
-		}
-	}()
-	for folding := true; folding; {
-		select {
-		case <-done:
-			folding = false
-		default:
-		}
-		p.Fold(time.Now())
-	}
-	p.Fold(time.Now())
-	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
-		t.Errorf("the endpoint: %+v, want %+v", got, want)
-	}
-	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
-		t.Errorf("the pool: %+v, want %+v", got, want)
-	}
-	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.Total.Failovers, want) {
-		t.Errorf("failovers: %v, want %v", s.Total.Failovers, want)
-	}
-	if got := s.Total.Durations.Buckets[0]; got != n {
-		t.Errorf("%d durations, want %d", got, n)
-	}
-	if s.Fresh.Some {
-		t.Error("something is left")
-	}
-}
-
-// BenchmarkRecord is what recording costs a call: its attempt, and what its client
-// got.
-func BenchmarkRecord(b *testing.B) {
-	b.ReportAllocs()
-	p := newTestPool("bench")
-	defer p.Outbox.Close()
-	b.RunParallel(func(pb *testing.PB) {
-		p.Mu.Lock()
-		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-		p.Mu.Unlock()
-		c := &call.Call{First: call.Attempt{Began: time.Now()}}
-		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Ticket: endpoint.Ticket{Final: true}, Began: c.First.Began}
-		now := c.First.Began.Add(time.Millisecond)
-		for pb.Next() {
-			c.Recorded.Store(false)
-			s.Mu.Lock()
-			s.SettledLocked(a, now, outcome.Success, 3*time.Millisecond)
-			s.Mu.Unlock()
-		}
-	})
-}
-
-// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
-func TestSamplesAreFolded(t *testing.T) {
-	p := newTestPool("folded")
-	defer p.Outbox.Close()
-	s, cfg := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
-	for range 3 {
-		c := &call.Call{First: call.Attempt{Began: time.Now()}}
-		a := &call.Attempt{Call: c, Target: &target.Target{Name: "one", State: s.State}, Began: c.First.Began}
-		a.Set(call.Started)
-		a.First.Store(int64(time.Millisecond))
-		if !s.Acquire(a, c.First.Began, cfg, 0, endpoint.AdmitNormally) || !s.Succeeded(a, cfg) {
-			t.Fatal("an attempt did not go the short way")
-		}
-	}
-	p.Fold(time.Now())
-	if got := s.Total.Attempts.Successes(); got != 3 {
-		t.Errorf("%d successes, want 3", got)
 	}
 }

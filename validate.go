@@ -20,8 +20,13 @@ func (p *Policy) Validate() error {
 	if err := oneOf("client_credentials", p.ClientCredentials, credentialsStrip, credentialsPass); err != nil {
 		return err
 	}
-	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency); err != nil {
+	if err := oneOf("balance", p.Balance, balanceWeighted, balanceLeastLatency, balanceLeastRequests); err != nil {
 		return err
+	}
+	for _, a := range p.Affinity {
+		if err := a.validate(); err != nil {
+			return err
+		}
 	}
 	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway, allDownWait); err != nil {
 		return err
@@ -48,16 +53,16 @@ func (p *Policy) Validate() error {
 	if _, err = outcome.ParseStatusSet(p.FailureStatus); err != nil {
 		return fmt.Errorf("failure_status: %w", err)
 	}
-	if _, _, err = nextRules(p.NextOn); err != nil {
+	if _, err = p.answerRules(); err != nil {
 		return err
 	}
 	names := make(map[string]bool)
 	for _, e := range p.Endpoints {
 		if err := e.validate(); err != nil {
-			return err
+			return e.wrap(err)
 		}
 		if names[e.Name] {
-			return fmt.Errorf("%s: the name is used twice", e.at())
+			return e.wrap(errors.New("the name is used twice"))
 		}
 		names[e.Name] = true
 	}
@@ -77,35 +82,35 @@ func (p *Policy) Validate() error {
 }
 
 func (e *Endpoint) validate() error {
-	if e.URL != "" {
+	if e.URL != "" && !hasGiven(e.URL) {
 		if _, err := parseBaseURL(e.URL); err != nil {
-			return fmt.Errorf("%s: %w", e.at(), err)
+			return err
 		}
 	}
 	switch {
 	case e.Upstream == "":
-		return fmt.Errorf("%s: an endpoint needs an upstream or a url", e.at())
+		return errors.New("an endpoint needs an upstream or a url")
 	case e.Priority < 0:
-		return fmt.Errorf("%s: priority must be 1 or more", e.at())
+		return errors.New("priority must be 1 or more")
 	case e.Weight != nil && api.WeightRange(*e.Weight) != "":
-		return fmt.Errorf("%s: weight must be %s", e.at(), api.WeightRange(*e.Weight))
+		return fmt.Errorf("weight must be %s", api.WeightRange(*e.Weight))
 	case e.MaxRequests < 0:
-		return fmt.Errorf("%s: max_requests must not be negative", e.at())
+		return errors.New("max_requests must not be negative")
 	case e.Timeout < 0:
-		return fmt.Errorf("%s: timeout must not be negative", e.at())
+		return errors.New("timeout must not be negative")
 	}
 	if err := e.Health.validate(); err != nil {
-		return fmt.Errorf("%s: %w", e.at(), err)
+		return err
 	}
 	if err := oneOf("quota", e.Quota, quotaEndpoint, quotaClient); err != nil {
-		return fmt.Errorf("%s: %w", e.at(), err)
+		return err
 	}
 	if err := validateTimeouts(e.Timeouts); err != nil {
-		return fmt.Errorf("%s: %w", e.at(), err)
+		return err
 	}
 	for _, s := range e.SetJSON {
 		if err := s.validate(); err != nil {
-			return fmt.Errorf("%s: %w", e.at(), err)
+			return err
 		}
 	}
 	return nil

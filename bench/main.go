@@ -1,15 +1,15 @@
-// Command bench compares the failover plugin with other proxies and with
-// variants of itself, by real processes on loopback and by simulation.
+// Command bench compares the failover plugin with other proxies and with variants of
+// itself. It uses real processes on loopback and a simulation.
 //
 //	go run . faults    failures that clients see while endpoints fail
-//	go run . speed     CPU, latency, throughput and memory while all is well
+//	go run . speed     CPU, latency, throughput and memory with healthy endpoints
 //	go run . micro     Go benchmarks of Select and of circuit breakers
-//	go run . soak      mixed traffic, random faults and reloads, counts that add up
-//	go run . fleet     1,000 proxies under virtual time
-//	go run . report    docs/benchmarks.md and its charts from the results of all
+//	go run . soak      mixed traffic, random faults and reloads; all counts must agree
+//	go run . fleet     1,000 proxies in virtual time
+//	go run . report    docs/benchmarks.md and its charts from all results
 //
-// Results go to out/. Each command stops by itself; -short makes it last about
-// two minutes. Linux only: it reads /proc.
+// Results go to out/. Each command ends by itself; with -short it takes about two minutes.
+// Linux only: it reads /proc.
 package main
 
 import (
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// dispatch runs a command, until it ends or is interrupted.
+// dispatch runs a command until it ends or is interrupted.
 func dispatch(command string, args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

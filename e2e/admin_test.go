@@ -27,7 +27,9 @@ type endpointStatus struct {
 	Draining                     bool
 	Since, Until                 time.Time
 	HeldUntil                    time.Time `json:"held_until"`
-	InFlight                     int64     `json:"in_flight"`
+	HeldReason                   string    `json:"held_reason"`
+	Latency                      *struct{ P50 float64 }
+	InFlight                     int64 `json:"in_flight"`
 	totals
 	LastOutcomes []string `json:"last_outcomes"`
 	Check        *checkStatus

@@ -23,6 +23,76 @@ func secretsOfClient() (header []string) {
 	return header
 }
 
+// sendsCredentials are requests with a credential of the client's in each place where clients put one; all of
+// them hold the word secret, and besides something that the endpoint has to get.
+var sendsCredentials = []struct{ name, url, header, value, keeps string }{
+	{"key", "/?a=1&key=secret", "", "", "/?a=1"},
+	{"in capitals, escaped", "/?a=1&%4BEY=secret&API%5FKEY=secret", "", "", "/?a=1"},
+	{"repeated, semicolons", "/?token=secret;a=1&access_token=secret&token=secret", "", "", "/?a=1"},
+	{"an array", "/?api_key[]=secret&a=1&api-key=secret", "", "", "/?a=1"},
+	{"nothing else", "/?key=secret", "", "", "/"},
+	{"Xi-Api-Key", "/", "Xi-Api-Key", "secret", ""},
+	{"Apikey", "/", "apikey", "secret", ""},
+	{"Ocp-Apim-Subscription-Key", "/", "ocp-apim-subscription-key", "secret", ""},
+	{"X-Auth-Token", "/", "X-Auth-Token", "secret", ""},
+	{"X-Goog-Api-Key", "/", "x-goog-api-key", "secret", ""},
+	{"Proxy-Authorization", "/", "Proxy-Authorization", "Basic secret", ""},
+	{"underscores", "/", "X_Api_Key", "secret", ""},
+	{"what an endpoint sets", "/", "X-Tenant", "secret", ""},
+	{"the same with an underscore", "/", "x_tenant", "secret", ""},
+	{"X-Original-URL", "/", "X-Original-URL", "/v1?key=secret&a=1", "/v1?a=1"},
+	{"X-Rewrite-URL", "/", "X-Rewrite-URL", "/v1?a=1&access_token=secret", "/v1?a=1"},
+	{"Referer", "/", "Referer", "https://ann:secret@page.test/?token=secret&a=1", "https://page.test/?a=1"},
+	{"a WebSocket protocol", "/", "Sec-WebSocket-Protocol", "realtime, openai-insecure-api-key.secret, v1", "realtime, v1"},
+}
+
+// TestNoPlaceOfACredentialIsForgotten: wherever a client puts one, no endpoint of a pool with keys gets it, and what
+// stands beside it arrives. With client_credentials pass the endpoint without a key gets the request as it is.
+func TestNoPlaceOfACredentialIsForgotten(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	directive := func(options string) string {
+		return fmt.Sprintf("failover {\n\tendpoint http://%s {\n\t\theader X-Api-Key ours\n\t\theader X-Tenant ours\n\t}\n\tendpoint http://%s\n\tbreaker off\n"+
+			"\tretry {\n\t\tbudget 100%% 1000\n\t}\n\t%s\n}", one.address, two.address, options)
+	}
+	whole := func(r *http.Request) string { return r.URL.String() + fmt.Sprint(r.Header) }
+	for _, options := range []string{"", "client_credentials pass"} {
+		t.Run(options, func(t *testing.T) {
+			p := startCaddy(t, directive(options))
+			for _, c := range sendsCredentials {
+				one.answer(http.StatusServiceUnavailable)
+				header := []string{"X-Kept", "kept"}
+				if c.header != "" {
+					header = append(header, c.header, c.value)
+				}
+				p.call("GET", c.url, "", header...).want(t, c.name, 200, "two")
+				for _, a := range []*api{one, two} {
+					got := whole(a.last(t))
+					passes := a == two && options != "" && c.header != "Proxy-Authorization" && !strings.Contains(c.header, "_") // which Caddy takes out itself
+					if strings.Contains(got, "secret") != passes {
+						t.Errorf("%s: %s got %s", c.name, a.name, got)
+					}
+					if !passes && !strings.Contains(got, c.keeps) || !strings.Contains(got, "kept") {
+						t.Errorf("%s: %s got %s without %s", c.name, a.name, got, c.keeps)
+					}
+				}
+				if got := one.last(t).Header; fmt.Sprint(got["X-Api-Key"], got["X-Tenant"]) != "[ours] [ours]" {
+					t.Errorf("%s: one got the keys %v", c.name, got)
+				}
+			}
+		})
+	}
+}
+
+// TestAQueryOfTheProxysOwnStays: what the configuration puts into the query is no client's credential.
+func TestAQueryOfTheProxysOwnStays(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint http://%s {\n\t\theader X-Api-Key ours\n\t}\n\trewrite {path}?{query}&key=ours\n}", one.address))
+	p.call("GET", "/x?a=1&key=secret", "").want(t, "a call", 200, "one")
+	if got := one.last(t).URL.RawQuery; got != "a=1&key=ours" {
+		t.Errorf("the endpoint got the query %s", got)
+	}
+}
+
 // wantNoneOf fails if anything in a request's head contains one of the words.
 func wantNoneOf(t *testing.T, who string, r *http.Request, words ...string) {
 	t.Helper()

@@ -1,5 +1,5 @@
-// Command caddy is Caddy with the failover plugin: one binary that serves this
-// project's configurations and stock ones, so that both are built alike.
+// Command caddy is Caddy with the failover plugin. One binary serves the plugin's and stock
+// configurations, so both come from the same build.
 package main
 
 import (

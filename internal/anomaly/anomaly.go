@@ -1,21 +1,19 @@
-// Package anomaly says when a series of 10 s samples stops looking like its own
-// past. A [Detector] watches one endpoint: its latency, failure ratio, traffic
-// and the flapping of its breaker. No threshold is set by hand: what is normal
-// is learnt.
+// Package anomaly detects when a series of 10 s samples stops looking like its own past. A
+// [Detector] watches one endpoint: its latency, failure ratio, traffic, and the flapping of
+// its breaker. It needs no thresholds, because it learns what is normal.
 //
-// Each series is compared with a baseline and fed to a two-sided CUSUM (Page
-// 1954). The baseline is learnt in a warm-up of [Warmup] informative steps, then
-// follows the series with a time constant of as many steps, and stands still
-// while an anomaly is on. A step counts for at most 3.5 standard deviations, so
-// no single step, however wild, is an anomaly: it takes four (40 s) of a large
-// change, more of a small one. Changes below about 10 % of the level are noise
-// by definition, and so is drift as slow as a day's swing of three times.
+// Each series is compared with a baseline, and the deviations feed a two-sided CUSUM (Page
+// 1954). The baseline is learnt in a warm-up of [Warmup] informative steps. Then it follows
+// the series with a time constant of as many steps, and stands still during an anomaly. A
+// step counts for at most 3.5 standard deviations, so no single step is an anomaly, however
+// extreme. A large change needs four steps (40 s), a small one more. Changes below about 10
+// % of the level count as noise, and so does drift as slow as a daily swing by a factor of
+// three.
 //
-// Improvement of the failure ratio is learnt, not reported. Traffic is judged
-// only while it is steady (see [Traffic]).
+// The detector learns an improvement of the failure ratio without reporting it. It judges
+// traffic only while traffic is steady (see [Traffic]).
 //
-// A Detector is 1,088 bytes, allocates nothing, starts no goroutine and reads no
-// clock.
+// A Detector takes 1,088 bytes, allocates nothing, starts no goroutine and reads no clock.
 package anomaly
 
 import (
@@ -28,50 +26,49 @@ const (
 	// Step is the time that one [Sample] covers.
 	Step = 10 * time.Second
 
-	// Warmup is how many informative steps (10 minutes of traffic) a series is
-	// watched before it is judged. A step without calls informs about neither
-	// latency nor failures.
+	// Warmup is the number of informative steps (10 minutes of traffic) before a series is
+	// judged. A step without calls has no information about latency or failures.
 	Warmup = blocks * blockSteps
 
-	// forget is how many steps without information make a baseline worthless, and
-	// how many an anomaly can last before it is the new normal: one hour.
+	// forget is the number of steps without information after which a baseline is
+	// worthless. An anomaly that lasts as long, one hour, becomes the new normal.
 	forget = 360
 
-	// pause is how many steps without information end a suspicion, and how many
-	// without a call make an endpoint idle: 5 minutes.
+	// pause is the number of steps without information that end a suspicion. An endpoint
+	// without a call for as long, 5 minutes, is idle.
 	pause = 30
 )
 
-// Sample is what happened at one endpoint in one [Step]. Values that make no
-// sense (negative counts, more failures than calls, a latency that is not
-// finite) are ignored or brought into range.
+// Sample holds the results of one endpoint in one [Step]. The detector ignores invalid
+// values (negative counts, more failures than calls, a latency that is not finite) or
+// clamps them to their range.
 type Sample struct {
-	Calls    int // that ended in this step
-	Failures int // of Calls
+	Calls    int // calls that ended in this step
+	Failures int // failed calls among Calls
 
-	// LogLatency is the mean of ln(first-byte latency in seconds), that is the
-	// log of the step's geometric mean. It is valid where LatencyCount > 0.
+	// LogLatency is the mean of ln(first-byte latency in seconds): the log of the step's
+	// geometric mean. It is valid if LatencyCount is above 0.
 	LogLatency   float64
 	LatencyCount int
 }
 
-// Kind is what an anomaly is about.
+// Kind is the measure in which an anomaly shows.
 type Kind uint8
 
 const (
-	// Latency: the geometric mean of first-byte latency rose or fell. Unit: seconds.
+	// Latency is a rise or fall of the geometric mean of first-byte latency, in seconds.
 	Latency Kind = iota
-	// FailureRatio: failures per call rose. Unit: ratio, 0 to 1.
+	// FailureRatio is a rise of failures per call, 0 to 1.
 	FailureRatio
-	// Traffic: calls surged or dropped. Unit: calls per second. Judged only while
-	// the calls of a step vary by less than about half of their mean, or no more
-	// than chance (Poisson) explains. An endpoint without a call for 5 minutes is
-	// idle, and what comes after it is learnt anew: it is no surge.
+	// Traffic is a surge or drop of calls, in calls per second. It is judged only while the
+	// calls of a step vary by less than about half of their mean, or no more than chance
+	// (Poisson) explains. An endpoint without a call for 5 minutes is idle. Traffic after
+	// that is learnt anew and is no surge.
 	Traffic
-	// Flapping: more than 4 changes of state in 5 minutes. Unit: changes.
+	// Flapping is more than 4 changes of state in 5 minutes, in changes.
 	Flapping
 
-	kinds = int(Flapping) // that are series
+	kinds = int(Flapping) // kinds that have a series
 )
 
 // String returns latency, failure_ratio, traffic or flapping.
@@ -89,43 +86,43 @@ func (k Kind) String() string {
 	return "Kind(" + strconv.Itoa(int(k)) + ")"
 }
 
-// Change is the beginning or the end of an anomaly. Of each kind they
-// alternate, a beginning first. Expected and Seen are in the kind's unit.
+// Change is the start or the end of an anomaly. Starts and ends of one kind alternate; a
+// start comes first. Expected and Seen are in the kind's unit.
 type Change struct {
 	Kind  Kind
 	Began bool
 
-	// Settled: it ended because it lasted an hour, not because the series came
-	// back. What is seen is the new normal, learnt from here on.
+	// Settled reports that the anomaly ended because it lasted an hour, not because the
+	// series came back. Its values are the new normal and are learnt from here on.
 	Settled bool
 
-	// Expected is the baseline when the anomaly began; of Flapping, the most
-	// changes that are normal.
+	// Expected is the baseline at the start of the anomaly. For Flapping it is the largest
+	// normal number of changes.
 	Expected float64
 
-	// Seen is the mean since the change set in (estimated), up to now or, in an
-	// end, up to where the series came back. Of Flapping, the changes in the
-	// last 5 minutes, counted up to 8.
+	// Seen is the mean since the estimated start of the change. It covers the time up to
+	// now or, when an anomaly ends, up to the return of the series. For Flapping it is the
+	// number of changes in the last 5 minutes, at most 8.
 	Seen float64
 
 	At time.Time
 }
 
-// Detector watches one endpoint. The zero value is ready for use and knows
-// nothing yet. It is not safe for concurrent use.
+// Detector watches one endpoint. The zero value has learnt nothing and is ready for use. It
+// is not safe for concurrent use.
 type Detector struct {
 	series [kinds]series
 	flaps  flapping
-	last   time.Time // of the latest Add
+	last   time.Time // time of the latest Add
 }
 
-// Add takes the sample of the step that ends at now, and appends to dst the
-// anomalies that begin or end with it. It is to be called every [Step], calls or
-// none. It allocates only if dst is too short: at most 4 changes are appended.
+// Add takes the sample of the step that ends at now, and appends the anomalies that start
+// or end with it to dst. Call it every [Step], with or without calls. It appends at most 4
+// changes, and allocates only if dst is too short.
 //
-// now tells how long the step was: one outside half to one and a half Steps (a
-// late tick, a clock that jumped either way) says nothing about traffic. Time
-// that passed without Add is time without information.
+// The time since the last Add is the length of the step. A step shorter than half a Step or
+// longer than one and a half (a late tick, a clock that jumped) says nothing about traffic.
+// Time without Add is time without information.
 func (d *Detector) Add(dst []Change, now time.Time, s Sample) []Change {
 	missed, regular := d.advance(now)
 	if missed > 0 {
@@ -160,17 +157,17 @@ func (d *Detector) Add(dst []Change, now time.Time, s Sample) []Change {
 	return d.flaps.expire(dst, now)
 }
 
-// StateChanged takes a change of the breaker's state at now, and appends to dst
-// what follows from it for [Flapping].
+// StateChanged takes a change of the breaker's state at now, and appends to dst any change
+// of [Flapping] that follows.
 func (d *Detector) StateChanged(dst []Change, now time.Time) []Change {
 	return d.flaps.add(dst, now)
 }
 
-// Flapping reports whether the endpoint is flapping at now. It may turn false
-// up to a [Step] before Add says so.
+// Flapping reports whether the endpoint is flapping at now. It may turn false up to a
+// [Step] before Add reports the end.
 func (d *Detector) Flapping(now time.Time) bool { return d.flaps.active(now) }
 
-// On reports whether an anomaly of kind k has begun and not ended.
+// On reports whether an anomaly of kind k has started and not ended.
 func (d *Detector) On(k Kind) bool {
 	if k == Flapping {
 		return d.flaps.on
@@ -178,8 +175,8 @@ func (d *Detector) On(k Kind) bool {
 	return int(k) < kinds && d.series[k].dir != 0
 }
 
-// advance moves the detector's time to now. missed is how many whole steps
-// passed without Add; regular, whether this step is about one Step long.
+// advance moves the detector's time to now. missed is the number of whole steps that passed
+// without Add. regular reports whether this step is about one Step long.
 func (d *Detector) advance(now time.Time) (missed int, regular bool) {
 	last := d.last
 	d.last = now

@@ -9,8 +9,7 @@ import (
 	"unsafe"
 )
 
-// story is what a test reads of changes: kind, and whether it began, ended or
-// settled.
+// story lists the kind of each change and whether the anomaly began, ended or settled.
 func story(got []Change) []string {
 	s := []string{}
 	for _, c := range got {
@@ -33,7 +32,7 @@ func expect(t *testing.T, what string, got []Change, want ...string) {
 	}
 }
 
-// near reports whether c carries the values, to 15 %.
+// near reports whether the values of c are within 15 % of expected and seen.
 func near(c Change, expected, seen float64) bool {
 	close := func(a, b float64) bool { return math.Abs(a-b) <= 0.15*b+1e-9 }
 	return close(c.Expected, expected) && close(c.Seen, seen)
@@ -179,8 +178,8 @@ func TestGapEndsAnomaly(t *testing.T) {
 	expect(t, "a gap longer than what is remembered", w.take(), "latency settles")
 }
 
-// TestFailover: traffic that moves to another endpoint changes how much is known
-// of its latency and failures, not what they are.
+// TestFailover moves traffic to another endpoint. Fewer or more calls change how precisely
+// latency and failures are known, and must not raise an alarm.
 func TestFailover(t *testing.T) {
 	for i, rates := range [][2]float64{{1, 200}, {200, 1}, {10, 200}, {0.1, 100}} {
 		for seed := range uint64(10) {
@@ -240,7 +239,7 @@ func TestKindString(t *testing.T) {
 	}
 }
 
-// TestSize holds the package comment to its word.
+// TestSize checks the size that the package comment states.
 func TestSize(t *testing.T) {
 	if got := unsafe.Sizeof(Detector{}); got != 1088 {
 		t.Errorf("a Detector is %d bytes", got)
@@ -256,8 +255,8 @@ func TestAddDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzDetector: whatever comes in, values that go out are finite and in range,
-// and of each kind beginnings and ends alternate.
+// FuzzDetector checks for any input that output values are finite and in range, and that
+// starts and ends of each kind alternate.
 func FuzzDetector(f *testing.F) {
 	calm := make([]byte, 0, 1200)
 	for i := range 100 {

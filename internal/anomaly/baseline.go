@@ -6,40 +6,39 @@ import (
 )
 
 const (
-	// The warm-up takes the median over blocks of their means and variances
-	// (median of means: Nemirovsky and Yudin 1983): up to two blocks of five may
-	// be anything, and drift between blocks is no variance.
+	// The warm-up takes the median of the blocks' means and of their variances (median of
+	// means: Nemirovsky and Yudin 1983). Two of the five blocks may hold anything, and
+	// drift between blocks does not count as variance.
 	blocks     = 5
 	blockSteps = 12
 
-	meanSteps  = Warmup // time constant of the mean
-	scaleSteps = 360    // and of scale, calls and correlation
+	meanSteps  = Warmup // time constant of the mean, in steps
+	scaleSteps = 360    // time constant of scale, calls and correlation, in steps
 
-	firstCorrelation = 0.1 // taken for granted until more is known
+	firstCorrelation = 0.1 // assumed until more is known
 	maxCorrelation   = 0.8
 )
 
-// baseline is what a series normally looks like: a mean, which follows the
-// series, and how widely deviations from it scatter. Both are robust: a
-// deviation moves them as one of at most maxZ standard deviations would. The
-// zero value has learnt nothing.
+// baseline describes the normal values of a series: a mean, which follows the series, and
+// the spread of deviations from it. Both are robust: a deviation of more than maxZ standard
+// deviations counts as maxZ. The zero value has learnt nothing.
 //
-// Deviations are in units in which chance alone has variance 1 (calls,
-// failures) or an unknown one that shrinks with the number of calls (latency).
-// scale is their variance as seen, overdispersion included.
+// The unit of a deviation gives chance alone variance 1 (calls, failures), or an unknown
+// variance that shrinks with the number of calls (latency). scale is the observed variance,
+// including overdispersion.
 type baseline struct {
 	block [blocks]block
 
 	mean        float64 // latency: ln(seconds); failures: ratio; traffic: Anscombe's root
-	weight      float64 // of the mean
+	weight      float64 // weight of the mean
 	calls       float64 // mean weight of a step
 	scale       float64 // variance of deviations
-	correlation float64 // of a deviation with the one before it
-	last        float64 // the one before, 0 if unknown
-	steps       int32   // learnt from, up to scaleSteps
+	correlation float64 // correlation of consecutive deviations
+	last        float64 // last deviation, 0 if unknown
+	steps       int32   // number of steps learnt, up to scaleSteps
 }
 
-// block is a weighted mean and sum of squares (West 1979).
+// block is a weighted mean and a sum of squares (West 1979).
 type block struct{ weight, mean, squares float64 }
 
 func (b *block) add(x, weight float64) {
@@ -51,7 +50,7 @@ func (b *block) add(x, weight float64) {
 
 func (b *baseline) ready() bool { return b.steps >= Warmup }
 
-// warm takes one step of the warm-up.
+// warm adds one step of the warm-up.
 func (b *baseline) warm(kind Kind, x, weight float64) {
 	b.block[b.steps/blockSteps].add(x, weight)
 	b.steps++
@@ -80,18 +79,18 @@ func (b *baseline) warm(kind Kind, x, weight float64) {
 	b.scale = max(b.scale, chance(kind))
 }
 
-// sigma returns the standard deviation to judge deviations by: at least floor,
-// and wider where they are correlated, by the variance of a sum of AR(1) noise
-// (Bayley and Hammersley 1946), since sums are what is judged.
+// sigma returns the standard deviation that deviations are compared with, at least floor.
+// Correlation widens it by the variance of a sum of AR(1) noise (Bayley and Hammersley
+// 1946), because the CUSUM judges sums.
 func (b *baseline) sigma(floor float64) float64 {
 	r := clamp(b.correlation, 0, maxCorrelation)
 	return max(math.Sqrt(b.scale*(1+r)/(1-r)), floor)
 }
 
-// steady reports whether traffic is even enough to be judged.
+// steady reports whether traffic is even enough to judge.
 func (b *baseline) steady() bool { return math.Sqrt(b.scale) <= max(1.5, b.mean/4) }
 
-// follow learns part of one step with deviation e.
+// follow learns the given part of one step with deviation e.
 func (b *baseline) follow(kind Kind, x, weight, e, floor, part float64) {
 	b.steps = min(b.steps+1, scaleSteps)
 	gain := part / float64(b.steps)
@@ -111,9 +110,10 @@ func (b *baseline) follow(kind Kind, x, weight, e, floor, part float64) {
 	b.last = e
 
 	calls := b.calls + gain*(weight-b.calls)
-	// scale is that of a step of b.calls. With fewer calls a mean of latencies
-	// scatters more; with more, what failures have in common weighs more against
-	// chance (beta-binomial: 1 + (n-1)ρ). Where it gets less, wait and see.
+	// scale is the variance of a step of b.calls. With fewer calls, a mean of latencies
+	// varies more. With more calls, the common causes of failures weigh more against chance
+	// (beta-binomial: 1 + (n-1)ρ). In the opposite cases scale stays until deviations show
+	// a change.
 	switch {
 	case kind == Latency && calls < b.calls:
 		b.scale *= b.calls / calls

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// TestFewerCallsKnowLess: where latency varies by chance alone, what is known of
-// it shrinks with traffic, for as long as it takes to learn the new level.
+// TestFewerCallsKnowLess checks that less traffic raises no alarm of latency where latency
+// varies by chance alone. The baseline must trust fewer calls less until it has learnt the
+// new level.
 func TestFewerCallsKnowLess(t *testing.T) {
 	const moves = 100
 	alarms := 0
@@ -26,8 +27,8 @@ func TestFewerCallsKnowLess(t *testing.T) {
 	}
 }
 
-// TestMoreCallsShareCauses: failures that come in spells look like chance while
-// calls are few; with many, they are no anomaly either. A burst still is.
+// TestMoreCallsShareCauses has failures in spells, which look like chance while calls are
+// few. They must raise no alarm with many calls either. A burst must still raise one.
 func TestMoreCallsShareCauses(t *testing.T) {
 	const moves = 40
 	for _, correlation := range []float64{0, 0.5, 0.7} {
@@ -65,7 +66,7 @@ func TestMoreCallsShareCauses(t *testing.T) {
 	}
 }
 
-// TestUnsteadyTraffic: calls come and go by the minute, as a rule.
+// TestUnsteadyTraffic checks traffic that comes and goes by the minute.
 func TestUnsteadyTraffic(t *testing.T) {
 	total := 0
 	const seeds = 10
@@ -89,7 +90,8 @@ func TestUnsteadyTraffic(t *testing.T) {
 	}
 }
 
-// TestLateSteps: a sample of twice the time holds twice the calls.
+// TestLateSteps checks that a sample over twice the time, with twice the calls, is no
+// surge.
 func TestLateSteps(t *testing.T) {
 	w := newWorld(1)
 	w.run(time.Hour, usual)

@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/anomaly"
 )
 
-// Ten minutes of warm-up and five of watching; then latency doubles for 100 s.
+// Latency doubles for 100 s after ten minutes of warm-up and five of watching.
 func ExampleDetector() {
 	var d anomaly.Detector
 	var changes []anomaly.Change

@@ -4,21 +4,21 @@ import "time"
 
 const (
 	flapWindow = 5 * time.Minute
-	flapLimit  = 4             // more changes than this begin it
-	flapCalm   = flapLimit / 2 // as many or fewer end it
+	flapLimit  = 4             // more changes than this start flapping
+	flapCalm   = flapLimit / 2 // this many changes or fewer end it
 	flapKept   = 2 * flapLimit
 )
 
-// flapping counts changes of state in a sliding window. When the clock jumps
-// back, changes that now lie ahead count as made at the new now, so they leave
-// the window within flapWindow of it. The zero value has seen none.
+// flapping counts changes of state in a sliding window. If the clock jumps back, changes
+// that now lie in the future move to now, so they leave the window within flapWindow. The
+// zero value has no changes.
 type flapping struct {
 	at [flapKept]time.Time // latest changes, oldest first
-	n  int8                // of at, in use
+	n  int8                // number of changes in at
 	on bool
 }
 
-// add takes a change of state at now.
+// add adds a change of state at now.
 func (f *flapping) add(dst []Change, now time.Time) []Change {
 	dst = f.expire(dst, now)
 	if f.n == flapKept {
@@ -34,7 +34,7 @@ func (f *flapping) add(dst []Change, now time.Time) []Change {
 	return dst
 }
 
-// expire drops what has left the window, and ends flapping if that calmed it.
+// expire drops changes that have left the window, and ends flapping if few enough remain.
 func (f *flapping) expire(dst []Change, now time.Time) []Change {
 	old := int(f.n) - f.count(now)
 	copy(f.at[:], f.at[old:f.n])
@@ -53,7 +53,7 @@ func (f *flapping) expire(dst []Change, now time.Time) []Change {
 
 func (f *flapping) active(now time.Time) bool { return f.on && f.count(now) > flapCalm }
 
-// count returns how many changes, all among the latest, are in the window.
+// count returns the number of changes in the window. They are the last ones of at.
 func (f *flapping) count(now time.Time) int {
 	for i, at := range f.at[:f.n] {
 		if now.Sub(at) < flapWindow {

@@ -8,7 +8,7 @@ import (
 func TestFlapping(t *testing.T) {
 	type step struct {
 		at       time.Duration // since start
-		change   bool          // of state, else a step without calls
+		change   bool          // a change of state; else a step without calls
 		want     string
 		seen     float64
 		flapping bool
@@ -85,7 +85,8 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
-// TestFlappingExpires: a reader need not wait for Add, and changes nothing.
+// TestFlappingExpires checks that Flapping turns false before Add, and that reading it
+// changes nothing.
 func TestFlappingExpires(t *testing.T) {
 	var d Detector
 	for range 5 {

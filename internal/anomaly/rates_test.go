@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestFalseAlarms publishes how often a stationary series alarms.
+// TestFalseAlarms measures how often a stationary series alarms.
 func TestFalseAlarms(t *testing.T) {
 	const days = 14
 	var total [kinds]int
@@ -34,8 +34,8 @@ func TestFalseAlarms(t *testing.T) {
 	}
 }
 
-// TestFalseAlarmsYoung has many short lives, since a young baseline is the least
-// certain, also with steps correlated by 0.5 and 20 % wide.
+// TestFalseAlarmsYoung watches many short lives, because a young baseline is the least
+// certain. Some have steps correlated by 0.5 and 20 % wide.
 func TestFalseAlarmsYoung(t *testing.T) {
 	const lives, hours = 60, 2
 	for i, rate := range []float64{1, 10, 200} {
@@ -67,15 +67,15 @@ func TestFalseAlarmsYoung(t *testing.T) {
 	}
 }
 
-// TestFalseAlarmsRough has what real traffic has and the model does not.
+// TestFalseAlarmsRough adds properties of real traffic that the model lacks.
 func TestFalseAlarmsRough(t *testing.T) {
 	const days = 10
 	l := load{rate: 10, failures: 0.001, median: 0.5, sigma: llm}
-	ar := 0.0 // AR(1) noise of variance 1, correlation 0.5
+	ar := 0.0 // AR(1) noise with variance 1 and correlation 0.5
 	tests := []struct {
 		name string
 		l    load
-		// perDay is the most false alarms of one series that are tolerated.
+		// perDay is the largest allowed number of false alarms of one series in a day.
 		perDay float64
 		at     func(*world) func(load, time.Duration) load
 	}{
@@ -140,7 +140,7 @@ func TestFalseAlarmsRough(t *testing.T) {
 	}
 }
 
-// TestDailySwing: traffic and latency that swing by a factor of 3 over a day.
+// TestDailySwing swings traffic and latency by a factor of 3 over a day.
 func TestDailySwing(t *testing.T) {
 	const days = 4
 	for i, rate := range []float64{1, 10, 200} {
@@ -161,7 +161,7 @@ func TestDailySwing(t *testing.T) {
 	}
 }
 
-// TestDelay publishes how long after its onset a change is found.
+// TestDelay measures the time from a change to its alarm.
 func TestDelay(t *testing.T) {
 	const onsets = 200
 	base := func(rate float64) load {
@@ -174,7 +174,7 @@ func TestDelay(t *testing.T) {
 		kind   Kind
 		before load
 		after  load
-		want   time.Duration // for 95 % of the onsets
+		want   time.Duration // largest delay for 95 % of the onsets
 	}{
 		{"latency doubled at 200 rps", Latency, base(200), with(base(200), slow), minute},
 		{"latency doubled at 10 rps", Latency, base(10), with(base(10), slow), minute},
@@ -197,7 +197,7 @@ func TestDelay(t *testing.T) {
 			w.run(Warmup*Step+time.Duration(n%20)*4*minute, tt.before)
 			w.take()
 			onset := w.now
-			// The onset lies within a step: one with a part of each load.
+			// The onset is within a step, so one step mixes both loads.
 			part := w.r.Float64()
 			onset = onset.Add(time.Duration(part * float64(Step)))
 			w.add(mixed(w.sample(scaled(tt.before, part)), w.sample(scaled(tt.after, 1-part))))
@@ -229,7 +229,7 @@ func TestDelay(t *testing.T) {
 
 func scaled(l load, part float64) load { l.rate *= part; return l }
 
-// mixed is the sample of a step that holds both.
+// mixed returns the sample of a step that holds both.
 func mixed(a, b Sample) Sample {
 	s := Sample{Calls: a.Calls + b.Calls, Failures: a.Failures + b.Failures, LatencyCount: a.LatencyCount + b.LatencyCount}
 	if s.LatencyCount > 0 {

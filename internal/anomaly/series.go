@@ -5,36 +5,36 @@ import (
 	"time"
 )
 
-// series is one series of an endpoint. Its states:
+// series is one series of an endpoint. Its states are:
 //
 //	learning  the baseline is not ready: nothing is judged
-//	normal    dir = 0: judged, and the baseline follows
+//	normal    dir = 0: steps are judged, and the baseline follows
 //	anomalous dir = 1 (above) or -1 (below): the baseline stands still
 //
 //	learning  → normal     after Warmup observations
 //	normal    → anomalous  a sum reaches the threshold
-//	anomalous → normal     the series is back: the sum back reaches quiet
-//	anomalous → learning   it lasted forget steps
+//	anomalous → normal     the series came back: the sum back reaches quiet
+//	anomalous → learning   the anomaly lasted forget steps
 //	normal    → learning   idle for forget steps; the failure ratio fell; traffic
 //	                       idle for pause steps
 type series struct {
 	base     baseline
 	up, down cusum
-	back     cusum // while anomalous
-	during   cusum // while anomalous: what was seen, without what is in back
-	age      int32 // of the anomaly, in steps
-	silent   int32 // steps without information; of traffic, without calls
+	back     cusum // sum towards the baseline, while anomalous
+	during   cusum // mean during the anomaly, without the values in back
+	age      int32 // age of the anomaly, in steps
+	silent   int32 // steps without information; for traffic, without calls
 	dir      int8
 }
 
-// observation is what one step says about a series.
+// observation is the information of one step about a series.
 type observation struct {
-	x      float64 // in the scale that the baseline is kept in
-	weight float64 // how many calls x is a mean of
-	seen   float64 // in the scale that means are reported from: ln(seconds), ratio, calls per second
+	x      float64 // value in the baseline's scale
+	weight float64 // number of calls in the mean x
+	seen   float64 // value in the scale of reports: ln(seconds), ratio, calls per second
 }
 
-// observe takes one step.
+// observe adds one step.
 func (s *series) observe(dst []Change, kind Kind, now time.Time, o observation) []Change {
 	if s.dir == 0 && s.silent >= pause && kind != Traffic {
 		s.up, s.down = cusum{}, cusum{}
@@ -69,7 +69,7 @@ func (s *series) observe(dst []Change, kind Kind, now time.Time, o observation) 
 	case s.up.sum >= threshold:
 		return s.begin(dst, kind, now, 1, s.up)
 	case s.down.sum >= threshold && kind == FailureRatio:
-		*s = series{} // better than it was
+		*s = series{} // learn the improvement
 		return dst
 	case s.down.sum >= threshold:
 		return s.begin(dst, kind, now, -1, s.down)
@@ -82,7 +82,7 @@ func (s *series) observe(dst []Change, kind Kind, now time.Time, o observation) 
 	return dst
 }
 
-// idle takes n steps that say nothing.
+// idle adds n steps without information.
 func (s *series) idle(dst []Change, kind Kind, now time.Time, n int) []Change {
 	s.silent = min(forget, s.silent+int32(n))
 	if s.dir != 0 {
@@ -94,8 +94,8 @@ func (s *series) idle(dst []Change, kind Kind, now time.Time, n int) []Change {
 	return dst
 }
 
-// counts takes the calls of a step of traffic, and reports whether they are an
-// observation: steps before the first call are not, nor is being idle.
+// counts adds the calls of a step of traffic, and reports whether they are an observation.
+// Steps before the first call and steps of an idle endpoint are none.
 func (s *series) counts(calls float64) bool {
 	if calls > 0 {
 		s.silent = 0
@@ -115,7 +115,7 @@ func (s *series) begin(dst []Change, kind Kind, now time.Time, dir int8, since c
 	return append(dst, s.change(kind, now, true, false))
 }
 
-// anomalous takes one step while an anomaly is on.
+// anomalous adds one step during an anomaly.
 func (s *series) anomalous(dst []Change, kind Kind, now time.Time, o observation, z float64) []Change {
 	before := s.back
 	s.back.add(min(slack-float64(s.dir)*z, 2*slack), o.seen, o.weight)

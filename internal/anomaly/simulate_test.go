@@ -13,7 +13,7 @@ const (
 
 var start = time.Date(2025, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// load is an endpoint under simulated traffic: Poisson calls, each failing with
+// load describes an endpoint under simulated traffic: Poisson calls, which all fail with
 // the same probability, and independent log-normal latencies.
 type load struct {
 	rate     float64 // calls per second
@@ -22,10 +22,10 @@ type load struct {
 	sigma    float64 // of ln(latency)
 }
 
-// llm is latency with a p99 of 10 times the p50.
+// llm is the sigma of a latency whose p99 is 10 times its p50.
 var llm = math.Log(10) / 2.3263
 
-// world steps a Detector through simulated time and keeps what it says.
+// world runs a Detector through simulated time and keeps the changes that it reports.
 type world struct {
 	d   Detector
 	r   *rand.Rand
@@ -37,7 +37,7 @@ func newWorld(seed uint64) *world {
 	return &world{r: rand.New(rand.NewPCG(seed, 1)), now: start}
 }
 
-// run steps through d of time; at, if any, changes the load as time passes.
+// run simulates d of time. at, if any, changes the load as time passes.
 func (w *world) run(d time.Duration, l load, at ...func(load, time.Duration) load) {
 	for t := time.Duration(0); t < d; t += Step {
 		now := l
@@ -57,21 +57,21 @@ func (w *world) sample(l load) Sample {
 	mean := l.rate * Step.Seconds()
 	bad := poisson(w.r, mean*l.failures)
 	s := Sample{Failures: bad, Calls: bad + poisson(w.r, mean*(1-l.failures))}
-	if s.Calls > 0 { // the mean of n normals, drawn as one
+	if s.Calls > 0 { // draw the mean of n normals at once
 		s.LatencyCount = s.Calls
 		s.LogLatency = math.Log(l.median) + l.sigma/math.Sqrt(float64(s.Calls))*w.r.NormFloat64()
 	}
 	return s
 }
 
-// take returns what was said since the last take.
+// take returns the changes since the last take.
 func (w *world) take() []Change {
 	got := w.got
 	w.got = nil
 	return got
 }
 
-// began counts the anomalies of each series that began.
+// began counts the anomalies that started, by series.
 func began(got []Change) (n [kinds]int) {
 	for _, c := range got {
 		if c.Began && int(c.Kind) < kinds {
@@ -81,8 +81,8 @@ func began(got []Change) (n [kinds]int) {
 	return n
 }
 
-// poisson draws exactly: by multiplication (Knuth) or transformed rejection
-// (PTRS, Hörmann 1993).
+// poisson draws exactly, by multiplication (Knuth) or transformed rejection (PTRS, Hörmann
+// 1993).
 func poisson(r *rand.Rand, mean float64) int {
 	if mean < 10 {
 		n, limit := -1, math.Exp(-mean)

@@ -1,4 +1,4 @@
-// Package api has what the admin API says and takes: its types and routes.
+// Package api defines the types and routes of the admin API.
 package api
 
 import (
@@ -16,46 +16,44 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// What an operator can order about an endpoint.
+// Actions that an operator can order for an endpoint, and the fields of the set action.
 const (
-	// Drain keeps new attempts away; those in flight finish. The breaker
-	// goes on as it stands.
+	// Drain stops new attempts; those in flight finish. The breaker works on as before.
 	Drain = "drain"
-	// Trip forces the breaker open: no attempts, whatever happens. When it
-	// is over the endpoint recovers progressively, as after an open period.
+	// Trip forces the breaker open: the endpoint gets no attempts. When the trip ends, the
+	// endpoint recovers gradually, as after an open period.
 	Trip = "trip"
-	// Enable undoes a drain or a trip; for a time, it forces the breaker
-	// closed.
+	// Enable ends a drain or a trip. With a duration, it forces the breaker closed for that
+	// time.
 	Enable = "enable"
-	// Reset undoes a drain or a trip, closes the breaker at once, and
-	// forgets relapses, score, hold, and what latency is usual.
+	// Reset ends a drain or a trip, closes the breaker at once, and forgets relapses,
+	// score, hold, and the usual latency.
 	Reset = "reset"
-	// Set sets weight or priority instead of the configured ones.
+	// Set overrides the configured weight or priority.
 	Set = "set"
 
 	Weight   = "weight"
 	Priority = "priority"
-	// AsConfigured gives a weight or priority back to the configuration.
+	// AsConfigured stands for a return to the configured weight or priority.
 	AsConfigured = "configured"
 )
 
-// A Change of a setting: none, a value, or back to what is configured.
+// A Change is an optional change of a setting: to a value, or back to the configured one.
 type Change[T any] struct {
 	Made  bool
-	Value *T // nil: as configured
+	Value *T // nil means as configured
 }
 
-// An Order is what an operator wants to be done about an endpoint.
+// An Order is an operator's order for an endpoint.
 type Order struct {
 	Action   string // drain, trip, enable, reset or set
 	Reason   string
-	Lasts    time.Duration   // 0: until it is undone
+	Lasts    time.Duration   // 0 means until it is undone
 	Weight   Change[float64] // set only
 	Priority Change[int]     // set only
 }
 
-// Event says what an operator did. The reason that the operator gave is among
-// the details.
+// Event returns the event of an order. Its details include the operator's reason.
 func (c Order) Event(endpoint string, inFlight int64, now time.Time) event.Event {
 	details := map[string]any{}
 	if c.Reason != "" {
@@ -83,15 +81,15 @@ func describeChange[T any](details map[string]any, name string, c Change[T]) {
 }
 
 const (
-	MaxReason = 500 // bytes of an operator's reason
-	// MaxLasts is the longest time that an order can last.
+	MaxReason = 500 // largest size of an operator's reason, in bytes
+	// MaxLasts is the longest duration of an order.
 	MaxLasts = 366 * 24 * time.Hour
 )
 
-// Actions are what can be posted to an endpoint.
+// Actions are the actions that have a POST route for each endpoint.
 var Actions = []string{Drain, Enable, Trip, Reset}
 
-// ReadFields takes the fields of a command's body, each of which may be there once.
+// ReadFields reads the fields from the body of a request. Each field may occur once.
 func (c *Order) ReadFields(body []byte) error {
 	switch err := jsondoc.Check(body, jsondoc.MaxDepth); {
 	case err == jsondoc.ErrSyntax:
@@ -115,7 +113,7 @@ func (c *Order) ReadFields(body []byte) error {
 	return nil
 }
 
-// read takes one field of a command's body.
+// read reads one field.
 func (c *Order) read(name string, value json.RawMessage) error {
 	switch {
 	case name == "for" && c.Action != Reset:
@@ -132,7 +130,7 @@ func (c *Order) read(name string, value json.RawMessage) error {
 			return nil
 		})
 	case name == "for":
-		return errors.New("a reset is done at once and lasts for no time")
+		return errors.New("a reset is done at once and has no duration")
 	case name == "reason":
 		return readField(value, "a string", func(text string) error {
 			c.Reason = text
@@ -161,19 +159,19 @@ func (c *Order) read(name string, value json.RawMessage) error {
 	return errors.New("unknown field; known are for and reason")
 }
 
-// Validate checks what the fields come to together.
+// Validate checks the fields in combination.
 func (c *Order) Validate() error {
 	switch {
 	case c.Action != Set:
 	case !c.Weight.Made && !c.Priority.Made:
 		return errors.New("weight, priority: at least one of them is needed")
 	case c.Lasts > 0 && c.Weight.Value == nil && c.Priority.Value == nil:
-		return errors.New("for: nothing is set that could last")
+		return errors.New("for: needs a weight or a priority to set")
 	}
 	return nil
 }
 
-// readChange reads a value, or null for what is configured.
+// readChange reads a value, or null for the configured value.
 func readChange[T any](value json.RawMessage, want string, into *Change[T], check func(T) error) error {
 	into.Made = true
 	if string(value) == "null" {
@@ -185,7 +183,7 @@ func readChange[T any](value json.RawMessage, want string, into *Change[T], chec
 	})
 }
 
-// readField decodes a value, which must not be null, and hands it to take.
+// readField decodes a value other than null and passes it to take.
 func readField[T any](value json.RawMessage, want string, take func(T) error) error {
 	var v T
 	if string(value) == "null" {
@@ -197,7 +195,7 @@ func readField[T any](value json.RawMessage, want string, take func(T) error) er
 	return take(v)
 }
 
-// shorten is the beginning of a text, as error messages show it.
+// shorten returns the start of a text for an error message.
 func shorten(text []byte) string {
 	if len(text) <= 40 {
 		return string(text)
@@ -208,7 +206,7 @@ func shorten(text []byte) string {
 // maxWeight keeps sums of weights far from infinity.
 const maxWeight = math.MaxFloat32
 
-// WeightRange says what a weight has to be that is none; "": it is one.
+// WeightRange returns the allowed range if weight is outside it, else "".
 func WeightRange(weight float64) string {
 	switch {
 	case weight > maxWeight:

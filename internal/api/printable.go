@@ -8,18 +8,18 @@ import (
 	"unicode/utf8"
 )
 
-// What a Caddy says may be others' text: names, an operator's reason, an error's. None of
-// it steers the terminal, or changes the order in which its characters are shown.
+// Responses of the admin API can contain foreign text: names, reasons, errors. These
+// functions stop it from controlling the terminal or reordering what it shows.
 
-// Printable returns text in one line, with all that cannot be seen escaped as in Go: control
-// and format characters, such as the overrides of the writing direction, and bytes that
-// are no UTF-8.
+// Printable returns text as one line. It escapes everything invisible as in Go: control and
+// format characters, such as overrides of the writing direction, and bytes that are not
+// UTF-8.
 func Printable(text string) string { return escape(text, "", goEscape) }
 
-// PrintableLines leaves line breaks and tabs as they are.
+// PrintableLines is Printable, but keeps line breaks and tabs.
 func PrintableLines(text string) string { return escape(text, "\n\t", goEscape) }
 
-// PrintableJSON does the same for a JSON document, which says the same afterwards.
+// PrintableJSON escapes a JSON document in the same way. Its meaning does not change.
 func PrintableJSON(text string) string { return escape(text, "\n\t\r", jsonEscape) }
 
 func escape(text, except string, with func(r rune, raw string) string) string {

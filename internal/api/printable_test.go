@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// hostileText steers a terminal: it writes from right to left, moves the cursor,
-// hides, and breaks lines.
+// hostileText controls a terminal: it writes from right to left, moves the cursor, hides
+// text, and breaks lines.
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
-// FuzzPrintable: what is printed can be seen, nothing that can be seen is changed, and
-// JSON says what it said.
+// FuzzPrintable checks that all output is visible, that visible text stays unchanged, and
+// that JSON keeps its meaning.
 func FuzzPrintable(f *testing.F) {
 	f.Add(hostileText)
 	f.Add("plain, 中文\u3000é \\u202e")

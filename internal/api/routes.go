@@ -2,12 +2,12 @@ package api
 
 import "time"
 
-// Root is where the API lives under Caddy's admin endpoint.
+// Root is the path of the API under Caddy's admin endpoint.
 const Root = "/failover/"
 
-// StreamRetry is how soon a client should come back.
+// StreamRetry is the time after which a client of the stream should reconnect.
 const StreamRetry = time.Second
 
-// WarningField is the header that says what a report could not take in: one
-// line for each thing.
+// WarningField is the header with warnings about a report, one line for each thing that the
+// report leaves out.
 const WarningField = "Failover-Warning"

@@ -7,27 +7,26 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// CheckStatus is how the health checks of an endpoint stand.
+// CheckStatus is the state of an endpoint's health checks.
 type CheckStatus struct {
-	// up, down, or undecided as long as there have not been enough results in a
-	// row.
+	// up, down, or undecided until enough results in a row agree.
 	State string `json:"state"`
 
-	// When the latest check ended, and what it came to: passed, dial, tls, timeout,
-	// reset, status <code>, or body: <what was wrong>. Absent before the first.
+	// When the latest check ended, and its result: passed, dial, tls, timeout, reset,
+	// status <code>, or body: <what was wrong>. Absent before the first check.
 	LastAt     time.Time `json:"last_at,omitzero"`
 	LastResult string    `json:"last_result,omitempty"`
 
-	// When the next is due.
+	// When the next check is due.
 	NextAt time.Time `json:"next_at,omitzero"`
 
-	// Checks since the state was made: those sent, and those left out since calls
-	// said the same or the endpoint had asked to be left alone.
+	// Checks since the state was made: checks sent, and checks skipped because calls gave
+	// the same result or the endpoint was on hold.
 	Sent    uint64 `json:"sent"`
 	Skipped uint64 `json:"skipped"`
 }
 
-// OperatorAnswer says what has become of a command.
+// OperatorAnswer is the response to an operator's order.
 type OperatorAnswer struct {
 	Pool     string `json:"pool"`
 	Endpoint string `json:"endpoint"`
@@ -35,21 +34,20 @@ type OperatorAnswer struct {
 	// drain, enable, trip, reset or set.
 	Action string `json:"action"`
 
-	// Attempts that are under way and will finish.
+	// Attempts in flight. They will finish.
 	InFlight int64 `json:"in_flight"`
 
-	// How the endpoint stands now.
+	// The endpoint's status after the order.
 	Status EndpointStatus `json:"status"`
 }
 
-// SLAStatus is how far the objectives are met over their window. For the pool that
-// is what its clients saw.
+// SLAStatus compares the objectives with the results over their window. For a pool, the
+// results are those that clients saw.
 type SLAStatus struct {
 	// The window, in seconds.
 	Window float64 `json:"window_seconds"`
 
-	// Calls that came to a success or a failure, how many failed, and how long all
-	// was down, over the window.
+	// Successes and failures, failures, and time down, over the window.
 	Calls  uint64  `json:"calls"`
 	Failed uint64  `json:"failed"`
 	Down   float64 `json:"down_seconds"`
@@ -57,25 +55,25 @@ type SLAStatus struct {
 	Availability *IndicatorStatus `json:"availability,omitempty"`
 	Latency      *IndicatorStatus `json:"latency,omitempty"`
 
-	// The latency at the objective's quantile, and the target, in seconds; absent
-	// without a latency objective.
+	// The latency at the objective's quantile, and the target, in seconds. Absent without a
+	// latency objective.
 	Quantile float64 `json:"quantile_seconds,omitempty"`
 	Target   float64 `json:"target_seconds,omitempty"`
 }
 
-// IndicatorStatus is one objective and what has been achieved.
+// IndicatorStatus is one objective and its attainment.
 type IndicatorStatus struct {
 	sla.Attainment
 
-	// Whether the error budget is being spent too fast; of a pool only.
+	// Whether the error budget is spent too fast; of a pool only.
 	Burning bool `json:"burning"`
 
 	// How fast it is spent, over pairs of windows.
 	Burn []BurnStatus `json:"burn"`
 }
 
-// BurnStatus is how fast an error budget is spent: at a rate of 1 it lasts for the
-// objective's window. Both rates have to reach the limit.
+// BurnStatus is how fast an error budget is spent. At rate 1 it lasts exactly the
+// objective's window. Burning needs both rates at the limit.
 type BurnStatus struct {
 	Long      float64 `json:"long_seconds"`
 	Short     float64 `json:"short_seconds"`
@@ -84,33 +82,33 @@ type BurnStatus struct {
 	ShortRate float64 `json:"short_rate"`
 }
 
-// PoolStatus is how a pool stands at a time. It is a copy that nobody changes,
-// and holds no credentials.
+// PoolStatus is the status of a pool at one moment. It is an immutable copy and holds no
+// credentials.
 type PoolStatus struct {
 	// The pool's name.
 	Name string `json:"name"`
 
-	// When this was so.
+	// When this status was taken.
 	At time.Time `json:"at"`
 
-	// Whether every endpoint is out, so that calls are refused but for a trial
-	// now and then.
+	// Whether every endpoint is out. Calls are then refused, except for an occasional
+	// trial.
 	Down bool `json:"down"`
 
-	// Calls a second over the last 10 seconds.
+	// Calls per second over the last 10 seconds.
 	CallsPerSecond float64 `json:"calls_per_second"`
 
-	// Retries that the budget did not allow, since the pool was made.
+	// Retries that the budget denied, since the pool was made.
 	RetriesDenied int64 `json:"retries_denied"`
 
 	// How calls wait that find no endpoint; absent if none ever has.
 	Waiting *WaitingStatus `json:"waiting,omitempty"`
 
-	// How far the objectives are met, as clients saw the pool; absent without
-	// objectives, and in the first 10 seconds.
+	// The objectives and the results that clients saw. Absent without objectives, and in
+	// the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
-	// The endpoints by priority; those of one priority as they were configured.
+	// The endpoints by priority; those of equal priority in configured order.
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
 
@@ -132,34 +130,35 @@ type WaitingStatus struct {
 	TurnedAway uint64 `json:"turned_away"`
 }
 
-// EndpointStatus is how an endpoint stands at a time. Where several handlers
-// share the pool, its URL, priority, weight and traffic are those of the first
-// that has it.
+// EndpointStatus is the status of an endpoint at one moment. If several handlers share the
+// pool, its URL, priority, weight and traffic are those of the first handler that has the
+// endpoint.
 type EndpointStatus struct {
 	// The endpoint's name, unique in the pool.
 	Name string `json:"name"`
 
-	// The base URL without user, password, and parts of its path that look like
-	// keys. Absent where scheme, path and Host are the proxy's.
+	// The base URL without user, password, and parts of the path that look like keys.
+	// Absent if the endpoint uses the proxy's scheme, path and Host.
 	URL string `json:"url,omitempty"`
 
 	// The dial address.
 	Address string `json:"address"`
 
-	// The tier, 1 is most preferred, and the share of it, as they are in force:
-	// what an operator has set comes before what is configured.
+	// The tier, where 1 is preferred, and the share of the tier, both as in force: an
+	// operator's override replaces the configured value.
 	Priority int     `json:"priority"`
 	Weight   float64 `json:"weight"`
 
-	// The breaker: closed, open, recovering, forced_open (tripped) or
+	// The breaker's state: closed, open, recovering, forced_open (tripped) or
 	// forced_closed.
 	State string `json:"state"`
 
-	// Whether an operator keeps new calls away while those in flight finish.
+	// Whether an operator drains the endpoint: it gets no new calls, and those in flight
+	// finish.
 	Draining bool `json:"draining"`
 
-	// Why the breaker is in this state and since when; absent if it has been
-	// since the pool was made.
+	// Why and since when the breaker is in this state. Absent if it has been since the pool
+	// was made.
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 
@@ -175,80 +174,82 @@ type EndpointStatus struct {
 	// Its part of all calls by the routing table, 0 to 1.
 	Traffic float64 `json:"traffic"`
 
-	// Until when the endpoint asked to be left alone.
-	HeldUntil time.Time `json:"held_until,omitzero"`
+	// Until when calls are kept away, and why: rate_limited (the endpoint asked for it) or
+	// next_on (half of its last calls moved on from its answers; then one call tries it).
+	HeldUntil  time.Time `json:"held_until,omitzero"`
+	HeldReason string    `json:"held_reason,omitempty"`
 
-	// Attempts that are under way, streams included.
+	// Attempts in flight, including streams.
 	InFlight int64 `json:"in_flight"`
 
-	// Attempts since the state was made, by what they came to. Cancelled are
-	// those whose client left.
+	// Attempts since the state was made, by outcome. Cancelled attempts have no result: the
+	// client left, or another attempt took over.
 	Attempts  uint64 `json:"attempts"`
 	Successes uint64 `json:"successes"`
 	Failures  uint64 `json:"failures"`
 	Cancelled uint64 `json:"cancelled"`
 
-	// What the last attempts came to, newest last, at most 20: success, dial, tls,
-	// timeout, reset, status, rate_limited, denied, truncated, stalled, cancelled.
+	// Outcomes of the last attempts, newest last, at most 20: success, dial, tls, timeout,
+	// reset, status, rate_limited, denied, truncated, stalled, cancelled.
 	LastOutcomes []string `json:"last_outcomes"`
 
-	// Time to the first byte of successes over the last hour, to an eighth; absent
-	// if unknown.
+	// Time to the first byte of successes over the last hour, with an error of at most an
+	// eighth. Absent if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
 	// Its health checks; absent if it has none.
 	Check *CheckStatus `json:"check,omitempty"`
 
-	// How far it meets the pool's objectives by itself; absent without any. Up to a
-	// minute old.
+	// The pool's objectives and this endpoint's own results. Absent without objectives. Up
+	// to a minute old.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
-	// The lever that an operator holds, and the weight and priority that one has
-	// set; absent if there is none.
+	// The operator's order in force, and the operator's overrides of weight and priority.
+	// Absent if there are none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
 	Override *OverrideStatus `json:"override,omitempty"`
 }
 
-// LatencyStatus are quantiles of the time to the first byte, in seconds.
+// LatencyStatus holds quantiles of the time to the first byte, in seconds.
 type LatencyStatus struct {
 	P50 float64 `json:"p50"`
 	P95 float64 `json:"p95"`
 	P99 float64 `json:"p99"`
 }
 
-// OperatorStatus is a lever that an operator holds.
+// OperatorStatus is an operator's order that is in force.
 type OperatorStatus struct {
-	// drain, trip, or enable where the breaker is kept closed.
+	// drain, trip, or enable if the breaker is forced closed.
 	Action string `json:"action"`
 
-	// What the operator gave as the reason.
+	// The operator's reason.
 	Reason string `json:"reason,omitempty"`
 
-	// Since when, and until when; without an end it holds until it is undone.
+	// Start and end. Without an end it lasts until it is undone.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"`
 }
 
-// OverrideStatus are a weight and a priority that an operator has set.
+// OverrideStatus holds an operator's overrides of weight and priority.
 type OverrideStatus struct {
 	Weight   *SettingStatus[float64] `json:"weight,omitempty"`
 	Priority *SettingStatus[int]     `json:"priority,omitempty"`
 }
 
-// SettingStatus is a value that an operator has set.
+// SettingStatus is one value that an operator has set.
 type SettingStatus[T any] struct {
 	Value T `json:"value"`
 
-	// What the configuration says.
+	// The configured value.
 	Configured T `json:"configured"`
 
-	// What the operator gave as the reason.
+	// The operator's reason.
 	Reason string `json:"reason,omitempty"`
 
-	// Since when, and until when; without an end it holds until it is undone.
+	// Start and end. Without an end it lasts until it is undone.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"`
 }
 
-// Tidy takes off what is only due to floating point.
+// Tidy rounds to six decimals, which removes floating-point noise.
 func Tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }

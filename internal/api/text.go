@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ListNames names things in an error message.
+// ListNames returns quoted names for an error message, or "none".
 func ListNames(names []string) string {
 	if len(names) == 0 {
 		return "none"

@@ -32,6 +32,7 @@ const (
 	reasonDenied      = "denied"
 	reasonSlow        = "slow"
 	ReasonSlower      = "slower_than_usual"
+	ReasonUnanswered  = "unanswered"
 	ReasonCheckFailed = "check_failed"
 	ReasonChecksPass  = "checks_passed"
 	ReasonPeriodOver  = "open_period_over"
@@ -73,7 +74,8 @@ type Config struct {
 	SlowAfter           time.Duration
 	SlowFactor          float64 // of relative slowness; 0: off
 	OpenFor, OpenMax    time.Duration
-	Start               float64 // the first share
+	DeniedMax           time.Duration // OpenMax where the endpoint refuses its own credentials
+	Start               float64       // the first share
 	Step                time.Duration
 	trialExpiry         time.Duration // a trial not heard of by then frees its place
 }
@@ -88,7 +90,8 @@ func Defaults(timeout time.Duration) Config {
 		Window:              10 * time.Second,
 		SlowFactor:          10,
 		OpenFor:             5 * time.Second,
-		OpenMax:             5 * time.Minute,
+		OpenMax:             10 * time.Second,
+		DeniedMax:           5 * time.Minute,
 		Start:               0.05,
 		Step:                500 * time.Millisecond,
 		trialExpiry:         timeout,
@@ -130,13 +133,15 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
-//	closed         much slower than usual                   open        0
+//	closed         much slower than usual, or clients
+//	               give up waiting                          open        0
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
 //	open           the same, or checks pass in a row,
 //	               after one has failed while it was open   recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
-//	recovering     the trial fails                          open        0, a relapse unless all were down
+//	recovering     the trial fails, or nobody waits for it
+//	               any longer                               open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
 //	               comes to nothing                         open        0, as it was
 //	recovering     the trial succeeds, or a check           recovering  start
@@ -145,7 +150,8 @@ type Result struct {
 //	               by the successes before                  recovering  halved
 //	recovering     failures of two calls at the smallest
 //	               share, or two steps with failures in a
-//	               row, much slower than usual              open        0, a relapse
+//	               row, much slower than usual, or clients
+//	               give up waiting                          open        0, a relapse
 //	recovering     share reaches 1                          closed      1
 //	any            operator trips                           forced_open 0
 //	any            operator enables for a time              forced_closed 1
@@ -157,8 +163,9 @@ type Result struct {
 //
 // The operator's states hold even where breakers are off.
 //
-// An open period lasts OpenFor doubled for each relapse, at most OpenMax, with
-// ±20 % jitter; each opening of one that flaps counts as a relapse. A minute closed with successes forgives one relapse.
+// An open period lasts OpenFor doubled for each relapse, at most OpenMax, or DeniedMax where
+// the endpoint refused its own credentials last, with ±20 % jitter; each opening of one that
+// flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
 // Times are compared as they come in: a clock that jumps back makes a period
 // or a step longer by the jump, and nothing else.
@@ -254,9 +261,9 @@ func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
 
 // Answered says that an endpoint has begun to answer well, if slowly. A long
 // stream that is under way is enough to go on with recovery, though only its end
-// is a success.
+// is a success. A permit counts once.
 func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (changed bool) {
-	if p.Generation != b.Generation || b.State != Recovering || cfg.Off {
+	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
 	if slow && b.Opened == reasonSlow {
@@ -276,7 +283,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
 		if r.Failed || r.Slow && b.Opened == reasonSlow || r.Slower && b.Opened == ReasonSlower {
-			return b.stepFailedAt(now, cfg)
+			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
 		return !p.answered && b.stepSucceeded(now, cfg)
@@ -296,6 +303,15 @@ func (b *Breaker) Cancel(now time.Time, p Permit) (changed bool) {
 	}
 	b.trialUntil = time.Time{}
 	return false
+}
+
+// Unanswered gives the permit of a trial back for which nobody waits any longer: it has
+// failed. Of other attempts it takes no notice.
+func (b *Breaker) Unanswered(now time.Time, cfg *Config, p Permit) (changed bool) {
+	if p.Generation != b.Generation || !b.OnTrial(cfg) {
+		return false
+	}
+	return b.stepFailedAt(now, cfg, ReasonUnanswered)
 }
 
 // checkState is what the newest check says.
@@ -335,7 +351,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Recovering && passed:
 		return b.stepSucceeded(now, cfg)
 	case b.State == Recovering && !alone:
-		changed = b.stepFailedAt(now, cfg)
+		changed = b.stepFailedAt(now, cfg, b.Opened)
 		b.noticed = true
 		return changed
 	}
@@ -346,14 +362,18 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 // usual. It is for the control loop to say so, which knows whether another
 // endpoint is available.
 func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
+	return b.Suspected(now, cfg, ReasonSlower)
+}
+
+// Suspected is Slower for a reason, which may be ReasonUnanswered, too.
+func (b *Breaker) Suspected(now time.Time, cfg *Config, reason string) (changed bool) {
 	switch {
 	case cfg.Off:
 		return false
 	case b.State == Closed:
-		b.open(now, cfg, ReasonSlower)
+		b.open(now, cfg, reason)
 	case b.State == Recovering:
-		b.relapse(now, cfg, ReasonSlower)
-		b.Opened = ReasonSlower
+		b.relapse(now, cfg, reason, reason)
 	default:
 		return false
 	}

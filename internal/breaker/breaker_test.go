@@ -354,8 +354,8 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "fail", open(reasonTrialFailed)},
 			{13900 * ms, "refused", open(reasonTrialFailed)},
 			{18 * s, "fail", open(reasonTrialFailed)},
-			{33900 * ms, "refused", open(reasonTrialFailed)}, // 20 s less a fifth
-			{42 * s, "ok", share(0.05)},
+			{25900 * ms, "refused", open(reasonTrialFailed)}, // no longer than 10 s, less a fifth
+			{30 * s, "ok", share(0.05)},
 		},
 	}, {
 		"a trial that is not heard of expires",
@@ -536,24 +536,30 @@ func TestBreaker(t *testing.T) {
 
 func TestBreakerOpenPeriods(t *testing.T) {
 	cfg := defaultBreaker()
-	for relapses, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300, 300} {
-		want *= time.Second
-		if got := cfg.openPeriod(relapses); got != want {
-			t.Errorf("after %d relapses: %v, want %v", relapses, got, want)
-		}
-		shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), time.Duration(0)
-		const times = 2000
-		for range times {
-			b := Breaker{Relapses: relapses}
-			b.open(epoch, cfg, ReasonConsecutive)
-			period := b.Until.Sub(epoch)
-			shortest, longest, sum = min(shortest, period), max(longest, period), sum+period
-		}
-		if shortest < want*8/10 || longest > want*12/10 {
-			t.Errorf("after %d relapses: from %v to %v, which is more than 20 %% away from %v", relapses, shortest, longest, want)
-		}
-		if shortest > want*82/100 || longest < want*118/100 || sum/times < want*98/100 || sum/times > want*102/100 {
-			t.Errorf("after %d relapses: from %v to %v, on average %v: not spread evenly around %v", relapses, shortest, longest, sum/times, want)
+	for cause, periods := range map[string][]time.Duration{
+		ReasonConsecutive: {5, 10, 10, 10},
+		ReasonSlower:      {5, 10, 10, 10},
+		reasonDenied:      {5, 10, 20, 40, 80, 160, 300, 300, 300},
+	} {
+		for relapses, want := range periods {
+			want *= time.Second
+			if got := cfg.period(relapses, cfg.longest(cause)); got != want {
+				t.Errorf("%s, after %d relapses: %v, want %v", cause, relapses, got, want)
+			}
+			shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), time.Duration(0)
+			const times = 2000
+			for range times {
+				b := Breaker{Relapses: relapses}
+				b.open(epoch, cfg, cause)
+				period := b.Until.Sub(epoch)
+				shortest, longest, sum = min(shortest, period), max(longest, period), sum+period
+			}
+			if shortest < want*8/10 || longest > want*12/10 {
+				t.Errorf("%s, after %d relapses: from %v to %v, which is more than 20 %% away from %v", cause, relapses, shortest, longest, want)
+			}
+			if shortest > want*82/100 || longest < want*118/100 || sum/times < want*98/100 || sum/times > want*102/100 {
+				t.Errorf("%s, after %d relapses: from %v to %v, on average %v: not spread evenly around %v", cause, relapses, shortest, longest, sum/times, want)
+			}
 		}
 	}
 	// Periods that another configuration has made long do not overflow.
@@ -563,8 +569,62 @@ func TestBreakerOpenPeriods(t *testing.T) {
 	}
 }
 
-func TestBreakerForgivesRelapses(t *testing.T) {
+// TestBreakerWaitsLongForCredentialsOnly lets trials fail in several ways: periods grow to
+// minutes as long as the endpoint's own credentials are refused, and are short again with
+// the first failure of another kind.
+func TestBreakerWaitsLongForCredentialsOnly(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker())
+	opened := func(event, cause string, longest time.Duration) {
+		t.Helper()
+		r.do(event)
+		period := r.b.Until.Sub(r.now)
+		if r.b.Opened != cause || period < longest*8/10 || period > longest*12/10 {
+			t.Fatalf("after %q: open for %v because of %q, want %v because of %q", event, period, r.b.Opened, longest, cause)
+		}
+		r.advance(r.b.Until)
+	}
+	const s = time.Second
+	opened("fail 5", ReasonConsecutive, 5*s)
+	for range 9 {
+		opened("fail", ReasonConsecutive, 10*s)
+	}
+	for _, longest := range []time.Duration{20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s} {
+		opened("denied", reasonDenied, longest)
+	}
+	opened("fail", reasonTrialFailed, 10*s)
+	opened("denied", reasonDenied, 300*s)
+}
+
+// TestBreakerIsBackSoonInAQuietPool lets an endpoint of a pool with a call every 4 s be
+// down for longer and longer: when it is well again it is tried within 16 s, an open
+// period and a call, however long that was.
+func TestBreakerIsBackSoonInAQuietPool(t *testing.T) {
+	const every = 4 * time.Second
+	for _, outage := range []time.Duration{time.Minute, 10 * time.Minute, 24 * time.Hour} {
+		r := newBreakerRun(t, defaultBreaker())
+		r.do("fail 5")
+		call := func(event string) bool {
+			r.advance(r.now.Add(every))
+			if wants, _ := r.b.WantsTrial(r.now, r.cfg); wants {
+				r.do(event)
+				return true
+			}
+			return false
+		}
+		for r.now.Before(epoch.Add(outage)) {
+			call("fail")
+		}
+		well := r.now
+		for !call("ok") {
+		}
+		if took := r.now.Sub(well); took > 12*time.Second+every {
+			t.Errorf("down for %v, and tried %v after that", outage, took)
+		}
+	}
+}
+
+func TestBreakerForgivesRelapses(t *testing.T) {
+	r := newBreakerRun(t, defaultBreaker(func(cfg *Config) { cfg.OpenMax = 5 * time.Minute }))
 	r.do("fail 5")
 	for range 20 {
 		r.advance(r.b.Until)
@@ -671,6 +731,7 @@ func playBreaker(t *testing.T, script []byte) {
 		cfg.SlowAfter = time.Second
 		cfg.OpenFor = time.Duration(1+read()%50) * 100 * time.Millisecond
 		cfg.OpenMax = cfg.OpenFor * time.Duration(1+read()%30)
+		cfg.DeniedMax = cfg.OpenMax
 		cfg.Start = float64(1+read()%20) / 20
 		cfg.Step = time.Duration(1+read()%10) * 100 * time.Millisecond
 		cfg.Off = read()%50 == 49

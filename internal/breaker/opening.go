@@ -79,6 +79,12 @@ func over(c window.Counts, ratio float64, atLeast int) bool {
 
 // open begins an open period.
 func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
+	b.openFor(now, cfg, reason, reason)
+}
+
+// openFor is open where what keeps the endpoint out, which is what it is said to have
+// opened for, may be another thing than what brought the transition about.
+func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	if b.State == Closed {
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == reasonSlow || reason == ReasonSlower {
@@ -88,11 +94,12 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 			b.failing = b.Failures.ratio
 		}
 		if b.Flapping {
-			b.addRelapse(cfg)
+			b.addRelapse(cfg, cause)
 		}
 	}
 	b.Transition(Open, now, reason)
-	period := cfg.openPeriod(b.Relapses)
+	b.Opened = cause
+	period := cfg.period(b.Relapses, cfg.longest(cause))
 	b.Until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 
@@ -110,17 +117,27 @@ func (b *Breaker) AttemptEnded(failed bool) {
 }
 
 // addRelapse makes open periods longer.
-func (b *Breaker) addRelapse(cfg *Config) {
-	if cfg.openPeriod(b.Relapses) < cfg.OpenMax { // more would change nothing and take long to forgive
+func (b *Breaker) addRelapse(cfg *Config, cause string) {
+	if cfg.period(b.Relapses, cfg.longest(cause)) < cfg.longest(cause) { // more would change nothing and take long to forgive
 		b.Relapses++
 	}
 }
 
-func (b *Breaker) relapse(now time.Time, cfg *Config, reason string) {
-	opened := b.Opened
-	b.addRelapse(cfg)
-	b.open(now, cfg, reason)
-	b.Opened = opened
+func (b *Breaker) relapse(now time.Time, cfg *Config, reason, cause string) {
+	b.addRelapse(cfg, cause)
+	b.openFor(now, cfg, reason, cause)
+}
+
+// causeOf is what keeps a recovering endpoint out that has failed again: what it opened
+// for, unless that was a refusal of its own credentials, or is one now.
+func (b *Breaker) causeOf(r Result) string {
+	switch {
+	case r.Denied:
+		return reasonDenied
+	case b.Opened == reasonDenied:
+		return reasonTrialFailed
+	}
+	return b.Opened
 }
 
 // reopen goes back to the open period that a trial has interrupted, since every
@@ -132,11 +149,23 @@ func (b *Breaker) reopen(now time.Time) {
 }
 
 // openPeriod is how long an open period lasts after so many relapses, before
-// jitter.
-func (cfg *Config) openPeriod(relapses int) time.Duration {
+// jitter, unless the endpoint refused its own credentials.
+func (cfg *Config) openPeriod(relapses int) time.Duration { return cfg.period(relapses, cfg.OpenMax) }
+
+// period is OpenFor doubled for each relapse, at most longest.
+func (cfg *Config) period(relapses int, longest time.Duration) time.Duration {
 	period := cfg.OpenFor
-	for ; relapses > 0 && period < cfg.OpenMax; relapses-- {
+	for ; relapses > 0 && period < longest; relapses-- {
 		period *= 2
 	}
-	return min(period, cfg.OpenMax)
+	return min(period, longest)
+}
+
+// longest is how long an open period lasts at most. A trial is one call, which soon moves
+// elsewhere, so waiting longer saves little; but credentials get well by an operator only.
+func (cfg *Config) longest(cause string) time.Duration {
+	if cause == reasonDenied {
+		return cfg.DeniedMax
+	}
+	return cfg.OpenMax
 }

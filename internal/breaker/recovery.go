@@ -42,12 +42,14 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 	return true
 }
 
-func (b *Breaker) stepFailedAt(now time.Time, cfg *Config) (changed bool) {
+// stepFailedAt takes a failure of a recovering endpoint; cause is what it opens for if that
+// ends the recovery.
+func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (changed bool) {
 	switch {
 	case b.Share == 0 && b.probation:
 		b.reopen(now)
 	case b.Share == 0:
-		b.relapse(now, cfg, reasonTrialFailed)
+		b.relapse(now, cfg, reasonTrialFailed, cause)
 	case b.credit >= b.forgivenEvery() && !b.stepFailed:
 		b.credit -= b.forgivenEvery()
 		return false
@@ -55,11 +57,11 @@ func (b *Breaker) stepFailedAt(now time.Time, cfg *Config) (changed bool) {
 		b.warned, b.stepFailed = true, true // it may have been the call's own
 		return false
 	case b.Share <= cfg.Start && b.warned:
-		b.relapse(now, cfg, ReasonRelapse)
+		b.relapse(now, cfg, ReasonRelapse, cause)
 	case b.stepFailed:
 		return false // this step has paid for it already
 	case b.badSteps > 0:
-		b.relapse(now, cfg, ReasonRelapse)
+		b.relapse(now, cfg, ReasonRelapse, cause)
 	default:
 		b.stepFailed = true
 		b.Share = max(cfg.Start, b.Share/2)

@@ -1,4 +1,4 @@
-// Package budget keeps retries and hedges to a part of the calls.
+// Package budget limits retries and hedges to a part of the calls.
 package budget
 
 import (
@@ -12,44 +12,58 @@ const (
 	budgetMark = time.Second
 )
 
-// Rules say how many retries a pool may make over the last 10 seconds:
-// ratio·calls + floor a second.
+// Rules limit the retries of a pool over the last 10 seconds to Ratio × calls + Floor × 10.
+// Floor is in retries per second.
 type Rules struct{ Ratio, Floor float64 }
 
-// Budget keeps retries from becoming a storm. Calls are counted with one
-// atomic addition; only a retry takes the lock. The zero value is ready.
+// Budget limits retries. Counting a call is one atomic addition; only a retry takes the
+// mutex. The zero value is ready for use. All methods are safe for concurrent use.
 //
-// The span slides by a second; marks are taken lazily, by retries and by the
-// control loop, also when it parks, so the counts cover 10 to 11 seconds.
+// The span slides by a second. Retries and the control loop, also when it parks, take marks
+// of the counts, so the counts cover 10 to 11 seconds.
 type Budget struct {
 	Calls  atomic.Int64
 	Denied atomic.Int64
 
 	mu      sync.Mutex
 	retries int64
+	moves   int64
 	marks   [int(budgetSpan/budgetMark) + 1]mark
 	oldest  int
 	count   int
 }
 
 type mark struct {
-	begun, at      time.Time // at is later where the pool fell asleep after that
+	begun, at      time.Time // at is later than begun if the pool went to sleep in between
 	calls, retries int64
+	moves          int64
 }
 
-// Call counts a call and returns how many there have been.
+// Call counts a call and returns the number of calls so far.
 func (b *Budget) Call() int64 { return b.Calls.Add(1) }
 
-// Take asks for one retry.
+// Take reports whether a retry is allowed, and counts it if so.
 func (b *Budget) Take(now time.Time, rules *Rules) bool {
 	b.mu.Lock()
 	b.markLocked(now)
 	since := b.sinceLocked(now)
-	calls := float64(b.Calls.Load() - since.calls)
-	retries := float64(b.retries - since.retries)
-	ok := retries+1 <= rules.Ratio*calls+rules.Floor*budgetSpan.Seconds()
+	return b.takeAndUnlock(&b.retries, since.retries, since.calls, rules)
+}
+
+// TakeMove asks for one attempt that follows an answer from which a call is to move on. These
+// take nothing from retries, and may be as many as those.
+func (b *Budget) TakeMove(now time.Time, rules *Rules) bool {
+	b.mu.Lock()
+	b.markLocked(now)
+	since := b.sinceLocked(now)
+	return b.takeAndUnlock(&b.moves, since.moves, since.calls, rules)
+}
+
+func (b *Budget) takeAndUnlock(count *int64, before, callsBefore int64, rules *Rules) bool {
+	calls := float64(b.Calls.Load() - callsBefore)
+	ok := float64(*count-before)+1 <= rules.Ratio*calls+rules.Floor*budgetSpan.Seconds()
 	if ok {
-		b.retries++
+		*count++
 	}
 	b.mu.Unlock()
 	if !ok {
@@ -58,14 +72,21 @@ func (b *Budget) Take(now time.Time, rules *Rules) bool {
 	return ok
 }
 
-// GiveBack returns a retry that was not made after all.
+// GiveBack returns a retry that was not made.
 func (b *Budget) GiveBack() {
 	b.mu.Lock()
 	b.retries--
 	b.mu.Unlock()
 }
 
-// Rate is how many calls a second there were over the last 10 seconds.
+// GiveBackMove returns such an attempt that was not made after all.
+func (b *Budget) GiveBackMove() {
+	b.mu.Lock()
+	b.moves--
+	b.mu.Unlock()
+}
+
+// Rate returns the calls per second over the last 10 seconds.
 func (b *Budget) Rate(now time.Time) float64 {
 	b.mu.Lock()
 	since := b.sinceLocked(now)
@@ -76,46 +97,46 @@ func (b *Budget) Rate(now time.Time) float64 {
 	if since.at.IsZero() {
 		return 0
 	}
-	// no marks are taken, and no calls made, while the pool is idle
+	// An idle pool takes no marks and has no calls.
 	over := min(budgetSpan, max(budgetMark, now.Sub(since.at)))
 	return float64(b.Calls.Load()-since.calls) / over.Seconds()
 }
 
-// Tick keeps the marks going while there are no retries.
+// Tick takes marks while there are no retries.
 func (b *Budget) Tick(now time.Time) {
 	b.mu.Lock()
 	b.markLocked(now)
 	b.mu.Unlock()
 }
 
-// Rest notes the counts as they are when the pool falls asleep, so that they are
-// old when it wakes up.
+// Rest records the counts at the time when the pool goes to sleep, so that they are old
+// when it wakes up.
 func (b *Budget) Rest(now time.Time) {
 	b.mu.Lock()
 	b.markLocked(now)
 	newest := &b.marks[(b.oldest+b.count-1)%len(b.marks)]
-	*newest = mark{newest.begun, now, b.Calls.Load(), b.retries}
+	*newest = mark{newest.begun, now, b.Calls.Load(), b.retries, b.moves}
 	b.mu.Unlock()
 }
 
-// markLocked notes the counts once a second.
+// markLocked takes a mark once a second.
 func (b *Budget) markLocked(now time.Time) {
 	if b.count > 0 {
 		newest := b.marks[(b.oldest+b.count-1)%len(b.marks)]
 		if now.Sub(newest.begun) < budgetMark {
-			return // also while a clock that jumped back catches up
+			return // also after the clock jumped back, until it has caught up
 		}
 	}
 	if b.count == len(b.marks) {
 		b.oldest = (b.oldest + 1) % len(b.marks)
 		b.count--
 	}
-	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, now, b.Calls.Load(), b.retries}
+	b.marks[(b.oldest+b.count)%len(b.marks)] = mark{now, now, b.Calls.Load(), b.retries, b.moves}
 	b.count++
 }
 
-// sinceLocked is the mark at which the span begins: the newest that is at least
-// a span old, else the beginning.
+// sinceLocked returns the mark at which the span starts: the newest that is at least a span
+// old, else the zero mark.
 func (b *Budget) sinceLocked(now time.Time) mark {
 	var since mark
 	for i := range b.count {

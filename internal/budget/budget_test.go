@@ -9,9 +9,9 @@ import (
 func TestBudget(t *testing.T) {
 	type step struct {
 		at      time.Duration
-		calls   int // before
-		retries int // asked for
-		want    int // granted
+		calls   int // calls before the retries
+		retries int // retries asked for
+		want    int // retries granted
 	}
 	const s = time.Second
 	for _, test := range []struct {
@@ -78,9 +78,9 @@ func TestBudgetGivesBack(t *testing.T) {
 	}
 }
 
-// TestBudgetProperty compares random traffic with a list of all events: the
-// budget never grants more than its rules allow for the calls of 11 seconds, and
-// never less than for those of 10.
+// TestBudgetProperty compares random traffic with a list of all events. The budget must
+// never grant more than its rules allow for the calls of 11 seconds, and never less than
+// for those of 10.
 func TestBudgetProperty(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -104,7 +104,7 @@ func TestBudgetProperty(t *testing.T) {
 				calls = append(calls, now)
 				continue
 			}
-			// marks are a second apart, and up to a tick late
+			// Marks are a second apart, and up to a tick late.
 			const short, long = budgetSpan, budgetSpan + budgetMark + 2*tickEvery
 			most := rules.Ratio*count(calls, long) + rules.Floor*10
 			least := rules.Ratio*count(calls, short) + rules.Floor*10
@@ -139,7 +139,7 @@ func TestCallRate(t *testing.T) {
 	if rate := b.Rate(now); rate != 7 {
 		t.Errorf("steady: %v a second", rate)
 	}
-	// an hour without calls, in which no marks are taken
+	// An hour without calls takes no marks.
 	now = now.Add(time.Hour)
 	if rate := b.Rate(now); rate > 1 {
 		t.Errorf("idle: %v a second", rate)
@@ -153,7 +153,7 @@ func TestCallRate(t *testing.T) {
 	}
 }
 
-// epoch is when the clocks of tests begin.
+// epoch is the start of the tests' clocks.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const tickEvery = 250 * time.Millisecond

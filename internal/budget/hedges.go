@@ -2,18 +2,19 @@ package budget
 
 import "sync"
 
-// Burst is how many hedges can be saved up.
+// Burst is the largest number of hedges that can be saved up.
 const Burst = 20
 
-// Hedges keeps hedges to a part of calls: each call saves up a part of one. The
-// zero value is ready.
+// Hedges limits hedges to a part of the calls: each call saves up a fraction of a hedge.
+// The zero value is ready for use. All methods are safe for concurrent use.
 type Hedges struct {
 	mu     sync.Mutex
 	saved  float64
-	counts int64 // calls that have been counted
+	counts int64 // calls counted so far
 }
 
-// Take asks for one hedge, given how many calls there have been ever, and the part of them that may be hedged, 0 to 1.
+// Take reports whether a hedge is allowed, and uses it up if so. calls is the number of
+// calls ever; ratio is the part of them that may be hedged, 0 to 1.
 func (b *Hedges) Take(calls int64, ratio float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -26,7 +27,7 @@ func (b *Hedges) Take(calls int64, ratio float64) bool {
 	return true
 }
 
-// GiveBack returns a hedge that was not made after all.
+// GiveBack returns a hedge that was not made.
 func (b *Hedges) GiveBack() {
 	b.mu.Lock()
 	b.saved++

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
@@ -41,18 +42,28 @@ type Attempt struct {
 
 	endpoint.Ticket
 
-	repeats uint16 // of the same endpoint
+	// What the transport tells of the latest connection that it had for the request.
+	conn   atomic.Pointer[link.Conn] // nil: there is none, or nobody watches it
+	before struct{ brought, took uint64 }
+	reused bool // it was idle before
+
+	informer *informer // nil: informational answers go to the client at once
+
 	paused  bool   // it begins after a backoff
+	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
+	repeats uint16 // of the same endpoint
 }
 
 // progress is how far an attempt has come, as it lets other goroutines know.
 type progress uint32
 
 const (
-	Started  progress = 1 << iota // client and began are set
-	movable                       // while no answer has come, the call may be sent elsewhere
-	Holding                       // the answer has begun, but nothing of it has gone to the client
-	bodyOver                      // the answer's body has been read to its end, and this is settled
+	Started   progress = 1 << iota // client and began are set
+	movable                        // while no answer has come, the call may be sent elsewhere
+	Holding                        // the answer has begun, but nothing of it has gone to the client
+	bodyOver                       // the answer's body has been read to its end, and this is settled
+	dialed                         // a connection was made for it, which may still have to become one of TLS
+	connected                      // the transport had a connection for the request
 )
 
 // Is tells whether the attempt has come as far as p. Any goroutine may ask.
@@ -99,13 +110,10 @@ func (a *Attempt) PatienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// Begin starts the clock of a round trip in ctx. What else holds of the attempt from
-// then on is set with it.
-func (a *Attempt) Begin(ctx context.Context, now time.Time, as progress) {
+// Begin starts the clock of a round trip in ctx, which began when the attempt was reserved
+// or its pause was over. What else holds of the attempt from then on is set with it.
+func (a *Attempt) Begin(ctx context.Context, as progress) {
 	a.Client = ctx
-	if a.Began != now { // else the watcher may be reading it
-		a.Began = now
-	}
 	a.Set(Started | as)
 }
 
@@ -240,11 +248,23 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 
 // settleIn is settle for a failure of which it may not be known yet whose it is.
 func (a *Attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
-	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
-		a.Target.State.Beaten(a, now)
-	}
+	a.noteBeaten(now, o)
 	a.Target.State.Settle(a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
+	}
+}
+
+// settleAnswer is settle at the end of an answer.
+func (a *Attempt) settleAnswer(now time.Time, o outcome.Outcome) {
+	a.noteBeaten(now, o)
+	a.Target.State.SettleAnswer(a, now, a.Call.Handler.BreakerConfig(), o, a.final)
+	a.end(endpoint.EndedNormally)
+}
+
+// noteBeaten lets the endpoint learn from an attempt that a rival has ended.
+func (a *Attempt) noteBeaten(now time.Time, o outcome.Outcome) {
+	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
+		a.Target.State.Beaten(a, now)
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/replay"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // record prepares the body of a request for being sent more than once; nil if
@@ -23,13 +22,14 @@ func (h *Handler) record(r *http.Request) *replay.Recording {
 // recordingOptions say how the body of a request is recorded.
 func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
-	if !h.Edits && !h.Wait.queues() &&
-		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && len(h.NextOn) == 0 && !h.Retry.Repeatable(r)) {
+	if !h.Edits && !h.Reads && !h.Wait.queues() &&
+		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
 	}
-	if h.StripsAll {
-		o.Strip = target.CredentialFields[:]
+	o.Origin = originOf(r.Body)
+	if h.Strips {
+		o.Strip = h.Screen.Fields
 	}
 	if h.Pool != nil {
 		o.NotKept = &h.Pool.NotKept
@@ -61,8 +61,8 @@ func (h *Handler) small(r *http.Request) bool {
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
 }
 
-// prepareBody reads the body of a call before its first attempt, where it is small or
-// some endpoints have it edited, and returns the time: the client's own is over then.
+// prepareBody reads the body of a call before its first attempt, where it is small, some
+// endpoints have it edited, or it says where the call goes, and returns the time: the client's own is over then.
 // The error is that of the body.
 func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
 	rec := c.body
@@ -71,6 +71,8 @@ func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 	switch {
 	case c.Handler.Edits:
 		err = c.prepareJSON(deadline)
+	case c.Handler.Reads && c.Request.ContentLength <= c.Handler.Retry.Buffer && !rec.Small && !caddyhttp.IsIncremental(c.Request.Header):
+		_, _, err = rec.ReadAhead(deadline)
 	case rec.Small:
 		err = rec.ReadSmall(deadline)
 	default:

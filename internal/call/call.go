@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/replay"
@@ -34,6 +35,7 @@ type Call struct {
 	handed   bool        // an answer has gone to the proxy
 	Recorded atomic.Bool // what the client gets has been recorded
 
+	key      uint64         // calls with the same go to the same endpoint; 0: to any
 	excluded *exclusion     // from further attempts, the latest
 	Request  *http.Request  // the proxy's own copy, the same for all attempts
 	vars     map[string]any // the request's own
@@ -48,16 +50,16 @@ type extras struct {
 	Looked  reverseproxy.UpstreamPool // up, for the first Select
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
+	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	wait    wait
-	refused *refusal // what the client gets, instead of an answer of an endpoint; nil: not that
-	status  int      // of the answer that the proxy has now, where it may throw it away
-	repeats tristate // whether lb_retry_match lets the request be sent again
-	// the client's own values of target.CredentialFields, where some endpoints get them
-	credentials [len(target.CredentialFields)]string
+	refused *refusal    // what the client gets, instead of an answer of an endpoint; nil: not that
+	status  int         // of the answer that the proxy has now, where it may throw it away
+	repeats tristate    // whether lb_retry_match lets the request be sent again
+	own     http.Header // what the client sent that may be a credential, where some endpoints get it
 }
 
 // Extra is where the call's extras are written.
@@ -112,18 +114,28 @@ func (c *Call) upstreams() reverseproxy.UpstreamPool {
 // takeCredentials takes the client's credentials out of the request, or notes them where
 // some endpoints get them: now, before header_up makes something else of them.
 func (c *Call) takeCredentials() {
-	r := c.Request
-	if c.Handler.StripsAll {
-		for _, field := range target.CredentialFields {
-			delete(r.Header, field)
-			delete(r.Trailer, field)
+	r, screen := c.Request, c.Handler.Screen
+	screen.Header(r.Trailer)
+	if !c.Handler.StripsAll {
+		if own := screen.Own(r.Header); own != nil {
+			c.Extra().own = own
 		}
 		return
 	}
-	own := &c.Extra().credentials
-	for i, field := range target.CredentialFields {
-		own[i] = r.Header.Get(field)
+	screen.Header(r.Header)
+	if r.URL.RawQuery != "" {
+		r.URL.RawQuery = c.withoutCredentials(r.URL.RawQuery)
 	}
+}
+
+// withoutCredentials takes the client's credentials out of a query, but not what the proxy's
+// configuration has put into it.
+func (c *Call) withoutCredentials(query string) string {
+	screen := c.Handler.Screen
+	if original, ok := c.Request.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL.RawQuery != query {
+		return screen.QueryOf(original.URL.RawQuery, query)
+	}
+	return screen.Query(query, nil)
 }
 
 // exclude keeps further attempts from a target, whichever table it is from.
@@ -146,12 +158,7 @@ func (c *Call) isExcluded(t *target.Target) bool {
 }
 
 // finish says that no attempt will follow.
-func (c *Call) finish() {
-	c.finished = true
-	if c.body != nil && !c.Handler.Rematches {
-		c.body.Finish()
-	}
-}
+func (c *Call) finish() { c.finished = true }
 
 // placeholder answers for {http.failover.*}, from the request's latest call.
 func (c *Call) placeholder(key string) (any, bool) {

@@ -5,14 +5,16 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/memory"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // CommitRules are Commit, ready for use.
 type CommitRules struct {
-	Body bool  // wait for a byte of the body
-	Hold int64 // and then for the rest, if it is no longer; 0: no
+	Body  bool          // wait for the body to begin
+	Until answer.Weight // what of a stream of events that takes: its first event that weighs so much
+	Hold  int64         // and then for the rest, if it is no longer; 0: no
 }
 
 // held is a response body of which some was read before the client got anything.
@@ -21,6 +23,7 @@ type CommitRules struct {
 type held struct {
 	chunks []chunk
 	total  int64
+	newest []byte        // what the latest read brought
 	full   bool          // there is no memory for more
 	err    error         // what comes after the chunks; nil: rest
 	rest   io.ReadCloser // watches the attempt
@@ -36,7 +39,7 @@ type chunk struct {
 // and nothing of the answer is left.
 func (a *Attempt) hold(resp *http.Response, rules CommitRules) error {
 	h := new(held)
-	if err := h.first(a, resp.Body); err != nil {
+	if err := h.first(a, resp, rules.Until); err != nil {
 		h.drop()
 		return err
 	}
@@ -57,20 +60,30 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 		resp.Body.Close()
 		return nil, c.failed(a, err, time.Now())
 	}
+	now := time.Now()
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	c.finish()
-	c.dropKept()
-	c.blameSuspects(time.Now())
+	c.answeredWell(now)
+	c.blameSuspects(now)
 	if a.Watchful {
-		a.Target.State.BeganAnswer(a, time.Now(), c.Handler.BreakerConfig())
+		a.Target.State.BeganAnswer(a, now, c.Handler.BreakerConfig())
 	}
 	return resp, nil
 }
 
-// first reads until the body has begun, which is when the attempt is answered.
-func (h *held) first(a *Attempt, body io.Reader) error {
-	for h.total == 0 && h.err == nil {
-		if err := h.read(a, body, memory.LargestPiece); err != nil {
+// first reads until the body has begun, which is when the attempt is answered. A stream of
+// events begins with an event of a weight.
+func (h *held) first(a *Attempt, resp *http.Response, until answer.Weight) error {
+	e := answer.Await(resp.Header)
+	for begun := false; !begun && h.err == nil && !h.full; {
+		if err := h.read(a, resp.Body, memory.LargestPiece); err != nil {
 			return err
+		}
+		begun = h.total > 0
+		if e != nil {
+			begun = e.Add(h.newest) || e.Begun() >= until
 		}
 	}
 	if !a.Answered(time.Now()) || !a.claims() {
@@ -93,6 +106,7 @@ func (h *held) more(a *Attempt, body io.Reader, limit int64) error {
 
 // read adds one read of at most limit bytes.
 func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
+	h.newest = nil
 	if last := len(h.chunks) - 1; last < 0 || h.chunks[last].to == len(h.chunks[last].Data) {
 		next := memory.Bodies.Next(h.total, limit)
 		if next == nil && last >= 0 {
@@ -110,6 +124,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 	a.silenceBegins(time.Now())
 	n, err := body.Read(room[:min(int64(len(room)), limit)])
 	a.silenceEnds()
+	h.newest = room[:n]
 	c.to += n
 	h.total += int64(n)
 	switch {
@@ -124,7 +139,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 
 // give makes the body, which is held as far as it was wanted, that of the response.
 func (h *held) give(a *Attempt, resp *http.Response) {
-	a.Final = !a.Call.Handler.Rematches
+	a.final = !a.Call.Handler.Rematches
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body
@@ -133,6 +148,29 @@ func (h *held) give(a *Attempt, resp *http.Response) {
 		a.BodyEnds(outcome.Success)
 	}
 	resp.Body = h
+}
+
+// putBack makes a body that has been read in part that of the response again.
+func (h *held) putBack(resp *http.Response) {
+	if h.err == io.EOF {
+		resp.Body.Close()
+	} else {
+		h.rest = resp.Body
+	}
+	resp.Body = h
+}
+
+// bytes are what is held. They are valid until it is read.
+func (h *held) bytes() []byte {
+	if len(h.chunks) == 1 {
+		c := h.chunks[0]
+		return c.Data[c.from:c.to]
+	}
+	joined := make([]byte, 0, h.total)
+	for _, c := range h.chunks {
+		joined = append(joined, c.Data[c.from:c.to]...)
+	}
+	return joined
 }
 
 // drop frees what is held.

@@ -39,6 +39,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 			return c.refuseWith(err)
 		}
 	}
+	if h.Affinity != nil {
+		c.setKey(w)
+	}
 	if h.Wait.queues() && h.Pool.Queue.Blocked() {
 		return c.wait(w, now)
 	}
@@ -90,9 +93,14 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 			}
 		}
 		i, at := -1, routing.Spot(h.Pool.Turn())
-		if h.Least {
+		switch {
+		case c.key != 0:
+			i = t.Affine(c.key, nil)
+		case h.Balance == ByLatency:
 			i = t.DrawTwo(at, t.Load)
-		} else {
+		case h.Balance == ByRequests:
+			i = t.DrawTwo(at, t.Requests)
+		default:
 			i = t.Draw(at)
 		}
 		if i >= 0 {
@@ -156,16 +164,17 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a := c.Next
 	if a == nil {
-		return c.refused(r)
+		resp, err := c.refused(r)
+		c.leave(err == nil)
+		return resp, err
 	}
 	c.Next, c.Current = nil, a
-	now := a.Began
 	again := c.Attempts > 1 // a rival may change it once this one has begun
 	var as progress
 	if c.hasAttempts() && c.repeatable() {
 		as = movable
 		if t.Handler.Retry.Hedge != nil {
-			a.hedge = t.hedged(a, r, now)
+			a.hedge = t.hedged(a, r, a.Began)
 		}
 	}
 	a.Client = r.Context()
@@ -183,12 +192,13 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	out, unfit := a.Prepare(r)
 	if unfit != nil {
 		c.finish()
+		c.leave(true)
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
-	a.Begin(a.Client, now, as)
+	a.Begin(a.Client, as)
 	t.Handler.Pool.Watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
-	now = a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
+	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
 	reported = true
 	if c.extras != nil {
 		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
@@ -204,7 +214,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.finished && c.keptAnswer() != nil {
 		resp, err = c.orKept(resp, err)
 	}
-	c.handed = err == nil
+	if c.handed = err == nil; c.handed {
+		c.Current.inform()
+	}
+	c.leave(c.handed)
 	if c.handed && t.Handler.Rematches {
 		c.Extra().status = resp.StatusCode
 		c.recordAfterRequest(c.Current)
@@ -225,6 +238,7 @@ func (h *Handler) callAt(r *http.Request) *Call {
 // share, the headers and the URL, stays as it is.
 func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
+	a.traceConnection()
 	t, c := a.Target, a.Call
 	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
 		return a.rewrite(r)
@@ -244,13 +258,20 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer: it goes to the client, or the call moves on.
+// answered deals with an answer by what it means: it goes to the client, or the call moves on.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if h.Answers.Concern(resp.StatusCode) {
+		return c.examined(a, resp, o, now)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// dealWith deals with an answer by what it comes to.
+func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	h := c.Handler
 	switch {
-	case o == outcome.Success && h.mayMoveOn(resp.StatusCode) && a.Answered(now) && h.movesOn(a, resp):
-		return c.passedOn(a, resp, now)
 	case o == outcome.Success && h.Commit.Body && resp.StatusCode != http.StatusSwitchingProtocols:
 		return c.heldBack(a, resp)
 	case !a.Answered(now) || o == outcome.Success && !a.claims():
@@ -259,9 +280,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	case o != outcome.Success:
 		return c.answeredBadly(a, resp, o, now)
 	}
-	a.Final = !h.Rematches
+	a.final = !h.Rematches
 	c.finish()
-	c.dropKept()
+	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
@@ -279,6 +300,9 @@ func (a *Attempt) Answered(now time.Time) bool {
 
 // follow watches an answer that goes to the client to its end.
 func (a *Attempt) follow(resp *http.Response) {
+	if a.sent != nil {
+		a.sent.Answering()
+	}
 	switch {
 	case resp.Body == http.NoBody:
 		a.BodyEnds(outcome.Success)
@@ -317,10 +341,10 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 
 // BodyEnds settles an attempt at the end of its response body.
 func (a *Attempt) BodyEnds(o outcome.Outcome) {
-	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig()) {
+	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig(), a.final) {
 		a.mu.Lock()
 		a.endAndUnlock(endpoint.EndedNormally)
 		return
 	}
-	a.Settle(time.Now(), o, true)
+	a.settleAnswer(time.Now(), o)
 }

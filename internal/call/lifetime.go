@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -50,12 +51,19 @@ func (a *Attempt) Value(key any) any {
 	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.Call.vars != nil {
 		return a.Call.vars
 	}
-	if d := a.dial(); d != nil && key == target.DialInfoKey {
+	if (key == link.DialerKey{}) {
+		return a
+	}
+	d := a.dial()
+	if d != nil && key == target.DialInfoKey {
 		return *d
 	}
 	v := a.Client.Value(key)
-	if trace, ok := v.(*httptrace.ClientTrace); ok && a.sent != nil && a.sent.Whole() == nil {
-		return a.sent.Traced(trace)
+	if trace, ok := v.(*httptrace.ClientTrace); ok && d != nil {
+		own := *trace // that of the request tells of the first attempt's connection
+		own.GotConn = a.gotConn
+		own.Got1xxResponse = nil
+		return &own
 	}
 	return v
 }
@@ -125,7 +133,12 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 			e.f()
 		}
 	}
-	if why != endpoint.EndedNormally && a.Is(Started) && a.sent != nil {
+	if a.sent == nil || !a.Is(Started) {
+		return
+	}
+	if why == endpoint.EndedNormally {
+		a.sent.Answered(restOfBody)
+	} else {
 		a.sent.Cut(replay.ErrReplaced)
 	}
 }

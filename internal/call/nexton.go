@@ -1,13 +1,8 @@
 package call
 
 import (
-	"bytes"
-	"compress/gzip"
 	"fmt"
-	"io"
 	"net/http"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -18,110 +13,21 @@ import (
 // reasonNextOn is the reason of a failover because of such an answer.
 const reasonNextOn = "next_on"
 
-// bodyLooks is how much of a body is looked at.
-const bodyLooks = 64 << 10
-
-// NextRule is NextOn, ready for use.
-type NextRule struct {
-	Status *outcome.StatusSet
-	Body   *regexp.Regexp // nil: any
-}
-
-// mayMoveOn tells whether there is a rule for answers of this status.
-func (h *Handler) mayMoveOn(code int) bool {
-	for _, rule := range h.NextOn {
-		if rule.Status.Has(code) {
-			return true
-		}
-	}
-	return false
-}
-
-// movesOn tells whether an answer is one to move on from. The body that it may have
-// looked at is put back.
-func (h *Handler) movesOn(a *Attempt, resp *http.Response) bool {
-	var body []byte
-	looked := false
-	for _, rule := range h.NextOn {
-		if !rule.Status.Has(resp.StatusCode) {
-			continue
-		}
-		if rule.Body == nil {
-			return true
-		}
-		if !looked {
-			body, looked = decoded(resp, a.peek(resp, bodyLooks)), true
-		}
-		if rule.Body.Match(body) {
-			return true
-		}
-	}
-	return false
-}
-
-// readable keeps an endpoint from answering in a coding that we cannot look into.
-func readable(h http.Header) {
-	if accepted := h.Get("Accept-Encoding"); strings.Contains(accepted, "gzip") {
-		h.Set("Accept-Encoding", "gzip")
-	} else if accepted != "" {
-		h.Set("Accept-Encoding", "identity")
-	}
-}
-
-// decoded is the start of a body without its content coding, as far as that can be
-// undone.
-func decoded(resp *http.Response, body []byte) []byte {
-	if resp.Header.Get("Content-Encoding") != "gzip" {
-		return body
-	}
-	unzip, err := gzip.NewReader(bytes.NewReader(body))
-	if err != nil {
-		return body
-	}
-	plain, _ := io.ReadAll(io.LimitReader(unzip, bodyLooks)) // what is cut off is missing
-	return plain
-}
-
-// peek reads up to limit bytes of an answer's body and puts them back. What it
-// returns is valid until the body is read.
-func (a *Attempt) peek(resp *http.Response, limit int64) []byte {
-	h := new(held)
-	a.Set(Holding)
-	for h.err == nil && h.total < limit && !h.full {
-		if err := h.read(a, resp.Body, limit-h.total); err != nil {
-			h.err = err
-		}
-	}
-	a.unset(Holding)
-	if h.err == io.EOF {
-		resp.Body.Close()
-	} else {
-		h.rest = resp.Body
-	}
-	resp.Body = h
-	if len(h.chunks) == 1 {
-		c := h.chunks[0]
-		return c.Data[c.from:c.to]
-	}
-	joined := make([]byte, 0, h.total)
-	for _, c := range h.chunks {
-		joined = append(joined, c.Data[c.from:c.to]...)
-	}
-	return joined
-}
-
 // passedOn deals with an answer that another endpoint may do better on: it goes to
 // the client only if there is no such endpoint.
 func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
-	if a.overtaken() {
-		resp.Body.Close()
-		a.Settle(now, outcome.Success, true)
-		return nil, errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.Settle(now, outcome.Success, true)
+			return nil, errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
-	a.Final = !c.Handler.Rematches
+	a.final = !c.Handler.Rematches
 	c.finish()
 	a.follow(resp)
 	return resp, nil
@@ -131,29 +37,48 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 // and keeps the first such answer. What it returns makes the proxy try again; nil
 // if there is nothing to move on to.
 func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
-	next := c.planElsewhere(now, a)
+	next := c.planBetter(now, a)
 	if next == nil {
 		return nil
 	}
-	if x := c.Extra(); x.kept == nil {
-		a.peek(resp, bodyLooks)
-		a.Set(Holding) // the watcher lets go of it if the client leaves
-		x.kept = &keptAnswer{a, resp}
-		if err := resp.Body.(*held).err; err != nil {
-			a.Settle(time.Now(), a.BodyOutcome(err), true)
-		}
+	a.MovedOn = true
+	x := c.Extra()
+	x.movedOn = append(x.movedOn, a)
+	if k := a.keep(resp); x.kept == nil {
+		x.kept = k
 	} else {
-		resp.Body.Close()
-		a.Settle(now, outcome.Success, true)
+		k.letGo()
 	}
 	c.moveTo(a, next, reasonNextOn, now)
 	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.Target.Name))
 }
 
-// A keptAnswer is one that the client gets if no endpoint does better.
+// A keptAnswer is one that the client gets if no endpoint does better. Its body is read on
+// meanwhile, so that the endpoint is soon done with it.
 type keptAnswer struct {
 	attempt *Attempt
 	resp    *http.Response
+	body    *filling
+}
+
+// keep sets an answer aside.
+func (a *Attempt) keep(resp *http.Response) *keptAnswer {
+	a.Set(Holding) // the watcher lets go of it if the client leaves
+	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
+		if err != nil {
+			a.Settle(time.Now(), a.BodyOutcome(err), true)
+		}
+	})}
+}
+
+// letGo says that the answer is not needed.
+func (k *keptAnswer) letGo() {
+	k.attempt.Settle(time.Now(), outcome.Success, false)
+	go func() { // what little is left of it is read, so that its connection can be used again
+		<-k.body.done
+		k.body.Close()
+		k.attempt.Settle(time.Now(), outcome.Success, true)
+	}()
 }
 
 // keptAnswer is the one that was kept; nil: none.
@@ -164,18 +89,22 @@ func (c *Call) keptAnswer() *keptAnswer {
 	return c.extras.kept
 }
 
-// dropKept lets go of the kept answer, which is not needed.
-func (c *Call) dropKept() {
-	if c.extras != nil {
-		c.extras.dropKept()
+// answeredWell says that an endpoint has answered the call: the kept answer is not needed, and
+// the endpoints that it moved on from were not of use to it.
+func (c *Call) answeredWell(now time.Time) {
+	if x := c.extras; x != nil && len(x.movedOn) > 0 {
+		for _, a := range x.movedOn {
+			a.Target.State.PassedOver(&a.Ticket, now)
+		}
+		x.movedOn = nil
+		x.dropKept()
 	}
 }
 
 func (x *extras) dropKept() {
 	if k := x.kept; k != nil {
 		x.kept = nil
-		k.resp.Body.Close()
-		k.attempt.Settle(time.Now(), outcome.Success, true)
+		k.letGo()
 	}
 }
 
@@ -183,7 +112,11 @@ func (x *extras) dropKept() {
 // the client has left.
 func (c *Call) orKept(resp *http.Response, err error) (*http.Response, error) {
 	if err == outcome.ErrClientGone {
-		c.dropKept()
+		for _, a := range c.extras.movedOn {
+			a.Target.State.TrialUnanswered(&a.Ticket)
+		}
+		c.extras.movedOn = nil
+		c.extras.dropKept()
 		return nil, err
 	}
 	return c.giveKept(resp), nil
@@ -195,7 +128,10 @@ func (c *Call) giveKept(resp *http.Response) *http.Response {
 		resp.Body.Close()
 	}
 	k := c.keptAnswer()
-	c.extras.kept, c.Current = nil, k.attempt
+	for _, a := range c.extras.movedOn { // nobody has answered it
+		a.Target.State.TrialUnanswered(&a.Ticket)
+	}
+	c.extras.kept, c.extras.movedOn, c.Current = nil, nil, k.attempt
 	k.attempt.unset(Holding)
 	k.attempt.credit()
 	if !c.Handler.Rematches {

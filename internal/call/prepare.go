@@ -2,8 +2,6 @@ package call
 
 import (
 	"net/http"
-
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // rewrite makes a request of its own for the attempt.
@@ -27,13 +25,20 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
+	if strip && out.URL.RawQuery != "" {
+		if query := c.withoutCredentials(out.URL.RawQuery); query != out.URL.RawQuery {
+			clean := *out.URL
+			clean.RawQuery = query
+			out.URL = &clean
+		}
+	}
 	if strip || t.Headers != nil || c.Handler.Looks || edits {
 		out.Header = r.Header.Clone()
 		if c.Handler.Looks {
 			readable(out.Header)
 		}
 		if strip {
-			c.stripCredentials(out.Header)
+			c.Handler.Screen.HeaderOf(c.ownCredentials(), out.Header)
 		}
 		if t.Headers != nil {
 			t.Headers.ApplyToRequest(out)
@@ -45,14 +50,13 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	return out, nil
 }
 
-// stripCredentials removes what the client itself sent; a header_up of the
-// proxy that sets such a field stays.
-func (c *Call) stripCredentials(h http.Header) {
-	for i, field := range target.CredentialFields {
-		if values := h[field]; len(values) > 0 && values[0] == c.extras.credentials[i] {
-			delete(h, field)
-		}
+// ownCredentials are what the client itself sent; a header_up of the proxy that sets such a
+// field stays.
+func (c *Call) ownCredentials() http.Header {
+	if c.extras == nil {
+		return nil
 	}
+	return c.extras.own
 }
 
 // Endpoints whose base URL has a path get requests below it only: what is beside it may be

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
@@ -158,7 +159,7 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 	if unfit != nil {
 		return nil
 	}
-	a.Begin(a.Client, now, 0)
+	a.Begin(a.Client, 0)
 	a.Call.Handler.Pool.Watch(a.patience())
 	return out
 }
@@ -175,9 +176,11 @@ func (x *race) run(out *http.Request) {
 	}()
 	resp, err := x.transport.RoundTripper.RoundTrip(out)
 	now := time.Now()
-	good := err == nil && a.Call.promising(a, resp)
-	if err == nil && !good {
-		err = errors.New(resp.Status)
+	o, good := outcome.Pending, false
+	if err == nil {
+		if o, good = a.Call.promise(a, resp, now); !good {
+			err = errors.New(resp.Status)
+		}
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -189,7 +192,9 @@ func (x *race) run(out *http.Request) {
 		x.over, x.won = true, resp
 		x.first.end(endpoint.EndedByHedge)
 	default:
-		o := a.Call.blameRival(a, resp, err, now)
+		if o == outcome.Pending || a.endedWhy() != endpoint.NotEnded {
+			o = a.Call.blame(a, err, now)
+		}
 		a.settleIn(now, o, true, a.Call.inDoubt(a, o))
 	}
 	if resp != nil && x.won != resp {
@@ -198,39 +203,35 @@ func (x *race) run(out *http.Request) {
 	close(x.fought)
 }
 
-// promising tells whether an answer is good as far as it has come when commit goes
-// by its first byte.
-func (c *Call) promising(a *Attempt, resp *http.Response) bool {
-	if outcome.OfStatus(resp.StatusCode, c.Handler.Failure, a.Target.Quota) != outcome.Success || resp.StatusCode == http.StatusSwitchingProtocols {
-		return false
+// promise is what a rival's answer comes to as far as it has come when commit goes by its first
+// byte, and whether it is good. It reads the body, however slow that is, so it is called without
+// the race's mutex.
+func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcome.Outcome, good bool) {
+	h := c.Handler
+	o = outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return outcome.Cancelled, false
 	}
-	if c.Handler.Commit.Body {
-		h := new(held)
-		if err := h.first(a, resp.Body); err != nil {
-			h.drop()
-			return false
+	next := false
+	if h.Answers.Concern(resp.StatusCode) {
+		if rule, _ := a.look(resp, o); rule != nil {
+			o, next = outcomeOf(rule.As), rule.As == answer.Next
 		}
-		h.rest, resp.Body = resp.Body, h
-	} else if !a.Answered(time.Now()) {
-		return false
 	}
-	return !c.Handler.mayMoveOn(resp.StatusCode) || !c.Handler.movesOn(a, resp)
-}
-
-// blameRival says what a rival that brought no good answer came to.
-func (c *Call) blameRival(a *Attempt, resp *http.Response, err error, now time.Time) outcome.Outcome {
-	if resp == nil || a.endedWhy() != endpoint.NotEnded {
-		return c.blame(a, err, now)
-	}
-	o := outcome.OfStatus(resp.StatusCode, c.Handler.Failure, a.Target.Quota)
 	switch {
-	case o == outcome.Success && a.First.Load() <= 0:
-		return outcome.Truncated // before its first byte
-	case o == outcome.RateLimited:
-		a.RetryAfter, _ = askedToWait(a, resp, now)
+	case o == outcome.Success && h.Commit.Body && !next:
+		began := new(held)
+		if err := began.first(a, resp, h.Commit.Until); err != nil {
+			began.drop()
+			return outcome.Truncated, false // before its first byte
+		}
+		began.putBack(resp)
+	case !a.Answered(now):
+		return outcome.Cancelled, false
+	case o != outcome.Success:
+		a.RetryAfter = a.askedToWait(resp, o, now)
 	}
-	a.Answered(now)
-	return o
+	return o, o == outcome.Success && !next
 }
 
 // claim makes the first attempt the winner, unless the rival is.

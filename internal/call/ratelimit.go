@@ -2,31 +2,43 @@ package call
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// askedToWait reads how long an answer asks us to stay away, at most outcome.MaxHold.
-// Retry-After-Ms is OpenAI's and Azure's finer form of Retry-After; the others are
-// where providers say it of a 429 that lacks both.
-func askedToWait(a *Attempt, resp *http.Response, now time.Time) (time.Duration, bool) {
-	if ms, err := strconv.ParseFloat(resp.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return time.Duration(min(ms, float64(outcome.MaxHold.Milliseconds())) * float64(time.Millisecond)), true
+// waitPatience is how long the body of a 429 is waited for, which may say how long to stay away.
+const waitPatience = time.Second
+
+// askedToWait reads how long an answer, which comes to o, asks us to stay away, at most
+// outcome.MaxHold; 0: it does not say. A 429 that lacks the usual fields may say so in its body,
+// which is read for that, and put back.
+func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.Time) time.Duration {
+	limited := o == outcome.RateLimited || resp.StatusCode == http.StatusTooManyRequests
+	if !limited && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0
 	}
-	if wait, ok := outcome.ParseRetryAfter(resp.Header.Get("Retry-After"), now); ok {
-		return wait, true
-	}
-	if resp.StatusCode != http.StatusTooManyRequests {
-		return 0, false
+	if wait, ok := outcome.RetryAfter(resp.Header, now); ok || !limited {
+		return wait
 	}
 	if wait, ok := outcome.QuotaReset(resp.Header, now); ok {
-		return wait, true
+		return wait
 	}
-	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
-		return outcome.ParseRetryInfo(decoded(resp, a.peek(resp, bodyLooks)))
+	if !strings.Contains(strings.ToLower(resp.Header.Get("Content-Type")), "json") {
+		return 0
 	}
-	return 0, false
+	a.Set(Holding)
+	body := a.fill(resp, func(error) {})
+	timer := time.NewTimer(waitPatience)
+	defer timer.Stop()
+	select {
+	case <-timer.C: // then it has not said
+		return 0
+	case <-body.done:
+	}
+	a.unset(Holding)
+	wait, _ := outcome.ParseRetryInfo(answer.Unpack(resp.Header, body.held.bytes()))
+	return wait
 }

@@ -46,6 +46,8 @@ func TestAskedToWait(t *testing.T) {
 			"X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "1772366405000"}, want: 5 * time.Second},
 		{name: "seconds since 1970", status: 429, header: []string{
 			"X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "1772366403"}, want: 3 * time.Second},
+		{name: "several values", status: 429, header: []string{"Retry-After", "2", "Retry-After", "2.542", "Retry-After", "soon"}, want: 2542 * time.Millisecond},
+		{name: "blanks", status: 503, header: []string{"Retry-After-Ms", " +80 "}, want: 80 * time.Millisecond},
 		{name: "quotas say nothing of a 503", status: 503, header: []string{
 			"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1m30s"}},
 		{name: "RetryInfo", status: 429, header: []string{"Content-Type", "application/json; charset=UTF-8"}, body: retryInfo, want: 3500 * time.Millisecond},
@@ -56,9 +58,13 @@ func TestAskedToWait(t *testing.T) {
 		a := &Attempt{Call: &Call{}, Began: now, Client: t.Context()}
 		resp := &http.Response{StatusCode: test.status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(test.body))}
 		for i := 0; i < len(test.header); i += 2 {
-			resp.Header.Set(test.header[i], test.header[i+1])
+			resp.Header.Add(test.header[i], test.header[i+1])
 		}
-		if got, _ := askedToWait(a, resp, now); got != test.want {
+		o := outcome.FailedStatus
+		if test.status == http.StatusTooManyRequests {
+			o = outcome.RateLimited
+		}
+		if got := a.askedToWait(resp, o, now); got != test.want {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != test.body {

@@ -48,7 +48,12 @@ func (c *Call) recordAtEnd(a *Attempt) {
 // answer, which the proxy has now, has been thrown away by then: nothing else tells
 // that lb_retry_match lets an answer through.
 func (c *Call) recordAfterRequest(a *Attempt) {
-	context.AfterFunc(c.Request.Context(), func() { c.recordAtEnd(a) })
+	context.AfterFunc(c.Request.Context(), func() {
+		c.recordAtEnd(a)
+		if c.body != nil {
+			c.body.Finish()
+		}
+	})
 }
 
 // passOver notes that the proxy has thrown the attempt's answer away; false if the

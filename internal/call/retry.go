@@ -113,7 +113,11 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 	if next := c.planSame(now, failed, o); next != nil {
 		return next
 	}
-	return c.planOther(now, failed)
+	next := c.planOther(now, failed)
+	if next == nil {
+		c.Handler.Pool.Budget.GiveBack()
+	}
+	return next
 }
 
 // planElsewhere reserves an attempt at another endpoint for a call that may be
@@ -125,7 +129,21 @@ func (c *Call) planElsewhere(now time.Time, from *Attempt) *Attempt {
 	tried := c.excluded
 	next := c.planOther(now, from)
 	if next == nil {
+		c.Handler.Pool.Budget.GiveBack()
 		c.excluded = tried // the call goes on where it is
+	}
+	return next
+}
+
+// planBetter reserves an attempt at another endpoint for a call that has an answer from which it
+// is to move on. Such attempts have a budget of their own.
+func (c *Call) planBetter(now time.Time, from *Attempt) *Attempt {
+	if !c.mayGoOn(now) || !c.Handler.Pool.Budget.TakeMove(now, &c.Handler.Retry.Budget) {
+		return nil
+	}
+	next := c.planOther(now, from)
+	if next == nil {
+		c.Handler.Pool.Budget.GiveBackMove()
 	}
 	return next
 }
@@ -150,15 +168,11 @@ func (c *Call) mayGoOn(now time.Time) bool {
 }
 
 // planOther reserves an attempt at an endpoint that the call has not tried, for
-// which the budget has been asked.
+// which a budget has been asked. Nil: there is none.
 func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.Handler.TableFor(c.upstreams(), now)
-	if next := c.Handler.Choose(c, t, now); next != nil {
-		return next
-	}
-	c.Handler.Pool.Budget.GiveBack()
-	return nil
+	return c.Handler.Choose(c, t, now)
 }
 
 // planSame reserves another attempt at the endpoint that failed, after a pause,

@@ -88,6 +88,9 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 		if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
 			return a
 		}
+		if a := h.tryPassed(c, t, now); a != nil {
+			return a
+		}
 		return h.tryRecovering(c, t, now, true)
 	}
 	tried := c.excluded
@@ -95,7 +98,29 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 		return a
 	}
 	c.excluded = tried // better an endpoint that recovers than none
-	return h.redraw(c, t, now, endpoint.AdmitNormally)
+	if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
+		return a
+	}
+	return h.tryPassed(c, t, now)
+}
+
+// tryPassed reserves an attempt at an endpoint that is passed over, for a call that finds no other.
+func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt {
+	for _, t := range from.Passed {
+		if c.isExcluded(t) {
+			continue
+		}
+		if a := h.Try(c, t, now, endpoint.AdmitNormally); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// mayMove tells whether the call can move on from an answer, as rules of the pool say.
+func (c *Call) mayMove() bool {
+	h := c.Handler
+	return h.Answers != nil && h.Retry.Attempts > 1 && (c.body == nil || c.body.Fits())
 }
 
 // redraw reserves an attempt at one of the available targets that the call has not
@@ -104,7 +129,12 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
 	for ; t.Total > 0 && redraws < maxRedraws; redraws++ {
-		i := t.Redraw(rand.Float64(), excluded)
+		i := -1
+		if c.key != 0 {
+			i = t.Affine(c.key, excluded)
+		} else {
+			i = t.Redraw(rand.Float64(), excluded)
+		}
 		if i < 0 {
 			break
 		}
@@ -143,15 +173,17 @@ func (c *Call) retrySafe() bool {
 // be sent elsewhere if it fails, any call to one that has waited for long, and,
 // as the last resort, any call to any of them.
 func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastResort bool) *Attempt {
-	elsewhere := from.Total > 0 && h.Retry.Attempts > 1 && c.repeatable()
+	elsewhere := from.Total > 0 && c.retrySafe()
 	for _, t := range from.Trials {
 		if c.isExcluded(t) {
 			continue
 		}
-		s := t.State
-		s.Mu.Lock()
-		wants, urgent := s.Breaker.WantsTrial(now, h.BreakerConfig())
-		s.Mu.Unlock()
+		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
+			if a := h.Try(c, t, now, endpoint.AdmitPassed); a != nil {
+				return a
+			}
+		}
+		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}

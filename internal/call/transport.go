@@ -13,6 +13,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/replay"
@@ -29,10 +30,15 @@ type Transport struct {
 	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
 }
 
-// NewTransport makes the transport of a handler around the proxy's own.
+// NewTransport makes the transport of a handler around the proxy's own, which has not been
+// used.
 func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
+	if own, ok := wrapped.(*reverseproxy.HTTPTransport); ok && own.Transport != nil {
+		own.Transport = link.Watch(own.Transport)
+	}
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
-	return &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
+	h.transport = &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
+	return h.transport
 }
 
 // failed deals with an attempt that brought no answer, and returns the error
@@ -41,8 +47,11 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
 	a.settleIn(now, o, true, c.inDoubt(a, o))
-	if a.overtaken() {
-		return errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			return errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
 		c.moveTo(a, a.moved.to, ReasonRescued, now)
@@ -93,7 +102,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 
 // reasonOf is what the client gets whose call ends with an attempt that failed.
 func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time) error {
-	if o == outcome.FailedTimeout || o == outcome.Stalled {
+	if o == outcome.FailedTimeout || o == outcome.Stalled || a.endedWhy() == endpoint.EndedByTimeout {
 		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
 	}
 	if c.extras != nil {
@@ -104,12 +113,20 @@ func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time)
 
 // blame says whose fault an error of a round trip is.
 func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
-	switch a.conclude() {
+	ended := a.conclude()
+	a.leaveConnection(ended, now)
+	switch ended {
 	case endpoint.EndedByTimeout:
+		if a.hadNoConnection() {
+			return a.withoutConnection()
+		}
 		return outcome.FailedTimeout
 	case endpoint.EndedByIdle:
 		return outcome.Stalled
-	case endpoint.EndedByClient, endpoint.EndedByRescue, endpoint.EndedByHedge:
+	case endpoint.EndedByClient:
+		a.ClientLeft = true
+		return outcome.Cancelled
+	case endpoint.EndedByRescue, endpoint.EndedByHedge:
 		return outcome.Cancelled
 	case endpoint.EndedByDeadline:
 		// An endpoint that got what others had left of the deadline is not slow.
@@ -118,12 +135,23 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedTimeout
 	}
-	if a.Client.Err() != nil || c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
+	if a.Client.Err() != nil {
+		a.ClientLeft = true
+		return outcome.Cancelled
+	}
+	if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
 		return outcome.Cancelled
 	}
 	o := target.OutcomeOf(err)
 	switch {
-	case o == outcome.FailedTLS && a.sent.Begun():
+	case o != outcome.Unsent && o != outcome.FailedDial && o != outcome.FailedTLS && a.hadNoConnection():
+		return a.withoutConnection()
+	case o == outcome.FailedReset && a.sentNothing():
+		if c.body != nil {
+			c.body.TakeBack()
+		}
+		return outcome.FailedDial
+	case o == outcome.FailedTLS && (a.sent.Begun() || a.Is(connected) && !outcome.SaysPeer(err)):
 		return outcome.FailedReset // the handshake was over: the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
@@ -138,14 +166,16 @@ func plain(err error) error { return errors.New(err.Error()) }
 // answeredBadly deals with an answer that is a failure of the endpoint, or says that it
 // wants no more of us for now.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		a.RetryAfter, _ = askedToWait(a, resp, now)
-	}
+	a.RetryAfter = a.askedToWait(resp, o, now)
+	now = time.Now() // its body may have been waited for
 	a.settleIn(now, o, false, c.inDoubt(a, o))
-	if a.overtaken() {
-		resp.Body.Close()
-		a.Settle(now, o, true)
-		return nil, errOvertaken
+	if a.race() != nil {
+		if a.overtaken() {
+			resp.Body.Close()
+			a.Settle(now, o, true)
+			return nil, errOvertaken
+		}
+		now = time.Now() // a rival may have been waited for
 	}
 	c.suspect(a, o, now)
 	if c.moveOn(a, o, now) {

@@ -157,7 +157,7 @@ func formatSLA(s *api.SLAStatus) string {
 
 func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tP50\tP99\tNOTE")
+	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tCANCELLED\tP50\tP99\tNOTE")
 	for _, e := range endpoints {
 		p50, p99 := "-", "-"
 		if e.Latency != nil {
@@ -167,9 +167,9 @@ func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time)
 		if e.Draining {
 			state = "draining"
 		}
-		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%s\t%s\t%s\n",
+		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
 			api.Printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
-			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, p50, p99,
+			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, e.Cancelled, p50, p99,
 			api.Printable(strings.Join(notes(&e, now), "; ")))
 	}
 	table.Flush()
@@ -187,7 +187,11 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		}
 		notes = append(notes, note)
 	}
-	if !e.HeldUntil.IsZero() {
+	switch {
+	case e.HeldUntil.IsZero():
+	case e.HeldReason == "next_on":
+		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
+	default:
 		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // skipAfter calls that succeeded say as much as a check.
@@ -38,9 +39,11 @@ type Checks struct {
 	Skipped  uint64
 }
 
-// AskLocked makes checks go by a configuration from now on; nil ends them. What
+// AskChecks makes checks go by a configuration from now on; nil ends them. What
 // is known from other questions says nothing about the new one.
-func (s *State) AskLocked(cfg *CheckConfig, now time.Time, first time.Duration) {
+func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
 	c := &s.Checks
 	switch {
 	case cfg == nil:
@@ -60,9 +63,52 @@ func (s *State) AskLocked(cfg *CheckConfig, now time.Time, first time.Duration) 
 	c.Asked = cfg
 }
 
-// SkipLocked tells whether a check that is due can be left out: calls have said
+// CheckDue is when the next check is due; false while one is under way.
+func (s *State) CheckDue(now time.Time) (at time.Time, ok bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.hastenLocked(now)
+	return s.Checks.Next, !s.Checks.Underway
+}
+
+// BeginCheck tells whether a check that is due is to be made, which is under way then. Else
+// the next is due after the interval.
+func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.skipLocked(now) {
+		s.Checks.Skipped++
+		s.Checks.Next = now.Add(Jittered(interval))
+		return false
+	}
+	s.Checks.Sent++
+	s.Checks.Underway = true
+	return true
+}
+
+// EndCheck ends a check that was made by cfg, and returns when the next is due. The
+// result has an effect only if by is set, what the breaker runs by, and the checks
+// still ask the same. Alone is set where no other endpoint can take this one's calls.
+func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, result CheckResult, alone bool) (next time.Time, changed bool, news []event.Event) {
+	changed, news = s.update(func() (changed bool) {
+		c := &s.Checks
+		c.Underway = false
+		c.Next = now.Add(Jittered(cfg.FastInterval)) // unless the result says otherwise
+		if by != nil && c.Asked != nil && c.Asked.Equal(&cfg.Ask) {
+			changed = s.checkedLocked(now, by, result, alone)
+		}
+		next = c.Next
+		return changed
+	})
+	if !result.Passed {
+		explain(news, "check", result.Why)
+	}
+	return next, changed, news
+}
+
+// skipLocked tells whether a check that is due can be left out: calls have said
 // the same, or the endpoint has asked to be left alone.
-func (s *State) SkipLocked(now time.Time) bool {
+func (s *State) skipLocked(now time.Time) bool {
 	s.CountLocked(now)
 	c := &s.Checks
 	succeeded, failed := s.Totals.Successes-c.past.Successes, s.Totals.Failures-c.past.Failures
@@ -73,8 +119,8 @@ func (s *State) SkipLocked(now time.Time) bool {
 	return s.Breaker.State == breaker.Closed && c.Run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
-// HastenLocked lets a check come soon where the breaker has opened.
-func (s *State) HastenLocked(now time.Time) {
+// hastenLocked lets a check come soon where the breaker has opened.
+func (s *State) hastenLocked(now time.Time) {
 	c := &s.Checks
 	if s.Breaker.State != breaker.Open && s.Breaker.State != breaker.Recovering {
 		c.found = 0
@@ -87,9 +133,9 @@ func (s *State) HastenLocked(now time.Time) {
 	}
 }
 
-// CheckedLocked takes the result of a check. Alone is set where no other
+// checkedLocked takes the result of a check. Alone is set where no other
 // endpoint can take this one's calls.
-func (s *State) CheckedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
+func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
 	c := &s.Checks
 	c.Run = riseAndFall(c.Run, result.Passed)
 	c.lastAt, c.lastWhy = now, result.Why

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -127,21 +128,17 @@ func (s *State) FreshLocked() *Counted {
 	return s.Fresh
 }
 
-// SettledLocked records what an attempt came to, and its call, where this is what
+// recordLocked records what an attempt came to, and its call, where this is what
 // the client got.
-func (s *State) SettledLocked(f Watched, now time.Time, o outcome.Outcome, firstByte time.Duration) {
-	duration := firstByte
-	if duration == 0 {
-		duration = taken(f, now)
-	}
+func (s *State) recordLocked(f Watched, now time.Time, end end, firstByte time.Duration) {
 	fresh := s.FreshLocked()
-	fresh.Attempt(o, duration)
-	if o.Failed() {
-		s.LastFailure = o
+	fresh.Attempt(end.outcome, taken(f, now))
+	if end.outcome.Failed() {
+		s.LastFailure = end.outcome
 	}
-	if f.own().Final {
+	if end.final || f.own().final {
 		if waited, ok := f.RecordsCall(firstByte); ok {
-			fresh.Call(o, waited)
+			fresh.Call(end.outcome, waited)
 		}
 	}
 }
@@ -159,8 +156,8 @@ func (s *State) CountCall(o outcome.Outcome, waited time.Duration) {
 func (s *State) Finalize(t *Ticket) (o outcome.Outcome, final bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	t.Final = !t.passedOver
-	return t.Outcome, t.Final
+	t.final = !t.passedOver
+	return t.Outcome, t.final
 }
 
 // PassOver notes that the proxy has thrown an attempt's answer away; false if it is
@@ -168,8 +165,46 @@ func (s *State) Finalize(t *Ticket) (o outcome.Outcome, final bool) {
 func (s *State) PassOver(t *Ticket) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	t.passedOver = !t.Final
+	t.passedOver = !t.final
 	return t.passedOver
+}
+
+// TakeFresh returns what was counted since the last time; nil: nothing. The caller gives it
+// back with Reuse.
+func (s *State) TakeFresh(now time.Time) *Counted {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.CountLocked(now)
+	fresh := s.Fresh
+	if fresh == nil || !fresh.Some {
+		return nil
+	}
+	s.Fresh, s.Spare = s.Spare, nil
+	return fresh
+}
+
+// Reuse takes back what TakeFresh returned, which is emptied.
+func (s *State) Reuse(fresh *Counted) {
+	fresh.Reset()
+	s.Mu.Lock()
+	s.Spare = fresh
+	s.Mu.Unlock()
+}
+
+// Down tells whether the endpoint takes no calls and, unless it took none before, why.
+func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if down = s.Breaker.Allowed(cfg) == 0; !down || before {
+		return down, ""
+	}
+	cause = s.Breaker.Opened
+	if s.Breaker.State == breaker.ForcedOpen {
+		cause = s.Breaker.Reason
+	} else if s.LastFailure != outcome.Pending {
+		cause += ", last: " + s.LastFailure.String()
+	}
+	return true, cause
 }
 
 // CountFailover counts a call that moved on from this endpoint.

@@ -3,6 +3,8 @@ package endpoint
 import (
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 func TestDurationCounts(t *testing.T) {
@@ -20,5 +22,57 @@ func TestDurationCounts(t *testing.T) {
 	sum.merge(&h)
 	if sum.Sum != 2*h.Sum || sum.Buckets[0] != 4 {
 		t.Errorf("merged: %+v", sum)
+	}
+}
+
+// BenchmarkRecord is what recording costs a call: its attempt, and what its client
+// got.
+func BenchmarkRecord(b *testing.B) {
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		s := &State{Owner: heedless{}}
+		a := &trip{began: epoch, latency: 3 * time.Millisecond}
+		for pb.Next() {
+			a.recorded = false
+			s.update(func() bool {
+				s.recordLocked(a, epoch, end{outcome: outcome.Success, final: true}, a.latency)
+				return false
+			})
+		}
+	})
+}
+
+// TestFinalAfterwards finds out that an answer goes to the client before, and after it
+// has been settled: the call is recorded once, unless the answer has been thrown away.
+func TestFinalAfterwards(t *testing.T) {
+	for _, test := range []struct {
+		name                 string
+		early, passed, short bool
+		want                 uint64 // calls recorded with the attempt
+	}{
+		{"before it is settled", true, false, false, 1},
+		{"before it is settled, as a sample", true, false, true, 1},
+		{"afterwards, when the caller records it", false, false, false, 0},
+		{"thrown away", false, true, false, 0},
+		{"thrown away, as a sample", false, true, true, 0},
+	} {
+		r := newStateRun(t, defaultBreaker())
+		a := r.begin(AdmitNormally)
+		a.idle, a.latency = false, time.Millisecond
+		if test.passed && !r.s.PassOver(&a.Ticket) {
+			t.Fatalf("%s: not thrown away", test.name)
+		}
+		if test.early {
+			r.s.Finalize(&a.Ticket)
+		}
+		if !test.short || !r.s.Succeeded(a, r.cfg, false) {
+			r.s.SettleAnswer(a, r.now, r.cfg, outcome.Success, false)
+		}
+		if o, final := r.s.Finalize(&a.Ticket); final == test.passed || o != outcome.Success {
+			t.Errorf("%s: %v, final: %v", test.name, o, final)
+		}
+		if got := r.s.TakeFresh(r.now); got.Calls.Successes() != test.want {
+			t.Errorf("%s: %d calls, want %d", test.name, got.Calls.Successes(), test.want)
+		}
 	}
 }

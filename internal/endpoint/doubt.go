@@ -71,10 +71,7 @@ func (s *State) doubtLocked(t *Ticket, now time.Time, cfg *breaker.Config, r bre
 // Resolve says whose the failure of an attempt is that was reported in doubt: the
 // endpoint's, or the request's own. The latter may also be found out later.
 func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
-	s.Mu.Lock()
-	before := s.Breaker.Generation
-	changed := s.resolveLocked(t, now, cfg, toBlame)
-	s.unlockAndTell(before, changed)
+	s.tell(s.update(func() bool { return s.resolveLocked(t, now, cfg, toBlame) }))
 }
 
 func (s *State) resolveLocked(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {

@@ -8,9 +8,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TransitionLocked is the event of a breaker that is no longer in generation
+// transitionLocked is the event of a breaker that is no longer in generation
 // before; nil if it is.
-func (s *State) TransitionLocked(before uint64) *event.Event {
+func (s *State) transitionLocked(before uint64) *event.Event {
 	b := &s.Breaker
 	if b.Generation == before {
 		return nil
@@ -45,18 +45,29 @@ func (s *State) heldLocked(now time.Time) *event.Event {
 // ChangeBreaker lets change work on the breaker, and emits what that brings
 // about.
 func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
-	s.Mu.Lock()
-	before := s.Breaker.Generation
-	change(&s.Breaker)
-	s.unlockAndTell(before, s.Breaker.Generation != before)
+	s.tell(s.update(func() bool {
+		before := s.Breaker.Generation
+		change(&s.Breaker)
+		return s.Breaker.Generation != before
+	}))
 }
 
-// NewsLocked takes the events that are to be emitted when the lock is free, with that of
+// explain adds to the event of a transition, if there is one, what brought that about.
+func explain(news []event.Event, name string, value any) {
+	if len(news) == 0 {
+		return
+	}
+	if last := &news[len(news)-1]; last.Kind != event.EndpointHeld && last.Details != nil {
+		last.Details[name] = value
+	}
+}
+
+// newsLocked takes the events that are to be emitted when the lock is free, with that of
 // a breaker which is no longer in generation before.
-func (s *State) NewsLocked(before uint64) []event.Event {
+func (s *State) newsLocked(before uint64) []event.Event {
 	news := s.news
 	s.news = nil
-	if e := s.TransitionLocked(before); e != nil {
+	if e := s.transitionLocked(before); e != nil {
 		news = append(news, *e)
 	}
 	return news

@@ -5,6 +5,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/score"
 	"github.com/apifailover/caddy-failover/internal/slowness"
@@ -44,8 +45,33 @@ type settings struct {
 	Priority *setting[int]
 }
 
-// ObeyLocked carries out a command.
-func (s *State) ObeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
+// Obey carries out a command. It returns how many attempts were in flight then, and the
+// events.
+func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight int64, news []event.Event) {
+	_, news = s.update(func() bool {
+		s.obeyLocked(c, now, cfg)
+		inFlight = s.Busy.Load()
+		return true
+	})
+	return inFlight, news
+}
+
+// Overrides are the weight and the priority that an operator has set; nil: as configured.
+func (s *State) Overrides() (weight *float64, priority *int) {
+	in := s.Settings.Load()
+	if in == nil {
+		return nil, nil
+	}
+	if in.Weight != nil {
+		weight = &in.Weight.Value
+	}
+	if in.Priority != nil {
+		priority = &in.Priority.Value
+	}
+	return weight, priority
+}
+
+func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 	if c.Action == api.Set {
 		s.set(c, now)
 		return
@@ -66,7 +92,7 @@ func (s *State) ObeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.Breaker.Reset(now)
 		s.Scorer, s.Tally, s.Slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 		s.endHoldLocked()
-		s.holdStep = 0
+		s.holdStep, s.passing = 0, passing{}
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.lever = s.newOrder(c.Action, c, now)
@@ -119,8 +145,12 @@ func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
 	return o
 }
 
-// EndLocked ends an order, if it is still in force.
-func (s *State) EndLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
+// EndOrder ends an order, and returns whether it was still in force, and the events.
+func (s *State) EndOrder(o *Lever, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
+	return s.update(func() bool { return s.endOrderLocked(o, now, cfg) })
+}
+
+func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
 	if s.lever == o {
 		s.lever, s.Barred = nil, false
 		s.Breaker.Release(now, cfg)

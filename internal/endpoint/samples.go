@@ -34,6 +34,7 @@ func (s *State) CountLocked(now time.Time) {
 	}
 	s.Samples.N = 0
 	s.served = now
+	s.inVain.answer(now)
 	s.Totals.Successes += uint64(n)
 	s.Tally.Calls += n
 	s.Tally.Latencies += n
@@ -57,11 +58,11 @@ func (s *State) CountLocked(now time.Time) {
 }
 
 // Succeeded takes the success of an attempt, whose body has come to its end, if it
-// can be kept as a sample.
-func (s *State) Succeeded(f Watched, cfg *breaker.Config) bool {
+// can be kept as a sample. Final tells that its answer has gone to the client.
+func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || s.passing.trial == t || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
 		!s.Breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false
@@ -75,11 +76,14 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config) bool {
 		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
 	}
 	kept := sample{latency: latency}
-	if t.Final {
+	if final || t.final {
 		kept.waited, _ = f.RecordsCall(latency)
 	}
 	s.Samples.kept[s.Samples.N] = kept
 	s.Samples.N++
+	if s.passing.calls != 0 {
+		s.answeredLocked(t)
+	}
 	if s.holdStep > 0 { // writing costs more, where many requests share the line
 		s.holdStep = 0
 	}

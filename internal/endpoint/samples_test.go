@@ -57,18 +57,18 @@ func TestSamples(t *testing.T) {
 					}
 					final := rand.IntN(10) > 0
 					for _, x := range []*trip{a, b} {
-						x.before, x.Final, x.idle, x.latency = time.Millisecond, final, false, latency
+						x.before, x.idle, x.latency = time.Millisecond, false, latency
 					}
 					if o == outcome.Success && a.Permit.Generation == one.s.Breaker.Generation {
 						good++
-						if one.s.Succeeded(a, cfg) {
+						if one.s.Succeeded(a, cfg, final) {
 							short++
-							two.s.Settle(b, now, cfg, o, true, NoDoubt)
+							two.s.SettleAnswer(b, now, cfg, o, final)
 							continue
 						}
 					}
-					one.s.Settle(a, now, cfg, o, true, NoDoubt)
-					two.s.Settle(b, now, cfg, o, true, NoDoubt)
+					one.s.SettleAnswer(a, now, cfg, o, final)
+					two.s.SettleAnswer(b, now, cfg, o, final)
 				}
 				// An open period is drawn at random.
 				two.s.Breaker.Until = one.s.Breaker.Until
@@ -109,7 +109,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"status": func(s *State, cfg *breaker.Config) uint64 { return s.Status(now, cfg).Successes },
 		"tick":   func(s *State, cfg *breaker.Config) uint64 { s.Tick(now, cfg); return s.Totals.Successes },
 		"hedge":  func(s *State, _ *breaker.Config) uint64 { s.Typically(now, 0.5); return s.Totals.Successes },
-		"check":  func(s *State, _ *breaker.Config) uint64 { s.SkipLocked(now); return s.Checks.past.Successes },
+		"check":  func(s *State, _ *breaker.Config) uint64 { s.skipLocked(now); return s.Checks.past.Successes },
 		"failure": func(s *State, cfg *breaker.Config) uint64 {
 			a := &trip{began: now, idle: true}
 			s.Acquire(a, now, cfg, 0, AdmitNormally)
@@ -121,10 +121,10 @@ func TestSamplesAreSeen(t *testing.T) {
 		for range 3 {
 			a := r.begin(AdmitNormally)
 			a.idle, a.latency = false, time.Millisecond
-			if !r.s.Succeeded(a, r.cfg) {
+			if !r.s.Succeeded(a, r.cfg, false) {
 				t.Fatalf("%s: an attempt did not go the short way", name)
 			}
-			if r.s.Succeeded(a, r.cfg) {
+			if r.s.Succeeded(a, r.cfg, false) {
 				t.Fatalf("%s: an attempt counts twice", name)
 			}
 		}

@@ -3,6 +3,8 @@ package endpoint
 import (
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
 func TestRiseAndFall(t *testing.T) {
@@ -43,5 +45,33 @@ func TestCheckJitter(t *testing.T) {
 	}
 	if low < 900*time.Millisecond || high > 1100*time.Millisecond || high-low < 150*time.Millisecond {
 		t.Errorf("a second becomes %v to %v", low, high)
+	}
+}
+
+func TestCheckPause(t *testing.T) {
+	cfg := &CheckConfig{Interval: 30 * time.Second, FastInterval: 2 * time.Second, Passes: 2, Fails: 2}
+	for _, tt := range []struct {
+		run   int
+		state breaker.State
+		found int
+		want  time.Duration
+	}{
+		{0, breaker.Closed, 0, 2 * time.Second},
+		{1, breaker.Closed, 0, 2 * time.Second},
+		{2, breaker.Closed, 0, 30 * time.Second},
+		{-1, breaker.Closed, 0, 2 * time.Second},
+		{-2, breaker.Closed, 0, 30 * time.Second}, // the last endpoint: it stays in
+		{9, breaker.Recovering, 0, 2 * time.Second},
+		{-2, breaker.Open, 1, 2 * time.Second},
+		{-3, breaker.Open, 2, 4 * time.Second},
+		{-4, breaker.Open, 3, 8 * time.Second},
+		{-9, breaker.Open, 9, 30 * time.Second},
+		{1, breaker.Open, 9, 2 * time.Second},
+		{9, breaker.Open, 1, 2 * time.Second},
+		{9, breaker.ForcedOpen, 1, 30 * time.Second},
+	} {
+		if got := cfg.Pause(tt.run, tt.state, tt.found); got != tt.want {
+			t.Errorf("run %d, %v found %d times: %v, want %v", tt.run, tt.state, tt.found, got, tt.want)
+		}
 	}
 }

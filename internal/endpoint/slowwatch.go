@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -16,16 +17,19 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
 	}
-	slow := s.Slowness.IsSlow(taken(f, now))
+	took := taken(f, now)
+	slow := s.Slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
-		return false
+		if slow = s.Slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
+			return false
+		}
 	}
 	t.judged, t.slower = true, slow && !t.Doubtful
 	switch {
 	case slow && t.Doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.Slowness.Episode.SlowAfter(f.StartedAt(), took)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -38,6 +42,7 @@ func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.Tally.Latencies++
 	s.Tally.LogLatency += math.Log(latency.Seconds())
 	s.peakLocked(now, latency)
+	s.inVain.answer(now)
 	s.Slowness.Learn(latency, slow, s.Breaker.State == breaker.Closed)
 }
 
@@ -57,16 +62,61 @@ func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) 
 	return s.Breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
-// WatchLocked gives the attempts in flight their verdicts: those whose answer
-// has begun, and those that have been waiting for too long. It returns true if
-// the control loop should look at the endpoint.
-func (s *State) WatchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
+// Watch gives the attempts in flight their verdicts: those whose answer has begun, and those
+// that have been waiting for too long. It returns whether the control loop should look at
+// the endpoint, and the events of what it brought about.
+func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
+	return s.update(func() bool { return s.watchLocked(now, cfg) })
+}
+
+// Suspect tells whether the endpoint seems to have become much slower than usual, or
+// its clients give up waiting.
+func (s *State) Suspect(now time.Time) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.suspectedLocked(now) != ""
+}
+
+// OpenSlow opens the breaker of an endpoint that is a suspect. It returns whether that has
+// changed it, and the events.
+func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
+	var limit time.Duration
+	changed, news = s.update(func() bool {
+		reason := s.suspectedLocked(now)
+		if reason == breaker.ReasonSlower {
+			limit = s.Slowness.Limit
+		}
+		return reason != "" && s.Breaker.Suspected(now, cfg, reason)
+	})
+	if limit > 0 {
+		explain(news, "limit_seconds", limit.Seconds())
+	}
+	return changed, news
+}
+
+// LookOver calls look for each attempt in flight, under the state's mutex, and notes
+// which of them wait for their clients. Open tells whether the breaker is.
+func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	open := s.Breaker.IsOpen()
+	for f := range s.InFlight.All() {
+		look(f, open)
+		s.paceLocked(f, now)
+	}
+}
+
+func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.CountLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
 	for f := range s.InFlight.All() {
 		t := f.own()
-		if t.judged || t.Outcome != outcome.Pending || !f.HasStarted() {
+		if t.Outcome != outcome.Pending || !f.HasStarted() {
+			continue
+		}
+		changed = s.watchTrialLocked(f, now, cfg) || changed
+		if t.judged {
 			continue
 		}
 		latency := f.FirstByte()

@@ -64,9 +64,7 @@ func TestNoFalseAlarm(t *testing.T) {
 							slow++
 						}
 					case at.Equal(nextWatch):
-						s.Mu.Lock()
-						s.WatchLocked(at, cfg)
-						s.Mu.Unlock()
+						s.Watch(at, cfg)
 						nextWatch = nextWatch.Add(50 * time.Millisecond)
 					default:
 						s.Tick(at, cfg)

@@ -43,6 +43,7 @@ type State struct {
 	holdBy     *Ticket       // what brought the hold about; nil once it is over
 	HoldSoft   bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
 	served     time.Time     // the latest success, as far as it has been counted
+	passing    passing       // whether calls pass it over
 	doubts     []failure     // in doubt, oldest first
 	news       []event.Event // to be emitted when mu is free
 	refused    int           // requests in a row that the peer's HTTP/2 layer refused alone
@@ -52,6 +53,7 @@ type State struct {
 	Tally      score.Tally // since the last tick
 	Scorer     score.Scorer
 	Slowness   slowness.Detector
+	inVain     unanswered
 	Checks     Checks
 	Sample     score.StepTally // since the trend's last step
 	peakAt     time.Time
@@ -85,6 +87,7 @@ const (
 	AdmitAllDown                   // past an open period, since every endpoint is out
 	AdmitInNeed                    // the same for an endpoint that still answers some calls; it is no trial
 	AdmitAnyway                    // past everything but the operator and the limit
+	AdmitPassed                    // as the trial of an endpoint that is passed over
 )
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
@@ -104,13 +107,16 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 		return false
 	}
 	t := f.own()
+	if how == AdmitPassed && !s.passing.due(now) {
+		return false
+	}
 	switch how {
 	case AdmitProven:
 		if s.Breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
-	case AdmitNormally, AdmitHeld:
+	case AdmitNormally, AdmitHeld, AdmitPassed:
 		t.Permit, ok = s.Breaker.Acquire(now, cfg)
 	case AdmitAllDown:
 		t.Permit, ok = s.Breaker.AcquireLast(now, cfg)
@@ -123,6 +129,9 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 	}
 	if !ok {
 		return false
+	}
+	if how == AdmitPassed {
+		s.passing.trial, s.passing.since = t, now
 	}
 	t.Watchful = s.Breaker.State == breaker.Recovering
 	if s.Breaker.State != breaker.Closed {
@@ -154,46 +163,71 @@ func (s *State) unlinkLocked(t *Ticket) {
 	}
 }
 
-// BeganAnswer notes that an attempt has begun to answer well.
+// BeganAnswer notes that an attempt has begun to answer well. One that has been settled,
+// as with an answer that was held until its end, has been counted already.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
-	latency := f.FirstByte()
-	s.Mu.Lock()
-	s.CountLocked(now)
-	before := s.Breaker.Generation
-	changed := s.judgeLocked(f, now, outcome.Success, latency)
-	if t := f.own(); s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
-		changed = s.reportSlowLocked(t, now, cfg) || changed
-	} else {
-		changed = s.Breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
-	}
-	s.unlockAndTell(before, changed)
+	t, latency := f.own(), f.FirstByte()
+	s.tell(s.update(func() (changed bool) {
+		if t.Outcome != outcome.Pending {
+			return false
+		}
+		s.CountLocked(now)
+		changed = s.judgeLocked(f, now, outcome.Success, latency)
+		if s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
+			return s.reportSlowLocked(t, now, cfg) || changed
+		}
+		return s.Breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
+	}))
 }
 
 // Settle takes what an attempt came to, once; release is set when the attempt is no
 // longer in flight either.
 func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
+}
+
+// SettleAnswer settles an attempt whose answer has come to its end, and releases it. Final
+// tells that the answer has gone to the client: the call is recorded with it.
+func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
+	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
+}
+
+// An end is how an attempt ends.
+type end struct {
+	outcome        outcome.Outcome
+	release, final bool
+	doubt          DoubtStage
+}
+
+func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 	t, latency := f.own(), f.FirstByte()
-	s.Mu.Lock()
-	if release {
-		s.unlinkLocked(t)
-	}
-	if t.Outcome != outcome.Pending {
-		s.Mu.Unlock()
-		return
-	}
+	s.tell(s.update(func() bool {
+		if end.release {
+			s.unlinkLocked(t)
+		}
+		if t.Outcome != outcome.Pending {
+			return false
+		}
+		changed := s.settleLocked(f, now, cfg, end, latency)
+		s.recordLocked(f, now, end, latency)
+		return changed
+	}))
+}
+
+func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end end, latency time.Duration) (changed bool) {
+	t, o := f.own(), end.outcome
 	s.CountLocked(now)
-	t.Outcome, t.doubt = o, doubt
+	t.Outcome, t.doubt = o, end.doubt
 	s.Last.Add(o)
-	changed := s.judgeLocked(f, now, o, latency)
-	before := s.Breaker.Generation
+	changed = s.judgeLocked(f, now, o, latency)
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		s.Totals.Cancelled++
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		s.Totals.Failures++
 		s.Breaker.Cancel(now, t.Permit)
-		if doubt == NoDoubt {
+		if end.doubt == NoDoubt {
 			s.holdLocked(t, now, t.RetryAfter, false)
 			changed = true
 		} else {
@@ -207,8 +241,7 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
-	s.SettledLocked(f, now, o, latency)
-	s.unlockAndTell(before, changed)
+	return s.trialOverLocked(t) || changed
 }
 
 // OutcomeSoFar is what an attempt was settled with, or success while a good answer is
@@ -236,6 +269,10 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	} else {
 		s.Totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
+		s.inVain.answer(now)
+		if !t.MovedOn {
+			changed = s.answeredLocked(t)
+		}
 		if s.HoldSoft {
 			s.endHoldLocked()
 			changed = true
@@ -305,39 +342,126 @@ func (s *State) Load() float64 {
 // to be built anew, when there is something to do next, and the events of what it
 // brought about.
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	before := s.Breaker.Generation
+	changed, news = s.update(func() (changed bool) {
+		changed, due = s.tickLocked(now, cfg)
+		return changed
+	})
+	return changed, due, news
+}
+
+func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, due time.Time) {
 	s.CountLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	changed = s.Breaker.Tick(now, cfg) || changed
-	news = s.NewsLocked(before)
 	s.Scorer.Fold(now, s.Tally)
 	s.Sample.Add(s.Tally)
 	s.Tally = score.Tally{}
 	if s.Breaker.State == breaker.Open {
 		s.Scorer.Forget()
 		s.Slowness.Opened()
+		s.inVain.run = 0
 	}
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
+	if now.Before(s.passing.until) {
+		due = Earliest(due, s.passing.until)
+	} else if s.passing.due(now) && !s.passing.shown {
+		s.passing.shown, changed = true, true
+	}
 	if now.Before(s.HoldUntil) {
 		due = Earliest(due, s.HoldUntil)
 	} else if !s.HoldUntil.IsZero() {
 		s.endHoldLocked()
 		changed = true
 	}
-	return changed, due, news
+	return changed, due
 }
 
 // Available is how much of its normal traffic the endpoint can have now.
 func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Barred || now.Before(s.HoldUntil) {
+	return s.availableLocked(now, cfg, false)
+}
+
+// availableLocked is available, past a hold that is in doubt if that is set.
+func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
+	if s.Barred || now.Before(s.HoldUntil) && !(pastDoubt && s.HoldSoft) {
 		return 0
 	}
 	return s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
+}
+
+// Assess is how much of its normal traffic the endpoint can have now, past a hold that is soft if
+// that is set; whether it is in want of a call; and whether it is passed over.
+func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Barred || now.Before(s.HoldUntil) && !(soft && s.HoldSoft) {
+		return 0, false, false
+	}
+	wants, _ := s.Breaker.WantsTrial(now, cfg)
+	trial = wants || s.Breaker.OnTrial(cfg)
+	available = s.availableLocked(now, cfg, soft)
+	if s.passing.over() && !soft && available > 0 {
+		return 0, trial || s.passing.due(now), true
+	}
+	return available, trial, false
+}
+
+// WantsTrial tells whether the endpoint is recovering and wants to be tried, and whether
+// it has waited for that for long.
+func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Breaker.WantsTrial(now, cfg)
+}
+
+// KeptAway tells whether an operator, or else a hold, keeps calls away.
+func (s *State) KeptAway(now time.Time) (barred, held bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Barred, !s.Barred && now.Before(s.HoldUntil)
+}
+
+// Leave notes that the pool has given up the state, and tells whether attempts are in
+// flight. The owner is told of those that begin later.
+func (s *State) Leave() (busy bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Left = true
+	return !s.InFlight.Empty()
+}
+
+// Usual is the latency of the endpoint's good answers; 0 where it is not known, or calls
+// are kept away.
+func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Breaker.Allowed(cfg) == 0 || now.Before(s.HoldUntil) {
+		return 0
+	}
+	return s.Scorer.Typical()
+}
+
+// TakeStep returns whether the endpoint is in service, whether an operator has put it in
+// or out, and what happened since the trend's last step, which another one follows
+// if over is set.
+func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, sample score.StepTally) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	sample = s.Sample
+	if over {
+		s.Sample = score.StepTally{}
+	}
+	return s.Breaker.Allowed(cfg) > 0, s.Breaker.State >= breaker.ForcedOpen, sample
+}
+
+// SetFlapping tells the breaker whether it opens and closes unusually often.
+func (s *State) SetFlapping(flapping bool) {
+	s.Mu.Lock()
+	s.Breaker.Flapping = flapping
+	s.Mu.Unlock()
 }
 
 // Returns is when the endpoint will be tried again at the earliest, now if
@@ -401,7 +525,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.CountLocked(now)
 		s.Slowness.Episode.Mark(now, s.Slowness.Limit)
 	}
-	if s.wellLocked() && limit == 0 {
+	if s.wellLocked() && limit == 0 && how != AdmitPassed {
 		f.own().Permit.Generation = s.Breaker.Generation
 		s.begun++
 		s.Busy.Add(1)
@@ -411,7 +535,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 	}
 	before := s.Breaker.Generation
 	ok := s.acquireLocked(f, now, cfg, limit, how)
-	s.unlockAndTell(before, false)
+	s.tell(false, s.unlock(before))
 	return ok
 }
 

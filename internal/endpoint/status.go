@@ -5,6 +5,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
@@ -42,10 +43,29 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		e.Until = b.Until
 	}
 	if now.Before(s.HoldUntil) {
-		e.HeldUntil = s.HoldUntil
+		e.HeldUntil, e.HeldReason = s.HoldUntil, outcome.RateLimited.String()
+	}
+	if until := s.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
+		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
 	}
 	s.describeOrdersLocked(&e)
 	return e
+}
+
+// A Standing is how an endpoint stands, in numbers.
+type Standing struct {
+	State                   breaker.State
+	Share, Score            float64
+	Held                    bool
+	Passed, Failed, Skipped uint64 // checks
+}
+
+// Stands returns how the endpoint stands.
+func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	c := &s.Checks
+	return Standing{s.Breaker.State, s.Breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.HoldUntil), c.Passed, c.Failed, c.Skipped}
 }
 
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.

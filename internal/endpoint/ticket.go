@@ -15,6 +15,8 @@ type Ticket struct {
 	RetryAfter   time.Duration // how long the endpoint asks to be left alone
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
+	ClientLeft   bool          // the attempt was cancelled because its client left
+	MovedOn      bool          // the call has moved on from the endpoint's good answer
 
 	// Set by acquire, and by the breaker with the first byte.
 	Watchful bool // the breaker wants to know of the first byte
@@ -27,7 +29,7 @@ type Ticket struct {
 	slower     bool  // much slower than usual, which may be known before it ends
 	reported   bool  // as slow, before it ended
 	passedOver bool  // the proxy has thrown its answer away
-	Final      bool  // its answer goes to the client, and the call is recorded with it; without the mutex while no other goroutine settles it
+	final      bool  // its answer goes to the client, as was found out after it: the call is recorded with it
 	slot       int32 // in the set of those in flight, plus one; 0: in none
 	pace       *pace // of the upload; nil: the watcher has not seen one
 }
@@ -88,12 +90,26 @@ type owner interface {
 	HasRoom()
 }
 
-// unlockAndTell unlocks the state, and tells the owner what has changed since the
-// breaker was in generation before: a transition, and what else is news, goes out as
-// events, and changed says that routing may go by what is new.
-func (s *State) unlockAndTell(before uint64, changed bool) {
-	news := s.NewsLocked(before)
+// update lets change work on the state under its mutex, and returns what change does,
+// whether routing may go by what is new, and the events that tell of it. They are emitted
+// when no lock is held.
+func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
+	s.Mu.Lock()
+	before := s.Breaker.Generation
+	changed = change()
+	return changed, s.unlock(before)
+}
+
+// unlock unlocks the state, and returns the events of what has changed since the breaker
+// was in generation before.
+func (s *State) unlock(before uint64) []event.Event {
+	news := s.newsLocked(before)
 	s.Mu.Unlock()
+	return news
+}
+
+// tell tells the owner what an update has brought. The caller holds no lock.
+func (s *State) tell(changed bool, news []event.Event) {
 	for _, e := range news {
 		s.Owner.Emit(e)
 	}

@@ -24,10 +24,10 @@ type pace struct {
 	vacant bool          // the attempt fills no slot
 }
 
-// PaceLocked counts an attempt that waits for its client as filling no slot, and again
+// paceLocked counts an attempt that waits for its client as filling no slot, and again
 // as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
 // endpoint may have more attempts than its limit.
-func (s *State) PaceLocked(f Watched, now time.Time) {
+func (s *State) paceLocked(f Watched, now time.Time) {
 	if !f.Uploads() {
 		return
 	}

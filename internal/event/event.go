@@ -1,9 +1,9 @@
-// Package event remembers what happened and hands it on.
+// Package event records events and delivers them.
 package event
 
 import "time"
 
-// Kinds of events. They are also the names of events in Caddy's events app.
+// Kinds of events. They are also the names of the events in Caddy's events app.
 const (
 	Failover          = "failover"
 	BreakerOpened     = "breaker_opened"
@@ -17,31 +17,32 @@ const (
 	Operator          = "operator"
 )
 
-// Event is something that happened in a pool.
+// Event is an event of a pool.
 type Event struct {
-	// Rises by one from event to event, over all pools of the process, from 1.
+	// Number of the event, counted from 1 over all pools of the process.
 	ID uint64 `json:"id"`
 
 	At   time.Time `json:"at"`
 	Kind string    `json:"kind"`
 	Pool string    `json:"pool"`
 
-	// The endpoint that it happened to; of a failover, where the call came from.
-	// Empty where it happened to the whole pool.
+	// The endpoint that the event is about; for a failover, the endpoint that the call
+	// left. Empty if the event is about the whole pool.
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// Where a failover went.
+	// The endpoint that a failover went to.
 	To string `json:"to,omitempty"`
 
-	// Why: of a failover, the outcome of the attempt that failed; of a breaker,
-	// what moved it.
+	// The reason: for a failover, the outcome of the failed attempt; for a breaker, the
+	// cause of its transition.
 	Reason string `json:"reason,omitempty"`
 
-	// How many it stands for. Of a kind, endpoint, destination and reason at most
-	// one event a second leaves a pool; those between are counted in the next.
+	// The number of events that this one stands for. A pool sends at most one event a
+	// second for each kind, endpoint, destination and reason; the next one counts those
+	// between.
 	Count int `json:"count"`
 
-	// More of the newest that it stands for. Values are text, numbers, booleans
-	// and times.
+	// Details of the newest event that this one stands for. Values are text, numbers,
+	// booleans and times.
 	Details map[string]any `json:"details,omitempty"`
 }

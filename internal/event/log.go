@@ -5,23 +5,23 @@ import (
 	"sync"
 )
 
-// Kept is how many events the process remembers.
+// Kept is the number of events that a Log remembers.
 const Kept = 1000
 
-// Latest are the latest ones of all pools.
+// Latest holds the latest events of all pools.
 var Latest Log
 
-// A Log remembers the latest events and passes new ones on. The zero value
-// is empty. All methods may be called at once.
+// A Log remembers the latest events and passes new ones on to subscribers. The zero value
+// is empty. All methods are safe for concurrent use.
 type Log struct {
 	Mu          sync.Mutex
-	ring        [Kept]Event // event n is at (n-1) % Kept
-	Newest      uint64      // ID
+	ring        [Kept]Event // event n is at index (n-1) % Kept
+	Newest      uint64      // ID of the newest event
 	Subscribers map[*Subscription]struct{}
 }
 
-// Add numbers an event, keeps it and hands it to the subscribers. One whose
-// buffer is full has been too slow and is dropped.
+// Add numbers an event, keeps it, and sends it to the subscribers. It drops subscribers
+// whose buffer is full.
 func (l *Log) Add(e Event) Event {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -39,9 +39,8 @@ func (l *Log) Add(e Event) Event {
 	return e
 }
 
-// Since returns the events after the one of an ID that are still known, oldest
-// first. An ID that was never given comes from another process: it is as good as
-// none.
+// Since returns the remembered events after the given ID, oldest first. An ID above the
+// newest is from another process and counts as 0.
 func (l *Log) Since(id uint64) []Event {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -62,8 +61,8 @@ func (l *Log) sinceLocked(id uint64) []Event {
 	return list
 }
 
-// Subscribe returns the events after the one of an ID, as since does, and a
-// subscription to all that follow them.
+// Subscribe returns the remembered events after the given ID, like Since, and a
+// subscription to all later events.
 func (l *Log) Subscribe(after uint64) ([]Event, *Subscription) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -82,30 +81,29 @@ func (l *Log) dropLocked(s *Subscription) {
 	}
 }
 
-// A Subscription receives events until it is closed. A reader that falls 256
-// events behind is dropped: the channel is closed after the events that are in
-// it, and TooSlow says why.
+// A Subscription receives events until it is closed. A reader that falls 256 events behind
+// is dropped: the channel is closed after its buffered events, and TooSlow returns true.
 type Subscription struct {
 	log    *Log
 	Events chan Event
-	lagged bool // guarded by log.mu
+	lagged bool // guarded by log.Mu
 }
 
-// TooSlow tells whether the subscription ended because its reader fell behind.
+// TooSlow reports whether the subscription ended because its reader fell behind.
 func (s *Subscription) TooSlow() bool {
 	s.log.Mu.Lock()
 	defer s.log.Mu.Unlock()
 	return s.lagged
 }
 
-// Close ends the subscription.
+// Close ends the subscription. It may be called again.
 func (s *Subscription) Close() {
 	s.log.Mu.Lock()
 	defer s.log.Mu.Unlock()
 	s.log.dropLocked(s)
 }
 
-// DetailNames are the names of an event's details, sorted.
+// DetailNames returns the names of the event's details, sorted.
 func (e *Event) DetailNames() []string {
 	names := make([]string, 0, len(e.Details))
 	for name := range e.Details {

@@ -29,12 +29,12 @@ func TestEventLog(t *testing.T) {
 	for _, c := range []struct {
 		since, first, last uint64
 	}{
-		{0, 11, 1010}, // the first ten are forgotten
+		{0, 11, 1010}, // the log has dropped the first ten
 		{5, 11, 1010},
 		{1000, 1001, 1010},
 		{1009, 1010, 1010},
 		{1010, 0, 0},
-		{5000, 11, 1010}, // of another process
+		{5000, 11, 1010}, // from another process
 	} {
 		first, last, n := ids(l.Since(c.since))
 		if first != c.first || last != c.last || n > 0 && uint64(n) != c.last-c.first+1 {
@@ -60,7 +60,7 @@ func TestSubscription(t *testing.T) {
 		<-s.Events
 	}
 	n := 0
-	for range slow.Events { // ends, because it was dropped
+	for range slow.Events { // ends because the subscription was dropped
 		n++
 	}
 	if n != cap(slow.Events) || !slow.TooSlow() {
@@ -70,7 +70,7 @@ func TestSubscription(t *testing.T) {
 	if _, open := <-s.Events; open || s.TooSlow() {
 		t.Errorf("closed: still open %v, too slow %v", open, s.TooSlow())
 	}
-	s.Close() // again
+	s.Close() // a second call is allowed
 	slow.Close()
 	l.Add(Event{})
 	if len(l.Subscribers) != 0 {

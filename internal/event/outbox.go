@@ -7,39 +7,40 @@ import (
 )
 
 const (
-	// outboxEvery is how often one sort of event may leave.
+	// outboxEvery is the shortest time between two events of one sort.
 	outboxEvery = time.Second
-	// outboxQueue is how many events may wait for a log or for Caddy's events
-	// app before some are lost.
+	// outboxQueue is the number of events that can wait for the log or for Caddy's events
+	// app. Further events are lost.
 	outboxQueue = 256
-	// outboxPatience is how long a pool that ends waits for what is under way.
+	// outboxPatience is how long Close waits for queued events.
 	outboxPatience = 2 * time.Second
 )
 
-// Outbox lets events out of a pool. Of a sort of event one leaves a second; the
-// others are counted in the next. What leaves is remembered at once, and goes to
-// the log and to Caddy's events app on a goroutine of each, so that whoever is
-// slow there delays neither calls nor the control loop.
+// Outbox sends the events of a pool. It sends one event of each sort a second; the next one
+// counts those between. [Latest] gets an event at once. The log and Caddy's events app get
+// it on a goroutine each, so a slow one delays neither calls nor the control loop. All
+// methods are safe for concurrent use.
 type Outbox struct {
 	Log, Caddy *courier
 
 	mu     sync.Mutex
 	recent map[sort]*folded
-	notes  *folded // since the last note; nil: none
+	notes  *folded // notes held back since the last one; nil if none
 	Closed bool
 }
 
-// sort is what events are folded by.
+// sort is the key by which events are folded.
 type sort struct{ kind, endpoint, to, reason string }
 
-// folded is what was kept back of one sort of event since the last one left.
+// folded holds the events of one sort that were held back since the last one was sent.
 type folded struct {
 	count int
-	kept  Event // the newest, if count is above 0
+	kept  Event // the newest event, if count is above 0
 	timer *time.Timer
 }
 
-// NewOutbox makes an outbox that hands events to the log and to Caddy's events app, each on a goroutine of its own.
+// NewOutbox returns an outbox that sends events to log and caddy, each on its own
+// goroutine.
 func NewOutbox(log, caddy func(Event)) *Outbox {
 	return &Outbox{
 		Log:    newCourier(log),
@@ -48,8 +49,7 @@ func NewOutbox(log, caddy func(Event)) *Outbox {
 	}
 }
 
-// Post sends an event, or keeps it back for up to a second after the last of its
-// sort.
+// Post sends an event, or holds it back for up to a second after the last one of its sort.
 func (o *Outbox) Post(e Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -68,7 +68,7 @@ func (o *Outbox) Post(e Event) {
 	o.sendLocked(e)
 }
 
-// Note writes a line to the log that is no event, folded as events are.
+// Note writes a line that is not an event to the log. It folds lines like events.
 func (o *Outbox) Note(e Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -94,10 +94,10 @@ func (o *Outbox) Note(e Event) {
 	o.Log.send(e)
 }
 
-// notesEvery is how often notes are written.
+// notesEvery is the shortest time between two notes.
 const notesEvery = 10 * time.Second
 
-// flush lets go what was kept back, or forgets the sort if that is nothing.
+// flush sends the held-back events of a sort, or forgets the sort if there are none.
 func (o *Outbox) flush(sort sort, f *folded) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -124,7 +124,7 @@ func (o *Outbox) sendLocked(e Event) {
 	o.Caddy.send(e)
 }
 
-// Close sends what is still kept back, and waits for a moment until it has left.
+// Close sends the held-back events and waits up to outboxPatience for delivery.
 func (o *Outbox) Close() {
 	o.mu.Lock()
 	o.Closed = true
@@ -143,8 +143,8 @@ func (o *Outbox) Close() {
 	o.Caddy.close()
 }
 
-// A courier delivers events one after the other on its own goroutine. What does
-// not fit its queue is lost, and counted.
+// A courier delivers events in order on its own goroutine. Events that do not fit its queue
+// are lost and counted.
 type courier struct {
 	queue chan Event
 	done  chan struct{}
@@ -162,7 +162,7 @@ func newCourier(deliver func(Event)) *courier {
 	return c
 }
 
-// send must not be called after close.
+// send queues an event. Do not call it after close.
 func (c *courier) send(e Event) {
 	select {
 	case c.queue <- e:
@@ -171,8 +171,8 @@ func (c *courier) send(e Event) {
 	}
 }
 
-// close waits for what is in the queue, but not for long: the rest is delivered
-// later, by a goroutine that then ends.
+// close waits up to outboxPatience for the queue to empty. The goroutine delivers the rest
+// later and then ends.
 func (c *courier) close() {
 	close(c.queue)
 	timer := time.NewTimer(outboxPatience)

@@ -1,6 +1,6 @@
-// Package jsondoc checks JSON documents of strangers and sets values in them. Nothing in
-// it recurses: time is linear in the size of a document, and the memory for the
-// nesting is one bit for each level.
+// Package jsondoc checks untrusted JSON documents and sets values in them. Nothing in it
+// recurses: time is linear in the size of a document, and nesting takes one bit of memory
+// for each level.
 package jsondoc
 
 import (
@@ -8,20 +8,20 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how many objects and arrays may lie within each other in the JSON that a
-// client or an endpoint sends us.
+// MaxDepth is the deepest nesting that is accepted in JSON from a client or an endpoint.
 const MaxDepth = 1000
 
 var (
-	// ErrSyntax is returned for what is not one JSON value in UTF-8 (RFC 8259).
+	// ErrSyntax means that a document is not one JSON value in UTF-8 (RFC 8259).
 	ErrSyntax = errors.New("not JSON")
-	// ErrDepth is returned for a document that is nested too deeply.
+	// ErrDepth means that a document is nested too deeply.
 	ErrDepth = errors.New("JSON is nested too deeply")
 )
 
-// Check returns nil if data is one JSON value in UTF-8, in which at most depth objects
-// and arrays lie within each other; else ErrSyntax or ErrDepth. A document that is both
-// wrong and too deep gets the error of what comes first.
+// Check returns nil if data is one JSON value in UTF-8 whose objects and arrays are nested
+// at most depth deep. Otherwise it returns ErrSyntax or ErrDepth. If both apply, the error
+// is the one that comes first in the document, except that invalid UTF-8 is always
+// ErrSyntax.
 func Check(data []byte, depth int) error {
 	if !utf8.Valid(data) {
 		return ErrSyntax
@@ -53,14 +53,14 @@ func Check(data []byte, depth int) error {
 	}
 }
 
-// A checker reads a document from its start.
+// A checker reads a document from start to end.
 type checker struct {
 	data []byte
 	at   int
-	open bits // the containers around at: true for objects
+	open bits // containers around at; true is an object
 }
 
-// value reads a scalar, or the opening bracket of a container.
+// value reads a scalar or the opening bracket of a container.
 func (c *checker) value() (opened, ok bool) {
 	switch c.space() {
 	case '{', '[':
@@ -79,7 +79,8 @@ func (c *checker) value() (opened, ok bool) {
 	return false, c.number()
 }
 
-// closes reads the closing bracket of the innermost container, if it is next.
+// closes reads the closing bracket of the innermost container, and reports whether it was
+// next.
 func (c *checker) closes() bool {
 	want := byte(']')
 	if c.open.top() {
@@ -93,7 +94,7 @@ func (c *checker) closes() bool {
 	return true
 }
 
-// name reads a name and a colon, if the innermost container is an object.
+// name reads a name and a colon if the innermost container is an object.
 func (c *checker) name() bool {
 	if !c.open.top() {
 		return true
@@ -105,8 +106,8 @@ func (c *checker) name() bool {
 	return true
 }
 
-// after reads what follows a value, up to the next one. There is no more at the end of
-// the document.
+// after reads everything between a value and the next one. more is false at the end of the
+// document.
 func (c *checker) after() (more, ok bool) {
 	for c.open.n > 0 {
 		if c.space() == ',' {
@@ -121,7 +122,7 @@ func (c *checker) after() (more, ok bool) {
 	return false, c.at == len(c.data)
 }
 
-// space skips white space and returns what follows, 0 at the end.
+// space skips white space and returns the next byte, or 0 at the end.
 func (c *checker) space() byte {
 	c.at = skipSpace(c.data, c.at)
 	if c.at == len(c.data) {
@@ -138,7 +139,7 @@ func (c *checker) literal(word string) bool {
 	return true
 }
 
-// text reads a string, whose quote is next.
+// text reads a string. Its opening quote must be next.
 func (c *checker) text() bool {
 	for i := c.at + 1; i < len(c.data); i++ {
 		switch b := c.data[i]; {
@@ -191,7 +192,7 @@ func (c *checker) number() bool {
 	return true
 }
 
-// digits reads one digit or more.
+// digits reads one or more digits.
 func (c *checker) digits() bool {
 	from := c.at
 	for c.at < len(c.data) && '0' <= c.data[c.at] && c.data[c.at] <= '9' {

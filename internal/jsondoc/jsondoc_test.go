@@ -58,7 +58,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckTakesNoMemory: 64 bits of nesting are 8 bytes.
+// TestCheckTakesNoMemory checks that nesting takes one bit for each level.
 func TestCheckTakesNoMemory(t *testing.T) {
 	doc := []byte(strings.Repeat("[", 1000) + strings.Repeat("]", 1000))
 	for _, depth := range []int{1000, 10} {
@@ -74,7 +74,7 @@ func TestCheckTakesNoMemory(t *testing.T) {
 	}
 }
 
-// FuzzCheck: what Check lets through is what encoding/json takes, in UTF-8 and
+// FuzzCheck checks that Check accepts what encoding/json accepts, if it is valid UTF-8 and
 // not too deep.
 func FuzzCheck(f *testing.F) {
 	for _, doc := range []string{`{"a":[1,2.5e-3,"\ud800\n",{}],"b":null}`, `[[[[]]]]`, "[\xff]", `{"a"`, "-", `1e5 `, `{"a":{"b":{"c":{}}}}`} {
@@ -94,7 +94,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// nesting is how deep a valid document is nested.
+// nesting returns the depth of a valid document.
 func nesting(doc []byte) (most int) {
 	depth := 0
 	for d := json.NewDecoder(bytes.NewReader(doc)); ; {
@@ -189,8 +189,8 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// FuzzSet: what is set is the only value that any reader can find there, all else stays,
-// and documents without surprises come out as sjson makes them.
+// FuzzSet checks that every reader finds only the new value, that everything else stays,
+// and that the result equals sjson's for documents without ambiguous names.
 func FuzzSet(f *testing.F) {
 	for _, doc := range []string{`{"a":1,"\u0061":2,"A":{"b":1}}`, `{"a":{"b":[1,{"c":2,"c":3}]}}`, ` { "x" : [ ] , "a":null}`,
 		`{"a":[{"b":1},{"b":2,"B":[]}],"a":{}}`, `{"b":"\\\"}","a":"{"}`} {
@@ -227,7 +227,7 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-// plain tells whether nothing in a document has two spellings or is there twice.
+// plain reports whether every name in a document has one spelling and is unique.
 func plain(doc []byte) bool {
 	if bytes.ContainsAny(doc, `\`) || bytes.IndexByte(doc, 0) >= 0 || len(doc) != len([]rune(string(doc))) || !bytes.Equal(doc, bytes.ToLower(doc)) {
 		return false
@@ -252,7 +252,7 @@ func decode(t *testing.T, doc []byte) (value any) {
 	return value
 }
 
-// appends tells whether setting again adds another element.
+// appends reports whether setting twice appends two elements.
 func appends(path Path) bool {
 	for _, s := range path {
 		if s.number && s.index < 0 {
@@ -262,7 +262,7 @@ func appends(path Path) bool {
 	return false
 }
 
-// requireOnly walks the path as a reader that stops at every member of a name does.
+// requireOnly follows the path like a reader that stops at every member with the name.
 func requireOnly(t *testing.T, doc []byte, path Path, value string) {
 	t.Helper()
 	at := doc
@@ -298,7 +298,7 @@ func requireOnly(t *testing.T, doc []byte, path Path, value string) {
 	}
 }
 
-// requireRest: the members beside the first step of the path are what they were.
+// requireRest checks that the members beside the first step of the path have not changed.
 func requireRest(t *testing.T, doc, got []byte, path Path) {
 	t.Helper()
 	rest := func(doc []byte) (all []string) {

@@ -6,15 +6,14 @@ import (
 	"iter"
 )
 
-// IsObject tells whether a document that [Check] has let through is an object.
+// IsObject reports whether a document that [Check] accepted is an object.
 func IsObject(doc []byte) bool {
 	at := skipSpace(doc, 0)
 	return at < len(doc) && doc[at] == '{'
 }
 
-// Members yields the members of an object that [Check] has let through, in order:
-// the decoded name and the value as it stands there. A name that is there twice comes
-// twice.
+// Members yields the members of an object that [Check] accepted, in order: the decoded name
+// and the raw value. It yields duplicate names each time they occur.
 func Members(object []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for m := range members(object, skipSpace(object, 0)) {
@@ -25,15 +24,15 @@ func Members(object []byte) iter.Seq2[string, []byte] {
 	}
 }
 
-// A member is where a member of an object, or an element of an array, stands in a
-// document. An element has no name.
+// A member is the position of an object's member or of an array's element in a document. An
+// element has no name.
 type member struct {
-	name, nameEnd   int // with the quotes
+	name, nameEnd   int // including the quotes
 	value, valueEnd int
 }
 
-// members yields the members of the container whose bracket is at a place in a checked
-// document.
+// members yields the members of the container whose opening bracket is at the given offset
+// of a checked document.
 func members(doc []byte, at int) iter.Seq[member] {
 	return func(yield func(member) bool) {
 		object := doc[at] == '{'
@@ -59,7 +58,7 @@ func members(doc []byte, at int) iter.Seq[member] {
 	}
 }
 
-// skipSpace returns where the next byte stands that is no white space.
+// skipSpace returns the offset of the first byte from at on that is not white space.
 func skipSpace(doc []byte, at int) int {
 	for at < len(doc) && (doc[at] == ' ' || doc[at] == '\t' || doc[at] == '\n' || doc[at] == '\r') {
 		at++
@@ -67,7 +66,7 @@ func skipSpace(doc []byte, at int) int {
 	return at
 }
 
-// skipValue returns where the value ends that stands at a place in a checked document.
+// skipValue returns the end of the value at the given offset of a checked document.
 func skipValue(doc []byte, at int) int {
 	depth := 0
 	for {
@@ -93,7 +92,7 @@ func skipValue(doc []byte, at int) int {
 	}
 }
 
-// isScalar tells whether a byte may stand in a number, true, false or null.
+// isScalar reports whether a byte can be part of a number, true, false or null.
 func isScalar(b byte) bool {
 	return '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || b == '-' || b == '+' || b == '.' || b == 'E'
 }
@@ -107,7 +106,7 @@ func skipText(doc []byte, at int) int {
 	return at + 1
 }
 
-// decodeName returns what a quoted name says.
+// decodeName returns the text of a quoted name.
 func decodeName(quoted []byte) []byte {
 	inner := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
@@ -115,7 +114,7 @@ func decodeName(quoted []byte) []byte {
 	}
 	var name string
 	if json.Unmarshal(quoted, &name) != nil {
-		return inner // which a checked document has not
+		return inner // cannot happen in a checked document
 	}
 	return []byte(name)
 }

@@ -9,25 +9,24 @@ import (
 	"strings"
 )
 
-// MaxIndex is the largest index that a path may have: an array that is shorter is
-// filled up with nulls.
+// MaxIndex is the largest index in a path. Shorter arrays are extended with nulls.
 const MaxIndex = 1000
 
-// A Path says where in a document a value is. The zero value is the whole document.
+// A Path is the position of a value in a document. The zero value is the whole document.
 type Path []step
 
-// A step goes from a container to one of its values.
+// A step leads from a container to one of its values.
 type step struct {
 	name   string
-	index  int  // into an array; -1: behind its end
-	number bool // index counts, where there is an array or nothing
+	index  int  // index into an array; -1 appends
+	number bool // use index if the container is an array or is missing
 }
 
-// ParsePath reads names and indexes that dots separate, in the syntax of
-// github.com/tidwall/sjson: a backslash takes the next character as it is, digits are an
-// index where there is an array or nothing yet, -1 is the place behind the last element,
-// and a colon before digits or -1 makes them a name. The wildcards and queries of that
-// syntax (* ? # @ |) are refused unless a backslash is before them.
+// ParsePath parses names and indexes that are separated by dots, in the syntax of
+// github.com/tidwall/sjson. A backslash escapes the next character. Digits are an index if
+// the container is an array or is missing, -1 appends an element, and a colon before digits
+// or -1 makes them a name. The wildcards and queries of that syntax (* ? # @ |) are errors
+// unless escaped.
 func ParsePath(text string) (Path, error) {
 	var path Path
 	for more := true; more; {
@@ -54,7 +53,7 @@ func ParsePath(text string) (Path, error) {
 			return nil, fmt.Errorf("path: a name is empty")
 		}
 		if !forced {
-			if err := s.asIndex(); err != nil {
+			if err := s.parseIndex(); err != nil {
 				return nil, err
 			}
 		}
@@ -63,8 +62,8 @@ func ParsePath(text string) (Path, error) {
 	return path, nil
 }
 
-// asIndex makes an index of a name that looks like one.
-func (s *step) asIndex() error {
+// parseIndex makes the step an index if its name looks like one.
+func (s *step) parseIndex() error {
 	if s.name == "-1" {
 		s.index, s.number = -1, true
 		return nil
@@ -80,13 +79,14 @@ func (s *step) asIndex() error {
 	return nil
 }
 
-// Set returns a document, which [Check] has let through, with a JSON value at a path. What
-// is missing on the way is made, and a scalar on the way is replaced. It is an error if
-// the path has a name where the document has an array. The document itself stays as it is.
+// Set returns a copy of a document that [Check] accepted, with a JSON value at a path. It
+// creates missing containers, and replaces a scalar on the path. A name in the path where
+// the document has an array is an error.
 //
-// Of all that a reader might take for a name of the path only one is left: of several members
-// whose names decode to the same text, or differ in case or in what follows a NUL only,
-// the last with just that name is kept, else the last, and gets just that name.
+// Set leaves only one member that a reader could take for a name of the path. Names are
+// alike if they decode to the same text, or differ only in case or after a NUL. Of several
+// alike members, Set keeps the last with exactly that name, else the last, and gives it
+// exactly that name.
 func Set(doc []byte, path Path, value []byte) ([]byte, error) {
 	var e editor
 	at := skipSpace(doc, 0)
@@ -124,7 +124,7 @@ func Set(doc []byte, path Path, value []byte) ([]byte, error) {
 	return e.apply(doc), nil
 }
 
-// nth returns where an element of an array stands, else 0 and how many there are.
+// nth returns the offset of an array's element, or 0 and the number of elements.
 func nth(doc []byte, at, index int) (element, n int) {
 	for m := range members(doc, at) {
 		if n == index {
@@ -135,7 +135,7 @@ func nth(doc []byte, at, index int) (element, n int) {
 	return 0, n
 }
 
-// build appends a value within the containers that a path needs.
+// build appends a value inside the containers of a path.
 func build(b []byte, path Path, value []byte) []byte {
 	var closing []byte
 	for _, s := range path {
@@ -159,10 +159,10 @@ func appendName(b []byte, name string) []byte {
 	return append(b, quoted...)
 }
 
-// An editor collects changes of a document.
+// An editor collects changes to a document.
 type editor struct{ changes []edit }
 
-// An edit puts text in the place of what is from one place to another.
+// An edit replaces the bytes [from, to) with text.
 type edit struct {
 	from, to int
 	text     []byte
@@ -172,7 +172,7 @@ func (e *editor) replace(from, to int, text []byte) {
 	e.changes = append(e.changes, edit{from, to, text})
 }
 
-// apply makes the changed document.
+// apply returns the changed document.
 func (e *editor) apply(doc []byte) []byte {
 	slices.SortStableFunc(e.changes, func(a, b edit) int { return a.from - b.from })
 	size := len(doc)
@@ -188,8 +188,8 @@ func (e *editor) apply(doc []byte) []byte {
 	return append(out, doc[at:]...)
 }
 
-// append adds what add makes to the end of the container at a place, from which nothing
-// is removed.
+// append adds the output of add to the end of the container at the given offset. No other
+// change may remove anything from that container.
 func (e *editor) append(doc []byte, at int, add func([]byte) []byte) {
 	end := at + 1
 	var b []byte
@@ -199,8 +199,8 @@ func (e *editor) append(doc []byte, at int, add func([]byte) []byte) {
 	e.replace(end, end, add(b))
 }
 
-// only leaves one of the members that may be read as having a name in the object at a
-// place.
+// only removes all but one of the members alike name from the object at the given offset,
+// and returns the one that is left.
 func (e *editor) only(doc []byte, at int, name string) (kept member, found bool) {
 	several, exact := false, false
 	for m := range members(doc, at) {
@@ -225,11 +225,11 @@ func (e *editor) only(doc []byte, at int, name string) (kept member, found bool)
 	return kept, true
 }
 
-// removeOthers removes all members that may be read as having a name, but one.
+// removeOthers removes all members alike name except kept.
 func (e *editor) removeOthers(doc []byte, at int, name string, kept member) {
-	end := 0       // of the member before
-	first := -1    // the beginning of those that are removed before any that stays
-	begun := false // one that stays has been seen
+	end := 0       // end of the previous member
+	first := -1    // start of the removed members before the first kept one
+	begun := false // a kept member has been seen
 	for m := range members(doc, at) {
 		_, alike := compareName(doc[m.name:m.nameEnd], name)
 		switch remove := alike && m != kept; {
@@ -247,8 +247,9 @@ func (e *editor) removeOthers(doc []byte, at int, name string, kept member) {
 	}
 }
 
-// compareName tells whether a quoted name is a name, and whether some reader may take it
-// for that: one that looks at no case, as encoding/json, or stops at a NUL, as C.
+// compareName reports whether a quoted name is exactly name, and whether a reader could
+// take it for name. Some readers ignore case, as encoding/json does, or stop at a NUL, as C
+// does.
 func compareName(quoted []byte, name string) (same, alike bool) {
 	decoded := decodeName(quoted)
 	if string(decoded) == name {

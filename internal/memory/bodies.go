@@ -1,6 +1,6 @@
 package memory
 
-// Bodies is the memory of this process for bodies that are kept: request bodies, so that
-// they can be sent again, and answers that are held back. It is bounded by an App, or by
-// failover.defaultMemory.
+// Bodies is this process's budget for buffered bodies: request bodies that may be sent
+// again, and responses that are held back. An App sets its limit, else
+// failover.defaultMemory does.
 var Bodies Budget

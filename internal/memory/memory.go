@@ -1,18 +1,18 @@
-// Package memory counts the bytes of bodies that a process keeps, and bounds them.
+// Package memory counts and limits the bytes of buffered bodies.
 package memory
 
 import "sync/atomic"
 
-// A Budget is a number of bytes that many share. It may be used by several
-// goroutines at once. The zero value has no room.
+// A Budget is a number of bytes to share. All methods are safe for concurrent use. The zero
+// value has a limit of 0.
 type Budget struct {
-	_     [128]byte // used is written often, but by those only who keep bodies
+	_     [128]byte // keep used, which buffered bodies write often, on its own cache line
 	used  atomic.Int64
 	_     [128]byte
 	limit atomic.Int64
 }
 
-// Reserve takes n bytes; false if there is no room for them.
+// Reserve takes n bytes. It takes none and returns false if that would exceed the limit.
 func (b *Budget) Reserve(n int64) bool {
 	if b.used.Add(n) <= b.limit.Load() {
 		return true
@@ -21,17 +21,17 @@ func (b *Budget) Reserve(n int64) bool {
 	return false
 }
 
-// Take takes n bytes whether there is room for them or not.
+// Take takes n bytes even if that exceeds the limit.
 func (b *Budget) Take(n int64) { b.used.Add(n) }
 
 // Release gives n bytes back.
 func (b *Budget) Release(n int64) { b.used.Add(-n) }
 
-// Used is how many bytes are taken.
+// Used returns the number of bytes taken.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Limit is how many bytes can be reserved.
+// Limit returns the limit in bytes.
 func (b *Budget) Limit() int64 { return b.limit.Load() }
 
-// SetLimit sets how many bytes can be reserved. What has been taken stays.
+// SetLimit sets the limit in bytes. Bytes already taken stay taken.
 func (b *Budget) SetLimit(n int64) { b.limit.Store(n) }

@@ -32,7 +32,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestPiecesGrowWithTheBody, and never past what is still to come.
+// TestPiecesGrowWithTheBody checks that pieces grow with the body, and are no larger than
+// the rest of it needs.
 func TestPiecesGrowWithTheBody(t *testing.T) {
 	var b Budget
 	b.SetLimit(1 << 20)

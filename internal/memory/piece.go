@@ -2,9 +2,8 @@ package memory
 
 import "sync"
 
-// A Piece is a buffer of 4, 8, 16 or 32 KiB. Bodies are kept in pieces, which come from
-// a pool of each size: what is pooled for a small body is small. Its bytes are taken
-// from a budget until it is freed.
+// A Piece is a buffer of 4, 8, 16 or 32 KiB for part of a body. There is a pool for each
+// size, so small bodies reuse small buffers. Its bytes count against a budget until Free.
 type Piece struct {
 	Data   []byte
 	budget *Budget
@@ -12,7 +11,7 @@ type Piece struct {
 }
 
 const (
-	// SmallestPiece and LargestPiece are sizes of pieces in bytes.
+	// SmallestPiece is the size of the smallest piece, in bytes.
 	SmallestPiece = 4 << 10
 	// LargestPiece is the size of the largest piece, in bytes.
 	LargestPiece = SmallestPiece << (classes - 1)
@@ -21,9 +20,9 @@ const (
 
 var pools [classes]sync.Pool
 
-// Next returns the piece for a body of which so many bytes have come, and at most so
-// many more are to come: 4 KiB, or about as much as has come, at most 32 KiB. Nil if the
-// budget has no room for it.
+// Next returns a piece for a body that has come bytes so far and at most more bytes to
+// come. Its size is 4 KiB or about come, at most 32 KiB. Next returns nil if the budget has
+// no room.
 func (b *Budget) Next(come, more int64) *Piece {
 	class := classFor(come, more)
 	if !b.Reserve(SmallestPiece << class) {
@@ -32,7 +31,7 @@ func (b *Budget) Next(come, more int64) *Piece {
 	return b.piece(class)
 }
 
-// Must is Next whether the budget has room or not.
+// Must is Next without a limit: it takes the bytes even if the budget has no room.
 func (b *Budget) Must(come, more int64) *Piece {
 	class := classFor(come, more)
 	b.Take(SmallestPiece << class)
@@ -54,7 +53,7 @@ func classFor(come, more int64) (class int) {
 	return class
 }
 
-// Free gives the piece back, once; nobody may look at it afterwards.
+// Free returns the piece. Call it once, and do not use the piece afterwards.
 func (p *Piece) Free() {
 	p.budget.Release(int64(len(p.Data)))
 	p.budget = nil

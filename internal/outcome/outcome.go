@@ -200,6 +200,13 @@ func StreamRefused(err error) bool {
 		stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
+// SaysPeer tells whether an error of TLS is what the endpoint said in an alert. One about
+// the client's certificate comes when this side's handshake is over.
+func SaysPeer(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
 func isTLSError(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
@@ -266,28 +273,6 @@ func ParseStatusSet(words []string) (*StatusSet, error) {
 		}
 	}
 	return &set, nil
-}
-
-// MaxHold bounds how long an endpoint can ask us to stay away.
-const MaxHold = 5 * time.Minute
-
-// ParseRetryAfter reads a Retry-After field, seconds or an HTTP date (RFC 9110,
-// section 10.2.3), as a wait from now, at most MaxHold.
-func ParseRetryAfter(value string, now time.Time) (time.Duration, bool) {
-	value = strings.TrimSpace(value)
-	if value == "" {
-		return 0, false
-	}
-	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
-		return time.Duration(min(seconds, uint64(MaxHold/time.Second))) * time.Second, true
-	} else if errors.Is(err, strconv.ErrRange) {
-		return MaxHold, true
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0, false
-	}
-	return min(max(0, at.Sub(now)), MaxHold), true
 }
 
 // Error implements error.

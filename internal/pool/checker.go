@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/probe"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -176,18 +176,13 @@ func (c *checker) planAnew(p *Pool, now time.Time) {
 		if fast := check.Cfg.FastInterval; shortest == 0 || fast < shortest {
 			shortest = fast
 		}
-		s := check.State
-		s.Mu.Lock()
 		first := (float64(i) + rand.Float64()) / float64(len(c.Plan))
-		s.AskLocked(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
-		s.Mu.Unlock()
+		check.State.AskChecks(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
 	}
 	c.gap = shortest / time.Duration(2*max(1, len(c.Plan)))
 	for _, m := range p.Members {
 		if s := m.State; !planned[s] {
-			s.Mu.Lock()
-			s.AskLocked(nil, now, 0)
-			s.Mu.Unlock()
+			s.AskChecks(nil, now, 0)
 		}
 	}
 	p.Poke()
@@ -244,13 +239,9 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 		due := -1
 		next = time.Time{}
 		for i := range c.Plan {
-			s := c.Plan[i].State
-			s.Mu.Lock()
-			s.HastenLocked(now)
-			if !s.Checks.Underway && (next.IsZero() || s.Checks.Next.Before(next)) {
-				next, due = s.Checks.Next, i
+			if at, ok := c.Plan[i].State.CheckDue(now); ok && (next.IsZero() || at.Before(next)) {
+				next, due = at, i
 			}
-			s.Mu.Unlock()
 		}
 		if due < 0 || now.Before(next) {
 			return next
@@ -258,20 +249,11 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 		if c.mustWait(now) {
 			return c.after
 		}
-		check := &c.Plan[due]
-		s := check.State
-		s.Mu.Lock()
-		if s.SkipLocked(now) {
-			s.Checks.Skipped++
-			s.Checks.Next = now.Add(endpoint.Jittered(check.Cfg.Interval))
-			s.Mu.Unlock()
+		one := c.Plan[due]
+		if !one.State.BeginCheck(now, one.Cfg.Interval) {
 			continue
 		}
-		s.Checks.Sent++
-		s.Checks.Underway = true
-		s.Mu.Unlock()
 		c.begins(now)
-		one := *check
 		c.probes.Go(func() { one.check(p) })
 	}
 }
@@ -284,26 +266,15 @@ func (c *Checked) check(p *Pool) {
 	s := c.State
 	p.Mu.Lock()
 	g := p.Generation.Load()
-	voided := c.ctx.Err() != nil || g == nil || p.MemberLocked(s) == nil
-	alone := !voided && !result.Passed && !p.canDoWithout(g, s, now)
-	s.Mu.Lock()
-	s.Checks.Underway = false
-	s.Checks.Next = now.Add(endpoint.Jittered(c.Cfg.FastInterval)) // unless the result says otherwise
-	changed := false
-	var e *event.Event
-	if asked := s.Checks.Asked; !voided && asked != nil && asked.Equal(&c.Cfg.Ask) {
-		before := s.Breaker.Generation
-		changed = s.CheckedLocked(now, g.Breaker.Load(), result, alone)
-		if e = s.TransitionLocked(before); e != nil && !result.Passed {
-			e.Details["check"] = result.Why
-		}
+	var by *breaker.Config
+	alone := false
+	if c.ctx.Err() == nil && g != nil && p.MemberLocked(s) != nil {
+		by = g.Breaker.Load()
+		alone = !result.Passed && !p.canDoWithout(g, s, now)
 	}
-	next := s.Checks.Next
-	s.Mu.Unlock()
+	next, changed, news := s.EndCheck(now, c.Cfg, by, result, alone)
 	p.Mu.Unlock()
-	if e != nil {
-		p.Emit(*e)
-	}
+	p.EmitAll(news)
 	if changed {
 		p.Poke()
 	}

@@ -60,13 +60,12 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	e := &event.Event{At: now, Kind: event.AllDown, Reason: "breaker"}
 	held, barred := 0, 0
 	for _, s := range p.Members {
-		s.Mu.Lock()
-		if s.Barred {
+		switch isBarred, isHeld := s.KeptAway(now); {
+		case isBarred:
 			barred++
-		} else if now.Before(s.HoldUntil) {
+		case isHeld:
 			held++
 		}
-		s.Mu.Unlock()
 	}
 	switch {
 	case barred == len(p.Members):

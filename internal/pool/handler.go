@@ -30,6 +30,7 @@ type Handler struct {
 
 	Targets      []*target.Target // sorted by priority; guarded by Pool.Mu once attached
 	Overflow     float64          // when a tier gives load to the next; 0: strict
+	Keyed        bool             // calls may have a key; those of one key go to one endpoint
 	StandbyShare float64          // of the calls, which goes to tiers below the one that serves
 
 	// NewTarget makes the target of a dynamic address, without its state.

@@ -17,12 +17,9 @@ type leaving struct {
 
 // take keeps an endpoint that leaves the pool in sight.
 func (l *leaving) take(s *endpoint.State) {
-	s.Mu.Lock()
-	s.Left = true
-	if !s.InFlight.Empty() {
+	if s.Leave() {
 		l.add(s)
 	}
-	s.Mu.Unlock()
 }
 
 // BusyOutside implements owner.

@@ -25,16 +25,14 @@ type Measures struct {
 
 // EndpointMeasures are those of one endpoint.
 type EndpointMeasures struct {
-	Name                    string
-	Attempts                OutcomeCounts
-	Unsent                  uint64 // attempts that did not leave this process; not in attempts
-	Durations               endpoint.DurationCounts
-	Failovers               map[endpoint.Route]uint64
-	State                   breaker.State
-	Share, Score, Traffic   float64
-	InFlight                int64
-	Held                    bool
-	Passed, Failed, Skipped uint64 // checks
+	Name      string
+	Attempts  OutcomeCounts
+	Unsent    uint64 // attempts that did not leave this process; not in attempts
+	Durations endpoint.DurationCounts
+	Failovers map[endpoint.Route]uint64
+	Traffic   float64
+	InFlight  int64
+	endpoint.Standing
 }
 
 // OutcomeCounts are counts by outcome.
@@ -78,16 +76,10 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 
 // measureLocked measures an endpoint. It needs Pool.Mu.
 func (p *Pool) measureLocked(v view, now time.Time, cfg *breaker.Config) EndpointMeasures {
-	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load()}
+	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load(), Standing: v.State.Stands(now, cfg)}
 	if m := p.MemberLocked(v.State); m != nil {
 		e.Attempts, e.Unsent = countsOf(&m.Total.Attempts), m.Total.Unsent
 		e.Durations, e.Failovers = m.Total.Durations, maps.Clone(m.Total.Failovers)
 	}
-	s := v.State
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	e.State, e.Share, e.Score = s.Breaker.State, s.Breaker.Allowed(cfg), 1-s.Scorer.Lost
-	e.Held = now.Before(s.HoldUntil)
-	e.Passed, e.Failed, e.Skipped = s.Checks.Passed, s.Checks.Failed, s.Checks.Skipped
 	return e
 }

@@ -38,14 +38,9 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	cfg := g.Breaker.Load()
 	var collected []event.Event
 	for _, s := range states {
-		s.Mu.Lock()
-		before := s.Breaker.Generation
-		s.ObeyLocked(c, now, cfg)
-		if e := s.TransitionLocked(before); e != nil {
-			collected = append(collected, *e)
-		}
-		answer.InFlight += s.Busy.Load()
-		s.Mu.Unlock()
+		inFlight, news := s.Obey(c, now, cfg)
+		answer.InFlight += inFlight
+		collected = append(collected, news...)
 	}
 	p.rebuildLocked(now)
 	views := p.viewsLocked(g)
@@ -103,16 +98,13 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		p.Mu.Unlock()
 		return
 	}
-	s.Mu.Lock()
-	before := s.Breaker.Generation
-	ended := s.EndLocked(o, now, g.Breaker.Load())
-	moved := s.TransitionLocked(before)
-	s.Mu.Unlock()
+	ended, news := s.EndOrder(o, now, g.Breaker.Load())
 	if ended {
 		p.rebuildLocked(now)
 	}
 	p.Mu.Unlock()
 	if !ended {
+		p.EmitAll(news)
 		return
 	}
 	p.Poke()
@@ -121,7 +113,5 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		e.Details = map[string]any{"note": o.Reason}
 	}
 	p.Emit(e)
-	if moved != nil {
-		p.Emit(*moved)
-	}
+	p.EmitAll(news)
 }

@@ -24,7 +24,8 @@ import (
 // out for events.
 type Pool struct {
 	Name   string
-	Phase  uint64 // of its turns, so that many proxies do not take them in step
+	Phase  uint64   // of its turns, so that many proxies do not take them in step
+	Secret [32]byte // signs cookies; made with the pool
 	Budget budget.Budget
 	Hedges budget.Hedges
 	Outbox *event.Outbox

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	secure "crypto/rand"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ func Load(name string) (*Pool, error) {
 // New makes a pool whose control loop does not run yet.
 func New(name string) *Pool {
 	p := &Pool{Name: name, Phase: rand.Uint64(), Members: make(map[endpoint.Key]*PoolMember)}
+	_, _ = secure.Read(p.Secret[:]) // which never fails
 	p.Outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
 	p.Queue.wake = make(chan struct{}, 1)
 	return p

@@ -54,12 +54,7 @@ func (p *Pool) speedsLocked(targets []*target.Target, now time.Time, cfg *breake
 	n := 0
 	for _, target := range targets {
 		s := target.State
-		s.Mu.Lock()
-		typical := s.Scorer.Typical()
-		if s.Breaker.Allowed(cfg) == 0 || now.Before(s.HoldUntil) {
-			typical = 0
-		}
-		s.Mu.Unlock()
+		typical := s.Usual(now, cfg)
 		if typical == 0 {
 			continue
 		}

@@ -8,24 +8,17 @@ import (
 )
 
 // openSlowLocked opens the breakers of endpoints that have become much slower
-// than usual, where another endpoint can take their calls. It needs Pool.Mu.
+// than usual, or whose clients give up waiting, where another endpoint can take their
+// calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
-	for _, s := range p.Members {
-		s.Mu.Lock()
-		suspect := s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
-		s.Mu.Unlock()
-		if !suspect || !p.canDoWithout(g, s.State, now) {
+	for _, m := range p.Members {
+		if !m.Suspect(now) || !p.canDoWithout(g, m.State, now) {
 			continue
 		}
-		s.Mu.Lock()
-		before := s.Breaker.Generation
-		changed = s.Breaker.Slower(now, cfg) || changed
-		if e := s.TransitionLocked(before); e != nil {
-			e.Details["limit_seconds"] = s.Slowness.Limit.Seconds()
-			collected = append(collected, *e)
-		}
-		s.Mu.Unlock()
+		moved, news := m.OpenSlow(now, cfg)
+		changed = moved || changed
+		collected = append(collected, news...)
 	}
 	return changed, collected
 }

@@ -13,24 +13,27 @@ import (
 // inForce returns the targets with the weights and priorities that operators
 // have set, by priority. Without any, those are the targets themselves.
 func inForce(targets []*target.Target) []*target.Target {
-	if !slices.ContainsFunc(targets, func(t *target.Target) bool { return t.State.Settings.Load() != nil }) {
-		return targets
-	}
-	targets = slices.Clone(targets)
+	some := false
 	for i, t := range targets {
-		in := t.State.Settings.Load()
-		if in == nil {
+		weight, priority := t.State.Overrides()
+		if weight == nil && priority == nil {
 			continue
+		}
+		if !some {
+			targets, some = slices.Clone(targets), true
 		}
 		set := *t
 		set.Configured = t
-		if in.Weight != nil {
-			set.Weight = in.Weight.Value
+		if weight != nil {
+			set.Weight = *weight
 		}
-		if in.Priority != nil {
-			set.Priority = in.Priority.Value
+		if priority != nil {
+			set.Priority = *priority
 		}
 		targets[i] = &set
+	}
+	if !some {
+		return targets
 	}
 	slices.SortStableFunc(targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	return targets
@@ -43,6 +46,7 @@ type Routes struct {
 	Targets []*target.Target // in the order of the table's members
 	Trials  []*target.Target // recovering, and in want of a call
 	Standby []*target.Target // available, in tiers below the one that serves
+	Passed  []*target.Target // well, but passed over: for calls that find no other
 }
 
 // NewRoutes lays out targets, which are sorted by priority, with how available each is.
@@ -54,6 +58,11 @@ func NewRoutes(targets []*target.Target, available []float64, overflow float64) 
 	return &Routes{Table: *routing.New(members, overflow), Targets: targets}
 }
 
+// Requests is how many attempts are in flight at the i-th target, for its weight.
+func (r *Routes) Requests(i int) float64 {
+	return float64(r.Targets[i].State.Busy.Load()) / r.Members[i].Weight
+}
+
 // Load is how long a call would wait at the i-th target, as the states know it.
 func (r *Routes) Load(i int) float64 { return r.Targets[i].State.Load() }
 
@@ -62,12 +71,17 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	cfg := h.BreakerConfig()
 	targets = inForce(targets)
 	available := make([]float64, len(targets))
-	trials, out := h.assess(targets, available, now, cfg, false)
-	if out { // then a hold that may be a request's own keeps nothing away
-		trials, _ = h.assess(targets, available, now, cfg, true)
+	in := h.assess(targets, available, now, cfg, false)
+	if in.out { // then a hold that may be a request's own keeps nothing away, nor is anything passed over
+		in = h.assess(targets, available, now, cfg, true)
 	}
 	built := NewRoutes(targets, available, h.Overflow)
-	built.Trials = trials
+	built.Trials, built.Passed = in.trials, in.passed
+	if h.Keyed {
+		for _, t := range targets {
+			built.Seeds = append(built.Seeds, routing.Hash(t.Name))
+		}
+	}
 	if h.StandbyShare > 0 {
 		for _, i := range built.BelowServing() {
 			built.Standby = append(built.Standby, targets[i])
@@ -76,21 +90,30 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	return built
 }
 
-// assess fills in how available each target is, and returns those in want of a call
-// and whether none is available. Holds that are in doubt count unless pastDoubt is set.
-func (h *Handler) assess(targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, pastDoubt bool) (trials []*target.Target, out bool) {
-	out = true
+// assessed is what is known of targets beside how available they are.
+type assessed struct {
+	trials []*target.Target // in want of a call
+	passed []*target.Target // passed over
+	out    bool             // none is available
+}
+
+// assess fills in how available each target is. Holds that are in doubt count, and targets are
+// passed over, unless soft is set.
+func (h *Handler) assess(targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, soft bool) assessed {
+	in := assessed{out: true}
 	for i, t := range targets {
-		s := t.State
-		s.Mu.Lock()
-		if t.Weight > 0 && !s.Barred && (!now.Before(s.HoldUntil) || pastDoubt && s.HoldSoft) {
-			available[i] = s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
-			out = out && available[i] == 0
-			if wants, _ := s.Breaker.WantsTrial(now, cfg); wants || s.Breaker.OnTrial(cfg) {
-				trials = append(trials, t)
-			}
+		if t.Weight <= 0 {
+			continue
 		}
-		s.Mu.Unlock()
+		var trial, passed bool
+		available[i], trial, passed = t.State.Assess(now, cfg, soft)
+		in.out = in.out && available[i] == 0
+		if trial {
+			in.trials = append(in.trials, t)
+		}
+		if passed {
+			in.passed = append(in.passed, t)
+		}
 	}
-	return trials, out
+	return in
 }

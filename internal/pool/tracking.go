@@ -70,15 +70,10 @@ func (p *Pool) foldLocked(now time.Time) {
 // foldMemberLocked takes what was counted at an endpoint, and works on it without
 // the endpoint's lock.
 func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
-	s.Mu.Lock()
-	s.CountLocked(now)
-	fresh := s.Fresh
-	if fresh == nil || !fresh.Some {
-		s.Mu.Unlock()
+	fresh := s.TakeFresh(now)
+	if fresh == nil {
 		return
 	}
-	s.Fresh, s.Spare = s.Spare, nil
-	s.Mu.Unlock()
 	p.Keeping.dirty.Store(true)
 	s.Total.Merge(fresh)
 	s.series.RecordBatch(now, &fresh.Attempts)
@@ -86,10 +81,7 @@ func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 		p.History.RecordFailovers(now, s.Name, r.To, n)
 	}
 	p.recordCallsLocked(now, &fresh.Calls)
-	fresh.Reset()
-	s.Mu.Lock()
-	s.Spare = fresh
-	s.Mu.Unlock()
+	s.Reuse(fresh)
 }
 
 func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
@@ -102,17 +94,7 @@ func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 
 // trackLocked records when an endpoint goes down and comes back.
 func (p *Pool) trackLocked(s *PoolMember, now time.Time, cfg *breaker.Config) {
-	s.Mu.Lock()
-	down, cause := s.Breaker.Allowed(cfg) == 0, ""
-	if down != s.wasDown && down {
-		cause = s.Breaker.Opened
-		if s.Breaker.State == breaker.ForcedOpen {
-			cause = s.Breaker.Reason
-		} else if s.LastFailure != outcome.Pending {
-			cause += ", last: " + s.LastFailure.String()
-		}
-	}
-	s.Mu.Unlock()
+	down, cause := s.Down(cfg, s.wasDown)
 	if down != s.wasDown {
 		s.wasDown = down
 		p.Keeping.dirty.Store(true)

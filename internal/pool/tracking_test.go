@@ -1,10 +1,14 @@
 package pool
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
 // TestRoutesAreForgotten drops the counts of failovers to endpoints that are gone.
@@ -21,5 +25,89 @@ func TestRoutesAreForgotten(t *testing.T) {
 	p.Fold(time.Now())
 	if _, ok := one.Total.Failovers[endpoint.Route{To: "three", Reason: "reset"}]; len(one.Total.Failovers) != 1 || !ok {
 		t.Errorf("left: %v", one.Total.Failovers)
+	}
+}
+
+// counts returns what was counted for an endpoint, and with an empty name for the
+// pool, since the pool was made.
+func counts(p *Pool, t testing.TB, endpoint string) sla.Counts {
+	t.Helper()
+	now := time.Now()
+	p.Fold(now)
+	series := p.History.Pool()
+	if endpoint != "" {
+		series = p.History.Endpoint(endpoint)
+	}
+	counts := series.Counts(now, now.Add(-time.Hour), now.Add(time.Minute))
+	counts.Down = 0
+	return counts
+}
+
+func failed(kind sla.Kind, n uint64) (f sla.Failures) {
+	f[kind-sla.Dial] = n
+	return f
+}
+
+// TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
+func TestFoldMovesEverythingOnce(t *testing.T) {
+	p := newTestPool("fold")
+	defer p.Outbox.Close()
+	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+	cfg := &breaker.Config{Off: true}
+	const n = 20000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range n {
+			now := time.Now()
+			a := &trip{began: now, latency: time.Millisecond}
+			s.Acquire(a, now, cfg, 0, endpoint.AdmitNormally)
+			s.SettleAnswer(a, now, cfg, outcome.Success, i%2 == 0)
+			if i%2 == 1 {
+				s.CountCall(outcome.FailedReset, time.Millisecond)
+				s.CountFailover("two", "reset")
+			}
+		}
+	}()
+	for folding := true; folding; {
+		select {
+		case <-done:
+			folding = false
+		default:
+		}
+		p.Fold(time.Now())
+	}
+	p.Fold(time.Now())
+	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
+		t.Errorf("the endpoint: %+v, want %+v", got, want)
+	}
+	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
+		t.Errorf("the pool: %+v, want %+v", got, want)
+	}
+	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.Total.Failovers, want) {
+		t.Errorf("failovers: %v, want %v", s.Total.Failovers, want)
+	}
+	if got := s.Total.Durations.Buckets[0]; got != n {
+		t.Errorf("%d durations, want %d", got, n)
+	}
+	if left := s.TakeFresh(time.Now()); left != nil {
+		t.Errorf("something is left: %+v", left)
+	}
+}
+
+// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
+func TestSamplesAreFolded(t *testing.T) {
+	p := newTestPool("folded")
+	defer p.Outbox.Close()
+	s, cfg := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
+	for range 3 {
+		now := time.Now()
+		if !s.Succeeded(begin(t, s.State, now, time.Second), cfg, false) {
+			t.Fatal("an attempt did not go the short way")
+		}
+	}
+	p.Fold(time.Now())
+	if got := s.Total.Attempts.Successes(); got != 3 {
+		t.Errorf("%d successes, want 3", got)
 	}
 }

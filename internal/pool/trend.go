@@ -6,7 +6,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/anomaly"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/score"
 )
 
 // A trend watches how an endpoint does over minutes and hours, for what is
@@ -36,13 +35,7 @@ func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event
 	var room [4]anomaly.Change
 	for _, s := range p.Members {
 		changes := room[:0]
-		s.Mu.Lock()
-		serving, forced := s.Breaker.Allowed(cfg) > 0, s.Breaker.State >= breaker.ForcedOpen
-		sample := s.Sample
-		if over {
-			s.Sample = score.StepTally{}
-		}
-		s.Mu.Unlock()
+		serving, forced, sample := s.TakeStep(cfg, over)
 		t := &s.trend
 		moved := t.known && serving != t.serving && !forced
 		t.serving, t.known = serving, true
@@ -58,10 +51,7 @@ func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event
 		if !moved && !over {
 			continue
 		}
-		flapping := t.detector.Flapping(now)
-		s.Mu.Lock()
-		s.Breaker.Flapping = flapping
-		s.Mu.Unlock()
+		s.SetFlapping(t.detector.Flapping(now))
 		for _, c := range changes {
 			collected = append(collected, anomalyEvent(s.Name, c))
 		}

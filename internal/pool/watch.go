@@ -19,11 +19,9 @@ func (p *Pool) EndOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	cfg := p.breakerConfig()
 	for _, s := range p.Members {
 		if cfg != nil && s.Busy.Load() > 0 {
-			s.Mu.Lock()
-			before := s.Breaker.Generation
-			looked = s.WatchLocked(now, cfg) || looked
-			collected = append(collected, s.NewsLocked(before)...)
-			s.Mu.Unlock()
+			changed, news := s.Watch(now, cfg)
+			looked = looked || changed
+			collected = append(collected, news...)
 		}
 		inFlight += p.overdue(s.State, now, &verdicts, &shortest)
 	}
@@ -62,18 +60,13 @@ type verdict struct {
 // overdue adds the attempts at an endpoint about which something is to be done, and
 // returns how many are in flight. It lowers shortest to the patience of these.
 func (p *Pool) overdue(s *endpoint.State, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	open := s.Breaker.IsOpen()
-	for f := range s.InFlight.All() {
+	s.LookOver(now, func(f endpoint.Watched, open bool) {
 		a := f.(watched)
 		inFlight++
 		*shortest = min(*shortest, a.PatienceLeft())
-		why := a.Look(now, open)
-		s.PaceLocked(f, now)
-		if why != endpoint.NotEnded {
+		if why := a.Look(now, open); why != endpoint.NotEnded {
 			*verdicts = append(*verdicts, verdict{a, why})
 		}
-	}
+	})
 	return inFlight
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
@@ -42,8 +44,10 @@ func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper,
 		return endpoint.CheckResult{Why: err.Error()}
 	}
 	began := time.Now()
-	resp, err := trip.RoundTrip(r)
+	var on connection
+	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: on.got})))
 	if err != nil {
+		on.leave(ctx)
 		return endpoint.CheckResult{Why: target.OutcomeOf(err).String()}
 	}
 	defer resp.Body.Close()
@@ -121,4 +125,26 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, t *target.Targ
 		t.Headers.ApplyToRequest(r)
 	}
 	return r, nil
+}
+
+// A connection is that of a check. The zero value is none.
+type connection struct {
+	*link.Conn
+	brought uint64 // before the check
+	reused  bool
+}
+
+func (c *connection) got(info httptrace.GotConnInfo) {
+	c.reused = info.Reused
+	if c.Conn = link.Of(info.Conn); c.Conn != nil {
+		c.brought = c.Brought()
+	}
+}
+
+// leave puts the connection out of use if it has brought nothing for a check whose time is
+// over: the next check gets another.
+func (c *connection) leave(ctx context.Context) {
+	if c.Conn != nil && ctx.Err() == context.DeadlineExceeded && c.Brought() == c.brought {
+		c.Retire(c.reused, time.Now())
+	}
 }

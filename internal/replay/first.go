@@ -30,6 +30,11 @@ func (rec *Recording) ReadSmall(patience time.Duration) error {
 	}
 	body := make([]byte, rec.expect)
 	if _, err := io.ReadFull(rec.source, body); err != nil {
+		rec.mu.Lock()
+		if rec.err = err; err == io.EOF {
+			rec.err = io.ErrUnexpectedEOF
+		}
+		rec.mu.Unlock()
 		return err
 	}
 	rec.mu.Lock()

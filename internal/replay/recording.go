@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,9 @@ import (
 
 // ErrReplaced is what the reader of an attempt that was given up gets.
 var ErrReplaced = errors.New("request body belongs to another attempt now")
+
+// errNotKept is what net/http gets that would send the body again.
+var errNotKept = errors.New("sending the request again: its body was not kept")
 
 // errConnectionLost is what the reader of an attempt gets that waits for the client
 // while the endpoint closes the connection.
@@ -28,7 +33,9 @@ var errSourcePanicked = errors.New("reading the request body panicked")
 // A Recording is a client's request body, kept while it is sent so that another
 // attempt can send it again: first the record, then what is still unread.
 // Recording delays nothing. Past its limit, or where the process has no memory left
-// for it, the record is dropped, and what has been sent cannot be sent again.
+// for it, the record is dropped, and what has been sent cannot be sent again. Of a body that
+// is not to be kept, the first part is held until the second is read: a connection may turn
+// out to be closed before it has taken anything.
 //
 // The source is read on a goroutine of its own, which no attempt has to wait for:
 // an attempt that is given up leaves while the client is silent, and what is read then
@@ -59,6 +66,7 @@ type Recording struct {
 	lacking bool      // there was no memory for it
 	final   bool      // no other attempt will follow
 	stopped bool      // the client has a time to send the rest
+	handed  bool      // back
 	late    bool      // the deadline passed while the body was read before the first attempt
 	open    int       // replays that may still read
 	first   Reader    // room for that of the first attempt
@@ -68,8 +76,9 @@ type Recording struct {
 type Options struct {
 	Limit   int64          // bytes that are kept at most; negative: nothing is
 	Small   bool           // to be read before the first attempt
-	Strip   []string       // the trailers that no attempt gets
+	Strip   []string       // the trailers that no attempt gets, in any case and with _ for - as well
 	NotKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
+	Origin  *http.Request  // that the proxy was given, which HandBack gives its body; nil: nobody does
 }
 
 // NewRecording is that of the body of a request, which has one. Nothing is kept of a body
@@ -96,6 +105,17 @@ func (rec *Recording) Fits() bool { return rec.expect >= 0 && rec.expect <= rec.
 func (rec *Recording) Replayable() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
+}
+
+// TakeBack says that nothing of what has been read was sent, and tells whether it can be
+// sent now.
+func (rec *Recording) TakeBack() bool {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.from == 0 && !rec.final {
+		rec.dropped = false
+	}
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
@@ -269,9 +289,16 @@ func (rec *Recording) readSource(room []byte) (n int, err error) {
 // endedLocked notes the end of source.
 func (rec *Recording) endedLocked(err error) {
 	rec.err = err
-	for _, field := range rec.Strip {
-		delete(rec.trailer, field)
+	for field := range rec.trailer {
+		if len(rec.Strip) > 0 && slices.ContainsFunc(rec.Strip, func(name string) bool { return same(field, name) }) {
+			delete(rec.trailer, field)
+		}
 	}
+}
+
+// same tells whether some server may take two names of fields for one.
+func same(a, b string) bool {
+	return len(a) == len(b) && strings.EqualFold(strings.ReplaceAll(a, "_", "-"), strings.ReplaceAll(b, "_", "-"))
 }
 
 // StopReading gives the client until a time to send the rest of the body, so that it can
@@ -279,7 +306,7 @@ func (rec *Recording) endedLocked(err error) {
 // in vain. What is unread then is lost, and the connection with it.
 func (rec *Recording) StopReading(at time.Time) {
 	rec.mu.Lock()
-	over := rec.stopped || rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
+	over := rec.stopped || rec.inLocked()
 	rec.stopped = true
 	rec.mu.Unlock()
 	if !over && rec.client != nil {
@@ -296,6 +323,7 @@ type Reader struct {
 	closed bool        // guarded by the recording's mutex
 	ended  error       // what the reader gets that was cut off; nil: it was not; guarded by the recording's mutex
 	idle   bool        // the client was waited for when it was cut off; guarded by the recording's mutex
+	stage  stage       // of the answer; guarded by the recording's mutex
 	spot   spotIn      // where at is; guarded by the recording's mutex
 
 	*waits       // of the attempt, which may have several readers
@@ -369,8 +397,8 @@ func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
 		out.Trailer = r.own
 	}
 	out.GetBody = func() (io.ReadCloser, error) {
-		if !rec.Replayable() {
-			return nil, ErrReplaced
+		if !rec.TakeBack() {
+			return nil, errNotKept // net/http asks where nothing was sent, or what was may be sent again
 		}
 		again := rec.NewReader(began)
 		again.own = r.own // which are the request's, whoever reads its body
@@ -457,8 +485,11 @@ func (r *Reader) Read(p []byte) (int, error) {
 				return n, r.endLocked()
 			}
 			return n, nil
-		case rec.err != nil:
+		case rec.err != nil && (rec.err == io.EOF || r.stage != answering):
 			return 0, r.endLocked()
+		case rec.err != nil:
+			rec.read.Wait() // until the answer is over
+			continue
 		}
 		if !waits {
 			waits = true
@@ -475,6 +506,55 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		rec.read.Wait()
 	}
+}
+
+// A stage is how far the answer to a request has come.
+type stage uint8
+
+const (
+	unanswered stage = iota
+	answering
+	answered
+)
+
+// Answering says that the attempt's answer goes to the client. From then on a body that
+// breaks breaks no answer: the transport, which would give up the connection, learns of it when
+// the answer is over. Where the body is still to come, net/http is kept from taking 256 KiB of
+// it when it begins to answer HTTP/1: the endpoint would get a body with a hole.
+func (r *Reader) Answering() {
+	rec := r.Recording
+	if rec.memory != nil {
+		return
+	}
+	rec.mu.Lock()
+	r.stage = answering
+	early := !rec.inLocked()
+	rec.mu.Unlock()
+	if early && rec.client != nil {
+		_ = http.NewResponseController(rec.client).EnableFullDuplex() // where it is supported
+	}
+}
+
+// Answered says that the answer is over. A client that is waited for then has until a time
+// to send on.
+func (r *Reader) Answered(patience time.Duration) {
+	rec := r.Recording
+	if rec.memory != nil {
+		return
+	}
+	rec.mu.Lock()
+	r.stage = answered
+	waits := rec.reading && !rec.inLocked()
+	rec.read.Broadcast()
+	rec.mu.Unlock()
+	if waits {
+		rec.StopReading(time.Now().Add(patience))
+	}
+}
+
+// inLocked tells whether nothing of the body is to come.
+func (rec *Recording) inLocked() bool {
+	return rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
 }
 
 // Begun tells, once the round trip has failed, whether any of the body has been

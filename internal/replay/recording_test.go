@@ -355,3 +355,25 @@ func FuzzReplay(f *testing.F) {
 		}
 	})
 }
+
+// TestTakeBack is of a body that is not kept, and of which a connection has taken nothing.
+func TestTakeBack(t *testing.T) {
+	text := strings.Repeat("0123456789", 10_000)
+	for _, length := range []int64{-1, int64(len(text))} {
+		rec := recordOf(t, strings.NewReader(text), length, -1)
+		one := rec.NewReader(time.Now())
+		readSome(t, one, 4, "0123")
+		if rec.Replayable() {
+			t.Error("what may have been sent can be sent again")
+		}
+		one.Close()
+		if !rec.TakeBack() {
+			t.Fatal("the first part is not held")
+		}
+		two := rec.NewReader(time.Now())
+		readAll(t, two, text, nil)
+		if rec.TakeBack() {
+			t.Error("all is held")
+		}
+	}
+}

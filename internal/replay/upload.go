@@ -2,28 +2,22 @@ package replay
 
 import (
 	"net"
-	"net/http/httptrace"
 	"syscall"
 )
 
 // A connection is that of an attempt to its endpoint.
 type connection struct{ raw syscall.RawConn }
 
+// SentOn says on which connection the body is sent.
+func (r *Reader) SentOn(conn net.Conn) {
+	if r.Recording.memory == nil {
+		r.conn.Store(connectionOf(conn))
+	}
+}
+
 // closed tells whether net/http has closed the connection, as it does when the
 // endpoint has. It waits for nothing.
 func (c *connection) closed() bool { return c.raw.Control(func(uintptr) {}) != nil }
-
-// Traced is the proxy's trace of a round trip, with a note of its connection.
-func (r *Reader) Traced(trace *httptrace.ClientTrace) *httptrace.ClientTrace {
-	own := *trace
-	own.GotConn = func(info httptrace.GotConnInfo) {
-		r.conn.Store(connectionOf(info.Conn))
-		if trace.GotConn != nil {
-			trace.GotConn(info)
-		}
-	}
-	return &own
-}
 
 // connectionOf is how to look at a connection; nil if that cannot be done.
 func connectionOf(conn net.Conn) *connection {

@@ -6,33 +6,37 @@ import (
 	"sort"
 )
 
-// A Table says which part of the calls each of its members gets. Members are known by
-// their place. A table never changes once it is in use.
+// A Table holds the part of the calls that each member gets. Members are identified by
+// their index. A table is immutable once it is in use.
 type Table struct {
-	Members    []Member  // by priority
-	cumulative []float64 // the members' parts of all calls, summed up
-	Total      float64   // 0: every member is out
+	Members    []Member  // sorted by priority
+	cumulative []float64 // running sums of the members' parts of all calls
+	Total      float64   // sum of all parts; 0 if every member is out
+
+	// Seeds say which member is which, to Affine: what Hash makes of their names. They are
+	// set before the table is in use, by those who ask for Affine.
+	Seeds []uint64
 
 	Tiers    []tier
-	overflow float64 // 0: strict
+	overflow float64 // 0 means strict
 }
 
-// A Member is one that calls can go to.
+// A Member can receive calls.
 type Member struct {
-	Priority  int     // 1 is most preferred; members of one priority are a tier
-	Weight    float64 // its share of its tier; 0: it takes no calls
-	Available float64 // how much of its share it can take, 0 to 1; 0: it is out
+	Priority  int     // 1 is preferred; members of equal priority form a tier
+	Weight    float64 // share of the tier; 0 takes no calls
+	Available float64 // part of its share that it can take, 0 to 1; 0 is out
 }
 
-// TakesCalls tells whether a member gets any calls.
+// TakesCalls reports whether the member gets any calls.
 func (m *Member) TakesCalls() bool { return m.Available > 0 && m.Weight > 0 }
 
-// A tier is the members from..to-1 of a table, which have one priority.
+// A tier is the members [From, To) of a table. They have the same priority.
 type tier struct{ From, To int }
 
-// New lays out members, which are sorted by priority. With overflow 0 a tier
-// takes as much of the load as its most available member could, else
-// min(1, overflow·available part of its weight).
+// New returns the table of members, which must be sorted by priority. With overflow 0, a
+// tier takes the part of the load that its most available member could take. Otherwise it
+// takes min(1, overflow × the available part of its weight).
 func New(members []Member, overflow float64) *Table {
 	t := &Table{
 		Members:    members,
@@ -49,9 +53,8 @@ func New(members []Member, overflow float64) *Table {
 	return t
 }
 
-// capacity is the part of a load that a tier can take, and the sum of
-// available·weight by which it is split within the tier. Members that are excluded
-// are left out; nil: none is.
+// capacity returns the part of a load that a tier can take, and the sum of available·weight
+// over its members. It leaves excluded members out; a nil function excludes none.
 func (t *Table) capacity(tier tier, excluded func(i int) bool) (capacity, sum float64) {
 	best, weights := 0.0, 0.0
 	for i := tier.From; i < tier.To; i++ {
@@ -72,10 +75,9 @@ func (t *Table) capacity(tier tier, excluded func(i int) bool) (capacity, sum fl
 	return best, sum
 }
 
-// spread computes the parts: tier 1 takes its capacity of the load, tier 2 its
-// capacity of what is left, and so on. What remains after the last tier goes to
-// all tiers in proportion to capacity, so that the parts add up to 1 unless
-// every member is out.
+// spread computes the parts. Tier 1 takes its capacity of the load, tier 2 its capacity of
+// the rest, and so on. The remainder after the last tier goes to all tiers in proportion to
+// their capacity. So the parts add up to 1 unless every member is out.
 func (t *Table) spread() {
 	capacities, sums := make([]float64, len(t.Tiers)), make([]float64, len(t.Tiers))
 	all, rest := 0.0, 1.0
@@ -101,16 +103,16 @@ func (t *Table) spread() {
 	t.Total = at
 }
 
-// Spot is where a pool's n-th call falls in [0, 1). Multiples of the golden ratio
-// spread more evenly than random numbers, so that each member gets its part of
-// every few calls and not of many only.
+// Spot returns the position of a pool's n-th call in [0, 1). Multiples of the golden ratio
+// are spread more evenly than random numbers, so each member gets its part of any few
+// calls, not only of many.
 func Spot(n uint64) float64 {
 	const ratio = 0x9E3779B97F4A7C15 // (√5 - 1) / 2 of 2⁶⁴
 	return float64(n*ratio>>11) / (1 << 53)
 }
 
-// Draw picks the member at u of [0, 1) by the parts of the table; -1 if every
-// member is out.
+// Draw picks the member at u in [0, 1) by the parts of the table, or -1 if every member is
+// out.
 func (t *Table) Draw(u float64) int {
 	if t.Total <= 0 {
 		return -1
@@ -118,26 +120,26 @@ func (t *Table) Draw(u float64) int {
 	return t.search(u * t.Total)
 }
 
-// search finds the first member whose cumulative part is above u.
+// search returns the first member whose running sum is above u.
 func (t *Table) search(u float64) int {
 	i := sort.Search(len(t.cumulative), func(i int) bool { return t.cumulative[i] > u })
 	if i == len(t.cumulative) {
-		// u was rounded up to the total: take the last member that has a part
+		// Rounding made u equal to the total: take the last member that has a part.
 		for i--; i > 0 && t.cumulative[i] == t.cumulative[i-1]; i-- {
 		}
 	}
 	return i
 }
 
-// tierOf is the tier of member i.
+// tierOf returns the tier of member i.
 func (t *Table) tierOf(i int) tier {
 	n := sort.Search(len(t.Tiers), func(n int) bool { return t.Tiers[n].To > i })
 	return t.Tiers[n]
 }
 
-// DrawTwo picks two members of one tier by their parts, the one at u and another, and
-// returns the one with the lower load (power of two choices): the first where they are
-// equal, -1 if every member is out. It allocates nothing.
+// DrawTwo draws two members of one tier by their parts, the first at u, and returns the one
+// with the lower load (power of two choices). If the loads are equal it returns the first.
+// It returns -1 if every member is out. It does not allocate.
 func (t *Table) DrawTwo(u float64, load func(i int) float64) int {
 	first := t.Draw(u)
 	if first < 0 {
@@ -155,46 +157,56 @@ func (t *Table) DrawTwo(u float64, load func(i int) float64) int {
 	return second
 }
 
-// Redraw picks among the members that are not excluded, by the parts they have
-// without the others; -1 if there is none. u is drawn from [0, 1). It allocates nothing.
+// Redraw picks among the members that are not excluded, by the parts they would have
+// without the others. It returns -1 if none is left. u must be in [0, 1). It does not
+// allocate.
 func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
+	tier, part, sum := t.tierAt(u, excluded)
+	if sum == 0 {
+		return -1
+	}
+	return t.within(tier, part*sum, excluded)
+}
+
+// tierAt finds the tier that serves u of [0, 1) by the capacities of the members that are
+// not excluded, where in the tier's load u falls, 0 to 1, and the tier's sum of
+// available·weight: 0 if every member is out.
+func (t *Table) tierAt(u float64, excluded func(i int) bool) (found tier, part, sum float64) {
 	left, all := 1.0, 0.0
 	for _, tier := range t.Tiers {
 		capacity, sum := t.capacity(tier, excluded)
-		if load := left * capacity; u < load {
-			return t.within(tier, u/load*sum, excluded)
-		} else {
-			u -= load
-			left -= load
+		load := left * capacity
+		if u < load {
+			return tier, u / load, sum
 		}
+		u -= load
+		left -= load
 		all += capacity
 	}
 	if all == 0 {
-		return -1
+		return tier{}, 0, 0
 	}
 	u *= all / left
-	var last tier
-	var lastSum float64
 	for _, tier := range t.Tiers {
-		capacity, sum := t.capacity(tier, excluded)
+		capacity, own := t.capacity(tier, excluded)
 		if capacity == 0 {
 			continue
 		}
 		if u < capacity {
-			return t.within(tier, u/capacity*sum, excluded)
+			return tier, u / capacity, own
 		}
 		u -= capacity
-		last, lastSum = tier, sum
+		found, part, sum = tier, 1, own // of the last tier where u was rounded up
 	}
-	return t.within(last, lastSum, excluded) // u was rounded up
+	return found, part, sum
 }
 
-// within finds the member of a tier at u of its sum; -1 if all are out or excluded.
+// within returns the member of a tier at u in [0, sum), or -1 if all are out or excluded.
 func (t *Table) within(tier tier, u float64, excluded func(i int) bool) int {
 	found := -1
 	for i := tier.From; i < tier.To; i++ {
 		m := &t.Members[i]
-		if !m.TakesCalls() || excluded(i) {
+		if !m.TakesCalls() || excluded != nil && excluded(i) {
 			continue
 		}
 		found = i
@@ -205,7 +217,7 @@ func (t *Table) within(tier tier, u float64, excluded func(i int) bool) int {
 	return found
 }
 
-// Share is the part of all calls that goes to member i, 0 to 1.
+// Share returns the part of all calls that member i gets, 0 to 1.
 func (t *Table) Share(i int) float64 {
 	if i == 0 {
 		return t.cumulative[0]
@@ -213,7 +225,8 @@ func (t *Table) Share(i int) float64 {
 	return t.cumulative[i] - t.cumulative[i-1]
 }
 
-// BelowServing are the members that take calls below the first tier that has any.
+// BelowServing returns the members that take calls below the first tier that has such a
+// member.
 func (t *Table) BelowServing() (below []int) {
 	serving := -1
 	for n, tier := range t.Tiers {

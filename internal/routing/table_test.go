@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// layOut makes the table of members in order of priority.
+// layOut returns the table of members, which are in order of priority.
 func layOut(overflow float64, members ...Member) *Table { return New(members, overflow) }
 
-// grid is how finely draws are scanned.
+// grid is the number of positions in [0, 1) that tests draw at.
 const grid = 10_000
 
 func shares(t *Table) []float64 {
@@ -57,7 +57,7 @@ func TestTableShares(t *testing.T) {
 			if got := shares(table); !near(got, test.want, 1e-12) {
 				t.Fatalf("got %v, want %v", got, test.want)
 			}
-			// What is drawn is what the table says.
+			// Draws must match the parts of the table.
 			drawn := make([]float64, len(test.places))
 			for i := range grid {
 				if table.Total == 0 {
@@ -76,7 +76,7 @@ func TestTableShares(t *testing.T) {
 	}
 }
 
-// TestTableDrawsAtTheEdges draws numbers that rounding may bring about.
+// TestTableDrawsAtTheEdges draws at positions that rounding can produce.
 func TestTableDrawsAtTheEdges(t *testing.T) {
 	table := layOut(0, Member{1, 0, 1}, Member{1, 1, 1}, Member{1, 1, 0}, Member{2, 1, 0})
 	for _, u := range []float64{0, math.SmallestNonzeroFloat64, 0.5, math.Nextafter(table.Total, 0), table.Total} {
@@ -86,7 +86,7 @@ func TestTableDrawsAtTheEdges(t *testing.T) {
 	}
 }
 
-// randomPlaces are one to eight places in up to three tiers.
+// randomPlaces returns one to eight members in up to three tiers.
 func randomPlaces(rng *rand.Rand) []Member {
 	places := make([]Member, 1+rng.IntN(8))
 	priority := 1
@@ -99,8 +99,8 @@ func randomPlaces(rng *rand.Rand) []Member {
 	return places
 }
 
-// TestTableProperties checks random tables: parts are never negative, add up to
-// all calls or to nothing, and nothing goes where it must not.
+// TestTableProperties checks random tables: no part is negative, the parts add up to 1 or
+// 0, and members that are out get none.
 func TestTableProperties(t *testing.T) {
 	for seed := range uint64(5000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -122,8 +122,7 @@ func TestTableProperties(t *testing.T) {
 	}
 }
 
-// TestRedraw compares second draws with the table that the members which are
-// left would have alone.
+// TestRedraw compares second draws with the table of the remaining members.
 func TestRedraw(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -162,8 +161,8 @@ func TestRedraw(t *testing.T) {
 	}
 }
 
-// TestDrawTwo wants the member with the higher load only where it is drawn
-// twice, and the split between tiers to stay as it is.
+// TestDrawTwo checks that the member with the higher load is picked only if both draws hit
+// it, and that the split between tiers does not change.
 func TestDrawTwo(t *testing.T) {
 	table := layOut(0, Member{1, 1, 0.5}, Member{1, 1, 0.5}, Member{2, 3, 1}, Member{2, 1, 1})
 	loads := make([]float64, 4)
@@ -193,8 +192,8 @@ func TestDrawTwo(t *testing.T) {
 	}
 }
 
-// TestTurnsSpread wants a member to get its part of every few calls, wherever
-// they begin and whether they are all of a pool's calls or every second or third.
+// TestTurnsSpread checks that a member gets its part of any few consecutive calls, also if
+// they are only every second or third call of a pool.
 func TestTurnsSpread(t *testing.T) {
 	table := layOut(0, Member{1, 1, 0.5}, Member{1, 3, 0.5}, Member{2, 1, 1})
 	want := shares(table)

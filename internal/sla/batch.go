@@ -2,9 +2,9 @@ package sla
 
 import "time"
 
-// Batch is outcomes that are counted together, to be recorded at once with
-// [Series.RecordBatch]: counting into one that the caller guards anyway costs no
-// lock of its own. The zero value is empty. It is not safe for concurrent use.
+// Batch collects outcomes, which [Series.RecordBatch] records at once. A caller that guards
+// its batch anyway needs no second lock. The zero value is empty. A batch is not safe for
+// concurrent use.
 type Batch struct {
 	tally     tally
 	streak    uint64 // failures since the last success
@@ -22,8 +22,8 @@ func (b *Batch) Add(o Outcome) {
 	}
 }
 
-// AddSuccess counts a success in several batches, and looks up its latency, which is
-// above 0, only once.
+// AddSuccess counts one success in each batch. Latency must be above 0; its bin is looked
+// up only once.
 func AddSuccess(latency time.Duration, batches ...*Batch) {
 	bin := binOf(latency)
 	for _, b := range batches {
@@ -33,7 +33,7 @@ func AddSuccess(latency time.Duration, batches ...*Batch) {
 	}
 }
 
-// AddMany counts n outcomes of a kind, without latency.
+// AddMany counts n outcomes of one kind, without latency.
 func (b *Batch) AddMany(k Kind, n uint64) {
 	switch {
 	case n == 0:
@@ -49,7 +49,7 @@ func (b *Batch) AddMany(k Kind, n uint64) {
 	}
 }
 
-// Merge adds what was counted in o, which is the later.
+// Merge adds the counts of o. The outcomes in o must be the later ones.
 func (b *Batch) Merge(o *Batch) {
 	b.tally.merge(&o.tally)
 	if o.succeeded {
@@ -59,22 +59,22 @@ func (b *Batch) Merge(o *Batch) {
 	}
 }
 
-// Counts returns what was counted.
+// Counts returns the counts of the batch.
 func (b *Batch) Counts() Counts { return b.tally.Counts }
 
-// Successes returns how many calls came to a success.
+// Successes returns the number of successes.
 func (b *Batch) Successes() uint64 { return b.tally.Calls - b.tally.Failures.Total() }
 
-// Empty reports whether nothing was counted.
+// Empty reports whether the batch has no outcomes.
 func (b *Batch) Empty() bool { return b.tally.empty() }
 
-// Reset forgets what was counted.
+// Reset empties the batch.
 func (b *Batch) Reset() {
 	b.tally.reset()
 	b.streak, b.succeeded = 0, false
 }
 
-// RecordBatch counts all outcomes of a batch as of now.
+// RecordBatch counts all outcomes of a batch at time now.
 func (s *Series) RecordBatch(now time.Time, b *Batch) {
 	s.mu.Lock()
 	s.rec.recordBatch(now, b)

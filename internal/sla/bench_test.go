@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// filled returns a history of endpoints whose rings are full, and its end: calls
-// every few seconds for 40 days, 1 % of them failures, with a heavy tail of latency.
+// filled returns a full history of endpoints and its end time. It has calls every few
+// seconds for 40 days, 1 % of them failures, with a long tail of latency.
 func filled(endpoints int, every time.Duration) (*History, time.Time) {
 	h := new(History)
 	r := rand.New(rand.NewPCG(3, 4))
@@ -41,7 +41,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-// BenchmarkReport is of 30 days and 50 endpoints.
+// BenchmarkReport reports on 30 days of 50 endpoints.
 func BenchmarkReport(b *testing.B) {
 	h, end := filled(50, time.Minute)
 	s := h.Snapshot(end)
@@ -51,8 +51,8 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory is not about time: it states the size of a full history of one
-// endpoint in memory and as a snapshot, and of the part that is saved each minute.
+// BenchmarkMemory measures size, not time: a full history of one endpoint in memory and as
+// a snapshot, and the part saved each minute.
 func BenchmarkMemory(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()

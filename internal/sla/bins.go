@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// bins tells in which bin of [latencies] a duration is, without a logarithm. Durations
-// are cut into cells, 32 an octave. A cell is narrower than a bin, so it is in one bin
-// or in two.
+// bins finds the bin of a duration in [latencies] without a logarithm. It divides durations
+// into cells, 32 for each factor of two. A cell is narrower than a bin, so it touches at
+// most two bins.
 var bins = makeBins()
 
 const (
@@ -17,11 +17,11 @@ const (
 )
 
 type binTable struct {
-	lowest [numBins + 1]time.Duration  // of each bin, but for the first
-	cells  [octaves << cellBits]uint16 // the bin of the lowest duration of each cell
+	lowest [numBins + 1]time.Duration  // lower bound of each bin; unset for bin 0
+	cells  [octaves << cellBits]uint16 // bin of each cell's lower bound
 }
 
-// slowBin is binOf by DDSketch's mapping.
+// slowBin computes binOf with DDSketch's mapping.
 func slowBin(d time.Duration) int {
 	return min(max(binMapping.Index(d.Seconds())-firstBin, 0), numBins-1)
 }
@@ -30,7 +30,7 @@ func makeBins() *binTable {
 	t := new(binTable)
 	for bin := 1; bin < numBins; bin++ {
 		d := time.Duration(binMapping.LowerBound(bin+firstBin) * float64(time.Second))
-		for slowBin(d) >= bin { // which is rounded
+		for slowBin(d) >= bin { // LowerBound is rounded
 			d--
 		}
 		for slowBin(d) < bin {
@@ -46,7 +46,7 @@ func makeBins() *binTable {
 	return t
 }
 
-// binOf returns the bin of d, which is above 0.
+// binOf returns the bin of d. d must be above 0.
 func binOf(d time.Duration) int {
 	switch {
 	case d < bins.lowest[1]:

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestBinsAreThoseOfDDSketch: at random, around every bound, and at the ends.
+// TestBinsAreThoseOfDDSketch compares bins with DDSketch's for random durations, around
+// every bound, and at both ends.
 func TestBinsAreThoseOfDDSketch(t *testing.T) {
 	wants := func(d time.Duration) {
 		t.Helper()

@@ -8,30 +8,30 @@ import (
 const (
 	burnPairs = 3
 
-	// minBad is how many events of the long window must be bad before it can
-	// burn: one failure of three calls at night is no reason to wake anybody.
+	// minBad is the smallest number of bad events in the long window at which a pair can
+	// burn. One failure in three calls at night must not wake anybody.
 	minBad = 10
 
-	// A pair is quiet where one of its rates is below this part of the limit.
-	// Burning ends when all have been quiet for so long.
+	// A pair is quiet while one of its rates is below this part of the limit. Burning ends
+	// when all pairs have been quiet for quietFor.
 	quietBelow = 0.9
 	quietFor   = 5 * time.Minute
 )
 
-// Burn is how fast the error budget is spent: at a rate of 1 it lasts for exactly
-// the objective's window. It is judged over two windows, of which the long one
-// says that it matters and the short one that it still goes on.
+// Burn is how fast the error budget is spent. At rate 1 the budget lasts exactly as long as
+// the objective's window. Two windows are compared with the limit: the long one shows that
+// the loss matters, the short one that it still goes on.
 type Burn struct {
 	Long, Short time.Duration
-	Limit       float64 // rate that is too fast
+	Limit       float64 // rate from which the pair can burn
 
 	LongRate, ShortRate float64
 	Bad                 uint64 // events in the long window
 }
 
-// pairs are those of The Site Reliability Workbook, table 5-8. At these rates 2 %,
-// 5 % and 10 % of the budget of 30 days are spent within the long window. An
-// objective below 0.93 cannot reach 14.4, one below 0.83 not 6.
+// pairs are the pairs of The Site Reliability Workbook, table 5-8. At these rates, 2 %, 5 %
+// and 10 % of a 30-day budget are spent within the long window. The rate cannot reach 14.4
+// with an objective below 0.93, nor 6 with one below 0.83.
 var pairs = [burnPairs]Burn{
 	{Long: time.Hour, Short: 5 * time.Minute, Limit: 14.4},
 	{Long: 6 * time.Hour, Short: 30 * time.Minute, Limit: 6},
@@ -47,8 +47,8 @@ func (b *Burn) add(short bool, bad, events uint64, objective float64) {
 	b.LongRate, b.Bad = rate, bad
 }
 
-// Burning reports whether both rates have reached the limit, on at least 10 bad
-// events.
+// Burning reports whether both rates have reached the limit with at least 10 bad events in
+// the long window.
 func (b Burn) Burning() bool {
 	return b.Bad >= minBad && min(b.LongRate, b.ShortRate) >= b.Limit
 }
@@ -76,38 +76,38 @@ func (s SLI) String() string {
 	return "SLI(" + strconv.Itoa(int(s)) + ")"
 }
 
-// Change is the beginning or the end of burning. Of each SLI they alternate, a
-// beginning first.
+// Change is the start or the end of burning. Starts and ends of one SLI alternate; a start
+// comes first.
 type Change struct {
 	SLI        SLI
 	Began      bool
-	Burn       Burn // the pair that began it, also in the end, with its rates of now
+	Burn       Burn // the pair that started it, with its rates at At, also when burning ends
 	BudgetLeft float64
 	At         time.Time
 }
 
-// Alert says when the error budgets of one series begin and end to burn:
+// Alert tracks when the error budgets of one series start and stop burning:
 //
 //	met     → burning  a pair of windows burns
 //	burning → met      every pair has been quiet for 5 minutes, or there is no
 //	                   objective any more
 //
-// A pair between quiet (under 90 % of its limit) and burning changes nothing. The
-// zero value is met. It is not safe for concurrent use.
+// A pair between quiet (under 90 % of its limit) and burning changes nothing. The zero
+// value is met. An alert is not safe for concurrent use.
 type Alert struct {
 	state [slis]struct {
 		burning bool
-		pair    int       // that began it
-		quiet   time.Time // since when; zero: not quiet
+		pair    int       // index of the pair that started it
+		quiet   time.Time // start of the quiet time; zero if not quiet
 	}
 }
 
 // Burning reports whether the budget of an SLI is burning.
 func (a *Alert) Burning(s SLI) bool { return int(s) < slis && a.state[s].burning }
 
-// Update takes a standing, and appends to dst what begins or ends with it: at
-// most one change of each SLI. Call it every few seconds, or up to a minute. A
-// clock that jumps back begins the 5 minutes again.
+// Update evaluates a standing and appends each start or end of burning to dst, at most one
+// for each SLI. Call it at least once a minute. If the clock jumps back, the 5 minutes
+// start again.
 func (a *Alert) Update(dst []Change, now time.Time, s Standing) []Change {
 	for i, in := range [slis]*Indicator{&s.Availability, &s.Latency} {
 		dst = a.update(dst, SLI(i), now, in)

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// WriteCSV writes the report as one table, a value a row, with the columns
+// WriteCSV writes the report as one table with one value in each row. The columns are
 // section, name, to, start, end, measure and value:
 //
-//	report     name is the pool's, start and end the range
-//	objective  what was asked for
-//	result     name is the endpoint's, empty for the pool
+//	report     name is the pool, start and end are the range
+//	objective  the values of the objective
+//	result     name is the endpoint, empty for the pool
 //	failover   from name to to
 //	incident   name as in result; the cause is a value too
-//	worst_hour
+//	worst_hour  start and end are the hour
 //
-// Ratios are 0 to 1, times RFC 3339 in UTC, durations seconds. An end is empty
-// while an incident goes on. Text that a spreadsheet would take for a formula is
-// preceded by an apostrophe.
+// Ratios are 0 to 1, times are RFC 3339 in UTC, and durations are seconds. The end of an
+// incident that goes on is empty. A cell that a spreadsheet would take for a formula starts
+// with an apostrophe.
 func (rep Report) WriteCSV(w io.Writer) error {
 	c := table{csv.NewWriter(w)}
 	c.row("section", "name", "to", "start", "end", "measure", "value")
@@ -102,8 +102,9 @@ func (c table) result(r Result) {
 	}
 }
 
-// csvSafe keeps s from being taken for a formula (OWASP, CSV Injection): text that
-// starts with one of these, but for numbers, gets an apostrophe.
+// csvSafe returns s as a cell that no spreadsheet takes for a formula (OWASP, CSV
+// Injection). It puts an apostrophe before text that starts with one of these characters
+// and is not a number.
 func csvSafe(s string) string {
 	trimmed := strings.TrimLeft(s, " \u00a0")
 	if trimmed == "" || !strings.ContainsAny(string([]rune(trimmed)[0]), "=+-@\t\r\n＝＋－＠") {

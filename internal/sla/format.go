@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// unknown is what reports show where there is nothing to show.
+// unknown stands for a missing value in reports.
 const unknown = "–"
 
-// formatPercent returns r to three decimals, rounded down, so that what was missed
-// never looks met.
+// formatPercent formats r in percent with three decimals. It rounds down, so a missed
+// objective never looks met.
 func formatPercent(r float64) string {
 	return strconv.FormatFloat(math.Floor(r*1e5+1e-6)/1e3, 'f', 3, 64) + "%"
 }
 
-// formatBudget returns the part of an error budget that is left.
+// formatBudget formats the remaining part of an error budget in percent.
 func formatBudget(a Attainment) string {
 	if a.Objective == 0 || a.Events == 0 {
 		return unknown
@@ -42,7 +42,7 @@ func formatMet(a Attainment) string {
 	return "missed"
 }
 
-// formatLatency returns d to three digits.
+// formatLatency formats d with three significant digits.
 func formatLatency(d Duration) string {
 	if d <= 0 {
 		return unknown
@@ -68,7 +68,7 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05")
 }
 
-// formatObjective returns an objective in words.
+// formatObjective formats an objective in words.
 func formatObjective(o Objective) string {
 	var parts []string
 	if o.Availability > 0 {
@@ -80,12 +80,12 @@ func formatObjective(o Objective) string {
 	return cmp.Or(strings.Join(parts, ", "), "none")
 }
 
-// formatShare returns r in percent with the digits it has.
+// formatShare formats r in percent with as many digits as it has, up to six decimals.
 func formatShare(r float64) string {
 	return strconv.FormatFloat(math.Round(r*1e8)/1e6, 'f', -1, 64) + "%"
 }
 
-// formatFailures returns failures by kind, such as "timeout 3, reset 1".
+// formatFailures formats failures by kind, such as "timeout 3, reset 1".
 func formatFailures(f Failures) string {
 	var parts []string
 	for i, n := range f {
@@ -100,8 +100,9 @@ func formatStep(d Duration) string {
 	return strings.NewReplacer("m0s", "m", "h0m0s", "h").Replace(time.Duration(d).String())
 }
 
-// formatDestination returns where calls failed over to.
+// formatDestination returns the name of a failover's destination; an empty one stands for
+// several.
 func formatDestination(to string) string { return cmp.Or(to, "other endpoints") }
 
-// formatWho returns whose incident it was.
+// formatWho returns the name of the endpoint, or of the pool where it is empty.
 func formatWho(endpoint string) string { return cmp.Or(endpoint, "whole pool") }

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// maxNames is how many destinations of failovers a history tells apart, and
-// maxEndpoints how many endpoints a snapshot may hold.
+// maxNames is the number of failover destinations that a history tells apart. maxEndpoints
+// is the number of endpoints that a snapshot can hold.
 const (
 	maxNames     = 1 << 16
 	maxEndpoints = 1 << 16
 )
 
-// History is what a pool keeps: a series for the pool as its clients saw it, one
-// for each endpoint, and who failed over to whom. All methods may be called at
-// once. The zero value is empty and ready for use. Its size is bounded by the number
-// of names it is called with; [History.Prune] bounds that where endpoints come and go.
+// History holds the series of a pool as its clients see it, one series for each endpoint,
+// and the failovers between endpoints. All methods are safe for concurrent use. The zero
+// value is empty and ready for use. Memory is bounded by the number of distinct names;
+// [History.Prune] limits that number where endpoints come and go.
 type History struct {
 	pool Series
 
@@ -30,11 +30,12 @@ type History struct {
 	forgotten uint64 // calls of Forget
 }
 
-// Pool returns the series of the pool: calls as its clients saw them.
+// Pool returns the series of the pool. It counts calls as clients see them.
 func (h *History) Pool() *Series { return &h.pool }
 
-// Endpoint returns the series of an endpoint, a new one if there is none. Until
-// it is forgotten the same name gives the same pointer, so callers may keep it.
+// Endpoint returns the series of an endpoint, and creates it if there is none. The same
+// name returns the same pointer until Forget or Prune drops it, so callers may keep the
+// pointer.
 func (h *History) Endpoint(name string) *Series {
 	h.mu.RLock()
 	s := h.endpoints[name]
@@ -61,7 +62,7 @@ func (h *History) Endpoints() []string {
 	return slices.Sorted(maps.Keys(h.endpoints))
 }
 
-// Forget drops an endpoint. What is recorded into its series later is lost.
+// Forget drops an endpoint. Outcomes recorded later into its series are lost.
 func (h *History) Forget(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,8 +72,8 @@ func (h *History) Forget(name string) {
 	}
 }
 
-// Prune forgets endpoints of which used says no, those first that have been
-// silent for longest, until at most limit of them are left.
+// Prune forgets endpoints for which used returns false until at most limit endpoints are
+// left. It forgets the endpoint with the oldest last record first.
 func (h *History) Prune(limit int, used func(name string) bool) {
 	type idle struct {
 		name string
@@ -95,13 +96,13 @@ func (h *History) Prune(limit int, used func(name string) bool) {
 	}
 }
 
-// RecordFailovers counts n calls that moved from one endpoint to another. A step
-// tells 8 destinations of an endpoint apart, and counts the rest together.
+// RecordFailovers counts n calls that moved from one endpoint to another. A step counts 8
+// destinations of an endpoint separately and the others together.
 func (h *History) RecordFailovers(now time.Time, from, to string, n uint64) {
 	h.Endpoint(from).failovers(now, h.number(to), n)
 }
 
-// Advance ends the steps of all series that are over, see [Series.Advance].
+// Advance closes the finished steps of all series. See [Series.Advance].
 func (h *History) Advance(now time.Time) {
 	h.pool.Advance(now)
 	for _, s := range h.series() {
@@ -109,22 +110,22 @@ func (h *History) Advance(now time.Time) {
 	}
 }
 
-// Snapshot returns what was recorded up to now. It does not change h.
+// Snapshot returns everything recorded up to now. It does not change h.
 func (h *History) Snapshot(now time.Time) *Snapshot {
 	s := &Snapshot{saved: now, until: forever, pool: h.pool.record(now), endpoints: map[string]record{}}
 	for name, series := range h.series() {
 		s.endpoints[name] = series.record(now)
 	}
-	// After the series, so that it names all that they mention.
+	// Copy the names after the series: the copy then has every name that the series use.
 	h.mu.RLock()
 	s.names = append([]string{""}, h.names...)
 	h.mu.RUnlock()
 	return s
 }
 
-// Restore adds what an earlier process, or another, recorded. It is to be called
-// once for each snapshot: what is added twice counts twice. Steps later than now
-// are left out.
+// Restore adds the snapshot of an earlier process or of another instance. It leaves out
+// steps later than now. Call it once for each snapshot: a second call counts everything
+// twice.
 func (h *History) Restore(now time.Time, s *Snapshot) {
 	numbers := make([]uint64, len(s.names))
 	same := true
@@ -143,14 +144,14 @@ func (h *History) Restore(now time.Time, s *Snapshot) {
 	}
 }
 
-// series returns the series of the endpoints by name.
+// series returns the series of all endpoints by name.
 func (h *History) series() map[string]*Series {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return maps.Clone(h.endpoints)
 }
 
-// number returns the number of a destination, 0 if there are too many.
+// number returns the number of a destination, or 0 if there are too many destinations.
 func (h *History) number(name string) uint64 {
 	h.mu.RLock()
 	n, ok := h.numbers[name]

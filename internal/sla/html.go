@@ -26,8 +26,8 @@ var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap
 	"who":         formatWho,
 }).Parse(reportHTML))
 
-// WriteHTML writes the report as a page of its own, without scripts, that prints
-// well.
+// WriteHTML writes the report as a self-contained HTML page without scripts, styled for
+// print too.
 func (rep Report) WriteHTML(w io.Writer) error {
 	if err := reportTemplate.Execute(w, rep); err != nil {
 		return fmt.Errorf("writing report: %w", err)

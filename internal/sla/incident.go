@@ -11,25 +11,25 @@ const (
 	maxCause     = 96 // bytes
 )
 
-// Incident is a time in which an endpoint, or the whole pool, was down. Of a
-// series the latest 256 are kept.
+// Incident is a period in which an endpoint or the whole pool was down. A series keeps the
+// latest 256.
 type Incident struct {
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end,omitzero"` // zero while it lasts
 	Cause string    `json:"cause"`        // at most 96 bytes
 
-	// Calls is how many it affected: those that failed in a row right before it,
-	// and those that failed while it lasted.
+	// Calls counts the affected calls: the consecutive failures right before the incident
+	// and all failures during it.
 	Calls uint64 `json:"calls"`
 }
 
-// overlaps reports whether some of the incident is in [from, to).
+// overlaps reports whether any part of the incident is in [from, to).
 func (i Incident) overlaps(from, to time.Time) bool {
 	return i.Start.Before(to) && (i.End.IsZero() || i.End.After(from) || i.Start.Equal(from))
 }
 
-// appendIncident adds the newest incident, and drops the oldest if there are too
-// many. One that is not over is the newest.
+// appendIncident appends the newest incident and drops the oldest beyond the limit. An
+// incident that goes on must be the newest.
 func appendIncident(s []Incident, in Incident) []Incident {
 	if len(s) >= maxIncidents {
 		s = slices.Delete(s, 0, len(s)-maxIncidents+1)
@@ -37,8 +37,8 @@ func appendIncident(s []Incident, in Incident) []Incident {
 	return append(s, in)
 }
 
-// mergeIncidents returns those of a and b by start, with the one of b that is not
-// over at the end.
+// mergeIncidents returns the incidents of a and b by start. An open incident of b comes
+// last.
 func mergeIncidents(a, b []Incident) []Incident {
 	s := slices.Concat(a, b)
 	slices.SortStableFunc(s, func(x, y Incident) int {
@@ -53,7 +53,7 @@ func mergeIncidents(a, b []Incident) []Incident {
 	return s
 }
 
-// clip returns the longest part of s of at most n bytes that ends with a whole
+// clip returns the longest prefix of s that has at most n bytes and ends with a whole
 // character.
 func clip(s string, n int) string {
 	if len(s) <= n {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is a number of seconds in JSON.
+// Duration is a time.Duration that JSON holds as a number of seconds.
 type Duration time.Duration
 
 // MarshalJSON implements json.Marshaler.
@@ -24,7 +24,8 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON implements json.Marshaler: counts by the name of their kind.
+// MarshalJSON implements json.Marshaler. It writes an object of counts by kind, without
+// kinds that have none.
 func (f Failures) MarshalJSON() ([]byte, error) {
 	m := map[string]uint64{}
 	for i, n := range f {
@@ -35,8 +36,7 @@ func (f Failures) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Names that it does not know are an
-// error.
+// UnmarshalJSON implements json.Unmarshaler. An unknown kind is an error.
 func (f *Failures) UnmarshalJSON(b []byte) error {
 	var m map[string]uint64
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -61,7 +61,7 @@ type objectiveJSON struct {
 	Window          Duration `json:"window_seconds,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler: times are in seconds.
+// MarshalJSON implements json.Marshaler. Durations are in seconds.
 func (o Objective) MarshalJSON() ([]byte, error) {
 	return json.Marshal(objectiveJSON{o.Availability, o.LatencyQuantile, Duration(o.LatencyTarget), Duration(o.Window)})
 }
@@ -76,8 +76,8 @@ func (o *Objective) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// WriteJSON writes the report as an indented JSON object. Times are RFC 3339 in
-// UTC, durations and latencies seconds, ratios 0 to 1.
+// WriteJSON writes the report as an indented JSON object. Times are RFC 3339 in UTC,
+// durations and latencies are seconds, and ratios are 0 to 1.
 func (rep Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// WriteMarkdown writes the report as GitHub Flavored Markdown. Names and causes
-// are escaped: they are text whatever they hold.
+// WriteMarkdown writes the report as GitHub Flavored Markdown. It escapes names and causes,
+// so they always show as plain text.
 func (rep Report) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# SLA report: %s\n\n", markdownSafe(rep.Pool))
@@ -83,8 +83,7 @@ func row(b *strings.Builder, cells ...string) {
 	fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
 }
 
-// markdownSafe returns s as text in a cell or a heading: on one line, without
-// markup, HTML or links.
+// markdownSafe returns s as plain text for a cell or a heading, on one line.
 func markdownSafe(s string) string {
 	var b strings.Builder
 	for _, c := range strings.Join(strings.Fields(s), " ") {

@@ -2,16 +2,15 @@ package sla
 
 import "time"
 
-// Minute is what was counted in one minute.
+// Minute holds the counts of one minute.
 type Minute struct {
 	Start time.Time
 	Counts
-	P50, P95 time.Duration // of successes, 0 if unknown
+	P50, P95 time.Duration // latency of successes, 0 if unknown
 }
 
-// Minutes returns the minutes that begin in [from, to) and in which anything
-// happened, oldest first. That of now counts as far as it has come. It takes
-// about 10 µs a minute.
+// Minutes returns the minutes that begin in [from, to) and have any counts, oldest first.
+// The current minute holds its counts up to now. The cost is about 10 µs for each minute.
 func (s *Series) Minutes(now, from, to time.Time) []Minute {
 	r := s.record(now)
 	l := &levels[minutes]
@@ -20,7 +19,7 @@ func (s *Series) Minutes(now, from, to time.Time) []Minute {
 	for index, step := range r.rings[minutes].all(l.firstAt(from), l.firstAt(to)) {
 		t.reset()
 		if t.add(step, nil, true) != nil {
-			continue // as where steps are summed up
+			continue // steps from outside were checked when they were decoded
 		}
 		q := t.latency.quantiles(0.5, 0.95)
 		list = append(list, Minute{Start: l.timeOf(index), Counts: t.Counts, P50: q[0], P95: q[1]})

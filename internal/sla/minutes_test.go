@@ -24,7 +24,7 @@ func TestMinutes(t *testing.T) {
 			s.Record(start.Add(e.at), Outcome{Kind: e.kind, Latency: e.latency})
 		}
 	}
-	now := start.Add(3*time.Minute + 2*time.Second) // in the middle of the last
+	now := start.Add(3*time.Minute + 2*time.Second) // within the last minute
 	got := s.Minutes(now, start, now)
 	if len(got) != 3 {
 		t.Fatalf("%d minutes, want the 3 in which something happened: %v", len(got), got)
@@ -54,7 +54,7 @@ func TestMinutes(t *testing.T) {
 	}
 }
 
-// close2 tells whether two latencies differ by no more than a sketch may.
+// close2 reports whether two latencies differ by no more than the error of a sketch.
 func close2(a, b time.Duration) bool { return a >= b*98/100 && a <= b*102/100 }
 
 func BenchmarkMinutesOfAnHour(b *testing.B) {

@@ -12,26 +12,25 @@ const (
 	DefaultQuantile = 0.95
 )
 
-// maxWindow is how far back a series reaches.
+// maxWindow is the time that a series covers.
 const maxWindow = 40 * 24 * time.Hour
 
-// Objective is what a pool or an endpoint is to achieve. The zero value asks for
-// nothing.
+// Objective is the target of a pool or an endpoint. The zero value sets no target.
 type Objective struct {
-	// Availability is the part of the calls that is to succeed, such as 0.999; 0
-	// asks for none.
+	// Availability is the part of the calls that must succeed, such as 0.999. 0 sets no
+	// target.
 	Availability float64
 
-	// LatencyQuantile of the successes are to have their first byte within
-	// LatencyTarget; 0 is 0.95. A target of 0 asks for none.
+	// LatencyQuantile is the part of the successes whose first byte must arrive within
+	// LatencyTarget; 0 means 0.95. A LatencyTarget of 0 sets no target.
 	LatencyQuantile float64
 	LatencyTarget   time.Duration
 
-	// Window is the time over which that is to hold, up to now; 0 is 30 days.
+	// Window is the period up to now that is compared with the objective; 0 means 30 days.
 	Window time.Duration
 }
 
-// Validate reports what is out of range.
+// Validate returns an error if a value is out of range.
 func (o Objective) Validate() error {
 	o = o.withDefaults()
 	switch {
@@ -57,7 +56,8 @@ func (o Objective) withDefaults() Objective {
 	return o
 }
 
-// latencyRatio is the part of the successes that is to be within the target.
+// latencyRatio returns the part of the successes that must be within the target, or 0
+// without a target.
 func (o Objective) latencyRatio() float64 {
 	if o.LatencyTarget <= 0 {
 		return 0
@@ -67,15 +67,15 @@ func (o Objective) latencyRatio() float64 {
 
 // Attainment compares a ratio of good events with its objective.
 type Attainment struct {
-	Objective float64 `json:"objective"` // 0: none
-	Achieved  float64 `json:"achieved"`  // good of all events; 1 without events
+	Objective float64 `json:"objective"` // 0 without an objective
+	Achieved  float64 `json:"achieved"`  // good events / all events; 1 without events
 	Met       bool    `json:"met"`       // true without an objective
 	Events    uint64  `json:"events"`
 	Bad       uint64  `json:"bad"`
 
-	// BudgetTotal is the error budget, the part of the events that may be bad.
-	// BudgetLeft is the part of the budget that is left: 1 is all of it, 0 none,
-	// and below 0 it is overspent. Both are 0 without an objective.
+	// BudgetTotal is the error budget: the part of the events that may be bad. BudgetLeft
+	// is the part of the budget that is left: 1 is the whole budget, 0 is none, and below 0
+	// it is overspent. Both are 0 without an objective.
 	BudgetTotal float64 `json:"budget_total"`
 	BudgetLeft  float64 `json:"budget_left"`
 }
@@ -96,31 +96,31 @@ func attain(objective float64, bad, events uint64) Attainment {
 	return a
 }
 
-// round takes off what is only due to floating point.
+// round removes floating-point noise: it keeps nine decimals.
 func round(x float64) float64 { return math.Round(x*1e9) / 1e9 }
 
-// Standing is how a series compares with an objective at a time.
+// Standing compares a series with an objective at one moment.
 type Standing struct {
 	At     time.Time
 	Window time.Duration
 	Counts // over the window
 
-	// Quantile is the latency at the objective's quantile, 0 if unknown. It may
-	// differ by 2 % from what Latency counts.
+	// Quantile is the latency at the objective's quantile, or 0 if unknown. It can differ
+	// by 2 % from what Latency counts.
 	Quantile time.Duration
 
-	Availability Indicator // events are calls, bad are failures
-	Latency      Indicator // events are successes of known latency, bad are slower than the target
+	Availability Indicator // events are calls; bad events are failures
+	Latency      Indicator // events are successes with a known latency; bad events are slower than the target
 }
 
-// Indicator is one of the two things that an objective speaks of.
+// Indicator is the attainment and the burn rates of one SLI.
 type Indicator struct {
 	Attainment // over the window
 	Burn       [burnPairs]Burn
 }
 
-// Standing compares the series with the objective over the window that ends at
-// now. It copies the series, and does not hold its lock while it computes.
+// Standing compares the series with the objective over the window that ends at now. It
+// computes on a copy and holds the lock of the series only while it copies.
 func (o Objective) Standing(s *Series, now time.Time) Standing {
 	r := s.record(now)
 	return o.standing(&r, now)
@@ -152,7 +152,7 @@ func (o Objective) standing(r *record, now time.Time) Standing {
 				t.reset()
 				l := levelFor(now, from)
 				if window > 6*time.Hour {
-					l = hours // a tenth of the work; a window of days can be an hour short
+					l = hours // costs a tenth; a window of days may miss up to an hour
 				}
 				r.sum(&t, l, from, to, true)
 				lb.add(short, t.latency.slower(o.LatencyTarget), t.latency.count(), ratio)

@@ -10,38 +10,37 @@ import (
 	"strings"
 )
 
-// A place is where in a storage an instance of a pool is kept.
-type place struct{ pool, instance string } // as in keys, pool with the prefix
+// place is the part of a storage that holds one instance of a pool.
+type place struct{ pool, instance string } // as in keys; pool includes the prefix
 
 func (p place) key(part, slot int) string {
 	return fmt.Sprintf("%s/%s/%s.%d", p.pool, p.instance, parts[part], slot)
 }
 
-// newPlace returns the place of an instance, and the one that it had while keys were made
-// by [escapeElement] alone, which may be the same.
+// newPlace returns the place of an instance, and its former place: earlier versions made
+// keys with [escapeElement] alone. The two can be equal.
 func newPlace(prefix, pool, instance string) (now, former place) {
 	return place{path.Join(prefix, keySafe(pool)), keySafe(instance)},
 		place{path.Join(prefix, escapeElement(pool)), escapeElement(instance)}
 }
 
-// portable tells whether every file system could have taken the place: where it could not,
-// there is nothing, whatever the error.
+// portable reports whether every file system can hold the place. A place that is not
+// portable may be missing whatever error a storage returns.
 func (p place) portable() bool {
 	return isPortable(path.Base(p.pool)) && isPortable(p.instance)
 }
 
 const (
-	// longestElement of a key is what file systems (255 bytes) and Windows' longest paths
-	// (260 characters in all) leave room for.
+	// longestElement is the longest element of a key. It leaves room within the limits of
+	// file systems (255 bytes) and of Windows paths (260 characters in all).
 	longestElement = 64
 	// hashedMark is in no key that escapeElement makes.
 	hashedMark = "%x"
 )
 
-// keySafe returns s as one element of a key, in characters and of a length that every
-// storage takes. Different texts give different elements, even where a storage does not
-// tell capital letters from small ones. Texts that are short and without capital letters
-// are readable in it; of others there are the first characters and a hash.
+// keySafe returns s as one element of a key that every storage accepts. Different texts
+// give different elements, even in a storage that ignores case. A short text without
+// capital letters stays readable. Any other text becomes its first characters and a hash.
 func keySafe(s string) string {
 	escaped := escapeElement(s)
 	if len(escaped) <= longestElement && isPortable(escaped) && !strings.ContainsAny(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
@@ -57,7 +56,7 @@ func keySafe(s string) string {
 	return readable[:min(len(readable), 24)] + hashedMark + hex.EncodeToString(hash[:16])
 }
 
-// isPortable tells whether an element can be the name of a directory everywhere.
+// isPortable reports whether an element can be a directory name on every file system.
 func isPortable(element string) bool {
 	base, _, _ := strings.Cut(strings.ToLower(element), ".")
 	switch {
@@ -69,7 +68,7 @@ func isPortable(element string) bool {
 	return !(len(base) == 4 && (strings.HasPrefix(base, "com") || strings.HasPrefix(base, "lpt")) && '0' <= base[3] && base[3] <= '9')
 }
 
-// escapeElement returns s as one element of a key, with all but plain characters escaped.
+// escapeElement returns s as one element of a key, and escapes all but plain characters.
 // Different texts give different elements.
 func escapeElement(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -87,7 +86,8 @@ func escapeElement(s string) string {
 	return b.String()
 }
 
-// renewed returns the element that is made now of what an element was made of.
+// renewed returns the current element for the text of an element that an earlier version
+// made.
 func renewed(element string) string {
 	if element == "%" {
 		return keySafe("")
@@ -95,5 +95,5 @@ func renewed(element string) string {
 	if text, err := url.PathUnescape(element); err == nil {
 		return keySafe(text)
 	}
-	return element // it is of now
+	return element // made by keySafe
 }

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// hostileNames are names that one or another storage cannot take as they are, or takes for
-// each other.
+// hostileNames are names that some storages reject or confuse with each other.
 var hostileNames = []string{
 	"", ".", "..", "a", "A", "llm", "LLM", "Llm", "a/b", "a\\b", "../x", "a.", "a..", "a ", "con", "CON", "con.txt", "aux", "nul", "com1", "COM¹", "lpt9.x",
 	"a:b", "a*b?", "a<b>|\"", "%", "%41", "a%2Fb", "\x00", "\xff", "ä", "Ä", "大语言模型服务", strings.Repeat("中", 29), strings.Repeat("中", 28) + "国",
@@ -43,8 +42,8 @@ func requireElement(t *testing.T, name, key string) {
 	}
 }
 
-// FuzzKeys: keys fit every storage, and no two names share one, even where capital letters
-// are not told from small ones.
+// FuzzKeys checks that keys fit every storage and that no two names share a key, even where
+// case is ignored.
 func FuzzKeys(f *testing.F) {
 	for i, name := range hostileNames {
 		f.Add(name, hostileNames[(i+1)%len(hostileNames)])
@@ -63,7 +62,7 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// saveFormerly stores calls as earlier versions did.
+// saveFormerly stores calls under the keys of earlier versions.
 func saveFormerly(t *testing.T, m Storage, pool, instance string, calls int, now time.Time) {
 	t.Helper()
 	k := NewKeeper(m, "failover", pool, instance)
@@ -86,8 +85,8 @@ func callsOf(h *History, now time.Time) uint64 {
 	return h.Pool().Counts(now, now.Add(-30*24*time.Hour), now.Add(time.Minute)).Calls
 }
 
-// TestKeeperReadsFormerKeys: what earlier versions kept is loaded and goes on under the
-// keys of now, and counts once.
+// TestKeeperReadsFormerKeys checks that history under former keys is loaded, continues
+// under the current keys, and counts once.
 func TestKeeperReadsFormerKeys(t *testing.T) {
 	for _, pool := range []string{"LLM", strings.Repeat("中", 10), "llm"} {
 		for _, instance := range []string{"one", "HOST"} {
@@ -136,7 +135,8 @@ func TestKeeperReadsFormerKeys(t *testing.T) {
 	}
 }
 
-// TestKeeperMovesInTheMiddle: a crash between the two writes of the first save loses nothing.
+// TestKeeperMovesInTheMiddle checks that a crash between the two writes of the first save
+// loses nothing.
 func TestKeeperMovesInTheMiddle(t *testing.T) {
 	m := memory{}
 	saveFormerly(t, m, "LLM", "one", 10, noon)
@@ -159,7 +159,7 @@ func TestKeeperMovesInTheMiddle(t *testing.T) {
 	}
 }
 
-// shortNames is a storage that takes elements of at most 255 bytes, as file systems do.
+// shortNames is a storage that rejects elements longer than 255 bytes, as file systems do.
 type shortNames struct{ memory }
 
 func (m shortNames) check(key string) error {

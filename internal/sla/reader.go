@@ -2,8 +2,8 @@ package sla
 
 import "encoding/binary"
 
-// reader takes values off the front of b. After one that is malformed, bad is
-// set, b is empty and all values are 0.
+// reader takes values from the front of b. After a malformed value bad is set, b is empty,
+// and all further values are 0.
 type reader struct {
 	b   []byte
 	bad bool
@@ -24,7 +24,7 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
-// count returns a value of at most maxCount.
+// count returns the next value. A value above maxCount is malformed.
 func (r *reader) count() uint64 {
 	v := r.uvarint()
 	if v > maxCount {
@@ -44,7 +44,7 @@ func (r *reader) byte() byte {
 	return v
 }
 
-// bytes returns the next n bytes, which it does not copy.
+// bytes returns the next n bytes without copying them.
 func (r *reader) bytes(n uint64) []byte {
 	if n > uint64(len(r.b)) {
 		r.fail()

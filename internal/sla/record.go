@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// record is what a series recorded up to some time. It is never changed.
+// record holds everything that a series recorded up to some time. It is immutable.
 type record struct {
 	rings     [len(levels)]ring
-	incidents []Incident // by start, one that is not over last
+	incidents []Incident // by start; an open one comes last
 }
 
-// sum adds to t the steps of level l that begin in [from, to), with latencies if
-// sketch is set.
+// sum adds the steps of level l that begin in [from, to) to t, with latencies if sketch is
+// set.
 func (r *record) sum(t *tally, l int, from, to time.Time, sketch bool) {
 	for _, step := range r.rings[l].all(levels[l].firstAt(from), levels[l].firstAt(to)) {
-		// A step that came from outside was checked when it was decoded.
+		// Steps from outside were checked when they were decoded.
 		_ = t.add(step, nil, sketch)
 	}
 }
 
-// part returns the steps and the ends of incidents in [since, until), both in
-// hours since 1970. It shares nothing that changes with r.
+// part returns the steps in the hours [since, until) and the incidents that end in them.
+// Hours count from 1970. The part shares nothing mutable with r.
 func (r *record) part(since, until int64) record {
 	p := record{}
 	for i := range levels {
@@ -42,8 +42,8 @@ func (r *record) part(since, until int64) record {
 	return p
 }
 
-// join returns what r and o recorded together, of which o is the later. The
-// destinations of o's failovers are numbered as in names.
+// join returns the records of r and o together. o must be the later one. names maps o's
+// failover destinations to r's.
 func (r *record) join(o *record, names []uint64) (j record) {
 	for i := range levels {
 		j.rings[i] = mergeRings(&levels[i], &r.rings[i], &o.rings[i], forever, names)
@@ -54,11 +54,11 @@ func (r *record) join(o *record, names []uint64) (j record) {
 	return j
 }
 
-// forever is an hour after all others.
+// forever is later than every hour.
 const forever = maxMilli
 
-// mergeRings returns the steps of a and b, without those of b after last. The
-// destinations of b's failovers are numbered as in names (nil: as they are).
+// mergeRings returns the steps of a and b, without those of b after last. names maps b's
+// failover destinations to a's; nil keeps them.
 func mergeRings(l *level, a, b *ring, last int64, names []uint64) ring {
 	type step struct {
 		index int64

@@ -3,32 +3,31 @@ package sla
 import "time"
 
 const (
-	// tolerance is how far a clock may jump back, in steps of 10 s, before time
-	// starts again at what it shows.
+	// tolerance is how far a clock may jump back, in steps of 10 s. After a longer jump,
+	// time restarts at the clock's new value.
 	tolerance = 60
 
-	// maxGap is how much time without any call is credited to being down: a day.
+	// maxGap is how much time without any call can count as down, in seconds: a day.
 	maxGap = 24 * 3600
 )
 
-// recorder is a Series without its lock: what has happened, in steps of each
-// level. Only open[seconds] is recorded into. When its step is over it is added
-// to open[minutes], which is added to open[hours] in turn; time down is counted
-// in each level by itself, since it goes on where nothing is recorded. Its copies
-// are made by clone.
+// recorder is a Series without its lock. It counts in steps of each level. Outcomes go into
+// open[seconds] only. When that step is over it is added to open[minutes], which in turn is
+// added to open[hours]. Each level counts its time down separately, because time down grows
+// even when nothing is recorded. Copy a recorder with clone.
 type recorder struct {
-	open  [len(levels)]tally // of the steps that are not over
-	index [len(levels)]int64 // of those
-	rings [len(levels)]ring  // the steps that are over
+	open  [len(levels)]tally // open steps
+	index [len(levels)]int64 // index of each open step
+	rings [len(levels)]ring  // finished steps
 	begun bool               // index is set
 
 	incidents []Incident
 	down      bool
-	credited  [len(levels)]int64 // ms up to which being down is counted
+	credited  [len(levels)]int64 // time up to which down time is counted, in Unix ms
 	streak    uint64             // failures since the last success
 }
 
-// clone returns a copy that shares nothing that changes with r.
+// clone returns a copy that shares nothing mutable with r.
 func (r *recorder) clone() recorder {
 	c := *r
 	for i := range levels {
@@ -68,7 +67,7 @@ func (r *recorder) recordBatch(now time.Time, b *Batch) {
 
 func (r *recorder) failovers(now time.Time, to, n uint64) {
 	r.advance(unixMilli(now))
-	r.open[seconds].moved(to, n, maxMoves)
+	r.open[seconds].addMoves(to, n, maxMoves)
 }
 
 func (r *recorder) setDown(now time.Time, down bool, cause string) {
@@ -101,12 +100,11 @@ func (r *recorder) credit(i int, ms int64) {
 	}
 }
 
-// advance moves time to ms: it ends the steps that are over.
+// advance moves time to ms and closes the steps that are over.
 //
-// A clock that jumped back by up to 10 minutes counts into the newest step until
-// it has caught up. One that jumped back further was wrong before, so time starts
-// again: steps that are over and later than that of now are dropped, and those that
-// are not over become those of now.
+// If the clock jumped back by up to 10 minutes, outcomes count in the newest step until the
+// clock has caught up. After a longer jump the earlier time was wrong, so time restarts:
+// finished steps later than ms are dropped, and the open steps become those of ms.
 func (r *recorder) advance(ms int64) {
 	now := levels[seconds].indexAt(ms)
 	if now == r.index[seconds] && r.begun {
@@ -137,8 +135,8 @@ func (r *recorder) advance(ms int64) {
 	}
 }
 
-// restart sets the open steps to those of ms, and drops the steps after them. One
-// of the same time that is over stays so: the two are merged in the end.
+// restart sets the open steps to those of ms and drops the steps after them. A finished
+// step with the same index stays; closing the open step merges the two.
 func (r *recorder) restart(ms int64) {
 	for i := range levels {
 		r.index[i] = levels[i].indexAt(ms)
@@ -161,7 +159,7 @@ func (r *recorder) restart(ms int64) {
 	r.incidents = kept
 }
 
-// end ends the open step of level i, and leaves an empty one.
+// end closes the open step of level i and leaves an empty one.
 func (r *recorder) end(i int) {
 	t := &r.open[i]
 	if r.down {
@@ -177,8 +175,8 @@ func (r *recorder) end(i int) {
 	t.reset()
 }
 
-// gap adds the steps between the open one of level i and next, all of which were
-// down. It ends as the first of the steps after which time down is credited.
+// gap appends the steps between the open step of level i and next, all of them down. The
+// open step must be closed. Down time counts from next on.
 func (r *recorder) gap(i int, next int64) {
 	l := &levels[i]
 	t := tally{Counts: Counts{Down: l.duration()}}
@@ -188,8 +186,8 @@ func (r *recorder) gap(i int, next int64) {
 	r.credited[i] = next * l.step * 1000
 }
 
-// finish ends the open steps as of ms, and returns what was recorded. The
-// recorder is of no use afterwards.
+// finish closes the open steps at ms and returns the record. Do not use the recorder
+// afterwards.
 func (r *recorder) finish(ms int64) record {
 	if r.begun {
 		r.advance(ms)
@@ -208,8 +206,8 @@ func (r *recorder) finish(ms int64) record {
 	return record{rings: r.rings, incidents: r.incidents}
 }
 
-// restore adds what an earlier process recorded. Its steps later than now are
-// dropped, and an incident that was not over ends at saved.
+// restore adds what an earlier process recorded. It drops steps later than now, and ends
+// open incidents at saved.
 func (r *recorder) restore(now, saved time.Time, from record, names []uint64) {
 	ms := unixMilli(now)
 	r.advance(ms)

@@ -7,39 +7,39 @@ import (
 	"time"
 )
 
-// Query is what a report is to be about.
+// Query selects the pool, the range and the objective of a report.
 type Query struct {
 	Pool     string
 	From, To time.Time
 	Now      time.Time
 
-	// Objective is what the pool and each endpoint are compared with over the
-	// range. Its window is not used.
+	// Objective is compared with the pool and with each endpoint over the range. Its window
+	// is not used.
 	Objective Objective
 
-	WorstHours int // at most so many; 0 is 5
+	WorstHours int // largest number of worst hours; 0 means 5
 }
 
-// Report is what a pool and its endpoints achieved in a range of time. It is a
-// plain value: its times are UTC, and its slices are never nil.
+// Report is what a pool and its endpoints achieved in a range of time. Its times are UTC,
+// and its slices are never nil.
 type Report struct {
 	Pool      string    `json:"pool"`
-	From      time.Time `json:"from"` // of the first step that begins in the range
+	From      time.Time `json:"from"` // start of the first step that begins in the range
 	To        time.Time `json:"to"`
 	Generated time.Time `json:"generated"`
-	Step      Duration  `json:"step_seconds"` // to which the range is exact
-	Instances int       `json:"instances"`    // that it adds up
+	Step      Duration  `json:"step_seconds"` // length of a step, the precision of the range
+	Instances int       `json:"instances"`    // number of instances in the sums
 	Objective Objective `json:"objective"`
 
-	Total      Result           `json:"total"` // calls as clients saw them
+	Total      Result           `json:"total"` // calls as clients see them
 	Endpoints  []Result         `json:"endpoints"`
 	Failovers  []Failover       `json:"failovers"`
 	Incidents  []ReportIncident `json:"incidents"`
 	WorstHours []Hour           `json:"worst_hours"`
 }
 
-// Result is what the pool or one endpoint achieved. The error budget is that of
-// the range: the part of its calls that may fail.
+// Result is what the pool or one endpoint achieved. Its error budget is the part of the
+// calls in the range that may fail.
 type Result struct {
 	Name      string   `json:"name"`
 	Calls     uint64   `json:"calls"` // successes and failures
@@ -47,11 +47,12 @@ type Result struct {
 	Failures  Failures `json:"failures"`
 	Cancelled uint64   `json:"cancelled"`
 
-	// Down is how long it was down; with several instances, for the one that saw
-	// most of it.
+	// Down is how long it was down. With several instances, it is the longest time that one
+	// of them counted.
 	Down Duration `json:"down_seconds"`
 
-	// Latency of successes, 0 if unknown. Quantile is at the objective's quantile.
+	// Latency of successes, 0 if unknown. Quantile is the latency at the objective's
+	// quantile.
 	P50      Duration `json:"p50_seconds"`
 	P90      Duration `json:"p90_seconds"`
 	P95      Duration `json:"p95_seconds"`
@@ -62,16 +63,16 @@ type Result struct {
 	Latency      Attainment `json:"latency"`
 }
 
-// Failover is how many calls moved from one endpoint to another. To is empty for
-// those beyond the 8 destinations that a step tells apart.
+// Failover counts calls that moved from one endpoint to another. A step keeps 8
+// destinations apart; To is empty for the others.
 type Failover struct {
 	From  string `json:"from"`
 	To    string `json:"to"`
 	Count uint64 `json:"count"`
 }
 
-// ReportIncident is an incident of an endpoint, or of the pool where Endpoint is
-// empty. Overlapping ones that several instances saw are one.
+// ReportIncident is an incident of an endpoint, or of the pool if Endpoint is empty.
+// Overlapping incidents of several instances are merged.
 type ReportIncident struct {
 	Endpoint string `json:"endpoint"`
 	Incident
@@ -86,8 +87,8 @@ type Hour struct {
 	P95          Duration  `json:"p95_seconds"`
 }
 
-// NewReport reports on what the snapshots, each of another instance of the pool,
-// recorded together.
+// NewReport reports on the combined records of the snapshots. Each snapshot must be from
+// another instance of the pool.
 func NewReport(q Query, snapshots ...*Snapshot) Report {
 	o := q.Objective.withDefaults()
 	l := levelFor(q.Now, q.From)
@@ -154,7 +155,7 @@ func (rep *Report) result(name string, records []*record, l int) Result {
 	}
 }
 
-// addIncidents adds the incidents of one series, as all instances saw it.
+// addIncidents adds the incidents of one series, merged over all instances.
 func (rep *Report) addIncidents(name string, records []*record) {
 	var all []Incident
 	for _, r := range records {

@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// twoInstances returns what two instances of a pool recorded on one morning: an
-// endpoint that failed and was down for a minute, failovers, and a slow hour.
+// twoInstances returns the records of two instances of a pool over one morning: an endpoint
+// that fails and is down for a minute, failovers, and a slow hour.
 func twoInstances() (Query, []*Snapshot) {
 	var snapshots []*Snapshot
 	for instance := range 2 {
@@ -61,8 +61,8 @@ func twoInstances() (Query, []*Snapshot) {
 	}, snapshots
 }
 
-// TestReport compares a report in each format with a golden file; -update writes
-// them anew.
+// TestReport compares a report in each format with a golden file. -update rewrites the
+// files.
 func TestReport(t *testing.T) {
 	q, snapshots := twoInstances()
 	rep := NewReport(q, snapshots...)
@@ -87,7 +87,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s differs from the golden file; it is now:\n%s", name, got.String())
 		}
 	}
-	// what the golden files are to say
+	// The golden files must show:
 	if rep.Total.Calls != 7200 || rep.Total.Failed != 40 || rep.Total.Cancelled != 2 || rep.Instances != 2 {
 		t.Errorf("total: %+v", rep.Total)
 	}
@@ -107,7 +107,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestSnapshotEncoding reads back what it wrote, and takes every damage for one.
+// TestSnapshotEncoding decodes an encoded snapshot, and checks that every damage is
+// detected.
 func TestSnapshotEncoding(t *testing.T) {
 	q, snapshots := twoInstances()
 	b := snapshots[0].Encode()
@@ -130,8 +131,9 @@ func TestSnapshotEncoding(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is accepted can be written, read again the same, restored and
-// reported on; all else is damaged. The checksum is put right, or nothing would get past it.
+// FuzzDecode checks that accepted input can be encoded, decoded unchanged, restored and
+// reported on, and that all other input is ErrDamaged. It corrects the checksum, or no
+// mutated input would pass it.
 func FuzzDecode(f *testing.F) {
 	_, snapshots := twoInstances()
 	f.Add(snapshots[0].Encode())
@@ -164,7 +166,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// repaired is an encoded snapshot with its header and its checksum put right.
+// repaired returns an encoded snapshot with a correct header and checksum.
 func repaired(b []byte) []byte {
 	b = append([]byte(magic), b...)
 	if len(b) > 2*len(magic) && string(b[len(magic):2*len(magic)]) == magic {
@@ -179,7 +181,8 @@ func repaired(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// TestAlert needs volume, burning in both windows, and 5 quiet minutes to end.
+// TestAlert checks that an alert needs volume and burning in both windows, and 5 quiet
+// minutes to end.
 func TestAlert(t *testing.T) {
 	o := Objective{Availability: 0.999}
 	var s Series

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// level is one length of steps, and how many of them are kept.
+// level is one length of steps, and how many steps of that length are kept.
 type level struct {
 	step  int64 // in seconds
-	keep  int   // steps that are kept at least: those of span, and the one begun
+	keep  int   // smallest number of steps kept: those of span and the open one
 	block int   // steps in a block
-	room  int   // for the sketch of one step, in bytes
+	room  int   // bytes for the sketch of one step
 }
 
-// levels are the lengths of steps, finest first. Each is a multiple of the one
-// before it, and steps begin at multiples of their length in Unix time, so that
-// those of all instances line up.
+// levels are the lengths of steps, finest first. Each is a multiple of the one before.
+// Steps begin at multiples of their length in Unix time, so the steps of all instances line
+// up.
 var levels = [...]level{
 	{step: 10, keep: 1081, block: 60, room: 144},
 	{step: 60, keep: 4321, block: 60, room: 192},
@@ -26,7 +26,7 @@ var levels = [...]level{
 }
 
 const (
-	seconds = iota // level of 10 s
+	seconds = iota // index of the level of 10 s
 	minutes
 	hours
 )
@@ -37,12 +37,11 @@ func (l *level) span() time.Duration {
 
 func (l *level) duration() time.Duration { return time.Duration(l.step) * time.Second }
 
-// indexAt returns the step that ms, in Unix milliseconds, is in.
+// indexAt returns the step that contains ms, in Unix milliseconds.
 func (l *level) indexAt(ms int64) int64 { return ms / (l.step * 1000) }
 
-// firstAt returns the first step that begins at t or later. So steps from
-// firstAt(a) to before firstAt(b) are those that begin in [a, b), and ranges
-// that adjoin share none.
+// firstAt returns the first step that begins at t or later. The steps that begin in [a, b)
+// are those from firstAt(a) to before firstAt(b), so adjacent ranges share no step.
 func (l *level) firstAt(t time.Time) int64 {
 	return l.indexAt(unixMilli(t) + l.step*1000 - 1)
 }
@@ -59,32 +58,32 @@ func levelFor(now, from time.Time) int {
 	return len(levels) - 1
 }
 
-// maxMilli keeps times, and so indices, far from overflow: the year 37648.
+// maxMilli keeps times and indices far from overflow. It is in the year 37648.
 const maxMilli = 1 << 50
 
-// unixMilli returns t in Unix milliseconds, brought into [0, maxMilli].
+// unixMilli returns t in Unix milliseconds, clamped to [0, maxMilli].
 func unixMilli(t time.Time) int64 { return min(max(t.UnixMilli(), 0), maxMilli) }
 
 func milliTime(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// ring holds the latest steps of one level that anything happened in, by
-// ascending index. Those steps are encoded, in blocks: few pointers for the
-// garbage collector, and what is in a block never changes, so a copy of a ring
-// may be read while the original grows. The zero value is empty.
+// ring holds the latest non-empty steps of one level by ascending index. Steps are encoded
+// in blocks, which leaves few pointers for the garbage collector. The contents of a block
+// never change, so a copy of a ring can be read while the original grows. The zero value is
+// empty.
 type ring struct {
 	blocks []block
 	steps  int
 }
 
-// block is a run of steps, each as the varints of its distance from the one
-// before it (from first, where it is the first) and of its size, then the step.
+// block is a run of steps. Each step is preceded by two varints: its distance from the step
+// before it (from first, for the first step) and its size.
 type block struct {
 	first, last int64 // index
 	steps       int
 	data        []byte
 }
 
-// clone returns a copy that may be changed and read apart from r.
+// clone returns a copy that can be changed and read independently of r.
 func (r *ring) clone() ring {
 	c := ring{blocks: slices.Clone(r.blocks), steps: r.steps}
 	if n := len(c.blocks); n > 0 {
@@ -93,7 +92,7 @@ func (r *ring) clone() ring {
 	return c
 }
 
-// last returns the index of the newest step, -1 if there is none.
+// last returns the index of the newest step, or -1 if there is none.
 func (r *ring) last() int64 {
 	if n := len(r.blocks); n > 0 {
 		return r.blocks[n-1].last
@@ -101,8 +100,8 @@ func (r *ring) last() int64 {
 	return -1
 }
 
-// append adds what t counted in a step that is not before the newest. Where it
-// is the newest (a restart in the middle of a step) the two are merged.
+// append adds the counts of a step that is not before the newest step. If it is the newest
+// step, for example after a restart, the two are merged.
 func (r *ring) append(l *level, index int64, t *tally) {
 	var buf [1024]byte
 	if index == r.last() {
@@ -116,8 +115,7 @@ func (r *ring) append(l *level, index int64, t *tally) {
 	r.appendStep(l, index, t.encode(buf[:0], l.room))
 }
 
-// addStep merges one more step into t, and reports whether their sum is within
-// what a step can hold.
+// addStep merges an encoded step into t, and reports whether the sum fits in one step.
 func (t *tally) addStep(step []byte, l *level) bool {
 	var o tally
 	if o.add(step, nil, true) != nil || t.Calls+o.Calls > maxCount || t.Cancelled+o.Cancelled > maxCount {
@@ -133,7 +131,7 @@ func (t *tally) addStep(step []byte, l *level) bool {
 	return true
 }
 
-// appendStep adds an encoded step that is after the newest.
+// appendStep adds an encoded step that is after the newest step.
 func (r *ring) appendStep(l *level, index int64, step []byte) {
 	n := len(r.blocks)
 	if n == 0 || r.blocks[n-1].steps >= l.block {
@@ -159,7 +157,7 @@ func (r *ring) appendStep(l *level, index int64, step []byte) {
 
 func exact(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }
 
-// cutLast takes the newest step out and returns it.
+// cutLast removes the newest step and returns it.
 func (r *ring) cutLast() []byte {
 	var step []byte
 	for _, s := range r.all(r.last(), r.last()+1) {
@@ -195,7 +193,7 @@ func (r *ring) cut(index int64) {
 	}
 }
 
-// ends yields the index of each step and where in data it ends.
+// ends yields the index of each step and the offset in data at which it ends.
 func (b *block) ends() iter.Seq2[int64, int] {
 	return func(yield func(int64, int) bool) {
 		r, index := reader{b: b.data}, b.first
@@ -209,8 +207,7 @@ func (b *block) ends() iter.Seq2[int64, int] {
 	}
 }
 
-// all yields the steps in [from, to), by ascending index. They must not be
-// changed.
+// all yields the steps in [from, to) by ascending index. Do not change them.
 func (r *ring) all(from, to int64) iter.Seq2[int64, []byte] {
 	return func(yield func(int64, []byte) bool) {
 		first := sort.Search(len(r.blocks), func(i int) bool { return r.blocks[i].last >= from })

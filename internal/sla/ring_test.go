@@ -12,7 +12,7 @@ import (
 	"github.com/DataDog/sketches-go/ddsketch/store"
 )
 
-// TestQuantiles compares with ddsketch itself, and with the truth.
+// TestQuantiles compares quantiles with those of ddsketch and with exact ones.
 func TestQuantiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var l latencies
@@ -85,7 +85,7 @@ func TestStepEncoding(t *testing.T) {
 	tests := []struct {
 		name string
 		t    tally
-		size int // at most
+		size int // largest size
 	}{
 		{"empty", tally{}, 2},
 		{"one success", step(func(s *tally) { s.record(ok(time.Second)) }), 7},
@@ -117,7 +117,8 @@ func TestStepEncoding(t *testing.T) {
 	}
 }
 
-// TestSketchCollapse: what does not fit is kept coarser, and none of it is lost.
+// TestSketchCollapse checks that a sketch with too little room becomes coarser and loses no
+// counts.
 func TestSketchCollapse(t *testing.T) {
 	var full latencies
 	for i := range numBins {
@@ -145,7 +146,7 @@ func TestSketchCollapse(t *testing.T) {
 	}
 }
 
-// indices returns the steps of a ring and how many calls each had.
+// indices returns the indices of a ring's steps and the calls of each.
 func indices(r *ring) map[int64]uint64 {
 	m := map[int64]uint64{}
 	for index, step := range r.all(0, forever) {
@@ -169,7 +170,7 @@ func TestRing(t *testing.T) {
 	want := map[int64]uint64{}
 	for i := int64(1); i <= 40; i++ {
 		r.append(l, i*i, calls(uint64(i)))
-		r.append(l, i*i, calls(100)) // a restart in the middle of a step
+		r.append(l, i*i, calls(100)) // the same step again, as after a restart
 		want[i*i] = uint64(i) + 100
 		if n := len(indices(&r)); n != r.steps || n > l.keep+2*l.block || (i > 11 && n < l.keep) {
 			t.Fatalf("%d steps, said to be %d", n, r.steps)

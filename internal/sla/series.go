@@ -5,47 +5,46 @@ import (
 	"time"
 )
 
-// Series is the history of one endpoint, or of a pool. The zero value is empty
-// and ready for use. All methods may be called at once; each series has a lock of
-// its own, which is held for as long as it takes to count or to copy.
+// Series is the history of one endpoint or of a pool. The zero value is empty and ready for
+// use. All methods are safe for concurrent use. Each series has its own mutex, held only
+// while it counts or copies.
 //
-// Time only moves on. A clock that jumped back by up to 10 minutes counts into
-// the newest step until it has caught up. When it jumped back further, time
-// starts again there: steps that are over and later than now are dropped, what was
-// counted in those that are not over counts as of now.
+// Time never moves back within a series. If the clock jumps back by up to 10 minutes,
+// outcomes count in the newest step until the clock has caught up. If it jumps back
+// further, time restarts there: finished steps later than the new time are dropped, and the
+// counts of open steps move to the new time.
 type Series struct {
 	mu  sync.Mutex
 	rec recorder // guarded by mu
 }
 
-// Record counts one outcome. It allocates only where a step ends, every 10 s.
+// Record counts one outcome. It allocates only when a step ends, every 10 s.
 func (s *Series) Record(now time.Time, o Outcome) {
 	s.mu.Lock()
 	s.rec.record(now, o)
 	s.mu.Unlock()
 }
 
-// SetDown says that the endpoint (of a pool: every endpoint) went down or came
-// back up at now, and why. The time between is counted as down and kept as an
-// [Incident]. Saying again what is known already changes nothing but the time, and
-// neither does the cause of coming up.
+// SetDown says that the endpoint (for a pool: every endpoint) went down or came back up at
+// now, and why. The time between counts as down and is kept as an [Incident]. Repeating the
+// current state only advances time. The cause of coming back up is ignored.
 func (s *Series) SetDown(now time.Time, down bool, cause string) {
 	s.mu.Lock()
 	s.rec.setDown(now, down, cause)
 	s.mu.Unlock()
 }
 
-// Advance ends the steps that are over. Call it about every minute ([Keeper] does
-// when it saves): more than a day in which nothing is called is not counted as
-// down.
+// Advance closes the finished steps. Call it about every minute ([Keeper.Save] does). If
+// neither it nor a recording method is called for more than a day, only the last day of
+// that gap can count as down.
 func (s *Series) Advance(now time.Time) {
 	s.mu.Lock()
 	s.rec.advance(unixMilli(now))
 	s.mu.Unlock()
 }
 
-// Counts returns what was counted in the steps that begin in [from, to). Their
-// length is the shortest with which the series reaches back from now to from.
+// Counts returns the counts of the steps that begin in [from, to). It uses the shortest
+// steps that reach back from now to from.
 func (s *Series) Counts(now, from, to time.Time) Counts {
 	var t tally
 	r := s.record(now)
@@ -53,8 +52,8 @@ func (s *Series) Counts(now, from, to time.Time) Counts {
 	return t.Counts
 }
 
-// Quantiles returns the latency of successes at each quantile (0 to 1) over the
-// steps that [Series.Counts] would take, 0 where there was none.
+// Quantiles returns the latency of successes at each quantile (0 to 1) over the steps that
+// [Series.Counts] uses, or 0 if there was none.
 func (s *Series) Quantiles(now, from, to time.Time, qs ...float64) []time.Duration {
 	var t tally
 	r := s.record(now)
@@ -62,7 +61,7 @@ func (s *Series) Quantiles(now, from, to time.Time, qs ...float64) []time.Durati
 	return t.latency.quantiles(qs...)
 }
 
-// Incidents returns those of which some part is in [from, to), by start.
+// Incidents returns the incidents that overlap [from, to), by start.
 func (s *Series) Incidents(from, to time.Time) []Incident {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +81,7 @@ func (s *Series) Down() bool {
 	return s.rec.down
 }
 
-// record returns what was recorded up to now.
+// record returns everything recorded up to now.
 func (s *Series) record(now time.Time) record {
 	s.mu.Lock()
 	r := s.rec.clone()
@@ -102,8 +101,8 @@ func (s *Series) restore(now, saved time.Time, from record, names []uint64) {
 	s.mu.Unlock()
 }
 
-// lastStep is the newest step of minutes in which anything was recorded, -1 if
-// there is none.
+// lastStep returns the newest minute in which anything was recorded, or -1 if there is
+// none.
 func (s *Series) lastStep() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

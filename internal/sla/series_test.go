@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// noon is the beginning of a step of each level.
+// noon is the start of a step of each level.
 var noon = time.Date(2025, 3, 10, 12, 0, 0, 0, time.UTC)
 
 func ok(latency time.Duration) Outcome { return Outcome{Latency: latency} }
@@ -24,13 +24,13 @@ func failures(byKind map[Kind]uint64) (f Failures) {
 	return f
 }
 
-// TestSeriesCounts takes one series through its life.
+// TestSeriesCounts checks the counts of one series through its states.
 func TestSeriesCounts(t *testing.T) {
 	var s Series
 	steps := []struct {
 		at   time.Duration // since noon
 		do   func(now time.Time)
-		span time.Duration // to count, up to at
+		span time.Duration // length of the counted range, which ends at at
 		want Counts
 	}{
 		{0, func(now time.Time) { s.Record(now, ok(time.Millisecond)) }, time.Hour, Counts{Calls: 1}},
@@ -61,8 +61,8 @@ func TestSeriesCounts(t *testing.T) {
 	}
 }
 
-// TestSeriesLevels: each level has counted the same, and each adjoining pair of
-// ranges adds up.
+// TestSeriesLevels checks that all levels have the same counts, and that adjacent ranges
+// add up.
 func TestSeriesLevels(t *testing.T) {
 	var s Series
 	r := rand.New(rand.NewPCG(1, 2))
@@ -132,7 +132,8 @@ func TestSeriesClock(t *testing.T) {
 	}
 }
 
-// TestSeriesClockDown: no jump makes a series down longer than it was watched.
+// TestSeriesClockDown checks that no clock jump makes a series down for longer than it was
+// watched.
 func TestSeriesClockDown(t *testing.T) {
 	var s Series
 	s.SetDown(noon, true, "x")
@@ -149,7 +150,7 @@ func TestSeriesClockDown(t *testing.T) {
 	}
 }
 
-// TestSeriesDownUncalled: nothing is called for days while the series is down.
+// TestSeriesDownUncalled checks the down time of a series without calls for days.
 func TestSeriesDownUncalled(t *testing.T) {
 	var s Series
 	s.SetDown(noon, true, "x")
@@ -207,7 +208,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-// TestSeriesConcurrent reads while others record: what is read is whole.
+// TestSeriesConcurrent reads while others record. Each read must be consistent.
 func TestSeriesConcurrent(t *testing.T) {
 	h := new(History)
 	var wg sync.WaitGroup
@@ -256,13 +257,13 @@ func TestHistoryEndpoints(t *testing.T) {
 	if got, want := h.Endpoints(), []string{"b"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("endpoints %v, want %v", got, want)
 	}
-	a.Record(noon, ok(1)) // harmless
+	a.Record(noon, ok(1)) // must not panic
 	if h.Endpoint("a") == a {
 		t.Error("forgotten series came back")
 	}
 }
 
-// TestFailoversMany: destinations beyond 8 in a step are counted together.
+// TestFailoversMany checks that a step counts destinations beyond 8 together.
 func TestFailoversMany(t *testing.T) {
 	h := new(History)
 	for i := range 12 {

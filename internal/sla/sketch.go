@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// accuracy is the relative error of a latency quantile. A step whose sketch
-	// does not fit its room is kept coarser, at 6 % (15 %): see appendSketch.
+	// accuracy is the relative error of a latency quantile. A sketch that does not fit its
+	// room is stored coarser, with an error of 6 % or 15 %: see appendSketch.
 	accuracy = 0.02
 
-	firstBin = -231 // holds 100 µs, and all below it
-	numBins  = 440  // the last holds 1 h 8 m, and all above it
+	firstBin = -231 // holds 100 µs and everything below
+	numBins  = 440  // the last holds 1 h 8 m and everything above
 )
 
-// binMapping is DDSketch's own (Masson, Rim and Lee 2019), so the bins of a
-// [latencies] are those of a DDSketch whose store is a dense array of fixed range.
-// ddsketch itself allocates as its range grows and keeps a float64 a bin; here
-// recording is one increment, and which bin a latency is in is looked up (bins.go).
+// binMapping is DDSketch's own mapping (Masson, Rim and Lee 2019), so the bins of
+// [latencies] equal those of a DDSketch with a dense store of fixed range. ddsketch itself
+// allocates as its range grows and uses one float64 for each bin. Here, recording is one
+// increment, and bins.go looks up the bin of a latency.
 var binMapping = func() *mapping.LogarithmicMapping {
 	m, err := mapping.NewLogarithmicMapping(accuracy)
 	if err != nil {
@@ -73,7 +73,7 @@ func (l *latencies) count() (n uint64) {
 	return n
 }
 
-// slower returns how many are above target, to the accuracy of a bin.
+// slower returns how many latencies are above target, to the accuracy of a bin.
 func (l *latencies) slower(target time.Duration) (n uint64) {
 	for i := l.hi - 1; i >= l.lo && binMapping.Value(i+firstBin) > target.Seconds(); i-- {
 		n += l.bins[i]
@@ -81,7 +81,7 @@ func (l *latencies) slower(target time.Duration) (n uint64) {
 	return n
 }
 
-// sketch returns the same as a DDSketch of seconds.
+// sketch returns the counts as a DDSketch in seconds.
 func (l *latencies) sketch() *ddsketch.DDSketch {
 	s := store.NewDenseStore()
 	for i := l.lo; i < l.hi; i++ {
@@ -92,7 +92,7 @@ func (l *latencies) sketch() *ddsketch.DDSketch {
 	return ddsketch.NewDDSketch(binMapping, s, store.NewDenseStore())
 }
 
-// quantiles returns the latency at each quantile, 0 where there is none.
+// quantiles returns the latency at each quantile, or 0 if there is none.
 func (l *latencies) quantiles(qs ...float64) []time.Duration {
 	out := make([]time.Duration, len(qs))
 	values, err := l.sketch().GetValuesAtQuantiles(qs)

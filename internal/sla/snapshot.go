@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// Snapshot is what a [History] had recorded at a time. It never changes.
+// Snapshot is an immutable copy of a [History].
 type Snapshot struct {
 	saved        time.Time
-	since, until int64 // the hours that it covers; until is forever where it goes up to saved
+	since, until int64 // hours covered, [since, until); until is forever if it reaches up to saved
 	seq          uint64
-	names        []string // of destinations of failovers
+	names        []string // names of failover destinations
 	pool         record
 	endpoints    map[string]record
 }
 
-// Saved returns when it was taken.
+// Saved returns the time of the snapshot.
 func (s *Snapshot) Saved() time.Time { return s.saved }
 
-// part returns what is in the hours [since, until).
+// part returns the part of s in the hours [since, until).
 func (s *Snapshot) part(since, until int64) *Snapshot {
 	p := &Snapshot{saved: s.saved, since: since, until: until, seq: s.seq, names: s.names, endpoints: map[string]record{}}
 	p.pool = s.pool.part(since, until)
@@ -33,8 +33,8 @@ func (s *Snapshot) part(since, until int64) *Snapshot {
 	return p
 }
 
-// join returns what s and o cover together, of which o is the later. What both
-// cover counts twice.
+// join returns the contents of s and o together. o must be the later one. Hours that both
+// cover count twice.
 func (s *Snapshot) join(o *Snapshot) *Snapshot {
 	j := &Snapshot{saved: o.saved, since: s.since, until: o.until, seq: o.seq, names: slices.Clone(s.names), endpoints: map[string]record{}}
 	numbers := make([]uint64, len(o.names))
@@ -58,9 +58,9 @@ func (s *Snapshot) join(o *Snapshot) *Snapshot {
 	return j
 }
 
-// The format: magic, version, fields, and the CRC-32C of all that in 4 bytes,
-// little endian. Numbers are varints; text, and the steps of a level, come after
-// their length. Everything is bounded by the size of what is decoded.
+// The format is magic, version, fields, and the CRC-32C of all that in 4 bytes, little
+// endian. Numbers are varints. A length precedes each text and the steps of each level. The
+// size of the input bounds all memory that decoding takes.
 const (
 	magic   = "CFSLA"
 	version = 1
@@ -70,12 +70,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrDamaged is returned, wrapped, by [Decode] for what is no snapshot, or is not
-// what was encoded.
+// ErrDamaged is wrapped by the errors of [Decode] for input that [Snapshot.Encode] did not
+// write or that changed since.
 var ErrDamaged = errors.New("damaged snapshot")
 
-// Encode returns the snapshot in a form that [Decode] reads. Times are kept to the
-// millisecond.
+// Encode returns the snapshot in the format that [Decode] reads. Times have millisecond
+// precision.
 func (s *Snapshot) Encode() []byte {
 	b := append([]byte(magic), version)
 	b = binary.AppendUvarint(b, uint64(unixMilli(s.saved)))
@@ -119,7 +119,7 @@ func (r *record) encode(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(r.incidents)))
 	for _, in := range r.incidents {
 		b = binary.AppendUvarint(b, uint64(unixMilli(in.Start)))
-		end := uint64(0) // not over; else 1 and the time it lasted
+		end := uint64(0) // 0 if open, else 1 + its duration in ms
 		if !in.End.IsZero() {
 			end = 1 + uint64(max(0, unixMilli(in.End)-unixMilli(in.Start)))
 		}
@@ -130,7 +130,8 @@ func (r *record) encode(b []byte) []byte {
 	return b
 }
 
-// Decode reads what [Snapshot.Encode] wrote. The snapshot shares nothing with b.
+// Decode reads the output of [Snapshot.Encode]. The snapshot does not refer to b. Errors
+// wrap [ErrDamaged].
 func Decode(b []byte) (*Snapshot, error) {
 	body := len(b) - crcSize
 	switch {
@@ -173,7 +174,7 @@ func (r *reader) snapshot() *Snapshot {
 	return s
 }
 
-// record reads what a series recorded, with fewer than names destinations.
+// record reads the record of one series. Failover destinations must be below names.
 func (r *reader) record(names uint64) (rec record) {
 	for i := range levels {
 		rec.rings[i] = r.ring(&levels[i], names)
@@ -189,7 +190,7 @@ func (r *reader) record(names uint64) (rec record) {
 		} else if lasted > 0 {
 			in.End = milliTime(min(unixMilli(in.Start)+int64(lasted-1), maxMilli))
 		} else if i != n-1 {
-			r.fail() // only the last can be going on
+			r.fail() // only the last can be open
 		}
 		in.Cause = r.text()
 		in.Calls = r.count()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// BenchmarkStanding compares a series that is full with an objective.
+// BenchmarkStanding compares a full series with an objective.
 func BenchmarkStanding(b *testing.B) {
 	var s Series
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Storage keeps values by key. It is the part of certmagic.Storage that is needed
-// here: Load of a key that is not there returns fs.ErrNotExist, and List may.
+// Storage stores values by key. It is the part of certmagic.Storage that a [Keeper] uses.
+// Load returns an error that wraps fs.ErrNotExist for a missing key; List may do so.
 type Storage interface {
 	Store(ctx context.Context, key string, value []byte) error
 	Load(ctx context.Context, key string) ([]byte, error)
@@ -22,33 +22,32 @@ type Storage interface {
 	List(ctx context.Context, prefix string, recursive bool) ([]string, error)
 }
 
-// Keeper keeps the history of one instance of a pool in a storage. All methods may
-// be called at once.
+// Keeper stores the history of one instance of a pool. All methods are safe for concurrent
+// use.
 //
-// It writes what is older than the full hour once an hour, and the rest each time,
-// which makes a save about as large as an hour of history. Each of the two has two
-// slots that are written in turn. So a crash in the middle of a write damages the
-// slot that is older anyway, and loses what came after the last save. Keys are
+// It writes the finished hours once an hour and the rest with each save, so a save is about
+// as large as an hour of history. Each of the two parts has two slots that are written in
+// turn. A crash in the middle of a write can only damage the older slot, and loses only
+// what came after the last save. The keys are
 //
 //	<prefix>/<pool>/<instance>/past.0     past.1
 //	<prefix>/<pool>/<instance>/recent.0   recent.1
 //
-// What is found under keys that earlier versions made of the same names is read until
-// there is something newer, and never written to.
+// Earlier versions made other keys from some names. A keeper reads their values until it
+// has saved under the current keys, and never writes to them.
 //
-// No two processes may keep the same instance at once. Instances of a pool that
-// share a storage add up: [NewReport] takes the snapshots that Others returns
-// together with one's own.
+// Only one process may keep an instance at a time. Instances of a pool that share a storage
+// add up: pass the snapshots of Others and your own to [NewReport].
 type Keeper struct {
 	storage Storage
 	place   place
-	former  place // the same if it never had another
+	former  place // equal to place if the name always had the same keys
 
 	mu        sync.Mutex
 	loaded    bool
-	seq       uint64 // of the latest snapshot
+	seq       uint64 // sequence number of the latest snapshot
 	next      [len(parts)]int
-	hour      int64  // up to which past is stored
+	hour      int64  // past is stored up to this hour
 	forgotten uint64 // History.forgotten when past was stored
 }
 
@@ -61,21 +60,20 @@ var parts = [...]string{past: "past", recent: "recent"}
 
 const slots = 2
 
-// clockSet is a time that a clock which is set has passed. Machines without one
-// that runs while they are off start long before it, and would take all history to
-// be in the future.
+// clockSet is a time that every set clock has passed. A machine whose clock stops while it
+// is off starts long before it; with such a time, all history would be in the future.
 var clockSet = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// NewKeeper returns a keeper of one instance of a pool. Pool and instance may be
-// any text.
+// NewKeeper returns a keeper of one instance of a pool. Pool and instance may be any text.
 func NewKeeper(storage Storage, prefix, pool, instance string) *Keeper {
 	k := &Keeper{storage: storage}
 	k.place, k.former = newPlace(prefix, pool, instance)
 	return k
 }
 
-// SetStorage makes the keeper go on in another storage, with all that is known. It
-// is not read: what another process kept there under this instance is replaced.
+// SetStorage switches the keeper to another storage, and keeps everything it knows. It does
+// not read the new storage: it overwrites what another process stored there for this
+// instance.
 func (k *Keeper) SetStorage(storage Storage) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -83,10 +81,9 @@ func (k *Keeper) SetStorage(storage Storage) {
 	k.hour = 0
 }
 
-// Load adds what is stored to h, once: after a Load without error it does
-// nothing. What is damaged is set aside under another key, and is a warning. An
-// error means that the storage could not be read, or that the clock is not set yet,
-// and that h is unchanged.
+// Load adds the stored history to h, once: after a Load without error it does nothing. It
+// sets damaged values aside under other keys and returns a warning for each. It returns an
+// error and leaves h unchanged if it cannot read the storage or the clock is not set.
 func (k *Keeper) Load(ctx context.Context, h *History, now time.Time) (warnings []error, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -133,9 +130,9 @@ func (k *Keeper) loadLocked(ctx context.Context, h *History, now time.Time) (war
 	return warnings, nil
 }
 
-// Save stores h as of now, and ends the steps that are over ([History.Advance]).
-// It is to be called about every minute, and at the end. Where nothing was loaded
-// yet it loads first, so that it never replaces what it does not know.
+// Save stores h at time now and closes the finished steps ([History.Advance]). Call it
+// about every minute and at the end. If nothing was loaded yet it loads first, so it never
+// overwrites unknown history.
 func (k *Keeper) Save(ctx context.Context, h *History, now time.Time) (warnings []error, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -149,8 +146,8 @@ func (k *Keeper) Save(ctx context.Context, h *History, now time.Time) (warnings 
 	s := h.Snapshot(now)
 	hour := levels[hours].indexAt(unixMilli(now))
 
-	// The rest goes on where past ends: past is first, and if it cannot be
-	// written, recent still covers all that follows the one that is stored.
+	// Recent begins where past ends. Write past first: if that fails, recent still covers
+	// everything after the stored past.
 	var pastErr error
 	if hour != k.hour || forgotten != k.forgotten {
 		if pastErr = k.write(ctx, past, s.part(0, hour)); pastErr == nil {
@@ -161,7 +158,8 @@ func (k *Keeper) Save(ctx context.Context, h *History, now time.Time) (warnings 
 }
 
 func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
-	// by time, so that it is above all that a storage set later may hold
+	// Use the time as a lower bound, so seq exceeds every value in a storage that is set
+	// later.
 	k.seq = max(k.seq+1, uint64(unixMilli(s.saved)))
 	s.seq = k.seq
 	key := k.place.key(part, k.next[part])
@@ -172,9 +170,9 @@ func (k *Keeper) write(ctx context.Context, part int, s *Snapshot) error {
 	return nil
 }
 
-// Others returns what the other instances of the pool stored, by instance. What is
-// damaged there is left alone (it may be in the middle of a write): it is a warning
-// if nothing else of that instance can be read.
+// Others returns the stored snapshots of the pool's other instances, by instance. It leaves
+// damaged values alone, because they may be half written. It returns a warning if an
+// instance has damaged values and nothing readable.
 func (k *Keeper) Others(ctx context.Context) (snapshots []*Snapshot, warnings []error, err error) {
 	others, err := k.others(ctx)
 	if err != nil {
@@ -196,8 +194,8 @@ func (k *Keeper) Others(ctx context.Context) (snapshots []*Snapshot, warnings []
 	return snapshots, warnings, nil
 }
 
-// Prune deletes what other instances stored that saved nothing for 40 days, and
-// returns how many there were.
+// Prune deletes the values of other instances that have not saved for 40 days, and returns
+// the number of these instances.
 func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
 	all, err := k.all(ctx)
 	if err != nil {
@@ -228,8 +226,8 @@ func (k *Keeper) Prune(ctx context.Context, now time.Time) (n int, err error) {
 	return n, nil
 }
 
-// others returns the places of the other instances, one of each: that of now, if it has
-// something there, else the former one.
+// others returns one place for each other instance: the current one if it holds anything,
+// else the former one.
 func (k *Keeper) others(ctx context.Context) ([]place, error) {
 	all, err := k.all(ctx)
 	if err != nil {
@@ -245,7 +243,7 @@ func (k *Keeper) others(ctx context.Context) ([]place, error) {
 	return others, nil
 }
 
-// all returns all places of the pool in which there is something.
+// all returns all places of the pool that hold anything.
 func (k *Keeper) all(ctx context.Context) ([]place, error) {
 	all, err := k.list(ctx, k.place.pool)
 	if err != nil || k.former.pool == k.place.pool {
@@ -282,12 +280,12 @@ func isPart(file string) bool {
 
 // stored is the newest snapshot of each part.
 type stored [len(parts)]struct {
-	snapshot *Snapshot // nil: none
+	snapshot *Snapshot // nil if there is none
 	slot     int
 }
 
-// join returns all that is stored, nil if that is nothing. Where the two parts
-// overlap (a crash between their writes), past is taken.
+// join returns everything stored, or nil if there is nothing. If a crash between two writes
+// left the parts overlapping, past wins.
 func (s stored) join() *Snapshot {
 	p, r := s[past].snapshot, s[recent].snapshot
 	switch {
@@ -307,8 +305,8 @@ type damage struct {
 	err   error
 }
 
-// readFormer reads what is in the place that the instance had before. What is damaged there
-// stays, and counts as nothing.
+// readFormer reads the former place of the instance. It ignores damaged values and leaves
+// them there.
 func (k *Keeper) readFormer(ctx context.Context) (stored, error) {
 	if k.former == k.place {
 		return stored{}, nil
@@ -320,8 +318,8 @@ func (k *Keeper) readFormer(ctx context.Context) (stored, error) {
 	return found, err
 }
 
-// read reads all slots in a place. It reads recent before past, which are
-// written in the opposite order, so that no hour is missed between them.
+// read reads all slots of a place. It reads recent before past, the reverse of the write
+// order, so no hour can be missed between them.
 func (k *Keeper) read(ctx context.Context, at place) (found stored, damaged []damage, err error) {
 	for _, part := range [...]int{recent, past} {
 		for slot := range slots {
@@ -346,8 +344,8 @@ func (k *Keeper) read(ctx context.Context, at place) (found stored, damaged []da
 	return found, damaged, nil
 }
 
-// setAside moves a damaged value to another key, where the next one replaces it,
-// and returns a warning that says so.
+// setAside moves a damaged value to another key, where the next damaged value replaces it.
+// It returns a warning.
 func (k *Keeper) setAside(ctx context.Context, d damage) error {
 	dir, file := path.Split(d.key)
 	key := dir + "damaged." + file

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// memory is a storage. All it does comes from one goroutine.
+// memory is a storage for use by one goroutine.
 type memory map[string][]byte
 
 func (m memory) Store(_ context.Context, key string, value []byte) error {
@@ -38,7 +38,7 @@ func (m memory) List(_ context.Context, prefix string, _ bool) (keys []string, e
 	return keys, nil
 }
 
-// known returns how many calls a new process would know.
+// known returns the number of calls that a new process would load.
 func known(t *testing.T, m memory, instance string, now time.Time) (n uint64, warnings int) {
 	t.Helper()
 	h := new(History)
@@ -49,8 +49,8 @@ func known(t *testing.T, m memory, instance string, now time.Time) (n uint64, wa
 	return h.Pool().Counts(now, now.Add(-30*24*time.Hour), now.Add(time.Minute)).Calls, len(w)
 }
 
-// TestKeeperSurvives crashes in the middle of each write, over hours: what comes
-// back is at least what the save before knew.
+// TestKeeperSurvives crashes in the middle of each write, over hours. A restart must load
+// at least what the save before stored.
 func TestKeeperSurvives(t *testing.T) {
 	m, h := memory{}, new(History)
 	k := NewKeeper(m, "failover", "pool", "one")
@@ -66,8 +66,8 @@ func TestKeeperSurvives(t *testing.T) {
 		if warnings, err := k.Save(t.Context(), h, now); err != nil || len(warnings) > 0 {
 			t.Fatal(warnings, err)
 		}
-		crashed := maps.Clone(before) // what there is when the next write is torn
-		for _, part := range parts {  // in the order in which they are written
+		crashed := maps.Clone(before) // contents of the storage when the next write is torn
+		for _, part := range parts {  // in write order
 			for key, value := range m {
 				if !strings.Contains(key, part) || string(before[key]) == string(value) {
 					continue
@@ -98,8 +98,8 @@ func TestKeeperSurvives(t *testing.T) {
 	}
 }
 
-// TestKeeperMovesOn goes on in another storage, also one with something older and
-// higher in it.
+// TestKeeperMovesOn switches to another storage that holds an older snapshot. The new
+// storage must then hold everything that the keeper knows.
 func TestKeeperMovesOn(t *testing.T) {
 	first, second := memory{}, memory{}
 	older := new(History)
@@ -128,8 +128,8 @@ func TestKeeperMovesOn(t *testing.T) {
 	}
 }
 
-// TestKeeperOthers adds instances up, leaves what is damaged of others alone, and
-// deletes what is long gone.
+// TestKeeperOthers checks that instances add up, that damaged values of others stay, and
+// that values of instances long gone are deleted.
 func TestKeeperOthers(t *testing.T) {
 	m := memory{}
 	for i, instance := range []string{"one", "../two", "three"} {

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// maxMoves is how many destinations of failovers a step tells apart. Those
-// beyond are counted together, under destination 0.
+// maxMoves is the number of failover destinations that a step keeps apart. Destination 0
+// counts all others.
 const maxMoves = 8
 
-// move is how many calls failed over to one endpoint.
+// move counts calls that failed over to one endpoint.
 type move struct {
-	to uint64 // number of the endpoint's name; 0 is any other
+	to uint64 // number of the endpoint's name; 0 stands for all others
 	n  uint64
 }
 
-// tally is what happened in one step, or in all steps of a range.
+// tally holds the counts of one step, or of all steps of a range.
 type tally struct {
 	Counts
 	moves   []move
@@ -56,9 +56,9 @@ func (t *tally) record(o Outcome) {
 	}
 }
 
-// moved counts n failovers to an endpoint. It keeps at most limit destinations
-// and the one for all others.
-func (t *tally) moved(to, n uint64, limit int) {
+// addMoves counts n failovers to an endpoint. It keeps at most limit destinations and one
+// for all others.
+func (t *tally) addMoves(to, n uint64, limit int) {
 	for i := range t.moves {
 		if t.moves[i].to == to {
 			t.moves[i].n += n
@@ -66,13 +66,13 @@ func (t *tally) moved(to, n uint64, limit int) {
 		}
 	}
 	if to != 0 && len(t.moves) >= limit {
-		t.moved(0, n, limit)
+		t.addMoves(0, n, limit)
 		return
 	}
 	t.moves = append(t.moves, move{to, n})
 }
 
-// merge adds what o counted, but for the time down.
+// merge adds the counts of o, except its time down.
 func (t *tally) merge(o *tally) {
 	t.Calls += o.Calls
 	t.Cancelled += o.Cancelled
@@ -80,19 +80,19 @@ func (t *tally) merge(o *tally) {
 		t.Failures[i] += n
 	}
 	for _, m := range o.moves {
-		t.moved(m.to, m.n, maxMoves)
+		t.addMoves(m.to, m.n, maxMoves)
 	}
 	t.latency.merge(&o.latency)
 }
 
-// A step is encoded as varints: flags, calls, a value for each flag in this order, then
-// the sketch up to the end. The flags are a bit for each of the firstKinds kinds of failure
-// that the format had from the beginning, these, and a bit for each kind that came later.
+// A step is encoded as varints: flags, calls, one value for each flag in this order, then
+// the sketch up to the end. The lowest firstKinds bits are the kinds of failure that the
+// format had at first, and the bits after the following flags are the later kinds:
 const (
 	firstKinds   = int(AllDown)
 	hasCancelled = 1 << (firstKinds + iota - 1)
 	hasDown      // in ms
-	hasMoves     // their number, then destination and count of each
+	hasMoves     // their number, then each destination and its count
 	hasSketch    // see appendSketch
 	allFlags     = 1<<(failureKinds+4) - 1
 )
@@ -105,14 +105,14 @@ func flagOf(i int) uint64 {
 	return 1 << (i + 4)
 }
 
-// maxCount is the largest count that a step can hold. Sums over all steps of
-// many histories stay far below overflow.
+// maxCount is the largest count in a step. Sums over all steps of many histories stay far
+// below overflow.
 const maxCount = 1 << 40
 
-// maxHead is the size that a step has at most, without its sketch.
+// maxHead is the largest size of a step without its sketch.
 const maxHead = 3 + 6*(failureKinds+3) + 1 + (maxMoves+1)*(3+6)
 
-// encode appends the step to dst. Its sketch takes at most room bytes.
+// encode appends the encoded step to dst. Its sketch takes at most room bytes.
 func (t *tally) encode(dst []byte, room int) []byte {
 	var flags uint64
 	for i, n := range t.Failures {
@@ -163,11 +163,10 @@ func (t *tally) encode(dst []byte, room int) []byte {
 	return dst
 }
 
-// appendSketch appends the bins to dst as a shift, the first group, and the count
-// of each group of 2^shift bins; a count of 0 is followed by how many more
-// zeros come after it. The shift is the smallest with which that fits in room
-// bytes: a uniform collapse (UDDSketch, Epicoco et al. 2020), which costs all
-// quantiles some accuracy and none of them all of it.
+// appendSketch appends a shift, the index of the first group, and the count of each group
+// of 2^shift bins. After a count of 0 comes the number of further zeros. The shift is the
+// smallest that fits in room bytes. This is a uniform collapse (UDDSketch, Epicoco et al.
+// 2020): all quantiles lose some accuracy, and none loses all of it.
 func (l *latencies) appendSketch(dst []byte, room int) []byte {
 	start := len(dst)
 	for shift := 0; ; shift++ {
@@ -197,9 +196,8 @@ func (l *latencies) appendSketch(dst []byte, room int) []byte {
 
 var errStep = errors.New("malformed step")
 
-// add adds an encoded step, with its latencies if sketch is set, and the
-// destinations of its failovers numbered as in names (nil: as they are). A step
-// that is malformed is an error, and leaves t undefined.
+// add adds an encoded step, with its latencies if sketch is set. names maps its failover
+// destinations; nil keeps them. A malformed step returns an error and leaves t undefined.
 func (t *tally) add(step []byte, names []uint64, sketch bool) error {
 	r := reader{b: step}
 	flags, calls := r.uvarint(), r.count()
@@ -237,7 +235,7 @@ func (t *tally) add(step []byte, names []uint64, sketch bool) error {
 				}
 				to = names[to]
 			}
-			t.moved(to, calls, maxNames)
+			t.addMoves(to, calls, maxNames)
 		}
 	}
 	failed += t.addFailures(&r, flags, firstKinds, failureKinds)
@@ -268,8 +266,8 @@ func (t *tally) addFailures(r *reader, flags uint64, from, to int) (sum uint64) 
 	return sum
 }
 
-// addSketch adds encoded bins, which must count at most limit. What was counted
-// for a group of bins is split evenly among them.
+// addSketch adds encoded bins. Their counts must add up to at most limit. It splits the
+// count of a group evenly among its bins.
 func (l *latencies) addSketch(b []byte, limit uint64) error {
 	r := reader{b: b}
 	shift := uint(r.byte())

@@ -3,42 +3,45 @@ package slowness
 import "time"
 
 const (
-	// slowNearly times as many slow attempts as answers in time show that an endpoint
-	// hardly serves anybody.
+	// slowNearly times as many slow attempts as responses in time show that an endpoint
+	// serves hardly anybody.
 	slowNearly = 12
-	// Where others are served in time, half of slowMostly times as many must be slow, of
-	// slowAmong attempts, so that a third of slow requests hardly ever looks like that.
+	// If other requests are served in time, slow attempts must be at least slowMostly/2
+	// times as many as those in time, among at least slowAmong attempts. A third of slow
+	// requests hardly ever reaches that.
 	slowMostly, slowAmong = 3, 40
-	// slowLasts is how long slowness must last there.
+	// slowLasts is how long slowness must then last.
 	slowLasts = time.Second
-	// marksApart is how long after a mark the next one is due, at least.
+	// marksApart is the smallest distance between two marks.
 	marksApart = 20 * time.Millisecond
-	// marksAhead is how far off the next mark can be, unless the clock has jumped back.
+	// marksAhead is the longest wait for the next mark. A longer one means that the clock
+	// has jumped back.
 	marksAhead = time.Minute
 )
 
-// An episode is what happened at an endpoint since the first of its latest attempts
-// that are slow began. Slow requests of one client come in a row as those of an
-// endpoint that hangs do. But while they wait, others are answered in time.
+// An episode counts an endpoint's attempts since the start of the earliest attempt in the
+// current run of slow ones. Slow requests of one client come in a row, like the requests of
+// an endpoint that hangs. But other requests are served in time while they wait.
 //
-// The zero value is one that has not begun. It belongs to a slowness.
+// The zero value has not started. A Detector owns it.
 type episode struct {
-	began  time.Time // the earliest of the slow attempts; zero: none
-	slow   uint64    // attempts, ever
-	inTime uint64    // answers, ever
+	began  time.Time     // start of the earliest slow attempt; zero if none
+	after  time.Duration // the shortest time after which one of them counted as slow; 0: the limit
+	slow   uint64        // slow attempts, ever
+	inTime uint64        // responses in time, ever
 
-	marks  [64]episodeMark // of the last four limits or so, taken as attempts begin
+	marks  [64]episodeMark // cover about the last four limits; taken as attempts begin
 	newest int
 	next   time.Time // when the next mark is due
 }
 
-// episodeMark is what had been counted at a time.
+// episodeMark holds the counts at a time.
 type episodeMark struct {
 	at           time.Time
 	slow, inTime uint64
 }
 
-// SlowOne takes an attempt that is slow.
+// SlowOne counts a slow attempt that began at the given time.
 func (e *episode) SlowOne(began time.Time) {
 	e.slow++
 	if e.began.IsZero() || began.Before(e.began) {
@@ -46,22 +49,30 @@ func (e *episode) SlowOne(began time.Time) {
 	}
 }
 
-// end forgets the slow attempts.
-func (e *episode) end() { e.began = time.Time{} }
+// SlowAfter is SlowOne for an attempt that has ended, after a time that may be below the limit.
+func (e *episode) SlowAfter(began time.Time, took time.Duration) {
+	e.SlowOne(began)
+	if e.after == 0 || took < e.after {
+		e.after = took
+	}
+}
 
-// Due tells whether the next mark is.
+// end ends the episode.
+func (e *episode) end() { e.began, e.after = time.Time{}, 0 }
+
+// Due reports whether the next mark is due.
 func (e *episode) Due(now time.Time) bool {
 	return !now.Before(e.next) || e.next.Sub(now) > marksAhead
 }
 
-// Mark notes what has been counted by now; limit is when an attempt is slow.
+// Mark records the counts at now. Attempts that take longer than limit are slow.
 func (e *episode) Mark(now time.Time, limit time.Duration) {
 	e.next = now.Add(max(marksApart, limit/16))
 	e.newest = (e.newest + 1) % len(e.marks)
 	e.marks[e.newest] = episodeMark{now, e.slow, e.inTime}
 }
 
-// firstSince is the first mark at a time or after it, or what is counted now.
+// firstSince returns the first mark at or after a time, or the current counts.
 func (e *episode) firstSince(at time.Time) episodeMark {
 	first := episodeMark{slow: e.slow, inTime: e.inTime}
 	for i := range e.marks {
@@ -74,13 +85,16 @@ func (e *episode) firstSince(at time.Time) episodeMark {
 	return first
 }
 
-// IsTheEndpoints tells whether slow attempts are the endpoint's doing rather than
-// their requests' own: hardly anything is answered in time beside them, or less than
-// that for a while. Limit is when an attempt is slow, so that one which began
-// at a time counts as slow a limit later.
+// IsTheEndpoints reports whether the endpoint, not the requests themselves, causes the slow
+// attempts. That is so if hardly anything is served in time beside them, or if most
+// attempts have been slow for a while. Limit is the time after which an attempt is slow: an
+// attempt counts as slow one limit after it began.
 func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
 		return true
+	}
+	if e.after > 0 {
+		limit = min(limit, e.after)
 	}
 	from := e.began
 	if oldest := e.firstSince(time.Time{}).at; oldest.After(from) {
@@ -89,7 +103,7 @@ func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	served := e.inTime - e.firstSince(from).inTime
 	slow := e.slow
 	if from == e.began {
-		slow -= e.lastBefore(from.Add(limit))
+		slow -= e.slowBefore(from.Add(limit))
 	} else {
 		slow -= e.firstSince(from.Add(limit)).slow
 	}
@@ -99,8 +113,8 @@ func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
 	return slow+served >= slowAmong && 2*slow >= slowMostly*served && now.Sub(e.began) >= slowLasts
 }
 
-// lastBefore is how many attempts had been slow at the latest mark before a time.
-func (e *episode) lastBefore(at time.Time) uint64 {
+// slowBefore returns the number of slow attempts at the latest mark before a time.
+func (e *episode) slowBefore(at time.Time) uint64 {
 	for i := range e.marks {
 		m := e.marks[(e.newest+len(e.marks)-i)%len(e.marks)]
 		if m.at.IsZero() {

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// Four buckets an octave, from 65 µs to 18 minutes: a quantile is off by at
+	// Four buckets for each octave, from 65 µs to 18 minutes. A quantile has an error of at
 	// most an eighth.
 	bucketBits   = 2
 	lowestOctave = 16
@@ -26,7 +26,7 @@ func bucketOf(d time.Duration) int {
 	return min(buckets-1, (octave-lowestOctave)<<bucketBits+within)
 }
 
-// lowerBound is the shortest latency of bucket i, which may be buckets.
+// lowerBound returns the shortest latency of bucket i. i may equal buckets.
 func lowerBound(i int) time.Duration {
 	octave, within := lowestOctave+i>>bucketBits, i&(1<<bucketBits-1)
 	return time.Duration(1<<bucketBits+within) << (octave - bucketBits)
@@ -47,7 +47,7 @@ func (h *Histogram) scale(factor float32) {
 	}
 }
 
-// Total is how many latencies there are, faded ones in part.
+// Total returns the number of latencies, which decay with time.
 func (h *Histogram) Total() (n float32) {
 	for _, count := range h {
 		n += count
@@ -55,8 +55,8 @@ func (h *Histogram) Total() (n float32) {
 	return n
 }
 
-// Quantile is the latency that a part q of total is below, interpolated within
-// its bucket.
+// Quantile returns the latency below which a part q of total lies, interpolated within its
+// bucket.
 func (h *Histogram) Quantile(q, total float32) time.Duration {
 	left := q * total
 	for i, n := range h {

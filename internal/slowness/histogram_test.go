@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestHistogramQuantiles compares with quantiles of the samples themselves.
+// TestHistogramQuantiles compares quantiles with those of the samples.
 func TestHistogramQuantiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var h Histogram
@@ -28,7 +28,7 @@ func TestHistogramQuantiles(t *testing.T) {
 	}
 }
 
-// TestHistogramBuckets holds each bucket to its bounds.
+// TestHistogramBuckets checks the bounds of each bucket.
 func TestHistogramBuckets(t *testing.T) {
 	for i := range buckets {
 		low, high := lowerBound(i), lowerBound(i+1)

@@ -1,4 +1,4 @@
-// Package slowness finds an endpoint that is much slower than it used to be.
+// Package slowness detects an endpoint that is much slower than it used to be.
 package slowness
 
 import (
@@ -8,60 +8,59 @@ import (
 )
 
 const (
-	// verdictsKept is how many attempts relative slowness looks back at, and
-	// VerdictsSlow how many of them must be slow.
+	// verdictsKept is the number of latest verdicts that count.
 	verdictsKept = 20
-	// VerdictsSlow slow verdicts of the last ones make an endpoint a suspect.
+	// VerdictsSlow slow verdicts among them make an endpoint a suspect.
 	VerdictsSlow = verdictsKept / 2
 
-	slowAtLeast   = 100 * time.Millisecond // nothing quicker is slow
-	slowTail      = 3                      // times p99
-	MinKnown      = 100                    // known latencies from which a limit is made
+	slowAtLeast   = 100 * time.Millisecond // no shorter latency is slow
+	slowTail      = 3                      // factor for p99
+	MinKnown      = 100                    // number of known latencies that a limit needs
 	slownessSpan  = time.Hour
-	slownessDecay = time.Minute // between decays
-	RefreshEvery  = time.Second // between computations of the limit
-	// DefaultFactor times the median an attempt must take to be slow, unless a pool says otherwise.
+	slownessDecay = time.Minute // time between decays
+	RefreshEvery  = time.Second // time between computations of the limit
+	// DefaultFactor is the default factor for the median. An attempt that takes longer is
+	// slow.
 	DefaultFactor = 10
 )
 
-// Detector finds an endpoint that takes much longer than it used to (a gray
-// failure, or one that hangs) long before any timeout. Each attempt gets a
-// verdict: it is slow if the first byte of its answer took longer than
+// Detector detects an endpoint that takes much longer than it used to (a gray failure, or
+// one that hangs), long before any timeout. Each attempt gets a verdict. It is slow if the
+// first byte of its response takes longer than
 //
 //	limit = max(100 ms, factor × p50, 3 × p99)
 //
-// of the last hour, or if it has been waiting for longer than that by now; so
-// it need not end to be evidence. Half of the last 20 verdicts make a suspect.
+// over the last hour. An attempt that has waited longer than that is slow too, so it counts
+// before it ends. An endpoint with half of its last 20 verdicts slow is a suspect.
 //
-// What is slow must not become the measure of slowness before it has been
-// judged: slow latencies wait until 20 more verdicts have not made a suspect,
-// and the limit does not rise until then. They are forgotten if the breaker
-// opens. An endpoint that has not been in time once for an hour is not known any
-// longer, and whatever it does then is its new normal.
+// Slow latencies must not raise the limit before they are judged. They wait until 20 more
+// verdicts have made no suspect, and the limit does not rise until then. They are dropped
+// if the breaker opens. If an endpoint has had no latency in time for an hour, everything
+// is forgotten and its latency is learnt anew.
 //
-// The zero value knows nothing, and nothing is slow to it. It is guarded by its
-// endpoint's mutex; recording takes a few nanoseconds.
+// The zero value has no limit, so nothing is slow. The endpoint's mutex guards it.
+// Recording takes a few nanoseconds.
 type Detector struct {
-	Limit    time.Duration // 0: unknown
-	Verdicts uint32        // newest in the lowest bit, 1 is slow
-	Held     int           // verdicts for which the limit may not rise, plus 1; 0: it may
+	Limit    time.Duration // 0 if unknown
+	Verdicts uint32        // newest in the lowest bit; 1 is slow
+	Held     int           // 1 + verdicts until the limit may rise; 0 if it may
 
-	Known   Histogram // fades over slownessSpan
-	Pending Histogram // slow, and not yet known
-	grown   bool      // known has grown since the last refresh
-	stale   bool      // the limit does not speak of what is known
+	Known   Histogram // decays with time constant slownessSpan
+	Pending Histogram // slow latencies not yet in Known
+	grown   bool      // Known has grown since the last refresh
+	stale   bool      // the limit is older than Known
 
 	Episode episode
 
-	learned   time.Time // known grew last
+	learned   time.Time // last growth of Known
 	decayed   time.Time
 	refreshed time.Time
 }
 
-// IsSlow judges a latency, or how long an attempt has been waiting.
+// IsSlow reports whether a latency, or the time that an attempt has waited, is slow.
 func (s *Detector) IsSlow(latency time.Duration) bool { return s.Limit > 0 && latency > s.Limit }
 
-// Judged takes a verdict. It returns true if that makes the endpoint a suspect.
+// Judged counts a verdict. It returns true if the endpoint becomes a suspect.
 func (s *Detector) Judged(slow bool) (began bool) {
 	was := s.Suspect()
 	s.Verdicts = s.Verdicts << 1 & (1<<verdictsKept - 1)
@@ -83,13 +82,14 @@ func (s *Detector) Judged(slow bool) (began bool) {
 	return slow && !was && s.Suspect()
 }
 
-// JudgedMany takes the verdicts of attempts whose order is not known.
+// JudgedMany counts verdicts in unknown order. It returns true if the endpoint becomes a
+// suspect.
 func (s *Detector) JudgedMany(slow, inTime int) (began bool) {
 	if n := slow + inTime; n > verdictsKept {
 		s.Episode.inTime += uint64(inTime)
 		slow = (slow*verdictsKept + n/2) / n
 		inTime = verdictsKept - slow
-		s.Episode.inTime -= uint64(inTime) // which are counted below
+		s.Episode.inTime -= uint64(inTime) // counted below
 	}
 	for ; inTime > 0; inTime-- {
 		s.Judged(false)
@@ -100,8 +100,7 @@ func (s *Detector) JudgedMany(slow, inTime int) (began bool) {
 	return began
 }
 
-// Learn takes the latency of a good answer. While the breaker is not closed, what
-// is slow teaches nothing.
+// Learn adds the latency of a success. It ignores a slow one unless the breaker is closed.
 func (s *Detector) Learn(latency time.Duration, slow, closed bool) {
 	switch {
 	case !slow:
@@ -112,10 +111,10 @@ func (s *Detector) Learn(latency time.Duration, slow, closed bool) {
 	}
 }
 
-// Suspect tells whether half or more of the last attempts were slow.
+// Suspect reports whether at least half of the last 20 verdicts are slow.
 func (s *Detector) Suspect() bool { return bits.OnesCount32(s.Verdicts) >= VerdictsSlow }
 
-// Opened forgets the verdicts, since the breaker has acted.
+// Opened clears the verdicts, because the breaker has opened.
 func (s *Detector) Opened() {
 	if s.Verdicts != 0 || s.Held != 0 {
 		s.Verdicts, s.Held, s.Pending = 0, 0, Histogram{}
@@ -123,14 +122,14 @@ func (s *Detector) Opened() {
 	}
 }
 
-// Refresh computes the limit, at most once a second; factor 0 turns it off.
+// Refresh updates the limit, at most once a second. Factor 0 turns detection off.
 func (s *Detector) Refresh(now time.Time, factor float64) {
 	if factor <= 0 {
 		s.Limit, s.Verdicts = 0, 0
 		return
 	}
 	if s.decayed.IsZero() || now.Before(s.decayed) || now.Before(s.refreshed) {
-		s.decayed, s.refreshed = now, time.Time{} // also after a clock that jumped back
+		s.decayed, s.refreshed = now, time.Time{} // also after the clock jumped back
 	}
 	if s.grown {
 		s.grown, s.stale, s.learned = false, true, now

@@ -40,8 +40,8 @@ func TestSlownessLimit(t *testing.T) {
 	}
 }
 
-// TestSlownessIsNotLearned: what is slow must not raise the limit before it has
-// been judged, or an endpoint with few calls could never be found slow.
+// TestSlownessIsNotLearned checks that slow latencies do not raise the limit before they
+// are judged. Otherwise an endpoint with few calls could never be found slow.
 func TestSlownessIsNotLearned(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -63,8 +63,8 @@ func TestSlownessIsNotLearned(t *testing.T) {
 	}
 }
 
-// TestSlownessLearnsWhatIsUsual: a third of the calls is slower than what was
-// known. That opens nothing, and is known in the end.
+// TestSlownessLearnsWhatIsUsual makes a third of the calls slower than known. That must not
+// open the breaker, and must raise the limit in the end.
 func TestSlownessLearnsWhatIsUsual(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -91,7 +91,8 @@ func TestSlownessLearnsWhatIsUsual(t *testing.T) {
 	}
 }
 
-// TestSlownessForgets: after an hour without a call in time, slow is normal.
+// TestSlownessForgets checks that slow latencies become normal after an hour without one in
+// time.
 func TestSlownessForgets(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -128,7 +129,7 @@ func TestVerdictsOfUnknownOrder(t *testing.T) {
 	}
 }
 
-// BenchmarkSlowness is what a healthy attempt pays.
+// BenchmarkSlowness measures the cost of a healthy attempt.
 func BenchmarkSlowness(b *testing.B) {
 	var s Detector
 	for range MinKnown {

@@ -17,11 +17,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// CredentialFields are the request headers that carry credentials: a client's
-// never reach an endpoint of a pool with its own, and an endpoint that sets one
-// has credentials of its own.
-var CredentialFields = [...]string{"Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key", "Proxy-Authorization", "Cookie"}
-
 // JoinURL puts the path of base in front of the request's. Both forms of the
 // path, decoded and as sent, are joined, so that an escaped slash stays one.
 func JoinURL(base, request *url.URL) *url.URL {

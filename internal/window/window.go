@@ -3,17 +3,16 @@ package window
 
 import "time"
 
-// buckets is how finely a window slides: it forgets a tenth of its span at a
-// time, so a count covers between 90 % and 100 % of the span.
+// buckets is the number of steps in which a window slides. A count covers between 90 % and
+// 100 % of the span.
 const buckets = 10
 
-// Counts are the events of a window: how many there were and how many of them
-// were marked.
+// Counts holds the number of events in a window, and how many of them are marked.
 type Counts struct {
 	Total, Marked int
 }
 
-// Ratio is the marked part of the events, 0 where there were none.
+// Ratio returns the marked part of the events, or 0 without events.
 func (c Counts) Ratio() float64 {
 	if c.Total == 0 {
 		return 0
@@ -21,16 +20,15 @@ func (c Counts) Ratio() float64 {
 	return float64(c.Marked) / float64(c.Total)
 }
 
-// Counter counts events over the last span given to its methods. The zero
-// value is an empty window. It is not safe for concurrent use.
+// Counter counts events over the last span. The zero value is an empty window. It is not
+// safe for concurrent use.
 //
-// All calls on one Counter should give the same span; another one (after a
-// change of configuration) starts an empty window. A clock that jumps back
-// counts into the newest bucket until it has caught up, so nothing is lost and
-// nothing is counted twice.
+// All calls on one Counter should pass the same span. A different span, for example after a
+// configuration change, starts an empty window. If the clock jumps back, events count in
+// the newest bucket until the clock has caught up: no event is lost or counted twice.
 type Counter struct {
 	span   time.Duration
-	start  time.Time // of the newest bucket
+	start  time.Time // start of the newest bucket
 	newest int
 	ring   [buckets]Counts
 	sum    Counts
@@ -47,7 +45,7 @@ func (c *Counter) Add(now time.Time, span time.Duration, marked bool) {
 	}
 }
 
-// AddMany counts n events at now, none of them marked.
+// AddMany counts n unmarked events at now.
 func (c *Counter) AddMany(now time.Time, span time.Duration, n int) {
 	c.slide(now, span)
 	c.ring[c.newest].Total += n
@@ -60,8 +58,7 @@ func (c *Counter) Counts(now time.Time, span time.Duration) Counts {
 	return c.sum
 }
 
-// TakeBack forgets the newest marked event of the span that ends at now, if there is
-// one.
+// TakeBack removes the newest marked event of the span that ends at now, if there is one.
 func (c *Counter) TakeBack(now time.Time, span time.Duration) {
 	c.slide(now, span)
 	for i := range c.ring {
@@ -76,7 +73,7 @@ func (c *Counter) TakeBack(now time.Time, span time.Duration) {
 	}
 }
 
-// Reset forgets every event.
+// Reset removes all events.
 func (c *Counter) Reset() { *c = Counter{} }
 
 func (c *Counter) slide(now time.Time, span time.Duration) {

@@ -22,7 +22,7 @@ func TestCounterSteps(t *testing.T) {
 		{900 * time.Millisecond, true, Counts{3, 2}},
 		{5 * time.Second, false, Counts{4, 2}},
 		{9900 * time.Millisecond, false, Counts{5, 2}},
-		{10 * time.Second, false, Counts{3, 0}}, // the first second is gone
+		{10 * time.Second, false, Counts{3, 0}}, // the first second has left the window
 		{9 * time.Second, true, Counts{4, 1}},   // the clock jumped back
 		{15 * time.Second, false, Counts{4, 1}},
 		{40 * time.Second, true, Counts{1, 1}},
@@ -37,8 +37,8 @@ func TestCounterSteps(t *testing.T) {
 }
 
 func TestCounterAgainstAList(t *testing.T) {
-	// Whatever the events, the counter holds those of the last 90 % of the span
-	// and none older than the span.
+	// The counter must hold every event of the last 90 % of the span and none older than
+	// the span.
 	rng := rand.New(rand.NewPCG(1, 2))
 	const span = time.Second
 	var c Counter
@@ -67,7 +67,7 @@ func TestCounterChangesSpan(t *testing.T) {
 	if got := c.Counts(epoch, time.Minute); got != (Counts{}) {
 		t.Fatalf("another span kept %+v", got)
 	}
-	c.Add(epoch, 3, true) // a span too short for its buckets
+	c.Add(epoch, 3, true) // a span shorter than its number of buckets
 	if got := c.Counts(epoch.Add(3), 3); got.Total > 1 {
 		t.Fatalf("got %+v", got)
 	}

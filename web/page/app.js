@@ -1,4 +1,4 @@
-// The page as a whole.
+// The whole page.
 
 import { History, recolour } from './charts.js';
 import { h, Keyed, setAttribute, setText, show } from './dom.js';
@@ -15,21 +15,21 @@ const history = Object.assign(new History(), { version: 0 });
 const log = new Log();
 let snapshot = null;
 let link = { state: 'connecting', silent: 0 };
-let ready = false; // past events are in
+let ready = false; // past events have arrived
 let view = null;
 
 function remember(name, value) {
-  try { localStorage.setItem(`failover.${name}`, value); } catch { /* the choice lasts as long as the page */ }
+  try { localStorage.setItem(`failover.${name}`, value); } catch { /* without storage, the choice is lost on reload */ }
 }
 
-// Choices are buttons of which one is pressed.
+// choices returns a group of buttons, one of them pressed.
 function choices(label, current, options, choose) {
   return h('div', { class: 'choices', role: 'group', 'aria-label': label }, ...options.map(({ value, text, lang, hint }) => h('button', {
     type: 'button', 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': typeof text === 'string' ? null : hint, onclick: () => choose(value),
   }, text)));
 }
 
-// The view is made anew when the language changes.
+// View is replaced when the language changes.
 class View {
   constructor() {
     this.overall = h('p', { class: 'overall' });
@@ -97,7 +97,8 @@ class View {
     const troubled = state === 'stale' || state === 'lost';
     if (troubled) {
       const values = { for: elapsed(silent), at: snapshot ? clock(new Date(snapshot.now)) : '' };
-      // a live region is read out when it changes: the seconds change outside of it
+      // Screen readers read a live region on every change, so the text there omits the
+      // seconds.
       if (this.trouble !== state) setText(this.says, t(snapshot ? `stale.${state === 'lost' ? 'lost' : 'silent'}` : 'stale.never', values));
       setText(this.stale, t(!snapshot ? 'stale.never' : state === 'lost' ? 'stale.lost' : 'stale.silent', values));
     } else if (this.trouble && state === 'live') {
@@ -113,7 +114,7 @@ class View {
   }
 }
 
-// The mark is a closed breaker.
+// Mark is the logo, a closed breaker.
 class Mark {
   constructor() {
     this.node = h('svg', { class: 'mark', viewBox: '0 0 28 20', width: '28', height: '20', 'aria-hidden': 'true', focusable: 'false' },
@@ -180,8 +181,8 @@ function icon(level) {
   document.querySelector('link[rel=icon]').href = `${meta('assets')}/icon-${level}.svg`;
 }
 
-// announce reads out what changes where calls go, and no more than a sentence
-// every few seconds.
+// announce makes screen readers read events that change where calls go, at most one
+// sentence every few seconds.
 let toSay = [];
 let saying = 0;
 function announce(event) {
@@ -199,9 +200,9 @@ showView();
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
 connect(meta('stream'), {
   hello({ version, process }) {
-    // the proxy has a newer page, whose files are not those of this one
+    // The proxy has newer page files.
     if (version !== meta('version')) location.reload();
-    // another process counts its events anew
+    // A new process counts its events from 1.
     if (process !== log.process) {
       log.clear();
       log.process = process;

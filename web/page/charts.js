@@ -1,4 +1,4 @@
-// The last hour of an endpoint, minute by minute: success ratio and latency.
+// Charts of an endpoint's last hour, minute by minute: success ratio and latency.
 
 import { h, setAttribute, setText } from './dom.js';
 import { clock, percent, seconds, t } from './words.js';
@@ -6,7 +6,7 @@ import { clock, percent, seconds, t } from './words.js';
 const minutes = 60;
 const height = 46;
 
-// History keeps the minutes of all endpoints, from what the stream sends.
+// History keeps the minutes of all endpoints from the stream.
 export class History {
   endpoints = new Map();
 
@@ -24,7 +24,7 @@ export class History {
     }
   }
 
-  // of returns the last hour of an endpoint, up to a time in ms.
+  // of returns an endpoint's last hour, which ends at the given time in ms.
   of(pool, endpoint, now) {
     const known = this.endpoints.get(History.key(pool, endpoint));
     const last = Math.floor(now / 60000);
@@ -49,7 +49,7 @@ export class History {
   static key(pool, endpoint) { return `${pool}\n${endpoint}`; }
 }
 
-// Canvases need colours that are resolved already, as those of an element are.
+// A canvas needs resolved colours, so read them from an element.
 const probe = h('span', { hidden: true });
 let colours = {};
 const colour = (name) => () => {
@@ -61,13 +61,13 @@ const colour = (name) => () => {
   return colours[name];
 };
 
-// recolour makes charts take the colours of another theme.
+// recolour applies the colours of the current theme to all charts.
 export function recolour() {
   colours = {};
   for (const chart of all) chart.plot?.redraw();
 }
 
-// One hour under the pointer is the same hour in every chart.
+// All charts mark the time under the pointer.
 const cursor = { sync: { key: 'hour' }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 5 } };
 const sides = { padding: [3, 0, 1, 0], legend: { show: false }, axes: [{ show: false }, { show: false }] };
 
@@ -88,10 +88,10 @@ const sized = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) target.chart.resize(contentRect.width);
 });
 
-// A Chart appears when it is first scrolled to.
+// Chart is drawn when it first scrolls into view.
 class Chart {
   constructor(title, read) {
-    this.read = read; // what the head says of minute i, or of the hour if i is null
+    this.read = read; // returns the heading for minute i, or for the hour if i is null
     this.value = h('span', { class: 'value' });
     this.top = h('span', { class: 'top' });
     this.bottom = h('span', { class: 'bottom' });
@@ -141,7 +141,7 @@ class Chart {
   }
 }
 
-// Loss hangs from the top: what is missing from 100 % is filled.
+// SuccessChart hangs from the top: it fills the part missing from 100 %.
 class SuccessChart extends Chart {
   constructor() {
     super(t('success'), (hour, i) => {
@@ -153,7 +153,7 @@ class SuccessChart extends Chart {
 
   dataOf(hour) { return [hour.times, hour.success]; }
 
-  // bounds go down to a round number below the worst minute.
+  // bounds end at a round number below the worst minute.
   bounds({ worst }) {
     const bottom = [0.99, 0.9, 0.5, 0].find((b) => !worst || worst.value >= b + (1 - b) * 0.1) ?? 0;
     return { range: [bottom, 1], top: '100%', bottom: `${bottom * 100}%` };
@@ -177,14 +177,14 @@ class SuccessChart extends Chart {
   }
 }
 
-// quantiles writes two latencies, and their unit once where it is the same.
+// quantiles formats two latencies, with one unit if both have the same.
 function quantiles(p50, p95) {
   const [median, high] = [seconds(p50), seconds(p95)];
   const [, number, unit] = median.match(/^(.*) (.*)$/);
   return `p50 ${high.endsWith(` ${unit}`) ? number : median} · p95 ${high}`;
 }
 
-// The median, and above it a band up to the 95th percentile.
+// LatencyChart shows the median and a band from there to the 95th percentile.
 class LatencyChart extends Chart {
   constructor() {
     super(t('latency'), (hour, i) => {
@@ -221,7 +221,7 @@ class LatencyChart extends Chart {
   }
 }
 
-// Charts are the two of an endpoint.
+// Charts are the two charts of an endpoint.
 export class Charts {
   constructor() {
     this.success = new SuccessChart();

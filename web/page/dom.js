@@ -1,10 +1,10 @@
-// Small helpers around the DOM. Writing what is there already costs nothing, so
-// that callers may describe everything each second.
+// Small DOM helpers. Setting an unchanged value costs nothing, so callers may set
+// everything each second.
 
 const svgNames = new Set(['svg', 'path', 'circle', 'g', 'rect', 'line']);
 
-// h makes an element. Attributes that are null or false are left out; `class`,
-// `dataset` and listeners (`onclick`) go by their own names.
+// h creates an element. It leaves out attributes that are null or false. `class`, `dataset`
+// and listeners (`onclick`) keep their names.
 export function h(tag, attributes, ...children) {
   const node = svgNames.has(tag)
     ? document.createElementNS('http://www.w3.org/2000/svg', tag)
@@ -20,7 +20,7 @@ export function h(tag, attributes, ...children) {
 
 const texts = new WeakMap();
 
-// setText sets the text of an element that has nothing but text.
+// setText sets the text of an element that contains only text.
 export function setText(node, text) {
   if (texts.get(node) === text) return;
   texts.set(node, text);
@@ -29,7 +29,7 @@ export function setText(node, text) {
 
 const attributes = new WeakMap();
 
-// setAttribute sets an attribute, or removes it where the value is null.
+// setAttribute sets an attribute, or removes it if the value is null.
 export function setAttribute(node, name, value) {
   let known = attributes.get(node);
   if (!known) attributes.set(node, known = {});
@@ -39,7 +39,7 @@ export function setAttribute(node, name, value) {
   else node.setAttribute(name, value === true ? '' : value);
 }
 
-// setStyle sets a style property or a custom one.
+// setStyle sets a style property or a custom property.
 export function setStyle(node, name, value) {
   const key = `style ${name}`;
   let known = attributes.get(node);
@@ -51,8 +51,8 @@ export function setStyle(node, name, value) {
 
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-// setPart sets how much of a bar is filled, 0 to 1. What moves little moves at
-// once: the eye is drawn, and the processor used, only where traffic does move.
+// setPart fills a part of a bar, 0 to 1. It animates only large changes, which saves CPU
+// time and draws the eye to traffic that moves.
 export function setPart(node, part) {
   const before = parts.get(node);
   if (before === part) return;
@@ -62,13 +62,13 @@ export function setPart(node, part) {
   node.animate([{ transform: filledTo(before) }, {}], glide);
 }
 
-// A bar is moved and not stretched, so that its hatching stays what it is.
+// Move the bar instead of stretching it, which keeps its hatching.
 const filledTo = (part) => `translateX(${((part - 1) * 100).toFixed(2)}%)`;
 const parts = new WeakMap();
 const glide = { duration: 800, easing: 'cubic-bezier(0.3, 0, 0.2, 1)' };
 
-// rearrange changes the layout of elements in a row, which then glide to their
-// new places: their first child stretches, what else is in them moves.
+// rearrange changes the layout of elements in a row and animates them to their new places.
+// Their first child stretches, the others move.
 export function rearrange(nodes, change) {
   if (still.matches) {
     change();
@@ -87,11 +87,11 @@ export function rearrange(nodes, change) {
   });
 }
 
-// show hides an element, or shows it.
+// show shows or hides an element.
 export function show(node, visible) { setAttribute(node, 'hidden', visible ? null : true); }
 
-// Keyed keeps one part for each item of a list, in the list's order. make returns
-// a part: an object with a `node` and an `update(item)`.
+// Keyed keeps one part for each item of a list, in list order. make returns a part: an
+// object with a `node` and an `update(item)`.
 export class Keyed {
   constructor(parent, make) {
     this.parent = parent;

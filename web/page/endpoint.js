@@ -1,11 +1,11 @@
-// An endpoint's card.
+// Cards of endpoints.
 
 import { Charts } from './charts.js';
 import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
 
-// standing says what matters about an endpoint now: a word for it, a level (good,
-// warn or bad), a line that says more, and how far what it waits for has come.
+// standing describes an endpoint: its state, its level (good, warn or bad), notes, and the
+// progress of what it waits for.
 export function standing(e, now) {
   const heldFor = e.held_until ? Date.parse(e.held_until) - now : 0;
   const why = e.reason ? reason(e.reason) : '';
@@ -30,6 +30,8 @@ export function standing(e, now) {
         state: e.state, level: 'warn', progress: e.share,
         notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why],
       };
+    case e.held_reason === 'next_on':
+      return { state: 'held', level: 'warn', notes: [heldFor > 0 ? t('note.passed', { in: countdown(heldFor) }) : t('note.passed.due')] };
     case heldFor > 0:
       return { state: 'held', level: 'warn', notes: [t('note.held', { in: countdown(heldFor) })] };
     case e.state === 'forced_closed':
@@ -44,8 +46,8 @@ export function standing(e, now) {
   }
 }
 
-// The lever of a breaker: it lies flat where it is closed, stands up where it is
-// open, and comes down as the endpoint recovers.
+// Lever draws a breaker: it lies flat when closed, stands up when open, and comes down
+// during recovery.
 export class Lever {
   constructor() {
     this.arm = h('path', { class: 'arm', d: 'M7 12H23' });
@@ -65,8 +67,8 @@ export class Lever {
   }
 }
 
-// The last attempts as strokes: short ones for successes, long ones for
-// failures, dots for clients that left.
+// LastAttempts draws the last attempts: short strokes for successes, long ones for failures, dots
+// for clients that left.
 class LastAttempts {
   constructor() {
     this.good = h('path', { class: 'good' });
@@ -96,7 +98,7 @@ class LastAttempts {
   }
 }
 
-// A Fact is a label and a value.
+// Fact is a label and a value.
 class Fact {
   constructor(label) {
     this.value = h('dd');
@@ -129,7 +131,7 @@ export class EndpointCard {
     this.notes = h('div', { class: 'notes' }, this.note, this.progress, this.operator);
     this.charts = new Charts();
     this.attempts = new LastAttempts();
-    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), check: new Fact('check') };
+    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), cancelled: new Fact('cancelled'), check: new Fact('check') };
     this.article = h('article', { class: 'card', 'aria-labelledby': id },
       h('header', null, this.lever.node, h('h4', { id }, endpoint.name), this.word),
       this.url,
@@ -171,6 +173,9 @@ export class EndpointCard {
     this.facts.inFlight.update(number(e.in_flight));
     this.facts.weight.update(String(e.weight));
     this.facts.score.update(e.score.toFixed(2));
+    show(this.facts.cancelled.node, e.cancelled > 0);
+    this.facts.cancelled.update(number(e.cancelled));
+    setAttribute(this.facts.cancelled.node, 'title', t('cancelled.hint'));
     show(this.facts.check.node, Boolean(e.check));
     if (e.check) {
       this.facts.check.update(known(`check.${e.check.state}`) ? t(`check.${e.check.state}`) : e.check.state);
@@ -183,7 +188,7 @@ export class EndpointCard {
     }
   }
 
-  // rateOf is how many attempts there are a second, over the last 5 seconds.
+  // rateOf returns the attempts per second over the last 5 seconds.
   rateOf(attempts, now) {
     if (this.rates.length && (attempts < this.rates.at(-1).attempts || now <= this.rates.at(-1).now)) this.rates = [];
     this.rates.push({ attempts, now });
@@ -196,7 +201,7 @@ export class EndpointCard {
   remove() { this.charts.remove(); }
 }
 
-// orders says what an operator has done to an endpoint, and why.
+// orders describes an operator's orders for an endpoint and their reasons.
 function orders(e, now) {
   const lines = [];
   const say = (what, { reason: why, until }) => {

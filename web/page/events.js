@@ -1,16 +1,16 @@
-// The events, newest first, of all pools or of one.
+// Events of one pool or of all, newest first.
 
 import { h, setText, show } from './dom.js';
 import { clock, known, list, reason, seconds, t } from './words.js';
 
 const most = 300;
 
-// Log remembers events, each once.
+// Log keeps events, each once.
 export class Log {
   events = [];
   seen = new Set();
 
-  // add returns whether the event was new.
+  // add returns whether the event is new.
   add(event) {
     if (this.seen.has(event.id)) return false;
     this.seen.add(event.id);
@@ -30,7 +30,7 @@ const levels = {
   breaker_recovering: 'warn', endpoint_held: 'warn', anomaly: 'warn', failover: 'warn',
 };
 
-// sentence says what happened.
+// sentence describes an event.
 export function sentence(event) {
   if (event.kind === 'operator') return ordered(event);
   const key = `event.${event.kind}`;
@@ -47,7 +47,7 @@ function ordered({ endpoint, reason: action, details }) {
   return known(`ordered.${action}`) ? t(`ordered.${action}`, { subject: endpoint, settings: list(settings) }) : `${endpoint} ${action}`;
 }
 
-// more says why, and how it went.
+// more gives the reason and the details of an event.
 function more(event) {
   const d = event.details ?? {};
   const parts = [];
@@ -99,7 +99,7 @@ export class EventList {
     this.draw();
   }
 
-  // update takes the pools there are.
+  // update sets the list of pools.
   update(pools) {
     const names = pools.map((pool) => pool.name);
     const key = names.join('\n');

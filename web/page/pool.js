@@ -1,11 +1,10 @@
-// A pool: its verdict, its objective, where its traffic goes, and a lane for each
-// tier.
+// A pool: its verdict, its objectives, its traffic, and a lane for each tier.
 
 import { h, Keyed, rearrange, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { EndpointCard, Lever, standing } from './endpoint.js';
 import { elapsed, list, number, percent, seconds, share, t, target } from './words.js';
 
-// tiersOf groups the endpoints of a pool, which are sorted by priority.
+// tiersOf groups the endpoints of a pool, which must be sorted by priority.
 function tiersOf(pool) {
   const tiers = [];
   for (const endpoint of pool.endpoints) {
@@ -16,7 +15,7 @@ function tiersOf(pool) {
   return tiers;
 }
 
-// verdict says in a sentence how a pool does, and its level.
+// verdict returns a sentence about a pool's condition, and its level.
 export function verdict(pool, now) {
   if (pool.down) return { level: 'bad', state: 'open', text: t('verdict.down') };
   const tiers = tiersOf(pool);
@@ -29,7 +28,7 @@ export function verdict(pool, now) {
   return { level, state: fine ? 'closed' : 'recovering', text: t('verdict.first') };
 }
 
-// Flow is where the calls go: one bar, cut by endpoint.
+// Flow shows the traffic as one bar, divided by endpoint.
 class Flow {
   constructor() {
     this.bar = h('div', { class: 'flow', role: 'img' });
@@ -66,8 +65,7 @@ class Flow {
   }
 }
 
-// Objective is one thing that a pool is to achieve, and how much of the error
-// budget is left.
+// Objective is one objective of a pool and the rest of its error budget.
 class Objective {
   constructor() {
     this.title = h('dt');
@@ -134,7 +132,7 @@ class PoolSection {
   remove() { for (const lane of this.lanes) lane.remove(); }
 }
 
-// objectivesOf reads what a pool is to achieve.
+// objectivesOf returns the objectives of a pool.
 function objectivesOf(sla) {
   if (!sla) return [];
   const window = elapsed(sla.window_seconds * 1000);
@@ -170,7 +168,7 @@ class Lane {
   remove() { for (const card of this.cards) card.remove(); }
 }
 
-// Pools are all of them.
+// Pools shows all pools.
 export class Pools {
   constructor(node, history) {
     this.parts = new Keyed(node, ({ pool }) => new PoolSection(pool, history));

@@ -1,4 +1,4 @@
-// Applies what the viewer chose on an earlier visit, before anything is painted.
+// Applies the viewer's saved choices before the first paint.
 {
   const kept = (name) => {
     try { return localStorage.getItem(`failover.${name}`); } catch { return null; }

@@ -1,18 +1,17 @@
-// The connection to the proxy: server-sent events, and what to think of silence.
+// The connection to the proxy: server-sent events, and a judgement of silence.
 
-const staleAfter = 4000; // ms; snapshots come every second
-const giveUpAfter = 12000; // of silence on a connection that claims to be open
+const staleAfter = 4000; // ms; a snapshot comes every second
+const giveUpAfter = 12000; // ms of silence on a connection that seems open
 const firstPause = 1000;
 const longestPause = 15000;
 
-// connect follows a stream until the page is left. on has a function for each
-// event of the stream, and `state(name, silentFor)`, which is called about every
-// second: `connecting` (never heard of), `live`, `stale` or `lost`; silentFor is in
-// ms.
+// connect follows a stream until the page closes. on has a function for each event of the
+// stream, and `state(name, silentFor)`, called about every second. name is `connecting` (no
+// data yet), `live`, `stale` or `lost`; silentFor is in ms.
 export function connect(url, on) {
   let source = null;
-  let opened = 0; // when the connection was last begun
-  let heard = 0; // when anything was last heard
+  let opened = 0; // time of the last connection attempt
+  let heard = 0; // time of the last data
   let pause = firstPause;
   let retryAt = 0;
   let lastEventId = '';
@@ -21,11 +20,11 @@ export function connect(url, on) {
     source?.close();
     opened = performance.now();
     retryAt = 0;
-    // EventSource repeats its last ID where it reconnects by itself only
+    // EventSource repeats its last ID only when it reconnects by itself.
     source = new EventSource(lastEventId ? `${url}?after=${encodeURIComponent(lastEventId)}` : url);
     source.onerror = () => {
       if (source.readyState !== EventSource.CLOSED) return;
-      retryAt = performance.now() + pause; // refused: the browser will not try again
+      retryAt = performance.now() + pause; // refused: the browser does not retry
       pause = Math.min(longestPause, pause * 2);
     };
     for (const name of ['hello', 'history', 'snapshot', 'event', 'ready']) {
@@ -43,7 +42,7 @@ export function connect(url, on) {
     const now = performance.now();
     const silent = now - Math.max(heard, 0);
     if (retryAt && now >= retryAt) open();
-    // a connection may be dead without anybody having said so, as after a sleep
+    // A connection can be dead without an error, for example after sleep.
     if (!retryAt && source.readyState === EventSource.OPEN && now - Math.max(heard, opened) > giveUpAfter) open();
     if (!heard) on.state(now - opened > staleAfter || retryAt ? 'lost' : 'connecting', silent);
     else if (silent < staleAfter) on.state('live', silent);

@@ -1,5 +1,5 @@
-// The page's words in English and Chinese, and how it writes numbers and times.
-// docs/glossary.zh-CN.md has the Chinese words of the product.
+// The page's words in English and Chinese, and its formats of numbers and times.
+// docs/glossary.zh-CN.md lists the Chinese words of the product.
 
 const en = {
   title: 'Failover',
@@ -76,6 +76,8 @@ const en = {
   'note.trial': 'waiting for a trial call to succeed',
   'note.recovering': 'allowed {share} of its normal traffic',
   'note.held': 'asked to be left alone; next call in {in}',
+  'note.passed': 'calls move on from its answers; one tries it in {in}',
+  'note.passed.due': 'calls move on from its answers; the next one tries it',
   'note.forced': 'kept so until undone',
   'note.until': 'until {at}, {in} left',
   'note.until-short': 'until {at}',
@@ -99,6 +101,8 @@ const en = {
   'no-calls': 'no calls',
 
   'in-flight': 'In flight',
+  cancelled: 'Cancelled',
+  'cancelled.hint': 'Attempts without a result: the client left, or another attempt took over',
   score: 'Score',
   weight: 'Weight',
   check: 'Check',
@@ -117,7 +121,7 @@ const en = {
   'event.breaker_opened': '{endpoint} opened',
   'event.breaker_recovering': '{endpoint} is recovering',
   'event.breaker_closed': '{endpoint} closed again',
-  'event.endpoint_held': '{endpoint} asked to wait',
+  'event.endpoint_held': '{endpoint} gets no calls for a while',
   'event.sla_burning': '{subject} burns its error budget',
   'event.sla_met_again': '{subject} meets its objective again',
   'event.anomaly': 'Unusual: {subject}',
@@ -157,6 +161,7 @@ const en = {
   'reason.failure_ratio': 'many failures',
   'reason.slow': 'too slow',
   'reason.slower_than_usual': 'far slower than usual',
+  'reason.unanswered': 'clients gave up waiting',
   'reason.breaker_off': 'the breaker is off',
   'reason.next_on': 'another may answer better',
   'reason.rescued': 'did not wait for its timeout',
@@ -251,6 +256,8 @@ const zh = {
   'note.trial': '等待一次试探调用成功',
   'note.recovering': '允许正常流量的 {share}',
   'note.held': '端点要求等待；{in}后恢复调用',
+  'note.passed': '调用因其应答而转往他处；{in}后由一次调用试探',
+  'note.passed.due': '调用因其应答而转往他处；由下一次调用试探',
   'note.forced': '保持此状态，直到撤销',
   'note.until': '至 {at}，还有 {in}',
   'note.until-short': '至 {at}',
@@ -274,6 +281,8 @@ const zh = {
   'no-calls': '没有调用',
 
   'in-flight': '进行中',
+  cancelled: '取消',
+  'cancelled.hint': '没有结果的尝试：客户端已离开，或由另一次尝试接替',
   score: '评分',
   weight: '权重',
   check: '检查',
@@ -292,7 +301,7 @@ const zh = {
   'event.breaker_opened': '{endpoint} 已断开',
   'event.breaker_recovering': '{endpoint} 正在恢复',
   'event.breaker_closed': '{endpoint} 重新闭合',
-  'event.endpoint_held': '{endpoint} 要求暂缓',
+  'event.endpoint_held': '{endpoint} 暂停接收调用',
   'event.sla_burning': '{subject} 的错误预算消耗过快',
   'event.sla_met_again': '{subject} 重新达到目标',
   'event.anomaly': '异常：{subject}',
@@ -332,6 +341,7 @@ const zh = {
   'reason.failure_ratio': '失败率过高',
   'reason.slow': '过慢',
   'reason.slower_than_usual': '远慢于平常',
+  'reason.unanswered': '客户端等不到应答',
   'reason.breaker_off': '熔断器已关闭',
   'reason.next_on': '其他端点可能应答得更好',
   'reason.rescued': '未等到超时',
@@ -355,47 +365,47 @@ const zh = {
 
 const languages = { en, 'zh-CN': zh };
 
-// language is the tag of the one in use.
+// language is the current language tag.
 export const language = () => document.documentElement.lang;
 
-// t returns the words of a key, with {names} filled in.
+// t returns the text of a key with {names} filled in.
 export function t(key, values) {
   const words = languages[language()][key] ?? en[key] ?? key;
   return values ? words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? '') : words;
 }
 
-// count fills in a number, with the words of that number where it has its own.
+// count fills in a number, with the key's own text for that number if it has one.
 export const count = (key, n) => t(`${key}.${n}` in languages[language()] ? `${key}.${n}` : key, { n });
 
-// known tells whether a key has words.
+// known returns whether a key has a text.
 export const known = (key) => key in en;
 
-// reason writes why something happened; a word unknown here is shown as it is.
+// reason returns the text of a reason; an unknown reason stays as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
 
 export const list = (items) => items.join(t('list'));
 
-// percent writes a ratio, as exactly as its distance from 1 asks for.
+// percent formats a ratio with more digits the closer it is to 1.
 export function percent(ratio) {
   const value = ratio * 100;
   const lost = 100 - value;
   const digits = value === 0 || lost === 0 ? 0 : lost < 0.1 ? 3 : lost < 1 ? 2 : value < 9.95 ? 1 : lost < 10 ? 1 : 0;
-  // rounding must not make all of what is nearly all
+  // Rounding must not turn nearly all into all.
   const text = Math.min(value, lost > 0 ? 100 - 10 ** -digits : 100).toFixed(digits);
   return `${text}%`;
 }
 
-// target writes a ratio as somebody wrote it down.
+// target formats a ratio as it was configured.
 export const target = (ratio) => `${+(ratio * 100).toFixed(6)}%`;
 
-// share writes a part of the traffic.
+// share formats a part of the traffic.
 export function share(ratio) {
   const value = ratio * 100;
   if (value > 0 && value < 1) return '<1%';
   return `${Math.round(value)}%`;
 }
 
-// number writes a count or a rate.
+// number formats a count or a rate.
 export function number(value) {
   if (value >= 100000) return `${Math.round(value / 1000)}k`;
   if (value >= 10000) return `${(value / 1000).toFixed(1)}k`;
@@ -403,7 +413,7 @@ export function number(value) {
   return value.toFixed(value < 1 ? 2 : 1);
 }
 
-// seconds writes a latency given in seconds.
+// seconds formats a latency in seconds.
 export function seconds(value) {
   if (value < 0.001) return `${Math.max(1, Math.round(value * 1e6))} µs`;
   if (value < 0.00995) return `${(value * 1000).toFixed(1)} ms`;
@@ -412,7 +422,7 @@ export function seconds(value) {
   return `${Math.round(value)} s`;
 }
 
-// countdown writes a time left, given in ms, as a clock does.
+// countdown formats a remaining time in ms like a clock.
 export function countdown(ms) {
   const left = Math.max(0, Math.ceil(ms / 1000));
   const minutes = Math.floor(left / 60) % 60;
@@ -421,7 +431,7 @@ export function countdown(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(left % 60)}` : `${minutes}:${two(left % 60)}`;
 }
 
-// elapsed writes a time that has gone by or a span, given in ms, in words.
+// elapsed formats a past time or a span in ms in words.
 export function elapsed(ms) {
   const zhText = language() === 'zh-CN';
   const units = zhText ? [' 天', ' 小时', ' 分钟', ' 秒'] : [' d', ' h', ' min', ' s'];
@@ -439,7 +449,7 @@ function format(options) {
   return formats.get(key);
 }
 
-// clock writes a time of day; with its date where that is not today's.
+// clock formats a time of day, with the date if it is not today.
 export function clock(at, withSeconds = true) {
   const time = { hour: '2-digit', minute: '2-digit', hourCycle: 'h23', ...(withSeconds && { second: '2-digit' }) };
   const text = format(time).format(at);
@@ -447,7 +457,7 @@ export function clock(at, withSeconds = true) {
   return `${format({ day: 'numeric', month: 'short' }).format(at)} ${text}`;
 }
 
-// zone names the time zone that times are in.
+// zone returns the name of the displayed time zone.
 export function zone() {
   const part = format({ timeZoneName: 'longOffset' }).formatToParts(new Date()).find((p) => p.type === 'timeZoneName');
   return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${part.value})`;

@@ -1,4 +1,4 @@
-// Package actor runs endpoints that play faults.
+// Package actor runs endpoints that simulate faults.
 package actor
 
 import (
@@ -11,29 +11,28 @@ import (
 	"time"
 )
 
-// What an actor answers at each path while it is well.
+// Paths and what a healthy actor responds to each.
 const (
-	CheckPath   = "/health"  // the path that proxies check
-	CallPath    = "/call"    // an answer within QuickAnswer
-	LastingPath = "/lasting" // an answer that takes 400 ms
+	CheckPath   = "/health"  // path of health checks
+	CallPath    = "/call"    // a response within QuickAnswer
+	LastingPath = "/lasting" // a response after 400 ms
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
 )
 
-// Header fields of answers.
+// Header fields of responses.
 const (
-	NameHeader   = "X-Endpoint" // the name of the actor that answered
-	BreaksHeader = "X-Breaks"   // set if the actor breaks the answer off
+	NameHeader   = "X-Endpoint" // name of the actor
+	BreaksHeader = "X-Breaks"   // set if the actor breaks off the response
 )
 
-// An Actor is an endpoint that plays a behaviour. Its methods may be called at
-// any time, from any goroutine.
+// An Actor is an endpoint with a behaviour. All methods are safe for concurrent use.
 type Actor struct {
 	Name    string
-	Address string // stays the same over crashes
+	Address string // stays the same after a crash
 
 	Attempts atomic.Int64 // requests other than checks
-	Refused  atomic.Int64 // attempts answered with a failure status
+	Refused  atomic.Int64 // attempts that got a failure status
 	Checks   atomic.Int64
 
 	plays atomic.Pointer[Behaviour]
@@ -41,28 +40,28 @@ type Actor struct {
 	mu       sync.Mutex
 	listener net.Listener
 	server   *http.Server      // nil while crashed
-	sockets  map[net.Conn]bool // WebSockets, which the server no longer knows
-	crashed  time.Time         // when it crashed last
+	sockets  map[net.Conn]bool // WebSockets, which the server does not track
+	crashed  time.Time         // time of the latest crash
 }
 
-// New starts an actor that is well, on a free port of loopback. Crash ends it.
+// New starts a healthy actor on a free port of loopback. Crash ends it.
 func New(name string) (*Actor, error) {
 	a := &Actor{Name: name, Address: "127.0.0.1:0", sockets: make(map[net.Conn]bool)}
 	a.Play(Well)
-	return a, a.up()
+	return a, a.listen()
 }
 
-// Play replaces the actor's behaviour, for requests from now on.
+// Play sets the actor's behaviour for later requests.
 func (a *Actor) Play(b Behaviour) { a.plays.Store(&b) }
 
-// Heal makes the actor well, and listen again if it has crashed.
+// Heal makes the actor healthy. It listens again if it had crashed.
 func (a *Actor) Heal() error {
 	a.Play(Well)
-	return a.up()
+	return a.listen()
 }
 
-// up makes the actor listen, unless it does.
-func (a *Actor) up() error {
+// listen makes the actor listen unless it already does.
+func (a *Actor) listen() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.server != nil {
@@ -86,7 +85,7 @@ func (a *Actor) Crash() {
 		return
 	}
 	a.crashed = time.Now()
-	a.listener.Close() // the server does not know it before Serve has begun
+	a.listener.Close() // the server does not know the listener before Serve starts
 	a.server.Close()
 	a.server = nil
 	for conn := range a.sockets {
@@ -94,7 +93,7 @@ func (a *Actor) Crash() {
 	}
 }
 
-// CrashedSince reports whether the actor has crashed at a time or after it.
+// CrashedSince reports whether the actor crashed at or after the given time.
 func (a *Actor) CrashedSince(at time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

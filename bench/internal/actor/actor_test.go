@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/websocket"
 )
 
-// TestSocket talks to an actor as the soak's clients do through a proxy.
+// TestSocket opens WebSockets to an actor, as the clients of the soak do through a proxy.
 func TestSocket(t *testing.T) {
 	a, err := New("a")
 	if err != nil {
@@ -50,8 +50,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestCrash refuses connections while the actor is down, and answers at the same
-// address when it is healed.
+// TestCrash checks that a crashed actor refuses connections, and serves the same address
+// again after Heal.
 func TestCrash(t *testing.T) {
 	a, err := New("a")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/websocket"
 )
 
-// answer sends a good answer after a time, or nothing if the client leaves first.
+// answer sends a correct response after a delay, or nothing if the client leaves first.
 func (a *Actor) answer(w http.ResponseWriter, r *http.Request, body []byte, after time.Duration) {
 	select {
 	case <-time.After(after):
@@ -28,7 +28,7 @@ func (a *Actor) answer(w http.ResponseWriter, r *http.Request, body []byte, afte
 	w.Write(text)
 }
 
-// stream sends a good answer in parts.
+// stream sends a correct response in parts.
 func (a *Actor) stream(w http.ResponseWriter, r *http.Request, body []byte) {
 	w.Header().Set(NameHeader, a.Name)
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -58,8 +58,8 @@ func (a *Actor) socket(w http.ResponseWriter, r *http.Request) {
 	websocket.Serve(rw, r, http.Header{NameHeader: {a.Name}})
 }
 
-// keep notes a WebSocket, which a crash will cut. It reports whether the actor
-// still listens.
+// keep registers a WebSocket so that a crash cuts it. It reports whether the actor still
+// listens.
 func (a *Actor) keep(conn net.Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,7 +76,7 @@ func (a *Actor) forget(conn net.Conn) {
 	delete(a.sockets, conn)
 }
 
-// fail answers with a failure status.
+// fail sends a failure status.
 func (a *Actor) fail(w http.ResponseWriter, r *http.Request, status int) {
 	if r.URL.Path != CheckPath {
 		a.Refused.Add(1)

@@ -9,17 +9,17 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// A Behaviour answers a request, check or not, whose body has been read.
+// A Behaviour responds to a request, which may be a check. Its body has been read.
 type Behaviour func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte)
 
-// How long answers take.
+// Durations of responses.
 const (
 	QuickAnswer   = 2 * time.Millisecond
 	slowAnswer    = 350 * QuickAnswer
 	lastingAnswer = 400 * time.Millisecond
 )
 
-// Well gives a good answer, which payload.Answer returns.
+// Well sends a correct response, made by payload.Answer.
 func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	switch r.URL.Path {
 	case StreamPath:
@@ -31,26 +31,26 @@ func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// Slow gives a good answer after 700 ms.
+// Slow sends a correct response after 700 ms.
 func Slow(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	a.answer(w, r, body, slowAnswer)
 }
 
-// Hang never answers.
+// Hang never responds.
 func Hang(_ *Actor, _ http.ResponseWriter, r *http.Request, _ []byte) {
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
 }
 
-// Abort cuts the connection instead of answering.
+// Abort cuts the connection instead of responding.
 func Abort(*Actor, http.ResponseWriter, *http.Request, []byte) { panic(http.ErrAbortHandler) }
 
-// Unavailable answers 503.
+// Unavailable responds with 503.
 func Unavailable(a *Actor, w http.ResponseWriter, r *http.Request, _ []byte) {
 	a.fail(w, r, http.StatusServiceUnavailable)
 }
 
-// OnlyCalls plays a fault that checks do not see.
+// OnlyCalls applies a fault to calls, not to checks.
 func OnlyCalls(fault Behaviour) Behaviour {
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		if r.URL.Path == CheckPath {
@@ -61,7 +61,7 @@ func OnlyCalls(fault Behaviour) Behaviour {
 	}
 }
 
-// Sometimes answers a part of the requests, 0 to 1, with 500.
+// Sometimes responds with 500 to a part of the requests, 0 to 1.
 func Sometimes(part float64) Behaviour {
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		if rand.Float64() < part {
@@ -72,7 +72,7 @@ func Sometimes(part float64) Behaviour {
 	}
 }
 
-// FailPOST answers 503 to each POST.
+// FailPOST responds with 503 to every POST.
 func FailPOST(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	if r.Method == http.MethodPost {
 		a.fail(w, r, http.StatusServiceUnavailable)
@@ -81,7 +81,7 @@ func FailPOST(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	Well(a, w, r, body)
 }
 
-// Flap cuts connections for a period, is well for a period, and so on.
+// Flap alternates: it cuts connections for one period and is healthy for the next.
 func Flap(period time.Duration) Behaviour {
 	began := time.Now()
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
@@ -92,7 +92,7 @@ func Flap(period time.Duration) Behaviour {
 	}
 }
 
-// AskToWait answers 429 with a Retry-After.
+// AskToWait responds with 429 and Retry-After.
 func AskToWait(seconds int) Behaviour {
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, _ []byte) {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
@@ -100,7 +100,7 @@ func AskToWait(seconds int) Behaviour {
 	}
 }
 
-// CutBodies promises a whole answer and sends half of it.
+// CutBodies announces a whole response and sends half of it.
 func CutBodies(a *Actor, w http.ResponseWriter, _ *http.Request, body []byte) {
 	text := payload.Answer(body)
 	w.Header().Set(NameHeader, a.Name)

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// Cold answers calls as far as its capacity goes, and the rest with 503. The
-// capacity is in calls a second: it begins at least, and grows by growth each
-// second up to most. A burst may use a quarter of a second's capacity. Checks
-// always pass.
+// Cold serves calls up to its capacity and responds with 503 to the others. The capacity,
+// in calls per second, starts at least and grows by growth each second up to most. A burst
+// may use a quarter of a second's capacity. Checks always pass.
 func Cold(least, growth, most float64) Behaviour {
 	began := time.Now()
 	c := &capacity{least: least, growth: growth, most: most, tokens: 1, began: began, last: began}
@@ -22,10 +21,10 @@ func Cold(least, growth, most float64) Behaviour {
 	})
 }
 
-// A capacity is a bucket of tokens whose rate grows.
+// A capacity is a token bucket with a growing rate.
 type capacity struct {
-	least, most float64 // calls a second
-	growth      float64 // calls a second, each second
+	least, most float64 // calls per second
+	growth      float64 // calls per second, each second
 	began       time.Time
 
 	mu     sync.Mutex
@@ -33,7 +32,7 @@ type capacity struct {
 	last   time.Time
 }
 
-// take reports whether a call at now is within the capacity.
+// take uses up capacity for a call at now, and reports whether there was enough.
 func (c *capacity) take(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package breakers benchmarks other circuit breakers the way the plugin benchmarks
-// its own.
+// Package breakers benchmarks other circuit breakers in the same way as the plugin
+// benchmarks its own.
 package breakers
 
 import (
@@ -10,9 +10,9 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// BenchmarkCompareBreaker asks a closed breaker for a permit and reports a
-// success, as many goroutines at once. The breakers look at a failure ratio over
-// 10 sliding seconds, as the plugin's does.
+// BenchmarkCompareBreaker asks a closed breaker for a permit and reports a success, on many
+// goroutines at once. Like the plugin's breaker, they use a failure ratio over a sliding
+// window of 10 s.
 func BenchmarkCompareBreaker(b *testing.B) {
 	b.Run("breaker=gobreaker", func(b *testing.B) {
 		breaker := gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{

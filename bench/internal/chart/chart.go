@@ -1,4 +1,4 @@
-// Package chart draws what happened over time as SVG.
+// Package chart draws time series as SVG.
 package chart
 
 import (
@@ -7,24 +7,23 @@ import (
 	"path/filepath"
 )
 
-// A Chart is one or more panels over the same seconds.
+// A Chart is one or more panels over the same time.
 type Chart struct {
 	Title    string
-	From, To float64 // seconds of the fault, which are shaded
+	From, To float64 // start and end of the fault in seconds; shaded
 	Panels   []Panel
 }
 
-// A Panel is a set of lines over one scale.
+// A Panel is a set of lines with one scale.
 type Panel struct {
 	Label  string
-	Log    bool    // a logarithmic scale from 1 to the power of ten above all lines
-	Top    float64 // of a linear scale from 0
+	Log    bool    // use a logarithmic scale from 1 to the power of ten above all lines
+	Top    float64 // upper end of a linear scale, which starts at 0
 	Lines  []Line
-	Format func(float64) string // of the scale's numbers
+	Format func(float64) string // formats the numbers of the scale
 }
 
-// A Line is a series with a name. Lines of one name have one colour in all
-// panels.
+// A Line is a named series. Lines of the same name have the same colour in all panels.
 type Line struct {
 	Name   string
 	Dashed bool
@@ -32,9 +31,9 @@ type Line struct {
 }
 
 // A Point is a value at a time.
-type Point struct{ At, Value float64 } // seconds
+type Point struct{ At, Value float64 } // At is in seconds
 
-// Write draws the chart into a file, and makes its directory.
+// Write writes the chart to a file and creates the file's directory.
 func (c Chart) Write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -42,7 +41,7 @@ func (c Chart) Write(path string) error {
 	return os.WriteFile(path, []byte(c.draw()), 0o644)
 }
 
-// names returns the names of all lines, in order.
+// names returns the names of all lines in order of appearance.
 func (c Chart) names() (names []string) {
 	seen := make(map[string]bool)
 	for _, p := range c.Panels {
@@ -69,7 +68,7 @@ func (c Chart) last() float64 {
 	return last
 }
 
-// Percent formats a part of a whole, 0 to 1.
+// Percent formats a ratio, 0 to 1, in percent.
 func Percent(value float64) string { return fmt.Sprintf("%.0f %%", 100*value) }
 
 // Millis formats milliseconds, from 1,000 on as seconds.

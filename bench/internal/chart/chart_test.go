@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestWrite draws well-formed SVG, whatever is in the names, and gives lines of one
-// name one colour.
+// TestWrite checks that the SVG is well-formed whatever the names contain, and that lines
+// of one name have one colour.
 func TestWrite(t *testing.T) {
 	ours := Line{Name: "a <b> & c", Points: []Point{{0, 0.5}, {10, 1}}}
 	other := Line{Name: "other", Dashed: true, Points: []Point{{0, 1200}, {10, 1}}}
@@ -27,7 +27,7 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := make(map[string]int) // by colour
+	lines := make(map[string]int) // number of lines by colour
 	for d := xml.NewDecoder(strings.NewReader(string(text))); ; {
 		token, err := d.Token()
 		if err == io.EOF {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Pixels.
+// Sizes in pixels.
 const (
 	chartWidth  = 860
 	panelHeight = 170
@@ -18,16 +18,16 @@ const (
 	panelGap    = 34
 )
 
-// colours differ also for eyes that do not tell red from green (Okabe and Ito).
-// The first name gets the first.
+// colours can also be told apart with red-green blindness (Okabe and Ito). The first name
+// gets the first colour.
 var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"}
 
-// A drawing is a chart while it is drawn.
+// A drawing is the state while a chart is drawn.
 type drawing struct {
 	strings.Builder
 	chart Chart
 	names []string
-	last  float64 // second
+	last  float64 // last second of the chart
 }
 
 func (c Chart) draw() string {
@@ -56,7 +56,7 @@ func (d *drawing) legend() {
 	}
 }
 
-// x returns where a second is.
+// x returns the horizontal position of a time in seconds.
 func (d *drawing) x(at float64) float64 {
 	return chartLeft + (chartWidth-chartLeft-chartRight)*at/d.last
 }
@@ -85,7 +85,7 @@ func (d *drawing) panel(p Panel, y int) {
 		d.put(`<text x="%.1f" y="%d" text-anchor="middle" fill="#555">%.0f s</text>`, d.x(at), y+panelHeight+15, at)
 	}
 	d.put(`<text x="%d" y="%d" fill="#222" font-weight="600">%s</text>`, chartLeft+6, y+14, html.EscapeString(p.Label))
-	for _, l := range slices.Backward(p.Lines) { // the first is on top
+	for _, l := range slices.Backward(p.Lines) { // draw the first line on top
 		d.line(l, scale)
 	}
 }
@@ -119,7 +119,7 @@ func (p Panel) top() float64 {
 	return top
 }
 
-// grid returns the values that get a line across the panel.
+// grid returns the values of the panel's grid lines.
 func (p Panel) grid(top float64) (values []float64) {
 	if p.Log {
 		for value := 1.0; value <= top; value *= 10 {

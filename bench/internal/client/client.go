@@ -1,4 +1,4 @@
-// Package client makes HTTP clients that speak one protocol.
+// Package client creates HTTP clients for one protocol.
 package client
 
 import (
@@ -7,25 +7,25 @@ import (
 	"net/http"
 )
 
-// A Protocol is what a client and a proxy speak.
+// A Protocol is the protocol between a client and a proxy.
 type Protocol string
 
-// The protocols.
+// Protocols.
 const (
 	H1    Protocol = "h1"    // HTTP/1.1 without TLS
 	H2C   Protocol = "h2c"   // HTTP/2 without TLS, by prior knowledge
 	H2TLS Protocol = "h2tls" // HTTP/2 over TLS
 )
 
-// Protocols returns all of them.
+// Protocols returns all protocols.
 func Protocols() []Protocol { return []Protocol{H1, H2C, H2TLS} }
 
-// Title returns the protocol's name for readers, "" if it is unknown.
+// Title returns the protocol's name for readers, or "" if it is unknown.
 func (p Protocol) Title() string {
 	return map[Protocol]string{H1: "HTTP/1.1", H2C: "HTTP/2 without TLS", H2TLS: "HTTP/2 over TLS"}[p]
 }
 
-// URL returns the root of the server at an address.
+// URL returns the root URL of the server at an address.
 func (p Protocol) URL(address string) string {
 	if p == H2TLS {
 		return "https://" + address
@@ -33,8 +33,8 @@ func (p Protocol) URL(address string) string {
 	return "http://" + address
 }
 
-// New returns a client that speaks this protocol alone and has connections of
-// its own. It trusts roots where the protocol has TLS.
+// New returns a client that speaks only this protocol, with its own connections. With TLS
+// it trusts roots.
 func New(protocol Protocol, roots *x509.CertPool) *http.Client {
 	return &http.Client{Transport: NewTransport(protocol, roots)}
 }

@@ -1,5 +1,4 @@
-// Package faults counts the failures that clients of proxies see while endpoints
-// fail.
+// Package faults counts the failures that clients of proxies see while endpoints fail.
 package faults
 
 import (
@@ -14,34 +13,33 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// A Report is what the command saves.
+// A Report is the saved result of the command.
 type Report struct {
 	Machine run.Machine       `json:"machine"`
-	About   map[string]string `json:"about"` // the peers
-	Rate    int               `json:"rate"`  // requests a second at each peer
+	About   map[string]string `json:"about"` // descriptions of the peers
+	Rate    int               `json:"rate"`  // requests per second at each peer
 	Course  Course            `json:"course"`
 	Tables  []Table           `json:"tables"`
 }
 
-// A Course is how long the parts of a script last.
+// A Course holds the durations of a script's parts.
 type Course struct {
-	Before time.Duration `json:"before_ns"` // the fault
+	Before time.Duration `json:"before_ns"` // time before the fault
 	During time.Duration `json:"during_ns"`
 	After  time.Duration `json:"after_ns"`
 }
 
 func (c Course) whole() time.Duration { return c.Before + c.During + c.After }
 
-// heal returns when the fault is healed.
+// heal returns the time at which the fault ends.
 func (c Course) heal() time.Duration { return c.Before + c.During }
 
-// Command plays every script in front of every peer. The peers of a script run
-// at the same time, each with endpoints and clients of its own, so that what the
-// machine does meets all alike.
+// Command plays every script against every peer. The peers of a script run at the same
+// time, each with its own endpoints and clients, so they share the same machine conditions.
 func Command(ctx context.Context, r *run.Run, args []string) error {
-	rate := r.Flags.Int("rate", 200, "requests a second at each proxy")
-	only := r.Flags.String("only", "", "faults to play, by name, comma separated (default all)")
-	who := r.Flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
+	rate := r.Flags.Int("rate", 200, "requests per second at each proxy")
+	only := r.Flags.String("only", "", "comma-separated names of the faults to play (default all)")
+	who := r.Flags.String("peers", "", "comma-separated names of the proxies to compare (default all)")
 	if err := r.Parse(args); err != nil {
 		return err
 	}
@@ -75,7 +73,7 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	return r.Save(report)
 }
 
-// compare plays the script in front of all peers at the same time.
+// compare plays the script against all peers at the same time.
 func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (Table, error) {
 	table := Table{Fault: s.name, About: s.about, Calls: int(float64(rate) * c.During.Seconds()), Results: make([]Result, len(all))}
 	errs := make([]error, len(all))

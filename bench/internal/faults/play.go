@@ -10,8 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// play plays the script in front of one peer, with clients that send rate
-// requests a second.
+// play plays the script against one peer, with clients that send rate requests per second.
 func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate int, c Course) (Result, error) {
 	result := Result{Proxy: p.Name}
 	e, err := newEndpoints()
@@ -29,7 +28,7 @@ func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate i
 	}
 	defer proxy.Stop()
 	loop := load.NewOpenLoop(proxy.Address, rate)
-	loop.WarmUp(20) // so that connections are open
+	loop.WarmUp(20) // open connections
 	began := time.Now()
 	done := make(chan []load.Sample)
 	go func() { done <- loop.Run(ctx, began, c.whole()) }()
@@ -52,7 +51,7 @@ func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate i
 	return result, nil
 }
 
-// counts are attempts at the primary and at all endpoints.
+// counts holds the attempts at the primary and at all endpoints.
 type counts struct{ primary, all int64 }
 
 func (e endpoints) attempts() (n counts) {

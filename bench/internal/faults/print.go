@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// print writes the table to the standard output.
+// print writes the table to standard output.
 func (t Table) print() {
 	fmt.Printf("\n%s: %s\n", t.Fault, t.About)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -22,7 +22,7 @@ func (t Table) print() {
 	w.Flush()
 }
 
-// listed returns what went wrong and how often, most frequent first.
+// listed formats failures and their counts, most frequent first.
 func listed(what map[string]int) string {
 	words := slices.SortedFunc(maps.Keys(what), func(x, y string) int {
 		return cmp.Or(what[y]-what[x], strings.Compare(x, y))

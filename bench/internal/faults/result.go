@@ -7,15 +7,15 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// A Table holds what one script came to.
+// A Table holds the results of one script.
 type Table struct {
 	Fault   string   `json:"fault"`
 	Calls   int      `json:"calls_during_fault"`
 	About   string   `json:"about"`
-	Results []Result `json:"results"` // of the peers, in order
+	Results []Result `json:"results"` // results of the peers, in order
 }
 
-// A Result is what one peer's clients saw of one fault.
+// A Result holds what the clients of one peer saw during one fault.
 type Result struct {
 	Proxy        string         `json:"proxy"`
 	Calls        int            `json:"calls"`
@@ -23,29 +23,29 @@ type Result struct {
 	FirstSecond  int            `json:"failed_in_first_second"`
 	AfterHeal    int            `json:"failed_after_heal"`
 	What         map[string]int `json:"failures,omitempty"`
-	P50          float64        `json:"p50_ms"` // from the fault to the heal, as the other two
+	P50          float64        `json:"p50_ms"` // latency between fault and heal, as the next two
 	P99          float64        `json:"p99_ms"`
 	Max          float64        `json:"max_ms"`
 	AtFaulty     int64          `json:"attempts_at_primary_during_fault"`
 	PerCall      float64        `json:"attempts_per_call_during_fault"`
 	RefusedAfter int64          `json:"refused_by_primary_after_heal"`
 	Checks       int64          `json:"checks"`
-	Back         stats.Delay    `json:"primary_back_after_s"` // from the heal
+	Back         stats.Delay    `json:"primary_back_after_s"` // time after the heal
 	Series       []Point        `json:"series"`
 }
 
 // A Point is a quarter of a second of a run.
 type Point struct {
 	At      float64 `json:"at_s"`
-	Success float64 `json:"success"` // part of the calls
+	Success float64 `json:"success"` // part of the calls that succeeded
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
-	Primary float64 `json:"primary"` // part of the calls that it answered
+	Primary float64 `json:"primary"` // part of the calls that the primary served
 }
 
 const pointEvery = 250 * time.Millisecond
 
-// measure fills in what the samples say. They are in the order of their times.
+// measure computes the result from the samples, which must be in order of time.
 func (r *Result) measure(samples []load.Sample, c Course) {
 	r.Calls, r.What = len(samples), make(map[string]int)
 	var took []time.Duration
@@ -96,9 +96,8 @@ func summarize(at time.Duration, samples []load.Sample) Point {
 	return p
 }
 
-// primaryBack returns the time from the heal to the first second in which the
-// primary answered 90 % of the calls. That second must be within the run, but for
-// its last tenth.
+// primaryBack returns the time from the heal to the first second in which the primary
+// served 90 % of the calls. That second may end a tenth of a second after the run.
 func primaryBack(samples []load.Sample, heal time.Duration) stats.Delay {
 	for i, first := range samples {
 		if first.At < heal {

@@ -9,8 +9,9 @@ import (
 )
 
 func TestMeasure(t *testing.T) {
-	// 100 calls a second. The fault lasts from 1 s to 3 s; every tenth call fails
-	// in its first second, one after it; the primary is back half a second later.
+	// There are 100 calls a second. The fault lasts from 1 s to 3 s. Every tenth call fails
+	// in its first second, and one fails afterwards. The primary is back half a second
+	// after the heal.
 	c := Course{time.Second, 2 * time.Second, 3 * time.Second}
 	var samples []load.Sample
 	for i := range 600 {
@@ -31,7 +32,8 @@ func TestMeasure(t *testing.T) {
 	if r.P50 != 5 || r.Max != 5 {
 		t.Errorf("latency during the fault: p50 %v, max %v, want 5 and 5", r.P50, r.Max)
 	}
-	// 90 % of a second: it begins a tenth of a second before the primary has all
+	// The first second with 90 % starts a tenth of a second before the primary has all
+	// calls.
 	if r.Back < 0.39 || r.Back > 0.41 {
 		t.Errorf("the primary was back after %v s, want 0.4", r.Back)
 	}

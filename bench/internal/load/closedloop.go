@@ -10,18 +10,17 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// A ClosedLoop sends requests to sinks through a proxy: each of its workers sends
-// the next one as soon as it has its answer, over connections that stay open.
+// A ClosedLoop sends requests through a proxy to sinks. Each worker sends the next request
+// as soon as it has the response, over connections that stay open.
 type ClosedLoop struct {
 	address string
-	size    int            // bytes of the request's and of the answer's body
-	workers []func() error // each sends a request and reads the answer
+	size    int            // size of the request's and the response's body in bytes
+	workers []func() error // each sends one request and reads its response
 	closers []func()
 }
 
-// NewClosedLoop returns a loop of n workers with bodies of a size in bytes; no
-// body makes a GET, others a POST. It trusts roots where the protocol has TLS.
-// Close closes its connections.
+// NewClosedLoop returns a loop of n workers with bodies of size bytes. Size 0 sends GETs,
+// any other size POSTs. With TLS it trusts roots. Close closes its connections.
 func NewClosedLoop(address string, protocol client.Protocol, roots *x509.CertPool, size, n int) (*ClosedLoop, error) {
 	l := &ClosedLoop{address: address, size: size}
 	if protocol != client.H1 {
@@ -44,8 +43,8 @@ func (l *ClosedLoop) Close() {
 	}
 }
 
-// Send sends n requests and returns how long each took, and all together. It
-// fails with the first wrong answer.
+// Send sends n requests. It returns the latency of each and the time of all together. It
+// fails at the first wrong response.
 func (l *ClosedLoop) Send(ctx context.Context, n int) (took []time.Duration, elapsed time.Duration, err error) {
 	took = make([]time.Duration, n)
 	var next atomic.Int64

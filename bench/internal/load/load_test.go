@@ -13,7 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// TestSink talks to a sink as proxies do, and as the closed loop does.
+// TestSink sends requests to a sink as proxies and as the closed loop do.
 func TestSink(t *testing.T) {
 	s, err := NewSink()
 	if err != nil {
@@ -52,8 +52,8 @@ func TestSkipChunks(t *testing.T) {
 	}
 }
 
-// TestOpenLoop counts latency from when a request was due, and recognizes a
-// wrong answer.
+// TestOpenLoop checks that latency counts from the due time of a request, and that a wrong
+// response is detected.
 func TestOpenLoop(t *testing.T) {
 	a, err := actor.New("a")
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package load sends requests to proxies and, where an endpoint must cost nothing,
-// answers them.
+// Package load sends requests to proxies. It also has an endpoint of negligible cost.
 package load
 
 import (
@@ -16,32 +15,30 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// A Sample is what happened to one request.
+// A Sample is the result of one request.
 type Sample struct {
-	At       time.Duration // when it was due, from the start
-	Took     time.Duration // from then to the end of the answer
+	At       time.Duration // due time, from the start
+	Took     time.Duration // time from At to the end of the response
 	OK       bool
-	Endpoint string // that answered, if OK
-	What     string // went wrong, if not OK
+	Endpoint string // endpoint that responded, if OK
+	What     string // what went wrong, if not OK
 }
 
-// An OpenLoop sends requests to actors at fixed times, as independent clients do:
-// it waits for no answer, and a request that is sent late has a longer latency
-// (no coordinated omission). Every second request is a POST of 2 KiB, the others
-// are GETs.
+// An OpenLoop sends requests to actors at fixed times, like independent clients. It does
+// not wait for responses, and latency counts from the due time (no coordinated omission).
+// It alternates between a POST of 2 KiB and a GET.
 type OpenLoop struct {
 	address string
-	rate    int // requests a second
+	rate    int // requests per second
 	client  *http.Client
 	body    []byte
-	want    [2][]byte // what a GET and a POST must get
+	want    [2][]byte // expected bodies of a GET and a POST
 }
 
-// patience is how long a client waits for an answer.
+// patience is how long a client waits for a response.
 const patience = 10 * time.Second
 
-// NewOpenLoop returns a loop for the proxy at an address, with a rate in requests
-// a second.
+// NewOpenLoop returns a loop for the proxy at an address. rate is in requests per second.
 func NewOpenLoop(address string, rate int) *OpenLoop {
 	l := &OpenLoop{address: address, rate: rate, body: payload.Of(2 << 10)}
 	l.want = [2][]byte{payload.Answer(nil), payload.Answer(l.body)}
@@ -56,16 +53,15 @@ func NewOpenLoop(address string, rate int) *OpenLoop {
 	return l
 }
 
-// WarmUp sends n POSTs, one after the other, whatever comes back.
+// WarmUp sends n POSTs one after the other and ignores the results.
 func (l *OpenLoop) WarmUp(n int) {
 	for range n {
 		l.send(true)
 	}
 }
 
-// Run sends requests from a time on, for as long as it is to last, and waits for
-// their answers. The samples are in the order in which the requests were due;
-// they end early if ctx does.
+// Run sends requests from began on for the given time, and waits for the responses. The
+// samples are in order of their due times. They end early if ctx ends.
 func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Duration) []Sample {
 	n := int(lasting.Seconds() * float64(l.rate))
 	samples := make([]Sample, n)
@@ -98,8 +94,7 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 	return samples
 }
 
-// send sends a request and returns the endpoint that answered, or what was wrong
-// with the answer.
+// send sends a request. It returns the endpoint that responded, or what was wrong.
 func (l *OpenLoop) send(post bool) (endpoint, what string) {
 	method, body, want := http.MethodGet, io.Reader(nil), l.want[0]
 	if post {

@@ -11,9 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// A Sink is an endpoint that costs next to nothing: it reads a request and writes
-// an answer that was made before. The path of a request is the size of its
-// answer's body in bytes, as in /2048.
+// A Sink is an endpoint of negligible cost: it reads a request and writes a prepared
+// response. The path of a request is the size of the response body in bytes, as in /2048.
 type Sink struct {
 	listener net.Listener
 
@@ -32,7 +31,7 @@ func NewSink() (*Sink, error) {
 	return s, nil
 }
 
-// Address returns where the sink listens.
+// Address returns the address of the sink.
 func (s *Sink) Address() string { return s.listener.Addr().String() }
 
 // Close stops listening and cuts all connections.
@@ -88,7 +87,7 @@ func (s *Sink) serve(conn net.Conn) {
 	}
 }
 
-// readRequest reads a whole request and returns the size of the answer it wants.
+// readRequest reads a whole request and returns the requested size of the response.
 func readRequest(in *bufio.Reader) (size int, err error) {
 	first, err := in.ReadSlice('\n')
 	if err != nil {

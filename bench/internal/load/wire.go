@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// readHeader reads the header fields of an HTTP/1.1 message and returns how its
-// body is delimited: by a length in bytes, or in chunks.
+// readHeader reads the header fields of an HTTP/1.1 message. It returns the length of the
+// body in bytes, or whether the body is chunked.
 func readHeader(in *bufio.Reader) (length int, chunked bool, err error) {
 	for {
 		line, err := in.ReadSlice('\n')

@@ -13,8 +13,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// addHTTP1 adds a worker with a connection of its own. It writes a request that
-// was made before and does as little as it can, so that the proxy is measured.
+// addHTTP1 adds a worker with its own connection. It writes a prepared request and does as
+// little as possible, so that the measurement is of the proxy.
 func (l *ClosedLoop) addHTTP1() error {
 	conn, err := net.Dial("tcp", l.address)
 	if err != nil {
@@ -37,7 +37,7 @@ func (l *ClosedLoop) addHTTP1() error {
 			return err
 		}
 		if !bytes.HasPrefix(status, []byte("HTTP/1.1 200")) {
-			return fmt.Errorf("unexpected answer %q", status)
+			return fmt.Errorf("unexpected response %q", status)
 		}
 		length, chunked, err := readHeader(in)
 		if err != nil {
@@ -51,7 +51,7 @@ func (l *ClosedLoop) addHTTP1() error {
 	return nil
 }
 
-// streamsPerConnection is how many workers share an HTTP/2 connection.
+// streamsPerConnection is the number of workers that share an HTTP/2 connection.
 const streamsPerConnection = 8
 
 // addHTTP2 adds n workers.
@@ -80,7 +80,7 @@ func (l *ClosedLoop) addHTTP2(n int, protocol client.Protocol, roots *x509.CertP
 			defer resp.Body.Close()
 			got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, buffer)
 			if err == nil && (resp.StatusCode != http.StatusOK || got != int64(l.size) || resp.ProtoMajor != 2) {
-				err = fmt.Errorf("unexpected answer %s %s with %d bytes", resp.Proto, resp.Status, got)
+				err = fmt.Errorf("unexpected response %s %s with %d bytes", resp.Proto, resp.Status, got)
 			}
 			return err
 		})

@@ -1,5 +1,4 @@
-// Package micro runs Go benchmarks of the plugin and of other circuit breakers,
-// and sets them side by side.
+// Package micro compares Go benchmarks of the plugin and of other circuit breakers.
 package micro
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// A Report is what the command saves.
+// A Report is the saved result of the command.
 type Report struct {
 	Machine  run.Machine `json:"machine"`
 	Rounds   int         `json:"rounds"`
@@ -22,27 +21,27 @@ type Report struct {
 	Rows     []Row       `json:"rows"`
 }
 
-// A Subject is what benchstat says of one kind of benchmark.
+// A Subject is benchstat's output for one kind of benchmark.
 type Subject struct {
 	Name      string `json:"name"`
 	Benchstat string `json:"benchstat"`
 }
 
-// breakersDir has the benchmarks of other circuit breakers, seen from the bench
-// directory.
+// breakersDir is the directory with the benchmarks of other circuit breakers, relative to
+// the bench directory.
 const breakersDir = "internal/breakers"
 
-// Benchmarks to compare have this prefix, which the results are without.
+// comparePrefix is the prefix of benchmarks to compare. The results omit it.
 const comparePrefix = "BenchmarkCompare"
 
-// Command runs the benchmarks of both packages in turns, round after round.
+// Command runs the benchmarks of both packages in turn, round after round.
 func Command(ctx context.Context, r *run.Run, args []string) error {
 	rounds := r.Flags.Int("rounds", 0, "rounds (default 10, short 6)")
 	if err := r.Parse(args); err != nil {
 		return err
 	}
 	run.Default(r, rounds, 10, 6)
-	var lasting string // each benchmark
+	var lasting string // duration of each benchmark
 	run.Default(r, &lasting, "100ms", "20ms")
 	var binaries []string
 	for i, dir := range []string{run.PluginDir, breakersDir} {
@@ -77,8 +76,8 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	return r.Save(report)
 }
 
-// benchmark runs the benchmarks of a test binary, on one core and on two, and
-// adds their lines.
+// benchmark runs the benchmarks of a test binary on one core and on two, and appends their
+// output to lines.
 func benchmark(ctx context.Context, binary, lasting string, lines *bytes.Buffer) error {
 	text, err := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench=^"+comparePrefix, "-test.cpu=1,2",
 		"-test.benchtime="+lasting).Output()
@@ -93,8 +92,8 @@ func benchmark(ctx context.Context, binary, lasting string, lines *bytes.Buffer)
 	return nil
 }
 
-// benchstat compares the benchmarks of a subject in a file by one part of their
-// names.
+// benchstat compares the benchmarks of a subject in a file, with one column for each value
+// of a part of their names.
 func benchstat(ctx context.Context, r *run.Run, subject, column, file string) (string, error) {
 	cmd := r.Go(ctx, "tool", "benchstat", "-filter", ".name:"+subject+" .unit:ns/op", "-row", ".fullname", "-col", column, file)
 	cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8")

@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// A Row is a benchmark's median over the rounds.
+// A Row is the median of a benchmark over the rounds.
 type Row struct {
 	Name   string  `json:"name"`
 	Cores  int     `json:"cores"` // 1 or 2
@@ -15,11 +15,11 @@ type Row struct {
 	Allocs float64 `json:"allocs_per_op"`
 }
 
-// Go's benchmarks begin with this.
+// benchmarkPrefix is the prefix of Go's benchmarks.
 const benchmarkPrefix = "Benchmark"
 
-// medians reads go test's lines: name-cores, count, then values and units. Rows
-// are in the order in which their names come first.
+// medians parses go test's lines: name-cores, count, then values and units. Rows are in the
+// order in which their names first appear.
 func medians(lines string) (rows []Row) {
 	nanos, allocs := make(map[string][]float64), make(map[string][]float64)
 	var names []string

@@ -1,4 +1,4 @@
-// Package payload makes the bodies of requests and of answers.
+// Package payload creates the bodies of requests and responses.
 package payload
 
 import (
@@ -14,13 +14,12 @@ const answerSize = 1 << 10
 
 var filler = bytes.Repeat([]byte("0123456789abcdef"), MaxSize/16)
 
-// Of returns a body of a size, at most MaxSize. All bodies share their bytes: do
+// Of returns a body of the given size, at most MaxSize. All bodies share their bytes: do
 // not change them.
 func Of(size int) []byte { return filler[:size] }
 
-// Answer returns what a good endpoint answers to a request with a body: 1 KiB
-// that ends with the body's SHA-256. So a client that knows what it sent can
-// check the whole exchange.
+// Answer returns the correct response to a request with the given body: 1 KiB that ends
+// with the body's SHA-256. So a client can check the whole exchange.
 func Answer(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return fmt.Appendf(nil, "%s%x", filler[:answerSize-2*len(sum)], sum)

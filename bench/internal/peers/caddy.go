@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// caddyfile puts a site's directives into a whole Caddyfile.
+// caddyfile returns a whole Caddyfile around a site's directives.
 func caddyfile(at Listen, site string) string {
 	scheme := "http"
 	if at.Protocol == client.H2TLS {
@@ -34,17 +34,17 @@ func caddyfile(at Listen, site string) string {
 `, scheme, at.Port, indent(site))
 }
 
-// indent puts a tab before each line but the first.
+// indent puts a tab before each line except the first.
 func indent(text string) string {
 	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t")
 }
 
-// stockRoundRobin is Caddy without retries or checks.
+// stockRoundRobin configures Caddy without retries and checks.
 func stockRoundRobin(at Listen, endpoints []string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+" {\n\tlb_policy round_robin\n}")
 }
 
-// stockResilient is Caddy with everything that it has against failing endpoints.
+// stockResilient configures Caddy with all its means against failing endpoints.
 func stockResilient(at Listen, endpoints []string, policy string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+` {
 	lb_policy `+policy+`
@@ -69,7 +69,7 @@ func stockResilient(at Listen, endpoints []string, policy string) string {
 }`)
 }
 
-// failover is the plugin's directive with options, each of one line or more.
+// failover returns the plugin's directive with options. An option may have several lines.
 func failover(at Listen, options ...string) string {
 	return caddyfile(at, "failover {\n\t"+indent(strings.Join(options, "\n"))+"\n}")
 }
@@ -97,14 +97,14 @@ const (
 }`
 )
 
-// equalEndpoints are endpoints of one priority.
+// equalEndpoints returns endpoints of equal priority.
 func equalEndpoints(endpoints []string) string {
 	return strings.TrimSpace(lines(endpoints, func(_ int, address string) string {
 		return "endpoint http://" + address + " {\n\tpriority 1\n}"
 	}))
 }
 
-// orderedEndpoints are endpoints in the order of preference.
+// orderedEndpoints returns endpoints in order of preference.
 func orderedEndpoints(endpoints []string) string {
 	return strings.TrimSpace(lines(endpoints, func(_ int, address string) string {
 		return "endpoint http://" + address

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// certify writes a new certificate for 127.0.0.1 into a directory, in the files
-// that the peers want: cert.pem, key.pem, and both.pem, which holds the two. It
-// returns what a client has to trust.
+// certify writes a new certificate for 127.0.0.1 to a directory, in the files that the
+// peers need: cert.pem, key.pem, and both.pem with both. It returns the roots that a client
+// must trust.
 func certify(dir string) (*x509.CertPool, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

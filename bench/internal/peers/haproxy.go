@@ -6,11 +6,11 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// haproxyBuffer is how much of a request HAProxy keeps to send it again, in bytes.
+// haproxyBuffer is how many bytes of a request HAProxy keeps for a retry.
 const haproxyBuffer = 16 << 10
 
-// haproxyConfig is HAProxy with everything that it has against failing endpoints.
-// HAProxy 2.6 cannot retry on 429.
+// haproxyConfig configures HAProxy with all its means against failing endpoints. HAProxy
+// 2.6 cannot retry on 429.
 func haproxyConfig(at Listen, endpoints []string, balance string) string {
 	bind := map[client.Protocol]string{
 		client.H2C:   " proto h2",

@@ -15,21 +15,20 @@ import (
 
 // A Launcher starts peers.
 type Launcher struct {
-	Dir   string // each peer gets a directory in it
-	Caddy string // the Caddy binary with the plugin
+	Dir   string // parent of each peer's directory
+	Caddy string // path of the Caddy binary with the plugin
 }
 
-// A Running peer listens.
+// Running is a peer that listens.
 type Running struct {
 	Peer
 	*process.Process
 	Address  string
 	Protocol client.Protocol
-	Roots    *x509.CertPool // trust its certificate
+	Roots    *x509.CertPool // roots that trust its certificate
 }
 
-// Start runs a peer in front of endpoints and waits until it listens. Stop ends
-// it.
+// Start starts a peer in front of endpoints and waits until it listens. Stop ends it.
 func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
 	port, err := process.FreePort()
 	if err != nil {
@@ -39,7 +38,7 @@ func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, e
 	if err != nil {
 		return nil, err
 	}
-	_ = os.Chmod(dir, 0o755) // nginx's workers may run as another user
+	_ = os.Chmod(dir, 0o755) // nginx's workers can run as another user
 	roots, err := certify(dir)
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
@@ -61,7 +60,7 @@ func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, e
 	return r, nil
 }
 
-// InDir puts a peer's directory into a configuration.
+// InDir inserts a peer's directory into a configuration.
 func InDir(config, dir string) string { return strings.ReplaceAll(config, "{{dir}}", dir) }
 
 // Client returns a client for the peer's protocol, and the peer's URL.

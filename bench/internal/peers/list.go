@@ -6,8 +6,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// ForSpeed returns the peers that are compared while all is well. They send equal
-// parts to all endpoints. The first is the one that the others are compared with.
+// ForSpeed returns the peers to compare with healthy endpoints. They spread requests
+// evenly. The first one is the reference.
 func ForSpeed() []Peer {
 	return []Peer{{
 		Name:    "stock",
@@ -16,12 +16,12 @@ func ForSpeed() []Peer {
 		Config:  stockRoundRobin,
 	}, {
 		Name:    "control",
-		About:   "the same as stock: how far its ratio is from 1 is what the machine's noise comes to",
+		About:   "the same as stock: the difference of its ratio from 1 is noise of the machine",
 		Program: Caddy,
 		Config:  stockRoundRobin,
 	}, {
 		Name:    "stock+",
-		About:   "Caddy, `round_robin` with retries on statuses and transport errors for every method, passive and active checks, and `request_buffers`, without which a body is gone after the first attempt",
+		About:   "Caddy, `round_robin` with retries on statuses and transport errors for every method, passive and active checks, and `request_buffers`, without which a body is lost after the first attempt",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -36,7 +36,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "failover=",
-		About:   "the `failover` directive with `methods any` and checks: what compares with stock+, as both send a POST with a body of up to 1 MiB again",
+		About:   "the `failover` directive with `methods any` and checks. It compares with stock+: both retry a POST with a body of up to 1 MiB",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -44,7 +44,7 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "failover+",
-		About:   "failover= with whole answers (`commit complete`): an answer of up to 1 MiB that breaks off is asked for elsewhere too, which none of the other proxies does",
+		About:   "failover= with complete responses (`commit complete`): it also retries if a response of up to 1 MiB breaks off, which none of the other proxies does",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -62,15 +62,15 @@ func ForSpeed() []Peer {
 		},
 	}, {
 		Name:    "HAProxy",
-		About:   "`balance roundrobin`, retries on responses for every method, checks; what it sends again has to fit into its buffer, here 16 KiB, so larger bodies are sent once",
+		About:   "`balance roundrobin`, retries on responses for every method, checks. A retried request must fit its buffer, here 16 KiB, so larger bodies are sent once",
 		Program: HAProxy,
-		Resends: haproxyBuffer - 2<<10, // less its reserve and a header
+		Resends: haproxyBuffer - 2<<10, // minus its reserve and a header
 		Config: func(at Listen, endpoints []string) string {
 			return haproxyConfig(at, endpoints, "balance roundrobin")
 		},
 	}, {
 		Name:    "nginx",
-		About:   "round robin, `proxy_next_upstream` for every method, `max_fails`; bodies of any size are buffered and sent again",
+		About:   "round robin, `proxy_next_upstream` for every method, `max_fails`; it buffers and retries bodies of any size",
 		Program: NGINX,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -79,13 +79,13 @@ func ForSpeed() []Peer {
 	}}
 }
 
-// ForFaults returns the peers that are compared while endpoints fail: the first
-// endpoint is primary, the others are backups, and a peer waits a second for an
-// answer. The first peer is this plugin.
+// ForFaults returns the peers to compare while endpoints fail. The first endpoint is the
+// primary, the others are backups, and a peer waits one second for a response. The first
+// peer is this plugin.
 func ForFaults() []Peer {
 	return []Peer{{
 		Name:    "failover",
-		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half while an endpoint is out)",
+		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half second while an endpoint is out)",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
@@ -109,7 +109,7 @@ func ForFaults() []Peer {
 		},
 	}, {
 		Name:    "nginx",
-		About:   "`backup` servers, `proxy_next_upstream` on everything, also for POST, `max_fails`",
+		About:   "`backup` servers, `proxy_next_upstream` for every failure, also for POST, `max_fails`",
 		Program: NGINX,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {

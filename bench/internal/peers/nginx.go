@@ -7,12 +7,12 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// nginxConfig is nginx with everything that it has against failing endpoints; it
-// has no active checks. If backups, all endpoints but the first are backups.
+// nginxConfig configures nginx with all its means against failing endpoints. It has no
+// active checks. With backups, all endpoints but the first are backups.
 func nginxConfig(at Listen, endpoints []string, backups bool) string {
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // its workers can then use the peer's directory
+		user = "user root;" // so that its workers can use the peer's directory
 	}
 	options := map[client.Protocol]string{client.H2C: " http2", client.H2TLS: " ssl http2"}[at.Protocol]
 	return fmt.Sprintf(`daemon off;

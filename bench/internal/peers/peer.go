@@ -1,4 +1,4 @@
-// Package peers configures and starts the proxies that are compared.
+// Package peers configures and starts the proxies to compare.
 package peers
 
 import (
@@ -12,28 +12,27 @@ import (
 // A Peer is a proxy to compare.
 type Peer struct {
 	Name  string
-	About string // how it is configured, for readers
+	About string // description of its configuration for readers
 	*Program
 
-	// Resends is how large a POST's body may be, in bytes, so that the proxy
-	// sends it to another endpoint after one has failed; 0: it never does.
+	// Resends is the largest POST body, in bytes, that the proxy sends to another endpoint
+	// after one has failed. 0 means never.
 	Resends int
 
-	// Config returns the peer's configuration in front of endpoints, which are
-	// addresses. The launcher replaces {{dir}} in it by a directory of the
-	// peer's own, where its certificate is (see certify).
+	// Config returns the peer's configuration for the addresses of endpoints. The launcher
+	// replaces {{dir}} with the peer's own directory, which holds its certificate (see
+	// certify).
 	Config func(at Listen, endpoints []string) string
 }
 
-// Listen is where a peer listens on loopback, and for which protocol.
+// Listen is the port on loopback and the protocol of a peer.
 type Listen struct {
 	Port     int
 	Protocol client.Protocol
 }
 
-// Choose returns those of the peers that are named and can run here. Names are
-// separated by commas; none means all peers. It says of each that it leaves out
-// because it cannot run.
+// Choose returns the named peers that can run here. Names are separated by commas; "" means
+// all peers. It calls say for each peer that it skips because it cannot run.
 func Choose(all []Peer, names string, say func(format string, args ...any)) ([]Peer, error) {
 	var chosen []Peer
 	for _, p := range all {
@@ -52,7 +51,7 @@ func Choose(all []Peer, names string, say func(format string, args ...any)) ([]P
 	return chosen, nil
 }
 
-// About returns what readers should know of each peer, by its name.
+// About returns the descriptions of peers by name.
 func About(list []Peer) map[string]string {
 	about := make(map[string]string)
 	for _, p := range list {

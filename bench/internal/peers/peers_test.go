@@ -41,8 +41,8 @@ func TestPeers(t *testing.T) {
 	t.Run("TLS", func(t *testing.T) { agreeOnTLS(t, l) })
 }
 
-// sendBodiesAgain asks every peer whether a POST reaches another endpoint, with
-// its body, after one has read it and failed.
+// sendBodiesAgain checks for every peer whether a POST and its body reach another endpoint
+// after one has read it and failed.
 func sendBodiesAgain(t *testing.T, l peers.Launcher, all []peers.Peer, protocols []client.Protocol) {
 	failures := map[string]actor.Behaviour{"503": actor.Unavailable, "cut off unanswered": actor.Abort}
 	chosen, err := peers.Choose(all, "", t.Logf)
@@ -65,8 +65,7 @@ func sendBodiesAgain(t *testing.T, l peers.Launcher, all []peers.Peer, protocols
 	}
 }
 
-// sendsAgain reports whether a client of a peer sees nothing of an endpoint that
-// fails.
+// sendsAgain reports whether a failing endpoint stays hidden from a peer's client.
 func sendsAgain(t *testing.T, l peers.Launcher, p peers.Peer, protocol client.Protocol, failure actor.Behaviour, size int) bool {
 	var actors [2]*actor.Actor
 	for i := range actors {
@@ -95,7 +94,7 @@ func sendsAgain(t *testing.T, l peers.Launcher, p peers.Peer, protocol client.Pr
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.GetBody = nil // so that the client itself cannot send it again
+		r.GetBody = nil // keep the client from sending it again
 		resp, err := c.Do(r)
 		if err != nil {
 			t.Logf("no answer: %v", err)
@@ -116,8 +115,8 @@ func sendsAgain(t *testing.T, l peers.Launcher, p peers.Peer, protocol client.Pr
 	return true
 }
 
-// agreeOnTLS wants every program to choose the same encryption, so that its cost
-// can be compared. A program's TLS is the same for all its peers.
+// agreeOnTLS checks that every program chooses the same cipher suite, so that its cost can
+// be compared. A program uses the same TLS settings for all its peers.
 func agreeOnTLS(t *testing.T, l peers.Launcher) {
 	s, err := load.NewSink()
 	if err != nil {
@@ -128,7 +127,7 @@ func agreeOnTLS(t *testing.T, l peers.Launcher) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	suite := uint16(0) // of the first program
+	suite := uint16(0) // suite of the first program
 	seen := make(map[*peers.Program]bool)
 	for _, p := range chosen {
 		if seen[p.Program] {

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// A Program is what runs a peer.
+// A Program is the software of a peer.
 type Program struct {
-	Name    string // in reports
-	binary  string // in PATH; empty: it is built for the run
+	Name    string // name in reports
+	binary  string // name in PATH; empty if it is built for the run
 	version []string
-	cut     string // in front of the version in what the command prints
+	cut     string // text before the version in the command's output
 	argv    func(caddy, dir, config string) []string
 }
 
-// The programs.
+// Programs.
 var (
 	Caddy = &Program{
 		Name:    "Caddy",
@@ -44,10 +44,10 @@ var (
 	}
 )
 
-// Programs returns all programs, in the order in which reports name them.
+// Programs returns all programs in the order of reports.
 func Programs() []*Program { return []*Program{Caddy, HAProxy, NGINX} }
 
-// Missing says why the program cannot run here; it is nil if it can.
+// Missing returns why the program cannot run here, or nil if it can.
 func (p *Program) Missing() error {
 	if p.binary == "" {
 		return nil
@@ -58,7 +58,7 @@ func (p *Program) Missing() error {
 	return nil
 }
 
-// Version asks the program for its version, "" if it is not installed.
+// Version returns the program's version, or "" if it is not installed.
 func (p *Program) Version() string {
 	text, err := exec.Command(p.version[0], p.version[1:]...).CombinedOutput()
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package process runs servers and reads what they use.
+// Package process runs servers and measures their resource use.
 package process
 
 import (
@@ -16,20 +16,19 @@ import (
 	"time"
 )
 
-// A Process is a server in a process group of its own, so that its workers end
-// with it.
+// A Process is a server in its own process group, so that its workers end with it.
 type Process struct {
-	Dir string // its working directory and home
+	Dir string // working directory and home
 
 	name string
 	cmd  *exec.Cmd
-	log  string // file
+	log  string // log file
 	done chan struct{}
 	once sync.Once
 }
 
-// Start runs a command in a directory, which also gets its log. The command ends
-// at Stop, or when the thread that started it dies.
+// Start runs a command in a directory, which also holds its log. The command ends at Stop,
+// or when the thread that started it ends.
 func Start(name, dir string, argv []string, env ...string) (*Process, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
@@ -51,8 +50,8 @@ func Start(name, dir string, argv []string, env ...string) (*Process, error) {
 	return p, nil
 }
 
-// Stop ends the process and its group, by force after 3 s, and waits for the
-// process. Further calls do nothing.
+// Stop ends the process and its group, by force after 3 s, and waits for the process.
+// Further calls do nothing.
 func (p *Process) Stop() {
 	p.once.Do(func() {
 		group := -p.cmd.Process.Pid
@@ -66,8 +65,7 @@ func (p *Process) Stop() {
 	})
 }
 
-// Await waits until the process accepts connections at an address, for 20 s at
-// most.
+// Await waits up to 20 s until the process accepts connections at an address.
 func (p *Process) Await(ctx context.Context, address string) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -89,7 +87,7 @@ func (p *Process) Await(ctx context.Context, address string) error {
 	}
 }
 
-// Log returns all that the process has written.
+// Log returns all output of the process.
 func (p *Process) Log() (string, error) {
 	text, err := os.ReadFile(p.log)
 	return string(text), err
@@ -101,7 +99,7 @@ func (p *Process) Tail() string {
 	return text[max(0, len(text)-4000):]
 }
 
-// Members returns the ids of the living processes of the group.
+// Members returns the IDs of the group's living processes.
 func (p *Process) Members() []int {
 	group := strconv.Itoa(p.cmd.Process.Pid)
 	entries, _ := os.ReadDir("/proc")
@@ -115,7 +113,7 @@ func (p *Process) Members() []int {
 		if err != nil {
 			continue
 		}
-		// pid (comm) state ppid pgrp
+		// The fields are pid (comm) state ppid pgrp.
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(fields) > 2 && fields[2] == group && fields[0] != "Z" {
 			pids = append(pids, pid)

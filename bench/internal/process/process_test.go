@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestGroup stops a process that has a child of its own, and reads what both use.
+// TestGroup stops a process that has a child, and measures both.
 func TestGroup(t *testing.T) {
 	p, err := Start("shell", t.TempDir(), []string{"sh", "-c", "sh -c 'while :; do :; done' & wait"})
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"unsafe"
 )
 
-// CPU returns the CPU time that processes have used together, since each began.
-// It asks their CPU clocks, which count nanoseconds; /proc counts ticks of 10 ms.
+// CPU returns the total CPU time of processes since their start. It reads their CPU clocks,
+// which count nanoseconds; /proc counts ticks of 10 ms.
 func CPU(pids []int) (used time.Duration) {
 	for _, pid := range pids {
 		clock := int32(^pid<<3 | 2) // see clock_getcpuclockid(3)
@@ -24,8 +24,8 @@ func CPU(pids []int) (used time.Duration) {
 	return used
 }
 
-// Memory returns the resident sets of processes together, in bytes: what they
-// are now, and the sum of their peaks.
+// Memory returns the total resident set of processes in bytes: now, and the sum of their
+// peaks.
 func Memory(pids []int) (now, peak int64) {
 	for _, pid := range pids {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))

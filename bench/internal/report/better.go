@@ -8,19 +8,19 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
 )
 
-// A measure is one in which a proxy can do better than another: less is better.
+// A measure is a value by which proxies are compared; lower is better.
 type measure struct {
 	name   string
 	of     func(faults.Result) float64
-	margin func(ours float64) float64 // what may be noise
+	margin func(ours float64) float64 // largest difference that can be noise
 	show   func(faults.Table, faults.Result) string
-	fails  bool // it counts failures
+	fails  bool // counts failures
 }
 
-// exactly is the margin of what has no noise.
+// exactly is the margin of a value without noise.
 func exactly(float64) float64 { return 0 }
 
-// quarter returns a margin of a quarter, but at least so much.
+// quarter returns a margin of a quarter of the value, but at least least.
 func quarter(least float64) func(float64) float64 {
 	return func(ours float64) float64 { return max(least, ours/4) }
 }
@@ -30,12 +30,12 @@ func showing(format string, of func(faults.Result) float64) func(faults.Table, f
 	return func(_ faults.Table, f faults.Result) string { return fmt.Sprintf(format, of(f)) }
 }
 
-// counting is a measure that counts failures, or attempts.
+// counting returns a measure that counts failures or attempts.
 func counting(name string, fails bool, margin func(float64) float64, of func(faults.Result) float64) measure {
 	return measure{name, of, margin, showing("%.0f", of), fails}
 }
 
-// timing is a measure of latency.
+// timing returns a measure of latency.
 func timing(name, format string, margin func(float64) float64, of func(faults.Result) float64) measure {
 	return measure{name, of, margin, showing(format, of), false}
 }
@@ -59,7 +59,7 @@ func backAfter(f faults.Result) float64 {
 	return float64(f.Back)
 }
 
-// showBack says when the primary was back. A proxy never left it if the primary got
+// showBack describes when the primary was back. A proxy never left it if the primary served
 // at least half of the calls during the fault.
 func showBack(t faults.Table, f faults.Result) string {
 	if t.Calls > 0 && f.AtFaulty > int64(t.Calls/2) {
@@ -68,8 +68,7 @@ func showBack(t faults.Table, f faults.Result) string {
 	return f.Back.String() + " s"
 }
 
-// betterThanFirst returns the measures in which a proxy clearly does better than the
-// first one.
+// betterThanFirst lists the measures in which a proxy is clearly better than the first one.
 func betterThanFirst(t faults.Table) (list []string) {
 	ours := t.Results[0]
 	for _, m := range measures {
@@ -77,7 +76,7 @@ func betterThanFirst(t faults.Table) (list []string) {
 		var who []string
 		for _, f := range t.Results[1:] {
 			if f.Failed > ours.Failed && !m.fails {
-				continue // failing is quick, and keeps to the primary
+				continue // a failing proxy responds quickly and stays with the primary
 			}
 			if m.of(f) < mine-m.margin(mine) {
 				who = append(who, fmt.Sprintf("%s (%s)", f.Proxy, m.show(t, f)))

@@ -24,8 +24,8 @@ func TestBetterThanFirst(t *testing.T) {
 	}
 }
 
-// TestNeverBack has a primary that never returns: whoever has it back is better, and
-// another that has not is not.
+// TestNeverBack has a primary that the first proxy never returns to. A proxy that returns
+// is better; another that does not is not.
 func TestNeverBack(t *testing.T) {
 	table := faults.Table{Fault: "crash", Calls: 100, Results: []faults.Result{
 		{Proxy: "failover", Back: -1}, {Proxy: "Caddy", Back: 3}, {Proxy: "nginx", Back: -1},

@@ -12,12 +12,12 @@ func (p *page) faults(r faults.Report) error {
 	p.line("\n## Faults")
 	p.ranOn(r.Machine)
 	p.line(`
-Real processes, each in front of three endpoints of its own: a primary (a) and two backups. %d requests a second come in at
-fixed times whatever becomes of the others, GETs and POSTs of 2 KiB by turns; latency counts from when a request was meant to be sent. A fault
-begins after %v and is healed after %v more; all proxies of a fault run at the same time. A call failed if its client did not get the
-whole right answer. "In 1st s" are failures in the first second of the fault, "after heal" those after it. p50, p99, max, the attempts that reached the primary and attempts per call are
-of the time between. "Refused later" are attempts that the primary turned down after the heal, "back" is the
-time from the heal to the first second in which the primary carries 90 %% of the calls.`, r.Rate, r.Course.Before, r.Course.During)
+Each proxy is a real process with its own three endpoints: a primary (a) and two backups. %d requests per second arrive at
+fixed times, even if earlier ones are still waiting. They alternate between GETs and POSTs of 2 KiB. Latency counts from the planned send time. A fault
+starts after %v and lasts %v. All proxies of a fault run at the same time. A call failed if its client did not get the
+complete, correct response. "In 1st s" counts failures in the first second of the fault, and "after heal" those after the fault. p50, p99, max, the attempts at the primary and attempts per call cover
+the time of the fault. "Refused later" counts attempts that the primary refused after the fault. "Back" is the
+time from the end of the fault to the first second in which the primary serves 90 %% of the calls.`, r.Rate, r.Course.Before, r.Course.During)
 	if len(r.Tables) > 0 {
 		var names []string
 		for _, result := range r.Tables[0].Results {

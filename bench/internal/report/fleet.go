@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/fleet"
 )
 
-// fleet writes what the simulation came to.
+// fleet writes the results of the simulation.
 func (p *page) fleet(r fleet.Report) error {
 	if len(r.Scenarios) == 0 {
 		return errors.New("no scenario")
@@ -16,11 +16,11 @@ func (p *page) fleet(r fleet.Report) error {
 	p.line("\n## Fleet")
 	p.ranOn(r.Machine)
 	p.line(`
-A simulation under virtual time: %d proxies with the plugin's real breakers, budgets, scores and tables, %.0f calls a second each, in front of endpoints whose capacity is
-finite: what is above it is refused at once with a 503. No active checks. The same fleet without the retry budget, without progressive recovery (an endpoint that passes its trial
-gets everything at once), and with a slow start over a fixed 10 s instead. "Attempts per call" are of the time of the fault and of the worst second; "load on return" is the most that the endpoints at
-fault got in a second, as a part of the capacity they had in it: in the first second after their return, and from then on. "Even" is when they carry 90 %% of their usual load again.
-The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with few calls per proxy the 3 weigh most, and a first burst may use 10 s' worth at once. Large fleets of quiet proxies want a lower floor (%[3]sbudget 20%% 0%[3]s).`,
+A simulation in virtual time: %d proxies with the plugin's real breakers, budgets, scores and tables, each with %.0f calls per second. The capacity of the endpoints is
+limited: they refuse further calls at once with a 503. There are no active checks. The same fleet also runs without the retry budget, without progressive recovery (an endpoint that passes its trial
+gets its full load at once), and with a slow start over a fixed 10 s instead. "Attempts per call" covers the time of the fault, and "in the worst second" the worst second of the run. "Load on return" is the largest load of the faulty endpoints
+in one second, relative to their capacity, in the first second after their return; "later" is the same from then on. "Even after" is the time until they carry 90 %% of their usual load again.
+The budget allows 20 %% of the calls plus 3 retries per second and proxy, over 10 s. With few calls per proxy, the 3 dominate, and a first burst may use the retries of 10 s at once. Large fleets of quiet proxies need a lower floor (%[3]sbudget 20%% 0%[3]s).`,
 		r.Scenarios[0].Instances, r.Scenarios[0].Rate, "`")
 	for _, s := range r.Scenarios {
 		p.line("\n### %s", capital(s.Name))
@@ -30,7 +30,7 @@ The budget allows 20 %% of the calls plus 3 a second per proxy, over 10 s: with 
 			return err
 		}
 	}
-	p.line("Better here: without progressive recovery an endpoint that is well at once has its load sooner, and a fixed slow start is sooner in some scenarios. Ours lets shares grow by what has been learnt: with 20 calls a second a proxy takes some 12 s for a full return, one with 200 takes 3 s. A cold endpoint stays within the bound that this project sets itself, at most 1.2 of its capacity from a second after the return, where proxies have up to 20 calls a second. With 50 or more they grow faster and go past it in the cold return, up to 1.4 for a second, since the endpoint takes a quarter of a second's capacity in a burst before it refuses anything. No client notices: refused calls go elsewhere.")
+	p.line("Better here: without progressive recovery, an endpoint that is healthy at once gets its load back sooner, and a fixed slow start is faster in some scenarios. In this plugin, shares grow with the number of results: a proxy with 20 calls per second takes about 12 s for a full return, and one with 200 takes 3 s. The project's own limit for a cold endpoint is 1.2 times its capacity from one second after the return. It holds for proxies with up to 20 calls per second. With 50 or more, shares grow faster, and the load reaches 1.4 times the capacity for a second in the cold return, because the endpoint serves a quarter of a second's capacity in a burst before it refuses anything. Clients do not notice: refused calls go to another endpoint.")
 	return nil
 }
 
@@ -65,7 +65,7 @@ func fleetChart(s fleet.Scenario) chart.Chart {
 	return chart.Chart{Title: "Fleet: " + s.Name, From: s.From, To: s.To, Panels: []chart.Panel{load, attempts, failed}}
 }
 
-// everySecond returns every second point: half a second is fine enough to look at.
+// everySecond returns every second point. Half a second is fine enough for a chart.
 func everySecond(series []fleet.Point) (some []fleet.Point) {
 	for i := 0; i < len(series); i += 2 {
 		some = append(some, series[i])

@@ -6,14 +6,14 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/micro"
 )
 
-// micro writes Go's benchmarks side by side.
+// micro writes the Go benchmarks side by side.
 func (p *page) micro(r micro.Report) error {
 	p.line("\n## Go benchmarks")
 	p.ranOn(r.Machine)
 	p.line(`
-%d rounds in turns, set side by side by benchstat; %[2]s-2%[2]s is with two cores, and as many goroutines at once. %[2]sSelect/.../failover%[2]s is a whole first
-Select and the recording of a success: it begins the call's record, takes the endpoint's permit and gives it back, which Caddy's policies do not have to. %[2]sfailover-attempt%[2]s is that
-without the call's record (draw, permit, two clocks and the recording), %[2]sfailover-draw%[2]s the choice alone, which is what compares with them.
+%d rounds in turns, compared by benchstat. %[2]s-2%[2]s uses two cores and two goroutines at once. %[2]sSelect/.../failover%[2]s is a whole first
+Select and the recording of a success: it creates the call's record, takes the endpoint's permit and returns it, which Caddy's policies do not need. %[2]sfailover-attempt%[2]s is the same
+without the call's record (draw, permit, two clock reads and the recording). %[2]sfailover-draw%[2]s is the choice alone and is what compares with Caddy's policies.
 %[2]sBreaker%[2]s asks a closed breaker for a permit and reports a success.`, r.Rounds, "`")
 	for _, s := range r.Subjects {
 		p.line("\n```text\n%s```", s.Benchstat)
@@ -24,8 +24,8 @@ without the call's record (draw, permit, two clocks and the recording), %[2]sfai
 			allocs = append(allocs, []string{row.Name, fmt.Sprintf("%.0f", row.Allocs)})
 		}
 	}
-	p.line("\nAllocations, where there are any:")
+	p.line("\nAllocations, if any:")
 	p.table([]string{"", "per operation"}, allocs)
-	p.line("Better here: Caddy's `first` and `round_robin` choose in a few nanoseconds, as they know neither share nor score; failsafe-go's breaker is quicker than ours, which keeps a sliding window and its endpoint's history under one lock.")
+	p.line("Better here: Caddy's `first` and `round_robin` choose in a few nanoseconds, because they use neither share nor score. failsafe-go's breaker is faster than ours, which keeps a sliding window and its endpoint's history under one mutex.")
 	return nil
 }

@@ -18,8 +18,8 @@ type page struct {
 // line adds a line.
 func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
 
-// table adds a Markdown table. All columns but the first are numbers, and so aligned
-// to the right.
+// table adds a Markdown table. The first column is text; the others are right-aligned
+// numbers.
 func (p *page) table(head []string, rows [][]string) {
 	p.line("\n| %s |\n|---%s|", strings.Join(head, " | "), strings.Repeat("|---:", len(head)-1))
 	for _, row := range rows {
@@ -28,7 +28,7 @@ func (p *page) table(head []string, rows [][]string) {
 	p.line("")
 }
 
-// chart adds a chart, whose file gets a name.
+// chart adds a chart. name is the base of its file name.
 func (p *page) chart(c chart.Chart, name string) error {
 	path := filepath.Join("charts", slug(name)+".svg")
 	p.line("![%s](%s)\n", c.Title, path)
@@ -50,7 +50,7 @@ func (p *page) ranOn(m run.Machine) {
 	p.line("\nMeasured %s on %d cores of %s, Linux %s: %s.%s", m.Date, m.Cores, m.CPU, m.Kernel, strings.Join(versions, ", "), short)
 }
 
-// about adds what each of the proxies is.
+// about adds the description of each proxy.
 func (p *page) about(proxies []string, about map[string]string) {
 	p.line("")
 	for _, name := range proxies {
@@ -58,14 +58,14 @@ func (p *page) about(proxies []string, about map[string]string) {
 	}
 }
 
-// slug turns a name into one that is fit for a file.
+// slug converts a name to a part of a file name.
 func slug(name string) string {
 	return strings.Trim(strings.NewReplacer(" ", "-", "%", "percent", "--", "-").Replace(strings.ToLower(name)), "-")
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// addLine adds a line to a panel, of a series.
+// addLine adds a series to a panel as a line.
 func addLine[P any](to *chart.Panel, name string, series []P, of func(P) (at, value float64)) {
 	l := chart.Line{Name: name}
 	for _, p := range series {

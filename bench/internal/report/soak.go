@@ -6,17 +6,17 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/soak"
 )
 
-// soak writes whether everything added up.
+// soak writes whether all counts agree.
 func (p *page) soak(r soak.Report) error {
 	p.line("\n## Soak")
 	p.ranOn(r.Machine)
 	p.line(`
-%.0f minutes of small and large requests, slow uploads, event streams, WebSockets and clients that go away, in equal parts over HTTP/1.1 and over HTTP/2 with and without TLS (WebSockets
-over HTTP/1.1 alone), while two of three endpoints fail at random in nine ways and the configuration is loaded anew every 5 s (every fifth is broken and must be refused).
-At the end every breaker must be closed, nothing in flight, nothing grown, and the counts of clients, endpoints, events, metrics and the SLA's history must agree exactly:
-calls = successes + failures + cancelled = attempts − failovers, and the same for each of the three. "As the rules say" are streams that broke off after they had begun, when their endpoint did as it knows itself;
-"WebSockets cut off" ended so too, or by a reload, which says so (in the race build; in the other %[2]sstream_close_delay%[2]s keeps them), and count as answered. "Sent again" are requests
-that met a connection which a reload had just closed as idle, before they were read, as any client that keeps connections does.`, r.Minutes, "`")
+%.0f minutes of small and large requests, slow uploads, event streams, WebSockets and clients that leave, in equal parts over HTTP/1.1 and over HTTP/2 with and without TLS (WebSockets
+only over HTTP/1.1). Meanwhile, two of the three endpoints fail at random in nine ways, and the configuration is reloaded every 5 s (every fifth one is invalid and must be refused).
+At the end, every breaker must be closed, nothing may be in flight, and goroutines and heap must not have grown. The counts of clients, endpoints, events, metrics and the SLA's history must agree exactly:
+calls = successes + failures + cancelled = attempts − failovers, and each of the three must agree too. "Failed as allowed" counts streams that broke off after they had begun because their endpoint broke them off.
+"WebSockets cut off" ended in the same way, or by a reload that announced it (in the race build; in the plain build %[2]sstream_close_delay%[2]s keeps them). They count as successes. "Sent again" counts requests
+on connections that a reload had just closed as idle before the request was read. Every client with persistent connections sends such requests again.`, r.Minutes, "`")
 	var rows [][]string
 	for _, s := range r.Runs {
 		faults := 0
@@ -28,11 +28,11 @@ that met a connection which a reload had just closed as idle, before they were r
 			fmt.Sprintf("%d → %d", s.Growth.GoroutinesBefore, s.Growth.GoroutinesAfter),
 			fmt.Sprintf("%.1f → %.1f MiB", s.Growth.HeapBefore, s.Growth.HeapAfter), fmt.Sprint(len(s.Problems))})
 	}
-	p.table([]string{"build", "calls", "over HTTP/2", "failed without reason", "as the rules say", "WebSockets cut off", "cancelled by clients", "sent again", "faults", "reloads", "attempts", "failovers",
+	p.table([]string{"build", "calls", "over HTTP/2", "failed without reason", "failed as allowed", "WebSockets cut off", "cancelled by clients", "sent again", "faults", "reloads", "attempts", "failovers",
 		"goroutines", "live heap", "problems"}, rows)
 	for _, s := range r.Runs {
 		if s.CaddyRaces > 0 {
-			p.line("- %s: %d reports of a data race of Caddy's own: ending a WebSocket, a reload and the copying of the answer both add to its size", s.Build, s.CaddyRaces)
+			p.line("- %s: %d report(s) of a known data race in Caddy: when a reload ends a WebSocket, the reload and the copying of the response both add to the response's size", s.Build, s.CaddyRaces)
 		}
 	}
 	for _, s := range r.Runs {

@@ -6,16 +6,16 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/speed"
 )
 
-// speed writes what proxies cost while all is well.
+// speed writes what proxies cost with healthy endpoints.
 func (p *page) speed(r speed.Report) error {
 	p.line("\n## Speed")
 	p.ranOn(r.Machine)
 	p.line(`
-While all is well, traffic in equal parts to all endpoints. In each round every proxy in turn, in an order drawn anew, gets the same number of requests
-after a third as many that are not counted, as fast as it answers them. CPU is the time that the whole process has used, by its CPU clock. Ratios are to %[1]sstock%[1]s in the same round, the median
-of all rounds; "95 %%" is where that median lies in 95 %% of resamples of the proxies' lives, as what a process costs depends a little on how it has come to lie in memory; "quietest" is the ratio of the means of each one's cheapest quarter of rounds, as noise only ever adds. The %[1]scontrol%[1]s is %[1]sstock%[1]s once more: what its ratio differs from 1 by is noise.
-Bodies go both ways. The client and the endpoints run on the same cores, so requests a second say little alone. HTTP/2 is between client and proxy, 8 requests at a time
-on a connection; over TLS it is TLS 1.3 with a P-256 certificate and the same cipher at all, which the client chooses. What a proxy sends again when an endpoint fails is tested with requests that fail: it says what can be compared with what.`, "`")
+All endpoints are healthy and get equal traffic. In each round, every proxy in turn gets the same number of requests, as fast as it serves them; the order is random.
+A third as many requests precede each turn and are not counted. CPU is the time of the whole process, by its CPU clock. Ratios are to %[1]sstock%[1]s in the same round, as the median
+of all rounds. "95 %%" is the interval that holds this median in 95 %% of resamples of the proxies' lives, because the cost of a process depends a little on its layout in memory. "Quietest" is the ratio of the means of each proxy's cheapest quarter of rounds, because noise only adds cost. %[1]scontrol%[1]s is a second %[1]sstock%[1]s: the difference of its ratio from 1 is noise.
+Bodies go in both directions. The client and the endpoints share the cores with the proxy, so requests per second alone say little. HTTP/2 is between client and proxy, with 8 concurrent requests
+on a connection. TLS is TLS 1.3 with a P-256 certificate and the same cipher, chosen by the client, for all proxies. Tests with failing requests verify which requests each proxy sends again, and so which proxies can be compared.`, "`")
 	if len(r.Tables) > 0 {
 		var names []string
 		for _, result := range r.Tables[0].Results {
@@ -27,7 +27,7 @@ on a connection; over TLS it is TLS 1.3 with a P-256 certificate and the same ci
 		p.line("\n### %s", t.Scenario)
 		how := ""
 		if t.Together {
-			how = fmt.Sprintf(" Each proxy had its turns at the same time as `%s`, so its requests a second are about half of what it can do.", t.Results[0].Proxy)
+			how = fmt.Sprintf(" Each proxy had its turns at the same time as `%s`, so its requests per second are about half of what it can serve.", t.Results[0].Proxy)
 		}
 		lives := "one life"
 		if t.Lives > 1 {
@@ -42,6 +42,6 @@ on a connection; over TLS it is TLS 1.3 with a P-256 certificate and the same ci
 		}
 		p.table([]string{"", "CPU/request", "ratio", "95 %", "quietest", "requests/s", "ratio", "p50", "p99", "peak memory"}, rows)
 	}
-	p.line("Better here: HAProxy and nginx, written in C, need a fraction of the CPU and memory of any Caddy for small bodies. The plugin cannot change that; what it adds to Caddy is the ratio above.")
+	p.line("Better here: for small bodies, HAProxy and nginx, written in C, need a fraction of the CPU and memory of any Caddy. The plugin cannot change that; the ratio above is what it adds to Caddy.")
 	return nil
 }

@@ -10,11 +10,11 @@ import (
 	"syscall"
 )
 
-// PluginDir is the plugin's directory, seen from the bench directory.
+// PluginDir is the plugin's directory, relative to the bench directory.
 const PluginDir = ".."
 
-// Go returns a go command. It ends with ctx, together with the compilers that it
-// has started, and leaves nothing behind.
+// Go returns a go command. It ends with ctx, together with its compilers, and removes its
+// temporary files.
 func (r *Run) Go(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -23,8 +23,8 @@ func (r *Run) Go(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// BuildCaddy builds the Caddy that serves both the plugin's configurations and
-// stock ones, with flags for go build, and returns its path.
+// BuildCaddy builds the Caddy that serves the plugin's and stock configurations, with extra
+// flags for go build. It returns the path of the binary.
 func (r *Run) BuildCaddy(ctx context.Context, flags ...string) (string, error) {
 	binary := filepath.Join(r.Dir, "caddy"+strings.Join(flags, ""))
 	args := append(append([]string{"build"}, flags...), "-o", binary, "./caddy")
@@ -35,8 +35,8 @@ func (r *Run) BuildCaddy(ctx context.Context, flags ...string) (string, error) {
 	return binary, nil
 }
 
-// BuildTest builds the test binary of the package in a directory, which may be of
-// another module, and returns its path.
+// BuildTest builds the test binary of the package in a directory, which may be in another
+// module. It returns the path of the binary.
 func (r *Run) BuildTest(ctx context.Context, dir, name string) (string, error) {
 	binary := filepath.Join(r.Dir, name)
 	cmd := r.Go(ctx, "test", "-c", "-o", binary, ".")

@@ -10,23 +10,23 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/peers"
 )
 
-// A Machine is what a run ran on, and when.
+// A Machine describes when a run took place and on which machine.
 type Machine struct {
 	Date     string            `json:"date"` // UTC, to the minute
 	CPU      string            `json:"cpu"`
 	Cores    int               `json:"cores"`
 	Kernel   string            `json:"kernel"`
-	Versions map[string]string `json:"versions"` // of what is installed, by name
+	Versions map[string]string `json:"versions"` // versions of installed programs, by name
 	Short    bool              `json:"short"`
 }
 
-// Names of versions, other than those of the peers' programs.
+// Names of versions other than those of the peers' programs.
 const (
 	pluginVersion = "plugin"
 	goVersion     = "Go"
 )
 
-// Versioned returns the names of all versions, in the order of reports.
+// Versioned returns the names of all versions in the order of reports.
 func Versioned() []string {
 	names := []string{pluginVersion}
 	for _, p := range peers.Programs() {

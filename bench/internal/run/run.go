@@ -1,4 +1,4 @@
-// Package run has what the commands share: their flags, directories and results.
+// Package run has the commands' common parts: flags, directories and results.
 package run
 
 import (
@@ -14,19 +14,19 @@ import (
 
 // A Run is one run of a command.
 type Run struct {
-	Dir   string // temporary, for what ends with the run; there from Parse to Close
-	Out   string // for results, there from Parse on
+	Dir   string // temporary directory; exists from Parse to Close
+	Out   string // directory of results; exists from Parse on
 	Short bool
 	Flags *flag.FlagSet
 }
 
-// New begins a run of a command, in the bench directory. Close ends it.
+// New starts a run of a command in the bench directory. Close ends it.
 func New(command string) (*Run, error) {
 	if _, err := os.Stat("caddy/main.go"); err != nil {
-		return nil, errors.New("run it in the bench directory")
+		return nil, errors.New("run this in the bench directory")
 	}
 	r := &Run{Out: "out", Flags: flag.NewFlagSet(command, flag.ExitOnError)}
-	r.Flags.BoolVar(&r.Short, "short", false, "a run of about two minutes")
+	r.Flags.BoolVar(&r.Short, "short", false, "take about two minutes")
 	r.Flags.StringVar(&r.Out, "out", r.Out, "directory of the results")
 	return r, nil
 }
@@ -38,8 +38,8 @@ func (r *Run) Close() {
 	}
 }
 
-// Parse reads the flags that the command has defined, and makes the directories. It
-// leaves nothing behind where it fails, or ends the process to print the usage.
+// Parse parses the command's flags and creates the directories. If it fails or ends the
+// process to print the usage, it leaves no directory behind.
 func (r *Run) Parse(args []string) error {
 	if err := r.Flags.Parse(args); err != nil {
 		return err
@@ -67,7 +67,7 @@ func Default[T comparable](r *Run, flag *T, usual, short T) {
 	}
 }
 
-// resultPath returns where the results of a command are.
+// resultPath returns the path of a command's results.
 func (r *Run) resultPath(command string) string { return filepath.Join(r.Out, command+".json") }
 
 // Save writes the results of the command as JSON.
@@ -81,8 +81,7 @@ func (r *Run) Save(results any) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// Load reads what a command has saved. Its error is fs.ErrNotExist if the command
-// has not been run.
+// Load reads the saved results of a command. Its error is fs.ErrNotExist if there are none.
 func (r *Run) Load(command string, into any) error {
 	text, err := os.ReadFile(r.resultPath(command))
 	if err != nil {
@@ -91,8 +90,7 @@ func (r *Run) Load(command string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// Sleep waits, and reports whether it waited to the end: it returns early when
-// ctx ends.
+// Sleep waits for d, or returns false early when ctx ends.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -102,5 +100,5 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Say tells the user what is going on.
+// Say prints a message for the user to standard error.
 func Say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -29,7 +29,7 @@ func TestDefault(t *testing.T) {
 	}
 }
 
-// TestSave writes results where Load, of another command, finds them.
+// TestSave checks that another command can load saved results.
 func TestSave(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	out := filepath.Join(t.TempDir(), "out")
@@ -50,8 +50,8 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// TestTemporary leaves no temporary directory behind, whether flags are right or
-// wrong.
+// TestTemporary checks that no temporary directory is left, with valid flags and with
+// invalid ones.
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)

@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// An adminView reads a Caddy's admin endpoint. One goroutine may follow events at
-// a time; the other methods are safe for concurrent use.
+// An adminView reads a Caddy's admin endpoint. Only one goroutine may call follow; the
+// other methods are safe for concurrent use.
 type adminView struct {
 	address string
 	client  *http.Client
 
 	lastEvent uint64
-	failovers int // by events
-	rescued   int // of these, from an endpoint that had just opened
+	failovers int // failover events
+	rescued   int // failovers from an endpoint whose breaker had just opened
 }
 
 func newAdminView(address string) *adminView {
 	return &adminView{address: address, client: &http.Client{Timeout: 20 * time.Second}}
 }
 
-// get reads a page. A reload restarts the admin endpoint and so ends connections,
-// which is why get tries up to five times.
+// get reads a page. It tries up to five times, because a reload restarts the admin endpoint
+// and cuts connections.
 func (a *adminView) get(path string) (text string, err error) {
 	for range 5 {
 		var status int
@@ -59,7 +59,7 @@ func (a *adminView) read(path string, into any) error {
 	return json.Unmarshal([]byte(text), into)
 }
 
-// load loads a Caddyfile and returns the status of the answer.
+// load loads a Caddyfile and returns the status of the response.
 func (a *adminView) load(config string) (status int, err error) {
 	r, err := http.NewRequest(http.MethodPost, "http://"+a.address+"/load", strings.NewReader(config))
 	if err != nil {
@@ -76,7 +76,7 @@ func (a *adminView) load(config string) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// A poolView is how the admin endpoint shows a pool.
+// A poolView is the admin endpoint's view of a pool.
 type poolView struct {
 	Endpoints []endpointView `json:"endpoints"`
 }
@@ -96,10 +96,10 @@ func (a *adminView) pool() (pool poolView, err error) {
 	return pool, a.read("/failover/pools/"+poolName, &pool)
 }
 
-// An slaView is how the admin endpoint reports what clients saw.
+// An slaView is the admin endpoint's report of the calls that clients saw.
 type slaView struct {
 	Total struct {
-		Calls     int `json:"calls"` // that were not cancelled
+		Calls     int `json:"calls"` // calls that were not cancelled
 		Failed    int `json:"failed"`
 		Cancelled int `json:"cancelled"`
 	} `json:"total"`
@@ -109,7 +109,7 @@ func (a *adminView) sla() (report slaView, err error) {
 	return report, a.read("/failover/report?pool="+poolName+"&from=24h", &report)
 }
 
-// follow counts the events since it was called last.
+// follow counts the events since its last call.
 func (a *adminView) follow() error {
 	var events []struct {
 		ID     uint64 `json:"id"`

@@ -1,5 +1,5 @@
-// Package soak mixes traffic, random faults and reloads for a long time, and then
-// judges whether everything adds up.
+// Package soak runs mixed traffic, random faults and reloads for a long time, and then
+// checks that all counts agree.
 package soak
 
 import (
@@ -14,38 +14,37 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// A Report is what the command saves.
+// A Report is the saved result of the command.
 type Report struct {
 	Machine run.Machine `json:"machine"`
 	Minutes float64     `json:"minutes"`
-	Runs    []*Result   `json:"runs"` // of the builds
+	Runs    []*Result   `json:"runs"` // results of the builds
 }
 
-// A Result is what one build of Caddy came to. Problems is empty if all is as it
-// must be.
+// A Result is the result of one build of Caddy. Problems is empty if everything is correct.
 type Result struct {
 	Build      string         `json:"build"` // plain or race
 	Calls      Calls          `json:"calls"`
-	Faults     map[string]int `json:"faults"` // how often each was played
+	Faults     map[string]int `json:"faults"` // how often each fault was played
 	Reloads    int            `json:"reloads"`
 	Counts     Counts         `json:"counts"`
 	Growth     Growth         `json:"growth"`
 	Problems   []string       `json:"problems"`
-	CaddyRaces int            `json:"races_of_caddys_own"` // known data races in Caddy itself
+	CaddyRaces int            `json:"races_of_caddys_own"` // reports of known data races in Caddy itself
 }
 
-// The builds of Caddy.
+// Builds of Caddy.
 const (
 	plainBuild = "plain"
 	raceBuild  = "race" // with the race detector
 )
 
-// Command lets each build serve a mix of traffic, with endpoints and clients of
-// its own, at the same time. It fails if it finds a problem.
+// Command runs all builds at the same time, each with its own traffic, endpoints and
+// clients. It fails if it finds a problem.
 func Command(ctx context.Context, r *run.Run, args []string) error {
 	lasting := r.Flags.Duration("duration", 0, "how long (default 30m, short 100s)")
-	builds := r.Flags.String("builds", plainBuild+","+raceBuild, "builds of Caddy to run, at the same time")
-	rate := r.Flags.Int("rate", 100, "requests a second at each Caddy, of which there is half as much at that with the race detector")
+	builds := r.Flags.String("builds", plainBuild+","+raceBuild, "builds of Caddy to run at the same time")
+	rate := r.Flags.Int("rate", 100, "requests per second at each Caddy; half of that at the race build")
 	if err := r.Parse(args); err != nil {
 		return err
 	}

@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// ports are where a trial's Caddy listens.
+// ports are the ports of a trial's Caddy.
 type ports struct{ http, https, admin int }
 
-// endsSockets reports whether a reload ends WebSockets, as it does by default. The
-// plain build keeps them by stream_close_delay. The race build does not use it,
-// since Caddy v2.11.9 has a data race of its own there: methods with a value
-// receiver copy Handler while its timer is set.
+// endsSockets reports whether a reload ends WebSockets, as it does by default. In the plain
+// build, stream_close_delay keeps them. The race build does not set it, because Caddy
+// v2.11.9 has a data race there: methods with a value receiver copy Handler while its timer
+// is set.
 func (t *trial) endsSockets() bool { return t.Build == raceBuild }
 
-// config returns a Caddyfile. It differs from load to load where a pool may
-// change.
+// config returns the Caddyfile of the given load. The settings that a pool may change
+// differ from load to load.
 func (t *trial) config(load int) string {
 	sockets := ""
 	if !t.endsSockets() {
-		sockets = "\tstream_close_delay 30s\n" // longer than they last
+		sockets = "\tstream_close_delay 30s\n" // longer than any WebSocket lasts
 	}
 	return fmt.Sprintf(`{
 	admin 127.0.0.1:%d
@@ -54,16 +54,16 @@ https://127.0.0.1:%d {
 `, t.ports.admin, t.pool(load, "\tflush_interval -1\n"), t.pool(load, "\tcommit complete\n"+sockets), t.ports.http, t.ports.https)
 }
 
-// poolName is the name of the pool, which both handlers share.
+// poolName is the name of the pool that both handlers share.
 const poolName = "soak"
 
-// quota is a line of each good configuration.
+// quota is a line of every valid configuration.
 const quota = "quota endpoint"
 
-// breakConfig makes a good configuration one that must be refused.
+// breakConfig makes a valid configuration invalid.
 func breakConfig(good string) string { return strings.Replace(good, quota, "quota nobody", 1) }
 
-// pool returns the directive, with more options.
+// pool returns the directive with additional options.
 func (t *trial) pool(load int, options string) string {
 	var endpoints strings.Builder
 	for i, a := range t.endpoints {

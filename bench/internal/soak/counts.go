@@ -1,6 +1,6 @@
 package soak
 
-// Counts are the same things counted in several places.
+// Counts holds the same numbers from several sources.
 type Counts struct {
 	Attempts        uint64 `json:"attempts"`
 	Successes       uint64 `json:"successes"`
@@ -8,8 +8,8 @@ type Counts struct {
 	Cancelled       uint64 `json:"cancelled"`
 	FailoverEvents  int    `json:"failovers_by_events"`
 	FailoverMetrics int    `json:"failovers_by_metrics"`
-	Rescued         int    `json:"rescued_by_events"` // of the failovers; their attempts are cancelled
-	LeftLate        int    `json:"left_late"`         // clients that left when the whole answer was on its way
+	Rescued         int    `json:"rescued_by_events"` // rescues among the failovers; their attempts are cancelled
+	LeftLate        int    `json:"left_late"`         // clients that left after the whole response was sent
 	MetricAttempts  int    `json:"attempts_by_metrics"`
 	MetricCalls     int    `json:"calls_by_metrics"`
 	SLACalls        int    `json:"calls_by_sla"`
@@ -17,8 +17,7 @@ type Counts struct {
 	SLACancelled    int    `json:"cancelled_by_sla"`
 }
 
-// judgeCounts compares what clients, endpoints' states, events, metrics and the
-// SLA have counted.
+// judgeCounts compares the counts of clients, endpoint states, events, metrics and the SLA.
 func (t *trial) judgeCounts() {
 	pool, err := t.admin.pool()
 	if err != nil {
@@ -35,19 +34,19 @@ func (t *trial) judgeCounts() {
 	case err != nil:
 		t.problem("%v", err)
 	case len(metrics) == 0:
-		t.problem("there are no metrics of the pool")
+		t.problem("the pool has no metrics")
 	default:
 		t.judgeMetrics(metrics)
 	}
 }
 
-// judgePool compares attempts at the endpoints with the calls of clients and the
-// failovers by events.
+// judgePool compares attempts at the endpoints with the clients' calls and the failover
+// events.
 func (t *trial) judgePool(pool poolView) {
 	n, c := &t.Counts, t.Calls
 	for _, e := range pool.Endpoints {
 		if e.InFlight != 0 {
-			t.problem("endpoint %s has %d attempts in flight when all is quiet", e.Name, e.InFlight)
+			t.problem("endpoint %s has %d attempts in flight after the traffic has ended", e.Name, e.InFlight)
 		}
 		if e.Attempts != e.Successes+e.Failures+e.Cancelled {
 			t.problem("endpoint %s: %d attempts, but %d successes + %d failures + %d cancelled", e.Name, e.Attempts, e.Successes, e.Failures, e.Cancelled)
@@ -59,16 +58,16 @@ func (t *trial) judgePool(pool poolView) {
 	}
 	n.FailoverEvents, n.Rescued = t.admin.failovers, t.admin.rescued
 	if calls := int(n.Attempts) - n.FailoverEvents; calls != c.Sent {
-		t.problem("clients sent %d calls; %d attempts less %d failovers by events are %d", c.Sent, n.Attempts, n.FailoverEvents, calls)
+		t.problem("clients sent %d calls; %d attempts - %d failover events = %d", c.Sent, n.Attempts, n.FailoverEvents, calls)
 	}
-	// A call's last attempt came to what its client got. Those before it failed, or
-	// were ended in favour of another.
+	// The last attempt of a call has the outcome that its client saw. The attempts before
+	// it failed or were ended in favour of another.
 	//
-	// When a client leaves, the whole answer may be on its way already, which the
-	// client cannot know. That is rare, and everybody must count it as a success.
+	// When a client leaves, the whole response may already be on its way. The client cannot
+	// know that. This is rare, and every source must count it as a success.
 	n.LeftLate = int(n.Successes) - c.OK - c.SocketsCut
 	if n.LeftLate < 0 || n.LeftLate > 1+c.Cancelled/500 {
-		t.problem("%d good answers, but %d successes", c.OK+c.SocketsCut, n.Successes)
+		t.problem("%d correct responses, but %d successes", c.OK+c.SocketsCut, n.Successes)
 	}
 	if want := c.Cancelled - n.LeftLate + n.Rescued; int(n.Cancelled) != want {
 		t.problem("%d clients cancelled and %d attempts were rescued, but %d were cancelled", c.Cancelled, n.Rescued, n.Cancelled)
@@ -78,7 +77,7 @@ func (t *trial) judgePool(pool poolView) {
 	}
 }
 
-// judgeSLA compares what clients saw with what the SLA's history says they saw.
+// judgeSLA compares what clients saw with the history of the SLA.
 func (t *trial) judgeSLA(report slaView) {
 	n, c := &t.Counts, t.Calls
 	n.SLACalls, n.SLAFailed, n.SLACancelled = report.Total.Calls+report.Total.Cancelled, report.Total.Failed, report.Total.Cancelled
@@ -93,7 +92,7 @@ func (t *trial) judgeSLA(report slaView) {
 	}
 }
 
-// judgeMetrics compares metrics with the endpoints' states, events and clients.
+// judgeMetrics compares metrics with endpoint states, events and clients.
 func (t *trial) judgeMetrics(metrics sums) {
 	n, c := &t.Counts, t.Calls
 	n.MetricAttempts = metrics.of("attempts_total")
@@ -117,10 +116,10 @@ func (t *trial) judgeMetrics(metrics sums) {
 	if n.MetricCalls != c.Sent {
 		t.problem("clients sent %d calls, %d by metrics", c.Sent, n.MetricCalls)
 	}
-	// The answer to a WebSocket is whole when the protocol has been switched.
+	// The response to a WebSocket request is complete when the protocol has been switched.
 	good, wantGood := metrics.of("calls_total success"), c.OK+c.SocketsCut+n.LeftLate
 	if good != wantGood {
-		t.problem("%d good answers, %d by metrics", wantGood, good)
+		t.problem("%d correct responses, %d by metrics", wantGood, good)
 	}
 	cancelled, wantCancelled := metrics.of("calls_total cancelled"), c.Cancelled-n.LeftLate
 	if cancelled != wantCancelled {

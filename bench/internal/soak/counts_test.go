@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// quiet returns a trial whose counts agree. Of 100 calls 90 were good, 3 were cut
-// off WebSockets, 2 failed, and 5 clients left, one of them late. One of 4 failovers
-// was a rescue.
+// quiet returns a trial whose counts agree. Of 100 calls, 90 were correct, 3 were
+// WebSockets that were cut off, 2 failed, and 5 clients left, one of them late. One of 4
+// failovers was a rescue.
 func quiet() (*trial, poolView, slaView, sums) {
 	t := newTrial(plainBuild, 1)
 	t.Calls = Calls{Sent: 100, OK: 90, SocketsCut: 3, Explained: 2, Cancelled: 5}
@@ -26,8 +26,8 @@ caddy_failover_calls_total{pool="soak",outcome="cancelled"} 4
 `)
 }
 
-// TestJudge finds no problem where all counts agree, and one wherever a single
-// count is off by one.
+// TestJudge checks that judging finds no problem if all counts agree, and finds one if any
+// single count is off by one.
 func TestJudge(t *testing.T) {
 	for name, wrong := range map[string]func(*trial, *poolView, *slaView, sums){
 		"":                     func(*trial, *poolView, *slaView, sums) {},

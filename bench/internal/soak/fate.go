@@ -7,23 +7,22 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/actor"
 )
 
-// A fate is what became of a request.
+// A fate is the result of a request.
 type fate struct {
-	kind      string // and protocol
-	failure   string // "": none
-	cancelled bool   // by the client
+	kind      string // kind and protocol
+	failure   string // "" if it did not fail
+	cancelled bool   // the client cancelled it
 }
 
-// Failures that the rules allow. The endpoint broke off, as it knows itself, after
-// the answer had begun; the plugin counts that as a failure. Once the protocol has
-// been switched the plugin has no part in what follows, and a reload may end it
-// too.
+// Failures that are allowed. explained: the endpoint broke off the response after it had
+// begun, and knows it; the plugin counts that as a failure. socketCut: after the protocol
+// has been switched the plugin takes no part, and a reload may end the connection too.
 const (
 	explained = "broken off after it had begun"
 	socketCut = "broken off after the protocol was switched"
 )
 
-// noAnswer begins failures in which the connection ended without a byte.
+// noAnswer is the prefix of failures in which the connection ended without a byte.
 const noAnswer = "no answer: "
 
 func (f fate) failed(failure string) fate {
@@ -31,8 +30,8 @@ func (f fate) failed(failure string) fate {
 	return f
 }
 
-// broke reports whether the endpoint of an answer broke it off: it has crashed
-// since the request was sent, or said that it would break off.
+// broke reports whether the endpoint broke off the response: it has crashed since the
+// request was sent, or it announced that it would break off.
 func (m *traffic) broke(resp *http.Response, sent time.Time) bool {
 	if resp.Header.Get(actor.BreaksHeader) != "" {
 		return true

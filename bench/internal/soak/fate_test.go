@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/websocket"
 )
 
-// TestBroke lets a crash explain what was sent before it, and nothing else.
+// TestBroke checks that a crash explains only the failures of requests sent before it.
 func TestBroke(t *testing.T) {
 	a, err := actor.New("a")
 	if err != nil {

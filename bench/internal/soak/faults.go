@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/actor"
 )
 
-// playing returns a fault that a behaviour makes, which is made anew each time.
+// playing returns a fault with the given behaviour. b creates one each time.
 func playing(b func() actor.Behaviour) func(*actor.Actor) {
 	return func(a *actor.Actor) { a.Play(b()) }
 }
@@ -28,8 +28,8 @@ var faults = map[string]func(*actor.Actor){
 	"cut bodies": playing(always(actor.CutBodies)),
 }
 
-// playFaults lets the endpoints but the last fail at random, until quit. Every one
-// to three seconds one of them is healed, and in two of three cases fails anew.
+// playFaults makes all endpoints but the last fail at random until quit. Every one to three
+// seconds it heals one of them, which in two of three cases fails anew.
 func (t *trial) playFaults(quit chan struct{}) {
 	names := slices.Sorted(maps.Keys(faults))
 	for {

@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// Growth is goroutines and live heap: after the first load, the medians of the
-// second quarter and of the last quarter under load, and when all is quiet again.
+// Growth holds the number of goroutines and the live heap: after the first load, as medians
+// of the second and of the last quarter under load, and after the traffic has ended.
 type Growth struct {
 	GoroutinesBefore int     `json:"goroutines_before"`
 	GoroutinesEarly  float64 `json:"goroutines_second_quarter"`
@@ -22,10 +22,10 @@ type Growth struct {
 	HeapAfter        float64 `json:"heap_after_mib"`
 }
 
-// A size is what a process has at a time.
+// A size is the size of a process at one time.
 type size struct {
 	goroutines int
-	heap       float64 // MiB that are live after a collection
+	heap       float64 // live MiB after a collection
 }
 
 // size reads the size of the process.
@@ -51,8 +51,7 @@ func (a *adminView) size() (goroutines int, heap float64, err error) {
 
 const viewEvery = time.Second
 
-// watch follows events, and notes the size of the process some 60 times, until
-// quit.
+// watch follows events and measures the process about 60 times, until quit.
 func (t *trial) watch(quit chan struct{}, lasting time.Duration) (sizes []size) {
 	every := max(2*time.Second, lasting/60)
 	next := time.Now()

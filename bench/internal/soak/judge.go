@@ -3,14 +3,14 @@ package soak
 import "time"
 
 const (
-	// settling is when all counts are in: the plugin reports events that it folds
+	// settling is the time until all counts are complete: the plugin reports folded events
 	// within a second, and counts samples at each tick.
 	settling = 2500 * time.Millisecond
-	// idling is when idle connections to endpoints are closed.
+	// idling is the time until idle connections to endpoints are closed.
 	idling = 3 * time.Second
 )
 
-// judge looks for problems when all is quiet, and ends the proxy.
+// judge looks for problems after the traffic has ended, and then ends the proxy.
 func (t *trial) judge(sizes []size) {
 	var unexplained []string
 	t.Calls, unexplained = t.traffic.counted()
@@ -18,7 +18,7 @@ func (t *trial) judge(sizes []size) {
 		t.problem("a client failed: %s", what)
 	}
 	if c := t.Calls; c.Sent != c.OK+c.SocketsCut+c.Explained+c.Unexplained+c.Cancelled {
-		t.problem("clients: %d sent, but %d good + %d WebSockets cut off + %d explained + %d unexplained + %d cancelled",
+		t.problem("clients: %d sent, but %d correct + %d WebSockets cut off + %d explained + %d unexplained + %d cancelled",
 			c.Sent, c.OK, c.SocketsCut, c.Explained, c.Unexplained, c.Cancelled)
 	}
 	time.Sleep(settling)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// sums are the pool's metrics, added up by name, and by name and outcome or reason
-// as in "caddy_failover_attempts_total success".
+// sums holds the pool's metrics, added up by name, and by name and outcome or reason as in
+// "caddy_failover_attempts_total success".
 type sums map[string]float64
 
 func (s sums) of(name string) int { return int(s["caddy_failover_"+name]) }
@@ -21,7 +21,7 @@ func (a *adminView) metrics() (sums, error) {
 	return parseMetrics(text), nil
 }
 
-// parseMetrics reads Prometheus's text format.
+// parseMetrics parses Prometheus's text format.
 func parseMetrics(text string) sums {
 	s := make(sums)
 	for line := range strings.Lines(text) {

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// print writes the result to the standard output.
+// print writes the result to standard output.
 func (r *Result) print() {
 	c, n, g := r.Calls, r.Counts, r.Growth
-	fmt.Printf("\n%s build: %d calls: %d good, %d WebSockets cut off and %d others failed as the rules say, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, faults %v\n",
+	fmt.Printf("\n%s build: %d calls: %d correct, %d WebSockets cut off and %d others failed as allowed, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, faults %v\n",
 		r.Build, c.Sent, c.OK, c.SocketsCut, c.Explained, c.Unexplained, c.Cancelled, c.Resent, r.Reloads, r.Faults)
 	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
 		fmt.Printf("%8d %s\n", c.Kinds[kind], kind)
@@ -19,7 +19,7 @@ func (r *Result) print() {
 	fmt.Printf("goroutines %d before, %.0f, %.0f, %d after; heap %.1f MiB before, %.1f, %.1f, %.1f after\n",
 		g.GoroutinesBefore, g.GoroutinesEarly, g.GoroutinesLate, g.GoroutinesAfter, g.HeapBefore, g.HeapEarly, g.HeapLate, g.HeapAfter)
 	if r.CaddyRaces > 0 {
-		fmt.Printf("%d reports of a data race that is Caddy's own\n", r.CaddyRaces)
+		fmt.Printf("%d reports of a known data race in Caddy\n", r.CaddyRaces)
 	}
 	if len(r.Problems) == 0 {
 		fmt.Println("no problem found")

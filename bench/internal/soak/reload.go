@@ -10,11 +10,10 @@ import (
 
 const (
 	reloadEvery = 5 * time.Second
-	brokenEvery = 5 // one load in so many is broken
+	brokenEvery = 5 // one load in brokenEvery is invalid
 )
 
-// reload loads another configuration again and again until quit. A broken one
-// must be refused.
+// reload keeps loading new configurations until quit. Caddy must refuse an invalid one.
 func (t *trial) reload(quit chan struct{}) {
 	for load := 1; ; load++ {
 		select {
@@ -43,11 +42,11 @@ func (t *trial) reload(quit chan struct{}) {
 	}
 }
 
-// reloads knows when a configuration is being replaced. Its zero value knows of
-// none. It is safe for concurrent use.
+// reloads tracks whether a configuration is being replaced. The zero value has no reload.
+// It is safe for concurrent use.
 type reloads struct {
 	loading atomic.Bool
-	ended   atomic.Int64 // when the last load ended, nanoseconds
+	ended   atomic.Int64 // end of the last load in Unix nanoseconds
 }
 
 func (r *reloads) begin() { r.loading.Store(true) }
@@ -57,11 +56,11 @@ func (r *reloads) end() {
 	r.loading.Store(false)
 }
 
-// closing is how long after a load the servers before it close what is idle.
+// closing is how long after a load the previous servers may close idle connections.
 const closing = 3 * time.Second
 
-// underWay reports whether a configuration is being replaced, or was so lately that
-// the servers of the former one still close connections.
+// underWay reports whether a configuration is being replaced, or was so recently that the
+// previous servers still close connections.
 func (r *reloads) underWay() bool {
 	return r.loading.Load() || time.Since(time.Unix(0, r.ended.Load())) < closing
 }

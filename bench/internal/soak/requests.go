@@ -34,20 +34,20 @@ func newSender(protocol client.Protocol, roots *x509.CertPool, address string) s
 	return sender{&http.Client{Transport: transport}, protocol, protocol.URL(address)}
 }
 
-// patience is how long a client waits for the end of an answer.
+// patience is how long a client waits for the end of a response.
 const patience = 30 * time.Second
 
 func (c sender) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
 	if err == nil {
-		// a reload may close a connection in the moment in which a request is sent;
-		// net/http sends such a request again only if it may
+		// A reload may close a connection just when a request is sent. net/http retries
+		// such a request only if this header allows it.
 		r.Header.Set("Idempotency-Key", "soak")
 	}
 	return r, err
 }
 
-// whole sends a request and wants the whole answer. A slow upload comes in parts.
+// whole sends a request and expects the whole response. A slow upload arrives in parts.
 func (m *traffic) whole(c sender, method string, body []byte, slowly bool) fate {
 	f := fate{kind: fmt.Sprintf("%s of %d bytes%s", method, len(body), over(c.protocol))}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -84,7 +84,7 @@ func (m *traffic) whole(c sender, method string, body []byte, slowly bool) fate 
 	return f
 }
 
-// trickle gives a body a bit at a time: 2 KiB after 20 ms.
+// trickle returns 2 KiB of a body every 20 ms.
 type trickle struct{ *bytes.Reader }
 
 func (t *trickle) Read(p []byte) (int, error) {
@@ -92,7 +92,7 @@ func (t *trickle) Read(p []byte) (int, error) {
 	return t.Reader.Read(p[:min(len(p), 2<<10)])
 }
 
-// stream reads an answer that comes in parts. It may break off once it has begun.
+// stream reads a response that arrives in parts. It may break off after it has begun.
 func (m *traffic) stream(c sender) fate {
 	f := fate{kind: "event stream" + over(c.protocol)}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -121,8 +121,8 @@ func (m *traffic) stream(c sender) fate {
 	return f
 }
 
-// leave goes away while the endpoint takes its time: 150 ms after the request was
-// written. A client that left sooner might be counted here alone.
+// leave cancels the request 150 ms after it was written, while the endpoint still works on
+// it. Only this client might count a call that it cancels sooner.
 func (m *traffic) leave(c sender) fate {
 	f := fate{kind: "client that leaves" + over(c.protocol)}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -152,9 +152,9 @@ func (m *traffic) leave(c sender) fate {
 	return f
 }
 
-// socket talks over a WebSocket, which one of the two sides ends. It may break off
-// once the protocol has been switched: because the endpoint does, or because a
-// reload ends it, which the proxy says. There is none over HTTP/2.
+// socket talks over a WebSocket, which one of the two sides ends. It may break off after
+// the protocol has been switched: because the endpoint breaks off, or because a reload ends
+// it and the proxy says so. There are no WebSockets over HTTP/2.
 func (m *traffic) socket(sender) fate {
 	f := fate{kind: "WebSocket" + over(client.H1)}
 	sent := time.Now()

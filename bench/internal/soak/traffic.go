@@ -13,19 +13,19 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// Calls is what clients saw.
+// Calls holds what clients saw.
 type Calls struct {
 	Sent        int            `json:"sent"`
 	OK          int            `json:"ok"`
-	SocketsCut  int            `json:"websockets_cut_off"` // after the protocol was switched, as the rules say
+	SocketsCut  int            `json:"websockets_cut_off"` // cut off after the protocol was switched, as allowed
 	Explained   int            `json:"failed_as_the_rules_say"`
 	Unexplained int            `json:"failed_without_reason"`
 	Cancelled   int            `json:"cancelled_by_client"`
-	Resent      int            `json:"resent"` // had met a connection that a reload closed
-	Kinds       map[string]int `json:"kinds"`  // Sent, by what was sent and over which protocol
+	Resent      int            `json:"resent"` // sent again because a reload closed the connection
+	Kinds       map[string]int `json:"kinds"`  // Sent by kind and protocol
 }
 
-// OverHTTP2 returns how many of the calls were sent over HTTP/2.
+// OverHTTP2 returns the number of calls sent over HTTP/2.
 func (c Calls) OverHTTP2() (n int) {
 	for kind, sent := range c.Kinds {
 		for _, p := range []client.Protocol{client.H2C, client.H2TLS} {
@@ -37,24 +37,24 @@ func (c Calls) OverHTTP2() (n int) {
 	return n
 }
 
-// over ends the names of kinds.
+// over returns the suffix of a kind's name for a protocol.
 func over(p client.Protocol) string { return " over " + string(p) }
 
-// traffic is a mix of requests from clients of all protocols. Its methods may be
-// called from any goroutine.
+// traffic is a mix of requests from clients of all protocols. All methods are safe for
+// concurrent use.
 type traffic struct {
-	rate        int            // requests a second
-	address     string         // for WebSockets
-	endpoints   []*actor.Actor // that answer
-	reloads     *reloads       // of the proxy
-	endsSockets bool           // whether these end WebSockets
+	rate        int            // requests per second
+	address     string         // address for WebSockets
+	endpoints   []*actor.Actor // endpoints that respond
+	reloads     *reloads       // reloads of the proxy
+	endsSockets bool           // reloads end WebSockets
 	began       time.Time
 	clients     []sender
-	wg          sync.WaitGroup // requests under way
+	wg          sync.WaitGroup // requests in progress
 
 	mu          sync.Mutex
 	calls       Calls
-	unexplained []string // the first 20
+	unexplained []string // the first 20 unexplained failures
 }
 
 func newTraffic(t *trial) *traffic {
@@ -74,7 +74,7 @@ func newTraffic(t *trial) *traffic {
 
 // A kind is one sort of request.
 type kind struct {
-	part int // of the traffic: how many of all parts together
+	part int // share of the traffic, relative to the sum of all parts
 	send func(*traffic, sender) fate
 }
 
@@ -88,7 +88,7 @@ var kinds = []kind{
 	{5, (*traffic).socket},
 }
 
-// anyKind draws a kind.
+// anyKind returns a random kind.
 func anyKind() kind {
 	all := 0
 	for _, k := range kinds {
@@ -103,10 +103,10 @@ func anyKind() kind {
 	panic("unreachable")
 }
 
-// anyClient draws a client.
+// anyClient returns a random client.
 func (m *traffic) anyClient() sender { return m.clients[rand.IntN(len(m.clients))] }
 
-// run sends requests until quit, and waits for their answers.
+// run sends requests until quit and waits for their responses.
 func (m *traffic) run(quit chan struct{}) {
 	ticker := time.NewTicker(time.Second / time.Duration(m.rate))
 	defer ticker.Stop()
@@ -121,8 +121,7 @@ func (m *traffic) run(quit chan struct{}) {
 	}
 }
 
-// sendEachKind sends a request of each kind over each protocol, one after the
-// other.
+// sendEachKind sends a request of each kind over each protocol, one after the other.
 func (m *traffic) sendEachKind() {
 	for _, k := range kinds {
 		for _, c := range m.clients {
@@ -131,7 +130,7 @@ func (m *traffic) sendEachKind() {
 	}
 }
 
-// burst sends n small requests, ten at a time, and waits for their answers.
+// burst sends n small requests, ten at a time, and waits for their responses.
 func (m *traffic) burst(n int) {
 	for range 10 {
 		m.wg.Go(func() {
@@ -150,9 +149,9 @@ func (m *traffic) close() {
 	}
 }
 
-// send sends a request. It sends it again if a reload closed the connection before
-// the request was read, as a reload does with all connections that look idle. If
-// the request had been read after all, the counts would not agree.
+// send sends a request. It sends the request again if a reload closed the connection before
+// the request was read, as a reload does with every connection that looks idle. If the
+// request had been read after all, the counts would not agree.
 func (m *traffic) send(c sender, k kind) fate {
 	for tries := 1; ; tries++ {
 		f := k.send(m, c)
@@ -165,7 +164,7 @@ func (m *traffic) send(c sender, k kind) fate {
 	}
 }
 
-// count notes what became of a request.
+// count counts the result of a request.
 func (m *traffic) count(f fate) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -189,7 +188,7 @@ func (m *traffic) count(f fate) {
 	}
 }
 
-// counted returns what was counted, and what failed without a reason.
+// counted returns the counts and the unexplained failures.
 func (m *traffic) counted() (Calls, []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -13,10 +13,10 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// A trial takes one build of Caddy through everything.
+// A trial tests one build of Caddy.
 type trial struct {
 	*Result
-	rate     int // requests a second
+	rate     int // requests per second
 	launcher peers.Launcher
 
 	endpoints []*actor.Actor
@@ -29,15 +29,15 @@ type trial struct {
 	mu sync.Mutex // guards Problems
 }
 
-// endpointNames are those of the endpoints. The last one never fails, so that every
-// call can be answered.
+// endpointNames are the names of the endpoints. The last one never fails, so that every
+// call can succeed.
 var endpointNames = []string{"a", "b", "c"}
 
 func newTrial(build string, rate int) *trial {
 	return &trial{Result: &Result{Build: build, Faults: make(map[string]int)}, rate: rate}
 }
 
-// problem notes what is not as it must be, up to 50 times.
+// problem records a problem, up to 50 of them.
 func (t *trial) problem(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -46,8 +46,8 @@ func (t *trial) problem(format string, args ...any) {
 	}
 }
 
-// run starts everything, lets it run for as long as it is to last, and judges.
-// Its error says what kept it from doing so.
+// run starts everything, lets it run for the given time, and judges the results. It returns
+// an error if it could not do so.
 func (t *trial) run(ctx context.Context, lasting time.Duration) error {
 	for _, name := range endpointNames {
 		a, err := actor.New(name)
@@ -62,7 +62,7 @@ func (t *trial) run(ctx context.Context, lasting time.Duration) error {
 	}
 	defer t.proxy.Stop()
 	t.traffic = newTraffic(t)
-	t.traffic.sendEachKind() // before anything is measured
+	t.traffic.sendEachKind() // before any measurement
 	var err error
 	if t.Growth.GoroutinesBefore, t.Growth.HeapBefore, err = t.admin.size(); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (t *trial) start(ctx context.Context) error {
 	return err
 }
 
-// awaitRecovery sends small requests until every breaker is closed. One that is
-// not closed after 30 s is stuck.
+// awaitRecovery sends small requests until every breaker is closed. A breaker that is not
+// closed after 30 s is a problem.
 func (t *trial) awaitRecovery() {
 	deadline := time.Now().Add(30 * time.Second)
 	for {

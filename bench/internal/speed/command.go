@@ -1,5 +1,4 @@
-// Package speed measures what proxies cost and how quick they are while all is
-// well.
+// Package speed measures the cost and the latency of proxies with healthy endpoints.
 package speed
 
 import (
@@ -12,10 +11,10 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
-// A Report is what the command saves.
+// A Report is the saved result of the command.
 type Report struct {
 	Machine run.Machine       `json:"machine"`
-	About   map[string]string `json:"about"` // the peers
+	About   map[string]string `json:"about"` // descriptions of the peers
 	Tables  []Table           `json:"tables"`
 }
 
@@ -24,23 +23,23 @@ type plan struct {
 	launcher peers.Launcher
 	peers    []peers.Peer
 	rounds   int
-	lives    int           // how often the peers are started anew, over all rounds
-	length   time.Duration // of a turn, about, if the first peer has it alone
+	lives    int           // how often the peers are restarted, over all rounds
+	length   time.Duration // approximate length of a turn of the first peer alone
 	workers  int           // requests in flight
 	together bool          // each peer has its turn at the same time as the first
 }
 
-// Command measures healthy peers. In each round each peer in turn gets the same
-// number of requests, in an order drawn anew, so that whatever else the machine
-// does meets all alike. On two cores the whole run takes a quarter of an hour.
+// Command measures peers with healthy endpoints. In each round, each peer in turn gets the
+// same number of requests. The order is random, so that other work of the machine affects
+// all peers alike. On two cores the whole run takes a quarter of an hour.
 func Command(ctx context.Context, r *run.Run, args []string) error {
 	var p plan
 	r.Flags.IntVar(&p.rounds, "rounds", 0, "rounds of each scenario (default 30, short 6)")
-	r.Flags.IntVar(&p.lives, "lives", 0, "how often to start the proxies anew in each scenario, as what a process costs depends a little on how it has come to lie in memory (default 10, short 2)")
-	r.Flags.DurationVar(&p.length, "turn", 0, "about how long a turn in a round takes the first proxy alone (default 100ms, short 50ms)")
-	only := r.Flags.String("peers", "", "proxies to compare, by name, comma separated (default all)")
+	r.Flags.IntVar(&p.lives, "lives", 0, "how often to restart the proxies in each scenario, because the cost of a process depends a little on its layout in memory (default 10, short 2)")
+	r.Flags.DurationVar(&p.length, "turn", 0, "approximate length of a turn of the first proxy alone (default 100ms, short 50ms)")
+	only := r.Flags.String("peers", "", "comma-separated names of the proxies to compare (default all)")
 	words := r.Flags.String("scenarios", "", scenarioUsage)
-	r.Flags.BoolVar(&p.together, "together", false, "let each proxy have its turn at the same time as the first one, which gives steadier ratios of CPU on a machine that has other work")
+	r.Flags.BoolVar(&p.together, "together", false, "run each proxy's turn at the same time as the first proxy's; CPU ratios are then steadier on a machine with other work")
 	r.Flags.IntVar(&p.workers, "workers", 32, "requests in flight")
 	if err := r.Parse(args); err != nil {
 		return err

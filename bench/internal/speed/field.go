@@ -13,7 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// A field is the peers of one life, under load, in their order.
+// A field is the peers of one life under load, in order.
 type field []*contestant
 
 // A contestant is a running peer under load.
@@ -23,8 +23,8 @@ type contestant struct {
 	pids  []int
 	life  int
 	turns []turn
-	base  []turn // of the first peer, at the same times; nil: they had theirs alone
-	peak  int64  // resident set, in bytes
+	base  []turn // the first peer's turns at the same times; nil if turns were separate
+	peak  int64  // peak resident set in bytes
 }
 
 // start starts the peers in front of endpoints. stop ends them.
@@ -45,7 +45,7 @@ func (p plan) start(ctx context.Context, s Scenario, endpoints []string, life in
 	return f, nil
 }
 
-// stop ends those that were started.
+// stop ends the started peers.
 func (f field) stop() {
 	for _, c := range f {
 		if c == nil {
@@ -58,8 +58,8 @@ func (f field) stop() {
 	}
 }
 
-// run warms up, runs rounds, and reads how much memory all took. In the first
-// life it finds how many requests make a turn, and notes that in the table.
+// run warms up, runs rounds, and measures the memory of each peer. In the first life it
+// determines the number of requests in a turn and stores it in the table.
 func (f field) run(ctx context.Context, rounds int, table *Table, length time.Duration) error {
 	if err := f.warmUp(ctx, table, length); err != nil {
 		return err
@@ -83,11 +83,11 @@ func (f field) run(ctx context.Context, rounds int, table *Table, length time.Du
 	return nil
 }
 
-// leastTurn is how many requests a turn has at least.
+// leastTurn is the smallest number of requests in a turn.
 const leastTurn = 50
 
-// warmUp sends requests to all. While the table does not say how many requests
-// make a turn, it sets them so that a turn takes the first peer a length of time.
+// warmUp sends requests to all peers. If the table has no number of requests in a turn,
+// warmUp sets it so that a turn of the first peer takes the given length.
 func (f field) warmUp(ctx context.Context, table *Table, length time.Duration) error {
 	n := 200
 	if table.Scenario.Size > 64<<10 {
@@ -104,7 +104,7 @@ func (f field) warmUp(ctx context.Context, table *Table, length time.Duration) e
 				n = max(leastTurn, int(float64(n)*length.Seconds()/elapsed.Seconds()))
 			}
 		}
-		c.pids = c.Members() // by now all its workers are there
+		c.pids = c.Members() // all its workers are running by now
 	}
 	if table.Requests == 0 {
 		table.Requests = n
@@ -112,11 +112,12 @@ func (f field) warmUp(ctx context.Context, table *Table, length time.Duration) e
 	return nil
 }
 
-// warmPart says that before a turn, a third as many requests are sent and not
-// counted. They warm the peer's caches, which cool down in the turns of others.
+// warmPart divides the number of requests in a turn. Before a turn, that many requests are
+// sent without being counted, to warm the peer's caches. The caches cool down during the
+// turns of others.
 const warmPart = 3
 
-// takeTurn sends requests and notes what they cost.
+// takeTurn sends requests and records their cost.
 func (c *contestant) takeTurn(ctx context.Context, requests int) error {
 	if _, _, err := c.loop.Send(ctx, requests/warmPart); err != nil {
 		return fmt.Errorf("%s: %w", c.Name, err)
@@ -137,8 +138,8 @@ func (c *contestant) takeTurn(ctx context.Context, requests int) error {
 	return nil
 }
 
-// takeTurnBeside gives two peers their turns at the same time. c is the one that
-// other is compared with.
+// takeTurnBeside runs the turns of two peers at the same time. c is the reference for
+// other.
 func (c *contestant) takeTurnBeside(ctx context.Context, other *contestant, requests int) error {
 	done := make(chan error)
 	go func() { done <- c.takeTurn(ctx, requests) }()

@@ -11,24 +11,24 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// A Table holds what one scenario came to.
+// A Table holds the results of one scenario.
 type Table struct {
 	Scenario Scenario `json:"scenario"`
 	Rounds   int      `json:"rounds"`
-	Lives    int      `json:"lives"`              // how often the peers were started anew
-	Requests int      `json:"requests_per_round"` // to each peer
-	Together bool     `json:"together"`           // in turns at the same time as the first peer
-	Results  []Result `json:"results"`            // of the peers, in order
+	Lives    int      `json:"lives"`              // how often the peers were restarted
+	Requests int      `json:"requests_per_round"` // requests to each peer in a round
+	Together bool     `json:"together"`           // turns were at the same time as the first peer's
+	Results  []Result `json:"results"`            // results of the peers, in order
 }
 
-// A Result is what a peer came to in a scenario. Ratios are to the first peer in
-// the same rounds.
+// A Result is the result of a peer in a scenario. Ratios are to the first peer in the same
+// rounds.
 type Result struct {
 	Proxy      string     `json:"proxy"`
 	CPU        float64    `json:"cpu_us_per_request"`
 	CPURatio   float64    `json:"cpu_ratio"`
 	CPUBetween [2]float64 `json:"cpu_ratio_95"`                  // bootstrapped interval of the ratio
-	CPUQuiet   float64    `json:"cpu_ratio_of_quietest_quarter"` // of both peers' rounds: noise only ever adds
+	CPUQuiet   float64    `json:"cpu_ratio_of_quietest_quarter"` // ratio over the quietest quarter of both peers' rounds; noise only adds
 	PerSecond  float64    `json:"requests_per_second"`
 	RateRatio  float64    `json:"requests_per_second_ratio"`
 	P50        float64    `json:"p50_ms"`
@@ -36,10 +36,10 @@ type Result struct {
 	Memory     float64    `json:"memory_peak_mib"`
 }
 
-// A turn is what one peer's requests in one round cost.
+// A turn is the cost of one peer's requests in one round.
 type turn struct {
-	cpu      float64 // of the whole peer, microseconds per request
-	perSec   float64 // requests a second
+	cpu      float64 // CPU of the whole peer, microseconds per request
+	perSec   float64 // requests per second
 	p50, p99 float64 // milliseconds
 	life     int
 }
@@ -47,7 +47,7 @@ type turn struct {
 func (t turn) cost() float64 { return t.cpu }
 func (t turn) rate() float64 { return t.perSec }
 
-// A record is what was found out about a peer in all its lives.
+// A record holds the measurements of a peer in all its lives.
 type record struct {
 	turns []turn
 	base  []turn // of the first peer, at the same times; nil: they had theirs alone
@@ -61,7 +61,7 @@ func (r *record) add(c *contestant) {
 	r.peak = max(r.peak, c.peak)
 }
 
-// result sums the record up. first are the turns of the first peer.
+// result summarizes the record. first are the turns of the first peer.
 func (r record) result(name string, first []turn) Result {
 	base := first
 	if r.base != nil {
@@ -81,9 +81,9 @@ func (r record) result(name string, first []turn) Result {
 	return result
 }
 
-// ratios returns the median, over the rounds, of one peer's value to another's in
-// the same round, and the interval that holds this median in 95 % of 1,000
-// resamples. A resample draws whole lives, since the rounds of a life are alike.
+// ratios returns the median over the rounds of one peer's value relative to another's, and
+// the interval that holds this median in 95 % of 1,000 resamples. A resample draws whole
+// lives, because the rounds of a life are similar.
 func ratios(of, to []turn, value func(turn) float64) (ratio float64, between [2]float64) {
 	each := make([]float64, len(of))
 	lives := make(map[int][]float64)
@@ -105,7 +105,7 @@ func ratios(of, to []turn, value func(turn) float64) (ratio float64, between [2]
 	return stats.Median(each), [2]float64{resampled[25], resampled[974]}
 }
 
-// print writes the table to the standard output.
+// print writes the table to standard output.
 func (t Table) print() {
 	fmt.Printf("\n%s; %d rounds of %d requests in %d lives\n", t.Scenario, t.Rounds, t.Requests, t.Lives)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)

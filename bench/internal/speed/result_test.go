@@ -11,8 +11,8 @@ func TestRatios(t *testing.T) {
 	}
 }
 
-// TestRatiosOfLives has two lives, one dear and one cheap, of many rounds each.
-// However many rounds there are, they do not tell which life is usual.
+// TestRatiosOfLives has two lives of many rounds, one costly and one cheap. More rounds
+// must not narrow the interval, because they do not show which life is typical.
 func TestRatiosOfLives(t *testing.T) {
 	var ours, stock []turn
 	for round := range 100 {

@@ -10,10 +10,10 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// A Scenario is one kind of traffic while all is well.
+// A Scenario is one kind of traffic with healthy endpoints.
 type Scenario struct {
-	Protocol  client.Protocol `json:"protocol"` // between client and proxy
-	Size      int             `json:"size"`     // of both bodies, in bytes
+	Protocol  client.Protocol `json:"protocol"` // protocol between client and proxy
+	Size      int             `json:"size"`     // size of each body in bytes
 	Endpoints int             `json:"endpoints"`
 }
 
@@ -34,10 +34,10 @@ const (
 	allScenarios     = "h1+h2c+h2tls:0+2048+1048576:3+30+300"
 )
 
-const scenarioUsage = "comma separated, each like h1:2048:3, the protocol (h1, h2c or h2tls), the bytes of a body and the endpoints, of which each may be several: " +
+const scenarioUsage = "comma-separated scenarios such as h1:2048:3: protocol (h1, h2c or h2tls), bytes of a body, and number of endpoints; + separates alternatives: " +
 	allScenarios + " or all for short (default " + defaultScenarios + ")"
 
-// parseScenarios reads what to measure, each scenario once. No words mean
+// parseScenarios parses the scenarios to measure and removes duplicates. "" means
 // defaultScenarios, and "all" means allScenarios.
 func parseScenarios(words string) (list []Scenario, err error) {
 	switch words {
@@ -60,12 +60,12 @@ func parseScenarios(words string) (list []Scenario, err error) {
 	return list, nil
 }
 
-// parseProduct reads protocols, sizes and numbers of endpoints, and returns every
+// parseProduct parses protocols, sizes and numbers of endpoints, and returns every
 // combination of them.
 func parseProduct(word string) (list []Scenario, err error) {
 	fields := strings.Split(word, ":")
 	if len(fields) != 3 {
-		return nil, fmt.Errorf("want for example h1:2048:3, the protocol, the bytes of a body, the endpoints")
+		return nil, fmt.Errorf("want protocol, bytes of a body and number of endpoints, such as h1:2048:3")
 	}
 	sizes, err := parseNumbers(fields[1], 0, payload.MaxSize)
 	if err != nil {
@@ -89,7 +89,7 @@ func parseProduct(word string) (list []Scenario, err error) {
 	return list, nil
 }
 
-// parseNumbers reads numbers with + between them.
+// parseNumbers parses numbers separated by +.
 func parseNumbers(words string, least, most int) (list []int, err error) {
 	for word := range strings.SplitSeq(words, "+") {
 		n, err := strconv.Atoi(word)
@@ -97,7 +97,7 @@ func parseNumbers(words string, least, most int) (list []int, err error) {
 			return nil, err
 		}
 		if n < least || n > most {
-			return nil, fmt.Errorf("%d is not within %d and %d", n, least, most)
+			return nil, fmt.Errorf("%d is not between %d and %d", n, least, most)
 		}
 		list = append(list, n)
 	}

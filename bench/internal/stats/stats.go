@@ -1,4 +1,4 @@
-// Package stats sums up measurements.
+// Package stats summarizes measurements.
 package stats
 
 import (
@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Milliseconds converts a duration, with its fraction.
+// Milliseconds returns a duration in milliseconds with its fraction.
 func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Quantile returns the value below which the part q of the durations lies, 0 if
-// there are none. It sorts the slice.
+// Quantile returns the value below which a part q of the durations lies, or 0 without
+// durations. It sorts the slice.
 func Quantile(of []time.Duration, q float64) time.Duration {
 	if len(of) == 0 {
 		return 0
@@ -29,7 +29,7 @@ func Column[T any](rows []T, of func(T) float64) []float64 {
 	return values
 }
 
-// Median returns the middle value, 0 if there are none.
+// Median returns the middle value, or 0 without values.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -39,8 +39,8 @@ func Median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// LowestQuarter returns the mean of the lowest quarter of the values, which must
-// not be empty.
+// LowestQuarter returns the mean of the lowest quarter of the values, which must not be
+// empty.
 func LowestQuarter(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := max(1, len(sorted)/4)
@@ -51,14 +51,14 @@ func LowestQuarter(values []float64) float64 {
 	return sum / float64(n)
 }
 
-// A Delay is the time until something happened, in seconds. A negative one says
-// that it did not happen.
+// A Delay is the time until an event, in seconds. It is negative if the event did not
+// happen.
 type Delay float64
 
-// Never is the delay of what did not happen.
+// Never is the delay of an event that did not happen.
 const Never Delay = -1
 
-// Happened reports whether there is an end to the delay.
+// Happened reports whether the event happened.
 func (d Delay) Happened() bool { return d >= 0 }
 
 // String returns the seconds with one decimal, or "not".

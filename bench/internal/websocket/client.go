@@ -12,15 +12,14 @@ import (
 	"time"
 )
 
-// A Conn is the client's end of a WebSocket. One goroutine may use it at a time.
+// A Conn is the client's end of a WebSocket. It is not safe for concurrent use.
 type Conn struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-// Open asks a proxy for a WebSocket, which lasts 30 s at most. If the proxy
-// answers something else, Open returns that answer and no Conn; if it does not
-// answer at all, only an error.
+// Open opens a WebSocket through a proxy. It lasts at most 30 s. If the proxy sends another
+// response, Open returns that response, no Conn and no error.
 func Open(address, path string) (*Conn, *http.Response, error) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
@@ -47,8 +46,8 @@ func Open(address, path string) (*Conn, *http.Response, error) {
 	return c, resp, nil
 }
 
-// Talk sends n texts, each after a pause, and wants each back. Then it asks the
-// endpoint to end the connection, if endpointEnds.
+// Talk sends n texts, each after a pause, and expects each back. If endpointEnds, it then
+// asks the endpoint to end the connection.
 func (c *Conn) Talk(n int, pause time.Duration, endpointEnds bool) error {
 	for i := range n {
 		time.Sleep(pause)
@@ -73,8 +72,8 @@ func (c *Conn) Talk(n int, pause time.Duration, endpointEnds bool) error {
 	return nil
 }
 
-// ask sends a text and reads the next one. If sending fails, a close frame that
-// has already come is the better reason.
+// ask sends a text and reads the next one. If sending fails, a close frame that has already
+// arrived is the error.
 func (c *Conn) ask(text string) (string, error) {
 	failed := c.send(text)
 	back, err := readText(c.in)

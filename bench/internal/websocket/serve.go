@@ -6,9 +6,9 @@ import (
 	"net/http"
 )
 
-// Serve answers a request for a WebSocket on its hijacked connection, with more
-// header fields, and sends back each text. It returns when the connection ends
-// or the client has sent LastMessage; the caller closes the connection.
+// Serve accepts a WebSocket on a hijacked connection, with extra header fields, and sends
+// back each text. It returns when the connection ends or the client has sent LastMessage.
+// The caller closes the connection.
 func Serve(rw *bufio.ReadWriter, r *http.Request, header http.Header) {
 	fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n",
 		accepts(r.Header.Get("Sec-WebSocket-Key")))

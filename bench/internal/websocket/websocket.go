@@ -1,5 +1,5 @@
-// Package websocket speaks as much of WebSockets (RFC 6455) as the soak needs:
-// texts of at most 125 bytes, each in one frame.
+// Package websocket implements the part of WebSockets (RFC 6455) that the soak needs: texts
+// of at most 125 bytes in one frame.
 package websocket
 
 import (
@@ -15,20 +15,20 @@ import (
 const LastMessage = "bye"
 
 const (
-	textFrame  = 0x81 // final, text
+	textFrame  = 0x81 // final frame with text
 	closeFrame = 0x88
 	masked     = 0x80
 	maxText    = 125 // bytes
 )
 
 var (
-	// ErrClosing means that the proxy said it ends the connection.
-	ErrClosing = errors.New("told that the connection ends")
-	// ErrWrong means an answer that no crash of an endpoint explains.
-	ErrWrong = errors.New("a wrong answer")
+	// ErrClosing means that the proxy announced the end of the connection.
+	ErrClosing = errors.New("the proxy ended the connection")
+	// ErrWrong means a response that no crash of an endpoint explains.
+	ErrWrong = errors.New("wrong response")
 )
 
-// accepts returns what an endpoint answers to a client's key.
+// accepts returns the accept value for a client's key.
 func accepts(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])

@@ -1,4 +1,4 @@
-package failover
+package lab
 
 import (
 	"errors"
@@ -16,9 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http2"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
-	"github.com/apifailover/caddy-failover/internal/outcome"
+	failover "github.com/apifailover/caddy-failover"
 )
 
 // closedAndWell fails unless nothing has been held against these endpoints.
@@ -26,10 +24,8 @@ func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	t.Helper()
 	time.Sleep(time.Second) // for what is still in doubt
 	for _, name := range names {
-		now := copyNow(l.stateOf(name))
-		if b := now.breaker; b.Generation > 0 || b.Failures.Run > 0 || b.Outcomes.Counts(time.Now(), 10*time.Second).Marked > 0 || now.lost > 0 {
-			t.Errorf("%s: %v, %d failures in a row, %d failures, score %v", name, b.State, b.Failures.Run,
-				b.Outcomes.Counts(time.Now(), 10*time.Second).Marked, 1-now.lost)
+		if s := l.endpoint(name).status(); s.State != "closed" || s.Score < 1 || len(l.endpoint(name).moves()) > 0 {
+			t.Errorf("%s: %+v", name, s)
 		}
 	}
 }
@@ -56,7 +52,7 @@ func TestAuthors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				names := []string{"one:80", "two:80", "three:80"}
-				l := newLab(t, &Policy{}, names...)
+				l := newLab(t, &failover.Policy{}, names...)
 				for _, name := range names {
 					l.on(name, func(r *http.Request) (*http.Response, error) {
 						if r.URL.Path == "/bad" {
@@ -102,9 +98,9 @@ func TestQueryOfDeath(t *testing.T) {
 			t.Run(fmt.Sprint(name, " every ", pause), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					names := []string{"one:80", "two:80", "three:80"}
-					policy := &Policy{}
+					policy := &failover.Policy{}
 					if name == "body" {
-						policy.Commit = &Commit{After: commitComplete}
+						policy.Commit = &failover.Commit{After: "complete"}
 					}
 					l := newLab(t, policy, names...)
 					for _, name := range names {
@@ -133,15 +129,15 @@ func TestQueryOfDeath(t *testing.T) {
 						t.Errorf("good calls: %+v", s)
 					}
 					for _, name := range names {
-						if b := copyNow(l.stateOf(name)).breaker; b.Generation > 0 {
-							t.Errorf("%s: %v, %s, opened by %s", name, b.State, b.Reason, b.Opened)
+						if moves := l.endpoint(name).moves(); len(moves) > 0 {
+							t.Errorf("%s: %+v", name, moves)
 						}
 					}
 					l.on("one:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
 					if s := l.load(200, 3*time.Second); s.failed*200 > s.calls {
 						t.Errorf("when the primary fails: %+v", s)
 					}
-					if b := copyNow(l.stateOf("one:80")).breaker; b.Generation == 0 {
+					if len(l.endpoint("one:80").moves()) == 0 {
 						t.Error("the primary fails and is not out")
 					}
 					close(end)
@@ -163,7 +159,7 @@ func TestOutageOpensAsBefore(t *testing.T) {
 		t.Run(fmt.Sprint("after ", idle), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				names := []string{"one:80", "two:80"}
-				l := newLab(t, &Policy{}, names...)
+				l := newLab(t, &failover.Policy{}, names...)
 				l.load(200, 2*time.Second)
 				time.Sleep(idle)
 				for _, name := range names {
@@ -172,7 +168,7 @@ func TestOutageOpensAsBefore(t *testing.T) {
 				began := time.Now()
 				go l.load(200, 2*time.Second)
 				took := l.within(2*time.Second, "both are out", func() bool {
-					return breakerNow(l.stateOf("one:80")) != breaker.Closed && breakerNow(l.stateOf("two:80")) != breaker.Closed
+					return l.endpoint("one:80").state() != "closed" && l.endpoint("two:80").state() != "closed"
 				})
 				if took > 200*time.Millisecond {
 					t.Errorf("out after %v", took)
@@ -188,7 +184,7 @@ func TestOutageOpensAsBefore(t *testing.T) {
 func TestEndpointsThatAnswerSome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		l := newLab(t, &Policy{Breaker: &Breaker{OpenFor: caddy.Duration(time.Minute)}, Retry: &Retry{Off: true}}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{Breaker: &failover.Breaker{OpenFor: caddy.Duration(time.Minute)}, Retry: &failover.Retry{Off: true}}, "one:80", "two:80")
 		for _, name := range []string{"one:80", "two:80"} {
 			l.on(name, func(r *http.Request) (*http.Response, error) {
 				if n++; n%5 < 3 {
@@ -214,42 +210,15 @@ func TestEndpointsThatAnswerSome(t *testing.T) {
 // TestPanicOfAHedge lets the transport panic in the goroutine of a hedge.
 func TestPanicOfAHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{Retry: &Retry{Hedge: &Hedge{After: caddy.Duration(50 * time.Millisecond)}}}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{Retry: &failover.Retry{Hedge: &failover.Hedge{After: caddy.Duration(50 * time.Millisecond)}}}, "one:80", "two:80")
 		l.load(200, time.Second)
 		l.on("one:80", after(300*time.Millisecond, http.StatusOK))
 		l.on("two:80", func(*http.Request) (*http.Response, error) { panic("of the transport") })
 		if got := l.call(http.MethodGet, "/", "").Code; got != http.StatusOK {
 			t.Errorf("status %d", got)
 		}
-		if n := l.stateOf("two:80").Busy.Load(); n != 0 {
+		if n := l.endpoint("two:80").inFlight(); n != 0 {
 			t.Errorf("%d attempts left in flight", n)
 		}
 	})
 }
-
-// TestSlowReaders lets an endpoint cut an answer: one that a client reads slowly, and
-// one that it reads at once.
-func TestSlowReaders(t *testing.T) {
-	for _, tt := range []struct {
-		pause time.Duration // of the client, between reads
-		cut   outcome.Outcome
-	}{{200 * time.Millisecond, outcome.Cancelled}, {0, outcome.Truncated}} {
-		synctest.Test(t, func(t *testing.T) {
-			a := &call.Attempt{Call: &call.Call{Handler: new(call.Handler)}, Client: t.Context()}
-			a.Answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), brokenReader{}))
-			buffer := make([]byte, 32<<10)
-			var err error
-			for err == nil {
-				_, err = a.ReadAnswer(buffer)
-				time.Sleep(tt.pause)
-			}
-			if o := a.BodyOutcome(err); o != tt.cut {
-				t.Errorf("a client that pauses for %v: %v, want %v", tt.pause, o, tt.cut)
-			}
-		})
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }

@@ -1,4 +1,4 @@
-package failover
+package lab
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	failover "github.com/apifailover/caddy-failover"
 )
 
 // TestSlowRequestsAreNoSlowEndpoint sends requests that are slow wherever they go, in
@@ -30,7 +32,7 @@ func TestSlowRequestsAreNoSlowEndpoint(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				addresses := []string{"one:80", "two:80", "three:80"}
-				l := newLab(t, &Policy{Timeout: caddy.Duration(20 * time.Second)}, addresses...)
+				l := newLab(t, &failover.Policy{Timeout: caddy.Duration(20 * time.Second)}, addresses...)
 				for _, address := range addresses {
 					l.on(address, func(r *http.Request) (*http.Response, error) {
 						if strings.HasPrefix(r.URL.Path, "/slow") {
@@ -57,8 +59,8 @@ func TestSlowRequestsAreNoSlowEndpoint(t *testing.T) {
 					t.Errorf("quick calls: %+v", s)
 				}
 				for _, address := range addresses {
-					if b := copyNow(l.stateOf(address)).breaker; b.Generation > 0 {
-						t.Errorf("%s: %v, %s", address, b.State, b.Reason)
+					if moves := l.endpoint(address).moves(); len(moves) > 0 {
+						t.Errorf("%s: %+v", address, moves)
 					}
 				}
 				slow.Wait()

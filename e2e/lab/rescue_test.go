@@ -1,4 +1,4 @@
-package failover
+package lab
 
 import (
 	"context"
@@ -6,9 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/apifailover/caddy-failover/internal/call"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
 // TestClientLeavesDuringRescue lets a client leave when the watcher has just moved its
@@ -19,6 +16,9 @@ func TestClientLeavesDuringRescue(t *testing.T) {
 		defer l.close()
 		ctx, leave := context.WithCancel(t.Context())
 		l.on("one:1", func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/cut" {
+				return nil, errCut
+			}
 			<-r.Context().Done()
 			leave()
 			return nil, r.Context().Err()
@@ -32,24 +32,30 @@ func TestClientLeavesDuringRescue(t *testing.T) {
 		code := make(chan int)
 		go func() { code <- l.callWith(ctx, http.MethodGet, "/", "").Code }()
 		time.Sleep(time.Second)
-		one, two := l.stateOf("one"), l.stateOf("two")
-		one.Mu.Lock()
-		one.Breaker.Trip(time.Now(), l.policy.BreakerConfig(), "test")
-		one.Mu.Unlock()
+		one, two := l.endpoint("one"), l.endpoint("two")
+		for range 5 { // which take the endpoint out
+			l.call(http.MethodPost, "/cut", "")
+		}
 		if got := <-code; got != 499 {
 			t.Errorf("got %d", got)
 		}
 		synctest.Wait()
-		want := endpoint.Totals{Attempts: 1, Cancelled: 1}
-		if a, b := totalsNow(one), totalsNow(two); a != want || b != want || one.Busy.Load()+two.Busy.Load() != 0 {
+		if a, b := one.totals(), two.totals(); a != (totals{Attempts: 6, Failures: 5, Cancelled: 1}) || b != (totals{Attempts: 1, Cancelled: 1}) || one.inFlight()+two.inFlight() != 0 {
 			t.Errorf("totals are %+v and %+v", a, b)
 		}
-		l.policy.Pool.Fold(time.Now())
-		if n := l.policy.Pool.Calls.Counts().Cancelled; n != 1 {
-			t.Errorf("%d calls were cancelled", n)
+		var report struct {
+			Total     struct{ Cancelled uint64 }
+			Failovers []struct {
+				From, To string
+				Count    uint64
+			}
 		}
-		if n := memberOf(one).Total.Failovers[endpoint.Route{To: "two", Reason: call.ReasonRescued}]; n != 1 {
-			t.Errorf("%d failovers", n)
+		admin(t, http.MethodGet, "report?pool=lab&from=1h&format=json", "", &report)
+		if report.Total.Cancelled != 1 {
+			t.Errorf("%d calls were cancelled", report.Total.Cancelled)
+		}
+		if f := report.Failovers; len(f) != 1 || f[0].From != "one" || f[0].To != "two" || f[0].Count != 1 {
+			t.Errorf("failovers: %+v", f)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package failover
+package lab
 
 import (
 	"context"
@@ -14,10 +14,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // twoTiers are a primary and a backup.
@@ -58,64 +54,6 @@ func TestHoldIsServedOut(t *testing.T) {
 	})
 }
 
-// TestLookOutRelaxes wants the loop to look at attempts as often as their timeouts
-// ask for, and no longer more often when these are over.
-func TestLookOutRelaxes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := openLab(t, `@quick path /quick
-failover {
-	name lab
-	endpoint http://one:1 {
-		name one
-	}
-	timeout @quick 320ms
-	timeout 1m
-}`)
-		defer l.close()
-		hang := make(chan struct{})
-		l.on("one:1", func(r *http.Request) (*http.Response, error) {
-			if r.URL.RawQuery == "hang" {
-				select {
-				case <-hang:
-				case <-r.Context().Done():
-					return nil, r.Context().Err()
-				}
-			}
-			return answers200(r)
-		})
-		every := func() time.Duration { return time.Duration(l.policy.Pool.Loop.Every.Load()) }
-		want := func(when string, want time.Duration) {
-			t.Helper()
-			synctest.Wait()
-			if got := every(); got != want {
-				t.Errorf("%s: every %v, want %v", when, got, want)
-			}
-		}
-		slow := make(chan int)
-		go func() { slow <- l.call("GET", "/?hang", "").Code }() // keeps the loop from parking
-		time.Sleep(time.Second)
-		want("at first", pool.WatchAtMost)
-		go l.call("GET", "/quick?hang", "")
-		time.Sleep(time.Millisecond)
-		want("a quick one", pool.WatchAtLeast)
-		time.Sleep(310 * time.Millisecond)
-		want("it is under way", pool.WatchAtLeast)
-		time.Sleep(time.Second)
-		want("it is over", pool.WatchAtMost)
-		for range 20 { // one a tick keeps it up
-			l.call("GET", "/quick", "")
-			time.Sleep(pool.TickEvery / 2)
-		}
-		want("quick ones again and again", pool.WatchAtLeast)
-		time.Sleep(time.Second)
-		want("they are over", pool.WatchAtMost)
-		close(hang)
-		if code := <-slow; code != 200 {
-			t.Errorf("got %d", code)
-		}
-	})
-}
-
 // bringDown lets calls fail until the breakers of all endpoints are open.
 func bringDown(l *lab, names ...string) {
 	l.t.Helper()
@@ -123,7 +61,7 @@ func bringDown(l *lab, names ...string) {
 		l.call("GET", "/", "")
 	}
 	for _, name := range names {
-		if state := breakerNow(l.stateOf(name)); state != breaker.Open {
+		if state := l.endpoint(name).state(); state != "open" {
 			l.t.Fatalf("%s is %v", name, state)
 		}
 	}
@@ -159,7 +97,7 @@ func TestTrialsWhileAllDown(t *testing.T) {
 			t.Fatalf("%d trials in 2 s: %v", len(trials), trials)
 		}
 		for i, at := range trials {
-			if want := time.Duration(i) * endpoint.PollAllIn; at < want || at > want+50*time.Millisecond {
+			if want := time.Duration(i) * pollAllIn; at < want || at > want+50*time.Millisecond {
 				t.Errorf("trial %d at %v, want about %v", i, at, want)
 			}
 		}
@@ -168,7 +106,7 @@ func TestTrialsWhileAllDown(t *testing.T) {
 		for l.call("GET", "/", "").Code != 200 {
 			time.Sleep(10 * time.Millisecond)
 		}
-		if took := time.Since(back); took > 2*endpoint.PollAllIn+50*time.Millisecond {
+		if took := time.Since(back); took > 2*pollAllIn+50*time.Millisecond {
 			t.Errorf("service came back after %v", took)
 		}
 	})
@@ -180,11 +118,7 @@ func TestTrialsWhileAllDown(t *testing.T) {
 func TestTrialsPassBy(t *testing.T) {
 	for name, takeOut := range map[string]func(l *lab){
 		"forced open": func(l *lab) {
-			s := l.stateOf("one")
-			s.Mu.Lock()
-			s.Breaker.Force(time.Now(), breaker.ForcedOpen)
-			s.Mu.Unlock()
-			l.policy.Pool.Poke()
+			l.endpoint("one").order("trip", "")
 		},
 		"hanging": func(l *lab) { l.on("one:1", hangs) },
 	} {
@@ -210,7 +144,7 @@ func TestTrialsPassBy(t *testing.T) {
 					t.Errorf("service came back after %v", took)
 				}
 				cancel()
-				time.Sleep(pool.WatchAtMost)
+				time.Sleep(watchAtMost)
 				synctest.Wait()
 			})
 		})
@@ -226,9 +160,9 @@ func TestTriesAnyway(t *testing.T) {
 		l.on("one:1", refusesConnections)
 		l.on("two:2", refusesConnections)
 		bringDown(l, "one", "two")
-		one, two := l.stateOf("one"), l.stateOf("two")
+		one, two := l.endpoint("one"), l.endpoint("two")
 		due := "one:1"
-		if two.Breaker.Until.Before(one.Breaker.Until) {
+		if two.status().Until.Before(one.status().Until) {
 			due = "two:2"
 		}
 		for range 10 {
@@ -283,11 +217,11 @@ func TestTimeouts(t *testing.T) {
 				if w.Code != test.status || !slices.Equal(l.takeAsked(), test.asked) {
 					t.Errorf("got %d", w.Code)
 				}
-				if late := took - test.took; late < 0 || late > pool.WatchAtMost+pool.WatchAtLeast {
+				if late := took - test.took; late < 0 || late > watchAtMost+watchAtLeast {
 					t.Errorf("took %v, want %v", took, test.took)
 				}
 				for _, name := range []string{"one", "two"} {
-					if got := totalsNow(l.stateOf(name)).Failures; got != test.failures[name] {
+					if got := l.endpoint(name).totals().Failures; got != test.failures[name] {
 						t.Errorf("%s has %d failures, want %d", name, got, test.failures[name])
 					}
 				}
@@ -305,14 +239,10 @@ func TestSlowUploadIsNoTimeout(t *testing.T) {
 		if w.Code != 200 || len(l.takeAsked()) != 1 {
 			t.Errorf("got %d", w.Code)
 		}
-		if latency := typicalPeak(l.stateOf("one")); latency > time.Millisecond {
-			t.Errorf("the endpoint is said to take %v", latency)
+		if latency := l.endpoint("one").status().Latency; latency == nil || latency.P50 > 0.001 {
+			t.Errorf("the endpoint is said to take %+v", latency)
 		}
 	})
-}
-
-func typicalPeak(s *endpoint.State) time.Duration {
-	return time.Duration(s.Load() * float64(time.Second))
 }
 
 // slowReader gives a byte after each pause.
@@ -342,35 +272,11 @@ func TestClientLeaves(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		w := l.callWith(ctx, "GET", "/", "")
-		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+pool.WatchAtMost+pool.WatchAtLeast {
+		if took := time.Since(began); w.Code != 499 || took > 300*time.Millisecond+watchAtMost+watchAtLeast {
 			t.Errorf("got %d after %v", w.Code, took)
 		}
-		if got := totalsNow(l.stateOf("one")); got != (endpoint.Totals{Attempts: 1, Cancelled: 1}) || l.stateOf("one").Busy.Load() != 0 {
+		if got := l.endpoint("one").totals(); got != (totals{Attempts: 1, Cancelled: 1}) || l.endpoint("one").inFlight() != 0 {
 			t.Errorf("got %+v", got)
-		}
-	})
-}
-
-// TestLoopParks wants the control loop to sleep in an idle pool, and to be awake
-// again for the next attempt.
-func TestLoopParks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := openLab(t, twoTiers)
-		defer l.close()
-		loop := &l.policy.Pool.Loop
-		for range 3 {
-			time.Sleep(10 * time.Second)
-			synctest.Wait()
-			if !loop.Parked.Load() {
-				t.Fatal("an idle pool's loop is not parked")
-			}
-			l.on("one:1", hangs)
-			began := time.Now()
-			if w := l.call("GET", "/", ""); w.Code != 200 || time.Since(began) > time.Second+pool.WatchAtMost {
-				t.Fatalf("got %d after %v", w.Code, time.Since(began))
-			}
-			l.on("one:1", answers200)
-			l.call("GET", "/", "")
 		}
 	})
 }
@@ -385,12 +291,12 @@ func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
 		for range 5 {
 			l.call("GET", "/", "")
 		}
-		if state := breakerNow(l.stateOf("one")); state != breaker.Open {
+		if state := l.endpoint("one").state(); state != "open" {
 			t.Fatalf("one is %v", state)
 		}
 		l.on("one:1", answers200)
-		time.Sleep(6*time.Second + pool.TickEvery)
-		if state := breakerNow(l.stateOf("one")); state != breaker.Recovering {
+		time.Sleep(6*time.Second + tickEvery)
+		if state := l.endpoint("one").state(); state != "recovering" {
 			t.Errorf("one is %v after its open period", state)
 		}
 	})
@@ -407,9 +313,9 @@ func TestQuietPoolRecovers(t *testing.T) {
 			l.call("GET", "/", "")
 		}
 		l.on("one:1", answers200)
-		time.Sleep(6*time.Second + pool.TickEvery)
+		time.Sleep(6*time.Second + tickEvery)
 		began, calls := time.Now(), 0
-		for breakerNow(l.stateOf("one")) != breaker.Closed {
+		for l.endpoint("one").state() != "closed" {
 			if w := l.call("GET", "/", ""); w.Code != 200 {
 				t.Fatalf("got %d", w.Code)
 			}
@@ -436,9 +342,9 @@ func TestPanicGivesEverythingBack(t *testing.T) {
 			}()
 			l.call("GET", "/", "")
 		}()
-		s := l.stateOf("one")
-		if got := totalsNow(s); s.Busy.Load() != 0 || got != (endpoint.Totals{Attempts: 1, Cancelled: 1}) {
-			t.Errorf("%d in flight, %+v", s.Busy.Load(), got)
+		s := l.endpoint("one")
+		if got := s.totals(); s.inFlight() != 0 || got != (totals{Attempts: 1, Cancelled: 1}) {
+			t.Errorf("%d in flight, %+v", s.inFlight(), got)
 		}
 	})
 }
@@ -474,13 +380,7 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab",
 				"endpoints": [{"upstream": "b:1", "name": "configured", "priority": 2}]}}}`
 	look := func(addresses ...string) { labAddresses.Store(&addresses) }
-	open := func() *lab {
-		l, err := openLabJSON(t, []byte(config))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
+	open := func() *lab { return openLabJSON(t, []byte(config)) }
 	// The proxy's first dynamic upstream starts a goroutine that never ends,
 	// which must not be in the bubble.
 	look("a:1")
@@ -491,11 +391,7 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		l := open()
 		defer l.close()
 		known := func() (names []string) {
-			l.policy.Pool.Mu.Lock()
-			defer l.policy.Pool.Mu.Unlock()
-			for key := range l.policy.Pool.Members {
-				names = append(names, key.Name)
-			}
+			names = l.known()
 			slices.Sort(names)
 			return names
 		}
@@ -509,10 +405,10 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		if got := known(); !slices.Equal(got, []string{"a:1", "configured"}) {
 			t.Fatalf("known: %v", got)
 		}
-		if state := breakerNow(l.stateOf("a:1")); state != breaker.Open {
+		if state := l.endpoint("a:1").state(); state != "open" {
 			t.Fatalf("the breaker of a dynamic address is %v", state)
 		}
-		a := l.stateOf("a:1")
+		a := l.endpoint("a:1").totals()
 		look("c:1", "b:1")
 		for range 58 {
 			l.call("GET", "/", "")
@@ -520,16 +416,16 @@ func TestDynamicEndpointsAreForgotten(t *testing.T) {
 		}
 		look("c:1", "a:1")
 		l.call("GET", "/", "")
-		if l.stateOf("a:1") != a {
+		if got := l.endpoint("a:1").totals(); got.Failures < a.Failures {
 			t.Error("an address that came back after less than ten minutes has lost its state")
 		}
 		look("c:1", "b:1")
-		c := l.stateOf("c:1")
+		c := l.endpoint("c:1").totals()
 		for range 62 {
 			l.call("GET", "/", "")
 			time.Sleep(10 * time.Second)
 		}
-		if l.stateOf("c:1") != c {
+		if got := l.endpoint("c:1").totals(); got.Attempts < c.Attempts+62 {
 			t.Error("an address that every call sees has lost its state")
 		}
 		if got := known(); !slices.Equal(got, []string{"c:1", "configured"}) {

@@ -1,4 +1,4 @@
-package failover
+package lab
 
 import (
 	"io"
@@ -10,8 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/slowness"
+	failover "github.com/apifailover/caddy-failover"
 )
 
 // TestGrayFailure lets the primary become slow, or hang, at 200 calls a second.
@@ -22,7 +21,7 @@ func TestGrayFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLab(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+				l := newLab(t, &failover.Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
 				if s := l.load(200, 3*time.Second); s.slow > 0 || s.failed > 0 {
 					t.Fatalf("healthy: %+v", s)
 				}
@@ -30,7 +29,7 @@ func TestGrayFailure(t *testing.T) {
 				began := time.Now()
 				found := make(chan time.Duration, 1)
 				go func() {
-					l.within(8*time.Second, "the primary is out", func() bool { return breakerNow(l.stateOf("one:80")) == breaker.Open })
+					l.within(8*time.Second, "the primary is out", func() bool { return l.endpoint("one:80").state() == "open" })
 					found <- time.Since(began)
 				}()
 				s := l.load(200, 8*time.Second)
@@ -42,16 +41,16 @@ func TestGrayFailure(t *testing.T) {
 				if s.failed > 0 || s.slow >= s.calls*8/100 {
 					t.Errorf("clients saw %+v", s)
 				}
-				if reason := copyNow(l.stateOf("one:80")).breaker.Opened; reason != breaker.ReasonSlower {
-					t.Errorf("opened because of %q", reason)
+				if moves := l.endpoint("one:80").moves(); len(moves) == 0 || moves[0].Reason != "slower_than_usual" {
+					t.Errorf("opened because of %+v", moves)
 				}
 				l.on("one:80", after(2*time.Millisecond, http.StatusOK))
 				began = time.Now()
-				for breakerNow(l.stateOf("one:80")) != breaker.Closed && time.Since(began) < time.Minute {
+				for l.endpoint("one:80").state() != "closed" && time.Since(began) < time.Minute {
 					l.load(200, 250*time.Millisecond)
 				}
 				t.Logf("back after %v", time.Since(began))
-				if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
+				if state := l.endpoint("one:80").state(); state != "closed" {
 					t.Errorf("well for a minute, and %v", state)
 				}
 			})
@@ -62,7 +61,7 @@ func TestGrayFailure(t *testing.T) {
 // TestGrayFailureOfFewCalls: one call in 2 s is enough to find it.
 func TestGrayFailureOfFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
 		calls := func(n int) {
 			for range n {
 				time.Sleep(2 * time.Second)
@@ -71,9 +70,10 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 		}
 		calls(150)
 		l.on("one:80", after(5*time.Second, http.StatusOK))
-		calls(slowness.VerdictsSlow)
-		if br := copyNow(l.stateOf("one:80")).breaker; br.Opened != breaker.ReasonSlower || br.State == breaker.Closed {
-			t.Errorf("after %d slow calls it is %v", slowness.VerdictsSlow, br.State)
+		const enough = 10
+		calls(enough)
+		if moves := l.endpoint("one:80").moves(); len(moves) == 0 || moves[0].Reason != "slower_than_usual" {
+			t.Errorf("after %d slow calls: %+v", enough, moves)
 		}
 	})
 }
@@ -82,21 +82,21 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 // its timeout when it is tried again.
 func TestSlowTrialsAreFoundEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
 		l.load(200, 3*time.Second)
 		l.on("one:80", after(time.Hour, http.StatusOK))
 		l.load(200, time.Second)
-		one := l.stateOf("one:80")
-		trials := totalsNow(one).Attempts
+		one := l.endpoint("one:80")
+		trials := one.totals().Attempts
 		done := make(chan struct{})
 		go func() { l.load(200, 10*time.Second); close(done) }()
-		l.within(7*time.Second, "a trial", func() bool { return totalsNow(one).Attempts > trials })
-		took := l.within(time.Second, "the trial has failed", func() bool { return breakerNow(one) == breaker.Open })
+		l.within(7*time.Second, "a trial", func() bool { return one.totals().Attempts > trials })
+		took := l.within(time.Second, "the trial has failed", func() bool { return one.state() == "open" })
 		if took > 200*time.Millisecond {
 			t.Errorf("found after %v", took)
 		}
-		if copyNow(one).breaker.Relapses != 1 {
-			t.Errorf("%d relapses", copyNow(one).breaker.Relapses)
+		if moves := one.moves(); moves[len(moves)-1].Details["relapses"] != 1.0 {
+			t.Errorf("moves: %+v", moves)
 		}
 		<-done
 	})
@@ -105,12 +105,12 @@ func TestSlowTrialsAreFoundEarly(t *testing.T) {
 // TestSlowTrialsFail: the answers are good, but as slow as before.
 func TestSlowTrialsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
 		l.load(200, 3*time.Second)
 		l.on("one:80", after(110*time.Millisecond, http.StatusOK))
-		before := totalsNow(l.stateOf("one:80")).Attempts
+		before := l.endpoint("one:80").totals().Attempts
 		s := l.load(200, time.Minute)
-		attempts := totalsNow(l.stateOf("one:80")).Attempts - before
+		attempts := l.endpoint("one:80").totals().Attempts - before
 		t.Logf("%d of %d calls in a minute of slowness; clients saw %+v", attempts, s.calls, s)
 		if attempts > uint64(s.calls/100) {
 			t.Errorf("the slow endpoint got %d of %d calls", attempts, s.calls)
@@ -121,24 +121,24 @@ func TestSlowTrialsFail(t *testing.T) {
 // TestLastEndpointIsNeverTooSlow: with nowhere to go, slow is better than out.
 func TestLastEndpointIsNeverTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
 		l.load(200, 2*time.Second)
 		l.on("two:80", func(*http.Request) (*http.Response, error) {
 			return nil, errCut
 		})
 		l.on("one:80", after(700*time.Millisecond, http.StatusOK))
-		l.stateOf("two:80").ChangeBreaker(func(br *breaker.Breaker) { br.Force(time.Now(), breaker.ForcedOpen) })
+		l.endpoint("two:80").order("trip", "")
 		if s := l.load(200, 5*time.Second); s.failed > 0 {
 			t.Errorf("%+v", s)
 		}
-		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
+		if state := l.endpoint("one:80").state(); state != "closed" {
 			t.Errorf("the last endpoint is %v", state)
 		}
 		// when another one is there, it takes over
 		l.on("two:80", after(2*time.Millisecond, http.StatusOK))
-		l.stateOf("two:80").ChangeBreaker(func(br *breaker.Breaker) { br.Reset(time.Now()) })
+		l.endpoint("two:80").order("reset", "")
 		l.load(200, time.Second)
-		if state := breakerNow(l.stateOf("one:80")); state != breaker.Open {
+		if state := l.endpoint("one:80").state(); state != "open" {
 			t.Errorf("with another one there it is %v", state)
 		}
 	})
@@ -160,7 +160,7 @@ func (s *slowBody) Read(p []byte) (int, error) {
 // TestSlowClientsAreNoEvidence: uploads take seconds, the endpoint does not.
 func TestSlowClientsAreNoEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
 		l.load(200, 2*time.Second)
 		l.on("one:80", func(r *http.Request) (*http.Response, error) {
 			if r.Body != nil {
@@ -180,7 +180,7 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 				t.Errorf("status %d", status)
 			}
 		}
-		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
+		if state := l.endpoint("one:80").state(); state != "closed" {
 			t.Errorf("the endpoint is %v", state)
 		}
 	})
@@ -190,7 +190,7 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 // when they begin, so that they count beside some that hang.
 func TestStreamsAreInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, &Policy{}, "one:80", "two:80")
+		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
 		l.load(200, 2*time.Second)
 		var n atomic.Int64
 		l.on("one:80", func(r *http.Request) (*http.Response, error) {
@@ -205,7 +205,7 @@ func TestStreamsAreInTime(t *testing.T) {
 			return resp, nil
 		})
 		l.load(20, 30*time.Second)
-		if state := breakerNow(l.stateOf("one:80")); state != breaker.Closed {
+		if state := l.endpoint("one:80").state(); state != "closed" {
 			t.Errorf("a fifth of the calls is slow, and the endpoint %v", state)
 		}
 	})
@@ -224,5 +224,3 @@ func (s *slowResponse) Read(p []byte) (int, error) {
 }
 
 func (s *slowResponse) Close() error { return nil }
-
-var errCut = io.ErrUnexpectedEOF

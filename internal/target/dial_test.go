@@ -1,4 +1,4 @@
-package failover
+package target
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // TestDialsOfTheProxy reads the dial errors that the proxy's transport makes.
@@ -27,7 +26,7 @@ func TestDialsOfTheProxy(t *testing.T) {
 		{"too slow", reverseproxy.NewDialError(&net.OpError{Op: "dial", Err: context.DeadlineExceeded}), outcome.FailedDial},
 		{"no descriptor left", reverseproxy.NewDialError(os.NewSyscallError("socket", syscall.EMFILE)), outcome.Unsent},
 	} {
-		if got := target.OutcomeOf(test.err); got != test.want {
+		if got := OutcomeOf(test.err); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}

@@ -1,0 +1,229 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// givenAtLoad are the placeholders whose values are read when a configuration is loaded.
+var givenAtLoad = regexp.MustCompile(`\{(env|file)\.([^{}]+)\}`)
+
+// hasGiven tells whether a text has a placeholder that givenAtLoad finds.
+func hasGiven(text string) bool { return givenAtLoad.MatchString(text) }
+
+// given puts the values of {env.*} and {file.*} into a text. One without a value is an
+// error, which names it and repeats no value.
+func given(text string) (string, error) {
+	var out strings.Builder
+	last := 0
+	for _, m := range givenAtLoad.FindAllStringSubmatchIndex(text, -1) {
+		if m[0] > 0 && text[m[0]-1] == '\\' {
+			continue // it is escaped
+		}
+		value, err := valueOf(text[m[2]:m[3]], text[m[4]:m[5]])
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", text[m[0]:m[1]], err)
+		}
+		out.WriteString(text[last:m[0]])
+		out.WriteString(value)
+		last = m[1]
+	}
+	out.WriteString(text[last:])
+	return out.String(), nil
+}
+
+// valueOf is the value of a placeholder of the environment or of a file.
+func valueOf(kind, name string) (string, error) {
+	if kind == "file" {
+		if _, err := os.ReadFile(name); err != nil {
+			var path *os.PathError
+			if errors.As(err, &path) {
+				err = path.Err
+			}
+			return "", fmt.Errorf("reading the file: %w", err)
+		}
+	} else if _, ok := os.LookupEnv(name); !ok {
+		return "", errors.New("the environment variable is not set")
+	}
+	value, _ := caddy.NewReplacer().GetString(kind + "." + name)
+	if strings.TrimSpace(value) == "" {
+		return "", errors.New("the value is empty")
+	}
+	return value, nil
+}
+
+// resolve puts values into the addresses of the endpoints and of the proxy's upstreams, so
+// that a value may be a base URL as well.
+func (p *Policy) resolve(handler *reverseproxy.Handler) error {
+	for _, e := range p.Endpoints {
+		if err := e.resolve(); err != nil {
+			return e.wrap(err)
+		}
+	}
+	p.urls = make(map[*reverseproxy.Upstream]string)
+	for _, u := range handler.Upstreams {
+		if !hasGiven(u.Dial) {
+			continue
+		}
+		base, dial, err := givenAddress(u.Dial)
+		if err != nil {
+			return fmt.Errorf("upstream %s: %w", u.Dial, err)
+		}
+		u.Dial, p.urls[u] = dial, base
+	}
+	return nil
+}
+
+func (e *Endpoint) resolve() error {
+	if hasGiven(e.URL) {
+		base, dial, err := givenAddress(e.URL)
+		switch {
+		case err != nil:
+			return err
+		case base == "":
+			return fmt.Errorf("%s: %w", e.URL, noScheme(dial))
+		}
+		if e.Upstream == "" || e.Upstream == e.URL {
+			e.Upstream = dial
+		}
+		e.URL = base
+	}
+	if hasGiven(e.Upstream) {
+		base, dial, err := givenAddress(e.Upstream)
+		if err != nil {
+			return err
+		}
+		e.Upstream = dial
+		if e.URL == "" {
+			e.URL = base
+		}
+	}
+	return nil
+}
+
+// givenAddress reads an address with placeholders, once their values are known.
+func givenAddress(text string) (base, dial string, err error) {
+	value, err := given(text)
+	if err != nil {
+		return "", "", err
+	}
+	value = strings.TrimSpace(value)
+	if !strings.Contains(value, "://") {
+		if dial, err = parseDial("endpoint", value); err != nil {
+			return "", "", fmt.Errorf("%s: %w", text, err)
+		}
+		return "", dial, nil
+	}
+	u, err := parseBaseURL(value)
+	if err != nil {
+		if parse, ok := errors.AsType[*url.Error](err); ok {
+			err = fmt.Errorf("parsing base URL: %w", parse.Err) // the value may be a secret
+		}
+		return "", "", fmt.Errorf("%s: %w", text, err)
+	}
+	return value, dialAddress(u), nil
+}
+
+// noScheme is the error of a base URL that lacks its scheme.
+func noScheme(address string) error {
+	for _, scheme := range []string{"http:", "https:"} {
+		if rest, ok := strings.CutPrefix(strings.ToLower(address), scheme); ok {
+			return fmt.Errorf("malformed base URL %s: write %s//%s", address, scheme, strings.TrimLeft(rest, "/"))
+		}
+	}
+	address = strings.TrimLeft(address, "/")
+	return fmt.Errorf("a scheme is missing: write https://%s, or http://%[1]s", withoutPort(address))
+}
+
+// withoutPort is how an address is written where its port is that of its scheme.
+func withoutPort(address string) string {
+	if host, port, err := net.SplitHostPort(address); err == nil && (port == "80" || port == "443") {
+		if strings.Contains(host, ":") {
+			return "[" + host + "]"
+		}
+		return host
+	}
+	return address
+}
+
+// parseDial reads an address without a scheme: host, host:port or network/address. Its
+// errors name the word before it, and show nothing that may hold a password.
+func parseDial(word, address string) (dial string, err error) {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	switch {
+	case strings.Contains(address, "@"):
+		return "", errors.New("malformed address (it is not shown, since it may hold a password): want a base URL such as https://api.example, or host:port")
+	case err == nil && (parsed.IsUnixNetwork() || parsed.IsFdNetwork()):
+		return address, nil
+	case err == nil && !strings.Contains(address, "{") && slices.Contains([]string{"tcp", "tcp4", "tcp6"}, parsed.Network) &&
+		parsed.Host == "" && parsed.StartPort == 0:
+		return "", errors.New("the address is empty: want a base URL such as https://api.example, or host:port")
+	case strings.HasPrefix(address, "http:") || strings.HasPrefix(address, "https:"):
+		return "", noScheme(address)
+	case !strings.Contains(address, "{") && (strings.HasPrefix(address, "//") || err == nil && !dialable(parsed.Network)):
+		return "", noScheme(address)
+	case err != nil || strings.Contains(parsed.Host, ":") && net.ParseIP(parsed.Host) == nil || strings.ContainsAny(parsed.Host, "?#"):
+		return "", fmt.Errorf("invalid address of an %s: %q: want a base URL or host:port", word, address)
+	case parsed.StartPort == 0 && !strings.Contains(address, "{"):
+		return caddy.JoinNetworkAddress(networkOf(address, parsed.Network), parsed.Host, "80"), nil
+	}
+	return address, nil
+}
+
+// networkOf is the network that an address names, empty if it names none.
+func networkOf(address, network string) string {
+	if strings.HasPrefix(strings.ToLower(address), network+"/") {
+		return network
+	}
+	return ""
+}
+
+// dialable tells whether HTTP goes over a network.
+func dialable(network string) bool {
+	return slices.Contains([]string{"tcp", "tcp4", "tcp6"}, network) || caddy.IsUnixNetwork(network) || caddy.IsFdNetwork(network)
+}
+
+// checkSchemes refuses endpoints whose credentials would go out in plain text although
+// nobody said so. It returns the addresses that are called in plain HTTP for want of a scheme.
+func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, err error) {
+	byProxy := handler.Headers != nil && handler.Headers.Request != nil && p.isDirective() && setsCredentials(handler.Headers.Request)
+	for _, e := range p.Endpoints {
+		if e.URL != "" || !plainAt(handler, e.Upstream) {
+			continue
+		}
+		if (e.ownCredentials() || byProxy) && !target.Local(e.Upstream) {
+			host := withoutPort(e.Upstream)
+			if p.isDirective() {
+				return nil, e.wrap(fmt.Errorf("a scheme is missing, and its credentials would go out in plain text: "+
+					"write endpoint https://%s, or http://%[1]s if they may", host))
+			}
+			return nil, e.wrap(fmt.Errorf("its credentials would go out in plain text: "+
+				"give it the url https://%s, or http://%[1]s if they may, or give the proxy a transport with TLS", host))
+		}
+		if p.isDirective() {
+			plain = append(plain, e.Upstream)
+		}
+	}
+	return plain, nil
+}
+
+// plainAt tells whether the proxy calls an address without a scheme in plain HTTP.
+func plainAt(handler *reverseproxy.Handler, address string) bool {
+	if t, ok := handler.Transport.(*reverseproxy.HTTPTransport); ok && t.TLS != nil {
+		parsed, err := caddy.ParseNetworkAddress(address)
+		return err == nil && slices.Contains(t.TLS.ExceptPorts, fmt.Sprint(parsed.StartPort))
+	}
+	t, ok := handler.Transport.(reverseproxy.TLSTransport)
+	return handler.Transport == nil || ok && !t.TLSEnabled()
+}

@@ -1,0 +1,120 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// What calls of one endpoint may have in common.
+const (
+	affinityText     = "text"
+	affinityJSON     = "json"
+	affinityClientIP = "client_ip"
+	affinityCookie   = "cookie"
+)
+
+const defaultAffinityCookie = "failover"
+
+// Affinity sends requests that have something in common to the same endpoint of a tier, so
+// that its caches and sessions serve them. It is soft: an endpoint that is out, full or on
+// hold is passed over, and its requests come back with it.
+type Affinity struct {
+	// What the requests have in common: `text` (which has placeholders), `json` (a field of
+	// the request's JSON body), `client_ip`, or `cookie`. Required.
+	By string `json:"by,omitempty"`
+
+	// The text, with placeholders; the path of the field, as in `set_json`; or the name of the
+	// cookie. Default: `failover` for a cookie.
+	Value string `json:"value,omitempty"`
+
+	// Signs the cookie. Placeholders are replaced at load. Default: a secret of the pool's own,
+	// which is as old as the process; give one where cookies are to outlive a restart, or
+	// several instances to understand them.
+	Secret string `json:"secret,omitempty"`
+}
+
+func (a *Affinity) validate() error {
+	if err := oneOf("affinity", a.By, affinityText, affinityJSON, affinityClientIP, affinityCookie); err != nil {
+		return err
+	}
+	switch {
+	case a.By == "":
+		return errors.New("affinity: by is missing")
+	case a.Secret != "" && a.By != affinityCookie:
+		return fmt.Errorf("affinity: only a %s has a secret", affinityCookie)
+	case a.By == affinityClientIP && a.Value != "":
+		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
+	case a.By == affinityText && !strings.Contains(a.Value, "{"):
+		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
+	case a.By == affinityCookie && !isToken(a.name()):
+		return fmt.Errorf("affinity: %q is no name of a cookie", a.Value)
+	}
+	if a.By == affinityJSON {
+		if _, err := jsondoc.ParseField(a.Value); err != nil {
+			return fmt.Errorf("affinity %s %s: %w", affinityJSON, a.Value, err)
+		}
+	}
+	return nil
+}
+
+// isToken reports whether a text may be the name of a cookie (RFC 6265).
+func isToken(text string) bool {
+	return text != "" && strings.IndexFunc(text, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, r)
+	}) < 0
+}
+
+func (a *Affinity) name() string {
+	if a.Value == "" {
+		return defaultAffinityCookie
+	}
+	return a.Value
+}
+
+// source is the option ready for use. It has been validated.
+func (a *Affinity) source() call.KeySource {
+	switch a.By {
+	case affinityJSON:
+		field, _ := jsondoc.ParseField(a.Value)
+		return call.KeyOfJSON(field)
+	case affinityClientIP:
+		return call.KeyOfClient()
+	case affinityCookie:
+		return call.KeyOfCookie(a.name(), caddy.NewReplacer().ReplaceKnown(a.Secret, ""))
+	}
+	return call.KeyOfPlaceholders(a.Value)
+}
+
+// readAffinity reads `affinity <text>|json <path>|client_ip|cookie [<name> [<secret>]]`.
+func readAffinity(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	word, err := argument(d)
+	if err != nil {
+		return err
+	}
+	a := &Affinity{By: word}
+	switch word {
+	case affinityClientIP:
+	case affinityJSON:
+		if a.Value, err = argument(d); err != nil {
+			return err
+		}
+	case affinityCookie:
+		if d.NextArg() {
+			a.Value = d.Val()
+		}
+		if d.NextArg() {
+			a.Secret = d.Val()
+		}
+	default:
+		a.By, a.Value = affinityText, word
+	}
+	p.Affinity = append(p.Affinity, a)
+	return wrap(d, a.validate())
+}

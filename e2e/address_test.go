@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestAddressesComeFromTheEnvironment: the value of a placeholder may be a base URL, whose path and
+// host are those of the calls, or an address.
+func TestAddressesComeFromTheEnvironment(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	t.Setenv("FAILOVER_TEST_URL", "http://"+one.address+"/v1")
+	t.Setenv("FAILOVER_TEST_HOST", two.address)
+	for name, site := range map[string]string{
+		"directive": "failover {\n\tendpoint {env.FAILOVER_TEST_URL}\n\tendpoint http://{env.FAILOVER_TEST_HOST}/v1\n\tbreaker off\n}",
+		"policy": "reverse_proxy {env.FAILOVER_TEST_URL} {env.FAILOVER_TEST_HOST} {\n\tlb_policy failover {\n\t\tbreaker off\n\t\t" +
+			"upstream {env.FAILOVER_TEST_HOST} {\n\t\t\turl http://{env.FAILOVER_TEST_HOST}/v1\n\t\t}\n\t}\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			one.behave(one.fine)
+			p := startCaddy(t, site)
+			p.get().want(t, "the first", 200, "one")
+			one.down()
+			defer one.up(t, one.address)
+			p.get().want(t, "the second", 200, "two")
+			for _, a := range []*api{one, two} {
+				if r := a.last(t); r.Host != a.address || !strings.HasPrefix(r.URL.Path, "/v1/") {
+					t.Errorf("%s was asked for %s at %s", a.name, r.URL, r.Host)
+				}
+			}
+		})
+	}
+}
+
+// TestAnAddressWithoutASchemeIsWarnedOf, and the warning says what was taken; where a credential would go
+// out in plain text the configuration is refused.
+func TestAnAddressWithoutASchemeIsWarnedOf(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint %s {\n\t\theader X-Api-Key k\n\t}\n}", one.address))
+	p.get().want(t, "a call", 200, "one")
+	eventually(t, "the warning is logged", func() bool {
+		for _, line := range p.lines("an endpoint has no scheme: http is taken; write http:// or https:// before it") {
+			if line["level"] == "warn" && line["taken"] == "http://"+one.address {
+				return true
+			}
+		}
+		return false
+	})
+	err := p.load("failover {\n\tendpoint api.test.invalid {\n\t\theader X-Api-Key k\n\t}\n}")
+	if err == nil || !strings.Contains(err.Error(), "write endpoint https://api.test.invalid") || !strings.Contains(err.Error(), "Caddyfile:") {
+		t.Errorf("got %v", err)
+	}
+}

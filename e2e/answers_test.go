@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	overload = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n"
+	aWord    = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n"
+	aRole    = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n"
+	aPing    = ": ping\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n"
+)
+
+// streaming sends pieces of a stream, the rest when go on is closed, and stays open until the client leaves where
+// stays is set.
+func streaming(kind string, goOn <-chan struct{}, stays bool, first []string, rest ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(http.StatusOK)
+		flush(w)
+		for _, piece := range first {
+			_, _ = io.WriteString(w, piece)
+			flush(w)
+		}
+		if goOn != nil {
+			select {
+			case <-goOn:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		for _, piece := range rest {
+			_, _ = io.WriteString(w, piece)
+			flush(w)
+		}
+		if stays {
+			silent(w, r)
+		}
+	}
+}
+
+// TestNextOnHoldsNoStreamUp: a stream whose first event says what it is goes on as it comes, while the rest has not been
+// sent, and byte for byte.
+func TestNextOnHoldsNoStreamUp(t *testing.T) {
+	for _, test := range []struct {
+		name, options, kind string
+		first               []string
+	}{
+		{"events", "next_on 200 overloaded_error", "text/event-stream", []string{aWord}},
+		{"after a beginning", "next_on 200 overloaded_error", "text/event-stream; charset=utf-8", []string{aPing, aRole, aWord}},
+		{"with commit", "commit first_byte\nnext_on 200 overloaded_error", "text/event-stream", []string{aPing, aRole, aWord}},
+		{"lines", "next_on 200 overloaded_error", "application/x-ndjson", []string{"{\"response\":\"hi\"}\n"}},
+		{"no rule for the status", "next_on 404 overloaded_error", "text/plain", []string{"hi"}},
+		{"no rule for the type", "next_on 200 overloaded_error", "image/png", []string{"\x89PNG"}},
+		{"64 KiB", "next_on 200 overloaded_error", "text/plain", []string{strings.Repeat("x", 64<<10)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			goOn := make(chan struct{})
+			one.behave(streaming(test.kind, goOn, false, test.first, overload, aWord))
+			p := startCaddy(t, site(test.options, one, two))
+			resp, err := p.do(http.MethodPost, "/", strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			want := strings.Join(test.first, "")
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+				t.Fatalf("got %.80q (%v) before the rest was sent", got, err)
+			}
+			close(goOn)
+			if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != overload+aWord {
+				t.Errorf("the rest is %q (%v)", rest, err)
+			}
+			p.wantTotals("one", totals{Attempts: 1, Successes: 1})
+		})
+	}
+}
+
+// TestNextOnMovesOnAtOnce: where the first event is the error, the call moves on though the stream stays open, and the
+// endpoint after it is not measured by that.
+func TestNextOnMovesOnAtOnce(t *testing.T) {
+	for name, pieces := range map[string][]string{
+		"at first":          {overload},
+		"after a beginning": {aPing, aRole, overload},
+		"in parts":          strings.SplitAfter(overload, ":"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			one.behave(streaming("text/event-stream", nil, true, pieces))
+			two.behave(streaming("text/event-stream", nil, false, []string{aRole, aWord}))
+			p := startCaddy(t, site("timeout 1h\nnext_on 200 overloaded_error", one, two))
+			p.call(http.MethodPost, "/", "x").want(t, "the call", 200, aRole+aWord)
+			p.wantTotals("one", totals{Attempts: 1, Successes: 1})
+			p.quiet()
+		})
+	}
+}
+
+// TestNextOnGivesASlowAnswerWhole: an answer that was moved on from while it came, and that nobody does better than, is
+// the client's.
+func TestNextOnGivesASlowAnswerWhole(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	asked := make(chan struct{})
+	one.behave(streaming("text/event-stream", asked, false, []string{aPing, overload}, aWord, aWord))
+	two.behave(func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	p := startCaddy(t, site("next_on 200 overloaded_error", one, two))
+	p.call(http.MethodPost, "/", "x").want(t, "the call", 200, aPing+overload+aWord+aWord)
+	p.quiet()
+}
+
+// TestASlowRefusalIsNotTheNextEndpointsLatency: the body of an answer that the call moves on from takes long; the endpoint
+// that answers then is measured by itself.
+func TestASlowRefusalIsNotTheNextEndpointsLatency(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, "model ")
+		flush(w)
+		delayed(600*time.Millisecond, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "not found") })(w, r)
+	})
+	p := startCaddy(t, site("next_on 404 \"model not found\"", one, two))
+	p.call(http.MethodPost, "/", "x").want(t, "the call", 200, "two"+digest("x"))
+	p.quiet()
+	if l := p.one("two").Latency; l == nil || l.P50 > 0.5 {
+		t.Errorf("two took %v s to answer", l)
+	}
+}
+
+// TestNextOnLearns: an endpoint that does not have what calls want is asked now and then, not for every call.
+func TestNextOnLearns(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"error":{"code":"model_not_found"}}`)
+	})
+	p := startCaddy(t, site("next_on 404 model_not_found", one, two))
+	before := p.newestEvent()
+	for i := range 400 {
+		p.call(http.MethodPost, "/", "x").want(t, fmt.Sprint("call ", i), 200, "two"+digest("x"))
+	}
+	if n := one.hits.Load(); n < 20 || n > 30 {
+		t.Errorf("one was asked %d times", n)
+	}
+	status := p.one("one")
+	if status.State != "closed" || status.HeldReason != "next_on" || time.Until(status.HeldUntil) < 10*time.Second {
+		t.Errorf("one is %s, on hold for %q until %v", status.State, status.HeldReason, status.HeldUntil)
+	}
+	found := false
+	for _, e := range p.events(before) {
+		found = found || e.Kind == "endpoint_held" && e.Endpoint == "one" && e.Reason == "next_on"
+	}
+	if !found {
+		t.Error("no event says why one gets no calls")
+	}
+}
+
+// TestWhatIsRefusedEverywhereTeachesNothing: calls for what no endpoint has close none for other calls, and a call that
+// nobody else answers gets to an endpoint that is passed over.
+func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	lacks := func(a *api, models ...string) {
+		a.behave(func(w http.ResponseWriter, r *http.Request) {
+			for _, m := range models {
+				if r.URL.Path == "/"+m {
+					w.WriteHeader(http.StatusNotFound)
+					fmt.Fprint(w, a.name, " has no ", m)
+					return
+				}
+			}
+			fmt.Fprint(w, a.name)
+		})
+	}
+	lacks(one, "nonsense", "b")
+	lacks(two, "nonsense", "a")
+	p := startCaddy(t, site("next_on 404\nretry {\nbudget 100% 100\n}", one, two))
+	for i := range 60 {
+		p.call(http.MethodGet, "/nonsense", "").want(t, fmt.Sprint("call ", i), 404, "one has no nonsense")
+	}
+	if status := p.one("one"); !status.HeldUntil.IsZero() {
+		t.Fatalf("one is on hold for %s", status.HeldReason)
+	}
+	p.call(http.MethodGet, "/a", "").want(t, "another call", 200, "one")
+	for i := range 60 {
+		p.call(http.MethodGet, "/b", "").want(t, fmt.Sprint("call ", i), 200, "two")
+	}
+	if status := p.one("one"); status.HeldReason != "next_on" {
+		t.Fatalf("one is on hold for %q", status.HeldReason)
+	}
+	p.call(http.MethodGet, "/a", "").want(t, "a call that only one can answer", 200, "one")
+	two.down()
+	p.call(http.MethodGet, "/a", "").want(t, "without two", 200, "one")
+}

@@ -1,0 +1,270 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dropping is an address at which nothing answers a SYN: it listens, and its queue is full.
+func dropping(t *testing.T) (address string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			return address // the queue is full
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}
+
+// deaf takes what comes and says nothing.
+func deaf(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+
+// TestAnyMethodMovesOnUntilThereIsAConnection: whatever kept the request from getting one, the endpoint cannot have acted.
+func TestAnyMethodMovesOnUntilThereIsAConnection(t *testing.T) {
+	// egress answers CONNECT, and hangs up where that says nothing of a connection.
+	egress := func(answer string) string {
+		return "network_proxy url http://" + listening(t, func(conn net.Conn) {
+			if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil && r.Method == http.MethodConnect {
+				fmt.Fprint(conn, answer)
+				if answer == "" || strings.Contains(answer, " 200 ") {
+					deaf(conn)
+				}
+			}
+		})
+	}
+	for name, test := range map[string]struct {
+		url, kind, transport string
+	}{
+		"SYN dropped":             {"http://" + dropping(t), "dial", ""},
+		"SYN dropped, dial time":  {"http://" + dropping(t), "dial", "dial_timeout 300ms"},
+		"SYN dropped, h2c":        {"http://" + dropping(t), "dial", "versions h2c"},
+		"SYN dropped, TLS":        {"https://" + dropping(t), "dial", ""},
+		"handshake never ends":    {"https://" + listening(t, deaf), "tls", ""},
+		"handshake time":          {"https://" + listening(t, deaf), "tls", "tls_timeout 300ms"},
+		"handshake HTTP/1.1":      {"https://" + listening(t, deaf), "tls", "versions 1.1"},
+		"closed in handshake":     {"https://" + listening(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); c.Close() }), "tls", ""},
+		"closed at once":          {"https://" + listening(t, func(c net.Conn) { c.Close() }), "tls", ""},
+		"QUIC, nobody there":      {"https://" + dropping(t), "dial", "versions 3\n\t\ttls_insecure_skip_verify"},
+		"CONNECT refused":         {"https://api.invalid", "dial", egress("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")},
+		"CONNECT cut":             {"https://api.invalid", "dial", egress("HTTP/1.1 200")},
+		"CONNECT never answered":  {"https://api.invalid", "dial", egress("")},
+		"handshake after CONNECT": {"https://api.invalid", "dial", egress("HTTP/1.1 200 OK\r\n\r\n")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			two := newAPI(t, "two")
+			p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1s\n\tendpoint %s {\n\t\tname one\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\t%s\n\t}\n}", test.url, two.address, test.transport))
+			if strings.HasPrefix(test.transport, "versions h2c") || strings.HasPrefix(test.transport, "versions 3") || strings.HasPrefix(test.transport, "network_proxy") {
+				p.call("POST", "/", "a body") // which this transport does not bring to the next endpoint either
+				eventually(t, "the call has moved on", func() bool { return p.one("two").Attempts > 0 })
+			} else {
+				p.call("POST", "/", "a body").want(t, "small", 200, "two"+digest("a body"))
+				large := randomBody(100_000)
+				for _, body := range bothWays(large) {
+					p.callWith("POST", "/", body).want(t, "large", 200, "two"+digest(large))
+				}
+			}
+			if got := p.one("one").lastOutcome(); got != test.kind {
+				t.Errorf("the failure is %s", got)
+			}
+		})
+	}
+}
+
+// A relay stands in front of an endpoint. When it forgets, the connections that it has bring nothing any longer; new ones are served.
+type relay struct {
+	address string
+	mu      sync.Mutex
+	lost    chan struct{} // closed for the connections of before
+	made    atomic.Int64  // connections
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	r := &relay{lost: make(chan struct{})}
+	r.address = listening(t, func(in net.Conn) {
+		r.made.Add(1)
+		r.mu.Lock()
+		lost := r.lost
+		r.mu.Unlock()
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		var both sync.WaitGroup
+		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+			both.Go(func() {
+				buffer := make([]byte, 32<<10)
+				for {
+					n, err := way[0].Read(buffer)
+					select {
+					case <-lost: // and nothing is said of it
+						_, _ = io.Copy(io.Discard, way[0])
+						return
+					default:
+					}
+					if n > 0 {
+						_, _ = way[1].Write(buffer[:n])
+					}
+					if err != nil {
+						_ = way[1].(*net.TCPConn).CloseWrite()
+						return
+					}
+				}
+			})
+		}
+		both.Wait()
+	})
+	return r
+}
+
+func (r *relay) forget() {
+	r.mu.Lock()
+	close(r.lost)
+	r.lost = make(chan struct{})
+	r.mu.Unlock()
+}
+
+// TestADeadConnectionIsNoDeadEndpoint: behind a relay that has forgotten it, a connection brings nothing for ever. The endpoint is
+// back as soon as a new one is made.
+func TestADeadConnectionIsNoDeadEndpoint(t *testing.T) {
+	for name, test := range map[string]struct{ scheme, versions, options string }{
+		"HTTP/2":               {"https", "1.1 2", ""},
+		"HTTP/1.1 with TLS":    {"https", "1.1", ""},
+		"HTTP/1.1":             {"http", "1.1", ""},
+		"h2c":                  {"http", "h2c", ""},
+		"HTTP/2 and checks":    {"https", "1.1 2", "\n\thealth {\n\t\tinterval 300ms\n\t\ttimeout 200ms\n\t}"},
+		"HTTP/1.1 and checks":  {"https", "1.1", "\n\thealth {\n\t\tinterval 300ms\n\t\ttimeout 200ms\n\t}"},
+		"HTTP/2, set_json etc": {"https", "1.1 2", "\n\tidle_timeout 5s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				fmt.Fprint(w, "one")
+			})
+			one := httptest.NewUnstartedServer(serve)
+			one.EnableHTTP2 = true
+			one.Config.ErrorLog = log.New(io.Discard, "", 0)
+			transport := "versions " + test.versions
+			if test.scheme == "https" {
+				one.StartTLS()
+				transport += "\n\t\ttls_trust_pool file " + certificateOf(t, one)
+			} else {
+				one.Config.Protocols = new(http.Protocols)
+				one.Config.Protocols.SetHTTP1(true)
+				one.Config.Protocols.SetUnencryptedHTTP2(true)
+				one.Start()
+			}
+			defer one.Close()
+			front := newRelay(t, one.Listener.Addr().String())
+			p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1s\n\tendpoint %s://%s {\n\t\tname one\n\t}%s\n\ttransport http {\n\t\t%s\n\t}\n}",
+				test.scheme, front.address, test.options, transport))
+			var all sync.WaitGroup
+			for range 8 { // connections that will be idle
+				all.Go(func() { p.call("POST", "/", "a").want(t, "at first", 200, "one") })
+			}
+			all.Wait()
+			front.forget()
+			made := front.made.Load()
+			if got := p.call("POST", "/", "a"); got.status != http.StatusGatewayTimeout && test.options == "" {
+				t.Errorf("on a dead connection: %+v", got)
+			}
+			timedOut := time.Now()
+			for p.get().status != 200 {
+				if time.Since(timedOut) > patience {
+					t.Fatal("not back")
+				}
+			}
+			// the second of an attempt at another dead connection, the trial's turn, and room
+			if took := time.Since(timedOut); took > 3*time.Second {
+				t.Errorf("back after %v", took)
+			}
+			p.gets(20)
+			if got := front.made.Load() - made; got < 1 || got > 12 {
+				t.Errorf("%d connections were made", got)
+			}
+		})
+	}
+}
+
+// TestChecksLeaveADeadConnection, with no call that would tell.
+func TestChecksLeaveADeadConnection(t *testing.T) {
+	one := newTLSAPI(t, "one")
+	front := newRelay(t, one.address)
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint https://%s {\n\t\tname one\n\t}\n\thealth {\n\t\tinterval 200ms\n\t\ttimeout 200ms\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n}", front.address))
+	eventually(t, "a check has passed", func() bool { c := p.one("one").Check; return c != nil && c.LastResult == "passed" })
+	for range 3 {
+		made := front.made.Load()
+		front.forget()
+		eventually(t, "another connection was made", func() bool { return front.made.Load() > made })
+		eventually(t, "checks pass again", func() bool { return p.one("one").Check.LastResult == "passed" })
+	}
+}
+
+// TestAConnectionThatIsLeftCarriesOn: others on it lose nothing when a request on it has timed out.
+func TestAConnectionThatIsLeftCarriesOn(t *testing.T) {
+	one := newTLSAPI(t, "one")
+	goOn := make(chan struct{})
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hangs":
+			silent(w, r)
+		case "/slow":
+			<-goOn
+			fmt.Fprint(w, "slow")
+		default:
+			fmt.Fprint(w, "a")
+			flush(w)
+			<-goOn
+			fmt.Fprint(w, "b")
+		}
+	})
+	p := startCaddy(t, site("timeout 30s\n\ttimeout /hangs 300ms\n\tbreaker off\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}", one))
+	stream, err := p.do("GET", "/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	slow := p.waiting("POST", "/slow")
+	eventually(t, "the slow request is there", func() bool { return one.hits.Load() == 2 })
+	for i := range 3 {
+		if got := p.call("GET", "/hangs", ""); got.status != http.StatusGatewayTimeout {
+			t.Errorf("request %d that hangs: %+v", i, got)
+		}
+	}
+	close(goOn)
+	if body, err := io.ReadAll(stream.Body); string(body) != "ab" || err != nil {
+		t.Errorf("the stream ended as %q, %v", body, err)
+	}
+	if got := receive(t, "the slow answer", slow); got != "200 slow" {
+		t.Errorf("the slow request got %s", got)
+	}
+}

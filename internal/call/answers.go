@@ -1,0 +1,114 @@
+package call
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// readable keeps an endpoint from answering in a coding that we cannot look into.
+func readable(h http.Header) {
+	accepted, ok := h["Accept-Encoding"]
+	switch {
+	case !ok:
+	case acceptsGzip(accepted):
+		h.Set("Accept-Encoding", "gzip")
+	default:
+		h.Set("Accept-Encoding", "identity")
+	}
+}
+
+// acceptsGzip tells whether a client takes gzip, by its Accept-Encoding (RFC 9110, section 12.5.3).
+func acceptsGzip(fields []string) bool {
+	for _, field := range fields {
+		for one := range strings.SplitSeq(field, ",") {
+			coding, parameters, _ := strings.Cut(one, ";")
+			coding = strings.TrimSpace(coding)
+			if !strings.EqualFold(coding, "gzip") && !strings.EqualFold(coding, "x-gzip") {
+				continue
+			}
+			name, value, _ := strings.Cut(parameters, "=")
+			weight, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if !strings.EqualFold(strings.TrimSpace(name), "q") || err != nil || weight > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// outcomeOf is what an answer that a rule matches comes to.
+func outcomeOf(m answer.Meaning) outcome.Outcome {
+	switch m {
+	case answer.Failure:
+		return outcome.FailedStatus
+	case answer.Held:
+		return outcome.RateLimited
+	case answer.Denied:
+		return outcome.Denied
+	}
+	return outcome.Success
+}
+
+// examined deals with an answer that some rule may match, by that rule; o is what it comes to
+// without one.
+func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
+	rule, looked := a.look(resp, o)
+	if looked {
+		now = time.Now()
+	}
+	switch {
+	case rule == nil:
+	case rule.As == answer.Next && a.Answered(now):
+		return c.passedOn(a, resp, now)
+	default:
+		o = outcomeOf(rule.As)
+	}
+	return c.dealWith(a, resp, o, now)
+}
+
+// look finds the rule that an answer matches; nil: none. It reads no more of the body than it
+// has to, and puts that back. An answer that comes to a failure by its status has begun with its
+// headers.
+func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rule, looked bool) {
+	h := a.Call.Handler
+	rule, e := h.Answers.Examine(resp.StatusCode, resp.Header)
+	if e == nil {
+		return rule, false
+	}
+	if h.Commit.Body && o == outcome.Success {
+		a.read(resp, e, func() bool { return !answer.Streams(resp.Header) || e.Begun() >= h.Commit.Until })
+		return e.Matched(), true
+	}
+	if a.Answered(time.Now()) {
+		a.read(resp, e, nil)
+	}
+	return e.Matched(), true
+}
+
+// read reads an answer's body for an examiner, until that has seen enough, and puts it back. The
+// attempt is answered with the first byte with which begins holds; nil: it has been.
+func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) {
+	h := new(held)
+	holding := begins == nil
+	if holding {
+		a.Set(Holding)
+	}
+	for over := false; !over && h.err == nil && !h.full && (!holding || time.Since(a.Began) < a.Timeout); {
+		if err := h.read(a, resp.Body, answer.LooksAt); err != nil {
+			h.err = err
+		}
+		over = e.Add(h.newest)
+		if !holding && h.total > 0 && begins() && a.Answered(time.Now()) {
+			holding = true
+			a.Set(Holding)
+		}
+	}
+	a.unset(Holding)
+	e.End()
+	h.putBack(resp)
+}

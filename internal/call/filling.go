@@ -1,0 +1,86 @@
+package call
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/apifailover/caddy-failover/internal/answer"
+)
+
+// A filling is the body of an answer of which up to answer.LooksAt bytes are read on a goroutine
+// of their own. Whoever reads it waits for that goroutine first.
+type filling struct {
+	held *held
+	stop atomic.Bool   // no further read is to begin
+	done chan struct{} // closed when no read is under way, and none will be
+}
+
+// errBodyPanicked is what remains of an answer whose body panicked.
+var errBodyPanicked = errors.New("reading the answer's body panicked")
+
+// fill reads on the body of an answer, which is the filling from then on. With the last read, then
+// gets the error or the end that came, or nil.
+func (a *Attempt) fill(resp *http.Response, then func(error)) *filling {
+	h, ok := resp.Body.(*held)
+	if !ok {
+		h = &held{rest: resp.Body}
+	}
+	f := &filling{held: h, done: make(chan struct{})}
+	resp.Body = f
+	if h.rest == http.NoBody {
+		h.err, h.rest = io.EOF, nil
+	}
+	if h.err != nil {
+		then(h.err)
+		close(f.done)
+		return f
+	}
+	go f.run(a, then)
+	return f
+}
+
+func (f *filling) run(a *Attempt, then func(error)) {
+	h := f.held
+	defer close(f.done)
+	defer func() {
+		if r := recover(); r != nil {
+			a.Call.Handler.LogPanic("the body of an answer panicked", r)
+			h.err = errBodyPanicked
+		}
+		then(h.err)
+	}()
+	for h.err == nil && h.total < answer.LooksAt && !h.full && !f.stop.Load() {
+		if err := h.read(a, h.rest, answer.LooksAt-h.total); err != nil {
+			h.err = err
+		}
+	}
+	if h.err == io.EOF {
+		h.rest.Close()
+		h.rest = nil
+	}
+}
+
+// Read implements io.Reader.
+func (f *filling) Read(p []byte) (int, error) {
+	f.stop.Store(true)
+	<-f.done
+	return f.held.Read(p)
+}
+
+// Close implements io.Closer.
+func (f *filling) Close() error {
+	f.stop.Store(true)
+	select {
+	case <-f.done:
+		return f.held.Close()
+	default:
+	}
+	err := f.held.rest.Close() // which ends the read
+	go func() {
+		<-f.done
+		f.held.Close()
+	}()
+	return err
+}

@@ -1,0 +1,79 @@
+package jsondoc
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestField(t *testing.T) {
+	for _, test := range []struct{ path, doc, want string }{
+		{"model", `{"model":"a"}`, "a"},
+		{"model", ` { "messages" : [{"model":"b"}] , "model" : "a" } `, "a"},
+		{"model", `{"prompt":"` + strings.Repeat(`\"model\":`, 1000) + `","model":"a"}`, "a"},
+		{"model", `{"mod\u0065l":"a"}`, "a"},
+		{"model", `{"model":"\u00e4"}`, "ä"},
+		{"model", `{"model":7}`, "7"},
+		{"model", `{"model":null}`, ""},
+		{"model", `{"model":["a", 1]}`, `["a", 1]`},
+		{"model", `{}`, ""},
+		{"model", `[{"model":"a"}]`, ""},
+		{"model", ``, ""},
+		{"model", `no JSON`, ""},
+		{"a.b", `{"a":{"b":"c"}}`, "c"},
+		{"a.1.b", `{"a":[0,{"b":"c"}]}`, "c"},
+		{"0.method", `[{"method":"m"}]`, "m"},
+		{`a\.b`, `{"a.b":"c"}`, "c"},
+		{`a\*`, `{"ab":"no","a*":"c"}`, "c"},
+		{`[a`, `{"[a":"c"}`, "c"},
+		{`{a`, `{"{a":"c"}`, "c"},
+		{`!a`, `{"!a":"c"}`, "c"},
+		{`\@this`, `{"@this":"c"}`, "c"},
+	} {
+		field, err := ParseField(test.path)
+		if err != nil {
+			t.Errorf("%s: %v", test.path, err)
+			continue
+		}
+		if got := field.In([]byte(test.doc)); got != test.want {
+			t.Errorf("%s in %.60s: got %q, want %q", test.path, test.doc, got, test.want)
+		}
+	}
+	for _, path := range []string{"", "a.", "a.*", "@this", "a.-1", "a.#"} {
+		if _, err := ParseField(path); err == nil {
+			t.Errorf("%q was taken for a field", path)
+		}
+	}
+}
+
+// FuzzField: nothing of a stranger's makes a read panic or recurse.
+func FuzzField(f *testing.F) {
+	for _, doc := range []string{`{"a":{"b":[1,{"c":"d"}]}}`, `{"a":`, strings.Repeat(`{"a":`, 100), "[\xff", `{"a\`} {
+		for _, path := range []string{"a", "a.b.1.c", `a\.b`, "[a", "0"} {
+			f.Add(path, []byte(doc))
+		}
+	}
+	f.Fuzz(func(t *testing.T, path string, doc []byte) {
+		field, err := ParseField(path)
+		if err != nil {
+			return
+		}
+		_ = field.In(doc)
+	})
+}
+
+// TestFieldOfDeepJSON: what is nested deeply takes no stack.
+func TestFieldOfDeepJSON(t *testing.T) {
+	field, err := ParseField("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const deep = 5 << 20
+	for _, doc := range []string{
+		`{"b":` + strings.Repeat("[", deep) + strings.Repeat("]", deep) + `,"a":"c"}`,
+		`{"b":` + strings.Repeat(`{"a":`, deep/5) + "1" + strings.Repeat("}", deep/5) + `,"a":"c"}`,
+	} {
+		if got := field.In([]byte(doc)); got != "c" {
+			t.Errorf("got %.20q", got)
+		}
+	}
+}

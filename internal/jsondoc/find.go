@@ -1,0 +1,215 @@
+package jsondoc
+
+import "encoding/json"
+
+// Found says what is known of a value in a document that has not come whole.
+type Found uint8
+
+const (
+	// Later says that what has come does not tell.
+	Later Found = iota
+	// Absent says that the value is not there, or that the document is wrong.
+	Absent
+	// Here says that the value has come whole.
+	Here
+)
+
+// Named is the path that goes through members of these names.
+func Named(names ...string) (path Path) {
+	for _, name := range names {
+		path = append(path, step{name: name})
+	}
+	return path
+}
+
+// Find looks for the value at a path in a document of which doc is the beginning, or all
+// where whole is set. Of members with the same name the first counts. The document need
+// not be checked.
+func Find(doc []byte, path Path, whole bool) (value []byte, found Found) {
+	at, found := find(doc, 0, path, whole)
+	if found != Here {
+		return nil, found
+	}
+	end, ok := valueEnd(doc, at, whole)
+	if !ok {
+		return nil, missing(whole)
+	}
+	return doc[at:end], Here
+}
+
+// missing is what is known of a value whose end has not come.
+func missing(whole bool) Found {
+	if whole {
+		return Absent
+	}
+	return Later
+}
+
+// find returns where the value at a path begins, in the value that begins at a place.
+func find(doc []byte, at int, path Path, whole bool) (int, Found) {
+	for _, s := range path {
+		if at = skipSpace(doc, at); at == len(doc) {
+			return 0, missing(whole)
+		}
+		var found Found
+		switch {
+		case doc[at] == '{':
+			at, found = findMember(doc, at, s.name, whole)
+		case doc[at] == '[' && s.number && s.index >= 0:
+			at, found = findElement(doc, at, s.index, whole)
+		default:
+			found = Absent
+		}
+		if found != Here {
+			return 0, found
+		}
+	}
+	if at = skipSpace(doc, at); at == len(doc) {
+		return 0, missing(whole)
+	}
+	return at, Here
+}
+
+// findMember returns where the value of a member of the object at a place begins.
+func findMember(doc []byte, at int, name string, whole bool) (int, Found) {
+	for {
+		at = skipSpace(doc, at+1)
+		switch {
+		case at >= len(doc):
+			return 0, missing(whole)
+		case doc[at] != '"':
+			return 0, Absent
+		}
+		end, ok := textEnd(doc, at)
+		if !ok {
+			return 0, missing(whole)
+		}
+		same := string(decodeName(doc[at:end])) == name
+		if at = skipSpace(doc, end); at == len(doc) {
+			return 0, missing(whole)
+		}
+		if doc[at] != ':' {
+			return 0, Absent
+		}
+		if at++; same {
+			return at, Here
+		}
+		var found Found
+		if at, found = nextOf(doc, at, whole); found != Here {
+			return 0, found
+		}
+	}
+}
+
+// findElement returns where an element of the array at a place begins.
+func findElement(doc []byte, at, index int, whole bool) (int, Found) {
+	for at++; index > 0; index-- {
+		var found Found
+		if at, found = nextOf(doc, at, whole); found != Here {
+			return 0, found
+		}
+		at++
+	}
+	switch at = skipSpace(doc, at); {
+	case at == len(doc):
+		return 0, missing(whole)
+	case doc[at] == ']':
+		return 0, Absent
+	}
+	return at, Here
+}
+
+// nextOf returns where the comma stands after the value at a place.
+func nextOf(doc []byte, at int, whole bool) (int, Found) {
+	end, ok := valueEnd(doc, at, whole)
+	if !ok {
+		return 0, missing(whole)
+	}
+	switch at = skipSpace(doc, end); {
+	case at == len(doc):
+		return 0, missing(whole)
+	case doc[at] != ',':
+		return 0, Absent
+	}
+	return at, Here
+}
+
+// valueEnd returns where the value at a place ends; false if it has not come whole, or is
+// none.
+func valueEnd(doc []byte, at int, whole bool) (end int, ok bool) {
+	at = skipSpace(doc, at)
+	for depth := 0; at < len(doc); {
+		switch b := doc[at]; {
+		case b == '"':
+			if at, ok = textEnd(doc, at); !ok {
+				return 0, false
+			}
+		case b == '{' || b == '[':
+			depth++
+			at++
+		case b == '}' || b == ']':
+			if depth--; depth < 0 {
+				return 0, false
+			}
+			at++
+		case isScalar(b):
+			for at < len(doc) && isScalar(doc[at]) {
+				at++
+			}
+			if at == len(doc) && !whole {
+				return 0, false
+			}
+		case depth == 0:
+			return 0, false
+		default: // between the values of a container
+			at++
+		}
+		if depth == 0 {
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+// textEnd returns where the quoted text at a place ends.
+func textEnd(doc []byte, at int) (end int, ok bool) {
+	for at++; at < len(doc); at++ {
+		switch doc[at] {
+		case '\\':
+			at++
+		case '"':
+			return at + 1, true
+		}
+	}
+	return 0, false
+}
+
+// Elements are those of the array at the beginning of a document, as far as they have
+// come whole. Over tells whether no more will come.
+func Elements(doc []byte, whole bool) (list [][]byte, over bool) {
+	at := skipSpace(doc, 0)
+	if at == len(doc) || doc[at] != '[' {
+		return nil, whole || at < len(doc)
+	}
+	for {
+		at = skipSpace(doc, at+1)
+		end, ok := valueEnd(doc, at, whole)
+		if !ok {
+			return list, whole || at < len(doc) && doc[at] == ']'
+		}
+		list = append(list, doc[at:end])
+		if at = skipSpace(doc, end); at == len(doc) || doc[at] != ',' {
+			return list, whole || at < len(doc)
+		}
+	}
+}
+
+// Text is what a value says: of a text what is in the quotes, of others how they stand
+// there.
+func Text(value []byte) string {
+	var text string
+	if len(value) > 0 && value[0] == '"' && json.Unmarshal(value, &text) == nil {
+		return text
+	}
+	return string(value)
+}

@@ -1,0 +1,81 @@
+package link
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"testing/synctest"
+)
+
+// broken is a connection whose writes fail.
+type broken struct {
+	net.Conn
+	err error
+}
+
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+// TestABrokenWriteWaitsForTheAnswer on HTTP/1, and on nothing else.
+func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		speaks uint32
+		err    error
+		waits  bool
+	}{
+		"HTTP/1, reset":       {http1, &net.OpError{Op: "write", Err: syscall.ECONNRESET}, true},
+		"HTTP/1, broken pipe": {http1, &net.OpError{Op: "write", Err: syscall.EPIPE}, true},
+		"HTTP/1, closed here": {http1, net.ErrClosed, false},
+		"HTTP/2":              {http2Only, syscall.EPIPE, false},
+		"no request yet":      {0, syscall.EPIPE, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				here, there := net.Pipe()
+				c := &Conn{Conn: broken{here, test.err}, links: new(links), over: make(chan struct{})}
+				c.speaks.Store(test.speaks)
+				wrote := make(chan error, 1)
+				go func() {
+					_, err := c.Write([]byte("request"))
+					wrote <- err
+				}()
+				synctest.Wait()
+				if got := len(wrote) == 0; got != test.waits {
+					t.Fatalf("the write waits: %t", got)
+				}
+				go func() {
+					_, _ = there.Write([]byte("answer"))
+					there.Close()
+				}()
+				p := make([]byte, 10)
+				if n, err := c.Read(p); string(p[:n]) != "answer" || err != nil {
+					t.Fatalf("read %q, %v", p[:n], err)
+				}
+				synctest.Wait()
+				if got := len(wrote) == 0; got != test.waits {
+					t.Fatalf("the write waits for the end of the answer: %t", got)
+				}
+				if _, err := c.Read(p); err == nil {
+					t.Fatal("there is more to read")
+				}
+				if err := <-wrote; !errors.Is(err, test.err) {
+					t.Errorf("the write ends with %v", err)
+				}
+				c.Close()
+			})
+		})
+	}
+}
+
+func TestOf(t *testing.T) {
+	here, _ := net.Pipe()
+	if Of(here) != nil {
+		t.Error("a connection that nobody watches is one")
+	}
+	for _, h2c := range []bool{false, true} {
+		c := &Conn{Conn: here, links: &links{h2c: h2c}, over: make(chan struct{})}
+		if Of(c) != c || c.IsHTTP2() != h2c {
+			t.Errorf("h2c %t: HTTP/2 %t", h2c, c.IsHTTP2())
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package pool
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// running is a pool of one endpoint whose loop runs until stop.
+func running(t *testing.T) (p *Pool, one *target.Target, stop func()) {
+	p = New(t.Name())
+	p.Loop.Start(p)
+	one = &target.Target{Name: "one", Address: "one:80", Priority: 1, Weight: 1}
+	h := handlerOf(t, p, one)
+	return p, one, func() {
+		p.Detach(h)
+		p.Loop.Stop()
+		p.Outbox.Close()
+	}
+}
+
+// TestLookOutRelaxes wants the loop to look at attempts as often as their timeouts
+// ask for, and no longer more often when these are over.
+func TestLookOutRelaxes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, one, stop := running(t)
+		want := func(when string, want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := time.Duration(p.Loop.Every.Load()); got != want {
+				t.Errorf("%s: every %v, want %v", when, got, want)
+			}
+		}
+		attempt := func(timeout time.Duration) *trip {
+			f := begin(t, one.State, time.Now(), timeout)
+			p.Watch(timeout)
+			return f
+		}
+		slow := attempt(time.Minute) // keeps the loop from parking
+		time.Sleep(time.Second)
+		want("at first", WatchAtMost)
+		quick := attempt(320 * time.Millisecond)
+		time.Sleep(time.Millisecond)
+		want("a quick one", WatchAtLeast)
+		time.Sleep(310 * time.Millisecond)
+		want("it is under way", WatchAtLeast)
+		settle(one.State, quick, time.Now(), outcome.Success)
+		time.Sleep(time.Second)
+		want("it is over", WatchAtMost)
+		for range 20 { // one a tick keeps it up
+			settle(one.State, attempt(320*time.Millisecond), time.Now(), outcome.Success)
+			time.Sleep(TickEvery / 2)
+		}
+		want("quick ones again and again", WatchAtLeast)
+		time.Sleep(time.Second)
+		want("they are over", WatchAtMost)
+		settle(one.State, slow, time.Now(), outcome.Success)
+		stop()
+	})
+}
+
+// TestLoopParks wants the control loop to sleep in an idle pool, and to be awake
+// again for the next attempt; and to watch those to their end that the pool leaves behind.
+func TestLoopParks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, one, stop := running(t)
+		for range 3 {
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			if !p.Loop.Parked.Load() {
+				t.Fatal("an idle pool's loop is not parked")
+			}
+			f := begin(t, one.State, time.Now(), time.Second)
+			p.Watch(time.Second)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if p.Loop.Parked.Load() {
+				t.Fatal("the loop is parked while an attempt is in flight")
+			}
+			settle(one.State, f, time.Now(), outcome.Success)
+		}
+		f := begin(t, one.State, time.Now(), time.Second)
+		p.Watch(time.Second)
+		stop()
+		time.Sleep(time.Minute)
+		settle(one.State, f, time.Now(), outcome.Success)
+		time.Sleep(WatchAtMost) // or the bubble tells that the loop goes on
+	})
+}

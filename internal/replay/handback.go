@@ -1,0 +1,72 @@
+package replay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// ErrSent is what the next handler of a request gets whose body was sent to an endpoint and not
+// kept whole.
+var ErrSent = errors.New("the request's body was sent to an endpoint and not kept: it cannot be sent again")
+
+// HandBack makes the body of the request that the proxy was given whole again for whoever handles
+// it next, until the request is over: what is kept of it, then the rest. If not all is kept, reading
+// it is an error. The client may take until a time to send the rest; zero: as long as it takes.
+func (rec *Recording) HandBack(request context.Context, until time.Time) {
+	if rec.Origin == nil {
+		return
+	}
+	rec.mu.Lock()
+	lost, whole := rec.from > 0 || rec.final || rec.err != nil && rec.err != io.EOF, rec.memory
+	handed := rec.handed
+	rec.handed = true
+	rec.mu.Unlock()
+	switch {
+	case handed:
+		return
+	case whole != nil:
+		rec.Origin.Body = io.NopCloser(bytes.NewReader(whole))
+	case lost:
+		rec.Origin.Body = io.NopCloser(failing{})
+	default:
+		r := rec.NewReader(time.Now())
+		r.own = nil // the trailers are the request's own
+		rec.Origin.Body = &handedBack{Reader: r, until: until}
+		context.AfterFunc(request, func() { r.Close() })
+	}
+	context.AfterFunc(request, rec.Finish)
+}
+
+// failing is a body that is lost.
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, ErrSent }
+
+// handedBack is a body that another handler may read.
+type handedBack struct {
+	*Reader
+	until  time.Time
+	resume sync.Once
+}
+
+// Read implements io.Reader.
+func (h *handedBack) Read(p []byte) (int, error) {
+	h.resume.Do(func() { h.Recording.readOn(h.until) })
+	return h.Reader.Read(p)
+}
+
+// readOn takes back that the client has a time to send the rest of the body.
+func (rec *Recording) readOn(until time.Time) {
+	rec.mu.Lock()
+	stopped := rec.stopped
+	rec.stopped = false
+	rec.mu.Unlock()
+	if stopped && rec.client != nil {
+		_ = http.NewResponseController(rec.client).SetReadDeadline(until) // where it is supported
+	}
+}

@@ -1,0 +1,30 @@
+package target
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Local tells whether an address that is dialed is on this machine by its form: a loopback or
+// unspecified IP, localhost, no host at all, or a socket. Names are not looked up.
+func Local(address string) bool {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil {
+		return false
+	}
+	if parsed.IsUnixNetwork() || parsed.IsFdNetwork() || parsed.Host == "" {
+		return true
+	}
+	host := strings.TrimSuffix(strings.ToLower(parsed.Host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	ip = ip.Unmap()
+	return ip.IsLoopback() || ip.IsUnspecified()
+}
