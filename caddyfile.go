@@ -137,8 +137,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    all_down           fail_fast|try_anyway|wait <duration> [<most>]
 //	    timeout            [<matcher>] <duration>
 //	    idle_timeout       <duration>
-//	    commit             headers|first_byte|complete [<size>]
+//	    commit             headers|first_byte|first_event|complete [<size>]
 //	    failure_status     <codes...>
+//	    answer             <status> [json <path>] [<regexp>] as failure|held|denied|next|ok
 //	    next_on            <status> [<body-regexp>]
 //	    stream_error
 //	    standby_share      <ratio>

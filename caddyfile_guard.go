@@ -6,7 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// readCommit reads `commit headers|first_byte|complete [<size>]`.
+// readCommit reads `commit headers|first_byte|first_event|complete [<size>]`.
 func readCommit(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	word, err := argument(d)
 	if err != nil {
@@ -19,6 +19,29 @@ func readCommit(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		}
 	}
 	return wrap(d, p.Commit.validate())
+}
+
+// readAnswer reads `answer <status> [json <path>] [<regexp>] as failure|held|denied|next|ok`.
+func readAnswer(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	status, err := argument(d)
+	if err != nil {
+		return err
+	}
+	a := &Answer{Status: status}
+	words := d.RemainingArgs()
+	if len(words) > 3 && words[0] == "json" {
+		a.JSON, words = words[1], words[2:]
+	}
+	if len(words) == 3 {
+		a.Match, words = words[0], words[1:]
+	}
+	if len(words) != 2 || words[0] != "as" {
+		return d.Errf("answer %s: want [json <path>] [<regexp>] as failure|held|denied|next|ok", status)
+	}
+	a.As = words[1]
+	p.Answers = append(p.Answers, a)
+	_, err = a.rule()
+	return wrap(d, err)
 }
 
 // readNextOn reads `next_on <status> [<body-regexp>]`.

@@ -41,6 +41,7 @@ var poolOptions = map[string]poolOption{
 		p.StreamError = true
 		return nil
 	}},
+	"answer":        {repeatable: true, read: readAnswer},
 	"next_on":       {repeatable: true, read: readNextOn},
 	"standby_share": ratio(func(p *Policy) *float64 { return &p.StandbyShare }),
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {

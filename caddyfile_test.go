@@ -103,9 +103,14 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"an idle timeout", directive(one, "idle_timeout never"), `invalid idle_timeout "never": want a duration such as 500ms or 1m30s, at Caddyfile:4`},
 		{"no status", directive(one, "failure_status"), `wrong argument count or unexpected line ending after 'failure_status', at Caddyfile:4`},
 		{"status 600", directive(one, "failure_status 500 600"), `invalid status "600": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
-		{"commit", directive(one, "commit never"), `commit must be headers, first_byte or complete, not "never", at Caddyfile:4`},
+		{"commit", directive(one, "commit never"), `commit must be headers, first_byte, first_event or complete, not "never", at Caddyfile:4`},
 		{"commit with a size", directive(one, "commit complete much"), `invalid commit size "much": want a size between 1 byte and 2GiB, at Caddyfile:4`},
 		{"next_on", directive(one, "next_on often"), `next_on: invalid status "often": want a code (503), a class (5xx) or a range (520-529), at Caddyfile:4`},
+		{"answer without a meaning", directive(one, "answer 200 x"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
+		{"answer with an unknown meaning", directive(one, "answer 200 x as bad"), `answer 200: want as failure, held, denied, next or ok, not "bad", at Caddyfile:4`},
+		{"answer with a bad path", directive(one, "answer 200 json a..b x as ok"), "answer 200: path: a name is empty, at Caddyfile:4"},
+		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are no answers, at Caddyfile:4"},
+		{"answer with too much", directive(one, "answer 200 json a b c as ok"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"next_on with a bad regexp", directive(one, "next_on 400 ("), "next_on 400: error parsing regexp: missing closing ): `(`, at Caddyfile:4"},
 		{"set_json without value", directive("endpoint http://one {\nset_json model\n}"), `wrong argument count or unexpected line ending after 'model', at Caddyfile:4`},
 		{"set_json with a third word", directive("endpoint http://one {\nset_json model x maybe\n}"), `set_json model: want optional, not "maybe", at Caddyfile:4`},
@@ -189,11 +194,11 @@ func TestAdapt(t *testing.T) {
 				t.Errorf("caddy fmt would make this of it:\n%s", formatted)
 			}
 			for _, handler := range proxyHandlers(t, []byte(got)) {
-				l, err := openLabJSON(t, handler)
+				_, end, err := provisioned(t, handler)
 				if err != nil {
 					t.Fatalf("loading: %v", err)
 				}
-				l.close()
+				end()
 			}
 		})
 	}

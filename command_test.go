@@ -118,7 +118,7 @@ func TestCommandStatus(t *testing.T) {
 
 	one.answer(http.StatusServiceUnavailable)
 	p.get("/")
-	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return shareOf(t, "api", "one") == 0 })
+	eventually(t, 2*time.Second, "the tables know that one is out", func() bool { return endpointOf(t, "api", "one").Traffic == 0 })
 	code, out, _ = a.command("status", "api", "--check")
 	if code != command.ExitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
 		t.Errorf("one is out: %d %s", code, out)

@@ -251,14 +251,19 @@ func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 	for i := range 50 {
 		directive += fmt.Sprintf(" endpoint http://e%d.test {\n priority 1\n }\n", i)
 	}
-	l := openLab(b, directive+"}")
-	defer l.close()
+	h, end, err := provisioned(b, handlerJSON(b, directive+"}"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer end()
 	now := time.Now()
-	for _, t := range l.policy.Targets {
-		series := l.policy.Pool.History.Endpoint(t.Name)
+	for _, u := range h.Upstreams {
+		series := runningPool(b, "crowd").History.Endpoint(u.Dial)
 		for second := range 3600 {
 			at := now.Add(time.Duration(second-3600) * time.Second)
-			series.Record(at, sla.Outcome{Latency: time.Duration(second%97+1) * time.Millisecond})
+			var one sla.Batch
+			one.Add(sla.Outcome{Latency: time.Duration(second%97+1) * time.Millisecond})
+			series.RecordBatch(at, &one)
 		}
 	}
 	encode := func(b *testing.B, what func() any) {

@@ -7,88 +7,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
-
-// TestTransitionsAreEvents takes a breaker through its states.
-func TestTransitionsAreEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, sub := event.Latest.Subscribe(^uint64(0))
-		defer sub.Close()
-		p := newTestPool("transitions")
-		defer p.Outbox.Close()
-		cfg := (&Breaker{}).config(time.Minute)
-		s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}).State
-		target := &target.Target{Name: "one", State: s}
-		do := func(o outcome.Outcome, retryAfter time.Duration) {
-			a := &call.Attempt{Target: target, Ticket: endpoint.Ticket{RetryAfter: retryAfter}}
-			if !s.Acquire(a, time.Now(), cfg, 0, endpoint.AdmitNormally) {
-				t.Fatalf("no attempt in state %v", breakerNow(s))
-			}
-			s.Settle(a, time.Now(), cfg, o, true, endpoint.NoDoubt)
-		}
-		expect := func(kind, reason string) event.Event {
-			t.Helper()
-			synctest.Wait()
-			select {
-			case e := <-sub.Events:
-				if e.Kind != kind || e.Reason != reason || e.Endpoint != "one" || e.Count != 1 {
-					t.Fatalf("got %+v, want %s because of %s", e, kind, reason)
-				}
-				return e
-			default:
-				t.Fatalf("no event, want %s", kind)
-			}
-			return event.Event{}
-		}
-		for range 5 {
-			do(outcome.FailedReset, 0)
-		}
-		e := expect(event.BreakerOpened, breaker.ReasonConsecutive)
-		if until := e.Details["until"].(time.Time); until.Sub(e.At) < 4*time.Second {
-			t.Errorf("open until %v after %v", until, e.At)
-		}
-		time.Sleep(6 * time.Second)
-		if changed, _, e := s.Tick(time.Now(), cfg); !changed || e == nil {
-			t.Fatalf("tick: changed %v, event %+v", changed, e)
-		} else {
-			p.EmitAll([]event.Event{e[0]})
-		}
-		expect(event.BreakerRecovering, breaker.ReasonPeriodOver)
-		do(outcome.Success, 0)
-		for steps := 0; breakerNow(s) == breaker.Recovering && steps < 50; steps++ {
-			time.Sleep(cfg.Step)
-			do(outcome.Success, 0)
-			if _, _, e := s.Tick(time.Now(), cfg); e != nil {
-				p.Emit(e[0])
-			}
-		}
-		expect(event.BreakerClosed, breaker.ReasonRecovered)
-		do(outcome.RateLimited, 30*time.Second)
-		e = expect(event.EndpointHeld, "rate_limited")
-		if e.Details["seconds"] != 30.0 {
-			t.Errorf("held: %+v", e)
-		}
-		s.ChangeBreaker(func(b *breaker.Breaker) { b.Force(time.Now(), breaker.ForcedOpen) })
-		expect(event.BreakerOpened, breaker.ReasonOperator)
-		s.ChangeBreaker(func(b *breaker.Breaker) {}) // nothing
-		synctest.Wait()
-		if n := len(sub.Events); n > 0 {
-			t.Errorf("%d more events: %+v", n, <-sub.Events)
-		}
-	})
-}
 
 // A subscriber is a handler of Caddy's events app. What it does is up to the
 // test.
@@ -192,13 +118,13 @@ func TestCaddyEvents(t *testing.T) {
 		if origin := e.Origin().CaddyModule().ID; origin != "http.reverse_proxy.selection_policies.failover.events" {
 			t.Errorf("the origin is %s", origin)
 		}
-		if e := last(event.BreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != breaker.ReasonConsecutive {
+		if e := last(event.BreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != "consecutive_failures" {
 			t.Errorf("breaker_opened: %v", e.Data)
 		}
 		one.behave(one.fine)
 		eventually(t, 5*time.Second, "the primary is back", func() bool {
 			p.get("/")
-			return breakerNow(stateOf(t, "api", "one")) == breaker.Closed
+			return endpointOf(t, "api", "one").State == "closed"
 		})
 		last(event.BreakerRecovering, 1)
 		last(event.BreakerClosed, 1)
@@ -280,7 +206,11 @@ func TestBadSubscribers(t *testing.T) {
 			recovered <- struct{}{}
 		}
 	})
-	stateOf(t, "api", "one").ChangeBreaker(func(b *breaker.Breaker) { b.Transition(breaker.Recovering, time.Now(), breaker.ReasonPeriodOver) })
+	for _, action := range []string{api.Trip, api.Enable} {
+		if _, err := runningPool(t, "api").Operate("one", api.Order{Action: action}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	<-recovered // the one after the panic arrives
 }
 
@@ -295,7 +225,7 @@ func TestAllDownIsAnEvent(t *testing.T) {
 	for range 2 {
 		one.down()
 		two.down()
-		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.Down.Load() })
+		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.Status(time.Now()).Down })
 		for {
 			e := <-sub.Events
 			if e.Kind != event.AllDown {
@@ -308,27 +238,6 @@ func TestAllDownIsAnEvent(t *testing.T) {
 		}
 		one.up(t, one.address)
 		two.up(t, two.address)
-		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.Down.Load() })
-	}
-}
-
-// TestHoldEnds gives an endpoint its traffic back when its hold is over, not
-// when something else happens.
-func TestHoldEnds(t *testing.T) {
-	p := newTestPool("hold")
-	defer p.Outbox.Close()
-	cfg := (&Breaker{}).config(time.Minute)
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}).State
-	now := time.Now()
-	a := &call.Attempt{Target: &target.Target{Name: "one", State: s}, Ticket: endpoint.Ticket{RetryAfter: time.Second}}
-	s.Acquire(a, now, cfg, 0, endpoint.AdmitNormally)
-	s.Settle(a, now, cfg, outcome.RateLimited, true, endpoint.NoDoubt)
-	for _, step := range []struct {
-		after   time.Duration
-		changed bool
-	}{{500 * time.Millisecond, false}, {time.Second, true}, {2 * time.Second, false}} {
-		if changed, _, _ := s.Tick(now.Add(step.after), cfg); changed != step.changed {
-			t.Errorf("after %v: changed is %v", step.after, changed)
-		}
+		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.Status(time.Now()).Down })
 	}
 }

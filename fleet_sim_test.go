@@ -154,7 +154,7 @@ func (f *fleet) ramp(in *instance) {
 	cfg, now := p.BreakerConfig(), f.clock()
 	available := make([]float64, len(p.Targets))
 	for i, t := range p.Targets {
-		state := breakerNow(t.State)
+		state := t.State.Stands(now, cfg).State
 		if in.open[i] && state == breaker.Closed {
 			in.closed[i] = f.now
 		}

@@ -16,9 +16,10 @@ import (
 
 // The ways of commit.
 const (
-	commitHeaders   = "headers"
-	commitFirstByte = "first_byte"
-	commitComplete  = "complete"
+	commitHeaders    = "headers"
+	commitFirstByte  = "first_byte"
+	commitFirstEvent = "first_event"
+	commitComplete   = "complete"
 )
 
 // defaultCommitSize is how much of an answer `complete` holds.
@@ -27,9 +28,10 @@ const defaultCommitSize = 1 << 20
 // Commit says what must have come from an endpoint before the client gets
 // anything of it. Until then a call can still move on to another endpoint.
 type Commit struct {
-	// `headers`; `first_byte` (headers and the first byte of the body); or
-	// `complete` (the whole answer, up to `size`; what is larger is passed on as it
-	// comes from there on). Default: `headers`.
+	// `headers`; `first_byte` (headers and the first byte of the body, which in a stream of
+	// events no comment and no ping is); `first_event` (the same, but of a stream of events its
+	// first event with content); or `complete` (the whole answer, up to `size`; what is larger
+	// is passed on as it comes from there on). Default: `headers`.
 	After string `json:"after,omitempty"`
 
 	// Bytes of a body that `complete` holds. Default: 1048576 (1 MiB).
@@ -41,9 +43,9 @@ func (c *Commit) validate() error {
 		return nil
 	}
 	switch c.After {
-	case "", commitHeaders, commitFirstByte, commitComplete:
+	case "", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete:
 	default:
-		return fmt.Errorf("commit must be %s, %s or %s, not %q", commitHeaders, commitFirstByte, commitComplete, c.After)
+		return fmt.Errorf("commit must be %s, %s, %s or %s, not %q", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete, c.After)
 	}
 	if c.Size < 0 {
 		return errors.New("commit: size must not be negative")
@@ -60,6 +62,8 @@ func (c *Commit) rules() call.CommitRules {
 		return call.CommitRules{}
 	case c.After == commitFirstByte:
 		return call.CommitRules{Body: true, Until: answer.Preamble}
+	case c.After == commitFirstEvent:
+		return call.CommitRules{Body: true, Until: answer.Content}
 	case c.After == commitComplete:
 		return call.CommitRules{Body: true, Until: answer.Preamble, Hold: cmp.Or(c.Size, defaultCommitSize)}
 	}
@@ -92,6 +96,50 @@ func (n *NextOn) rule() (answer.Rule, error) {
 	return rule, nil
 }
 
+// Answer says what certain answers mean, whatever their status says. Of several that match
+// the first counts, and all come before those of `next_on`.
+type Answer struct {
+	// The status: a code (200), a class (4xx) or a range (400-404). Required.
+	Status string `json:"status,omitempty"`
+
+	// A field of a JSON body, or of an event of a stream, as in `set_json`: `error.code`. Of a
+	// body that is a list, one of its elements must match. A field that is null is none.
+	// Default: the whole body.
+	JSON string `json:"json,omitempty"`
+
+	// A regular expression that the field, or the body's beginning, must match. Default: any
+	// field, any body.
+	Match string `json:"match,omitempty"`
+
+	// `failure` (the endpoint has failed), `held` (it wants no calls for a while), `denied` (it
+	// does not accept its credentials), `next` (another may do better, and nobody is blamed) or
+	// `ok` (an answer like any other). Required.
+	As string `json:"as,omitempty"`
+}
+
+func (a *Answer) rule() (answer.Rule, error) {
+	set, err := answerStatus("answer", a.Status)
+	if err != nil {
+		return answer.Rule{}, err
+	}
+	rule := answer.Rule{Status: set}
+	if a.JSON != "" {
+		if rule.Path, err = jsondoc.ParsePath(a.JSON); err != nil {
+			return answer.Rule{}, fmt.Errorf("answer %s: %w", a.Status, err)
+		}
+	}
+	if a.Match != "" {
+		if rule.Text, err = regexp.Compile(a.Match); err != nil {
+			return answer.Rule{}, fmt.Errorf("answer %s: %w", a.Status, err)
+		}
+	}
+	ok := false
+	if rule.As, ok = answer.ParseMeaning(a.As); !ok {
+		return answer.Rule{}, fmt.Errorf("answer %s: want as failure, held, denied, next or ok, not %q", a.Status, a.As)
+	}
+	return rule, nil
+}
+
 // answerStatus reads the statuses of answers that an option is about.
 func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	set, err := outcome.ParseStatusSet([]string{word})
@@ -109,6 +157,13 @@ func answerStatus(option, word string) (*outcome.StatusSet, error) {
 // answerRules makes the rules of a pool.
 func (p *Policy) answerRules() (*answer.Rules, error) {
 	var rules []answer.Rule
+	for _, a := range p.Answers {
+		rule, err := a.rule()
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, rule)
+	}
 	for _, n := range p.NextOn {
 		rule, err := n.rule()
 		if err != nil {

@@ -24,8 +24,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
@@ -163,48 +162,26 @@ func (p *proxy) get(path string, header ...string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// policies are the policies of the running configuration.
+// runningPool is the pool of a name.
 func runningPool(t testing.TB, name string) *pool.Pool {
 	t.Helper()
-	var found *pool.Pool
-	pool.Pools.Range(func(key, value any) bool {
-		if key == name {
-			found = value.(*pool.Pool)
-		}
-		return true
-	})
-	if found == nil {
+	p := pool.Find(name)
+	if p == nil {
 		t.Fatalf("no pool %q", name)
 	}
-	return found
+	return p
 }
 
-// stateOf is the state of an endpoint of a running pool.
-func stateOf(t testing.TB, pool, endpoint string) *endpoint.State {
+// endpointOf is how an endpoint of a running pool stands.
+func endpointOf(t testing.TB, pool, endpoint string) api.EndpointStatus {
 	t.Helper()
-	p := runningPool(t, pool)
-	p.Mu.Lock()
-	defer p.Mu.Unlock()
-	for key, s := range p.Members {
-		if key.Name == endpoint {
-			return s.State
+	for _, e := range runningPool(t, pool).Status(time.Now()).Endpoints {
+		if e.Name == endpoint {
+			return e
 		}
 	}
 	t.Fatalf("pool %q has no endpoint %q", pool, endpoint)
-	return nil
-}
-
-func breakerNow(s *endpoint.State) breaker.State {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.Breaker.State
-}
-
-func totalsNow(s *endpoint.State) endpoint.Totals {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	s.CountLocked(time.Now())
-	return s.Totals
+	return api.EndpointStatus{}
 }
 
 // listening serves the connections to a free port, each until serve returns.
@@ -383,9 +360,6 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 // lasting lets a time go by in which a load or a fault does its work.
 func lasting(d time.Duration) { <-time.After(d) }
 
-// inFlight is how many attempts the endpoint has in flight.
-func inFlightNow(s *endpoint.State) int64 { return s.Busy.Load() }
-
 // lines are the log lines with a message, or all for "".
 func (p *proxy) lines(message string) []map[string]any {
 	p.t.Helper()
@@ -432,42 +406,3 @@ const quick = `
 		attempts 3
 		methods any
 	}`
-
-// shareOf is the part of the calls that the routing table gives an endpoint.
-func shareOf(t testing.TB, pool, endpoint string) float64 {
-	t.Helper()
-	p := runningPool(t, pool)
-	table := p.Generation.Load().Handlers[0].Table.Load()
-	for i, target := range table.Targets {
-		if target.Name == endpoint {
-			return table.Share(i)
-		}
-	}
-	t.Fatalf("no endpoint %q", endpoint)
-	return 0
-}
-
-// defaultBreaker is what breakers run by unless told otherwise, with attempts of
-// at most 2 s.
-func defaultBreaker(change ...func(*breaker.Config)) *breaker.Config {
-	cfg := breaker.Defaults(2 * time.Second)
-	for _, f := range change {
-		f(&cfg)
-	}
-	return &cfg
-}
-
-// memberOf is the member of its pool that a state belongs to.
-func memberOf(s *endpoint.State) *pool.PoolMember {
-	p := s.Owner.(*pool.Pool)
-	p.Mu.Lock()
-	defer p.Mu.Unlock()
-	return p.MemberLocked(s)
-}
-
-// newTestPool is a pool of its own, whose loop does not run.
-func newTestPool(name string) *pool.Pool {
-	p := pool.New(name)
-	p.Loop.Wake = make(chan struct{}, 1)
-	return p
-}

@@ -14,24 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 
-	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/outcome"
-	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
-
-// calls makes calls that came to an outcome.
-func pretend(p *pool.Pool, o outcome.Outcome, n int) {
-	p.Mu.Lock()
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-	p.Mu.Unlock()
-	s.Mu.Lock()
-	for range n {
-		s.FreshLocked().Attempt(o, time.Millisecond)
-		s.FreshLocked().Call(o, time.Millisecond)
-	}
-	s.Mu.Unlock()
-}
 
 // keptSite keeps its history in a directory.
 func keptSite(t testing.TB, dir string) string {
@@ -85,19 +69,23 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		expect("after the restart", 3)
 		p.get("/")
 		expect("after one more", 4)
-		other := newTestPool("api")
-		defer other.Outbox.Close()
-		pretend(other, outcome.Success, 100)
-		other.Fold(time.Now())
+		var batch sla.Batch
+		batch.AddMany(sla.Success, 100)
+		var other sla.History
+		other.Pool().RecordBatch(time.Now(), &batch)
 		dir := strings.Fields(storage)[2]
-		keeper := sla.NewKeeper(&certmagic.FileStorage{Path: dir}, pool.StoragePrefix, "api", "another")
-		if _, err := keeper.Save(t.Context(), &other.History, time.Now()); err != nil {
+		keeper := sla.NewKeeper(&certmagic.FileStorage{Path: dir}, "failover", "api", "another")
+		if _, err := keeper.Save(t.Context(), &other, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		expect("with another instance", 104)
 	})
 	t.Run("damaged", func(t *testing.T) {
-		files, err := filepath.Glob(filepath.Join(strings.Fields(storage)[2], pool.StoragePrefix, "api", pool.InstanceName(), "*"))
+		instance, err := caddy.InstanceID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(strings.Fields(storage)[2], "failover", "api", instance.String(), "*"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("files: %v, %v", files, err)
 		}
@@ -116,7 +104,7 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		expect("what the other instance kept, and the new one", 101)
 		eventually(t, 5*time.Second, "what is damaged is set aside, with a warning", func() bool {
 			log, _ := os.ReadFile(p.log)
-			aside, _ := filepath.Glob(filepath.Join(strings.Fields(storage)[2], pool.StoragePrefix, "api", pool.InstanceName(), "damaged.*"))
+			aside, _ := filepath.Glob(filepath.Join(strings.Fields(storage)[2], "failover", "api", instance.String(), "damaged.*"))
 			return strings.Contains(string(log), "history is damaged") && len(aside) == len(files)
 		})
 	})

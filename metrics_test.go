@@ -14,7 +14,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -136,11 +135,11 @@ var metricName = regexp.MustCompile(`caddy_failover_[a-z_]+`)
 // TestDeployUsesMetricsThatExist looks up each metric that the dashboard, the
 // alerts and the documentation name, and wants each metric documented.
 func TestDeployUsesMetricsThatExist(t *testing.T) {
-	one := newAPI(t, "one")
-	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one))
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(cut)
+	p := startCaddy(t, "metrics /metrics\n"+site("\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}", one, two))
+	p.get("/")
 	pool := runningPool(t, "api")
-	stateOf(t, "api", "one").CountFailover("two", "reset") // before pretend makes another one
-	pretend(pool, outcome.Success, 1)
 	pool.Keeping.Judge(pool, time.Now(), new(sla.Alert))
 	_, text := p.scrape()
 	exists := make(map[string]bool)

@@ -102,6 +102,9 @@ type Policy struct {
 	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
+	// What certain answers mean, whatever their status says. Default: none.
+	Answers []*Answer `json:"answers,omitempty"`
+
 	// Answers that another endpoint may do better on. Default: none.
 	NextOn []*NextOn `json:"next_on,omitempty"`
 

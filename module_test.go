@@ -118,10 +118,10 @@ func TestBadJSON(t *testing.T) {
 		{"deadline", `"retry": {"deadline": -1}`, `retry: deadline must not be negative`},
 	} {
 		config := fmt.Sprintf(`{"upstreams": %s, "load_balancing": {"selection_policy": {"policy": "failover", %s}}}`, upstreams, test.policy)
-		l, err := openLabJSON(t, []byte(config))
+		_, end, err := provisioned(t, []byte(config))
 		switch {
 		case err == nil:
-			l.close()
+			end()
 			t.Errorf("%s: no error", test.name)
 		case !strings.Contains(err.Error(), test.want):
 			t.Errorf("%s: got %q, want %q in it", test.name, err, test.want)

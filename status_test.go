@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
@@ -38,14 +37,14 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	eventually(t, 2*time.Second, "the tables know that one is out", func() bool {
-		return shareOf(t, "api", "one") == 0
+		return endpointOf(t, "api", "one").Traffic == 0
 	})
 	all := pool.Status(time.Now())
 	if len(all) != 1 || all[0].Name != "api" || all[0].Down || len(all[0].Endpoints) != 2 {
 		t.Fatalf("got %+v", all)
 	}
 	first, second := all[0].Endpoints[0], all[0].Endpoints[1]
-	if first.Name != "one" || first.State != "open" || first.Reason != breaker.ReasonConsecutive || first.Until.IsZero() ||
+	if first.Name != "one" || first.State != "open" || first.Reason != "consecutive_failures" || first.Until.IsZero() ||
 		first.Share != 0 || first.Traffic != 0 || first.Weight != 2 || first.Priority != 1 {
 		t.Errorf("one: %+v", first)
 	}

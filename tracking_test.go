@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -16,17 +15,42 @@ import (
 // pool, since the pool was made.
 func counts(p *pool.Pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
-	now := time.Now()
-	p.Fold(now)
-	series := p.History.Pool()
-	if endpoint != "" {
-		series = p.History.Endpoint(endpoint)
-	}
-	counts := series.Counts(now, now.Add(-time.Hour), now.Add(time.Minute))
-	counts.Down = 0
-	return counts
+	r := resultOf(reportOf(p, t), endpoint)
+	return sla.Counts{Calls: r.Calls, Failures: r.Failures, Cancelled: r.Cancelled}
 }
 
+// reportOf is the pool's report of the last hour.
+func reportOf(p *pool.Pool, t testing.TB) sla.Report {
+	t.Helper()
+	now := time.Now()
+	report, _ := p.Report(t.Context(), now.Add(-time.Hour), now.Add(time.Minute), now)
+	return report
+}
+
+// resultOf is what a report says of an endpoint, or with an empty name of the pool.
+func resultOf(report sla.Report, endpoint string) sla.Result {
+	if endpoint == "" {
+		return report.Total
+	}
+	for _, r := range report.Endpoints {
+		if r.Name == endpoint {
+			return r
+		}
+	}
+	return sla.Result{}
+}
+
+// incidentsOf are those that a report has of an endpoint, or with an empty name of the pool.
+func incidentsOf(report sla.Report, endpoint string) (list []sla.ReportIncident) {
+	for _, in := range report.Incidents {
+		if in.Endpoint == endpoint {
+			list = append(list, in)
+		}
+	}
+	return list
+}
+
+// failed are failures of one kind.
 func failed(kind sla.Kind, n uint64) (f sla.Failures) {
 	f[kind-sla.Dial] = n
 	return f
@@ -88,7 +112,7 @@ func TestRecordsCalls(t *testing.T) {
 		do: func() {
 			two.behave(two.fine)
 			one.answer(http.StatusBadGateway)
-			for breakerOf(pool, "one") == breaker.Closed {
+			for endpointOf(t, "api", "one").State == "closed" {
 				p.get("/")
 			}
 			one.down()
@@ -128,33 +152,22 @@ func TestRecordsCalls(t *testing.T) {
 	if calls := after.Calls - before.Calls; calls != 20 || refused < 15 {
 		t.Errorf("20 calls while all is down: %d recorded, %d of them refused", calls, refused)
 	}
-	now := time.Now()
+	report := reportOf(pool, t)
 	for name, cause := range map[string]string{"one": "consecutive_failures, last: status", "two": "consecutive_failures, last: dial"} {
-		in := pool.History.Endpoint(name).Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+		in := incidentsOf(report, name)
 		if len(in) != 1 || in[0].Cause != cause || !in[0].End.IsZero() || in[0].Calls < 4 {
 			t.Errorf("incidents of %s: %+v", name, in)
 		}
 	}
-	in := pool.History.Pool().Incidents(now.Add(-time.Hour), now.Add(time.Hour))
+	in := incidentsOf(report, "")
 	if len(in) != 1 || in[0].Cause != "breaker" || in[0].Calls < 20 {
 		t.Errorf("incidents of the pool: %+v", in)
 	}
 	two.up(t, two.address)
 	eventually(t, 5*time.Second, "the pool is up again", func() bool {
 		p.get("/")
-		return !pool.History.Pool().Down()
+		return !pool.Status(time.Now()).Down
 	})
-}
-
-func breakerOf(p *pool.Pool, endpoint string) breaker.State {
-	p.Mu.Lock()
-	defer p.Mu.Unlock()
-	for key, s := range p.Members {
-		if key.Name == endpoint {
-			return breakerNow(s.State)
-		}
-	}
-	return breaker.Closed
 }
 
 // TestRecordsClientsThatLeave counts them as neither success nor failure.
@@ -233,8 +246,7 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 			if got := counts(pool, t, ""); got != c.want {
 				t.Errorf("recorded: %+v, want %+v", got, c.want)
 			}
-			now := time.Now()
-			if took := pool.History.Pool().Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]; c.longest != (took > 180*time.Millisecond) {
+			if took := time.Duration(reportOf(pool, t).Total.P50); c.longest != (took > 180*time.Millisecond) {
 				t.Errorf("recorded: it took %v", took)
 			}
 		})
@@ -247,24 +259,17 @@ func TestLatencyOfACall(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\n\ttimeout 400ms\n\tretry {\n\t\tmethods any\n\t}", one, two))
 	one.behave(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-r.Context().Done():
-		case <-time.After(5 * time.Second):
-		}
+		<-r.Context().Done()
 	})
 	if status, body := p.get("/"); status != 200 || body != "two" {
 		t.Fatalf("got %d %q", status, body)
 	}
 	pool := runningPool(t, "api")
-	counts(pool, t, "")
-	now := time.Now()
-	quantile := func(s *sla.Series) time.Duration {
-		return s.Quantiles(now, now.Add(-time.Hour), now.Add(time.Minute), 0.5)[0]
-	}
-	if got := quantile(pool.History.Pool()); got < 380*time.Millisecond || got > 3*time.Second {
+	report := reportOf(pool, t)
+	if got := time.Duration(report.Total.P50); got < 380*time.Millisecond || got > 3*time.Second {
 		t.Errorf("the call took %v", got)
 	}
-	if got := quantile(pool.History.Endpoint("two")); got <= 0 || got > 300*time.Millisecond {
+	if got := time.Duration(resultOf(report, "two").P50); got <= 0 || got > 300*time.Millisecond {
 		t.Errorf("the second attempt took %v", got)
 	}
 }

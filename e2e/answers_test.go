@@ -201,3 +201,87 @@ func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {
 	two.down()
 	p.call(http.MethodGet, "/a", "").want(t, "without two", 200, "one")
 }
+
+// TestAnswersAreWhatTheyMean: a pool says what answers are, whatever their status is.
+func TestAnswersAreWhatTheyMean(t *testing.T) {
+	inJSON := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}
+	}
+	inStream := func(pieces ...string) http.HandlerFunc { return streaming("text/event-stream", nil, false, pieces) }
+	const limited = `{"error":{"code":"rate_limit_exceeded"}}`
+	for _, test := range []struct {
+		name, options string
+		one           http.HandlerFunc
+		body          string // "two": the second endpoint's
+		status        int
+		outcome       string // of the first
+		held          bool
+	}{
+		{"a failure in JSON", "answer 200 json error.code server_error as failure", inJSON(200, `{"error":{"code":"server_error"}}`), "two", 200, "status", false},
+		{"a failure in a stream", "answer 200 json error.type overloaded as failure", inStream(aPing, aRole, overload), "two", 200, "status", false},
+		{"with first_event", "commit first_event\nanswer 200 json error.type overloaded as failure", inStream(aPing, aRole, overload), "two", 200, "status", false},
+		{"with complete", "commit complete\nanswer 200 json error.type overloaded as failure", inStream(aPing, aRole, overload), "two", 200, "status", false},
+		{"after content", "answer 200 json error.type overloaded as failure", inStream(aWord, overload), aWord + overload, 200, "success", false},
+		{"a limit", "answer 200 json error.code ^rate_limit as held", inJSON(200, limited), "two", 200, "rate_limited", true},
+		{"a limit in a stream", "answer 200 json error.code ^rate_limit as held", inStream("data: " + limited + "\n\n"), "two", 200, "rate_limited", true},
+		{"a refusal", "answer 200 json error.code insufficient_quota as denied", inJSON(200, `{"error":{"code":"insufficient_quota"}}`), "two", 200, "denied", false},
+		{"another's", "answer 200 json result.lag ^[1-9] as next", inJSON(200, `{"result":{"lag":12}}`), "two", 200, "success", false},
+		{"an answer", "answer 500 json error.type invalid as ok", inJSON(500, `{"error":{"type":"invalid"}}`), `{"error":{"type":"invalid"}}`, 500, "success", false},
+		{"no match", "answer 500 json error.type invalid as ok", inJSON(500, `{"error":{"type":"other"}}`), "two", 200, "status", false},
+		{"the first counts", "answer 200 json error.code x as ok\nanswer 200 as failure", inJSON(200, `{"error":{"code":"x"}}`), `{"error":{"code":"x"}}`, 200, "success", false},
+		{"without attempts", "answer 200 json error as failure\nretry {\nattempts 1\n}", inJSON(200, limited), limited, 200, "status", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			one.behave(test.one)
+			p := startCaddy(t, site(test.options, one, two))
+			want := test.body
+			if want == "two" {
+				want += digest("x")
+			}
+			p.call(http.MethodPut, "/", "x").want(t, "the call", test.status, want)
+			p.quiet()
+			status := p.one("one")
+			if got := status.lastOutcome(); got != test.outcome || (status.HeldReason == "rate_limited") != test.held {
+				t.Errorf("the first endpoint's outcome is %s, held because of %q", got, status.HeldReason)
+			}
+		})
+	}
+}
+
+// TestCommitFirstEvent: a call moves on from a stream that begins and says nothing; of one that does, nothing is lost.
+func TestCommitFirstEvent(t *testing.T) {
+	for _, test := range []struct {
+		commit string
+		first  []string
+		want   string
+	}{
+		{"first_event", []string{aPing, aRole}, "two"},
+		{"first_event", []string{aPing, aRole, aWord}, aPing + aRole + aWord + aWord},
+		{"first_byte", []string{aPing, aPing}, "two"},
+		{"first_byte", []string{aPing, aRole}, aPing + aRole + aWord},
+	} {
+		t.Run(fmt.Sprint(test.commit, len(test.first)), func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			goOn := make(chan struct{})
+			if test.want != "two" {
+				close(goOn)
+			}
+			one.behave(streaming("text/event-stream", goOn, false, test.first, aWord))
+			p := startCaddy(t, site("commit "+test.commit+"\ntimeout 500ms\nretry {\nmethods any\n}", one, two))
+			want := test.want
+			if want == "two" {
+				want += digest("x")
+			}
+			p.call(http.MethodPost, "/", "x").want(t, "the call", 200, want)
+			if got := p.one("one").lastOutcome(); test.want == "two" && got != "timeout" {
+				t.Errorf("the first endpoint is blamed for %s", got)
+			}
+			p.quiet()
+		})
+	}
+}

@@ -16,23 +16,23 @@ import (
 //go:embed page
 var page embed.FS
 
-// An asset is a file of the page, plain and as gzip has it. It is read-only.
+// An asset is a file of the page, plain and compressed with gzip. It is read-only.
 type asset struct {
 	mediaType string
 	plain     []byte
-	packed    []byte // nil where that is no smaller
+	packed    []byte // nil if gzip does not make it smaller
 }
 
-// A bundle is all files of the page. Its version is a hash of their contents and
-// part of their paths, so that each may be cached for ever, and modules can
-// import each other by plain names.
+// A bundle is all files of the page. Its version is a hash of their contents and part of
+// their paths. So each file can be cached for ever, and modules can import each other by
+// plain names.
 type bundle struct {
 	version string
 	assets  map[string]*asset // by path below the version
 	index   string            // with placeholders, see pageFor
 }
 
-// theBundle is packed once, when the first dashboard is set up.
+// theBundle is built once, when the first dashboard is provisioned.
 var theBundle = sync.OnceValues(func() (*bundle, error) {
 	root, err := fs.Sub(page, "page")
 	if err != nil {
@@ -100,9 +100,8 @@ func newAsset(mediaType string, content []byte) (*asset, error) {
 	return a, nil
 }
 
-// pageFor returns the page as it is served at a path. What it refers to is
-// relative to the page, so that it works below a prefix that something in
-// front takes off.
+// pageFor returns the page as served at a path. Its references are relative to the page, so
+// they also work behind a proxy that strips a prefix.
 func (b *bundle) pageFor(at string) (*asset, error) {
 	base := path.Base(at) + "/"
 	if at == "/" {

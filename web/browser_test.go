@@ -46,8 +46,8 @@ func serveAt(t testing.TB, s *scene, path string) (address string) {
 	return server.URL + path
 }
 
-// behaved fails the test if the page asked another host for anything, if its
-// console has an error, or if it did what its security policy forbids.
+// behaved fails the test if the page sent a request to another host, logged an error, or
+// violated its security policy.
 func behaved(t *testing.T, tab *chromium.Tab, address string) {
 	t.Helper()
 	if problems := tab.Problems(); len(problems) > 0 {
@@ -67,8 +67,8 @@ func behaved(t *testing.T, tab *chromium.Tab, address string) {
 	}
 }
 
-// Every state at once, in every look: nothing may be cut, or wider than the
-// window, and a screen reader must find its way.
+// TestEveryStateInEveryLook shows every state in every look. Nothing may be cut off or
+// wider than the window, and screen readers must find everything.
 func TestEveryStateInEveryLook(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
 	if err != nil {
@@ -107,8 +107,7 @@ func TestEveryStateInEveryLook(t *testing.T) {
 	}
 }
 
-// wider names what reaches over the right edge, if the page can be scrolled
-// sideways.
+// wider names the elements beyond the right edge, if the page scrolls sideways.
 const wider = `(() => {
 	const width = document.documentElement.clientWidth;
 	if (document.documentElement.scrollWidth <= width) return '';
@@ -121,7 +120,7 @@ func untranslated(tab *chromium.Tab, language string) string {
 	if language == "en" {
 		return chromium.Eval[string](tab, `document.body.innerText.replace('中文', '').match(/[\u3400-\u9fff]+/g)?.join(' ') ?? ''`)
 	}
-	// names, addresses, units and reasons that somebody typed are as they are
+	// Names, addresses, units and typed reasons are not translated.
 	return chromium.Eval[string](tab, `[...document.querySelectorAll('.state, .verdict, .note, dt, .label, h1, h3, .overall, .what, .why, .hours span, footer p')]
 		.map((e) => e.textContent.replace(/“[^”]*”/g, '')).filter((text) => /[a-z]{4,} [a-z]{2,}/i.test(text)).join(' | ')`)
 }
@@ -137,8 +136,7 @@ func TestTheFirstLoadIsSmall(t *testing.T) {
 	}
 }
 
-// A relay stands between browser and server: it can cut the line, and hold
-// everything back.
+// A relay is between browser and server. It can cut the connection or hold data back.
 type relay struct {
 	t      testing.TB
 	target string
@@ -159,7 +157,7 @@ func newRelay(t testing.TB, network, target string) *relay {
 	return r
 }
 
-// up takes connections, as before a cut.
+// up accepts connections, as before a cut.
 func (r *relay) up(network string) {
 	listener, err := net.Listen("tcp", r.addr)
 	if err != nil {
@@ -210,7 +208,7 @@ func (r *relay) pass(from, to net.Conn) {
 	}
 }
 
-// hold holds everything back, or lets it go.
+// hold starts or stops holding data back.
 func (r *relay) hold(holding bool) {
 	r.mu.Lock()
 	r.holding = holding
@@ -218,7 +216,7 @@ func (r *relay) hold(holding bool) {
 	r.held.Broadcast()
 }
 
-// cut ends all connections and takes no new ones.
+// cut ends all connections and accepts no new ones.
 func (r *relay) cut() {
 	r.hold(false)
 	r.mu.Lock()
@@ -243,7 +241,7 @@ func TestStaleAndBack(t *testing.T) {
 		t.Error("the page is stale from the beginning")
 	}
 
-	// nothing comes, and nobody says so
+	// No data arrives, and no error.
 	line.hold(true)
 	tab.Until(10*time.Second, "document.documentElement.dataset.link === 'stale'")
 	for selector, want := range map[string]string{
@@ -259,7 +257,7 @@ func TestStaleAndBack(t *testing.T) {
 	line.hold(false)
 	tab.Until(10*time.Second, live)
 
-	// the line is cut; what happens meanwhile must not be lost, nor shown twice
+	// The connection is cut. Later events must not be lost or shown twice.
 	line.cut()
 	tab.Until(15*time.Second, "document.documentElement.dataset.link === 'lost'")
 	if got := tab.Text(".stale"); !strings.Contains(got, "The connection is lost") {
@@ -280,7 +278,7 @@ func TestStaleAndBack(t *testing.T) {
 	if state := tab.Text("[aria-labelledby='endpoint-5'] .state"); state != "Closed" {
 		t.Errorf("after the cut azure-east is %s", state)
 	}
-	// the browser itself reports the connections that failed, and nothing else
+	// The browser reports the failed connections, and nothing else.
 	for _, problem := range tab.Problems() {
 		if !strings.Contains(problem, "net::ERR_") {
 			t.Errorf("problem: %s", problem)
@@ -310,7 +308,7 @@ func TestChoicesAreRemembered(t *testing.T) {
 	}
 	press("English")
 	press("Dark")
-	for range 2 { // at once, and after a reload
+	for range 2 { // at once and after a reload
 		tab.Until(10*time.Second, charted)
 		got := state()
 		if got[0] != "en" || got[1] != "Answers from tier 1" || got[4] != "English,Dark" || background() == bright {
@@ -321,8 +319,8 @@ func TestChoicesAreRemembered(t *testing.T) {
 	behaved(t, tab, address)
 }
 
-// With the keyboard alone: past the head of the page, through the pools, to the
-// events and their filter.
+// TestKeyboard checks the order of focus: the page header, the pools, the events and their
+// filter.
 func TestKeyboard(t *testing.T) {
 	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(20*time.Second, charted)
@@ -349,7 +347,8 @@ func TestKeyboard(t *testing.T) {
 	}
 }
 
-// What changes where calls go is read out, soon, and in few words.
+// TestLiveRegionsDoNotShout checks that changes of where calls go are read out soon and in
+// few words.
 func TestLiveRegionsDoNotShout(t *testing.T) {
 	s := showcase(time.Now())
 	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
@@ -373,14 +372,15 @@ func TestLiveRegionsDoNotShout(t *testing.T) {
 	}
 }
 
-// 50 endpoints whose every number changes each second.
+// TestFiftyEndpointsKeepTheBrowserCalm shows 50 endpoints whose numbers all change each
+// second.
 func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
 	s := crowd(50)
 	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(30*time.Second, charted+" && "+live)
 	const seconds = 6
 	best := 1.0
-	for range 5 { // others may be at work on this machine
+	for range 5 { // the machine may have other work
 		shown := chromium.Eval[string](tab, "document.querySelector('.clock').dateTime")
 		before := tab.Busy()
 		began := time.Now()
@@ -400,7 +400,8 @@ func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
 	tab.Shot("fifty-1440-light-en")
 }
 
-// The picture of the README: FAILOVER_SCREENSHOTS=$PWD/docs go test ./web -run Picture
+// TestPicture takes the README's picture: FAILOVER_SCREENSHOTS=$PWD/docs go test ./web -run
+// Picture
 func TestPicture(t *testing.T) {
 	address := serveAt(t, picture(time.Now()), "/")
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1280, Height: 900, Language: "en", Scale: 1.5})

@@ -15,56 +15,56 @@ const (
 	snapshotEvery = time.Second
 	historyEvery  = 10 * time.Second
 	historySpan   = time.Hour
-	// eventsAtFirst is how many past events a new viewer gets.
+	// eventsAtFirst is the number of past events that a new viewer gets.
 	eventsAtFirst = 200
 )
 
-// A Source is what a feed shows. Values are encoded as JSON. Its functions may be
-// called at once.
+// A Source provides what a feed shows. Values are encoded as JSON. Its functions must be
+// safe for concurrent use.
 type Source struct {
-	// Pools returns how every pool stands.
+	// Pools returns the status of every pool.
 	Pools func(now time.Time) any
 
-	// History returns what happened in the minutes from one on.
+	// History returns the minutes since from.
 	History func(now, from time.Time) any
 
-	// Past returns the events after one, oldest first.
+	// Past returns the events after the given ID, oldest first.
 	Past func(after uint64) []Event
 
-	// Watch calls a function with each event after one, until ctx is done.
+	// Watch calls a function with each event after the given ID until ctx is done.
 	Watch func(ctx context.Context, after uint64, each func(Event))
 }
 
-// An Event is something to show at once. IDs rise, from 1.
+// An Event is an event to show at once. IDs count up from 1.
 type Event struct {
 	ID   uint64
 	Data any
 }
 
-// A Feed tells any number of viewers how things stand: each second, and events
-// as they happen. It works only while somebody watches, and renders and packs
-// what it says once for all viewers. All methods may be called at once.
+// A Feed sends status and events to any number of viewers: the status each second, events
+// as they happen. It works only while it has viewers, and renders and compresses once for
+// all of them. All methods are safe for concurrent use.
 type Feed struct {
 	source Source
-	epoch  string // tells the events of this process from those of others
+	epoch  string // identifies this process, whose events start at 1
 
 	mu      sync.Mutex
 	viewers int
-	stop    context.CancelFunc // of run; nil while nobody watches
+	stop    context.CancelFunc // stops run; nil without viewers
 	newest  *frame
-	past    cached // history as of the last full hour
-	now     cached // the latest snapshot
+	past    cached // history of the last hour
+	now     cached // latest snapshot
 }
 
-// cached is something rendered, and when.
+// cached is a rendered value and its time.
 type cached struct {
 	at    time.Time
 	event []byte
 }
 
-// A frame is one or several server-sent events, plain and as blocks of a deflate
-// stream that refer to nothing before them. Frames form a list from which each
-// viewer reads on at its own pace; what all have read is garbage.
+// A frame is one or more server-sent events, plain and as blocks of a deflate stream that
+// do not refer to earlier data. Frames form a list that each viewer reads at its own pace.
+// Frames that all viewers have read are garbage.
 type frame struct {
 	plain  []byte
 	packed []byte
@@ -78,8 +78,8 @@ func NewFeed(source Source) *Feed {
 	return &Feed{source: source, epoch: strconv.FormatInt(time.Now().UnixMilli(), 36)}
 }
 
-// join adds a viewer. It returns what the viewer is to know first, and the frame
-// after which it reads on. The viewer has to leave.
+// join adds a viewer. It returns what to send first, and the frame after which the viewer
+// reads on. The viewer must leave.
 func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *frame) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,7 +114,7 @@ func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *fram
 	return newFrame(plain), f.newest
 }
 
-// leave takes a viewer off. The last one ends the work.
+// leave removes a viewer. The last one stops run.
 func (f *Feed) leave() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,8 +124,7 @@ func (f *Feed) leave() {
 	}
 }
 
-// run renders what viewers are to know until nobody watches. Events up to the
-// one of an ID are known already.
+// run renders frames until ctx is done. Viewers already know the events up to newest.
 func (f *Feed) run(ctx context.Context, newest uint64) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -152,8 +151,7 @@ func (f *Feed) run(ctx context.Context, newest uint64) {
 	}
 }
 
-// publish hands events to all viewers, unless ctx is done: then they belong to
-// viewers that have left.
+// publish sends events to all viewers, unless ctx is done: then its viewers have left.
 func (f *Feed) publish(ctx context.Context, plain []byte, also func()) {
 	next := newFrame(plain)
 	f.mu.Lock()
@@ -181,7 +179,7 @@ func (f *Feed) appendEvent(to []byte, e Event) []byte {
 	return appendEvent(to, "event", f.epoch+"-"+strconv.FormatUint(e.ID, 10), e.Data)
 }
 
-// eventNumber reads the ID of an event of this process.
+// eventNumber parses the ID of an event of this process.
 func (f *Feed) eventNumber(id string) (n uint64, ok bool) {
 	if len(id) <= len(f.epoch) || id[:len(f.epoch)] != f.epoch || id[len(f.epoch)] != '-' {
 		return 0, false
@@ -204,9 +202,9 @@ func appendEvent(to []byte, name, id string, data any) []byte {
 	return append(append(append(to, "data: "...), encoded...), '\n', '\n')
 }
 
-// packers compress frames. A frame's blocks begin with an empty window and end
-// at a byte (a sync flush), so that any sequence of frames is one deflate
-// stream, and viewers who joined at different times can share them.
+// packers compress frames. The blocks of a frame start with an empty window and end at a
+// byte (a sync flush). So any sequence of frames is one deflate stream, and viewers that
+// joined at different times can share frames.
 var packers = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.DefaultCompression)
 	return w
@@ -217,7 +215,7 @@ func newFrame(plain []byte) *frame {
 	w := packers.Get().(*flate.Writer)
 	defer packers.Put(w)
 	w.Reset(&packed)
-	_, _ = w.Write(plain) // a buffer takes everything
+	_, _ = w.Write(plain) // writing to a buffer cannot fail
 	_ = w.Flush()
 	return &frame{plain: plain, packed: packed.Bytes(), ready: make(chan struct{})}
 }

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// A source of numbered snapshots and of events that are sent to it.
+// testSource has numbered snapshots and the events that are sent to it.
 type testSource struct {
 	snapshots atomic.Int64
 	histories atomic.Int64
@@ -53,7 +53,7 @@ func (s *testSource) source() Source {
 
 func newTestSource() *testSource { return &testSource{events: make(chan Event)} }
 
-// text is what a viewer reads from a frame on, without waiting.
+// text returns what a viewer reads from a frame on, without waiting.
 func text(from *frame) (plain string, last *frame) {
 	for {
 		select {
@@ -80,7 +80,7 @@ func TestViewersShareWhatIsRendered(t *testing.T) {
 		}
 		time.Sleep(5*time.Second + time.Millisecond)
 		synctest.Wait()
-		if n := s.snapshots.Load(); n != 6 { // the first viewer's, and one a second
+		if n := s.snapshots.Load(); n != 6 { // one for the first viewer, and one each second
 			t.Errorf("%d snapshots in 5 s for 100 viewers, want 6", n)
 		}
 		if n := s.histories.Load(); n != 1 {
@@ -164,7 +164,8 @@ func TestHistoryIsRenewed(t *testing.T) {
 	})
 }
 
-// Frames are compressed on their own, but any sequence of them is one stream.
+// TestFramesMakeOneDeflateStream checks that separately compressed frames make one stream
+// in any sequence.
 func TestFramesMakeOneDeflateStream(t *testing.T) {
 	var packed bytes.Buffer
 	var plain strings.Builder
@@ -336,8 +337,7 @@ func TestAssetsAreCompressedAndRevalidated(t *testing.T) {
 	}
 }
 
-// The page's files must not refer to anything outside, nor to files that are not
-// there.
+// TestAssetsAreWhole checks that the page's files refer only to files of the page.
 func TestAssetsAreWhole(t *testing.T) {
 	b, err := theBundle()
 	if err != nil {
@@ -387,9 +387,8 @@ func TestAssetsAreWhole(t *testing.T) {
 	}
 }
 
-// 100 viewers of 50 endpoints, over real connections. An operation is one second
-// of watching: what it takes of the processor, readers included, is reported as
-// %core.
+// BenchmarkSecondOf100Viewers has 100 viewers of 50 endpoints on real connections. One
+// operation is one second. %core is the CPU time it takes, including the readers.
 func BenchmarkSecondOf100Viewers(b *testing.B) {
 	endpoints := make([]map[string]any, 50)
 	for i := range endpoints {
@@ -414,7 +413,7 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 	defer server.Close()
 	defer p.Close()
 	var reading sync.WaitGroup
-	ahead := make([]chan int, 100) // bytes to read
+	ahead := make([]chan int, 100) // number of bytes to read
 	for i := range ahead {
 		r, _ := http.NewRequest(http.MethodGet, server.URL+"/failover/stream", nil)
 		r.Header.Set("Accept-Encoding", "gzip")
@@ -423,7 +422,7 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if _, err := gzip.NewReader(resp.Body); err != nil { // reads on to what the buffer holds
+		if _, err := gzip.NewReader(resp.Body); err != nil { // may read ahead as far as the buffer goes
 			b.Fatal(err)
 		}
 		ahead[i] = make(chan int, 1)

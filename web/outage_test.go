@@ -24,7 +24,7 @@ import (
 	"github.com/apifailover/caddy-failover/web/internal/chromium"
 )
 
-// startCaddy runs a Caddy with a site, and returns its socket.
+// startCaddy starts a Caddy with a site, and returns its socket.
 func startCaddy(t *testing.T, site string) (socket string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -55,7 +55,7 @@ func startCaddy(t *testing.T, site string) (socket string) {
 	return socket
 }
 
-// An upstream that can be broken.
+// newUpstream starts an upstream that can be broken.
 func newUpstream(t *testing.T, name string) (address string, broken *atomic.Bool) {
 	broken = new(atomic.Bool)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -68,7 +68,7 @@ func newUpstream(t *testing.T, name string) (address string, broken *atomic.Bool
 	return server.Listener.Addr().String(), broken
 }
 
-// load sends 60 requests a second to a socket until the test ends.
+// load sends 60 requests per second to a socket until the test ends.
 func load(t *testing.T, socket string) {
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -98,8 +98,8 @@ func load(t *testing.T, socket string) {
 	})
 }
 
-// recordStates keeps what states a card goes through, and marks the document, so
-// that a reload would be seen.
+// recordStates records the states of a card. It also marks the document, so that a reload
+// shows.
 const recordStates = `(() => {
 	const card = [...document.querySelectorAll('.card')].find((c) => c.querySelector('h4').textContent === 'primary');
 	window.seen = [[card.dataset.state, card.querySelector('.state').textContent]];
@@ -111,7 +111,7 @@ const recordStates = `(() => {
 	window.primary = card;
 })()`
 
-// A real proxy, a real outage, four who watch it.
+// TestThePageFollowsAnOutage has a real proxy, a real outage and four viewers.
 func TestThePageFollowsAnOutage(t *testing.T) {
 	primary, broken := newUpstream(t, "primary")
 	backup, _ := newUpstream(t, "backup")
@@ -176,7 +176,7 @@ func TestThePageFollowsAnOutage(t *testing.T) {
 		"zh-CN": {"primary 重新闭合", "primary 正在恢复", "primary 已断开", "primary → backup"},
 	}
 	for _, w := range watchers {
-		seen := chromium.Eval[[][]string](w.Tab, "window.seen ?? []") // gone if the page was loaded again
+		seen := chromium.Eval[[][]string](w.Tab, "window.seen ?? []") // lost if the page was reloaded
 		var got []string
 		for _, s := range seen {
 			got = append(got, strings.Join(s, " "))

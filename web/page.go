@@ -1,5 +1,5 @@
-// Package web is the dashboard: a page, and the feed that keeps it up to date.
-// It knows nothing of Caddy; what it shows comes from a [Source].
+// Package web is the dashboard: a page, and the feed that updates it. It does not depend on
+// Caddy; a [Source] provides its data.
 package web
 
 import (
@@ -15,17 +15,17 @@ import (
 
 const (
 	streamName = "stream"
-	// writeWithin is how long a viewer may take to read what there is for it.
+	// writeWithin is the longest time that a write to a viewer may take.
 	writeWithin = 15 * time.Second
 	retryAfter  = 2 * time.Second
 )
 
-// policy allows the page what it is made of, and nothing else.
+// policy lets the page load only its own files.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// A Page serves the dashboard below a path. It changes nothing and needs no
-// cookies; who may see it is for others to say.
+// A Page serves the dashboard below a path. It is read-only and needs no cookies. It does
+// not restrict access; its caller must.
 type Page struct {
 	path   string
 	feed   *Feed
@@ -36,8 +36,8 @@ type Page struct {
 	close  func()
 }
 
-// NewPage returns the page at a path, which begins with a slash and, unless it
-// is one, does not end with one.
+// NewPage returns the page at a path. The path must begin with a slash and, unless it is
+// "/", must not end with one.
 func NewPage(at string, feed *Feed) (*Page, error) {
 	b, err := theBundle()
 	if err != nil {
@@ -54,18 +54,18 @@ func NewPage(at string, feed *Feed) (*Page, error) {
 	}, nil
 }
 
-// Close ends the streams of all viewers. They come back on their own.
+// Close ends the streams of all viewers. They reconnect by themselves.
 func (p *Page) Close() { p.close() }
 
-// Serves tells whether a URL path is the page's, or below it. At the root of a
-// site that is only what the page consists of.
+// Serves reports whether a URL path is the page or below it. At the root of a site, only
+// the page's own files count.
 func (p *Page) Serves(urlPath string) bool {
 	_, ok := p.below(urlPath)
 	return ok
 }
 
-// below returns what a URL path names below the page's. The page itself is "",
-// and "/" where the path ends with a slash too many.
+// below returns the part of a URL path below the page's path. It is "" for the page itself,
+// and "/" if the path ends with an extra slash.
 func (p *Page) below(urlPath string) (name string, ok bool) {
 	if p.path == "/" {
 		name = strings.TrimPrefix(urlPath, "/")
@@ -81,8 +81,8 @@ func (p *Page) below(urlPath string) (name string, ok bool) {
 	return strings.TrimPrefix(rest, "/"), true
 }
 
-// ServeHTTP serves the page, its files and its stream. The path must be the
-// page's.
+// ServeHTTP serves the page, its files and its stream. [Page.Serves] must be true for the
+// path.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
@@ -140,7 +140,7 @@ func (p *Page) serve(w http.ResponseWriter, r *http.Request, a *asset) {
 	}
 }
 
-// acceptsGzip tells whether a client takes gzip, and did not say "q=0".
+// acceptsGzip reports whether a client accepts gzip, without "q=0".
 func acceptsGzip(r *http.Request) bool {
 	for _, line := range r.Header.Values("Accept-Encoding") {
 		for coding := range strings.SplitSeq(line, ",") {
@@ -154,11 +154,11 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// stream is the feed as server-sent events: a `hello` with the version of the
-// page's files and a name for this process, `history`, a `snapshot` each second, which is also the heartbeat,
-// and an `event` for each that happens. The `ready` event comes after what
-// happened before. A viewer that comes back says which event was its last by
-// Last-Event-ID, or where it opens a new stream by the query's `after`.
+// stream serves the feed as server-sent events: `hello` with the version of the page's
+// files and the name of this process; `history`; `snapshot` each second, which is also the
+// heartbeat; and `event` for each event. `ready` follows the past events. A viewer that
+// reconnects gives its last event in Last-Event-ID or, for a new stream, in the query's
+// `after`.
 func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -182,7 +182,7 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 		"hello", "", map[string]string{"version": p.bundle.version, "process": p.feed.epoch})
 
 	v := &viewer{ResponseController: http.NewResponseController(w), w: w, gzip: gzipped}
-	// A deadline on writes would outlive this request on its connection.
+	// A write deadline would outlive this request on its connection.
 	defer func() { _ = v.SetWriteDeadline(time.Time{}) }()
 	if v.begin() != nil || v.send(newFrame(hello), first) != nil {
 		return
@@ -203,12 +203,12 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A viewer is one client's stream.
+// A viewer is the stream of one client.
 type viewer struct {
 	*http.ResponseController
 	w    http.ResponseWriter
 	gzip bool
-	size uint32 // of what was sent, and its checksum, for the end of the gzip stream
+	size uint32 // size and checksum of the data sent, for the end of the gzip stream
 	sum  uint32
 }
 
@@ -221,7 +221,7 @@ func (v *viewer) begin() error {
 }
 
 func (v *viewer) send(frames ...*frame) error {
-	// not every writer has deadlines; the request's context ends the others
+	// Some writers have no deadlines; the request's context ends their streams.
 	_ = v.SetWriteDeadline(time.Now().Add(writeWithin))
 	for _, f := range frames {
 		content := f.plain
@@ -237,7 +237,7 @@ func (v *viewer) send(frames ...*frame) error {
 	return v.Flush()
 }
 
-// end ends the stream in an orderly way: an empty last block, checksum and size.
+// end completes the gzip stream: an empty last block, checksum and size.
 func (v *viewer) end() {
 	if !v.gzip {
 		return

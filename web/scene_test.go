@@ -14,16 +14,15 @@ import (
 
 type object = map[string]any
 
-// A scene is what a page is shown without a proxy: states that are hard to
-// bring about together.
+// A scene is the data of a page without a proxy, with states that rarely occur together.
 type scene struct {
 	mu      sync.Mutex
 	pools   []object
 	history object // pool → endpoint → columns
 	events  []web.Event
 	added   chan struct{}  // closed when there is a new event
-	moving  bool           // every number is another in each snapshot
-	working map[string]int // attempts from snapshot to snapshot
+	moving  bool           // every number changes with each snapshot
+	working map[string]int // attempts between snapshots
 }
 
 func newScene() *scene { return &scene{added: make(chan struct{})} }
@@ -92,7 +91,7 @@ func (s *scene) source() web.Source {
 	}
 }
 
-// clone copies what is JSON.
+// clone copies a JSON value.
 func clone(v any) any {
 	switch v := v.(type) {
 	case []object:
@@ -111,7 +110,7 @@ func clone(v any) any {
 	return v
 }
 
-// move makes every number another.
+// move changes every number.
 func (s *scene) move() {
 	for _, pool := range s.pools {
 		pool["calls_per_second"] = 100 + 20*rand.Float64()
@@ -151,8 +150,8 @@ func endpoint(name, url string, priority int, weight, traffic float64) object {
 	}
 }
 
-// hour makes up an hour: calls a minute, median latency in seconds, and from
-// when to when what part of the calls failed.
+// hour returns a made-up hour: calls per minute, median latency in seconds, and the range
+// of minutes in which a part of the calls failed.
 func hour(seed uint64, calls, median float64, from, to int, failing float64) object {
 	random := rand.New(rand.NewPCG(seed, 1))
 	n, failures := make([]int, 60), make([]int, 60)
@@ -174,7 +173,7 @@ func hour(seed uint64, calls, median float64, from, to int, failing float64) obj
 	return object{"calls": n, "failures": failures, "p50": p50, "p95": p95}
 }
 
-// standing is an objective and what was achieved, over 30 days.
+// standing returns an objective and its result over 30 days.
 func standing(objective, achieved, burn float64, burning bool) object {
 	indicator := func(objective, achieved float64) object {
 		return object{
@@ -191,7 +190,7 @@ func standing(objective, achieved, burn float64, burning bool) object {
 	}
 }
 
-// showcase has every state at once.
+// showcase returns a scene with every state.
 func showcase(now time.Time) *scene {
 	s := newScene()
 	openai := endpoint("openai", "https://api.openai.example/v1", 1, 3, 0)
@@ -247,7 +246,7 @@ func showcase(now time.Time) *scene {
 	return s
 }
 
-// crowd is a pool of n endpoints in which everything moves.
+// crowd returns a scene with a pool of n endpoints whose numbers all change.
 func crowd(n int) *scene {
 	s := newScene()
 	s.moving = true
@@ -263,7 +262,7 @@ func crowd(n int) *scene {
 	return s
 }
 
-// picture is a pool whose first endpoint has just begun to recover.
+// picture returns a scene with a pool whose first endpoint has just started to recover.
 func picture(now time.Time) *scene {
 	s := newScene()
 	one := endpoint("openai", "https://api.openai.example/v1", 1, 1, 0.2)

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Every text exists in both languages, with the same placeholders, and every key
-// that the page uses is there.
+// TestWordsInBothLanguages checks that every text exists in both languages with the same
+// placeholders, and that every key of the page exists.
 func TestWordsInBothLanguages(t *testing.T) {
 	source, err := os.ReadFile("page/words.js")
 	if err != nil {
@@ -70,7 +70,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 	}
 }
 
-// The Chinese words of the page are those of the glossary.
+// TestGlossary checks that the page uses the Chinese words of the glossary.
 func TestGlossary(t *testing.T) {
 	glossary, err := os.ReadFile("../docs/glossary.zh-CN.md")
 	if err != nil {
@@ -84,7 +84,7 @@ func TestGlossary(t *testing.T) {
 	if len(rows) < 40 {
 		t.Fatalf("only %d words were found", len(rows))
 	}
-	// words of the documents that the page has no use for
+	// Words of the documents that the page does not use.
 	elsewhere := "上游 对冲 救援 时限 结果 试探 复发 过时 监控页面 SLA、目标 中位数、95 分位 重试、重试预算 强制断开 / 强制闭合 排空 熔断器"
 	for _, row := range rows {
 		if word := row[1]; word != "中文" && !strings.Contains(string(words), word) && !strings.Contains(elsewhere, word) {

@@ -174,8 +174,9 @@ type EndpointStatus struct {
 	// Its part of all calls by the routing table, 0 to 1.
 	Traffic float64 `json:"traffic"`
 
-	// Until when calls are kept away, and why: rate_limited (the endpoint asked for it) or
-	// next_on (half of its last calls moved on from its answers; then one call tries it).
+	// End of and reason for the endpoint's hold: rate_limited (the endpoint asked for it)
+	// or next_on (half of its last calls moved on from its responses; then one call tries
+	// it).
 	HeldUntil  time.Time `json:"held_until,omitzero"`
 	HeldReason string    `json:"held_reason,omitempty"`
 

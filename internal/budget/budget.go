@@ -50,8 +50,8 @@ func (b *Budget) Take(now time.Time, rules *Rules) bool {
 	return b.takeAndUnlock(&b.retries, since.retries, since.calls, rules)
 }
 
-// TakeMove asks for one attempt that follows an answer from which a call is to move on. These
-// take nothing from retries, and may be as many as those.
+// TakeMove reports whether a call may move on from a response, and counts it if so. Moves
+// have their own budget with the same rules as retries.
 func (b *Budget) TakeMove(now time.Time, rules *Rules) bool {
 	b.mu.Lock()
 	b.markLocked(now)
@@ -79,7 +79,7 @@ func (b *Budget) GiveBack() {
 	b.mu.Unlock()
 }
 
-// GiveBackMove returns such an attempt that was not made after all.
+// GiveBackMove returns a move that was not made.
 func (b *Budget) GiveBackMove() {
 	b.mu.Lock()
 	b.moves--

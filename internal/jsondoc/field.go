@@ -7,11 +7,11 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// A Field is where a value stands in the JSON documents of strangers.
+// A Field is the path of a value in untrusted JSON documents.
 type Field struct{ query string }
 
-// ParseField reads the path of a field, in the syntax of [ParsePath] without -1 and colons
-// before indexes.
+// ParseField parses the path of a field, in the syntax of [ParsePath] without -1 and
+// without colons before indexes.
 func ParseField(text string) (Field, error) {
 	path, err := ParsePath(text)
 	if err != nil {
@@ -20,17 +20,17 @@ func ParseField(text string) (Field, error) {
 	parts := make([]string, len(path))
 	for i, s := range path {
 		if s.index < 0 {
-			return Field{}, errors.New("path: -1 is behind the last element, where nothing can be read")
+			return Field{}, errors.New("path: -1 is after the last element, so it has no value")
 		}
 		parts[i] = gjson.Escape(s.name)
 	}
 	return Field{strings.Join(parts, ".")}, nil
 }
 
-// In returns the value in a document: a string decoded, anything else as it stands there. It
-// returns "" where there is none, or it is null. It neither checks the document nor reads
-// more of it than it has to: in what is no JSON it may find something or nothing. Where a
-// name is there twice, the first counts.
+// In returns the value in a document: a string decoded, any other value as it is. It
+// returns "" if the value is missing or null. In does not check the document and reads no
+// more of it than needed, so in a document that is not JSON it may return anything. The
+// first of several equal names counts.
 func (f Field) In(doc []byte) string {
 	return gjson.GetBytes(doc, f.query).String()
 }

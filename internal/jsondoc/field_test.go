@@ -45,7 +45,7 @@ func TestField(t *testing.T) {
 	}
 }
 
-// FuzzField: nothing of a stranger's makes a read panic or recurse.
+// FuzzField checks that no input makes a read panic or recurse.
 func FuzzField(f *testing.F) {
 	for _, doc := range []string{`{"a":{"b":[1,{"c":"d"}]}}`, `{"a":`, strings.Repeat(`{"a":`, 100), "[\xff", `{"a\`} {
 		for _, path := range []string{"a", "a.b.1.c", `a\.b`, "[a", "0"} {
@@ -61,7 +61,7 @@ func FuzzField(f *testing.F) {
 	})
 }
 
-// TestFieldOfDeepJSON: what is nested deeply takes no stack.
+// TestFieldOfDeepJSON checks that deep nesting takes no stack.
 func TestFieldOfDeepJSON(t *testing.T) {
 	field, err := ParseField("a")
 	if err != nil {

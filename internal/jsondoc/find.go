@@ -2,19 +2,19 @@ package jsondoc
 
 import "encoding/json"
 
-// Found says what is known of a value in a document that has not come whole.
+// Found tells what is known about a value in an incomplete document.
 type Found uint8
 
 const (
-	// Later says that what has come does not tell.
+	// Later means that the part so far does not tell.
 	Later Found = iota
-	// Absent says that the value is not there, or that the document is wrong.
+	// Absent means that the value is missing, or that the document is malformed.
 	Absent
-	// Here says that the value has come whole.
+	// Here means that the value is complete.
 	Here
 )
 
-// Named is the path that goes through members of these names.
+// Named returns the path through members of the given names.
 func Named(names ...string) (path Path) {
 	for _, name := range names {
 		path = append(path, step{name: name})
@@ -22,9 +22,9 @@ func Named(names ...string) (path Path) {
 	return path
 }
 
-// Find looks for the value at a path in a document of which doc is the beginning, or all
-// where whole is set. Of members with the same name the first counts. The document need
-// not be checked.
+// Find looks up the value at a path in a document. doc is the beginning of the document, or
+// all of it if whole is set. The first of several equal names counts. The document need not
+// be checked.
 func Find(doc []byte, path Path, whole bool) (value []byte, found Found) {
 	at, found := find(doc, 0, path, whole)
 	if found != Here {
@@ -37,7 +37,7 @@ func Find(doc []byte, path Path, whole bool) (value []byte, found Found) {
 	return doc[at:end], Here
 }
 
-// missing is what is known of a value whose end has not come.
+// missing returns what is known about a value whose end has not arrived.
 func missing(whole bool) Found {
 	if whole {
 		return Absent
@@ -45,7 +45,7 @@ func missing(whole bool) Found {
 	return Later
 }
 
-// find returns where the value at a path begins, in the value that begins at a place.
+// find returns the offset of the value at a path within the value at the given offset.
 func find(doc []byte, at int, path Path, whole bool) (int, Found) {
 	for _, s := range path {
 		if at = skipSpace(doc, at); at == len(doc) {
@@ -70,7 +70,7 @@ func find(doc []byte, at int, path Path, whole bool) (int, Found) {
 	return at, Here
 }
 
-// findMember returns where the value of a member of the object at a place begins.
+// findMember returns the offset of a member's value in the object at the given offset.
 func findMember(doc []byte, at int, name string, whole bool) (int, Found) {
 	for {
 		at = skipSpace(doc, at+1)
@@ -101,7 +101,7 @@ func findMember(doc []byte, at int, name string, whole bool) (int, Found) {
 	}
 }
 
-// findElement returns where an element of the array at a place begins.
+// findElement returns the offset of an element in the array at the given offset.
 func findElement(doc []byte, at, index int, whole bool) (int, Found) {
 	for at++; index > 0; index-- {
 		var found Found
@@ -119,7 +119,7 @@ func findElement(doc []byte, at, index int, whole bool) (int, Found) {
 	return at, Here
 }
 
-// nextOf returns where the comma stands after the value at a place.
+// nextOf returns the offset of the comma after the value at the given offset.
 func nextOf(doc []byte, at int, whole bool) (int, Found) {
 	end, ok := valueEnd(doc, at, whole)
 	if !ok {
@@ -134,8 +134,8 @@ func nextOf(doc []byte, at int, whole bool) (int, Found) {
 	return at, Here
 }
 
-// valueEnd returns where the value at a place ends; false if it has not come whole, or is
-// none.
+// valueEnd returns the end of the value at the given offset, or false if the value is
+// incomplete or malformed.
 func valueEnd(doc []byte, at int, whole bool) (end int, ok bool) {
 	at = skipSpace(doc, at)
 	for depth := 0; at < len(doc); {
@@ -171,7 +171,7 @@ func valueEnd(doc []byte, at int, whole bool) (end int, ok bool) {
 	return 0, false
 }
 
-// textEnd returns where the quoted text at a place ends.
+// textEnd returns the end of the quoted text at the given offset.
 func textEnd(doc []byte, at int) (end int, ok bool) {
 	for at++; at < len(doc); at++ {
 		switch doc[at] {
@@ -184,8 +184,8 @@ func textEnd(doc []byte, at int) (end int, ok bool) {
 	return 0, false
 }
 
-// Elements are those of the array at the beginning of a document, as far as they have
-// come whole. Over tells whether no more will come.
+// Elements returns the complete elements of the array at the start of a document. over
+// reports whether no more will arrive.
 func Elements(doc []byte, whole bool) (list [][]byte, over bool) {
 	at := skipSpace(doc, 0)
 	if at == len(doc) || doc[at] != '[' {
@@ -204,8 +204,7 @@ func Elements(doc []byte, whole bool) (list [][]byte, over bool) {
 	}
 }
 
-// Text is what a value says: of a text what is in the quotes, of others how they stand
-// there.
+// Text returns the text of a value: the content of a string, any other value as it is.
 func Text(value []byte) string {
 	var text string
 	if len(value) > 0 && value[0] == '"' && json.Unmarshal(value, &text) == nil {

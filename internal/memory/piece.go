@@ -20,9 +20,9 @@ const (
 
 var pools [classes]sync.Pool
 
-// Next returns a piece for a body that has come bytes so far and at most more bytes to
-// come. Its size is 4 KiB or about come, at most 32 KiB. Next returns nil if the budget has
-// no room.
+// Next returns a piece for a body: come bytes have arrived, and at most more bytes will
+// follow. Its size is 4 KiB or about come, at most 32 KiB. Next returns nil if the budget
+// has no room.
 func (b *Budget) Next(come, more int64) *Piece {
 	class := classFor(come, more)
 	if !b.Reserve(SmallestPiece << class) {

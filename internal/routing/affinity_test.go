@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// affine returns where each of n keys goes.
+// affine returns the member of each of n keys.
 func affine(t *testing.T, members []Member, overflow float64, n int) []int {
 	t.Helper()
 	table := seeded(members, overflow)
@@ -20,7 +20,7 @@ func affine(t *testing.T, members []Member, overflow float64, n int) []int {
 	return places
 }
 
-// seeded lays out members that are known by their places.
+// seeded returns a table of members whose seeds are their indexes.
 func seeded(members []Member, overflow float64) *Table {
 	table := New(members, overflow)
 	for i := range members {
@@ -38,7 +38,7 @@ func count(places []int, member int) (n int) {
 	return n
 }
 
-// tierOfWeights makes members of one tier.
+// tierOfWeights returns the members of one tier.
 func tierOfWeights(weights ...float64) []Member {
 	var members []Member
 	for _, w := range weights {
@@ -64,8 +64,8 @@ func TestAffineByWeight(t *testing.T) {
 	}
 }
 
-// TestAffineMovesOwnKeysOnly: those of the member that goes, and as many of them come back
-// as it can take.
+// TestAffineMovesOwnKeysOnly checks that a member that leaves moves only its own keys, and
+// that it gets back as many of them as it can take.
 func TestAffineMovesOwnKeysOnly(t *testing.T) {
 	const keys = 10000
 	all := tierOfWeights(1, 2, 1, 3)
@@ -84,7 +84,7 @@ func TestAffineMovesOwnKeysOnly(t *testing.T) {
 			t.Errorf("available %.1f: it kept %.3f of its keys, want %.3f", available, kept, want)
 		}
 	}
-	fewer := affine(t, all[:3], 0, keys) // the last is removed from the configuration
+	fewer := affine(t, all[:3], 0, keys) // the last member is removed
 	for i := range keys {
 		if before[i] != fewer[i] && before[i] != 3 {
 			t.Fatalf("key %d moved from %d to %d", i, before[i], fewer[i])
@@ -92,7 +92,8 @@ func TestAffineMovesOwnKeysOnly(t *testing.T) {
 	}
 }
 
-// TestAffineOverTiers: a primary that recovers has a part of the keys, which only grows.
+// TestAffineOverTiers checks that a recovering primary has a part of the keys that only
+// grows.
 func TestAffineOverTiers(t *testing.T) {
 	const keys = 10000
 	members := tierOfWeights(1, 1, 1)
@@ -116,7 +117,8 @@ func TestAffineOverTiers(t *testing.T) {
 	}
 }
 
-// TestAffineWithoutExcluded: the keys of an excluded member spread over the others.
+// TestAffineWithoutExcluded checks that the keys of an excluded member spread over the
+// others.
 func TestAffineWithoutExcluded(t *testing.T) {
 	table := seeded(tierOfWeights(1, 1, 1), 0)
 	places := make(map[int]int)

@@ -13,8 +13,8 @@ type Table struct {
 	cumulative []float64 // running sums of the members' parts of all calls
 	Total      float64   // sum of all parts; 0 if every member is out
 
-	// Seeds say which member is which, to Affine: what Hash makes of their names. They are
-	// set before the table is in use, by those who ask for Affine.
+	// Seeds identify the members for Affine: the Hash of each name. Callers of Affine set
+	// them before the table is in use.
 	Seeds []uint64
 
 	Tiers    []tier
@@ -168,9 +168,9 @@ func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
 	return t.within(tier, part*sum, excluded)
 }
 
-// tierAt finds the tier that serves u of [0, 1) by the capacities of the members that are
-// not excluded, where in the tier's load u falls, 0 to 1, and the tier's sum of
-// available·weight: 0 if every member is out.
+// tierAt returns the tier at u in [0, 1) by the capacities of the members that are not
+// excluded, the position of u in the tier's load, 0 to 1, and the tier's sum of
+// available·weight. The sum is 0 if every member is out.
 func (t *Table) tierAt(u float64, excluded func(i int) bool) (found tier, part, sum float64) {
 	left, all := 1.0, 0.0
 	for _, tier := range t.Tiers {
@@ -196,7 +196,7 @@ func (t *Table) tierAt(u float64, excluded func(i int) bool) (found tier, part, 
 			return tier, u / capacity, own
 		}
 		u -= capacity
-		found, part, sum = tier, 1, own // of the last tier where u was rounded up
+		found, part, sum = tier, 1, own // use the last tier if rounding made u too large
 	}
 	return found, part, sum
 }

@@ -1,4 +1,4 @@
-// Package chromium looks at pages with a Chromium, for tests.
+// Package chromium controls a Chromium for tests.
 package chromium
 
 import (
@@ -23,21 +23,21 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// ShotsEnv names the directory that screenshots are kept in; without it they go
-// to the test's artifacts.
+// ShotsEnv names the environment variable with the directory for screenshots. Without it,
+// they go to the test's artifacts.
 const ShotsEnv = "FAILOVER_SCREENSHOTS"
 
-// patience is how long anything may take on a busy machine.
+// patience is the longest time of any action on a busy machine.
 const patience = time.Minute
 
-// A Browser is a Chromium of a test.
+// A Browser is the Chromium of a test.
 type Browser struct {
 	t   testing.TB
 	ctx context.Context
 }
 
-// Start starts a Chromium, which ends with the test. It is an error if there is
-// none on this machine.
+// Start starts a Chromium that ends with the test. The test fails if there is none on this
+// machine.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	var path string
@@ -75,7 +75,7 @@ func Start(t testing.TB) *Browser {
 		chromedp.Flag("font-render-hinting", "none"),
 	)
 	ctx, cancelBrowser := chromedp.NewContext(allocator, chromedp.WithErrorf(func(format string, args ...any) {
-		// the protocol grows faster than its Go binding
+		// The protocol grows faster than its Go binding.
 		if text := fmt.Sprintf(format, args...); !strings.Contains(text, "unmarshal") && !strings.Contains(text, "unhandled") {
 			t.Log(text)
 		}
@@ -94,10 +94,10 @@ func Start(t testing.TB) *Browser {
 	return &Browser{t: t, ctx: ctx}
 }
 
-// For is the browser as a subtest uses it.
+// For returns the browser for use in a subtest.
 func (b *Browser) For(t testing.TB) *Browser { return &Browser{t: t, ctx: b.ctx} }
 
-// Look is how a tab is looked at.
+// Look is the environment of a tab.
 type Look struct {
 	Width, Height int
 	Dark          bool
@@ -105,7 +105,7 @@ type Look struct {
 	Scale         float64
 }
 
-// A Tab is a page that is looked at, with storage of its own.
+// A Tab is a page with its own storage.
 type Tab struct {
 	t    testing.TB
 	ctx  context.Context
@@ -125,7 +125,7 @@ func (b *Browser) Open(address string, look Look) *Tab {
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(tab.listen))
 	t.Cleanup(cancel)
 	tab.ctx = ctx
-	if err := chromedp.Do(ctx); err != nil { // must know no timeout, see chromedp.Run
+	if err := chromedp.Do(ctx); err != nil { // must not have a timeout, see chromedp.Run
 		t.Fatalf("opening a tab: %v", err)
 	}
 	theme := "light"
@@ -144,7 +144,7 @@ func (b *Browser) Open(address string, look Look) *Tab {
 	return tab
 }
 
-// run runs an action in the tab, which must come to its end.
+// run runs an action in the tab. The test fails if the action does not succeed.
 func run[T any](tab *Tab, what string, action chromedp.Action[T]) T {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
@@ -186,29 +186,29 @@ func (tab *Tab) listen(event any) {
 		tab.problems = append(tab.problems, fmt.Sprintf("exception: %s %s (%s:%d)",
 			e.ExceptionDetails.Text, describe(e.ExceptionDetails.Exception), e.ExceptionDetails.URL, e.ExceptionDetails.LineNumber+1))
 	case *log.EventEntryAdded:
-		// a violated security policy is such an entry, too
+		// A violation of the security policy is such an entry, too.
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			tab.problems = append(tab.problems, fmt.Sprintf("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	}
 }
 
-// Problems returns errors and warnings of the console, exceptions and violations
-// of the page's security policy.
+// Problems returns errors and warnings of the console, exceptions, and violations of the
+// page's security policy.
 func (tab *Tab) Problems() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	return append([]string(nil), tab.problems...)
 }
 
-// Requests returns the addresses that the page asked for.
+// Requests returns the addresses that the page requested.
 func (tab *Tab) Requests() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	return append([]string(nil), tab.requests...)
 }
 
-// Received returns how many bytes came over the network.
+// Received returns the number of bytes received over the network.
 func (tab *Tab) Received() (bytes float64) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
@@ -224,19 +224,19 @@ func Eval[T any](tab *Tab, expression string) T {
 	return run(tab, "evaluating "+clip(expression), chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// Reload loads the page again.
+// Reload reloads the page.
 func (tab *Tab) Reload() {
 	tab.t.Helper()
 	run(tab, "reloading", chromedp.Reload())
 }
 
-// Press presses keys, as package kb names them.
+// Press presses keys, with the names of package kb.
 func (tab *Tab) Press(keys string) {
 	tab.t.Helper()
 	run(tab, "pressing keys", chromedp.KeyEvent(keys))
 }
 
-// Text returns the text of the first element that a selector finds.
+// Text returns the text of the first element that matches a selector.
 func (tab *Tab) Text(selector string) string {
 	tab.t.Helper()
 	return Eval[string](tab, fmt.Sprintf("document.querySelector(%q)?.innerText ?? ''", selector))
@@ -260,7 +260,7 @@ func (tab *Tab) Until(within time.Duration, expression string) time.Duration {
 	}
 }
 
-// Shot keeps a picture of what is in sight.
+// Shot saves a picture of the visible part of the page.
 func (tab *Tab) Shot(name string) string {
 	tab.t.Helper()
 	picture := call(tab, page.CaptureScreenshot, page.CaptureScreenshotParams{}).Data
@@ -269,17 +269,17 @@ func (tab *Tab) Shot(name string) string {
 		dir = tab.t.ArtifactDir()
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		tab.t.Fatalf("keeping a picture: %v", err)
+		tab.t.Fatalf("saving a picture: %v", err)
 	}
 	file := filepath.Join(dir, name+".png")
 	if err := os.WriteFile(file, picture, 0o644); err != nil {
-		tab.t.Fatalf("keeping a picture: %v", err)
+		tab.t.Fatalf("saving a picture: %v", err)
 	}
 	return file
 }
 
-// FullShot keeps a picture of the whole page, in a window that is high enough
-// for it. Meanwhile more comes into sight; ready says when that is there.
+// FullShot saves a picture of the whole page in a window that is high enough. This makes
+// more of the page visible; ready is an expression that is true once it is there.
 func (tab *Tab) FullShot(name, ready string) string {
 	tab.t.Helper()
 	content := call(tab, page.GetLayoutMetrics, cdp.Empty{}).CSSContentSize
@@ -295,8 +295,8 @@ func (tab *Tab) resize(width, height int) {
 	})
 }
 
-// Busy returns how much CPU time the page's main thread has used so far: what else the
-// machine does is not in it.
+// Busy returns the CPU time that the page's main thread has used, without other work of the
+// machine.
 func (tab *Tab) Busy() time.Duration {
 	tab.t.Helper()
 	for _, m := range call(tab, performance.GetMetrics, cdp.Empty{}).Metrics {

@@ -1,4 +1,4 @@
-package failover
+package call
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -25,11 +25,11 @@ func FuzzErrorEvent(f *testing.F) {
 	p := newTestPool("fuzz")
 	f.Cleanup(p.Outbox.Close)
 	f.Fuzz(func(t *testing.T, text []byte, breaks bool, size uint8) {
-		h := &call.Handler{Handler: pool.Handler{Pool: p, Generation: new(pool.Generation)}}
-		cfg := defaultBreaker()
+		h := &Handler{Handler: pool.Handler{Pool: p, Generation: new(pool.Generation)}}
+		cfg := new(breaker.Defaults(2 * time.Second))
 		h.Generation.Breaker.Store(cfg)
-		c := &call.Call{Handler: h}
-		a := &call.Attempt{Client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
+		c := &Call{Handler: h}
+		a := &Attempt{Client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
 		if !a.Target.State.Acquire(a, a.Began, cfg, 0, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint is not well")
 		}
@@ -39,7 +39,7 @@ func FuzzErrorEvent(f *testing.F) {
 			end = io.ErrUnexpectedEOF
 		}
 		a.Answer = io.NopCloser(&endingIn{bytes.NewReader(text), end})
-		body := &call.SSEBody{ResponseBody: (*call.ResponseBody)(a)}
+		body := &SSEBody{ResponseBody: (*ResponseBody)(a)}
 		var got []byte
 		var err error
 		for buffer := make([]byte, int(size)+1); err == nil; {
@@ -57,7 +57,7 @@ func FuzzErrorEvent(f *testing.F) {
 			}
 			return
 		}
-		if _, ok := err.(*call.BrokenBody); !ok {
+		if _, ok := err.(*BrokenBody); !ok {
 			t.Fatalf("it ends with %v", err)
 		}
 		event, ok := strings.CutPrefix(string(rest), "\n\nevent: error\ndata: ")
