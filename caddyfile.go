@@ -159,6 +159,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    health             off | {
 //	        uri           <uri>
 //	        method        <METHOD>
+//	        port          <n>
 //	        interval      <duration>
 //	        fast_interval <duration>
 //	        timeout       <duration>

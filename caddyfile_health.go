@@ -12,6 +12,7 @@ import (
 var healthOptions = map[string]option[*Health]{
 	"uri":           text(func(h *Health) *string { return &h.URI }),
 	"method":        text(func(h *Health) *string { return &h.Method }),
+	"port":          count(func(h *Health) *int { return &h.Port }, 1),
 	"interval":      duration(func(h *Health) *caddy.Duration { return &h.Interval }),
 	"fast_interval": duration(func(h *Health) *caddy.Duration { return &h.FastInterval }),
 	"timeout":       duration(func(h *Health) *caddy.Duration { return &h.Timeout }),

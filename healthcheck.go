@@ -4,13 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -29,8 +33,12 @@ type Health struct {
 	// 500 but 429 passes.
 	URI string `json:"uri,omitempty"`
 
-	// Default: HEAD.
+	// Default: HEAD, or GET with `expect_body`. An endpoint that refuses HEAD (405, 501, or
+	// another 4xx where GET passes) is asked with GET from then on.
 	Method string `json:"method,omitempty"`
+
+	// The port to ask at, 1 to 65535. Default: that of the calls.
+	Port int `json:"port,omitempty"`
 
 	// The time between checks of an endpoint while nothing is wrong, give or take
 	// a tenth. A check is left out where 10 or more calls have succeeded since the
@@ -89,6 +97,10 @@ func (h *Health) validate() error {
 	switch {
 	case h.Interval < 0 || h.FastInterval < 0 || h.Timeout < 0:
 		return errors.New("health: durations must not be negative")
+	case h.Port < 0 || h.Port > math.MaxUint16:
+		return errors.New("health: port must be between 1 and 65535")
+	case h.ExpectBody != "" && h.Method == http.MethodHead:
+		return errBodyOfHEAD
 	case h.Passes < 0 || h.Fails < 0:
 		return errors.New("health: passes and fails must not be negative")
 	case h.FastInterval > cmp.Or(h.Interval, defaultInterval):
@@ -103,6 +115,9 @@ func (h *Health) validate() error {
 	}
 	return nil
 }
+
+// errBodyOfHEAD is the error of a check that cannot pass.
+var errBodyOfHEAD = errors.New("health: expect_body: an answer to HEAD has no body; write method GET, or leave the method out")
 
 func (h *EndpointHealth) validate() error {
 	if h == nil {
@@ -164,8 +179,11 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 	if own != nil {
 		uri, method = cmp.Or(own.Uri, uri), cmp.Or(own.Method, method)
 	}
+	if h.ExpectBody != "" && (method == "" || method == http.MethodHead) {
+		method = http.MethodGet
+	}
 	cfg := &endpoint.CheckConfig{
-		Ask:          endpoint.Ask{Method: cmp.Or(method, http.MethodHead), Headers: h.Headers, Body: h.Body},
+		Ask:          endpoint.Ask{Method: cmp.Or(method, http.MethodHead), Port: h.Port, Headers: h.Headers, Body: h.Body},
 		Interval:     time.Duration(cmp.Or(h.Interval, defaultInterval)),
 		FastInterval: time.Duration(cmp.Or(h.FastInterval, defaultFastInterval)),
 		Timeout:      time.Duration(cmp.Or(h.Timeout, defaultCheckTimeout)),
@@ -174,7 +192,7 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 	}
 	cfg.FastInterval = min(cfg.FastInterval, cfg.Interval)
 	if u, err := url.ParseRequestURI(uri); err == nil {
-		cfg.Path, cfg.Query = u.Path, u.RawQuery
+		cfg.Path, cfg.RawPath, cfg.Query = u.Path, u.RawPath, u.RawQuery
 	}
 	switch {
 	case len(h.ExpectStatus) > 0:
@@ -188,4 +206,56 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 		cfg.Pattern = regexp.MustCompile(h.ExpectBody)
 	}
 	return cfg
+}
+
+// checkChecks refuses checks that cannot pass, of the pool or of the proxy itself. The targets
+// are known.
+func (p *Policy) checkChecks(handler *reverseproxy.Handler) error {
+	var own *reverseproxy.ActiveHealthChecks
+	if handler.HealthChecks != nil && handler.HealthChecks.Active != nil && handler.HealthChecks.Active.IsEnabled() {
+		own = handler.HealthChecks.Active
+	}
+	for _, t := range p.handler.Targets {
+		e := &Endpoint{Name: t.Name}
+		for _, known := range p.Endpoints {
+			if known.Name == t.Name {
+				e = known
+			}
+		}
+		parsed, err := caddy.ParseNetworkAddress(t.Address)
+		if cfg := p.Health.checkConfig(t.Health); cfg != nil && cfg.Port != 0 && err == nil && (parsed.IsUnixNetwork() || parsed.IsFdNetwork()) {
+			return e.wrap(fmt.Errorf("health: port %d: %s is a socket, which has no port; leave the port out", cfg.Port, t.Address))
+		}
+		if own != nil && (t.Headers != nil || t.URL != nil && (t.URL.Scheme == "https" || strings.Trim(t.URL.Path, "/") != "")) {
+			return e.wrap(fmt.Errorf("health_uri: the proxy's own checks know neither its base URL nor its headers, and would take it out: "+
+				"write health { %s } instead, each option on a line of its own", asHealth(own)))
+		}
+	}
+	return nil
+}
+
+// asHealth says as options of the health block what the proxy's own checks are to do.
+func asHealth(a *reverseproxy.ActiveHealthChecks) string {
+	var words []string
+	say := func(given bool, format string, value any) {
+		if given {
+			words = append(words, fmt.Sprintf(format, value))
+		}
+	}
+	uri := cmp.Or(a.URI, a.Path)
+	say(uri != "", "uri %s", uri)
+	say(true, "method %s", cmp.Or(a.Method, http.MethodGet))
+	say(a.Port != 0, "port %d", a.Port)
+	say(a.Interval != 0, "interval %v", time.Duration(a.Interval))
+	say(a.Timeout != 0, "timeout %v", time.Duration(a.Timeout))
+	say(a.Passes != 0, "passes %d", a.Passes)
+	say(a.Fails != 0, "fails %d", a.Fails)
+	say(a.ExpectStatus > 9, "expect_status %d", a.ExpectStatus)
+	say(a.ExpectStatus > 0 && a.ExpectStatus <= 9, "expect_status %dxx", a.ExpectStatus)
+	say(a.ExpectBody != "", "expect_body %q", a.ExpectBody)
+	say(a.Body != "", "body %q", a.Body)
+	for _, field := range slices.Sorted(maps.Keys(a.Headers)) {
+		words = append(words, "header "+field+" ...")
+	}
+	return strings.Join(words, "; ")
 }

@@ -185,6 +185,9 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	if err := p.matchUpstreams(handler); err != nil {
 		return err
 	}
+	if err := p.checkChecks(handler); err != nil {
+		return err
+	}
 	if p.Name == "" {
 		p.Name = p.defaultName()
 	}

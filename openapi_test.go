@@ -210,6 +210,7 @@ func TestOpenAPI(t *testing.T) {
 	)
 	gets := []string{"/failover/pools", pool, endpoint, pool + "/endpoints/two", pool + "/endpoints/three",
 		"/failover/events", "/failover/events?pool=api&limit=5&since=1h",
+		"/failover/incidents", "/failover/incidents?pool=api&limit=5",
 		"/failover/report", "/failover/report?format=md", "/failover/report?format=html&from=1d", "/failover/report?pool=api&format=csv"}
 	for _, path := range gets {
 		if status := send(http.MethodGet, path, ""); status != 200 {
@@ -228,7 +229,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	stream.Body.Close()
 	c.holds(http.MethodGet, "/failover/events", stream.StatusCode, stream.Header, "")
-	for _, path := range []string{"/failover/pools/x", pool + "/endpoints/x", "/failover/events?pool=x", "/failover/report?pool=x"} {
+	for _, path := range []string{"/failover/pools/x", pool + "/endpoints/x", "/failover/events?pool=x", "/failover/incidents?pool=x", "/failover/report?pool=x"} {
 		if status := send(http.MethodGet, path, ""); status != 404 {
 			t.Errorf("GET %s: %d", path, status)
 		}

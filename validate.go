@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -65,6 +66,9 @@ func (p *Policy) Validate() error {
 			return e.wrap(errors.New("the name is used twice"))
 		}
 		names[e.Name] = true
+		if p.Health != nil && p.Health.ExpectBody != "" && e.Health != nil && e.Health.Method == http.MethodHead {
+			return e.wrap(errBodyOfHEAD)
+		}
 	}
 	if err := p.Breaker.validate(); err != nil {
 		return err

@@ -32,12 +32,20 @@ type endpointStatus struct {
 	InFlight                     int64 `json:"in_flight"`
 	totals
 	LastOutcomes []string `json:"last_outcomes"`
+	Cause        *failureStatus
+	LastFailure  *failureStatus `json:"last_failure"`
 	Check        *checkStatus
 	Operator     *struct{ Action string }
 	Override     *struct {
 		Weight   *struct{ Value float64 }
 		Priority *struct{ Value int }
 	}
+}
+
+// failureStatus says what went wrong.
+type failureStatus struct {
+	Outcome, What, Method, Path string
+	Count                       uint64
 }
 
 type checkStatus struct {
@@ -48,6 +56,7 @@ type checkStatus struct {
 
 type poolStatus struct {
 	Name          string
+	At            time.Time
 	Down          bool
 	RetriesDenied int64 `json:"retries_denied"`
 	Endpoints     []endpointStatus
@@ -73,6 +82,8 @@ type event struct {
 	ID                               uint64
 	Kind, Pool, Endpoint, To, Reason string
 	Count                            int
+	Details                          map[string]any
+	Incident                         uint64
 }
 
 // send makes a request of the admin endpoint, and again as long as a reload, which replaces the endpoint,

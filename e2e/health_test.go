@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -324,6 +325,114 @@ func TestHealthErrors(t *testing.T) {
 	for _, own := range []string{"health", "health on", "health GET", "health GET up", "health get /up"} {
 		if _, err := adapt("http://a {\nfailover {\nendpoint http://b:1 {\n" + own + "\n}\n}\n}"); err == nil {
 			t.Errorf("%q of an endpoint is accepted", own)
+		}
+	}
+}
+
+// TestAServerThatKnowsOnlyGETStaysUp: HEAD is refused in many ways; GET is asked once then, and from then
+// on, until the question is another.
+func TestAServerThatKnowsOnlyGETStaysUp(t *testing.T) {
+	for _, status := range []int{405, 501, 400, 403, 404} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			var heads, gets atomic.Int64
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead {
+					heads.Add(1)
+					w.WriteHeader(status)
+					return
+				}
+				gets.Add(1)
+				fmt.Fprint(w, "one")
+			})
+			p := startCaddy(t, site(oftenChecked("uri /healthz"), one, two))
+			eventually(t, "many checks passed", func() bool { return gets.Load() > 5 })
+			p.waitForCheck("one", "up", checkPassed)
+			if got := heads.Load(); got != 1 {
+				t.Errorf("HEAD was asked %d times", got)
+			}
+			p.get().want(t, "a call", 200, "one")
+		})
+	}
+}
+
+// TestHEADThatIsRefusedHidesNoOutage: the answer to GET counts.
+func TestHEADThatIsRefusedHidesNoOutage(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	p := startCaddy(t, site(oftenChecked("uri /healthz"), one, two))
+	p.waitForCheck("one", "down", "status 503")
+}
+
+// TestWhatACheckSends: the path as it is written, with a body expected GET, and to a socket a Host.
+func TestWhatACheckSends(t *testing.T) {
+	one := newAPI(t, "one")
+	seen := make(chan string, 100)
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		if isCheck(r) {
+			select {
+			case seen <- r.Method + " " + r.RequestURI + " " + r.Host:
+			default:
+			}
+		}
+		fmt.Fprint(w, "all is well")
+	})
+	socket := t.TempDir() + "/api.sock"
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(one.serve)}
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+	other := newAPI(t, "other")
+	_, port, _ := net.SplitHostPort(one.address)
+	for name, c := range map[string]struct{ endpoint, options, want string }{
+		"escapes":   {"http://" + one.address, "uri /a%2Fb/%7Ec?d=%2F", "HEAD /a%2Fb/%7Ec?d=%2F " + one.address},
+		"below":     {"http://" + one.address + "/v1", "uri /a%2Fb", "HEAD /v1/a%2Fb " + one.address},
+		"a body":    {"http://" + one.address, "expect_body well", "GET / " + one.address},
+		"a socket":  {"unix/" + socket, "uri /healthz", "HEAD /healthz localhost"},
+		"a port":    {"http://" + other.address, "uri /healthz\nport " + port, "HEAD /healthz 127.0.0.1:" + port},
+		"no scheme": {other.address, "uri /healthz\nport " + port, "HEAD /healthz 127.0.0.1:" + port},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for len(seen) > 0 {
+				<-seen
+			}
+			p := startCaddy(t, "failover {\n\tname api\n\tendpoint "+c.endpoint+" {\n\t\tname one\n\t}\n"+oftenChecked(c.options)+"\n}")
+			p.waitForCheck("one", "up", checkPassed)
+			if got := receive(t, "a check", seen); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+	if hits := other.hits.Load(); hits != 0 {
+		t.Errorf("the port of the calls got %d requests", hits)
+	}
+}
+
+// TestChecksThatCannotPassAreRefused, with what to write instead.
+func TestChecksThatCannotPassAreRefused(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, site("", one))
+	for site, want := range map[string]string{
+		"failover {\nendpoint http://one.test\nhealth {\nmethod HEAD\nexpect_body x\n}\n}":                                         "write method GET",
+		"failover {\nendpoint http://one.test {\nhealth HEAD /x\n}\nhealth {\nexpect_body x\n}\n}":                                 "write method GET",
+		"failover {\nendpoint unix//run/x.sock\nhealth {\nport 80\n}\n}":                                                           "leave the port out",
+		"failover {\nendpoint http://one.test\nhealth {\nport 65536\n}\n}":                                                         "between 1 and 65535",
+		"failover {\nendpoint https://one.test\nhealth_uri /up\nhealth_interval 5s\nhealth_status 2xx\n}":                          "write health { uri /up; method GET; interval 5s; expect_status 2xx }",
+		"failover {\nendpoint http://one.test/v1\nhealth_uri /up\n}":                                                               "write health { uri /up; method GET }",
+		"failover {\nendpoint http://one.test {\nheader X-Api-Key k\n}\nhealth_port 81\n}":                                         "write health { method GET; port 81 }",
+		"reverse_proxy one.test:80 {\nlb_policy failover {\nupstream one.test:80 {\nurl https://one.test\n}\n}\nhealth_uri /up\n}": "write health { uri /up; method GET }",
+	} {
+		if err := p.load(site); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", site, err, want)
 		}
 	}
 }

@@ -414,6 +414,7 @@ type status struct {
 	Name, State, Reason string
 	Since, Until        time.Time
 	Share, Score        float64
+	Traffic             float64
 	InFlight            int64 `json:"in_flight"`
 	totals
 	Latency *struct{ P50 float64 }

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -12,8 +14,9 @@ type CheckStatus struct {
 	// up, down, or undecided until enough results in a row agree.
 	State string `json:"state"`
 
-	// When the latest check ended, and its result: passed, dial, tls, timeout, reset,
-	// status <code>, or body: <what was wrong>. Absent before the first check.
+	// When the latest check ended, and its result: passed; dial, tls, timeout or reset with
+	// the error in short (dial: connection refused); status <code>; or body: <what was
+	// wrong>. Absent before the first check.
 	LastAt     time.Time `json:"last_at,omitzero"`
 	LastResult string    `json:"last_result,omitempty"`
 
@@ -108,6 +111,9 @@ type PoolStatus struct {
 	// the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
+	// The current outage; absent if there is none.
+	Incident *incident.Incident `json:"incident,omitempty"`
+
 	// The endpoints by priority; those of equal priority in configured order.
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
@@ -162,8 +168,20 @@ type EndpointStatus struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 
-	// When an open breaker will try the endpoint again.
+	// When an open breaker will try the endpoint again at the latest. While every endpoint
+	// is out, trials come sooner.
 	Until time.Time `json:"until,omitzero"`
+
+	// Since when the breaker has not been closed: open or recovering, also in alternation.
+	// Absent while it is closed.
+	DownSince time.Time `json:"down_since,omitzero"`
+
+	// What opened the breaker. Absent while it is closed, and if an operator opened it.
+	Cause *FailureStatus `json:"cause,omitempty"`
+
+	// The latest failure of an attempt since the breaker was last closed. Absent without
+	// one.
+	LastFailure *FailureStatus `json:"last_failure,omitempty"`
 
 	// How much of its normal traffic the breaker allows, 0 to 1.
 	Share float64 `json:"share"`
@@ -211,6 +229,27 @@ type EndpointStatus struct {
 	Override *OverrideStatus `json:"override,omitempty"`
 }
 
+// FailureStatus describes a failure in short printable text without credentials.
+type FailureStatus struct {
+	// dial, tls, timeout, reset, status, rate_limited, denied, truncated or stalled. Absent
+	// for a health check and for slowness.
+	Outcome string `json:"outcome,omitempty"`
+
+	// The status ("503"), or the error in short ("connection refused").
+	What string `json:"what"`
+
+	// The request's method and its path without the query. Absent if unknown.
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+
+	// How often it happened recently, and while the breaker was not closed. Absent if that
+	// is not counted.
+	Count uint64 `json:"count,omitempty"`
+
+	// When it last happened.
+	At time.Time `json:"at"`
+}
+
 // LatencyStatus holds quantiles of the time to the first byte, in seconds.
 type LatencyStatus struct {
 	P50 float64 `json:"p50"`
@@ -254,3 +293,16 @@ type SettingStatus[T any] struct {
 
 // Tidy rounds to six decimals, which removes floating-point noise.
 func Tidy(x float64) float64 { return math.Round(x*1e6) / 1e6 }
+
+// String describes the failure and its count in one line: "503 from POST /v1/chat, 5
+// times".
+func (f *FailureStatus) String() string {
+	text := f.What
+	if f.Method != "" {
+		text += " from " + f.Method + " " + f.Path
+	}
+	if f.Count > 1 {
+		text += fmt.Sprintf(", %d times", f.Count)
+	}
+	return text
+}

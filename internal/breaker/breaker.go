@@ -30,7 +30,7 @@ const (
 	ReasonConsecutive = "consecutive_failures"
 	reasonRatio       = "failure_ratio"
 	reasonDenied      = "denied"
-	reasonSlow        = "slow"
+	ReasonSlow        = "slow"
 	ReasonSlower      = "slower_than_usual"
 	ReasonUnanswered  = "unanswered"
 	ReasonCheckFailed = "check_failed"
@@ -184,6 +184,12 @@ type Breaker struct {
 	Relapses  int
 	goodSince time.Time // closed or last forgiven
 
+	// Told is where the breaker stands for those who look at it from outside.
+	Told Told
+	// AllOut says that every endpoint of the pool is out, so that trials are no turns. The
+	// control loop sets it.
+	AllOut bool
+
 	Reason  string // of the last transition
 	Opened  string // why it opened last, kept while recovering
 	Changed time.Time
@@ -215,8 +221,12 @@ type Breaker struct {
 
 // Transition is the only place where the state changes.
 func (b *Breaker) Transition(to State, now time.Time, reason string) {
+	from := b.State
 	b.State, b.Reason, b.Changed = to, reason, now
 	b.Generation++
+	if !b.inSilence(from, to, reason) {
+		b.tell(now)
+	}
 	b.denied, b.waiting = 0, 0
 	b.Outcomes.Reset()
 	b.Latencies.Reset()
@@ -266,7 +276,7 @@ func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (ch
 	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
-	if slow && b.Opened == reasonSlow {
+	if slow && b.Opened == ReasonSlow {
 		return false // its end will be reported as slow
 	}
 	p.answered = true
@@ -282,7 +292,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 	case Closed:
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
-		if r.Failed || r.Slow && b.Opened == reasonSlow || r.Slower && b.Opened == ReasonSlower {
+		if r.Failed || r.Slow && b.Opened == ReasonSlow || r.Slower && b.Opened == ReasonSlower {
 			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)

@@ -237,7 +237,7 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "slow 3", closed},
 			{1 * s, "ok 4", closed},
-			{2 * s, "slow", open(reasonSlow)},
+			{2 * s, "slow", open(ReasonSlow)},
 		},
 	}, {
 		"slow calls are off by default",
@@ -395,7 +395,7 @@ func TestBreaker(t *testing.T) {
 		"slowness keeps an endpoint out that slowness opened",
 		defaultBreaker(slowCalls),
 		[]breakerStep{
-			{0, "slow 4", open(reasonSlow)},
+			{0, "slow 4", open(ReasonSlow)},
 			{6 * s, "begin a", trial},
 			{7 * s, "answer-slow a", trial},
 			{8 * s, "end-slow a", open(reasonTrialFailed)},

@@ -66,7 +66,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	case cfg.FailureRatio > 0 && r.Failed && over(b.Outcomes.Counts(now, cfg.Window), cfg.FailureRatio, cfg.MinRequests):
 		b.open(now, cfg, reasonRatio)
 	case cfg.SlowRatio > 0 && r.Slow && over(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
-		b.open(now, cfg, reasonSlow)
+		b.open(now, cfg, ReasonSlow)
 	default:
 		return false
 	}
@@ -87,7 +87,7 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	if b.State == Closed {
 		b.Served, b.failing = 0, 0
-		if reason == reasonRatio || reason == reasonSlow || reason == ReasonSlower {
+		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {
 			b.Served = 1 - b.Outcomes.Counts(now, cfg.Window).Ratio()
 		}
 		if reason == ReasonConsecutive { // a run, before which the ratio was usual

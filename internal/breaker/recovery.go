@@ -35,6 +35,9 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 		return false
 	}
 	b.Share, b.probation = cfg.Start, false
+	if b.Told.State == Open {
+		b.tell(now) // the trial has told something
+	}
 	b.beginStep(now)
 	if b.Share >= 1 {
 		b.Transition(Closed, now, ReasonRecovered)

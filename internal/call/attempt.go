@@ -243,22 +243,23 @@ func (a *Attempt) expire(why endpoint.Ending) {
 // Settle reports what the attempt came to; release is set when nothing of it is
 // in flight any longer.
 func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
-	a.settleIn(now, o, release, endpoint.NoDoubt)
+	a.settleFor("", now, o, release, endpoint.NoDoubt)
 }
 
-// settleIn is settle for a failure of which it may not be known yet whose it is.
-func (a *Attempt) settleIn(now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
+// settleFor is Settle for a failure of which it is known in a few words what it is, and
+// may not be known yet whose.
+func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
-	a.Target.State.Settle(a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
+	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
 	}
 }
 
-// settleAnswer is settle at the end of an answer.
-func (a *Attempt) settleAnswer(now time.Time, o outcome.Outcome) {
+// settleAnswer is settleFor at the end of an answer.
+func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
-	a.Target.State.SettleAnswer(a, now, a.Call.Handler.BreakerConfig(), o, a.final)
+	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
 }
 

@@ -53,6 +53,7 @@ type extras struct {
 	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
+	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	wait    wait

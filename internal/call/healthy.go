@@ -330,7 +330,11 @@ func (b *ResponseBody) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		o := a.BodyOutcome(err)
-		a.BodyEnds(o)
+		if o.Failed() {
+			a.settleAnswer(a.whatBroke(o, err), time.Now(), o)
+		} else {
+			a.BodyEnds(o)
+		}
 		a.Set(bodyOver)
 		if o.Failed() {
 			err = &BrokenBody{o, a.Target.Name, err}
@@ -346,5 +350,5 @@ func (a *Attempt) BodyEnds(o outcome.Outcome) {
 		a.endAndUnlock(endpoint.EndedNormally)
 		return
 	}
-	a.settleAnswer(time.Now(), o)
+	a.settleAnswer("", time.Now(), o)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -49,7 +50,7 @@ func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 	} else {
 		k.letGo()
 	}
-	c.moveTo(a, next, reasonNextOn, now)
+	c.moveTo(a, next, reasonNextOn, whatStatus(resp), now)
 	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.Target.Name))
 }
 
@@ -66,7 +67,8 @@ func (a *Attempt) keep(resp *http.Response) *keptAnswer {
 	a.Set(Holding) // the watcher lets go of it if the client leaves
 	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
 		if err != nil {
-			a.Settle(time.Now(), a.BodyOutcome(err), true)
+			o := a.BodyOutcome(err)
+			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
 		}
 	})}
 }
@@ -92,7 +94,15 @@ func (c *Call) keptAnswer() *keptAnswer {
 // answeredWell says that an endpoint has answered the call: the kept answer is not needed, and
 // the endpoints that it moved on from were not of use to it.
 func (c *Call) answeredWell(now time.Time) {
-	if x := c.extras; x != nil && len(x.movedOn) > 0 {
+	x := c.extras
+	if x == nil {
+		return
+	}
+	if x.saved {
+		x.saved = false
+		c.Handler.Pool.Saved.Add(1)
+	}
+	if len(x.movedOn) > 0 {
 		for _, a := range x.movedOn {
 			a.Target.State.PassedOver(&a.Ticket, now)
 		}

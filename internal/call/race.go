@@ -195,7 +195,7 @@ func (x *race) run(out *http.Request) {
 		if o == outcome.Pending || a.endedWhy() != endpoint.NotEnded {
 			o = a.Call.blame(a, err, now)
 		}
-		a.settleIn(now, o, true, a.Call.inDoubt(a, o))
+		a.settleFor(a.whatOfRival(resp, o, err, now), now, o, true, a.Call.inDoubt(a, o))
 	}
 	if resp != nil && x.won != resp {
 		resp.Body.Close()

@@ -52,7 +52,7 @@ func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstrea
 		return c.refuseWith(err)
 	}
 	c.finished = false
-	c.moveTo(c.Current, next, reasonRetryMatch, now)
+	c.moveTo(c.Current, next, reasonRetryMatch, "", now)
 	return next.upstream
 }
 

@@ -46,7 +46,11 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
-	a.settleIn(now, o, true, c.inDoubt(a, o))
+	what := ""
+	if o.Failed() || a.endedWhy() == endpoint.EndedByRescue {
+		what = a.whatFailed(err, now)
+	}
+	a.settleFor(what, now, o, true, c.inDoubt(a, o))
 	if a.race() != nil {
 		if a.overtaken() {
 			return errOvertaken
@@ -54,7 +58,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
-		c.moveTo(a, a.moved.to, ReasonRescued, now)
+		c.moveTo(a, a.moved.to, ReasonRescued, what, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
 	}
 	if a.endedWhy() == endpoint.EndedByDeadline {
@@ -87,7 +91,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		return caddyhttp.Error(http.StatusBadGateway, err)
 	}
 	c.suspect(a, o, now)
-	if c.moveOn(a, o, now) {
+	if c.moveOn(a, o, what, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
 	c.blameSuspects(now)
@@ -168,7 +172,8 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	a.RetryAfter = a.askedToWait(resp, o, now)
 	now = time.Now() // its body may have been waited for
-	a.settleIn(now, o, false, c.inDoubt(a, o))
+	what := whatStatus(resp)
+	a.settleFor(what, now, o, false, c.inDoubt(a, o))
 	if a.race() != nil {
 		if a.overtaken() {
 			resp.Body.Close()
@@ -178,7 +183,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		now = time.Now() // a rival may have been waited for
 	}
 	c.suspect(a, o, now)
-	if c.moveOn(a, o, now) {
+	if c.moveOn(a, o, what, now) {
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
@@ -200,23 +205,27 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 
 // moveOn reserves the next attempt, if there is to be one, and records the
 // failover.
-func (c *Call) moveOn(a *Attempt, o outcome.Outcome, now time.Time) bool {
+func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time) bool {
 	next := c.Plan(now, a, o)
 	if next == nil {
 		return false
 	}
-	c.moveTo(a, next, o.String(), now)
+	c.moveTo(a, next, o.String(), what, now)
 	return true
 }
 
-// moveTo makes next the call's next attempt.
-func (c *Call) moveTo(a, next *Attempt, reason string, now time.Time) {
+// moveTo makes next the call's next attempt. What says in a few words what was wrong with
+// the one before; empty: nothing.
+func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	c.Attempts++
 	c.Next = next
 	if a.sent != nil {
 		a.sent.Close()
 	}
 	if next.Target != a.Target {
+		if reason != reasonNextOn && reason != reasonRetryMatch {
+			c.Extra().saved = true
+		}
 		a.Target.State.CountFailover(next.Target.Name, reason)
 		c.Handler.Pool.Emit(event.Event{
 			At:       now,
@@ -224,7 +233,7 @@ func (c *Call) moveTo(a, next *Attempt, reason string, now time.Time) {
 			Endpoint: a.Target.Name,
 			To:       next.Target.Name,
 			Reason:   reason,
-			Details:  map[string]any{"attempt": int(c.Attempts) - 1, "duration_seconds": now.Sub(a.Began).Seconds()},
+			Details:  c.failoverDetails(a, what, now),
 		})
 	}
 }

@@ -280,7 +280,7 @@ func (c *Call) enters(a *Attempt, now time.Time) {
 		return
 	}
 	s.again++
-	c.moveTo(c.Current, a, s.reason, now)
+	c.moveTo(c.Current, a, s.reason, "", now)
 }
 
 // goesIn goes on with the attempt that was reserved for the call.

@@ -101,6 +101,16 @@ func AddCommands(root *cobra.Command) {
 	events.Flags().Int("limit", 50, "At most so many, the newest")
 	events.Flags().Bool("json", false, "Print one JSON object a line")
 
+	incidents := &cobra.Command{
+		Use:   "incidents [--pool <pool>] [--limit <n>] [--json]",
+		Short: "Shows outages: when, why, and how many calls failed or were saved",
+		Args:  cobra.NoArgs,
+		RunE:  commandRun(runIncidents),
+	}
+	incidents.Flags().String("pool", "", "Of this pool only")
+	incidents.Flags().Int("limit", 20, "At most so many, the newest")
+	incidents.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+
 	report := &cobra.Command{
 		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv]",
 		Short: "Prints the SLA report of a pool",
@@ -113,7 +123,7 @@ func AddCommands(root *cobra.Command) {
 	report.Flags().String("format", "md", "md, html, json or csv")
 	report.Flags().Bool("json", false, "The same as --format json")
 
-	root.AddCommand(status, events, report)
+	root.AddCommand(status, events, incidents, report)
 	for action, short := range map[string]string{
 		api.Drain:  "Keeps new calls from an endpoint; those in flight finish",
 		api.Enable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",

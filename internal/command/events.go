@@ -122,7 +122,16 @@ func formatEvent(e *event.Event) string {
 	if e.Count > 1 {
 		line += fmt.Sprintf("  x%d", e.Count)
 	}
+	cause, isText := e.Details["cause"].(string)
+	if isText {
+		method, _ := e.Details["method"].(string)
+		path, _ := e.Details["path"].(string)
+		line += "  " + (&api.FailureStatus{What: cause, Method: method, Path: path}).String()
+	}
 	for _, name := range e.DetailNames() {
+		if isText && (name == "cause" || name == "method" || name == "path") {
+			continue
+		}
 		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
 	}
 	return api.Printable(line)

@@ -120,6 +120,9 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 			state = "DOWN"
 		}
 		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
+		if p.Incident != nil {
+			b.WriteString(formatIncident(p.Incident, now))
+		}
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
@@ -186,6 +189,9 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 			note += ", tried again in " + formatWait(e.Until, now)
 		}
 		notes = append(notes, note)
+		if e.Cause != nil {
+			notes = append(notes, e.Cause.String())
+		}
 	}
 	switch {
 	case e.HeldUntil.IsZero():

@@ -17,6 +17,8 @@ type CheckResult struct {
 	Passed  bool
 	Why     string        // "passed", or what was wrong
 	Latency time.Duration // to the first byte, 0 without an answer
+	Cause   Cause         // what was wrong
+	Gets    bool          // HEAD was refused, and GET is to be asked from now on
 }
 
 // CheckPassed is what a check came to that passed.
@@ -29,10 +31,12 @@ type Checks struct {
 	Run      int          // results in a row: passes above 0, failures below
 	Next     time.Time
 	Underway bool
+	Gets     bool   // the endpoint refuses HEAD, and is asked with GET
 	found    int    // checks in a row that found the breaker open
 	past     Totals // when the latest check was due
 	lastAt   time.Time
 	lastWhy  string
+	cause    Cause // of the latest that failed
 	Sent     uint64
 	Passed   uint64
 	Failed   uint64
@@ -48,13 +52,13 @@ func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) 
 	switch {
 	case cfg == nil:
 		if c.Asked != nil {
-			c.Asked, c.Run, c.found = nil, 0, 0
+			c.Asked, c.Run, c.found, c.Gets = nil, 0, 0, false
 			s.Breaker.Unchecked()
 		}
 		return
 	case c.Asked == nil || !c.Asked.Equal(&cfg.Ask):
 		s.CountLocked(now)
-		c.Run, c.found, c.past = 0, 0, s.Totals
+		c.Run, c.found, c.past, c.Gets = 0, 0, s.Totals, false
 		c.Next = now.Add(first)
 		s.Breaker.Unchecked()
 	default:
@@ -84,6 +88,13 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	s.Checks.Sent++
 	s.Checks.Underway = true
 	return true
+}
+
+// ChecksGet tells whether checks that would ask with HEAD ask with GET, since HEAD was refused.
+func (s *State) ChecksGet() bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.Checks.Gets
 }
 
 // EndCheck ends a check that was made by cfg, and returns when the next is due. The
@@ -139,10 +150,15 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 	c := &s.Checks
 	c.Run = riseAndFall(c.Run, result.Passed)
 	c.lastAt, c.lastWhy = now, result.Why
+	c.Gets = c.Gets || result.Gets
 	if result.Passed {
 		c.Passed++
 	} else {
 		c.Failed++
+		c.cause = result.Cause
+		if c.cause.What == "" {
+			c.cause.What = result.Why
+		}
 	}
 	s.Scorer.Check(now, result.Passed, result.Latency)
 	changed = s.Breaker.Checked(now, cfg, result.Passed, c.Asked.verdict(c.Run) != 0, alone)

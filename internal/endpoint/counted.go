@@ -133,9 +133,6 @@ func (s *State) FreshLocked() *Counted {
 func (s *State) recordLocked(f Watched, now time.Time, end end, firstByte time.Duration) {
 	fresh := s.FreshLocked()
 	fresh.Attempt(end.outcome, taken(f, now))
-	if end.outcome.Failed() {
-		s.LastFailure = end.outcome
-	}
 	if end.final || f.own().final {
 		if waited, ok := f.RecordsCall(firstByte); ok {
 			fresh.Call(end.outcome, waited)

@@ -8,38 +8,50 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// transitionLocked is the event of a breaker that is no longer in generation
-// before; nil if it is.
+// transitionLocked is the event of a breaker that has taken a turn since before, once; nil
+// if it has not.
 func (s *State) transitionLocked(before uint64) *event.Event {
 	b := &s.Breaker
-	if b.Generation == before {
+	if b.Told.Turn == before {
 		return nil
 	}
-	e := &event.Event{At: b.Changed, Endpoint: s.Name, Reason: b.Reason}
-	switch b.State {
+	e := &event.Event{At: b.Told.Since, Endpoint: s.Name, Reason: b.Told.Reason}
+	switch b.Told.State {
 	case breaker.Open:
 		e.Kind = event.BreakerOpened
 		e.Details = map[string]any{"until": b.Until, "relapses": b.Relapses}
+		if cause, often := s.blamedOn(b.Told.Reason); cause.What != "" {
+			s.cause, s.caused, s.causedAt = cause, often, b.Told.Since
+		}
+		s.cause.AddTo(e.Details)
+		if s.caused > 0 {
+			e.Details["failures"] = s.caused
+		}
 	case breaker.ForcedOpen:
 		e.Kind = event.BreakerOpened
+		s.cause = Cause{}
 	case breaker.Recovering:
 		e.Kind = event.BreakerRecovering
 		e.Details = map[string]any{"opened": b.Opened}
 	default:
 		e.Kind = event.BreakerClosed
+		s.cause = Cause{}
+		s.failures.forget()
 	}
 	return e
 }
 
 // heldLocked is the event of a hold that begins or goes on for longer.
 func (s *State) heldLocked(now time.Time) *event.Event {
-	return &event.Event{
+	e := &event.Event{
 		At:       now,
 		Kind:     event.EndpointHeld,
 		Endpoint: s.Name,
 		Reason:   outcome.RateLimited.String(),
 		Details:  map[string]any{"until": s.HoldUntil, "seconds": s.HoldUntil.Sub(now).Seconds()},
 	}
+	s.heldFor.AddTo(e.Details)
+	return e
 }
 
 // ChangeBreaker lets change work on the breaker, and emits what that brings
@@ -63,7 +75,7 @@ func explain(news []event.Event, name string, value any) {
 }
 
 // newsLocked takes the events that are to be emitted when the lock is free, with that of
-// a breaker which is no longer in generation before.
+// a breaker which has taken a turn since before.
 func (s *State) newsLocked(before uint64) []event.Event {
 	news := s.news
 	s.news = nil

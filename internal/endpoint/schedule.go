@@ -21,6 +21,8 @@ type CheckConfig struct {
 // An Ask is what a check asks for, and which answers pass.
 type Ask struct {
 	Method, Path, Query string // both empty: the base URL itself
+	RawPath             string // the path as it is sent, where that is another than usual
+	Port                int    // 0: that of the calls
 	Expect              *outcome.StatusSet
 	Pattern             *regexp.Regexp
 	Headers             http.Header
@@ -29,7 +31,7 @@ type Ask struct {
 
 // Equal tells whether two configurations ask the same of an endpoint.
 func (a *Ask) Equal(other *Ask) bool {
-	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query &&
+	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query && a.RawPath == other.RawPath && a.Port == other.Port &&
 		a.Body == other.Body && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&
 		(a.Pattern == nil) == (other.Pattern == nil) && (a.Pattern == nil || a.Pattern.String() == other.Pattern.String())
 }

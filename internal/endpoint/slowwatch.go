@@ -30,6 +30,7 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 		return false // it may be the call's own
 	case slow:
 		s.Slowness.Episode.SlowAfter(f.StartedAt(), took)
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
@@ -141,6 +142,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		slow++
 		s.Slowness.Episode.SlowOne(f.StartedAt())
+		s.slowest = slowerThan(f, s.Slowness.Limit)
 		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}

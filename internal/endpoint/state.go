@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ const (
 	peakDecay  = 10 * time.Second
 	PollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
 	ForgetSeen = 10 * time.Minute       // dynamic endpoints not seen for so long
+	driftEvery = time.Second            // between looks at scores that drift, of a pool that is idle
 )
 
 // Key tells endpoints of a pool apart: two may share an address, and
@@ -36,41 +38,50 @@ type State struct {
 
 	begun uint64 // attempts; guarded by mu
 
-	Mu         sync.Mutex
-	Breaker    breaker.Breaker
-	HoldUntil  time.Time
-	holdStep   time.Duration
-	holdBy     *Ticket       // what brought the hold about; nil once it is over
-	HoldSoft   bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
-	served     time.Time     // the latest success, as far as it has been counted
-	passing    passing       // whether calls pass it over
-	doubts     []failure     // in doubt, oldest first
-	news       []event.Event // to be emitted when mu is free
-	refused    int           // requests in a row that the peer's HTTP/2 layer refused alone
-	InFlight   inFlight
-	Left       bool // the pool; attempts of requests from before that go on
-	Samples    samples
-	Tally      score.Tally // since the last tick
-	Scorer     score.Scorer
-	Slowness   slowness.Detector
-	inVain     unanswered
-	Checks     Checks
-	Sample     score.StepTally // since the trend's last step
-	peakAt     time.Time
-	lastTried  time.Time // while it was not closed
-	Totals     Totals
-	Last       lastOutcomes
-	lever      *Lever    // that an operator holds, nil for none
-	Barred     bool      // by the lever: no attempts
-	vacant     int       // attempts in flight that fill no slot
-	turnedAway bool      // an attempt has been, for want of room, since one ended last
-	relieved   time.Time // when such attempts were looked for last, since the endpoint was full
+	Mu        sync.Mutex
+	Breaker   breaker.Breaker
+	HoldUntil time.Time
+	holdStep  time.Duration
+	holdBy    *Ticket       // what brought the hold about; nil once it is over
+	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
+	served    time.Time     // the latest success, as far as it has been counted
+	passing   passing       // whether calls pass it over
+	doubts    []failure     // in doubt, oldest first
+	news      []event.Event // to be emitted when mu is free
+	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
+	InFlight  inFlight
+	Left      bool // the pool; attempts of requests from before that go on
+	Samples   samples
+	Tally     score.Tally // since the last tick
+	Scorer    score.Scorer
+	Slowness  slowness.Detector
+	inVain    unanswered
+	quiet     quiet
+	Checks    Checks
+	Sample    score.StepTally // since the trend's last step
+	peakAt    time.Time
+	lastTried time.Time // while it was not closed
+	Totals    Totals
+	Last      lastOutcomes
+	lever     *Lever    // that an operator holds, nil for none
+	Barred    bool      // by the lever: no attempts
+	vacant    int       // attempts in flight that fill no slot
+	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
+
+	turnedAway bool // an attempt has been, for want of room, since one ended last; guarded by mu
 
 	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
 	Fresh       *Counted // since the last fold
 	Spare       *Counted // empty, or nil
 	LastFailure outcome.Outcome
+
+	failures causes // of attempts, since the breaker was closed last
+	cause    Cause  // what opened the breaker; empty while it is closed
+	causedAt time.Time
+	caused   uint64 // how often that had come then
+	slowest  Cause  // the latest slow attempt
+	heldFor  Cause  // what brought the latest hold about
 }
 
 // Totals count attempts since the state was made. They are up to date after
@@ -186,10 +197,21 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
 }
 
+// SettleFor is Settle for an attempt of which it is known in a few words what went wrong:
+// a status, or what outcome.Short makes of an error.
+func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
+	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt, what: what})
+}
+
 // SettleAnswer settles an attempt whose answer has come to its end, and releases it. Final
 // tells that the answer has gone to the client: the call is recorded with it.
 func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
+}
+
+// SettleAnswerFor is SettleAnswer where it is known in a few words what went wrong.
+func (s *State) SettleAnswerFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
+	s.settle(f, now, cfg, end{outcome: o, release: true, final: final, what: what})
 }
 
 // An end is how an attempt ends.
@@ -197,16 +219,24 @@ type end struct {
 	outcome        outcome.Outcome
 	release, final bool
 	doubt          DoubtStage
+	what           string // went wrong; empty: what the outcome's name says
 }
 
 func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 	t, latency := f.own(), f.FirstByte()
+	var cause Cause
+	if end.outcome.Failed() {
+		cause = causeOf(f, cmp.Or(end.what, end.outcome.String()))
+	}
 	s.tell(s.update(func() bool {
 		if end.release {
 			s.unlinkLocked(t)
 		}
 		if t.Outcome != outcome.Pending {
 			return false
+		}
+		if end.outcome.Failed() {
+			s.noteFailureLocked(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)
@@ -239,6 +269,9 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		changed = s.Breaker.Cancel(now, t.Permit) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
+		if r.Slow {
+			s.slowest = slowerThan(f, cfg.SlowAfter)
+		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
 	return s.trialOverLocked(t) || changed
@@ -314,6 +347,9 @@ func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft b
 	if !until.After(s.HoldUntil) {
 		return
 	}
+	if last := s.failures.latest(); last != nil {
+		s.heldFor = last.Cause
+	}
 	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
 }
@@ -361,8 +397,12 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 		s.Slowness.Opened()
 		s.inVain.run = 0
 	}
+	changed = s.watchQuietLocked(now, cfg) || changed
 	s.Slowness.Refresh(now, cfg.SlowFactor)
 	due = s.Breaker.Due(cfg)
+	if s.Scorer.Drifts() {
+		due = Earliest(due, now.Add(driftEvery))
+	}
 	if now.Before(s.passing.until) {
 		due = Earliest(due, s.passing.until)
 	} else if s.passing.due(now) && !s.passing.shown {
@@ -401,7 +441,7 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 		return 0, false, false
 	}
 	wants, _ := s.Breaker.WantsTrial(now, cfg)
-	trial = wants || s.Breaker.OnTrial(cfg)
+	trial = wants || s.Breaker.OnTrial(cfg) || s.wantsCallLocked(now, cfg)
 	available = s.availableLocked(now, cfg, soft)
 	if s.passing.over() && !soft && available > 0 {
 		return 0, trial || s.passing.due(now), true
@@ -409,11 +449,14 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 	return available, trial, false
 }
 
-// WantsTrial tells whether the endpoint is recovering and wants to be tried, and whether
-// it has waited for that for long.
+// WantsTrial tells whether the endpoint is recovering, or has too low a score to get calls,
+// and wants to be tried, and whether it has waited for that for long.
 func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	if s.wantsCallLocked(now, cfg) {
+		return true, false
+	}
 	return s.Breaker.WantsTrial(now, cfg)
 }
 
@@ -533,7 +576,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, limit, how)
 	s.tell(false, s.unlock(before))
 	return ok

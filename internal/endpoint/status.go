@@ -27,9 +27,10 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	e := api.EndpointStatus{
 		Name:      s.Name,
 		Address:   s.Address,
-		State:     b.State.String(),
-		Reason:    b.Reason,
-		Since:     b.Changed,
+		State:     b.Told.State.String(),
+		Reason:    b.Told.Reason,
+		Since:     b.Told.Since,
+		DownSince: b.Told.Down,
 		Share:     api.Tidy(b.Allowed(cfg)),
 		Score:     api.Tidy(1 - s.Scorer.Lost),
 		InFlight:  s.Busy.Load(),
@@ -38,9 +39,13 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		Failures:  s.Totals.Failures,
 		Cancelled: s.Totals.Cancelled,
 	}
+	e.Cause = s.failureStatus(s.cause, "", s.causedAt, s.caused)
+	if last := s.failures.latest(); last != nil {
+		e.LastFailure = s.failureStatus(last.Cause, s.LastFailure.String(), last.at, last.often())
+	}
 	e.Check = s.Checks.status()
-	if b.State == breaker.Open {
-		e.Until = b.Until
+	if b.Told.State == breaker.Open {
+		e.Until = b.DueAgain(now, s.Checks.Next)
 	}
 	if now.Before(s.HoldUntil) {
 		e.HeldUntil, e.HeldReason = s.HoldUntil, outcome.RateLimited.String()
@@ -65,7 +70,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	c := &s.Checks
-	return Standing{s.Breaker.State, s.Breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.HoldUntil), c.Passed, c.Failed, c.Skipped}
+	return Standing{s.Breaker.Told.State, s.Breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.HoldUntil), c.Passed, c.Failed, c.Skipped}
 }
 
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.

@@ -95,13 +95,13 @@ type owner interface {
 // when no lock is held.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.Breaker.Generation
+	before := s.Breaker.Told.Turn
 	changed = change()
 	return changed, s.unlock(before)
 }
 
 // unlock unlocks the state, and returns the events of what has changed since the breaker
-// was in generation before.
+// took its turn before.
 func (s *State) unlock(before uint64) []event.Event {
 	news := s.newsLocked(before)
 	s.Mu.Unlock()

@@ -67,6 +67,7 @@ func (s *State) cancelledLocked(f Watched, now time.Time, cfg *breaker.Config) (
 		return s.Breaker.Cancel(now, t.Permit)
 	}
 	t.reported = true
+	s.slowest = causeOf(f, "client left after "+rounded(f.WaitedFor(now)).String())
 	if s.Breaker.OnTrial(cfg) {
 		s.inVain.patience = f.WaitedFor(now) / 2 // so that the next client is still there
 	}
@@ -108,6 +109,7 @@ func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) 
 		return false
 	}
 	t.reported = true
+	s.slowest = slowerThan(f, most)
 	if s.Breaker.OnTrial(cfg) {
 		s.inVain.patience = 2 * most
 	}

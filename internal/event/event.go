@@ -11,6 +11,8 @@ const (
 	BreakerClosed     = "breaker_closed"
 	EndpointHeld      = "endpoint_held"
 	AllDown           = "all_down"
+	PoolUp            = "pool_up"
+	IncidentOver      = "incident_over"
 	SLABurning        = "sla_burning"
 	SLAMetAgain       = "sla_met_again"
 	Anomaly           = "anomaly"
@@ -41,6 +43,9 @@ type Event struct {
 	// second for each kind, endpoint, destination and reason; the next one counts those
 	// between.
 	Count int `json:"count"`
+
+	// The incident that the event belongs to; absent without one.
+	Incident uint64 `json:"incident,omitempty"`
 
 	// Details of the newest event that this one stands for. Values are text, numbers,
 	// booleans and times.

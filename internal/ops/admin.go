@@ -29,6 +29,7 @@ func init() { caddy.RegisterModule(new(AdminAPI)) }
 //	PATCH /failover/pools/{pool}/endpoints/{endpoint}
 //	POST  /failover/pools/{pool}/endpoints/{endpoint}/{drain|enable|trip|reset}
 //	GET   /failover/events
+//	GET   /failover/incidents
 //	GET   /failover/report
 //
 // It is there whether or not a pool is configured. See docs/api.md.
@@ -74,14 +75,15 @@ func (a *AdminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: api.Root, Handler: caddy.AdminHandlerFunc(a.unknown)},
 		{Pattern: api.Root + "pools", Handler: caddy.AdminHandlerFunc(a.pools)},
 		{Pattern: api.Root + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
+		{Pattern: api.Root + "incidents", Handler: caddy.AdminHandlerFunc(a.incidents)},
 		{Pattern: api.Root + "events", Handler: caddy.AdminHandlerFunc(a.events)},
 		{Pattern: api.Root + "report", Handler: caddy.AdminHandlerFunc(a.report)},
 	}
 }
 
 func (a *AdminAPI) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents and %sreport",
-		r.URL.Path, api.Root, api.Root, api.Root)
+	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents, %sincidents and %sreport",
+		r.URL.Path, api.Root, api.Root, api.Root, api.Root)
 }
 
 // pools answers with how all pools stand.

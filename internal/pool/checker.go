@@ -261,7 +261,7 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 // check makes one check and lets its result have its effect, unless the
 // configuration or the endpoint is gone by then.
 func (c *Checked) check(p *Pool) {
-	result := probe.Run(c.ctx, c.Cfg, c.trip, c.target)
+	result := probe.Run(c.ctx, c.Cfg, c.trip, c.target, c.State.ChecksGet())
 	now := time.Now()
 	s := c.State
 	p.Mu.Lock()

@@ -1,14 +1,19 @@
 package pool
 
 import (
+	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
 // Emit lets an event out of the pool. It never blocks and calls nothing, so it
@@ -20,6 +25,7 @@ func (p *Pool) Emit(e event.Event) {
 		e.At = time.Now()
 	}
 	e.Count = max(1, e.Count)
+	p.Incidents.Take(&e, causeOf(&e))
 	p.Outbox.Post(e)
 }
 
@@ -45,17 +51,21 @@ func (g *Generation) allOutLocked() bool {
 	return tables > 0
 }
 
-// downLocked notes whether every endpoint is out, and returns the event that says so
-// where that is new. It needs Pool.Mu.
+// downLocked notes whether every endpoint is out, and returns the event that says so, or
+// that one is back, where that is new. It needs Pool.Mu.
 func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	down := g.allOutLocked()
 	if p.Down.Swap(down) == down {
 		return nil
 	}
+	for _, m := range p.Members {
+		m.Mu.Lock()
+		m.Breaker.AllOut = down
+		m.Mu.Unlock()
+	}
+	p.Keeping.dirty.Store(true)
 	if !down {
-		p.History.Pool().SetDown(now, false, "")
-		p.Keeping.dirty.Store(true)
-		return nil
+		return p.upLocked(g, now)
 	}
 	e := &event.Event{At: now, Kind: event.AllDown, Reason: "breaker"}
 	held, barred := 0, 0
@@ -76,9 +86,84 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 		e.Reason = "breaker_and_hold"
 	}
 	e.Details = map[string]any{"endpoints": len(p.Members)}
+	if causes := p.causesLocked(now); causes != "" {
+		e.Details["causes"] = causes
+	}
+	p.outage.began, p.outage.failed = now, p.totalsLocked().Failed
 	p.History.Pool().SetDown(now, true, e.Reason)
-	p.Keeping.dirty.Store(true)
 	return e
+}
+
+// upLocked is the event of a pool of which an endpoint is back. It needs Pool.Mu.
+func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
+	p.History.Pool().SetDown(now, false, "")
+	p.foldLocked(now)
+	details := map[string]any{
+		"down_seconds": max(0, now.Sub(p.outage.began).Seconds()),
+		"calls_failed": p.totalsLocked().Failed - p.outage.failed,
+	}
+	var back []string
+	for _, m := range p.Members {
+		if m.Available(now, g.Breaker.Load()) > 0 {
+			back = append(back, m.Name)
+		}
+	}
+	slices.Sort(back)
+	if text := listed(slices.Compact(back), ", "); text != "" {
+		details["by"] = text
+	}
+	return &event.Event{At: now, Kind: event.PoolUp, Details: details}
+}
+
+// mostListed is how many endpoints an event names.
+const mostListed = 10
+
+// listed names at most mostListed of them.
+func listed(texts []string, separator string) string {
+	if more := len(texts) - mostListed; more > 0 {
+		return strings.Join(texts[:mostListed], separator) + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(texts, separator)
+}
+
+// causesLocked says what keeps calls from each endpoint. It needs Pool.Mu.
+func (p *Pool) causesLocked(now time.Time) string {
+	var causes []string
+	for _, m := range p.Members {
+		if cause := m.LastCause(now); cause != "" {
+			causes = append(causes, m.Name+": "+cause)
+		}
+	}
+	slices.Sort(causes)
+	return listed(causes, "; ")
+}
+
+// someOutLocked tells whether the breaker of an endpoint is not closed, by nobody's order.
+// It needs Pool.Mu.
+func (p *Pool) someOutLocked() bool {
+	for _, m := range p.Members {
+		m.Mu.Lock()
+		state := m.Breaker.Told.State
+		m.Mu.Unlock()
+		if state == breaker.Open || state == breaker.Recovering {
+			return true
+		}
+	}
+	return false
+}
+
+// totalsLocked are what the pool has counted. It needs Pool.Mu.
+func (p *Pool) totalsLocked() incident.Totals {
+	failures := p.Calls.Counts().Failures
+	return incident.Totals{Failed: failures.Total(), Saved: p.Saved.Load()}
+}
+
+// causeOf is what an event says was wrong.
+func causeOf(e *event.Event) string {
+	what, _ := e.Details["cause"].(string)
+	method, _ := e.Details["method"].(string)
+	path, _ := e.Details["path"].(string)
+	return endpoint.Cause{What: what, Method: method, Path: path}.String()
 }
 
 // logEvent writes an event to the log of the configuration the pool runs by.
@@ -100,6 +185,9 @@ func (p *Pool) logEvent(e event.Event) {
 	}
 	if e.Reason != "" {
 		fields = append(fields, zap.String("reason", e.Reason))
+	}
+	if e.Incident != 0 {
+		fields = append(fields, zap.Uint64("incident", e.Incident))
 	}
 	for _, name := range e.DetailNames() {
 		fields = append(fields, zap.Any(name, e.Details[name]))
@@ -149,7 +237,7 @@ func levelOf(kind string) zapcore.Level {
 	switch kind {
 	case event.AllDown:
 		return zapcore.ErrorLevel
-	case event.BreakerRecovering, event.BreakerClosed, event.SLAMetAgain, event.Operator:
+	case event.BreakerRecovering, event.BreakerClosed, event.SLAMetAgain, event.Operator, event.PoolUp, event.IncidentOver:
 		return zapcore.InfoLevel
 	}
 	return zapcore.WarnLevel

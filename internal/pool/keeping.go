@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -49,6 +51,11 @@ type keeping struct {
 	standing atomic.Pointer[Standing]
 	dirty    atomic.Bool // something was recorded since the last save
 	loaded   bool        // used by the goroutine only
+
+	incidents struct { // used by the goroutine only
+		storage sla.Storage // nil until there is one
+		loaded  bool
+	}
 
 	mu     sync.Mutex
 	keeper *sla.Keeper // nil until there is a storage
@@ -120,15 +127,19 @@ func (k *keeping) run(p *Pool) {
 		select {
 		case <-k.quit:
 			k.keep(ctx, p, time.Now(), lastTimeout)
+			k.keepIncidents(ctx, p, time.Now(), lastTimeout)
 			return
 		case <-k.wake:
 			k.load(ctx, p, time.Now())
+			k.loadIncidents(ctx, p)
 		case done := <-k.save:
 			k.keep(ctx, p, time.Now(), lastTimeout)
+			k.keepIncidents(ctx, p, time.Now(), lastTimeout)
 			close(done)
 		case <-ticker.C:
 			now := time.Now()
 			k.Judge(p, now, &alert)
+			k.keepIncidents(ctx, p, now, storageTimeout)
 			if since := now.Sub(saved); since >= saveEvery || since < 0 {
 				saved = now
 				k.keep(ctx, p, now, storageTimeout)
@@ -228,6 +239,53 @@ func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time
 		return
 	}
 	k.loaded = true
+}
+
+// Incidents are kept whether or not the pool has an objective.
+
+// incidentStorage is that of the configuration that runs, or of the last one that did; nil
+// if there was none.
+func (k *keeping) incidentStorage(p *Pool) sla.Storage {
+	if source := p.Source(); source != nil {
+		if storage := source.Storage(); storage != nil {
+			k.incidents.storage = storage
+		}
+	}
+	return k.incidents.storage
+}
+
+// loadIncidents adds what an earlier process kept, once, and tells whether that is done.
+func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
+	storage := k.incidentStorage(p)
+	if storage == nil || k.incidents.loaded {
+		return k.incidents.loaded
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	err := p.Incidents.Load(ctx, storage, p.incidentsKey(), p.Name)
+	damaged, isDamage := errors.AsType[*incident.DamageError](err)
+	if isDamage {
+		k.complain(p, []error{damaged}, nil)
+		err = nil
+	}
+	k.complain(p, nil, err)
+	k.incidents.loaded = err == nil
+	return k.incidents.loaded
+}
+
+// keepIncidents saves incidents if there is anything new.
+func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
+	if !p.Incidents.Changed() || !k.loadIncidents(ctx, p) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
+}
+
+// incidentsKey is where the incidents are kept.
+func (p *Pool) incidentsKey() string {
+	return sla.KeyBeside(StoragePrefix, p.Name, InstanceName(), "incidents")
 }
 
 // prune deletes what instances left behind that are long gone.

@@ -15,6 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -47,10 +48,16 @@ type Pool struct {
 	Keeping keeping
 	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
 	// wait, those that were left had no room, or the client left or its body could not be read.
-	Refusals struct{ down, held, full, Gone atomic.Uint64 }
-	Queue    Queue         // of calls that wait for an endpoint
-	poison   atomic.Uint64 // calls whose requests fail wherever they go
-	NotKept  atomic.Uint64 // bodies, for want of memory, since the pool was made
+	Refusals  struct{ down, held, full, Gone atomic.Uint64 }
+	Queue     Queue         // of calls that wait for an endpoint
+	Saved     atomic.Uint64 // calls that another endpoint answered after one had failed
+	Incidents incident.Tracker
+	outage    struct { // guarded by Mu
+		began  time.Time
+		failed uint64 // calls before it
+	}
+	poison  atomic.Uint64 // calls whose requests fail wherever they go
+	NotKept atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	Mu       sync.Mutex
 	Members  map[endpoint.Key]*PoolMember
@@ -231,6 +238,11 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 			collected = append(collected, *e)
 		}
 	}
+	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.Down.Load(), p.totalsLocked())
+	if over != nil {
+		collected = append(collected, *over)
+	}
+	due = endpoint.Earliest(due, at)
 	p.ForgetLocked(now)
 	return due, collected
 }

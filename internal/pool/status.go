@@ -19,6 +19,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 		At:             now,
 		CallsPerSecond: p.Budget.Rate(now),
 		RetriesDenied:  p.Budget.Denied.Load(),
+		Incident:       p.Incidents.Now(),
 		Endpoints:      []api.EndpointStatus{},
 	}
 	status.Waiting = p.Queue.status(now)

@@ -10,6 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/sla"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // A Refusal is why a call got no endpoint.
@@ -43,7 +44,7 @@ func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
 	p.poison.Add(1)
 	p.Outbox.Note(event.Event{
 		At: time.Now(), Kind: endpoint.NotePoison, Pool: p.Name, Reason: o.String(), Count: 1,
-		Details: map[string]any{"method": r.Method, "path": r.URL.Path},
+		Details: map[string]any{"method": target.ShownMethod(r.Method), "path": target.ShownPath(r.URL)},
 	})
 }
 

@@ -28,6 +28,17 @@ const (
 	latencyAtLeast = 5
 	baselineSpan   = time.Hour
 
+	// What lowers a score fades by half in driftHalf while there are too few samples to
+	// learn from: one each fewEvery.
+	driftHalf = 30 * time.Second
+	fewEvery  = errorSpan / errorsAtLeast
+	// driftedAway is so little that it is nothing.
+	driftedAway = 0.01
+	// Each drift of driftTold or more that a bad sample undoes doubles driftHalf for the next, up to
+	// maxWrong times.
+	driftTold = 10 * time.Second
+	maxWrong  = 4
+
 	// liveFor is how long calls are evidence that comes before that of checks.
 	liveFor = 10 * time.Second
 )
@@ -41,24 +52,69 @@ type Tally struct {
 
 // Scorer makes a score of what was tallied: how well an endpoint has been doing
 // lately, minScore to 1. Calls and checks are kept apart, each compared with
-// its own past: a HEAD is quick where a completion is slow. Without new samples
-// a score stays what it was. The zero value has score 1. Times that run
-// backwards count as no time.
+// its own past: a HEAD is quick where a completion is slow. The zero value has score 1.
+// Times that run backwards count as no time.
+//
+// A score that gets too few samples to learn from drifts back to 1: else an endpoint with
+// a low score, which brings it few calls, would keep that long after it is well. The first
+// sample tells whether the drift was right: a good one makes it last, a bad one undoes it and
+// makes the next one slower, so that an endpoint which still fails gains hardly more than that call.
 type Scorer struct {
 	Errors        decayedRatio
 	Calls, checks latencies
 	called        time.Time // the last calls were folded
 	checked       bool      // the newest evidence is a check
 	news          bool      // since the last score
-	Lost          float64   // 1 - score
+	Lost          float64   // 1 - score, as published
+	FailedLast    bool      // the newest evidence is a failure
+	Wrong         int       // drifts in a row that bad samples have undone, at most maxWrong
+
+	now    time.Time // of the latest look
+	fed    time.Time // the newest evidence
+	earned float64   // the score as of then; 0: none yet
+	fatal  float64   // the ratio of failures that makes it minScore
+	normal float64   // the latency that calls are compared with, seconds; 0: unknown
+}
+
+// left is the part that the drift has left of what lowers the score.
+func (s *Scorer) left(now time.Time) float64 {
+	gap := now.Sub(s.fed)
+	if s.fed.IsZero() || gap <= fewEvery {
+		return 1
+	}
+	return math.Exp2(-float64(gap) / float64(driftHalf<<s.Wrong))
+}
+
+// Drifts tells whether time alone changes the score.
+func (s *Scorer) Drifts() bool { return s.Lost > 0 }
+
+// feed notes evidence, good or bad. Good evidence makes the drift until now last.
+func (s *Scorer) feed(now time.Time, good bool) (left float64) {
+	left = s.left(now)
+	if good && left < 1 {
+		s.Errors.fade(left, s.fatal)
+	}
+	switch {
+	case good:
+		s.Wrong = 0
+	case !s.fed.IsZero() && now.Sub(s.fed) >= driftTold:
+		s.Wrong = min(maxWrong, s.Wrong+1)
+	}
+	s.now, s.fed, s.FailedLast = now, now, !good
+	return left
 }
 
 // Fold adds what became of calls.
 func (s *Scorer) Fold(now time.Time, t Tally) {
+	s.now = now
 	if t.Calls == 0 && t.Latencies == 0 {
 		return
 	}
 	s.news, s.checked, s.called = true, false, now
+	left := s.feed(now, t.Failures == 0 && t.Calls > 0)
+	if most := math.Log(2 * s.normal); t.Latencies > 0 && t.LogLatency/float64(t.Latencies) <= most {
+		s.Calls.Now.fade(left, most)
+	}
 	s.Errors.add(now, t.Calls, t.Failures)
 	s.Calls.add(now, t.Latencies, t.LogLatency)
 }
@@ -85,6 +141,7 @@ func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	if passed {
 		failures = 0
 	}
+	s.feed(now, passed)
 	s.Errors.add(now, 1, failures)
 	s.news, s.checked = true, true
 }
@@ -92,13 +149,24 @@ func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 // Score says how well the endpoint does, given the failure ratio at which its
 // breaker opens, the latency to compare calls with (0: its own past), and what
 // is usual in its tier (0: unknown), for an endpoint of which no latency is
-// known. It returns the old score where nothing is new.
+// known. Without news it is what it was, less what has drifted away since.
 func (s *Scorer) Score(failureRatio float64, reference, usual time.Duration) float64 {
-	if !s.news {
-		return 1 - s.Lost
+	if s.news {
+		s.news = false
+		s.earned = max(minScore, s.successPart(failureRatio)*s.latencyPart(reference.Seconds(), usual.Seconds()))
 	}
-	s.news = false
-	return max(minScore, s.successPart(failureRatio)*s.latencyPart(reference.Seconds(), usual.Seconds()))
+	if s.earned == 0 {
+		return 1
+	}
+	left := s.left(s.now)
+	lost := (1 - s.earned) * left
+	switch {
+	case left == 1:
+		return s.earned
+	case lost < driftedAway:
+		return 1
+	}
+	return 1 - lost
 }
 
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
@@ -110,6 +178,7 @@ func (s *Scorer) successPart(failureRatio float64) float64 {
 	if failureRatio <= goodErrorRatio {
 		failureRatio = defaultFailureRatio
 	}
+	s.fatal = failureRatio
 	return 1 - min(1, max(0, (ratio-goodErrorRatio)/(failureRatio-goodErrorRatio)))
 }
 
@@ -124,6 +193,9 @@ func (s *Scorer) latencyPart(reference, usual float64) float64 {
 		now = usual
 	case reference == 0:
 		reference = s.Calls.baseline.Value()
+	}
+	if !s.checked {
+		s.normal = reference
 	}
 	return min(1, 2*reference/now)
 }
@@ -191,6 +263,14 @@ func (r *decayedRatio) add(now time.Time, n, marked int) {
 	r.marked += float64(marked)
 }
 
+// fade takes away what a drift has left no trust in: ratios above most count as that,
+// and what is not good is reduced to the part left.
+func (r *decayedRatio) fade(left, most float64) {
+	if r.n > 0 && r.Ratio() > goodErrorRatio {
+		r.marked = r.n * (goodErrorRatio + (min(r.Ratio(), max(most, goodErrorRatio))-goodErrorRatio)*left)
+	}
+}
+
 // Ratio is the marked part, NaN where nothing has been counted.
 func (r *decayedRatio) Ratio() float64 { return r.marked / r.n }
 
@@ -211,6 +291,14 @@ func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
 	}
 	m.n = m.n*keep + float64(n)
 	m.sum = m.sum*keep + float64(n)*mean
+}
+
+// fade brings a mean above most, in ln(seconds), closer to that: what it loses of a score,
+// which is the ratio of the two, is reduced to the part left.
+func (m *logMean) fade(left, most float64) {
+	if over := m.sum/m.n - most; m.n > 0 && over > 0 {
+		m.sum = m.n * (most - math.Log(1-(1-math.Exp(-over))*left))
+	}
 }
 
 // Value is the mean in seconds, NaN where there is none.

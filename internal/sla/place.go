@@ -97,3 +97,10 @@ func renewed(element string) string {
 	}
 	return element // made by keySafe
 }
+
+// KeyBeside returns the key of another value of an instance of a pool, beside its history.
+// File must consist of small letters.
+func KeyBeside(prefix, pool, instance, file string) string {
+	now, _ := newPlace(prefix, pool, instance)
+	return now.pool + "/" + now.instance + "/" + file
+}

@@ -35,6 +35,14 @@ func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 	}, nil
 }
 
+// Short says in a few words what an error of the proxy's transport is.
+func Short(err error) string {
+	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		return outcome.ShortOfDial(dial)
+	}
+	return outcome.Short(err)
+}
+
 // OutcomeOf says what an error of the proxy's transport means, which knows dials of its
 // own.
 func OutcomeOf(err error) outcome.Outcome {

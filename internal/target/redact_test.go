@@ -1,6 +1,11 @@
 package target
 
 import (
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/apifailover/caddy-failover/internal/outcome"
+
 	"net/url"
 	"strings"
 	"testing"
@@ -53,11 +58,59 @@ func FuzzRedactURL(f *testing.F) {
 			t.Fatalf("%q: %q is read as %v (%v)", raw, shown, read, err)
 		}
 		for segment := range strings.SplitSeq(read.EscapedPath(), "/") {
-			if looksLikeKey(segment) {
+			if outcome.LooksLikeKey(segment) || looksLikeKey(segment) {
 				t.Fatalf("%q: %q shows %q", raw, shown, segment)
 			}
-			if name, err := url.PathUnescape(segment); err == nil && looksLikeKey(name) {
-				t.Fatalf("%q: %q shows %q, escaped", raw, shown, name)
+		}
+	})
+}
+
+// TestShownPath shows of a request what anybody may see and nothing can be hidden in.
+func TestShownPath(t *testing.T) {
+	long := strings.Repeat("/segment", 100)
+	for path, want := range map[string]string{
+		"/v1/chat":                              "/v1/chat",
+		"/":                                     "/",
+		"":                                      "",
+		"/v1/chat?key=secret":                   "/v1/chat",
+		"/bot/sk-abcdefgh12345678/send":         "/bot/xxxxx/send",
+		"/v3/%61bcdefgh1234567890":              "/v3/xxxxx",
+		"/a%1b%5B31m%0d%0ab":                    "/a%1b%5B31m%0d%0ab",
+		"/a%E2%80%AEb":                          "/a%E2%80%AEb",
+		"/%E6%A8%A1%E5%9E%8B":                   "/%E6%A8%A1%E5%9E%8B",
+		"/模型":                                   "/%E6%A8%A1%E5%9E%8B",
+		long:                                    long[:97] + "...",
+		strings.Repeat("/abcdefgh12345678", 60): strings.Repeat("/xxxxx", 17)[:97] + "...",
+		"/" + strings.Repeat("abcdefgh12345678", 60): "/...",
+	} {
+		u, err := url.Parse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ShownPath(u); got != want {
+			t.Errorf("%q: got %q, want %q", path, got, want)
+		}
+	}
+	for method, want := range map[string]string{"": http.MethodGet, "POST": "POST", "A\u202eB\x1b C": "ABC", strings.Repeat("M", 99): strings.Repeat("M", 20)} {
+		if got := ShownMethod(method); got != want {
+			t.Errorf("method %q: got %q, want %q", method, got, want)
+		}
+	}
+}
+
+// FuzzShownPath: whatever a client asks for, what is shown is short, printable ASCII, and
+// holds no key.
+func FuzzShownPath(f *testing.F) {
+	f.Add("/v1/chat", "")
+	f.Add("/a\u202eb\x1b[2J/0123456789abcdef", "/a%E2%80%AEb")
+	f.Fuzz(func(t *testing.T, path, raw string) {
+		shown := ShownPath(&url.URL{Path: path, RawPath: raw, RawQuery: "QueryOfTheTest"})
+		if len(shown) > 100 || !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			t.Fatalf("%q: %q", path, shown)
+		}
+		for segment := range strings.SplitSeq(strings.TrimSuffix(shown, "..."), "/") {
+			if text, err := url.PathUnescape(segment); err == nil && outcome.LooksLikeKey(text) {
+				t.Fatalf("%q: shows %q", path, text)
 			}
 		}
 	})

@@ -2,7 +2,7 @@
 
 import { Charts } from './charts.js';
 import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
-import { clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
+import { cause, clock, countdown, known, list, number, percent, reason, share, t } from './words.js';
 
 // standing describes an endpoint: its state, its level (good, warn or bad), notes, and the
 // progress of what it waits for.
@@ -22,13 +22,13 @@ export function standing(e, now) {
       const left = e.until ? Date.parse(e.until) - now : 0;
       return {
         state: e.state, level: 'bad', progress: e.until ? until(e.since, e.until) : null,
-        notes: [why, left > 0 ? t('note.open', { in: countdown(left) }) : t('note.due')],
+        notes: [why, e.cause && cause(e.cause), left > 0 ? t('note.open', { in: countdown(left) }) : t('note.due')],
       };
     }
     case e.state === 'recovering':
       return {
         state: e.state, level: 'warn', progress: e.share,
-        notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why],
+        notes: [e.share > 0 ? t('note.recovering', { share: share(e.share) }) : t('note.trial'), why, e.cause && cause(e.cause)],
       };
     case e.held_reason === 'next_on':
       return { state: 'held', level: 'warn', notes: [heldFor > 0 ? t('note.passed', { in: countdown(heldFor) }) : t('note.passed.due')] };

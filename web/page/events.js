@@ -1,7 +1,7 @@
 // Events of one pool or of all, newest first.
 
 import { h, setText, show } from './dom.js';
-import { clock, known, list, reason, seconds, t } from './words.js';
+import { cause, clock, known, list, reason, seconds, t } from './words.js';
 
 const most = 300;
 
@@ -53,6 +53,7 @@ function more(event) {
   const parts = [];
   if (event.kind === 'operator') parts.push(d.note && `“${d.note}”`);
   else if (event.reason) parts.push(reason(event.reason));
+  if (d.cause) parts.push(cause({ what: d.cause, method: d.method, path: d.path }));
   if (event.kind === 'failover' && d.duration_seconds) parts.push(seconds(d.duration_seconds));
   if (d.until && !Number.isNaN(Date.parse(d.until))) parts.push(t('note.until-short', { at: clock(new Date(d.until)) }));
   return parts.filter(Boolean).join(' · ');

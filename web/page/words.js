@@ -142,6 +142,8 @@ const en = {
   times: '×{n}',
   'times.hint': '{n} times',
 
+  'cause.from': '{what} from {request}',
+  'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
   'reason.tls': 'TLS failed',
   'reason.timeout': 'timed out',
@@ -322,6 +324,8 @@ const zh = {
   times: '×{n}',
   'times.hint': '{n} 次',
 
+  'cause.from': '{request} 得到 {what}',
+  'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
   'reason.tls': 'TLS 失败',
   'reason.timeout': '超时',
@@ -382,6 +386,12 @@ export const known = (key) => key in en;
 
 // reason returns the text of a reason; an unknown reason stays as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
+
+// cause describes a failure: a status or an error, and the request that got it.
+export function cause({ what, method, path, count: times }) {
+  const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  return times > 1 ? `${text} ${t('times', { n: times })}` : text;
+}
 
 export const list = (items) => items.join(t('list'));
 

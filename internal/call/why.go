@@ -1,0 +1,85 @@
+package call
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// What people are told of a failure.
+
+// Asked tells what the attempt asks for, for people.
+func (a *Attempt) Asked() (method, path string) {
+	if a.Call == nil || a.Call.Request == nil {
+		return "", ""
+	}
+	r := a.Call.Request
+	return target.ShownMethod(r.Method), target.ShownPath(r.URL)
+}
+
+// whatFailed says in a few words why an attempt brought no answer.
+func (a *Attempt) whatFailed(err error, now time.Time) string {
+	switch a.endedWhy() {
+	case endpoint.EndedByTimeout:
+		return "timeout after " + a.Timeout.String()
+	case endpoint.EndedByDeadline:
+		return "timeout after " + now.Sub(a.Began).Round(time.Millisecond).String() + ", at the call's deadline"
+	case endpoint.EndedByIdle:
+		return a.whatStalled()
+	case endpoint.EndedByRescue:
+		return "no answer within " + now.Sub(a.Began).Round(time.Millisecond).String()
+	}
+	return target.Short(err)
+}
+
+// whatStalled says how long an answer has been silent.
+func (a *Attempt) whatStalled() string {
+	longest := a.idle()
+	if longest == 0 {
+		longest = a.Timeout
+	}
+	return "silent for " + longest.String()
+}
+
+// whatBroke says in a few words why a body came to no good end; empty if it did.
+func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
+	switch {
+	case !o.Failed():
+		return ""
+	case o == outcome.Stalled:
+		return a.whatStalled()
+	}
+	return outcome.Short(&outcome.BodyError{Cause: err})
+}
+
+// whatStatus is a status as a cause.
+func whatStatus(resp *http.Response) string {
+	if resp.StatusCode < 400 {
+		return strconv.Itoa(resp.StatusCode) + " with an error in the body"
+	}
+	return strconv.Itoa(resp.StatusCode)
+}
+
+// failoverDetails tell of an attempt that the call moved on from.
+func (c *Call) failoverDetails(a *Attempt, what string, now time.Time) map[string]any {
+	details := map[string]any{"attempt": int(c.Attempts) - 1, "duration_seconds": now.Sub(a.Began).Seconds()}
+	cause := endpoint.Cause{What: what}
+	cause.Method, cause.Path = a.Asked()
+	cause.AddTo(details)
+	return details
+}
+
+// whatOfRival says in a few words why a rival brought no good answer.
+func (a *Attempt) whatOfRival(resp *http.Response, o outcome.Outcome, err error, now time.Time) string {
+	switch {
+	case !o.Failed():
+		return ""
+	case resp != nil && a.endedWhy() == endpoint.NotEnded && o != outcome.Truncated:
+		return whatStatus(resp)
+	}
+	return a.whatFailed(err, now)
+}
