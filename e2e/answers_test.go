@@ -285,3 +285,27 @@ func TestCommitFirstEvent(t *testing.T) {
 		})
 	}
 }
+
+// TestAStalledRivalStopsNoTimeouts: the body of a hedge's 429 stalls; the calls of the pool still time out, and the first
+// attempt is not held up.
+func TestAStalledRivalStopsNoTimeouts(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(silent)
+	two.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, `{"error":`)
+		flush(w)
+		silent(w, r)
+	})
+	p := startCaddy(t, site("quota endpoint\ntimeout 700ms\nbreaker off\nretry {\nattempts 2\nhedge 50ms max 100%\n}", one, two))
+	var calls []<-chan string
+	for range 5 {
+		calls = append(calls, p.waiting(http.MethodGet, "/"))
+	}
+	for _, c := range calls {
+		receive(t, "an answer", c)
+	}
+	p.wantTotals("one", totals{Attempts: 5, Failures: 5})
+	p.quiet()
+}
