@@ -165,6 +165,20 @@ func TestNextOnLearns(t *testing.T) {
 	}
 }
 
+// TestNextOnLearnsOnASmallBudget: answers that the budget does not let calls move on from are no proof that the endpoint is of
+// use.
+func TestNextOnLearnsOnASmallBudget(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(status(http.StatusNotFound))
+	p := startCaddy(t, site("next_on 404\nretry {\nbudget 20% 1\n}", one, two))
+	for range 100 {
+		p.call(http.MethodGet, "/", "")
+	}
+	if status := p.one("one"); status.HeldReason != "next_on" {
+		t.Errorf("one is on hold for %q after %d calls", status.HeldReason, one.hits.Load())
+	}
+}
+
 // TestWhatIsRefusedEverywhereTeachesNothing: calls for what no endpoint has close none for other calls, and a call that
 // nobody else answers gets to an endpoint that is passed over.
 func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {

@@ -16,7 +16,7 @@ type Ticket struct {
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
 	ClientLeft   bool          // the attempt was cancelled because its client left
-	MovedOn      bool          // the call has moved on from the endpoint's good answer
+	MovedOn      bool          // the call moves on from the endpoint's good answer, if it can
 
 	// Set by acquire, and by the breaker with the first byte.
 	Watchful bool // the breaker wants to know of the first byte
