@@ -47,6 +47,8 @@ type Attempt struct {
 	before struct{ brought, took uint64 }
 	reused bool // it was idle before
 
+	sending atomic.Pointer[sending] // nil: the watcher has seen no body go
+
 	informer *informer // nil: informational answers go to the client at once
 
 	paused  bool   // it begins after a backoff
@@ -126,7 +128,8 @@ func (a *Attempt) answeredLate(first int64) bool {
 }
 
 // FirstByte is the latency to the first byte less the time spent waiting for
-// the client's own body; 0 if there is no answer yet.
+// the client's own body, and less the time in which the endpoint took it; 0 if there is
+// no answer yet.
 func (a *Attempt) FirstByte() time.Duration {
 	first := a.First.Load()
 	if first <= 0 {
@@ -135,6 +138,7 @@ func (a *Attempt) FirstByte() time.Duration {
 	if a.sent != nil {
 		first -= int64(a.sent.Waited())
 	}
+	first -= int64(a.taking())
 	return time.Duration(max(1, first))
 }
 
@@ -150,16 +154,15 @@ func (a *Attempt) Uploads() bool { return a.Is(Started) && a.sent != nil }
 // WaitsForClient implements endpoint.Watched.
 func (a *Attempt) WaitsForClient() bool { return a.sent != nil && a.sent.Waiting() }
 
-var _ endpoint.Watched = (*Attempt)(nil)
+var (
+	_ endpoint.Watched  = (*Attempt)(nil)
+	_ endpoint.Uploader = (*Attempt)(nil)
+)
 
-// WaitedFor is how long the endpoint has had the attempt: the time since it
-// began, less what was spent waiting for the client.
+// WaitedFor is how long the endpoint has been waited for: the time since it began, or took
+// the latest part of the request, less what was spent waiting for the client.
 func (a *Attempt) WaitedFor(now time.Time) time.Duration {
-	elapsed := now.Sub(a.Began)
-	if a.sent != nil {
-		elapsed -= a.sent.WaitedBy(now)
-	}
-	return max(0, elapsed)
+	return max(0, a.had(now)-a.taking())
 }
 
 // known is the attempt's outcome so far.
@@ -190,6 +193,7 @@ func (a *Attempt) overdue(now time.Time) endpoint.Ending {
 
 // Look implements watched.
 func (a *Attempt) Look(now time.Time, open bool) endpoint.Ending {
+	a.watchSending(now)
 	switch why := a.overdue(now); {
 	case why != endpoint.NotEnded:
 		return why

@@ -89,6 +89,7 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if c.excluded == nil {
 		if len(t.Trials) > 0 || len(t.Standby) > 0 {
 			if a := h.chooseToLearn(c, t, now); a != nil {
+				h.Pool.Turn() // so that it counts
 				return a
 			}
 		}

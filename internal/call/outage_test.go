@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
@@ -213,6 +214,41 @@ func TestAnOutageKeepsItsEvidence(t *testing.T) {
 		}
 		if status := o.Pool.Status(time.Now()); status.Incident != nil {
 			t.Errorf("all is well: %+v", status.Incident)
+		}
+	})
+}
+
+// TestEveryCallCounts wants calls that go to an endpoint on trial, and to one in reserve, to
+// be among those that the budgets and the rate go by.
+func TestEveryCallCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(t, "counted")
+		defer o.end()
+		o.StandbyShare = 1
+		o.Rebuild(time.Now())
+		before := o.Pool.Budget.Calls.Load()
+		for range 100 {
+			if !o.call() {
+				t.Fatal("a call failed")
+			}
+		}
+		if n := o.Pool.Budget.Calls.Load() - before; n != 100 {
+			t.Errorf("of 100 calls to the reserve %d count", n)
+		}
+		o.StandbyShare = 0
+		one := o.Targets[0].State
+		one.ChangeBreaker(func(b *breaker.Breaker) { b.Trip(time.Now(), o.BreakerConfig(), breaker.ReasonConsecutive) })
+		time.Sleep(time.Minute)
+		o.Rebuild(time.Now())
+		before = o.Pool.Budget.Calls.Load()
+		if !o.call() || one.Busy.Load() != 0 {
+			t.Fatal("the trial failed")
+		}
+		if n := o.Pool.Budget.Calls.Load() - before; n != 1 {
+			t.Errorf("a trial counts as %d calls", n)
+		}
+		if one.Status(time.Now(), o.BreakerConfig()).Attempts == 0 {
+			t.Error("there was no trial")
 		}
 	})
 }

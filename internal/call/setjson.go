@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
 // An unfit request is one that no endpoint gets, because of what its body or its path
@@ -113,6 +115,11 @@ func (a *Attempt) edit(out *http.Request) *unfit {
 	}
 	out.ContentLength, out.TransferEncoding = int64(len(body)), nil
 	out.Body = io.NopCloser(bytes.NewReader(body))
+	if len(body) > replay.LargeWhole {
+		s := &sending{at: new(atomic.Int64)}
+		out.Body = replay.Counted(bytes.NewReader(body), s.at)
+		a.sending.Store(s)
+	}
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	return nil
 }

@@ -23,7 +23,7 @@ func (a *Attempt) clientSlow(now time.Time) bool {
 	if r == nil || r.Whole() != nil {
 		return false
 	}
-	return r.CutIdle() || 2*a.WaitedFor(now) < now.Sub(a.Began)
+	return r.CutIdle() || 2*a.had(now) < now.Sub(a.Began)
 }
 
 // leaveBody ends the reading of a client's body that no attempt will need.

@@ -128,3 +128,29 @@ func TestWhyHeldAndSlow(t *testing.T) {
 		t.Errorf("slow: %+v", owner.events)
 	}
 }
+
+// TestATransitionAndAHoldAreBothTold has one tick bring about both.
+func TestATransitionAndAHoldAreBothTold(t *testing.T) {
+	cfg := breaker.Defaults(time.Minute)
+	r := newStateRun(t, &cfg)
+	owner := new(told)
+	r.s.Owner = owner
+	limited := r.begin(AdmitNormally)
+	for range 5 {
+		r.fail(outcome.FailedReset, "connection reset by peer")
+	}
+	if len(owner.events) != 1 {
+		t.Fatalf("events: %+v", owner.events)
+	}
+	limited.RetryAfter = time.Minute
+	r.now = r.now.Add(time.Minute) // the open period is over, and nothing has ticked
+	r.s.Settle(limited, r.now.Add(-time.Second), r.cfg, outcome.RateLimited, true, Doubted)
+	_, _, news := r.s.Tick(r.now, r.cfg)
+	kinds := map[string]int{}
+	for _, e := range news {
+		kinds[e.Kind]++
+	}
+	if len(news) != 2 || kinds[event.EndpointHeld] != 1 || kinds[event.BreakerRecovering] != 1 {
+		t.Errorf("events: %+v", news)
+	}
+}

@@ -274,7 +274,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
-	return s.trialOverLocked(t) || changed
+	return s.trialOverLocked(t, o) || changed
 }
 
 // OutcomeSoFar is what an attempt was settled with, or success while a good answer is

@@ -16,7 +16,7 @@ type Ticket struct {
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
 	ClientLeft   bool          // the attempt was cancelled because its client left
-	MovedOn      bool          // the call has moved on from the endpoint's good answer
+	MovedOn      bool          // the call moves on from the endpoint's good answer, if it can
 
 	// Set by acquire, and by the breaker with the first byte.
 	Watchful bool // the breaker wants to know of the first byte
@@ -49,8 +49,8 @@ type Watched interface {
 	// FirstByte is the latency to the first byte of the answer, less the time spent
 	// waiting for the client; 0: there is none yet.
 	FirstByte() time.Duration
-	// WaitedFor is how long the endpoint has had the attempt, less the time spent waiting
-	// for the client.
+	// WaitedFor is how long the endpoint has been waited for, less the time spent waiting for
+	// the client. While it goes on taking a request's body, that begins anew.
 	WaitedFor(now time.Time) time.Duration
 	// Uploads tells whether the endpoint is sent a body.
 	Uploads() bool

@@ -43,7 +43,7 @@ func (s *State) paceLocked(f Watched, now time.Time) {
 		t.pace = &pace{at: f.StartedAt()}
 		return
 	}
-	had := f.WaitedFor(now)
+	had := hadFor(f, now)
 	switch took := now.Sub(p.at); {
 	case took >= pausedAfter:
 		s.vacateLocked(p, f.WaitsForClient() && float64(had-p.had) <= (1-pausedPart)*float64(took))
@@ -51,6 +51,21 @@ func (s *State) paceLocked(f Watched, now time.Time) {
 	case p.vacant && float64(had-p.had) > (1-pausedPart)*float64(pausedAfter):
 		s.vacateLocked(p, false)
 	}
+}
+
+// An Uploader is an attempt that tells the time in which its endpoint takes the request
+// from the time in which it is waited for.
+type Uploader interface {
+	// HadFor is how long the endpoint has had the attempt, less the time spent waiting for the
+	// client.
+	HadFor(now time.Time) time.Duration
+}
+
+func hadFor(f Watched, now time.Time) time.Duration {
+	if u, ok := f.(Uploader); ok {
+		return u.HadFor(now)
+	}
+	return f.WaitedFor(now)
 }
 
 // relieveLocked lets attempts that wait for their clients fill no slot of an endpoint that
@@ -66,7 +81,7 @@ func (s *State) relieveLocked(limit int, now time.Time) bool {
 			continue
 		}
 		took := now.Sub(f.StartedAt())
-		if took < pausedSoon || float64(f.WaitedFor(now)) > (1-pausedPart)*float64(took) {
+		if took < pausedSoon || float64(hadFor(f, now)) > (1-pausedPart)*float64(took) {
 			continue
 		}
 		if t.pace == nil {

@@ -80,6 +80,17 @@ func (c *Conn) Took() uint64 { return c.took.Load() }
 // IsHTTP2 tells whether requests share the connection.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
 
+// Queued is how many bytes that were written the other side has not taken yet, as far as the
+// system tells.
+func (c *Conn) Queued() (n int) {
+	if below, ok := c.Conn.(syscall.Conn); ok {
+		if raw, err := below.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { n = queued(fd) })
+		}
+	}
+	return n
+}
+
 // Read implements io.Reader.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
@@ -97,14 +108,25 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
+// largestWrite is how much is written at once, so that it can be seen how it goes.
+const largestWrite = 64 << 10
+
 // Write implements io.Writer. An endpoint that answers before it has read the whole
 // request, and closes the connection, breaks the write; its answer can still be read. net/http
 // would drop it on the error of the write, which therefore waits until nothing more is to
 // be read. HTTP/2 tells the two apart.
-func (c *Conn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if n > 0 {
-		c.took.Add(1)
+func (c *Conn) Write(p []byte) (n int, err error) {
+	for more := true; more; {
+		part := p[n:]
+		if more = len(part) > largestWrite; more {
+			part = part[:largestWrite]
+		}
+		var k int
+		k, err = c.Conn.Write(part)
+		if n += k; k > 0 {
+			c.took.Add(1)
+		}
+		more = more && err == nil
 	}
 	if err != nil && c.speaks.Load() == http1 && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
 		<-c.over

@@ -3,23 +3,29 @@ package pool
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
 // leaving are the endpoints that are no longer in the pool but have attempts in
 // flight: requests outlive the configuration they began in, and so must their
-// timeouts. The zero value is empty.
+// timeouts, and what they come to must be counted. The zero value is empty.
 type leaving struct {
-	mu     sync.Mutex // taken while an endpoint's is held, never the other way round
-	states []*endpoint.State
+	mu   sync.Mutex // taken while an endpoint's is held, never the other way round
+	gone []gone
+}
+
+// gone is an endpoint that is no longer in the pool.
+type gone struct {
+	*endpoint.State
+	quiet bool // nothing was in flight there, nor to be counted, when it was looked at last
 }
 
 // take keeps an endpoint that leaves the pool in sight.
 func (l *leaving) take(s *endpoint.State) {
-	if s.Leave() {
-		l.add(s)
-	}
+	s.Leave()
+	l.add(s)
 }
 
 // BusyOutside implements owner.
@@ -28,19 +34,78 @@ func (p *Pool) BusyOutside(s *endpoint.State) { p.leaving.add(s) }
 // HasRoom implements owner.
 func (p *Pool) HasRoom() { p.Queue.Wake() }
 
-// add watches over an endpoint until nothing is in flight there.
+// add watches over an endpoint until nothing is in flight there, and all has been counted.
 func (l *leaving) add(s *endpoint.State) {
 	l.mu.Lock()
-	if !slices.Contains(l.states, s) {
-		l.states = append(l.states, s)
+	defer l.mu.Unlock()
+	for i := range l.gone {
+		if l.gone[i].State == s {
+			l.gone[i].quiet = false
+			return
+		}
 	}
-	l.mu.Unlock()
+	l.gone = append(l.gone, gone{State: s})
 }
 
 // busy returns the endpoints where attempts are in flight.
-func (l *leaving) busy() []*endpoint.State {
+func (l *leaving) busy() (states []*endpoint.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.states = slices.DeleteFunc(l.states, func(s *endpoint.State) bool { return s.Busy.Load() == 0 })
-	return slices.Clone(l.states)
+	for _, g := range l.gone {
+		if g.Busy.Load() > 0 {
+			states = append(states, g.State)
+		}
+	}
+	return states
+}
+
+// all returns all endpoints that are looked after.
+func (l *leaving) all() (states []*endpoint.State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.gone {
+		states = append(states, g.State)
+	}
+	return states
+}
+
+// lookedAt notes whether there is something left to wait for at an endpoint. One where
+// there was nothing twice in a row is given up: a request tells of its call a little after
+// its attempt has ended.
+func (l *leaving) lookedAt(s *endpoint.State, quiet bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.gone, func(g gone) bool { return g.State == s })
+	switch {
+	case i < 0:
+	case quiet && l.gone[i].quiet && s.Busy.Load() == 0:
+		l.gone = slices.Delete(l.gone, i, i+1)
+	default:
+		l.gone[i].quiet = quiet
+	}
+}
+
+// foldLeavingLocked takes what was counted at endpoints that have left. It needs Pool.Mu.
+func (p *Pool) foldLeavingLocked(now time.Time) {
+	states := p.leaving.all()
+	if len(states) == 0 {
+		return
+	}
+	known := p.History.Endpoints()
+	for _, s := range states {
+		quiet := s.Busy.Load() == 0
+		fresh := s.TakeFresh(now)
+		p.leaving.lookedAt(s, quiet && fresh == nil)
+		if fresh == nil {
+			continue
+		}
+		if _, has := slices.BinarySearch(known, s.Name); has { // one that never was in the pool has no history
+			p.History.Endpoint(s.Name).RecordBatch(now, &fresh.Attempts)
+			for r, n := range fresh.Failovers {
+				p.History.RecordFailovers(now, s.Name, r.To, n)
+			}
+		}
+		p.recordCallsLocked(now, &fresh.Calls)
+		s.Reuse(fresh)
+	}
 }

@@ -59,6 +59,7 @@ func (p *Pool) foldLocked(now time.Time) {
 	for _, m := range p.Members {
 		p.foldMemberLocked(m, now)
 	}
+	p.foldLeavingLocked(now)
 	var refused sla.Batch
 	refused.AddMany(sla.AllDown, p.Refusals.down.Swap(0))
 	refused.AddMany(sla.RateLimited, p.Refusals.held.Swap(0))

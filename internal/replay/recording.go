@@ -332,6 +332,38 @@ type Reader struct {
 	conn atomic.Pointer[connection] // to the endpoint; nil: not known
 
 	reader bytes.Reader // of a body in memory, which is all that is used then
+	offset atomic.Int64 // of what is read of it, where it is large
+}
+
+// LargeWhole is the size of a body in memory above which it is of interest how it is taken.
+const LargeWhole = 64 << 10
+
+// Counted is a body in memory that adds to at what is read of it.
+func Counted(body *bytes.Reader, at *atomic.Int64) io.ReadCloser { return &counted{body, at} }
+
+type counted struct {
+	body *bytes.Reader
+	at   *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.at.Add(int64(n))
+	return n, err
+}
+
+// Close implements io.Closer.
+func (*counted) Close() error { return nil }
+
+// Offset is how far the body has been read.
+func (r *Reader) Offset() int64 {
+	if r.Recording.memory != nil {
+		return r.offset.Load()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
 }
 
 // begin marks the time until end as spent waiting for the client.
@@ -388,6 +420,9 @@ func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
 		rec.mu.Unlock()
 		r.reader.Reset(rec.memory)
 		out.Body = io.NopCloser(&r.reader) // as net/http knows bodies in memory
+		if len(rec.memory) > LargeWhole {
+			out.Body = Counted(&r.reader, &r.offset)
+		}
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rec.memory)), nil }
 		return r
 	}

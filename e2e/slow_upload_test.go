@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// taking is an endpoint that takes a body at a pace, and stops after so many bytes, if that is not 0, until the
+// end.
+func taking(part int, pause time.Duration, stop int, end <-chan struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ticker := time.NewTicker(pause)
+		defer ticker.Stop()
+		total := 0
+		for {
+			n, err := io.CopyN(io.Discard, r.Body, int64(part))
+			if total += int(n); err != nil {
+				break
+			}
+			if stop > 0 && total >= stop {
+				<-end
+				return
+			}
+			select {
+			case <-ticker.C:
+			case <-end:
+				return
+			}
+		}
+		fmt.Fprint(w, total)
+	}
+}
+
+// uploadTo is a pool of an endpoint that serves as it should, by a protocol.
+func uploadTo(t *testing.T, protocol, options string, serve http.HandlerFunc) string {
+	t.Helper()
+	one := httptest.NewUnstartedServer(serve)
+	one.EnableHTTP2 = true
+	one.Config.ErrorLog = log.New(io.Discard, "", 0)
+	scheme, transport := "https", "versions "+protocol+"\n\t\ttls_insecure_skip_verify"
+	if protocol == "h2c" || protocol == "1.1 plain" {
+		one.Config.Protocols = new(http.Protocols)
+		one.Config.Protocols.SetHTTP1(true)
+		one.Config.Protocols.SetUnencryptedHTTP2(true)
+		scheme, transport = "http", "versions "+strings.TrimSuffix(protocol, " plain")
+		one.Start()
+	} else {
+		one.StartTLS()
+	}
+	t.Cleanup(one.Close)
+	return fmt.Sprintf("failover {\n\tname api\n\tretry {\n\t\tbuffer 32MiB\n\t}\n\t%s\n\tendpoint %s://%s {\n\t\tname one\n\t\tmax_requests 10\n\t}\n\ttransport http {\n\t\t%s\n\t}\n}",
+		options, scheme, one.Listener.Addr(), transport)
+}
+
+// TestAnEndpointThatGoesOnTakingIsAtWork: `timeout` counts from the last byte of the request that it took.
+func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
+	upload := randomBody(8 << 20)
+	for _, protocol := range []string{"1.1 plain", "1.1", "2", "h2c"} {
+		for name, test := range map[string]struct {
+			options, method string
+			body            func() io.Reader
+		}{
+			"recorded":     {"timeout 500ms", "PUT", func() io.Reader { return strings.NewReader(upload) }},
+			"chunked":      {"timeout 500ms", "PUT", func() io.Reader { return unknownLength(upload) }},
+			"not recorded": {"timeout 500ms", "POST", func() io.Reader { return strings.NewReader(upload) }},
+		} {
+			if name != "recorded" && (protocol == "1.1" || protocol == "h2c") {
+				continue // as with and without TLS
+			}
+			t.Run(protocol+", "+name, func(t *testing.T) {
+				end := make(chan struct{})
+				p := startCaddy(t, uploadTo(t, protocol, test.options, taking(256<<10, 60*time.Millisecond, 0, end)))
+				defer close(end)
+				p.callWith(test.method, "/", test.body()).want(t, "the upload", 200, fmt.Sprint(len(upload)))
+				if got := p.one("one"); got.Failures != 0 || got.State != "closed" {
+					t.Errorf("%d failures, %s", got.Failures, got.State)
+				}
+			})
+		}
+		t.Run(protocol+", stops", func(t *testing.T) {
+			end := make(chan struct{})
+			p := startCaddy(t, uploadTo(t, protocol, "timeout 500ms", taking(256<<10, 60*time.Millisecond, 4<<20, end)))
+			defer close(end)
+			began := time.Now()
+			if got := p.sending("PUT", upload, true); got.status != http.StatusGatewayTimeout {
+				t.Errorf("the upload got %+v", got)
+			}
+			// 4 MiB take a second, and then the timeout is over
+			if took := time.Since(began); took < time.Second {
+				t.Errorf("after %v", took)
+			}
+			if got := p.one("one").lastOutcome(); got != "timeout" {
+				t.Errorf("the failure is %s", got)
+			}
+		})
+	}
+}
