@@ -134,7 +134,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 //	    balance            weighted|least_latency|least_requests
 //	    affinity           <text>|json <path>|client_ip|cookie [<name> [<secret>]]
 //	    overflow           strict|<factor>
-//	    all_down           fail_fast|try_anyway
+//	    all_down           fail_fast|try_anyway|wait <duration> [<most>]
 //	    timeout            [<matcher>] <duration>
 //	    idle_timeout       <duration>
 //	    commit             headers|first_byte|first_event|complete [<size>]

@@ -20,7 +20,7 @@ var poolOptions = map[string]poolOption{
 	"quota":              choice(func(p *Policy) *string { return &p.Quota }, quotaEndpoint, quotaClient),
 	"client_credentials": choice(func(p *Policy) *string { return &p.ClientCredentials }, credentialsStrip, credentialsPass),
 	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency, balanceLeastRequests),
-	"all_down":           choice(func(p *Policy) *string { return &p.AllDown }, allDownFailFast, allDownTryAnyway),
+	"all_down":           {read: readAllDown},
 	"affinity":           {repeatable: true, read: readAffinity},
 	"overflow": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		word, err := argument(d)

@@ -80,7 +80,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"client_credentials", directive(one, "client_credentials keep"), `client_credentials must be strip or pass, not "keep", at Caddyfile:4`},
-		{"all_down", directive(one, "all_down panic"), `all_down must be fail_fast or try_anyway, not "panic", at Caddyfile:4`},
+		{"all_down", directive(one, "all_down panic"), `all_down must be fail_fast, try_anyway or wait, not "panic", at Caddyfile:4`},
 		{"overflow below 1", directive(one, "overflow 0.5"), `invalid overflow "0.5": want strict or a factor of 1 or more, at Caddyfile:4`},
 		{"overflow 0", directive(one, "overflow 0"), `invalid overflow "0": want strict or a factor of 1 or more, at Caddyfile:4`},
 		{"overflow of words", directive(one, "overflow much"), `invalid overflow "much": want strict or a factor of 1 or more, at Caddyfile:4`},

@@ -73,9 +73,12 @@ type Policy struct {
 	Overflow float64 `json:"overflow,omitempty"`
 
 	// What to do while every endpoint is out: `fail_fast` (503 at once, or 429
-	// where all have asked to wait, with Retry-After) or `try_anyway` (the one
-	// that is due first). Default: `fail_fast`.
+	// where all have asked to wait, with Retry-After), `try_anyway` (the one
+	// that is due first) or `wait`. Default: `fail_fast`.
 	AllDown string `json:"all_down,omitempty"`
+
+	// How calls wait, with `all_down` `wait`.
+	Wait *Wait `json:"wait,omitempty"`
 
 	// The longest wait from the start of an attempt to the first byte of its
 	// answer. Time spent waiting for the client's own body does not count.
@@ -443,23 +446,8 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	wrapped := call.NewTransport(handler.Transport, p.handler)
 	p.handler.Plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
-	lb := handler.LoadBalancing
-	p.handler.Rematches = len(lb.RetryMatchRaw) > 0
 	p.handler.Handles = len(handler.HandleResponse) > 0
-	if lb.Retries > 0 && p.Retry == nil {
-		p.handler.Retry.Attempts = lb.Retries + 1
-	} else if lb.Retries > 0 {
-		p.handler.Retry.Attempts = min(p.handler.Retry.Attempts, lb.Retries+1)
-	}
-	if lb.TryDuration > 0 && p.handler.Retry.Deadline == 0 {
-		p.handler.Retry.NoneAfter = time.Duration(lb.TryDuration)
-		if lb.Retries == 0 && p.Retry == nil {
-			p.handler.Retry.Attempts = max(p.handler.Retry.Attempts, len(p.handler.Targets))
-		}
-	}
-	p.handler.Retry.Attempts = min(p.handler.Retry.Attempts, call.MaxAttempts)
-	lb.Retries, lb.TryDuration, lb.TryInterval = p.handler.Retry.Attempts-1, 0, 0
-	return nil
+	return p.takeOver(handler.LoadBalancing, ctx)
 }
 
 // longestTimeout is that of the slowest attempt.

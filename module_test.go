@@ -94,7 +94,7 @@ func TestBadJSON(t *testing.T) {
 		{"quota", `"quota": "nobody"`, `quota must be endpoint or client, not "nobody"`},
 		{"client_credentials", `"client_credentials": "keep"`, `client_credentials must be strip or pass, not "keep"`},
 		{"balance", `"balance": "random"`, `balance must be weighted, least_latency or least_requests, not "random"`},
-		{"all_down", `"all_down": "panic"`, `all_down must be fail_fast or try_anyway, not "panic"`},
+		{"all_down", `"all_down": "panic"`, `all_down must be fail_fast, try_anyway or wait, not "panic"`},
 		{"overflow", `"overflow": 0.5`, `overflow must be strict or a factor of 1 or more, not 0.5`},
 		{"timeout", `"timeout": -1`, `timeout must not be negative`},
 		{"a matching timeout", `"timeouts": [{"match": [{"path": ["/x"]}], "timeout": 0}]`, `a timeout must be longer than 0`},

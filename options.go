@@ -28,6 +28,7 @@ const (
 
 	allDownFailFast  = "fail_fast"
 	allDownTryAnyway = "try_anyway"
+	allDownWait      = "wait"
 )
 
 const defaultTimeout = 60 * time.Second

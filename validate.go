@@ -29,7 +29,10 @@ func (p *Policy) Validate() error {
 			return err
 		}
 	}
-	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway); err != nil {
+	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway, allDownWait); err != nil {
+		return err
+	}
+	if err := p.validateWait(); err != nil {
 		return err
 	}
 	if err := validateOverflow(p.Overflow); err != nil {

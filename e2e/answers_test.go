@@ -165,6 +165,20 @@ func TestNextOnLearns(t *testing.T) {
 	}
 }
 
+// TestNextOnLearnsOnASmallBudget: answers that the budget does not let calls move on from are no proof that the endpoint is of
+// use.
+func TestNextOnLearnsOnASmallBudget(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(status(http.StatusNotFound))
+	p := startCaddy(t, site("next_on 404\nretry {\nbudget 20% 1\n}", one, two))
+	for range 100 {
+		p.call(http.MethodGet, "/", "")
+	}
+	if status := p.one("one"); status.HeldReason != "next_on" {
+		t.Errorf("one is on hold for %q after %d calls", status.HeldReason, one.hits.Load())
+	}
+}
+
 // TestWhatIsRefusedEverywhereTeachesNothing: calls for what no endpoint has close none for other calls, and a call that
 // nobody else answers gets to an endpoint that is passed over.
 func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {
@@ -284,4 +298,28 @@ func TestCommitFirstEvent(t *testing.T) {
 			p.quiet()
 		})
 	}
+}
+
+// TestAStalledRivalStopsNoTimeouts: the body of a hedge's 429 stalls; the calls of the pool still time out, and the first
+// attempt is not held up.
+func TestAStalledRivalStopsNoTimeouts(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.behave(silent)
+	two.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, `{"error":`)
+		flush(w)
+		silent(w, r)
+	})
+	p := startCaddy(t, site("quota endpoint\ntimeout 700ms\nbreaker off\nretry {\nattempts 2\nhedge 50ms max 100%\n}", one, two))
+	var calls []<-chan string
+	for range 5 {
+		calls = append(calls, p.waiting(http.MethodGet, "/"))
+	}
+	for _, c := range calls {
+		receive(t, "an answer", c)
+	}
+	p.wantTotals("one", totals{Attempts: 5, Failures: 5})
+	p.quiet()
 }

@@ -134,12 +134,13 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 // down refuses connections and cuts those there are.
 func (a *api) down() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.server != nil {
-		a.server.Listener.Close()
-		a.server.CloseClientConnections()
-		a.server.Close()
-		a.server = nil
+	server := a.server
+	a.server = nil
+	a.mu.Unlock()
+	if server != nil { // it waits for requests, which note that they have come
+		server.Listener.Close()
+		server.CloseClientConnections()
+		server.Close()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // readsAndCuts reads so much of a request's body, and hangs up.
@@ -117,4 +118,23 @@ func TestHandlersThatWrapTheBody(t *testing.T) {
 	for i, reader := range bothWays("hello") {
 		p.callWith("POST", "/", reader).want(t, fmt.Sprint(i), 200, "two"+digest("hello"))
 	}
+}
+
+// TestErrorRoutesWaitForTheClient: a client that is slow with the rest of its body has the time for it that the server gives,
+// once somebody reads it.
+func TestErrorRoutesWaitForTheClient(t *testing.T) {
+	two := newAPI(t, "two")
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname outer\n\tendpoint http://127.0.0.1:1\n}\nhandle_errors {\n\treverse_proxy %s\n}", two.address))
+	body := randomBody(200 << 10)
+	conn, r := p.raw(fmt.Sprintf("POST / HTTP/1.1\nHost: api.test\nContent-Length: %d", len(body)))
+	if _, err := io.WriteString(conn, body[:100<<10]); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the request is at the error routes", func() bool { return two.hits.Load() > 0 })
+	pause := time.NewTimer(600 * time.Millisecond) // longer than a failed call waits for a body that nobody reads
+	<-pause.C
+	if _, err := io.WriteString(conn, body[100<<10:]); err != nil {
+		t.Fatal(err)
+	}
+	p.rest(r).want(t, "the call", 200, "two"+digest(body))
 }

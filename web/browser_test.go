@@ -94,6 +94,10 @@ func TestEveryStateInEveryLook(t *testing.T) {
 					if words := untranslated(tab, language); words != "" {
 						t.Errorf("words that are not in %s: %s", language, words)
 					}
+					cancelled := map[string]string{"en": "Cancelled2", "zh-CN": "取消2"}[language]
+					if !chromium.Eval[bool](tab, `document.body.textContent.includes('`+cancelled+`')`) {
+						t.Error("cancelled attempts are not shown")
+					}
 					behaved(t, tab, address)
 					chromium.Eval[any](tab, string(axe)+"; null")
 					violations := chromium.Eval[[]string](tab, `axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>

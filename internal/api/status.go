@@ -104,6 +104,9 @@ type PoolStatus struct {
 	// Retries that the budget denied, since the pool was made.
 	RetriesDenied int64 `json:"retries_denied"`
 
+	// How calls wait that find no endpoint; absent if none ever has.
+	Waiting *WaitingStatus `json:"waiting,omitempty"`
+
 	// The objectives and the results that clients saw. Absent without objectives, and in
 	// the first 10 seconds.
 	SLA *SLAStatus `json:"sla,omitempty"`
@@ -113,6 +116,24 @@ type PoolStatus struct {
 
 	// The endpoints by priority; those of equal priority in configured order.
 	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// WaitingStatus is how calls wait for an endpoint of a pool. The counts are of waits, since the
+// pool was made: a call whose attempt fails may wait again.
+type WaitingStatus struct {
+	// Calls that wait now.
+	Calls int64 `json:"calls"`
+
+	// How long the first in the queue has been there, in seconds.
+	Longest float64 `json:"longest_seconds"`
+
+	// Waits that ended with an attempt, with a refusal, and with the client's leaving.
+	LetIn    uint64 `json:"let_in"`
+	TimeOver uint64 `json:"time_over"`
+	Left     uint64 `json:"left"`
+
+	// Calls that were refused at once, since as many waited as may.
+	TurnedAway uint64 `json:"turned_away"`
 }
 
 // EndpointStatus is the status of an endpoint at one moment. If several handlers share the

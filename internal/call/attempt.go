@@ -213,6 +213,7 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 	case endpoint.NeverBegan:
 		a.Settle(now, outcome.Cancelled, true)
 		a.Call.Record(a, outcome.Cancelled)
+		a.Call.leavesLane(0, false)
 		if body := a.Call.body; body != nil {
 			body.Finish()
 		}

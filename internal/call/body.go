@@ -22,7 +22,7 @@ func (h *Handler) record(r *http.Request) *replay.Recording {
 // recordingOptions say how the body of a request is recorded.
 func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
-	if !h.Edits && !h.Reads &&
+	if !h.Edits && !h.Reads && !h.Wait.queues() &&
 		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r)) {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
@@ -79,12 +79,12 @@ func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 		return now, nil
 	}
 	if err == replay.ErrClientSlow {
-		c.Handler.Pool.Refusals.Unread.Add(1)
+		c.Handler.Pool.Refusals.Gone.Add(1)
 		rec.StopReading(now) // which is over
 		return now, clientSlow()
 	}
 	if err != nil {
-		c.Handler.Pool.Refusals.Unread.Add(1)
+		c.Handler.Pool.Refusals.Gone.Add(1)
 		if c.Request.Context().Err() != nil {
 			return now, outcome.ErrClientGone
 		}

@@ -56,7 +56,11 @@ type extras struct {
 	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
-	own     http.Header               // what the client sent that may be a credential, where some endpoints get it
+	wait    wait
+	refused *refusal    // what the client gets, instead of an answer of an endpoint; nil: not that
+	status  int         // of the answer that the proxy has now, where it may throw it away
+	repeats tristate    // whether lb_retry_match lets the request be sent again
+	own     http.Header // what the client sent that may be a credential, where some endpoints get it
 }
 
 // Extra is where the call's extras are written.
@@ -67,8 +71,13 @@ func (c *Call) Extra() *extras {
 	return c.extras
 }
 
-// began is when the call's first attempt was reserved.
-func (c *Call) began() time.Time { return c.First.Began }
+// began is when the call's first attempt was reserved, or it began to wait for that.
+func (c *Call) began() time.Time {
+	if x := c.extras; x != nil && !x.wait.since.IsZero() {
+		return x.wait.since
+	}
+	return c.First.Began
+}
 
 // late tells whether the call's deadline has passed at a time.
 func (c *Call) late(at time.Time) bool {
@@ -169,7 +178,17 @@ func (c *Call) placeholder(key string) (any, bool) {
 		return "", true
 	case "attempts": // with the one that is about to be made
 		return int(latest.Attempts), true
+	case "waited":
+		return latest.waited(), true
+	case "retry_after":
+		if x := latest.extras; x != nil && x.refused != nil {
+			return x.refused.retryAfter, true
+		}
+		return "", true
 	case "outcome":
+		if x := latest.extras; x != nil && x.refused != nil {
+			return x.refused.kind.String(), true
+		}
 		if a := latest.Current; a != nil {
 			return a.known().String(), true
 		}

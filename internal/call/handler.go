@@ -1,6 +1,7 @@
 package call
 
 import (
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -51,4 +52,9 @@ type Rules struct {
 	HasQuotas  bool // some endpoint may ask to wait or deny us
 	TryAnyway  bool // while every endpoint is out
 	Retry      RetryRules
+
+	// RetryMatch tells, as the proxy's own lb_retry_match does, whether a request may be
+	// sent again after a transport error; nil: Retry says so.
+	RetryMatch func(*http.Request) bool
+	Wait       WaitRules
 }

@@ -27,8 +27,8 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	now := time.Now()
 	h.GoLive()
 	c := h.CallFor(r, pool)
-	if c.Attempts > 0 || c.finished {
-		return c.goOn(now)
+	if c.Attempts > 0 || c.finished || c.extras != nil && c.extras.wait.next {
+		return c.goOn(w, now)
 	}
 	if h.Below && target.LeavesBase(r.URL) {
 		return c.refuseWith(errOutside)
@@ -41,6 +41,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	}
 	if h.Affinity != nil {
 		c.setKey(w)
+	}
+	if h.Wait.queues() && h.Pool.Queue.Blocked() {
+		return c.wait(w, now)
 	}
 	t := h.TableFor(pool, now)
 	if c.Next = h.Choose(c, t, now); c.Next == nil {
@@ -122,9 +125,14 @@ func (h *Handler) Try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 	if upstream.Host != nil && !upstream.Available() {
 		return nil // by the proxy's own health checks and limits
 	}
-	if x := c.extras; t.NeedsJSON && x != nil && x.unfit != nil {
-		x.skipped = true
-		return nil
+	if x := c.extras; x != nil {
+		if t.NeedsJSON && x.unfit != nil {
+			x.skipped = true
+			return nil
+		}
+		if x.wait.lanes != nil && !x.wait.lanes.Room(t.State) {
+			return nil
+		}
 	}
 	a := c.NewAttempt(t, upstream, now)
 	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Limit, how) {
@@ -152,7 +160,8 @@ func (c *Call) NewAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := t.Handler.callAt(r)
 	if c == nil {
-		return t.RoundTripper.RoundTrip(r)
+		resp, err := t.RoundTripper.RoundTrip(r)
+		return resp, last(err)
 	}
 	a := c.Next
 	if a == nil {
@@ -163,7 +172,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.Next, c.Current = nil, a
 	again := c.Attempts > 1 // a rival may change it once this one has begun
 	var as progress
-	if int(c.Attempts) < t.Handler.Retry.Attempts && t.Handler.Retry.Repeatable(c.Request) {
+	if c.hasAttempts() && c.repeatable() {
 		as = movable
 		if t.Handler.Retry.Hedge != nil {
 			a.hedge = t.hedged(a, r, a.Began)
@@ -178,6 +187,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !reported { // a panic is no fault of the endpoint's
 			a.Settle(time.Now(), outcome.Cancelled, true)
 			c.Record(a, outcome.Cancelled)
+			c.leavesLane(0, false)
 		}
 	}()
 	out, unfit := a.Prepare(r)
@@ -191,6 +201,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
 	reported = true
+	if c.extras != nil {
+		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
+	}
 	if err != nil {
 		err = c.failed(a, err, now)
 	} else {
@@ -207,6 +220,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.leave(c.handed)
 	if c.handed && t.Handler.Rematches {
+		c.Extra().status = resp.StatusCode
 		c.recordAfterRequest(c.Current)
 	}
 	return resp, err
@@ -233,7 +247,7 @@ func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
 	// The proxy has made r for this round trip, and looks at nothing in it
 	// afterwards that changes here.
 	*r = *r.WithContext(a)
-	if c.body != nil {
+	if c.body != nil && r.Body != nil { // else the proxy has found that it is empty
 		a.sent = c.body.Send(r, a.Began)
 	}
 	if t.URL != nil {

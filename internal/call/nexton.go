@@ -28,6 +28,8 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
+	a.MovedOn = true // but for a budget or an endpoint: it shows nothing
+	a.Target.State.TrialUnanswered(&a.Ticket)
 	a.final = !c.Handler.Rematches
 	c.finish()
 	a.follow(resp)

@@ -78,7 +78,7 @@ func (o *outage) call() bool {
 	a := o.Choose(c, t, now)
 	if a == nil {
 		if _, _, a = o.LastChance(c, t, now); a == nil {
-			o.Pool.Refused(false)
+			o.Pool.Refused(pool.AllDown)
 			o.refused++
 			return false
 		}

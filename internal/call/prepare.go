@@ -10,7 +10,7 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	edits := t.Edits != nil && c.extras != nil && c.extras.whole
 	strip := t.Strip && !c.Handler.StripsAll
 	out := r.WithContext(a)
-	if c.body != nil && !edits {
+	if c.body != nil && r.Body != nil && !edits {
 		a.sent = c.body.Send(out, a.Began)
 	}
 	if a.dial() != nil {

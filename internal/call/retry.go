@@ -34,6 +34,40 @@ func (r *RetryRules) Allows(req *http.Request, o outcome.Outcome) bool {
 	return o.Unprocessed() || r.Repeatable(req)
 }
 
+// allows is RetryRules.Allows where the proxy's own lb_retry_match does not say what is
+// retried; else that says it, and of answers the proxy itself asks it.
+func (c *Call) allows(o outcome.Outcome) bool {
+	if c.Handler.RetryMatch == nil {
+		return c.Handler.Retry.Allows(c.Request, o)
+	}
+	return o.Unprocessed() || o != outcome.FailedStatus && c.repeatable()
+}
+
+// repeatable tells whether the call may be sent again after any failure.
+func (c *Call) repeatable() bool {
+	match := c.Handler.RetryMatch
+	if match == nil {
+		return c.Handler.Retry.Repeatable(c.Request)
+	}
+	x := c.Extra()
+	if x.repeats == unknown { // rivals ask as well, from goroutines of their own
+		x.repeats = no
+		if match(c.Request) {
+			x.repeats = yes
+		}
+	}
+	return x.repeats == yes
+}
+
+// tristate is an answer that may not be known yet.
+type tristate uint8
+
+const (
+	unknown tristate = iota
+	no
+	yes
+)
+
 // Repeatable tells whether a request may be sent again after any failure.
 func (r *RetryRules) Repeatable(req *http.Request) bool {
 	return r.Methods == nil && req.Method == http.MethodGet || r.mayRepeat(req)
@@ -70,7 +104,7 @@ func (r *RetryRules) backoff(n int) time.Duration {
 // Plan decides what becomes of a call whose attempt failed at now: it reserves
 // the next attempt, or returns nil if the failure is the call's answer.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
-	if !c.Handler.Retry.Allows(c.Request, o) || !c.mayGoOn(now) {
+	if !c.allows(o) || !c.mayGoOn(now) {
 		return nil
 	}
 	if !c.takeRetry(now) {
@@ -127,7 +161,7 @@ func (c *Call) takeRetry(now time.Time) bool {
 // mayGoOn tells whether the call has an attempt, the body for it, and time left.
 func (c *Call) mayGoOn(now time.Time) bool {
 	rules := &c.Handler.Retry
-	return int(c.Attempts) < rules.Attempts &&
+	return c.hasAttempts() &&
 		(c.body == nil || c.body.Replayable()) &&
 		!c.late(now) &&
 		(rules.NoneAfter <= 0 || now.Sub(c.began()) < rules.NoneAfter)

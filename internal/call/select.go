@@ -1,49 +1,55 @@
 package call
 
 import (
-	"math"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // goOn hands out what was reserved for a call that has had its first attempt.
-func (c *Call) goOn(now time.Time) *reverseproxy.Upstream {
-	switch {
+func (c *Call) goOn(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	switch x := c.extras; {
 	case c.handed:
-		next := c.again(now)
-		if next == nil {
-			c.handBack()
-		}
-		return next
+		return c.again(w, now)
+	case x != nil && x.wait.next:
+		return c.wait(w, now)
 	case c.finished || c.Next == nil:
-		return nil // the proxy keeps the error it has
+		return c.refuseWith(errOver)
 	case c.Next.paused:
 		c.Next.pause(now)
 	}
 	return c.Next.upstream
 }
 
+// errOver stands for the error that the proxy has got already.
+var errOver = errors.New("the call is over")
+
 // again goes on with a call whose answer the proxy has thrown away, as its own
 // lb_retry_match wants.
-func (c *Call) again(now time.Time) *reverseproxy.Upstream {
+func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	c.handed = false
 	if !c.Current.passOver() {
-		return nil
+		return c.refuseWith(errOver)
 	}
 	next := c.planElsewhere(now, c.Current)
 	if next == nil {
-		c.Record(c.Current, c.Current.known()) // the client gets its status
-		return nil
+		// the client gets its status
+		err := caddyhttp.Error(c.extras.status, fmt.Errorf("status %d of endpoint %s, which lb_retry_match passes over", c.extras.status, c.Current.Target.Name))
+		if c.Handler.Wait.repeats() && c.plansWait(now, c.Handler.allOut(c, now), err, reasonRetryMatch) {
+			c.finished = false
+			return c.wait(w, now)
+		}
+		c.Record(c.Current, c.Current.known())
+		return c.refuseWith(err)
 	}
 	c.finished = false
 	c.moveTo(c.Current, next, reasonRetryMatch, "", now)
@@ -159,7 +165,7 @@ const maxRedraws = 8
 // first attempt.
 func (c *Call) retrySafe() bool {
 	rules := &c.Handler.Retry
-	return rules.Attempts > 1 && rules.Repeatable(c.Request) &&
+	return rules.Attempts > 1 && c.repeatable() &&
 		(c.body == nil || c.body.Fits())
 }
 
@@ -188,87 +194,33 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 	return nil
 }
 
-// refuse answers a call for which there is no endpoint: by a trial where one is
-// due, else with 503, or 429 where every endpoint asked us to wait.
+// refuse deals with a call for which there is no endpoint: by a trial where one is due,
+// else the call waits or is refused.
 func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
 	}
-	first, held, a := h.LastChance(c, t, now)
+	if h.Wait.queues() {
+		return c.wait(w, now)
+	}
+	_, _, a := h.LastChance(c, t, now)
 	if a != nil {
 		c.Next = a
 		c.Attempts++
 		return a.upstream
 	}
-	wait := min(max(1, math.Ceil(first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
-	w.Header().Set("Retry-After", strconv.Itoa(int(wait)))
-	h.Pool.Refused(held)
-	if !held {
-		c.finish()
-		c.handBack()
-		return nil
-	}
-	return c.refuseWith(caddyhttp.Error(http.StatusTooManyRequests, outcome.ErrAllHeld))
-}
-
-// refuseWith ends a call before its first attempt: the round trip to the upstream
-// that it returns is the refusal.
-func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
-	c.finish()
-	targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets
-	if len(targets) == 0 {
-		c.handBack()
-		return nil
-	}
-	c.finished = false
-	c.Extra().refusal = err
-	// with a Host of its own, so that the refusal counts against no endpoint in
-	// the proxy's passive health checks
-	return &reverseproxy.Upstream{Dial: targets[0].Address, Host: new(reverseproxy.Host)}
+	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
 // LastChance looks at a pool whose endpoints are all out: when the first of
 // them is to be tried again, and whether holds are all that keeps them away. If
 // a trial is due now it is reserved.
 func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
-	cfg := h.BreakerConfig()
-	held = true
-	var due *target.Target
-	var dueKey time.Time
-	anyway := h.TryAnyway
-	for _, t := range from.Targets {
-		if t.Weight <= 0 || c.isExcluded(t) && c.Attempts > 0 {
-			continue
-		}
-		if until, barred := t.State.BarredUntil(now); barred {
-			held, first = false, endpoint.Earliest(first, until)
-			continue
-		}
-		at, onHold := t.State.Returns(now, cfg)
-		held = held && onHold
-		if at.IsZero() {
-			continue
-		}
-		first = endpoint.Earliest(first, at)
-		key := at
-		if !anyway {
-			since, free := t.State.IdleSince(now, cfg, t.Limit)
-			if !free {
-				continue
-			}
-			key = since
-		}
-		if due == nil || key.Before(dueKey) {
-			due, dueKey = t, key
-		}
-	}
-	if first.IsZero() {
-		return now, false, nil
-	}
-	if due == nil || c.Attempts > 0 {
+	first, held, due := h.soonest(c, from, now)
+	if due == nil || c.Attempts > 0 && c.entering() == nil {
 		return first, held, nil
 	}
-	if anyway {
+	if h.TryAnyway {
 		return first, held, h.Try(c, due, now, endpoint.AdmitAnyway)
 	}
 	if !h.Pool.TrialDue(now) {

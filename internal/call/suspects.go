@@ -68,7 +68,7 @@ func (c *Call) suspected(a *Attempt, o outcome.Outcome) bool {
 
 // mayMoveOn tells whether the call may be tried elsewhere after such a failure.
 func (c *Call) mayMoveOn(o outcome.Outcome) bool {
-	return c.Handler.Retry.Allows(c.Request, o) && int(c.Attempts) < c.Handler.Retry.Attempts &&
+	return c.allows(o) && c.hasAttempts() &&
 		(c.body == nil || c.body.Replayable())
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -38,16 +39,6 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
 	h.transport = &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
 	return h.transport
-}
-
-// refused answers a call that was refused before its first attempt.
-func (c *Call) refused(r *http.Request) (*http.Response, error) {
-	err := c.extras.refusal
-	c.extras.refusal, c.finished = nil, true
-	if u, ok := err.(*unfit); ok {
-		return u.answer(r), nil
-	}
-	return nil, err
 }
 
 // failed deals with an attempt that brought no answer, and returns the error
@@ -95,7 +86,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 			return caddyhttp.Error(http.StatusBadRequest, err)
 		}
 		if !c.Recorded.Swap(true) {
-			c.Handler.Pool.Refused(false)
+			c.Handler.Pool.Refused(pool.AllDown)
 		}
 		return caddyhttp.Error(http.StatusBadGateway, err)
 	}
@@ -103,16 +94,25 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	if c.moveOn(a, o, what, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
-	c.finish()
 	c.blameSuspects(now)
+	reason := c.reasonOf(a, err, o, now)
+	if c.waitsFor(a, o, reason, now) {
+		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
+	}
+	c.finish()
 	c.Record(a, o)
+	return reason
+}
+
+// reasonOf is what the client gets whose call ends with an attempt that failed.
+func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time) error {
 	if o == outcome.FailedTimeout || o == outcome.Stalled || a.endedWhy() == endpoint.EndedByTimeout {
 		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
 	}
 	if c.extras != nil {
-		return c.extras.failed.answerFor(err)
+		err = c.extras.failed.answerFor(err)
 	}
-	return err
+	return last(err)
 }
 
 // blame says whose fault an error of a round trip is.
@@ -184,6 +184,12 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 	}
 	c.suspect(a, o, now)
 	if c.moveOn(a, o, what, now) {
+		resp.Body.Close()
+		a.Settle(now, o, true)
+		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
+	}
+	if c.keptAnswer() == nil && c.waitsFor(a, o, nil, now) {
+		c.blameSuspects(now)
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))

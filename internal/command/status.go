@@ -119,13 +119,21 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 		if p.Down {
 			state = "DOWN"
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatSLA(p.SLA))
+		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
 		if p.Incident != nil {
 			b.WriteString(formatIncident(p.Incident, now))
 		}
 		formatEndpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
+}
+
+// formatWaiting says how many calls wait for an endpoint.
+func formatWaiting(w *api.WaitingStatus) string {
+	if w == nil || w.Calls == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d calls wait, the first for %s", w.Calls, formatSeconds(w.Longest))
 }
 
 // formatSLA says how far the objectives are met.

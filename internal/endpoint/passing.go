@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // Calls may move on from answers of an endpoint that is well: it does not have what they want.
@@ -91,8 +92,8 @@ func (s *State) passedOverLocked(t *Ticket, now time.Time) (changed bool) {
 
 // trialOverLocked notes that an attempt has come to something. A trial that has not shown
 // whether the endpoint is still to be passed over makes room for another.
-func (s *State) trialOverLocked(t *Ticket) (changed bool) {
-	if s.passing.trial != t || t.MovedOn {
+func (s *State) trialOverLocked(t *Ticket, o outcome.Outcome) (changed bool) {
+	if s.passing.trial != t || o == outcome.Success && t.MovedOn {
 		return false
 	}
 	s.passing.trial = nil

@@ -68,6 +68,8 @@ type State struct {
 	vacant    int       // attempts in flight that fill no slot
 	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
 
+	turnedAway bool // an attempt has been, for want of room, since one ended last; guarded by mu
+
 	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
 	Fresh       *Counted // since the last fold
@@ -105,7 +107,11 @@ func (s *State) wellLocked() bool {
 }
 
 func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
-	if s.Barred || s.fullLocked(limit) && !s.relieveLocked(limit, now) {
+	if s.Barred {
+		return false
+	}
+	if s.fullLocked(limit) && !s.relieveLocked(limit, now) {
+		s.turnedAway = true
 		return false
 	}
 	if now.Before(s.HoldUntil) && !s.HoldSoft && how != AdmitAnyway && how != AdmitHeld {
@@ -160,6 +166,10 @@ func (s *State) unlinkLocked(t *Ticket) {
 		s.Busy.Add(-1)
 		if t.pace != nil {
 			s.vacateLocked(t.pace, false)
+		}
+		if s.turnedAway {
+			s.turnedAway = false
+			s.Owner.HasRoom()
 		}
 	}
 }
@@ -264,7 +274,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		}
 		changed = s.decideLocked(t, now, cfg, r) || changed
 	}
-	return s.trialOverLocked(t) || changed
+	return s.trialOverLocked(t, o) || changed
 }
 
 // OutcomeSoFar is what an attempt was settled with, or success while a good answer is

@@ -27,6 +27,7 @@ type heedless struct{}
 
 func (heedless) Emit(event.Event)                    {}
 func (heedless) Poke()                               {}
+func (heedless) HasRoom()                            {}
 func (heedless) OrderOver(*State, *Lever, time.Time) {}
 func (heedless) BusyOutside(*State)                  {}
 

@@ -16,7 +16,7 @@ type Ticket struct {
 	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
 	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
 	ClientLeft   bool          // the attempt was cancelled because its client left
-	MovedOn      bool          // the call has moved on from the endpoint's good answer
+	MovedOn      bool          // the call moves on from the endpoint's good answer, if it can
 
 	// Set by acquire, and by the breaker with the first byte.
 	Watchful bool // the breaker wants to know of the first byte
@@ -85,6 +85,9 @@ type owner interface {
 	// BusyOutside tells that an attempt has begun at a state that the owner has given up.
 	// It is called under the state's mutex.
 	BusyOutside(s *State)
+	// HasRoom tells that an attempt has ended at an endpoint that had turned others away
+	// for want of room. It is called under the state's mutex.
+	HasRoom()
 }
 
 // update lets change work on the state under its mutex, and returns what change does,

@@ -107,3 +107,10 @@ func (s *State) vacateLocked(p *pace, vacant bool) {
 func (s *State) fullLocked(limit int) bool {
 	return limit > 0 && s.Busy.Load()-int64(s.vacant) >= int64(limit)
 }
+
+// Full tells whether the endpoint has as many attempts as it may.
+func (s *State) Full(limit int) bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.fullLocked(limit)
+}

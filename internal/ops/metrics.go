@@ -23,6 +23,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
+	waiting, waits, waitDuration,
 	breakerState, share, score, traffic, inFlight, held, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
@@ -34,6 +35,9 @@ var metrics = struct {
 	retriesDenied: describe("retries_denied_total", "Retries that the budget did not allow.", "pool"),
 	poison:        describe("poison_total", "Calls whose requests failed in the same way at several endpoints that serve others; their failures count for no endpoint.", "pool"),
 	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
+	waiting:       describe("waiting_calls", "Calls that wait for an endpoint.", "pool"),
+	waits:         describe("waits_total", "Waits of calls for an endpoint, by how they ended; turned_away are calls that found no room to wait.", "pool", "result"),
+	waitDuration:  describe("wait_duration_seconds", "How long calls waited for an endpoint.", "pool"),
 	breakerState:  describe("breaker_state", "1 for the state that the endpoint's breaker is in, 0 for the others.", "pool", "endpoint", "state"),
 	share:         describe("endpoint_share", "Part of its normal traffic that the breaker allows the endpoint, 0 to 1.", "pool", "endpoint"),
 	score:         describe("endpoint_score", "How well the endpoint has been doing, 0 to 1.", "pool", "endpoint"),
@@ -73,6 +77,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	m := &metrics
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
+		m.waiting, m.waits, m.waitDuration,
 		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
@@ -146,16 +151,35 @@ func (s *scrape) outcomes(d *prometheus.Desc, counts pool.OutcomeCounts, last sl
 func render(pool string, measured *pool.Measures) []prometheus.Metric {
 	s := &scrape{pool: strings.ToValidUTF8(pool, "\ufffd")}
 	m := &metrics
-	s.outcomes(m.calls, measured.Calls, sla.AllDown)
+	s.outcomes(m.calls, measured.Calls, sla.Full)
 	s.count(m.retriesDenied, uint64(measured.Denied))
 	s.count(m.poison, measured.Poison)
 	s.count(m.notKept, measured.NotKept)
 	s.flag(m.poolDown, measured.Down)
+	s.waits(&measured.Waits)
 	for i := range measured.Endpoints {
 		s.endpoint(&measured.Endpoints[i])
 	}
 	s.standing(measured.Standing)
 	return s.list
+}
+
+// waits adds how calls have waited.
+func (s *scrape) waits(w *pool.WaitMeasures) {
+	m := &metrics
+	s.gauge(m.waiting, float64(w.Now))
+	s.count(m.waits, w.LetIn, "let_in")
+	s.count(m.waits, w.TimeOver, "time_over")
+	s.count(m.waits, w.Left, "left")
+	s.count(m.waits, w.TurnedAway, "turned_away")
+	buckets, count := make(map[float64]uint64), uint64(0)
+	for i, n := range w.Buckets {
+		count += n
+		if i < len(pool.WaitBounds) {
+			buckets[pool.WaitBounds[i].Seconds()] = count
+		}
+	}
+	s.list = append(s.list, prometheus.MustNewConstHistogram(m.waitDuration, count, w.Sum.Seconds(), buckets, s.labels(nil)...))
 }
 
 // endpoint adds the metrics of an endpoint.

@@ -48,6 +48,8 @@ type Handler struct {
 
 	Logger *zap.Logger
 	Source EventSource
+
+	parted atomic.Pointer[[]*target.Target] // what it had when it was detached; nil: it is attached
 }
 
 // LogPanic logs a panic that was recovered, with the stack of the caller.
@@ -91,6 +93,21 @@ func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Route
 		return h.Table.Load()
 	}
 	return h.tableOf(pool, now)
+}
+
+// TableToWaitFor is TableFor for a call that waits, perhaps since before a reload: nobody
+// builds the tables of handlers that are gone. It takes Pool.Mu.
+func (h *Handler) TableToWaitFor(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
+	targets := h.parted.Load()
+	switch {
+	case targets == nil:
+		return h.TableFor(pool, now)
+	case h.Dynamic != nil:
+		targets = &h.TableFor(pool, now).Targets
+	}
+	h.Pool.Mu.Lock()
+	defer h.Pool.Mu.Unlock()
+	return h.build(*targets, now)
 }
 
 // tableOf is the table of dynamic upstreams.

@@ -31,6 +31,9 @@ func (l *leaving) take(s *endpoint.State) {
 // BusyOutside implements owner.
 func (p *Pool) BusyOutside(s *endpoint.State) { p.leaving.add(s) }
 
+// HasRoom implements owner.
+func (p *Pool) HasRoom() { p.Queue.Wake() }
+
 // add watches over an endpoint until nothing is in flight there, and all has been counted.
 func (l *leaving) add(s *endpoint.State) {
 	l.mu.Lock()

@@ -18,6 +18,7 @@ type Measures struct {
 	Poison    uint64 // calls whose requests fail wherever they go
 	NotKept   uint64 // bodies, for want of memory
 	Down      bool   // every endpoint is out
+	Waits     WaitMeasures
 	Endpoints []EndpointMeasures
 	Standing  *Standing // nil: not known
 }
@@ -45,6 +46,7 @@ func countsOf(b *sla.Batch) OutcomeCounts { return OutcomeCounts{b.Successes(), 
 // Measure returns the pool's measures as the configuration config knows it: those of the
 // endpoints that it has, one of each name; nil if it does not use the pool.
 func (p *Pool) Measure(config any, now time.Time) *Measures {
+	waits := p.Queue.Measure(now) // before Pool.Mu
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
 	i := slices.IndexFunc(p.Attached, func(g *Generation) bool { return g.config == config })
@@ -59,6 +61,7 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 		Poison:   p.poison.Load(),
 		NotKept:  p.NotKept.Load(),
 		Down:     g.allOutLocked(),
+		Waits:    waits,
 		Standing: p.Keeping.standing.Load(),
 	}
 	seen := make(map[string]bool)

@@ -47,8 +47,9 @@ type Pool struct {
 	History sla.History
 	Keeping keeping
 	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
-	// wait, or the client's body could not be read.
-	Refusals  struct{ down, held, Unread atomic.Uint64 }
+	// wait, those that were left had no room, or the client left or its body could not be read.
+	Refusals  struct{ down, held, full, Gone atomic.Uint64 }
+	Queue     Queue         // of calls that wait for an endpoint
 	Saved     atomic.Uint64 // calls that another endpoint answered after one had failed
 	Incidents incident.Tracker
 	outage    struct { // guarded by Mu
@@ -153,6 +154,8 @@ func (p *Pool) Detach(h *Handler) {
 		}
 	}
 	p.inheritLocked(h)
+	parted := h.Targets
+	h.parted.Store(&parted)
 	for _, t := range h.takeTargets() {
 		p.releaseLocked(t.State)
 	}
@@ -229,6 +232,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	collected = p.trendLocked(now, cfg, collected)
 	if changed {
 		p.rebuildLocked(now)
+		p.Queue.Wake()
 		p.Checker.nudge()
 		if e := p.downLocked(g, now); e != nil {
 			collected = append(collected, *e)

@@ -75,3 +75,4 @@ func (heedless) Emit(event.Event)                                      {}
 func (heedless) Poke()                                                 {}
 func (heedless) OrderOver(*endpoint.State, *endpoint.Lever, time.Time) {}
 func (heedless) BusyOutside(*endpoint.State)                           {}
+func (heedless) HasRoom()                                              {}

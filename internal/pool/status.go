@@ -22,6 +22,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 		Incident:       p.Incidents.Now(),
 		Endpoints:      []api.EndpointStatus{},
 	}
+	status.Waiting = p.Queue.status(now)
 	p.Mu.Lock()
 	g := p.Generation.Load() // under the lock, or a reload might empty it meanwhile
 	if g == nil {

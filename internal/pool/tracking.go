@@ -13,12 +13,28 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Refused notes a call that found every endpoint out; held tells that all had asked
-// to wait.
-func (p *Pool) Refused(held bool) {
-	if held {
+// A Refusal is why a call got no endpoint.
+type Refusal uint8
+
+const (
+	AllDown Refusal = iota // every endpoint was out
+	AllHeld                // every endpoint had asked to wait
+	Full                   // those that take calls had as many as they may
+)
+
+var refusalNames = [...]string{"all_down", "all_held", "full"}
+
+// String returns the refusal's word in placeholders and answers.
+func (r Refusal) String() string { return refusalNames[r] }
+
+// Refused counts a call that got no endpoint.
+func (p *Pool) Refused(why Refusal) {
+	switch why {
+	case AllHeld:
 		p.Refusals.held.Add(1)
-	} else {
+	case Full:
+		p.Refusals.full.Add(1)
+	default:
 		p.Refusals.down.Add(1)
 	}
 }
@@ -47,7 +63,8 @@ func (p *Pool) foldLocked(now time.Time) {
 	var refused sla.Batch
 	refused.AddMany(sla.AllDown, p.Refusals.down.Swap(0))
 	refused.AddMany(sla.RateLimited, p.Refusals.held.Swap(0))
-	refused.AddMany(sla.Cancelled, p.Refusals.Unread.Swap(0))
+	refused.AddMany(sla.Full, p.Refusals.full.Swap(0))
+	refused.AddMany(sla.Cancelled, p.Refusals.Gone.Swap(0))
 	p.recordCallsLocked(now, &refused)
 	p.forgetRoutesLocked()
 }

@@ -118,6 +118,41 @@ func (rec *Recording) readUpToLocked(enough int64, patience time.Duration) error
 	return nil
 }
 
+// Fill reads the body on a goroutine of its own, as far as it is kept, until stop is called:
+// net/http learns that a client of HTTP/1 has left only once its body has been read. It calls
+// broken if the body ends with an error.
+func (rec *Recording) Fill(broken func()) (stop func()) {
+	stopped := false // guarded by mu
+	go func() {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		for !stopped && rec.err == nil && rec.total < rec.Limit {
+			if rec.reading {
+				rec.read.Wait()
+				continue
+			}
+			room := rec.keepingLocked()
+			if room == nil {
+				return
+			}
+			room = room[:min(int64(len(room)), rec.Limit-rec.total)]
+			rec.reading = true
+			rec.mu.Unlock()
+			rec.readInto(room, true)
+			rec.mu.Lock()
+		}
+		if !stopped && rec.err != nil && rec.err != io.EOF {
+			broken()
+		}
+	}()
+	return func() {
+		rec.mu.Lock()
+		stopped = true
+		rec.read.Broadcast()
+		rec.mu.Unlock()
+	}
+}
+
 // joinLocked makes the pieces one. Their memory is freed, and what has been taken for
 // the whole stays taken until the record is not needed any longer.
 func (rec *Recording) joinLocked() {

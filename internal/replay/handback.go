@@ -22,8 +22,14 @@ func (rec *Recording) HandBack(request context.Context, until time.Time) {
 		return
 	}
 	rec.mu.Lock()
-	lost, whole := rec.from > 0 || rec.final || rec.err != nil && rec.err != io.EOF, rec.memory
-	handed := rec.handed
+	whole, handed := rec.memory, rec.handed
+	var lost error
+	switch {
+	case rec.err != nil && rec.err != io.EOF:
+		lost = rec.err
+	case rec.from > 0 || rec.final:
+		lost = ErrSent
+	}
 	rec.handed = true
 	rec.mu.Unlock()
 	switch {
@@ -31,8 +37,8 @@ func (rec *Recording) HandBack(request context.Context, until time.Time) {
 		return
 	case whole != nil:
 		rec.Origin.Body = io.NopCloser(bytes.NewReader(whole))
-	case lost:
-		rec.Origin.Body = io.NopCloser(failing{})
+	case lost != nil:
+		rec.Origin.Body = io.NopCloser(failing{lost})
 	default:
 		r := rec.NewReader(time.Now())
 		r.own = nil // the trailers are the request's own
@@ -43,9 +49,10 @@ func (rec *Recording) HandBack(request context.Context, until time.Time) {
 }
 
 // failing is a body that is lost.
-type failing struct{}
+type failing struct{ err error }
 
-func (failing) Read([]byte) (int, error) { return 0, ErrSent }
+// Read implements io.Reader.
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // handedBack is a body that another handler may read.
 type handedBack struct {

@@ -133,6 +133,16 @@ func (rec *Recording) Broken() bool {
 	return rec.err != nil && rec.err != io.EOF
 }
 
+// Error is what the client's body ended with; nil: it has not ended, or well.
+func (rec *Recording) Error() error {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.err == io.EOF {
+		return nil
+	}
+	return rec.err
+}
+
 // Finish says that no attempt after the current one will need the record.
 func (rec *Recording) Finish() {
 	rec.mu.Lock()

@@ -44,7 +44,7 @@ func TestScoresDrift(t *testing.T) {
 				t.Errorf("after an hour: %v", got)
 			}
 			for _, d := range []time.Duration{5 * time.Second, 30 * time.Second, time.Minute} {
-				s, low = fresh()
+				s, _ = fresh()
 				was := after(s, d, Tally{})
 				if got := after(s, d, c.good); got < was-0.05 {
 					t.Errorf("after %v it was %v, and a good sample made it %v", d, was, got)

@@ -38,12 +38,13 @@ const (
 	Truncated        // the body ended early
 	Stalled          // the body stopped arriving
 	AllDown          // refused because no endpoint was available; only of a pool
+	Full             // refused because the available endpoints had as many calls as they may; only of a pool
 	Cancelled        // the client left: neither a success nor a failure
 
-	failureKinds = int(AllDown) // Dial to AllDown
+	failureKinds = int(Full) // Dial to Full
 )
 
-var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "all_down", "cancelled"}
+var kindNames = [...]string{"success", "dial", "tls", "timeout", "reset", "status", "rate_limited", "denied", "truncated", "stalled", "all_down", "full", "cancelled"}
 
 // String returns the kind's name in metrics and reports, such as rate_limited.
 func (k Kind) String() string {
@@ -54,7 +55,7 @@ func (k Kind) String() string {
 }
 
 // Failed reports whether k is a failure.
-func (k Kind) Failed() bool { return k >= Dial && k <= AllDown }
+func (k Kind) Failed() bool { return k >= Dial && k <= Full }
 
 // Outcome is the result of a call or an attempt.
 type Outcome struct {

@@ -85,30 +85,39 @@ func (t *tally) merge(o *tally) {
 	t.latency.merge(&o.latency)
 }
 
-// A step is encoded as varints: flags, calls, one value for each flag from the lowest bit
-// on, then the sketch up to the end. The lowest failureKinds bits are the kinds of failure.
-// The other flags are:
+// A step is encoded as varints: flags, calls, one value for each flag in this order, then
+// the sketch up to the end. The lowest firstKinds bits are the kinds of failure that the
+// format had at first, and the bits after the following flags are the later kinds:
 const (
-	hasCancelled = 1 << (failureKinds + iota)
+	firstKinds   = int(AllDown)
+	hasCancelled = 1 << (firstKinds + iota - 1)
 	hasDown      // in ms
 	hasMoves     // their number, then each destination and its count
 	hasSketch    // see appendSketch
-	allFlags     = 1<<(failureKinds+iota) - 1
+	allFlags     = 1<<(failureKinds+4) - 1
 )
+
+// flagOf is the bit of a kind of failure, which is counted from Dial.
+func flagOf(i int) uint64 {
+	if i < firstKinds {
+		return 1 << i
+	}
+	return 1 << (i + 4)
+}
 
 // maxCount is the largest count in a step. Sums over all steps of many histories stay far
 // below overflow.
 const maxCount = 1 << 40
 
 // maxHead is the largest size of a step without its sketch.
-const maxHead = 2 + 6*(failureKinds+3) + 1 + (maxMoves+1)*(3+6)
+const maxHead = 3 + 6*(failureKinds+3) + 1 + (maxMoves+1)*(3+6)
 
 // encode appends the encoded step to dst. Its sketch takes at most room bytes.
 func (t *tally) encode(dst []byte, room int) []byte {
 	var flags uint64
 	for i, n := range t.Failures {
 		if n > 0 {
-			flags |= 1 << i
+			flags |= flagOf(i)
 		}
 	}
 	if t.Cancelled > 0 {
@@ -125,7 +134,7 @@ func (t *tally) encode(dst []byte, room int) []byte {
 	}
 	dst = binary.AppendUvarint(dst, flags)
 	dst = binary.AppendUvarint(dst, t.Calls)
-	for _, n := range t.Failures {
+	for _, n := range t.Failures[:firstKinds] {
 		if n > 0 {
 			dst = binary.AppendUvarint(dst, n)
 		}
@@ -141,6 +150,11 @@ func (t *tally) encode(dst []byte, room int) []byte {
 		for _, m := range t.moves {
 			dst = binary.AppendUvarint(dst, m.to)
 			dst = binary.AppendUvarint(dst, m.n)
+		}
+	}
+	for _, n := range t.Failures[firstKinds:] {
+		if n > 0 {
+			dst = binary.AppendUvarint(dst, n)
 		}
 	}
 	if flags&hasSketch != 0 {
@@ -191,17 +205,7 @@ func (t *tally) add(step []byte, names []uint64, sketch bool) error {
 		return errStep
 	}
 	t.Calls += calls
-	var failed uint64
-	for i := range t.Failures {
-		if flags&(1<<i) != 0 {
-			n := r.count()
-			t.Failures[i] += n
-			failed += n
-		}
-	}
-	if failed > calls {
-		return errStep
-	}
+	failed := t.addFailures(&r, flags, 0, firstKinds)
 	if flags&hasCancelled != 0 {
 		t.Cancelled += r.count()
 	}
@@ -234,7 +238,8 @@ func (t *tally) add(step []byte, names []uint64, sketch bool) error {
 			t.addMoves(to, calls, maxNames)
 		}
 	}
-	if r.bad {
+	failed += t.addFailures(&r, flags, firstKinds, failureKinds)
+	if r.bad || failed > calls {
 		return errStep
 	}
 	if flags&hasSketch == 0 {
@@ -247,6 +252,18 @@ func (t *tally) add(step []byte, names []uint64, sketch bool) error {
 		return nil
 	}
 	return t.latency.addSketch(r.b, calls-failed)
+}
+
+// addFailures adds the counts of the kinds of failure from..to-1, and returns their sum.
+func (t *tally) addFailures(r *reader, flags uint64, from, to int) (sum uint64) {
+	for i := from; i < to; i++ {
+		if flags&flagOf(i) != 0 {
+			n := r.count()
+			t.Failures[i] += n
+			sum += n
+		}
+	}
+	return sum
 }
 
 // addSketch adds encoded bins. Their counts must add up to at most limit. It splits the

@@ -114,6 +114,8 @@ class PoolSection {
     this.calls = h('dd');
     this.denied = h('dd');
     this.deniedFact = h('div', { title: t('retries-denied.hint') }, h('dt', null, t('retries-denied')), this.denied);
+    this.waiting = h('dd');
+    this.waitingFact = h('div', { title: t('waiting-calls.hint') }, h('dt', null, t('waiting-calls')), this.waiting);
     this.objectives = h('dl', { class: 'objectives', 'aria-label': t('sla') });
     this.objectiveParts = new Keyed(this.objectives, () => new Objective());
     this.flow = new Flow();
@@ -122,7 +124,7 @@ class PoolSection {
     this.node = h('section', { class: 'pool', id, 'aria-labelledby': `${id}-name`, tabindex: '-1' },
       h('header', null,
         h('div', { class: 'title' }, this.lever.node, h('h2', { id: `${id}-name` }, pool.name), this.verdict),
-        h('dl', { class: 'figures' }, h('div', null, h('dt', null, t('calls')), this.calls), this.deniedFact)),
+        h('dl', { class: 'figures' }, h('div', null, h('dt', null, t('calls')), this.calls), this.waitingFact, this.deniedFact)),
       this.incident, this.objectives, this.flow.node, lanes);
   }
 
@@ -136,6 +138,9 @@ class PoolSection {
     setText(this.calls, t('per-second', { n: number(pool.calls_per_second) }));
     setText(this.denied, number(pool.retries_denied));
     show(this.deniedFact, pool.retries_denied > 0);
+    const waiting = pool.waiting ? pool.waiting.calls : 0;
+    setText(this.waiting, number(waiting));
+    show(this.waitingFact, waiting > 0);
     const objectives = objectivesOf(pool.sla);
     this.objectiveParts.update(objectives, (objective) => objective.key);
     show(this.objectives, objectives.length > 0);

@@ -52,6 +52,8 @@ const en = {
   'traffic.out': 'No endpoint takes calls',
   calls: 'Calls',
   'per-second': '{n}/s',
+  'waiting-calls': 'Waiting calls',
+  'waiting-calls.hint': 'Calls that wait for an endpoint',
   'retries-denied': 'Retries denied',
   'retries-denied.hint': 'Retries that the budget did not allow',
 
@@ -245,6 +247,8 @@ const zh = {
   'traffic.out': '没有端点接收调用',
   calls: '调用',
   'per-second': '{n}/秒',
+  'waiting-calls': '等待中的调用',
+  'waiting-calls.hint': '正在等待可用端点的调用',
   'retries-denied': '被拒重试',
   'retries-denied.hint': '超出重试预算而未进行的重试',
 

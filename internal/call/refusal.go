@@ -1,0 +1,294 @@
+package call
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// A refusal is what a client gets whose call found no endpoint. It is an error for the
+// site's error routes, and an answer where none of them takes it.
+type refusal struct {
+	kind       pool.Refusal
+	retryAfter int // seconds
+	pool       string
+}
+
+// Error implements error.
+func (r *refusal) Error() string {
+	switch r.kind {
+	case pool.AllHeld:
+		return outcome.ErrAllHeld.Error()
+	case pool.Full:
+		return "every endpoint that takes calls has as many as it may"
+	}
+	return "every endpoint is out"
+}
+
+// status is 429 where the client is to come back later because endpoints have said so.
+func (r *refusal) status() int {
+	if r.kind == pool.AllHeld {
+		return http.StatusTooManyRequests
+	}
+	return http.StatusServiceUnavailable
+}
+
+// answer is what the client gets where the site has no error route for it. Its JSON is
+// in the shape in which clients of OpenAI and its like look for errors.
+func (r *refusal) answer(req *http.Request) *http.Response {
+	message := fmt.Sprintf("%s at API %q; try again in %d s", r.Error(), r.pool, r.retryAfter)
+	header := http.Header{"Retry-After": {strconv.Itoa(r.retryAfter)}}
+	body := []byte(message + "\n")
+	if acceptsJSON(req.Header) {
+		kind := "service_unavailable"
+		if r.kind == pool.AllHeld {
+			kind = "rate_limit_exceeded"
+		}
+		header.Set("Content-Type", "application/json")
+		body, _ = json.Marshal(map[string]any{"error": map[string]any{"message": message, "type": kind, "code": r.kind.String()}})
+	} else {
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	return &http.Response{
+		Status:        fmt.Sprintf("%d %s", r.status(), http.StatusText(r.status())),
+		StatusCode:    r.status(),
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Request:       req,
+	}
+}
+
+// acceptsJSON tells whether JSON is right for a client: it asks for it, or for nothing in
+// particular. Browsers, which ask for HTML and then for anything, get text.
+func acceptsJSON(h http.Header) bool {
+	accepted := strings.TrimSpace(strings.Join(h.Values("Accept"), ","))
+	if accepted == "" {
+		return true
+	}
+	any, html := false, false
+	for _, one := range strings.Split(accepted, ",") {
+		kind, parameters, _ := strings.Cut(one, ";")
+		if refusesMedia(parameters) {
+			continue
+		}
+		switch kind = strings.ToLower(strings.TrimSpace(kind)); {
+		case kind == "application/json" || kind == "application/*" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"):
+			return true
+		case kind == "*/*":
+			any = true
+		case kind == "text/html":
+			html = true
+		}
+	}
+	return any && !html
+}
+
+// refusesMedia tells whether the parameters of a media range give it the quality 0.
+func refusesMedia(parameters string) bool {
+	for _, p := range strings.Split(parameters, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if strings.EqualFold(name, "q") {
+			q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return err == nil && q <= 0
+		}
+	}
+	return false
+}
+
+// An outlook is what a call can expect that finds no endpoint.
+type outlook struct {
+	first time.Time // when an endpoint is tried again at the earliest
+	kind  pool.Refusal
+}
+
+// outlook looks at a pool that has no endpoint for a call.
+func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
+	if h.isFull(c, from, now) {
+		return outlook{now, pool.Full}
+	}
+	first, held, _ := h.soonest(c, from, now)
+	if held {
+		return outlook{first, pool.AllHeld}
+	}
+	return outlook{first, pool.AllDown}
+}
+
+// isFull tells whether some endpoint would take the call if it had not as many as it may.
+func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
+	cfg := h.BreakerConfig()
+	for _, t := range from.Targets {
+		if t.Weight <= 0 || t.State.Available(now, cfg) == 0 {
+			continue
+		}
+		upstream := t.Upstream
+		if upstream == nil {
+			upstream = pool.UpstreamAt(c.upstreams(), t.Address)
+		}
+		if t.State.Full(t.Limit) || upstream != nil && upstream.Host != nil && upstream.Healthy() && upstream.Full() {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseAs ends a call that found no endpoint.
+func (c *Call) refuseAs(o outlook, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	x := c.Extra()
+	if x.skipped {
+		return c.refuseWith(x.unfit)
+	}
+	after := min(max(1, math.Ceil(o.first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
+	x.refused = &refusal{o.kind, int(after), c.Handler.Name}
+	if !c.Recorded.Swap(true) {
+		c.Handler.Pool.Refused(o.kind)
+	}
+	err := caddyhttp.Error(x.refused.status(), x.refused)
+	if !takesError(c.Request, err) {
+		return c.refuseWith(x.refused)
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(x.refused.retryAfter))
+	return c.refuseWith(err)
+}
+
+// takesError tells whether an error route of the site takes an error.
+func takesError(r *http.Request, err error) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
+		return false
+	}
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || repl == nil {
+		return false
+	}
+	r = r.WithContext(r.Context()) // as the server shows it to its error routes
+	u := *original.URL
+	r.Method, r.RemoteAddr, r.RequestURI, r.URL = original.Method, original.RemoteAddr, original.RequestURI, &u
+	r.Host, _ = repl.GetString("http.request.hostport")
+	r = server.Errors.WithError(r, err)
+	if anyTakes(server.Errors.Routes, r) {
+		return true
+	}
+	repl.DeleteByPrefix("http.error")
+	return false
+}
+
+// anyTakes tells whether a request gets to a handler of some route that is no subroute.
+func anyTakes(routes caddyhttp.RouteList, r *http.Request) bool {
+	for i := range routes {
+		if matches, err := routes[i].MatcherSets.AnyMatchWithError(r); err == nil && !matches {
+			continue
+		}
+		for _, handler := range routes[i].Handlers {
+			if sub, ok := handler.(*caddyhttp.Subroute); !ok || anyTakes(sub.Routes, r) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// nowhere is the address of an upstream that is not called, where there is no other.
+const nowhere = "0.0.0.0:0"
+
+// refuseWith ends a call instead of an attempt: the round trip to the upstream that it
+// returns comes to err.
+func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
+	if err != errLookAgain {
+		c.finish()
+	}
+	c.finished = false
+	c.Extra().refusal = err
+	address := nowhere
+	if targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets; len(targets) > 0 {
+		address = targets[0].Address
+	}
+	// with a Host of its own, so that the refusal counts against no endpoint in
+	// the proxy's passive health checks
+	return &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
+}
+
+// refused is the round trip of a call that was refused.
+func (c *Call) refused(r *http.Request) (*http.Response, error) {
+	err := c.extras.refusal
+	c.extras.refusal, c.finished = nil, err != errLookAgain
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.DeleteByPrefix("http.reverse_proxy.upstream.") // none is asked
+	}
+	switch e := err.(type) {
+	case *unfit:
+		return e.answer(r), nil
+	case *refusal:
+		return e.answer(r), nil
+	}
+	return nil, err
+}
+
+// last is the error of a call that goes nowhere else, as the proxy gets it: it tries
+// again after dial errors, whatever this policy has decided.
+func last(err error) error {
+	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		return plain(err)
+	}
+	return err
+}
+
+// soonest is when the first of the endpoints is tried again, zero if nothing but an
+// operator brings that about, whether holds are all that keeps calls away, and, where
+// one can be tried now, that which is due next.
+func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, due *target.Target) {
+	cfg := h.BreakerConfig()
+	held = true
+	var dueKey time.Time
+	anyway := h.TryAnyway
+	for _, t := range from.Targets {
+		if t.Weight <= 0 || c.isExcluded(t) && c.Attempts > 0 {
+			continue
+		}
+		if until, barred := t.State.BarredUntil(now); barred {
+			held, first = false, endpoint.Earliest(first, until)
+			continue
+		}
+		at, onHold := t.State.Returns(now, cfg)
+		held = held && onHold
+		if at.IsZero() {
+			continue
+		}
+		first = endpoint.Earliest(first, at)
+		key := at
+		if !anyway {
+			since, free := t.State.IdleSince(now, cfg, t.Limit)
+			if !free {
+				continue
+			}
+			key = since
+		}
+		if due == nil || key.Before(dueKey) {
+			due, dueKey = t, key
+		}
+	}
+	if first.IsZero() {
+		return now, false, nil
+	}
+	return first, held, due
+}

@@ -1,0 +1,64 @@
+package call
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// A Verdict is a matcher of the proxy's lb_retry_match, which tells the proxy what the
+// policy has decided: an error that is no dial error is the end of a call, and so is an
+// answer that no endpoint has given. The policy adds it to each of the proxy's matcher sets.
+type Verdict struct{}
+
+const verdictName = "failover_verdict"
+
+// CaddyModule implements caddy.Module.
+func (Verdict) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.matchers." + verdictName, New: func() caddy.Module { return new(Verdict) }}
+}
+
+// isTransportError is the placeholder that the proxy sets while it asks about an error.
+const isTransportError = "http.reverse_proxy.is_transport_error"
+
+// MatchWithError implements caddyhttp.RequestMatcherWithError.
+func (Verdict) MatchWithError(r *http.Request) (bool, error) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		if _, set := repl.Get(isTransportError); set {
+			return false, nil
+		}
+	}
+	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
+	c := Latest(first, func(*Call) bool { return true })
+	return c == nil || c.handed, nil
+}
+
+// WithVerdict adds the verdict to each of the proxy's matcher sets, or makes it the only
+// one.
+func WithVerdict(sets caddyhttp.RawMatcherSets) caddyhttp.RawMatcherSets {
+	added := make(caddyhttp.RawMatcherSets, 0, len(sets)+1)
+	for _, set := range sets {
+		set = maps.Clone(set)
+		set[verdictName] = json.RawMessage("{}")
+		added = append(added, set)
+	}
+	if len(added) == 0 {
+		added = append(added, caddy.ModuleMap{verdictName: json.RawMessage("{}")})
+	}
+	return added
+}
+
+// MatchesError tells whether lb_retry_match matches a request whose attempt brought no
+// answer, as the proxy asks it.
+func MatchesError(sets caddyhttp.MatcherSets, r *http.Request) (bool, error) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(isTransportError, true)
+		defer repl.Delete(isTransportError)
+	}
+	return sets.AnyMatchWithError(r)
+}
+
+var _ caddyhttp.RequestMatcherWithError = Verdict{}

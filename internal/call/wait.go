@@ -1,0 +1,376 @@
+package call
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
+)
+
+// WaitRules say how long calls wait for an endpoint, and how often they are sent again
+// to one that has failed them. The zero value: they do not wait.
+type WaitRules struct {
+	For      time.Duration // from the beginning of the call; 0: no bound
+	Most     int           // calls that wait in the pool
+	Interval time.Duration // before an endpoint that has failed the call is asked again
+	Tries    int           // after the first, each Interval of waiting being one; 0: no bound
+}
+
+// queues tells whether calls that find no endpoint wait.
+func (w *WaitRules) queues() bool { return w.For > 0 || w.Tries > 0 && w.Interval > 0 }
+
+// repeats tells whether calls go to endpoints again that have failed them.
+func (w *WaitRules) repeats() bool { return w.For > 0 || w.Tries > 0 }
+
+// A wait is what a call has that waits for an endpoint, or has waited.
+type wait struct {
+	since  time.Time     // when the call began
+	began  time.Time     // of the wait that is under way; zero: none is
+	before time.Duration // that earlier waits took
+	tries  int           // that waits made up for, by WaitRules.Interval
+	again  int           // attempts after the first that came after a wait
+	round  uint16        // attempts before the latest wait
+
+	next   bool          // the call is to wait now
+	rests  bool          // for Interval, to ask an endpoint again that takes calls
+	rest   time.Duration // how long
+	err    error         // what the client gets if nothing comes of it; nil: a refusal
+	reason string        // of the move to another endpoint
+
+	place *pool.Place // by which the call was let in
+	lanes *pool.Lanes // while the queue looks for an endpoint
+}
+
+// entering are the lanes that the call's next attempt has to find room in; nil: it is
+// not the queue that looks.
+func (c *Call) entering() *pool.Lanes {
+	if c.extras == nil {
+		return nil
+	}
+	return c.extras.wait.lanes
+}
+
+// Waited is how long the call has waited for endpoints.
+func (c *Call) waited() time.Duration {
+	if c.extras == nil {
+		return 0
+	}
+	return c.extras.wait.before
+}
+
+// used is how many of WaitRules.Tries the call has had.
+func (c *Call) used() int {
+	made := max(0, int(c.Attempts)-1)
+	if x := c.extras; x != nil {
+		made += x.wait.tries - x.wait.again
+	}
+	return made
+}
+
+// hasAttempts tells whether the call may have another attempt. Waiting renews the number
+// of attempts, unless the proxy's own lb_retries bounds them.
+func (c *Call) hasAttempts() bool {
+	h := c.Handler
+	if c.extras == nil {
+		return int(c.Attempts) < h.Retry.Attempts
+	}
+	if h.Wait.Tries > 0 {
+		return c.used() < h.Wait.Tries
+	}
+	return int(c.Attempts-c.extras.wait.round) < h.Retry.Attempts
+}
+
+// waitsUntil is when the call gives up waiting.
+func (c *Call) waitsUntil(now time.Time) (until time.Time) {
+	rules := &c.Handler.Wait
+	if rules.For > 0 {
+		until = c.began().Add(rules.For)
+	}
+	if rules.Tries > 0 {
+		left := max(0, rules.Tries-c.used())
+		until = endpoint.Earliest(until, now.Add(time.Duration(left)*rules.Interval))
+	}
+	if d := c.Handler.Retry.Deadline; d > 0 {
+		at := c.began().Add(d)
+		if c.body != nil {
+			at = at.Add(-c.body.Before)
+		}
+		until = endpoint.Earliest(until, at)
+	}
+	return until
+}
+
+// waitsFor tells whether a call whose attempt failed waits for an endpoint, which may be
+// the same one, instead of giving up: err is what its client gets else.
+func (c *Call) waitsFor(a *Attempt, o outcome.Outcome, err error, now time.Time) bool {
+	h := c.Handler
+	if !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
+		return false
+	}
+	out := h.allOut(c, now)
+	if !out && (o == outcome.FailedStatus || o == outcome.RateLimited || o == outcome.Denied) {
+		return false // it is an answer, and the endpoint goes on
+	}
+	if !c.plansWait(now, out, err, o.String()) {
+		return false
+	}
+	if o.MayBeTheRequests() {
+		c.extras.failed.slow = true
+	}
+	return true
+}
+
+// plansWait has the call wait when Select is called next, if it may.
+// All endpoints are out, or it rests before it asks one again.
+func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool {
+	rules := &c.Handler.Wait
+	switch {
+	case rules.For > 0 && !now.Before(c.began().Add(rules.For)), rules.Tries > 0 && c.used() >= rules.Tries:
+		return false
+	case out && !rules.queues():
+		return false
+	case int(c.Attempts) >= MaxAttempts-c.Handler.Retry.Attempts, c.body != nil && !c.body.Replayable(), c.late(now):
+		return false
+	}
+	since := c.began()
+	x := c.Extra()
+	s := &x.wait
+	s.since, s.next, s.rests, s.rest, s.err, s.reason = since, true, !out, rules.Interval, err, reason
+	return true
+}
+
+// allOut tells whether no endpoint takes calls for now, as the states know it.
+func (h *Handler) allOut(c *Call, now time.Time) bool {
+	cfg := h.BreakerConfig()
+	for _, t := range h.TableFor(c.upstreams(), now).Targets {
+		if t.Weight > 0 && t.State.Available(now, cfg) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// wait keeps the call until there is an endpoint for it, its time is over or its client
+// leaves. The round trip to the upstream that it returns is the attempt, or what the
+// client gets instead.
+func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	h, x := c.Handler, c.Extra()
+	q, s := &h.Pool.Queue, &x.wait
+	s.next = false
+	if s.since.IsZero() {
+		s.since = now
+	}
+	if s.began.IsZero() {
+		most := h.Wait.Most
+		if s.before > 0 {
+			most = math.MaxInt32 // it had room already
+		}
+		if !q.Take(most) {
+			q.TurnedAway()
+			return c.givesUp(w, now)
+		}
+		s.began = now
+	}
+	broken := make(chan struct{})
+	if c.body != nil {
+		c.body.AnsweredBy(w)
+		defer c.body.Fill(func() { close(broken) })()
+	}
+	until := c.waitsUntil(now)
+	for s.rests {
+		if pause := min(s.rest, until.Sub(now)); pause > 0 {
+			left := c.sleep(pause, nil, broken)
+			now = time.Now()
+			if left != nil {
+				return c.leaves(left, now)
+			}
+		}
+		if s.rest > 0 && !now.Before(until) {
+			return c.timeOver(w, now)
+		}
+		a, denied := c.chooseAgain(now)
+		switch {
+		case a != nil:
+			return c.goesIn(nil, now)
+		case !denied:
+			s.rests = false
+		default:
+			s.rest = max(h.Wait.Interval, endpoint.PollAllIn)
+			until = c.waitsUntil(now)
+		}
+	}
+	if !h.Wait.queues() {
+		return c.timeOver(w, now)
+	}
+	pause := until.Sub(now)
+	if h.Dynamic != nil { // whose upstreams the proxy looks up between tries
+		pause = min(pause, max(h.Wait.Interval, endpoint.PollAllIn))
+	}
+	place := q.Join(c, s.since)
+	left := c.sleep(pause, place.In(), broken)
+	now = time.Now()
+	switch {
+	case !place.Leave():
+		return c.goesIn(place, now)
+	case left != nil:
+		return c.leaves(left, now)
+	case !now.Before(until):
+		return c.timeOver(w, now)
+	}
+	s.next = true
+	return c.refuseWith(errLookAgain)
+}
+
+// errLookAgain has the proxy look dynamic upstreams up again.
+var errLookAgain = reverseproxy.NewDialError(errors.New("no endpoint yet"))
+
+// sleep waits for so long, or until the call is let in. The error says that the client is
+// not there any longer.
+func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
+	timer := time.NewTimer(max(0, pause))
+	defer timer.Stop()
+	select {
+	case <-in:
+	case <-timer.C:
+	case <-c.Request.Context().Done():
+		return outcome.ErrClientGone
+	case <-broken:
+		if c.Request.Context().Err() == nil {
+			return c.body.Error()
+		}
+		return outcome.ErrClientGone
+	}
+	return nil
+}
+
+// chooseAgain reserves an attempt for a call that has waited to ask an endpoint again;
+// denied tells that the budget does not allow it. While others wait in the queue, the call
+// goes there.
+func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
+	h := c.Handler
+	if h.Pool.Queue.Blocked() {
+		return nil, false
+	}
+	if !c.takeRetry(now) {
+		return nil, true
+	}
+	c.excluded = nil
+	if a = h.Choose(c, h.TableFor(c.upstreams(), now), now); a == nil {
+		h.Pool.Budget.GiveBack()
+		c.excluded = nil
+		return nil, false
+	}
+	c.enters(a, now)
+	return a, false
+}
+
+// enters makes an attempt the next that the call makes.
+func (c *Call) enters(a *Attempt, now time.Time) {
+	c.excluded = nil
+	s := &c.extras.wait
+	s.round = c.Attempts
+	if c.Attempts == 0 {
+		c.Attempts, c.Next = 1, a
+		return
+	}
+	s.again++
+	c.moveTo(c.Current, a, s.reason, "", now)
+}
+
+// goesIn goes on with the attempt that was reserved for the call.
+func (c *Call) goesIn(place *pool.Place, now time.Time) *reverseproxy.Upstream {
+	c.waitEnds(now, pool.LetIn)
+	c.extras.wait.place = place
+	return c.Next.upstream
+}
+
+// waitEnds counts the wait that is under way.
+func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
+	s := &c.extras.wait
+	took := max(0, now.Sub(s.began))
+	s.began, s.before = time.Time{}, s.before+took
+	tries := 1
+	if every := c.Handler.Wait.Interval; every > 0 {
+		tries = max(1, int((took+every-1)/every))
+	}
+	s.tries += tries
+	c.Handler.Pool.Queue.Release(took, how)
+}
+
+// leaves ends a call whose client is not there any longer.
+func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
+	c.waitEnds(now, pool.Left)
+	if !c.Recorded.Swap(true) {
+		c.Handler.Pool.Refusals.Gone.Add(1)
+	}
+	return c.refuseWith(err)
+}
+
+// timeOver ends a call that has waited in vain.
+func (c *Call) timeOver(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	c.waitEnds(now, pool.TimeOver)
+	return c.givesUp(w, now)
+}
+
+// givesUp is what a call comes to that waits no longer: what its last attempt failed
+// with, or a refusal where no endpoint takes calls.
+func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
+	h := c.Handler
+	if err := c.extras.wait.err; err != nil && !h.allOut(c, now) {
+		c.Record(c.Current, c.Current.known())
+		return c.refuseWith(err)
+	}
+	c.excluded = nil
+	return c.refuseAs(h.outlook(c, h.TableFor(c.upstreams(), now), now), w, now)
+}
+
+// Kind implements pool.Waiter.
+func (c *Call) Kind() any { return c.Handler }
+
+// Doubtful implements pool.Waiter.
+func (c *Call) Doubtful() bool { return c.doubtful() }
+
+// Enter implements pool.Waiter.
+func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.State {
+	h, s := c.Handler, &c.extras.wait
+	t := h.TableToWaitFor(c.upstreams(), now)
+	for i, target := range t.Targets {
+		if !t.Members[i].TakesCalls() {
+			lanes.Pace(target.State)
+		}
+	}
+	c.excluded, s.lanes = nil, &lanes
+	var a *Attempt
+	switch {
+	case !trial:
+		a = h.redraw(c, t, now, endpoint.AdmitNormally) // where trials have succeeded
+	case c.doubtful():
+		a = h.chooseOther(c, t, now)
+	default:
+		a = h.Choose(c, t, now)
+	}
+	c.excluded = nil
+	if a == nil && trial {
+		_, _, a = h.LastChance(c, t, now)
+	}
+	s.lanes, c.excluded = nil, nil
+	if a == nil {
+		return nil
+	}
+	c.enters(a, now)
+	return a.Target.State
+}
+
+// leavesLane tells the queue what came of the attempt for which it let the call in.
+func (c *Call) leavesLane(took time.Duration, well bool) {
+	if x := c.extras; x != nil && x.wait.place != nil {
+		x.wait.place.Answered(took, well)
+		x.wait.place = nil
+	}
+}

@@ -1,0 +1,291 @@
+package pool
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+)
+
+// A Queue holds the calls that wait for an endpoint of a pool, first come, first
+// served. It outlives configurations: calls of an old one keep their places beside
+// those of the new one. A goroutine of its own lets calls in, for as long as any wait.
+type Queue struct {
+	count   atomic.Int64 // calls that wait, those that rest among them
+	blocked atomic.Int64 // calls that have a place
+	stats   waitStats
+	wake    chan struct{}
+
+	mu      sync.Mutex // taken before Pool.Mu and before those of endpoints
+	places  list.List  // of *Place, by arrival
+	kinds   map[any]*kind
+	lanes   map[*endpoint.State]*lane
+	serving bool // the goroutine runs
+}
+
+// A Waiter is a call that waits. Its methods are called by the queue's goroutine, under
+// the queue's mutex, and only while the call waits.
+type Waiter interface {
+	// Kind is the same for calls that may go to the same endpoints.
+	Kind() any
+	// Doubtful tells whether the call has failed in a way that may be its own, so that it
+	// is no measure for an endpoint that is on trial.
+	Doubtful() bool
+	// Enter reserves an attempt where lanes have room, and returns the endpoint; nil: there
+	// is none. Only with trial set may the attempt be a trial.
+	Enter(now time.Time, lanes Lanes, trial bool) *endpoint.State
+}
+
+// kind counts the waiting calls of one kind.
+type kind struct{ all, doubtful int }
+
+// A Place is that of one call in the queue. Its methods may be called by the call's
+// goroutine.
+type Place struct {
+	queue    *Queue
+	waiter   Waiter
+	kind     any
+	doubtful bool
+	since    time.Time
+	in       chan struct{}
+	element  *list.Element // nil: no longer in the queue; guarded by the queue's mutex
+	lane     *lane         // by which it was let in; guarded by the queue's mutex
+}
+
+// Take counts one more waiting call, unless there are as many as most says.
+func (q *Queue) Take(most int) bool {
+	if q.count.Add(1) > int64(most) {
+		q.count.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Release takes back what Take counted, for a call that has waited for so long.
+func (q *Queue) Release(waited time.Duration, how WaitEnd) {
+	q.count.Add(-1)
+	q.stats.add(waited, how)
+}
+
+// TurnedAway counts a call for which there was no room.
+func (q *Queue) TurnedAway() { q.stats.turnedAway.Add(1) }
+
+// Blocked tells whether calls wait because they found no endpoint.
+func (q *Queue) Blocked() bool { return q.blocked.Load() > 0 }
+
+// Join gives a call a place behind all that came before since.
+func (q *Queue) Join(w Waiter, since time.Time) *Place {
+	p := &Place{queue: q, waiter: w, kind: w.Kind(), doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	after := q.places.Back()
+	for after != nil && after.Value.(*Place).since.After(since) {
+		after = after.Prev()
+	}
+	if after == nil {
+		p.element = q.places.PushFront(p)
+	} else {
+		p.element = q.places.InsertAfter(p, after)
+	}
+	q.blocked.Add(1)
+	if q.kinds == nil {
+		q.kinds, q.lanes = make(map[any]*kind), make(map[*endpoint.State]*lane)
+	}
+	k := q.kinds[p.kind]
+	if k == nil {
+		k = new(kind)
+		q.kinds[p.kind] = k
+	}
+	k.all++
+	if p.doubtful {
+		k.doubtful++
+	}
+	if !q.serving {
+		q.serving = true
+		go q.serve()
+	}
+	q.nudge()
+	return p
+}
+
+// In is closed when the call is let in.
+func (p *Place) In() <-chan struct{} { return p.in }
+
+// Leave gives the place up; false: the call has been let in.
+func (p *Place) Leave() bool {
+	q := p.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p.element == nil {
+		return false
+	}
+	q.removeLocked(p)
+	q.nudge() // the next may be one of another kind
+	return true
+}
+
+func (q *Queue) removeLocked(p *Place) {
+	q.places.Remove(p.element)
+	p.element = nil
+	q.blocked.Add(-1)
+	k := q.kinds[p.kind]
+	k.all--
+	if p.doubtful {
+		k.doubtful--
+	}
+	if k.all == 0 {
+		delete(q.kinds, p.kind)
+	}
+}
+
+// Wake has the queue look for endpoints soon. It may be called under any lock.
+func (q *Queue) Wake() {
+	if q.Blocked() {
+		q.nudge()
+	}
+}
+
+func (q *Queue) nudge() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// serve lets calls in until nobody waits.
+func (q *Queue) serve() {
+	timer := time.NewTimer(endpoint.PollAllIn)
+	defer timer.Stop()
+	for {
+		select {
+		case <-q.wake:
+		case <-timer.C:
+		}
+		q.mu.Lock()
+		q.letInLocked(time.Now())
+		if q.places.Len() == 0 {
+			q.serving, q.lanes, q.kinds = false, nil, nil
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		timer.Reset(endpoint.PollAllIn)
+	}
+}
+
+// letInLocked lets in whoever finds an endpoint, in the order of the queue. Of each kind
+// it stops at the first that finds none.
+func (q *Queue) letInLocked(now time.Time) {
+	stuck := make(map[any]bool, len(q.kinds))
+	for e := q.places.Front(); e != nil && len(stuck) < len(q.kinds); {
+		p := e.Value.(*Place)
+		e = e.Next()
+		if stuck[p.kind] {
+			continue
+		}
+		k := q.kinds[p.kind]
+		trial := !p.doubtful || k.doubtful == k.all
+		s := p.waiter.Enter(now, Lanes{q}, trial)
+		if s == nil {
+			stuck[p.kind] = trial
+			if !trial {
+				delete(stuck, p.kind)
+			}
+			continue
+		}
+		if p.lane = q.lanes[s]; p.lane != nil {
+			p.lane.busy++
+		}
+		q.removeLocked(p)
+		close(p.in)
+	}
+}
+
+// A lane bounds how many calls of the queue may wait for an answer of an endpoint that
+// comes back, so that it gets no more than it answers. Its window begins at one call. A
+// round, of as many answers as the window has calls, doubles it. From the first round on
+// in which every answer was slow, or many failed, the window grows by one a round, and
+// shrinks with such rounds: as in TCP Vegas, but by the fastest answer of a round, since
+// a queue inside the endpoint slows them all. See Brakmo and Peterson, TCP Vegas: End to
+// End Congestion Avoidance, 1995.
+type lane struct {
+	busy    int // calls let in that have had no answer
+	window  int
+	fastest time.Duration // answer; 0: none yet
+	settled bool          // a round has been slow, or failed
+
+	// of this round
+	answers, failures int
+	least             time.Duration // that an answer took; 0: none yet
+}
+
+const (
+	// An answer is slow that takes slowFactor times as long as the fastest, and slowMargin
+	// longer.
+	slowFactor = 2
+	slowMargin = 10 * time.Millisecond
+	// A round has failed of which more than one in failuresOf has.
+	failuresOf = 4
+)
+
+// answered takes what a call's attempt came to.
+func (l *lane) answered(took time.Duration, well bool) {
+	l.busy--
+	l.answers++
+	if !well {
+		l.failures++
+	} else if l.least == 0 || took < l.least {
+		l.least = took
+	}
+	if l.answers < l.window {
+		return
+	}
+	if l.fastest == 0 || l.least > 0 && l.least < l.fastest {
+		l.fastest = l.least
+	}
+	slow := l.least > slowFactor*l.fastest && l.least > l.fastest+slowMargin
+	switch {
+	case l.failures*failuresOf > l.answers:
+		l.settled, l.window = true, max(1, l.window/2)
+	case slow && l.window == 1:
+		l.fastest, l.window = l.least, 2 // it is not the calls let in that slow it
+	case slow:
+		l.settled, l.window = true, max(1, l.window*3/4)
+	case l.settled:
+		l.window++
+	default:
+		l.window *= 2
+	}
+	l.answers, l.failures, l.least = 0, 0, 0
+}
+
+// Lanes are those of a queue, for the one that Enter is called for.
+type Lanes struct{ queue *Queue }
+
+// Pace bounds how many calls an endpoint gets from the queue, from when it was out on.
+func (l Lanes) Pace(s *endpoint.State) {
+	if l.queue.lanes[s] == nil {
+		l.queue.lanes[s] = &lane{window: 1}
+	}
+}
+
+// Room tells whether an endpoint may have another call of the queue.
+func (l Lanes) Room(s *endpoint.State) bool {
+	own := l.queue.lanes[s]
+	return own == nil || own.busy < own.window
+}
+
+// Answered tells that the attempt for which the call was let in has been answered, well
+// or not, or has come to nothing, after so long. Only the first time counts.
+func (p *Place) Answered(took time.Duration, well bool) {
+	q := p.queue
+	q.mu.Lock()
+	if p.lane != nil {
+		p.lane.answered(took, well)
+		p.lane = nil
+	}
+	q.mu.Unlock()
+	q.Wake()
+}

@@ -1,0 +1,224 @@
+package pool
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+)
+
+// A gate lets fake calls in at one endpoint, as the breaker of a real one would.
+type gate struct {
+	state endpoint.State
+	open  int // calls that are let in; negative: any number
+	in    []string
+}
+
+// waiter is a call that waits at a gate. What it does is guarded by the queue's mutex.
+type waiter struct {
+	name     string
+	gate     *gate
+	doubtful bool
+}
+
+func (w *waiter) Kind() any      { return w.gate }
+func (w *waiter) Doubtful() bool { return w.doubtful }
+
+func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) *endpoint.State {
+	g := w.gate
+	lanes.Pace(&g.state)
+	if g.open == 0 || !trial || !lanes.Room(&g.state) {
+		return nil
+	}
+	g.open--
+	g.in = append(g.in, w.name)
+	return &g.state
+}
+
+func newQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
+
+// empty has all leave who are left.
+func (q *Queue) empty() {
+	q.mu.Lock()
+	var left []*Place
+	for e := q.places.Front(); e != nil; e = e.Next() {
+		left = append(left, e.Value.(*Place))
+	}
+	q.mu.Unlock()
+	for _, p := range left {
+		p.Leave()
+	}
+	synctest.Wait()
+}
+
+// lets opens a gate for so many calls, and waits until they are in.
+func (g *gate) lets(q *Queue, n int) {
+	q.mu.Lock()
+	g.open = n
+	q.mu.Unlock()
+	q.Wake()
+	synctest.Wait()
+}
+
+func (g *gate) wantIn(t *testing.T, what string, names ...string) {
+	t.Helper()
+	synctest.Wait()
+	if !slices.Equal(g.in, names) {
+		t.Errorf("%s: %v are in, want %v", what, g.in, names)
+	}
+}
+
+func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g, began := newQueue(), new(gate), time.Now()
+		defer q.empty()
+		var places []*Place
+		for i, name := range []string{"first", "third", "fourth", "second"} {
+			at := began.Add([]time.Duration{0, 2, 3, 1}[i] * time.Second)
+			places = append(places, q.Join(&waiter{name: name, gate: g}, at))
+		}
+		g.wantIn(t, "while the gate is shut")
+		if !places[1].Leave() || places[1].Leave() {
+			t.Error("the third could not leave, or left twice")
+		}
+		g.lets(q, 1)
+		g.wantIn(t, "after one was let in", "first")
+		places[0].Answered(time.Millisecond, true)
+		g.lets(q, 1)
+		g.wantIn(t, "after another", "first", "second")
+		if places[0].Leave() || !q.Blocked() {
+			t.Error("who was let in could leave, or nobody waits any longer")
+		}
+		places[3].Answered(time.Millisecond, true)
+		g.lets(q, 5)
+		g.wantIn(t, "at last", "first", "second", "fourth")
+		if q.Blocked() || q.serving {
+			t.Error("nobody waits, and the queue goes on")
+		}
+	})
+}
+
+// TestTheQueueLooksByItself for endpoints of which nobody tells it, four times a second.
+func TestTheQueueLooksByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g, began := newQueue(), new(gate), time.Now()
+		defer q.empty()
+		p := q.Join(&waiter{name: "one", gate: g}, began)
+		synctest.Wait()
+		q.mu.Lock()
+		g.open = 1
+		q.mu.Unlock()
+		<-p.In()
+		if took := time.Since(began); took > endpoint.PollAllIn {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestCallsOfOneKindHoldUpNoOther: handlers of one pool may have different endpoints.
+func TestCallsOfOneKindHoldUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, shut, open := newQueue(), new(gate), &gate{open: -1}
+		defer q.empty()
+		for i := range 3 {
+			q.Join(&waiter{name: "shut", gate: shut}, time.Now())
+			p := q.Join(&waiter{name: fmt.Sprint(i), gate: open}, time.Now())
+			<-p.In()
+			p.Answered(time.Millisecond, true)
+		}
+		open.wantIn(t, "of the kind that has an endpoint", "0", "1", "2")
+		shut.lets(q, -1)
+		shut.wantIn(t, "of the other, of which one has been answered by nobody", "shut")
+	})
+}
+
+// TestDoubtfulCallsAreNoTrials unless there are no others.
+func TestDoubtfulCallsAreNoTrials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g := newQueue(), new(gate)
+		defer q.empty()
+		q.Join(&waiter{name: "doubtful", gate: g, doubtful: true}, time.Now())
+		p := q.Join(&waiter{name: "fresh", gate: g}, time.Now().Add(time.Second))
+		g.lets(q, 1)
+		g.wantIn(t, "of both", "fresh")
+		p.Answered(time.Millisecond, true)
+		g.lets(q, 1)
+		g.wantIn(t, "of the one that is left", "fresh", "doubtful")
+	})
+}
+
+// TestLanesOpenByAnswers: an endpoint that comes back gets one call, then twice as many with each round of answers
+// in time, and fewer where it gets slow or fails.
+func TestLanesOpenByAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g := newQueue(), &gate{open: -1}
+		defer q.empty()
+		var places []*Place
+		for i := range 200 {
+			places = append(places, q.Join(&waiter{name: fmt.Sprint(i), gate: g}, time.Now()))
+		}
+		synctest.Wait()
+		answered := 0
+		busy := func() int { return len(g.in) - answered }
+		answers := func(n int, took time.Duration, well bool) {
+			for range n {
+				places[answered].Answered(took, well)
+				answered++
+			}
+			synctest.Wait()
+		}
+		for _, step := range []struct {
+			what    string
+			answers int
+			took    time.Duration
+			well    bool
+			busy    int
+		}{
+			{"at first", 0, 0, true, 1},
+			{"after an answer", 1, 5 * time.Millisecond, true, 2},
+			{"after one of two", 1, 5 * time.Millisecond, true, 2},
+			{"after the other", 1, 500 * time.Millisecond, true, 4},
+			{"after four that are hardly slower", 4, 14 * time.Millisecond, true, 8},
+			{"after eight slow ones", 8, 30 * time.Millisecond, true, 6},
+			{"after six in time, once it has been slow", 6, 5 * time.Millisecond, true, 7},
+			{"after one failure", 1, 0, false, 7},
+			{"and six in time", 6, 5 * time.Millisecond, true, 8},
+			{"after eight failures", 8, 0, false, 4},
+			{"after four", 4, 0, false, 2},
+			{"after two", 2, 0, false, 1},
+			{"after another", 1, 0, false, 1},
+			{"after one that is slow by itself", 1, 80 * time.Millisecond, true, 2},
+			{"after two of these", 2, 80 * time.Millisecond, true, 3},
+		} {
+			if answers(step.answers, step.took, step.well); busy() != step.busy {
+				t.Fatalf("%s the endpoint has %d calls, want %d", step.what, busy(), step.busy)
+			}
+		}
+	})
+}
+
+// TestWaitsAreCounted and bounded.
+func TestWaitsAreCounted(t *testing.T) {
+	q, now := newQueue(), time.Now()
+	for i, want := range []bool{true, true, false} {
+		if q.Take(2) != want {
+			t.Errorf("of three calls two may wait, and number %d was wrong", i)
+		}
+	}
+	q.TurnedAway()
+	q.Release(80*time.Millisecond, LetIn)
+	if !q.Take(2) {
+		t.Error("who was let in makes no room")
+	}
+	q.Release(3*time.Second, TimeOver)
+	q.Release(2*time.Minute, Left)
+	got := q.Measure(now)
+	want := WaitMeasures{LetIn: 1, TimeOver: 1, Left: 1, TurnedAway: 1, Sum: 123*time.Second + 80*time.Millisecond}
+	want.Buckets[1], want.Buckets[6], want.Buckets[len(WaitBounds)] = 1, 1, 1
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
