@@ -94,6 +94,9 @@ func (a *Attempt) patience() time.Duration {
 	if x := a.race(); x != nil {
 		shortest = min(shortest, x.delay)
 	}
+	if a.Call.Handler.Retry.Deadline > 0 {
+		shortest = min(shortest, a.Call.left(a.Began))
+	}
 	return shortest
 }
 

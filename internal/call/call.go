@@ -80,12 +80,15 @@ func (c *Call) began() time.Time {
 }
 
 // late tells whether the call's deadline has passed at a time.
-func (c *Call) late(at time.Time) bool {
-	d := c.Handler.Retry.Deadline
-	if d > 0 && c.body != nil {
-		at = at.Add(c.body.Before)
+func (c *Call) late(at time.Time) bool { return c.Handler.Retry.Deadline > 0 && c.left(at) <= 0 }
+
+// left is the time from at to the deadline of a call that has one.
+func (c *Call) left(at time.Time) time.Duration {
+	left := c.Handler.Retry.Deadline - at.Sub(c.began())
+	if c.body != nil {
+		left -= c.body.Before
 	}
-	return d > 0 && at.Sub(c.began()) >= d
+	return left
 }
 
 // Latest returns the latest of a request's calls for which is holds; nil if there is

@@ -185,6 +185,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	reported := false
 	defer func() {
 		if !reported { // a panic is no fault of the endpoint's
+			if x := a.race(); x != nil {
+				x.abandon()
+			}
 			a.Settle(time.Now(), outcome.Cancelled, true)
 			c.Record(a, outcome.Cancelled)
 			c.leavesLane(0, false)

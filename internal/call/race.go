@@ -248,6 +248,22 @@ func (x *race) claim() bool {
 	return true
 }
 
+// abandon ends the race of a first attempt that has panicked: nobody will ask for what the
+// rival brings.
+func (x *race) abandon() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over = true
+	if x.rival == nil {
+		return
+	}
+	x.rival.end(endpoint.EndedByHedge)
+	if x.won != nil {
+		x.won.Body.Close()
+		x.rival.Settle(time.Now(), outcome.Cancelled, true)
+	}
+}
+
 // lost tells whether the rival has won, when the first attempt has brought nothing
 // good. It waits for a rival that is still under way.
 func (x *race) lost() bool {
