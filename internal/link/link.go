@@ -2,6 +2,8 @@
 // are to be used no longer.
 package link
 
+//lint:file-ignore SA1019 Caddy sets its transports up with golang.org/x/net/http2, and only its ClientConn lets one connection be put out of use.
+
 import (
 	"context"
 	"crypto/tls"
