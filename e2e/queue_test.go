@@ -402,3 +402,25 @@ func TestOwnOptionsComeFirst(t *testing.T) {
 		})
 	}
 }
+
+// TestCallsWaitForAddresses that the proxy looks up: those it had are dead, or it had none.
+func TestCallsWaitForAddresses(t *testing.T) {
+	for _, before := range [][]string{nil, {"127.0.0.1"}} {
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			ns := newNameServer(t)
+			apis, port := onOnePort(t, "one", "two")
+			apis[0].down()
+			ns.set("a.failover.test. A", before...)
+			p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tlb_try_duration 60s\n\tdynamic a {\n\t\tname a.failover.test\n\t\tport %s\n\t\trefresh 50ms\n\t\tresolvers %s\n\t\tversions ipv4\n\t}\n}", port, ns.address))
+			answers := make(chan answer, 8)
+			for range cap(answers) {
+				go func() { answers <- p.call("POST", "/", "a body") }()
+			}
+			p.awaitWaiting(cap(answers))
+			ns.set("a.failover.test. A", "127.0.0.2")
+			for range cap(answers) {
+				receive(t, "an answer", answers).want(t, "a call", 200, "two"+digest("a body"))
+			}
+		})
+	}
+}

@@ -47,7 +47,7 @@ const MaxAttempts = math.MaxUint16
 
 // extras are what few calls have.
 type extras struct {
-	Looked  reverseproxy.UpstreamPool // up, for the first Select
+	Looked  reverseproxy.UpstreamPool // up, for the first Select or, where the call has waited, the latest
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
 	movedOn []*Attempt                // whose answers the call has moved on from, as rules say

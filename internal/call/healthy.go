@@ -28,6 +28,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	h.GoLive()
 	c := h.CallFor(r, pool)
 	if c.Attempts > 0 || c.finished || c.extras != nil && c.extras.wait.next {
+		if x := c.extras; x != nil && x.wait.next && h.Dynamic != nil {
+			x.Looked = pool // anew, while the call waited
+		}
 		return c.goOn(w, now)
 	}
 	if h.Below && target.LeavesBase(r.URL) {

@@ -42,6 +42,7 @@ type wait struct {
 	rest   time.Duration // how long
 	err    error         // what the client gets if nothing comes of it; nil: a refusal
 	reason string        // of the move to another endpoint
+	what   string        // was wrong with the attempt; empty: nothing
 
 	place *pool.Place // by which the call was let in
 	lanes *pool.Lanes // while the queue looks for an endpoint
@@ -107,10 +108,11 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 }
 
 // waitsFor tells whether a call whose attempt failed waits for an endpoint, which may be
-// the same one, instead of giving up: err is what its client gets else.
-func (c *Call) waitsFor(a *Attempt, o outcome.Outcome, err error, now time.Time) bool {
+// the same one, instead of giving up: err is what its client gets else. What says in a few
+// words what was wrong with the attempt.
+func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time) bool {
 	h := c.Handler
-	if !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
+	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
 		return false
 	}
 	out := h.allOut(c, now)
@@ -120,14 +122,15 @@ func (c *Call) waitsFor(a *Attempt, o outcome.Outcome, err error, now time.Time)
 	if !c.plansWait(now, out, err, o.String()) {
 		return false
 	}
+	c.extras.wait.what = what
 	if o.MayBeTheRequests() {
 		c.extras.failed.slow = true
 	}
 	return true
 }
 
-// plansWait has the call wait when Select is called next, if it may.
-// All endpoints are out, or it rests before it asks one again.
+// plansWait has the call wait when Select is called next, if it may: in the queue where
+// all endpoints are out, else it rests before it asks one again.
 func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool {
 	rules := &c.Handler.Wait
 	switch {
@@ -280,7 +283,7 @@ func (c *Call) enters(a *Attempt, now time.Time) {
 		return
 	}
 	s.again++
-	c.moveTo(c.Current, a, s.reason, "", now)
+	c.moveTo(c.Current, a, s.reason, s.what, now)
 }
 
 // goesIn goes on with the attempt that was reserved for the call.
