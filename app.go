@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -106,7 +107,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 				return nil, d.Errf("memory: %s is too little; write at least 1MiB, or leave memory out for the default", size)
 			}
 		default:
-			return nil, d.Errf("unknown option %q of failover; the global block has memory, all else belongs into a site's failover block", word)
+			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, all else belongs into a site's failover block", word, strings.TrimSuffix(meant(word, "memory"), "?"))
 		}
 	}
 	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -70,8 +71,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 			}
 			_, own := poolOptions[word]
 			if !own && word != "endpoint" {
-				if word == "upstream" {
-					return nil, d.Errf("unknown option upstream: the failover directive has endpoint <base-url>")
+				if err := notHere(d, word); err != nil {
+					return nil, err
 				}
 				rest = append(rest, d.NextSegment()...)
 				continue
@@ -98,6 +99,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		handler.Upstreams = append(handler.Upstreams, &reverseproxy.Upstream{Dial: e.Upstream})
 	}
 	if err := handler.UnmarshalCaddyfile(d); err != nil {
+		if word := d.Val(); strings.HasPrefix(err.Error(), "unrecognized subdirective "+word) {
+			return nil, d.Errf("unknown option %s of failover%s", word, whatIsMeant(word, "failover", slices.Values(append(slices.Clone(words["failover"]), ofProxy...))))
+		}
 		return nil, err
 	}
 	if err := handler.FinalizeUnmarshalCaddyfile(h); err != nil {
@@ -111,6 +115,29 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	handler.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", "failover", nil)
 	return h.NewRoute(matcher, handler), nil
+}
+
+// notHere refuses options of reverse_proxy and of the policy that the directive says otherwise.
+func notHere(d *caddyfile.Dispenser, word string) error {
+	if word != "upstream" && word != "to" && word != "failover" {
+		return nil
+	}
+	switch args := d.RemainingArgs(); word {
+	case "upstream":
+		return d.Errf("unknown option upstream: the failover directive has endpoint <base-url>")
+	case "to":
+		var cure []string
+		for _, address := range args {
+			if !strings.Contains(address, "://") {
+				address = "http://" + address
+			}
+			cure = append(cure, "endpoint "+address)
+		}
+		return d.Errf("to %s: the failover directive has endpoints, each on a line of its own; write %s", strings.Join(args, " "), strings.Join(cure, ", "))
+	case "failover":
+		return d.Errf("failover stands inside failover: leave it out; as the policy of a reverse_proxy it is lb_policy failover")
+	}
+	return nil
 }
 
 // UnmarshalCaddyfile sets up the policy from Caddyfile tokens. Syntax:

@@ -72,7 +72,7 @@ func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	s := &SetJSON{Path: path, Value: jsonWord(value)}
 	if d.NextArg() {
 		if d.Val() != "optional" {
-			return d.Errf("set_json %s: want optional, not %q", path, d.Val())
+			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), meant(d.Val(), "optional"))
 		}
 		s.Optional = true
 	}

@@ -28,7 +28,7 @@ var poolOptions = map[string]poolOption{
 			return err
 		}
 		if p.Overflow, err = parseNumber(word); err != nil || p.Overflow == 0 || validateOverflow(p.Overflow) != nil {
-			err = errors.New("want strict or a factor of 1 or more")
+			err = errors.New("want strict or a factor of 1 or more" + meant(word, "strict"))
 		}
 		return wrapWord(d, "overflow", word, err)
 	}},

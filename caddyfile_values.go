@@ -3,6 +3,7 @@ package failover
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 	name, line := d.Val(), d.Line()
 	o, ok := options[name]
 	if !ok {
-		return d.Errf("unknown option %s of %s", name, of)
+		return d.Errf("unknown option %s of %s%s", name, of, whatIsMeant(name, of, maps.Keys(options)))
 	}
 	if first, ok := seen[name]; ok && !o.repeatable {
 		return d.Errf("option %s is given twice, first on line %d", name, first)
@@ -56,7 +57,7 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool, options map[string]option[T], into T) error {
 	if d.NextArg() {
 		if d.Val() != "off" {
-			return d.Errf("%s %s: want off or a block", name, d.Val())
+			return d.Errf("%s %s: want off or a block%s", name, d.Val(), meant(d.Val(), "off"))
 		}
 		*off = true
 		return nil

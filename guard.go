@@ -45,7 +45,8 @@ func (c *Commit) validate() error {
 	switch c.After {
 	case "", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete:
 	default:
-		return fmt.Errorf("commit must be %s, %s, %s or %s, not %q", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete, c.After)
+		return fmt.Errorf("commit must be %s, %s, %s or %s, not %q%s", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete, c.After,
+			meant(c.After, commitHeaders, commitFirstByte, commitFirstEvent, commitComplete))
 	}
 	if c.Size < 0 {
 		return errors.New("commit: size must not be negative")

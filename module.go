@@ -224,11 +224,29 @@ func (p *Policy) provision(ctx caddy.Context) error {
 func parentHandler(ctx caddy.Context) (*reverseproxy.Handler, error) {
 	modules := ctx.Modules()
 	for i := len(modules) - 1; i >= 0; i-- {
-		if handler, ok := modules[i].(*reverseproxy.Handler); ok {
-			return handler, nil
+		handler, ok := modules[i].(*reverseproxy.Handler)
+		if !ok {
+			continue
 		}
+		if i+2 < len(modules) { // something is between the proxy and this policy, which is the last
+			return nil, asFallback(modules[i+1].CaddyModule().ID.Name())
+		}
+		return handler, nil
 	}
 	return nil, errors.New("the failover policy works in a reverse_proxy handler only")
+}
+
+// asFallback is the error of a policy that another one asks for some calls only.
+func asFallback(policy string) error {
+	cure := map[string]string{
+		"cookie": "affinity cookie", "header": "affinity {header.<field>}", "query": "affinity {query.<key>}",
+		"ip_hash": "affinity client_ip", "client_ip_hash": "affinity client_ip",
+	}[policy]
+	if cure == "" {
+		cure = "affinity"
+	}
+	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no call that fails: "+
+		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
 }
 
 // setDefaults fills in what the configuration leaves open.

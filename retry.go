@@ -157,7 +157,7 @@ func validateMethod(m string) error {
 	}
 	for _, c := range m {
 		if c >= 'a' && c <= 'z' {
-			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case", m)
+			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case%s", m, meant(m, methodsIdempotent, methodsAny))
 		}
 	}
 	return nil

@@ -146,5 +146,5 @@ func oneOf(option, word string, words ...string) error {
 		return nil
 	}
 	last := len(words) - 1
-	return fmt.Errorf("%s must be %s or %s, not %q", option, strings.Join(words[:last], ", "), words[last], word)
+	return fmt.Errorf("%s must be %s or %s, not %q%s", option, strings.Join(words[:last], ", "), words[last], word, meant(word, words...))
 }
