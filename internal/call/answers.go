@@ -94,21 +94,21 @@ func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rul
 // attempt is answered with the first byte with which begins holds; nil: it has been.
 func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) {
 	h := new(held)
-	holding := begins == nil
-	if holding {
-		a.Set(Holding)
+	answered := begins == nil
+	if answered {
+		a.set(holding)
 	}
-	for over := false; !over && h.err == nil && !h.full && (!holding || time.Since(a.Began) < a.Timeout); {
+	for over := false; !over && h.err == nil && !h.full && (!answered || time.Since(a.Began) < a.Timeout); {
 		if err := h.read(a, resp.Body, answer.LooksAt); err != nil {
 			h.err = err
 		}
 		over = e.Add(h.newest)
-		if !holding && h.total > 0 && begins() && a.Answered(time.Now()) {
-			holding = true
-			a.Set(Holding)
+		if !answered && h.total > 0 && begins() && a.Answered(time.Now()) {
+			answered = true
+			a.set(holding)
 		}
 	}
-	a.unset(Holding)
+	a.unset(holding)
 	e.End()
 	h.putBack(resp)
 }

@@ -32,12 +32,12 @@ type Attempt struct {
 	Call     *Call
 	Target   *target.Target
 	hedge    *side           // of a race; nil: there will be none
-	Client   context.Context // the proxy's: its values, and its end
+	client   context.Context // the proxy's: its values, and its end
 	Began    time.Time       // or, until it is started, when it was reserved or its pause is over
-	First    atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	Silent   atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	first    atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
+	silent   atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
 	done     chan struct{}   // closed when it ends; made by prepare
-	Answer   io.ReadCloser   // the body of the answer that goes to the client
+	answer   io.ReadCloser   // the body of the answer that goes to the client
 	download *download       // how the client reads it; nil: not slowly
 
 	endpoint.Ticket
@@ -60,19 +60,19 @@ type Attempt struct {
 type progress uint32
 
 const (
-	Started   progress = 1 << iota // client and began are set
+	started   progress = 1 << iota // client and began are set
 	movable                        // while no answer has come, the call may be sent elsewhere
-	Holding                        // the answer has begun, but nothing of it has gone to the client
+	holding                        // the answer has begun, but nothing of it has gone to the client
 	bodyOver                       // the answer's body has been read to its end, and this is settled
 	dialed                         // a connection was made for it, which may still have to become one of TLS
 	connected                      // the transport had a connection for the request
 )
 
-// Is tells whether the attempt has come as far as p. Any goroutine may ask.
-func (a *Attempt) Is(p progress) bool { return progress(a.progress.Load())&p != 0 }
+// is tells whether the attempt has come as far as p. Any goroutine may ask.
+func (a *Attempt) is(p progress) bool { return progress(a.progress.Load())&p != 0 }
 
-// Set notes that the attempt has come as far as p.
-func (a *Attempt) Set(p progress)   { a.progress.Or(uint32(p)) }
+// set notes that the attempt has come as far as p.
+func (a *Attempt) set(p progress)   { a.progress.Or(uint32(p)) }
 func (a *Attempt) unset(p progress) { a.progress.And(^uint32(p)) }
 
 // givenUp is the first byte of an attempt that was ended before it came.
@@ -105,9 +105,9 @@ func (a *Attempt) patience() time.Duration {
 func (a *Attempt) PatienceLeft() time.Duration {
 	idle := a.idle()
 	switch {
-	case !a.Is(Started):
+	case !a.is(started):
 		return a.Timeout // watch will be told
-	case a.First.Load() == 0 || a.Is(Holding):
+	case a.first.Load() == 0 || a.is(holding):
 		return a.patience()
 	case idle > 0:
 		return idle
@@ -118,8 +118,8 @@ func (a *Attempt) PatienceLeft() time.Duration {
 // Begin starts the clock of a round trip in ctx, which began when the attempt was reserved
 // or its pause was over. What else holds of the attempt from then on is set with it.
 func (a *Attempt) Begin(ctx context.Context, as progress) {
-	a.Client = ctx
-	a.Set(Started | as)
+	a.client = ctx
+	a.set(started | as)
 }
 
 // answeredLate is answered for an attempt whose first byte is noted already, or that is
@@ -127,14 +127,14 @@ func (a *Attempt) Begin(ctx context.Context, as progress) {
 func (a *Attempt) answeredLate(first int64) bool {
 	a.mu.Lock() // while the watcher thinks about a rescue
 	defer a.mu.Unlock()
-	return a.First.CompareAndSwap(0, first) || a.First.Load() > 0
+	return a.first.CompareAndSwap(0, first) || a.first.Load() > 0
 }
 
 // FirstByte is the latency to the first byte less the time spent waiting for
 // the client's own body, and less the time in which the endpoint took it; 0 if there is
 // no answer yet.
 func (a *Attempt) FirstByte() time.Duration {
-	first := a.First.Load()
+	first := a.first.Load()
 	if first <= 0 {
 		return 0
 	}
@@ -146,13 +146,13 @@ func (a *Attempt) FirstByte() time.Duration {
 }
 
 // HasStarted implements endpoint.Watched.
-func (a *Attempt) HasStarted() bool { return a.Is(Started) }
+func (a *Attempt) HasStarted() bool { return a.is(started) }
 
 // StartedAt implements endpoint.Watched.
 func (a *Attempt) StartedAt() time.Time { return a.Began }
 
 // Uploads implements endpoint.Watched.
-func (a *Attempt) Uploads() bool { return a.Is(Started) && a.sent != nil }
+func (a *Attempt) Uploads() bool { return a.is(started) && a.sent != nil }
 
 // WaitsForClient implements endpoint.Watched.
 func (a *Attempt) WaitsForClient() bool { return a.sent != nil && a.sent.Waiting() }
@@ -173,16 +173,16 @@ func (a *Attempt) known() outcome.Outcome { return a.Target.State.OutcomeSoFar(a
 
 // overdue tells the watcher whether the attempt has to end, and why.
 func (a *Attempt) overdue(now time.Time) endpoint.Ending {
-	if !a.Is(Started) {
+	if !a.is(started) {
 		if a.Call.Request.Context().Err() != nil || now.Sub(a.Began) > a.Timeout+abandoned {
 			return endpoint.NeverBegan
 		}
 		return endpoint.NotEnded
 	}
-	if a.Client.Err() != nil {
+	if a.client.Err() != nil {
 		return endpoint.EndedByClient
 	}
-	if a.First.Load() != 0 {
+	if a.first.Load() != 0 {
 		return a.stuck(now)
 	}
 	if a.WaitedFor(now) >= a.Timeout {
@@ -215,7 +215,7 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 	switch why {
 	case endpoint.NeverBegan:
 		a.Settle(now, outcome.Cancelled, true)
-		a.Call.Record(a, outcome.Cancelled)
+		a.Call.record(a, outcome.Cancelled)
 		a.Call.leavesLane(0, false)
 		if body := a.Call.body; body != nil {
 			body.Finish()
@@ -228,9 +228,9 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 		go a.hedge.race.start(now)
 	default:
 		a.expire(why)
-		if why == endpoint.EndedByClient && a.Is(Holding) {
+		if why == endpoint.EndedByClient && a.is(holding) {
 			a.Settle(now, outcome.Cancelled, true) // nobody may be reading it
-			a.Call.Record(a, outcome.Cancelled)
+			a.Call.record(a, outcome.Cancelled)
 		}
 	}
 }
@@ -239,8 +239,8 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 // is not overdue any longer.
 func (a *Attempt) expire(why endpoint.Ending) {
 	a.mu.Lock()
-	late := (why == endpoint.EndedByTimeout || why == endpoint.EndedByDeadline) && !a.Is(Holding)
-	if late && !a.First.CompareAndSwap(0, givenUp) {
+	late := (why == endpoint.EndedByTimeout || why == endpoint.EndedByDeadline) && !a.is(holding)
+	if late && !a.first.CompareAndSwap(0, givenUp) {
 		a.mu.Unlock()
 		return
 	}

@@ -23,7 +23,7 @@ const VarKey = "failover.call"
 // the end of the request, and is used by the request's goroutine only, but for
 // its attempts. Each request makes one; what few calls have is in extras.
 type Call struct {
-	First Attempt // room for the first attempt, which begins with the call
+	first Attempt // room for the first attempt, which begins with the call
 
 	Handler  *Handler
 	extras   *extras           // nil: none
@@ -33,7 +33,7 @@ type Call struct {
 	Attempts uint16      // made or reserved
 	finished bool        // no attempt will follow
 	handed   bool        // an answer has gone to the proxy
-	Recorded atomic.Bool // what the client gets has been recorded
+	recorded atomic.Bool // what the client gets has been recorded
 
 	key      uint64         // calls with the same go to the same endpoint; 0: to any
 	excluded *exclusion     // from further attempts, the latest
@@ -47,7 +47,7 @@ const MaxAttempts = math.MaxUint16
 
 // extras are what few calls have.
 type extras struct {
-	Looked  reverseproxy.UpstreamPool // up, for the first Select or, where the call has waited, the latest
+	looked  reverseproxy.UpstreamPool // up, for the first Select or, where the call has waited, the latest
 	refusal error                     // instead of a first attempt
 	kept    *keptAnswer               // for want of a better one
 	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
@@ -63,8 +63,8 @@ type extras struct {
 	own     http.Header // what the client sent that may be a credential, where some endpoints get it
 }
 
-// Extra is where the call's extras are written.
-func (c *Call) Extra() *extras {
+// extra is where the call's extras are written.
+func (c *Call) extra() *extras {
 	if c.extras == nil {
 		c.extras = new(extras)
 	}
@@ -76,7 +76,7 @@ func (c *Call) began() time.Time {
 	if x := c.extras; x != nil && !x.wait.since.IsZero() {
 		return x.wait.since
 	}
-	return c.First.Began
+	return c.first.Began
 }
 
 // late tells whether the call's deadline has passed at a time.
@@ -91,9 +91,9 @@ func (c *Call) left(at time.Time) time.Duration {
 	return left
 }
 
-// Latest returns the latest of a request's calls for which is holds; nil if there is
+// latest returns the latest of a request's calls for which is holds; nil if there is
 // none.
-func Latest(first *Call, is func(*Call) bool) *Call {
+func latest(first *Call, is func(*Call) bool) *Call {
 	if first == nil {
 		return nil
 	}
@@ -112,7 +112,7 @@ func (c *Call) upstreams() reverseproxy.UpstreamPool {
 	if c.extras == nil {
 		return nil
 	}
-	return c.extras.Looked
+	return c.extras.looked
 }
 
 // takeCredentials takes the client's credentials out of the request, or notes them where
@@ -122,7 +122,7 @@ func (c *Call) takeCredentials() {
 	screen.Header(r.Trailer)
 	if !c.Handler.StripsAll {
 		if own := screen.Own(r.Header); own != nil {
-			c.Extra().own = own
+			c.extra().own = own
 		}
 		return
 	}

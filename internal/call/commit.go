@@ -94,8 +94,8 @@ func (h *held) first(a *Attempt, resp *http.Response, until answer.Weight) error
 
 // more reads up to the end of the body if it is not longer than limit.
 func (h *held) more(a *Attempt, body io.Reader, limit int64) error {
-	a.Set(Holding)
-	defer a.unset(Holding)
+	a.set(holding)
+	defer a.unset(holding)
 	for h.err == nil && h.total <= limit && !h.full {
 		if err := h.read(a, body, limit+1-h.total); err != nil {
 			return err

@@ -33,7 +33,7 @@ func (c *closing) Close() error { c.closed++; return nil }
 // loose is an attempt that belongs to no pool but has a state.
 func loose(t *testing.T) *Attempt {
 	memory.Bodies.SetLimit(256 << 20)
-	c := &Call{Handler: new(Handler), First: Attempt{Began: time.Now()}}
+	c := &Call{Handler: new(Handler), first: Attempt{Began: time.Now()}}
 	c.Handler.Generation = new(pool.Generation)
 	cfg := breaker.Defaults(time.Minute)
 	c.Handler.Generation.Breaker.Store(&cfg)
@@ -161,11 +161,11 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 	if got := a.overdue(at(time.Hour)); got != endpoint.NotEnded {
 		t.Errorf("without idle_timeout: %v", got)
 	}
-	a.Set(Holding)
+	a.set(holding)
 	if got := a.overdue(at(time.Hour)); got != endpoint.EndedByIdle {
 		t.Errorf("held, without idle_timeout: %v", got)
 	}
-	a.Call.First.Began, a.Call.Handler.Retry.Deadline = a.Began, 30*time.Second
+	a.Call.first.Began, a.Call.Handler.Retry.Deadline = a.Began, 30*time.Second
 	if got := a.overdue(at(31 * time.Second)); got != endpoint.EndedByDeadline {
 		t.Errorf("held, at the deadline: %v", got)
 	}
@@ -174,8 +174,8 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
-			a := &Attempt{Call: &Call{Handler: &Handler{Rules: Rules{Idle: idle}}}, Answer: io.NopCloser(endless{}), Began: time.Now()}
-			body := (*ResponseBody)(a)
+			a := &Attempt{Call: &Call{Handler: &Handler{Rules: Rules{Idle: idle}}}, answer: io.NopCloser(endless{}), Began: time.Now()}
+			body := (*responseBody)(a)
 			p := make([]byte, 32<<10)
 			for b.Loop() {
 				if _, err := body.Read(p); err != nil {

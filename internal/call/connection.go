@@ -21,9 +21,9 @@ func (a *Attempt) traceConnection() {
 	if a.dial() != nil {
 		return // Value has a copy
 	}
-	trace := httptrace.ContextClientTrace(a.Client)
+	trace := httptrace.ContextClientTrace(a.client)
 	if trace == nil {
-		a.Client = httptrace.WithClientTrace(a.Client, &httptrace.ClientTrace{GotConn: a.gotConn})
+		a.client = httptrace.WithClientTrace(a.client, &httptrace.ClientTrace{GotConn: a.gotConn})
 		return
 	}
 	a.keepInformational(trace)
@@ -52,18 +52,18 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 	if a.sent != nil {
 		a.sent.SentOn(info.Conn)
 	}
-	a.Set(connected)
+	a.set(connected)
 }
 
 // Dialed implements link.Dialer.
-func (a *Attempt) Dialed() { a.Set(dialed) }
+func (a *Attempt) Dialed() { a.set(dialed) }
 
 var _ link.Dialer = (*Attempt)(nil)
 
 // hadNoConnection tells whether it is known that the request, which has failed, was never
 // given a connection.
 func (a *Attempt) hadNoConnection() bool {
-	return !a.Is(connected) && a.Call.Handler.tracesConnections()
+	return !a.is(connected) && a.Call.Handler.tracesConnections()
 }
 
 // tracesConnections tells whether the transport tells which connection a request gets. That
@@ -80,7 +80,7 @@ func (h *Handler) tracesConnections() bool {
 // connection.
 func (a *Attempt) withoutConnection() outcome.Outcome {
 	https := !a.Call.Handler.Plain || a.Target.URL != nil && a.Target.URL.Scheme == "https"
-	if !https || !a.Is(dialed) {
+	if !https || !a.is(dialed) {
 		return outcome.FailedDial
 	}
 	if a.hedge == nil { // else the rival may be writing to the vars

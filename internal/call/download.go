@@ -49,12 +49,12 @@ func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
 	return n, err
 }
 
-// ReadAnswer reads the body of the answer. Small ones cost no clock.
-func (a *Attempt) ReadAnswer(into []byte) (int, error) {
+// readAnswer reads the body of the answer. Small ones cost no clock.
+func (a *Attempt) readAnswer(into []byte) (int, error) {
 	if a.download != nil {
-		return a.download.readFrom(a.Answer, into)
+		return a.download.readFrom(a.answer, into)
 	}
-	n, err := a.Answer.Read(into)
+	n, err := a.answer.Read(into)
 	if n >= largeRead {
 		a.download = &download{got: int64(n)}
 	}

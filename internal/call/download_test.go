@@ -18,15 +18,15 @@ func TestSlowReaders(t *testing.T) {
 		cut   outcome.Outcome
 	}{{200 * time.Millisecond, outcome.Cancelled}, {0, outcome.Truncated}} {
 		synctest.Test(t, func(t *testing.T) {
-			a := &Attempt{Call: &Call{Handler: new(Handler)}, Client: t.Context()}
-			a.Answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			a := &Attempt{Call: &Call{Handler: new(Handler)}, client: t.Context()}
+			a.answer = io.NopCloser(io.MultiReader(io.LimitReader(zeros{}, 1<<20), iotest.ErrReader(io.ErrUnexpectedEOF)))
 			buffer := make([]byte, 32<<10)
 			var err error
 			for err == nil {
-				_, err = a.ReadAnswer(buffer)
+				_, err = a.readAnswer(buffer)
 				time.Sleep(tt.pause)
 			}
-			if o := a.BodyOutcome(err); o != tt.cut {
+			if o := a.bodyOutcome(err); o != tt.cut {
 				t.Errorf("a client that pauses for %v: %v, want %v", tt.pause, o, tt.cut)
 			}
 		})

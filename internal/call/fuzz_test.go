@@ -29,7 +29,7 @@ func FuzzErrorEvent(f *testing.F) {
 		cfg := new(breaker.Defaults(2 * time.Second))
 		h.Generation.Breaker.Store(cfg)
 		c := &Call{Handler: h}
-		a := &Attempt{Client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
+		a := &Attempt{client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
 		if !a.Target.State.Acquire(a, a.Began, cfg, 0, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint is not well")
 		}
@@ -38,8 +38,8 @@ func FuzzErrorEvent(f *testing.F) {
 		if breaks {
 			end = io.ErrUnexpectedEOF
 		}
-		a.Answer = io.NopCloser(&endingIn{bytes.NewReader(text), end})
-		body := &SSEBody{ResponseBody: (*ResponseBody)(a)}
+		a.answer = io.NopCloser(&endingIn{bytes.NewReader(text), end})
+		body := &sseBody{responseBody: (*responseBody)(a)}
 		var got []byte
 		var err error
 		for buffer := make([]byte, int(size)+1); err == nil; {
@@ -57,7 +57,7 @@ func FuzzErrorEvent(f *testing.F) {
 			}
 			return
 		}
-		if _, ok := err.(*BrokenBody); !ok {
+		if _, ok := err.(*brokenBody); !ok {
 			t.Fatalf("it ends with %v", err)
 		}
 		event, ok := strings.CutPrefix(string(rest), "\n\nevent: error\ndata: ")

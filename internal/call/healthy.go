@@ -26,10 +26,10 @@ import (
 func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	now := time.Now()
 	h.GoLive()
-	c := h.CallFor(r, pool)
+	c := h.callFor(r, pool)
 	if c.Attempts > 0 || c.finished || c.extras != nil && c.extras.wait.next {
 		if x := c.extras; x != nil && x.wait.next && h.Dynamic != nil {
-			x.Looked = pool // anew, while the call waited
+			x.looked = pool // anew, while the call waited
 		}
 		return c.goOn(w, now)
 	}
@@ -56,17 +56,17 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	return c.Next.upstream
 }
 
-// CallFor finds the call of a request, or begins it.
-func (h *Handler) CallFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
+// callFor finds the call of a request, or begins it.
+func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
 	ctx := r.Context()
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
 	first, _ := vars[VarKey].(*Call)
-	if c := Latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
+	if c := latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
 		return c
 	}
 	c := &Call{Handler: h, Request: r, vars: vars}
 	if h.Dynamic != nil {
-		c.Extra().Looked = pool
+		c.extra().looked = pool
 	}
 	if h.Strips {
 		c.takeCredentials()
@@ -108,7 +108,7 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 			i = t.Draw(at)
 		}
 		if i >= 0 {
-			if a := h.Try(c, t.Targets[i], now, endpoint.AdmitNormally); a != nil {
+			if a := h.try(c, t.Targets[i], now, endpoint.AdmitNormally); a != nil {
 				return a
 			}
 			c.exclude(t.Targets[i])
@@ -117,8 +117,8 @@ func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	return h.chooseOther(c, t, now)
 }
 
-// Try reserves an attempt at a target.
-func (h *Handler) Try(c *Call, t *target.Target, now time.Time, how endpoint.Admission) *Attempt {
+// try reserves an attempt at a target.
+func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Admission) *Attempt {
 	upstream := t.Upstream
 	if upstream == nil {
 		if upstream = pool.UpstreamAt(c.upstreams(), t.Address); upstream == nil {
@@ -137,7 +137,7 @@ func (h *Handler) Try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 			return nil
 		}
 	}
-	a := c.NewAttempt(t, upstream, now)
+	a := c.newAttempt(t, upstream, now)
 	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Limit, how) {
 		a.Call = nil // its room may be used again
 		return nil
@@ -145,9 +145,9 @@ func (h *Handler) Try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 	return a
 }
 
-// NewAttempt prepares an attempt at a target; acquire puts it in flight.
-func (c *Call) NewAttempt(t *target.Target, upstream *reverseproxy.Upstream, now time.Time) *Attempt {
-	a := &c.First
+// newAttempt prepares an attempt at a target; acquire puts it in flight.
+func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now time.Time) *Attempt {
+	a := &c.first
 	if a.Call != nil {
 		// the transport may still be at work on the first one
 		a = new(Attempt)
@@ -181,8 +181,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			a.hedge = t.hedged(a, r, a.Began)
 		}
 	}
-	a.Client = r.Context()
-	if again && a.Client.Err() != nil {
+	a.client = r.Context()
+	if again && a.client.Err() != nil {
 		a.end(endpoint.EndedByClient) // while it waited, or before
 	}
 	reported := false
@@ -192,17 +192,17 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 				x.abandon()
 			}
 			a.Settle(time.Now(), outcome.Cancelled, true)
-			c.Record(a, outcome.Cancelled)
+			c.record(a, outcome.Cancelled)
 			c.leavesLane(0, false)
 		}
 	}()
-	out, unfit := a.Prepare(r)
+	out, unfit := a.prepare(r)
 	if unfit != nil {
 		c.finish()
 		c.leave(true)
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
-	a.Begin(a.Client, as)
+	a.Begin(a.client, as)
 	t.Handler.Pool.Watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
@@ -226,7 +226,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.leave(c.handed)
 	if c.handed && t.Handler.Rematches {
-		c.Extra().status = resp.StatusCode
+		c.extra().status = resp.StatusCode
 		c.recordAfterRequest(c.Current)
 	}
 	return resp, err
@@ -236,14 +236,14 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // that no Select has seen, such as the proxy's own health checks.
 func (h *Handler) callAt(r *http.Request) *Call {
 	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
-	return Latest(first, func(c *Call) bool {
+	return latest(first, func(c *Call) bool {
 		return c.Handler == h && (c.Next != nil || c.extras != nil && c.extras.refusal != nil)
 	})
 }
 
-// Prepare makes the request that goes to the attempt's endpoint. What all attempts
+// prepare makes the request that goes to the attempt's endpoint. What all attempts
 // share, the headers and the URL, stays as it is.
-func (a *Attempt) Prepare(r *http.Request) (*http.Request, *unfit) {
+func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
@@ -302,7 +302,7 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 // given up just before.
 func (a *Attempt) Answered(now time.Time) bool {
 	first := max(1, int64(now.Sub(a.Began)))
-	return a.First.CompareAndSwap(0, first) || a.answeredLate(first)
+	return a.first.CompareAndSwap(0, first) || a.answeredLate(first)
 }
 
 // follow watches an answer that goes to the client to its end.
@@ -316,8 +316,8 @@ func (a *Attempt) follow(resp *http.Response) {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		a.followUpgraded(resp)
 	default:
-		a.Answer = resp.Body
-		resp.Body = (*ResponseBody)(a)
+		a.answer = resp.Body
+		resp.Body = (*responseBody)(a)
 		if a.Call.Handler.ErrorEvent {
 			a.addErrorEvent(resp)
 		}
@@ -325,26 +325,26 @@ func (a *Attempt) follow(resp *http.Response) {
 }
 
 // Read implements io.Reader.
-func (b *ResponseBody) Read(p []byte) (int, error) {
+func (b *responseBody) Read(p []byte) (int, error) {
 	a := (*Attempt)(b)
 	idle := a.idle() > 0
 	if idle {
 		a.silenceBegins(time.Now())
 	}
-	n, err := a.ReadAnswer(p)
+	n, err := a.readAnswer(p)
 	if idle {
 		a.silenceEnds()
 	}
 	if err != nil {
-		o := a.BodyOutcome(err)
+		o := a.bodyOutcome(err)
 		if o.Failed() {
 			a.settleAnswer(a.whatBroke(o, err), time.Now(), o)
 		} else {
 			a.BodyEnds(o)
 		}
-		a.Set(bodyOver)
+		a.set(bodyOver)
 		if o.Failed() {
-			err = &BrokenBody{o, a.Target.Name, err}
+			err = &brokenBody{o, a.Target.Name, err}
 		}
 	}
 	return n, err

@@ -43,7 +43,7 @@ func (a *Attempt) makeDone() {
 }
 
 // Deadline implements context.Context. Attempts are ended by the watcher.
-func (a *Attempt) Deadline() (time.Time, bool) { return a.Client.Deadline() }
+func (a *Attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
 // Value implements context.Context. The proxy's transport asks for the request's vars
 // each time, which are far up the chain of contexts.
@@ -58,7 +58,7 @@ func (a *Attempt) Value(key any) any {
 	if d != nil && key == target.DialInfoKey {
 		return *d
 	}
-	v := a.Client.Value(key)
+	v := a.client.Value(key)
 	if trace, ok := v.(*httptrace.ClientTrace); ok && d != nil {
 		own := *trace // that of the request tells of the first attempt's connection
 		own.GotConn = a.gotConn
@@ -133,7 +133,7 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 			e.f()
 		}
 	}
-	if a.sent == nil || !a.Is(Started) {
+	if a.sent == nil || !a.is(started) {
 		return
 	}
 	if why == endpoint.EndedNormally {

@@ -45,7 +45,7 @@ func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 		return nil
 	}
 	a.MovedOn = true
-	x := c.Extra()
+	x := c.extra()
 	x.movedOn = append(x.movedOn, a)
 	if k := a.keep(resp); x.kept == nil {
 		x.kept = k
@@ -66,10 +66,10 @@ type keptAnswer struct {
 
 // keep sets an answer aside.
 func (a *Attempt) keep(resp *http.Response) *keptAnswer {
-	a.Set(Holding) // the watcher lets go of it if the client leaves
+	a.set(holding) // the watcher lets go of it if the client leaves
 	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
 		if err != nil {
-			o := a.BodyOutcome(err)
+			o := a.bodyOutcome(err)
 			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
 		}
 	})}
@@ -144,7 +144,7 @@ func (c *Call) giveKept(resp *http.Response) *http.Response {
 		a.Target.State.TrialUnanswered(&a.Ticket)
 	}
 	c.extras.kept, c.extras.movedOn, c.Current = nil, nil, k.attempt
-	k.attempt.unset(Holding)
+	k.attempt.unset(holding)
 	k.attempt.credit()
 	if !c.Handler.Rematches {
 		c.recordAtEnd(k.attempt)

@@ -39,7 +39,10 @@ type outage struct {
 
 func newOutage(t *testing.T, name string) *outage {
 	core, log := observer.New(zap.DebugLevel)
-	p := pool.New(name)
+	p, err := pool.Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := &Handler{
 		Handler: pool.Handler{Pool: p, Longest: time.Second, Terms: agreeing{}, Logger: zap.New(core)},
 		Rules:   Rules{Name: name, Retry: RetryRules{Attempts: 2, Any: true, Budget: budget.Rules{Ratio: 0.2, Floor: 3}}},
@@ -54,10 +57,8 @@ func newOutage(t *testing.T, name string) *outage {
 		t.Fatal(err)
 	}
 	h.Rebuild(time.Now())
-	p.Loop.Start(p)
 	o := &outage{Handler: h, t: t, log: log}
 	_, o.events = event.Latest.Subscribe(^uint64(0))
-	var err error
 	if o.request, err = http.NewRequest(http.MethodPost, "http://api.test/v1/chat?key=x", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +67,7 @@ func newOutage(t *testing.T, name string) *outage {
 }
 
 func (o *outage) end() {
-	o.Pool.Loop.Stop()
-	o.Pool.Outbox.Close()
+	_, _ = pool.Pools.Delete(o.Name)
 }
 
 // call makes a call, and tells whether it was answered well.
@@ -98,7 +98,7 @@ func (o *outage) call() bool {
 		}
 		a.settleFor("503", now, outcome.FailedStatus, true, endpoint.NoDoubt)
 		if !c.moveOn(a, outcome.FailedStatus, "503", now) {
-			c.Record(a, outcome.FailedStatus)
+			c.record(a, outcome.FailedStatus)
 			return false
 		}
 		a = c.Next

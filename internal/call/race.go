@@ -74,11 +74,11 @@ func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 
 // hedgeDue tells the watcher whether the attempt's rival is to start.
 func (a *Attempt) hedgeDue(now time.Time) bool {
-	if !a.Is(Started) {
+	if !a.is(started) {
 		return false // and still being prepared
 	}
 	x := a.race()
-	if x == nil || x.due || a.First.Load() != 0 || a.WaitedFor(now) < x.delay {
+	if x == nil || x.due || a.first.Load() != 0 || a.WaitedFor(now) < x.delay {
 		return false
 	}
 	x.due = true
@@ -106,7 +106,7 @@ func (x *race) withoutRival() {
 func (x *race) enter(now time.Time) *http.Request {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over || x.first.First.Load() != 0 {
+	if x.over || x.first.first.Load() != 0 {
 		return nil
 	}
 	out := x.prepare(now)
@@ -154,12 +154,12 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 		return nil
 	}
 	a.hedge, a.Doubtful = &side{dial: dial}, true
-	a.Client = x.request.Context()
-	out, unfit := a.Prepare(x.request)
+	a.client = x.request.Context()
+	out, unfit := a.prepare(x.request)
 	if unfit != nil {
 		return nil
 	}
-	a.Begin(a.Client, 0)
+	a.Begin(a.client, 0)
 	a.Call.Handler.Pool.Watch(a.patience())
 	return out
 }
@@ -342,7 +342,7 @@ func (a *Attempt) direct(out *http.Request, scheme string) {
 // credit makes the proxy's placeholders name the upstream whose answer goes out, where
 // that is not the one that the proxy knows of.
 func (a *Attempt) credit() {
-	repl, ok := a.Client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl, ok := a.client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	d := a.dial()
 	if d == nil {
 		d, _ = target.DialInfo(a.upstream, a.Call.Request)

@@ -29,7 +29,7 @@ func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.T
 	if !strings.Contains(strings.ToLower(resp.Header.Get("Content-Type")), "json") {
 		return 0
 	}
-	a.Set(Holding)
+	a.set(holding)
 	body := a.fill(resp, func(error) {})
 	timer := time.NewTimer(waitPatience)
 	defer timer.Stop()
@@ -38,7 +38,7 @@ func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.T
 		return 0
 	case <-body.done:
 	}
-	a.unset(Holding)
+	a.unset(holding)
 	wait, _ := outcome.ParseRetryInfo(answer.Unpack(resp.Header, body.held.bytes()))
 	return wait
 }

@@ -55,7 +55,7 @@ func TestAskedToWait(t *testing.T) {
 		{name: "RetryInfo in text", status: 429, header: []string{"Content-Type", "text/plain"}, body: retryInfo},
 		{name: "no RetryInfo", status: 429, header: []string{"Content-Type", "application/json"}, body: `{"error":{"details":[{"retryDelay":"3s"}]}}`},
 	} {
-		a := &Attempt{Call: &Call{}, Began: now, Client: t.Context()}
+		a := &Attempt{Call: &Call{}, Began: now, client: t.Context()}
 		resp := &http.Response{StatusCode: test.status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(test.body))}
 		for i := 0; i < len(test.header); i += 2 {
 			resp.Header.Add(test.header[i], test.header[i+1])

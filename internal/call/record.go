@@ -9,7 +9,7 @@ import (
 
 // RecordsCall implements flight.
 func (a *Attempt) RecordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
-	if a.Call.Recorded.Swap(true) {
+	if a.Call.recorded.Swap(true) {
 		return 0, false
 	}
 	return a.sinceCall(firstByte), true
@@ -24,10 +24,10 @@ func (a *Attempt) sinceCall(firstByte time.Duration) time.Duration {
 	return max(firstByte, a.Began.Sub(a.Call.began())+firstByte)
 }
 
-// Record notes what the client of a call got, once: what its last attempt came to.
+// record notes what the client of a call got, once: what its last attempt came to.
 // An attempt whose answer goes to the client is marked final instead, and its call
 // is recorded when the attempt is settled.
-func (c *Call) Record(a *Attempt, o outcome.Outcome) {
+func (c *Call) record(a *Attempt, o outcome.Outcome) {
 	if o != outcome.Cancelled && c.keptAnswer() != nil {
 		return // the client gets that answer
 	}
@@ -40,7 +40,7 @@ func (c *Call) Record(a *Attempt, o outcome.Outcome) {
 // is settled, or now if it has been.
 func (c *Call) recordAtEnd(a *Attempt) {
 	if o, final := a.Target.State.Finalize(&a.Ticket); final && o != outcome.Pending {
-		c.Record(a, o)
+		c.record(a, o)
 	}
 }
 

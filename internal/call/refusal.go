@@ -153,13 +153,13 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 
 // refuseAs ends a call that found no endpoint.
 func (c *Call) refuseAs(o outlook, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
-	x := c.Extra()
+	x := c.extra()
 	if x.skipped {
 		return c.refuseWith(x.unfit)
 	}
 	after := min(max(1, math.Ceil(o.first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
 	x.refused = &refusal{o.kind, int(after), c.Handler.Name}
-	if !c.Recorded.Swap(true) {
+	if !c.recorded.Swap(true) {
 		c.Handler.Pool.Refused(o.kind)
 	}
 	err := caddyhttp.Error(x.refused.status(), x.refused)
@@ -218,7 +218,7 @@ func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 		c.finish()
 	}
 	c.finished = false
-	c.Extra().refusal = err
+	c.extra().refusal = err
 	address := nowhere
 	if targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets; len(targets) > 0 {
 		address = targets[0].Address

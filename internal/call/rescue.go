@@ -7,9 +7,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// ReasonRescued is the reason of a failover that did not wait for an attempt to
+// reasonRescued is the reason of a failover that did not wait for an attempt to
 // fail.
-const ReasonRescued = "rescued"
+const reasonRescued = "rescued"
 
 // Rescue: when an endpoint opens, the attempts that still wait there for the first
 // byte of an answer, and that may be made elsewhere, move on at once instead of
@@ -27,7 +27,7 @@ type moved struct {
 // waitsInVain tells whether an attempt of an endpoint that is open is to be
 // rescued now.
 func (a *Attempt) waitsInVain(now time.Time) bool {
-	return a.Is(Started) && a.Is(movable) && a.First.Load() == 0 && (a.moved == nil || now.Sub(a.Began) >= a.moved.next) &&
+	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.moved == nil || now.Sub(a.Began) >= a.moved.next) &&
 		!a.Call.Handler.BreakerConfig().Off
 }
 
@@ -42,18 +42,18 @@ func (a *Attempt) rescue(now time.Time) {
 		}
 	}
 	a.mu.Lock()
-	if a.endedWhy() != endpoint.NotEnded || !a.First.CompareAndSwap(0, givenUp) {
+	if a.endedWhy() != endpoint.NotEnded || !a.first.CompareAndSwap(0, givenUp) {
 		a.mu.Unlock()
 		return
 	}
 	if x := a.race(); x != nil && x.rival != nil {
 		a.Call.exclude(x.rival.Target) // which has failed
 	}
-	a.Call.Extra().failed.slow = true
+	a.Call.extra().failed.slow = true
 	a.moved = &moved{to: a.Call.planElsewhere(now, a)}
 	if a.moved.to == nil {
 		a.moved.next = now.Sub(a.Began) + pool.TickEvery
-		a.First.Store(0)
+		a.first.Store(0)
 		a.mu.Unlock()
 		return
 	}
@@ -65,6 +65,6 @@ func (a *Attempt) rescue(now time.Time) {
 func (a *Attempt) conclude() endpoint.Ending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.First.CompareAndSwap(0, givenUp)
+	a.first.CompareAndSwap(0, givenUp)
 	return a.endedWhy()
 }

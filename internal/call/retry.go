@@ -49,7 +49,7 @@ func (c *Call) repeatable() bool {
 	if match == nil {
 		return c.Handler.Retry.Repeatable(c.Request)
 	}
-	x := c.Extra()
+	x := c.extra()
 	if x.repeats == unknown { // rivals ask as well, from goroutines of their own
 		x.repeats = no
 		if match(c.Request) {
@@ -182,7 +182,7 @@ func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Atte
 	if !ok || c.late(now.Add(pause)) {
 		return nil
 	}
-	next := c.NewAttempt(failed.Target, failed.upstream, now.Add(pause))
+	next := c.newAttempt(failed.Target, failed.upstream, now.Add(pause))
 	how := endpoint.AdmitNormally
 	if o == outcome.RateLimited {
 		how = endpoint.AdmitHeld

@@ -48,7 +48,7 @@ func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstrea
 			c.finished = false
 			return c.wait(w, now)
 		}
-		c.Record(c.Current, c.Current.known())
+		c.record(c.Current, c.Current.known())
 		return c.refuseWith(err)
 	}
 	c.finished = false
@@ -76,7 +76,7 @@ func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt
 		return a
 	}
 	if len(t.Standby) > 0 && rand.Float64() < h.StandbyShare && c.retrySafe() {
-		return h.Try(c, t.Standby[rand.IntN(len(t.Standby))], now, endpoint.AdmitNormally)
+		return h.try(c, t.Standby[rand.IntN(len(t.Standby))], now, endpoint.AdmitNormally)
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt 
 		if c.isExcluded(t) {
 			continue
 		}
-		if a := h.Try(c, t, now, endpoint.AdmitNormally); a != nil {
+		if a := h.try(c, t, now, endpoint.AdmitNormally); a != nil {
 			return a
 		}
 	}
@@ -139,7 +139,7 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 			break
 		}
 		target := t.Targets[i]
-		if a := h.Try(c, target, now, how); a != nil {
+		if a := h.try(c, target, now, how); a != nil {
 			return a
 		}
 		c.exclude(target)
@@ -149,7 +149,7 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 			if !t.Members[i].TakesCalls() || excluded(i) {
 				continue
 			}
-			if a := h.Try(c, target, now, how); a != nil {
+			if a := h.try(c, target, now, how); a != nil {
 				return a
 			}
 		}
@@ -179,7 +179,7 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 			continue
 		}
 		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
-			if a := h.Try(c, t, now, endpoint.AdmitPassed); a != nil {
+			if a := h.try(c, t, now, endpoint.AdmitPassed); a != nil {
 				return a
 			}
 		}
@@ -187,7 +187,7 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}
-		if a := h.Try(c, t, now, endpoint.AdmitNormally); a != nil {
+		if a := h.try(c, t, now, endpoint.AdmitNormally); a != nil {
 			return a
 		}
 	}
@@ -221,12 +221,12 @@ func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first t
 		return first, held, nil
 	}
 	if h.TryAnyway {
-		return first, held, h.Try(c, due, now, endpoint.AdmitAnyway)
+		return first, held, h.try(c, due, now, endpoint.AdmitAnyway)
 	}
 	if !h.Pool.TrialDue(now) {
 		return first, held, h.inNeed(c, from, now)
 	}
-	return first, held, h.Try(c, due, now, endpoint.AdmitAllDown)
+	return first, held, h.try(c, due, now, endpoint.AdmitAllDown)
 }
 
 // inNeed reserves an attempt at the endpoint that answers most calls well, where all
@@ -245,5 +245,5 @@ func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	if best == nil || rand.Float64() >= most {
 		return nil
 	}
-	return h.Try(c, best, now, endpoint.AdmitInNeed)
+	return h.try(c, best, now, endpoint.AdmitInNeed)
 }

@@ -44,7 +44,7 @@ func (a *Attempt) taking() time.Duration {
 // It costs the request nothing: only the watcher, whose own it is, looks.
 func (a *Attempt) watchSending(now time.Time) {
 	body := a.Call.body
-	if body == nil || !a.Is(Started) || a.First.Load() != 0 {
+	if body == nil || !a.is(started) || a.first.Load() != 0 {
 		return
 	}
 	s := a.sending.Load()

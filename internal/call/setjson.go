@@ -59,11 +59,11 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	rec := c.body
 	limit := c.Handler.Retry.Buffer
 	if c.Request.ContentLength > limit {
-		c.Extra().unfit = tooLarge(limit)
+		c.extra().unfit = tooLarge(limit)
 		return nil
 	}
 	body, whole, err := rec.ReadAhead(patience)
-	x := c.Extra()
+	x := c.extra()
 	switch {
 	case err != nil:
 		return err

@@ -16,27 +16,27 @@ import (
 // errGivenUp stands for an answer that came when its attempt had just been ended.
 var errGivenUp = errors.New("the attempt had been given up")
 
-// ResponseBody watches how an answer ends. An error that it returns makes the
+// responseBody watches how an answer ends. An error that it returns makes the
 // proxy abort the client's stream, which therefore never looks whole: HTTP/1
 // without the last chunk or byte, HTTP/2 and HTTP/3 by a reset.
-type ResponseBody Attempt
+type responseBody Attempt
 
-// A BrokenBody is a response body that ended too early. It is never read as "the
+// A brokenBody is a response body that ended too early. It is never read as "the
 // client left".
-type BrokenBody struct {
+type brokenBody struct {
 	outcome  outcome.Outcome
 	endpoint string
 	cause    error
 }
 
-func (e *BrokenBody) Error() string {
+func (e *brokenBody) Error() string {
 	return fmt.Sprintf("body %s at endpoint %s: %v", e.outcome, e.endpoint, e.cause)
 }
 
 // addErrorEvent has an answer end with an event if it breaks, where it is of events.
 func (a *Attempt) addErrorEvent(resp *http.Response) {
 	if isEventStream(resp) {
-		resp.Body = &SSEBody{ResponseBody: (*ResponseBody)(a)}
+		resp.Body = &sseBody{responseBody: (*responseBody)(a)}
 	}
 }
 
@@ -46,17 +46,17 @@ func isEventStream(resp *http.Response) bool {
 	return err == nil && kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
 }
 
-// SSEBody adds an event to a stream that breaks, so that its reader learns of it
+// sseBody adds an event to a stream that breaks, so that its reader learns of it
 // even if it does not see the end of the connection as an error. OpenAI's clients
 // look for "error" in the data, Anthropic's for the event's name.
-type SSEBody struct {
-	*ResponseBody
+type sseBody struct {
+	*responseBody
 	last *strings.Reader // the event; nil: not broken
 	err  error           // after it
 }
 
 // Read implements io.Reader.
-func (s *SSEBody) Read(p []byte) (int, error) {
+func (s *sseBody) Read(p []byte) (int, error) {
 	if s.last != nil {
 		n, err := s.last.Read(p)
 		if err == io.EOF {
@@ -64,8 +64,8 @@ func (s *SSEBody) Read(p []byte) (int, error) {
 		}
 		return n, err
 	}
-	n, err := s.ResponseBody.Read(p)
-	broken, ok := err.(*BrokenBody)
+	n, err := s.responseBody.Read(p)
+	broken, ok := err.(*brokenBody)
 	if !ok {
 		return n, err
 	}
@@ -81,10 +81,10 @@ func (s *SSEBody) Read(p []byte) (int, error) {
 }
 
 // Close implements io.Closer.
-func (b *ResponseBody) Close() error {
+func (b *responseBody) Close() error {
 	a := (*Attempt)(b)
-	err := a.Answer.Close()
-	if !a.Is(bodyOver) {
+	err := a.answer.Close()
+	if !a.is(bodyOver) {
 		o := outcome.Success // as far as it was wanted
 		if a.clientLeft() {
 			o = outcome.Cancelled
@@ -96,12 +96,12 @@ func (b *ResponseBody) Close() error {
 
 // clientLeft tells whether the client has gone.
 func (a *Attempt) clientLeft() bool {
-	return a.Client.Err() != nil || a.endedWhy() == endpoint.EndedByClient
+	return a.client.Err() != nil || a.endedWhy() == endpoint.EndedByClient
 }
 
-// BodyOutcome says what the end of a response body means. No sentinel within it
+// bodyOutcome says what the end of a response body means. No sentinel within it
 // is asked for.
-func (a *Attempt) BodyOutcome(err error) outcome.Outcome {
+func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	switch {
 	case err == io.EOF:
 		return outcome.Success // whatever the client has done meanwhile
@@ -117,19 +117,19 @@ func (a *Attempt) BodyOutcome(err error) outcome.Outcome {
 
 // silenceBegins marks the start of a read of the response body. Time between
 // reads is the client's.
-func (a *Attempt) silenceBegins(now time.Time) { a.Silent.Store(int64(now.Sub(a.Began)) + 1) }
+func (a *Attempt) silenceBegins(now time.Time) { a.silent.Store(int64(now.Sub(a.Began)) + 1) }
 
-func (a *Attempt) silenceEnds() { a.Silent.Store(0) }
+func (a *Attempt) silenceEnds() { a.silent.Store(0) }
 
 // stuck tells the watcher whether an answer that has begun has to end, and why:
 // because it has been silent for too long or, while nothing of it has gone to the
 // client, because of the call's deadline.
 func (a *Attempt) stuck(now time.Time) endpoint.Ending {
-	since := a.Silent.Load()
+	since := a.silent.Load()
 	if since == 0 {
 		return endpoint.NotEnded
 	}
-	longest, held := a.idle(), a.Is(Holding)
+	longest, held := a.idle(), a.is(holding)
 	if held && longest == 0 {
 		longest = a.Timeout
 	}
@@ -154,8 +154,8 @@ func (a *Attempt) followUpgraded(resp *http.Response) {
 		resp.Body = &upgraded{rwc, a}
 		return
 	}
-	a.Answer = resp.Body
-	resp.Body = (*ResponseBody)(a)
+	a.answer = resp.Body
+	resp.Body = (*responseBody)(a)
 }
 
 // CloseWrite tells the endpoint that the client will send no more; what the

@@ -79,7 +79,7 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 	if !o.MayBeTheRequests() || a.Target.State.InNoDoubt(&a.Ticket) {
 		return
 	}
-	x := c.Extra()
+	x := c.extra()
 	same := c.suspected(a, o)
 	x.failed.list = append(x.failed.list, suspect{a, o})
 	if !same && !x.failed.own {

@@ -58,22 +58,22 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
-		c.moveTo(a, a.moved.to, ReasonRescued, what, now)
+		c.moveTo(a, a.moved.to, reasonRescued, what, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
 	}
 	if a.endedWhy() == endpoint.EndedByDeadline {
 		c.finish()
 		if a.clientSlow(now) {
-			c.Record(a, outcome.Cancelled)
+			c.record(a, outcome.Cancelled)
 			c.body.StopReading(now)
 			return clientSlow()
 		}
-		c.Record(a, outcome.FailedTimeout)
+		c.record(a, outcome.FailedTimeout)
 		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
 	}
 	if o == outcome.Cancelled {
 		c.finish()
-		c.Record(a, outcome.Cancelled)
+		c.record(a, outcome.Cancelled)
 		if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
 			return err // the reason why the client's body could not be read
 		}
@@ -82,10 +82,10 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	if o == outcome.Unsent {
 		c.finish()
 		if outcome.ClientsMistake(err) {
-			c.Record(a, outcome.Unsent)
+			c.record(a, outcome.Unsent)
 			return caddyhttp.Error(http.StatusBadRequest, err)
 		}
-		if !c.Recorded.Swap(true) {
+		if !c.recorded.Swap(true) {
 			c.Handler.Pool.Refused(pool.AllDown)
 		}
 		return caddyhttp.Error(http.StatusBadGateway, err)
@@ -100,7 +100,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
 	c.finish()
-	c.Record(a, o)
+	c.record(a, o)
 	return reason
 }
 
@@ -139,7 +139,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedTimeout
 	}
-	if a.Client.Err() != nil {
+	if a.client.Err() != nil {
 		a.ClientLeft = true
 		return outcome.Cancelled
 	}
@@ -155,7 +155,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 			c.body.TakeBack()
 		}
 		return outcome.FailedDial
-	case o == outcome.FailedTLS && (a.sent.Begun() || a.Is(connected) && !outcome.SaysPeer(err)):
+	case o == outcome.FailedTLS && (a.sent.Begun() || a.is(connected) && !outcome.SaysPeer(err)):
 		return outcome.FailedReset // the handshake was over: the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
@@ -197,7 +197,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 	c.finish()
 	c.noneFollows(a, o, now)
 	if !c.Handler.Rematches {
-		c.Record(a, o)
+		c.record(a, o)
 	}
 	a.follow(resp)
 	return resp, nil
@@ -224,7 +224,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	}
 	if next.Target != a.Target {
 		if reason != reasonNextOn && reason != reasonRetryMatch {
-			c.Extra().saved = true
+			c.extra().saved = true
 		}
 		a.Target.State.CountFailover(next.Target.Name, reason)
 		c.Handler.Pool.Emit(event.Event{

@@ -13,7 +13,7 @@ const (
 // mayBeLost tells the watcher whether to look at the attempt's connection: net/http
 // tells nobody of its end while the client is waited for.
 func (a *Attempt) mayBeLost(now time.Time) bool {
-	return a.Is(Started) && a.sent != nil && a.First.Load() == 0 && a.sent.WaitsFor(now, lookAfter)
+	return a.is(started) && a.sent != nil && a.first.Load() == 0 && a.sent.WaitsFor(now, lookAfter)
 }
 
 // clientSlow tells whether an attempt that has ended was waiting for its client then, or had

@@ -32,7 +32,7 @@ func (Verdict) MatchWithError(r *http.Request) (bool, error) {
 		}
 	}
 	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
-	c := Latest(first, func(*Call) bool { return true })
+	c := latest(first, func(*Call) bool { return true })
 	return c == nil || c.handed, nil
 }
 

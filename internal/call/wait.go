@@ -142,7 +142,7 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 		return false
 	}
 	since := c.began()
-	x := c.Extra()
+	x := c.extra()
 	s := &x.wait
 	s.since, s.next, s.rests, s.rest, s.err, s.reason = since, true, !out, rules.Interval, err, reason
 	return true
@@ -163,7 +163,7 @@ func (h *Handler) allOut(c *Call, now time.Time) bool {
 // leaves. The round trip to the upstream that it returns is the attempt, or what the
 // client gets instead.
 func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
-	h, x := c.Handler, c.Extra()
+	h, x := c.Handler, c.extra()
 	q, s := &h.Pool.Queue, &x.wait
 	s.next = false
 	if s.since.IsZero() {
@@ -309,7 +309,7 @@ func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
 // leaves ends a call whose client is not there any longer.
 func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.Left)
-	if !c.Recorded.Swap(true) {
+	if !c.recorded.Swap(true) {
 		c.Handler.Pool.Refusals.Gone.Add(1)
 	}
 	return c.refuseWith(err)
@@ -326,7 +326,7 @@ func (c *Call) timeOver(w http.ResponseWriter, now time.Time) *reverseproxy.Upst
 func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	h := c.Handler
 	if err := c.extras.wait.err; err != nil && !h.allOut(c, now) {
-		c.Record(c.Current, c.Current.known())
+		c.record(c.Current, c.Current.known())
 		return c.refuseWith(err)
 	}
 	c.excluded = nil

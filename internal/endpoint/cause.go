@@ -112,7 +112,7 @@ func (s *State) blamedOn(reason string) (Cause, uint64) {
 	case breaker.ReasonOperator:
 		return Cause{}, 0
 	case breaker.ReasonCheckFailed:
-		return s.Checks.cause, uint64(max(0, -s.Checks.Run))
+		return s.checks.cause, uint64(max(0, -s.checks.run))
 	case breaker.ReasonSlower, breaker.ReasonSlow, breaker.ReasonUnanswered:
 		return s.slowest, 0
 	}
@@ -124,8 +124,8 @@ func (s *State) blamedOn(reason string) (Cause, uint64) {
 
 // noteFailureLocked notes a failure for people.
 func (s *State) noteFailureLocked(o outcome.Outcome, cause Cause, now time.Time) {
-	s.LastFailure = o
-	s.failures.add(cause, now, s.Breaker.State == breaker.Closed)
+	s.lastFailure = o
+	s.failures.add(cause, now, s.breaker.State == breaker.Closed)
 }
 
 // failureStatus describes a cause; nil if there is none.
@@ -145,11 +145,11 @@ func (s *State) LastCause(now time.Time) string {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	switch {
-	case s.Barred:
+	case s.barred:
 		return breaker.ReasonOperator
-	case s.Breaker.State != breaker.Closed && s.cause.What != "":
+	case s.breaker.State != breaker.Closed && s.cause.What != "":
 		return s.cause.String()
-	case now.Before(s.HoldUntil):
+	case now.Before(s.holdUntil):
 		return s.heldFor.String()
 	}
 	return ""

@@ -24,23 +24,23 @@ type CheckResult struct {
 // CheckPassed is what a check came to that passed.
 const CheckPassed = "passed"
 
-// Checks are the checks of an endpoint: their results, which outlive
+// checks are the checks of an endpoint: their results, which outlive
 // configurations, and when the next is due. Guarded by the state's mutex.
-type Checks struct {
-	Asked    *CheckConfig // nil: the endpoint is not checked
-	Run      int          // results in a row: passes above 0, failures below
-	Next     time.Time
-	Underway bool
+type checks struct {
+	asked    *CheckConfig // nil: the endpoint is not checked
+	run      int          // results in a row: passes above 0, failures below
+	next     time.Time
+	underway bool
 	Gets     bool   // the endpoint refuses HEAD, and is asked with GET
 	found    int    // checks in a row that found the breaker open
-	past     Totals // when the latest check was due
+	past     totals // when the latest check was due
 	lastAt   time.Time
 	lastWhy  string
 	cause    Cause // of the latest that failed
-	Sent     uint64
-	Passed   uint64
-	Failed   uint64
-	Skipped  uint64
+	sent     uint64
+	passed   uint64
+	failed   uint64
+	skipped  uint64
 }
 
 // AskChecks makes checks go by a configuration from now on; nil ends them. What
@@ -48,23 +48,23 @@ type Checks struct {
 func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	c := &s.Checks
+	c := &s.checks
 	switch {
 	case cfg == nil:
-		if c.Asked != nil {
-			c.Asked, c.Run, c.found, c.Gets = nil, 0, 0, false
-			s.Breaker.Unchecked()
+		if c.asked != nil {
+			c.asked, c.run, c.found, c.Gets = nil, 0, 0, false
+			s.breaker.Unchecked()
 		}
 		return
-	case c.Asked == nil || !c.Asked.Equal(&cfg.Ask):
-		s.CountLocked(now)
-		c.Run, c.found, c.past, c.Gets = 0, 0, s.Totals, false
-		c.Next = now.Add(first)
-		s.Breaker.Unchecked()
+	case c.asked == nil || !c.asked.equal(&cfg.Ask):
+		s.countLocked(now)
+		c.run, c.found, c.past, c.Gets = 0, 0, s.totals, false
+		c.next = now.Add(first)
+		s.breaker.Unchecked()
 	default:
-		c.Next = Earliest(c.Next, now.Add(Jittered(cfg.Pause(c.Run, s.Breaker.State, c.found))))
+		c.next = Earliest(c.next, now.Add(jittered(cfg.pause(c.run, s.breaker.State, c.found))))
 	}
-	c.Asked = cfg
+	c.asked = cfg
 }
 
 // CheckDue is when the next check is due; false while one is under way.
@@ -72,7 +72,7 @@ func (s *State) CheckDue(now time.Time) (at time.Time, ok bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	s.hastenLocked(now)
-	return s.Checks.Next, !s.Checks.Underway
+	return s.checks.next, !s.checks.underway
 }
 
 // BeginCheck tells whether a check that is due is to be made, which is under way then. Else
@@ -81,12 +81,12 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	if s.skipLocked(now) {
-		s.Checks.Skipped++
-		s.Checks.Next = now.Add(Jittered(interval))
+		s.checks.skipped++
+		s.checks.next = now.Add(jittered(interval))
 		return false
 	}
-	s.Checks.Sent++
-	s.Checks.Underway = true
+	s.checks.sent++
+	s.checks.underway = true
 	return true
 }
 
@@ -94,7 +94,7 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 func (s *State) ChecksGet() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.Checks.Gets
+	return s.checks.Gets
 }
 
 // EndCheck ends a check that was made by cfg, and returns when the next is due. The
@@ -102,13 +102,13 @@ func (s *State) ChecksGet() bool {
 // still ask the same. Alone is set where no other endpoint can take this one's calls.
 func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, result CheckResult, alone bool) (next time.Time, changed bool, news []event.Event) {
 	changed, news = s.update(func() (changed bool) {
-		c := &s.Checks
-		c.Underway = false
-		c.Next = now.Add(Jittered(cfg.FastInterval)) // unless the result says otherwise
-		if by != nil && c.Asked != nil && c.Asked.Equal(&cfg.Ask) {
+		c := &s.checks
+		c.underway = false
+		c.next = now.Add(jittered(cfg.FastInterval)) // unless the result says otherwise
+		if by != nil && c.asked != nil && c.asked.equal(&cfg.Ask) {
 			changed = s.checkedLocked(now, by, result, alone)
 		}
-		next = c.Next
+		next = c.next
 		return changed
 	})
 	if !result.Passed {
@@ -120,26 +120,26 @@ func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, re
 // skipLocked tells whether a check that is due can be left out: calls have said
 // the same, or the endpoint has asked to be left alone.
 func (s *State) skipLocked(now time.Time) bool {
-	s.CountLocked(now)
-	c := &s.Checks
-	succeeded, failed := s.Totals.Successes-c.past.Successes, s.Totals.Failures-c.past.Failures
-	c.past = s.Totals
-	if now.Before(s.HoldUntil) {
+	s.countLocked(now)
+	c := &s.checks
+	succeeded, failed := s.totals.Successes-c.past.Successes, s.totals.Failures-c.past.Failures
+	c.past = s.totals
+	if now.Before(s.holdUntil) {
 		return true
 	}
-	return s.Breaker.State == breaker.Closed && c.Run >= 0 && failed == 0 && succeeded >= skipAfter
+	return s.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
 // hastenLocked lets a check come soon where the breaker has opened.
 func (s *State) hastenLocked(now time.Time) {
-	c := &s.Checks
-	if s.Breaker.State != breaker.Open && s.Breaker.State != breaker.Recovering {
+	c := &s.checks
+	if s.breaker.State != breaker.Open && s.breaker.State != breaker.Recovering {
 		c.found = 0
 		return
 	}
-	if c.found == 0 || s.Breaker.State == breaker.Recovering {
-		if soon := now.Add(c.Asked.FastInterval * 11 / 10); c.Next.After(soon) {
-			c.Next = now.Add(Jittered(c.Asked.FastInterval))
+	if c.found == 0 || s.breaker.State == breaker.Recovering {
+		if soon := now.Add(c.asked.FastInterval * 11 / 10); c.next.After(soon) {
+			c.next = now.Add(jittered(c.asked.FastInterval))
 		}
 	}
 }
@@ -147,37 +147,37 @@ func (s *State) hastenLocked(now time.Time) {
 // checkedLocked takes the result of a check. Alone is set where no other
 // endpoint can take this one's calls.
 func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
-	c := &s.Checks
-	c.Run = riseAndFall(c.Run, result.Passed)
+	c := &s.checks
+	c.run = riseAndFall(c.run, result.Passed)
 	c.lastAt, c.lastWhy = now, result.Why
 	c.Gets = c.Gets || result.Gets
 	if result.Passed {
-		c.Passed++
+		c.passed++
 	} else {
-		c.Failed++
+		c.failed++
 		c.cause = result.Cause
 		if c.cause.What == "" {
 			c.cause.What = result.Why
 		}
 	}
 	s.Scorer.Check(now, result.Passed, result.Latency)
-	changed = s.Breaker.Checked(now, cfg, result.Passed, c.Asked.verdict(c.Run) != 0, alone)
-	if s.Breaker.State == breaker.Open {
+	changed = s.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
+	if s.breaker.State == breaker.Open {
 		c.found++
 	} else {
 		c.found = 0
 	}
-	c.Next = now.Add(Jittered(c.Asked.Pause(c.Run, s.Breaker.State, c.found)))
+	c.next = now.Add(jittered(c.asked.pause(c.run, s.breaker.State, c.found)))
 	return changed
 }
 
 // status copies how the checks stand; nil if there are none.
-func (c *Checks) status() *api.CheckStatus {
-	if c.Asked == nil {
+func (c *checks) status() *api.CheckStatus {
+	if c.asked == nil {
 		return nil
 	}
-	state := [...]string{"down", "undecided", "up"}[c.Asked.verdict(c.Run)+1]
+	state := [...]string{"down", "undecided", "up"}[c.asked.verdict(c.run)+1]
 	return &api.CheckStatus{
-		State: state, LastAt: c.lastAt, LastResult: c.lastWhy, NextAt: c.Next, Sent: c.Sent, Skipped: c.Skipped,
+		State: state, LastAt: c.lastAt, LastResult: c.lastWhy, NextAt: c.next, Sent: c.sent, Skipped: c.skipped,
 	}
 }

@@ -28,7 +28,7 @@ var kinds = [...]sla.Kind{
 // Counted is what came of attempts at an endpoint, and of the calls whose last
 // attempt was there. The zero value is empty.
 type Counted struct {
-	Some      bool
+	some      bool
 	Attempts  sla.Batch
 	Calls     sla.Batch      // as their clients saw them
 	Durations DurationCounts // of attempts
@@ -44,7 +44,7 @@ type Route struct {
 
 // Attempt counts an attempt: what it came to, and the time to its first byte or its end, 0 if it never began.
 func (c *Counted) Attempt(o outcome.Outcome, duration time.Duration) {
-	c.Some = true
+	c.some = true
 	if o == outcome.Unsent {
 		c.Unsent++
 		return
@@ -57,7 +57,7 @@ func (c *Counted) Attempt(o outcome.Outcome, duration time.Duration) {
 
 // success counts what an attempt and its call came to, as attempt and call do.
 func (c *Counted) success(s sample) {
-	c.Some = true
+	c.some = true
 	c.Durations.add(s.latency)
 	if s.waited == s.latency {
 		sla.AddSuccess(s.latency, &c.Attempts, &c.Calls)
@@ -71,13 +71,13 @@ func (c *Counted) success(s sample) {
 
 // Call counts a call as its client saw it; latency is 0 without an answer.
 func (c *Counted) Call(o outcome.Outcome, latency time.Duration) {
-	c.Some = true
+	c.some = true
 	c.Calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
 }
 
-// Reset empties it; its memory is used again.
-func (c *Counted) Reset() {
-	c.Some = false
+// reset empties it; its memory is used again.
+func (c *Counted) reset() {
+	c.some = false
 	c.Attempts.Reset()
 	c.Calls.Reset()
 	c.Durations, c.Unsent = DurationCounts{}, 0
@@ -122,10 +122,10 @@ func (h *DurationCounts) merge(o *DurationCounts) {
 // FreshLocked is where the state's mutex guards what is counted until the control
 // loop takes it.
 func (s *State) FreshLocked() *Counted {
-	if s.Fresh == nil {
-		s.Fresh = new(Counted)
+	if s.fresh == nil {
+		s.fresh = new(Counted)
 	}
-	return s.Fresh
+	return s.fresh
 }
 
 // recordLocked records what an attempt came to, and its call, where this is what
@@ -171,20 +171,20 @@ func (s *State) PassOver(t *Ticket) bool {
 func (s *State) TakeFresh(now time.Time) *Counted {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.CountLocked(now)
-	fresh := s.Fresh
-	if fresh == nil || !fresh.Some {
+	s.countLocked(now)
+	fresh := s.fresh
+	if fresh == nil || !fresh.some {
 		return nil
 	}
-	s.Fresh, s.Spare = s.Spare, nil
+	s.fresh, s.spare = s.spare, nil
 	return fresh
 }
 
 // Reuse takes back what TakeFresh returned, which is emptied.
 func (s *State) Reuse(fresh *Counted) {
-	fresh.Reset()
+	fresh.reset()
 	s.Mu.Lock()
-	s.Spare = fresh
+	s.spare = fresh
 	s.Mu.Unlock()
 }
 
@@ -192,14 +192,14 @@ func (s *State) Reuse(fresh *Counted) {
 func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if down = s.Breaker.Allowed(cfg) == 0; !down || before {
+	if down = s.breaker.Allowed(cfg) == 0; !down || before {
 		return down, ""
 	}
-	cause = s.Breaker.Opened
-	if s.Breaker.State == breaker.ForcedOpen {
-		cause = s.Breaker.Reason
-	} else if s.LastFailure != outcome.Pending {
-		cause += ", last: " + s.LastFailure.String()
+	cause = s.breaker.Opened
+	if s.breaker.State == breaker.ForcedOpen {
+		cause = s.breaker.Reason
+	} else if s.lastFailure != outcome.Pending {
+		cause += ", last: " + s.lastFailure.String()
 	}
 	return true, cause
 }
@@ -208,7 +208,7 @@ func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string)
 func (s *State) CountFailover(to string, reason string) {
 	s.Mu.Lock()
 	fresh := s.FreshLocked()
-	fresh.Some = true
+	fresh.some = true
 	if fresh.Failovers == nil {
 		fresh.Failovers = make(map[Route]uint64)
 	}

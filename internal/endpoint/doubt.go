@@ -47,7 +47,7 @@ func (s *State) InNoDoubt(t *Ticket) bool {
 func (s *State) ServedLately(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.CountLocked(now)
+	s.countLocked(now)
 	since := now.Sub(s.served)
 	return !s.served.IsZero() && since <= servedFor
 }
@@ -57,7 +57,7 @@ func (s *State) ServedLately(now time.Time) bool {
 func (s *State) HeldInDoubt(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.HoldSoft && now.Before(s.HoldUntil) ||
+	return s.holdSoft && now.Before(s.holdUntil) ||
 		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
 }
 
@@ -65,7 +65,7 @@ func (s *State) HeldInDoubt(now time.Time) bool {
 func (s *State) doubtLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
 	s.doubts = append(s.doubts, failure{t, now, r})
-	return s.Breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
+	return s.breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
 }
 
 // Resolve says whose the failure of an attempt is that was reported in doubt: the
@@ -96,7 +96,7 @@ func (s *State) resolveLocked(t *Ticket, now time.Time, cfg *breaker.Config, toB
 	s.doubts = slices.Delete(s.doubts, i, i+1)
 	switch {
 	case !toBlame:
-		return s.Breaker.Cancel(now, t.Permit)
+		return s.breaker.Cancel(now, t.Permit)
 	case limited:
 		s.holdLocked(t, now, holdAfter(t, stage), false)
 		return true
@@ -114,21 +114,21 @@ func holdAfter(t *Ticket, stage DoubtStage) time.Duration {
 
 // blameLocked counts a failure against the endpoint.
 func (s *State) blameLocked(d failure, now time.Time, cfg *breaker.Config) (changed bool) {
-	s.Tally.Calls++
-	s.Tally.Failures++
+	s.tally.Calls++
+	s.tally.Failures++
 	d.result.Followed = s.served.After(d.since)
-	return s.Breaker.Report(now, cfg, d.ticket.Permit, d.result)
+	return s.breaker.Report(now, cfg, d.ticket.Permit, d.result)
 }
 
 // takeBackLocked undoes what a failure has counted that was the request's own.
 func (s *State) takeBackLocked(t *Ticket, now time.Time, cfg *breaker.Config) {
-	if s.Tally.Failures > 0 {
-		s.Tally.Calls--
-		s.Tally.Failures--
+	if s.tally.Failures > 0 {
+		s.tally.Calls--
+		s.tally.Failures--
 	} else {
 		s.Scorer.TakeBack()
 	}
-	s.Breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
+	s.breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
 }
 
 // doubtsOverLocked counts the failures that have been in doubt for too long.
@@ -153,12 +153,12 @@ func (s *State) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bo
 // resolveHoldLocked confirms a hold, or shortens that of a request which would get a
 // 429 anywhere.
 func (s *State) resolveHoldLocked(t *Ticket, now time.Time, confirmed bool) (changed bool) {
-	if s.holdBy != t || s.HoldUntil.IsZero() {
+	if s.holdBy != t || s.holdUntil.IsZero() {
 		return false
 	}
-	s.HoldSoft = !confirmed
-	if soon := now.Add(doubtfulHold); !confirmed && s.HoldUntil.After(soon) {
-		s.HoldUntil = soon
+	s.holdSoft = !confirmed
+	if soon := now.Add(doubtfulHold); !confirmed && s.holdUntil.After(soon) {
+		s.holdUntil = soon
 	}
 	return true
 }

@@ -11,7 +11,7 @@ import (
 // transitionLocked is the event of a breaker that has taken a turn since before, once; nil
 // if it has not.
 func (s *State) transitionLocked(before uint64) *event.Event {
-	b := &s.Breaker
+	b := &s.breaker
 	if b.Told.Turn == before {
 		return nil
 	}
@@ -48,7 +48,7 @@ func (s *State) heldLocked(now time.Time) *event.Event {
 		Kind:     event.EndpointHeld,
 		Endpoint: s.Name,
 		Reason:   outcome.RateLimited.String(),
-		Details:  map[string]any{"until": s.HoldUntil, "seconds": s.HoldUntil.Sub(now).Seconds()},
+		Details:  map[string]any{"until": s.holdUntil, "seconds": s.holdUntil.Sub(now).Seconds()},
 	}
 	s.heldFor.AddTo(e.Details)
 	return e
@@ -58,9 +58,9 @@ func (s *State) heldLocked(now time.Time) *event.Event {
 // about.
 func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
 	s.tell(s.update(func() bool {
-		before := s.Breaker.Generation
-		change(&s.Breaker)
-		return s.Breaker.Generation != before
+		before := s.breaker.Generation
+		change(&s.breaker)
+		return s.breaker.Generation != before
 	}))
 }
 

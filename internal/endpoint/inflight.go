@@ -29,7 +29,7 @@ func (s *inFlight) remove(t *Ticket) bool {
 	s.slots[t.slot-1] = nil
 	s.free = append(s.free, t.slot-1)
 	t.slot = 0
-	if len(s.slots) > fewSlots && s.Empty() {
+	if len(s.slots) > fewSlots && s.empty() {
 		*s = inFlight{}
 	}
 	return true
@@ -38,11 +38,11 @@ func (s *inFlight) remove(t *Ticket) bool {
 // fewSlots is how many slots a set keeps that is empty.
 const fewSlots = 256
 
-// Empty tells whether no attempt is in the set.
-func (s *inFlight) Empty() bool { return len(s.free) == len(s.slots) }
+// empty tells whether no attempt is in the set.
+func (s *inFlight) empty() bool { return len(s.free) == len(s.slots) }
 
-// All are the attempts, in no order.
-func (s *inFlight) All() iter.Seq[Watched] {
+// all are the attempts, in no order.
+func (s *inFlight) all() iter.Seq[Watched] {
 	return func(yield func(Watched) bool) {
 		for _, f := range s.slots {
 			if f != nil && !yield(f) {

@@ -24,17 +24,17 @@ func TestInFlightIsASet(t *testing.T) {
 				break
 			}
 		}
-		if set.Empty() != (len(want) == 0) {
-			t.Fatalf("empty is %v, with %d attempts", set.Empty(), len(want))
+		if set.empty() != (len(want) == 0) {
+			t.Fatalf("empty is %v, with %d attempts", set.empty(), len(want))
 		}
-		if set.Empty() && len(set.slots) > fewSlots {
+		if set.empty() && len(set.slots) > fewSlots {
 			t.Fatalf("%d slots are kept for nothing", len(set.slots))
 		}
 		if step%1000 > 0 {
 			continue
 		}
 		n := 0
-		for f := range set.All() {
+		for f := range set.all() {
 			if n++; !want[f.(*trip)] {
 				t.Fatal("an attempt that has gone")
 			}

@@ -8,14 +8,14 @@ type lastOutcomes struct {
 	n    uint // ever
 }
 
-// Add notes what an attempt came to.
-func (l *lastOutcomes) Add(o outcome.Outcome) {
+// add notes what an attempt came to.
+func (l *lastOutcomes) add(o outcome.Outcome) {
 	l.ring[l.n%uint(len(l.ring))] = o
 	l.n++
 }
 
-// Names returns the outcomes, oldest first.
-func (l *lastOutcomes) Names() []string {
+// names returns the outcomes, oldest first.
+func (l *lastOutcomes) names() []string {
 	size := uint(len(l.ring))
 	n := min(l.n, size)
 	names := make([]string, 0, n)

@@ -9,18 +9,18 @@ import (
 
 func TestLastOutcomes(t *testing.T) {
 	var l lastOutcomes
-	if names := l.Names(); len(names) != 0 {
+	if names := l.names(); len(names) != 0 {
 		t.Errorf("empty: %q", names)
 	}
-	l.Add(outcome.Success)
-	l.Add(outcome.FailedTimeout)
-	if names := l.Names(); !slices.Equal(names, []string{"success", "timeout"}) {
+	l.add(outcome.Success)
+	l.add(outcome.FailedTimeout)
+	if names := l.names(); !slices.Equal(names, []string{"success", "timeout"}) {
 		t.Errorf("got %q", names)
 	}
 	for range 19 {
-		l.Add(outcome.RateLimited)
+		l.add(outcome.RateLimited)
 	}
-	if names := l.Names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
+	if names := l.names(); len(names) != 20 || names[0] != "timeout" || names[19] != "rate_limited" {
 		t.Errorf("full: %q", names)
 	}
 }

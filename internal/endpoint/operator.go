@@ -35,14 +35,14 @@ func (o *Lever) stop() {
 // A setting is in force instead of what is configured.
 type setting[T any] struct {
 	*Lever
-	Value T
+	value T
 }
 
 // settings are those of an endpoint; nil is what is configured. They are
 // read-only.
 type settings struct {
-	Weight   *setting[float64]
-	Priority *setting[int]
+	weight   *setting[float64]
+	priority *setting[int]
 }
 
 // Obey carries out a command. It returns how many attempts were in flight then, and the
@@ -58,15 +58,15 @@ func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight 
 
 // Overrides are the weight and the priority that an operator has set; nil: as configured.
 func (s *State) Overrides() (weight *float64, priority *int) {
-	in := s.Settings.Load()
+	in := s.settings.Load()
 	if in == nil {
 		return nil, nil
 	}
-	if in.Weight != nil {
-		weight = &in.Weight.Value
+	if in.weight != nil {
+		weight = &in.weight.value
 	}
-	if in.Priority != nil {
-		priority = &in.Priority.Value
+	if in.priority != nil {
+		priority = &in.priority.value
 	}
 	return weight, priority
 }
@@ -77,51 +77,51 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		return
 	}
 	s.lever.stop()
-	s.lever, s.Barred = nil, false
-	s.CountLocked(now)
+	s.lever, s.barred = nil, false
+	s.countLocked(now)
 	switch {
 	case c.Action == api.Trip:
-		s.Breaker.Force(now, breaker.ForcedOpen)
+		s.breaker.Force(now, breaker.ForcedOpen)
 	case c.Action == api.Enable && c.Lasts > 0:
-		s.Breaker.Force(now, breaker.ForcedClosed)
+		s.breaker.Force(now, breaker.ForcedClosed)
 	default:
-		s.Breaker.Release(now, cfg)
+		s.breaker.Release(now, cfg)
 	}
 	switch {
 	case c.Action == api.Reset:
-		s.Breaker.Reset(now)
-		s.Scorer, s.Tally, s.Slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
+		s.breaker.Reset(now)
+		s.Scorer, s.tally, s.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 		s.endHoldLocked()
 		s.holdStep, s.passing = 0, passing{}
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.lever = s.newOrder(c.Action, c, now)
-		s.Barred = c.Action != api.Enable
+		s.barred = c.Action != api.Enable
 	}
 }
 
 // set puts settings in force, or takes them back.
 func (s *State) set(c api.Order, now time.Time) {
 	var next settings
-	if old := s.Settings.Load(); old != nil {
+	if old := s.settings.Load(); old != nil {
 		next = *old
 	}
 	if c.Weight.Made {
-		if next.Weight != nil {
-			next.Weight.stop()
-			next.Weight = nil
+		if next.weight != nil {
+			next.weight.stop()
+			next.weight = nil
 		}
 		if value := c.Weight.Value; value != nil {
-			next.Weight = &setting[float64]{s.newOrder(api.Weight, c, now), *value}
+			next.weight = &setting[float64]{s.newOrder(api.Weight, c, now), *value}
 		}
 	}
 	if c.Priority.Made {
-		if next.Priority != nil {
-			next.Priority.stop()
-			next.Priority = nil
+		if next.priority != nil {
+			next.priority.stop()
+			next.priority = nil
 		}
 		if value := c.Priority.Value; value != nil {
-			next.Priority = &setting[int]{s.newOrder(api.Priority, c, now), *value}
+			next.priority = &setting[int]{s.newOrder(api.Priority, c, now), *value}
 		}
 	}
 	s.putInForce(next)
@@ -129,10 +129,10 @@ func (s *State) set(c api.Order, now time.Time) {
 
 func (s *State) putInForce(next settings) {
 	if next == (settings{}) {
-		s.Settings.Store(nil)
+		s.settings.Store(nil)
 		return
 	}
-	s.Settings.Store(&next)
+	s.settings.Store(&next)
 }
 
 // newOrder makes an order, which ends by itself when its time is over.
@@ -152,20 +152,20 @@ func (s *State) EndOrder(o *Lever, now time.Time, cfg *breaker.Config) (ended bo
 
 func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
 	if s.lever == o {
-		s.lever, s.Barred = nil, false
-		s.Breaker.Release(now, cfg)
+		s.lever, s.barred = nil, false
+		s.breaker.Release(now, cfg)
 		return true
 	}
-	in := s.Settings.Load()
+	in := s.settings.Load()
 	if in == nil {
 		return false
 	}
 	next := *in
 	switch {
-	case next.Weight != nil && next.Weight.Lever == o:
-		next.Weight = nil
-	case next.Priority != nil && next.Priority.Lever == o:
-		next.Priority = nil
+	case next.weight != nil && next.weight.Lever == o:
+		next.weight = nil
+	case next.priority != nil && next.priority.Lever == o:
+		next.priority = nil
 	default:
 		return false
 	}
@@ -178,12 +178,12 @@ func (s *State) ForgetOrders() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	s.lever.stop()
-	if in := s.Settings.Load(); in != nil {
-		if in.Weight != nil {
-			in.Weight.stop()
+	if in := s.settings.Load(); in != nil {
+		if in.weight != nil {
+			in.weight.stop()
 		}
-		if in.Priority != nil {
-			in.Priority.stop()
+		if in.priority != nil {
+			in.priority.stop()
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (s *State) ForgetOrders() {
 func (s *State) Steered() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.lever != nil || s.Settings.Load() != nil
+	return s.lever != nil || s.settings.Load() != nil
 }
 
 // BarredUntil tells whether an operator keeps attempts away, and until when;
@@ -200,7 +200,7 @@ func (s *State) Steered() bool {
 func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if !s.Barred {
+	if !s.barred {
 		return time.Time{}, false
 	}
 	if s.lever.until.IsZero() {

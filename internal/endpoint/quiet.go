@@ -39,7 +39,7 @@ func (s *State) watchQuietLocked(now time.Time, cfg *breaker.Config) (changed bo
 // wantsCallLocked tells whether the endpoint should get the next call that can be sent
 // elsewhere, because its score brings it too few.
 func (s *State) wantsCallLocked(now time.Time, cfg *breaker.Config) bool {
-	if 1-s.Scorer.Lost >= quietBelow || s.begun != s.quiet.begun || s.Breaker.Allowed(cfg) < 1 {
+	if 1-s.Scorer.Lost >= quietBelow || s.begun != s.quiet.begun || s.breaker.Allowed(cfg) < 1 {
 		return false
 	}
 	after := quietFor

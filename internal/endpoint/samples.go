@@ -21,37 +21,37 @@ type sample struct {
 
 // samples are those that have not been counted. The zero value is empty.
 type samples struct {
-	N    int
+	n    int
 	kept [64]sample
 }
 
-// CountLocked counts the samples.
-func (s *State) CountLocked(now time.Time) {
-	s.Totals.Attempts = s.begun
-	n := s.Samples.N
+// countLocked counts the samples.
+func (s *State) countLocked(now time.Time) {
+	s.totals.Attempts = s.begun
+	n := s.samples.n
 	if n == 0 {
 		return
 	}
-	s.Samples.N = 0
+	s.samples.n = 0
 	s.served = now
 	s.inVain.answer(now)
-	s.Totals.Successes += uint64(n)
-	s.Tally.Calls += n
-	s.Tally.Latencies += n
+	s.totals.Successes += uint64(n)
+	s.tally.Calls += n
+	s.tally.Latencies += n
 	fresh := s.FreshLocked()
-	closed := s.Breaker.State == breaker.Closed
+	closed := s.breaker.State == breaker.Closed
 	var sum time.Duration
 	product := 1.0 // of latencies, whose logarithm is the sum of theirs
-	for i, sample := range s.Samples.kept[:n] {
+	for i, sample := range s.samples.kept[:n] {
 		sum += sample.latency
 		product *= sample.latency.Seconds()
 		if i == n-1 || i%16 == 15 { // before it gets out of range
-			s.Tally.LogLatency += math.Log(product)
+			s.tally.LogLatency += math.Log(product)
 			product = 1
 		}
-		s.Slowness.Learn(sample.latency, false, closed)
-		s.Slowness.Judged(false)
-		s.Last.Add(outcome.Success)
+		s.slowness.Learn(sample.latency, false, closed)
+		s.slowness.Judged(false)
+		s.last.add(outcome.Success)
 		fresh.success(sample)
 	}
 	s.peakLocked(now, sum/time.Duration(n))
@@ -62,15 +62,15 @@ func (s *State) CountLocked(now time.Time) {
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || s.passing.trial == t || latency == 0 || s.Slowness.IsSlow(latency) || !s.HoldUntil.IsZero() ||
-		!s.Breaker.Succeeded(cfg, t.Permit, latency) {
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || s.passing.trial == t || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
+		!s.breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false
 	}
 	t.Outcome = outcome.Success
 	s.unlinkLocked(t)
-	if s.Samples.N == len(s.Samples.kept) {
-		s.CountLocked(time.Now())
+	if s.samples.n == len(s.samples.kept) {
+		s.countLocked(time.Now())
 	}
 	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
 		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
@@ -79,8 +79,8 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if final || t.final {
 		kept.waited, _ = f.RecordsCall(latency)
 	}
-	s.Samples.kept[s.Samples.N] = kept
-	s.Samples.N++
+	s.samples.kept[s.samples.n] = kept
+	s.samples.n++
 	if s.passing.calls != 0 {
 		s.answeredLocked(t)
 	}

@@ -59,7 +59,7 @@ func TestSamples(t *testing.T) {
 					for _, x := range []*trip{a, b} {
 						x.before, x.idle, x.latency = time.Millisecond, false, latency
 					}
-					if o == outcome.Success && a.Permit.Generation == one.s.Breaker.Generation {
+					if o == outcome.Success && a.Permit.Generation == one.s.breaker.Generation {
 						good++
 						if one.s.Succeeded(a, cfg, final) {
 							short++
@@ -71,11 +71,11 @@ func TestSamples(t *testing.T) {
 					two.s.SettleAnswer(b, now, cfg, o, final)
 				}
 				// An open period is drawn at random.
-				two.s.Breaker.Until = one.s.Breaker.Until
+				two.s.breaker.Until = one.s.breaker.Until
 				for _, r := range []*stateRun{one, two} {
 					r.s.Tick(now, cfg)
 				}
-				two.s.Breaker.Until = one.s.Breaker.Until
+				two.s.breaker.Until = one.s.breaker.Until
 				if got, want := one.knows(), two.knows(); got != want {
 					t.Fatalf("step %d: got\n%s\nwant\n%s", step, got, want)
 				}
@@ -89,16 +89,16 @@ func TestSamples(t *testing.T) {
 
 // knows is what an endpoint has counted and concluded, but for how it rounds sums.
 func (r *stateRun) knows() string {
-	s, b := r.s, &r.s.Breaker
-	fresh := s.Fresh
+	s, b := r.s, &r.s.breaker
+	fresh := s.fresh
 	if fresh == nil {
 		fresh = new(Counted) // nothing has been counted since the last look
 	}
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
-		s.Totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
-		s.Slowness.Limit, s.Slowness.Verdicts, s.Slowness.Held, s.Slowness.Known, s.Slowness.Pending,
+		s.totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
+		s.slowness.Limit, s.slowness.Verdicts, s.slowness.Held, s.slowness.Known, s.slowness.Pending,
 		s.Scorer.Errors.Ratio(), s.Scorer.Calls.Now.Value(),
-		s.Last.Names(), s.Samples.N,
+		s.last.names(), s.samples.n,
 		fresh.Attempts, fresh.Calls, fresh.Durations)
 }
 
@@ -107,14 +107,14 @@ func TestSamplesAreSeen(t *testing.T) {
 	now := epoch
 	for name, seen := range map[string]func(s *State, cfg *breaker.Config) uint64{
 		"status": func(s *State, cfg *breaker.Config) uint64 { return s.Status(now, cfg).Successes },
-		"tick":   func(s *State, cfg *breaker.Config) uint64 { s.Tick(now, cfg); return s.Totals.Successes },
-		"hedge":  func(s *State, _ *breaker.Config) uint64 { s.Typically(now, 0.5); return s.Totals.Successes },
-		"check":  func(s *State, _ *breaker.Config) uint64 { s.skipLocked(now); return s.Checks.past.Successes },
+		"tick":   func(s *State, cfg *breaker.Config) uint64 { s.Tick(now, cfg); return s.totals.Successes },
+		"hedge":  func(s *State, _ *breaker.Config) uint64 { s.Typically(now, 0.5); return s.totals.Successes },
+		"check":  func(s *State, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
 		"failure": func(s *State, cfg *breaker.Config) uint64 {
 			a := &trip{began: now, idle: true}
 			s.Acquire(a, now, cfg, 0, AdmitNormally)
 			s.Settle(a, now, cfg, outcome.FailedStatus, true, NoDoubt)
-			return s.Totals.Successes
+			return s.totals.Successes
 		},
 	} {
 		r := newStateRun(t, defaultBreaker())
@@ -128,7 +128,7 @@ func TestSamplesAreSeen(t *testing.T) {
 				t.Fatalf("%s: an attempt counts twice", name)
 			}
 		}
-		if got := seen(r.s, r.cfg); got != 3 || r.s.Busy.Load() != 0 || !r.s.InFlight.Empty() {
+		if got := seen(r.s, r.cfg); got != 3 || r.s.Busy.Load() != 0 || !r.s.inFlight.empty() {
 			t.Errorf("%s: %d successes, %d in flight, want 3 and 0", name, got, r.s.Busy.Load())
 		}
 	}

@@ -29,8 +29,8 @@ type Ask struct {
 	Body                string
 }
 
-// Equal tells whether two configurations ask the same of an endpoint.
-func (a *Ask) Equal(other *Ask) bool {
+// equal tells whether two configurations ask the same of an endpoint.
+func (a *Ask) equal(other *Ask) bool {
 	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query && a.RawPath == other.RawPath && a.Port == other.Port &&
 		a.Body == other.Body && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&
 		(a.Pattern == nil) == (other.Pattern == nil) && (a.Pattern == nil || a.Pattern.String() == other.Pattern.String())
@@ -66,10 +66,10 @@ func (cfg *CheckConfig) verdict(run int) int {
 	return 0
 }
 
-// Pause is the time until the next check of an endpoint, before jitter, given
+// pause is the time until the next check of an endpoint, before jitter, given
 // the run of its results, where its breaker stands, and how many checks have
 // found that open.
-func (cfg *CheckConfig) Pause(run int, state breaker.State, found int) time.Duration {
+func (cfg *CheckConfig) pause(run int, state breaker.State, found int) time.Duration {
 	switch {
 	case cfg.verdict(run) == 0, state == breaker.Recovering:
 		return cfg.FastInterval
@@ -83,7 +83,7 @@ func (cfg *CheckConfig) Pause(run int, state breaker.State, found int) time.Dura
 	return cfg.Interval
 }
 
-// Jittered spreads a pause by ± checkJitter.
-func Jittered(pause time.Duration) time.Duration {
+// jittered spreads a pause by ± checkJitter.
+func jittered(pause time.Duration) time.Duration {
 	return time.Duration(float64(pause) * (1 - checkJitter + 2*checkJitter*rand.Float64()))
 }

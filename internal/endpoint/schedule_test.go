@@ -40,7 +40,7 @@ func TestRiseAndFall(t *testing.T) {
 func TestCheckJitter(t *testing.T) {
 	low, high := time.Hour, time.Duration(0)
 	for range 1000 {
-		d := Jittered(time.Second)
+		d := jittered(time.Second)
 		low, high = min(low, d), max(high, d)
 	}
 	if low < 900*time.Millisecond || high > 1100*time.Millisecond || high-low < 150*time.Millisecond {
@@ -70,7 +70,7 @@ func TestCheckPause(t *testing.T) {
 		{9, breaker.Open, 1, 2 * time.Second},
 		{9, breaker.ForcedOpen, 1, 30 * time.Second},
 	} {
-		if got := cfg.Pause(tt.run, tt.state, tt.found); got != tt.want {
+		if got := cfg.pause(tt.run, tt.state, tt.found); got != tt.want {
 			t.Errorf("run %d, %v found %d times: %v, want %v", tt.run, tt.state, tt.found, got, tt.want)
 		}
 	}

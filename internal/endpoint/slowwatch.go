@@ -18,9 +18,9 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 		return false
 	}
 	took := taken(f, now)
-	slow := s.Slowness.IsSlow(took)
+	slow := s.slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
-		if slow = s.Slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
+		if slow = s.slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
 			return false
 		}
 	}
@@ -29,28 +29,28 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	case slow && t.Doubtful:
 		return false // it may be the call's own
 	case slow:
-		s.Slowness.Episode.SlowAfter(f.StartedAt(), took)
-		s.slowest = slowerThan(f, s.Slowness.Limit)
+		s.slowness.Episode.SlowAfter(f.StartedAt(), took)
+		s.slowest = slowerThan(f, s.slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
 		s.learnLocked(now, latency, slow)
 	}
-	return t.Permit.Generation == s.Breaker.Generation && s.Slowness.Judged(slow)
+	return t.Permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
 }
 
 // learnLocked takes the latency to the first byte of a good answer.
 func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
-	s.Tally.Latencies++
-	s.Tally.LogLatency += math.Log(latency.Seconds())
+	s.tally.Latencies++
+	s.tally.LogLatency += math.Log(latency.Seconds())
 	s.peakLocked(now, latency)
 	s.inVain.answer(now)
-	s.Slowness.Learn(latency, slow, s.Breaker.State == breaker.Closed)
+	s.slowness.Learn(latency, slow, s.breaker.State == breaker.Closed)
 }
 
 // isSlowerLocked tells whether a slow attempt speaks of the endpoint, rather than of a
 // request that would be slow anywhere while others are answered in time.
 func (s *State) isSlowerLocked(t *Ticket, now time.Time) bool {
-	return t.slower && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit)
+	return t.slower && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit)
 }
 
 // reportSlowLocked tells a breaker that slowness opened of another slow call,
@@ -60,7 +60,7 @@ func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) 
 		return false
 	}
 	t.reported = true
-	return s.Breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
+	return s.breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
 // Watch gives the attempts in flight their verdicts: those whose answer has begun, and those
@@ -85,9 +85,9 @@ func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 	changed, news = s.update(func() bool {
 		reason := s.suspectedLocked(now)
 		if reason == breaker.ReasonSlower {
-			limit = s.Slowness.Limit
+			limit = s.slowness.Limit
 		}
-		return reason != "" && s.Breaker.Suspected(now, cfg, reason)
+		return reason != "" && s.breaker.Suspected(now, cfg, reason)
 	})
 	if limit > 0 {
 		explain(news, "limit_seconds", limit.Seconds())
@@ -100,18 +100,18 @@ func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	open := s.Breaker.IsOpen()
-	for f := range s.InFlight.All() {
+	open := s.breaker.IsOpen()
+	for f := range s.inFlight.all() {
 		look(f, open)
 		s.paceLocked(f, now)
 	}
 }
 
 func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
-	s.CountLocked(now)
+	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
 	slow, inTime := 0, 0
-	for f := range s.InFlight.All() {
+	for f := range s.inFlight.all() {
 		t := f.own()
 		if t.Outcome != outcome.Pending || !f.HasStarted() {
 			continue
@@ -121,7 +121,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 			continue
 		}
 		latency := f.FirstByte()
-		t.slower = s.Slowness.IsSlow(taken(f, now))
+		t.slower = s.slowness.IsSlow(taken(f, now))
 		if latency == 0 && !t.slower {
 			continue
 		}
@@ -133,7 +133,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		if latency > 0 {
 			s.learnLocked(now, latency, t.slower)
 		}
-		if t.Permit.Generation != s.Breaker.Generation {
+		if t.Permit.Generation != s.breaker.Generation {
 			continue
 		}
 		if !t.slower {
@@ -141,14 +141,14 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 			continue
 		}
 		slow++
-		s.Slowness.Episode.SlowOne(f.StartedAt())
-		s.slowest = slowerThan(f, s.Slowness.Limit)
-		if s.Breaker.State == breaker.Recovering && s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
+		s.slowness.Episode.SlowOne(f.StartedAt())
+		s.slowest = slowerThan(f, s.slowness.Limit)
+		if s.breaker.State == breaker.Recovering && s.breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}
 	}
 	if slow+inTime > 0 {
-		changed = s.Slowness.JudgedMany(slow, inTime) || changed
+		changed = s.slowness.JudgedMany(slow, inTime) || changed
 	}
 	return changed
 }

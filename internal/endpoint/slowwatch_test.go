@@ -68,10 +68,10 @@ func TestNoFalseAlarm(t *testing.T) {
 						nextWatch = nextWatch.Add(50 * time.Millisecond)
 					default:
 						s.Tick(at, cfg)
-						highest = max(highest, s.Slowness.Limit)
+						highest = max(highest, s.slowness.Limit)
 						nextTick = nextTick.Add(250 * time.Millisecond)
 					}
-					if s.Slowness.Suspect() {
+					if s.slowness.Suspect() {
 						suspects++
 					}
 				}
@@ -84,7 +84,7 @@ func TestNoFalseAlarm(t *testing.T) {
 				heap.Push(&due, firstByteAt{now.Add(time.Duration(typical * math.Exp(sigma*r.NormFloat64()))), a})
 			}
 			t.Logf("%s, median %v: %d attempts in a day, %d slow, limit at most %v; suspect %d times",
-				name, median, s.Totals.Attempts, slow, highest.Round(time.Millisecond), suspects)
+				name, median, s.totals.Attempts, slow, highest.Round(time.Millisecond), suspects)
 			if suspects > 0 {
 				t.Errorf("%s, median %v: suspect %d times", name, median, suspects)
 			}

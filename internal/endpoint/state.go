@@ -39,42 +39,42 @@ type State struct {
 	begun uint64 // attempts; guarded by mu
 
 	Mu        sync.Mutex
-	Breaker   breaker.Breaker
-	HoldUntil time.Time
+	breaker   breaker.Breaker
+	holdUntil time.Time
 	holdStep  time.Duration
 	holdBy    *Ticket       // what brought the hold about; nil once it is over
-	HoldSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
+	holdSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
 	served    time.Time     // the latest success, as far as it has been counted
 	passing   passing       // whether calls pass it over
 	doubts    []failure     // in doubt, oldest first
 	news      []event.Event // to be emitted when mu is free
 	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
-	InFlight  inFlight
+	inFlight  inFlight
 	Left      bool // the pool; attempts of requests from before that go on
-	Samples   samples
-	Tally     score.Tally // since the last tick
+	samples   samples
+	tally     score.Tally // since the last tick
 	Scorer    score.Scorer
-	Slowness  slowness.Detector
+	slowness  slowness.Detector
 	inVain    unanswered
 	quiet     quiet
-	Checks    Checks
-	Sample    score.StepTally // since the trend's last step
+	checks    checks
+	sample    score.StepTally // since the trend's last step
 	peakAt    time.Time
 	lastTried time.Time // while it was not closed
-	Totals    Totals
-	Last      lastOutcomes
+	totals    totals
+	last      lastOutcomes
 	lever     *Lever    // that an operator holds, nil for none
-	Barred    bool      // by the lever: no attempts
+	barred    bool      // by the lever: no attempts
 	vacant    int       // attempts in flight that fill no slot
 	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last; guarded by mu
 
-	Settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
+	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
 
-	Fresh       *Counted // since the last fold
-	Spare       *Counted // empty, or nil
-	LastFailure outcome.Outcome
+	fresh       *Counted // since the last fold
+	spare       *Counted // empty, or nil
+	lastFailure outcome.Outcome
 
 	failures causes // of attempts, since the breaker was closed last
 	cause    Cause  // what opened the breaker; empty while it is closed
@@ -84,9 +84,9 @@ type State struct {
 	heldFor  Cause  // what brought the latest hold about
 }
 
-// Totals count attempts since the state was made. They are up to date after
+// totals count attempts since the state was made. They are up to date after
 // CountLocked.
-type Totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
+type totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 
 // Admission is how hard an attempt tries to get in.
 type Admission uint8
@@ -103,18 +103,18 @@ const (
 
 // wellLocked tells whether the endpoint takes whatever comes, as nearly always.
 func (s *State) wellLocked() bool {
-	return s.Breaker.State == breaker.Closed && s.HoldUntil.IsZero() && !s.Barred && !s.Left
+	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.Left
 }
 
 func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
-	if s.Barred {
+	if s.barred {
 		return false
 	}
 	if s.fullLocked(limit) && !s.relieveLocked(limit, now) {
 		s.turnedAway = true
 		return false
 	}
-	if now.Before(s.HoldUntil) && !s.HoldSoft && how != AdmitAnyway && how != AdmitHeld {
+	if now.Before(s.holdUntil) && !s.holdSoft && how != AdmitAnyway && how != AdmitHeld {
 		return false
 	}
 	t := f.own()
@@ -123,19 +123,19 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 	}
 	switch how {
 	case AdmitProven:
-		if s.Breaker.State == breaker.Recovering && !cfg.Off {
+		if s.breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
 	case AdmitNormally, AdmitHeld, AdmitPassed:
-		t.Permit, ok = s.Breaker.Acquire(now, cfg)
+		t.Permit, ok = s.breaker.Acquire(now, cfg)
 	case AdmitAllDown:
-		t.Permit, ok = s.Breaker.AcquireLast(now, cfg)
+		t.Permit, ok = s.breaker.AcquireLast(now, cfg)
 	case AdmitInNeed:
-		t.Permit, ok = breaker.Permit{Generation: s.Breaker.Generation}, s.Breaker.State == breaker.Open
+		t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
 	case AdmitAnyway:
-		if t.Permit, ok = s.Breaker.AcquireLast(now, cfg); !ok && s.Breaker.State != breaker.ForcedOpen {
-			t.Permit, ok = breaker.Permit{Generation: s.Breaker.Generation}, true
+		if t.Permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
+			t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
 		}
 	}
 	if !ok {
@@ -144,8 +144,8 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 	if how == AdmitPassed {
 		s.passing.trial, s.passing.since = t, now
 	}
-	t.Watchful = s.Breaker.State == breaker.Recovering
-	if s.Breaker.State != breaker.Closed {
+	t.Watchful = s.breaker.State == breaker.Recovering
+	if s.breaker.State != breaker.Closed {
 		s.lastTried = now
 	}
 	s.begun++
@@ -155,14 +155,14 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 
 func (s *State) linkLocked(f Watched) {
 	s.Busy.Add(1)
-	s.InFlight.add(f)
+	s.inFlight.add(f)
 	if s.Left {
 		s.Owner.BusyOutside(s)
 	}
 }
 
 func (s *State) unlinkLocked(t *Ticket) {
-	if s.InFlight.remove(t) {
+	if s.inFlight.remove(t) {
 		s.Busy.Add(-1)
 		if t.pace != nil {
 			s.vacateLocked(t.pace, false)
@@ -182,12 +182,12 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 		if t.Outcome != outcome.Pending {
 			return false
 		}
-		s.CountLocked(now)
+		s.countLocked(now)
 		changed = s.judgeLocked(f, now, outcome.Success, latency)
-		if s.Breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
+		if s.breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
 			return s.reportSlowLocked(t, now, cfg) || changed
 		}
-		return s.Breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
+		return s.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }
 
@@ -246,17 +246,17 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 
 func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end end, latency time.Duration) (changed bool) {
 	t, o := f.own(), end.outcome
-	s.CountLocked(now)
+	s.countLocked(now)
 	t.Outcome, t.doubt = o, end.doubt
-	s.Last.Add(o)
+	s.last.add(o)
 	changed = s.judgeLocked(f, now, o, latency)
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
-		s.Totals.Cancelled++
+		s.totals.Cancelled++
 		changed = s.cancelledLocked(f, now, cfg) || changed
 	case o == outcome.RateLimited:
-		s.Totals.Failures++
-		s.Breaker.Cancel(now, t.Permit)
+		s.totals.Failures++
+		s.breaker.Cancel(now, t.Permit)
 		if end.doubt == NoDoubt {
 			s.holdLocked(t, now, t.RetryAfter, false)
 			changed = true
@@ -264,9 +264,9 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 			s.doubts = append(s.doubts, failure{t, now, breaker.Result{}})
 		}
 	case o.Failed() && t.RefusedAlone && !s.refusedAgainLocked():
-		s.Totals.Failures++
+		s.totals.Failures++
 		t.doubt = cleared
-		changed = s.Breaker.Cancel(now, t.Permit) || changed
+		changed = s.breaker.Cancel(now, t.Permit) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
 		if r.Slow {
@@ -290,32 +290,32 @@ func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 
 // decideLocked takes a success, or a failure that is the endpoint's as far as is known.
 func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
-	if s.Breaker.State != breaker.Closed {
-		s.Breaker.AttemptEnded(r.Failed)
+	if s.breaker.State != breaker.Closed {
+		s.breaker.AttemptEnded(r.Failed)
 	}
 	if r.Failed {
-		s.Totals.Failures++
+		s.totals.Failures++
 		if t.doubt != NoDoubt {
 			return s.doubtLocked(t, now, cfg, r)
 		}
-		s.Tally.Failures++
+		s.tally.Failures++
 	} else {
-		s.Totals.Successes++
+		s.totals.Successes++
 		s.holdStep, s.refused, s.served = 0, 0, now
 		s.inVain.answer(now)
 		if !t.MovedOn {
 			changed = s.answeredLocked(t)
 		}
-		if s.HoldSoft {
+		if s.holdSoft {
 			s.endHoldLocked()
 			changed = true
 		}
 	}
-	s.Tally.Calls++
+	s.tally.Calls++
 	if t.reported && !r.Failed {
 		return changed // it was a slow call, whatever came later
 	}
-	return s.Breaker.Report(now, cfg, t.Permit, r) || changed
+	return s.breaker.Report(now, cfg, t.Permit, r) || changed
 }
 
 // refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
@@ -337,25 +337,25 @@ func isSlow(f Watched, now time.Time, cfg *breaker.Config) bool {
 // answer may be the request's own.
 func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft bool) {
 	switch {
-	case pause <= 0 && now.Before(s.HoldUntil):
+	case pause <= 0 && now.Before(s.holdUntil):
 		return // an answer to a call that was under way already
 	case pause <= 0:
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
 		pause = s.holdStep
 	}
 	until := now.Add(min(pause, outcome.MaxHold))
-	if !until.After(s.HoldUntil) {
+	if !until.After(s.holdUntil) {
 		return
 	}
 	if last := s.failures.latest(); last != nil {
 		s.heldFor = last.Cause
 	}
-	s.HoldUntil, s.holdBy, s.HoldSoft = until, t, soft
+	s.holdUntil, s.holdBy, s.holdSoft = until, t, soft
 	s.news = append(s.news, *s.heldLocked(now))
 }
 
 func (s *State) endHoldLocked() {
-	s.HoldUntil, s.holdBy, s.HoldSoft = time.Time{}, nil, false
+	s.holdUntil, s.holdBy, s.holdSoft = time.Time{}, nil, false
 }
 
 // peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
@@ -386,20 +386,20 @@ func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time
 }
 
 func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, due time.Time) {
-	s.CountLocked(now)
+	s.countLocked(now)
 	changed = s.doubtsOverLocked(now, cfg)
-	changed = s.Breaker.Tick(now, cfg) || changed
-	s.Scorer.Fold(now, s.Tally)
-	s.Sample.Add(s.Tally)
-	s.Tally = score.Tally{}
-	if s.Breaker.State == breaker.Open {
+	changed = s.breaker.Tick(now, cfg) || changed
+	s.Scorer.Fold(now, s.tally)
+	s.sample.Add(s.tally)
+	s.tally = score.Tally{}
+	if s.breaker.State == breaker.Open {
 		s.Scorer.Forget()
-		s.Slowness.Opened()
+		s.slowness.Opened()
 		s.inVain.run = 0
 	}
 	changed = s.watchQuietLocked(now, cfg) || changed
-	s.Slowness.Refresh(now, cfg.SlowFactor)
-	due = s.Breaker.Due(cfg)
+	s.slowness.Refresh(now, cfg.SlowFactor)
+	due = s.breaker.Due(cfg)
 	if s.Scorer.Drifts() {
 		due = Earliest(due, now.Add(driftEvery))
 	}
@@ -408,9 +408,9 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	} else if s.passing.due(now) && !s.passing.shown {
 		s.passing.shown, changed = true, true
 	}
-	if now.Before(s.HoldUntil) {
-		due = Earliest(due, s.HoldUntil)
-	} else if !s.HoldUntil.IsZero() {
+	if now.Before(s.holdUntil) {
+		due = Earliest(due, s.holdUntil)
+	} else if !s.holdUntil.IsZero() {
 		s.endHoldLocked()
 		changed = true
 	}
@@ -426,10 +426,10 @@ func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 
 // availableLocked is available, past a hold that is in doubt if that is set.
 func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
-	if s.Barred || now.Before(s.HoldUntil) && !(pastDoubt && s.HoldSoft) {
+	if s.barred || now.Before(s.holdUntil) && !(pastDoubt && s.holdSoft) {
 		return 0
 	}
-	return s.Breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
+	return s.breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
 }
 
 // Assess is how much of its normal traffic the endpoint can have now, past a hold that is soft if
@@ -437,11 +437,11 @@ func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bo
 func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Barred || now.Before(s.HoldUntil) && !(soft && s.HoldSoft) {
+	if s.barred || now.Before(s.holdUntil) && !(soft && s.holdSoft) {
 		return 0, false, false
 	}
-	wants, _ := s.Breaker.WantsTrial(now, cfg)
-	trial = wants || s.Breaker.OnTrial(cfg) || s.wantsCallLocked(now, cfg)
+	wants, _ := s.breaker.WantsTrial(now, cfg)
+	trial = wants || s.breaker.OnTrial(cfg) || s.wantsCallLocked(now, cfg)
 	available = s.availableLocked(now, cfg, soft)
 	if s.passing.over() && !soft && available > 0 {
 		return 0, trial || s.passing.due(now), true
@@ -457,14 +457,14 @@ func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bo
 	if s.wantsCallLocked(now, cfg) {
 		return true, false
 	}
-	return s.Breaker.WantsTrial(now, cfg)
+	return s.breaker.WantsTrial(now, cfg)
 }
 
 // KeptAway tells whether an operator, or else a hold, keeps calls away.
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.Barred, !s.Barred && now.Before(s.HoldUntil)
+	return s.barred, !s.barred && now.Before(s.holdUntil)
 }
 
 // Leave notes that the pool has given up the state, and tells whether attempts are in
@@ -473,7 +473,7 @@ func (s *State) Leave() (busy bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	s.Left = true
-	return !s.InFlight.Empty()
+	return !s.inFlight.empty()
 }
 
 // Usual is the latency of the endpoint's good answers; 0 where it is not known, or calls
@@ -481,7 +481,7 @@ func (s *State) Leave() (busy bool) {
 func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Breaker.Allowed(cfg) == 0 || now.Before(s.HoldUntil) {
+	if s.breaker.Allowed(cfg) == 0 || now.Before(s.holdUntil) {
 		return 0
 	}
 	return s.Scorer.Typical()
@@ -493,17 +493,33 @@ func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
 func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, sample score.StepTally) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	sample = s.Sample
+	sample = s.sample
 	if over {
-		s.Sample = score.StepTally{}
+		s.sample = score.StepTally{}
 	}
-	return s.Breaker.Allowed(cfg) > 0, s.Breaker.State >= breaker.ForcedOpen, sample
+	return s.breaker.Allowed(cfg) > 0, s.breaker.State >= breaker.ForcedOpen, sample
+}
+
+// SetAllOut tells the breaker whether every endpoint of the pool is out.
+func (s *State) SetAllOut(out bool) {
+	s.Mu.Lock()
+	s.breaker.AllOut = out
+	s.Mu.Unlock()
+}
+
+// ToldOut tells whether the latest event of the breaker says that it is not closed, by
+// nobody's order.
+func (s *State) ToldOut() bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	told := s.breaker.Told.State
+	return told == breaker.Open || told == breaker.Recovering
 }
 
 // SetFlapping tells the breaker whether it opens and closes unusually often.
 func (s *State) SetFlapping(flapping bool) {
 	s.Mu.Lock()
-	s.Breaker.Flapping = flapping
+	s.breaker.Flapping = flapping
 	s.Mu.Unlock()
 }
 
@@ -513,16 +529,16 @@ func (s *State) SetFlapping(flapping bool) {
 func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Breaker.State == breaker.ForcedOpen {
+	if s.breaker.State == breaker.ForcedOpen {
 		return time.Time{}, false
 	}
 	at = now
-	open := s.Breaker.State == breaker.Open && !cfg.Off
-	if open && s.Breaker.Until.After(at) {
-		at = s.Breaker.Until
+	open := s.breaker.State == breaker.Open && !cfg.Off
+	if open && s.breaker.Until.After(at) {
+		at = s.breaker.Until
 	}
-	if s.HoldUntil.After(at) {
-		return s.HoldUntil, !open
+	if s.holdUntil.After(at) {
+		return s.holdUntil, !open
 	}
 	return at, false
 }
@@ -532,11 +548,11 @@ func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 func (s *State) ServesSome(now time.Time) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.Breaker.State != breaker.Open || s.Barred || now.Before(s.HoldUntil) ||
-		s.Breaker.Latest == breaker.CheckHasFailed || !s.LastFailure.MayBeTheRequests() {
+	if s.breaker.State != breaker.Open || s.barred || now.Before(s.holdUntil) ||
+		s.breaker.Latest == breaker.CheckHasFailed || !s.lastFailure.MayBeTheRequests() {
 		return 0
 	}
-	return s.Breaker.Served
+	return s.breaker.Served
 }
 
 // IdleSince is when the endpoint was last tried, and whether it could be tried
@@ -544,10 +560,10 @@ func (s *State) ServesSome(now time.Time) float64 {
 func (s *State) IdleSince(now time.Time, cfg *breaker.Config, limit int) (at time.Time, free bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	free = s.Breaker.State != breaker.ForcedOpen && !now.Before(s.HoldUntil) &&
-		!s.Breaker.TrialTaken(now, cfg) && !s.fullLocked(limit)
-	if s.lastTried.Before(s.Breaker.Changed) {
-		return s.Breaker.Changed, free // until when it was closed
+	free = s.breaker.State != breaker.ForcedOpen && !now.Before(s.holdUntil) &&
+		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(limit)
+	if s.lastTried.Before(s.breaker.Changed) {
+		return s.breaker.Changed, free // until when it was closed
 	}
 	return s.lastTried, free
 }
@@ -564,19 +580,19 @@ func Earliest(a, b time.Time) time.Time {
 // permit.
 func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) bool {
 	s.Mu.Lock()
-	if s.Slowness.Episode.Due(now) {
-		s.CountLocked(now)
-		s.Slowness.Episode.Mark(now, s.Slowness.Limit)
+	if s.slowness.Episode.Due(now) {
+		s.countLocked(now)
+		s.slowness.Episode.Mark(now, s.slowness.Limit)
 	}
 	if s.wellLocked() && limit == 0 && how != AdmitPassed {
-		f.own().Permit.Generation = s.Breaker.Generation
+		f.own().Permit.Generation = s.breaker.Generation
 		s.begun++
 		s.Busy.Add(1)
-		s.InFlight.add(f)
+		s.inFlight.add(f)
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.Breaker.Told.Turn
+	before := s.breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, limit, how)
 	s.tell(false, s.unlock(before))
 	return ok
@@ -588,8 +604,8 @@ const hedgeAtLeast = 10 * time.Millisecond
 // if too few are known.
 func (s *State) Typically(now time.Time, q float64) time.Duration {
 	s.Mu.Lock()
-	s.CountLocked(now)
-	known := s.Slowness.Known
+	s.countLocked(now)
+	known := s.slowness.Known
 	s.Mu.Unlock()
 	total := known.Total()
 	if total < slowness.MinKnown {
@@ -605,9 +621,9 @@ func (s *State) Beaten(f Watched, now time.Time) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	if f.own().Outcome == outcome.Pending {
-		s.CountLocked(now)
-		s.Tally.Latencies++
-		s.Tally.LogLatency += math.Log(took.Seconds())
+		s.countLocked(now)
+		s.tally.Latencies++
+		s.tally.LogLatency += math.Log(took.Seconds())
 		s.peakLocked(now, took)
 	}
 }
@@ -631,5 +647,5 @@ func (s *State) Forgettable() bool {
 	}
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.Busy.Load() == 0 && s.Breaker.State == breaker.Closed
+	return s.Busy.Load() == 0 && s.breaker.State == breaker.Closed
 }

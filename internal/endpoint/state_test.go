@@ -81,7 +81,7 @@ func (r *stateRun) begin(how Admission) *trip {
 	return a
 }
 
-func (r *stateRun) hold() time.Duration { return max(0, r.s.HoldUntil.Sub(r.now)) }
+func (r *stateRun) hold() time.Duration { return max(0, r.s.holdUntil.Sub(r.now)) }
 
 func TestHolds(t *testing.T) {
 	type step struct {
@@ -138,13 +138,13 @@ func TestHolds(t *testing.T) {
 						t.Fatalf("step %d: %v is available while on hold", i, got)
 					}
 					at, held := r.s.Returns(r.now, r.cfg)
-					if at != r.s.HoldUntil || !held {
+					if at != r.s.holdUntil || !held {
 						t.Fatalf("step %d: returns at %v, held: %v", i, at, held)
 					}
 				}
 			}
-			if r.s.Breaker.State != breaker.Closed || r.s.Totals.Attempts != uint64(len(steps)) {
-				t.Errorf("got %v, %+v", r.s.Breaker.State, r.s.Totals)
+			if r.s.breaker.State != breaker.Closed || r.s.totals.Attempts != uint64(len(steps)) {
+				t.Errorf("got %v, %+v", r.s.breaker.State, r.s.totals)
 			}
 		})
 	}
@@ -181,18 +181,18 @@ func TestReturns(t *testing.T) {
 		held bool
 	}{
 		{"closed", func(*stateRun) {}, 0, false},
-		{"held", func(r *stateRun) { r.s.HoldUntil = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
-		{"open", func(r *stateRun) { r.s.Breaker.State, r.s.Breaker.Until = breaker.Open, epoch.Add(time.Minute) }, time.Minute, false},
+		{"held", func(r *stateRun) { r.s.holdUntil = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
+		{"open", func(r *stateRun) { r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Minute) }, time.Minute, false},
 		{"open, and held for longer", func(r *stateRun) {
-			r.s.Breaker.State, r.s.Breaker.Until = breaker.Open, epoch.Add(time.Second)
-			r.s.HoldUntil = epoch.Add(time.Minute)
+			r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Second)
+			r.s.holdUntil = epoch.Add(time.Minute)
 		}, time.Minute, false},
 		{"recovering and held", func(r *stateRun) {
-			r.s.Breaker.State, r.s.HoldUntil = breaker.Recovering, epoch.Add(time.Minute)
+			r.s.breaker.State, r.s.holdUntil = breaker.Recovering, epoch.Add(time.Minute)
 		}, time.Minute, true},
-		{"forced open", func(r *stateRun) { r.s.Breaker.State = breaker.ForcedOpen }, -1, false},
+		{"forced open", func(r *stateRun) { r.s.breaker.State = breaker.ForcedOpen }, -1, false},
 		{"forced open and held", func(r *stateRun) {
-			r.s.Breaker.State, r.s.HoldUntil = breaker.ForcedOpen, epoch.Add(time.Minute)
+			r.s.breaker.State, r.s.holdUntil = breaker.ForcedOpen, epoch.Add(time.Minute)
 		}, -1, false},
 	} {
 		r := newStateRun(t, defaultBreaker())
@@ -221,7 +221,7 @@ func TestReportsCountOnce(t *testing.T) {
 	r.s.Settle(a, r.now, r.cfg, outcome.Cancelled, true, NoDoubt)
 	r.s.Settle(a, r.now, r.cfg, outcome.Success, true, NoDoubt)
 	r.s.Settle(b, r.now, r.cfg, outcome.Success, true, NoDoubt)
-	if got, want := r.s.Totals, (Totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.Busy.Load() != 0 || !r.s.InFlight.Empty() {
+	if got, want := r.s.totals, (totals{Attempts: 2, Successes: 1, Failures: 1}); got != want || r.s.Busy.Load() != 0 || !r.s.inFlight.empty() {
 		t.Errorf("got %+v, %d in flight", got, r.s.Busy.Load())
 	}
 }
@@ -230,7 +230,7 @@ func TestInFlight(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b, c := r.begin(0), r.begin(0), r.begin(0)
 	list := func() (n int) {
-		for range r.s.InFlight.All() {
+		for range r.s.inFlight.all() {
 			n++
 		}
 		return n

@@ -13,17 +13,17 @@ import (
 // endpoint's lock.
 func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.Mu.Lock()
-	s.CountLocked(now)
+	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
-	last, latencies := s.Last, s.Slowness.Known
+	last, latencies := s.last, s.slowness.Known
 	s.Mu.Unlock()
-	e.LastOutcomes = last.Names()
+	e.LastOutcomes = last.names()
 	e.Latency = latencyStatus(&latencies)
 	return e
 }
 
 func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointStatus {
-	b := &s.Breaker
+	b := &s.breaker
 	e := api.EndpointStatus{
 		Name:      s.Name,
 		Address:   s.Address,
@@ -34,21 +34,21 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		Share:     api.Tidy(b.Allowed(cfg)),
 		Score:     api.Tidy(1 - s.Scorer.Lost),
 		InFlight:  s.Busy.Load(),
-		Attempts:  s.Totals.Attempts,
-		Successes: s.Totals.Successes,
-		Failures:  s.Totals.Failures,
-		Cancelled: s.Totals.Cancelled,
+		Attempts:  s.totals.Attempts,
+		Successes: s.totals.Successes,
+		Failures:  s.totals.Failures,
+		Cancelled: s.totals.Cancelled,
 	}
 	e.Cause = s.failureStatus(s.cause, "", s.causedAt, s.caused)
 	if last := s.failures.latest(); last != nil {
-		e.LastFailure = s.failureStatus(last.Cause, s.LastFailure.String(), last.at, last.often())
+		e.LastFailure = s.failureStatus(last.Cause, s.lastFailure.String(), last.at, last.often())
 	}
-	e.Check = s.Checks.status()
+	e.Check = s.checks.status()
 	if b.Told.State == breaker.Open {
-		e.Until = b.DueAgain(now, s.Checks.Next)
+		e.Until = b.DueAgain(now, s.checks.next)
 	}
-	if now.Before(s.HoldUntil) {
-		e.HeldUntil, e.HeldReason = s.HoldUntil, outcome.RateLimited.String()
+	if now.Before(s.holdUntil) {
+		e.HeldUntil, e.HeldReason = s.holdUntil, outcome.RateLimited.String()
 	}
 	if until := s.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
 		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
@@ -69,8 +69,8 @@ type Standing struct {
 func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	c := &s.Checks
-	return Standing{s.Breaker.Told.State, s.Breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.HoldUntil), c.Passed, c.Failed, c.Skipped}
+	c := &s.checks
+	return Standing{s.breaker.Told.State, s.breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.holdUntil), c.passed, c.failed, c.skipped}
 }
 
 // latencyStatus makes quantiles, to an eighth; nil if nothing is known.
@@ -92,15 +92,15 @@ func (s *State) describeOrdersLocked(e *api.EndpointStatus) {
 		e.Draining = o.Action == api.Drain
 		e.Operator = &api.OperatorStatus{Action: o.Action, Reason: o.Reason, Since: o.since, Until: o.until}
 	}
-	in := s.Settings.Load()
+	in := s.settings.Load()
 	if in == nil {
 		return
 	}
 	e.Override = &api.OverrideStatus{}
-	if w := in.Weight; w != nil {
-		e.Override.Weight = &api.SettingStatus[float64]{Value: w.Value, Reason: w.Reason, Since: w.since, Until: w.until}
+	if w := in.weight; w != nil {
+		e.Override.Weight = &api.SettingStatus[float64]{Value: w.value, Reason: w.Reason, Since: w.since, Until: w.until}
 	}
-	if p := in.Priority; p != nil {
-		e.Override.Priority = &api.SettingStatus[int]{Value: p.Value, Reason: p.Reason, Since: p.since, Until: p.until}
+	if p := in.priority; p != nil {
+		e.Override.Priority = &api.SettingStatus[int]{Value: p.value, Reason: p.Reason, Since: p.since, Until: p.until}
 	}
 }

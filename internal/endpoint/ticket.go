@@ -95,7 +95,7 @@ type owner interface {
 // when no lock is held.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.Breaker.Told.Turn
+	before := s.breaker.Told.Turn
 	changed = change()
 	return changed, s.unlock(before)
 }

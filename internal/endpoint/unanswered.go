@@ -38,7 +38,7 @@ func (u *unanswered) answer(now time.Time) {
 
 // inVainLocked is how long an attempt has to wait for its client's leaving to say something.
 func (s *State) inVainLocked() time.Duration {
-	known := &s.Slowness.Known
+	known := &s.slowness.Known
 	total := known.Total()
 	if total <= 0 {
 		return unansweredAfter
@@ -50,7 +50,7 @@ func (s *State) inVainLocked() time.Duration {
 // an answer, while the endpoint has answered nobody else.
 func (s *State) waitedLocked(f Watched, now time.Time, atLeast time.Duration) bool {
 	t := f.own()
-	return !t.Doubtful && t.Permit.Generation == s.Breaker.Generation && f.HasStarted() && f.FirstByte() == 0 &&
+	return !t.Doubtful && t.Permit.Generation == s.breaker.Generation && f.HasStarted() && f.FirstByte() == 0 &&
 		f.WaitedFor(now) >= atLeast && !f.StartedAt().Before(s.inVain.answered)
 }
 
@@ -64,11 +64,11 @@ func (s *State) isUnansweredLocked(f Watched, now time.Time) bool {
 func (s *State) cancelledLocked(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
 	if t.reported || !s.isUnansweredLocked(f, now) {
-		return s.Breaker.Cancel(now, t.Permit)
+		return s.breaker.Cancel(now, t.Permit)
 	}
 	t.reported = true
 	s.slowest = causeOf(f, "client left after "+rounded(f.WaitedFor(now)).String())
-	if s.Breaker.OnTrial(cfg) {
+	if s.breaker.OnTrial(cfg) {
 		s.inVain.patience = f.WaitedFor(now) / 2 // so that the next client is still there
 	}
 	return s.leftWaitingLocked(t, now, cfg)
@@ -77,10 +77,10 @@ func (s *State) cancelledLocked(f Watched, now time.Time, cfg *breaker.Config) (
 // leftWaitingLocked takes an attempt that is unanswered.
 func (s *State) leftWaitingLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	switch {
-	case s.Breaker.OnTrial(cfg):
-		s.Breaker.AttemptEnded(true)
-		return s.Breaker.Unanswered(now, cfg, t.Permit)
-	case s.Breaker.State == breaker.Closed && s.Slowness.Limit == 0, s.Breaker.State == breaker.Recovering:
+	case s.breaker.OnTrial(cfg):
+		s.breaker.AttemptEnded(true)
+		return s.breaker.Unanswered(now, cfg, t.Permit)
+	case s.breaker.State == breaker.Closed && s.slowness.Limit == 0, s.breaker.State == breaker.Recovering:
 		s.inVain.run++
 	}
 	return s.isLeftWaitingLocked()
@@ -89,7 +89,7 @@ func (s *State) leftWaitingLocked(t *Ticket, now time.Time, cfg *breaker.Config)
 // isLeftWaitingLocked tells whether so many attempts in a row were unanswered that the
 // endpoint is a suspect.
 func (s *State) isLeftWaitingLocked() bool {
-	if s.Breaker.State == breaker.Recovering {
+	if s.breaker.State == breaker.Recovering {
 		return s.inVain.run >= unansweredAgain
 	}
 	return s.inVain.run >= unansweredRun
@@ -101,7 +101,7 @@ func (s *State) isLeftWaitingLocked() bool {
 // since an endpoint that answers slowly must come back, too.
 func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
-	if t.reported || s.Breaker.State != breaker.Recovering || s.Breaker.Opened != breaker.ReasonUnanswered {
+	if t.reported || s.breaker.State != breaker.Recovering || s.breaker.Opened != breaker.ReasonUnanswered {
 		return false
 	}
 	most := max(s.inVainLocked(), s.inVain.patience)
@@ -110,7 +110,7 @@ func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) 
 	}
 	t.reported = true
 	s.slowest = slowerThan(f, most)
-	if s.Breaker.OnTrial(cfg) {
+	if s.breaker.OnTrial(cfg) {
 		s.inVain.patience = 2 * most
 	}
 	return s.leftWaitingLocked(t, now, cfg)
@@ -120,7 +120,7 @@ func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) 
 // known how long they wait there; empty if there is none.
 func (s *State) suspectedLocked(now time.Time) string {
 	switch {
-	case s.Slowness.Suspect() && s.Slowness.Episode.IsTheEndpoints(now, s.Slowness.Limit):
+	case s.slowness.Suspect() && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit):
 		return breaker.ReasonSlower
 	case s.isLeftWaitingLocked():
 		return breaker.ReasonUnanswered

@@ -75,7 +75,7 @@ func (s *State) relieveLocked(limit int, now time.Time) bool {
 		return false
 	}
 	s.relieved = now
-	for f := range s.InFlight.All() {
+	for f := range s.inFlight.all() {
 		t := f.own()
 		if !f.Uploads() || f.FirstByte() > 0 || !f.WaitsForClient() || t.pace != nil && t.pace.vacant {
 			continue

@@ -16,7 +16,7 @@ var Latest Log
 type Log struct {
 	Mu          sync.Mutex
 	ring        [Kept]Event // event n is at index (n-1) % Kept
-	Newest      uint64      // ID of the newest event
+	newest      uint64      // ID of the newest event
 	Subscribers map[*Subscription]struct{}
 }
 
@@ -25,8 +25,8 @@ type Log struct {
 func (l *Log) Add(e Event) Event {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
-	l.Newest++
-	e.ID = l.Newest
+	l.newest++
+	e.ID = l.newest
 	l.ring[(e.ID-1)%Kept] = e
 	for s := range l.Subscribers {
 		select {
@@ -48,14 +48,14 @@ func (l *Log) Since(id uint64) []Event {
 }
 
 func (l *Log) sinceLocked(id uint64) []Event {
-	if id > l.Newest {
+	if id > l.newest {
 		id = 0
 	}
-	if l.Newest > Kept {
-		id = max(id, l.Newest-Kept)
+	if l.newest > Kept {
+		id = max(id, l.newest-Kept)
 	}
-	list := make([]Event, 0, l.Newest-id)
-	for id++; id <= l.Newest; id++ {
+	list := make([]Event, 0, l.newest-id)
+	for id++; id <= l.newest; id++ {
 		list = append(list, l.ring[(id-1)%Kept])
 	}
 	return list

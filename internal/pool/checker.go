@@ -33,25 +33,25 @@ type checker struct {
 	probes  sync.WaitGroup
 
 	// The goroutine's own.
-	Plan  []Checked
+	plan  []checked
 	gap   time.Duration // between the beginnings of two checks
 	after time.Time     // no check begins before; where they begin in slots, the end of one
 	begun int           // in the slot
 }
 
-// CheckSlot is how often a pool with many checks wakes to start some.
-const CheckSlot = 40 * time.Millisecond
+// checkSlot is how often a pool with many checks wakes to start some.
+const checkSlot = 40 * time.Millisecond
 
 // slotted tells whether checks are so many that some begin together. Their
 // average distance is twice the gap.
-func (c *checker) slotted() bool { return 2*c.gap < CheckSlot }
+func (c *checker) slotted() bool { return 2*c.gap < checkSlot }
 
 // mustWait tells whether no check may begin before c.after. A clock that jumped
 // back makes none wait for longer than usual.
 func (c *checker) mustWait(now time.Time) bool {
 	wait := c.after.Sub(now)
 	if c.slotted() {
-		return wait > 0 && wait <= CheckSlot && c.begun >= int(CheckSlot/max(1, c.gap))
+		return wait > 0 && wait <= checkSlot && c.begun >= int(checkSlot/max(1, c.gap))
 	}
 	return wait > 0 && wait <= c.gap
 }
@@ -60,18 +60,18 @@ func (c *checker) begins(now time.Time) {
 	switch wait := c.after.Sub(now); {
 	case !c.slotted():
 		c.after = now.Add(c.gap)
-	case wait <= 0 || wait > CheckSlot:
-		c.after, c.begun = now.Add(CheckSlot), 1
+	case wait <= 0 || wait > checkSlot:
+		c.after, c.begun = now.Add(checkSlot), 1
 	default:
 		c.begun++
 	}
 }
 
-// Checked is an endpoint that is to be checked.
-type Checked struct {
-	State  *endpoint.State
+// checked is an endpoint that is to be checked.
+type checked struct {
+	state  *endpoint.State
 	target *target.Target
-	Cfg    *endpoint.CheckConfig
+	cfg    *endpoint.CheckConfig
 	trip   http.RoundTripper
 	ctx    context.Context // of the configuration
 }
@@ -83,9 +83,9 @@ func (p *Pool) Check(h *Handler, trip http.RoundTripper) {
 	defer p.Mu.Unlock()
 	h.probes = trip
 	if h.HasChecks {
-		p.Checker.startLocked(p)
+		p.checker.startLocked(p)
 	}
-	p.Checker.replan()
+	p.checker.replan()
 }
 
 // startLocked starts the goroutine. It needs Pool.Mu.
@@ -151,10 +151,10 @@ func (c *checker) run(p *Pool) {
 			c.planAnew(p, now)
 		}
 		c.sleeps.Store(0) // checks that end meanwhile wake it
-		if next := c.StartDue(p, now); next.IsZero() {
+		if next := c.startDue(p, now); next.IsZero() {
 			timer.Stop()
 		} else {
-			if slot := now.Add(CheckSlot); c.slotted() && next.Before(slot) {
+			if slot := now.Add(checkSlot); c.slotted() && next.Before(slot) {
 				next = slot
 			}
 			c.sleeps.Store(next.UnixNano())
@@ -167,19 +167,19 @@ func (c *checker) run(p *Pool) {
 func (c *checker) planAnew(p *Pool, now time.Time) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	clear(c.Plan)
-	c.Plan = p.toCheckLocked(c.Plan[:0])
+	clear(c.plan)
+	c.plan = p.toCheckLocked(c.plan[:0])
 	planned := make(map[*endpoint.State]bool)
 	shortest := time.Duration(0)
-	for i, check := range c.Plan {
-		planned[check.State] = true
-		if fast := check.Cfg.FastInterval; shortest == 0 || fast < shortest {
+	for i, check := range c.plan {
+		planned[check.state] = true
+		if fast := check.cfg.FastInterval; shortest == 0 || fast < shortest {
 			shortest = fast
 		}
-		first := (float64(i) + rand.Float64()) / float64(len(c.Plan))
-		check.State.AskChecks(check.Cfg, now, time.Duration(first*float64(check.Cfg.FastInterval)))
+		first := (float64(i) + rand.Float64()) / float64(len(c.plan))
+		check.state.AskChecks(check.cfg, now, time.Duration(first*float64(check.cfg.FastInterval)))
 	}
-	c.gap = shortest / time.Duration(2*max(1, len(c.Plan)))
+	c.gap = shortest / time.Duration(2*max(1, len(c.plan)))
 	for _, m := range p.Members {
 		if s := m.State; !planned[s] {
 			s.AskChecks(nil, now, 0)
@@ -191,21 +191,21 @@ func (c *checker) planAnew(p *Pool, now time.Time) {
 // toCheckLocked appends the endpoints that the running configuration wants
 // checked, as the first handler sees them that has them. What an endpoint says
 // comes before what its pool says, whichever handler it is in.
-func (p *Pool) toCheckLocked(plan []Checked) []Checked {
-	g := p.Generation.Load()
+func (p *Pool) toCheckLocked(plan []checked) []checked {
+	g := p.generation.Load()
 	if g == nil {
 		return plan
 	}
 	var checks func(*endpoint.CheckOverride) *endpoint.CheckConfig
 	said := false
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		if checks == nil || h.SaysCheck && !said {
 			checks, said = h.Checks, h.SaysCheck
 		}
 	}
 	at := make(map[*endpoint.State]int)
 	var own []*endpoint.CheckOverride
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		if h.probes == nil {
 			continue // not ready yet
 		}
@@ -214,7 +214,7 @@ func (p *Pool) toCheckLocked(plan []Checked) []Checked {
 			if !ok {
 				i = len(plan)
 				at[t.State] = i
-				plan = append(plan, Checked{State: t.State, target: t, trip: h.probes, ctx: g.ctx})
+				plan = append(plan, checked{state: t.State, target: t, trip: h.probes, ctx: g.ctx})
 				own = append(own, nil)
 			}
 			if own[i] == nil {
@@ -224,22 +224,22 @@ func (p *Pool) toCheckLocked(plan []Checked) []Checked {
 	}
 	kept := plan[:0]
 	for i, check := range plan {
-		if check.Cfg = checks(own[i]); check.Cfg != nil {
+		if check.cfg = checks(own[i]); check.cfg != nil {
 			kept = append(kept, check)
 		}
 	}
 	return kept
 }
 
-// StartDue starts the check that has been due for longest, if there may be one
+// startDue starts the check that has been due for longest, if there may be one
 // now, and returns when to look again; zero if only an event brings a check
 // about.
-func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
+func (c *checker) startDue(p *Pool, now time.Time) (next time.Time) {
 	for {
 		due := -1
 		next = time.Time{}
-		for i := range c.Plan {
-			if at, ok := c.Plan[i].State.CheckDue(now); ok && (next.IsZero() || at.Before(next)) {
+		for i := range c.plan {
+			if at, ok := c.plan[i].state.CheckDue(now); ok && (next.IsZero() || at.Before(next)) {
 				next, due = at, i
 			}
 		}
@@ -249,8 +249,8 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 		if c.mustWait(now) {
 			return c.after
 		}
-		one := c.Plan[due]
-		if !one.State.BeginCheck(now, one.Cfg.Interval) {
+		one := c.plan[due]
+		if !one.state.BeginCheck(now, one.cfg.Interval) {
 			continue
 		}
 		c.begins(now)
@@ -260,23 +260,23 @@ func (c *checker) StartDue(p *Pool, now time.Time) (next time.Time) {
 
 // check makes one check and lets its result have its effect, unless the
 // configuration or the endpoint is gone by then.
-func (c *Checked) check(p *Pool) {
-	result := probe.Run(c.ctx, c.Cfg, c.trip, c.target, c.State.ChecksGet())
+func (c *checked) check(p *Pool) {
+	result := probe.Run(c.ctx, c.cfg, c.trip, c.target, c.state.ChecksGet())
 	now := time.Now()
-	s := c.State
+	s := c.state
 	p.Mu.Lock()
-	g := p.Generation.Load()
+	g := p.generation.Load()
 	var by *breaker.Config
 	alone := false
-	if c.ctx.Err() == nil && g != nil && p.MemberLocked(s) != nil {
+	if c.ctx.Err() == nil && g != nil && p.memberLocked(s) != nil {
 		by = g.Breaker.Load()
 		alone = !result.Passed && !p.canDoWithout(g, s, now)
 	}
-	next, changed, news := s.EndCheck(now, c.Cfg, by, result, alone)
+	next, changed, news := s.EndCheck(now, c.cfg, by, result, alone)
 	p.Mu.Unlock()
-	p.EmitAll(news)
+	p.emitAll(news)
 	if changed {
 		p.Poke()
 	}
-	p.Checker.ended(next)
+	p.checker.ended(next)
 }

@@ -14,17 +14,17 @@ func BenchmarkChecker(b *testing.B) {
 	p := &Pool{Members: make(map[endpoint.Key]*PoolMember)}
 	g := &Generation{}
 	g.Breaker.Store(defaultBreaker())
-	p.Generation.Store(g)
+	p.generation.Store(g)
 	now := time.Unix(1e9, 0)
 	cfg := &endpoint.CheckConfig{Interval: 30 * time.Second, FastInterval: 2 * time.Second, Passes: 2, Fails: 2}
 	for i := range 100 {
 		s := &endpoint.State{Key: endpoint.Key{Name: fmt.Sprint(i), Address: ""}, Owner: p}
 		s.AskChecks(cfg, now, time.Hour)
 		p.Members[s.Key] = &PoolMember{State: s}
-		p.Checker.Plan = append(p.Checker.Plan, Checked{State: s, Cfg: cfg})
+		p.checker.plan = append(p.checker.plan, checked{state: s, cfg: cfg})
 	}
 	b.ReportAllocs()
 	for range b.N {
-		p.Checker.StartDue(p, now)
+		p.checker.startDue(p, now)
 	}
 }

@@ -26,8 +26,8 @@ type DynamicTargets struct {
 	gone  bool                      // the handler has left the pool
 }
 
-// MaxDynamic is how many addresses a handler knows.
-const MaxDynamic = 1000
+// maxDynamic is how many addresses a handler knows.
+const maxDynamic = 1000
 
 // dynamicTable is the table of one set of upstreams, in the order in which they
 // came.
@@ -62,13 +62,13 @@ func UpstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Up
 
 // passingLocked are the states of addresses that are called but not known.
 func (p *Pool) passingLocked() (states []*endpoint.State) {
-	for _, g := range p.Attached {
-		for _, h := range g.Handlers {
+	for _, g := range p.attached {
+		for _, h := range g.handlers {
 			if h.Dynamic == nil {
 				continue
 			}
 			current := h.Dynamic.current.Load()
-			if current == nil || len(current.targets) <= MaxDynamic {
+			if current == nil || len(current.targets) <= maxDynamic {
 				continue
 			}
 			for _, t := range current.targets {
@@ -84,7 +84,7 @@ func (p *Pool) passingLocked() (states []*endpoint.State) {
 // makeRoom forgets addresses of earlier sets, so that more can be known: those that were
 // seen longest ago, of which nothing is in flight, closed, and that no operator steers.
 func (d *DynamicTargets) makeRoom(p *Pool, more int, now time.Time) {
-	over := len(d.Known) + more - MaxDynamic
+	over := len(d.Known) + more - maxDynamic
 	if over <= 0 {
 		return
 	}
@@ -125,11 +125,11 @@ func (d *dynamicTable) has(addresses []string) bool {
 	return true
 }
 
-// ForgetLocked drops dynamic endpoints that have not been seen for long; those
+// forgetLocked drops dynamic endpoints that have not been seen for long; those
 // of the current set are seen.
-func (p *Pool) ForgetLocked(now time.Time) {
-	for _, g := range p.Attached {
-		for _, h := range g.Handlers {
+func (p *Pool) forgetLocked(now time.Time) {
+	for _, g := range p.attached {
+		for _, h := range g.handlers {
 			if h.Dynamic != nil {
 				h.Dynamic.forget(p, now)
 			}
@@ -160,10 +160,10 @@ func (d *DynamicTargets) forget(p *Pool, now time.Time) {
 // inheritLocked makes the pool's newest configuration remember the addresses of a
 // handler that leaves: the lookups of that configuration may still bring them.
 func (p *Pool) inheritLocked(from *Handler) {
-	if from.Dynamic == nil || len(p.Attached) == 0 {
+	if from.Dynamic == nil || len(p.attached) == 0 {
 		return
 	}
-	for _, heir := range p.Attached[len(p.Attached)-1].Handlers {
+	for _, heir := range p.attached[len(p.attached)-1].handlers {
 		if heir.Dynamic == nil {
 			continue
 		}
@@ -175,11 +175,11 @@ func (p *Pool) inheritLocked(from *Handler) {
 			if (endpoint.Key{Name: mine.Name, Address: mine.Address}) != t.State.Key {
 				continue // it has another name now
 			}
-			m := p.MemberLocked(t.State)
+			m := p.memberLocked(t.State)
 			if m == nil {
 				continue
 			}
-			m.Refs++
+			m.refs++
 			mine.State = t.State
 			heir.Dynamic.Known[address] = mine
 		}

@@ -65,7 +65,7 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 		if len(got.Targets) != 100 {
 			t.Fatalf("the table has %d endpoints", len(got.Targets))
 		}
-		if n := known(t, h); n > MaxDynamic {
+		if n := known(t, h); n > maxDynamic {
 			t.Fatalf("%d endpoints are known", n)
 		}
 	}
@@ -79,9 +79,9 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 	h := dynamic(t)
 	now := time.Now()
-	all := addressesFrom(0, 3*MaxDynamic)
+	all := addressesFrom(0, 3*maxDynamic)
 	table := h.TableFor(all, now)
-	if n := known(t, h); n != MaxDynamic || len(table.Targets) != len(all) {
+	if n := known(t, h); n != maxDynamic || len(table.Targets) != len(all) {
 		t.Fatalf("%d endpoints are known, and %d in the table", n, len(table.Targets))
 	}
 	for i, target := range table.Targets {
@@ -142,7 +142,7 @@ func BenchmarkDynamicTick(b *testing.B) {
 				now = now.Add(TickEvery)
 				h.TableFor(addressesFrom(0, 1), now)
 				h.Pool.Tick(now)
-				h.Pool.EndOverdue(now)
+				h.Pool.endOverdue(now)
 			}
 		})
 	}

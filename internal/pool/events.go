@@ -29,8 +29,8 @@ func (p *Pool) Emit(e event.Event) {
 	p.Outbox.Post(e)
 }
 
-// EmitAll emits what was collected under a lock.
-func (p *Pool) EmitAll(collected []event.Event) {
+// emitAll emits what was collected under a lock.
+func (p *Pool) emitAll(collected []event.Event) {
 	for _, e := range collected {
 		p.Emit(e)
 	}
@@ -40,7 +40,7 @@ func (p *Pool) EmitAll(collected []event.Event) {
 // needs Pool.Mu.
 func (g *Generation) allOutLocked() bool {
 	tables := 0
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		if t := h.currentTable(); t != nil && len(t.Targets) > 0 {
 			if t.Total > 0 {
 				return false
@@ -55,13 +55,11 @@ func (g *Generation) allOutLocked() bool {
 // that one is back, where that is new. It needs Pool.Mu.
 func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	down := g.allOutLocked()
-	if p.Down.Swap(down) == down {
+	if p.down.Swap(down) == down {
 		return nil
 	}
 	for _, m := range p.Members {
-		m.Mu.Lock()
-		m.Breaker.AllOut = down
-		m.Mu.Unlock()
+		m.SetAllOut(down)
 	}
 	p.Keeping.dirty.Store(true)
 	if !down {
@@ -142,10 +140,7 @@ func (p *Pool) causesLocked(now time.Time) string {
 // It needs Pool.Mu.
 func (p *Pool) someOutLocked() bool {
 	for _, m := range p.Members {
-		m.Mu.Lock()
-		state := m.Breaker.Told.State
-		m.Mu.Unlock()
-		if state == breaker.Open || state == breaker.Recovering {
+		if m.ToldOut() {
 			return true
 		}
 	}
@@ -154,7 +149,7 @@ func (p *Pool) someOutLocked() bool {
 
 // totalsLocked are what the pool has counted. It needs Pool.Mu.
 func (p *Pool) totalsLocked() incident.Totals {
-	failures := p.Calls.Counts().Failures
+	failures := p.calls.Counts().Failures
 	return incident.Totals{Failed: failures.Total(), Saved: p.Saved.Load()}
 }
 
@@ -200,11 +195,11 @@ func (p *Pool) logEvent(e event.Event) {
 func (p *Pool) Source() EventSource {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	if g := p.Generation.Load(); g != nil && isUsable(g.Source) {
+	if g := p.generation.Load(); g != nil && isUsable(g.Source) {
 		return g.Source
 	}
-	for i := len(p.Attached) - 1; i >= 0; i-- {
-		if s := p.Attached[i].Source; isUsable(s) {
+	for i := len(p.attached) - 1; i >= 0; i-- {
+		if s := p.attached[i].Source; isUsable(s) {
 			return s
 		}
 	}

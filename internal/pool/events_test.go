@@ -68,7 +68,7 @@ func TestEventsAreLogged(t *testing.T) {
 	p := newTestPool("logged")
 	core, logs := observer.New(zap.DebugLevel)
 	g := &Generation{logger: zap.New(core)}
-	p.Generation.Store(g)
+	p.generation.Store(g)
 	p.Emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "b", Reason: "reset", Details: map[string]any{"attempt": 1}})
 	p.Emit(event.Event{Kind: event.AllDown})
 	p.Emit(event.Event{Kind: event.BreakerClosed, Endpoint: "a"})

@@ -163,7 +163,7 @@ func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *R
 	h.Dynamic.makeRoom(h.Pool, len(unknown), now)
 	for _, address := range unknown {
 		t := passing[address]
-		if len(h.Dynamic.Known) < MaxDynamic || t == nil {
+		if len(h.Dynamic.Known) < maxDynamic || t == nil {
 			t = h.newDynamicLocked(address)
 		}
 		h.Pool.sawLocked(t.State, now)
@@ -173,7 +173,7 @@ func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *R
 	built := h.build(d.targets, now)
 	d.table.Store(built)
 	h.Dynamic.current.Store(d)
-	h.Pool.Checker.replan()
+	h.Pool.checker.replan()
 	return built
 }
 
@@ -185,12 +185,12 @@ func (h *Handler) newDynamicLocked(address string) *target.Target {
 	switch {
 	case h.Dynamic.gone: // a request from before
 		t.State = &endpoint.State{Key: key, Owner: h.Pool, Left: true}
-	case len(h.Dynamic.Known) >= MaxDynamic:
+	case len(h.Dynamic.Known) >= maxDynamic:
 		t.State = &endpoint.State{Key: key, Owner: h.Pool, Left: true}
 		return t
 	default:
-		m := h.Pool.JoinLocked(key)
-		m.Refs++
+		m := h.Pool.joinLocked(key)
+		m.refs++
 		t.State = m.State
 	}
 	h.Dynamic.Known[address] = t
@@ -225,22 +225,22 @@ func (h *Handler) takeTargets() []*target.Target {
 // GoLive makes the pool run by this handler's configuration, once that has started
 // or gets its first request: until then a reload may still fail.
 func (h *Handler) GoLive() {
-	if h.Pool.Generation.Load() != h.Generation {
+	if h.Pool.generation.Load() != h.Generation {
 		h.takeOver()
 	}
 }
 
 // takeOver makes the pool go by this handler's configuration, unless it goes by a newer one already.
 func (h *Handler) takeOver() {
-	if h.Pool.Generation.Load().serial > h.Generation.serial {
+	if h.Pool.generation.Load().serial > h.Generation.serial {
 		return
 	}
 	h.Pool.Mu.Lock()
-	if h.Pool.Generation.Load().serial < h.Generation.serial {
-		h.Pool.Generation.Store(h.Generation)
+	if h.Pool.generation.Load().serial < h.Generation.serial {
+		h.Pool.generation.Store(h.Generation)
 	}
 	h.Pool.Mu.Unlock()
-	h.Pool.Checker.replan()
+	h.Pool.checker.replan()
 	h.Pool.Poke()
 }
 

@@ -32,8 +32,8 @@ const (
 	storageTimeout = 30 * time.Second
 	lastTimeout    = 5 * time.Second
 
-	// StoragePrefix is the first part of the keys of all that is kept.
-	StoragePrefix = "failover"
+	// storagePrefix is the first part of the keys of all that is kept.
+	storagePrefix = "failover"
 )
 
 // keeping is the goroutine of a pool that compares its history with its objective,
@@ -154,7 +154,7 @@ func (k *keeping) run(p *Pool) {
 
 // Judge compares the pool with its objective, and emits what that brings about.
 func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
-	p.Fold(now)
+	p.fold(now)
 	o := p.Objective()
 	s := Standing{objective: o}
 	if o.Availability > 0 || o.LatencyTarget > 0 {
@@ -195,7 +195,7 @@ func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 	switch {
 	case storage == nil: // no configuration runs any more
 	case k.keeper == nil:
-		k.keeper = sla.NewKeeper(storage, StoragePrefix, p.Name, InstanceName())
+		k.keeper = sla.NewKeeper(storage, storagePrefix, p.Name, instanceName())
 		k.using = storage
 	case !sameStorage(storage, k.using):
 		k.keeper.SetStorage(storage)
@@ -219,7 +219,7 @@ func (k *keeping) load(ctx context.Context, p *Pool, now time.Time) {
 
 // keep saves the history if there is anything new.
 func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
-	p.Fold(now)
+	p.fold(now)
 	p.prune()
 	keeper := k.keeperNow(p)
 	if keeper == nil {
@@ -285,7 +285,7 @@ func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, tim
 
 // incidentsKey is where the incidents are kept.
 func (p *Pool) incidentsKey() string {
-	return sla.KeyBeside(StoragePrefix, p.Name, InstanceName(), "incidents")
+	return sla.KeyBeside(storagePrefix, p.Name, instanceName(), "incidents")
 }
 
 // prune deletes what instances left behind that are long gone.
@@ -315,7 +315,7 @@ func (k *keeping) complain(p *Pool, warnings []error, err error) {
 // storage is that of the configuration that runs, nil if none does, and whether
 // the pool's history is kept there.
 func (p *Pool) storage() (storage sla.Storage, kept bool) {
-	if g := p.Generation.Load(); g == nil || g.sla.Load() == nil {
+	if g := p.generation.Load(); g == nil || g.sla.Load() == nil {
 		return nil, false
 	}
 	if source := p.Source(); source != nil {
@@ -326,7 +326,7 @@ func (p *Pool) storage() (storage sla.Storage, kept bool) {
 
 // Objective is what the pool is to achieve.
 func (p *Pool) Objective() sla.Objective {
-	if g := p.Generation.Load(); g != nil {
+	if g := p.generation.Load(); g != nil {
 		if o := g.sla.Load(); o != nil {
 			return *o
 		}
@@ -338,7 +338,7 @@ func (p *Pool) Objective() sla.Objective {
 func (p *Pool) isDown() bool {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	if p.Down.Load() {
+	if p.down.Load() {
 		return true
 	}
 	for _, s := range p.Members {
@@ -352,7 +352,7 @@ func (p *Pool) isDown() bool {
 // Report reports on a range of time. With what other instances of the pool have
 // kept in the storage, if it is kept; warnings say what of that could not be read.
 func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Report, warnings []error) {
-	p.Fold(now)
+	p.fold(now)
 	snapshots := []*sla.Snapshot{p.History.Snapshot(now)}
 	if keeper := p.Keeping.keeperNow(p); keeper != nil {
 		others, damaged, err := keeper.Others(ctx)
@@ -365,11 +365,11 @@ func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Rep
 	return sla.NewReport(q, snapshots...), warnings
 }
 
-// InstanceName names this Caddy among those that share a storage. Caddy keeps the name
+// instanceName names this Caddy among those that share a storage. Caddy keeps the name
 // in its data directory, and makes it when it is first asked. Since it may be asked
 // by several at once then, of which the last one wins, the name counts when it has
 // stayed the same for a moment.
-var InstanceName = sync.OnceValue(func() string {
+var instanceName = sync.OnceValue(func() string {
 	var last string
 	for range 20 {
 		id, err := caddy.InstanceID()

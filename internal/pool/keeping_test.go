@@ -103,7 +103,7 @@ func keptPool(name string, storage sla.Storage, objective *sla.Objective) *Pool 
 	cfg := breaker.Defaults(time.Minute)
 	g.Breaker.Store(&cfg)
 	g.sla.Store(objective)
-	p.Generation.Store(g)
+	p.generation.Store(g)
 	p.Keeping.storage = func() (sla.Storage, bool) { return storage, g.sla.Load() != nil }
 	p.Keeping.start(p)
 	return p
@@ -112,7 +112,7 @@ func keptPool(name string, storage sla.Storage, objective *sla.Objective) *Pool 
 // calls makes calls that came to an outcome.
 func pretend(p *Pool, o outcome.Outcome, n int) {
 	p.Mu.Lock()
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+	s := p.joinLocked(endpoint.Key{Name: "one", Address: "one:80"})
 	p.Mu.Unlock()
 	s.Mu.Lock()
 	for range n {
@@ -141,7 +141,7 @@ func TestKeepsEveryMinute(t *testing.T) {
 		found := func() uint64 {
 			successor := newTestPool("kept")
 			defer successor.Outbox.Close()
-			keeper := sla.NewKeeper(storage, StoragePrefix, "kept", InstanceName())
+			keeper := sla.NewKeeper(storage, storagePrefix, "kept", instanceName())
 			if warnings, err := keeper.Load(t.Context(), &successor.History, time.Now()); err != nil || len(warnings) > 0 {
 				t.Fatalf("loading: %v, %v", warnings, err)
 			}
@@ -236,13 +236,13 @@ func TestHistoryOfAnyName(t *testing.T) {
 		for range i + 1 {
 			h.Pool().Record(now, sla.Outcome{Latency: time.Millisecond})
 		}
-		if warnings, err := sla.NewKeeper(storage, StoragePrefix, name, "one").Save(t.Context(), &h, now); err != nil || len(warnings) > 0 {
+		if warnings, err := sla.NewKeeper(storage, storagePrefix, name, "one").Save(t.Context(), &h, now); err != nil || len(warnings) > 0 {
 			t.Errorf("%.40q: %v, %v", name, warnings, err)
 		}
 	}
 	for i, name := range names {
 		var h sla.History
-		warnings, err := sla.NewKeeper(storage, StoragePrefix, name, "one").Load(t.Context(), &h, now)
+		warnings, err := sla.NewKeeper(storage, storagePrefix, name, "one").Load(t.Context(), &h, now)
 		calls := h.Pool().Counts(now, now.Add(-time.Hour), now.Add(time.Minute)).Calls
 		if err != nil || len(warnings) > 0 || calls != uint64(i+1) {
 			t.Errorf("%.40q: %d calls, %v, %v", name, calls, warnings, err)

@@ -26,7 +26,7 @@ func TestWhatEndsAfterAnEndpointHasLeftIsCounted(t *testing.T) {
 	}
 	next.GoLive()
 	p.Detach(old)
-	if p.MemberLocked(one.State) != nil {
+	if p.memberLocked(one.State) != nil {
 		t.Fatal("the endpoint is still in the pool")
 	}
 	p.Tick(now.Add(TickEvery))
@@ -45,7 +45,7 @@ func TestWhatEndsAfterAnEndpointHasLeftIsCounted(t *testing.T) {
 	if got, want := counts(p, t, ""), (sla.Counts{Calls: 2, Failures: failed(sla.Reset, 1)}); got != want {
 		t.Errorf("the pool: %+v, want %+v", got, want)
 	}
-	if got := p.Calls.Counts(); got.Calls != 2 || got.Failures.Total() != 1 {
+	if got := p.calls.Counts(); got.Calls != 2 || got.Failures.Total() != 1 {
 		t.Errorf("calls: %+v", got)
 	}
 	if got, want := counts(p, t, "one"), (sla.Counts{Calls: 2, Failures: failed(sla.Reset, 1)}); got != want {
@@ -90,12 +90,12 @@ func TestADynamicHandlerHidesNoOutage(t *testing.T) {
 		}
 		p.Poke()
 		p.Tick(now)
-		if !p.Status(now).Down || !p.Down.Load() {
+		if !p.Status(now).Down || !p.down.Load() {
 			t.Errorf("the pool is not down (first %v)", first)
 		}
 		one.State.ChangeBreaker(func(b *breaker.Breaker) { b.Reset(now) })
 		p.Poke()
 		p.Tick(now)
-		p.Generation.Load().Handlers[0], p.Generation.Load().Handlers[1] = p.Generation.Load().Handlers[1], p.Generation.Load().Handlers[0]
+		p.generation.Load().handlers[0], p.generation.Load().handlers[1] = p.generation.Load().handlers[1], p.generation.Load().handlers[0]
 	}
 }

@@ -12,9 +12,9 @@ const (
 	TickEvery = 250 * time.Millisecond
 	// A timeout is seen late by at most a 64th of it, within these bounds.
 	watchFraction = 64
-	// WatchAtMost and WatchAtLeast bound how late a timeout is seen.
-	WatchAtMost            = 50 * time.Millisecond
-	WatchAtLeast           = 5 * time.Millisecond
+	// watchAtMost and WatchAtLeast bound how late a timeout is seen.
+	watchAtMost            = 50 * time.Millisecond
+	watchAtLeast           = 5 * time.Millisecond
 	idleTicksBeforeParking = 2
 )
 
@@ -22,25 +22,25 @@ const (
 // do: it ticks four times a second, watches over the attempts in flight, and
 // sleeps while the pool is idle.
 type loop struct {
-	Parked atomic.Bool
+	parked atomic.Bool
 	Poked  atomic.Bool
-	Every  atomic.Int64 // how often to look at attempts, nanoseconds
+	every  atomic.Int64 // how often to look at attempts, nanoseconds
 	hasty  atomic.Bool  // an attempt that wants it more often than WatchAtMost has begun lately
 	Wake   chan struct{}
 	quit   chan struct{}
 	done   chan struct{} // no tick will follow
 }
 
-// Start begins to work on a pool.
-func (l *loop) Start(p *Pool) {
+// start begins to work on a pool.
+func (l *loop) start(p *Pool) {
 	l.Wake, l.quit, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-	l.Every.Store(int64(WatchAtMost))
+	l.every.Store(int64(watchAtMost))
 	go l.run(p)
 }
 
-// Stop ends the loop's ticks. Attempts that are still in flight are watched to
+// stop ends the loop's ticks. Attempts that are still in flight are watched to
 // their end.
-func (l *loop) Stop() {
+func (l *loop) stop() {
 	close(l.quit)
 	<-l.done
 }
@@ -50,45 +50,45 @@ func (l *loop) Stop() {
 // from before, begins it again.
 func (l *loop) drain(p *Pool) {
 	for {
-		if inFlight, _ := p.EndOverdue(time.Now()); inFlight == 0 {
-			l.Parked.Store(true)
-			if !p.busy() || !l.Parked.CompareAndSwap(true, false) {
+		if inFlight, _ := p.endOverdue(time.Now()); inFlight == 0 {
+			l.parked.Store(true)
+			if !p.busy() || !l.parked.CompareAndSwap(true, false) {
 				return
 			}
 		}
-		<-time.After(time.Duration(l.Every.Load()))
+		<-time.After(time.Duration(l.every.Load()))
 	}
 }
 
 // watchEvery is how often to look at an attempt that is to end after a time.
 func watchEvery(timeout time.Duration) time.Duration {
-	return min(WatchAtMost, max(WatchAtLeast, timeout/watchFraction))
+	return min(watchAtMost, max(watchAtLeast, timeout/watchFraction))
 }
 
 // watch makes sure that attempts with this timeout are looked after in time.
 func (l *loop) watch(p *Pool, timeout time.Duration) {
 	every := int64(watchEvery(timeout))
-	if every < int64(WatchAtMost) || every < l.Every.Load() || l.Parked.Load() {
+	if every < int64(watchAtMost) || every < l.every.Load() || l.parked.Load() {
 		l.watchMore(p, every)
 	}
 }
 
 // watchMore has the loop look at attempts this often, at least, if it does not yet.
 func (l *loop) watchMore(p *Pool, every int64) {
-	if every < int64(WatchAtMost) && !l.hasty.Load() {
+	if every < int64(watchAtMost) && !l.hasty.Load() {
 		l.hasty.Store(true)
 	}
 	for {
-		old := l.Every.Load()
+		old := l.every.Load()
 		if old <= every {
 			break
 		}
-		if l.Every.CompareAndSwap(old, every) {
+		if l.every.CompareAndSwap(old, every) {
 			l.nudge()
 			break
 		}
 	}
-	if l.Parked.Load() && l.Parked.CompareAndSwap(true, false) {
+	if l.parked.Load() && l.parked.CompareAndSwap(true, false) {
 		select {
 		case <-l.quit:
 			go l.drain(p)
@@ -104,9 +104,9 @@ func (l *loop) relax(shortest time.Duration) {
 	if l.hasty.Swap(false) {
 		return
 	}
-	l.Every.Store(int64(watchEvery(shortest)))
+	l.every.Store(int64(watchEvery(shortest)))
 	if l.hasty.Load() { // just now
-		l.Every.Store(int64(WatchAtLeast))
+		l.every.Store(int64(watchAtLeast))
 	}
 }
 
@@ -140,7 +140,7 @@ func (l *loop) run(p *Pool) {
 		case <-timer.C:
 		}
 		now := time.Now()
-		inFlight, shortest := p.EndOverdue(now)
+		inFlight, shortest := p.endOverdue(now)
 		if inFlight > 0 {
 			idle = 0
 		}
@@ -159,7 +159,7 @@ func (l *loop) run(p *Pool) {
 		}
 		if idle > idleTicksBeforeParking && inFlight == 0 {
 			p.Budget.Rest(now)
-			l.Parked.Store(true)
+			l.parked.Store(true)
 			if !p.busy() {
 				timer.Stop()
 				if step := p.trendDue(now); !step.IsZero() {
@@ -168,11 +168,11 @@ func (l *loop) run(p *Pool) {
 				}
 				continue
 			}
-			l.Parked.Store(false) // an attempt began meanwhile
+			l.parked.Store(false) // an attempt began meanwhile
 		}
 		wait := max(0, nextTick.Sub(now))
 		if inFlight > 0 || idle <= idleTicksBeforeParking {
-			wait = min(wait, time.Duration(l.Every.Load()))
+			wait = min(wait, time.Duration(l.every.Load()))
 		}
 		timer.Reset(wait)
 	}

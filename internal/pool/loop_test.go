@@ -12,12 +12,12 @@ import (
 // running is a pool of one endpoint whose loop runs until stop.
 func running(t *testing.T) (p *Pool, one *target.Target, stop func()) {
 	p = New(t.Name())
-	p.Loop.Start(p)
+	p.Loop.start(p)
 	one = &target.Target{Name: "one", Address: "one:80", Priority: 1, Weight: 1}
 	h := handlerOf(t, p, one)
 	return p, one, func() {
 		p.Detach(h)
-		p.Loop.Stop()
+		p.Loop.stop()
 		p.Outbox.Close()
 	}
 }
@@ -30,7 +30,7 @@ func TestLookOutRelaxes(t *testing.T) {
 		want := func(when string, want time.Duration) {
 			t.Helper()
 			synctest.Wait()
-			if got := time.Duration(p.Loop.Every.Load()); got != want {
+			if got := time.Duration(p.Loop.every.Load()); got != want {
 				t.Errorf("%s: every %v, want %v", when, got, want)
 			}
 		}
@@ -41,22 +41,22 @@ func TestLookOutRelaxes(t *testing.T) {
 		}
 		slow := attempt(time.Minute) // keeps the loop from parking
 		time.Sleep(time.Second)
-		want("at first", WatchAtMost)
+		want("at first", watchAtMost)
 		quick := attempt(320 * time.Millisecond)
 		time.Sleep(time.Millisecond)
-		want("a quick one", WatchAtLeast)
+		want("a quick one", watchAtLeast)
 		time.Sleep(310 * time.Millisecond)
-		want("it is under way", WatchAtLeast)
+		want("it is under way", watchAtLeast)
 		settle(one.State, quick, time.Now(), outcome.Success)
 		time.Sleep(time.Second)
-		want("it is over", WatchAtMost)
+		want("it is over", watchAtMost)
 		for range 20 { // one a tick keeps it up
 			settle(one.State, attempt(320*time.Millisecond), time.Now(), outcome.Success)
 			time.Sleep(TickEvery / 2)
 		}
-		want("quick ones again and again", WatchAtLeast)
+		want("quick ones again and again", watchAtLeast)
 		time.Sleep(time.Second)
-		want("they are over", WatchAtMost)
+		want("they are over", watchAtMost)
 		settle(one.State, slow, time.Now(), outcome.Success)
 		stop()
 	})
@@ -70,14 +70,14 @@ func TestLoopParks(t *testing.T) {
 		for range 3 {
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
-			if !p.Loop.Parked.Load() {
+			if !p.Loop.parked.Load() {
 				t.Fatal("an idle pool's loop is not parked")
 			}
 			f := begin(t, one.State, time.Now(), time.Second)
 			p.Watch(time.Second)
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if p.Loop.Parked.Load() {
+			if p.Loop.parked.Load() {
 				t.Fatal("the loop is parked while an attempt is in flight")
 			}
 			settle(one.State, f, time.Now(), outcome.Success)
@@ -87,6 +87,6 @@ func TestLoopParks(t *testing.T) {
 		stop()
 		time.Sleep(time.Minute)
 		settle(one.State, f, time.Now(), outcome.Success)
-		time.Sleep(WatchAtMost) // or the bubble tells that the loop goes on
+		time.Sleep(watchAtMost) // or the bubble tells that the loop goes on
 	})
 }

@@ -49,14 +49,14 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 	waits := p.Queue.Measure(now) // before Pool.Mu
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	i := slices.IndexFunc(p.Attached, func(g *Generation) bool { return g.config == config })
+	i := slices.IndexFunc(p.attached, func(g *Generation) bool { return g.config == config })
 	if i < 0 {
 		return nil
 	}
-	g := p.Attached[i]
+	g := p.attached[i]
 	p.foldLocked(now)
 	all := &Measures{
-		Calls:    countsOf(&p.Calls),
+		Calls:    countsOf(&p.calls),
 		Denied:   p.Budget.Denied.Load(),
 		Poison:   p.poison.Load(),
 		NotKept:  p.NotKept.Load(),
@@ -77,9 +77,9 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 // measureLocked measures an endpoint. It needs Pool.Mu.
 func (p *Pool) measureLocked(v view, now time.Time, cfg *breaker.Config) EndpointMeasures {
 	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load(), Standing: v.State.Stands(now, cfg)}
-	if m := p.MemberLocked(v.State); m != nil {
-		e.Attempts, e.Unsent = countsOf(&m.Total.Attempts), m.Total.Unsent
-		e.Durations, e.Failovers = m.Total.Durations, maps.Clone(m.Total.Failovers)
+	if m := p.memberLocked(v.State); m != nil {
+		e.Attempts, e.Unsent = countsOf(&m.total.Attempts), m.total.Unsent
+		e.Durations, e.Failovers = m.total.Durations, maps.Clone(m.total.Failovers)
 	}
 	return e
 }

@@ -12,16 +12,16 @@ type PoolMember struct {
 	*endpoint.State
 
 	series   *sla.Series // by name: endpoints that had the name before are in it
-	Total    endpoint.Counted
+	total    endpoint.Counted
 	wasDown  bool
-	Refs     int // handlers that use it
+	refs     int // handlers that use it
 	rescored time.Time
 	trend    trend
 	seen     time.Time // when last among the upstreams, for dynamic ones
 }
 
-// JoinLocked finds the member of a key, or makes it. It needs Pool.Mu.
-func (p *Pool) JoinLocked(key endpoint.Key) *PoolMember {
+// joinLocked finds the member of a key, or makes it. It needs Pool.Mu.
+func (p *Pool) joinLocked(key endpoint.Key) *PoolMember {
 	m := p.Members[key]
 	if m == nil {
 		m = &PoolMember{
@@ -33,9 +33,9 @@ func (p *Pool) JoinLocked(key endpoint.Key) *PoolMember {
 	return m
 }
 
-// MemberLocked is the member that has a state; nil: the endpoint is not in the pool, or
+// memberLocked is the member that has a state; nil: the endpoint is not in the pool, or
 // no longer. It needs Pool.Mu.
-func (p *Pool) MemberLocked(s *endpoint.State) *PoolMember {
+func (p *Pool) memberLocked(s *endpoint.State) *PoolMember {
 	if m := p.Members[s.Key]; m != nil && m.State == s {
 		return m
 	}
@@ -45,7 +45,7 @@ func (p *Pool) MemberLocked(s *endpoint.State) *PoolMember {
 // seenLocked is when an endpoint was last among the upstreams; zero if it is not in the
 // pool. It needs Pool.Mu.
 func (p *Pool) seenLocked(s *endpoint.State) time.Time {
-	if m := p.MemberLocked(s); m != nil {
+	if m := p.memberLocked(s); m != nil {
 		return m.seen
 	}
 	return time.Time{}
@@ -53,7 +53,7 @@ func (p *Pool) seenLocked(s *endpoint.State) time.Time {
 
 // sawLocked notes that an endpoint is among the upstreams. It needs Pool.Mu.
 func (p *Pool) sawLocked(s *endpoint.State, now time.Time) {
-	if m := p.MemberLocked(s); m != nil {
+	if m := p.memberLocked(s); m != nil {
 		m.seen = now
 	}
 }
@@ -61,23 +61,23 @@ func (p *Pool) sawLocked(s *endpoint.State, now time.Time) {
 // releaseLocked takes back one handler's use of an endpoint, which leaves the pool with
 // the last. It needs Pool.Mu.
 func (p *Pool) releaseLocked(s *endpoint.State) {
-	m := p.MemberLocked(s)
+	m := p.memberLocked(s)
 	if m == nil {
 		return
 	}
-	m.Refs--
+	m.refs--
 	p.dropLocked(m)
 }
 
 // dropLocked forgets an endpoint that nobody uses. It needs Pool.Mu.
 func (p *Pool) dropLocked(m *PoolMember) {
-	if m.Refs != 0 {
+	if m.refs != 0 {
 		return
 	}
 	m.ForgetOrders()
 	p.foldMemberLocked(m, time.Now())
 	delete(p.Members, m.Key)
 	p.staleRoutes = true
-	p.Checker.replan()
+	p.checker.replan()
 	p.leaving.take(m.State)
 }

@@ -29,7 +29,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	answer := api.OperatorAnswer{Pool: p.Name, Endpoint: endpoint, Action: c.Action}
 	p.Mu.Lock()
 	states := p.namedLocked(endpoint)
-	g := p.Generation.Load()
+	g := p.generation.Load()
 	if len(states) == 0 || g == nil {
 		err := &UnknownEndpointError{p.Name, endpoint, p.namesLocked()}
 		p.Mu.Unlock()
@@ -55,7 +55,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	p.Mu.Unlock()
 	p.Poke()
 	p.Emit(c.Event(endpoint, answer.InFlight, now))
-	p.EmitAll(collected)
+	p.emitAll(collected)
 	return answer, nil
 }
 
@@ -83,8 +83,8 @@ func (p *Pool) namesLocked() []string {
 
 // rebuildLocked makes the routing tables of all handlers anew.
 func (p *Pool) rebuildLocked(now time.Time) {
-	for _, g := range p.Attached {
-		for _, h := range g.Handlers {
+	for _, g := range p.attached {
+		for _, h := range g.handlers {
 			h.Rebuild(now)
 		}
 	}
@@ -93,8 +93,8 @@ func (p *Pool) rebuildLocked(now time.Time) {
 // OrderOver ends an order whose time is over, unless it was undone meanwhile.
 func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 	p.Mu.Lock()
-	g := p.Generation.Load()
-	if g == nil || p.MemberLocked(s) == nil {
+	g := p.generation.Load()
+	if g == nil || p.memberLocked(s) == nil {
 		p.Mu.Unlock()
 		return
 	}
@@ -104,7 +104,7 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 	}
 	p.Mu.Unlock()
 	if !ended {
-		p.EmitAll(news)
+		p.emitAll(news)
 		return
 	}
 	p.Poke()
@@ -113,5 +113,5 @@ func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
 		e.Details = map[string]any{"note": o.Reason}
 	}
 	p.Emit(e)
-	p.EmitAll(news)
+	p.emitAll(news)
 }

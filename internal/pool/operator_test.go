@@ -20,8 +20,8 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		p := &Pool{Name: "bubble", Members: make(map[endpoint.Key]*PoolMember)}
 		p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 		defer p.Outbox.Close()
-		p.Loop.Start(p)
-		defer p.Loop.Stop()
+		p.Loop.start(p)
+		defer p.Loop.stop()
 		h := &Handler{Pool: p}
 		h.Targets = []*target.Target{
 			{Name: "one", Address: "one:80", Priority: 1, Weight: 1},
@@ -103,8 +103,8 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	p := &Pool{Name: "dynamic", Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.Outbox.Close()
-	p.Loop.Start(p)
-	defer p.Loop.Stop()
+	p.Loop.start(p)
+	defer p.Loop.stop()
 	h := &Handler{Pool: p, Dynamic: &DynamicTargets{Known: make(map[string]*target.Target)}}
 	h.NewTarget = func(address string) *target.Target {
 		return &target.Target{Name: address, Address: address, Priority: 1, Weight: 1}
@@ -127,7 +127,7 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	h.TableFor(upstreams("c:80"), now)
 	later := now.Add(endpoint.ForgetSeen + time.Minute)
 	p.Mu.Lock()
-	p.ForgetLocked(later)
+	p.forgetLocked(later)
 	p.Mu.Unlock()
 	names := func() (names []string) {
 		for _, e := range p.Status(later).Endpoints {

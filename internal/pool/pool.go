@@ -31,8 +31,8 @@ type Pool struct {
 	Hedges budget.Hedges
 	Outbox *event.Outbox
 
-	Generation atomic.Pointer[Generation] // what the pool runs by
-	Down       atomic.Bool                // every endpoint is out
+	generation atomic.Pointer[Generation] // what the pool runs by
+	down       atomic.Bool                // every endpoint is out
 	Loop       loop
 
 	trials struct { // while every endpoint is out
@@ -41,7 +41,7 @@ type Pool struct {
 	}
 
 	leaving leaving
-	Checker checker
+	checker checker
 	trends  trends // guarded by mu
 
 	History sla.History
@@ -61,8 +61,8 @@ type Pool struct {
 
 	Mu       sync.Mutex
 	Members  map[endpoint.Key]*PoolMember
-	Calls    sla.Batch     // as their clients saw them, since the pool was made
-	Attached []*Generation // oldest first
+	calls    sla.Batch     // as their clients saw them, since the pool was made
+	attached []*Generation // oldest first
 
 	staleRoutes bool // an endpoint has gone to which failovers may have been counted
 }
@@ -74,7 +74,7 @@ type Generation struct {
 	serial   int
 	logger   *zap.Logger
 	Source   EventSource
-	Handlers []*Handler // guarded by Pool.Mu
+	handlers []*Handler // guarded by Pool.Mu
 	Breaker  atomic.Pointer[breaker.Config]
 	ctx      context.Context // ends with the last of the handlers
 	cancel   context.CancelFunc
@@ -88,30 +88,30 @@ var generations atomic.Int64
 func (p *Pool) Attach(h *Handler, config any) error {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	i := slices.IndexFunc(p.Attached, func(g *Generation) bool { return g.config == config })
+	i := slices.IndexFunc(p.attached, func(g *Generation) bool { return g.config == config })
 	if i >= 0 {
-		for _, other := range p.Attached[i].Handlers {
+		for _, other := range p.attached[i].handlers {
 			if err := h.Terms.AgreesWith(other.Terms); err != nil {
 				return err
 			}
 		}
 	} else {
-		i = len(p.Attached)
+		i = len(p.attached)
 		g := &Generation{config: config, serial: int(generations.Add(1)), logger: h.Logger, Source: h.Source}
 		g.ctx, g.cancel = context.WithCancel(context.Background())
-		p.Attached = append(p.Attached, g)
+		p.attached = append(p.attached, g)
 	}
-	g := p.Attached[i]
-	g.Handlers = append(g.Handlers, h)
+	g := p.attached[i]
+	g.handlers = append(g.handlers, h)
 	p.runBy(g)
 	h.Generation = g
 	for _, t := range h.Targets {
-		m := p.JoinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
-		m.Refs++
+		m := p.joinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
+		m.refs++
 		t.State = m.State
 	}
-	if p.Generation.Load() == nil {
-		p.Generation.Store(g)
+	if p.generation.Load() == nil {
+		p.generation.Store(g)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (p *Pool) runBy(g *Generation) {
 	var own *breaker.Config
 	var objective *sla.Objective
 	longest := time.Duration(0)
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		own = cmp.Or(own, h.Breaker)
 		objective = cmp.Or(objective, h.Objective)
 		longest = max(longest, h.Longest)
@@ -143,14 +143,14 @@ func (p *Pool) Detach(h *Handler) {
 	if g == nil {
 		return
 	}
-	g.Handlers = slices.DeleteFunc(g.Handlers, func(other *Handler) bool { return other == h })
-	if len(g.Handlers) > 0 {
+	g.handlers = slices.DeleteFunc(g.handlers, func(other *Handler) bool { return other == h })
+	if len(g.handlers) > 0 {
 		p.runBy(g)
 	} else {
 		g.cancel()
-		p.Attached = slices.DeleteFunc(p.Attached, func(other *Generation) bool { return other == g })
-		if p.Generation.Load() == g && len(p.Attached) > 0 {
-			p.Generation.Store(p.Attached[len(p.Attached)-1])
+		p.attached = slices.DeleteFunc(p.attached, func(other *Generation) bool { return other == g })
+		if p.generation.Load() == g && len(p.attached) > 0 {
+			p.generation.Store(p.attached[len(p.attached)-1])
 		}
 	}
 	p.inheritLocked(h)
@@ -159,13 +159,13 @@ func (p *Pool) Detach(h *Handler) {
 	for _, t := range h.takeTargets() {
 		p.releaseLocked(t.State)
 	}
-	p.Checker.replan()
+	p.checker.replan()
 	p.Poke()
 }
 
 // logger is that of the configuration the pool runs by.
 func (p *Pool) logger() *zap.Logger {
-	if g := p.Generation.Load(); g != nil {
+	if g := p.generation.Load(); g != nil {
 		return g.logger
 	}
 	return zap.NewNop()
@@ -173,7 +173,7 @@ func (p *Pool) logger() *zap.Logger {
 
 // breakerConfig is what the pool runs by now; nil if nothing uses it.
 func (p *Pool) breakerConfig() *breaker.Config {
-	if g := p.Generation.Load(); g != nil {
+	if g := p.generation.Load(); g != nil {
 		return g.Breaker.Load()
 	}
 	return nil
@@ -197,13 +197,13 @@ func (p *Pool) Tick(now time.Time) (due time.Time) {
 	p.Mu.Lock()
 	due, collected := p.tickLocked(now)
 	p.Mu.Unlock()
-	p.EmitAll(collected)
+	p.emitAll(collected)
 	return due
 }
 
 // tickLocked also returns the events of what it brought about.
 func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
-	g := p.Generation.Load()
+	g := p.generation.Load()
 	if g == nil {
 		return time.Time{}, nil
 	}
@@ -233,17 +233,17 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	if changed {
 		p.rebuildLocked(now)
 		p.Queue.Wake()
-		p.Checker.nudge()
+		p.checker.nudge()
 		if e := p.downLocked(g, now); e != nil {
 			collected = append(collected, *e)
 		}
 	}
-	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.Down.Load(), p.totalsLocked())
+	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
 	if over != nil {
 		collected = append(collected, *over)
 	}
 	due = endpoint.Earliest(due, at)
-	p.ForgetLocked(now)
+	p.forgetLocked(now)
 	return due, collected
 }
 

@@ -22,7 +22,7 @@ var Pools = caddy.NewUsagePool()
 func Load(name string) (*Pool, error) {
 	value, _, err := Pools.LoadOrNew(name, func() (caddy.Destructor, error) {
 		p := New(name)
-		p.Loop.Start(p)
+		p.Loop.start(p)
 		p.Keeping.start(p)
 		return p, nil
 	})
@@ -43,8 +43,8 @@ func New(name string) *Pool {
 
 // Destruct implements caddy.Destructor.
 func (p *Pool) Destruct() error {
-	p.Checker.stop()
-	p.Loop.Stop()
+	p.checker.stop()
+	p.Loop.stop()
 	p.Keeping.stop()
 	p.Outbox.Close()
 	return nil

@@ -15,7 +15,7 @@ import (
 // count. It needs Pool.Mu.
 func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 	cfg := g.Breaker.Load()
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		t := h.currentTable()
 		if t == nil {
 			continue
@@ -24,7 +24,7 @@ func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 			speeds := p.speedsLocked(t.Targets[tier.From:tier.To], now, cfg)
 			for _, target := range t.Targets[tier.From:tier.To] {
 				s := target.State
-				if m := p.MemberLocked(s); m != nil {
+				if m := p.memberLocked(s); m != nil {
 					if m.rescored.Equal(now) {
 						continue
 					}

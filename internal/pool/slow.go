@@ -31,7 +31,7 @@ const enough = 0.5
 // that can take its calls. It needs Pool.Mu.
 func (p *Pool) canDoWithout(g *Generation, s *endpoint.State, now time.Time) bool {
 	cfg := g.Breaker.Load()
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		t := h.currentTable()
 		if t == nil {
 			continue

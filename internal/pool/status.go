@@ -24,7 +24,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	}
 	status.Waiting = p.Queue.status(now)
 	p.Mu.Lock()
-	g := p.Generation.Load() // under the lock, or a reload might empty it meanwhile
+	g := p.generation.Load() // under the lock, or a reload might empty it meanwhile
 	if g == nil {
 		p.Mu.Unlock()
 		return status
@@ -74,7 +74,7 @@ func (p *Pool) viewsLocked(g *Generation) (views []view) {
 			views = append(views, view{t, traffic})
 		}
 	}
-	for _, h := range g.Handlers {
+	for _, h := range g.handlers {
 		if t := h.currentTable(); t != nil && len(t.Targets) > 0 {
 			for i, target := range t.Targets {
 				add(target, t.Share(i))

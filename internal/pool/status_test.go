@@ -16,8 +16,8 @@ func BenchmarkStatus(b *testing.B) {
 	p := &Pool{Name: "bench", Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
 	defer p.Outbox.Close()
-	p.Loop.Start(p)
-	defer p.Loop.Stop()
+	p.Loop.start(p)
+	defer p.Loop.stop()
 	h := &Handler{Pool: p}
 	for i := range 50 {
 		h.Targets = append(h.Targets, &target.Target{Name: fmt.Sprint(i), Address: "a:80", Priority: 1 + i/10, Weight: 1})

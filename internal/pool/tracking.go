@@ -48,8 +48,8 @@ func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
 	})
 }
 
-// Fold adds what was counted since the last time to the totals and the history.
-func (p *Pool) Fold(now time.Time) {
+// fold adds what was counted since the last time to the totals and the history.
+func (p *Pool) fold(now time.Time) {
 	p.Mu.Lock()
 	p.foldLocked(now)
 	p.Mu.Unlock()
@@ -77,7 +77,7 @@ func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 		return
 	}
 	p.Keeping.dirty.Store(true)
-	s.Total.Merge(fresh)
+	s.total.Merge(fresh)
 	s.series.RecordBatch(now, &fresh.Attempts)
 	for r, n := range fresh.Failovers {
 		p.History.RecordFailovers(now, s.Name, r.To, n)
@@ -89,7 +89,7 @@ func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 func (p *Pool) recordCallsLocked(now time.Time, calls *sla.Batch) {
 	if !calls.Empty() {
 		p.Keeping.dirty.Store(true)
-		p.Calls.Merge(calls)
+		p.calls.Merge(calls)
 		p.History.Pool().RecordBatch(now, calls)
 	}
 }
@@ -116,6 +116,6 @@ func (p *Pool) forgetRoutesLocked() {
 		names[key.Name] = true
 	}
 	for _, s := range p.Members {
-		maps.DeleteFunc(s.Total.Failovers, func(r endpoint.Route, _ uint64) bool { return !names[r.To] })
+		maps.DeleteFunc(s.total.Failovers, func(r endpoint.Route, _ uint64) bool { return !names[r.To] })
 	}
 }

@@ -15,16 +15,16 @@ import (
 func TestRoutesAreForgotten(t *testing.T) {
 	p := newTestPool("routes")
 	defer p.Outbox.Close()
-	one := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
-	two := p.JoinLocked(endpoint.Key{Name: "two", Address: "two:80"})
+	one := p.joinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+	two := p.joinLocked(endpoint.Key{Name: "two", Address: "two:80"})
 	one.CountFailover("two", "reset")
 	one.CountFailover("three", "reset")
-	p.Fold(time.Now())
-	p.JoinLocked(endpoint.Key{Name: "three", Address: "three:80"})
+	p.fold(time.Now())
+	p.joinLocked(endpoint.Key{Name: "three", Address: "three:80"})
 	p.dropLocked(two)
-	p.Fold(time.Now())
-	if _, ok := one.Total.Failovers[endpoint.Route{To: "three", Reason: "reset"}]; len(one.Total.Failovers) != 1 || !ok {
-		t.Errorf("left: %v", one.Total.Failovers)
+	p.fold(time.Now())
+	if _, ok := one.total.Failovers[endpoint.Route{To: "three", Reason: "reset"}]; len(one.total.Failovers) != 1 || !ok {
+		t.Errorf("left: %v", one.total.Failovers)
 	}
 }
 
@@ -33,7 +33,7 @@ func TestRoutesAreForgotten(t *testing.T) {
 func counts(p *Pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
 	now := time.Now()
-	p.Fold(now)
+	p.fold(now)
 	series := p.History.Pool()
 	if endpoint != "" {
 		series = p.History.Endpoint(endpoint)
@@ -52,7 +52,7 @@ func failed(kind sla.Kind, n uint64) (f sla.Failures) {
 func TestFoldMovesEverythingOnce(t *testing.T) {
 	p := newTestPool("fold")
 	defer p.Outbox.Close()
-	s := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"})
+	s := p.joinLocked(endpoint.Key{Name: "one", Address: "one:80"})
 	cfg := &breaker.Config{Off: true}
 	const n = 20000
 	done := make(chan struct{})
@@ -75,19 +75,19 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 			folding = false
 		default:
 		}
-		p.Fold(time.Now())
+		p.fold(time.Now())
 	}
-	p.Fold(time.Now())
+	p.fold(time.Now())
 	if got, want := counts(p, t, "one"), (sla.Counts{Calls: n}); got != want {
 		t.Errorf("the endpoint: %+v, want %+v", got, want)
 	}
 	if got, want := counts(p, t, ""), (sla.Counts{Calls: n, Failures: failed(sla.Reset, n/2)}); got != want {
 		t.Errorf("the pool: %+v, want %+v", got, want)
 	}
-	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.Total.Failovers, want) {
-		t.Errorf("failovers: %v, want %v", s.Total.Failovers, want)
+	if want := map[endpoint.Route]uint64{{To: "two", Reason: "reset"}: n / 2}; !reflect.DeepEqual(s.total.Failovers, want) {
+		t.Errorf("failovers: %v, want %v", s.total.Failovers, want)
 	}
-	if got := s.Total.Durations.Buckets[0]; got != n {
+	if got := s.total.Durations.Buckets[0]; got != n {
 		t.Errorf("%d durations, want %d", got, n)
 	}
 	if left := s.TakeFresh(time.Now()); left != nil {
@@ -99,15 +99,15 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 func TestSamplesAreFolded(t *testing.T) {
 	p := newTestPool("folded")
 	defer p.Outbox.Close()
-	s, cfg := p.JoinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
+	s, cfg := p.joinLocked(endpoint.Key{Name: "one", Address: "one:80"}), defaultBreaker()
 	for range 3 {
 		now := time.Now()
 		if !s.Succeeded(begin(t, s.State, now, time.Second), cfg, false) {
 			t.Fatal("an attempt did not go the short way")
 		}
 	}
-	p.Fold(time.Now())
-	if got := s.Total.Attempts.Successes(); got != 3 {
+	p.fold(time.Now())
+	if got := s.total.Attempts.Successes(); got != 3 {
 		t.Errorf("%d successes, want 3", got)
 	}
 }

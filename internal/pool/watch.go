@@ -8,9 +8,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// EndOverdue ends the attempts that are to end. It returns how many are in flight,
+// endOverdue ends the attempts that are to end. It returns how many are in flight,
 // and the shortest time after which one of them may have to end.
-func (p *Pool) EndOverdue(now time.Time) (inFlight int, shortest time.Duration) {
+func (p *Pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) {
 	shortest = math.MaxInt64
 	var verdicts []verdict
 	var collected []event.Event
@@ -26,7 +26,7 @@ func (p *Pool) EndOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 		inFlight += p.overdue(s.State, now, &verdicts, &shortest)
 	}
 	p.Mu.Unlock()
-	p.EmitAll(collected)
+	p.emitAll(collected)
 	if looked {
 		p.Poke()
 	}

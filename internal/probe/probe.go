@@ -28,8 +28,8 @@ import (
 const (
 	// checkBody is how much of an answer's body a check reads at most.
 	checkBody = 64 << 10
-	// CheckedBy is the User-Agent of checks.
-	CheckedBy = "caddy-failover health check"
+	// checkedBy is the User-Agent of checks.
+	checkedBy = "caddy-failover health check"
 )
 
 // Run makes one check of the endpoint at t through trip. It ends within the
@@ -179,7 +179,7 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	if r.URL.Path == "" {
 		r.URL.Path = "/"
 	}
-	r.Header.Set("User-Agent", CheckedBy)
+	r.Header.Set("User-Agent", checkedBy)
 	for field, values := range cfg.Headers {
 		field = http.CanonicalHeaderKey(field)
 		r.Header.Del(field)

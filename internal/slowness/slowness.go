@@ -10,8 +10,8 @@ import (
 const (
 	// verdictsKept is the number of latest verdicts that count.
 	verdictsKept = 20
-	// VerdictsSlow slow verdicts among them make an endpoint a suspect.
-	VerdictsSlow = verdictsKept / 2
+	// verdictsSlow slow verdicts among them make an endpoint a suspect.
+	verdictsSlow = verdictsKept / 2
 
 	slowAtLeast   = 100 * time.Millisecond // no shorter latency is slow
 	slowTail      = 3                      // factor for p99
@@ -112,7 +112,7 @@ func (s *Detector) Learn(latency time.Duration, slow, closed bool) {
 }
 
 // Suspect reports whether at least half of the last 20 verdicts are slow.
-func (s *Detector) Suspect() bool { return bits.OnesCount32(s.Verdicts) >= VerdictsSlow }
+func (s *Detector) Suspect() bool { return bits.OnesCount32(s.Verdicts) >= verdictsSlow }
 
 // Opened clears the verdicts, because the breaker has opened.
 func (s *Detector) Opened() {

@@ -49,11 +49,11 @@ func TestSlownessIsNotLearned(t *testing.T) {
 		s.Learn(2*time.Millisecond, false, true)
 	}
 	s.Refresh(now, 10)
-	for i := range VerdictsSlow {
+	for i := range verdictsSlow {
 		now = now.Add(10 * time.Second)
 		slow := s.IsSlow(700 * time.Millisecond)
 		s.Learn(700*time.Millisecond, slow, true)
-		if began := s.Judged(slow); began != (i == VerdictsSlow-1) {
+		if began := s.Judged(slow); began != (i == verdictsSlow-1) {
 			t.Fatalf("slow call %d: suspect %v", i+1, began)
 		}
 		s.Refresh(now, 10)
