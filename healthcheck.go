@@ -242,6 +242,7 @@ func asHealth(a *reverseproxy.ActiveHealthChecks) string {
 			words = append(words, fmt.Sprintf(format, value))
 		}
 	}
+	//lint:ignore SA1019 configurations may still have it
 	uri := cmp.Or(a.URI, a.Path)
 	say(uri != "", "uri %s", uri)
 	say(true, "method %s", cmp.Or(a.Method, http.MethodGet))
