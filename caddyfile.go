@@ -149,6 +149,12 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        url          <base-url>
 //	        priority     <n>
 //	        weight       <n>
+//	        schedule     <cron> <duration> {
+//	            drain
+//	            weight   <n>
+//	            priority <n>
+//	            zone     <name>
+//	        }
 //	        header       [+|-]<field> [<value>]
 //	        set_json     <path> <value> [optional]
 //	        timeout      [<matcher>] <duration>

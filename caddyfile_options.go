@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
-	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -81,21 +80,11 @@ var poolOptions = map[string]poolOption{
 }
 
 var endpointOptions = map[string]option[*Endpoint]{
-	"name":     text(func(e *Endpoint) *string { return &e.Name }),
-	"priority": count(func(e *Endpoint) *int { return &e.Priority }, 1),
-	"quota":    choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
-	"weight": {read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
-		word, err := argument(d)
-		if err != nil {
-			return err
-		}
-		weight, err := parseNumber(word)
-		if want := api.WeightRange(weight); err == nil && want != "" {
-			err = fmt.Errorf("want %s", want)
-		}
-		e.Weight = &weight
-		return wrapWord(d, "weight", word, err)
-	}},
+	"name":         text(func(e *Endpoint) *string { return &e.Name }),
+	"priority":     count(func(e *Endpoint) *int { return &e.Priority }, 1),
+	"quota":        choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
+	"weight":       weight(func(e *Endpoint) **float64 { return &e.Weight }),
+	"schedule":     {repeatable: true, read: readSchedule},
 	"health":       {read: readEndpointHealth},
 	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),
 	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {

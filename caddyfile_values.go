@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
+
+	"github.com/apifailover/caddy-failover/internal/api"
 )
 
 // An option reads its arguments, and its block if it has one, into a T. The
@@ -130,6 +132,21 @@ func count[T any](field func(T) *int, least int) option[T] {
 		}
 		*field(into) = n
 		return nil
+	}}
+}
+
+func weight[T any](field func(T) **float64) option[T] {
+	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
+		word, err := argument(d)
+		if err != nil {
+			return err
+		}
+		value, err := parseNumber(word)
+		if want := api.WeightRange(value); err == nil && want != "" {
+			err = fmt.Errorf("want %s", want)
+		}
+		*field(into) = &value
+		return wrapWord(d, "weight", word, err)
 	}}
 }
 

@@ -45,6 +45,10 @@ type Endpoint struct {
 	// The share of its tier, 0 or more. 0 takes no traffic. Default: 1.
 	Weight *float64 `json:"weight,omitempty"`
 
+	// What becomes of it at planned times. Of those that are in force the first counts that
+	// says something of the weight, and of the priority. Default: none.
+	Schedules []*Schedule `json:"schedules,omitempty"`
+
 	// Header operations on requests to this endpoint. Values may have
 	// placeholders, also `{env.*}` and `{file.*}`, which must have a value when the
 	// configuration is loaded.
@@ -249,8 +253,10 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 		Timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
 		Timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
 		Limit:    e.MaxRequests,
-		Hedge:    new(target.HedgeDelay),
-		Health:   e.Health.override(),
+
+		Schedules: schedules(e.Schedules),
+		Hedge:     new(target.HedgeDelay),
+		Health:    e.Health.override(),
 	}
 	if e.Weight != nil {
 		t.Weight = *e.Weight

@@ -506,6 +506,11 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 					p.Name, p.where(), other.where(), mine.Name)
 			}
 			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Schedules != nil && theirs.Schedules != nil && !reflect.DeepEqual(mine.Schedules, theirs.Schedules) {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different schedules",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
 				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
 				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
 					p.Name, p.where(), other.where(), mine.Name)

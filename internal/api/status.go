@@ -223,6 +223,10 @@ type EndpointStatus struct {
 	// to a minute old.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
+	// What a schedule does to it now; absent if none is in force. An operator's orders
+	// override it.
+	Schedule *ScheduleStatus `json:"schedule,omitempty"`
+
 	// The operator's order in force, and the operator's overrides of weight and priority.
 	// Absent if there are none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
@@ -268,6 +272,20 @@ type OperatorStatus struct {
 	// Start and end. Without an end it lasts until it is undone.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"`
+}
+
+// ScheduleStatus is what a schedule does to an endpoint for a while.
+type ScheduleStatus struct {
+	// Whether it keeps new calls away.
+	Drain bool `json:"drain"`
+
+	// The weight and the priority; absent if they are as configured.
+	Weight   *float64 `json:"weight,omitempty"`
+	Priority *int     `json:"priority,omitempty"`
+
+	// Since when, and until when.
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
 }
 
 // OverrideStatus holds an operator's overrides of weight and priority.

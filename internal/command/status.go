@@ -193,6 +193,9 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 			notes = append(notes, e.Cause.String())
 		}
 	}
+	if s := e.Schedule; s != nil {
+		notes = append(notes, describeSchedule(s, now))
+	}
 	switch {
 	case e.HeldUntil.IsZero():
 	case e.HeldReason == "next_on":
@@ -212,6 +215,25 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		}
 	}
 	return notes
+}
+
+// describeSchedule says what a schedule does to an endpoint, and until when.
+func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
+	var what []string
+	if s.Drain {
+		what = append(what, "drained")
+	}
+	if s.Weight != nil {
+		what = append(what, fmt.Sprintf("weight %v", *s.Weight))
+	}
+	if s.Priority != nil {
+		what = append(what, fmt.Sprintf("priority %d", *s.Priority))
+	}
+	layout := "15:04"
+	if s.Until.Sub(now) >= 24*time.Hour {
+		layout = "2006-01-02 15:04"
+	}
+	return strings.Join(what, ", ") + " until " + s.Until.In(now.Location()).Format(layout) + ", by schedule"
 }
 
 func describeOrder(action, reason string, until, now time.Time) string {

@@ -56,17 +56,19 @@ func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight 
 	return inFlight, news
 }
 
-// Overrides are the weight and the priority that an operator has set; nil: as configured.
+// Overrides are the weight and the priority that an operator has set, else those that a
+// schedule sets; nil: as configured.
 func (s *State) Overrides() (weight *float64, priority *int) {
-	in := s.settings.Load()
-	if in == nil {
-		return nil, nil
+	if p := s.planned.Load(); p != nil {
+		weight, priority = p.Weight, p.Priority
 	}
-	if in.weight != nil {
-		weight = &in.weight.value
-	}
-	if in.priority != nil {
-		priority = &in.priority.value
+	if in := s.settings.Load(); in != nil {
+		if in.weight != nil {
+			weight = &in.weight.value
+		}
+		if in.priority != nil {
+			priority = &in.priority.value
+		}
 	}
 	return weight, priority
 }
@@ -77,7 +79,7 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		return
 	}
 	s.lever.stop()
-	s.lever, s.barred = nil, false
+	s.lever = nil
 	s.countLocked(now)
 	switch {
 	case c.Action == api.Trip:
@@ -96,8 +98,8 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.lever = s.newOrder(c.Action, c, now)
-		s.barred = c.Action != api.Enable
 	}
+	s.barLocked()
 }
 
 // set puts settings in force, or takes them back.
@@ -152,7 +154,8 @@ func (s *State) EndOrder(o *Lever, now time.Time, cfg *breaker.Config) (ended bo
 
 func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
 	if s.lever == o {
-		s.lever, s.barred = nil, false
+		s.lever = nil
+		s.barLocked()
 		s.breaker.Release(now, cfg)
 		return true
 	}
@@ -195,7 +198,7 @@ func (s *State) Steered() bool {
 	return s.lever != nil || s.settings.Load() != nil
 }
 
-// BarredUntil tells whether an operator keeps attempts away, and until when;
+// BarredUntil tells whether an operator or a schedule keeps attempts away, and until when;
 // without an end, that is as far off as a hold can be.
 func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	s.Mu.Lock()
@@ -203,8 +206,13 @@ func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	if !s.barred {
 		return time.Time{}, false
 	}
-	if s.lever.until.IsZero() {
+	if s.lever != nil {
+		until = s.lever.until
+	} else {
+		until = s.planned.Load().Until
+	}
+	if until.IsZero() {
 		return now.Add(outcome.MaxHold), true
 	}
-	return s.lever.until, true
+	return until, true
 }

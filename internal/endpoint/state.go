@@ -64,13 +64,14 @@ type State struct {
 	totals    totals
 	last      lastOutcomes
 	lever     *Lever    // that an operator holds, nil for none
-	barred    bool      // by the lever: no attempts
+	barred    bool      // by the lever, or the plan: no attempts
 	vacant    int       // attempts in flight that fill no slot
 	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last; guarded by mu
 
 	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under mu
+	planned  atomic.Pointer[Plan]     // by a schedule; nil: as configured; written under mu
 
 	fresh       *Counted // since the last fold
 	spare       *Counted // empty, or nil

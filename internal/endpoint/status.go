@@ -54,6 +54,10 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
 	}
 	s.describeOrdersLocked(&e)
+	if p := s.planned.Load(); p != nil {
+		e.Draining = s.barred && (s.lever == nil || e.Draining)
+		e.Schedule = &api.ScheduleStatus{Drain: p.Drain, Weight: p.Weight, Priority: p.Priority, Since: p.Since, Until: p.Until}
+	}
 	return e
 }
 

@@ -17,6 +17,7 @@ const (
 	SLAMetAgain       = "sla_met_again"
 	Anomaly           = "anomaly"
 	Operator          = "operator"
+	Scheduled         = "scheduled"
 )
 
 // Event is an event of a pool.

@@ -232,7 +232,7 @@ func levelOf(kind string) zapcore.Level {
 	switch kind {
 	case event.AllDown:
 		return zapcore.ErrorLevel
-	case event.BreakerRecovering, event.BreakerClosed, event.SLAMetAgain, event.Operator, event.PoolUp, event.IncidentOver:
+	case event.BreakerRecovering, event.BreakerClosed, event.SLAMetAgain, event.Operator, event.Scheduled, event.PoolUp, event.IncidentOver:
 		return zapcore.InfoLevel
 	}
 	return zapcore.WarnLevel

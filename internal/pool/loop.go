@@ -162,7 +162,7 @@ func (l *loop) run(p *Pool) {
 			l.parked.Store(true)
 			if !p.busy() {
 				timer.Stop()
-				if step := p.trendDue(now); !step.IsZero() {
+				if step := p.wakesAt(now); !step.IsZero() {
 					nextTick = step
 					timer.Reset(max(0, step.Sub(now)))
 				}

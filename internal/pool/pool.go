@@ -64,7 +64,8 @@ type Pool struct {
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*Generation // oldest first
 
-	staleRoutes bool // an endpoint has gone to which failovers may have been counted
+	planDue     time.Time // when a schedule begins or ends next; zero: there is none
+	staleRoutes bool      // an endpoint has gone to which failovers may have been counted
 }
 
 // A Generation is one loaded configuration's use of a pool: the handlers that
@@ -112,6 +113,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
+		p.Poke() // for its schedules
 	}
 	return nil
 }
@@ -209,6 +211,8 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	}
 	cfg := g.Breaker.Load()
 	changed := p.Loop.takePoke()
+	planned, collected := p.planLocked(g, now, collected)
+	changed = planned || changed
 	tick := func(s *endpoint.State) {
 		moved, at, news := s.Tick(now, cfg)
 		collected = append(collected, news...)

@@ -10,8 +10,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// inForce returns the targets with the weights and priorities that operators
-// have set, by priority. Without any, those are the targets themselves.
+// inForce returns the targets with the weights and priorities that operators and
+// schedules have set, by priority. Without any, those are the targets themselves.
 func inForce(targets []*target.Target) []*target.Target {
 	some := false
 	for i, t := range targets {

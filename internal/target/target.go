@@ -68,6 +68,7 @@ type Target struct {
 	URL      *url.URL // nil: scheme, path and Host are the proxy's
 	Host     string   // the URL's
 
+	Schedules []Schedule // the first that is open counts, for each thing that it says
 	Headers   *headers.HeaderOps
 	Edits     []JSONEdit
 	Bare      bool // url is http and has no path

@@ -211,6 +211,10 @@ function orders(e, now) {
     lines.push([what, why && `“${why}”`, left > 0 && t('note.until', { at: clock(new Date(until), false), in: countdown(left) })].filter(Boolean).join(' · '));
   };
   if (e.operator) say(known(`operator.${e.operator.action}`) ? t(`operator.${e.operator.action}`) : e.operator.action, e.operator);
+  const planned = e.schedule;
+  if (planned?.drain) say(t('schedule.drain'), planned);
+  if (planned?.weight !== undefined) say(t('schedule.weight', { to: planned.weight }), planned);
+  if (planned?.priority !== undefined) say(t('schedule.priority', { to: planned.priority }), planned);
   const o = e.override;
   if (o?.weight) say(t('operator.weight', { to: o.weight.value, from: o.weight.configured }), o.weight);
   if (o?.priority) say(t('operator.priority', { to: o.priority.value, from: o.priority.configured }), o.priority);

@@ -71,6 +71,7 @@ const glyphs = {
   all_down: 'M4 4L12 12M12 4L4 12',
   pool_up: 'M3 8L7 12L13 4',
   incident_over: 'M3 8L7 12L13 4',
+  scheduled: 'M8 3V8L11 10M8 1.5A6.5 6.5 0 1 1 8 14.5A6.5 6.5 0 0 1 8 1.5',
   operator: 'M8 7.5A2.5 2.5 0 1 1 8 2.5A2.5 2.5 0 0 1 8 7.5M3 14C3.5 10 12.5 10 13 14',
   sla_burning: 'M2 4L8 9L14 13',
   sla_met_again: 'M2 13L8 8L14 4',

@@ -1,0 +1,55 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+)
+
+// A Plan is what a schedule makes of an endpoint for a while. It is read-only.
+type Plan struct {
+	Drain        bool     // no new attempts
+	Weight       *float64 // nil: as configured
+	Priority     *int     // nil: as configured
+	Since, Until time.Time
+}
+
+// Equal reports whether two plans say the same; nil says nothing.
+func (p *Plan) Equal(other *Plan) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	return p.Drain == other.Drain && same(p.Weight, other.Weight) && same(p.Priority, other.Priority) &&
+		p.Since.Equal(other.Since) && p.Until.Equal(other.Until)
+}
+
+func same[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
+
+// Plan puts a plan in force, nil for none, and returns the one that was. What an operator has
+// ordered comes before it.
+func (s *State) Plan(p *Plan) (before *Plan) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	before = s.planned.Swap(p)
+	s.barLocked()
+	return before
+}
+
+// InPlan is the plan in force; nil: none.
+func (s *State) InPlan() *Plan { return s.planned.Load() }
+
+// barLocked keeps new attempts away, or lets them in again, as the operator and the plan say.
+func (s *State) barLocked() {
+	p := s.planned.Load()
+	switch {
+	case s.lever != nil:
+		s.barred = s.lever.Action != api.Enable
+	default:
+		s.barred = p != nil && p.Drain
+	}
+}

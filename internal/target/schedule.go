@@ -1,0 +1,40 @@
+package target
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/schedule"
+)
+
+// A Schedule says what becomes of an endpoint while a window is open.
+type Schedule struct {
+	*schedule.Window
+	Drain    bool
+	Weight   *float64 // nil: as configured
+	Priority *int     // nil: as configured
+}
+
+// Plan is what the target's schedules say at a time, nil for nothing, and when that may
+// change; zero: never.
+func (t *Target) Plan(now time.Time) (plan *endpoint.Plan, change time.Time) {
+	for _, s := range t.Schedules {
+		open, since, next := s.At(now)
+		change = endpoint.Earliest(change, next)
+		if !open {
+			continue
+		}
+		if plan == nil {
+			plan = &endpoint.Plan{Since: since, Until: next}
+		}
+		plan.Since, plan.Until = endpoint.Earliest(plan.Since, since), endpoint.Earliest(plan.Until, next)
+		plan.Drain = plan.Drain || s.Drain
+		if plan.Weight == nil {
+			plan.Weight = s.Weight
+		}
+		if plan.Priority == nil {
+			plan.Priority = s.Priority
+		}
+	}
+	return plan, change
+}
