@@ -44,9 +44,9 @@ func TestSchedulesComeAndGo(t *testing.T) {
 		p.Mu.Lock()
 		h.Rebuild(time.Now())
 		p.Mu.Unlock()
-		p.Loop.Start(p)
+		p.Loop.start(p)
 		defer p.Outbox.Close()
-		defer p.Loop.Stop()
+		defer p.Loop.stop()
 
 		// shares are the parts of one, two and three
 		shares := func() []float64 {
