@@ -85,6 +85,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 	"quota":        choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
 	"weight":       weight(func(e *Endpoint) **float64 { return &e.Weight }),
 	"schedule":     {repeatable: true, read: readSchedule},
+	"limit":        {repeatable: true, read: readLimit},
 	"health":       {read: readEndpointHealth},
 	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),
 	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {

@@ -23,7 +23,7 @@ func TestTake(t *testing.T) {
 		"one a second": {Limit{Amount: 1, Per: time.Second}, []step{{0, 1, true}, {0, 1, false}, {999, 1, false}, {1000, 1, true}, {1999, 1, false}, {2000, 1, true}}},
 		"a burst": {Limit{Amount: 10, Per: time.Second, Burst: 3}, []step{{0, 1, true}, {0, 1, true}, {0, 1, true}, {0, 1, false}, {99, 1, false}, {100, 1, true}, {100, 1, false},
 			{10000, 3, true}, {10000, 1, false}}},
-		"more than the burst": {Limit{Amount: 10, Per: time.Second, Burst: 3}, []step{{0, 8, true}, {0, 1, false}, {599, 1, false}, {600, 1, true}, {700, 4, false}, {900, 4, true}}},
+		"more than the burst":  {Limit{Amount: 10, Per: time.Second, Burst: 3}, []step{{0, 8, true}, {0, 1, false}, {599, 1, false}, {600, 1, true}, {700, 4, false}, {900, 4, true}}},
 		"the clock jumps back": {Limit{Amount: 1, Per: time.Second}, []step{{5000, 1, true}, {0, 1, false}, {6000, 1, true}}},
 	} {
 		t.Run(name, func(t *testing.T) {
