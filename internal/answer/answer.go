@@ -54,6 +54,14 @@ type Rule struct {
 	Text   *regexp.Regexp // nil: any body, or a field with any value but null
 	As     Meaning
 
+	// Unless excepts what also matches it; nil: nothing. It has a Path, as the rule itself must.
+	Unless *Rule
+	// First says that of a body that is a list only the first element counts.
+	First bool
+	// OfQuota says that the rule is for endpoints whose quota and credentials are their own: Held
+	// and Denied speak of the client elsewhere. Others have to look at it; it changes nothing here.
+	OfQuota bool
+
 	atEnd bool // Text tells only once all has come that is looked at
 }
 

@@ -260,7 +260,7 @@ func (e *Examiner) lookAtText(last bool) {
 func (r *Rule) matchesField(doc []byte) bool { return r.field(doc, true) == matches }
 
 // field says what is known about a rule of a JSON field, of a document that has come so far.
-// Of a list it is enough if one element matches.
+// Of a list it is enough if one element matches, unless only the first counts.
 func (r *Rule) field(doc []byte, whole bool) state {
 	doc = bytes.TrimLeft(doc, " \t\r\n")
 	switch {
@@ -272,6 +272,9 @@ func (r *Rule) field(doc []byte, whole bool) state {
 		return r.fieldOf(doc, whole)
 	}
 	elements, over := jsondoc.Elements(doc, whole)
+	if r.First && len(elements) > 0 {
+		return r.fieldOf(elements[0], true)
+	}
 	for _, one := range elements {
 		if r.fieldOf(one, true) == matches {
 			return matches
@@ -290,6 +293,13 @@ func (r *Rule) fieldOf(doc []byte, whole bool) state {
 		return open
 	case found == jsondoc.Absent || string(value) == "null" || r.Text != nil && !r.Text.MatchString(jsondoc.Text(value)):
 		return cannot
+	case r.Unless != nil:
+		switch r.Unless.fieldOf(doc, whole) {
+		case open:
+			return open
+		case matches:
+			return cannot
+		}
 	}
 	return matches
 }

@@ -71,11 +71,12 @@ type Target struct {
 	Schedules []Schedule // the first that is open counts, for each thing that it says
 	Headers   *headers.HeaderOps
 	Edits     []JSONEdit
-	Bare      bool // url is http and has no path
-	Strip     bool // of the client's credentials
-	Own       bool // credentials
-	Quota     bool // 401, 402, 403 and 429 speak about the endpoint
-	NeedsJSON bool // it takes no body that the edits do not work on
+	Models    *Models // nil: it takes calls of any, under the name that clients use
+	Bare      bool    // url is http and has no path
+	Strip     bool    // of the client's credentials
+	Own       bool    // credentials
+	Quota     bool    // 401, 402, 403 and 429 speak about the endpoint
+	NeedsJSON bool    // it takes no body that the edits do not work on
 
 	Name     string
 	Address  string
