@@ -112,7 +112,7 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 		case m.Name == "":
 			return errors.New("model: the name is missing")
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):
-			return fmt.Errorf("model %s: the name of a model of api %s has no / and no :", m.Name, api.Name)
+			return fmt.Errorf("model %s: the name of a model of api %s has neither / nor : in it", m.Name, api.Name)
 		case seen[m.Asked] && m.Asked == "":
 			return fmt.Errorf("model %s: what every other model is called is given twice; write model <asked> %[1]s", m.Name)
 		case seen[m.Asked]:

@@ -89,6 +89,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 	"schedule":     {repeatable: true, read: readSchedule},
 	"key":          {repeatable: true, read: readKey},
 	"model":        {repeatable: true, read: readModel},
+	"limit":        {repeatable: true, read: readLimit},
 	"health":       {read: readEndpointHealth},
 	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),
 	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {

@@ -45,6 +45,9 @@ type Endpoint struct {
 	// The share of its tier, 0 or more. 0 takes no traffic. Default: 1.
 	Weight *float64 `json:"weight,omitempty"`
 
+	// What the endpoint's provider grants. All of them count. Default: no limit.
+	Limits []*Limit `json:"limits,omitempty"`
+
 	// What becomes of it at planned times. Of those that are in force the first counts that
 	// says something of the weight, and of the priority. Default: none.
 	Schedules []*Schedule `json:"schedules,omitempty"`
@@ -262,7 +265,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 		Headers:  e.Headers,
 		Timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
 		Timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
-		Limit:    e.MaxRequests,
+		Bounds:   e.bounds(),
 
 		Schedules: schedules(e.Schedules),
 		Hedge:     new(target.HedgeDelay),

@@ -521,6 +521,11 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 					p.Name, p.where(), other.where(), mine.Name)
 			}
 			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Limits != nil && theirs.Limits != nil && !reflect.DeepEqual(mine.Limits, theirs.Limits) {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different limits",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
 				mine.Schedules != nil && theirs.Schedules != nil && !reflect.DeepEqual(mine.Schedules, theirs.Schedules) {
 				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different schedules",
 					p.Name, p.where(), other.where(), mine.Name)

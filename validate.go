@@ -115,6 +115,11 @@ func (e *Endpoint) validate() error {
 	if err := validateTimeouts(e.Timeouts); err != nil {
 		return err
 	}
+	for _, l := range e.Limits {
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("%s: %w", e.at(), err)
+		}
+	}
 	for _, s := range e.Schedules {
 		if err := s.validate(); err != nil {
 			return fmt.Errorf("%s: %w", e.at(), err)

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,24 +23,25 @@ type totals struct {
 
 // endpointStatus is what the admin API says of an endpoint, as far as tests look at it.
 type endpointStatus struct {
-	Name, Address, State, Reason string
-	Priority                     int
-	Weight, Share, Traffic       float64
-	Draining                     bool
-	Since, Until                 time.Time
-	HeldUntil                    time.Time `json:"held_until"`
-	HeldReason                   string    `json:"held_reason"`
-	Latency                      *struct{ P50 float64 }
-	InFlight                     int64 `json:"in_flight"`
+	Name, Address, State, Reason  string
+	Priority                      int
+	Weight, Share, Score, Traffic float64
+	Draining                      bool
+	Since, Until                  time.Time
+	HeldUntil                     time.Time `json:"held_until"`
+	HeldReason                    string    `json:"held_reason"`
+	Latency                       *struct{ P50 float64 }
+	InFlight                      int64 `json:"in_flight"`
 	totals
 	LastOutcomes []string `json:"last_outcomes"`
 	Cause        *failureStatus
 	LastFailure  *failureStatus `json:"last_failure"`
 	Check        *checkStatus
-	Operator     *struct{ Action string }
+	SLA          *slaStatus
+	Operator     *operatorStatus
 	Override     *struct {
-		Weight   *struct{ Value float64 }
-		Priority *struct{ Value int }
+		Weight   *override[float64]
+		Priority *override[int]
 	}
 }
 
@@ -46,6 +49,25 @@ type endpointStatus struct {
 type failureStatus struct {
 	Outcome, What, Method, Path string
 	Count                       uint64
+}
+
+// slaStatus compares objectives with results.
+type slaStatus struct {
+	Failed       uint64
+	Availability *struct{ Met bool }
+	Target       float64 `json:"target_seconds"`
+}
+
+// operatorStatus is an order that is in force.
+type operatorStatus struct {
+	Action, Reason string
+	Since, Until   time.Time
+}
+
+// An override is what an operator has set instead of what is configured.
+type override[T any] struct {
+	Value, Configured T
+	Reason            string
 }
 
 type checkStatus struct {
@@ -98,7 +120,7 @@ func (p *proxy) send(method, path, body string) (int, string, error) {
 }
 
 func (p *proxy) trySend(method, path, body string) (int, string, error) {
-	r, err := http.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+	r, err := http.NewRequest(method, "http://"+p.adminHost+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -115,6 +137,121 @@ func (p *proxy) trySend(method, path, body string) (int, string, error) {
 func dropped(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// exchange makes a request of the admin endpoint, which answers whatever a reload does to it, and returns
+// the answer's headers too.
+func (p *proxy) exchange(method, path, body string, header ...string) (int, http.Header, string) {
+	p.t.Helper()
+	resp := p.open(method, path, body, header...)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("%s %s: reading the answer: %v", method, path, err)
+	}
+	return resp.StatusCode, resp.Header, string(text)
+}
+
+// open makes a request of the admin endpoint until it is answered, and leaves the body to be read.
+func (p *proxy) open(method, path, body string, header ...string) *http.Response {
+	p.t.Helper()
+	for began := time.Now(); ; {
+		r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.adminHost+path, strings.NewReader(body))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		r.Host = r.Header.Get("Host")
+		resp, err := p.admin.Do(r)
+		if err == nil {
+			return resp
+		}
+		if !dropped(err) || time.Since(began) > patience {
+			p.t.Fatalf("%s %s: %v", method, path, err)
+		}
+	}
+}
+
+// An orderAnswer is the answer to an operator's order.
+type orderAnswer struct {
+	Pool, Endpoint, Action string
+	InFlight               int64 `json:"in_flight"`
+	Status                 endpointStatus
+}
+
+// receiveNoMore waits for the end of a stream from which no more events come.
+func receiveNoMore(t testing.TB, stream <-chan streamed) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	select {
+	case s, ok := <-stream:
+		if ok {
+			t.Fatalf("got %+v", s)
+		}
+	case <-ctx.Done():
+		t.Fatalf("the stream does not end within %v", patience)
+	}
+}
+
+// order sends an operator's order, which must succeed. The path is that below /failover/pools/.
+func (p *proxy) order(method, path, body string) (answer orderAnswer) {
+	p.t.Helper()
+	status, _, text := p.exchange(method, "/failover/pools/"+path, body)
+	if status != http.StatusOK {
+		p.t.Fatalf("%s %s %s: %d %s", method, path, body, status, text)
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		p.t.Fatalf("%s %s: %v in %s", method, path, err, text)
+	}
+	return answer
+}
+
+// A streamed event is one of a stream of server-sent events.
+type streamed struct{ name, id, data string }
+
+// follow reads a stream of the admin endpoint's events until the test ends or the stream does.
+func (p *proxy) follow(path string, header ...string) <-chan streamed {
+	p.t.Helper()
+	resp := p.open(http.MethodGet, path, "", append(header, "Accept", "text/event-stream")...)
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+		p.t.Fatalf("GET %s: %d %s", path, resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+	out := make(chan streamed, 1000)
+	go func() {
+		defer close(out)
+		defer resp.Body.Close()
+		var e streamed
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch name {
+			case "event":
+				e.name = value
+			case "id":
+				e.id = value
+			case "data":
+				e.data = value
+			case "":
+				if e.data != "" {
+					out <- e
+				}
+				e = streamed{}
+			}
+		}
+	}()
+	return out
+}
+
+// next is the next event of a stream.
+func next(t testing.TB, stream <-chan streamed) (e event, s streamed) {
+	t.Helper()
+	s = receive(t, "an event of the stream", stream)
+	if err := json.Unmarshal([]byte(s.data), &e); err != nil {
+		t.Fatalf("%v in %s", err, s.data)
+	}
+	return e, s
 }
 
 // read decodes the answer to a GET of the admin endpoint, which must be 200.

@@ -37,12 +37,13 @@ func adapt(caddyfile string) ([]byte, error) {
 // A proxy is a Caddy that runs in this process; its site and its admin endpoint listen on sockets. A
 // process can run one at a time, so no test here is parallel.
 type proxy struct {
-	t      testing.TB
-	dir    string       // of the sockets, the log and Caddy's storage; short, as paths of sockets must be
-	client *http.Client // of the site
-	admin  *http.Client // of the admin endpoint
-	before int64        // bytes that bodies of other tests still took when it started
-	loaded atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
+	t         testing.TB
+	dir       string       // of the sockets, the log and Caddy's storage; short, as paths of sockets must be
+	client    *http.Client // of the site
+	admin     *http.Client // of the admin endpoint
+	adminHost string       // the admin endpoint's
+	before    int64        // bytes that bodies of other tests still took when it started
+	loaded    atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
 }
 
 // startCaddy runs Caddy with a site of the given directives until the test ends.
@@ -59,7 +60,7 @@ func startCaddyWith(t testing.TB, global, site string) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &proxy{t: t, dir: dir}
+	p := &proxy{t: t, dir: dir, adminHost: "127.0.0.1"}
 	p.client = clientOf(p.file("site"), true)
 	p.admin = clientOf(p.file("admin"), false) // a reload replaces the endpoint
 	if err := p.loadWith(global, site); err != nil {

@@ -184,6 +184,7 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	lb_policy failover {
 		name api
 		upstream host0.failover.test.:%s {
+			url http://host0.failover.test.:%s
 			name preferred
 			header Authorization "Bearer key-of-one"
 		}
@@ -191,7 +192,7 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	transport http {
 		resolvers %s
 	}
-}`, ns.address, port, ns.address)
+}`, ns.address, port, port, ns.address)
 	p := startCaddy(t, site)
 	for range 30 {
 		if got := p.call("POST", "/", "a body", "Authorization", "Bearer of-client"); got.status != 200 {

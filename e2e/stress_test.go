@@ -158,7 +158,7 @@ func TestAdminUnderStress(t *testing.T) {
 	reloads, refused := 0, 0
 	background.Go(func() {
 		options := []string{"\tbalance least_latency", "\tbreaker off", "\toverflow 1.4", ""}
-		ticker := time.NewTicker(200 * time.Millisecond)
+		ticker := time.NewTicker(50 * time.Millisecond)
 		defer ticker.Stop()
 		for n := 0; ; n++ {
 			select {

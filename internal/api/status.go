@@ -223,6 +223,9 @@ type EndpointStatus struct {
 	// to a minute old.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
+	// How much is left of its limits; absent if it has none.
+	Limits []LimitStatus `json:"limits,omitempty"`
+
 	// What a schedule does to it now; absent if none is in force. An operator's orders
 	// override it.
 	Schedule *ScheduleStatus `json:"schedule,omitempty"`
@@ -272,6 +275,17 @@ type OperatorStatus struct {
 	// Start and end. Without an end it lasts until it is undone.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until,omitzero"`
+}
+
+// LimitStatus is how much is left of a limit.
+type LimitStatus struct {
+	// The limit: so many, of what (`requests`), in how many seconds.
+	Amount int64   `json:"amount"`
+	Of     string  `json:"of"`
+	Per    float64 `json:"per_seconds"`
+
+	// What has not been used within that time.
+	Left int64 `json:"left"`
 }
 
 // ScheduleStatus is what a schedule does to an endpoint for a while.

@@ -12,20 +12,20 @@ import (
 type State uint8
 
 const (
-	Closed       State = iota // every call may go
-	Open                      // no call may
-	Recovering                // trials, then a share that grows
-	ForcedOpen                // no call may, until an operator says otherwise
-	ForcedClosed              // every call may go, until an operator says otherwise
+	Closed       State = iota // allows every attempt
+	Open                      // allows none
+	Recovering                // allows one trial at a time, then a growing share
+	ForcedOpen                // allows none until an operator releases it
+	ForcedClosed              // allows every attempt until an operator releases it
 )
 
-// StateNames are the words for the states in the API, the metrics and the log, by state.
+// StateNames are the names of the states in the API, the metrics and the log, indexed by State.
 var StateNames = [...]string{"closed", "open", "recovering", "forced_open", "forced_closed"}
 
-// String returns the state's word.
+// String returns the state's name.
 func (s State) String() string { return StateNames[s] }
 
-// Reasons for which a breaker changes its state.
+// Reasons for a change of state, as the API, the events and the log show them.
 const (
 	ReasonConsecutive = "consecutive_failures"
 	reasonRatio       = "failure_ratio"
@@ -45,43 +45,43 @@ const (
 )
 
 const (
-	// maxDenied refusals of the endpoint's own credentials in a row open it.
+	// maxDenied is how many times in a row an endpoint must refuse its own credentials to open.
 	maxDenied = 3
-	// thinSteps steps without an attempt make a recovering endpoint ask for one.
+	// thinSteps is how many steps without an attempt make a recovering endpoint ask for one.
 	thinSteps = 10
-	// forgiveAfter is how long a closed breaker must do well to lose a relapse.
+	// forgiveAfter is how long a breaker must stay closed, with successes, to lose a relapse.
 	forgiveAfter = time.Minute
-	// While an endpoint recovers, forgivenEvery successes make up for one failure,
-	// of at most maxForgiven: a busy endpoint that fails now and then, as many do
-	// when they are well, would never have a step without a failure. Fewer do where more
-	// failures than that were usual before it opened.
+	// While an endpoint recovers, forgivenEvery successes make up for one failure. Successes
+	// for at most maxForgiven failures are kept. Without this, a busy endpoint with a normal
+	// rate of errors would never have a step without a failure. If failures were more frequent
+	// before it opened, fewer successes suffice.
 	forgivenEvery = 20
 	maxForgiven   = 3
 	// openJitter spreads the ends of open periods, so that many instances do
-	// not come back to an endpoint in the same moment.
+	// not return to an endpoint at the same moment.
 	openJitter = 0.2
 )
 
-// Config is what a breaker runs by. It is read-only and belongs to the
+// Config holds the settings of breakers. It is read-only and belongs to the
 // configuration, not to the breaker: breakers outlive configurations.
 type Config struct {
 	Off                 bool
 	ConsecutiveFailures int     // 0: failures in a row do not open it
 	FailureRatio        float64 // 0: no ratio of failures opens it
-	MinRequests         int
+	MinRequests         int     // attempts in Window before a ratio counts
 	Window              time.Duration
-	SlowRatio           float64 // 0: calls are never slow
-	SlowAfter           time.Duration
-	SlowFactor          float64 // of relative slowness; 0: off
+	SlowRatio           float64       // 0: no ratio of slow attempts opens it
+	SlowAfter           time.Duration // an attempt that takes longer is slow
+	SlowFactor          float64       // how many times slower than usual opens it; 0: off
 	OpenFor, OpenMax    time.Duration
-	DeniedMax           time.Duration // OpenMax where the endpoint refuses its own credentials
+	DeniedMax           time.Duration // replaces OpenMax if the endpoint refuses its own credentials
 	Start               float64       // the first share
 	Step                time.Duration
-	trialExpiry         time.Duration // a trial not heard of by then frees its place
+	trialExpiry         time.Duration // after this long a trial without a result allows another
 }
 
-// Defaults is what a breaker runs by unless told otherwise; trials expire after
-// the longest timeout.
+// Defaults returns the default settings; timeout is the longest timeout of an
+// attempt, after which trials expire.
 func Defaults(timeout time.Duration) Config {
 	return Config{
 		ConsecutiveFailures: 5,
@@ -98,28 +98,27 @@ func Defaults(timeout time.Duration) Config {
 	}
 }
 
-// WithTimeout is the configuration where that is the timeout of the slowest attempt.
+// WithTimeout returns cfg with the longest timeout of an attempt set to timeout.
 func (cfg Config) WithTimeout(timeout time.Duration) Config {
 	cfg.trialExpiry = timeout
 	return cfg
 }
 
-// A Permit allows one attempt. It is given back by exactly one of report and
-// cancel; one that never comes back blocks nothing for longer than
-// Config.trialExpiry. Its generation voids results of attempts begun
-// before the last transition.
+// A Permit allows one attempt. Exactly one call of Report, Cancel or Unanswered
+// gives it back. One that is never given back blocks trials for at most
+// Config.trialExpiry. The breaker ignores permits of an earlier generation.
 type Permit struct {
 	Generation uint64
-	Trial      uint32 // its number; 0 for other attempts
-	answered   bool   // counts as a success already
+	Trial      uint32 // the number of the trial; 0: the attempt is no trial
+	answered   bool   // already counted as a success
 }
 
 // A Result is what an attempt says about the endpoint.
 type Result struct {
 	Failed   bool
-	Denied   bool // failed, because the endpoint refused its own credentials
-	Doubted  bool // failed, and doubt has been told
-	Followed bool // failed some time ago, and an attempt has succeeded since
+	Denied   bool // failed because the endpoint refused its own credentials
+	Doubted  bool // failed, and Doubt has counted the failure
+	Followed bool // failed, and a later attempt has succeeded since
 	Slow     bool // took longer than Config.SlowAfter
 	Slower   bool // took, or has been taking, much longer than usual
 }
@@ -137,13 +136,14 @@ type Result struct {
 //	               give up waiting                          open        0
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
-//	open           the same, or checks pass in a row,
-//	               after one has failed while it was open   recovering  start
+//	open           the period is over or checks pass in a
+//	               row, the latest check passed, and one had
+//	               failed while it was open                 recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
-//	recovering     the trial fails, or nobody waits for it
-//	               any longer                               open        0, a relapse unless all were down
+//	recovering     the trial fails, or its client leaves
+//	               before an answer                         open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
-//	               comes to nothing                         open        0, as it was
+//	               says nothing                             open        0, the same period
 //	recovering     the trial succeeds, or a check           recovering  start
 //	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     first failure of a step, not made up for
@@ -161,73 +161,72 @@ type Result struct {
 //	open,
 //	recovering     breakers are off in a new configuration  closed      1
 //
-// The operator's states hold even where breakers are off.
+// The operator's states hold even if breakers are off.
 //
-// An open period lasts OpenFor doubled for each relapse, at most OpenMax, or DeniedMax where
-// the endpoint refused its own credentials last, with ±20 % jitter; each opening of one that
-// flaps counts as a relapse. A minute closed with successes forgives one relapse.
+// An open period lasts OpenFor, doubled for each relapse, with ±20 % jitter. It is at most
+// OpenMax, or DeniedMax if the endpoint last refused its own credentials. Each opening of an
+// endpoint that flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
-// Times are compared as they come in: a clock that jumps back makes a period
-// or a step longer by the jump, and nothing else.
+// If the clock jumps back, an open period or a step lasts longer by the jump; nothing else changes.
 type Breaker struct {
 	Generation uint64
 	State      State
 
 	// closed
-	Worked    bool           // since goodSince
-	waiting   int            // successes that are not in the windows yet
-	denied    int            // in a row
+	Worked    bool           // something has succeeded since goodSince
+	uncounted int            // successes that no window contains yet
+	denied    int            // refusals of the endpoint's own credentials in a row
 	Outcomes  window.Counter // failures
-	Failures  usual          // those that were the endpoint's, as far as was known
-	doubts    usual          // those that may have been the requests' own
-	Latencies window.Counter // slow calls
+	Failures  usual          // failures that were the endpoint's, as far as known
+	doubts    usual          // failures that may have been the requests' own
+	Latencies window.Counter // slow attempts
 	Relapses  int
-	goodSince time.Time // closed or last forgiven
+	goodSince time.Time // when it closed or last forgave a relapse
 
-	// Told is where the breaker stands for those who look at it from outside.
+	// Told is the state that events, the API and the log show.
 	Told Told
-	// AllOut says that every endpoint of the pool is out, so that trials are no turns. The
-	// control loop sets it.
+	// AllOut says that every endpoint of the pool is out; then Told does not follow trials.
+	// The control loop sets it.
 	AllOut bool
 
 	Reason  string // of the last transition
-	Opened  string // why it opened last, kept while recovering
+	Opened  string // why it last opened; kept while recovering
 	Changed time.Time
 
 	Served  float64 // ratio of successes before it opened, and of attempts since
-	failing float64 // usual ratio of failures before it opened, which is no reason to stay away
+	failing float64 // usual ratio of failures before it opened, which recovery tolerates
 
 	// open
-	Until   time.Time
-	noticed bool // the latest check then, or one since, has failed
+	Until   time.Time // end of the period
+	noticed bool      // the latest check before it opened, or one since, has failed
 
-	Latest   checkState // the newest check
-	Flapping bool       // it has been opening and closing again and again
+	Latest   checkState // result of the latest check
+	Flapping bool       // it opens and closes again and again
 
 	// recovering
 	Share      float64   // 0 until a trial has succeeded
-	trial      uint32    // the number of the latest
+	trial      uint32    // number of the latest trial
 	trialUntil time.Time // when it expires
-	probation  bool      // the trial is only because all endpoints are down
+	probation  bool      // the trial takes place only because all endpoints are down
 	stepBegan  time.Time
 	successes  int // of this step
 	stepFailed bool
-	warned     bool // one call has failed at the smallest share
+	warned     bool // one attempt has failed at the smallest share
 	credit     int  // successes that can make up for failures
 	badSteps   int  // in a row
 	thin       int  // steps in a row without an attempt
 	idle       int  // steps in a row without a result
 }
 
-// Transition is the only place where the state changes.
+// Transition changes the state and begins a new generation. Nothing else changes the state.
 func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	from := b.State
 	b.State, b.Reason, b.Changed = to, reason, now
 	b.Generation++
-	if !b.inSilence(from, to, reason) {
+	if !b.silent(from, to, reason) {
 		b.tell(now)
 	}
-	b.denied, b.waiting = 0, 0
+	b.denied, b.uncounted = 0, 0
 	b.Outcomes.Reset()
 	b.Latencies.Reset()
 	b.Failures, b.doubts = usual{}, usual{}
@@ -239,8 +238,8 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	}
 }
 
-// Acquire asks for a permit for one attempt.
-func (b *Breaker) Acquire(now time.Time, cfg *Config) (Permit, bool) {
+// Acquire returns a permit for one attempt; ok is false if the breaker allows none.
+func (b *Breaker) Acquire(now time.Time, cfg *Config) (p Permit, ok bool) {
 	switch {
 	case b.State == ForcedOpen:
 		return Permit{}, false
@@ -257,10 +256,9 @@ func (b *Breaker) Acquire(now time.Time, cfg *Config) (Permit, bool) {
 	return Permit{}, false
 }
 
-// AcquireLast asks for a trial while every endpoint of the pool is out. Unlike
-// acquire it does not wait for the open period to end, and its failure leaves
-// that period as it was.
-func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
+// AcquireLast is Acquire while every endpoint of the pool is out. It allows a trial
+// during the open period; if the trial fails, that period goes on.
+func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (p Permit, ok bool) {
 	if b.State == Open && !cfg.Off {
 		until := b.Until
 		b.Transition(Recovering, now, reasonAllDown)
@@ -269,21 +267,21 @@ func (b *Breaker) AcquireLast(now time.Time, cfg *Config) (Permit, bool) {
 	return b.Acquire(now, cfg)
 }
 
-// Answered says that an endpoint has begun to answer well, if slowly. A long
-// stream that is under way is enough to go on with recovery, though only its end
-// is a success. A permit counts once.
+// Answered takes the beginning of a good response. It counts as a success of the
+// recovery, so that a long stream does not hold the recovery up; other states wait
+// for the report. A permit counts once. slow says that it took longer than Config.SlowAfter.
 func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (changed bool) {
 	if p.answered || p.Generation != b.Generation || b.State != Recovering || cfg.Off {
 		return false
 	}
 	if slow && b.Opened == ReasonSlow {
-		return false // its end will be reported as slow
+		return false // Report will count it as slow
 	}
 	p.answered = true
 	return b.stepSucceeded(now, cfg)
 }
 
-// Report gives a permit back with what the attempt came to.
+// Report gives a permit back with the result of the attempt.
 func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (changed bool) {
 	if p.Generation != b.Generation || cfg.Off {
 		return false
@@ -301,11 +299,10 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 	return false
 }
 
-// Cancel gives a permit back for an attempt that says nothing about the
-// endpoint.
+// Cancel gives a permit back after an attempt that says nothing about the endpoint.
 func (b *Breaker) Cancel(now time.Time, p Permit) (changed bool) {
 	if p.Trial == 0 || p.Trial != b.trial || p.Generation != b.Generation || b.Share > 0 {
-		return false // no trial, or another has taken its place
+		return false // no trial, or not the latest one
 	}
 	if b.probation {
 		b.reopen(now)
@@ -315,8 +312,8 @@ func (b *Breaker) Cancel(now time.Time, p Permit) (changed bool) {
 	return false
 }
 
-// Unanswered gives the permit of a trial back for which nobody waits any longer: it has
-// failed. Of other attempts it takes no notice.
+// Unanswered gives a permit back after the client left before an answer. A trial counts
+// as failed; other attempts change nothing.
 func (b *Breaker) Unanswered(now time.Time, cfg *Config, p Permit) (changed bool) {
 	if p.Generation != b.Generation || !b.OnTrial(cfg) {
 		return false
@@ -324,59 +321,9 @@ func (b *Breaker) Unanswered(now time.Time, cfg *Config, p Permit) (changed bool
 	return b.stepFailedAt(now, cfg, ReasonUnanswered)
 }
 
-// checkState is what the newest check says.
-type checkState uint8
-
-const (
-	unchecked checkState = iota
-	checkHasPassed
-	CheckHasFailed
-)
-
-// Unchecked says that there are no checks (any more), or none yet.
-func (b *Breaker) Unchecked() { b.Latest = unchecked }
-
-// Checked takes the result of a check. Steady is set if enough in a row said
-// the same; alone, if no other endpoint is available: checks alone never take
-// the last one out.
-func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
-	b.Latest = CheckHasFailed
-	if passed {
-		b.Latest = checkHasPassed
-	}
-	switch {
-	case cfg.Off:
-		return false
-	case b.State == Closed && passed:
-		b.Worked = true
-	case b.State == Closed && steady && !alone:
-		b.open(now, cfg, ReasonCheckFailed)
-		b.noticed = true
-		return true
-	case b.State == Open && !passed:
-		b.noticed = true
-	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
-		b.recover(now, cfg, ReasonChecksPass)
-		return true
-	case b.State == Recovering && passed:
-		return b.stepSucceeded(now, cfg)
-	case b.State == Recovering && !alone:
-		changed = b.stepFailedAt(now, cfg, b.Opened)
-		b.noticed = true
-		return changed
-	}
-	return false
-}
-
-// Slower opens the breaker of an endpoint that has become much slower than
-// usual. It is for the control loop to say so, which knows whether another
-// endpoint is available.
-func (b *Breaker) Slower(now time.Time, cfg *Config) (changed bool) {
-	return b.Suspected(now, cfg, ReasonSlower)
-}
-
-// Suspected is Slower for a reason, which may be ReasonUnanswered, too.
-func (b *Breaker) Suspected(now time.Time, cfg *Config, reason string) (changed bool) {
+// Suspect opens the breaker for ReasonSlower or ReasonUnanswered. The caller has made
+// sure that another endpoint is available.
+func (b *Breaker) Suspect(now time.Time, cfg *Config, reason string) (changed bool) {
 	switch {
 	case cfg.Off:
 		return false
@@ -390,14 +337,15 @@ func (b *Breaker) Suspected(now time.Time, cfg *Config, reason string) (changed 
 	return true
 }
 
-// Tick does what time alone brings about.
+// Tick makes the changes that depend on time alone: it ends open periods and steps, and
+// forgives relapses.
 func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 	switch {
 	case cfg.Off && (b.State == Open || b.State == Recovering):
 		b.Transition(Closed, now, reasonOff)
 		return true
 	case b.State == Closed:
-		b.countWaiting(now, cfg)
+		b.countSuccesses(now, cfg)
 		if b.Relapses > 0 && b.Worked && now.Sub(b.goodSince) >= forgiveAfter {
 			b.Relapses--
 			b.goodSince, b.Worked = now, false
@@ -415,8 +363,7 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 	return false
 }
 
-// Due is when tick has something to do next; zero if only an event can change
-// anything.
+// Due returns when Tick will next change something; zero if only an event can.
 func (b *Breaker) Due(cfg *Config) time.Time {
 	switch {
 	case b.State == Open && b.Latest != CheckHasFailed:
@@ -427,8 +374,7 @@ func (b *Breaker) Due(cfg *Config) time.Time {
 	return time.Time{}
 }
 
-// Allowed is the part of its normal traffic that the endpoint may have now,
-// 0 to 1.
+// Allowed returns the share of its normal traffic that the endpoint may have now, 0 to 1.
 func (b *Breaker) Allowed(cfg *Config) float64 {
 	switch {
 	case b.State == ForcedOpen:
@@ -441,30 +387,5 @@ func (b *Breaker) Allowed(cfg *Config) float64 {
 	return 0
 }
 
-// Force holds the breaker open or closed until release, whatever happens, and
-// whether or not the pool has breakers.
-func (b *Breaker) Force(now time.Time, to State) { b.Transition(to, now, ReasonOperator) }
-
-// Release ends what was forced. What was forced open recovers, as after an open
-// period; what was forced closed is closed.
-func (b *Breaker) Release(now time.Time, cfg *Config) {
-	switch {
-	case b.State == ForcedOpen && !cfg.Off:
-		b.Transition(Recovering, now, ReasonOperator)
-		b.Opened = ReasonOperator
-	case b.State == ForcedOpen, b.State == ForcedClosed:
-		b.Transition(Closed, now, ReasonOperator)
-	}
-}
-
-// Trip opens the breaker as if the endpoint had failed.
-func (b *Breaker) Trip(now time.Time, cfg *Config, reason string) { b.open(now, cfg, reason) }
-
-// Reset closes the breaker and forgets its relapses.
-func (b *Breaker) Reset(now time.Time) {
-	b.Relapses = 0
-	b.Transition(Closed, now, ReasonOperator)
-}
-
-// IsOpen tells whether calls are kept from the endpoint.
+// IsOpen reports whether the breaker allows no attempts.
 func (b *Breaker) IsOpen() bool { return b.State == Open || b.State == ForcedOpen }

@@ -1,9 +1,7 @@
 package breaker
 
 import (
-	"fmt"
 	"math"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,8 +11,7 @@ import (
 // epoch is when the clocks of tests begin.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// defaultBreaker is what breakers run by unless told otherwise, with attempts of
-// at most 2 s.
+// defaultBreaker returns the default settings for attempts of at most 2 s, after the changes.
 func defaultBreaker(change ...func(*Config)) *Config {
 	cfg := Defaults(2 * time.Second)
 	for _, f := range change {
@@ -23,7 +20,7 @@ func defaultBreaker(change ...func(*Config)) *Config {
 	return &cfg
 }
 
-// stands is where a breaker stands.
+// stands is the state of a breaker as a step expects it.
 type stands struct {
 	state  State
 	share  float64
@@ -43,7 +40,7 @@ func newBreakerRun(t *testing.T, cfg *Config) *breakerRun {
 	return &breakerRun{t: t, cfg: cfg, now: epoch, permits: make(map[string]Permit)}
 }
 
-// advance lets time go by, with a tick every 250 ms and whenever one is due.
+// advance moves the clock, with a tick every 250 ms and whenever one is due.
 func (r *breakerRun) advance(to time.Time) {
 	for {
 		next := r.now.Truncate(tickEvery).Add(tickEvery)
@@ -59,11 +56,10 @@ func (r *breakerRun) advance(to time.Time) {
 	}
 }
 
-// do carries out an event: `ok`, `fail`, `denied`, `slow` or `gone`, with how
-// many attempts there are to be, all begun and ended at once; `begin`, `begin-last`,
-// `answer`, `answer-slow`, `end-ok`, `end-fail`, `end-slow` and `end-gone` with the
-// name of an attempt; `refused`, `trip`, `reset`, `force-open`, `force-closed`, `off`
-// or nothing.
+// do carries out an event: `ok`, `fail`, `denied`, `slow` or `gone` with a number of
+// attempts, which all begin and end at once; `begin`, `begin-last`, `answer`,
+// `answer-slow`, `end-ok`, `end-fail`, `end-slow` or `end-gone` with the name of an
+// attempt; `refused`, `trip`, `reset`, `force-open`, `force-closed`, `off` or nothing.
 func (r *breakerRun) do(event string) {
 	r.t.Helper()
 	word, arg, _ := strings.Cut(event, " ")
@@ -135,7 +131,7 @@ func (r *breakerRun) do(event string) {
 	}
 }
 
-// stands reads where the breaker stands, which must change nothing.
+// stands reads the state of the breaker, and fails if reading changes it.
 func (r *breakerRun) stands() stands {
 	r.t.Helper()
 	before := r.b
@@ -531,456 +527,6 @@ func TestBreaker(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestBreakerOpenPeriods(t *testing.T) {
-	cfg := defaultBreaker()
-	for cause, periods := range map[string][]time.Duration{
-		ReasonConsecutive: {5, 10, 10, 10},
-		ReasonSlower:      {5, 10, 10, 10},
-		reasonDenied:      {5, 10, 20, 40, 80, 160, 300, 300, 300},
-	} {
-		for relapses, want := range periods {
-			want *= time.Second
-			if got := cfg.period(relapses, cfg.longest(cause)); got != want {
-				t.Errorf("%s, after %d relapses: %v, want %v", cause, relapses, got, want)
-			}
-			shortest, longest, sum := time.Duration(math.MaxInt64), time.Duration(0), time.Duration(0)
-			const times = 2000
-			for range times {
-				b := Breaker{Relapses: relapses}
-				b.open(epoch, cfg, cause)
-				period := b.Until.Sub(epoch)
-				shortest, longest, sum = min(shortest, period), max(longest, period), sum+period
-			}
-			if shortest < want*8/10 || longest > want*12/10 {
-				t.Errorf("%s, after %d relapses: from %v to %v, which is more than 20 %% away from %v", cause, relapses, shortest, longest, want)
-			}
-			if shortest > want*82/100 || longest < want*118/100 || sum/times < want*98/100 || sum/times > want*102/100 {
-				t.Errorf("%s, after %d relapses: from %v to %v, on average %v: not spread evenly around %v", cause, relapses, shortest, longest, sum/times, want)
-			}
-		}
-	}
-	// Periods that another configuration has made long do not overflow.
-	day := defaultBreaker(func(cfg *Config) { cfg.OpenFor, cfg.OpenMax = 24*time.Hour, 24*time.Hour })
-	if got := day.openPeriod(60); got != 24*time.Hour {
-		t.Errorf("got %v", got)
-	}
-}
-
-// TestBreakerWaitsLongForCredentialsOnly lets trials fail in several ways: periods grow to
-// minutes as long as the endpoint's own credentials are refused, and are short again with
-// the first failure of another kind.
-func TestBreakerWaitsLongForCredentialsOnly(t *testing.T) {
-	r := newBreakerRun(t, defaultBreaker())
-	opened := func(event, cause string, longest time.Duration) {
-		t.Helper()
-		r.do(event)
-		period := r.b.Until.Sub(r.now)
-		if r.b.Opened != cause || period < longest*8/10 || period > longest*12/10 {
-			t.Fatalf("after %q: open for %v because of %q, want %v because of %q", event, period, r.b.Opened, longest, cause)
-		}
-		r.advance(r.b.Until)
-	}
-	const s = time.Second
-	opened("fail 5", ReasonConsecutive, 5*s)
-	for range 9 {
-		opened("fail", ReasonConsecutive, 10*s)
-	}
-	for _, longest := range []time.Duration{20 * s, 40 * s, 80 * s, 160 * s, 300 * s, 300 * s} {
-		opened("denied", reasonDenied, longest)
-	}
-	opened("fail", reasonTrialFailed, 10*s)
-	opened("denied", reasonDenied, 300*s)
-}
-
-// TestBreakerIsBackSoonInAQuietPool lets an endpoint of a pool with a call every 4 s be
-// down for longer and longer: when it is well again it is tried within 16 s, an open
-// period and a call, however long that was.
-func TestBreakerIsBackSoonInAQuietPool(t *testing.T) {
-	const every = 4 * time.Second
-	for _, outage := range []time.Duration{time.Minute, 10 * time.Minute, 24 * time.Hour} {
-		r := newBreakerRun(t, defaultBreaker())
-		r.do("fail 5")
-		call := func(event string) bool {
-			r.advance(r.now.Add(every))
-			if wants, _ := r.b.WantsTrial(r.now, r.cfg); wants {
-				r.do(event)
-				return true
-			}
-			return false
-		}
-		for r.now.Before(epoch.Add(outage)) {
-			call("fail")
-		}
-		well := r.now
-		for !call("ok") {
-		}
-		if took := r.now.Sub(well); took > 12*time.Second+every {
-			t.Errorf("down for %v, and tried %v after that", outage, took)
-		}
-	}
-}
-
-func TestBreakerForgivesRelapses(t *testing.T) {
-	r := newBreakerRun(t, defaultBreaker(func(cfg *Config) { cfg.OpenMax = 5 * time.Minute }))
-	r.do("fail 5")
-	for range 20 {
-		r.advance(r.b.Until)
-		r.do("fail")
-	}
-	// Relapses that would make nothing longer are not counted.
-	if r.b.Relapses != 6 {
-		t.Fatalf("%d relapses, want 6", r.b.Relapses)
-	}
-	r.advance(r.b.Until)
-	for r.b.State != Closed {
-		r.do("ok")
-		r.advance(r.now.Add(100 * time.Millisecond))
-	}
-	closed := r.now
-	at := func(d time.Duration, want int) {
-		t.Helper()
-		r.advance(closed.Add(d))
-		if r.b.Relapses != want {
-			t.Fatalf("%v after closing: %d relapses, want %d", d, r.b.Relapses, want)
-		}
-	}
-	at(5*time.Minute, 6) // without a success nothing is forgiven
-	r.do("fail")
-	at(6*time.Minute, 6)
-	r.do("ok")
-	at(6*time.Minute+tickEvery, 5)
-	at(9*time.Minute, 5) // every minute needs its own
-	r.do("ok")
-	at(9*time.Minute+tickEvery, 4)
-	for i := range 10 {
-		r.do("ok")
-		at(time.Duration(10*60+1+61*i)*time.Second, max(0, 3-i))
-	}
-	r.do("fail 5")
-	if period := r.b.Until.Sub(r.now); period > 6*time.Second {
-		t.Errorf("all is forgiven, but it opens for %v", period)
-	}
-}
-
-// TestBreakerThinTraffic wants a recovering endpoint to ask for calls where its
-// share brings it none.
-func TestBreakerThinTraffic(t *testing.T) {
-	r := newBreakerRun(t, defaultBreaker())
-	wants := func(wantTrial, wantUrgent bool) {
-		t.Helper()
-		if trial, urgent := r.b.WantsTrial(r.now, r.cfg); trial != wantTrial || urgent != wantUrgent {
-			t.Fatalf("at %v: wants a trial: %v, urgently: %v; want %v, %v", r.now.Sub(epoch), trial, urgent, wantTrial, wantUrgent)
-		}
-	}
-	wants(false, false)
-	r.do("fail 5")
-	wants(false, false)
-	r.advance(r.b.Until)
-	wants(true, false) // one that may be sent elsewhere
-	r.do("begin a")
-	wants(false, false)
-	r.advance(r.now.Add(r.cfg.trialExpiry))
-	wants(true, false)
-	r.advance(r.b.Changed.Add(trialPatience))
-	wants(true, true) // any
-	r.do("ok")
-	for _, share := range []float64{0.05, 0.1, 0.2, 0.4, 0.8} {
-		if got := r.stands().share; got != share {
-			t.Fatalf("the share is %v, want %v", got, share)
-		}
-		wants(false, false)
-		r.advance(r.now.Add(10*r.cfg.Step - 1))
-		wants(false, false)
-		r.advance(r.now.Add(1)) // ten steps without a call
-		wants(true, false)
-		r.advance(r.now.Add(10 * r.cfg.Step))
-		wants(true, true)
-		r.do("ok")
-		wants(false, false)
-		r.advance(r.now.Add(r.cfg.Step))
-	}
-	if got := r.stands(); got != (stands{Closed, 1, ReasonRecovered}) {
-		t.Fatalf("got %v", got)
-	}
-}
-
-// playBreaker plays a random sequence of events and times, and checks after
-// each that the breaker keeps its promises:
-//   - it gives no permit while open, one at a time while on trial;
-//   - its share is that of its state;
-//   - reading changes nothing, and neither do results of earlier generations;
-//   - the state changes with a new generation only, and only along the table;
-//   - once everything succeeds, it closes within a bounded time.
-func playBreaker(t *testing.T, script []byte) {
-	read := func() byte {
-		if len(script) == 0 {
-			return 0
-		}
-		b := script[0]
-		script = script[1:]
-		return b
-	}
-	cfg := defaultBreaker(func(cfg *Config) {
-		cfg.ConsecutiveFailures = int(read() % 8)
-		cfg.FailureRatio = float64(read()%5) / 4
-		cfg.MinRequests = 1 + int(read()%20)
-		cfg.SlowRatio = float64(read()%3) / 2
-		cfg.SlowAfter = time.Second
-		cfg.OpenFor = time.Duration(1+read()%50) * 100 * time.Millisecond
-		cfg.OpenMax = cfg.OpenFor * time.Duration(1+read()%30)
-		cfg.DeniedMax = cfg.OpenMax
-		cfg.Start = float64(1+read()%20) / 20
-		cfg.Step = time.Duration(1+read()%10) * 100 * time.Millisecond
-		cfg.Off = read()%50 == 49
-	})
-	r := newBreakerRun(t, cfg)
-	type held struct {
-		Permit
-		trialUntil time.Time // when a trial expires; zero for other attempts
-	}
-	var under []held // by attempts under way
-	may := map[[2]State]bool{
-		{Closed, Open}: true, {Open, Recovering}: true,
-		{Recovering, Open}: true, {Recovering, Closed}: true,
-	}
-	// step runs one event and compares what came of it with the promises.
-	step := func(what string, operator bool, event func()) {
-		t.Helper()
-		before := r.b
-		event()
-		after := r.b
-		got := r.stands()
-		switch got.state {
-		case Closed, ForcedClosed:
-			if got.share != 1 {
-				t.Fatalf("%s: %v with share %v", what, got.state, got.share)
-			}
-		case Open:
-			if got.share != 0 && !cfg.Off {
-				t.Fatalf("%s: open with share %v", what, got.share)
-			}
-		case ForcedOpen:
-			if got.share != 0 {
-				t.Fatalf("%s: forced open with share %v", what, got.share)
-			}
-		case Recovering:
-			if !cfg.Off && (got.share != 0 && got.share < cfg.Start || got.share >= 1) {
-				t.Fatalf("%s: recovering with share %v", what, got.share)
-			}
-		}
-		if after.Generation < before.Generation || after.State != before.State && after.Generation == before.Generation {
-			t.Fatalf("%s: %v to %v, generation %d to %d", what, before.State, after.State, before.Generation, after.Generation)
-		}
-		if after.State == before.State || operator || cfg.Off {
-			return
-		}
-		path := [2]State{before.State, after.State}
-		// one event may go on from recovering at once, where the first share is 1
-		if !may[path] && after.Generation-before.Generation < 2 {
-			t.Fatalf("%s: went from %v to %v", what, before.State, after.State)
-		}
-	}
-	begin := func(acquire func(time.Time, *Config) (Permit, bool), last bool) {
-		before := r.b
-		p, ok := acquire(r.now, cfg)
-		if !ok {
-			return
-		}
-		if before.State == ForcedOpen || before.State == Open && !last && !cfg.Off {
-			t.Fatalf("a permit while %v", before.State)
-		}
-		if r.b.OnTrial(cfg) {
-			for _, h := range under {
-				if h.Generation == p.Generation && r.now.Before(h.trialUntil) {
-					t.Fatalf("a second trial beside one of generation %d", p.Generation)
-				}
-			}
-			if p.Trial == 0 {
-				t.Fatal("a permit on trial is no trial")
-			}
-		}
-		h := held{Permit: p}
-		if p.Trial != 0 {
-			h.trialUntil = r.b.trialUntil
-		}
-		under = append(under, h)
-	}
-	for len(script) > 0 {
-		op, arg := read(), read()
-		switch op % 12 {
-		case 0, 1:
-			step("acquiring", false, func() { begin(r.b.Acquire, false) })
-		case 2:
-			step("acquiring in a pool that is down", false, func() { begin(r.b.AcquireLast, true) })
-		case 3, 4, 5, 6:
-			if len(under) == 0 {
-				continue
-			}
-			i := int(arg) % len(under)
-			h := under[i].Permit
-			under = append(under[:i], under[i+1:]...)
-			before := r.b
-			step("reporting", false, func() {
-				switch op % 12 {
-				case 3:
-					r.b.Report(r.now, cfg, h, Result{})
-				case 4:
-					r.b.Report(r.now, cfg, h, Result{Failed: true, Denied: arg%3 == 0})
-				case 5:
-					r.b.Report(r.now, cfg, h, Result{Slow: true})
-				case 6:
-					r.b.Cancel(r.now, h)
-				}
-			})
-			if h.Generation != before.Generation && r.b != before {
-				t.Fatal("a result of an earlier generation changed the breaker")
-			}
-		case 7:
-			if len(under) > 0 {
-				step("an answer", false, func() { r.b.Answered(r.now, cfg, &under[int(arg)%len(under)].Permit, arg%2 == 0) })
-			}
-		case 8, 9:
-			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute
-			step("waiting", false, func() { r.now = r.now.Add(d); r.b.Tick(r.now, cfg) })
-		case 10:
-			step("ticking", false, func() { r.b.Tick(r.now, cfg) })
-		case 11:
-			switch arg % 16 {
-			case 0:
-				step("tripping", true, func() { r.b.Trip(r.now, cfg, ReasonOperator) })
-			case 1:
-				step("forcing", true, func() { r.b.Force(r.now, ForcedOpen) })
-			case 2:
-				step("forcing", true, func() { r.b.Force(r.now, ForcedClosed) })
-			case 3, 4, 5:
-				step("resetting", true, func() { r.b.Reset(r.now) })
-			}
-		}
-	}
-	if r.b.State == ForcedOpen || r.b.State == ForcedClosed {
-		return
-	}
-	// Whatever was, with nothing but successes it closes: after what is left of
-	// the open period, of a lost trial, of a bad step, and growing.
-	const poll = 50 * time.Millisecond
-	bound := cfg.OpenMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil((1-cfg.Start)/shareOfStep))*(cfg.Step+poll) + time.Second
-	began := r.now
-	for r.b.State != Closed {
-		if r.now.Sub(began) > bound {
-			t.Fatalf("%v after %v of successes: %+v under %+v", r.b.State, bound, r.b, *cfg)
-		}
-		if p, ok := r.b.Acquire(r.now, cfg); ok {
-			r.b.Report(r.now, cfg, p, Result{})
-		}
-		r.now = r.now.Add(poll)
-		r.b.Tick(r.now, cfg)
-	}
-}
-
-func TestBreakerKeepsItsPromises(t *testing.T) {
-	for seed := range uint64(4000) {
-		rng := rand.New(rand.NewPCG(seed, 7))
-		script := make([]byte, 10+rng.IntN(600))
-		for i := range script {
-			script[i] = byte(rng.Uint32())
-		}
-		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { playBreaker(t, script) }) {
-			return
-		}
-	}
-}
-
-func FuzzBreaker(f *testing.F) {
-	f.Add([]byte("\x05\x02\x13\x00\x31\x1d\x00\x04\x00\x00\x00\x04\x00\x00\x00\x04\x00\x08\x40\x00\x00\x03\x00"))
-	f.Add([]byte("\x01\x00\x00\x01\x09\x09\x00\x04\x00\x02\x00\x04\x00\x08\xff\x02\x00\x07\x01\x05\x00\x0a\x00"))
-	f.Fuzz(playBreaker)
-}
-
-// TestRecoveryInSpiteOfSomeFailures wants an endpoint that fails now and then, as
-// it does when it is well, to recover however busy it is, and one that fails
-// often not to.
-func TestRecoveryInSpiteOfSomeFailures(t *testing.T) {
-	cfg := defaultBreaker()
-	recover := func(seed uint64, rps int, failing float64) (took time.Duration, closed bool) {
-		rng := rand.New(rand.NewPCG(seed, 9))
-		var b Breaker
-		b.open(epoch, cfg, ReasonConsecutive)
-		now := b.Until
-		for began := now; now.Sub(began) < 5*time.Minute; now = now.Add(50 * time.Millisecond) {
-			b.Tick(now, cfg)
-			for range rps / 20 {
-				if wants, _ := b.WantsTrial(now, cfg); !wants && rng.Float64() >= b.Allowed(cfg) {
-					continue
-				}
-				if p, ok := b.Acquire(now, cfg); ok {
-					b.Report(now, cfg, p, Result{Failed: rng.Float64() < failing})
-				}
-				if b.State == Closed {
-					return now.Sub(began), true
-				}
-			}
-		}
-		return 5 * time.Minute, false
-	}
-	const runs = 50
-	for _, rps := range []int{200, 2000} {
-		sum := time.Duration(0)
-		for seed := range uint64(runs) {
-			took, _ := recover(seed, rps, 0.01)
-			sum += took
-		}
-		if mean := sum / runs; mean > 20*time.Second {
-			t.Errorf("%d a second of which 1 %% fail: back after %v on average", rps, mean)
-		}
-		back := 0
-		for seed := range uint64(runs) {
-			if _, closed := recover(seed, rps, 0.3); closed {
-				back++
-			}
-		}
-		if back > runs/25 {
-			t.Errorf("%d a second of which 30 %% fail: closed %d of %d times", rps, back, runs)
-		}
-	}
-}
-
-// TestRecoveryTakesAsLongAsTheEvidence wants a busy endpoint that is well to have
-// its full share back at once, and a quiet one after a few calls.
-func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
-	for _, test := range []struct {
-		rps      int
-		atMost   time.Duration
-		attempts int // at most; 0: any number
-	}{
-		{1, 32 * time.Second, 16},
-		{10, 22 * time.Second, 0},
-		{200, 3 * time.Second, 0},
-		{2000, 2500 * time.Millisecond, 0},
-	} {
-		rng := rand.New(rand.NewPCG(uint64(test.rps), 11))
-		const runs = 100
-		took, attempts := time.Duration(0), 0
-		for range runs {
-			r := newBreakerRun(t, defaultBreaker())
-			r.do("fail 5")
-			r.advance(r.b.Until)
-			began := r.now
-			for r.b.State != Closed {
-				if wants, _ := r.b.WantsTrial(r.now, r.cfg); wants || rng.Float64() < r.b.Allowed(r.cfg) {
-					r.do("ok")
-					attempts++
-				}
-				r.advance(r.now.Add(time.Second / time.Duration(test.rps)))
-			}
-			took += r.now.Sub(began)
-		}
-		t.Logf("%d a second: back after %v and %d attempts on average", test.rps, took/runs, attempts/runs)
-		if took/runs > test.atMost || test.attempts > 0 && attempts/runs > test.attempts {
-			t.Errorf("%d a second: back after %v and %d attempts on average, want %v and %d", test.rps, took/runs, attempts/runs, test.atMost, test.attempts)
-		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestBreakerAndChecks steps through what checks do to a
+// TestBreakerAndChecks steps through the effects of health checks.
 func TestBreakerAndChecks(t *testing.T) {
 	cfg := new(Defaults(time.Minute))
 	start := time.Unix(1e9, 0)
@@ -39,19 +39,19 @@ func TestBreakerAndChecks(t *testing.T) {
 			{6, "pass steady", Recovering, 0.05, ReasonChecksPass},
 			{7, "fail steady alone", Recovering, 0.05, ReasonChecksPass},
 		},
-		"checks that noticed nothing do not help": {
+		"checks that never failed do not end it early": {
 			{0, "pass steady", Closed, 1, ""},
 			{1, "calls fail", Open, 0, ReasonConsecutive},
 			{2, "pass steady", Open, 0, ReasonConsecutive},
 			{8, "tick", Recovering, 0, ReasonPeriodOver}, // by a trial
 		},
-		"checks that noticed end it early": {
+		"checks that failed and pass again end it early": {
 			{1, "calls fail", Open, 0, ReasonConsecutive},
 			{2, "fail", Open, 0, ReasonConsecutive},
 			{2, "pass", Open, 0, ReasonConsecutive},
 			{3, "pass steady", Recovering, 0.05, ReasonChecksPass},
 		},
-		"what was off is forgotten": {
+		"turning checks off forgets the latest": {
 			{0, "fail steady", Open, 0, ReasonCheckFailed},
 			{9, "tick", Open, 0, ReasonCheckFailed},
 			{9, "off", Open, 0, ReasonCheckFailed},

@@ -7,42 +7,43 @@ import (
 	"github.com/apifailover/caddy-failover/internal/window"
 )
 
-// How results open a closed breaker, and for how long it is open.
+// How results open a closed breaker, and for how long it stays open.
 
-// Succeeded takes the success of a closed breaker's attempt, which took so long, if that
-// changes nothing but counts. It is the short way of report, and needs no clock.
+// Succeeded gives back the permit of a success that changes nothing but counts, and
+// reports whether it was one; if not, the caller must use Report. It needs no clock.
+// took is how long the attempt took.
 func (b *Breaker) Succeeded(cfg *Config, p Permit, took time.Duration) bool {
 	if b.State != Closed || p.Generation != b.Generation || cfg.SlowRatio > 0 && took > cfg.SlowAfter {
 		return false
 	}
-	b.waiting++
+	b.uncounted++
 	b.denied, b.Worked = 0, true
 	return true
 }
 
-// countWaiting counts the successes of the short way as of now.
-func (b *Breaker) countWaiting(now time.Time, cfg *Config) {
-	if b.waiting == 0 {
+// countSuccesses adds the successes that Succeeded took to the windows, as of now.
+func (b *Breaker) countSuccesses(now time.Time, cfg *Config) {
+	if b.uncounted == 0 {
 		return
 	}
-	b.Outcomes.AddMany(now, cfg.Window, b.waiting)
-	b.Failures.successes(now, cfg, b.waiting)
-	b.doubts.successes(now, cfg, b.waiting)
+	b.Outcomes.AddMany(now, cfg.Window, b.uncounted)
+	b.Failures.successes(now, cfg, b.uncounted)
+	b.doubts.successes(now, cfg, b.uncounted)
 	if cfg.SlowRatio > 0 {
-		b.Latencies.AddMany(now, cfg.Window, b.waiting)
+		b.Latencies.AddMany(now, cfg.Window, b.uncounted)
 	}
-	b.waiting = 0
+	b.uncounted = 0
 }
 
 func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
-	b.countWaiting(now, cfg)
+	b.countSuccesses(now, cfg)
 	b.Outcomes.Add(now, cfg.Window, r.Failed)
 	if cfg.SlowRatio > 0 {
 		b.Latencies.Add(now, cfg.Window, r.Slow)
 	}
 	if r.Failed {
 		b.Failures.failure(now, cfg)
-		if !r.Doubted { // else it is known there
+		if !r.Doubted { // else Doubt has counted it
 			b.doubts.failure(now, cfg)
 		}
 	} else {
@@ -55,7 +56,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	} else {
 		b.denied = 0
 	}
-	if r.Followed { // so no run goes on
+	if r.Followed { // the later success ended the run
 		b.Failures.Run, b.denied = 0, 0
 	}
 	switch {
@@ -63,9 +64,9 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 		b.open(now, cfg, ReasonConsecutive)
 	case b.denied >= b.Failures.inARow(maxDenied):
 		b.open(now, cfg, reasonDenied)
-	case cfg.FailureRatio > 0 && r.Failed && over(b.Outcomes.Counts(now, cfg.Window), cfg.FailureRatio, cfg.MinRequests):
+	case cfg.FailureRatio > 0 && r.Failed && reached(b.Outcomes.Counts(now, cfg.Window), cfg.FailureRatio, cfg.MinRequests):
 		b.open(now, cfg, reasonRatio)
-	case cfg.SlowRatio > 0 && r.Slow && over(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
+	case cfg.SlowRatio > 0 && r.Slow && reached(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
 		b.open(now, cfg, ReasonSlow)
 	default:
 		return false
@@ -73,7 +74,8 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	return true
 }
 
-func over(c window.Counts, ratio float64, atLeast int) bool {
+// reached reports whether the marked part of at least atLeast results is ratio or more.
+func reached(c window.Counts, ratio float64, atLeast int) bool {
 	return c.Total >= atLeast && float64(c.Marked) >= ratio*float64(c.Total)
 }
 
@@ -82,15 +84,15 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 	b.openFor(now, cfg, reason, reason)
 }
 
-// openFor is open where what keeps the endpoint out, which is what it is said to have
-// opened for, may be another thing than what brought the transition about.
+// openFor begins an open period. reason is why the state changes now, cause is what
+// keeps the endpoint out.
 func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	if b.State == Closed {
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {
 			b.Served = 1 - b.Outcomes.Counts(now, cfg.Window).Ratio()
 		}
-		if reason == ReasonConsecutive { // a run, before which the ratio was usual
+		if reason == ReasonConsecutive { // the ratio before the run was usual
 			b.failing = b.Failures.ratio
 		}
 		if b.Flapping {
@@ -103,11 +105,11 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	b.Until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 
-// servedAttempts is how many attempts the ratio of successes looks back on while the
-// breaker is not closed.
+// servedAttempts is how many of the latest attempts Served covers while the breaker is
+// not closed.
 const servedAttempts = 20
 
-// AttemptEnded follows the ratio of successes of a breaker that is not closed.
+// AttemptEnded adds an attempt to Served while the breaker is not closed.
 func (b *Breaker) AttemptEnded(failed bool) {
 	result := 1.0
 	if failed {
@@ -116,9 +118,10 @@ func (b *Breaker) AttemptEnded(failed bool) {
 	b.Served += (result - b.Served) / servedAttempts
 }
 
-// addRelapse makes open periods longer.
+// addRelapse counts a relapse, unless open periods for cause are as long as they get:
+// then it would change nothing, and take a minute to forgive.
 func (b *Breaker) addRelapse(cfg *Config, cause string) {
-	if cfg.period(b.Relapses, cfg.longest(cause)) < cfg.longest(cause) { // more would change nothing and take long to forgive
+	if cfg.period(b.Relapses, cfg.longest(cause)) < cfg.longest(cause) {
 		b.Relapses++
 	}
 }
@@ -128,8 +131,9 @@ func (b *Breaker) relapse(now time.Time, cfg *Config, reason, cause string) {
 	b.openFor(now, cfg, reason, cause)
 }
 
-// causeOf is what keeps a recovering endpoint out that has failed again: what it opened
-// for, unless that was a refusal of its own credentials, or is one now.
+// causeOf returns what keeps a recovering endpoint out after a failed attempt: the
+// refusal of its own credentials if r is one, else why it opened. If it opened for such
+// a refusal and failed differently now, the cause is the failed trial.
 func (b *Breaker) causeOf(r Result) string {
 	switch {
 	case r.Denied:
@@ -140,19 +144,15 @@ func (b *Breaker) causeOf(r Result) string {
 	return b.Opened
 }
 
-// reopen goes back to the open period that a trial has interrupted, since every
-// endpoint was down.
+// reopen returns to the open period that AcquireLast interrupted.
 func (b *Breaker) reopen(now time.Time) {
 	until, opened := b.Until, b.Opened
 	b.Transition(Open, now, reasonTrialFailed)
 	b.Until, b.Opened = until, opened
 }
 
-// openPeriod is how long an open period lasts after so many relapses, before
-// jitter, unless the endpoint refused its own credentials.
-func (cfg *Config) openPeriod(relapses int) time.Duration { return cfg.period(relapses, cfg.OpenMax) }
-
-// period is OpenFor doubled for each relapse, at most longest.
+// period returns how long an open period lasts before jitter: OpenFor doubled for each
+// relapse, at most longest.
 func (cfg *Config) period(relapses int, longest time.Duration) time.Duration {
 	period := cfg.OpenFor
 	for ; relapses > 0 && period < longest; relapses-- {
@@ -161,8 +161,9 @@ func (cfg *Config) period(relapses int, longest time.Duration) time.Duration {
 	return min(period, longest)
 }
 
-// longest is how long an open period lasts at most. A trial is one call, which soon moves
-// elsewhere, so waiting longer saves little; but credentials get well by an operator only.
+// longest returns how long an open period for cause lasts at most. It is longer for
+// refused credentials, which only an operator can mend; for other causes a longer wait
+// saves little, since a trial is one call and a failed one moves to another endpoint.
 func (cfg *Config) longest(cause string) time.Duration {
 	if cause == reasonDenied {
 		return cfg.DeniedMax

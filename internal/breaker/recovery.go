@@ -2,25 +2,23 @@ package breaker
 
 import "time"
 
-// How a breaker comes back: one trial at a time, then a share of the traffic that
-// grows with each good step, by as much as has been learnt, and halves with each
-// bad one.
+// How a breaker recovers: one trial at a time, then a share of the traffic that grows
+// with each good step and halves with each bad one.
 
-// A good step adds shareOfSuccess for each of its successes or, where they are few,
+// A good step adds shareOfSuccess for each of its successes. If they are few, it adds
 // shareOfStep for itself and for each step without a result just before it. It at
 // most doubles the share.
 //
-// An endpoint may return with little capacity, to many proxies. One with few calls
-// sees a refusal late, so it must not double on a call or two before. What is added
-// does not grow with the share: then growth would be fastest just where the
-// endpoint's capacity is passed.
+// Many proxies may return to an endpoint that has little capacity yet. A proxy with few
+// calls sees a refusal late, so its share must not double on one or two calls. The
+// additions do not grow with the share: growth would be fastest near the endpoint's capacity.
 const (
 	shareOfSuccess = 0.01
 	shareOfStep    = 0.025
 )
 
-// recover ends an open period: by a trial, or with the first share at once where
-// checks that had failed pass again.
+// recover ends an open period. Trials follow; if checks failed and pass again, the first
+// share follows at once.
 func (b *Breaker) recover(now time.Time, cfg *Config, reason string) {
 	proven := b.noticed && b.Latest == checkHasPassed
 	b.Transition(Recovering, now, reason)
@@ -29,6 +27,7 @@ func (b *Breaker) recover(now time.Time, cfg *Config, reason string) {
 	}
 }
 
+// stepSucceeded counts a success of a recovering endpoint; the first one gives it the first share.
 func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 	if b.Share > 0 {
 		b.successes++
@@ -36,7 +35,7 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 	}
 	b.Share, b.probation = cfg.Start, false
 	if b.Told.State == Open {
-		b.tell(now) // the trial has told something
+		b.tell(now) // the trial was silent until now
 	}
 	b.beginStep(now)
 	if b.Share >= 1 {
@@ -45,8 +44,8 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 	return true
 }
 
-// stepFailedAt takes a failure of a recovering endpoint; cause is what it opens for if that
-// ends the recovery.
+// stepFailedAt counts a failure of a recovering endpoint; cause is what keeps it out if
+// this ends the recovery.
 func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (changed bool) {
 	switch {
 	case b.Share == 0 && b.probation:
@@ -57,12 +56,12 @@ func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (change
 		b.credit -= b.forgivenEvery()
 		return false
 	case b.Share <= cfg.Start && b.badSteps == 0 && !b.warned:
-		b.warned, b.stepFailed = true, true // it may have been the call's own
+		b.warned, b.stepFailed = true, true // the call itself may have caused it
 		return false
 	case b.Share <= cfg.Start && b.warned:
 		b.relapse(now, cfg, ReasonRelapse, cause)
 	case b.stepFailed:
-		return false // this step has paid for it already
+		return false // this step has already halved the share
 	case b.badSteps > 0:
 		b.relapse(now, cfg, ReasonRelapse, cause)
 	default:
@@ -72,8 +71,9 @@ func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (change
 	return true
 }
 
-// forgivenEvery is how many successes make up for one failure while the endpoint
-// recovers: half of those that usually came between two, since few calls tell little.
+// forgivenEvery returns how many successes make up for one failure while the endpoint
+// recovers: half of the successes that usually came between two failures, at most the
+// constant of this name. It is half because the number between two failures varies.
 func (b *Breaker) forgivenEvery() int {
 	if b.failing <= 0 {
 		return forgivenEvery
@@ -85,6 +85,7 @@ func (b *Breaker) beginStep(now time.Time) {
 	b.stepBegan, b.successes, b.stepFailed = now, 0, false
 }
 
+// endStep ends a step, sets the share by its results, and closes the breaker at a share of 1.
 func (b *Breaker) endStep(now time.Time) (changed bool) {
 	switch {
 	case b.stepFailed:
@@ -107,21 +108,20 @@ func (b *Breaker) endStep(now time.Time) (changed bool) {
 	return changed
 }
 
-// OnTrial says that nothing is known yet about a recovering endpoint: calls
-// reach it one at a time.
+// OnTrial reports whether a recovering endpoint has had no success yet: it gets one
+// trial at a time.
 func (b *Breaker) OnTrial(cfg *Config) bool {
 	return b.State == Recovering && b.Share == 0 && !cfg.Off
 }
 
-// TrialTaken says that the one call an endpoint on trial may have is under way.
+// TrialTaken reports whether the trial of an endpoint on trial is under way.
 func (b *Breaker) TrialTaken(now time.Time, cfg *Config) bool {
 	return b.OnTrial(cfg) && now.Before(b.trialUntil)
 }
 
-// WantsTrial says that the endpoint should get the next call that may be
-// retried elsewhere: because nothing is known about it yet, or because its
-// share brings it too few calls to learn from. Urgent is set when it has waited
-// so long that any call will do.
+// WantsTrial reports whether the endpoint should get the next call that may be
+// retried elsewhere: it is on trial, or its share brings it too few calls to learn
+// from. urgent says that it has waited so long that it should get any call.
 func (b *Breaker) WantsTrial(now time.Time, cfg *Config) (wants, urgent bool) {
 	if b.State != Recovering || cfg.Off {
 		return false, false
@@ -132,6 +132,6 @@ func (b *Breaker) WantsTrial(now time.Time, cfg *Config) (wants, urgent bool) {
 	return b.thin >= thinSteps, b.thin >= 2*thinSteps
 }
 
-// trialPatience is how long a recovering endpoint waits for a call that may be
-// retried elsewhere before it takes any.
+// trialPatience is how long an endpoint on trial waits for a call that may be retried
+// elsewhere before it takes any call.
 const trialPatience = 5 * time.Second

@@ -2,20 +2,20 @@ package breaker
 
 import "time"
 
-// Told is what people are told of a breaker. It is behind the breaker where a trial of a
-// pool whose endpoints are all out has come to nothing yet: such a trial comes every 250 ms,
-// and tells no more than that the pool is still down.
+// Told is the state of a breaker that events, the API and the log show. While every
+// endpoint of the pool is out, it does not follow trials until one succeeds: such a trial
+// takes place every 250 ms, and its failure is no news.
 type Told struct {
 	State  State
 	Reason string
-	Since  time.Time
-	Down   time.Time // since when it has been open or recovering, whatever it did between; zero: it is neither
-	Turn   uint64    // rises with each change
+	Since  time.Time // when State was told
+	Down   time.Time // since when it has been neither closed nor forced closed; zero: it is one of them
+	Turn   uint64    // grows with each change
 }
 
-// inSilence tells whether nobody hears of a transition: a trial while every endpoint of the
-// pool is out, and its failure.
-func (b *Breaker) inSilence(from, to State, reason string) bool {
+// silent reports whether Told leaves a transition out: a trial while every endpoint of the
+// pool is out, and the failure of such a trial.
+func (b *Breaker) silent(from, to State, reason string) bool {
 	switch {
 	case b.Told.State != Open:
 		return false
@@ -27,7 +27,7 @@ func (b *Breaker) inSilence(from, to State, reason string) bool {
 	return false
 }
 
-// tell brings people up to date.
+// tell brings Told up to date.
 func (b *Breaker) tell(now time.Time) {
 	down := b.State != Closed && b.State != ForcedClosed
 	since := b.Told.Down
@@ -40,9 +40,9 @@ func (b *Breaker) tell(now time.Time) {
 	b.Told = Told{b.State, b.Reason, now, since, b.Told.Turn + 1}
 }
 
-// DueAgain is when an endpoint whose breaker is open for those who look at it will be
-// tried again at the latest, if there are calls and checks let it; it is never before now.
-// NextCheck is when the endpoint is checked next; zero: it is not.
+// DueAgain returns when an endpoint whose Told.State is Open will be tried again at the
+// latest, provided that there are calls and that checks pass. It is never before now.
+// nextCheck is when the next check is due; zero: there are no checks.
 func (b *Breaker) DueAgain(now, nextCheck time.Time) time.Time {
 	switch {
 	case b.Until.After(now):
@@ -53,5 +53,6 @@ func (b *Breaker) DueAgain(now, nextCheck time.Time) time.Time {
 	return now.Add(soon)
 }
 
-// soon is within how long an endpoint is tried whose open period is over.
+// soon is how long after the end of an open period a trial takes place at the latest,
+// if there are calls.
 const soon = 250 * time.Millisecond

@@ -8,29 +8,30 @@ import (
 )
 
 const (
-	// chanceRun is how improbable a run of failures must be, beside the usual ones, to
-	// open a breaker.
+	// chanceRun is the probability of a run of usual failures below which the run opens
+	// a breaker.
 	chanceRun = 1e-9
-	// mostUsual bounds the ratio of failures that counts as usual.
+	// mostUsual is the largest ratio of failures that counts as usual.
 	mostUsual = 0.9
-	// recentAttempts is how many attempts the quick view of the usual ratio looks back on.
+	// recentAttempts is how many attempts usual.recent covers.
 	recentAttempts = 32
-	// doubtedRuns times as many failures in a row open a breaker, whoever they were
-	// blamed on meanwhile: when nobody succeeds it is an outage.
+	// doubtedRuns times as many failures in a row open a breaker even if each may have
+	// been its request's own: if nothing succeeds, it is an outage.
 	doubtedRuns = 3
 )
 
-// usual is how often attempts at an endpoint fail. By it a run of failures is judged:
-// five in a row are an outage where nothing fails usually, and chance where a third
-// of the attempts do. The zero value has seen nothing. Its breaker's owner guards it.
+// usual is how often attempts at an endpoint usually fail. It tells whether a run of
+// failures can be chance: five in a row are an outage if nothing usually fails, and chance
+// if a third of the attempts do. The zero value has seen nothing. The mutex of the breaker's
+// owner guards it.
 type usual struct {
 	seen   window.Counter // failures
 	recent float64        // ratio over about recentAttempts
-	ratio  float64        // before the run
+	ratio  float64        // usual ratio before the run
 	Run    int            // failures in a row
 }
 
-// successes takes n successes.
+// successes counts n successes.
 func (u *usual) successes(now time.Time, cfg *Config, n int) {
 	u.seen.AddMany(now, cfg.Window, n)
 	if u.recent > 0 {
@@ -39,17 +40,18 @@ func (u *usual) successes(now time.Time, cfg *Config, n int) {
 	u.Run = 0
 }
 
+// failure counts a failure.
 func (u *usual) failure(now time.Time, cfg *Config) {
 	if u.Run == 0 {
-		u.ratio = u.before(now, cfg)
+		u.ratio = u.current(now, cfg)
 	}
 	u.seen.Add(now, cfg.Window, true)
 	u.recent += (1 - u.recent) / recentAttempts
 	u.Run++
 }
 
-// before is the usual ratio of failures, 0 where little is known.
-func (u *usual) before(now time.Time, cfg *Config) float64 {
+// current returns the usual ratio of failures; 0 if fewer than MinRequests attempts were seen.
+func (u *usual) current(now time.Time, cfg *Config) float64 {
 	counts := u.seen.Counts(now, cfg.Window)
 	if counts.Total < cfg.MinRequests {
 		return 0
@@ -57,9 +59,8 @@ func (u *usual) before(now time.Time, cfg *Config) float64 {
 	return min(mostUsual, max(counts.Ratio(), u.recent))
 }
 
-// inARow is how many failures in a row are too improbable to be chance where the
-// usual ones are taken into account: at least n, and so many that usual failures
-// bring them about with a chance of chanceRun.
+// inARow returns how many failures in a row cannot be chance: at least n, and the k for
+// which ratio^k <= chanceRun.
 func (u *usual) inARow(n int) int {
 	if u.ratio <= 0 {
 		return n
@@ -67,14 +68,14 @@ func (u *usual) inARow(n int) int {
 	return max(n, int(math.Ceil(math.Log(chanceRun)/math.Log(u.ratio))))
 }
 
-// Doubt takes a failure that may be the request's own; first is set for a call that
-// has not failed elsewhere before. It opens the breaker only where nothing but such
-// failures has come for long.
+// Doubt counts a failure that may be the request's own. first says that the call has not
+// failed at another endpoint before; else Doubt ignores it. It opens the breaker only after
+// a long run of such failures.
 func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit, first bool) (changed bool) {
 	if p.Generation != b.Generation || cfg.Off || b.State != Closed || !first {
 		return false
 	}
-	b.countWaiting(now, cfg)
+	b.countSuccesses(now, cfg)
 	b.doubts.failure(now, cfg)
 	if cfg.ConsecutiveFailures > 0 && b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) {
 		b.open(now, cfg, ReasonConsecutive)
@@ -83,8 +84,8 @@ func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit, first bool) (chang
 	return false
 }
 
-// TakeBack undoes the report of a failure that was the request's own. What it has
-// brought about stays.
+// TakeBack removes a failure that was the request's own from the counts. It undoes no transition.
+// denied says that the failure was reported as Denied.
 func (b *Breaker) TakeBack(now time.Time, cfg *Config, p Permit, denied bool) {
 	if p.Generation != b.Generation || b.State != Closed {
 		return

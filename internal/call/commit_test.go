@@ -40,7 +40,7 @@ func loose(t *testing.T) *Attempt {
 	s := &endpoint.State{Owner: newTestPool("loose")}
 	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
 	a := &Attempt{Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
-	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), 0, endpoint.AdmitNormally) {
+	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), nil, endpoint.AdmitNormally) {
 		t.Fatal("not admitted")
 	}
 	a.Begin(context.Background(), 0)

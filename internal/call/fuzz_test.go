@@ -30,7 +30,7 @@ func FuzzErrorEvent(f *testing.F) {
 		h.Generation.Breaker.Store(cfg)
 		c := &Call{Handler: h}
 		a := &Attempt{client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
-		if !a.Target.State.Acquire(a, a.Began, cfg, 0, endpoint.AdmitNormally) {
+		if !a.Target.State.Acquire(a, a.Began, cfg, nil, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint is not well")
 		}
 		a.Begin(t.Context(), 0)

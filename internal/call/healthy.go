@@ -144,7 +144,7 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 		}
 	}
 	a := c.newAttempt(t, upstream, now)
-	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Limit, how) {
+	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Bounds, how) {
 		a.Call = nil // its room may be used again
 		return nil
 	}

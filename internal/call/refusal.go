@@ -126,6 +126,9 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 	if h.isFull(c, from, now) {
 		return outlook{now, pool.Full}
 	}
+	if ready, limited := h.limited(from, now); limited {
+		return outlook{ready, pool.AllHeld}
+	}
 	first, held, _ := h.soonest(c, from, now)
 	if held {
 		return outlook{first, pool.AllHeld}
@@ -144,11 +147,26 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 		if upstream == nil {
 			upstream = pool.UpstreamAt(c.upstreams(), t.Address)
 		}
-		if t.State.Full(t.Limit) || upstream != nil && upstream.Host != nil && upstream.Healthy() && upstream.Full() {
+		if t.State.Full(t.Bounds) || upstream != nil && upstream.Host != nil && upstream.Healthy() && upstream.Full() {
 			return true
 		}
 	}
 	return false
+}
+
+// limited tells whether some endpoint would take a call if its limit had not been used up,
+// and when the first such limit has room again.
+func (h *Handler) limited(from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
+	cfg := h.BreakerConfig()
+	for _, t := range from.Targets {
+		if t.Weight <= 0 || t.Bounds == nil || t.State.Available(now, cfg) == 0 {
+			continue
+		}
+		if at := t.State.Ready(t.Bounds, now); at.After(now) {
+			ready, limited = endpoint.Earliest(ready, at), true
+		}
+	}
+	return ready, limited
 }
 
 // refuseAs ends a call that found no endpoint.
@@ -277,7 +295,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 		first = endpoint.Earliest(first, at)
 		key := at
 		if !anyway {
-			since, free := t.State.IdleSince(now, cfg, t.Limit)
+			since, free := t.State.IdleSince(now, cfg, t.Bounds)
 			if !free {
 				continue
 			}

@@ -188,7 +188,7 @@ func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Atte
 		how = endpoint.AdmitHeld
 	}
 	next.repeats, next.paused, next.Doubtful = failed.repeats+1, true, failed.Doubtful
-	if !next.Target.State.Acquire(next, now, c.Handler.BreakerConfig(), next.Target.Limit, how) {
+	if !next.Target.State.Acquire(next, now, c.Handler.BreakerConfig(), next.Target.Bounds, how) {
 		return nil
 	}
 	return next

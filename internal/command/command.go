@@ -37,7 +37,7 @@ Exit codes:
 	6  status --check: a pool is down
 	7  drain --wait: calls are still in flight
 `,
-		CobraFunc: AddCommands,
+		CobraFunc: addCommands,
 	})
 }
 
@@ -70,8 +70,8 @@ func (e *commandError) Error() string {
 // Unwrap returns the cause.
 func (e *commandError) Unwrap() error { return e.err }
 
-// AddCommands adds the subcommands.
-func AddCommands(root *cobra.Command) {
+// addCommands adds the subcommands.
+func addCommands(root *cobra.Command) {
 	root.PersistentFlags().String("address", "", "The address of the admin endpoint, if not what the configuration says")
 	root.PersistentFlags().StringP("config", "c", "", "Configuration file to take the admin endpoint's address from")
 	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")

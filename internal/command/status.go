@@ -193,6 +193,10 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 			notes = append(notes, e.Cause.String())
 		}
 	}
+	for _, l := range e.Limits {
+		per := time.Duration(l.Per * float64(time.Second))
+		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, shortDuration(per)))
+	}
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))
 	}
@@ -215,6 +219,18 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		}
 	}
 	return notes
+}
+
+// shortDuration writes a duration without units that are 0: 1m and not 1m0s.
+func shortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // describeSchedule says what a schedule does to an endpoint, and until when.

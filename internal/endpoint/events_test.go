@@ -27,7 +27,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 		do := func(o outcome.Outcome, retryAfter time.Duration) {
 			a := &trip{began: time.Now(), idle: true}
 			a.RetryAfter = retryAfter
-			if !s.Acquire(a, time.Now(), cfg, 0, AdmitNormally) {
+			if !s.Acquire(a, time.Now(), cfg, nil, AdmitNormally) {
 				t.Fatalf("no attempt in state %v", s.breaker.State)
 			}
 			s.Settle(a, time.Now(), cfg, o, true, NoDoubt)
@@ -89,7 +89,7 @@ func TestHoldEnds(t *testing.T) {
 	now := time.Now()
 	a := &trip{began: now, idle: true}
 	a.RetryAfter = time.Second
-	s.Acquire(a, now, cfg, 0, AdmitNormally)
+	s.Acquire(a, now, cfg, nil, AdmitNormally)
 	s.Settle(a, now, cfg, outcome.RateLimited, true, NoDoubt)
 	for _, step := range []struct {
 		after   time.Duration

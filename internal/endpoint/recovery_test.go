@@ -62,7 +62,7 @@ func TestHeldSlowAnswersFailOnce(t *testing.T) {
 	}
 	r.now = r.now.Add(time.Second)
 	r.s.Tick(r.now, r.cfg)
-	r.s.breaker.Slower(r.now, r.cfg)
+	r.s.breaker.Suspect(r.now, r.cfg, breaker.ReasonSlower)
 	r.now = r.s.breaker.Until
 	r.s.Tick(r.now, r.cfg)
 	for _, latency := range []time.Duration{time.Millisecond, time.Second} { // a trial, and a slow answer

@@ -112,7 +112,7 @@ func TestSamplesAreSeen(t *testing.T) {
 		"check":  func(s *State, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
 		"failure": func(s *State, cfg *breaker.Config) uint64 {
 			a := &trip{began: now, idle: true}
-			s.Acquire(a, now, cfg, 0, AdmitNormally)
+			s.Acquire(a, now, cfg, nil, AdmitNormally)
 			s.Settle(a, now, cfg, outcome.FailedStatus, true, NoDoubt)
 			return s.totals.Successes
 		},

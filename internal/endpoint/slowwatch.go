@@ -87,7 +87,7 @@ func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 		if reason == breaker.ReasonSlower {
 			limit = s.slowness.Limit
 		}
-		return reason != "" && s.breaker.Suspected(now, cfg, reason)
+		return reason != "" && s.breaker.Suspect(now, cfg, reason)
 	})
 	if limit > 0 {
 		explain(news, "limit_seconds", limit.Seconds())

@@ -78,7 +78,7 @@ func TestNoFalseAlarm(t *testing.T) {
 				phase := 2 * math.Pi * now.Sub(start).Hours() / 24
 				typical := float64(median) * math.Exp(math.Log(swing)/2*math.Sin(phase))
 				a := &trip{began: now}
-				if !s.Acquire(a, now, cfg, 0, AdmitNormally) {
+				if !s.Acquire(a, now, cfg, nil, AdmitNormally) {
 					t.Fatal("not let in")
 				}
 				heap.Push(&due, firstByteAt{now.Add(time.Duration(typical * math.Exp(sigma*r.NormFloat64()))), a})

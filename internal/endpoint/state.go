@@ -66,6 +66,7 @@ type State struct {
 	lever     *Lever    // that an operator holds, nil for none
 	barred    bool      // by the lever, or the plan: no attempts
 	vacant    int       // attempts in flight that fill no slot
+	quotas    []metered // one for each limit
 	relieved  time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last; guarded by mu
@@ -98,7 +99,7 @@ const (
 	AdmitHeld                      // past a hold, which the call has waited for
 	AdmitAllDown                   // past an open period, since every endpoint is out
 	AdmitInNeed                    // the same for an endpoint that still answers some calls; it is no trial
-	AdmitAnyway                    // past everything but the operator and the limit
+	AdmitAnyway                    // past everything but the operator and the bounds
 	AdmitPassed                    // as the trial of an endpoint that is passed over
 )
 
@@ -107,11 +108,15 @@ func (s *State) wellLocked() bool {
 	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.Left
 }
 
-func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) (ok bool) {
+func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) (ok bool) {
 	if s.barred {
 		return false
 	}
-	if s.fullLocked(limit) && !s.relieveLocked(limit, now) {
+	if s.fullLocked(b) && !s.relieveLocked(b, now) {
+		s.turnedAway = true
+		return false
+	}
+	if s.readyLocked(b, now).After(now) {
 		s.turnedAway = true
 		return false
 	}
@@ -150,6 +155,7 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, lim
 		s.lastTried = now
 	}
 	s.begun++
+	s.useLocked(b, now)
 	s.linkLocked(f)
 	return true
 }
@@ -558,11 +564,11 @@ func (s *State) ServesSome(now time.Time) float64 {
 
 // IdleSince is when the endpoint was last tried, and whether it could be tried
 // now in spite of an open period.
-func (s *State) IdleSince(now time.Time, cfg *breaker.Config, limit int) (at time.Time, free bool) {
+func (s *State) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds) (at time.Time, free bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	free = s.breaker.State != breaker.ForcedOpen && !now.Before(s.holdUntil) &&
-		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(limit)
+		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now).After(now)
 	if s.lastTried.Before(s.breaker.Changed) {
 		return s.breaker.Changed, free // until when it was closed
 	}
@@ -579,13 +585,13 @@ func Earliest(a, b time.Time) time.Time {
 
 // Acquire asks for one attempt. On success the attempt is in flight and holds a
 // permit.
-func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int, how Admission) bool {
+func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) bool {
 	s.Mu.Lock()
 	if s.slowness.Episode.Due(now) {
 		s.countLocked(now)
 		s.slowness.Episode.Mark(now, s.slowness.Limit)
 	}
-	if s.wellLocked() && limit == 0 && how != AdmitPassed {
+	if s.wellLocked() && b == nil && how != AdmitPassed {
 		f.own().Permit.Generation = s.breaker.Generation
 		s.begun++
 		s.Busy.Add(1)
@@ -594,7 +600,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, limit int
 		return true
 	}
 	before := s.breaker.Told.Turn
-	ok := s.acquireLocked(f, now, cfg, limit, how)
+	ok := s.acquireLocked(f, now, cfg, b, how)
 	s.tell(false, s.unlock(before))
 	return ok
 }

@@ -75,7 +75,7 @@ func (r *stateRun) attempt(how Admission, o outcome.Outcome, retryAfter time.Dur
 // begin lets in one that has not started; nil if it is refused.
 func (r *stateRun) begin(how Admission) *trip {
 	a := &trip{began: r.now, idle: true}
-	if !r.s.Acquire(a, r.now, r.cfg, 0, how) {
+	if !r.s.Acquire(a, r.now, r.cfg, nil, how) {
 		return nil
 	}
 	return a
@@ -247,7 +247,7 @@ func TestLimit(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	try := func() *trip {
 		a := &trip{idle: true}
-		if !r.s.Acquire(a, r.now, r.cfg, 2, AdmitAnyway) {
+		if !r.s.Acquire(a, r.now, r.cfg, &Bounds{AtOnce: 2}, AdmitAnyway) {
 			return nil
 		}
 		return a

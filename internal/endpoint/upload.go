@@ -70,7 +70,7 @@ func hadFor(f Watched, now time.Time) time.Duration {
 
 // relieveLocked lets attempts that wait for their clients fill no slot of an endpoint that
 // is full, before the watcher would, and tells whether there is room now.
-func (s *State) relieveLocked(limit int, now time.Time) bool {
+func (s *State) relieveLocked(b *Bounds, now time.Time) bool {
 	if since := now.Sub(s.relieved); since >= 0 && since < relieveEvery {
 		return false
 	}
@@ -89,7 +89,7 @@ func (s *State) relieveLocked(limit int, now time.Time) bool {
 		}
 		s.vacateLocked(t.pace, true)
 	}
-	return !s.fullLocked(limit)
+	return !s.fullLocked(b)
 }
 
 func (s *State) vacateLocked(p *pace, vacant bool) {
@@ -102,15 +102,15 @@ func (s *State) vacateLocked(p *pace, vacant bool) {
 	p.vacant = vacant
 }
 
-// fullLocked tells whether the endpoint has as many attempts as it may; limit 0: no
-// limit. Attempts that wait for their clients are not counted.
-func (s *State) fullLocked(limit int) bool {
-	return limit > 0 && s.Busy.Load()-int64(s.vacant) >= int64(limit)
+// fullLocked tells whether the endpoint has as many attempts in flight as it may. Attempts
+// that wait for their clients are not counted.
+func (s *State) fullLocked(b *Bounds) bool {
+	return b != nil && b.AtOnce > 0 && s.Busy.Load()-int64(s.vacant) >= int64(b.AtOnce)
 }
 
 // Full tells whether the endpoint has as many attempts as it may.
-func (s *State) Full(limit int) bool {
+func (s *State) Full(b *Bounds) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.fullLocked(limit)
+	return s.fullLocked(b)
 }

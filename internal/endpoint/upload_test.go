@@ -24,12 +24,13 @@ func (f *pausedTrip) WaitedFor(now time.Time) time.Duration {
 // clients: others take their slots a tenth of a second later, and no more of them.
 func TestPausedUploadsMakeRoom(t *testing.T) {
 	const limit = 10
+	bounds := &Bounds{AtOnce: limit}
 	r := newStateRun(t, defaultBreaker())
 	admitted := func() bool {
-		return r.s.Acquire(&trip{began: r.now, idle: true}, r.now, r.cfg, limit, AdmitNormally)
+		return r.s.Acquire(&trip{began: r.now, idle: true}, r.now, r.cfg, bounds, AdmitNormally)
 	}
 	for i := range limit {
-		if !r.s.Acquire(&pausedTrip{trip{began: r.now}, i < 4}, r.now, r.cfg, limit, AdmitNormally) {
+		if !r.s.Acquire(&pausedTrip{trip{began: r.now}, i < 4}, r.now, r.cfg, bounds, AdmitNormally) {
 			t.Fatal("not admitted where there is room")
 		}
 	}

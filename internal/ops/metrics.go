@@ -3,6 +3,7 @@ package ops
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, held, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, held, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
@@ -43,6 +44,7 @@ var metrics = struct {
 	score:         describe("endpoint_score", "How well the endpoint has been doing, 0 to 1.", "pool", "endpoint"),
 	traffic:       describe("endpoint_traffic_ratio", "Part of all calls that goes to the endpoint first, 0 to 1.", "pool", "endpoint"),
 	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
+	limitLeft:     describe("endpoint_limit_left", "How much of a limit has not been used within its time.", "pool", "endpoint", "of", "amount", "per"),
 	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
 	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
 	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
@@ -78,7 +80,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.held, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -206,6 +208,9 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	s.gauge(m.score, api.Tidy(e.Score), name)
 	s.gauge(m.traffic, api.Tidy(e.Traffic), name)
 	s.gauge(m.inFlight, float64(e.InFlight), name)
+	for _, l := range e.Limits {
+		s.gauge(m.limitLeft, float64(l.Left), name, l.Of, strconv.FormatInt(l.Amount, 10), strconv.FormatFloat(l.Per, 'g', -1, 64))
+	}
 	s.flag(m.held, e.Held, name)
 	s.count(m.checks, e.Passed, name, "passed")
 	s.count(m.checks, e.Failed, name, "failed")

@@ -1,14 +1,39 @@
 package outcome
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
 
-// TimeoutError is what the client's handler gets when an attempt took too
-// long. Unlike a context's error it is a net.Error, from which the proxy makes
-// a 504.
+var (
+	// ErrAllHeld refuses a call because every endpoint has asked to wait.
+	ErrAllHeld = errors.New("every endpoint has asked to wait")
+	// ErrClientGone says that the client left; the proxy answers it with 499.
+	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
+)
+
+// TimeoutError says that an attempt got no answer in time. Unlike the error of a context
+// it is a net.Error that times out, which the proxy answers with 504.
 type TimeoutError struct {
 	Endpoint string
 	After    time.Duration
 }
+
+// Error implements error.
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("endpoint %s: no answer within %v", e.Endpoint, e.After.Round(time.Millisecond))
+}
+
+// Timeout implements net.Error.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Temporary implements net.Error.
+func (e *TimeoutError) Temporary() bool { return true }
+
+var _ net.Error = (*TimeoutError)(nil)
 
 // BodyError is an error of reading a response body.
 type BodyError struct{ Cause error }

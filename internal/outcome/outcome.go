@@ -1,9 +1,8 @@
-// Package outcome says what an attempt came to and whose doing it was, read
-// from errors, statuses and headers.
+// Package outcome classifies attempts by their errors, statuses and headers: how an
+// attempt ended, and who caused a failure.
 package outcome
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,12 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/net/http2"
 )
 
-// Outcome is what an attempt came to.
+// Outcome is how an attempt ended.
 type Outcome uint8
 
 const (
@@ -29,12 +27,12 @@ const (
 	FailedTimeout                // no first byte in time
 	FailedReset                  // the connection broke before an answer
 	FailedStatus                 // a status that counts as failure
-	RateLimited                  // 429, where it speaks of the endpoint
-	Denied                       // 401, 402, 403, where they speak of the endpoint
+	RateLimited                  // 429 that is about the endpoint's own credentials
+	Denied                       // 401, 402 or 403 that is about the endpoint's own credentials
 	Truncated                    // the body ended early
-	Stalled                      // the body stopped coming
-	Cancelled                    // the client went away: says nothing about the endpoint
-	Unsent                       // refused on our side before a byte left: says nothing about the endpoint
+	Stalled                      // the body stopped arriving
+	Cancelled                    // the client left; says nothing about the endpoint
+	Unsent                       // not sent, or not sent whole, for a reason on our side; says nothing about the endpoint
 )
 
 var outcomeNames = [...]string{
@@ -42,26 +40,25 @@ var outcomeNames = [...]string{
 	"rate_limited", "denied", "truncated", "stalled", "cancelled", "unsent",
 }
 
-// String returns the outcome's word in metrics, events and the API.
+// String returns the outcome's name in metrics, events and the API.
 func (o Outcome) String() string { return outcomeNames[o] }
 
-// Failed says that the endpoint is to blame.
+// Failed reports whether the attempt failed. Cancelled and Unsent are no failures.
 func (o Outcome) Failed() bool { return o > Success && o < Cancelled }
 
-// Unprocessed says that the endpoint cannot have acted on the request, so that
-// it is safe to send it elsewhere whatever its method.
+// Unprocessed reports whether the endpoint cannot have acted on the request; then it is
+// safe to send the request to another endpoint whatever its method.
 func (o Outcome) Unprocessed() bool {
 	return o == FailedDial || o == FailedTLS || o == RateLimited || o == Denied
 }
 
-// MayBeTheRequests says that the request itself may be what failed, so that it would
-// fail in the same way at any endpoint. No request is to blame for a connection that
-// was never there.
+// MayBeTheRequests reports whether the request itself may have caused the failure, so
+// that it would fail at any endpoint. No request causes a failed dial or TLS handshake.
 func (o Outcome) MayBeTheRequests() bool {
 	return o.Failed() && o != FailedDial && o != FailedTLS
 }
 
-// OfError says what an error of a round trip means.
+// OfError classifies the error of a round trip.
 func OfError(err error) Outcome {
 	if _, ok := errors.AsType[*BodyError](err); ok {
 		return Truncated
@@ -81,11 +78,10 @@ func OfError(err error) Outcome {
 	return FailedReset
 }
 
-// refusals are what net/http and its relatives say of a request that they do not
-// send. They have no types for it. These packages say it: net/http (transport.go,
-// request.go, transfer.go, h2_bundle.go), golang.org/x/net/http2 and
-// golang.org/x/net/internal/httpcommon (request.go), and quic-go/http3
-// (request_writer.go).
+// refusals are the texts of errors for requests that an HTTP client does not send; the
+// errors have no types. Sources: net/http (transport.go, request.go, transfer.go,
+// h2_bundle.go), golang.org/x/net/http2, golang.org/x/net/internal/httpcommon
+// (request.go), and quic-go/http3 (request_writer.go).
 var refusals = [...]string{
 	"net/http: invalid header",
 	"net/http: invalid trailer",
@@ -115,44 +111,43 @@ var refusals = [...]string{
 	"unsupported protocol scheme",
 }
 
-// lengthRefusals are what they say of a request whose body is not as long as it
-// declares.
+// lengthRefusals are the same for requests whose body has not the declared length.
 var lengthRefusals = [...]string{
 	"http: ContentLength=",
 	"http: Request.ContentLength=",
 	"http2: request body larger than specified content length",
 }
 
-// refusedHere tells whether this process refused to send the request, or the rest
+// refusedHere reports whether this process refused to send the request, or the rest
 // of it, because it is malformed.
 func refusedHere(err error) bool {
 	if _, ok := errors.AsType[http2.StreamError](err); ok {
-		return false // the endpoint's doing, whatever it says
+		return false // the endpoint sent it
 	}
-	text, _, _ := strings.Cut(err.Error(), `"`) // what is quoted may be the endpoint's words
+	text, _, _ := strings.Cut(err.Error(), `"`) // a quotation may come from the endpoint
 	has := func(phrase string) bool { return strings.Contains(text, phrase) }
 	return slices.ContainsFunc(refusals[:], has) || slices.ContainsFunc(lengthRefusals[:], has)
 }
 
-// OfDial says what an error of a dial means whose causes cannot be looked at: FailedDial,
-// or Unsent where its text says that this machine lacks what a connection takes.
+// OfDial classifies the error of a dial that hides its causes: Unsent if its text says
+// that this machine is out of resources, else FailedDial.
 func OfDial(err error) Outcome {
-	if saysLack(err.Error()) {
+	if namesLack(err.Error()) {
 		return Unsent
 	}
 	return FailedDial
 }
 
-// lacks are the errors of a machine that has run out of what a connection takes.
+// lacks are the errors of a machine that is out of descriptors, ports or memory.
 var lacks = [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM}
 
-// saysLack tells whether a text ends with one of them.
-func saysLack(text string) bool {
+// namesLack reports whether a text ends with one of the lacks.
+func namesLack(text string) bool {
 	return slices.ContainsFunc(lacks[:], func(lack syscall.Errno) bool { return strings.HasSuffix(text, lack.Error()) })
 }
 
-// outOfResources tells whether this machine has run out of what a connection takes:
-// descriptors, local ports, memory. A resolver's error is text only.
+// outOfResources reports whether this machine is out of descriptors, ports or memory. A
+// resolver's error holds the cause as text only.
 func outOfResources(err error) bool {
 	for _, lack := range lacks {
 		if errors.Is(err, lack) {
@@ -160,7 +155,7 @@ func outOfResources(err error) bool {
 		}
 	}
 	dns, ok := errors.AsType[*net.DNSError](err)
-	return ok && saysLack(dns.Err)
+	return ok && namesLack(dns.Err)
 }
 
 func isDialing(err error) bool {
@@ -173,7 +168,7 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// anyCause tells whether something holds for an error, or for one that it wraps.
+// anyCause reports whether holds is true for an error or for one that it wraps.
 func anyCause(err error, holds func(error) bool) bool {
 	if holds(err) {
 		return true
@@ -188,20 +183,20 @@ func anyCause(err error, holds func(error) bool) bool {
 	return false
 }
 
-// ClientsMistake tells whether a request that was not sent is malformed, which is
-// the client's doing, rather than that we were not able to send it.
+// ClientsMistake reports whether a request was not sent because the client made it
+// malformed, rather than because we could not send it.
 func ClientsMistake(err error) bool { return refusedHere(err) && !outOfResources(err) }
 
-// StreamRefused tells whether the peer's HTTP/2 layer refused one stream and left
-// the connection alive, as it does with a request that it takes to be malformed.
+// StreamRefused reports whether the endpoint's HTTP/2 layer refused one stream and kept
+// the connection, as it does for a request that it considers malformed.
 func StreamRefused(err error) bool {
 	stream, ok := errors.AsType[http2.StreamError](err)
 	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) &&
 		stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
-// SaysPeer tells whether an error of TLS is what the endpoint said in an alert. One about
-// the client's certificate comes when this side's handshake is over.
+// SaysPeer reports whether a TLS error is an alert of the endpoint. An alert about our
+// certificate may arrive after our side of the handshake has succeeded.
 func SaysPeer(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error"
@@ -220,16 +215,15 @@ func isTLSError(err error) bool {
 	return anyCause(err, saysTLS)
 }
 
-// saysTLS tells whether an error is one of crypto/tls or net/http about TLS that has no
-// type of its own. It goes by how the text begins: further on it may quote what the
-// endpoint sent.
+// saysTLS reports whether an error is an untyped one of crypto/tls, or of net/http about
+// TLS. Only the beginning of the text counts: the rest may quote the endpoint.
 func saysTLS(err error) bool {
 	text := err.Error()
 	return strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS handshake")
 }
 
-// OfStatus says what a response status means. Quota tells whether 401,
-// 402, 403 and 429 speak about the endpoint rather than about the client.
+// OfStatus classifies a response status. quota says that 401, 402, 403 and 429 are about
+// the endpoint's own credentials rather than about the client.
 func OfStatus(code int, failure *StatusSet, quota bool) Outcome {
 	switch {
 	case code == http.StatusTooManyRequests && quota:
@@ -245,11 +239,10 @@ func OfStatus(code int, failure *StatusSet, quota bool) Outcome {
 // StatusSet is a set of HTTP status codes from 100 to 599.
 type StatusSet [500]bool
 
-// Has tells whether a status is in the set.
+// Has reports whether the set contains a status.
 func (s *StatusSet) Has(code int) bool { return code >= 100 && code < 600 && s[code-100] }
 
-// DefaultFailureStatus are the statuses that count as failures unless a pool
-// says otherwise.
+// DefaultFailureStatus are the statuses that count as failures by default.
 var DefaultFailureStatus = []string{"500", "502", "503", "504", "520-529"}
 
 // ParseStatusSet reads codes (503), classes (5xx) and ranges (520-529).
@@ -274,23 +267,3 @@ func ParseStatusSet(words []string) (*StatusSet, error) {
 	}
 	return &set, nil
 }
-
-// Error implements error.
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("endpoint %s: no answer within %v", e.Endpoint, e.After.Round(time.Millisecond))
-}
-
-// Timeout implements net.Error.
-func (e *TimeoutError) Timeout() bool { return true }
-
-// Temporary implements net.Error.
-func (e *TimeoutError) Temporary() bool { return true }
-
-var (
-	_ net.Error = (*TimeoutError)(nil)
-
-	// ErrAllHeld refuses a call since every endpoint has asked to wait.
-	ErrAllHeld = errors.New("every endpoint has asked to wait")
-	// ErrClientGone is read by the proxy as "the client left" (499).
-	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
-)

@@ -53,7 +53,7 @@ func (timeoutErr) Error() string   { return "timeout" }
 func (timeoutErr) Timeout() bool   { return true }
 func (timeoutErr) Temporary() bool { return true }
 
-// TestClassifyRealErrors asks servers that fail in the way their name says.
+// TestClassifyRealErrors sends requests to servers that fail as their names say.
 func TestClassifyRealErrors(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
@@ -236,8 +236,8 @@ func TestParseRetryAfter(t *testing.T) {
 	}
 }
 
-// FuzzRetryAfter: whatever a server sends, the wait is between nothing and
-// MaxHold; seconds mean themselves, and spaces around them nothing.
+// FuzzRetryAfter checks that every wait is between 0 and MaxHold, that seconds are read
+// as seconds, and that spaces around them change nothing.
 func FuzzRetryAfter(f *testing.F) {
 	for _, seed := range []string{"7", "-1", "99999999999999999999", "Wed, 04 Mar 2026 05:06:17 GMT", " 12 ", "1.5"} {
 		f.Add(seed)
@@ -266,7 +266,7 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// causes are what errors of round trips begin with, and what they mean alone.
+// causes are innermost errors of round trips, and their outcomes.
 var causes = []struct {
 	err  error
 	want Outcome
@@ -289,9 +289,8 @@ var causes = []struct {
 	{&BodyError{io.ErrUnexpectedEOF}, Truncated},
 }
 
-// FuzzClassifyError: an error means what its cause does, however it is wrapped. Above all
-// it is "unprocessed", and the request sent again whatever its method, only if its cause is
-// that no connection was made.
+// FuzzClassifyError checks that an error has the outcome of its cause, however it is
+// wrapped. In particular it is unprocessed only if no connection was made.
 func FuzzClassifyError(f *testing.F) {
 	for i := range causes {
 		f.Add(uint8(i), []byte{0, 1, 2, 3}, "text")

@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// quotas are the pairs of fields by which providers tell what is left of a quota
+// quotas are the pairs of header fields in which providers send what is left of a quota
 // and when it is full again.
 //
 //   - OpenAI, Azure OpenAI, Groq: X-Ratelimit-*-Requests and -Tokens, a duration (6m0s)
@@ -28,10 +28,11 @@ var quotas = [...]struct{ remaining, reset string }{
 	{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
 }
 
-// QuotaReset is when the quotas that are used up are full again; if none says that
-// it is, when the first of them is.
+// QuotaReset returns how long it takes until all quotas that are used up are full again,
+// at most MaxHold. If no quota says that it is used up, the shortest reset counts. ok is
+// false if no header names a reset in the future.
 func QuotaReset(h http.Header, now time.Time) (wait time.Duration, ok bool) {
-	var first time.Duration
+	var shortest time.Duration
 	for _, q := range quotas {
 		reset, valid := parseReset(h.Get(q.reset), now)
 		if !valid || reset <= 0 {
@@ -40,12 +41,12 @@ func QuotaReset(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 		if h.Get(q.remaining) == "0" {
 			wait = max(wait, reset)
 		}
-		if first == 0 || reset < first {
-			first = reset
+		if shortest == 0 || reset < shortest {
+			shortest = reset
 		}
 	}
 	if wait == 0 {
-		wait = first
+		wait = shortest
 	}
 	return min(wait, MaxHold), wait > 0
 }
@@ -76,7 +77,7 @@ func parseReset(value string, now time.Time) (time.Duration, bool) {
 	return 0, false
 }
 
-// ParseRetryInfo finds the delay in an error of Google's APIs.
+// ParseRetryInfo reads the retry delay from an error of Google's APIs, at most MaxHold.
 // https://cloud.google.com/apis/design/errors#error_details
 func ParseRetryInfo(body []byte) (time.Duration, bool) {
 	if jsondoc.Check(body, jsondoc.MaxDepth) != nil {
@@ -91,7 +92,7 @@ func ParseRetryInfo(body []byte) (time.Duration, bool) {
 		} `json:"error"`
 	}
 	var all []status
-	if json.Unmarshal(body, &all) != nil { // a stream's errors come as a list
+	if json.Unmarshal(body, &all) != nil { // a stream sends a list of errors
 		all = make([]status, 1)
 		if json.Unmarshal(body, &all[0]) != nil {
 			return 0, false

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// MaxHold bounds how long an endpoint can ask us to stay away.
+// MaxHold is the longest hold that an endpoint can ask for.
 const MaxHold = 5 * time.Minute
 
-// RetryAfter reads how long an answer's Retry-After-Ms or, without one, Retry-After asks to stay
-// away, at most MaxHold; false: neither says. Of several values the longest counts.
-// Retry-After-Ms is OpenAI's and Azure's finer form of Retry-After.
+// RetryAfter reads how long a response asks to wait, at most MaxHold: its Retry-After-Ms
+// (OpenAI, Azure OpenAI) or, without one, its Retry-After. The longest of several values
+// counts. ok is false if there is no valid value.
 func RetryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 	for _, value := range h["Retry-After-Ms"] {
 		if ms, valid := parseNumber(value); valid && ms > 0 {
@@ -31,10 +31,10 @@ func RetryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 	return wait, ok
 }
 
-// ParseRetryAfter reads a Retry-After field as a wait from now, at most MaxHold: seconds, a list
-// of them, of which the most count, or a date (RFC 9110, section 10.2.3). Servers also send parts
-// of seconds, which are rounded up to a millisecond, a plus sign, and dates in other formats. A
-// number below 0 says nothing.
+// ParseRetryAfter reads a Retry-After field as a wait from now, at most MaxHold: seconds or
+// a date (RFC 9110, section 10.2.3). It also takes what servers send beyond the RFC: lists,
+// of which the longest counts, fractions, rounded up to a millisecond, a plus sign, and
+// other date formats. A number below 0 is invalid.
 func ParseRetryAfter(value string, now time.Time) (wait time.Duration, ok bool) {
 	value = strings.TrimSpace(value)
 	if at, isDate := parseDate(value); isDate {
@@ -48,7 +48,7 @@ func ParseRetryAfter(value string, now time.Time) (wait time.Duration, ok bool) 
 	return wait, ok
 }
 
-// waitFor is a number of units as a wait, at most MaxHold.
+// waitFor returns number units as a duration, rounded up to a millisecond, at most MaxHold.
 func waitFor(number float64, unit time.Duration) time.Duration {
 	if number >= float64(MaxHold/unit) {
 		return MaxHold
@@ -57,7 +57,7 @@ func waitFor(number float64, unit time.Duration) time.Duration {
 	return time.Duration(math.Ceil(ms-1e-6)) * time.Millisecond // 2.542 has no exact float
 }
 
-// parseNumber reads a decimal number that is not below 0, as programs print it.
+// parseNumber reads a decimal number of 0 or more, also with an exponent.
 func parseNumber(value string) (float64, bool) {
 	value = strings.TrimSpace(value)
 	if strings.Trim(value, "0123456789.eE+-") != "" {
@@ -67,7 +67,7 @@ func parseNumber(value string) (float64, bool) {
 	return number, number >= 0 && (err == nil || math.IsInf(number, 1))
 }
 
-// dateFormats are those of dates beyond the three of HTTP.
+// dateFormats are accepted besides the three formats of HTTP.
 var dateFormats = [...]string{
 	"Mon, 2 Jan 2006 15:04:05 GMT",
 	"Mon, 2 Jan 2006 15:04:05 UTC",
@@ -75,7 +75,7 @@ var dateFormats = [...]string{
 	time.RFC3339,
 }
 
-// parseDate reads a date.
+// parseDate reads a date in one of the formats of HTTP or in dateFormats.
 func parseDate(value string) (time.Time, bool) {
 	if value == "" || strings.Trim(value, "0123456789.+-, ") == "" {
 		return time.Time{}, false

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// longestShort is how long the short text of an error is at most, in bytes.
+// longestShort is the maximum length of a short text, in bytes.
 const longestShort = 80
 
-// Short says in a few words what an error of a round trip is: "connection refused", "no
-// such host", "certificate has expired". It is one line of at most 80 bytes of printable
-// ASCII, and holds no address, no URL, and nothing that the error quotes.
+// Short describes an error of a round trip in a few words: "connection refused", "no
+// such host", "certificate has expired". The text is one line of at most 80 bytes of
+// printable ASCII. It contains no address, no URL, and nothing that the error quotes.
 func Short(err error) string {
 	if text := known(err); text != "" {
 		return text
@@ -27,7 +27,7 @@ func Short(err error) string {
 	return plainText(innermost(err).Error())
 }
 
-// ShortOfDial is Short for an error of a dial whose causes cannot be looked at.
+// ShortOfDial is Short for the error of a dial that hides its causes.
 func ShortOfDial(err error) string {
 	text := err.Error()
 	text = text[strings.LastIndex(text, ": ")+1:]
@@ -37,7 +37,7 @@ func ShortOfDial(err error) string {
 	return text
 }
 
-// known is the text for errors that have a type; "" for others.
+// known returns the text for an error that it recognizes; "" for others.
 func known(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		switch {
@@ -82,8 +82,7 @@ func known(err error) string {
 	return ""
 }
 
-// ofCertificate says what is wrong with an endpoint's certificate; "" if nothing is known
-// to be.
+// ofCertificate describes an error about an endpoint's certificate; "" for other errors.
 func ofCertificate(err error) string {
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason == x509.Expired {
@@ -103,7 +102,7 @@ func ofCertificate(err error) string {
 	return ""
 }
 
-// expired tells a certificate that is not valid yet from one that is not any longer.
+// expired distinguishes a certificate that is not valid yet from an expired one.
 func expired(invalid *x509.CertificateInvalidError) string {
 	if strings.Contains(invalid.Detail, "is before") {
 		return "certificate is not valid yet"
@@ -111,7 +110,7 @@ func expired(invalid *x509.CertificateInvalidError) string {
 	return "certificate has expired"
 }
 
-// innermost is the first cause of an error.
+// innermost returns the error that err wraps innermost; of several, the first.
 func innermost(err error) error {
 	for {
 		switch wrapping := err.(type) {
@@ -133,11 +132,11 @@ func innermost(err error) error {
 	}
 }
 
-// plainText leaves of a text what may be shown to anybody: it ends before the first
-// quotation, which may be others' words, and has no URL, address or key in it.
+// plainText makes a text safe to show to anybody: it cuts the text before the first
+// quotation, which may come from the endpoint, and hides URLs, addresses and keys.
 func plainText(text string) string {
 	if len(text) > 4*longestShort {
-		text = text[:strings.LastIndexByte(text[:4*longestShort], ' ')+1] // a part of a key does not look like one
+		text = text[:strings.LastIndexByte(text[:4*longestShort], ' ')+1] // the beginning of a cut key would not look like a key
 	}
 	text, _, _ = strings.Cut(text, `"`)
 	words := strings.FieldsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
@@ -158,7 +157,7 @@ func plainText(text string) string {
 	return joined
 }
 
-// LooksLikeKey tells whether a word may be a secret: 16 characters or more, with letters
+// LooksLikeKey reports whether a word may be a secret: 16 bytes or more, with letters
 // and digits.
 func LooksLikeKey(word string) bool {
 	return len(word) >= 16 && strings.ContainsAny(word, "0123456789") && strings.ContainsFunc(word, unicode.IsLetter)

@@ -80,7 +80,7 @@ func TestShortOfDial(t *testing.T) {
 	}
 }
 
-// TestShortOfRealErrors asks net itself.
+// TestShortOfRealErrors checks the text for an error that package net makes.
 func TestShortOfRealErrors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +93,7 @@ func TestShortOfRealErrors(t *testing.T) {
 	}
 }
 
-// FuzzShort: whatever an error says, its short text is one short line of printable ASCII
+// FuzzShort checks that the short text of any error is one short line of printable ASCII
 // without a key.
 func FuzzShort(f *testing.F) {
 	f.Add("malformed HTTP response \"\\x16\\x03\" sk-0123456789abcdef")

@@ -35,7 +35,7 @@ func (f *trip) PatienceLeft() time.Duration                       { return f.pat
 func begin(t testing.TB, s *endpoint.State, now time.Time, patience time.Duration) *trip {
 	t.Helper()
 	f := &trip{began: now, latency: time.Millisecond, patience: patience}
-	if !s.Acquire(f, now, defaultBreaker(), 0, endpoint.AdmitNormally) {
+	if !s.Acquire(f, now, defaultBreaker(), nil, endpoint.AdmitNormally) {
 		t.Fatal("not admitted")
 	}
 	return f

@@ -47,7 +47,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	i := slices.IndexFunc(views, func(v view) bool { return v.Name == endpoint })
 	if i >= 0 {
 		answer.Status = views[i].State.Status(now, cfg)
-		views[i].describe(&answer.Status)
+		views[i].describe(&answer.Status, now)
 		answer.Status.SLA = p.Keeping.standing.Load().endpoint(endpoint)
 	} else {
 		answer.Status = states[0].Status(now, cfg) // of a configuration that has just been loaded

@@ -39,7 +39,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	}
 	for _, v := range views {
 		e := v.State.Status(now, cfg)
-		v.describe(&e)
+		v.describe(&e, now)
 		e.SLA = judged.endpoint(e.Name)
 		status.Endpoints = append(status.Endpoints, e)
 	}
@@ -91,10 +91,11 @@ func (p *Pool) viewsLocked(g *Generation) (views []view) {
 }
 
 // describe adds what the configuration knows.
-func (v view) describe(e *api.EndpointStatus) {
+func (v view) describe(e *api.EndpointStatus, now time.Time) {
 	e.URL = target.RedactURL(v.URL)
 	e.Priority, e.Weight = v.Priority, v.Weight
 	e.Traffic = api.Tidy(v.traffic)
+	e.Limits = v.State.Limits(v.Bounds, now)
 	configured := v.Target
 	if v.Configured != nil {
 		configured = v.Configured

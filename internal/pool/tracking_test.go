@@ -61,7 +61,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		for i := range n {
 			now := time.Now()
 			a := &trip{began: now, latency: time.Millisecond}
-			s.Acquire(a, now, cfg, 0, endpoint.AdmitNormally)
+			s.Acquire(a, now, cfg, nil, endpoint.AdmitNormally)
 			s.SettleAnswer(a, now, cfg, outcome.Success, i%2 == 0)
 			if i%2 == 1 {
 				s.CountCall(outcome.FailedReset, time.Millisecond)

@@ -26,15 +26,15 @@ import (
 )
 
 const (
-	// checkBody is how much of an answer's body a check reads at most.
-	checkBody = 64 << 10
-	// checkedBy is the User-Agent of checks.
-	checkedBy = "caddy-failover health check"
+	// maxBody is how much of a response body a check reads at most, in bytes.
+	maxBody = 64 << 10
+	// userAgent is the User-Agent of checks.
+	userAgent = "caddy-failover health check"
 )
 
-// Run makes one check of the endpoint at t through trip. It ends within the
-// configured timeout, and reads no more than checkBody. Where HEAD is refused GET is asked
-// once, and the result says whether that is to be remembered; gets tells that it was.
+// Run makes one check of the endpoint at t through trip. It ends within the configured
+// timeout. If a HEAD fails in a way that may be due to the method, Run tries a GET;
+// result.Gets says that later checks should use GET at once, which gets asks for.
 func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target, gets bool) (result endpoint.CheckResult) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -62,18 +62,18 @@ func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper,
 	return result
 }
 
-// refusesHEAD tells whether a status says that HEAD itself is refused.
+// refusesHEAD reports whether a status says that the server does not support HEAD.
 func refusesHEAD(status int) bool {
 	return status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented
 }
 
-// mayMeanHEAD tells whether a status may be about HEAD, as those are that servers give which
-// know a path for GET only.
+// mayMeanHEAD reports whether a status may be due to HEAD: some servers know a path for GET
+// only, and answer with other statuses of 4xx.
 func mayMeanHEAD(status int) bool {
 	return refusesHEAD(status) || status/100 == 4 && status != http.StatusTooManyRequests
 }
 
-// ask makes one request of a check; the status is 0 without an answer.
+// ask sends one request of a check. The status is 0 if there is no response.
 func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip http.RoundTripper, t *target.Target) (result endpoint.CheckResult, status int) {
 	r, err := checkRequest(ctx, cfg, method, t)
 	if err != nil {
@@ -85,15 +85,15 @@ func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip htt
 		}
 	}()
 	began := time.Now()
-	var on connection
-	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: on.got})))
+	var conn connection
+	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: conn.set})))
 	if err != nil {
-		on.leave(ctx)
+		conn.retireIfDead(ctx)
 		return failed(target.OutcomeOf(err).String()+": ", short(err, cfg.Timeout)), 0
 	}
 	defer resp.Body.Close()
 	result.Latency = max(1, time.Since(began))
-	body := io.LimitReader(resp.Body, checkBody)
+	body := io.LimitReader(resp.Body, maxBody)
 	if !cfg.Expect.Has(resp.StatusCode) {
 		result.Why, result.Cause.What = "status "+strconv.Itoa(resp.StatusCode), strconv.Itoa(resp.StatusCode)
 	} else if cfg.Pattern == nil {
@@ -105,16 +105,16 @@ func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip htt
 	} else {
 		result.Why, result.Cause.What = "body: no match", "unexpected body"
 	}
-	_, _ = io.Copy(io.Discard, body) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, body) // allows the connection to be reused
 	return result, resp.StatusCode
 }
 
-// failed is the result of a check that failed.
+// failed returns the result of a failed check.
 func failed(kind, what string) endpoint.CheckResult {
 	return endpoint.CheckResult{Why: kind + what, Cause: endpoint.Cause{What: what}}
 }
 
-// short says what an error of a check is.
+// short describes an error of a check in a few words.
 func short(err error, timeout time.Duration) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "timeout after " + timeout.String()
@@ -122,12 +122,12 @@ func short(err error, timeout time.Duration) string {
 	return target.Short(err)
 }
 
-// proxyProtocolKey is where the proxy's transport looks for the client's
-// address, which it may have to pass on.
+// proxyProtocolKey is the variable in which the proxy's transport finds the client's
+// address for the PROXY protocol.
 const proxyProtocolKey = "reverse_proxy.proxy_protocol_info"
 
-// checkRequest makes the request of a check, as the proxy and the endpoint's
-// configuration would make a call's.
+// checkRequest makes the request of a check as the proxy and the endpoint's configuration
+// make the request of a call.
 func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string, t *target.Target) (*http.Request, error) {
 	repl := caddy.NewReplacer()
 	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
@@ -161,7 +161,8 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
-	// connections are pooled by the URL's host: a socket's is its path, and another port counts
+	// The transport pools connections by the URL's host: for a socket that is its path, else
+	// host and port.
 	asked := &url.URL{Host: dial.Address, Path: cfg.Path, RawPath: cfg.RawPath, RawQuery: cfg.Query}
 	r.URL, r.Host = asked, dial.Address
 	if socket {
@@ -179,7 +180,7 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	if r.URL.Path == "" {
 		r.URL.Path = "/"
 	}
-	r.Header.Set("User-Agent", checkedBy)
+	r.Header.Set("User-Agent", userAgent)
 	for field, values := range cfg.Headers {
 		field = http.CanonicalHeaderKey(field)
 		r.Header.Del(field)
@@ -197,23 +198,24 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	return r, nil
 }
 
-// A connection is that of a check. The zero value is none.
+// connection is the connection of a check. The zero value is none.
 type connection struct {
 	*link.Conn
-	brought uint64 // before the check
+	brought uint64 // what Brought returned before the check
 	reused  bool
 }
 
-func (c *connection) got(info httptrace.GotConnInfo) {
+// set takes the connection that the transport uses.
+func (c *connection) set(info httptrace.GotConnInfo) {
 	c.reused = info.Reused
 	if c.Conn = link.Of(info.Conn); c.Conn != nil {
 		c.brought = c.Brought()
 	}
 }
 
-// leave puts the connection out of use if it has brought nothing for a check whose time is
-// over: the next check gets another.
-func (c *connection) leave(ctx context.Context) {
+// retireIfDead retires the connection if the check timed out and nothing arrived on it, so
+// that the next check uses another one.
+func (c *connection) retireIfDead(ctx context.Context) {
 	if c.Conn != nil && ctx.Err() == context.DeadlineExceeded && c.Brought() == c.brought {
 		c.Retire(c.reused, time.Now())
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestScoresDrift wants what lowers a score to fade by half each 30 s while nothing comes to learn
-// from, whatever it is; the first sample after that tells whether it was right.
+// TestScoresDrift checks that a low score comes half way back to 1 each 30 s without samples,
+// whatever lowered it, and that the first sample after that confirms or undoes the drift.
 func TestScoresDrift(t *testing.T) {
 	const ms = time.Millisecond
 	for name, c := range map[string]struct {
@@ -58,7 +58,7 @@ func TestScoresDrift(t *testing.T) {
 	}
 }
 
-// TestEnoughSamplesDriftNothing: where there is enough to learn from, scores are what is learnt.
+// TestEnoughSamplesDriftNothing checks that a score with enough samples does not drift.
 func TestEnoughSamplesDriftNothing(t *testing.T) {
 	var s Scorer
 	rng := rand.New(rand.NewPCG(1, 7))
@@ -70,7 +70,7 @@ func TestEnoughSamplesDriftNothing(t *testing.T) {
 	}
 }
 
-// TestChecksMakeADriftLast: they are samples, too.
+// TestChecksMakeADriftLast checks that checks confirm or undo a drift as calls do.
 func TestChecksMakeADriftLast(t *testing.T) {
 	for _, passed := range []bool{true, false} {
 		var s Scorer
@@ -85,8 +85,8 @@ func TestChecksMakeADriftLast(t *testing.T) {
 	}
 }
 
-// TestDriftsInVainSlowDown wants each drift that a bad sample undoes to make the next one slower, and a
-// good sample to end that.
+// TestDriftsInVainSlowDown checks that each drift that a bad sample undoes makes the next one
+// slower, and that a good sample ends that.
 func TestDriftsInVainSlowDown(t *testing.T) {
 	var s Scorer
 	now := epoch

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// callsOf is a tally of calls that took a latency.
+// callsOf returns a tally of n calls, whose successes took latency each.
 func callsOf(n, failures int, latency time.Duration) Tally {
 	good := n - failures
 	return Tally{Calls: n, Failures: failures, Latencies: good, LogLatency: float64(good) * math.Log(latency.Seconds())}
@@ -39,7 +39,8 @@ func TestScoreOfLatency(t *testing.T) {
 	}
 }
 
-// TestFewSuccessesSayLittle where they come soon after many failures.
+// TestFewSuccessesSayLittle checks that a few successes soon after many failures raise the
+// score little.
 func TestFewSuccessesSayLittle(t *testing.T) {
 	var s Scorer
 	now := time.Unix(1e9, 0)
@@ -62,7 +63,8 @@ func TestFewSuccessesSayLittle(t *testing.T) {
 	}
 }
 
-// TestScoreOfChecks: they count where calls are silent, against their own past.
+// TestScoreOfChecks checks that checks count while there are no calls, and that their latency
+// is compared with that of earlier checks.
 func TestScoreOfChecks(t *testing.T) {
 	ms := time.Millisecond
 	var s Scorer
@@ -103,7 +105,7 @@ func TestScoreOfChecks(t *testing.T) {
 	}
 }
 
-// FuzzScore: whatever happened, a score is between minScore and 1.
+// FuzzScore checks that every score is between minScore and 1.
 func FuzzScore(f *testing.F) {
 	f.Add(uint16(10), uint16(3), int64(time.Second), int64(time.Second), int64(0), int64(0), true)
 	f.Add(uint16(0), uint16(0), int64(0), int64(-5), int64(1), int64(1), false)

@@ -9,74 +9,77 @@ import (
 )
 
 const (
-	// minScore keeps a struggling endpoint in sight: it goes on getting a little
-	// traffic, by which it can show that it is well again.
+	// minScore is the lowest score: a failing endpoint still gets a little traffic, so
+	// that its recovery is noticed.
 	minScore = 0.05
 	// Step is the smallest change of a score that is worth a new table.
 	Step = 0.05
 
-	// The error ratio looks back over the shorter of errorSpan and errorSamples,
-	// so that busy endpoints are believed soon, for worse and for better, but over
-	// no fewer than errorsAtLeast, so that a few successes do not look good.
+	// The error ratio covers the shorter of errorSpan and errorSamples, so that the
+	// score of a busy endpoint follows changes quickly. It covers at least errorsAtLeast
+	// samples, so that a few successes do not raise the score much.
 	errorSpan      = 30 * time.Second
 	errorSamples   = 100
 	errorsAtLeast  = 10
 	goodErrorRatio = 0.01
+	// defaultFailureRatio replaces a failure ratio of goodErrorRatio or less, as when no
+	// ratio opens the breaker.
+	defaultFailureRatio = 0.5
 
 	latencySpan    = 10 * time.Second
 	latencySamples = 20
 	latencyAtLeast = 5
 	baselineSpan   = time.Hour
 
-	// What lowers a score fades by half in driftHalf while there are too few samples to
-	// learn from: one each fewEvery.
+	// While samples come less often than one each fewEvery, the score drifts back to 1: the
+	// difference halves in driftHalf.
 	driftHalf = 30 * time.Second
 	fewEvery  = errorSpan / errorsAtLeast
-	// driftedAway is so little that it is nothing.
+	// driftedAway is the difference to 1 below which a drifting score is 1.
 	driftedAway = 0.01
-	// Each drift of driftTold or more that a bad sample undoes doubles driftHalf for the next, up to
-	// maxWrong times.
+	// A bad sample after a drift of driftTold or more doubles driftHalf for the next drift, at
+	// most maxWrong times.
 	driftTold = 10 * time.Second
 	maxWrong  = 4
 
-	// liveFor is how long calls are evidence that comes before that of checks.
+	// liveFor is how long after a call checks do not count.
 	liveFor = 10 * time.Second
 )
 
-// Tally is what happened at an endpoint since it was last looked at.
+// Tally is what happened at an endpoint since the last tally.
 type Tally struct {
 	Calls, Failures int
-	Latencies       int
+	Latencies       int     // how many latencies are in LogLatency
 	LogLatency      float64 // sum of ln(seconds) to the first byte
 }
 
-// Scorer makes a score of what was tallied: how well an endpoint has been doing
-// lately, minScore to 1. Calls and checks are kept apart, each compared with
-// its own past: a HEAD is quick where a completion is slow. The zero value has score 1.
-// Times that run backwards count as no time.
+// Scorer computes a score from tallies: how well an endpoint has been doing
+// lately, minScore to 1. It keeps latencies of calls and of checks apart and compares
+// each with its own past, since a HEAD is quick where a completion is slow. The zero
+// value has score 1. If time goes backwards, no time has passed.
 //
-// A score that gets too few samples to learn from drifts back to 1: else an endpoint with
-// a low score, which brings it few calls, would keep that long after it is well. The first
-// sample tells whether the drift was right: a good one makes it last, a bad one undoes it and
-// makes the next one slower, so that an endpoint which still fails gains hardly more than that call.
+// A score with too few samples drifts back to 1. Without this, an endpoint with a low score
+// would get few calls and keep the low score long after it works again. The next sample tells
+// whether the drift was right: a good one confirms it; a bad one undoes it and makes the next
+// drift slower, so an endpoint that still fails gains hardly more than that one call.
 type Scorer struct {
 	Errors        decayedRatio
 	Calls, checks latencies
-	called        time.Time // the last calls were folded
-	checked       bool      // the newest evidence is a check
-	news          bool      // since the last score
+	called        time.Time // of the latest call
+	checked       bool      // the newest sample is a check
+	news          bool      // there are samples since the last score
 	Lost          float64   // 1 - score, as published
-	FailedLast    bool      // the newest evidence is a failure
+	FailedLast    bool      // the newest sample is a failure
 	Wrong         int       // drifts in a row that bad samples have undone, at most maxWrong
 
-	now    time.Time // of the latest look
-	fed    time.Time // the newest evidence
-	earned float64   // the score as of then; 0: none yet
-	fatal  float64   // the ratio of failures that makes it minScore
+	now    time.Time // of the latest tally or check
+	fed    time.Time // of the newest sample
+	earned float64   // the score at fed; 0: none yet
+	fatal  float64   // the ratio of failures at which the score is minScore
 	normal float64   // the latency that calls are compared with, seconds; 0: unknown
 }
 
-// left is the part that the drift has left of what lowers the score.
+// left returns how much of the difference to 1 the drift has left, 0 to 1.
 func (s *Scorer) left(now time.Time) float64 {
 	gap := now.Sub(s.fed)
 	if s.fed.IsZero() || gap <= fewEvery {
@@ -85,10 +88,10 @@ func (s *Scorer) left(now time.Time) float64 {
 	return math.Exp2(-float64(gap) / float64(driftHalf<<s.Wrong))
 }
 
-// Drifts tells whether time alone changes the score.
+// Drifts reports whether time alone changes the score.
 func (s *Scorer) Drifts() bool { return s.Lost > 0 }
 
-// feed notes evidence, good or bad. Good evidence makes the drift until now last.
+// feed notes a sample. A good one confirms the drift until now. It returns left of that drift.
 func (s *Scorer) feed(now time.Time, good bool) (left float64) {
 	left = s.left(now)
 	if good && left < 1 {
@@ -104,7 +107,7 @@ func (s *Scorer) feed(now time.Time, good bool) (left float64) {
 	return left
 }
 
-// Fold adds what became of calls.
+// Fold adds the results of calls.
 func (s *Scorer) Fold(now time.Time, t Tally) {
 	s.now = now
 	if t.Calls == 0 && t.Latencies == 0 {
@@ -119,7 +122,7 @@ func (s *Scorer) Fold(now time.Time, t Tally) {
 	s.Calls.add(now, t.Latencies, t.LogLatency)
 }
 
-// TakeBack forgets a failure that was not the endpoint's.
+// TakeBack removes a failure that was not the endpoint's.
 func (s *Scorer) TakeBack() {
 	if s.Errors.n >= 1 && s.Errors.marked > 0 {
 		s.Errors.n--
@@ -128,8 +131,8 @@ func (s *Scorer) TakeBack() {
 	}
 }
 
-// Check adds what became of a check; latency is 0 if it brought no answer. It
-// stands for a call where there has been none for a while.
+// Check adds the result of a check; latency is 0 if there was no answer. It counts as a
+// call if there has been none for liveFor.
 func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	if passed && latency > 0 {
 		s.checks.add(now, 1, math.Log(latency.Seconds()))
@@ -146,10 +149,10 @@ func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	s.news, s.checked = true, true
 }
 
-// Score says how well the endpoint does, given the failure ratio at which its
-// breaker opens, the latency to compare calls with (0: its own past), and what
-// is usual in its tier (0: unknown), for an endpoint of which no latency is
-// known. Without news it is what it was, less what has drifted away since.
+// Score returns the score. failureRatio is the ratio at which the breaker opens.
+// reference is the latency to compare calls with; 0: the endpoint's own past. usual is
+// the latency in its tier, which stands for its own while that is unknown; 0: unknown.
+// Without new samples it is the last score, drifted.
 func (s *Scorer) Score(failureRatio float64, reference, usual time.Duration) float64 {
 	if s.news {
 		s.news = false
@@ -172,7 +175,7 @@ func (s *Scorer) Score(failureRatio float64, reference, usual time.Duration) flo
 // successPart is 1 while hardly anything fails and falls to 0 at failureRatio.
 func (s *Scorer) successPart(failureRatio float64) float64 {
 	ratio := 0.0
-	if s.Errors.n > errorsAtLeast-0.5 { // it fades to errorsAtLeast, give or take its rounding
+	if s.Errors.n > errorsAtLeast-0.5 { // n fades to errorsAtLeast, with rounding errors
 		ratio = s.Errors.Ratio()
 	}
 	if failureRatio <= goodErrorRatio {
@@ -182,6 +185,8 @@ func (s *Scorer) successPart(failureRatio float64) float64 {
 	return 1 - min(1, max(0, (ratio-goodErrorRatio)/(failureRatio-goodErrorRatio)))
 }
 
+// latencyPart is 1 up to twice the reference and falls in proportion beyond it. Both
+// arguments are in seconds; 0: unknown.
 func (s *Scorer) latencyPart(reference, usual float64) float64 {
 	now := s.Calls.Now.Value()
 	switch {
@@ -200,7 +205,7 @@ func (s *Scorer) latencyPart(reference, usual float64) float64 {
 	return min(1, 2*reference/now)
 }
 
-// Typical is the endpoint's usual latency to the first byte now, 0 if unknown.
+// Typical returns the endpoint's current mean latency to the first byte; 0: unknown.
 func (s *Scorer) Typical() time.Duration {
 	if s.Calls.Now.n < latencySamples/2 {
 		return 0
@@ -208,8 +213,8 @@ func (s *Scorer) Typical() time.Duration {
 	return time.Duration(s.Calls.Now.Value() * float64(time.Second))
 }
 
-// Forget begins anew, but for the baselines, when a breaker has drawn the
-// consequences.
+// Forget drops all samples but the latency baselines. It is for an endpoint whose breaker
+// has opened because of them.
 func (s *Scorer) Forget() {
 	if s.Errors.n > 0 || s.Calls.Now.n > 0 {
 		s.Errors, s.Calls.Now = decayedRatio{}, logMean{}
@@ -217,10 +222,9 @@ func (s *Scorer) Forget() {
 	}
 }
 
-// latencies are what is known of the latency to the first byte: of late, and in
-// the last hour.
+// latencies are the mean latencies to the first byte: now, and over the last hour.
 type latencies struct {
-	folded        time.Time
+	folded        time.Time // when the latest were added
 	Now, baseline logMean
 }
 
@@ -228,14 +232,14 @@ func (l *latencies) add(now time.Time, n int, sum float64) {
 	if n == 0 {
 		return
 	}
-	dt := since(&l.folded, now)
+	dt := advance(&l.folded, now)
 	mean := sum / float64(n)
 	l.Now.add(dt, latencySpan, n, mean)
 	l.baseline.add(dt, baselineSpan, n, mean)
 }
 
-// since moves a time to now and returns how much that was, 0 for the first.
-func since(last *time.Time, now time.Time) time.Duration {
+// advance sets last to now and returns the time between them; 0 if last was zero or later.
+func advance(last *time.Time, now time.Time) time.Duration {
 	dt := max(0, now.Sub(*last))
 	if last.IsZero() {
 		dt = 0
@@ -246,12 +250,12 @@ func since(last *time.Time, now time.Time) time.Duration {
 
 // decayedRatio is a ratio of counts that fade with time and with newer counts.
 type decayedRatio struct {
-	folded    time.Time
+	folded    time.Time // when the latest were added
 	n, marked float64
 }
 
 func (r *decayedRatio) add(now time.Time, n, marked int) {
-	dt := since(&r.folded, now)
+	dt := advance(&r.folded, now)
 	if r.n > 0 {
 		keep := math.Exp(-float64(dt) / float64(errorSpan))
 		keep = min(keep, max(0, errorSamples-float64(n))/r.n)
@@ -263,22 +267,22 @@ func (r *decayedRatio) add(now time.Time, n, marked int) {
 	r.marked += float64(marked)
 }
 
-// fade takes away what a drift has left no trust in: ratios above most count as that,
-// and what is not good is reduced to the part left.
+// fade applies a drift: it limits the ratio to most, and reduces its excess over
+// goodErrorRatio to the part left.
 func (r *decayedRatio) fade(left, most float64) {
 	if r.n > 0 && r.Ratio() > goodErrorRatio {
 		r.marked = r.n * (goodErrorRatio + (min(r.Ratio(), max(most, goodErrorRatio))-goodErrorRatio)*left)
 	}
 }
 
-// Ratio is the marked part, NaN where nothing has been counted.
+// Ratio returns the marked part; NaN if nothing has been counted.
 func (r *decayedRatio) Ratio() float64 { return r.marked / r.n }
 
 // logMean is a weighted geometric mean over the longer of a span and
 // latencySamples samples, so that a heavy tail does not look like slowness.
 type logMean struct {
-	n   float64 // weight of what is in, in samples
-	sum float64 // of ln(seconds)
+	n   float64 // weight, in samples
+	sum float64 // weighted sum of ln(seconds)
 }
 
 func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
@@ -293,21 +297,21 @@ func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
 	m.sum = m.sum*keep + float64(n)*mean
 }
 
-// fade brings a mean above most, in ln(seconds), closer to that: what it loses of a score,
-// which is the ratio of the two, is reduced to the part left.
+// fade applies a drift: it moves a mean above most, in ln(seconds), towards most. The score
+// is the ratio of the two; its difference to 1 is reduced to the part left.
 func (m *logMean) fade(left, most float64) {
 	if over := m.sum/m.n - most; m.n > 0 && over > 0 {
 		m.sum = m.n * (most - math.Log(1-(1-math.Exp(-over))*left))
 	}
 }
 
-// Value is the mean in seconds, NaN where there is none.
+// Value returns the mean in seconds; NaN if there are no samples.
 func (m *logMean) Value() float64 { return math.Exp(m.sum / m.n) }
 
-// StepTally adds up tallies over a step.
+// StepTally adds up tallies over a step of the trend.
 type StepTally Tally
 
-// Add adds what happened since the last tick.
+// Add adds a tally.
 func (s *StepTally) Add(t Tally) {
 	s.Calls += t.Calls
 	s.Failures += t.Failures
@@ -315,7 +319,7 @@ func (s *StepTally) Add(t Tally) {
 	s.LogLatency += t.LogLatency
 }
 
-// Sample is the step as the trend looks at it.
+// Sample returns the step as a sample of the trend.
 func (s *StepTally) Sample() anomaly.Sample {
 	sample := anomaly.Sample{Calls: s.Calls, Failures: s.Failures, LatencyCount: s.Latencies}
 	if s.Latencies > 0 {
@@ -323,5 +327,3 @@ func (s *StepTally) Sample() anomaly.Sample {
 	}
 	return sample
 }
-
-const defaultFailureRatio = 0.5

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// tallied is a tally of calls that all took as long.
+// tallied returns a tally of calls, whose successes took latency each; 0: no latencies.
 func tallied(calls, failures int, latency time.Duration) Tally {
 	t := Tally{Calls: calls, Failures: failures}
 	if latency > 0 {
@@ -72,8 +72,8 @@ func TestLatencyPart(t *testing.T) {
 	}
 }
 
-// TestLatencyAgainstItsOwnPast lets an endpoint that has nobody to be compared
-// with become ten times slower, and be forgiven when that is usual.
+// TestLatencyAgainstItsOwnPast checks that an endpoint without a reference loses score when
+// it becomes ten times slower, and regains it once that is usual.
 func TestLatencyAgainstItsOwnPast(t *testing.T) {
 	var s Scorer
 	now := epoch
@@ -88,7 +88,7 @@ func TestLatencyAgainstItsOwnPast(t *testing.T) {
 	if got := run(time.Hour, 100*time.Millisecond); got != 1 {
 		t.Fatalf("steady: %v", got)
 	}
-	// after a minute the baseline has hardly moved: 2·100/1000, a little more
+	// After a minute the baseline has hardly moved: a little more than 2·100/1000.
 	if got := run(time.Minute, time.Second); got < 0.2 || got > 0.22 {
 		t.Errorf("ten times slower for a minute: %v", got)
 	}
@@ -97,7 +97,7 @@ func TestLatencyAgainstItsOwnPast(t *testing.T) {
 	}
 }
 
-// TestOneSlowCallInTenIsNoSlowness wants a heavy tail to leave the score alone.
+// TestOneSlowCallInTenIsNoSlowness checks that a heavy tail hardly lowers the score.
 func TestOneSlowCallInTenIsNoSlowness(t *testing.T) {
 	var s Scorer
 	rng := rand.New(rand.NewPCG(1, 5))
@@ -113,8 +113,8 @@ func TestOneSlowCallInTenIsNoSlowness(t *testing.T) {
 	}
 }
 
-// TestErrorsAreForgotten wants bad times to fade, the sooner the more calls
-// there are, but not by a handful of successes.
+// TestErrorsAreForgotten checks that failures fade with newer calls, but not after a
+// handful of successes.
 func TestErrorsAreForgotten(t *testing.T) {
 	bad := func() *Scorer {
 		s := new(Scorer)
@@ -134,7 +134,7 @@ func TestErrorsAreForgotten(t *testing.T) {
 	if got := s.Score(0.5, 0, 0); got != 1 {
 		t.Errorf("after a hundred successes: %v", got)
 	}
-	// Successes one by one weigh as many as are looked at.
+	// Single successes raise the score step by step.
 	s = bad()
 	last := 1 - s.Lost
 	for i := range 60 {
@@ -150,9 +150,8 @@ func TestErrorsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestFewSamplesNeverLookGood plays random bad traffic, with gaps of all
-// lengths: however little is left of what was seen, a score that half the calls
-// have earned stays low.
+// TestFewSamplesNeverLookGood plays random traffic of which three quarters fail, with gaps
+// of all lengths: the score stays at minScore.
 func TestFewSamplesNeverLookGood(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 6))

@@ -64,9 +64,9 @@ type Target struct {
 	Upstream *reverseproxy.Upstream // nil for dynamic upstreams
 	Timeout  time.Duration
 	Timeouts []MatchedTimeout
-	Limit    int      // attempts at once, 0 for no limit
-	URL      *url.URL // nil: scheme, path and Host are the proxy's
-	Host     string   // the URL's
+	Bounds   *endpoint.Bounds // nil for none
+	URL      *url.URL         // nil: scheme, path and Host are the proxy's
+	Host     string           // the URL's
 
 	Schedules []Schedule // the first that is open counts, for each thing that it says
 	Headers   *headers.HeaderOps

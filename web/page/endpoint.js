@@ -203,7 +203,7 @@ export class EndpointCard {
   remove() { this.charts.remove(); }
 }
 
-// orders describes an operator's orders for an endpoint and their reasons.
+// orders describes what is left of an endpoint's limits, its schedule, and an operator's orders and their reasons.
 function orders(e, now) {
   const lines = [];
   const say = (what, { reason: why, until }) => {
@@ -211,6 +211,9 @@ function orders(e, now) {
     lines.push([what, why && `“${why}”`, left > 0 && t('note.until', { at: clock(new Date(until), false), in: countdown(left) })].filter(Boolean).join(' · '));
   };
   if (e.operator) say(known(`operator.${e.operator.action}`) ? t(`operator.${e.operator.action}`) : e.operator.action, e.operator);
+  for (const l of e.limits ?? []) {
+    lines.push(t(`limit.${l.of}`, { left: number(l.left), amount: number(l.amount), per: elapsed(l.per_seconds * 1000) }));
+  }
   const planned = e.schedule;
   if (planned?.drain) say(t('schedule.drain'), planned);
   if (planned?.weight !== undefined) say(t('schedule.weight', { to: planned.weight }), planned);

@@ -97,6 +97,7 @@ const en = {
   'operator.weight': 'Weight set to {to} by an operator, configured {from}',
   'operator.priority': 'Priority set to {to} by an operator, configured {from}',
   'schedule.drain': 'Drained by schedule',
+  'limit.requests': '{left} of {amount} requests left in {per}',
   'schedule.weight': 'Weight {to} by schedule',
   'schedule.priority': 'Priority {to} by schedule',
 
@@ -302,6 +303,7 @@ const zh = {
   'operator.weight': '运维人员将权重设为 {to}（配置为 {from}）',
   'operator.priority': '运维人员将优先级设为 {to}（配置为 {from}）',
   'schedule.drain': '按计划排空',
+  'limit.requests': '{per}内还可发 {left} 个请求（共 {amount}）',
   'schedule.weight': '按计划权重为 {to}',
   'schedule.priority': '按计划优先级为 {to}',
 

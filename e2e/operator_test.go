@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"fmt"
@@ -9,10 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/apifailover/caddy-failover/internal/api"
-	"github.com/apifailover/caddy-failover/internal/command"
-	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // counts says which endpoints answered n calls.
@@ -21,10 +17,6 @@ func (p *proxy) counts(n int, path string) map[string]int {
 	seen := make(map[string]int)
 	for range n {
 		resp, err := p.do(http.MethodGet, path, nil)
-		if command.Dropped(err) {
-			// a reload has closed the connection
-			resp, err = p.do(http.MethodGet, path, nil)
-		}
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -41,7 +33,7 @@ func (p *proxy) counts(n int, path string) map[string]int {
 // TestDrainLetsCallsFinish drains an endpoint with three calls in flight.
 func TestDrainLetsCallsFinish(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p, a := startWithAdmin(t, site("", one, two))
+	p := startCaddy(t, site("", one, two))
 	release := make(chan struct{})
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -58,7 +50,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 		bodies[i] = resp.Body
 	}
 	began := time.Now()
-	answer := a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
+	answer := p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
 	if answer.InFlight != 3 || !answer.Status.Draining || answer.Status.Traffic != 0 || answer.Status.State != "closed" ||
 		answer.Status.Operator.Action != "drain" || answer.Status.Operator.Reason != "an upgrade" ||
 		answer.Status.Operator.Since.Before(began) || !answer.Status.Operator.Until.IsZero() {
@@ -75,10 +67,10 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 			t.Errorf("a call in flight ended with %v after %q", err, text)
 		}
 	}
-	eventually(t, 2*time.Second, "none is in flight", func() bool { return a.endpoint("api", "one").InFlight == 0 })
+	eventually(t, "none is in flight", func() bool { return p.endpoint("api", "one").InFlight == 0 })
 
 	one.behave(one.fine)
-	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.Operator != nil || answer.Status.Traffic != 1 {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.Operator != nil || answer.Status.Traffic != 1 {
 		t.Errorf("enabled: %+v", answer)
 	}
 	if seen := p.counts(20, "/"); seen["one"] != 20 {
@@ -90,19 +82,19 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 // another configuration each time, one of which fails.
 func TestLeversHoldOverReloads(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
-	p, a := startWithAdmin(t, site("", one, two, three))
-	a.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"a"}`)
-	a.order(http.MethodPost, "api/endpoints/two/trip", `{"reason":"b","for":"1h"}`)
-	a.order(http.MethodPatch, "api/endpoints/three", `{"weight":3,"priority":1,"reason":"c"}`)
+	p := startCaddy(t, site("", one, two, three))
+	p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"a"}`)
+	p.order(http.MethodPost, "api/endpoints/two/trip", `{"reason":"b","for":"1h"}`)
+	p.order(http.MethodPatch, "api/endpoints/three", `{"weight":3,"priority":1,"reason":"c"}`)
 	check := func(when string) {
 		t.Helper()
-		if e := a.endpoint("api", "one"); !e.Draining || e.Operator.Reason != "a" || e.Traffic != 0 {
+		if e := p.endpoint("api", "one"); !e.Draining || e.Operator.Reason != "a" || e.Traffic != 0 {
 			t.Errorf("%s: one is %+v", when, e)
 		}
-		if e := a.endpoint("api", "two"); e.State != "forced_open" || e.Operator.Reason != "b" || e.Operator.Until.IsZero() || e.Share != 0 || e.Traffic != 0 {
+		if e := p.endpoint("api", "two"); e.State != "forced_open" || e.Operator.Reason != "b" || e.Operator.Until.IsZero() || e.Share != 0 || e.Traffic != 0 {
 			t.Errorf("%s: two is %+v", when, e)
 		}
-		e := a.endpoint("api", "three")
+		e := p.endpoint("api", "three")
 		if e.Weight != 3 || e.Priority != 1 || e.Traffic != 1 || e.Override == nil ||
 			e.Override.Weight.Configured != 1 || e.Override.Priority.Configured != 3 || e.Override.Priority.Reason != "c" {
 			t.Errorf("%s: three is %+v", when, e)
@@ -113,9 +105,7 @@ func TestLeversHoldOverReloads(t *testing.T) {
 	}
 	check("before")
 	for _, options := range []string{"\tbalance least_latency", "\tbreaker off", ""} {
-		if err := p.load(site(options, one, two, three)); err != nil {
-			t.Fatal(err)
-		}
+		p.reload(site(options, one, two, three))
 		check(fmt.Sprintf("reloaded with %q", options))
 	}
 	if err := p.load(site("", one, two, three) + "\nfailover /x {\n\tname api\n\tendpoint http://" + one.address + "/x {\n\t\tname one\n\t}\n}"); err == nil {
@@ -123,11 +113,11 @@ func TestLeversHoldOverReloads(t *testing.T) {
 	}
 	check("after a configuration that failed")
 
-	a.order(http.MethodPatch, "api/endpoints/three", `{"weight":null,"priority":null}`)
-	a.order(http.MethodPost, "api/endpoints/two/reset", "")
-	a.order(http.MethodPost, "api/endpoints/one/enable", "")
+	p.order(http.MethodPatch, "api/endpoints/three", `{"weight":null,"priority":null}`)
+	p.order(http.MethodPost, "api/endpoints/two/reset", "")
+	p.order(http.MethodPost, "api/endpoints/one/enable", "")
 	for i, name := range []string{"one", "two", "three"} {
-		e := a.endpoint("api", name)
+		e := p.endpoint("api", name)
 		if e.Operator != nil || e.Override != nil || e.State != "closed" || e.Priority != i+1 || e.Weight != 1 || e.Draining {
 			t.Errorf("undone: %s is %+v", name, e)
 		}
@@ -141,7 +131,7 @@ func TestLeversHoldOverReloads(t *testing.T) {
 func TestLeversWorkInEveryHandler(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	directive := site("", one, two)
-	p, a := startWithAdmin(t, strings.Replace(directive, "failover", "failover /a", 1)+"\n"+directive)
+	p := startCaddy(t, strings.Replace(directive, "failover", "failover /a", 1)+"\n"+directive)
 	both := func(when, name string) {
 		t.Helper()
 		for _, path := range []string{"/a", "/"} {
@@ -151,14 +141,14 @@ func TestLeversWorkInEveryHandler(t *testing.T) {
 		}
 	}
 	both("before", "one")
-	a.order(http.MethodPost, "api/endpoints/one/trip", "")
+	p.order(http.MethodPost, "api/endpoints/one/trip", "")
 	both("tripped", "two")
-	a.order(http.MethodPost, "api/endpoints/one/reset", "")
+	p.order(http.MethodPost, "api/endpoints/one/reset", "")
 	both("reset", "one")
-	a.order(http.MethodPatch, "api/endpoints/two", `{"priority":1}`)
-	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":0}`)
+	p.order(http.MethodPatch, "api/endpoints/two", `{"priority":1}`)
+	p.order(http.MethodPatch, "api/endpoints/one", `{"weight":0}`)
 	both("without weight", "two")
-	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":3}`)
+	p.order(http.MethodPatch, "api/endpoints/one", `{"weight":3}`)
 	for _, path := range []string{"/a", "/"} {
 		const n = 800
 		seen := p.counts(n, path)
@@ -166,8 +156,8 @@ func TestLeversWorkInEveryHandler(t *testing.T) {
 			t.Errorf("weights 3 and 1 at %s: %v", path, seen)
 		}
 	}
-	a.order(http.MethodPatch, "api/endpoints/one", `{"weight":null,"priority":7}`)
-	if e := a.endpoint("api", "one"); e.Weight != 1 || e.Priority != 7 || e.Override.Weight != nil {
+	p.order(http.MethodPatch, "api/endpoints/one", `{"weight":null,"priority":7}`)
+	if e := p.endpoint("api", "one"); e.Weight != 1 || e.Priority != 7 || e.Override.Weight != nil {
 		t.Errorf("the weight was not given back alone: %+v", e)
 	}
 	both("behind", "two")
@@ -177,20 +167,20 @@ func TestLeversWorkInEveryHandler(t *testing.T) {
 // progressively, and one that is reset at once.
 func TestTripRecovers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tstep 50ms\n\t}", one, two))
-	stream := a.follow("/failover/events")
-	a.order(http.MethodPost, "api/endpoints/one/trip", `{"for":"200ms","reason":"to see"}`)
+	p := startCaddy(t, site("\tbreaker {\n\t\tstep 50ms\n\t}", one, two))
+	stream := p.follow("/failover/events")
+	p.order(http.MethodPost, "api/endpoints/one/trip", `{"for":"200ms","reason":"to see"}`)
 	if seen := p.counts(5, "/"); seen["two"] != 5 {
 		t.Errorf("tripped: %v", seen)
 	}
-	reasons := make(map[string]event.Event)
-	eventually(t, 5*time.Second, "the endpoint is closed again", func() bool {
-		p.get("/")
+	reasons := make(map[string]event)
+	eventually(t, "the endpoint is closed again", func() bool {
+		p.get()
 		for len(stream) > 0 {
 			e, _ := next(t, stream)
 			reasons[e.Kind+" "+e.Reason] = e
 		}
-		e := a.endpoint("api", "one")
+		e := p.endpoint("api", "one")
 		return e.State == "closed" && e.Traffic == 1 && len(reasons) >= 5
 	})
 	for _, want := range []string{"operator trip", "breaker_opened operator", "operator trip_over", "breaker_recovering operator", "breaker_closed recovered"} {
@@ -201,19 +191,19 @@ func TestTripRecovers(t *testing.T) {
 	if over := reasons["operator trip_over"]; over.Endpoint != "one" || over.Details["note"] != "to see" {
 		t.Errorf("the trip was over with %+v", over)
 	}
-	eventually(t, time.Second, "the log has both reasons", func() bool {
+	eventually(t, "the log has both reasons", func() bool {
 		return slices.ContainsFunc(p.lines("operator"), func(l map[string]any) bool { return l["reason"] == "trip" && l["note"] == "to see" })
 	})
 
-	a.order(http.MethodPost, "api/endpoints/one/trip", "")
-	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "recovering" || answer.Status.Share != 0 {
+	p.order(http.MethodPost, "api/endpoints/one/trip", "")
+	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "recovering" || answer.Status.Share != 0 {
 		t.Errorf("enabled: %+v", answer.Status)
 	}
-	a.order(http.MethodPost, "api/endpoints/one/trip", "")
-	if answer := a.order(http.MethodPost, "api/endpoints/one/drain", ""); answer.Status.State != "recovering" || !answer.Status.Draining || answer.Status.Operator.Action != "drain" {
+	p.order(http.MethodPost, "api/endpoints/one/trip", "")
+	if answer := p.order(http.MethodPost, "api/endpoints/one/drain", ""); answer.Status.State != "recovering" || !answer.Status.Draining || answer.Status.Operator.Action != "drain" {
 		t.Errorf("drained instead of tripped: %+v", answer.Status)
 	}
-	if answer := a.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Operator != nil || answer.Status.Traffic != 1 {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Operator != nil || answer.Status.Traffic != 1 {
 		t.Errorf("reset: %+v", answer.Status)
 	}
 }
@@ -222,28 +212,28 @@ func TestTripRecovers(t *testing.T) {
 // breaker work again after that.
 func TestEnableForATimeForcesClosed(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p, a := startWithAdmin(t, site("\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1h\n\t\topen_max 1h\n\t}", one, two))
+	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1h\n\t\topen_max 1h\n\t}", one, two))
 	one.answer(http.StatusServiceUnavailable)
-	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", `{"for":"1h"}`); answer.Status.State != "forced_closed" || answer.Status.Operator.Action != "enable" {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", `{"for":"1h"}`); answer.Status.State != "forced_closed" || answer.Status.Operator.Action != "enable" {
 		t.Errorf("enabled: %+v", answer.Status)
 	}
 	before := one.hits.Load()
 	if seen := p.counts(10, "/"); seen["two"] != 10 || one.hits.Load() == before {
 		t.Errorf("forced closed: %v, one was asked %d times", seen, one.hits.Load()-before)
 	}
-	if e := a.endpoint("api", "one"); e.State != "forced_closed" || e.Share != 1 {
+	if e := p.endpoint("api", "one"); e.State != "forced_closed" || e.Share != 1 {
 		t.Errorf("after failures: %+v", e)
 	}
-	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" || answer.Status.Operator != nil {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" || answer.Status.Operator != nil {
 		t.Errorf("undone: %+v", answer.Status)
 	}
-	eventually(t, 5*time.Second, "failures open it without force", func() bool {
+	eventually(t, "failures open it without force", func() bool {
 		p.counts(10, "/")
-		return a.endpoint("api", "one").State == "open"
+		return p.endpoint("api", "one").State == "open"
 	})
 	// a reset forgets what was held against it
 	one.behave(one.fine)
-	if answer := a.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Score != 1 || answer.Status.Share != 1 {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Score != 1 || answer.Status.Share != 1 {
 		t.Errorf("reset: %+v", answer.Status)
 	}
 	if seen := p.counts(10, "/"); seen["one"] != 10 {
@@ -254,14 +244,14 @@ func TestEnableForATimeForcesClosed(t *testing.T) {
 // TestTripWithoutBreakers trips an endpoint of a pool that has breakers off.
 func TestTripWithoutBreakers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p, a := startWithAdmin(t, site("\tbreaker off", one, two))
-	if answer := a.order(http.MethodPost, "api/endpoints/one/trip", ""); answer.Status.State != "forced_open" || answer.Status.Share != 0 {
+	p := startCaddy(t, site("\tbreaker off", one, two))
+	if answer := p.order(http.MethodPost, "api/endpoints/one/trip", ""); answer.Status.State != "forced_open" || answer.Status.Share != 0 {
 		t.Errorf("tripped: %+v", answer.Status)
 	}
 	if seen := p.counts(10, "/"); seen["two"] != 10 {
 		t.Errorf("tripped: %v", seen)
 	}
-	if answer := a.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" {
+	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" {
 		t.Errorf("enabled: %+v", answer.Status)
 	}
 	if seen := p.counts(10, "/"); seen["one"] != 10 {
@@ -275,11 +265,11 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 	for _, allDown := range []string{"fail_fast", "try_anyway"} {
 		t.Run(allDown, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
-			p, a := startWithAdmin(t, site("\tall_down "+allDown+quick, one, two))
-			a.order(http.MethodPost, "api/endpoints/one/drain", `{"for":"1h"}`)
-			a.order(http.MethodPost, "api/endpoints/two/trip", `{"for":"40s"}`)
-			var pool api.PoolStatus
-			if a.read("/failover/pools/api", &pool); !pool.Down {
+			p := startCaddy(t, site("\tall_down "+allDown+quick, one, two))
+			p.order(http.MethodPost, "api/endpoints/one/drain", `{"for":"1h"}`)
+			p.order(http.MethodPost, "api/endpoints/two/trip", `{"for":"40s"}`)
+			var pool poolStatus
+			if p.read("/failover/pools/api", &pool); !pool.Down {
 				t.Errorf("the pool is not down: %+v", pool)
 			}
 			hits := one.hits.Load() + two.hits.Load()
@@ -298,15 +288,15 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 			}
 
 			two.down()
-			a.order(http.MethodPost, "api/endpoints/two/reset", "")
-			eventually(t, 5*time.Second, "two is found to be down", func() bool {
-				p.get("/")
-				return a.endpoint("api", "two").State == "open"
+			p.order(http.MethodPost, "api/endpoints/two/reset", "")
+			eventually(t, "two is found to be down", func() bool {
+				p.get()
+				return p.endpoint("api", "two").State == "open"
 			})
 			two.up(t, two.address)
-			eventually(t, 5*time.Second, "a trial finds two well", func() bool {
-				status, body := p.get("/")
-				return status == http.StatusOK && body == "two"
+			eventually(t, "a trial finds two well", func() bool {
+				got := p.get()
+				return got.status == http.StatusOK && got.body == "two"
 			})
 			if one.hits.Load() != 0 {
 				t.Error("the drained endpoint was asked")
@@ -318,38 +308,24 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 // TestTripMovesWaitingCalls trips an endpoint at which calls wait for an answer.
 func TestTripMovesWaitingCalls(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p, a := startWithAdmin(t, site("", one, two))
+	p := startCaddy(t, site("", one, two))
 	arrived, hang := make(chan struct{}, 5), make(chan struct{})
 	defer close(hang)
 	one.behave(func(http.ResponseWriter, *http.Request) {
 		arrived <- struct{}{}
 		<-hang
 	})
-	answers := make(chan string, 5)
+	var answers []<-chan string
 	for range 5 {
-		go func() {
-			resp, err := p.do(http.MethodGet, "/", nil)
-			if err != nil {
-				answers <- err.Error()
-				return
-			}
-			defer resp.Body.Close()
-			body, _ := io.ReadAll(resp.Body)
-			answers <- string(body)
-		}()
+		answers = append(answers, p.waiting(http.MethodGet, "/"))
 	}
 	for range 5 {
-		<-arrived
+		receive(t, "a call at the endpoint", arrived)
 	}
-	a.order(http.MethodPost, "api/endpoints/one/trip", "")
-	for range 5 {
-		select {
-		case answer := <-answers:
-			if answer != "two" {
-				t.Errorf("got %q", answer)
-			}
-		case <-time.After(5 * time.Second):
-			t.Fatal("a call waits on at the tripped endpoint")
+	p.order(http.MethodPost, "api/endpoints/one/trip", "")
+	for _, answer := range answers {
+		if got := receive(t, "the answer to a call that waited at the tripped endpoint", answer); got != "200 two" {
+			t.Errorf("got %q", got)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"bytes"
@@ -14,16 +14,16 @@ const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u000
 
 func TestCommandsPrintNothingThatSteers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	_, a := startWithAdmin(t, pooled("hostile", "", one, two))
+	p := startCaddy(t, pooled("hostile", "", one, two))
 	reason, _ := json.Marshal(map[string]string{"reason": hostileText})
-	a.order("POST", "hostile/endpoints/one/drain", string(reason))
+	p.order("POST", "hostile/endpoints/one/drain", string(reason))
 	for _, args := range [][]string{
 		{"status"}, {"status", "--json"}, {"events"}, {"events", "--json"}, {"drain", "one", "--reason", hostileText},
 		{"drain", "one", "--reason", hostileText, "--json"}, {"status", "no" + hostileText}, {"drain", "no" + hostileText},
 		{"set", "one", "--weight", "2", "--reason", hostileText},
 	} {
 		var out, errs bytes.Buffer
-		runCommand(t.Context(), t, &out, &errs, append(args, "--address", a.address)...)
+		runCommand(t.Context(), t, &out, &errs, append(args, p.at()...)...)
 		for _, text := range []string{out.String(), errs.String()} {
 			for _, r := range text {
 				if !strconv.IsGraphic(r) && r != '\n' && r != '\t' {

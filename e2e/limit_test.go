@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestALimitIsKept: calls beyond an endpoint's limit go to the next one, which is no failure, and
+// a reload keeps what is used.
+func TestALimitIsKept(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	config := edited("api", "", []*api{one, two}, "limit 5 requests per 1h burst 5")
+	p := startCaddy(t, config)
+	for i := range 20 {
+		want := "one"
+		if i >= 5 {
+			want = "two"
+		}
+		p.get().want(t, "call", 200, want)
+	}
+	p.reload(config)
+	p.get().want(t, "after a reload", 200, "two")
+	status := p.one("one")
+	if status.State != "closed" || status.Failures != 0 || status.Attempts != 5 {
+		t.Errorf("the endpoint is %+v", status)
+	}
+	for _, e := range p.events(0) {
+		t.Errorf("event %+v", e)
+	}
+	if text := p.readText("/failover/pools/api"); !strings.Contains(text, `"limits":[{"amount":5,"of":"requests","per_seconds":3600,"left":0}]`) {
+		t.Errorf("the status does not say what is left: %s", text)
+	}
+	if text := p.readText("/metrics"); !strings.Contains(text, `caddy_failover_endpoint_limit_left{amount="5",endpoint="one",of="requests",per="3600",pool="api"} 0`) {
+		t.Error("no metric says what is left")
+	}
+}
+
+// TestNoEndpointHasRoom: the client is told when to come back, and nothing was down.
+func TestNoEndpointHasRoom(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, edited("api", "", []*api{one, two}, "limit 1 requests per 100s", "limit 1 requests per 50s\nlimit 100 requests per 1s"))
+	p.gets(2)
+	got := p.get()
+	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "50" {
+		t.Errorf("got %+v, want 429 and to come back in 50 s", got)
+	}
+	if one.hits.Load()+two.hits.Load() != 2 {
+		t.Errorf("the endpoints got %d and %d calls", one.hits.Load(), two.hits.Load())
+	}
+	if p.pool("api").Down {
+		t.Error("the pool is down")
+	}
+}
+
+// TestCallsWaitForALimit: in order, until there is room.
+func TestCallsWaitForALimit(t *testing.T) {
+	one := newAPI(t, "one")
+	p := startCaddy(t, edited("api", "all_down wait 30s", []*api{one}, "limit 10 requests per 1s"))
+	var answers []<-chan string
+	for range 12 {
+		answers = append(answers, p.waiting(http.MethodGet, "/"))
+	}
+	for _, answer := range answers {
+		if got := receive(t, "an answer", answer); got != "200 one" {
+			t.Errorf("got %s", got)
+		}
+	}
+}

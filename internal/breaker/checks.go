@@ -1,0 +1,49 @@
+package breaker
+
+import "time"
+
+// What health checks do to a breaker.
+
+// checkState is the result of the latest health check.
+type checkState uint8
+
+const (
+	unchecked checkState = iota
+	checkHasPassed
+	CheckHasFailed
+)
+
+// Unchecked forgets the latest check, when an endpoint has no checks any longer.
+func (b *Breaker) Unchecked() { b.Latest = unchecked }
+
+// Checked takes the result of a check. steady says that enough checks in a row had this
+// result. alone says that no other endpoint is available: checks never take the last
+// available endpoint out.
+func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
+	b.Latest = CheckHasFailed
+	if passed {
+		b.Latest = checkHasPassed
+	}
+	switch {
+	case cfg.Off:
+		return false
+	case b.State == Closed && passed:
+		b.Worked = true
+	case b.State == Closed && steady && !alone:
+		b.open(now, cfg, ReasonCheckFailed)
+		b.noticed = true
+		return true
+	case b.State == Open && !passed:
+		b.noticed = true
+	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
+		b.recover(now, cfg, ReasonChecksPass)
+		return true
+	case b.State == Recovering && passed:
+		return b.stepSucceeded(now, cfg)
+	case b.State == Recovering && !alone:
+		changed = b.stepFailedAt(now, cfg, b.Opened)
+		b.noticed = true
+		return changed
+	}
+	return false
+}

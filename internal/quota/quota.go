@@ -1,0 +1,113 @@
+// Package quota keeps an endpoint within what its provider grants.
+package quota
+
+import "time"
+
+// A Limit is a grant: so many requests or tokens in a time.
+type Limit struct {
+	Amount int64         // at least 1
+	Per    time.Duration // positive
+	// Burst is how many may be used at once by an endpoint that has rested. 0 stands for a
+	// fiftieth of Amount, at least 1, and lowers the rate so that no span of Per has more
+	// than Amount. With a burst of its own, such a span may have Amount and Burst.
+	Burst int64
+}
+
+// A Rate is a limit ready for use. It is never written to.
+type Rate struct {
+	Limit
+	interval float64 // in which one unit grows back, in nanoseconds
+	burst    int64
+	part     int64 // of a history, in nanoseconds
+}
+
+// Rate prepares the limit for use.
+func (l Limit) Rate() Rate {
+	r := Rate{Limit: l, burst: l.Burst, part: max(1, int64(l.Per)/parts)}
+	amount := l.Amount
+	if r.burst == 0 {
+		r.burst = max(1, l.Amount/50)
+		amount -= r.burst - 1
+	}
+	r.interval = float64(l.Per) / float64(amount)
+	return r
+}
+
+// A Bucket is how much of a limit is in use: the generic cell rate algorithm (GCRA), with
+// one time as its state. The zero value has all of its burst. It is not safe for concurrent
+// use. Times of one bucket may jump back: what has grown back stays so.
+type Bucket struct {
+	full int64 // when all that was used has grown back, in nanoseconds since the epoch
+	used history
+}
+
+// Take uses n units and reports whether they were there. More than the burst are there once
+// all has grown back; the next units wait for what was taken in advance.
+func (b *Bucket) Take(now time.Time, r *Rate, n int64) bool {
+	at := now.UnixNano()
+	if at < b.ready(r, n) {
+		return false
+	}
+	b.use(at, r, n)
+	return true
+}
+
+// Use uses n units whether they are there or not. Negative ones give back what was taken.
+func (b *Bucket) Use(now time.Time, r *Rate, n int64) { b.use(now.UnixNano(), r, n) }
+
+func (b *Bucket) use(at int64, r *Rate, n int64) {
+	b.full = max(b.full, at) + r.grows(n)
+	b.used.add(at, r.part, n)
+}
+
+// Ready returns when n units will be there; now if they are.
+func (b *Bucket) Ready(now time.Time, r *Rate, n int64) time.Time {
+	return now.Add(time.Duration(max(0, b.ready(r, n)-now.UnixNano())))
+}
+
+func (b *Bucket) ready(r *Rate, n int64) int64 { return b.full - r.grows(max(0, r.burst-n)) }
+
+// Left returns how much of the amount has not been used within the last Per; not less than 0.
+// It is exact to a twelfth of Per, and for show: Take goes by the rate.
+func (b *Bucket) Left(now time.Time, r *Rate) int64 {
+	return max(0, r.Amount-b.used.sum(now.UnixNano(), r.part))
+}
+
+// grows returns in which time n units grow back, in nanoseconds; at most a year.
+func (r *Rate) grows(n int64) int64 {
+	const year = float64(365 * 24 * time.Hour)
+	return int64(max(-year, min(year, r.interval*float64(n))))
+}
+
+const parts = 12
+
+// A history counts units over a time, in parts.
+type history struct {
+	counts [parts]int64
+	latest int64 // the part that is counted in, a number since the epoch
+}
+
+func (h *history) add(at, part, n int64) {
+	h.turn(at / part)
+	count := &h.counts[uint64(h.latest)%parts]
+	*count = max(0, *count+n)
+}
+
+func (h *history) sum(at, part int64) (sum int64) {
+	h.turn(at / part)
+	for _, n := range h.counts {
+		sum += n
+	}
+	return sum
+}
+
+// turn empties the parts that have passed. A clock that jumps back counts on in the latest.
+func (h *history) turn(to int64) {
+	if to-h.latest >= parts {
+		h.counts, h.latest = [parts]int64{}, to
+	}
+	for h.latest < to {
+		h.latest++
+		h.counts[uint64(h.latest)%parts] = 0
+	}
+}
