@@ -190,7 +190,7 @@ func FuzzSetJSON(f *testing.F) {
 		repl := caddy.NewEmptyReplacer()
 		repl.Set("user", user)
 		original := string(body)
-		got, err := to.SetJSON(body, repl)
+		got, err := to.SetJSON(body, "", repl)
 		if err != nil || string(body) != original {
 			t.Fatalf("%q: %q, %v", original, body, err)
 		}

@@ -54,6 +54,14 @@ type Rule struct {
 	Text   *regexp.Regexp // nil: any body, or any value of the field but null
 	As     Meaning
 
+	// Unless excepts the answers that it matches, too; nil: none. Both rules have a Path.
+	Unless *Rule
+	// First limits a list to its first element.
+	First bool
+	// OfQuota makes Held and Denied count only at endpoints whose quota and credentials are their
+	// own; elsewhere they are the client's. The Examiner ignores it: its callers decide.
+	OfQuota bool
+
 	atEnd bool // more of the body may undo a match of Text
 }
 

@@ -261,7 +261,7 @@ func (e *Examiner) lookAtText(last bool) {
 func (r *Rule) matchesField(doc []byte) bool { return r.field(doc, true) == matches }
 
 // field returns what is known about a rule of a JSON field, given a document as far as it has
-// arrived. A list matches if one of its elements does.
+// arrived. A list matches if one of its elements does or, with First, if the first does.
 func (r *Rule) field(doc []byte, whole bool) state {
 	doc = bytes.TrimLeft(doc, " \t\r\n")
 	switch {
@@ -273,6 +273,9 @@ func (r *Rule) field(doc []byte, whole bool) state {
 		return r.fieldOf(doc, whole)
 	}
 	elements, over := jsondoc.Elements(doc, whole)
+	if r.First && len(elements) > 0 {
+		return r.fieldOf(elements[0], true)
+	}
 	for _, one := range elements {
 		if r.fieldOf(one, true) == matches {
 			return matches
@@ -292,6 +295,13 @@ func (r *Rule) fieldOf(doc []byte, whole bool) state {
 		return open
 	case found == jsondoc.Absent || string(value) == "null" || r.Text != nil && !r.Text.MatchString(jsondoc.Text(value)):
 		return cannot
+	case r.Unless != nil:
+		switch r.Unless.fieldOf(doc, whole) {
+		case open:
+			return open
+		case matches:
+			return cannot
+		}
 	}
 	return matches
 }

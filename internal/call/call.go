@@ -54,6 +54,7 @@ type extras struct {
 	unfit   *unfit                    // why the body cannot be edited
 	failed  suspects                  // attempts whose failures may be the request's own
 	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
+	model   string                    // that the call names, where that matters
 	whole   bool                      // the body is recorded whole, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	wait    wait

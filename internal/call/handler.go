@@ -41,6 +41,8 @@ type Rules struct {
 	Reads      bool        // bodies are looked into before the first attempt
 	ErrorEvent bool        // a stream of events that breaks ends with an event that says so
 	Edits      bool        // some endpoint has bodies edited
+	Models     bool        // some endpoint has its own names of models
+	PathModels bool        // which paths name, not bodies
 	Looks      bool        // some of Answers look at bodies
 	Below      bool        // some endpoint has a base URL with a path
 	Plain      bool        // the proxy's transport does not do TLS unless a URL says so

@@ -42,6 +42,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 			return c.refuseWith(err)
 		}
 	}
+	if h.PathModels {
+		c.extra().model = target.ModelOf(r.URL)
+	}
 	if h.Affinity != nil {
 		c.setKey(w)
 	}
@@ -129,6 +132,9 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 		return nil // by the proxy's own health checks and limits
 	}
 	if x := c.extras; x != nil {
+		if !c.takes(t) {
+			return nil
+		}
 		if t.NeedsJSON && x.unfit != nil {
 			x.skipped = true
 			return nil
@@ -247,7 +253,7 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
-	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
+	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
 		return a.rewrite(r)
 	}
 	// The proxy has made r for this round trip, and looks at nothing in it

@@ -7,7 +7,7 @@ import (
 // rewrite makes a request of its own for the attempt.
 func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.Target, a.Call
-	edits := t.Edits != nil && c.extras != nil && c.extras.whole
+	edits := t.EditsBody() && c.extras != nil && c.extras.whole
 	strip := t.Strip && !c.Handler.StripsAll
 	out := r.WithContext(a)
 	if c.body != nil && r.Body != nil && !edits {
@@ -16,13 +16,16 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	if a.dial() != nil {
 		a.direct(out, t.Scheme(r.URL))
 	}
+	if path := t.Path(r.URL, c.model()); path != r.URL {
+		out.URL = path
+	}
 	if t.URL != nil {
 		if a.hedge != nil || !c.Handler.Plain || !t.Keeps(out.URL) {
 			out.URL = t.Join(out.URL)
 		}
 		out.Host = t.Host
 	} else if a.race() != nil {
-		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
+		own := *out.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
 	if strip && out.URL.RawQuery != "" {

@@ -214,7 +214,7 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	}
 	next := false
 	if h.Answers.Concern(resp.StatusCode) {
-		if rule, _ := a.look(resp, o); rule != nil {
+		if rule, _ := a.look(resp, o); rule != nil && (!rule.OfQuota || a.Target.Quota) {
 			o, next = outcomeOf(rule.As), rule.As == answer.Next
 		}
 	}

@@ -2,6 +2,7 @@ package call
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,12 +15,13 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 	"github.com/apifailover/caddy-failover/internal/replay"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // An unfit request is one that no endpoint gets, because of what its body or its path
 // is. It is an error that the client gets as an answer.
 type unfit struct {
-	Status int // 400, 413, 415 or 503
+	Status int // 400, 404, 413, 415 or 503
 	reason string
 }
 
@@ -29,8 +31,11 @@ func (u *unfit) Error() string { return u.reason }
 // answer is what the client gets.
 func (u *unfit) answer(r *http.Request) *http.Response {
 	kind := "unsupported_media_type"
+	code := ""
 	header := http.Header{"Content-Type": {"application/json"}}
 	switch u.Status {
+	case http.StatusNotFound: // in the words of OpenAI's API
+		kind, code = "invalid_request_error", "model_not_found"
 	case http.StatusBadRequest:
 		kind = "bad_request"
 	case http.StatusRequestEntityTooLarge:
@@ -39,7 +44,7 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 		kind = "out_of_memory"
 		header.Set("Retry-After", "1")
 	}
-	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": cmp.Or(code, kind), "message": u.reason}})
 	return &http.Response{
 		Status:        fmt.Sprintf("%d %s", u.Status, http.StatusText(u.Status)),
 		StatusCode:    u.Status,
@@ -74,7 +79,9 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	case len(body) > 0:
 		x.unfit = NotAnObject(body)
 	}
-	x.whole = x.unfit == nil && len(body) > 0
+	if x.whole = x.unfit == nil && len(body) > 0; x.whole && c.Handler.Models {
+		x.model = target.ModelIn(body)
+	}
 	return nil
 }
 
@@ -102,7 +109,7 @@ func (a *Attempt) edit(out *http.Request) *unfit {
 	if repl == nil {
 		repl = caddy.NewReplacer()
 	}
-	body, err := a.Target.SetJSON(a.Call.body.Whole(), repl)
+	body, err := a.Target.SetJSON(a.Call.body.Whole(), a.Call.model(), repl)
 	if err != nil {
 		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
@@ -73,9 +74,13 @@ func replaced(value any, repl *caddy.Replacer) any {
 	return value
 }
 
-// SetJSON returns the body for the target: a copy of body after all edits.
-func (t *Target) SetJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
+// SetJSON returns the body for the target: a copy of body after all edits. asked is the model
+// that the call names.
+func (t *Target) SetJSON(body []byte, asked string, repl *caddy.Replacer) ([]byte, error) {
 	original := body
+	if t.Models != nil && t.Models.place == dialect.InBody {
+		body = t.Models.rename(body, asked)
+	}
 	for _, e := range t.Edits {
 		raw := e.raw
 		if e.template != nil {

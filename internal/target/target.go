@@ -71,11 +71,12 @@ type Target struct {
 	Schedules []Schedule // for each setting, the first open one that has it counts
 	Headers   *headers.HeaderOps
 	Edits     []JSONEdit
-	Bare      bool // URL is http and has no path
-	Strip     bool // remove the client's credentials
-	Own       bool // it has its own credentials
-	Quota     bool // 401, 402, 403 and 429 are about the endpoint, not the client
-	NeedsJSON bool // a body on which an edit fails is refused
+	Models    *Models // nil: any model, under the name that clients use
+	Bare      bool    // URL is http and has no path
+	Strip     bool    // remove the client's credentials
+	Own       bool    // it has its own credentials
+	Quota     bool    // 401, 402, 403 and 429 are about the endpoint, not the client
+	NeedsJSON bool    // a body on which an edit fails is refused
 
 	Name     string
 	Address  string
