@@ -12,12 +12,12 @@ import (
 )
 
 // OverSuffix is added to the reason of the event that tells that the time of
-// a lever or a setting is over.
+// a order or a setting is over.
 const OverSuffix = "_over"
 
-// A Lever is a lever that is held, or a setting that is in force. It is
+// A Order is a order that is held, or a setting that is in force. It is
 // read-only, and is told from others by its address.
-type Lever struct {
+type Order struct {
 	Action string // drain, trip, enable; weight, priority
 	Reason string
 	since  time.Time
@@ -26,7 +26,7 @@ type Lever struct {
 }
 
 // stop keeps an order that was undone from ending.
-func (o *Lever) stop() {
+func (o *Order) stop() {
 	if o != nil && o.timer != nil {
 		o.timer.Stop()
 	}
@@ -34,7 +34,7 @@ func (o *Lever) stop() {
 
 // A setting is in force instead of what is configured.
 type setting[T any] struct {
-	*Lever
+	*Order
 	value T
 }
 
@@ -78,8 +78,8 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.set(c, now)
 		return
 	}
-	s.lever.stop()
-	s.lever = nil
+	s.order.stop()
+	s.order = nil
 	s.countLocked(now)
 	switch {
 	case c.Action == api.Trip:
@@ -97,7 +97,7 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.holdStep, s.passing = 0, passing{}
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
-		s.lever = s.newOrder(c.Action, c, now)
+		s.order = s.newOrder(c.Action, c, now)
 	}
 	s.barLocked()
 }
@@ -138,8 +138,8 @@ func (s *State) putInForce(next settings) {
 }
 
 // newOrder makes an order, which ends by itself when its time is over.
-func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
-	o := &Lever{Action: action, Reason: c.Reason, since: now}
+func (s *State) newOrder(action string, c api.Order, now time.Time) *Order {
+	o := &Order{Action: action, Reason: c.Reason, since: now}
 	if c.Lasts > 0 {
 		o.until = now.Add(c.Lasts)
 		o.timer = time.AfterFunc(c.Lasts, func() { s.Owner.OrderOver(s, o, time.Now()) })
@@ -148,13 +148,13 @@ func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
 }
 
 // EndOrder ends an order, and returns whether it was still in force, and the events.
-func (s *State) EndOrder(o *Lever, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
+func (s *State) EndOrder(o *Order, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
 	return s.update(func() bool { return s.endOrderLocked(o, now, cfg) })
 }
 
-func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
-	if s.lever == o {
-		s.lever = nil
+func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) bool {
+	if s.order == o {
+		s.order = nil
 		s.barLocked()
 		s.breaker.Release(now, cfg)
 		return true
@@ -165,9 +165,9 @@ func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) boo
 	}
 	next := *in
 	switch {
-	case next.weight != nil && next.weight.Lever == o:
+	case next.weight != nil && next.weight.Order == o:
 		next.weight = nil
-	case next.priority != nil && next.priority.Lever == o:
+	case next.priority != nil && next.priority.Order == o:
 		next.priority = nil
 	default:
 		return false
@@ -180,7 +180,7 @@ func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) boo
 func (s *State) ForgetOrders() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.lever.stop()
+	s.order.stop()
 	if in := s.settings.Load(); in != nil {
 		if in.weight != nil {
 			in.weight.stop()
@@ -195,7 +195,7 @@ func (s *State) ForgetOrders() {
 func (s *State) Steered() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.lever != nil || s.settings.Load() != nil
+	return s.order != nil || s.settings.Load() != nil
 }
 
 // BarredUntil tells whether an operator or a schedule keeps attempts away, and until when;
@@ -206,8 +206,8 @@ func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	if !s.barred {
 		return time.Time{}, false
 	}
-	if s.lever != nil {
-		until = s.lever.until
+	if s.order != nil {
+		until = s.order.until
 	} else {
 		until = s.planned.Load().Until
 	}

@@ -55,7 +55,7 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	}
 	s.describeOrdersLocked(&e)
 	if p := s.planned.Load(); p != nil {
-		e.Draining = s.barred && (s.lever == nil || e.Draining)
+		e.Draining = s.barred && (s.order == nil || e.Draining)
 		e.Schedule = &api.ScheduleStatus{Drain: p.Drain, Weight: p.Weight, Priority: p.Priority, Since: p.Since, Until: p.Until}
 	}
 	return e
@@ -92,7 +92,7 @@ func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
 
 // describeOrdersLocked adds what an operator has ordered.
 func (s *State) describeOrdersLocked(e *api.EndpointStatus) {
-	if o := s.lever; o != nil {
+	if o := s.order; o != nil {
 		e.Draining = o.Action == api.Drain
 		e.Operator = &api.OperatorStatus{Action: o.Action, Reason: o.Reason, Since: o.since, Until: o.until}
 	}

@@ -81,7 +81,7 @@ type owner interface {
 	Poke()
 	// OrderOver tells that an order's time is over. It is not called under the state's
 	// mutex.
-	OrderOver(s *State, o *Lever, now time.Time)
+	OrderOver(s *State, o *Order, now time.Time)
 	// BusyOutside tells that an attempt has begun at a state that the owner has given up.
 	// It is called under the state's mutex.
 	BusyOutside(s *State)
