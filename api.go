@@ -220,9 +220,13 @@ func (p *Policy) commitRules() call.CommitRules {
 	return p.Commit.rules()
 }
 
-// retryRules are those of `retry`, else the API's.
+// retryRules are those of `retry`, else the API's. By default a call that finds no key of an endpoint
+// good has attempts left for the endpoints after it.
 func (p *Policy) retryRules() call.RetryRules {
 	rules := p.Retry.rules()
+	if p.Retry == nil || p.Retry.Attempts == 0 && !p.Retry.Off {
+		rules.Attempts += len(p.copies)
+	}
 	if api := p.dialect(); api != nil && (p.Retry == nil || len(p.Retry.Methods) == 0) {
 		rules.Any = api.Method == methodsAny
 	}
