@@ -89,6 +89,15 @@ func addCommands(root *cobra.Command) {
 	status.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
 	status.Flags().Bool("json", false, "Print the admin endpoint's own answer")
 
+	why := &cobra.Command{
+		Use:   "why [<pool>] [--json]",
+		Short: "Explains what is out: since when, why, and what an operator can do",
+		Args:  cobra.MaximumNArgs(1),
+		RunE:  commandRun(runWhy),
+	}
+	why.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+	status.ValidArgsFunction, why.ValidArgsFunction = completeNames(false), completeNames(false)
+
 	events := &cobra.Command{
 		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--json]",
 		Short: "Shows what happened: failovers, breakers, holds, operators",
@@ -123,7 +132,7 @@ func addCommands(root *cobra.Command) {
 	report.Flags().String("format", "md", "md, html, json or csv")
 	report.Flags().Bool("json", false, "The same as --format json")
 
-	root.AddCommand(status, events, incidents, report)
+	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
 		api.Drain:  "Keeps new calls from an endpoint; those in flight finish",
 		api.Enable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
@@ -142,7 +151,7 @@ func addCommands(root *cobra.Command) {
 		if action == api.Drain {
 			use += " [--wait <duration>]"
 		}
-		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2)}
+		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeNames(true)}
 		cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
 			return runOrder(c, cmd, action, args)
 		})
