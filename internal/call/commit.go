@@ -64,7 +64,7 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 	if a.sent != nil {
 		a.sent.Answering()
 	}
-	c.finish()
+	c.finished = true
 	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {

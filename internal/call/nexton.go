@@ -31,7 +31,7 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	a.MovedOn = true // but for a budget or an endpoint: it shows nothing
 	a.Target.State.TrialUnanswered(&a.Ticket)
 	a.final = !c.Handler.Rematches
-	c.finish()
+	c.finished = true
 	a.follow(resp)
 	return resp, nil
 }

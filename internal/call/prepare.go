@@ -1,10 +1,9 @@
 package call
 
-import (
-	"net/http"
-)
+import "net/http"
 
-// rewrite makes a request of its own for the attempt.
+// rewrite returns a copy of the request for the attempt's endpoint, with its own URL and
+// headers where they differ. unfit is not nil if the endpoint cannot get it.
 func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.Target, a.Call
 	edits := t.EditsBody() && c.extras != nil && c.extras.whole
@@ -53,17 +52,11 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	return out, nil
 }
 
-// ownCredentials are what the client itself sent; a header_up of the proxy that sets such a
-// field stays.
+// ownCredentials returns the credentials that the client itself sent, in contrast to those that
+// header_up sets.
 func (c *Call) ownCredentials() http.Header {
 	if c.extras == nil {
 		return nil
 	}
 	return c.extras.own
 }
-
-// Endpoints whose base URL has a path get requests below it only: what is beside it may be
-// another tenant's, and the endpoint's credentials may open it.
-
-// errOutside is what a client gets whose path may lead out of a base URL.
-var errOutside = &unfit{http.StatusBadRequest, "the request's path leads out of the API: it has too many dot segments (..)"}

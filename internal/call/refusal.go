@@ -233,7 +233,7 @@ const nowhere = "0.0.0.0:0"
 // returns comes to err.
 func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	if err != errLookAgain {
-		c.finish()
+		c.finished = true
 	}
 	c.finished = false
 	c.extra().refusal = err

@@ -58,11 +58,11 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		now = time.Now() // a rival may have been waited for
 	}
 	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
-		c.moveTo(a, a.moved.to, reasonRescued, what, now)
+		c.moveTo(a, a.rescued.to, reasonRescued, what, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
 	}
 	if a.endedWhy() == endpoint.EndedByDeadline {
-		c.finish()
+		c.finished = true
 		if a.clientSlow(now) {
 			c.record(a, outcome.Cancelled)
 			c.body.StopReading(now)
@@ -72,7 +72,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
 	}
 	if o == outcome.Cancelled {
-		c.finish()
+		c.finished = true
 		c.record(a, outcome.Cancelled)
 		if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
 			return err // the reason why the client's body could not be read
@@ -80,7 +80,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		return outcome.ErrClientGone
 	}
 	if o == outcome.Unsent {
-		c.finish()
+		c.finished = true
 		if outcome.ClientsMistake(err) {
 			c.record(a, outcome.Unsent)
 			return caddyhttp.Error(http.StatusBadRequest, err)
@@ -99,7 +99,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	if c.waitsFor(o, what, reason, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
-	c.finish()
+	c.finished = true
 	c.record(a, o)
 	return reason
 }
@@ -194,7 +194,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
-	c.finish()
+	c.finished = true
 	c.noneFollows(a, o, now)
 	if !c.Handler.Rematches {
 		c.record(a, o)
