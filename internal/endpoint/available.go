@@ -9,14 +9,14 @@ import (
 
 // How much traffic the endpoint can have, and when.
 
-// Available is how much of its normal traffic the endpoint can have now.
+// Available returns how much of its normal traffic the endpoint can have now, 0 to 1.
 func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.availableLocked(now, cfg, false)
 }
 
-// availableLocked is available, past a hold that is in doubt if that is set.
+// availableLocked is Available; pastDoubt ignores a soft hold.
 func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
 	if s.barred || now.Before(s.holdUntil) && !(pastDoubt && s.holdSoft) {
 		return 0
@@ -24,8 +24,8 @@ func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bo
 	return s.breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
 }
 
-// Assess is how much of its normal traffic the endpoint can have now, past a hold that is soft if
-// that is set; whether it is in want of a call; and whether it is passed over.
+// Assess returns how much of its normal traffic the endpoint can have now, 0 to 1, whether it
+// wants a call as a trial, and whether calls pass it over. soft ignores a soft hold and passing over.
 func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -41,8 +41,8 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 	return available, trial, false
 }
 
-// WantsTrial tells whether the endpoint is recovering, or has too low a score to get calls,
-// and wants to be tried, and whether it has waited for that for long.
+// WantsTrial reports whether the endpoint should get the next call that can be sent elsewhere,
+// because it recovers or its score brings it too few calls. urgent says that it should get any call.
 func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -52,16 +52,16 @@ func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bo
 	return s.breaker.WantsTrial(now, cfg)
 }
 
-// KeptAway tells whether an operator, or else a hold, keeps calls away.
+// KeptAway reports whether an operator or a schedule keeps calls away, or else a hold does.
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.barred, !s.barred && now.Before(s.holdUntil)
 }
 
-// Returns is when the endpoint will be tried again at the earliest, now if
-// nothing keeps it from that and zero if only an operator can bring it about;
-// and whether a hold is all that keeps calls away.
+// Returns returns when the endpoint can be tried again at the earliest: now if nothing
+// prevents it, zero if only an operator can release it. held says that only a hold keeps
+// calls away.
 func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -79,8 +79,8 @@ func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 	return at, false
 }
 
-// ServesSome is the part of the calls, 0 to 1, that an endpoint which is open still
-// answers well; 0 where it cannot be reached, or something else keeps calls away.
+// ServesSome returns the part of the calls, 0 to 1, that an open endpoint still answers
+// well. It is 0 if the endpoint cannot be reached, or if something else keeps calls away.
 func (s *State) ServesSome(now time.Time) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -91,21 +91,20 @@ func (s *State) ServesSome(now time.Time) float64 {
 	return s.breaker.Served
 }
 
-// IdleSince is when the endpoint was last tried, and whether it could be tried
-// now in spite of an open period.
+// IdleSince returns when the endpoint was last tried, and whether it could be tried now if
+// its open period were over.
 func (s *State) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds) (at time.Time, free bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	free = s.breaker.State != breaker.ForcedOpen && !now.Before(s.holdUntil) &&
 		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now).After(now)
 	if s.lastTried.Before(s.breaker.Changed) {
-		return s.breaker.Changed, free // until when it was closed
+		return s.breaker.Changed, free // it was closed until then
 	}
 	return s.lastTried, free
 }
 
-// Usual is the latency of the endpoint's good answers; 0 where it is not known, or calls
-// are kept away.
+// Usual returns the mean latency of good responses; 0 if it is unknown or calls are kept away.
 func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -118,8 +117,8 @@ func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
 // hedgeAtLeast is the shortest delay of a hedge.
 const hedgeAtLeast = 10 * time.Millisecond
 
-// Typically is how long a part q of the endpoint's answers took to begin at most; 0
-// if too few are known.
+// Typically returns the quantile q of the time to the first byte, at least hedgeAtLeast; 0 if
+// too few are known.
 func (s *State) Typically(now time.Time, q float64) time.Duration {
 	s.Mu.Lock()
 	s.countLocked(now)

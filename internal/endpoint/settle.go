@@ -11,8 +11,8 @@ import (
 
 // What the result of an attempt changes.
 
-// BeganAnswer notes that an attempt has begun to answer well. One that has been settled,
-// as with an answer that was held until its end, has been counted already.
+// BeganAnswer takes the beginning of a good response. It ignores an attempt that is settled
+// already, as one whose response was held back until its end.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	t, latency := f.own(), f.FirstByte()
 	s.tell(s.update(func() (changed bool) {
@@ -28,25 +28,24 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	}))
 }
 
-// Settle takes what an attempt came to, once; release is set when the attempt is no
-// longer in flight either.
+// Settle takes the outcome of an attempt; further calls for it change no counts. release says
+// that the attempt is no longer in flight.
 func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
 }
 
-// SettleFor is Settle for an attempt of which it is known in a few words what went wrong:
-// a status, or what outcome.Short makes of an error.
+// SettleFor is Settle with what went wrong in a few words: a status, or outcome.Short of an error.
 func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt, what: what})
 }
 
-// SettleAnswer settles an attempt whose answer has come to its end, and releases it. Final
-// tells that the answer has gone to the client: the call is recorded with it.
+// SettleAnswer settles an attempt whose response has ended, and releases it. final says that
+// the response went to the client; then the call is recorded too.
 func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
 }
 
-// SettleAnswerFor is SettleAnswer where it is known in a few words what went wrong.
+// SettleAnswerFor is SettleAnswer with what went wrong in a few words.
 func (s *State) SettleAnswerFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final, what: what})
 }
@@ -56,7 +55,7 @@ type end struct {
 	outcome        outcome.Outcome
 	release, final bool
 	doubt          DoubtStage
-	what           string // went wrong; empty: what the outcome's name says
+	what           string // what went wrong; empty: the outcome's name
 }
 
 func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
@@ -114,8 +113,8 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	return s.trialOverLocked(t, o) || changed
 }
 
-// OutcomeSoFar is what an attempt was settled with, or success while a good answer is
-// under way.
+// OutcomeSoFar returns the outcome of a settled attempt, Success while a good response is
+// under way, else Pending.
 func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -125,7 +124,7 @@ func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 	return outcome.Success
 }
 
-// decideLocked takes a success, or a failure that is the endpoint's as far as is known.
+// decideLocked takes a success, or a failure that may be the endpoint's.
 func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	if s.breaker.State != breaker.Closed {
 		s.breaker.AttemptEnded(r.Failed)
@@ -150,27 +149,26 @@ func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r br
 	}
 	s.tally.Calls++
 	if t.reported && !r.Failed {
-		return changed // it was a slow call, whatever came later
+		return changed // it has been reported as slow
 	}
 	return s.breaker.Report(now, cfg, t.Permit, r) || changed
 }
 
-// refusedAgainLocked notes a request that the peer's HTTP/2 layer refused alone, which
-// may be because of the request, and tells whether another one has been refused since
-// the latest success.
+// refusedAgainLocked counts a request that the peer's HTTP/2 layer refused alone, perhaps
+// because of the request. It reports whether an earlier one was refused since the latest
+// success.
 func (s *State) refusedAgainLocked() bool {
 	s.refused++
 	return s.refused > 1
 }
 
-// isSlow tells whether the first byte took, or has taken by now, longer than
-// what the pool calls slow.
+// isSlow reports whether the first byte took, or has taken by now, longer than the pool's SlowAfter.
 func isSlow(f Watched, now time.Time, cfg *breaker.Config) bool {
 	return cfg.SlowRatio > 0 && taken(f, now) > cfg.SlowAfter
 }
 
-// Beaten takes the one thing that an attempt says which lost a race: that its answer
-// took longer than this to begin.
+// Beaten takes the latency of an attempt that lost a race to its hedge: its response took at
+// least until now to begin. It says nothing else about the endpoint.
 func (s *State) Beaten(f Watched, now time.Time) {
 	took := max(1, taken(f, now))
 	s.Mu.Lock()

@@ -18,12 +18,12 @@ const (
 	longHold   = time.Minute
 	peakDecay  = 10 * time.Second
 	PollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
-	ForgetSeen = 10 * time.Minute       // dynamic endpoints not seen for so long
-	driftEvery = time.Second            // between looks at scores that drift, of a pool that is idle
+	ForgetSeen = 10 * time.Minute       // after which an unseen dynamic endpoint is forgotten
+	driftEvery = time.Second            // between updates of drifting scores in an idle pool
 )
 
-// Key tells endpoints of a pool apart: two may share an address, and
-// one that moves to another address is another endpoint.
+// Key identifies an endpoint of a pool. Two endpoints may share an address, and
+// an endpoint with a new address is another one.
 type Key struct{ Name, Address string }
 
 // State is what is known about an endpoint. It belongs to the pool and
@@ -35,31 +35,31 @@ type State struct {
 	Busy atomic.Int64  // attempts in flight
 	peak atomic.Uint64 // float64 bits: peak EWMA of latency, seconds
 
-	begun uint64 // attempts; guarded by mu
+	begun uint64 // attempts that began; guarded by Mu
 
 	Mu        sync.Mutex
 	breaker   breaker.Breaker
 	holdUntil time.Time
 	holdStep  time.Duration
-	holdBy    *Ticket       // what brought the hold about; nil once it is over
-	holdSoft  bool          // it may be the request's own: it ends with a success, and takes no last endpoint out
-	served    time.Time     // the latest success, as far as it has been counted
-	passing   passing       // whether calls pass it over
-	doubts    []failure     // in doubt, oldest first
-	news      []event.Event // to be emitted when mu is free
+	holdBy    *Ticket       // the attempt that caused the hold; nil once it is over
+	holdSoft  bool          // the request may have caused the hold: a success ends it, and it takes no last endpoint out
+	served    time.Time     // of the latest success that has been counted
+	passing   passing       // whether calls pass the endpoint over
+	doubts    []failure     // failures in doubt, oldest first
+	news      []event.Event // to be emitted once Mu is free
 	refused   int           // requests in a row that the peer's HTTP/2 layer refused alone
 	inFlight  inFlight
-	Left      bool // the pool; attempts of requests from before that go on
+	Left      bool // the endpoint has left the pool; attempts of earlier requests go on
 	samples   samples
-	tally     score.Tally // since the last tick
+	tally     score.Tally // since the latest tick
 	Scorer    score.Scorer
 	slowness  slowness.Detector
 	inVain    unanswered
 	quiet     quiet
 	checks    checks
-	sample    score.StepTally // since the trend's last step
-	peakAt    time.Time
-	lastTried time.Time // while it was not closed
+	sample    score.StepTally // since the trend's latest step
+	peakAt    time.Time       // when peak was updated
+	lastTried time.Time       // when an attempt last began while the breaker was not closed
 	totals    totals
 	last      lastOutcomes
 	order     *Order    // that an operator holds, nil for none
@@ -85,22 +85,21 @@ type State struct {
 	heldFor  Cause  // what brought the latest hold about
 }
 
-// totals count attempts since the state was made. They are up to date after
-// CountLocked.
+// totals count attempts since the state was made. They are up to date after countLocked.
 type totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 
-// holdLocked keeps calls away for a time because of an attempt's answer: for as long as
-// the endpoint asked for, or a second that doubles to a minute. Soft says that the
-// answer may be the request's own.
-func (s *State) holdLocked(t *Ticket, now time.Time, pause time.Duration, soft bool) {
+// holdLocked holds the endpoint because of an attempt's response: for wait, or, if that is
+// 0, for a second, doubled each time up to a minute. soft says that the request may have
+// caused the response.
+func (s *State) holdLocked(t *Ticket, now time.Time, wait time.Duration, soft bool) {
 	switch {
-	case pause <= 0 && now.Before(s.holdUntil):
-		return // an answer to a call that was under way already
-	case pause <= 0:
+	case wait <= 0 && now.Before(s.holdUntil):
+		return // the attempt began before the hold
+	case wait <= 0:
 		s.holdStep = min(longHold, max(firstHold, 2*s.holdStep))
-		pause = s.holdStep
+		wait = s.holdStep
 	}
-	until := now.Add(min(pause, outcome.MaxHold))
+	until := now.Add(min(wait, outcome.MaxHold))
 	if !until.After(s.holdUntil) {
 		return
 	}
@@ -115,7 +114,7 @@ func (s *State) endHoldLocked() {
 	s.holdUntil, s.holdBy, s.holdSoft = time.Time{}, nil, false
 }
 
-// peakLocked follows latency up at once and down slowly (Finagle's peak EWMA).
+// peakLocked adds a latency to the peak EWMA, which rises at once and falls slowly (Finagle).
 func (s *State) peakLocked(now time.Time, latency time.Duration) {
 	sample, old := latency.Seconds(), math.Float64frombits(s.peak.Load())
 	if sample < old {
@@ -126,14 +125,13 @@ func (s *State) peakLocked(now time.Time, latency time.Duration) {
 	s.peak.Store(math.Float64bits(sample))
 }
 
-// Load is what balance least_latency compares: expected wait, in seconds.
+// Load returns the expected wait of a call in seconds, which balance least_latency compares.
 func (s *State) Load() float64 {
 	return float64(s.Busy.Load()+1) * math.Float64frombits(s.peak.Load())
 }
 
-// Tick does what time brings about and returns whether the routing tables have
-// to be built anew, when there is something to do next, and the events of what it
-// brought about.
+// Tick makes the changes that depend on time alone. It returns whether routing tables must be
+// rebuilt, when the next tick is due (zero: none), and the events of its changes.
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
 	changed, news = s.update(func() (changed bool) {
 		changed, due = s.tickLocked(now, cfg)
@@ -174,8 +172,8 @@ func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, du
 	return changed, due
 }
 
-// Leave notes that the pool has given up the state, and tells whether attempts are in
-// flight. The owner is told of those that begin later.
+// Leave marks the endpoint as gone from the pool, and reports whether attempts are in flight.
+// The owner learns of later ones by BusyOutside.
 func (s *State) Leave() (busy bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -183,9 +181,8 @@ func (s *State) Leave() (busy bool) {
 	return !s.inFlight.empty()
 }
 
-// TakeStep returns whether the endpoint is in service, whether an operator has put it in
-// or out, and what happened since the trend's last step, which another one follows
-// if over is set.
+// TakeStep returns whether the endpoint is in service, whether an operator forces it in or
+// out, and the tally of the trend's step. over ends that step.
 func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, sample score.StepTally) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -196,15 +193,15 @@ func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, 
 	return s.breaker.Allowed(cfg) > 0, s.breaker.State >= breaker.ForcedOpen, sample
 }
 
-// SetAllOut tells the breaker whether every endpoint of the pool is out.
+// SetAllOut sets whether every endpoint of the pool is out.
 func (s *State) SetAllOut(out bool) {
 	s.Mu.Lock()
 	s.breaker.AllOut = out
 	s.Mu.Unlock()
 }
 
-// ToldOut tells whether the latest event of the breaker says that it is not closed, by
-// nobody's order.
+// ToldOut reports whether the breaker is open or recovering as events show it, without an
+// operator's order.
 func (s *State) ToldOut() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -212,14 +209,14 @@ func (s *State) ToldOut() bool {
 	return told == breaker.Open || told == breaker.Recovering
 }
 
-// SetFlapping tells the breaker whether it opens and closes unusually often.
+// SetFlapping sets whether the breaker opens and closes unusually often.
 func (s *State) SetFlapping(flapping bool) {
 	s.Mu.Lock()
 	s.breaker.Flapping = flapping
 	s.Mu.Unlock()
 }
 
-// Earliest is the earlier of two times; the zero time is none.
+// Earliest returns the earlier of two times; a zero time is none.
 func Earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -227,7 +224,8 @@ func Earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// Rescore publishes a score that moved by score.Step or more, or back to full.
+// Rescore computes the score and publishes it if it moved by score.Step or more, or back to
+// 1. It reports whether it did.
 func (s *State) Rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -239,7 +237,8 @@ func (s *State) Rescore(cfg *breaker.Config, reference, usual time.Duration) boo
 	return true
 }
 
-// Forgettable tells whether nothing is lost with the state but its past.
+// Forgettable reports whether the state holds nothing but history: no attempts in flight, no
+// orders, and a closed breaker.
 func (s *State) Forgettable() bool {
 	if s.Steered() {
 		return false
