@@ -11,12 +11,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// OverSuffix is added to the reason of the event that tells that the time of
-// a order or a setting is over.
+// OverSuffix ends the reason of the event for an order whose time is over.
 const OverSuffix = "_over"
 
-// A Order is a order that is held, or a setting that is in force. It is
-// read-only, and is told from others by its address.
+// An Order is an operator's order in force. It is read-only; its address identifies it.
 type Order struct {
 	Action string // drain, trip, enable; weight, priority
 	Reason string
@@ -25,28 +23,26 @@ type Order struct {
 	timer  *time.Timer
 }
 
-// stop keeps an order that was undone from ending.
+// stop stops the timer of an order; o may be nil.
 func (o *Order) stop() {
 	if o != nil && o.timer != nil {
 		o.timer.Stop()
 	}
 }
 
-// A setting is in force instead of what is configured.
+// A setting replaces a configured value.
 type setting[T any] struct {
 	*Order
 	value T
 }
 
-// settings are those of an endpoint; nil is what is configured. They are
-// read-only.
+// settings are the operator's settings of an endpoint; nil: as configured. They are read-only.
 type settings struct {
 	weight   *setting[float64]
 	priority *setting[int]
 }
 
-// Obey carries out a command. It returns how many attempts were in flight then, and the
-// events.
+// Obey carries out an order. It returns how many attempts are in flight, and the events.
 func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight int64, news []event.Event) {
 	_, news = s.update(func() bool {
 		s.obeyLocked(c, now, cfg)
@@ -56,8 +52,8 @@ func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight 
 	return inFlight, news
 }
 
-// Overrides are the weight and the priority that an operator has set, else those that a
-// schedule sets; nil: as configured.
+// Overrides returns the weight and priority that an operator has set, else those of a
+// schedule; nil: as configured.
 func (s *State) Overrides() (weight *float64, priority *int) {
 	if p := s.planned.Load(); p != nil {
 		weight, priority = p.Weight, p.Priority
@@ -102,7 +98,7 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 	s.barLocked()
 }
 
-// set puts settings in force, or takes them back.
+// set puts settings in force, or removes them.
 func (s *State) set(c api.Order, now time.Time) {
 	var next settings
 	if old := s.settings.Load(); old != nil {
@@ -137,7 +133,7 @@ func (s *State) putInForce(next settings) {
 	s.settings.Store(&next)
 }
 
-// newOrder makes an order, which ends by itself when its time is over.
+// newOrder returns an order. When its time is over, it calls Owner.OrderOver.
 func (s *State) newOrder(action string, c api.Order, now time.Time) *Order {
 	o := &Order{Action: action, Reason: c.Reason, since: now}
 	if c.Lasts > 0 {
@@ -147,7 +143,7 @@ func (s *State) newOrder(action string, c api.Order, now time.Time) *Order {
 	return o
 }
 
-// EndOrder ends an order, and returns whether it was still in force, and the events.
+// EndOrder ends an order. It returns whether the order was still in force, and the events.
 func (s *State) EndOrder(o *Order, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
 	return s.update(func() bool { return s.endOrderLocked(o, now, cfg) })
 }
@@ -176,7 +172,7 @@ func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) boo
 	return true
 }
 
-// ForgetOrders stops what would end orders of an endpoint that nobody uses.
+// ForgetOrders stops the timers of the orders of an endpoint that nobody uses any longer.
 func (s *State) ForgetOrders() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -191,15 +187,15 @@ func (s *State) ForgetOrders() {
 	}
 }
 
-// Steered tells whether an operator has ordered anything about the endpoint.
+// Steered reports whether an operator's order is in force.
 func (s *State) Steered() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.order != nil || s.settings.Load() != nil
 }
 
-// BarredUntil tells whether an operator or a schedule keeps attempts away, and until when;
-// without an end, that is as far off as a hold can be.
+// BarredUntil reports whether an operator or a schedule keeps attempts away, and until when;
+// without an end it returns the end of the longest possible hold.
 func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
