@@ -166,7 +166,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        max_requests <n>
 //	        limit        <n> requests per <duration> [burst <n>]
 //	        quota        endpoint|client
-//	        health       off | <METHOD> <uri>
+//	        health       off | <METHOD> <uri> | grpc [<service>]
 //	    }
 //	    api                openai|anthropic|gemini|jsonrpc
 //	    quota              endpoint|client
@@ -196,7 +196,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        start                <ratio>
 //	        step                 <duration>
 //	    }
-//	    health             off | {
+//	    health             off | [grpc [<service>]] {
 //	        uri           <uri>
 //	        method        <METHOD>
 //	        port          <n>

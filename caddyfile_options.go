@@ -63,14 +63,8 @@ var poolOptions = map[string]poolOption{
 		}
 		return at.wrap(p.Breaker.validate())
 	}},
-	"health": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
-		p.Health = new(Health)
-		if err := offOrBlock(r, d, "health", &p.Health.Off, healthOptions, p.Health); err != nil {
-			return err
-		}
-		return wrap(d, p.Health.validate())
-	}},
-	"sla": {read: readSLA},
+	"health": {read: readHealth},
+	"sla":    {read: readSLA},
 	"retry": {read: func(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		at := here(d)
 		p.Retry = new(Retry)

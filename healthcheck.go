@@ -73,7 +73,27 @@ type Health struct {
 
 	// The body of the request. Default: none.
 	Body string `json:"body,omitempty"`
+
+	// Asks grpc.health.v1.Health/Check, as the proxy's transport speaks HTTP/2: over TLS, or
+	// h2c. SERVING passes. It has no `uri`, `method`, `expect_status`, `expect_body` and `body`.
+	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
+
+// GRPCHealth is a check of a server of gRPC.
+type GRPCHealth struct {
+	// The service that is asked about. Default: none; the server as a whole is.
+	Service string `json:"service,omitempty"`
+}
+
+func (g *GRPCHealth) validate() error {
+	if g != nil && len(g.Service) > longestService {
+		return fmt.Errorf("health: grpc: the service's name is longer than %d bytes", longestService)
+	}
+	return nil
+}
+
+// longestService is how long the name of a service may be.
+const longestService = 1024
 
 // EndpointHealth is how the checks of one endpoint differ from its pool's.
 type EndpointHealth struct {
@@ -85,6 +105,10 @@ type EndpointHealth struct {
 
 	// What to ask for. Default: the pool's.
 	URI string `json:"uri,omitempty"`
+
+	// A check of gRPC instead of what the pool asks for. Default: as the pool says; an
+	// endpoint with a `method` or a `uri` is asked for that.
+	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
 
 func (h *Health) validate() error {
@@ -94,7 +118,12 @@ func (h *Health) validate() error {
 	if err := validateAsk(h.Method, h.URI); err != nil {
 		return err
 	}
+	if err := h.GRPC.validate(); err != nil {
+		return err
+	}
 	switch {
+	case h.GRPC != nil && (h.URI != "" || h.Method != "" || len(h.ExpectStatus) > 0 || h.ExpectBody != "" || h.Body != ""):
+		return errors.New("health: grpc stands without uri, method, expect_status, expect_body and body")
 	case h.Interval < 0 || h.FastInterval < 0 || h.Timeout < 0:
 		return errors.New("health: durations must not be negative")
 	case h.Port < 0 || h.Port > math.MaxUint16:
@@ -123,8 +152,14 @@ func (h *EndpointHealth) validate() error {
 	if h == nil {
 		return nil
 	}
-	if h.Off && (h.Method != "" || h.URI != "") {
+	if h.Off && (h.Method != "" || h.URI != "" || h.GRPC != nil) {
 		return errors.New("health: off stands alone")
+	}
+	if h.GRPC != nil && (h.Method != "" || h.URI != "") {
+		return errors.New("health: grpc stands without a method and a uri")
+	}
+	if err := h.GRPC.validate(); err != nil {
+		return err
 	}
 	return validateAsk(h.Method, h.URI)
 }
@@ -163,7 +198,11 @@ func (h *EndpointHealth) override() *endpoint.CheckOverride {
 	if h == nil {
 		return nil
 	}
-	return &endpoint.CheckOverride{Off: h.Off, Method: h.Method, Uri: h.URI}
+	o := &endpoint.CheckOverride{Off: h.Off, Method: h.Method, Uri: h.URI}
+	if h.GRPC != nil {
+		o.GRPC, o.Service = true, h.GRPC.Service
+	}
+	return o
 }
 
 // checkConfig joins what a pool and an endpoint say; nil if the endpoint is not
@@ -175,8 +214,14 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 	case h == nil:
 		h = &Health{}
 	}
-	uri, method := h.URI, h.Method
+	uri, method, grpc := h.URI, h.Method, h.GRPC
 	if own != nil {
+		switch {
+		case own.GRPC:
+			grpc = &GRPCHealth{Service: own.Service}
+		case own.Method != "" || own.Uri != "":
+			grpc = nil
+		}
 		uri, method = cmp.Or(own.Uri, uri), cmp.Or(own.Method, method)
 	}
 	if h.ExpectBody != "" && (method == "" || method == http.MethodHead) {
@@ -189,6 +234,9 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 		Timeout:      time.Duration(cmp.Or(h.Timeout, defaultCheckTimeout)),
 		Passes:       cmp.Or(h.Passes, defaultDecisive),
 		Fails:        cmp.Or(h.Fails, defaultDecisive),
+	}
+	if grpc != nil {
+		cfg.GRPC, cfg.Service = true, grpc.Service
 	}
 	cfg.FastInterval = min(cfg.FastInterval, cfg.Interval)
 	if u, err := url.ParseRequestURI(uri); err == nil {

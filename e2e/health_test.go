@@ -302,6 +302,9 @@ func TestReloadRefusesDifferentChecks(t *testing.T) {
 func TestHealthErrors(t *testing.T) {
 	for options, want := range map[string]string{
 		"health on":                                  "want off or a block",
+		"health grpc a b":                            "unexpected argument",
+		"health grpc {\nuri /up\n}":                  "grpc stands without",
+		"health grpc {\nexpect_body ok\n}":           "grpc stands without",
 		"health {\nuri up\n}":                        "invalid uri",
 		"health {\nuri http://elsewhere/\n}":         "invalid uri",
 		"health {\nmethod get\n}":                    "unknown method",
@@ -322,7 +325,7 @@ func TestHealthErrors(t *testing.T) {
 			t.Errorf("%q: %v, want %q", options, err, want)
 		}
 	}
-	for _, own := range []string{"health", "health on", "health GET", "health GET up", "health get /up"} {
+	for _, own := range []string{"health", "health on", "health GET", "health GET up", "health get /up", "health grpc a b"} {
 		if _, err := adapt("http://a {\nfailover {\nendpoint http://b:1 {\n" + own + "\n}\n}\n}"); err == nil {
 			t.Errorf("%q of an endpoint is accepted", own)
 		}

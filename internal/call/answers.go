@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -63,6 +64,9 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	}
 	switch {
 	case rule == nil || rule.OfQuota && !a.Target.Quota:
+		if c.grpc && resp.StatusCode == http.StatusOK && o == outcome.Success && grpc.Is(resp.Header) {
+			return c.answeredGRPC(a, resp, now)
+		}
 	case rule.As == answer.Next && a.Answered(now):
 		return c.passedOn(a, resp, now)
 	default:

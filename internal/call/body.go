@@ -23,7 +23,7 @@ func (h *Handler) record(r *http.Request) *replay.Recording {
 func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
 	if !h.Edits && !h.Reads && !h.Wait.queues() &&
-		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r)) {
+		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r) && !isGRPC(r)) {
 		// what may be tried again then has failed before anything was sent
 		o.Limit = -1
 	}

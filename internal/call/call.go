@@ -33,6 +33,7 @@ type Call struct {
 	Attempts uint16            // made or reserved
 	finished bool              // no attempt will follow
 	handed   bool              // the proxy has got an answer
+	grpc     bool              // it is a gRPC call
 	recorded atomic.Bool       // the call's outcome has been counted
 
 	key      uint64         // calls with the same key go to the same endpoint; 0: to any

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/memory"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -37,30 +38,43 @@ type chunk struct {
 
 // hold reads what the rules want of an answer. If that fails the call can move on,
 // and nothing of the answer is left.
-func (a *Attempt) hold(resp *http.Response, rules CommitRules) error {
+func (a *Attempt) hold(resp *http.Response, rules CommitRules) (*held, error) {
 	h := new(held)
 	if err := h.first(a, resp, rules.Until); err != nil {
 		h.drop()
-		return err
+		return nil, err
 	}
 	if rules.Hold > 0 {
 		if err := h.more(a, resp.Body, rules.Hold); err != nil {
 			h.drop()
-			return err
+			return nil, err
 		}
 	}
-	h.give(a, resp)
-	return nil
+	return h, nil
 }
 
 // heldBack deals with a good answer of which the client gets nothing before as much has
 // come as the pool wants.
 func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error) {
-	if err := a.hold(resp, c.Handler.Commit); err != nil {
+	h, err := a.hold(resp, c.Handler.Commit)
+	if err != nil {
 		resp.Body.Close()
 		return nil, c.failed(a, err, time.Now())
 	}
 	now := time.Now()
+	if b, ok := resp.Body.(*grpcBody); ok && h.err == io.EOF {
+		code, _ := grpc.Status(resp.Trailer)
+		switch o, _ := b.end(now); {
+		case o == outcome.Truncated:
+			h.drop()
+			resp.Body.Close()
+			return nil, c.failed(a, &outcome.BodyError{Cause: io.ErrUnexpectedEOF}, now)
+		case o != outcome.Success || code == grpc.Unimplemented:
+			h.putBack(resp)
+			return c.answeredWith(a, resp, code, b.messages.Some, now)
+		}
+	}
+	h.give(a, resp)
 	if a.sent != nil {
 		a.sent.Answering()
 	}

@@ -75,9 +75,11 @@ func TestHeldBodies(t *testing.T) {
 						t.Fatalf("%d bytes, %s: a look sees %d", size, name, got)
 					}
 				}
-				if err := a.hold(resp, CommitRules{Body: true, Hold: limit}); err != nil {
+				h, err := a.hold(resp, CommitRules{Body: true, Hold: limit})
+				if err != nil {
 					t.Fatal(err)
 				}
+				h.give(a, resp)
 				// with its end, a body one larger is whole as well
 				if ended := a.Target.State.Busy.Load() == 0; ended != (size <= limit) && size != limit+1 {
 					t.Errorf("%d bytes, %s: ended %t while held", size, name, ended)
@@ -111,7 +113,7 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 		a := loose(t)
 		body := &closing{Reader: io.MultiReader(strings.NewReader(strings.Repeat("x", size)), iotest.ErrReader(broken))}
 		resp := &http.Response{StatusCode: 200, Body: body}
-		err := a.hold(resp, CommitRules{Body: true, Hold: limit})
+		h, err := a.hold(resp, CommitRules{Body: true, Hold: limit})
 		if early {
 			if outcome.OfError(err) != outcome.Truncated || !errors.Is(err, broken) {
 				t.Errorf("%d bytes: got %v", size, err)
@@ -119,6 +121,7 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 			a.Settle(time.Now(), outcome.Truncated, true)
 			continue
 		}
+		h.give(a, resp)
 		got, readErr := io.ReadAll(resp.Body)
 		if err != nil || len(got) != size || readErr == nil || a.Outcome != outcome.Truncated {
 			t.Errorf("%d bytes: got %v, then %d bytes and %v; outcome %v", size, err, len(got), readErr, a.Outcome)

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/routing"
@@ -65,7 +67,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	if c := latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
 		return c
 	}
-	c := &Call{Handler: h, Request: r, vars: vars}
+	c := &Call{Handler: h, Request: r, vars: vars, grpc: isGRPC(r)}
 	if h.Dynamic != nil {
 		c.extra().looked = pool
 	}
@@ -159,7 +161,7 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Call, a.Target, a.upstream = c, t, upstream
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
-	a.Doubtful = c.doubtful()
+	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
 	return a
 }
 
@@ -213,6 +215,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	reported = true
 	if c.extras != nil {
 		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
+	}
+	if err != nil && c.grpc {
+		resp, err = c.atDeadline(a, err, now)
 	}
 	if err != nil {
 		err = c.failed(a, err, now)
@@ -277,6 +282,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
 	}
+	if c.grpc && resp.StatusCode == http.StatusOK && o == outcome.Success && grpc.Is(resp.Header) {
+		return c.answeredGRPC(a, resp, now)
+	}
 	return c.dealWith(a, resp, o, now)
 }
 
@@ -297,7 +305,7 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
-		a.Target.State.BeganAnswer(a, now, h.BreakerConfig())
+		c.beganAnswer(a, resp, now)
 	}
 	a.follow(resp)
 	return resp, nil
@@ -348,7 +356,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 			a.BodyEnds(o)
 		}
 		a.set(bodyOver)
-		if o.Failed() {
+		if o.Failed() && err != io.EOF {
 			err = &brokenBody{o, a.Target.Name, err}
 		}
 	}

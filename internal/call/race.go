@@ -11,6 +11,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -212,10 +213,15 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return outcome.Cancelled, false
 	}
-	next := false
+	next, ruled := false, false
 	if h.Answers.Concern(resp.StatusCode) {
 		if rule, _ := a.look(resp, o); rule != nil && (!rule.OfQuota || a.Target.Quota) {
-			o, next = outcomeOf(rule.As), rule.As == answer.Next
+			o, next, ruled = outcomeOf(rule.As), rule.As == answer.Next, true
+		}
+	}
+	if c.grpc && o == outcome.Success && !ruled && grpc.Is(resp.Header) {
+		if code, ok := grpc.Status(resp.Header); ok {
+			o, next = c.cameTo(a, code, false, now), code == grpc.Unimplemented
 		}
 	}
 	switch {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -16,6 +17,10 @@ const waitPatience = time.Second
 // outcome.MaxHold; 0: it does not say. A 429 that lacks the usual fields may say so in its body,
 // which is read for that, and put back.
 func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.Time) time.Duration {
+	if fields := grpcFields(resp); fields != nil {
+		wait, _ := grpc.RetryAfter(fields)
+		return wait
+	}
 	limited := o == outcome.RateLimited || resp.StatusCode == http.StatusTooManyRequests
 	if !limited && resp.StatusCode != http.StatusServiceUnavailable {
 		return 0

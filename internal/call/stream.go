@@ -104,6 +104,10 @@ func (a *Attempt) clientLeft() bool {
 func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	switch {
 	case err == io.EOF:
+		if b, ok := a.answer.(*grpcBody); ok {
+			o, _ := b.end(time.Now())
+			return o
+		}
 		return outcome.Success // whatever the client has done meanwhile
 	case a.clientLeft():
 		return outcome.Cancelled
@@ -111,6 +115,8 @@ func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 		return outcome.Stalled
 	case a.download.slow():
 		return outcome.Cancelled // the endpoint has given up on the client
+	case a.Call.grpc && outcome.StreamReset(err) && a.Call.waitedOut(time.Now()):
+		return outcome.Cancelled // servers of gRPC do that at the client's deadline
 	}
 	return outcome.Truncated
 }

@@ -128,7 +128,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 	case endpoint.EndedByIdle:
 		return outcome.Stalled
 	case endpoint.EndedByClient:
-		a.ClientLeft = true
+		a.ClientLeft = c.waitedOut(now)
 		return outcome.Cancelled
 	case endpoint.EndedByRescue, endpoint.EndedByHedge:
 		return outcome.Cancelled
@@ -140,7 +140,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.FailedTimeout
 	}
 	if a.client.Err() != nil {
-		a.ClientLeft = true
+		a.ClientLeft = c.waitedOut(now)
 		return outcome.Cancelled
 	}
 	if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {

@@ -1,11 +1,13 @@
 package call
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -53,11 +55,20 @@ func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 	case o == outcome.Stalled:
 		return a.whatStalled()
 	}
+	if b, ok := a.answer.(*grpcBody); ok && err == io.EOF {
+		_, what := b.end(time.Now())
+		return what
+	}
 	return outcome.Short(&outcome.BodyError{Cause: err})
 }
 
 // whatStatus is a status as a cause.
 func whatStatus(resp *http.Response) string {
+	if fields := grpcFields(resp); fields != nil {
+		if code, ok := grpc.Status(fields); ok {
+			return whatCode(code)
+		}
+	}
 	if resp.StatusCode < 400 {
 		return strconv.Itoa(resp.StatusCode) + " with an error in the body"
 	}

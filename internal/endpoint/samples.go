@@ -62,7 +62,7 @@ func (s *State) countLocked(now time.Time) {
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || s.passing.trial == t || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || s.passing.trial == t || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
 		!s.breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false

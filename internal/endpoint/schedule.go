@@ -27,12 +27,14 @@ type Ask struct {
 	Pattern             *regexp.Regexp
 	Headers             http.Header
 	Body                string
+	GRPC                bool   // grpc.health.v1 is asked, and nothing else of this but Port and Headers
+	Service             string // that it is asked about; empty: the whole server
 }
 
 // equal reports whether two checks ask the same.
 func (a *Ask) equal(other *Ask) bool {
 	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query && a.RawPath == other.RawPath && a.Port == other.Port &&
-		a.Body == other.Body && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&
+		a.Body == other.Body && a.GRPC == other.GRPC && a.Service == other.Service && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&
 		(a.Pattern == nil) == (other.Pattern == nil) && (a.Pattern == nil || a.Pattern.String() == other.Pattern.String())
 }
 
@@ -41,6 +43,8 @@ func (a *Ask) equal(other *Ask) bool {
 type CheckOverride struct {
 	Off         bool   // it is not checked
 	Method, Uri string // empty: the pool's
+	GRPC        bool   // as in Ask, instead of what the pool asks for
+	Service     string
 }
 
 // checkJitter spreads the checks of many instances.

@@ -164,7 +164,8 @@ func (s *State) refusedAgainLocked() bool {
 
 // isSlow reports whether the first byte took, or has taken by now, longer than the pool's SlowAfter.
 func isSlow(f Watched, now time.Time, cfg *breaker.Config) bool {
-	return cfg.SlowRatio > 0 && taken(f, now) > cfg.SlowAfter
+	t := f.own()
+	return cfg.SlowRatio > 0 && !(t.Unhurried && !t.Single) && taken(f, now) > cfg.SlowAfter
 }
 
 // Beaten takes the latency of an attempt that lost a race to its hedge: its response took at

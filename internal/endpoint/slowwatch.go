@@ -16,6 +16,9 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
 	}
+	if t.Unhurried && (o == outcome.Success && !t.Single || o == outcome.Cancelled && (latency > 0 || !t.ClientLeft)) {
+		return false
+	}
 	took := taken(f, now)
 	slow := s.slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
@@ -114,7 +117,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 			continue
 		}
 		changed = s.watchTrialLocked(f, now, cfg) || changed
-		if t.judged {
+		if t.judged || t.Unhurried {
 			continue
 		}
 		latency := f.FirstByte()

@@ -17,10 +17,14 @@ type Ticket struct {
 	Doubtful     bool          // the call failed elsewhere, perhaps by its own fault
 	ClientLeft   bool          // the attempt was cancelled because its client left
 	MovedOn      bool          // the call moves on from the endpoint's good response, if it can
+	Single       bool          // the response to an unhurried attempt is no stream, so its first byte tells how fast the endpoint is
 
 	// Set by Acquire, and by the breaker at the first byte.
 	Watchful bool // the breaker needs BeganAnswer at the first byte
 	Permit   breaker.Permit
+
+	// Set before Acquire.
+	Unhurried bool // the first byte may come late although the endpoint is well, as that of a stream
 
 	// Guarded by the state's mutex.
 	Outcome    outcome.Outcome

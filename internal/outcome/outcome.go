@@ -191,8 +191,13 @@ func ClientsMistake(err error) bool { return refusedHere(err) && !outOfResources
 // the connection, as it does for a request that it considers malformed.
 func StreamRefused(err error) bool {
 	stream, ok := errors.AsType[http2.StreamError](err)
-	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) &&
-		stream.Cause != nil && stream.Cause.Error() == "received from peer"
+	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) && StreamReset(err)
+}
+
+// StreamReset tells whether the peer has reset one stream of HTTP/2.
+func StreamReset(err error) bool {
+	stream, ok := errors.AsType[http2.StreamError](err)
+	return ok && stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
 // SaysPeer reports whether a TLS error is an alert of the endpoint. An alert about our

@@ -43,6 +43,9 @@ func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper,
 	}()
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
+	if cfg.GRPC {
+		return askGRPC(ctx, cfg, trip, t)
+	}
 	if gets || cfg.Method != http.MethodHead {
 		method := cfg.Method
 		if method == http.MethodHead {

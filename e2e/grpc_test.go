@@ -1,0 +1,545 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// A grpcAPI is an endpoint of gRPC that echoes, and can be made to do otherwise.
+type grpcAPI struct {
+	name    string
+	address string
+	trust   string // of its certificate; empty: it speaks h2c
+	server  *grpc.Server
+	health  *health.Server
+	hits    atomic.Int64
+	handler atomic.Pointer[func(grpc.ServerStream) error]
+}
+
+func newGRPC(t testing.TB, name string) *grpcAPI {
+	t.Helper()
+	return startGRPC(t, &grpcAPI{name: name}, "127.0.0.1:0")
+}
+
+// newTLSGRPC is newGRPC for an endpoint that speaks TLS.
+func newTLSGRPC(t testing.TB, name string) *grpcAPI {
+	t.Helper()
+	source := httptest.NewUnstartedServer(nil) // of a certificate
+	source.StartTLS()
+	source.Close()
+	g := &grpcAPI{name: name, trust: certificateOf(t, source)}
+	return startGRPC(t, g, "127.0.0.1:0", grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: source.TLS.Certificates})))
+}
+
+func startGRPC(t testing.TB, g *grpcAPI, address string, options ...grpc.ServerOption) *grpcAPI {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.address = listener.Addr().String()
+	g.health = health.NewServer()
+	g.server = grpc.NewServer(append(options, grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		g.hits.Add(1)
+		return (*g.handler.Load())(s)
+	}))...)
+	healthpb.RegisterHealthServer(g.server, g.health)
+	if g.handler.Load() == nil {
+		g.behave(g.echo)
+	}
+	server := g.server
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	return g
+}
+
+func (g *grpcAPI) behave(h func(grpc.ServerStream) error) { g.handler.Store(&h) }
+
+// echo sends each message back, with the endpoint's name before it, and trailers.
+func (g *grpcAPI) echo(s grpc.ServerStream) error {
+	asked, _ := metadata.FromIncomingContext(s.Context())
+	s.SetTrailer(metadata.Pairs("served-by", g.name, "blob-bin", "\x00\x01"))
+	if err := s.SetHeader(metadata.Pairs("asked-by", strings.Join(asked["caller"], ","))); err != nil {
+		return err
+	}
+	for {
+		m := new(wrapperspb.StringValue)
+		if err := s.RecvMsg(m); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := s.SendMsg(wrapperspb.String(g.name + ": " + m.Value)); err != nil {
+			return err
+		}
+	}
+}
+
+// ends ends calls with a status, and nothing before it.
+func ends(code codes.Code) func(grpc.ServerStream) error {
+	return func(grpc.ServerStream) error { return grpcstatus.Error(code, "as the test wants") }
+}
+
+// failingLate sends a header, and then the status.
+func failingLate(code codes.Code) func(grpc.ServerStream) error {
+	return func(s grpc.ServerStream) error {
+		if err := s.SendHeader(metadata.Pairs("early", "yes")); err != nil {
+			return err
+		}
+		return grpcstatus.Error(code, "as the test wants")
+	}
+}
+
+// overGRPC is a site over endpoints of gRPC.
+func overGRPC(options string, apis ...*grpcAPI) string { return overKeyedGRPC(options, "", apis...) }
+
+// overKeyedGRPC is overGRPC for endpoints with an option each.
+func overKeyedGRPC(options, each string, apis ...*grpcAPI) string {
+	scheme, transport := "http", "versions h2c"
+	if apis[0].trust != "" {
+		scheme, transport = "https", "versions 2\n\t\ttls_trust_pool file "+apis[0].trust
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "failover {\n\tname api\n\ttransport http {\n\t\t%s\n\t}\n", transport)
+	for _, g := range apis {
+		fmt.Fprintf(&b, "\tendpoint %s://%s {\n\t\tname %s\n\t\t%s\n\t}\n", scheme, g.address, g.name, each)
+	}
+	return b.String() + "\t" + options + "\n}"
+}
+
+// dialGRPC is a client of the site.
+func (p *proxy) dialGRPC() *grpc.ClientConn {
+	p.t.Helper()
+	cc, err := grpc.NewClient("passthrough:///api.test", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", p.file("site"))
+		}))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { cc.Close() })
+	return cc
+}
+
+// unary makes a call, and returns the answer.
+func unary(ctx context.Context, cc *grpc.ClientConn, text string, options ...grpc.CallOption) (string, error) {
+	answer := new(wrapperspb.StringValue)
+	err := cc.Invoke(ctx, "/test.Echo/Unary", wrapperspb.String(text), answer, options...)
+	return answer.Value, err
+}
+
+// wantUnary makes a call that an endpoint has to answer.
+func wantUnary(t testing.TB, cc *grpc.ClientConn, from string) {
+	t.Helper()
+	if got, err := unary(t.Context(), cc, "hi"); err != nil || got != from+": hi" {
+		t.Fatalf("got %q (%v), want it from %s", got, err, from)
+	}
+}
+
+func stream(ctx context.Context, t testing.TB, cc *grpc.ClientConn, name string, client, server bool) grpc.ClientStream {
+	t.Helper()
+	s, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: client, ServerStreams: server}, "/test.Echo/"+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestGRPCOfAllKinds: unary calls and streams of all directions, with metadata and trailers as they are.
+func TestGRPCOfAllKinds(t *testing.T) {
+	for _, over := range []string{"h2c", "TLS"} {
+		t.Run(over, func(t *testing.T) {
+			one := newGRPC(t, "one")
+			if over == "TLS" {
+				one = newTLSGRPC(t, "one")
+			}
+			p := startCaddy(t, overGRPC("", one))
+			cc := p.dialGRPC()
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "caller", "a test")
+			var header, trailer metadata.MD
+			if got, err := unary(ctx, cc, "hi", grpc.Header(&header), grpc.Trailer(&trailer)); err != nil || got != "one: hi" {
+				t.Fatalf("unary: %q, %v", got, err)
+			}
+			if fmt.Sprint(header["asked-by"], trailer["served-by"], trailer["blob-bin"]) != "[a test] [one] [\x00\x01]" {
+				t.Errorf("header %v, trailer %v", header, trailer)
+			}
+			both := stream(ctx, t, cc, "Both", true, true)
+			for i := range 3 {
+				if err := both.SendMsg(wrapperspb.String(fmt.Sprint(i))); err != nil {
+					t.Fatal(err)
+				}
+				m := new(wrapperspb.StringValue)
+				if err := both.RecvMsg(m); err != nil || m.Value != fmt.Sprint("one: ", i) {
+					t.Fatalf("both ways: %q, %v", m.Value, err)
+				}
+			}
+			both.CloseSend()
+			if err := both.RecvMsg(new(wrapperspb.StringValue)); err != io.EOF || both.Trailer()["served-by"][0] != "one" {
+				t.Errorf("the end of both: %v, %v", err, both.Trailer())
+			}
+			one.behave(func(s grpc.ServerStream) error { // a number of messages, and then theirs
+				n := 0
+				for m := new(wrapperspb.StringValue); s.RecvMsg(m) == nil; n++ {
+				}
+				return s.SendMsg(wrapperspb.String(fmt.Sprint(n)))
+			})
+			up := stream(ctx, t, cc, "Up", true, false)
+			for range 5 {
+				if err := up.SendMsg(wrapperspb.String("part")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			up.CloseSend()
+			m := new(wrapperspb.StringValue)
+			if err := up.RecvMsg(m); err != nil || m.Value != "5" {
+				t.Errorf("up: %q, %v", m.Value, err)
+			}
+			one.behave(func(s grpc.ServerStream) error {
+				for range 5 {
+					if err := s.SendMsg(wrapperspb.String("part")); err != nil {
+						return err
+					}
+				}
+				return grpcstatus.Error(codes.NotFound, "no more")
+			})
+			down := stream(ctx, t, cc, "Down", false, true)
+			if err := errors.Join(down.SendMsg(wrapperspb.String("go")), down.CloseSend()); err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			err := error(nil)
+			for ; err == nil; n++ {
+				err = down.RecvMsg(new(wrapperspb.StringValue))
+			}
+			if n != 6 || grpcstatus.Code(err) != codes.NotFound || grpcstatus.Convert(err).Message() != "no more" {
+				t.Errorf("down: %d messages, %v", n-1, err)
+			}
+			p.quiet()
+			if one := p.one("one"); one.Failures != 0 || one.Successes != 4 {
+				t.Errorf("totals: %+v", one.totals)
+			}
+		})
+	}
+}
+
+// TestGRPCMovesOn: calls move on from a server that says UNAVAILABLE, is not there or cannot do what is asked.
+func TestGRPCMovesOn(t *testing.T) {
+	for name, test := range map[string]struct {
+		options, each string
+		behave        func(grpc.ServerStream) error
+		want          codes.Code // of the first call; OK: two has answered
+		reason        string
+	}{
+		"UNAVAILABLE":                        {"retry {\n\t\tmethods any\n\t}", "", ends(codes.Unavailable), codes.OK, "status"},
+		"INTERNAL":                           {"retry {\n\t\tmethods any\n\t}", "", ends(codes.Internal), codes.OK, "status"},
+		"DEADLINE_EXCEEDED":                  {"retry {\n\t\tmethods any\n\t}", "", ends(codes.DeadlineExceeded), codes.OK, "status"},
+		"may have been processed":            {"", "", ends(codes.Unavailable), codes.Unavailable, ""},
+		"after a header":                     {"commit first_byte\n\tretry {\n\t\tmethods any\n\t}", "", failingLate(codes.Unavailable), codes.OK, "status"},
+		"after a header, complete":           {"commit complete\n\tretry {\n\t\tmethods any\n\t}", "", failingLate(codes.Unavailable), codes.OK, "status"},
+		"after a header that the client has": {"retry {\n\t\tmethods any\n\t}", "", failingLate(codes.Unavailable), codes.Unavailable, ""},
+		"UNIMPLEMENTED":                      {"", "", ends(codes.Unimplemented), codes.OK, "next_on"},
+		"UNIMPLEMENTED after a header":       {"commit first_byte", "", failingLate(codes.Unimplemented), codes.OK, "next_on"},
+		"RESOURCE_EXHAUSTED":                 {"", "header Authorization \"Bearer ours\"", ends(codes.ResourceExhausted), codes.OK, "rate_limited"},
+		"UNAUTHENTICATED":                    {"", "header Authorization \"Bearer ours\"", ends(codes.Unauthenticated), codes.OK, "denied"},
+		"PERMISSION_DENIED":                  {"", "header Authorization \"Bearer ours\"", ends(codes.PermissionDenied), codes.OK, "denied"},
+		"RESOURCE_EXHAUSTED of the client":   {"", "", ends(codes.ResourceExhausted), codes.ResourceExhausted, ""},
+		"UNAUTHENTICATED of the client":      {"", "", ends(codes.Unauthenticated), codes.Unauthenticated, ""},
+		"NOT_FOUND":                          {"retry {\n\t\tmethods any\n\t}", "", ends(codes.NotFound), codes.NotFound, ""},
+		"ABORTED":                            {"retry {\n\t\tmethods any\n\t}", "", ends(codes.Aborted), codes.Aborted, ""},
+		"UNKNOWN":                            {"retry {\n\t\tmethods any\n\t}", "", ends(codes.Unknown), codes.Unknown, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newGRPC(t, "one"), newGRPC(t, "two")
+			one.behave(test.behave)
+			p := startCaddy(t, overKeyedGRPC(test.options, test.each, one, two))
+			before := p.newestEvent()
+			cc := p.dialGRPC()
+			got, err := unary(t.Context(), cc, "hi")
+			if grpcstatus.Code(err) != test.want || err == nil && got != "two: hi" {
+				t.Fatalf("got %q (%v), want %v", got, err, test.want)
+			}
+			if err != nil && grpcstatus.Convert(err).Message() != "as the test wants" {
+				t.Errorf("the client is told %q", grpcstatus.Convert(err).Message())
+			}
+			p.quiet()
+			reason := ""
+			for _, e := range p.events(before) {
+				if e.Kind == "failover" {
+					reason = e.Reason
+				}
+			}
+			if reason != test.reason {
+				t.Errorf("moved on because of %q, want %q", reason, test.reason)
+			}
+			failed := test.want == codes.Unavailable || test.reason != "" && test.reason != "next_on"
+			if failures := p.one("one").Failures; failed != (failures == 1) || failures > 1 {
+				t.Errorf("%d failures", failures)
+			}
+		})
+	}
+}
+
+// TestGRPCWithoutAServer: a call moves on from servers that are gone, and from one that says goodbye.
+func TestGRPCWithoutAServer(t *testing.T) {
+	one, two := newGRPC(t, "one"), newGRPC(t, "two")
+	p := startCaddy(t, overGRPC("", one, two))
+	cc := p.dialGRPC()
+	wantUnary(t, cc, "one")
+	one.server.GracefulStop() // with a GOAWAY
+	wantUnary(t, cc, "two")
+	startGRPC(t, one, one.address)
+	p.back("api", "one")
+	eventually(t, "one answers again", func() bool {
+		got, err := unary(t.Context(), cc, "hi")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got == "one: hi"
+	})
+	one.server.Stop()
+	wantUnary(t, cc, "two")
+}
+
+// TestGRPCInTrailers: the breaker opens by trailers that come after a header, and closes again.
+func TestGRPCInTrailers(t *testing.T) {
+	for name, behave := range map[string]func(grpc.ServerStream) error{
+		"after a header": failingLate(codes.Unavailable),
+		"after messages": func(s grpc.ServerStream) error {
+			return cmp.Or(s.SendMsg(wrapperspb.String("one: hi")), grpcstatus.Error(codes.Unavailable, "gone"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newGRPC(t, "one"), newGRPC(t, "two")
+			one.behave(behave)
+			p := startCaddy(t, overGRPC("breaker {\n\t\topen_for 200ms\n\t\tstep 50ms\n\t}", one, two))
+			cc := p.dialGRPC()
+			for range 5 {
+				if _, err := unary(t.Context(), cc, "hi"); grpcstatus.Code(err) != codes.Unavailable {
+					t.Fatalf("got %v", err)
+				}
+			}
+			p.becomes("one", "open")
+			if what := p.one("one").LastFailure; what == nil || what.What != "gRPC UNAVAILABLE" {
+				t.Errorf("the failure is %+v", what)
+			}
+			one.behave(one.echo)
+			eventually(t, "one is back", func() bool {
+				if _, err := unary(t.Context(), cc, "hi"); err != nil {
+					t.Fatal(err)
+				}
+				return p.one("one").State == "closed"
+			})
+		})
+	}
+}
+
+// TestGRPCHolds: a server that says how long it wants no calls gets none.
+func TestGRPCHolds(t *testing.T) {
+	detailed, err := grpcstatus.New(codes.ResourceExhausted, "busy").WithDetails(durationpb.New(time.Minute)) // which says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, behave := range map[string]func(grpc.ServerStream) error{
+		"trailers alone": func(s grpc.ServerStream) error {
+			s.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "60000"))
+			return detailed.Err()
+		},
+		"after a message": func(s grpc.ServerStream) error {
+			s.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "60000"))
+			return cmp.Or(s.SendMsg(wrapperspb.String("one: hi")), detailed.Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newGRPC(t, "one"), newGRPC(t, "two")
+			one.behave(behave)
+			p := startCaddy(t, overKeyedGRPC("", "header Authorization \"Bearer ours\"", one, two))
+			cc := p.dialGRPC()
+			_, _ = unary(t.Context(), cc, "hi")
+			p.quiet()
+			until := p.one("one").HeldUntil
+			if left := time.Until(until); left < 30*time.Second || left > time.Minute {
+				t.Errorf("held for %v", left)
+			}
+			wantUnary(t, cc, "two")
+		})
+	}
+}
+
+// TestGRPCDeadlines: a server is told of the client's deadline, and neither that nor a client that leaves is its fault.
+func TestGRPCDeadlines(t *testing.T) {
+	one := newGRPC(t, "one")
+	left := make(chan time.Duration, 20)
+	one.behave(func(s grpc.ServerStream) error {
+		if at, ok := s.Context().Deadline(); ok {
+			left <- time.Until(at)
+		} else {
+			left <- 0
+		}
+		<-s.Context().Done()
+		return grpcstatus.FromContextError(s.Context().Err()).Err()
+	})
+	p := startCaddy(t, overGRPC("breaker {\n\t\tconsecutive_failures 2\n\t}", one))
+	cc := p.dialGRPC()
+	for range 6 {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if _, err := unary(ctx, cc, "hi"); grpcstatus.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+		if l := receive(t, "a deadline", left); l <= 0 || l > 300*time.Millisecond {
+			t.Errorf("the server has %v left", l)
+		}
+		cancel()
+	}
+	for range 6 {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := stream(ctx, t, cc, "Down", false, true)
+		if err := errors.Join(s.SendMsg(wrapperspb.String("go")), s.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, "a call", left)
+		cancel()
+		if err := s.RecvMsg(new(wrapperspb.StringValue)); grpcstatus.Code(err) != codes.Canceled {
+			t.Errorf("got %v", err)
+		}
+	}
+	p.quiet()
+	if one := p.one("one"); one.State != "closed" || one.Failures != 0 {
+		t.Errorf("one is %s, with %d failures", one.State, one.Failures)
+	}
+}
+
+// TestSilentStreamsOfGRPCAreNotSlow: a stream whose header comes late says nothing about an endpoint that answers others at
+// once.
+func TestSilentStreamsOfGRPCAreNotSlow(t *testing.T) {
+	one, two := newGRPC(t, "one"), newGRPC(t, "two")
+	p := startCaddy(t, overGRPC("", one, two))
+	cc := p.dialGRPC()
+	for range 150 { // so that it is known what is usual
+		wantUnary(t, cc, "one")
+	}
+	more := make(chan struct{})
+	one.behave(func(s grpc.ServerStream) error {
+		if err := s.RecvMsg(new(wrapperspb.StringValue)); err != nil {
+			return err
+		}
+		select {
+		case <-more:
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+		return errors.Join(s.SendMsg(wrapperspb.String("a")), s.SendMsg(wrapperspb.String("b")))
+	})
+	var streams []grpc.ClientStream
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for i := range 60 {
+		within := t.Context()
+		if i%2 == 0 {
+			within = ctx
+		}
+		s := stream(within, t, cc, "Watch", i%3 == 0, true)
+		if err := s.SendMsg(wrapperspb.String("go")); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 != 0 {
+			s.CloseSend()
+		}
+		streams = append(streams, s)
+	}
+	eventually(t, "all watch", func() bool { return one.hits.Load() == 150+60 })
+	pause(t.Context(), 1500*time.Millisecond) // the time that nothing happens
+	cancel()
+	close(more)
+	for i, s := range streams {
+		if i%2 == 0 {
+			continue
+		}
+		for range 2 {
+			if err := s.RecvMsg(new(wrapperspb.StringValue)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.CloseSend()
+		if err := s.RecvMsg(new(wrapperspb.StringValue)); err != io.EOF {
+			t.Fatal(err)
+		}
+	}
+	p.quiet()
+	if one := p.one("one"); one.State != "closed" || one.Failures != 0 || one.Traffic < 0.99 {
+		t.Errorf("one is %s, has %v of the traffic, and %d failures", one.State, one.Traffic, one.Failures)
+	}
+	one.behave(one.echo)
+	wantUnary(t, cc, "one")
+}
+
+// TestGRPCOutageThatOnlyClientsSee: where a server hangs and all clients reach their deadlines, it is found out.
+func TestGRPCOutageThatOnlyClientsSee(t *testing.T) {
+	one, two := newGRPC(t, "one"), newGRPC(t, "two")
+	one.behave(func(s grpc.ServerStream) error {
+		<-s.Context().Done()
+		return grpcstatus.FromContextError(s.Context().Err()).Err()
+	})
+	p := startCaddy(t, overGRPC("", one, two))
+	cc := p.dialGRPC()
+	lost := 0
+	eventually(t, "two answers", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond)
+		defer cancel()
+		_, err := unary(ctx, cc, "hi")
+		if err != nil {
+			lost++
+		}
+		return err == nil
+	})
+	if lost > 10 {
+		t.Errorf("%d calls were lost", lost)
+	}
+}
+
+// TestGRPCHealth: a check of grpc.health.v1.
+func TestGRPCHealth(t *testing.T) {
+	const often = "{\n\t\tinterval 50ms\n\t\tfast_interval 50ms\n\t}"
+	for _, over := range []string{"h2c", "TLS"} {
+		t.Run(over, func(t *testing.T) {
+			one := newGRPC(t, "one")
+			if over == "TLS" {
+				one = newTLSGRPC(t, "one")
+			}
+			p := startCaddy(t, overGRPC("health grpc shop.Cart "+often, one))
+			result := func(want string) {
+				t.Helper()
+				eventually(t, "a check says "+want, func() bool { c := p.one("one").Check; return c != nil && c.LastResult == want })
+			}
+			result("gRPC NOT_FOUND")
+			one.health.SetServingStatus("shop.Cart", healthpb.HealthCheckResponse_SERVING)
+			result("passed")
+			one.health.SetServingStatus("shop.Cart", healthpb.HealthCheckResponse_NOT_SERVING)
+			result("gRPC NOT_SERVING")
+			p.reload(overGRPC("health grpc "+often, one))
+			result("passed")
+			p.reload(overKeyedGRPC("health "+often, "health grpc shop.Cart", one))
+			result("gRPC NOT_SERVING")
+		})
+	}
+}
