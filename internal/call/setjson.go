@@ -19,7 +19,7 @@ import (
 // An unfit request is one that no endpoint gets, because of what its body or its path
 // is. It is an error that the client gets as an answer.
 type unfit struct {
-	Status int // 400, 413, 415 or 503
+	status int // 400, 413, 415 or 503
 	reason string
 }
 
@@ -30,7 +30,7 @@ func (u *unfit) Error() string { return u.reason }
 func (u *unfit) answer(r *http.Request) *http.Response {
 	kind := "unsupported_media_type"
 	header := http.Header{"Content-Type": {"application/json"}}
-	switch u.Status {
+	switch u.status {
 	case http.StatusBadRequest:
 		kind = "bad_request"
 	case http.StatusRequestEntityTooLarge:
@@ -41,8 +41,8 @@ func (u *unfit) answer(r *http.Request) *http.Response {
 	}
 	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
 	return &http.Response{
-		Status:        fmt.Sprintf("%d %s", u.Status, http.StatusText(u.Status)),
-		StatusCode:    u.Status,
+		Status:        fmt.Sprintf("%d %s", u.status, http.StatusText(u.status)),
+		StatusCode:    u.status,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
@@ -72,14 +72,14 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	case !whole:
 		x.unfit = tooLarge(limit)
 	case len(body) > 0:
-		x.unfit = NotAnObject(body)
+		x.unfit = notAnObject(body)
 	}
 	x.whole = x.unfit == nil && len(body) > 0
 	return nil
 }
 
-// NotAnObject says why a body cannot be edited; nil: it can.
-func NotAnObject(body []byte) *unfit {
+// notAnObject says why a body cannot be edited; nil: it can.
+func notAnObject(body []byte) *unfit {
 	err := jsondoc.Check(body, jsondoc.MaxDepth)
 	switch {
 	case err == jsondoc.ErrDepth:

@@ -7,8 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// Minutes are the last minutes of all endpoints, as the dashboard draws them.
-type Minutes struct {
+// minutes are the last minutes of all endpoints, as the dashboard draws them.
+type minutes struct {
 	// The first minute, in minutes since 1970.
 	From int64 `json:"from"`
 
@@ -25,10 +25,10 @@ type columns struct {
 	P95      []float64 `json:"p95"`
 }
 
-// LastMinutes returns what happened at every endpoint from a time on.
-func LastMinutes(now, from time.Time) Minutes {
+// lastMinutes returns what happened at every endpoint from a time on.
+func lastMinutes(now, from time.Time) minutes {
 	from = from.Truncate(time.Minute)
-	last := Minutes{From: from.Unix() / 60, Pools: make(map[string]map[string]*columns)}
+	last := minutes{From: from.Unix() / 60, Pools: make(map[string]map[string]*columns)}
 	for _, p := range pool.Running() {
 		endpoints := make(map[string]*columns)
 		last.Pools[p.Name] = endpoints
