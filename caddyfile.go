@@ -92,6 +92,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 			rest = append(rest, d.Token()) // the closing brace
 		}
 	}
+	if err := policy.checkAPIWords(); err != nil {
+		return nil, err
+	}
 	d = caddyfile.NewDispenser(rest)
 
 	handler := new(reverseproxy.Handler)
@@ -147,6 +150,8 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	    upstream <address> {
 //	        name         <name>
 //	        url          <base-url>
+//	        key          <key>
+//	        model        [<asked>] <name>
 //	        priority     <n>
 //	        weight       <n>
 //	        schedule     <cron> <duration> {
@@ -163,6 +168,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        quota        endpoint|client
 //	        health       off | <METHOD> <uri>
 //	    }
+//	    api                openai|anthropic|gemini|jsonrpc
 //	    quota              endpoint|client
 //	    client_credentials strip|pass
 //	    balance            weighted|least_latency|least_requests
@@ -242,7 +248,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	return nil
+	return p.checkAPIWords()
 }
 
 // reader is what the reading of one policy needs to know.

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -16,6 +17,7 @@ type poolOption = option[*Policy]
 
 var poolOptions = map[string]poolOption{
 	"name":               text(func(p *Policy) *string { return &p.Name }),
+	"api":                choice(func(p *Policy) *string { return &p.API }, dialect.Names()...),
 	"quota":              choice(func(p *Policy) *string { return &p.Quota }, quotaEndpoint, quotaClient),
 	"client_credentials": choice(func(p *Policy) *string { return &p.ClientCredentials }, credentialsStrip, credentialsPass),
 	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency, balanceLeastRequests),
@@ -85,6 +87,8 @@ var endpointOptions = map[string]option[*Endpoint]{
 	"quota":        choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
 	"weight":       weight(func(e *Endpoint) **float64 { return &e.Weight }),
 	"schedule":     {repeatable: true, read: readSchedule},
+	"key":          {repeatable: true, read: readKey},
+	"model":        {repeatable: true, read: readModel},
 	"limit":        {repeatable: true, read: readLimit},
 	"health":       {read: readEndpointHealth},
 	"max_requests": count(func(e *Endpoint) *int { return &e.MaxRequests }, 1),

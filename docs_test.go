@@ -73,7 +73,7 @@ var directives = regexp.MustCompile(`^(failover|failover_dashboard|reverse_proxy
 // TestSnippetsOfTheDocumentsWork adapts and provisions every Caddyfile and JSON
 // handler that the documents show.
 func TestSnippetsOfTheDocumentsWork(t *testing.T) {
-	for _, name := range []string{"ONE_KEY", "TWO_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BACKUP_API_KEY"} {
+	for _, name := range []string{"ONE_KEY", "TWO_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BACKUP_API_KEY", "OPENROUTER_API_KEY"} {
 		t.Setenv(name, "key")
 	}
 	checked := 0

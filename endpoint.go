@@ -57,6 +57,16 @@ type Endpoint struct {
 	// configuration is loaded.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
 
+	// Keys of the API, each an endpoint of the same tier, named `name-1`, `name-2` and so on where
+	// there are several. The pool's `api` says how they are sent. Placeholders are as in
+	// `headers`. Default: none.
+	Keys []string `json:"keys,omitempty"`
+
+	// What the endpoint calls models, where the pool's `api` has them. If every entry says which
+	// model is `asked` for, the endpoint takes calls for these only, and calls that name no
+	// model. Default: it takes any, under the name that clients use.
+	Models []*Model `json:"models,omitempty"`
+
 	// Values set in JSON request bodies that go to this endpoint, in order.
 	SetJSON []*SetJSON `json:"set_json,omitempty"`
 
@@ -273,7 +283,9 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 			t.Headers = target.WithBasicAuth(t.Headers, user)
 		}
 	}
+	t.Models = p.models(e)
 	t.SetEdits(jsonEdits(e.SetJSON))
+	t.NeedsJSON = t.NeedsJSON || t.Models != nil && t.EditsBody()
 	t.Own = e.ownCredentials()
 	switch cmp.Or(e.Quota, p.Quota) {
 	case quotaEndpoint:

@@ -155,7 +155,7 @@ func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	return set, nil
 }
 
-// answerRules makes the rules of a pool.
+// answerRules makes the rules of a pool, those of its options before those of its API.
 func (p *Policy) answerRules() (*answer.Rules, error) {
 	var rules []answer.Rule
 	for _, a := range p.Answers {
@@ -172,7 +172,11 @@ func (p *Policy) answerRules() (*answer.Rules, error) {
 		}
 		rules = append(rules, rule)
 	}
-	return answer.NewRules(rules), nil
+	ofAPI, err := p.apiAnswers()
+	if err != nil {
+		return nil, err
+	}
+	return answer.NewRules(append(rules, ofAPI...)), nil
 }
 
 // SetJSON sets a value in JSON request bodies that go to an endpoint. The body must

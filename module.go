@@ -45,6 +45,12 @@ type Policy struct {
 	// that are not among them are endpoints too.
 	Endpoints []*Endpoint `json:"endpoints,omitempty"`
 
+	// What the calls look like: `openai` (and what speaks like it), `anthropic`, `gemini` or
+	// `jsonrpc`. It sets how `keys` are sent, where requests name their model, what answers mean,
+	// `commit` (`first_event`, `complete` for `jsonrpc`) and the retry block's `methods` (`any`);
+	// every option that says so itself comes first. See docs/llm.md. Default: none.
+	API string `json:"api,omitempty"`
+
 	// Whose quota a 401, 402, 403 or 429 speaks of: `endpoint` or `client`.
 	// Default: `endpoint` for endpoints with credentials of their own, else
 	// `client`.
@@ -95,14 +101,15 @@ type Policy struct {
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// What must have come from an endpoint before the client gets anything of it.
-	// Default: the headers.
+	// Default: what `api` says, else the headers.
 	Commit *Commit `json:"commit,omitempty"`
 
 	// Statuses that count as failures of the endpoint: codes, classes (5xx) and
 	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
-	// What certain answers mean, whatever their status says. Default: none.
+	// What certain answers mean, whatever their status says. They come before what `api`
+	// says. Default: none.
 	Answers []*Answer `json:"answers,omitempty"`
 
 	// Answers that another endpoint may do better on. Default: none.
@@ -132,6 +139,7 @@ type Policy struct {
 	// Where the policy stands in a Caddyfile, and as what; used in messages only.
 	DefinedAt string `json:"defined_at,omitempty"`
 
+	copies       map[*reverseproxy.Upstream]bool   // made for the further keys of an endpoint
 	urls         map[*reverseproxy.Upstream]string // base URLs of upstreams that a placeholder gave
 	handler      *call.Handler                     // made by Provision
 	source       *EventSource
@@ -163,6 +171,9 @@ func (p *Policy) provision(ctx caddy.Context) error {
 		return err
 	}
 	p.setDefaults(handler)
+	if err := p.spreadKeys(handler); err != nil {
+		return err
+	}
 	if err := p.Validate(); err != nil {
 		return err
 	}
@@ -268,7 +279,7 @@ func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
 // readRules makes what calls go by of the options, which have been validated.
 func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
-	h.Retry, h.Commit, h.Idle = p.Retry.rules(), p.Commit.rules(), time.Duration(p.IdleTimeout)
+	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
 	h.Looks = h.Answers != nil && h.Answers.Look
@@ -330,7 +341,11 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 	free := slices.Clone(p.Endpoints)
 	names := make(map[string]bool)
 	hosts := make(map[string]string)
-	for i, upstream := range handler.Upstreams {
+	place := 0
+	for _, upstream := range handler.Upstreams {
+		if !p.copies[upstream] {
+			place++
+		}
 		e := &Endpoint{Name: upstream.Dial, Upstream: upstream.Dial, URL: p.urls[upstream]}
 		if at := slices.IndexFunc(free, func(e *Endpoint) bool { return e.Upstream == upstream.Dial }); at >= 0 {
 			e = free[at]
@@ -340,7 +355,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 			return e.wrap(errors.New("the name is used twice"))
 		}
 		names[e.Name] = true
-		t := p.newTarget(e, i+1)
+		t := p.newTarget(e, place)
 		t.Upstream = upstream
 		if t.URL != nil && t.URL.Scheme == "https" {
 			// TLS connections are pooled by the URL's host
@@ -360,7 +375,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.HasQuotas = p.handler.HasQuotas || t.Quota
 	}
 	for _, e := range p.Endpoints {
-		p.handler.Edits = p.handler.Edits || len(e.SetJSON) > 0
+		p.readEdits(e)
 		p.handler.Below = p.handler.Below || e.below()
 		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
 	}

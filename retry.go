@@ -90,7 +90,8 @@ type Retry struct {
 	// Turns retries off: each call is one attempt. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// Attempts of one call, over all endpoints, 1 or more. Default: 3.
+	// Attempts of one call, over all endpoints, 1 or more. Default: 3, and one for each
+	// further key of an endpoint.
 	Attempts int `json:"attempts,omitempty"`
 
 	// Methods that may be retried after any failure: `idempotent` (RFC 9110, and

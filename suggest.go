@@ -36,6 +36,7 @@ var otherNames = map[string]string{
 	"status": "expect_status", "health_status": "expect_status", "health_body": "expect_body", "headers": "header",
 	"health_headers": "header", "request_body": "body", "health_request_body": "body", "health_uri": "uri", "health_path": "uri", "path": "uri",
 	"health_port": "port", "health_interval": "interval", "health_timeout": "timeout", "health_passes": "passes", "health_fails": "fails",
+	"api_key": "key", "provider": "api", "dialect": "api",
 	"health_method": "method", "retries": "attempts", "lb_retries": "attempts",
 }
 

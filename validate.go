@@ -15,6 +15,9 @@ import (
 // Validate implements caddy.Validator. Provision calls it before it takes
 // anything.
 func (p *Policy) Validate() error {
+	if err := p.validateAPI(); err != nil {
+		return err
+	}
 	if err := oneOf("quota", p.Quota, quotaEndpoint, quotaClient); err != nil {
 		return err
 	}

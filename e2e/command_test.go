@@ -162,6 +162,63 @@ func TestCommandStatus(t *testing.T) {
 	}
 }
 
+// TestCommandWhy: what is out is explained with its cause and the cure, and what is well takes a line.
+func TestCommandWhy(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two))
+	p.get()
+	if code, out, errs := p.command("why"); code != exitDone || errs != "" || out != "pool api is well: all 2 endpoints take their traffic\n" {
+		t.Errorf("all well: %d %q %s", code, out, errs)
+	}
+	one.answer(http.StatusServiceUnavailable)
+	p.call(http.MethodGet, "/v1/chat?key=secret", "")
+	p.becomes("one", "open")
+	_, out, _ := p.command("why", "api")
+	for _, want := range []string{"pool api serves, but not with all endpoints\n", "\n  one\n    out since ", "    cause: 503 from GET /v1/chat", "its breaker is open (consecutive_failures)", "it is tried again within ", "to change that: caddy failover reset api one, if you know that it is well"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "secret") || strings.Contains(out, "\n  two\n") {
+		t.Errorf("too much is said:\n%s", out)
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if len(line) > 120 {
+			t.Errorf("a long line: %s", line)
+		}
+	}
+	p.command("drain", "api", "two", "--for", "10m", "--reason", "upgrade")
+	eventually(t, "the pool is down", func() bool { return p.pool("api").Down })
+	_, out, _ = p.command("why")
+	for _, want := range []string{"pool api is DOWN: no endpoint takes calls\n", "\n  two\n    drained by an operator since ", ": upgrade\n    to change that: caddy failover enable api two\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+// TestCommandCompletes: the shell is offered the names of pools and endpoints.
+func TestCommandCompletes(t *testing.T) {
+	p := startCaddy(t, site("", newAPI(t, "one"), newAPI(t, "two")))
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"status", ""}, "api\n"},
+		{[]string{"why", ""}, "api\n"},
+		{[]string{"drain", ""}, "one\ntwo\napi\n"},
+		{[]string{"drain", "api", ""}, "one\ntwo\n"},
+	} {
+		args := append([]string{"__complete"}, test.args[:1]...)
+		args = append(append(args, p.at()...), test.args[1:]...)
+		var out, errs screen
+		runCommand(t.Context(), t, &out, &errs, args...)
+		if got := out.String(); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%q is completed by %q (%s)", test.args, got, errs.String())
+		}
+	}
+}
+
 func TestCommandWatches(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))

@@ -103,8 +103,9 @@ func TestAnEarlyFailureMovesOn(t *testing.T) {
 			for i := range 20 {
 				p.sending("PUT", upload, i%2 == 0).want(t, fmt.Sprint("upload ", i), 200, "two"+digest(upload))
 			}
-			if got := p.one("one"); got.Failures != 20 || got.lastOutcome() != "status" {
-				t.Errorf("%d failures, the latest %s", got.Failures, got.lastOutcome())
+			// once its score has gone down, most calls go to the other endpoint at once
+			if got := p.one("one"); got.Failures < 5 || got.Failures != got.Attempts || got.lastOutcome() != "status" {
+				t.Errorf("%d failures in %d attempts, the latest %s", got.Failures, got.Attempts, got.lastOutcome())
 			}
 		})
 	}

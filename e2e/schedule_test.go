@@ -7,15 +7,17 @@ import "testing"
 func TestASchedule(t *testing.T) {
 	apis := newAPIs(t, "one", "two")
 	always := "schedule \"* * * * *\" 2m {\n\tdrain\n}"
-	p := startCaddy(t, edited("api", "", apis, always))
+	p := startCaddy(t, edited("api", "", apis))
+	before := p.newestEvent()
+	p.reload(edited("api", "", apis, always))
 	eventually(t, "one is drained", func() bool { return p.one("one").Draining })
 	wantPart(t, p.parts(100), "two", 1)
 	planned := false
-	for _, e := range p.events(0) {
+	for _, e := range p.events(before) {
 		planned = planned || e.Kind == "scheduled" && e.Endpoint == "one" && e.Reason == "drain"
 	}
 	if !planned {
-		t.Errorf("no event tells of the schedule: %+v", p.events(0))
+		t.Errorf("no event tells of the schedule: %+v", p.events(before))
 	}
 	p.reload(edited("api", "", apis))
 	eventually(t, "one serves again", func() bool { return !p.one("one").Draining && p.get().body == "one" })

@@ -1,5 +1,5 @@
-// Package answer says what an answer means where its status alone does not tell. It looks at
-// a body as it comes, and no further than it has to.
+// Package answer tells what an answer means if its status alone does not. It reads a body as
+// it arrives, and no further than it has to.
 package answer
 
 import (
@@ -13,31 +13,31 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// LooksAt is how many bytes of a body are looked at, at most.
+// LooksAt is the most bytes of a body that rules see.
 const LooksAt = 64 << 10
 
-// Meaning is what a rule says of an answer.
+// A Meaning is what an answer means by a rule.
 type Meaning uint8
 
 const (
-	// OK says that it is an answer like any other.
+	// OK means that the endpoint succeeded.
 	OK Meaning = iota
-	// Next says that another endpoint may do better, and this one is well.
+	// Next means that the endpoint succeeded, but another may do better.
 	Next
-	// Failure says that the endpoint has failed.
+	// Failure means that the endpoint failed.
 	Failure
-	// Held says that the endpoint wants no calls for a while.
+	// Held means that the endpoint wants no calls for a while.
 	Held
-	// Denied says that the endpoint does not accept its credentials.
+	// Denied means that the endpoint rejects its credentials.
 	Denied
 )
 
 var meanings = [...]string{OK: "ok", Next: "next", Failure: "failure", Held: "held", Denied: "denied"}
 
-// String returns the word of the meaning.
+// String returns the word for m in options.
 func (m Meaning) String() string { return meanings[m] }
 
-// ParseMeaning reads the word of a meaning.
+// ParseMeaning returns the meaning for a word in options.
 func ParseMeaning(word string) (m Meaning, ok bool) {
 	for i, w := range meanings {
 		if w == word {
@@ -47,27 +47,36 @@ func ParseMeaning(word string) (m Meaning, ok bool) {
 	return 0, false
 }
 
-// A Rule says what answers mean that it matches. It is read-only once it is used.
+// A Rule gives a meaning to the answers that it matches. It is read-only after NewRules.
 type Rule struct {
 	Status *outcome.StatusSet
-	Path   jsondoc.Path   // of the JSON field that Text is held against; empty: the body itself is
-	Text   *regexp.Regexp // nil: any body, or a field with any value but null
+	Path   jsondoc.Path   // the JSON field that Text must match; empty: Text must match the body
+	Text   *regexp.Regexp // nil: any body, or any value of the field but null
 	As     Meaning
 
-	atEnd bool // Text tells only once all has come that is looked at
+	// Unless excepts the answers that it matches, too; nil: none. Both rules have a Path.
+	Unless *Rule
+	// First limits a list to its first element.
+	First bool
+	// OfQuota makes Held and Denied count only at endpoints whose quota and credentials are their
+	// own; elsewhere they are the client's. The Examiner ignores it: its callers decide.
+	OfQuota bool
+
+	atEnd bool // more of the body may undo a match of Text
 }
 
-// Looks tells whether the rule asks for more than a status.
+// Looks reports whether the rule depends on the body.
 func (r *Rule) Looks() bool { return len(r.Path) > 0 || r.Text != nil }
 
-// Rules are what a pool says of its answers. The first that matches counts. Nil is none.
+// Rules are a pool's rules for answers. The first that matches counts. A nil *Rules has no
+// rules.
 type Rules struct {
 	list     []Rule
 	statuses outcome.StatusSet
-	Look     bool // some rule asks for more than a status
+	Look     bool // some rule depends on the body
 }
 
-// NewRules are rules, ready for use; nil if there are none.
+// NewRules prepares a list of rules for use. It returns nil for an empty list.
 func NewRules(list []Rule) *Rules {
 	if len(list) == 0 {
 		return nil
@@ -75,7 +84,7 @@ func NewRules(list []Rule) *Rules {
 	rules := &Rules{list: list}
 	for i := range list {
 		r := &list[i]
-		r.atEnd = r.Text != nil && minds(r.Text.String())
+		r.atEnd = r.Text != nil && dependsOnEnd(r.Text.String())
 		rules.Look = rules.Look || r.Looks()
 		for code := range len(rules.statuses) {
 			rules.statuses[code] = rules.statuses[code] || r.Status[code]
@@ -84,43 +93,43 @@ func NewRules(list []Rule) *Rules {
 	return rules
 }
 
-// Concern tells whether some rule is for answers of this status.
+// Concern reports whether some rule may match an answer of this status.
 func (rules *Rules) Concern(status int) bool { return rules != nil && rules.statuses.Has(status) }
 
-// minds tells whether an expression may match a text and not a longer one that begins with
-// it.
-func minds(expression string) bool {
+// dependsOnEnd reports whether an expression may match a text, but not a longer one that
+// begins with it.
+func dependsOnEnd(expression string) bool {
 	parsed, err := syntax.Parse(expression, syntax.Perl)
-	return err != nil || mindsEnd(parsed)
+	return err != nil || hasEndAssertion(parsed)
 }
 
-func mindsEnd(e *syntax.Regexp) bool {
+func hasEndAssertion(e *syntax.Regexp) bool {
 	switch e.Op {
 	case syntax.OpEndLine, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
 		return true
 	}
 	for _, sub := range e.Sub {
-		if mindsEnd(sub) {
+		if hasEndAssertion(sub) {
 			return true
 		}
 	}
 	return false
 }
 
-// shape is how a body is to be read.
+// A shape is how rules read a body.
 type shape uint8
 
 const (
-	text   shape = iota // as it comes
-	events              // server-sent events
-	lines               // a JSON value in each line
+	text   shape = iota // as one text or JSON document
+	events              // as server-sent events
+	lines               // as lines of one JSON value each
 	closed              // not at all
 )
 
-// Streams tells whether an answer is a stream of server-sent events.
+// Streams reports whether an answer is a stream of server-sent events.
 func Streams(h http.Header) bool { return shapeOf(h) == events }
 
-// shapeOf is the shape of an answer's body.
+// shapeOf returns the shape of a body, by its Content-Type.
 func shapeOf(h http.Header) shape {
 	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil {
@@ -141,7 +150,7 @@ func shapeOf(h http.Header) shape {
 	return text
 }
 
-// codingOf tells how a body is packed, and whether that can be undone.
+// codingOf reads Content-Encoding: zipped if the body is gzip, known if we can decode it.
 func codingOf(h http.Header) (zipped, known bool) {
 	known = true
 	for _, field := range h["Content-Encoding"] {

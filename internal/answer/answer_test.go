@@ -69,7 +69,7 @@ const (
 	asJSON   = "application/json"
 )
 
-// TestExaminer says what is known after each part of a body that comes.
+// TestExaminer checks what is known after each part of a body.
 func TestExaminer(t *testing.T) {
 	const role = `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
 	const word = `data: {"choices":[{"delta":{"content":"hi"}}]}` + "\n\n"
@@ -164,7 +164,7 @@ func TestExaminer(t *testing.T) {
 	}
 }
 
-// TestExamineWithoutTheBody: what status and headers tell needs no look.
+// TestExamineWithoutTheBody checks that status and headers decide where they can.
 func TestExamineWithoutTheBody(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -197,7 +197,7 @@ func TestExamineWithoutTheBody(t *testing.T) {
 	}
 }
 
-// TestAwait says with which part of a stream of events it has begun.
+// TestAwait checks with which part of a stream of events its content begins.
 func TestAwait(t *testing.T) {
 	if Await(http.Header{"Content-Type": {asJSON}}) != nil {
 		t.Error("JSON begins with an event")
@@ -229,7 +229,8 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// TestWorkIsBounded: a body that comes in single bytes is not looked at again for each.
+// TestWorkIsBounded checks that a body that arrives in single bytes is not matched again for
+// each.
 func TestWorkIsBounded(t *testing.T) {
 	for _, kind := range []string{"text/plain", asJSON, asEvents, "application/x-ndjson"} {
 		_, e := rulesOf(t, "200 zzz as next", "200 json a.b zzz as failure").Examine(200, http.Header{"Content-Type": {kind}})
@@ -244,7 +245,7 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzParts: in how many parts a body comes does not matter to which rule it matches.
+// FuzzParts checks that the matching rule does not depend on how a body is split.
 func FuzzParts(f *testing.F) {
 	f.Add([]byte("event: error\r\ndata: {\"error\":{\"type\":\"over\"}}\r\n\r\n"), uint8(3), uint8(1))
 	f.Add([]byte(": x\n\ndata: {\"choices\":[{\"delta\":{\"role\":\"a\"}}]}\n\ndata: over\n\n"), uint8(1), uint8(1))
@@ -271,8 +272,8 @@ func FuzzParts(f *testing.F) {
 	})
 }
 
-// FuzzUnpack: of an answer there is never more to look at than LooksAt, what is not
-// packed is looked at as it is, and what is packed as it was.
+// FuzzUnpack checks that Unpack decodes at most LooksAt bytes of gzip, and returns other
+// bodies as they are.
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("plain"), uint16(1), uint16(9))
 	f.Add([]byte{0x1f, 0x8b, 8, 0}, uint16(1), uint16(0))

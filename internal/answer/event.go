@@ -7,15 +7,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// Weight is how much of an answer a piece of it is.
+// A Weight is how much an event says of its answer.
 type Weight uint8
 
 const (
-	// Nothing is what keeps a connection alive: comments, pings, events without data.
+	// Nothing is the weight of what keeps a connection alive: comments, pings, events without data.
 	Nothing Weight = iota
-	// Preamble says that an answer has begun, and nothing of what it is.
+	// Preamble is the weight of an event that begins an answer and has no content.
 	Preamble
-	// Content is the rest.
+	// Content is the weight of all other events.
 	Content
 )
 
@@ -25,18 +25,18 @@ type event struct {
 	data []byte
 }
 
-// A splitter finds the events in a stream. The zero value is at its beginning.
+// A splitter finds the events in a stream. The zero value is at the beginning.
 type splitter struct {
-	at     int  // where the line begins that has not been read
-	seen   int  // where to look for its end
-	feed   bool // a line feed that comes next belongs to the line before
+	at     int  // offset of the first unread line
+	seen   int  // offset from which to look for its end
+	feed   bool // the last line ended with a carriage return, so a line feed may follow
 	name   string
 	data   []byte
-	filled bool // there is data
+	filled bool // the event has a data field
 }
 
-// next is the next event in what has come of a stream. An event that has not ended counts
-// where whole is set.
+// next returns the next event of a stream, given from its beginning as far as it has arrived.
+// An event without its end counts only if the stream is whole.
 func (s *splitter) next(stream []byte, whole bool) (e event, ok bool) {
 	if s.at == 0 {
 		if bom := []byte("\xef\xbb\xbf"); bytes.HasPrefix(stream, bom) {
@@ -71,7 +71,7 @@ func (s *splitter) next(stream []byte, whole bool) (e event, ok bool) {
 	return event{}, false
 }
 
-// take is the event whose fields have been read.
+// take returns the event whose fields have been read, and starts the next.
 func (s *splitter) take() event {
 	e := event{s.name, s.data}
 	s.name, s.data, s.filled = "", nil, false
@@ -93,7 +93,7 @@ func (s *splitter) field(line []byte) {
 	}
 }
 
-// nextLine is the next line of JSON in what has come of a stream.
+// nextLine is next for a stream of lines of JSON.
 func (s *splitter) nextLine(stream []byte, whole bool) (e event, ok bool) {
 	end := len(stream)
 	if i := bytes.IndexByte(stream[s.seen:], '\n'); i >= 0 {
@@ -113,8 +113,7 @@ var (
 	choicesPath = jsondoc.Named("choices")
 )
 
-// weight is how much of an answer the event is. What APIs send first and what keeps
-// their streams alive:
+// weight returns the event's weight. APIs begin their streams, and keep them alive, with:
 //
 //   - OpenAI's completions: a chunk that has the role only; Azure: one without choices
 //     https://platform.openai.com/docs/api-reference/chat-streaming
@@ -142,24 +141,24 @@ func (e *event) weight() Weight {
 		case kind == "response.created" || kind == "response.in_progress" || kind == "response.queued" || kind == "message_start":
 			return Preamble
 		case kind == "content_block_start":
-			return emptyUnless(emptyBlock(data))
+			return weightOf(emptyBlock(data))
 		}
 	}
 	if choices, found := jsondoc.Find(data, choicesPath, true); found == jsondoc.Here {
-		return emptyUnless(emptyChoices(choices))
+		return weightOf(emptyChoices(choices))
 	}
 	return Content
 }
 
-// emptyUnless is the weight of what may be empty.
-func emptyUnless(empty bool) Weight {
+// weightOf returns Preamble for an event that may be empty and is, else Content.
+func weightOf(empty bool) Weight {
 	if empty {
 		return Preamble
 	}
 	return Content
 }
 
-// isPing tells whether the name of an event says that it is there to keep a stream alive.
+// isPing reports whether an event of this name only keeps a stream alive.
 func isPing(name string) bool {
 	switch name {
 	case "ping", "heartbeat", "keepalive", "keep-alive":
@@ -168,7 +167,7 @@ func isPing(name string) bool {
 	return false
 }
 
-// emptyBlock tells whether a block of Anthropic's begins that has no text yet.
+// emptyBlock reports whether an event of Anthropic's begins a content block without text.
 func emptyBlock(data []byte) bool {
 	var start struct {
 		Block struct {
@@ -179,7 +178,7 @@ func emptyBlock(data []byte) bool {
 		start.Block.Text == "" && start.Block.Thinking == ""
 }
 
-// emptyChoices tells whether none of the choices of a chunk says more than whose turn it is.
+// emptyChoices reports whether no choice of an OpenAI chunk has more than a role.
 func emptyChoices(choices []byte) bool {
 	var list []struct {
 		Delta  map[string]json.RawMessage
@@ -202,7 +201,7 @@ func emptyChoices(choices []byte) bool {
 	return true
 }
 
-// isEmpty tells whether a JSON value says nothing.
+// isEmpty reports whether a JSON value is absent, null or empty.
 func isEmpty(value json.RawMessage) bool {
 	switch string(value) {
 	case "", "null", `""`, "[]", "{}":

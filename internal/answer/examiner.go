@@ -9,27 +9,27 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// An Examiner looks at one answer as its body comes. Of a stream of events, or of lines of
-// JSON, it looks at no more than the first that has content; of others at no more than
-// LooksAt bytes. It is used by one goroutine.
+// An Examiner applies rules to the body of one answer as it arrives. It reads a stream of
+// events, or of lines of JSON, up to the first with content, and at most LooksAt bytes of any
+// body. It is not safe for concurrent use.
 type Examiner struct {
 	rules    []*Rule // that the status and the headers leave open
 	states   []state // of the rules
 	shape    shape
-	awaits   bool // the first event with content, and nothing else
+	awaits   bool // it has no rules, and awaits the first event with content
 	zipped   bool
-	packed   []byte // of a zipped body
-	plain    []byte // of the body
+	packed   []byte // the bytes so far of a zipped body
+	plain    []byte // the decoded bytes so far
 	unzip    *gzip.Reader
 	split    splitter
-	heaviest Weight // of the events that have come
-	work     int    // bytes that rules have been held against
-	looked   int    // bytes of plain when that was done last
-	over     bool
+	heaviest Weight // the greatest weight of the events so far
+	work     int    // bytes that expressions have been matched against
+	looked   int    // length of plain at the last match
+	over     bool   // it needs no more of the body
 	matched  *Rule
 }
 
-// state is what is known about a rule.
+// A state is what is known about a rule.
 type state uint8
 
 const (
@@ -38,12 +38,12 @@ const (
 	cannot
 )
 
-// cheap is how many bytes rules are held against, in all, before that is done less often than
-// with each read.
+// cheap is how many bytes expressions are matched against, in all, before the Examiner stops
+// matching at each read.
 const cheap = 1 << 20
 
-// Examine says which rule an answer matches by its status and headers; or, if that depends on
-// its body, returns an examiner of that. Both are nil if no rule can match.
+// Examine returns the rule that an answer matches by its status and headers or, if that
+// depends on its body, an Examiner of the body. Both are nil if no rule can match.
 func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 	if !rules.Concern(status) {
 		return nil, nil
@@ -57,7 +57,7 @@ func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 		}
 		e.rules = append(e.rules, r)
 		if !r.Looks() {
-			break // it matches, and no later one counts
+			break // it matches, so later rules do not count
 		}
 	}
 	e.states = make([]state, len(e.rules))
@@ -70,8 +70,8 @@ func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 	return nil, e
 }
 
-// Await is an examiner without rules, which tells of a stream of events when it begins; nil
-// for other answers, which begin with their first byte.
+// Await returns an Examiner without rules, for Begun of a stream of events; nil for other
+// answers, which begin with their first byte.
 func Await(h http.Header) *Examiner {
 	zipped, known := codingOf(h)
 	if !known || shapeOf(h) != events {
@@ -80,35 +80,35 @@ func Await(h http.Header) *Examiner {
 	return &Examiner{shape: events, awaits: true, zipped: zipped}
 }
 
-// Add takes more of the body, and tells whether nothing more is needed.
+// Add takes more of the body, and reports whether the Examiner needs no more.
 func (e *Examiner) Add(more []byte) (over bool) {
 	if !e.over && len(more) > 0 {
-		e.take(more)
+		e.grow(more)
 		e.look(len(e.plain) >= LooksAt || len(e.packed) >= LooksAt)
 	}
 	return e.over
 }
 
-// End says that no more of the body will come.
+// End says that the body is over, or that no more of it will be added.
 func (e *Examiner) End() {
 	if !e.over {
 		e.look(true)
 	}
 }
 
-// Matched is the rule that matches; nil: none does, or that is not known yet.
+// Matched returns the rule that matches; nil: none does, or it is not known yet.
 func (e *Examiner) Matched() *Rule { return e.matched }
 
-// Begun tells how much of an answer has come, where it is a stream of events.
+// Begun returns the greatest weight of the events so far.
 func (e *Examiner) Begun() Weight {
 	if e.awaits && e.over {
-		return Content // or so much has come that it is no use to wait
+		return Content // or LooksAt bytes without content
 	}
 	return e.heaviest
 }
 
-// take adds to what has come.
-func (e *Examiner) take(more []byte) {
+// grow adds more to the body so far, and decodes it.
+func (e *Examiner) grow(more []byte) {
 	if !e.zipped {
 		e.plain = append(e.plain, more[:min(len(more), LooksAt-len(e.plain))]...)
 		return
@@ -119,12 +119,12 @@ func (e *Examiner) take(more []byte) {
 		e.unzip = new(gzip.Reader)
 	}
 	if e.unzip.Reset(from) != nil {
-		return // the header has not come whole, or it is none
+		return // the gzip header is incomplete or invalid
 	}
 	e.plain = readUpTo(e.plain[:0], e.unzip)
 }
 
-// readUpTo appends to into what comes until an error, up to LooksAt bytes.
+// readUpTo appends to into what from brings before an error, until into has LooksAt bytes.
 func readUpTo(into []byte, from io.Reader) []byte {
 	for len(into) < LooksAt {
 		if len(into) == cap(into) {
@@ -139,7 +139,7 @@ func readUpTo(into []byte, from io.Reader) []byte {
 	return into
 }
 
-// look holds the rules against what has come. Last says that nothing more is looked at.
+// look applies the rules to the body so far. last says that no more of it counts.
 func (e *Examiner) look(last bool) {
 	if e.shape == events || e.shape == lines {
 		e.lookAtEvents(last)
@@ -159,7 +159,7 @@ func (e *Examiner) look(last bool) {
 	}
 }
 
-// conclude finds out whether it is known which rule comes first.
+// conclude sets over and matched if it is known which rule matches first.
 func (e *Examiner) conclude() {
 	if e.awaits {
 		e.over = e.over || e.heaviest == Content
@@ -183,7 +183,7 @@ func (e *Examiner) conclude() {
 	e.over = unknown == nil
 }
 
-// lookAtEvents looks at the events that have come since.
+// lookAtEvents applies the rules to the events that it has not seen.
 func (e *Examiner) lookAtEvents(last bool) {
 	for {
 		next := e.split.next
@@ -199,18 +199,19 @@ func (e *Examiner) lookAtEvents(last bool) {
 		if w == Nothing {
 			continue
 		}
-		e.holdAgainst(e.plain[:e.split.at], one.data, w == Content)
+		e.match(e.plain[:e.split.at], one.data, w == Content)
 		if w == Content {
 			return
 		}
 	}
 	if last {
-		e.holdAgainst(e.plain, nil, true)
+		e.match(e.plain, nil, true)
 	}
 }
 
-// holdAgainst holds the rules against the stream up to an event, and the event's data.
-func (e *Examiner) holdAgainst(stream, data []byte, last bool) {
+// match applies the open rules to an event: expressions of the body to the stream up to it,
+// and rules of a JSON field to its data.
+func (e *Examiner) match(stream, data []byte, last bool) {
 	affordable := e.work < cheap
 	for i, r := range e.rules {
 		if e.states[i] != open {
@@ -233,7 +234,7 @@ func (e *Examiner) holdAgainst(stream, data []byte, last bool) {
 	}
 }
 
-// lookAtText holds the rules against what has come of a body that is no stream of events.
+// lookAtText applies the open rules to the body so far, if it is not a stream.
 func (e *Examiner) lookAtText(last bool) {
 	if !last && e.work >= cheap && len(e.plain)-e.looked < len(e.plain)/8 {
 		return
@@ -256,11 +257,11 @@ func (e *Examiner) lookAtText(last bool) {
 	}
 }
 
-// matchesField tells whether a rule of a JSON field matches a document that is whole.
+// matchesField reports whether a rule of a JSON field matches a whole document.
 func (r *Rule) matchesField(doc []byte) bool { return r.field(doc, true) == matches }
 
-// field says what is known about a rule of a JSON field, of a document that has come so far.
-// Of a list it is enough if one element matches.
+// field returns what is known about a rule of a JSON field, given a document as far as it has
+// arrived. A list matches if one of its elements does or, with First, if the first does.
 func (r *Rule) field(doc []byte, whole bool) state {
 	doc = bytes.TrimLeft(doc, " \t\r\n")
 	switch {
@@ -272,6 +273,9 @@ func (r *Rule) field(doc []byte, whole bool) state {
 		return r.fieldOf(doc, whole)
 	}
 	elements, over := jsondoc.Elements(doc, whole)
+	if r.First && len(elements) > 0 {
+		return r.fieldOf(elements[0], true)
+	}
 	for _, one := range elements {
 		if r.fieldOf(one, true) == matches {
 			return matches
@@ -283,6 +287,7 @@ func (r *Rule) field(doc []byte, whole bool) state {
 	return open
 }
 
+// fieldOf is field for a document that is an object.
 func (r *Rule) fieldOf(doc []byte, whole bool) state {
 	value, found := jsondoc.Find(doc, r.Path, whole)
 	switch {
@@ -290,12 +295,19 @@ func (r *Rule) fieldOf(doc []byte, whole bool) state {
 		return open
 	case found == jsondoc.Absent || string(value) == "null" || r.Text != nil && !r.Text.MatchString(jsondoc.Text(value)):
 		return cannot
+	case r.Unless != nil:
+		switch r.Unless.fieldOf(doc, whole) {
+		case open:
+			return open
+		case matches:
+			return cannot
+		}
 	}
 	return matches
 }
 
-// Unpack is the beginning of a body as the endpoint wrote it, without its coding where that can
-// be undone: up to LooksAt bytes of a body that was packed.
+// Unpack decodes the beginning of a gzip body, to at most LooksAt bytes. Other bodies, and
+// those that it cannot decode, stay as they are.
 func Unpack(h http.Header, body []byte) []byte {
 	if zipped, known := codingOf(h); !zipped || !known {
 		return body

@@ -62,7 +62,7 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 		now = time.Now()
 	}
 	switch {
-	case rule == nil:
+	case rule == nil || rule.OfQuota && !a.Target.Quota:
 	case rule.As == answer.Next && a.Answered(now):
 		return c.passedOn(a, resp, now)
 	default:

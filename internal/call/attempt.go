@@ -16,76 +16,74 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// An Attempt is one round trip of a call to one endpoint. It is in flight from
-// acquire until the response body is closed, and it is the context of the round
-// trip: the pool's watcher ends it at its timeout, so that attempts need no
-// timers, and looks after the client's going away, so that they need no
-// registration with the client's context either.
+// An Attempt is one round trip of a call to one endpoint. It is in flight from Acquire until
+// its answer's body is closed. It is also the context of its round trip. The pool's watcher ends
+// it at its timeout or when the client leaves, so it needs neither a timer nor a registration with
+// the client's context.
 type Attempt struct {
 	lifetime
 
 	upstream *reverseproxy.Upstream
-	Timeout  time.Duration  // to the first byte of the answer that commit waits for
-	moved    *moved         // by the rescue, whose own it is until the attempt has ended by it; nil: not tried
+	Timeout  time.Duration  // how long to wait for the part of the answer that commit needs
+	rescued  *rescued       // the latest try of a rescue; nil: none; the watcher's until EndedByRescue
 	sent     *replay.Reader // the request's body; nil: none
 
 	Call     *Call
 	Target   *target.Target
-	hedge    *side           // of a race; nil: there will be none
-	client   context.Context // the proxy's: its values, and its end
-	Began    time.Time       // or, until it is started, when it was reserved or its pause is over
-	first    atomic.Int64    // nanoseconds from began to the first byte; 0: not yet, or givenUp
-	silent   atomic.Int64    // since when a read of the answer's body waits, nanoseconds after began plus one; 0: not now
+	hedge    *side           // its side of a race; nil: no race
+	client   context.Context // the proxy's context of the round trip
+	Began    time.Time       // when it was reserved, or when its pause ends
+	first    atomic.Int64    // nanoseconds from Began to the first byte; 0: none so far, or givenUp
+	silent   atomic.Int64    // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
 	done     chan struct{}   // closed when it ends; made by prepare
-	answer   io.ReadCloser   // the body of the answer that goes to the client
-	download *download       // how the client reads it; nil: not slowly
+	answer   io.ReadCloser   // the answer's body below responseBody
+	download *download       // how the client reads a large answer; nil: the answer is small so far
 
 	endpoint.Ticket
 
-	// What the transport tells of the latest connection that it had for the request.
-	conn   atomic.Pointer[link.Conn] // nil: there is none, or nobody watches it
-	before struct{ brought, took uint64 }
-	reused bool // it was idle before
+	// The latest connection that the transport used for the request.
+	conn   atomic.Pointer[link.Conn]      // nil: none, or it is not watched
+	before struct{ brought, took uint64 } // its counts when the request got it
+	reused bool                           // it was idle before the request
 
-	sending atomic.Pointer[sending] // nil: the watcher has seen no body go
+	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
 
 	informer *informer // nil: informational answers go to the client at once
 
 	paused  bool   // it begins after a backoff
-	final   bool   // its answer goes to the client; the request's own, and then that of the answer's reader
-	repeats uint16 // of the same endpoint
+	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
+	repeats uint16 // earlier attempts of the call in a row at the same endpoint
 }
 
-// progress is how far an attempt has come, as it lets other goroutines know.
+// progress is a set of facts about an attempt that other goroutines may read.
 type progress uint32
 
 const (
-	started   progress = 1 << iota // client and began are set
-	movable                        // while no answer has come, the call may be sent elsewhere
-	holding                        // the answer has begun, but nothing of it has gone to the client
-	bodyOver                       // the answer's body has been read to its end, and this is settled
-	dialed                         // a connection was made for it, which may still have to become one of TLS
-	connected                      // the transport had a connection for the request
+	started   progress = 1 << iota // client and Began are set
+	movable                        // the call may be sent elsewhere until an answer comes
+	holding                        // the answer has begun, but the client has got nothing of it
+	bodyOver                       // the answer's body has been read to its end, and the attempt is settled
+	dialed                         // a connection was dialed for it; its TLS handshake may be missing
+	connected                      // the transport got a connection for the request
 )
 
-// is tells whether the attempt has come as far as p. Any goroutine may ask.
+// is reports whether p holds. It is safe for concurrent use.
 func (a *Attempt) is(p progress) bool { return progress(a.progress.Load())&p != 0 }
 
-// set notes that the attempt has come as far as p.
 func (a *Attempt) set(p progress)   { a.progress.Or(uint32(p)) }
 func (a *Attempt) unset(p progress) { a.progress.And(^uint32(p)) }
 
-// givenUp is the first byte of an attempt that was ended before it came.
+// givenUp is the value of first if the attempt ended before a first byte.
 const givenUp = -1
 
-// abandoned is how long after its timeout a reserved attempt that the proxy
-// never made is given up.
+// abandoned is how long after its timeout the watcher gives up a reserved attempt that the
+// proxy never made.
 const abandoned = 10 * time.Second
 
-// idle bounds the silence inside the answer's body; 0: no bound.
+// idle returns the longest allowed silence inside the answer's body; 0: no bound.
 func (a *Attempt) idle() time.Duration { return a.Call.Handler.Idle }
 
-// patience is the shortest time after which the watcher may have to act.
+// patience returns the shortest time after which the watcher may have to act.
 func (a *Attempt) patience() time.Duration {
 	shortest := a.Timeout
 	if idle := a.idle(); idle > 0 {
@@ -100,13 +98,13 @@ func (a *Attempt) patience() time.Duration {
 	return shortest
 }
 
-// PatienceLeft is the shortest time after which the watcher may have to act on an
-// attempt as it stands: once its answer has begun, only silence can end it.
+// PatienceLeft implements pool's watched: it is patience, except that only silence can end an
+// answer that goes to the client.
 func (a *Attempt) PatienceLeft() time.Duration {
 	idle := a.idle()
 	switch {
 	case !a.is(started):
-		return a.Timeout // watch will be told
+		return a.Timeout // RoundTrip calls Watch when it starts
 	case a.first.Load() == 0 || a.is(holding):
 		return a.patience()
 	case idle > 0:
@@ -115,24 +113,23 @@ func (a *Attempt) PatienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// Begin starts the clock of a round trip in ctx, which began when the attempt was reserved
-// or its pause was over. What else holds of the attempt from then on is set with it.
+// Begin starts the attempt's round trip in ctx, and sets further progress with it. The time
+// counts from Began.
 func (a *Attempt) Begin(ctx context.Context, as progress) {
 	a.client = ctx
 	a.set(started | as)
 }
 
-// answeredLate is answered for an attempt whose first byte is noted already, or that is
-// being given up.
+// answeredLate is Answered if first is already set: by an earlier byte, by giving up, or by a
+// rescue that may still be undone.
 func (a *Attempt) answeredLate(first int64) bool {
-	a.mu.Lock() // while the watcher thinks about a rescue
+	a.mu.Lock() // waits for the watcher to decide on a rescue
 	defer a.mu.Unlock()
 	return a.first.CompareAndSwap(0, first) || a.first.Load() > 0
 }
 
-// FirstByte is the latency to the first byte less the time spent waiting for
-// the client's own body, and less the time in which the endpoint took it; 0 if there is
-// no answer yet.
+// FirstByte returns the time to the first byte, without the time in which the attempt waited
+// for the client's body or the endpoint took it; 0: no first byte so far.
 func (a *Attempt) FirstByte() time.Duration {
 	first := a.first.Load()
 	if first <= 0 {
@@ -162,16 +159,16 @@ var (
 	_ endpoint.Uploader = (*Attempt)(nil)
 )
 
-// WaitedFor is how long the endpoint has been waited for: the time since it began, or took
-// the latest part of the request, less what was spent waiting for the client.
+// WaitedFor returns how long the attempt has waited for the endpoint: the time since it began,
+// or since the endpoint took the latest part of the request, without the waits for the client.
 func (a *Attempt) WaitedFor(now time.Time) time.Duration {
 	return max(0, a.had(now)-a.taking())
 }
 
-// known is the attempt's outcome so far.
+// known returns the attempt's outcome so far.
 func (a *Attempt) known() outcome.Outcome { return a.Target.State.OutcomeSoFar(a) }
 
-// overdue tells the watcher whether the attempt has to end, and why.
+// overdue returns why the watcher has to end the attempt now, or NotEnded.
 func (a *Attempt) overdue(now time.Time) endpoint.Ending {
 	if !a.is(started) {
 		if a.Call.Request.Context().Err() != nil || now.Sub(a.Began) > a.Timeout+abandoned {
@@ -194,7 +191,7 @@ func (a *Attempt) overdue(now time.Time) endpoint.Ending {
 	return endpoint.NotEnded
 }
 
-// Look implements watched.
+// Look implements pool's watched.
 func (a *Attempt) Look(now time.Time, open bool) endpoint.Ending {
 	a.watchSending(now)
 	switch why := a.overdue(now); {
@@ -210,7 +207,7 @@ func (a *Attempt) Look(now time.Time, open bool) endpoint.Ending {
 	return endpoint.NotEnded
 }
 
-// Act implements watched.
+// Act implements pool's watched.
 func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 	switch why {
 	case endpoint.NeverBegan:
@@ -229,14 +226,14 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 	default:
 		a.expire(why)
 		if why == endpoint.EndedByClient && a.is(holding) {
-			a.Settle(now, outcome.Cancelled, true) // nobody may be reading it
+			a.Settle(now, outcome.Cancelled, true) // perhaps nobody reads its body
 			a.Call.record(a, outcome.Cancelled)
 		}
 	}
 }
 
-// expire ends the attempt for the watcher. One that has been answered meanwhile
-// is not overdue any longer.
+// expire ends the attempt for the watcher. If the attempt has been answered meanwhile, it stays
+// alive.
 func (a *Attempt) expire(why endpoint.Ending) {
 	a.mu.Lock()
 	late := (why == endpoint.EndedByTimeout || why == endpoint.EndedByDeadline) && !a.is(holding)
@@ -247,14 +244,14 @@ func (a *Attempt) expire(why endpoint.Ending) {
 	a.endAndUnlock(why)
 }
 
-// Settle reports what the attempt came to; release is set when nothing of it is
-// in flight any longer.
+// Settle reports the attempt's outcome to its endpoint. release says that nothing of it is in
+// flight any more.
 func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 	a.settleFor("", now, o, release, endpoint.NoDoubt)
 }
 
-// settleFor is Settle for a failure of which it is known in a few words what it is, and
-// may not be known yet whose.
+// settleFor is Settle with a few words on what failed, and with the doubt about whose fault it
+// was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
@@ -270,7 +267,7 @@ func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.end(endpoint.EndedNormally)
 }
 
-// noteBeaten lets the endpoint learn from an attempt that a rival has ended.
+// noteBeaten tells the endpoint if a rival ended the attempt.
 func (a *Attempt) noteBeaten(now time.Time, o outcome.Outcome) {
 	if o == outcome.Cancelled && a.endedWhy() == endpoint.EndedByHedge {
 		a.Target.State.Beaten(a, now)

@@ -15,55 +15,56 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// VarKey is where a request's vars keep its first call. One request may pass
+// VarKey is the key of the request's vars that holds its first call. One request may pass
 // several proxies (forward_auth), so calls form a list.
 const VarKey = "failover.call"
 
-// A Call is one client request at one proxy: it lives from the first Select to
-// the end of the request, and is used by the request's goroutine only, but for
-// its attempts. Each request makes one; what few calls have is in extras.
+// A Call is one client request at one proxy, from the first Select to the end of the request.
+// Only the request's goroutine uses it, except for its attempts and as race and rescue say. What
+// few calls need is in extras.
 type Call struct {
-	first Attempt // room for the first attempt, which begins with the call
+	first Attempt // storage for the first attempt
 
 	Handler  *Handler
 	extras   *extras           // nil: none
 	body     *replay.Recording // nil without a body
-	Next     *Attempt          // reserved; the next Select hands it out
-	Current  *Attempt
-	Attempts uint16      // made or reserved
-	finished bool        // no attempt will follow
-	handed   bool        // an answer has gone to the proxy
-	recorded atomic.Bool // what the client gets has been recorded
+	Next     *Attempt          // reserved for the next round trip
+	Current  *Attempt          // the latest that RoundTrip made; nil: none
+	Attempts uint16            // made or reserved
+	finished bool              // no attempt will follow
+	handed   bool              // the proxy has got an answer
+	recorded atomic.Bool       // the call's outcome has been counted
 
-	key      uint64         // calls with the same go to the same endpoint; 0: to any
-	excluded *exclusion     // from further attempts, the latest
-	Request  *http.Request  // the proxy's own copy, the same for all attempts
-	vars     map[string]any // the request's own
-	before   *Call          // of another proxy in the same request; of the first: the latest
+	key      uint64         // calls with the same key go to the same endpoint; 0: to any
+	excluded *exclusion     // the latest target that further attempts avoid, linked to the others
+	Request  *http.Request  // the proxy's copy, the same for all attempts
+	vars     map[string]any // the request's vars
+	before   *Call          // the request's previous call, at another proxy; the first call links to the latest
 }
 
-// MaxAttempts is how many attempts a call counts.
+// MaxAttempts is the most attempts that a call can count.
 const MaxAttempts = math.MaxUint16
 
-// extras are what few calls have.
+// extras are the parts that few calls need.
 type extras struct {
-	looked  reverseproxy.UpstreamPool // up, for the first Select or, where the call has waited, the latest
-	refusal error                     // instead of a first attempt
-	kept    *keptAnswer               // for want of a better one
-	movedOn []*Attempt                // whose answers the call has moved on from, as rules say
-	unfit   *unfit                    // why the body cannot be edited
-	failed  suspects                  // attempts whose failures may be the request's own
-	saved   bool                      // it has failed at an endpoint and moved on; if it is answered well, it is saved
-	whole   bool                      // the body is recorded whole, and is a JSON object
+	looked  reverseproxy.UpstreamPool // the dynamic upstreams that the proxy looked up
+	refusal error                     // what the next round trip returns instead of an attempt; nil: it makes one
+	kept    *keptAnswer               // an answer to fall back on; nil: none
+	movedOn []*Attempt                // attempts whose answers a rule made the call move on from
+	unfit   *unfit                    // why the body cannot be edited; nil: it can
+	failed  suspects                  // attempts whose failures may be the request's own fault
+	saved   bool                      // it moved on from a failure; a good answer then counts as a saved call
+	model   string                    // the model that the call names, if that matters
+	whole   bool                      // the body is in memory, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	wait    wait
-	refused *refusal    // what the client gets, instead of an answer of an endpoint; nil: not that
-	status  int         // of the answer that the proxy has now, where it may throw it away
+	refused *refusal    // why no endpoint was asked; nil: not refused
+	status  int         // the status of the answer that the proxy has, if it may throw that away
 	repeats tristate    // whether lb_retry_match lets the request be sent again
-	own     http.Header // what the client sent that may be a credential, where some endpoints get it
+	own     http.Header // the client's credentials, if some endpoints get them
 }
 
-// extra is where the call's extras are written.
+// extra returns the call's extras, for writing.
 func (c *Call) extra() *extras {
 	if c.extras == nil {
 		c.extras = new(extras)
@@ -71,7 +72,8 @@ func (c *Call) extra() *extras {
 	return c.extras
 }
 
-// began is when the call's first attempt was reserved, or it began to wait for that.
+// began returns when the call's first attempt was reserved, or when the call began to wait for
+// one.
 func (c *Call) began() time.Time {
 	if x := c.extras; x != nil && !x.wait.since.IsZero() {
 		return x.wait.since
@@ -79,10 +81,10 @@ func (c *Call) began() time.Time {
 	return c.first.Began
 }
 
-// late tells whether the call's deadline has passed at a time.
+// late reports whether the call's deadline has passed.
 func (c *Call) late(at time.Time) bool { return c.Handler.Retry.Deadline > 0 && c.left(at) <= 0 }
 
-// left is the time from at to the deadline of a call that has one.
+// left returns the time from at to the call's deadline. Handler.Retry.Deadline must be set.
 func (c *Call) left(at time.Time) time.Duration {
 	left := c.Handler.Retry.Deadline - at.Sub(c.began())
 	if c.body != nil {
@@ -91,8 +93,7 @@ func (c *Call) left(at time.Time) time.Duration {
 	return left
 }
 
-// latest returns the latest of a request's calls for which is holds; nil if there is
-// none.
+// latest returns the latest of a request's calls that satisfies is; nil if none does.
 func latest(first *Call, is func(*Call) bool) *Call {
 	if first == nil {
 		return nil
@@ -107,7 +108,7 @@ func latest(first *Call, is func(*Call) bool) *Call {
 	}
 }
 
-// upstreams are those that were looked up for the call, if they were.
+// upstreams returns the dynamic upstreams of the call; nil if the proxy has none.
 func (c *Call) upstreams() reverseproxy.UpstreamPool {
 	if c.extras == nil {
 		return nil
@@ -115,8 +116,8 @@ func (c *Call) upstreams() reverseproxy.UpstreamPool {
 	return c.extras.looked
 }
 
-// takeCredentials takes the client's credentials out of the request, or notes them where
-// some endpoints get them: now, before header_up makes something else of them.
+// takeCredentials removes the client's credentials from the request or, if some endpoints get
+// them, notes them. Call it before header_up can change them.
 func (c *Call) takeCredentials() {
 	r, screen := c.Request, c.Handler.Screen
 	screen.Header(r.Trailer)
@@ -132,8 +133,8 @@ func (c *Call) takeCredentials() {
 	}
 }
 
-// withoutCredentials takes the client's credentials out of a query, but not what the proxy's
-// configuration has put into it.
+// withoutCredentials returns a query without the client's credentials. What the proxy's
+// configuration added to it stays.
 func (c *Call) withoutCredentials(query string) string {
 	screen := c.Handler.Screen
 	if original, ok := c.Request.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL.RawQuery != query {
@@ -142,10 +143,10 @@ func (c *Call) withoutCredentials(query string) string {
 	return screen.Query(query, nil)
 }
 
-// exclude keeps further attempts from a target, whichever table it is from.
+// exclude keeps further attempts away from a target's endpoint.
 func (c *Call) exclude(t *target.Target) { c.excluded = &exclusion{t, c.excluded} }
 
-// An exclusion is of a target that was tried, or is not to be.
+// An exclusion is a target that further attempts avoid.
 type exclusion struct {
 	target  *target.Target
 	earlier *exclusion
@@ -161,10 +162,7 @@ func (c *Call) isExcluded(t *target.Target) bool {
 	return false
 }
 
-// finish says that no attempt will follow.
-func (c *Call) finish() { c.finished = true }
-
-// placeholder answers for {http.failover.*}, from the request's latest call.
+// placeholder returns the value of {http.failover.*}, from the request's latest call.
 func (c *Call) placeholder(key string) (any, bool) {
 	const prefix = "http.failover."
 	if len(key) <= len(prefix) || key[:len(prefix)] != prefix {
@@ -174,12 +172,12 @@ func (c *Call) placeholder(key string) (any, bool) {
 	switch key[len(prefix):] {
 	case "pool":
 		return latest.Handler.Name, true
-	case "endpoint": // the one that is about to be asked, for header_up
+	case "endpoint": // in header_up, the endpoint of the attempt that is about to be made
 		if a := cmp.Or(latest.Next, latest.Current); a != nil {
 			return a.Target.Name, true
 		}
 		return "", true
-	case "attempts": // with the one that is about to be made
+	case "attempts": // including the one that is about to be made
 		return int(latest.Attempts), true
 	case "waited":
 		return latest.waited(), true

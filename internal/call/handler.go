@@ -11,13 +11,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Handler is what the calls of one handler go by. It is read-only once calls are
-// made, but for what of the poolHandler says otherwise.
+// A Handler is what the calls of one proxy handler share. It is read-only once calls are made,
+// except for traces and as pool.Handler says.
 type Handler struct {
 	pool.Handler
 	Rules
 	transport *Transport
-	traces    atomic.Bool // the transport has told which connection a request gets
+	traces    atomic.Bool // the transport reports which connection a request gets
 }
 
 // Balance is how the endpoints of a tier share its calls.
@@ -25,36 +25,38 @@ type Balance uint8
 
 const (
 	ByWeight   Balance = iota
-	ByLatency          // of two that are drawn by weight, the one with the shorter wait
-	ByRequests         // of two that are drawn by weight, the one with fewer requests in flight
+	ByLatency          // draw two by weight, take the one with the shorter wait
+	ByRequests         // draw two by weight, take the one with fewer requests in flight
 )
 
 // Rules are a handler's options for its calls, ready for use.
 type Rules struct {
 	Name       string // the pool's
 	Failure    *outcome.StatusSet
-	Answers    *answer.Rules // what answers mean; nil: what their status says
+	Answers    *answer.Rules // what answers mean; nil: their status decides
 	Idle       time.Duration // the longest silence inside an answer's body; 0: no bound
 	Commit     CommitRules
 	Balance    Balance
-	Affinity   []KeySource // of keys; the first that has one counts
-	Reads      bool        // bodies are looked into before the first attempt
-	ErrorEvent bool        // a stream of events that breaks ends with an event that says so
-	Edits      bool        // some endpoint has bodies edited
-	Looks      bool        // some of Answers look at bodies
+	Affinity   []KeySource // where to find a key; the first source that has one counts
+	Reads      bool        // read bodies before the first attempt, because a key is in them
+	ErrorEvent bool        // end a stream of events that breaks with an error event
+	Edits      bool        // bodies are edited for some endpoint
+	Models     bool        // some endpoint has its own names of models
+	PathModels bool        // paths name the model, not bodies
+	Looks      bool        // some rule of Answers depends on the body
 	Below      bool        // some endpoint has a base URL with a path
-	Plain      bool        // the proxy's transport does not do TLS unless a URL says so
+	Plain      bool        // the proxy's transport uses TLS only for https URLs
 	Strips     bool        // some endpoint does not get the client's credentials
-	StripsAll  bool        // no endpoint does
+	StripsAll  bool        // no endpoint gets the client's credentials
 	Screen     *target.Screen
-	Handles    bool // routes handle some answers, and may want the request's body
-	Rematches  bool // the proxy may throw an answer away and ask again
-	HasQuotas  bool // some endpoint may ask to wait or deny us
-	TryAnyway  bool // while every endpoint is out
+	Handles    bool // handle_response routes may want the request's body
+	Rematches  bool // lb_retry_match may throw an answer away and send the request again
+	HasQuotas  bool // some endpoint has a quota or credentials of its own, so it may hold or deny us
+	TryAnyway  bool // while every endpoint is out, ask one anyway
 	Retry      RetryRules
 
-	// RetryMatch tells, as the proxy's own lb_retry_match does, whether a request may be
-	// sent again after a transport error; nil: Retry says so.
+	// RetryMatch reports whether lb_retry_match lets a request be sent again after a
+	// transport error; nil: Retry decides.
 	RetryMatch func(*http.Request) bool
 	Wait       WaitRules
 }

@@ -15,21 +15,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// This is the way of a request while all is well, from Select to the end of the
-// answer's body, in the order in which it goes. Whatever else may happen has a file of
-// its own. In one file these functions also lie next to each other in the program:
-// spread over it, each on a page of its own, they cost a request a tenth more CPU.
+// This file is the way of a request while all is well, in order: from Select to the end of the
+// answer's body. All else that may happen has files of its own. One file also puts these functions
+// next to each other in the program: on pages of their own they cost a request a tenth more CPU.
 
-// Select implements reverseproxy.Selector. For the first attempt of a call it
-// picks an endpoint by the routing table; further ones were reserved when the
-// attempt before failed.
+// Select implements reverseproxy.Selector. It chooses an endpoint for a call's first attempt
+// by the routing table. Later attempts were reserved when the attempt before failed.
 func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	now := time.Now()
 	h.GoLive()
 	c := h.callFor(r, pool)
 	if c.Attempts > 0 || c.finished || c.extras != nil && c.extras.wait.next {
 		if x := c.extras; x != nil && x.wait.next && h.Dynamic != nil {
-			x.looked = pool // anew, while the call waited
+			x.looked = pool // looked up again while the call waited
 		}
 		return c.goOn(w, now)
 	}
@@ -41,6 +39,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 		if now, err = c.prepareBody(w, now); err != nil {
 			return c.refuseWith(err)
 		}
+	}
+	if h.PathModels {
+		c.extra().model = target.ModelOf(r.URL)
 	}
 	if h.Affinity != nil {
 		c.setKey(w)
@@ -56,7 +57,7 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	return c.Next.upstream
 }
 
-// callFor finds the call of a request, or begins it.
+// callFor returns the call of a request, and begins it if there is none.
 func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
 	ctx := r.Context()
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
@@ -86,13 +87,13 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	return c
 }
 
-// Choose reserves an attempt at the best endpoint of a table that the call has not
-// tried; nil if there is none.
+// Choose reserves an attempt at an endpoint of a table that the call does not exclude; nil if
+// none takes it.
 func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if c.excluded == nil {
 		if len(t.Trials) > 0 || len(t.Standby) > 0 {
 			if a := h.chooseToLearn(c, t, now); a != nil {
-				h.Pool.Turn() // so that it counts
+				h.Pool.Turn() // counts the call
 				return a
 			}
 		}
@@ -129,6 +130,9 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 		return nil // by the proxy's own health checks and limits
 	}
 	if x := c.extras; x != nil {
+		if !c.takes(t) {
+			return nil
+		}
 		if t.NeedsJSON && x.unfit != nil {
 			x.skipped = true
 			return nil
@@ -139,17 +143,17 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 	}
 	a := c.newAttempt(t, upstream, now)
 	if !t.State.Acquire(a, now, h.BreakerConfig(), t.Bounds, how) {
-		a.Call = nil // its room may be used again
+		a.Call = nil // frees Call.first for another attempt
 		return nil
 	}
 	return a
 }
 
-// newAttempt prepares an attempt at a target; acquire puts it in flight.
+// newAttempt prepares an attempt at a target. Acquire puts it in flight.
 func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now time.Time) *Attempt {
 	a := &c.first
 	if a.Call != nil {
-		// the transport may still be at work on the first one
+		// the transport may still use the first attempt
 		a = new(Attempt)
 	}
 	a.Call, a.Target, a.upstream = c, t, upstream
@@ -173,7 +177,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	c.Next, c.Current = nil, a
-	again := c.Attempts > 1 // a rival may change it once this one has begun
+	again := c.Attempts > 1 // read before a rival can change it
 	var as progress
 	if c.hasAttempts() && c.repeatable() {
 		as = movable
@@ -183,7 +187,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a.client = r.Context()
 	if again && a.client.Err() != nil {
-		a.end(endpoint.EndedByClient) // while it waited, or before
+		a.end(endpoint.EndedByClient) // before the attempt began, perhaps during its pause
 	}
 	reported := false
 	defer func() {
@@ -198,7 +202,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	out, unfit := a.prepare(r)
 	if unfit != nil {
-		c.finish()
+		c.finished = true
 		c.leave(true)
 		return unfit.answer(r), nil // and the attempt is settled as cancelled
 	}
@@ -232,8 +236,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// callAt finds the call that Select left for this round trip; nil for requests
-// that no Select has seen, such as the proxy's own health checks.
+// callAt returns the call that Select prepared for this round trip; nil for requests without
+// a Select, such as the proxy's own health checks.
 func (h *Handler) callAt(r *http.Request) *Call {
 	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
 	return latest(first, func(c *Call) bool {
@@ -247,13 +251,13 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
-	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
+	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
 		return a.rewrite(r)
 	}
-	// The proxy has made r for this round trip, and looks at nothing in it
-	// afterwards that changes here.
+	// The proxy made r for this round trip, and uses nothing of it afterwards that changes
+	// here, so we modify it instead of cloning.
 	*r = *r.WithContext(a)
-	if c.body != nil && r.Body != nil { // else the proxy has found that it is empty
+	if c.body != nil && r.Body != nil { // r.Body is nil if the proxy found the body empty
 		a.sent = c.body.Send(r, a.Began)
 	}
 	if t.URL != nil {
@@ -265,7 +269,8 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered deals with an answer by what it means: it goes to the client, or the call moves on.
+// answered gives an answer to the client or moves the call on, by the status and the pool's
+// rules for answers.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
@@ -275,7 +280,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	return c.dealWith(a, resp, o, now)
 }
 
-// dealWith deals with an answer by what it comes to.
+// dealWith gives an answer to the client or moves the call on, by its outcome.
 func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	switch {
@@ -288,7 +293,7 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 		return c.answeredBadly(a, resp, o, now)
 	}
 	a.final = !h.Rematches
-	c.finish()
+	c.finished = true
 	c.answeredWell(now)
 	c.blameSuspects(now)
 	if a.Watchful {
@@ -305,7 +310,7 @@ func (a *Attempt) Answered(now time.Time) bool {
 	return a.first.CompareAndSwap(0, first) || a.answeredLate(first)
 }
 
-// follow watches an answer that goes to the client to its end.
+// follow watches an answer that goes to the client until its end.
 func (a *Attempt) follow(resp *http.Response) {
 	if a.sent != nil {
 		a.sent.Answering()

@@ -16,23 +16,23 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A lifetime is what the wrapped transport's own goroutines look at in an attempt. It
-// is the first 32 bytes of it, what follows them is not looked at when the answer has
-// come, and the rest is not in their cache lines: they run on other cores.
+// A lifetime is the part of an attempt that the wrapped transport's goroutines use. They run
+// on other cores, so it comes first in the attempt, away from the fields that the request's
+// goroutine writes once the answer has come.
 type lifetime struct {
 	mu       sync.Mutex
-	progress atomic.Uint32 // how far it has come, as bits
-	ended    atomic.Uint32 // an ending; written under mu
-	onEnd    afterEnd      // the first to register, the others linked to it
+	progress atomic.Uint32 // a progress
+	ended    atomic.Uint32 // an endpoint.Ending; written under mu
+	onEnd    afterEnd      // the first registered function, linked to the others
 }
 
-// afterEnd is what is to happen when an attempt ends.
+// afterEnd is a function to call when the attempt ends.
 type afterEnd struct {
-	f    func() // nil: nothing any longer
+	f    func() // nil: stopped
 	next *afterEnd
 }
 
-// makeDone has the attempt ready to be waited for.
+// makeDone makes the channel of Done.
 func (a *Attempt) makeDone() {
 	a.mu.Lock()
 	a.done = make(chan struct{})
@@ -45,8 +45,8 @@ func (a *Attempt) makeDone() {
 // Deadline implements context.Context. Attempts are ended by the watcher.
 func (a *Attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
-// Value implements context.Context. The proxy's transport asks for the request's vars
-// each time, which are far up the chain of contexts.
+// Value implements context.Context. It shortens the way to the request's vars, which are far
+// up the chain of contexts and which the proxy's transport asks for each time.
 func (a *Attempt) Value(key any) any {
 	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.Call.vars != nil {
 		return a.Call.vars
@@ -60,7 +60,7 @@ func (a *Attempt) Value(key any) any {
 	}
 	v := a.client.Value(key)
 	if trace, ok := v.(*httptrace.ClientTrace); ok && d != nil {
-		own := *trace // that of the request tells of the first attempt's connection
+		own := *trace // the request's trace reports the first attempt's connection
 		own.GotConn = a.gotConn
 		own.Got1xxResponse = nil
 		return &own
@@ -82,8 +82,8 @@ func (a *Attempt) Err() error {
 	return context.Canceled
 }
 
-// AfterFunc lets package context hang a derived context onto this one without
-// a goroutine. See the documentation of context.AfterFunc.
+// AfterFunc lets package context derive a context from this one without a goroutine. See
+// context.AfterFunc.
 func (a *Attempt) AfterFunc(f func()) (stop func() bool) {
 	a.mu.Lock()
 	if a.endedWhy() != endpoint.NotEnded {
@@ -126,8 +126,8 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 	then := a.onEnd
 	a.onEnd = afterEnd{}
 	a.mu.Unlock()
-	// These come from package context, which cancels a derived context: short,
-	// without a lock of ours, and not worth a goroutine each.
+	// Package context registered these to cancel derived contexts. They are short and take
+	// none of our locks, so they need no goroutine each.
 	for e := &then; e != nil; e = e.next {
 		if e.f != nil {
 			e.f()
@@ -143,7 +143,7 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 	}
 }
 
-// endedWhy is why the context ended.
+// endedWhy returns why the context ended, or NotEnded.
 func (a *Attempt) endedWhy() endpoint.Ending { return endpoint.Ending(a.ended.Load()) }
 
 var _ context.Context = (*Attempt)(nil)

@@ -1,13 +1,12 @@
 package call
 
-import (
-	"net/http"
-)
+import "net/http"
 
-// rewrite makes a request of its own for the attempt.
+// rewrite returns a copy of the request for the attempt's endpoint, with its own URL and
+// headers where they differ. unfit is not nil if the endpoint cannot get it.
 func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.Target, a.Call
-	edits := t.Edits != nil && c.extras != nil && c.extras.whole
+	edits := t.EditsBody() && c.extras != nil && c.extras.whole
 	strip := t.Strip && !c.Handler.StripsAll
 	out := r.WithContext(a)
 	if c.body != nil && r.Body != nil && !edits {
@@ -16,13 +15,16 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	if a.dial() != nil {
 		a.direct(out, t.Scheme(r.URL))
 	}
+	if path := t.Path(r.URL, c.model()); path != r.URL {
+		out.URL = path
+	}
 	if t.URL != nil {
 		if a.hedge != nil || !c.Handler.Plain || !t.Keeps(out.URL) {
 			out.URL = t.Join(out.URL)
 		}
 		out.Host = t.Host
 	} else if a.race() != nil {
-		own := *r.URL // the proxy's transport writes to it, while the rival reads r's
+		own := *out.URL // the proxy's transport writes to it, while the rival reads r's
 		out.URL = &own
 	}
 	if strip && out.URL.RawQuery != "" {
@@ -50,17 +52,11 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	return out, nil
 }
 
-// ownCredentials are what the client itself sent; a header_up of the proxy that sets such a
-// field stays.
+// ownCredentials returns the credentials that the client itself sent, in contrast to those that
+// header_up sets.
 func (c *Call) ownCredentials() http.Header {
 	if c.extras == nil {
 		return nil
 	}
 	return c.extras.own
 }
-
-// Endpoints whose base URL has a path get requests below it only: what is beside it may be
-// another tenant's, and the endpoint's credentials may open it.
-
-// errOutside is what a client gets whose path may lead out of a base URL.
-var errOutside = &unfit{http.StatusBadRequest, "the request's path leads out of the API: it has too many dot segments (..)"}

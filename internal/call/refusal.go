@@ -140,7 +140,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || t.State.Available(now, cfg) == 0 {
+		if t.Weight <= 0 || !c.takes(t) || t.State.Available(now, cfg) == 0 {
 			continue
 		}
 		upstream := t.Upstream
@@ -233,7 +233,7 @@ const nowhere = "0.0.0.0:0"
 // returns comes to err.
 func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	if err != errLookAgain {
-		c.finish()
+		c.finished = true
 	}
 	c.finished = false
 	c.extra().refusal = err
@@ -280,7 +280,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 	var dueKey time.Time
 	anyway := h.TryAnyway
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || c.isExcluded(t) && c.Attempts > 0 {
+		if t.Weight <= 0 || !c.takes(t) || c.isExcluded(t) && c.Attempts > 0 {
 			continue
 		}
 		if until, barred := t.State.BarredUntil(now); barred {

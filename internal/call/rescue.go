@@ -7,32 +7,29 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// reasonRescued is the reason of a failover that did not wait for an attempt to
-// fail.
+// reasonRescued is the reason of a failover by a rescue.
 const reasonRescued = "rescued"
 
-// Rescue: when an endpoint opens, the attempts that still wait there for the first
-// byte of an answer, and that may be made elsewhere, move on at once instead of
-// waiting for their timeout. The pool's watcher does it, and it may use the call
-// then, which is otherwise its request's alone: from the moment in which it marks
-// the attempt as given up, the request's goroutine waits for its verdict at the
-// attempt's mutex.
+// Rescue: when an endpoint's breaker opens, calls that wait there for a first byte move on at
+// once, if they may, instead of waiting for their timeout. The pool's watcher does this. It may
+// use the call then, which otherwise only the request's goroutine uses: after the watcher has set
+// first to givenUp, the request's goroutine waits at the attempt's mutex for its decision.
 
-// moved is what came of the latest try to rescue an attempt.
-type moved struct {
-	to   *Attempt
-	next time.Duration // from when it began: the earliest next try
+// rescued is the result of the latest try to rescue an attempt.
+type rescued struct {
+	to   *Attempt      // the attempt that replaces it; nil: none was possible
+	next time.Duration // the earliest next try, counted from Began
 }
 
-// waitsInVain tells whether an attempt of an endpoint that is open is to be
-// rescued now.
+// waitsInVain reports whether to rescue the attempt now, given that its endpoint's breaker is
+// open.
 func (a *Attempt) waitsInVain(now time.Time) bool {
-	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.moved == nil || now.Sub(a.Began) >= a.moved.next) &&
+	return a.is(started) && a.is(movable) && a.first.Load() == 0 && (a.rescued == nil || now.Sub(a.Began) >= a.rescued.next) &&
 		!a.Call.Handler.BreakerConfig().Off
 }
 
-// rescue moves the attempt to another endpoint, if there is one and the budget
-// allows it; else it waits on.
+// rescue moves the call to another endpoint, if there is one and the budget allows it.
+// Otherwise the attempt waits on.
 func (a *Attempt) rescue(now time.Time) {
 	if x := a.race(); x != nil {
 		x.mu.Lock()
@@ -47,12 +44,12 @@ func (a *Attempt) rescue(now time.Time) {
 		return
 	}
 	if x := a.race(); x != nil && x.rival != nil {
-		a.Call.exclude(x.rival.Target) // which has failed
+		a.Call.exclude(x.rival.Target) // the rival has failed
 	}
 	a.Call.extra().failed.slow = true
-	a.moved = &moved{to: a.Call.planElsewhere(now, a)}
-	if a.moved.to == nil {
-		a.moved.next = now.Sub(a.Began) + pool.TickEvery
+	a.rescued = &rescued{to: a.Call.planElsewhere(now, a)}
+	if a.rescued.to == nil {
+		a.rescued.next = now.Sub(a.Began) + pool.TickEvery
 		a.first.Store(0)
 		a.mu.Unlock()
 		return
@@ -60,8 +57,8 @@ func (a *Attempt) rescue(now time.Time) {
 	a.endAndUnlock(endpoint.EndedByRescue)
 }
 
-// conclude says that the round trip is over without an answer, and why it was
-// ended, if it was. The watcher leaves the attempt alone from then on.
+// conclude says that the round trip ended without an answer, and returns why the attempt was
+// ended, if it was. From then on the watcher leaves the attempt alone.
 func (a *Attempt) conclude() endpoint.Ending {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -200,6 +200,9 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
 	}
+	if none := c.noModel(t); none != nil {
+		return c.refuseWith(none)
+	}
 	if h.Wait.queues() {
 		return c.wait(w, now)
 	}
@@ -235,7 +238,7 @@ func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	var best *target.Target
 	most := 0.0
 	for _, t := range from.Targets {
-		if t.Weight <= 0 {
+		if t.Weight <= 0 || !c.takes(t) {
 			continue
 		}
 		if served := t.State.ServesSome(now); served > most {

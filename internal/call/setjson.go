@@ -2,7 +2,6 @@ package call
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,44 +13,8 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 	"github.com/apifailover/caddy-failover/internal/replay"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
-
-// An unfit request is one that no endpoint gets, because of what its body or its path
-// is. It is an error that the client gets as an answer.
-type unfit struct {
-	status int // 400, 413, 415 or 503
-	reason string
-}
-
-// Error implements error.
-func (u *unfit) Error() string { return u.reason }
-
-// answer is what the client gets.
-func (u *unfit) answer(r *http.Request) *http.Response {
-	kind := "unsupported_media_type"
-	header := http.Header{"Content-Type": {"application/json"}}
-	switch u.status {
-	case http.StatusBadRequest:
-		kind = "bad_request"
-	case http.StatusRequestEntityTooLarge:
-		kind = "request_too_large"
-	case http.StatusServiceUnavailable:
-		kind = "out_of_memory"
-		header.Set("Retry-After", "1")
-	}
-	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": kind, "message": u.reason}})
-	return &http.Response{
-		Status:        fmt.Sprintf("%d %s", u.status, http.StatusText(u.status)),
-		StatusCode:    u.status,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(body)),
-		ContentLength: int64(len(body)),
-		Request:       r,
-	}
-}
 
 // prepareJSON reads the whole body of a call at a pool some of whose endpoints have
 // it edited, and finds out whether it can be. The error is that of the body.
@@ -74,7 +37,9 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	case len(body) > 0:
 		x.unfit = notAnObject(body)
 	}
-	x.whole = x.unfit == nil && len(body) > 0
+	if x.whole = x.unfit == nil && len(body) > 0; x.whole && c.Handler.Models {
+		x.model = target.ModelIn(body)
+	}
 	return nil
 }
 
@@ -102,7 +67,7 @@ func (a *Attempt) edit(out *http.Request) *unfit {
 	if repl == nil {
 		repl = caddy.NewReplacer()
 	}
-	body, err := a.Target.SetJSON(a.Call.body.Whole(), repl)
+	body, err := a.Target.SetJSON(a.Call.body.Whole(), a.Call.model(), repl)
 	if err != nil {
 		return &unfit{http.StatusUnsupportedMediaType, err.Error()}
 	}

@@ -23,8 +23,8 @@ func FuzzSetJSON(f *testing.F) {
 	f.Add([]byte(`{"model":"{env.HOME}"}`), "\"},{\"model\":\"\xff")
 	f.Fuzz(func(t *testing.T, body []byte, user string) {
 		if u := notAnObject(body); u != nil {
-			if json.Valid(body) && body[0] == '{' && u.status != http.StatusUnsupportedMediaType {
-				t.Fatalf("%q: %d", body, u.status)
+			if json.Valid(body) && body[0] == '{' && u.Status != http.StatusUnsupportedMediaType {
+				t.Fatalf("%q: %d", body, u.Status)
 			}
 			return
 		}
@@ -36,7 +36,7 @@ func FuzzSetJSON(f *testing.F) {
 		repl := caddy.NewEmptyReplacer()
 		repl.Set("user", user)
 		original := string(body)
-		got, err := to.SetJSON(body, repl)
+		got, err := to.SetJSON(body, "", repl)
 		if err != nil || string(body) != original {
 			t.Fatalf("%q: %q, %v", original, body, err)
 		}

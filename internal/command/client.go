@@ -21,21 +21,24 @@ import (
 )
 
 const (
-	// answerWithin is how long Caddy may take to begin an answer.
-	answerWithin = 30 * time.Second
-	maxAnswer    = 64 << 20
-	sendTries    = 3
+	// responseTimeout is how long Caddy may take to begin a response.
+	responseTimeout = 30 * time.Second
+	// maxBody is the maximum size of a response body, in bytes.
+	maxBody = 64 << 20
+	// sendTries is how often a request is sent at most.
+	sendTries = 3
 )
 
-// client talks to the admin endpoint of a Caddy.
+// client is a client of Caddy's admin endpoint.
 type client struct {
 	ctx     context.Context
-	address string // as it was given
-	origin  string
-	network bool // not a Unix socket
+	address string // as the user gave it
+	origin  string // scheme and host of request URLs
+	network bool   // false: a Unix socket
 	http    *http.Client
 }
 
+// newClient returns a client for a Caddy network address.
 func newClient(ctx context.Context, address string) (*client, error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {
@@ -45,7 +48,7 @@ func newClient(ctx context.Context, address string) (*client, error) {
 		return nil, fmt.Errorf("the admin address %q has several ports", address)
 	}
 	if parsed.IsFdNetwork() {
-		return nil, fmt.Errorf("the admin address %q is a file descriptor of Caddy's own; name another with --address", address)
+		return nil, fmt.Errorf("the admin address %q is a file descriptor of Caddy's own; give another with --address", address)
 	}
 	if ctx == nil {
 		ctx = context.Background()
@@ -55,20 +58,20 @@ func newClient(ctx context.Context, address string) (*client, error) {
 		c.origin = "http://" + parsed.JoinHostPort(0)
 	} else {
 		c.origin = "http://127.0.0.1"
-		parsed.Host, _, _ = strings.Cut(parsed.Host, "|") // the socket's permissions
+		parsed.Host, _, _ = strings.Cut(parsed.Host, "|") // without the socket's permissions
 	}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, parsed.Network, parsed.JoinHostPort(0))
 		},
-		ResponseHeaderTimeout: answerWithin,
-		DisableKeepAlives:     true, // a reload replaces the endpoint
+		ResponseHeaderTimeout: responseTimeout,
+		DisableKeepAlives:     true, // a reload replaces the admin endpoint
 	}}
 	return c, nil
 }
 
-// send makes a request. An answer that is no success becomes an error with an
-// exit code.
+// send sends a request with body as JSON, unless it is nil; header holds names and values in
+// turn. A response without success is a commandError. The caller closes the response's body.
 func (c *client) send(method, uri string, body any, header ...string) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -82,7 +85,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		return nil, fmt.Errorf("making the request: %w", err)
 	}
 	if c.network {
-		req.Header.Set("Origin", c.origin) // where the endpoint enforces it
+		req.Header.Set("Origin", c.origin) // the admin endpoint may enforce it
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -92,8 +95,8 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	}
 	resp, err := c.http.Do(req)
 	for tries := 1; tries < sendTries && Dropped(err); tries++ {
-		// an endpoint that a reload replaces drops connections; commands may be
-		// given twice
+		// A reload drops connections to the old admin endpoint. Sending a request twice
+		// does no harm.
 		req.Body, _ = req.GetBody()
 		resp, err = c.http.Do(req)
 	}
@@ -111,42 +114,41 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	return nil, c.refused(resp)
 }
 
-// Dropped tells whether a connection was closed before there was an answer.
+// Dropped reports whether an error says that the connection was closed before a response.
 func Dropped(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// plainCause takes off what repeats the request.
+// plainCause returns an error of http.Client without its prefix, which repeats the request.
 func plainCause(err error) error { return cmp.Or(errors.Unwrap(err), err) }
 
-// refused makes an error of an answer that is no success.
+// refused returns the error for a response without success.
 func (c *client) refused(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var message struct {
 		Error string `json:"error"`
 	}
-	spoken := json.Unmarshal(text, &message) == nil && message.Error != ""
+	explained := json.Unmarshal(text, &message) == nil && message.Error != ""
 	switch {
-	case resp.StatusCode == http.StatusNotFound && spoken:
+	case resp.StatusCode == http.StatusNotFound && explained:
 		return &commandError{ExitUnknown, errors.New(api.Printable(message.Error))}
 	case resp.StatusCode == http.StatusNotFound:
 		return &commandError{ExitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
-	case spoken:
+	case explained:
 		return &commandError{ExitRefused, errors.New(api.Printable(message.Error))}
 	}
 	return &commandError{ExitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
 }
 
-// exchange makes a request and decodes the answer, which it also returns as it
-// came.
+// exchange sends a request, decodes the response into into, and returns its text.
 func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	resp, err := c.send(method, uri, body)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return "", &commandError{ExitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
 	}
@@ -156,8 +158,8 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// soleOr returns the pool that is named, or else the only one there is.
-func (c *client) soleOr(named []string) (string, error) {
+// poolOf returns the first name, or the name of the only pool if there are no names.
+func (c *client) poolOf(named []string) (string, error) {
 	if len(named) > 0 {
 		return named[0], nil
 	}
@@ -178,10 +180,10 @@ func (c *client) soleOr(named []string) (string, error) {
 	return "", fmt.Errorf("which pool? there are %s", api.ListNames(names))
 }
 
-// A Message is one of a stream of server-sent events.
+// A Message is one message of a stream of server-sent events.
 type Message struct{ Name, ID, Data string }
 
-// Messages reads a stream of server-sent events until it ends or take says so.
+// Messages reads a stream of server-sent events until it ends or take returns false.
 func Messages(r io.Reader, take func(Message) bool) error {
 	var m Message
 	lines := bufio.NewScanner(r)

@@ -23,8 +23,8 @@ func init() {
 		Short: "Shows and steers the failover pools of a running Caddy",
 		Long: `
 Shows and steers the failover pools of a running Caddy, through its admin
-endpoint. Where that is, is found as caddy reload finds it: --address, else the
-admin address of the configuration that --config names, else the default.
+endpoint. It finds the address as caddy reload does: --address, else the admin
+address in the configuration file of --config, else the default.
 
 Exit codes:
 
@@ -41,7 +41,7 @@ Exit codes:
 	})
 }
 
-// The exit codes that scripts may rely on.
+// Exit codes. Scripts rely on them; the text of the command explains them.
 const (
 	ExitDone        = 0
 	ExitError       = 1
@@ -56,7 +56,7 @@ const (
 // A commandError is an error with an exit code of its own.
 type commandError struct {
 	code int
-	err  error // nil: there is nothing to say
+	err  error // nil: no message
 }
 
 // Error implements error.
@@ -72,34 +72,43 @@ func (e *commandError) Unwrap() error { return e.err }
 
 // addCommands adds the subcommands.
 func addCommands(root *cobra.Command) {
-	root.PersistentFlags().String("address", "", "The address of the admin endpoint, if not what the configuration says")
-	root.PersistentFlags().StringP("config", "c", "", "Configuration file to take the admin endpoint's address from")
+	root.PersistentFlags().String("address", "", "Address of the admin endpoint; default: as in the configuration")
+	root.PersistentFlags().StringP("config", "c", "", "Configuration file with the admin endpoint's address")
 	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")
 	root.Args = cobra.NoArgs
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 	status := &cobra.Command{
 		Use:   "status [<pool>] [--watch] [--check] [--json]",
-		Short: "Shows how pools and their endpoints stand",
+		Short: "Shows the state of pools and their endpoints",
 		Args:  cobra.MaximumNArgs(1),
 		RunE:  commandRun(runStatus),
 	}
 	status.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
-	status.Flags().Duration("interval", time.Second, "How often to look, with --watch")
-	status.Flags().Bool("check", false, "Exit with 5 if an endpoint, 6 if a pool is out")
+	status.Flags().Duration("interval", time.Second, "Time between two looks of --watch")
+	status.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
 	status.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+
+	why := &cobra.Command{
+		Use:   "why [<pool>] [--json]",
+		Short: "Explains what is out: since when, why, and what an operator can do",
+		Args:  cobra.MaximumNArgs(1),
+		RunE:  commandRun(runWhy),
+	}
+	why.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+	status.ValidArgsFunction, why.ValidArgsFunction = completeNames(false), completeNames(false)
 
 	events := &cobra.Command{
 		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--json]",
-		Short: "Shows what has happened: failovers, breakers, holds, operators",
+		Short: "Shows what happened: failovers, breakers, holds, operators",
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runEvents),
 	}
 	events.Flags().BoolP("follow", "f", false, "Go on with events as they happen")
-	events.Flags().String("pool", "", "Of this pool only")
-	events.Flags().String("since", "", "After this event, time (RFC 3339) or duration before now")
-	events.Flags().Int("limit", 50, "At most so many, the newest")
-	events.Flags().Bool("json", false, "Print one JSON object a line")
+	events.Flags().String("pool", "", "Only events of this pool")
+	events.Flags().String("since", "", "Only events after this one: ID, time (RFC 3339) or duration before now")
+	events.Flags().Int("limit", 50, "Maximum number; the newest are shown")
+	events.Flags().Bool("json", false, "Print one JSON object per line")
 
 	incidents := &cobra.Command{
 		Use:   "incidents [--pool <pool>] [--limit <n>] [--json]",
@@ -107,8 +116,8 @@ func addCommands(root *cobra.Command) {
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runIncidents),
 	}
-	incidents.Flags().String("pool", "", "Of this pool only")
-	incidents.Flags().Int("limit", 20, "At most so many, the newest")
+	incidents.Flags().String("pool", "", "Only outages of this pool")
+	incidents.Flags().Int("limit", 20, "Maximum number; the newest are shown")
 	incidents.Flags().Bool("json", false, "Print the admin endpoint's own answer")
 
 	report := &cobra.Command{
@@ -117,19 +126,19 @@ func addCommands(root *cobra.Command) {
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runReport),
 	}
-	report.Flags().String("pool", "", "The pool; needed where there are several")
-	report.Flags().String("from", "", "Begin: RFC 3339 time, date, or duration before now")
-	report.Flags().String("to", "", "End, in the same forms; now if left out")
+	report.Flags().String("pool", "", "The pool; required if there are several")
+	report.Flags().String("from", "", "Begin: RFC 3339 time, date, or duration before now; default: the SLA's window before the end")
+	report.Flags().String("to", "", "End, in the same forms; default: now")
 	report.Flags().String("format", "md", "md, html, json or csv")
 	report.Flags().Bool("json", false, "The same as --format json")
 
-	root.AddCommand(status, events, incidents, report)
+	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
 		api.Drain:  "Keeps new calls from an endpoint; those in flight finish",
 		api.Enable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
 		api.Trip:   "Forces an endpoint's breaker open",
-		api.Reset:  "Undoes drain and trip, closes the breaker and forgets what was held against the endpoint",
-		api.Set:    "Sets an endpoint's weight or priority, or gives them back to the configuration",
+		api.Reset:  "Undoes drain and trip, closes the breaker and forgets the endpoint's score and holds",
+		api.Set:    "Sets an endpoint's weight or priority, or restores the configured ones",
 	} {
 		use := action + " [<pool>] <endpoint> "
 		if action == api.Set {
@@ -142,28 +151,28 @@ func addCommands(root *cobra.Command) {
 		if action == api.Drain {
 			use += " [--wait <duration>]"
 		}
-		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2)}
+		cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeNames(true)}
 		cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
 			return runOrder(c, cmd, action, args)
 		})
-		cmd.Flags().String("reason", "", "Why; shown wherever the endpoint is")
+		cmd.Flags().String("reason", "", "Why; shown with the endpoint")
 		cmd.Flags().Bool("json", false, "Print the admin endpoint's own answer")
 		if action != api.Reset {
-			cmd.Flags().String("for", "", "How long it is to hold, such as 10m; until it is undone if left out")
+			cmd.Flags().String("for", "", "How long the order lasts, such as 10m; default: until it is undone")
 		}
 		if action == api.Set {
 			cmd.Flags().String(api.Weight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
 			cmd.Flags().String(api.Priority, "", "Its tier, from 1; \"configured\" for the configuration's")
 		}
 		if action == api.Drain {
-			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most so long")
+			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most this long")
 		}
 		root.AddCommand(cmd)
 	}
 }
 
-// commandRun makes a cobra function of a command: it finds the admin endpoint,
-// says what went wrong, and sets the exit code.
+// commandRun returns the cobra function for a command: it finds the admin endpoint,
+// prints errors, and sets the exit code.
 func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		cmd.SilenceUsage, cmd.SilenceErrors = true, true
@@ -181,7 +190,7 @@ func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.C
 		if failed.code == ExitError {
 			return failed
 		}
-		// Caddy takes exit codes from functions of its own kind only
+		// Caddy takes exit codes only from its own kind of functions.
 		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return failed.code, nil })(cmd, args)
 	}
 }
@@ -199,8 +208,8 @@ func runWithClient(run func(*client, *cobra.Command, []string) error, cmd *cobra
 	return run(c, cmd, args)
 }
 
-// runReport prints a report as the admin endpoint makes it, on a terminal with all that
-// cannot be seen escaped.
+// runReport prints a report of the admin endpoint. On a terminal it escapes characters
+// that cannot be seen.
 func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	query := url.Values{}
@@ -221,7 +230,7 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	}
 	defer resp.Body.Close()
 	for _, warning := range resp.Header.Values(api.WarningField) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is not complete: %s\n", api.Printable(warning))
+		fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: the report is incomplete: %s\n", api.Printable(warning))
 	}
 	out := cmd.OutOrStdout()
 	if !onTerminal(out) {
@@ -230,7 +239,7 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 		}
 		return nil
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}
@@ -238,7 +247,7 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// onTerminal tells whether what is written goes to a person's screen.
+// onTerminal reports whether w writes to a terminal.
 func onTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// runEvents shows events, and goes on with new ones if it is to follow.
+// runEvents shows events, and with --follow new ones as they happen.
 func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	out, asJSON := cmd.OutOrStdout(), flags.Bool("json")
@@ -34,7 +34,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	}
 	var newest []event.Event
 	if flags.Bool("follow") {
-		// from here on the stream will tell; before the list, so that none is lost
+		// The stream begins after this event. Reading it before the list loses none.
 		if _, err := c.exchange(http.MethodGet, api.Root+"events?limit=1", nil, &newest); err != nil {
 			return err
 		}
@@ -63,19 +63,19 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	return followEvents(c, cmd, flags.String("pool"), after, show)
 }
 
-// followEvents shows events as they come. A stream that ends, as with every
-// reload, is taken up again where it ended.
+// followEvents shows events as they happen. If the stream ends, as it does with every
+// reload, it connects again and goes on where the stream ended.
 func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*event.Event, string)) error {
 	uri := api.Root + "events"
 	if pool != "" {
 		uri += "?" + url.Values{"pool": {pool}}.Encode()
 	}
 	last := strconv.FormatUint(after, 10)
-	silent := false
+	complained := false // about the same outage of the stream
 	for {
 		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
 		if err == nil {
-			silent = false
+			complained = false
 			err = Messages(resp.Body, func(m Message) bool {
 				if m.ID != "" {
 					last = m.ID
@@ -97,9 +97,9 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 		if c.ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !silent {
+		if err != nil && !complained {
 			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", api.PrintableLines(err.Error()))
-			silent = true
+			complained = true
 		}
 		select {
 		case <-c.ctx.Done():
@@ -109,7 +109,7 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 	}
 }
 
-// formatEvent makes a line of an event.
+// formatEvent returns an event as a line.
 func formatEvent(e *event.Event) string {
 	where := e.Pool
 	if e.Endpoint != "" {
@@ -132,13 +132,13 @@ func formatEvent(e *event.Event) string {
 		if isText && (name == "cause" || name == "method" || name == "path") {
 			continue
 		}
-		line += fmt.Sprintf("  %s=%v", name, detail(e.Details[name]))
+		line += fmt.Sprintf("  %s=%v", name, localTime(e.Details[name]))
 	}
 	return api.Printable(line)
 }
 
-// detail shows times as the line's own.
-func detail(value any) any {
+// localTime returns a value; if it is a time, in local time like the line's own.
+func localTime(value any) any {
 	if text, ok := value.(string); ok {
 		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
 			return at.Local().Format("2006-01-02T15:04:05.000")

@@ -8,8 +8,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// hostileText steers a terminal: it writes from right to left, moves the cursor,
-// hides, and breaks lines.
+// hostileText contains characters that steer a terminal: they write from right to left,
+// move the cursor, hide text, and break lines.
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
 func TestEventsPrintNothingThatSteers(t *testing.T) {

@@ -35,7 +35,7 @@ func runIncidents(c *client, cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// formatIncidents makes a table of outages.
+// formatIncidents returns a table of outages.
 func formatIncidents(all []incident.Incident) string {
 	if len(all) == 0 {
 		return "no incidents\n"
@@ -62,7 +62,7 @@ func formatIncidents(all []incident.Incident) string {
 	return b.String()
 }
 
-// formatIncident says since when an outage lasts, and what it has cost.
+// formatIncident returns a line about an outage that goes on: its start, cause and cost.
 func formatIncident(i *incident.Incident, now time.Time) string {
 	what := "degraded"
 	if i.Kind == incident.Down {

@@ -15,15 +15,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// runOrder sends a command to an endpoint, whose pool may be left out where
-// there is only one.
+// runOrder sends an order for an endpoint. args are the pool, which may be left out if there
+// is only one, and the endpoint.
 func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	body, err := orderBody(cmd)
 	if err != nil {
 		return err
 	}
-	pool, err := c.soleOr(args[:len(args)-1])
+	pool, err := c.poolOf(args[:len(args)-1])
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func runOrder(c *client, cmd *cobra.Command, action string, args []string) error
 	return waitDrained(c, cmd, path, answer.Status, flags.Duration("wait"))
 }
 
-// orderBody makes the body of a command of the flags that were given.
+// orderBody returns the body of an order, from the flags that were given.
 func orderBody(cmd *cobra.Command) (map[string]any, error) {
 	body := make(map[string]any)
 	for _, name := range []string{"for", "reason", api.Weight, api.Priority} {
@@ -74,7 +74,7 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 	return body, nil
 }
 
-// waitDrained waits until an endpoint has no calls in flight.
+// waitDrained waits until an endpoint has no calls in flight, at most atMost.
 func waitDrained(c *client, cmd *cobra.Command, path string, status api.EndpointStatus, atMost time.Duration) error {
 	over := time.NewTimer(atMost)
 	defer over.Stop()
@@ -96,7 +96,7 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status api.Endpoint
 	}
 }
 
-// describeAnswer says what has become of a command.
+// describeAnswer describes the endpoint after an order.
 func describeAnswer(a *api.OperatorAnswer) string {
 	e := &a.Status
 	what := "is " + e.State
@@ -116,7 +116,7 @@ func describeAnswer(a *api.OperatorAnswer) string {
 	return api.Printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
 }
 
-// describeSettings says which weight and priority are in force.
+// describeSettings returns the weight and priority in force.
 func describeSettings(e *api.EndpointStatus) string {
 	weight, priority := fmt.Sprintf("weight %v", e.Weight), fmt.Sprintf("priority %d", e.Priority)
 	if e.Override != nil {

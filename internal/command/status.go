@@ -18,10 +18,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// clearScreen is what a terminal understands (ECMA-48): home, erase all.
+// clearScreen moves the cursor home and erases a terminal's screen (ECMA-48).
 const clearScreen = "\x1b[H\x1b[2J"
 
-// runStatus shows pools, once or again and again.
+// runStatus shows pools, once or, with --watch, repeatedly.
 func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	watch, asJSON, out := flags.Bool("watch"), flags.Bool("json"), cmd.OutOrStdout()
@@ -53,7 +53,7 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	}
 	if !watch {
 		if flags.Bool("check") {
-			return check(all)
+			return exitCode(all)
 		}
 		return nil
 	}
@@ -74,7 +74,7 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	}
 }
 
-// readStatus returns pools, and the answer as it came.
+// readStatus returns the pool of args or all pools, and the text of the response.
 func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
 	if len(args) == 0 {
 		var all []api.PoolStatus
@@ -86,8 +86,8 @@ func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
 	return []api.PoolStatus{one}, text, err
 }
 
-// check makes an exit code of how pools stand.
-func check(all []api.PoolStatus) error {
+// exitCode returns an error with the exit code for the state of pools; nil if all are well.
+func exitCode(all []api.PoolStatus) error {
 	code := ExitDone
 	for _, p := range all {
 		if p.Down {
@@ -105,7 +105,7 @@ func check(all []api.PoolStatus) error {
 	return &commandError{code: code}
 }
 
-// formatStatus makes a table of each pool.
+// formatStatus returns a table for each pool.
 func formatStatus(all []api.PoolStatus, now time.Time) string {
 	if len(all) == 0 {
 		return "no pools\n"
@@ -128,7 +128,7 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 	return b.String()
 }
 
-// formatWaiting says how many calls wait for an endpoint.
+// formatWaiting returns how many calls wait for an endpoint, to follow other text; "" if none do.
 func formatWaiting(w *api.WaitingStatus) string {
 	if w == nil || w.Calls == 0 {
 		return ""
@@ -136,7 +136,7 @@ func formatWaiting(w *api.WaitingStatus) string {
 	return fmt.Sprintf(", %d calls wait, the first for %s", w.Calls, formatSeconds(w.Longest))
 }
 
-// formatSLA says how far the objectives are met.
+// formatSLA returns how far the objectives are met, to follow other text; "" without objectives.
 func formatSLA(s *api.SLAStatus) string {
 	if s == nil {
 		return ""
@@ -178,7 +178,7 @@ func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time)
 	table.Flush()
 }
 
-// notes say what the columns do not.
+// notes returns what the columns of an endpoint do not show.
 func notes(e *api.EndpointStatus, now time.Time) []string {
 	var notes []string
 	if o := e.Operator; o != nil {
@@ -233,7 +233,7 @@ func shortDuration(d time.Duration) string {
 	return text
 }
 
-// describeSchedule says what a schedule does to an endpoint, and until when.
+// describeSchedule returns what a schedule changes at an endpoint, and until when.
 func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
 	var what []string
 	if s.Drain {
@@ -266,8 +266,8 @@ func formatPart(part float64) string {
 	return strconv.FormatFloat(math.Round(1000*part)/10, 'f', -1, 64) + "%"
 }
 
-// formatPercent has the digits that an objective may have, rounded down, so that
-// what was missed never looks met.
+// formatPercent returns a percentage with the digits that an objective may have. It rounds
+// down, so that a missed objective never looks met.
 func formatPercent(part float64) string {
 	return strconv.FormatFloat(math.Floor(1e5*part+1e-6)/1e3, 'f', -1, 64) + "%"
 }

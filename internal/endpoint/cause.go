@@ -8,11 +8,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A Cause says what went wrong, for people. All of it is short, printable, and holds no
-// credential.
+// A Cause says what went wrong, for events, logs and the API. It is short and printable, and
+// contains no credential.
 type Cause struct {
-	What         string // a status ("503") or an error in short ("connection refused")
-	Method, Path string // of the request, as target.ShownMethod and ShownPath make them; empty: not known
+	What         string // a status ("503") or a short error ("connection refused")
+	Method, Path string // of the request, from target.ShownMethod and ShownPath; empty: unknown
 }
 
 // String returns the cause in one line: "503 from POST /v1/chat".
@@ -35,32 +35,31 @@ func (c Cause) AddTo(details map[string]any) {
 }
 
 const (
-	// causesKept is how many sorts of failures an endpoint tells apart.
+	// causesKept is how many kinds of failures an endpoint counts.
 	causesKept = 4
-	// oftenWithin is how long failures of a closed breaker count as one run, at least; at
-	// most it is twice as long.
+	// oftenWithin is the shortest time over which failures of a closed breaker are counted;
+	// the longest is twice that.
 	oftenWithin = 10 * time.Second
 )
 
-// causes are the latest sorts of failures of an endpoint, and how often each came. The
-// zero value is empty.
+// causes count the latest kinds of failures of an endpoint. The zero value is empty.
 type causes struct {
 	list [causesKept]counted
-	last int // the latest, if there is any
+	last int // index of the latest, if there is any
 }
 
-// counted is a sort of failure.
+// counted is a kind of failure.
 type counted struct {
 	Cause
-	at    time.Time // the latest
-	since time.Time // when n was begun
-	n, n0 uint64    // how often since, and in the run before
+	at    time.Time // of the latest
+	since time.Time // when the period of n began
+	n, n0 uint64    // failures in this period, and in the one before
 }
 
-// often is how often it came.
+// often returns how many failures of this kind are counted.
 func (c *counted) often() uint64 { return c.n + c.n0 }
 
-// add notes a failure. While the breaker is not closed all count together.
+// add counts a failure. While the breaker is not closed, no period ends.
 func (c *causes) add(cause Cause, now time.Time, closed bool) {
 	oldest := 0
 	for i := range c.list {
@@ -84,10 +83,10 @@ func (c *causes) add(cause Cause, now time.Time, closed bool) {
 	c.list[oldest], c.last = counted{cause, now, now, 1, 0}, oldest
 }
 
-// forget begins to count anew.
+// forget drops all counts.
 func (c *causes) forget() { *c = causes{} }
 
-// latest is the latest failure; nil if there is none.
+// latest returns the kind of the latest failure; nil if there is none.
 func (c *causes) latest() *counted {
 	if one := &c.list[c.last]; one.What != "" {
 		return one
@@ -95,7 +94,7 @@ func (c *causes) latest() *counted {
 	return nil
 }
 
-// of is the sort of failure that a cause is one of; nil if it is not known any longer.
+// of returns the kind of failure of a cause; nil if it is no longer counted.
 func (c *causes) of(cause Cause) *counted {
 	for i := range c.list {
 		if c.list[i].What == cause.What && cause.What != "" {
@@ -105,8 +104,7 @@ func (c *causes) of(cause Cause) *counted {
 	return nil
 }
 
-// blamedOn says what took the endpoint out whose breaker opened for a reason, and how
-// often that came; 0: not known.
+// blamedOn returns the cause of an opening for a reason, and how often it occurred; 0: unknown.
 func (s *State) blamedOn(reason string) (Cause, uint64) {
 	switch reason {
 	case breaker.ReasonOperator:
@@ -122,13 +120,13 @@ func (s *State) blamedOn(reason string) (Cause, uint64) {
 	return Cause{}, 0
 }
 
-// noteFailureLocked notes a failure for people.
+// noteFailureLocked notes the cause of a failure.
 func (s *State) noteFailureLocked(o outcome.Outcome, cause Cause, now time.Time) {
 	s.lastFailure = o
 	s.failures.add(cause, now, s.breaker.State == breaker.Closed)
 }
 
-// failureStatus describes a cause; nil if there is none.
+// failureStatus returns a cause for the API; nil if it is empty.
 func (s *State) failureStatus(cause Cause, reason string, at time.Time, often uint64) *api.FailureStatus {
 	if cause.What == "" {
 		return nil
@@ -139,8 +137,8 @@ func (s *State) failureStatus(cause Cause, reason string, at time.Time, often ui
 	return &api.FailureStatus{Outcome: reason, What: cause.What, Method: cause.Method, Path: cause.Path, Count: often, At: at}
 }
 
-// LastCause is what the endpoint's calls are kept away for: what opened its breaker, or
-// had it ask to be left alone; empty if nothing does.
+// LastCause returns why calls are kept away: an operator, the cause that opened the breaker,
+// or that of the hold; empty if nothing keeps them away.
 func (s *State) LastCause(now time.Time) string {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -155,13 +153,13 @@ func (s *State) LastCause(now time.Time) string {
 	return ""
 }
 
-// An asking is an attempt that has a request to show.
+// asking is an attempt whose request can be shown.
 type asking interface {
-	// Asked is what the request asks for, as target.ShownMethod and ShownPath show it.
+	// Asked returns target.ShownMethod and target.ShownPath of the request.
 	Asked() (method, path string)
 }
 
-// causeOf is what went wrong with an attempt.
+// causeOf returns the cause of an attempt's failure.
 func causeOf(f Watched, what string) Cause {
 	cause := Cause{What: what}
 	if a, ok := f.(asking); ok {
@@ -170,12 +168,12 @@ func causeOf(f Watched, what string) Cause {
 	return cause
 }
 
-// slowerThan is the cause that a slow attempt is.
+// slowerThan returns the cause for an attempt that took longer than limit.
 func slowerThan(f Watched, limit time.Duration) Cause {
 	return causeOf(f, "no answer within "+rounded(limit).String())
 }
 
-// rounded is a duration with at most three digits.
+// rounded returns a duration with at most three digits.
 func rounded(d time.Duration) time.Duration {
 	unit := time.Duration(1)
 	for d/unit >= 1000 {

@@ -9,19 +9,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// skipAfter calls that succeeded say as much as a check.
+// skipAfter is how many successful calls replace a check.
 const skipAfter = 10
 
-// A CheckResult is what a check came to.
+// A CheckResult is the result of a check.
 type CheckResult struct {
 	Passed  bool
-	Why     string        // "passed", or what was wrong
-	Latency time.Duration // to the first byte, 0 without an answer
+	Why     string        // CheckPassed, or what was wrong
+	Latency time.Duration // to the first byte; 0: no response
 	Cause   Cause         // what was wrong
-	Gets    bool          // HEAD was refused, and GET is to be asked from now on
+	Gets    bool          // the endpoint refuses HEAD; later checks should use GET
 }
 
-// CheckPassed is what a check came to that passed.
+// CheckPassed is CheckResult.Why of a check that passed.
 const CheckPassed = "passed"
 
 // checks are the checks of an endpoint: their results, which outlive
@@ -31,20 +31,20 @@ type checks struct {
 	run      int          // results in a row: passes above 0, failures below
 	next     time.Time
 	underway bool
-	Gets     bool   // the endpoint refuses HEAD, and is asked with GET
+	Gets     bool   // the endpoint refuses HEAD; checks use GET
 	found    int    // checks in a row that found the breaker open
-	past     totals // when the latest check was due
+	past     totals // at the time when the latest check was due
 	lastAt   time.Time
 	lastWhy  string
-	cause    Cause // of the latest that failed
+	cause    Cause // of the latest failed check
 	sent     uint64
 	passed   uint64
 	failed   uint64
 	skipped  uint64
 }
 
-// AskChecks makes checks go by a configuration from now on; nil ends them. What
-// is known from other questions says nothing about the new one.
+// AskChecks sets the configuration of checks; nil ends them. If it asks for something else
+// than the one before, earlier results are dropped, and the next check is due after first.
 func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -67,7 +67,7 @@ func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) 
 	c.asked = cfg
 }
 
-// CheckDue is when the next check is due; false while one is under way.
+// CheckDue returns when the next check is due; ok is false while one is under way.
 func (s *State) CheckDue(now time.Time) (at time.Time, ok bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -75,8 +75,8 @@ func (s *State) CheckDue(now time.Time) (at time.Time, ok bool) {
 	return s.checks.next, !s.checks.underway
 }
 
-// BeginCheck tells whether a check that is due is to be made, which is under way then. Else
-// the next is due after the interval.
+// BeginCheck reports whether to make a check that is due, and marks it as under way. If calls
+// make it needless, the next one is due after the interval.
 func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -90,21 +90,21 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	return true
 }
 
-// ChecksGet tells whether checks that would ask with HEAD ask with GET, since HEAD was refused.
+// ChecksGet reports whether checks use GET instead of HEAD, because the endpoint refuses HEAD.
 func (s *State) ChecksGet() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.checks.Gets
 }
 
-// EndCheck ends a check that was made by cfg, and returns when the next is due. The
-// result has an effect only if by is set, what the breaker runs by, and the checks
-// still ask the same. Alone is set where no other endpoint can take this one's calls.
+// EndCheck ends a check of configuration cfg, and returns when the next is due. by is the
+// breaker's configuration. The result is ignored if by is nil, or if the checks ask for
+// something else by now. alone says that no other endpoint can take this one's calls.
 func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, result CheckResult, alone bool) (next time.Time, changed bool, news []event.Event) {
 	changed, news = s.update(func() (changed bool) {
 		c := &s.checks
 		c.underway = false
-		c.next = now.Add(jittered(cfg.FastInterval)) // unless the result says otherwise
+		c.next = now.Add(jittered(cfg.FastInterval)) // the result may change it
 		if by != nil && c.asked != nil && c.asked.equal(&cfg.Ask) {
 			changed = s.checkedLocked(now, by, result, alone)
 		}
@@ -117,8 +117,8 @@ func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, re
 	return next, changed, news
 }
 
-// skipLocked tells whether a check that is due can be left out: calls have said
-// the same, or the endpoint has asked to be left alone.
+// skipLocked reports whether a check that is due is needless: enough calls have succeeded, or
+// the endpoint is on hold.
 func (s *State) skipLocked(now time.Time) bool {
 	s.countLocked(now)
 	c := &s.checks
@@ -130,7 +130,7 @@ func (s *State) skipLocked(now time.Time) bool {
 	return s.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
-// hastenLocked lets a check come soon where the breaker has opened.
+// hastenLocked moves the next check forward after the breaker has opened.
 func (s *State) hastenLocked(now time.Time) {
 	c := &s.checks
 	if s.breaker.State != breaker.Open && s.breaker.State != breaker.Recovering {
@@ -144,8 +144,8 @@ func (s *State) hastenLocked(now time.Time) {
 	}
 }
 
-// checkedLocked takes the result of a check. Alone is set where no other
-// endpoint can take this one's calls.
+// checkedLocked takes the result of a check. alone says that no other endpoint can take this
+// one's calls.
 func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
 	c := &s.checks
 	c.run = riseAndFall(c.run, result.Passed)
@@ -171,7 +171,7 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 	return changed
 }
 
-// status copies how the checks stand; nil if there are none.
+// status returns the checks for the API; nil if there are none.
 func (c *checks) status() *api.CheckStatus {
 	if c.asked == nil {
 		return nil

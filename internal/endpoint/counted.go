@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// kinds says how outcomes are recorded.
+// kinds maps outcomes to the kinds of the history.
 var kinds = [...]sla.Kind{
 	outcome.Success:       sla.Success,
 	outcome.FailedDial:    sla.Dial,
@@ -25,24 +25,25 @@ var kinds = [...]sla.Kind{
 	outcome.Unsent:        sla.Cancelled,
 }
 
-// Counted is what came of attempts at an endpoint, and of the calls whose last
+// Counted counts the results of attempts at an endpoint, and of the calls whose last
 // attempt was there. The zero value is empty.
 type Counted struct {
-	some      bool
+	some      bool // it is not empty
 	Attempts  sla.Batch
 	Calls     sla.Batch      // as their clients saw them
 	Durations DurationCounts // of attempts
-	Unsent    uint64         // attempts that did not leave this process; not in attempts
+	Unsent    uint64         // attempts that did not leave this process; Attempts excludes them
 	Failovers map[Route]uint64
 }
 
-// Route is where a failover went, and why.
+// Route is the target of a failover and its reason.
 type Route struct {
 	To     string
 	Reason string // of the event
 }
 
-// Attempt counts an attempt: what it came to, and the time to its first byte or its end, 0 if it never began.
+// Attempt counts an attempt. duration is the time to its first byte or to its end; 0: it did
+// not start.
 func (c *Counted) Attempt(o outcome.Outcome, duration time.Duration) {
 	c.some = true
 	if o == outcome.Unsent {
@@ -55,7 +56,7 @@ func (c *Counted) Attempt(o outcome.Outcome, duration time.Duration) {
 	}
 }
 
-// success counts what an attempt and its call came to, as attempt and call do.
+// success counts a sample as Attempt and Call do.
 func (c *Counted) success(s sample) {
 	c.some = true
 	c.Durations.add(s.latency)
@@ -69,13 +70,13 @@ func (c *Counted) success(s sample) {
 	}
 }
 
-// Call counts a call as its client saw it; latency is 0 without an answer.
+// Call counts a call as its client saw it; latency is 0 if there was no response.
 func (c *Counted) Call(o outcome.Outcome, latency time.Duration) {
 	c.some = true
 	c.Calls.Add(sla.Outcome{Kind: kinds[o], Latency: latency})
 }
 
-// reset empties it; its memory is used again.
+// reset empties it and keeps its memory.
 func (c *Counted) reset() {
 	c.some = false
 	c.Attempts.Reset()
@@ -84,7 +85,7 @@ func (c *Counted) reset() {
 	clear(c.Failovers)
 }
 
-// Merge adds what is not the pool's.
+// Merge adds all counts but Calls, which the pool keeps.
 func (c *Counted) Merge(o *Counted) {
 	c.Attempts.Merge(&o.Attempts)
 	c.Durations.merge(&o.Durations)
@@ -100,11 +101,11 @@ func (c *Counted) Merge(o *Counted) {
 // DurationCounts counts durations by powers of two, from 1 ms to 131 s. The zero value
 // is empty.
 type DurationCounts struct {
-	Buckets [DurationBuckets]uint64 // bucket i: at most 1 ms · 2^i; the last: all above
+	Buckets [DurationBuckets]uint64 // bucket i: at most 1 ms · 2^i; the last: all longer ones
 	Sum     time.Duration
 }
 
-// DurationBuckets is how many buckets durations are counted in.
+// DurationBuckets is the number of buckets of DurationCounts.
 const DurationBuckets = 19
 
 func (h *DurationCounts) add(d time.Duration) {
@@ -119,8 +120,7 @@ func (h *DurationCounts) merge(o *DurationCounts) {
 	h.Sum += o.Sum
 }
 
-// FreshLocked is where the state's mutex guards what is counted until the control
-// loop takes it.
+// FreshLocked returns the counts since the latest TakeFresh. The state's mutex guards them.
 func (s *State) FreshLocked() *Counted {
 	if s.fresh == nil {
 		s.fresh = new(Counted)
@@ -128,8 +128,7 @@ func (s *State) FreshLocked() *Counted {
 	return s.fresh
 }
 
-// recordLocked records what an attempt came to, and its call, where this is what
-// the client got.
+// recordLocked counts an attempt, and its call if the client got this response.
 func (s *State) recordLocked(f Watched, now time.Time, end end, firstByte time.Duration) {
 	fresh := s.FreshLocked()
 	fresh.Attempt(end.outcome, taken(f, now))
@@ -140,16 +139,16 @@ func (s *State) recordLocked(f Watched, now time.Time, end end, firstByte time.D
 	}
 }
 
-// CountCall counts what a call came to whose last attempt was made here, and how long
-// its client has waited for a first byte; 0: none came.
+// CountCall counts a call whose last attempt was here. waited is how long its client waited
+// for the first byte; 0: there was none.
 func (s *State) CountCall(o outcome.Outcome, waited time.Duration) {
 	s.Mu.Lock()
 	s.FreshLocked().Call(o, waited)
 	s.Mu.Unlock()
 }
 
-// Finalize marks an attempt as final, unless the proxy has thrown its answer away, and
-// returns what it came to and whether it is final now.
+// Finalize marks an attempt's response as the client's, unless PassOver came first. It returns
+// the attempt's outcome, and whether its response is the client's.
 func (s *State) Finalize(t *Ticket) (o outcome.Outcome, final bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -157,8 +156,8 @@ func (s *State) Finalize(t *Ticket) (o outcome.Outcome, final bool) {
 	return t.Outcome, t.final
 }
 
-// PassOver notes that the proxy has thrown an attempt's answer away; false if it is
-// final already.
+// PassOver notes that the proxy dropped an attempt's response; it is false if the response
+// is already final.
 func (s *State) PassOver(t *Ticket) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -166,8 +165,8 @@ func (s *State) PassOver(t *Ticket) bool {
 	return t.passedOver
 }
 
-// TakeFresh returns what was counted since the last time; nil: nothing. The caller gives it
-// back with Reuse.
+// TakeFresh returns the counts since the latest call; nil if there are none. The caller gives
+// them back with Reuse.
 func (s *State) TakeFresh(now time.Time) *Counted {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -180,7 +179,7 @@ func (s *State) TakeFresh(now time.Time) *Counted {
 	return fresh
 }
 
-// Reuse takes back what TakeFresh returned, which is emptied.
+// Reuse empties counts that TakeFresh returned, and takes them back.
 func (s *State) Reuse(fresh *Counted) {
 	fresh.reset()
 	s.Mu.Lock()
@@ -188,7 +187,7 @@ func (s *State) Reuse(fresh *Counted) {
 	s.Mu.Unlock()
 }
 
-// Down tells whether the endpoint takes no calls and, unless it took none before, why.
+// Down reports whether the endpoint takes no calls. If before is false, it also returns why.
 func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -204,8 +203,8 @@ func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string)
 	return true, cause
 }
 
-// CountFailover counts a call that moved on from this endpoint.
-func (s *State) CountFailover(to string, reason string) {
+// CountFailover counts a call that moved from this endpoint to another.
+func (s *State) CountFailover(to, reason string) {
 	s.Mu.Lock()
 	fresh := s.FreshLocked()
 	fresh.some = true
@@ -216,5 +215,5 @@ func (s *State) CountFailover(to string, reason string) {
 	s.Mu.Unlock()
 }
 
-// NotePoison is the log's word for a request that fails wherever it goes.
+// NotePoison is the message in the log for a request that fails at every endpoint.
 const NotePoison = "poison"

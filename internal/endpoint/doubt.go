@@ -9,41 +9,41 @@ import (
 )
 
 const (
-	// doubtFor is how long a failure is in doubt at most. Then it counts against the
-	// endpoint, or a 429 keeps calls away, until it is known better.
+	// doubtFor is how long a failure stays in doubt at most. Then it counts against the
+	// endpoint, or a 429 begins a hold, unless Resolve says otherwise later.
 	doubtFor = 250 * time.Millisecond
-	// servedFor is how long a success tells that an endpoint serves other calls.
+	// servedFor is how long after a success an endpoint counts as serving.
 	servedFor = 2 * time.Second
-	// doubtfulHold is how long a 429 that may be the request's own keeps calls away.
+	// doubtfulHold is how long a hold lasts if the request may have caused the 429.
 	doubtfulHold = time.Second
 )
 
-// DoubtStage says whether it is known whose an attempt's failure is.
+// DoubtStage says what is known about who caused an attempt's failure.
 type DoubtStage uint8
 
 const (
-	NoDoubt       DoubtStage = iota // it is the endpoint's, or none
-	Doubted                         // it may be the request's own
-	DoubtedBefore                   // the same, and the call has failed in this way elsewhere
-	blamed                          // it was in doubt, and has been counted
-	cleared                         // it was the request's own
+	NoDoubt       DoubtStage = iota // the endpoint, or nothing failed
+	Doubted                         // perhaps the request
+	DoubtedBefore                   // perhaps the request, whose call failed in this way elsewhere
+	blamed                          // it was in doubt, and counts against the endpoint
+	cleared                         // the request
 )
 
-// A failure is one that has not been counted yet, because it may be the request's own.
+// A failure is a failure in doubt that has not been counted yet.
 type failure struct {
 	ticket *Ticket
 	since  time.Time
 	result breaker.Result
 }
 
-// InNoDoubt tells whether nothing about an attempt's failure is open.
+// InNoDoubt reports whether an attempt's failure has never been in doubt.
 func (s *State) InNoDoubt(t *Ticket) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return t.doubt == NoDoubt
 }
 
-// ServedLately tells whether calls have succeeded at the endpoint of late.
+// ServedLately reports whether a call has succeeded at the endpoint within servedFor.
 func (s *State) ServedLately(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -52,8 +52,8 @@ func (s *State) ServedLately(now time.Time) bool {
 	return !s.served.IsZero() && since <= servedFor
 }
 
-// HeldInDoubt tells whether a 429 keeps calls away that may be a request's own, or is
-// about to.
+// HeldInDoubt reports whether a 429 that a request may have caused holds the endpoint, or is
+// in doubt.
 func (s *State) HeldInDoubt(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -61,15 +61,15 @@ func (s *State) HeldInDoubt(now time.Time) bool {
 		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
 }
 
-// doubtLocked keeps a failure back until resolve tells whose it is.
+// doubtLocked keeps a failure in doubt until Resolve, or until doubtFor is over.
 func (s *State) doubtLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
 	s.doubts = append(s.doubts, failure{t, now, r})
 	return s.breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
 }
 
-// Resolve says whose the failure of an attempt is that was reported in doubt: the
-// endpoint's, or the request's own. The latter may also be found out later.
+// Resolve says who caused a failure that was settled in doubt: the endpoint, if toBlame is
+// set, else the request. It may clear a failure that already counts against the endpoint.
 func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
 	s.tell(s.update(func() bool { return s.resolveLocked(t, now, cfg, toBlame) }))
 }
@@ -104,7 +104,7 @@ func (s *State) resolveLocked(t *Ticket, now time.Time, cfg *breaker.Config, toB
 	return s.blameLocked(f, now, cfg)
 }
 
-// holdAfter is how long a 429 keeps calls away; 0: the endpoint has not said.
+// holdAfter returns how long a 429 holds the endpoint; 0: it did not say.
 func holdAfter(t *Ticket, stage DoubtStage) time.Duration {
 	if stage == DoubtedBefore {
 		return doubtfulHold
@@ -120,7 +120,7 @@ func (s *State) blameLocked(d failure, now time.Time, cfg *breaker.Config) (chan
 	return s.breaker.Report(now, cfg, d.ticket.Permit, d.result)
 }
 
-// takeBackLocked undoes what a failure has counted that was the request's own.
+// takeBackLocked removes a failure that the request caused from the counts.
 func (s *State) takeBackLocked(t *Ticket, now time.Time, cfg *breaker.Config) {
 	if s.tally.Failures > 0 {
 		s.tally.Calls--
@@ -131,7 +131,7 @@ func (s *State) takeBackLocked(t *Ticket, now time.Time, cfg *breaker.Config) {
 	s.breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
 }
 
-// doubtsOverLocked counts the failures that have been in doubt for too long.
+// doubtsOverLocked counts the failures that have been in doubt for doubtFor.
 func (s *State) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	for len(s.doubts) > 0 {
 		d := s.doubts[0]
@@ -140,7 +140,7 @@ func (s *State) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bo
 		}
 		s.doubts = slices.Delete(s.doubts, 0, 1)
 		if t := d.ticket; t.Outcome == outcome.RateLimited {
-			s.holdLocked(t, now, holdAfter(t, t.doubt), true) // which is still in doubt
+			s.holdLocked(t, now, holdAfter(t, t.doubt), true)
 			changed = true
 			continue
 		}
@@ -150,8 +150,7 @@ func (s *State) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bo
 	return changed
 }
 
-// resolveHoldLocked confirms a hold, or shortens that of a request which would get a
-// 429 anywhere.
+// resolveHoldLocked confirms a hold, or shortens it because the request caused the 429.
 func (s *State) resolveHoldLocked(t *Ticket, now time.Time, confirmed bool) (changed bool) {
 	if s.holdBy != t || s.holdUntil.IsZero() {
 		return false

@@ -8,8 +8,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// transitionLocked is the event of a breaker that has taken a turn since before, once; nil
-// if it has not.
+// transitionLocked returns the event of the breaker's change since the turn before; nil if
+// there is none.
 func (s *State) transitionLocked(before uint64) *event.Event {
 	b := &s.breaker
 	if b.Told.Turn == before {
@@ -41,7 +41,7 @@ func (s *State) transitionLocked(before uint64) *event.Event {
 	return e
 }
 
-// heldLocked is the event of a hold that begins or goes on for longer.
+// heldLocked returns the event of a hold that begins or becomes longer.
 func (s *State) heldLocked(now time.Time) *event.Event {
 	e := &event.Event{
 		At:       now,
@@ -54,8 +54,7 @@ func (s *State) heldLocked(now time.Time) *event.Event {
 	return e
 }
 
-// ChangeBreaker lets change work on the breaker, and emits what that brings
-// about.
+// ChangeBreaker calls change on the breaker, and emits the events that follow.
 func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
 	s.tell(s.update(func() bool {
 		before := s.breaker.Generation
@@ -64,7 +63,7 @@ func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
 	}))
 }
 
-// explain adds to the event of a transition, if there is one, what brought that about.
+// explain adds a detail to the event of a transition, if the last event is one.
 func explain(news []event.Event, name string, value any) {
 	if len(news) == 0 {
 		return
@@ -74,8 +73,8 @@ func explain(news []event.Event, name string, value any) {
 	}
 }
 
-// newsLocked takes the events that are to be emitted when the lock is free, with that of
-// a breaker which has taken a turn since before.
+// newsLocked returns the events to emit once the mutex is free, including that of the
+// breaker's change since the turn before.
 func (s *State) newsLocked(before uint64) []event.Event {
 	news := s.news
 	s.news = nil

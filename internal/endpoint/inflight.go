@@ -2,14 +2,14 @@ package endpoint
 
 import "iter"
 
-// inFlight is a set of attempts. One that comes or goes touches no other: these are
-// being worked on by other cores. The zero value is empty.
+// inFlight is a set of attempts. Adding or removing one does not touch the others, which
+// other cores work on. The zero value is empty.
 type inFlight struct {
 	slots []Watched // nil: free
-	free  []int32   // slots
+	free  []int32   // free slots
 }
 
-// add puts an attempt in, which is in no set.
+// add adds an attempt, which must be in no set.
 func (s *inFlight) add(f Watched) {
 	if n := len(s.free); n > 0 {
 		at := s.free[n-1]
@@ -21,7 +21,7 @@ func (s *inFlight) add(f Watched) {
 	f.own().slot = int32(len(s.slots))
 }
 
-// remove takes an attempt out, and returns whether it was in.
+// remove removes an attempt, and reports whether it was in the set.
 func (s *inFlight) remove(t *Ticket) bool {
 	if t.slot == 0 {
 		return false
@@ -35,13 +35,13 @@ func (s *inFlight) remove(t *Ticket) bool {
 	return true
 }
 
-// fewSlots is how many slots a set keeps that is empty.
+// fewSlots is how many slots an empty set keeps.
 const fewSlots = 256
 
-// empty tells whether no attempt is in the set.
+// empty reports whether the set has no attempts.
 func (s *inFlight) empty() bool { return len(s.free) == len(s.slots) }
 
-// all are the attempts, in no order.
+// all returns the attempts, in no order.
 func (s *inFlight) all() iter.Seq[Watched] {
 	return func(yield func(Watched) bool) {
 		for _, f := range s.slots {

@@ -2,13 +2,13 @@ package endpoint
 
 import "github.com/apifailover/caddy-failover/internal/outcome"
 
-// lastOutcomes keeps what the last attempts came to. The zero value is empty.
+// lastOutcomes keeps the outcomes of the latest attempts. The zero value is empty.
 type lastOutcomes struct {
 	ring [20]outcome.Outcome
-	n    uint // ever
+	n    uint // how many were ever added
 }
 
-// add notes what an attempt came to.
+// add adds the outcome of an attempt.
 func (l *lastOutcomes) add(o outcome.Outcome) {
 	l.ring[l.n%uint(len(l.ring))] = o
 	l.n++

@@ -11,13 +11,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// OverSuffix is added to the reason of the event that tells that the time of
-// a lever or a setting is over.
+// OverSuffix ends the reason of the event for an order whose time is over.
 const OverSuffix = "_over"
 
-// A Lever is a lever that is held, or a setting that is in force. It is
-// read-only, and is told from others by its address.
-type Lever struct {
+// An Order is an operator's order in force. It is read-only; its address identifies it.
+type Order struct {
 	Action string // drain, trip, enable; weight, priority
 	Reason string
 	since  time.Time
@@ -25,28 +23,26 @@ type Lever struct {
 	timer  *time.Timer
 }
 
-// stop keeps an order that was undone from ending.
-func (o *Lever) stop() {
+// stop stops the timer of an order; o may be nil.
+func (o *Order) stop() {
 	if o != nil && o.timer != nil {
 		o.timer.Stop()
 	}
 }
 
-// A setting is in force instead of what is configured.
+// A setting replaces a configured value.
 type setting[T any] struct {
-	*Lever
+	*Order
 	value T
 }
 
-// settings are those of an endpoint; nil is what is configured. They are
-// read-only.
+// settings are the operator's settings of an endpoint; nil: as configured. They are read-only.
 type settings struct {
 	weight   *setting[float64]
 	priority *setting[int]
 }
 
-// Obey carries out a command. It returns how many attempts were in flight then, and the
-// events.
+// Obey carries out an order. It returns how many attempts are in flight, and the events.
 func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight int64, news []event.Event) {
 	_, news = s.update(func() bool {
 		s.obeyLocked(c, now, cfg)
@@ -56,8 +52,8 @@ func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight 
 	return inFlight, news
 }
 
-// Overrides are the weight and the priority that an operator has set, else those that a
-// schedule sets; nil: as configured.
+// Overrides returns the weight and priority that an operator has set, else those of a
+// schedule; nil: as configured.
 func (s *State) Overrides() (weight *float64, priority *int) {
 	if p := s.planned.Load(); p != nil {
 		weight, priority = p.Weight, p.Priority
@@ -78,8 +74,8 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.set(c, now)
 		return
 	}
-	s.lever.stop()
-	s.lever = nil
+	s.order.stop()
+	s.order = nil
 	s.countLocked(now)
 	switch {
 	case c.Action == api.Trip:
@@ -97,12 +93,12 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 		s.holdStep, s.passing = 0, passing{}
 		s.peak.Store(0)
 	case c.Action != api.Enable || c.Lasts > 0:
-		s.lever = s.newOrder(c.Action, c, now)
+		s.order = s.newOrder(c.Action, c, now)
 	}
 	s.barLocked()
 }
 
-// set puts settings in force, or takes them back.
+// set puts settings in force, or removes them.
 func (s *State) set(c api.Order, now time.Time) {
 	var next settings
 	if old := s.settings.Load(); old != nil {
@@ -137,9 +133,9 @@ func (s *State) putInForce(next settings) {
 	s.settings.Store(&next)
 }
 
-// newOrder makes an order, which ends by itself when its time is over.
-func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
-	o := &Lever{Action: action, Reason: c.Reason, since: now}
+// newOrder returns an order. When its time is over, it calls Owner.OrderOver.
+func (s *State) newOrder(action string, c api.Order, now time.Time) *Order {
+	o := &Order{Action: action, Reason: c.Reason, since: now}
 	if c.Lasts > 0 {
 		o.until = now.Add(c.Lasts)
 		o.timer = time.AfterFunc(c.Lasts, func() { s.Owner.OrderOver(s, o, time.Now()) })
@@ -147,14 +143,14 @@ func (s *State) newOrder(action string, c api.Order, now time.Time) *Lever {
 	return o
 }
 
-// EndOrder ends an order, and returns whether it was still in force, and the events.
-func (s *State) EndOrder(o *Lever, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
+// EndOrder ends an order. It returns whether the order was still in force, and the events.
+func (s *State) EndOrder(o *Order, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
 	return s.update(func() bool { return s.endOrderLocked(o, now, cfg) })
 }
 
-func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) bool {
-	if s.lever == o {
-		s.lever = nil
+func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) bool {
+	if s.order == o {
+		s.order = nil
 		s.barLocked()
 		s.breaker.Release(now, cfg)
 		return true
@@ -165,9 +161,9 @@ func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) boo
 	}
 	next := *in
 	switch {
-	case next.weight != nil && next.weight.Lever == o:
+	case next.weight != nil && next.weight.Order == o:
 		next.weight = nil
-	case next.priority != nil && next.priority.Lever == o:
+	case next.priority != nil && next.priority.Order == o:
 		next.priority = nil
 	default:
 		return false
@@ -176,11 +172,11 @@ func (s *State) endOrderLocked(o *Lever, now time.Time, cfg *breaker.Config) boo
 	return true
 }
 
-// ForgetOrders stops what would end orders of an endpoint that nobody uses.
+// ForgetOrders stops the timers of the orders of an endpoint that nobody uses any longer.
 func (s *State) ForgetOrders() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.lever.stop()
+	s.order.stop()
 	if in := s.settings.Load(); in != nil {
 		if in.weight != nil {
 			in.weight.stop()
@@ -191,23 +187,23 @@ func (s *State) ForgetOrders() {
 	}
 }
 
-// Steered tells whether an operator has ordered anything about the endpoint.
+// Steered reports whether an operator's order is in force.
 func (s *State) Steered() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.lever != nil || s.settings.Load() != nil
+	return s.order != nil || s.settings.Load() != nil
 }
 
-// BarredUntil tells whether an operator or a schedule keeps attempts away, and until when;
-// without an end, that is as far off as a hold can be.
+// BarredUntil reports whether an operator or a schedule keeps attempts away, and until when;
+// without an end it returns the end of the longest possible hold.
 func (s *State) BarredUntil(now time.Time) (until time.Time, barred bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	if !s.barred {
 		return time.Time{}, false
 	}
-	if s.lever != nil {
-		until = s.lever.until
+	if s.order != nil {
+		until = s.order.until
 	} else {
 		until = s.planned.Load().Until
 	}

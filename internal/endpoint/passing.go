@@ -8,40 +8,40 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// Calls may move on from answers of an endpoint that is well: it does not have what they want.
-// Where that is so of half of its last calls, it is passed over for a while. That is soft: it
-// takes no last endpoint out, and a call that nobody else answers may go there. A call is only
-// counted where another endpoint has answered it: what is refused everywhere says nothing.
+// Calls may move on from good responses of an endpoint, because it does not have what they
+// want. If half of its latest calls do, calls pass it over for a while. It still serves calls
+// that find no other endpoint. A call counts only if another endpoint has answered it: a
+// request that is refused everywhere says nothing.
 
 const (
-	passingOf    = 20               // calls that are looked back on
-	passingFor   = 30 * time.Second // the first time
-	passingMost  = 5 * time.Minute
+	passingOf    = 20               // how many of the latest calls count
+	passingFor   = 30 * time.Second // the first period
+	passingMost  = 5 * time.Minute  // the longest period
 	passingTried = 30 * time.Second // how long a trial waits for a call that can move on
 	// ReasonPassedOver is the reason of a hold of an endpoint that is passed over.
 	ReasonPassedOver = "next_on"
 )
 
-// passing is whether an endpoint is passed over. The zero value is that of one that is not.
+// passing says whether calls pass an endpoint over. The zero value says that they do not.
 type passing struct {
-	calls uint32 // the last passingOf, the newest at bit 0; set: others answered it instead
+	calls uint32 // the latest passingOf, the newest at bit 0; a set bit: another endpoint answered it
 	n     int    // how many are known
 	until time.Time
-	step  time.Duration // the latest period
-	trial *Ticket       // of the call that shows whether it is over
+	step  time.Duration // length of the latest period
+	trial *Ticket       // of the call that tries the endpoint again
 	since time.Time     // when the trial began
-	shown bool          // routing knows that a trial is due
+	shown bool          // the routing tables show that a trial is due
 }
 
-// over tells whether the endpoint is passed over.
+// over reports whether calls pass the endpoint over.
 func (p *passing) over() bool { return !p.until.IsZero() }
 
-// due tells whether a call may try the endpoint.
+// due reports whether a call may try the endpoint. A trial older than passingMost is lost.
 func (p *passing) due(now time.Time) bool {
-	return p.over() && !now.Before(p.until) && (p.trial == nil || now.Sub(p.since) > passingMost) // which is lost
+	return p.over() && !now.Before(p.until) && (p.trial == nil || now.Sub(p.since) > passingMost)
 }
 
-// add counts a call, and tells whether the endpoint is to be passed over.
+// add counts a call, and reports whether calls should pass the endpoint over.
 func (p *passing) add(moved bool) bool {
 	p.calls = p.calls << 1 & (1<<passingOf - 1)
 	if moved {
@@ -56,7 +56,7 @@ func (s *State) answeredLocked(t *Ticket) (changed bool) {
 	p := &s.passing
 	if p.over() {
 		if p.trial != t {
-			return false // it went there for want of others
+			return false // the call found no other endpoint
 		}
 		p.calls, p.n, p.until, p.trial = 0, 0, time.Time{}, nil
 		return true
@@ -67,7 +67,7 @@ func (s *State) answeredLocked(t *Ticket) (changed bool) {
 	return false
 }
 
-// PassedOver counts a call that moved on from the endpoint's answer, and was answered by another.
+// PassedOver counts a call that moved on from the endpoint's response and was answered by another.
 func (s *State) PassedOver(t *Ticket, now time.Time) {
 	s.tell(s.update(func() bool { return s.passedOverLocked(t, now) }))
 }
@@ -90,8 +90,8 @@ func (s *State) passedOverLocked(t *Ticket, now time.Time) (changed bool) {
 	return true
 }
 
-// trialOverLocked notes that an attempt has come to something. A trial that has not shown
-// whether the endpoint is still to be passed over makes room for another.
+// trialOverLocked ends the trial of a settled attempt, unless its call moves on from a good
+// response: then PassedOver or TrialUnanswered ends it.
 func (s *State) trialOverLocked(t *Ticket, o outcome.Outcome) (changed bool) {
 	if s.passing.trial != t || o == outcome.Success && t.MovedOn {
 		return false
@@ -100,16 +100,15 @@ func (s *State) trialOverLocked(t *Ticket, o outcome.Outcome) (changed bool) {
 	return true
 }
 
-// WantsPassingTrial tells whether a call may try an endpoint that is passed over; urgent, whether
-// any may that cannot be sent elsewhere as well.
+// WantsPassingTrial reports whether a call may try an endpoint that is passed over. urgent says
+// that it may be a call that cannot be sent elsewhere.
 func (s *State) WantsPassingTrial(now time.Time) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.passing.due(now), now.Sub(s.passing.until) >= passingTried
 }
 
-// TrialUnanswered says that no other endpoint has answered the call of a trial either, which shows
-// nothing.
+// TrialUnanswered ends a trial whose call no other endpoint answered either, which shows nothing.
 func (s *State) TrialUnanswered(t *Ticket) {
 	s.tell(s.update(func() bool {
 		if s.passing.trial != t {

@@ -47,8 +47,8 @@ func (s *State) InPlan() *Plan { return s.planned.Load() }
 func (s *State) barLocked() {
 	p := s.planned.Load()
 	switch {
-	case s.lever != nil:
-		s.barred = s.lever.Action != api.Enable
+	case s.order != nil:
+		s.barred = s.order.Action != api.Enable
 	default:
 		s.barred = p != nil && p.Drain
 	}

@@ -7,25 +7,24 @@ import (
 )
 
 // An endpoint whose score leaves it less than half of its traffic may get too few calls to
-// show that it is well again. Where it is quiet, it is offered the next call that can be sent
-// elsewhere, as one that recovers is: quietFor after an attempt began there, or where the
-// latest failed quietAfterFailure, doubled each time that was in vain.
+// show that it works again. If it is quiet, it gets the next call that can be sent elsewhere,
+// as a recovering one does: quietFor after its latest attempt began, or quietAfterFailure if
+// that failed, doubled for each drift in vain.
 const (
 	quietFor          = 5 * time.Second
 	quietAfterFailure = 20 * time.Second
 	quietBelow        = 0.5
 )
 
-// quiet is how long an endpoint has had no attempt, as ticks see it. The state's mutex
-// guards it.
+// quiet says since when an endpoint has had no attempt, to the precision of ticks. The
+// state's mutex guards it.
 type quiet struct {
-	begun uint64    // attempts at the latest tick
-	since time.Time // no later attempt than at that tick
-	shown bool      // in the routing tables
+	begun uint64    // attempts that had begun at since
+	since time.Time // the latest tick that saw a new attempt
+	shown bool      // the routing tables show that the endpoint wants a call
 }
 
-// watchQuietLocked looks whether attempts have begun, and tells whether the endpoint wants a call
-// since now, or no longer.
+// watchQuietLocked updates quiet, and reports whether wantsCallLocked has changed.
 func (s *State) watchQuietLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	if s.begun != s.quiet.begun || now.Before(s.quiet.since) {
 		s.quiet.begun, s.quiet.since = s.begun, now
@@ -36,7 +35,7 @@ func (s *State) watchQuietLocked(now time.Time, cfg *breaker.Config) (changed bo
 	return changed
 }
 
-// wantsCallLocked tells whether the endpoint should get the next call that can be sent
+// wantsCallLocked reports whether the endpoint should get the next call that can be sent
 // elsewhere, because its score brings it too few.
 func (s *State) wantsCallLocked(now time.Time, cfg *breaker.Config) bool {
 	if 1-s.Scorer.Lost >= quietBelow || s.begun != s.quiet.begun || s.breaker.Allowed(cfg) < 1 {

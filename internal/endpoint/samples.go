@@ -8,18 +8,17 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// Nearly all attempts are quick successes at an endpoint that is well. Nothing is
-// decided by them at once, so a request leaves a sample behind, and the counting is
-// done of many at a time: by the control loop, or by whoever wants to know what is
-// counted, or reports anything else.
+// Nearly all attempts are quick successes at an endpoint that works. They change nothing
+// but counts, so a request leaves a sample, and many samples are counted at a time: by the
+// control loop, or by any method that needs the counts.
 
-// A sample is what a quick success came to.
+// A sample is the result of a quick success.
 type sample struct {
 	latency time.Duration // to the first byte
-	waited  time.Duration // by the client of the call; 0: its answer came from another attempt
+	waited  time.Duration // how long the client waited for it; 0: the call is not counted with this attempt
 }
 
-// samples are those that have not been counted. The zero value is empty.
+// samples are the samples that have not been counted. The zero value is empty.
 type samples struct {
 	n    int
 	kept [64]sample
@@ -41,11 +40,11 @@ func (s *State) countLocked(now time.Time) {
 	fresh := s.FreshLocked()
 	closed := s.breaker.State == breaker.Closed
 	var sum time.Duration
-	product := 1.0 // of latencies, whose logarithm is the sum of theirs
+	product := 1.0 // of latencies: one logarithm for many
 	for i, sample := range s.samples.kept[:n] {
 		sum += sample.latency
 		product *= sample.latency.Seconds()
-		if i == n-1 || i%16 == 15 { // before it gets out of range
+		if i == n-1 || i%16 == 15 { // before the product leaves the range
 			s.tally.LogLatency += math.Log(product)
 			product = 1
 		}
@@ -57,8 +56,9 @@ func (s *State) countLocked(now time.Time) {
 	s.peakLocked(now, sum/time.Duration(n))
 }
 
-// Succeeded takes the success of an attempt, whose body has come to its end, if it
-// can be kept as a sample. Final tells that its answer has gone to the client.
+// Succeeded takes a success whose body has ended, if it can be kept as a sample, and reports
+// whether it was; if not, the caller must use SettleAnswer. final says that the response went
+// to the client.
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
@@ -73,7 +73,7 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 		s.countLocked(time.Now())
 	}
 	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
-		s.peakLocked(time.Now(), latency) // which least_latency goes by at once
+		s.peakLocked(time.Now(), latency) // least_latency needs it at once
 	}
 	kept := sample{latency: latency}
 	if final || t.final {
@@ -84,7 +84,7 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if s.passing.calls != 0 {
 		s.answeredLocked(t)
 	}
-	if s.holdStep > 0 { // writing costs more, where many requests share the line
+	if s.holdStep > 0 { // a read is cheaper than a write to a shared cache line
 		s.holdStep = 0
 	}
 	s.Mu.Unlock()

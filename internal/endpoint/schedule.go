@@ -11,33 +11,33 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A CheckConfig is what the checks of an endpoint run by. It is read-only.
+// A CheckConfig holds the settings of an endpoint's checks. It is read-only.
 type CheckConfig struct {
 	Ask
 	Interval, FastInterval, Timeout time.Duration
 	Passes, Fails                   int
 }
 
-// An Ask is what a check asks for, and which answers pass.
+// An Ask is the request of a check, and which responses pass.
 type Ask struct {
-	Method, Path, Query string // both empty: the base URL itself
-	RawPath             string // the path as it is sent, where that is another than usual
-	Port                int    // 0: that of the calls
+	Method, Path, Query string // empty Path and Query: the base URL itself
+	RawPath             string // the escaped path if it is not the default one, as in url.URL
+	Port                int    // 0: the port of calls
 	Expect              *outcome.StatusSet
 	Pattern             *regexp.Regexp
 	Headers             http.Header
 	Body                string
 }
 
-// equal tells whether two configurations ask the same of an endpoint.
+// equal reports whether two checks ask the same.
 func (a *Ask) equal(other *Ask) bool {
 	return a == other || a.Method == other.Method && a.Path == other.Path && a.Query == other.Query && a.RawPath == other.RawPath && a.Port == other.Port &&
 		a.Body == other.Body && reflect.DeepEqual(a.Headers, other.Headers) && reflect.DeepEqual(a.Expect, other.Expect) &&
 		(a.Pattern == nil) == (other.Pattern == nil) && (a.Pattern == nil || a.Pattern.String() == other.Pattern.String())
 }
 
-// A CheckOverride is what one endpoint says of its checks, which comes before what its pool
-// says. It is read-only.
+// A CheckOverride holds an endpoint's own settings of checks, which replace the pool's. It is
+// read-only.
 type CheckOverride struct {
 	Off         bool   // it is not checked
 	Method, Uri string // empty: the pool's
@@ -46,7 +46,7 @@ type CheckOverride struct {
 // checkJitter spreads the checks of many instances.
 const checkJitter = 0.1
 
-// riseAndFall counts results in a row: passes above 0, failures below.
+// riseAndFall returns run after another result: passes in a row above 0, failures below.
 func riseAndFall(run int, passed bool) int {
 	if passed {
 		return max(0, run) + 1
@@ -54,8 +54,8 @@ func riseAndFall(run int, passed bool) int {
 	return min(0, run) - 1
 }
 
-// verdict says what a run of results means: 1 the endpoint is well, -1 it is
-// not, 0 that is undecided.
+// verdict returns what a run of results means: 1 the endpoint works, -1 it does not, 0
+// undecided.
 func (cfg *CheckConfig) verdict(run int) int {
 	switch {
 	case run >= cfg.Passes:
@@ -66,9 +66,8 @@ func (cfg *CheckConfig) verdict(run int) int {
 	return 0
 }
 
-// pause is the time until the next check of an endpoint, before jitter, given
-// the run of its results, where its breaker stands, and how many checks have
-// found that open.
+// pause returns the time until the next check, before jitter. found is how many checks in a
+// row found the breaker open.
 func (cfg *CheckConfig) pause(run int, state breaker.State, found int) time.Duration {
 	switch {
 	case cfg.verdict(run) == 0, state == breaker.Recovering:
@@ -83,7 +82,7 @@ func (cfg *CheckConfig) pause(run int, state breaker.State, found int) time.Dura
 	return cfg.Interval
 }
 
-// jittered spreads a pause by ± checkJitter.
+// jittered returns a pause with ± checkJitter.
 func jittered(pause time.Duration) time.Duration {
 	return time.Duration(float64(pause) * (1 - checkJitter + 2*checkJitter*rand.Float64()))
 }

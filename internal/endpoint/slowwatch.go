@@ -9,9 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// judgeLocked gives an attempt that has its first byte, or has ended without
-// one, its verdict. It returns true if the control loop should look at the
-// endpoint.
+// judgeLocked decides whether an attempt was slow, at its first byte or at its end without
+// one. It reports whether the control loop should look at the endpoint.
 func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency time.Duration) bool {
 	t := f.own()
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
@@ -27,7 +26,7 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	t.judged, t.slower = true, slow && !t.Doubtful
 	switch {
 	case slow && t.Doubtful:
-		return false // it may be the call's own
+		return false // the call itself may be slow
 	case slow:
 		s.slowness.Episode.SlowAfter(f.StartedAt(), took)
 		s.slowest = slowerThan(f, s.slowness.Limit)
@@ -38,7 +37,7 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	return t.Permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
 }
 
-// learnLocked takes the latency to the first byte of a good answer.
+// learnLocked takes the latency to the first byte of a good response.
 func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.tally.Latencies++
 	s.tally.LogLatency += math.Log(latency.Seconds())
@@ -47,14 +46,13 @@ func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
 	s.slowness.Learn(latency, slow, s.breaker.State == breaker.Closed)
 }
 
-// isSlowerLocked tells whether a slow attempt speaks of the endpoint, rather than of a
-// request that would be slow anywhere while others are answered in time.
+// isSlowerLocked reports whether the endpoint caused a slow attempt, rather than a request
+// that would be slow anywhere.
 func (s *State) isSlowerLocked(t *Ticket, now time.Time) bool {
 	return t.slower && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit)
 }
 
-// reportSlowLocked tells a breaker that slowness opened of another slow call,
-// which may still be waiting.
+// reportSlowLocked reports a slow attempt to the breaker, once. The attempt may still wait.
 func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	if t.reported {
 		return false
@@ -63,23 +61,22 @@ func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) 
 	return s.breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
-// Watch gives the attempts in flight their verdicts: those whose answer has begun, and those
-// that have been waiting for too long. It returns whether the control loop should look at
-// the endpoint, and the events of what it brought about.
+// Watch decides which attempts in flight are slow: among those whose response has begun, and
+// those that have waited too long. It returns whether the control loop should look at the
+// endpoint, and the events.
 func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	return s.update(func() bool { return s.watchLocked(now, cfg) })
 }
 
-// Suspect tells whether the endpoint seems to have become much slower than usual, or
-// its clients give up waiting.
+// Suspect reports whether the endpoint seems much slower than usual, or its clients give up
+// waiting.
 func (s *State) Suspect(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.suspectedLocked(now) != ""
 }
 
-// OpenSlow opens the breaker of an endpoint that is a suspect. It returns whether that has
-// changed it, and the events.
+// OpenSlow opens the breaker if Suspect holds. It returns whether it did, and the events.
 func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	var limit time.Duration
 	changed, news = s.update(func() bool {
@@ -95,8 +92,8 @@ func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 	return changed, news
 }
 
-// LookOver calls look for each attempt in flight, under the state's mutex, and notes
-// which of them wait for their clients. Open tells whether the breaker is.
+// LookOver calls look for each attempt in flight, under the state's mutex, and notes which of
+// them wait for their clients. open says that the breaker is open.
 func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -127,7 +124,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		t.judged = true
 		if t.slower && t.Doubtful {
-			t.slower = false // it may be the call's own
+			t.slower = false // the call itself may be slow
 			continue
 		}
 		if latency > 0 {

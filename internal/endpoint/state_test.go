@@ -28,7 +28,7 @@ type heedless struct{}
 func (heedless) Emit(event.Event)                    {}
 func (heedless) Poke()                               {}
 func (heedless) HasRoom()                            {}
-func (heedless) OrderOver(*State, *Lever, time.Time) {}
+func (heedless) OrderOver(*State, *Order, time.Time) {}
 func (heedless) BusyOutside(*State)                  {}
 
 // A trip is an attempt without a request. It has no body to send, and is the only one

@@ -9,8 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// Status copies how the endpoint stands. What takes long it does without the
-// endpoint's lock.
+// Status returns the endpoint for the API. It works out quantiles without the mutex.
 func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.Mu.Lock()
 	s.countLocked(now)
@@ -55,13 +54,13 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	}
 	s.describeOrdersLocked(&e)
 	if p := s.planned.Load(); p != nil {
-		e.Draining = s.barred && (s.lever == nil || e.Draining)
+		e.Draining = s.barred && (s.order == nil || e.Draining)
 		e.Schedule = &api.ScheduleStatus{Drain: p.Drain, Weight: p.Weight, Priority: p.Priority, Since: p.Since, Until: p.Until}
 	}
 	return e
 }
 
-// A Standing is how an endpoint stands, in numbers.
+// A Standing is the state of an endpoint for metrics.
 type Standing struct {
 	State                   breaker.State
 	Share, Score            float64
@@ -69,7 +68,7 @@ type Standing struct {
 	Passed, Failed, Skipped uint64 // checks
 }
 
-// Stands returns how the endpoint stands.
+// Stands returns the state of the endpoint for metrics.
 func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -77,7 +76,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	return Standing{s.breaker.Told.State, s.breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.holdUntil), c.passed, c.failed, c.skipped}
 }
 
-// latencyStatus makes quantiles, to an eighth; nil if nothing is known.
+// latencyStatus returns quantiles, to an eighth of their values; nil if no latency is known.
 func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
 	total := h.Total()
 	if total < 1 {
@@ -90,9 +89,9 @@ func latencyStatus(h *slowness.Histogram) *api.LatencyStatus {
 	}
 }
 
-// describeOrdersLocked adds what an operator has ordered.
+// describeOrdersLocked adds the operator's orders.
 func (s *State) describeOrdersLocked(e *api.EndpointStatus) {
-	if o := s.lever; o != nil {
+	if o := s.order; o != nil {
 		e.Draining = o.Action == api.Drain
 		e.Operator = &api.OperatorStatus{Action: o.Action, Reason: o.Reason, Since: o.since, Until: o.until}
 	}

@@ -8,62 +8,63 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A Ticket is what an endpoint's state knows of one attempt there. An attempt embeds
-// it. The zero value is that of an attempt that has not been let in.
+// A Ticket is what an endpoint's state knows about one attempt. An attempt embeds
+// it. The zero value belongs to an attempt that has not been let in.
 type Ticket struct {
-	// Set by the attempt's own goroutine, before the state is told what they bear on.
-	RetryAfter   time.Duration // how long the endpoint asks to be left alone
-	RefusedAlone bool          // the peer's HTTP/2 layer refused this request alone
-	Doubtful     bool          // the call has failed elsewhere in a way that may be its own
+	// Set by the attempt's goroutine before it settles the attempt.
+	RetryAfter   time.Duration // how long the endpoint asks to wait; 0: it does not
+	RefusedAlone bool          // the peer's HTTP/2 layer refused only this request
+	Doubtful     bool          // the call failed elsewhere, perhaps by its own fault
 	ClientLeft   bool          // the attempt was cancelled because its client left
-	MovedOn      bool          // the call moves on from the endpoint's good answer, if it can
+	MovedOn      bool          // the call moves on from the endpoint's good response, if it can
 
-	// Set by acquire, and by the breaker with the first byte.
-	Watchful bool // the breaker wants to know of the first byte
+	// Set by Acquire, and by the breaker at the first byte.
+	Watchful bool // the breaker needs BeganAnswer at the first byte
 	Permit   breaker.Permit
 
 	// Guarded by the state's mutex.
 	Outcome    outcome.Outcome
 	doubt      DoubtStage
-	judged     bool  // by slowness
-	slower     bool  // much slower than usual, which may be known before it ends
-	reported   bool  // as slow, before it ended
-	passedOver bool  // the proxy has thrown its answer away
-	final      bool  // its answer goes to the client, as was found out after it: the call is recorded with it
-	slot       int32 // in the set of those in flight, plus one; 0: in none
+	judged     bool  // it is known whether the attempt is slow
+	slower     bool  // it is much slower than usual
+	reported   bool  // the breaker has a report of it, before its end
+	passedOver bool  // the proxy dropped its response
+	final      bool  // its response is the client's: the call is recorded with it
+	slot       int32 // in inFlight, plus one; 0: in none
 	pace       *pace // of the upload; nil: the watcher has not seen one
 }
 
-// own is the ticket itself, for those who know an attempt as a flight.
+// own returns the ticket itself; it is how a Watched gives its ticket.
 func (t *Ticket) own() *Ticket { return t }
 
 // A Watched is an attempt as the state of its endpoint sees it. Its methods may be
 // called under the state's mutex, from any goroutine.
 type Watched interface {
-	// own is the attempt's ticket, always the same.
+	// own returns the attempt's ticket, always the same.
 	own() *Ticket
-	// HasStarted tells whether the round trip has begun.
+	// HasStarted reports whether the round trip has begun.
 	HasStarted() bool
-	// StartedAt is when it began. Only what has started is asked.
+	// StartedAt returns when it began. It may be called only after HasStarted is true.
 	StartedAt() time.Time
-	// FirstByte is the latency to the first byte of the answer, less the time spent
+	// FirstByte returns the latency to the first byte of the response, without the time spent
 	// waiting for the client; 0: there is none yet.
 	FirstByte() time.Duration
-	// WaitedFor is how long the endpoint has been waited for, less the time spent waiting for
-	// the client. While it goes on taking a request's body, that begins anew.
+	// WaitedFor returns how long the attempt has waited for the endpoint, without the time
+	// spent waiting for the client. It starts again whenever the endpoint takes more of the
+	// request's body.
 	WaitedFor(now time.Time) time.Duration
-	// Uploads tells whether the endpoint is sent a body.
+	// Uploads reports whether the request has a body.
 	Uploads() bool
-	// WaitsForClient tells whether an upload waits for its client now.
+	// WaitsForClient reports whether the upload waits for its client now.
 	WaitsForClient() bool
-	// RecordsCall tells, once for all attempts of a call, that the call is to be counted,
-	// and how long its client has waited for a first byte that came firstByte after the
-	// attempt began; 0 if none came.
+	// RecordsCall reports whether to count the call, once for all its attempts. waited is how
+	// long the client waited for a first byte that came firstByte after the attempt began;
+	// 0: there was none.
 	RecordsCall(firstByte time.Duration) (waited time.Duration, ok bool)
 }
 
-// taken is how long the first byte took, or has taken by now where it has not come; 0
-// for an attempt that has not started.
+// taken returns how long the first byte took, or how long the attempt has waited for it; 0 for
+// an attempt that has not started.
 func taken(f Watched, now time.Time) time.Duration {
 	latency := f.FirstByte()
 	if latency == 0 && f.HasStarted() {
@@ -72,27 +73,25 @@ func taken(f Watched, now time.Time) time.Duration {
 	return latency
 }
 
-// An owner is who has an endpoint's state. Its methods may be called from any
-// goroutine.
+// owner is the pool of an endpoint's state. Its methods may be called from any goroutine.
 type owner interface {
-	// Emit lets an event out. It is not called under the state's mutex.
+	// Emit emits an event. It is not called under the state's mutex.
 	Emit(event.Event)
-	// Poke tells that the state has changed in a way that routing may go by.
+	// Poke says that a change of the state may change the routing tables.
 	Poke()
-	// OrderOver tells that an order's time is over. It is not called under the state's
+	// OrderOver says that an order's time is over. It is not called under the state's
 	// mutex.
-	OrderOver(s *State, o *Lever, now time.Time)
-	// BusyOutside tells that an attempt has begun at a state that the owner has given up.
-	// It is called under the state's mutex.
+	OrderOver(s *State, o *Order, now time.Time)
+	// BusyOutside says that an attempt has begun at an endpoint that left the pool. It is
+	// called under the state's mutex.
 	BusyOutside(s *State)
-	// HasRoom tells that an attempt has ended at an endpoint that had turned others away
-	// for want of room. It is called under the state's mutex.
+	// HasRoom says that an attempt has ended at an endpoint that had turned attempts away
+	// because it was full. It is called under the state's mutex.
 	HasRoom()
 }
 
-// update lets change work on the state under its mutex, and returns what change does,
-// whether routing may go by what is new, and the events that tell of it. They are emitted
-// when no lock is held.
+// update calls change under the state's mutex. It returns what change returns, which is
+// whether the routing tables may change, and the events, which the caller emits without a lock.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
 	before := s.breaker.Told.Turn
@@ -100,15 +99,14 @@ func (s *State) update(change func() (changed bool)) (changed bool, news []event
 	return changed, s.unlock(before)
 }
 
-// unlock unlocks the state, and returns the events of what has changed since the breaker
-// took its turn before.
+// unlock unlocks the state, and returns the events since the breaker's turn before.
 func (s *State) unlock(before uint64) []event.Event {
 	news := s.newsLocked(before)
 	s.Mu.Unlock()
 	return news
 }
 
-// tell tells the owner what an update has brought. The caller holds no lock.
+// tell passes the results of update to the owner. The caller holds no lock.
 func (s *State) tell(changed bool, news []event.Event) {
 	for _, e := range news {
 		s.Owner.Emit(e)

@@ -2,38 +2,36 @@ package endpoint
 
 import "time"
 
-// An upload can wait for its client: what the endpoint's limit and the watcher make of
-// that.
+// How uploads that wait for their clients count towards the endpoint's limit.
 
 const (
-	// pausedAfter is how long an attempt waits for its client before it fills no slot of
-	// the endpoint's max_requests: over that time the client had at least pausedPart.
+	// An attempt fills no slot of the endpoint's max_requests if it waited for its client
+	// for pausedPart of the last pausedAfter.
 	pausedAfter = time.Second
 	pausedPart  = 0.9
-	// pausedSoon is the same where the endpoint is full. It is looked for each relieveEvery
-	// at most.
+	// pausedSoon replaces pausedAfter if the endpoint is full. relieveEvery is the shortest
+	// time between two looks for such attempts.
 	pausedSoon   = 100 * time.Millisecond
 	relieveEvery = 10 * time.Millisecond
 )
 
-// pace is how an upload has been coming, as far as the watcher knows. It is guarded by
-// the state's mutex.
+// pace is the progress of an upload, as far as the watcher knows. The state's mutex guards it.
 type pace struct {
-	at     time.Time     // of the last look, or when the attempt began
-	had    time.Duration // how long the endpoint had had the attempt by then
+	at     time.Time     // of the latest look, or the start of the attempt
+	had    time.Duration // HadFor at that time
 	vacant bool          // the attempt fills no slot
 }
 
-// paceLocked counts an attempt that waits for its client as filling no slot, and again
-// as filling one when the client sends. Until the watcher has looked again, at most 50 ms, the
-// endpoint may have more attempts than its limit.
+// paceLocked lets an attempt that waits for its client fill no slot, and fill one again when
+// the client sends. The endpoint may exceed its limit until the watcher looks again, at most
+// 50 ms later.
 func (s *State) paceLocked(f Watched, now time.Time) {
 	if !f.Uploads() {
 		return
 	}
 	t := f.own()
 	p := t.pace
-	if f.FirstByte() > 0 { // the endpoint is at work, whatever the client does
+	if f.FirstByte() > 0 { // the endpoint is at work
 		if p != nil {
 			s.vacateLocked(p, false)
 		}
@@ -53,14 +51,14 @@ func (s *State) paceLocked(f Watched, now time.Time) {
 	}
 }
 
-// An Uploader is an attempt that tells the time in which its endpoint takes the request
-// from the time in which it is waited for.
+// An Uploader is an attempt that measures the whole time at its endpoint, unlike WaitedFor.
 type Uploader interface {
-	// HadFor is how long the endpoint has had the attempt, less the time spent waiting for the
-	// client.
+	// HadFor returns how long the endpoint has had the attempt, without the time spent waiting
+	// for the client.
 	HadFor(now time.Time) time.Duration
 }
 
+// hadFor returns HadFor of an Uploader, else WaitedFor.
 func hadFor(f Watched, now time.Time) time.Duration {
 	if u, ok := f.(Uploader); ok {
 		return u.HadFor(now)
@@ -68,8 +66,8 @@ func hadFor(f Watched, now time.Time) time.Duration {
 	return f.WaitedFor(now)
 }
 
-// relieveLocked lets attempts that wait for their clients fill no slot of an endpoint that
-// is full, before the watcher would, and tells whether there is room now.
+// relieveLocked lets attempts that wait for their clients fill no slot of a full endpoint,
+// earlier than the watcher does. It reports whether there is room now.
 func (s *State) relieveLocked(b *Bounds, now time.Time) bool {
 	if since := now.Sub(s.relieved); since >= 0 && since < relieveEvery {
 		return false
@@ -102,13 +100,13 @@ func (s *State) vacateLocked(p *pace, vacant bool) {
 	p.vacant = vacant
 }
 
-// fullLocked tells whether the endpoint has as many attempts in flight as it may. Attempts
-// that wait for their clients are not counted.
+// fullLocked reports whether the endpoint has as many attempts in flight as its limit allows.
+// Vacant attempts do not count.
 func (s *State) fullLocked(b *Bounds) bool {
 	return b != nil && b.AtOnce > 0 && s.Busy.Load()-int64(s.vacant) >= int64(b.AtOnce)
 }
 
-// Full tells whether the endpoint has as many attempts as it may.
+// Full reports whether the endpoint has as many attempts in flight as its limit allows.
 func (s *State) Full(b *Bounds) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

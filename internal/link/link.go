@@ -1,5 +1,5 @@
-// Package link watches the connections to endpoints: what they bring, and which of them
-// are to be used no longer.
+// Package link watches the connections to endpoints: what they bring and take, and which of
+// them no request may use any longer.
 package link
 
 //lint:file-ignore SA1019 Caddy sets its transports up with golang.org/x/net/http2, and only its ClientConn lets one connection be put out of use.
@@ -18,18 +18,18 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A Conn is a connection to an endpoint, below TLS. Any goroutine may ask it.
+// A Conn is a connection to an endpoint, below TLS. Its methods are safe for concurrent use.
 type Conn struct {
 	net.Conn
 	links *links
 	addr  string // what was dialed, host and port
 
-	brought atomic.Uint64 // reads that brought something
-	took    atomic.Uint64 // writes that took something
-	speaks  atomic.Uint32 // a protocol; 0: not known yet
+	brought atomic.Uint64 // reads that brought bytes
+	took    atomic.Uint64 // writes that took bytes
+	speaks  atomic.Uint32 // http1 or http2Only; 0: not known yet
 	retired atomic.Bool
 
-	over     chan struct{} // closed when nothing more will be read
+	over     chan struct{} // closed when no read will bring more
 	overOnce sync.Once
 }
 
@@ -38,8 +38,8 @@ const (
 	http2Only
 )
 
-// Of is the Conn that carries what net/http calls a connection, and notes that it carries
-// requests from now on; nil if nobody watches it.
+// Of returns the Conn below a connection of net/http, and notes the protocol that it speaks.
+// It returns nil if the connection is not watched.
 func Of(conn net.Conn) *Conn {
 	speaks := uint32(http1)
 	for {
@@ -68,22 +68,20 @@ func Of(conn net.Conn) *Conn {
 	}
 }
 
-// NetConn is the connection that is watched.
+// NetConn returns the watched connection.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Brought counts what the connection has brought: two calls return the same if nothing
-// came in between.
+// Brought returns the number of reads that brought bytes.
 func (c *Conn) Brought() uint64 { return c.brought.Load() }
 
-// Took counts what the connection has taken: two calls return the same if nothing was
-// written in between.
+// Took returns the number of writes that took bytes.
 func (c *Conn) Took() uint64 { return c.took.Load() }
 
-// IsHTTP2 tells whether requests share the connection.
+// IsHTTP2 reports whether the connection speaks HTTP/2, so that requests share it.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
 
-// Queued is how many bytes that were written the other side has not taken yet, as far as the
-// system tells.
+// Queued returns how many written bytes the other side has not acknowledged; 0 if the system
+// does not tell.
 func (c *Conn) Queued() (n int) {
 	if below, ok := c.Conn.(syscall.Conn); ok {
 		if raw, err := below.SyscallConn(); err == nil {
@@ -110,13 +108,13 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// largestWrite is how much is written at once, so that it can be seen how it goes.
+// largestWrite is the most bytes of one write to the system, so that Took shows progress
+// within a large write.
 const largestWrite = 64 << 10
 
-// Write implements io.Writer. An endpoint that answers before it has read the whole
-// request, and closes the connection, breaks the write; its answer can still be read. net/http
-// would drop it on the error of the write, which therefore waits until nothing more is to
-// be read. HTTP/2 tells the two apart.
+// Write implements io.Writer. An HTTP/1 endpoint that answers early and closes the connection
+// breaks the write, but its answer can still be read. net/http drops the answer when the write
+// fails, so Write returns such an error only when nothing more can be read.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for more := true; more; {
 		part := p[n:]
@@ -136,7 +134,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// CloseWrite ends what is sent, where the connection can do that by halves.
+// CloseWrite closes the sending half of the connection, or returns errors.ErrUnsupported.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -152,13 +150,12 @@ func (c *Conn) Close() error {
 
 func (c *Conn) readingEnds() { c.overOnce.Do(func() { close(c.over) }) }
 
-// sweepEvery is how often idle connections are closed at most.
+// sweepEvery is the shortest time between two sweeps of a transport's idle connections.
 const sweepEvery = time.Second
 
-// Retire puts a connection out of use that has brought nothing for a request: no request
-// gets it any longer, and what it carries goes on to its end. Reused tells whether it was
-// idle before the request. Then others that were may be as dead, and the transport closes
-// what is idle.
+// Retire keeps new requests off a connection that brought nothing for a request. Requests
+// that it carries go on. reused says whether the connection was idle before the request: other
+// idle connections may be as dead then, so the transport closes all of them.
 func (c *Conn) Retire(reused bool, now time.Time) {
 	if reused && c.links.sweepDue(now) {
 		c.links.h1.CloseIdleConnections()
@@ -168,23 +165,25 @@ func (c *Conn) Retire(reused bool, now time.Time) {
 	}
 	cc := c.links.inUse(c.addr)
 	if cc == nil {
-		_ = c.Conn.Close() // it cannot be had alone
+		_ = c.Conn.Close() // the HTTP/2 connection on it cannot be found
 		return
 	}
 	cc.SetDoNotReuse()
-	go func() { _ = cc.Shutdown(context.Background()) }() // ends with what the connection carries
+	go func() { _ = cc.Shutdown(context.Background()) }() // closes it after its last request
 }
 
-// links are the connections of a transport.
+// links is what the connections of one transport share.
 type links struct {
 	h1  *http.Transport
-	h2  *http2.Transport // nil: it does not speak HTTP/2
-	h2c bool
+	h2  *http2.Transport // nil: no HTTP/2 over TLS
+	h2c bool             // connections without TLS speak HTTP/2
 
 	mu    sync.Mutex
 	swept time.Time
 }
 
+// sweepDue reports whether idle connections may be closed now, and starts the next interval
+// if so.
 func (l *links) sweepDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,8 +194,8 @@ func (l *links) sweepDue(now time.Time) bool {
 	return true
 }
 
-// inUse is the HTTP/2 connection that the next request to an address would get; nil if
-// that would be a new one.
+// inUse returns the HTTP/2 connection that the next request to addr would get; nil if it
+// would get a new one.
 func (l *links) inUse(addr string) *http2.ClientConn {
 	if l.h2 == nil || l.h2.ConnPool == nil {
 		return nil
@@ -212,16 +211,18 @@ func (l *links) inUse(addr string) *http2.ClientConn {
 	return cc
 }
 
-// A Dialer is who wants a connection, as Watch finds it in a context under DialerKey.
+// A Dialer is told of the connection that was dialed for it. Dials look for one in their
+// context under DialerKey.
 type Dialer interface {
-	// Dialed tells that the endpoint, or the proxy on the way to it, has taken the connection.
+	// Dialed says that the endpoint, or a proxy on the way to it, has accepted the connection.
 	Dialed()
 }
 
-// DialerKey is where a context has its Dialer.
+// DialerKey is the key of a context's Dialer.
 type DialerKey struct{}
 
-// Watch returns a transport like t, which has not been used, whose connections are watched.
+// Watch returns a transport like t whose connections are watched. t must be unused, and must
+// not be used afterwards.
 func Watch(t *http.Transport) *http.Transport {
 	l := new(links)
 	watched := t

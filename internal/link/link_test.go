@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 )
 
-// broken is a connection whose writes fail.
+// broken is a connection whose writes fail with err.
 type broken struct {
 	net.Conn
 	err error
@@ -16,7 +16,8 @@ type broken struct {
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-// TestABrokenWriteWaitsForTheAnswer on HTTP/1, and on nothing else.
+// TestABrokenWriteWaitsForTheAnswer checks that a broken write returns only after the end of
+// the answer on HTTP/1, and at once otherwise.
 func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		speaks uint32

@@ -2,6 +2,5 @@
 
 package link
 
-// queued is how many bytes that were written the other side has not taken yet, where the
-// system tells; else 0.
+// queued returns 0: the system does not tell what the other side has not acknowledged.
 func queued(uintptr) int { return 0 }

@@ -20,8 +20,8 @@ import (
 
 func init() { caddy.RegisterModule(new(AdminAPI)) }
 
-// AdminAPI shows and steers pools through Caddy's admin endpoint, which also
-// decides who may do so:
+// AdminAPI shows and steers pools through Caddy's admin endpoint, which also controls
+// access:
 //
 //	GET   /failover/pools
 //	GET   /failover/pools/{pool}
@@ -32,10 +32,10 @@ func init() { caddy.RegisterModule(new(AdminAPI)) }
 //	GET   /failover/incidents
 //	GET   /failover/report
 //
-// It is there whether or not a pool is configured. See docs/api.md.
+// It exists even if no pool is configured. See docs/api.md.
 type AdminAPI struct {
 	ctx      caddy.Context
-	replaced <-chan struct{} // another configuration's endpoint takes over
+	replaced <-chan struct{} // closed when another configuration's admin endpoint takes over
 }
 
 // CaddyModule implements caddy.Module.
@@ -46,9 +46,9 @@ func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// adminEndpoint is the configuration whose admin endpoint is the latest. Its
-// context alone does not tell when that ends: one that failed to load keeps its
-// admin endpoint, with a context that is over.
+// adminEndpoint is the configuration of the latest admin endpoint. The end of its context
+// is not the end of the endpoint: a configuration that failed to load keeps its admin
+// endpoint, although its context has ended.
 var adminEndpoint struct {
 	sync.Mutex
 	ctx      caddy.Context
@@ -86,7 +86,7 @@ func (a *AdminAPI) unknown(_ http.ResponseWriter, r *http.Request) error {
 		r.URL.Path, api.Root, api.Root, api.Root, api.Root)
 }
 
-// pools answers with how all pools stand.
+// pools answers with the status of all pools.
 func (a *AdminAPI) pools(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err
@@ -97,7 +97,7 @@ func (a *AdminAPI) pools(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, pool.Status(time.Now()))
 }
 
-// pool answers for everything under one pool.
+// pool answers requests for a pool and its endpoints.
 func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 	segments, err := pathSegments(r, api.Root+"pools/")
 	if err != nil {
@@ -135,17 +135,17 @@ func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if r.Method == http.MethodPatch {
-			return steer(w, r, p, segments[2], api.Set)
+			return order(w, r, p, segments[2], api.Set)
 		}
 		return endpointStatus(w, p, segments[2])
 	}
 	if done, err := allow(w, r, http.MethodPost); done {
 		return err
 	}
-	return steer(w, r, p, segments[2], action)
+	return order(w, r, p, segments[2], action)
 }
 
-// endpointStatus answers with how an endpoint stands.
+// endpointStatus answers with the status of an endpoint.
 func endpointStatus(w http.ResponseWriter, p *pool.Pool, name string) error {
 	status := p.Status(time.Now())
 	names := make([]string, 0, len(status.Endpoints))
@@ -159,9 +159,9 @@ func endpointStatus(w http.ResponseWriter, p *pool.Pool, name string) error {
 	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 }
 
-// steer carries out a command and answers with what has become of it.
-func steer(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, action string) error {
-	c, err := readCommand(w, r, action)
+// order carries out an order and answers with its result.
+func order(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, action string) error {
+	c, err := readOrder(w, r, action)
 	if err != nil {
 		return err
 	}
@@ -175,9 +175,9 @@ func steer(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, actio
 	return writeJSON(w, answer)
 }
 
-// pathSegments returns the decoded segments of the path after a prefix, so that
-// an escaped slash is part of a name. Caddy's access control looks at the
-// decoded path; what that would read as another path is refused.
+// pathSegments returns the decoded segments of the path after a prefix; an escaped slash
+// is part of a name. It refuses dot segments, since Caddy's access control reads the decoded
+// path and would see another one.
 func pathSegments(r *http.Request, prefix string) ([]string, error) {
 	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), prefix), "/")
 	for i, escaped := range segments {
@@ -195,8 +195,8 @@ func pathSegments(r *http.Request, prefix string) ([]string, error) {
 	return segments, nil
 }
 
-// allow answers requests whose method is none of these, and OPTIONS. HEAD goes
-// with GET.
+// allow answers OPTIONS, and returns an error for methods other than the given ones; then
+// done is true. GET includes HEAD.
 func allow(w http.ResponseWriter, r *http.Request, methods ...string) (done bool, err error) {
 	if slices.Contains(methods, http.MethodGet) {
 		methods = append(methods, http.MethodHead)
@@ -212,8 +212,7 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) (done bool
 	return true, apiError(http.StatusMethodNotAllowed, "method %s is not allowed here; allowed are %s", r.Method, strings.Join(methods, ", "))
 }
 
-// parameters returns the query's parameters, of which only those named are
-// known, each once.
+// parameters returns the query's parameters. It refuses unknown and repeated ones.
 func parameters(r *http.Request, known ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -230,8 +229,7 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 	return query, nil
 }
 
-// parseMoment reads an RFC 3339 time, a date (its beginning, UTC) or a duration
-// before now.
+// parseMoment reads an RFC 3339 time, a date (its start in UTC), or a duration before now.
 func parseMoment(text string, now time.Time) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -244,7 +242,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time, no date (2006-01-02) and no duration before now (24h, 7d)", text)
 }
 
-// writeJSON answers with a value.
+// writeJSON answers with a value as JSON.
 func writeJSON(w http.ResponseWriter, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -252,7 +250,7 @@ func writeJSON(w http.ResponseWriter, value any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(body, '\n')) // an error means that the client is gone
+	_, _ = w.Write(append(body, '\n')) // an error means that the client left
 	return nil
 }
 

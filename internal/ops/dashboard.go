@@ -23,24 +23,24 @@ import (
 func init() {
 	caddy.RegisterModule(new(Dashboard))
 	httpcaddyfile.RegisterDirective("failover_dashboard", parseDashboard)
-	// behind what authenticates and what refuses, before what answers everything
+	// After directives that authenticate or refuse, before those that answer everything.
 	httpcaddyfile.RegisterDirectiveOrder("failover_dashboard", httpcaddyfile.Before, "respond")
 }
 
 const defaultDashboardPath = "/failover"
 
-// Dashboard is a page that shows how all pools of the process stand, live. It is
-// read only and holds no credentials, but it names endpoints: whoever may see it
-// is for the site to say, as with `basic_auth`.
+// Dashboard is a page that shows the state of all pools of the process, live. It is
+// read-only and shows no credentials, but it names endpoints: the site decides who may
+// see it, for example with `basic_auth`.
 type Dashboard struct {
-	// Where the page is; its files and its stream are below. Requests for other
+	// The path of the page; its files and its stream are below it. Requests for other
 	// paths go to the next handler. Default: `/failover`.
 	Path string `json:"path,omitempty"`
 
 	page *web.Page
 }
 
-// feed is what all dashboards of the process show.
+// feed is the data that all dashboards of the process show.
 var feed = web.NewFeed(web.Source{
 	Pools:   func(now time.Time) any { return pool.Status(now) },
 	History: func(now, from time.Time) any { return lastMinutes(now, from) },
@@ -65,7 +65,7 @@ func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
 	if d.page, err = web.NewPage(d.Path, feed); err != nil {
 		return fmt.Errorf("setting up the dashboard: %w", err)
 	}
-	// A server that shuts down waits for its requests, and streams have no end.
+	// A server that shuts down waits for its requests, and streams do not end by themselves.
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnShutdown(d.page.Close)
 	}
@@ -136,7 +136,7 @@ func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(caddy.ModuleMap{"path": paths}, d), nil
 }
 
-// pastEvents returns the events after one.
+// pastEvents returns the known events after an ID.
 func pastEvents(after uint64) []web.Event {
 	var list []web.Event
 	for _, e := range event.Latest.Since(after) {
@@ -145,8 +145,8 @@ func pastEvents(after uint64) []web.Event {
 	return list
 }
 
-// watchEvents calls each with the events after one until ctx is done. Should it
-// fall behind, it goes on with what is still known.
+// watchEvents calls each with the events after an ID until ctx is done. If it falls
+// behind, it goes on with the oldest event that is still known.
 func watchEvents(ctx context.Context, after uint64, each func(web.Event)) {
 	for ctx.Err() == nil {
 		past, news := event.Latest.Subscribe(after)

@@ -15,30 +15,28 @@ import (
 )
 
 const (
-	// streamPulse is how often a stream that has nothing to say shows that it
-	// lives.
+	// streamPulse is the time between two signs of life in a stream.
 	streamPulse = 15 * time.Second
-	// streamPatience is how long a reader may keep a stream from being written.
+	// streamPatience is how long a write to a stream may block.
 	streamPatience = 10 * time.Second
 )
 
-// eventQuery says which events are wanted.
+// eventQuery selects events.
 type eventQuery struct {
-	pool  string // "": of all pools
-	after uint64 // ID; 0: from the oldest that is known
-	from  time.Time
-	limit int  // the newest so many
-	since bool // after or from is given
+	pool  string    // "": all pools
+	after uint64    // only events after this ID; 0: from the oldest known one
+	from  time.Time // only events since then
+	limit int       // how many of the newest
+	since bool      // after or from is given
 }
 
-// takes tells whether an event is wanted.
+// takes reports whether the query selects an event, apart from its limit.
 func (q *eventQuery) takes(e *event.Event) bool {
 	return (q.pool == "" || q.pool == e.Pool) && e.ID > q.after && !e.At.Before(q.from)
 }
 
-// pick returns the events that are wanted of those that are known, oldest first.
-// An ID that is above all of them comes from before a restart, and is as good as
-// none.
+// pick returns the selected events of list, oldest first. It ignores an ID above all of
+// them, which comes from before a restart.
 func (q *eventQuery) pick(list []event.Event) []event.Event {
 	if len(list) > 0 && q.after > list[len(list)-1].ID {
 		q.after = 0
@@ -52,8 +50,8 @@ func (q *eventQuery) pick(list []event.Event) []event.Event {
 	return picked[max(0, len(picked)-q.limit):]
 }
 
-// events answers with the latest events, or with a stream of them where the
-// client accepts text/event-stream.
+// events answers with the latest events, or with a stream of events if the client
+// accepts text/event-stream.
 func (a *AdminAPI) events(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err
@@ -96,7 +94,7 @@ func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
 	return q, nil
 }
 
-// acceptsStream tells whether a client asks for server-sent events.
+// acceptsStream reports whether a client accepts server-sent events.
 func acceptsStream(r *http.Request) bool {
 	for _, field := range r.Header.Values("Accept") {
 		for media := range strings.SplitSeq(field, ",") {
@@ -109,10 +107,10 @@ func acceptsStream(r *http.Request) bool {
 	return false
 }
 
-// stream sends events as they happen (server-sent events), after those that the
-// client missed: what followed its Last-Event-ID, else what `since` asks for,
-// else nothing. A client that is too slow is told so and dropped; it can come
-// back with its Last-Event-ID. A stream ends with the configuration.
+// stream sends events as they happen (server-sent events). First it sends those that the
+// client missed: the events after its Last-Event-ID, else those of `since`, else none. It
+// tells a client that is too slow so and drops it; the client can come back with its
+// Last-Event-ID. A stream ends with the configuration.
 func (a *AdminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery) error {
 	resumed := r.Header.Get("Last-Event-ID")
 	if resumed != "" {
@@ -144,7 +142,7 @@ func (a *AdminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery)
 
 	over := a.ctx.Done()
 	if a.ctx.Err() != nil {
-		over = nil // the configuration did not load; its admin endpoint stays
+		over = nil // the configuration failed to load; its admin endpoint stays
 	}
 	pulse := time.NewTicker(streamPulse)
 	defer pulse.Stop()
@@ -191,8 +189,8 @@ func newEventStream(w http.ResponseWriter) *eventStream {
 	return &eventStream{w: w, control: http.NewResponseController(w)}
 }
 
-// begin sends the headers. The admin endpoint's deadline for reading requests
-// would end the stream.
+// begin sends the headers. It removes the admin endpoint's read deadline, which would end
+// the stream.
 func (s *eventStream) begin() {
 	_ = s.control.SetReadDeadline(time.Time{})
 	s.w.Header().Set("Content-Type", "text/event-stream")
@@ -202,8 +200,8 @@ func (s *eventStream) begin() {
 	s.write(fmt.Sprintf("retry: %d\n\n", api.StreamRetry.Milliseconds()))
 }
 
-// send writes an event; without a name it is a message, without an ID it leaves
-// the client's last one as it is.
+// send writes an event. name "" makes it a plain message; id 0 leaves the client's
+// Last-Event-ID as it is.
 func (s *eventStream) send(name string, id uint64, value any) {
 	data, err := json.Marshal(value)
 	if err != nil {
@@ -221,8 +219,8 @@ func (s *eventStream) send(name string, id uint64, value any) {
 	s.write(b.String())
 }
 
-// pulse shows that the stream lives, and how far it has come: of the events of
-// other pools the client hears nothing.
+// pulse writes a sign of life with the ID of the latest event, since the client does not
+// get the events of other pools.
 func (s *eventStream) pulse(seen uint64) {
 	text := ": alive\n"
 	if seen != 0 {

@@ -7,17 +7,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// minutes are the last minutes of all endpoints, as the dashboard draws them.
+// minutes are the last minutes of all endpoints, for the dashboard's charts.
 type minutes struct {
 	// The first minute, in minutes since 1970.
 	From int64 `json:"from"`
 
-	// By pool and endpoint.
+	// The minutes of each endpoint, by pool and endpoint.
 	Pools map[string]map[string]*columns `json:"pools"`
 }
 
-// columns are the minutes of one endpoint, from the first to the last in which
-// anything happened.
+// columns are the minutes of one endpoint, from Minutes.From to its last minute with calls.
 type columns struct {
 	Calls    []uint64  `json:"calls"` // successes and failures
 	Failures []uint64  `json:"failures"`
@@ -25,7 +24,7 @@ type columns struct {
 	P95      []float64 `json:"p95"`
 }
 
-// lastMinutes returns what happened at every endpoint from a time on.
+// lastMinutes returns the minutes of every endpoint since from.
 func lastMinutes(now, from time.Time) minutes {
 	from = from.Truncate(time.Minute)
 	last := minutes{From: from.Unix() / 60, Pools: make(map[string]map[string]*columns)}
@@ -36,10 +35,10 @@ func lastMinutes(now, from time.Time) minutes {
 			c := new(columns)
 			for _, m := range p.History.Endpoint(name).Minutes(now, from, now) {
 				at := int(m.Start.Sub(from) / time.Minute)
-				c.Calls = upTo(c.Calls, at, m.Calls)
-				c.Failures = upTo(c.Failures, at, m.Failures.Total())
-				c.P50 = upTo(c.P50, at, roughly(m.P50))
-				c.P95 = upTo(c.P95, at, roughly(m.P95))
+				c.Calls = appendAt(c.Calls, at, m.Calls)
+				c.Failures = appendAt(c.Failures, at, m.Failures.Total())
+				c.P50 = appendAt(c.P50, at, roundedSeconds(m.P50))
+				c.P95 = appendAt(c.P95, at, roundedSeconds(m.P95))
 			}
 			if len(c.Calls) > 0 {
 				endpoints[name] = c
@@ -49,16 +48,16 @@ func lastMinutes(now, from time.Time) minutes {
 	return last
 }
 
-// upTo sets the value at a place at or after the end; those between are 0.
-func upTo[T any](list []T, at int, value T) []T {
+// appendAt appends zero values up to index at, and value there. at is not below len(list).
+func appendAt[T any](list []T, at int, value T) []T {
 	for len(list) < at {
 		list = append(list, *new(T))
 	}
 	return append(list, value)
 }
 
-// roughly is a latency in seconds, to the three digits that can be seen.
-func roughly(d time.Duration) float64 {
+// roundedSeconds returns a latency in seconds with three digits; 0 if there is none.
+func roundedSeconds(d time.Duration) float64 {
 	if d <= 0 {
 		return 0
 	}

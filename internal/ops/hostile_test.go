@@ -34,7 +34,7 @@ func TestAdminBodiesAreRead(t *testing.T) {
 		{api.Drain, "{\"reason\":\"\xff\"}", "body: want a JSON object: not JSON"},
 		{api.Drain, `{"reason":`, "unexpected end of JSON input"},
 		{api.Drain, `null`, "body: want a JSON object, not null"},
-		{api.Drain, strings.Repeat(" ", MaxCommand+1), "body: more than 16384 bytes"},
+		{api.Drain, strings.Repeat(" ", MaxOrder+1), "body: more than 16384 bytes"},
 	} {
 		_, err := readCommandOf(test.action, test.body)
 		if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 300 {
@@ -45,11 +45,11 @@ func TestAdminBodiesAreRead(t *testing.T) {
 
 func readCommandOf(action, body string) (api.Order, error) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
-	return readCommand(httptest.NewRecorder(), r, action)
+	return readOrder(httptest.NewRecorder(), r, action)
 }
 
-// FuzzCommandBody: a body is refused with a 4xx that names what is wrong, or each of
-// its fields is one that is known, is there once, and is within its range.
+// FuzzCommandBody checks that every body is either refused with a 4xx that names the fault,
+// or consists of known fields, each given once and within its range.
 func FuzzCommandBody(f *testing.F) {
 	for _, body := range []string{``, `{"for":"10m","reason":"x"}`, `{"weight":3,"priority":null}`, `{"weight":1,"w\u0065ight":2}`,
 		`{"weight":1e308}`, `{"for":"1000d"}`, `[[[[`} {
@@ -95,8 +95,8 @@ func orEmpty(body []byte) []byte {
 	return body
 }
 
-// FuzzAdminPath: what a path names is what its segments say, and nothing that Caddy's
-// access control would read as another path gets through.
+// FuzzAdminPath checks that a path names what its segments say, and that a path that
+// Caddy's access control would read differently is refused.
 func FuzzAdminPath(f *testing.F) {
 	for _, p := range []string{"", "api", "api/endpoints/a%2Fb", "a/endpoints/b/drain", "%2e%2e/x", "..%2fx", "a%252f/endpoints/%00", "//", "a/../b"} {
 		f.Add(p)
@@ -133,8 +133,8 @@ func FuzzAdminPath(f *testing.F) {
 	})
 }
 
-// FuzzParseMoment: a moment is a time that is written out, or lies before now by as much as
-// is said, and writing it out names the same one.
+// FuzzParseMoment checks that a moment is the written time, or lies before now by the given
+// duration, and that formatting and parsing it again gives the same moment.
 func FuzzParseMoment(f *testing.F) {
 	for _, text := range []string{"2026-01-31T08:00:00Z", "2026-01-31T08:00:00.123456789+01:00", "2026-01-31", "15m", "7d", "1.5d", "-1h", "0", "9223372036854775807ns", "200000d"} {
 		f.Add(text)

@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// incidents answers with the outages that are remembered, oldest first.
+// incidents answers with the remembered outages, oldest first.
 func (a *AdminAPI) incidents(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err

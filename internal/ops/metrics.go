@@ -57,12 +57,12 @@ var metrics = struct {
 	burning:       describe("sla_burning", "1 while the error budget is spent too fast, else 0.", "pool", "sli"),
 }
 
-// A collector reads the metrics of one configuration's pools when they are asked
-// for: nothing is counted twice, and counters outlive configurations as pools do.
+// A collector reads the metrics of one configuration's pools when Prometheus scrapes them.
+// The pools hold the counters, so these outlive configurations.
 type collector struct{ registry *prometheus.Registry }
 
-// RegisterMetrics adds the metrics of all pools of a configuration to its registry,
-// once.
+// RegisterMetrics adds the metrics of all pools of a configuration to its registry. Further
+// calls change nothing.
 func RegisterMetrics(registry *prometheus.Registry) error {
 	err := registry.Register(collector{registry})
 	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok && already.ExistingCollector == (collector{registry}) {
@@ -104,7 +104,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// scrape gathers metrics.
+// scrape collects the metrics of a pool.
 type scrape struct {
 	pool string
 	list []prometheus.Metric
@@ -138,9 +138,9 @@ func (s *scrape) flag(d *prometheus.Desc, is bool, labels ...string) {
 	s.gauge(d, value, labels...)
 }
 
-// outcomes adds a count for each kind of outcome, also those that have not been
-// seen yet, so that rates are right from the first on. Kinds from the last to
-// before cancelled exist for pools only.
+// outcomes adds a count for each kind of outcome up to last, and for cancelled. It includes
+// counts of 0, so that rates are right from the first one on. The kinds after last exist
+// for pools only.
 func (s *scrape) outcomes(d *prometheus.Desc, counts pool.OutcomeCounts, last sla.Kind, labels ...string) {
 	s.count(d, counts.Successes, append(labels, sla.Success.String())...)
 	for k := sla.Dial; k <= last; k++ {
@@ -149,7 +149,7 @@ func (s *scrape) outcomes(d *prometheus.Desc, counts pool.OutcomeCounts, last sl
 	s.count(d, counts.Cancelled, append(labels, sla.Cancelled.String())...)
 }
 
-// render makes the metrics of a pool from its measures.
+// render returns the metrics of a pool.
 func render(pool string, measured *pool.Measures) []prometheus.Metric {
 	s := &scrape{pool: strings.ToValidUTF8(pool, "\ufffd")}
 	m := &metrics
@@ -166,7 +166,7 @@ func render(pool string, measured *pool.Measures) []prometheus.Metric {
 	return s.list
 }
 
-// waits adds how calls have waited.
+// waits adds the metrics of calls that waited for an endpoint.
 func (s *scrape) waits(w *pool.WaitMeasures) {
 	m := &metrics
 	s.gauge(m.waiting, float64(w.Now))
@@ -217,7 +217,7 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	s.count(m.checks, e.Skipped, name, "skipped")
 }
 
-// standing adds how far the pool's objectives are met.
+// standing adds the metrics of the pool's objectives.
 func (s *scrape) standing(st *pool.Standing) {
 	if st == nil {
 		return
@@ -242,7 +242,7 @@ func (s *scrape) standing(st *pool.Standing) {
 	}
 }
 
-// windowName writes a window as Prometheus does: 5m, 6h, 3d.
+// windowName returns a duration as Prometheus writes it: 5m, 6h, 3d.
 func windowName(d time.Duration) string {
 	switch {
 	case d%(24*time.Hour) == 0:

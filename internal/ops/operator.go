@@ -10,13 +10,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-const MaxCommand = 16 << 10 // bytes of a command's body
+// MaxOrder is the maximum size of an order's body, in bytes.
+const MaxOrder = 16 << 10
 
-// readCommand reads the body of a command: a JSON object, which may be left out
-// where nothing in it is required. Its errors name the field.
-func readCommand(w http.ResponseWriter, r *http.Request, action string) (api.Order, error) {
+// readOrder reads the body of an order: a JSON object, which may be empty if the action
+// requires no field. Errors name the field.
+func readOrder(w http.ResponseWriter, r *http.Request, action string) (api.Order, error) {
 	c := api.Order{Action: action}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCommand))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxOrder))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return c, apiError(http.StatusRequestEntityTooLarge, "body: more than %d bytes", tooLarge.Limit)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// A reportFormat is a form in which a report can be had.
+// A reportFormat is a format of reports.
 type reportFormat struct {
 	mediaType string
 	write     func(sla.Report, io.Writer) error
@@ -73,12 +73,11 @@ func (a *AdminAPI) report(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", format.mediaType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	_, _ = w.Write(body.Bytes()) // an error means that the client is gone
+	_, _ = w.Write(body.Bytes()) // an error means that the client left
 	return nil
 }
 
-// reportPool finds the pool of a report, which may be left unnamed where there
-// is only one.
+// reportPool returns the pool of a name; "" means the only one.
 func reportPool(name string) (*pool.Pool, error) {
 	if name != "" {
 		if p := pool.Find(name); p != nil {

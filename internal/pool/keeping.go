@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -14,9 +13,6 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
-	"github.com/apifailover/caddy-failover/internal/api"
-	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
@@ -241,53 +237,6 @@ func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time
 	k.loaded = true
 }
 
-// Incidents are kept whether or not the pool has an objective.
-
-// incidentStorage is that of the configuration that runs, or of the last one that did; nil
-// if there was none.
-func (k *keeping) incidentStorage(p *Pool) sla.Storage {
-	if source := p.Source(); source != nil {
-		if storage := source.Storage(); storage != nil {
-			k.incidents.storage = storage
-		}
-	}
-	return k.incidents.storage
-}
-
-// loadIncidents adds what an earlier process kept, once, and tells whether that is done.
-func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
-	storage := k.incidentStorage(p)
-	if storage == nil || k.incidents.loaded {
-		return k.incidents.loaded
-	}
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	err := p.Incidents.Load(ctx, storage, p.incidentsKey(), p.Name)
-	damaged, isDamage := errors.AsType[*incident.DamageError](err)
-	if isDamage {
-		k.complain(p, []error{damaged}, nil)
-		err = nil
-	}
-	k.complain(p, nil, err)
-	k.incidents.loaded = err == nil
-	return k.incidents.loaded
-}
-
-// keepIncidents saves incidents if there is anything new.
-func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
-	if !p.Incidents.Changed() || !k.loadIncidents(ctx, p) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
-}
-
-// incidentsKey is where the incidents are kept.
-func (p *Pool) incidentsKey() string {
-	return sla.KeyBeside(storagePrefix, p.Name, instanceName(), "incidents")
-}
-
 // prune deletes what instances left behind that are long gone.
 func (k *keeping) prune(ctx context.Context, p *Pool, now time.Time) {
 	keeper := k.keeperNow(p)
@@ -408,48 +357,4 @@ func (p *Pool) prune() {
 		here[key.Name] = true
 	}
 	p.History.Prune(formerEndpoints, func(name string) bool { return here[name] })
-}
-
-// slaStatus describes a standing; nil where there is no objective.
-func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus {
-	if o.Availability == 0 && o.LatencyTarget == 0 {
-		return nil
-	}
-	status := &api.SLAStatus{
-		Window: s.Window.Seconds(),
-		Calls:  s.Calls,
-		Failed: s.Failures.Total(),
-		Down:   s.Down.Seconds(),
-	}
-	indicator := func(i *sla.Indicator, of sla.SLI) *api.IndicatorStatus {
-		status := &api.IndicatorStatus{Attainment: i.Attainment, Burning: alert.Burning(of)}
-		for _, b := range i.Burn {
-			status.Burn = append(status.Burn, api.BurnStatus{Long: b.Long.Seconds(), Short: b.Short.Seconds(), Limit: b.Limit, LongRate: b.LongRate, ShortRate: b.ShortRate})
-		}
-		return status
-	}
-	if o.Availability > 0 {
-		status.Availability = indicator(&s.Availability, sla.Availability)
-	}
-	if o.LatencyTarget > 0 {
-		status.Latency = indicator(&s.Latency, sla.Latency)
-		status.Quantile, status.Target = s.Quantile.Seconds(), o.LatencyTarget.Seconds()
-	}
-	return status
-}
-
-// burnEvent is the event of a budget that begins or ceases to burn.
-func burnEvent(c sla.Change) event.Event {
-	e := event.Event{At: c.At, Kind: event.SLABurning, Reason: c.SLI.String(), Details: map[string]any{
-		"budget_left":   c.BudgetLeft,
-		"long_seconds":  c.Burn.Long.Seconds(),
-		"long_rate":     c.Burn.LongRate,
-		"short_seconds": c.Burn.Short.Seconds(),
-		"short_rate":    c.Burn.ShortRate,
-		"limit":         c.Burn.Limit,
-	}}
-	if !c.Began {
-		e.Kind = event.SLAMetAgain
-	}
-	return e
 }

@@ -91,7 +91,7 @@ func (p *Pool) rebuildLocked(now time.Time) {
 }
 
 // OrderOver ends an order whose time is over, unless it was undone meanwhile.
-func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Lever, now time.Time) {
+func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Order, now time.Time) {
 	p.Mu.Lock()
 	g := p.generation.Load()
 	if g == nil || p.memberLocked(s) == nil {

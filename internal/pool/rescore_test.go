@@ -73,6 +73,6 @@ type heedless struct{}
 
 func (heedless) Emit(event.Event)                                      {}
 func (heedless) Poke()                                                 {}
-func (heedless) OrderOver(*endpoint.State, *endpoint.Lever, time.Time) {}
+func (heedless) OrderOver(*endpoint.State, *endpoint.Order, time.Time) {}
 func (heedless) BusyOutside(*endpoint.State)                           {}
 func (heedless) HasRoom()                                              {}

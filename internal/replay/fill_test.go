@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestFillReadsAsFarAsIsKept, and an attempt reads on from there.
+// TestFillReadsAsFarAsIsKept checks that Fill reads up to the limit, and that an attempt reads
+// on from there.
 func TestFillReadsAsFarAsIsKept(t *testing.T) {
 	for name, c := range map[string]struct {
 		length, limit int64
@@ -39,7 +40,8 @@ func TestFillReadsAsFarAsIsKept(t *testing.T) {
 	}
 }
 
-// TestFillTellsOfABrokenBody, as the end of a client that leaves in mid body is one, until it is stopped.
+// TestFillTellsOfABrokenBody checks that Fill calls broken if the body fails, but not after
+// stop.
 func TestFillTellsOfABrokenBody(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -67,7 +69,7 @@ func TestFillTellsOfABrokenBody(t *testing.T) {
 	}
 }
 
-// TestFillStopsWithTheRecording: nothing is kept for a call that is over.
+// TestFillStopsWithTheRecording checks that Fill keeps nothing after Finish.
 func TestFillStopsWithTheRecording(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)

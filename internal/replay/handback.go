@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// ErrSent is what the next handler of a request gets whose body was sent to an endpoint and not
-// kept whole.
+// ErrSent is the read error that the next handler gets if the body was sent to an endpoint
+// and not kept whole.
 var ErrSent = errors.New("the request's body was sent to an endpoint and not kept: it cannot be sent again")
 
-// HandBack makes the body of the request that the proxy was given whole again for whoever handles
-// it next, until the request is over: what is kept of it, then the rest. If not all is kept, reading
-// it is an error. The client may take until a time to send the rest; zero: as long as it takes.
+// HandBack restores the body of Options.Origin for the next handler, until the context of the
+// request ends: the kept bytes, then the unread rest. If a part is lost, reading fails. The client
+// has until the given time to send the rest; zero: no bound.
 func (rec *Recording) HandBack(request context.Context, until time.Time) {
 	if rec.Origin == nil {
 		return
@@ -48,13 +48,13 @@ func (rec *Recording) HandBack(request context.Context, until time.Time) {
 	context.AfterFunc(request, rec.Finish)
 }
 
-// failing is a body that is lost.
+// failing is a body whose Read fails.
 type failing struct{ err error }
 
 // Read implements io.Reader.
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// handedBack is a body that another handler may read.
+// handedBack is a restored body that the next handler may read.
 type handedBack struct {
 	*Reader
 	until  time.Time
@@ -67,7 +67,7 @@ func (h *handedBack) Read(p []byte) (int, error) {
 	return h.Reader.Read(p)
 }
 
-// readOn takes back that the client has a time to send the rest of the body.
+// readOn undoes StopReading: it replaces the client's read deadline by until.
 func (rec *Recording) readOn(until time.Time) {
 	rec.mu.Lock()
 	stopped := rec.stopped

@@ -1,7 +1,7 @@
+// Package replay keeps a request's body so that it can be sent again.
 package replay
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,72 +17,70 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// ErrReplaced is what the reader of an attempt that was given up gets.
+// ErrReplaced is the read error of an attempt that was given up.
 var ErrReplaced = errors.New("request body belongs to another attempt now")
 
-// errNotKept is what net/http gets that would send the body again.
+// errNotKept tells net/http that it cannot send the body again.
 var errNotKept = errors.New("sending the request again: its body was not kept")
 
-// errConnectionLost is what the reader of an attempt gets that waits for the client
-// while the endpoint closes the connection.
+// errConnectionLost is the read error of an attempt whose endpoint closed the connection
+// while the attempt waited for the client.
 var errConnectionLost = errors.New("the endpoint closed the connection before the request was sent")
 
-// errSourcePanicked is what remains of a client's body whose reader panicked.
+// errSourcePanicked is the error of a client's body whose Read panicked.
 var errSourcePanicked = errors.New("reading the request body panicked")
 
-// A Recording is a client's request body, kept while it is sent so that another
-// attempt can send it again: first the record, then what is still unread.
-// Recording delays nothing. Past its limit, or where the process has no memory left
-// for it, the record is dropped, and what has been sent cannot be sent again. Of a body that
-// is not to be kept, the first part is held until the second is read: a connection may turn
-// out to be closed before it has taken anything.
+// A Recording keeps a client's request body while it is sent. Another attempt can then send
+// the kept bytes again, followed by the unread rest. Recording delays no attempt. When the body
+// exceeds its limit, or memory.Bodies has no room, the recording drops what it kept, and the body
+// cannot be sent again. A body that is not to be kept still has its first part held until the
+// second is read, because a connection may turn out to be closed before it has taken anything.
 //
-// The source is read on a goroutine of its own, which no attempt has to wait for:
-// an attempt that is given up leaves while the client is silent, and what is read then
-// goes to the attempt that lives.
+// A goroutine of its own reads the source. An attempt that is given up can leave while the
+// client is silent, and the next attempt gets what the read brings.
 //
 // A small body of a declared length is read before the first attempt instead.
 type Recording struct {
 	source io.Reader
 	Options
 	expect int64  // the declared length, or -1
-	memory []byte // a body that was read before; the transport may hold on to it
-	// The client's trailers, which come with the end of source. Each attempt has
-	// trailers of its own, which are filled at its end of the body.
+	memory []byte // the whole body, if it was read before the first attempt; the transport may keep it
+	// trailer is the client's trailers, complete at the end of source. Each attempt gets a copy
+	// when it reads to the end of the body.
 	trailer   http.Header
-	announced http.Header         // what was in trailer at first
-	client    http.ResponseWriter // whose reading can be ended; nil: it cannot
-	Before    time.Duration       // spent reading before the first attempt
+	announced http.Header         // trailer at the start: names without values
+	client    http.ResponseWriter // for ending reads of source by a deadline; nil: they cannot be ended
+	Before    time.Duration       // time spent reading before the first attempt
 
 	mu      sync.Mutex
-	read    sync.Cond // reading has ended, or a reader was cut off
+	read    sync.Cond // signals that a read of source ended or a reader was cut off
 	pieces  []piece   // the body from offset from on
 	from    int64     // 0 unless dropped
 	total   int64     // bytes read from source
-	taken   int64     // bytes of memory that are counted
-	err     error     // what source ended with
-	reading bool      // at source
-	dropped bool      // pieces do not hold everything
-	lacking bool      // there was no memory for it
+	taken   int64     // bytes taken from memory.Bodies apart from pieces
+	err     error     // the error that source ended with; io.EOF at a good end
+	reading bool      // a goroutine reads source
+	dropped bool      // pieces lack a part that was read, or will lack it after the next read
+	lacking bool      // memory.Bodies had no room
 	final   bool      // no other attempt will follow
-	stopped bool      // the client has a time to send the rest
-	handed  bool      // back
-	late    bool      // the deadline passed while the body was read before the first attempt
-	open    int       // replays that may still read
-	first   Reader    // room for that of the first attempt
+	stopped bool      // StopReading was called
+	handed  bool      // HandBack was called
+	late    bool      // patience ran out while the body was read before the first attempt
+	open    int       // readers that may still read
+	first   Reader    // storage for the first reader
 }
 
 // Options say how a body is recorded.
 type Options struct {
-	Limit   int64          // bytes that are kept at most; negative: nothing is
-	Small   bool           // to be read before the first attempt
-	Strip   []string       // the trailers that no attempt gets, in any case and with _ for - as well
-	NotKept *atomic.Uint64 // counts bodies for which there was no memory; nil: nobody does
-	Origin  *http.Request  // that the proxy was given, which HandBack gives its body; nil: nobody does
+	Limit   int64          // the most bytes to keep; negative: keep nothing
+	Small   bool           // read the body before the first attempt
+	Strip   []string       // trailers that no attempt gets; case does not matter, and _ equals -
+	NotKept *atomic.Uint64 // counts bodies for which memory.Bodies had no room; nil: no count
+	Origin  *http.Request  // the request that the proxy got, whose body HandBack restores; nil: HandBack does nothing
 }
 
-// NewRecording is that of the body of a request, which has one. Nothing is kept of a body
-// whose declared length is above the limit.
+// NewRecording returns a recording of the body of r, which must have one. It keeps nothing
+// of a body whose declared length exceeds the limit.
 func NewRecording(r *http.Request, o Options) *Recording {
 	if r.ContentLength > o.Limit {
 		o.Limit = -1
@@ -98,18 +96,19 @@ type piece struct {
 	n int // bytes in it
 }
 
-// Fits tells whether the body is known to be kept whole, memory permitting.
+// Fits reports whether the declared length is within the limit: the body will be kept whole
+// if memory.Bodies has room.
 func (rec *Recording) Fits() bool { return rec.expect >= 0 && rec.expect <= rec.Limit }
 
-// Replayable tells whether another attempt could send the body from its start.
+// Replayable reports whether another attempt could send the body from its start.
 func (rec *Recording) Replayable() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
-// TakeBack says that nothing of what has been read was sent, and tells whether it can be
-// sent now.
+// TakeBack says that no endpoint got anything of the body, and reports whether another
+// attempt could send it from its start.
 func (rec *Recording) TakeBack() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -119,21 +118,21 @@ func (rec *Recording) TakeBack() bool {
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
-// Complete tells whether the whole body is in, and can be sent again.
+// Complete reports whether the whole body has been read and can be sent again.
 func (rec *Recording) Complete() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return !rec.dropped && (rec.err == io.EOF || rec.err == nil && rec.expect >= 0 && rec.total == rec.expect)
 }
 
-// Broken tells whether the client's body could not be read to its end.
+// Broken reports whether reading the client's body failed.
 func (rec *Recording) Broken() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return rec.err != nil && rec.err != io.EOF
 }
 
-// Error is what the client's body ended with; nil: it has not ended, or well.
+// Error returns the error that reading the client's body failed with; nil: none so far.
 func (rec *Recording) Error() error {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -143,7 +142,7 @@ func (rec *Recording) Error() error {
 	return rec.err
 }
 
-// Finish says that no attempt after the current one will need the record.
+// Finish says that no further attempt will need the body.
 func (rec *Recording) Finish() {
 	rec.mu.Lock()
 	rec.final = true
@@ -151,7 +150,7 @@ func (rec *Recording) Finish() {
 	rec.mu.Unlock()
 }
 
-// releaseLocked frees the record when nobody needs it any longer.
+// releaseLocked frees the kept bytes once nobody needs them.
 func (rec *Recording) releaseLocked() {
 	if rec.final && rec.open == 0 && !rec.reading {
 		rec.dropped = true
@@ -161,8 +160,8 @@ func (rec *Recording) releaseLocked() {
 	}
 }
 
-// freeLocked forgets what has been read, and keeps the last so many pieces for what is
-// to come.
+// freeLocked forgets the bytes read so far. It keeps the last keep pieces for reuse and frees
+// the others.
 func (rec *Recording) freeLocked(keep int) {
 	rec.from = rec.total
 	n := max(0, len(rec.pieces)-keep)
@@ -178,7 +177,7 @@ func (rec *Recording) freeLocked(keep int) {
 	}
 }
 
-// lackLocked notes that there is no memory for the record.
+// lackLocked notes, and counts once, that memory.Bodies had no room.
 func (rec *Recording) lackLocked() {
 	if !rec.lacking {
 		rec.lacking = true
@@ -188,14 +187,14 @@ func (rec *Recording) lackLocked() {
 	}
 }
 
-// Lacks tells whether there was no memory for the record.
+// Lacks reports whether memory.Bodies had no room for the body.
 func (rec *Recording) Lacks() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	return rec.lacking
 }
 
-// Take counts memory that the call has for its body until it ends.
+// Take takes n more bytes from memory.Bodies until nobody needs the body.
 func (rec *Recording) Take(n int64) {
 	rec.mu.Lock()
 	if !rec.final {
@@ -205,17 +204,17 @@ func (rec *Recording) Take(n int64) {
 	rec.mu.Unlock()
 }
 
-// more is how many bytes source may still have, at most.
-func (rec *Recording) more() int64 {
+// moreLocked returns how many bytes source may still have, at most.
+func (rec *Recording) moreLocked() int64 {
 	if rec.expect < 0 {
 		return math.MaxInt64
 	}
 	return rec.expect - rec.total
 }
 
-// keepingLocked is where the next read of source goes if it is to be kept; nil: it is
-// not, or there is no memory for it.
-func (rec *Recording) keepingLocked() []byte {
+// roomToKeepLocked returns the buffer for the next read of source, if its bytes are to be
+// kept; nil if they are not, or memory.Bodies has no room.
+func (rec *Recording) roomToKeepLocked() []byte {
 	if rec.dropped || rec.final || rec.Limit < 0 {
 		return nil
 	}
@@ -225,7 +224,7 @@ func (rec *Recording) keepingLocked() []byte {
 			return left
 		}
 	}
-	p := memory.Bodies.Next(rec.total, rec.more())
+	p := memory.Bodies.Next(rec.total, rec.moreLocked())
 	if p == nil {
 		rec.lackLocked()
 		return nil
@@ -234,23 +233,24 @@ func (rec *Recording) keepingLocked() []byte {
 	return p.Data
 }
 
-// passingLocked is where the next read of source goes if it is not to be kept. What has
-// been read is forgotten.
-func (rec *Recording) passingLocked() []byte {
+// roomToPassLocked returns the buffer for the next read of source, if its bytes are not to
+// be kept. It forgets the bytes read so far.
+func (rec *Recording) roomToPassLocked() []byte {
 	rec.dropped = rec.dropped || rec.total > 0
 	rec.freeLocked(1)
 	if len(rec.pieces) == 0 || len(rec.pieces[0].Data) < memory.LargestPiece && rec.total >= memory.LargestPiece {
 		rec.freeLocked(0)
-		rec.pieces = append(rec.pieces, piece{Piece: memory.Bodies.Must(rec.total, rec.more())})
+		rec.pieces = append(rec.pieces, piece{Piece: memory.Bodies.Must(rec.total, rec.moreLocked())})
 	}
 	return rec.pieces[0].Data
 }
 
-// readsAhead is how much is read at most for one reader that waits, if it comes at once: a
-// body that comes at once then costs one goroutine. Only what is kept is read ahead.
+// readsAhead is the most bytes that one goroutine reads ahead of a waiting reader, as long as
+// reads fill their buffers: a body that comes at once then costs one goroutine. Only bytes
+// that are kept are read ahead.
 const readsAhead = 64 << 10
 
-// readInto reads source for all who wait for it.
+// readInto reads source into room, for all waiting readers. The caller has set rec.reading.
 func (rec *Recording) readInto(room []byte, keep bool) {
 	for read, more := 0, true; more; {
 		n, err := rec.readSource(room)
@@ -258,14 +258,14 @@ func (rec *Recording) readInto(room []byte, keep bool) {
 		rec.total += int64(n)
 		rec.pieces[len(rec.pieces)-1].n += n
 		if n > 0 && (!keep || rec.total > rec.Limit) {
-			rec.dropped = true // but what is held may still have to be read
+			rec.dropped = true // the pieces stay for readers that have not come so far
 		}
 		if err != nil {
 			rec.endedLocked(err)
 		}
 		read += n
-		if more = keep && err == nil && n == len(room) && read < readsAhead && rec.total < rec.Limit && rec.more() > 0; more {
-			room = rec.keepingLocked()
+		if more = keep && err == nil && n == len(room) && read < readsAhead && rec.total < rec.Limit && rec.moreLocked() > 0; more {
+			room = rec.roomToKeepLocked()
 			room = room[:min(int64(len(room)), rec.Limit-rec.total)]
 			more = len(room) > 0
 		}
@@ -276,7 +276,7 @@ func (rec *Recording) readInto(room []byte, keep bool) {
 	}
 }
 
-// readSource reads source once.
+// readSource reads source once. It turns a panic into an error.
 func (rec *Recording) readSource(room []byte) (n int, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -286,7 +286,7 @@ func (rec *Recording) readSource(room []byte) (n int, err error) {
 	return rec.source.Read(room)
 }
 
-// endedLocked notes the end of source.
+// endedLocked notes the error that source ended with, and strips the trailers.
 func (rec *Recording) endedLocked(err error) {
 	rec.err = err
 	for field := range rec.trailer {
@@ -296,14 +296,19 @@ func (rec *Recording) endedLocked(err error) {
 	}
 }
 
-// same tells whether some server may take two names of fields for one.
+// same reports whether some server may take two field names for one.
 func same(a, b string) bool {
 	return len(a) == len(b) && strings.EqualFold(strings.ReplaceAll(a, "_", "-"), strings.ReplaceAll(b, "_", "-"))
 }
 
-// StopReading gives the client until a time to send the rest of the body, so that it can
-// be answered: net/http writes no answer to HTTP/1 before that, or before it has read 256 KiB
-// in vain. What is unread then is lost, and the connection with it.
+// inLocked reports whether source has nothing more to bring.
+func (rec *Recording) inLocked() bool {
+	return rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
+}
+
+// StopReading gives the client until at to send the rest of the body. Otherwise net/http
+// writes no HTTP/1 answer before it has read the rest, or 256 KiB of it. What is unread then is
+// lost, and so is the connection.
 func (rec *Recording) StopReading(at time.Time) {
 	rec.mu.Lock()
 	over := rec.stopped || rec.inLocked()
@@ -314,327 +319,10 @@ func (rec *Recording) StopReading(at time.Time) {
 	}
 }
 
-// A Reader is one attempt's reader of a recording. Closing it, or cutting it
-// off, leaves the client's body open.
-type Reader struct {
-	*Recording
-	at     int64
-	own    http.Header // trailers
-	closed bool        // guarded by the recording's mutex
-	ended  error       // what the reader gets that was cut off; nil: it was not; guarded by the recording's mutex
-	idle   bool        // the client was waited for when it was cut off; guarded by the recording's mutex
-	stage  stage       // of the answer; guarded by the recording's mutex
-	spot   spotIn      // where at is; guarded by the recording's mutex
-
-	*waits       // of the attempt, which may have several readers
-	room   waits // for those of its first reader
-
-	conn atomic.Pointer[connection] // to the endpoint; nil: not known
-
-	reader bytes.Reader // of a body in memory, which is all that is used then
-	offset atomic.Int64 // of what is read of it, where it is large
-}
-
-// LargeWhole is the size of a body in memory above which it is of interest how it is taken.
-const LargeWhole = 64 << 10
-
-// Counted is a body in memory that adds to at what is read of it.
-func Counted(body *bytes.Reader, at *atomic.Int64) io.ReadCloser { return &counted{body, at} }
-
-type counted struct {
-	body *bytes.Reader
-	at   *atomic.Int64
-}
-
-// Read implements io.Reader.
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.body.Read(p)
-	c.at.Add(int64(n))
-	return n, err
-}
-
-// Close implements io.Closer.
-func (*counted) Close() error { return nil }
-
-// Offset is how far the body has been read.
-func (r *Reader) Offset() int64 {
-	if r.Recording.memory != nil {
-		return r.offset.Load()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.at
-}
-
-// begin marks the time until end as spent waiting for the client.
-func (w *waits) begin(now time.Time) { w.current.Store(int64(now.Sub(w.began)) + 1) }
-
-func (w *waits) end(now time.Time) {
-	if since := w.current.Swap(0); since != 0 {
-		w.past.Add(max(0, int64(now.Sub(w.began))-(since-1)))
-	}
-}
-
-// Waited is how long the attempt has waited, without the wait that is under way.
-func (w *waits) Waited() time.Duration { return time.Duration(w.past.Load()) }
-
-// WaitedBy is how long the attempt has waited until now.
-func (w *waits) WaitedBy(now time.Time) time.Duration {
-	waited := w.past.Load()
-	if since := w.current.Load(); since != 0 {
-		waited += max(0, int64(now.Sub(w.began))-(since-1))
-	}
-	return time.Duration(waited)
-}
-
-// Waiting tells whether the attempt waits now.
-func (w *waits) Waiting() bool { return w.current.Load() != 0 }
-
-// WaitsFor tells whether the attempt has waited for at least so long without a break.
-func (w *waits) WaitsFor(now time.Time, atLeast time.Duration) bool {
-	since := w.current.Load()
-	return since != 0 && int64(now.Sub(w.began))-(since-1) >= int64(atLeast)
-}
-
-// spotIn is a place in the pieces of a recording.
-type spotIn struct {
-	piece int
-	start int64 // offset of the piece in the body
-}
-
-// Whole is the body if it was read before the first attempt; nil: it was not. It must not be
-// changed.
+// Whole returns the body if it was read before the first attempt, else nil. The caller must
+// not change it.
 func (rec *Recording) Whole() []byte { return rec.memory }
 
-// AnsweredBy says by which writer the client of the body is answered, so that StopReading can
-// end its reading. It is to be called before anything is read.
+// AnsweredBy sets the client's writer, through which StopReading ends reads of the body. Call
+// it before anything is read.
 func (rec *Recording) AnsweredBy(w http.ResponseWriter) { rec.client = w }
-
-// Send makes the body part of the request of an attempt, and returns the attempt's reader
-// of it. began is when the attempt began.
-func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
-	if rec.memory != nil {
-		rec.mu.Lock()
-		r := rec.unusedLocked()
-		r.closed = true // there is nothing to cut off
-		rec.mu.Unlock()
-		r.reader.Reset(rec.memory)
-		out.Body = io.NopCloser(&r.reader) // as net/http knows bodies in memory
-		if len(rec.memory) > LargeWhole {
-			out.Body = Counted(&r.reader, &r.offset)
-		}
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rec.memory)), nil }
-		return r
-	}
-	r := rec.NewReader(began)
-	out.Body = r
-	if r.own != nil {
-		out.Trailer = r.own
-	}
-	out.GetBody = func() (io.ReadCloser, error) {
-		if !rec.TakeBack() {
-			return nil, errNotKept // net/http asks where nothing was sent, or what was may be sent again
-		}
-		again := rec.NewReader(began)
-		again.own = r.own // which are the request's, whoever reads its body
-		again.waits = r.waits
-		return again, nil
-	}
-	return r
-}
-
-// unusedLocked is a replay that no attempt has yet.
-func (rec *Recording) unusedLocked() *Reader {
-	r := &rec.first
-	if r.Recording != nil {
-		r = new(Reader)
-	}
-	r.Recording, r.waits = rec, &r.room
-	return r
-}
-
-// NewReader makes a reader from the start of the recording for an attempt that began at a
-// time.
-func (rec *Recording) NewReader(began time.Time) *Reader {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.open++
-	r := rec.unusedLocked()
-	r.began, r.own = began, maps.Clone(rec.announced)
-	return r
-}
-
-// endLocked is how the body ends for this reader.
-func (r *Reader) endLocked() error {
-	if r.err == io.EOF && r.own != nil {
-		clear(r.own)
-		maps.Copy(r.own, r.trailer)
-	}
-	return r.err
-}
-
-// copyLocked reads what is held of the body.
-func (r *Reader) copyLocked(p []byte) (n int) {
-	rec := r.Recording
-	if r.spot.piece >= len(rec.pieces) || r.spot.start < rec.from {
-		r.spot = spotIn{start: rec.from}
-	}
-	for n < len(p) && r.spot.piece < len(rec.pieces) {
-		from := rec.pieces[r.spot.piece]
-		k := copy(p[n:], from.Data[r.at-r.spot.start:from.n])
-		n += k
-		r.at += int64(k)
-		if r.at < r.spot.start+int64(from.n) || r.spot.piece == len(rec.pieces)-1 {
-			break // more may come into the last piece
-		}
-		r.spot = spotIn{r.spot.piece + 1, r.at}
-	}
-	return n
-}
-
-// Read implements io.Reader.
-func (r *Reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	rec := r.Recording
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	waits := false
-	defer func() {
-		if waits {
-			r.waits.end(time.Now())
-		}
-	}()
-	for {
-		switch {
-		case r.closed:
-			return 0, ErrReplaced
-		case r.ended != nil:
-			return 0, r.ended
-		case r.at < rec.from:
-			return 0, ErrReplaced // dropped
-		case r.at < rec.total:
-			n := r.copyLocked(p)
-			if rec.err == io.EOF && r.at == rec.total {
-				return n, r.endLocked()
-			}
-			return n, nil
-		case rec.err != nil && (rec.err == io.EOF || r.stage != answering):
-			return 0, r.endLocked()
-		case rec.err != nil:
-			rec.read.Wait() // until the answer is over
-			continue
-		}
-		if !waits {
-			waits = true
-			r.waits.begin(time.Now())
-		}
-		if !rec.reading {
-			rec.reading = true
-			room := rec.keepingLocked()
-			keep := room != nil
-			if !keep {
-				room = rec.passingLocked()
-			}
-			go rec.readInto(room, keep)
-		}
-		rec.read.Wait()
-	}
-}
-
-// A stage is how far the answer to a request has come.
-type stage uint8
-
-const (
-	unanswered stage = iota
-	answering
-	answered
-)
-
-// Answering says that the attempt's answer goes to the client. From then on a body that
-// breaks breaks no answer: the transport, which would give up the connection, learns of it when
-// the answer is over. Where the body is still to come, net/http is kept from taking 256 KiB of
-// it when it begins to answer HTTP/1: the endpoint would get a body with a hole.
-func (r *Reader) Answering() {
-	rec := r.Recording
-	if rec.memory != nil {
-		return
-	}
-	rec.mu.Lock()
-	r.stage = answering
-	early := !rec.inLocked()
-	rec.mu.Unlock()
-	if early && rec.client != nil {
-		_ = http.NewResponseController(rec.client).EnableFullDuplex() // where it is supported
-	}
-}
-
-// Answered says that the answer is over. A client that is waited for then has until a time
-// to send on.
-func (r *Reader) Answered(patience time.Duration) {
-	rec := r.Recording
-	if rec.memory != nil {
-		return
-	}
-	rec.mu.Lock()
-	r.stage = answered
-	waits := rec.reading && !rec.inLocked()
-	rec.read.Broadcast()
-	rec.mu.Unlock()
-	if waits {
-		rec.StopReading(time.Now().Add(patience))
-	}
-}
-
-// inLocked tells whether nothing of the body is to come.
-func (rec *Recording) inLocked() bool {
-	return rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
-}
-
-// Begun tells, once the round trip has failed, whether any of the body has been
-// handed out.
-func (r *Reader) Begun() bool {
-	if r == nil {
-		return false
-	}
-	if r.Recording.memory != nil {
-		return r.reader.Len() < len(r.Recording.memory)
-	}
-	r.Recording.mu.Lock()
-	defer r.Recording.mu.Unlock()
-	return r.at > 0
-}
-
-// Close implements io.Closer.
-func (r *Reader) Close() error {
-	rec := r.Recording
-	rec.mu.Lock()
-	if !r.closed {
-		r.closed = true
-		rec.open--
-		rec.read.Broadcast()
-		rec.releaseLocked()
-	}
-	rec.mu.Unlock()
-	return nil
-}
-
-// CutIdle tells whether the client was waited for when the reader was cut off.
-func (r *Reader) CutIdle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.idle
-}
-
-// Cut ends the reader of an attempt whose round trip has to end, with an error for the
-// transport: net/http does not return before its reader of the body does.
-func (r *Reader) Cut(err error) {
-	rec := r.Recording
-	rec.mu.Lock()
-	if rec.memory == nil && r.ended == nil {
-		r.ended, r.idle = err, r.Waiting()
-		rec.read.Broadcast()
-	}
-	rec.mu.Unlock()
-}

@@ -112,7 +112,7 @@ func recorded(rec *Recording) []byte {
 	return all
 }
 
-// TestBodyThatIsNotKept can be sent until something has been sent.
+// TestBodyThatIsNotKept checks that such a body can be sent until an attempt has read from it.
 func TestBodyThatIsNotKept(t *testing.T) {
 	rec := recordOf(t, strings.NewReader("0123"), 4, -1)
 	if !rec.Replayable() {
@@ -134,8 +134,7 @@ func TestReplayOfABrokenBody(t *testing.T) {
 	readAll(t, rec.NewReader(time.Now()), "0123", broken)
 }
 
-// TestFinalAttemptKeepsNothing lets the last attempt read on without growing the
-// record.
+// TestFinalAttemptKeepsNothing checks that nothing more is kept after Finish.
 func TestFinalAttemptKeepsNothing(t *testing.T) {
 	rec := recordOf(t, strings.NewReader("0123456789"), -1, 100)
 	one := rec.NewReader(time.Now())
@@ -153,7 +152,7 @@ func TestFinalAttemptKeepsNothing(t *testing.T) {
 	}
 }
 
-// pipeReader gives what is written to it, piece by piece.
+// pipeReader is a body whose reads return the strings sent to it, one each.
 type pipeReader chan string
 
 func (r pipeReader) Read(p []byte) (int, error) {
@@ -164,9 +163,8 @@ func (r pipeReader) Read(p []byte) (int, error) {
 	return copy(p, s), nil
 }
 
-// TestOldReaderAtTheSource cuts off an attempt that is waiting for the client,
-// as a transport does that goes on reading when its round trip is over: what it
-// reads then belongs to the next attempt.
+// TestOldReaderAtTheSource checks that bytes that arrive after an attempt was closed during a
+// read go to the next attempt.
 func TestOldReaderAtTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
@@ -196,7 +194,8 @@ func TestOldReaderAtTheSource(t *testing.T) {
 	})
 }
 
-// TestWaiterIsCutOff cuts off an attempt that waits for another one's read.
+// TestWaiterIsCutOff checks that Close ends the read of an attempt that waits for another
+// attempt's read.
 func TestWaiterIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
@@ -215,7 +214,7 @@ func TestWaiterIsCutOff(t *testing.T) {
 	})
 }
 
-// TestSourcePanics wants a panic of the client's body to leave nobody waiting.
+// TestSourcePanics checks that a panic in the client's body leaves no reader waiting.
 func TestSourcePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan bool)
@@ -242,8 +241,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestReplaysAtRandom lets attempts read and be cut off at random, side by side
-// with the reads of their predecessors: the last one gets the whole body.
+// TestReplaysAtRandom checks that the last attempt gets the whole body, wherever earlier
+// attempts were closed, even during their reads.
 func TestReplaysAtRandom(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -277,8 +276,7 @@ func TestReplaysAtRandom(t *testing.T) {
 	}
 }
 
-// fedBody is a client's body whose reads are as long as splits says, and which has
-// trailers at its end.
+// fedBody is a client's body with trailers. splits determines the length of each read.
 type fedBody struct {
 	text    []byte
 	splits  []byte
@@ -306,9 +304,9 @@ func (b *fedBody) Read(p []byte) (int, error) {
 
 func (b *fedBody) Close() error { return nil }
 
-// FuzzReplay: wherever attempts are given up, and however the client's reads are split, each
-// attempt that reads on gets just the client's bytes, and at their end its trailers without
-// credentials; or an error, never less without one.
+// FuzzReplay checks that each attempt gets exactly the client's bytes, and at their end the
+// trailers without credentials, or an error: wherever earlier attempts stopped, and however the
+// client's reads are split.
 func FuzzReplay(f *testing.F) {
 	f.Add([]byte("a body that is sent again"), []byte{3, 64, 0, 70}, uint16(5), uint16(9), int16(100), true)
 	f.Add([]byte("a body that is too long to be kept"), []byte{200, 1}, uint16(0), uint16(12), int16(8), false)
@@ -356,7 +354,8 @@ func FuzzReplay(f *testing.F) {
 	})
 }
 
-// TestTakeBack is of a body that is not kept, and of which a connection has taken nothing.
+// TestTakeBack checks that a body that is not kept can be sent again after TakeBack, as long
+// as only its first part was read.
 func TestTakeBack(t *testing.T) {
 	text := strings.Repeat("0123456789", 10_000)
 	for _, length := range []int64{-1, int64(len(text))} {

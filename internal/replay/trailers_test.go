@@ -10,7 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// trailed is a body that brings its request's trailers at its end, as Caddy's do.
+// trailed is a body that sets its request's trailers at its end, as Caddy's bodies do.
 type trailed struct {
 	io.Reader
 	trailer http.Header
@@ -27,9 +27,9 @@ func (b trailed) Read(p []byte) (int, error) {
 
 func (trailed) Close() error { return nil }
 
-// TestTrailersOfTwoAttempts lets an attempt that was given up read the end of the
-// body while the next one looks at its trailers. Each gets them with its own end of
-// the body, also when its request is sent once more.
+// TestTrailersOfTwoAttempts checks that an attempt gets the trailers when it reads the end of
+// the body itself, also when net/http sends its request once more, and not when an earlier
+// attempt reads the end.
 func TestTrailersOfTwoAttempts(t *testing.T) {
 	memory.Bodies.SetLimit(256 << 20)
 	r, err := http.NewRequest("PUT", "http://api.test/", nil)

@@ -5,21 +5,21 @@ import (
 	"syscall"
 )
 
-// A connection is that of an attempt to its endpoint.
+// A connection is the connection of an attempt to its endpoint.
 type connection struct{ raw syscall.RawConn }
 
-// SentOn says on which connection the body is sent.
+// SentOn sets the connection that the body is sent on. LookForLoss looks at it.
 func (r *Reader) SentOn(conn net.Conn) {
 	if r.Recording.memory == nil {
 		r.conn.Store(connectionOf(conn))
 	}
 }
 
-// closed tells whether net/http has closed the connection, as it does when the
-// endpoint has. It waits for nothing.
+// closed reports whether net/http has closed the connection, which it does when the endpoint
+// has. It does not block.
 func (c *connection) closed() bool { return c.raw.Control(func(uintptr) {}) != nil }
 
-// connectionOf is how to look at a connection; nil if that cannot be done.
+// connectionOf returns the system's connection below conn; nil if there is none.
 func connectionOf(conn net.Conn) *connection {
 	for {
 		if below, ok := conn.(interface{ NetConn() net.Conn }); ok {
@@ -35,7 +35,7 @@ func connectionOf(conn net.Conn) *connection {
 	}
 }
 
-// LookForLoss ends an upload whose endpoint has closed the connection.
+// LookForLoss cuts off a reader whose endpoint has closed the connection.
 func (r *Reader) LookForLoss() {
 	if c := r.conn.Load(); c != nil && c.closed() {
 		r.Cut(errConnectionLost)

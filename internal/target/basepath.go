@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// LeavesBase tells whether some server may read the path of a request as one that lies above
-// its beginning: however often it decodes the path, and with any of the other forms that
-// servers take for a dot or a slash. It is the cheap scan that every request pays for.
+// LeavesBase reports whether some server may read the path of a request as one above its
+// beginning. It assumes that servers decode a path any number of times and take other
+// characters for dots and slashes. It runs for every request, so it scans cheaply first.
 func LeavesBase(request *url.URL) bool {
 	if request.Opaque != "" {
-		return true // it would be sent instead of a path
+		return true // net/http would send it instead of the path
 	}
 	path := request.Path
 	for i := 0; i < len(path); i++ {
@@ -23,10 +23,9 @@ func LeavesBase(request *url.URL) bool {
 	return false
 }
 
-// climbs tells whether an escaped path leads above its beginning in some reading. It takes
-// the worst for each segment: a server may resolve dot segments before or after it
-// decodes others, so a segment counts as one level at most, and as less if less comes
-// out of it when it is decoded.
+// climbs reports whether an escaped path leads above its beginning in some reading. It
+// assumes the worst for each segment: a server may resolve dot segments before or after it
+// decodes others, so a segment adds at most one level, and fewer if decoding it gives fewer.
 func climbs(escaped string) bool {
 	depth := 0
 	for segment := range strings.SplitSeq(escaped, "/") {
@@ -44,10 +43,10 @@ func climbs(escaped string) bool {
 				lowest = min(lowest, rise)
 			default:
 				if ended {
-					break // it may be gone with what ends the segment
+					break // a server may drop it with the end of the segment
 				}
 				named = true
-				if full == once { // else there is no saying which of them are still one
+				if full == once { // else a server may see other levels here
 					rise++
 				}
 			}
@@ -64,13 +63,14 @@ func climbs(escaped string) bool {
 	return false
 }
 
-// terminators are what some server takes for the end of a segment's name.
+// terminators are the characters that end a segment's name for some server.
 const terminators = ";?#\x00"
 
 func isSlash(r rune) bool { return r == '/' || r == '\\' }
 
-// dotSegment is what a segment comes to for the most lenient server: without matrix
-// parameters, query and fragment, control characters, and what Windows drops at the end.
+// dotSegment returns a segment as the most lenient server reads it: without matrix
+// parameters, query, fragment, control characters, and the trailing dots and spaces that
+// Windows drops.
 func dotSegment(segment string) string {
 	if end := strings.IndexAny(segment, terminators); end >= 0 && !strings.HasPrefix(segment[end:], "\x00") {
 		segment = segment[:end]
@@ -92,9 +92,8 @@ func dotSegment(segment string) string {
 	return "."
 }
 
-// unmask decodes a text until there is nothing left to decode, in one pass: percent
-// signs, %u as IIS knows it, overlong UTF-8, and the signs that look like dots and
-// slashes, of which some servers make such.
+// unmask decodes a text until nothing is left to decode, in one pass: percent escapes, %u
+// escapes of IIS, overlong UTF-8, and lookalikes of dots and slashes.
 func unmask(text string) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r == '%' || r >= 0x80 }) {
 		return text
@@ -109,14 +108,15 @@ func unmask(text string) string {
 	return string(out)
 }
 
-// lookalikes are what compatibility forms (NFKC) and best-fit tables make plain.
+// lookalikes are the characters that NFKC and best-fit tables map to ".", "/", "\\" or "%".
 var lookalikes = map[string]string{
 	"\u2024": ".", "\u2025": "..", "\u2026": "...", "\ufe52": ".", "\uff0e": ".",
 	"\u2044": "/", "\u2215": "/", "\uff0f": "/", "\u29f8": "/",
 	"\uff3c": "\\", "\ufe68": "\\", "\u2216": "\\", "\u29f5": "\\", "\uff05": "%",
 }
 
-// maskedEnd tells how many bytes at the end of b stand for something else, and for what.
+// maskedEnd returns how many bytes at the end of b are an encoded form, and what they
+// stand for; 0 if none are.
 func maskedEnd(b []byte) (size int, plain string) {
 	n := len(b)
 	if n >= 3 && b[n-3] == '%' {
@@ -134,7 +134,7 @@ func maskedEnd(b []byte) (size int, plain string) {
 	}
 	last := b[n-1] & 0x3f
 	if b[n-1] < 0x80 {
-		// not even a continuation, but there are decoders that do not look
+		// This is no continuation byte, but some decoders do not check.
 		if b[n-2] == 0xc0 && (last == '.' || last == '/') || b[n-2] == 0xc1 && b[n-1] == '\\'&0x3f {
 			return 2, string([]byte{b[n-2]&1<<6 | last})
 		}

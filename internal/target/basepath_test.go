@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// pathsOutside are paths that some server takes for one above its beginning.
+// pathsOutside are paths that some server reads as one above their beginning.
 var pathsOutside = []string{
 	"/../secret", "/..", "/../", "/a/../../secret", "/a/b/../../../c", "/./../x", "/a/./../../x", "/a//../../x",
 	"/%2e%2e/secret", "/%2E%2e/secret", "/.%2e/secret", "/%2e./secret",
@@ -24,7 +24,7 @@ var pathsOutside = []string{
 	"//../x", "//a/../../x", "/;x/../y", "/%3b/../y",
 }
 
-// pathsInside are paths that stay where they are, for every server.
+// pathsInside are paths that no server reads as one above their beginning.
 var pathsInside = []string{
 	"/", "", "/a/../b", "/a/b/../../c", "/a/..", "/a/./b", "/a/%2e%2e/b", "/a%2f..%2fb", "/a/..;/b", "/a/..%2fb", "/v1/a%2fb/../c",
 	"/a..b", "/..a", "/a..", "/a/..b/c", "/v1.2/x", "/.well-known/x", "/./a", "/%252e/x", "/100%25", "/a%2Fb%2Fc", "/%E4%B8%AD%E6%96%87/x",
@@ -55,8 +55,8 @@ func TestLeavesBase(t *testing.T) {
 	}
 }
 
-// FuzzLeavesBase: a path that is let through stays below the base, whatever the number of
-// times that a server decodes it, and whether it resolves dot segments in between.
+// FuzzLeavesBase checks that a path that passes stays below the base, however often a
+// server decodes it, and whether or not it resolves dot segments in between.
 func FuzzLeavesBase(f *testing.F) {
 	for _, p := range append(pathsOutside, pathsInside...) {
 		f.Add(p)

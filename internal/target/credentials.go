@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// CredentialFields are the request headers in which clients send credentials, in the form of
-// Plain. An endpoint that sets one of them, but for the last two, has credentials of its own.
+// CredentialFields are the request headers in which clients send credentials, as Plain
+// writes them. An endpoint that sets one of them, except the last two, has its own credentials.
 var CredentialFields = []string{
 	"authorization", "api-key", "apikey", "x-api-key", "x-apikey", "xi-api-key", "x-goog-api-key", "x-goog-iam-authorization-token",
 	"ocp-apim-subscription-key", "x-subscription-token", "x-functions-key", "x-rapidapi-key", "x-amz-security-token", "x-vault-token",
@@ -17,37 +17,37 @@ var CredentialFields = []string{
 	"proxy-authorization", "cookie",
 }
 
-// CredentialParameters are the query parameters in which clients send credentials, in the form
-// of Plain, besides those that are called like a header.
+// CredentialParameters are the query parameters in which clients send credentials, as Plain
+// writes them, in addition to the names of CredentialFields.
 var CredentialParameters = []string{"key", "access-key", "bearer-token", "client-secret", "oauth-token", "subscription-key"}
 
-// urlFields are the request headers that hold a URL, which may hold a credential.
+// urlFields are the request headers with a URL, which may contain credentials.
 var urlFields = []string{"referer", "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-url"}
 
-// protocolPrefixes begin the names of WebSocket protocols that hold a credential.
+// protocolPrefixes are the prefixes of WebSocket protocols that contain a credential.
 var protocolPrefixes = []string{"openai-insecure-api-key.", "base64url.bearer.authorization."}
 
-// plainFields are headers that an endpoint may set without their being its secret: each
-// endpoint needs the client's own.
+// plainFields are headers that hold no credentials even if an endpoint sets them; other
+// endpoints get the client's own.
 var plainFields = []string{
 	"cache-control", "connection", "date", "expect", "forwarded", "host", "idempotency-key", "incremental", "last-event-id",
 	"origin", "pragma", "prefer", "priority", "range", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
 	"user-agent", "via", "x-request-id",
 }
 
-// plainPrefixes begin the names of further ones.
+// plainPrefixes are prefixes of more such headers.
 var plainPrefixes = []string{"accept", "content-", "if-", "sec-", "x-forwarded-"}
 
-// Plain is the form of a header's or parameter's name in which those that some server takes
-// for the same are equal: lower case, and with - for _.
+// Plain returns the name of a header or parameter in lower case with - for _. Names that
+// some server considers the same are equal in this form.
 func Plain(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
 
-// SetsCredential tells whether an endpoint that sets a header field has credentials of its own.
+// SetsCredential reports whether an endpoint that sets this header has its own credentials.
 func SetsCredential(field string) bool {
 	return slices.Contains(CredentialFields[:len(CredentialFields)-2], Plain(field))
 }
 
-// What a Screen does with a header.
+// screening is what a Screen does with a header; 0: nothing.
 type screening int
 
 const (
@@ -56,16 +56,17 @@ const (
 	cleansProtocols
 )
 
-// A Screen takes out of requests what clients send as credentials. It is read-only.
+// A Screen removes clients' credentials from requests. It is read-only. Its names are as
+// Plain writes them.
 type Screen struct {
-	Fields  []string             // the headers that it drops or cleans, in the form of Plain
-	fields  map[string]screening // in that form
-	params  map[string]bool      // the same
+	Fields  []string // the headers that it drops or cleans, sorted
+	fields  map[string]screening
+	params  map[string]bool
 	filters struct{ fields, params nameFilter }
 }
 
-// A nameFilter passes the names that were added to it, in each form that Plain makes one of,
-// and few others: looking a name up costs more than a request should for each of its fields.
+// A nameFilter passes the names that were added to it, in every form that is equal in Plain,
+// and few others. It saves most of the lookups in maps.
 type nameFilter [32]uint64
 
 func (f *nameFilter) add(name string) {
@@ -86,7 +87,7 @@ func (f *nameFilter) place(name string) int {
 	return (len(name)*61 + int(folded(name[len(name)-1]))*13 + int(folded(name[len(name)/2]))*31 + int(folded(name[0]))) % (64 * len(f))
 }
 
-// folded is a byte of a name in the form of Plain.
+// folded returns a byte of a name as Plain writes it.
 func folded(c byte) byte {
 	if c == '_' {
 		return '-'
@@ -94,8 +95,8 @@ func folded(c byte) byte {
 	return c | 0x20
 }
 
-// NewScreen also takes out the headers that endpoints set themselves, unless they are such as
-// hold no credentials.
+// NewScreen returns a screen that also drops the headers of set, which endpoints set
+// themselves, except those that hold no credentials (plainFields, plainPrefixes).
 func NewScreen(set []string) *Screen {
 	s := &Screen{fields: make(map[string]screening), params: make(map[string]bool)}
 	for _, field := range set {
@@ -134,7 +135,7 @@ func (s *Screen) screening(field string) screening {
 	return s.fields[Plain(field)]
 }
 
-// Header takes credentials out of a request's header or trailer.
+// Header removes credentials from a request's header or trailer.
 func (s *Screen) Header(h http.Header) {
 	for field, values := range h {
 		if how := s.screening(field); how != 0 {
@@ -143,7 +144,7 @@ func (s *Screen) Header(h http.Header) {
 	}
 }
 
-// Own is what Header would change, as it is.
+// Own returns a copy of the fields that Header would drop or clean; nil if there are none.
 func (s *Screen) Own(h http.Header) (own http.Header) {
 	for field, values := range h {
 		if s.screening(field) != 0 {
@@ -156,7 +157,7 @@ func (s *Screen) Own(h http.Header) (own http.Header) {
 	return own
 }
 
-// HeaderOf takes out of a header what is still as a client sent it.
+// HeaderOf is Header for the fields that are still as in own, the client's.
 func (s *Screen) HeaderOf(own, h http.Header) {
 	for field, values := range own {
 		if now, ok := h[field]; ok && slices.Equal(now, values) {
@@ -182,7 +183,7 @@ func (s *Screen) clean(h http.Header, field string, values []string, how screeni
 	}
 }
 
-// url takes user, password and credentials in query and fragment out of a URL.
+// url removes the user, the password, and credentials in query and fragment from a URL.
 func (s *Screen) url(raw string) string {
 	rest, fragment, fragmented := strings.Cut(raw, "#")
 	rest, query, asked := strings.Cut(rest, "?")
@@ -204,7 +205,7 @@ func (s *Screen) url(raw string) string {
 	return rest
 }
 
-// cleanProtocols leaves the WebSocket protocols that hold no credential.
+// cleanProtocols removes the WebSocket protocols that contain a credential.
 func (s *Screen) cleanProtocols(h http.Header, field string, values []string) {
 	var kept []string
 	found := false
@@ -229,12 +230,12 @@ func (s *Screen) cleanProtocols(h http.Header, field string, values []string) {
 	}
 }
 
-// Query takes parameters that hold credentials out of a query, and leaves all else as it is. If
-// is asked whether one is the client's own; nil: each is. A semicolon separates parameters as
-// well, since some servers take it for that.
-func (s *Screen) Query(raw string, is func(name, value string) bool) string {
+// Query removes parameters with credentials from a query and changes nothing else. It keeps
+// those for which own, given the raw name and value, is false; nil: it removes all. A
+// semicolon separates parameters too, as for some servers.
+func (s *Screen) Query(raw string, own func(name, value string) bool) string {
 	var out strings.Builder
-	from := 0 // of what is to be kept
+	from := 0 // start of the part to keep
 	for at := 0; at <= len(raw); {
 		end, equals, simple := at, -1, true
 		for ; end < len(raw) && raw[end] != '&' && raw[end] != ';'; end++ {
@@ -251,7 +252,7 @@ func (s *Screen) Query(raw string, is func(name, value string) bool) string {
 			equals = end
 		}
 		name := raw[at:equals]
-		if (!simple || s.filters.params.passes(name)) && s.parameter(name) && (is == nil || is(name, raw[min(equals+1, end):end])) {
+		if (!simple || s.filters.params.passes(name)) && s.params[plainParameter(name)] && (own == nil || own(name, raw[min(equals+1, end):end])) {
 			out.WriteString(raw[from:max(from, at-1)])
 			if from = end; out.Len() == 0 {
 				from = min(end+1, len(raw)) // without a separator
@@ -266,14 +267,8 @@ func (s *Screen) Query(raw string, is func(name, value string) bool) string {
 	return out.String()
 }
 
-// parameter tells whether a parameter of this name, as it stands in a query, holds a credential
-// for some server.
-func (s *Screen) parameter(name string) bool {
-	return s.params[plainParameter(name)]
-}
-
-// plainParameter is Plain of a parameter's name as it stands in a query: without escapes, and
-// of an array the array's.
+// plainParameter returns Plain of the raw name of a query parameter: without escapes, and
+// without the index of an array.
 func plainParameter(name string) string {
 	name = strings.TrimSpace(decoded(name))
 	if end := strings.IndexAny(name, "[\x00"); end >= 0 {
@@ -282,18 +277,18 @@ func plainParameter(name string) string {
 	return Plain(dashes.Replace(name))
 }
 
-// dashes makes one character of what some servers do.
+// dashes replaces the characters that some servers consider equal to a dash.
 var dashes = strings.NewReplacer(".", "-", " ", "-")
 
-// decoded is a name or a value of a query without escapes, however often it was escaped.
+// decoded returns a raw name or value of a query without escapes, however often it was escaped.
 func decoded(text string) string { return unmask(strings.ReplaceAll(text, "+", " ")) }
 
-// QueryOf takes out of a query the credentials that a client's query has.
+// QueryOf removes from a query the credentials that the client's query contains too.
 func (s *Screen) QueryOf(client, raw string) string {
 	return s.Query(raw, func(name, value string) bool {
 		name, value = plainParameter(name), decoded(value)
 		for segment := range strings.FieldsFuncSeq(client, func(r rune) bool { return r == '&' || r == ';' }) {
-			if own, said, _ := strings.Cut(segment, "="); plainParameter(own) == name && decoded(said) == value {
+			if n, v, _ := strings.Cut(segment, "="); plainParameter(n) == name && decoded(v) == value {
 				return true
 			}
 		}

@@ -12,11 +12,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// DialInfoKey is where the proxy's transport looks for the address to dial. The
-// proxy's own constant is not exported.
+// DialInfoKey is the context key under which the proxy's transport finds the address to
+// dial. The proxy's constant for it is not exported.
 const DialInfoKey caddy.CtxKey = "reverse_proxy.dial_info"
 
-// DialInfo is how an upstream is dialed for a request, as the proxy has it.
+// DialInfo returns how to dial an upstream for a request, as the proxy works it out.
 func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo, error) {
 	dial := u.Dial
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
@@ -35,7 +35,7 @@ func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 	}, nil
 }
 
-// Short says in a few words what an error of the proxy's transport is.
+// Short describes an error of the proxy's transport in a few words, as outcome.Short does.
 func Short(err error) string {
 	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return outcome.ShortOfDial(dial)
@@ -43,8 +43,7 @@ func Short(err error) string {
 	return outcome.Short(err)
 }
 
-// OutcomeOf says what an error of the proxy's transport means, which knows dials of its
-// own.
+// OutcomeOf classifies an error of the proxy's transport, including its DialError.
 func OutcomeOf(err error) outcome.Outcome {
 	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return outcome.OfDial(dial)

@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TestDialsOfTheProxy reads the dial errors that the proxy's transport makes.
+// TestDialsOfTheProxy classifies the dial errors of the proxy's transport.
 func TestDialsOfTheProxy(t *testing.T) {
 	for _, test := range []struct {
 		name string

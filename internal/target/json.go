@@ -9,20 +9,21 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 // A JSONEdit sets a value in a JSON body.
 type JSONEdit struct {
-	where    string
+	where    string // the path as text, for errors
 	path     jsondoc.Path
 	raw      []byte
-	template any // where strings have placeholders, else nil
+	template any // the decoded value if its strings have placeholders, else nil
 	optional bool
 }
 
-// NewJSONEdit sets a JSON value at a path that ParsePath takes. An optional edit leaves a
-// body as it is that it does not work on.
+// NewJSONEdit returns an edit that sets a JSON value at a path that jsondoc.ParsePath
+// accepts. An optional edit leaves a body alone if it cannot set the value.
 func NewJSONEdit(path string, value json.RawMessage, optional bool) JSONEdit {
 	e := JSONEdit{where: path, raw: value, optional: optional}
 	e.path, _ = jsondoc.ParsePath(path)
@@ -51,8 +52,8 @@ func hasPlaceholder(value any) bool {
 	return false
 }
 
-// replaced is a value with the placeholders in its strings replaced. What comes in
-// through them stays text, whatever it looks like.
+// replaced returns a copy of a value with the placeholders in its strings replaced. The
+// replacements stay strings, whatever they contain.
 func replaced(value any, repl *caddy.Replacer) any {
 	switch v := value.(type) {
 	case string:
@@ -73,9 +74,13 @@ func replaced(value any, repl *caddy.Replacer) any {
 	return value
 }
 
-// SetJSON makes the body that goes to the target.
-func (t *Target) SetJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
+// SetJSON returns the body for the target: a copy of body after all edits. asked is the model
+// that the call names.
+func (t *Target) SetJSON(body []byte, asked string, repl *caddy.Replacer) ([]byte, error) {
 	original := body
+	if t.Models != nil && t.Models.place == dialect.InBody {
+		body = t.Models.rename(body, asked)
+	}
 	for _, e := range t.Edits {
 		raw := e.raw
 		if e.template != nil {
@@ -94,12 +99,12 @@ func (t *Target) SetJSON(body []byte, repl *caddy.Replacer) ([]byte, error) {
 		body = edited
 	}
 	if len(original) > 0 && &body[0] == &original[0] {
-		body = bytes.Clone(body) // the original is used again
+		body = bytes.Clone(body) // other attempts need the original
 	}
 	return body, nil
 }
 
-// SetEdits makes the target edit bodies, in this order.
+// SetEdits sets the edits of bodies for the target, in this order.
 func (t *Target) SetEdits(edits []JSONEdit) {
 	t.Edits = edits
 	for _, e := range edits {

@@ -7,8 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Local tells whether an address that is dialed is on this machine by its form: a loopback or
-// unspecified IP, localhost, no host at all, or a socket. Names are not looked up.
+// Local reports whether a dial address names this machine: a loopback or unspecified IP,
+// localhost, no host, or a socket. It looks no names up.
 func Local(address string) bool {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// hidden stands for what may be a secret.
+// hidden replaces a possible secret.
 const hidden = "xxxxx"
 
-// RedactURL returns a base URL without user, password, and segments of the path
-// that look like keys, as RPC providers have them.
+// RedactURL returns a base URL without user, password, query and fragment, and with path
+// segments that look like keys hidden; RPC providers put keys there. It is "" for nil.
 func RedactURL(u *url.URL) string {
 	if u == nil {
 		return ""
@@ -24,20 +24,19 @@ func RedactURL(u *url.URL) string {
 }
 
 const (
-	// longestPath is how long a path is shown at most, in bytes.
+	// longestPath is the maximum length of a shown path, in bytes.
 	longestPath = 100
-	// pathLooks is how much of a path is looked at.
-	pathLooks = 512
+	// readPath is how many bytes of a path ShownPath reads.
+	readPath = 512
 )
 
-// ShownPath returns the path of a request for people: as it stands in the request line,
-// so in ASCII without control characters, without the query, without segments that look
-// like keys, and at most 100 bytes of it.
+// ShownPath returns the path of a request for logs, events and the API: escaped as in the
+// request line, without the query, with segments that look like keys hidden, at most 100 bytes.
 func ShownPath(u *url.URL) string {
 	shown := u.EscapedPath()
-	cut := len(shown) > pathLooks
+	cut := len(shown) > readPath
 	if cut {
-		shown = shown[:strings.LastIndexByte(shown[:pathLooks], '/')+1] // a part of a key does not look like one
+		shown = shown[:strings.LastIndexByte(shown[:readPath], '/')+1] // the beginning of a cut key would not look like a key
 	}
 	if shown = redacted(shown, looksLikeKey); cut || len(shown) > longestPath {
 		shown = shown[:min(len(shown), longestPath-3)] + "..."
@@ -45,7 +44,7 @@ func ShownPath(u *url.URL) string {
 	return shown
 }
 
-// redacted hides the segments of an escaped path that may be secrets.
+// redacted hides the segments of an escaped path for which secret is true.
 func redacted(path string, secret func(segment string) bool) string {
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
@@ -56,17 +55,17 @@ func redacted(path string, secret func(segment string) bool) string {
 	return strings.Join(segments, "/")
 }
 
-// looksLikeKey tells whether what an escaped segment stands for may be a secret.
+// looksLikeKey reports whether an escaped segment may be a secret.
 func looksLikeKey(segment string) bool {
 	text, err := url.PathUnescape(segment)
 	return err != nil || outcome.LooksLikeKey(text)
 }
 
-// longestMethod is how long a method is shown at most, in bytes.
+// longestMethod is the maximum length of a shown method, in bytes.
 const longestMethod = 20
 
-// ShownMethod returns the method of a request for people: at most 20 bytes of it, if
-// those are printable ASCII.
+// ShownMethod returns the method of a request for logs, events and the API: the printable
+// ASCII in its first 20 bytes.
 func ShownMethod(method string) string {
 	if method == "" {
 		return "GET"

@@ -32,8 +32,8 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-// FuzzRedactURL: of a base URL nothing is shown that may be a credential: user, password,
-// query, fragment, and segments that look like keys; all else is.
+// FuzzRedactURL checks that a shown base URL contains no user, password, query, fragment,
+// or segment that looks like a key, and all the rest.
 func FuzzRedactURL(f *testing.F) {
 	f.Add("https://user:pass@api.example:8443/v1/AbCdEfGh12345678?key=x#y")
 	f.Add("http://[::1]/a%2Fb/0123456789abcdef0123/")
@@ -65,7 +65,7 @@ func FuzzRedactURL(f *testing.F) {
 	})
 }
 
-// TestShownPath shows of a request what anybody may see and nothing can be hidden in.
+// TestShownPath checks which parts of a request's path and method are shown.
 func TestShownPath(t *testing.T) {
 	long := strings.Repeat("/segment", 100)
 	for path, want := range map[string]string{
@@ -98,8 +98,7 @@ func TestShownPath(t *testing.T) {
 	}
 }
 
-// FuzzShownPath: whatever a client asks for, what is shown is short, printable ASCII, and
-// holds no key.
+// FuzzShownPath checks that a shown path is short, printable ASCII, and contains no key.
 func FuzzShownPath(f *testing.F) {
 	f.Add("/v1/chat", "")
 	f.Add("/a\u202eb\x1b[2J/0123456789abcdef", "/a%E2%80%AEb")

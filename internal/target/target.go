@@ -1,4 +1,4 @@
-// Package target is an endpoint as one handler reaches it.
+// Package target holds an endpoint as one handler reaches it: URL, headers, edits, timeouts.
 package target
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// JoinURL puts the path of base in front of the request's. Both forms of the
-// path, decoded and as sent, are joined, so that an escaped slash stays one.
+// JoinURL returns the request's URL below base. It joins both forms of the path, decoded
+// and escaped, so that an escaped slash stays escaped.
 func JoinURL(base, request *url.URL) *url.URL {
 	joined := *request
 	joined.Scheme, joined.Host, joined.User, joined.Opaque = base.Scheme, base.Host, nil, ""
@@ -49,46 +49,47 @@ func JoinSlash(a, b string) string {
 	return a + b
 }
 
-// A MatchedTimeout is the timeout of the requests that match.
+// A MatchedTimeout is the timeout of requests that match any of the sets.
 type MatchedTimeout struct {
-	Matchers caddyhttp.MatcherSets // any of the sets will do
+	Matchers caddyhttp.MatcherSets
 	Timeout  time.Duration
 }
 
 // A Target is an endpoint as one handler sees it: its configuration, ready for
-// use, the state it shares with other handlers of the pool, and the upstream
-// through which it is reached. It is read-only.
+// use, the state that it shares with other handlers of the pool, and its upstream.
+// It is read-only.
 type Target struct {
-	// what each attempt looks at
+	// used by each attempt
 	State    *endpoint.State
 	Upstream *reverseproxy.Upstream // nil for dynamic upstreams
 	Timeout  time.Duration
 	Timeouts []MatchedTimeout
-	Bounds   *endpoint.Bounds // nil for none
-	URL      *url.URL         // nil: scheme, path and Host are the proxy's
-	Host     string           // the URL's
+	Bounds   *endpoint.Bounds // nil: none
+	URL      *url.URL         // base URL; nil: scheme, path and Host are the proxy's
+	Host     string           // of URL
 
-	Schedules []Schedule // the first that is open counts, for each thing that it says
+	Schedules []Schedule // for each setting, the first open one that has it counts
 	Headers   *headers.HeaderOps
 	Edits     []JSONEdit
-	Bare      bool // url is http and has no path
-	Strip     bool // of the client's credentials
-	Own       bool // credentials
-	Quota     bool // 401, 402, 403 and 429 speak about the endpoint
-	NeedsJSON bool // it takes no body that the edits do not work on
+	Models    *Models // nil: any model, under the name that clients use
+	Bare      bool    // URL is http and has no path
+	Strip     bool    // remove the client's credentials
+	Own       bool    // it has its own credentials
+	Quota     bool    // 401, 402, 403 and 429 are about the endpoint, not the client
+	NeedsJSON bool    // a body on which an edit fails is refused
 
 	Name     string
 	Address  string
 	Priority int
 	Weight   float64
 	Hedge    *HedgeDelay
-	Health   *endpoint.CheckOverride // nil: as the pool says
+	Health   *endpoint.CheckOverride // nil: the pool's settings
 
-	Configured *Target // without the operator's settings; nil: there are none
+	Configured *Target // the target without the operator's settings; nil: there are none
 }
 
-// WithBasicAuth adds the credentials of a base URL, unless the operations set
-// others.
+// WithBasicAuth returns a copy of ops that also sends the credentials of a base URL, unless
+// ops set Authorization. ops may be nil.
 func WithBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOps {
 	with := headers.HeaderOps{}
 	if ops != nil {
@@ -105,8 +106,7 @@ func WithBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOp
 	return &with
 }
 
-// TimeoutFor is how long an attempt of this request may wait for its first
-// byte.
+// TimeoutFor returns how long an attempt of this request may take to its first byte.
 func (t *Target) TimeoutFor(r *http.Request) time.Duration {
 	if len(t.Timeouts) == 0 {
 		return t.Timeout
@@ -123,15 +123,15 @@ func (t *Target) matchingTimeout(r *http.Request) time.Duration {
 	return t.Timeout
 }
 
-// A HedgeDelay is when attempts at an endpoint are hedged, where that goes by its
-// own latencies.
+// A HedgeDelay is the delay after which attempts at an endpoint are hedged, if it depends on
+// the endpoint's latencies. It is safe for concurrent use. The zero value knows no delay.
 type HedgeDelay struct {
-	at    atomic.Int64 // Unix nanoseconds
-	delay atomic.Int64 // 0: not known
+	at    atomic.Int64 // when delay was worked out, Unix nanoseconds
+	delay atomic.Int64 // nanoseconds; 0: unknown
 }
 
-// Latest is the delay as it was worked out no longer ago than every: if it is older, workOut
-// is asked, by one of the callers.
+// Latest returns the delay. If it is older than every, one of the callers works it out anew
+// with workOut; the others get the old one meanwhile.
 func (d *HedgeDelay) Latest(now time.Time, every time.Duration, workOut func() time.Duration) time.Duration {
 	at := d.at.Load()
 	if age := now.UnixNano() - at; age < 0 || age > int64(every) {
@@ -142,7 +142,7 @@ func (d *HedgeDelay) Latest(now time.Time, every time.Duration, workOut func() t
 	return time.Duration(d.delay.Load())
 }
 
-// Scheme is that of a request to the endpoint.
+// Scheme returns the scheme of a request to the endpoint.
 func (t *Target) Scheme(request *url.URL) string {
 	if t.URL != nil {
 		return t.URL.Scheme
@@ -150,15 +150,14 @@ func (t *Target) Scheme(request *url.URL) string {
 	return request.Scheme
 }
 
-// Keeps tells whether join would change nothing of a URL that a transport without TLS
-// is given.
+// Keeps reports whether Join would not change a URL for a transport without TLS.
 func (t *Target) Keeps(request *url.URL) bool {
 	return t.Bare && request.User == nil && request.Opaque == "" && (request.Scheme == "" || request.Scheme == "http")
 }
 
-// Join makes the URL of a request to the endpoint, without the client's user
-// and password. With https the URL has the endpoint's host, for TLS; with http it
-// keeps the dial address, by which connections are pooled.
+// Join returns the URL of a request to the endpoint, without the client's user and
+// password. An https URL has the endpoint's host, for TLS; an http URL keeps the dial
+// address, by which the transport pools connections.
 func (t *Target) Join(request *url.URL) *url.URL {
 	if t.URL == nil {
 		joined := *request

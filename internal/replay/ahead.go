@@ -1,4 +1,3 @@
-// Package replay keeps a request's body so that it can be sent again.
 package replay
 
 import (
@@ -9,11 +8,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// ErrClientSlow says that the deadline passed while the client was waited for.
+// ErrClientSlow says that the deadline passed while we waited for the client's body.
 var ErrClientSlow = errors.New("the client did not send the request's body before the deadline")
 
-// ReadSmall reads a small body, in as long as patience says; 0: as long as it takes.
-// Where there is no memory for it, it is left to the attempt.
+// ReadSmall reads a body of a declared length before the first attempt. It waits at most
+// patience for the client; 0: no bound. If memory.Bodies has no room it reads nothing, and the
+// attempt reads the body.
 func (rec *Recording) ReadSmall(patience time.Duration) error {
 	if !memory.Bodies.Reserve(rec.expect) {
 		rec.mu.Lock()
@@ -43,7 +43,7 @@ func (rec *Recording) ReadSmall(patience time.Duration) error {
 	return nil
 }
 
-// readPatiently reads a body of a declared length for as long as patience says.
+// readPatiently reads a body of a declared length, for at most patience.
 func (rec *Recording) readPatiently(patience time.Duration) error {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -61,9 +61,9 @@ func (rec *Recording) readPatiently(patience time.Duration) error {
 	return rec.err
 }
 
-// ReadAhead reads source to its end, or further than the limit, before any
-// attempt does. What it returns is the whole body; false if it is longer than the limit, or
-// there was no memory for it.
+// ReadAhead reads the body before the first attempt and returns it. It waits at most patience
+// for the client; 0: no bound. whole is false if the body exceeds the limit or memory.Bodies has
+// no room.
 func (rec *Recording) ReadAhead(patience time.Duration) (body []byte, whole bool, err error) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -82,8 +82,8 @@ func (rec *Recording) ReadAhead(patience time.Duration) (body []byte, whole bool
 	return rec.memory, true, nil
 }
 
-// readUpToLocked reads source until so much is in, it ends, or there is no memory for
-// more. With a patience it reads no longer than that, else on this goroutine.
+// readUpToLocked reads source until it has brought enough bytes, it ends, or memory.Bodies has
+// no room. With patience 0 it reads on this goroutine; otherwise it stops after patience.
 func (rec *Recording) readUpToLocked(enough int64, patience time.Duration) error {
 	if patience > 0 {
 		timer := time.AfterFunc(patience, func() {
@@ -102,7 +102,7 @@ func (rec *Recording) readUpToLocked(enough int64, patience time.Duration) error
 			rec.read.Wait()
 			continue
 		}
-		room := rec.keepingLocked()
+		room := rec.roomToKeepLocked()
 		if room == nil {
 			return nil
 		}
@@ -118,9 +118,9 @@ func (rec *Recording) readUpToLocked(enough int64, patience time.Duration) error
 	return nil
 }
 
-// Fill reads the body on a goroutine of its own, as far as it is kept, until stop is called:
-// net/http learns that a client of HTTP/1 has left only once its body has been read. It calls
-// broken if the body ends with an error.
+// Fill starts a goroutine that reads the body until stop is called or the limit is reached:
+// net/http notices that an HTTP/1 client has left only after it has read the body. Fill calls
+// broken, under the recording's mutex, if reading fails before stop.
 func (rec *Recording) Fill(broken func()) (stop func()) {
 	stopped := false // guarded by mu
 	go func() {
@@ -131,7 +131,7 @@ func (rec *Recording) Fill(broken func()) (stop func()) {
 				rec.read.Wait()
 				continue
 			}
-			room := rec.keepingLocked()
+			room := rec.roomToKeepLocked()
 			if room == nil {
 				return
 			}
@@ -153,8 +153,8 @@ func (rec *Recording) Fill(broken func()) (stop func()) {
 	}
 }
 
-// joinLocked makes the pieces one. Their memory is freed, and what has been taken for
-// the whole stays taken until the record is not needed any longer.
+// joinLocked joins the pieces to rec.memory and frees them. The caller has taken rec.total
+// bytes from memory.Bodies.
 func (rec *Recording) joinLocked() {
 	rec.memory = make([]byte, 0, rec.total)
 	for _, p := range rec.pieces {

@@ -1,0 +1,311 @@
+package failover
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/dialect"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// Model is what an endpoint calls a model.
+type Model struct {
+	// What clients ask for. Default: every model that no other entry is about.
+	Asked string `json:"asked,omitempty"`
+
+	// What the endpoint gets instead. Required.
+	Name string `json:"name,omitempty"`
+}
+
+// dialect is that of the pool's API; nil: none.
+func (p *Policy) dialect() *dialect.Dialect { return dialect.Of(p.API) }
+
+// validateAPI checks `api`, and the options of endpoints that need it.
+func (p *Policy) validateAPI() error {
+	if err := oneOf("api", p.API, dialect.Names()...); err != nil {
+		return err
+	}
+	for _, e := range p.Endpoints {
+		if err := p.validateAPIOf(e); err != nil {
+			return e.wrap(err)
+		}
+	}
+	return nil
+}
+
+func (p *Policy) validateAPIOf(e *Endpoint) error {
+	if err := e.validateKeys(p.dialect()); err != nil {
+		return err
+	}
+	return e.validateModels(p.dialect())
+}
+
+// checkAPIWords is validateAPI for the words of a Caddyfile.
+func (p *Policy) checkAPIWords() error {
+	for _, e := range p.Endpoints {
+		if err := p.validateAPIOf(e); err != nil {
+			return fmt.Errorf("%w, at %s", err, e.DefinedAt)
+		}
+	}
+	return nil
+}
+
+// validateKeys repeats no key.
+func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
+	if len(e.Keys) == 0 {
+		return nil
+	}
+	if api == nil {
+		return fmt.Errorf("key needs to know how the API takes keys: give the pool api %s, or the endpoint header Authorization \"Bearer <key>\" instead",
+			strings.Join(dialect.Names(), "|"))
+	}
+	for i, key := range e.Keys {
+		words := strings.Fields(key)
+		switch {
+		case len(words) == 0:
+			return errors.New("key: it is empty")
+		case len(words) > 1 && strings.EqualFold(words[0], "bearer"):
+			return fmt.Errorf("key: leave Bearer out, since api %s says how keys are sent", api.Name)
+		case slices.Contains(e.Keys[:i], key):
+			return errors.New("key: one is given twice")
+		}
+	}
+	field := api.Key.Field
+	if e.Headers != nil {
+		names := slices.Collect(maps.Keys(e.Headers.Set))
+		names = slices.AppendSeq(names, maps.Keys(e.Headers.Add))
+		names = slices.AppendSeq(names, maps.Keys(e.Headers.Replace))
+		names = append(names, e.Headers.Delete...)
+		for _, name := range names {
+			if target.Plain(name) == target.Plain(field) {
+				return fmt.Errorf("key sets %s, and so does header: leave one of them out", field)
+			}
+		}
+	}
+	if u, err := url.Parse(e.URL); err == nil && u.User != nil && field == "Authorization" {
+		return fmt.Errorf("key sets %s, and so do the user and password of the base URL: leave one of them out", field)
+	}
+	return nil
+}
+
+func (e *Endpoint) validateModels(api *dialect.Dialect) error {
+	seen := make(map[string]bool)
+	for _, m := range e.Models {
+		switch {
+		case api == nil:
+			return fmt.Errorf("model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model %s instead", m.Name)
+		case api.Model == dialect.Nowhere:
+			return fmt.Errorf("model: calls of api %s have none", api.Name)
+		case m.Name == "":
+			return errors.New("model: the name is missing")
+		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):
+			return fmt.Errorf("model %s: the name of a model of api %s has neither / nor : in it", m.Name, api.Name)
+		case seen[m.Asked] && m.Asked == "":
+			return fmt.Errorf("model %s: what every other model is called is given twice; write model <asked> %[1]s", m.Name)
+		case seen[m.Asked]:
+			return fmt.Errorf("model %s is given twice", m.Asked)
+		}
+		seen[m.Asked] = true
+	}
+	return nil
+}
+
+// models are those of an endpoint, ready for use; nil: it takes any.
+func (p *Policy) models(e *Endpoint) *target.Models {
+	if len(e.Models) == 0 {
+		return nil
+	}
+	names := make(map[string]string)
+	for _, m := range e.Models {
+		names[m.Asked] = m.Name
+	}
+	return target.NewModels(names, p.dialect().Model)
+}
+
+// spreadKeys makes an endpoint of each key, at an upstream of its own, and a header of the key.
+func (p *Policy) spreadKeys(handler *reverseproxy.Handler) error {
+	if err := p.validateAPI(); err != nil {
+		return err
+	}
+	p.copies = make(map[*reverseproxy.Upstream]bool)
+	free := slices.Clone(p.Endpoints)
+	var upstreams reverseproxy.UpstreamPool
+	for _, u := range handler.Upstreams {
+		upstreams = append(upstreams, u)
+		at := slices.IndexFunc(free, func(e *Endpoint) bool { return e.Upstream == u.Dial })
+		if at < 0 {
+			continue
+		}
+		for range len(free[at].Keys) - 1 {
+			again := &reverseproxy.Upstream{Dial: u.Dial, MaxRequests: u.MaxRequests}
+			if base, ok := p.urls[u]; ok {
+				p.urls[again] = base
+			}
+			p.copies[again] = true
+			upstreams = append(upstreams, again)
+		}
+		free = slices.Delete(free, at, at+1)
+	}
+	handler.Upstreams = upstreams
+	var endpoints []*Endpoint
+	for _, e := range p.Endpoints {
+		for _, key := range e.Keys {
+			if _, err := given(key); err != nil {
+				return e.wrap(fmt.Errorf("key: %w", err))
+			}
+		}
+		if len(e.Keys) > 1 && handler.DynamicUpstreamsRaw != nil {
+			return e.wrap(errors.New("an endpoint of dynamic upstreams has one key at most"))
+		}
+		endpoints = append(endpoints, e.eachKey(p.dialect())...)
+	}
+	p.Endpoints = endpoints
+	return nil
+}
+
+// eachKey are the endpoints that an endpoint with keys is.
+func (e *Endpoint) eachKey(api *dialect.Dialect) []*Endpoint {
+	if len(e.Keys) == 0 {
+		return []*Endpoint{e}
+	}
+	var each []*Endpoint
+	for i, key := range e.Keys {
+		one := *e
+		one.Keys = nil
+		if len(e.Keys) > 1 {
+			one.Name = fmt.Sprintf("%s-%d", e.Name, i+1)
+		}
+		one.Timeouts = nil
+		for _, t := range e.Timeouts { // what a timeout holds is used up when it is provisioned
+			again := *t
+			one.Timeouts = append(one.Timeouts, &again)
+		}
+		one.Headers = withField(e.Headers, api.Key.Field, api.Key.Prefix+key)
+		each = append(each, &one)
+	}
+	return each
+}
+
+// withField are header operations that also set a field.
+func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
+	with := new(headers.HeaderOps)
+	if ops != nil {
+		*with = *ops
+	}
+	if with.Set = maps.Clone(with.Set); with.Set == nil {
+		with.Set = make(http.Header)
+	}
+	with.Set[textproto.CanonicalMIMEHeaderKey(field)] = []string{value}
+	return with
+}
+
+// commitRules are those of `commit`, else the API's.
+func (p *Policy) commitRules() call.CommitRules {
+	if api := p.dialect(); api != nil && p.Commit == nil {
+		return (&Commit{After: api.Commit}).rules()
+	}
+	return p.Commit.rules()
+}
+
+// retryRules are those of `retry`, else the API's. By default a call that finds no key of an endpoint
+// good has attempts left for the endpoints after it.
+func (p *Policy) retryRules() call.RetryRules {
+	rules := p.Retry.rules()
+	if p.Retry == nil || p.Retry.Attempts == 0 && !p.Retry.Off {
+		rules.Attempts += len(p.copies)
+	}
+	if api := p.dialect(); api != nil && (p.Retry == nil || len(p.Retry.Methods) == 0) {
+		rules.Any = api.Method == methodsAny
+	}
+	return rules
+}
+
+// apiAnswers are what the API's answers mean, but for those to which options of the pool give
+// another meaning.
+func (p *Policy) apiAnswers() ([]answer.Rule, error) {
+	api := p.dialect()
+	if api == nil {
+		return nil, nil
+	}
+	failure, err := outcome.ParseStatusSet(p.FailureStatus)
+	if err != nil {
+		return nil, fmt.Errorf("failure_status: %w", err)
+	}
+	byDefault := slices.Equal(p.FailureStatus, outcome.DefaultFailureStatus)
+	ofClient := p.Quota == quotaClient || slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool { return e.Quota == quotaClient })
+	var rules []answer.Rule
+	for _, a := range api.Answers {
+		rule, err := apiRule(&a)
+		if err != nil {
+			return nil, fmt.Errorf("api %s: %w", api.Name, err)
+		}
+		rule.First = api.FirstElement
+		rule.OfQuota = a.OfQuota || rule.As == answer.Held && ofClient
+		if !byDefault && (rule.As == answer.Next || rule.As == answer.OK) {
+			for code := range rule.Status {
+				rule.Status[code] = rule.Status[code] && !failure[code]
+			}
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+// apiRule is an answer of an API as a rule.
+func apiRule(a *dialect.Answer) (answer.Rule, error) {
+	option := &Answer{Status: a.Status, JSON: a.JSON, Match: a.Match, As: a.As}
+	rule, err := option.rule()
+	if err != nil || a.Unless == nil {
+		return rule, err
+	}
+	option = &Answer{Status: a.Status, JSON: a.Unless.JSON, Match: a.Unless.Match, As: a.As}
+	unless, err := option.rule()
+	rule.Unless = &unless
+	return rule, err
+}
+
+// readKey reads `key <value>`. Its errors repeat no value.
+func readKey(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return d.Errf("key: want one key, without Bearer before it; several keys are a line each")
+	}
+	e.Keys = append(e.Keys, args[0])
+	return nil
+}
+
+// readModel reads `model [<asked>] <name>`.
+func readModel(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+	args := d.RemainingArgs()
+	switch len(args) {
+	case 1:
+		e.Models = append(e.Models, &Model{Name: args[0]})
+	case 2:
+		e.Models = append(e.Models, &Model{Asked: args[0], Name: args[1]})
+	default:
+		return d.Errf("model: want model [<asked>] <name>")
+	}
+	return nil
+}
+
+// readEdits notes what requests of an endpoint are changed by.
+func (p *Policy) readEdits(e *Endpoint) {
+	h := p.handler
+	inBody := len(e.Models) > 0 && p.dialect().Model == dialect.InBody
+	h.Edits = h.Edits || len(e.SetJSON) > 0 || inBody
+	h.Models = h.Models || inBody
+	h.PathModels = h.PathModels || len(e.Models) > 0 && p.dialect().Model == dialect.InPath
+}

@@ -1,0 +1,201 @@
+package command
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+)
+
+// runWhy explains what keeps endpoints of a pool from their traffic.
+func runWhy(c *client, cmd *cobra.Command, args []string) error {
+	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
+	all, text, err := readStatus(c, args)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if flags.Bool("json") {
+		fmt.Fprintln(out, api.PrintableJSON(text))
+		return nil
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(out, "no pools")
+	}
+	for _, p := range all {
+		fmt.Fprint(out, explainPool(&p, time.Now()))
+	}
+	return nil
+}
+
+// explainPool says what is out in a pool, since when, why, what happens next, and what an
+// operator can do.
+func explainPool(p *api.PoolStatus, now time.Time) string {
+	var b strings.Builder
+	pool := api.Printable(p.Name)
+	out := 0
+	for i := range p.Endpoints {
+		e := &p.Endpoints[i]
+		facts, cure := explainEndpoint(p.Name, e, now)
+		if len(facts) == 0 {
+			continue
+		}
+		if out == 0 && p.Down {
+			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes calls\n", pool)
+		} else if out == 0 {
+			fmt.Fprintf(&b, "pool %s serves, but not with all endpoints\n", pool)
+		}
+		out++
+		fmt.Fprintf(&b, "\n  %s\n", api.Printable(e.Name))
+		for _, fact := range facts {
+			fmt.Fprintf(&b, "    %s\n", api.Printable(fact))
+		}
+		if cure != "" {
+			fmt.Fprintf(&b, "    to change that: %s\n", api.Printable(cure))
+		}
+	}
+	switch {
+	case out == 0 && p.Down:
+		fmt.Fprintf(&b, "pool %s is DOWN: no endpoint has a weight\n", pool)
+	case out == 0:
+		fmt.Fprintf(&b, "pool %s is well: all %d endpoints take their traffic\n", pool, len(p.Endpoints))
+	}
+	if p.Incident != nil {
+		fmt.Fprintf(&b, "\n  %s", strings.TrimLeft(formatIncident(p.Incident, now), " "))
+	}
+	return b.String()
+}
+
+// explainEndpoint returns what keeps an endpoint from its traffic, in sentences, and the command
+// that an operator can give; nothing if the endpoint is well.
+func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts []string, cure string) {
+	command := func(action string) string {
+		return "caddy failover " + action + " " + quoted(pool) + " " + quoted(e.Name)
+	}
+	switch o := e.Operator; {
+	case o != nil:
+		words := map[string]string{api.Drain: "drained", api.Trip: "tripped", api.Enable: "kept closed"}
+		facts = append(facts, fmt.Sprintf("%s by an operator since %s%s", words[o.Action], stamp(o.Since), untilAndWhy(o.Until, o.Reason)))
+		cure = command(api.Enable)
+		if o.Action == api.Enable {
+			cure = command(api.Reset)
+		}
+	case e.Schedule != nil:
+		facts = append(facts, describeSchedule(e.Schedule, now))
+	}
+	if e.Operator == nil && (e.State == breaker.Open.String() || e.State == breaker.Recovering.String()) {
+		since := e.DownSince
+		if since.IsZero() {
+			since = e.Since
+		}
+		facts = append(facts, fmt.Sprintf("out since %s (%s)", stamp(since), formatWait(now, since)))
+		if e.Cause != nil {
+			facts = append(facts, "cause: "+e.Cause.String())
+		}
+		facts = append(facts, "its breaker is "+e.State+" ("+e.Reason+")")
+		switch {
+		case e.State == breaker.Recovering.String():
+			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while calls succeed")
+		case !e.Until.IsZero():
+			facts = append(facts, "it is tried again within "+formatWait(e.Until, now))
+		}
+		cure = command(api.Reset) + ", if you know that it is well"
+	}
+	if !e.HeldUntil.IsZero() {
+		why := "it asked for a pause (429)"
+		if e.HeldReason == "next_on" {
+			why = "calls move on from its answers (next_on)"
+		}
+		facts = append(facts, fmt.Sprintf("on hold for another %s: %s", formatWait(e.HeldUntil, now), why))
+		if cure == "" {
+			cure = command(api.Reset) + " ends the hold"
+		}
+	}
+	for _, l := range e.Limits {
+		if l.Left == 0 {
+			facts = append(facts, fmt.Sprintf("its limit of %d %s per %s is used up", l.Amount, l.Of, shortDuration(time.Duration(l.Per*float64(time.Second)))))
+		}
+	}
+	if e.Check != nil && e.Check.State == "down" {
+		facts = append(facts, "its health checks fail: "+e.Check.LastResult)
+	}
+	if len(facts) > 0 && e.LastFailure != nil && (e.Cause == nil || e.LastFailure.String() != e.Cause.String()) {
+		facts = append(facts, "last failure: "+e.LastFailure.String())
+	}
+	return facts, cure
+}
+
+// untilAndWhy returns the end of an order and its reason, to follow other text.
+func untilAndWhy(until time.Time, reason string) string {
+	text := ""
+	if !until.IsZero() {
+		text = ", until " + stamp(until)
+	}
+	if reason != "" {
+		text += ": " + reason
+	}
+	return text
+}
+
+// stamp returns a time in the local zone, with the zone.
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
+
+// quoted returns a word as a shell reads it.
+func quoted(word string) string {
+	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// completeNames offers the names of pools for the first argument and those of endpoints for the
+// second; with a single pool, its endpoints come first.
+func completeNames(endpoints bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		if err := runWithClient(func(c *client, _ *cobra.Command, _ []string) error {
+			var err error
+			names, err = namesFor(c, args, endpoints)
+			return err
+		}, cmd, args); err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func namesFor(c *client, args []string, endpoints bool) (names []string, err error) {
+	if len(args) == 1 && endpoints {
+		var one api.PoolStatus
+		_, err = c.exchange(http.MethodGet, api.Root+"pools/"+url.PathEscape(args[0]), nil, &one)
+		return namesOf(one.Endpoints), err
+	}
+	if len(args) > 0 {
+		return nil, nil
+	}
+	var all []api.PoolStatus
+	if _, err = c.exchange(http.MethodGet, api.Root+"pools", nil, &all); err != nil {
+		return nil, err
+	}
+	if endpoints && len(all) == 1 {
+		names = namesOf(all[0].Endpoints)
+	}
+	for _, p := range all {
+		names = append(names, api.Printable(p.Name))
+	}
+	return names, nil
+}
+
+func namesOf(endpoints []api.EndpointStatus) (names []string) {
+	for _, e := range endpoints {
+		names = append(names, api.Printable(e.Name))
+	}
+	return names
+}

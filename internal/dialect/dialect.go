@@ -1,0 +1,195 @@
+// Package dialect says what the calls of an API look like: how a key is sent, where the model
+// stands, and what errors mean. It is data; others make rules of it.
+package dialect
+
+// A Dialect is what an API's users would configure by hand. It is read-only.
+type Dialect struct {
+	Name string
+
+	Key   Key
+	Model Place // where a request names its model
+
+	// Commit is what must have come of an answer before the client gets it, a word of the option
+	// `commit`.
+	Commit string
+	// Method is which methods may be sent again after any failure, a word of `retry methods`.
+	Method string
+
+	// Answers say what answers mean, worst first: of a batch the worst element counts.
+	Answers []Answer
+	// FirstElement says that of an answer that is a list only the first element is looked at: the
+	// list is a stream.
+	FirstElement bool
+}
+
+// A Key is how a request carries a key: a header field, and what stands in it before the key.
+type Key struct{ Field, Prefix string }
+
+// A Place is where something stands in a request.
+type Place uint8
+
+const (
+	Nowhere Place = iota
+	InBody        // the field `model` of a JSON body
+	InPath        // the segment after `models`
+)
+
+// An Answer says what certain answers mean, in the words of the option `answer`.
+type Answer struct {
+	Status string // a code, a class or a range
+	JSON   string // the path of a field; empty: the status is enough
+	Match  string // an expression that the field must match; empty: any value but null
+	As     string // failure, held, denied, next or ok
+
+	// Unless excepts what another field matches.
+	Unless *Answer
+	// OfQuota says that the answer speaks of whoever the key belongs to: the endpoint only if it
+	// has a key of its own.
+	OfQuota bool
+}
+
+// Names are the words of `api`, in the order in which they are documented.
+func Names() []string {
+	names := make([]string, len(table))
+	for i := range table {
+		names[i] = table[i].Name
+	}
+	return names
+}
+
+// Of is the dialect of a name; nil: there is none.
+func Of(name string) *Dialect {
+	for i := range table {
+		if table[i].Name == name {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// anyStatus are all answers. APIs that answer 200 before they know how a call ends say their
+// errors in the body.
+const anyStatus = "200-599"
+
+// table has a row for each API.
+var table = [...]Dialect{
+	{
+		// https://platform.openai.com/docs/api-reference/authentication
+		Name: "openai", Key: Key{"Authorization", "Bearer "},
+		Model: InBody, Commit: "first_event", Method: "any",
+		Answers: openai(),
+	},
+	{
+		// https://docs.claude.com/en/api/overview#authentication
+		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
+		Model: InBody, Commit: "first_event", Method: "any",
+		Answers: anthropic,
+	},
+	{
+		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
+		// https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
+		Name: "gemini", Key: Key{Field: "X-Goog-Api-Key"},
+		Model: InPath, Commit: "first_event", Method: "any",
+		Answers: gemini, FirstElement: true,
+	},
+	{
+		// https://www.jsonrpc.org/specification
+		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "},
+		Commit: "complete", Method: "any",
+		Answers: jsonrpc,
+	},
+}
+
+// openai are the answers of OpenAI and of what speaks like it.
+//
+//   - Errors: https://platform.openai.com/docs/guides/error-codes. `error.code` names them, and
+//     `error.type` where the code is null. A stream of a completion says the same in a chunk.
+//   - Responses: https://platform.openai.com/docs/api-reference/responses-streaming. The event `error` has
+//     `code`, `response.failed` has `response.error.code`.
+//   - OpenRouter: https://openrouter.ai/docs/api/reference/errors-and-debugging. `error.code` is the status that a
+//     200 should have had; a 403 with `error.metadata` speaks of the prompt, not of the key.
+//   - Azure: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference. DeploymentNotFound.
+func openai() (answers []Answer) {
+	for _, rule := range []struct{ as, match string }{
+		{"denied", "^(insufficient_quota|credit_balance_exhausted|billing_hard_limit_reached|invalid_api_key|401|402)$"},
+		{"held", "^(rate_limit_exceeded|rate_limit_error|slow_down|429)$"},
+		{"failure", "^(server_error|server_is_overloaded|overloaded|overloaded_error|service_unavailable_error|408|5[0-9][0-9])$"},
+		{"next", "^(model_not_found|context_length_exceeded|DeploymentNotFound)$"},
+	} {
+		for _, path := range []string{"error.code", "error.type", "response.error.code", "code"} {
+			answers = append(answers, Answer{
+				Status: anyStatus, JSON: path, Match: rule.match, As: rule.as,
+				OfQuota: rule.as == "held" || rule.as == "denied",
+			})
+		}
+	}
+	return append(answers,
+		Answer{Status: anyStatus, JSON: "error.code", Match: "^403$", As: "denied", OfQuota: true, Unless: &Answer{JSON: "error.metadata"}},
+		Answer{Status: "403", JSON: "error.metadata", As: "ok"})
+}
+
+// anthropic are the answers of Anthropic's messages.
+//
+//   - Errors: https://docs.claude.com/en/api/errors. `error.type` names them.
+//   - Streams: https://docs.claude.com/en/docs/build-with-claude/streaming#error-events. The event `error` has the same.
+//
+// An account without credit is a 400 of the type invalid_request_error with a message of its own.
+var anthropic = []Answer{
+	{Status: anyStatus, JSON: "error.type", Match: "^(authentication_error|permission_error|billing_error)$", As: "denied", OfQuota: true},
+	{Status: "400", JSON: "error.message", Match: "^Your credit balance is too low", As: "denied", OfQuota: true},
+	{Status: anyStatus, JSON: "error.type", Match: "^rate_limit_error$", As: "held", OfQuota: true},
+	{Status: anyStatus, JSON: "error.type", Match: "^(overloaded_error|api_error|timeout_error)$", As: "failure"},
+	{Status: "404", JSON: "error.message", Match: `(?i)\bmodel\b`, As: "next"},
+}
+
+// gemini are the answers of the Gemini API.
+//
+//   - Errors: https://ai.google.dev/gemini-api/docs/troubleshooting. `error.status` names them.
+//   - Their shape: https://cloud.google.com/apis/design/errors#error_model. A key that is not valid is a 400 whose
+//     first detail says API_KEY_INVALID (google.rpc.ErrorInfo).
+//
+// Files and cached contents belong to a key's project: a 403 of one says nothing of the key.
+var gemini = []Answer{
+	{Status: "403", JSON: "error.message", Match: `(?i)permission to access the (file|cached ?content)`, As: "next"},
+	{Status: anyStatus, JSON: "error.status", Match: "^(UNAUTHENTICATED|PERMISSION_DENIED)$", As: "denied", OfQuota: true},
+	{Status: "400", JSON: "error.details.0.reason", Match: "^API_KEY_INVALID$", As: "denied", OfQuota: true},
+	{Status: "400", JSON: "error.message", Match: "(?i)^(user location is not supported|gemini api free tier is not available)", As: "denied", OfQuota: true},
+	{Status: anyStatus, JSON: "error.status", Match: "^RESOURCE_EXHAUSTED$", As: "held", OfQuota: true},
+	{Status: anyStatus, JSON: "error.status", Match: "^(UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED)$", As: "failure"},
+	{Status: "404", JSON: "error.message", Match: `(?i)\bmodels?\b`, As: "next"},
+}
+
+// jsonrpc are the answers of JSON-RPC, as the nodes and providers of blockchains have them. Their
+// errors come with 200 as well.
+//
+//   - Codes: https://www.jsonrpc.org/specification#error_object and https://eips.ethereum.org/EIPS/eip-1474#error-codes
+//   - geth, and Erigon like it: -32002 timed out https://github.com/ethereum/go-ethereum/blob/master/rpc/errors.go,
+//     "header not found" https://github.com/ethereum/go-ethereum/blob/master/eth/api_backend.go, "missing trie node"
+//     https://github.com/ethereum/go-ethereum/blob/master/trie/errors.go, and 3 for what reverts
+//     https://github.com/ethereum/go-ethereum/blob/master/internal/ethapi/errors.go
+//   - Nethermind: -32002, "No state available for block"
+//     https://github.com/NethermindEth/nethermind/blob/master/src/Nethermind/Nethermind.JsonRpc/ErrorCodes.cs
+//   - Solana: -32005, "Node is behind by 42 slots" https://solana.com/docs/rpc/http/gethealth
+//   - Limits: -32005 https://docs.metamask.io/services/reference/ethereum/json-rpc-methods/#error-codes (which also refuses
+//     queries with it that have too many results), 429 https://www.quicknode.com/docs/ethereum/error-references, -32029
+//     https://www.therpc.io/docs/ethereum/rate-limits
+//
+// A node that lags behind, or lacks the state that is asked for, has failed. What the call itself
+// brings about (reverted, invalid parameters, nonce too low) is an answer. Limits are held against
+// the endpoint also where its key stands in its URL.
+var jsonrpc = []Answer{
+	{Status: anyStatus, JSON: "error.code", Match: "^(401|403)$", As: "denied", OfQuota: true},
+	{Status: anyStatus, JSON: "error.message", Match: "(?i)^node is (behind|unhealthy)", As: "failure"},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32005|-32029|429)$", As: "held",
+		Unless: &Answer{JSON: "error.message", Match: "(?i)query returned|results|block range|fee"}},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002)$", As: "failure", Unless: byTheCall},
+	{Status: anyStatus, JSON: "error.message", As: "failure", Unless: byTheCall,
+		Match: "(?i)^(header not found|missing trie node|no state available|historical state|state .{0,80} is not available|.{0,60}not synced)"},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32601|-32004)$", As: "next"},
+	{Status: "429", As: "held"},
+	{Status: "5xx", JSON: "error.code", Match: "^(3|-32600|-32602|-32700)$", As: "ok"},
+	{Status: "5xx", JSON: "error.message", Match: "(?i)revert", As: "ok"},
+}
+
+// byTheCall is a message of what the call itself has brought about, whatever its code is.
+var byTheCall = &Answer{JSON: "error.message", Match: "(?i)revert|vm exception|out of gas|invalid opcode"}

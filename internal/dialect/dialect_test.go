@@ -1,0 +1,218 @@
+package dialect_test
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/dialect"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// rules are the answers of a dialect, as rules.
+func rules(t *testing.T, name string) *answer.Rules {
+	t.Helper()
+	d := dialect.Of(name)
+	var list []answer.Rule
+	for _, a := range d.Answers {
+		rule := ruleOf(t, &a)
+		rule.First = d.FirstElement
+		if a.Unless != nil {
+			unless := ruleOf(t, &dialect.Answer{Status: a.Status, JSON: a.Unless.JSON, Match: a.Unless.Match, As: a.As})
+			rule.Unless = &unless
+		}
+		list = append(list, rule)
+	}
+	return answer.NewRules(list)
+}
+
+func ruleOf(t *testing.T, a *dialect.Answer) (rule answer.Rule) {
+	t.Helper()
+	var err error
+	if rule.Status, err = outcome.ParseStatusSet([]string{a.Status}); err != nil {
+		t.Fatal(err)
+	}
+	if a.JSON != "" {
+		if rule.Path, err = jsondoc.ParsePath(a.JSON); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.Match != "" {
+		rule.Text = regexp.MustCompile(a.Match)
+	}
+	var ok bool
+	if rule.As, ok = answer.ParseMeaning(a.As); !ok {
+		t.Fatalf("%s is no meaning", a.As)
+	}
+	return rule
+}
+
+// meaning is what a dialect says of an answer; "": nothing, so that its status counts.
+func meaning(t *testing.T, name string, status int, kind, body string) string {
+	t.Helper()
+	rule, e := rules(t, name).Examine(status, http.Header{"Content-Type": {kind}})
+	if e != nil {
+		for i := range len(body) {
+			if e.Add([]byte{body[i]}) {
+				break
+			}
+		}
+		e.End()
+		rule = e.Matched()
+	}
+	if rule == nil {
+		return ""
+	}
+	return rule.As.String()
+}
+
+const (
+	asJSON   = "application/json"
+	asEvents = "text/event-stream"
+)
+
+// TestShapes holds the table against the shapes of answers that providers document.
+func TestShapes(t *testing.T) {
+	const role = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
+	const start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}\n\n"
+	for _, test := range []struct {
+		api    string
+		status int
+		kind   string
+		body   string
+		want   string
+	}{
+		{"openai", 200, asJSON, `{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"server_error"},"finish_reason":"stop"}],"error":null}`, ""},
+		{"openai", 429, asJSON, `{"error":{"message":"Rate limit reached for requests","type":"requests","param":null,"code":"rate_limit_exceeded"}}`, "held"},
+		{"openai", 429, asJSON, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}`, "denied"},
+		{"openai", 429, asJSON, `{"error":{"message":"No credit","type":"billing","param":null,"code":"credit_balance_exhausted"}}`, "denied"},
+		{"openai", 400, asJSON, `{"error":{"message":"Billing hard limit has been reached","type":"invalid_request_error","param":null,"code":"billing_hard_limit_reached"}}`, "denied"},
+		{"openai", 503, asJSON, `{"error":{"message":"Slow down","type":"service_unavailable_error","param":null,"code":"slow_down"}}`, "held"},
+		{"openai", 503, asJSON, `{"error":{"message":"Overloaded","type":"service_unavailable_error","param":null,"code":"server_is_overloaded"}}`, "failure"},
+		{"openai", 200, asJSON, `{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}`, "failure"},
+		{"openai", 200, asEvents, "data: {\"error\":{\"message\":\"The server had an error\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n", "failure"},
+		{"openai", 200, asEvents, role + "data: {\"error\":{\"message\":\"Rate limit reached\",\"type\":\"tokens\",\"code\":\"rate_limit_exceeded\"}}\n\n", "held"},
+		{"openai", 200, asEvents, "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_1\",\"status\":\"in_progress\",\"error\":null}}\n\n" +
+			"event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\"no\",\"param\":null,\"sequence_number\":1}\n\n", "failure"},
+		{"openai", 200, asEvents, "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"id\":\"resp_1\",\"status\":\"failed\",\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"no\"}}}\n\n", "held"},
+		{"openai", 200, asJSON, `{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error","message":"no"}}`, "failure"},
+		{"openai", 404, asJSON, `{"error":{"message":"The model does not exist","type":"invalid_request_error","param":null,"code":"model_not_found"}}`, "next"},
+		{"openai", 404, asJSON, `{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}`, "next"},
+		{"openai", 400, asJSON, `{"error":{"message":"maximum context length","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`, "next"},
+		{"openai", 400, asJSON, `{"error":{"message":"filtered","type":null,"param":"prompt","code":"content_filter","status":400}}`, ""},
+		{"openai", 400, asJSON, `{"error":{"message":"Unknown parameter","type":"invalid_request_error","param":"x","code":"unknown_parameter"}}`, ""},
+		{"openai", 200, asJSON, `{"error":{"code":502,"message":"Provider returned error","metadata":{"provider_name":"x","raw":"y"}}}`, "failure"},
+		{"openai", 200, asEvents, ": OPENROUTER PROCESSING\n\ndata: {\"id\":\"gen-1\",\"object\":\"chat.completion.chunk\",\"error\":{\"code\":\"server_error\",\"message\":\"Provider disconnected\"}," +
+			"\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n", "failure"},
+		{"openai", 402, asJSON, `{"error":{"code":402,"message":"Insufficient credits"}}`, "denied"},
+		{"openai", 403, asJSON, `{"error":{"code":403,"message":"flagged","metadata":{"reasons":["violence"],"flagged_input":"x","provider_name":"y"}}}`, "ok"},
+		{"openai", 403, asJSON, `{"error":{"code":403,"message":"Forbidden"}}`, "denied"},
+		{"openai", 400, asJSON, `{"error":{"code":400,"message":"invalid params"}}`, ""},
+
+		{"anthropic", 200, asJSON, `{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"text","text":"overloaded_error"}]}`, ""},
+		{"anthropic", 529, asJSON, `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}`, "failure"},
+		{"anthropic", 200, asEvents, start + "event: ping\ndata: {\"type\": \"ping\"}\n\nevent: error\ndata: {\"type\": \"error\", \"error\": {\"type\": \"overloaded_error\", \"message\": \"Overloaded\"}}\n\n", "failure"},
+		{"anthropic", 200, asEvents, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"no\"}}\n\n", "held"},
+		{"anthropic", 500, asJSON, `{"type":"error","error":{"type":"api_error","message":"Internal server error"}}`, "failure"},
+		{"anthropic", 504, asJSON, `{"type":"error","error":{"type":"timeout_error","message":"no"}}`, "failure"},
+		{"anthropic", 429, asJSON, `{"type":"error","error":{"type":"rate_limit_error","message":"no"}}`, "held"},
+		{"anthropic", 401, asJSON, `{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}`, "denied"},
+		{"anthropic", 402, asJSON, `{"type":"error","error":{"type":"billing_error","message":"no"}}`, "denied"},
+		{"anthropic", 403, asJSON, `{"type":"error","error":{"type":"permission_error","message":"no"}}`, "denied"},
+		{"anthropic", 400, asJSON, `{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}`, "denied"},
+		{"anthropic", 404, asJSON, `{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}`, "next"},
+		{"anthropic", 404, asJSON, `{"type":"error","error":{"type":"not_found_error","message":"Not found"}}`, ""},
+		{"anthropic", 400, asJSON, `{"type":"error","error":{"type":"invalid_request_error","message":"messages: roles must alternate"}}`, ""},
+		{"anthropic", 413, asJSON, `{"type":"error","error":{"type":"request_too_large","message":"no"}}`, ""},
+
+		{"gemini", 200, asJSON, `{"candidates":[{"content":{"parts":[{"text":"UNAVAILABLE"}],"role":"model"},"finishReason":"STOP"}]}`, ""},
+		{"gemini", 429, asJSON, `{"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"7s"}]}}`, "held"},
+		{"gemini", 503, asJSON, `{"error":{"code":503,"message":"The model is overloaded","status":"UNAVAILABLE"}}`, "failure"},
+		{"gemini", 200, asJSON, `[{"error":{"code":503,"message":"The model is overloaded","status":"UNAVAILABLE"}}]`, "failure"},
+		{"gemini", 200, asEvents, "data: {\"error\":{\"code\":500,\"message\":\"no\",\"status\":\"INTERNAL\"}}\n\n", "failure"},
+		{"gemini", 403, asJSON, `{"error":{"code":403,"message":"The caller does not have permission","status":"PERMISSION_DENIED"}}`, "denied"},
+		{"gemini", 403, asJSON, `{"error":{"code":403,"message":"You do not have permission to access the File abc or it may not exist.","status":"PERMISSION_DENIED"}}`, "next"},
+		{"gemini", 400, asJSON, `{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}`, "denied"},
+		{"gemini", 400, asJSON, `{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}`, "denied"},
+		{"gemini", 404, asJSON, `{"error":{"code":404,"message":"models/x is not found for API version v1beta","status":"NOT_FOUND"}}`, "next"},
+		{"gemini", 400, asJSON, `{"error":{"code":400,"message":"Unknown name","status":"INVALID_ARGUMENT"}}`, ""},
+
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"result":"0x10"}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted: not synced","data":"0x08c379a0"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"execution reverted"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Error: VM Exception while processing transaction: reverted with reason string 'x'"}}`, ""},
+		{"jsonrpc", 500, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted"}}`, "ok"},
+		{"jsonrpc", 500, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"invalid argument 0"}}`, "ok"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"invalid argument 0: hex string has length 3"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"nonce too low: next nonce 5, tx nonce 4"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"header not found"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"missing trie node 1a2b (path ) <nil>"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"the node is not synced"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"No state available for block 0x1a"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Internal error"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"Node is behind by 42 slots","data":{"numSlotsBehind":42}}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"daily request count exceeded, request rate limited"}}`, "held"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"query returned more than 10000 results"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32029,"message":"Rate limit exceeded"}}`, "held"},
+		{"jsonrpc", 429, "text/plain", "Too Many Requests", "held"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"the method trace_block does not exist/is not available"}}`, "next"},
+		{"jsonrpc", 200, asJSON, `[{"jsonrpc":"2.0","id":1,"result":"0x1"},{"jsonrpc":"2.0","id":2,"error":{"code":3,"message":"execution reverted"}}]`, ""},
+		{"jsonrpc", 200, asJSON, `[{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted"}},{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"header not found"}}]`, "failure"},
+		{"jsonrpc", 200, asJSON, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}},{"jsonrpc":"2.0","id":2,"error":{"code":-32005,"message":"limit exceeded"}}]`, "held"},
+	} {
+		if got := meaning(t, test.api, test.status, test.kind, test.body); got != test.want {
+			t.Errorf("%s: %d %s means %q, want %q", test.api, test.status, test.body, got, test.want)
+		}
+	}
+}
+
+// TestAStreamThatIsAListIsNotHeldUp: what a list's first element says is enough where lists are
+// streams.
+func TestAStreamThatIsAListIsNotHeldUp(t *testing.T) {
+	_, e := rules(t, "gemini").Examine(200, http.Header{"Content-Type": {asJSON}})
+	if !e.Add([]byte("[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"}]}}]}\n,\r\n")) || e.Matched() != nil {
+		t.Errorf("the first element does not tell; matched is %v", e.Matched())
+	}
+}
+
+func TestOf(t *testing.T) {
+	if names := dialect.Names(); !slices.Equal(names, []string{"openai", "anthropic", "gemini", "jsonrpc"}) {
+		t.Errorf("the names are %v", names)
+	}
+	if d := dialect.Of(""); d != nil {
+		t.Errorf("no name is %s", d.Name)
+	}
+}
+
+func TestPathModel(t *testing.T) {
+	for _, test := range []struct{ path, model, renamed string }{
+		{"/v1beta/models/gemini-2.0-flash:generateContent", "gemini-2.0-flash", "/v1beta/models/a%2Fb:generateContent"},
+		{"/v1beta/models/gemini-2.0-flash%3AgenerateContent", "gemini-2.0-flash", "/v1beta/models/a%2Fb%3AgenerateContent"},
+		{"/v1/projects/p/locations/l/publishers/google/models/gemini-2.0-flash:streamGenerateContent", "gemini-2.0-flash",
+			"/v1/projects/p/locations/l/publishers/google/models/a%2Fb:streamGenerateContent"},
+		{"/v1beta/models/gemini-2.0-flash", "gemini-2.0-flash", "/v1beta/models/a%2Fb"},
+		{"/v1beta/models", "", "/v1beta/models"},
+		{"/v1beta/models/", "", "/v1beta/models/"},
+		{"/v1beta/files/x", "", "/v1beta/files/x"},
+	} {
+		u, err := url.Parse("http://x" + test.path + "?alt=sse")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := *u
+		if got := dialect.PathModel(u); got != test.model {
+			t.Errorf("%s names %q, want %q", test.path, got, test.model)
+		}
+		if got := dialect.WithPathModel(u, "a/b"); got.EscapedPath() != test.renamed || got.RawQuery != "alt=sse" {
+			t.Errorf("%s becomes %s, want %s", test.path, got, test.renamed)
+		}
+		if *u != before {
+			t.Errorf("%s has changed", test.path)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+)
+
+// How an attempt is let in, and how it leaves.
+
+// Admission says what may keep an attempt out.
+type Admission uint8
+
+const (
+	AdmitNormally Admission = iota // the breaker and holds
+	AdmitProven                    // the same, and recovery
+	AdmitHeld                      // the breaker; the call has waited for the hold
+	AdmitAllDown                   // holds, not an open period, since every endpoint is out; it is a trial
+	AdmitInNeed                    // the same, at an open endpoint that still answers some calls; it is no trial
+	AdmitAnyway                    // only the operator and the bounds
+	AdmitPassed                    // the breaker and holds; it is the trial of an endpoint that is passed over
+)
+
+// wellLocked reports whether nothing but bounds keeps attempts out, the usual case.
+func (s *State) wellLocked() bool {
+	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.Left
+}
+
+// Acquire lets an attempt in and reports whether it did. If so, the attempt is in flight
+// and holds a permit. b is nil if the endpoint has no bounds.
+func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) bool {
+	s.Mu.Lock()
+	if s.slowness.Episode.Due(now) {
+		s.countLocked(now)
+		s.slowness.Episode.Mark(now, s.slowness.Limit)
+	}
+	if s.wellLocked() && b == nil && how != AdmitPassed {
+		f.own().Permit.Generation = s.breaker.Generation
+		s.begun++
+		s.Busy.Add(1)
+		s.inFlight.add(f)
+		s.Mu.Unlock()
+		return true
+	}
+	before := s.breaker.Told.Turn
+	ok := s.acquireLocked(f, now, cfg, b, how)
+	s.tell(false, s.unlock(before))
+	return ok
+}
+
+func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) (ok bool) {
+	if s.barred {
+		return false
+	}
+	if s.fullLocked(b) && !s.relieveLocked(b, now) {
+		s.turnedAway = true
+		return false
+	}
+	if s.readyLocked(b, now).After(now) {
+		s.turnedAway = true
+		return false
+	}
+	if now.Before(s.holdUntil) && !s.holdSoft && how != AdmitAnyway && how != AdmitHeld {
+		return false
+	}
+	t := f.own()
+	if how == AdmitPassed && !s.passing.due(now) {
+		return false
+	}
+	switch how {
+	case AdmitProven:
+		if s.breaker.State == breaker.Recovering && !cfg.Off {
+			return false
+		}
+		fallthrough
+	case AdmitNormally, AdmitHeld, AdmitPassed:
+		t.Permit, ok = s.breaker.Acquire(now, cfg)
+	case AdmitAllDown:
+		t.Permit, ok = s.breaker.AcquireLast(now, cfg)
+	case AdmitInNeed:
+		t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
+	case AdmitAnyway:
+		if t.Permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
+			t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
+		}
+	}
+	if !ok {
+		return false
+	}
+	if how == AdmitPassed {
+		s.passing.trial, s.passing.since = t, now
+	}
+	t.Watchful = s.breaker.State == breaker.Recovering
+	if s.breaker.State != breaker.Closed {
+		s.lastTried = now
+	}
+	s.begun++
+	s.useLocked(b, now)
+	s.linkLocked(f)
+	return true
+}
+
+func (s *State) linkLocked(f Watched) {
+	s.Busy.Add(1)
+	s.inFlight.add(f)
+	if s.Left {
+		s.Owner.BusyOutside(s)
+	}
+}
+
+func (s *State) unlinkLocked(t *Ticket) {
+	if s.inFlight.remove(t) {
+		s.Busy.Add(-1)
+		if t.pace != nil {
+			s.vacateLocked(t.pace, false)
+		}
+		if s.turnedAway {
+			s.turnedAway = false
+			s.Owner.HasRoom()
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/incident"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// Incidents are kept whether or not the pool has an objective.
+
+// incidentStorage is that of the configuration that runs, or of the last one that did; nil
+// if there was none.
+func (k *keeping) incidentStorage(p *Pool) sla.Storage {
+	if source := p.Source(); source != nil {
+		if storage := source.Storage(); storage != nil {
+			k.incidents.storage = storage
+		}
+	}
+	return k.incidents.storage
+}
+
+// loadIncidents adds what an earlier process kept, once, and tells whether that is done.
+func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
+	storage := k.incidentStorage(p)
+	if storage == nil || k.incidents.loaded {
+		return k.incidents.loaded
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	err := p.Incidents.Load(ctx, storage, p.incidentsKey(), p.Name)
+	damaged, isDamage := errors.AsType[*incident.DamageError](err)
+	if isDamage {
+		k.complain(p, []error{damaged}, nil)
+		err = nil
+	}
+	k.complain(p, nil, err)
+	k.incidents.loaded = err == nil
+	return k.incidents.loaded
+}
+
+// keepIncidents saves incidents if there is anything new.
+func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
+	if !p.Incidents.Changed() || !k.loadIncidents(ctx, p) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
+}
+
+// incidentsKey is where the incidents are kept.
+func (p *Pool) incidentsKey() string {
+	return sla.KeyBeside(storagePrefix, p.Name, instanceName(), "incidents")
+}

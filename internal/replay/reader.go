@@ -1,0 +1,296 @@
+package replay
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A Reader is one attempt's reader of a recording. Close and Cut leave the client's body
+// open.
+type Reader struct {
+	*Recording
+	own http.Header // the trailers of the attempt's request; nil: it gets none
+
+	// The recording's mutex guards these.
+	at     int64 // bytes read
+	spot   spot  // where at is in the pieces
+	closed bool
+	cut    error // the error of further reads; nil: not cut off
+	idle   bool  // it was waiting for the client when it was cut off
+	stage  stage // how far the answer has come
+
+	*waits       // of the attempt, which may have several readers
+	store  waits // the waits of the attempt's first reader
+
+	conn atomic.Pointer[connection] // to the endpoint; nil: not known
+
+	reader bytes.Reader // reads a body in memory; the fields above are not used then
+	offset atomic.Int64 // bytes read of a large body in memory
+}
+
+// LargeWhole is the size in bytes above which a Reader counts what is read of a body in memory.
+const LargeWhole = 64 << 10
+
+// Counted returns a reader of body that adds the number of bytes read to at.
+func Counted(body *bytes.Reader, at *atomic.Int64) io.ReadCloser { return &counted{body, at} }
+
+type counted struct {
+	body *bytes.Reader
+	at   *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.at.Add(int64(n))
+	return n, err
+}
+
+// Close implements io.Closer.
+func (*counted) Close() error { return nil }
+
+// Offset returns how many bytes the attempt has read. It is 0 for a body in memory of at most
+// LargeWhole bytes.
+func (r *Reader) Offset() int64 {
+	if r.Recording.memory != nil {
+		return r.offset.Load()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
+}
+
+// A spot is a place in the pieces of a recording.
+type spot struct {
+	piece int
+	start int64 // offset of the piece in the body
+}
+
+// Send gives out, the request of an attempt that began at began, the body, and returns the
+// attempt's reader.
+func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
+	if rec.memory != nil {
+		rec.mu.Lock()
+		r := rec.unusedLocked()
+		r.closed = true // there is nothing to cut off
+		rec.mu.Unlock()
+		r.reader.Reset(rec.memory)
+		out.Body = io.NopCloser(&r.reader) // net/http recognizes a bytes.Reader
+		if len(rec.memory) > LargeWhole {
+			out.Body = Counted(&r.reader, &r.offset)
+		}
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rec.memory)), nil }
+		return r
+	}
+	r := rec.NewReader(began)
+	out.Body = r
+	if r.own != nil {
+		out.Trailer = r.own
+	}
+	out.GetBody = func() (io.ReadCloser, error) {
+		if !rec.TakeBack() {
+			return nil, errNotKept // net/http asks if nothing was sent, or if the request may be repeated
+		}
+		again := rec.NewReader(began)
+		again.own = r.own // the request has one set of trailers, whichever reader ends
+		again.waits = r.waits
+		return again, nil
+	}
+	return r
+}
+
+// unusedLocked returns a reader that no attempt has yet.
+func (rec *Recording) unusedLocked() *Reader {
+	r := &rec.first
+	if r.Recording != nil {
+		r = new(Reader)
+	}
+	r.Recording, r.waits = rec, &r.store
+	return r
+}
+
+// NewReader returns a reader from the start of the body, for an attempt that began at began.
+func (rec *Recording) NewReader(began time.Time) *Reader {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.open++
+	r := rec.unusedLocked()
+	r.began, r.own = began, maps.Clone(rec.announced)
+	return r
+}
+
+// endLocked returns the error that the body ended with. At a good end it fills the attempt's
+// trailers.
+func (r *Reader) endLocked() error {
+	if r.err == io.EOF && r.own != nil {
+		clear(r.own)
+		maps.Copy(r.own, r.trailer)
+	}
+	return r.err
+}
+
+// copyLocked copies bytes from the pieces to p and moves on past them.
+func (r *Reader) copyLocked(p []byte) (n int) {
+	rec := r.Recording
+	if r.spot.piece >= len(rec.pieces) || r.spot.start < rec.from {
+		r.spot = spot{start: rec.from}
+	}
+	for n < len(p) && r.spot.piece < len(rec.pieces) {
+		from := rec.pieces[r.spot.piece]
+		k := copy(p[n:], from.Data[r.at-r.spot.start:from.n])
+		n += k
+		r.at += int64(k)
+		if r.at < r.spot.start+int64(from.n) || r.spot.piece == len(rec.pieces)-1 {
+			break // the last piece may still grow
+		}
+		r.spot = spot{r.spot.piece + 1, r.at}
+	}
+	return n
+}
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	rec := r.Recording
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	waits := false
+	defer func() {
+		if waits {
+			r.waits.end(time.Now())
+		}
+	}()
+	for {
+		switch {
+		case r.closed:
+			return 0, ErrReplaced
+		case r.cut != nil:
+			return 0, r.cut
+		case r.at < rec.from:
+			return 0, ErrReplaced // dropped
+		case r.at < rec.total:
+			n := r.copyLocked(p)
+			if rec.err == io.EOF && r.at == rec.total {
+				return n, r.endLocked()
+			}
+			return n, nil
+		case rec.err != nil && (rec.err == io.EOF || r.stage != answering):
+			return 0, r.endLocked()
+		case rec.err != nil:
+			rec.read.Wait() // until the answer ends: see Answering
+			continue
+		}
+		if !waits {
+			waits = true
+			r.waits.begin(time.Now())
+		}
+		if !rec.reading {
+			rec.reading = true
+			room := rec.roomToKeepLocked()
+			keep := room != nil
+			if !keep {
+				room = rec.roomToPassLocked()
+			}
+			go rec.readInto(room, keep)
+		}
+		rec.read.Wait()
+	}
+}
+
+// A stage is how far the answer to an attempt has come.
+type stage uint8
+
+const (
+	unanswered stage = iota
+	answering
+	answered
+)
+
+// Answering says that the attempt's answer goes to the client. From then on a request body
+// that fails does not break the answer: reads return the error only when the answer is over, because
+// the transport closes the connection on it. If the body is still to come, Answering keeps net/http
+// from discarding 256 KiB of it when it begins an HTTP/1 answer: the endpoint would get a body with
+// a hole.
+func (r *Reader) Answering() {
+	rec := r.Recording
+	if rec.memory != nil {
+		return
+	}
+	rec.mu.Lock()
+	r.stage = answering
+	early := !rec.inLocked()
+	rec.mu.Unlock()
+	if early && rec.client != nil {
+		_ = http.NewResponseController(rec.client).EnableFullDuplex() // where it is supported
+	}
+}
+
+// Answered says that the answer is over. If the attempt waits for the client, the client has
+// patience to send the rest.
+func (r *Reader) Answered(patience time.Duration) {
+	rec := r.Recording
+	if rec.memory != nil {
+		return
+	}
+	rec.mu.Lock()
+	r.stage = answered
+	waits := rec.reading && !rec.inLocked()
+	rec.read.Broadcast()
+	rec.mu.Unlock()
+	if waits {
+		rec.StopReading(time.Now().Add(patience))
+	}
+}
+
+// Begun reports whether any of the body has been read. Call it after the round trip has
+// failed; r may be nil.
+func (r *Reader) Begun() bool {
+	if r == nil {
+		return false
+	}
+	if r.Recording.memory != nil {
+		return r.reader.Len() < len(r.Recording.memory)
+	}
+	r.Recording.mu.Lock()
+	defer r.Recording.mu.Unlock()
+	return r.at > 0
+}
+
+// Close implements io.Closer.
+func (r *Reader) Close() error {
+	rec := r.Recording
+	rec.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		rec.open--
+		rec.read.Broadcast()
+		rec.releaseLocked()
+	}
+	rec.mu.Unlock()
+	return nil
+}
+
+// CutIdle reports whether the reader was waiting for the client when it was cut off.
+func (r *Reader) CutIdle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.idle
+}
+
+// Cut makes reads fail with err, so that the attempt's round trip can end: net/http does not
+// return before its read of the body does.
+func (r *Reader) Cut(err error) {
+	rec := r.Recording
+	rec.mu.Lock()
+	if rec.memory == nil && r.cut == nil {
+		r.cut, r.idle = err, r.Waiting()
+		rec.read.Broadcast()
+	}
+	rec.mu.Unlock()
+}
