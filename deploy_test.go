@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,5 +106,15 @@ func requireFile(t *testing.T, file string) {
 	t.Helper()
 	if info, err := os.Stat(file); err != nil || info.IsDir() {
 		t.Errorf("no file %s (%v)", file, err)
+	}
+}
+
+func TestGrafanaBoardHasAUID(t *testing.T) {
+	board, err := os.ReadFile("deploy/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(board, []byte(`"uid"`)) {
+		t.Error("the board has no uid")
 	}
 }

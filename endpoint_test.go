@@ -178,3 +178,14 @@ func TestCredentials(t *testing.T) {
 		t.Error("the credentials of the URL went into the configuration")
 	}
 }
+
+func TestBaseURLsHaveNoDotSegments(t *testing.T) {
+	for _, base := range []string{"http://a/../b", "http://a/b/..", "http://a/%2e%2e/b", "http://a/b/./c"} {
+		if _, err := parseBaseURL(base); err == nil || !strings.Contains(err.Error(), "dot segment") {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+	if err := validateAsk("", "/..%2fadmin"); err == nil || !strings.Contains(err.Error(), "leads out") {
+		t.Errorf("a check's uri: %v", err)
+	}
+}

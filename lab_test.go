@@ -9,30 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// handlerJSON adapts a directive and returns the proxy handler it becomes.
-func handlerJSON(t testing.TB, directive string) json.RawMessage {
-	t.Helper()
-	var config struct {
-		Apps struct {
-			HTTP struct {
-				Servers map[string]struct {
-					Routes []struct {
-						Handle []json.RawMessage `json:"handle"`
-					} `json:"routes"`
-				} `json:"servers"`
-			} `json:"http"`
-		} `json:"apps"`
-	}
-	if err := json.Unmarshal(adapt(t, "http:// {\n"+directive+"\n}"), &config); err != nil {
-		t.Fatal(err)
-	}
-	for _, server := range config.Apps.HTTP.Servers {
-		return server.Routes[0].Handle[0]
-	}
-	t.Fatal("no server")
-	return nil
-}
-
 // provisioned provisions a proxy handler as Caddy would, until end.
 func provisioned(t testing.TB, config json.RawMessage) (h *reverseproxy.Handler, end context.CancelFunc, err error) {
 	t.Helper()

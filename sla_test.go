@@ -5,11 +5,9 @@ import (
 	"testing"
 )
 
-// TestSLAOption reads the option, refuses what is out of range, and handlers of a
-// pool that disagree.
+// TestSLAOption reads the option, and refuses what is out of range.
 func TestSLAOption(t *testing.T) {
-	one := newAPI(t, "one")
-	with := func(block string) string { return site("\n\tsla "+block, one) }
+	with := func(block string) string { return "failover {\n\tendpoint http://one\n\tsla " + block + "\n}" }
 	for block, want := range map[string]string{
 		"":                                 `"sla":{}`,
 		"{\n\t\tavailability 99.9%\n\t}":   `"sla":{"availability":0.999}`,
@@ -32,18 +30,5 @@ func TestSLAOption(t *testing.T) {
 		if fails != (err != nil) || !strings.Contains(strings.ToLower(got), want) {
 			t.Errorf("sla %q: got %s, want %s", block, got, want)
 		}
-	}
-	p := startCaddy(t, with(""))
-	both := func(a, b string) string {
-		return strings.Replace(with(a), "failover {", "failover /a* {", 1) + "\n" + with(b)
-	}
-	if err := p.load(both("{\n\t\tavailability 99%\n\t}", "{\n\t\tavailability 99.9%\n\t}")); err == nil || !strings.Contains(err.Error(), "different SLAs") {
-		t.Errorf("handlers that disagree: %v", err)
-	}
-	if err := p.load(both("{\n\t\tavailability 99%\n\t}", "{\n\t\tavailability 99%\n\t\twindow 30d\n\t}")); err != nil {
-		t.Errorf("handlers that agree: %v", err)
-	}
-	if o := runningPool(t, "api").Objective(); o.Availability != 0.99 {
-		t.Errorf("the objective is %+v", o)
 	}
 }

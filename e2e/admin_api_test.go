@@ -294,12 +294,6 @@ func TestAdminStreamsOutliveNoReload(t *testing.T) {
 	}
 }
 
-// A failover is what a report says of calls that moved on.
-type failover struct {
-	From, To string
-	Count    uint64
-}
-
 // TestAdminReports asks for a report of calls, one of which was rescued, in each
 // format.
 func TestAdminReports(t *testing.T) {
@@ -325,13 +319,7 @@ func TestAdminReports(t *testing.T) {
 			t.Errorf("%q: %d %s %.200s", format, status, header.Get("Content-Type"), body)
 		}
 	}
-	var report struct {
-		Pool      string
-		Total     struct{ Calls, Failed uint64 }
-		Endpoints []struct{ Calls, Failed uint64 }
-		Failovers []failover
-	}
-	p.read("/failover/report?pool=api&from=1h", &report)
+	report := p.report()
 	if report.Pool != "api" || report.Total.Calls != 10 || report.Total.Failed != 0 || len(report.Endpoints) != 2 ||
 		report.Endpoints[0].Calls != 10 || report.Endpoints[0].Failed != 1 || report.Endpoints[1].Calls != 1 ||
 		!slices.Equal(report.Failovers, []failover{{"one", "two", 1}}) {

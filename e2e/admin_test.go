@@ -23,15 +23,15 @@ type totals struct {
 
 // endpointStatus is what the admin API says of an endpoint, as far as tests look at it.
 type endpointStatus struct {
-	Name, Address, State, Reason  string
-	Priority                      int
-	Weight, Share, Score, Traffic float64
-	Draining                      bool
-	Since, Until                  time.Time
-	HeldUntil                     time.Time `json:"held_until"`
-	HeldReason                    string    `json:"held_reason"`
-	Latency                       *struct{ P50 float64 }
-	InFlight                      int64 `json:"in_flight"`
+	Name, Address, URL, State, Reason string
+	Priority                          int
+	Weight, Share, Score, Traffic     float64
+	Draining                          bool
+	Since, Until                      time.Time
+	HeldUntil                         time.Time `json:"held_until"`
+	HeldReason                        string    `json:"held_reason"`
+	Latency                           *struct{ P50 float64 }
+	InFlight                          int64 `json:"in_flight"`
 	totals
 	LastOutcomes []string `json:"last_outcomes"`
 	Cause        *failureStatus
@@ -81,6 +81,7 @@ type poolStatus struct {
 	At            time.Time
 	Down          bool
 	RetriesDenied int64 `json:"retries_denied"`
+	SLA           *slaStatus
 	Endpoints     []endpointStatus
 }
 
@@ -384,15 +385,24 @@ type scraped map[string]float64
 // metrics scrapes the plugin's metrics from the admin endpoint.
 func (p *proxy) metrics() scraped {
 	p.t.Helper()
+	return parseMetrics(p.t, p.readText("/metrics"))
+}
+
+// parseMetrics are the plugin's samples in a scrape.
+func parseMetrics(t testing.TB, text string) scraped {
+	t.Helper()
 	samples := make(scraped)
-	for line := range strings.SplitSeq(p.readText("/metrics"), "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.HasPrefix(line, "caddy_failover_") {
 			continue
 		}
 		space := strings.LastIndexByte(line, ' ')
 		value, err := strconv.ParseFloat(line[space+1:], 64)
 		if err != nil {
-			p.t.Fatalf("sample %q: %v", line, err)
+			t.Fatalf("sample %q: %v", line, err)
+		}
+		if _, twice := samples[line[:space]]; twice {
+			t.Errorf("sample %s is there twice", line[:space])
 		}
 		samples[line[:space]] = value
 	}

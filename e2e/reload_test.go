@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,5 +224,50 @@ func TestNothingRunsOnAfterCaddyStops(t *testing.T) {
 	lockFiles := goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh") // looks at its file every 5 s
 	if err := goleak.Find(before, logRotation, lockFiles); err != nil {
 		t.Error(err)
+	}
+}
+
+// endpointsOf are the names of a pool's endpoints.
+func (p *proxy) endpointsOf(pool string) string {
+	p.t.Helper()
+	var names []string
+	for _, e := range p.pool(pool).Endpoints {
+		names = append(names, e.Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// TestReloadsReleaseWhatTheyTook: however a configuration ends, or fails to begin, the pool is left with
+// what the running one uses, and is gone with the last.
+func TestReloadsReleaseWhatTheyTook(t *testing.T) {
+	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
+	both := "handle /a {\n" + site("\n\ttimeout 1s", one, two) + "\n}\nhandle /b {\n" + site("\n\ttimeout 5s", one, two) + "\n}"
+	elsewhere := func(directive string) string { return strings.Replace(directive, "failover {", "failover /other {", 1) }
+	p := startCaddy(t, both)
+	want := func(when, want string) {
+		t.Helper()
+		if got := p.endpointsOf("api"); got != want {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+	}
+	want("two handlers", "one two")
+	if p.load(elsewhere(site("\n\tbreaker {\n\t\topen_for 7s\n\t}", one, two, three))+"\n"+site("\n\tbreaker {\n\t\topen_for 8s\n\t}", one, two)) == nil {
+		t.Fatal("breakers that disagree have loaded")
+	}
+	want("a configuration that fails", "one two")
+	for i := range 5 {
+		p.reload(site(fmt.Sprintf("\n\ttimeout %ds", i+1), one, two, three))
+		p.get()
+		want("one handler", "one three two")
+	}
+	if got := p.one("one").Attempts; got != 5 {
+		t.Errorf("it is another pool: %d attempts", got)
+	}
+	p.reload(site("", two))
+	want("one endpoint", "two")
+	p.reload("respond ok")
+	if left := p.pools(); len(left) > 0 {
+		t.Errorf("there are still %+v", left)
 	}
 }

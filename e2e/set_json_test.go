@@ -130,3 +130,112 @@ func TestSetJSONIsNotBypassed(t *testing.T) {
 		t.Errorf("the endpoint was asked %d times for what cannot be edited", n)
 	}
 }
+
+// toldLength answers with the endpoint's name and what it was sent.
+func (a *api) toldLength(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	fmt.Fprintf(w, "%s %d %s", a.name, r.ContentLength, body)
+}
+
+func TestSetJSON(t *testing.T) {
+	const methods = "retry {\n\t\tmethods any\n\t\tbuffer 1KiB\n\t}"
+	const down = "down"
+	big := `{"model":"m","pad":"` + strings.Repeat("x", 2000) + `"}`
+	fits := `{"model":"m","pad":"` + strings.Repeat("x", 1024-len(`{"model":"m","pad":""}`)) + `"}`
+	for _, test := range []struct {
+		name     string
+		one, two string // options; down: it fails
+		body     string
+		chunked  bool
+		header   []string
+		status   int
+		want     string
+	}{
+		{name: "sets", one: "set_json model small", two: "", body: `{"model":"m", "n":1}`,
+			status: 200, want: `one 24 {"model":"small", "n":1}`},
+		{name: "sets what is not there", one: "set_json options.seed 7\nset_json stream true", body: `{"model":"m"}`,
+			status: 200, want: `one 48 {"model":"m","options":{"seed":7},"stream":true}`},
+		{name: "of unknown length", one: "set_json model small", body: `{"model":"m"}`, chunked: true,
+			status: 200, want: `one 17 {"model":"small"}`},
+		{name: "each endpoint its own", one: down + "\nset_json model small", two: "set_json model other", body: `{"model":"m"}`,
+			status: 200, want: `two 17 {"model":"other"}`},
+		{name: "the next as it came", one: down + "\nset_json model small", two: "", body: `{"model":"m"}`,
+			status: 200, want: `two 13 {"model":"m"}`},
+		{name: "after one that has it as it came", one: down, two: "set_json model small", body: `{"model":"m"}`,
+			status: 200, want: `two 17 {"model":"small"}`},
+		{name: "placeholders stay text", one: "set_json user {http.request.header.X-User}", body: `{}`, header: []string{"X-User", `a","admin":true,"b":"`},
+			status: 200, want: `one 38 {"user":"a\",\"admin\":true,\"b\":\""}`},
+		{name: "placeholders in a structure", one: "set_json meta `{\"who\":[\"{http.request.header.X-User}\",1.5]}`", body: `{}`, header: []string{"X-User", `7`},
+			status: 200, want: `one 26 {"meta":{"who":["7",1.5]}}`},
+		{name: "no body", one: "set_json model small", status: 200, want: "one 0 "},
+		{name: "exactly the buffer", one: "set_json model n", body: fits, status: 200, want: "one 1024 " + strings.Replace(fits, `"m"`, `"n"`, 1)},
+		{name: "exactly the buffer, of unknown length", one: "set_json model n", body: fits, chunked: true, status: 200, want: "one 1024 " + strings.Replace(fits, `"m"`, `"n"`, 1)},
+		{name: "too large", one: "set_json model small", two: "set_json model other", body: big,
+			status: 413, want: "larger than 1024 bytes"},
+		{name: "too large, of unknown length", one: "set_json model small", two: "set_json model other", body: big, chunked: true,
+			status: 413, want: "larger than 1024 bytes"},
+		{name: "too large, but optional", one: "set_json model small optional", body: big,
+			status: 200, want: fmt.Sprintf("one %d %s", len(big), big)},
+		{name: "too large, of unknown length, but optional", one: "set_json model small optional", body: big, chunked: true,
+			status: 200, want: "one -1 " + big},
+		{name: "too large, skipped", one: "set_json model small", two: "", body: big, chunked: true,
+			status: 200, want: "two -1 " + big},
+		{name: "not JSON", one: "set_json model small", two: "set_json model other", body: `{"model":`,
+			status: 415, want: "not a JSON object"},
+		{name: "no object", one: "set_json model small", two: "set_json model other", body: `"model"`,
+			status: 415, want: "not a JSON object"},
+		{name: "not JSON, but optional", one: "set_json model small optional", body: `model=1`,
+			status: 200, want: "one 7 model=1"},
+		{name: "not JSON, skipped", one: "set_json model small", two: "", body: `model=1`,
+			status: 200, want: "two 7 model=1"},
+		{name: "cannot be set", one: "set_json list.x 1", body: `{"list":[1]}`, status: 415, want: "setting list.x"},
+		{name: "cannot be set, but optional", one: "set_json list.x 1 optional", body: `{"list":[1]}`, status: 200, want: `one 12 {"list":[1]}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			apis := []*api{newAPI(t, "one"), newAPI(t, "two")}
+			each := []string{test.one, test.two}
+			for i, a := range apis {
+				a.behave(a.toldLength)
+				if options, ok := strings.CutPrefix(each[i], down); ok {
+					a.answer(http.StatusServiceUnavailable)
+					each[i] = options
+				}
+			}
+			p := startCaddy(t, edited("api", methods, apis, each...))
+			var body io.Reader
+			if test.body != "" {
+				body = strings.NewReader(test.body)
+			}
+			if test.chunked {
+				body = io.MultiReader(body)
+			}
+			resp, err := p.do(http.MethodPost, "/", body, test.header...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != test.status {
+				t.Fatalf("got %d %v %.200q", resp.StatusCode, err, text)
+			}
+			if test.status == 200 {
+				if string(text) != test.want {
+					t.Errorf("got %.200q, want %.200q", text, test.want)
+				}
+				return
+			}
+			var answer struct {
+				Error struct{ Message, Type string }
+			}
+			if err := json.Unmarshal(text, &answer); err != nil || !strings.Contains(answer.Error.Message, test.want) || answer.Error.Type == "" {
+				t.Errorf("got %q (%v)", text, err)
+			}
+			if n := apis[0].hits.Load() + apis[1].hits.Load(); n != 0 {
+				t.Errorf("endpoints were asked %d times", n)
+			}
+		})
+	}
+}

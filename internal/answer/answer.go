@@ -62,6 +62,7 @@ type Rule struct {
 	// own; elsewhere they are the client's. The Examiner ignores it: its callers decide.
 	OfQuota bool
 
+	top   int  // number of the first name in Path
 	atEnd bool // more of the body may undo a match of Text
 }
 
@@ -81,6 +82,7 @@ func NewRules(list []Rule) *Rules {
 	if len(list) == 0 {
 		return nil
 	}
+	numberTops(list)
 	rules := &Rules{list: list}
 	for i := range list {
 		r := &list[i]

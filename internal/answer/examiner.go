@@ -5,8 +5,6 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
-
-	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
 // An Examiner applies rules to the body of one answer as it arrives. It reads a stream of
@@ -213,6 +211,7 @@ func (e *Examiner) lookAtEvents(last bool) {
 // and rules of a JSON field to its data.
 func (e *Examiner) match(stream, data []byte, last bool) {
 	affordable := e.work < cheap
+	var f *fields
 	for i, r := range e.rules {
 		if e.states[i] != open {
 			continue
@@ -220,7 +219,10 @@ func (e *Examiner) match(stream, data []byte, last bool) {
 		yes := false
 		switch {
 		case len(r.Path) > 0:
-			yes = r.matchesField(data)
+			if f == nil {
+				f = fieldsOf(data, true)
+			}
+			yes = f.match(r) == matches
 		case last || affordable && !r.atEnd:
 			e.work += len(stream)
 			yes = r.Text.Match(stream)
@@ -240,14 +242,18 @@ func (e *Examiner) lookAtText(last bool) {
 		return
 	}
 	e.looked = len(e.plain)
+	var f *fields
 	for i, r := range e.rules {
 		if e.states[i] != open {
 			continue
 		}
 		switch {
 		case len(r.Path) > 0:
-			e.work += len(e.plain)
-			e.states[i] = r.field(e.plain, last)
+			if f == nil {
+				f = fieldsOf(e.plain, last)
+				e.work += len(e.plain)
+			}
+			e.states[i] = f.match(r)
 		case last || !r.atEnd:
 			e.work += len(e.plain)
 			if r.Text.Match(e.plain) {
@@ -255,55 +261,6 @@ func (e *Examiner) lookAtText(last bool) {
 			}
 		}
 	}
-}
-
-// matchesField reports whether a rule of a JSON field matches a whole document.
-func (r *Rule) matchesField(doc []byte) bool { return r.field(doc, true) == matches }
-
-// field returns what is known about a rule of a JSON field, given a document as far as it has
-// arrived. A list matches if one of its elements does or, with First, if the first does.
-func (r *Rule) field(doc []byte, whole bool) state {
-	doc = bytes.TrimLeft(doc, " \t\r\n")
-	switch {
-	case len(doc) == 0 && !whole:
-		return open
-	case len(doc) == 0 || doc[0] != '{' && doc[0] != '[':
-		return cannot
-	case doc[0] == '{':
-		return r.fieldOf(doc, whole)
-	}
-	elements, over := jsondoc.Elements(doc, whole)
-	if r.First && len(elements) > 0 {
-		return r.fieldOf(elements[0], true)
-	}
-	for _, one := range elements {
-		if r.fieldOf(one, true) == matches {
-			return matches
-		}
-	}
-	if over {
-		return cannot
-	}
-	return open
-}
-
-// fieldOf is field for a document that is an object.
-func (r *Rule) fieldOf(doc []byte, whole bool) state {
-	value, found := jsondoc.Find(doc, r.Path, whole)
-	switch {
-	case found == jsondoc.Later:
-		return open
-	case found == jsondoc.Absent || string(value) == "null" || r.Text != nil && !r.Text.MatchString(jsondoc.Text(value)):
-		return cannot
-	case r.Unless != nil:
-		switch r.Unless.fieldOf(doc, whole) {
-		case open:
-			return open
-		case matches:
-			return cannot
-		}
-	}
-	return matches
 }
 
 // Unpack decodes the beginning of a gzip body, to at most LooksAt bytes. Other bodies, and

@@ -10,8 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
-// record prepares the body of a request for being sent more than once; nil if
-// there is none.
+// record returns a recording of a request's body; nil if it has none.
 func (h *Handler) record(r *http.Request) *replay.Recording {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -24,7 +23,7 @@ func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
 	if !h.Edits && !h.Reads && !h.Wait.queues() &&
 		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r) && !isGRPC(r)) {
-		// what may be tried again then has failed before anything was sent
+		// such a request is sent again only if nothing of it was sent
 		o.Limit = -1
 	}
 	o.Origin = originOf(r.Body)
@@ -37,33 +36,31 @@ func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	return o
 }
 
-// notKept counts a body for which there was no memory.
+// notKept counts a body for which memory.Bodies had no room.
 func (h *Handler) notKept() {
 	if h.Pool != nil {
 		h.Pool.NotKept.Add(1)
 	}
 }
 
-// smallBody is how large a body is at most that is read before the first attempt. Up
-// to about that size, that of Caddy's write buffer, net/http sends head and body in
-// one write if the body is in memory; else the head goes first. And a client that
-// is slow with it keeps no endpoint waiting.
+// smallBody is the largest body, in bytes, that is read before the first attempt. Up to about
+// that size, that of Caddy's write buffer, net/http sends head and body in one write if the body is
+// in memory. And a slow client keeps no endpoint waiting.
 const smallBody = 4 << 10
 
 // clientSlow is replay.ErrClientSlow as the client gets it.
 func clientSlow() error { return caddyhttp.Error(http.StatusRequestTimeout, replay.ErrClientSlow) }
 
-// small tells whether the body of a request is to be read before the first attempt:
-// not if the client wants it to be passed on as it comes, waits for a word of the
-// endpoint, or has trailers to send.
+// small reports whether to read a request's body before the first attempt: not if it is large,
+// the client wants it passed on as it arrives, expects 100 Continue, or sends trailers.
 func (h *Handler) small(r *http.Request) bool {
 	return r.ContentLength > 0 && r.ContentLength <= min(smallBody, h.Retry.Buffer) && !h.Edits &&
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
 }
 
-// prepareBody reads the body of a call before its first attempt, where it is small, some
-// endpoints have it edited, or it says where the call goes, and returns the time: the client's own is over then.
-// The error is that of the body.
+// prepareBody reads the body of a call before its first attempt if it is small, is edited for
+// some endpoint, or may have the call's key. It returns the time afterwards. The error says that
+// reading the body failed.
 func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Time, err error) {
 	rec := c.body
 	rec.AnsweredBy(w)

@@ -11,41 +11,40 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// CommitRules are Commit, ready for use.
+// CommitRules say how much of an answer must arrive before the client gets any of it.
 type CommitRules struct {
 	Body  bool          // wait for the body to begin
-	Until answer.Weight // what of a stream of events that takes: its first event that weighs so much
-	Hold  int64         // and then for the rest, if it is no longer; 0: no
+	Until answer.Weight // a stream of events begins with its first event of at least this weight
+	Hold  int64         // then wait for the whole body, if it has at most so many bytes; 0: do not
 }
 
-// held is a response body of which some was read before the client got anything.
-// It is read by one goroutine. It grows as the body comes, as long as the process has
-// memory for it.
+// held is a response body whose beginning was read before the client got anything. It grows as
+// the body arrives, while memory.Bodies has room. It is not safe for concurrent use.
 type held struct {
 	chunks []chunk
 	total  int64
-	newest []byte        // what the latest read brought
-	full   bool          // there is no memory for more
-	err    error         // what comes after the chunks; nil: rest
-	rest   io.ReadCloser // watches the attempt
+	newest []byte        // the bytes of the latest read
+	full   bool          // memory.Bodies has no room for more
+	err    error         // the error after the chunks; nil: rest follows them
+	rest   io.ReadCloser // the unread rest of the body
 }
 
-// chunk is a piece of a held body, which goes back when the client has got it.
+// chunk is a part of a held body. Its piece is freed when the client has got it.
 type chunk struct {
 	*memory.Piece
 	from, to int
 }
 
-// hold reads what the rules want of an answer. If that fails the call can move on,
-// and nothing of the answer is left.
+// hold reads as much of an answer as the rules want. On an error nothing of the answer is left, and
+// the call may move on.
 func (a *Attempt) hold(resp *http.Response, rules CommitRules) (*held, error) {
 	h := new(held)
-	if err := h.first(a, resp, rules.Until); err != nil {
+	if err := h.readFirst(a, resp, rules.Until); err != nil {
 		h.drop()
 		return nil, err
 	}
 	if rules.Hold > 0 {
-		if err := h.more(a, resp.Body, rules.Hold); err != nil {
+		if err := h.readRest(a, resp.Body, rules.Hold); err != nil {
 			h.drop()
 			return nil, err
 		}
@@ -53,8 +52,8 @@ func (a *Attempt) hold(resp *http.Response, rules CommitRules) (*held, error) {
 	return h, nil
 }
 
-// heldBack deals with a good answer of which the client gets nothing before as much has
-// come as the pool wants.
+// heldBack gives a good answer to the client once the configured amount of it has arrived. If it
+// fails before, the call moves on if it may.
 func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error) {
 	h, err := a.hold(resp, c.Handler.Commit)
 	if err != nil {
@@ -87,9 +86,9 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 	return resp, nil
 }
 
-// first reads until the body has begun, which is when the attempt is answered. A stream of
-// events begins with an event of a weight.
-func (h *held) first(a *Attempt, resp *http.Response, until answer.Weight) error {
+// readFirst reads until the body has begun, and marks the attempt as answered then. A stream of
+// events begins with its first event of the given weight.
+func (h *held) readFirst(a *Attempt, resp *http.Response, until answer.Weight) error {
 	e := answer.Await(resp.Header)
 	for begun := false; !begun && h.err == nil && !h.full; {
 		if err := h.read(a, resp.Body, memory.LargestPiece); err != nil {
@@ -106,8 +105,8 @@ func (h *held) first(a *Attempt, resp *http.Response, until answer.Weight) error
 	return nil
 }
 
-// more reads up to the end of the body if it is not longer than limit.
-func (h *held) more(a *Attempt, body io.Reader, limit int64) error {
+// readRest reads to the end of the body, but at most one byte more than limit in all.
+func (h *held) readRest(a *Attempt, body io.Reader, limit int64) error {
 	a.set(holding)
 	defer a.unset(holding)
 	for h.err == nil && h.total <= limit && !h.full {
@@ -129,7 +128,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 			return nil
 		}
 		if next == nil {
-			next = memory.Bodies.Must(h.total, limit) // nothing can be read without
+			next = memory.Bodies.Must(h.total, limit) // the first read needs a piece
 		}
 		h.chunks = append(h.chunks, chunk{Piece: next})
 	}
@@ -151,7 +150,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 	return nil
 }
 
-// give makes the body, which is held as far as it was wanted, that of the response.
+// give makes the held body the response's body, and watches the attempt to its end.
 func (h *held) give(a *Attempt, resp *http.Response) {
 	a.final = !a.Call.Handler.Rematches
 	if h.err == nil {
@@ -164,7 +163,7 @@ func (h *held) give(a *Attempt, resp *http.Response) {
 	resp.Body = h
 }
 
-// putBack makes a body that has been read in part that of the response again.
+// putBack makes a body that was read in part the response's body again.
 func (h *held) putBack(resp *http.Response) {
 	if h.err == io.EOF {
 		resp.Body.Close()
@@ -174,7 +173,7 @@ func (h *held) putBack(resp *http.Response) {
 	resp.Body = h
 }
 
-// bytes are what is held. They are valid until it is read.
+// bytes returns what is held. It is valid until the next Read or Close.
 func (h *held) bytes() []byte {
 	if len(h.chunks) == 1 {
 		c := h.chunks[0]
@@ -187,7 +186,7 @@ func (h *held) bytes() []byte {
 	return joined
 }
 
-// drop frees what is held.
+// drop frees the chunks.
 func (h *held) drop() {
 	for _, c := range h.chunks {
 		c.Free()

@@ -11,11 +11,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// reasonNextOn is the reason of a failover because of such an answer.
+// reasonNextOn is the reason of a failover by a next_on rule.
 const reasonNextOn = "next_on"
 
-// passedOn deals with an answer that another endpoint may do better on: it goes to
-// the client only if there is no such endpoint.
+// passedOn moves the call on from an answer that another endpoint may do better. The client
+// gets the answer only if there is no such endpoint.
 func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	if a.race() != nil {
 		if a.overtaken() {
@@ -23,12 +23,12 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 			a.Settle(now, outcome.Success, true)
 			return nil, errOvertaken
 		}
-		now = time.Now() // a rival may have been waited for
+		now = time.Now() // overtaken may have waited for the rival
 	}
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
-	a.MovedOn = true // but for a budget or an endpoint: it shows nothing
+	a.MovedOn = true // it would have, so the answer proves nothing about the endpoint
 	a.Target.State.TrialUnanswered(&a.Ticket)
 	a.final = !c.Handler.Rematches
 	c.finished = true
@@ -36,9 +36,8 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	return resp, nil
 }
 
-// setAside moves a call on from an answer that another endpoint may do better on,
-// and keeps the first such answer. What it returns makes the proxy try again; nil
-// if there is nothing to move on to.
+// setAside moves the call on from an answer, and keeps the first such answer. It returns an
+// error that makes the proxy try again; nil if the call cannot move on.
 func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 	next := c.planBetter(now, a)
 	if next == nil {
@@ -56,17 +55,17 @@ func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.Target.Name))
 }
 
-// A keptAnswer is one that the client gets if no endpoint does better. Its body is read on
-// meanwhile, so that the endpoint is soon done with it.
+// A keptAnswer goes to the client if no endpoint does better. A goroutine reads its body
+// meanwhile, so the endpoint is soon done with it.
 type keptAnswer struct {
 	attempt *Attempt
 	resp    *http.Response
 	body    *filling
 }
 
-// keep sets an answer aside.
+// keep starts to read an answer's body, and returns the answer for later.
 func (a *Attempt) keep(resp *http.Response) *keptAnswer {
-	a.set(holding) // the watcher lets go of it if the client leaves
+	a.set(holding) // the watcher settles it if the client leaves
 	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
 		if err != nil {
 			o := a.bodyOutcome(err)
@@ -75,17 +74,17 @@ func (a *Attempt) keep(resp *http.Response) *keptAnswer {
 	})}
 }
 
-// letGo says that the answer is not needed.
+// letGo settles and closes an answer that nobody needs.
 func (k *keptAnswer) letGo() {
 	k.attempt.Settle(time.Now(), outcome.Success, false)
-	go func() { // what little is left of it is read, so that its connection can be used again
+	go func() { // reading what is left lets the connection be used again
 		<-k.body.done
 		k.body.Close()
 		k.attempt.Settle(time.Now(), outcome.Success, true)
 	}()
 }
 
-// keptAnswer is the one that was kept; nil: none.
+// keptAnswer returns the answer that was kept; nil: none.
 func (c *Call) keptAnswer() *keptAnswer {
 	if c.extras == nil {
 		return nil
@@ -93,8 +92,8 @@ func (c *Call) keptAnswer() *keptAnswer {
 	return c.extras.kept
 }
 
-// answeredWell says that an endpoint has answered the call: the kept answer is not needed, and
-// the endpoints that it moved on from were not of use to it.
+// answeredWell says that an endpoint has answered the call well. It drops the kept answer, and
+// tells the endpoints that the call moved on from.
 func (c *Call) answeredWell(now time.Time) {
 	x := c.extras
 	if x == nil {
@@ -120,8 +119,7 @@ func (x *extras) dropKept() {
 	}
 }
 
-// orKept is what the call comes to in the end, where an answer was kept: that, unless
-// the client has left.
+// orKept returns the kept answer in place of the call's result, unless the client has left.
 func (c *Call) orKept(resp *http.Response, err error) (*http.Response, error) {
 	if err == outcome.ErrClientGone {
 		for _, a := range c.extras.movedOn {
@@ -134,13 +132,13 @@ func (c *Call) orKept(resp *http.Response, err error) (*http.Response, error) {
 	return c.giveKept(resp), nil
 }
 
-// giveKept answers the call with the kept answer instead of what it came to.
+// giveKept closes resp, if any, and gives the client the kept answer.
 func (c *Call) giveKept(resp *http.Response) *http.Response {
 	if resp != nil {
 		resp.Body.Close()
 	}
 	k := c.keptAnswer()
-	for _, a := range c.extras.movedOn { // nobody has answered it
+	for _, a := range c.extras.movedOn { // no endpoint answered better
 		a.Target.State.TrialUnanswered(&a.Ticket)
 	}
 	c.extras.kept, c.extras.movedOn, c.Current = nil, nil, k.attempt

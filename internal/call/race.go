@@ -16,32 +16,31 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A race is between the attempt that a round trip is about and its rival, the hedge.
-// The request's goroutine makes the first attempt; the rival gets a goroutine of its
-// own, when the watcher finds that it is due.
+// A race is between a first attempt and its rival, the hedge. The request's goroutine makes the
+// first attempt. The watcher starts a goroutine for the rival when it is due.
 //
-// While the first attempt is under way the call is used by whoever holds mu.
+// While the first attempt is under way, mu also guards the call.
 type race struct {
 	transport *Transport
 	request   *http.Request
 	first     *Attempt
 	delay     time.Duration
-	due       bool // has been found so; the watcher's own
+	due       bool // the rival was found due; only the watcher uses it
 
 	mu     sync.Mutex
-	over   bool           // decided, or there will be no rival
-	rival  *Attempt       // nil: not yet
-	won    *http.Response // the rival's, if that won
+	over   bool           // decided, or no rival will start
+	rival  *Attempt       // nil: not started
+	won    *http.Response // the rival's answer, if it won
 	fought chan struct{}  // closed when the rival's round trip is over
 }
 
-// A side is what an attempt has to do with a race.
+// A side is an attempt's part in a race.
 type side struct {
-	race *race                  // of the first attempt
-	dial *reverseproxy.DialInfo // of the rival; the proxy knows the first one's only
+	race *race                  // set for the first attempt
+	dial *reverseproxy.DialInfo // set for the rival: the proxy made that of the first attempt only
 }
 
-// race is that of a first attempt; nil: none.
+// race returns the race of a first attempt; nil: none.
 func (a *Attempt) race() *race {
 	if a.hedge == nil {
 		return nil
@@ -49,7 +48,7 @@ func (a *Attempt) race() *race {
 	return a.hedge.race
 }
 
-// dial is how a rival is dialed; nil: the proxy knows.
+// dial returns how to dial a rival; nil for other attempts, which the proxy prepared.
 func (a *Attempt) dial() *reverseproxy.DialInfo {
 	if a.hedge == nil {
 		return nil
@@ -57,10 +56,10 @@ func (a *Attempt) dial() *reverseproxy.DialInfo {
 	return a.hedge.dial
 }
 
-// errOvertaken says that the rival's answer is the call's.
+// errOvertaken says that the rival's answer is the call's answer.
 var errOvertaken = errors.New("overtaken by a hedge")
 
-// hedged prepares a race, if the attempt may be hedged.
+// hedged returns the attempt's side of a new race; nil if it may not be hedged.
 func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 	rules := t.Handler.Retry.Hedge
 	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
@@ -73,10 +72,10 @@ func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 	return &side{race: &race{transport: t, request: r, first: a, delay: delay}}
 }
 
-// hedgeDue tells the watcher whether the attempt's rival is to start.
+// hedgeDue reports, once, that the attempt's rival is to start. Only the watcher calls it.
 func (a *Attempt) hedgeDue(now time.Time) bool {
 	if !a.is(started) {
-		return false // and still being prepared
+		return false // its race may not be set
 	}
 	x := a.race()
 	if x == nil || x.due || a.first.Load() != 0 || a.WaitedFor(now) < x.delay {
@@ -86,7 +85,7 @@ func (a *Attempt) hedgeDue(now time.Time) bool {
 	return true
 }
 
-// start makes the second attempt.
+// start makes the rival's attempt.
 func (x *race) start(now time.Time) {
 	defer x.withoutRival()
 	if out := x.enter(now); out != nil {
@@ -94,31 +93,29 @@ func (x *race) start(now time.Time) {
 	}
 }
 
-// withoutRival lets the first attempt go on alone where a panic, the transport's or
-// ours, has ended its rival.
+// withoutRival recovers from a panic in the rival. The first attempt goes on alone.
 func (x *race) withoutRival() {
 	if r := recover(); r != nil {
 		x.transport.Handler.LogPanic("a hedge panicked", r)
 	}
 }
 
-// enter reserves the second attempt, if there is still to be one, and returns its
-// request.
+// enter reserves the rival and returns its request; nil if it is not needed or not possible.
 func (x *race) enter(now time.Time) *http.Request {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.over || x.first.first.Load() != 0 {
 		return nil
 	}
-	out := x.prepare(now)
+	out := x.prepareLocked(now)
 	if out != nil {
 		x.fought = make(chan struct{})
 	}
 	return out
 }
 
-// prepare reserves the second attempt and makes its request; nil if there is none.
-func (x *race) prepare(now time.Time) *http.Request {
+// prepareLocked reserves the rival and makes its request; nil if that is not possible.
+func (x *race) prepareLocked(now time.Time) *http.Request {
 	c := x.first.Call
 	h := c.Handler
 	if c.body != nil && !c.body.Complete() || !h.Pool.Hedges.Take(h.Pool.Budget.Calls.Load(), h.Retry.Hedge.Max) {
@@ -144,8 +141,8 @@ func (x *race) prepare(now time.Time) *http.Request {
 	return out
 }
 
-// ready begins an attempt and returns its request; nil if the endpoint is no help:
-// it is on trial itself, has no address, or cannot be sent this body.
+// ready begins an attempt and returns its request; nil if the endpoint is on trial, has no
+// address, or cannot get this body.
 func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 	if a.Permit.Trial != 0 {
 		return nil
@@ -204,9 +201,9 @@ func (x *race) run(out *http.Request) {
 	close(x.fought)
 }
 
-// promise is what a rival's answer comes to as far as it has come when commit goes by its first
-// byte, and whether it is good. It reads the body, however slow that is, so it is called without
-// the race's mutex.
+// promise returns the outcome of a rival's answer by what commit wants to see of it, and whether
+// the answer may win. It reads the body, which may be slow, so the caller must not hold the
+// race's mutex.
 func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcome.Outcome, good bool) {
 	h := c.Handler
 	o = outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
@@ -227,7 +224,7 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	switch {
 	case o == outcome.Success && h.Commit.Body && !next:
 		began := new(held)
-		if err := began.first(a, resp, h.Commit.Until); err != nil {
+		if err := began.readFirst(a, resp, h.Commit.Until); err != nil {
 			began.drop()
 			return outcome.Truncated, false // before its first byte
 		}
@@ -240,7 +237,7 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	return o, o == outcome.Success && !next
 }
 
-// claim makes the first attempt the winner, unless the rival is.
+// claim makes the first attempt the winner, and reports whether it is.
 func (x *race) claim() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -254,8 +251,7 @@ func (x *race) claim() bool {
 	return true
 }
 
-// abandon ends the race of a first attempt that has panicked: nobody will ask for what the
-// rival brings.
+// abandon ends the race of a first attempt that panicked, and drops what the rival brings.
 func (x *race) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -270,8 +266,8 @@ func (x *race) abandon() {
 	}
 }
 
-// lost tells whether the rival has won, when the first attempt has brought nothing
-// good. It waits for a rival that is still under way.
+// lost reports, after the first attempt has failed, whether the rival has won. It waits for a
+// rival that is under way.
 func (x *race) lost() bool {
 	x.mu.Lock()
 	if x.rival == nil {
@@ -285,7 +281,7 @@ func (x *race) lost() bool {
 	return x.won != nil
 }
 
-// helpsLocked tells whether there is a rival under way.
+// helpsLocked reports whether a rival is under way or has won.
 func (x *race) helpsLocked() bool {
 	if x.rival == nil {
 		return false
@@ -298,12 +294,12 @@ func (x *race) helpsLocked() bool {
 	}
 }
 
-// claims tells whether the attempt's good answer is the call's.
+// claims reports whether the attempt's good answer is the call's answer.
 func (a *Attempt) claims() bool {
 	return a.hedge == nil || a.hedge.race == nil || a.hedge.race.claim()
 }
 
-// answeredByRival answers the call with what an attempt's rival has brought.
+// answeredByRival answers the call with the answer of an attempt's rival.
 func (c *Call) answeredByRival(a *Attempt) (*http.Response, error) {
 	if a.sent != nil {
 		a.sent.Close()
@@ -314,8 +310,8 @@ func (c *Call) answeredByRival(a *Attempt) (*http.Response, error) {
 	return c.answered(race.rival, race.won, time.Now())
 }
 
-// overtaken tells whether a hedge has made up for the attempt's failure. If it has
-// failed as well, its endpoint is not tried again.
+// overtaken reports whether the attempt's rival has won; it may wait for the rival. If the
+// rival has failed, too, the call avoids its endpoint from then on.
 func (a *Attempt) overtaken() bool {
 	x := a.race()
 	if x == nil {
@@ -329,8 +325,7 @@ func (a *Attempt) overtaken() bool {
 	return lost
 }
 
-// direct points a request that the proxy has made for another upstream to the
-// rival's.
+// direct points a request that the proxy made for the first attempt's upstream to the rival's.
 func (a *Attempt) direct(out *http.Request, scheme string) {
 	was, dial := a.Call.Current.upstream, a.dial()
 	u := *out.URL
@@ -340,13 +335,12 @@ func (a *Attempt) direct(out *http.Request, scheme string) {
 	}
 	out.URL = &u
 	if out.Host == was.Dial {
-		out.Host = a.upstream.Dial // it was set to that of the upstream
+		out.Host = a.upstream.Dial // header_up set it to the upstream's address
 	}
 	out.Header = out.Header.Clone()
 }
 
-// credit makes the proxy's placeholders name the upstream whose answer goes out, where
-// that is not the one that the proxy knows of.
+// credit sets the proxy's placeholders to the attempt's upstream, if the proxy chose another.
 func (a *Attempt) credit() {
 	repl, ok := a.client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	d := a.dial()

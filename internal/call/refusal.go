@@ -22,8 +22,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A refusal is what a client gets whose call found no endpoint. It is an error for the
-// site's error routes, and an answer where none of them takes it.
+// A refusal says why a call found no endpoint. It is an error for the site's error routes, and
+// an answer if none of them takes it.
 type refusal struct {
 	kind       pool.Refusal
 	retryAfter int // seconds
@@ -41,7 +41,7 @@ func (r *refusal) Error() string {
 	return "every endpoint is out"
 }
 
-// status is 429 where the client is to come back later because endpoints have said so.
+// status returns 429 if endpoints asked callers to come back later, else 503.
 func (r *refusal) status() int {
 	if r.kind == pool.AllHeld {
 		return http.StatusTooManyRequests
@@ -49,8 +49,8 @@ func (r *refusal) status() int {
 	return http.StatusServiceUnavailable
 }
 
-// answer is what the client gets where the site has no error route for it. Its JSON is
-// in the shape in which clients of OpenAI and its like look for errors.
+// answer returns the response if no error route of the site takes the refusal. Its JSON has the
+// shape of errors in OpenAI's API.
 func (r *refusal) answer(req *http.Request) *http.Response {
 	message := fmt.Sprintf("%s at API %q; try again in %d s", r.Error(), r.pool, r.retryAfter)
 	header := http.Header{"Retry-After": {strconv.Itoa(r.retryAfter)}}
@@ -78,8 +78,8 @@ func (r *refusal) answer(req *http.Request) *http.Response {
 	}
 }
 
-// acceptsJSON tells whether JSON is right for a client: it asks for it, or for nothing in
-// particular. Browsers, which ask for HTML and then for anything, get text.
+// acceptsJSON reports whether a client gets JSON: it asks for it, or for nothing in particular.
+// Browsers, which ask for HTML and then for anything, get text.
 func acceptsJSON(h http.Header) bool {
 	accepted := strings.TrimSpace(strings.Join(h.Values("Accept"), ","))
 	if accepted == "" {
@@ -103,7 +103,7 @@ func acceptsJSON(h http.Header) bool {
 	return any && !html
 }
 
-// refusesMedia tells whether the parameters of a media range give it the quality 0.
+// refusesMedia reports whether the parameters of a media range give it the quality 0.
 func refusesMedia(parameters string) bool {
 	for _, p := range strings.Split(parameters, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
@@ -115,13 +115,13 @@ func refusesMedia(parameters string) bool {
 	return false
 }
 
-// An outlook is what a call can expect that finds no endpoint.
+// An outlook is what a call that finds no endpoint can expect.
 type outlook struct {
-	first time.Time // when an endpoint is tried again at the earliest
+	first time.Time // when the first endpoint is tried again
 	kind  pool.Refusal
 }
 
-// outlook looks at a pool that has no endpoint for a call.
+// outlook returns the outlook of a call that found no endpoint.
 func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 	if h.isFull(c, from, now) {
 		return outlook{now, pool.Full}
@@ -169,7 +169,7 @@ func (h *Handler) limited(from *pool.Routes, now time.Time) (ready time.Time, li
 	return ready, limited
 }
 
-// refuseAs ends a call that found no endpoint.
+// refuseAs ends a call that found no endpoint, with a refusal.
 func (c *Call) refuseAs(o outlook, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	x := c.extra()
 	if x.skipped {
@@ -188,7 +188,7 @@ func (c *Call) refuseAs(o outlook, w http.ResponseWriter, now time.Time) *revers
 	return c.refuseWith(err)
 }
 
-// takesError tells whether an error route of the site takes an error.
+// takesError reports whether an error route of the site takes err.
 func takesError(r *http.Request, err error) bool {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
@@ -211,7 +211,7 @@ func takesError(r *http.Request, err error) bool {
 	return false
 }
 
-// anyTakes tells whether a request gets to a handler of some route that is no subroute.
+// anyTakes reports whether a request reaches a handler of some route, other than a subroute.
 func anyTakes(routes caddyhttp.RouteList, r *http.Request) bool {
 	for i := range routes {
 		if matches, err := routes[i].MatcherSets.AnyMatchWithError(r); err == nil && !matches {
@@ -226,11 +226,11 @@ func anyTakes(routes caddyhttp.RouteList, r *http.Request) bool {
 	return false
 }
 
-// nowhere is the address of an upstream that is not called, where there is no other.
+// nowhere is the address of a refused call's upstream, if the table has none.
 const nowhere = "0.0.0.0:0"
 
-// refuseWith ends a call instead of an attempt: the round trip to the upstream that it
-// returns comes to err.
+// refuseWith ends a call without another attempt. The round trip to the upstream that it returns
+// fails with err.
 func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	if err != errLookAgain {
 		c.finished = true
@@ -241,12 +241,12 @@ func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
 	if targets := c.Handler.TableFor(c.upstreams(), time.Now()).Targets; len(targets) > 0 {
 		address = targets[0].Address
 	}
-	// with a Host of its own, so that the refusal counts against no endpoint in
-	// the proxy's passive health checks
+	// With a Host of its own, the refusal counts against no endpoint in the proxy's passive
+	// health checks.
 	return &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
 }
 
-// refused is the round trip of a call that was refused.
+// refused makes the round trip of a refused call.
 func (c *Call) refused(r *http.Request) (*http.Response, error) {
 	err := c.extras.refusal
 	c.extras.refusal, c.finished = nil, err != errLookAgain
@@ -262,8 +262,8 @@ func (c *Call) refused(r *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-// last is the error of a call that goes nowhere else, as the proxy gets it: it tries
-// again after dial errors, whatever this policy has decided.
+// last returns the proxy's error for a call that ends. It is never a dial error, after which the
+// proxy would try again.
 func last(err error) error {
 	if _, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return plain(err)
@@ -271,9 +271,8 @@ func last(err error) error {
 	return err
 }
 
-// soonest is when the first of the endpoints is tried again, zero if nothing but an
-// operator brings that about, whether holds are all that keeps calls away, and, where
-// one can be tried now, that which is due next.
+// soonest returns when the first endpoint is tried again, now if none is; whether only holds keep
+// calls away; and the endpoint to try next, nil if none can be tried.
 func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, due *target.Target) {
 	cfg := h.BreakerConfig()
 	held = true

@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// RetryRules are Retry, ready for use.
+// RetryRules are the resolved options of the retry block.
 type RetryRules struct {
 	Attempts int
 	Any      bool
@@ -24,18 +24,18 @@ type RetryRules struct {
 	Wait         time.Duration // the longest Retry-After to wait for
 	Base, Cap    time.Duration
 	Budget       budget.Rules
-	NoneAfter    time.Duration // no attempt begins later than that after the call; 0: no bound
+	NoneAfter    time.Duration // no attempt begins later than this after the call began; 0: no bound
 	Buffer       int64
 }
 
-// Allows tells whether a request may be sent again after a failure. What the
-// endpoint cannot have acted on always may.
+// Allows reports whether a request may be sent again after a failure. It may if the endpoint
+// cannot have acted on it, or if it is Repeatable.
 func (r *RetryRules) Allows(req *http.Request, o outcome.Outcome) bool {
 	return o.Unprocessed() || r.Repeatable(req)
 }
 
-// allows is RetryRules.Allows where the proxy's own lb_retry_match does not say what is
-// retried; else that says it, and of answers the proxy itself asks it.
+// allows is RetryRules.Allows, unless lb_retry_match decides. The proxy itself asks that about
+// answers.
 func (c *Call) allows(o outcome.Outcome) bool {
 	if c.Handler.RetryMatch == nil {
 		return c.Handler.Retry.Allows(c.Request, o)
@@ -43,14 +43,14 @@ func (c *Call) allows(o outcome.Outcome) bool {
 	return o.Unprocessed() || o != outcome.FailedStatus && c.repeatable()
 }
 
-// repeatable tells whether the call may be sent again after any failure.
+// repeatable reports whether the call may be sent again after any failure.
 func (c *Call) repeatable() bool {
 	match := c.Handler.RetryMatch
 	if match == nil {
 		return c.Handler.Retry.Repeatable(c.Request)
 	}
 	x := c.extra()
-	if x.repeats == unknown { // rivals ask as well, from goroutines of their own
+	if x.repeats == unknown { // known before a rival, on a goroutine of its own, asks
 		x.repeats = no
 		if match(c.Request) {
 			x.repeats = yes
@@ -59,7 +59,7 @@ func (c *Call) repeatable() bool {
 	return x.repeats == yes
 }
 
-// tristate is an answer that may not be known yet.
+// A tristate is a bool that may not be known yet.
 type tristate uint8
 
 const (
@@ -68,12 +68,12 @@ const (
 	yes
 )
 
-// Repeatable tells whether a request may be sent again after any failure.
+// Repeatable reports whether a request may be sent again after any failure.
 func (r *RetryRules) Repeatable(req *http.Request) bool {
 	return r.Methods == nil && req.Method == http.MethodGet || r.mayRepeat(req)
 }
 
-// mayRepeat is repeatable for any method.
+// mayRepeat is Repeatable without the short cut for GET.
 func (r *RetryRules) mayRepeat(req *http.Request) bool {
 	switch {
 	case r.Any:
@@ -88,8 +88,8 @@ func (r *RetryRules) mayRepeat(req *http.Request) bool {
 	return req.Header.Get("Idempotency-Key") != ""
 }
 
-// backoff is the pause before the same endpoint is asked for the n-th time
-// again, n from 0: full jitter, rand(0, min(cap, base·2ⁿ)).
+// backoff returns the pause before the n-th repeated attempt at the same endpoint, n from 0:
+// full jitter, rand(0, min(cap, base·2ⁿ)).
 func (r *RetryRules) backoff(n int) time.Duration {
 	longest, most := r.Base, min(r.Cap, math.MaxInt64-1)
 	for ; n > 0 && longest <= most/2; n-- {
@@ -101,8 +101,8 @@ func (r *RetryRules) backoff(n int) time.Duration {
 	return rand.N(min(longest, most) + 1)
 }
 
-// Plan decides what becomes of a call whose attempt failed at now: it reserves
-// the next attempt, or returns nil if the failure is the call's answer.
+// Plan reserves the next attempt of a call whose attempt failed at now; nil if the failure is
+// the call's answer.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
 	if !c.allows(o) || !c.mayGoOn(now) {
 		return nil
@@ -120,8 +120,8 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 	return next
 }
 
-// planElsewhere reserves an attempt at another endpoint for a call that may be
-// sent again.
+// planElsewhere reserves an attempt at another endpoint, for a call that may be sent again; nil
+// if it cannot. Then the call's exclusions stay as they were.
 func (c *Call) planElsewhere(now time.Time, from *Attempt) *Attempt {
 	if !c.mayGoOn(now) || !c.takeRetry(now) {
 		return nil
@@ -130,13 +130,13 @@ func (c *Call) planElsewhere(now time.Time, from *Attempt) *Attempt {
 	next := c.planOther(now, from)
 	if next == nil {
 		c.Handler.Pool.Budget.GiveBack()
-		c.excluded = tried // the call goes on where it is
+		c.excluded = tried // the call stays where it is
 	}
 	return next
 }
 
-// planBetter reserves an attempt at another endpoint for a call that has an answer from which it
-// is to move on. Such attempts have a budget of their own.
+// planBetter reserves an attempt at another endpoint for a call that has an answer that another
+// may do better; nil if it cannot. Such attempts have a budget of their own.
 func (c *Call) planBetter(now time.Time, from *Attempt) *Attempt {
 	if !c.mayGoOn(now) || !c.Handler.Pool.Budget.TakeMove(now, &c.Handler.Retry.Budget) {
 		return nil
@@ -148,8 +148,8 @@ func (c *Call) planBetter(now time.Time, from *Attempt) *Attempt {
 	return next
 }
 
-// takeRetry asks the budget for a retry. A call whose request fails wherever it goes
-// leaves half of the budget to others.
+// takeRetry takes a retry from the budget. A call whose request is at fault gets only half of
+// the budget.
 func (c *Call) takeRetry(now time.Time) bool {
 	rules := &c.Handler.Retry.Budget
 	if c.extras != nil && c.extras.failed.own {
@@ -158,7 +158,7 @@ func (c *Call) takeRetry(now time.Time) bool {
 	return c.Handler.Pool.Budget.Take(now, rules)
 }
 
-// mayGoOn tells whether the call has an attempt, the body for it, and time left.
+// mayGoOn reports whether the call has an attempt, its body and time left.
 func (c *Call) mayGoOn(now time.Time) bool {
 	rules := &c.Handler.Retry
 	return c.hasAttempts() &&
@@ -167,16 +167,16 @@ func (c *Call) mayGoOn(now time.Time) bool {
 		(rules.NoneAfter <= 0 || now.Sub(c.began()) < rules.NoneAfter)
 }
 
-// planOther reserves an attempt at an endpoint that the call has not tried, for
-// which a budget has been asked. Nil: there is none.
+// planOther reserves an attempt at an endpoint that the call has not tried; nil if there is
+// none. The caller has taken it from a budget.
 func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.Handler.TableFor(c.upstreams(), now)
 	return c.Handler.Choose(c, t, now)
 }
 
-// planSame reserves another attempt at the endpoint that failed, after a pause,
-// where the pool wants that.
+// planSame reserves another attempt at the endpoint that failed, after a pause; nil if the
+// rules do not want that.
 func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
 	pause, ok := c.Handler.Retry.pause(failed, o)
 	if !ok || c.late(now.Add(pause)) {
@@ -194,8 +194,8 @@ func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Atte
 	return next
 }
 
-// pause is how long to wait before the endpoint that failed is asked again; false
-// if it is not to be.
+// pause returns how long to wait before the next attempt at the endpoint that failed, and
+// whether there may be one.
 func (r *RetryRules) pause(failed *Attempt, o outcome.Outcome) (time.Duration, bool) {
 	if failed.RetryAfter > 0 {
 		return failed.RetryAfter, failed.RetryAfter <= r.Wait

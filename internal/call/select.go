@@ -15,7 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// goOn hands out what was reserved for a call that has had its first attempt.
+// goOn returns the upstream of the attempt that was reserved for a call after its first.
 func (c *Call) goOn(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	switch x := c.extras; {
 	case c.handed:
@@ -30,11 +30,10 @@ func (c *Call) goOn(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	return c.Next.upstream
 }
 
-// errOver stands for the error that the proxy has got already.
+// errOver ends a call whose error the proxy has already.
 var errOver = errors.New("the call is over")
 
-// again goes on with a call whose answer the proxy has thrown away, as its own
-// lb_retry_match wants.
+// again goes on with a call whose answer the proxy has thrown away, by its lb_retry_match.
 func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	c.handed = false
 	if !c.Current.passOver() {
@@ -42,7 +41,7 @@ func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstrea
 	}
 	next := c.planElsewhere(now, c.Current)
 	if next == nil {
-		// the client gets its status
+		// the client gets the answer's status
 		err := caddyhttp.Error(c.extras.status, fmt.Errorf("status %d of endpoint %s, which lb_retry_match passes over", c.extras.status, c.Current.Target.Name))
 		if c.Handler.Wait.repeats() && c.plansWait(now, c.Handler.allOut(c, now), err, reasonRetryMatch) {
 			c.finished = false
@@ -69,8 +68,8 @@ func (a *Attempt) pause(now time.Time) {
 	}
 }
 
-// chooseToLearn reserves an attempt at an endpoint of which more is to be known: one
-// that recovers, or one in reserve. Nil: the call goes its normal way.
+// chooseToLearn reserves an attempt at an endpoint to learn about it: one that recovers, or one
+// on standby. Nil: the table decides.
 func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if a := h.tryRecovering(c, t, now, false); a != nil {
 		return a
@@ -81,8 +80,8 @@ func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt
 	return nil
 }
 
-// chooseOther reserves an attempt for a call that has been somewhere, or could not get
-// in where it was to go.
+// chooseOther reserves an attempt for a call that has tried an endpoint, or that its first
+// choice did not admit.
 func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if !c.doubtful() {
 		if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
@@ -97,14 +96,14 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if a := h.redraw(c, t, now, endpoint.AdmitProven); a != nil {
 		return a
 	}
-	c.excluded = tried // better an endpoint that recovers than none
+	c.excluded = tried // a recovering endpoint is better than none
 	if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
 		return a
 	}
 	return h.tryPassed(c, t, now)
 }
 
-// tryPassed reserves an attempt at an endpoint that is passed over, for a call that finds no other.
+// tryPassed reserves an attempt at an endpoint that is passed over, for a call without another.
 func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	for _, t := range from.Passed {
 		if c.isExcluded(t) {
@@ -117,14 +116,14 @@ func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt 
 	return nil
 }
 
-// mayMove tells whether the call can move on from an answer, as rules of the pool say.
+// mayMove reports whether a rule for answers may move the call on.
 func (c *Call) mayMove() bool {
 	h := c.Handler
 	return h.Answers != nil && h.Retry.Attempts > 1 && (c.body == nil || c.body.Fits())
 }
 
-// redraw reserves an attempt at one of the available targets that the call has not
-// excluded, by their parts.
+// redraw reserves an attempt at one of the targets that the call does not exclude, drawn by
+// their parts; nil if none admits it. It excludes those that do not.
 func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Admission) *Attempt {
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
@@ -157,21 +156,20 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 	return nil
 }
 
-// maxRedraws bounds how often a call draws again because the endpoint it drew
-// had just become unavailable; then it takes the first that lets it in.
+// maxRedraws bounds how often a call draws again because an endpoint did not admit it. Then it
+// takes the first that does.
 const maxRedraws = 8
 
-// retrySafe tells whether the call can be sent elsewhere whatever becomes of its
-// first attempt.
+// retrySafe reports whether the call can be sent elsewhere however its first attempt fails.
 func (c *Call) retrySafe() bool {
 	rules := &c.Handler.Retry
 	return rules.Attempts > 1 && c.repeatable() &&
 		(c.body == nil || c.body.Fits())
 }
 
-// tryRecovering offers a call to endpoints that want to be tried: one that may
-// be sent elsewhere if it fails, any call to one that has waited for long, and,
-// as the last resort, any call to any of them.
+// tryRecovering reserves a trial at an endpoint that wants one: for a call that can be sent
+// elsewhere if it fails, for any call at an endpoint that has waited long, and as the last resort
+// for any call at any of them.
 func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastResort bool) *Attempt {
 	elsewhere := from.Total > 0 && c.retrySafe()
 	for _, t := range from.Trials {
@@ -194,8 +192,8 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 	return nil
 }
 
-// refuse deals with a call for which there is no endpoint: by a trial where one is due,
-// else the call waits or is refused.
+// refuse handles a call that found no endpoint: it waits if the rules let it. Otherwise it makes
+// a trial if one is due, or is refused.
 func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
@@ -215,9 +213,8 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
-// LastChance looks at a pool whose endpoints are all out: when the first of
-// them is to be tried again, and whether holds are all that keeps them away. If
-// a trial is due now it is reserved.
+// LastChance reserves a trial, if one is due, in a pool whose endpoints are all out. It returns
+// when the first endpoint is tried again, and whether only holds keep calls away.
 func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
 	first, held, due := h.soonest(c, from, now)
 	if due == nil || c.Attempts > 0 && c.entering() == nil {
@@ -232,8 +229,8 @@ func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first t
 	return first, held, h.try(c, due, now, endpoint.AdmitAllDown)
 }
 
-// inNeed reserves an attempt at the endpoint that answers most calls well, where all
-// are out but some still answer: for as many calls as it answers.
+// inNeed reserves an attempt at the endpoint that still answers the largest part of its calls,
+// though all are out: for that part of the calls, else it returns nil.
 func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	var best *target.Target
 	most := 0.0

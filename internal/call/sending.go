@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// An upload has two clocks. What the client sends too slowly counts for nobody; and as
-// long as the endpoint goes on taking the request, it is at work: it is waited for since
-// it took the last of it.
+// The timeout of an upload counts neither the time in which the attempt waits for the client nor
+// the time in which the endpoint takes the request.
 
-// sending is how an endpoint takes a request that has a body, as the watcher sees it.
+// sending is how an endpoint takes a request with a body, as the watcher sees it. Only the watcher
+// uses it, except for taken.
 type sending struct {
-	at     *atomic.Int64 // how much of the body the transport has read; nil: the attempt's reader knows
-	offset int64         // of the body, at the last look
-	took   uint64        // by the connection, at the last look
-	queued int           // bytes there
-	looked time.Duration // when the last look was, in terms of had
-	taken  atomic.Int64  // when the endpoint took the latest part, in terms of had, at least; nanoseconds
+	at     *atomic.Int64 // bytes of the body that the transport has read; nil: ask the attempt's reader
+	offset int64         // bytes of the body read, at the last look
+	took   uint64        // the connection's Took, at the last look
+	queued int           // the connection's Queued, at the last look
+	looked time.Duration // the time of the last look, as had
+	taken  atomic.Int64  // the time of the last look before the endpoint took more, as had in nanoseconds
 }
 
-// had is how long the endpoint has had the attempt: the time since it began, less what was
-// spent waiting for the client.
+// had returns how long the endpoint has had the attempt: the time since it began, without the
+// waits for the client.
 func (a *Attempt) had(now time.Time) time.Duration {
 	elapsed := now.Sub(a.Began)
 	if a.sent != nil {
@@ -32,7 +32,7 @@ func (a *Attempt) had(now time.Time) time.Duration {
 // HadFor implements endpoint.Uploader.
 func (a *Attempt) HadFor(now time.Time) time.Duration { return a.had(now) }
 
-// taking is the part of had that the endpoint spent taking the request.
+// taking returns the part of had in which the endpoint took the request.
 func (a *Attempt) taking() time.Duration {
 	if s := a.sending.Load(); s != nil {
 		return time.Duration(s.taken.Load())
@@ -40,8 +40,8 @@ func (a *Attempt) taking() time.Duration {
 	return 0
 }
 
-// watchSending looks whether the endpoint has taken more of the request since the last look.
-// It costs the request nothing: only the watcher, whose own it is, looks.
+// watchSending notes whether the endpoint has taken more of the request since the last look.
+// Only the watcher calls it.
 func (a *Attempt) watchSending(now time.Time) {
 	body := a.Call.body
 	if body == nil || !a.is(started) || a.first.Load() != 0 {
@@ -50,7 +50,7 @@ func (a *Attempt) watchSending(now time.Time) {
 	s := a.sending.Load()
 	if s == nil {
 		if whole := body.Whole(); whole != nil && len(whole) <= smallBody {
-			return // it was taken in one piece
+			return // it is sent in one write
 		}
 		s = new(sending)
 		a.sending.Store(s)

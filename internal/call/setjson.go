@@ -35,7 +35,7 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	case !whole:
 		x.unfit = tooLarge(limit)
 	case len(body) > 0:
-		x.unfit = NotAnObject(body)
+		x.unfit = notAnObject(body)
 	}
 	if x.whole = x.unfit == nil && len(body) > 0; x.whole && c.Handler.Models {
 		x.model = target.ModelIn(body)
@@ -43,8 +43,8 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	return nil
 }
 
-// NotAnObject says why a body cannot be edited; nil: it can.
-func NotAnObject(body []byte) *unfit {
+// notAnObject says why a body cannot be edited; nil: it can.
+func notAnObject(body []byte) *unfit {
 	err := jsondoc.Check(body, jsondoc.MaxDepth)
 	switch {
 	case err == jsondoc.ErrDepth:

@@ -13,16 +13,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// errGivenUp stands for an answer that came when its attempt had just been ended.
+// errGivenUp is the error of an answer that came just after its attempt was ended.
 var errGivenUp = errors.New("the attempt had been given up")
 
-// responseBody watches how an answer ends. An error that it returns makes the
-// proxy abort the client's stream, which therefore never looks whole: HTTP/1
-// without the last chunk or byte, HTTP/2 and HTTP/3 by a reset.
+// responseBody is an answer's body that settles its attempt at the end. On its error the proxy
+// aborts the client's stream, so that a broken answer never looks whole: HTTP/1 lacks the last chunk
+// or byte, HTTP/2 and HTTP/3 reset the stream.
 type responseBody Attempt
 
-// A brokenBody is a response body that ended too early. It is never read as "the
-// client left".
+// A brokenBody is the error of a response body that ended too early. It wraps nothing, so the
+// proxy never reads it as "the client left".
 type brokenBody struct {
 	outcome  outcome.Outcome
 	endpoint string
@@ -33,26 +33,25 @@ func (e *brokenBody) Error() string {
 	return fmt.Sprintf("body %s at endpoint %s: %v", e.outcome, e.endpoint, e.cause)
 }
 
-// addErrorEvent has an answer end with an event if it breaks, where it is of events.
+// addErrorEvent makes a stream of events end with an error event if it breaks.
 func (a *Attempt) addErrorEvent(resp *http.Response) {
 	if isEventStream(resp) {
 		resp.Body = &sseBody{responseBody: (*responseBody)(a)}
 	}
 }
 
-// isEventStream tells whether another event can be added to an answer.
+// isEventStream reports whether an event can be added to an answer.
 func isEventStream(resp *http.Response) bool {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return err == nil && kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
 }
 
-// sseBody adds an event to a stream that breaks, so that its reader learns of it
-// even if it does not see the end of the connection as an error. OpenAI's clients
-// look for "error" in the data, Anthropic's for the event's name.
+// sseBody adds an error event to a stream that breaks, for readers that do not take the abort as
+// an error. OpenAI's clients look for "error" in the data, Anthropic's for the event's name.
 type sseBody struct {
 	*responseBody
-	last *strings.Reader // the event; nil: not broken
-	err  error           // after it
+	last *strings.Reader // the error event; nil: not broken
+	err  error           // the error after the event
 }
 
 // Read implements io.Reader.
@@ -73,7 +72,7 @@ func (s *sseBody) Read(p []byte) (int, error) {
 	if broken.outcome == outcome.Stalled {
 		message = "the answer stopped coming"
 	}
-	// the blank line ends an event that had begun
+	// The blank line ends an unfinished event.
 	s.last = strings.NewReader(fmt.Sprintf("\n\nevent: error\ndata: "+
 		`{"type":"error","error":{"type":"upstream_error","code":%q,"message":%q}}`+"\n\n", broken.outcome.String(), message))
 	s.err = err
@@ -85,7 +84,7 @@ func (b *responseBody) Close() error {
 	a := (*Attempt)(b)
 	err := a.answer.Close()
 	if !a.is(bodyOver) {
-		o := outcome.Success // as far as it was wanted
+		o := outcome.Success // the client wanted no more
 		if a.clientLeft() {
 			o = outcome.Cancelled
 		}
@@ -94,13 +93,13 @@ func (b *responseBody) Close() error {
 	return err
 }
 
-// clientLeft tells whether the client has gone.
+// clientLeft reports whether the client has left.
 func (a *Attempt) clientLeft() bool {
 	return a.client.Err() != nil || a.endedWhy() == endpoint.EndedByClient
 }
 
-// bodyOutcome says what the end of a response body means. No sentinel within it
-// is asked for.
+// bodyOutcome returns the outcome of a response body that ended with err. Of err it only
+// looks for io.EOF.
 func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	switch {
 	case err == io.EOF:
@@ -121,15 +120,14 @@ func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	return outcome.Truncated
 }
 
-// silenceBegins marks the start of a read of the response body. Time between
-// reads is the client's.
+// silenceBegins marks the start of a read of the response body. The time between reads does
+// not count: the client takes it.
 func (a *Attempt) silenceBegins(now time.Time) { a.silent.Store(int64(now.Sub(a.Began)) + 1) }
 
 func (a *Attempt) silenceEnds() { a.silent.Store(0) }
 
-// stuck tells the watcher whether an answer that has begun has to end, and why:
-// because it has been silent for too long or, while nothing of it has gone to the
-// client, because of the call's deadline.
+// stuck returns why the watcher has to end an answer that has begun, or NotEnded: too long a
+// silence or, while the client has got nothing of it, the call's deadline.
 func (a *Attempt) stuck(now time.Time) endpoint.Ending {
 	since := a.silent.Load()
 	if since == 0 {
@@ -154,7 +152,7 @@ type upgraded struct {
 	attempt *Attempt
 }
 
-// followUpgraded watches a connection that speaks another protocol from now on.
+// followUpgraded watches an upgraded connection until its end.
 func (a *Attempt) followUpgraded(resp *http.Response) {
 	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
 		resp.Body = &upgraded{rwc, a}
@@ -164,8 +162,7 @@ func (a *Attempt) followUpgraded(resp *http.Response) {
 	resp.Body = (*responseBody)(a)
 }
 
-// CloseWrite tells the endpoint that the client will send no more; what the
-// endpoint still has to say goes on.
+// CloseWrite closes the sending half of the connection to the endpoint.
 func (u *upgraded) CloseWrite() error {
 	if half, ok := u.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -10,18 +10,17 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A failure has an author: this process, the client, the request, or the endpoint.
-// Of some failures only the next attempt tells whose they are: a request that fails
-// in the same way at a second endpoint, while other calls succeed there, would fail
-// anywhere (a query of death). Such a call moves on as any other, but its failures
-// count for no endpoint.
+// A failure is the fault of this process, the client, the request or the endpoint. For some
+// failures only the next attempt tells. A request that fails in the same way at a second endpoint,
+// while other calls succeed there, would fail anywhere (a query of death). Such a call moves on as
+// any other, but its failures count against no endpoint.
 
-// suspects are the attempts of a call whose failures may be the request's own, in the
-// order in which they failed. The zero value is empty.
+// suspects are the attempts of a call whose failures may be the request's fault, in the order
+// in which they failed. The zero value is empty.
 type suspects struct {
 	list []suspect
-	own  bool // the request has been found to be the cause
-	slow bool // the call has waited for long elsewhere
+	own  bool // the request was found to be at fault
+	slow bool // the call was rescued, or waits after a failure that may be its own
 }
 
 type suspect struct {
@@ -29,16 +28,15 @@ type suspect struct {
 	outcome outcome.Outcome
 }
 
-// doubtful tells whether the call has failed in a way that may be its own: then it is
-// no measure for an endpoint that is on trial, or of which little is known.
+// doubtful reports whether the call has failed in a way that may be its request's fault. Such a
+// call is no test for an endpoint that is on trial or little known.
 func (c *Call) doubtful() bool {
 	return c.extras != nil && (len(c.extras.failed.list) > 0 || c.extras.failed.slow)
 }
 
-// inDoubt says how the failure of an attempt is to be reported: whether it may turn
-// out to be the request's own.
+// inDoubt returns the doubt about whose fault an attempt's failure is.
 func (c *Call) inDoubt(a *Attempt, o outcome.Outcome) endpoint.DoubtStage {
-	if x := a.race(); x != nil { // a rival may be about to begin
+	if x := a.race(); x != nil { // a rival may be starting
 		x.mu.Lock()
 		defer x.mu.Unlock()
 	}
@@ -53,7 +51,7 @@ func (c *Call) inDoubt(a *Attempt, o outcome.Outcome) endpoint.DoubtStage {
 	return endpoint.NoDoubt
 }
 
-// suspected tells whether the call has had the same kind of failure at another endpoint.
+// suspected reports whether the call has failed in the same way at another endpoint.
 func (c *Call) suspected(a *Attempt, o outcome.Outcome) bool {
 	if c.extras == nil {
 		return false
@@ -66,15 +64,15 @@ func (c *Call) suspected(a *Attempt, o outcome.Outcome) bool {
 	return false
 }
 
-// mayMoveOn tells whether the call may be tried elsewhere after such a failure.
+// mayMoveOn reports whether the call may be sent elsewhere after such a failure.
 func (c *Call) mayMoveOn(o outcome.Outcome) bool {
 	return c.allows(o) && c.hasAttempts() &&
 		(c.body == nil || c.body.Replayable())
 }
 
-// suspect notes a failure that was reported in doubt. If it is the second of its kind,
-// from another endpoint, and one of the endpoints serves other calls, the request is
-// the cause, and none of its failures counts any longer.
+// suspect notes a failure that was reported in doubt. If another endpoint failed in the same way
+// before, and one of them serves other calls, the request is at fault, and none of its failures
+// counts any more.
 func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 	if !o.MayBeTheRequests() || a.Target.State.InNoDoubt(&a.Ticket) {
 		return
@@ -91,13 +89,13 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 	if !x.failed.own {
 		x.failed.own = true
 		c.Handler.Pool.Poisoned(c.Request, o)
-		c.Handler.Pool.Budget.GiveBack() // others shall not pay for it
+		c.Handler.Pool.Budget.GiveBack() // other calls do not pay for its retries
 	}
 	x.failed.resolve(c, now, false)
 }
 
-// servesOthers tells whether an endpoint at which the call failed in this way has
-// served another one lately.
+// servesOthers reports whether an endpoint where the call failed in this way has served
+// another call lately.
 func (s *suspects) servesOthers(o outcome.Outcome, now time.Time) bool {
 	for _, one := range s.list {
 		if one.outcome == o && one.attempt.Target.State.ServedLately(now) {
@@ -107,8 +105,8 @@ func (s *suspects) servesOthers(o outcome.Outcome, now time.Time) bool {
 	return false
 }
 
-// refusedTwice tells whether the HTTP/2 layers of two endpoints have refused the
-// request alone: no two of them do that to requests which are well.
+// refusedTwice reports whether the HTTP/2 layers of two endpoints refused only this request.
+// Two of them do so only if it is malformed.
 func (s *suspects) refusedTwice() bool {
 	var first *endpoint.State
 	for _, one := range s.list {
@@ -124,7 +122,7 @@ func (s *suspects) refusedTwice() bool {
 	return false
 }
 
-// resolve says of all suspects whether their endpoints are to blame.
+// resolve ends the doubt about all suspects. blamed says that their endpoints are at fault.
 func (s *suspects) resolve(c *Call, now time.Time, blamed bool) {
 	for _, one := range s.list {
 		one.attempt.Target.State.Resolve(&one.attempt.Ticket, now, c.Handler.BreakerConfig(), blamed)
@@ -134,8 +132,8 @@ func (s *suspects) resolve(c *Call, now time.Time, blamed bool) {
 	}
 }
 
-// answerFor is what the client gets for an error of its last attempt: 400 where the
-// HTTP/2 layer of every endpoint asked takes the request to be malformed.
+// answerFor returns the error for the proxy after the last attempt: 400 if the HTTP/2 layers
+// of two endpoints refused the request as malformed, else err.
 func (s *suspects) answerFor(err error) error {
 	if s.own && s.refusedTwice() {
 		return caddyhttp.Error(http.StatusBadRequest, err)
@@ -143,8 +141,8 @@ func (s *suspects) answerFor(err error) error {
 	return err
 }
 
-// blameSuspects says that the request is well, or that no attempt will tell any more:
-// what failed was the endpoints' doing.
+// blameSuspects blames the endpoints for the failures in doubt: the request was answered, or no
+// further attempt will tell.
 func (c *Call) blameSuspects(now time.Time) {
 	if c.extras == nil || len(c.extras.failed.list) == 0 || c.extras.failed.own {
 		return
@@ -152,9 +150,9 @@ func (c *Call) blameSuspects(now time.Time) {
 	c.extras.failed.resolve(c, now, true)
 }
 
-// noneFollows says that the call ends with its latest failure. Other endpoints might
-// have answered it, where a 429 keeps calls away from them that is in doubt itself: then
-// this one's stays in doubt, too.
+// noneFollows ends the doubt about the failures of a call that ends with a bad answer. If a 429
+// in doubt keeps calls away from other endpoints, they might have answered, so a 429 of this one
+// counts against nobody.
 func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
 		a.Target.State.Resolve(&a.Ticket, now, c.Handler.BreakerConfig(), false)
@@ -163,6 +161,7 @@ func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 	c.blameSuspects(now)
 }
 
+// othersHeldInDoubt reports whether a 429 in doubt keeps calls away from another endpoint.
 func (c *Call) othersHeldInDoubt(a *Attempt, now time.Time) bool {
 	for _, t := range c.Handler.TableFor(c.upstreams(), now).Targets {
 		if t.State != a.Target.State && t.Weight > 0 && t.State.HeldInDoubt(now) {

@@ -20,18 +20,17 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Transport makes the attempts of a policy's calls through the proxy's own
-// transport, which it wraps. It sees every outcome, reports it to the
-// endpoint's state, and decides whether the call moves on; the proxy learns of
-// that decision by a dial error, which it retries for any method.
+// A Transport makes the attempts of a handler's calls through the proxy's own transport, which
+// it wraps. It reports each outcome to the endpoint's state, and decides whether the call moves on.
+// It tells the proxy so by a dial error, which the proxy retries for any method.
 type Transport struct {
 	http.RoundTripper
 	Handler       *Handler
-	proxyProtocol bool // as the wrapped transport says, which the proxy asks for every request
+	proxyProtocol bool // the wrapped transport's ProxyProtocolEnabled, which the proxy asks for every request
 }
 
-// NewTransport makes the transport of a handler around the proxy's own, which has not been
-// used.
+// NewTransport wraps the proxy's own transport for a handler. The wrapped transport must be
+// unused.
 func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	if own, ok := wrapped.(*reverseproxy.HTTPTransport); ok && own.Transport != nil {
 		own.Transport = link.Watch(own.Transport)
@@ -41,8 +40,8 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	return h.transport
 }
 
-// failed deals with an attempt that brought no answer, and returns the error
-// that the proxy gets.
+// failed settles an attempt that brought no answer, moves the call on if it may, and returns
+// the error for the proxy.
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
@@ -55,9 +54,9 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		if a.overtaken() {
 			return errOvertaken
 		}
-		now = time.Now() // a rival may have been waited for
+		now = time.Now() // overtaken may have waited for the rival
 	}
-	if a.endedWhy() == endpoint.EndedByRescue { // if the client has left since, the next attempt will find out
+	if a.endedWhy() == endpoint.EndedByRescue { // the next attempt notices if the client has left
 		c.moveTo(a, a.rescued.to, reasonRescued, what, now)
 		return reverseproxy.NewDialError(fmt.Errorf("endpoint %s opened", a.Target.Name))
 	}
@@ -75,7 +74,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 		c.finished = true
 		c.record(a, outcome.Cancelled)
 		if c.body != nil && c.body.Broken() || errors.Is(err, replay.ErrReplaced) {
-			return err // the reason why the client's body could not be read
+			return err // says why the client's body could not be read
 		}
 		return outcome.ErrClientGone
 	}
@@ -104,7 +103,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	return reason
 }
 
-// reasonOf is what the client gets whose call ends with an attempt that failed.
+// reasonOf returns the error for the proxy if the call ends with a failed attempt.
 func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time) error {
 	if o == outcome.FailedTimeout || o == outcome.Stalled || a.endedWhy() == endpoint.EndedByTimeout {
 		return &outcome.TimeoutError{Endpoint: a.Target.Name, After: now.Sub(a.Began)}
@@ -115,7 +114,7 @@ func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time)
 	return last(err)
 }
 
-// blame says whose fault an error of a round trip is.
+// blame returns the outcome of a round trip that returned err: it tells whose fault that was.
 func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 	ended := a.conclude()
 	a.leaveConnection(ended, now)
@@ -133,7 +132,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 	case endpoint.EndedByRescue, endpoint.EndedByHedge:
 		return outcome.Cancelled
 	case endpoint.EndedByDeadline:
-		// An endpoint that got what others had left of the deadline is not slow.
+		// An endpoint is not slow if earlier attempts left it little time.
 		if whole := min(a.Timeout, c.Handler.Retry.Deadline); a.WaitedFor(now) < whole/2 || a.clientSlow(now) {
 			return outcome.Cancelled
 		}
@@ -156,22 +155,22 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedDial
 	case o == outcome.FailedTLS && (a.sent.Begun() || a.is(connected) && !outcome.SaysPeer(err)):
-		return outcome.FailedReset // the handshake was over: the endpoint may have acted
+		return outcome.FailedReset // after the handshake, so the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
 	}
 	return o
 }
 
-// plain keeps errors of ours that move a call on from being read as "the client
-// left".
+// plain returns an error with the text of err only. The proxy would read a wrapped
+// context.Canceled as "the client left".
 func plain(err error) error { return errors.New(err.Error()) }
 
-// answeredBadly deals with an answer that is a failure of the endpoint, or says that it
-// wants no more of us for now.
+// answeredBadly settles an answer that says that the endpoint failed or wants no calls for now,
+// and moves the call on or gives the answer to the client.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	a.RetryAfter = a.askedToWait(resp, o, now)
-	now = time.Now() // its body may have been waited for
+	now = time.Now() // askedToWait may have waited for the body
 	what := whatStatus(resp)
 	a.settleFor(what, now, o, false, c.inDoubt(a, o))
 	if a.race() != nil {
@@ -180,7 +179,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 			a.Settle(now, o, true)
 			return nil, errOvertaken
 		}
-		now = time.Now() // a rival may have been waited for
+		now = time.Now() // overtaken may have waited for the rival
 	}
 	c.suspect(a, o, now)
 	if c.moveOn(a, o, what, now) {
@@ -203,8 +202,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 	return resp, nil
 }
 
-// moveOn reserves the next attempt, if there is to be one, and records the
-// failover.
+// moveOn moves the call on to a next attempt, and reports whether there is one.
 func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time) bool {
 	next := c.Plan(now, a, o)
 	if next == nil {
@@ -214,8 +212,8 @@ func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time)
 	return true
 }
 
-// moveTo makes next the call's next attempt. What says in a few words what was wrong with
-// the one before; empty: nothing.
+// moveTo makes next the call's next attempt, and records the failover. what says in a few words
+// what was wrong with a; empty: nothing.
 func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	c.Attempts++
 	c.Next = next
@@ -238,7 +236,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	}
 }
 
-// The optional interfaces that the proxy asks of its transport are passed on.
+// The methods below pass on the optional interfaces that the proxy asks of its transport.
 
 // TLSEnabled implements reverseproxy.TLSTransport.
 func (t *Transport) TLSEnabled() bool {
@@ -305,5 +303,3 @@ var (
 	_ reverseproxy.BufferedTransport                   = (*Transport)(nil)
 	_ reverseproxy.RequestHeaderOpsTransport           = (*Transport)(nil)
 )
-
-var _ http.RoundTripper = (*Transport)(nil)

@@ -13,43 +13,43 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// WaitRules say how long calls wait for an endpoint, and how often they are sent again
-// to one that has failed them. The zero value: they do not wait.
+// WaitRules say how long calls wait for an endpoint, and how often they go again to one that
+// failed them. The zero value: calls do not wait.
 type WaitRules struct {
-	For      time.Duration // from the beginning of the call; 0: no bound
-	Most     int           // calls that wait in the pool
-	Interval time.Duration // before an endpoint that has failed the call is asked again
-	Tries    int           // after the first, each Interval of waiting being one; 0: no bound
+	For      time.Duration // the longest wait, from the beginning of the call; 0: no bound
+	Most     int           // the most calls that wait in the pool
+	Interval time.Duration // the pause before an endpoint that failed the call is asked again
+	Tries    int           // the most tries after the first; each Interval of waiting is one; 0: no bound
 }
 
-// queues tells whether calls that find no endpoint wait.
+// queues reports whether calls that find no endpoint wait.
 func (w *WaitRules) queues() bool { return w.For > 0 || w.Tries > 0 && w.Interval > 0 }
 
-// repeats tells whether calls go to endpoints again that have failed them.
+// repeats reports whether calls go again to endpoints that failed them.
 func (w *WaitRules) repeats() bool { return w.For > 0 || w.Tries > 0 }
 
-// A wait is what a call has that waits for an endpoint, or has waited.
+// A wait is the state of a call that waits, or has waited, for an endpoint.
 type wait struct {
 	since  time.Time     // when the call began
-	began  time.Time     // of the wait that is under way; zero: none is
-	before time.Duration // that earlier waits took
-	tries  int           // that waits made up for, by WaitRules.Interval
-	again  int           // attempts after the first that came after a wait
-	round  uint16        // attempts before the latest wait
+	began  time.Time     // when the current wait began; zero: none
+	before time.Duration // the length of all earlier waits
+	tries  int           // the tries that waits counted as, by WaitRules.Interval
+	again  int           // attempts that followed a wait, without the first attempt
+	round  uint16        // the number of attempts before the latest wait
 
-	next   bool          // the call is to wait now
-	rests  bool          // for Interval, to ask an endpoint again that takes calls
-	rest   time.Duration // how long
-	err    error         // what the client gets if nothing comes of it; nil: a refusal
-	reason string        // of the move to another endpoint
-	what   string        // was wrong with the attempt; empty: nothing
+	next   bool          // the next Select waits
+	rests  bool          // it waits for rest, to ask again an endpoint that takes calls
+	rest   time.Duration // the pause before it asks again
+	err    error         // the client's error if the wait is in vain; nil: a refusal
+	reason string        // the reason of the move to the next endpoint
+	what   string        // what was wrong with the attempt before; empty: nothing
 
-	place *pool.Place // by which the call was let in
-	lanes *pool.Lanes // while the queue looks for an endpoint
+	place *pool.Place // the place in the queue by which the call was let in
+	lanes *pool.Lanes // set while the queue looks for an endpoint
 }
 
-// entering are the lanes that the call's next attempt has to find room in; nil: it is
-// not the queue that looks.
+// entering returns the lanes in which the call's next attempt needs room; nil: the queue is not
+// looking for an endpoint.
 func (c *Call) entering() *pool.Lanes {
 	if c.extras == nil {
 		return nil
@@ -57,7 +57,7 @@ func (c *Call) entering() *pool.Lanes {
 	return c.extras.wait.lanes
 }
 
-// Waited is how long the call has waited for endpoints.
+// waited returns how long the call has waited for endpoints, without the current wait.
 func (c *Call) waited() time.Duration {
 	if c.extras == nil {
 		return 0
@@ -65,7 +65,7 @@ func (c *Call) waited() time.Duration {
 	return c.extras.wait.before
 }
 
-// used is how many of WaitRules.Tries the call has had.
+// used returns how many of WaitRules.Tries the call has used.
 func (c *Call) used() int {
 	made := max(0, int(c.Attempts)-1)
 	if x := c.extras; x != nil {
@@ -74,8 +74,8 @@ func (c *Call) used() int {
 	return made
 }
 
-// hasAttempts tells whether the call may have another attempt. Waiting renews the number
-// of attempts, unless the proxy's own lb_retries bounds them.
+// hasAttempts reports whether the call may have another attempt. A wait renews the number of
+// attempts, unless lb_retries bounds it.
 func (c *Call) hasAttempts() bool {
 	h := c.Handler
 	if c.extras == nil {
@@ -87,7 +87,7 @@ func (c *Call) hasAttempts() bool {
 	return int(c.Attempts-c.extras.wait.round) < h.Retry.Attempts
 }
 
-// waitsUntil is when the call gives up waiting.
+// waitsUntil returns when the call gives up waiting; zero: never.
 func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 	rules := &c.Handler.Wait
 	if rules.For > 0 {
@@ -107,9 +107,9 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 	return until
 }
 
-// waitsFor tells whether a call whose attempt failed waits for an endpoint, which may be
-// the same one, instead of giving up: err is what its client gets else. What says in a few
-// words what was wrong with the attempt.
+// waitsFor makes a call whose attempt failed wait for an endpoint, which may be the same one, and
+// reports whether it does. If the wait is in vain, the client gets err; nil: a refusal. what says
+// in a few words what was wrong with the attempt.
 func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time) bool {
 	h := c.Handler
 	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
@@ -117,7 +117,7 @@ func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time
 	}
 	out := h.allOut(c, now)
 	if !out && (o == outcome.FailedStatus || o == outcome.RateLimited || o == outcome.Denied) {
-		return false // it is an answer, and the endpoint goes on
+		return false // the client gets this answer
 	}
 	if !c.plansWait(now, out, err, o.String()) {
 		return false
@@ -129,8 +129,8 @@ func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time
 	return true
 }
 
-// plansWait has the call wait when Select is called next, if it may: in the queue where
-// all endpoints are out, else it rests before it asks one again.
+// plansWait makes the next Select wait, and reports whether the call may: in the queue if all
+// endpoints are out, else for Interval before it asks one again.
 func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool {
 	rules := &c.Handler.Wait
 	switch {
@@ -148,7 +148,7 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 	return true
 }
 
-// allOut tells whether no endpoint takes calls for now, as the states know it.
+// allOut reports whether no endpoint takes calls now, by the states.
 func (h *Handler) allOut(c *Call, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range h.TableFor(c.upstreams(), now).Targets {
@@ -159,9 +159,8 @@ func (h *Handler) allOut(c *Call, now time.Time) bool {
 	return true
 }
 
-// wait keeps the call until there is an endpoint for it, its time is over or its client
-// leaves. The round trip to the upstream that it returns is the attempt, or what the
-// client gets instead.
+// wait keeps the call until there is an endpoint for it, its time is over or its client leaves.
+// It returns the upstream of the attempt, or one whose round trip is the refusal.
 func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	h, x := c.Handler, c.extra()
 	q, s := &h.Pool.Queue, &x.wait
@@ -172,7 +171,7 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	if s.began.IsZero() {
 		most := h.Wait.Most
 		if s.before > 0 {
-			most = math.MaxInt32 // it had room already
+			most = math.MaxInt32 // the call had a place before
 		}
 		if !q.Take(most) {
 			q.TurnedAway()
@@ -212,7 +211,7 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 		return c.timeOver(w, now)
 	}
 	pause := until.Sub(now)
-	if h.Dynamic != nil { // whose upstreams the proxy looks up between tries
+	if h.Dynamic != nil { // the proxy looks the upstreams up between tries
 		pause = min(pause, max(h.Wait.Interval, endpoint.PollAllIn))
 	}
 	place := q.Join(c, s.since)
@@ -230,11 +229,11 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	return c.refuseWith(errLookAgain)
 }
 
-// errLookAgain has the proxy look dynamic upstreams up again.
+// errLookAgain makes the proxy look up dynamic upstreams again.
 var errLookAgain = reverseproxy.NewDialError(errors.New("no endpoint yet"))
 
-// sleep waits for so long, or until the call is let in. The error says that the client is
-// not there any longer.
+// sleep waits for pause, or until the call is let in. The error says that the client has left
+// or its body failed.
 func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
 	timer := time.NewTimer(max(0, pause))
 	defer timer.Stop()
@@ -252,9 +251,9 @@ func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
 	return nil
 }
 
-// chooseAgain reserves an attempt for a call that has waited to ask an endpoint again;
-// denied tells that the budget does not allow it. While others wait in the queue, the call
-// goes there.
+// chooseAgain reserves an attempt for a call that has paused to ask an endpoint again. denied says
+// that the budget does not allow it. While calls wait in the queue it reserves none, and the call
+// joins them.
 func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 	h := c.Handler
 	if h.Pool.Queue.Blocked() {
@@ -273,7 +272,7 @@ func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 	return a, false
 }
 
-// enters makes an attempt the next that the call makes.
+// enters makes an attempt the call's next one, after a wait.
 func (c *Call) enters(a *Attempt, now time.Time) {
 	c.excluded = nil
 	s := &c.extras.wait
@@ -286,14 +285,14 @@ func (c *Call) enters(a *Attempt, now time.Time) {
 	c.moveTo(c.Current, a, s.reason, s.what, now)
 }
 
-// goesIn goes on with the attempt that was reserved for the call.
+// goesIn ends a wait with an attempt that was reserved for the call.
 func (c *Call) goesIn(place *pool.Place, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.LetIn)
 	c.extras.wait.place = place
 	return c.Next.upstream
 }
 
-// waitEnds counts the wait that is under way.
+// waitEnds ends and counts the current wait.
 func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
 	s := &c.extras.wait
 	took := max(0, now.Sub(s.began))
@@ -306,7 +305,7 @@ func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
 	c.Handler.Pool.Queue.Release(took, how)
 }
 
-// leaves ends a call whose client is not there any longer.
+// leaves ends a call whose client has left.
 func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.Left)
 	if !c.recorded.Swap(true) {
@@ -315,14 +314,14 @@ func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
 	return c.refuseWith(err)
 }
 
-// timeOver ends a call that has waited in vain.
+// timeOver ends a call whose wait was in vain.
 func (c *Call) timeOver(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.TimeOver)
 	return c.givesUp(w, now)
 }
 
-// givesUp is what a call comes to that waits no longer: what its last attempt failed
-// with, or a refusal where no endpoint takes calls.
+// givesUp ends a call that waits no longer: with the error of its last attempt or, if no endpoint
+// takes calls, with a refusal.
 func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	h := c.Handler
 	if err := c.extras.wait.err; err != nil && !h.allOut(c, now) {
@@ -352,7 +351,7 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	var a *Attempt
 	switch {
 	case !trial:
-		a = h.redraw(c, t, now, endpoint.AdmitNormally) // where trials have succeeded
+		a = h.redraw(c, t, now, endpoint.AdmitNormally) // at endpoints whose trials succeeded
 	case c.doubtful():
 		a = h.chooseOther(c, t, now)
 	default:
@@ -370,7 +369,7 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	return a.Target.State
 }
 
-// leavesLane tells the queue what came of the attempt for which it let the call in.
+// leavesLane tells the queue how the attempt went for which it let the call in.
 func (c *Call) leavesLane(took time.Duration, well bool) {
 	if x := c.extras; x != nil && x.wait.place != nil {
 		x.wait.place.Answered(took, well)

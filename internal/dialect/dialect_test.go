@@ -14,7 +14,7 @@ import (
 )
 
 // rules are the answers of a dialect, as rules.
-func rules(t *testing.T, name string) *answer.Rules {
+func rules(t testing.TB, name string) *answer.Rules {
 	t.Helper()
 	d := dialect.Of(name)
 	var list []answer.Rule
@@ -30,7 +30,7 @@ func rules(t *testing.T, name string) *answer.Rules {
 	return answer.NewRules(list)
 }
 
-func ruleOf(t *testing.T, a *dialect.Answer) (rule answer.Rule) {
+func ruleOf(t testing.TB, a *dialect.Answer) (rule answer.Rule) {
 	t.Helper()
 	var err error
 	if rule.Status, err = outcome.ParseStatusSet([]string{a.Status}); err != nil {

@@ -1,6 +1,9 @@
 package jsondoc
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Found tells what is known about a value in an incomplete document.
 type Found uint8
@@ -22,6 +25,9 @@ func Named(names ...string) (path Path) {
 	return path
 }
 
+// Equal reports whether two paths are the same.
+func (p Path) Equal(other Path) bool { return slices.Equal(p, other) }
+
 // Find looks up the value at a path in a document. doc is the beginning of the document, or
 // all of it if whole is set. The first of several equal names counts. The document need not
 // be checked.
@@ -36,6 +42,10 @@ func Find(doc []byte, path Path, whole bool) (value []byte, found Found) {
 	}
 	return doc[at:end], Here
 }
+
+// Begin returns the offset at which the value at a path begins. Unlike with Find, the value need
+// not be complete.
+func Begin(doc []byte, path Path, whole bool) (at int, found Found) { return find(doc, 0, path, whole) }
 
 // missing returns what is known about a value whose end has not arrived.
 func missing(whole bool) Found {

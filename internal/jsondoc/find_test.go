@@ -74,3 +74,22 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+// TestBegin: a value has begun before it is complete.
+func TestBegin(t *testing.T) {
+	for _, test := range []struct {
+		doc   string
+		whole bool
+		at    int
+		found Found
+	}{
+		{`{"a":1,"error": {"co`, false, 16, Here},
+		{`{"a":1,"error":`, false, 0, Later},
+		{`{"a":1,"err`, false, 0, Later},
+		{`{"a":1}`, true, 0, Absent},
+	} {
+		if at, found := Begin([]byte(test.doc), Named("error"), test.whole); at != test.at || found != test.found {
+			t.Errorf("%s: %d, %d", test.doc, at, found)
+		}
+	}
+}

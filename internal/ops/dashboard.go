@@ -43,7 +43,7 @@ type Dashboard struct {
 // feed is the data that all dashboards of the process show.
 var feed = web.NewFeed(web.Source{
 	Pools:   func(now time.Time) any { return pool.Status(now) },
-	History: func(now, from time.Time) any { return LastMinutes(now, from) },
+	History: func(now, from time.Time) any { return lastMinutes(now, from) },
 	Past:    pastEvents,
 	Watch:   watchEvents,
 })

@@ -7,8 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// Minutes are the last minutes of all endpoints, for the dashboard's charts.
-type Minutes struct {
+// minutes are the last minutes of all endpoints, for the dashboard's charts.
+type minutes struct {
 	// The first minute, in minutes since 1970.
 	From int64 `json:"from"`
 
@@ -24,10 +24,10 @@ type columns struct {
 	P95      []float64 `json:"p95"`
 }
 
-// LastMinutes returns the minutes of every endpoint since from.
-func LastMinutes(now, from time.Time) Minutes {
+// lastMinutes returns the minutes of every endpoint since from.
+func lastMinutes(now, from time.Time) minutes {
 	from = from.Truncate(time.Minute)
-	last := Minutes{From: from.Unix() / 60, Pools: make(map[string]map[string]*columns)}
+	last := minutes{From: from.Unix() / 60, Pools: make(map[string]map[string]*columns)}
 	for _, p := range pool.Running() {
 		endpoints := make(map[string]*columns)
 		last.Pools[p.Name] = endpoints

@@ -14,18 +14,17 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A checker is the one goroutine that starts the checks of a pool's endpoints.
-// It runs from when the first configuration has checks, and sleeps until one is
-// due. Checks are spread: no two of a pool begin within half of their average
-// distance. Where they are more than 25 a second, waking for each would cost more
-// than the checks: then those begin together that are due within a CheckSlot, at
-// most twice as many as there are in one on average. Never are two under way at one
-// endpoint. Each has a goroutine while it is under way, and ends with the
-// configuration that it belongs to.
+// A checker is the goroutine that starts the checks of a pool's endpoints. It runs from
+// the first configuration with checks on, and sleeps until a check is due. It spreads
+// checks: no two of a pool begin within half of their average distance. With more than 25
+// checks a second, waking for each would cost more than the checks: then those that are due
+// within a checkSlot begin together, at most twice as many as a slot has on average. An
+// endpoint has at most one check under way. Each check has a goroutine, which ends with its
+// configuration.
 type checker struct {
 	running atomic.Bool
-	stale   atomic.Bool  // the plan has to be made anew
-	sleeps  atomic.Int64 // until when, Unix nanoseconds; 0: until it is woken
+	stale   atomic.Bool  // the plan must be rebuilt
+	sleeps  atomic.Int64 // until when it sleeps, Unix nanoseconds; 0: until it is woken
 	wake    chan struct{}
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -34,20 +33,19 @@ type checker struct {
 
 	// The goroutine's own.
 	plan  []checked
-	gap   time.Duration // between the beginnings of two checks
-	after time.Time     // no check begins before; where they begin in slots, the end of one
-	begun int           // in the slot
+	gap   time.Duration // shortest time between the beginnings of two checks
+	after time.Time     // no check begins before; with slots, the end of the slot
+	begun int           // checks that began in the slot
 }
 
 // checkSlot is how often a pool with many checks wakes to start some.
 const checkSlot = 40 * time.Millisecond
 
-// slotted tells whether checks are so many that some begin together. Their
-// average distance is twice the gap.
+// slotted reports whether checks begin in slots. Their average distance is twice the gap.
 func (c *checker) slotted() bool { return 2*c.gap < checkSlot }
 
-// mustWait tells whether no check may begin before c.after. A clock that jumped
-// back makes none wait for longer than usual.
+// mustWait reports whether no check may begin before c.after. A clock that jumps back
+// lengthens no wait.
 func (c *checker) mustWait(now time.Time) bool {
 	wait := c.after.Sub(now)
 	if c.slotted() {
@@ -67,7 +65,7 @@ func (c *checker) begins(now time.Time) {
 	}
 }
 
-// checked is an endpoint that is to be checked.
+// checked is an endpoint with checks.
 type checked struct {
 	state  *endpoint.State
 	target *target.Target
@@ -76,8 +74,7 @@ type checked struct {
 	ctx    context.Context // of the configuration
 }
 
-// Check lets the checks of a handler begin, if it has any, through the proxy's
-// own transport.
+// Check starts the checks of a handler, if it has any, through the proxy's transport.
 func (p *Pool) Check(h *Handler, trip http.RoundTripper) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -109,7 +106,7 @@ func (c *checker) stop() {
 	c.probes.Wait()
 }
 
-// nudge lets the goroutine look at the breakers.
+// nudge wakes the goroutine.
 func (c *checker) nudge() {
 	if !c.running.Load() {
 		return
@@ -120,15 +117,15 @@ func (c *checker) nudge() {
 	}
 }
 
-// ended lets the goroutine know of a check whose successor is due at next, where
-// it would not be awake by then.
+// ended wakes the goroutine after a check, if the endpoint's next check is due before it
+// would wake.
 func (c *checker) ended(next time.Time) {
 	if until := c.sleeps.Load(); until == 0 || next.UnixNano() < until {
 		c.nudge()
 	}
 }
 
-// replan lets the goroutine look at the configuration.
+// replan wakes the goroutine to read the configuration again.
 func (c *checker) replan() {
 	c.stale.Store(true)
 	c.nudge()
@@ -150,7 +147,7 @@ func (c *checker) run(p *Pool) {
 		if c.stale.Swap(false) {
 			c.planAnew(p, now)
 		}
-		c.sleeps.Store(0) // checks that end meanwhile wake it
+		c.sleeps.Store(0) // a check that ends meanwhile wakes it
 		if next := c.startDue(p, now); next.IsZero() {
 			timer.Stop()
 		} else {
@@ -163,7 +160,7 @@ func (c *checker) run(p *Pool) {
 	}
 }
 
-// planAnew reads from the configuration which endpoints are to be checked.
+// planAnew reads the endpoints to check from the configuration.
 func (c *checker) planAnew(p *Pool, now time.Time) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -188,9 +185,9 @@ func (c *checker) planAnew(p *Pool, now time.Time) {
 	p.Poke()
 }
 
-// toCheckLocked appends the endpoints that the running configuration wants
-// checked, as the first handler sees them that has them. What an endpoint says
-// comes before what its pool says, whichever handler it is in.
+// toCheckLocked appends the endpoints that the running configuration checks, each as its
+// first handler sees it. An endpoint's own settings replace the pool's, whichever handler
+// has them.
 func (p *Pool) toCheckLocked(plan []checked) []checked {
 	g := p.generation.Load()
 	if g == nil {
@@ -231,9 +228,8 @@ func (p *Pool) toCheckLocked(plan []checked) []checked {
 	return kept
 }
 
-// startDue starts the check that has been due for longest, if there may be one
-// now, and returns when to look again; zero if only an event brings a check
-// about.
+// startDue starts the checks that are due, the oldest first, as far as their spread allows.
+// It returns when to look again; zero: after an event.
 func (c *checker) startDue(p *Pool, now time.Time) (next time.Time) {
 	for {
 		due := -1
@@ -258,8 +254,8 @@ func (c *checker) startDue(p *Pool, now time.Time) (next time.Time) {
 	}
 }
 
-// check makes one check and lets its result have its effect, unless the
-// configuration or the endpoint is gone by then.
+// check makes one check and reports its result, which counts unless the configuration or the
+// endpoint is gone by then.
 func (c *checked) check(p *Pool) {
 	result := probe.Run(c.ctx, c.cfg, c.trip, c.target, c.state.ChecksGet())
 	now := time.Now()

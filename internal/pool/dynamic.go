@@ -12,12 +12,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// DynamicTargets are the targets of a handler whose upstreams are looked up for
-// each request. An address that is not among the configured endpoints gets the
-// pool's defaults, and its state is forgotten when it has not been seen for ten
-// minutes. At most MaxDynamic addresses are known at once: where more are looked up, those
-// beyond are called all the same, but what is learnt about them is forgotten with the
-// set of upstreams that brought them.
+// DynamicTargets are the targets of a handler that looks its upstreams up for each request.
+// An address without a configured endpoint gets the pool's defaults. The pool forgets an
+// address that it has not seen for ten minutes. At most maxDynamic addresses are known at
+// once; further ones get calls too, but their state is forgotten with their set of upstreams.
 type DynamicTargets struct {
 	current atomic.Pointer[dynamicTable]
 
@@ -26,16 +24,15 @@ type DynamicTargets struct {
 	gone  bool                      // the handler has left the pool
 }
 
-// maxDynamic is how many addresses a handler knows.
+// maxDynamic is how many addresses a handler knows at most.
 const maxDynamic = 1000
 
-// dynamicTable is the table of one set of upstreams, in the order in which they
-// came.
+// dynamicTable is the table of one set of upstreams, in the order of the lookup.
 type dynamicTable struct {
 	addresses []string
 	targets   []*target.Target // sorted by priority
 	table     atomic.Pointer[Routes]
-	used      atomic.Bool // since the last tick
+	used      atomic.Bool // since the latest tick
 }
 
 func (d *dynamicTable) is(pool reverseproxy.UpstreamPool) bool {
@@ -50,7 +47,7 @@ func (d *dynamicTable) is(pool reverseproxy.UpstreamPool) bool {
 	return true
 }
 
-// UpstreamAt is the upstream of an address.
+// UpstreamAt returns the upstream of an address; nil if there is none.
 func UpstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Upstream {
 	for _, u := range pool {
 		if u.Dial == address {
@@ -60,7 +57,7 @@ func UpstreamAt(pool reverseproxy.UpstreamPool, address string) *reverseproxy.Up
 	return nil
 }
 
-// passingLocked are the states of addresses that are called but not known.
+// passingLocked returns the states of addresses that get calls but are not known.
 func (p *Pool) passingLocked() (states []*endpoint.State) {
 	for _, g := range p.attached {
 		for _, h := range g.handlers {
@@ -81,8 +78,8 @@ func (p *Pool) passingLocked() (states []*endpoint.State) {
 	return states
 }
 
-// makeRoom forgets addresses of earlier sets, so that more can be known: those that were
-// seen longest ago, of which nothing is in flight, closed, and that no operator steers.
+// makeRoom forgets addresses of earlier sets to make room for more: those that were seen
+// longest ago, if they are Forgettable.
 func (d *DynamicTargets) makeRoom(p *Pool, more int, now time.Time) {
 	over := len(d.Known) + more - maxDynamic
 	if over <= 0 {
@@ -108,7 +105,7 @@ func (d *DynamicTargets) drop(p *Pool, t *target.Target) {
 	p.releaseLocked(t.State)
 }
 
-// has tells whether the set consists of these addresses, in any order.
+// has reports whether the set consists of these addresses, in any order.
 func (d *dynamicTable) has(addresses []string) bool {
 	if len(addresses) != len(d.addresses) {
 		return false
@@ -125,8 +122,8 @@ func (d *dynamicTable) has(addresses []string) bool {
 	return true
 }
 
-// forgetLocked drops dynamic endpoints that have not been seen for long; those
-// of the current set are seen.
+// forgetLocked drops dynamic endpoints that have not been seen for ForgetSeen. Those of the
+// current set count as seen while it is used.
 func (p *Pool) forgetLocked(now time.Time) {
 	for _, g := range p.attached {
 		for _, h := range g.handlers {
@@ -151,14 +148,14 @@ func (d *DynamicTargets) forget(p *Pool, now time.Time) {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
-			d.current.Store(nil) // is made anew if it is asked for again
+			d.current.Store(nil) // a lookup makes it again
 		}
 		d.drop(p, t)
 	}
 }
 
-// inheritLocked makes the pool's newest configuration remember the addresses of a
-// handler that leaves: the lookups of that configuration may still bring them.
+// inheritLocked passes the addresses of a handler that leaves to the pool's newest
+// configuration, whose lookups may still bring them.
 func (p *Pool) inheritLocked(from *Handler) {
 	if from.Dynamic == nil || len(p.attached) == 0 {
 		return

@@ -16,9 +16,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
-// Emit lets an event out of the pool. It never blocks and calls nothing, so it
-// may be used on the request path; not under a lock. At and Count may be left
-// out, ID and Pool are filled in. Details must not be changed afterwards.
+// Emit emits an event of the pool. It never blocks, so it may be used on the request path,
+// but not under a lock. It fills in ID and Pool, and At and Count if they are zero. The
+// caller must not change Details afterwards.
 func (p *Pool) Emit(e event.Event) {
 	e.Pool = p.Name
 	if e.At.IsZero() {
@@ -36,7 +36,7 @@ func (p *Pool) emitAll(collected []event.Event) {
 	}
 }
 
-// allOutLocked tells whether every endpoint is out for every handler that has any. It
+// allOutLocked reports whether every endpoint is out for every handler that has any. It
 // needs Pool.Mu.
 func (g *Generation) allOutLocked() bool {
 	tables := 0
@@ -51,8 +51,8 @@ func (g *Generation) allOutLocked() bool {
 	return tables > 0
 }
 
-// downLocked notes whether every endpoint is out, and returns the event that says so, or
-// that one is back, where that is new. It needs Pool.Mu.
+// downLocked notes whether every endpoint is out. If that has changed, it returns the event.
+// It needs Pool.Mu.
 func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	down := g.allOutLocked()
 	if p.down.Swap(down) == down {
@@ -92,7 +92,7 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	return e
 }
 
-// upLocked is the event of a pool of which an endpoint is back. It needs Pool.Mu.
+// upLocked returns the event of a pool with an endpoint back. It needs Pool.Mu.
 func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 	p.History.Pool().SetDown(now, false, "")
 	p.foldLocked(now)
@@ -116,7 +116,7 @@ func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 // mostListed is how many endpoints an event names.
 const mostListed = 10
 
-// listed names at most mostListed of them.
+// listed joins at most mostListed texts and says how many more there are.
 func listed(texts []string, separator string) string {
 	if more := len(texts) - mostListed; more > 0 {
 		return strings.Join(texts[:mostListed], separator) + fmt.Sprintf(" and %d more", more)
@@ -124,7 +124,7 @@ func listed(texts []string, separator string) string {
 	return strings.Join(texts, separator)
 }
 
-// causesLocked says what keeps calls from each endpoint. It needs Pool.Mu.
+// causesLocked returns what keeps calls from each endpoint. It needs Pool.Mu.
 func (p *Pool) causesLocked(now time.Time) string {
 	var causes []string
 	for _, m := range p.Members {
@@ -136,8 +136,8 @@ func (p *Pool) causesLocked(now time.Time) string {
 	return listed(causes, "; ")
 }
 
-// someOutLocked tells whether the breaker of an endpoint is not closed, by nobody's order.
-// It needs Pool.Mu.
+// someOutLocked reports whether an endpoint's breaker is open or recovering without an
+// operator's order. It needs Pool.Mu.
 func (p *Pool) someOutLocked() bool {
 	for _, m := range p.Members {
 		if m.ToldOut() {
@@ -147,13 +147,13 @@ func (p *Pool) someOutLocked() bool {
 	return false
 }
 
-// totalsLocked are what the pool has counted. It needs Pool.Mu.
+// totalsLocked returns the pool's counts for incidents. It needs Pool.Mu.
 func (p *Pool) totalsLocked() incident.Totals {
 	failures := p.calls.Counts().Failures
 	return incident.Totals{Failed: failures.Total(), Saved: p.Saved.Load()}
 }
 
-// causeOf is what an event says was wrong.
+// causeOf returns the cause in an event's details as one line.
 func causeOf(e *event.Event) string {
 	what, _ := e.Details["cause"].(string)
 	method, _ := e.Details["method"].(string)
@@ -161,7 +161,7 @@ func causeOf(e *event.Event) string {
 	return endpoint.Cause{What: what, Method: method, Path: path}.String()
 }
 
-// logEvent writes an event to the log of the configuration the pool runs by.
+// logEvent writes an event to the log of the pool's configuration.
 func (p *Pool) logEvent(e event.Event) {
 	logger := p.logger()
 	if lost := p.Outbox.Log.Lost.Swap(0); lost > 0 {
@@ -190,8 +190,8 @@ func (p *Pool) logEvent(e event.Event) {
 	entry.Write(append(fields, zap.Int("count", e.Count), zap.Time("at", e.At), zap.Uint64("id", e.ID))...)
 }
 
-// Source is that of the configuration the pool runs by, or of the newest that
-// runs, where that one has ended; nil if none does.
+// Source returns the source of the pool's configuration, or of the newest one that runs if that
+// has ended; nil if none runs.
 func (p *Pool) Source() EventSource {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -206,11 +206,11 @@ func (p *Pool) Source() EventSource {
 	return nil
 }
 
-// isUsable tells whether there is a source that is usable.
+// isUsable reports whether s is not nil and usable.
 func isUsable(s EventSource) bool { return s != nil && s.Usable() }
 
-// tellCaddy hands an event to the subscribers of the configuration that runs, who may be
-// slow and may panic.
+// tellCaddy passes an event to the subscribers of the running configuration, who may be slow
+// and may panic.
 func (p *Pool) tellCaddy(e event.Event) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -227,7 +227,7 @@ func (p *Pool) tellCaddy(e event.Event) {
 	}
 }
 
-// levelOf is how urgent a kind of event is in a log.
+// levelOf returns the log level of a kind of event.
 func levelOf(kind string) zapcore.Level {
 	switch kind {
 	case event.AllDown:

@@ -18,11 +18,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Handler is one handler's use of a pool: its targets, the tables that its calls
-// go by, and what it says of the pool itself. What is not guarded by Pool.Mu is set
-// before it is attached, and only read from then on.
+// A Handler is one handler's use of a pool: its targets, its routing tables, and its
+// settings of the pool. Fields that Pool.Mu does not guard are set before Attach and
+// read-only afterwards.
 type Handler struct {
-	// what each call looks at, close together
+	// read by each call, close together
 	Pool       *Pool
 	Generation *Generation // set by attach
 	Table      atomic.Pointer[Routes]
@@ -30,26 +30,26 @@ type Handler struct {
 
 	Targets      []*target.Target // sorted by priority; guarded by Pool.Mu once attached
 	Overflow     float64          // when a tier gives load to the next; 0: strict
-	Keyed        bool             // calls may have a key; those of one key go to one endpoint
-	StandbyShare float64          // of the calls, which goes to tiers below the one that serves
+	Keyed        bool             // calls may have a key; calls of one key go to one endpoint
+	StandbyShare float64          // part of the calls that goes to tiers below the serving one
 
 	// NewTarget makes the target of a dynamic address, without its state.
 	NewTarget func(address string) *target.Target
 
 	Terms     Terms
-	Breaker   *breaker.Config // nil: the handler says nothing of it
-	Longest   time.Duration   // timeout of an attempt
-	Objective *sla.Objective  // nil: no SLA, and no history is kept
+	Breaker   *breaker.Config // nil: the handler does not set it
+	Longest   time.Duration   // longest timeout of an attempt
+	Objective *sla.Objective  // nil: no SLA, and no stored history
 
-	Checks    func(own *endpoint.CheckOverride) *endpoint.CheckConfig // of an endpoint; nil result: none
-	SaysCheck bool                                                    // checks are this handler's own, not the defaults
-	HasChecks bool                                                    // some endpoint is checked
+	Checks    func(own *endpoint.CheckOverride) *endpoint.CheckConfig // settings for an endpoint; nil: it has no checks
+	SaysCheck bool                                                    // Checks are the handler's own, not the defaults
+	HasChecks bool                                                    // some endpoint has checks
 	probes    http.RoundTripper                                       // for checks; nil: not ready yet; guarded by Pool.Mu
 
 	Logger *zap.Logger
 	Source EventSource
 
-	parted atomic.Pointer[[]*target.Target] // what it had when it was detached; nil: it is attached
+	parted atomic.Pointer[[]*target.Target] // its targets when it was detached; nil: it is attached
 }
 
 // LogPanic logs a panic that was recovered, with the stack of the caller.
@@ -57,25 +57,25 @@ func (h *Handler) LogPanic(what string, value any) {
 	h.Logger.Error(what, zap.String("pool", h.Pool.Name), zap.Any("panic", value), zap.ByteString("stack", debug.Stack()))
 }
 
-// Terms are a handler's options, as far as the handlers of one configuration have
-// to agree on them to share a pool.
+// Terms are a handler's options on which all handlers of a configuration must agree to share
+// a pool.
 type Terms interface {
-	// AgreesWith tells why two handlers cannot share a pool; nil: they can.
+	// AgreesWith returns why two handlers cannot share a pool; nil if they can.
 	AgreesWith(other Terms) error
 }
 
-// An EventSource is a configuration, as the pool hands events to its subscribers and
-// keeps history in its storage. It may be used by several goroutines.
+// An EventSource is a configuration with its subscribers of events and its storage. It is
+// safe for concurrent use.
 type EventSource interface {
-	// Usable tells whether the configuration has started and not ended yet.
+	// Usable reports whether the configuration has started and not ended.
 	Usable() bool
-	// Emit hands an event to the configuration's subscribers, who may be slow and may panic.
+	// Emit passes an event to the configuration's subscribers, who may be slow and may panic.
 	Emit(e event.Event)
-	// Storage is the configuration's.
+	// Storage returns the configuration's storage.
 	Storage() sla.Storage
 }
 
-// allTargets are the targets of a h. It needs Pool.Mu.
+// allTargets returns the targets of the handler. It needs Pool.Mu.
 func (h *Handler) allTargets() []*target.Target {
 	if h.Dynamic == nil {
 		return h.Targets
@@ -87,7 +87,7 @@ func (h *Handler) allTargets() []*target.Target {
 	return targets
 }
 
-// TableFor is the routing table of the upstreams that the proxy offers.
+// TableFor returns the routing table of the upstreams that the proxy offers.
 func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
 	if h.Dynamic == nil {
 		return h.Table.Load()
@@ -95,8 +95,8 @@ func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Route
 	return h.tableOf(pool, now)
 }
 
-// TableToWaitFor is TableFor for a call that waits, perhaps since before a reload: nobody
-// builds the tables of handlers that are gone. It takes Pool.Mu.
+// TableToWaitFor is TableFor for a call that waits. If a reload has removed the handler, it
+// builds the table, since the control loop does not. It takes Pool.Mu.
 func (h *Handler) TableToWaitFor(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
 	targets := h.parted.Load()
 	switch {
@@ -110,7 +110,7 @@ func (h *Handler) TableToWaitFor(pool reverseproxy.UpstreamPool, now time.Time) 
 	return h.build(*targets, now)
 }
 
-// tableOf is the table of dynamic upstreams.
+// tableOf returns the table of dynamic upstreams.
 func (h *Handler) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
 	if d := h.Dynamic.current.Load(); d != nil && d.is(pool) {
 		if !d.used.Load() {
@@ -121,8 +121,8 @@ func (h *Handler) tableOf(pool reverseproxy.UpstreamPool, now time.Time) *Routes
 	return h.dynamicTable(pool, now)
 }
 
-// dynamicTable makes the table of a set of upstreams that differs from the last
-// one. A set in another order has the same table.
+// dynamicTable returns the table of a set of upstreams that differs from the latest one. The
+// same set in another order has the same table.
 func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
 	h.Pool.Mu.Lock()
 	defer h.Pool.Mu.Unlock()
@@ -138,7 +138,7 @@ func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *R
 		h.Dynamic.current.Store(d)
 		return d.table.Load()
 	}
-	passing := make(map[string]*target.Target) // addresses of the last set that are not known
+	passing := make(map[string]*target.Target) // addresses of the latest set that are not known
 	if last != nil {
 		for _, t := range last.targets {
 			if h.Dynamic.Known[t.Address] != t {
@@ -177,13 +177,13 @@ func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *R
 	return built
 }
 
-// newDynamicLocked is the target of an address that is not known. If there is room it is
-// known from then on.
+// newDynamicLocked returns the target of an unknown address. If there is room, the address
+// is known from then on.
 func (h *Handler) newDynamicLocked(address string) *target.Target {
 	t := h.NewTarget(address)
 	key := endpoint.Key{Name: t.Name, Address: t.Address}
 	switch {
-	case h.Dynamic.gone: // a request from before
+	case h.Dynamic.gone: // a request that began before the handler left
 		t.State = &endpoint.State{Key: key, Owner: h.Pool, Left: true}
 	case len(h.Dynamic.Known) >= maxDynamic:
 		t.State = &endpoint.State{Key: key, Owner: h.Pool, Left: true}
@@ -197,7 +197,7 @@ func (h *Handler) newDynamicLocked(address string) *target.Target {
 	return t
 }
 
-// Rebuild makes the handler's tables anew from the states of its endpoints.
+// Rebuild rebuilds the handler's tables from the states of its endpoints.
 func (h *Handler) Rebuild(now time.Time) {
 	if h.Dynamic == nil {
 		h.Table.Store(h.build(h.Targets, now))
@@ -208,7 +208,7 @@ func (h *Handler) Rebuild(now time.Time) {
 	}
 }
 
-// takeTargets returns every target whose state this handler holds, once.
+// takeTargets removes all targets from the handler and returns them.
 func (h *Handler) takeTargets() []*target.Target {
 	targets := h.Targets
 	h.Targets = nil
@@ -222,15 +222,15 @@ func (h *Handler) takeTargets() []*target.Target {
 	return targets
 }
 
-// GoLive makes the pool run by this handler's configuration, once that has started
-// or gets its first request: until then a reload may still fail.
+// GoLive makes the pool use this handler's configuration. It is called when that has started
+// or gets its first request: before, a reload may still fail.
 func (h *Handler) GoLive() {
 	if h.Pool.generation.Load() != h.Generation {
 		h.takeOver()
 	}
 }
 
-// takeOver makes the pool go by this handler's configuration, unless it goes by a newer one already.
+// takeOver makes the pool use this handler's configuration, unless it uses a newer one.
 func (h *Handler) takeOver() {
 	if h.Pool.generation.Load().serial > h.Generation.serial {
 		return
@@ -244,11 +244,10 @@ func (h *Handler) takeOver() {
 	h.Pool.Poke()
 }
 
-// BreakerConfig is what the breakers of this handler's pool run by.
+// BreakerConfig returns the breaker settings of this handler's configuration.
 func (h *Handler) BreakerConfig() *breaker.Config { return h.Generation.Breaker.Load() }
 
-// currentTable is the table that the last calls went by; nil if there is none
-// yet.
+// currentTable returns the table of the latest calls; nil if there is none yet.
 func (h *Handler) currentTable() *Routes {
 	if h.Dynamic == nil {
 		return h.Table.Load()

@@ -11,7 +11,7 @@ import (
 
 // Incidents are kept whether or not the pool has an objective.
 
-// incidentStorage is that of the configuration that runs, or of the last one that did; nil
+// incidentStorage returns the storage of the running configuration, or of the latest one; nil
 // if there was none.
 func (k *keeping) incidentStorage(p *Pool) sla.Storage {
 	if source := p.Source(); source != nil {
@@ -22,7 +22,8 @@ func (k *keeping) incidentStorage(p *Pool) sla.Storage {
 	return k.incidents.storage
 }
 
-// loadIncidents adds what an earlier process kept, once, and tells whether that is done.
+// loadIncidents adds the incidents that an earlier process stored, once. It reports whether
+// they are loaded.
 func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
 	storage := k.incidentStorage(p)
 	if storage == nil || k.incidents.loaded {
@@ -51,7 +52,7 @@ func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, tim
 	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
 }
 
-// incidentsKey is where the incidents are kept.
+// incidentsKey returns the storage key of the incidents.
 func (p *Pool) incidentsKey() string {
 	return sla.KeyBeside(storagePrefix, p.Name, instanceName(), "incidents")
 }

@@ -18,34 +18,34 @@ import (
 
 const (
 	judgeEvery = 10 * time.Second
-	// judgeEndpointsEvery is for what only people look at.
+	// judgeEndpointsEvery is for values that only people look at.
 	judgeEndpointsEvery = time.Minute
 	saveEvery           = time.Minute
 	pruneEvery          = 24 * time.Hour
 
-	// storageTimeout bounds a save or a load while the pool runs, lastTimeout one
-	// that a stopping Caddy waits for.
+	// storageTimeout is the timeout of a save or a load while the pool runs, lastTimeout
+	// of a save that a stopping Caddy waits for.
 	storageTimeout = 30 * time.Second
 	lastTimeout    = 5 * time.Second
 
-	// storagePrefix is the first part of the keys of all that is kept.
+	// storagePrefix begins all keys in the storage.
 	storagePrefix = "failover"
 )
 
 // keeping is the goroutine of a pool that compares its history with its objective,
-// and keeps it in Caddy's storage. Slow storage delays nothing else.
+// and keeps the history in Caddy's storage. Slow storage delays nothing else.
 type keeping struct {
-	// where to keep the history, nil if that is not known now, and whether it is to
-	// be kept
+	// storage returns the storage for the history, nil if it is unknown now, and whether
+	// to keep the history at all.
 	storage func() (sla.Storage, bool)
 
 	wake chan struct{}      // there may be something to load
-	save chan chan struct{} // to be saved now; closed when it has been
+	save chan chan struct{} // requests to save now; the goroutine closes the inner channel afterwards
 	quit chan struct{}
 	done chan struct{}
 
 	standing atomic.Pointer[Standing]
-	dirty    atomic.Bool // something was recorded since the last save
+	dirty    atomic.Bool // something was recorded since the latest save
 	loaded   bool        // used by the goroutine only
 
 	incidents struct { // used by the goroutine only
@@ -58,15 +58,15 @@ type keeping struct {
 	using  sla.Storage
 }
 
-// Standing is how the pool and its endpoints compared with its objective when they
-// were last looked at. It is read-only.
+// Standing compares the pool and its endpoints with its objective, as of the latest look. It
+// is read-only.
 type Standing struct {
 	objective sla.Objective
 	Pool      sla.Standing
 	Alert     sla.Alert
 
 	endpoints map[string]sla.Standing // by name
-	at        time.Time               // of endpoints
+	at        time.Time               // when endpoints were compared
 }
 
 func (k *keeping) start(p *Pool) {
@@ -78,7 +78,7 @@ func (k *keeping) start(p *Pool) {
 	go k.run(p)
 }
 
-// stop saves for the last time.
+// stop saves and ends the goroutine.
 func (k *keeping) stop() {
 	close(k.quit)
 	<-k.done
@@ -92,7 +92,7 @@ func (k *keeping) Poke() {
 	}
 }
 
-// SaveNow saves and waits for it, but not for long.
+// SaveNow saves, and waits for it for at most lastTimeout.
 func (k *keeping) SaveNow() {
 	timer := time.NewTimer(lastTimeout)
 	defer timer.Stop()
@@ -148,7 +148,7 @@ func (k *keeping) run(p *Pool) {
 	}
 }
 
-// Judge compares the pool with its objective, and emits what that brings about.
+// Judge compares the pool with its objective, and emits the events that follow.
 func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
 	p.fold(now)
 	o := p.Objective()
@@ -164,8 +164,8 @@ func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
 	k.standing.Store(&s)
 }
 
-// endpoints compares each endpoint with the objective. That takes about a
-// millisecond each, so it is done every judgeEndpointsEvery only.
+// endpoints compares each endpoint with the objective. Each takes about a millisecond, so the
+// result is reused for judgeEndpointsEvery.
 func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time) (map[string]sla.Standing, time.Time) {
 	if last := k.standing.Load(); last != nil && last.objective == o && last.endpoints != nil {
 		if since := now.Sub(last.at); since >= 0 && since < judgeEndpointsEvery {
@@ -179,8 +179,8 @@ func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time) (map[string
 	return endpoints, now
 }
 
-// keeperNow returns the keeper, with the storage of the configuration that runs;
-// nil if nothing is to be kept.
+// keeperNow returns the keeper with the storage of the running configuration; nil if there is
+// no history to keep.
 func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 	storage, kept := k.storage()
 	if !kept {
@@ -189,7 +189,7 @@ func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case storage == nil: // no configuration runs any more
+	case storage == nil: // no configuration runs any longer
 	case k.keeper == nil:
 		k.keeper = sla.NewKeeper(storage, storagePrefix, p.Name, instanceName())
 		k.using = storage
@@ -200,7 +200,7 @@ func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 	return k.keeper
 }
 
-// load adds what an earlier process kept to the history, once.
+// load adds the history that an earlier process stored, once.
 func (k *keeping) load(ctx context.Context, p *Pool, now time.Time) {
 	keeper := k.keeperNow(p)
 	if keeper == nil || k.loaded {
@@ -237,7 +237,7 @@ func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time
 	k.loaded = true
 }
 
-// prune deletes what instances left behind that are long gone.
+// prune deletes the stored history of instances that are long gone.
 func (k *keeping) prune(ctx context.Context, p *Pool, now time.Time) {
 	keeper := k.keeperNow(p)
 	if keeper == nil {
@@ -261,8 +261,8 @@ func (k *keeping) complain(p *Pool, warnings []error, err error) {
 	}
 }
 
-// storage is that of the configuration that runs, nil if none does, and whether
-// the pool's history is kept there.
+// storage returns the storage of the running configuration, nil if none runs, and whether the
+// pool keeps its history there.
 func (p *Pool) storage() (storage sla.Storage, kept bool) {
 	if g := p.generation.Load(); g == nil || g.sla.Load() == nil {
 		return nil, false
@@ -273,7 +273,7 @@ func (p *Pool) storage() (storage sla.Storage, kept bool) {
 	return storage, true
 }
 
-// Objective is what the pool is to achieve.
+// Objective returns the pool's objective; zero if there is none.
 func (p *Pool) Objective() sla.Objective {
 	if g := p.generation.Load(); g != nil {
 		if o := g.sla.Load(); o != nil {
@@ -283,7 +283,7 @@ func (p *Pool) Objective() sla.Objective {
 	return sla.Objective{}
 }
 
-// isDown tells whether an endpoint, or all of them, are being counted as down.
+// isDown reports whether an endpoint or the whole pool counts as down.
 func (p *Pool) isDown() bool {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -298,8 +298,8 @@ func (p *Pool) isDown() bool {
 	return false
 }
 
-// Report reports on a range of time. With what other instances of the pool have
-// kept in the storage, if it is kept; warnings say what of that could not be read.
+// Report returns the report on a range of time. If the history is kept in a storage, it
+// includes that of the pool's other instances; warnings say which of it could not be read.
 func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Report, warnings []error) {
 	p.fold(now)
 	snapshots := []*sla.Snapshot{p.History.Snapshot(now)}
@@ -314,10 +314,9 @@ func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Rep
 	return sla.NewReport(q, snapshots...), warnings
 }
 
-// instanceName names this Caddy among those that share a storage. Caddy keeps the name
-// in its data directory, and makes it when it is first asked. Since it may be asked
-// by several at once then, of which the last one wins, the name counts when it has
-// stayed the same for a moment.
+// instanceName returns the name of this Caddy among those that share a storage. Caddy stores
+// it in its data directory, and makes it at the first request. Several requests may make it
+// at once, and the last one wins; so the name must stay the same for a moment.
 var instanceName = sync.OnceValue(func() string {
 	var last string
 	for range 20 {
@@ -335,7 +334,7 @@ var instanceName = sync.OnceValue(func() string {
 	return host
 })
 
-// sameStorage tells whether two configurations have certainly the same storage.
+// sameStorage reports whether two storages are certainly the same.
 func sameStorage(a, b sla.Storage) bool {
 	if fa, ok := a.(*certmagic.FileStorage); ok {
 		fb, ok := b.(*certmagic.FileStorage)
@@ -344,14 +343,13 @@ func sameStorage(a, b sla.Storage) bool {
 	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b
 }
 
-// formerEndpoints is how many endpoints that have left the pool are still
-// remembered for its reports.
+// formerEndpoints is how many endpoints that have left the pool stay in its reports.
 const formerEndpoints = 50
 
-// prune bounds the history where endpoints come and go, as dynamic ones do.
+// prune bounds the history if endpoints come and go, as dynamic ones do.
 func (p *Pool) prune() {
 	p.Mu.Lock()
-	defer p.Mu.Unlock() // so that no endpoint comes back meanwhile
+	defer p.Mu.Unlock() // no endpoint may come back meanwhile
 	here := make(map[string]bool, len(p.Members))
 	for key := range p.Members {
 		here[key.Name] = true

@@ -8,7 +8,7 @@ import (
 
 // How the objective looks to the API and in events.
 
-// slaStatus describes a standing; nil where there is no objective.
+// slaStatus returns a standing for the API; nil without an objective.
 func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus {
 	if o.Availability == 0 && o.LatencyTarget == 0 {
 		return nil
@@ -36,7 +36,7 @@ func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus
 	return status
 }
 
-// burnEvent is the event of a budget that begins or ceases to burn.
+// burnEvent returns the event of an error budget that begins or stops to burn.
 func burnEvent(c sla.Change) event.Event {
 	e := event.Event{At: c.At, Kind: event.SLABurning, Reason: c.SLI.String(), Details: map[string]any{
 		"budget_left":   c.BudgetLeft,

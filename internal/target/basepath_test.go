@@ -1,6 +1,7 @@
 package target
 
 import (
+	"math/rand/v2"
 	"net/url"
 	"path"
 	"strings"
@@ -69,6 +70,29 @@ func FuzzLeavesBase(f *testing.F) {
 		joined := JoinURL(&url.URL{Scheme: "http", Host: "h", Path: base}, u)
 		requireBelow(t, raw, base, joined.EscapedPath(), 4)
 	})
+}
+
+// TestLeavesBaseOfMixtures puts paths together at random of what may be read in several ways.
+func TestLeavesBaseOfMixtures(t *testing.T) {
+	pieces := []string{"/", "/", "/", "a", "b", "..", "..", ".", "%2e", "%2f", "%252f", "%252e", "%5c", "%255c", "%25", "2f", "2e", ";x", "%3b", "//", "%252525", "5c"}
+	random := rand.New(rand.NewPCG(1, 2))
+	passed := 0
+	for range 5_000 {
+		raw := "/"
+		for range 1 + random.IntN(12) {
+			raw += pieces[random.IntN(len(pieces))]
+		}
+		u, err := url.ParseRequestURI(raw)
+		if err != nil || LeavesBase(u) {
+			continue
+		}
+		passed++
+		joined := JoinURL(&url.URL{Scheme: "http", Host: "h", Path: "/tenant-a/api"}, u)
+		requireBelow(t, raw, "/tenant-a/api", joined.EscapedPath(), 4)
+	}
+	if passed < 500 {
+		t.Errorf("only %d were let through", passed)
+	}
 }
 
 func requireBelow(t *testing.T, raw, base, at string, decodings int) {

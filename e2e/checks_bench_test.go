@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"bufio"
@@ -45,9 +45,9 @@ func hundred(addresses []string) string {
 }
 
 // checksSent is how many checks were sent, and how many endpoints failed the latest.
-func checksSent(tb testing.TB) (sent, failed uint64) {
-	tb.Helper()
-	for _, e := range runningPool(tb, "api").Status(time.Now()).Endpoints {
+func (p *proxy) checksSent() (sent, failed uint64) {
+	p.t.Helper()
+	for _, e := range p.pool("api").Endpoints {
 		if e.Check == nil {
 			continue
 		}
@@ -61,11 +61,11 @@ func checksSent(tb testing.TB) (sent, failed uint64) {
 
 // TestChecksLeaveNothingRunning: 100 endpoints, checked once a second each.
 func TestChecksLeaveNothingRunning(t *testing.T) {
-	startCaddy(t, hundred(answering(t, 100)))
-	eventually(t, 20*time.Second, "two checks each", func() bool { sent, _ := checksSent(t); return sent >= 200 })
+	p := startCaddy(t, hundred(answering(t, 100)))
+	eventually(t, "two checks each", func() bool { sent, _ := p.checksSent(); return sent >= 200 })
 	before := runtime.NumGoroutine()
-	lasting(2 * time.Second)
-	sent, failed := checksSent(t)
+	var sent, failed uint64
+	eventually(t, "two checks more each", func() bool { sent, failed = p.checksSent(); return sent >= 400 })
 	if after := runtime.NumGoroutine(); after > before+20 {
 		t.Errorf("%d goroutines have become %d with %d checks", before, after, sent)
 	}
@@ -85,14 +85,14 @@ func cpuTime(b *testing.B) time.Duration {
 // BenchmarkHundredChecks is the CPU time of 100 checks a second, that of the
 // endpoints included.
 func BenchmarkHundredChecks(b *testing.B) {
-	startCaddy(b, hundred(answering(b, 100)))
-	eventually(b, 20*time.Second, "a check each", func() bool { sent, _ := checksSent(b); return sent >= 100 })
+	p := startCaddy(b, hundred(answering(b, 100)))
+	eventually(b, "a check each", func() bool { sent, _ := p.checksSent(); return sent >= 100 })
 	for b.Loop() {
 		before, began := cpuTime(b), time.Now()
-		sentBefore, _ := checksSent(b)
-		lasting(5 * time.Second)
+		sentBefore, _ := p.checksSent()
+		pause(b.Context(), 5*time.Second)
 		took, cpu := time.Since(began), cpuTime(b)-before
-		sent, _ := checksSent(b)
+		sent, _ := p.checksSent()
 		b.ReportMetric(float64(sent-sentBefore)/took.Seconds(), "checks/s")
 		b.ReportMetric(100*float64(cpu)/float64(took), "%core")
 	}

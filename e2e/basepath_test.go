@@ -1,20 +1,13 @@
-package failover
+package e2e
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // pathsOutside are paths that some server takes for one above its beginning.
@@ -44,7 +37,7 @@ var pathsInside = []string{
 // 400 that no endpoint hears of.
 func TestPathsStayBelowTheBaseURL(t *testing.T) {
 	a, b := newAPI(t, "one"), newAPI(t, "two")
-	for _, each := range []*standIn{a, b} {
+	for _, each := range []*api{a, b} {
 		each.behave(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
 	}
 	p := startCaddy(t, fmt.Sprintf("failover {\nname api\nendpoint http://%s/tenant-a/api {\nheader Authorization secret\n}\nendpoint http://%s\nretry {\nhedge 10s\n}\n}", a.address, b.address))
@@ -52,7 +45,7 @@ func TestPathsStayBelowTheBaseURL(t *testing.T) {
 		if _, err := url.ParseRequestURI(path); err != nil {
 			continue // the server refuses it
 		}
-		status, body := raw(t, p, "GET "+path+" HTTP/1.1")
+		status, body := p.line("GET " + path + " HTTP/1.1")
 		var answer struct {
 			Error struct{ Type, Code, Message string }
 		}
@@ -61,14 +54,14 @@ func TestPathsStayBelowTheBaseURL(t *testing.T) {
 		}
 	}
 	for _, line := range []string{"GET http://api.test/../x HTTP/1.1", "GET http:api.test/../x HTTP/1.1", "GET http:secret HTTP/1.1"} {
-		if status, body := raw(t, p, line); status != 400 {
+		if status, body := p.line(line); status != 400 {
 			t.Errorf("%s: got %d %q", line, status, body)
 		}
 	}
 	if n := a.hits.Load() + b.hits.Load(); n != 0 {
 		t.Errorf("endpoints were asked %d times", n)
 	}
-	for _, e := range runningPool(t, "api").Status(time.Now()).Endpoints {
+	for _, e := range p.pool("api").Endpoints {
 		if e.Attempts != 0 || e.Failures != 0 || e.Cancelled != 0 {
 			t.Errorf("endpoint %s: %+v", e.Name, e)
 		}
@@ -77,92 +70,20 @@ func TestPathsStayBelowTheBaseURL(t *testing.T) {
 		if path == "" || path == "/%ff" {
 			continue
 		}
-		if status, body := raw(t, p, "GET "+path+" HTTP/1.1"); status != 200 || body != "/tenant-a/api"+path {
+		if status, body := p.line("GET " + path + " HTTP/1.1"); status != 200 || body != "/tenant-a/api"+path {
 			t.Errorf("%s: got %d %q", path, status, body)
 		}
 	}
-	if status, body := raw(t, p, "OPTIONS * HTTP/1.1"); status == 200 && body != "" && !strings.HasPrefix(body, "/tenant-a/api") {
+	if status, body := p.line("OPTIONS * HTTP/1.1"); status == 200 && body != "" && !strings.HasPrefix(body, "/tenant-a/api") {
 		t.Errorf("OPTIONS *: got %d %q", status, body)
 	}
 }
 
-// raw sends a request line as it is.
-func raw(t *testing.T, p *proxy, line string) (status int, body string) {
-	t.Helper()
-	conn, err := net.Dial("unix", p.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+// line sends a request line as it is.
+func (p *proxy) line(line string) (status int, body string) {
+	p.t.Helper()
+	conn, reader := p.raw(line + "\nHost: api.test\nConnection: close")
 	defer conn.Close()
-	fmt.Fprintf(conn, "%s\r\nHost: api.test\r\nConnection: close\r\n\r\n", line)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatalf("%s: %v", line, err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
-}
-
-func TestBaseURLsHaveNoDotSegments(t *testing.T) {
-	for _, base := range []string{"http://a/../b", "http://a/b/..", "http://a/%2e%2e/b", "http://a/b/./c"} {
-		if _, err := parseBaseURL(base); err == nil || !strings.Contains(err.Error(), "dot segment") {
-			t.Errorf("%s: %v", base, err)
-		}
-	}
-	if err := validateAsk("", "/..%2fadmin"); err == nil || !strings.Contains(err.Error(), "leads out") {
-		t.Errorf("a check's uri: %v", err)
-	}
-}
-
-// TestLeavesBaseOfMixtures puts paths together at random of what may be read in several ways.
-func TestLeavesBaseOfMixtures(t *testing.T) {
-	pieces := []string{"/", "/", "/", "a", "b", "..", "..", ".", "%2e", "%2f", "%252f", "%252e", "%5c", "%255c", "%25", "2f", "2e", ";x", "%3b", "//", "%252525", "5c"}
-	random := rand.New(rand.NewPCG(1, 2))
-	passed := 0
-	for range 5_000 {
-		raw := "/"
-		for range 1 + random.IntN(12) {
-			raw += pieces[random.IntN(len(pieces))]
-		}
-		u, err := url.ParseRequestURI(raw)
-		if err != nil || target.LeavesBase(u) {
-			continue
-		}
-		passed++
-		joined := target.JoinURL(&url.URL{Scheme: "http", Host: "h", Path: "/tenant-a/api"}, u)
-		requireBelow(t, raw, "/tenant-a/api", joined.EscapedPath(), 4)
-	}
-	if passed < 500 {
-		t.Errorf("only %d were let through", passed)
-	}
-}
-
-func requireBelow(t *testing.T, raw, base, at string, decodings int) {
-	t.Helper()
-	for _, seen := range []string{at, strings.ReplaceAll(at, `\`, "/"), withoutMatrix(at)} {
-		resolved := path.Clean(seen)
-		if resolved != base && !strings.HasPrefix(resolved, base+"/") && !strings.HasPrefix(resolved, base+";") {
-			t.Fatalf("%q: %q is %q", raw, at, resolved)
-		}
-		if decodings == 0 {
-			continue
-		}
-		for _, next := range []string{seen, resolved} {
-			if decoded, err := url.PathUnescape(next); err == nil && decoded != at {
-				requireBelow(t, raw, base, decoded, decodings-1)
-			}
-		}
-	}
-}
-
-func withoutMatrix(p string) string {
-	segments := strings.Split(p, "/")
-	for i := range segments {
-		segments[i], _, _ = strings.Cut(segments[i], ";")
-	}
-	return strings.Join(segments, "/")
+	got := p.rest(reader)
+	return got.status, got.body
 }

@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"io"
@@ -7,9 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
 // TestHeldAnswersAreBounded holds many answers at once and measures what that
@@ -56,10 +53,10 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 				results <- int(n)
 			})
 		}
-		eventually(t, 10*time.Second, "all are held", func() bool {
+		eventually(t, "all are held", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			return waiting == calls && memory.Bodies.Used() >= calls*int64(size-len(piece))
+			return waiting == calls && p.kept() >= calls*int64(size-len(piece))
 		})
 		grown = heap() - before
 		mu.Lock()

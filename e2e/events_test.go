@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"context"
@@ -7,13 +7,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/apifailover/caddy-failover/internal/api"
-	"github.com/apifailover/caddy-failover/internal/event"
 )
 
 // A subscriber is a handler of Caddy's events app. What it does is up to the
@@ -57,20 +53,6 @@ func subscribe(t *testing.T, handle func(caddy.Event)) {
 	t.Cleanup(func() { set(nil) })
 }
 
-// withGlobal adds global options to a site's configuration, or another storage.
-func (p *proxy) withGlobal(options, site string) string {
-	config := p.caddyfile(site)
-	if strings.Contains(options, "storage ") {
-		config = strings.Replace(config, "\tstorage file_system "+p.stored+"\n", "", 1)
-	}
-	return strings.Replace(config, "{\n", "{\n"+options+"\n", 1)
-}
-
-// loadGlobal loads a configuration with global options.
-func (p *proxy) loadGlobal(options, site string) error {
-	return p.loadCaddyfile(p.withGlobal(options, site))
-}
-
 const subscribeToAll = "	events {\n		on * test\n	}"
 
 // TestCaddyEvents has a subscriber of Caddy's events app see what happens, before
@@ -88,7 +70,7 @@ func TestCaddyEvents(t *testing.T) {
 	})
 	last := func(kind string, more int) (found caddy.Event) {
 		t.Helper()
-		eventually(t, 5*time.Second, fmt.Sprint(more, " more of ", kind), func() bool {
+		eventually(t, fmt.Sprint(more, " more of ", kind), func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			if len(seen[kind]) < more {
@@ -107,8 +89,8 @@ func TestCaddyEvents(t *testing.T) {
 	failAndRecover := func() {
 		t.Helper()
 		one.answer(http.StatusBadGateway)
-		p.get("/")
-		e := last(event.Failover, 1)
+		p.get()
+		e := last("failover", 1)
 		want := map[string]any{"pool": "api", "endpoint": "one", "to": "two", "reason": "status", "count": 1, "attempt": 1}
 		for name, value := range want {
 			if e.Data[name] != value {
@@ -118,16 +100,16 @@ func TestCaddyEvents(t *testing.T) {
 		if origin := e.Origin().CaddyModule().ID; origin != "http.reverse_proxy.selection_policies.failover.events" {
 			t.Errorf("the origin is %s", origin)
 		}
-		if e := last(event.BreakerOpened, 1); e.Data["endpoint"] != "one" || e.Data["reason"] != "consecutive_failures" {
+		if e := last("breaker_opened", 1); e.Data["endpoint"] != "one" || e.Data["reason"] != "consecutive_failures" {
 			t.Errorf("breaker_opened: %v", e.Data)
 		}
 		one.behave(one.fine)
-		eventually(t, 5*time.Second, "the primary is back", func() bool {
-			p.get("/")
-			return endpointOf(t, "api", "one").State == "closed"
+		eventually(t, "the primary is back", func() bool {
+			p.get()
+			return p.endpoint("api", "one").State == "closed"
 		})
-		last(event.BreakerRecovering, 1)
-		last(event.BreakerClosed, 1)
+		last("breaker_recovering", 1)
+		last("breaker_closed", 1)
 	}
 	// many handlers after the policy: they must not become the origin
 	more := site(options, one, two) + `
@@ -143,19 +125,18 @@ reverse_proxy /z ` + two.address + ` {
 		respond 410
 	}
 }`
-	if err := p.loadGlobal(subscribeToAll, more); err != nil {
+	if err := p.loadWith(subscribeToAll, more); err != nil {
 		t.Fatal(err)
 	}
 	failAndRecover()
 	forget()
 	// a reload that fails late: the listener's address is wrong
-	bad := strings.Replace(p.withGlobal(subscribeToAll, more), "bind unix/", "bind unix//nowhere", 1)
-	if err := caddy.Load(adapt(t, bad), true); err == nil {
+	if err := p.loadWith(subscribeToAll, more+"\nbind unix//nowhere/x"); err == nil {
 		t.Fatal("a bad configuration was loaded")
 	}
 	failAndRecover()
 	forget()
-	if err := p.loadGlobal(subscribeToAll, site(options, one, two)); err != nil {
+	if err := p.loadWith(subscribeToAll, site(options, one, two)); err != nil {
 		t.Fatal(err)
 	}
 	failAndRecover()
@@ -165,7 +146,7 @@ reverse_proxy /z ` + two.address + ` {
 func TestBadSubscribers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
-	if err := p.loadGlobal(subscribeToAll, site("", one, two)); err != nil {
+	if err := p.loadWith(subscribeToAll, site("", one, two)); err != nil {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})
@@ -174,44 +155,38 @@ func TestBadSubscribers(t *testing.T) {
 	panicked := make(chan struct{}, 100)
 	subscribe(t, func(e caddy.Event) {
 		switch e.Name() {
-		case event.Failover:
+		case "failover":
 			once.Do(func() { close(entered) })
 			<-release
-		case event.BreakerOpened:
+		case "breaker_opened":
 			panicked <- struct{}{}
 			panic("a subscriber of the test")
 		}
 	})
 	one.answer(http.StatusBadGateway)
-	p.get("/")
-	<-entered
+	p.get()
+	receiveEnd(t, "the subscriber has the event", entered)
 	for range 50 { // the breaker opens meanwhile
-		began := time.Now()
-		if status, body := p.get("/"); status != 200 || body != "two" {
-			t.Fatalf("got %d %q", status, body)
-		}
-		if took := time.Since(began); took > 500*time.Millisecond {
-			t.Fatalf("a call took %v while a subscriber hung", took)
+		if got := p.get(); got.status != 200 || got.body != "two" {
+			t.Fatalf("got %+v", got)
 		}
 	}
 	if len(panicked) > 0 {
 		t.Error("the second event came before the first was dealt with")
 	}
 	close(release)
-	<-panicked
+	receive(t, "the event after the one that hung", panicked)
 	one.answer(http.StatusOK)
 	recovered := make(chan struct{}, 100)
 	subscribe(t, func(e caddy.Event) {
-		if e.Name() == event.BreakerRecovering {
+		if e.Name() == "breaker_recovering" {
 			recovered <- struct{}{}
 		}
 	})
-	for _, action := range []string{api.Trip, api.Enable} {
-		if _, err := runningPool(t, "api").Operate("one", api.Order{Action: action}, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+	for _, action := range []string{"trip", "enable"} {
+		p.order(http.MethodPost, "api/endpoints/one/"+action, "")
 	}
-	<-recovered // the one after the panic arrives
+	receive(t, "an event after the panic", recovered)
 }
 
 // TestAllDownIsAnEvent wants one event when the last endpoint goes, and another
@@ -219,25 +194,23 @@ func TestBadSubscribers(t *testing.T) {
 func TestAllDownIsAnEvent(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, strings.Replace(site("\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 100ms\n\t}\n\tretry {\n\t\tmethods any\n\t}", one, two), "name api", "name alldown", 1))
-	_, sub := event.Latest.Subscribe(^uint64(0))
-	defer sub.Close()
-	pool := runningPool(t, "alldown")
+	stream := p.follow("/failover/events?pool=alldown")
 	for range 2 {
 		one.down()
 		two.down()
-		eventually(t, 5*time.Second, "the pool is down", func() bool { p.get("/"); return pool.Status(time.Now()).Down })
+		eventually(t, "the pool is down", func() bool { p.get(); return p.pool("alldown").Down })
 		for {
-			e := <-sub.Events
-			if e.Kind != event.AllDown {
+			e, _ := next(t, stream)
+			if e.Kind != "all_down" {
 				continue
 			}
-			if e.Pool != "alldown" || e.Reason != "breaker" || e.Details["endpoints"] != 2 || e.Count != 1 {
+			if e.Pool != "alldown" || e.Reason != "breaker" || e.Details["endpoints"] != 2.0 || e.Count != 1 {
 				t.Errorf("got %+v", e)
 			}
 			break
 		}
 		one.up(t, one.address)
 		two.up(t, two.address)
-		eventually(t, 5*time.Second, "the pool is up", func() bool { p.get("/"); return !pool.Status(time.Now()).Down })
+		eventually(t, "the pool is up", func() bool { p.get(); return !p.pool("alldown").Down })
 	}
 }

@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"io"

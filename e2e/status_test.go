@@ -1,4 +1,4 @@
-package failover
+package e2e
 
 import (
 	"encoding/json"
@@ -8,9 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 func TestStatus(t *testing.T) {
@@ -32,14 +29,12 @@ func TestStatus(t *testing.T) {
 }`)
 	one.answer(http.StatusServiceUnavailable)
 	for range 4 {
-		if status, body := p.get("/"); status != 200 || body != "two" {
-			t.Fatalf("got %d %q", status, body)
-		}
+		p.get().want(t, "a call", 200, "two")
 	}
-	eventually(t, 2*time.Second, "the tables know that one is out", func() bool {
-		return endpointOf(t, "api", "one").Traffic == 0
+	eventually(t, "the tables know that one is out", func() bool {
+		return p.endpoint("api", "one").Traffic == 0
 	})
-	all := pool.Status(time.Now())
+	all := p.pools()
 	if len(all) != 1 || all[0].Name != "api" || all[0].Down || len(all[0].Endpoints) != 2 {
 		t.Fatalf("got %+v", all)
 	}
@@ -55,12 +50,9 @@ func TestStatus(t *testing.T) {
 		second.Successes != 4 || second.InFlight != 0 || second.URL != "http://"+two.address {
 		t.Errorf("two: %+v", second)
 	}
-	text, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := p.readText("/failover/pools")
 	for _, secret := range []string{"user", "hunter2", "sesame", "0123456789abcdef"} {
-		if strings.Contains(string(text), secret) {
+		if strings.Contains(text, secret) {
 			t.Errorf("the status holds %q: %s", secret, text)
 		}
 	}
@@ -68,12 +60,12 @@ func TestStatus(t *testing.T) {
 		t.Errorf("the URL is %q, want %q", first.URL, want)
 	}
 
-	for _, a := range []*standIn{one, two} {
+	for _, a := range []*api{one, two} {
 		a.down()
 	}
-	eventually(t, 5*time.Second, "the pool is down", func() bool {
-		p.get("/")
-		return pool.Find("api").Status(time.Now()).Down
+	eventually(t, "the pool is down", func() bool {
+		p.get()
+		return p.pool("api").Down
 	})
 }
 
@@ -82,7 +74,6 @@ func TestStatus(t *testing.T) {
 func TestStatusIsWholeWhileReloading(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
-	pool := runningPool(t, "api")
 	quit := make(chan struct{})
 	var lookers sync.WaitGroup
 	for range 4 {
@@ -93,8 +84,13 @@ func TestStatusIsWholeWhileReloading(t *testing.T) {
 					return
 				default:
 				}
-				if got := pool.Status(time.Now()); len(got.Endpoints) != 2 {
-					t.Errorf("there are %d endpoints", len(got.Endpoints))
+				status, text, err := p.send(http.MethodGet, "/failover/pools/api", "")
+				var got poolStatus
+				if err == nil {
+					err = json.Unmarshal([]byte(text), &got)
+				}
+				if err != nil || status != http.StatusOK || len(got.Endpoints) != 2 {
+					t.Errorf("there are %d endpoints: %d %s, %v", len(got.Endpoints), status, text, err)
 					return
 				}
 			}
