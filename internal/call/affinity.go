@@ -16,11 +16,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/routing"
 )
 
-// A KeySource says what of a request calls have in common that are to go to one endpoint;
-// empty: it has nothing of the kind. w is where the client's answer begins.
+// A KeySource returns a call's key: calls with the same key go to one endpoint. Empty: the call
+// has no such key. w may get headers for the client.
 type KeySource func(c *Call, w http.ResponseWriter) string
 
-// KeyOfPlaceholders is a text with placeholders. It counts as empty if one of them is.
+// KeyOfPlaceholders takes the key from a text with placeholders. The key is empty if one of them
+// is.
 func KeyOfPlaceholders(text string) KeySource {
 	return func(c *Call, _ http.ResponseWriter) string {
 		repl := c.replacer()
@@ -35,7 +36,7 @@ func KeyOfPlaceholders(text string) KeySource {
 	}
 }
 
-// KeyOfJSON is a field of the request's JSON body.
+// KeyOfJSON takes the key from a field of the request's JSON body.
 func KeyOfJSON(field jsondoc.Field) KeySource {
 	return func(c *Call, _ http.ResponseWriter) string {
 		if c.body == nil {
@@ -45,7 +46,7 @@ func KeyOfJSON(field jsondoc.Field) KeySource {
 	}
 }
 
-// KeyOfClient is the client's address.
+// KeyOfClient takes the client's address as the key.
 func KeyOfClient() KeySource {
 	return func(c *Call, _ http.ResponseWriter) string {
 		if ip, ok := c.vars[caddyhttp.ClientIPVarKey].(string); ok && ip != "" {
@@ -59,9 +60,9 @@ func KeyOfClient() KeySource {
 	}
 }
 
-// KeyOfCookie is what a cookie says that an answer of ours has set: this one, for a client
-// that has none, or one that is not signed with the secret. An empty secret is the pool's
-// own, which is as old as the pool.
+// KeyOfCookie takes the key from a cookie that is signed with the secret. A client without such
+// a cookie gets a new one with the answer. An empty secret stands for the pool's own, which lives
+// as long as the pool.
 func KeyOfCookie(name, secret string) KeySource {
 	return func(c *Call, w http.ResponseWriter) string {
 		key := []byte(secret)
@@ -120,8 +121,7 @@ func (c *Call) replacer() *caddy.Replacer {
 	return repl
 }
 
-// setKey finds what the call has in common with others, by the first source that has
-// anything.
+// setKey sets the call's key from the first source that has one.
 func (c *Call) setKey(w http.ResponseWriter) {
 	for _, source := range c.Handler.Affinity {
 		if value := source(c, w); value != "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// readable keeps an endpoint from answering in a coding that we cannot look into.
+// readable makes Accept-Encoding ask only for codings that rules can read.
 func readable(h http.Header) {
 	accepted, ok := h["Accept-Encoding"]
 	switch {
@@ -23,7 +23,7 @@ func readable(h http.Header) {
 	}
 }
 
-// acceptsGzip tells whether a client takes gzip, by its Accept-Encoding (RFC 9110, section 12.5.3).
+// acceptsGzip reports whether a client takes gzip, by its Accept-Encoding (RFC 9110, section 12.5.3).
 func acceptsGzip(fields []string) bool {
 	for _, field := range fields {
 		for one := range strings.SplitSeq(field, ",") {
@@ -42,7 +42,7 @@ func acceptsGzip(fields []string) bool {
 	return false
 }
 
-// outcomeOf is what an answer that a rule matches comes to.
+// outcomeOf returns the outcome of an answer with a meaning.
 func outcomeOf(m answer.Meaning) outcome.Outcome {
 	switch m {
 	case answer.Failure:
@@ -55,8 +55,7 @@ func outcomeOf(m answer.Meaning) outcome.Outcome {
 	return outcome.Success
 }
 
-// examined deals with an answer that some rule may match, by that rule; o is what it comes to
-// without one.
+// examined is answered for an answer that a rule may match. o is its outcome by its status.
 func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	rule, looked := a.look(resp, o)
 	if looked {
@@ -75,9 +74,9 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	return c.dealWith(a, resp, o, now)
 }
 
-// look finds the rule that an answer matches; nil: none. It reads no more of the body than it
-// has to, and puts that back. An answer that comes to a failure by its status has begun with its
-// headers.
+// look returns the rule that an answer matches, nil if none does, and whether it read the body.
+// It reads no more of the body than it has to, and puts that back. An answer that failed by its
+// status has begun with its headers.
 func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rule, looked bool) {
 	h := a.Call.Handler
 	rule, e := h.Answers.Examine(resp.StatusCode, resp.Header)
@@ -94,8 +93,8 @@ func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rul
 	return e.Matched(), true
 }
 
-// read reads an answer's body for an examiner, until that has seen enough, and puts it back. The
-// attempt is answered with the first byte with which begins holds; nil: it has been.
+// read reads an answer's body for an Examiner, until it needs no more, and puts the body back. It
+// marks the attempt as answered once begins returns true; nil: the attempt is answered already.
 func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) {
 	h := new(held)
 	answered := begins == nil

@@ -11,15 +11,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A connection is not an endpoint. Until a request has had one, whatever goes wrong, it
-// cannot have been processed; and one that is dead is left, so that the next request tells of
-// the endpoint again.
+// A failed connection is not a failed endpoint. The endpoint cannot have acted on a request that
+// never had a connection. And a dead connection is retired, so that the next request tests the
+// endpoint itself.
 
-// traceConnection has the transport tell which connection the request gets. The proxy's own
-// trace is for one round trip, and is changed in place, which saves a copy.
+// traceConnection makes the transport report which connection the request gets. It modifies the
+// proxy's trace, which is made for one round trip, instead of cloning it.
 func (a *Attempt) traceConnection() {
 	if a.dial() != nil {
-		return // Value has a copy
+		return // Value returns a copy of the trace
 	}
 	trace := httptrace.ContextClientTrace(a.client)
 	if trace == nil {
@@ -60,14 +60,13 @@ func (a *Attempt) Dialed() { a.set(dialed) }
 
 var _ link.Dialer = (*Attempt)(nil)
 
-// hadNoConnection tells whether it is known that the request, which has failed, was never
-// given a connection.
+// hadNoConnection reports whether a failed request certainly never got a connection.
 func (a *Attempt) hadNoConnection() bool {
 	return !a.is(connected) && a.Call.Handler.tracesConnections()
 }
 
-// tracesConnections tells whether the transport tells which connection a request gets. That
-// of another module may not.
+// tracesConnections reports whether the transport reports which connection a request gets. Other
+// modules than Caddy's may not.
 func (h *Handler) tracesConnections() bool {
 	if h.traces.Load() || h.transport == nil {
 		return h.traces.Load()
@@ -76,14 +75,13 @@ func (h *Handler) tracesConnections() bool {
 	return caddys
 }
 
-// withoutConnection says what an attempt came to whose request was never given a
-// connection.
+// withoutConnection returns the outcome of an attempt whose request never got a connection.
 func (a *Attempt) withoutConnection() outcome.Outcome {
 	https := !a.Call.Handler.Plain || a.Target.URL != nil && a.Target.URL.Scheme == "https"
 	if !https || !a.is(dialed) {
 		return outcome.FailedDial
 	}
-	if a.hedge == nil { // else the rival may be writing to the vars
+	if a.hedge == nil { // in a race the rival may be writing to the vars
 		if _, proxied := a.Call.vars[proxyKey]; proxied {
 			return outcome.FailedDial
 		}
@@ -91,23 +89,22 @@ func (a *Attempt) withoutConnection() outcome.Outcome {
 	return outcome.FailedTLS
 }
 
-// proxyKey is where the proxy's transport notes that it goes through another proxy. The
-// constant is not exported.
+// proxyKey is the var in which the proxy's transport notes that it uses a forward proxy. Caddy
+// does not export the constant.
 const proxyKey = "reverse_proxy.proxy"
 
-// sentNothing tells whether the request, which has failed, was given a connection that took
-// nothing of it.
+// sentNothing reports whether a failed request got an HTTP/1 connection that took nothing of it.
 func (a *Attempt) sentNothing() bool {
 	c := a.conn.Load()
 	return c != nil && !c.IsHTTP2() && c.Took() == a.before.took
 }
 
-// leftAfter is how long an attempt that the client or a hedge has ended must have waited
-// before its connection can be found dead.
+// leftAfter is how long an attempt must have waited for its connection to be retired, if the
+// client, a hedge or the deadline ended it.
 const leftAfter = time.Second
 
-// leaveConnection puts the connection of an attempt that was ended before its answer out of
-// use, if it has brought nothing for it.
+// leaveConnection retires the connection of an attempt that was ended before its answer, if the
+// connection brought nothing for it.
 func (a *Attempt) leaveConnection(why endpoint.Ending, now time.Time) {
 	c := a.conn.Load()
 	if c == nil || c.Brought() != a.before.brought {

@@ -6,28 +6,28 @@ import (
 )
 
 const (
-	// largeRead is how much of a body a read brings at least before the client's pace is
-	// of interest: what is smaller fits the buffers on the way.
+	// largeRead is the smallest read, in bytes, after which a body is watched. Smaller ones fit
+	// the buffers on the way.
 	largeRead = 4 << 10
-	// inBuffers is how much of a body may be on the way before the client has to read on.
+	// inBuffers is how many bytes of a body the buffers on the way may hold.
 	inBuffers = 64 << 10
-	// sendersWait is how long an endpoint that cannot send on must have waited for the
-	// client before an answer that it cuts is the client's doing.
+	// sendersWait is how long an endpoint must have waited for the client before a cut answer is
+	// the client's fault.
 	sendersWait = time.Second
-	// caughtUp is how long a read waits, at least, when nothing is left to read.
+	// caughtUp is the shortest read that had to wait for the endpoint.
 	caughtUp = 5 * time.Millisecond
 )
 
-// A download is how the client of a large answer reads it. It is the reading goroutine's
-// own. Nil is that of a client that has not been slow.
+// A download measures how the client reads a large answer. Only the reading goroutine uses it. A
+// nil *download is a client that is not slow.
 type download struct {
 	got    int64         // bytes
 	read   time.Time     // when the latest read ended
 	behind time.Duration // how long the client has kept the endpoint waiting since it last caught up
 }
 
-// slow tells whether the client has kept the endpoint waiting for so long that the
-// endpoint may have given up.
+// slow reports whether the client has kept the endpoint waiting so long that the endpoint may
+// have given up.
 func (d *download) slow() bool { return d != nil && d.behind >= sendersWait }
 
 // readFrom reads from body, and notes who waits for whom.
@@ -49,7 +49,7 @@ func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
 	return n, err
 }
 
-// readAnswer reads the body of the answer. Small ones cost no clock.
+// readAnswer reads the answer's body. It reads no clock for small ones.
 func (a *Attempt) readAnswer(into []byte) (int, error) {
 	if a.download != nil {
 		return a.download.readFrom(a.answer, into)

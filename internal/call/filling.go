@@ -9,19 +9,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/answer"
 )
 
-// A filling is the body of an answer of which up to answer.LooksAt bytes are read on a goroutine
-// of their own. Whoever reads it waits for that goroutine first.
+// A filling is an answer's body whose first answer.LooksAt bytes a goroutine reads. Read stops
+// that goroutine and waits for its current read.
 type filling struct {
 	held *held
-	stop atomic.Bool   // no further read is to begin
-	done chan struct{} // closed when no read is under way, and none will be
+	stop atomic.Bool   // the goroutine begins no further read
+	done chan struct{} // closed when the goroutine has ended
 }
 
-// errBodyPanicked is what remains of an answer whose body panicked.
+// errBodyPanicked is the error of an answer whose body panicked.
 var errBodyPanicked = errors.New("reading the answer's body panicked")
 
-// fill reads on the body of an answer, which is the filling from then on. With the last read, then
-// gets the error or the end that came, or nil.
+// fill replaces an answer's body by a filling and starts its goroutine. It calls then after the
+// goroutine's last read, with the error of that read, io.EOF at the end of the body, or nil.
 func (a *Attempt) fill(resp *http.Response, then func(error)) *filling {
 	h, ok := resp.Body.(*held)
 	if !ok {
@@ -77,7 +77,7 @@ func (f *filling) Close() error {
 		return f.held.Close()
 	default:
 	}
-	err := f.held.rest.Close() // which ends the read
+	err := f.held.rest.Close() // ends the goroutine's read
 	go func() {
 		<-f.done
 		f.held.Close()

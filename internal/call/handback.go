@@ -9,14 +9,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// A call that fails leaves its request to the site's error routes, and one whose answer is
-// handled (handle_response) to those routes. They expect a body that is whole.
+// Error routes, and handle_response routes, may read the request's body after the call, and
+// expect it whole.
 
 var requestType = reflect.TypeFor[*http.Request]()
 
-// originOf finds the request that the proxy was given in the body of the proxy's copy of it, which
-// nothing has been read of; nil if it is not there. The proxy keeps it there for the trailers
-// (reverseproxy.requestBodyWithTrailers), and nowhere else within reach.
+// originOf returns the request that the proxy got, given the unread body of the proxy's copy; nil if
+// it is not there. The proxy keeps it in reverseproxy.requestBodyWithTrailers, and nowhere else
+// within reach.
 func originOf(body io.ReadCloser) *http.Request {
 	for v := reflect.ValueOf(body); v.Kind() == reflect.Pointer; {
 		if v = v.Elem(); v.Kind() != reflect.Struct || v.NumField() == 0 || v.Field(0).Kind() != reflect.Interface {
@@ -30,7 +30,7 @@ func originOf(body io.ReadCloser) *http.Request {
 	return nil
 }
 
-// leave lets go of the request's body: nobody needs it after an answer, but for what handles that.
+// leave frees the request's body after a round trip, or hands it back if routes may still need it.
 func (c *Call) leave(answered bool) {
 	switch {
 	case c.body == nil || !c.finished:
@@ -41,7 +41,7 @@ func (c *Call) leave(answered bool) {
 	}
 }
 
-// handBack leaves the request's body to whoever handles the request next.
+// handBack restores the request's body for the next handler.
 func (c *Call) handBack() {
 	if c.body == nil {
 		return

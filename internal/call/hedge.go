@@ -7,14 +7,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// HedgeRules are Hedge, ready for use.
+// HedgeRules are the resolved options of the hedge block.
 type HedgeRules struct {
 	After    time.Duration
 	Quantile float64
 	Max      float64
 }
 
-// delayFor is when an attempt at the target is hedged; 0 if it is not.
+// delayFor returns how long after its start an attempt at the target is hedged; 0: not at all.
 func (r *HedgeRules) delayFor(t *target.Target, now time.Time) time.Duration {
 	if r.After > 0 {
 		return r.After

@@ -9,17 +9,17 @@ import (
 	"sync/atomic"
 )
 
-// mostInformational is how many informational answers of an attempt are kept for its client.
+// mostInformational is the most informational answers of an attempt that are kept.
 const mostInformational = 16
 
-// An informer keeps the informational answers (1xx) of an attempt whose call may move on, until
-// its answer goes to the client: those of an attempt that failed do not. 100 Continue is not
-// among them, since the server says that itself when the body is read.
+// An informer keeps the informational answers (1xx) of an attempt whose call may move on, until its
+// answer goes to the client. Those of a failed attempt are dropped. It ignores 100 Continue, which
+// the server sends itself when the body is read.
 type informer struct {
-	on   atomic.Bool // for an attempt under way
-	pass func(int, textproto.MIMEHeader) error
+	on   atomic.Bool                           // the attempt is under way
+	pass func(int, textproto.MIMEHeader) error // gives an informational answer to the client
 	kept []informational
-	got  func(int, textproto.MIMEHeader) error // its own take, made once
+	got  func(int, textproto.MIMEHeader) error // take as a func value, made once
 }
 
 type informational struct {
@@ -27,14 +27,14 @@ type informational struct {
 	header textproto.MIMEHeader
 }
 
-// informers are pooled, since nearly no attempt has anything to keep.
+// informers are pooled because nearly every attempt keeps nothing.
 var informers = sync.Pool{New: func() any {
 	i := new(informer)
 	i.got = i.take
 	return i
 }}
 
-// take is called by the transport, before the attempt's answer comes.
+// take keeps an informational answer. The transport calls it before the attempt's answer.
 func (i *informer) take(code int, header textproto.MIMEHeader) error {
 	if i.on.Load() && code != http.StatusContinue && len(i.kept) < mostInformational {
 		i.kept = append(i.kept, informational{code, maps.Clone(header)})
@@ -42,8 +42,8 @@ func (i *informer) take(code int, header textproto.MIMEHeader) error {
 	return nil
 }
 
-// keepInformational has informational answers kept that trace would pass on, if the call may
-// still move on.
+// keepInformational makes trace keep informational answers instead of passing them on, if the call
+// may still move on.
 func (a *Attempt) keepInformational(trace *httptrace.ClientTrace) {
 	if trace.Got1xxResponse == nil || int(a.Call.Attempts) >= a.Call.Handler.Retry.Attempts {
 		return
@@ -55,7 +55,7 @@ func (a *Attempt) keepInformational(trace *httptrace.ClientTrace) {
 	a.informer = i
 }
 
-// inform passes on what was kept of the attempt whose answer goes to the client now.
+// inform gives the client what was kept. Call it when the attempt's answer goes to the client.
 func (a *Attempt) inform() {
 	i := a.informer
 	if i == nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// model is the model that the call names, where some endpoint has its own names of models;
-// else, or if it names none, empty.
+// model returns the model that the call names; empty if it names none, or if no endpoint has its
+// own names of models.
 func (c *Call) model() string {
 	if c.extras == nil {
 		return ""
@@ -16,12 +16,12 @@ func (c *Call) model() string {
 	return c.extras.model
 }
 
-// takes tells whether a target has what the call asks for.
+// takes reports whether a target has the call's model.
 func (c *Call) takes(t *target.Target) bool {
 	return t.Models == nil || t.Models.Takes(c.model())
 }
 
-// noModel is why no endpoint takes the call, whatever its state is; nil: some may.
+// noModel returns the error for a call whose model no endpoint has; nil: some endpoint has it.
 func (c *Call) noModel(from *pool.Routes) *unfit {
 	if c.model() == "" {
 		return nil

@@ -10,12 +10,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// waitPatience is how long the body of a 429 is waited for, which may say how long to stay away.
+// waitPatience is how long to wait for the body of a 429, which may say how long to stay away.
 const waitPatience = time.Second
 
-// askedToWait reads how long an answer, which comes to o, asks us to stay away, at most
-// outcome.MaxHold; 0: it does not say. A 429 that lacks the usual fields may say so in its body,
-// which is read for that, and put back.
+// askedToWait returns how long an answer with outcome o asks us to stay away, at most
+// outcome.MaxHold; 0: it does not say. If a 429 lacks the usual fields it reads the body for that,
+// and puts it back.
 func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.Time) time.Duration {
 	if fields := grpcFields(resp); fields != nil {
 		wait, _ := grpc.RetryAfter(fields)
@@ -39,7 +39,7 @@ func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.T
 	timer := time.NewTimer(waitPatience)
 	defer timer.Stop()
 	select {
-	case <-timer.C: // then it has not said
+	case <-timer.C: // too late
 		return 0
 	case <-body.done:
 	}

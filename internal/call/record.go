@@ -15,8 +15,8 @@ func (a *Attempt) RecordsCall(firstByte time.Duration) (waited time.Duration, ok
 	return a.sinceCall(firstByte), true
 }
 
-// sinceCall is how long the client has waited for a first byte that came
-// firstByte after the attempt began, 0 if none came.
+// sinceCall returns how long the client waited for a first byte that came firstByte after the
+// attempt began; 0 if none came.
 func (a *Attempt) sinceCall(firstByte time.Duration) time.Duration {
 	if firstByte == 0 {
 		return 0
@@ -24,9 +24,8 @@ func (a *Attempt) sinceCall(firstByte time.Duration) time.Duration {
 	return max(firstByte, a.Began.Sub(a.Call.began())+firstByte)
 }
 
-// record notes what the client of a call got, once: what its last attempt came to.
-// An attempt whose answer goes to the client is marked final instead, and its call
-// is recorded when the attempt is settled.
+// record counts a call once, with the outcome of its last attempt. An attempt whose answer goes
+// to the client is marked final instead, and records its call when it is settled.
 func (c *Call) record(a *Attempt, o outcome.Outcome) {
 	if o != outcome.Cancelled && c.keptAnswer() != nil {
 		return // the client gets that answer
@@ -36,17 +35,16 @@ func (c *Call) record(a *Attempt, o outcome.Outcome) {
 	}
 }
 
-// recordAtEnd records the call when this attempt, whose answer goes to the client,
-// is settled, or now if it has been.
+// recordAtEnd records the call when the attempt, whose answer goes to the client, is settled, or
+// now if it is settled already.
 func (c *Call) recordAtEnd(a *Attempt) {
 	if o, final := a.Target.State.Finalize(&a.Ticket); final && o != outcome.Pending {
 		c.record(a, o)
 	}
 }
 
-// recordAfterRequest records the call when its request is over, unless the attempt's
-// answer, which the proxy has now, has been thrown away by then: nothing else tells
-// that lb_retry_match lets an answer through.
+// recordAfterRequest records the call when its request is over, unless the proxy has thrown the
+// attempt's answer away by then. Nothing earlier tells that lb_retry_match lets an answer through.
 func (c *Call) recordAfterRequest(a *Attempt) {
 	context.AfterFunc(c.Request.Context(), func() {
 		c.recordAtEnd(a)
@@ -56,6 +54,6 @@ func (c *Call) recordAfterRequest(a *Attempt) {
 	})
 }
 
-// passOver notes that the proxy has thrown the attempt's answer away; false if the
-// request is over, and the call has been recorded with it.
+// passOver notes that the proxy has thrown the attempt's answer away. It returns false if the call
+// has been recorded already.
 func (a *Attempt) passOver() bool { return a.Target.State.PassOver(&a.Ticket) }

@@ -9,9 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// A Verdict is a matcher of the proxy's lb_retry_match, which tells the proxy what the
-// policy has decided: an error that is no dial error is the end of a call, and so is an
-// answer that no endpoint has given. The policy adds it to each of the proxy's matcher sets.
+// A Verdict is a matcher that the policy adds to each set of the proxy's lb_retry_match. It keeps
+// the proxy from retrying an error that is no dial error, or an answer of no endpoint.
 type Verdict struct{}
 
 const verdictName = "failover_verdict"
@@ -51,8 +50,8 @@ func WithVerdict(sets caddyhttp.RawMatcherSets) caddyhttp.RawMatcherSets {
 	return added
 }
 
-// MatchesError tells whether lb_retry_match matches a request whose attempt brought no
-// answer, as the proxy asks it.
+// MatchesError reports whether lb_retry_match matches a request after a transport error, asked as
+// the proxy asks.
 func MatchesError(sets caddyhttp.MatcherSets, r *http.Request) (bool, error) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(isTransportError, true)

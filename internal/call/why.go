@@ -12,9 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// What people are told of a failure.
-
-// Asked tells what the attempt asks for, for people.
+// Asked returns the method and path of the attempt's request, shortened for people to read.
 func (a *Attempt) Asked() (method, path string) {
 	if a.Call == nil || a.Call.Request == nil {
 		return "", ""
@@ -47,7 +45,7 @@ func (a *Attempt) whatStalled() string {
 	return "silent for " + longest.String()
 }
 
-// whatBroke says in a few words why a body came to no good end; empty if it did.
+// whatBroke says in a few words why a body broke; empty if it did not.
 func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 	switch {
 	case !o.Failed():
@@ -62,7 +60,7 @@ func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 	return outcome.Short(&outcome.BodyError{Cause: err})
 }
 
-// whatStatus is a status as a cause.
+// whatStatus says in a few words what a bad status means.
 func whatStatus(resp *http.Response) string {
 	if fields := grpcFields(resp); fields != nil {
 		if code, ok := grpc.Status(fields); ok {
@@ -75,7 +73,7 @@ func whatStatus(resp *http.Response) string {
 	return strconv.Itoa(resp.StatusCode)
 }
 
-// failoverDetails tell of an attempt that the call moved on from.
+// failoverDetails returns the details of the event for a move away from an attempt.
 func (c *Call) failoverDetails(a *Attempt, what string, now time.Time) map[string]any {
 	details := map[string]any{"attempt": int(c.Attempts) - 1, "duration_seconds": now.Sub(a.Began).Seconds()}
 	cause := endpoint.Cause{What: what}

@@ -8,9 +8,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// leaving are the endpoints that are no longer in the pool but have attempts in
-// flight: requests outlive the configuration they began in, and so must their
-// timeouts, and what they come to must be counted. The zero value is empty.
+// leaving holds the endpoints that have left the pool but still have attempts in flight.
+// Requests outlive the configuration in which they began; so must their timeouts, and their
+// results must count. The zero value is empty.
 type leaving struct {
 	mu   sync.Mutex // taken while an endpoint's is held, never the other way round
 	gone []gone
@@ -19,10 +19,10 @@ type leaving struct {
 // gone is an endpoint that is no longer in the pool.
 type gone struct {
 	*endpoint.State
-	quiet bool // nothing was in flight there, nor to be counted, when it was looked at last
+	quiet bool // at the latest look nothing was in flight or to be counted
 }
 
-// take keeps an endpoint that leaves the pool in sight.
+// take adds an endpoint that leaves the pool.
 func (l *leaving) take(s *endpoint.State) {
 	s.Leave()
 	l.add(s)
@@ -34,7 +34,7 @@ func (p *Pool) BusyOutside(s *endpoint.State) { p.leaving.add(s) }
 // HasRoom implements owner.
 func (p *Pool) HasRoom() { p.Queue.Wake() }
 
-// add watches over an endpoint until nothing is in flight there, and all has been counted.
+// add keeps an endpoint until nothing is in flight there and everything has been counted.
 func (l *leaving) add(s *endpoint.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,7 +59,7 @@ func (l *leaving) busy() (states []*endpoint.State) {
 	return states
 }
 
-// all returns all endpoints that are looked after.
+// all returns all endpoints.
 func (l *leaving) all() (states []*endpoint.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,9 +69,8 @@ func (l *leaving) all() (states []*endpoint.State) {
 	return states
 }
 
-// lookedAt notes whether there is something left to wait for at an endpoint. One where
-// there was nothing twice in a row is given up: a request tells of its call a little after
-// its attempt has ended.
+// lookedAt notes whether an endpoint is quiet, and drops one that is quiet twice in a row:
+// a request reports its call a little after its attempt has ended.
 func (l *leaving) lookedAt(s *endpoint.State, quiet bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,7 +84,7 @@ func (l *leaving) lookedAt(s *endpoint.State, quiet bool) {
 	}
 }
 
-// foldLeavingLocked takes what was counted at endpoints that have left. It needs Pool.Mu.
+// foldLeavingLocked takes the counts of endpoints that have left. It needs Pool.Mu.
 func (p *Pool) foldLeavingLocked(now time.Time) {
 	states := p.leaving.all()
 	if len(states) == 0 {

@@ -10,44 +10,41 @@ import (
 const (
 	// TickEvery is the time between two ticks.
 	TickEvery = 250 * time.Millisecond
-	// A timeout is seen late by at most a 64th of it, within these bounds.
+	// A timeout is noticed late by at most a 64th of it, within the bounds below.
 	watchFraction = 64
-	// watchAtMost and WatchAtLeast bound how late a timeout is seen.
+	// watchAtMost and watchAtLeast bound how late a timeout is noticed.
 	watchAtMost            = 50 * time.Millisecond
 	watchAtLeast           = 5 * time.Millisecond
 	idleTicksBeforeParking = 2
 )
 
-// A loop is the one goroutine that works on a pool while there is something to
-// do: it ticks four times a second, watches over the attempts in flight, and
-// sleeps while the pool is idle.
+// A loop is the goroutine that ticks four times a second and watches the attempts in
+// flight. It sleeps while the pool is idle.
 type loop struct {
 	parked atomic.Bool
 	Poked  atomic.Bool
-	every  atomic.Int64 // how often to look at attempts, nanoseconds
-	hasty  atomic.Bool  // an attempt that wants it more often than WatchAtMost has begun lately
+	every  atomic.Int64 // time between two looks at attempts, nanoseconds
+	hasty  atomic.Bool  // an attempt that needs a look more often than watchAtMost has begun lately
 	Wake   chan struct{}
 	quit   chan struct{}
 	done   chan struct{} // no tick will follow
 }
 
-// start begins to work on a pool.
+// start starts the loop of a pool.
 func (l *loop) start(p *Pool) {
 	l.Wake, l.quit, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	l.every.Store(int64(watchAtMost))
 	go l.run(p)
 }
 
-// stop ends the loop's ticks. Attempts that are still in flight are watched to
-// their end.
+// stop ends the ticks. The loop goes on watching the attempts in flight to their end.
 func (l *loop) stop() {
 	close(l.quit)
 	<-l.done
 }
 
-// drain watches over the attempts that are in flight when the pool is given up,
-// and ends with the last of them. An attempt that begins later, for a request
-// from before, begins it again.
+// drain watches the attempts in flight after stop, and returns with the last of them. A
+// later attempt of an earlier request starts it again.
 func (l *loop) drain(p *Pool) {
 	for {
 		if inFlight, _ := p.endOverdue(time.Now()); inFlight == 0 {
@@ -60,12 +57,12 @@ func (l *loop) drain(p *Pool) {
 	}
 }
 
-// watchEvery is how often to look at an attempt that is to end after a time.
+// watchEvery returns the time between two looks at an attempt with this timeout.
 func watchEvery(timeout time.Duration) time.Duration {
 	return min(watchAtMost, max(watchAtLeast, timeout/watchFraction))
 }
 
-// watch makes sure that attempts with this timeout are looked after in time.
+// watch makes sure that the loop looks at an attempt with this timeout often enough.
 func (l *loop) watch(p *Pool, timeout time.Duration) {
 	every := int64(watchEvery(timeout))
 	if every < int64(watchAtMost) || every < l.every.Load() || l.parked.Load() {
@@ -73,7 +70,7 @@ func (l *loop) watch(p *Pool, timeout time.Duration) {
 	}
 }
 
-// watchMore has the loop look at attempts this often, at least, if it does not yet.
+// watchMore makes the loop look at attempts at least this often.
 func (l *loop) watchMore(p *Pool, every int64) {
 	if every < int64(watchAtMost) && !l.hasty.Load() {
 		l.hasty.Store(true)
@@ -98,8 +95,8 @@ func (l *loop) watchMore(p *Pool, every int64) {
 	}
 }
 
-// relax looks less often again, as it does for those that are in flight, when no
-// attempt has begun lately that wants more.
+// relax makes the loop look only as often as the attempts in flight need, if no hasty
+// attempt has begun since the latest call.
 func (l *loop) relax(shortest time.Duration) {
 	if l.hasty.Swap(false) {
 		return
@@ -178,7 +175,7 @@ func (l *loop) run(p *Pool) {
 	}
 }
 
-// busy tells whether attempts are in flight.
+// busy reports whether attempts are in flight.
 func (p *Pool) busy() bool {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()

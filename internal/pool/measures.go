@@ -11,24 +11,23 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// Measures are what a pool has counted and how it stands, at one moment. They are a
-// copy: nothing changes them.
+// Measures are the counts and the state of a pool at one moment. They are a copy.
 type Measures struct {
 	Calls     OutcomeCounts
-	Denied    int64  // retries, by the budget
-	Poison    uint64 // calls whose requests fail wherever they go
-	NotKept   uint64 // bodies, for want of memory
+	Denied    int64  // retries that the budget denied
+	Poison    uint64 // calls whose requests fail at every endpoint
+	NotKept   uint64 // bodies not kept, because memory was used up
 	Down      bool   // every endpoint is out
 	Waits     WaitMeasures
 	Endpoints []EndpointMeasures
 	Standing  *Standing // nil: not known
 }
 
-// EndpointMeasures are those of one endpoint.
+// EndpointMeasures are the measures of one endpoint.
 type EndpointMeasures struct {
 	Name      string
 	Attempts  OutcomeCounts
-	Unsent    uint64 // attempts that did not leave this process; not in attempts
+	Unsent    uint64 // attempts that did not leave this process; Attempts excludes them
 	Durations endpoint.DurationCounts
 	Failovers map[endpoint.Route]uint64
 	Traffic   float64
@@ -45,8 +44,8 @@ type OutcomeCounts struct {
 
 func countsOf(b *sla.Batch) OutcomeCounts { return OutcomeCounts{b.Successes(), b.Counts()} }
 
-// Measure returns the pool's measures as the configuration config knows it: those of the
-// endpoints that it has, one of each name; nil if it does not use the pool.
+// Measure returns the pool's measures for the configuration config, with its endpoints, one
+// of each name; nil if it does not use the pool.
 func (p *Pool) Measure(config any, now time.Time) *Measures {
 	waits := p.Queue.Measure(now) // before Pool.Mu
 	p.Mu.Lock()

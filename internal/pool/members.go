@@ -7,20 +7,20 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// A PoolMember is an endpoint of a pool, with what the pool's mutex guards of it.
+// A PoolMember is an endpoint of a pool. Pool.Mu guards its fields.
 type PoolMember struct {
 	*endpoint.State
 
-	series   *sla.Series // by name: endpoints that had the name before are in it
+	series   *sla.Series // history by name, including earlier endpoints of this name
 	total    endpoint.Counted
 	wasDown  bool
 	refs     int // handlers that use it
 	rescored time.Time
 	trend    trend
-	seen     time.Time // when last among the upstreams, for dynamic ones
+	seen     time.Time // when a dynamic endpoint was last among the upstreams
 }
 
-// joinLocked finds the member of a key, or makes it. It needs Pool.Mu.
+// joinLocked returns the member of a key, and makes it if necessary. It needs Pool.Mu.
 func (p *Pool) joinLocked(key endpoint.Key) *PoolMember {
 	m := p.Members[key]
 	if m == nil {
@@ -33,8 +33,8 @@ func (p *Pool) joinLocked(key endpoint.Key) *PoolMember {
 	return m
 }
 
-// memberLocked is the member that has a state; nil: the endpoint is not in the pool, or
-// no longer. It needs Pool.Mu.
+// memberLocked returns the member with a state; nil if it is not in the pool. It needs
+// Pool.Mu.
 func (p *Pool) memberLocked(s *endpoint.State) *PoolMember {
 	if m := p.Members[s.Key]; m != nil && m.State == s {
 		return m
@@ -42,8 +42,8 @@ func (p *Pool) memberLocked(s *endpoint.State) *PoolMember {
 	return nil
 }
 
-// seenLocked is when an endpoint was last among the upstreams; zero if it is not in the
-// pool. It needs Pool.Mu.
+// seenLocked returns when an endpoint was last among the upstreams; zero if it is not in
+// the pool. It needs Pool.Mu.
 func (p *Pool) seenLocked(s *endpoint.State) time.Time {
 	if m := p.memberLocked(s); m != nil {
 		return m.seen
@@ -58,8 +58,8 @@ func (p *Pool) sawLocked(s *endpoint.State, now time.Time) {
 	}
 }
 
-// releaseLocked takes back one handler's use of an endpoint, which leaves the pool with
-// the last. It needs Pool.Mu.
+// releaseLocked ends one handler's use of an endpoint. The endpoint leaves the pool with its
+// last handler. It needs Pool.Mu.
 func (p *Pool) releaseLocked(s *endpoint.State) {
 	m := p.memberLocked(s)
 	if m == nil {
@@ -69,7 +69,7 @@ func (p *Pool) releaseLocked(s *endpoint.State) {
 	p.dropLocked(m)
 }
 
-// dropLocked forgets an endpoint that nobody uses. It needs Pool.Mu.
+// dropLocked removes an endpoint that no handler uses. It needs Pool.Mu.
 func (p *Pool) dropLocked(m *PoolMember) {
 	if m.refs != 0 {
 		return

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// UnknownEndpointError tells which endpoints a pool has.
+// UnknownEndpointError says that a pool has no such endpoint, and which it has.
 type UnknownEndpointError struct {
 	Pool, Endpoint string
 	Names          []string
@@ -22,9 +22,8 @@ func (e *UnknownEndpointError) Error() string {
 	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.Pool, e.Endpoint, api.ListNames(e.Names))
 }
 
-// Operate carries out a command at every endpoint of a name: handlers of the
-// pool may know it at different addresses. When it returns, the command is in
-// force in all handlers of the pool.
+// Operate carries out an order at every endpoint of a name: handlers of the pool may have it
+// at different addresses. When it returns, the order is in force in all of them.
 func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.OperatorAnswer, error) {
 	answer := api.OperatorAnswer{Pool: p.Name, Endpoint: endpoint, Action: c.Action}
 	p.Mu.Lock()
@@ -59,7 +58,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	return answer, nil
 }
 
-// namedLocked returns the endpoints of a name.
+// namedLocked returns the endpoints of a name. It needs Pool.Mu.
 func (p *Pool) namedLocked(name string) []*endpoint.State {
 	var found []*endpoint.State
 	for key, s := range p.Members {
@@ -81,7 +80,7 @@ func (p *Pool) namesLocked() []string {
 	return slices.Compact(names)
 }
 
-// rebuildLocked makes the routing tables of all handlers anew.
+// rebuildLocked rebuilds the routing tables of all handlers. It needs Pool.Mu.
 func (p *Pool) rebuildLocked(now time.Time) {
 	for _, g := range p.attached {
 		for _, h := range g.handlers {
@@ -90,7 +89,7 @@ func (p *Pool) rebuildLocked(now time.Time) {
 	}
 }
 
-// OrderOver ends an order whose time is over, unless it was undone meanwhile.
+// OrderOver ends an order whose time is over, unless it has been undone.
 func (p *Pool) OrderOver(s *endpoint.State, o *endpoint.Order, now time.Time) {
 	p.Mu.Lock()
 	g := p.generation.Load()

@@ -19,10 +19,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// A Pool is what is known about the endpoints behind one or several handlers:
-// the states of the endpoints and the retry budget. Its control loop turns
-// states into routing tables and ends overdue attempts; its outbox is the way
-// out for events.
+// A Pool holds the state of the endpoints behind one or several handlers. Its control loop
+// builds routing tables from the states and ends overdue attempts. Its outbox delivers
+// events. It is safe for concurrent use.
 type Pool struct {
 	Name   string
 	Phase  uint64   // of its turns, so that many proxies do not take them in step
@@ -31,7 +30,7 @@ type Pool struct {
 	Hedges budget.Hedges
 	Outbox *event.Outbox
 
-	generation atomic.Pointer[Generation] // what the pool runs by
+	generation atomic.Pointer[Generation] // whose settings the pool uses
 	down       atomic.Bool                // every endpoint is out
 	Loop       loop
 
@@ -46,8 +45,8 @@ type Pool struct {
 
 	History sla.History
 	Keeping keeping
-	// Calls that came to no endpoint, since the last fold: all were out, all had asked to
-	// wait, those that were left had no room, or the client left or its body could not be read.
+	// Refusals count calls that reached no endpoint since the latest fold: all endpoints were
+	// out, all were on hold, the others were full, or the client left or sent no readable body.
 	Refusals  struct{ down, held, full, Gone atomic.Uint64 }
 	Queue     Queue         // of calls that wait for an endpoint
 	Saved     atomic.Uint64 // calls that another endpoint answered after one had failed
@@ -68,8 +67,8 @@ type Pool struct {
 	staleRoutes bool      // an endpoint has gone to which failovers may have been counted
 }
 
-// A Generation is one loaded configuration's use of a pool: the handlers that
-// name it. What the pool itself runs by must agree in all of them.
+// A Generation is one configuration's use of a pool: the handlers that name it. They must
+// agree on the settings of the pool.
 type Generation struct {
 	config   any // identifies the configuration
 	serial   int
@@ -118,8 +117,8 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	return nil
 }
 
-// runBy resolves what a generation runs by: what the first handler says that says
-// anything, else the defaults.
+// runBy sets a generation's settings: those of the first handler that has any, else the
+// defaults.
 func (p *Pool) runBy(g *Generation) {
 	var own *breaker.Config
 	var objective *sla.Objective
@@ -165,7 +164,7 @@ func (p *Pool) Detach(h *Handler) {
 	p.Poke()
 }
 
-// logger is that of the configuration the pool runs by.
+// logger returns the logger of the pool's configuration.
 func (p *Pool) logger() *zap.Logger {
 	if g := p.generation.Load(); g != nil {
 		return g.logger
@@ -173,7 +172,8 @@ func (p *Pool) logger() *zap.Logger {
 	return zap.NewNop()
 }
 
-// breakerConfig is what the pool runs by now; nil if nothing uses it.
+// breakerConfig returns the breaker settings of the pool's configuration; nil if nothing uses
+// the pool.
 func (p *Pool) breakerConfig() *breaker.Config {
 	if g := p.generation.Load(); g != nil {
 		return g.Breaker.Load()
@@ -181,8 +181,8 @@ func (p *Pool) breakerConfig() *breaker.Config {
 	return nil
 }
 
-// TrialDue asks for the one trial that a pool gets while all its endpoints are
-// out.
+// TrialDue reports whether a call may be the trial that a pool gets each PollAllIn while all
+// its endpoints are out, and counts it.
 func (p *Pool) TrialDue(now time.Time) bool {
 	p.trials.Lock()
 	defer p.trials.Unlock()
@@ -193,8 +193,7 @@ func (p *Pool) TrialDue(now time.Time) bool {
 	return true
 }
 
-// Tick does what is due at now and returns when there will be something to do
-// again; zero if only an event can bring that about.
+// Tick does what is due at now, and returns when something is due next; zero: after an event.
 func (p *Pool) Tick(now time.Time) (due time.Time) {
 	p.Mu.Lock()
 	due, collected := p.tickLocked(now)
@@ -203,7 +202,7 @@ func (p *Pool) Tick(now time.Time) (due time.Time) {
 	return due
 }
 
-// tickLocked also returns the events of what it brought about.
+// tickLocked is Tick, and returns the events to emit. It needs Pool.Mu.
 func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
 	g := p.generation.Load()
 	if g == nil {
@@ -254,7 +253,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 // Poke tells the control loop that a state has changed.
 func (p *Pool) Poke() { p.Loop.poke() }
 
-// Turn counts a call, and says where it stands among the pool's calls.
+// Turn counts a call, and returns its number among the pool's calls, from Phase on.
 func (p *Pool) Turn() uint64 { return p.Phase + uint64(p.Budget.Call()) }
 
 // Watch tells the control loop that an attempt with this timeout has begun.

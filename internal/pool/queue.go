@@ -13,7 +13,7 @@ import (
 // served. It outlives configurations: calls of an old one keep their places beside
 // those of the new one. A goroutine of its own lets calls in, for as long as any wait.
 type Queue struct {
-	count   atomic.Int64 // calls that wait, those that rest among them
+	count   atomic.Int64 // calls that wait, with or without a place
 	blocked atomic.Int64 // calls that have a place
 	stats   waitStats
 	wake    chan struct{}
@@ -30,18 +30,18 @@ type Queue struct {
 type Waiter interface {
 	// Kind is the same for calls that may go to the same endpoints.
 	Kind() any
-	// Doubtful tells whether the call has failed in a way that may be its own, so that it
-	// is no measure for an endpoint that is on trial.
+	// Doubtful reports whether the call has failed, perhaps by its own fault, so that it
+	// should not be the trial of an endpoint.
 	Doubtful() bool
-	// Enter reserves an attempt where lanes have room, and returns the endpoint; nil: there
-	// is none. Only with trial set may the attempt be a trial.
+	// Enter reserves an attempt at an endpoint with room in its lane, and returns the
+	// endpoint; nil if there is none. The attempt may be a trial only if trial is set.
 	Enter(now time.Time, lanes Lanes, trial bool) *endpoint.State
 }
 
 // kind counts the waiting calls of one kind.
 type kind struct{ all, doubtful int }
 
-// A Place is that of one call in the queue. Its methods may be called by the call's
+// A Place is the place of one call in the queue. Its methods may be called by the call's
 // goroutine.
 type Place struct {
 	queue    *Queue
@@ -51,10 +51,10 @@ type Place struct {
 	since    time.Time
 	in       chan struct{}
 	element  *list.Element // nil: no longer in the queue; guarded by the queue's mutex
-	lane     *lane         // by which it was let in; guarded by the queue's mutex
+	lane     *lane         // that let it in; guarded by the queue's mutex
 }
 
-// Take counts one more waiting call, unless there are as many as most says.
+// Take counts one more waiting call, unless most calls wait already. It reports whether it did.
 func (q *Queue) Take(most int) bool {
 	if q.count.Add(1) > int64(most) {
 		q.count.Add(-1)
@@ -63,7 +63,7 @@ func (q *Queue) Take(most int) bool {
 	return true
 }
 
-// Release takes back what Take counted, for a call that has waited for so long.
+// Release undoes Take for a call whose wait has ended, and records the wait.
 func (q *Queue) Release(waited time.Duration, how WaitEnd) {
 	q.count.Add(-1)
 	q.stats.add(waited, how)
@@ -72,10 +72,10 @@ func (q *Queue) Release(waited time.Duration, how WaitEnd) {
 // TurnedAway counts a call for which there was no room.
 func (q *Queue) TurnedAway() { q.stats.turnedAway.Add(1) }
 
-// Blocked tells whether calls wait because they found no endpoint.
+// Blocked reports whether calls wait because they found no endpoint.
 func (q *Queue) Blocked() bool { return q.blocked.Load() > 0 }
 
-// Join gives a call a place behind all that came before since.
+// Join gives a call a place behind all calls that have waited since before since.
 func (q *Queue) Join(w Waiter, since time.Time) *Place {
 	p := &Place{queue: q, waiter: w, kind: w.Kind(), doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
 	q.mu.Lock()
@@ -113,7 +113,7 @@ func (q *Queue) Join(w Waiter, since time.Time) *Place {
 // In is closed when the call is let in.
 func (p *Place) In() <-chan struct{} { return p.in }
 
-// Leave gives the place up; false: the call has been let in.
+// Leave gives the place up; it is false if the call has been let in.
 func (p *Place) Leave() bool {
 	q := p.queue
 	q.mu.Lock()
@@ -122,7 +122,7 @@ func (p *Place) Leave() bool {
 		return false
 	}
 	q.removeLocked(p)
-	q.nudge() // the next may be one of another kind
+	q.nudge() // another call may be first now
 	return true
 }
 
@@ -140,7 +140,7 @@ func (q *Queue) removeLocked(p *Place) {
 	}
 }
 
-// Wake has the queue look for endpoints soon. It may be called under any lock.
+// Wake makes the queue look for endpoints soon. It may be called under any lock.
 func (q *Queue) Wake() {
 	if q.Blocked() {
 		q.nudge()
@@ -175,8 +175,8 @@ func (q *Queue) serve() {
 	}
 }
 
-// letInLocked lets in whoever finds an endpoint, in the order of the queue. Of each kind
-// it stops at the first that finds none.
+// letInLocked lets in the calls that find an endpoint, in the order of the queue. For each
+// kind it stops at the first call that finds none.
 func (q *Queue) letInLocked(now time.Time) {
 	stuck := make(map[any]bool, len(q.kinds))
 	for e := q.places.Front(); e != nil && len(stuck) < len(q.kinds); {
@@ -230,7 +230,7 @@ const (
 	failuresOf = 4
 )
 
-// answered takes what a call's attempt came to.
+// answered counts the answer of a call's attempt.
 func (l *lane) answered(took time.Duration, well bool) {
 	l.busy--
 	l.answers++
@@ -261,24 +261,24 @@ func (l *lane) answered(took time.Duration, well bool) {
 	l.answers, l.failures, l.least = 0, 0, 0
 }
 
-// Lanes are those of a queue, for the one that Enter is called for.
+// Lanes are the lanes of a queue, for use within Enter.
 type Lanes struct{ queue *Queue }
 
-// Pace bounds how many calls an endpoint gets from the queue, from when it was out on.
+// Pace gives an endpoint that was out a lane, which limits its calls from the queue.
 func (l Lanes) Pace(s *endpoint.State) {
 	if l.queue.lanes[s] == nil {
 		l.queue.lanes[s] = &lane{window: 1}
 	}
 }
 
-// Room tells whether an endpoint may have another call of the queue.
+// Room reports whether an endpoint may have another call of the queue.
 func (l Lanes) Room(s *endpoint.State) bool {
 	own := l.queue.lanes[s]
 	return own == nil || own.busy < own.window
 }
 
-// Answered tells that the attempt for which the call was let in has been answered, well
-// or not, or has come to nothing, after so long. Only the first time counts.
+// Answered says that the attempt of the call has ended or been answered after took, and
+// whether well. Only the first call counts.
 func (p *Place) Answered(took time.Duration, well bool) {
 	q := p.queue
 	q.mu.Lock()

@@ -18,7 +18,7 @@ import (
 // a pool lives as long as one of them uses it.
 var Pools = caddy.NewUsagePool()
 
-// Load joins the pool of a name, which is made if need be.
+// Load returns the pool of a name, and makes it if necessary. The caller releases it through Pools.
 func Load(name string) (*Pool, error) {
 	value, _, err := Pools.LoadOrNew(name, func() (caddy.Destructor, error) {
 		p := New(name)
@@ -35,7 +35,7 @@ func Load(name string) (*Pool, error) {
 // New makes a pool whose control loop does not run yet.
 func New(name string) *Pool {
 	p := &Pool{Name: name, Phase: rand.Uint64(), Members: make(map[endpoint.Key]*PoolMember)}
-	_, _ = secure.Read(p.Secret[:]) // which never fails
+	_, _ = secure.Read(p.Secret[:]) // never fails
 	p.Outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
 	p.Queue.wake = make(chan struct{}, 1)
 	return p
@@ -50,8 +50,8 @@ func (p *Pool) Destruct() error {
 	return nil
 }
 
-// Status returns how every pool of this process stands, by name. It holds each
-// lock only for as long as it takes to copy a few numbers.
+// Status returns the status of every pool of this process, sorted by name. It holds each
+// lock only while it copies a few numbers.
 func Status(now time.Time) []api.PoolStatus {
 	all := []api.PoolStatus{}
 	for _, p := range Running() {
@@ -60,7 +60,7 @@ func Status(now time.Time) []api.PoolStatus {
 	return all
 }
 
-// Running returns the pools of this process, by name.
+// Running returns the pools of this process, sorted by name.
 func Running() []*Pool {
 	var all []*Pool
 	Pools.Range(func(_, value any) bool {

@@ -41,8 +41,7 @@ func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 	return moved
 }
 
-// speeds are the latencies of a tier's available endpoints; 0 where none is
-// known.
+// speeds are latencies of a tier's available endpoints; 0: unknown.
 type speeds struct {
 	state           *endpoint.State // of the fastest
 	fastest, second time.Duration
@@ -74,7 +73,7 @@ func (p *Pool) speedsLocked(targets []*target.Target, now time.Time, cfg *breake
 	return v
 }
 
-// fastestBut is the latency of the fastest endpoint other than s.
+// fastestBut returns the latency of the fastest endpoint other than s; 0: unknown.
 func (v *speeds) fastestBut(s *endpoint.State) time.Duration {
 	if v.state == s {
 		return v.second
@@ -82,7 +81,7 @@ func (v *speeds) fastestBut(s *endpoint.State) time.Duration {
 	return v.fastest
 }
 
-// latencyTarget is that of the pool's objectives, 0 if there is none.
+// latencyTarget returns the latency target of the pool's objective; 0 if there is none.
 func (g *Generation) latencyTarget() time.Duration {
 	if o := g.sla.Load(); o != nil {
 		return o.LatencyTarget

@@ -7,9 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// openSlowLocked opens the breakers of endpoints that have become much slower
-// than usual, or whose clients give up waiting, where another endpoint can take their
-// calls. It needs Pool.Mu.
+// openSlowLocked opens the breakers of suspects: endpoints that are much slower than usual,
+// or whose clients give up waiting, if another endpoint can take their calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
 	for _, m := range p.Members {
@@ -23,12 +22,11 @@ func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Ev
 	return changed, collected
 }
 
-// enough is how available another endpoint must be to take over from one that
-// answers, but badly.
+// enough is how available another endpoint must be to replace one that answers badly.
 const enough = 0.5
 
-// canDoWithout tells whether every handler that uses an endpoint has another one
-// that can take its calls. It needs Pool.Mu.
+// canDoWithout reports whether every handler that uses an endpoint has another one that can
+// take its calls. It needs Pool.Mu.
 func (p *Pool) canDoWithout(g *Generation, s *endpoint.State, now time.Time) bool {
 	cfg := g.Breaker.Load()
 	for _, h := range g.handlers {

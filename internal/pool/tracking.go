@@ -39,7 +39,7 @@ func (p *Pool) Refused(why Refusal) {
 	}
 }
 
-// Poisoned notes a call whose request fails in the same way wherever it goes.
+// Poisoned counts and logs a call whose request fails in the same way at every endpoint.
 func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
 	p.poison.Add(1)
 	p.Outbox.Note(event.Event{
@@ -48,7 +48,7 @@ func (p *Pool) Poisoned(r *http.Request, o outcome.Outcome) {
 	})
 }
 
-// fold adds what was counted since the last time to the totals and the history.
+// fold adds the counts since the latest fold to the totals and the history.
 func (p *Pool) fold(now time.Time) {
 	p.Mu.Lock()
 	p.foldLocked(now)
@@ -69,8 +69,8 @@ func (p *Pool) foldLocked(now time.Time) {
 	p.forgetRoutesLocked()
 }
 
-// foldMemberLocked takes what was counted at an endpoint, and works on it without
-// the endpoint's lock.
+// foldMemberLocked takes the counts of an endpoint. It adds them up without the endpoint's
+// mutex.
 func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 	fresh := s.TakeFresh(now)
 	if fresh == nil {
@@ -104,8 +104,8 @@ func (p *Pool) trackLocked(s *PoolMember, now time.Time, cfg *breaker.Config) {
 	}
 }
 
-// forgetRoutesLocked drops the counts of failovers to endpoints that are gone:
-// where upstreams come and go, routes would pile up. Many may have gone since the last time.
+// forgetRoutesLocked drops the counts of failovers to endpoints that are gone, which would
+// pile up with dynamic upstreams.
 func (p *Pool) forgetRoutesLocked() {
 	if !p.staleRoutes {
 		return

@@ -8,8 +8,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// endOverdue ends the attempts that are to end. It returns how many are in flight,
-// and the shortest time after which one of them may have to end.
+// endOverdue ends the attempts that are overdue. It returns how many are in flight, and the
+// shortest time after which something may have to be done about one of them.
 func (p *Pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) {
 	shortest = math.MaxInt64
 	var verdicts []verdict
@@ -42,12 +42,12 @@ func (p *Pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 // A watched is an attempt as the watcher sees it. Its methods may be called from any
 // goroutine.
 type watched interface {
-	// Look tells whether something is to be done about the attempt, and what; open tells
-	// whether its endpoint's breaker is. It runs under the endpoint's mutex.
+	// Look returns what to do about the attempt; NotEnded: nothing. open says that its
+	// endpoint's breaker is open. It runs under the endpoint's mutex.
 	Look(now time.Time, open bool) endpoint.Ending
-	// Act does it. No lock is held.
+	// Act does what Look returned. No lock is held.
 	Act(why endpoint.Ending, now time.Time)
-	// PatienceLeft is the shortest time after which something may have to be done.
+	// PatienceLeft returns the shortest time after which something may have to be done.
 	PatienceLeft() time.Duration
 }
 
@@ -57,8 +57,8 @@ type verdict struct {
 	why     endpoint.Ending
 }
 
-// overdue adds the attempts at an endpoint about which something is to be done, and
-// returns how many are in flight. It lowers shortest to the patience of these.
+// overdue adds verdicts for the attempts at an endpoint, and returns how many are in flight.
+// It lowers shortest to their PatienceLeft.
 func (p *Pool) overdue(s *endpoint.State, now time.Time, verdicts *[]verdict, shortest *time.Duration) (inFlight int) {
 	s.LookOver(now, func(f endpoint.Watched, open bool) {
 		a := f.(watched)

@@ -20,7 +20,8 @@ func NewModels(names map[string]string, place dialect.Place) *Models {
 	return &Models{names, names[""], place}
 }
 
-// Takes tells whether the endpoint takes calls of a model. Each takes calls that name none.
+// Takes reports whether the endpoint takes calls for a model. Every endpoint takes calls that
+// name none.
 func (m *Models) Takes(asked string) bool {
 	return asked == "" || m.others != "" || m.names[asked] != ""
 }
@@ -44,7 +45,7 @@ func ModelIn(body []byte) string { return modelField.In(body) }
 // ModelOf is the model that a URL names; empty: none.
 func ModelOf(u *url.URL) string { return dialect.PathModel(u) }
 
-// EditsBody tells whether the bodies of requests change on their way to the target.
+// EditsBody reports whether the target changes the bodies of requests.
 func (t *Target) EditsBody() bool {
 	return t.Edits != nil || t.Models != nil && t.Models.place == dialect.InBody
 }
