@@ -14,7 +14,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// TestAttemptIsItsClientsContext asks an attempt for what the client's context has.
+// TestAttemptIsItsClientsContext checks that an attempt has the values of the client's context.
 func TestAttemptIsItsClientsContext(t *testing.T) {
 	type key struct{}
 	client := context.WithValue(t.Context(), key{}, "value")

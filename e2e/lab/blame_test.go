@@ -30,7 +30,7 @@ func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	}
 }
 
-// TestAuthors holds each failure that is not the endpoint's against its author.
+// TestAuthors checks that failures that are not the endpoint's count against their author.
 func TestAuthors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -153,7 +153,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// TestOutageOpensAsBefore lets every endpoint fail for every call.
+// TestOutageOpensAsBefore checks that breakers open if every endpoint fails for every call.
 func TestOutageOpensAsBefore(t *testing.T) {
 	for _, idle := range []time.Duration{0, 3 * time.Second} {
 		t.Run(fmt.Sprint("after ", idle), func(t *testing.T) {

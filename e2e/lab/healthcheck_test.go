@@ -176,7 +176,7 @@ func TestBusyEndpointsAreNotChecked(t *testing.T) {
 	})
 }
 
-// TestChecksTakeOutAndBringBack without a single call.
+// TestChecksTakeOutAndBringBack checks that checks alone take an endpoint out and bring it back.
 func TestChecksTakeOutAndBringBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{}}, 2)

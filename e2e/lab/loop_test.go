@@ -230,7 +230,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// TestSlowUploadIsNoTimeout sends a body slower than the timeout.
+// TestSlowUploadIsNoTimeout checks that a body may take longer than the timeout.
 func TestSlowUploadIsNoTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
@@ -328,7 +328,7 @@ func TestQuietPoolRecovers(t *testing.T) {
 	})
 }
 
-// TestPanicGivesEverythingBack lets the proxy's transport panic.
+// TestPanicGivesEverythingBack checks that nothing stays taken after the transport panics.
 func TestPanicGivesEverythingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)

@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// RecordsCall implements flight.
+// RecordsCall implements endpoint.Watched.
 func (a *Attempt) RecordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {
 	if a.Call.recorded.Swap(true) {
 		return 0, false
