@@ -101,10 +101,12 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", api.PrintableLines(err.Error()))
 			complained = true
 		}
+		retry := time.NewTimer(api.StreamRetry)
 		select {
 		case <-c.ctx.Done():
+			retry.Stop()
 			return nil
-		case <-time.After(api.StreamRetry):
+		case <-retry.C:
 		}
 	}
 }

@@ -46,14 +46,16 @@ func (l *loop) stop() {
 // drain watches the attempts in flight after stop, and returns with the last of them. A
 // later attempt of an earlier request starts it again.
 func (l *loop) drain(p *Pool) {
-	for {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for range timer.C {
 		if inFlight, _ := p.endOverdue(time.Now()); inFlight == 0 {
 			l.parked.Store(true)
 			if !p.busy() || !l.parked.CompareAndSwap(true, false) {
 				return
 			}
 		}
-		<-time.After(time.Duration(l.every.Load()))
+		timer.Reset(time.Duration(l.every.Load()))
 	}
 }
 
