@@ -65,7 +65,7 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	}
 	run.Default(r, instances, 1000, 200)
 	out := filepath.Join(r.Dir, "fleet.json")
-	binary, err := r.BuildTest(ctx, run.PluginDir, "fleet.test")
+	binary, err := r.BuildTest(ctx, run.CallDir, "fleet.test")
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	var lasting string // duration of each benchmark
 	run.Default(r, &lasting, "100ms", "20ms")
 	var binaries []string
-	for i, dir := range []string{run.PluginDir, breakersDir} {
+	for i, dir := range []string{run.CallDir, breakersDir} {
 		binary, err := r.BuildTest(ctx, dir, fmt.Sprintf("bench%d.test", i))
 		if err != nil {
 			return err

@@ -10,8 +10,9 @@ import (
 	"syscall"
 )
 
-// PluginDir is the plugin's directory, relative to the bench directory.
-const PluginDir = ".."
+// CallDir is the directory of the package that has the plugin's benchmarks and the simulated
+// fleet, relative to the bench directory.
+const CallDir = "../internal/call"
 
 // Go returns a go command. It ends with ctx, together with its compilers, and removes its
 // temporary files.

@@ -1,4 +1,4 @@
-package failover
+package call
 
 import (
 	"context"
@@ -12,32 +12,44 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/budget"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/routing"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
+
+// bareRetry are the rules of retries where nothing is configured.
+func bareRetry() RetryRules {
+	return RetryRules{
+		Attempts: 3,
+		Base:     100 * time.Millisecond,
+		Cap:      2 * time.Second,
+		Budget:   budget.Rules{Ratio: 0.2, Floor: 3},
+		Buffer:   1 << 20,
+	}
+}
 
 // bareHandler is a handler without a Caddy around it: endpoint i has the priority
 // tiers[i], and nothing works on the pool but what the caller does.
-func bareHandler(tiers []int, breaker *Breaker, retry *Retry, now time.Time) (*call.Handler, error) {
-	p := &Policy{Name: "bare", Breaker: breaker, Retry: retry, Timeout: bareTimeout, handler: new(call.Handler)}
-	h := p.handler
-	h.Retry = retry.rules()
-	p.describePool()
+func bareHandler(tiers []int, cfg breaker.Config, retry RetryRules, now time.Time) (*Handler, error) {
+	h := new(Handler)
+	h.Retry, h.Breaker, h.Longest, h.Logger = retry, &cfg, bareTimeout, zap.NewNop()
 	var err error
 	if h.Failure, err = outcome.ParseStatusSet(outcome.DefaultFailureStatus); err != nil {
 		return nil, err
 	}
 	for i, tier := range tiers {
 		address := fmt.Sprintf("api-%d:80", i)
-		t := p.newTarget(&Endpoint{Name: address, Upstream: address, Priority: tier}, 1)
-		t.Upstream = &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)}
-		h.Targets = append(h.Targets, t)
+		h.Targets = append(h.Targets, &target.Target{
+			Name: address, Address: address, Priority: tier, Weight: 1, Timeout: bareTimeout, Hedge: new(target.HedgeDelay),
+			Upstream: &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)},
+		})
 	}
 	// a closed outbox takes no events: it would send them by the real clock
 	h.Pool = &pool.Pool{Name: "bare", Phase: rand.Uint64(), Members: make(map[endpoint.Key]*pool.PoolMember), Outbox: &event.Outbox{Closed: true}}
@@ -85,7 +97,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 				})
 			})
 		}
-		p, err := bareHandler(equalTier(n), nil, nil, time.Now())
+		p, err := bareHandler(equalTier(n), breaker.Defaults(bareTimeout), bareRetry(), time.Now())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -98,17 +110,17 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if p.Select(upstreams, r, nil) == nil {
 						b.Fail()
 					}
-					succeed(vars[call.VarKey].(*call.Call), r.Context())
-					vars[call.VarKey] = nil
+					succeed(vars[VarKey].(*Call), r.Context())
+					vars[VarKey] = nil
 				}
 			})
 		})
 		b.Run(fmt.Sprintf("n=%d/policy=failover-attempt", n), func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				r, c := bareRequest(b), new(call.Call)
+				r, c := bareRequest(b), new(Call)
 				for pb.Next() {
-					*c = call.Call{Handler: p, Request: r}
+					*c = Call{Handler: p, Request: r}
 					if c.Next = p.Choose(c, p.Table.Load(), time.Now()); c.Next == nil {
 						b.Fail()
 					}
@@ -144,7 +156,7 @@ func bareRequest(b *testing.B) *http.Request {
 func BenchmarkCompareBreaker(b *testing.B) {
 	var mu sync.Mutex
 	var thisBreaker breaker.Breaker
-	cfg := (*Breaker)(nil).config(time.Second)
+	cfg := new(breaker.Defaults(time.Second))
 	b.Run("breaker=failover", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
@@ -166,7 +178,7 @@ func BenchmarkCompareBreaker(b *testing.B) {
 }
 
 // succeed is what the transport does with an attempt that is answered at once.
-func succeed(c *call.Call, ctx context.Context) {
+func succeed(c *Call, ctx context.Context) {
 	a := c.Next
 	c.Next, c.Current = nil, a
 	a.Begin(ctx, 0)

@@ -1,4 +1,4 @@
-package failover
+package call
 
 import (
 	"cmp"
@@ -10,9 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/budget"
 )
 
-// go test -run TestFleet . -args -fleet.out=fleet.json -fleet.instances=1000
+// go test -run TestFleet ./internal/call -args -fleet.out=fleet.json -fleet.instances=1000
 // simulates a large fleet in all variants and writes what came of it.
 var (
 	fleetOut       = flag.String("fleet.out", "", "file for the results of all variants of the fleet")
@@ -24,18 +27,22 @@ var (
 // A variant is the fleet with a part of the plugin taken out.
 type fleetVariant struct {
 	name      string
-	breaker   *Breaker
-	retry     *Retry
+	breaker   breaker.Config
+	retry     RetryRules
 	slowStart time.Duration
 }
 
 func fleetVariants() []fleetVariant {
-	one, unlimited := 1.0, math.MaxFloat32
+	plain := breaker.Defaults(bareTimeout)
+	atOnce := plain
+	atOnce.Start = 1
+	unlimited := bareRetry()
+	unlimited.Budget = budget.Rules{Ratio: 1, Floor: math.MaxFloat32}
 	return []fleetVariant{
-		{name: "failover"},
-		{name: "no budget", retry: &Retry{Budget: &Budget{Ratio: &one, Floor: &unlimited}}},
-		{name: "no progressive recovery", breaker: &Breaker{Start: 1}},
-		{name: "slow start of 10 s", breaker: &Breaker{Start: 1}, slowStart: 10 * time.Second},
+		{name: "failover", breaker: plain, retry: bareRetry()},
+		{name: "no budget", breaker: plain, retry: unlimited},
+		{name: "no progressive recovery", breaker: atOnce, retry: bareRetry()},
+		{name: "slow start of 10 s", breaker: atOnce, retry: bareRetry(), slowStart: 10 * time.Second},
 	}
 }
 

@@ -1,4 +1,4 @@
-package failover
+package call
 
 import (
 	"context"
@@ -6,10 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
@@ -68,7 +65,7 @@ func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration)
 
 // An instance is one proxy of the fleet.
 type instance struct {
-	policy *call.Handler
+	policy *Handler
 	rate   float64 // calls a second
 	due    time.Duration
 	closed []time.Duration // when each endpoint's breaker closed last, for slow starts
@@ -77,14 +74,14 @@ type instance struct {
 
 // newFleet makes n instances that get rate calls a second each. Endpoint i has
 // the priority of tiers[i].
-func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *Breaker, retry *Retry) (*fleet, error) {
+func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, cfg breaker.Config, retry RetryRules) (*fleet, error) {
 	f := &fleet{apis: apis}
 	var err error
 	if f.request, err = http.NewRequest(http.MethodGet, "http://api.test/", nil); err != nil {
 		return nil, err
 	}
 	for i := range n {
-		p, err := bareHandler(tiers, breaker, retry, f.clock())
+		p, err := bareHandler(tiers, cfg, retry, f.clock())
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +94,7 @@ func newFleet(n int, rate float64, apis []*simulatedAPI, tiers []int, breaker *B
 	return f, nil
 }
 
-const bareTimeout = caddy.Duration(time.Second)
+const bareTimeout = time.Second
 
 func exponential(rate float64) time.Duration {
 	return time.Duration(rand.ExpFloat64() / rate * float64(time.Second))
@@ -172,7 +169,7 @@ func (f *fleet) ramp(in *instance) {
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
-	c := &call.Call{Handler: p, Request: f.request}
+	c := &Call{Handler: p, Request: f.request}
 	t := p.Table.Load()
 	f.record.call(f.now)
 	a := p.Choose(c, t, now)
@@ -187,7 +184,7 @@ func (f *fleet) arrived(in *instance) {
 }
 
 // dispatch makes an attempt.
-func (f *fleet) dispatch(in *instance, a *call.Attempt) {
+func (f *fleet) dispatch(in *instance, a *Attempt) {
 	i := 0
 	for in.policy.Targets[i] != a.Target {
 		i++
@@ -202,7 +199,7 @@ func (f *fleet) dispatch(in *instance, a *call.Attempt) {
 }
 
 // ended settles an attempt and goes on with its call, as RoundTrip does.
-func (f *fleet) ended(in *instance, a *call.Attempt, o outcome.Outcome) {
+func (f *fleet) ended(in *instance, a *Attempt, o outcome.Outcome) {
 	now, p := f.clock(), in.policy
 	if o == outcome.Success || o == outcome.FailedStatus {
 		a.Answered(now)
@@ -229,7 +226,7 @@ func (f *fleet) ended(in *instance, a *call.Attempt, o outcome.Outcome) {
 type simulated struct {
 	at       time.Duration
 	instance *instance
-	attempt  *call.Attempt
+	attempt  *Attempt
 	outcome  outcome.Outcome
 	tick     bool
 }
