@@ -81,6 +81,7 @@ func TestAnEarlyAnswerIsAnAnswer(t *testing.T) {
 						}
 					}
 					p.quiet()
+					p.nothingKept()
 					if one := p.one("one"); one.Failures+one.Cancelled != 0 || two.hits.Load() != 0 {
 						t.Errorf("%d failures, %d cancelled; the next endpoint got %d requests", one.Failures, one.Cancelled, two.hits.Load())
 					}

@@ -223,7 +223,9 @@ func (r *Reader) Answering() {
 		return
 	}
 	rec.mu.Lock()
-	r.stage = answering
+	if r.stage == unanswered { // an answer that was held back may be over by now
+		r.stage = answering
+	}
 	early := !rec.inLocked()
 	rec.mu.Unlock()
 	if early && rec.client != nil {
