@@ -121,7 +121,7 @@ func BenchmarkCompareSelect(b *testing.B) {
 				r, c := bareRequest(b), new(Call)
 				for pb.Next() {
 					*c = Call{Handler: p, Request: r}
-					if c.Next = p.Choose(c, p.Table.Load(), time.Now()); c.Next == nil {
+					if c.Next = p.choose(c, p.Table.Load(), time.Now()); c.Next == nil {
 						b.Fail()
 					}
 					succeed(c, r.Context())

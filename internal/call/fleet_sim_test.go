@@ -172,9 +172,9 @@ func (f *fleet) arrived(in *instance) {
 	c := &Call{Handler: p, Request: f.request}
 	t := p.Table.Load()
 	f.record.call(f.now)
-	a := p.Choose(c, t, now)
+	a := p.choose(c, t, now)
 	if a == nil {
-		if _, _, a = p.LastChance(c, t, now); a == nil {
+		if _, _, a = p.lastChance(c, t, now); a == nil {
 			f.record.failed(f.now)
 			return
 		}

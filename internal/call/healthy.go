@@ -52,7 +52,7 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 		return c.wait(w, now)
 	}
 	t := h.TableFor(pool, now)
-	if c.Next = h.Choose(c, t, now); c.Next == nil {
+	if c.Next = h.choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
 	}
 	c.Attempts = 1
@@ -89,9 +89,9 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	return c
 }
 
-// Choose reserves an attempt at an endpoint of a table that the call does not exclude; nil if
+// choose reserves an attempt at an endpoint of a table that the call does not exclude; nil if
 // none takes it.
-func (h *Handler) Choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
+func (h *Handler) choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if c.excluded == nil {
 		if len(t.Trials) > 0 || len(t.Standby) > 0 {
 			if a := h.chooseToLearn(c, t, now); a != nil {

@@ -75,9 +75,9 @@ func (o *outage) call() bool {
 	now := time.Now()
 	c := &Call{Handler: o.Handler, Request: o.request}
 	t := o.Table.Load()
-	a := o.Choose(c, t, now)
+	a := o.choose(c, t, now)
 	if a == nil {
-		if _, _, a = o.LastChance(c, t, now); a == nil {
+		if _, _, a = o.lastChance(c, t, now); a == nil {
 			o.Pool.Refused(pool.AllDown)
 			o.refused++
 			return false

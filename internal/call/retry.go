@@ -172,7 +172,7 @@ func (c *Call) mayGoOn(now time.Time) bool {
 func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.Handler.TableFor(c.upstreams(), now)
-	return c.Handler.Choose(c, t, now)
+	return c.Handler.choose(c, t, now)
 }
 
 // planSame reserves another attempt at the endpoint that failed, after a pause; nil if the

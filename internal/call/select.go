@@ -204,7 +204,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	if h.Wait.queues() {
 		return c.wait(w, now)
 	}
-	_, _, a := h.LastChance(c, t, now)
+	_, _, a := h.lastChance(c, t, now)
 	if a != nil {
 		c.Next = a
 		c.Attempts++
@@ -213,9 +213,9 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
-// LastChance reserves a trial, if one is due, in a pool whose endpoints are all out. It returns
+// lastChance reserves a trial, if one is due, in a pool whose endpoints are all out. It returns
 // when the first endpoint is tried again, and whether only holds keep calls away.
-func (h *Handler) LastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
+func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
 	first, held, due := h.soonest(c, from, now)
 	if due == nil || c.Attempts > 0 && c.entering() == nil {
 		return first, held, nil

@@ -263,7 +263,7 @@ func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 		return nil, true
 	}
 	c.excluded = nil
-	if a = h.Choose(c, h.TableFor(c.upstreams(), now), now); a == nil {
+	if a = h.choose(c, h.TableFor(c.upstreams(), now), now); a == nil {
 		h.Pool.Budget.GiveBack()
 		c.excluded = nil
 		return nil, false
@@ -355,11 +355,11 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	case c.doubtful():
 		a = h.chooseOther(c, t, now)
 	default:
-		a = h.Choose(c, t, now)
+		a = h.choose(c, t, now)
 	}
 	c.excluded = nil
 	if a == nil && trial {
-		_, _, a = h.LastChance(c, t, now)
+		_, _, a = h.lastChance(c, t, now)
 	}
 	s.lanes, c.excluded = nil, nil
 	if a == nil {

@@ -94,7 +94,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := c.http.Do(req)
-	for tries := 1; tries < sendTries && Dropped(err); tries++ {
+	for tries := 1; tries < sendTries && dropped(err); tries++ {
 		// A reload drops connections to the old admin endpoint. Sending a request twice
 		// does no harm.
 		req.Body, _ = req.GetBody()
@@ -104,7 +104,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		if c.ctx.Err() != nil {
 			return nil, c.ctx.Err()
 		}
-		return nil, &commandError{ExitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
+		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
 			"is it running, with its admin endpoint on? another address can be given with --address or --config", c.address, plainCause(err))}
 	}
 	if resp.StatusCode < 300 {
@@ -114,8 +114,8 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	return nil, c.refused(resp)
 }
 
-// Dropped reports whether an error says that the connection was closed before a response.
-func Dropped(err error) bool {
+// dropped reports whether an error says that the connection was closed before a response.
+func dropped(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
@@ -132,13 +132,13 @@ func (c *client) refused(resp *http.Response) error {
 	explained := json.Unmarshal(text, &message) == nil && message.Error != ""
 	switch {
 	case resp.StatusCode == http.StatusNotFound && explained:
-		return &commandError{ExitUnknown, errors.New(api.Printable(message.Error))}
+		return &commandError{exitUnknown, errors.New(api.Printable(message.Error))}
 	case resp.StatusCode == http.StatusNotFound:
-		return &commandError{ExitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
+		return &commandError{exitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
 	case explained:
-		return &commandError{ExitRefused, errors.New(api.Printable(message.Error))}
+		return &commandError{exitRefused, errors.New(api.Printable(message.Error))}
 	}
-	return &commandError{ExitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
+	return &commandError{exitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
 }
 
 // exchange sends a request, decodes the response into into, and returns its text.
@@ -150,7 +150,7 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return "", &commandError{ExitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
+		return "", &commandError{exitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return "", fmt.Errorf("reading the answer of %s: %w", c.address, err)
@@ -173,7 +173,7 @@ func (c *client) poolOf(named []string) (string, error) {
 	}
 	switch len(names) {
 	case 0:
-		return "", &commandError{ExitUnknown, fmt.Errorf("the Caddy at %s has no pool", c.address)}
+		return "", &commandError{exitUnknown, fmt.Errorf("the Caddy at %s has no pool", c.address)}
 	case 1:
 		return names[0], nil
 	}
@@ -183,8 +183,8 @@ func (c *client) poolOf(named []string) (string, error) {
 // A Message is one message of a stream of server-sent events.
 type Message struct{ Name, ID, Data string }
 
-// Messages reads a stream of server-sent events until it ends or take returns false.
-func Messages(r io.Reader, take func(Message) bool) error {
+// messages reads a stream of server-sent events until it ends or take returns false.
+func messages(r io.Reader, take func(Message) bool) error {
 	var m Message
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)

@@ -43,14 +43,14 @@ Exit codes:
 
 // Exit codes. Scripts rely on them; the text of the command explains them.
 const (
-	ExitDone        = 0
-	ExitError       = 1
-	ExitUnreachable = 2
-	ExitUnknown     = 3
-	ExitRefused     = 4
-	ExitDegraded    = 5
-	ExitDown        = 6
-	ExitInFlight    = 7
+	exitDone        = 0
+	exitError       = 1
+	exitUnreachable = 2
+	exitUnknown     = 3
+	exitRefused     = 4
+	exitDegraded    = 5
+	exitDown        = 6
+	exitInFlight    = 7
 )
 
 // A commandError is an error with an exit code of its own.
@@ -182,12 +182,12 @@ func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.C
 		}
 		failed, ok := errors.AsType[*commandError](err)
 		if !ok {
-			failed = &commandError{ExitError, err}
+			failed = &commandError{exitError, err}
 		}
 		if failed.err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", api.PrintableLines(failed.err.Error()))
 		}
-		if failed.code == ExitError {
+		if failed.code == exitError {
 			return failed
 		}
 		// Caddy takes exit codes only from its own kind of functions.

@@ -76,7 +76,7 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
 		if err == nil {
 			complained = false
-			err = Messages(resp.Body, func(m Message) bool {
+			err = messages(resp.Body, func(m Message) bool {
 				if m.ID != "" {
 					last = m.ID
 				}

@@ -83,7 +83,7 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status api.Endpoint
 	for {
 		select {
 		case <-over.C:
-			return &commandError{ExitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
+			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
 		case <-look.C:
 		}
 		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {

@@ -88,18 +88,18 @@ func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
 
 // exitCode returns an error with the exit code for the state of pools; nil if all are well.
 func exitCode(all []api.PoolStatus) error {
-	code := ExitDone
+	code := exitDone
 	for _, p := range all {
 		if p.Down {
-			return &commandError{code: ExitDown}
+			return &commandError{code: exitDown}
 		}
 		for _, e := range p.Endpoints {
 			if e.State != breaker.Closed.String() && e.State != breaker.ForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
-				code = ExitDegraded
+				code = exitDegraded
 			}
 		}
 	}
-	if code == ExitDone {
+	if code == exitDone {
 		return nil
 	}
 	return &commandError{code: code}

@@ -14,21 +14,21 @@ var Latest Log
 // A Log remembers the latest events and passes new ones on to subscribers. The zero value
 // is empty. All methods are safe for concurrent use.
 type Log struct {
-	Mu          sync.Mutex
+	mu          sync.Mutex
 	ring        [Kept]Event // event n is at index (n-1) % Kept
 	newest      uint64      // ID of the newest event
-	Subscribers map[*Subscription]struct{}
+	subscribers map[*Subscription]struct{}
 }
 
 // Add numbers an event, keeps it, and sends it to the subscribers. It drops subscribers
 // whose buffer is full.
 func (l *Log) Add(e Event) Event {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.newest++
 	e.ID = l.newest
 	l.ring[(e.ID-1)%Kept] = e
-	for s := range l.Subscribers {
+	for s := range l.subscribers {
 		select {
 		case s.Events <- e:
 		default:
@@ -42,8 +42,8 @@ func (l *Log) Add(e Event) Event {
 // Since returns the remembered events after the given ID, oldest first. An ID above the
 // newest is from another process and counts as 0.
 func (l *Log) Since(id uint64) []Event {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.sinceLocked(id)
 }
 
@@ -64,19 +64,19 @@ func (l *Log) sinceLocked(id uint64) []Event {
 // Subscribe returns the remembered events after the given ID, like Since, and a
 // subscription to all later events.
 func (l *Log) Subscribe(after uint64) ([]Event, *Subscription) {
-	l.Mu.Lock()
-	defer l.Mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	s := &Subscription{log: l, Events: make(chan Event, 256)}
-	if l.Subscribers == nil {
-		l.Subscribers = make(map[*Subscription]struct{})
+	if l.subscribers == nil {
+		l.subscribers = make(map[*Subscription]struct{})
 	}
-	l.Subscribers[s] = struct{}{}
+	l.subscribers[s] = struct{}{}
 	return l.sinceLocked(after), s
 }
 
 func (l *Log) dropLocked(s *Subscription) {
-	if _, ok := l.Subscribers[s]; ok {
-		delete(l.Subscribers, s)
+	if _, ok := l.subscribers[s]; ok {
+		delete(l.subscribers, s)
 		close(s.Events)
 	}
 }
@@ -86,20 +86,20 @@ func (l *Log) dropLocked(s *Subscription) {
 type Subscription struct {
 	log    *Log
 	Events chan Event
-	lagged bool // guarded by log.Mu
+	lagged bool // guarded by log.mu
 }
 
 // TooSlow reports whether the subscription ended because its reader fell behind.
 func (s *Subscription) TooSlow() bool {
-	s.log.Mu.Lock()
-	defer s.log.Mu.Unlock()
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
 	return s.lagged
 }
 
 // Close ends the subscription. It may be called again.
 func (s *Subscription) Close() {
-	s.log.Mu.Lock()
-	defer s.log.Mu.Unlock()
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
 	s.log.dropLocked(s)
 }
 

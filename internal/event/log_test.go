@@ -73,7 +73,7 @@ func TestSubscription(t *testing.T) {
 	s.Close() // a second call is allowed
 	slow.Close()
 	l.Add(Event{})
-	if len(l.Subscribers) != 0 {
-		t.Errorf("%d subscribers are left", len(l.Subscribers))
+	if len(l.subscribers) != 0 {
+		t.Errorf("%d subscribers are left", len(l.subscribers))
 	}
 }
