@@ -475,8 +475,9 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		}
 		handler.Transport = p.ownTransport
 	}
-	p.handler.Pool.Check(&p.handler.Handler, handler.Transport)
-	wrapped := call.NewTransport(handler.Transport, p.handler)
+	inner := handler.Transport
+	wrapped := call.NewTransport(inner, p.handler) // before checks use it, since it changes the proxy's own transport
+	p.handler.Pool.Check(&p.handler.Handler, inner)
 	p.handler.Plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped
 	p.handler.Handles = len(handler.HandleResponse) > 0

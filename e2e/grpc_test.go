@@ -318,7 +318,11 @@ func TestGRPCWithoutAServer(t *testing.T) {
 		return got == "one: hi"
 	})
 	one.server.Stop()
-	wantUnary(t, cc, "two")
+	// a call on a connection that is about to break may have been processed, so it is not sent again
+	eventually(t, "two answers", func() bool {
+		got, err := unary(t.Context(), cc, "hi")
+		return err == nil && got == "two: hi"
+	})
 }
 
 // TestGRPCInTrailers: the breaker opens by trailers that come after a header, and closes again.

@@ -33,6 +33,7 @@ type Call struct {
 	Attempts uint16            // made or reserved
 	finished bool              // no attempt will follow
 	handed   bool              // the proxy has got an answer
+	queued   bool              // the queue let the call in: extras have its lane; set before the attempt begins
 	grpc     bool              // it is a gRPC call
 	recorded atomic.Bool       // the call's outcome has been counted
 

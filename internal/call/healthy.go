@@ -213,7 +213,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.RoundTripper.RoundTrip(out)
 	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
 	reported = true
-	if c.extras != nil {
+	if c.queued {
 		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
 	}
 	if err != nil && c.grpc {

@@ -2,6 +2,7 @@ package call
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -67,7 +68,11 @@ type keptAnswer struct {
 func (a *Attempt) keep(resp *http.Response) *keptAnswer {
 	a.set(holding) // the watcher settles it if the client leaves
 	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
-		if err != nil {
+		switch err {
+		case nil:
+		case io.EOF: // bodyOutcome would look at what the client gets, which is not settled yet
+			a.Settle(time.Now(), outcome.Success, true)
+		default:
 			o := a.bodyOutcome(err)
 			a.settleFor(a.whatBroke(o, err), time.Now(), o, true, endpoint.NoDoubt)
 		}

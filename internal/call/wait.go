@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -44,8 +45,8 @@ type wait struct {
 	reason string        // the reason of the move to the next endpoint
 	what   string        // what was wrong with the attempt before; empty: nothing
 
-	place *pool.Place // the place in the queue by which the call was let in
-	lanes *pool.Lanes // set while the queue looks for an endpoint
+	lanes *pool.Lanes                // set while the queue looks for an endpoint
+	lane  atomic.Pointer[pool.Place] // by which the queue let the call in, until its attempt is answered
 }
 
 // entering returns the lanes in which the call's next attempt needs room; nil: the queue is not
@@ -288,7 +289,10 @@ func (c *Call) enters(a *Attempt, now time.Time) {
 // goesIn ends a wait with an attempt that was reserved for the call.
 func (c *Call) goesIn(place *pool.Place, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.LetIn)
-	c.extras.wait.place = place
+	if !c.queued {
+		c.queued = true
+	}
+	c.extras.wait.lane.Store(place)
 	return c.Next.upstream
 }
 
@@ -369,10 +373,13 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	return a.Target.State
 }
 
-// leavesLane tells the queue how the attempt went for which it let the call in.
+// leavesLane tells the queue how the attempt went for which it let the call in. It may be called
+// from any goroutine.
 func (c *Call) leavesLane(took time.Duration, well bool) {
-	if x := c.extras; x != nil && x.wait.place != nil {
-		x.wait.place.Answered(took, well)
-		x.wait.place = nil
+	if !c.queued {
+		return
+	}
+	if place := c.extras.wait.lane.Swap(nil); place != nil {
+		place.Answered(took, well)
 	}
 }
