@@ -297,9 +297,10 @@ func FuzzClassifyError(f *testing.F) {
 	}
 	f.Add(uint8(0), []byte{0, 4, 3}, "tls: ")
 	f.Add(uint8(1), []byte{0}, "dial tcp: TLS handshake")
+	f.Add(uint8(8), []byte("tls"), "tls")
 	f.Fuzz(func(t *testing.T, cause uint8, wraps []byte, text string) {
 		from := causes[int(cause)%len(causes)]
-		if strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS") || len(wraps) > 50 {
+		if own := text + ": "; strings.HasPrefix(own, "tls: ") || strings.HasPrefix(own, "net/http: TLS") || len(wraps) > 50 {
 			text, wraps = "quoting "+text, wraps[:min(len(wraps), 50)]
 		}
 		err := from.err
