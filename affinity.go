@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/apifailover/caddy-failover/internal/call"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
@@ -34,7 +34,7 @@ type Affinity struct {
 	// cookie. Default: `failover` for a cookie.
 	Value string `json:"value,omitempty"`
 
-	// Signs the cookie. Placeholders are replaced at load. Default: a secret of the pool's own,
+	// Signs the cookie. `{env.*}` and `{file.*}` are replaced at load. Default: a secret of the pool's own,
 	// which is as old as the process; give one where cookies are to outlive a restart, or
 	// several instances to understand them.
 	Secret string `json:"secret,omitempty"`
@@ -53,7 +53,7 @@ func (a *Affinity) validate() error {
 		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
 	case a.By == affinityText && !strings.Contains(a.Value, "{"):
 		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
-	case a.By == affinityCookie && !isToken(a.name()):
+	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
 		return fmt.Errorf("affinity: %q is no name of a cookie", a.Value)
 	}
 	if a.By == affinityJSON {
@@ -62,13 +62,6 @@ func (a *Affinity) validate() error {
 		}
 	}
 	return nil
-}
-
-// isToken reports whether a text may be the name of a cookie (RFC 6265).
-func isToken(text string) bool {
-	return text != "" && strings.IndexFunc(text, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, r)
-	}) < 0
 }
 
 func (a *Affinity) name() string {
@@ -87,7 +80,8 @@ func (a *Affinity) source() call.KeySource {
 	case affinityClientIP:
 		return call.KeyOfClient()
 	case affinityCookie:
-		return call.KeyOfCookie(a.name(), caddy.NewReplacer().ReplaceKnown(a.Secret, ""))
+		secret, _ := given(a.Secret)
+		return call.KeyOfCookie(a.name(), secret)
 	}
 	return call.KeyOfPlaceholders(a.Value)
 }

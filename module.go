@@ -295,6 +295,7 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 		h.Reads = h.Reads || a.By == affinityJSON
 	}
 	h.Keyed = len(p.Affinity) > 0
+	h.Scheduled = slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool { return len(e.Schedules) > 0 })
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare
 	if handler.DynamicUpstreamsRaw != nil {
@@ -427,6 +428,11 @@ func (p *Policy) checkValues() error {
 	for _, e := range p.Endpoints {
 		if err := e.checkValues(); err != nil {
 			return e.wrap(err)
+		}
+	}
+	for _, a := range p.Affinity {
+		if _, err := given(a.Secret); err != nil {
+			return fmt.Errorf("affinity %s: secret: %w", affinityCookie, err)
 		}
 	}
 	if p.Health == nil {

@@ -159,5 +159,8 @@ func oneOf(option, word string, words ...string) error {
 		return nil
 	}
 	last := len(words) - 1
+	if last == 0 {
+		return fmt.Errorf("%s must be %s, not %q", option, words[0], word)
+	}
 	return fmt.Errorf("%s must be %s or %s, not %q%s", option, strings.Join(words[:last], ", "), words[last], word, meant(word, words...))
 }

@@ -31,6 +31,7 @@ type Handler struct {
 	Targets      []*target.Target // sorted by priority; guarded by Pool.Mu once attached
 	Overflow     float64          // when a tier gives load to the next; 0: strict
 	Keyed        bool             // calls may have a key; calls of one key go to one endpoint
+	Scheduled    bool             // some endpoint has schedules
 	StandbyShare float64          // part of the calls that goes to tiers below the serving one
 
 	// NewTarget makes the target of a dynamic address, without its state.

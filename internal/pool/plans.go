@@ -11,12 +11,18 @@ import (
 // whether that is new, and the events that tell of it. Where several handlers have a schedule
 // for an endpoint, the first one's counts. It needs Pool.Mu.
 func (p *Pool) planLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
-	planned := make(map[*endpoint.State]bool)
+	var planned map[*endpoint.State]bool // nil in most pools, which have no schedules
 	p.planDue = time.Time{}
 	for _, h := range g.handlers {
+		if !h.Scheduled {
+			continue
+		}
 		for _, t := range h.allTargets() {
 			if len(t.Schedules) == 0 || planned[t.State] {
 				continue
+			}
+			if planned == nil {
+				planned = make(map[*endpoint.State]bool)
 			}
 			planned[t.State] = true
 			plan, change := t.Plan(now)

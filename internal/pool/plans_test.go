@@ -37,7 +37,7 @@ func TestSchedulesComeAndGo(t *testing.T) {
 		two := &target.Target{Name: "two", Address: "two:80", Weight: 1, Priority: 2}
 		three := &target.Target{Name: "three", Address: "three:80", Weight: 1, Priority: 3, Schedules: []target.Schedule{{Window: window("0 5 * * *"), Priority: &first}}}
 		p := New("pool")
-		h := &Handler{Pool: p, Logger: zap.NewNop(), Source: noSubscribers{}, Targets: []*target.Target{one, two, three}}
+		h := &Handler{Pool: p, Logger: zap.NewNop(), Source: noSubscribers{}, Scheduled: true, Targets: []*target.Target{one, two, three}}
 		if err := p.Attach(h, "config"); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,18 @@
+package failover
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestAffinitySecret: a secret that a placeholder does not give is an error, not the pool's own.
+func TestAffinitySecret(t *testing.T) {
+	const site = "failover {\n\tendpoint http://one.example\n\taffinity cookie sticky {env.FAILOVER_TEST_SECRET}\n}\n"
+	if err := validates(t, site); err == nil || !strings.Contains(err.Error(), "affinity cookie: secret: ") {
+		t.Errorf("an unset secret: %v", err)
+	}
+	t.Setenv("FAILOVER_TEST_SECRET", "s3cret")
+	if err := validates(t, site); err != nil {
+		t.Errorf("a secret that is set: %v", err)
+	}
+}
