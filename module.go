@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -326,74 +325,6 @@ func (p *Policy) hasChecks() bool {
 	})
 }
 
-// endpointAt is the configuration of a dynamic upstream.
-func (p *Policy) endpointAt(address string) *Endpoint {
-	for _, e := range p.Endpoints {
-		if e.Upstream == address {
-			return e
-		}
-	}
-	return &Endpoint{Name: address, Upstream: address}
-}
-
-// matchUpstreams makes a target of every upstream of the handler, in order, with
-// the configuration of the endpoint of that address, if there is one.
-func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
-	free := slices.Clone(p.Endpoints)
-	names := make(map[string]bool)
-	hosts := make(map[string]string)
-	place := 0
-	for _, upstream := range handler.Upstreams {
-		if !p.copies[upstream] {
-			place++
-		}
-		e := &Endpoint{Name: upstream.Dial, Upstream: upstream.Dial, URL: p.urls[upstream]}
-		if at := slices.IndexFunc(free, func(e *Endpoint) bool { return e.Upstream == upstream.Dial }); at >= 0 {
-			e = free[at]
-			free = slices.Delete(free, at, at+1)
-		}
-		if names[e.Name] {
-			return e.wrap(errors.New("the name is used twice"))
-		}
-		names[e.Name] = true
-		t := p.newTarget(e, place)
-		t.Upstream = upstream
-		if t.URL != nil && t.URL.Scheme == "https" {
-			// TLS connections are pooled by the URL's host
-			if other, ok := hosts[t.URL.Host]; ok && other != t.Address {
-				return e.wrap(fmt.Errorf("%s is also dialed at %s; one TLS host has one address", t.URL.Host, other))
-			}
-			hosts[t.URL.Host] = t.Address
-		}
-		p.handler.Targets = append(p.handler.Targets, t)
-	}
-	if p.handler.Dynamic == nil && len(free) > 0 {
-		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s", free[0].Upstream))
-	}
-	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
-	for _, t := range p.handler.Targets {
-		p.handler.Strips = p.handler.Strips || t.Strip
-		p.handler.HasQuotas = p.handler.HasQuotas || t.Quota
-	}
-	for _, e := range p.Endpoints {
-		p.readEdits(e)
-		p.handler.Below = p.handler.Below || e.below()
-		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
-	}
-	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
-	if p.handler.Strips {
-		p.handler.Screen = target.NewScreen(p.setFields())
-	}
-	if p.handler.Dynamic != nil {
-		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
-			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
-		}
-		// a fallback to static upstreams goes by address as well
-		p.handler.Targets = nil
-	}
-	return nil
-}
-
 // setFields are the header fields that endpoints set.
 func (p *Policy) setFields() (fields []string) {
 	for _, e := range p.Endpoints {
@@ -405,22 +336,6 @@ func (p *Policy) setFields() (fields []string) {
 		}
 	}
 	return fields
-}
-
-func (p *Policy) defaultName() string {
-	switch {
-	case len(p.handler.Targets) > 0:
-		first := p.handler.Targets[0]
-		for _, t := range p.handler.Targets {
-			if t.Upstream != nil && len(p.Endpoints) > 0 && t.Name == p.Endpoints[0].Name {
-				first = t
-			}
-		}
-		return first.Name
-	case len(p.Endpoints) > 0:
-		return p.Endpoints[0].Name
-	}
-	return "dynamic"
 }
 
 // checkValues is Endpoint.checkValues, of all endpoints and of checks.
@@ -503,59 +418,6 @@ func (p *Policy) longestTimeout() time.Duration {
 		}
 	}
 	return time.Duration(longest)
-}
-
-// AgreesWith implements pool.Terms.
-func (p *Policy) AgreesWith(terms pool.Terms) error {
-	other := terms.(*Policy)
-	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
-		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
-	}
-	for _, mine := range p.Endpoints {
-		for _, theirs := range other.Endpoints {
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Limits != nil && theirs.Limits != nil && !reflect.DeepEqual(mine.Limits, theirs.Limits) {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different limits",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Schedules != nil && theirs.Schedules != nil && !reflect.DeepEqual(mine.Schedules, theirs.Schedules) {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different schedules",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-		}
-	}
-	return nil
-}
-
-// where names the handler in an error message.
-func (p *Policy) where() string {
-	if len(p.Endpoints) > 0 {
-		return p.Endpoints[0].at()
-	}
-	if len(p.handler.Targets) > 0 {
-		return p.handler.Targets[0].Name
-	}
-	return "dynamic upstreams"
 }
 
 // Cleanup implements caddy.CleanerUpper.
