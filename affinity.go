@@ -22,21 +22,21 @@ const (
 
 const defaultAffinityCookie = "failover"
 
-// Affinity sends requests that have something in common to the same endpoint of a tier, so
-// that its caches and sessions serve them. It is soft: an endpoint that is out, full or on
-// hold is passed over, and its requests come back with it.
+// Affinity sends requests with a common value to the same endpoint of a tier, where caches and
+// sessions can serve them. It is soft: requests skip an endpoint that is out, full or in cooldown,
+// and return with it.
 type Affinity struct {
-	// What the requests have in common: `text` (which has placeholders), `json` (a field of
-	// the request's JSON body), `client_ip`, or `cookie`. Required.
+	// The kind of the common value: `text` (with placeholders), `json` (a field of the JSON body),
+	// `client_ip`, or `cookie`. Required.
 	By string `json:"by,omitempty"`
 
-	// The text, with placeholders; the path of the field, as in `set_json`; or the name of the
+	// The text with placeholders, the path of the field as in `set_json`, or the name of the
 	// cookie. Default: `failover` for a cookie.
 	Value string `json:"value,omitempty"`
 
-	// Signs the cookie. `{env.*}` and `{file.*}` are replaced at load. Default: a secret of the pool's own,
-	// which is as old as the process; give one where cookies are to outlive a restart, or
-	// several instances to understand them.
+	// The secret that signs the cookie. Caddy replaces `{env.*}` and `{file.*}` when it loads the
+	// configuration. Cookies outlive a restart, and work at several instances, only with a
+	// configured secret. Default: a random secret of the process.
 	Secret string `json:"secret,omitempty"`
 }
 

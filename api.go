@@ -21,12 +21,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Model is what an endpoint calls a model.
+// Model maps the name of a model to the endpoint's name for it.
 type Model struct {
-	// What clients ask for. Default: every model that no other entry is about.
+	// The name that clients use. Default: every name without an entry of its own.
 	Asked string `json:"asked,omitempty"`
 
-	// What the endpoint gets instead. Required.
+	// The name that the endpoint gets instead. Required.
 	Name string `json:"name,omitempty"`
 }
 

@@ -19,12 +19,12 @@ func init() {
 	httpcaddyfile.RegisterGlobalOption("failover", parseGlobalOption)
 }
 
-// App is what all pools of a process share. It need not be configured.
+// App has the settings that all pools of a process share. It works without a configuration.
 type App struct {
-	// How many bytes of memory the bodies may take that all pools keep together: request
-	// bodies, so that they can be sent again, and answers that are held back. Past it
-	// bodies are passed on as they come. At least 1048576 (1 MiB). Default: a quarter of GOMEMLIMIT or, without
-	// one, of the memory that the machine or the control group has.
+	// The memory in bytes, at least 1048576 (1 MiB), that all pools together may use to keep
+	// request bodies for another attempt and to hold back responses. When it is used up, bodies
+	// are passed on as they arrive and are not kept. Default: a quarter of GOMEMLIMIT or, without
+	// it, of the memory of the machine or its control group.
 	Memory int64 `json:"memory,omitempty"`
 }
 

@@ -183,7 +183,7 @@ func TestBadCaddyfiles(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write what Caddyfiles adapt to into their fixtures")
+var update = flag.Bool("update", false, "write the fixtures of testdata/adapt and docs/reference.md anew")
 
 // TestAdapt compares what Caddyfiles adapt to with the JSON that follows them in
 // testdata/adapt, and loads each handler from that.

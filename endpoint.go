@@ -18,87 +18,88 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Endpoint configures one API endpoint of a pool: an upstream of the proxy with
-// a base URL, credentials, a priority and a weight of its own.
+// Endpoint configures one API endpoint of a pool: an upstream of the proxy with its own base
+// URL, credentials, priority and weight.
 type Endpoint struct {
-	// The upstream this endpoint is, by its dial address. Several endpoints may
-	// share an address; they are matched to upstreams in order. `{env.*}` and
-	// `{file.*}` are replaced when the configuration is loaded; the value may be a
-	// base URL. Default: host and port of `url`.
+	// The dial address of the upstream that this endpoint is. Several endpoints may share an
+	// address; then they match upstreams in order. Caddy replaces `{env.*}` and `{file.*}` when
+	// it loads the configuration, and the value may be a base URL. Default: host and port of `url`.
 	Upstream string `json:"upstream,omitempty"`
 
-	// The base URL, `http` or `https`. Its path is put in front of the request's,
-	// its host becomes the Host header and, with `https`, the TLS server name.
-	// `{env.*}` and `{file.*}` are replaced when the configuration is loaded.
-	// Default: none; scheme, path and Host are the proxy's. Required where the endpoint
-	// has credentials, is not on this machine, and the proxy's transport does no TLS.
+	// The base URL, `http` or `https`. The request's path is appended to its path. Its host is
+	// the Host header and, with `https`, the TLS server name. Caddy replaces `{env.*}` and
+	// `{file.*}` when it loads the configuration. An endpoint that has credentials and is not on
+	// this machine needs a URL, unless the proxy's transport uses TLS. Default: none; the proxy
+	// sets scheme, path and Host.
 	URL string `json:"url,omitempty"`
 
-	// The endpoint's name in logs, metrics and the admin API, unique in the
-	// pool. Default: the dial address.
+	// The name of the endpoint in logs, metrics and the admin API. It is unique in the pool.
+	// Default: the dial address.
 	Name string `json:"name,omitempty"`
 
-	// The tier, 1 or more; 1 is most preferred, and endpoints of one priority
+	// The tier of the endpoint, from 1, the most preferred. Endpoints with the same priority
 	// share the load. Default: the endpoint's place in the list.
 	Priority int `json:"priority,omitempty"`
 
-	// The share of its tier, 0 or more. 0 takes no traffic. Default: 1.
+	// The endpoint's part of its tier's load, relative to the other weights. An endpoint with 0
+	// gets no requests, but its health is checked. Default: 1.
 	Weight *float64 `json:"weight,omitempty"`
 
-	// What the endpoint's provider grants. All of them count. Default: no limit.
+	// The rate limits of the endpoint's provider. All of them apply. Default: no limit.
 	Limits []*Limit `json:"limits,omitempty"`
 
-	// What becomes of it at planned times. Of those that are in force the first counts that
-	// says something of the weight, and of the priority. Default: none.
+	// Changes at planned times. Of the schedules in force, the first one with a weight sets the
+	// weight, and the first one with a priority sets the priority. Default: none.
 	Schedules []*Schedule `json:"schedules,omitempty"`
 
-	// Header operations on requests to this endpoint. Values may have
-	// placeholders, also `{env.*}` and `{file.*}`, which must have a value when the
-	// configuration is loaded.
+	// Header operations on requests to this endpoint. Values may contain placeholders. `{env.*}`
+	// and `{file.*}` must have a value when Caddy loads the configuration. Default: none.
 	Headers *headers.HeaderOps `json:"headers,omitempty"`
 
-	// Keys of the API, each an endpoint of the same tier, named `name-1`, `name-2` and so on where
-	// there are several. The pool's `api` says how they are sent. Placeholders are as in
-	// `headers`. Default: none.
+	// Keys of the API. The pool's `api` sets how they are sent. Each of several keys is an endpoint
+	// of the same tier, named `name-1`, `name-2` and so on. Placeholders work as in `headers`.
+	// Default: none.
 	Keys []string `json:"keys,omitempty"`
 
-	// What the endpoint calls models, where the pool's `api` has them. If every entry says which
-	// model is `asked` for, the endpoint takes calls for these only, and calls that name no
-	// model. Default: it takes any, under the name that clients use.
+	// The endpoint's names for models, if the pool's `api` has models. If every entry has `asked`,
+	// the endpoint gets only requests for these models and requests that name no model. Default:
+	// it gets any model, under the name that clients use.
 	Models []*Model `json:"models,omitempty"`
 
-	// Values set in JSON request bodies that go to this endpoint, in order.
+	// Values to set in JSON request bodies for this endpoint, in order. Default: none.
 	SetJSON []*SetJSON `json:"set_json,omitempty"`
 
-	// The longest wait from the start of an attempt to the first byte of its
-	// answer. Default: the pool's.
+	// The longest time from the start of an attempt to the first byte that `commit` waits for.
+	// Default: the pool's `timeout`.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Timeouts of certain requests; the first that matches comes before
-	// `timeout`.
+	// Timeouts for certain requests. The first match overrides `timeout`. Default: the pool's
+	// `timeouts`, unless the endpoint has a `timeout`.
 	Timeouts []*Timeout `json:"timeouts,omitempty"`
 
-	// Attempts at once; a full endpoint is passed over. Default: no limit.
+	// The largest number of attempts in flight. Requests skip an endpoint that has reached it.
+	// Default: no limit.
 	MaxRequests int `json:"max_requests,omitempty"`
 
-	// Whose quota a 401, 402, 403 or 429 speaks of: `endpoint` (it counts against
-	// the endpoint and another is asked) or `client` (it is an answer like any
-	// other). Default: the pool's.
+	// Whose credentials or quota a 401, 402, 403 or 429 is about: `endpoint` (it counts against
+	// the endpoint, and the request moves on) or `client` (it is a response like any other).
+	// Default: the pool's `quota`.
 	Quota string `json:"quota,omitempty"`
 
-	// How its checks differ from the pool's. Default: not at all.
+	// How the endpoint's health checks differ from the pool's. Default: not at all.
 	Health *EndpointHealth `json:"health,omitempty"`
 
-	// Where the endpoint stands in a Caddyfile; used in error messages only.
+	// The place of the endpoint in a Caddyfile. Only error messages use it. Default: none.
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 
-// Timeout is a timeout for the requests that match.
+// Timeout is a timeout for certain requests.
 type Timeout struct {
-	// Which requests; any of the sets will do.
+	// The requests, by Caddy's request matchers. A request matches if one of the sets matches.
+	// Default: every request.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
-	// How long. Required.
+	// The timeout of these requests. Required.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	matchers caddyhttp.MatcherSets

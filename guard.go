@@ -25,16 +25,16 @@ const (
 // defaultCommitSize is how much of an answer `complete` holds.
 const defaultCommitSize = 1 << 20
 
-// Commit says what must have come from an endpoint before the client gets
-// anything of it. Until then a call can still move on to another endpoint.
+// Commit sets how much of a response must arrive before Caddy sends any of it. Until then a
+// request can still move to another endpoint.
 type Commit struct {
-	// `headers`; `first_byte` (headers and the first byte of the body, which in a stream of
-	// events no comment and no ping is); `first_event` (the same, but of a stream of events its
-	// first event with content); or `complete` (the whole answer, up to `size`; what is larger
-	// is passed on as it comes from there on). Default: `headers`.
+	// `headers`; `first_byte` (the headers and the first byte of the body, not counting comments
+	// and pings of an event stream); `first_event` (the same, but of an event stream its first
+	// event with content); or `complete` (the whole response, up to `size`; the rest of a larger
+	// one is passed on as it arrives). Default: `headers`.
 	After string `json:"after,omitempty"`
 
-	// Bytes of a body that `complete` holds. Default: 1048576 (1 MiB).
+	// The largest part of a body, in bytes, that `complete` holds. Default: 1048576 (1 MiB).
 	Size int64 `json:"size,omitempty"`
 }
 
@@ -71,15 +71,14 @@ func (c *Commit) rules() call.CommitRules {
 	return call.CommitRules{}
 }
 
-// NextOn names answers that another endpoint may do better on, though this one is
-// well: a call moves on from them, whatever its method, and the endpoint is not
-// blamed. If the call finds no better one, the first such answer is the client's.
+// NextOn selects responses by which a healthy endpoint rejects a request that another endpoint may
+// accept. The request moves on, whatever its method, and the endpoint is not blamed. If no
+// endpoint accepts it, the client gets the first such response.
 type NextOn struct {
 	// The status: a code (400), a class (4xx) or a range (400-404). Required.
 	Status string `json:"status,omitempty"`
 
-	// A regular expression that the first 64 KiB of the body must match. Default:
-	// any body.
+	// A regular expression that the first 64 KiB of the body must match. Default: any body.
 	Body string `json:"body,omitempty"`
 }
 
@@ -97,24 +96,24 @@ func (n *NextOn) rule() (answer.Rule, error) {
 	return rule, nil
 }
 
-// Answer says what certain answers mean, whatever their status says. Of several that match
-// the first counts, and all come before those of `next_on`.
+// Answer sets what certain responses mean, whatever their status is. The first match counts. These
+// rules come before those of `next_on`.
 type Answer struct {
 	// The status: a code (200), a class (4xx) or a range (400-404). Required.
 	Status string `json:"status,omitempty"`
 
-	// A field of a JSON body, or of an event of a stream, as in `set_json`: `error.code`. Of a
-	// body that is a list, one of its elements must match. A field that is null is none.
-	// Default: the whole body.
+	// The path of a field of a JSON body or of an event of a stream, as in `set_json`:
+	// `error.code`. If the body is an array, one matching element is enough. A null field does
+	// not match. Default: the whole body.
 	JSON string `json:"json,omitempty"`
 
-	// A regular expression that the field, or the body's beginning, must match. Default: any
-	// field, any body.
+	// A regular expression that the field, or the first 64 KiB of the body, must match. Default:
+	// any field, any body.
 	Match string `json:"match,omitempty"`
 
-	// `failure` (the endpoint has failed), `held` (it wants no calls for a while), `denied` (it
-	// does not accept its credentials), `next` (another may do better, and nobody is blamed) or
-	// `ok` (an answer like any other). Required.
+	// `failure` (the endpoint has failed), `held` (the endpoint needs a cooldown, as after a 429),
+	// `denied` (the endpoint refuses its credentials), `next` (another endpoint may succeed, and
+	// this one is not blamed) or `ok` (a normal response). Required.
 	As string `json:"as,omitempty"`
 }
 
@@ -179,24 +178,23 @@ func (p *Policy) answerRules() (*answer.Rules, error) {
 	return answer.NewRules(append(rules, ofAPI...)), nil
 }
 
-// SetJSON sets a value in JSON request bodies that go to an endpoint. The body must
-// be an object in UTF-8, no larger than the retry block's `buffer`, in which it is held
-// before the endpoint is asked, and nested at most 1,000 deep. Requests without a body
-// stay as they are.
+// SetJSON sets a value in the JSON request bodies for an endpoint. The body must be an object in
+// UTF-8, at most as large as the retry block's `buffer`, and nested at most 1,000 deep. It is
+// read whole before the endpoint is asked. Requests without a body stay unchanged.
 //
-// The value is the only one that the endpoint can find at the path: other members whose
-// names decode to the same text, or differ from it in case only, are removed.
+// The endpoint finds only this value at the path: other members whose names decode to the same
+// text, or differ only in case, are removed.
 type SetJSON struct {
-	// Where, as in github.com/tidwall/sjson without wildcards and queries: `model`,
+	// The path, in the syntax of github.com/tidwall/sjson without wildcards and queries: `model`,
 	// `options.seed`, `messages.0.role`, `messages.-1`. Required.
 	Path string `json:"path,omitempty"`
 
-	// Any JSON value. Placeholders in its strings are replaced. Required.
+	// The JSON value. Placeholders in its strings are replaced. Required.
 	Value json.RawMessage `json:"value,omitempty"`
 
-	// Lets the endpoint have bodies that are not JSON objects, or too large, as they
-	// are. Default: false; then such a call passes the endpoint over, and gets 415
-	// or 413 if there is no other.
+	// Whether the endpoint gets bodies that are too large, or are not JSON objects, unchanged.
+	// Default: false; then such a request skips the endpoint, and gets a 413 or 415 if no endpoint
+	// is left.
 	Optional bool `json:"optional,omitempty"`
 }
 

@@ -21,67 +21,65 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Health configures the checks of a pool's endpoints. A check is one request,
-// sent through the proxy's own transport with the endpoint's URL, Host and
-// credentials. Redirects are not followed.
+// Health configures the health checks of a pool's endpoints. A check is one request, sent through
+// the proxy's transport with the endpoint's URL, Host and credentials. Checks do not follow
+// redirects.
 type Health struct {
-	// Turns checks off. Default: false.
+	// Whether the checks are off. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// What to ask for, with a query if need be, put behind the endpoint's base
-	// URL. Default: none; the base URL itself is asked for, and any status under
-	// 500 but 429 passes.
+	// The path to request, with a query if needed; it is appended to the endpoint's base URL.
+	// Default: none; checks request the base URL, and any status under 500 except 429 passes.
 	URI string `json:"uri,omitempty"`
 
-	// Default: HEAD, or GET with `expect_body`. An endpoint that refuses HEAD (405, 501, or
-	// another 4xx where GET passes) is asked with GET from then on.
+	// The method of the check. An endpoint that refuses HEAD (405, 501, or another 4xx where GET
+	// passes) is checked with GET from then on. Default: HEAD, or GET with `expect_body`.
 	Method string `json:"method,omitempty"`
 
-	// The port to ask at, 1 to 65535. Default: that of the calls.
+	// The port of the check, 1 to 65535. Default: the port of the requests.
 	Port int `json:"port,omitempty"`
 
-	// The time between checks of an endpoint while nothing is wrong, give or take
-	// a tenth. A check is left out where 10 or more calls have succeeded since the
-	// one before, and none failed. Default: 30s.
+	// The time between checks of an endpoint while nothing is wrong, ± 10 %. A check is skipped if
+	// 10 or more requests have succeeded since the last one, and none failed. Default: 30s.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
-	// The time between checks while it is undecided whether an endpoint is well,
-	// and while it recovers. While it is out, the time grows from this to
-	// `interval`. Default: 2s.
+	// The time between checks while the result is undecided, and while the endpoint recovers.
+	// While the endpoint is out, the time grows from this to `interval`. Default: 2s.
 	FastInterval caddy.Duration `json:"fast_interval,omitempty"`
 
-	// How long a check may take. Default: 5s.
+	// The longest duration of a check. Default: 5s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Checks in a row that must pass for an endpoint to be well. Default: 2.
+	// The number of checks in a row that must pass before the endpoint counts as up. Default: 2.
 	Passes int `json:"passes,omitempty"`
 
-	// Checks in a row that must fail for an endpoint to be out. Default: 2.
+	// The number of checks in a row that must fail before the endpoint counts as down. Default: 2.
 	Fails int `json:"fails,omitempty"`
 
-	// Statuses that pass: codes, classes (2xx) and ranges (200-204). Default: 2xx
-	// and 3xx, if there is a `uri`.
+	// Statuses that pass: codes (`200`), classes (`2xx`) and ranges (`200-204`). Default: 2xx and
+	// 3xx, if there is a `uri`.
 	ExpectStatus []string `json:"expect_status,omitempty"`
 
-	// A regular expression that must match the first 64 KiB of the answer's body.
-	// Default: none; the body does not matter.
+	// A regular expression that the first 64 KiB of the response's body must match.
+	// Default: any body.
 	ExpectBody string `json:"expect_body,omitempty"`
 
-	// Header fields of the request, besides those that the endpoint sets. Values
-	// may have placeholders.
+	// Header fields of the check, besides those that the endpoint sets. Values may contain
+	// placeholders. Default: none.
 	Headers http.Header `json:"headers,omitempty"`
 
-	// The body of the request. Default: none.
+	// The body of the check. Default: none.
 	Body string `json:"body,omitempty"`
 
-	// Asks grpc.health.v1.Health/Check, as the proxy's transport speaks HTTP/2: over TLS, or
-	// h2c. SERVING passes. It has no `uri`, `method`, `expect_status`, `expect_body` and `body`.
+	// Makes the check a call of grpc.health.v1.Health/Check; SERVING passes. The proxy's transport
+	// must speak HTTP/2: over TLS, or with h2c. `uri`, `method`, `expect_status`, `expect_body` and
+	// `body` do not go with it. Default: none.
 	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
 
-// GRPCHealth is a check of a server of gRPC.
+// GRPCHealth is a health check of a gRPC server.
 type GRPCHealth struct {
-	// The service that is asked about. Default: none; the server as a whole is.
+	// The service to check. Default: none; the check is about the whole server.
 	Service string `json:"service,omitempty"`
 }
 
@@ -95,19 +93,19 @@ func (g *GRPCHealth) validate() error {
 // longestService is how long the name of a service may be.
 const longestService = 1024
 
-// EndpointHealth is how the checks of one endpoint differ from its pool's.
+// EndpointHealth sets how the health checks of one endpoint differ from its pool's.
 type EndpointHealth struct {
-	// No checks of this endpoint. Default: false.
+	// Whether the endpoint is not checked. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// Default: the pool's.
+	// The method of the check. Default: the pool's.
 	Method string `json:"method,omitempty"`
 
-	// What to ask for. Default: the pool's.
+	// The path to request. Default: the pool's.
 	URI string `json:"uri,omitempty"`
 
-	// A check of gRPC instead of what the pool asks for. Default: as the pool says; an
-	// endpoint with a `method` or a `uri` is asked for that.
+	// A gRPC check instead of the pool's check. Default: the pool's, unless the endpoint has a
+	// `method` or a `uri`.
 	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
 

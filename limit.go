@@ -15,22 +15,22 @@ import (
 // limitRequests is what a limit counts.
 const limitRequests = "requests"
 
-// Limit is what an endpoint's provider grants. An endpoint whose limit is used up is passed over
-// until it has room again, which is no failure.
+// Limit is a rate limit of an endpoint's provider. Requests skip an endpoint whose limit is used
+// up until it has room again. That is not a failure.
 type Limit struct {
-	// How many. Required.
+	// The number of requests per `per`. Required.
 	Amount int64 `json:"amount,omitempty"`
 
-	// Of what: `requests`. Every attempt is one, retries and hedges among them; health checks
-	// are not counted. Default: `requests`.
+	// The unit: `requests`. Every attempt counts, including retries and hedges; health checks do
+	// not. Default: `requests`.
 	Of string `json:"of,omitempty"`
 
-	// In which time. Required.
+	// The period of `amount`. Required.
 	Per caddy.Duration `json:"per,omitempty"`
 
-	// How many may go out at once after a rest. Default: a fiftieth of the amount, at least 1;
-	// then no span of that time has more than the amount. With a burst of its own, a span
-	// may have the amount and the burst.
+	// The number of requests that may go out at once after a rest. With an explicit burst, a
+	// period may have `amount` plus `burst` requests. Default: a fiftieth of `amount`, at least 1;
+	// then no period has more than `amount`.
 	Burst int64 `json:"burst,omitempty"`
 }
 

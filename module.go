@@ -31,111 +31,109 @@ import (
 
 func init() { caddy.RegisterModule(new(Policy)) }
 
-// Policy selects endpoints by priority, weight and how they have been doing,
-// and moves calls that fail to the next best endpoint. Each endpoint has a
-// circuit breaker of its own, which recovers progressively.
+// Policy is a selection policy of reverse_proxy. It selects endpoints by priority, weight and
+// recent results, and sends requests that fail to the next best endpoint. Each endpoint has its
+// own circuit breaker, which recovers progressively.
 type Policy struct {
-	// The pool's name: the key of its state, which is kept over reloads and
-	// shared by all handlers that use the name. Default: the name of the first
-	// endpoint.
+	// The name of the pool. The pool's state has this name; it survives reloads, and all handlers
+	// with the same name share it. Default: the name of the first endpoint.
 	Name string `json:"name,omitempty"`
 
-	// The endpoints that need more than the defaults. Upstreams of the handler
-	// that are not among them are endpoints too.
+	// The endpoints that need more than the defaults. Upstreams of the handler that are not in
+	// this list are endpoints too. Default: none.
 	Endpoints []*Endpoint `json:"endpoints,omitempty"`
 
-	// What the calls look like: `openai` (and what speaks like it), `anthropic`, `gemini` or
-	// `jsonrpc`. It sets how `keys` are sent, where requests name their model, what answers mean,
-	// `commit` (`first_event`, `complete` for `jsonrpc`) and the retry block's `methods` (`any`);
-	// every option that says so itself comes first. See docs/llm.md. Default: none.
+	// The API that the endpoints speak: `openai` (and compatible APIs), `anthropic`, `gemini` or
+	// `jsonrpc`. It sets how `keys` are sent, where requests name their model, what responses
+	// mean, `commit` (`first_event`, `complete` for `jsonrpc`) and the retry block's `methods`
+	// (`any`). Explicit options override it. See docs/llm.md. Default: none.
 	API string `json:"api,omitempty"`
 
-	// Whose quota a 401, 402, 403 or 429 speaks of: `endpoint` or `client`.
-	// Default: `endpoint` for endpoints with credentials of their own, else
-	// `client`.
+	// Whose credentials or quota a 401, 402, 403 or 429 is about: `endpoint` (it counts against
+	// the endpoint, and the request moves on) or `client` (it is a response like any other).
+	// Default: `endpoint` for endpoints with their own credentials, else `client`.
 	Quota string `json:"quota,omitempty"`
 
-	// What becomes of the credentials that clients send, in headers, trailers, the
-	// query and names of WebSocket protocols: `strip` sends them to no endpoint,
-	// `pass` to those without credentials of their own. They are those of
-	// docs/configuration.md, and every header that an endpoint sets, unless it is such
-	// as holds no credential (Content-Type). Default: `strip` where any endpoint has
-	// its own, else `pass`.
+	// Whether endpoints get the credentials that clients send in headers, trailers, the query
+	// and WebSocket protocol names: `strip` sends them to no endpoint, `pass` sends them to
+	// endpoints without their own credentials. docs/configuration.md lists what counts as a
+	// credential. Default: `strip` if any endpoint has its own credentials, else `pass`.
 	ClientCredentials string `json:"client_credentials,omitempty"`
 
-	// How a tier's endpoints share the load: `weighted`, `least_latency` (of two drawn by
-	// weight, the one with the shorter wait) or `least_requests` (of two drawn by weight, the
-	// one with fewer requests in flight, for its weight). Default: `weighted`.
+	// How the endpoints of a tier share the load: `weighted` (by weight), `least_latency` (of two
+	// endpoints drawn by weight, the one with the shorter expected wait) or `least_requests` (of
+	// two endpoints drawn by weight, the one with fewer requests in flight relative to its
+	// weight). Default: `weighted`.
 	Balance string `json:"balance,omitempty"`
 
-	// What requests have in common that go to the same endpoint of a tier. The first that has
-	// a value counts; requests without any are spread by `balance`. Default: none.
+	// Which requests go to the same endpoint of a tier. The first entry that has a value for a
+	// request counts. `balance` spreads requests for which no entry has a value. Default: none.
 	Affinity []*Affinity `json:"affinity,omitempty"`
 
-	// How early a tier gives load to the next: 0 is strict (it gives what its
-	// best endpoint cannot have), a factor F of 1 or more gives away what is
-	// above F times its healthy part. Default: 0.
+	// How early a tier passes load to the next one. 0: the tier takes
+	// max(available) of the load. A factor F of 1 or more: it takes
+	// min(1, F·Σ(available·weight)/Σ(weight)) of the load. The rest goes to the next tier.
+	// `available` is how much of its normal traffic an endpoint may have, 0 to 1. Default: 0.
 	Overflow float64 `json:"overflow,omitempty"`
 
-	// What to do while every endpoint is out: `fail_fast` (503 at once, or 429
-	// where all have asked to wait, with Retry-After), `try_anyway` (the one
-	// that is due first) or `wait`. Default: `fail_fast`.
+	// What happens to requests while every endpoint is out: `fail_fast` (they get a 503 at once,
+	// or a 429 if all endpoints are in cooldown, with Retry-After), `try_anyway` (they go to the
+	// endpoint that is due first) or `wait` (they wait for an endpoint). Default: `fail_fast`.
 	AllDown string `json:"all_down,omitempty"`
 
-	// How calls wait, with `all_down` `wait`.
+	// How long, and how many, requests wait with `"all_down": "wait"`. Default: requests do not wait.
 	Wait *Wait `json:"wait,omitempty"`
 
-	// The longest wait from the start of an attempt to the first byte of its
-	// answer. Time spent waiting for the client's own body does not count.
-	// Default: 60s.
+	// The longest time from the start of an attempt to the first byte that `commit` waits for.
+	// Time spent waiting for the client's own body does not count, and each part of the body
+	// that the endpoint takes restarts the clock. Default: 60s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Timeouts of certain requests; the first that matches comes before
-	// `timeout`.
+	// Timeouts for certain requests. The first match overrides `timeout`. Default: none.
 	Timeouts []*Timeout `json:"timeouts,omitempty"`
 
-	// The longest silence inside a response body, before and after anything of it
-	// has gone to the client: an answer that stops coming for longer is given up.
-	// Default: none, but while an answer is held back (`commit`) the timeout.
+	// The longest silence inside a response body. A response that is silent for longer has
+	// failed. Default: no limit, but `timeout` while `commit` holds the response back.
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
-	// What must have come from an endpoint before the client gets anything of it.
-	// Default: what `api` says, else the headers.
+	// How much of the response must arrive before Caddy sends any of it. Until then a request
+	// can still move to another endpoint. Default: what `api` sets, else the headers.
 	Commit *Commit `json:"commit,omitempty"`
 
-	// Statuses that count as failures of the endpoint: codes, classes (5xx) and
-	// ranges (520-529). Default: 500, 502, 503, 504 and 520-529.
+	// Statuses that count as failures of the endpoint: codes (`500`), classes (`5xx`) and ranges
+	// (`520-529`). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
-	// What certain answers mean, whatever their status says. They come before what `api`
-	// says. Default: none.
+	// What certain responses mean, whatever their status is. These rules come before those of
+	// `api`. Default: none.
 	Answers []*Answer `json:"answers,omitempty"`
 
-	// Answers that another endpoint may do better on. Default: none.
+	// Responses after which the request moves to another endpoint, without blaming this one.
+	// Default: none.
 	NextOn []*NextOn `json:"next_on,omitempty"`
 
-	// Ends a stream of server-sent events that breaks on the way to the client with
-	// an event of the name `error`, whose data is a JSON error. Default: false.
+	// Whether a stream of server-sent events that breaks after the client got its beginning
+	// ends with an event named `error`, whose data is a JSON error. Default: false.
 	StreamError bool `json:"stream_error,omitempty"`
 
-	// The part of the calls that may be sent again, 0 to 1, whose first attempt
-	// goes to a tier below the one that serves, so that it is known how endpoints
-	// in reserve are doing. Default: 0.
+	// The part of the retryable requests, 0 to 1, whose first attempt goes to a lower tier. It
+	// shows whether the endpoints in reserve work. Default: 0.
 	StandbyShare float64 `json:"standby_share,omitempty"`
 
-	// The circuit breaker of each endpoint.
+	// The circuit breaker of each endpoint. Default: on, with the defaults of its fields.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
-	// Checks of the endpoints. Default: none, but of endpoints that have their own.
+	// The health checks of the endpoints. Default: none, except for endpoints with their own.
 	Health *Health `json:"health,omitempty"`
 
-	// What happens to calls that fail.
+	// How failed requests are retried. Default: on, with the defaults of its fields.
 	Retry *Retry `json:"retry,omitempty"`
 
-	// What the pool is to achieve, and whether its history is kept.
+	// The objectives of the pool. A pool with this block keeps its history in Caddy's storage,
+	// even if the block is empty. Default: no objectives, and no history in the storage.
 	SLA *SLA `json:"sla,omitempty"`
 
-	// Where the policy stands in a Caddyfile, and as what; used in messages only.
+	// The place of the policy in a Caddyfile. Only error messages use it. Default: none.
 	DefinedAt string `json:"defined_at,omitempty"`
 
 	copies       map[*reverseproxy.Upstream]bool   // made for the further keys of an endpoint

@@ -13,25 +13,24 @@ import (
 	"github.com/apifailover/caddy-failover/internal/call"
 )
 
-// Hedge sends a second attempt to the next endpoint when the first has not begun to
-// answer for a while. The first good answer wins; the other attempt is ended and
-// counts for nothing but how long it has taken by then. Only calls that may be
-// retried are hedged, once the client's body is in and can be sent again, and no
-// upgrades.
+// Hedge sends a second attempt to the next endpoint if the first one has brought no response
+// after a while. The first good response wins. The plugin ends the other attempt, and counts
+// only the time that it has taken. A request is hedged if it may be retried and its whole body
+// has arrived and is kept. Upgrades are never hedged.
 //
 // See Dean and Barroso, The Tail at Scale, https://doi.org/10.1145/2408776.2408794.
 type Hedge struct {
-	// How long to wait for the first byte that `commit` waits for. Either this or
-	// `quantile` is required.
+	// How long the first attempt may take to bring the first byte that `commit` waits for. Either
+	// this or `quantile` is required. Default: none.
 	After caddy.Duration `json:"after,omitempty"`
 
-	// Wait as long as that part of the endpoint's own answers of the last hour took
-	// to begin, at least 10ms: 0 to 1, without 0 and 1. While that is not known there
-	// are no hedges.
+	// The same time as a quantile of the endpoint's own latency of the last hour, between 0 and
+	// 1; the time is at least 10ms. While the latency is unknown there are no hedges.
+	// Default: none.
 	Quantile float64 `json:"quantile,omitempty"`
 
-	// Hedges as a part of calls, 0 to 1; they also count as retries to the budget.
-	// Default: 0.05.
+	// The largest number of hedges, as a part of the requests, 0 to 1. Each hedge also takes from
+	// the retry budget. Default: 0.05.
 	Max *float64 `json:"max,omitempty"`
 }
 
@@ -84,47 +83,47 @@ const (
 	defaultBuffer   = 1 << 20
 )
 
-// Retry configures what happens to a call whose attempt failed. Where nothing
-// else is said, 0 is the same as leaving the field out.
+// Retry configures how failed requests are retried. 0 means the default, unless a field says
+// otherwise.
 type Retry struct {
-	// Turns retries off: each call is one attempt. Default: false.
+	// Whether retries are off, so that each request is one attempt. Default: false.
 	Off bool `json:"off,omitempty"`
 
-	// Attempts of one call, over all endpoints, 1 or more. Default: 3, and one for each
-	// further key of an endpoint.
+	// The largest number of attempts of one request, over all endpoints, from 1. Default: 3, plus
+	// one for each further key of an endpoint.
 	Attempts int `json:"attempts,omitempty"`
 
-	// Methods that may be retried after any failure: `idempotent` (RFC 9110, and
-	// requests with an Idempotency-Key), `any`, or method names. Others are
-	// retried only when the endpoint cannot have acted on the request. Default:
+	// The requests that may be retried after any failure: `idempotent` (the idempotent methods of
+	// RFC 9110, and requests with an Idempotency-Key), `any`, or method names. Other requests are
+	// retried only if the endpoint cannot have acted on them. Default: what `api` sets, else
 	// `idempotent`.
 	Methods []string `json:"methods,omitempty"`
 
-	// How often the endpoint that failed is asked again before the next one,
-	// after a reset connection, a failure status, or a 429 that does not say when
-	// to come back. Default: 0.
+	// The number of retries at the endpoint that failed, before another endpoint is asked. They
+	// follow a reset connection, a failure status, or a 429 without a time, never a timeout.
+	// Default: 0.
 	SameEndpoint int `json:"same_endpoint,omitempty"`
 
-	// The longest Retry-After of a 429 or 503 that is waited for, at the endpoint
-	// that said it; past that the next one is asked at once. Default: 0.
+	// If the Retry-After of a 429 or 503 is at most this, the request waits and asks the same
+	// endpoint again. If it is longer, the request moves on at once. Default: 0.
 	WaitRetryAfter caddy.Duration `json:"wait_retry_after,omitempty"`
 
-	// The pause before the same endpoint is asked again.
+	// The pause before the same endpoint is asked again. Default: as its fields say.
 	Backoff *Backoff `json:"backoff,omitempty"`
 
-	// A second attempt for calls whose first has not begun to answer for a while.
-	// Default: none.
+	// A second attempt for requests whose first attempt is slow to respond. Default: none.
 	Hedge *Hedge `json:"hedge,omitempty"`
 
-	// How many retries the pool may make.
+	// The largest number of retries in the pool. Default: as its fields say.
 	Budget *Budget `json:"budget,omitempty"`
 
-	// The time within which attempts may begin and must answer, from the start of
-	// the call, or from when its body is in, if that is small. Default: none.
+	// The longest time from the start of a request (a body of up to 4 KiB arrives first) to the
+	// start of its response, over all attempts. If the request waits for its client's body when the time is over, it gets a 408,
+	// else a 504. Default: no limit.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
-	// Bytes of a request's body that are kept for another attempt. Past that, a
-	// request is not sent again. Default: 1048576 (1 MiB).
+	// The largest part of a request's body, in bytes, that is kept for another attempt. A request
+	// that has sent more is not retried. Default: 1048576 (1 MiB).
 	Buffer int64 `json:"buffer,omitempty"`
 }
 
@@ -132,19 +131,19 @@ type Retry struct {
 // 0 and min(cap, base·2ⁿ).
 // See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 type Backoff struct {
-	// Default: 100ms.
+	// The base of the pause. Default: 100ms.
 	Base caddy.Duration `json:"base,omitempty"`
 
-	// Default: 2s.
+	// The longest pause. Default: 2s.
 	Cap caddy.Duration `json:"cap,omitempty"`
 }
 
-// Budget bounds the retries of a pool over the last 10 seconds.
+// Budget limits the retries of a pool over the last 10 seconds.
 type Budget struct {
-	// Retries as a part of calls, 0 to 1. Default: 0.2.
+	// The largest number of retries, as a part of the requests, 0 to 1. Default: 0.2.
 	Ratio *float64 `json:"ratio,omitempty"`
 
-	// Retries a second that are always allowed. Default: 3.
+	// The number of retries per second that are allowed on top of `ratio`. Default: 3.
 	Floor *float64 `json:"floor,omitempty"`
 }
 

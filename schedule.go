@@ -13,26 +13,27 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Schedule says what becomes of an endpoint at planned times: maintenance, or hours in which it
-// is cheaper. What an operator orders comes before it.
+// Schedule drains an endpoint, or changes its weight or priority, at planned times: for
+// maintenance, or while it is cheaper. An operator's actions override it.
 type Schedule struct {
-	// When it begins: a cron expression of five fields (minute, hour, day of the month, month,
+	// The beginning: a cron expression of five fields (minute, hour, day of the month, month,
 	// day of the week), or @hourly, @daily, @weekly, @monthly, @yearly. Required.
 	Cron string `json:"cron,omitempty"`
 
-	// How long it lasts. Required.
+	// How long the schedule is in force each time. Required.
 	Duration caddy.Duration `json:"duration,omitempty"`
 
-	// The time zone, a name of the IANA database (Europe/Berlin) or UTC. Default: the
-	// machine's.
+	// The time zone: a name of the IANA database (Europe/Berlin) or UTC. Default: the machine's.
 	Zone string `json:"zone,omitempty"`
 
-	// Keeps new requests away, while those in flight finish. Default: false.
+	// Whether the endpoint gets no new requests. Those in flight finish. Default: false.
 	Drain bool `json:"drain,omitempty"`
 
-	// The weight and the priority meanwhile. Default: as configured.
-	Weight   *float64 `json:"weight,omitempty"`
-	Priority *int     `json:"priority,omitempty"`
+	// The weight while the schedule is in force. Default: as configured.
+	Weight *float64 `json:"weight,omitempty"`
+
+	// The priority while the schedule is in force. Default: as configured.
+	Priority *int `json:"priority,omitempty"`
 }
 
 func (s *Schedule) window() (*schedule.Window, error) {

@@ -14,21 +14,21 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// SLA says what the pool is to achieve for its clients: a call that a failover
-// rescued is met. A pool with it, even if it is empty, keeps its history in
-// Caddy's storage.
+// SLA sets the objectives of a pool, as its clients see it: a request that a failover saved is a
+// success. A pool with this block keeps its history in Caddy's storage, even if the block is
+// empty.
 type SLA struct {
-	// Part of the calls that is to succeed, 0 to 1. Default: no objective.
+	// The part of the requests that must succeed, 0 to 1. Default: no objective.
 	Availability float64 `json:"availability,omitempty"`
 
-	// Part of the successes that is to have its first byte within
-	// `latency_target`, 0 to 1. Default: 0.95.
+	// The part of the successes whose first byte must arrive within `latency_target`, 0 to 1.
+	// Default: 0.95.
 	LatencyQuantile float64 `json:"latency_quantile,omitempty"`
 
-	// Default: no objective.
+	// The longest time to the first byte of these successes. Default: no objective.
 	LatencyTarget caddy.Duration `json:"latency_target,omitempty"`
 
-	// The time over which that is to hold, 1h to 40d. Default: 30d.
+	// The period up to now that is compared with the objectives, 1h to 40d. Default: 30d.
 	Window caddy.Duration `json:"window,omitempty"`
 }
 

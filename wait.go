@@ -17,14 +17,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/call"
 )
 
-// Wait configures how calls wait that find no endpoint. They are let in first come,
-// first served: one at a time while endpoints are on trial, then by how they answer. A
-// call whose attempt fails, and that may be sent again, waits as well.
+// Wait configures how requests wait that find no endpoint. They leave the queue in the order in
+// which they came: one at a time while endpoints are on trial, then as fast as the endpoints
+// respond. A retryable request whose attempt fails waits as well.
 type Wait struct {
-	// The longest wait, from the beginning of the call. Required.
+	// The longest wait, from the start of the request. Required.
 	For caddy.Duration `json:"for,omitempty"`
 
-	// Calls that wait at once in the pool, at most; any other is refused. Default: 1000.
+	// The largest number of requests that wait in the pool. Others are refused at once. Default: 1000.
 	Most int `json:"most,omitempty"`
 }
 
