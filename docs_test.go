@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -54,7 +55,7 @@ func snippets(t *testing.T, file string) []snippet {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "bench/*.md", "deploy/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/benchmarks/*.md", "bench/*.md", "deploy/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -166,18 +167,66 @@ func TestTranslationsAgree(t *testing.T) {
 	}
 }
 
-// TestLinksOfTheDocumentsLead looks for the files that the documents link to.
+// TestLinksOfTheDocumentsLead looks for the files and headings that the documents link to.
 func TestLinksOfTheDocumentsLead(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#: ]*)(#[^)]*)?\)`)
 	for _, file := range documents(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
-				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
+		for _, m := range link.FindAllStringSubmatch(withoutFences(string(text)), -1) {
+			to := file
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(file), m[1])
 			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
+				continue
+			}
+			if anchor := strings.TrimPrefix(m[2], "#"); anchor != "" && strings.HasSuffix(to, ".md") && !slices.Contains(anchors(t, to), anchor) {
+				t.Errorf("%s: %s has no heading for the link to #%s", file, to, anchor)
+			}
+		}
+	}
+}
+
+// withoutFences is a document without its fenced blocks.
+func withoutFences(text string) string {
+	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
+}
+
+// anchors are the names that GitHub gives the headings of a document, in order.
+func anchors(t *testing.T, file string) (names []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^#+ +(.+)$`).FindAllStringSubmatch(withoutFences(string(text)), -1) {
+		heading := regexp.MustCompile(`\[([^\]]+)\]\([^)]*\)`).ReplaceAllString(m[1], "$1")
+		name := strings.Map(func(c rune) rune {
+			switch {
+			case unicode.IsLetter(c), unicode.IsDigit(c), c == '-', c == '_':
+				return unicode.ToLower(c)
+			case c == ' ':
+				return '-'
+			}
+			return -1
+		}, heading)
+		if slices.Contains(names, name) {
+			t.Errorf("%s has the heading %q twice", file, m[1])
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// TestNoHeadingTwice wants every heading of a document but the changelog once, so that links lead to it.
+func TestNoHeadingTwice(t *testing.T) {
+	for _, file := range documents(t) {
+		if file != "CHANGELOG.md" && file != "docs/benchmarks.md" {
+			anchors(t, file)
 		}
 	}
 }
