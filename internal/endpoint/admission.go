@@ -21,28 +21,24 @@ const (
 	AdmitPassed                    // the breaker and holds; it is the trial of an endpoint that is passed over
 )
 
-// wellLocked reports whether nothing but bounds keeps attempts out, the usual case.
-func (s *State) wellLocked() bool {
-	return s.breaker.State == breaker.Closed && s.holdUntil.IsZero() && !s.barred && !s.Left
-}
-
 // Acquire lets an attempt in and reports whether it did. If so, the attempt is in flight
 // and holds a permit. b is nil if the endpoint has no bounds.
 func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) bool {
 	s.Mu.Lock()
-	if s.slowness.Episode.Due(now) {
+	c := &s.own
+	if c.slowness.Episode.Due(now) {
 		s.countLocked(now)
-		s.slowness.Episode.Mark(now, s.slowness.Limit)
+		c.slowness.Episode.Mark(now, c.slowness.Limit)
 	}
-	if s.wellLocked() && b == nil && how != AdmitPassed {
-		f.own().Permit.Generation = s.breaker.Generation
-		s.begun++
+	if c.well() && !s.barred && !s.Left && b == nil && how != AdmitPassed { // the usual case
+		f.own().Permit.Generation = c.breaker.Generation
+		c.begun++
 		s.Busy.Add(1)
 		s.inFlight.add(f)
 		s.Mu.Unlock()
 		return true
 	}
-	before := s.breaker.Told.Turn
+	before := c.breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, b, how)
 	s.tell(false, s.unlock(before))
 	return ok
@@ -60,43 +56,50 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 		s.turnedAway = true
 		return false
 	}
-	if now.Before(s.holdUntil) && !s.holdSoft && how != AdmitAnyway && how != AdmitHeld {
+	if !s.own.admit(f.own(), now, cfg, how) {
 		return false
 	}
-	t := f.own()
-	if how == AdmitPassed && !s.passing.due(now) {
+	s.useLocked(b, now)
+	s.linkLocked(f)
+	return true
+}
+
+// admit gives an attempt a permit, and reports whether it did.
+func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) (ok bool) {
+	if c.hold.on(now) && !c.hold.soft && how != AdmitAnyway && how != AdmitHeld {
+		return false
+	}
+	if how == AdmitPassed && !c.passing.due(now) {
 		return false
 	}
 	switch how {
 	case AdmitProven:
-		if s.breaker.State == breaker.Recovering && !cfg.Off {
+		if c.breaker.State == breaker.Recovering && !cfg.Off {
 			return false
 		}
 		fallthrough
 	case AdmitNormally, AdmitHeld, AdmitPassed:
-		t.Permit, ok = s.breaker.Acquire(now, cfg)
+		t.Permit, ok = c.breaker.Acquire(now, cfg)
 	case AdmitAllDown:
-		t.Permit, ok = s.breaker.AcquireLast(now, cfg)
+		t.Permit, ok = c.breaker.AcquireLast(now, cfg)
 	case AdmitInNeed:
-		t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, s.breaker.State == breaker.Open
+		t.Permit, ok = breaker.Permit{Generation: c.breaker.Generation}, c.breaker.State == breaker.Open
 	case AdmitAnyway:
-		if t.Permit, ok = s.breaker.AcquireLast(now, cfg); !ok && s.breaker.State != breaker.ForcedOpen {
-			t.Permit, ok = breaker.Permit{Generation: s.breaker.Generation}, true
+		if t.Permit, ok = c.breaker.AcquireLast(now, cfg); !ok && c.breaker.State != breaker.ForcedOpen {
+			t.Permit, ok = breaker.Permit{Generation: c.breaker.Generation}, true
 		}
 	}
 	if !ok {
 		return false
 	}
 	if how == AdmitPassed {
-		s.passing.trial, s.passing.since = t, now
+		c.passing.trial, c.passing.since = t, now
 	}
-	t.Watchful = s.breaker.State == breaker.Recovering
-	if s.breaker.State != breaker.Closed {
-		s.lastTried = now
+	t.Watchful = c.breaker.State == breaker.Recovering
+	if c.breaker.State != breaker.Closed {
+		c.lastTried = now
 	}
-	s.begun++
-	s.useLocked(b, now)
-	s.linkLocked(f)
+	c.begun++
 	return true
 }
 

@@ -13,15 +13,19 @@ import (
 func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.availableLocked(now, cfg, false)
-}
-
-// availableLocked is Available; pastDoubt ignores a soft hold.
-func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
-	if s.barred || now.Before(s.holdUntil) && !(pastDoubt && s.holdSoft) {
+	if s.barred {
 		return 0
 	}
-	return s.breaker.Allowed(cfg) * (1 - s.Scorer.Lost)
+	return s.own.available(now, cfg, false)
+}
+
+// available is the part of its traffic, 0 to 1, that the condition lets an endpoint have.
+// pastDoubt ignores a soft hold.
+func (c *condition) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
+	if c.hold.on(now) && !(pastDoubt && c.hold.soft) {
+		return 0
+	}
+	return c.breaker.Allowed(cfg) * (1 - c.scorer.Lost)
 }
 
 // Assess returns how much of its normal traffic the endpoint can have now, 0 to 1, whether it
@@ -29,14 +33,21 @@ func (s *State) availableLocked(now time.Time, cfg *breaker.Config, pastDoubt bo
 func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.barred || now.Before(s.holdUntil) && !(soft && s.holdSoft) {
+	if s.barred {
 		return 0, false, false
 	}
-	wants, _ := s.breaker.WantsTrial(now, cfg)
-	trial = wants || s.breaker.OnTrial(cfg) || s.wantsCallLocked(now, cfg)
-	available = s.availableLocked(now, cfg, soft)
-	if s.passing.over() && !soft && available > 0 {
-		return 0, trial || s.passing.due(now), true
+	return s.own.assess(now, cfg, soft)
+}
+
+func (c *condition) assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
+	if c.hold.on(now) && !(soft && c.hold.soft) {
+		return 0, false, false
+	}
+	wants, _ := c.breaker.WantsTrial(now, cfg)
+	trial = wants || c.breaker.OnTrial(cfg) || c.wantsCall(now, cfg)
+	available = c.available(now, cfg, soft)
+	if c.passing.over() && !soft && available > 0 {
+		return 0, trial || c.passing.due(now), true
 	}
 	return available, trial, false
 }
@@ -46,17 +57,17 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.wantsCallLocked(now, cfg) {
+	if s.own.wantsCall(now, cfg) {
 		return true, false
 	}
-	return s.breaker.WantsTrial(now, cfg)
+	return s.own.breaker.WantsTrial(now, cfg)
 }
 
 // KeptAway reports whether an operator or a schedule keeps calls away, or else a hold does.
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.barred, !s.barred && now.Before(s.holdUntil)
+	return s.barred, !s.barred && s.own.hold.on(now)
 }
 
 // Returns returns when the endpoint can be tried again at the earliest: now if nothing
@@ -65,16 +76,16 @@ func (s *State) KeptAway(now time.Time) (barred, held bool) {
 func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.breaker.State == breaker.ForcedOpen {
+	if s.own.breaker.State == breaker.ForcedOpen {
 		return time.Time{}, false
 	}
 	at = now
-	open := s.breaker.State == breaker.Open && !cfg.Off
-	if open && s.breaker.Until.After(at) {
-		at = s.breaker.Until
+	open := s.own.breaker.State == breaker.Open && !cfg.Off
+	if open && s.own.breaker.Until.After(at) {
+		at = s.own.breaker.Until
 	}
-	if s.holdUntil.After(at) {
-		return s.holdUntil, !open
+	if s.own.hold.until.After(at) {
+		return s.own.hold.until, !open
 	}
 	return at, false
 }
@@ -84,11 +95,11 @@ func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 func (s *State) ServesSome(now time.Time) float64 {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.breaker.State != breaker.Open || s.barred || now.Before(s.holdUntil) ||
-		s.breaker.Latest == breaker.CheckHasFailed || !s.lastFailure.MayBeTheRequests() {
+	if s.own.breaker.State != breaker.Open || s.barred || s.own.hold.on(now) ||
+		s.own.breaker.Latest == breaker.CheckHasFailed || !s.own.faults.last.MayBeTheRequests() {
 		return 0
 	}
-	return s.breaker.Served
+	return s.own.breaker.Served
 }
 
 // IdleSince returns when the endpoint was last tried, and whether it could be tried now if
@@ -96,22 +107,22 @@ func (s *State) ServesSome(now time.Time) float64 {
 func (s *State) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds) (at time.Time, free bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	free = s.breaker.State != breaker.ForcedOpen && !now.Before(s.holdUntil) &&
-		!s.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now).After(now)
-	if s.lastTried.Before(s.breaker.Changed) {
-		return s.breaker.Changed, free // it was closed until then
+	free = s.own.breaker.State != breaker.ForcedOpen && !s.own.hold.on(now) &&
+		!s.own.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now).After(now)
+	if s.own.lastTried.Before(s.own.breaker.Changed) {
+		return s.own.breaker.Changed, free // it was closed until then
 	}
-	return s.lastTried, free
+	return s.own.lastTried, free
 }
 
 // Usual returns the mean latency of good responses; 0 if it is unknown or calls are kept away.
 func (s *State) Usual(now time.Time, cfg *breaker.Config) time.Duration {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if s.breaker.Allowed(cfg) == 0 || now.Before(s.holdUntil) {
+	if s.own.breaker.Allowed(cfg) == 0 || s.own.hold.on(now) {
 		return 0
 	}
-	return s.Scorer.Typical()
+	return s.own.scorer.Typical()
 }
 
 // hedgeAtLeast is the shortest delay of a hedge.
@@ -122,7 +133,7 @@ const hedgeAtLeast = 10 * time.Millisecond
 func (s *State) Typically(now time.Time, q float64) time.Duration {
 	s.Mu.Lock()
 	s.countLocked(now)
-	known := s.slowness.Known
+	known := s.own.slowness.Known
 	s.Mu.Unlock()
 	total := known.Total()
 	if total < slowness.MinKnown {

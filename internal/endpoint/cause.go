@@ -3,9 +3,7 @@ package endpoint
 import (
 	"time"
 
-	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
 // A Cause says what went wrong, for events, logs and the API. It is short and printable, and
@@ -104,39 +102,6 @@ func (c *causes) of(cause Cause) *counted {
 	return nil
 }
 
-// blamedOn returns the cause of an opening for a reason, and how often it occurred; 0: unknown.
-func (s *State) blamedOn(reason string) (Cause, uint64) {
-	switch reason {
-	case breaker.ReasonOperator:
-		return Cause{}, 0
-	case breaker.ReasonCheckFailed:
-		return s.checks.cause, uint64(max(0, -s.checks.run))
-	case breaker.ReasonSlower, breaker.ReasonSlow, breaker.ReasonUnanswered:
-		return s.slowest, 0
-	}
-	if last := s.failures.latest(); last != nil {
-		return last.Cause, last.often()
-	}
-	return Cause{}, 0
-}
-
-// noteFailureLocked notes the cause of a failure.
-func (s *State) noteFailureLocked(o outcome.Outcome, cause Cause, now time.Time) {
-	s.lastFailure = o
-	s.failures.add(cause, now, s.breaker.State == breaker.Closed)
-}
-
-// failureStatus returns a cause for the API; nil if it is empty.
-func (s *State) failureStatus(cause Cause, reason string, at time.Time, often uint64) *api.FailureStatus {
-	if cause.What == "" {
-		return nil
-	}
-	if one := s.failures.of(cause); one != nil {
-		at, often = one.at, max(often, one.often())
-	}
-	return &api.FailureStatus{Outcome: reason, What: cause.What, Method: cause.Method, Path: cause.Path, Count: often, At: at}
-}
-
 // LastCause returns why calls are kept away: an operator, the cause that opened the breaker,
 // or that of the hold; empty if nothing keeps them away.
 func (s *State) LastCause(now time.Time) string {
@@ -145,10 +110,10 @@ func (s *State) LastCause(now time.Time) string {
 	switch {
 	case s.barred:
 		return breaker.ReasonOperator
-	case s.breaker.State != breaker.Closed && s.cause.What != "":
-		return s.cause.String()
-	case now.Before(s.holdUntil):
-		return s.heldFor.String()
+	case s.own.breaker.State != breaker.Closed && s.own.faults.opened.What != "":
+		return s.own.faults.opened.String()
+	case s.own.hold.on(now):
+		return s.own.hold.cause.String()
 	}
 	return ""
 }

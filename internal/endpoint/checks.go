@@ -53,16 +53,16 @@ func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) 
 	case cfg == nil:
 		if c.asked != nil {
 			c.asked, c.run, c.found, c.Gets = nil, 0, 0, false
-			s.breaker.Unchecked()
+			s.own.breaker.Unchecked()
 		}
 		return
 	case c.asked == nil || !c.asked.equal(&cfg.Ask):
 		s.countLocked(now)
 		c.run, c.found, c.past, c.Gets = 0, 0, s.totals, false
 		c.next = now.Add(first)
-		s.breaker.Unchecked()
+		s.own.breaker.Unchecked()
 	default:
-		c.next = Earliest(c.next, now.Add(jittered(cfg.pause(c.run, s.breaker.State, c.found))))
+		c.next = Earliest(c.next, now.Add(jittered(cfg.pause(c.run, s.own.breaker.State, c.found))))
 	}
 	c.asked = cfg
 }
@@ -124,20 +124,20 @@ func (s *State) skipLocked(now time.Time) bool {
 	c := &s.checks
 	succeeded, failed := s.totals.Successes-c.past.Successes, s.totals.Failures-c.past.Failures
 	c.past = s.totals
-	if now.Before(s.holdUntil) {
+	if s.own.hold.on(now) {
 		return true
 	}
-	return s.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
+	return s.own.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
 // hastenLocked moves the next check forward after the breaker has opened.
 func (s *State) hastenLocked(now time.Time) {
 	c := &s.checks
-	if s.breaker.State != breaker.Open && s.breaker.State != breaker.Recovering {
+	if s.own.breaker.State != breaker.Open && s.own.breaker.State != breaker.Recovering {
 		c.found = 0
 		return
 	}
-	if c.found == 0 || s.breaker.State == breaker.Recovering {
+	if c.found == 0 || s.own.breaker.State == breaker.Recovering {
 		if soon := now.Add(c.asked.FastInterval * 11 / 10); c.next.After(soon) {
 			c.next = now.Add(jittered(c.asked.FastInterval))
 		}
@@ -160,14 +160,14 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 			c.cause.What = result.Why
 		}
 	}
-	s.Scorer.Check(now, result.Passed, result.Latency)
-	changed = s.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
-	if s.breaker.State == breaker.Open {
+	s.own.scorer.Check(now, result.Passed, result.Latency)
+	changed = s.own.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
+	if s.own.breaker.State == breaker.Open {
 		c.found++
 	} else {
 		c.found = 0
 	}
-	c.next = now.Add(jittered(c.asked.pause(c.run, s.breaker.State, c.found)))
+	c.next = now.Add(jittered(c.asked.pause(c.run, s.own.breaker.State, c.found)))
 	return changed
 }
 

@@ -191,14 +191,14 @@ func (s *State) Reuse(fresh *Counted) {
 func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	if down = s.breaker.Allowed(cfg) == 0; !down || before {
+	if down = s.own.breaker.Allowed(cfg) == 0; !down || before {
 		return down, ""
 	}
-	cause = s.breaker.Opened
-	if s.breaker.State == breaker.ForcedOpen {
-		cause = s.breaker.Reason
-	} else if s.lastFailure != outcome.Pending {
-		cause += ", last: " + s.lastFailure.String()
+	cause = s.own.breaker.Opened
+	if s.own.breaker.State == breaker.ForcedOpen {
+		cause = s.own.breaker.Reason
+	} else if s.own.faults.last != outcome.Pending {
+		cause += ", last: " + s.own.faults.last.String()
 	}
 	return true, cause
 }

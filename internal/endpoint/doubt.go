@@ -48,8 +48,8 @@ func (s *State) ServedLately(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	s.countLocked(now)
-	since := now.Sub(s.served)
-	return !s.served.IsZero() && since <= servedFor
+	since := now.Sub(s.own.served)
+	return !s.own.served.IsZero() && since <= servedFor
 }
 
 // HeldInDoubt reports whether a 429 that a request may have caused holds the endpoint, or is
@@ -57,24 +57,24 @@ func (s *State) ServedLately(now time.Time) bool {
 func (s *State) HeldInDoubt(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.holdSoft && now.Before(s.holdUntil) ||
-		slices.ContainsFunc(s.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
+	return s.own.hold.soft && s.own.hold.on(now) ||
+		slices.ContainsFunc(s.own.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
 }
 
-// doubtLocked keeps a failure in doubt until Resolve, or until doubtFor is over.
-func (s *State) doubtLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+// doubt keeps a failure in doubt until Resolve, or until doubtFor is over.
+func (c *condition) doubt(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
-	s.doubts = append(s.doubts, failure{t, now, r})
-	return s.breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
+	c.doubts = append(c.doubts, failure{t, now, r})
+	return c.breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
 }
 
 // Resolve says who caused a failure that was settled in doubt: the endpoint, if toBlame is
 // set, else the request. It may clear a failure that already counts against the endpoint.
 func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
-	s.tell(s.update(func() bool { return s.resolveLocked(t, now, cfg, toBlame) }))
+	s.tell(s.update(func() bool { return s.own.resolve(t, now, cfg, toBlame) }))
 }
 
-func (s *State) resolveLocked(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
+func (c *condition) resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
 	stage := t.doubt
 	if stage == NoDoubt || stage == cleared || stage == blamed && toBlame {
 		return false
@@ -84,24 +84,24 @@ func (s *State) resolveLocked(t *Ticket, now time.Time, cfg *breaker.Config, toB
 		t.doubt = blamed
 	}
 	limited := t.Outcome == outcome.RateLimited
-	i := slices.IndexFunc(s.doubts, func(f failure) bool { return f.ticket == t })
+	i := slices.IndexFunc(c.doubts, func(f failure) bool { return f.ticket == t })
 	if i < 0 {
 		if limited {
-			return s.resolveHoldLocked(t, now, toBlame)
+			return c.resolveHold(t, now, toBlame)
 		}
-		s.takeBackLocked(t, now, cfg)
+		c.takeBack(t, now, cfg)
 		return false
 	}
-	f := s.doubts[i]
-	s.doubts = slices.Delete(s.doubts, i, i+1)
+	f := c.doubts[i]
+	c.doubts = slices.Delete(c.doubts, i, i+1)
 	switch {
 	case !toBlame:
-		return s.breaker.Cancel(now, t.Permit)
+		return c.breaker.Cancel(now, t.Permit)
 	case limited:
-		s.holdLocked(t, now, holdAfter(t, stage), false)
+		c.holdFor(t, now, holdAfter(t, stage), false)
 		return true
 	}
-	return s.blameLocked(f, now, cfg)
+	return c.blame(f, now, cfg)
 }
 
 // holdAfter returns how long a 429 holds the endpoint; 0: it did not say.
@@ -112,52 +112,40 @@ func holdAfter(t *Ticket, stage DoubtStage) time.Duration {
 	return t.RetryAfter
 }
 
-// blameLocked counts a failure against the endpoint.
-func (s *State) blameLocked(d failure, now time.Time, cfg *breaker.Config) (changed bool) {
-	s.tally.Calls++
-	s.tally.Failures++
-	d.result.Followed = s.served.After(d.since)
-	return s.breaker.Report(now, cfg, d.ticket.Permit, d.result)
+// blame counts a failure against the endpoint.
+func (c *condition) blame(d failure, now time.Time, cfg *breaker.Config) (changed bool) {
+	c.tally.Calls++
+	c.tally.Failures++
+	d.result.Followed = c.served.After(d.since)
+	return c.breaker.Report(now, cfg, d.ticket.Permit, d.result)
 }
 
-// takeBackLocked removes a failure that the request caused from the counts.
-func (s *State) takeBackLocked(t *Ticket, now time.Time, cfg *breaker.Config) {
-	if s.tally.Failures > 0 {
-		s.tally.Calls--
-		s.tally.Failures--
+// takeBack removes a failure that the request caused from the counts.
+func (c *condition) takeBack(t *Ticket, now time.Time, cfg *breaker.Config) {
+	if c.tally.Failures > 0 {
+		c.tally.Calls--
+		c.tally.Failures--
 	} else {
-		s.Scorer.TakeBack()
+		c.scorer.TakeBack()
 	}
-	s.breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
+	c.breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
 }
 
-// doubtsOverLocked counts the failures that have been in doubt for doubtFor.
-func (s *State) doubtsOverLocked(now time.Time, cfg *breaker.Config) (changed bool) {
-	for len(s.doubts) > 0 {
-		d := s.doubts[0]
+// doubtsOver counts the failures that have been in doubt for doubtFor.
+func (c *condition) doubtsOver(now time.Time, cfg *breaker.Config) (changed bool) {
+	for len(c.doubts) > 0 {
+		d := c.doubts[0]
 		if age := now.Sub(d.since); age >= 0 && age < doubtFor {
 			break
 		}
-		s.doubts = slices.Delete(s.doubts, 0, 1)
+		c.doubts = slices.Delete(c.doubts, 0, 1)
 		if t := d.ticket; t.Outcome == outcome.RateLimited {
-			s.holdLocked(t, now, holdAfter(t, t.doubt), true)
+			c.holdFor(t, now, holdAfter(t, t.doubt), true)
 			changed = true
 			continue
 		}
 		d.ticket.doubt = blamed
-		changed = s.blameLocked(d, now, cfg) || changed
+		changed = c.blame(d, now, cfg) || changed
 	}
 	return changed
-}
-
-// resolveHoldLocked confirms a hold, or shortens it because the request caused the 429.
-func (s *State) resolveHoldLocked(t *Ticket, now time.Time, confirmed bool) (changed bool) {
-	if s.holdBy != t || s.holdUntil.IsZero() {
-		return false
-	}
-	s.holdSoft = !confirmed
-	if soon := now.Add(doubtfulHold); !confirmed && s.holdUntil.After(soon) {
-		s.holdUntil = soon
-	}
-	return true
 }

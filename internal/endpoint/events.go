@@ -1,65 +1,62 @@
 package endpoint
 
 import (
-	"time"
-
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// transitionLocked returns the event of the breaker's change since the turn before; nil if
-// there is none.
-func (s *State) transitionLocked(before uint64) *event.Event {
-	b := &s.breaker
+// turned returns the event of the breaker's change since the turn before; nil if there is none.
+// checks are those of the endpoint.
+func (c *condition) turned(before uint64, checks *checks) *event.Event {
+	b := &c.breaker
 	if b.Told.Turn == before {
 		return nil
 	}
-	e := &event.Event{At: b.Told.Since, Endpoint: s.Name, Reason: b.Told.Reason}
+	e := &event.Event{At: b.Told.Since, Reason: b.Told.Reason}
 	switch b.Told.State {
 	case breaker.Open:
 		e.Kind = event.BreakerOpened
 		e.Details = map[string]any{"until": b.Until, "relapses": b.Relapses}
-		if cause, often := s.blamedOn(b.Told.Reason); cause.What != "" {
-			s.cause, s.caused, s.causedAt = cause, often, b.Told.Since
-		}
-		s.cause.AddTo(e.Details)
-		if s.caused > 0 {
-			e.Details["failures"] = s.caused
+		c.faults.opens(b.Told.Reason, b.Told.Since, checks)
+		c.faults.opened.AddTo(e.Details)
+		if c.faults.often > 0 {
+			e.Details["failures"] = c.faults.often
 		}
 	case breaker.ForcedOpen:
 		e.Kind = event.BreakerOpened
-		s.cause = Cause{}
+		c.faults.opened = Cause{}
 	case breaker.Recovering:
 		e.Kind = event.BreakerRecovering
 		e.Details = map[string]any{"opened": b.Opened}
 	default:
 		e.Kind = event.BreakerClosed
-		s.cause = Cause{}
-		s.failures.forget()
+		c.faults.opened = Cause{}
+		c.faults.kinds.forget()
 	}
 	return e
 }
 
-// heldLocked returns the event of a hold that begins or becomes longer.
-func (s *State) heldLocked(now time.Time) *event.Event {
-	e := &event.Event{
-		At:       now,
-		Kind:     event.EndpointHeld,
-		Endpoint: s.Name,
-		Reason:   outcome.RateLimited.String(),
-		Details:  map[string]any{"until": s.holdUntil, "seconds": s.holdUntil.Sub(now).Seconds()},
+// newsLocked returns the events to emit once the mutex is free, including that of the breaker's
+// change since the turn before.
+func (s *State) newsLocked(before uint64) []event.Event {
+	c := &s.own
+	news := c.news
+	c.news = nil
+	if e := c.turned(before, &s.checks); e != nil {
+		news = append(news, *e)
 	}
-	s.heldFor.AddTo(e.Details)
-	return e
+	for i := range news {
+		news[i].Endpoint = s.Name
+	}
+	return news
 }
 
 // ChangeBreaker calls change on the breaker, and emits the events that follow.
 func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
 	s.tell(s.update(func() bool {
-		before := s.breaker.Generation
-		change(&s.breaker)
-		return s.breaker.Generation != before
+		before := s.own.breaker.Generation
+		change(&s.own.breaker)
+		return s.own.breaker.Generation != before
 	}))
 }
 
@@ -71,15 +68,4 @@ func explain(news []event.Event, name string, value any) {
 	if last := &news[len(news)-1]; last.Kind != event.EndpointHeld && last.Details != nil {
 		last.Details[name] = value
 	}
-}
-
-// newsLocked returns the events to emit once the mutex is free, including that of the
-// breaker's change since the turn before.
-func (s *State) newsLocked(before uint64) []event.Event {
-	news := s.news
-	s.news = nil
-	if e := s.transitionLocked(before); e != nil {
-		news = append(news, *e)
-	}
-	return news
 }

@@ -28,7 +28,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 			a := &trip{began: time.Now(), idle: true}
 			a.RetryAfter = retryAfter
 			if !s.Acquire(a, time.Now(), cfg, nil, AdmitNormally) {
-				t.Fatalf("no attempt in state %v", s.breaker.State)
+				t.Fatalf("no attempt in state %v", s.own.breaker.State)
 			}
 			s.Settle(a, time.Now(), cfg, o, true, NoDoubt)
 		}
@@ -59,7 +59,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 		}
 		expect(event.BreakerRecovering, breaker.ReasonPeriodOver)
 		do(outcome.Success, 0)
-		for steps := 0; s.breaker.State == breaker.Recovering && steps < 50; steps++ {
+		for steps := 0; s.own.breaker.State == breaker.Recovering && steps < 50; steps++ {
 			time.Sleep(cfg.Step)
 			do(outcome.Success, 0)
 			if _, _, e := s.Tick(time.Now(), cfg); e != nil {

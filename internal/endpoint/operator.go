@@ -7,8 +7,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
-	"github.com/apifailover/caddy-failover/internal/score"
-	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
 // OverSuffix ends the reason of the event for an order whose time is over.
@@ -79,19 +77,15 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 	s.countLocked(now)
 	switch {
 	case c.Action == api.Trip:
-		s.breaker.Force(now, breaker.ForcedOpen)
+		s.own.breaker.Force(now, breaker.ForcedOpen)
 	case c.Action == api.Enable && c.Lasts > 0:
-		s.breaker.Force(now, breaker.ForcedClosed)
+		s.own.breaker.Force(now, breaker.ForcedClosed)
 	default:
-		s.breaker.Release(now, cfg)
+		s.own.breaker.Release(now, cfg)
 	}
 	switch {
 	case c.Action == api.Reset:
-		s.breaker.Reset(now)
-		s.Scorer, s.tally, s.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
-		s.endHoldLocked()
-		s.holdStep, s.passing = 0, passing{}
-		s.peak.Store(0)
+		s.own.reset(now)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.order = s.newOrder(c.Action, c, now)
 	}
@@ -152,7 +146,7 @@ func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) boo
 	if s.order == o {
 		s.order = nil
 		s.barLocked()
-		s.breaker.Release(now, cfg)
+		s.own.breaker.Release(now, cfg)
 		return true
 	}
 	in := s.settings.Load()

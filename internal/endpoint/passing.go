@@ -51,9 +51,9 @@ func (p *passing) add(moved bool) bool {
 	return moved && p.n == passingOf && 2*bits.OnesCount32(p.calls) >= passingOf
 }
 
-// answeredLocked counts a call that the endpoint has answered itself.
-func (s *State) answeredLocked(t *Ticket) (changed bool) {
-	p := &s.passing
+// answered counts a call that the endpoint has answered itself.
+func (c *condition) answered(t *Ticket) (changed bool) {
+	p := &c.passing
 	if p.over() {
 		if p.trial != t {
 			return false // the call found no other endpoint
@@ -69,34 +69,33 @@ func (s *State) answeredLocked(t *Ticket) (changed bool) {
 
 // PassedOver counts a call that moved on from the endpoint's response and was answered by another.
 func (s *State) PassedOver(t *Ticket, now time.Time) {
-	s.tell(s.update(func() bool { return s.passedOverLocked(t, now) }))
+	s.tell(s.update(func() bool { return s.own.passedOver(t, now) }))
 }
 
-func (s *State) passedOverLocked(t *Ticket, now time.Time) (changed bool) {
-	p := &s.passing
+func (c *condition) passedOver(t *Ticket, now time.Time) (changed bool) {
+	p := &c.passing
 	if p.over() && p.trial != t || !p.over() && !p.add(true) {
 		return false
 	}
 	p.trial, p.shown = nil, false
 	p.step = min(passingMost, max(passingFor, 2*p.step))
 	p.until = now.Add(p.step)
-	s.news = append(s.news, event.Event{
-		At:       now,
-		Kind:     event.EndpointHeld,
-		Endpoint: s.Name,
-		Reason:   ReasonPassedOver,
-		Details:  map[string]any{"until": p.until, "seconds": p.step.Seconds()},
+	c.news = append(c.news, event.Event{
+		At:      now,
+		Kind:    event.EndpointHeld,
+		Reason:  ReasonPassedOver,
+		Details: map[string]any{"until": p.until, "seconds": p.step.Seconds()},
 	})
 	return true
 }
 
-// trialOverLocked ends the trial of a settled attempt, unless its call moves on from a good
+// trialOver ends the trial of a settled attempt, unless its call moves on from a good
 // response: then PassedOver or TrialUnanswered ends it.
-func (s *State) trialOverLocked(t *Ticket, o outcome.Outcome) (changed bool) {
-	if s.passing.trial != t || o == outcome.Success && t.MovedOn {
+func (c *condition) trialOver(t *Ticket, o outcome.Outcome) (changed bool) {
+	if c.passing.trial != t || o == outcome.Success && t.MovedOn {
 		return false
 	}
-	s.passing.trial = nil
+	c.passing.trial = nil
 	return true
 }
 
@@ -105,16 +104,16 @@ func (s *State) trialOverLocked(t *Ticket, o outcome.Outcome) (changed bool) {
 func (s *State) WantsPassingTrial(now time.Time) (wants, urgent bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.passing.due(now), now.Sub(s.passing.until) >= passingTried
+	return s.own.passing.due(now), now.Sub(s.own.passing.until) >= passingTried
 }
 
 // TrialUnanswered ends a trial whose call no other endpoint answered either, which shows nothing.
 func (s *State) TrialUnanswered(t *Ticket) {
 	s.tell(s.update(func() bool {
-		if s.passing.trial != t {
+		if s.own.passing.trial != t {
 			return false
 		}
-		s.passing.trial = nil
+		s.own.passing.trial = nil
 		return true
 	}))
 }

@@ -45,18 +45,18 @@ func TestPassing(t *testing.T) {
 		call(AdmitNormally, i%5 > 2)
 		stands("less than half", false, false)
 	}
-	for !r.s.passing.over() {
+	for !r.s.own.passing.over() {
 		call(AdmitNormally, true)
 	}
 	for _, period := range []time.Duration{30, 60, 120, 240, 300, 300} {
 		stands("held", true, false)
-		if got := r.s.passing.until.Sub(r.now); got != period*time.Second {
+		if got := r.s.own.passing.until.Sub(r.now); got != period*time.Second {
 			t.Errorf("held for %v, want %v s", got, int(period))
 		}
 		if r.begin(AdmitPassed) != nil {
 			t.Error("tried too early")
 		}
-		r.now = r.s.passing.until
+		r.now = r.s.own.passing.until
 		stands("due", true, true)
 		trial := r.begin(AdmitPassed)
 		if trial == nil || r.begin(AdmitPassed) != nil {
@@ -70,7 +70,7 @@ func TestPassing(t *testing.T) {
 		stands("after a call for want of others", true, true)
 		call(AdmitPassed, true)
 	}
-	r.now = r.s.passing.until
+	r.now = r.s.own.passing.until
 	call(AdmitPassed, false)
 	stands("after a trial that went well", false, false)
 	if e := r.s.Status(r.now, cfg); e.HeldReason != "" {
@@ -79,10 +79,10 @@ func TestPassing(t *testing.T) {
 	for range 20 {
 		call(AdmitNormally, true)
 	}
-	if got := r.s.passing.until.Sub(r.now); got != 5*time.Minute {
+	if got := r.s.own.passing.until.Sub(r.now); got != 5*time.Minute {
 		t.Errorf("soon again: held for %v", got)
 	}
-	if e := r.s.Status(r.now, cfg); e.HeldReason != ReasonPassedOver || !e.HeldUntil.Equal(r.s.passing.until) {
+	if e := r.s.Status(r.now, cfg); e.HeldReason != ReasonPassedOver || !e.HeldUntil.Equal(r.s.own.passing.until) {
 		t.Errorf("the status says %s until %v", e.HeldReason, e.HeldUntil)
 	}
 }

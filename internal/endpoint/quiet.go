@@ -24,26 +24,26 @@ type quiet struct {
 	shown bool      // the routing tables show that the endpoint wants a call
 }
 
-// watchQuietLocked updates quiet, and reports whether wantsCallLocked has changed.
-func (s *State) watchQuietLocked(now time.Time, cfg *breaker.Config) (changed bool) {
-	if s.begun != s.quiet.begun || now.Before(s.quiet.since) {
-		s.quiet.begun, s.quiet.since = s.begun, now
+// watchQuiet updates quiet, and reports whether wantsCall has changed.
+func (c *condition) watchQuiet(now time.Time, cfg *breaker.Config) (changed bool) {
+	if c.begun != c.quiet.begun || now.Before(c.quiet.since) {
+		c.quiet.begun, c.quiet.since = c.begun, now
 	}
-	wants := s.wantsCallLocked(now, cfg)
-	changed = wants != s.quiet.shown
-	s.quiet.shown = wants
+	wants := c.wantsCall(now, cfg)
+	changed = wants != c.quiet.shown
+	c.quiet.shown = wants
 	return changed
 }
 
-// wantsCallLocked reports whether the endpoint should get the next call that can be sent
+// wantsCall reports whether the endpoint should get the next call that can be sent
 // elsewhere, because its score brings it too few.
-func (s *State) wantsCallLocked(now time.Time, cfg *breaker.Config) bool {
-	if 1-s.Scorer.Lost >= quietBelow || s.begun != s.quiet.begun || s.breaker.Allowed(cfg) < 1 {
+func (c *condition) wantsCall(now time.Time, cfg *breaker.Config) bool {
+	if 1-c.scorer.Lost >= quietBelow || c.begun != c.quiet.begun || c.breaker.Allowed(cfg) < 1 {
 		return false
 	}
 	after := quietFor
-	if s.Scorer.FailedLast {
-		after = quietAfterFailure << s.Scorer.Wrong
+	if c.scorer.FailedLast {
+		after = quietAfterFailure << c.scorer.Wrong
 	}
-	return now.Sub(s.quiet.since) >= after
+	return now.Sub(c.quiet.since) >= after
 }

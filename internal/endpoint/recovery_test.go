@@ -31,8 +31,8 @@ func TestAnswersCountOnceTowardsRecovery(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newStateRun(t, defaultBreaker(func(cfg *breaker.Config) { cfg.Start = 0.5 }))
-			r.s.breaker.Trip(r.now, r.cfg, breaker.ReasonConsecutive)
-			r.now = r.s.breaker.Until
+			r.s.own.breaker.Trip(r.now, r.cfg, breaker.ReasonConsecutive)
+			r.now = r.s.own.breaker.Until
 			r.s.Tick(r.now, r.cfg)
 			for i := range 1 + n { // the first is the trial
 				a := r.begin(AdmitNormally)
@@ -44,7 +44,7 @@ func TestAnswersCountOnceTowardsRecovery(t *testing.T) {
 			}
 			r.now = r.now.Add(r.cfg.Step)
 			r.s.Tick(r.now, r.cfg)
-			if got, want := r.s.breaker.Share, 0.5+n*0.01; math.Abs(got-want) > 1e-9 {
+			if got, want := r.s.own.breaker.Share, 0.5+n*0.01; math.Abs(got-want) > 1e-9 {
 				t.Errorf("%d successes made a share of %v, want %v", n, got, want)
 			}
 		})
@@ -62,8 +62,8 @@ func TestHeldSlowAnswersFailOnce(t *testing.T) {
 	}
 	r.now = r.now.Add(time.Second)
 	r.s.Tick(r.now, r.cfg)
-	r.s.breaker.Suspect(r.now, r.cfg, breaker.ReasonSlower)
-	r.now = r.s.breaker.Until
+	r.s.own.breaker.Suspect(r.now, r.cfg, breaker.ReasonSlower)
+	r.now = r.s.own.breaker.Until
 	r.s.Tick(r.now, r.cfg)
 	for _, latency := range []time.Duration{time.Millisecond, time.Second} { // a trial, and a slow answer
 		a := r.begin(AdmitNormally)
@@ -72,7 +72,7 @@ func TestHeldSlowAnswersFailOnce(t *testing.T) {
 		r.s.Settle(a, r.now, r.cfg, outcome.Success, true, NoDoubt)
 		r.s.BeganAnswer(a, r.now, r.cfg)
 	}
-	if got := r.s.breaker.State; got != breaker.Recovering {
+	if got := r.s.own.breaker.State; got != breaker.Recovering {
 		t.Errorf("one slow answer at the smallest share made it %v", got)
 	}
 }

@@ -26,34 +26,27 @@ type samples struct {
 
 // countLocked counts the samples.
 func (s *State) countLocked(now time.Time) {
-	s.totals.Attempts = s.begun
+	s.totals.Attempts = s.own.begun
 	n := s.samples.n
 	if n == 0 {
 		return
 	}
 	s.samples.n = 0
-	s.served = now
-	s.inVain.answer(now)
 	s.totals.Successes += uint64(n)
-	s.tally.Calls += n
-	s.tally.Latencies += n
 	fresh := s.FreshLocked()
-	closed := s.breaker.State == breaker.Closed
 	var sum time.Duration
-	product := 1.0 // of latencies: one logarithm for many
+	logs, product := 0.0, 1.0 // of latencies: one logarithm for many
 	for i, sample := range s.samples.kept[:n] {
 		sum += sample.latency
 		product *= sample.latency.Seconds()
 		if i == n-1 || i%16 == 15 { // before the product leaves the range
-			s.tally.LogLatency += math.Log(product)
+			logs += math.Log(product)
 			product = 1
 		}
-		s.slowness.Learn(sample.latency, false, closed)
-		s.slowness.Judged(false)
 		s.last.add(outcome.Success)
 		fresh.success(sample)
 	}
-	s.peakLocked(now, sum/time.Duration(n))
+	s.own.count(now, s.samples.kept[:n], sum, logs)
 }
 
 // Succeeded takes a success whose body has ended, if it can be kept as a sample, and reports
@@ -62,8 +55,8 @@ func (s *State) countLocked(now time.Time) {
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || s.passing.trial == t || latency == 0 || s.slowness.IsSlow(latency) || !s.holdUntil.IsZero() ||
-		!s.breaker.Succeeded(cfg, t.Permit, latency) {
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || s.own.passing.trial == t || latency == 0 || s.own.slowness.IsSlow(latency) || !s.own.hold.until.IsZero() ||
+		!s.own.breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false
 	}
@@ -72,8 +65,8 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if s.samples.n == len(s.samples.kept) {
 		s.countLocked(time.Now())
 	}
-	if latency.Seconds() > math.Float64frombits(s.peak.Load()) {
-		s.peakLocked(time.Now(), latency) // least_latency needs it at once
+	if latency.Seconds() > math.Float64frombits(s.own.peak.Load()) {
+		s.own.notePeak(time.Now(), latency) // least_latency needs it at once
 	}
 	kept := sample{latency: latency}
 	if final || t.final {
@@ -81,11 +74,11 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	}
 	s.samples.kept[s.samples.n] = kept
 	s.samples.n++
-	if s.passing.calls != 0 {
-		s.answeredLocked(t)
+	if s.own.passing.calls != 0 {
+		s.own.answered(t)
 	}
-	if s.holdStep > 0 { // a read is cheaper than a write to a shared cache line
-		s.holdStep = 0
+	if s.own.hold.step > 0 { // a read is cheaper than a write to a shared cache line
+		s.own.hold.step = 0
 	}
 	s.Mu.Unlock()
 	return true

@@ -59,7 +59,7 @@ func TestSamples(t *testing.T) {
 					for _, x := range []*trip{a, b} {
 						x.before, x.idle, x.latency = time.Millisecond, false, latency
 					}
-					if o == outcome.Success && a.Permit.Generation == one.s.breaker.Generation {
+					if o == outcome.Success && a.Permit.Generation == one.s.own.breaker.Generation {
 						good++
 						if one.s.Succeeded(a, cfg, final) {
 							short++
@@ -71,11 +71,11 @@ func TestSamples(t *testing.T) {
 					two.s.SettleAnswer(b, now, cfg, o, final)
 				}
 				// An open period is drawn at random.
-				two.s.breaker.Until = one.s.breaker.Until
+				two.s.own.breaker.Until = one.s.own.breaker.Until
 				for _, r := range []*stateRun{one, two} {
 					r.s.Tick(now, cfg)
 				}
-				two.s.breaker.Until = one.s.breaker.Until
+				two.s.own.breaker.Until = one.s.own.breaker.Until
 				if got, want := one.knows(), two.knows(); got != want {
 					t.Fatalf("step %d: got\n%s\nwant\n%s", step, got, want)
 				}
@@ -89,15 +89,15 @@ func TestSamples(t *testing.T) {
 
 // knows is what an endpoint has counted and concluded, but for how it rounds sums.
 func (r *stateRun) knows() string {
-	s, b := r.s, &r.s.breaker
+	s, b := r.s, &r.s.own.breaker
 	fresh := s.fresh
 	if fresh == nil {
 		fresh = new(Counted) // nothing has been counted since the last look
 	}
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
 		s.totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
-		s.slowness.Limit, s.slowness.Verdicts, s.slowness.Held, s.slowness.Known, s.slowness.Pending,
-		s.Scorer.Errors.Ratio(), s.Scorer.Calls.Now.Value(),
+		s.own.slowness.Limit, s.own.slowness.Verdicts, s.own.slowness.Held, s.own.slowness.Known, s.own.slowness.Pending,
+		s.own.scorer.Errors.Ratio(), s.own.scorer.Calls.Now.Value(),
 		s.last.names(), s.samples.n,
 		fresh.Attempts, fresh.Calls, fresh.Durations)
 }

@@ -20,11 +20,11 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 			return false
 		}
 		s.countLocked(now)
-		changed = s.judgeLocked(f, now, outcome.Success, latency)
-		if s.breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
-			return s.reportSlowLocked(t, now, cfg) || changed
+		changed = s.own.judge(f, now, outcome.Success, latency)
+		if s.own.breaker.Opened == breaker.ReasonSlower && s.own.isSlower(t, now) {
+			return s.own.reportSlow(t, now, cfg) || changed
 		}
-		return s.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
+		return s.own.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }
 
@@ -72,7 +72,7 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 			return false
 		}
 		if end.outcome.Failed() {
-			s.noteFailureLocked(end.outcome, cause, now)
+			s.own.faults.add(end.outcome, cause, now, s.own.breaker.State == breaker.Closed)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)
@@ -81,36 +81,41 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 }
 
 func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end end, latency time.Duration) (changed bool) {
-	t, o := f.own(), end.outcome
+	t := f.own()
 	s.countLocked(now)
-	t.Outcome, t.doubt = o, end.doubt
-	s.last.add(o)
-	changed = s.judgeLocked(f, now, o, latency)
+	t.Outcome, t.doubt = end.outcome, end.doubt
+	s.last.add(end.outcome)
+	s.totals.add(end.outcome)
+	return s.own.settle(f, now, cfg, latency)
+}
+
+// settle takes the outcome of an attempt.
+func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latency time.Duration) (changed bool) {
+	t := f.own()
+	o := t.Outcome
+	changed = c.judge(f, now, o, latency)
 	switch {
 	case o == outcome.Cancelled || o == outcome.Unsent:
-		s.totals.Cancelled++
-		changed = s.cancelledLocked(f, now, cfg) || changed
+		changed = c.cancelled(f, now, cfg) || changed
 	case o == outcome.RateLimited:
-		s.totals.Failures++
-		s.breaker.Cancel(now, t.Permit)
-		if end.doubt == NoDoubt {
-			s.holdLocked(t, now, t.RetryAfter, false)
+		c.breaker.Cancel(now, t.Permit)
+		if t.doubt == NoDoubt {
+			c.holdFor(t, now, t.RetryAfter, false)
 			changed = true
 		} else {
-			s.doubts = append(s.doubts, failure{t, now, breaker.Result{}})
+			c.doubts = append(c.doubts, failure{t, now, breaker.Result{}})
 		}
-	case o.Failed() && t.RefusedAlone && !s.refusedAgainLocked():
-		s.totals.Failures++
+	case o.Failed() && t.RefusedAlone && !c.refusedAgain():
 		t.doubt = cleared
-		changed = s.breaker.Cancel(now, t.Permit) || changed
+		changed = c.breaker.Cancel(now, t.Permit) || changed
 	default:
-		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: s.isSlowerLocked(t, now)}
+		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: c.isSlower(t, now)}
 		if r.Slow {
-			s.slowest = slowerThan(f, cfg.SlowAfter)
+			c.faults.slowest = slowerThan(f, cfg.SlowAfter)
 		}
-		changed = s.decideLocked(t, now, cfg, r) || changed
+		changed = c.decide(t, now, cfg, r) || changed
 	}
-	return s.trialOverLocked(t, o) || changed
+	return c.trialOver(t, o) || changed
 }
 
 // OutcomeSoFar returns the outcome of a settled attempt, Success while a good response is
@@ -124,42 +129,40 @@ func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 	return outcome.Success
 }
 
-// decideLocked takes a success, or a failure that may be the endpoint's.
-func (s *State) decideLocked(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
-	if s.breaker.State != breaker.Closed {
-		s.breaker.AttemptEnded(r.Failed)
+// decide takes a success, or a failure that may be the endpoint's.
+func (c *condition) decide(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+	if c.breaker.State != breaker.Closed {
+		c.breaker.AttemptEnded(r.Failed)
 	}
 	if r.Failed {
-		s.totals.Failures++
 		if t.doubt != NoDoubt {
-			return s.doubtLocked(t, now, cfg, r)
+			return c.doubt(t, now, cfg, r)
 		}
-		s.tally.Failures++
+		c.tally.Failures++
 	} else {
-		s.totals.Successes++
-		s.holdStep, s.refused, s.served = 0, 0, now
-		s.inVain.answer(now)
+		c.hold.step, c.refused, c.served = 0, 0, now
+		c.inVain.answer(now)
 		if !t.MovedOn {
-			changed = s.answeredLocked(t)
+			changed = c.answered(t)
 		}
-		if s.holdSoft {
-			s.endHoldLocked()
+		if c.hold.soft {
+			c.hold.end()
 			changed = true
 		}
 	}
-	s.tally.Calls++
+	c.tally.Calls++
 	if t.reported && !r.Failed {
 		return changed // it has been reported as slow
 	}
-	return s.breaker.Report(now, cfg, t.Permit, r) || changed
+	return c.breaker.Report(now, cfg, t.Permit, r) || changed
 }
 
-// refusedAgainLocked counts a request that the peer's HTTP/2 layer refused alone, perhaps
+// refusedAgain counts a request that the peer's HTTP/2 layer refused alone, perhaps
 // because of the request. It reports whether an earlier one was refused since the latest
 // success.
-func (s *State) refusedAgainLocked() bool {
-	s.refused++
-	return s.refused > 1
+func (c *condition) refusedAgain() bool {
+	c.refused++
+	return c.refused > 1
 }
 
 // isSlow reports whether the first byte took, or has taken by now, longer than the pool's SlowAfter.
@@ -176,8 +179,8 @@ func (s *State) Beaten(f Watched, now time.Time) {
 	defer s.Mu.Unlock()
 	if f.own().Outcome == outcome.Pending {
 		s.countLocked(now)
-		s.tally.Latencies++
-		s.tally.LogLatency += math.Log(took.Seconds())
-		s.peakLocked(now, took)
+		s.own.tally.Latencies++
+		s.own.tally.LogLatency += math.Log(took.Seconds())
+		s.own.notePeak(now, took)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// judgeLocked decides whether an attempt was slow, at its first byte or at its end without
+// judge decides whether an attempt was slow, at its first byte or at its end without
 // one. It reports whether the control loop should look at the endpoint.
-func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency time.Duration) bool {
+func (c *condition) judge(f Watched, now time.Time, o outcome.Outcome, latency time.Duration) bool {
 	t := f.own()
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
@@ -20,9 +20,9 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 		return false
 	}
 	took := taken(f, now)
-	slow := s.slowness.IsSlow(took)
+	slow := c.slowness.IsSlow(took)
 	if o == outcome.Cancelled && !slow {
-		if slow = s.slowness.Limit > 0 && s.isUnansweredLocked(f, now); !slow {
+		if slow = c.slowness.Limit > 0 && c.isUnanswered(f, now); !slow {
 			return false
 		}
 	}
@@ -31,37 +31,37 @@ func (s *State) judgeLocked(f Watched, now time.Time, o outcome.Outcome, latency
 	case slow && t.Doubtful:
 		return false // the call itself may be slow
 	case slow:
-		s.slowness.Episode.SlowAfter(f.StartedAt(), took)
-		s.slowest = slowerThan(f, s.slowness.Limit)
+		c.slowness.Episode.SlowAfter(f.StartedAt(), took)
+		c.faults.slowest = slowerThan(f, c.slowness.Limit)
 	}
 	if o == outcome.Success && latency > 0 {
-		s.learnLocked(now, latency, slow)
+		c.learn(now, latency, slow)
 	}
-	return t.Permit.Generation == s.breaker.Generation && s.slowness.Judged(slow)
+	return t.Permit.Generation == c.breaker.Generation && c.slowness.Judged(slow)
 }
 
-// learnLocked takes the latency to the first byte of a good response.
-func (s *State) learnLocked(now time.Time, latency time.Duration, slow bool) {
-	s.tally.Latencies++
-	s.tally.LogLatency += math.Log(latency.Seconds())
-	s.peakLocked(now, latency)
-	s.inVain.answer(now)
-	s.slowness.Learn(latency, slow, s.breaker.State == breaker.Closed)
+// learn takes the latency to the first byte of a good response.
+func (c *condition) learn(now time.Time, latency time.Duration, slow bool) {
+	c.tally.Latencies++
+	c.tally.LogLatency += math.Log(latency.Seconds())
+	c.notePeak(now, latency)
+	c.inVain.answer(now)
+	c.slowness.Learn(latency, slow, c.breaker.State == breaker.Closed)
 }
 
-// isSlowerLocked reports whether the endpoint caused a slow attempt, rather than a request
+// isSlower reports whether the endpoint caused a slow attempt, rather than a request
 // that would be slow anywhere.
-func (s *State) isSlowerLocked(t *Ticket, now time.Time) bool {
-	return t.slower && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit)
+func (c *condition) isSlower(t *Ticket, now time.Time) bool {
+	return t.slower && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit)
 }
 
-// reportSlowLocked reports a slow attempt to the breaker, once. The attempt may still wait.
-func (s *State) reportSlowLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
+// reportSlow reports a slow attempt to the breaker, once. The attempt may still wait.
+func (c *condition) reportSlow(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	if t.reported {
 		return false
 	}
 	t.reported = true
-	return s.breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
+	return c.breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
 // Watch decides which attempts in flight are slow: among those whose response has begun, and
@@ -76,18 +76,18 @@ func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []
 func (s *State) Suspect(now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.suspectedLocked(now) != ""
+	return s.own.suspected(now) != ""
 }
 
 // OpenSlow opens the breaker if Suspect holds. It returns whether it did, and the events.
 func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	var limit time.Duration
 	changed, news = s.update(func() bool {
-		reason := s.suspectedLocked(now)
+		reason := s.own.suspected(now)
 		if reason == breaker.ReasonSlower {
-			limit = s.slowness.Limit
+			limit = s.own.slowness.Limit
 		}
-		return reason != "" && s.breaker.Suspect(now, cfg, reason)
+		return reason != "" && s.own.breaker.Suspect(now, cfg, reason)
 	})
 	if limit > 0 {
 		explain(news, "limit_seconds", limit.Seconds())
@@ -100,7 +100,7 @@ func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	open := s.breaker.IsOpen()
+	open := s.own.breaker.IsOpen()
 	for f := range s.inFlight.all() {
 		look(f, open)
 		s.paceLocked(f, now)
@@ -109,46 +109,68 @@ func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 
 func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.countLocked(now)
-	changed = s.doubtsOverLocked(now, cfg)
+	c := &s.own
+	changed = c.doubtsOver(now, cfg)
 	slow, inTime := 0, 0
 	for f := range s.inFlight.all() {
-		t := f.own()
-		if t.Outcome != outcome.Pending || !f.HasStarted() {
+		if f.own().Outcome != outcome.Pending || !f.HasStarted() {
 			continue
 		}
-		changed = s.watchTrialLocked(f, now, cfg) || changed
-		if t.judged || t.Unhurried {
-			continue
-		}
-		latency := f.FirstByte()
-		t.slower = s.slowness.IsSlow(taken(f, now))
-		if latency == 0 && !t.slower {
-			continue
-		}
-		t.judged = true
-		if t.slower && t.Doubtful {
-			t.slower = false // the call itself may be slow
-			continue
-		}
-		if latency > 0 {
-			s.learnLocked(now, latency, t.slower)
-		}
-		if t.Permit.Generation != s.breaker.Generation {
-			continue
-		}
-		if !t.slower {
+		verdict, moved := c.watch(f, now, cfg)
+		changed = moved || changed
+		switch verdict {
+		case slowVerdict:
+			slow++
+		case inTimeVerdict:
 			inTime++
-			continue
-		}
-		slow++
-		s.slowness.Episode.SlowOne(f.StartedAt())
-		s.slowest = slowerThan(f, s.slowness.Limit)
-		if s.breaker.State == breaker.Recovering && s.breaker.Opened == breaker.ReasonSlower && s.isSlowerLocked(t, now) {
-			changed = s.reportSlowLocked(t, now, cfg) || changed
 		}
 	}
 	if slow+inTime > 0 {
-		changed = s.slowness.JudgedMany(slow, inTime) || changed
+		changed = c.slowness.JudgedMany(slow, inTime) || changed
 	}
 	return changed
+}
+
+// A verdict says whether an attempt in flight is slow.
+type verdict uint8
+
+const (
+	noVerdict verdict = iota
+	inTimeVerdict
+	slowVerdict
+)
+
+// watch decides whether an attempt that waits or has been answered is slow. It reports whether
+// the control loop should look at the endpoint.
+func (c *condition) watch(f Watched, now time.Time, cfg *breaker.Config) (v verdict, changed bool) {
+	t := f.own()
+	changed = c.watchTrial(f, now, cfg)
+	if t.judged || t.Unhurried {
+		return noVerdict, changed
+	}
+	latency := f.FirstByte()
+	t.slower = c.slowness.IsSlow(taken(f, now))
+	if latency == 0 && !t.slower {
+		return noVerdict, changed
+	}
+	t.judged = true
+	if t.slower && t.Doubtful {
+		t.slower = false // the call itself may be slow
+		return noVerdict, changed
+	}
+	if latency > 0 {
+		c.learn(now, latency, t.slower)
+	}
+	if t.Permit.Generation != c.breaker.Generation {
+		return noVerdict, changed
+	}
+	if !t.slower {
+		return inTimeVerdict, changed
+	}
+	c.slowness.Episode.SlowOne(f.StartedAt())
+	c.faults.slowest = slowerThan(f, c.slowness.Limit)
+	if c.breaker.State == breaker.Recovering && c.breaker.Opened == breaker.ReasonSlower && c.isSlower(t, now) {
+		changed = c.reportSlow(t, now, cfg) || changed
+	}
+	return slowVerdict, changed
 }

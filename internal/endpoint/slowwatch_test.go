@@ -68,10 +68,10 @@ func TestNoFalseAlarm(t *testing.T) {
 						nextWatch = nextWatch.Add(50 * time.Millisecond)
 					default:
 						s.Tick(at, cfg)
-						highest = max(highest, s.slowness.Limit)
+						highest = max(highest, s.own.slowness.Limit)
 						nextTick = nextTick.Add(250 * time.Millisecond)
 					}
-					if s.slowness.Suspect() {
+					if s.own.slowness.Suspect() {
 						suspects++
 					}
 				}

@@ -81,7 +81,7 @@ func (r *stateRun) begin(how Admission) *trip {
 	return a
 }
 
-func (r *stateRun) hold() time.Duration { return max(0, r.s.holdUntil.Sub(r.now)) }
+func (r *stateRun) hold() time.Duration { return max(0, r.s.own.hold.until.Sub(r.now)) }
 
 func TestHolds(t *testing.T) {
 	type step struct {
@@ -138,13 +138,13 @@ func TestHolds(t *testing.T) {
 						t.Fatalf("step %d: %v is available while on hold", i, got)
 					}
 					at, held := r.s.Returns(r.now, r.cfg)
-					if at != r.s.holdUntil || !held {
+					if at != r.s.own.hold.until || !held {
 						t.Fatalf("step %d: returns at %v, held: %v", i, at, held)
 					}
 				}
 			}
-			if r.s.breaker.State != breaker.Closed || r.s.totals.Attempts != uint64(len(steps)) {
-				t.Errorf("got %v, %+v", r.s.breaker.State, r.s.totals)
+			if r.s.own.breaker.State != breaker.Closed || r.s.totals.Attempts != uint64(len(steps)) {
+				t.Errorf("got %v, %+v", r.s.own.breaker.State, r.s.totals)
 			}
 		})
 	}
@@ -181,18 +181,18 @@ func TestReturns(t *testing.T) {
 		held bool
 	}{
 		{"closed", func(*stateRun) {}, 0, false},
-		{"held", func(r *stateRun) { r.s.holdUntil = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
-		{"open", func(r *stateRun) { r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Minute) }, time.Minute, false},
+		{"held", func(r *stateRun) { r.s.own.hold.until = epoch.Add(3 * time.Second) }, 3 * time.Second, true},
+		{"open", func(r *stateRun) { r.s.own.breaker.State, r.s.own.breaker.Until = breaker.Open, epoch.Add(time.Minute) }, time.Minute, false},
 		{"open, and held for longer", func(r *stateRun) {
-			r.s.breaker.State, r.s.breaker.Until = breaker.Open, epoch.Add(time.Second)
-			r.s.holdUntil = epoch.Add(time.Minute)
+			r.s.own.breaker.State, r.s.own.breaker.Until = breaker.Open, epoch.Add(time.Second)
+			r.s.own.hold.until = epoch.Add(time.Minute)
 		}, time.Minute, false},
 		{"recovering and held", func(r *stateRun) {
-			r.s.breaker.State, r.s.holdUntil = breaker.Recovering, epoch.Add(time.Minute)
+			r.s.own.breaker.State, r.s.own.hold.until = breaker.Recovering, epoch.Add(time.Minute)
 		}, time.Minute, true},
-		{"forced open", func(r *stateRun) { r.s.breaker.State = breaker.ForcedOpen }, -1, false},
+		{"forced open", func(r *stateRun) { r.s.own.breaker.State = breaker.ForcedOpen }, -1, false},
 		{"forced open and held", func(r *stateRun) {
-			r.s.breaker.State, r.s.holdUntil = breaker.ForcedOpen, epoch.Add(time.Minute)
+			r.s.own.breaker.State, r.s.own.hold.until = breaker.ForcedOpen, epoch.Add(time.Minute)
 		}, -1, false},
 	} {
 		r := newStateRun(t, defaultBreaker())
@@ -268,7 +268,7 @@ func TestPeak(t *testing.T) {
 	sample := func(after, latency, want time.Duration) {
 		t.Helper()
 		r.now = r.now.Add(after)
-		r.s.peakLocked(r.now, latency)
+		r.s.own.notePeak(r.now, latency)
 		if got := time.Duration(r.s.Load() * float64(time.Second)); (got - want).Abs() > time.Microsecond {
 			t.Errorf("after %v: %v, want %v", r.now.Sub(epoch), got, want)
 		}

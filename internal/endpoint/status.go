@@ -14,7 +14,7 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.Mu.Lock()
 	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
-	last, latencies := s.last, s.slowness.Known
+	last, latencies := s.last, s.own.slowness.Known
 	s.Mu.Unlock()
 	e.LastOutcomes = last.names()
 	e.Latency = latencyStatus(&latencies)
@@ -22,7 +22,7 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 }
 
 func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointStatus {
-	b := &s.breaker
+	b := &s.own.breaker
 	e := api.EndpointStatus{
 		Name:      s.Name,
 		Address:   s.Address,
@@ -31,25 +31,23 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		Since:     b.Told.Since,
 		DownSince: b.Told.Down,
 		Share:     api.Tidy(b.Allowed(cfg)),
-		Score:     api.Tidy(1 - s.Scorer.Lost),
+		Score:     api.Tidy(1 - s.own.scorer.Lost),
 		InFlight:  s.Busy.Load(),
 		Attempts:  s.totals.Attempts,
 		Successes: s.totals.Successes,
 		Failures:  s.totals.Failures,
 		Cancelled: s.totals.Cancelled,
 	}
-	e.Cause = s.failureStatus(s.cause, "", s.causedAt, s.caused)
-	if last := s.failures.latest(); last != nil {
-		e.LastFailure = s.failureStatus(last.Cause, s.lastFailure.String(), last.at, last.often())
-	}
+	e.Cause = s.own.faults.openedStatus()
+	e.LastFailure = s.own.faults.lastStatus()
 	e.Check = s.checks.status()
 	if b.Told.State == breaker.Open {
 		e.Until = b.DueAgain(now, s.checks.next)
 	}
-	if now.Before(s.holdUntil) {
-		e.HeldUntil, e.HeldReason = s.holdUntil, outcome.RateLimited.String()
+	if s.own.hold.on(now) {
+		e.HeldUntil, e.HeldReason = s.own.hold.until, outcome.RateLimited.String()
 	}
-	if until := s.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
+	if until := s.own.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
 		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
 	}
 	s.describeOrdersLocked(&e)
@@ -73,7 +71,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	c := &s.checks
-	return Standing{s.breaker.Told.State, s.breaker.Allowed(cfg), 1 - s.Scorer.Lost, s.passing.over() || now.Before(s.holdUntil), c.passed, c.failed, c.skipped}
+	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.hold.on(now), c.passed, c.failed, c.skipped}
 }
 
 // latencyStatus returns quantiles, to an eighth of their values; nil if no latency is known.

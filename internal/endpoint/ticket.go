@@ -98,7 +98,7 @@ type owner interface {
 // whether the routing tables may change, and the events, which the caller emits without a lock.
 func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.breaker.Told.Turn
+	before := s.own.breaker.Told.Turn
 	changed = change()
 	return changed, s.unlock(before)
 }

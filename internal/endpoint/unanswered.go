@@ -35,9 +35,9 @@ func (u *unanswered) answer(now time.Time) {
 	u.run, u.answered, u.patience = 0, now, 0
 }
 
-// inVainLocked returns how long a client must have waited so that its leaving counts.
-func (s *State) inVainLocked() time.Duration {
-	known := &s.slowness.Known
+// patience returns how long a client must have waited so that its leaving counts.
+func (c *condition) patience() time.Duration {
+	known := &c.slowness.Known
 	total := known.Total()
 	if total <= 0 {
 		return unansweredAfter
@@ -45,85 +45,85 @@ func (s *State) inVainLocked() time.Duration {
 	return max(unansweredAfter, unansweredTimes*known.Quantile(0.5, total))
 }
 
-// waitedLocked reports whether an attempt of the breaker's generation has waited at least
+// hasWaited reports whether an attempt of the breaker's generation has waited at least
 // atLeast for an answer while the endpoint answered no other call.
-func (s *State) waitedLocked(f Watched, now time.Time, atLeast time.Duration) bool {
+func (c *condition) hasWaited(f Watched, now time.Time, atLeast time.Duration) bool {
 	t := f.own()
-	return !t.Doubtful && t.Permit.Generation == s.breaker.Generation && f.HasStarted() && f.FirstByte() == 0 &&
-		f.WaitedFor(now) >= atLeast && !f.StartedAt().Before(s.inVain.answered)
+	return !t.Doubtful && t.Permit.Generation == c.breaker.Generation && f.HasStarted() && f.FirstByte() == 0 &&
+		f.WaitedFor(now) >= atLeast && !f.StartedAt().Before(c.inVain.answered)
 }
 
-// isUnansweredLocked reports whether a cancelled attempt is unanswered. It reads ClientLeft
+// isUnanswered reports whether a cancelled attempt is unanswered. It reads ClientLeft
 // last: only then does the attempt's goroutine no longer write it.
-func (s *State) isUnansweredLocked(f Watched, now time.Time) bool {
-	return s.waitedLocked(f, now, s.inVainLocked()) && f.own().ClientLeft
+func (c *condition) isUnanswered(f Watched, now time.Time) bool {
+	return c.hasWaited(f, now, c.patience()) && f.own().ClientLeft
 }
 
-// cancelledLocked takes a cancelled attempt. It reports whether the control loop should look
+// cancelled takes a cancelled attempt. It reports whether the control loop should look
 // at the endpoint.
-func (s *State) cancelledLocked(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
+func (c *condition) cancelled(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
-	if t.reported || !s.isUnansweredLocked(f, now) {
-		return s.breaker.Cancel(now, t.Permit)
+	if t.reported || !c.isUnanswered(f, now) {
+		return c.breaker.Cancel(now, t.Permit)
 	}
 	t.reported = true
-	s.slowest = causeOf(f, "client left after "+rounded(f.WaitedFor(now)).String())
-	if s.breaker.OnTrial(cfg) {
-		s.inVain.patience = f.WaitedFor(now) / 2 // the next trial should move on before its client leaves
+	c.faults.slowest = causeOf(f, "client left after "+rounded(f.WaitedFor(now)).String())
+	if c.breaker.OnTrial(cfg) {
+		c.inVain.patience = f.WaitedFor(now) / 2 // the next trial should move on before its client leaves
 	}
-	return s.leftWaitingLocked(t, now, cfg)
+	return c.leftWaiting(t, now, cfg)
 }
 
-// leftWaitingLocked counts an unanswered attempt. It reports whether the control loop should
+// leftWaiting counts an unanswered attempt. It reports whether the control loop should
 // look at the endpoint.
-func (s *State) leftWaitingLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
+func (c *condition) leftWaiting(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	switch {
-	case s.breaker.OnTrial(cfg):
-		s.breaker.AttemptEnded(true)
-		return s.breaker.Unanswered(now, cfg, t.Permit)
-	case s.breaker.State == breaker.Closed && s.slowness.Limit == 0, s.breaker.State == breaker.Recovering:
-		s.inVain.run++
+	case c.breaker.OnTrial(cfg):
+		c.breaker.AttemptEnded(true)
+		return c.breaker.Unanswered(now, cfg, t.Permit)
+	case c.breaker.State == breaker.Closed && c.slowness.Limit == 0, c.breaker.State == breaker.Recovering:
+		c.inVain.run++
 	}
-	return s.isLeftWaitingLocked()
+	return c.isLeftWaiting()
 }
 
-// isLeftWaitingLocked reports whether enough attempts in a row were unanswered to make the
+// isLeftWaiting reports whether enough attempts in a row were unanswered to make the
 // endpoint a suspect.
-func (s *State) isLeftWaitingLocked() bool {
-	if s.breaker.State == breaker.Recovering {
-		return s.inVain.run >= unansweredAgain
+func (c *condition) isLeftWaiting() bool {
+	if c.breaker.State == breaker.Recovering {
+		return c.inVain.run >= unansweredAgain
 	}
-	return s.inVain.run >= unansweredRun
+	return c.inVain.run >= unansweredRun
 }
 
-// watchTrialLocked looks at an attempt without an answer at an endpoint that recovers after
+// watchTrial looks at an attempt without an answer at an endpoint that recovers after
 // its clients gave up. The attempt counts as unanswered before its client gives up, and a
 // trial moves on. Each trial may wait twice as long as the one before, so that an endpoint
 // that answers slowly comes back too.
-func (s *State) watchTrialLocked(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
+func (c *condition) watchTrial(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
-	if t.reported || s.breaker.State != breaker.Recovering || s.breaker.Opened != breaker.ReasonUnanswered {
+	if t.reported || c.breaker.State != breaker.Recovering || c.breaker.Opened != breaker.ReasonUnanswered {
 		return false
 	}
-	most := max(s.inVainLocked(), s.inVain.patience)
-	if !s.waitedLocked(f, now, most) {
+	most := max(c.patience(), c.inVain.patience)
+	if !c.hasWaited(f, now, most) {
 		return false
 	}
 	t.reported = true
-	s.slowest = slowerThan(f, most)
-	if s.breaker.OnTrial(cfg) {
-		s.inVain.patience = 2 * most
+	c.faults.slowest = slowerThan(f, most)
+	if c.breaker.OnTrial(cfg) {
+		c.inVain.patience = 2 * most
 	}
-	return s.leftWaitingLocked(t, now, cfg)
+	return c.leftWaiting(t, now, cfg)
 }
 
-// suspectedLocked returns the breaker's reason for a suspect: ReasonSlower or
+// suspected returns the breaker's reason for a suspect: ReasonSlower or
 // ReasonUnanswered; empty if the endpoint is none.
-func (s *State) suspectedLocked(now time.Time) string {
+func (c *condition) suspected(now time.Time) string {
 	switch {
-	case s.slowness.Suspect() && s.slowness.Episode.IsTheEndpoints(now, s.slowness.Limit):
+	case c.slowness.Suspect() && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit):
 		return breaker.ReasonSlower
-	case s.isLeftWaitingLocked():
+	case c.isLeftWaiting():
 		return breaker.ReasonUnanswered
 	}
 	return ""

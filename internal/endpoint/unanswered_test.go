@@ -43,7 +43,7 @@ func (r *stateRun) leave(all ...*trip) {
 func (r *stateRun) suspected() string {
 	r.s.Mu.Lock()
 	defer r.s.Mu.Unlock()
-	return r.s.suspectedLocked(r.now)
+	return r.s.own.suspected(r.now)
 }
 
 // TestUnanswered tells what clients that leave say about an endpoint.
@@ -123,8 +123,8 @@ func TestUnanswered(t *testing.T) {
 			if got := r.suspected(); got != test.want {
 				t.Errorf("suspected of %q, want %q", got, test.want)
 			}
-			if r.s.breaker.State != breaker.Closed {
-				t.Errorf("%v, which the pool has to decide on", r.s.breaker.State)
+			if r.s.own.breaker.State != breaker.Closed {
+				t.Errorf("%v, which the pool has to decide on", r.s.own.breaker.State)
 			}
 		})
 	}
@@ -137,14 +137,14 @@ func TestUnansweredTrials(t *testing.T) {
 	const s = time.Second
 	recovering := func(t *testing.T, reason string) *stateRun {
 		r := newStateRun(t, defaultBreaker())
-		r.s.breaker.Trip(r.now, r.cfg, reason)
-		r.now = r.s.breaker.Until
+		r.s.own.breaker.Trip(r.now, r.cfg, reason)
+		r.now = r.s.own.breaker.Until
 		r.s.Tick(r.now, r.cfg)
 		return r
 	}
 	state := func(r *stateRun, want breaker.State) {
 		r.t.Helper()
-		if got := r.s.breaker.State; got != want {
+		if got := r.s.own.breaker.State; got != want {
 			r.t.Fatalf("%v, want %v", got, want)
 		}
 	}
@@ -161,7 +161,7 @@ func TestUnansweredTrials(t *testing.T) {
 			r.now = r.now.Add(3 * s)
 			r.leave(a)
 			state(r, breaker.Open)
-			if got := r.s.breaker.Opened; got != breaker.ReasonUnanswered {
+			if got := r.s.own.breaker.Opened; got != breaker.ReasonUnanswered {
 				t.Errorf("opened because of %q", got)
 			}
 		}
@@ -172,7 +172,7 @@ func TestUnansweredTrials(t *testing.T) {
 		state(r, breaker.Recovering)
 		r.answer(time.Millisecond) // another trial
 		state(r, breaker.Recovering)
-		if r.s.breaker.Share == 0 {
+		if r.s.own.breaker.Share == 0 {
 			t.Error("the trial has not succeeded")
 		}
 	})
@@ -184,14 +184,14 @@ func TestUnansweredTrials(t *testing.T) {
 			state(r, breaker.Recovering)
 			watch(r, 1)
 			state(r, breaker.Open)
-			r.now = r.s.breaker.Until
+			r.now = r.s.own.breaker.Until
 			r.s.Tick(r.now, r.cfg)
 		}
 		a := r.waiting()
 		watch(r, 6*s) // of 16
 		r.leave(a)
 		state(r, breaker.Open)
-		r.now = r.s.breaker.Until
+		r.now = r.s.own.breaker.Until
 		r.s.Tick(r.now, r.cfg)
 		r.waiting()
 		watch(r, 3*s-1)

@@ -1,0 +1,126 @@
+package endpoint
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/score"
+	"github.com/apifailover/caddy-failover/internal/slowness"
+)
+
+// A condition is how an endpoint is doing: whether it may be called, how much of its traffic it
+// may have, how fast it usually is, and what went wrong last. The zero value is well.
+//
+// State.Mu guards its fields, and all its methods need that.
+type condition struct {
+	peak  atomic.Uint64 // float64 bits: peak EWMA of latency, seconds; readers need no lock
+	begun uint64        // attempts that began
+
+	breaker  breaker.Breaker
+	hold     hold
+	served   time.Time // of the latest success that has been counted
+	passing  passing   // whether calls pass the endpoint over
+	doubts   []failure // failures in doubt, oldest first
+	news     []event.Event
+	refused  int         // requests in a row that the peer's HTTP/2 layer refused alone
+	tally    score.Tally // since the latest tick
+	scorer   score.Scorer
+	slowness slowness.Detector
+	inVain   unanswered
+	quiet    quiet
+	faults   faults
+
+	peakAt    time.Time // when peak was updated
+	lastTried time.Time // when an attempt last began while the breaker was not closed
+}
+
+// peakDecay is the time constant of the peak EWMA of latency.
+const peakDecay = 10 * time.Second
+
+// well reports whether attempts are let in without further questions.
+func (c *condition) well() bool { return c.breaker.State == breaker.Closed && c.hold.until.IsZero() }
+
+// count counts successes that Breaker.Succeeded has taken. Their latencies sum up to sum, and
+// the logarithms of these in seconds to logs.
+func (c *condition) count(now time.Time, successes []sample, sum time.Duration, logs float64) {
+	n := len(successes)
+	c.served = now
+	c.inVain.answer(now)
+	c.tally.Calls += n
+	c.tally.Latencies += n
+	c.tally.LogLatency += logs
+	closed := c.breaker.State == breaker.Closed
+	for i := range successes {
+		c.slowness.Learn(successes[i].latency, false, closed)
+		c.slowness.Judged(false)
+	}
+	c.notePeak(now, sum/time.Duration(n))
+}
+
+// notePeak adds a latency to the peak EWMA, which rises at once and falls slowly (Finagle).
+func (c *condition) notePeak(now time.Time, latency time.Duration) {
+	sample, old := latency.Seconds(), math.Float64frombits(c.peak.Load())
+	if sample < old {
+		keep := math.Exp(-float64(max(0, now.Sub(c.peakAt))) / float64(peakDecay))
+		sample = old*keep + sample*(1-keep)
+	}
+	c.peakAt = now
+	c.peak.Store(math.Float64bits(sample))
+}
+
+// tick makes the changes that depend on time alone, and adds what happened since the latest tick
+// to sample. It returns whether routing tables must be rebuilt, and when the next tick is due;
+// zero: none.
+func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepTally) (changed bool, due time.Time) {
+	changed = c.doubtsOver(now, cfg)
+	changed = c.breaker.Tick(now, cfg) || changed
+	c.scorer.Fold(now, c.tally)
+	sample.Add(c.tally)
+	c.tally = score.Tally{}
+	if c.breaker.State == breaker.Open {
+		c.scorer.Forget()
+		c.slowness.Opened()
+		c.inVain.run = 0
+	}
+	changed = c.watchQuiet(now, cfg) || changed
+	c.slowness.Refresh(now, cfg.SlowFactor)
+	due = c.breaker.Due(cfg)
+	if c.scorer.Drifts() {
+		due = Earliest(due, now.Add(driftEvery))
+	}
+	if now.Before(c.passing.until) {
+		due = Earliest(due, c.passing.until)
+	} else if c.passing.due(now) && !c.passing.shown {
+		c.passing.shown, changed = true, true
+	}
+	if c.hold.on(now) {
+		due = Earliest(due, c.hold.until)
+	} else if !c.hold.until.IsZero() {
+		c.hold.end()
+		changed = true
+	}
+	return changed, due
+}
+
+// rescore computes the score and publishes it if it moved by score.Step or more, or back to 1.
+// It reports whether it did.
+func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
+	lost := 1 - c.scorer.Score(cfg.FailureRatio, reference, usual)
+	if diff := lost - c.scorer.Lost; diff < score.Step && diff > -score.Step && (lost != 0 || c.scorer.Lost == 0) {
+		return false
+	}
+	c.scorer.Lost = lost
+	return true
+}
+
+// reset makes it well, and forgets what it has learnt.
+func (c *condition) reset(now time.Time) {
+	c.breaker.Reset(now)
+	c.scorer, c.tally, c.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
+	c.hold.end()
+	c.hold.step, c.passing = 0, passing{}
+	c.peak.Store(0)
+}

@@ -1,0 +1,71 @@
+package endpoint
+
+import (
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+const (
+	firstHold = time.Second
+	longHold  = time.Minute
+)
+
+// A hold is how long an endpoint has asked to wait. The zero value is none.
+type hold struct {
+	until time.Time
+	step  time.Duration // length of the latest hold without a stated end
+	by    *Ticket       // the attempt that caused it; nil once it is over
+	soft  bool          // the request may have caused it: a success ends it, and it takes no last endpoint out
+	cause Cause         // what brought the latest hold about
+}
+
+// on reports whether the hold lasts.
+func (h *hold) on(now time.Time) bool { return now.Before(h.until) }
+
+// end ends the hold.
+func (h *hold) end() { h.until, h.by, h.soft = time.Time{}, nil, false }
+
+// holdFor begins a hold because of an attempt's response: for wait, or, if that is 0, for a
+// second, doubled each time up to a minute. soft says that the request may have caused the
+// response.
+func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft bool) {
+	h := &c.hold
+	switch {
+	case wait <= 0 && h.on(now):
+		return // the attempt began before the hold
+	case wait <= 0:
+		h.step = min(longHold, max(firstHold, 2*h.step))
+		wait = h.step
+	}
+	until := now.Add(min(wait, outcome.MaxHold))
+	if !until.After(h.until) {
+		return
+	}
+	if last := c.faults.kinds.latest(); last != nil {
+		h.cause = last.Cause
+	}
+	h.until, h.by, h.soft = until, t, soft
+	e := event.Event{
+		At:      now,
+		Kind:    event.EndpointHeld,
+		Reason:  outcome.RateLimited.String(),
+		Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds()},
+	}
+	h.cause.AddTo(e.Details)
+	c.news = append(c.news, e)
+}
+
+// resolveHold confirms a hold, or shortens it because the request caused the 429.
+func (c *condition) resolveHold(t *Ticket, now time.Time, confirmed bool) (changed bool) {
+	h := &c.hold
+	if h.by != t || h.until.IsZero() {
+		return false
+	}
+	h.soft = !confirmed
+	if soon := now.Add(doubtfulHold); !confirmed && h.until.After(soon) {
+		h.until = soon
+	}
+	return true
+}
