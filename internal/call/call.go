@@ -189,13 +189,7 @@ func (c *Call) placeholder(key string) (any, bool) {
 		}
 		return "", true
 	case "outcome":
-		if x := latest.extras; x != nil && x.refused != nil {
-			return x.refused.kind.String(), true
-		}
-		if a := latest.Current; a != nil {
-			return a.known().String(), true
-		}
-		return "", true
+		return latest.result(), true
 	}
 	return nil, false
 }

@@ -80,6 +80,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 		if vars != nil {
 			vars[VarKey] = c
 		}
+		c.addToAccessLog(ctx)
 		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 			repl.Map(c.placeholder)
 		}
