@@ -286,9 +286,12 @@ func FuzzCaddyfile(f *testing.F) {
 	f.Add("timeout * 5s\nupstream [::1] {\nweight 1e3\n}")
 	f.Add("name \"\"\nname x")
 	f.Fuzz(func(t *testing.T, block string) {
-		d := caddyfile.NewTestDispenser("failover {\n" + block + "\n}")
+		tokens, err := caddyfile.Tokenize([]byte("failover {\n"+block+"\n}"), "Testfile")
+		if err != nil {
+			return // Caddy's own error
+		}
 		p := new(Policy)
-		if err := p.UnmarshalCaddyfile(d); err != nil {
+		if err := p.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil {
 			if !strings.Contains(err.Error(), ", at Testfile:") && !strings.Contains(err.Error(), "Testfile:") {
 				t.Fatalf("no place in %q", err)
 			}
