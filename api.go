@@ -214,10 +214,16 @@ func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
 
 // commitRules are those of `commit`, else the API's.
 func (p *Policy) commitRules() call.CommitRules {
-	if api := p.dialect(); api != nil && p.Commit == nil {
-		return (&Commit{After: api.Commit}).rules()
+	api := p.dialect()
+	if api == nil {
+		return p.Commit.rules()
 	}
-	return p.Commit.rules()
+	rules := p.Commit.rules()
+	if p.Commit == nil {
+		rules = (&Commit{After: api.Commit}).rules()
+	}
+	rules.JSON = true
+	return rules
 }
 
 // retryRules are those of `retry`, else the API's. By default a call that finds no key of an endpoint

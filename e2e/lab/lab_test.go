@@ -415,7 +415,8 @@ type status struct {
 	Since, Until        time.Time
 	Share, Score        float64
 	Traffic             float64
-	InFlight            int64 `json:"in_flight"`
+	InFlight            int64    `json:"in_flight"`
+	LastOutcomes        []string `json:"last_outcomes"`
 	totals
 	Latency *struct{ P50 float64 }
 	Check   *struct {
