@@ -197,6 +197,13 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		per := time.Duration(l.Per * float64(time.Second))
 		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, shortDuration(per)))
 	}
+	for _, q := range e.Quotas {
+		if q.Amount > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %d %s left, as it says", q.Left, q.Amount, q.Of))
+		} else {
+			notes = append(notes, fmt.Sprintf("%d %s left, as it says", q.Left, q.Of))
+		}
+	}
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))
 	}
@@ -204,6 +211,8 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	case e.HeldUntil.IsZero():
 	case e.HeldReason == "next_on":
 		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
+	case e.HeldReason == "quota":
+		notes = append(notes, "a quota is used up, back in "+formatWait(e.HeldUntil, now))
 	default:
 		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
 	}

@@ -110,8 +110,11 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 	}
 	if !e.HeldUntil.IsZero() {
 		why := "it asked for a pause (429)"
-		if e.HeldReason == "next_on" {
+		switch e.HeldReason {
+		case "next_on":
 			why = "calls move on from its answers (next_on)"
+		case "quota":
+			why = "its answers say that a quota is used up"
 		}
 		facts = append(facts, fmt.Sprintf("on hold for another %s: %s", formatWait(e.HeldUntil, now), why))
 		if cure == "" {

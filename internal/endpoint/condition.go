@@ -21,6 +21,7 @@ type condition struct {
 
 	breaker  breaker.Breaker
 	hold     hold
+	stated   stated
 	served   time.Time // of the latest success that has been counted
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
@@ -102,6 +103,11 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 		c.hold.end()
 		changed = true
 	}
+	if c.stated.usedUp(now) {
+		due = Earliest(due, c.stated.until)
+	} else if !c.stated.until.IsZero() {
+		c.stated.until, changed = time.Time{}, true
+	}
 	return changed, due
 }
 
@@ -121,6 +127,7 @@ func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
 	c.scorer, c.tally, c.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
 	c.hold.end()
+	c.stated = stated{}
 	c.hold.step, c.passing = 0, passing{}
 	c.peak.Store(0)
 }
