@@ -253,7 +253,7 @@ func asFallback(policy string) error {
 	if cure == "" {
 		cure = "affinity"
 	}
-	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no call that fails: "+
+	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no failed request: "+
 		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
 }
 
