@@ -258,6 +258,9 @@ func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, relea
 	if release {
 		a.end(endpoint.EndedNormally)
 	}
+	if a.Call.traced {
+		a.spanSettled(what, release)
+	}
 }
 
 // settleAnswer is settleFor at the end of an answer.
@@ -265,6 +268,9 @@ func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
+	if a.Call.traced {
+		a.spanSettled(what, true)
+	}
 }
 
 // noteBeaten tells the endpoint if a rival ended the attempt.

@@ -35,6 +35,7 @@ type Call struct {
 	handed   bool              // the proxy has got an answer
 	queued   bool              // the queue let the call in: extras have its lane; set before the attempt begins
 	grpc     bool              // it is a gRPC call
+	traced   bool              // its attempts have spans; set before the first begins
 	recorded atomic.Bool       // the call's outcome has been counted
 
 	key      uint64         // calls with the same key go to the same endpoint; 0: to any
@@ -64,6 +65,7 @@ type extras struct {
 	status  int         // the status of the answer that the proxy has, if it may throw that away
 	repeats tristate    // whether lb_retry_match lets the request be sent again
 	own     http.Header // the client's credentials, if some endpoints get them
+	spans   *spans      // set if the call is traced
 }
 
 // extra returns the call's extras, for writing.

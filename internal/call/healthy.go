@@ -71,6 +71,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	if h.Dynamic != nil {
 		c.extra().looked = pool
 	}
+	c.trace(ctx)
 	if h.Strips {
 		c.takeCredentials()
 	}
@@ -189,6 +190,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	a.client = r.Context()
+	if c.traced {
+		a.beginSpan(int(c.Attempts), false)
+		defer c.spansDealtWith(a)
+	}
 	if again && a.client.Err() != nil {
 		a.end(endpoint.EndedByClient) // before the attempt began, perhaps during its pause
 	}
@@ -257,7 +262,7 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
-	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
+	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches || c.traced {
 		return a.rewrite(r)
 	}
 	// The proxy made r for this round trip, and uses nothing of it afterwards that changes
@@ -279,6 +284,9 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 // rules for answers.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
+	if c.traced {
+		a.spanAnswered(resp.StatusCode)
+	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
@@ -369,6 +377,9 @@ func (a *Attempt) BodyEnds(o outcome.Outcome) {
 	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig(), a.final) {
 		a.mu.Lock()
 		a.endAndUnlock(endpoint.EndedNormally)
+		if a.Call.traced {
+			a.spanSettled("", true)
+		}
 		return
 	}
 	a.settleAnswer("", time.Now(), o)

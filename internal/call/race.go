@@ -129,6 +129,9 @@ func (x *race) prepareLocked(now time.Time) *http.Request {
 	defer func() {
 		if x.rival == nil {
 			a.Settle(now, outcome.Cancelled, true)
+			if c.traced {
+				a.spanDealtWith(false)
+			}
 			h.Pool.Budget.GiveBack()
 			h.Pool.Hedges.GiveBack()
 		}
@@ -153,6 +156,9 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 	}
 	a.hedge, a.Doubtful = &side{dial: dial}, true
 	a.client = x.request.Context()
+	if c := a.Call; c.traced {
+		a.beginSpan(int(c.Attempts)+1, true)
+	}
 	out, unfit := a.prepare(x.request)
 	if unfit != nil {
 		return nil
@@ -165,11 +171,14 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 // run makes the rival's round trip and decides the race if its answer is good.
 func (x *race) run(out *http.Request) {
 	a := x.rival
-	settled := false
+	settled, won := false, false
 	defer func() {
 		if !settled { // a panic
 			a.Settle(time.Now(), outcome.Cancelled, true)
 			close(x.fought)
+		}
+		if a.Call.traced && !won {
+			a.spanDealtWith(false)
 		}
 	}()
 	resp, err := x.transport.RoundTripper.RoundTrip(out)
@@ -187,7 +196,7 @@ func (x *race) run(out *http.Request) {
 	case x.over:
 		a.Settle(now, outcome.Cancelled, true)
 	case good:
-		x.over, x.won = true, resp
+		x.over, x.won, won = true, resp, true
 		x.first.end(endpoint.EndedByHedge)
 	default:
 		if o == outcome.Pending || a.endedWhy() != endpoint.NotEnded {
@@ -263,6 +272,9 @@ func (x *race) abandon() {
 	if x.won != nil {
 		x.won.Body.Close()
 		x.rival.Settle(time.Now(), outcome.Cancelled, true)
+		if x.rival.Call.traced {
+			x.rival.spanDealtWith(false)
+		}
 	}
 }
 

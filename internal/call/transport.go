@@ -217,6 +217,9 @@ func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time)
 func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	c.Attempts++
 	c.Next = next
+	if c.traced {
+		a.spanMovedOn(next, reason)
+	}
 	if a.sent != nil {
 		a.sent.Close()
 	}
