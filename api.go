@@ -50,7 +50,10 @@ func (p *Policy) validateAPIOf(e *Endpoint) error {
 	if err := e.validateKeys(p.dialect()); err != nil {
 		return err
 	}
-	return e.validateModels(p.dialect())
+	if err := e.validateModels(p.dialect()); err != nil {
+		return err
+	}
+	return e.validateTokens(p.dialect())
 }
 
 // checkAPIWords is validateAPI for the words of a Caddyfile.

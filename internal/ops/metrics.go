@@ -25,7 +25,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, limitLeft, held, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, tokens, held, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
@@ -45,6 +45,7 @@ var metrics = struct {
 	traffic:       describe("endpoint_traffic_ratio", "Part of all calls that goes to the endpoint first, 0 to 1.", "pool", "endpoint"),
 	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
 	limitLeft:     describe("endpoint_limit_left", "How much of a limit has not been used within its time.", "pool", "endpoint", "of", "amount", "per"),
+	tokens:        describe("tokens_total", "Tokens that answers of the endpoint have stated, if it has a limit of tokens.", "pool", "endpoint"),
 	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
 	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
 	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
@@ -80,7 +81,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.held, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.tokens, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -210,6 +211,9 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	s.gauge(m.inFlight, float64(e.InFlight), name)
 	for _, l := range e.Limits {
 		s.gauge(m.limitLeft, float64(l.Left), name, l.Of, strconv.FormatInt(l.Amount, 10), strconv.FormatFloat(l.Per, 'g', -1, 64))
+	}
+	if e.Meters {
+		s.count(m.tokens, e.Tokens, name)
 	}
 	s.flag(m.held, e.Held, name)
 	s.count(m.checks, e.Passed, name, "passed")
