@@ -50,7 +50,10 @@ func (p *Policy) validateAPIOf(e *Endpoint) error {
 	if err := e.validateKeys(p.dialect()); err != nil {
 		return err
 	}
-	return e.validateModels(p.dialect())
+	if err := e.validateModels(p.dialect()); err != nil {
+		return err
+	}
+	return e.validateTokens(p.dialect())
 }
 
 // checkAPIWords is validateAPI for the words of a Caddyfile.
@@ -108,7 +111,7 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 		case api == nil:
 			return fmt.Errorf("model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model %s instead", m.Name)
 		case api.Model == dialect.Nowhere:
-			return fmt.Errorf("model: calls of api %s have none", api.Name)
+			return fmt.Errorf("model: requests of api %s have none", api.Name)
 		case m.Name == "":
 			return errors.New("model: the name is missing")
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):

@@ -164,7 +164,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        set_json     <path> <value> [optional]
 //	        timeout      [<matcher>] <duration>
 //	        max_requests <n>
-//	        limit        <n> requests per <duration> [burst <n>]
+//	        limit        <n> requests|tokens per <duration> [burst <n>]
 //	        quota        endpoint|client
 //	        health       off | <METHOD> <uri> | grpc [<service>]
 //	    }

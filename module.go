@@ -253,7 +253,7 @@ func asFallback(policy string) error {
 	if cure == "" {
 		cure = "affinity"
 	}
-	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no call that fails: "+
+	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no failed request: "+
 		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
 }
 
@@ -279,7 +279,9 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
-	h.Looks = h.Answers != nil && h.Answers.Look
+	h.Tokens = p.tokenRules()
+	h.Looks = h.Answers != nil && h.Answers.Look || h.Tokens != nil
+	h.Reads = h.Tokens != nil
 	h.ErrorEvent = p.StreamError
 	switch p.Balance {
 	case balanceLeastLatency:

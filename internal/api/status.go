@@ -279,7 +279,7 @@ type OperatorStatus struct {
 
 // LimitStatus is how much is left of a limit.
 type LimitStatus struct {
-	// The limit: so many, of what (`requests`), in how many seconds.
+	// The limit: so many, of what (`requests` or `tokens`), in how many seconds.
 	Amount int64   `json:"amount"`
 	Of     string  `json:"of"`
 	Per    float64 `json:"per_seconds"`

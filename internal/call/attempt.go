@@ -44,12 +44,12 @@ type Attempt struct {
 	// The latest connection that the transport used for the request.
 	conn   atomic.Pointer[link.Conn]      // nil: none, or it is not watched
 	before struct{ brought, took uint64 } // its counts when the request got it
-	reused bool                           // it was idle before the request
 
 	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
 
 	informer *informer // nil: informational answers go to the client at once
 
+	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
@@ -254,6 +254,7 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
+	a.unbook(now, o)
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)

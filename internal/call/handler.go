@@ -43,7 +43,8 @@ type Rules struct {
 	Edits      bool        // bodies are edited for some endpoint
 	Models     bool        // some endpoint has its own names of models
 	PathModels bool        // paths name the model, not bodies
-	Looks      bool        // some rule of Answers depends on the body
+	Looks      bool        // some rule of Answers, or Tokens, depends on the body
+	Tokens     *TokenRules // nil: no endpoint has a limit of tokens
 	Below      bool        // some endpoint has a base URL with a path
 	Plain      bool        // the proxy's transport uses TLS only for https URLs
 	Strips     bool        // some endpoint does not get the client's credentials

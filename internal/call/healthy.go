@@ -45,6 +45,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	if h.PathModels {
 		c.extra().model = target.ModelOf(r.URL)
 	}
+	if h.Tokens != nil {
+		c.extra().asked = h.Tokens.asked(c)
+	}
 	if h.Affinity != nil {
 		c.setKey(w)
 	}
@@ -164,6 +167,9 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
 	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
+	if c.Handler.Tokens != nil {
+		a.Tokens = c.tokensAt(t)
+	}
 	return a
 }
 
@@ -228,6 +234,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = c.failed(a, err, now)
 	} else {
+		if a.Tokens != nil {
+			a.meter(resp)
+		}
 		resp, err = c.answered(a, resp, now)
 	}
 	if err == errOvertaken {

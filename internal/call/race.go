@@ -185,6 +185,7 @@ func (x *race) run(out *http.Request) {
 	now := time.Now()
 	o, good := outcome.Pending, false
 	if err == nil {
+		a.meter(resp)
 		if o, good = a.Call.promise(a, resp, now); !good {
 			err = errors.New(resp.Status)
 		}

@@ -20,6 +20,8 @@ type Dialect struct {
 	// FirstElement says that of an answer that is a list only the first element is looked at: the
 	// list is a stream.
 	FirstElement bool
+
+	Usage Usage
 }
 
 // A Key is how a request carries a key: a header field, and what stands in it before the key.
@@ -77,20 +79,20 @@ var table = [...]Dialect{
 		// https://platform.openai.com/docs/api-reference/authentication
 		Name: "openai", Key: Key{"Authorization", "Bearer "},
 		Model: InBody, Commit: "first_event", Method: "any",
-		Answers: openai(),
+		Answers: openai(), Usage: usageOfOpenAI,
 	},
 	{
 		// https://docs.claude.com/en/api/overview#authentication
 		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
 		Model: InBody, Commit: "first_event", Method: "any",
-		Answers: anthropic,
+		Answers: anthropic, Usage: usageOfAnthropic,
 	},
 	{
 		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
 		// https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 		Name: "gemini", Key: Key{Field: "X-Goog-Api-Key"},
 		Model: InPath, Commit: "first_event", Method: "any",
-		Answers: gemini, FirstElement: true,
+		Answers: gemini, FirstElement: true, Usage: usageOfGemini,
 	},
 	{
 		// https://www.jsonrpc.org/specification

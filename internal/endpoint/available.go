@@ -102,13 +102,13 @@ func (s *State) ServesSome(now time.Time) float64 {
 	return s.own.breaker.Served
 }
 
-// IdleSince returns when the endpoint was last tried, and whether it could be tried now if
-// its open period were over.
-func (s *State) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds) (at time.Time, free bool) {
+// IdleSince returns when the endpoint was last tried, and whether it could be tried now, with a call
+// that may use asked tokens, if its open period were over.
+func (s *State) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds, asked int64) (at time.Time, free bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	free = s.own.breaker.State != breaker.ForcedOpen && !s.own.hold.on(now) &&
-		!s.own.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now).After(now)
+		!s.own.breaker.TrialTaken(now, cfg) && !s.fullLocked(b) && !s.readyLocked(b, now, asked).After(now)
 	if s.own.lastTried.Before(s.own.breaker.Changed) {
 		return s.own.breaker.Changed, free // it was closed until then
 	}

@@ -63,6 +63,7 @@ type Standing struct {
 	State                   breaker.State
 	Share, Score            float64
 	Held                    bool
+	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
 }
 
@@ -71,7 +72,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	c := &s.checks
-	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.hold.on(now), c.passed, c.failed, c.skipped}
+	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.hold.on(now), s.used, c.passed, c.failed, c.skipped}
 }
 
 // latencyStatus returns quantiles, to an eighth of their values; nil if no latency is known.
