@@ -111,7 +111,7 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 		case api == nil:
 			return fmt.Errorf("model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model %s instead", m.Name)
 		case api.Model == dialect.Nowhere:
-			return fmt.Errorf("model: calls of api %s have none", api.Name)
+			return fmt.Errorf("model: requests of api %s have none", api.Name)
 		case m.Name == "":
 			return errors.New("model: the name is missing")
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):

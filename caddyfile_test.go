@@ -14,7 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // adaptError is what is wrong with a Caddyfile, "" if nothing is.
@@ -98,7 +97,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"a key twice", directive("api openai", "endpoint http://one {\nkey sEcReT\nkey sEcReT\n}"), `key: one is given twice, at Caddyfile:4`},
 		{"a key of the pool", directive(one, "key sEcReT"), `unknown option key of failover; it is an option of an endpoint, at Caddyfile:4`},
 		{"a model without an api", directive("endpoint http://one {\nmodel x\n}"), `model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model x instead, at Caddyfile:3`},
-		{"a model of an api without", directive("api jsonrpc", "endpoint http://one {\nmodel x\n}"), `model: calls of api jsonrpc have none, at Caddyfile:4`},
+		{"a model of an api without", directive("api jsonrpc", "endpoint http://one {\nmodel x\n}"), `model: requests of api jsonrpc have none, at Caddyfile:4`},
 		{"a model twice", directive("api openai", "endpoint http://one {\nmodel a b\nmodel a c\n}"), `model a is given twice, at Caddyfile:4`},
 		{"two names of every model", directive("api openai", "endpoint http://one {\nmodel b\nmodel c\n}"), `model c: what every other model is called is given twice; write model <asked> c, at Caddyfile:4`},
 		{"a model with a slash in a path", directive("api gemini", "endpoint http://one {\nmodel a/b\n}"), `model a/b: the name of a model of api gemini has neither / nor : in it, at Caddyfile:4`},
@@ -135,7 +134,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"answer without a meaning", directive(one, "answer 200 x"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"answer with an unknown meaning", directive(one, "answer 200 x as bad"), `answer 200: want as failure, held, denied, next or ok, not "bad", at Caddyfile:4`},
 		{"answer with a bad path", directive(one, "answer 200 json a..b x as ok"), "answer 200: path: a name is empty, at Caddyfile:4"},
-		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are no answers, at Caddyfile:4"},
+		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are not final responses, at Caddyfile:4"},
 		{"answer with too much", directive(one, "answer 200 json a b c as ok"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"next_on with a bad regexp", directive(one, "next_on 400 ("), "next_on 400: error parsing regexp: missing closing ): `(`, at Caddyfile:4"},
 		{"set_json without value", directive("endpoint http://one {\nset_json model\n}"), `wrong argument count or unexpected line ending after 'model', at Caddyfile:4`},
@@ -309,7 +308,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if back, err := json.Marshal(again); err != nil || string(back) != string(text) {
 			t.Fatalf("%s became %s, %v", text, back, err)
 		}
-		again.setDefaults(new(reverseproxy.Handler))
+		again.setDefaults()
 		if err := again.Validate(); err != nil {
 			t.Fatalf("%s was accepted, but: %v", block, err)
 		}

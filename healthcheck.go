@@ -144,7 +144,7 @@ func (h *Health) validate() error {
 }
 
 // errBodyOfHEAD is the error of a check that cannot pass.
-var errBodyOfHEAD = errors.New("health: expect_body: an answer to HEAD has no body; write method GET, or leave the method out")
+var errBodyOfHEAD = errors.New("health: expect_body: a response to HEAD has no body; write method GET, or leave the method out")
 
 func (h *EndpointHealth) validate() error {
 	if h == nil {

@@ -45,7 +45,7 @@ func (p *Policy) validateWait() error {
 	case w.For <= 0:
 		return errors.New("all_down wait: the duration must be longer than 0")
 	case w.Most < 0:
-		return errors.New("all_down wait: the number of calls must be 1 or more")
+		return errors.New("all_down wait: the number of requests must be 1 or more")
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	}
 	if d.NextArg() {
 		if p.Wait.Most, err = strconv.Atoi(d.Val()); err != nil || p.Wait.Most < 1 {
-			return d.Errf("invalid all_down wait %q: want how many calls may wait, 1 or more", d.Val())
+			return d.Errf("invalid all_down wait %q: want how many requests may wait, 1 or more", d.Val())
 		}
 	}
 	return wrap(d, p.validateWait())
