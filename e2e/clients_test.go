@@ -62,9 +62,17 @@ func sayError(w http.ResponseWriter, status int, anthropic, stream bool, openai,
 	}
 }
 
-// TestOfficialClientsNoticeNothing: the clients of OpenAI and Anthropic get whole answers, streaming and not, though the
-// first provider fails each call in another way; with `api` and keys, and no other option.
-func TestOfficialClientsNoticeNothing(t *testing.T) {
+// clientGot is what an official client got.
+type clientGot struct {
+	Client, Model string
+	Stream        bool
+	Text          string // or the error, after its type
+}
+
+// officialClients installs the clients of OpenAI and Anthropic. The function asks a site for models with
+// each, streaming and not, below a path for each: /openai-<model>-true.
+func officialClients(t *testing.T) (ask func(p *proxy, models ...string) []clientGot) {
+	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json", "ask.js"} {
 		text, err := os.ReadFile(filepath.Join("testdata/clients", name))
@@ -80,7 +88,37 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	if output, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, output)
 	}
+	return func(p *proxy, models ...string) (all []clientGot) {
+		t.Helper()
+		door := httptest.NewServer(&httputil.ReverseProxy{ // the site listens on a socket
+			Transport:     p.client.Transport,
+			FlushInterval: -1,
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "api.test", "api.test"
+			},
+		})
+		defer door.Close()
+		run := exec.Command("node", append([]string{"ask.js", door.URL}, models...)...)
+		run.Dir = dir
+		output, err := run.CombinedOutput()
+		if err != nil {
+			t.Fatalf("asking: %v\n%s", err, output)
+		}
+		for line := range strings.Lines(string(output)) {
+			var got clientGot
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			all = append(all, got)
+		}
+		return all
+	}
+}
 
+// TestOfficialClientsNoticeNothing: the clients of OpenAI and Anthropic get whole answers, streaming and not, though the
+// first provider fails each call in another way; with `api` and keys, and no other option.
+func TestOfficialClientsNoticeNothing(t *testing.T) {
+	ask := officialClients(t)
 	one, two := newProvider(t, "one", false), newProvider(t, "two", false)
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -103,30 +141,8 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 		}
 	}
 	p := startCaddy(t, sites.String())
-	door := httptest.NewServer(&httputil.ReverseProxy{ // the site listens on a socket
-		Transport:     p.client.Transport,
-		FlushInterval: -1,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "api.test", "api.test"
-		},
-	})
-	defer door.Close()
-
-	ask := exec.Command("node", append([]string{"ask.js", door.URL}, models...)...)
-	ask.Dir = dir
-	output, err := ask.CombinedOutput()
-	if err != nil {
-		t.Fatalf("asking: %v\n%s", err, output)
-	}
 	whole := 0
-	for line := range strings.Lines(string(output)) {
-		var got struct {
-			Client, Model, Text string
-			Stream              bool
-		}
-		if err := json.Unmarshal([]byte(line), &got); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
+	for _, got := range ask(p, models...) {
 		if got.Text != "two: "+words {
 			t.Errorf("%s, %s, streaming %t: the program gets %q", got.Client, got.Model, got.Stream, got.Text)
 			continue
@@ -135,5 +151,42 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	}
 	if want := 2 * 2 * len(models); whole != want || one.hits.Load() != int64(want) {
 		t.Errorf("%d of %d answers are whole, and the provider that fails was asked %d times", whole, want, one.hits.Load())
+	}
+}
+
+// TestOfficialClientsRaiseTheirErrors: what a pool itself says is an error of the type that the clients have for it,
+// with the message and the API's own type of error.
+func TestOfficialClientsRaiseTheirErrors(t *testing.T) {
+	ask := officialClients(t)
+	one := newProvider(t, "one", false)
+	var sites strings.Builder
+	var pools []string
+	for _, client := range []string{"openai", "anthropic"} {
+		for _, model := range []string{"held", "down"} {
+			for _, stream := range []bool{false, true} {
+				name := fmt.Sprint(client, "-", model, "-", stream)
+				pools = append(pools, name)
+				fmt.Fprintf(&sites, "handle_path /%s/* {\n%s\n}\n", name, edited(name, "api "+client, []*api{one.api}, "limit 1 requests per 1h"))
+			}
+		}
+	}
+	p := startCaddy(t, sites.String())
+	for _, name := range pools {
+		p.call("POST", "/"+name+"/", `{"model":"x"}`)
+		if strings.Contains(name, "down") {
+			p.order("POST", name+"/endpoints/one/trip", "")
+		}
+	}
+	for _, got := range ask(p, "held", "down") {
+		want, words := "RateLimitError: 429", "try again in"
+		if got.Model == "down" {
+			want = map[string]string{"openai": "InternalServerError: 503", "anthropic": "ServiceUnavailableError: 503"}[got.Client]
+		}
+		if got.Client == "anthropic" {
+			words = map[string]string{"held": "rate_limit_error", "down": "overloaded_error"}[got.Model]
+		}
+		if !strings.HasPrefix(got.Text, want) || !strings.Contains(got.Text, words) || !strings.Contains(got.Text, "at API") {
+			t.Errorf("%s, %s, streaming %t: %s, want %s and %s", got.Client, got.Model, got.Stream, got.Text, want, words)
+		}
 	}
 }
