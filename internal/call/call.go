@@ -57,6 +57,7 @@ type extras struct {
 	unfit   *unfit                    // why the body cannot be edited; nil: it can
 	failed  suspects                  // attempts whose failures may be the request's own fault
 	saved   bool                      // it moved on from a failure; a good answer then counts as a saved call
+	asked   int64                     // the tokens that the call may use by its own account; 0: it gives none
 	model   string                    // the model that the call names, if that matters
 	whole   bool                      // the body is in memory, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit

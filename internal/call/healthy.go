@@ -45,6 +45,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	if h.PathModels {
 		c.extra().model = target.ModelOf(r.URL)
 	}
+	if h.Tokens != nil {
+		c.extra().asked = h.Tokens.asked(c)
+	}
 	if h.Affinity != nil {
 		c.setKey(w)
 	}
@@ -164,6 +167,9 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
 	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
+	if c.Handler.Tokens != nil {
+		a.Tokens = c.tokensAt(t)
+	}
 	return a
 }
 
@@ -228,6 +234,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = c.failed(a, err, now)
 	} else {
+		if a.Tokens != nil {
+			a.meter(resp)
+		}
 		resp, err = c.answered(a, resp, now)
 	}
 	if err == errOvertaken {
@@ -286,6 +295,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	h := c.Handler
 	if c.traced {
 		a.spanAnswered(resp.StatusCode)
+	}
+	if a.Target.Quota && len(h.Quotas) > 0 && resp.StatusCode != http.StatusTooManyRequests {
+		a.readQuotas(resp, now)
 	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	if h.Answers.Concern(resp.StatusCode) {

@@ -36,7 +36,7 @@ func (r *refusal) Error() string {
 	case pool.AllHeld:
 		return outcome.ErrAllHeld.Error()
 	case pool.Full:
-		return "every endpoint that takes calls has as many as it may"
+		return "every available endpoint is at its max_requests"
 	}
 	return "every endpoint is out"
 }
@@ -126,7 +126,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 	if h.isFull(c, from, now) {
 		return outlook{now, pool.Full}
 	}
-	if ready, limited := h.limited(from, now); limited {
+	if ready, limited := h.limited(c, from, now); limited {
 		return outlook{ready, pool.AllHeld}
 	}
 	first, held, _ := h.soonest(c, from, now)
@@ -156,13 +156,13 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 
 // limited tells whether some endpoint would take a call if its limit had not been used up,
 // and when the first such limit has room again.
-func (h *Handler) limited(from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
+func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
 		if t.Weight <= 0 || t.Bounds == nil || t.State.Available(now, cfg) == 0 {
 			continue
 		}
-		if at := t.State.Ready(t.Bounds, now); at.After(now) {
+		if at := t.State.Ready(t.Bounds, now, c.asked()); at.After(now) {
 			ready, limited = endpoint.Earliest(ready, at), true
 		}
 	}
@@ -294,7 +294,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 		first = endpoint.Earliest(first, at)
 		key := at
 		if !anyway {
-			since, free := t.State.IdleSince(now, cfg, t.Bounds)
+			since, free := t.State.IdleSince(now, cfg, t.Bounds, c.asked())
 			if !free {
 				continue
 			}
