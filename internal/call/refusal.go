@@ -36,7 +36,7 @@ func (r *refusal) Error() string {
 	case pool.AllHeld:
 		return outcome.ErrAllHeld.Error()
 	case pool.Full:
-		return "every endpoint that takes calls has as many as it may"
+		return "every available endpoint is at its max_requests"
 	}
 	return "every endpoint is out"
 }

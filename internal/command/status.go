@@ -119,7 +119,7 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 		if p.Down {
 			state = "DOWN"
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
+		fmt.Fprintf(&b, "pool %s: %s, %s requests/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
 		if p.Incident != nil {
 			b.WriteString(formatIncident(p.Incident, now))
 		}
@@ -133,7 +133,7 @@ func formatWaiting(w *api.WaitingStatus) string {
 	if w == nil || w.Calls == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d calls wait, the first for %s", w.Calls, formatSeconds(w.Longest))
+	return fmt.Sprintf(", %d requests wait, the first for %s", w.Calls, formatSeconds(w.Longest))
 }
 
 // formatSLA returns how far the objectives are met, to follow other text; "" without objectives.
@@ -203,9 +203,9 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	switch {
 	case e.HeldUntil.IsZero():
 	case e.HeldReason == "next_on":
-		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
+		notes = append(notes, "in cooldown, because requests moved on from its responses (next_on); tried again in "+formatWait(e.HeldUntil, now))
 	default:
-		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
+		notes = append(notes, "in cooldown (429) for another "+formatWait(e.HeldUntil, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {
 		notes = append(notes, "checks fail: "+e.Check.LastResult)

@@ -48,7 +48,7 @@ func explainPool(p *api.PoolStatus, now time.Time) string {
 			continue
 		}
 		if out == 0 && p.Down {
-			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes calls\n", pool)
+			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes requests\n", pool)
 		} else if out == 0 {
 			fmt.Fprintf(&b, "pool %s serves, but not with all endpoints\n", pool)
 		}
@@ -102,20 +102,20 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 		facts = append(facts, "its breaker is "+e.State+" ("+e.Reason+")")
 		switch {
 		case e.State == breaker.Recovering.String():
-			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while calls succeed")
+			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while requests succeed")
 		case !e.Until.IsZero():
 			facts = append(facts, "it is tried again within "+formatWait(e.Until, now))
 		}
 		cure = command(api.Reset) + ", if you know that it is well"
 	}
 	if !e.HeldUntil.IsZero() {
-		why := "it asked for a pause (429)"
+		why := "it asked for it (429)"
 		if e.HeldReason == "next_on" {
-			why = "calls move on from its answers (next_on)"
+			why = "requests moved on from its responses (next_on)"
 		}
-		facts = append(facts, fmt.Sprintf("on hold for another %s: %s", formatWait(e.HeldUntil, now), why))
+		facts = append(facts, fmt.Sprintf("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why))
 		if cure == "" {
-			cure = command(api.Reset) + " ends the hold"
+			cure = command(api.Reset) + " ends the cooldown"
 		}
 	}
 	for _, l := range e.Limits {

@@ -33,6 +33,7 @@ func newTestPool(t *testing.T, name string) *pool.Pool {
 		t.Fatal(err)
 	}
 	h.GoLive()
+	p.Tick(time.Now()) // builds the table
 	t.Cleanup(func() {
 		p.Detach(h)
 		_, _ = pool.Pools.Delete(name)

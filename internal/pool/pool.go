@@ -55,8 +55,9 @@ type Pool struct {
 		began  time.Time
 		failed uint64 // calls before it
 	}
-	poison  atomic.Uint64 // calls whose requests fail wherever they go
-	NotKept atomic.Uint64 // bodies, for want of memory, since the pool was made
+	undecided undecided
+	poison    atomic.Uint64 // calls whose requests fail wherever they go
+	NotKept   atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	Mu       sync.Mutex
 	Members  map[endpoint.Key]*PoolMember
@@ -195,6 +196,7 @@ func (p *Pool) TrialDue(now time.Time) bool {
 
 // Tick does what is due at now, and returns when something is due next; zero: after an event.
 func (p *Pool) Tick(now time.Time) (due time.Time) {
+	p.undecided.decide(now) // before the states count failures whose doubt is over
 	p.Mu.Lock()
 	due, collected := p.tickLocked(now)
 	p.Mu.Unlock()
