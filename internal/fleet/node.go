@@ -71,7 +71,7 @@ type Settings struct {
 // A Node is an instance's part in a fleet. Nothing that it is told waits for an engine: what
 // cannot be told now is told later if it still counts. All methods are safe for concurrent use.
 type Node struct {
-	Book Book
+	Book
 	Identifier
 	set   Settings
 	codec Codec
