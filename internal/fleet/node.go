@@ -96,6 +96,7 @@ type Node struct {
 	hello    uint64 // serial of the latest Hello
 	helloAt  time.Time
 	reread   bool // facts were dropped
+	left     bool // nothing more is told
 }
 
 // ownFact is what this instance tells, or an order that it repeats.
@@ -268,6 +269,7 @@ func (n *Node) Leave(ctx context.Context) {
 		s.stop()
 		e = s.engine
 	}
+	n.left = true
 	n.serial++
 	f := Fact{Kind: Bye, Instance: n.instance, Boot: n.boot, Serial: n.serial}
 	n.mu.Unlock()
@@ -552,6 +554,9 @@ func (n *Node) due(now time.Time, proof bool) (records []Record, kinds []int, ne
 		records = append(records, Record{Key: key, Data: data, Left: f.Left, Proof: proof && told && f.Kind == Hello})
 		kinds = append(kinds, slices.Index(Kinds, f.Kind))
 		return true
+	}
+	if n.left {
+		return nil, nil, next
 	}
 	var keys []string
 	for key, o := range n.own {
