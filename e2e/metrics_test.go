@@ -20,7 +20,7 @@ func TestMetrics(t *testing.T) {
 		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m", 1)
 		return "metrics /metrics\n" + strings.Replace(site("", one, two), "failover {", "failover /more* {", 1) + "\n" + other + "\n" + site(options, one, two)
 	}
-	p := startCaddy(t, sites())
+	p := startCaddyWith(t, fleetOfOne, sites())
 	scrape := func() string { // of the site: the admin endpoint of a configuration that fails has metrics of its own
 		t.Helper()
 		got := p.call(http.MethodGet, "/metrics", "")

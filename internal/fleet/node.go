@@ -130,6 +130,12 @@ func (n *Node) Instance() string {
 	return n.instance
 }
 
+// Fleet returns the name of the fleet.
+func (n *Node) Fleet() string { return n.set.Fleet }
+
+// Release returns the version of the plugin.
+func (n *Node) Release() string { return n.set.Release }
+
 // Connected reports whether the engine can be had.
 func (n *Node) Connected() bool { return n.connected.Load() }
 
