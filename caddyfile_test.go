@@ -14,7 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // adaptError is what is wrong with a Caddyfile, "" if nothing is.
@@ -341,7 +340,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if back, err := json.Marshal(again); err != nil || string(back) != string(text) {
 			t.Fatalf("%s became %s, %v", text, back, err)
 		}
-		again.setDefaults(new(reverseproxy.Handler))
+		again.setDefaults()
 		if err := again.Validate(); err != nil {
 			t.Fatalf("%s was accepted, but: %v", block, err)
 		}

@@ -167,7 +167,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	if err := p.resolve(handler); err != nil {
 		return err
 	}
-	p.setDefaults(handler)
+	p.setDefaults()
 	if err := p.spreadKeys(handler); err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func asFallback(policy string) error {
 }
 
 // setDefaults fills in what the configuration leaves open.
-func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
+func (p *Policy) setDefaults() {
 	p.Timeout = cmp.Or(p.Timeout, caddy.Duration(defaultTimeout))
 	if len(p.FailureStatus) == 0 {
 		p.FailureStatus = outcome.DefaultFailureStatus

@@ -186,9 +186,9 @@ func TestQueryOfDeathBesideAFailure(t *testing.T) {
 								}
 							}
 						}()
-						l.load(200, 5*time.Second)
+						l.load(200, time.Second)
 						l.on("one:80", fails)
-						if s := l.load(200, 3*time.Second); s.failed*100 > s.calls {
+						if s := l.load(200, 2*time.Second); s.failed*100 > s.calls {
 							t.Errorf("%+v", s)
 						}
 						for _, name := range names[1:] {

@@ -174,7 +174,7 @@ func (f *fleet) arrived(in *instance) {
 	f.record.call(f.now)
 	a := p.choose(c, t, now)
 	if a == nil {
-		if _, _, a = p.lastChance(c, t, now); a == nil {
+		if a = p.lastChance(c, t, now); a == nil {
 			f.record.failed(f.now)
 			return
 		}

@@ -136,7 +136,7 @@ func (x *race) prepareLocked(now time.Time) *http.Request {
 			h.Pool.Hedges.GiveBack()
 		}
 	}()
-	out := x.ready(a, now)
+	out := x.ready(a)
 	if out != nil {
 		x.rival = a
 		c.Attempts++
@@ -146,7 +146,7 @@ func (x *race) prepareLocked(now time.Time) *http.Request {
 
 // ready begins an attempt and returns its request; nil if the endpoint is on trial, has no
 // address, or cannot get this body.
-func (x *race) ready(a *Attempt, now time.Time) *http.Request {
+func (x *race) ready(a *Attempt) *http.Request {
 	if a.Permit.Trial != 0 {
 		return nil
 	}

@@ -365,7 +365,7 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	}
 	c.excluded = nil
 	if a == nil && trial {
-		_, _, a = h.lastChance(c, t, now)
+		a = h.lastChance(c, t, now)
 	}
 	s.lanes, c.excluded = nil, nil
 	if a == nil {
