@@ -118,18 +118,18 @@ func (a *App) Stop() error {
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
-		return nil, d.Err("failover stands twice in the global options; put its lines into one block")
+		return nil, d.Err("failover appears twice in the global options; put its lines into one block")
 	}
 	d.Next()
 	if d.NextArg() {
-		return nil, d.Errf("failover: unexpected %q; its options stand in a block, each on a line of its own", d.Val())
+		return nil, d.Errf("failover: unexpected %q; write its options in a block, one on each line", d.Val())
 	}
 	app := new(App)
 	for d.NextBlock(0) {
 		switch word := d.Val(); word {
 		case "memory":
 			if app.Memory != 0 {
-				return nil, d.Err("memory stands twice; leave one out")
+				return nil, d.Err("memory appears twice; remove one")
 			}
 			var size string
 			if !d.AllArgs(&size) {
@@ -137,7 +137,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			}
 			n, err := humanize.ParseBytes(size)
 			if err != nil || n > 1<<62 {
-				return nil, d.Errf("memory: %q is no size; write one such as 256MiB or 1GiB", size)
+				return nil, d.Errf("memory: %q is not a size; write for example 256MiB or 1GiB", size)
 			}
 			app.Memory = int64(n)
 			if n < leastMemory {
@@ -158,7 +158,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 				return nil, err
 			}
 		default:
-			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, notify and fleet, all else belongs into a site's failover block", word, strings.TrimSuffix(meant(word, "memory", "notify", "fleet"), "?"))
+			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, notify and fleet, all other options belong in the failover block of a site", word, strings.TrimSuffix(meant(word, "memory", "notify", "fleet"), "?"))
 		}
 	}
 	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil

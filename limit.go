@@ -67,7 +67,7 @@ func (e *Endpoint) hasTokens() bool {
 // validateTokens checks that the API has tokens if the endpoint has a limit of them.
 func (e *Endpoint) validateTokens(api *dialect.Dialect) error {
 	if api != nil && api.Usage.IsZero() && e.hasTokens() {
-		return fmt.Errorf("limit: calls of api %s use no tokens", api.Name)
+		return fmt.Errorf("limit: requests of api %s use no tokens", api.Name)
 	}
 	return nil
 }

@@ -253,7 +253,7 @@ func asFallback(policy string) error {
 	if cure == "" {
 		cure = "affinity"
 	}
-	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no failed request: "+
+	return fmt.Errorf("failover is the fallback of lb_policy %s, which chooses endpoints itself and moves no failed request: "+
 		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
 }
 
@@ -372,7 +372,7 @@ const asDirective = " failover directive"
 // are the addresses that are called in plain HTTP for want of a scheme.
 func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
-		p.handler.Logger.Warn("an endpoint has no scheme: http is taken; write http:// or https:// before it",
+		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
 			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
 	}
 	for i, t := range p.handler.Targets {

@@ -37,7 +37,7 @@ const (
 func (p *Policy) validateWait() error {
 	switch w := p.Wait; {
 	case w == nil && p.AllDown == allDownWait:
-		return errors.New("all_down wait needs to know for how long: all_down wait <duration> [<most>]")
+		return errors.New("all_down wait needs a duration: all_down wait <duration> [<most>]")
 	case w == nil:
 		return nil
 	case p.AllDown != allDownWait:
@@ -145,7 +145,7 @@ const loops = 1 << 20
 
 // outdoes warns that an option of the proxy's has no effect.
 func (p *Policy) outdoes(own, proxys string) {
-	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy says something else",
+	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy overrides it",
 		zap.String("pool", p.Name), zap.String("in_force", own), zap.String("ignored", proxys))
 }
 
