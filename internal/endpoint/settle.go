@@ -24,6 +24,9 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 		if s.own.breaker.Opened == breaker.ReasonSlower && s.own.isSlower(t, now) {
 			return s.own.reportSlow(t, now, cfg) || changed
 		}
+		if s.own.awaitsFlow() {
+			return changed
+		}
 		return s.own.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }

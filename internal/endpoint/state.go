@@ -47,6 +47,7 @@ type State struct {
 	quotas   []metered // one for each limit
 	booking  quota.Booking
 	used     uint64    // tokens that answers have stated
+	room     float64   // the latest result of Room; 0: none
 	relieved time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last
