@@ -60,6 +60,11 @@ func TestAllFitsTheWidth(t *testing.T) {
 			l := layout{columns, colours}
 			all := pools(now)
 			fitting(t, "status", l.status(all, now), max(columns, 50)) // the columns that are never left out
+			fleet := &api.FleetStatus{Name: strings.Repeat("f", 90)}
+			for _, name := range names {
+				fleet.Instances = append(fleet.Instances, api.InstanceStatus{Name: name, Release: "v0.1.0", Seen: now, Open: []api.OpenStatus{{Pool: name, Endpoint: name, State: "open"}}})
+			}
+			fitting(t, "fleet", l.fleet(fleet, now), columns)
 			var incidents []incident.Incident
 			for _, p := range all {
 				if columns >= 80 {
