@@ -242,6 +242,19 @@ func (p *Policy) retryRules() call.RetryRules {
 	return rules
 }
 
+// quotaFields are where answers state quotas: where the API has them or, without one, where any API
+// has them.
+func (p *Policy) quotaFields() (fields []outcome.QuotaFields) {
+	quotas := dialect.AnyQuotas()
+	if api := p.dialect(); api != nil {
+		quotas = api.Quotas
+	}
+	for _, q := range quotas {
+		fields = append(fields, outcome.QuotaFields(q))
+	}
+	return fields
+}
+
 // apiAnswers are what the API's answers mean, but for those to which options of the pool give
 // another meaning.
 func (p *Policy) apiAnswers() ([]answer.Rule, error) {

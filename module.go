@@ -279,7 +279,7 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
-	h.Tokens = p.tokenRules()
+	h.Tokens, h.Quotas = p.tokenRules(), p.quotaFields()
 	h.Looks = h.Answers != nil && h.Answers.Look || h.Tokens != nil
 	h.Reads = h.Tokens != nil
 	h.ErrorEvent = p.StreamError

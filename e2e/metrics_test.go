@@ -17,9 +17,13 @@ func TestMetrics(t *testing.T) {
 	// a pool in two handlers, and another one
 	sites := func() string {
 		other := strings.Replace(strings.Replace(site("", two), "name api", "name \"other \\\"pool\\\"\"", 1), "failover {", "failover /other* {", 1)
-		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m", 1)
+		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m\n\t\tquota endpoint", 1)
 		return "metrics /metrics\n" + strings.Replace(site("", one, two), "failover {", "failover /more* {", 1) + "\n" + other + "\n" + site(options, one, two)
 	}
+	two.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Ratelimit-Remaining", "7")
+		two.fine(w, r)
+	})
 	p := startCaddy(t, sites())
 	scrape := func() string { // of the site: the admin endpoint of a configuration that fails has metrics of its own
 		t.Helper()

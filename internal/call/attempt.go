@@ -30,14 +30,14 @@ type Attempt struct {
 
 	Call     *Call
 	Target   *target.Target
-	hedge    *side           // its side of a race; nil: no race
-	client   context.Context // the proxy's context of the round trip
-	Began    time.Time       // when it was reserved, or when its pause ends
-	first    atomic.Int64    // nanoseconds from Began to the first byte; 0: none so far, or givenUp
-	silent   atomic.Int64    // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
-	done     chan struct{}   // closed when it ends; made by prepare
-	answer   io.ReadCloser   // the answer's body below responseBody
-	download *download       // how the client reads a large answer; nil: the answer is small so far
+	hedge    *side                    // its side of a race; nil: no race
+	client   context.Context          // the proxy's context of the round trip
+	Began    time.Time                // when it was reserved, or when its pause ends
+	first    atomic.Int64             // nanoseconds from Began to the first byte; 0: none so far, or givenUp
+	silent   atomic.Int64             // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
+	done     chan struct{}            // closed when it ends; made by prepare
+	answer   io.ReadCloser            // the answer's body below responseBody
+	download atomic.Pointer[download] // how a large or long answer comes; nil: it is small so far
 
 	endpoint.Ticket
 

@@ -170,7 +170,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 	c := &h.chunks[len(h.chunks)-1]
 	room := c.Data[c.to:]
 	a.silenceBegins(time.Now())
-	n, err := body.Read(room[:min(int64(len(room)), limit)])
+	n, err := a.download.Load().flowFrom(body, room[:min(int64(len(room)), limit)])
 	a.silenceEnds()
 	h.newest = room[:n]
 	c.to += n

@@ -50,10 +50,11 @@ type Rules struct {
 	Strips     bool        // some endpoint does not get the client's credentials
 	StripsAll  bool        // no endpoint gets the client's credentials
 	Screen     *target.Screen
-	Handles    bool // handle_response routes may want the request's body
-	Rematches  bool // lb_retry_match may throw an answer away and send the request again
-	HasQuotas  bool // some endpoint has a quota or credentials of its own, so it may hold or deny us
-	TryAnyway  bool // while every endpoint is out, ask one anyway
+	Handles    bool                  // handle_response routes may want the request's body
+	Rematches  bool                  // lb_retry_match may throw an answer away and send the request again
+	HasQuotas  bool                  // some endpoint has a quota or credentials of its own, so it may hold or deny us
+	Quotas     []outcome.QuotaFields // that answers of endpoints with a quota of their own state
+	TryAnyway  bool                  // while every endpoint is out, ask one anyway
 	Retry      RetryRules
 
 	// RetryMatch reports whether lb_retry_match lets a request be sent again after a

@@ -296,6 +296,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	if c.traced {
 		a.spanAnswered(resp.StatusCode)
 	}
+	if a.Target.Quota && len(h.Quotas) > 0 && resp.StatusCode != http.StatusTooManyRequests {
+		a.readQuotas(resp, now)
+	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)

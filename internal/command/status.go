@@ -197,6 +197,13 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 		per := time.Duration(l.Per * float64(time.Second))
 		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, shortDuration(per)))
 	}
+	for _, q := range e.Quotas {
+		if q.Amount > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %d %s left, as it says", q.Left, q.Amount, q.Of))
+		} else {
+			notes = append(notes, fmt.Sprintf("%d %s left, as it says", q.Left, q.Of))
+		}
+	}
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))
 	}
@@ -204,6 +211,8 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	case e.HeldUntil.IsZero():
 	case e.HeldReason == "next_on":
 		notes = append(notes, "in cooldown, because requests moved on from its responses (next_on); tried again in "+formatWait(e.HeldUntil, now))
+	case e.HeldReason == "quota":
+		notes = append(notes, "in cooldown for another "+formatWait(e.HeldUntil, now)+", because its responses say that a quota is used up")
 	default:
 		notes = append(notes, "in cooldown (429) for another "+formatWait(e.HeldUntil, now))
 	}

@@ -110,8 +110,11 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 	}
 	if !e.HeldUntil.IsZero() {
 		why := "it asked for it (429)"
-		if e.HeldReason == "next_on" {
+		switch e.HeldReason {
+		case "next_on":
 			why = "requests moved on from its responses (next_on)"
+		case "quota":
+			why = "its responses say that a quota is used up"
 		}
 		facts = append(facts, fmt.Sprintf("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why))
 		if cure == "" {

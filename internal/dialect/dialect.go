@@ -21,7 +21,8 @@ type Dialect struct {
 	// list is a stream.
 	FirstElement bool
 
-	Usage Usage
+	Usage  Usage
+	Quotas []Quota // that answers state
 }
 
 // A Key is how a request carries a key: a header field, and what stands in it before the key.
@@ -79,13 +80,13 @@ var table = [...]Dialect{
 		// https://platform.openai.com/docs/api-reference/authentication
 		Name: "openai", Key: Key{"Authorization", "Bearer "},
 		Model: InBody, Commit: "first_event", Method: "any",
-		Answers: openai(), Usage: usageOfOpenAI,
+		Answers: openai(), Usage: usageOfOpenAI, Quotas: quotasOfOpenAI,
 	},
 	{
 		// https://docs.claude.com/en/api/overview#authentication
 		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
 		Model: InBody, Commit: "first_event", Method: "any",
-		Answers: anthropic, Usage: usageOfAnthropic,
+		Answers: anthropic, Usage: usageOfAnthropic, Quotas: quotasOfAnthropic,
 	},
 	{
 		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
@@ -96,7 +97,7 @@ var table = [...]Dialect{
 	},
 	{
 		// https://www.jsonrpc.org/specification
-		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "},
+		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(),
 		Commit: "complete", Method: "any",
 		Answers: jsonrpc,
 	},

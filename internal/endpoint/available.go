@@ -20,12 +20,18 @@ func (s *State) Available(now time.Time, cfg *breaker.Config) float64 {
 }
 
 // available is the part of its traffic, 0 to 1, that the condition lets an endpoint have.
-// pastDoubt ignores a soft hold.
+// pastDoubt ignores a soft hold, and quotas.
 func (c *condition) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
-	if c.hold.on(now) && !(pastDoubt && c.hold.soft) {
+	if c.keptAway(now, pastDoubt) {
 		return 0
 	}
 	return c.breaker.Allowed(cfg) * (1 - c.scorer.Lost)
+}
+
+// keptAway reports whether a hold or a quota keeps calls away. pastDoubt ignores a soft hold, and
+// quotas.
+func (c *condition) keptAway(now time.Time, pastDoubt bool) bool {
+	return c.hold.on(now) && !(pastDoubt && c.hold.soft) || c.stated.usedUp(now) && !pastDoubt
 }
 
 // Assess returns how much of its normal traffic the endpoint can have now, 0 to 1, whether it
@@ -40,7 +46,7 @@ func (s *State) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 }
 
 func (c *condition) assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
-	if c.hold.on(now) && !(soft && c.hold.soft) {
+	if c.keptAway(now, soft) {
 		return 0, false, false
 	}
 	wants, _ := c.breaker.WantsTrial(now, cfg)
@@ -67,7 +73,7 @@ func (s *State) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bo
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.barred, !s.barred && s.own.hold.on(now)
+	return s.barred, !s.barred && s.own.keptAway(now, false)
 }
 
 // Returns returns when the endpoint can be tried again at the earliest: now if nothing
@@ -86,6 +92,9 @@ func (s *State) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 	}
 	if s.own.hold.until.After(at) {
 		return s.own.hold.until, !open
+	}
+	if s.own.stated.until.After(at) {
+		return s.own.stated.until, !open
 	}
 	return at, false
 }

@@ -21,6 +21,7 @@ type condition struct {
 
 	breaker  breaker.Breaker
 	hold     hold
+	stated   stated
 	served   time.Time // of the latest success that has been counted
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
@@ -29,6 +30,8 @@ type condition struct {
 	tally    score.Tally // since the latest tick
 	scorer   score.Scorer
 	slowness slowness.Detector
+	flows    flows
+	byFlow   bool // slow flows opened the breaker last, if slowness did
 	inVain   unanswered
 	quiet    quiet
 	faults   faults
@@ -87,6 +90,7 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	}
 	changed = c.watchQuiet(now, cfg) || changed
 	c.slowness.Refresh(now, cfg.SlowFactor)
+	c.flows.refresh(now, cfg.SlowFactor, c.breaker.State == breaker.Open)
 	due = c.breaker.Due(cfg)
 	if c.scorer.Drifts() {
 		due = Earliest(due, now.Add(driftEvery))
@@ -101,6 +105,11 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	} else if !c.hold.until.IsZero() {
 		c.hold.end()
 		changed = true
+	}
+	if c.stated.usedUp(now) {
+		due = Earliest(due, c.stated.until)
+	} else if !c.stated.until.IsZero() {
+		c.stated.until, changed = time.Time{}, true
 	}
 	return changed, due
 }
@@ -119,8 +128,9 @@ func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration)
 // reset makes it well, and forgets what it has learnt.
 func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
-	c.scorer, c.tally, c.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
+	c.scorer, c.tally, c.slowness, c.flows = score.Scorer{}, score.Tally{}, slowness.Detector{}, flows{}
 	c.hold.end()
+	c.stated = stated{}
 	c.hold.step, c.passing = 0, passing{}
 	c.peak.Store(0)
 }

@@ -24,6 +24,9 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 		if s.own.breaker.Opened == breaker.ReasonSlower && s.own.isSlower(t, now) {
 			return s.own.reportSlow(t, now, cfg) || changed
 		}
+		if s.own.awaitsFlow() {
+			return changed
+		}
 		return s.own.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }
@@ -73,6 +76,7 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 		}
 		if end.outcome.Failed() {
 			s.own.faults.add(end.outcome, cause, now, s.own.breaker.State == breaker.Closed)
+			s.failures.add(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)

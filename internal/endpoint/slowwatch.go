@@ -81,15 +81,23 @@ func (s *State) Suspect(now time.Time) bool {
 
 // OpenSlow opens the breaker if Suspect holds. It returns whether it did, and the events.
 func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
-	var limit time.Duration
+	var limit, perUnit time.Duration
 	changed, news = s.update(func() bool {
 		reason := s.own.suspected(now)
-		if reason == breaker.ReasonSlower {
+		if flow := s.own.flows.suspect(now); flow != nil {
+			perUnit = flow.Limit
+		} else if reason == breaker.ReasonSlower {
 			limit = s.own.slowness.Limit
+		}
+		if reason != "" {
+			s.own.byFlow = perUnit > 0
 		}
 		return reason != "" && s.own.breaker.Suspect(now, cfg, reason)
 	})
-	if limit > 0 {
+	switch {
+	case perUnit > 0:
+		explainFlow(news, perUnit)
+	case limit > 0:
 		explain(news, "limit_seconds", limit.Seconds())
 	}
 	return changed, news
@@ -118,6 +126,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		}
 		verdict, moved := c.watch(f, now, cfg)
 		changed = moved || changed
+		changed = c.watchFlow(f, now, cfg) || changed
 		switch verdict {
 		case slowVerdict:
 			slow++

@@ -47,6 +47,10 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	if s.own.hold.on(now) {
 		e.HeldUntil, e.HeldReason = s.own.hold.until, outcome.RateLimited.String()
 	}
+	if until := s.own.stated.until; now.Before(until) && until.After(e.HeldUntil) {
+		e.HeldUntil, e.HeldReason = until, ReasonQuota
+	}
+	e.Quotas = s.own.stated.status(now)
 	if until := s.own.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
 		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
 	}
@@ -63,6 +67,7 @@ type Standing struct {
 	State                   breaker.State
 	Share, Score            float64
 	Held                    bool
+	Quotas                  []api.QuotaStatus
 	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
 }
@@ -72,7 +77,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	c := &s.checks
-	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.hold.on(now), s.used, c.passed, c.failed, c.skipped}
+	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.keptAway(now, false), s.own.stated.status(now), s.used, c.passed, c.failed, c.skipped}
 }
 
 // latencyStatus returns quantiles, to an eighth of their values; nil if no latency is known.

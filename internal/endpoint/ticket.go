@@ -63,6 +63,10 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient reports whether the upload waits for its client now.
 	WaitsForClient() bool
+	// Flow returns how the body of the answer comes; nil: it is not measured.
+	Flow() *Flow
+	// MeasureFlow makes Flow measure the body from its next read on.
+	MeasureFlow()
 	// RecordsCall reports whether to count the call, once for all its attempts. waited is how
 	// long the client waited for a first byte that came firstByte after the attempt began;
 	// 0: there was none.

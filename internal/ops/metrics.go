@@ -25,7 +25,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, limitLeft, tokens, held, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, quotaLeft, tokens, held, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
@@ -45,6 +45,7 @@ var metrics = struct {
 	traffic:       describe("endpoint_traffic_ratio", "Part of all requests whose first attempt goes to the endpoint, 0 to 1.", "pool", "endpoint"),
 	inFlight:      describe("endpoint_in_flight", "Attempts in flight, including streams.", "pool", "endpoint"),
 	limitLeft:     describe("endpoint_limit_left", "How much of a limit is left.", "pool", "endpoint", "of", "amount", "per"),
+	quotaLeft:     describe("endpoint_quota_left", "What was left of a quota by the latest response of the endpoint that states it.", "pool", "endpoint", "of"),
 	tokens:        describe("tokens_total", "Tokens that responses of the endpoint have stated, if it has a limit of tokens.", "pool", "endpoint"),
 	held:          describe("endpoint_held", "1 while the endpoint is in cooldown, else 0.", "pool", "endpoint"),
 	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those whose result live requests already showed.", "pool", "endpoint", "result"),
@@ -81,7 +82,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.tokens, m.held, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.quotaLeft, m.tokens, m.held, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -211,6 +212,13 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	s.gauge(m.inFlight, float64(e.InFlight), name)
 	for _, l := range e.Limits {
 		s.gauge(m.limitLeft, float64(l.Left), name, l.Of, strconv.FormatInt(l.Amount, 10), strconv.FormatFloat(l.Per, 'g', -1, 64))
+	}
+	seen := make(map[string]bool)
+	for _, q := range e.Quotas {
+		if !seen[q.Of] { // an API states each once; others may not
+			seen[q.Of] = true
+			s.gauge(m.quotaLeft, float64(q.Left), name, q.Of)
+		}
 	}
 	if e.Meters {
 		s.count(m.tokens, e.Tokens, name)

@@ -194,6 +194,13 @@ func (p *Pool) TrialDue(now time.Time) bool {
 	return true
 }
 
+// Rebuild rebuilds the routing tables at once, not at the next tick.
+func (p *Pool) Rebuild(now time.Time) {
+	p.Mu.Lock()
+	p.rebuildLocked(now)
+	p.Mu.Unlock()
+}
+
 // Tick does what is due at now, and returns when something is due next; zero: after an event.
 func (p *Pool) Tick(now time.Time) (due time.Time) {
 	p.undecided.decide(now) // before the states count failures whose doubt is over
@@ -234,6 +241,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
 	changed = p.rescoreLocked(g, now) || changed
+	changed = changed || g.roomsChanged(now)
 	collected = p.trendLocked(now, cfg, collected)
 	if changed {
 		p.rebuildLocked(now)

@@ -34,6 +34,7 @@ func Command(_ context.Context, r *run.Run, args []string) error {
 	for _, err := range []error{
 		part(r, s, "faults", "Faults", (*page).faults, (*page).faultsInShort),
 		part(r, s, "speed", "Speed", (*page).speed, (*page).speedInShort),
+		part(r, s, "llm", "LLM APIs", (*page).llm, (*page).llmInShort),
 		part(r, s, "micro", "Go benchmarks", (*page).micro, (*page).microInShort),
 		part(r, s, "soak", "Soak", (*page).soak, (*page).soakInShort),
 		part(r, s, "fleet", "Fleet", (*page).fleet, (*page).fleetInShort),
