@@ -41,6 +41,7 @@ const (
 	ReasonRelapse     = "relapse"
 	ReasonRecovered   = "recovered"
 	ReasonOperator    = "operator"
+	ReasonWary        = "failed_while_wary"
 	reasonOff         = "breaker_off"
 )
 
@@ -132,6 +133,7 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
+//	closed, wary   one failure, of a check too              open        0
 //	closed         much slower than usual, or clients
 //	               give up waiting                          open        0
 //	open           the period is over, and the latest
@@ -183,6 +185,7 @@ type Breaker struct {
 	Latencies window.Counter // slow attempts
 	Relapses  int
 	goodSince time.Time // when it closed or last forgave a relapse
+	wary      bool      // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.
 	Told Told
@@ -237,7 +240,7 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.quick = quick{may: b.quick.may}
 	b.late = false
-	b.goodSince, b.Worked = now, false
+	b.goodSince, b.Worked, b.wary = now, false, false
 	if to == Open {
 		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
 	}
@@ -350,6 +353,9 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 		b.Transition(Closed, now, reasonOff)
 		return true
 	case b.State == Closed:
+		if b.wary && b.uncounted > 0 {
+			b.wary, changed = false, true
+		}
 		b.countSuccesses(now, cfg)
 		if b.Relapses > 0 && b.Worked && now.Sub(b.goodSince) >= forgiveAfter {
 			b.Relapses--
@@ -365,7 +371,7 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 			return b.endStep(now)
 		}
 	}
-	return false
+	return changed
 }
 
 // Due returns when Tick will next change something; zero if only an event can.
@@ -384,6 +390,8 @@ func (b *Breaker) Allowed(cfg *Config) float64 {
 	switch {
 	case b.State == ForcedOpen:
 		return 0
+	case !cfg.Off && b.wary:
+		return WaryShare
 	case cfg.Off, b.State == Closed, b.State == ForcedClosed:
 		return 1
 	case b.State == Recovering:

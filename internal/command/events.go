@@ -32,6 +32,12 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 			query.Set(name, value)
 		}
 	}
+	if flags.Bool("fleet") {
+		if flags.Bool("follow") {
+			return followFleet(c, cmd, query, show)
+		}
+		query.Set("where", api.InFleet)
+	}
 	var newest []event.Event
 	if flags.Bool("follow") {
 		// The stream begins after this event. Reading it before the list loses none.
@@ -61,6 +67,47 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 		return nil
 	}
 	return followEvents(c, cmd, flags.String("pool"), after, show)
+}
+
+// followFleet shows the events of all instances, and again and again those that are new.
+func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*event.Event, string)) error {
+	query.Set("where", api.InFleet)
+	query.Set("limit", cmd.Flags().Lookup("limit").Value.String())
+	type which struct {
+		instance string
+		id       uint64
+		at       time.Time
+	}
+	shown := make(map[which]bool)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		var raw []json.RawMessage
+		_, err := c.exchange(http.MethodGet, api.Root+"events?"+query.Encode(), nil, &raw)
+		if err != nil && len(shown) == 0 {
+			return err
+		}
+		query.Set("limit", "1000")
+		seen := make(map[which]bool, len(raw))
+		for _, text := range raw {
+			var e event.Event
+			if err := json.Unmarshal(text, &e); err != nil {
+				return fmt.Errorf("reading an event: %w", err)
+			}
+			key := which{e.Instance, e.ID, e.At}
+			if seen[key] = true; !shown[key] {
+				show(&e, string(text))
+			}
+		}
+		if err == nil {
+			shown = seen
+		}
+		select {
+		case <-c.ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
 // followEvents shows events as they happen. If the stream ends, as it does with every
@@ -114,6 +161,9 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 // formatEvent returns an event as a line.
 func formatEvent(e *event.Event) string {
 	where := e.Pool
+	if e.Instance != "" {
+		where = e.Instance + ": " + where
+	}
 	if e.Endpoint != "" {
 		where += "/" + e.Endpoint
 	}

@@ -71,6 +71,15 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 			body[name] = value
 		}
 	}
+	fleet, here := cmd.Flags().Lookup(api.InFleet), cmd.Flags().Lookup(api.Here)
+	switch {
+	case fleet.Changed && here.Changed:
+		return nil, fmt.Errorf("--fleet and --here contradict each other")
+	case fleet.Changed:
+		body["where"] = api.InFleet
+	case here.Changed:
+		body["where"] = api.Here
+	}
 	return body, nil
 }
 
@@ -102,7 +111,7 @@ func describeAnswer(a *api.OperatorAnswer) string {
 	what := "is " + e.State
 	switch {
 	case a.Action == api.Set:
-		return api.Printable(fmt.Sprintf("%s/%s has %s", a.Pool, a.Endpoint, describeSettings(e)))
+		return api.Printable(fmt.Sprintf("%s/%s has %s%s", a.Pool, a.Endpoint, describeSettings(e), describeFleet(a)))
 	case e.Draining && a.InFlight == 0:
 		what = "is drained, " + countCalls(0)
 	case e.Draining:
@@ -113,7 +122,15 @@ func describeAnswer(a *api.OperatorAnswer) string {
 	if e.Operator != nil {
 		what += describeUntil(e.Operator.Until)
 	}
-	return api.Printable(fmt.Sprintf("%s/%s %s", a.Pool, a.Endpoint, what))
+	return api.Printable(fmt.Sprintf("%s/%s %s%s", a.Pool, a.Endpoint, what, describeFleet(a)))
+}
+
+// describeFleet says whether other instances were told, to follow other text.
+func describeFleet(a *api.OperatorAnswer) string {
+	if !a.Fleet {
+		return ""
+	}
+	return "; the fleet was told"
 }
 
 // describeSettings returns the weight and priority in force.

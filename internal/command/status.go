@@ -32,6 +32,22 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	if watch && flags.Bool("check") {
 		return fmt.Errorf("--watch and --check contradict each other")
 	}
+	if flags.Bool("fleet") {
+		if watch || flags.Bool("check") || len(args) > 0 {
+			return fmt.Errorf("--fleet shows the whole fleet once: leave --watch, --check and the pool out")
+		}
+		var fleet api.FleetStatus
+		text, err := c.exchange(http.MethodGet, api.Root+"fleet", nil, &fleet)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			fmt.Fprintln(out, api.PrintableJSON(text))
+		default:
+			fmt.Fprint(out, formatFleet(&fleet, time.Now()))
+		}
+		return nil
+	}
 	show := func() ([]api.PoolStatus, error) {
 		all, text, err := readStatus(c, args)
 		if err != nil {

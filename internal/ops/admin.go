@@ -30,6 +30,7 @@ func init() { caddy.RegisterModule(new(AdminAPI)) }
 //	POST  /failover/pools/{pool}/endpoints/{endpoint}/{drain|enable|trip|reset}
 //	GET   /failover/events
 //	GET   /failover/incidents
+//	GET   /failover/fleet
 //	GET   /failover/report
 //
 // It exists even if no pool is configured. See docs/api.md.
@@ -77,13 +78,14 @@ func (a *AdminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: api.Root + "pools/", Handler: caddy.AdminHandlerFunc(a.pool)},
 		{Pattern: api.Root + "incidents", Handler: caddy.AdminHandlerFunc(a.incidents)},
 		{Pattern: api.Root + "events", Handler: caddy.AdminHandlerFunc(a.events)},
+		{Pattern: api.Root + "fleet", Handler: caddy.AdminHandlerFunc(a.fleet)},
 		{Pattern: api.Root + "report", Handler: caddy.AdminHandlerFunc(a.report)},
 	}
 }
 
 func (a *AdminAPI) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents, %sincidents and %sreport",
-		r.URL.Path, api.Root, api.Root, api.Root, api.Root)
+	return apiError(http.StatusNotFound, "nothing at %s; there are %spools, %sevents, %sincidents, %sfleet and %sreport",
+		r.URL.Path, api.Root, api.Root, api.Root, api.Root, api.Root)
 }
 
 // pools answers with the status of all pools.
@@ -168,6 +170,9 @@ func order(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, actio
 	answer, err := p.Operate(endpoint, c, time.Now())
 	if _, ok := errors.AsType[*pool.UnknownEndpointError](err); ok {
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	}
+	if errors.Is(err, pool.ErrNoFleet) {
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
 	}
 	if err != nil {
 		return err
