@@ -41,6 +41,7 @@ const (
 	ReasonRelapse     = "relapse"
 	ReasonRecovered   = "recovered"
 	ReasonOperator    = "operator"
+	ReasonWary        = "failed_while_wary"
 	reasonOff         = "breaker_off"
 )
 
@@ -132,13 +133,14 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
+//	closed, wary   one failure, of a check too              open        0
 //	closed         much slower than usual, or clients
 //	               give up waiting                          open        0
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
 //	open           the period is over or checks pass in a
-//	               row, the latest check passed, and one had
-//	               failed while it was open                 recovering  start
+//	               row, the latest passed in time, and one had
+//	               failed or was late while it was open     recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
 //	recovering     the trial fails, or its client leaves
 //	               before an answer                         open        0, a relapse unless all were down
@@ -146,6 +148,7 @@ type Result struct {
 //	               says nothing                             open        0, the same period
 //	recovering     the trial succeeds, or a check           recovering  start
 //	recovering     a step with successes only               recovering  grown, at most doubled
+//	recovering     a success of a quick recovery            recovering  grown
 //	recovering     first failure of a step, not made up for
 //	               by the successes before                  recovering  halved
 //	recovering     failures of two calls at the smallest
@@ -182,6 +185,7 @@ type Breaker struct {
 	Latencies window.Counter // slow attempts
 	Relapses  int
 	goodSince time.Time // when it closed or last forgave a relapse
+	wary      bool      // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.
 	Told Told
@@ -198,7 +202,8 @@ type Breaker struct {
 
 	// open
 	Until   time.Time // end of the period
-	noticed bool      // the latest check before it opened, or one since, has failed
+	noticed bool      // the latest check before it opened, or one since, has failed or was late
+	late    bool      // the latest check passed late
 
 	Latest   checkState // result of the latest check
 	Flapping bool       // it opens and closes again and again
@@ -216,6 +221,7 @@ type Breaker struct {
 	badSteps   int  // in a row
 	thin       int  // steps in a row without an attempt
 	idle       int  // steps in a row without a result
+	quick      quick
 }
 
 // Transition changes the state and begins a new generation. Nothing else changes the state.
@@ -232,7 +238,9 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.Failures, b.doubts = usual{}, usual{}
 	b.Share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
-	b.goodSince, b.Worked = now, false
+	b.quick = quick{may: b.quick.may}
+	b.late = false
+	b.goodSince, b.Worked, b.wary = now, false, false
 	if to == Open {
 		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
 	}
@@ -278,7 +286,7 @@ func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (ch
 		return false // Report will count it as slow
 	}
 	p.answered = true
-	return b.stepSucceeded(now, cfg)
+	return b.callSucceeded(now, cfg)
 }
 
 // Report gives a permit back with the result of the attempt.
@@ -294,7 +302,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
-		return !p.answered && b.stepSucceeded(now, cfg)
+		return !p.answered && b.callSucceeded(now, cfg)
 	}
 	return false
 }
@@ -345,6 +353,9 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 		b.Transition(Closed, now, reasonOff)
 		return true
 	case b.State == Closed:
+		if b.wary && b.uncounted > 0 {
+			b.wary, changed = false, true
+		}
 		b.countSuccesses(now, cfg)
 		if b.Relapses > 0 && b.Worked && now.Sub(b.goodSince) >= forgiveAfter {
 			b.Relapses--
@@ -360,7 +371,7 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 			return b.endStep(now)
 		}
 	}
-	return false
+	return changed
 }
 
 // Due returns when Tick will next change something; zero if only an event can.
@@ -379,6 +390,8 @@ func (b *Breaker) Allowed(cfg *Config) float64 {
 	switch {
 	case b.State == ForcedOpen:
 		return 0
+	case !cfg.Off && b.wary:
+		return WaryShare
 	case cfg.Off, b.State == Closed, b.State == ForcedClosed:
 		return 1
 	case b.State == Recovering:

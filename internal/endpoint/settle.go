@@ -76,6 +76,7 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 		}
 		if end.outcome.Failed() {
 			s.own.faults.add(end.outcome, cause, now, s.own.breaker.State == breaker.Closed)
+			s.failures.add(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)

@@ -41,6 +41,7 @@ type State struct {
 	sample   score.StepTally // since the trend's latest step
 	totals   totals
 	last     lastOutcomes
+	failures recentFailures
 	order    *Order    // that an operator holds, nil for none
 	barred   bool      // by the order, or the plan: no attempts
 	vacant   int       // attempts in flight that fill no slot

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
@@ -45,7 +46,7 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 		e.Until = b.DueAgain(now, s.checks.next)
 	}
 	if s.own.hold.on(now) {
-		e.HeldUntil, e.HeldReason = s.own.hold.until, outcome.RateLimited.String()
+		e.HeldUntil, e.HeldReason = s.own.hold.until, cmp.Or(s.own.hold.reason, outcome.RateLimited.String())
 	}
 	if until := s.own.stated.until; now.Before(until) && until.After(e.HeldUntil) {
 		e.HeldUntil, e.HeldReason = until, ReasonQuota
