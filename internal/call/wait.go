@@ -375,6 +375,13 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	return a.Target.State
 }
 
+// Due implements pool.Waiter.
+func (c *Call) Due(now time.Time) time.Time {
+	h := c.Handler
+	due, _ := h.limited(c, h.TableToWaitFor(c.upstreams(), now), now)
+	return due
+}
+
 // leavesLane tells the queue how the attempt went for which it let the call in. It may be called
 // from any goroutine.
 func (c *Call) leavesLane(took time.Duration, well bool) {

@@ -36,6 +36,9 @@ type Waiter interface {
 	// Enter reserves an attempt at an endpoint with room in its lane, and returns the
 	// endpoint; nil if there is none. The attempt may be a trial only if trial is set.
 	Enter(now time.Time, lanes Lanes, trial bool) *endpoint.State
+	// Due returns when a limit of an endpoint will have room for the call, after an Enter that found
+	// no endpoint; zero: it does not wait for a limit.
+	Due(now time.Time) time.Time
 }
 
 // kind counts the waiting calls of one kind.
@@ -154,6 +157,9 @@ func (q *Queue) nudge() {
 	}
 }
 
+// pollAtMost is the shortest time between two looks for endpoints whose limits have room again.
+const pollAtMost = time.Millisecond
+
 // serve lets calls in until nobody waits.
 func (q *Queue) serve() {
 	timer := time.NewTimer(endpoint.PollAllIn)
@@ -164,20 +170,26 @@ func (q *Queue) serve() {
 		case <-timer.C:
 		}
 		q.mu.Lock()
-		q.letInLocked(time.Now())
+		now := time.Now()
+		due := q.letInLocked(now)
 		if q.places.Len() == 0 {
 			q.serving, q.lanes, q.kinds = false, nil, nil
 			q.mu.Unlock()
 			return
 		}
 		q.mu.Unlock()
-		timer.Reset(endpoint.PollAllIn)
+		pause := endpoint.PollAllIn
+		if !due.IsZero() {
+			pause = min(pause, max(pollAtMost, due.Sub(now)))
+		}
+		timer.Reset(pause)
 	}
 }
 
 // letInLocked lets in the calls that find an endpoint, in the order of the queue. For each
-// kind it stops at the first call that finds none.
-func (q *Queue) letInLocked(now time.Time) {
+// kind it stops at the first call that finds none. It returns when a limit will have room for the
+// first of those; zero: none of them waits for that.
+func (q *Queue) letInLocked(now time.Time) (due time.Time) {
 	stuck := make(map[any]bool, len(q.kinds))
 	for e := q.places.Front(); e != nil && len(stuck) < len(q.kinds); {
 		p := e.Value.(*Place)
@@ -189,9 +201,9 @@ func (q *Queue) letInLocked(now time.Time) {
 		trial := !p.doubtful || k.doubtful == k.all
 		s := p.waiter.Enter(now, Lanes{q}, trial)
 		if s == nil {
-			stuck[p.kind] = trial
-			if !trial {
-				delete(stuck, p.kind)
+			if trial {
+				stuck[p.kind] = true
+				due = endpoint.Earliest(due, p.waiter.Due(now))
 			}
 			continue
 		}
@@ -201,6 +213,7 @@ func (q *Queue) letInLocked(now time.Time) {
 		q.removeLocked(p)
 		close(p.in)
 	}
+	return due
 }
 
 // A lane bounds how many calls of the queue may wait for an answer of an endpoint that

@@ -14,6 +14,7 @@ import (
 type gate struct {
 	state endpoint.State
 	open  int // calls that are let in; negative: any number
+	due   time.Time
 	in    []string
 }
 
@@ -26,6 +27,8 @@ type waiter struct {
 
 func (w *waiter) Kind() any      { return w.gate }
 func (w *waiter) Doubtful() bool { return w.doubtful }
+
+func (w *waiter) Due(time.Time) time.Time { return w.gate.due }
 
 func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) *endpoint.State {
 	g := w.gate
@@ -113,6 +116,24 @@ func TestTheQueueLooksByItself(t *testing.T) {
 		q.mu.Unlock()
 		<-p.In()
 		if took := time.Since(began); took > endpoint.PollAllIn {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestTheQueueLooksWhenALimitHasRoom, and not more than a thousand times a second.
+func TestTheQueueLooksWhenALimitHasRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g, began := newQueue(), new(gate), time.Now()
+		defer q.empty()
+		g.due = began.Add(37 * time.Millisecond)
+		p := q.Join(&waiter{name: "one", gate: g}, began)
+		synctest.Wait()
+		q.mu.Lock()
+		g.open = 1
+		q.mu.Unlock()
+		<-p.In()
+		if took := time.Since(began); took != 37*time.Millisecond {
 			t.Errorf("it took %v", took)
 		}
 	})

@@ -1,0 +1,58 @@
+package lab
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCallsThatWaitForALimitUseAllOfIt: at twice the demand that a limit allows, calls wait in order, and the endpoint gets what
+// its limit grants, however small its burst is.
+func TestCallsThatWaitForALimitUseAllOfIt(t *testing.T) {
+	for _, limit := range []string{"limit 10 requests per 1s", "limit 600 requests per 1m", "limit 50 requests per 1s", "limit 10000 tokens per 1s"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLab(t, "failover {\nname lab\nendpoint http://one:1 {\n"+limit+"\n}\nall_down wait 1m 10000\n}")
+			defer l.close()
+			var mu sync.Mutex
+			var asked []time.Time
+			var order []string
+			l.on("one:1", func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				asked, order = append(asked, time.Now()), append(order, r.URL.Path)
+				mu.Unlock()
+				return respond(r, http.StatusOK, `{"usage":{"total_tokens":1000}}`), nil
+			})
+			rate := 10
+			if limit == "limit 50 requests per 1s" {
+				rate = 50
+			}
+			const seconds = 20
+			var wg sync.WaitGroup
+			for i := range 2 * rate * seconds {
+				time.Sleep(time.Second / time.Duration(2*rate))
+				wg.Go(func() {
+					if got := l.call(http.MethodGet, fmt.Sprintf("/%05d", i), ""); got.Code != http.StatusOK {
+						t.Errorf("call %d got %d", i, got.Code)
+					}
+				})
+			}
+			began := time.Now().Add(-seconds * time.Second)
+			wg.Wait()
+			in := 0
+			for i, at := range asked {
+				if at.Sub(began) < seconds*time.Second {
+					in++
+				}
+				if i > 0 && at.After(asked[i-1]) && order[i] < order[i-1] { // those let in at once are asked for in any order
+					t.Errorf("%s: %s came before %s", limit, order[i-1], order[i])
+				}
+			}
+			if part := float64(in) / float64(rate*seconds); part < 0.95 || part > 1.06 {
+				t.Errorf("%s: %.3f of the grant used while calls wait", limit, part)
+			}
+		})
+	}
+}
