@@ -30,7 +30,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds
 		s.countLocked(now)
 		c.slowness.Episode.Mark(now, c.slowness.Limit)
 	}
-	if c.well() && !s.barred && !s.Left && b == nil && how != AdmitPassed { // the usual case
+	if c.well() && !s.barred && !s.Left && how != AdmitPassed && (b == nil || s.fitsLocked(f.own(), b, now)) { // the usual case
 		f.own().Permit.Generation = c.breaker.Generation
 		c.begun++
 		s.Busy.Add(1)

@@ -49,10 +49,11 @@ func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 	for len(s.quotas) <= i {
 		s.quotas = append(s.quotas, metered{})
 	}
-	if m := &s.quotas[i]; m.since.IsZero() || m.Limit != r.Limit {
+	m := &s.quotas[i]
+	if m.Limit != r.Limit { // whose amount is 0 for a new one
 		*m = metered{Limit: r.Limit, since: now}
 	}
-	return &s.quotas[i]
+	return m
 }
 
 // costLocked is how many units of a limit an attempt takes that may use asked tokens. One that asks
@@ -80,15 +81,31 @@ func (s *State) readyLocked(b *Bounds, now time.Time, asked int64) time.Time {
 	return at
 }
 
+// fitsLocked reports whether the endpoint has room for an attempt. If so, it counts the attempt.
+func (s *State) fitsLocked(t *Ticket, b *Bounds, now time.Time) bool {
+	if s.fullLocked(b) {
+		return false
+	}
+	asked, at := t.asked(), now.UnixNano()
+	for i := range b.Rates {
+		r := &b.Rates[i]
+		if !s.bucketLocked(i, r, now).Has(at, r, s.costLocked(r, asked)) {
+			return false
+		}
+	}
+	s.useLocked(t, b, now)
+	return true
+}
+
 // useLocked counts an attempt that is let in.
 func (s *State) useLocked(t *Ticket, b *Bounds, now time.Time) {
 	if b == nil {
 		return
 	}
-	asked := t.asked()
+	asked, at := t.asked(), now.UnixNano()
 	for i := range b.Rates {
 		r := &b.Rates[i]
-		s.bucketLocked(i, r, now).Use(now, r, s.costLocked(r, asked))
+		s.bucketLocked(i, r, now).Use(at, r, s.costLocked(r, asked))
 	}
 	if t.Tokens != nil {
 		t.Tokens.booked, t.Tokens.at = s.booking.Tokens(asked), now

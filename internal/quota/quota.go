@@ -1,7 +1,10 @@
 // Package quota keeps an endpoint within what its provider grants.
 package quota
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A Limit is a grant: so many requests or tokens in a time.
 type Limit struct {
@@ -71,15 +74,19 @@ type Bucket struct {
 // all has grown back; the next units wait for what was taken in advance.
 func (b *Bucket) Take(now time.Time, r *Rate, n int64) bool {
 	at := now.UnixNano()
-	if at < b.ready(r, n) {
+	if !b.Has(at, r, n) {
 		return false
 	}
 	b.use(at, r, n)
 	return true
 }
 
-// Use uses n units, at least 0, whether they are there or not.
-func (b *Bucket) Use(now time.Time, r *Rate, n int64) { b.use(now.UnixNano(), r, n) }
+// Has reports whether n units are there at a time, in nanoseconds since the epoch.
+func (b *Bucket) Has(at int64, r *Rate, n int64) bool { return at >= b.ready(r, n) }
+
+// Use uses n units, at least 0, whether they are there or not, at a time in nanoseconds since the
+// epoch.
+func (b *Bucket) Use(at int64, r *Rate, n int64) { b.use(at, r, n) }
 
 func (b *Bucket) use(at int64, r *Rate, n int64) {
 	b.rest(at)
@@ -87,7 +94,7 @@ func (b *Bucket) use(at int64, r *Rate, n int64) {
 	paid := min(b.spare, grows)
 	b.spare -= paid
 	b.full += grows - paid
-	b.used.add(at, at, r.part, n)
+	b.used.add(at, r.part, n)
 }
 
 // rest lets the bucket grow to a time. What nobody uses for a while is not saved up, and neither is
@@ -112,7 +119,7 @@ func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
 		b.spare = min(b.spare+at-b.full, int64(r.Per)/4)
 		b.full = at
 	}
-	b.used.add(at, taken.UnixNano(), r.part, n)
+	b.used.correct(at, taken.UnixNano(), r.part, n)
 }
 
 // Ready returns when n units will be there; now if they are.
@@ -133,7 +140,11 @@ func (b *Bucket) Left(now time.Time, r *Rate) int64 {
 // grows returns in which time n units grow back, in nanoseconds; at most a year.
 func (r *Rate) grows(n int64) int64 {
 	const year = float64(365 * 24 * time.Hour)
-	return int64(max(-year, min(year, r.interval*float64(n))))
+	grows := r.interval * float64(n)
+	if grows > year || grows < -year {
+		return int64(math.Copysign(year, grows))
+	}
+	return int64(grows)
 }
 
 const parts = 12
@@ -142,12 +153,22 @@ const parts = 12
 type history struct {
 	counts [parts]int64
 	latest int64 // the part that is counted in, a number since the epoch
+	ends   int64 // the latest, in nanoseconds since the epoch
+	at     int   // where its count is
 }
 
-// add counts n units at a time that is now or earlier. Units that are no longer in the history cannot
-// be taken back.
-func (h *history) add(now, at, part, n int64) {
-	h.turn(now / part)
+// add counts n units, at least 0, now.
+func (h *history) add(now, part, n int64) {
+	if now >= h.ends {
+		h.turn(now, part)
+	}
+	h.counts[h.at] += n
+}
+
+// correct counts n units for a time that is now or earlier. Units that are no longer in the history
+// cannot be taken back.
+func (h *history) correct(now, at, part, n int64) {
+	h.turn(now, part)
 	back := h.latest - at/part
 	if back >= parts {
 		return
@@ -157,7 +178,7 @@ func (h *history) add(now, at, part, n int64) {
 }
 
 func (h *history) sum(at, part int64) (sum int64) {
-	h.turn(at / part)
+	h.turn(at, part)
 	for _, n := range h.counts {
 		sum += n
 	}
@@ -165,7 +186,8 @@ func (h *history) sum(at, part int64) (sum int64) {
 }
 
 // turn empties the parts that have passed. A clock that jumps back counts on in the latest.
-func (h *history) turn(to int64) {
+func (h *history) turn(now, part int64) {
+	to := now / part
 	if to-h.latest >= parts {
 		h.counts, h.latest = [parts]int64{}, to
 	}
@@ -173,4 +195,5 @@ func (h *history) turn(to int64) {
 		h.latest++
 		h.counts[uint64(h.latest)%parts] = 0
 	}
+	h.ends, h.at = (h.latest+1)*part, int(uint64(h.latest)%parts)
 }

@@ -153,7 +153,7 @@ func TestLeft(t *testing.T) {
 			t.Errorf("at %d ms: %d, want %d", step.ms, left, step.want)
 		}
 	}
-	b.Use(at(3600000), &rate, 20)
+	b.Use(at(3600000).UnixNano(), &rate, 20)
 	b.Correct(at(3600000), &rate, at(3600000), -5)
 	if left := b.Left(at(3600000), &rate); left != 0 {
 		t.Errorf("after more than there was: %d", left)
