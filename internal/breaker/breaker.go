@@ -42,6 +42,8 @@ const (
 	ReasonRecovered   = "recovered"
 	ReasonOperator    = "operator"
 	reasonOff         = "breaker_off"
+	ReasonScopes      = "scopes"
+	ReasonForgotten   = "forgotten"
 )
 
 const (
@@ -132,6 +134,7 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
+//	closed         most scopes of the endpoint are out      open        0
 //	closed         much slower than usual, or clients
 //	               give up waiting                          open        0
 //	open           the period is over, and the latest
@@ -145,6 +148,7 @@ type Result struct {
 //	recovering     the trial of a pool that was all down
 //	               says nothing                             open        0, the same period
 //	recovering     the trial succeeds, or a check           recovering  start
+//	recovering     the same, and it opened for its scopes   closed      1
 //	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     first failure of a step, not made up for
 //	               by the successes before                  recovering  halved

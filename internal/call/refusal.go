@@ -126,7 +126,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 	if h.isFull(c, from, now) {
 		return outlook{now, pool.Full}
 	}
-	if ready, limited := h.limited(from, now); limited {
+	if ready, limited := h.limited(c, from, now); limited {
 		return outlook{ready, pool.AllHeld}
 	}
 	first, held, _ := h.soonest(c, from, now)
@@ -140,7 +140,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || !c.takes(t) || t.State.Available(now, cfg) == 0 {
+		if t.Weight <= 0 || !c.takes(t) || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
 		upstream := t.Upstream
@@ -156,10 +156,10 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 
 // limited tells whether some endpoint would take a call if its limit had not been used up,
 // and when the first such limit has room again.
-func (h *Handler) limited(from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
+func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || t.Bounds == nil || t.State.Available(now, cfg) == 0 {
+		if t.Weight <= 0 || t.Bounds == nil || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
 		if at := t.State.Ready(t.Bounds, now); at.After(now) {
@@ -286,7 +286,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 			held, first = false, endpoint.Earliest(first, until)
 			continue
 		}
-		at, onHold := t.State.Returns(now, cfg)
+		at, onHold := t.State.For(c.scope()).Returns(now, cfg)
 		held = held && onHold
 		if at.IsZero() {
 			continue
@@ -294,7 +294,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 		first = endpoint.Earliest(first, at)
 		key := at
 		if !anyway {
-			since, free := t.State.IdleSince(now, cfg, t.Bounds)
+			since, free := t.State.For(c.scope()).IdleSince(now, cfg, t.Bounds)
 			if !free {
 				continue
 			}

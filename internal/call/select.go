@@ -176,12 +176,12 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if c.isExcluded(t) {
 			continue
 		}
-		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
+		if wants, urgent := t.State.For(c.scope()).WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
 			if a := h.try(c, t, now, endpoint.AdmitPassed); a != nil {
 				return a
 			}
 		}
-		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
+		wants, urgent := t.State.For(c.scope()).WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}
@@ -223,7 +223,7 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) (first t
 	if h.TryAnyway {
 		return first, held, h.try(c, due, now, endpoint.AdmitAnyway)
 	}
-	if !h.Pool.TrialDue(now) {
+	if !h.Pool.TrialDue(from, now) {
 		return first, held, h.inNeed(c, from, now)
 	}
 	return first, held, h.try(c, due, now, endpoint.AdmitAllDown)
@@ -238,7 +238,7 @@ func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 		if t.Weight <= 0 || !c.takes(t) {
 			continue
 		}
-		if served := t.State.ServesSome(now); served > most {
+		if served := t.State.For(c.scope()).ServesSome(now); served > most {
 			best, most = t, served
 		}
 	}

@@ -117,6 +117,9 @@ func formatEvent(e *event.Event) string {
 	if e.Endpoint != "" {
 		where += "/" + e.Endpoint
 	}
+	if e.Scope != "" {
+		where += " (" + e.Scope + ")"
+	}
 	if e.To != "" {
 		where += " -> " + e.To
 	}

@@ -97,6 +97,11 @@ func exitCode(all []api.PoolStatus) error {
 			if e.State != breaker.Closed.String() && e.State != breaker.ForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
 				code = exitDegraded
 			}
+			for i := range e.Scopes {
+				if isIll(&e.Scopes[i]) {
+					code = exitDegraded
+				}
+			}
 		}
 	}
 	if code == exitDone {
@@ -174,8 +179,52 @@ func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time)
 			api.Printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
 			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, e.Cancelled, p50, p99,
 			api.Printable(strings.Join(notes(&e, now), "; ")))
+		for i := range e.Scopes {
+			formatScope(table, &e.Scopes[i], now)
+		}
 	}
 	table.Flush()
+}
+
+// formatScope writes the row of a scope below its endpoint's.
+func formatScope(w io.Writer, s *api.ScopeStatus, now time.Time) {
+	p50, p99 := "-", "-"
+	if s.Latency != nil {
+		p50, p99 = formatSeconds(s.Latency.P50), formatSeconds(s.Latency.P99)
+	}
+	fmt.Fprintf(w, "    %s\t\t\t%s\t\t%s\t%.2f\t\t\t\t\t%s\t%s\t%s\n",
+		api.Printable(s.Scope), s.State, formatPart(s.Share), s.Score, p50, p99, api.Printable(strings.Join(scopeNotes(s, now), "; ")))
+}
+
+// isIll reports whether calls of a scope, or a part of them, are kept from the endpoint.
+func isIll(s *api.ScopeStatus) bool {
+	return s.State != breaker.Closed.String() || !s.HeldUntil.IsZero()
+}
+
+// scopeNotes returns what the columns of a scope do not show.
+func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
+	if s.State != breaker.Closed.String() {
+		note := s.Reason
+		if !s.Until.IsZero() {
+			note += ", tried again in " + formatWait(s.Until, now)
+		}
+		notes = append(notes, note)
+		if s.Cause != nil {
+			notes = append(notes, s.Cause.String())
+		}
+	}
+	if !s.HeldUntil.IsZero() {
+		notes = append(notes, describeHold(s.HeldUntil, s.HeldReason, now))
+	}
+	return notes
+}
+
+// describeHold returns why and how long calls are kept away.
+func describeHold(until time.Time, reason string, now time.Time) string {
+	if reason == "next_on" {
+		return "passed over, since calls move on from it (next_on); tried again in " + formatWait(until, now)
+	}
+	return "asked to wait " + formatWait(until, now)
 }
 
 // notes returns what the columns of an endpoint do not show.
@@ -200,12 +249,8 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))
 	}
-	switch {
-	case e.HeldUntil.IsZero():
-	case e.HeldReason == "next_on":
-		notes = append(notes, "passed over, since calls move on from it (next_on); tried again in "+formatWait(e.HeldUntil, now))
-	default:
-		notes = append(notes, "asked to wait "+formatWait(e.HeldUntil, now))
+	if !e.HeldUntil.IsZero() {
+		notes = append(notes, describeHold(e.HeldUntil, e.HeldReason, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {
 		notes = append(notes, "checks fail: "+e.Check.LastResult)

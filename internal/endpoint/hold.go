@@ -14,11 +14,12 @@ const (
 
 // A hold is how long an endpoint has asked to wait. The zero value is none.
 type hold struct {
-	until time.Time
-	step  time.Duration // length of the latest hold without a stated end
-	by    *Ticket       // the attempt that caused it; nil once it is over
-	soft  bool          // the request may have caused it: a success ends it, and it takes no last endpoint out
-	cause Cause         // what brought the latest hold about
+	until  time.Time
+	step   time.Duration // length of the latest hold without a stated end
+	by     *Ticket       // the attempt that caused it; nil once it is over
+	soft   bool          // the request may have caused it: a success ends it, and it takes no last endpoint out
+	reason string        // of the event
+	cause  Cause         // what brought the latest hold about
 }
 
 // on reports whether the hold lasts.
@@ -26,6 +27,17 @@ func (h *hold) on(now time.Time) bool { return now.Before(h.until) }
 
 // end ends the hold.
 func (h *hold) end() { h.until, h.by, h.soft = time.Time{}, nil, false }
+
+// Hold keeps calls away for a while because of what an attempt's response says, whatever its
+// outcome: calls of the attempt's scope, or all if it has none. It may be called from Acquire on.
+// The hold lasts for wait, which must be above 0, at most outcome.MaxHold; one that lasts longer
+// stays as it is. reason is the event's.
+func (s *State) Hold(t *Ticket, now time.Time, wait time.Duration, reason string) {
+	s.tell(s.update(t, func() bool {
+		c := t.speaksOf(s, outcome.Success)
+		return c.beginHold(now, now.Add(min(wait, outcome.MaxHold)), reason, Cause{})
+	}))
+}
 
 // holdFor begins a hold because of an attempt's response: for wait, or, if that is 0, for a
 // second, doubled each time up to a minute. soft says that the request may have caused the
@@ -39,22 +51,31 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 		h.step = min(longHold, max(firstHold, 2*h.step))
 		wait = h.step
 	}
-	until := now.Add(min(wait, outcome.MaxHold))
-	if !until.After(h.until) {
-		return
-	}
+	cause := h.cause
 	if last := c.faults.kinds.latest(); last != nil {
-		h.cause = last.Cause
+		cause = last.Cause
 	}
-	h.until, h.by, h.soft = until, t, soft
+	if c.beginHold(now, now.Add(min(wait, outcome.MaxHold)), outcome.RateLimited.String(), cause) {
+		h.by, h.soft = t, soft
+	}
+}
+
+// beginHold begins a hold, or makes it longer, and reports whether it did.
+func (c *condition) beginHold(now, until time.Time, reason string, cause Cause) bool {
+	h := &c.hold
+	if !until.After(h.until) {
+		return false
+	}
+	h.until, h.by, h.soft, h.reason, h.cause = until, nil, false, reason, cause
 	e := event.Event{
 		At:      now,
 		Kind:    event.EndpointHeld,
-		Reason:  outcome.RateLimited.String(),
+		Reason:  reason,
 		Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds()},
 	}
-	h.cause.AddTo(e.Details)
+	cause.AddTo(e.Details)
 	c.news = append(c.news, e)
+	return true
 }
 
 // resolveHold confirms a hold, or shortens it because the request caused the 429.

@@ -25,7 +25,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, limitLeft, held, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, held, scopeShare, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
@@ -46,6 +46,7 @@ var metrics = struct {
 	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
 	limitLeft:     describe("endpoint_limit_left", "How much of a limit has not been used within its time.", "pool", "endpoint", "of", "amount", "per"),
 	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
+	scopeShare:    describe("scope_share", "Part of its normal traffic that a scope of calls may have at the endpoint, 0 to 1; only of scopes that are out, recovering or on hold.", "pool", "endpoint", "scope"),
 	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
 	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
 	achieved:      describe("sla_achieved_ratio", "Part that was good over the objective's window, 0 to 1.", "pool", "sli"),
@@ -80,7 +81,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.held, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.held, m.scopeShare, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -212,6 +213,9 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 		s.gauge(m.limitLeft, float64(l.Left), name, l.Of, strconv.FormatInt(l.Amount, 10), strconv.FormatFloat(l.Per, 'g', -1, 64))
 	}
 	s.flag(m.held, e.Held, name)
+	for _, one := range e.Scopes {
+		s.gauge(m.scopeShare, one.Share, name, one.Scope)
+	}
 	s.count(m.checks, e.Passed, name, "passed")
 	s.count(m.checks, e.Failed, name, "failed")
 	s.count(m.checks, e.Skipped, name, "skipped")
