@@ -206,10 +206,10 @@ func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, er
 			host := withoutPort(e.Upstream)
 			if p.isDirective() {
 				return nil, e.wrap(fmt.Errorf("a scheme is missing, and its credentials would go out in plain text: "+
-					"write endpoint https://%s, or http://%[1]s if they may", host))
+					"write endpoint https://%s, or http://%[1]s to allow that", host))
 			}
 			return nil, e.wrap(fmt.Errorf("its credentials would go out in plain text: "+
-				"give it the url https://%s, or http://%[1]s if they may, or give the proxy a transport with TLS", host))
+				"give it the url https://%s, or http://%[1]s to allow that, or give the proxy a transport with TLS", host))
 		}
 		if p.isDirective() {
 			plain = append(plain, e.Upstream)

@@ -54,7 +54,7 @@ func (a *Affinity) validate() error {
 	case a.By == affinityText && !strings.Contains(a.Value, "{"):
 		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
-		return fmt.Errorf("affinity: %q is no name of a cookie", a.Value)
+		return fmt.Errorf("affinity: %q is not a valid cookie name", a.Value)
 	}
 	if a.By == affinityJSON {
 		if _, err := jsondoc.ParseField(a.Value); err != nil {

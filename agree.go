@@ -12,15 +12,15 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 	other := terms.(*Policy)
 	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
 	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
 	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
 	if mine, theirs := p.scope(), other.scope(); mine != nil && theirs != nil && *mine != *theirs {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different scopes; "+

@@ -50,7 +50,10 @@ func (p *Policy) validateAPIOf(e *Endpoint) error {
 	if err := e.validateKeys(p.dialect()); err != nil {
 		return err
 	}
-	return e.validateModels(p.dialect())
+	if err := e.validateModels(p.dialect()); err != nil {
+		return err
+	}
+	return e.validateTokens(p.dialect())
 }
 
 // checkAPIWords is validateAPI for the words of a Caddyfile.
@@ -69,18 +72,18 @@ func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 		return nil
 	}
 	if api == nil {
-		return fmt.Errorf("key needs to know how the API takes keys: give the pool api %s, or the endpoint header Authorization \"Bearer <key>\" instead",
+		return fmt.Errorf("key needs the pool's api, which sets how keys are sent: give the pool api %s, or the endpoint header Authorization \"Bearer <key>\" instead",
 			strings.Join(dialect.Names(), "|"))
 	}
 	for i, key := range e.Keys {
 		words := strings.Fields(key)
 		switch {
 		case len(words) == 0:
-			return errors.New("key: it is empty")
+			return errors.New("key: the key is empty")
 		case len(words) > 1 && strings.EqualFold(words[0], "bearer"):
-			return fmt.Errorf("key: leave Bearer out, since api %s says how keys are sent", api.Name)
+			return fmt.Errorf("key: leave Bearer out, because api %s sets how keys are sent", api.Name)
 		case slices.Contains(e.Keys[:i], key):
-			return errors.New("key: one is given twice")
+			return errors.New("key: the same key is given twice")
 		}
 	}
 	field := api.Key.Field
@@ -91,12 +94,12 @@ func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 		names = append(names, e.Headers.Delete...)
 		for _, name := range names {
 			if target.Plain(name) == target.Plain(field) {
-				return fmt.Errorf("key sets %s, and so does header: leave one of them out", field)
+				return fmt.Errorf("key sets %s, and so does header: remove one of them", field)
 			}
 		}
 	}
 	if u, err := url.Parse(e.URL); err == nil && u.User != nil && field == "Authorization" {
-		return fmt.Errorf("key sets %s, and so do the user and password of the base URL: leave one of them out", field)
+		return fmt.Errorf("key sets %s, and so do the user and password of the base URL: remove one of them", field)
 	}
 	return nil
 }
@@ -106,15 +109,15 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 	for _, m := range e.Models {
 		switch {
 		case api == nil:
-			return fmt.Errorf("model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model %s instead", m.Name)
+			return fmt.Errorf("model needs the pool's api, which says where requests name their model: give the pool api openai, or the endpoint set_json model %s instead", m.Name)
 		case api.Model == dialect.Nowhere:
-			return fmt.Errorf("model: calls of api %s have none", api.Name)
+			return fmt.Errorf("model: requests of api %s have none", api.Name)
 		case m.Name == "":
 			return errors.New("model: the name is missing")
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):
-			return fmt.Errorf("model %s: the name of a model of api %s has neither / nor : in it", m.Name, api.Name)
+			return fmt.Errorf("model %s: the name of a model of api %s cannot contain / or :", m.Name, api.Name)
 		case seen[m.Asked] && m.Asked == "":
-			return fmt.Errorf("model %s: what every other model is called is given twice; write model <asked> %[1]s", m.Name)
+			return fmt.Errorf("model %s: the name for all other models is given twice; write model <asked> %[1]s", m.Name)
 		case seen[m.Asked]:
 			return fmt.Errorf("model %s is given twice", m.Asked)
 		}
@@ -214,10 +217,16 @@ func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
 
 // commitRules are those of `commit`, else the API's.
 func (p *Policy) commitRules() call.CommitRules {
-	if api := p.dialect(); api != nil && p.Commit == nil {
-		return (&Commit{After: api.Commit}).rules()
+	api := p.dialect()
+	if api == nil {
+		return p.Commit.rules()
 	}
-	return p.Commit.rules()
+	rules := p.Commit.rules()
+	if p.Commit == nil {
+		rules = (&Commit{After: api.Commit}).rules()
+	}
+	rules.JSON = true
+	return rules
 }
 
 // retryRules are those of `retry`, else the API's. By default a call that finds no key of an endpoint
@@ -231,6 +240,19 @@ func (p *Policy) retryRules() call.RetryRules {
 		rules.Any = api.Method == methodsAny
 	}
 	return rules
+}
+
+// quotaFields are where answers state quotas: where the API has them or, without one, where any API
+// has them.
+func (p *Policy) quotaFields() (fields []outcome.QuotaFields) {
+	quotas := dialect.AnyQuotas()
+	if api := p.dialect(); api != nil {
+		quotas = api.Quotas
+	}
+	for _, q := range quotas {
+		fields = append(fields, outcome.QuotaFields(q))
+	}
+	return fields
 }
 
 // apiAnswers are what the API's answers mean, but for those to which options of the pool give
@@ -281,7 +303,7 @@ func apiRule(a *dialect.Answer) (answer.Rule, error) {
 func readKey(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
-		return d.Errf("key: want one key, without Bearer before it; several keys are a line each")
+		return d.Errf("key: want one key, without Bearer; write each further key on its own line")
 	}
 	e.Keys = append(e.Keys, args[0])
 	return nil

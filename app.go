@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -26,6 +27,12 @@ type App struct {
 	// are passed on as they arrive and are not kept. Default: a quarter of GOMEMLIMIT or, without
 	// it, of the memory of the machine or its control group.
 	Memory int64 `json:"memory,omitempty"`
+
+	// Who is told about incidents. The module `url` is in a package of its own, which a build
+	// includes with `--with github.com/apifailover/caddy-failover/notify`. Default: nobody.
+	NotifyRaw []json.RawMessage `json:"notify,omitempty" caddy:"namespace=failover.notifiers inline_key=notifier"`
+
+	notifiers []notifier
 }
 
 // leastMemory is the least that can be configured.
@@ -35,6 +42,9 @@ const leastMemory = 1 << 20
 func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "failover", New: func() caddy.Module { return new(App) }}
 }
+
+// Provision implements caddy.Provisioner.
+func (a *App) Provision(ctx caddy.Context) error { return a.loadNotifiers(ctx) }
 
 // Validate implements caddy.Validator.
 func (a *App) Validate() error {
@@ -52,6 +62,12 @@ var bound struct {
 
 // Start implements caddy.App.
 func (a *App) Start() error {
+	a.boundBodies()
+	return a.startNotifiers()
+}
+
+// boundBodies makes a's memory the bound.
+func (a *App) boundBodies() {
 	bound.Lock()
 	defer bound.Unlock()
 	bound.by = a
@@ -60,7 +76,6 @@ func (a *App) Start() error {
 	} else {
 		memory.Bodies.SetLimit(a.Memory)
 	}
-	return nil
 }
 
 // Stop implements caddy.App. A newer App's bound stays.
@@ -78,21 +93,22 @@ func (a *App) Stop() error {
 //
 //	failover {
 //	    memory <size>
+//	    notify <url> { ... }
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
-		return nil, d.Err("failover stands twice in the global options; put its lines into one block")
+		return nil, d.Err("failover appears twice in the global options; put its lines into one block")
 	}
 	d.Next()
 	if d.NextArg() {
-		return nil, d.Errf("failover: unexpected %q; its options stand in a block, each on a line of its own", d.Val())
+		return nil, d.Errf("failover: unexpected %q; write its options in a block, one on each line", d.Val())
 	}
 	app := new(App)
 	for d.NextBlock(0) {
 		switch word := d.Val(); word {
 		case "memory":
 			if app.Memory != 0 {
-				return nil, d.Err("memory stands twice; leave one out")
+				return nil, d.Err("memory appears twice; remove one")
 			}
 			var size string
 			if !d.AllArgs(&size) {
@@ -100,21 +116,28 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			}
 			n, err := humanize.ParseBytes(size)
 			if err != nil || n > 1<<62 {
-				return nil, d.Errf("memory: %q is no size; write one such as 256MiB or 1GiB", size)
+				return nil, d.Errf("memory: %q is not a size; write for example 256MiB or 1GiB", size)
 			}
 			app.Memory = int64(n)
 			if n < leastMemory {
 				return nil, d.Errf("memory: %s is too little; write at least 1MiB, or leave memory out for the default", size)
 			}
+		case "notify":
+			one, err := parseNotify(d)
+			if err != nil {
+				return nil, err
+			}
+			app.NotifyRaw = append(app.NotifyRaw, one)
 		default:
-			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, all else belongs into a site's failover block", word, strings.TrimSuffix(meant(word, "memory"), "?"))
+			return nil, d.Errf("unknown option %q of failover%s; the global block has memory and notify, all other options belong in the failover block of a site", word, strings.TrimSuffix(meant(word, "memory", "notify"), "?"))
 		}
 	}
 	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
 var (
-	_ caddy.App       = (*App)(nil)
-	_ caddy.Module    = (*App)(nil)
-	_ caddy.Validator = (*App)(nil)
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Module      = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.Validator   = (*App)(nil)
 )

@@ -57,7 +57,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	for d.Next() {
 		rest = append(rest, d.Token())
 		if d.NextArg() {
-			return nil, d.Errf("unexpected %q: endpoints stand in the block, each as endpoint <base-url>", d.Val())
+			return nil, d.Errf("unexpected %q: write each endpoint in the block, as endpoint <base-url>", d.Val())
 		}
 		for d.NextBlock(0) {
 			word := d.Val()
@@ -136,9 +136,9 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 			}
 			cure = append(cure, "endpoint "+address)
 		}
-		return d.Errf("to %s: the failover directive has endpoints, each on a line of its own; write %s", strings.Join(args, " "), strings.Join(cure, ", "))
+		return d.Errf("to %s: the failover directive has an endpoint on each line; write %s", strings.Join(args, " "), strings.Join(cure, ", "))
 	case "failover":
-		return d.Errf("failover stands inside failover: leave it out; as the policy of a reverse_proxy it is lb_policy failover")
+		return d.Errf("failover is inside failover: remove it; the policy of a reverse_proxy is lb_policy failover")
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        set_json     <path> <value> [optional]
 //	        timeout      [<matcher>] <duration>
 //	        max_requests <n>
-//	        limit        <n> requests per <duration> [burst <n>]
+//	        limit        <n> requests|tokens per <duration> [burst <n>]
 //	        quota        endpoint|client
 //	        health       off | <METHOD> <uri> | grpc [<service>]
 //	    }
@@ -300,7 +300,7 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 		name = e.Upstream
 	}
 	if first, ok := r.names[name]; ok {
-		return at.wrap(fmt.Errorf("the name %q is used twice, first by the %s of line %d; give each a name of its own", name, word, first))
+		return at.wrap(fmt.Errorf("the name %q is used twice, first by the %s of line %d; give each its own name", name, word, first))
 	}
 	r.names[name] = at.line
 	p.Endpoints = append(p.Endpoints, e)

@@ -14,7 +14,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // adaptError is what is wrong with a Caddyfile, "" if nothing is.
@@ -39,7 +38,7 @@ func TestBadCaddyfiles(t *testing.T) {
 	}
 	for _, test := range []struct{ name, input, want string }{
 		{"no endpoint", directive("name x"), `failover needs at least one endpoint, at Caddyfile:2`},
-		{"an argument", ":80 {\nfailover http://one:1\n}\n", `unexpected "http://one:1": endpoints stand in the block, each as endpoint <base-url>, at Caddyfile:2`},
+		{"an argument", ":80 {\nfailover http://one:1\n}\n", `unexpected "http://one:1": write each endpoint in the block, as endpoint <base-url>, at Caddyfile:2`},
 		{"a bad scheme", directive("endpoint ftp://one"), `base URL ftp://one: the scheme must be http or https, at Caddyfile:3`},
 		{"no host", directive("endpoint https:///v1"), `base URL https:///v1: the host is missing, at Caddyfile:3`},
 		{"a query", directive("endpoint https://one/?key=1"), `base URL https://one/: a query is not allowed, at Caddyfile:3`},
@@ -50,9 +49,9 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"a bad address", directive("endpoint one:1:2"), `invalid address of an endpoint: "one:1:2": want a base URL or host:port, at Caddyfile:3`},
 		{"upstream in the directive", directive("upstream one:1"), `unknown option upstream: the failover directive has endpoint <base-url>, at Caddyfile:3`},
 		{"url in the directive", directive("endpoint http://one {\nurl http://two\n}"), `unknown option url of endpoint, at Caddyfile:4`},
-		{"a name twice", directive("endpoint http://one {\nname x\n}", "endpoint http://two {\nname x\n}"), `the name "x" is used twice, first by the endpoint of line 3; give each a name of its own, at Caddyfile:6`},
-		{"a URL twice", directive(one, one), `the name "one:1" is used twice, first by the endpoint of line 3; give each a name of its own, at Caddyfile:4`},
-		{"an address twice", policy("upstream one:1", "upstream one:1"), `the name "one:1" is used twice, first by the upstream of line 4; give each a name of its own, at Caddyfile:5`},
+		{"a name twice", directive("endpoint http://one {\nname x\n}", "endpoint http://two {\nname x\n}"), `the name "x" is used twice, first by the endpoint of line 3; give each its own name, at Caddyfile:6`},
+		{"a URL twice", directive(one, one), `the name "one:1" is used twice, first by the endpoint of line 3; give each its own name, at Caddyfile:4`},
+		{"an address twice", policy("upstream one:1", "upstream one:1"), `the name "one:1" is used twice, first by the upstream of line 4; give each its own name, at Caddyfile:5`},
 		{"lb_policy", directive(one, "lb_policy random 2"), `lb_policy random 2: the policy of a failover directive is failover, at Caddyfile:4`},
 		{"endpoint in the policy", policy("endpoint http://one"), `unknown option endpoint of failover, at Caddyfile:4`},
 		{"an argument of the policy", ":80 {\nreverse_proxy one:1 {\nlb_policy failover x\n}\n}\n", `unexpected argument "x" of the failover policy, at Caddyfile:3`},
@@ -74,7 +73,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"an affinity of all requests", directive(one, "affinity user"), `affinity "user" is the same for all requests: want a placeholder, json <path>, client_ip or cookie, at Caddyfile:4`},
 		{"an affinity without a path", directive(one, "affinity json"), `wrong argument count or unexpected line ending after 'json', at Caddyfile:4`},
 		{"an affinity to a query", directive(one, "affinity json users.#"), `affinity json users.#: path: '#' is a wildcard or a query, which a path cannot have; as a character of a name it is written \#, at Caddyfile:4`},
-		{"a cookie of no name", directive(one, `affinity cookie "a b"`), `affinity: "a b" is no name of a cookie, at Caddyfile:4`},
+		{"a cookie of no name", directive(one, `affinity cookie "a b"`), `affinity: "a b" is not a valid cookie name, at Caddyfile:4`},
 		{"an affinity with too much", directive(one, "affinity client_ip x"), `unexpected argument "x" of affinity, at Caddyfile:4`},
 		{"a scope of all requests", directive(one, "scope model"), `scope "model" is the same for all requests: want a placeholder, json <path> (such as json model), path_model, grpc_service or off, at Caddyfile:4`},
 		{"a scope that is misspelt", directive(one, "scope grpc_servcie"), `scope "grpc_servcie" is the same for all requests: want a placeholder, json <path> (such as json model), path_model, grpc_service or off; did you mean grpc_service?, at Caddyfile:4`},
@@ -83,30 +82,31 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"a scope twice", directive(one, "scope off", "scope json model"), `option scope is given twice, first on line 4, at Caddyfile:5`},
 		{"a scope with too much", directive(one, "scope off x"), `unexpected argument "x" of scope, at Caddyfile:4`},
 		{"a limit of nothing", directive("endpoint http://one.example {\n\t\tlimit 0 requests per 1m\n\t}"), `invalid limit "0": want a whole number of 1 or more, at Caddyfile:4`},
-		{"a limit of something else", directive("endpoint http://one.example {\n\t\tlimit 5 calls per 1m\n\t}"), `limit: want limit <n> requests per <duration> [burst <n>]: requests, not "calls", at Caddyfile:4`},
+		{"a limit of something else", directive("endpoint http://one.example {\n\t\tlimit 5 calls per 1m\n\t}"), `limit: want limit <n> requests|tokens per <duration> [burst <n>]: requests or tokens, not "calls", at Caddyfile:4`},
+		{"tokens of an API that has none", directive("api jsonrpc\n\tendpoint http://one.example {\n\t\tlimit 5 tokens per 1m\n\t}"), `limit: requests of api jsonrpc use no tokens, at Caddyfile:4`},
 		{"a limit without a time", directive("endpoint http://one.example {\n\t\tlimit 5 requests per\n\t}"), `wrong argument count or unexpected line ending after 'per', at Caddyfile:4`},
 		{"a limit with a bad burst", directive("endpoint http://one.example {\n\t\tlimit 5 requests per 1m burst 0\n\t}"), `invalid burst "0": want a whole number of 1 or more, at Caddyfile:4`},
 		{"a schedule that does nothing", directive("endpoint http://one.example {\n\t\tschedule @daily 1h {\n\t\t}\n\t}"), `schedule: want drain, a weight or a priority, at Caddyfile:4`},
 		{"a schedule with a bad expression", directive("endpoint http://one.example {\n\t\tschedule \"0 3 * *\" 1h {\n\t\t\tdrain\n\t\t}\n\t}"), `schedule: "0 3 * *": expected exactly 5 fields, found 4: [0 3 * *], at Caddyfile:4`},
 		{"a schedule in no zone", directive("endpoint http://one.example {\n\t\tschedule @daily 1h {\n\t\t\tdrain\n\t\t\tzone Mars\n\t\t}\n\t}"), `schedule: zone "Mars": want a name of the IANA time zone database, as Europe/Berlin: unknown time zone Mars, at Caddyfile:4`},
-		{"a schedule that contradicts itself", directive("endpoint http://one.example {\n\t\tschedule @daily 1h {\n\t\t\tdrain\n\t\t\tweight 2\n\t\t}\n\t}"), `schedule: drain needs no weight and no priority, at Caddyfile:4`},
+		{"a schedule that contradicts itself", directive("endpoint http://one.example {\n\t\tschedule @daily 1h {\n\t\t\tdrain\n\t\t\tweight 2\n\t\t}\n\t}"), `schedule: drain cannot be combined with a weight or a priority, at Caddyfile:4`},
 		{"a word that is no choice", directive(one, "balance random"), `balance must be weighted, least_latency or least_requests, not "random", at Caddyfile:4`},
 		{"an unknown api", directive(one, "api openia"), `api must be openai, anthropic, gemini or jsonrpc, not "openia"; did you mean openai?, at Caddyfile:4`},
-		{"a key without an api", directive("endpoint http://one {\nkey sEcReT\n}"), `key needs to know how the API takes keys: give the pool api openai|anthropic|gemini|jsonrpc, or the endpoint header Authorization "Bearer <key>" instead, at Caddyfile:3`},
-		{"a key without an api in the policy", policy("upstream one:1 {\nkey sEcReT\n}"), `key needs to know how the API takes keys: give the pool api openai|anthropic|gemini|jsonrpc, or the endpoint header Authorization "Bearer <key>" instead, at Caddyfile:4`},
-		{"a key and its header", directive("api anthropic", "endpoint http://one {\nkey sEcReT\nheader x-api-key other\n}"), `key sets X-Api-Key, and so does header: leave one of them out, at Caddyfile:4`},
-		{"a key whose header is removed", directive("api openai", "endpoint http://one {\nkey sEcReT\nheader -Authorization\n}"), `key sets Authorization, and so does header: leave one of them out, at Caddyfile:4`},
-		{"a key and a password", directive("api openai", "endpoint http://me:sEcReT@one {\nkey sEcReT\n}"), `key sets Authorization, and so do the user and password of the base URL: leave one of them out, at Caddyfile:4`},
-		{"a key with Bearer", directive("api openai", "endpoint http://one {\nkey \"Bearer sEcReT\"\n}"), `key: leave Bearer out, since api openai says how keys are sent, at Caddyfile:4`},
-		{"a key that is not quoted", directive("api openai", "endpoint http://one {\nkey Bearer sEcReT\n}"), `key: want one key, without Bearer before it; several keys are a line each, at Caddyfile:5`},
-		{"an empty key", directive("api openai", "endpoint http://one {\nkey \"\"\n}"), `key: it is empty, at Caddyfile:4`},
-		{"a key twice", directive("api openai", "endpoint http://one {\nkey sEcReT\nkey sEcReT\n}"), `key: one is given twice, at Caddyfile:4`},
+		{"a key without an api", directive("endpoint http://one {\nkey sEcReT\n}"), `key needs the pool's api, which sets how keys are sent: give the pool api openai|anthropic|gemini|jsonrpc, or the endpoint header Authorization "Bearer <key>" instead, at Caddyfile:3`},
+		{"a key without an api in the policy", policy("upstream one:1 {\nkey sEcReT\n}"), `key needs the pool's api, which sets how keys are sent: give the pool api openai|anthropic|gemini|jsonrpc, or the endpoint header Authorization "Bearer <key>" instead, at Caddyfile:4`},
+		{"a key and its header", directive("api anthropic", "endpoint http://one {\nkey sEcReT\nheader x-api-key other\n}"), `key sets X-Api-Key, and so does header: remove one of them, at Caddyfile:4`},
+		{"a key whose header is removed", directive("api openai", "endpoint http://one {\nkey sEcReT\nheader -Authorization\n}"), `key sets Authorization, and so does header: remove one of them, at Caddyfile:4`},
+		{"a key and a password", directive("api openai", "endpoint http://me:sEcReT@one {\nkey sEcReT\n}"), `key sets Authorization, and so do the user and password of the base URL: remove one of them, at Caddyfile:4`},
+		{"a key with Bearer", directive("api openai", "endpoint http://one {\nkey \"Bearer sEcReT\"\n}"), `key: leave Bearer out, because api openai sets how keys are sent, at Caddyfile:4`},
+		{"a key that is not quoted", directive("api openai", "endpoint http://one {\nkey Bearer sEcReT\n}"), `key: want one key, without Bearer; write each further key on its own line, at Caddyfile:5`},
+		{"an empty key", directive("api openai", "endpoint http://one {\nkey \"\"\n}"), `key: the key is empty, at Caddyfile:4`},
+		{"a key twice", directive("api openai", "endpoint http://one {\nkey sEcReT\nkey sEcReT\n}"), `key: the same key is given twice, at Caddyfile:4`},
 		{"a key of the pool", directive(one, "key sEcReT"), `unknown option key of failover; it is an option of an endpoint, at Caddyfile:4`},
-		{"a model without an api", directive("endpoint http://one {\nmodel x\n}"), `model needs to know where requests name their model: give the pool api openai, or the endpoint set_json model x instead, at Caddyfile:3`},
-		{"a model of an api without", directive("api jsonrpc", "endpoint http://one {\nmodel x\n}"), `model: calls of api jsonrpc have none, at Caddyfile:4`},
+		{"a model without an api", directive("endpoint http://one {\nmodel x\n}"), `model needs the pool's api, which says where requests name their model: give the pool api openai, or the endpoint set_json model x instead, at Caddyfile:3`},
+		{"a model of an api without", directive("api jsonrpc", "endpoint http://one {\nmodel x\n}"), `model: requests of api jsonrpc have none, at Caddyfile:4`},
 		{"a model twice", directive("api openai", "endpoint http://one {\nmodel a b\nmodel a c\n}"), `model a is given twice, at Caddyfile:4`},
-		{"two names of every model", directive("api openai", "endpoint http://one {\nmodel b\nmodel c\n}"), `model c: what every other model is called is given twice; write model <asked> c, at Caddyfile:4`},
-		{"a model with a slash in a path", directive("api gemini", "endpoint http://one {\nmodel a/b\n}"), `model a/b: the name of a model of api gemini has neither / nor : in it, at Caddyfile:4`},
+		{"two names of every model", directive("api openai", "endpoint http://one {\nmodel b\nmodel c\n}"), `model c: the name for all other models is given twice; write model <asked> c, at Caddyfile:4`},
+		{"a model with a slash in a path", directive("api gemini", "endpoint http://one {\nmodel a/b\n}"), `model a/b: the name of a model of api gemini cannot contain / or :, at Caddyfile:4`},
 		{"a model of three words", directive("api openai", "endpoint http://one {\nmodel a b c\n}"), `model: want model [<asked>] <name>, at Caddyfile:5`},
 		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
@@ -140,7 +140,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"answer without a meaning", directive(one, "answer 200 x"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"answer with an unknown meaning", directive(one, "answer 200 x as bad"), `answer 200: want as failure, held, denied, next or ok, not "bad", at Caddyfile:4`},
 		{"answer with a bad path", directive(one, "answer 200 json a..b x as ok"), "answer 200: path: a name is empty, at Caddyfile:4"},
-		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are no answers, at Caddyfile:4"},
+		{"answer with a bad status", directive(one, "answer 100 as ok"), "answer 100: statuses under 200 are not final responses, at Caddyfile:4"},
 		{"answer with too much", directive(one, "answer 200 json a b c as ok"), "answer 200: want [json <path>] [<regexp>] as failure|held|denied|next|ok, at Caddyfile:4"},
 		{"next_on with a bad regexp", directive(one, "next_on 400 ("), "next_on 400: error parsing regexp: missing closing ): `(`, at Caddyfile:4"},
 		{"set_json without value", directive("endpoint http://one {\nset_json model\n}"), `wrong argument count or unexpected line ending after 'model', at Caddyfile:4`},
@@ -163,7 +163,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"attempts 0", directive(one, "retry {\nattempts 0\n}"), `invalid attempts "0": want a whole number of 1 or more, at Caddyfile:5`},
 		{"no method", directive(one, "retry {\nmethods\n}"), `wrong argument count or unexpected line ending after 'methods', at Caddyfile:5`},
 		{"a method in lower case", directive(one, "retry {\nmethods get\n}"), `retry: unknown method "get": want idempotent, any, or method names in upper case, at Caddyfile:4`},
-		{"any and others", directive(one, "retry {\nmethods any GET\n}"), `retry: methods "any" stands alone, at Caddyfile:4`},
+		{"any and others", directive(one, "retry {\nmethods any GET\n}"), `retry: methods "any" cannot be combined with others, at Caddyfile:4`},
 		{"no method at all", directive(one, "retry {\nmethods G@T\n}"), `retry: invalid method "G@T", at Caddyfile:4`},
 		{"same_endpoint", directive(one, "retry {\nsame_endpoint -1\n}"), `invalid same_endpoint "-1": want a whole number of 0 or more, at Caddyfile:5`},
 		{"backoff", directive(one, "retry {\nbackoff fast\n}"), `invalid backoff "fast": want a duration such as 500ms or 1m30s, at Caddyfile:5`},
@@ -292,9 +292,12 @@ func FuzzCaddyfile(f *testing.F) {
 	f.Add("timeout * 5s\nupstream [::1] {\nweight 1e3\n}")
 	f.Add("name \"\"\nname x")
 	f.Fuzz(func(t *testing.T, block string) {
-		d := caddyfile.NewTestDispenser("failover {\n" + block + "\n}")
+		tokens, err := caddyfile.Tokenize([]byte("failover {\n"+block+"\n}"), "Testfile")
+		if err != nil {
+			return // Caddy's own error
+		}
 		p := new(Policy)
-		if err := p.UnmarshalCaddyfile(d); err != nil {
+		if err := p.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil {
 			if !strings.Contains(err.Error(), ", at Testfile:") && !strings.Contains(err.Error(), "Testfile:") {
 				t.Fatalf("no place in %q", err)
 			}
@@ -311,7 +314,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if back, err := json.Marshal(again); err != nil || string(back) != string(text) {
 			t.Fatalf("%s became %s, %v", text, back, err)
 		}
-		again.setDefaults(new(reverseproxy.Handler))
+		again.setDefaults()
 		if err := again.Validate(); err != nil {
 			t.Fatalf("%s was accepted, but: %v", block, err)
 		}

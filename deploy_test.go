@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,5 +117,41 @@ func TestGrafanaBoardHasAUID(t *testing.T) {
 	}
 	if !bytes.Contains(board, []byte(`"uid"`)) {
 		t.Error("the board has no uid")
+	}
+}
+
+// TestAlertsHaveARunbook wants a section of docs/runbook.md for each alert, and a link to it.
+func TestAlertsHaveARunbook(t *testing.T) {
+	text, err := os.ReadFile("deploy/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string            `yaml:"alert"`
+				Annotations map[string]string `yaml:"annotations"`
+			} `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	if err := yaml.Unmarshal(text, &rules); err != nil {
+		t.Fatal(err)
+	}
+	sections := anchors(t, "docs/runbook.md")
+	alerts := 0
+	for _, group := range rules.Groups {
+		for _, rule := range group.Rules {
+			alerts++
+			section := strings.ToLower(rule.Alert)
+			if !slices.Contains(sections, section) {
+				t.Errorf("docs/runbook.md has no section for the alert %s", rule.Alert)
+			}
+			if link := rule.Annotations["runbook_url"]; !strings.HasSuffix(link, "/docs/runbook.md#"+section) {
+				t.Errorf("the runbook_url of the alert %s is %q", rule.Alert, link)
+			}
+		}
+	}
+	if alerts == 0 {
+		t.Error("deploy/alerts.yml has no alert")
 	}
 }

@@ -148,7 +148,7 @@ func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	}
 	for code := 100; code < 200; code++ {
 		if set.Has(code) {
-			return nil, fmt.Errorf("%s %s: statuses under 200 are no answers", option, word)
+			return nil, fmt.Errorf("%s %s: statuses under 200 are not final responses", option, word)
 		}
 	}
 	return set, nil

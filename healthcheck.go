@@ -121,7 +121,7 @@ func (h *Health) validate() error {
 	}
 	switch {
 	case h.GRPC != nil && (h.URI != "" || h.Method != "" || len(h.ExpectStatus) > 0 || h.ExpectBody != "" || h.Body != ""):
-		return errors.New("health: grpc stands without uri, method, expect_status, expect_body and body")
+		return errors.New("health: grpc cannot be combined with uri, method, expect_status, expect_body or body")
 	case h.Interval < 0 || h.FastInterval < 0 || h.Timeout < 0:
 		return errors.New("health: durations must not be negative")
 	case h.Port < 0 || h.Port > math.MaxUint16:
@@ -144,17 +144,17 @@ func (h *Health) validate() error {
 }
 
 // errBodyOfHEAD is the error of a check that cannot pass.
-var errBodyOfHEAD = errors.New("health: expect_body: an answer to HEAD has no body; write method GET, or leave the method out")
+var errBodyOfHEAD = errors.New("health: expect_body: a response to HEAD has no body; write method GET, or leave the method out")
 
 func (h *EndpointHealth) validate() error {
 	if h == nil {
 		return nil
 	}
 	if h.Off && (h.Method != "" || h.URI != "" || h.GRPC != nil) {
-		return errors.New("health: off stands alone")
+		return errors.New("health: off cannot be combined with other options")
 	}
 	if h.GRPC != nil && (h.Method != "" || h.URI != "") {
-		return errors.New("health: grpc stands without a method and a uri")
+		return errors.New("health: grpc cannot be combined with a method or a uri")
 	}
 	if err := h.GRPC.validate(); err != nil {
 		return err

@@ -28,7 +28,7 @@ func sources(t *testing.T) (files []string) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (file == "bench" || file == "testdata" || strings.HasPrefix(file, ".") && file != "."):
+		case entry.IsDir() && (file == "bench" || entry.Name() == "testdata" || strings.HasPrefix(file, ".") && file != "."):
 			return filepath.SkipDir
 		case strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go"):
 			files = append(files, filepath.ToSlash(file))

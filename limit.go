@@ -2,40 +2,44 @@ package failover
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/quota"
 )
 
-// limitRequests is what a limit counts.
-const limitRequests = "requests"
-
 // Limit is a rate limit of an endpoint's provider. Requests skip an endpoint whose limit is used
 // up until it has room again. That is not a failure.
 type Limit struct {
-	// The number of requests per `per`. Required.
+	// The number of requests or tokens per `per`. Required.
 	Amount int64 `json:"amount,omitempty"`
 
-	// The unit: `requests`. Every attempt counts, including retries and hedges; health checks do
-	// not. Default: `requests`.
+	// The unit: `requests` or `tokens`. Every attempt counts, including retries and hedges; health
+	// checks do not. An attempt books tokens when it begins, and its response corrects that by the
+	// usage that it states. Default: `requests`.
 	Of string `json:"of,omitempty"`
 
 	// The period of `amount`. Required.
 	Per caddy.Duration `json:"per,omitempty"`
 
-	// The number of requests that may go out at once after a rest. With an explicit burst, a
-	// period may have `amount` plus `burst` requests. Default: a fiftieth of `amount`, at least 1;
-	// then no period has more than `amount`.
+	// How much of `amount` may be used at once after a rest. With an explicit burst, a period may
+	// have `amount` plus `burst`. Default: a fiftieth of `amount`, at least 1; then no period has more
+	// requests than `amount`.
 	Burst int64 `json:"burst,omitempty"`
 }
 
 func (l *Limit) validate() error {
-	if err := oneOf("limit: of", l.Of, limitRequests); err != nil {
+	if err := oneOf("limit: of", l.Of, quota.Requests.String(), quota.Tokens.String()); err != nil {
 		return err
 	}
 	switch {
@@ -49,6 +53,38 @@ func (l *Limit) validate() error {
 	return nil
 }
 
+// unit is what the limit counts.
+func (l *Limit) unit() quota.Unit {
+	unit, _ := quota.ParseUnit(l.Of) // requests by default
+	return unit
+}
+
+// hasTokens tells whether the endpoint has a limit of tokens.
+func (e *Endpoint) hasTokens() bool {
+	return slices.ContainsFunc(e.Limits, func(l *Limit) bool { return l.unit() == quota.Tokens })
+}
+
+// validateTokens checks that the API has tokens if the endpoint has a limit of them.
+func (e *Endpoint) validateTokens(api *dialect.Dialect) error {
+	if api != nil && api.Usage.IsZero() && e.hasTokens() {
+		return fmt.Errorf("limit: requests of api %s use no tokens", api.Name)
+	}
+	return nil
+}
+
+// tokenRules say where calls speak of tokens: where the API has them or, without one, where any API
+// has them. They are nil if no endpoint has a limit of tokens.
+func (p *Policy) tokenRules() *call.TokenRules {
+	if !slices.ContainsFunc(p.Endpoints, (*Endpoint).hasTokens) {
+		return nil
+	}
+	usage := dialect.AnyUsage()
+	if api := p.dialect(); api != nil {
+		usage = api.Usage
+	}
+	return &call.TokenRules{Usage: answer.NewUsageRule(usage.Total, usage.Parts), Most: usage.Most}
+}
+
 // bounds are an endpoint's max_requests and limits, ready for use; nil if there are none. They
 // have been validated.
 func (e *Endpoint) bounds() *endpoint.Bounds {
@@ -57,12 +93,12 @@ func (e *Endpoint) bounds() *endpoint.Bounds {
 	}
 	b := &endpoint.Bounds{AtOnce: e.MaxRequests}
 	for _, l := range e.Limits {
-		b.Rates = append(b.Rates, quota.Limit{Amount: l.Amount, Per: time.Duration(l.Per), Burst: l.Burst}.Rate())
+		b.Rates = append(b.Rates, quota.Limit{Of: l.unit(), Amount: l.Amount, Per: time.Duration(l.Per), Burst: l.Burst}.Rate())
 	}
 	return b
 }
 
-// readLimit reads `limit <n> requests per <duration> [burst <n>]`.
+// readLimit reads `limit <n> requests|tokens per <duration> [burst <n>]`.
 func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	l := new(Limit)
 	number := func(what string) (int64, error) {
@@ -76,21 +112,24 @@ func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		}
 		return n, nil
 	}
-	word := func(want string) error {
+	word := func(want ...string) (string, error) {
 		got, err := argument(d)
-		if err == nil && got != want {
-			err = d.Errf("limit: want limit <n> requests per <duration> [burst <n>]: %s, not %q", want, got)
+		if err == nil && !slices.Contains(want, got) {
+			err = d.Errf("limit: want limit <n> requests|tokens per <duration> [burst <n>]: %s, not %q", strings.Join(want, " or "), got)
 		}
-		return err
+		return got, err
 	}
 	var err error
 	if l.Amount, err = number("limit"); err != nil {
 		return err
 	}
-	if err := word(limitRequests); err != nil {
+	if l.Of, err = word(quota.Requests.String(), quota.Tokens.String()); err != nil {
 		return err
 	}
-	if err := word("per"); err != nil {
+	if l.unit() == quota.Requests {
+		l.Of = "" // the default
+	}
+	if _, err := word("per"); err != nil {
 		return err
 	}
 	if l.Per, err = durationArgument(d); err != nil {

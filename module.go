@@ -173,7 +173,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	if err := p.resolve(handler); err != nil {
 		return err
 	}
-	p.setDefaults(handler)
+	p.setDefaults()
 	if err := p.spreadKeys(handler); err != nil {
 		return err
 	}
@@ -259,12 +259,12 @@ func asFallback(policy string) error {
 	if cure == "" {
 		cure = "affinity"
 	}
-	return fmt.Errorf("failover stands as the fallback of lb_policy %s, which chooses by itself and moves no call that fails: "+
+	return fmt.Errorf("failover is the fallback of lb_policy %s, which chooses endpoints itself and moves no failed request: "+
 		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
 }
 
 // setDefaults fills in what the configuration leaves open.
-func (p *Policy) setDefaults(handler *reverseproxy.Handler) {
+func (p *Policy) setDefaults() {
 	p.Timeout = cmp.Or(p.Timeout, caddy.Duration(defaultTimeout))
 	if len(p.FailureStatus) == 0 {
 		p.FailureStatus = outcome.DefaultFailureStatus
@@ -285,7 +285,9 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
-	h.Looks = h.Answers != nil && h.Answers.Look
+	h.Tokens, h.Quotas = p.tokenRules(), p.quotaFields()
+	h.Looks = h.Answers != nil && h.Answers.Look || h.Tokens != nil
+	h.Reads = h.Tokens != nil
 	h.ErrorEvent = p.StreamError
 	switch p.Balance {
 	case balanceLeastLatency:
@@ -380,7 +382,7 @@ const asDirective = " failover directive"
 // are the addresses that are called in plain HTTP for want of a scheme.
 func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
-		p.handler.Logger.Warn("an endpoint has no scheme: http is taken; write http:// or https:// before it",
+		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
 			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
 	}
 	for i, t := range p.handler.Targets {

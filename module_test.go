@@ -110,7 +110,7 @@ func TestBadJSON(t *testing.T) {
 		{"step", `"breaker": {"step": -1}`, `breaker: durations must not be negative`},
 		{"open_max", `"breaker": {"open_for": 2000000000, "open_max": 1000000000}`, `breaker: open_max (1s) must not be shorter than open_for (2s)`},
 		{"attempts", `"retry": {"attempts": -1}`, `retry: attempts must be 1 or more`},
-		{"methods", `"retry": {"methods": ["any", "GET"]}`, `retry: methods "any" stands alone`},
+		{"methods", `"retry": {"methods": ["any", "GET"]}`, `retry: methods "any" cannot be combined with others`},
 		{"budget", `"retry": {"budget": {"ratio": 2}}`, `retry: the budget's ratio must be between 0 and 1`},
 		{"floor", `"retry": {"budget": {"floor": -1}}`, `retry: the budget's floor must not be negative`},
 		{"backoff", `"retry": {"backoff": {"base": -1}}`, `retry: backoff must not be negative`},

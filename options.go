@@ -128,7 +128,7 @@ func (r *Retry) validate() error {
 			return fmt.Errorf("retry: %w", err)
 		}
 		if (m == methodsAny || m == methodsIdempotent) && len(r.Methods) > 1 {
-			return fmt.Errorf("retry: methods %q stands alone", m)
+			return fmt.Errorf("retry: methods %q cannot be combined with others", m)
 		}
 	}
 	return nil

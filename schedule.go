@@ -51,7 +51,7 @@ func (s *Schedule) validate() error {
 	case !s.Drain && s.Weight == nil && s.Priority == nil:
 		return errors.New("schedule: want drain, a weight or a priority")
 	case s.Drain && (s.Weight != nil || s.Priority != nil):
-		return errors.New("schedule: drain needs no weight and no priority")
+		return errors.New("schedule: drain cannot be combined with a weight or a priority")
 	case s.Weight != nil && api.WeightRange(*s.Weight) != "":
 		return fmt.Errorf("schedule: weight must be %s", api.WeightRange(*s.Weight))
 	case s.Priority != nil && *s.Priority < 1:

@@ -37,7 +37,7 @@ const (
 func (p *Policy) validateWait() error {
 	switch w := p.Wait; {
 	case w == nil && p.AllDown == allDownWait:
-		return errors.New("all_down wait needs to know for how long: all_down wait <duration> [<most>]")
+		return errors.New("all_down wait needs a duration: all_down wait <duration> [<most>]")
 	case w == nil:
 		return nil
 	case p.AllDown != allDownWait:
@@ -45,7 +45,7 @@ func (p *Policy) validateWait() error {
 	case w.For <= 0:
 		return errors.New("all_down wait: the duration must be longer than 0")
 	case w.Most < 0:
-		return errors.New("all_down wait: the number of calls must be 1 or more")
+		return errors.New("all_down wait: the number of requests must be 1 or more")
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	}
 	if d.NextArg() {
 		if p.Wait.Most, err = strconv.Atoi(d.Val()); err != nil || p.Wait.Most < 1 {
-			return d.Errf("invalid all_down wait %q: want how many calls may wait, 1 or more", d.Val())
+			return d.Errf("invalid all_down wait %q: want how many requests may wait, 1 or more", d.Val())
 		}
 	}
 	return wrap(d, p.validateWait())
@@ -145,7 +145,7 @@ const loops = 1 << 20
 
 // outdoes warns that an option of the proxy's has no effect.
 func (p *Policy) outdoes(own, proxys string) {
-	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy says something else",
+	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy overrides it",
 		zap.String("pool", p.Name), zap.String("in_force", own), zap.String("ignored", proxys))
 }
 

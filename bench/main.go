@@ -3,6 +3,7 @@
 //
 //	go run . faults    failures that clients see while endpoints fail
 //	go run . speed     CPU, latency, throughput and memory with healthy endpoints
+//	go run . llm       the sixteen faults of LLM APIs, and what gateways cost
 //	go run . micro     Go benchmarks of Select and of circuit breakers
 //	go run . soak      mixed traffic, random faults and reloads; all counts must agree
 //	go run . fleet     1,000 proxies in virtual time
@@ -22,6 +23,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
 	"github.com/apifailover/caddy-failover/bench/internal/fleet"
+	"github.com/apifailover/caddy-failover/bench/internal/llm"
 	"github.com/apifailover/caddy-failover/bench/internal/micro"
 	"github.com/apifailover/caddy-failover/bench/internal/report"
 	"github.com/apifailover/caddy-failover/bench/internal/run"
@@ -32,6 +34,7 @@ import (
 var commands = map[string]func(context.Context, *run.Run, []string) error{
 	"faults": faults.Command,
 	"fleet":  fleet.Command,
+	"llm":    llm.Command,
 	"micro":  micro.Command,
 	"report": report.Command,
 	"soak":   soak.Command,
@@ -40,7 +43,7 @@ var commands = map[string]func(context.Context, *run.Run, []string) error{
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run . faults|speed|micro|soak|fleet|report [-short] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: go run . faults|speed|llm|micro|soak|fleet|report [-short] [flags]")
 		os.Exit(2)
 	}
 	if err := dispatch(os.Args[1], os.Args[2:]); err != nil {

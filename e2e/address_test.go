@@ -40,7 +40,7 @@ func TestAnAddressWithoutASchemeIsWarnedOf(t *testing.T) {
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint %s {\n\t\theader X-Api-Key k\n\t}\n}", one.address))
 	p.get().want(t, "a call", 200, "one")
 	eventually(t, "the warning is logged", func() bool {
-		for _, line := range p.lines("an endpoint has no scheme: http is taken; write http:// or https:// before it") {
+		for _, line := range p.lines("an endpoint has no scheme: using http; write http:// or https:// before it") {
 			if line["level"] == "warn" && line["taken"] == "http://"+one.address {
 				return true
 			}

@@ -190,7 +190,7 @@ func TestCommandWhy(t *testing.T) {
 	p.command("drain", "api", "two", "--for", "10m", "--reason", "upgrade")
 	eventually(t, "the pool is down", func() bool { return p.pool("api").Down })
 	_, out, _ = p.command("why")
-	for _, want := range []string{"pool api is DOWN: no endpoint takes calls\n", "\n  two\n    drained by an operator since ", ": upgrade\n    to change that: caddy failover enable api two\n"} {
+	for _, want := range []string{"pool api is DOWN: no endpoint takes requests\n", "\n  two\n    drained by an operator since ", ": upgrade\n    to change that: caddy failover enable api two\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -257,9 +257,9 @@ func TestCommandOrders(t *testing.T) {
 		out   string
 		state string // of one
 	}{
-		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 call is in flight, until ", "closed"},
-		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 call is in flight", "closed"},
-		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 call is in flight", "forced_open"},
+		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 request is in flight, until ", "closed"},
+		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 request is in flight", "closed"},
+		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 request is in flight", "forced_open"},
 		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
 		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
 		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
@@ -387,7 +387,7 @@ func TestCommandFindsCaddy(t *testing.T) {
 	nobody := freeAddress(t)
 	var out, errs screen
 	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
-		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy answers at "+nobody+": ") || out.String() != "" {
+		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy responds at "+nobody+": ") || out.String() != "" {
 		t.Errorf("nobody there: %d %q %q", code, errs.String(), out.String())
 	}
 	one, two := newAPI(t, "one"), newAPI(t, "two")

@@ -17,11 +17,15 @@ func TestMetrics(t *testing.T) {
 	// a pool in two handlers, another one, and one whose calls have scopes
 	sites := func() string {
 		other := strings.Replace(strings.Replace(site("", two), "name api", "name \"other \\\"pool\\\"\"", 1), "failover {", "failover /other* {", 1)
-		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m", 1)
+		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m\n\t\tquota endpoint", 1)
 		scoped := site("\n\tscope {query.kind}\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two)
 		scoped = strings.Replace(strings.Replace(scoped, "name api", "name scoped", 1), "failover {", "failover /scoped* {", 1)
 		return "metrics /metrics\n" + scoped + "\n" + strings.Replace(site("", one, two), "failover {", "failover /more* {", 1) + "\n" + other + "\n" + site(options, one, two)
 	}
+	two.behave(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Ratelimit-Remaining", "7")
+		two.fine(w, r)
+	})
 	p := startCaddy(t, sites())
 	scrape := func() string { // of the site: the admin endpoint of a configuration that fails has metrics of its own
 		t.Helper()
@@ -56,7 +60,7 @@ func TestMetrics(t *testing.T) {
 		`caddy_failover_breaker_state{endpoint="two",pool="api",state="closed"}`:              1,
 		`caddy_failover_endpoint_share{endpoint="one",pool="api"}`:                            0,
 		`caddy_failover_endpoint_share{endpoint="two",pool="api"}`:                            1,
-		`caddy_failover_scope_share{endpoint="one",pool="scoped",scope="ill"}`:               0,
+		`caddy_failover_scope_share{endpoint="one",pool="scoped",scope="ill"}`:                0,
 		`caddy_failover_breaker_state{endpoint="one",pool="scoped",state="closed"}`:           1,
 		`caddy_failover_pool_down{pool="api"}`:                                                0,
 		`caddy_failover_retries_denied_total{pool="api"}`:                                     0,

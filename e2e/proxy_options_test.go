@@ -25,6 +25,7 @@ func wantLog(t *testing.T, line map[string]any, pool, endpoint string, attempts 
 		t.Errorf("pool %v, endpoint %v, attempts %v, outcome %v: want %v, %v, %v, %v",
 			line["pool"], line["endpoint"], line["attempts"], line["outcome"], pool, endpoint, attempts, outcome)
 	}
+	wantField(t, line, pool, endpoint, attempts, outcome)
 }
 
 // TestTwoPoolsInOneRequest puts forward_auth before a pool, both with endpoints that fail, and wants each

@@ -395,7 +395,7 @@ func TestOwnOptionsComeFirst(t *testing.T) {
 	} {
 		t.Run(want[0], func(t *testing.T) {
 			p := startCaddy(t, site(options, newAPI(t, "one")))
-			lines := p.lines("an option of the proxy has no effect: an option of the policy says something else")
+			lines := p.lines("an option of the proxy has no effect: an option of the policy overrides it")
 			if len(lines) != 1 || lines[0]["in_force"] != want[0] || lines[0]["ignored"] != want[1] {
 				t.Errorf("the log says %v", lines)
 			}

@@ -66,9 +66,9 @@ func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
 			options, method string
 			body            func() io.Reader
 		}{
-			"recorded":     {"timeout 500ms", "PUT", func() io.Reader { return strings.NewReader(upload) }},
-			"chunked":      {"timeout 500ms", "PUT", func() io.Reader { return unknownLength(upload) }},
-			"not recorded": {"timeout 500ms", "POST", func() io.Reader { return strings.NewReader(upload) }},
+			"recorded":     {"timeout 1s", "PUT", func() io.Reader { return strings.NewReader(upload) }},
+			"chunked":      {"timeout 1s", "PUT", func() io.Reader { return unknownLength(upload) }},
+			"not recorded": {"timeout 1s", "POST", func() io.Reader { return strings.NewReader(upload) }},
 		} {
 			if name != "recorded" && (protocol == "1.1" || protocol == "h2c") {
 				continue // as with and without TLS

@@ -34,7 +34,7 @@ func serve(t testing.TB, s *scene) (address string) {
 
 func serveAt(t testing.TB, s *scene, path string) (address string) {
 	t.Helper()
-	page, err := web.NewPage(path, web.NewFeed(s.source()))
+	page, err := web.NewPage(path, web.NewFeed(s.source()), s.handlers)
 	if err != nil {
 		t.Fatal(err)
 	}

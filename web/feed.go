@@ -28,6 +28,13 @@ type Source struct {
 	// History returns the minutes since from.
 	History func(now, from time.Time) any
 
+	// Incidents returns the latest incidents. It may be nil.
+	Incidents func() any
+
+	// Detail returns what is shown of a pool, or of an endpoint in its own view, or nil if
+	// there is no such pool or endpoint. endpoint "" means the pool. It may be nil.
+	Detail func(now time.Time, pool, endpoint string) any
+
 	// Past returns the events after the given ID, oldest first.
 	Past func(after uint64) []Event
 
@@ -106,6 +113,7 @@ func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *fram
 		f.now = cached{now, f.snapshot(now)}
 	}
 	plain := append([]byte(nil), f.past.event...)
+	plain = append(plain, f.incidents()...)
 	plain = append(plain, f.now.event...)
 	for _, e := range events {
 		plain = f.appendEvent(plain, e)
@@ -134,6 +142,7 @@ func (f *Feed) run(ctx context.Context, newest uint64) {
 	ticker := time.NewTicker(snapshotEvery)
 	defer ticker.Stop()
 	renewed := time.Now()
+	var told []byte // the incidents as they were last sent
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,6 +154,10 @@ func (f *Feed) run(ctx context.Context, newest uint64) {
 				renewed = now
 				plain = appendEvent(snapshot[:len(snapshot):len(snapshot)], "history", "",
 					f.source.History(now, now.Add(-2*time.Minute)))
+				if incidents := f.incidents(); !bytes.Equal(incidents, told) {
+					told = incidents
+					plain = append(plain, incidents...)
+				}
 			}
 			f.publish(ctx, plain, func() { f.now = cached{now, snapshot} })
 		}
@@ -166,6 +179,14 @@ func (f *Feed) publish(ctx context.Context, plain []byte, also func()) {
 	last.next = next
 	f.newest = next
 	close(last.ready)
+}
+
+// incidents returns the event with the latest incidents, empty without a source.
+func (f *Feed) incidents() []byte {
+	if f.source.Incidents == nil {
+		return nil
+	}
+	return appendEvent(nil, "incidents", "", f.source.Incidents())
 }
 
 func (f *Feed) snapshot(now time.Time) []byte {

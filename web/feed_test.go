@@ -191,7 +191,7 @@ func TestFramesMakeOneDeflateStream(t *testing.T) {
 func TestTheStreamIsOneGzipFileWhenThePageIsClosed(t *testing.T) {
 	for _, encoding := range []string{"gzip", "identity"} {
 		s := newTestSource()
-		p, err := NewPage("/failover", NewFeed(s.source()))
+		p, err := NewPage("/failover", NewFeed(s.source()), Handlers{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,11 +241,11 @@ func eventuallyZero(t *testing.T, n *atomic.Int64) {
 
 func TestWhatIsServed(t *testing.T) {
 	f := NewFeed(newTestSource().source())
-	below, err := NewPage("/ops/failover", f)
+	below, err := NewPage("/ops/failover", f, Handlers{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := NewPage("/", f)
+	root, err := NewPage("/", f, Handlers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,6 +269,10 @@ func TestWhatIsServed(t *testing.T) {
 		{below, "HEAD", "/ops/failover/stream", 200, "", "no-store, no-transform"},
 		{below, "POST", "/ops/failover", 405, "", ""},
 		{below, "DELETE", "/ops/failover/stream", 405, "", ""},
+		{below, "GET", "/ops/failover/detail", 404, "", "no-store"},
+		{below, "GET", "/ops/failover/report", 404, "", "no-store"},
+		{below, "GET", "/ops/failover/actions", 404, "", "no-store"},
+		{below, "POST", "/ops/failover/actions", 405, "", ""},
 		{below, "GET", "/ops/failovers", 404, "", ""},
 		{root, "GET", "/", 200, "", "no-cache"},
 		{root, "GET", "/" + v + "/app.js", 200, "", "public, max-age=31536000, immutable"},
@@ -302,7 +306,7 @@ func TestWhatIsServed(t *testing.T) {
 }
 
 func TestAssetsAreCompressedAndRevalidated(t *testing.T) {
-	p, err := NewPage("/failover", NewFeed(newTestSource().source()))
+	p, err := NewPage("/failover", NewFeed(newTestSource().source()), Handlers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +409,7 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 		Past:    func(uint64) []Event { return nil },
 		Watch:   func(ctx context.Context, _ uint64, _ func(Event)) { <-ctx.Done() },
 	})
-	p, err := NewPage("/failover", f)
+	p, err := NewPage("/failover", f, Handlers{})
 	if err != nil {
 		b.Fatal(err)
 	}

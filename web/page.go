@@ -4,9 +4,11 @@ package web
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,19 +16,37 @@ import (
 )
 
 const (
-	streamName = "stream"
+	streamName  = "stream"
+	detailName  = "detail"
+	reportName  = "report"
+	actionsName = "actions"
 	// writeWithin is the longest time that a write to a viewer may take.
 	writeWithin = 15 * time.Second
 	retryAfter  = 2 * time.Second
 )
 
+// dataNames are the names below the page that have data.
+var dataNames = []string{streamName, detailName, reportName, actionsName}
+
 // policy lets the page load only its own files.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// A Page serves the dashboard below a path. It is read-only and needs no cookies. It does
-// not restrict access; its caller must.
+// Handlers serve what a page offers beside its own data. A nil handler means that the page
+// does not offer it.
+type Handlers struct {
+	// Report serves the SLA report of the pool in the query's `pool`, for GET and HEAD.
+	Report http.Handler
+
+	// Actions carries out an operator action, for POST. It gets requests of this page only:
+	// the page refuses those of other sites.
+	Actions http.Handler
+}
+
+// A Page serves the dashboard below a path. It needs no cookies, and is read-only without
+// [Handlers.Actions]. It does not restrict access; its caller must.
 type Page struct {
+	Handlers
 	path   string
 	feed   *Feed
 	bundle *bundle
@@ -38,7 +58,7 @@ type Page struct {
 
 // NewPage returns the page at a path. The path must begin with a slash and, unless it is
 // "/", must not end with one.
-func NewPage(at string, feed *Feed) (*Page, error) {
+func NewPage(at string, feed *Feed, more Handlers) (*Page, error) {
 	b, err := theBundle()
 	if err != nil {
 		return nil, err
@@ -49,7 +69,7 @@ func NewPage(at string, feed *Feed) (*Page, error) {
 	}
 	closed := make(chan struct{})
 	return &Page{
-		path: at, feed: feed, bundle: b, index: index, etag: `W/"` + b.version + `"`,
+		Handlers: more, path: at, feed: feed, bundle: b, index: index, etag: `W/"` + b.version + `"`,
 		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
 	}, nil
 }
@@ -69,7 +89,7 @@ func (p *Page) Serves(urlPath string) bool {
 func (p *Page) below(urlPath string) (name string, ok bool) {
 	if p.path == "/" {
 		name = strings.TrimPrefix(urlPath, "/")
-		return name, name == "" || name == streamName || strings.HasPrefix(name, p.bundle.version+"/")
+		return name, name == "" || slices.Contains(dataNames, name) || strings.HasPrefix(name, p.bundle.version+"/")
 	}
 	rest, ok := strings.CutPrefix(urlPath, p.path)
 	switch {
@@ -91,12 +111,16 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "the dashboard is read only", http.StatusMethodNotAllowed)
+	name, ok := p.below(r.URL.Path)
+	if name == actionsName && p.Actions != nil {
+		p.act(w, r)
 		return
 	}
-	name, ok := p.below(r.URL.Path)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "this part of the dashboard is read only", http.StatusMethodNotAllowed)
+		return
+	}
 	version, file, isFile := strings.Cut(name, "/")
 	switch {
 	case !ok:
@@ -109,6 +133,10 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusPermanentRedirect)
 	case name == streamName:
 		p.stream(w, r)
+	case name == detailName:
+		p.detail(w, r)
+	case name == reportName && p.Report != nil:
+		p.Report.ServeHTTP(w, r)
 	case isFile && version == p.bundle.version && p.bundle.assets[file] != nil:
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 		p.serve(w, r, p.bundle.assets[file])
@@ -118,10 +146,66 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// act passes a request for an operator action on if it comes from this page.
+func (p *Page) act(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if r.Method != http.MethodPost {
+		h.Set("Allow", http.MethodPost)
+		http.Error(w, "an operator action is a POST", http.StatusMethodNotAllowed)
+		return
+	}
+	if why := notOurs(r); why != "" {
+		http.Error(w, "refused: "+why, http.StatusForbidden)
+		return
+	}
+	p.Actions.ServeHTTP(w, r)
+}
+
+// detail serves what the source knows of the pool and the endpoint in the query as JSON.
+func (p *Page) detail(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	query := r.URL.Query()
+	if p.feed.source.Detail == nil {
+		http.NotFound(w, r)
+		return
+	}
+	value := p.feed.source.Detail(time.Now(), query.Get("pool"), query.Get("endpoint"))
+	if value == nil {
+		http.NotFound(w, r)
+		return
+	}
+	body, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("encoding the detail: %v", err), http.StatusInternalServerError)
+		return
+	}
+	a, err := newAsset("application/json", body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	p.send(w, r, a)
+}
+
 func (p *Page) serve(w http.ResponseWriter, r *http.Request, a *asset) {
 	h := w.Header()
-	h.Set("Content-Type", a.mediaType)
 	h.Set("ETag", p.etag)
+	if match := r.Header.Get("If-None-Match"); match != "" && strings.Contains(match, h.Get("ETag")) {
+		if a.packed != nil {
+			h.Add("Vary", "Accept-Encoding")
+		}
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	p.send(w, r, a)
+}
+
+// send sends an asset, compressed if the client accepts that.
+func (p *Page) send(w http.ResponseWriter, r *http.Request, a *asset) {
+	h := w.Header()
+	h.Set("Content-Type", a.mediaType)
 	content := a.plain
 	if a.packed != nil {
 		h.Add("Vary", "Accept-Encoding")
@@ -129,10 +213,6 @@ func (p *Page) serve(w http.ResponseWriter, r *http.Request, a *asset) {
 			h.Set("Content-Encoding", "gzip")
 			content = a.packed
 		}
-	}
-	if match := r.Header.Get("If-None-Match"); match != "" && strings.Contains(match, h.Get("ETag")) {
-		w.WriteHeader(http.StatusNotModified)
-		return
 	}
 	h.Set("Content-Length", strconv.Itoa(len(content)))
 	if r.Method == http.MethodGet {
@@ -154,8 +234,16 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// stream serves the feed as server-sent events: `hello` with the version of the page's
-// files and the name of this process; `history`; `snapshot` each second, which is also the
+// hello is the first event of a stream.
+type hello struct {
+	Version string `json:"version"` // of the page's files
+	Process string `json:"process"` // identifies the process, whose events start at 1
+	Report  bool   `json:"report"`  // whether there are reports
+	Levers  bool   `json:"levers"`  // whether the page takes operator actions
+}
+
+// stream serves the feed as server-sent events: `hello`; `history`; `incidents`, again when
+// they change; `snapshot` each second, which is also the
 // heartbeat; and `event` for each event. `ready` follows the past events. A viewer that
 // reconnects gives its last event in Last-Event-ID or, for a new stream, in the query's
 // `after`.
@@ -178,13 +266,13 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	first, from := p.feed.join(time.Now(), lastEventID)
 	defer p.feed.leave()
-	hello := appendEvent(fmt.Appendf(nil, "retry: %d\n", retryAfter.Milliseconds()),
-		"hello", "", map[string]string{"version": p.bundle.version, "process": p.feed.epoch})
+	greeting := appendEvent(fmt.Appendf(nil, "retry: %d\n", retryAfter.Milliseconds()),
+		"hello", "", hello{p.bundle.version, p.feed.epoch, p.Report != nil, p.Actions != nil})
 
 	v := &viewer{ResponseController: http.NewResponseController(w), w: w, gzip: gzipped}
 	// A write deadline would outlive this request on its connection.
 	defer func() { _ = v.SetWriteDeadline(time.Time{}) }()
-	if v.begin() != nil || v.send(newFrame(hello), first) != nil {
+	if v.begin() != nil || v.send(newFrame(greeting), first) != nil {
 		return
 	}
 	for {

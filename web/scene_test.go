@@ -6,6 +6,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,10 @@ type scene struct {
 	added   chan struct{}  // closed when there is a new event
 	moving  bool           // every number changes with each snapshot
 	working map[string]int // attempts between snapshots
+
+	incidents []object
+	details   map[string]object // by pool, or pool and endpoint with a slash
+	handlers  web.Handlers
 }
 
 func newScene() *scene { return &scene{added: make(chan struct{})} }
@@ -66,6 +71,20 @@ func (s *scene) source() web.Source {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return object{"from": now.Add(-59*time.Minute).Unix() / 60, "pools": s.history}
+		},
+		Incidents: func() any {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return clone(append([]object{}, s.incidents...))
+		},
+		Detail: func(_ time.Time, pool, endpoint string) any {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			d, ok := s.details[strings.TrimSuffix(pool+"/"+endpoint, "/")]
+			if !ok {
+				return nil
+			}
+			return clone(d)
 		},
 		Past: func(after uint64) []web.Event {
 			s.mu.Lock()

@@ -149,6 +149,66 @@ func TestQueryOfDeath(t *testing.T) {
 	}
 }
 
+// TestQueryOfDeathBesideAFailure lets the primary fail while a request that fails wherever it goes
+// comes a thousand times a second; if one endpoint remains, so that nothing can tell, half as often as
+// good ones. The endpoints that take over have served no other call yet when the
+// first of these reach them, and good calls take their time. They stay closed.
+func TestQueryOfDeathBesideAFailure(t *testing.T) {
+	cutOff := func(*http.Request) (*http.Response, error) { return nil, errCut }
+	for pause, names := range map[time.Duration][]string{
+		10 * time.Millisecond: {"one:80", "two:80"},
+		time.Millisecond:      {"one:80", "two:80", "three:80"},
+	} {
+		for failure, fails := range map[string]roundTrip{"503": answersWith(http.StatusServiceUnavailable), "cut": cutOff} {
+			for death, bad := range map[string]roundTrip{"500": answersWith(http.StatusInternalServerError), "cut": cutOff} {
+				t.Run(fmt.Sprint(len(names), " endpoints, ", failure, ", the request: ", death), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						l := newLab(t, &failover.Policy{}, names...)
+						for _, name := range names {
+							l.on(name, func(r *http.Request) (*http.Response, error) {
+								if r.URL.Path == "/bad" {
+									return bad(r)
+								}
+								return after(30*time.Millisecond, http.StatusOK)(r)
+							})
+						}
+						end, done := make(chan struct{}), make(chan struct{})
+						go func() {
+							defer close(done)
+							ticker := time.NewTicker(pause)
+							defer ticker.Stop()
+							for {
+								select {
+								case <-end:
+									return
+								case <-ticker.C:
+									go l.call(http.MethodGet, "/bad", "")
+								}
+							}
+						}()
+						l.load(200, time.Second)
+						l.on("one:80", fails)
+						if s := l.load(200, 2*time.Second); s.failed*100 > s.calls {
+							t.Errorf("%+v", s)
+						}
+						for _, name := range names[1:] {
+							if moves := l.endpoint(name).moves(); len(moves) > 0 {
+								t.Errorf("%s: %+v", name, moves)
+							}
+						}
+						if len(l.endpoint("one:80").moves()) == 0 {
+							t.Error("the primary fails and is not out")
+						}
+						close(end)
+						<-done
+						time.Sleep(2 * time.Second)
+					})
+				})
+			}
+		}
+	}
+}
+
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

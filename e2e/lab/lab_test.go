@@ -253,9 +253,7 @@ func (l *lab) callFrom(ctx context.Context, method, path string, reader io.Reade
 		r.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
-	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
-	if err := l.handler.ServeHTTP(w, r, next); err != nil {
+	if err := l.serve(w, r); err != nil {
 		// what Caddy's server makes of an error
 		w.Code = http.StatusInternalServerError
 		if with, ok := errors.AsType[caddyhttp.HandlerError](err); ok && with.StatusCode != 0 {
@@ -263,6 +261,21 @@ func (l *lab) callFrom(ctx context.Context, method, path string, reader io.Reade
 		}
 	}
 	return w
+}
+
+// callInto sends a request through the handler, for a client that reads as w does.
+func (l *lab) callInto(w http.ResponseWriter, method, path string, body io.Reader) {
+	l.t.Helper()
+	if err := l.serve(w, httptest.NewRequest(method, "http://api.test"+path, body)); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// serve lets the handler serve a request.
+func (l *lab) serve(w http.ResponseWriter, r *http.Request) error {
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	return l.handler.ServeHTTP(w, r, next)
 }
 
 // stats are what the clients of a load saw.
@@ -415,7 +428,8 @@ type status struct {
 	Since, Until        time.Time
 	Share, Score        float64
 	Traffic             float64
-	InFlight            int64 `json:"in_flight"`
+	InFlight            int64    `json:"in_flight"`
+	LastOutcomes        []string `json:"last_outcomes"`
 	totals
 	Latency *struct{ P50 float64 }
 	Scopes  []scopeStatus

@@ -121,13 +121,9 @@ func TestOneModelFails(t *testing.T) {
 func cutsShort(r *http.Request) (*http.Response, error) {
 	resp := respond(r, http.StatusOK, "half")
 	resp.ContentLength = 100
-	resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{errCut}))
+	resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("half"), brokenReader{}))
 	return resp, nil
 }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // TestAllModelsFail: a primary that fails for all models is out as a whole within three more scopes than
 // the first one, and back as a whole when it works.
@@ -278,7 +274,7 @@ func TestHoldOfOneModel(t *testing.T) {
 		l.wants(5, "busy", 200, "two")
 		l.wants(5, "calm", 200, "one")
 		one := l.endpoint("one:80")
-		if s := one.scope("busy"); s == nil || s.HeldReason != "rate_limited" || s.HeldUntil.Sub(time.Now()) > 20*time.Second {
+		if s := one.scope("busy"); s == nil || s.HeldReason != "rate_limited" || time.Until(s.HeldUntil) > 20*time.Second {
 			t.Errorf("the model stands at %+v", s)
 		}
 		l.on("one:80", answers200)

@@ -74,7 +74,8 @@ func (r *Rule) Looks() bool { return len(r.Path) > 0 || r.Text != nil }
 type Rules struct {
 	list     []Rule
 	statuses outcome.StatusSet
-	Look     bool // some rule depends on the body
+	tops     [][]byte // the first names of the rules' paths, each once
+	Look     bool     // some rule depends on the body
 }
 
 // NewRules prepares a list of rules for use. It returns nil for an empty list.
@@ -88,6 +89,9 @@ func NewRules(list []Rule) *Rules {
 		r := &list[i]
 		r.atEnd = r.Text != nil && dependsOnEnd(r.Text.String())
 		rules.Look = rules.Look || r.Looks()
+		if len(r.Path) > 0 && !rules.hasTop(r.Path.First()) {
+			rules.tops = append(rules.tops, []byte(r.Path.First()))
+		}
 		for code := range len(rules.statuses) {
 			rules.statuses[code] = rules.statuses[code] || r.Status[code]
 		}

@@ -230,6 +230,9 @@ type EndpointStatus struct {
 	// How much is left of its limits; absent if it has none.
 	Limits []LimitStatus `json:"limits,omitempty"`
 
+	// What its responses have stated of its quotas; absent if they state none.
+	Quotas []QuotaStatus `json:"quotas,omitempty"`
+
 	// What a schedule does to it now; absent if none is in force. An operator's orders
 	// override it.
 	Schedule *ScheduleStatus `json:"schedule,omitempty"`
@@ -320,13 +323,28 @@ type OperatorStatus struct {
 
 // LimitStatus is how much is left of a limit.
 type LimitStatus struct {
-	// The limit: so many, of what (`requests`), in how many seconds.
+	// The limit: so many, of what (`requests` or `tokens`), in how many seconds.
 	Amount int64   `json:"amount"`
 	Of     string  `json:"of"`
 	Per    float64 `json:"per_seconds"`
 
 	// What has not been used within that time.
 	Left int64 `json:"left"`
+}
+
+// QuotaStatus is what an endpoint's responses have stated of a quota last.
+type QuotaStatus struct {
+	// What it counts: `requests`, `tokens`, `input tokens` or `output tokens`.
+	Of string `json:"of"`
+
+	// The whole quota. Absent if unknown.
+	Amount int64 `json:"amount,omitempty"`
+
+	// What was left.
+	Left int64 `json:"left"`
+
+	// When a quota that is used up is back, at most 5 minutes after the response.
+	BackAt time.Time `json:"back_at,omitzero"`
 }
 
 // ScheduleStatus is what a schedule does to an endpoint for a while.

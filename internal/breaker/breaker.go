@@ -140,8 +140,8 @@ type Result struct {
 //	open           the period is over, and the latest
 //	               check, if any, passed                    recovering  0, one trial at a time
 //	open           the period is over or checks pass in a
-//	               row, the latest check passed, and one had
-//	               failed while it was open                 recovering  start
+//	               row, the latest passed in time, and one had
+//	               failed or was late while it was open     recovering  start
 //	open           all endpoints down, a trial is due       recovering  0, this one trial
 //	recovering     the trial fails, or its client leaves
 //	               before an answer                         open        0, a relapse unless all were down
@@ -150,6 +150,7 @@ type Result struct {
 //	recovering     the trial succeeds, or a check           recovering  start
 //	recovering     the same, and it opened for its scopes   closed      1
 //	recovering     a step with successes only               recovering  grown, at most doubled
+//	recovering     a success of a quick recovery            recovering  grown
 //	recovering     first failure of a step, not made up for
 //	               by the successes before                  recovering  halved
 //	recovering     failures of two calls at the smallest
@@ -202,7 +203,8 @@ type Breaker struct {
 
 	// open
 	Until   time.Time // end of the period
-	noticed bool      // the latest check before it opened, or one since, has failed
+	noticed bool      // the latest check before it opened, or one since, has failed or was late
+	late    bool      // the latest check passed late
 
 	Latest   checkState // result of the latest check
 	Flapping bool       // it opens and closes again and again
@@ -220,6 +222,7 @@ type Breaker struct {
 	badSteps   int  // in a row
 	thin       int  // steps in a row without an attempt
 	idle       int  // steps in a row without a result
+	quick      quick
 }
 
 // Transition changes the state and begins a new generation. Nothing else changes the state.
@@ -236,6 +239,8 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.Failures, b.doubts = usual{}, usual{}
 	b.Share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
+	b.quick = quick{may: b.quick.may}
+	b.late = false
 	b.goodSince, b.Worked = now, false
 	if to == Open {
 		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
@@ -282,7 +287,7 @@ func (b *Breaker) Answered(now time.Time, cfg *Config, p *Permit, slow bool) (ch
 		return false // Report will count it as slow
 	}
 	p.answered = true
-	return b.stepSucceeded(now, cfg)
+	return b.callSucceeded(now, cfg)
 }
 
 // Report gives a permit back with the result of the attempt.
@@ -298,7 +303,7 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 			return b.stepFailedAt(now, cfg, b.causeOf(r))
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
-		return !p.answered && b.stepSucceeded(now, cfg)
+		return !p.answered && b.callSucceeded(now, cfg)
 	}
 	return false
 }

@@ -14,13 +14,17 @@ const (
 )
 
 // Unchecked forgets the latest check, when an endpoint has no checks any longer.
-func (b *Breaker) Unchecked() { b.Latest = unchecked }
+func (b *Breaker) Unchecked() { b.Latest, b.late = unchecked, false }
+
+// CheckedLate takes a check of an open endpoint that passed, but so late that the slowness
+// which opened the breaker seems to last.
+func (b *Breaker) CheckedLate() { b.Latest, b.noticed, b.late = checkHasPassed, true, true }
 
 // Checked takes the result of a check. steady says that enough checks in a row had this
 // result. alone says that no other endpoint is available: checks never take the last
 // available endpoint out.
 func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
-	b.Latest = CheckHasFailed
+	b.Latest, b.late = CheckHasFailed, false
 	if passed {
 		b.Latest = checkHasPassed
 	}

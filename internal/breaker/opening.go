@@ -87,6 +87,7 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 // openFor begins an open period. reason is why the state changes now, cause is what
 // keeps the endpoint out.
 func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
+	b.quick.may = b.State == Closed && b.Relapses == 0 && now.Sub(b.goodSince) >= forgiveAfter
 	if b.State == Closed {
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {

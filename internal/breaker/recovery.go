@@ -20,8 +20,9 @@ const (
 // recover ends an open period. Trials follow; if checks failed and pass again, the first
 // share follows at once.
 func (b *Breaker) recover(now time.Time, cfg *Config, reason string) {
-	proven := b.noticed && b.Latest == checkHasPassed
+	proven := b.noticed && b.Latest == checkHasPassed && !b.late
 	b.Transition(Recovering, now, reason)
+	b.quick.on = proven && b.quick.may
 	if proven {
 		b.stepSucceeded(now, cfg)
 	}
@@ -51,11 +52,14 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 // stepFailedAt counts a failure of a recovering endpoint; cause is what keeps it out if
 // this ends the recovery.
 func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (changed bool) {
+	wasQuick := b.quick.setBack()
 	switch {
 	case b.Share == 0 && b.probation:
 		b.reopen(now)
 	case b.Share == 0:
 		b.relapse(now, cfg, reasonTrialFailed, cause)
+	case wasQuick && b.Share > cfg.Start:
+		b.overshot(now, cfg)
 	case b.credit >= b.forgivenEvery() && !b.stepFailed:
 		b.credit -= b.forgivenEvery()
 		return false
@@ -87,6 +91,7 @@ func (b *Breaker) forgivenEvery() int {
 
 func (b *Breaker) beginStep(now time.Time) {
 	b.stepBegan, b.successes, b.stepFailed = now, 0, false
+	b.quick.began, b.quick.routed = b.Share, b.Share
 }
 
 // endStep ends a step, sets the share by its results, and closes the breaker at a share of 1.
@@ -96,8 +101,8 @@ func (b *Breaker) endStep(now time.Time) (changed bool) {
 		b.badSteps++
 		b.thin, b.idle = 0, 0
 	case b.successes > 0:
-		learnt := max(shareOfSuccess*float64(b.successes), shareOfStep*float64(1+b.idle))
-		b.Share = min(1, 2*b.Share, b.Share+learnt)
+		learnt := max(b.quick.ofSuccess()*float64(b.successes), shareOfStep*float64(1+b.idle))
+		b.Share = min(1, max(b.Share, min(2*b.quick.began, b.quick.began+learnt)))
 		b.badSteps, b.thin, b.idle, b.warned = 0, 0, 0, false
 		changed = true
 	default:

@@ -18,6 +18,9 @@ const (
 	// doubtedRuns times as many failures in a row open a breaker even if each may have
 	// been its request's own: if nothing succeeds, it is an outage.
 	doubtedRuns = 3
+	// doubtedFor is how long such a run lasts at least, so that a client which sends many
+	// requests that fail at once opens nothing before others are answered.
+	doubtedFor = 75 * time.Millisecond
 )
 
 // usual is how often attempts at an endpoint usually fail. It tells whether a run of
@@ -29,6 +32,7 @@ type usual struct {
 	recent float64        // ratio over about recentAttempts
 	ratio  float64        // usual ratio before the run
 	Run    int            // failures in a row
+	since  time.Time      // of the first of the run
 }
 
 // successes counts n successes.
@@ -43,7 +47,7 @@ func (u *usual) successes(now time.Time, cfg *Config, n int) {
 // failure counts a failure.
 func (u *usual) failure(now time.Time, cfg *Config) {
 	if u.Run == 0 {
-		u.ratio = u.current(now, cfg)
+		u.ratio, u.since = u.current(now, cfg), now
 	}
 	u.seen.Add(now, cfg.Window, true)
 	u.recent += (1 - u.recent) / recentAttempts
@@ -77,7 +81,8 @@ func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit, first bool) (chang
 	}
 	b.countSuccesses(now, cfg)
 	b.doubts.failure(now, cfg)
-	if cfg.ConsecutiveFailures > 0 && b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) {
+	if cfg.ConsecutiveFailures > 0 && b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) &&
+		now.Sub(b.doubts.since) >= doubtedFor {
 		b.open(now, cfg, ReasonConsecutive)
 		return true
 	}

@@ -30,26 +30,26 @@ type Attempt struct {
 
 	Call     *Call
 	Target   *target.Target
-	hedge    *side           // its side of a race; nil: no race
-	client   context.Context // the proxy's context of the round trip
-	Began    time.Time       // when it was reserved, or when its pause ends
-	first    atomic.Int64    // nanoseconds from Began to the first byte; 0: none so far, or givenUp
-	silent   atomic.Int64    // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
-	done     chan struct{}   // closed when it ends; made by prepare
-	answer   io.ReadCloser   // the answer's body below responseBody
-	download *download       // how the client reads a large answer; nil: the answer is small so far
+	hedge    *side                    // its side of a race; nil: no race
+	client   context.Context          // the proxy's context of the round trip
+	Began    time.Time                // when it was reserved, or when its pause ends
+	first    atomic.Int64             // nanoseconds from Began to the first byte; 0: none so far, or givenUp
+	silent   atomic.Int64             // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
+	done     chan struct{}            // closed when it ends; made by prepare
+	answer   io.ReadCloser            // the answer's body below responseBody
+	download atomic.Pointer[download] // how a large or long answer comes; nil: it is small so far
 
 	endpoint.Ticket
 
 	// The latest connection that the transport used for the request.
 	conn   atomic.Pointer[link.Conn]      // nil: none, or it is not watched
 	before struct{ brought, took uint64 } // its counts when the request got it
-	reused bool                           // it was idle before the request
 
 	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
 
 	informer *informer // nil: informational answers go to the client at once
 
+	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
@@ -254,9 +254,13 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
+	a.unbook(now, o)
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
+	}
+	if a.Call.traced {
+		a.spanSettled(what, release)
 	}
 }
 
@@ -265,6 +269,9 @@ func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
+	if a.Call.traced {
+		a.spanSettled(what, true)
+	}
 }
 
 // noteBeaten tells the endpoint if a rival ended the attempt.

@@ -36,6 +36,7 @@ type Call struct {
 	handed   bool              // the proxy has got an answer
 	queued   bool              // the queue let the call in: extras have its lane; set before the attempt begins
 	grpc     bool              // it is a gRPC call
+	traced   bool              // its attempts have spans; set before the first begins
 	recorded atomic.Bool       // the call's outcome has been counted
 
 	key      uint64         // calls with the same key go to the same endpoint; 0: to any
@@ -57,6 +58,7 @@ type extras struct {
 	unfit   *unfit                    // why the body cannot be edited; nil: it can
 	failed  suspects                  // attempts whose failures may be the request's own fault
 	saved   bool                      // it moved on from a failure; a good answer then counts as a saved call
+	asked   int64                     // the tokens that the call may use by its own account; 0: it gives none
 	model   string                    // the model that the call names, if that matters
 	whole   bool                      // the body is in memory, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
@@ -65,6 +67,7 @@ type extras struct {
 	status  int           // the status of the answer that the proxy has, if it may throw that away
 	repeats tristate      // whether lb_retry_match lets the request be sent again
 	own     http.Header   // the client's credentials, if some endpoints get them
+	spans   *spans        // set if the call is traced
 	scope   string        // the kind of the call; empty: it has none
 	rare    endpoint.Rare // room for what the first attempt needs for that
 }
@@ -194,13 +197,7 @@ func (c *Call) placeholder(key string) (any, bool) {
 		}
 		return "", true
 	case "outcome":
-		if x := latest.extras; x != nil && x.refused != nil {
-			return x.refused.kind.String(), true
-		}
-		if a := latest.Current; a != nil {
-			return a.known().String(), true
-		}
-		return "", true
+		return latest.result(), true
 	}
 	return nil, false
 }

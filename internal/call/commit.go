@@ -16,6 +16,7 @@ type CommitRules struct {
 	Body  bool          // wait for the body to begin
 	Until answer.Weight // a stream of events begins with its first event of at least this weight
 	Hold  int64         // then wait for the whole body, if it has at most so many bytes; 0: do not
+	JSON  bool          // a whole body that says it is JSON, and is not, has failed
 }
 
 // held is a response body whose beginning was read before the client got anything. It grows as
@@ -25,6 +26,7 @@ type held struct {
 	total  int64
 	newest []byte        // the bytes of the latest read
 	full   bool          // memory.Bodies has no room for more
+	wrong  string        // what is wrong with it, in a few words; empty: nothing is known
 	err    error         // the error after the chunks; nil: rest follows them
 	rest   io.ReadCloser // the unread rest of the body
 }
@@ -73,6 +75,11 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 			return c.answeredWith(a, resp, code, b.messages.Some, now)
 		}
 	}
+	if h.err == io.EOF && c.Handler.Commit.Hold > 0 && resp.StatusCode < 300 {
+		if resp, err, bad := c.examinedWhole(a, resp, h, now); bad {
+			return resp, err
+		}
+	}
 	h.give(a, resp)
 	if a.sent != nil {
 		a.sent.Answering()
@@ -84,6 +91,34 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 		a.Target.State.BeganAnswer(a, now, c.Handler.BreakerConfig())
 	}
 	return resp, nil
+}
+
+// examinedWhole deals with a body that is held to its end, if that shows that the answer is bad: it
+// is malformed, or an event after the first says so. bad is false for all others.
+func (c *Call) examinedWhole(a *Attempt, resp *http.Response, h *held, now time.Time) (_ *http.Response, _ error, bad bool) {
+	if !c.Handler.Commit.JSON && !c.Handler.Looks {
+		return nil, nil, false
+	}
+	body := h.bytes()
+	if c.Handler.Commit.JSON {
+		if err := answer.CheckJSON(resp.Header, body); err != nil {
+			h.wrong = err.Error()
+			h.putBack(resp)
+			resp, err := c.answeredBadly(a, resp, outcome.Truncated, now)
+			return resp, err, true
+		}
+	}
+	rule := c.Handler.Answers.Whole(resp.StatusCode, resp.Header, body)
+	if rule == nil || rule.As == answer.OK || rule.OfQuota && !a.Target.Quota {
+		return nil, nil, false
+	}
+	h.putBack(resp)
+	if rule.As == answer.Next {
+		resp, err := c.passedOn(a, resp, now)
+		return resp, err, true
+	}
+	resp, err := c.answeredBadly(a, resp, outcomeOf(rule.As), now)
+	return resp, err, true
 }
 
 // readFirst reads until the body has begun, and marks the attempt as answered then. A stream of
@@ -135,7 +170,7 @@ func (h *held) read(a *Attempt, body io.Reader, limit int64) error {
 	c := &h.chunks[len(h.chunks)-1]
 	room := c.Data[c.to:]
 	a.silenceBegins(time.Now())
-	n, err := body.Read(room[:min(int64(len(room)), limit)])
+	n, err := a.download.Load().flowFrom(body, room[:min(int64(len(room)), limit)])
 	a.silenceEnds()
 	h.newest = room[:n]
 	c.to += n

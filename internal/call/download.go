@@ -2,7 +2,10 @@ package call
 
 import (
 	"io"
+	"sync/atomic"
 	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
 const (
@@ -18,12 +21,16 @@ const (
 	caughtUp = 5 * time.Millisecond
 )
 
-// A download measures how the client reads a large answer. Only the reading goroutine uses it. A
-// nil *download is a client that is not slow.
+// A download measures how a large or long answer comes, and how its client reads it. A nil *download is a
+// client that is not slow. Apart from flow and measured only the reading goroutine uses it.
 type download struct {
+	large  bool          // a read has brought largeRead bytes
 	got    int64         // bytes
 	read   time.Time     // when the latest read ended
 	behind time.Duration // how long the client has kept the endpoint waiting since it last caught up
+
+	measured atomic.Bool // flow is in use
+	flow     endpoint.Flow
 }
 
 // slow reports whether the client has kept the endpoint waiting so long that the endpoint may
@@ -32,16 +39,19 @@ func (d *download) slow() bool { return d != nil && d.behind >= sendersWait }
 
 // readFrom reads from body, and notes who waits for whom.
 func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
-	if d.got < inBuffers {
-		n, err := body.Read(into)
-		d.got += int64(n)
+	if !d.large || d.got < inBuffers {
+		n, err := d.flowFrom(body, into)
+		d.large = d.large || n >= largeRead
+		if d.large {
+			d.got += int64(n)
+		}
 		return n, err
 	}
 	began := time.Now()
 	if !d.read.IsZero() {
 		d.behind += max(0, began.Sub(d.read))
 	}
-	n, err := body.Read(into)
+	n, err := d.flowFrom(body, into)
 	d.read = time.Now()
 	if n > 0 && d.read.Sub(began) > caughtUp {
 		d.behind = 0
@@ -49,14 +59,44 @@ func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
 	return n, err
 }
 
+// flowFrom reads from body, and tells the watcher if it measures how that comes.
+func (d *download) flowFrom(body io.Reader, into []byte) (int, error) {
+	if d == nil || !d.measured.Load() {
+		return body.Read(into)
+	}
+	d.flow.Waits()
+	n, err := body.Read(into)
+	d.flow.Got(into[:n])
+	return n, err
+}
+
 // readAnswer reads the answer's body. It reads no clock for small ones.
 func (a *Attempt) readAnswer(into []byte) (int, error) {
-	if a.download != nil {
-		return a.download.readFrom(a.answer, into)
+	if d := a.download.Load(); d != nil {
+		return d.readFrom(a.answer, into)
 	}
 	n, err := a.answer.Read(into)
 	if n >= largeRead {
-		a.download = &download{got: int64(n)}
+		d := a.makeDownload()
+		d.large, d.got = true, int64(n)
 	}
 	return n, err
 }
+
+// makeDownload returns the attempt's download, which it makes if there is none. The reading
+// goroutine and the watcher may call it at once.
+func (a *Attempt) makeDownload() *download {
+	a.download.CompareAndSwap(nil, new(download))
+	return a.download.Load()
+}
+
+// Flow implements endpoint.Watched.
+func (a *Attempt) Flow() *endpoint.Flow {
+	if d := a.download.Load(); d != nil && d.measured.Load() {
+		return &d.flow
+	}
+	return nil
+}
+
+// MeasureFlow implements endpoint.Watched.
+func (a *Attempt) MeasureFlow() { a.makeDownload().measured.Store(true) }

@@ -161,7 +161,7 @@ func (f *fleet) ramp(in *instance) {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
 		}
 	}
-	built := pool.NewRoutes(p.Targets, available, p.Overflow)
+	built := pool.NewRoutes(p.Targets, available, nil, p.Overflow)
 	built.Trials = p.Table.Load().Trials
 	p.Table.Store(built)
 }
@@ -174,7 +174,7 @@ func (f *fleet) arrived(in *instance) {
 	f.record.call(f.now)
 	a := p.choose(c, t, now)
 	if a == nil {
-		if _, _, a = p.lastChance(c, t, now); a == nil {
+		if a = p.lastChance(c, t, now); a == nil {
 			f.record.failed(f.now)
 			return
 		}

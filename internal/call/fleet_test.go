@@ -145,7 +145,7 @@ var fleetScenarios = []fleetScenario{{
 	},
 }, {
 	name:  "brown-out",
-	about: "For 15 s the primary gets slower, up to 20 times, and fails more, up to 40 % of the calls.",
+	about: "For 15 s the primary gets slower, up to 20 times, and fails more, up to 40 % of the requests.",
 	tiers: []int{1, 2, 3}, watch: 1, from: fleetFrom, to: fleetTo, lasts: 60 * time.Second,
 	apis: func(load float64) []*simulatedAPI {
 		apis := primaryAndBackups(load, constant(1.25*load))

@@ -44,16 +44,18 @@ type Rules struct {
 	Edits      bool        // bodies are edited for some endpoint
 	Models     bool        // some endpoint has its own names of models
 	PathModels bool        // paths name the model, not bodies
-	Looks      bool        // some rule of Answers depends on the body
+	Looks      bool        // some rule of Answers, or Tokens, depends on the body
+	Tokens     *TokenRules // nil: no endpoint has a limit of tokens
 	Below      bool        // some endpoint has a base URL with a path
 	Plain      bool        // the proxy's transport uses TLS only for https URLs
 	Strips     bool        // some endpoint does not get the client's credentials
 	StripsAll  bool        // no endpoint gets the client's credentials
 	Screen     *target.Screen
-	Handles    bool // handle_response routes may want the request's body
-	Rematches  bool // lb_retry_match may throw an answer away and send the request again
-	HasQuotas  bool // some endpoint has a quota or credentials of its own, so it may hold or deny us
-	TryAnyway  bool // while every endpoint is out, ask one anyway
+	Handles    bool                  // handle_response routes may want the request's body
+	Rematches  bool                  // lb_retry_match may throw an answer away and send the request again
+	HasQuotas  bool                  // some endpoint has a quota or credentials of its own, so it may hold or deny us
+	Quotas     []outcome.QuotaFields // that answers of endpoints with a quota of their own state
+	TryAnyway  bool                  // while every endpoint is out, ask one anyway
 	Retry      RetryRules
 
 	// RetryMatch reports whether lb_retry_match lets a request be sent again after a

@@ -45,6 +45,9 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	if h.PathModels {
 		c.extra().model = target.ModelOf(r.URL)
 	}
+	if h.Tokens != nil {
+		c.extra().asked = h.Tokens.asked(c)
+	}
 	if h.Affinity != nil {
 		c.setKey(w)
 	}
@@ -74,6 +77,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	if h.Dynamic != nil {
 		c.extra().looked = pool
 	}
+	c.trace(ctx)
 	if h.Strips {
 		c.takeCredentials()
 	}
@@ -83,6 +87,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 		if vars != nil {
 			vars[VarKey] = c
 		}
+		c.addToAccessLog(ctx)
 		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 			repl.Map(c.placeholder)
 		}
@@ -172,6 +177,9 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 		}
 		a.Concern(x.scope, room)
 	}
+	if c.Handler.Tokens != nil {
+		a.Tokens = c.tokensAt(t)
+	}
 	return a
 }
 
@@ -198,6 +206,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	a.client = r.Context()
+	if c.traced {
+		a.beginSpan(int(c.Attempts), false)
+		defer c.spansDealtWith(a)
+	}
 	if again && a.client.Err() != nil {
 		a.end(endpoint.EndedByClient) // before the attempt began, perhaps during its pause
 	}
@@ -232,6 +244,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = c.failed(a, err, now)
 	} else {
+		if a.Tokens != nil {
+			a.meter(resp)
+		}
 		resp, err = c.answered(a, resp, now)
 	}
 	if err == errOvertaken {
@@ -266,7 +281,7 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
-	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches {
+	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches || c.traced {
 		return a.rewrite(r)
 	}
 	// The proxy made r for this round trip, and uses nothing of it afterwards that changes
@@ -288,6 +303,12 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 // rules for answers.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
+	if c.traced {
+		a.spanAnswered(resp.StatusCode)
+	}
+	if a.Target.Quota && len(h.Quotas) > 0 && resp.StatusCode != http.StatusTooManyRequests {
+		a.readQuotas(resp, now)
+	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
@@ -378,6 +399,9 @@ func (a *Attempt) BodyEnds(o outcome.Outcome) {
 	if o == outcome.Success && a.Target.State.Succeeded(a, a.Call.Handler.BreakerConfig(), a.final) {
 		a.mu.Lock()
 		a.endAndUnlock(endpoint.EndedNormally)
+		if a.Call.traced {
+			a.spanSettled("", true)
+		}
 		return
 	}
 	a.settleAnswer("", time.Now(), o)

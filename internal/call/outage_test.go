@@ -77,7 +77,7 @@ func (o *outage) call() bool {
 	t := o.Table.Load()
 	a := o.choose(c, t, now)
 	if a == nil {
-		if _, _, a = o.lastChance(c, t, now); a == nil {
+		if a = o.lastChance(c, t, now); a == nil {
 			o.Pool.Refused(pool.AllDown)
 			o.refused++
 			return false

@@ -34,13 +34,16 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 			out.URL = &clean
 		}
 	}
-	if strip || t.Headers != nil || c.Handler.Looks || edits {
+	if strip || t.Headers != nil || c.Handler.Looks || edits || c.traced {
 		out.Header = r.Header.Clone()
 		if c.Handler.Looks {
 			readable(out.Header)
 		}
 		if strip {
 			c.Handler.Screen.HeaderOf(c.ownCredentials(), out.Header)
+		}
+		if c.traced {
+			a.propagate(out.Header)
 		}
 		if t.Headers != nil {
 			t.Headers.ApplyToRequest(out)

@@ -129,11 +129,14 @@ func (x *race) prepareLocked(now time.Time) *http.Request {
 	defer func() {
 		if x.rival == nil {
 			a.Settle(now, outcome.Cancelled, true)
+			if c.traced {
+				a.spanDealtWith(false)
+			}
 			h.Pool.Budget.GiveBack()
 			h.Pool.Hedges.GiveBack()
 		}
 	}()
-	out := x.ready(a, now)
+	out := x.ready(a)
 	if out != nil {
 		x.rival = a
 		c.Attempts++
@@ -143,7 +146,7 @@ func (x *race) prepareLocked(now time.Time) *http.Request {
 
 // ready begins an attempt and returns its request; nil if the endpoint is on trial, has no
 // address, or cannot get this body.
-func (x *race) ready(a *Attempt, now time.Time) *http.Request {
+func (x *race) ready(a *Attempt) *http.Request {
 	if a.Permit.Trial != 0 {
 		return nil
 	}
@@ -153,6 +156,9 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 	}
 	a.hedge, a.Doubtful = &side{dial: dial}, true
 	a.client = x.request.Context()
+	if c := a.Call; c.traced {
+		a.beginSpan(int(c.Attempts)+1, true)
+	}
 	out, unfit := a.prepare(x.request)
 	if unfit != nil {
 		return nil
@@ -165,17 +171,21 @@ func (x *race) ready(a *Attempt, now time.Time) *http.Request {
 // run makes the rival's round trip and decides the race if its answer is good.
 func (x *race) run(out *http.Request) {
 	a := x.rival
-	settled := false
+	settled, won := false, false
 	defer func() {
 		if !settled { // a panic
 			a.Settle(time.Now(), outcome.Cancelled, true)
 			close(x.fought)
+		}
+		if a.Call.traced && !won {
+			a.spanDealtWith(false)
 		}
 	}()
 	resp, err := x.transport.RoundTripper.RoundTrip(out)
 	now := time.Now()
 	o, good := outcome.Pending, false
 	if err == nil {
+		a.meter(resp)
 		if o, good = a.Call.promise(a, resp, now); !good {
 			err = errors.New(resp.Status)
 		}
@@ -187,7 +197,7 @@ func (x *race) run(out *http.Request) {
 	case x.over:
 		a.Settle(now, outcome.Cancelled, true)
 	case good:
-		x.over, x.won = true, resp
+		x.over, x.won, won = true, resp, true
 		x.first.end(endpoint.EndedByHedge)
 	default:
 		if o == outcome.Pending || a.endedWhy() != endpoint.NotEnded {
@@ -263,6 +273,9 @@ func (x *race) abandon() {
 	if x.won != nil {
 		x.won.Body.Close()
 		x.rival.Settle(time.Now(), outcome.Cancelled, true)
+		if x.rival.Call.traced {
+			x.rival.spanDealtWith(false)
+		}
 	}
 }
 

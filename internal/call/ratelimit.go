@@ -10,6 +10,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
+// readQuotas tells the endpoint what an answer states of its quotas. A 429 brings about a hold instead.
+func (a *Attempt) readQuotas(resp *http.Response, now time.Time) {
+	var room [6]outcome.Quota
+	quotas := outcome.ReadQuotas(room[:0], resp.Header, a.Call.Handler.Quotas, now)
+	if len(quotas) > 0 && a.Target.State.Quotas(a, now, quotas) {
+		a.Call.Handler.Pool.Rebuild(now)
+	}
+}
+
 // waitPatience is how long to wait for the body of a 429, which may say how long to stay away.
 const waitPatience = time.Second
 

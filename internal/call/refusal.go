@@ -36,7 +36,7 @@ func (r *refusal) Error() string {
 	case pool.AllHeld:
 		return outcome.ErrAllHeld.Error()
 	case pool.Full:
-		return "every endpoint that takes calls has as many as it may"
+		return "every available endpoint is at its max_requests"
 	}
 	return "every endpoint is out"
 }
@@ -162,7 +162,7 @@ func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time
 		if t.Weight <= 0 || t.Bounds == nil || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
-		if at := t.State.Ready(t.Bounds, now); at.After(now) {
+		if at := t.State.Ready(t.Bounds, now, c.asked()); at.After(now) {
 			ready, limited = endpoint.Earliest(ready, at), true
 		}
 	}
@@ -294,7 +294,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 		first = endpoint.Earliest(first, at)
 		key := at
 		if !anyway {
-			since, free := t.State.For(c.scope()).IdleSince(now, cfg, t.Bounds)
+			since, free := t.State.For(c.scope()).IdleSince(now, cfg, t.Bounds, c.asked())
 			if !free {
 				continue
 			}

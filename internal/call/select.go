@@ -204,8 +204,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	if h.Wait.queues() {
 		return c.wait(w, now)
 	}
-	_, _, a := h.lastChance(c, t, now)
-	if a != nil {
+	if a := h.lastChance(c, t, now); a != nil {
 		c.Next = a
 		c.Attempts++
 		return a.upstream
@@ -213,20 +212,18 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
-// lastChance reserves a trial, if one is due, in a pool whose endpoints are all out. It returns
-// when the first endpoint is tried again, and whether only holds keep calls away.
-func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, a *Attempt) {
-	first, held, due := h.soonest(c, from, now)
-	if due == nil || c.Attempts > 0 && c.entering() == nil {
-		return first, held, nil
+// lastChance reserves a trial, if one is due, in a pool whose endpoints are all out; nil: none is.
+func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt {
+	_, _, due := h.soonest(c, from, now)
+	switch {
+	case due == nil || c.Attempts > 0 && c.entering() == nil:
+		return nil
+	case h.TryAnyway:
+		return h.try(c, due, now, endpoint.AdmitAnyway)
+	case !h.Pool.TrialDue(from, now):
+		return h.inNeed(c, from, now)
 	}
-	if h.TryAnyway {
-		return first, held, h.try(c, due, now, endpoint.AdmitAnyway)
-	}
-	if !h.Pool.TrialDue(from, now) {
-		return first, held, h.inNeed(c, from, now)
-	}
-	return first, held, h.try(c, due, now, endpoint.AdmitAllDown)
+	return h.try(c, due, now, endpoint.AdmitAllDown)
 }
 
 // inNeed reserves an attempt at the endpoint that still answers the largest part of its calls,

@@ -112,7 +112,7 @@ func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 		return outcome.Cancelled
 	case a.endedWhy() == endpoint.EndedByIdle:
 		return outcome.Stalled
-	case a.download.slow():
+	case a.download.Load().slow():
 		return outcome.Cancelled // the endpoint has given up on the client
 	case a.Call.grpc && outcome.StreamReset(err) && a.Call.waitedOut(time.Now()):
 		return outcome.Cancelled // servers of gRPC do that at the client's deadline

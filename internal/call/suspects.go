@@ -2,6 +2,7 @@ package call
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -88,8 +89,7 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 	}
 	if !x.failed.own {
 		x.failed.own = true
-		c.Handler.Pool.Poisoned(c.Request, o)
-		c.Handler.Pool.Budget.GiveBack() // other calls do not pay for its retries
+		c.foundAtFault(o)
 	}
 	x.failed.resolve(c, now, false)
 }
@@ -150,6 +150,57 @@ func (c *Call) blameSuspects(now time.Time) {
 	c.extras.failed.resolve(c, now, true)
 }
 
+// failedEverywhere ends a call that no endpoint answered. If its failures may be its request's fault,
+// and other calls may be served where it failed, they stay in doubt until one is served there, or
+// until endpoint.DoubtFor is over. So a request that fails wherever it goes takes no endpoint out that
+// has served no other call yet.
+func (c *Call) failedEverywhere(now time.Time) {
+	if c.extras == nil || !c.extras.failed.undecided(now) {
+		c.blameSuspects(now)
+		return
+	}
+	failed := suspects{list: slices.Clone(c.extras.failed.list)}
+	c.Handler.Pool.Undecided(now, func(now time.Time) bool {
+		if !failed.areTheRequests(now) {
+			return false
+		}
+		c.foundAtFault(failed.list[len(failed.list)-1].outcome)
+		failed.resolve(c, now, false)
+		return true
+	})
+}
+
+// undecided reports whether nothing tells yet whose fault the failures are.
+func (s *suspects) undecided(now time.Time) bool {
+	serving := false
+	for _, one := range s.list {
+		if one.outcome == outcome.RateLimited {
+			return false // it holds its endpoint at once
+		}
+		serving = serving || one.attempt.Target.State.For(one.attempt.Call.scope()).MayServe(now)
+	}
+	return serving && !s.own
+}
+
+// areTheRequests reports whether the call failed in the same way at two endpoints, and one of them
+// has served another call lately.
+func (s *suspects) areTheRequests(now time.Time) bool {
+	for i, one := range s.list {
+		for _, other := range s.list[:i] {
+			if other.outcome == one.outcome && other.attempt.Target.State != one.attempt.Target.State {
+				return s.servesOthers(one.outcome, now)
+			}
+		}
+	}
+	return false
+}
+
+// foundAtFault notes that the call's request fails wherever it goes.
+func (c *Call) foundAtFault(o outcome.Outcome) {
+	c.Handler.Pool.Poisoned(c.Request, o)
+	c.Handler.Pool.Budget.GiveBack() // other calls do not pay for its retries
+}
+
 // noneFollows ends the doubt about the failures of a call that ends with a bad answer. If a 429
 // in doubt keeps calls away from other endpoints, they might have answered, so a 429 of this one
 // counts against nobody.
@@ -158,7 +209,7 @@ func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 		a.Target.State.Resolve(&a.Ticket, now, c.Handler.BreakerConfig(), false)
 		return
 	}
-	c.blameSuspects(now)
+	c.failedEverywhere(now)
 }
 
 // othersHeldInDoubt reports whether a 429 in doubt keeps calls away from another endpoint.

@@ -93,7 +93,7 @@ func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	if c.moveOn(a, o, what, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
 	}
-	c.blameSuspects(now)
+	c.failedEverywhere(now)
 	reason := c.reasonOf(a, err, o, now)
 	if c.waitsFor(o, what, reason, now) {
 		return reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: %w", o, a.Target.Name, plain(err)))
@@ -188,7 +188,7 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
 	if c.waitsFor(o, what, nil, now) {
-		c.blameSuspects(now)
+		c.failedEverywhere(now)
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
@@ -217,6 +217,9 @@ func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time)
 func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	c.Attempts++
 	c.Next = next
+	if c.traced {
+		a.spanMovedOn(next, reason)
+	}
 	if a.sent != nil {
 		a.sent.Close()
 	}

@@ -37,6 +37,7 @@ type wait struct {
 	tries  int           // the tries that waits counted as, by WaitRules.Interval
 	again  int           // attempts that followed a wait, without the first attempt
 	round  uint16        // the number of attempts before the latest wait
+	left   bool          // the client left, or its body failed, while the call waited
 
 	next   bool          // the next Select waits
 	rests  bool          // it waits for rest, to ask again an endpoint that takes calls
@@ -313,6 +314,7 @@ func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
 // leaves ends a call whose client has left.
 func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.Left)
+	c.extras.wait.left = true
 	if !c.recorded.Swap(true) {
 		c.Handler.Pool.Refusals.Gone.Add(1)
 	}
@@ -380,7 +382,7 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) pool.Way {
 	}
 	c.excluded = nil
 	if a == nil && trial {
-		_, _, a = h.lastChance(c, t, now)
+		a = h.lastChance(c, t, now)
 	}
 	s.lanes, c.excluded = nil, nil
 	if a == nil {

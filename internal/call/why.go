@@ -67,6 +67,9 @@ func whatStatus(resp *http.Response) string {
 			return whatCode(code)
 		}
 	}
+	if h, ok := resp.Body.(*held); ok && h.wrong != "" {
+		return strconv.Itoa(resp.StatusCode) + " with " + h.wrong
+	}
 	if resp.StatusCode < 400 {
 		return strconv.Itoa(resp.StatusCode) + " with an error in the body"
 	}

@@ -104,7 +104,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		if c.ctx.Err() != nil {
 			return nil, c.ctx.Err()
 		}
-		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy answers at %s: %w\n"+
+		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy responds at %s: %w\n"+
 			"is it running, with its admin endpoint on? another address can be given with --address or --config", c.address, plainCause(err))}
 	}
 	if resp.StatusCode < 300 {
@@ -138,7 +138,7 @@ func (c *client) refused(resp *http.Response) error {
 	case explained:
 		return &commandError{exitRefused, errors.New(api.Printable(message.Error))}
 	}
-	return &commandError{exitRefused, fmt.Errorf("the Caddy at %s answered %s", c.address, resp.Status)}
+	return &commandError{exitRefused, fmt.Errorf("the Caddy at %s responded with %s", c.address, resp.Status)}
 }
 
 // exchange sends a request, decodes the response into into, and returns its text.
@@ -150,10 +150,10 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return "", &commandError{exitUnreachable, fmt.Errorf("reading the answer of %s: %w", c.address, err)}
+		return "", &commandError{exitUnreachable, fmt.Errorf("reading the response of %s: %w", c.address, err)}
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return "", fmt.Errorf("reading the answer of %s: %w", c.address, err)
+		return "", fmt.Errorf("reading the response of %s: %w", c.address, err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

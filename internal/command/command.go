@@ -20,22 +20,22 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "failover",
 		Usage: "<command>",
-		Short: "Shows and steers the failover pools of a running Caddy",
+		Short: "Shows and controls the failover pools of a running Caddy",
 		Long: `
-Shows and steers the failover pools of a running Caddy, through its admin
+Shows and controls the failover pools of a running Caddy, through its admin
 endpoint. It finds the address as caddy reload does: --address, else the admin
 address in the configuration file of --config, else the default.
 
 Exit codes:
 
 	0  done
-	1  wrong usage, or an error that has no other code
-	2  no Caddy answers there, or none with this plugin
-	3  there is no such pool or endpoint
+	1  wrong usage, or an error without a code of its own
+	2  no Caddy with this plugin responds at the address
+	3  no such pool or endpoint
 	4  Caddy refused the request
-	5  status --check: an endpoint is not taking its traffic
+	5  status --check: an endpoint does not take its full traffic
 	6  status --check: a pool is down
-	7  drain --wait: calls are still in flight
+	7  drain --wait: requests are still in flight
 `,
 		CobraFunc: addCommands,
 	})
@@ -85,9 +85,9 @@ func addCommands(root *cobra.Command) {
 		RunE:  commandRun(runStatus),
 	}
 	status.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
-	status.Flags().Duration("interval", time.Second, "Time between two looks of --watch")
+	status.Flags().Duration("interval", time.Second, "Time between two updates of --watch")
 	status.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
-	status.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+	status.Flags().Bool("json", false, "Print the admin API's response")
 
 	why := &cobra.Command{
 		Use:   "why [<pool>] [--json]",
@@ -95,16 +95,16 @@ func addCommands(root *cobra.Command) {
 		Args:  cobra.MaximumNArgs(1),
 		RunE:  commandRun(runWhy),
 	}
-	why.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+	why.Flags().Bool("json", false, "Print the admin API's response")
 	status.ValidArgsFunction, why.ValidArgsFunction = completeNames(false), completeNames(false)
 
 	events := &cobra.Command{
 		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--json]",
-		Short: "Shows what happened: failovers, breakers, holds, operators",
+		Short: "Shows what happened: failovers, breakers, cooldowns, operator actions",
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runEvents),
 	}
-	events.Flags().BoolP("follow", "f", false, "Go on with events as they happen")
+	events.Flags().BoolP("follow", "f", false, "Print new events as they happen")
 	events.Flags().String("pool", "", "Only events of this pool")
 	events.Flags().String("since", "", "Only events after this one: ID, time (RFC 3339) or duration before now")
 	events.Flags().Int("limit", 50, "Maximum number; the newest are shown")
@@ -112,13 +112,13 @@ func addCommands(root *cobra.Command) {
 
 	incidents := &cobra.Command{
 		Use:   "incidents [--pool <pool>] [--limit <n>] [--json]",
-		Short: "Shows outages: when, why, and how many calls failed or were saved",
+		Short: "Shows outages: when, why, and how many requests failed or were saved",
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runIncidents),
 	}
 	incidents.Flags().String("pool", "", "Only outages of this pool")
 	incidents.Flags().Int("limit", 20, "Maximum number; the newest are shown")
-	incidents.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+	incidents.Flags().Bool("json", false, "Print the admin API's response")
 
 	report := &cobra.Command{
 		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv]",
@@ -134,10 +134,10 @@ func addCommands(root *cobra.Command) {
 
 	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
-		api.Drain:  "Keeps new calls from an endpoint; those in flight finish",
-		api.Enable: "Undoes drain and trip; with --for, keeps the breaker closed for that long",
+		api.Drain:  "Stops new requests to an endpoint; those in flight finish",
+		api.Enable: "Ends a drain or a trip; with --for, forces the breaker closed for that time",
 		api.Trip:   "Forces an endpoint's breaker open",
-		api.Reset:  "Undoes drain and trip, closes the breaker and forgets the endpoint's score and holds",
+		api.Reset:  "Ends a drain or a trip, closes the breaker, and forgets the endpoint's score and cooldown",
 		api.Set:    "Sets an endpoint's weight or priority, or restores the configured ones",
 	} {
 		use := action + " [<pool>] <endpoint> "
@@ -156,16 +156,16 @@ func addCommands(root *cobra.Command) {
 			return runOrder(c, cmd, action, args)
 		})
 		cmd.Flags().String("reason", "", "Why; shown with the endpoint")
-		cmd.Flags().Bool("json", false, "Print the admin endpoint's own answer")
+		cmd.Flags().Bool("json", false, "Print the admin API's response")
 		if action != api.Reset {
-			cmd.Flags().String("for", "", "How long the order lasts, such as 10m; default: until it is undone")
+			cmd.Flags().String("for", "", "How long the action lasts, such as 10m; default: until it is undone")
 		}
 		if action == api.Set {
 			cmd.Flags().String(api.Weight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
 			cmd.Flags().String(api.Priority, "", "Its tier, from 1; \"configured\" for the configuration's")
 		}
 		if action == api.Drain {
-			cmd.Flags().Duration("wait", 0, "Wait for calls in flight to finish, at most this long")
+			cmd.Flags().Duration("wait", 0, "Wait at most this long for requests in flight to finish")
 		}
 		root.AddCommand(cmd)
 	}

@@ -68,6 +68,6 @@ func formatIncident(i *incident.Incident, now time.Time) string {
 	if i.Kind == incident.Down {
 		what = "outage"
 	}
-	return fmt.Sprintf("  %s since %s (%s): %s; %d calls failed, %d saved by failover\n", what, i.Start.Local().Format(time.DateTime),
+	return fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover\n", what, i.Start.Local().Format(time.DateTime),
 		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(i.Cause), i.Failed, i.Saved)
 }

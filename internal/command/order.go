@@ -140,9 +140,9 @@ func describeUntil(until time.Time) string {
 func countCalls(n int64) string {
 	switch n {
 	case 0:
-		return "no call is in flight"
+		return "no request is in flight"
 	case 1:
-		return "1 call is in flight"
+		return "1 request is in flight"
 	}
-	return fmt.Sprintf("%d calls are in flight", n)
+	return fmt.Sprintf("%d requests are in flight", n)
 }

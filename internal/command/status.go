@@ -124,7 +124,7 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 		if p.Down {
 			state = "DOWN"
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s calls/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
+		fmt.Fprintf(&b, "pool %s: %s, %s requests/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
 		if p.Incident != nil {
 			b.WriteString(formatIncident(p.Incident, now))
 		}
@@ -138,7 +138,7 @@ func formatWaiting(w *api.WaitingStatus) string {
 	if w == nil || w.Calls == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %d calls wait, the first for %s", w.Calls, formatSeconds(w.Longest))
+	return fmt.Sprintf(", %d requests wait, the first for %s", w.Calls, formatSeconds(w.Longest))
 }
 
 // formatSLA returns how far the objectives are met, to follow other text; "" without objectives.
@@ -221,10 +221,13 @@ func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
 
 // describeHold returns why and how long calls are kept away.
 func describeHold(until time.Time, reason string, now time.Time) string {
-	if reason == "next_on" {
-		return "passed over, since calls move on from it (next_on); tried again in " + formatWait(until, now)
+	switch reason {
+	case "next_on":
+		return "in cooldown, because requests moved on from its responses (next_on); tried again in " + formatWait(until, now)
+	case "quota":
+		return "in cooldown for another " + formatWait(until, now) + ", because its responses say that a quota is used up"
 	}
-	return "asked to wait " + formatWait(until, now)
+	return "in cooldown (429) for another " + formatWait(until, now)
 }
 
 // notes returns what the columns of an endpoint do not show.
@@ -245,6 +248,13 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	for _, l := range e.Limits {
 		per := time.Duration(l.Per * float64(time.Second))
 		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, shortDuration(per)))
+	}
+	for _, q := range e.Quotas {
+		if q.Amount > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %d %s left, as it says", q.Left, q.Amount, q.Of))
+		} else {
+			notes = append(notes, fmt.Sprintf("%d %s left, as it says", q.Left, q.Of))
+		}
 	}
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))

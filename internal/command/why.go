@@ -48,7 +48,7 @@ func explainPool(p *api.PoolStatus, now time.Time) string {
 			continue
 		}
 		if out == 0 && p.Down {
-			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes calls\n", pool)
+			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes requests\n", pool)
 		} else if out == 0 {
 			fmt.Fprintf(&b, "pool %s serves, but not with all endpoints\n", pool)
 		}
@@ -102,27 +102,30 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 		facts = append(facts, "its breaker is "+e.State+" ("+e.Reason+")")
 		switch {
 		case e.State == breaker.Recovering.String():
-			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while calls succeed")
+			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while requests succeed")
 		case !e.Until.IsZero():
 			facts = append(facts, "it is tried again within "+formatWait(e.Until, now))
 		}
 		cure = command(api.Reset) + ", if you know that it is well"
 	}
 	if !e.HeldUntil.IsZero() {
-		why := "it asked for a pause (429)"
-		if e.HeldReason == "next_on" {
-			why = "calls move on from its answers (next_on)"
+		why := "it asked for it (429)"
+		switch e.HeldReason {
+		case "next_on":
+			why = "requests moved on from its responses (next_on)"
+		case "quota":
+			why = "its responses say that a quota is used up"
 		}
-		facts = append(facts, fmt.Sprintf("on hold for another %s: %s", formatWait(e.HeldUntil, now), why))
+		facts = append(facts, fmt.Sprintf("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why))
 		if cure == "" {
-			cure = command(api.Reset) + " ends the hold"
+			cure = command(api.Reset) + " ends the cooldown"
 		}
 	}
 	for i := range e.Scopes {
 		if s := &e.Scopes[i]; isIll(s) {
 			facts = append(facts, explainScope(s, now))
 			if cure == "" {
-				cure = command(api.Reset) + ", if you know that it is well for these calls"
+				cure = command(api.Reset) + ", if you know that it is well for these requests"
 			}
 		}
 	}
@@ -142,7 +145,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 
 // explainScope returns what keeps calls of a scope from an endpoint, in one sentence.
 func explainScope(s *api.ScopeStatus, now time.Time) string {
-	text := "calls of scope " + s.Scope + ": " + strings.Join(scopeNotes(s, now), ", ")
+	text := "requests of scope " + s.Scope + ": " + strings.Join(scopeNotes(s, now), ", ")
 	if !s.DownSince.IsZero() {
 		text += ", out since " + stamp(s.DownSince)
 	}

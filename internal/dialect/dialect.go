@@ -21,6 +21,9 @@ type Dialect struct {
 	// FirstElement says that of an answer that is a list only the first element is looked at: the
 	// list is a stream.
 	FirstElement bool
+
+	Usage  Usage
+	Quotas []Quota // that answers state
 }
 
 // A Key is how a request carries a key: a header field, and what stands in it before the key.
@@ -85,24 +88,24 @@ var table = [...]Dialect{
 		// https://platform.openai.com/docs/api-reference/authentication
 		Name: "openai", Key: Key{"Authorization", "Bearer "},
 		Model: InBody, Scope: Scope{InBody, "model"}, Commit: "first_event", Method: "any",
-		Answers: openai(),
+		Answers: openai(), Usage: usageOfOpenAI, Quotas: quotasOfOpenAI,
 	},
 	{
 		// https://docs.claude.com/en/api/overview#authentication
 		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
 		Model: InBody, Scope: Scope{InBody, "model"}, Commit: "first_event", Method: "any",
-		Answers: anthropic,
+		Answers: anthropic, Usage: usageOfAnthropic, Quotas: quotasOfAnthropic,
 	},
 	{
 		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
 		// https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 		Name: "gemini", Key: Key{Field: "X-Goog-Api-Key"},
 		Model: InPath, Scope: Scope{In: InPath}, Commit: "first_event", Method: "any",
-		Answers: gemini, FirstElement: true,
+		Answers: gemini, FirstElement: true, Usage: usageOfGemini,
 	},
 	{
 		// https://www.jsonrpc.org/specification
-		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "},
+		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(),
 		Scope: Scope{InBody, "method"}, Commit: "complete", Method: "any",
 		Answers: jsonrpc,
 	},

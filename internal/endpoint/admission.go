@@ -79,14 +79,14 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 		s.turnedAway = true
 		return false
 	}
-	if s.readyLocked(b, now).After(now) {
+	if s.readyLocked(b, now, f.own().asked()).After(now) {
 		s.turnedAway = true
 		return false
 	}
 	if !s.admitLocked(f.own(), now, cfg, how) {
 		return false
 	}
-	s.useLocked(b, now)
+	s.useLocked(f.own(), b, now)
 	s.linkLocked(f)
 	return true
 }

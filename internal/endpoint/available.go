@@ -8,25 +8,26 @@ import (
 
 // How much traffic the endpoint can have, and when.
 
-// held reports whether a hold keeps calls away; pastDoubt ignores a soft one.
-func (c *condition) held(now time.Time, pastDoubt bool) bool {
-	return c.hold.on(now) && !(pastDoubt && c.hold.soft)
-}
-
 // available is the part of its traffic, 0 to 1, that the condition lets an endpoint have.
-// pastDoubt ignores a soft hold.
+// pastDoubt ignores a soft hold, and quotas.
 func (c *condition) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
-	if c.held(now, pastDoubt) {
+	if c.keptAway(now, pastDoubt) {
 		return 0
 	}
 	return c.breaker.Allowed(cfg) * (1 - c.scorer.Lost)
 }
 
+// keptAway reports whether a hold or a quota keeps calls away. pastDoubt ignores a soft hold, and
+// quotas.
+func (c *condition) keptAway(now time.Time, pastDoubt bool) bool {
+	return c.hold.on(now) && !(pastDoubt && c.hold.soft) || c.stated.usedUp(now) && !pastDoubt
+}
+
 // assess returns how much of its traffic, 0 to 1, the condition lets an endpoint have, whether it
-// wants a call as a trial, and whether calls pass the endpoint over. soft ignores a soft hold and
-// passing over.
+// wants a call as a trial, and whether calls pass the endpoint over. soft ignores a soft hold, quotas
+// and passing over.
 func (c *condition) assess(now time.Time, cfg *breaker.Config, soft bool) (available float64, trial, passed bool) {
-	if c.held(now, soft) {
+	if c.keptAway(now, soft) {
 		return 0, false, false
 	}
 	wants, _ := c.breaker.WantsTrial(now, cfg)
@@ -42,5 +43,5 @@ func (c *condition) assess(now time.Time, cfg *breaker.Config, soft bool) (avail
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.barred, !s.barred && s.own.hold.on(now)
+	return s.barred, !s.barred && s.own.keptAway(now, false)
 }

@@ -4,42 +4,76 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/quota"
 )
 
 // Bounds are how many attempts an endpoint gets. Nil is no bounds. They are read-only.
 type Bounds struct {
-	AtOnce int          // attempts in flight; 0: no bound
-	Rates  []quota.Rate // of requests
+	AtOnce int // attempts in flight; 0: no bound
+	Rates  []quota.Rate
+}
+
+// Meters reports whether the endpoint's attempts book tokens.
+func (b *Bounds) Meters() bool {
+	if b != nil {
+		for i := range b.Rates {
+			if b.Rates[i].Of == quota.Tokens {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // metered is how much of a limit is in use.
 type metered struct {
 	quota.Limit
 	quota.Bucket
+	since time.Time // when the limit was seen first
+}
+
+// Tokens are the tokens of one attempt.
+type Tokens struct {
+	Asked int64 // that the call may use by its own account; 0: it gives none
+
+	// Guarded by the state's mutex.
+	booked int64
+	at     time.Time // when they were booked
+	known  bool      // what the attempt has used is counted
 }
 
 // bucketLocked is the bucket of the i-th limit. A limit that is new, or has changed, has an
 // empty one.
-func (s *State) bucketLocked(i int, r *quota.Rate) *quota.Bucket {
+func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 	for len(s.quotas) <= i {
 		s.quotas = append(s.quotas, metered{})
 	}
-	if m := &s.quotas[i]; m.Limit != r.Limit {
-		*m = metered{Limit: r.Limit}
+	if m := &s.quotas[i]; m.since.IsZero() || m.Limit != r.Limit {
+		*m = metered{Limit: r.Limit, since: now}
 	}
-	return &s.quotas[i].Bucket
+	return &s.quotas[i]
 }
 
-// readyLocked is when the endpoint's limits have room for one more attempt; now if they do.
-func (s *State) readyLocked(b *Bounds, now time.Time) time.Time {
+// costLocked is how many units of a limit an attempt takes that may use asked tokens. One that asks
+// for more than the limit has takes all of it.
+func (s *State) costLocked(r *quota.Rate, asked int64) int64 {
+	if r.Of == quota.Tokens {
+		return min(s.booking.Tokens(asked), r.Amount)
+	}
+	return 1
+}
+
+// readyLocked is when the endpoint's limits have room for one more attempt, which may use asked
+// tokens; now if they do.
+func (s *State) readyLocked(b *Bounds, now time.Time, asked int64) time.Time {
 	at := now
 	if b == nil {
 		return at
 	}
 	for i := range b.Rates {
 		r := &b.Rates[i]
-		if ready := s.bucketLocked(i, r).Ready(now, r, 1); ready.After(at) {
+		if ready := s.bucketLocked(i, r, now).Ready(now, r, s.costLocked(r, asked)); ready.After(at) {
 			at = ready
 		}
 	}
@@ -47,21 +81,99 @@ func (s *State) readyLocked(b *Bounds, now time.Time) time.Time {
 }
 
 // useLocked counts an attempt that is let in.
-func (s *State) useLocked(b *Bounds, now time.Time) {
+func (s *State) useLocked(t *Ticket, b *Bounds, now time.Time) {
 	if b == nil {
 		return
 	}
+	asked := t.asked()
 	for i := range b.Rates {
 		r := &b.Rates[i]
-		s.bucketLocked(i, r).Use(now, r, 1)
+		s.bucketLocked(i, r, now).Use(now, r, s.costLocked(r, asked))
+	}
+	if t.Tokens != nil {
+		t.Tokens.booked, t.Tokens.at = s.booking.Tokens(asked), now
 	}
 }
 
-// Ready is when the endpoint's limits have room for one more attempt; now if they do.
-func (s *State) Ready(b *Bounds, now time.Time) time.Time {
+// asked is how many tokens the attempt may use by its call's own account; 0 if that gives none.
+func (t *Ticket) asked() int64 {
+	if t.Tokens == nil {
+		return 0
+	}
+	return t.Tokens.Asked
+}
+
+// Used corrects what an attempt has booked to the tokens that its answer states. Further calls for
+// it change nothing.
+func (s *State) Used(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.readyLocked(b, now)
+	t := f.own().Tokens
+	if t == nil || t.known {
+		return
+	}
+	s.booking.Learn(t.Asked, tokens)
+	s.used += uint64(max(0, tokens))
+	s.correctLocked(t, now, b, tokens)
+}
+
+// UsedAtLeast is Used for an answer that has not come to its end, and may have used more: the attempt
+// keeps what it has booked.
+func (s *State) UsedAtLeast(f Watched, now time.Time, b *Bounds, tokens int64) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	t := f.own().Tokens
+	if t == nil || t.known {
+		return
+	}
+	s.used += uint64(max(0, tokens))
+	s.correctLocked(t, now, b, max(tokens, t.booked))
+}
+
+// UsedUnknown is Used for an answer that states nothing: one that says that the endpoint did not
+// serve the request used nothing, and any other what was booked.
+func (s *State) UsedUnknown(f Watched, now time.Time, b *Bounds, served bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	t := f.own()
+	if t.Tokens == nil || t.Tokens.known {
+		return
+	}
+	used := t.Tokens.booked
+	if o := t.Outcome; !served || o == outcome.RateLimited || o == outcome.Denied || o == outcome.FailedStatus {
+		used = 0
+	}
+	s.correctLocked(t.Tokens, now, b, used)
+}
+
+// correctLocked corrects what was booked to what was used. No attempt closes an endpoint for longer
+// than outcome.MaxHold, or than its limit's time if that is longer.
+func (s *State) correctLocked(t *Tokens, now time.Time, b *Bounds, used int64) {
+	t.known = true
+	for i := range b.Rates {
+		r := &b.Rates[i]
+		if r.Of != quota.Tokens {
+			continue
+		}
+		m := s.bucketLocked(i, r, now)
+		if t.at.Before(m.since) {
+			continue // the limit has changed since
+		}
+		most := float64(r.Amount) * max(1, float64(outcome.MaxHold)/float64(r.Per))
+		m.Correct(now, r, t.at, int64(min(float64(used), most))-min(t.booked, r.Amount))
+	}
+	if used < t.booked && s.turnedAway {
+		s.turnedAway = false
+		s.Owner.HasRoom()
+	}
+}
+
+// Ready is when the endpoint's limits have room for one more attempt, which may use asked tokens;
+// now if they do.
+func (s *State) Ready(b *Bounds, now time.Time, asked int64) time.Time {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.readyLocked(b, now, asked)
 }
 
 // Limits are how much of each limit is left.
@@ -73,7 +185,7 @@ func (s *State) Limits(b *Bounds, now time.Time) (list []api.LimitStatus) {
 	defer s.Mu.Unlock()
 	for i := range b.Rates {
 		r := &b.Rates[i]
-		list = append(list, api.LimitStatus{Amount: r.Amount, Of: "requests", Per: r.Per.Seconds(), Left: s.bucketLocked(i, r).Left(now, r)})
+		list = append(list, api.LimitStatus{Amount: r.Amount, Of: r.Of.String(), Per: r.Per.Seconds(), Left: s.bucketLocked(i, r, now).Left(now, r)})
 	}
 	return list
 }

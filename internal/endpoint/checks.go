@@ -28,12 +28,13 @@ const CheckPassed = "passed"
 // configurations, and when the next is due. Guarded by the state's mutex.
 type checks struct {
 	asked    *CheckConfig // nil: the endpoint is not checked
-	run      int          // results in a row: passes above 0, failures below
+	run      int          // results in a row: passes above 0, failures below; 0: the latest passed late
 	next     time.Time
 	underway bool
-	Gets     bool   // the endpoint refuses HEAD; checks use GET
-	found    int    // checks in a row that found the breaker open
-	past     totals // at the time when the latest check was due
+	began    time.Time // the latest check
+	Gets     bool      // the endpoint refuses HEAD; checks use GET
+	found    int       // checks in a row that found the breaker open
+	past     totals    // at the time when the latest check was due
 	lastAt   time.Time
 	lastWhy  string
 	cause    Cause // of the latest failed check
@@ -86,7 +87,7 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 		return false
 	}
 	s.checks.sent++
-	s.checks.underway = true
+	s.checks.underway, s.checks.began = true, now
 	return true
 }
 
@@ -149,6 +150,10 @@ func (s *State) hastenLocked(now time.Time) {
 func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckResult, alone bool) (changed bool) {
 	c := &s.checks
 	c.run = riseAndFall(c.run, result.Passed)
+	late := result.Passed && s.own.lateCheck(result.Latency, cfg)
+	if late {
+		c.run = 0
+	}
 	c.lastAt, c.lastWhy = now, result.Why
 	c.Gets = c.Gets || result.Gets
 	if result.Passed {
@@ -161,14 +166,49 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 		}
 	}
 	s.own.scorer.Check(now, result.Passed, result.Latency)
-	changed = s.own.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
+	if late {
+		s.own.breaker.CheckedLate()
+	} else {
+		changed = s.own.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
+	}
 	if s.own.breaker.State == breaker.Open {
 		c.found++
 	} else {
 		c.found = 0
 	}
-	c.next = now.Add(jittered(c.asked.pause(c.run, s.own.breaker.State, c.found)))
+	c.next = now.Add(c.pauseAfter(now, result.Passed && !late, s.own.breaker.State))
 	return changed
+}
+
+// pauseAfter returns the time until the next check after one that ends now; good says that it
+// passed in time. What a bad one took is a part of its pause, as far as half of the shortest pause is
+// left: else an endpoint that hangs would be checked less often than one that refuses.
+func (c *checks) pauseAfter(now time.Time, good bool, state breaker.State) time.Duration {
+	run := c.run
+	if run == 0 {
+		run = -c.asked.Fails
+	}
+	pause := jittered(c.asked.pause(run, state, c.found))
+	if took := now.Sub(c.began); !good && took > 0 {
+		pause = max(pause-took, c.asked.FastInterval/2)
+	}
+	return pause
+}
+
+// lateCheck reports whether a check that passed shows that the slowness which opened the
+// breaker lasts: it took longer than a slow call.
+func (c *condition) lateCheck(latency time.Duration, cfg *breaker.Config) bool {
+	if c.breaker.State != breaker.Open {
+		return false
+	}
+	limit := time.Duration(0)
+	switch c.breaker.Opened {
+	case breaker.ReasonSlower, breaker.ReasonUnanswered:
+		limit = c.slowness.Limit
+	case breaker.ReasonSlow:
+		limit = cfg.SlowAfter
+	}
+	return limit > 0 && latency > limit
 }
 
 // status returns the checks for the API; nil if there are none.

@@ -23,6 +23,7 @@ type condition struct {
 
 	breaker  breaker.Breaker
 	hold     hold
+	stated   stated
 	served   time.Time // of the latest success that has been counted
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
@@ -33,6 +34,9 @@ type condition struct {
 	scorer   score.Scorer
 	slowness slowness.Detector
 	seen     struct{ slow, inTime int } // verdicts of a look at the attempts in flight
+	flows    flows
+	room     float64 // the latest result of Scoped.Room; 0: none
+	byFlow   bool    // slow flows opened the breaker last, if slowness did
 	inVain   unanswered
 	quiet    quiet
 	faults   faults
@@ -99,6 +103,7 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	}
 	changed = c.watchQuiet(now, cfg) || changed
 	c.slowness.Refresh(now, cfg.SlowFactor)
+	c.flows.refresh(now, cfg.SlowFactor, c.breaker.State == breaker.Open)
 	due = c.breaker.Due(cfg)
 	if c.scorer.Drifts() {
 		due = Earliest(due, now.Add(driftEvery))
@@ -113,6 +118,11 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	} else if !c.hold.until.IsZero() {
 		c.hold.end()
 		changed = true
+	}
+	if c.stated.usedUp(now) {
+		due = Earliest(due, c.stated.until)
+	} else if !c.stated.until.IsZero() {
+		c.stated.until, changed = time.Time{}, true
 	}
 	return changed, due
 }
@@ -131,8 +141,9 @@ func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration)
 // reset makes it well, and forgets what it has learnt.
 func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
-	c.scorer, c.tally, c.slowness = score.Scorer{}, score.Tally{}, slowness.Detector{}
+	c.scorer, c.tally, c.slowness, c.flows = score.Scorer{}, score.Tally{}, slowness.Detector{}, flows{}
 	c.hold.end()
+	c.stated = stated{}
 	c.hold.step, c.passing = 0, passing{}
 	c.peak.Store(0)
 }

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// doubtFor is how long a failure stays in doubt at most. Then it counts against the
+	// DoubtFor is how long a failure stays in doubt at most. Then it counts against the
 	// endpoint, or a 429 begins a hold, unless Resolve says otherwise later.
-	doubtFor = 250 * time.Millisecond
+	DoubtFor = 250 * time.Millisecond
 	// servedFor is how long after a success an endpoint counts as serving.
 	servedFor = 2 * time.Second
 	// doubtfulHold is how long a hold lasts if the request may have caused the 429.
@@ -43,7 +43,7 @@ func (s *State) InNoDoubt(t *Ticket) bool {
 	return t.doubt == NoDoubt
 }
 
-// doubt keeps a failure in doubt until Resolve, or until doubtFor is over.
+// doubt keeps a failure in doubt until Resolve, or until DoubtFor is over.
 func (c *condition) doubt(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
 	c.doubts = append(c.doubts, failure{t, now, r})
@@ -118,11 +118,11 @@ func (c *condition) takeBack(t *Ticket, now time.Time, cfg *breaker.Config) {
 	c.breaker.TakeBack(now, cfg, *t.permit(c), t.Outcome == outcome.Denied)
 }
 
-// doubtsOver counts the failures that have been in doubt for doubtFor.
+// doubtsOver counts the failures that have been in doubt for DoubtFor.
 func (c *condition) doubtsOver(now time.Time, cfg *breaker.Config) (changed bool) {
 	for len(c.doubts) > 0 {
 		d := c.doubts[0]
-		if age := now.Sub(d.since); age >= 0 && age < doubtFor {
+		if age := now.Sub(d.since); age >= 0 && age < DoubtFor {
 			break
 		}
 		c.doubts = slices.Delete(c.doubts, 0, 1)

@@ -28,17 +28,6 @@ func (h *hold) on(now time.Time) bool { return now.Before(h.until) }
 // end ends the hold.
 func (h *hold) end() { h.until, h.by, h.soft = time.Time{}, nil, false }
 
-// Hold keeps calls away for a while because of what an attempt's response says, whatever its
-// outcome: calls of the attempt's scope, or all if it has none. It may be called from Acquire on.
-// The hold lasts for wait, which must be above 0, at most outcome.MaxHold; one that lasts longer
-// stays as it is. reason is the event's.
-func (s *State) Hold(t *Ticket, now time.Time, wait time.Duration, reason string) {
-	s.tell(s.update(t, func() bool {
-		c := t.speaksOf(s, outcome.Success)
-		return c.beginHold(now, now.Add(min(wait, outcome.MaxHold)), reason, Cause{})
-	}))
-}
-
 // holdFor begins a hold because of an attempt's response: for wait, or, if that is 0, for a
 // second, doubled each time up to a minute. soft says that the request may have caused the
 // response.
@@ -51,31 +40,22 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 		h.step = min(longHold, max(firstHold, 2*h.step))
 		wait = h.step
 	}
-	cause := h.cause
-	if last := c.faults.kinds.latest(); last != nil {
-		cause = last.Cause
-	}
-	if c.beginHold(now, now.Add(min(wait, outcome.MaxHold)), outcome.RateLimited.String(), cause) {
-		h.by, h.soft = t, soft
-	}
-}
-
-// beginHold begins a hold, or makes it longer, and reports whether it did.
-func (c *condition) beginHold(now, until time.Time, reason string, cause Cause) bool {
-	h := &c.hold
+	until := now.Add(min(wait, outcome.MaxHold))
 	if !until.After(h.until) {
-		return false
+		return
 	}
-	h.until, h.by, h.soft, h.reason, h.cause = until, nil, false, reason, cause
+	if last := c.faults.kinds.latest(); last != nil {
+		h.cause = last.Cause
+	}
+	h.until, h.by, h.soft = until, t, soft
 	e := event.Event{
 		At:      now,
 		Kind:    event.EndpointHeld,
-		Reason:  reason,
+		Reason:  outcome.RateLimited.String(),
 		Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds()},
 	}
-	cause.AddTo(e.Details)
+	h.cause.AddTo(e.Details)
 	c.news = append(c.news, e)
-	return true
 }
 
 // resolveHold confirms a hold, or shortens it because the request caused the 429.

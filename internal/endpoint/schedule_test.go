@@ -75,3 +75,26 @@ func TestCheckPause(t *testing.T) {
 		}
 	}
 }
+
+// TestPauseAfter: the time that a bad check took is a part of the pause after it.
+func TestPauseAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	cfg := &CheckConfig{Interval: 10 * time.Second, FastInterval: 2 * time.Second, Passes: 2, Fails: 2}
+	for _, tt := range []struct {
+		run  int
+		good bool
+		took time.Duration
+		want time.Duration
+	}{
+		{-9, false, 0, 10 * time.Second},
+		{-9, false, 4 * time.Second, 6 * time.Second},
+		{-9, false, 30 * time.Second, time.Second},
+		{1, true, time.Second, 2 * time.Second},
+		{0, false, 4 * time.Second, 6 * time.Second}, // it passed late
+	} {
+		c := &checks{asked: cfg, run: tt.run, found: 9, began: now.Add(-tt.took)}
+		if got := c.pauseAfter(now, tt.good, breaker.Open); got < tt.want-time.Second || got > tt.want+time.Second {
+			t.Errorf("run %d after %v: %v, want about %v", tt.run, tt.took, got, tt.want)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func (v Scoped) available(now time.Time, cfg *breaker.Config, pastDoubt bool) fl
 	case about == nil || part == 0:
 		return part
 	case own.breaker.State == breaker.ForcedClosed: // an operator wants it used
-		if about.held(now, pastDoubt) {
+		if about.keptAway(now, pastDoubt) {
 			return 0
 		}
 		return part
@@ -70,11 +70,11 @@ func (v Scoped) Assess(now time.Time, cfg *breaker.Config, soft bool) (available
 	}
 	own, about := v.two()
 	available, trial, passed = own.assess(now, cfg, soft)
-	if about == nil || own.held(now, soft) || own.breaker.State == breaker.ForcedClosed && !about.held(now, soft) {
+	if about == nil || own.keptAway(now, soft) || own.breaker.State == breaker.ForcedClosed && !about.keptAway(now, soft) {
 		return available, trial, passed
 	}
 	part, wants, over := about.assess(now, cfg, soft)
-	if own.breaker.IsOpen() || about.breaker.IsOpen() || about.held(now, soft) {
+	if own.breaker.IsOpen() || about.breaker.IsOpen() || about.keptAway(now, soft) {
 		return 0, false, false
 	}
 	return available * part, trial || wants, passed || over
@@ -126,7 +126,7 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 		return time.Time{}, false
 	}
 	at = now
-	open, until := false, now
+	open, until, back := false, now, now // the end of holds, and of used up quotas
 	v.each(func(c *condition) {
 		if c.breaker.State == breaker.Open && !cfg.Off {
 			open = true
@@ -137,9 +137,15 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 		if c.hold.until.After(until) {
 			until = c.hold.until
 		}
+		if c.stated.until.After(back) {
+			back = c.stated.until
+		}
 	})
-	if until.After(at) {
+	switch {
+	case until.After(at):
 		return until, !open
+	case back.After(at):
+		return back, !open
 	}
 	return at, false
 }
@@ -170,12 +176,12 @@ func (v Scoped) ServesSome(now time.Time) float64 {
 	return part
 }
 
-// IdleSince returns when the endpoint was last tried, and whether it could be tried now if
-// its open period were over.
-func (v Scoped) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds) (at time.Time, free bool) {
+// IdleSince returns when the endpoint was last tried, and whether it could be tried now, with a call
+// that may use asked tokens, if its open period were over.
+func (v Scoped) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds, asked int64) (at time.Time, free bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
-	free = v.own.breaker.State != breaker.ForcedOpen && !v.fullLocked(b) && !v.readyLocked(b, now).After(now)
+	free = v.own.breaker.State != breaker.ForcedOpen && !v.fullLocked(b) && !v.readyLocked(b, now, asked).After(now)
 	v.each(func(c *condition) {
 		free = free && !c.hold.on(now) && !c.breaker.TrialTaken(now, cfg)
 		for _, tried := range [...]time.Time{c.breaker.Changed, c.lastTried} { // it was closed until Changed
@@ -249,6 +255,17 @@ func (v Scoped) ServedLately(now time.Time) bool {
 	return !c.served.IsZero() && now.Sub(c.served) <= servedFor
 }
 
+// MayServe reports whether other calls may be served at the endpoint: one has succeeded within
+// servedFor, or none has ever.
+func (v Scoped) MayServe(now time.Time) bool {
+	if v.ServedLately(now) {
+		return true
+	}
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	return v.own.served.IsZero()
+}
+
 // HeldInDoubt reports whether a 429 that a request may have caused holds the endpoint, or is
 // in doubt.
 func (v Scoped) HeldInDoubt(now time.Time) (doubt bool) {
@@ -281,15 +298,20 @@ func (v Scoped) Rescore(cfg *breaker.Config, reference, usual time.Duration) boo
 
 // OpenSlow opens the breaker of a suspect. It returns whether it did, and the events.
 func (v Scoped) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
-	var limit time.Duration
+	var limit, perUnit time.Duration
 	changed, news = v.update(nil, func() bool {
 		c := v.about()
 		if c == nil {
 			return false
 		}
 		reason := c.suspected(now)
-		if reason == breaker.ReasonSlower {
+		if flow := c.flows.suspect(now); flow != nil {
+			perUnit = flow.Limit
+		} else if reason == breaker.ReasonSlower {
 			limit = c.slowness.Limit
+		}
+		if reason != "" {
+			c.byFlow = perUnit > 0
 		}
 		if reason == "" || !c.breaker.Suspect(now, cfg, reason) {
 			return false
@@ -297,7 +319,10 @@ func (v Scoped) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 		v.spreadLocked(c, now, cfg)
 		return true
 	})
-	if limit > 0 {
+	switch {
+	case perUnit > 0:
+		explainFlow(news, perUnit)
+	case limit > 0:
 		explain(news, "limit_seconds", limit.Seconds())
 	}
 	return changed, news

@@ -96,7 +96,7 @@ func (x *scopes) tick(now time.Time) {
 // without a success, goes first: its name may be made up.
 func (x *scopes) victim(now time.Time) (victim *condition) {
 	for _, c := range x.list {
-		if c.scope == OtherScope || c.ill() || c.proven() && c.calledWithin(now, inUse) {
+		if c.scope == OtherScope || c.ill(now) || c.proven() && c.calledWithin(now, inUse) {
 			continue
 		}
 		if victim == nil || victim.proven() && !c.proven() || victim.proven() == c.proven() && c.used < victim.used {
@@ -210,7 +210,7 @@ func (s *State) Unwell(now time.Time, cfg *breaker.Config) (names []string, crow
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for _, c := range s.scopes.list {
-		if s.scopes.crowded || c.ill() || c.scorer.Lost > 0 || c.wantsCall(now, cfg) {
+		if s.scopes.crowded || c.ill(now) || c.scorer.Lost > 0 || c.stated.left(now) < nearEnd || c.room > 0 && c.room < 1 || c.wantsCall(now, cfg) {
 			names = append(names, c.scope)
 		}
 	}

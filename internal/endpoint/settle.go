@@ -28,6 +28,9 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 		if c != &s.own {
 			changed = s.own.breaker.Answered(now, cfg, &t.rare.whole, false) || changed
 		}
+		if c.awaitsFlow() {
+			return changed
+		}
 		return c.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }
@@ -81,6 +84,7 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 			if c := t.about(); c != nil {
 				c.fails(end.outcome, cause, now)
 			}
+			s.failures.add(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
 		s.recordLocked(f, now, end, latency)

@@ -102,6 +102,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 		c := t.speaksOf(s, outcome.Success)
 		verdict, moved := c.watch(f, now, cfg)
 		changed = moved || changed
+		changed = c.watchFlow(f, now, cfg) || changed
 		switch verdict {
 		case slowVerdict:
 			c.seen.slow++

@@ -9,6 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/quota"
 	"github.com/apifailover/caddy-failover/internal/score"
 )
 
@@ -41,10 +42,14 @@ type State struct {
 	sample   score.StepTally // since the trend's latest step
 	totals   totals
 	last     lastOutcomes
+	failures recentFailures
 	order    *Order    // that an operator holds, nil for none
 	barred   bool      // by the order, or the plan: no attempts
 	vacant   int       // attempts in flight that fill no slot
 	quotas   []metered // one for each limit
+	booking  quota.Booking
+	used     uint64    // tokens that answers have stated
+	latest   stated    // the quotas that answers of scopes have stated last, to be shown
 	relieved time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last

@@ -48,6 +48,8 @@ func (f *trip) FirstByte() time.Duration              { return f.latency }
 func (f *trip) WaitedFor(now time.Time) time.Duration { return now.Sub(f.began) }
 func (f *trip) Uploads() bool                         { return false }
 func (f *trip) WaitsForClient() bool                  { return false }
+func (f *trip) Flow() *Flow                           { return nil }
+func (f *trip) MeasureFlow()                          {}
 func (f *trip) Asked() (method, path string)          { return "POST", "/v1/chat" }
 
 func (f *trip) RecordsCall(firstByte time.Duration) (waited time.Duration, ok bool) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
@@ -20,7 +21,7 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	for _, c := range s.scopes.list {
 		latencies.Merge(&c.slowness.Known)
 	}
-	for _, c := range s.scopes.shown() {
+	for _, c := range s.scopes.shown(now) {
 		scopes = append(scopes, scopeStatus{c.status(now, cfg), c.slowness.Known})
 	}
 	s.Mu.Unlock()
@@ -64,6 +65,7 @@ func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointSta
 	if b := &s.own.breaker; b.Told.State == breaker.Open {
 		e.Until = b.DueAgain(now, s.checks.next)
 	}
+	e.Quotas = s.shownQuotas().status(now)
 	s.describeOrdersLocked(&e)
 	if p := s.planned.Load(); p != nil {
 		e.Draining = s.barred && (s.order == nil || e.Draining)
@@ -91,7 +93,10 @@ func (c *condition) status(now time.Time, cfg *breaker.Config) api.ScopeStatus {
 		status.Until = b.DueAgain(now, time.Time{})
 	}
 	if c.hold.on(now) {
-		status.HeldUntil, status.HeldReason = c.hold.until, c.hold.reason
+		status.HeldUntil, status.HeldReason = c.hold.until, outcome.RateLimited.String()
+	}
+	if until := c.stated.until; now.Before(until) && until.After(status.HeldUntil) {
+		status.HeldUntil, status.HeldReason = until, ReasonQuota
 	}
 	if until := c.passing.until; !until.IsZero() && until.After(status.HeldUntil) {
 		status.HeldUntil, status.HeldReason = until, ReasonPassedOver
@@ -104,10 +109,10 @@ const shownScopes = 8
 
 // shown returns the scopes that a status shows: those that are not well, and the busiest of the
 // others.
-func (x *scopes) shown() []*condition {
+func (x *scopes) shown(now time.Time) []*condition {
 	list := slices.Clone(x.list)
 	ill := func(c *condition) int {
-		if c.ill() {
+		if c.ill(now) {
 			return 0
 		}
 		return 1
@@ -123,13 +128,17 @@ func (x *scopes) shown() []*condition {
 }
 
 // ill reports whether calls are kept away from the endpoint, or a part of them.
-func (c *condition) ill() bool { return !c.well() || c.passing.over() }
+func (c *condition) ill(now time.Time) bool {
+	return !c.well() || c.passing.over() || c.stated.usedUp(now)
+}
 
 // A Standing is the state of an endpoint for metrics.
 type Standing struct {
 	State                   breaker.State
 	Share, Score            float64
 	Held                    bool
+	Quotas                  []api.QuotaStatus
+	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
 
 	Scopes []ScopeStanding // those that are not well
@@ -148,14 +157,15 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	c := &s.checks
 	standing := Standing{
 		State: s.own.breaker.Told.State, Share: s.own.breaker.Allowed(cfg), Score: 1 - s.own.scorer.Lost,
-		Held: s.own.passing.over() || s.own.hold.on(now), Passed: c.passed, Failed: c.failed, Skipped: c.skipped,
+		Held: s.own.passing.over() || s.own.keptAway(now, false), Quotas: s.shownQuotas().status(now), Tokens: s.used,
+		Passed: c.passed, Failed: c.failed, Skipped: c.skipped,
 	}
 	for _, one := range s.scopes.list {
-		if !one.ill() {
+		if !one.ill(now) {
 			continue
 		}
 		share := one.breaker.Allowed(cfg)
-		if one.hold.on(now) || one.passing.over() {
+		if one.keptAway(now, false) || one.passing.over() {
 			share = 0
 		}
 		standing.Scopes = append(standing.Scopes, ScopeStanding{one.scope, share})

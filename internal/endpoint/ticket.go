@@ -11,6 +11,8 @@ import (
 // A Ticket is what an endpoint's state knows about one attempt. An attempt embeds
 // it. The zero value belongs to an attempt that has not been let in.
 type Ticket struct {
+	Tokens *Tokens // set before Acquire; nil: the endpoint has no limit of tokens
+
 	// Set by the attempt's goroutine before it settles the attempt.
 	RetryAfter   time.Duration // how long the endpoint asks to wait; 0: it does not
 	RefusedAlone bool          // the peer's HTTP/2 layer refused only this request
@@ -19,12 +21,12 @@ type Ticket struct {
 	MovedOn      bool          // the call moves on from the endpoint's good response, if it can
 	Single       bool          // the response to an unhurried attempt is no stream, so its first byte tells how fast the endpoint is
 
+	// Set before Acquire.
+	Unhurried bool // the first byte may come late although the endpoint is well, as that of a stream
+
 	// Set by Acquire, and by the breaker at the first byte.
 	Watchful bool // the breaker needs BeganAnswer at the first byte
 	Permit   breaker.Permit
-
-	// Set before Acquire.
-	Unhurried bool // the first byte may come late although the endpoint is well, as that of a stream
 
 	// Guarded by the state's mutex.
 	Outcome    outcome.Outcome
@@ -123,6 +125,10 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient reports whether the upload waits for its client now.
 	WaitsForClient() bool
+	// Flow returns how the body of the answer comes; nil: it is not measured.
+	Flow() *Flow
+	// MeasureFlow makes Flow measure the body from its next read on.
+	MeasureFlow()
 	// RecordsCall reports whether to count the call, once for all its attempts. waited is how
 	// long the client waited for a first byte that came firstByte after the attempt began;
 	// 0: there was none.

@@ -123,6 +123,8 @@ func (c *condition) suspected(now time.Time) string {
 	switch {
 	case c.slowness.Suspect() && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit):
 		return breaker.ReasonSlower
+	case c.flows.suspect(now) != nil:
+		return breaker.ReasonSlower
 	case c.isLeftWaiting():
 		return breaker.ReasonUnanswered
 	}

@@ -25,6 +25,9 @@ func Named(names ...string) (path Path) {
 	return path
 }
 
+// First returns the first name of the path; empty for an index.
+func (p Path) First() string { return p[0].name }
+
 // Equal reports whether two paths are the same.
 func (p Path) Equal(other Path) bool { return slices.Equal(p, other) }
 

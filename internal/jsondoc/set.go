@@ -102,7 +102,7 @@ func Set(doc []byte, path Path, value []byte) ([]byte, error) {
 			}
 			at = kept.value
 		case doc[at] == '[' && !s.number:
-			return nil, fmt.Errorf("%q is no index, and there is an array", s.name)
+			return nil, fmt.Errorf("%q is not an index, but the value is an array", s.name)
 		case doc[at] == '[':
 			element, n := nth(doc, at, s.index)
 			if element == 0 {

@@ -239,14 +239,14 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	if d, err := caddy.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time, no date (2006-01-02) and no duration before now (24h, 7d)", text)
+	return time.Time{}, fmt.Errorf("%q is not an RFC 3339 time, a date (2006-01-02) or a duration before now (24h, 7d)", text)
 }
 
 // writeJSON answers with a value as JSON.
 func writeJSON(w http.ResponseWriter, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
-		return fmt.Errorf("encoding the answer: %w", err)
+		return fmt.Errorf("encoding the response: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

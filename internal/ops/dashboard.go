@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -29,13 +28,19 @@ func init() {
 
 const defaultDashboardPath = "/failover"
 
-// Dashboard is a page that shows the state of all pools of the process, live. It is
-// read-only and shows no credentials, but it names endpoints: the site decides who may
-// see it, for example with `basic_auth`.
+// Dashboard is a page that shows the state of all pools of the process, live. It shows no
+// credentials, but it names endpoints: the site decides who may see it, for example with
+// `basic_auth`. It is read-only unless `levers` is set.
 type Dashboard struct {
 	// The path of the page; its files and its stream are below it. Requests for other
 	// paths go to the next handler. Default: `/failover`.
 	Path string `json:"path,omitempty"`
+
+	// Lets users of the page drain endpoints, force them out of or into service, and set
+	// weights and priorities. The value is text with placeholders that names the user, such
+	// as `{http.auth.user.id}`; requests for which it is empty are refused. Default: none, the
+	// page is read-only.
+	Levers string `json:"levers,omitempty"`
 
 	page *web.Page
 }
@@ -46,6 +51,9 @@ var feed = web.NewFeed(web.Source{
 	History: func(now, from time.Time) any { return lastMinutes(now, from) },
 	Past:    pastEvents,
 	Watch:   watchEvents,
+
+	Incidents: latestIncidents,
+	Detail:    detailOf,
 })
 
 // CaddyModule implements caddy.Module.
@@ -62,7 +70,11 @@ func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
 	if err := d.Validate(); err != nil {
 		return err
 	}
-	if d.page, err = web.NewPage(d.Path, feed); err != nil {
+	more := web.Handlers{Report: http.HandlerFunc(pageReport)}
+	if d.Levers != "" {
+		more.Actions = levers{d.Levers}
+	}
+	if d.page, err = web.NewPage(d.Path, feed, more); err != nil {
 		return fmt.Errorf("setting up the dashboard: %w", err)
 	}
 	// A server that shuts down waits for its requests, and streams do not end by themselves.
@@ -106,7 +118,9 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 
 // parseDashboard sets up the dashboard from Caddyfile tokens. Syntax:
 //
-//	failover_dashboard [<path>]
+//	failover_dashboard [<path>] {
+//		levers [<user>]
+//	}
 func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
 	d := new(Dashboard)
@@ -122,8 +136,25 @@ func parseDashboard(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if h.NextArg() {
 		return nil, h.ArgErr()
 	}
-	if h.NextBlock(0) {
-		return nil, h.WrapErr(errors.New("failover_dashboard has no block"))
+	for h.NextBlock(0) {
+		if h.Val() != "levers" {
+			return nil, h.Errf("unknown option %q of failover_dashboard; there is levers", h.Val())
+		}
+		if d.Levers != "" {
+			return nil, h.Err("levers: given twice")
+		}
+		d.Levers = defaultUser
+		if h.NextArg() {
+			if d.Levers = strings.TrimSpace(h.Val()); d.Levers == "" {
+				return nil, h.Err("levers: the user is empty")
+			}
+		}
+		if h.NextArg() {
+			return nil, h.ArgErr()
+		}
+		if h.NextBlock(1) {
+			return nil, h.Err("levers has no block")
+		}
 	}
 	at := cmp.Or(d.Path, defaultDashboardPath)
 	if at == "/" {

@@ -25,37 +25,39 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, limitLeft, held, scopeShare, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, quotaLeft, tokens, held, scopeShare, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
-	attempts:      describe("attempts_total", "Attempts at an endpoint, by what they came to.", "pool", "endpoint", "outcome"),
-	duration:      describe("attempt_duration_seconds", "Time from the start of an attempt to the first byte of its answer, or to its failure without one. Attempts whose client left are not in it.", "pool", "endpoint"),
-	failovers:     describe("failovers_total", "Calls that moved from one endpoint to another.", "pool", "from", "to", "reason"),
-	calls:         describe("calls_total", "Calls by what their clients got: one that a failover rescued is a success.", "pool", "outcome"),
-	retriesDenied: describe("retries_denied_total", "Retries that the budget did not allow.", "pool"),
-	poison:        describe("poison_total", "Calls whose requests failed in the same way at several endpoints that serve others; their failures count for no endpoint.", "pool"),
+	attempts:      describe("attempts_total", "Attempts at an endpoint, by outcome.", "pool", "endpoint", "outcome"),
+	duration:      describe("attempt_duration_seconds", "Time from the start of an attempt to the first byte of its response, or to its failure without one. Attempts whose client left do not count.", "pool", "endpoint"),
+	failovers:     describe("failovers_total", "Requests that moved from one endpoint to another.", "pool", "from", "to", "reason"),
+	calls:         describe("calls_total", "Requests by the result that their clients saw: a request that a failover saved is a success.", "pool", "outcome"),
+	retriesDenied: describe("retries_denied_total", "Retries that the budget denied.", "pool"),
+	poison:        describe("poison_total", "Requests that failed in the same way at several endpoints that serve other requests; their failures count against no endpoint.", "pool"),
 	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
-	waiting:       describe("waiting_calls", "Calls that wait for an endpoint.", "pool"),
-	waits:         describe("waits_total", "Waits of calls for an endpoint, by how they ended; turned_away are calls that found no room to wait.", "pool", "result"),
-	waitDuration:  describe("wait_duration_seconds", "How long calls waited for an endpoint.", "pool"),
+	waiting:       describe("waiting_calls", "Requests that wait for an endpoint.", "pool"),
+	waits:         describe("waits_total", "Waits of requests for an endpoint, by how they ended; turned_away are requests that were refused because the queue was full.", "pool", "result"),
+	waitDuration:  describe("wait_duration_seconds", "How long requests waited for an endpoint.", "pool"),
 	breakerState:  describe("breaker_state", "1 for the state that the endpoint's breaker is in, 0 for the others.", "pool", "endpoint", "state"),
 	share:         describe("endpoint_share", "Part of its normal traffic that the breaker allows the endpoint, 0 to 1.", "pool", "endpoint"),
 	score:         describe("endpoint_score", "How well the endpoint has been doing, 0 to 1.", "pool", "endpoint"),
-	traffic:       describe("endpoint_traffic_ratio", "Part of all calls that goes to the endpoint first, 0 to 1.", "pool", "endpoint"),
-	inFlight:      describe("endpoint_in_flight", "Attempts that are under way, streams included.", "pool", "endpoint"),
-	limitLeft:     describe("endpoint_limit_left", "How much of a limit has not been used within its time.", "pool", "endpoint", "of", "amount", "per"),
-	held:          describe("endpoint_held", "1 while the endpoint has asked to be left alone, else 0.", "pool", "endpoint"),
-	scopeShare:    describe("scope_share", "Part of its normal traffic that a scope of calls may have at the endpoint, 0 to 1; only of scopes that are out, recovering or on hold.", "pool", "endpoint", "scope"),
-	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those that calls made needless.", "pool", "endpoint", "result"),
-	objective:     describe("sla_objective_ratio", "Part of the calls (availability) or of the successes (latency) that is to be good, 0 to 1.", "pool", "sli"),
-	achieved:      describe("sla_achieved_ratio", "Part that was good over the objective's window, 0 to 1.", "pool", "sli"),
-	budget:        describe("sla_error_budget_left_ratio", "Part of the error budget that is left over the objective's window: 1 is all of it, below 0 it is overspent.", "pool", "sli"),
-	burnRate:      describe("sla_burn_rate", "How fast the error budget is spent over a window: at 1 it lasts for the objective's window.", "pool", "sli", "window"),
-	notKept:       describe("bodies_not_kept_total", "Request bodies and held answers that were passed on without being kept, because the memory for bodies was used up.", "pool"),
-	memoryUsed:    describe("bodies_memory_bytes", "Memory that the bodies kept by all pools take."),
-	memoryLimit:   describe("bodies_memory_limit_bytes", "Memory that the bodies kept by all pools may take."),
-	burning:       describe("sla_burning", "1 while the error budget is spent too fast, else 0.", "pool", "sli"),
+	traffic:       describe("endpoint_traffic_ratio", "Part of all requests whose first attempt goes to the endpoint, 0 to 1.", "pool", "endpoint"),
+	inFlight:      describe("endpoint_in_flight", "Attempts in flight, including streams.", "pool", "endpoint"),
+	limitLeft:     describe("endpoint_limit_left", "How much of a limit is left.", "pool", "endpoint", "of", "amount", "per"),
+	quotaLeft:     describe("endpoint_quota_left", "What was left of a quota by the latest response of the endpoint that states it.", "pool", "endpoint", "of"),
+	tokens:        describe("tokens_total", "Tokens that responses of the endpoint have stated, if it has a limit of tokens.", "pool", "endpoint"),
+	held:          describe("endpoint_held", "1 while the endpoint is in cooldown, else 0.", "pool", "endpoint"),
+	scopeShare:    describe("scope_share", "Part of its normal traffic that a scope of requests may have at the endpoint, 0 to 1; only for scopes that are out, recovering or in cooldown.", "pool", "endpoint", "scope"),
+	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those whose result live requests already showed.", "pool", "endpoint", "result"),
+	objective:     describe("sla_objective_ratio", "Objective: part of the requests that must succeed (availability) or of the successes that must be fast enough (latency), 0 to 1.", "pool", "sli"),
+	achieved:      describe("sla_achieved_ratio", "Result over the objective's window, 0 to 1.", "pool", "sli"),
+	budget:        describe("sla_error_budget_left_ratio", "Part of the error budget that is left over the objective's window: 1 is all of it; below 0 it is overspent.", "pool", "sli"),
+	burnRate:      describe("sla_burn_rate", "How fast failures spend the error budget over a window: at 1 it lasts for the objective's window.", "pool", "sli", "window"),
+	notKept:       describe("bodies_not_kept_total", "Request bodies and held responses that were passed on without being kept, because the memory for bodies was used up.", "pool"),
+	memoryUsed:    describe("bodies_memory_bytes", "Memory in use for the kept bodies of all pools, in bytes."),
+	memoryLimit:   describe("bodies_memory_limit_bytes", "Limit of the memory for the kept bodies of all pools, in bytes."),
+	burning:       describe("sla_burning", "1 while failures spend the error budget too fast, else 0.", "pool", "sli"),
 }
 
 // A collector reads the metrics of one configuration's pools when Prometheus scrapes them.
@@ -81,7 +83,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.held, m.scopeShare, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.quotaLeft, m.tokens, m.held, m.scopeShare, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -211,6 +213,16 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	s.gauge(m.inFlight, float64(e.InFlight), name)
 	for _, l := range e.Limits {
 		s.gauge(m.limitLeft, float64(l.Left), name, l.Of, strconv.FormatInt(l.Amount, 10), strconv.FormatFloat(l.Per, 'g', -1, 64))
+	}
+	seen := make(map[string]bool)
+	for _, q := range e.Quotas {
+		if !seen[q.Of] { // an API states each once; others may not
+			seen[q.Of] = true
+			s.gauge(m.quotaLeft, float64(q.Left), name, q.Of)
+		}
+	}
+	if e.Meters {
+		s.count(m.tokens, e.Tokens, name)
 	}
 	s.flag(m.held, e.Held, name)
 	for _, one := range e.Scopes {

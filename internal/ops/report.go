@@ -3,12 +3,16 @@ package ops
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -33,14 +37,42 @@ func (a *AdminAPI) report(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err
 	}
-	query, err := parameters(r, "pool", "from", "to", "format")
+	return writeReport(w, r, "json")
+}
+
+// reports makes the reports of pages one at a time.
+var reports sync.Mutex
+
+// pageReport answers with a report for a reader of the page, by default as HTML.
+func pageReport(w http.ResponseWriter, r *http.Request) {
+	reports.Lock()
+	defer reports.Unlock()
+	err := writeReport(w, r, "html")
+	if err == nil {
+		return
+	}
+	status := http.StatusInternalServerError
+	if e, ok := errors.AsType[caddy.APIError](err); ok {
+		status = e.HTTPStatus
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, api.Printable(err.Error()), status)
+}
+
+// writeReport answers with the report that a query asks for.
+func writeReport(w http.ResponseWriter, r *http.Request, defaultFormat string) error {
+	query, err := parameters(r, "pool", "from", "to", "format", "lang")
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(query.Get("format"), "json")
+	name := cmp.Or(query.Get("format"), defaultFormat)
 	format, ok := reportFormats[name]
 	if !ok {
 		return apiError(http.StatusBadRequest, "format: want one of %s, not %q", api.ListNames(slices.Sorted(maps.Keys(reportFormats))), name)
+	}
+	language, err := sla.ParseLanguage(query.Get("lang"))
+	if err != nil {
+		return apiError(http.StatusBadRequest, "lang: %v", err)
 	}
 	p, err := reportPool(query.Get("pool"))
 	if err != nil {
@@ -66,13 +98,14 @@ func (a *AdminAPI) report(w http.ResponseWriter, r *http.Request) error {
 	for _, warning := range warnings {
 		w.Header().Add(api.WarningField, api.Printable(warning.Error()))
 	}
+	report.Language = language
 	var body bytes.Buffer
 	if err := format.write(report, &body); err != nil {
 		return fmt.Errorf("writing the report of pool %q: %w", p.Name, err)
 	}
 	w.Header().Set("Content-Type", format.mediaType)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	_, _ = w.Write(body.Bytes()) // an error means that the client left
 	return nil
 }

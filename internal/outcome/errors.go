@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	// ErrAllHeld refuses a call because every endpoint has asked to wait.
-	ErrAllHeld = errors.New("every endpoint has asked to wait")
+	// ErrAllHeld refuses a call because every endpoint is in cooldown.
+	ErrAllHeld = errors.New("every endpoint is in cooldown")
 	// ErrClientGone says that the client left; the proxy answers it with 499.
 	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
 )

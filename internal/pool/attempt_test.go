@@ -26,6 +26,8 @@ func (f *trip) FirstByte() time.Duration                          { return f.lat
 func (f *trip) WaitedFor(now time.Time) time.Duration             { return now.Sub(f.began) }
 func (f *trip) Uploads() bool                                     { return false }
 func (f *trip) WaitsForClient() bool                              { return false }
+func (f *trip) Flow() *endpoint.Flow                              { return nil }
+func (f *trip) MeasureFlow()                                      {}
 func (f *trip) RecordsCall(d time.Duration) (time.Duration, bool) { return d, true }
 func (f *trip) Look(time.Time, bool) endpoint.Ending              { return endpoint.NotEnded }
 func (f *trip) Act(endpoint.Ending, time.Time)                    {}

@@ -33,6 +33,7 @@ type EndpointMeasures struct {
 	Traffic   float64
 	InFlight  int64
 	Limits    []api.LimitStatus
+	Meters    bool // it has a limit of tokens
 	endpoint.Standing
 }
 
@@ -77,7 +78,7 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 
 // measureLocked measures an endpoint. It needs Pool.Mu.
 func (p *Pool) measureLocked(v view, now time.Time, cfg *breaker.Config) EndpointMeasures {
-	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load(), Limits: v.State.Limits(v.Bounds, now), Standing: v.State.Stands(now, cfg)}
+	e := EndpointMeasures{Name: v.Name, Traffic: v.traffic, InFlight: v.State.Busy.Load(), Limits: v.State.Limits(v.Bounds, now), Meters: v.Bounds.Meters(), Standing: v.State.Stands(now, cfg)}
 	if m := p.memberLocked(v.State); m != nil {
 		e.Attempts, e.Unsent = countsOf(&m.total.Attempts), m.total.Unsent
 		e.Durations, e.Failovers = m.total.Durations, maps.Clone(m.total.Failovers)

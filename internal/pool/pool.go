@@ -56,8 +56,9 @@ type Pool struct {
 		began  time.Time
 		failed uint64 // calls before it
 	}
-	poison  atomic.Uint64 // calls whose requests fail wherever they go
-	NotKept atomic.Uint64 // bodies, for want of memory, since the pool was made
+	undecided undecided
+	poison    atomic.Uint64 // calls whose requests fail wherever they go
+	NotKept   atomic.Uint64 // bodies, for want of memory, since the pool was made
 
 	Mu       sync.Mutex
 	Members  map[endpoint.Key]*PoolMember
@@ -206,8 +207,16 @@ func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 	return true
 }
 
+// Rebuild rebuilds the routing tables at once, not at the next tick.
+func (p *Pool) Rebuild(now time.Time) {
+	p.Mu.Lock()
+	p.rebuildLocked(now)
+	p.Mu.Unlock()
+}
+
 // Tick does what is due at now, and returns when something is due next; zero: after an event.
 func (p *Pool) Tick(now time.Time) (due time.Time) {
+	p.undecided.decide(now) // before the states count failures whose doubt is over
 	p.Mu.Lock()
 	due, collected := p.tickLocked(now)
 	p.Mu.Unlock()
@@ -246,6 +255,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
 	changed = p.rescoreLocked(g, now) || changed
+	changed = changed || g.roomsChanged(now)
 	collected = p.trendLocked(now, cfg, collected)
 	if changed {
 		p.rebuildLocked(now)

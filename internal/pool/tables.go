@@ -69,11 +69,15 @@ func (r *Routes) For(scope string) *Routes {
 	return r
 }
 
-// NewRoutes lays out targets, which are sorted by priority, with how available each is.
-func NewRoutes(targets []*target.Target, available []float64, overflow float64) *Routes {
+// NewRoutes lays out targets, which are sorted by priority, with how available each is, and which
+// part of its weight it has in its tier; nil: all of it.
+func NewRoutes(targets []*target.Target, available, room []float64, overflow float64) *Routes {
 	members := make([]routing.Member, len(targets))
 	for i, t := range targets {
 		members[i] = routing.Member{Priority: t.Priority, Weight: t.Weight, Available: available[i]}
+		if room != nil {
+			members[i].Weight *= room[i]
+		}
 	}
 	return &Routes{Table: *routing.New(members, overflow), Targets: targets}
 }
@@ -125,7 +129,7 @@ func (h *Handler) buildFor(scope string, targets []*target.Target, now time.Time
 	if in.out { // then a hold that may be a request's own keeps nothing away, nor is anything passed over
 		in = h.assess(scope, targets, available, now, cfg, true)
 	}
-	built := NewRoutes(targets, available, h.Overflow)
+	built := NewRoutes(targets, available, rooms(targets, scope, now), h.Overflow)
 	built.scope, built.Trials, built.Passed = scope, in.trials, in.passed
 	if h.Keyed {
 		for _, t := range targets {
@@ -138,6 +142,37 @@ func (h *Handler) buildFor(scope string, targets []*target.Target, now time.Time
 		}
 	}
 	return built
+}
+
+// rooms are the parts of their weights that targets have in their tiers for calls of a scope.
+func rooms(targets []*target.Target, scope string, now time.Time) (all []float64) {
+	for i, t := range targets {
+		if !t.IsMetered() {
+			continue
+		}
+		if all == nil {
+			all = slices.Repeat([]float64{1}, len(targets))
+		}
+		all[i] = t.State.For(scope).Room(t.Bounds, now)
+	}
+	return all
+}
+
+// roomsChanged reports whether tables must be rebuilt because endpoints come near the end of their
+// limits and quotas, or away from it. It needs Pool.Mu.
+func (g *Generation) roomsChanged(now time.Time) bool {
+	for _, h := range g.handlers {
+		t := h.currentTable()
+		if t == nil {
+			continue
+		}
+		for _, one := range t.Targets {
+			if one.IsMetered() && one.State.RoomChanged(one.Bounds, now) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // assessed is what is known of targets beside how available they are.

@@ -5,12 +5,36 @@ import "time"
 
 // A Limit is a grant: so many requests or tokens in a time.
 type Limit struct {
+	Of     Unit
 	Amount int64         // at least 1
 	Per    time.Duration // positive
 	// Burst is how many may be used at once by an endpoint that has rested. 0 stands for a
 	// fiftieth of Amount, at least 1, and lowers the rate so that no span of Per has more
 	// than Amount. With a burst of its own, such a span may have Amount and Burst.
 	Burst int64
+}
+
+// A Unit is what a limit counts.
+type Unit uint8
+
+const (
+	Requests Unit = iota
+	Tokens
+)
+
+var units = [...]string{"requests", "tokens"}
+
+// String returns the word for u in options.
+func (u Unit) String() string { return units[u] }
+
+// ParseUnit returns the unit for a word in options.
+func ParseUnit(word string) (Unit, bool) {
+	for i, w := range units {
+		if w == word {
+			return Unit(i), true
+		}
+	}
+	return 0, false
 }
 
 // A Rate is a limit ready for use. It is never written to.
@@ -34,11 +58,13 @@ func (l Limit) Rate() Rate {
 }
 
 // A Bucket is how much of a limit is in use: the generic cell rate algorithm (GCRA), with
-// one time as its state. The zero value has all of its burst. It is not safe for concurrent
-// use. Times of one bucket may jump back: what has grown back stays so.
+// one time as its state, and another for what was taken in vain. The zero value has all of its
+// burst. It is not safe for concurrent use. Times of one bucket may jump back: what has grown back
+// stays so.
 type Bucket struct {
-	full int64 // when all that was used has grown back, in nanoseconds since the epoch
-	used history
+	full  int64 // when all that was used has grown back, in nanoseconds since the epoch
+	spare int64 // what was given back after it had grown back, as the time in which it grew
+	used  history
 }
 
 // Take uses n units and reports whether they were there. More than the burst are there once
@@ -52,12 +78,41 @@ func (b *Bucket) Take(now time.Time, r *Rate, n int64) bool {
 	return true
 }
 
-// Use uses n units whether they are there or not. Negative ones give back what was taken.
+// Use uses n units, at least 0, whether they are there or not.
 func (b *Bucket) Use(now time.Time, r *Rate, n int64) { b.use(now.UnixNano(), r, n) }
 
 func (b *Bucket) use(at int64, r *Rate, n int64) {
-	b.full = max(b.full, at) + r.grows(n)
-	b.used.add(at, r.part, n)
+	b.rest(at)
+	grows := r.grows(n)
+	paid := min(b.spare, grows)
+	b.spare -= paid
+	b.full += grows - paid
+	b.used.add(at, at, r.part, n)
+}
+
+// rest lets the bucket grow to a time. What nobody uses for a while is not saved up, and neither is
+// what was given back.
+func (b *Bucket) rest(at int64) {
+	if idle := at - b.full; idle > 0 {
+		b.full, b.spare = at, max(0, b.spare-idle)
+	}
+}
+
+// Correct uses n more units for a Use at an earlier time or, if n is negative, gives some of those
+// back. What is given back can be used at once, even if time has passed in vain for it since: up to
+// a quarter of Amount.
+func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
+	at := now.UnixNano()
+	if n >= 0 {
+		b.use(at, r, n)
+		return
+	}
+	b.rest(at)
+	if b.full += r.grows(n); b.full < at {
+		b.spare = min(b.spare+at-b.full, int64(r.Per)/4)
+		b.full = at
+	}
+	b.used.add(at, taken.UnixNano(), r.part, n)
 }
 
 // Ready returns when n units will be there; now if they are.
@@ -65,7 +120,9 @@ func (b *Bucket) Ready(now time.Time, r *Rate, n int64) time.Time {
 	return now.Add(time.Duration(max(0, b.ready(r, n)-now.UnixNano())))
 }
 
-func (b *Bucket) ready(r *Rate, n int64) int64 { return b.full - r.grows(max(0, r.burst-n)) }
+func (b *Bucket) ready(r *Rate, n int64) int64 {
+	return b.full - b.spare - r.grows(max(0, r.burst-n))
+}
 
 // Left returns how much of the amount has not been used within the last Per; not less than 0.
 // It is exact to a twelfth of Per, and for show: Take goes by the rate.
@@ -87,9 +144,15 @@ type history struct {
 	latest int64 // the part that is counted in, a number since the epoch
 }
 
-func (h *history) add(at, part, n int64) {
-	h.turn(at / part)
-	count := &h.counts[uint64(h.latest)%parts]
+// add counts n units at a time that is now or earlier. Units that are no longer in the history cannot
+// be taken back.
+func (h *history) add(now, at, part, n int64) {
+	h.turn(now / part)
+	back := h.latest - at/part
+	if back >= parts {
+		return
+	}
+	count := &h.counts[uint64(h.latest-max(0, back))%parts]
 	*count = max(0, *count+n)
 }
 

@@ -67,30 +67,73 @@ func TestNoSpanHasMoreThanTheAmount(t *testing.T) {
 	}
 }
 
-// TestTokens: calls that book a guess and put it right use the grant within 5 %.
+// TestTokens: calls that book tokens and put that right use the grant within 5 % over five minutes, whatever
+// they ask for and however long their answers take.
 func TestTokens(t *testing.T) {
-	rate := Limit{Amount: 60000, Per: time.Minute}.Rate()
-	var b Bucket
-	random := rand.New(rand.NewPCG(3, 4))
 	type answer struct {
-		at   time.Time
-		diff int64
+		at, taken   time.Time
+		booked, use int64
 	}
-	var answers []answer
-	var used int64
-	for now := start; now.Before(start.Add(5 * time.Minute)); now = now.Add(50 * time.Millisecond) {
-		for len(answers) > 0 && !now.Before(answers[0].at) {
-			b.Use(now, &rate, answers[0].diff)
-			answers = answers[1:]
-		}
-		if booked := int64(1000); b.Take(now, &rate, booked) {
-			tokens := 50 + random.Int64N(3950)
-			used += tokens
-			answers = append(answers, answer{now.Add(2 * time.Second), tokens - booked})
+	for name, asked := range map[string]int64{"nothing": 0, "the most": 4000, "thrice the most": 12000} {
+		for _, takes := range []time.Duration{time.Second, 5 * time.Second, 20 * time.Second} {
+			rate := Limit{Of: Tokens, Amount: 60000, Per: time.Minute}.Rate()
+			var b Bucket
+			var booking Booking
+			random := rand.New(rand.NewPCG(3, 4))
+			var answers []answer
+			var used int64
+			for now := start; now.Before(start.Add(5 * time.Minute)); now = now.Add(50 * time.Millisecond) {
+				for len(answers) > 0 && !now.Before(answers[0].at) {
+					a := answers[0]
+					b.Correct(now, &rate, a.taken, a.use-a.booked)
+					booking.Learn(asked, a.use)
+					answers = answers[1:]
+				}
+				if n := booking.Tokens(asked); b.Take(now, &rate, n) {
+					tokens := 50 + random.Int64N(3950)
+					used += tokens
+					answers = append(answers, answer{now.Add(takes), now, n, tokens})
+				}
+			}
+			part := float64(used) / 300000
+			t.Logf("calls ask for %s, answers take %v: %.3f of the grant used", name, takes, part)
+			if part < 0.95 || part > 1.05 {
+				t.Errorf("calls ask for %s, answers take %v: %.3f of the grant used", name, takes, part)
+			}
 		}
 	}
-	if part := float64(used) / 300000; part < 0.95 || part > 1.05 {
-		t.Errorf("%.3f of the grant used", part)
+}
+
+// TestCorrect: what is given back can be used even if its time has passed, but not after a rest.
+func TestCorrect(t *testing.T) {
+	rate := Limit{Of: Tokens, Amount: 60, Per: time.Minute, Burst: 1}.Rate()
+	var b Bucket
+	take := func(ms int, n int64, want bool) {
+		t.Helper()
+		if got := b.Take(at(ms), &rate, n); got != want {
+			t.Fatalf("%d at %d ms: %v, ready at %v", n, ms, got, b.Ready(at(ms), &rate, n).Sub(start))
+		}
+	}
+	take(0, 10, true)
+	take(9999, 1, false)
+	b.Correct(at(4000), &rate, at(0), -8)
+	if left := b.Left(at(4000), &rate); left != 58 {
+		t.Errorf("%d are left", left)
+	}
+	take(4000, 1, true) // of the two that grew in vain
+	take(4000, 1, true)
+	take(4000, 1, true)
+	take(4000, 1, false)
+	take(5000, 20, true)
+	b.Correct(at(25000), &rate, at(5000), -20)
+	take(60000, 1, true)
+	take(60000, 1, false) // a rest since
+	b.Correct(at(60000), &rate, at(60000), 5)
+	take(65000, 1, false)
+	take(66000, 1, true)
+	b.Correct(at(600000), &rate, at(0), -1000000)
+	if left := b.Left(at(600000), &rate); left != 60 {
+		t.Errorf("%d are left", left)
 	}
 }
 
@@ -111,10 +154,37 @@ func TestLeft(t *testing.T) {
 		}
 	}
 	b.Use(at(3600000), &rate, 20)
-	b.Use(at(3600000), &rate, -5)
+	b.Correct(at(3600000), &rate, at(3600000), -5)
 	if left := b.Left(at(3600000), &rate); left != 0 {
 		t.Errorf("after more than there was: %d", left)
 	}
+}
+
+func TestBooking(t *testing.T) {
+	var b Booking
+	want := func(asked, want int64) {
+		t.Helper()
+		if got := b.Tokens(asked); got != want {
+			t.Errorf("%d asked for: %d booked, want %d", asked, got, want)
+		}
+	}
+	want(0, firstGuess)
+	want(700, 700)
+	b.Learn(0, 10)
+	b.Learn(0, 21)
+	want(0, 16) // 15.5
+	want(700, 700)
+	for range provenBy {
+		b.Learn(1000, 100)
+	}
+	want(500, 50)
+	want(1, 1)
+	want(1e12, 1e11)
+	for range 2000 {
+		b.Learn(1000, 3000)
+	}
+	want(1000, 3000)
+	want(0, 3000)
 }
 
 func BenchmarkTake(b *testing.B) {

@@ -72,7 +72,7 @@ func formatTime(t time.Time) string {
 func formatObjective(o Objective) string {
 	var parts []string
 	if o.Availability > 0 {
-		parts = append(parts, formatShare(o.Availability)+" of calls succeed")
+		parts = append(parts, formatShare(o.Availability)+" of requests succeed")
 	}
 	if o.LatencyTarget > 0 {
 		parts = append(parts, formatShare(o.LatencyQuantile)+" of successes within "+o.LatencyTarget.String())

@@ -19,7 +19,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 
 	b.WriteString("\n## Results\n\n")
 	results := append([]Result{rep.Total}, rep.Endpoints...)
-	row(&b, "", "Calls", "Failed", "Availability", "Objective", "Error budget left", "Within latency target", "Latency objective", "Latency budget left", "Down")
+	row(&b, "", "Requests", "Failed", "Availability", "Objective", "Error budget left", "Within latency target", "Latency objective", "Latency budget left", "Down")
 	row(&b, "---", "---:", "---:", "---:", "---", "---:", "---:", "---", "---:", "---:")
 	for _, r := range results {
 		within := unknown
@@ -43,7 +43,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 	if len(rep.Incidents) == 0 {
 		b.WriteString("None.\n")
 	} else {
-		row(&b, "Start", "End", "Where", "Cause", "Calls affected")
+		row(&b, "Start", "End", "Where", "Cause", "Requests affected")
 		row(&b, "---", "---", "---", "---", "---:")
 	}
 	for _, in := range rep.Incidents {
@@ -55,7 +55,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 	if len(rep.Failovers) == 0 {
 		b.WriteString("None.\n")
 	} else {
-		row(&b, "From", "To", "Calls")
+		row(&b, "From", "To", "Requests")
 		row(&b, "---", "---", "---:")
 	}
 	for _, f := range rep.Failovers {
@@ -64,9 +64,9 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 
 	b.WriteString("\n## Worst hours\n\n")
 	if len(rep.WorstHours) == 0 {
-		b.WriteString("None: no call failed.\n")
+		b.WriteString("None: no request failed.\n")
 	} else {
-		row(&b, "Hour", "Calls", "Failed", "Availability", "p95")
+		row(&b, "Hour", "Requests", "Failed", "Availability", "p95")
 		row(&b, "---", "---:", "---:", "---:", "---:")
 	}
 	for _, h := range rep.WorstHours {

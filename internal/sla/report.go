@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// chartSteps is the largest number of steps in a chart.
+const chartSteps = 96
+
 // Query selects the pool, the range and the objective of a report.
 type Query struct {
 	Pool     string
@@ -36,6 +39,14 @@ type Report struct {
 	Failovers  []Failover       `json:"failovers"`
 	Incidents  []ReportIncident `json:"incidents"`
 	WorstHours []Hour           `json:"worst_hours"`
+
+	// Language is that of the HTML page.
+	Language Language `json:"-"`
+
+	// Timeline and Budget are the charts of the HTML page: the pool in steps, and the part of
+	// the error budgets of the range that was left.
+	Timeline []Step        `json:"-"`
+	Budget   []BudgetPoint `json:"-"`
 }
 
 // Result is what the pool or one endpoint achieved. Its error budget is the part of the
@@ -125,6 +136,11 @@ func NewReport(q Query, snapshots ...*Snapshot) Report {
 	slices.SortStableFunc(rep.Incidents, func(a, b ReportIncident) int { return a.Start.Compare(b.Start) })
 	rep.addFailovers(snapshots, l)
 	rep.addWorstHours(pool, l, cmp.Or(q.WorstHours, 5))
+	step := stepFor(q.Now, rep.From, rep.To.Sub(rep.From), chartSteps)
+	rep.Timeline = stepsOf(pool, q.Now, rep.From, rep.To, step, o.LatencyTarget)
+	if o.Availability > 0 || o.latencyRatio() > 0 {
+		rep.Budget = o.budgetOf(rep.Timeline, rep.From, rep.To, step)
+	}
 	return rep
 }
 

@@ -16,6 +16,7 @@ const (
 	slowAtLeast   = 100 * time.Millisecond // no shorter latency is slow
 	slowTail      = 3                      // factor for p99
 	MinKnown      = 100                    // number of known latencies that a limit needs
+	keepKnown     = MinKnown / 4           // number that keeps it, as they decay
 	slownessSpan  = time.Hour
 	slownessDecay = time.Minute // time between decays
 	RefreshEvery  = time.Second // time between computations of the limit
@@ -162,7 +163,7 @@ func (s *Detector) Refresh(now time.Time, factor float64) {
 
 func (s *Detector) compute(factor float64) time.Duration {
 	total := s.Known.Total()
-	if total < MinKnown {
+	if total < MinKnown && (s.Limit == 0 || total < keepKnown) {
 		return 0
 	}
 	p50, p99 := s.Known.Quantile(0.5, total), s.Known.Quantile(0.99, total)

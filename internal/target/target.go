@@ -88,6 +88,9 @@ type Target struct {
 	Configured *Target // the target without the operator's settings; nil: there are none
 }
 
+// IsMetered reports whether there may be limits or quotas of the endpoint's own.
+func (t *Target) IsMetered() bool { return t.Quota || t.Bounds != nil && len(t.Bounds.Rates) > 0 }
+
 // WithBasicAuth returns a copy of ops that also sends the credentials of a base URL, unless
 // ops set Authorization. ops may be nil.
 func WithBasicAuth(ops *headers.HeaderOps, user *url.Userinfo) *headers.HeaderOps {

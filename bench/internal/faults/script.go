@@ -64,11 +64,11 @@ var scripts = []script{
 	crashing(1, "crash", "the primary refuses new connections and cuts existing ones"),
 	playing("hang", "the primary accepts requests and checks and never responds", always(actor.Hang)),
 	playing("503", "the primary responds with 503, also to checks", always(actor.Unavailable)),
-	playing("30 % 500", "the primary responds with 500 to 30 % of the calls; checks pass", always(actor.OnlyCalls(actor.Sometimes(0.3)))),
+	playing("30 % 500", "the primary responds with 500 to 30 % of the requests; checks pass", always(actor.OnlyCalls(actor.Sometimes(0.3)))),
 	playing("POST 503", "the primary responds with 503 to every POST; GETs and checks pass", always(actor.FailPOST)),
 	playing("slow", "the primary takes 700 ms instead of 2 ms, also for checks", always(actor.Slow)),
 	playing("flapping", "the primary alternates: it cuts every connection for 1.5 s and is healthy for 1.5 s", func() actor.Behaviour { return actor.Flap(1500 * time.Millisecond) }),
-	{"cold return", "the primary crashes, and returns with a capacity of 10 calls a second that grows by 40 a second each second",
+	{"cold return", "the primary crashes, and returns with a capacity of 10 requests a second that grows by 40 a second each second",
 		func(e endpoints) { e.crash(1) }, func(e endpoints) error {
 			err := e.heal()
 			e[0].Play(actor.Cold(10, 40, 400))

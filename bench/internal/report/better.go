@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
@@ -14,7 +15,33 @@ type measure struct {
 	of     func(faults.Result) float64
 	margin func(ours float64) float64 // largest difference that can be noise
 	show   func(faults.Table, faults.Result) string
-	fails  bool // counts failures
+	fails  bool   // counts failures
+	short  string // its row in the summary; "" if it has none
+}
+
+// shown are the measures of the summary.
+var shown = slices.DeleteFunc(slices.Clone(measures), func(m measure) bool { return m.short == "" })
+
+// best returns the best value of the proxies other than the first one, and who has it. Only
+// failures count for proxies that fail more requests than the first one.
+func (m measure) best(t faults.Table) string {
+	best, value := math.Inf(1), ""
+	var who []string
+	for _, f := range t.Results[1:] {
+		if f.Failed > t.Results[0].Failed && !m.fails {
+			continue
+		}
+		switch of := m.of(f); {
+		case value == "" || of < best && m.show(t, f) != value:
+			best, value, who = of, m.show(t, f), []string{f.Proxy}
+		case m.show(t, f) == value:
+			who = append(who, f.Proxy)
+		}
+	}
+	if len(who) == 0 {
+		return "all others fail more requests"
+	}
+	return fmt.Sprintf("%s (%s)", value, strings.Join(who, ", "))
 }
 
 // exactly is the margin of a value without noise.
@@ -31,25 +58,25 @@ func showing(format string, of func(faults.Result) float64) func(faults.Table, f
 }
 
 // counting returns a measure that counts failures or attempts.
-func counting(name string, fails bool, margin func(float64) float64, of func(faults.Result) float64) measure {
-	return measure{name, of, margin, showing("%.0f", of), fails}
+func counting(name, short string, fails bool, margin func(float64) float64, of func(faults.Result) float64) measure {
+	return measure{name, of, margin, showing("%.0f", of), fails, short}
 }
 
 // timing returns a measure of latency.
-func timing(name, format string, margin func(float64) float64, of func(faults.Result) float64) measure {
-	return measure{name, of, margin, showing(format, of), false}
+func timing(name, short, format string, margin func(float64) float64, of func(faults.Result) float64) measure {
+	return measure{name, of, margin, showing(format, of), false, short}
 }
 
 var measures = []measure{
-	counting("fewer failures", true, exactly, func(f faults.Result) float64 { return float64(f.Failed) }),
-	counting("fewer failures in the first second", true, exactly, func(f faults.Result) float64 { return float64(f.FirstSecond) }),
-	counting("fewer failures after the heal", true, exactly, func(f faults.Result) float64 { return float64(f.AfterHeal) }),
-	timing("a lower p50", "%.1f ms", quarter(2), func(f faults.Result) float64 { return f.P50 }),
-	timing("a lower p99", "%.0f ms", quarter(20), func(f faults.Result) float64 { return f.P99 }),
-	timing("a lower maximum", "%.0f ms", quarter(50), func(f faults.Result) float64 { return f.Max }),
-	counting("fewer attempts at the primary", false, quarter(5), func(f faults.Result) float64 { return float64(f.AtFaulty) }),
-	counting("fewer attempts refused by the returning primary", false, quarter(2), func(f faults.Result) float64 { return float64(f.RefusedAfter) }),
-	{"a primary that is back sooner", backAfter, func(float64) float64 { return 0.5 }, showBack, false},
+	counting("fewer failures", "failed requests", true, exactly, func(f faults.Result) float64 { return float64(f.Failed) }),
+	counting("fewer failures in the first second", "", true, exactly, func(f faults.Result) float64 { return float64(f.FirstSecond) }),
+	counting("fewer failures after the heal", "", true, exactly, func(f faults.Result) float64 { return float64(f.AfterHeal) }),
+	timing("a lower p50", "", "%.1f ms", quarter(2), func(f faults.Result) float64 { return f.P50 }),
+	timing("a lower p99", "p99 during the fault", "%.0f ms", quarter(20), func(f faults.Result) float64 { return f.P99 }),
+	timing("a lower maximum", "", "%.0f ms", quarter(50), func(f faults.Result) float64 { return f.Max }),
+	counting("fewer attempts at the primary", "attempts at the failing primary", false, quarter(5), func(f faults.Result) float64 { return float64(f.AtFaulty) }),
+	counting("fewer attempts refused by the returning primary", "attempts that the returning primary refused", false, quarter(2), func(f faults.Result) float64 { return float64(f.RefusedAfter) }),
+	{"a primary that is back sooner", backAfter, func(float64) float64 { return 0.5 }, showBack, false, "the primary serves 90 % again after"},
 }
 
 func backAfter(f faults.Result) float64 {
@@ -60,7 +87,7 @@ func backAfter(f faults.Result) float64 {
 }
 
 // showBack describes when the primary was back. A proxy never left it if the primary served
-// at least half of the calls during the fault.
+// at least half of the requests during the fault.
 func showBack(t faults.Table, f faults.Result) string {
 	if t.Calls > 0 && f.AtFaulty > int64(t.Calls/2) {
 		return "never left it"

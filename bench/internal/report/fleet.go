@@ -13,24 +13,46 @@ func (p *page) fleet(r fleet.Report) error {
 	if len(r.Scenarios) == 0 {
 		return errors.New("no scenario")
 	}
-	p.line("\n## Fleet")
 	p.ranOn(r.Machine)
 	p.line(`
-A simulation in virtual time: %d proxies with the plugin's real breakers, budgets, scores and tables, each with %.0f calls per second. The capacity of the endpoints is
-limited: they refuse further calls at once with a 503. There are no active checks. The same fleet also runs without the retry budget, without progressive recovery (an endpoint that passes its trial
-gets its full load at once), and with a slow start over a fixed 10 s instead. "Attempts per call" covers the time of the fault, and "in the worst second" the worst second of the run. "Load on return" is the largest load of the faulty endpoints
+A simulation in virtual time: %d proxies with the plugin's real breakers, budgets, scores and tables, each with %.0f requests per second. The capacity of the endpoints is
+limited: they refuse further requests at once with a 503. There are no active checks. The same fleet also runs without the retry budget, without progressive recovery (an endpoint that passes its trial
+gets its full load at once), and with a slow start over a fixed 10 s instead. "Attempts per request" covers the time of the fault, and "in the worst second" the worst second of the run. "Load on return" is the largest load of the faulty endpoints
 in one second, relative to their capacity, in the first second after their return; "later" is the same from then on. "Even after" is the time until they carry 90 %% of their usual load again.
-The budget allows 20 %% of the calls plus 3 retries per second and proxy, over 10 s. With few calls per proxy, the 3 dominate, and a first burst may use the retries of 10 s at once. Large fleets of quiet proxies need a lower floor (%[3]sbudget 20%% 0%[3]s).`,
+The budget allows 20 %% of the requests plus 3 retries per second and proxy, over 10 s. With few requests per proxy, the 3 dominate, and a first burst may use the retries of 10 s at once. Large fleets of quiet proxies need a lower floor (%[3]sbudget 20%% 0%[3]s).`,
 		r.Scenarios[0].Instances, r.Scenarios[0].Rate, "`")
 	for _, s := range r.Scenarios {
-		p.line("\n### %s", capital(s.Name))
+		p.line("\n## %s", capital(s.Name))
 		p.line("\n%s %d endpoints.", s.About, s.Endpoints)
 		p.fleetTable(s)
 		if err := p.chart(fleetChart(s), "fleet "+s.Name); err != nil {
 			return err
 		}
 	}
-	p.line("Better here: without progressive recovery, an endpoint that is healthy at once gets its load back sooner, and a fixed slow start is faster in some scenarios. In this plugin, shares grow with the number of results: a proxy with 20 calls per second takes about 12 s for a full return, and one with 200 takes 3 s. The project's own limit for a cold endpoint is 1.2 times its capacity from one second after the return. It holds for proxies with up to 20 calls per second. With 50 or more, shares grow faster, and the load reaches 1.4 times the capacity for a second in the cold return, because the endpoint serves a quarter of a second's capacity in a burst before it refuses anything. Clients do not notice: refused calls go to another endpoint.")
+	return nil
+}
+
+// fleetInShort writes the plugin beside the same fleet without progressive recovery.
+func (p *page) fleetInShort(r fleet.Report) error {
+	if len(r.Scenarios) == 0 {
+		return errors.New("no scenario")
+	}
+	p.ranOn(r.Machine)
+	var rows [][]string
+	for _, s := range r.Scenarios {
+		for _, v := range s.Results {
+			if v.Variant != "failover" && v.Variant != "no progressive recovery" {
+				continue
+			}
+			later := ""
+			if v.Overload > 0 {
+				later = fmt.Sprintf("%.2f", v.Overload)
+			}
+			rows = append(rows, []string{capital(s.Name) + ", " + v.Variant, fmt.Sprintf("%.2f %%", 100*float64(v.Failed)/float64(v.Calls)),
+				fmt.Sprintf("%.2f", v.Amplification), later, v.EvenAfter.String() + " s"})
+		}
+	}
+	p.table([]string{"", "failed requests", "attempts per request", "highest load after the return, relative to the capacity", "even after"}, rows)
 	return nil
 }
 
@@ -44,14 +66,14 @@ func (p *page) fleetTable(s fleet.Scenario) {
 		rows = append(rows, []string{v.Variant, fmt.Sprintf("%.2f %%", 100*float64(v.Failed)/float64(v.Calls)), fmt.Sprintf("%.2f", v.Amplification),
 			fmt.Sprintf("%.2f", v.AtWorst), first, later, v.EvenAfter.String() + " s"})
 	}
-	p.table([]string{"", "failed calls", "attempts per call", "in the worst second", "load on return", "later", "even after"}, rows)
+	p.table([]string{"", "failed requests", "attempts per request", "in the worst second", "load on return", "later", "even after"}, rows)
 }
 
 // fleetChart draws a scenario. The capacity is the same for all variants.
 func fleetChart(s fleet.Scenario) chart.Chart {
 	load := chart.Panel{Label: "load on the endpoints at fault, by their usual load (dashed: their capacity)", Top: 1.6, Format: chart.Times}
-	attempts := chart.Panel{Label: "attempts per call", Top: 3, Format: chart.Times}
-	failed := chart.Panel{Label: "failed calls", Top: 1, Format: chart.Percent}
+	attempts := chart.Panel{Label: "attempts per request", Top: 3, Format: chart.Times}
+	failed := chart.Panel{Label: "failed requests", Top: 1, Format: chart.Percent}
 	for _, v := range s.Results {
 		series := everySecond(v.Series)
 		addLine(&load, v.Variant, series, func(q fleet.Point) (at, value float64) { return q.At, q.Load })

@@ -12,7 +12,7 @@ import (
 // A page is the report while it is written.
 type page struct {
 	strings.Builder
-	docs string // directory of the page
+	docs string // directory of docs/benchmarks.md
 }
 
 // line adds a line.
@@ -31,7 +31,7 @@ func (p *page) table(head []string, rows [][]string) {
 // chart adds a chart. name is the base of its file name.
 func (p *page) chart(c chart.Chart, name string) error {
 	path := filepath.Join("charts", slug(name)+".svg")
-	p.line("![%s](%s)\n", c.Title, path)
+	p.line("![%s](../%s)\n", c.Title, path)
 	return c.Write(filepath.Join(p.docs, path))
 }
 

@@ -2,13 +2,13 @@ package report
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apifailover/caddy-failover/bench/internal/speed"
 )
 
 // speed writes what proxies cost with healthy endpoints.
 func (p *page) speed(r speed.Report) error {
-	p.line("\n## Speed")
 	p.ranOn(r.Machine)
 	p.line(`
 All endpoints are healthy and get equal traffic. In each round, every proxy in turn gets the same number of requests, as fast as it serves them; the order is random.
@@ -23,8 +23,9 @@ on a connection. TLS is TLS 1.3 with a P-256 certificate and the same cipher, ch
 		}
 		p.about(names, r.About)
 	}
+	seen := make(map[string]bool)
 	for _, t := range r.Tables {
-		p.line("\n### %s", t.Scenario)
+		p.line("\n## %s", heading(seen, t))
 		how := ""
 		if t.Together {
 			how = fmt.Sprintf(" Each proxy had its turns at the same time as `%s`, so its requests per second are about half of what it can serve.", t.Results[0].Proxy)
@@ -42,6 +43,60 @@ on a connection. TLS is TLS 1.3 with a P-256 certificate and the same cipher, ch
 		}
 		p.table([]string{"", "CPU/request", "ratio", "95 %", "quietest", "requests/s", "ratio", "p50", "p99", "peak memory"}, rows)
 	}
-	p.line("Better here: for small bodies, HAProxy and nginx, written in C, need a fraction of the CPU and memory of any Caddy. The plugin cannot change that; the ratio above is what it adds to Caddy.")
+	return nil
+}
+
+// heading names a table. A scenario that was measured twice is told apart by its lives.
+func heading(seen map[string]bool, t speed.Table) string {
+	name := t.Scenario.String()
+	if seen[name] {
+		name = fmt.Sprintf("%s, in %d lives", name, t.Lives)
+	}
+	seen[name] = true
+	return name
+}
+
+// speedInShort writes the ratios of CPU and memory to those of the first proxy.
+func (p *page) speedInShort(r speed.Report) error {
+	p.ranOn(r.Machine)
+	if len(r.Tables) == 0 {
+		return nil
+	}
+	head := []string{"CPU per request"}
+	for i, s := range r.Tables[0].Results {
+		switch {
+		case i == 0:
+			s.Proxy += ", µs"
+		case s.Proxy == "control":
+			s.Proxy += " (noise)"
+		}
+		head = append(head, s.Proxy)
+	}
+	seen := make(map[string]bool)
+	var cpu, memory [][]string
+	for _, t := range r.Tables {
+		name := heading(seen, t)
+		c, m := []string{name}, []string{name}
+		for _, proxy := range r.Tables[0].Results {
+			i := slices.IndexFunc(t.Results, func(s speed.Result) bool { return s.Proxy == proxy.Proxy })
+			switch {
+			case i < 0:
+				c, m = append(c, ""), append(m, "")
+			case i == 0:
+				c = append(c, fmt.Sprintf("%.0f", t.Results[i].CPU))
+				m = append(m, fmt.Sprintf("%.0f", t.Results[i].Memory))
+			default:
+				c = append(c, fmt.Sprintf("%.2f", t.Results[i].CPURatio))
+				m = append(m, fmt.Sprintf("%.0f", t.Results[i].Memory))
+			}
+		}
+		cpu, memory = append(cpu, c), append(memory, m)
+	}
+	p.line("\nCPU per request: `%s` in µs, the others relative to it.", r.Tables[0].Results[0].Proxy)
+	p.table(head, cpu)
+	p.line("Peak memory in MiB.")
+	head = slices.Clone(head)
+	head[0], head[1] = "peak memory", r.Tables[0].Results[0].Proxy
+	p.table(head, memory)
 	return nil
 }

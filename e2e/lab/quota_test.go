@@ -1,0 +1,155 @@
+package lab
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestAStatedQuotaHoldsBeforeThe429: an endpoint whose answer says that nothing is left of a quota gets no calls until it
+// is back, whatever the answer's status is.
+func TestAStatedQuotaHoldsBeforeThe429(t *testing.T) {
+	for _, test := range []struct {
+		name, api, quota string
+		status           int
+		header           []string
+		back             time.Duration // 0: calls go on
+	}{
+		{"requests", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1m30s"}, 90 * time.Second},
+		{"tokens", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "9", "X-Ratelimit-Remaining-Tokens", "0", "X-Ratelimit-Reset-Tokens", "7.66s"}, 7660 * time.Millisecond},
+		{"a short time", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "120ms"}, 120 * time.Millisecond},
+		{"a mistake of the call", "openai", "", 400, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "30s"}, 30 * time.Second},
+		{"Anthropic's requests", "anthropic", "", 200, []string{"Anthropic-Ratelimit-Requests-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", "2000-01-01T00:01:00Z"}, time.Minute},
+		{"Anthropic's output tokens", "anthropic", "", 200, []string{"Anthropic-Ratelimit-Tokens-Remaining", "900", "Anthropic-Ratelimit-Output-Tokens-Remaining", "0", "Anthropic-Ratelimit-Output-Tokens-Reset", "2000-01-01T00:00:20Z"}, 20 * time.Second},
+		{"no API", "", "endpoint", 200, []string{"X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "946684830"}, 30 * time.Second},
+		{"the IETF's field", "", "endpoint", 200, []string{"Ratelimit", `"default";r=0;t=40`}, 40 * time.Second},
+		{"the IETF's older fields", "", "endpoint", 200, []string{"Ratelimit-Limit", "100", "Ratelimit-Remaining", "0", "Ratelimit-Reset", "50"}, 50 * time.Second},
+		{"a day", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "24h0m0s"}, 5 * time.Minute},
+		{"some are left", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "1", "X-Ratelimit-Reset-Requests", "1m30s"}, 0},
+		{"no reset", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests", "0"}, 0},
+		{"a reset of long ago", "anthropic", "", 200, []string{"Anthropic-Ratelimit-Requests-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", "1999-01-01T00:01:00Z"}, 0},
+		{"another API's field", "anthropic", "", 200, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1m30s"}, 0},
+		{"a client's quota", "", "client", 200, []string{"X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "60"}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				options := ""
+				if test.api != "" {
+					options += "api " + test.api + "\n"
+				}
+				if test.quota != "" {
+					options += "quota " + test.quota + "\n"
+				} else {
+					options += "quota endpoint\n"
+				}
+				l := openLab(t, "failover {\nname lab\n"+options+"endpoint http://one:1\nendpoint http://two:1\n}")
+				defer l.close()
+				l.on("one:1", answersWith(test.status, test.header...))
+				ask := func(want string) {
+					t.Helper()
+					l.call(http.MethodGet, "/", "")
+					if asked := l.takeAsked(); fmt.Sprint(asked) != "["+want+":1]" {
+						t.Errorf("%v were asked, want %s", asked, want)
+					}
+				}
+				ask("one")
+				if test.back == 0 {
+					ask("one")
+					return
+				}
+				ask("two")
+				time.Sleep(test.back - time.Millisecond)
+				ask("two")
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				ask("one")
+				if s := l.endpoint("one:1").status(); s.State != "closed" || s.Failures > 0 {
+					t.Errorf("the endpoint is %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// TestAStatedQuotaClosesNoLastEndpoint: what an answer says of quotas takes no last endpoint out; that it has is seen.
+func TestAStatedQuotaClosesNoLastEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\napi openai\nquota endpoint\nendpoint http://one:1\nendpoint http://two:1\n}")
+		defer l.close()
+		usedUp := answersWith(200, "X-Ratelimit-Limit-Requests", "60", "X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "1m0s")
+		l.on("one:1", usedUp)
+		l.on("two:1", usedUp)
+		for range 20 {
+			if got := l.call(http.MethodGet, "/", ""); got.Code != 200 {
+				t.Errorf("a call got %d", got.Code)
+			}
+		}
+		var s struct {
+			HeldUntil  time.Time `json:"held_until"`
+			HeldReason string    `json:"held_reason"`
+			Quotas     []struct {
+				Of           string
+				Amount, Left int64
+				BackAt       time.Time `json:"back_at"`
+			}
+		}
+		admin(t, http.MethodGet, "pools/lab/endpoints/one:1", "", &s)
+		if s.HeldReason != "quota" || len(s.Quotas) != 1 || s.Quotas[0].Of != "requests" || s.Quotas[0].Amount != 60 || s.Quotas[0].Left != 0 || !s.Quotas[0].BackAt.Equal(s.HeldUntil) {
+			t.Errorf("the status is %+v", s)
+		}
+		held := 0
+		for _, e := range l.events() {
+			if e.Kind != "endpoint_held" || e.Reason != "quota" {
+				t.Errorf("event %+v", e)
+			}
+			held++
+		}
+		if held != 2 {
+			t.Errorf("%d events", held)
+		}
+	})
+}
+
+// TestNearItsEndAnEndpointGetsLess: with less than 5 % left of a quota or of its own limit, an endpoint gets less of its
+// tier's load, in proportion; alone in its tier, all of it.
+func TestNearItsEndAnEndpointGetsLess(t *testing.T) {
+	const tier = "failover {\nname lab\napi openai\nquota endpoint\nendpoint http://one:1 {\npriority 1\n%s}\nendpoint http://two:1 {\npriority %d\n}\n}"
+	share := func(l *lab, calls int) float64 {
+		l.takeAsked()
+		for range calls {
+			l.call(http.MethodGet, "/", "")
+			time.Sleep(50 * time.Millisecond)
+		}
+		return float64(strings.Count(strings.Join(l.takeAsked(), " "), "one")) / float64(calls)
+	}
+	for _, test := range []struct {
+		left     int
+		priority int
+		least    float64
+		most     float64
+	}{{1000, 1, 0.45, 0.55}, {60, 1, 0.45, 0.55}, {25, 1, 0.3, 0.37}, {1, 1, 0.02, 0.15}, {1, 2, 1, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLab(t, fmt.Sprintf(tier, "", test.priority))
+			defer l.close()
+			l.on("one:1", answersWith(200, "X-Ratelimit-Limit-Requests", "1000", "X-Ratelimit-Remaining-Requests", fmt.Sprint(test.left), "X-Ratelimit-Reset-Requests", "1m0s"))
+			share(l, 20)
+			if got := share(l, 400); got < test.least || got > test.most {
+				t.Errorf("%d of 1000 left, the other in tier %d: a share of %.3f, want %.2f to %.2f", test.left, test.priority, got, test.least, test.most)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // its own limit
+		l := openLab(t, fmt.Sprintf(tier, "limit 400 requests per 1h burst 400\n", 1))
+		defer l.close()
+		if before := share(l, 600); before < 0.45 || before > 0.55 {
+			t.Errorf("a share of %.3f at first", before)
+		}
+		share(l, 170)
+		if after := share(l, 40); after > 0.45 || after == 0 {
+			t.Errorf("a share of %.3f near the end, %d left", after, l.endpoint("one:1").left())
+		}
+	})
+}

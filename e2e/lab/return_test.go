@@ -1,0 +1,223 @@
+package lab
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A comeback is one course of a fault at the primary of three endpoints, at 200 calls a second: well for 3 s,
+// ill for 8 s, well again.
+type comeback struct {
+	back     time.Duration // from the heal to the first second of which the primary answers 90 %
+	during   int           // calls at the primary while it is ill
+	refused  int           // of those that came after the heal
+	failures int           // that clients saw
+}
+
+const comebackOptions = `failover {
+	name lab
+	endpoint http://one.test
+	endpoint http://two.test
+	endpoint http://three.test
+	timeout 1s
+	commit complete
+	retry {
+		methods any
+	}
+	health {
+		uri /health
+		interval 1s
+		fast_interval 500ms
+		timeout 1s
+	}
+}`
+
+// play lets the primary be ill and heal.
+func playComeback(t *testing.T, ill func() roundTrip, healed func() roundTrip) (c comeback) {
+	l := openLab(t, comebackOptions)
+	defer l.close()
+	var mu sync.Mutex
+	var answered []time.Time // by the primary
+	calls, refused := 0, 0
+	record := func(f roundTrip) roundTrip {
+		return func(r *http.Request) (*http.Response, error) {
+			resp, err := f(r)
+			if r.URL.Path == "/health" {
+				return resp, err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			calls++
+			if err == nil && resp.StatusCode == http.StatusOK {
+				answered = append(answered, time.Now())
+			} else {
+				refused++
+			}
+			return resp, err
+		}
+	}
+	well := after(2*time.Millisecond, http.StatusOK)
+	l.on("two.test:80", well)
+	l.on("three.test:80", well)
+	l.on("one.test:80", record(well))
+	const rate = 200
+	s := l.load(rate, 3*time.Second)
+	c.failures += s.failed
+	before := calls
+	l.on("one.test:80", record(ill()))
+	s = l.load(rate, 8*time.Second+time.Duration(rand.Int64N(int64(time.Second))))
+	c.failures += s.failed
+	l.on("one.test:80", record(healed()))
+	heal := time.Now()
+	c.during = calls - before
+	mu.Lock()
+	refused, answered = 0, nil
+	mu.Unlock()
+	s = l.load(rate, 20*time.Second)
+	c.failures += s.failed
+	c.refused = refused
+	c.back = 20 * time.Second
+	for i := range answered {
+		if j := i + rate*9/10 - 1; j < len(answered) && answered[j].Sub(answered[i]) <= time.Second {
+			c.back = answered[i].Sub(heal)
+			break
+		}
+	}
+	return c
+}
+
+func failsSometimes(part float64) roundTrip {
+	good, bad := after(2*time.Millisecond, http.StatusOK), after(0, http.StatusInternalServerError)
+	return func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path != "/health" && rand.Float64() < part {
+			return bad(r)
+		}
+		return good(r)
+	}
+}
+
+func cold(least, growth, most float64) roundTrip {
+	began := time.Now()
+	last, tokens := began, 1.0
+	var mu sync.Mutex
+	good, bad := after(2*time.Millisecond, http.StatusOK), after(0, http.StatusServiceUnavailable)
+	return func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == "/health" {
+			return good(r)
+		}
+		mu.Lock()
+		now := time.Now()
+		rate := min(most, least+growth*now.Sub(began).Seconds())
+		tokens = min(rate/4, tokens+rate*now.Sub(last).Seconds())
+		last = now
+		ok := tokens >= 1
+		if ok {
+			tokens--
+		}
+		mu.Unlock()
+		if ok {
+			return good(r)
+		}
+		return bad(r)
+	}
+}
+
+func always(f roundTrip) func() roundTrip { return func() roundTrip { return f } }
+
+// TestComebacks: a primary that is well again soon has its traffic again.
+func TestComebacks(t *testing.T) {
+	const times = 3
+	well := after(2*time.Millisecond, http.StatusOK)
+	for _, tt := range []struct {
+		name        string
+		ill, healed func() roundTrip
+		back        time.Duration // at most, each time
+		refused     int           // at most, all times
+	}{
+		// Up to 1.1 s until a check, and 1.2 s of recovery.
+		{"crash", always(refusesConnections), always(well), 2500 * time.Millisecond, 0},
+		{"503", always(answersWith(503)), always(well), 2500 * time.Millisecond, 0},
+		// A check that began before the heal takes its whole timeout.
+		{"hang", always(hangs), always(well), 2800 * time.Millisecond, 0},
+		{"30 % of the calls fail", always(failsSometimes(0.3)), always(well), 4 * time.Second, 0},
+		// Two checks, and steps that at most double the share.
+		{"350 times slower", always(after(700*time.Millisecond, 200)), always(well), 4500 * time.Millisecond, 0},
+		// It has the capacity for 90 % of the calls after 4.3 s; a recovery that is refused too much begins again.
+		{"cold", always(refusesConnections), func() roundTrip { return cold(10, 40, 400) }, 15 * time.Second, 150},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var sum, worst time.Duration
+			during, refused := 0, 0
+			for range times {
+				synctest.Test(t, func(t *testing.T) {
+					c := playComeback(t, tt.ill, tt.healed)
+					sum += c.back
+					worst = max(worst, c.back)
+					during += c.during
+					refused += c.refused
+					if c.failures > 0 {
+						t.Errorf("clients saw %d failures", c.failures)
+					}
+				})
+			}
+			t.Logf("back after %.2f s, at worst %.2f s; %d calls at the ill primary, %.1f refused after the heal", (sum / times).Seconds(), worst.Seconds(), during/times, float64(refused)/times)
+			if worst > tt.back {
+				t.Errorf("back after %v, want at most %v", worst, tt.back)
+			}
+			if refused > tt.refused {
+				t.Errorf("%d calls refused after the heal, want at most %d", refused, tt.refused)
+			}
+		})
+	}
+}
+
+// TestNoQuickReturnsWhileFlapping: a primary is down for 2 s, well for 1 s, and so on. Its checks see all of it.
+func TestNoQuickReturnsWhileFlapping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, comebackOptions)
+		defer l.close()
+		began := time.Now()
+		const period, well = 3 * time.Second, 2 * time.Second
+		const cycles, rate = 20, 100
+		var mu sync.Mutex
+		var served [cycles]int
+		failed := 0
+		good := after(2*time.Millisecond, http.StatusOK)
+		l.on("two.test:80", good)
+		l.on("three.test:80", good)
+		l.on("one.test:80", func(r *http.Request) (*http.Response, error) {
+			at := time.Since(began)
+			down := at%period < well
+			if r.URL.Path != "/health" {
+				mu.Lock()
+				if down {
+					failed++
+				} else {
+					served[min(cycles-1, at/period)]++
+				}
+				mu.Unlock()
+			}
+			if down {
+				return refusesConnections(r)
+			}
+			return good(r)
+		})
+		s := l.load(rate, cycles*period)
+		if s.failed > 0 {
+			t.Errorf("clients saw %d failures", s.failed)
+		}
+		t.Logf("calls in each second that it was well: %v; %d while it was down", served, failed)
+		for i, n := range served[1:] {
+			if n > rate/5 {
+				t.Errorf("return %d: %d of %d calls within a second", i+2, n, rate)
+			}
+		}
+		if failed > 4*cycles {
+			t.Errorf("%d calls while it was down %d times", failed, cycles)
+		}
+	})
+}

@@ -1,0 +1,152 @@
+package answer
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+)
+
+// ErrMalformed is the error of a body that says it is JSON, and is not.
+var ErrMalformed = errors.New("malformed JSON")
+
+// looksAtWhole is the most bytes of a decoded body that Whole and CheckJSON see.
+const looksAtWhole = 16 << 20
+
+// CheckJSON returns ErrMalformed if a whole body is malformed by its Content-Type: JSON, lines of JSON, or
+// events whose data begins as JSON. It accepts several JSON values in a row, one a line, and
+// bodies that it cannot decode.
+func CheckJSON(h http.Header, body []byte) error {
+	shape := shapeOf(h)
+	if shape == closed || shape == text && !isJSON(h) {
+		return nil
+	}
+	body, err := unpackWhole(h, body)
+	if err != nil {
+		return err
+	}
+	if shape != text {
+		for data := range laterEvents(shape, body) {
+			if malformed(data) {
+				return ErrMalformed
+			}
+		}
+		return nil
+	}
+	if isSyntax(body) {
+		return nil
+	}
+	for line := range bytes.Lines(body) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && !isSyntax(line) {
+			return ErrMalformed
+		}
+	}
+	return nil
+}
+
+// Whole returns the first rule for a JSON field that an event of a whole stream matches, after the first
+// event with content; nil if none does. Each event is judged alone. Other bodies match nothing here: an
+// Examiner has seen all that counts of them.
+func (rules *Rules) Whole(status int, h http.Header, body []byte) *Rule {
+	shape := shapeOf(h)
+	if !rules.Concern(status) || !rules.Look || shape != events && shape != lines {
+		return nil
+	}
+	body, err := unpackWhole(h, body)
+	if err != nil {
+		return nil
+	}
+	for data := range laterEvents(shape, body) {
+		if !rules.mayMatch(data) {
+			continue
+		}
+		f := fieldsOf(data, true)
+		for i := range rules.list {
+			r := &rules.list[i]
+			if r.Status.Has(status) && len(r.Path) > 0 && f.match(r) == matches {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// hasTop reports whether tops has a name.
+func (rules *Rules) hasTop(name string) bool {
+	return slices.ContainsFunc(rules.tops, func(top []byte) bool { return string(top) == name })
+}
+
+// mayMatch reports whether data contains the first name of some rule's path. It keeps events of a
+// stream that are well cheap.
+func (rules *Rules) mayMatch(data []byte) bool {
+	for _, name := range rules.tops {
+		if bytes.Contains(data, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// laterEvents yields the data of each event of a whole stream that has any, without OpenAI's [DONE].
+func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		var split splitter
+		next := split.next
+		if s == lines {
+			next = split.nextLine
+		}
+		for {
+			one, ok := next(stream, true)
+			if !ok {
+				return
+			}
+			if data := bytes.TrimSpace(one.data); len(data) > 0 && string(data) != "[DONE]" && !yield(data) {
+				return
+			}
+		}
+	}
+}
+
+// malformed reports whether the data of an event begins as a JSON object or array, and is not JSON.
+func malformed(data []byte) bool { return (data[0] == '{' || data[0] == '[') && !isSyntax(data) }
+
+// isSyntax reports whether data is JSON, however deeply nested.
+func isSyntax(data []byte) bool {
+	return !errors.Is(jsondoc.Check(data, jsondoc.MaxDepth), jsondoc.ErrSyntax)
+}
+
+// isJSON reports whether a body says that it is JSON.
+func isJSON(h http.Header) bool {
+	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+}
+
+// unpackWhole decodes a whole body. It returns ErrMalformed for gzip that is cut or corrupt, and an
+// empty body for one that it cannot read, or that is too large.
+func unpackWhole(h http.Header, body []byte) (plain []byte, err error) {
+	zipped, known := codingOf(h)
+	switch {
+	case !known || len(body) == 0:
+		return nil, nil
+	case !zipped:
+		return body, nil
+	}
+	unzip, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	plain, err = io.ReadAll(io.LimitReader(unzip, looksAtWhole+1))
+	switch {
+	case err != nil:
+		return nil, ErrMalformed
+	case len(plain) > looksAtWhole:
+		return nil, nil
+	}
+	return plain, nil
+}

@@ -1,0 +1,63 @@
+package breaker
+
+import "time"
+
+// quick makes a recovery quick: the share grows at each success, not only at the end of a
+// step. A recovery is quick if checks have seen the fault and its end, and the endpoint was
+// well for at least forgiveAfter before it opened. The first failure ends it, and each
+// failure slows the steps that follow, so the load settles below what the endpoint refuses.
+// The zero value is a recovery that is not quick. Its breaker's mutex guards it.
+type quick struct {
+	may      bool    // the endpoint was well for long before it opened; kept while it is out
+	on       bool    // nothing has failed yet
+	setbacks int     // failures, since the recovery was quick
+	began    float64 // the share at the beginning of the step
+	routed   float64 // the share that the latest routing table was asked for
+}
+
+const (
+	// quickMost is how many times the share may grow in a step of a quick recovery.
+	quickMost = 4
+	// quickRouted is how many times the share must have grown to be worth a routing table.
+	quickRouted = 1.1
+)
+
+// setBack takes a failure, and reports whether the recovery was quick until now.
+func (q *quick) setBack() (was bool) {
+	was = q.on
+	if q.on || q.setbacks > 0 {
+		q.on = false
+		q.setbacks++
+	}
+	return was
+}
+
+// ofSuccess returns what each success of a step adds to the share.
+func (q *quick) ofSuccess() float64 { return shareOfSuccess / float64(1+q.setbacks) }
+
+// callSucceeded counts the success of a call at a recovering endpoint. It reports whether
+// routing tables must be rebuilt.
+func (b *Breaker) callSucceeded(now time.Time, cfg *Config) (changed bool) {
+	if !b.quick.on || b.Share == 0 {
+		return b.stepSucceeded(now, cfg)
+	}
+	b.successes++
+	b.Share = min(1, quickMost*b.quick.began, b.Share+shareOfSuccess)
+	if b.Share >= 1 {
+		b.Transition(Closed, now, ReasonRecovered)
+		return true
+	}
+	if b.Share < quickRouted*b.quick.routed {
+		return false
+	}
+	b.quick.routed = b.Share
+	return true
+}
+
+// overshot takes the failure that ends a quick recovery. It begins a step, since calls in flight
+// may fail too, which says nothing about the new share.
+func (b *Breaker) overshot(now time.Time, cfg *Config) {
+	b.Share = max(cfg.Start, b.Share/2)
+	b.beginStep(now)
+	b.stepFailed = true
+}

@@ -1,0 +1,135 @@
+package breaker
+
+import (
+	"testing"
+	"time"
+)
+
+// seenByChecks opens b for failed checks and lets checks pass: it recovers with the first share.
+func seenByChecks(t *testing.T, b *Breaker, now time.Time, cfg *Config) {
+	t.Helper()
+	b.Checked(now, cfg, false, true, false)
+	b.Checked(now.Add(time.Second), cfg, true, true, false)
+	if b.State != Recovering || b.Share != cfg.Start {
+		t.Fatalf("%v with %v, want recovering with %v", b.State, b.Share, cfg.Start)
+	}
+}
+
+func succeed(b *Breaker, now time.Time, cfg *Config, n int) {
+	for range n {
+		p, _ := b.Acquire(now, cfg)
+		b.Report(now, cfg, p, Result{})
+	}
+}
+
+func TestQuickRecovery(t *testing.T) {
+	cfg := Defaults(time.Second)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	near := func(what string, got, want float64) {
+		t.Helper()
+		if got < want-1e-9 || got > want+1e-9 {
+			t.Errorf("%s: share %v, want %v", what, got, want)
+		}
+	}
+	fail := func(b *Breaker, now time.Time) {
+		p, _ := b.Acquire(now, &cfg)
+		b.Report(now, &cfg, p, Result{Failed: true})
+	}
+
+	var b Breaker
+	seenByChecks(t, &b, now, &cfg)
+	now = now.Add(time.Second)
+	succeed(&b, now, &cfg, 5)
+	near("5 successes", b.Share, 0.10)
+	b.Checked(now, &cfg, true, true, false)
+	near("a check", b.Share, 0.10)
+	succeed(&b, now, &cfg, 50)
+	near("at most quadrupled in a step", b.Share, 0.20)
+	b.Tick(now.Add(cfg.Step), &cfg)
+	near("the step's successes count once", b.Share, 0.20)
+	now = now.Add(cfg.Step)
+	succeed(&b, now, &cfg, 20)
+	near("next step", b.Share, 0.40)
+	fail(&b, now)
+	near("the first failure", b.Share, 0.20)
+	succeed(&b, now, &cfg, 10)
+	near("growth waits for the step", b.Share, 0.20)
+	b.Tick(now.Add(cfg.Step), &cfg) // a bad step
+	now = now.Add(cfg.Step)
+	succeed(&b, now, &cfg, 10)
+	b.Tick(now.Add(cfg.Step), &cfg)
+	near("a success counts half", b.Share, 0.25)
+
+	// It closes, and opens again within a minute: no quick recovery.
+	now = now.Add(cfg.Step)
+	for b.State == Recovering {
+		succeed(&b, now, &cfg, 100)
+		now = now.Add(cfg.Step)
+		b.Tick(now, &cfg)
+	}
+	if b.State != Closed {
+		t.Fatalf("%v, want closed", b.State)
+	}
+	seenByChecks(t, &b, now.Add(30*time.Second), &cfg)
+	succeed(&b, now.Add(31*time.Second), &cfg, 5)
+	near("well for 30 s only", b.Share, 0.05)
+
+	// A relapse ends it too, until the breaker has been closed for a minute.
+	b = Breaker{}
+	seenByChecks(t, &b, now, &cfg)
+	now = now.Add(2 * time.Second)
+	fail(&b, now)
+	fail(&b, now)
+	if b.State != Open || b.Relapses != 1 {
+		t.Fatalf("%v after %d relapses, want open after 1", b.State, b.Relapses)
+	}
+	seenByChecks(t, &b, now, &cfg)
+	succeed(&b, now.Add(time.Second), &cfg, 5)
+	near("after a relapse", b.Share, 0.05)
+
+	// Checks that saw nothing do not make it quick.
+	b = Breaker{}
+	for range cfg.ConsecutiveFailures {
+		fail(&b, now)
+	}
+	now = b.Until
+	b.Tick(now, &cfg)
+	succeed(&b, now, &cfg, 5)
+	near("checks saw nothing", b.Share, 0.05)
+
+	// All of it at once closes.
+	b = Breaker{}
+	seenByChecks(t, &b, now, &cfg)
+	for i := range 10 {
+		at := now.Add(time.Second + time.Duration(i)*cfg.Step)
+		b.Tick(at, &cfg)
+		succeed(&b, at, &cfg, 100)
+	}
+	if b.State != Closed {
+		t.Errorf("%v with %v, want closed", b.State, b.Share)
+	}
+}
+
+func TestLateChecks(t *testing.T) {
+	cfg := Defaults(time.Second)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var b Breaker
+	b.Suspect(now, &cfg, ReasonSlower)
+	b.CheckedLate()
+	b.Tick(b.Until, &cfg)
+	if b.State != Recovering || b.Share != 0 {
+		t.Fatalf("late checks: %v with %v, want a trial when the period is over", b.State, b.Share)
+	}
+
+	b = Breaker{}
+	b.Suspect(now, &cfg, ReasonSlower)
+	b.CheckedLate()
+	b.Checked(now, &cfg, true, false, false)
+	if b.State != Open {
+		t.Errorf("%v after one check in time, want open", b.State)
+	}
+	b.Checked(now, &cfg, true, true, false)
+	if b.State != Recovering || b.Share != cfg.Start {
+		t.Errorf("%v with %v after two, want recovering with the first share", b.State, b.Share)
+	}
+}

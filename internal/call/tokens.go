@@ -1,0 +1,155 @@
+package call
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// Attempts at endpoints with a limit of tokens book some when they begin, by what the request asks
+// for, and correct that by what the answer states.
+
+// TokenRules say where requests and answers speak of tokens. They are read-only.
+type TokenRules struct {
+	Usage *answer.UsageRule
+	Most  [][]string // where requests say how many tokens their answers may have
+}
+
+// bytesPerToken is about how many bytes of a JSON request are one token.
+const bytesPerToken = 4
+
+// asked returns how many tokens a call may use by its own account: as many as its body may have,
+// and as many as its answer may have. It is 0 if the request does not say the latter.
+func (rules *TokenRules) asked(c *Call) int64 {
+	if c.body == nil {
+		return 0
+	}
+	body := c.body.Whole()
+	if len(body) == 0 || !mayBeJSON(c.Request.Header) {
+		return 0
+	}
+	n := jsondoc.NewNumbers(rules.Most)
+	n.Add(body)
+	most := int64(0)
+	for i := range rules.Most {
+		if value, ok := n.Largest(i); ok {
+			most = max(most, value)
+		}
+	}
+	if most == 0 {
+		return 0
+	}
+	return min(most, maxAsked) + int64(len(body)/bytesPerToken)
+}
+
+// maxAsked bounds what a request can ask for.
+const maxAsked = 1 << 40
+
+// mayBeJSON reports whether a body may be JSON.
+func mayBeJSON(h http.Header) bool {
+	kind := h.Get("Content-Type")
+	return kind == "" || strings.Contains(strings.ToLower(kind), "json")
+}
+
+// asked returns how many tokens the call may use by its own account; 0 if it gives none.
+func (c *Call) asked() int64 {
+	if c.extras == nil {
+		return 0
+	}
+	return c.extras.asked
+}
+
+// tokensAt returns the tokens of an attempt at a target; nil if they do not count there.
+func (c *Call) tokensAt(t *target.Target) *endpoint.Tokens {
+	if !t.Bounds.Meters() {
+		return nil
+	}
+	return &endpoint.Tokens{Asked: c.asked()}
+}
+
+// meter reads the tokens that an answer states, as its body is read.
+func (a *Attempt) meter(resp *http.Response) {
+	if a.Tokens == nil || resp.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	m := &meteredBody{ReadCloser: resp.Body, attempt: a, served: resp.StatusCode < http.StatusBadRequest}
+	if resp.Body == http.NoBody {
+		m.end(true)
+		return
+	}
+	m.usage = a.Call.Handler.Tokens.Usage.Read(resp.Header)
+	resp.Body = m
+}
+
+// unbook gives back what an attempt has booked that ended before its request was processed.
+func (a *Attempt) unbook(now time.Time, o outcome.Outcome) {
+	if a.Tokens != nil && (o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Unsent || !a.is(started)) {
+		a.Target.State.UsedUnknown(a, now, a.Target.Bounds, false)
+	}
+}
+
+// A meteredBody is an answer's body whose tokens are counted. Close may be called during a Read.
+type meteredBody struct {
+	io.ReadCloser
+	attempt *Attempt
+	served  bool // the status does not say that the request was refused
+
+	mu    sync.Mutex
+	usage *answer.Usage // nil: the body cannot be read, or is over
+	over  bool
+}
+
+// Read implements io.Reader.
+func (m *meteredBody) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p)
+	if n > 0 {
+		m.mu.Lock()
+		if m.usage != nil {
+			m.usage.Add(p[:n])
+		}
+		m.mu.Unlock()
+	}
+	if err != nil {
+		m.end(err == io.EOF)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (m *meteredBody) Close() error {
+	m.end(false)
+	return m.ReadCloser.Close()
+}
+
+// end corrects what the attempt has booked. whole says that the body came to its end.
+func (m *meteredBody) end(whole bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over {
+		return
+	}
+	m.over = true
+	tokens, stated := int64(0), false
+	if m.usage != nil {
+		tokens, stated = m.usage.Tokens()
+		m.usage.Close()
+		m.usage = nil
+	}
+	a, now := m.attempt, time.Now()
+	switch s, bounds := a.Target.State, a.Target.Bounds; {
+	case stated && whole:
+		s.Used(a, now, bounds, tokens)
+	case stated:
+		s.UsedAtLeast(a, now, bounds, tokens)
+	default:
+		s.UsedUnknown(a, now, bounds, m.served)
+	}
+}

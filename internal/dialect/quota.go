@@ -1,0 +1,39 @@
+package dialect
+
+// A Quota is the header fields, in canonical form, in which an API states a quota: its amount, what is left of
+// it, and when it is back. An empty Reset: Left states all three.
+type Quota struct{ Of, Limit, Left, Reset string }
+
+// quotasOfOpenAI: also Azure and Groq.
+//
+//   - https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+//   - https://console.groq.com/docs/rate-limits#rate-limit-headers
+//   - OpenRouter: https://openrouter.ai/docs/api/reference/limits
+var quotasOfOpenAI = []Quota{
+	{"requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+	{"tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+	{"requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+}
+
+// quotasOfAnthropic: a time of RFC 3339 is when a quota is full again.
+// https://docs.claude.com/en/api/rate-limits#response-headers
+var quotasOfAnthropic = []Quota{
+	{"requests", "Anthropic-Ratelimit-Requests-Limit", "Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
+	{"tokens", "Anthropic-Ratelimit-Tokens-Limit", "Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset"},
+	{"input tokens", "Anthropic-Ratelimit-Input-Tokens-Limit", "Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
+	{"output tokens", "Anthropic-Ratelimit-Output-Tokens-Limit", "Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
+}
+
+// AnyQuotas are the fields of any API: those that are common, and those of the IETF's drafts, which tell
+// clients to send nothing more while nothing is left.
+//
+//   - https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#checking-the-status-of-your-rate-limit
+//   - https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt
+//   - up to draft 06: https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-06.txt
+func AnyQuotas() []Quota {
+	return []Quota{
+		{"requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+		{"requests", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset"},
+		{Of: "requests", Left: "Ratelimit"},
+	}
+}

@@ -1,0 +1,195 @@
+package endpoint
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/slowness"
+)
+
+// An answer that lasts is judged by how fast its body comes: by the time that the endpoint takes for
+// flowUnit bytes, against what it used to take for answers of the same kind. It cannot be moved any
+// more, but the next calls can.
+const (
+	// flowUnit bytes are what a time in a detector of flows is for. Its shortest slow time, 100 ms,
+	// is 160 KB/s: nothing faster is slow.
+	flowUnit = 16 << 10
+	// flowAfter is the time from the first byte until an answer is measured. Shorter ones cost
+	// nothing.
+	flowAfter = 250 * time.Millisecond
+	// flowKnown is how long the endpoint must be waited for before a flow is known to be in time.
+	flowKnown = 500 * time.Millisecond
+	// flowSlow is the same for one that is slow.
+	flowSlow = 2 * time.Second
+	// flowPause is the longest wait within a flow. An answer that is silent for longer means to be,
+	// or has stalled, which idle_timeout is for. It is measured from its next bytes on.
+	flowPause = 15 * time.Second
+)
+
+// A Flow measures how an answer's body comes. The goroutine that reads the body calls Waits and Got;
+// the state's watcher looks several times a second whether a read is under way, so neither
+// reads a clock.
+type Flow struct {
+	got    atomic.Int64 // bytes, without those that only keep the connection alive
+	waits  atomic.Bool  // a read is under way
+	events atomic.Bool  // the body is a stream of events
+
+	// Guarded by the state's mutex.
+	looked  time.Time     // the latest look
+	began   time.Time     // the look that saw the first bytes; zero: none
+	from    int64         // bytes at that look
+	seen    int64         // bytes at the latest look
+	waited  time.Duration // for the endpoint, since began
+	arrived time.Duration // waited when bytes were seen last
+	judged  bool
+}
+
+// Waits says that a read of the body begins.
+func (w *Flow) Waits() { w.waits.Store(true) }
+
+// Got says what the read brought.
+func (w *Flow) Got(p []byte) {
+	w.waits.Store(false)
+	if len(p) > 0 && !w.keepsAlive(p) {
+		w.got.Add(int64(len(p)))
+	}
+}
+
+// keepsAlive reports whether p only keeps a stream of events alive: a comment or a ping. It also notes
+// that the body is such a stream.
+func (w *Flow) keepsAlive(p []byte) bool {
+	switch {
+	case p[0] == ':' || bytes.HasPrefix(p, []byte("event: ping")):
+		w.events.Store(true)
+		return true
+	case !w.events.Load() && (bytes.HasPrefix(p, []byte("data:")) || bytes.HasPrefix(p, []byte("event:")) || bytes.HasPrefix(p, []byte("id:"))):
+		w.events.Store(true)
+	}
+	return false
+}
+
+// look updates the measurement. waiting says that not the client is waited for. It reports whether
+// bytes have come since the look before.
+func (w *Flow) look(now time.Time, waiting bool) (more bool) {
+	if !w.began.IsZero() && waiting && w.waits.Load() {
+		w.waited += max(0, now.Sub(w.looked))
+	}
+	w.looked = now
+	n := w.got.Load()
+	if n == w.seen {
+		return false
+	}
+	w.seen = n
+	if w.began.IsZero() || w.waited-w.arrived > flowPause {
+		w.began, w.from, w.waited, w.arrived = now, n, 0, 0
+		return false
+	}
+	w.arrived = w.waited
+	return true
+}
+
+// perUnit returns how long the endpoint takes for flowUnit bytes.
+func (w *Flow) perUnit() time.Duration {
+	return time.Duration(float64(w.arrived) * flowUnit / float64(w.seen-w.from))
+}
+
+// flows are the detectors of slow flows: of streams of events, and of other bodies. nil: no answer
+// has lasted long enough.
+type flows [2]*slowness.Detector
+
+// of returns the detector for a flow.
+func (d *flows) of(w *Flow) *slowness.Detector {
+	kind := 0
+	if w.events.Load() {
+		kind = 1
+	}
+	if d[kind] == nil {
+		d[kind] = new(slowness.Detector)
+	}
+	return d[kind]
+}
+
+// refresh updates the limits; open says that the breaker is open.
+func (d *flows) refresh(now time.Time, factor float64, open bool) {
+	for _, one := range d {
+		if one != nil {
+			if open {
+				one.Opened()
+			}
+			one.Refresh(now, factor)
+		}
+	}
+}
+
+// suspect returns the detector that makes the endpoint a suspect; nil: none does.
+func (d *flows) suspect(now time.Time) *slowness.Detector {
+	for _, one := range d {
+		if one != nil && one.Suspect() && one.Episode.IsTheEndpoints(now, time.Hour) {
+			return one
+		}
+	}
+	return nil
+}
+
+// explainFlow adds to the event of an opening below which rate an answer is slow.
+func explainFlow(news []event.Event, limit time.Duration) {
+	explain(news, "limit_bytes_per_second", flowUnit/limit.Seconds())
+}
+
+// awaitsFlow reports whether a recovering endpoint is judged by how its answers come, and not by
+// their first bytes.
+func (c *condition) awaitsFlow() bool {
+	return c.byFlow && c.breaker.State == breaker.Recovering && c.breaker.Opened == breaker.ReasonSlower
+}
+
+// watchFlow decides, once, whether the body of an answer comes slowly. It reports whether the
+// control loop should look at the endpoint.
+func (c *condition) watchFlow(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
+	t := f.own()
+	first := f.FirstByte()
+	if first == 0 || t.Unhurried {
+		return false
+	}
+	w := f.Flow()
+	if w == nil {
+		if now.Sub(f.StartedAt())-first >= flowAfter {
+			f.MeasureFlow()
+		}
+		return false
+	}
+	if w.judged || !w.look(now, !f.WaitsForClient()) || w.arrived < flowKnown {
+		return false
+	}
+	d := c.flows.of(w)
+	per := w.perUnit()
+	slow := d.IsSlow(per)
+	if slow && w.arrived < flowSlow || !slow && w.arrived < now.Sub(w.began)/2 {
+		return false // too early to tell, or the client has been waited for
+	}
+	w.judged = true
+	if slow && t.Doubtful {
+		return false // the call itself may be slow
+	}
+	d.Learn(per, slow, c.breaker.State == breaker.Closed)
+	if t.Permit.Generation != c.breaker.Generation {
+		return false
+	}
+	if slow {
+		if d.Episode.Due(now) {
+			d.Episode.Mark(now, d.Limit)
+		}
+		d.Episode.SlowAfter(f.StartedAt(), now.Sub(f.StartedAt()))
+		c.faults.slowest = causeOf(f, fmt.Sprintf("body at %.3g bytes/s", flowUnit/per.Seconds()))
+	}
+	switch {
+	case slow && c.breaker.State == breaker.Recovering && c.breaker.Opened == breaker.ReasonSlower:
+		changed = c.reportSlow(t, now, cfg)
+	case !slow && c.awaitsFlow():
+		changed = c.breaker.Answered(now, cfg, &t.Permit, false)
+	}
+	return d.Judged(slow) || changed
+}

@@ -1,0 +1,166 @@
+// Package fleet tells other instances what this one has learnt, and hears what they have.
+package fleet
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"io"
+	"time"
+)
+
+// A Kind is what a fact is about.
+type Kind string
+
+// Kinds of facts.
+const (
+	// Hold says that an endpoint asked to be left alone: it limited the rate, refused its own
+	// credentials, or stated that its quota is used up. Left is for how long; 0 ends it.
+	Hold Kind = "hold"
+	// Order is an operator's order.
+	Order Kind = "order"
+	// Breaker is what the instance's breaker of an endpoint came to by itself. It is a hint.
+	Breaker Kind = "breaker"
+	// Trial says that the instance tries an endpoint that is out.
+	Trial Kind = "trial"
+	// Demand is how much of an endpoint's limit the instance needs, and how much it uses.
+	Demand Kind = "demand"
+	// Event is an event of a pool.
+	Event Kind = "event"
+	// Hello says that the instance is there.
+	Hello Kind = "hello"
+	// Bye says that the instance ends.
+	Bye Kind = "bye"
+)
+
+// Kinds are all kinds of facts.
+var Kinds = []Kind{Hold, Order, Breaker, Trial, Demand, Event, Hello, Bye}
+
+// States of a fact of the kind Breaker.
+const (
+	Opened     = "open"
+	Recovering = "recovering" // a trial has succeeded
+	Closed     = "closed"
+)
+
+// Slots of orders: one order of each is in force at an endpoint.
+const (
+	Steering = "state" // drain, trip, enable and reset
+	Weight   = "weight"
+	Priority = "priority"
+)
+
+// Bounds of what a fact may hold. Times are at most so long.
+const (
+	MaxSize = 1024 // bytes of an encoded fact
+	// MaxHold is for how long a hold of another instance counts.
+	MaxHold = 5 * time.Minute
+	// MaxOrder is for how long an order is remembered.
+	MaxOrder = 366 * 24 * time.Hour
+
+	maxText     = 128 // bytes of a name or a reason
+	maxActive   = 64  // endpoints that a Hello lists
+	shortID     = 6   // bytes of an endpoint's ID in a Hello
+	maxLifetime = 5 * time.Minute
+)
+
+// A Fact is one thing that an instance tells the others. Which fields it has depends on its
+// kind; the others are zero.
+type Fact struct {
+	Kind     Kind
+	Instance string // who says it
+	Boot     string // which process of that instance
+	Serial   uint64 // grows with each fact of a process
+
+	// Left is for how long the fact counts. 0: it is over.
+	Left time.Duration
+
+	Endpoint string // its ID; empty for a Hello, a Bye and an event of a whole pool
+	Scope    string // the kind of a call; empty: all
+	Pool     string // for people; may be cut
+	Name     string // of the endpoint at the instance; for people
+
+	Reason string // of a hold, an opening or an order
+	State  string // of a breaker; the action of an order
+
+	// Of an order.
+	Slot    string
+	Version uint64        // a newer order has a greater one
+	Value   float64       // the weight or the priority
+	Undone  bool          // nothing of its slot is in force
+	Lasts   time.Duration // what is left of it; 0: until it is undone
+
+	// Of a demand.
+	Wanted float64 // requests a second
+	Part   float64 // of the limit that the instance takes, 0 to 1
+
+	// Of a Hello.
+	Release string   // of the plugin
+	Active  []string // short IDs of endpoints that had calls lately
+	Every   time.Duration
+
+	// Of an event: what happened, and how long ago.
+	What    string
+	To      string
+	Count   int
+	Age     time.Duration
+	Details map[string]string
+}
+
+// Key identifies what a fact is about. A fact replaces the one before of its key; one without a
+// key is told once and not kept.
+func (f *Fact) Key() string {
+	switch f.Kind {
+	case Order:
+		return "order/" + f.Endpoint + "/" + f.Slot
+	case Trial:
+		return "trial/" + f.Endpoint + "/" + digest(f.Scope)
+	case Hold, Breaker, Demand:
+		return string(f.Kind) + "/" + f.Endpoint + "/" + digest(f.Scope) + "/" + digest(f.Instance)
+	case Hello, Bye:
+		return "hello/" + digest(f.Instance)
+	}
+	return ""
+}
+
+// newerThan reports whether an order comes after another of its slot.
+func (f *Fact) newerThan(o *Fact) bool {
+	if f.Version != o.Version {
+		return f.Version > o.Version
+	}
+	return f.Instance > o.Instance
+}
+
+// Short returns the short form of an endpoint's ID, as a Hello has it.
+func Short(id string) string { return id[:min(shortID, len(id))] }
+
+// digest returns a short name for a text that may be long.
+func digest(text string) string {
+	if text == "" {
+		return "-"
+	}
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+// An Identifier makes the IDs by which instances know endpoints.
+type Identifier struct{ key []byte }
+
+// NewIdentifier returns the identifier of a fleet. Without a secret, its name is the key.
+func NewIdentifier(fleet, secret string) Identifier {
+	mac := hmac.New(sha256.New, []byte("caddy failover fleet "+secret))
+	_, _ = io.WriteString(mac, fleet)
+	return Identifier{mac.Sum(nil)}
+}
+
+// ID returns the ID of an endpoint: a keyed hash of its pool, its base URL and its credentials,
+// of which it discloses nothing. Equal endpoints of instances with the same secret have the
+// same ID.
+func (i Identifier) ID(pool, base, credentials string) string {
+	mac := hmac.New(sha256.New, i.key)
+	for _, part := range []string{pool, base, credentials} {
+		sum := sha256.Sum256([]byte(part))
+		mac.Write(sum[:])
+	}
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
+}

@@ -1,0 +1,105 @@
+package outcome
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// QuotaFields are the header fields in which an API states what is left of a quota, in canonical
+// form. Reset may be empty: then Left holds all of it, as in RateLimit (see parseRateLimit).
+type QuotaFields struct{ Of, Limit, Left, Reset string }
+
+// A Quota is what a response states of one.
+type Quota struct {
+	Of    string    // what it counts
+	Limit int64     // 0: unknown
+	Left  int64     // at least 0
+	Back  time.Time // when a quota that is used up is there again; zero: it is not used up, or that is unknown
+}
+
+// UsedUp reports whether nothing of the quota is left until Back.
+func (q *Quota) UsedUp(now time.Time) bool { return q.Left == 0 && now.Before(q.Back) }
+
+// ReadQuotas appends what a response states of quotas to list. Quotas are back within MaxHold,
+// whatever the response says.
+func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time) []Quota {
+	for i := range fields {
+		f := &fields[i]
+		value, ok := h[f.Left]
+		if !ok || len(value) == 0 {
+			continue
+		}
+		q := Quota{Of: f.Of}
+		var wait time.Duration
+		if f.Reset == "" {
+			if q.Limit, q.Left, wait, ok = parseRateLimit(value[0]); !ok {
+				continue
+			}
+		} else {
+			if q.Left, ok = parseAmount(value[0]); !ok {
+				continue
+			}
+			if limit := h[f.Limit]; len(limit) > 0 {
+				q.Limit, _ = parseAmount(limit[0])
+			}
+			if q.Left == 0 {
+				wait, _ = parseReset(strings.TrimSpace(h.Get(f.Reset)), now)
+			}
+		}
+		if wait > 0 && q.Left == 0 {
+			q.Back = now.Add(min(wait, MaxHold))
+		}
+		list = append(list, q)
+	}
+	return list
+}
+
+// parseAmount reads a number. Less than one is nothing. Of a list, the first element counts.
+func parseAmount(value string) (int64, bool) {
+	if n, err := strconv.ParseUint(value, 10, 53); err == nil {
+		return int64(n), true
+	}
+	value, _, _ = strings.Cut(value, ",")
+	value, _, _ = strings.Cut(value, ";")
+	n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || n != n {
+		return 0, false
+	}
+	return int64(max(0, min(n, 1<<53))), true
+}
+
+// parseRateLimit reads a RateLimit field: `"policy";r=0;t=5` or, as up to draft 07,
+// `limit=100, remaining=0, reset=5`. Of several policies the one with the least left counts.
+// https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt
+func parseRateLimit(value string) (limit, left int64, reset time.Duration, ok bool) {
+	var some bool // of the policy
+	for policy := range strings.SplitSeq(value, ",") {
+		if strings.Contains(policy, ";") {
+			limit, reset, some = 0, 0, false
+		}
+		for one := range strings.SplitSeq(policy, ";") {
+			name, text, _ := strings.Cut(strings.TrimSpace(one), "=")
+			n, valid := parseAmount(text)
+			if !valid {
+				continue
+			}
+			switch strings.ToLower(name) {
+			case "limit", "q":
+				limit = n
+			case "remaining", "r":
+				left, some = n, true
+			case "reset", "t":
+				reset = time.Duration(min(n, int64(MaxHold/time.Second))) * time.Second
+			}
+		}
+		if some {
+			ok = true
+			if left == 0 && strings.Contains(policy, ";") {
+				break
+			}
+		}
+	}
+	return limit, left, reset, ok
+}

@@ -1,0 +1,89 @@
+package outcome
+
+import (
+	"math"
+	"net/http"
+	"testing"
+	"time"
+)
+
+func TestReadQuotas(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	fields := []QuotaFields{
+		{"requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+		{"tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+		{"requests", "", "Ratelimit", ""},
+	}
+	in := func(wait time.Duration) time.Time { return now.Add(wait) }
+	for _, test := range []struct {
+		header http.Header
+		want   []Quota
+	}{
+		{http.Header{}, nil},
+		{http.Header{"X-Ratelimit-Remaining-Requests": {"0"}, "X-Ratelimit-Reset-Requests": {"120ms"}, "X-Ratelimit-Limit-Requests": {"60"}}, []Quota{{"requests", 60, 0, in(120 * time.Millisecond)}}},
+		{http.Header{"X-Ratelimit-Remaining-Requests": {"59"}, "X-Ratelimit-Reset-Requests": {"1s"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"6m0s"}},
+			[]Quota{{"requests", 0, 59, time.Time{}}, {"tokens", 0, 0, in(MaxHold)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"2030-01-01T00:00:30Z"}}, []Quota{{"tokens", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1893456020"}}, []Quota{{"tokens", 0, 0, in(20 * time.Second)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"2020-01-01T00:00:30Z"}}, []Quota{{Of: "tokens"}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}}, []Quota{{Of: "tokens"}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"-3"}, "X-Ratelimit-Reset-Tokens": {"9999999999999999"}}, []Quota{{Of: "tokens"}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"none"}, "X-Ratelimit-Reset-Tokens": {"1s"}}, nil},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"NaN"}, "X-Ratelimit-Reset-Tokens": {"1s"}}, nil},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0.4"}, "X-Ratelimit-Reset-Tokens": {"-1s"}}, []Quota{{Of: "tokens"}}},
+		{http.Header{"Ratelimit": {`"default";r=0;t=5`}}, []Quota{{"requests", 0, 0, in(5 * time.Second)}}},
+		{http.Header{"Ratelimit": {`limit=100, remaining=7, reset=5`}}, []Quota{{"requests", 100, 7, time.Time{}}}},
+		{http.Header{"Ratelimit": {`"burst";r=0;t=2, "daily";r=50;t=3600`}}, []Quota{{"requests", 0, 0, in(2 * time.Second)}}},
+		{http.Header{"Ratelimit": {`"burst";r=9;t=2, "daily";r=0;t=3600`}}, []Quota{{"requests", 0, 0, in(MaxHold)}}},
+		{http.Header{"Ratelimit": {`unlimited`}}, nil},
+		{http.Header{"Ratelimit": {""}}, nil},
+	} {
+		got := ReadQuotas(nil, test.header, fields, now)
+		if len(got) != len(test.want) {
+			t.Errorf("%v: %v, want %v", test.header, got, test.want)
+			continue
+		}
+		for i := range got {
+			if got[i] != test.want[i] {
+				t.Errorf("%v: %v, want %v", test.header, got[i], test.want[i])
+			}
+		}
+	}
+}
+
+// FuzzReadQuotas: whatever a response says, its quotas are not negative, and back within MaxHold.
+func FuzzReadQuotas(f *testing.F) {
+	f.Add("0", "6m0s", "60")
+	f.Add(`"default";r=0;t=5`, "1893456020", "1e300")
+	f.Fuzz(func(t *testing.T, left, reset, limit string) {
+		now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+		h := http.Header{"Left": {left}, "Reset": {reset}, "Limit": {limit}}
+		for _, q := range ReadQuotas(nil, h, []QuotaFields{{"x", "Limit", "Left", "Reset"}, {"x", "", "Left", ""}}, now) {
+			if q.Left < 0 || q.Limit < 0 || q.Left > math.MaxInt64/2 || !q.Back.IsZero() && (!q.Back.After(now) || q.Back.Sub(now) > MaxHold) {
+				t.Errorf("%q, %q, %q: %+v", left, reset, limit, q)
+			}
+		}
+	})
+}
+
+func BenchmarkReadQuotas(b *testing.B) {
+	fields := []QuotaFields{
+		{"requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+		{"tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+		{"requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+	}
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, h := range map[string]http.Header{
+		"none": {"Content-Type": {"application/json"}, "Date": {"x"}, "Content-Length": {"3"}},
+		"both": {"X-Ratelimit-Remaining-Requests": {"59"}, "X-Ratelimit-Reset-Requests": {"1s"}, "X-Ratelimit-Limit-Requests": {"60"},
+			"X-Ratelimit-Remaining-Tokens": {"149984"}, "X-Ratelimit-Reset-Tokens": {"6m0s"}, "X-Ratelimit-Limit-Tokens": {"150000"}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var room [4]Quota
+			for b.Loop() {
+				ReadQuotas(room[:0], h, fields, now)
+			}
+		})
+	}
+}

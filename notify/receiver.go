@@ -1,0 +1,137 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/apifailover/caddy-failover/internal/event"
+)
+
+// receivers are those of all configurations by URL and events, so that a reload that keeps them
+// neither forgets nor repeats a notice.
+var receivers = caddy.NewUsagePool()
+
+// A receiver gets the notices of a URL. A goroutine of its own follows the events, and one more sends
+// a notice; a receiver that hangs delays only its own notices.
+type receiver struct {
+	target *target
+	on     []string
+	logger atomic.Pointer[zap.Logger] // of the newest configuration
+	once   sync.Once
+	ctx    context.Context
+	end    context.CancelFunc
+}
+
+func newReceiver(t *target, on []string) *receiver {
+	r := &receiver{target: t, on: on}
+	r.ctx, r.end = context.WithCancel(context.Background())
+	return r
+}
+
+// start lets the receiver follow events from now on, and log by a configuration's logger.
+func (r *receiver) start(logger *zap.Logger) {
+	r.logger.Store(logger)
+	r.once.Do(func() {
+		past, events := event.Latest.Subscribe(0)
+		newest := uint64(0)
+		if len(past) > 0 {
+			newest = past[len(past)-1].ID
+		}
+		go r.run(events, newest)
+	})
+}
+
+// Destruct implements caddy.Destructor. It waits for nothing: a notice that is being sent is
+// given up.
+func (r *receiver) Destruct() error {
+	r.end()
+	return nil
+}
+
+// A result is what came of a notice.
+type result struct {
+	story *story
+	err   error
+}
+
+// run follows the events after the newest until the receiver ends.
+func (r *receiver) run(events *event.Subscription, newest uint64) {
+	defer func() { events.Close() }()
+	n := &news{on: r.on, pools: make(map[string]*story)}
+	results := make(chan result, 1)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	sending := false
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case e, ok := <-events.Events:
+			if ok {
+				newest = e.ID
+				n.take(e, time.Now())
+				break
+			}
+			var missed []event.Event
+			missed, events = event.Latest.Subscribe(newest)
+			for _, e := range missed {
+				newest = e.ID
+				n.take(e, time.Now())
+			}
+		case got := <-results:
+			sending = false
+			r.settle(got, time.Now())
+		case <-timer.C:
+		}
+		s, at := n.next()
+		switch wait := time.Until(at); {
+		case sending || s == nil:
+			timer.Stop()
+		case wait > 0:
+			timer.Reset(wait)
+		default:
+			sending = true
+			i := s.begin()
+			notice := s.notice(i, incidentOf(s.pool, i.latest.Incident))
+			go func() { results <- result{s, r.deliver(notice)} }()
+		}
+	}
+}
+
+// deliver makes one try of a notice.
+func (r *receiver) deliver(n *Notice) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("sending panicked: %v: %s", p, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	defer cancel()
+	return r.target.send(ctx, n)
+}
+
+// settle notes and logs what came of a notice.
+func (r *receiver) settle(got result, now time.Time) {
+	s, failed := got.story, got.story.failures
+	fields := []zap.Field{zap.String("pool", s.pool), zap.String("to", r.target.shown)}
+	if got.err == nil {
+		s.sent(now)
+		if failed > 0 {
+			r.logger.Load().Info("notice sent", append(fields, zap.Int("failed_before", failed))...)
+		}
+		return
+	}
+	fields = append(fields, zap.String("error", r.target.secrets.shown(got.err)))
+	if !s.failed(now, failureOf(got.err)) {
+		r.logger.Load().Error("notice given up", append(fields, zap.Int("tries", failed+1))...)
+	} else if failed&(failed-1) == 0 { // the 1st, 2nd, 3rd, 5th, 9th ...
+		r.logger.Load().Warn("sending a notice failed; trying again", append(fields, zap.Int("tries", failed+1), zap.Time("next", s.notBefore))...)
+	}
+}

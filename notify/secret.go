@@ -1,0 +1,75 @@
+package notify
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// secrets are the parts of a URL that may be secret. The zero value has none.
+type secrets []string
+
+// leastSecret is the length of the shortest part that counts as a secret.
+const leastSecret = 4
+
+var words = regexp.MustCompile(`[0-9A-Za-z_]+`)
+
+// secretsOf returns all of a URL but its scheme and, if it looks like one, its host.
+func secretsOf(u *url.URL) secrets {
+	var parts []string
+	if u.User != nil {
+		password, _ := u.User.Password()
+		parts = append(parts, u.User.Username(), password, u.User.String())
+	}
+	if host := u.Hostname(); u.Scheme != "http" && u.Scheme != "https" && !strings.Contains(host, ".") && host != "localhost" {
+		parts = append(parts, host) // some services have a key there
+	}
+	parts = append(parts, u.Opaque, u.Path, u.EscapedPath(), u.RawQuery, u.Fragment, u.EscapedFragment())
+	for _, values := range u.Query() {
+		parts = append(parts, values...)
+	}
+	var all secrets
+	for _, part := range parts {
+		for _, piece := range append(strings.Split(part, "/"), words.FindAllString(part, -1)...) {
+			for _, form := range []string{piece, url.QueryEscape(piece), url.PathEscape(piece)} {
+				if len(form) >= leastSecret {
+					all = append(all, form)
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return slices.Compact(all)
+}
+
+// mostShown is the length of the longest error that is shown.
+const mostShown = 300
+
+// shown returns an error without secrets, as one line.
+func (s secrets) shown(err error) string {
+	text := err.Error()
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		text = strings.ReplaceAll(text, u.URL, "the URL")
+	}
+	for _, secret := range s {
+		text = replaceFold(text, secret)
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return cut(text, mostShown)
+}
+
+// replaceFold replaces a secret in a text, in upper or lower case.
+func replaceFold(text, secret string) string {
+	return regexp.MustCompile("(?i)"+regexp.QuoteMeta(secret)).ReplaceAllLiteralString(text, "xxxxx")
+}
+
+// listedAll joins names, sorted.
+func listedAll(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }
