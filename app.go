@@ -32,10 +32,14 @@ type App struct {
 	// includes with `--with github.com/apifailover/caddy-failover/notify`. Default: nobody.
 	NotifyRaw []json.RawMessage `json:"notify,omitempty" caddy:"namespace=failover.notifiers inline_key=notifier"`
 
+	// The fleet that this instance belongs to. Default: none.
+	Fleet *Fleet `json:"fleet,omitempty"`
+
 	notifiers []notifier
+	part      *fleetPart // nil: there is no fleet
 }
 
-// leastMemory is the least that can be configured.
+// leastMemory is the smallest limit that can be configured, in bytes.
 const leastMemory = 1 << 20
 
 // CaddyModule implements caddy.Module.
@@ -44,7 +48,14 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision implements caddy.Provisioner.
-func (a *App) Provision(ctx caddy.Context) error { return a.loadNotifiers(ctx) }
+func (a *App) Provision(ctx caddy.Context) (err error) {
+	if a.Fleet != nil {
+		if a.part, err = a.Fleet.provision(ctx); err != nil {
+			return err
+		}
+	}
+	return a.loadNotifiers(ctx)
+}
 
 // Validate implements caddy.Validator.
 func (a *App) Validate() error {
@@ -54,7 +65,7 @@ func (a *App) Validate() error {
 	return nil
 }
 
-// bound is the App whose memory bounds the bodies.
+// bound is the App whose memory limits the bodies.
 var bound struct {
 	sync.Mutex
 	by *App // nil: the default
@@ -63,10 +74,16 @@ var bound struct {
 // Start implements caddy.App.
 func (a *App) Start() error {
 	a.boundBodies()
-	return a.startNotifiers()
+	if err := a.startNotifiers(); err != nil {
+		return err
+	}
+	if a.part != nil {
+		a.part.start()
+	}
+	return nil
 }
 
-// boundBodies makes a's memory the bound.
+// boundBodies makes a's memory the limit.
 func (a *App) boundBodies() {
 	bound.Lock()
 	defer bound.Unlock()
@@ -78,8 +95,11 @@ func (a *App) boundBodies() {
 	}
 }
 
-// Stop implements caddy.App. A newer App's bound stays.
+// Stop implements caddy.App. A newer App's bound and fleet stay.
 func (a *App) Stop() error {
+	if a.part != nil {
+		a.part.stop()
+	}
 	bound.Lock()
 	defer bound.Unlock()
 	if bound.by == a {
@@ -94,6 +114,7 @@ func (a *App) Stop() error {
 //	failover {
 //	    memory <size>
 //	    notify <url> { ... }
+//	    fleet <name> { ... }
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
@@ -128,8 +149,16 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 				return nil, err
 			}
 			app.NotifyRaw = append(app.NotifyRaw, one)
+		case "fleet":
+			if app.Fleet != nil {
+				return nil, d.Err("fleet stands twice; an instance belongs to one")
+			}
+			var err error
+			if app.Fleet, err = parseFleet(d); err != nil {
+				return nil, err
+			}
 		default:
-			return nil, d.Errf("unknown option %q of failover%s; the global block has memory and notify, all other options belong in the failover block of a site", word, strings.TrimSuffix(meant(word, "memory", "notify"), "?"))
+			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, notify and fleet, all other options belong in the failover block of a site", word, strings.TrimSuffix(meant(word, "memory", "notify", "fleet"), "?"))
 		}
 	}
 	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil

@@ -189,6 +189,38 @@ func TestBadCaddyfiles(t *testing.T) {
 	}
 }
 
+// TestFleetErrors: what is wrong with the global block of a fleet, and where.
+func TestFleetErrors(t *testing.T) {
+	for block, want := range map[string]string{
+		"fleet":                                         "fleet: want one name",
+		"fleet a b":                                     "fleet: want one name",
+		"fleet a":                                       "fleet a: the engine is missing: write storage, or redis and its URL",
+		"fleet a {\n}":                                  "fleet a: the engine is missing: write storage, or redis and its URL",
+		"fleet a {\nsecret sEcReT\n}":                   "fleet a: the engine is missing: write storage, or redis and its URL",
+		"fleet a {\nstorage\nstorage\n}":                "storage: the fleet already has an engine; remove one",
+		"fleet a {\nstorage soon\n}":                    `storage: "soon" is no duration; write one such as 2s`,
+		"fleet a {\nstorage 1ms\n}":                     "storage: the interval is 1ms: want 500ms to 1m",
+		"fleet a {\nstorage 2s 3s\n}":                   "wrong argument count or unexpected line ending after '3s'",
+		"fleet a {\nstorage {\nfast\n}\n}":              `storage: unexpected "fast"; it has no block`,
+		"fleet a {\nstorage\nsecret\n}":                 "secret: want one text",
+		"fleet a {\nstorage\nsecret sEcReT x\n}":        "secret: want one text",
+		"fleet a {\nstorage\ninstance a b\n}":           "instance: want one name",
+		"fleet a {\nstorage\ninstance a\ninstance b\n}": "instance appears twice; remove one",
+		"fleet a {\nstorag\n}":                          `unknown option "storag" of fleet; did you mean storage?`,
+		"fleet a {\nredis redis://:sEcReT@one\n}":       "redis is not in this build: build it with --with github.com/apifailover/caddy-failover/redis",
+		"fleet a {\nstorage\n}\nfleet b {\nstorage\n}":  "fleet stands twice; an instance belongs to one",
+	} {
+		got := adaptError("{\nfailover {\n" + block + "\n}\n}\n:80")
+		got = strings.TrimPrefix(got, "parsing caddyfile tokens for 'failover': ")
+		if cut, _, _ := strings.Cut(got, ", at Caddyfile:"); cut != want {
+			t.Errorf("%q: got %q, want %q", block, got, want)
+		}
+		if strings.Contains(got, "sEcReT") {
+			t.Errorf("%q: the message shows a secret", block)
+		}
+	}
+}
+
 var update = flag.Bool("update", false, "write the fixtures of testdata/adapt and docs/reference.md anew")
 
 // TestAdapt compares what Caddyfiles adapt to with the JSON that follows them in

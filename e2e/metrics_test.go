@@ -26,7 +26,7 @@ func TestMetrics(t *testing.T) {
 		w.Header().Set("X-Ratelimit-Remaining", "7")
 		two.fine(w, r)
 	})
-	p := startCaddy(t, sites())
+	p := startCaddyWith(t, fleetOfOne, sites())
 	scrape := func() string { // of the site: the admin endpoint of a configuration that fails has metrics of its own
 		t.Helper()
 		got := p.call(http.MethodGet, "/metrics", "")

@@ -173,8 +173,9 @@ func (c *contract) everything() (all []string) {
 func TestOpenAPI(t *testing.T) {
 	c := readContract(t)
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
-	p := startCaddy(t, strings.Replace(site(quick+"\n\thealth {\n\t\tinterval 1s\n\t}\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 1s\n\t}", one, two, three), "endpoint http://"+three.address+" {",
-		"endpoint http://user:secret@"+three.address+"/v1 {\n\t\theader X-Api-Key sesame", 1))
+	alone := strings.Replace(site(quick+"\n\thealth {\n\t\tinterval 1s\n\t}\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 1s\n\t}", one, two, three), "endpoint http://"+three.address+" {",
+		"endpoint http://user:secret@"+three.address+"/v1 {\n\t\theader X-Api-Key sesame", 1)
+	p := startCaddyWith(t, fleetOfOne, alone)
 	send := func(method, path, body string, header ...string) int {
 		t.Helper()
 		status, answered, text := p.exchange(method, path, body, header...)
@@ -203,7 +204,7 @@ func TestOpenAPI(t *testing.T) {
 		endpoint = pool + "/endpoints/one"
 	)
 	gets := []string{"/failover/pools", pool, endpoint, pool + "/endpoints/two", pool + "/endpoints/three",
-		"/failover/events", "/failover/events?pool=api&limit=5&since=1h",
+		"/failover/fleet", "/failover/events?where=fleet", "/failover/events", "/failover/events?pool=api&limit=5&since=1h",
 		"/failover/incidents", "/failover/incidents?pool=api&limit=5",
 		"/failover/report", "/failover/report?format=md", "/failover/report?format=html&from=1d", "/failover/report?pool=api&format=csv"}
 	for _, path := range gets {
@@ -217,9 +218,11 @@ func TestOpenAPI(t *testing.T) {
 		path, _, _ = strings.Cut(path, "?")
 		send(http.MethodGet, path+"?unknown=1", "")
 	}
-	stream := p.open(http.MethodGet, "/failover/events", "", "Accept", "text/event-stream")
-	stream.Body.Close()
-	c.holds(http.MethodGet, "/failover/events", stream.StatusCode, stream.Header, "")
+	for _, path := range []string{"/failover/events", "/failover/pools", pool, endpoint} {
+		stream := p.open(http.MethodGet, path, "", "Accept", "text/event-stream")
+		stream.Body.Close()
+		c.holds(http.MethodGet, path, stream.StatusCode, stream.Header, "")
+	}
 	for _, path := range []string{"/failover/pools/x", pool + "/endpoints/x", "/failover/events?pool=x", "/failover/incidents?pool=x", "/failover/report?pool=x"} {
 		if status := send(http.MethodGet, path, ""); status != 404 {
 			t.Errorf("GET %s: %d", path, status)
@@ -228,7 +231,7 @@ func TestOpenAPI(t *testing.T) {
 
 	bodies := []string{`{}`, `{"reason":"why"}`, `{"for":"10m"}`, `{"for":"10m","reason":""}`, `{"for":10}`, `{"x":1}`, `[]`, `null`, `"x"`,
 		`{"reason":null}`, `{"weight":1}`, `{"weight":0}`, `{"weight":null}`, `{"weight":-1}`, `{"weight":"1"}`, `{"priority":1}`,
-		`{"priority":0}`, `{"priority":1.5}`, `{"priority":null,"weight":2.5}`, `{"priority":2,"for":"1m","reason":"x"}`,
+		`{"priority":0}`, `{"priority":1.5}`, `{"priority":null,"weight":2.5}`, `{"where":"here"}`, `{"where":"fleet","reason":"x"}`, `{"where":"x"}`, `{"where":null}`, `{"where":"here","weight":1}`, `{"priority":2,"for":"1m","reason":"x"}`,
 		`{"reason":"` + strings.Repeat("x", 501) + `"}`}
 	order := func(method, path string) {
 		t.Helper()
@@ -266,6 +269,19 @@ func TestOpenAPI(t *testing.T) {
 	send(http.MethodGet, pool, "")
 	for _, path := range []string{"/failover/pools/%2E%2E", "/failover/pools/%2E%2E/endpoints/one"} {
 		send(http.MethodGet, path, "")
+	}
+	p.reload(alone)
+	if status := send(http.MethodGet, "/failover/fleet", ""); status != 404 {
+		t.Errorf("without a fleet: %d", status)
+	}
+	for _, action := range []string{"", "/drain", "/enable", "/trip", "/reset"} {
+		method, body := http.MethodPost, `{"where":"fleet"}`
+		if action == "" {
+			method, body = http.MethodPatch, `{"where":"fleet","weight":2}`
+		}
+		if status := send(method, endpoint+action, body); status != 409 {
+			t.Errorf("%s %s for the fleet without one: %d", method, action, status)
+		}
 	}
 	prose, err := os.ReadFile("../docs/api.md")
 	if err != nil {

@@ -34,6 +34,11 @@ const (
 
 	Weight   = "weight"
 	Priority = "priority"
+
+	// InFleet and Here say where an order is carried out: at all instances of the fleet, or at
+	// the one that is asked alone.
+	InFleet = "fleet"
+	Here    = "here"
 	// AsConfigured stands for a return to the configured weight or priority.
 	AsConfigured = "configured"
 )
@@ -49,6 +54,7 @@ type Order struct {
 	Action   string // drain, trip, enable, reset or set
 	Reason   string
 	Lasts    time.Duration   // 0 means until it is undone
+	Where    string          // InFleet, Here, or empty: in the fleet if there is one
 	Weight   Change[float64] // set only
 	Priority Change[int]     // set only
 }
@@ -139,6 +145,13 @@ func (c *Order) read(name string, value json.RawMessage) error {
 			}
 			return nil
 		})
+	case name == "where":
+		return readField(value, `"fleet" or "here"`, func(text string) error {
+			if c.Where = text; text != InFleet && text != Here {
+				return fmt.Errorf(`want "fleet" or "here", not %q`, text)
+			}
+			return nil
+		})
 	case name == Weight && c.Action == Set:
 		return readChange(value, "a number or null", &c.Weight, func(weight float64) error {
 			if want := WeightRange(weight); want != "" {
@@ -154,9 +167,9 @@ func (c *Order) read(name string, value json.RawMessage) error {
 			return nil
 		})
 	case c.Action == Set:
-		return errors.New("unknown field; known are weight, priority, for and reason")
+		return errors.New("unknown field; known are weight, priority, for, reason and where")
 	}
-	return errors.New("unknown field; known are for and reason")
+	return errors.New("unknown field; known are for, reason and where")
 }
 
 // Validate checks the fields in combination.

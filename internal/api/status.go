@@ -37,6 +37,9 @@ type OperatorAnswer struct {
 	// drain, enable, trip, reset or set.
 	Action string `json:"action"`
 
+	// Whether the other instances of the fleet were told.
+	Fleet bool `json:"fleet,omitempty"`
+
 	// Attempts in flight. They will finish.
 	InFlight int64 `json:"in_flight"`
 
@@ -241,6 +244,21 @@ type EndpointStatus struct {
 	// Absent if there are none.
 	Operator *OperatorStatus `json:"operator,omitempty"`
 	Override *OverrideStatus `json:"override,omitempty"`
+
+	// What the fleet says of it; absent without a fleet.
+	Fleet *EndpointFleet `json:"fleet,omitempty"`
+}
+
+// EndpointFleet is what the instances of a fleet say of an endpoint.
+type EndpointFleet struct {
+	// At how many instances its breaker is open, this one among them, and how many there are.
+	Open      int `json:"open"`
+	Instances int `json:"instances"`
+
+	// Whether this instance is wary, because at least two others, and half of those with calls
+	// there, have opened: one failure opens it, and it gets at most a quarter of its traffic
+	// until a call succeeds.
+	Wary bool `json:"wary"`
 }
 
 // ScopeStatus is how an endpoint does for calls of one scope. The endpoint's own state comes before:

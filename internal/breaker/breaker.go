@@ -41,6 +41,7 @@ const (
 	ReasonRelapse     = "relapse"
 	ReasonRecovered   = "recovered"
 	ReasonOperator    = "operator"
+	ReasonWary        = "failed_while_wary"
 	reasonOff         = "breaker_off"
 	ReasonScopes      = "scopes"
 	ReasonForgotten   = "forgotten"
@@ -135,6 +136,7 @@ type Result struct {
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
 //	closed         most scopes of the endpoint are out      open        0
+//	closed, wary   one failure, of a check too              open        0
 //	closed         much slower than usual, or clients
 //	               give up waiting                          open        0
 //	open           the period is over, and the latest
@@ -187,6 +189,7 @@ type Breaker struct {
 	Latencies window.Counter // slow attempts
 	Relapses  int
 	goodSince time.Time // when it closed or last forgave a relapse
+	wary      bool      // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.
 	Told Told
@@ -241,7 +244,7 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.quick = quick{may: b.quick.may}
 	b.late = false
-	b.goodSince, b.Worked = now, false
+	b.goodSince, b.Worked, b.wary = now, false, false
 	if to == Open {
 		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
 	}
@@ -354,6 +357,9 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 		b.Transition(Closed, now, reasonOff)
 		return true
 	case b.State == Closed:
+		if b.wary && b.uncounted > 0 {
+			b.wary, changed = false, true
+		}
 		b.countSuccesses(now, cfg)
 		if b.Relapses > 0 && b.Worked && now.Sub(b.goodSince) >= forgiveAfter {
 			b.Relapses--
@@ -369,7 +375,7 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 			return b.endStep(now)
 		}
 	}
-	return false
+	return changed
 }
 
 // Due returns when Tick will next change something; zero if only an event can.
@@ -388,6 +394,8 @@ func (b *Breaker) Allowed(cfg *Config) float64 {
 	switch {
 	case b.State == ForcedOpen:
 		return 0
+	case !cfg.Off && b.wary:
+		return WaryShare
 	case cfg.Off, b.State == Closed, b.State == ForcedClosed:
 		return 1
 	case b.State == Recovering:

@@ -33,7 +33,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 		return false
 	case b.State == Closed && passed:
 		b.Worked = true
-	case b.State == Closed && steady && !alone:
+	case b.State == Closed && (steady || b.wary) && !alone:
 		b.open(now, cfg, ReasonCheckFailed)
 		b.noticed = true
 		return true

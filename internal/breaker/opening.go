@@ -59,7 +59,11 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	if r.Followed { // the later success ended the run
 		b.Failures.Run, b.denied = 0, 0
 	}
+	wary := b.wary
+	b.wary = wary && r.Failed
 	switch {
+	case wary && r.Failed && !r.Followed:
+		b.open(now, cfg, ReasonWary)
 	case cfg.ConsecutiveFailures > 0 && b.Failures.Run >= b.Failures.inARow(cfg.ConsecutiveFailures):
 		b.open(now, cfg, ReasonConsecutive)
 	case b.denied >= b.Failures.inARow(maxDenied):
@@ -69,7 +73,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	case cfg.SlowRatio > 0 && r.Slow && reached(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
 		b.open(now, cfg, ReasonSlow)
 	default:
-		return false
+		return wary && !b.wary
 	}
 	return true
 }

@@ -79,7 +79,7 @@ func addCommands(root *cobra.Command) {
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 	status := &cobra.Command{
-		Use:   "status [<pool>] [--watch] [--check] [--json]",
+		Use:   "status [<pool>] [--watch] [--check] [--fleet] [--json]",
 		Short: "Shows the state of pools and their endpoints",
 		Args:  cobra.MaximumNArgs(1),
 		RunE:  commandRun(runStatus),
@@ -87,6 +87,7 @@ func addCommands(root *cobra.Command) {
 	status.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
 	status.Flags().Duration("interval", time.Second, "Time between two updates of --watch")
 	status.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
+	status.Flags().Bool("fleet", false, "Show the instances of the fleet, and what each has open")
 	status.Flags().Bool("json", false, "Print the admin API's response")
 
 	why := &cobra.Command{
@@ -99,7 +100,7 @@ func addCommands(root *cobra.Command) {
 	status.ValidArgsFunction, why.ValidArgsFunction = completeNames(false), completeNames(false)
 
 	events := &cobra.Command{
-		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--json]",
+		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--fleet] [--json]",
 		Short: "Shows what happened: failovers, breakers, cooldowns, operator actions",
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runEvents),
@@ -107,6 +108,7 @@ func addCommands(root *cobra.Command) {
 	events.Flags().BoolP("follow", "f", false, "Print new events as they happen")
 	events.Flags().String("pool", "", "Only events of this pool")
 	events.Flags().String("since", "", "Only events after this one: ID, time (RFC 3339) or duration before now")
+	events.Flags().Bool("fleet", false, "Events of all instances of the fleet")
 	events.Flags().Int("limit", 50, "Maximum number; the newest are shown")
 	events.Flags().Bool("json", false, "Print one JSON object per line")
 
@@ -132,6 +134,11 @@ func addCommands(root *cobra.Command) {
 	report.Flags().String("format", "md", "md, html, json or csv")
 	report.Flags().Bool("json", false, "The same as --format json")
 
+	for _, cmd := range []*cobra.Command{events, incidents, report} {
+		_ = cmd.RegisterFlagCompletionFunc("pool", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completeNames(false)(cmd, nil, typed)
+		}) // fails only for a flag that is not there
+	}
 	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
 		api.Drain:  "Stops new requests to an endpoint; those in flight finish",
@@ -147,7 +154,7 @@ func addCommands(root *cobra.Command) {
 		if action != api.Reset {
 			use += "[--for <duration>] "
 		}
-		use += "[--reason <text>] [--json]"
+		use += "[--reason <text>] [--fleet | --here] [--json]"
 		if action == api.Drain {
 			use += " [--wait <duration>]"
 		}
@@ -156,6 +163,8 @@ func addCommands(root *cobra.Command) {
 			return runOrder(c, cmd, action, args)
 		})
 		cmd.Flags().String("reason", "", "Why; shown with the endpoint")
+		cmd.Flags().Bool(api.InFleet, false, "At all instances of the fleet: the default where there is one")
+		cmd.Flags().Bool(api.Here, false, "At this instance alone")
 		cmd.Flags().Bool("json", false, "Print the admin API's response")
 		if action != api.Reset {
 			cmd.Flags().String("for", "", "How long the action lasts, such as 10m; default: until it is undone")

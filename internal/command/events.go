@@ -24,13 +24,19 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 			fmt.Fprintln(out, api.PrintableJSON(text))
 			return
 		}
-		fmt.Fprintln(out, formatEvent(e))
+		fmt.Fprintln(out, layoutOf(out).event(e))
 	}
 	query := url.Values{}
 	for _, name := range []string{"pool", "since"} {
 		if value := flags.String(name); value != "" {
 			query.Set(name, value)
 		}
+	}
+	if flags.Bool("fleet") {
+		if flags.Bool("follow") {
+			return followFleet(c, cmd, query, show)
+		}
+		query.Set("where", api.InFleet)
 	}
 	var newest []event.Event
 	if flags.Bool("follow") {
@@ -61,6 +67,47 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 		return nil
 	}
 	return followEvents(c, cmd, flags.String("pool"), after, show)
+}
+
+// followFleet shows the events of all instances, and again and again those that are new.
+func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*event.Event, string)) error {
+	query.Set("where", api.InFleet)
+	query.Set("limit", cmd.Flags().Lookup("limit").Value.String())
+	type which struct {
+		instance string
+		id       uint64
+		at       time.Time
+	}
+	shown := make(map[which]bool)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		var raw []json.RawMessage
+		_, err := c.exchange(http.MethodGet, api.Root+"events?"+query.Encode(), nil, &raw)
+		if err != nil && len(shown) == 0 {
+			return err
+		}
+		query.Set("limit", "1000")
+		seen := make(map[which]bool, len(raw))
+		for _, text := range raw {
+			var e event.Event
+			if err := json.Unmarshal(text, &e); err != nil {
+				return fmt.Errorf("reading an event: %w", err)
+			}
+			key := which{e.Instance, e.ID, e.At}
+			if seen[key] = true; !shown[key] {
+				show(&e, string(text))
+			}
+		}
+		if err == nil {
+			shown = seen
+		}
+		select {
+		case <-c.ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
 // followEvents shows events as they happen. If the stream ends, as it does with every
@@ -111,9 +158,12 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 	}
 }
 
-// formatEvent returns an event as a line.
-func formatEvent(e *event.Event) string {
+// event returns an event: when, what, where and why on the first line if they fit, then the details.
+func (l layout) event(e *event.Event) string {
 	where := e.Pool
+	if e.Instance != "" {
+		where = e.Instance + ": " + where
+	}
 	if e.Endpoint != "" {
 		where += "/" + e.Endpoint
 	}
@@ -123,30 +173,48 @@ func formatEvent(e *event.Event) string {
 	if e.To != "" {
 		where += " -> " + e.To
 	}
-	line := fmt.Sprintf("%s  %-18s  %-32s  %s", e.At.Local().Format("2006-01-02 15:04:05.000"), e.Kind, where, e.Reason)
+	parts := []string{
+		e.At.Local().Format("2006-01-02 15:04:05.000 MST"), l.paint(colourOf(e.Kind), api.Printable(fmt.Sprintf("%-14s", e.Kind))), api.Printable(where),
+	}
+	if e.Reason != "" {
+		parts = append(parts, api.Printable(e.Reason))
+	}
 	if e.Count > 1 {
-		line += fmt.Sprintf("  x%d", e.Count)
+		parts = append(parts, fmt.Sprintf("x%d", e.Count))
 	}
 	cause, isText := e.Details["cause"].(string)
 	if isText {
 		method, _ := e.Details["method"].(string)
 		path, _ := e.Details["path"].(string)
-		line += "  " + (&api.FailureStatus{What: cause, Method: method, Path: path}).String()
+		parts = append(parts, api.Printable((&api.FailureStatus{What: cause, Method: method, Path: path}).String()))
 	}
 	for _, name := range e.DetailNames() {
 		if isText && (name == "cause" || name == "method" || name == "path") {
 			continue
 		}
-		line += fmt.Sprintf("  %s=%v", name, localTime(e.Details[name]))
+		parts = append(parts, api.Printable(fmt.Sprintf("%s=%v", name, localTime(e.Details[name]))))
 	}
-	return api.Printable(line)
+	return l.parts("    ", parts...)
+}
+
+// colourOf returns the colour of a kind of event.
+func colourOf(kind string) colour {
+	switch kind {
+	case event.AllDown, event.BreakerOpened:
+		return red
+	case event.PoolUp, event.BreakerClosed, event.IncidentOver, event.SLAMetAgain:
+		return green
+	case event.BreakerRecovering, event.EndpointHeld, event.SLABurning, event.Anomaly:
+		return yellow
+	}
+	return ""
 }
 
 // localTime returns a value; if it is a time, in local time like the line's own.
 func localTime(value any) any {
 	if text, ok := value.(string); ok {
 		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-			return at.Local().Format("2006-01-02T15:04:05.000")
+			return at.Local().Format("2006-01-02T15:04:05.000Z07:00")
 		}
 	}
 	return value

@@ -17,8 +17,9 @@ type hold struct {
 	until  time.Time
 	step   time.Duration // length of the latest hold without a stated end
 	by     *Ticket       // the attempt that caused it; nil once it is over
+	from   string        // the instance that was asked to wait; empty: this one
+	reason string        // of a hold that another instance told of
 	soft   bool          // the request may have caused it: a success ends it, and it takes no last endpoint out
-	reason string        // of the event
 	cause  Cause         // what brought the latest hold about
 }
 
@@ -26,7 +27,7 @@ type hold struct {
 func (h *hold) on(now time.Time) bool { return now.Before(h.until) }
 
 // end ends the hold.
-func (h *hold) end() { h.until, h.by, h.soft = time.Time{}, nil, false }
+func (h *hold) end() { h.until, h.by, h.soft, h.from = time.Time{}, nil, false, "" }
 
 // holdFor begins a hold because of an attempt's response: for wait, or, if that is 0, for a
 // second, doubled each time up to a minute. soft says that the request may have caused the
@@ -47,7 +48,7 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 	if last := c.faults.kinds.latest(); last != nil {
 		h.cause = last.Cause
 	}
-	h.until, h.by, h.soft = until, t, soft
+	h.until, h.by, h.soft, h.from, h.reason = until, t, soft, "", ""
 	e := event.Event{
 		At:      now,
 		Kind:    event.EndpointHeld,

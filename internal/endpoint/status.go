@@ -93,7 +93,7 @@ func (c *condition) status(now time.Time, cfg *breaker.Config) api.ScopeStatus {
 		status.Until = b.DueAgain(now, time.Time{})
 	}
 	if c.hold.on(now) {
-		status.HeldUntil, status.HeldReason = c.hold.until, outcome.RateLimited.String()
+		status.HeldUntil, status.HeldReason = c.hold.until, cmp.Or(c.hold.reason, outcome.RateLimited.String())
 	}
 	if until := c.stated.until; now.Before(until) && until.After(status.HeldUntil) {
 		status.HeldUntil, status.HeldReason = until, ReasonQuota

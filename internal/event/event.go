@@ -18,6 +18,8 @@ const (
 	Anomaly           = "anomaly"
 	Operator          = "operator"
 	Scheduled         = "scheduled"
+	FleetLost         = "fleet_lost"
+	FleetBack         = "fleet_back"
 )
 
 // Event is an event of a pool.
@@ -48,6 +50,9 @@ type Event struct {
 	// second for each kind, endpoint, scope, destination and reason; the next one counts those
 	// between.
 	Count int `json:"count"`
+
+	// The instance of the fleet that the event is of; absent in a list of one instance's events.
+	Instance string `json:"instance,omitempty"`
 
 	// The incident that the event belongs to; absent without one.
 	Incident uint64 `json:"incident,omitempty"`

@@ -24,7 +24,13 @@ type Book struct {
 	facts  map[string]map[string]*noted // by endpoint and key
 	count  int
 	peers  map[string]*Peer
-	events []Fact // the latest, oldest first
+	events []Happened // the latest, oldest first
+}
+
+// Happened is an event of another instance.
+type Happened struct {
+	Fact
+	At time.Time
 }
 
 // noted is a fact that counts until a time.
@@ -63,6 +69,7 @@ type Peer struct {
 	Seen                    time.Time // when it was last heard of
 	Until                   time.Time // until when it counts as there
 	active                  map[string]bool
+	serial                  uint64 // of its latest Hello or Bye
 }
 
 // An Opinion is what the others say about an endpoint.
@@ -90,7 +97,7 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 	case Hello:
 		return b.helloLocked(f, now)
 	case Bye:
-		return b.byeLocked(f)
+		return b.byeLocked(f, now)
 	case Event:
 		b.eventLocked(f, now)
 		return true
@@ -129,6 +136,9 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 
 func (b *Book) helloLocked(f *Fact, now time.Time) bool {
 	p := b.peers[f.Instance]
+	if p != nil && p.Boot == f.Boot && f.Serial < p.serial {
+		return false
+	}
 	if p == nil || p.Until.Before(now) {
 		if p == nil && len(b.peers) >= maxPeers {
 			b.forgetLocked(now)
@@ -143,7 +153,7 @@ func (b *Book) helloLocked(f *Fact, now time.Time) bool {
 		b.peers[f.Instance] = p
 	}
 	news := p.Boot != f.Boot
-	p.Boot, p.Release, p.Seen, p.Until = f.Boot, f.Release, now, now.Add(f.Left)
+	p.Boot, p.serial, p.Release, p.Seen, p.Until = f.Boot, f.Serial, f.Release, now, now.Add(f.Left)
 	p.active = make(map[string]bool, len(f.Active))
 	for _, id := range f.Active {
 		p.active[id] = true
@@ -151,12 +161,12 @@ func (b *Book) helloLocked(f *Fact, now time.Time) bool {
 	return news
 }
 
-func (b *Book) byeLocked(f *Fact) bool {
+func (b *Book) byeLocked(f *Fact, now time.Time) bool {
 	p := b.peers[f.Instance]
 	if p == nil || p.Boot != f.Boot {
 		return false
 	}
-	delete(b.peers, f.Instance)
+	p.serial, p.Until = f.Serial, now
 	return true
 }
 
@@ -164,9 +174,7 @@ func (b *Book) eventLocked(f *Fact, now time.Time) {
 	if len(b.events) >= maxEvents {
 		b.events = slices.Delete(b.events, 0, maxEvents/10)
 	}
-	e := *f
-	e.Age = 0
-	b.events = append(b.events, e)
+	b.events = append(b.events, Happened{*f, now.Add(-f.Age)})
 }
 
 // forgetLocked drops what is over.
@@ -183,7 +191,7 @@ func (b *Book) forgetLocked(now time.Time) {
 		}
 	}
 	for name, p := range b.peers {
-		if p.Until.Before(now) {
+		if p.Until.Add(overFor).Before(now) {
 			delete(b.peers, name)
 		}
 	}
@@ -314,4 +322,11 @@ func (b *Book) OpenAt(now time.Time) map[string][]Fact {
 		})
 	}
 	return open
+}
+
+// Events returns the latest events of others, in the order in which they came.
+func (b *Book) Events() []Happened {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events)
 }

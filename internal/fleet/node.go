@@ -71,7 +71,7 @@ type Settings struct {
 // A Node is an instance's part in a fleet. Nothing that it is told waits for an engine: what
 // cannot be told now is told later if it still counts. All methods are safe for concurrent use.
 type Node struct {
-	Book Book
+	Book
 	Identifier
 	set   Settings
 	codec Codec
@@ -96,6 +96,7 @@ type Node struct {
 	hello    uint64 // serial of the latest Hello
 	helloAt  time.Time
 	reread   bool // facts were dropped
+	left     bool // nothing more is told
 }
 
 // ownFact is what this instance tells, or an order that it repeats.
@@ -128,6 +129,12 @@ func (n *Node) Instance() string {
 	defer n.mu.Unlock()
 	return n.instance
 }
+
+// Fleet returns the name of the fleet.
+func (n *Node) Fleet() string { return n.set.Fleet }
+
+// Release returns the version of the plugin.
+func (n *Node) Release() string { return n.set.Release }
 
 // Connected reports whether the engine can be had.
 func (n *Node) Connected() bool { return n.connected.Load() }
@@ -268,6 +275,7 @@ func (n *Node) Leave(ctx context.Context) {
 		s.stop()
 		e = s.engine
 	}
+	n.left = true
 	n.serial++
 	f := Fact{Kind: Bye, Instance: n.instance, Boot: n.boot, Serial: n.serial}
 	n.mu.Unlock()
@@ -552,6 +560,9 @@ func (n *Node) due(now time.Time, proof bool) (records []Record, kinds []int, ne
 		records = append(records, Record{Key: key, Data: data, Left: f.Left, Proof: proof && told && f.Kind == Hello})
 		kinds = append(kinds, slices.Index(Kinds, f.Kind))
 		return true
+	}
+	if n.left {
+		return nil, nil, next
 	}
 	var keys []string
 	for key, o := range n.own {

@@ -28,6 +28,7 @@ type eventQuery struct {
 	from  time.Time // only events since then
 	limit int       // how many of the newest
 	since bool      // after or from is given
+	fleet bool      // of all instances
 }
 
 // takes reports whether the query selects an event, apart from its limit.
@@ -60,6 +61,16 @@ func (a *AdminAPI) events(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if q.fleet {
+		n := pool.FleetNode()
+		if n == nil {
+			return errNoFleet()
+		}
+		if q.after > 0 || acceptsStream(r) {
+			return apiError(http.StatusBadRequest, "where: the fleet's events are a list, and since is a time: each instance counts its own")
+		}
+		return writeJSON(w, q.pick(fleetEvents(n)))
+	}
 	if r.Method == http.MethodGet && acceptsStream(r) {
 		return a.stream(w, r, q)
 	}
@@ -67,7 +78,7 @@ func (a *AdminAPI) events(w http.ResponseWriter, r *http.Request) error {
 }
 
 func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
-	query, err := parameters(r, "pool", "since", "limit")
+	query, err := parameters(r, "pool", "since", "limit", "where")
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +89,14 @@ func readEventQuery(r *http.Request, now time.Time) (*eventQuery, error) {
 			return nil, apiError(http.StatusBadRequest, "limit: want a number from 1 to %d, not %q", event.Kept, query.Get("limit"))
 		}
 	}
-	if query.Has("pool") && pool.Find(q.pool) == nil && !slices.ContainsFunc(event.Latest.Since(0), func(e event.Event) bool { return e.Pool == q.pool }) {
+	switch where := query.Get("where"); where {
+	case api.InFleet:
+		q.fleet = true
+	case "", api.Here:
+	default:
+		return nil, apiError(http.StatusBadRequest, "where: want fleet or here, not %q", where)
+	}
+	if query.Has("pool") && !q.fleet && pool.Find(q.pool) == nil && !slices.ContainsFunc(event.Latest.Since(0), func(e event.Event) bool { return e.Pool == q.pool }) {
 		return nil, unknownPool(q.pool)
 	}
 	if query.Has("since") {

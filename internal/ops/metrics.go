@@ -79,6 +79,7 @@ func RegisterMetrics(registry *prometheus.Registry) error {
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
+	describeFleet(ch)
 	m := &metrics
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
@@ -96,6 +97,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	ch <- prometheus.MustNewConstMetric(metrics.memoryUsed, prometheus.GaugeValue, float64(memory.Bodies.Used()))
 	ch <- prometheus.MustNewConstMetric(metrics.memoryLimit, prometheus.GaugeValue, float64(memory.Bodies.Limit()))
+	collectFleet(ch, now)
 	for _, p := range pool.Running() {
 		measured := p.Measure(c.registry, now)
 		if measured == nil {

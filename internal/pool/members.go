@@ -17,6 +17,7 @@ type PoolMember struct {
 	refs     int // handlers that use it
 	rescored time.Time
 	trend    trend
+	shared   shared
 	seen     time.Time // when a dynamic endpoint was last among the upstreams
 }
 

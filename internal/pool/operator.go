@@ -2,6 +2,7 @@ package pool
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,6 +23,9 @@ func (e *UnknownEndpointError) Error() string {
 	return fmt.Sprintf("pool %q has no endpoint %q; it has %s", e.Pool, e.Endpoint, api.ListNames(e.Names))
 }
 
+// ErrNoFleet says that an order cannot be for the fleet.
+var ErrNoFleet = errors.New("there is no fleet: leave where out, or configure one in the global options")
+
 // Operate carries out an order at every endpoint of a name: handlers of the pool may have it
 // at different addresses. When it returns, the order is in force in all of them.
 func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.OperatorAnswer, error) {
@@ -36,7 +40,14 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 	}
 	cfg := g.Breaker.Load()
 	var collected []event.Event
+	if c.Where == api.InFleet && p.fleet() == nil {
+		p.Mu.Unlock()
+		return answer, ErrNoFleet
+	}
 	for _, s := range states {
+		if m := p.memberLocked(s); m != nil && c.Where != api.Here && p.tellOrderLocked(m, &c, now) {
+			answer.Fleet = true
+		}
 		inFlight, news := s.Obey(c, now, cfg)
 		answer.InFlight += inFlight
 		collected = append(collected, news...)

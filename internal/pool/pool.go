@@ -30,6 +30,7 @@ type Pool struct {
 	Budget budget.Budget
 	Hedges budget.Hedges
 	Outbox *event.Outbox
+	Fleet  Fleet // nil: that of the process
 
 	generation atomic.Pointer[Generation] // whose settings the pool uses
 	down       atomic.Bool                // every endpoint is out
@@ -112,6 +113,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	for _, t := range h.Targets {
 		m := p.joinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
 		m.refs++
+		m.shared.target, m.shared.id = t, ""
 		t.State = m.State
 	}
 	if p.generation.Load() == nil {
@@ -255,6 +257,8 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
 	changed = p.rescoreLocked(g, now) || changed
+	heard, collected := p.shareLocked(now, cfg, collected)
+	changed = heard || changed
 	changed = changed || g.roomsChanged(now)
 	collected = p.trendLocked(now, cfg, collected)
 	if changed {

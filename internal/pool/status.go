@@ -32,14 +32,19 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	cfg := g.Breaker.Load()
 	views := p.viewsLocked(g)
 	status.Down = g.allOutLocked()
+	opinions := make([]*api.EndpointFleet, len(views))
+	for i, v := range views {
+		opinions[i] = p.fleetStatusLocked(v.State, now)
+	}
 	p.Mu.Unlock()
 	judged := p.Keeping.standing.Load()
 	if judged != nil {
 		status.SLA = slaStatus(judged.objective, judged.Pool, &judged.Alert)
 	}
-	for _, v := range views {
+	for i, v := range views {
 		e := v.State.Status(now, cfg)
 		v.describe(&e, now)
+		e.Fleet = opinions[i]
 		e.SLA = judged.endpoint(e.Name)
 		status.Endpoints = append(status.Endpoints, e)
 	}

@@ -1,0 +1,52 @@
+package api
+
+import "time"
+
+// FleetStatus is what an instance knows of its fleet.
+type FleetStatus struct {
+	// The fleet's name, and the name of the instance that answers.
+	Name     string `json:"name"`
+	Instance string `json:"instance"`
+
+	// Whether the engine can be had, and how old what the others know of this instance is, in
+	// seconds.
+	Connected bool    `json:"connected"`
+	Lag       float64 `json:"lag_seconds"`
+
+	// The instances that are there, the one that answers first, the others by name.
+	Instances []InstanceStatus `json:"instances"`
+}
+
+// InstanceStatus is an instance of a fleet.
+type InstanceStatus struct {
+	Name string `json:"name"`
+
+	// Whether it is the instance that answers.
+	Self bool `json:"self"`
+
+	// The plugin's version; absent if it is unknown.
+	Release string `json:"release,omitempty"`
+
+	// Since when it is known here, and when it was last heard of. Absent for the instance that
+	// answers.
+	Since time.Time `json:"since,omitzero"`
+	Seen  time.Time `json:"seen,omitzero"`
+
+	// The endpoints whose breakers it has opened itself.
+	Open []OpenStatus `json:"open"`
+}
+
+// OpenStatus is an endpoint that an instance has opened.
+type OpenStatus struct {
+	Pool     string `json:"pool"`
+	Endpoint string `json:"endpoint"`
+
+	// The kind of request that it is about; absent for all.
+	Scope string `json:"scope,omitempty"`
+
+	// open, or recovering if a trial has succeeded.
+	State string `json:"state"`
+
+	// Why it opened.
+	Reason string `json:"reason,omitempty"`
+}

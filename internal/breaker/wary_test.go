@@ -1,0 +1,101 @@
+package breaker
+
+import (
+	"testing"
+	"time"
+)
+
+func TestWaryBreakerOpensAtOneFailure(t *testing.T) {
+	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	wary := func() *Breaker {
+		b := new(Breaker)
+		if !b.SetWary(now, &cfg, true) || b.Allowed(&cfg) != WaryShare {
+			t.Fatalf("the share is %v", b.Allowed(&cfg))
+		}
+		return b
+	}
+	report := func(b *Breaker, r Result) bool {
+		p, ok := b.Acquire(now, &cfg)
+		if !ok {
+			t.Fatal("no permit")
+		}
+		return b.Report(now, &cfg, p, r)
+	}
+
+	b := wary()
+	if !report(b, Result{Failed: true}) || b.State != Open || b.Reason != ReasonWary {
+		t.Errorf("a failure makes it %v for %s", b.State, b.Reason)
+	}
+
+	b = wary()
+	if !report(b, Result{}) || b.Allowed(&cfg) != 1 {
+		t.Error("a success leaves it wary")
+	}
+	if report(b, Result{Failed: true}); b.State != Closed {
+		t.Error("it opened although a call had succeeded")
+	}
+
+	b = wary()
+	p, _ := b.Acquire(now, &cfg)
+	if !b.Succeeded(&cfg, p, time.Millisecond) || !b.Tick(now, &cfg) || b.Allowed(&cfg) != 1 {
+		t.Error("a quick success leaves it wary")
+	}
+
+	b = new(Breaker)
+	p, _ = b.Acquire(now, &cfg)
+	b.Succeeded(&cfg, p, time.Millisecond)
+	b.SetWary(now, &cfg, true)
+	if b.Tick(now, &cfg); !b.Wary() {
+		t.Error("a success from before ends it")
+	}
+
+	b = wary()
+	if !b.Checked(now, &cfg, false, false, false) || b.State != Open {
+		t.Error("a failed check leaves it closed")
+	}
+	b = wary()
+	if b.Checked(now, &cfg, false, false, true); b.State != Closed {
+		t.Error("a failed check opened it although nothing else is there")
+	}
+
+	b = wary()
+	if !b.SetWary(now, &cfg, false) || b.Allowed(&cfg) != 1 {
+		t.Error("it stays wary")
+	}
+}
+
+func TestOnlyAClosedBreakerIsWary(t *testing.T) {
+	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	off := cfg
+	off.Off = true
+	for state := Open; state <= ForcedClosed; state++ {
+		b := new(Breaker)
+		b.Transition(state, now, ReasonOperator)
+		before := b.Allowed(&cfg)
+		if b.SetWary(now, &cfg, true) || b.Wary() || b.Allowed(&cfg) != before {
+			t.Errorf("a breaker that is %v is wary", state)
+		}
+	}
+	if b := new(Breaker); b.SetWary(now, &off, true) || b.Allowed(&off) != 1 {
+		t.Error("a breaker that is off is wary")
+	}
+}
+
+func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
+	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	b := new(Breaker)
+	b.Trip(now, &cfg, ReasonConsecutive)
+	b.TryAfter(now.Add(time.Minute))
+	if b.Tick(now.Add(59*time.Second), &cfg); b.State != Open {
+		t.Errorf("it is %v while another instance tries", b.State)
+	}
+	b.TryAt(now.Add(60 * time.Second))
+	b.TryAfter(now)
+	if b.Tick(now.Add(60*time.Second), &cfg); b.State != Recovering {
+		t.Errorf("it is %v when it may try", b.State)
+	}
+	b.TryAfter(now.Add(time.Hour))
+	if p, ok := b.Acquire(now.Add(time.Minute), &cfg); !ok || p.Trial == 0 {
+		t.Error("a trial under way is stopped")
+	}
+}

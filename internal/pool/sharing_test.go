@@ -1,0 +1,323 @@
+package pool
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/fleet"
+	"github.com/apifailover/caddy-failover/internal/fleettest"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// An edge is a pool of an instance in a fleet.
+type edge struct {
+	*Pool
+	t    *testing.T
+	node *fleet.Node
+	h    *Handler
+	stop func()
+}
+
+// newEdge starts an instance with the endpoints one and two; key is the credential of one.
+func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
+	t.Helper()
+	p := &Pool{Name: "api", Members: make(map[endpoint.Key]*PoolMember)}
+	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
+	e := &edge{Pool: p, t: t}
+	e.node = fleet.NewNode(fleet.Settings{
+		Fleet: "eu", Instance: name,
+		Take:   func(f *fleet.Fact, live bool, now time.Time) { p.Hear(f, live, now) },
+		Active: p.Active,
+	})
+	p.Fleet = e.node
+	leave := e.node.Run(hub)
+	p.Loop.start(p)
+	e.h = &Handler{Pool: p}
+	e.h.Targets = []*target.Target{
+		{Name: "one", Address: "one:80", Priority: 1, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer " + key}}}},
+		{Name: "two", Address: "two:80", Priority: 2, Weight: 1},
+	}
+	if err := p.Attach(e.h, 1); err != nil {
+		t.Fatal(err)
+	}
+	e.stop = func() {
+		leave()
+		p.Detach(e.h)
+		p.Loop.stop()
+		p.Outbox.Close()
+	}
+	return e
+}
+
+// fleetOf runs a test with edges of the names a, b, c and so on, which know each other.
+func fleetOf(t *testing.T, n int, test func(hub *fleettest.Hub, edges []*edge)) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		var edges []*edge
+		for i := range n {
+			e := newEdge(t, hub, string(rune('a'+i)), "key")
+			defer e.stop()
+			edges = append(edges, e)
+		}
+		time.Sleep(time.Second)
+		test(hub, edges)
+	})
+}
+
+func (e *edge) one() *endpoint.State { return e.h.Targets[0].State }
+
+// call makes an attempt at one that comes to an outcome.
+func (e *edge) call(o outcome.Outcome, retryAfter time.Duration) {
+	e.t.Helper()
+	now := time.Now()
+	f := begin(e.t, e.one(), now, time.Minute)
+	f.RetryAfter = retryAfter
+	e.Watch(time.Minute)
+	e.one().Settle(f, now, e.breakerConfig(), o, true, endpoint.NoDoubt)
+}
+
+func (e *edge) fails(n int) {
+	e.t.Helper()
+	for range n {
+		e.call(outcome.FailedStatus, 0)
+	}
+}
+
+func (e *edge) status() api.EndpointStatus { return e.Status(time.Now()).Endpoints[0] }
+
+func soon() { time.Sleep(50 * time.Millisecond) }
+
+func TestHoldAtOneIsAHoldAtAll(t *testing.T) {
+	fleetOf(t, 3, func(hub *fleettest.Hub, edges []*edge) {
+		other := newEdge(t, hub, "z", "another key")
+		defer other.stop()
+		edges[0].call(outcome.RateLimited, 20*time.Second)
+		soon()
+		for i, e := range edges {
+			if left := time.Until(e.status().HeldUntil); left < 19*time.Second || left > 20*time.Second {
+				t.Errorf("edge %d holds for %v", i, left)
+			}
+		}
+		if !other.status().HeldUntil.IsZero() {
+			t.Error("the endpoint of another key is held")
+		}
+		time.Sleep(20 * time.Second)
+		for i, e := range edges {
+			if !e.status().HeldUntil.IsZero() {
+				t.Errorf("edge %d holds until %v", i, e.status().HeldUntil)
+			}
+		}
+	})
+}
+
+func TestLongestHoldWinsUpToFiveMinutes(t *testing.T) {
+	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
+		edges[0].call(outcome.RateLimited, time.Hour)
+		soon()
+		if left := time.Until(edges[1].status().HeldUntil); left > 5*time.Minute || left < 5*time.Minute-time.Second {
+			t.Errorf("the other holds for %v", left)
+		}
+		if left := time.Until(edges[0].status().HeldUntil); left < 5*time.Minute-time.Second {
+			t.Errorf("it holds for %v itself", left)
+		}
+	})
+}
+
+func TestDenialAtOneIsADenialAtAll(t *testing.T) {
+	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
+		for range 3 {
+			edges[0].call(outcome.Denied, 0)
+		}
+		soon()
+		if s := edges[1].status(); s.HeldReason != "denied" || s.State != "closed" {
+			t.Errorf("the other is %s, held for %q", s.State, s.HeldReason)
+		}
+		if _, err := edges[0].Operate("one", api.Order{Action: api.Reset, Where: api.Here}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		soon()
+		if s := edges[1].status(); !s.HeldUntil.IsZero() {
+			t.Errorf("the other is still held until %v", s.HeldUntil)
+		}
+	})
+}
+
+func TestOneThatOpensTakesNothingOut(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		edges[0].fails(5)
+		soon()
+		if s := edges[0].status(); s.State != "open" || s.Fleet == nil || s.Fleet.Open != 1 || s.Fleet.Instances != 3 {
+			t.Errorf("it is %s, the fleet says %+v", s.State, s.Fleet)
+		}
+		for _, e := range edges[1:] {
+			if s := e.status(); s.State != "closed" || s.Share != 1 || s.Fleet.Wary || s.Fleet.Open != 1 {
+				t.Errorf("another is %s with a share of %v, the fleet says %+v", s.State, s.Share, s.Fleet)
+			}
+			e.fails(4)
+			if s := e.status(); s.State != "closed" {
+				t.Errorf("another is %s after four failures", s.State)
+			}
+		}
+	})
+}
+
+func TestTwoOfThreeThatOpenMakeTheThirdWary(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		third := edges[2]
+		third.call(outcome.Success, 0)
+		edges[0].fails(5)
+		edges[1].fails(5)
+		soon()
+		if s := third.status(); s.State != "closed" || s.Share != breaker.WaryShare || !s.Fleet.Wary || s.Fleet.Open != 2 {
+			t.Fatalf("the third is %s with a share of %v, the fleet says %+v", s.State, s.Share, s.Fleet)
+		}
+		third.fails(1)
+		if s := third.status(); s.State != "open" || s.Reason != breaker.ReasonWary {
+			t.Errorf("after one failure the third is %s (%s)", s.State, s.Reason)
+		}
+	})
+}
+
+func TestSuccessEndsWariness(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		third := edges[2]
+		edges[0].fails(5)
+		edges[1].fails(5)
+		soon()
+		third.call(outcome.Success, 0)
+		third.fails(1)
+		if s := third.status(); s.State != "closed" || s.Share != 1 || s.Fleet.Wary {
+			t.Errorf("the third is %s with a share of %v", s.State, s.Share)
+		}
+	})
+}
+
+// TestMostOfThoseWithCallsMustAgree: two of six that have calls are no reason to be wary.
+func TestMostOfThoseWithCallsMustAgree(t *testing.T) {
+	fleetOf(t, 7, func(_ *fleettest.Hub, edges []*edge) {
+		for range 3 { // until all have said that they have calls
+			for _, e := range edges[1:] {
+				e.call(outcome.Success, 0)
+			}
+			time.Sleep(time.Second)
+		}
+		edges[1].fails(5)
+		edges[2].fails(5)
+		soon()
+		if edges[6].status().Fleet.Wary {
+			t.Error("it is wary although two of six have opened")
+		}
+		if open := edges[0].status().Fleet.Open; open != 2 {
+			t.Errorf("%d are known to have opened", open)
+		}
+		edges[3].fails(5)
+		soon()
+		if !edges[6].status().Fleet.Wary {
+			t.Error("it is not wary although three of six have opened")
+		}
+	})
+}
+
+func TestOrdersGoToAllUnlessTheyAreForHere(t *testing.T) {
+	fleetOf(t, 3, func(hub *fleettest.Hub, edges []*edge) {
+		operate := func(e *edge, o api.Order) {
+			t.Helper()
+			answer, err := e.Operate("one", o, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.Fleet != (o.Where != api.Here) {
+				t.Errorf("told the fleet: %v", answer.Fleet)
+			}
+			soon()
+		}
+		want := func(what string, states ...string) {
+			t.Helper()
+			for i, e := range edges {
+				s := e.status()
+				if got := fmt.Sprint(s.Draining, " ", s.State, " ", s.Weight); got != states[min(i, len(states)-1)] {
+					t.Errorf("%s: edge %d has %s", what, i, got)
+				}
+			}
+		}
+		weight := 4.0
+		operate(edges[0], api.Order{Action: api.Drain, Lasts: time.Minute})
+		want("a drain", "true closed 1")
+		operate(edges[1], api.Order{Action: api.Set, Weight: api.Change[float64]{Made: true, Value: &weight}})
+		want("a weight", "true closed 4")
+		operate(edges[2], api.Order{Action: api.Enable, Where: api.Here})
+		want("an enabling here", "true closed 4", "true closed 4", "false closed 4")
+		time.Sleep(time.Minute)
+		want("the end of the drain", "false closed 4")
+		operate(edges[2], api.Order{Action: api.Trip})
+		want("a trip", "false forced_open 4")
+
+		late := newEdge(t, hub, "late", "key")
+		defer late.stop()
+		time.Sleep(time.Second)
+		if s := late.status(); s.State != "forced_open" || s.Weight != 4 {
+			t.Errorf("a latecomer has %s and weight %v", s.State, s.Weight)
+		}
+		operate(edges[0], api.Order{Action: api.Reset})
+		want("a reset", "false closed 4")
+		operate(edges[0], api.Order{Action: api.Set, Weight: api.Change[float64]{Made: true}})
+		want("the configured weight", "false closed 1")
+	})
+}
+
+// TestOrdersOutliveAllProcesses: all instances end, and come back with an engine that remembers.
+func TestOrdersOutliveAllProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		a := newEdge(t, hub, "a", "key")
+		time.Sleep(time.Second)
+		if _, err := a.Operate("one", api.Order{Action: api.Drain, Lasts: time.Hour, Reason: "moving house"}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		soon()
+		a.stop()
+		time.Sleep(10 * time.Minute)
+		a = newEdge(t, hub, "a", "key")
+		time.Sleep(time.Second)
+		s := a.status()
+		if !s.Draining || s.Operator == nil || s.Operator.Reason != "moving house" {
+			t.Fatalf("after a restart: %+v", s)
+		}
+		if left := time.Until(s.Operator.Until); left > 50*time.Minute || left < 49*time.Minute {
+			t.Errorf("after ten minutes %v are left", left)
+		}
+		time.Sleep(50 * time.Minute)
+		if a.status().Draining {
+			t.Error("the drain goes on after its time")
+		}
+		a.stop()
+		a = newEdge(t, hub, "a", "key")
+		time.Sleep(time.Second)
+		if a.status().Draining {
+			t.Error("a drain whose time is over is in force after a restart")
+		}
+		a.stop()
+	})
+}
+
+func TestOrderForTheFleetNeedsOne(t *testing.T) {
+	p := newTestPool("alone")
+	h := handlerOf(t, p, &target.Target{Name: "one", Address: "one:80", Priority: 1, Weight: 1})
+	_ = h
+	if _, err := p.Operate("one", api.Order{Action: api.Drain, Where: api.InFleet}, time.Now()); err != ErrNoFleet {
+		t.Errorf("got error %v", err)
+	}
+	if answer, err := p.Operate("one", api.Order{Action: api.Drain}, time.Now()); err != nil || answer.Fleet {
+		t.Errorf("got %+v, error %v", answer, err)
+	}
+}

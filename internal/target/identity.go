@@ -1,0 +1,35 @@
+package target
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Identity returns where the endpoint is and with which credentials of its own it is called,
+// by which other instances know it. Placeholders of the process, such as {env.KEY}, have their
+// values; others stay as they are.
+func (t *Target) Identity() (base, credentials string) {
+	base = t.Address
+	if t.URL != nil {
+		base = t.URL.String()
+	}
+	if t.Headers == nil {
+		return base, ""
+	}
+	repl := caddy.NewReplacer()
+	var lines []string
+	for _, set := range []http.Header{t.Headers.Set, t.Headers.Add} {
+		for _, field := range slices.Sorted(maps.Keys(set)) {
+			if SetsCredential(repl.ReplaceKnown(field, "")) {
+				for _, value := range set[field] {
+					lines = append(lines, Plain(field)+": "+repl.ReplaceKnown(value, ""))
+				}
+			}
+		}
+	}
+	return base, strings.Join(lines, "\n")
+}

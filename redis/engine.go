@@ -1,0 +1,170 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/apifailover/caddy-failover/internal/fleet"
+)
+
+const (
+	// silence is how long a subscription may bring nothing before it is asked for a sign of
+	// life, and pings is how many of these may stay without an answer.
+	silence = 1500 * time.Millisecond
+	pings   = 2
+	// readAtOnce is how many records are read in one go.
+	readAtOnce = 500
+)
+
+// engine carries the facts of a fleet in a Redis. Each record is a key, whose time to live is
+// that of the fact, and a set has the keys. All of them are in one slot of a cluster.
+type engine struct {
+	client redis.UniversalClient
+	prefix string // of keys; without the last colon the channel
+}
+
+func newEngine(client redis.UniversalClient, fleetName string) *engine {
+	return &engine{client, "failover:{" + strings.NewReplacer("{", "(", "}", ")").Replace(fleetName) + "}"}
+}
+
+func (e *engine) key(key string) string { return e.prefix + ":" + key }
+
+func (e *engine) index() string { return e.prefix + ":keys" }
+
+// Publish implements fleet.Engine.
+func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten bool, err error) {
+	pipe := e.client.Pipeline()
+	var proofs []*redis.IntCmd
+	for _, r := range records {
+		if r.Proof {
+			proofs = append(proofs, pipe.Exists(ctx, e.key(r.Key), e.index()))
+		}
+	}
+	for _, r := range records {
+		switch {
+		case r.Key == "":
+		case r.Left > 0:
+			pipe.Set(ctx, e.key(r.Key), r.Data, max(time.Millisecond, r.Left.Truncate(time.Millisecond)))
+			pipe.SAdd(ctx, e.index(), r.Key)
+			if r.Proof {
+				pipe.PExpire(ctx, e.index(), 2*fleet.MaxOrder)
+			}
+		default:
+			pipe.Del(ctx, e.key(r.Key))
+			pipe.SRem(ctx, e.index(), r.Key)
+		}
+		pipe.Publish(ctx, e.prefix, r.Data)
+	}
+	done, err := pipe.Exec(ctx)
+	full := false
+	for _, cmd := range done {
+		switch one := cmd.Err(); {
+		case one == nil:
+		case strings.HasPrefix(one.Error(), "OOM "):
+			full = true
+		default:
+			return false, one
+		}
+	}
+	if err != nil && !full {
+		return false, err
+	}
+	for _, proof := range proofs {
+		forgotten = forgotten || proof.Val() < 2
+	}
+	if full {
+		return false, fmt.Errorf("%w: it is at its maxmemory", fleet.ErrFull)
+	}
+	return forgotten, nil
+}
+
+// Watch implements fleet.Engine.
+func (e *engine) Watch(ctx context.Context, ready func(), take func(fleet.Record)) error {
+	sub := e.client.Subscribe(ctx, e.prefix)
+	defer sub.Close()
+	defer context.AfterFunc(ctx, func() { sub.Close() })() // ends a read that waits
+	unanswered := 0
+	for ctx.Err() == nil {
+		message, err := sub.ReceiveTimeout(ctx, silence)
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			if unanswered == pings {
+				return errors.New("it is silent")
+			}
+			unanswered++
+			if err := sub.Ping(ctx); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		unanswered = 0
+		switch m := message.(type) {
+		case *redis.Subscription:
+			ready()
+		case *redis.Message:
+			take(fleet.Record{Data: []byte(m.Payload)})
+		}
+	}
+	return ctx.Err()
+}
+
+// Snapshot implements fleet.Engine. It takes keys whose time is over out of the set.
+func (e *engine) Snapshot(ctx context.Context) (records []fleet.Record, err error) {
+	var cursor uint64
+	for {
+		var keys []string
+		keys, cursor, err = e.client.SScan(ctx, e.index(), cursor, "", readAtOnce).Result()
+		if err != nil {
+			return nil, err
+		}
+		some, err := e.read(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, some...)
+		if cursor == 0 {
+			return records, nil
+		}
+	}
+}
+
+func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Record, err error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	pipe := e.client.Pipeline()
+	values, lefts := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+	for i, key := range keys {
+		values[i], lefts[i] = pipe.Get(ctx, e.key(key)), pipe.PTTL(ctx, e.key(key))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	var over []any
+	for i, key := range keys {
+		data, err := values[i].Bytes()
+		switch left := lefts[i].Val(); {
+		case errors.Is(err, redis.Nil):
+			over = append(over, key)
+		case err != nil:
+			return nil, err
+		case left > 0:
+			records = append(records, fleet.Record{Key: key, Data: data, Left: left})
+		}
+	}
+	if len(over) > 0 {
+		_ = e.client.SRem(ctx, e.index(), over...).Err() // the next reader does it otherwise
+	}
+	return records, nil
+}
+
+var _ fleet.Engine = (*engine)(nil)

@@ -1,0 +1,247 @@
+// Package redis carries the facts of a fleet in Redis or Valkey. A build includes it with
+//
+//	xcaddy build --with github.com/apifailover/caddy-failover --with github.com/apifailover/caddy-failover/redis
+package redis
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/apifailover/caddy-failover/internal/fleet"
+)
+
+func init() {
+	caddy.RegisterModule(new(Redis))
+	redis.SetLogger(silent{}) // the fleet logs once when the engine is lost, not at every try
+}
+
+// silent logs nothing.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+const (
+	// dialTimeout and ioTimeout bound a call, unless the URL says otherwise.
+	dialTimeout = time.Second
+	ioTimeout   = time.Second
+	// connections is how many a Caddy has at most, beside the subscription.
+	connections = 4
+)
+
+// Redis carries the facts of a fleet in a Redis or Valkey server, a cluster, or a server that
+// sentinels watch.
+type Redis struct {
+	// The URL, as go-redis reads it: `redis://user:password@host:6379/0`, `rediss://` for TLS,
+	// `unix://`; with `?master_name=<name>` and further `addr=<host:port>` it names sentinels,
+	// with `addr=<host:port>` alone the nodes of a cluster. Placeholders such as {env.REDIS_URL}
+	// work. Required.
+	URL string `json:"url,omitempty"`
+
+	// The user. Placeholders work. Default: as in the URL.
+	Username string `json:"username,omitempty"`
+
+	// The password. Placeholders work. Default: as in the URL.
+	Password string `json:"password,omitempty"`
+
+	// The number of the database. Default: as in the URL, else 0.
+	Database int `json:"database,omitempty"`
+
+	// Whether the URL is that of a cluster. Default: true if the URL has `addr` and no
+	// `master_name`.
+	Cluster bool `json:"cluster,omitempty"`
+
+	// A PEM file with the certificates of the authorities that the server's certificate may come
+	// from, for `rediss`. Default: those of the system.
+	CA string `json:"ca,omitempty"`
+
+	client redis.UniversalClient
+}
+
+// CaddyModule implements caddy.Module.
+func (*Redis) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "failover.engines.redis", New: func() caddy.Module { return new(Redis) }}
+}
+
+// Provision implements caddy.Provisioner. It does not connect.
+func (r *Redis) Provision(caddy.Context) error {
+	repl := caddy.NewReplacer()
+	values := make([]string, 4)
+	for i, text := range []string{r.URL, r.Username, r.Password, r.CA} {
+		value, err := repl.ReplaceOrErr(text, true, true)
+		if err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		values[i] = value
+	}
+	client, err := r.connect(values[0], values[1], values[2], values[3])
+	if err != nil {
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = fmt.Errorf("parsing the URL: %w", parse.Err) // the URL may have a password
+		}
+		return fmt.Errorf("redis: %w", err)
+	}
+	r.client = client
+	return nil
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (r *Redis) Cleanup() error {
+	if r.client == nil {
+		return nil
+	}
+	return r.client.Close()
+}
+
+// Engine returns the engine for an instance of a fleet. It does not connect.
+func (r *Redis) Engine(fleetName, _ string) (fleet.Engine, error) {
+	return newEngine(r.client, fleetName), nil
+}
+
+// connect returns a client, which connects when it is used.
+func (r *Redis) connect(address, username, password, ca string) (redis.UniversalClient, error) {
+	if address == "" {
+		return nil, errors.New("the URL is missing")
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	authorities, err := readCA(ca)
+	if err != nil {
+		return nil, err
+	}
+	trust := func(c *tls.Config) error {
+		if authorities == nil {
+			return nil
+		}
+		if c == nil {
+			return errors.New("ca: the URL is not rediss://")
+		}
+		c.RootCAs = authorities
+		return nil
+	}
+	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	query := u.Query()
+	switch {
+	case query.Has("master_name"):
+		o, err := redis.ParseFailoverURL(address)
+		if err != nil {
+			return nil, err
+		}
+		o.Username, o.Password, o.DB = cmp.Or(username, o.Username), cmp.Or(password, o.Password), cmp.Or(r.Database, o.DB)
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = bounded(o.DialTimeout, o.ReadTimeout, o.WriteTimeout)
+		o.MaxRetries, o.DialerRetries, o.PoolSize, o.ContextTimeoutEnabled = cmp.Or(o.MaxRetries, -1), 1, cmp.Or(o.PoolSize, connections), true
+		return redis.NewFailoverClient(o), trust(o.TLSConfig)
+	case r.Cluster || query.Has("addr"):
+		o, err := redis.ParseClusterURL(address)
+		if err != nil {
+			return nil, err
+		}
+		if r.Database != 0 {
+			return nil, errors.New("database: a cluster has one only")
+		}
+		o.Username, o.Password = cmp.Or(username, o.Username), cmp.Or(password, o.Password)
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = bounded(o.DialTimeout, o.ReadTimeout, o.WriteTimeout)
+		o.DialerRetries, o.PoolSize, o.ContextTimeoutEnabled, o.MaintNotificationsConfig = 1, cmp.Or(o.PoolSize, connections), true, quiet
+		return redis.NewClusterClient(o), trust(o.TLSConfig)
+	}
+	o, err := redis.ParseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	o.Username, o.Password, o.DB = cmp.Or(username, o.Username), cmp.Or(password, o.Password), cmp.Or(r.Database, o.DB)
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = bounded(o.DialTimeout, o.ReadTimeout, o.WriteTimeout)
+	o.MaxRetries, o.DialerRetries, o.PoolSize = cmp.Or(o.MaxRetries, -1), 1, cmp.Or(o.PoolSize, connections)
+	o.ContextTimeoutEnabled, o.MaintNotificationsConfig = true, quiet
+	if err := trust(o.TLSConfig); err != nil {
+		return nil, err
+	}
+	return redis.NewClient(o), nil
+}
+
+// bounded returns timeouts that are not set as they are by default.
+func bounded(dial, read, write time.Duration) (time.Duration, time.Duration, time.Duration) {
+	return cmp.Or(dial, dialTimeout), cmp.Or(read, ioTimeout), cmp.Or(write, ioTimeout)
+}
+
+// readCA returns the certificates of a PEM file; nil if none is named.
+func readCA(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("reading ca: %s has no certificate", file)
+	}
+	return pool, nil
+}
+
+// UnmarshalCaddyfile reads the engine of a fleet:
+//
+//	redis <url> {
+//	    username <name>
+//	    password <password>
+//	    database <number>
+//	    cluster
+//	    ca <file>
+//	}
+func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.AllArgs(&r.URL) {
+		return d.Err("redis: want one URL, such as redis://localhost:6379")
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		if seen[word] {
+			return d.Errf("%s appears twice; remove one", word)
+		}
+		seen[word] = true
+		switch word {
+		case "username", "password", "ca":
+			into := map[string]*string{"username": &r.Username, "password": &r.Password, "ca": &r.CA}[word]
+			if !d.AllArgs(into) {
+				return d.Errf("%s: want one value", word)
+			}
+		case "database":
+			var text string
+			if !d.AllArgs(&text) {
+				return d.Err("database: want one number")
+			}
+			if _, err := fmt.Sscanf(text, "%d", &r.Database); err != nil || fmt.Sprint(r.Database) != text || r.Database < 0 {
+				return d.Errf("database: %q is no number of a database", text)
+			}
+		case "cluster":
+			if d.NextArg() {
+				return d.ArgErr()
+			}
+			r.Cluster = true
+		default:
+			return d.Errf("unknown option %q of redis; it has username, password, database, cluster and ca", word)
+		}
+	}
+	return nil
+}
+
+var (
+	_ caddy.Provisioner     = (*Redis)(nil)
+	_ caddy.CleanerUpper    = (*Redis)(nil)
+	_ caddyfile.Unmarshaler = (*Redis)(nil)
+)
