@@ -233,7 +233,7 @@ func (s *scene) detailed(now time.Time) {
 			left, latency = append(left, 1-fall*float64(i+1)), append(latency, 1-0.004*float64(j))
 		}
 		name := pool["name"].(string)
-		s.details[name] = object{"pool": name, "spans": spans(uint64(i)), "budget": object{"at": at, "availability": left, "latency": latency}}
+		s.details[name] = object{"pool": name, "budget": object{"at": at, "availability": left, "latency": latency}}
 		for k, e := range pool["endpoints"].([]object) {
 			d := object{"pool": name, "endpoint": e["name"], "spans": spans(uint64(k)), "failures": []object{}}
 			if k == 0 {
