@@ -106,7 +106,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"a model of an api without", directive("api jsonrpc", "endpoint http://one {\nmodel x\n}"), `model: requests of api jsonrpc have none, at Caddyfile:4`},
 		{"a model twice", directive("api openai", "endpoint http://one {\nmodel a b\nmodel a c\n}"), `model a is given twice, at Caddyfile:4`},
 		{"two names of every model", directive("api openai", "endpoint http://one {\nmodel b\nmodel c\n}"), `model c: the name for all other models is given twice; write model <asked> c, at Caddyfile:4`},
-		{"a model with a slash in a path", directive("api gemini", "endpoint http://one {\nmodel a/b\n}"), `model a/b: the name of a model of api gemini cannot contain / or :, at Caddyfile:4`},
+		{"a model with a slash in a path", directive("api gemini", "endpoint http://one {\nmodel a/b\n}"), `model a/b: the name of a model of api gemini cannot contain : or /, at Caddyfile:4`},
 		{"a model of three words", directive("api openai", "endpoint http://one {\nmodel a b c\n}"), `model: want model [<asked>] <name>, at Caddyfile:5`},
 		{"quota", directive(one, "quota nobody"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},
 		{"quota of an endpoint", directive("endpoint http://one {\nquota nobody\n}"), `quota must be endpoint or client, not "nobody", at Caddyfile:4`},

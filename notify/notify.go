@@ -47,7 +47,7 @@ var usually = []string{event.BreakerOpened, event.AllDown, event.IncidentOver}
 var kinds = []string{
 	event.Failover, event.BreakerOpened, event.BreakerRecovering, event.BreakerClosed, event.EndpointHeld,
 	event.AllDown, event.PoolUp, event.IncidentOver, event.SLABurning, event.SLAMetAgain, event.Anomaly,
-	event.Operator, event.Scheduled,
+	event.Operator, event.Scheduled, event.FleetLost, event.FleetBack,
 }
 
 // Provision implements caddy.Provisioner. No error shows the URL.
