@@ -22,6 +22,10 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
 			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
+	if mine, theirs := p.scope(), other.scope(); mine != nil && theirs != nil && *mine != *theirs {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different scopes; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
 	for _, mine := range p.Endpoints {
 		for _, theirs := range other.Endpoints {
 			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
@@ -49,7 +53,7 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 	return nil
 }
 
-// where names the handler in an error message.
+// where returns the handler's place for an error message.
 func (p *Policy) where() string {
 	if len(p.Endpoints) > 0 {
 		return p.Endpoints[0].at()

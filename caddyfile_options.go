@@ -23,6 +23,7 @@ var poolOptions = map[string]poolOption{
 	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency, balanceLeastRequests),
 	"all_down":           {read: readAllDown},
 	"affinity":           {repeatable: true, read: readAffinity},
+	"scope":              {read: readScope},
 	"overflow": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		word, err := argument(d)
 		if err != nil || word == "strict" {
@@ -124,7 +125,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 	}},
 }
 
-// withoutURL are the options of an endpoint whose URL has been given already.
+// withoutURL are the options of an endpoint that already has a URL.
 var withoutURL = func() map[string]option[*Endpoint] {
 	options := make(map[string]option[*Endpoint])
 	for name, o := range endpointOptions {

@@ -32,6 +32,9 @@ func (p *Policy) Validate() error {
 			return err
 		}
 	}
+	if err := p.Scope.validate(); err != nil {
+		return err
+	}
 	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway, allDownWait); err != nil {
 		return err
 	}
@@ -150,7 +153,7 @@ func validateOverflow(factor float64) error {
 	return nil
 }
 
-// oneOf accepts the empty word, which is the default.
+// oneOf checks that a word is one of several. It accepts the empty word, which means the default.
 func oneOf(option, word string, words ...string) error {
 	if word == "" {
 		return nil
