@@ -6,64 +6,45 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// faultsOfProviders are what the first provider answers, by model: streaming and not.
-var faultsOfProviders = map[string]func(w http.ResponseWriter, anthropic, stream bool){
-	"error-in-200": func(w http.ResponseWriter, anthropic, stream bool) {
-		sayError(w, http.StatusOK, anthropic, stream, `{"type":"server_error","code":null,"message":"no"}`, "api_error")
-	},
-	"limit-in-200": func(w http.ResponseWriter, anthropic, stream bool) {
-		sayError(w, http.StatusOK, anthropic, stream, `{"type":"requests","code":"rate_limit_exceeded","message":"no"}`, "rate_limit_error")
-	},
-	"limit": func(w http.ResponseWriter, anthropic, _ bool) {
-		sayError(w, http.StatusTooManyRequests, anthropic, false, `{"type":"requests","code":"rate_limit_exceeded","message":"no"}`, "rate_limit_error")
-	},
-	"no-credit": func(w http.ResponseWriter, anthropic, _ bool) {
-		status := http.StatusTooManyRequests
-		if anthropic {
-			status = http.StatusPaymentRequired
-		}
-		sayError(w, status, anthropic, false, `{"type":"insufficient_quota","code":"insufficient_quota","message":"no"}`, "billing_error")
-	},
-	"overloaded": func(w http.ResponseWriter, anthropic, _ bool) {
-		status := http.StatusServiceUnavailable
-		if anthropic {
-			status = 529
-		}
-		sayError(w, status, anthropic, false, `{"type":"service_unavailable_error","code":"server_is_overloaded","message":"no"}`, "overloaded_error")
-	},
-	"unknown": func(w http.ResponseWriter, anthropic, _ bool) {
-		sayError(w, http.StatusNotFound, anthropic, false, `{"type":"invalid_request_error","code":"model_not_found","message":"no"}`, "not_found_error")
-	},
+// A clientFault is what the first provider answers: a status, and the error's names at OpenAI and Anthropic.
+type clientFault struct {
+	status                int // for OpenAI; 0: there is no answer
+	kind, code, anthropic string
+	ofAnthropic           int // its status; 0: the same
 }
 
-// sayError answers with an error, OpenAI's whole or Anthropic's by its type.
-func sayError(w http.ResponseWriter, status int, anthropic, stream bool, openai, kind string) {
-	body := `{"error":` + openai + `}`
-	if anthropic {
-		body = `{"type":"error","error":{"type":"` + kind + `","message":"model: no"}}`
-	}
-	switch {
-	case stream && anthropic:
-		says(status, inEvents, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[]}}\n\nevent: error\ndata: "+body+"\n\n")(w, nil)
-	case stream:
-		says(status, inEvents, aRole+"data: "+body+"\n\n")(w, nil)
-	default:
-		says(status, inJSON, body)(w, nil)
-	}
+// clientFaults are those of each model. With 200, a stream begins, and its first event with content is the error.
+var clientFaults = map[string]clientFault{
+	"error-in-200": {200, "server_error", "server_error", "api_error", 0},
+	"limit-in-200": {200, "requests", "rate_limit_exceeded", "rate_limit_error", 0},
+	"limit":        {429, "requests", "rate_limit_exceeded", "rate_limit_error", 0},
+	"no-credit":    {429, "insufficient_quota", "insufficient_quota", "billing_error", 402},
+	"overloaded":   {503, "service_unavailable_error", "server_is_overloaded", "overloaded_error", 529},
+	"unknown":      {404, "invalid_request_error", "model_not_found", "not_found_error", 0},
+	"dead":         {},
 }
 
-// TestOfficialClientsNoticeNothing: the clients of OpenAI and Anthropic get whole answers, streaming and not, though the
-// first provider fails each call in another way; with `api` and keys, and no other option.
+// officialClients are the client libraries, and the API of the pool that each asks.
+var officialClients = []struct{ name, api string }{
+	{"openai", "openai"}, {"openai-responses", "openai"}, {"anthropic", "anthropic"},
+	{"ai-openai", "openai"}, {"ai-openai-chat", "openai"}, {"ai-anthropic", "anthropic"},
+}
+
+// TestOfficialClientsNoticeNothing: programs with the clients of OpenAI and Anthropic, or with `ai` and the provider for
+// either, get whole answers, streaming and not, though the first provider fails each call in another way; with
+// `api` and keys, and no other option.
 func TestOfficialClientsNoticeNothing(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json", "ask.js"} {
@@ -81,7 +62,8 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 		t.Fatalf("npm ci: %v\n%s", err, output)
 	}
 
-	one, two := newProvider(t, "one", false), newProvider(t, "two", false)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	two.behave(answersClients("two: " + words))
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		var c completion
@@ -89,15 +71,23 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 			http.Error(w, "what is that?", http.StatusBadRequest)
 			return
 		}
-		faultsOfProviders[c.Model](w, strings.HasSuffix(r.URL.Path, "/messages"), c.Stream)
+		f, api := clientFaults[c.Model], clientAPIOf(r)
+		if api == messagesAPI && f.ofAnthropic != 0 {
+			f.status = f.ofAnthropic
+		}
+		sayError(w, api, f.status, c.Stream, f.kind, f.code, f.anthropic)
 	})
-	models := []string{"error-in-200", "limit-in-200", "limit", "no-credit", "overloaded", "unknown"}
+	dead := "http://" + freeAddress(t)
+	models := slices.Sorted(maps.Keys(clientFaults))
 	var sites strings.Builder // each call has a pool of its own, in which the first provider is well
-	for _, client := range []string{"openai", "anthropic"} {
+	for _, client := range officialClients {
 		for _, model := range models {
 			for _, stream := range []bool{false, true} {
-				name := fmt.Sprint(client, "-", model, "-", stream)
-				pool := edited(name, "api "+client, []*api{one.api, two.api}, "key of-one", "key of-two")
+				name := fmt.Sprint(client.name, "-", model, "-", stream)
+				pool := edited(name, "api "+client.api, []*api{one, two}, "key of-one", "key of-two")
+				if model == "dead" {
+					pool = strings.Replace(pool, one.server.URL, dead, 1)
+				}
 				fmt.Fprintf(&sites, "handle_path /%s/* {\n%s\n}\n", name, pool)
 			}
 		}
@@ -133,7 +123,9 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 		}
 		whole++
 	}
-	if want := 2 * 2 * len(models); whole != want || one.hits.Load() != int64(want) {
-		t.Errorf("%d of %d answers are whole, and the provider that fails was asked %d times", whole, want, one.hits.Load())
+	want := len(officialClients) * 2 * len(models)
+	asked := len(officialClients) * 2 * (len(models) - 1)
+	if whole != want || one.hits.Load() != int64(asked) {
+		t.Errorf("%d of %d answers are whole, and the provider that fails was asked %d times, not %d", whole, want, one.hits.Load(), asked)
 	}
 }

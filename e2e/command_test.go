@@ -105,6 +105,7 @@ func (p *proxy) command(args ...string) (code int, out, errors string) {
 }
 
 func TestCommandStatus(t *testing.T) {
+	t.Setenv("COLUMNS", "150")
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t}", one, two))
 	p.get()
@@ -208,6 +209,9 @@ func TestCommandCompletes(t *testing.T) {
 		{[]string{"why", ""}, "api\n"},
 		{[]string{"drain", ""}, "one\ntwo\napi\n"},
 		{[]string{"drain", "api", ""}, "one\ntwo\n"},
+		{[]string{"events", "--pool", ""}, "api\n"},
+		{[]string{"incidents", "--pool", ""}, "api\n"},
+		{[]string{"report", "--format", "csv", "--pool", ""}, "api\n"},
 	} {
 		args := append([]string{"__complete"}, test.args[:1]...)
 		args = append(append(args, p.at()...), test.args[1:]...)
@@ -345,7 +349,7 @@ func TestCommandEvents(t *testing.T) {
 		code, out, _ = p.command("events", "--since", began)
 		return code == exitDone && strings.Contains(out, "api/one")
 	})
-	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  operator +api/one +drain  in_flight=0  note=\\x1b\[31mred$`); !line.MatchString(out) {
+	if line := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+  operator +api/one  drain  in_flight=0\n    note=\\x1b\[31mred$`); !line.MatchString(out) {
 		t.Errorf("got %q", out)
 	}
 

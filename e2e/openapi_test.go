@@ -218,9 +218,11 @@ func TestOpenAPI(t *testing.T) {
 		path, _, _ = strings.Cut(path, "?")
 		send(http.MethodGet, path+"?unknown=1", "")
 	}
-	stream := p.open(http.MethodGet, "/failover/events", "", "Accept", "text/event-stream")
-	stream.Body.Close()
-	c.holds(http.MethodGet, "/failover/events", stream.StatusCode, stream.Header, "")
+	for _, path := range []string{"/failover/events", "/failover/pools", pool, endpoint} {
+		stream := p.open(http.MethodGet, path, "", "Accept", "text/event-stream")
+		stream.Body.Close()
+		c.holds(http.MethodGet, path, stream.StatusCode, stream.Header, "")
+	}
 	for _, path := range []string{"/failover/pools/x", pool + "/endpoints/x", "/failover/events?pool=x", "/failover/incidents?pool=x", "/failover/report?pool=x"} {
 		if status := send(http.MethodGet, path, ""); status != 404 {
 			t.Errorf("GET %s: %d", path, status)

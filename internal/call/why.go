@@ -27,7 +27,7 @@ func (a *Attempt) whatFailed(err error, now time.Time) string {
 	case endpoint.EndedByTimeout:
 		return "timeout after " + a.Timeout.String()
 	case endpoint.EndedByDeadline:
-		return "timeout after " + now.Sub(a.Began).Round(time.Millisecond).String() + ", at the call's deadline"
+		return "timeout after " + now.Sub(a.Began).Round(time.Millisecond).String() + ", at the request's deadline"
 	case endpoint.EndedByIdle:
 		return a.whatStalled()
 	case endpoint.EndedByRescue:

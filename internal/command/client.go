@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -158,6 +159,42 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
+// follow reads a status again and again, each as a message of one stream, and passes its text on until
+// the stream ends or take returns an error. take gets none twice.
+func (c *client) follow(uri string, every time.Duration, take func(text string) error) error {
+	resp, err := c.send(http.MethodGet, uri+"?"+url.Values{api.Every: {every.String()}}.Encode(), nil, "Accept", "text/event-stream")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var taken error
+	err = messages(resp.Body, func(m Message) bool {
+		if m.Data != "" {
+			taken = take(m.Data)
+		}
+		return taken == nil
+	})
+	if taken != nil || c.ctx.Err() != nil {
+		return taken
+	}
+	if err != nil {
+		return &commandError{exitUnreachable, fmt.Errorf("reading the response of %s: %w", c.address, plainCause(err))}
+	}
+	return nil
+}
+
+// pause waits, and returns false if the command ends meanwhile.
+func (c *client) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
 // poolOf returns the first name, or the name of the only pool if there are no names.
 func (c *client) poolOf(named []string) (string, error) {
 	if len(named) > 0 {
@@ -187,7 +224,7 @@ type Message struct{ Name, ID, Data string }
 func messages(r io.Reader, take func(Message) bool) error {
 	var m Message
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, maxBody)
 	for lines.Scan() {
 		if lines.Text() == "" {
 			if (m.Data != "" || m.ID != "") && !take(m) {

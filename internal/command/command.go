@@ -134,6 +134,11 @@ func addCommands(root *cobra.Command) {
 	report.Flags().String("format", "md", "md, html, json or csv")
 	report.Flags().Bool("json", false, "The same as --format json")
 
+	for _, cmd := range []*cobra.Command{events, incidents, report} {
+		_ = cmd.RegisterFlagCompletionFunc("pool", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return completeNames(false)(cmd, nil, typed)
+		}) // fails only for a flag that is not there
+	}
 	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
 		api.Drain:  "Stops new requests to an endpoint; those in flight finish",

@@ -24,7 +24,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 			fmt.Fprintln(out, api.PrintableJSON(text))
 			return
 		}
-		fmt.Fprintln(out, formatEvent(e))
+		fmt.Fprintln(out, layoutOf(out).event(e))
 	}
 	query := url.Values{}
 	for _, name := range []string{"pool", "since"} {
@@ -158,8 +158,8 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 	}
 }
 
-// formatEvent returns an event as a line.
-func formatEvent(e *event.Event) string {
+// event returns an event: when, what, where and why on the first line if they fit, then the details.
+func (l layout) event(e *event.Event) string {
 	where := e.Pool
 	if e.Instance != "" {
 		where = e.Instance + ": " + where
@@ -170,30 +170,48 @@ func formatEvent(e *event.Event) string {
 	if e.To != "" {
 		where += " -> " + e.To
 	}
-	line := fmt.Sprintf("%s  %-18s  %-32s  %s", e.At.Local().Format("2006-01-02 15:04:05.000"), e.Kind, where, e.Reason)
+	parts := []string{
+		e.At.Local().Format("2006-01-02 15:04:05.000 MST"), l.paint(colourOf(e.Kind), api.Printable(fmt.Sprintf("%-14s", e.Kind))), api.Printable(where),
+	}
+	if e.Reason != "" {
+		parts = append(parts, api.Printable(e.Reason))
+	}
 	if e.Count > 1 {
-		line += fmt.Sprintf("  x%d", e.Count)
+		parts = append(parts, fmt.Sprintf("x%d", e.Count))
 	}
 	cause, isText := e.Details["cause"].(string)
 	if isText {
 		method, _ := e.Details["method"].(string)
 		path, _ := e.Details["path"].(string)
-		line += "  " + (&api.FailureStatus{What: cause, Method: method, Path: path}).String()
+		parts = append(parts, api.Printable((&api.FailureStatus{What: cause, Method: method, Path: path}).String()))
 	}
 	for _, name := range e.DetailNames() {
 		if isText && (name == "cause" || name == "method" || name == "path") {
 			continue
 		}
-		line += fmt.Sprintf("  %s=%v", name, localTime(e.Details[name]))
+		parts = append(parts, api.Printable(fmt.Sprintf("%s=%v", name, localTime(e.Details[name]))))
 	}
-	return api.Printable(line)
+	return l.parts("    ", parts...)
+}
+
+// colourOf returns the colour of a kind of event.
+func colourOf(kind string) colour {
+	switch kind {
+	case event.AllDown, event.BreakerOpened:
+		return red
+	case event.PoolUp, event.BreakerClosed, event.IncidentOver, event.SLAMetAgain:
+		return green
+	case event.BreakerRecovering, event.EndpointHeld, event.SLABurning, event.Anomaly:
+		return yellow
+	}
+	return ""
 }
 
 // localTime returns a value; if it is a time, in local time like the line's own.
 func localTime(value any) any {
 	if text, ok := value.(string); ok {
 		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
-			return at.Local().Format("2006-01-02T15:04:05.000")
+			return at.Local().Format("2006-01-02T15:04:05.000Z07:00")
 		}
 	}
 	return value

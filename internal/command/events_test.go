@@ -13,7 +13,7 @@ import (
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
 func TestEventsPrintNothingThatSteers(t *testing.T) {
-	line := formatEvent(&event.Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
+	line := layout{columns: 10_000}.event(&event.Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
 		Details: map[string]any{hostileText: hostileText, "list": []any{hostileText}}})
 	for _, r := range line {
 		if !strconv.IsGraphic(r) {

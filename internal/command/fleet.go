@@ -3,23 +3,24 @@ package command
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// formatFleet returns a table of the instances, and where they differ: at how many of them an
+// fleetColumns are those of the table of instances.
+var fleetColumns = []column{{"INSTANCE", 0}, {"VERSION", 2}, {"SEEN", 0}, {"OUT", 1}}
+
+// fleet returns a table of the instances, and where they differ: at how many of them an
 // endpoint is open.
-func formatFleet(f *api.FleetStatus, now time.Time) string {
+func (l layout) fleet(f *api.FleetStatus, now time.Time) string {
 	var b strings.Builder
 	state := "connected, " + formatSeconds(f.Lag) + " behind"
 	if !f.Connected {
-		state = "NOT CONNECTED, " + formatSeconds(f.Lag) + " behind"
+		state = l.paint(red, "NOT CONNECTED") + ", " + formatSeconds(f.Lag) + " behind"
 	}
-	fmt.Fprintf(&b, "fleet %s: %s, %d instances\n", api.Printable(f.Name), state, len(f.Instances))
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "  instance\tversion\tseen\topen")
+	b.WriteString(l.fill(fmt.Sprintf("fleet %s: %s, %d instances", l.paint(bold, api.Printable(f.Name)), state, len(f.Instances)), "  ") + "\n")
+	var rows []row
 	var order []string
 	count := make(map[string]int)
 	for _, i := range f.Instances {
@@ -45,14 +46,15 @@ func formatFleet(f *api.FleetStatus, now time.Time) string {
 		if release == "" {
 			release = "-"
 		}
-		if len(open) == 0 {
-			open = []string{"-"}
+		r := row{cells: []string{api.Printable(i.Name), api.Printable(release), seen, fmt.Sprint(len(open))}}
+		if len(open) > 0 {
+			r.below = []string{api.Printable("out: " + strings.Join(open, ", "))}
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", api.Printable(i.Name), api.Printable(release), seen, api.Printable(strings.Join(open, ", ")))
+		rows = append(rows, r)
 	}
-	w.Flush()
+	l.table(&b, "  ", fleetColumns, rows)
 	for _, name := range order {
-		fmt.Fprintf(&b, "%s: open at %d of %d\n", api.Printable(name), count[name], len(f.Instances))
+		b.WriteString(l.fill(fmt.Sprintf("%s: open at %d of %d", api.Printable(name), count[name], len(f.Instances)), "  ") + "\n")
 	}
 	return b.String()
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -31,43 +30,62 @@ func runIncidents(c *client, cmd *cobra.Command, _ []string) error {
 		fmt.Fprintln(cmd.OutOrStdout(), api.PrintableJSON(text))
 		return nil
 	}
-	fmt.Fprint(cmd.OutOrStdout(), formatIncidents(all))
+	out := cmd.OutOrStdout()
+	fmt.Fprint(out, layoutOf(out).incidents(all))
 	return nil
 }
 
-// formatIncidents returns a table of outages.
-func formatIncidents(all []incident.Incident) string {
+// incidentColumns are those of the table of outages.
+var incidentColumns = []column{{"START", 0}, {"LASTED", 0}, {"POOL", 0}, {"KIND", 1}, {"FAILED", 2}, {"SAVED", 3}}
+
+// incidents returns a table of outages, with the cause and the endpoints of each below it.
+func (l layout) incidents(all []incident.Incident) string {
 	if len(all) == 0 {
 		return "no incidents\n"
 	}
 	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "START\tLASTED\tPOOL\tKIND\tFAILED\tSAVED\tENDPOINTS\tCAUSE")
+	rows := make([]row, 0, len(all))
 	for _, i := range all {
 		lasted := "goes on"
 		if !i.End.IsZero() {
 			lasted = i.End.Sub(i.Start).Round(time.Second).String()
 		}
-		if i.Interrupted {
-			lasted += ", interrupted"
+		kind := l.paint(yellow, api.Printable(i.Kind))
+		if i.Kind == incident.Down {
+			kind = l.paint(red, api.Printable(i.Kind))
 		}
 		names := make([]string, len(i.Endpoints))
 		for n, e := range i.Endpoints {
 			names[n] = e.Name
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", i.Start.Local().Format(time.DateTime), lasted, api.Printable(i.Pool),
-			api.Printable(i.Kind), i.Failed, i.Saved, api.Printable(strings.Join(names, ", ")), api.Printable(i.Cause))
+		r := row{cells: []string{stamp(i.Start), lasted, "", kind, fmt.Sprint(i.Failed), fmt.Sprint(i.Saved)}}
+		what := "cause: " + i.Cause
+		if len(names) > 0 {
+			what += "; out: " + strings.Join(names, ", ")
+		}
+		if i.Interrupted {
+			what += "; interrupted, since Caddy ended"
+		}
+		if r.cells[2] = api.Printable(i.Pool); columnsOf(r.cells[2]) > mostOfPool {
+			what, r.cells[2] = "pool: "+i.Pool+"; "+what, "-"
+		}
+		r.below = []string{api.Printable(what)}
+		rows = append(rows, r)
 	}
-	table.Flush()
+	l.table(&b, "", incidentColumns, rows)
 	return b.String()
 }
 
-// formatIncident returns a line about an outage that goes on: its start, cause and cost.
-func formatIncident(i *incident.Incident, now time.Time) string {
-	what := "degraded"
+// mostOfPool is how many columns the name of a pool may have in the table of outages. A longer one is
+// below the row.
+const mostOfPool = 16
+
+// incident returns a line about an outage that goes on: its start, cause and cost.
+func (l layout) incident(i *incident.Incident, now time.Time) string {
+	what := l.paint(yellow, "degraded")
 	if i.Kind == incident.Down {
-		what = "outage"
+		what = l.paint(red, "outage")
 	}
-	return fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover\n", what, i.Start.Local().Format(time.DateTime),
-		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(i.Cause), i.Failed, i.Saved)
+	return l.fill(fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover", what, stamp(i.Start),
+		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(i.Cause), i.Failed, i.Saved), "    ") + "\n"
 }

@@ -1,6 +1,9 @@
 package command
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -85,25 +88,40 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 
 // waitDrained waits until an endpoint has no calls in flight, at most atMost.
 func waitDrained(c *client, cmd *cobra.Command, path string, status api.EndpointStatus, atMost time.Duration) error {
-	over := time.NewTimer(atMost)
-	defer over.Stop()
-	look := time.NewTicker(200 * time.Millisecond)
-	defer look.Stop()
+	ctx, cancel := context.WithTimeout(c.ctx, atMost)
+	defer cancel()
+	waiting := *c
+	waiting.ctx = ctx
 	for {
-		select {
-		case <-over.C:
-			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
-		case <-look.C:
-		}
-		if _, err := c.exchange(http.MethodGet, path, nil, &status); err != nil {
-			return err
-		}
-		if status.InFlight == 0 {
+		err := waiting.follow(path, drainedEvery, func(text string) error {
+			if err := json.Unmarshal([]byte(text), &status); err != nil {
+				return fmt.Errorf("reading a status: %w", err)
+			}
+			if status.InFlight == 0 {
+				return errSeen
+			}
+			return nil
+		})
+		switch {
+		case err == errSeen:
 			fmt.Fprintln(cmd.ErrOrStderr(), countCalls(0))
 			return nil
+		case c.ctx.Err() != nil:
+			return c.ctx.Err()
+		case ctx.Err() != nil:
+			return &commandError{exitInFlight, fmt.Errorf("%s after %v", countCalls(status.InFlight), atMost)}
+		case err != nil:
+			return err
 		}
+		waiting.pause(drainedEvery)
 	}
 }
+
+// drainedEvery is how often an endpoint that drains is looked at.
+const drainedEvery = 200 * time.Millisecond
+
+// errSeen ends a stream of which enough was seen.
+var errSeen = errors.New("enough was seen")
 
 // describeAnswer describes the endpoint after an order.
 func describeAnswer(a *api.OperatorAnswer) string {
@@ -151,7 +169,7 @@ func describeUntil(until time.Time) string {
 	if until.IsZero() {
 		return ""
 	}
-	return ", until " + until.Local().Format(time.DateTime)
+	return ", until " + stamp(until)
 }
 
 func countCalls(n int64) string {

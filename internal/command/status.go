@@ -1,14 +1,13 @@
 package command
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -44,62 +43,99 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 		case asJSON:
 			fmt.Fprintln(out, api.PrintableJSON(text))
 		default:
-			fmt.Fprint(out, formatFleet(&fleet, time.Now()))
+			fmt.Fprint(out, layoutOf(out).fleet(&fleet, time.Now()))
 		}
 		return nil
 	}
-	show := func() ([]api.PoolStatus, error) {
-		all, text, err := readStatus(c, args)
-		if err != nil {
-			return nil, err
-		}
+	shown := false
+	show := func(all []api.PoolStatus, text string) {
+		now, l := time.Now(), layoutOf(out)
 		switch {
 		case asJSON:
 			fmt.Fprintln(out, api.PrintableJSON(text))
 		case watch && onTerminal(out):
-			fmt.Fprint(out, clearScreen+time.Now().Format(time.TimeOnly)+"  "+c.address+"\n\n"+formatStatus(all, time.Now()))
+			fmt.Fprint(out, clearScreen+now.Format("15:04:05 MST")+"  "+api.Printable(c.address)+"\n\n"+l.status(all, now))
+		case shown:
+			fmt.Fprint(out, "\n"+l.status(all, now))
 		default:
-			fmt.Fprint(out, formatStatus(all, time.Now()))
+			fmt.Fprint(out, l.status(all, now))
 		}
-		return all, nil
+		shown = true
 	}
-	all, err := show()
+	if watch {
+		return watchStatus(c, cmd, args, interval, show)
+	}
+	all, text, err := readStatus(c, args)
 	if err != nil {
 		return err
 	}
-	if !watch {
-		if flags.Bool("check") {
-			return exitCode(all)
-		}
-		return nil
+	show(all, text)
+	if flags.Bool("check") {
+		return exitCode(all)
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	return nil
+}
+
+// watchStatus shows pools again and again until the command is interrupted. It reads a stream, so
+// that Caddy logs one request and not each look. Only the first error ends it.
+func watchStatus(c *client, cmd *cobra.Command, args []string, interval time.Duration, show func([]api.PoolStatus, string)) error {
+	uri := statusOf(args)
+	first := true
 	for {
-		select {
-		case <-c.ctx.Done():
+		err := c.follow(uri, interval, func(text string) error {
+			all, err := decodeStatus(args, text)
+			if err == nil {
+				first = false
+				show(all, text)
+			}
+			return err
+		})
+		if c.ctx.Err() != nil {
 			return nil
-		case <-ticker.C:
 		}
-		if !asJSON && !onTerminal(out) {
-			fmt.Fprintln(out)
+		if err != nil && first {
+			return err
 		}
-		if _, err := show(); err != nil && c.ctx.Err() == nil {
+		if err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\n", api.PrintableLines(err.Error()))
+		}
+		if !c.pause(interval) {
+			return nil
 		}
 	}
 }
 
+// statusOf returns the path of the pool of args, or of all pools.
+func statusOf(args []string) string {
+	if len(args) == 0 {
+		return api.Root + "pools"
+	}
+	return api.Root + "pools/" + url.PathEscape(args[0])
+}
+
+// decodeStatus reads the status of the pool of args, or of all pools.
+func decodeStatus(args []string, text string) (all []api.PoolStatus, err error) {
+	if len(args) == 0 {
+		err = json.Unmarshal([]byte(text), &all)
+	} else {
+		all = make([]api.PoolStatus, 1)
+		err = json.Unmarshal([]byte(text), &all[0])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a status: %w", err)
+	}
+	return all, nil
+}
+
 // readStatus returns the pool of args or all pools, and the text of the response.
 func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
-	if len(args) == 0 {
-		var all []api.PoolStatus
-		text, err := c.exchange(http.MethodGet, api.Root+"pools", nil, &all)
-		return all, text, err
+	var raw json.RawMessage
+	text, err := c.exchange(http.MethodGet, statusOf(args), nil, &raw)
+	if err != nil {
+		return nil, "", err
 	}
-	var one api.PoolStatus
-	text, err := c.exchange(http.MethodGet, api.Root+"pools/"+url.PathEscape(args[0]), nil, &one)
-	return []api.PoolStatus{one}, text, err
+	all, err := decodeStatus(args, text)
+	return all, text, err
 }
 
 // exitCode returns an error with the exit code for the state of pools; nil if all are well.
@@ -121,8 +157,8 @@ func exitCode(all []api.PoolStatus) error {
 	return &commandError{code: code}
 }
 
-// formatStatus returns a table for each pool.
-func formatStatus(all []api.PoolStatus, now time.Time) string {
+// status returns a table for each pool.
+func (l layout) status(all []api.PoolStatus, now time.Time) string {
 	if len(all) == 0 {
 		return "no pools\n"
 	}
@@ -131,15 +167,16 @@ func formatStatus(all []api.PoolStatus, now time.Time) string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		state := "up"
+		state := l.paint(green, "up")
 		if p.Down {
-			state = "DOWN"
+			state = l.paint(red, "DOWN")
 		}
-		fmt.Fprintf(&b, "pool %s: %s, %s requests/s, %d retries denied%s%s\n", api.Printable(p.Name), state, formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA))
+		b.WriteString(l.fill(fmt.Sprintf("pool %s: %s, %s requests/s, %d retries denied%s%s", l.paint(bold, api.Printable(p.Name)), state,
+			formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA)), "  ") + "\n")
 		if p.Incident != nil {
-			b.WriteString(formatIncident(p.Incident, now))
+			b.WriteString(l.incident(p.Incident, now))
 		}
-		formatEndpoints(&b, p.Endpoints, now)
+		l.endpoints(&b, p.Endpoints, now)
 	}
 	return b.String()
 }
@@ -174,24 +211,44 @@ func formatSLA(s *api.SLAStatus) string {
 	return text
 }
 
-func formatEndpoints(w io.Writer, endpoints []api.EndpointStatus, now time.Time) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  ENDPOINT\tPRIORITY\tWEIGHT\tSTATE\tTRAFFIC\tSHARE\tSCORE\tIN FLIGHT\tOK\tFAILED\tCANCELLED\tP50\tP99\tNOTE")
+// endpointColumns are those of the table of endpoints. What tells least about an outage is left out
+// first.
+var endpointColumns = []column{
+	{"ENDPOINT", 0}, {"PRIORITY", 5}, {"WEIGHT", 7}, {"STATE", 0}, {"TRAFFIC", 1}, {"SHARE", 4}, {"SCORE", 6}, {"IN FLIGHT", 2},
+	{"OK", 9}, {"FAILED", 8}, {"CANCELLED", 11}, {"P50", 10}, {"P99", 3},
+}
+
+func (l layout) endpoints(b *strings.Builder, endpoints []api.EndpointStatus, now time.Time) {
+	rows := make([]row, 0, len(endpoints))
 	for _, e := range endpoints {
 		p50, p99 := "-", "-"
 		if e.Latency != nil {
 			p50, p99 = formatSeconds(e.Latency.P50), formatSeconds(e.Latency.P99)
 		}
-		state := e.State
-		if e.Draining {
-			state = "draining"
+		r := row{cells: []string{
+			api.Printable(e.Name), strconv.Itoa(e.Priority), strconv.FormatFloat(e.Weight, 'g', 4, 64), l.state(&e),
+			formatPart(e.Traffic), formatPart(e.Share), strconv.FormatFloat(e.Score, 'f', 2, 64), fmt.Sprint(e.InFlight),
+			fmt.Sprint(e.Successes), fmt.Sprint(e.Failures), fmt.Sprint(e.Cancelled), p50, p99,
+		}}
+		for _, note := range notes(&e, now) {
+			r.below = append(r.below, api.Printable(note))
 		}
-		fmt.Fprintf(table, "  %s\t%d\t%s\t%s\t%s\t%s\t%.2f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
-			api.Printable(e.Name), e.Priority, strconv.FormatFloat(e.Weight, 'g', 4, 64), state,
-			formatPart(e.Traffic), formatPart(e.Share), e.Score, e.InFlight, e.Successes, e.Failures, e.Cancelled, p50, p99,
-			api.Printable(strings.Join(notes(&e, now), "; ")))
+		rows = append(rows, r)
 	}
-	table.Flush()
+	l.table(b, "  ", endpointColumns, rows)
+}
+
+// state returns an endpoint's state in its colour.
+func (l layout) state(e *api.EndpointStatus) string {
+	switch {
+	case e.Draining:
+		return l.paint(yellow, "draining")
+	case e.State == breaker.Open.String() || e.State == breaker.ForcedOpen.String():
+		return l.paint(red, e.State)
+	case e.State == breaker.Recovering.String() || !e.HeldUntil.IsZero():
+		return l.paint(yellow, e.State)
+	}
+	return l.paint(green, e.State)
 }
 
 // notes returns what the columns of an endpoint do not show.
@@ -270,9 +327,9 @@ func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
 	if s.Priority != nil {
 		what = append(what, fmt.Sprintf("priority %d", *s.Priority))
 	}
-	layout := "15:04"
+	layout := "15:04 MST"
 	if s.Until.Sub(now) >= 24*time.Hour {
-		layout = "2006-01-02 15:04"
+		layout = "2006-01-02 15:04 MST"
 	}
 	return strings.Join(what, ", ") + " until " + s.Until.In(now.Location()).Format(layout) + ", by schedule"
 }

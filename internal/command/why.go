@@ -30,54 +30,82 @@ func runWhy(c *client, cmd *cobra.Command, args []string) error {
 		fmt.Fprintln(out, "no pools")
 	}
 	for _, p := range all {
-		fmt.Fprint(out, explainPool(&p, time.Now()))
+		fmt.Fprint(out, layoutOf(out).why(&p, time.Now()))
 	}
 	return nil
 }
 
-// explainPool says what is out in a pool, since when, why, what happens next, and what an
-// operator can do.
-func explainPool(p *api.PoolStatus, now time.Time) string {
+// why says what is out in a pool, since when, why, what happens next, and what an operator can
+// do.
+func (l layout) why(p *api.PoolStatus, now time.Time) string {
 	var b strings.Builder
-	pool := api.Printable(p.Name)
+	pool, down := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN")
 	out := 0
 	for i := range p.Endpoints {
 		e := &p.Endpoints[i]
-		facts, cure := explainEndpoint(p.Name, e, now)
+		facts, command, after := explainEndpoint(p.Name, e, now)
 		if len(facts) == 0 {
 			continue
 		}
 		if out == 0 && p.Down {
-			fmt.Fprintf(&b, "pool %s is DOWN: no endpoint takes requests\n", pool)
+			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down), "  ") + "\n")
 		} else if out == 0 {
-			fmt.Fprintf(&b, "pool %s serves, but not with all endpoints\n", pool)
+			b.WriteString(l.fill(fmt.Sprintf("pool %s serves, but not with all endpoints", pool), "  ") + "\n")
 		}
 		out++
-		fmt.Fprintf(&b, "\n  %s\n", api.Printable(e.Name))
+		b.WriteString("\n" + l.fill("  "+l.paint(bold, api.Printable(e.Name)), "  ") + "\n")
 		for _, fact := range facts {
-			fmt.Fprintf(&b, "    %s\n", api.Printable(fact))
+			b.WriteString(l.fill("    "+api.Printable(fact), "      ") + "\n")
 		}
-		if cure != "" {
-			fmt.Fprintf(&b, "    to change that: %s\n", api.Printable(cure))
+		if command != nil {
+			b.WriteString(l.cure(command, after))
 		}
 	}
 	switch {
 	case out == 0 && p.Down:
-		fmt.Fprintf(&b, "pool %s is DOWN: no endpoint has a weight\n", pool)
+		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint has a weight", pool, down), "  ") + "\n")
 	case out == 0:
-		fmt.Fprintf(&b, "pool %s is well: all %d endpoints take their traffic\n", pool, len(p.Endpoints))
+		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: all %d endpoints take their traffic", pool, l.paint(green, "well"), len(p.Endpoints)), "  ") + "\n")
 	}
 	if p.Incident != nil {
-		fmt.Fprintf(&b, "\n  %s", strings.TrimLeft(formatIncident(p.Incident, now), " "))
+		b.WriteString("\n" + l.incident(p.Incident, now))
 	}
 	return b.String()
 }
 
-// explainEndpoint returns what keeps an endpoint from its traffic, in sentences, and the command
-// that an operator can give; nothing if the endpoint is well.
-func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts []string, cure string) {
-	command := func(action string) string {
-		return "caddy failover " + action + " " + quoted(pool) + " " + quoted(e.Name)
+// cure returns a command that an operator can give, with what to know about it. A command that does not
+// fit a line goes on as a shell reads it.
+func (l layout) cure(command []string, after string) string {
+	const lead, more = "    to change that: ", "        "
+	text := api.Printable(strings.Join(command, " "))
+	if n := columnsOf(lead + text + after); n <= l.columns {
+		return lead + text + after + "\n"
+	}
+	lines := []string{strings.TrimRight(lead, " "), ""}
+	for _, word := range command {
+		word = api.Printable(word)
+		last := &lines[len(lines)-1]
+		switch {
+		case *last == "":
+			*last = more + word
+		case columnsOf(*last)+1+columnsOf(word)+2 <= l.columns:
+			*last += " " + word
+		default:
+			*last += " \\"
+			lines = append(lines, more+"  "+word)
+		}
+	}
+	if after = strings.TrimLeft(after, ", "); after != "" {
+		lines[0] = l.fill("    "+after+", this changes that:", "      ")
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// explainEndpoint returns what keeps an endpoint from its traffic, in sentences, the command that an
+// operator can give, and a few words that follow it; nothing if the endpoint is well.
+func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, cure []string, after string) {
+	command := func(action string) []string {
+		return []string{"caddy", "failover", action, quoted(pool), quoted(e.Name)}
 	}
 	switch o := e.Operator; {
 	case o != nil:
@@ -106,7 +134,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 		case !e.Until.IsZero():
 			facts = append(facts, "it is tried again within "+formatWait(e.Until, now))
 		}
-		cure = command(api.Reset) + ", if you know that it is well"
+		cure, after = command(api.Reset), ", if you know that it is well"
 	}
 	if !e.HeldUntil.IsZero() {
 		why := "it asked for it (429)"
@@ -117,8 +145,8 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 			why = "its responses say that a quota is used up"
 		}
 		facts = append(facts, fmt.Sprintf("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why))
-		if cure == "" {
-			cure = command(api.Reset) + " ends the cooldown"
+		if cure == nil {
+			cure = command(api.Reset)
 		}
 	}
 	for _, l := range e.Limits {
@@ -132,7 +160,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts [
 	if len(facts) > 0 && e.LastFailure != nil && (e.Cause == nil || e.LastFailure.String() != e.Cause.String()) {
 		facts = append(facts, "last failure: "+e.LastFailure.String())
 	}
-	return facts, cure
+	return facts, cure, after
 }
 
 // untilAndWhy returns the end of an order and its reason, to follow other text.

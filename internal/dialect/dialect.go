@@ -170,7 +170,10 @@ var gemini = []Answer{
 //     "header not found" https://github.com/ethereum/go-ethereum/blob/master/eth/api_backend.go, "missing trie node"
 //     https://github.com/ethereum/go-ethereum/blob/master/trie/errors.go, and 3 for what reverts
 //     https://github.com/ethereum/go-ethereum/blob/master/internal/ethapi/errors.go
-//   - Nethermind: -32002, "No state available for block"
+//   - "unknown block" https://github.com/ethereum/go-ethereum/blob/master/eth/filters/api.go, 4444 "pruned history
+//     unavailable" https://eips.ethereum.org/EIPS/eip-4444, and Erigon's "old data not available due to pruning"
+//     https://github.com/erigontech/erigon/blob/main/db/state/history_reader_v3.go
+//   - Nethermind: -32002, "No state available for block", -32016 and -32017 timed out, -39001 unknown block
 //     https://github.com/NethermindEth/nethermind/blob/master/src/Nethermind/Nethermind.JsonRpc/ErrorCodes.cs
 //   - Solana: -32005, "Node is behind by 42 slots" https://solana.com/docs/rpc/http/gethealth
 //   - Limits: -32005 https://docs.metamask.io/services/reference/ethereum/json-rpc-methods/#error-codes (which also refuses
@@ -178,17 +181,19 @@ var gemini = []Answer{
 //     https://www.therpc.io/docs/ethereum/rate-limits
 //
 // A node that lags behind, or lacks the state that is asked for, has failed. What the call itself
-// brings about (reverted, invalid parameters, nonce too low) is an answer. Limits are held against
+// brings about (reverted, invalid parameters, nonce too low) is an answer. A node that does not keep
+// old history is well, but another may do better. Limits are held against
 // the endpoint also where its key stands in its URL.
 var jsonrpc = []Answer{
 	{Status: anyStatus, JSON: "error.code", Match: "^(401|403)$", As: "denied", OfQuota: true},
 	{Status: anyStatus, JSON: "error.message", Match: "(?i)^node is (behind|unhealthy)", As: "failure"},
 	{Status: anyStatus, JSON: "error.code", Match: "^(-32005|-32029|429)$", As: "held",
 		Unless: &Answer{JSON: "error.message", Match: "(?i)query returned|results|block range|fee"}},
-	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002)$", As: "failure", Unless: byTheCall},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002|-32016|-32017|-39001)$", As: "failure", Unless: byTheCall},
 	{Status: anyStatus, JSON: "error.message", As: "failure", Unless: byTheCall,
-		Match: "(?i)^(header not found|missing trie node|no state available|historical state|state .{0,80} is not available|.{0,60}not synced)"},
-	{Status: anyStatus, JSON: "error.code", Match: "^(-32601|-32004)$", As: "next"},
+		Match: "(?i)^(header (for (hash|number) )?not found|unknown block|block (.{0,80} )?not found|missing trie node|no state available|historical state|state .{0,80} is not available|.{0,60}not synced)"},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32601|-32004|4444)$", As: "next"},
+	{Status: anyStatus, JSON: "error.message", Match: "(?i)^(old data not available due to pruning|pruned history unavailable)", As: "next"},
 	{Status: "429", As: "held"},
 	{Status: "5xx", JSON: "error.code", Match: "^(3|-32600|-32602|-32700)$", As: "ok"},
 	{Status: "5xx", JSON: "error.message", Match: "(?i)revert", As: "ok"},

@@ -160,6 +160,38 @@ func TestShapes(t *testing.T) {
 		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"query returned more than 10000 results"}}`, ""},
 		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32029,"message":"Rate limit exceeded"}}`, "held"},
 		{"jsonrpc", 429, "text/plain", "Too Many Requests", "held"},
+
+		// geth
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"header for hash not found"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"unknown block"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"historical state 1a2b is not available"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"request timed out"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"method handler crashed"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":4444,"message":"pruned history unavailable"}}`, "next"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"hash is not currently canonical"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"execution aborted (timeout = 5s)"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32003,"message":"response too large"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"empty batch"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"insufficient funds for gas * price + value: balance 0, tx cost 21000"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"replacement transaction underpriced"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"already known"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted: block not found","data":"0x08c379a0"}}`, ""},
+
+		// Erigon
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"block 1a2b not found"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"block not found: 19000000"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"old data not available due to pruning: requested block 1"}}`, "next"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"nonce too low"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"missing value for required argument 0"}}`, ""},
+
+		// Nethermind
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32016,"message":"eth_call request timed out."}}`, "failure"},
+		{"jsonrpc", 503, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32017,"message":"Timeout"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-39001,"message":"Unknown block error"}}`, "failure"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":4444,"message":"Pruned history unavailable"}}`, "next"},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32015,"message":"VM execution error.","data":"revert"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32010,"message":"insufficient funds, Balance is 0"}}`, ""},
+		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Resource not found."}}`, ""},
 		{"jsonrpc", 200, asJSON, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"the method trace_block does not exist/is not available"}}`, "next"},
 		{"jsonrpc", 200, asJSON, `[{"jsonrpc":"2.0","id":1,"result":"0x1"},{"jsonrpc":"2.0","id":2,"error":{"code":3,"message":"execution reverted"}}]`, ""},
 		{"jsonrpc", 200, asJSON, `[{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted"}},{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"header not found"}}]`, "failure"},

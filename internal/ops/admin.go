@@ -93,10 +93,7 @@ func (a *AdminAPI) pools(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err
 	}
-	if _, err := parameters(r); err != nil {
-		return err
-	}
-	return writeJSON(w, pool.Status(time.Now()))
+	return a.answer(w, r, func() (any, error) { return pool.Status(time.Now()), nil })
 }
 
 // pool answers requests for a pool and its endpoints.
@@ -119,7 +116,11 @@ func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return a.unknown(w, r)
 	}
-	if _, err := parameters(r); err != nil {
+	known := []string{}
+	if action == "" && r.Method != http.MethodPatch {
+		known = append(known, api.Every)
+	}
+	if _, err := parameters(r, known...); err != nil {
 		return err
 	}
 	p := pool.Find(segments[0])
@@ -131,7 +132,7 @@ func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 		if done, err := allow(w, r, http.MethodGet); done {
 			return err
 		}
-		return writeJSON(w, p.Status(time.Now()))
+		return a.answer(w, r, func() (any, error) { return poolStatus(segments[0]) })
 	case 3:
 		if done, err := allow(w, r, http.MethodGet, http.MethodPatch); done {
 			return err
@@ -139,7 +140,7 @@ func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodPatch {
 			return order(w, r, p, segments[2], api.Set)
 		}
-		return endpointStatus(w, p, segments[2])
+		return a.answer(w, r, func() (any, error) { return endpointStatus(segments[0], segments[2]) })
 	}
 	if done, err := allow(w, r, http.MethodPost); done {
 		return err
@@ -147,18 +148,31 @@ func (a *AdminAPI) pool(w http.ResponseWriter, r *http.Request) error {
 	return order(w, r, p, segments[2], action)
 }
 
-// endpointStatus answers with the status of an endpoint.
-func endpointStatus(w http.ResponseWriter, p *pool.Pool, name string) error {
+// poolStatus returns the status of a pool.
+func poolStatus(name string) (any, error) {
+	p := pool.Find(name)
+	if p == nil {
+		return nil, unknownPool(name)
+	}
+	return p.Status(time.Now()), nil
+}
+
+// endpointStatus returns the status of an endpoint.
+func endpointStatus(poolName, name string) (any, error) {
+	p := pool.Find(poolName)
+	if p == nil {
+		return nil, unknownPool(poolName)
+	}
 	status := p.Status(time.Now())
 	names := make([]string, 0, len(status.Endpoints))
 	for _, e := range status.Endpoints {
 		if e.Name == name {
-			return writeJSON(w, e)
+			return e, nil
 		}
 		names = append(names, e.Name)
 	}
 	err := &pool.UnknownEndpointError{Pool: p.Name, Endpoint: name, Names: names}
-	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 }
 
 // order carries out an order and answers with its result.

@@ -205,9 +205,8 @@ func (a answer) refuse(status int, kind, code string) {
 	fmt.Fprintf(a.w, `{"error":{"message":"no","type":%q,"param":null,"code":%q}}`, kind, code)
 }
 
-// cut closes the connection, with a reset if reset is set. What was written before is sent.
+// cut closes the connection before any byte of an answer, with a reset if reset is set.
 func (a answer) cut(reset bool) {
-	_ = http.NewResponseController(a.w).Flush()
 	conn, _, err := http.NewResponseController(a.w).Hijack()
 	if err != nil {
 		return
