@@ -429,3 +429,69 @@ func (e *edgeCaddy) config() string {
 	}
 	return string(text)
 }
+
+// ask sends so many requests a second until stop is called. It wants them answered.
+func (e *edgeCaddy) ask(rate int) (stop func()) {
+	quit := make(chan struct{})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		ticker := time.NewTicker(time.Second / time.Duration(rate))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				calls.Go(func() {
+					r, _ := http.NewRequest(http.MethodGet, "http://api.test/", nil)
+					if resp, err := e.client.Do(r); err == nil {
+						resp.Body.Close()
+					}
+				})
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		calls.Wait()
+	}
+}
+
+// after waits for a time.
+func after(t testing.TB, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
+
+// TestFleetKeepsALimitTogether at uneven demand, and after one instance was killed.
+func TestFleetKeepsALimitTogether(t *testing.T) {
+	redis := startRedis(t)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	const perSecond = 60
+	edges := fleetOver(t, "redis unix://"+redis.socket, edited("api", "", []*api{one, two}, fmt.Sprintf("limit %d requests per 1m", 60*perSecond)))
+	stops := make([]func(), 3)
+	for i, rate := range []int{90, 15, 3} {
+		stops[i] = edges[i].ask(rate)
+	}
+	measure := func(what string) {
+		t.Helper()
+		after(t, 6*time.Second) // demand is told once a second
+		before, began := one.hits.Load(), time.Now()
+		after(t, 12*time.Second)
+		rate := float64(one.hits.Load()-before) / time.Since(began).Seconds()
+		t.Logf("%s: %.1f requests a second reach the endpoint, its limit is %d (%+.1f %%)", what, rate, perSecond, 100*(rate/perSecond-1))
+		if rate > 1.05*perSecond || rate < 0.9*perSecond {
+			t.Errorf("%s: %.1f requests a second, want %d", what, rate, perSecond)
+		}
+	}
+	measure("three instances")
+	edges[0].run.end(syscall.SIGKILL)
+	stops[0]()
+	more := edges[2].ask(70)
+	measure("two instances, after one was killed")
+	for _, stop := range append(stops[1:], more) {
+		stop()
+	}
+}
