@@ -19,11 +19,11 @@ import (
 // givenAtLoad are the placeholders whose values are read when a configuration is loaded.
 var givenAtLoad = regexp.MustCompile(`\{(env|file)\.([^{}]+)\}`)
 
-// hasGiven tells whether a text has a placeholder that givenAtLoad finds.
+// hasGiven reports whether a text has a placeholder that givenAtLoad finds.
 func hasGiven(text string) bool { return givenAtLoad.MatchString(text) }
 
-// given puts the values of {env.*} and {file.*} into a text. One without a value is an
-// error, which names it and repeats no value.
+// given replaces {env.*} and {file.*} in a text. A placeholder without a value is an error, which
+// names it and shows no value.
 func given(text string) (string, error) {
 	var out strings.Builder
 	last := 0
@@ -43,7 +43,7 @@ func given(text string) (string, error) {
 	return out.String(), nil
 }
 
-// valueOf is the value of a placeholder of the environment or of a file.
+// valueOf returns the value of a placeholder of the environment or of a file.
 func valueOf(kind, name string) (string, error) {
 	if kind == "file" {
 		if _, err := os.ReadFile(name); err != nil {
@@ -63,8 +63,8 @@ func valueOf(kind, name string) (string, error) {
 	return value, nil
 }
 
-// resolve puts values into the addresses of the endpoints and of the proxy's upstreams, so
-// that a value may be a base URL as well.
+// resolve replaces placeholders in the addresses of the endpoints and of the proxy's upstreams. A
+// value may be a base URL.
 func (p *Policy) resolve(handler *reverseproxy.Handler) error {
 	for _, e := range p.Endpoints {
 		if err := e.resolve(); err != nil {
@@ -112,7 +112,7 @@ func (e *Endpoint) resolve() error {
 	return nil
 }
 
-// givenAddress reads an address with placeholders, once their values are known.
+// givenAddress parses an address after its placeholders have values.
 func givenAddress(text string) (base, dial string, err error) {
 	value, err := given(text)
 	if err != nil {
@@ -135,7 +135,7 @@ func givenAddress(text string) (base, dial string, err error) {
 	return value, dialAddress(u), nil
 }
 
-// noScheme is the error of a base URL that lacks its scheme.
+// noScheme returns the error of a base URL without a scheme.
 func noScheme(address string) error {
 	for _, scheme := range []string{"http:", "https:"} {
 		if rest, ok := strings.CutPrefix(strings.ToLower(address), scheme); ok {
@@ -146,7 +146,7 @@ func noScheme(address string) error {
 	return fmt.Errorf("a scheme is missing: write https://%s, or http://%[1]s", withoutPort(address))
 }
 
-// withoutPort is how an address is written where its port is that of its scheme.
+// withoutPort returns an address without the default port of its scheme.
 func withoutPort(address string) string {
 	if host, port, err := net.SplitHostPort(address); err == nil && (port == "80" || port == "443") {
 		if strings.Contains(host, ":") {
@@ -181,7 +181,7 @@ func parseDial(word, address string) (dial string, err error) {
 	return address, nil
 }
 
-// networkOf is the network that an address names, empty if it names none.
+// networkOf returns the network that an address names, or "".
 func networkOf(address, network string) string {
 	if strings.HasPrefix(strings.ToLower(address), network+"/") {
 		return network
@@ -189,13 +189,13 @@ func networkOf(address, network string) string {
 	return ""
 }
 
-// dialable tells whether HTTP goes over a network.
+// dialable reports whether HTTP works over a network.
 func dialable(network string) bool {
 	return slices.Contains([]string{"tcp", "tcp4", "tcp6"}, network) || caddy.IsUnixNetwork(network) || caddy.IsFdNetwork(network)
 }
 
-// checkSchemes refuses endpoints whose credentials would go out in plain text although
-// nobody said so. It returns the addresses that are called in plain HTTP for want of a scheme.
+// checkSchemes refuses endpoints whose credentials would go out in plain text without an explicit
+// http://. It returns the addresses that get plain HTTP because they have no scheme.
 func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, err error) {
 	byProxy := handler.Headers != nil && handler.Headers.Request != nil && p.isDirective() && setsCredentials(handler.Headers.Request)
 	for _, e := range p.Endpoints {
@@ -218,7 +218,7 @@ func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, er
 	return plain, nil
 }
 
-// plainAt tells whether the proxy calls an address without a scheme in plain HTTP.
+// plainAt reports whether the proxy calls an address without a scheme in plain HTTP.
 func plainAt(handler *reverseproxy.Handler, address string) bool {
 	if t, ok := handler.Transport.(*reverseproxy.HTTPTransport); ok && t.TLS != nil {
 		parsed, err := caddy.ParseNetworkAddress(address)

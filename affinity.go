@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// What calls of one endpoint may have in common.
+// What requests of one endpoint may have in common.
 const (
 	affinityText     = "text"
 	affinityJSON     = "json"
@@ -71,7 +71,7 @@ func (a *Affinity) name() string {
 	return a.Value
 }
 
-// source is the option ready for use. It has been validated.
+// source converts the option, which must be valid.
 func (a *Affinity) source() call.KeySource {
 	switch a.By {
 	case affinityJSON:

@@ -49,7 +49,7 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 	return nil
 }
 
-// where names the handler in an error message.
+// where returns the handler's place for an error message.
 func (p *Policy) where() string {
 	if len(p.Endpoints) > 0 {
 		return p.Endpoints[0].at()

@@ -30,7 +30,7 @@ type Model struct {
 	Name string `json:"name,omitempty"`
 }
 
-// dialect is that of the pool's API; nil: none.
+// dialect returns the dialect of the pool's API, or nil.
 func (p *Policy) dialect() *dialect.Dialect { return dialect.Of(p.API) }
 
 // validateAPI checks `api`, and the options of endpoints that need it.
@@ -56,7 +56,7 @@ func (p *Policy) validateAPIOf(e *Endpoint) error {
 	return e.validateTokens(p.dialect())
 }
 
-// checkAPIWords is validateAPI for the words of a Caddyfile.
+// checkAPIWords is validateAPI for the options of a Caddyfile.
 func (p *Policy) checkAPIWords() error {
 	for _, e := range p.Endpoints {
 		if err := p.validateAPIOf(e); err != nil {
@@ -66,7 +66,7 @@ func (p *Policy) checkAPIWords() error {
 	return nil
 }
 
-// validateKeys repeats no key.
+// validateKeys checks an endpoint's keys. Its errors show no key.
 func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 	if len(e.Keys) == 0 {
 		return nil
@@ -126,7 +126,7 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 	return nil
 }
 
-// models are those of an endpoint, ready for use; nil: it takes any.
+// models converts the models of an endpoint; nil means that it takes any.
 func (p *Policy) models(e *Endpoint) *target.Models {
 	if len(e.Models) == 0 {
 		return nil
@@ -138,7 +138,7 @@ func (p *Policy) models(e *Endpoint) *target.Models {
 	return target.NewModels(names, p.dialect().Model)
 }
 
-// spreadKeys makes an endpoint of each key, at an upstream of its own, and a header of the key.
+// spreadKeys creates an endpoint with its own upstream for each key, and sets the key's header.
 func (p *Policy) spreadKeys(handler *reverseproxy.Handler) error {
 	if err := p.validateAPI(); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (p *Policy) spreadKeys(handler *reverseproxy.Handler) error {
 	return nil
 }
 
-// eachKey are the endpoints that an endpoint with keys is.
+// eachKey returns one endpoint for each key of an endpoint.
 func (e *Endpoint) eachKey(api *dialect.Dialect) []*Endpoint {
 	if len(e.Keys) == 0 {
 		return []*Endpoint{e}
@@ -202,7 +202,7 @@ func (e *Endpoint) eachKey(api *dialect.Dialect) []*Endpoint {
 	return each
 }
 
-// withField are header operations that also set a field.
+// withField returns header operations that also set a field.
 func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
 	with := new(headers.HeaderOps)
 	if ops != nil {
@@ -215,7 +215,7 @@ func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
 	return with
 }
 
-// commitRules are those of `commit`, else the API's.
+// commitRules returns the rules of `commit`, else those of the API.
 func (p *Policy) commitRules() call.CommitRules {
 	api := p.dialect()
 	if api == nil {
@@ -229,8 +229,8 @@ func (p *Policy) commitRules() call.CommitRules {
 	return rules
 }
 
-// retryRules are those of `retry`, else the API's. By default a call that finds no key of an endpoint
-// good has attempts left for the endpoints after it.
+// retryRules returns the rules of `retry`, else those of the API. By default, a request for which no
+// key of an endpoint works still has attempts for the endpoints after it.
 func (p *Policy) retryRules() call.RetryRules {
 	rules := p.Retry.rules()
 	if p.Retry == nil || p.Retry.Attempts == 0 && !p.Retry.Off {
@@ -242,8 +242,8 @@ func (p *Policy) retryRules() call.RetryRules {
 	return rules
 }
 
-// quotaFields are where answers state quotas: where the API has them or, without one, where any API
-// has them.
+// quotaFields returns the header fields in which responses state quotas: those of the API or,
+// without an API, those of any API.
 func (p *Policy) quotaFields() (fields []outcome.QuotaFields) {
 	quotas := dialect.AnyQuotas()
 	if api := p.dialect(); api != nil {
@@ -255,8 +255,8 @@ func (p *Policy) quotaFields() (fields []outcome.QuotaFields) {
 	return fields
 }
 
-// apiAnswers are what the API's answers mean, but for those to which options of the pool give
-// another meaning.
+// apiAnswers returns the meanings of the API's responses, except those that options of the pool
+// change.
 func (p *Policy) apiAnswers() ([]answer.Rule, error) {
 	api := p.dialect()
 	if api == nil {
@@ -286,7 +286,7 @@ func (p *Policy) apiAnswers() ([]answer.Rule, error) {
 	return rules, nil
 }
 
-// apiRule is an answer of an API as a rule.
+// apiRule converts a response of an API to a rule.
 func apiRule(a *dialect.Answer) (answer.Rule, error) {
 	option := &Answer{Status: a.Status, JSON: a.JSON, Match: a.Match, As: a.As}
 	rule, err := option.rule()
@@ -299,7 +299,7 @@ func apiRule(a *dialect.Answer) (answer.Rule, error) {
 	return rule, err
 }
 
-// readKey reads `key <value>`. Its errors repeat no value.
+// readKey reads `key <value>`. Its errors show no value.
 func readKey(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
@@ -323,7 +323,7 @@ func readModel(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	return nil
 }
 
-// readEdits notes what requests of an endpoint are changed by.
+// readEdits sets the changes to the requests of an endpoint.
 func (p *Policy) readEdits(e *Endpoint) {
 	h := p.handler
 	inBody := len(e.Models) > 0 && p.dialect().Model == dialect.InBody

@@ -39,7 +39,7 @@ type App struct {
 	part      *fleetPart // nil: there is no fleet
 }
 
-// leastMemory is the least that can be configured.
+// leastMemory is the smallest limit that can be configured, in bytes.
 const leastMemory = 1 << 20
 
 // CaddyModule implements caddy.Module.
@@ -65,7 +65,7 @@ func (a *App) Validate() error {
 	return nil
 }
 
-// bound is the App whose memory bounds the bodies.
+// bound is the App whose memory limits the bodies.
 var bound struct {
 	sync.Mutex
 	by *App // nil: the default
@@ -83,7 +83,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// boundBodies makes a's memory the bound.
+// boundBodies makes a's memory the limit.
 func (a *App) boundBodies() {
 	bound.Lock()
 	defer bound.Unlock()

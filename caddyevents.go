@@ -16,8 +16,8 @@ import (
 
 func init() { caddy.RegisterModule(new(EventSource)) }
 
-// EventSource is the origin of a pool's events in Caddy's events app. It has no
-// configuration of its own: policies make one each.
+// EventSource is the origin of a pool's events in Caddy's events app. It has no configuration;
+// each policy creates one.
 type EventSource struct {
 	ctx caddy.Context
 	app *caddyevents.App
@@ -39,9 +39,9 @@ func (s *EventSource) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// newEventSource makes a source of events that lives as long as ctx. Its context
-// has a lineage of its own: that of ctx shares memory with those of modules which
-// are provisioned later.
+// newEventSource returns a source of events that lives as long as ctx. Its context has its own
+// ancestry, because the ancestry of ctx shares memory with that of modules that are provisioned
+// later.
 func newEventSource(ctx caddy.Context) (*EventSource, error) {
 	app, err := ctx.App("events")
 	if err != nil {
@@ -90,8 +90,8 @@ func (h startHandler) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// stopHandler is told before the configuration of its policy stops, while its
-// storage is still there.
+// stopHandler is told before the configuration of its policy stops, while its storage still
+// works.
 type stopHandler struct{ policy *Policy }
 
 // Handle implements caddyevents.Handler.

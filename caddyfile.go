@@ -30,7 +30,7 @@ func init() {
 //	}
 //
 // The endpoint options are those of Policy.UnmarshalCaddyfile, which also lists
-// the pool options. Everything else is handed to reverse_proxy.
+// the pool options. It passes everything else to reverse_proxy.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
 		return nil, h.ArgErr()
@@ -120,7 +120,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(matcher, handler), nil
 }
 
-// notHere refuses options of reverse_proxy and of the policy that the directive says otherwise.
+// notHere refuses options of reverse_proxy and of the policy for which the directive has other words.
 func notHere(d *caddyfile.Dispenser, word string) error {
 	if word != "upstream" && word != "to" && word != "failover" {
 		return nil
@@ -228,8 +228,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	    }
 //	}
 //
-// Matchers of timeouts are paths here; the failover directive knows the site's
-// named matchers as well.
+// Matchers of timeouts are paths here. The failover directive also knows the site's named matchers.
 func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the policy's name
 	p.DefinedAt = fmt.Sprintf("%s:%d: failover", d.File(), d.Line())
@@ -251,7 +250,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return p.checkAPIWords()
 }
 
-// reader is what the reading of one policy needs to know.
+// reader has what the functions that read one policy need.
 type reader struct {
 	matcher func(*caddyfile.Dispenser) (caddy.ModuleMap, bool, error)
 	seen    map[string]int // lines of the pool's options

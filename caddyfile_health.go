@@ -65,10 +65,10 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 	return at.wrap(p.Health.validate())
 }
 
-// wordGRPC is the word of a check of gRPC.
+// wordGRPC is the word for a gRPC check.
 const wordGRPC = "grpc"
 
-// readService reads `[<service>]` of a check of gRPC.
+// readService reads `[<service>]` of a gRPC check.
 func readService(d *caddyfile.Dispenser) *GRPCHealth {
 	g := new(GRPCHealth)
 	if d.NextArg() {

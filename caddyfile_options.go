@@ -124,7 +124,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 	}},
 }
 
-// withoutURL are the options of an endpoint whose URL has been given already.
+// withoutURL are the options of an endpoint that already has a URL.
 var withoutURL = func() map[string]option[*Endpoint] {
 	options := make(map[string]option[*Endpoint])
 	for name, o := range endpointOptions {

@@ -16,8 +16,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// An option reads its arguments, and its block if it has one, into a T. The
-// dispenser stands at the option's name.
+// An option reads its arguments and its block into a T. The dispenser must be at the option's
+// name.
 type option[T any] struct {
 	read       func(*reader, *caddyfile.Dispenser, T) error
 	repeatable bool
@@ -34,8 +34,8 @@ func readBlock[T any](r *reader, d *caddyfile.Dispenser, of string, options map[
 	return nil
 }
 
-// readOption reads one option, which must be known, must not have been seen
-// unless it is repeatable, and must use up its line.
+// readOption reads one option. It is an error if the option is unknown, if it appears again and is
+// not repeatable, or if its line has more words.
 func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map[string]option[T], into T, seen map[string]int) error {
 	name, line := d.Val(), d.Line()
 	o, ok := options[name]
@@ -150,7 +150,7 @@ func weight[T any](field func(T) **float64) option[T] {
 	}}
 }
 
-// countOrNone is a count whose default is not 0, which turns something off.
+// countOrNone reads a count with a default other than 0, where 0 turns something off.
 func countOrNone[T any](field func(T) **int) option[T] {
 	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
 		n := new(int)
@@ -166,7 +166,7 @@ func ratio[T any](field func(T) *float64) option[T] {
 	}}
 }
 
-// ratioOrNone is a ratio whose default is not 0, which turns something off.
+// ratioOrNone reads a ratio with a default other than 0, where 0 turns something off.
 func ratioOrNone[T any](field func(T) **float64) option[T] {
 	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
 		value := new(float64)
@@ -175,7 +175,7 @@ func ratioOrNone[T any](field func(T) **float64) option[T] {
 	}}
 }
 
-// positiveRatio is a ratio that cannot be 0.
+// positiveRatio reads a ratio above 0.
 func positiveRatio[T any](field func(T) *float64) option[T] {
 	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
 		option := d.Val()
@@ -207,7 +207,7 @@ func size[T any](field func(T) *int64) option[T] {
 	}}
 }
 
-// parseSize reads the word at which d stands.
+// parseSize reads the current word of d.
 func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
 	n, err := humanize.ParseBytes(d.Val())
 	if err != nil || n == 0 || n > math.MaxInt32 {
@@ -216,7 +216,7 @@ func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
 	return int64(n), nil
 }
 
-// argument reads an argument that must be there.
+// argument reads a required argument.
 func argument(d *caddyfile.Dispenser) (string, error) {
 	if !d.NextArg() {
 		return "", d.ArgErr()
@@ -234,7 +234,7 @@ func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	return parseDuration(d, option)
 }
 
-// parseDuration reads the word at which d stands.
+// parseDuration reads the current word of d.
 func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
@@ -261,8 +261,7 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 	return value, nil
 }
 
-// percentage makes a ratio of a percentage, without what floating point adds: 99.9
-// is 0.999.
+// percentage converts a percentage to a ratio without a rounding error: 99.9 is 0.999.
 func percentage(value float64) float64 { return math.Round(value*1e10) / 1e12 }
 
 func parseNumber(word string) (float64, error) {
@@ -279,11 +278,10 @@ type place struct {
 	line int
 }
 
-// here is the place at which d stands.
+// here returns the current place of d.
 func here(d *caddyfile.Dispenser) place { return place{d.File(), d.Line()} }
 
-// wrap makes an error name the place as those of a dispenser do; no error stays
-// none.
+// wrap adds the place to an error, as a dispenser does. It returns nil for nil.
 func (p place) wrap(err error) error {
 	if err == nil {
 		return nil
@@ -291,7 +289,7 @@ func (p place) wrap(err error) error {
 	return fmt.Errorf("%w, at %s:%d", err, p.file, p.line)
 }
 
-// wrap makes an error name file and line; no error stays none.
+// wrap adds file and line to an error. It returns nil for nil.
 func wrap(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil
@@ -299,7 +297,7 @@ func wrap(d *caddyfile.Dispenser, err error) error {
 	return d.WrapErr(err)
 }
 
-// wrapWord makes an error name the option and the offending word as well.
+// wrapWord adds the option and the wrong word to an error, too.
 func wrapWord(d *caddyfile.Dispenser, option, word string, err error) error {
 	if err == nil {
 		return nil

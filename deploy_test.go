@@ -1,9 +1,10 @@
 package failover
 
 import (
-	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -110,13 +111,61 @@ func requireFile(t *testing.T, file string) {
 	}
 }
 
-func TestGrafanaBoardHasAUID(t *testing.T) {
-	board, err := os.ReadFile("deploy/grafana.json")
+// TestGrafanaBoard: the board has a UID, and each of its panels shows the pools and the instances that
+// its variables select.
+func TestGrafanaBoard(t *testing.T) {
+	text, err := os.ReadFile("deploy/grafana.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(board, []byte(`"uid"`)) {
+	var board struct {
+		UID        string
+		Templating struct {
+			List []struct {
+				Name, Type        string
+				IncludeAll, Multi bool
+				Query             any
+			}
+		}
+		Panels []struct {
+			ID      int
+			Title   string
+			Type    string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	if board.UID == "" {
 		t.Error("the board has no uid")
+	}
+	variables := map[string]bool{}
+	for _, v := range board.Templating.List {
+		variables[v.Name] = v.Type == "datasource" || v.IncludeAll && v.Multi
+	}
+	for _, name := range []string{"datasource", "pool", "instance"} {
+		if !variables[name] {
+			t.Errorf("the board has no variable %s for several values", name)
+		}
+	}
+	series := regexp.MustCompile(`caddy_failover_[a-z_]+(\{[^}]*\})?`)
+	ids := map[int]bool{}
+	for _, p := range board.Panels {
+		if ids[p.ID] {
+			t.Errorf("two panels have the ID %d", p.ID)
+		}
+		ids[p.ID] = true
+		if p.Type != "row" && len(p.Targets) == 0 {
+			t.Errorf("the panel %q shows nothing", p.Title)
+		}
+		for _, target := range p.Targets {
+			for _, m := range series.FindAllStringSubmatch(target.Expr, -1) {
+				if !strings.Contains(m[1], `pool=~"$pool"`) || !strings.Contains(m[1], `instance=~"$instance"`) {
+					t.Errorf("the panel %q shows %s, whatever the variables select", p.Title, m[0])
+				}
+			}
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ type Timeout struct {
 	matchers caddyhttp.MatcherSets
 }
 
-// ownCredentials tells whether the endpoint sets credentials of its own.
+// ownCredentials reports whether the endpoint sets credentials of its own.
 func (e *Endpoint) ownCredentials() bool {
 	if u, err := url.Parse(e.URL); err == nil && u.User != nil {
 		return true
@@ -113,8 +113,8 @@ func (e *Endpoint) ownCredentials() bool {
 	return setsCredentials(e.Headers)
 }
 
-// setsCredentials tells whether header operations set a field that carries credentials, or
-// any to a value of the environment or of a file.
+// setsCredentials reports whether header operations set a field for credentials, or set any field
+// to a value of the environment or of a file.
 func setsCredentials(ops *headers.HeaderOps) bool {
 	if ops == nil {
 		return false
@@ -129,8 +129,8 @@ func setsCredentials(ops *headers.HeaderOps) bool {
 	return false
 }
 
-// checkValues wants a value for each placeholder of the environment or of a file that the
-// endpoint's headers and bodies have, and one for each credential.
+// checkValues checks that each placeholder of the environment or of a file in the endpoint's
+// headers and bodies has a value, and that no credential is empty.
 func (e *Endpoint) checkValues() error {
 	if e.Headers != nil {
 		for _, fields := range []http.Header{e.Headers.Set, e.Headers.Add} {
@@ -162,7 +162,7 @@ func checkFields(fields http.Header) error {
 	return nil
 }
 
-// called is what the endpoint is called where its name may not be known yet.
+// called returns the endpoint's name, or its address if the name is not set yet.
 func (e *Endpoint) called() string {
 	name := cmp.Or(e.Name, e.Upstream)
 	if name == "" {
@@ -173,7 +173,7 @@ func (e *Endpoint) called() string {
 	return name
 }
 
-// at names the endpoint inside an error message.
+// at returns the endpoint's name for an error message.
 func (e *Endpoint) at() string {
 	if e.DefinedAt != "" {
 		return fmt.Sprintf("endpoint %q (%s)", e.called(), e.DefinedAt)
@@ -181,9 +181,8 @@ func (e *Endpoint) at() string {
 	return fmt.Sprintf("endpoint %q", e.called())
 }
 
-// parseBaseURL reads a base URL and says what is wrong with it. Its errors
-// never repeat credentials, nor what may be some: user and password, a query, a
-// fragment, or a URL with an @ in it that cannot be parsed.
+// parseBaseURL parses and checks a base URL. Its errors never show anything that may be a
+// credential: user and password, a query, a fragment, or a URL with an @ that cannot be parsed.
 func parseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -210,7 +209,7 @@ func parseBaseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// hasDotSegment tells whether a decoded path has a segment . or .. in it.
+// hasDotSegment reports whether a decoded path has a segment . or .. in it.
 func hasDotSegment(path string) bool {
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
@@ -220,7 +219,7 @@ func hasDotSegment(path string) bool {
 	return false
 }
 
-// dialAddress is the address at which the API of a base URL listens.
+// dialAddress returns the address at which the API of a base URL listens.
 func dialAddress(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -255,8 +254,7 @@ func provisionTimeouts(ctx caddy.Context, timeouts []*Timeout) error {
 	return nil
 }
 
-// newTarget joins the configuration of an endpoint to the pool's. The URL has
-// been checked.
+// newTarget merges the configuration of an endpoint with the pool's. The URL must be valid.
 func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 	t := &target.Target{
 		Name:     cmp.Or(e.Name, e.Upstream),
@@ -306,8 +304,8 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 	return t
 }
 
-// poolTimeouts are the pool's matching timeouts, unless the endpoint states a
-// timeout for every request, which comes before them.
+// poolTimeouts returns the pool's timeouts for certain requests. It returns none if the endpoint
+// has a timeout for every request, which overrides them.
 func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
 	if e.Timeout != 0 {
 		return nil
@@ -315,7 +313,7 @@ func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
 	return p.Timeouts
 }
 
-// matched are timeouts, ready for use. They have been provisioned.
+// matched converts timeouts, which must be provisioned.
 func matched(list []*Timeout) []target.MatchedTimeout {
 	var ready []target.MatchedTimeout
 	for _, t := range list {
@@ -324,7 +322,7 @@ func matched(list []*Timeout) []target.MatchedTimeout {
 	return ready
 }
 
-// below tells whether an endpoint of the pool has a base URL with a path.
+// below reports whether an endpoint of the pool has a base URL with a path.
 func (e *Endpoint) below() bool {
 	u, err := url.Parse(e.URL)
 	return err == nil && strings.Trim(u.Path, "/") != ""

@@ -257,7 +257,7 @@ func newNode(s fleetSettings) *fleet.Node {
 		Changed: func(c fleet.Change) { fleetChanged(s.name, c) },
 		Renamed: func(name string) {
 			if j := newestFleet(); j != nil {
-				j.logger.Warn("another instance of the fleet has this one's name: give each a name of its own with instance",
+				j.logger.Warn("another instance of the fleet has this one's name: give each its own name with instance",
 					zap.String("fleet", s.name), zap.String("instance", s.instance), zap.String("now", name))
 			}
 		},
@@ -330,7 +330,7 @@ func parseFleet(d *caddyfile.Dispenser) (*Fleet, error) {
 		case "secret", "instance":
 			into := map[string]*string{"secret": &f.Secret, "instance": &f.Instance}[word]
 			if *into != "" {
-				return nil, d.Errf("%s stands twice; leave one out", word)
+				return nil, d.Errf("%s appears twice; remove one", word)
 			}
 			if !d.AllArgs(into) {
 				return nil, d.Errf("%s: want one %s", word, map[string]string{"secret": "text", "instance": "name"}[word])
@@ -344,7 +344,7 @@ func parseFleet(d *caddyfile.Dispenser) (*Fleet, error) {
 				return nil, d.Errf("unknown option %q of fleet%s", word, meant(word, "storage", "redis", "secret", "instance"))
 			}
 			if f.EngineRaw != nil {
-				return nil, d.Errf("%s: the fleet has an engine already; leave one out", word)
+				return nil, d.Errf("%s: the fleet already has an engine; remove one", word)
 			}
 			module, err := caddyfile.UnmarshalModule(d, id)
 			if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// The ways of commit.
+// Modes of commit.
 const (
 	commitHeaders    = "headers"
 	commitFirstByte  = "first_byte"
@@ -22,7 +22,7 @@ const (
 	commitComplete   = "complete"
 )
 
-// defaultCommitSize is how much of an answer `complete` holds.
+// defaultCommitSize is how much of a response `complete` holds, in bytes.
 const defaultCommitSize = 1 << 20
 
 // Commit sets how much of a response must arrive before Caddy sends any of it. Until then a
@@ -140,7 +140,7 @@ func (a *Answer) rule() (answer.Rule, error) {
 	return rule, nil
 }
 
-// answerStatus reads the statuses of answers that an option is about.
+// answerStatus parses the statuses of an option about responses.
 func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	set, err := outcome.ParseStatusSet([]string{word})
 	if err != nil {
@@ -154,7 +154,7 @@ func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	return set, nil
 }
 
-// answerRules makes the rules of a pool, those of its options before those of its API.
+// answerRules returns the rules of a pool: those of its options, then those of its API.
 func (p *Policy) answerRules() (*answer.Rules, error) {
 	var rules []answer.Rule
 	for _, a := range p.Answers {

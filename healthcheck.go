@@ -90,7 +90,7 @@ func (g *GRPCHealth) validate() error {
 	return nil
 }
 
-// longestService is how long the name of a service may be.
+// longestService is the largest length of a service's name, in bytes.
 const longestService = 1024
 
 // EndpointHealth sets how the health checks of one endpoint differ from its pool's.
@@ -191,7 +191,7 @@ const (
 	defaultDecisive     = 2 // checks in a row
 )
 
-// override is EndpointHealth, ready for use; nil: the pool's checks are the endpoint's.
+// override converts EndpointHealth for use; nil means that the pool's checks apply.
 func (h *EndpointHealth) override() *endpoint.CheckOverride {
 	if h == nil {
 		return nil
@@ -203,8 +203,8 @@ func (h *EndpointHealth) override() *endpoint.CheckOverride {
 	return o
 }
 
-// checkConfig joins what a pool and an endpoint say; nil if the endpoint is not
-// to be checked. Both have been validated.
+// checkConfig merges the settings of a pool and an endpoint, which must be valid; nil means
+// that the endpoint is not checked.
 func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig {
 	switch {
 	case own != nil && own.Off, own == nil && (h == nil || h.Off):
@@ -254,8 +254,8 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 	return cfg
 }
 
-// checkChecks refuses checks that cannot pass, of the pool or of the proxy itself. The targets
-// are known.
+// checkChecks refuses checks of the pool or of the proxy that cannot pass. The targets must be
+// set.
 func (p *Policy) checkChecks(handler *reverseproxy.Handler) error {
 	var own *reverseproxy.ActiveHealthChecks
 	if handler.HealthChecks != nil && handler.HealthChecks.Active != nil && handler.HealthChecks.Active.IsEnabled() {
@@ -280,7 +280,7 @@ func (p *Policy) checkChecks(handler *reverseproxy.Handler) error {
 	return nil
 }
 
-// asHealth says as options of the health block what the proxy's own checks are to do.
+// asHealth returns the options of a health block that do what the proxy's own checks do.
 func asHealth(a *reverseproxy.ActiveHealthChecks) string {
 	var words []string
 	say := func(given bool, format string, value any) {

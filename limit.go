@@ -53,13 +53,13 @@ func (l *Limit) validate() error {
 	return nil
 }
 
-// unit is what the limit counts.
+// unit returns what the limit counts.
 func (l *Limit) unit() quota.Unit {
 	unit, _ := quota.ParseUnit(l.Of) // requests by default
 	return unit
 }
 
-// hasTokens tells whether the endpoint has a limit of tokens.
+// hasTokens reports whether the endpoint has a limit of tokens.
 func (e *Endpoint) hasTokens() bool {
 	return slices.ContainsFunc(e.Limits, func(l *Limit) bool { return l.unit() == quota.Tokens })
 }
@@ -72,8 +72,8 @@ func (e *Endpoint) validateTokens(api *dialect.Dialect) error {
 	return nil
 }
 
-// tokenRules say where calls speak of tokens: where the API has them or, without one, where any API
-// has them. They are nil if no endpoint has a limit of tokens.
+// tokenRules returns where requests and responses state tokens: as the API does or, without an
+// API, as any API does. It returns nil if no endpoint has a limit of tokens.
 func (p *Policy) tokenRules() *call.TokenRules {
 	if !slices.ContainsFunc(p.Endpoints, (*Endpoint).hasTokens) {
 		return nil
@@ -85,8 +85,8 @@ func (p *Policy) tokenRules() *call.TokenRules {
 	return &call.TokenRules{Usage: answer.NewUsageRule(usage.Total, usage.Parts), Most: usage.Most}
 }
 
-// bounds are an endpoint's max_requests and limits, ready for use; nil if there are none. They
-// have been validated.
+// bounds converts an endpoint's max_requests and limits, which must be valid. It returns nil if
+// there are none.
 func (e *Endpoint) bounds() *endpoint.Bounds {
 	if e.MaxRequests == 0 && len(e.Limits) == 0 {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// defaultMemory sets the bound that holds where no configuration sets one, once.
+// defaultMemory sets the default limit once, unless a configuration has set one.
 func defaultMemory() { setDefaultMemory() }
 
 var setDefaultMemory = sync.OnceFunc(func() {
@@ -21,9 +21,8 @@ var setDefaultMemory = sync.OnceFunc(func() {
 	}
 })
 
-// memoryByDefault is a quarter of what the process may use: GOMEMLIMIT, else the limit of
-// its control group or the machine's memory, whichever is less. Where none is known it
-// is 256 MiB.
+// memoryByDefault returns, in bytes, a quarter of GOMEMLIMIT, else of the limit of the control
+// group or the machine's memory, whichever is less. If none is known, it returns 256 MiB.
 var memoryByDefault = sync.OnceValue(func() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit / 4
@@ -46,8 +45,8 @@ var memoryByDefault = sync.OnceValue(func() int64 {
 	return least / 4
 })
 
-// parseMemory reads a limit in bytes, or the MemTotal of /proc/meminfo; false: there is
-// none, as where a limit is "max".
+// parseMemory reads a limit in bytes, or MemTotal of /proc/meminfo. It returns false if there is
+// no limit, such as "max".
 func parseMemory(text []byte) (n int64, ok bool) {
 	if line, found := bytes.CutPrefix(text, []byte("MemTotal:")); found {
 		line, _, _ = bytes.Cut(line, []byte("\n"))

@@ -1,9 +1,9 @@
-// Package failover teaches Caddy's reverse proxy to keep an API answering when
-// the endpoints behind it do not. It is a selection policy of the stock
-// reverse_proxy handler that also watches what becomes of every attempt.
+// Package failover lets Caddy's reverse proxy keep serving when upstreams fail. It is a
+// selection policy of the stock reverse_proxy handler that also watches the result of every
+// attempt.
 //
-// A Policy is one handler's configuration; the state of its endpoints lives in
-// a pool, by name, and outlives configurations. See docs/architecture.md.
+// A Policy is the configuration of one handler. The state of its endpoints belongs to a pool,
+// by name, and outlives configurations. See docs/architecture.md.
 package failover
 
 import (
@@ -244,7 +244,7 @@ func parentHandler(ctx caddy.Context) (*reverseproxy.Handler, error) {
 	return nil, errors.New("the failover policy works in a reverse_proxy handler only")
 }
 
-// asFallback is the error of a policy that another one asks for some calls only.
+// asFallback returns the error of a policy that is the fallback of another one.
 func asFallback(policy string) error {
 	cure := map[string]string{
 		"cookie": "affinity cookie", "header": "affinity {header.<field>}", "query": "affinity {query.<key>}",
@@ -273,12 +273,13 @@ func (p *Policy) setDefaults() {
 	}
 }
 
-// readRules makes what calls go by of the options, which have been validated.
+// readRules converts the options, which must be valid, to the rules of requests.
 func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
 	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
 	h.Failure, _ = outcome.ParseStatusSet(p.FailureStatus)
 	h.Answers, _ = p.answerRules()
+	h.API = p.dialect()
 	h.Tokens, h.Quotas = p.tokenRules(), p.quotaFields()
 	h.Looks = h.Answers != nil && h.Answers.Look || h.Tokens != nil
 	h.Reads = h.Tokens != nil
@@ -302,7 +303,7 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	}
 }
 
-// describePool says what the handler says of its pool, whose name is known.
+// describePool returns the handler's settings for its pool. The name of the pool must be set.
 func (p *Policy) describePool() {
 	h := p.handler
 	h.Name, h.Terms = p.Name, p
@@ -318,14 +319,14 @@ func (p *Policy) describePool() {
 	h.Checks, h.SaysCheck, h.HasChecks = p.Health.checkConfig, p.Health != nil, p.hasChecks()
 }
 
-// hasChecks tells whether any endpoint is checked.
+// hasChecks reports whether any endpoint is checked.
 func (p *Policy) hasChecks() bool {
 	return p.Health != nil && !p.Health.Off || slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool {
 		return e.Health != nil && !e.Health.Off
 	})
 }
 
-// setFields are the header fields that endpoints set.
+// setFields returns the header fields that endpoints set.
 func (p *Policy) setFields() (fields []string) {
 	for _, e := range p.Endpoints {
 		if e.Headers == nil {
@@ -338,7 +339,7 @@ func (p *Policy) setFields() (fields []string) {
 	return fields
 }
 
-// checkValues is Endpoint.checkValues, of all endpoints and of checks.
+// checkValues calls Endpoint.checkValues for all endpoints, and checks the values of health checks.
 func (p *Policy) checkValues() error {
 	for _, e := range p.Endpoints {
 		if err := e.checkValues(); err != nil {
@@ -362,14 +363,14 @@ func (p *Policy) checkValues() error {
 	return nil
 }
 
-// isDirective tells whether the policy is a failover directive's.
+// isDirective reports whether the policy is a failover directive's.
 func (p *Policy) isDirective() bool { return strings.HasSuffix(p.DefinedAt, asDirective) }
 
-// asDirective is how DefinedAt ends for the policy of a directive.
+// asDirective is the end of DefinedAt if the policy is a directive's.
 const asDirective = " failover directive"
 
-// warn says what is allowed but cannot be meant, and what was taken for want of a word. Plain
-// are the addresses that are called in plain HTTP for want of a scheme.
+// warn logs options that are allowed but have no effect, and assumptions. plain are the
+// addresses that get plain HTTP because they have no scheme.
 func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
 		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
@@ -405,7 +406,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	return p.takeOver(handler.LoadBalancing, ctx)
 }
 
-// longestTimeout is that of the slowest attempt.
+// longestTimeout returns the longest timeout of any attempt.
 func (p *Policy) longestTimeout() time.Duration {
 	longest := p.Timeout
 	for _, t := range p.Timeouts {

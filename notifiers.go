@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// A notifier tells somebody about the incidents of pools. Its module is in the namespace
+// A notifier tells people about the incidents of pools. Its module is in the namespace
 // failover.notifiers.
 type notifier interface {
 	caddy.Module
@@ -19,7 +19,7 @@ type notifier interface {
 	Start() error
 }
 
-// urlNotifier is the module of the option `notify`. The package notify has it.
+// urlNotifier is the module of the option `notify`, in the package notify.
 const urlNotifier = "failover.notifiers.url"
 
 // errNoNotify is the error of the option `notify` in a build without the package.
@@ -64,7 +64,7 @@ func (a *App) startNotifiers() error {
 //	    on <events...>
 //	}
 //
-// No error shows the URL, which may have a secret.
+// No error shows the URL, because it may contain a secret.
 func parseNotify(d *caddyfile.Dispenser) (json.RawMessage, error) {
 	if _, err := caddy.GetModule(urlNotifier); err != nil {
 		return nil, d.WrapErr(errNoNotify)

@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/call"
 )
 
-// The words of options that choose between ways.
+// Words of options with several modes.
 const (
 	quotaEndpoint = "endpoint"
 	quotaClient   = "client"
@@ -65,7 +65,7 @@ func (b *Breaker) validate() error {
 	return nil
 }
 
-// or is what an option is set to, else its default.
+// or returns the value of an option, or its default.
 func or[T any](option *T, otherwise T) T {
 	if option == nil {
 		return otherwise
@@ -73,10 +73,10 @@ func or[T any](option *T, otherwise T) T {
 	return *option
 }
 
-// outside tells whether a ratio is none; NaN is outside as well.
+// outside reports whether a ratio is outside 0 to 1. NaN is outside.
 func outside(ratio float64) bool { return !(ratio >= 0 && ratio <= 1) }
 
-// config is what breakers run by; the timeout is that of the slowest attempt.
+// config converts the options for breakers. timeout is the longest timeout of any attempt.
 func (b *Breaker) config(timeout time.Duration) *breaker.Config {
 	if b == nil {
 		b = &Breaker{}

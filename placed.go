@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// A placedError is an error of provisioning that says first where its cause stands in a Caddyfile.
+// A placedError is an error of provisioning that begins with the place of its cause in a Caddyfile.
 type placedError struct {
 	at  string // file:line
 	err error
@@ -15,7 +15,7 @@ func (e *placedError) Error() string { return e.at + ": " + e.err.Error() }
 
 func (e *placedError) Unwrap() error { return e.err }
 
-// placed puts a place before an error, unless it has one, or none is known.
+// placed adds a place to an error, unless the error has one or at is empty.
 func placed(at string, err error) error {
 	if _, ok := errors.AsType[*placedError](err); ok || at == "" || err == nil {
 		return err
@@ -23,7 +23,7 @@ func placed(at string, err error) error {
 	return &placedError{at, err}
 }
 
-// wrap says of an error, by place and name, which endpoint is meant; no error stays none.
+// wrap adds the place and name of the endpoint to an error. It returns nil for nil.
 func (e *Endpoint) wrap(err error) error {
 	if err == nil {
 		return nil

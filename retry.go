@@ -147,7 +147,7 @@ type Budget struct {
 	Floor *float64 `json:"floor,omitempty"`
 }
 
-// validateMethod tells whether a word is a method name or stands for several.
+// validateMethod reports whether a word is a method name or stands for several.
 func validateMethod(m string) error {
 	if m == methodsAny || m == methodsIdempotent {
 		return nil

@@ -61,7 +61,7 @@ func (s *Schedule) validate() error {
 	return err
 }
 
-// schedules are a list of Schedule, ready for use. They have been validated.
+// schedules converts a list of Schedule, which must be valid.
 func schedules(list []*Schedule) []target.Schedule {
 	var ready []target.Schedule
 	for _, s := range list {

@@ -45,7 +45,7 @@ func (s *SLA) validate() error {
 	return nil
 }
 
-// objective is the zero value, which asks for nothing, for no SLA.
+// objective returns the zero value, which has no objectives, for a nil SLA.
 func (s *SLA) objective() sla.Objective {
 	if s == nil {
 		return sla.Objective{}

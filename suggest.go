@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// words are what the blocks of a Caddyfile know, by how an error calls the block. They are set by
-// init, since the options are read by functions that look at them.
+// words are the known words of each block of a Caddyfile, by the block's name in errors. init
+// sets them, because functions that read options use them.
 var words map[string][]string
 
 func init() {
@@ -24,14 +24,14 @@ func init() {
 	}
 }
 
-// ofProxy are the options of reverse_proxy, which the directive knows as well.
+// ofProxy are the options of reverse_proxy. The directive accepts them, too.
 var ofProxy = strings.Fields(`dynamic lb_retries lb_try_duration lb_try_interval lb_retry_match health_uri health_path health_upstream health_port
 	health_interval health_passes health_fails health_timeout health_status health_body health_method health_request_body
 	health_follow_redirects health_headers max_fails fail_duration unhealthy_request_count unhealthy_status unhealthy_latency flush_interval
 	request_buffers response_buffers stream_buffer_size stream_timeout stream_close_delay trusted_proxies header_up header_down method rewrite
 	transport handle_response replace_status verbose_logs proxy_status_name`)
 
-// otherNames are what options of other proxies, and of other blocks, are called here.
+// otherNames maps options of other proxies and other blocks to the options here.
 var otherNames = map[string]string{
 	"status": "expect_status", "health_status": "expect_status", "health_body": "expect_body", "headers": "header",
 	"health_headers": "header", "request_body": "body", "health_request_body": "body", "health_uri": "uri", "health_path": "uri", "path": "uri",
@@ -40,8 +40,8 @@ var otherNames = map[string]string{
 	"health_method": "method", "retries": "attempts", "lb_retries": "attempts",
 }
 
-// whatIsMeant says, as the end of an error, what an unknown word may stand for; nothing if
-// there is no telling.
+// whatIsMeant returns the end of an error, which suggests a known word for an unknown one. It
+// returns "" if no word is near.
 func whatIsMeant(word, of string, known iter.Seq[string]) string {
 	candidates := slices.Collect(known)
 	if other := otherNames[word]; slices.Contains(candidates, other) {
@@ -65,7 +65,7 @@ func whatIsMeant(word, of string, known iter.Seq[string]) string {
 	return ""
 }
 
-// meant is whatIsMeant of a value, one of a few words.
+// meant is whatIsMeant for a value with a few possible words.
 func meant(word string, known ...string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
@@ -73,9 +73,9 @@ func meant(word string, known ...string) string {
 	return ""
 }
 
-// nearest is the known word that takes the fewest edits, if they are at most a third of its
-// letters; the first in the alphabet of those that are as near. A part of a known word of
-// at least four letters counts as near.
+// nearest returns the known word with the fewest edits, if they are at most a third of its
+// letters. Among equally near words it returns the first in alphabetical order. A part of a
+// known word counts as near if it has at least four letters.
 func nearest(word string, known []string) string {
 	type near struct {
 		word  string
@@ -96,8 +96,8 @@ func nearest(word string, known []string) string {
 	return slices.MinFunc(found, func(a, b near) int { return cmp.Or(cmp.Compare(a.edits, b.edits), cmp.Compare(a.word, b.word)) }).word
 }
 
-// edits is how many characters have to be inserted, left out, exchanged, or swapped with their
-// neighbour to make one word of another (optimal string alignment).
+// edits returns the number of insertions, deletions, substitutions and swaps of neighbours that
+// turn one word into the other (optimal string alignment).
 func edits(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

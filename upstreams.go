@@ -11,8 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// matchUpstreams makes a target of every upstream of the handler, in order, with
-// the configuration of the endpoint of that address, if there is one.
+// matchUpstreams creates a target for every upstream of the handler, in order, with the
+// configuration of the endpoint at that address, if there is one.
 func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 	free := slices.Clone(p.Endpoints)
 	names := make(map[string]bool)
@@ -69,7 +69,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 	return nil
 }
 
-// endpointAt is the configuration of a dynamic upstream.
+// endpointAt returns the configuration of a dynamic upstream.
 func (p *Policy) endpointAt(address string) *Endpoint {
 	for _, e := range p.Endpoints {
 		if e.Upstream == address {

@@ -150,7 +150,7 @@ func validateOverflow(factor float64) error {
 	return nil
 }
 
-// oneOf accepts the empty word, which is the default.
+// oneOf checks that a word is one of several. It accepts the empty word, which means the default.
 func oneOf(option, word string, words ...string) error {
 	if word == "" {
 		return nil

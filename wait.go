@@ -75,14 +75,14 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	return wrap(d, p.validateWait())
 }
 
-// needed is the error of a wait without a duration.
+// needed returns the error of a wait without a duration.
 func (*Wait) needed() error {
 	return (&Policy{AllDown: allDownWait}).validateWait()
 }
 
-// takeOver makes the proxy's own lb_retries, lb_try_duration, lb_try_interval and
-// lb_retry_match rules of calls. An option of the policy's own comes before them. The
-// proxy's loop then goes on for as long as calls want.
+// takeOver converts the proxy's lb_retries, lb_try_duration, lb_try_interval and lb_retry_match
+// to rules of requests. Options of the policy override them. Afterwards the policy alone ends the
+// proxy's loop.
 func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) error {
 	rules, retry := &p.handler.Wait, &p.handler.Retry
 	interval := cmp.Or(time.Duration(lb.TryInterval), defaultTryInterval)
@@ -139,11 +139,11 @@ func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) err
 	return nil
 }
 
-// loops is how often the proxy asks for an upstream for one call at most. Calls end
-// long before: the policy tells it with each error whether to ask again.
+// loops is the largest number of times that the proxy asks for an upstream for one request.
+// Requests end long before, because the policy's errors tell the proxy whether to ask again.
 const loops = 1 << 20
 
-// outdoes warns that an option of the proxy's has no effect.
+// outdoes warns that an option of the proxy has no effect.
 func (p *Policy) outdoes(own, proxys string) {
 	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy overrides it",
 		zap.String("pool", p.Name), zap.String("in_force", own), zap.String("ignored", proxys))
@@ -154,8 +154,8 @@ type retryMatch struct {
 	Raw caddyhttp.RawMatcherSets `json:"retry_match,omitempty" caddy:"namespace=http.matchers"`
 }
 
-// takeOverMatchers has the policy ask lb_retry_match about transport errors, where `retry
-// methods` does not say what is retried. The proxy goes on asking it about answers.
+// takeOverMatchers makes the policy use lb_retry_match for transport errors, unless `retry
+// methods` is set. The proxy still uses it for responses.
 func (p *Policy) takeOverMatchers(lb *reverseproxy.LoadBalancing, ctx caddy.Context) error {
 	own := lb.RetryMatchRaw
 	p.handler.Rematches = len(own) > 0

@@ -42,10 +42,17 @@ var officialClients = []struct{ name, api string }{
 	{"ai-openai", "openai"}, {"ai-openai-chat", "openai"}, {"ai-anthropic", "anthropic"},
 }
 
-// TestOfficialClientsNoticeNothing: programs with the clients of OpenAI and Anthropic, or with `ai` and the provider for
-// either, get whole answers, streaming and not, though the first provider fails each call in another way; with
-// `api` and keys, and no other option.
-func TestOfficialClientsNoticeNothing(t *testing.T) {
+// clientGot is what a program with a client library got.
+type clientGot struct {
+	Client, Model string
+	Stream        bool
+	Text          string // or the error, after its type
+}
+
+// installClients installs the client libraries. The function asks a site for models with each, streaming and not,
+// below a path for each: /openai-<model>-true.
+func installClients(t *testing.T) (ask func(p *proxy, models ...string) []clientGot) {
+	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json", "ask.js"} {
 		text, err := os.ReadFile(filepath.Join("testdata/clients", name))
@@ -61,7 +68,38 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	if output, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, output)
 	}
+	return func(p *proxy, models ...string) (all []clientGot) {
+		t.Helper()
+		door := httptest.NewServer(&httputil.ReverseProxy{ // the site listens on a socket
+			Transport:     p.client.Transport,
+			FlushInterval: -1,
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "api.test", "api.test"
+			},
+		})
+		defer door.Close()
+		run := exec.Command("node", append([]string{"ask.js", door.URL}, models...)...)
+		run.Dir = dir
+		output, err := run.CombinedOutput()
+		if err != nil {
+			t.Fatalf("asking: %v\n%s", err, output)
+		}
+		for line := range strings.Lines(string(output)) {
+			var got clientGot
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			all = append(all, got)
+		}
+		return all
+	}
+}
 
+// TestOfficialClientsNoticeNothing: programs with the clients of OpenAI and Anthropic, or with `ai` and the provider for
+// either, get whole answers, streaming and not, though the first provider fails each call in another way; with
+// `api` and keys, and no other option.
+func TestOfficialClientsNoticeNothing(t *testing.T) {
+	ask := installClients(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	two.behave(answersClients("two: " + words))
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -93,30 +131,8 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 		}
 	}
 	p := startCaddy(t, sites.String())
-	door := httptest.NewServer(&httputil.ReverseProxy{ // the site listens on a socket
-		Transport:     p.client.Transport,
-		FlushInterval: -1,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "api.test", "api.test"
-		},
-	})
-	defer door.Close()
-
-	ask := exec.Command("node", append([]string{"ask.js", door.URL}, models...)...)
-	ask.Dir = dir
-	output, err := ask.CombinedOutput()
-	if err != nil {
-		t.Fatalf("asking: %v\n%s", err, output)
-	}
 	whole := 0
-	for line := range strings.Lines(string(output)) {
-		var got struct {
-			Client, Model, Text string
-			Stream              bool
-		}
-		if err := json.Unmarshal([]byte(line), &got); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
+	for _, got := range ask(p, models...) {
 		if got.Text != "two: "+words {
 			t.Errorf("%s, %s, streaming %t: the program gets %q", got.Client, got.Model, got.Stream, got.Text)
 			continue
@@ -127,5 +143,50 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	asked := len(officialClients) * 2 * (len(models) - 1)
 	if whole != want || one.hits.Load() != int64(asked) {
 		t.Errorf("%d of %d answers are whole, and the provider that fails was asked %d times, not %d", whole, want, one.hits.Load(), asked)
+	}
+}
+
+// TestOfficialClientsRaiseTheirErrors: what a pool itself says is an error of the type that the clients have for it,
+// with our message, and the API's own type of error where the client shows it.
+func TestOfficialClientsRaiseTheirErrors(t *testing.T) {
+	ask := installClients(t)
+	one := newAPI(t, "one")
+	var sites strings.Builder
+	var pools []string
+	for _, client := range officialClients {
+		for _, model := range []string{"held", "down"} {
+			for _, stream := range []bool{false, true} {
+				name := fmt.Sprint(client.name, "-", model, "-", stream)
+				pools = append(pools, name)
+				fmt.Fprintf(&sites, "handle_path /%s/* {\n%s\n}\n", name, edited(name, "api "+client.api, []*api{one}, "limit 1 requests per 1h"))
+			}
+		}
+	}
+	p := startCaddy(t, sites.String())
+	for _, name := range pools {
+		p.call("POST", "/"+name+"/", `{"model":"x"}`)
+		if strings.Contains(name, "down") {
+			p.order("POST", name+"/endpoints/one/trip", "")
+		}
+	}
+	type errors struct{ held, down string }
+	ofOpenAI := errors{"RateLimitError: 429 every endpoint", "InternalServerError: 503 every endpoint"}
+	ofAI := errors{"APICallError: every endpoint", "APICallError: every endpoint"}
+	want := map[string]errors{
+		"openai":           ofOpenAI,
+		"openai-responses": ofOpenAI,
+		"anthropic":        {`RateLimitError: 429 {"error":{"message":"every endpoint`, `ServiceUnavailableError: 503 {"error":{"message":"every endpoint`},
+		"ai-openai":        ofAI,
+		"ai-openai-chat":   ofAI,
+		"ai-anthropic":     ofAI,
+	}
+	for _, got := range ask(p, "held", "down") {
+		begin, kind := want[got.Client].held, "rate_limit_error"
+		if got.Model == "down" {
+			begin, kind = want[got.Client].down, "overloaded_error"
+		}
+		if !strings.HasPrefix(got.Text, begin) || !strings.Contains(got.Text, "try again in") || got.Client == "anthropic" && !strings.Contains(got.Text, kind) {
+			t.Errorf("%s, %s, streaming %t: %s, want %s", got.Client, got.Model, got.Stream, got.Text, begin)
+		}
 	}
 }

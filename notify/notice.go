@@ -18,7 +18,7 @@ type Notice struct {
 	// it is the weightiest and latest.
 	Event string `json:"event"`
 
-	Pool string `json:"pool"`
+	Pool string `json:"pool"` // empty for the events of a fleet
 
 	// How the pool is: `down` if no endpoint is available, `degraded` during an incident, else
 	// `well`.
@@ -117,6 +117,10 @@ func (n *Notice) headline(out []string) string {
 		return fmt.Sprintf("%s spends its error budget for %s too fast", n.Pool, n.Reason)
 	case event.SLAMetAgain:
 		return fmt.Sprintf("%s no longer spends its error budget for %s too fast", n.Pool, n.Reason)
+	case event.FleetLost:
+		return fmt.Sprintf("fleet %v cannot be reached: this instance is on its own", n.Details["fleet"])
+	case event.FleetBack:
+		return fmt.Sprintf("fleet %v can be reached again", n.Details["fleet"])
 	case event.Anomaly:
 		if began, _ := n.Details["began"].(bool); !began {
 			return fmt.Sprintf("%s: %s of endpoint %s is as usual again", n.Pool, n.Reason, n.Endpoint)

@@ -47,7 +47,7 @@ var usually = []string{event.BreakerOpened, event.AllDown, event.IncidentOver}
 var kinds = []string{
 	event.Failover, event.BreakerOpened, event.BreakerRecovering, event.BreakerClosed, event.EndpointHeld,
 	event.AllDown, event.PoolUp, event.IncidentOver, event.SLABurning, event.SLAMetAgain, event.Anomaly,
-	event.Operator, event.Scheduled,
+	event.Operator, event.Scheduled, event.FleetLost, event.FleetBack,
 }
 
 // Provision implements caddy.Provisioner. No error shows the URL.
@@ -65,7 +65,7 @@ func (u *URL) Provision(ctx caddy.Context) error {
 		case !slices.Contains(kinds, kind):
 			return fmt.Errorf("notify: unknown event %q; the events are %s", kind, strings.Join(kinds, ", "))
 		case slices.Contains(u.On[:i], kind):
-			return fmt.Errorf("notify: event %s stands twice", kind)
+			return fmt.Errorf("notify: event %s appears twice", kind)
 		}
 	}
 	if len(u.On) == 0 {
@@ -127,7 +127,7 @@ func (u *URL) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return d.Errf("on: unknown event %q; the events are %s", kind, strings.Join(kinds, ", "))
 			}
 			if slices.Contains(u.On, kind) {
-				return d.Errf("on: %s stands twice; leave one out", kind)
+				return d.Errf("on: %s appears twice; remove one", kind)
 			}
 			u.On = append(u.On, kind)
 		}

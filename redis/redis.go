@@ -211,7 +211,7 @@ func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
 		if seen[word] {
-			return d.Errf("%s stands twice; leave one out", word)
+			return d.Errf("%s appears twice; remove one", word)
 		}
 		seen[word] = true
 		switch word {

@@ -168,12 +168,12 @@ func TestThePageFollowsAnOutage(t *testing.T) {
 	each("primary.dataset.state === 'closed' && primary.querySelector('.share').textContent === '100%'", "4-closed")
 
 	words := map[string][]string{
-		"en":    {"closed Closed", "open Open", "recovering Recovering", "closed Closed"},
-		"zh-CN": {"closed 闭合", "open 断开", "recovering 恢复中", "closed 闭合"},
+		"en":    {"closed In service", "open Out", "recovering On trial", "closed In service"},
+		"zh-CN": {"closed 正常服务", "open 已停用", "recovering 试用中", "closed 正常服务"},
 	}
 	sentences := map[string][]string{
-		"en":    {"primary closed again", "primary is recovering", "primary opened", "primary → backup"},
-		"zh-CN": {"primary 重新闭合", "primary 正在恢复", "primary 已断开", "primary → backup"},
+		"en":    {"primary is in service again", "primary is on trial", "primary is out", "primary → backup"},
+		"zh-CN": {"primary 重新服务", "primary 正在试用", "primary 已停用", "primary → backup"},
 	}
 	for _, w := range watchers {
 		seen := chromium.Eval[[][]string](w.Tab, "window.seen ?? []") // lost if the page was reloaded
@@ -184,6 +184,10 @@ func TestThePageFollowsAnOutage(t *testing.T) {
 		if !slices.Equal(got, words[w.language]) {
 			t.Errorf("%s: the card of primary went through %q, want %q", w.name, got, words[w.language])
 		}
+		// An incident is folded; its events are drawn when it is opened.
+		w.Until(20*time.Second, "document.querySelector('.group[data-incident]')")
+		chromium.Eval[any](w.Tab, "document.querySelectorAll('.group details').forEach((d) => { d.open = true })")
+		w.Until(20*time.Second, "document.querySelectorAll('.group .event').length >= 4")
 		events := chromium.Eval[[]string](w.Tab, "[...document.querySelectorAll('.events .what')].map((e) => e.textContent)")
 		for _, sentence := range sentences[w.language] {
 			if !slices.Contains(events, sentence) {

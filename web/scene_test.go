@@ -209,6 +209,45 @@ func standing(objective, achieved, burn float64, burning bool) object {
 	}
 }
 
+// detailed gives every pool and endpoint of a scene what the views of them show.
+func (s *scene) detailed(now time.Time) {
+	s.details = map[string]object{}
+	spans := func(seed uint64) object {
+		all := object{}
+		for name, step := range map[string]int64{"1h": 60, "24h": 900, "30d": 6 * 3600} {
+			span := hour(seed, 900*float64(step)/60, 0.4, 20, 24, 0.3)
+			span["from"], span["step"] = now.Unix()/step*step-60*step, step
+			all[name] = span
+		}
+		return all
+	}
+	for i, pool := range s.pools {
+		var at []int64
+		var left, latency []float64
+		for j := range 60 {
+			at = append(at, now.Add(time.Duration(j-59)*12*time.Hour).Unix())
+			fall := 0.002 * float64(j)
+			if j > 30 {
+				fall += 0.35
+			}
+			left, latency = append(left, 1-fall*float64(i+1)), append(latency, 1-0.004*float64(j))
+		}
+		name := pool["name"].(string)
+		s.details[name] = object{"pool": name, "budget": object{"at": at, "availability": left, "latency": latency}}
+		for k, e := range pool["endpoints"].([]object) {
+			d := object{"pool": name, "endpoint": e["name"], "spans": spans(uint64(k)), "failures": []object{}}
+			if k == 0 {
+				d["failures"] = []object{
+					{"outcome": "status", "what": "503", "method": "POST", "path": "/v1/chat/completions", "at": now.Add(-8 * time.Second)},
+					{"outcome": "timeout", "what": "timeout after 2s", "method": "POST", "path": "/v1/embeddings", "at": now.Add(-31 * time.Second)},
+					{"outcome": "dial", "what": "connection refused", "at": now.Add(-3 * time.Hour)},
+				}
+			}
+			s.details[name+"/"+e["name"].(string)] = d
+		}
+	}
+}
+
 // showcase returns a scene with every state.
 func showcase(now time.Time) *scene {
 	s := newScene()
@@ -250,6 +289,26 @@ func showcase(now time.Time) *scene {
 			"groq": hour(7, 160, 0.08, 31, 33, 0.2), "vllm-local": hour(8, 30, 1.3, 0, 0, 0),
 		},
 	}
+	s.pools = append(s.pools, object{"name": "weather", "at": now, "down": false, "calls_per_second": 3.2, "retries_denied": 0,
+		"sla": standing(0.99, 0.9991, 0.1, false), "endpoints": []object{endpoint("met", "https://api.met.example/v2", 1, 1, 1)}})
+	openai["down_since"] = now.Add(-9 * time.Second)
+	openai["cause"] = object{"what": "503", "method": "POST", "path": "/v1/chat/completions", "count": 5, "at": now.Add(-8 * time.Second)}
+	anthropic["limits"] = []object{{"amount": 4000, "of": "requests", "per_seconds": 60, "left": 1210}, {"amount": 400000, "of": "tokens", "per_seconds": 60, "left": 81234}}
+	anthropic["quotas"] = []object{{"of": "input tokens", "amount": 80000, "left": 0, "back_at": now.Add(40 * time.Second)}}
+	anthropic["scopes"] = []object{
+		{"scope": "claude-haiku", "state": "open", "reason": "failure_ratio", "since": now.Add(-time.Minute), "until": now.Add(20 * time.Second), "down_since": now.Add(-time.Minute),
+			"cause": object{"what": "529", "method": "POST", "path": "/v1/messages", "at": now}, "share": 0.0, "score": 0.2, "attempts": 77},
+		{"scope": "claude-opus", "state": "closed", "share": 1.0, "score": 1.0, "attempts": 1200, "latency": object{"p50": 0.4, "p95": 1.2, "p99": 2.5}},
+	}
+	openai["fleet"] = object{"open": 2, "instances": 5, "wary": true}
+	openai["latency"] = object{"p50": 0.41, "p95": 1.3, "p99": 2.2}
+	s.incidents = []object{
+		{"id": 1, "pool": "llm", "kind": "down", "start": now.Add(-3 * time.Hour), "end": now.Add(-170 * time.Minute), "cause": "connection refused from POST /v1/chat", "down_seconds": 40,
+			"endpoints": []object{{"name": "openai", "times": 3}, {"name": "azure-east", "times": 1}}, "calls_failed": 812, "calls_saved": 40},
+		{"id": 2, "pool": "llm", "kind": "degraded", "start": now.Add(-9 * time.Second), "cause": "503 from POST /v1/chat/completions", "down_seconds": 0,
+			"endpoints": []object{{"name": "openai", "times": 1}}, "calls_failed": 0, "calls_saved": 31},
+	}
+	s.detailed(now)
 	s.happen(now.Add(-58*time.Minute), "operator", "geocoding", object{"endpoint": "nominatim", "reason": "trip", "details": object{"note": "bad data since the import"}})
 	s.happen(now.Add(-31*time.Minute), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited"})
 	s.happen(now.Add(-16*time.Minute), "breaker_opened", "llm", object{"endpoint": "azure-east", "reason": "failure_ratio", "details": object{"until": now.Add(-15 * time.Minute)}})
@@ -259,7 +318,7 @@ func showcase(now time.Time) *scene {
 	for i := range 4 {
 		s.happen(now.Add(time.Duration(i-14)*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 3 * (i + 1), "details": object{"attempt": 1, "duration_seconds": 0.213}})
 	}
-	s.happen(now.Add(-9*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "details": object{"until": now.Add(12 * time.Second)}})
+	s.happen(now.Add(-9*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "incident": 2, "details": object{"until": now.Add(12 * time.Second)}})
 	s.happen(now.Add(-8*time.Second), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited", "details": object{"until": now.Add(27 * time.Second)}})
 	s.happen(now.Add(-2*time.Second), "breaker_recovering", "llm", object{"endpoint": "azure-east", "reason": "open_period_over"})
 	return s
@@ -297,16 +356,21 @@ func picture(now time.Time) *scene {
 		"sla": standing(0.999, 0.99962, 0.8, false), "endpoints": []object{one, two, three},
 	}}
 	s.working = map[string]int{"openai": 10, "azure": 29, "anthropic": 9}
+	s.detailed(now)
+	s.incidents = []object{{"id": 1, "pool": "llm", "kind": "degraded", "start": now.Add(-13 * time.Second), "cause": "503 from POST /v1/chat/completions", "down_seconds": 0,
+		"endpoints": []object{{"name": "openai", "times": 1}}, "calls_failed": 0, "calls_saved": 14}}
+	one["down_since"] = now.Add(-13 * time.Second)
+	one["cause"] = object{"what": "503", "method": "POST", "path": "/v1/chat/completions", "count": 5, "at": now.Add(-13 * time.Second)}
 	s.history = object{"llm": object{
 		"openai": hour(4, 2300, 0.42, 57, 60, 0.4), "azure": hour(5, 240, 0.38, 30, 31, 0.02), "anthropic": hour(6, 90, 0.51, 0, 0, 0),
 	}}
 	s.happen(now.Add(-41*time.Minute), "operator", "llm", object{"endpoint": "azure", "reason": "set", "details": object{"weight": 3, "note": "new quota"}})
 	s.happen(now.Add(-17*time.Minute), "endpoint_held", "llm", object{"endpoint": "anthropic", "reason": "rate_limited", "details": object{"until": now.Add(-16 * time.Minute)}})
 	s.happen(now.Add(-95*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "timeout", "details": object{"attempt": 1, "duration_seconds": 2.004}})
-	s.happen(now.Add(-14*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "status", "count": 3, "details": object{"attempt": 1, "duration_seconds": 0.318}})
-	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 2, "details": object{"attempt": 1, "duration_seconds": 0.207}})
-	s.happen(now.Add(-13*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "details": object{"until": now.Add(-3 * time.Second)}})
-	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "rescued", "count": 7, "details": object{"attempt": 1, "duration_seconds": 0.151}})
-	s.happen(now.Add(-3*time.Second), "breaker_recovering", "llm", object{"endpoint": "openai", "reason": "open_period_over"})
+	s.happen(now.Add(-14*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "status", "count": 3, "incident": 1, "details": object{"attempt": 1, "duration_seconds": 0.318}})
+	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "anthropic", "reason": "status", "count": 2, "incident": 1, "details": object{"attempt": 1, "duration_seconds": 0.207}})
+	s.happen(now.Add(-13*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "incident": 1, "details": object{"until": now.Add(-3 * time.Second)}})
+	s.happen(now.Add(-13*time.Second), "failover", "llm", object{"endpoint": "openai", "to": "azure", "reason": "rescued", "count": 7, "incident": 1, "details": object{"attempt": 1, "duration_seconds": 0.151}})
+	s.happen(now.Add(-3*time.Second), "breaker_recovering", "llm", object{"endpoint": "openai", "reason": "open_period_over", "incident": 1})
 	return s
 }

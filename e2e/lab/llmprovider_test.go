@@ -136,7 +136,7 @@ func (p *llmProvider) whole(r *http.Request, fault, model string) (*http.Respons
 	resp := respond(r, http.StatusOK, body, "Content-Type", "application/json")
 	switch fault {
 	case "s08", "s14":
-		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(body[:len(body)*6/10]), failing{io.ErrUnexpectedEOF}))
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(body[:len(body)*6/10]), brokenBy{io.ErrUnexpectedEOF}))
 	case "s09":
 		piped := streamOf(r, func(ctx context.Context, _ io.Writer) error {
 			if err := pauseFor(ctx, llmStall); err != nil {
@@ -197,10 +197,10 @@ func (p *llmProvider) stream(ctx context.Context, w io.Writer, fault, model stri
 	return nil
 }
 
-// failing is a body that breaks.
-type failing struct{ err error }
+// brokenBy is a body that breaks.
+type brokenBy struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f brokenBy) Read([]byte) (int, error) { return 0, f.err }
 
 // streamOf is a 200 whose body write writes; its error is how the body breaks off.
 func streamOf(r *http.Request, write func(context.Context, io.Writer) error) *http.Response {

@@ -72,52 +72,63 @@ func inStreamLab(t *testing.T, options string, play func(t *testing.T, l streamL
 // the first on time. It loses its calls within 20 streams, one after the other or at once, and
 // has few of them while it stays slow.
 func TestSlowStreamsLoseTheNextCalls(t *testing.T) {
-	for _, options := range []string{"", "commit first_event", "commit complete", "idle_timeout 30s"} {
-		for _, together := range []bool{false, true} {
-			t.Run(fmt.Sprint(options, ", together ", together), func(t *testing.T) {
-				inStreamLab(t, options, func(t *testing.T, l streamLab) {
-					l.on("one:1", sends(60, 20*time.Millisecond, token))
-					l.many(120, "/")
-					l.wantClosed("tokens come as usual")
-					l.on("one:1", sends(60, 2*time.Second, token))
-					slow := 0
-					for len(l.endpoint("one").moves()) == 0 && slow < 25 {
-						slow++
-						if together {
-							go l.ask("/")
-							time.Sleep(time.Second)
-						} else {
-							l.ask("/")
-						}
-					}
-					moves := l.endpoint("one").moves()
-					if slow > 20 || len(moves) == 0 || moves[0].Reason != "slower_than_usual" || moves[0].Details["limit_bytes_per_second"] == nil {
-						t.Fatalf("after %d slow streams: %+v", slow, moves)
-					}
-					l.takeAsked()
-					for range 300 {
+	for _, test := range []struct {
+		options  string
+		tokens   int
+		together bool
+	}{
+		{"", 60, false}, {"", 60, true}, {"", 30, false},
+		{"commit first_event", 60, false}, {"commit first_event", 60, true},
+		{"commit complete", 60, false}, {"commit complete", 60, true},
+		{"idle_timeout 30s", 60, false},
+	} {
+		t.Run(fmt.Sprintf("%s, %d tokens, together %t", test.options, test.tokens, test.together), func(t *testing.T) {
+			inStreamLab(t, test.options, func(t *testing.T, l streamLab) {
+				l.on("one:1", sends(test.tokens, 20*time.Millisecond, token))
+				l.many(120, "/")
+				l.wantClosed("tokens come as usual")
+				l.on("one:1", sends(test.tokens, 2*time.Second, token))
+				slow := 0
+				for len(l.endpoint("one").moves()) == 0 && slow < 25 {
+					slow++
+					if test.together {
 						go l.ask("/")
-						time.Sleep(200 * time.Millisecond)
-					}
-					n := 0
-					for _, name := range l.takeAsked() {
-						if name == "one:1" {
-							n++
-						}
-					}
-					if n > 30 {
-						t.Errorf("after %d slow streams it has %d of 300 calls in a minute", slow, n)
-					}
-					l.on("one:1", sends(60, 20*time.Millisecond, token))
-					l.within(5*time.Minute, "it is back", func() bool {
+						time.Sleep(time.Second)
+					} else {
 						l.ask("/")
-						return l.endpoint("one").state() == "closed"
-					})
-					time.Sleep(3 * time.Minute) // slow streams end
+					}
+				}
+				moves := l.endpoint("one").moves()
+				if slow > 20 || len(moves) == 0 || moves[0].Reason != "slower_than_usual" || moves[0].Details["limit_bytes_per_second"] == nil {
+					t.Fatalf("after %d slow streams: %+v", slow, moves)
+				}
+				if n := l.atOne(300); n > 30 {
+					t.Errorf("after %d slow streams it has %d of 300 calls in a minute", slow, n)
+				}
+				l.on("one:1", sends(test.tokens, 20*time.Millisecond, token))
+				l.within(5*time.Minute, "it is back", func() bool {
+					l.ask("/")
+					return l.endpoint("one").state() == "closed"
 				})
+				time.Sleep(3 * time.Minute) // slow streams end
 			})
+		})
+	}
+}
+
+// atOne asks for n streams, one each 200 ms, and returns how many the first endpoint gets.
+func (l streamLab) atOne(n int) (got int) {
+	l.takeAsked()
+	for range n {
+		go l.ask("/")
+		time.Sleep(200 * time.Millisecond)
+	}
+	for _, name := range l.takeAsked() {
+		if name == "one:1" {
+			got++
 		}
 	}
+	return got
 }
 
 // TestWhatLooksLikeASlowStream: none of these opens a breaker.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
@@ -93,7 +94,7 @@ func (rules *Rules) mayMatch(data []byte) bool {
 	return false
 }
 
-// laterEvents yields the data of each event of a whole stream that has any, without OpenAI's [DONE].
+// laterEvents yields the data of each event of a whole stream that has any.
 func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		var split splitter
@@ -106,7 +107,7 @@ func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
 			if !ok {
 				return
 			}
-			if data := bytes.TrimSpace(one.data); len(data) > 0 && string(data) != "[DONE]" && !yield(data) {
+			if data := bytes.TrimSpace(one.data); len(data) > 0 && !yield(data) {
 				return
 			}
 		}
@@ -114,10 +115,19 @@ func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
 }
 
 // malformed reports whether the data of an event begins as a JSON object or array, and is not JSON.
-func malformed(data []byte) bool { return (data[0] == '{' || data[0] == '[') && !isSyntax(data) }
+// A sentinel such as [DONE] is neither.
+func malformed(data []byte) bool {
+	isArray := data[0] == '[' && !(len(data) > 1 && 'A' <= data[1]&^0x20 && data[1]&^0x20 <= 'Z')
+	return (data[0] == '{' || isArray) && !isSyntax(data)
+}
 
-// isSyntax reports whether data is JSON, however deeply nested.
+// isSyntax reports whether data is JSON, however deeply nested. Like clients, it reads past a byte
+// order mark and past bytes that are no UTF-8.
 func isSyntax(data []byte) bool {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if !utf8.Valid(data) {
+		data = bytes.ToValidUTF8(data, []byte("?"))
+	}
 	return !errors.Is(jsondoc.Check(data, jsondoc.MaxDepth), jsondoc.ErrSyntax)
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/answer"
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/target"
@@ -37,18 +38,19 @@ type Rules struct {
 	Idle       time.Duration // the longest silence inside an answer's body; 0: no bound
 	Commit     CommitRules
 	Balance    Balance
-	Affinity   []KeySource // where to find a key; the first source that has one counts
-	Reads      bool        // read bodies before the first attempt, because a key is in them
-	ErrorEvent bool        // end a stream of events that breaks with an error event
-	Edits      bool        // bodies are edited for some endpoint
-	Models     bool        // some endpoint has its own names of models
-	PathModels bool        // paths name the model, not bodies
-	Looks      bool        // some rule of Answers, or Tokens, depends on the body
-	Tokens     *TokenRules // nil: no endpoint has a limit of tokens
-	Below      bool        // some endpoint has a base URL with a path
-	Plain      bool        // the proxy's transport uses TLS only for https URLs
-	Strips     bool        // some endpoint does not get the client's credentials
-	StripsAll  bool        // no endpoint gets the client's credentials
+	Affinity   []KeySource      // where to find a key; the first source that has one counts
+	Reads      bool             // read bodies before the first attempt, because a key is in them
+	ErrorEvent bool             // end a stream of events that breaks with an error event
+	Edits      bool             // bodies are edited for some endpoint
+	Models     bool             // some endpoint has its own names of models
+	PathModels bool             // paths name the model, not bodies
+	Looks      bool             // some rule of Answers, or Tokens, depends on the body
+	API        *dialect.Dialect // whose shape errors have that are our own; nil: OpenAI's
+	Tokens     *TokenRules      // nil: no endpoint has a limit of tokens
+	Below      bool             // some endpoint has a base URL with a path
+	Plain      bool             // the proxy's transport uses TLS only for https URLs
+	Strips     bool             // some endpoint does not get the client's credentials
+	StripsAll  bool             // no endpoint gets the client's credentials
 	Screen     *target.Screen
 	Handles    bool                  // handle_response routes may want the request's body
 	Rematches  bool                  // lb_retry_match may throw an answer away and send the request again

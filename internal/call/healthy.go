@@ -218,7 +218,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if unfit != nil {
 		c.finished = true
 		c.leave(true)
-		return unfit.answer(r), nil // and the attempt is settled as cancelled
+		return c.says(r, unfit.said(), true), nil // and the attempt is settled as cancelled
 	}
 	a.Begin(a.client, as)
 	t.Handler.Pool.Watch(a.patience())

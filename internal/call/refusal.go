@@ -1,11 +1,8 @@
 package call
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -16,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/dialect"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -49,33 +47,19 @@ func (r *refusal) status() int {
 	return http.StatusServiceUnavailable
 }
 
-// answer returns the response if no error route of the site takes the refusal. Its JSON has the
-// shape of errors in OpenAI's API.
-func (r *refusal) answer(req *http.Request) *http.Response {
-	message := fmt.Sprintf("%s at API %q; try again in %d s", r.Error(), r.pool, r.retryAfter)
-	header := http.Header{"Retry-After": {strconv.Itoa(r.retryAfter)}}
-	body := []byte(message + "\n")
-	if acceptsJSON(req.Header) {
-		kind := "service_unavailable"
-		if r.kind == pool.AllHeld {
-			kind = "rate_limit_exceeded"
-		}
-		header.Set("Content-Type", "application/json")
-		body, _ = json.Marshal(map[string]any{"error": map[string]any{"message": message, "type": kind, "code": r.kind.String()}})
-	} else {
-		header.Set("Content-Type", "text/plain; charset=utf-8")
+// said is the refusal in the words of an API.
+func (r *refusal) said() *dialect.Refusal {
+	said := &dialect.Refusal{
+		Status:     r.status(),
+		Type:       "service_unavailable",
+		Code:       r.kind.String(),
+		Message:    fmt.Sprintf("%s at API %q; try again in %d s", r.Error(), r.pool, r.retryAfter),
+		RetryAfter: r.retryAfter,
 	}
-	return &http.Response{
-		Status:        fmt.Sprintf("%d %s", r.status(), http.StatusText(r.status())),
-		StatusCode:    r.status(),
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(body)),
-		ContentLength: int64(len(body)),
-		Request:       req,
+	if r.kind == pool.AllHeld {
+		said.Type = "rate_limit_exceeded"
 	}
+	return said
 }
 
 // acceptsJSON reports whether a client gets JSON: it asks for it, or for nothing in particular.
@@ -255,9 +239,9 @@ func (c *Call) refused(r *http.Request) (*http.Response, error) {
 	}
 	switch e := err.(type) {
 	case *unfit:
-		return e.answer(r), nil
+		return c.says(r, e.said(), true), nil
 	case *refusal:
-		return e.answer(r), nil
+		return c.says(r, e.said(), acceptsJSON(r.Header)), nil
 	}
 	return nil, err
 }

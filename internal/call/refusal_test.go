@@ -48,8 +48,9 @@ func TestWhatARefusalSays(t *testing.T) {
 		pool.Full:    {503, "service_unavailable", "full"},
 	} {
 		refused := &refusal{kind, 7, `the "API"`}
+		c := &Call{Handler: new(Handler)}
 		r := httptest.NewRequest("GET", "/", nil)
-		resp := refused.answer(r)
+		resp := c.says(r, refused.said(), acceptsJSON(r.Header))
 		text, _ := io.ReadAll(resp.Body)
 		var body struct {
 			Error struct{ Message, Type, Code string }
@@ -62,7 +63,7 @@ func TestWhatARefusalSays(t *testing.T) {
 			t.Errorf("%s: got %d %v %s", kind, resp.StatusCode, resp.Header, text)
 		}
 		r.Header.Set("Accept", "text/html")
-		resp = refused.answer(r)
+		resp = c.says(r, refused.said(), acceptsJSON(r.Header))
 		if text, _ := io.ReadAll(resp.Body); json.Valid(text) || !strings.Contains(string(text), refused.Error()) || resp.Header.Get("Retry-After") != "7" {
 			t.Errorf("%s: got %v %s", kind, resp.Header, text)
 		}

@@ -1,12 +1,10 @@
 package call
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
+
+	"github.com/apifailover/caddy-failover/internal/dialect"
 )
 
 // An unfit request goes to no endpoint, because of its body, its path or its model. The
@@ -19,34 +17,21 @@ type unfit struct {
 // Error implements error.
 func (u *unfit) Error() string { return u.reason }
 
-// answer returns the response that the client gets.
-func (u *unfit) answer(r *http.Request) *http.Response {
-	kind := "unsupported_media_type"
-	code := ""
-	header := http.Header{"Content-Type": {"application/json"}}
+// said is the reason in the words of an API.
+func (u *unfit) said() *dialect.Refusal {
+	said := &dialect.Refusal{Status: u.Status, Type: "unsupported_media_type", Message: u.reason}
 	switch u.Status {
 	case http.StatusNotFound: // in the words of OpenAI's API
-		kind, code = "invalid_request_error", "model_not_found"
+		said.Type, said.Code = "invalid_request_error", "model_not_found"
 	case http.StatusBadRequest:
-		kind = "bad_request"
+		said.Type = "bad_request"
 	case http.StatusRequestEntityTooLarge:
-		kind = "request_too_large"
+		said.Type = "request_too_large"
 	case http.StatusServiceUnavailable:
-		kind = "out_of_memory"
-		header.Set("Retry-After", "1")
+		said.Type, said.RetryAfter = "out_of_memory", 1
 	}
-	body, _ := json.Marshal(map[string]any{"error": map[string]any{"type": kind, "code": cmp.Or(code, kind), "message": u.reason}})
-	return &http.Response{
-		Status:        fmt.Sprintf("%d %s", u.Status, http.StatusText(u.Status)),
-		StatusCode:    u.Status,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(body)),
-		ContentLength: int64(len(body)),
-		Request:       r,
-	}
+	said.Code = cmp.Or(said.Code, said.Type)
+	return said
 }
 
 // errOutside answers a path that may lead out of an endpoint's base URL: what is beside it may

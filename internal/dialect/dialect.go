@@ -23,6 +23,8 @@ type Dialect struct {
 
 	Usage  Usage
 	Quotas []Quota // that answers state
+
+	says func(*Refusal) any // its errors; nil: as OpenAI's
 }
 
 // A Key is how a request carries a key: a header field, and what stands in it before the key.
@@ -86,18 +88,18 @@ var table = [...]Dialect{
 		// https://docs.claude.com/en/api/overview#authentication
 		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
 		Model: InBody, Commit: "first_event", Method: "any",
-		Answers: anthropic, Usage: usageOfAnthropic, Quotas: quotasOfAnthropic,
+		Answers: anthropic, Usage: usageOfAnthropic, Quotas: quotasOfAnthropic, says: saysAnthropic,
 	},
 	{
 		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
 		// https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 		Name: "gemini", Key: Key{Field: "X-Goog-Api-Key"},
 		Model: InPath, Commit: "first_event", Method: "any",
-		Answers: gemini, FirstElement: true, Usage: usageOfGemini,
+		Answers: gemini, FirstElement: true, Usage: usageOfGemini, says: saysGemini,
 	},
 	{
 		// https://www.jsonrpc.org/specification
-		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(),
+		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(), says: saysJSONRPC,
 		Commit: "complete", Method: "any",
 		Answers: jsonrpc,
 	},

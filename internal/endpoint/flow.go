@@ -20,9 +20,9 @@ const (
 	flowUnit = 16 << 10
 	// flowAfter is the time from the first byte until an answer is measured. Shorter ones cost
 	// nothing.
-	flowAfter = 250 * time.Millisecond
+	flowAfter = 100 * time.Millisecond
 	// flowKnown is how long the endpoint must be waited for before a flow is known to be in time.
-	flowKnown = 500 * time.Millisecond
+	flowKnown = 250 * time.Millisecond
 	// flowSlow is the same for one that is slow.
 	flowSlow = 2 * time.Second
 	// flowPause is the longest wait within a flow. An answer that is silent for longer means to be,

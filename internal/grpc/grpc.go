@@ -4,6 +4,7 @@ package grpc
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ type Code uint32
 
 const (
 	OK                Code = 0
+	InvalidArgument   Code = 3
 	DeadlineExceeded  Code = 4
 	PermissionDenied  Code = 7
 	ResourceExhausted Code = 8
@@ -166,4 +168,18 @@ func retryInfo(status []byte) (wait time.Duration) {
 		})
 	})
 	return wait
+}
+
+// Escape encodes a text for the field Grpc-Message.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
+func Escape(message string) string {
+	var b strings.Builder
+	for i := range len(message) {
+		if c := message[i]; c < ' ' || c > '~' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

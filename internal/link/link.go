@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -132,6 +133,25 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		<-c.over
 	}
 	return n, err
+}
+
+// A source has bytes that it writes from where it keeps them.
+type source interface {
+	// WriteUpTo writes n bytes to w, or fewer where it ends.
+	WriteUpTo(w io.Writer, n int64) (int64, error)
+}
+
+// ReadFrom implements io.ReaderFrom. net/http passes a request's body of a declared length to it;
+// if that is a source, its bytes are not copied.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if body, ok := l.R.(source); ok {
+			n, err := body.WriteUpTo(c, l.N)
+			l.N -= n
+			return n, err
+		}
+	}
+	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 // CloseWrite closes the sending half of the connection, or returns errors.ErrUnsupported.

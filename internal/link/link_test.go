@@ -2,7 +2,9 @@ package link
 
 import (
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -77,6 +79,42 @@ func TestOf(t *testing.T) {
 		c := &Conn{Conn: here, links: &links{h2c: h2c}, over: make(chan struct{})}
 		if Of(c) != c || c.IsHTTP2() != h2c {
 			t.Errorf("h2c %t: HTTP/2 %t", h2c, c.IsHTTP2())
+		}
+	}
+}
+
+// kept is a source of bytes.
+type kept struct{ *strings.Reader }
+
+func (k kept) WriteUpTo(w io.Writer, n int64) (int64, error) { return io.CopyN(w, k.Reader, n) }
+
+func (kept) Read([]byte) (int, error) { return 0, errors.New("read instead of written") }
+
+// taker is a connection that keeps what is written.
+type taker struct {
+	net.Conn
+	got *strings.Builder
+}
+
+func (t taker) Write(p []byte) (int, error) { return t.got.Write(p) }
+
+func TestReadFrom(t *testing.T) {
+	for name, test := range map[string]struct {
+		from io.Reader
+		want string
+	}{
+		"a source":     {io.LimitReader(kept{strings.NewReader("body and more")}, 4), "body"},
+		"another":      {io.LimitReader(strings.NewReader("body and more"), 4), "body"},
+		"not measured": {strings.NewReader("body"), "body"},
+	} {
+		var got strings.Builder
+		c := &Conn{Conn: taker{got: &got}, links: new(links), over: make(chan struct{})}
+		n, err := io.Copy(c, test.from)
+		if n != int64(len(test.want)) || err != nil || got.String() != test.want {
+			t.Errorf("%s: %d, %v, %q", name, n, err, got.String())
+		}
+		if c.Took() == 0 {
+			t.Errorf("%s: no write is counted", name)
 		}
 	}
 }

@@ -2,7 +2,7 @@ package memory
 
 import "sync"
 
-// A Piece is a buffer of 4, 8, 16 or 32 KiB for part of a body. There is a pool for each
+// A Piece is a buffer of 4, 8, 16, 32, 64 or 128 KiB for part of a body. There is a pool for each
 // size, so small bodies reuse small buffers. Its bytes count against a budget until Free.
 type Piece struct {
 	Data   []byte
@@ -15,13 +15,13 @@ const (
 	SmallestPiece = 4 << 10
 	// LargestPiece is the size of the largest piece, in bytes.
 	LargestPiece = SmallestPiece << (classes - 1)
-	classes      = 4
+	classes      = 6
 )
 
 var pools [classes]sync.Pool
 
 // Next returns a piece for a body: come bytes have arrived, and at most more bytes will
-// follow. Its size is 4 KiB or about come, at most 32 KiB. Next returns nil if the budget
+// follow. Its size is 4 KiB or about come, at most LargestPiece. Next returns nil if the budget
 // has no room.
 func (b *Budget) Next(come, more int64) *Piece {
 	class := classFor(come, more)
@@ -59,3 +59,6 @@ func (p *Piece) Free() {
 	p.budget = nil
 	pools[p.class].Put(p)
 }
+
+// Abandon is Free for a piece that somebody may still read: nobody gets it again.
+func (p *Piece) Abandon() { p.budget.Release(int64(len(p.Data))) }

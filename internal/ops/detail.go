@@ -30,9 +30,8 @@ type detail struct {
 	// The latest failures of the endpoint, newest first.
 	Failures []api.FailureStatus `json:"failures,omitempty"`
 
-	// What happened in the last hour (1h), day (24h) and month (30d); of the pool, as
-	// clients saw it.
-	Spans map[string]*span `json:"spans"`
+	// What happened at the endpoint in the last hour (1h), day (24h) and month (30d).
+	Spans map[string]*span `json:"spans,omitempty"`
 
 	// How the pool's error budgets were spent. Absent without an objective.
 	Budget *budget `json:"budget,omitempty"`
@@ -99,29 +98,17 @@ func detailOf(now time.Time, poolName, endpoint string) any {
 }
 
 func makeDetail(now time.Time, p *pool.Pool, endpoint string) *detail {
-	d := &detail{Pool: p.Name, Endpoint: endpoint, Spans: make(map[string]*span)}
-	series := p.History.Pool()
-	if endpoint != "" {
-		var known bool
-		if d.Failures, known = p.RecentFailures(endpoint); !known {
-			return nil
-		}
-		series = p.History.Endpoint(endpoint)
-	} else {
-		points := p.Objective().BudgetOverTime(series, now, budgetPoints)
-		if len(points) > 0 {
-			d.Budget = new(budget)
-		}
-		for _, point := range points {
-			d.Budget.At = append(d.Budget.At, point.At.Unix())
-			if !math.IsNaN(point.Availability) {
-				d.Budget.Availability = append(d.Budget.Availability, api.Tidy(point.Availability))
-			}
-			if !math.IsNaN(point.Latency) {
-				d.Budget.Latency = append(d.Budget.Latency, api.Tidy(point.Latency))
-			}
-		}
+	d := &detail{Pool: p.Name, Endpoint: endpoint}
+	if endpoint == "" {
+		d.Budget = budgetOf(p, now)
+		return d
 	}
+	var known bool
+	if d.Failures, known = p.RecentFailures(endpoint); !known {
+		return nil
+	}
+	d.Spans = make(map[string]*span)
+	series := p.History.Endpoint(endpoint)
 	for _, s := range spans {
 		from := now.Add(-s.long).Truncate(s.step)
 		one := &span{From: from.Unix(), Step: int64(s.step / time.Second)}
@@ -135,6 +122,25 @@ func makeDetail(now time.Time, p *pool.Pool, endpoint string) *detail {
 		d.Spans[s.name] = one
 	}
 	return d
+}
+
+// budgetOf returns how a pool's error budgets were spent, nil without an objective.
+func budgetOf(p *pool.Pool, now time.Time) *budget {
+	points := p.Objective().BudgetOverTime(p.History.Pool(), now, budgetPoints)
+	if len(points) == 0 {
+		return nil
+	}
+	b := new(budget)
+	for _, point := range points {
+		b.At = append(b.At, point.At.Unix())
+		if !math.IsNaN(point.Availability) {
+			b.Availability = append(b.Availability, api.Tidy(point.Availability))
+		}
+		if !math.IsNaN(point.Latency) {
+			b.Latency = append(b.Latency, api.Tidy(point.Latency))
+		}
+	}
+	return b
 }
 
 // latestIncidents returns the latest incidents of all pools, oldest first.

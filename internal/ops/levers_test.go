@@ -162,7 +162,7 @@ func TestDetails(t *testing.T) {
 			t.Errorf("a detail of %q: %v", c, got)
 		}
 	}
-	if got := detailOf(now, "detailed", "").(*detail); got.Budget != nil || len(got.Spans) != len(spans) {
+	if got := detailOf(now, "detailed", "").(*detail); got.Budget != nil || got.Spans != nil || len(first.(*detail).Spans) != len(spans) {
 		t.Errorf("the pool's detail is %+v", got)
 	}
 }

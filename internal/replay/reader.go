@@ -133,21 +133,24 @@ func (r *Reader) endLocked() error {
 	return r.err
 }
 
-// copyLocked copies bytes from the pieces to p and moves on past them.
-func (r *Reader) copyLocked(p []byte) (n int) {
+// pieceLocked returns the piece that has the bytes which follow. There must be some.
+func (r *Reader) pieceLocked() piece {
 	rec := r.Recording
 	if r.spot.piece >= len(rec.pieces) || r.spot.start < rec.from {
 		r.spot = spot{start: rec.from}
 	}
-	for n < len(p) && r.spot.piece < len(rec.pieces) {
-		from := rec.pieces[r.spot.piece]
-		k := copy(p[n:], from.Data[r.at-r.spot.start:from.n])
-		n += k
-		r.at += int64(k)
-		if r.at < r.spot.start+int64(from.n) || r.spot.piece == len(rec.pieces)-1 {
-			break // the last piece may still grow
-		}
+	from := rec.pieces[r.spot.piece]
+	if r.at == r.spot.start+int64(from.n) {
 		r.spot = spot{r.spot.piece + 1, r.at}
+		from = rec.pieces[r.spot.piece]
+	}
+	return from
+}
+
+// copyLocked copies bytes from the pieces to p and moves on past them.
+func (r *Reader) copyLocked(p []byte) (n int) {
+	for n < len(p) && r.at < r.Recording.total {
+		n += copy(p[n:], r.nextLocked(int64(len(p)-n)))
 	}
 	return n
 }
@@ -160,6 +163,58 @@ func (r *Reader) Read(p []byte) (int, error) {
 	rec := r.Recording
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	if err := r.awaitLocked(); err != nil {
+		return 0, err
+	}
+	n := r.copyLocked(p)
+	if rec.err == io.EOF && r.at == rec.total {
+		return n, r.endLocked()
+	}
+	return n, nil
+}
+
+// WriteUpTo writes up to n bytes of the body to w, from where they are kept. It ends before
+// them, without an error, only where the body does.
+func (r *Reader) WriteUpTo(w io.Writer, n int64) (written int64, err error) {
+	rec := r.Recording
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for written < n {
+		if err := r.awaitLocked(); err == io.EOF {
+			return written, nil
+		} else if err != nil {
+			return written, err
+		}
+		part := r.nextLocked(min(n-written, largestPart))
+		rec.lent++
+		rec.mu.Unlock()
+		k, err := w.Write(part)
+		rec.mu.Lock()
+		rec.lent--
+		written += int64(k)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// largestPart is the most bytes that count as read before all of them are written.
+const largestPart = 64 << 10
+
+// nextLocked returns up to n bytes that follow, which a piece has, and moves on past them.
+func (r *Reader) nextLocked(n int64) []byte {
+	from := r.pieceLocked()
+	part := from.Data[r.at-r.spot.start : from.n]
+	part = part[:min(n, int64(len(part)))]
+	r.at += int64(len(part))
+	return part
+}
+
+// awaitLocked waits until the recording has bytes that follow, and returns the error of a Read
+// that cannot bring any.
+func (r *Reader) awaitLocked() error {
+	rec := r.Recording
 	waits := false
 	defer func() {
 		if waits {
@@ -169,19 +224,15 @@ func (r *Reader) Read(p []byte) (int, error) {
 	for {
 		switch {
 		case r.closed:
-			return 0, ErrReplaced
+			return ErrReplaced
 		case r.cut != nil:
-			return 0, r.cut
+			return r.cut
 		case r.at < rec.from:
-			return 0, ErrReplaced // dropped
+			return ErrReplaced // dropped
 		case r.at < rec.total:
-			n := r.copyLocked(p)
-			if rec.err == io.EOF && r.at == rec.total {
-				return n, r.endLocked()
-			}
-			return n, nil
+			return nil
 		case rec.err != nil && (rec.err == io.EOF || r.stage != answering):
-			return 0, r.endLocked()
+			return r.endLocked()
 		case rec.err != nil:
 			rec.read.Wait() // until the answer ends: see Answering
 			continue

@@ -67,6 +67,7 @@ type Recording struct {
 	handed  bool      // HandBack was called
 	late    bool      // patience ran out while the body was read before the first attempt
 	open    int       // readers that may still read
+	lent    int       // writes of pieces that are under way: see Reader.WriteUpTo
 	first   Reader    // storage for the first reader
 }
 
@@ -161,12 +162,16 @@ func (rec *Recording) releaseLocked() {
 }
 
 // freeLocked forgets the bytes read so far. It keeps the last keep pieces for reuse and frees
-// the others.
+// the others. No piece is used again if a write of one is under way.
 func (rec *Recording) freeLocked(keep int) {
 	rec.from = rec.total
+	free := (*memory.Piece).Free
+	if rec.lent > 0 {
+		keep, free = 0, (*memory.Piece).Abandon
+	}
 	n := max(0, len(rec.pieces)-keep)
 	for _, p := range rec.pieces[:n] {
-		p.Free()
+		free(p.Piece)
 	}
 	rec.pieces = rec.pieces[n:]
 	for i := range rec.pieces {
@@ -248,7 +253,7 @@ func (rec *Recording) roomToPassLocked() []byte {
 // readsAhead is the most bytes that one goroutine reads ahead of a waiting reader, as long as
 // reads fill their buffers: a body that comes at once then costs one goroutine. Only bytes
 // that are kept are read ahead.
-const readsAhead = 64 << 10
+const readsAhead = 256 << 10
 
 // readInto reads source into room, for all waiting readers. The caller has set rec.reading.
 func (rec *Recording) readInto(room []byte, keep bool) {

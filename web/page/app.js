@@ -1,11 +1,14 @@
 // The whole page.
 
 import { History, recolour } from './charts.js';
+import { offers } from './data.js';
 import { h, Keyed, setAttribute, setText, show } from './dom.js';
 import { EventList, Log, sentence } from './events.js';
 import { Lever } from './endpoint.js';
-import { Pools, verdict } from './pool.js';
+import { burning, Pools, verdict } from './pool.js';
+import { get, go, listen } from './route.js';
 import { connect } from './stream.js';
+import { EndpointView } from './view.js';
 import { clock, count, elapsed, language, t, zone } from './words.js';
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
@@ -25,7 +28,7 @@ function remember(name, value) {
 // choices returns a group of buttons, one of them pressed.
 function choices(label, current, options, choose) {
   return h('div', { class: 'choices', role: 'group', 'aria-label': label }, ...options.map(({ value, text, lang, hint }) => h('button', {
-    type: 'button', 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': typeof text === 'string' ? null : hint, onclick: () => choose(value),
+    type: 'button', 'data-value': value, 'aria-pressed': String(value === current), lang, title: hint, 'aria-label': typeof text === 'string' ? null : hint, onclick: () => choose(value),
   }, text)));
 }
 
@@ -52,19 +55,23 @@ class View {
         this.overall,
         h('div', { class: 'controls' },
           h('div', { class: 'liveness' }, this.link, this.clock),
+          this.style = choices(t('view'), chosenView(), [{ value: 'cards', text: t('view.cards'), hint: t('view.cards.hint') }, { value: 'table', text: t('view.table'), hint: t('view.table.hint') }], (value) => go({ view: value === 'table' ? 'table' : '' }, true)),
           choices(t('language'), language(), [{ value: 'en', text: 'EN', lang: 'en', hint: 'English' }, { value: 'zh-CN', text: '中文', lang: 'zh-CN', hint: '中文' }], chooseLanguage),
           this.theme = themeChoices())),
       this.stale, this.says,
       h('div', { class: 'body' },
-        h('main', { id: 'main', tabindex: '-1' }, this.navNode, this.empty, this.poolsNode),
+        this.main = h('main', { id: 'main', tabindex: '-1' }, this.navNode, this.empty, this.poolsNode),
         this.events.node),
-      h('footer', null, h('p', null, t('footer', { zone: zone() })),
+      h('footer', null, this.footer = h('p'),
         h('p', null, t('licences'))));
     show(this.stale, false);
   }
 
+  // update shows the latest snapshot as the page's address says.
   update() {
     this.showLink();
+    setText(this.footer, t(offers.levers ? 'footer' : 'footer.read-only', { zone: zone() }));
+    for (const button of this.style.children) setAttribute(button, 'aria-pressed', String(button.dataset.value === chosenView()));
     show(this.empty, !snapshot || !snapshot.pools.length);
     setText(this.empty.firstChild, snapshot ? t('no-pools') : t('waiting'));
     setText(this.empty.lastChild, snapshot ? t('no-pools.hint') : '');
@@ -75,15 +82,45 @@ class View {
     const level = of('bad') ? 'bad' : of('warn') ? 'warn' : 'good';
     setAttribute(root, 'data-level', level);
     setAttribute(this.overall, 'data-level', level);
+    const burns = pools.filter((pool) => burning(pool.sla) !== null).length;
     setText(this.overall, !pools.length ? '' : level === 'good' ? t('all.good')
-      : ['bad', 'warn'].map((l) => of(l) && count(`all.${l}`, of(l))).filter(Boolean).join(' · '));
+      : [...['bad', 'warn'].map((l) => of(l) && count(`all.${l}`, of(l))), burns && count('all.burning', burns)].filter(Boolean).join(' · '));
     icon(level);
     const title = level === 'good' ? t('title') : `${this.overall.textContent} – ${t('title')}`;
     if (document.title !== title) document.title = title;
-    this.navItems.update(pools.map((pool, i) => ({ pool, verdict: verdicts[i] })), ({ pool }) => pool.name);
-    show(this.navNode, pools.length > 1);
-    this.pools.update(pools, now);
-    this.events.update(pools);
+    this.showEndpoint(pools, now);
+    show(this.navNode, pools.length > 1 && !this.endpoint);
+    show(this.poolsNode, !this.endpoint);
+    if (!this.endpoint) {
+      const ranked = this.pools.update(pools, now);
+      this.navItems.update(ranked, ({ pool }) => pool.name);
+    }
+    this.events.update(pools, now);
+  }
+
+  // showEndpoint opens or closes the view of the endpoint in the page's address.
+  showEndpoint(pools, now) {
+    const [pool, name] = [get('pool'), get('endpoint')];
+    const before = this.endpoint;
+    if (before && (before.pool !== pool || before.name !== name)) {
+      before.remove();
+      this.endpoint = null;
+      if (!name) {
+        this.main.focus();
+        scrollTo(0, this.scrolled ?? 0);
+      }
+    }
+    if (!name) return;
+    if (!this.endpoint) {
+      this.endpoint = new EndpointView(pool, name, log);
+      this.main.append(this.endpoint.node);
+      if (this.moved) {
+        if (!before) this.scrolled = scrollY;
+        scrollTo(0, 0);
+        this.endpoint.focus();
+      }
+    }
+    this.endpoint.update(pools, now);
   }
 
   showLink() {
@@ -110,9 +147,12 @@ class View {
 
   remove() {
     this.pools.remove();
+    this.endpoint?.remove();
     this.node.remove();
   }
 }
+
+const chosenView = () => (get('view') === 'table' ? 'table' : 'cards');
 
 // Mark is the logo, a closed breaker.
 class Mark {
@@ -197,9 +237,15 @@ function announce(event) {
 }
 
 showView();
+listen(() => {
+  view.moved = true;
+  view.update();
+  view.events.draw();
+});
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
 connect(meta('stream'), {
-  hello({ version, process }) {
+  hello({ version, process, report, levers }) {
+    Object.assign(offers, { report, levers });
     // The proxy has newer page files.
     if (version !== meta('version')) location.reload();
     // A new process counts its events from 1.
@@ -213,6 +259,10 @@ connect(meta('stream'), {
     history.merge(data);
     history.version++;
   },
+  incidents(data) {
+    log.incidents = data;
+    view.events.soon();
+  },
   snapshot(data) {
     snapshot = { pools: data.pools, now: Date.parse(data.at) };
     view.update();
@@ -220,7 +270,7 @@ connect(meta('stream'), {
   event(event) {
     if (!log.add(event)) return;
     if (!ready) return;
-    view.events.add(event);
+    view.events.soon();
     announce(event);
   },
   ready() {

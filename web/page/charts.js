@@ -1,10 +1,28 @@
-// Charts of an endpoint's last hour, minute by minute: success ratio and latency.
+// Charts of success ratio and latency over a span of time, and of error budgets.
 
-import { h, setAttribute, setText } from './dom.js';
-import { clock, percent, seconds, t } from './words.js';
+import { h, setAttribute, setText, show } from './dom.js';
+import { clock, elapsed, number, percent, seconds, t } from './words.js';
 
 const minutes = 60;
-const height = 46;
+
+// A Span is what the charts draw: a column for each step.
+function emptySpan(name) {
+  return { name, times: [], success: [], p50: [], p95: [], calls: 0, failures: 0, worst: null, slowest: null };
+}
+
+// add adds a step at a time in seconds. step is undefined if nothing was sent.
+function add(span, at, step) {
+  const success = step ? (step.calls - step.failures) / step.calls : null;
+  span.times.push(at);
+  span.success.push(success);
+  span.p50.push(step?.p50 || null);
+  span.p95.push(step?.p95 || null);
+  if (!step) return;
+  span.calls += step.calls;
+  span.failures += step.failures;
+  if (!span.worst || success < span.worst.value) span.worst = { value: success, at };
+  if (step.p95 && (!span.slowest || step.p95 > span.slowest.value)) span.slowest = { value: step.p95, at };
+}
 
 // History keeps the minutes of all endpoints from the stream.
 export class History {
@@ -28,26 +46,31 @@ export class History {
   of(pool, endpoint, now) {
     const known = this.endpoints.get(History.key(pool, endpoint));
     const last = Math.floor(now / 60000);
-    const hour = { times: [], success: [], p50: [], p95: [], calls: 0, failures: 0, worst: null, slowest: null };
-    for (let minute = last - minutes + 1; minute <= last; minute++) {
-      const m = known?.get(minute);
-      hour.times.push(minute * 60);
-      hour.success.push(m ? (m.calls - m.failures) / m.calls : null);
-      hour.p50.push(m?.p50 || null);
-      hour.p95.push(m?.p95 || null);
-      if (!m) continue;
-      hour.calls += m.calls;
-      hour.failures += m.failures;
-      const at = minute * 60;
-      const success = (m.calls - m.failures) / m.calls;
-      if (!hour.worst || success < hour.worst.value) hour.worst = { value: success, at };
-      if (m.p95 && (!hour.slowest || m.p95 > hour.slowest.value)) hour.slowest = { value: m.p95, at };
-    }
+    const hour = emptySpan('1h');
+    for (let minute = last - minutes + 1; minute <= last; minute++) add(hour, minute * 60, known?.get(minute));
     return hour;
   }
 
   static key(pool, endpoint) { return `${pool}\n${endpoint}`; }
 }
+
+const lengths = { '1h': 3600, '24h': 86400, '30d': 30 * 86400 };
+
+// spanNames are the spans of an endpoint's view.
+export const spanNames = Object.keys(lengths);
+
+// spanOf returns a span of a detail. Steps without requests are there, too.
+export function spanOf(name, { from, step, calls, failures, p50, p95 } = { from: 0, step: 60 }) {
+  const span = emptySpan(name);
+  const n = Math.round(lengths[name] / step) + 1;
+  for (let i = 0; i < n; i++) {
+    add(span, from + i * step, calls?.[i] ? { calls: calls[i], failures: failures[i], p50: p50[i], p95: p95[i] } : undefined);
+  }
+  return span;
+}
+
+// when writes the time of a step: of the day, or with the date in a month.
+const when = (at) => clock(new Date(at * 1000), false);
 
 // A canvas needs resolved colours, so read them from an element.
 const probe = h('span', { hidden: true });
@@ -64,11 +87,11 @@ const colour = (name) => () => {
 // recolour applies the colours of the current theme to all charts.
 export function recolour() {
   colours = {};
-  for (const chart of all) chart.plot?.redraw();
+  for (const chart of every) chart.plot?.redraw();
 }
 
-// All charts mark the time under the pointer.
-const cursor = { sync: { key: 'hour' }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 5 } };
+// All charts of a kind mark the time under the pointer.
+const cursor = (key) => ({ sync: { key }, drag: { x: false, y: false, setScale: false }, y: false, points: { size: 5 } });
 const sides = { padding: [3, 0, 1, 0], legend: { show: false }, axes: [{ show: false }, { show: false }] };
 
 const lonely = (u, s) => {
@@ -80,7 +103,7 @@ const line = (stroke, width = 1.25) => ({
   points: { show: true, size: 3, fill: colour(stroke), width: 0, filter: (u, s, showing) => (showing ? lonely(u, s) : []) },
 });
 
-const all = new Set();
+const every = new Set();
 const visible = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) if (isIntersecting) target.chart.appear();
 }, { rootMargin: '200px' });
@@ -90,38 +113,43 @@ const sized = new ResizeObserver((entries) => {
 
 // Chart is drawn when it first scrolls into view.
 class Chart {
-  constructor(title, read) {
-    this.read = read; // returns the heading for minute i, or for the hour if i is null
+  constructor(title, read, large) {
+    this.read = read; // returns the heading for a step, or for the whole span if i is null
+    this.height = large ? 130 : 46;
+    this.key = large ? 'view' : 'hour';
     this.value = h('span', { class: 'value' });
     this.top = h('span', { class: 'top' });
     this.bottom = h('span', { class: 'bottom' });
     this.canvas = h('div', { class: 'canvas', role: 'img' }, this.top, this.bottom);
     this.canvas.chart = this;
-    this.node = h('figure', { class: 'chart' },
+    this.node = h('figure', { class: large ? 'chart large' : 'chart' },
       h('figcaption', null, h('span', { class: 'label' }, title), this.value), this.canvas);
-    all.add(this);
-    visible.observe(this.canvas);
+    every.add(this);
   }
 
-  update(hour) {
-    this.hour = hour;
-    this.data = this.dataOf(hour);
-    const bounds = this.bounds(hour);
+  update(span) {
+    this.span = span;
+    this.data = this.dataOf(span);
+    const bounds = this.bounds(span);
     this.range = bounds.range;
     setText(this.top, bounds.top);
     setText(this.bottom, bounds.bottom);
-    setAttribute(this.canvas, 'aria-label', this.describe(hour));
+    setAttribute(this.canvas, 'aria-label', this.describe(span));
     this.say(this.plot?.cursor.idx ?? null);
     this.plot?.setData(this.data);
+    if (!this.watched) {
+      this.watched = true;
+      visible.observe(this.canvas);
+    }
   }
 
-  say(i) { setText(this.value, this.read(this.hour, i)); }
+  say(i) { setText(this.value, this.read(this.span, i)); }
 
   appear() {
     visible.unobserve(this.canvas);
     const options = {
-      ...sides, width: this.canvas.clientWidth, height, cursor,
-      scales: { x: { time: false, range: () => [this.hour.times[0], this.hour.times.at(-1)] }, y: { range: () => this.range } },
+      ...sides, width: this.canvas.clientWidth, height: this.height, cursor: cursor(this.key),
+      scales: { x: { time: false, range: () => [this.span.times[0], this.span.times.at(-1)] }, y: { range: () => this.range } },
       hooks: { setCursor: [(u) => this.say(u.cursor.idx ?? null)] },
       ...this.series(),
     };
@@ -130,11 +158,11 @@ class Chart {
   }
 
   resize(width) {
-    if (this.plot && width > 0 && Math.abs(width - this.plot.width) >= 1) this.plot.setSize({ width, height });
+    if (this.plot && width > 0 && Math.abs(width - this.plot.width) >= 1) this.plot.setSize({ width, height: this.height });
   }
 
   remove() {
-    all.delete(this);
+    every.delete(this);
     visible.unobserve(this.canvas);
     sized.unobserve(this.canvas);
     this.plot?.destroy();
@@ -143,17 +171,16 @@ class Chart {
 
 // SuccessChart hangs from the top: it fills the part missing from 100 %.
 class SuccessChart extends Chart {
-  constructor() {
-    super(t('success'), (hour, i) => {
-      if (i !== null) return hour.success[i] === null ? `${clock(new Date(hour.times[i] * 1000), false)} · ${t('no-calls')}`
-        : `${clock(new Date(hour.times[i] * 1000), false)} · ${percent(hour.success[i])}`;
-      return hour.calls ? percent((hour.calls - hour.failures) / hour.calls) : t('no-calls');
-    });
+  constructor(large) {
+    super(t('success'), (span, i) => {
+      if (i !== null) return span.success[i] === null ? `${when(span.times[i])} · ${t('no-calls')}` : `${when(span.times[i])} · ${percent(span.success[i])}`;
+      return span.calls ? percent((span.calls - span.failures) / span.calls) : t('no-calls');
+    }, large);
   }
 
-  dataOf(hour) { return [hour.times, hour.success]; }
+  dataOf(span) { return [span.times, span.success]; }
 
-  // bounds end at a round number below the worst minute.
+  // bounds end at a round number below the worst step.
   bounds({ worst }) {
     const bottom = [0.99, 0.9, 0.5, 0].find((b) => !worst || worst.value >= b + (1 - b) * 0.1) ?? 0;
     return { range: [bottom, 1], top: '100%', bottom: `${bottom * 100}%` };
@@ -168,11 +195,11 @@ class SuccessChart extends Chart {
     };
   }
 
-  describe(hour) {
-    if (!hour.calls) return t('chart.success.none');
+  describe(span) {
+    const over = t(`span.${span.name}`);
+    if (!span.calls) return t('chart.success.none', { span: over });
     return t('chart.success', {
-      all: percent((hour.calls - hour.failures) / hour.calls),
-      worst: percent(hour.worst.value), at: clock(new Date(hour.worst.at * 1000), false),
+      span: over, all: percent((span.calls - span.failures) / span.calls), worst: percent(span.worst.value), at: when(span.worst.at),
     });
   }
 }
@@ -186,16 +213,16 @@ function quantiles(p50, p95) {
 
 // LatencyChart shows the median and a band from there to the 95th percentile.
 class LatencyChart extends Chart {
-  constructor() {
-    super(t('latency'), (hour, i) => {
-      const at = i ?? hour.p50.findLastIndex((value) => value !== null);
-      const time = i === null ? '' : `${clock(new Date(hour.times[i] * 1000), false)} · `;
-      if (at < 0 || hour.p50[at] === null) return i === null ? t('no-calls') : time + t('no-calls');
-      return time + quantiles(hour.p50[at], hour.p95[at]);
-    });
+  constructor(large) {
+    super(t('latency'), (span, i) => {
+      const at = i ?? span.p50.findLastIndex((value) => value !== null);
+      const time = i === null ? '' : `${when(span.times[i])} · `;
+      if (at < 0 || span.p50[at] === null) return i === null ? t('no-calls') : time + t('no-calls');
+      return time + quantiles(span.p50[at], span.p95[at]);
+    }, large);
   }
 
-  dataOf(hour) { return [hour.times, hour.p50, hour.p95]; }
+  dataOf(span) { return [span.times, span.p50, span.p95]; }
 
   bounds({ slowest }) {
     const most = slowest?.value ?? 0.1;
@@ -211,32 +238,63 @@ class LatencyChart extends Chart {
     };
   }
 
-  describe(hour) {
-    const at = hour.p50.findLastIndex((value) => value !== null);
-    if (at < 0) return t('chart.latency.none');
+  describe(span) {
+    const over = t(`span.${span.name}`);
+    const at = span.p50.findLastIndex((value) => value !== null);
+    if (at < 0) return t('chart.latency.none', { span: over });
     return t('chart.latency', {
-      p50: seconds(hour.p50[at]), p95: seconds(hour.p95[at]),
-      worst: seconds(hour.slowest.value), at: clock(new Date(hour.slowest.at * 1000), false),
+      span: over, p50: seconds(span.p50[at]), p95: seconds(span.p95[at]), worst: seconds(span.slowest.value), at: when(span.slowest.at),
     });
   }
 }
 
-// Charts are the two charts of an endpoint.
+// Charts are the charts of success and latency of a span.
 export class Charts {
-  constructor() {
-    this.success = new SuccessChart();
-    this.latency = new LatencyChart();
+  constructor(large = false) {
+    this.success = new SuccessChart(large);
+    this.latency = new LatencyChart(large);
+    this.begin = h('span');
     this.node = h('div', { class: 'charts' }, this.success.node, this.latency.node,
-      h('p', { class: 'hours', 'aria-hidden': 'true' }, h('span', null, t('hour-ago')), h('span', null, t('now'))));
+      h('p', { class: 'hours', 'aria-hidden': 'true' }, this.begin, h('span', null, t('now'))));
   }
 
-  update(hour) {
-    this.success.update(hour);
-    this.latency.update(hour);
+  update(span) {
+    setText(this.begin, t('ago', { span: t(`span.short.${span.name}`) }));
+    this.success.update(span);
+    this.latency.update(span);
   }
 
   remove() {
     this.success.remove();
     this.latency.remove();
+  }
+}
+
+// BudgetLine draws how much of an error budget was left over the objective's window. Above the
+// line at the bottom there is something left.
+export class BudgetLine {
+  constructor() {
+    this.area = h('path', { class: 'area' });
+    this.line = h('path', { class: 'line' });
+    this.node = h('svg', { class: 'budget', viewBox: '0 0 200 28', preserveAspectRatio: 'none', role: 'img' }, this.area, this.line);
+    show(this.node, false);
+  }
+
+  // update draws times in seconds and the parts that were left.
+  update(at, left) {
+    const drawn = at?.length > 1 && left?.length === at.length;
+    show(this.node, drawn);
+    if (!drawn) return;
+    const [first, last] = [at[0], at.at(-1)];
+    const low = Math.min(0, ...left);
+    const x = (i) => ((at[i] - first) / (last - first) * 200).toFixed(1);
+    const y = (value) => (1 + 26 * (1 - (value - low) / (1 - low))).toFixed(1);
+    const path = left.map((value, i) => `${i ? 'L' : 'M'}${x(i)} ${y(value)}`).join('');
+    setAttribute(this.line, 'd', path);
+    setAttribute(this.area, 'd', `${path}L200 ${y(low)}L0 ${y(low)}Z`);
+    const steepest = left.reduce((best, value, i) => (i && left[i - 1] - value > best.fall ? { fall: left[i - 1] - value, at: at[i] } : best), { fall: 0, at: last });
+    setAttribute(this.node, 'aria-label', t(steepest.fall > 0 ? 'chart.budget' : 'chart.budget.whole', {
+      window: elapsed((last - first) * 1000), left: percent(Math.max(0, left.at(-1))), fall: number(Math.round(steepest.fall * 1000) / 10), at: when(steepest.at),
+    }));
   }
 }

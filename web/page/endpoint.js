@@ -1,8 +1,10 @@
-// Cards of endpoints.
+// How an endpoint is doing, in words, and the card that shows it.
 
+import { ActionsButton } from './actions.js';
 import { Charts } from './charts.js';
 import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
-import { cause, clock, countdown, elapsed, known, list, number, percent, reason, share, t } from './words.js';
+import { follow, href } from './route.js';
+import { cause, clock, countdown, elapsed, known, list, number, quota, reason, share, t } from './words.js';
 
 // standing describes an endpoint: its state, its level (good, warn or bad), notes, and the
 // progress of what it waits for.
@@ -48,6 +50,39 @@ export function standing(e, now) {
   }
 }
 
+// scoreOf returns the score as text. An endpoint that gets no requests has none that counts.
+export const scoreOf = (e) => (e.state === 'open' || e.state === 'forced_open' || e.draining ? '–' : e.score.toFixed(2));
+
+// breakerOf returns the state of the breaker.
+export const breakerOf = (e) => (known(`breaker.${e.state}`) ? t(`breaker.${e.state}`) : e.state);
+
+// illScopes returns what is wrong with scopes of an endpoint, '' if nothing is.
+export function illScopes(e, now) {
+  return (e.scopes ?? []).map((scope) => [scope, standing(scope, now)]).filter(([, s]) => s.level !== 'good')
+    .map(([scope, s]) => t('scope.ill', { scope: scope.scope, state: t(`state.${s.state}`), notes: s.notes.filter(Boolean).map((note) => ` · ${note}`).join('') })).join('\n');
+}
+
+// Rate counts attempts per second over the last 5 seconds.
+export class Rate {
+  seen = [];
+
+  // of returns the rate as text, '' while it is unknown.
+  of(attempts, now) {
+    if (this.seen.length && (attempts < this.seen.at(-1).attempts || now <= this.seen.at(-1).now)) this.seen = [];
+    this.seen.push({ attempts, now });
+    while (this.seen.length > 2 && now - this.seen[0].now > 5500) this.seen.shift();
+    const first = this.seen[0];
+    if (now === first.now) return '';
+    return t('per-second', { n: number((attempts - first.attempts) / (now - first.now) * 1000) });
+  }
+}
+
+// EndpointLink leads to the view of an endpoint.
+export function endpointLink(pool, endpoint, id = null) {
+  const to = { pool, endpoint };
+  return h('a', { id, href: href(to), class: 'endpoint-link', onclick: (event) => follow(event, to) }, endpoint);
+}
+
 // Lever draws a breaker: it lies flat when closed, stands up when open, and comes down
 // during recovery.
 export class Lever {
@@ -71,7 +106,7 @@ export class Lever {
 
 // LastAttempts draws the last attempts: short strokes for successes, long ones for failures, dots
 // for clients that left.
-class LastAttempts {
+export class LastAttempts {
   constructor() {
     this.good = h('path', { class: 'good' });
     this.bad = h('path', { class: 'bad' });
@@ -101,7 +136,7 @@ class LastAttempts {
 }
 
 // Fact is a label and a value.
-class Fact {
+export class Fact {
   constructor(label) {
     this.value = h('dd');
     this.node = h('div', null, h('dt', null, t(label)), this.value);
@@ -110,15 +145,41 @@ class Fact {
   update(text) { setText(this.value, text); }
 }
 
-const sentenceCase = (text) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
+export const sentenceCase = (text) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
 
 let ids = 0;
+
+// Notes say why an endpoint is not in service, what it waits for, and what an operator, a
+// schedule, the fleet or a limit does to it.
+export class Notes {
+  // brief leaves out what the view of an endpoint shows elsewhere.
+  constructor(brief = false) {
+    this.brief = brief;
+    this.note = h('p', { class: 'note' });
+    this.operator = h('p', { class: 'operator' });
+    this.progress = h('div', { class: 'progress', 'aria-hidden': 'true' }, h('div', { class: 'done' }));
+    this.node = h('div', { class: 'notes' }, this.note, this.progress, this.operator);
+  }
+
+  update(e, s, now) {
+    const notes = s.notes.filter(Boolean);
+    const more = [illScopes(e, now), this.brief ? fleetLines(e).join('\n') : orders(e, now, [...fleetLines(e), ...limitLines(e, now)])].filter(Boolean).join('\n');
+    show(this.node, notes.length > 0 || more !== '');
+    show(this.note, notes.length > 0);
+    setText(this.note, sentenceCase(notes.join(' · ')));
+    const waits = s.progress !== null && s.progress !== undefined;
+    show(this.progress, waits);
+    if (waits) setStyle(this.progress.firstChild, 'transform', `scaleX(${s.progress.toFixed(3)})`);
+    show(this.operator, more !== '');
+    setText(this.operator, more);
+  }
+}
 
 export class EndpointCard {
   constructor(pool, endpoint, history) {
     this.pool = pool;
     this.history = history;
-    this.rates = [];
+    this.rates = new Rate();
     const id = `endpoint-${ids += 1}`;
     this.lever = new Lever();
     this.word = h('p', { class: 'state' });
@@ -127,22 +188,22 @@ export class EndpointCard {
     this.rate = h('span', { class: 'rate' });
     this.fill = h('div', { class: 'fill' });
     this.meter = h('div', { class: 'track', role: 'meter', 'aria-valuemin': '0', 'aria-valuemax': '100', 'aria-labelledby': `${id} ${id}-traffic` }, this.fill);
-    this.note = h('p', { class: 'note' });
-    this.operator = h('p', { class: 'operator' });
-    this.progress = h('div', { class: 'progress', 'aria-hidden': 'true' }, h('div', { class: 'done' }));
-    this.notes = h('div', { class: 'notes' }, this.note, this.progress, this.operator);
+    this.notes = new Notes();
     this.charts = new Charts();
     this.attempts = new LastAttempts();
-    this.facts = { inFlight: new Fact('in-flight'), weight: new Fact('weight'), score: new Fact('score'), cancelled: new Fact('cancelled'), check: new Fact('check') };
+    this.actions = new ActionsButton(pool);
+    this.facts = Object.fromEntries(['breaker', 'in-flight', 'weight', 'score', 'cancelled', 'check'].map((name) => [name, new Fact(name)]));
     this.article = h('article', { class: 'card', 'aria-labelledby': id },
-      h('header', null, this.lever.node, h('h4', { id }, endpoint.name), this.word),
-      this.url,
-      h('div', { class: 'traffic' },
-        h('span', { class: 'label', id: `${id}-traffic` }, t('traffic')), this.share, this.rate, this.meter),
-      this.notes, this.charts.node,
+      h('div', { class: 'now' },
+        h('header', null, this.lever.node, h('h4', null, endpointLink(pool, endpoint.name, id)), this.word),
+        this.url,
+        h('div', { class: 'traffic' },
+          h('span', { class: 'label', id: `${id}-traffic` }, t('traffic')), this.share, this.rate, this.meter),
+        this.notes.node),
+      this.charts.node,
       h('div', { class: 'foot' },
         h('div', { class: 'last' }, h('span', { class: 'label', 'aria-hidden': 'true' }, t('last-attempts')), this.attempts.node),
-        h('dl', null, ...Object.values(this.facts).map((fact) => fact.node))));
+        h('dl', null, ...Object.values(this.facts).map((fact) => fact.node)), this.actions.node));
     this.node = h('li', null, this.article);
   }
 
@@ -156,33 +217,14 @@ export class EndpointCard {
     setAttribute(this.url, 'title', e.url ? e.address : null);
 
     setText(this.share, share(e.traffic));
-    setText(this.rate, this.rateOf(e.attempts, now));
+    setText(this.rate, this.rates.of(e.attempts, now));
     setPart(this.fill, e.traffic);
     setAttribute(this.meter, 'aria-valuenow', String(Math.round(e.traffic * 100)));
     setAttribute(this.meter, 'aria-valuetext', share(e.traffic));
-
-    const notes = s.notes.filter(Boolean);
-    const ordered = orders(e, now);
-    show(this.notes, notes.length > 0 || ordered !== '');
-    show(this.note, notes.length > 0);
-    setText(this.note, sentenceCase(notes.join(' · ')));
-    show(this.progress, s.progress !== null && s.progress !== undefined);
-    if (s.progress !== null && s.progress !== undefined) setStyle(this.progress.firstChild, 'transform', `scaleX(${s.progress.toFixed(3)})`);
-    show(this.operator, ordered !== '');
-    setText(this.operator, ordered);
-
+    this.notes.update(e, s, now);
     this.attempts.update(e.last_outcomes ?? []);
-    this.facts.inFlight.update(number(e.in_flight));
-    this.facts.weight.update(String(e.weight));
-    this.facts.score.update(e.score.toFixed(2));
-    show(this.facts.cancelled.node, e.cancelled > 0);
-    this.facts.cancelled.update(number(e.cancelled));
-    setAttribute(this.facts.cancelled.node, 'title', t('cancelled.hint'));
-    show(this.facts.check.node, Boolean(e.check));
-    if (e.check) {
-      this.facts.check.update(known(`check.${e.check.state}`) ? t(`check.${e.check.state}`) : e.check.state);
-      setAttribute(this.facts.check.node, 'title', e.check.last_result || null);
-    }
+    updateFacts(this.facts, e);
+    this.actions.update(e);
     if (this.history.version !== this.drawn || Math.floor(now / 60000) !== this.minute) {
       this.drawn = this.history.version;
       this.minute = Math.floor(now / 60000);
@@ -190,30 +232,48 @@ export class EndpointCard {
     }
   }
 
-  // rateOf returns the attempts per second over the last 5 seconds.
-  rateOf(attempts, now) {
-    if (this.rates.length && (attempts < this.rates.at(-1).attempts || now <= this.rates.at(-1).now)) this.rates = [];
-    this.rates.push({ attempts, now });
-    while (this.rates.length > 2 && now - this.rates[0].now > 5500) this.rates.shift();
-    const first = this.rates[0];
-    if (now === first.now) return '';
-    return t('per-second', { n: number((attempts - first.attempts) / (now - first.now) * 1000) });
-  }
-
   remove() { this.charts.remove(); }
 }
 
-// orders describes what is left of an endpoint's limits, its schedule, and an operator's orders and their reasons.
-function orders(e, now) {
-  const lines = [];
+// updateFacts fills in those of an endpoint's facts that there are.
+export function updateFacts(facts, e) {
+  const set = (name, text, hint = null) => {
+    if (!facts[name]) return;
+    show(facts[name].node, text !== '');
+    facts[name].update(text);
+    setAttribute(facts[name].node, 'title', hint);
+  };
+  set('breaker', breakerOf(e));
+  set('tier', String(e.priority));
+  set('in-flight', number(e.in_flight));
+  set('weight', String(e.weight));
+  set('score', scoreOf(e), scoreOf(e) === '–' ? t('score.none') : null);
+  set('attempts', number(e.attempts));
+  set('failures', number(e.failures));
+  set('cancelled', e.cancelled > 0 ? number(e.cancelled) : '', t('cancelled.hint'));
+  set('check', !e.check ? '' : known(`check.${e.check.state}`) ? t(`check.${e.check.state}`) : e.check.state, e.check?.last_result || null);
+}
+
+// fleetLines says at how many instances an endpoint is out.
+export const fleetLines = (e) => (e.fleet?.open ? [t(e.fleet.wary ? 'fleet.wary' : 'fleet.open', { open: e.fleet.open, instances: e.fleet.instances })] : []);
+
+// limitLines says what is left of an endpoint's limits and quotas.
+export function limitLines(e, now) {
+  const lines = (e.limits ?? []).map((l) => t(known(`limit.${l.of}`) ? `limit.${l.of}` : 'limit.other', {
+    left: number(l.left), amount: number(l.amount), of: l.of, per: elapsed(l.per_seconds * 1000),
+  }));
+  for (const q of e.quotas ?? []) lines.push(quota(q, now));
+  return lines;
+}
+
+// orders describes an endpoint's schedule and an operator's actions with their reasons, after
+// other lines.
+export function orders(e, now, lines = []) {
   const say = (what, { reason: why, until }) => {
     const left = until ? Date.parse(until) - now : 0;
     lines.push([what, why && `“${why}”`, left > 0 && t('note.until', { at: clock(new Date(until), false), in: countdown(left) })].filter(Boolean).join(' · '));
   };
   if (e.operator) say(known(`operator.${e.operator.action}`) ? t(`operator.${e.operator.action}`) : e.operator.action, e.operator);
-  for (const l of e.limits ?? []) {
-    lines.push(t(`limit.${l.of}`, { left: number(l.left), amount: number(l.amount), per: elapsed(l.per_seconds * 1000) }));
-  }
   const planned = e.schedule;
   if (planned?.drain) say(t('schedule.drain'), planned);
   if (planned?.weight !== undefined) say(t('schedule.weight', { to: planned.weight }), planned);

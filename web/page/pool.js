@@ -1,8 +1,13 @@
-// A pool: its verdict, its objectives, its traffic, and a lane for each tier.
+// Pools: the ill ones first, the well ones folded to a line each; with verdict, objectives and
+// endpoints.
 
+import { BudgetLine } from './charts.js';
+import { below, detail, offers, Poll } from './data.js';
 import { h, Keyed, rearrange, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { EndpointCard, Lever, standing } from './endpoint.js';
-import { clock, elapsed, list, number, overspent, percent, seconds, share, t, target } from './words.js';
+import { all, get, go } from './route.js';
+import { EndpointTable } from './table.js';
+import { causeText, clock, elapsed, language, list, number, overspent, percent, seconds, share, t, target } from './words.js';
 
 // tiersOf groups the endpoints of a pool, which must be sorted by priority.
 function tiersOf(pool) {
@@ -25,7 +30,7 @@ export function verdict(pool, now) {
 }
 
 // burning returns the highest rate at which an error budget is spent too fast, or null.
-function burning(sla) {
+export function burning(sla) {
   const rates = [sla?.availability, sla?.latency].filter(Boolean).flatMap((o) => (o.burn ?? [])
     .map((b) => ({ rate: Math.min(b.long_rate, b.short_rate), limit: b.limit }))
     .filter((b) => o.burning || b.rate >= b.limit).map((b) => b.rate));
@@ -91,10 +96,13 @@ class Objective {
     this.fill = h('div', { class: 'fill' });
     this.track = h('dd', { class: 'track', 'aria-hidden': 'true' }, this.fill);
     this.burn = h('dd', { class: 'burn', title: t('burn.hint') });
-    this.node = h('div', { class: 'objective' }, this.title, this.achieved, this.track, this.left, this.burn);
+    this.line = new BudgetLine();
+    this.node = h('div', { class: 'objective' }, this.title, this.achieved, this.track, this.left, this.burn,
+      h('dd', { class: 'over-time' }, this.line.node));
   }
 
-  update({ title, achieved, left, burn, burning, met }) {
+  update({ title, achieved, left, burn, burning, met, at, over }) {
+    this.line.update(at, over);
     setText(this.title, title);
     setText(this.achieved, percent(achieved));
     setText(this.left, left >= 0 ? `${t('budget-left')} ${percent(left)}` : `${t('budget-overspent')} ${overspent(-left)}`);
@@ -104,46 +112,137 @@ class Objective {
   }
 }
 
+// rank orders pools: the worse they are, the further up; of those that need attention, the ones
+// whose error budget burns come first.
+const ranks = { bad: 0, warn: 2, good: 3 };
+const rank = (pool, level) => (level === 'warn' && burning(pool.sla) !== null ? 1 : ranks[level]);
+
+// folded reports whether a pool is shown as one line: one that is well is, if there are
+// others, unless the viewer wants otherwise.
+function folded(pool, level, several) {
+  if (all('open').includes(pool.name)) return false;
+  return all('fold').includes(pool.name) || several && level === 'good';
+}
+
+// fold folds or opens a pool for the viewer.
+function fold(name, whether) {
+  const without = (parameter) => all(parameter).filter((other) => other !== name);
+  go({ open: whether ? without('open') : [...without('open'), name], fold: whether ? [...without('fold'), name] : without('fold') }, true);
+}
+
 class PoolSection {
   constructor(pool, history) {
     this.history = history;
+    this.name = pool.name;
     const id = `pool-${encodeURIComponent(pool.name)}`;
     this.lever = new Lever();
     this.verdict = h('p', { class: 'verdict' });
-    this.incident = h('p', { class: 'incident' });
+    this.button = h('button', { type: 'button', class: 'fold', 'aria-controls': `${id}-body`, onclick: () => fold(pool.name, this.button.getAttribute('aria-expanded') === 'true') },
+      h('svg', { class: 'arrow', viewBox: '0 0 12 12', width: '12', height: '12', 'aria-hidden': 'true', focusable: 'false' }, h('path', { d: 'M4 2L8 6L4 10' })), pool.name);
     this.calls = h('dd');
     this.denied = h('dd');
     this.deniedFact = h('div', { title: t('retries-denied.hint') }, h('dt', null, t('retries-denied')), this.denied);
     this.waiting = h('dd');
     this.waitingFact = h('div', { title: t('waiting-calls.hint') }, h('dt', null, t('waiting-calls')), this.waiting);
-    this.objectives = h('dl', { class: 'objectives', 'aria-label': t('sla') });
-    this.objectiveParts = new Keyed(this.objectives, () => new Objective());
-    this.flow = new Flow();
-    const lanes = h('ol', { class: 'lanes' });
-    this.lanes = new Keyed(lanes, (tier) => new Lane(pool.name, tier, history));
+    this.budget = h('dd');
+    this.budgetFact = h('div', null, h('dt', null, t('budget-left')), this.budget);
+    this.body = h('div', { class: 'pool-body', id: `${id}-body` });
     this.node = h('section', { class: 'pool', id, 'aria-labelledby': `${id}-name`, tabindex: '-1' },
       h('header', null,
-        h('div', { class: 'title' }, this.lever.node, h('h2', { id: `${id}-name` }, pool.name), this.verdict),
-        h('dl', { class: 'figures' }, h('div', null, h('dt', null, t('calls')), this.calls), this.waitingFact, this.deniedFact)),
-      this.incident, this.objectives, this.flow.node, lanes);
+        h('div', { class: 'title' }, this.lever.node, h('h2', { id: `${id}-name` }, this.button), this.verdict),
+        h('dl', { class: 'figures' }, h('div', null, h('dt', null, t('calls')), this.calls), this.budgetFact, this.waitingFact, this.deniedFact)),
+      this.body);
   }
 
-  update({ pool, now }) {
-    const v = verdict(pool, now);
+  update({ pool, verdict: v, several, now }) {
+    const shut = folded(pool, v.level, several);
     setAttribute(this.node, 'data-level', v.level);
+    setAttribute(this.node, 'data-folded', shut);
+    setAttribute(this.button, 'aria-expanded', String(!shut));
     this.lever.update(v, 0.5);
     setText(this.verdict, v.text);
-    show(this.incident, Boolean(pool.incident));
-    setText(this.incident, pool.incident ? incident(pool, now) : '');
     setText(this.calls, t('per-second', { n: number(pool.calls_per_second) }));
     setText(this.denied, number(pool.retries_denied));
     show(this.deniedFact, pool.retries_denied > 0);
     const waiting = pool.waiting ? pool.waiting.calls : 0;
     setText(this.waiting, number(waiting));
     show(this.waitingFact, waiting > 0);
-    const objectives = objectivesOf(pool.sla);
+    const availability = pool.sla?.availability;
+    show(this.budgetFact, shut && Boolean(availability));
+    if (availability) setText(this.budget, leftOf(availability.budget_left));
+    show(this.body, !shut);
+    if (shut) {
+      this.remove();
+      return;
+    }
+    if (!this.details) {
+      this.details = new PoolDetails(this.name, this.history);
+      this.body.append(this.details.node);
+    }
+    this.details.update(pool, now);
+  }
+
+  remove() {
+    this.details?.remove();
+    this.details?.node.remove();
+    this.details = null;
+  }
+}
+
+// leftOf writes what is left of an error budget.
+const leftOf = (left) => (left >= 0 ? percent(left) : `−${overspent(-left)}`);
+
+// PoolDetails is what an open pool shows: its incident, its objectives, and its endpoints.
+class PoolDetails {
+  constructor(name, history) {
+    this.name = name;
+    this.history = history;
+    this.incident = h('p', { class: 'incident' });
+    this.objectives = h('dl', { class: 'objectives', 'aria-label': t('sla') });
+    this.objectiveParts = new Keyed(this.objectives, () => new Objective());
+    this.report = h('p', { class: 'report' },
+      h('a', { href: `${below('report')}?${new URLSearchParams({ pool: name, lang: language() })}`, target: '_blank', rel: 'noopener' }, t('report')));
+    this.endpoints = h('div');
+    this.node = h('div', null, this.incident, this.objectives, this.report, this.endpoints);
+    show(this.report, false);
+  }
+
+  update(pool, now) {
+    show(this.incident, Boolean(pool.incident));
+    setText(this.incident, pool.incident ? incident(pool, now) : '');
+    const objectives = objectivesOf(pool.sla, this.budget);
     this.objectiveParts.update(objectives, (objective) => objective.key);
     show(this.objectives, objectives.length > 0);
+    show(this.report, offers.report);
+    if (objectives.length && !this.poll) {
+      this.poll = new Poll(() => detail(this.name), (found) => { this.budget = found?.budget; }, 60000);
+    }
+    const view = get('view') === 'table' ? 'table' : 'cards';
+    if (view !== this.view) {
+      this.view = view;
+      this.part?.remove();
+      this.part = view === 'table' ? new EndpointTable(this.name, this.history) : new Lanes(this.name, this.history);
+      this.endpoints.replaceChildren(this.part.node);
+    }
+    this.part.update(pool, now);
+  }
+
+  remove() {
+    this.poll?.stop();
+    this.part?.remove();
+  }
+}
+
+// Lanes shows where the traffic goes, and the endpoints as cards, a lane for each tier.
+class Lanes {
+  constructor(name, history) {
+    this.flow = new Flow();
+    const lanes = h('ol', { class: 'lanes' });
+    this.lanes = new Keyed(lanes, (tier) => new Lane(name, tier, history));
+    this.node = h('div', null, this.flow.node, lanes);
+  }
+
+  update(pool, now) {
     const tiers = tiersOf(pool);
     this.flow.update(pool, tiers);
     this.lanes.update(tiers.map((tier) => ({ ...tier, now })), (tier) => tier.priority);
@@ -154,18 +253,19 @@ class PoolSection {
 
 // incident says since when an outage lasts, its cause, and its cost.
 function incident({ down, incident: i }, now) {
-  const text = t(down ? 'incident.down' : 'incident.degraded', { at: clock(new Date(i.start)), for: elapsed(now - Date.parse(i.start)), cause: i.cause });
+  const text = t(down ? 'incident.down' : 'incident.degraded', { at: clock(new Date(i.start)), for: elapsed(now - Date.parse(i.start)), cause: causeText(i.cause) });
   return `${text} · ${t('incident.cost', { failed: number(i.calls_failed), saved: number(i.calls_saved) })}`;
 }
 
 // objectivesOf returns the objectives of a pool.
-function objectivesOf(sla) {
+function objectivesOf(sla, budget) {
   if (!sla) return [];
   const window = elapsed(sla.window_seconds * 1000);
   const objective = (key, title, { achieved, met, budget_left: left, burning, burn }) => ({
     key, achieved, met, left, burning,
     title: t('over-window', { objective: title, window }),
     burn: burn?.length ? burn[0].long_rate : null,
+    at: budget?.at, over: budget?.[key],
   });
   const { availability, latency } = sla;
   return [
@@ -194,13 +294,19 @@ class Lane {
   remove() { for (const card of this.cards) card.remove(); }
 }
 
-// Pools shows all pools.
+// Pools shows all pools, the ill ones first.
 export class Pools {
   constructor(node, history) {
     this.parts = new Keyed(node, ({ pool }) => new PoolSection(pool, history));
   }
 
-  update(pools, now) { this.parts.update(pools.map((pool) => ({ pool, now })), ({ pool }) => pool.name); }
+  update(pools, now) {
+    const several = pools.length > 1;
+    const ranked = pools.map((pool) => ({ pool, verdict: verdict(pool, now), several, now }))
+      .sort((a, b) => rank(a.pool, a.verdict.level) - rank(b.pool, b.verdict.level));
+    this.parts.update(ranked, ({ pool }) => pool.name);
+    return ranked;
+  }
 
   remove() { for (const part of this.parts) part.remove(); }
 }

@@ -27,7 +27,7 @@ export function connect(url, on) {
       retryAt = performance.now() + pause; // refused: the browser does not retry
       pause = Math.min(longestPause, pause * 2);
     };
-    for (const name of ['hello', 'history', 'snapshot', 'event', 'ready']) {
+    for (const name of ['hello', 'history', 'incidents', 'snapshot', 'event', 'ready']) {
       source.addEventListener(name, (message) => {
         heard = performance.now();
         pause = firstPause;

@@ -1,0 +1,283 @@
+//go:build system
+
+package web_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/apifailover/caddy-failover/web/internal/chromium"
+)
+
+// looks are all combinations of language and theme, at the widths of a desk and a phone.
+func looks() (all []chromium.Look) {
+	for _, language := range []string{"en", "zh-CN"} {
+		all = append(all, chromium.Look{Width: 1440, Height: 900, Language: language, Dark: language == "en"},
+			chromium.Look{Width: 390, Height: 844, Language: language, Dark: language != "en"})
+	}
+	return all
+}
+
+func nameOf(what string, l chromium.Look) string {
+	return fmt.Sprintf("%s-%d-%s-%s", what, l.Width, map[bool]string{false: "light", true: "dark"}[l.Dark], l.Language)
+}
+
+// TestTableAndEndpointAreWhole shows the table and the view of endpoints in every language.
+func TestTableAndEndpointAreWhole(t *testing.T) {
+	browser := chromium.Start(t)
+	address := serve(t, showcase(time.Now()))
+	for _, look := range looks() {
+		for what, query := range map[string]string{
+			"table": "?view=table&open=weather", "endpoint": "?pool=llm&endpoint=openai&span=24h", "scopes": "?pool=llm&endpoint=anthropic", "gone": "?pool=llm&endpoint=nobody",
+		} {
+			t.Run(nameOf(what, look), func(t *testing.T) {
+				tab := browser.For(t).Open(address+query, look)
+				tab.Until(20*time.Second, live+" && "+map[string]string{
+					"table": "document.querySelectorAll('.dense tbody tr').length === 10", "endpoint": "document.querySelectorAll('.panel tbody tr').length === 3 && " + charted,
+					"scopes": charted, "gone": "document.querySelector('.gone').checkVisibility()",
+				}[what])
+				tab.FullShot(nameOf(what, look), "true")
+				if too := chromium.Eval[string](tab, wider); too != "" {
+					t.Errorf("wider than the window: %s", too)
+				}
+				if words := untranslated(tab, look.Language); words != "" {
+					t.Errorf("words that are not in %s: %s", look.Language, words)
+				}
+				for _, bad := range []string{"undefined", "NaN", "{n}", "[object"} {
+					if strings.Contains(chromium.Eval[string](tab, "document.body.textContent"), bad) {
+						t.Errorf("the page says %q", bad)
+					}
+				}
+				accessible(t, tab)
+			})
+		}
+	}
+}
+
+// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900.
+func TestThirtyEndpointsAreInSight(t *testing.T) {
+	address := serve(t, crowd(50))
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
+	tab.Until(10*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
+	if n := chromium.Eval[int](tab, "[...document.querySelectorAll('.dense tbody tr')].filter((row) => row.getBoundingClientRect().bottom <= innerHeight).length"); n < 30 {
+		t.Errorf("%d endpoints are in sight, want 30", n)
+	}
+	if query := chromium.Eval[string](tab, "location.search"); query != "?view=table" {
+		t.Errorf("the address says %q", query)
+	}
+	tab.Reload()
+	tab.Until(20*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
+	tab.Shot("table-fifty-1440-light-en")
+}
+
+// TestIllPoolsComeFirst folds the pools that are well, below the ill ones, and opens them again.
+func TestIllPoolsComeFirst(t *testing.T) {
+	s := showcase(time.Now())
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live)
+	order := func() string {
+		return chromium.Eval[string](tab, "[...document.querySelectorAll('.pool')].map((p) => p.querySelector('h2').textContent + (p.dataset.folded === undefined ? '' : ' folded')).join()")
+	}
+	if got := order(); got != "llm,geocoding,weather folded" {
+		t.Errorf("the pools are %s", got)
+	}
+	s.change(func() { s.pools[2]["down"] = true })
+	tab.Until(10*time.Second, "document.querySelector('.pool h2').textContent === 'weather'")
+	if got := order(); got != "weather,llm,geocoding" {
+		t.Errorf("with weather down, the pools are %s", got)
+	}
+	s.change(func() { s.pools[2]["down"] = false })
+	tab.Until(10*time.Second, "document.querySelector('#pool-weather').dataset.folded !== undefined")
+	chromium.Eval[any](tab, "document.querySelector('#pool-weather .fold').focus()")
+	tab.Press(kb.Enter)
+	tab.Until(10*time.Second, "document.querySelector('#pool-weather .card')")
+	if query := chromium.Eval[string](tab, "location.search"); query != "?open=weather" {
+		t.Errorf("the address says %q", query)
+	}
+}
+
+// TestAnEndpointHasALink opens the view of an endpoint by keyboard, and goes back.
+func TestAnEndpointHasALink(t *testing.T) {
+	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').focus()")
+	tab.Press(kb.Enter)
+	tab.Until(10*time.Second, "document.activeElement.textContent === 'openai' && document.querySelectorAll('.panel tbody tr').length === 3")
+	if query := chromium.Eval[string](tab, "location.search"); query != "?pool=llm&endpoint=openai" {
+		t.Errorf("the address says %q", query)
+	}
+	text := chromium.Eval[string](tab, "document.querySelector('main').innerText")
+	for _, want := range []string{"503", "POST /v1/chat/completions", "timeout after 2s", "Down since", "Breaker", "open", "Out at 2 of 5 instances"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the view does not say %q", want)
+		}
+	}
+	chromium.Eval[any](tab, "document.querySelector('[data-span=\"30d\"]').click()")
+	tab.Until(10*time.Second, "location.search.endsWith('span=30d') && document.querySelector('.endpoint-view .hours').textContent.startsWith('30 d ago')")
+	chromium.Eval[any](tab, "history.back()")
+	tab.Until(10*time.Second, "location.search === '' && !document.querySelector('.endpoint-view') && document.querySelector('.pools').checkVisibility()")
+}
+
+// TestIncidentsAreFolded opens an incident and filters the list.
+func TestIncidentsAreFolded(t *testing.T) {
+	s := showcase(time.Now())
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live+" && document.querySelectorAll('.group[data-incident]').length === 2")
+	if n := chromium.Eval[int](tab, "document.querySelectorAll('.group .event').length"); n != 0 {
+		t.Errorf("%d events of folded groups are drawn", n)
+	}
+	text := tab.Text(".group[data-incident='llm/1'] summary")
+	for _, want := range []string{"Pool was down", "(10 min)", "connection refused from POST /v1/chat", "openai ×3", "812 requests failed, 40 saved by failover"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the incident does not say %q: %s", want, text)
+		}
+	}
+	chromium.Eval[any](tab, "document.querySelector(`.group[data-incident='llm/2'] summary`).focus()")
+	tab.Press(kb.Enter)
+	tab.Until(10*time.Second, "document.querySelector('.group .event .what')?.textContent === 'openai is out'")
+	s.happen(time.Now(), "breaker_recovering", "llm", object{"endpoint": "openai", "reason": "open_period_over", "incident": 2})
+	tab.Until(10*time.Second, "document.querySelector('.group .event .what').textContent === 'openai is on trial'")
+	for filter, want := range map[string]string{"kind": "incident", "at": "groq", "in": "geocoding"} {
+		chromium.Eval[any](tab, fmt.Sprintf("{ const s = document.querySelector('#events-%s'); s.value = %q; s.dispatchEvent(new Event('change')) }", filter, want))
+		tab.Until(10*time.Second, fmt.Sprintf("new URLSearchParams(location.search).get(%q) === %q", filter, want))
+		texts := chromium.Eval[[]string](tab, "[...document.querySelectorAll('.events > li')].map((li) => li.innerText)")
+		for _, text := range texts {
+			if filter == "at" && !strings.Contains(text, "groq") || filter == "in" && strings.Contains(text, "openai") || filter == "kind" && !strings.Contains(text, "requests failed") {
+				t.Errorf("%s=%s lets %q through", filter, want, text)
+			}
+		}
+		if len(texts) == 0 {
+			t.Errorf("%s=%s lets nothing through", filter, want)
+		}
+		chromium.Eval[any](tab, fmt.Sprintf("{ const s = document.querySelector('#events-%s'); s.value = ''; s.dispatchEvent(new Event('change')) }", filter))
+	}
+}
+
+// taken are the operator actions that a page has sent.
+type taken struct {
+	mu     sync.Mutex
+	bodies []object
+	refuse string
+}
+
+func (l *taken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	var one object
+	_ = json.Unmarshal(body, &one)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != "" {
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(object{"error": l.refuse})
+		return
+	}
+	l.bodies = append(l.bodies, one)
+	_, _ = w.Write([]byte("{}"))
+}
+
+// TestOperatorActions sends actions by keyboard. There are none where they are turned off.
+func TestOperatorActions(t *testing.T) {
+	browser := chromium.Start(t)
+	s := showcase(time.Now())
+	tab := browser.Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted+" && "+live)
+	if chromium.Eval[bool](tab, "[...document.querySelectorAll('.act')].some((b) => b.checkVisibility())") {
+		t.Error("a page that is read-only offers actions")
+	}
+	actions := new(taken)
+	s.handlers.Actions = actions
+	address := serve(t, s)
+	for _, look := range looks() {
+		tab := browser.Open(address, look)
+		tab.Until(20*time.Second, charted+" && "+cardOf("openai")+".querySelector('.act').checkVisibility()")
+		chromium.Eval[any](tab, cardOf("openai")+".querySelector('.act').focus()")
+		tab.Press(kb.Enter)
+		tab.Until(10*time.Second, "document.activeElement.value === 'drain'")
+		accessible(t, tab)
+		tab.Shot(nameOf("actions", look))
+		if too := chromium.Eval[string](tab, wider); too != "" {
+			t.Errorf("wider than the window: %s", too)
+		}
+		if look.Language != "en" {
+			continue
+		}
+		tab.Press(kb.ArrowDown) // force out
+		chromium.Eval[any](tab, "document.querySelector('#act-why').focus()")
+		tab.Press(kb.Tab) // cancel
+		tab.Press(kb.Tab) // do it
+		tab.Press(kb.Enter)
+		if !chromium.Eval[bool](tab, "document.querySelector('dialog').open") {
+			t.Error("an action without a reason was sent")
+		}
+		chromium.Eval[any](tab, "document.querySelector('#act-why').focus()")
+		tab.Press("bad data")
+		actions.mu.Lock()
+		actions.refuse = "who are you?"
+		actions.mu.Unlock()
+		chromium.Eval[any](tab, "document.querySelector('.primary').click()")
+		tab.Until(10*time.Second, "document.querySelector('.failed').textContent.includes('who are you?')")
+		actions.mu.Lock()
+		actions.refuse = ""
+		actions.mu.Unlock()
+		chromium.Eval[any](tab, "document.querySelector('.primary').click()")
+		tab.Until(10*time.Second, "!document.querySelector('dialog') && document.activeElement.className === 'act'")
+		chromium.Eval[any](tab, cardOf("vllm-local")+".querySelector('.act').click()")
+		tab.Until(10*time.Second, "document.querySelector('dialog[open] [value=undo]')")
+		tab.Press(kb.Escape)
+		tab.Until(10*time.Second, "!document.querySelector('dialog')")
+	}
+	actions.mu.Lock()
+	defer actions.mu.Unlock()
+	trip := object{"pool": "llm", "endpoint": "openai", "action": "trip", "fields": object{"reason": "bad data"}}
+	if want := fmt.Sprint([]object{trip, trip}); fmt.Sprint(actions.bodies) != want {
+		t.Errorf("the page sent %v, want %s", actions.bodies, want)
+	}
+}
+
+// TestNamesAreText gives pools, endpoints, causes and reasons the form of HTML.
+func TestNamesAreText(t *testing.T) {
+	const evil = `<img src=x onerror=alert(1)>"&'/?#%`
+	s := newScene()
+	now := time.Now()
+	one := endpoint(evil, "https://x.example/"+evil, 1, 1, 1)
+	one["operator"] = object{"action": "drain", "reason": evil, "since": now}
+	one["cause"], one["down_since"], one["state"] = object{"what": evil, "method": "GET", "path": "/" + evil, "at": now}, now, "open"
+	one["scopes"] = []object{{"scope": evil, "state": "open", "share": 0.0, "score": 0.1, "attempts": 1, "since": now, "until": now}}
+	s.pools = []object{{"name": evil, "at": now, "down": true, "calls_per_second": 1.0, "retries_denied": 0, "sla": standing(0.99, 0.9, 0.1, false), "endpoints": []object{one}}}
+	s.incidents = []object{{"id": 1, "pool": evil, "kind": "down", "start": now, "cause": evil, "endpoints": []object{{"name": evil, "times": 1}}, "calls_failed": 1, "calls_saved": 0}}
+	s.history = object{evil: object{evil: hour(1, 100, 0.1, 3, 5, 0.5)}}
+	s.detailed(now)
+	s.happen(now, "breaker_opened", evil, object{"endpoint": evil, "reason": evil, "incident": 1})
+	s.happen(now, "operator", evil, object{"endpoint": evil, "reason": "drain", "details": object{"note": evil}})
+	s.happen(now, evil, evil, object{"endpoint": evil, "to": evil})
+	address := serve(t, s)
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 390, Height: 844, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	chromium.Eval[any](tab, "document.querySelectorAll('details').forEach((d) => { d.open = true })")
+	check := func() {
+		t.Helper()
+		if n := chromium.Eval[int](tab, "document.querySelectorAll('img').length"); n != 0 {
+			t.Errorf("%d names became elements", n)
+		}
+		if too := chromium.Eval[string](tab, wider); too != "" {
+			t.Errorf("wider than the window: %s", too)
+		}
+	}
+	check()
+	chromium.Eval[any](tab, "document.querySelector('.endpoint-link').click()")
+	tab.Until(10*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil)+" && document.querySelectorAll('.panel tbody tr').length >= 3")
+	check()
+	tab.Reload()
+	tab.Until(20*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil))
+	behaved(t, tab, address)
+}
