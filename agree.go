@@ -22,6 +22,10 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
 			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
+	if mine, theirs := p.scope(), other.scope(); mine != nil && theirs != nil && *mine != *theirs {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different scopes; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
 	for _, mine := range p.Endpoints {
 		for _, theirs := range other.Endpoints {
 			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&

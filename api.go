@@ -115,7 +115,7 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 		case m.Name == "":
 			return errors.New("model: the name is missing")
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):
-			return fmt.Errorf("model %s: the name of a model of api %s cannot contain / or :", m.Name, api.Name)
+			return fmt.Errorf("model %s: the name of a model of api %s cannot contain : or /", m.Name, api.Name)
 		case seen[m.Asked] && m.Asked == "":
 			return fmt.Errorf("model %s: the name for all other models is given twice; write model <asked> %[1]s", m.Name)
 		case seen[m.Asked]:

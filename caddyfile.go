@@ -173,6 +173,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	    client_credentials strip|pass
 //	    balance            weighted|least_latency|least_requests
 //	    affinity           <text>|json <path>|client_ip|cookie [<name> [<secret>]]
+//	    scope              <text>|json <path>|path_model|grpc_service|off
 //	    overflow           strict|<factor>
 //	    all_down           fail_fast|try_anyway|wait <duration> [<most>]
 //	    timeout            [<matcher>] <duration>

@@ -23,6 +23,7 @@ var poolOptions = map[string]poolOption{
 	"balance":            choice(func(p *Policy) *string { return &p.Balance }, balanceWeighted, balanceLeastLatency, balanceLeastRequests),
 	"all_down":           {read: readAllDown},
 	"affinity":           {repeatable: true, read: readAffinity},
+	"scope":              {read: readScope},
 	"overflow": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		word, err := argument(d)
 		if err != nil || word == "strict" {

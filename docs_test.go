@@ -276,7 +276,7 @@ func TestEventsAreDocumented(t *testing.T) {
 	}
 	for _, name := range details {
 		// in the log and for subscribers of Caddy's events they are beside these
-		if slices.Contains([]string{"level", "ts", "logger", "msg", "id", "at", "kind", "pool", "endpoint", "to", "reason", "count"}, name) {
+		if slices.Contains([]string{"level", "ts", "logger", "msg", "id", "at", "kind", "pool", "endpoint", "scope", "to", "reason", "count"}, name) {
 			t.Errorf("a detail has the name of a field that every event has: %s", name)
 		}
 	}

@@ -70,6 +70,12 @@ type Policy struct {
 	// request counts. `balance` spreads requests for which no entry has a value. Default: none.
 	Affinity []*Affinity `json:"affinity,omitempty"`
 
+	// The kind of a call, such as the model that it asks for. What fails for one kind (statuses
+	// that count as failures, timeouts, broken connections, 429, slowness) keeps only calls of
+	// that kind from the endpoint. Connections that fail and refused credentials keep all calls
+	// from it. Default: what `api` says (the model or the method), else none.
+	Scope *Scope `json:"scope,omitempty"`
+
 	// How early a tier passes load to the next one. 0: the tier takes
 	// max(available) of the load. A factor F of 1 or more: it takes
 	// min(1, F·Σ(available·weight)/Σ(weight)) of the load. The rest goes to the next tier.
@@ -295,6 +301,10 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 		h.Reads = h.Reads || a.By == affinityJSON
 	}
 	h.Keyed = len(p.Affinity) > 0
+	if scope := p.scope(); scope != nil {
+		h.Rules.Scope, h.ScopedBy = scope.source(), scope.By+" "+scope.Value
+		h.Reads = h.Reads || scope.By == scopeJSON
+	}
 	h.Scheduled = slices.ContainsFunc(p.Endpoints, func(e *Endpoint) bool { return len(e.Schedules) > 0 })
 	h.TryAnyway = p.AllDown == allDownTryAnyway
 	h.Overflow, h.StandbyShare = p.Overflow, p.StandbyShare

@@ -32,6 +32,9 @@ func (p *Policy) Validate() error {
 			return err
 		}
 	}
+	if err := p.Scope.validate(); err != nil {
+		return err
+	}
 	if err := oneOf("all_down", p.AllDown, allDownFailFast, allDownTryAnyway, allDownWait); err != nil {
 		return err
 	}

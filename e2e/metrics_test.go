@@ -14,11 +14,13 @@ import (
 func TestMetrics(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	options := "\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}\n\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1m\n\t}"
-	// a pool in two handlers, and another one
+	// a pool in two handlers, another one, and one whose calls have scopes
 	sites := func() string {
 		other := strings.Replace(strings.Replace(site("", two), "name api", "name \"other \\\"pool\\\"\"", 1), "failover {", "failover /other* {", 1)
 		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m\n\t\tquota endpoint", 1)
-		return "metrics /metrics\n" + strings.Replace(site("", one, two), "failover {", "failover /more* {", 1) + "\n" + other + "\n" + site(options, one, two)
+		scoped := site("\n\tscope {query.kind}\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two)
+		scoped = strings.Replace(strings.Replace(scoped, "name api", "name scoped", 1), "failover {", "failover /scoped* {", 1)
+		return "metrics /metrics\n" + scoped + "\n" + strings.Replace(site("", one, two), "failover {", "failover /more* {", 1) + "\n" + other + "\n" + site(options, one, two)
 	}
 	two.behave(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Ratelimit-Remaining", "7")
@@ -40,6 +42,7 @@ func TestMetrics(t *testing.T) {
 	for range 3 {
 		p.get() // the second one opens the breaker
 	}
+	p.call(http.MethodGet, "/scoped?kind=ill", "")
 	eventually(t, "the pool has a standing", func() bool { return p.pool("api").SLA != nil })
 	metricsAreDocumented(t, scrape())
 	want := scraped{
@@ -57,6 +60,8 @@ func TestMetrics(t *testing.T) {
 		`caddy_failover_breaker_state{endpoint="two",pool="api",state="closed"}`:              1,
 		`caddy_failover_endpoint_share{endpoint="one",pool="api"}`:                            0,
 		`caddy_failover_endpoint_share{endpoint="two",pool="api"}`:                            1,
+		`caddy_failover_scope_share{endpoint="one",pool="scoped",scope="ill"}`:                0,
+		`caddy_failover_breaker_state{endpoint="one",pool="scoped",state="closed"}`:           1,
 		`caddy_failover_pool_down{pool="api"}`:                                                0,
 		`caddy_failover_retries_denied_total{pool="api"}`:                                     0,
 		`caddy_failover_sla_objective_ratio{pool="api",sli="availability"}`:                   0.999,

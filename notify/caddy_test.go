@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -107,8 +108,8 @@ func (p *proxy) logged(want string) string {
 // get sends a request to the site.
 func (p *proxy) get() {
 	p.t.Helper()
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(p.dir, "site"))
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.dir, "site"))
 	}, DisableKeepAlives: true}}
 	resp, err := client.Get("http://api.test/")
 	if err != nil {

@@ -43,7 +43,7 @@ func newSender(to string) (*target, error) {
 	t := &target{shown: u.Scheme, secrets: secretsOf(u)}
 	switch u.Scheme {
 	case "":
-		return nil, errors.New("the URL has no scheme; write https://..., or the scheme of a service, such as slack://...")
+		return nil, errors.New("the URL has no scheme; write https:// before it, or the scheme of a service, such as slack://")
 	case "http", "https":
 		if u.Hostname() == "" {
 			return nil, errors.New("the URL has no host")

@@ -432,12 +432,33 @@ type status struct {
 	LastOutcomes        []string `json:"last_outcomes"`
 	totals
 	Latency *struct{ P50 float64 }
+	Scopes  []scopeStatus
 	Check   *struct {
 		State         string
 		LastResult    string    `json:"last_result"`
 		LastAt        time.Time `json:"last_at"`
 		Sent, Skipped uint64
 	}
+}
+
+// scopeStatus is how an endpoint stands for calls of one scope.
+type scopeStatus struct {
+	Scope, State, Reason string
+	Share                float64
+	HeldUntil            time.Time `json:"held_until"`
+	HeldReason           string    `json:"held_reason"`
+	Attempts             uint64
+}
+
+// scope is how the endpoint stands for calls of a scope; nil if the status does not show it.
+func (e endpoint) scope(name string) *scopeStatus {
+	e.l.t.Helper()
+	for _, s := range e.status().Scopes {
+		if s.Scope == name {
+			return &s
+		}
+	}
+	return nil
 }
 
 // An endpoint is one of a lab's pool.
@@ -476,6 +497,7 @@ type event struct {
 	ID                     uint64
 	At                     time.Time
 	Kind, Endpoint, Reason string
+	Scope                  string
 	Details                map[string]any
 }
 

@@ -219,6 +219,10 @@ type EndpointStatus struct {
 	// eighth. Absent if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
+	// How it does for calls of one scope each, where the pool has an option `scope`: those that
+	// are not well, then the busiest 8 of the others. Absent if there are none.
+	Scopes []ScopeStatus `json:"scopes,omitempty"`
+
 	// Its health checks; absent if it has none.
 	Check *CheckStatus `json:"check,omitempty"`
 
@@ -257,6 +261,40 @@ type EndpointFleet struct {
 	Wary bool `json:"wary"`
 }
 
+// ScopeStatus is how an endpoint does for calls of one scope. The endpoint's own state comes before:
+// what keeps all calls away keeps these away too.
+type ScopeStatus struct {
+	// The scope, such as the name of a model; other: those that the 64 known ones left no room for.
+	Scope string `json:"scope"`
+
+	// The state of the scope's breaker, why, since and until when, and since when it has not been
+	// closed, as of an endpoint.
+	State     string    `json:"state"`
+	Reason    string    `json:"reason,omitempty"`
+	Since     time.Time `json:"since,omitzero"`
+	Until     time.Time `json:"until,omitzero"`
+	DownSince time.Time `json:"down_since,omitzero"`
+
+	// What opened the breaker, and the latest failure, as of an endpoint.
+	Cause       *FailureStatus `json:"cause,omitempty"`
+	LastFailure *FailureStatus `json:"last_failure,omitempty"`
+
+	// How much of the scope's normal traffic the breaker allows, and how well the endpoint has
+	// been doing, 0 to 1.
+	Share float64 `json:"share"`
+	Score float64 `json:"score"`
+
+	// End of and reason for a hold, as of an endpoint.
+	HeldUntil  time.Time `json:"held_until,omitzero"`
+	HeldReason string    `json:"held_reason,omitempty"`
+
+	// Attempts since the scope was first seen, or seen again after it was forgotten.
+	Attempts uint64 `json:"attempts"`
+
+	// Time to the first byte of successes, as of an endpoint.
+	Latency *LatencyStatus `json:"latency,omitempty"`
+}
+
 // FailureStatus describes a failure in short printable text without credentials.
 type FailureStatus struct {
 	// dial, tls, timeout, reset, status, rate_limited, denied, truncated or stalled. Absent
@@ -269,6 +307,9 @@ type FailureStatus struct {
 	// The request's method and its path without the query. Absent if unknown.
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
+
+	// The scope of the call; absent if it had none.
+	Scope string `json:"scope,omitempty"`
 
 	// How often it happened recently, and while the breaker was not closed. Absent if that
 	// is not counted.
@@ -368,6 +409,9 @@ func (f *FailureStatus) String() string {
 	text := f.What
 	if f.Method != "" {
 		text += " from " + f.Method + " " + f.Path
+	}
+	if f.Scope != "" {
+		text += ", scope " + f.Scope
 	}
 	if f.Count > 1 {
 		text += fmt.Sprintf(", %d times", f.Count)

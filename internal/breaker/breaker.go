@@ -43,6 +43,8 @@ const (
 	ReasonOperator    = "operator"
 	ReasonWary        = "failed_while_wary"
 	reasonOff         = "breaker_off"
+	ReasonScopes      = "scopes"
+	ReasonForgotten   = "forgotten"
 )
 
 const (
@@ -133,6 +135,7 @@ type Result struct {
 //	               ones explain, failure ratio, denied in
 //	               a row, slow ratio                        open        0
 //	closed         checks fail                              open        0
+//	closed         most scopes of the endpoint are out      open        0
 //	closed, wary   one failure, of a check too              open        0
 //	closed         much slower than usual, or clients
 //	               give up waiting                          open        0
@@ -147,6 +150,7 @@ type Result struct {
 //	recovering     the trial of a pool that was all down
 //	               says nothing                             open        0, the same period
 //	recovering     the trial succeeds, or a check           recovering  start
+//	recovering     the same, and it opened for its scopes   closed      1
 //	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     a success of a quick recovery            recovering  grown
 //	recovering     first failure of a step, not made up for

@@ -42,6 +42,8 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
 		b.recover(now, cfg, ReasonChecksPass)
 		return true
+	case b.State == Recovering && passed && b.Opened == ReasonScopes:
+		return false // calls failed while checks passed
 	case b.State == Recovering && passed:
 		return b.stepSucceeded(now, cfg)
 	case b.State == Recovering && !alone:

@@ -34,6 +34,10 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 		b.successes++
 		return false
 	}
+	if b.Opened == ReasonScopes {
+		b.Transition(Closed, now, ReasonRecovered)
+		return true
+	}
 	b.Share, b.probation = cfg.Start, false
 	if b.Told.State == Open {
 		b.tell(now) // the trial was silent until now

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -62,11 +63,13 @@ type extras struct {
 	whole   bool                      // the body is in memory, and is a JSON object
 	skipped bool                      // an endpoint was passed over because the body is unfit
 	wait    wait
-	refused *refusal    // why no endpoint was asked; nil: not refused
-	status  int         // the status of the answer that the proxy has, if it may throw that away
-	repeats tristate    // whether lb_retry_match lets the request be sent again
-	own     http.Header // the client's credentials, if some endpoints get them
-	spans   *spans      // set if the call is traced
+	refused *refusal      // why no endpoint was asked; nil: not refused
+	status  int           // the status of the answer that the proxy has, if it may throw that away
+	repeats tristate      // whether lb_retry_match lets the request be sent again
+	own     http.Header   // the client's credentials, if some endpoints get them
+	spans   *spans        // set if the call is traced
+	scope   string        // the kind of the call; empty: it has none
+	rare    endpoint.Rare // room for what the first attempt needs for that
 }
 
 // extra returns the call's extras, for writing.
@@ -184,6 +187,8 @@ func (c *Call) placeholder(key string) (any, bool) {
 		return "", true
 	case "attempts": // including the one that is about to be made
 		return int(latest.Attempts), true
+	case "scope":
+		return latest.scope(), true
 	case "waited":
 		return latest.waited(), true
 	case "retry_after":

@@ -160,7 +160,7 @@ func (f *fleet) ramp(in *instance) {
 			in.closed[i] = f.now
 		}
 		in.open[i] = state != breaker.Closed
-		available[i] = t.State.Available(now, cfg)
+		available[i] = t.State.For("").Available(now, cfg)
 		if in.closed[i] > 0 {
 			available[i] *= min(1, max(0.01, float64(f.now-in.closed[i])/float64(f.slowStart)))
 		}

@@ -39,7 +39,8 @@ type Rules struct {
 	Commit     CommitRules
 	Balance    Balance
 	Affinity   []KeySource      // where to find a key; the first source that has one counts
-	Reads      bool             // read bodies before the first attempt, because a key is in them
+	Scope      KeySource        // where to find a call's scope; nil: calls have none
+	Reads      bool             // read bodies before the first attempt, because a key or a scope is in them
 	ErrorEvent bool             // end a stream of events that breaks with an error event
 	Edits      bool             // bodies are edited for some endpoint
 	Models     bool             // some endpoint has its own names of models

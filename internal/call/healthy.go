@@ -51,10 +51,13 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	if h.Affinity != nil {
 		c.setKey(w)
 	}
+	if h.Scope != nil {
+		c.setScope()
+	}
 	if h.Wait.queues() && h.Pool.Queue.Blocked() {
 		return c.wait(w, now)
 	}
-	t := h.TableFor(pool, now)
+	t := h.TableFor(pool, now).For(c.scope())
 	if c.Next = h.choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
 	}
@@ -109,7 +112,7 @@ func (h *Handler) choose(c *Call, t *pool.Routes, now time.Time) *Attempt {
 		case c.key != 0:
 			i = t.Affine(c.key, nil)
 		case h.Balance == ByLatency:
-			i = t.DrawTwo(at, t.Load)
+			i = t.DrawTwo(at, func(i int) float64 { return t.Load(i, c.scope()) })
 		case h.Balance == ByRequests:
 			i = t.DrawTwo(at, t.Requests)
 		default:
@@ -144,7 +147,7 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 			x.skipped = true
 			return nil
 		}
-		if x.wait.lanes != nil && !x.wait.lanes.Room(t.State) {
+		if x.wait.lanes != nil && !x.wait.lanes.Room(pool.Way{State: t.State, Scope: x.wait.scope}) {
 			return nil
 		}
 	}
@@ -167,6 +170,13 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
 	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
+	if x := c.extras; x != nil && x.scope != "" {
+		var room *endpoint.Rare
+		if a == &c.first {
+			room = &x.rare
+		}
+		a.Concern(x.scope, room)
+	}
 	if c.Handler.Tokens != nil {
 		a.Tokens = c.tokensAt(t)
 	}

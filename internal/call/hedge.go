@@ -14,10 +14,13 @@ type HedgeRules struct {
 	Max      float64
 }
 
-// delayFor returns how long after its start an attempt at the target is hedged; 0: not at all.
-func (r *HedgeRules) delayFor(t *target.Target, now time.Time) time.Duration {
+// delayFor returns how long after its start an attempt at the target, of a scope, is hedged; 0: not at all.
+func (r *HedgeRules) delayFor(t *target.Target, scope string, now time.Time) time.Duration {
 	if r.After > 0 {
 		return r.After
 	}
-	return t.Hedge.Latest(now, slowness.RefreshEvery, func() time.Duration { return t.State.Typically(now, r.Quantile) })
+	if scope != "" {
+		return t.State.For(scope).Typically(now, r.Quantile)
+	}
+	return t.Hedge.Latest(now, slowness.RefreshEvery, func() time.Duration { return t.State.For("").Typically(now, r.Quantile) })
 }

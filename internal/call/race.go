@@ -65,7 +65,7 @@ func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
 		return nil
 	}
-	delay := rules.delayFor(a.Target, now)
+	delay := rules.delayFor(a.Target, a.Call.scope(), now)
 	if delay == 0 || delay >= a.Timeout {
 		return nil
 	}

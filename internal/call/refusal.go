@@ -124,7 +124,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || !c.takes(t) || t.State.Available(now, cfg) == 0 {
+		if t.Weight <= 0 || !c.takes(t) || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
 		upstream := t.Upstream
@@ -143,7 +143,7 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || t.Bounds == nil || t.State.Available(now, cfg) == 0 {
+		if t.Weight <= 0 || t.Bounds == nil || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
 		if at := t.State.Ready(t.Bounds, now, c.asked()); at.After(now) {
@@ -270,7 +270,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 			held, first = false, endpoint.Earliest(first, until)
 			continue
 		}
-		at, onHold := t.State.Returns(now, cfg)
+		at, onHold := t.State.For(c.scope()).Returns(now, cfg)
 		held = held && onHold
 		if at.IsZero() {
 			continue
@@ -278,7 +278,7 @@ func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time
 		first = endpoint.Earliest(first, at)
 		key := at
 		if !anyway {
-			since, free := t.State.IdleSince(now, cfg, t.Bounds, c.asked())
+			since, free := t.State.For(c.scope()).IdleSince(now, cfg, t.Bounds, c.asked())
 			if !free {
 				continue
 			}

@@ -171,7 +171,7 @@ func (c *Call) mayGoOn(now time.Time) bool {
 // none. The caller has taken it from a budget.
 func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
-	t := c.Handler.TableFor(c.upstreams(), now)
+	t := c.routes(now)
 	return c.Handler.choose(c, t, now)
 }
 

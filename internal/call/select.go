@@ -176,12 +176,12 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 		if c.isExcluded(t) {
 			continue
 		}
-		if wants, urgent := t.State.WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
+		if wants, urgent := t.State.For(c.scope()).WantsPassingTrial(now); wants && !lastResort && from.Total > 0 && (urgent || c.mayMove()) {
 			if a := h.try(c, t, now, endpoint.AdmitPassed); a != nil {
 				return a
 			}
 		}
-		wants, urgent := t.State.WantsTrial(now, h.BreakerConfig())
+		wants, urgent := t.State.For(c.scope()).WantsTrial(now, h.BreakerConfig())
 		if !wants || !(elsewhere || urgent || lastResort) {
 			continue
 		}
@@ -220,7 +220,7 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt
 		return nil
 	case h.TryAnyway:
 		return h.try(c, due, now, endpoint.AdmitAnyway)
-	case !h.Pool.TrialDue(now):
+	case !h.Pool.TrialDue(from, now):
 		return h.inNeed(c, from, now)
 	}
 	return h.try(c, due, now, endpoint.AdmitAllDown)
@@ -235,7 +235,7 @@ func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 		if t.Weight <= 0 || !c.takes(t) {
 			continue
 		}
-		if served := t.State.ServesSome(now); served > most {
+		if served := t.State.For(c.scope()).ServesSome(now); served > most {
 			best, most = t, served
 		}
 	}

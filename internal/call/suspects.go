@@ -98,7 +98,7 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 // another call lately.
 func (s *suspects) servesOthers(o outcome.Outcome, now time.Time) bool {
 	for _, one := range s.list {
-		if one.outcome == o && one.attempt.Target.State.ServedLately(now) {
+		if one.outcome == o && one.attempt.Target.State.For(one.attempt.Call.scope()).ServedLately(now) {
 			return true
 		}
 	}
@@ -177,7 +177,7 @@ func (s *suspects) undecided(now time.Time) bool {
 		if one.outcome == outcome.RateLimited {
 			return false // it holds its endpoint at once
 		}
-		serving = serving || one.attempt.Target.State.MayServe(now)
+		serving = serving || one.attempt.Target.State.For(one.attempt.Call.scope()).MayServe(now)
 	}
 	return serving && !s.own
 }
@@ -214,8 +214,8 @@ func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 
 // othersHeldInDoubt reports whether a 429 in doubt keeps calls away from another endpoint.
 func (c *Call) othersHeldInDoubt(a *Attempt, now time.Time) bool {
-	for _, t := range c.Handler.TableFor(c.upstreams(), now).Targets {
-		if t.State != a.Target.State && t.Weight > 0 && t.State.HeldInDoubt(now) {
+	for _, t := range c.routes(now).Targets {
+		if t.State != a.Target.State && t.Weight > 0 && t.State.For(c.scope()).HeldInDoubt(now) {
 			return true
 		}
 	}

@@ -232,6 +232,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 			At:       now,
 			Kind:     event.Failover,
 			Endpoint: a.Target.Name,
+			Scope:    c.scope(),
 			To:       next.Target.Name,
 			Reason:   reason,
 			Details:  c.failoverDetails(a, what, now),

@@ -46,6 +46,7 @@ type wait struct {
 	reason string        // the reason of the move to the next endpoint
 	what   string        // what was wrong with the attempt before; empty: nothing
 
+	scope string                     // pool.Way.Scope of its ways; set with lanes
 	lanes *pool.Lanes                // set while the queue looks for an endpoint
 	lane  atomic.Pointer[pool.Place] // by which the queue let the call in, until its attempt is answered
 }
@@ -153,8 +154,8 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 // allOut reports whether no endpoint takes calls now, by the states.
 func (h *Handler) allOut(c *Call, now time.Time) bool {
 	cfg := h.BreakerConfig()
-	for _, t := range h.TableFor(c.upstreams(), now).Targets {
-		if t.Weight > 0 && t.State.Available(now, cfg) > 0 {
+	for _, t := range c.routes(now).Targets {
+		if t.Weight > 0 && t.State.For(c.scope()).Available(now, cfg) > 0 {
 			return false
 		}
 	}
@@ -265,7 +266,7 @@ func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 		return nil, true
 	}
 	c.excluded = nil
-	if a = h.choose(c, h.TableFor(c.upstreams(), now), now); a == nil {
+	if a = h.choose(c, c.routes(now), now); a == nil {
 		h.Pool.Budget.GiveBack()
 		c.excluded = nil
 		return nil, false
@@ -335,22 +336,38 @@ func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstr
 		return c.refuseWith(err)
 	}
 	c.excluded = nil
-	return c.refuseAs(h.outlook(c, h.TableFor(c.upstreams(), now), now), w, now)
+	return c.refuseAs(h.outlook(c, c.routes(now), now), w, now)
 }
 
 // Kind implements pool.Waiter.
-func (c *Call) Kind() any { return c.Handler }
+func (c *Call) Kind() any {
+	scope := c.scope()
+	if scope != "" && !c.Handler.Parted() {
+		scope = c.routes(time.Now()).Scope()
+	}
+	if scope == "" {
+		return c.Handler
+	}
+	return kind{c.Handler, scope}
+}
+
+// A kind is calls of a scope that the routes of a handler treat unlike others.
+type kind struct {
+	handler *Handler
+	scope   string
+}
 
 // Doubtful implements pool.Waiter.
 func (c *Call) Doubtful() bool { return c.doubtful() }
 
 // Enter implements pool.Waiter.
-func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.State {
+func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) pool.Way {
 	h, s := c.Handler, &c.extras.wait
-	t := h.TableToWaitFor(c.upstreams(), now)
+	t := h.TableToWaitFor(c.upstreams(), now).For(c.scope())
+	s.scope = t.Scope()
 	for i, target := range t.Targets {
 		if !t.Members[i].TakesCalls() {
-			lanes.Pace(target.State)
+			lanes.Pace(pool.Way{State: target.State, Scope: s.scope})
 		}
 	}
 	c.excluded, s.lanes = nil, &lanes
@@ -369,10 +386,10 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) *endpoint.Stat
 	}
 	s.lanes, c.excluded = nil, nil
 	if a == nil {
-		return nil
+		return pool.Way{}
 	}
 	c.enters(a, now)
-	return a.Target.State
+	return pool.Way{State: a.Target.State, Scope: s.scope}
 }
 
 // leavesLane tells the queue how the attempt went for which it let the call in. It may be called

@@ -167,6 +167,9 @@ func (l layout) event(e *event.Event) string {
 	if e.Endpoint != "" {
 		where += "/" + e.Endpoint
 	}
+	if e.Scope != "" {
+		where += " (" + e.Scope + ")"
+	}
 	if e.To != "" {
 		where += " -> " + e.To
 	}

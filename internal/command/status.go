@@ -149,6 +149,11 @@ func exitCode(all []api.PoolStatus) error {
 			if e.State != breaker.Closed.String() && e.State != breaker.ForcedClosed.String() || e.Draining || !e.HeldUntil.IsZero() {
 				code = exitDegraded
 			}
+			for i := range e.Scopes {
+				if isIll(&e.Scopes[i]) {
+					code = exitDegraded
+				}
+			}
 		}
 	}
 	if code == exitDone {
@@ -234,6 +239,9 @@ func (l layout) endpoints(b *strings.Builder, endpoints []api.EndpointStatus, no
 			r.below = append(r.below, api.Printable(note))
 		}
 		rows = append(rows, r)
+		for i := range e.Scopes {
+			rows = append(rows, l.scope(&e.Scopes[i], now))
+		}
 	}
 	l.table(b, "  ", endpointColumns, rows)
 }
@@ -249,6 +257,63 @@ func (l layout) state(e *api.EndpointStatus) string {
 		return l.paint(yellow, e.State)
 	}
 	return l.paint(green, e.State)
+}
+
+// scope returns the row of a scope, which stands below its endpoint's.
+func (l layout) scope(s *api.ScopeStatus, now time.Time) row {
+	p50, p99 := "-", "-"
+	if s.Latency != nil {
+		p50, p99 = formatSeconds(s.Latency.P50), formatSeconds(s.Latency.P99)
+	}
+	state := green
+	switch {
+	case s.State == breaker.Open.String():
+		state = red
+	case isIll(s):
+		state = yellow
+	}
+	r := row{cells: []string{
+		"- " + api.Printable(s.Scope), "", "", l.paint(state, s.State), "", formatPart(s.Share), strconv.FormatFloat(s.Score, 'f', 2, 64), "",
+		"", "", "", p50, p99,
+	}}
+	for _, note := range scopeNotes(s, now) {
+		r.below = append(r.below, api.Printable(note))
+	}
+	return r
+}
+
+// isIll reports whether calls of a scope, or a part of them, are kept from the endpoint.
+func isIll(s *api.ScopeStatus) bool {
+	return s.State != breaker.Closed.String() || !s.HeldUntil.IsZero()
+}
+
+// scopeNotes returns what the columns of a scope do not show.
+func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
+	if s.State != breaker.Closed.String() {
+		note := s.Reason
+		if !s.Until.IsZero() {
+			note += ", tried again in " + formatWait(s.Until, now)
+		}
+		notes = append(notes, note)
+		if s.Cause != nil {
+			notes = append(notes, s.Cause.String())
+		}
+	}
+	if !s.HeldUntil.IsZero() {
+		notes = append(notes, describeHold(s.HeldUntil, s.HeldReason, now))
+	}
+	return notes
+}
+
+// describeHold returns why and how long calls are kept away.
+func describeHold(until time.Time, reason string, now time.Time) string {
+	switch reason {
+	case "next_on":
+		return "in cooldown, because requests moved on from its responses (next_on); tried again in " + formatWait(until, now)
+	case "quota":
+		return "in cooldown for another " + formatWait(until, now) + ", because its responses say that a quota is used up"
+	}
+	return "in cooldown (429) for another " + formatWait(until, now)
 }
 
 // notes returns what the columns of an endpoint do not show.
@@ -280,14 +345,8 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	if s := e.Schedule; s != nil {
 		notes = append(notes, describeSchedule(s, now))
 	}
-	switch {
-	case e.HeldUntil.IsZero():
-	case e.HeldReason == "next_on":
-		notes = append(notes, "in cooldown, because requests moved on from its responses (next_on); tried again in "+formatWait(e.HeldUntil, now))
-	case e.HeldReason == "quota":
-		notes = append(notes, "in cooldown for another "+formatWait(e.HeldUntil, now)+", because its responses say that a quota is used up")
-	default:
-		notes = append(notes, "in cooldown (429) for another "+formatWait(e.HeldUntil, now))
+	if !e.HeldUntil.IsZero() {
+		notes = append(notes, describeHold(e.HeldUntil, e.HeldReason, now))
 	}
 	if e.Check != nil && e.Check.State == "down" {
 		notes = append(notes, "checks fail: "+e.Check.LastResult)

@@ -149,6 +149,14 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 			cure = command(api.Reset)
 		}
 	}
+	for i := range e.Scopes {
+		if s := &e.Scopes[i]; isIll(s) {
+			facts = append(facts, explainScope(s, now))
+			if cure == nil {
+				cure, after = command(api.Reset), ", if you know that it is well for these requests"
+			}
+		}
+	}
 	for _, l := range e.Limits {
 		if l.Left == 0 {
 			facts = append(facts, fmt.Sprintf("its limit of %d %s per %s is used up", l.Amount, l.Of, shortDuration(time.Duration(l.Per*float64(time.Second)))))
@@ -161,6 +169,15 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 		facts = append(facts, "last failure: "+e.LastFailure.String())
 	}
 	return facts, cure, after
+}
+
+// explainScope returns what keeps calls of a scope from an endpoint, in one sentence.
+func explainScope(s *api.ScopeStatus, now time.Time) string {
+	text := "requests of scope " + s.Scope + ": " + strings.Join(scopeNotes(s, now), ", ")
+	if !s.DownSince.IsZero() {
+		text += ", out since " + stamp(s.DownSince)
+	}
+	return text
 }
 
 // untilAndWhy returns the end of an order and its reason, to follow other text.

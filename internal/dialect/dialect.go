@@ -8,6 +8,7 @@ type Dialect struct {
 
 	Key   Key
 	Model Place // where a request names its model
+	Scope Scope // where a request says what kind of call it is
 
 	// Commit is what must have come of an answer before the client gets it, a word of the option
 	// `commit`.
@@ -38,6 +39,13 @@ const (
 	InBody        // the field `model` of a JSON body
 	InPath        // the segment after `models`
 )
+
+// A Scope is where a request says what kind of call it is: its model, which is in the path, or a
+// field of its JSON body.
+type Scope struct {
+	In    Place
+	Field string
+}
 
 // An Answer says what certain answers mean, in the words of the option `answer`.
 type Answer struct {
@@ -81,26 +89,26 @@ var table = [...]Dialect{
 	{
 		// https://platform.openai.com/docs/api-reference/authentication
 		Name: "openai", Key: Key{"Authorization", "Bearer "},
-		Model: InBody, Commit: "first_event", Method: "any",
+		Model: InBody, Scope: Scope{InBody, "model"}, Commit: "first_event", Method: "any",
 		Answers: openai(), Usage: usageOfOpenAI, Quotas: quotasOfOpenAI,
 	},
 	{
 		// https://docs.claude.com/en/api/overview#authentication
 		Name: "anthropic", Key: Key{Field: "X-Api-Key"},
-		Model: InBody, Commit: "first_event", Method: "any",
+		Model: InBody, Scope: Scope{InBody, "model"}, Commit: "first_event", Method: "any",
 		Answers: anthropic, Usage: usageOfAnthropic, Quotas: quotasOfAnthropic, says: saysAnthropic,
 	},
 	{
 		// https://ai.google.dev/api#authentication; a stream without alt=sse is a list
 		// https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent
 		Name: "gemini", Key: Key{Field: "X-Goog-Api-Key"},
-		Model: InPath, Commit: "first_event", Method: "any",
+		Model: InPath, Scope: Scope{In: InPath}, Commit: "first_event", Method: "any",
 		Answers: gemini, FirstElement: true, Usage: usageOfGemini, says: saysGemini,
 	},
 	{
 		// https://www.jsonrpc.org/specification
 		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(), says: saysJSONRPC,
-		Commit: "complete", Method: "any",
+		Scope: Scope{InBody, "method"}, Commit: "complete", Method: "any",
 		Answers: jsonrpc,
 	},
 }

@@ -24,6 +24,10 @@ const (
 // Acquire lets an attempt in and reports whether it did. If so, the attempt is in flight
 // and holds a permit. b is nil if the endpoint has no bounds.
 func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) bool {
+	t := f.own()
+	if t.rare != nil {
+		return s.acquireScoped(f, now, cfg, b, how)
+	}
 	s.Mu.Lock()
 	c := &s.own
 	if c.slowness.Episode.Due(now) {
@@ -31,16 +35,39 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds
 		c.slowness.Episode.Mark(now, c.slowness.Limit)
 	}
 	if c.well() && !s.barred && !s.Left && b == nil && how != AdmitPassed { // the usual case
-		f.own().Permit.Generation = c.breaker.Generation
+		t.Permit.Generation = c.breaker.Generation
 		c.begun++
 		s.Busy.Add(1)
 		s.inFlight.add(f)
 		s.Mu.Unlock()
 		return true
 	}
-	before := c.breaker.Told.Turn
 	ok := s.acquireLocked(f, now, cfg, b, how)
-	s.tell(false, s.unlock(before))
+	s.tell(false, s.unlock(t))
+	return ok
+}
+
+// acquireScoped is Acquire for an attempt of a scope.
+func (s *State) acquireScoped(f Watched, now time.Time, cfg *breaker.Config, b *Bounds, how Admission) bool {
+	t, own := f.own(), &s.own
+	s.Mu.Lock()
+	c := s.scopes.enter(t.rare.name, own.begun, now)
+	t.rare.about = c
+	if c.slowness.Episode.Due(now) {
+		s.countLocked(now)
+		c.slowness.Episode.Mark(now, c.slowness.Limit)
+	}
+	if own.well() && c.well() && !s.barred && !s.Left && b == nil && how != AdmitPassed {
+		t.Permit.Generation, t.rare.whole.Generation = c.breaker.Generation, own.breaker.Generation
+		own.begun++
+		c.begun++
+		s.Busy.Add(1)
+		s.inFlight.add(f)
+		s.Mu.Unlock()
+		return true
+	}
+	ok := s.acquireLocked(f, now, cfg, b, how)
+	s.tell(false, s.unlock(t))
 	return ok
 }
 
@@ -57,7 +84,7 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 		s.turnedAway = true
 		return false
 	}
-	if !s.own.admit(f.own(), now, cfg, how) {
+	if !s.admitLocked(f.own(), now, cfg, how) {
 		return false
 	}
 	s.useLocked(f.own(), b, now)
@@ -65,43 +92,79 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 	return true
 }
 
-// admit gives an attempt a permit, and reports whether it did.
-func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) (ok bool) {
+// admitLocked gives an attempt the permits that it needs, and reports whether it did: that of the
+// endpoint's own breaker, and that of its scope's.
+func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) bool {
+	own, c := &s.own, t.about()
+	if c == nil {
+		if how == AdmitPassed && !own.passing.due(now) || how == AdmitInNeed && own.breaker.State != breaker.Open || !own.admits(now, cfg, how) {
+			return false
+		}
+		t.Watchful = false
+		own.admit(t, now, cfg, how)
+		return true
+	}
+	if how == AdmitPassed && !c.passing.due(now) ||
+		how == AdmitInNeed && own.breaker.State != breaker.Open && c.breaker.State != breaker.Open ||
+		!own.admits(now, cfg, how) {
+		return false
+	}
+	inScope := how
+	if own.breaker.State == breaker.ForcedClosed && !c.hold.on(now) && !c.breaker.Admits(now, cfg) {
+		inScope = AdmitAnyway // an operator wants the endpoint used
+	}
+	if !c.admits(now, cfg, inScope) {
+		return false
+	}
+	t.Watchful = false
+	if how == AdmitPassed {
+		how = AdmitNormally
+	}
+	own.admit(t, now, cfg, how)
+	c.admit(t, now, cfg, inScope)
+	return true
+}
+
+// admits reports whether the condition lets an attempt in.
+func (c *condition) admits(now time.Time, cfg *breaker.Config, how Admission) bool {
 	if c.hold.on(now) && !c.hold.soft && how != AdmitAnyway && how != AdmitHeld {
 		return false
 	}
-	if how == AdmitPassed && !c.passing.due(now) {
-		return false
-	}
+	b := &c.breaker
 	switch how {
 	case AdmitProven:
-		if c.breaker.State == breaker.Recovering && !cfg.Off {
-			return false
-		}
-		fallthrough
-	case AdmitNormally, AdmitHeld, AdmitPassed:
-		t.Permit, ok = c.breaker.Acquire(now, cfg)
+		return b.Admits(now, cfg) && (b.State != breaker.Recovering || cfg.Off)
 	case AdmitAllDown:
-		t.Permit, ok = c.breaker.AcquireLast(now, cfg)
+		return b.State == breaker.Open || b.Admits(now, cfg)
+	case AdmitInNeed, AdmitAnyway:
+		return b.State != breaker.ForcedOpen
+	}
+	return b.Admits(now, cfg)
+}
+
+// admit gives an attempt that the condition admits its permit.
+func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) {
+	b := &c.breaker
+	p, ok := breaker.Permit{}, false
+	switch how {
+	case AdmitAllDown, AdmitAnyway:
+		p, ok = b.AcquireLast(now, cfg)
 	case AdmitInNeed:
-		t.Permit, ok = breaker.Permit{Generation: c.breaker.Generation}, c.breaker.State == breaker.Open
-	case AdmitAnyway:
-		if t.Permit, ok = c.breaker.AcquireLast(now, cfg); !ok && c.breaker.State != breaker.ForcedOpen {
-			t.Permit, ok = breaker.Permit{Generation: c.breaker.Generation}, true
-		}
+	default:
+		p, ok = b.Acquire(now, cfg)
 	}
 	if !ok {
-		return false
+		p = breaker.Permit{Generation: b.Generation}
 	}
+	*t.permit(c) = p
 	if how == AdmitPassed {
 		c.passing.trial, c.passing.since = t, now
 	}
-	t.Watchful = c.breaker.State == breaker.Recovering
-	if c.breaker.State != breaker.Closed {
+	t.Watchful = t.Watchful || b.State == breaker.Recovering
+	if b.State != breaker.Closed {
 		c.lastTried = now
 	}
 	c.begun++
-	return true
 }
 
 func (s *State) linkLocked(f Watched) {
@@ -115,8 +178,8 @@ func (s *State) linkLocked(f Watched) {
 func (s *State) unlinkLocked(t *Ticket) {
 	if s.inFlight.remove(t) {
 		s.Busy.Add(-1)
-		if t.pace != nil {
-			s.vacateLocked(t.pace, false)
+		if t.isVacant() {
+			s.vacateLocked(&t.rare.pace, false)
 		}
 		if s.turnedAway {
 			s.turnedAway = false

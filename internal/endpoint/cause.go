@@ -11,14 +11,22 @@ import (
 type Cause struct {
 	What         string // a status ("503") or a short error ("connection refused")
 	Method, Path string // of the request, from target.ShownMethod and ShownPath; empty: unknown
+	Scope        string // of the call; empty: it had none, or it does not matter
 }
 
 // String returns the cause in one line: "503 from POST /v1/chat".
 func (c Cause) String() string {
-	if c.Method == "" {
-		return c.What
+	if c.What == "" {
+		return ""
 	}
-	return c.What + " from " + c.Method + " " + c.Path
+	text := c.What
+	if c.Method != "" {
+		text += " from " + c.Method + " " + c.Path
+	}
+	if c.Scope != "" {
+		text += ", scope " + c.Scope
+	}
+	return text
 }
 
 // AddTo adds the cause to the details of an event.

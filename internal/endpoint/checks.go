@@ -102,7 +102,7 @@ func (s *State) ChecksGet() bool {
 // breaker's configuration. The result is ignored if by is nil, or if the checks ask for
 // something else by now. alone says that no other endpoint can take this one's calls.
 func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, result CheckResult, alone bool) (next time.Time, changed bool, news []event.Event) {
-	changed, news = s.update(func() (changed bool) {
+	changed, news = s.update(nil, func() (changed bool) {
 		c := &s.checks
 		c.underway = false
 		c.next = now.Add(jittered(cfg.FastInterval)) // the result may change it

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/score"
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
@@ -18,6 +19,7 @@ import (
 type condition struct {
 	peak  atomic.Uint64 // float64 bits: peak EWMA of latency, seconds; readers need no lock
 	begun uint64        // attempts that began
+	scope string        // whose calls it is about; empty: all that are not about a scope
 
 	breaker  breaker.Breaker
 	hold     hold
@@ -28,40 +30,38 @@ type condition struct {
 	news     []event.Event
 	refused  int         // requests in a row that the peer's HTTP/2 layer refused alone
 	tally    score.Tally // since the latest tick
+	passed   int         // successes since then that a scope's condition counts
 	scorer   score.Scorer
 	slowness slowness.Detector
+	seen     struct{ slow, inTime int } // verdicts of a look at the attempts in flight
 	flows    flows
-	byFlow   bool // slow flows opened the breaker last, if slowness did
+	room     float64 // the latest result of Scoped.Room; 0: none
+	byFlow   bool    // slow flows opened the breaker last, if slowness did
 	inVain   unanswered
 	quiet    quiet
 	faults   faults
 
+	told uint64 // the breaker's turn that the latest event told of
+
+	used    uint64  // number of the endpoint's attempt that was the latest of the scope
+	busy    float64 // attempts of the scope, those of late more than earlier ones
+	over    bool    // the scope is to be forgotten
+	left    bool    // the scope has been forgotten; only attempts of before use it
+	spread  uint64  // the breaker\'s generation that spreadLocked saw last
+	toBlame bool    // it is to blame for a failure, or has opened, since spreadLocked saw it
+
 	peakAt    time.Time // when peak was updated
 	lastTried time.Time // when an attempt last began while the breaker was not closed
 }
+
+// busyKept is the part of condition.busy that a tick leaves.
+const busyKept = 0.999
 
 // peakDecay is the time constant of the peak EWMA of latency.
 const peakDecay = 10 * time.Second
 
 // well reports whether attempts are let in without further questions.
 func (c *condition) well() bool { return c.breaker.State == breaker.Closed && c.hold.until.IsZero() }
-
-// count counts successes that Breaker.Succeeded has taken. Their latencies sum up to sum, and
-// the logarithms of these in seconds to logs.
-func (c *condition) count(now time.Time, successes []sample, sum time.Duration, logs float64) {
-	n := len(successes)
-	c.served = now
-	c.inVain.answer(now)
-	c.tally.Calls += n
-	c.tally.Latencies += n
-	c.tally.LogLatency += logs
-	closed := c.breaker.State == breaker.Closed
-	for i := range successes {
-		c.slowness.Learn(successes[i].latency, false, closed)
-		c.slowness.Judged(false)
-	}
-	c.notePeak(now, sum/time.Duration(n))
-}
 
 // notePeak adds a latency to the peak EWMA, which rises at once and falls slowly (Finagle).
 func (c *condition) notePeak(now time.Time, latency time.Duration) {
@@ -74,15 +74,28 @@ func (c *condition) notePeak(now time.Time, latency time.Duration) {
 	c.peak.Store(math.Float64bits(sample))
 }
 
+// fails notes what failed.
+func (c *condition) fails(o outcome.Outcome, cause Cause, now time.Time) {
+	c.faults.add(o, cause, now, c.breaker.State == breaker.Closed)
+}
+
 // tick makes the changes that depend on time alone, and adds what happened since the latest tick
 // to sample. It returns whether routing tables must be rebuilt, and when the next tick is due;
 // zero: none.
 func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepTally) (changed bool, due time.Time) {
 	changed = c.doubtsOver(now, cfg)
 	changed = c.breaker.Tick(now, cfg) || changed
-	c.scorer.Fold(now, c.tally)
 	sample.Add(c.tally)
-	c.tally = score.Tally{}
+	c.tally.Calls += c.passed
+	c.scorer.Fold(now, c.tally)
+	c.tally, c.passed = score.Tally{}, 0
+	if c.scope != "" {
+		c.busy = c.busy*busyKept + float64(c.begun-c.quiet.begun)
+		c.over = now.Sub(c.quiet.since) >= ForgetScope && c.begun == c.quiet.begun
+		if c.over {
+			c.breaker.Forget(now, breaker.ReasonForgotten)
+		}
+	}
 	if c.breaker.State == breaker.Open {
 		c.scorer.Forget()
 		c.slowness.Opened()

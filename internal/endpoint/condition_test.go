@@ -16,7 +16,7 @@ func TestRescore(t *testing.T) {
 		t.Helper()
 		r.now = r.now.Add(250 * time.Millisecond)
 		r.s.own.scorer.Fold(r.now, score.Tally{Calls: calls, Failures: failures})
-		got := r.s.Rescore(r.cfg, 0, 0)
+		got := r.s.For("").Rescore(r.cfg, 0, 0)
 		if score := 1 - r.s.own.scorer.Lost; got != moved || math.Abs(score-want) > 0.005 {
 			t.Errorf("at %v: published %v, score %v; want %v, %v", r.now.Sub(epoch), got, score, moved, want)
 		}

@@ -34,7 +34,7 @@ func BenchmarkRecord(b *testing.B) {
 		a := &trip{began: epoch, latency: 3 * time.Millisecond}
 		for pb.Next() {
 			a.recorded = false
-			s.update(func() bool {
+			s.update(nil, func() bool {
 				s.recordLocked(a, epoch, end{outcome: outcome.Success, final: true}, a.latency)
 				return false
 			})

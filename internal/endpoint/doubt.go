@@ -43,46 +43,21 @@ func (s *State) InNoDoubt(t *Ticket) bool {
 	return t.doubt == NoDoubt
 }
 
-// ServedLately reports whether a call has succeeded at the endpoint within servedFor.
-func (s *State) ServedLately(now time.Time) bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	s.countLocked(now)
-	since := now.Sub(s.own.served)
-	return !s.own.served.IsZero() && since <= servedFor
-}
-
-// MayServe reports whether other calls may be served at the endpoint: one has succeeded within
-// servedFor, or none has ever.
-func (s *State) MayServe(now time.Time) bool {
-	if s.ServedLately(now) {
-		return true
-	}
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.served.IsZero()
-}
-
-// HeldInDoubt reports whether a 429 that a request may have caused holds the endpoint, or is
-// in doubt.
-func (s *State) HeldInDoubt(now time.Time) bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.hold.soft && s.own.hold.on(now) ||
-		slices.ContainsFunc(s.own.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
-}
-
 // doubt keeps a failure in doubt until Resolve, or until DoubtFor is over.
 func (c *condition) doubt(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	r.Doubted = true
 	c.doubts = append(c.doubts, failure{t, now, r})
-	return c.breaker.Doubt(now, cfg, t.Permit, !t.Doubtful && !t.RefusedAlone)
+	return c.breaker.Doubt(now, cfg, *t.permit(c), !t.Doubtful && !t.RefusedAlone)
 }
 
 // Resolve says who caused a failure that was settled in doubt: the endpoint, if toBlame is
 // set, else the request. It may clear a failure that already counts against the endpoint.
 func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) {
-	s.tell(s.update(func() bool { return s.own.resolve(t, now, cfg, toBlame) }))
+	s.tell(s.update(t, func() bool {
+		c := t.speaksOf(s, t.Outcome)
+		changed := c.resolve(t, now, cfg, toBlame)
+		return s.spreadLocked(c, now, cfg) || changed
+	}))
 }
 
 func (c *condition) resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame bool) (changed bool) {
@@ -107,7 +82,7 @@ func (c *condition) resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBla
 	c.doubts = slices.Delete(c.doubts, i, i+1)
 	switch {
 	case !toBlame:
-		return c.breaker.Cancel(now, t.Permit)
+		return c.breaker.Cancel(now, *t.permit(c))
 	case limited:
 		c.holdFor(t, now, holdAfter(t, stage), false)
 		return true
@@ -127,8 +102,9 @@ func holdAfter(t *Ticket, stage DoubtStage) time.Duration {
 func (c *condition) blame(d failure, now time.Time, cfg *breaker.Config) (changed bool) {
 	c.tally.Calls++
 	c.tally.Failures++
+	c.toBlame = c.toBlame || c.breaker.State == breaker.Closed
 	d.result.Followed = c.served.After(d.since)
-	return c.breaker.Report(now, cfg, d.ticket.Permit, d.result)
+	return c.breaker.Report(now, cfg, *d.ticket.permit(c), d.result)
 }
 
 // takeBack removes a failure that the request caused from the counts.
@@ -139,7 +115,7 @@ func (c *condition) takeBack(t *Ticket, now time.Time, cfg *breaker.Config) {
 	} else {
 		c.scorer.TakeBack()
 	}
-	c.breaker.TakeBack(now, cfg, t.Permit, t.Outcome == outcome.Denied)
+	c.breaker.TakeBack(now, cfg, *t.permit(c), t.Outcome == outcome.Denied)
 }
 
 // doubtsOver counts the failures that have been in doubt for DoubtFor.

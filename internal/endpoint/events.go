@@ -5,13 +5,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// turned returns the event of the breaker's change since the turn before; nil if there is none.
+// turned returns the event of the breaker's change since the latest call; nil if there is none.
 // checks are those of the endpoint.
-func (c *condition) turned(before uint64, checks *checks) *event.Event {
+func (c *condition) turned(checks *checks) *event.Event {
 	b := &c.breaker
-	if b.Told.Turn == before {
+	if b.Told.Turn == c.told {
 		return nil
 	}
+	c.told = b.Told.Turn
 	e := &event.Event{At: b.Told.Since, Reason: b.Told.Reason}
 	switch b.Told.State {
 	case breaker.Open:
@@ -36,24 +37,28 @@ func (c *condition) turned(before uint64, checks *checks) *event.Event {
 	return e
 }
 
-// newsLocked returns the events to emit once the mutex is free, including that of the breaker's
-// change since the turn before.
-func (s *State) newsLocked(before uint64) []event.Event {
-	c := &s.own
-	news := c.news
+// newsOfLocked adds the events of a condition that are to be emitted once the mutex is free.
+func (s *State) newsOfLocked(news []event.Event, c *condition) []event.Event {
+	fresh := c.news
 	c.news = nil
-	if e := c.turned(before, &s.checks); e != nil {
-		news = append(news, *e)
+	if e := c.turned(&s.checks); e != nil {
+		fresh = append(fresh, *e)
 	}
-	for i := range news {
-		news[i].Endpoint = s.Name
+	if c.left {
+		return news // nobody asks any longer
 	}
-	return news
+	for i := range fresh {
+		fresh[i].Endpoint, fresh[i].Scope = s.Name, c.scope
+	}
+	if news == nil {
+		return fresh
+	}
+	return append(news, fresh...)
 }
 
 // ChangeBreaker calls change on the breaker, and emits the events that follow.
 func (s *State) ChangeBreaker(change func(*breaker.Breaker)) {
-	s.tell(s.update(func() bool {
+	s.tell(s.update(nil, func() bool {
 		before := s.own.breaker.Generation
 		change(&s.own.breaker)
 		return s.own.breaker.Generation != before

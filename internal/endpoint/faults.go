@@ -71,5 +71,5 @@ func (f *faults) status(cause Cause, reason string, at time.Time, often uint64) 
 	if one := f.kinds.of(cause); one != nil {
 		at, often = one.at, max(often, one.often())
 	}
-	return &api.FailureStatus{Outcome: reason, What: cause.What, Method: cause.Method, Path: cause.Path, Count: often, At: at}
+	return &api.FailureStatus{Outcome: reason, What: cause.What, Method: cause.Method, Path: cause.Path, Scope: cause.Scope, Count: often, At: at}
 }

@@ -42,7 +42,7 @@ type settings struct {
 
 // Obey carries out an order. It returns how many attempts are in flight, and the events.
 func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight int64, news []event.Event) {
-	_, news = s.update(func() bool {
+	_, news = s.update(nil, func() bool {
 		s.obeyLocked(c, now, cfg)
 		inFlight = s.Busy.Load()
 		return true
@@ -86,6 +86,7 @@ func (s *State) obeyLocked(c api.Order, now time.Time, cfg *breaker.Config) {
 	switch {
 	case c.Action == api.Reset:
 		s.own.reset(now)
+		s.scopes.drop(now, breaker.ReasonOperator)
 	case c.Action != api.Enable || c.Lasts > 0:
 		s.order = s.newOrder(c.Action, c, now)
 	}
@@ -139,7 +140,7 @@ func (s *State) newOrder(action string, c api.Order, now time.Time) *Order {
 
 // EndOrder ends an order. It returns whether the order was still in force, and the events.
 func (s *State) EndOrder(o *Order, now time.Time, cfg *breaker.Config) (ended bool, news []event.Event) {
-	return s.update(func() bool { return s.endOrderLocked(o, now, cfg) })
+	return s.update(nil, func() bool { return s.endOrderLocked(o, now, cfg) })
 }
 
 func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) bool {

@@ -69,7 +69,7 @@ func (c *condition) answered(t *Ticket) (changed bool) {
 
 // PassedOver counts a call that moved on from the endpoint's response and was answered by another.
 func (s *State) PassedOver(t *Ticket, now time.Time) {
-	s.tell(s.update(func() bool { return s.own.passedOver(t, now) }))
+	s.tell(s.update(t, func() bool { return t.speaksOf(s, t.Outcome).passedOver(t, now) }))
 }
 
 func (c *condition) passedOver(t *Ticket, now time.Time) (changed bool) {
@@ -99,21 +99,14 @@ func (c *condition) trialOver(t *Ticket, o outcome.Outcome) (changed bool) {
 	return true
 }
 
-// WantsPassingTrial reports whether a call may try an endpoint that is passed over. urgent says
-// that it may be a call that cannot be sent elsewhere.
-func (s *State) WantsPassingTrial(now time.Time) (wants, urgent bool) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.passing.due(now), now.Sub(s.own.passing.until) >= passingTried
-}
-
 // TrialUnanswered ends a trial whose call no other endpoint answered either, which shows nothing.
 func (s *State) TrialUnanswered(t *Ticket) {
-	s.tell(s.update(func() bool {
-		if s.own.passing.trial != t {
+	s.tell(s.update(t, func() bool {
+		c := t.speaksOf(s, t.Outcome)
+		if c.passing.trial != t {
 			return false
 		}
-		s.own.passing.trial = nil
+		c.passing.trial = nil
 		return true
 	}))
 }

@@ -26,11 +26,11 @@ func TestPassing(t *testing.T) {
 	}
 	stands := func(what string, passed, wants bool) {
 		t.Helper()
-		available, trial, over := r.s.Assess(r.now, cfg, false)
+		available, trial, over := r.s.For("").Assess(r.now, cfg, false)
 		if over != passed || (available == 0) != passed || trial != wants {
 			t.Errorf("%s: available %v, wants a trial %t, passed over %t", what, available, trial, over)
 		}
-		if available, _, _ = r.s.Assess(r.now, cfg, true); available == 0 {
+		if available, _, _ = r.s.For("").Assess(r.now, cfg, true); available == 0 {
 			t.Errorf("%s: it takes the last endpoint out", what)
 		}
 	}

@@ -43,7 +43,7 @@ func (s *State) RecentFailures() []api.FailureStatus {
 	for i := range r.ring {
 		one := &r.ring[(r.next+len(r.ring)-1-i)%len(r.ring)]
 		list = append(list, api.FailureStatus{
-			Outcome: one.outcome.String(), What: one.cause.What, Method: one.cause.Method, Path: one.cause.Path, At: one.at,
+			Outcome: one.outcome.String(), What: one.cause.What, Method: one.cause.Method, Path: one.cause.Path, Scope: one.cause.Scope, At: one.at,
 		})
 	}
 	return list

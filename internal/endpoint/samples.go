@@ -22,6 +22,7 @@ type sample struct {
 type samples struct {
 	n    int
 	kept [64]sample
+	of   [64]*condition // the scopes' that they speak of; nil: they have none
 }
 
 // countLocked counts the samples.
@@ -34,19 +35,46 @@ func (s *State) countLocked(now time.Time) {
 	s.samples.n = 0
 	s.totals.Successes += uint64(n)
 	fresh := s.FreshLocked()
+	for i := range n {
+		s.last.add(outcome.Success)
+		fresh.success(s.samples.kept[i])
+	}
+	for from, to := 0, 0; from < n; from = to { // those in a row that speak of the same
+		of := s.samples.of[from]
+		for to = from; to < n && s.samples.of[to] == of; to++ {
+			s.samples.of[to] = nil
+		}
+		if of == nil {
+			s.own.count(now, s.samples.kept[from:to])
+			continue
+		}
+		of.count(now, s.samples.kept[from:to])
+		s.own.served, s.own.passed = now, s.own.passed+to-from
+	}
+}
+
+// count counts successes that Breaker.Succeeded has taken.
+func (c *condition) count(now time.Time, successes []sample) {
+	n := len(successes)
+	c.served = now
+	c.inVain.answer(now)
+	c.tally.Calls += n
+	c.tally.Latencies += n
+	closed := c.breaker.State == breaker.Closed
 	var sum time.Duration
-	logs, product := 0.0, 1.0 // of latencies: one logarithm for many
-	for i, sample := range s.samples.kept[:n] {
-		sum += sample.latency
-		product *= sample.latency.Seconds()
+	product := 1.0 // of latencies: one logarithm for many
+	for i := range successes {
+		latency := successes[i].latency
+		sum += latency
+		product *= latency.Seconds()
 		if i == n-1 || i%16 == 15 { // before the product leaves the range
-			logs += math.Log(product)
+			c.tally.LogLatency += math.Log(product)
 			product = 1
 		}
-		s.last.add(outcome.Success)
-		fresh.success(sample)
+		c.slowness.Learn(latency, false, closed)
+		c.slowness.Judged(false)
 	}
-	s.own.count(now, s.samples.kept[:n], sum, logs)
+	c.notePeak(now, sum/time.Duration(n))
 }
 
 // Succeeded takes a success whose body has ended, if it can be kept as a sample, and reports
@@ -55,8 +83,17 @@ func (s *State) countLocked(now time.Time) {
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()
-	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || s.own.passing.trial == t || latency == 0 || s.own.slowness.IsSlow(latency) || !s.own.hold.until.IsZero() ||
-		!s.own.breaker.Succeeded(cfg, t.Permit, latency) {
+	c := &s.own
+	scope := t.about()
+	if scope != nil {
+		if !s.own.well() || t.rare.whole.Generation != s.own.breaker.Generation {
+			s.Mu.Unlock()
+			return false
+		}
+		c = scope
+	}
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || c.passing.trial == t || latency == 0 || c.slowness.IsSlow(latency) || !c.hold.until.IsZero() ||
+		!c.breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false
 	}
@@ -65,20 +102,25 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if s.samples.n == len(s.samples.kept) {
 		s.countLocked(time.Now())
 	}
-	if latency.Seconds() > math.Float64frombits(s.own.peak.Load()) {
-		s.own.notePeak(time.Now(), latency) // least_latency needs it at once
+	if latency.Seconds() > math.Float64frombits(c.peak.Load()) {
+		c.notePeak(time.Now(), latency) // least_latency needs it at once
 	}
 	kept := sample{latency: latency}
 	if final || t.final {
 		kept.waited, _ = f.RecordsCall(latency)
 	}
 	s.samples.kept[s.samples.n] = kept
-	s.samples.n++
-	if s.own.passing.calls != 0 {
-		s.own.answered(t)
+	if scope != nil {
+		s.samples.of[s.samples.n] = scope
+		s.own.breaker.Succeeded(cfg, t.rare.whole, 0)
+		s.scopes.succeeded(s.own.begun)
 	}
-	if s.own.hold.step > 0 { // a read is cheaper than a write to a shared cache line
-		s.own.hold.step = 0
+	s.samples.n++
+	if c.passing.calls != 0 {
+		c.answered(t)
+	}
+	if c.hold.step > 0 { // a read is cheaper than a write to a shared cache line
+		c.hold.step = 0
 	}
 	s.Mu.Unlock()
 	return true

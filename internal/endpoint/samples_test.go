@@ -108,7 +108,7 @@ func TestSamplesAreSeen(t *testing.T) {
 	for name, seen := range map[string]func(s *State, cfg *breaker.Config) uint64{
 		"status": func(s *State, cfg *breaker.Config) uint64 { return s.Status(now, cfg).Successes },
 		"tick":   func(s *State, cfg *breaker.Config) uint64 { s.Tick(now, cfg); return s.totals.Successes },
-		"hedge":  func(s *State, _ *breaker.Config) uint64 { s.Typically(now, 0.5); return s.totals.Successes },
+		"hedge":  func(s *State, _ *breaker.Config) uint64 { s.For("").Typically(now, 0.5); return s.totals.Successes },
 		"check":  func(s *State, _ *breaker.Config) uint64 { s.skipLocked(now); return s.checks.past.Successes },
 		"failure": func(s *State, cfg *breaker.Config) uint64 {
 			a := &trip{began: now, idle: true}

@@ -15,19 +15,23 @@ import (
 // already, as one whose response was held back until its end.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	t, latency := f.own(), f.FirstByte()
-	s.tell(s.update(func() (changed bool) {
+	s.tell(s.update(t, func() (changed bool) {
 		if t.Outcome != outcome.Pending {
 			return false
 		}
 		s.countLocked(now)
-		changed = s.own.judge(f, now, outcome.Success, latency)
-		if s.own.breaker.Opened == breaker.ReasonSlower && s.own.isSlower(t, now) {
-			return s.own.reportSlow(t, now, cfg) || changed
+		c := t.speaksOf(s, outcome.Success)
+		changed = c.judge(f, now, outcome.Success, latency)
+		if c.breaker.Opened == breaker.ReasonSlower && c.isSlower(t, now) {
+			return c.reportSlow(t, now, cfg) || changed
 		}
-		if s.own.awaitsFlow() {
+		if c != &s.own {
+			changed = s.own.breaker.Answered(now, cfg, &t.rare.whole, false) || changed
+		}
+		if c.awaitsFlow() {
 			return changed
 		}
-		return s.own.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
+		return c.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
 }
 
@@ -67,7 +71,7 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 	if end.outcome.Failed() {
 		cause = causeOf(f, cmp.Or(end.what, end.outcome.String()))
 	}
-	s.tell(s.update(func() bool {
+	s.tell(s.update(t, func() bool {
 		if end.release {
 			s.unlinkLocked(t)
 		}
@@ -75,7 +79,11 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 			return false
 		}
 		if end.outcome.Failed() {
-			s.own.faults.add(end.outcome, cause, now, s.own.breaker.State == breaker.Closed)
+			cause.Scope = t.scope()
+			s.own.fails(end.outcome, cause, now)
+			if c := t.about(); c != nil {
+				c.fails(end.outcome, cause, now)
+			}
 			s.failures.add(end.outcome, cause, now)
 		}
 		changed := s.settleLocked(f, now, cfg, end, latency)
@@ -85,12 +93,68 @@ func (s *State) settle(f Watched, now time.Time, cfg *breaker.Config, end end) {
 }
 
 func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end end, latency time.Duration) (changed bool) {
-	t := f.own()
+	t, o := f.own(), end.outcome
 	s.countLocked(now)
-	t.Outcome, t.doubt = end.outcome, end.doubt
-	s.last.add(end.outcome)
-	s.totals.add(end.outcome)
-	return s.own.settle(f, now, cfg, latency)
+	t.Outcome, t.doubt = o, end.doubt
+	s.last.add(o)
+	s.totals.add(o)
+	c := t.speaksOf(s, o)
+	changed = c.settle(f, now, cfg, latency)
+	switch about := t.about(); {
+	case about == nil:
+	case about != c: // the scope learns nothing of it
+		changed = about.breaker.Cancel(now, t.Permit) || changed
+		changed = about.trialOver(t, o) || changed
+	case o == outcome.Success:
+		changed = s.own.passes(t, now, cfg) || changed
+		s.scopes.succeeded(s.own.begun)
+	case o.Failed() && o != outcome.RateLimited && t.doubt != cleared:
+		changed = s.scopeFailedLocked(t, now, cfg) || changed
+	default:
+		changed = s.own.breaker.Cancel(now, t.rare.whole) || changed
+	}
+	return s.spreadLocked(c, now, cfg) || changed
+}
+
+// passes takes a success of a scope, which shows that the endpoint works.
+func (c *condition) passes(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
+	if c.breaker.State != breaker.Closed {
+		c.breaker.AttemptEnded(false)
+	}
+	c.refused, c.served = 0, now
+	c.passed++
+	return c.breaker.Report(now, cfg, t.rare.whole, breaker.Result{})
+}
+
+// scopeFailedLocked takes a failure of a scope that held a permit of the whole. While the endpoint is on
+// trial as a whole, the failure of one scope leaves that to another; that of a second fails it.
+func (s *State) scopeFailedLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
+	x, b := &s.scopes, &s.own.breaker
+	if t.rare.whole.Generation != b.Generation || !b.OnTrial(cfg) {
+		return b.Cancel(now, t.rare.whole)
+	}
+	if x.tried != b.Generation || x.triedBy == nil || x.triedBy == t.rare.about {
+		x.tried, x.triedBy = b.Generation, t.rare.about
+		return b.Cancel(now, t.rare.whole)
+	}
+	return b.Report(now, cfg, t.rare.whole, breaker.Result{Failed: true})
+}
+
+// spreadLocked opens the endpoint as a whole if most of its scopes, of which c may be one, have
+// begun to fail. It reports whether it did.
+func (s *State) spreadLocked(c *condition, now time.Time, cfg *breaker.Config) (changed bool) {
+	b := &c.breaker
+	if c.scope == "" {
+		return false
+	}
+	opened := b.State == breaker.Open && b.Generation != c.spread && b.Told.Down.Equal(b.Told.Since)
+	failed := c.toBlame || opened
+	c.toBlame, c.spread = false, b.Generation
+	if !failed {
+		return false
+	}
+	s.scopes.failed(c)
+	return s.scopes.wide(now, cfg) && s.own.breaker.Widen(now, cfg)
 }
 
 // settle takes the outcome of an attempt.
@@ -102,7 +166,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 	case o == outcome.Cancelled || o == outcome.Unsent:
 		changed = c.cancelled(f, now, cfg) || changed
 	case o == outcome.RateLimited:
-		c.breaker.Cancel(now, t.Permit)
+		c.breaker.Cancel(now, *t.permit(c))
 		if t.doubt == NoDoubt {
 			c.holdFor(t, now, t.RetryAfter, false)
 			changed = true
@@ -111,7 +175,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		}
 	case o.Failed() && t.RefusedAlone && !c.refusedAgain():
 		t.doubt = cleared
-		changed = c.breaker.Cancel(now, t.Permit) || changed
+		changed = c.breaker.Cancel(now, *t.permit(c)) || changed
 	default:
 		r := breaker.Result{Failed: o.Failed(), Denied: o == outcome.Denied, Slow: isSlow(f, now, cfg), Slower: c.isSlower(t, now)}
 		if r.Slow {
@@ -139,6 +203,7 @@ func (c *condition) decide(t *Ticket, now time.Time, cfg *breaker.Config, r brea
 		c.breaker.AttemptEnded(r.Failed)
 	}
 	if r.Failed {
+		c.toBlame = c.toBlame || t.doubt == NoDoubt && c.breaker.State == breaker.Closed
 		if t.doubt != NoDoubt {
 			return c.doubt(t, now, cfg, r)
 		}
@@ -158,7 +223,7 @@ func (c *condition) decide(t *Ticket, now time.Time, cfg *breaker.Config, r brea
 	if t.reported && !r.Failed {
 		return changed // it has been reported as slow
 	}
-	return c.breaker.Report(now, cfg, t.Permit, r) || changed
+	return c.breaker.Report(now, cfg, *t.permit(c), r) || changed
 }
 
 // refusedAgain counts a request that the peer's HTTP/2 layer refused alone, perhaps
@@ -183,8 +248,9 @@ func (s *State) Beaten(f Watched, now time.Time) {
 	defer s.Mu.Unlock()
 	if f.own().Outcome == outcome.Pending {
 		s.countLocked(now)
-		s.own.tally.Latencies++
-		s.own.tally.LogLatency += math.Log(took.Seconds())
-		s.own.notePeak(now, took)
+		c := f.own().speaksOf(s, outcome.Success)
+		c.tally.Latencies++
+		c.tally.LogLatency += math.Log(took.Seconds())
+		c.notePeak(now, took)
 	}
 }

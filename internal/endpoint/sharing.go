@@ -41,7 +41,7 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 // HearHold holds the endpoint because another instance was asked to wait, or was denied. The
 // longest hold wins. A time that is over ends a hold of the same instance.
 func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
-	return s.update(func() bool {
+	return s.update(nil, func() bool {
 		h, q := &s.own.hold, &s.own.stated
 		if q.from == from && !until.After(now) {
 			q.until, q.from = time.Time{}, ""

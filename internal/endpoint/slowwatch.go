@@ -68,74 +68,60 @@ func (c *condition) reportSlow(t *Ticket, now time.Time, cfg *breaker.Config) (c
 // those that have waited too long. It returns whether the control loop should look at the
 // endpoint, and the events.
 func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
-	return s.update(func() bool { return s.watchLocked(now, cfg) })
-}
-
-// Suspect reports whether the endpoint seems much slower than usual, or its clients give up
-// waiting.
-func (s *State) Suspect(now time.Time) bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.suspected(now) != ""
-}
-
-// OpenSlow opens the breaker if Suspect holds. It returns whether it did, and the events.
-func (s *State) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
-	var limit, perUnit time.Duration
-	changed, news = s.update(func() bool {
-		reason := s.own.suspected(now)
-		if flow := s.own.flows.suspect(now); flow != nil {
-			perUnit = flow.Limit
-		} else if reason == breaker.ReasonSlower {
-			limit = s.own.slowness.Limit
-		}
-		if reason != "" {
-			s.own.byFlow = perUnit > 0
-		}
-		return reason != "" && s.own.breaker.Suspect(now, cfg, reason)
-	})
-	switch {
-	case perUnit > 0:
-		explainFlow(news, perUnit)
-	case limit > 0:
-		explain(news, "limit_seconds", limit.Seconds())
-	}
-	return changed, news
+	return s.update(nil, func() bool { return s.watchLocked(now, cfg) })
 }
 
 // LookOver calls look for each attempt in flight, under the state's mutex, and notes which of
-// them wait for their clients. open says that the breaker is open.
+// them wait for their clients. open says that the breaker of the endpoint or
+// of the attempt's scope is open.
 func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	open := s.own.breaker.IsOpen()
 	for f := range s.inFlight.all() {
-		look(f, open)
+		c := f.own().about()
+		look(f, open || c != nil && c.breaker.IsOpen())
 		s.paceLocked(f, now)
 	}
 }
 
 func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.countLocked(now)
-	c := &s.own
-	changed = c.doubtsOver(now, cfg)
-	slow, inTime := 0, 0
+	changed = s.own.doubtsOver(now, cfg)
+	for _, c := range s.scopes.list {
+		if len(c.doubts) > 0 && c.doubtsOver(now, cfg) {
+			changed = true
+			s.spreadLocked(c, now, cfg)
+		}
+	}
 	for f := range s.inFlight.all() {
-		if f.own().Outcome != outcome.Pending || !f.HasStarted() {
+		t := f.own()
+		if t.Outcome != outcome.Pending || !f.HasStarted() {
 			continue
 		}
+		c := t.speaksOf(s, outcome.Success)
 		verdict, moved := c.watch(f, now, cfg)
 		changed = moved || changed
 		changed = c.watchFlow(f, now, cfg) || changed
 		switch verdict {
 		case slowVerdict:
-			slow++
+			c.seen.slow++
 		case inTimeVerdict:
-			inTime++
+			c.seen.inTime++
 		}
 	}
-	if slow+inTime > 0 {
-		changed = c.slowness.JudgedMany(slow, inTime) || changed
+	changed = s.own.judgeSeen() || changed
+	for _, c := range s.scopes.list {
+		changed = c.judgeSeen() || changed
+	}
+	return changed
+}
+
+// judgeSeen counts the verdicts of one look at the attempts in flight.
+func (c *condition) judgeSeen() (changed bool) {
+	if c.seen.slow+c.seen.inTime > 0 {
+		changed = c.slowness.JudgedMany(c.seen.slow, c.seen.inTime)
+		c.seen.slow, c.seen.inTime = 0, 0
 	}
 	return changed
 }

@@ -1,7 +1,7 @@
 package endpoint
 
 import (
-	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,10 +33,11 @@ type State struct {
 	Busy atomic.Int64 // attempts in flight
 
 	Mu       sync.Mutex
-	own      condition
+	own      condition // of the whole endpoint, whatever the scope of a call
 	inFlight inFlight
 	Left     bool // the endpoint has left the pool; attempts of earlier requests go on
 	samples  samples
+	scopes   scopes
 	checks   checks
 	sample   score.StepTally // since the trend's latest step
 	totals   totals
@@ -51,7 +52,7 @@ type State struct {
 	refused  uint64    // attempts turned away for want of room in a limit
 	booking  quota.Booking
 	used     uint64    // tokens that answers have stated
-	room     float64   // the latest result of Room; 0: none
+	latest   stated    // the quotas that answers of scopes have stated last, to be shown
 	relieved time.Time // when such attempts were looked for last, since the endpoint was full
 
 	turnedAway bool // an attempt has been, for want of room, since one ended last
@@ -78,24 +79,21 @@ func (t *totals) add(o outcome.Outcome) {
 	}
 }
 
-// Load returns the expected wait of a call in seconds, which balance least_latency compares.
-func (s *State) Load() float64 {
-	return float64(s.Busy.Load()+1) * math.Float64frombits(s.own.peak.Load())
-}
-
 // Tick makes the changes that depend on time alone. It returns whether routing tables must be
 // rebuilt, when the next tick is due (zero: none), and the events of its changes.
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
-	changed, news = s.update(func() (changed bool) {
-		changed, due = s.tickLocked(now, cfg)
+	changed, news = s.update(nil, func() (changed bool) {
+		s.countLocked(now)
+		changed, due = s.own.tick(now, cfg, &s.sample)
+		for _, c := range s.scopes.list {
+			moved, at := c.tick(now, cfg, &s.sample)
+			changed = s.spreadLocked(c, now, cfg) || moved || changed
+			due = Earliest(due, at)
+		}
+		s.scopes.tick(now)
 		return changed
 	})
 	return changed, due, news
-}
-
-func (s *State) tickLocked(now time.Time, cfg *breaker.Config) (changed bool, due time.Time) {
-	s.countLocked(now)
-	return s.own.tick(now, cfg, &s.sample)
 }
 
 // Leave marks the endpoint as gone from the pool, and reports whether attempts are in flight.
@@ -119,20 +117,16 @@ func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, 
 	return s.own.breaker.Allowed(cfg) > 0, s.own.breaker.State >= breaker.ForcedOpen, sample
 }
 
-// SetAllOut sets whether every endpoint of the pool is out.
-func (s *State) SetAllOut(out bool) {
-	s.Mu.Lock()
-	s.own.breaker.AllOut = out
-	s.Mu.Unlock()
-}
-
-// ToldOut reports whether the breaker is open or recovering as events show it, without an
-// operator's order.
+// ToldOut reports whether the breaker of the endpoint or of one of its scopes is open or
+// recovering as events show it, without an operator's order.
 func (s *State) ToldOut() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	told := s.own.breaker.Told.State
-	return told == breaker.Open || told == breaker.Recovering
+	out := func(c *condition) bool {
+		told := c.breaker.Told.State
+		return told == breaker.Open || told == breaker.Recovering
+	}
+	return out(&s.own) || slices.ContainsFunc(s.scopes.list, out)
 }
 
 // SetFlapping sets whether the breaker opens and closes unusually often.
@@ -148,14 +142,6 @@ func Earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// Rescore computes the score and publishes it if it moved by score.Step or more, or back to
-// 1. It reports whether it did.
-func (s *State) Rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.rescore(cfg, reference, usual)
 }
 
 // Forgettable reports whether the state holds nothing but history: no attempts in flight, no

@@ -136,10 +136,10 @@ func TestHolds(t *testing.T) {
 					if r.attempt(AdmitNormally, outcome.Success, 0) || r.attempt(AdmitAllDown, outcome.Success, 0) {
 						t.Fatalf("step %d: let in while on hold", i)
 					}
-					if got := r.s.Available(r.now, r.cfg); got != 0 {
+					if got := r.s.For("").Available(r.now, r.cfg); got != 0 {
 						t.Fatalf("step %d: %v is available while on hold", i, got)
 					}
-					at, held := r.s.Returns(r.now, r.cfg)
+					at, held := r.s.For("").Returns(r.now, r.cfg)
 					if at != r.s.own.hold.until || !held {
 						t.Fatalf("step %d: returns at %v, held: %v", i, at, held)
 					}
@@ -199,7 +199,7 @@ func TestReturns(t *testing.T) {
 	} {
 		r := newStateRun(t, defaultBreaker())
 		test.set(r)
-		at, held := r.s.Returns(r.now, r.cfg)
+		at, held := r.s.For("").Returns(r.now, r.cfg)
 		want := epoch.Add(test.want)
 		if test.want < 0 {
 			want = time.Time{}
@@ -271,7 +271,7 @@ func TestPeak(t *testing.T) {
 		t.Helper()
 		r.now = r.now.Add(after)
 		r.s.own.notePeak(r.now, latency)
-		if got := time.Duration(r.s.Load() * float64(time.Second)); (got - want).Abs() > time.Microsecond {
+		if got := time.Duration(r.s.For("").Load() * float64(time.Second)); (got - want).Abs() > time.Microsecond {
 			t.Errorf("after %v: %v, want %v", r.now.Sub(epoch), got, want)
 		}
 	}
@@ -282,7 +282,7 @@ func TestPeak(t *testing.T) {
 	sample(peakDecay, 0, time.Duration(e*float64(time.Second)))
 	sample(-time.Hour, 0, time.Duration(e*float64(time.Second))) // a clock that jumped back
 	r.s.Busy.Store(3)
-	if got, want := r.s.Load(), 4*e; math.Abs(got-want) > 1e-9 {
+	if got, want := r.s.For("").Load(), 4*e; math.Abs(got-want) > 1e-9 {
 		t.Errorf("with three in flight: %v, want %v", got, want)
 	}
 }

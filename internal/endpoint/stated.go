@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -28,10 +29,16 @@ type stated struct {
 // usedUp reports whether a quota is used up. It keeps calls away while another endpoint can have them.
 func (q *stated) usedUp(now time.Time) bool { return now.Before(q.until) }
 
-// Quotas takes what the answer of an attempt states of quotas. It reports whether that changes where
+// Quotas takes what the answer of an attempt states of quotas: those of its scope, if it has one. It reports whether that changes where
 // calls may go. What the answer of an earlier attempt says comes too late.
 func (s *State) Quotas(f Watched, now time.Time, quotas []outcome.Quota) (changed bool) {
-	changed, news := s.update(func() bool { return s.own.quotasStated(f.StartedAt(), now, quotas) })
+	changed, news := s.update(f.own(), func() bool {
+		c := f.own().speaksOf(s, outcome.Success)
+		if c != &s.own {
+			s.latest.quotas = append(s.latest.quotas[:0], quotas...)
+		}
+		return c.quotasStated(f.StartedAt(), now, quotas)
+	})
 	s.tell(changed, news)
 	return changed
 }
@@ -95,10 +102,18 @@ const (
 	roomStep = 0.1
 )
 
-// roomLocked is which part of its weight the endpoint has in its tier: 1 until less than nearEnd is
+// shownQuotas are the quotas that answers have stated last, whatever their scope.
+func (s *State) shownQuotas() *stated {
+	if len(s.latest.quotas) > 0 {
+		return &s.latest
+	}
+	return &s.own.stated
+}
+
+// roomLocked is which part of its weight the endpoint has in its tier for calls that c is about: 1 until less than nearEnd is
 // left of a limit or of a quota, then in proportion to that, in steps, and never nothing.
-func (s *State) roomLocked(b *Bounds, now time.Time) float64 {
-	left := s.own.stated.left(now)
+func (s *State) roomLocked(b *Bounds, c *condition, now time.Time) float64 {
+	left := min(s.own.stated.left(now), c.stated.left(now))
 	if b != nil {
 		for i := range b.Rates {
 			m, r := s.limitLocked(b, i, now)
@@ -112,16 +127,28 @@ func (s *State) roomLocked(b *Bounds, now time.Time) float64 {
 }
 
 // Room returns which part of its weight the endpoint has in its tier, for a routing table.
-func (s *State) Room(b *Bounds, now time.Time) float64 {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	s.room = s.roomLocked(b, now)
-	return s.room
+func (v Scoped) Room(b *Bounds, now time.Time) float64 {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	c := v.about()
+	if c == nil {
+		c = &v.own
+	}
+	c.room = v.roomLocked(b, c, now)
+	return c.room
 }
 
-// RoomChanged reports whether Room would return something else than for the latest table.
+// RoomChanged reports whether Room would return something else than for the latest tables.
 func (s *State) RoomChanged(b *Bounds, now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.room != 0 && s.roomLocked(b, now) != s.room
+	if s.own.room != 0 && s.roomLocked(b, &s.own, now) != s.own.room {
+		return true
+	}
+	for _, c := range s.scopes.list {
+		if len(c.stated.quotas) > 0 && s.roomLocked(b, c, now) != cmp.Or(c.room, s.own.room, 1) {
+			return true
+		}
+	}
+	return false
 }

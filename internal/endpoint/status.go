@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
@@ -16,51 +17,119 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.countLocked(now)
 	e := s.statusLocked(now, cfg)
 	last, latencies := s.last, s.own.slowness.Known
+	var scopes []scopeStatus
+	for _, c := range s.scopes.list {
+		latencies.Merge(&c.slowness.Known)
+	}
+	for _, c := range s.scopes.shown(now) {
+		scopes = append(scopes, scopeStatus{c.status(now, cfg), c.slowness.Known})
+	}
 	s.Mu.Unlock()
 	e.LastOutcomes = last.names()
 	e.Latency = latencyStatus(&latencies)
+	for i := range scopes {
+		scopes[i].Latency = latencyStatus(&scopes[i].known)
+		e.Scopes = append(e.Scopes, scopes[i].ScopeStatus)
+	}
 	return e
 }
 
+// scopeStatus is a scope's status before its quantiles are worked out.
+type scopeStatus struct {
+	api.ScopeStatus
+	known slowness.Histogram
+}
+
 func (s *State) statusLocked(now time.Time, cfg *breaker.Config) api.EndpointStatus {
-	b := &s.own.breaker
+	own := s.own.status(now, cfg)
 	e := api.EndpointStatus{
-		Name:      s.Name,
-		Address:   s.Address,
-		State:     b.Told.State.String(),
-		Reason:    b.Told.Reason,
-		Since:     b.Told.Since,
-		DownSince: b.Told.Down,
-		Share:     api.Tidy(b.Allowed(cfg)),
-		Score:     api.Tidy(1 - s.own.scorer.Lost),
-		InFlight:  s.Busy.Load(),
-		Attempts:  s.totals.Attempts,
-		Successes: s.totals.Successes,
-		Failures:  s.totals.Failures,
-		Cancelled: s.totals.Cancelled,
+		Name:        s.Name,
+		Address:     s.Address,
+		State:       own.State,
+		Reason:      own.Reason,
+		Since:       own.Since,
+		DownSince:   own.DownSince,
+		Cause:       own.Cause,
+		LastFailure: own.LastFailure,
+		Share:       own.Share,
+		Score:       own.Score,
+		HeldUntil:   own.HeldUntil,
+		HeldReason:  own.HeldReason,
+		InFlight:    s.Busy.Load(),
+		Attempts:    s.totals.Attempts,
+		Successes:   s.totals.Successes,
+		Failures:    s.totals.Failures,
+		Cancelled:   s.totals.Cancelled,
+		Check:       s.checks.status(),
 	}
-	e.Cause = s.own.faults.openedStatus()
-	e.LastFailure = s.own.faults.lastStatus()
-	e.Check = s.checks.status()
-	if b.Told.State == breaker.Open {
+	if b := &s.own.breaker; b.Told.State == breaker.Open {
 		e.Until = b.DueAgain(now, s.checks.next)
 	}
-	if s.own.hold.on(now) {
-		e.HeldUntil, e.HeldReason = s.own.hold.until, cmp.Or(s.own.hold.reason, outcome.RateLimited.String())
-	}
-	if until := s.own.stated.until; now.Before(until) && until.After(e.HeldUntil) {
-		e.HeldUntil, e.HeldReason = until, ReasonQuota
-	}
-	e.Quotas = s.own.stated.status(now)
-	if until := s.own.passing.until; !until.IsZero() && until.After(e.HeldUntil) {
-		e.HeldUntil, e.HeldReason = until, ReasonPassedOver
-	}
+	e.Quotas = s.shownQuotas().status(now)
 	s.describeOrdersLocked(&e)
 	if p := s.planned.Load(); p != nil {
 		e.Draining = s.barred && (s.order == nil || e.Draining)
 		e.Schedule = &api.ScheduleStatus{Drain: p.Drain, Weight: p.Weight, Priority: p.Priority, Since: p.Since, Until: p.Until}
 	}
 	return e
+}
+
+// status returns the condition for the API, without quantiles of latencies.
+func (c *condition) status(now time.Time, cfg *breaker.Config) api.ScopeStatus {
+	b := &c.breaker
+	status := api.ScopeStatus{
+		Scope:       c.scope,
+		State:       b.Told.State.String(),
+		Reason:      b.Told.Reason,
+		Since:       b.Told.Since,
+		DownSince:   b.Told.Down,
+		Cause:       c.faults.openedStatus(),
+		LastFailure: c.faults.lastStatus(),
+		Share:       api.Tidy(b.Allowed(cfg)),
+		Score:       api.Tidy(1 - c.scorer.Lost),
+		Attempts:    c.begun,
+	}
+	if b.Told.State == breaker.Open {
+		status.Until = b.DueAgain(now, time.Time{})
+	}
+	if c.hold.on(now) {
+		status.HeldUntil, status.HeldReason = c.hold.until, cmp.Or(c.hold.reason, outcome.RateLimited.String())
+	}
+	if until := c.stated.until; now.Before(until) && until.After(status.HeldUntil) {
+		status.HeldUntil, status.HeldReason = until, ReasonQuota
+	}
+	if until := c.passing.until; !until.IsZero() && until.After(status.HeldUntil) {
+		status.HeldUntil, status.HeldReason = until, ReasonPassedOver
+	}
+	return status
+}
+
+// shownScopes is how many scopes that are well a status shows.
+const shownScopes = 8
+
+// shown returns the scopes that a status shows: those that are not well, and the busiest of the
+// others.
+func (x *scopes) shown(now time.Time) []*condition {
+	list := slices.Clone(x.list)
+	ill := func(c *condition) int {
+		if c.ill(now) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(list, func(a, b *condition) int {
+		return cmp.Or(ill(a)-ill(b), cmp.Compare(b.busy, a.busy), cmp.Compare(a.scope, b.scope))
+	})
+	well := 0
+	return slices.DeleteFunc(list, func(c *condition) bool {
+		well += ill(c)
+		return well > shownScopes
+	})
+}
+
+// ill reports whether calls are kept away from the endpoint, or a part of them.
+func (c *condition) ill(now time.Time) bool {
+	return !c.well() || c.passing.over() || c.stated.usedUp(now)
 }
 
 // A Standing is the state of an endpoint for metrics.
@@ -71,6 +140,14 @@ type Standing struct {
 	Quotas                  []api.QuotaStatus
 	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
+
+	Scopes []ScopeStanding // those that are not well
+}
+
+// A ScopeStanding is how much of its normal traffic calls of a scope can have, 0 to 1.
+type ScopeStanding struct {
+	Scope string
+	Share float64
 }
 
 // Stands returns the state of the endpoint for metrics.
@@ -78,7 +155,22 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	c := &s.checks
-	return Standing{s.own.breaker.Told.State, s.own.breaker.Allowed(cfg), 1 - s.own.scorer.Lost, s.own.passing.over() || s.own.keptAway(now, false), s.own.stated.status(now), s.used, c.passed, c.failed, c.skipped}
+	standing := Standing{
+		State: s.own.breaker.Told.State, Share: s.own.breaker.Allowed(cfg), Score: 1 - s.own.scorer.Lost,
+		Held: s.own.passing.over() || s.own.keptAway(now, false), Quotas: s.shownQuotas().status(now), Tokens: s.used,
+		Passed: c.passed, Failed: c.failed, Skipped: c.skipped,
+	}
+	for _, one := range s.scopes.list {
+		if !one.ill(now) {
+			continue
+		}
+		share := one.breaker.Allowed(cfg)
+		if one.keptAway(now, false) || one.passing.over() {
+			share = 0
+		}
+		standing.Scopes = append(standing.Scopes, ScopeStanding{one.scope, share})
+	}
+	return standing
 }
 
 // latencyStatus returns quantiles, to an eighth of their values; nil if no latency is known.

@@ -37,7 +37,69 @@ type Ticket struct {
 	passedOver bool  // the proxy dropped its response
 	final      bool  // its response is the client's: the call is recorded with it
 	slot       int32 // in inFlight, plus one; 0: in none
-	pace       *pace // of the upload; nil: the watcher has not seen one
+	rare       *Rare // nil: nothing of it is needed yet; set before Acquire if the attempt has a scope
+}
+
+// Rare is what few tickets need. The zero value is empty. The state's mutex guards it.
+type Rare struct {
+	name  string         // of the scope whose calls the attempt is one of; empty: it has no scope
+	about *condition     // that its outcome speaks of; nil: it has no scope
+	whole breaker.Permit // of the endpoint's own breaker, beside Ticket.Permit of the scope's
+
+	pace  pace // of the upload
+	paced bool // the watcher has seen an upload
+}
+
+// Concern makes the attempt one of a scope's calls. It must be called before Acquire. r is memory
+// for it that must not be used otherwise; nil: none.
+func (t *Ticket) Concern(scope string, r *Rare) {
+	if scope == "" {
+		return
+	}
+	if r == nil {
+		r = new(Rare)
+	}
+	*r = Rare{name: scope}
+	t.rare = r
+}
+
+// scope returns the scope of the attempt; empty: it has none.
+func (t *Ticket) scope() string {
+	if t.rare == nil {
+		return ""
+	}
+	return t.rare.name
+}
+
+// about returns the condition of the ticket's scope; nil: it has no scope.
+func (t *Ticket) about() *condition {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.about
+}
+
+// permit returns the permit of a condition's breaker.
+func (t *Ticket) permit(c *condition) *breaker.Permit {
+	if about := t.about(); about != nil && about != c {
+		return &t.rare.whole
+	}
+	return &t.Permit
+}
+
+// speaksOf returns the condition that an outcome of the attempt speaks of: the scope's, or the
+// endpoint's own if the attempt has no scope or if the outcome says something of the whole
+// endpoint.
+func (t *Ticket) speaksOf(s *State, o outcome.Outcome) *condition {
+	if about := t.about(); about != nil && !ofWhole(o) {
+		return about
+	}
+	return &s.own
+}
+
+// ofWhole reports whether an outcome says something of an endpoint whatever the scope.
+func ofWhole(o outcome.Outcome) bool {
+	return o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Denied
 }
 
 // own returns the ticket itself; it is how a Watched gives its ticket.
@@ -102,16 +164,28 @@ type owner interface {
 
 // update calls change under the state's mutex. It returns what change returns, which is
 // whether the routing tables may change, and the events, which the caller emits without a lock.
-func (s *State) update(change func() (changed bool)) (changed bool, news []event.Event) {
+// Of scopes change may touch that of t; if t is nil, all.
+func (s *State) update(t *Ticket, change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
-	before := s.own.breaker.Told.Turn
 	changed = change()
-	return changed, s.unlock(before)
+	return changed, s.unlock(t)
 }
 
-// unlock unlocks the state, and returns the events since the breaker's turn before.
-func (s *State) unlock(before uint64) []event.Event {
-	news := s.newsLocked(before)
+// unlock unlocks the state, and returns the events to emit of its own and of t's scope; if t is
+// nil, of all scopes.
+func (s *State) unlock(t *Ticket) []event.Event {
+	var news []event.Event
+	if t != nil {
+		if c := t.about(); c != nil {
+			news = s.newsOfLocked(news, c)
+		}
+	} else if len(s.scopes.list) > 0 {
+		for _, c := range s.scopes.list {
+			news = s.newsOfLocked(news, c)
+		}
+		s.scopes.sweep()
+	}
+	news = s.newsOfLocked(news, &s.own)
 	s.Mu.Unlock()
 	return news
 }

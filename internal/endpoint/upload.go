@@ -22,6 +22,21 @@ type pace struct {
 	vacant bool          // the attempt fills no slot
 }
 
+// paceOf returns the pace of an attempt's upload, which begins with the first call, and whether
+// there has been an earlier one.
+func (t *Ticket) paceOf(f Watched) (p *pace, seen bool) {
+	if t.rare == nil {
+		t.rare = new(Rare)
+	}
+	if seen = t.rare.paced; !seen {
+		t.rare.paced, t.rare.pace = true, pace{at: f.StartedAt()}
+	}
+	return &t.rare.pace, seen
+}
+
+// isVacant reports whether the attempt fills no slot.
+func (t *Ticket) isVacant() bool { return t.rare != nil && t.rare.pace.vacant }
+
 // paceLocked lets an attempt that waits for its client fill no slot, and fill one again when
 // the client sends. The endpoint may exceed its limit until the watcher looks again, at most
 // 50 ms later.
@@ -30,15 +45,14 @@ func (s *State) paceLocked(f Watched, now time.Time) {
 		return
 	}
 	t := f.own()
-	p := t.pace
 	if f.FirstByte() > 0 { // the endpoint is at work
-		if p != nil {
-			s.vacateLocked(p, false)
+		if t.isVacant() {
+			s.vacateLocked(&t.rare.pace, false)
 		}
 		return
 	}
-	if p == nil {
-		t.pace = &pace{at: f.StartedAt()}
+	p, seen := t.paceOf(f)
+	if !seen {
 		return
 	}
 	had := hadFor(f, now)
@@ -75,17 +89,15 @@ func (s *State) relieveLocked(b *Bounds, now time.Time) bool {
 	s.relieved = now
 	for f := range s.inFlight.all() {
 		t := f.own()
-		if !f.Uploads() || f.FirstByte() > 0 || !f.WaitsForClient() || t.pace != nil && t.pace.vacant {
+		if !f.Uploads() || f.FirstByte() > 0 || !f.WaitsForClient() || t.isVacant() {
 			continue
 		}
 		took := now.Sub(f.StartedAt())
 		if took < pausedSoon || float64(hadFor(f, now)) > (1-pausedPart)*float64(took) {
 			continue
 		}
-		if t.pace == nil {
-			t.pace = &pace{at: f.StartedAt()}
-		}
-		s.vacateLocked(t.pace, true)
+		p, _ := t.paceOf(f)
+		s.vacateLocked(p, true)
 	}
 	return !s.fullLocked(b)
 }

@@ -35,6 +35,10 @@ type Event struct {
 	// left. Empty if the event is about the whole pool.
 	Endpoint string `json:"endpoint,omitempty"`
 
+	// The scope of calls that the event is about, where the pool has an option `scope`. Empty if
+	// the event is about all calls.
+	Scope string `json:"scope,omitempty"`
+
 	// The endpoint that a failover went to.
 	To string `json:"to,omitempty"`
 
@@ -43,7 +47,7 @@ type Event struct {
 	Reason string `json:"reason,omitempty"`
 
 	// The number of events that this one stands for. A pool sends at most one event a
-	// second for each kind, endpoint, destination and reason; the next one counts those
+	// second for each kind, endpoint, scope, destination and reason; the next one counts those
 	// between.
 	Count int `json:"count"`
 

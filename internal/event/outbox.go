@@ -30,7 +30,7 @@ type Outbox struct {
 }
 
 // sort is the key by which events are folded.
-type sort struct{ kind, endpoint, to, reason string }
+type sort struct{ kind, endpoint, scope, to, reason string }
 
 // folded holds the events of one sort that were held back since the last one was sent.
 type folded struct {
@@ -56,7 +56,7 @@ func (o *Outbox) Post(e Event) {
 	if o.Closed {
 		return
 	}
-	sort := sort{e.Kind, e.Endpoint, e.To, e.Reason}
+	sort := sort{e.Kind, e.Endpoint, e.Scope, e.To, e.Reason}
 	if f := o.recent[sort]; f != nil {
 		f.count += e.Count
 		f.kept = e

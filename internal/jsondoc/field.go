@@ -34,3 +34,28 @@ func ParseField(text string) (Field, error) {
 func (f Field) In(doc []byte) string {
 	return gjson.GetBytes(doc, f.query).String()
 }
+
+// InEach is In for a batch too: of a list of objects it returns the value that all of them have, or
+// mixed if they differ. Elements without a value do not count.
+func (f Field) InEach(doc []byte, mixed string) string {
+	if at := skipSpace(doc, 0); at == len(doc) || doc[at] != '[' {
+		return f.In(doc)
+	}
+	if value := f.In(doc); value != "" {
+		return value // the path begins with an index
+	}
+	shared := ""
+	gjson.ParseBytes(doc).ForEach(func(_, element gjson.Result) bool {
+		value := element.Get(f.query).String()
+		switch {
+		case value == "":
+		case shared == "":
+			shared = value
+		case shared != value:
+			shared = mixed
+			return false
+		}
+		return true
+	})
+	return shared
+}

@@ -25,7 +25,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var metrics = struct {
 	attempts, duration, failovers, calls, retriesDenied, poison, poolDown,
 	waiting, waits, waitDuration,
-	breakerState, share, score, traffic, inFlight, limitLeft, quotaLeft, tokens, held, checks,
+	breakerState, share, score, traffic, inFlight, limitLeft, quotaLeft, tokens, held, scopeShare, checks,
 	objective, achieved, budget, burnRate, burning,
 	notKept, memoryUsed, memoryLimit *prometheus.Desc
 }{
@@ -48,6 +48,7 @@ var metrics = struct {
 	quotaLeft:     describe("endpoint_quota_left", "What was left of a quota by the latest response of the endpoint that states it.", "pool", "endpoint", "of"),
 	tokens:        describe("tokens_total", "Tokens that responses of the endpoint have stated, if it has a limit of tokens.", "pool", "endpoint"),
 	held:          describe("endpoint_held", "1 while the endpoint is in cooldown, else 0.", "pool", "endpoint"),
+	scopeShare:    describe("scope_share", "Part of its normal traffic that a scope of requests may have at the endpoint, 0 to 1; only for scopes that are out, recovering or in cooldown.", "pool", "endpoint", "scope"),
 	checks:        describe("health_checks_total", "Health checks of an endpoint, by result; skipped are those whose result live requests already showed.", "pool", "endpoint", "result"),
 	objective:     describe("sla_objective_ratio", "Objective: part of the requests that must succeed (availability) or of the successes that must be fast enough (latency), 0 to 1.", "pool", "sli"),
 	achieved:      describe("sla_achieved_ratio", "Result over the objective's window, 0 to 1.", "pool", "sli"),
@@ -83,7 +84,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.attempts, m.duration, m.failovers, m.calls, m.retriesDenied, m.poison, m.poolDown,
 		m.waiting, m.waits, m.waitDuration,
-		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.quotaLeft, m.tokens, m.held, m.checks,
+		m.breakerState, m.share, m.score, m.traffic, m.inFlight, m.limitLeft, m.quotaLeft, m.tokens, m.held, m.scopeShare, m.checks,
 		m.objective, m.achieved, m.budget, m.burnRate, m.burning,
 		m.notKept, m.memoryUsed, m.memoryLimit,
 	} {
@@ -226,6 +227,9 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 		s.count(m.tokens, e.Tokens, name)
 	}
 	s.flag(m.held, e.Held, name)
+	for _, one := range e.Scopes {
+		s.gauge(m.scopeShare, one.Share, name, one.Scope)
+	}
 	s.count(m.checks, e.Passed, name, "passed")
 	s.count(m.checks, e.Failed, name, "failed")
 	s.count(m.checks, e.Skipped, name, "skipped")

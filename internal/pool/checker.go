@@ -266,7 +266,7 @@ func (c *checked) check(p *Pool) {
 	alone := false
 	if c.ctx.Err() == nil && g != nil && p.memberLocked(s) != nil {
 		by = g.Breaker.Load()
-		alone = !result.Passed && !p.canDoWithout(g, s, now)
+		alone = !result.Passed && !p.canDoWithout(g, s, "", now)
 	}
 	next, changed, news := s.EndCheck(now, c.cfg, by, result, alone)
 	p.Mu.Unlock()

@@ -59,7 +59,7 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 		return nil
 	}
 	for _, m := range p.Members {
-		m.SetAllOut(down)
+		m.For("").SetAllOut(down)
 	}
 	p.Keeping.dirty.Store(true)
 	if !down {
@@ -92,6 +92,21 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	return e
 }
 
+// scopesDownLocked tells the states for calls of which scopes every endpoint is out. It needs Pool.Mu.
+func (p *Pool) scopesDownLocked(g *Generation) {
+	for _, h := range g.handlers {
+		t := h.currentTable()
+		if t == nil {
+			continue
+		}
+		for scope, own := range t.scoped {
+			for _, target := range own.Targets {
+				target.State.For(scope).SetAllOut(own.Total == 0)
+			}
+		}
+	}
+}
+
 // upLocked returns the event of a pool with an endpoint back. It needs Pool.Mu.
 func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 	p.History.Pool().SetDown(now, false, "")
@@ -102,7 +117,7 @@ func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 	}
 	var back []string
 	for _, m := range p.Members {
-		if m.Available(now, g.Breaker.Load()) > 0 {
+		if m.For("").Available(now, g.Breaker.Load()) > 0 {
 			back = append(back, m.Name)
 		}
 	}
@@ -158,7 +173,7 @@ func causeOf(e *event.Event) string {
 	what, _ := e.Details["cause"].(string)
 	method, _ := e.Details["method"].(string)
 	path, _ := e.Details["path"].(string)
-	return endpoint.Cause{What: what, Method: method, Path: path}.String()
+	return endpoint.Cause{What: what, Method: method, Path: path, Scope: e.Scope}.String()
 }
 
 // logEvent writes an event to the log of the pool's configuration.
@@ -174,6 +189,9 @@ func (p *Pool) logEvent(e event.Event) {
 	fields := []zapcore.Field{zap.String("pool", e.Pool)}
 	if e.Endpoint != "" {
 		fields = append(fields, zap.String("endpoint", e.Endpoint))
+	}
+	if e.Scope != "" {
+		fields = append(fields, zap.String("scope", e.Scope))
 	}
 	if e.To != "" {
 		fields = append(fields, zap.String("to", e.To))

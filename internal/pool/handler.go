@@ -31,6 +31,7 @@ type Handler struct {
 	Targets      []*target.Target // sorted by priority; guarded by Pool.Mu once attached
 	Overflow     float64          // when a tier gives load to the next; 0: strict
 	Keyed        bool             // calls may have a key; calls of one key go to one endpoint
+	ScopedBy     string           // says where calls have their scope; empty: they have none
 	Scheduled    bool             // some endpoint has schedules
 	StandbyShare float64          // part of the calls that goes to tiers below the serving one
 
@@ -95,6 +96,9 @@ func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Route
 	}
 	return h.tableOf(pool, now)
 }
+
+// Parted reports whether a reload has removed the handler.
+func (h *Handler) Parted() bool { return h.parted.Load() != nil }
 
 // TableToWaitFor is TableFor for a call that waits. If a reload has removed the handler, it
 // builds the table, since the control loop does not. It takes Pool.Mu.
@@ -237,11 +241,14 @@ func (h *Handler) takeOver() {
 	if h.Pool.generation.Load().serial > h.Generation.serial {
 		return
 	}
+	var news []event.Event
 	h.Pool.Mu.Lock()
 	if h.Pool.generation.Load().serial < h.Generation.serial {
 		h.Pool.generation.Store(h.Generation)
+		_, news = h.Pool.rescopeLocked(h.Generation, time.Now(), nil)
 	}
 	h.Pool.Mu.Unlock()
+	h.Pool.emitAll(news)
 	h.Pool.checker.replan()
 	h.Pool.Poke()
 }

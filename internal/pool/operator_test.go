@@ -50,7 +50,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 		if e := order(api.Order{Action: api.Set, Priority: api.Change[int]{Made: true, Value: &priority}}); e.Weight != 4 || e.Priority != 2 || e.Traffic != 0 {
 			t.Errorf("all at once: %+v", e)
 		}
-		if part := h.Targets[0].State.Available(time.Now(), h.BreakerConfig()); part != 0 {
+		if part := h.Targets[0].State.For("").Available(time.Now(), h.BreakerConfig()); part != 0 {
 			t.Errorf("a drained endpoint counts as %v available", part)
 		}
 		time.Sleep(time.Minute - time.Second)

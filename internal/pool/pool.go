@@ -4,6 +4,7 @@ package pool
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,7 @@ type Pool struct {
 
 	trials struct { // while every endpoint is out
 		sync.Mutex
-		next time.Time
+		next map[string]time.Time // by Routes.trials
 	}
 
 	leaving leaving
@@ -66,6 +67,7 @@ type Pool struct {
 	attached []*Generation // oldest first
 
 	planDue     time.Time // when a schedule begins or ends next; zero: there is none
+	scopedBy    string    // the generation's, when scopes were looked at last
 	staleRoutes bool      // an endpoint has gone to which failovers may have been counted
 }
 
@@ -81,6 +83,7 @@ type Generation struct {
 	ctx      context.Context // ends with the last of the handlers
 	cancel   context.CancelFunc
 	sla      atomic.Pointer[sla.Objective] // nil: none
+	scopedBy string                        // as Handler.ScopedBy; guarded by Pool.Mu
 }
 
 var generations atomic.Int64
@@ -115,6 +118,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
+		p.scopedBy = g.scopedBy
 		p.Poke() // for its schedules
 	}
 	return nil
@@ -123,6 +127,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 // runBy sets a generation's settings: those of the first handler that has any, else the
 // defaults.
 func (p *Pool) runBy(g *Generation) {
+	g.scopedBy = ""
 	var own *breaker.Config
 	var objective *sla.Objective
 	longest := time.Duration(0)
@@ -130,6 +135,7 @@ func (p *Pool) runBy(g *Generation) {
 		own = cmp.Or(own, h.Breaker)
 		objective = cmp.Or(objective, h.Objective)
 		longest = max(longest, h.Longest)
+		g.scopedBy = cmp.Or(g.scopedBy, h.ScopedBy)
 	}
 	cfg := breaker.Defaults(longest)
 	if own != nil {
@@ -184,15 +190,22 @@ func (p *Pool) breakerConfig() *breaker.Config {
 	return nil
 }
 
-// TrialDue reports whether a call may be the trial that a pool gets each PollAllIn while all
-// its endpoints are out, and counts it.
-func (p *Pool) TrialDue(now time.Time) bool {
+// TrialDue reports whether a call with these routes may be the trial that each PollAllIn has one
+// while all endpoints are out, and counts it.
+func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 	p.trials.Lock()
 	defer p.trials.Unlock()
-	if now.Before(p.trials.next) && p.trials.next.Sub(now) <= endpoint.PollAllIn { // else the clock jumped back
+	waits := func(next time.Time) bool { // unless the clock jumped back
+		return now.Before(next) && next.Sub(now) <= endpoint.PollAllIn
+	}
+	if waits(p.trials.next[r.trials]) {
 		return false
 	}
-	p.trials.next = now.Add(endpoint.PollAllIn)
+	if p.trials.next == nil {
+		p.trials.next = make(map[string]time.Time)
+	}
+	maps.DeleteFunc(p.trials.next, func(_ string, next time.Time) bool { return !waits(next) })
+	p.trials.next[r.trials] = now.Add(endpoint.PollAllIn)
 	return true
 }
 
@@ -222,7 +235,8 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	cfg := g.Breaker.Load()
 	changed := p.Loop.takePoke()
 	planned, collected := p.planLocked(g, now, collected)
-	changed = planned || changed
+	rescoped, collected := p.rescopeLocked(g, now, collected)
+	changed = planned || rescoped || changed
 	tick := func(s *endpoint.State) {
 		moved, at, news := s.Tick(now, cfg)
 		collected = append(collected, news...)
@@ -249,6 +263,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	collected = p.trendLocked(now, cfg, collected)
 	if changed {
 		p.rebuildLocked(now)
+		p.scopesDownLocked(g)
 		p.Queue.Wake()
 		p.checker.nudge()
 		if e := p.downLocked(g, now); e != nil {
@@ -262,6 +277,19 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	due = endpoint.Earliest(due, at)
 	p.forgetLocked(now)
 	return due, collected
+}
+
+// rescopeLocked forgets all scopes if a configuration takes over whose calls have other scopes. It
+// returns whether it did, and the events.
+func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
+	if g.scopedBy == p.scopedBy {
+		return false, collected
+	}
+	p.scopedBy = g.scopedBy
+	for _, m := range p.Members {
+		collected = append(collected, m.DropScopes(now, breaker.ReasonForgotten)...)
+	}
+	return true, collected
 }
 
 // Poke tells the control loop that a state has changed.

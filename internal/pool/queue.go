@@ -20,22 +20,27 @@ type Queue struct {
 
 	mu      sync.Mutex // taken before Pool.Mu and before those of endpoints
 	places  list.List  // of *Place, by arrival
-	kinds   map[any]*kind
-	lanes   map[*endpoint.State]*lane
+	lanes   map[Way]*lane
 	serving bool // the goroutine runs
 }
 
 // A Waiter is a call that waits. Its methods are called by the queue's goroutine, under
 // the queue's mutex, and only while the call waits.
 type Waiter interface {
-	// Kind is the same for calls that may go to the same endpoints.
+	// Kind is the same for calls that may go to the same endpoints as they stand.
 	Kind() any
 	// Doubtful reports whether the call has failed, perhaps by its own fault, so that it
 	// should not be the trial of an endpoint.
 	Doubtful() bool
-	// Enter reserves an attempt at an endpoint with room in its lane, and returns the
-	// endpoint; nil if there is none. The attempt may be a trial only if trial is set.
-	Enter(now time.Time, lanes Lanes, trial bool) *endpoint.State
+	// Enter reserves an attempt at an endpoint with room in its lane, and returns that lane; its
+	// zero value if there is none. The attempt may be a trial only if trial is set.
+	Enter(now time.Time, lanes Lanes, trial bool) Way
+}
+
+// A Way is an endpoint as calls of one scope go to it.
+type Way struct {
+	State *endpoint.State
+	Scope string // as Routes.Scope
 }
 
 // kind counts the waiting calls of one kind.
@@ -46,7 +51,7 @@ type kind struct{ all, doubtful int }
 type Place struct {
 	queue    *Queue
 	waiter   Waiter
-	kind     any
+	kind     any // at the latest look; guarded by the queue's mutex
 	doubtful bool
 	since    time.Time
 	in       chan struct{}
@@ -77,7 +82,7 @@ func (q *Queue) Blocked() bool { return q.blocked.Load() > 0 }
 
 // Join gives a call a place behind all calls that have waited since before since.
 func (q *Queue) Join(w Waiter, since time.Time) *Place {
-	p := &Place{queue: q, waiter: w, kind: w.Kind(), doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
+	p := &Place{queue: q, waiter: w, doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	after := q.places.Back()
@@ -90,17 +95,8 @@ func (q *Queue) Join(w Waiter, since time.Time) *Place {
 		p.element = q.places.InsertAfter(p, after)
 	}
 	q.blocked.Add(1)
-	if q.kinds == nil {
-		q.kinds, q.lanes = make(map[any]*kind), make(map[*endpoint.State]*lane)
-	}
-	k := q.kinds[p.kind]
-	if k == nil {
-		k = new(kind)
-		q.kinds[p.kind] = k
-	}
-	k.all++
-	if p.doubtful {
-		k.doubtful++
+	if q.lanes == nil {
+		q.lanes = make(map[Way]*lane)
 	}
 	if !q.serving {
 		q.serving = true
@@ -130,14 +126,6 @@ func (q *Queue) removeLocked(p *Place) {
 	q.places.Remove(p.element)
 	p.element = nil
 	q.blocked.Add(-1)
-	k := q.kinds[p.kind]
-	k.all--
-	if p.doubtful {
-		k.doubtful--
-	}
-	if k.all == 0 {
-		delete(q.kinds, p.kind)
-	}
 }
 
 // Wake makes the queue look for endpoints soon. It may be called under any lock.
@@ -166,7 +154,7 @@ func (q *Queue) serve() {
 		q.mu.Lock()
 		q.letInLocked(time.Now())
 		if q.places.Len() == 0 {
-			q.serving, q.lanes, q.kinds = false, nil, nil
+			q.serving, q.lanes = false, nil
 			q.mu.Unlock()
 			return
 		}
@@ -175,30 +163,51 @@ func (q *Queue) serve() {
 	}
 }
 
+// kindsLocked counts the waiting calls by kind, as that is now.
+func (q *Queue) kindsLocked() map[any]*kind {
+	kinds := make(map[any]*kind)
+	for e := q.places.Front(); e != nil; e = e.Next() {
+		p := e.Value.(*Place)
+		p.kind = p.waiter.Kind()
+		k := kinds[p.kind]
+		if k == nil {
+			k = new(kind)
+			kinds[p.kind] = k
+		}
+		k.all++
+		if p.doubtful {
+			k.doubtful++
+		}
+	}
+	return kinds
+}
+
 // letInLocked lets in the calls that find an endpoint, in the order of the queue. For each
 // kind it stops at the first call that finds none.
 func (q *Queue) letInLocked(now time.Time) {
-	stuck := make(map[any]bool, len(q.kinds))
-	for e := q.places.Front(); e != nil && len(stuck) < len(q.kinds); {
+	kinds := q.kindsLocked()
+	for e := q.places.Front(); e != nil && len(kinds) > 0; {
 		p := e.Value.(*Place)
 		e = e.Next()
-		if stuck[p.kind] {
-			continue
+		k := kinds[p.kind]
+		if k == nil {
+			continue // it is stuck
 		}
-		k := q.kinds[p.kind]
 		trial := !p.doubtful || k.doubtful == k.all
-		s := p.waiter.Enter(now, Lanes{q}, trial)
-		if s == nil {
-			stuck[p.kind] = trial
-			if !trial {
-				delete(stuck, p.kind)
+		way := p.waiter.Enter(now, Lanes{q}, trial)
+		if way.State == nil {
+			if trial {
+				delete(kinds, p.kind)
 			}
 			continue
 		}
-		if p.lane = q.lanes[s]; p.lane != nil {
+		if p.lane = q.lanes[way]; p.lane != nil {
 			p.lane.busy++
 		}
 		q.removeLocked(p)
+		if k.all--; p.doubtful {
+			k.doubtful--
+		}
 		close(p.in)
 	}
 }
@@ -265,15 +274,15 @@ func (l *lane) answered(took time.Duration, well bool) {
 type Lanes struct{ queue *Queue }
 
 // Pace gives an endpoint that was out a lane, which limits its calls from the queue.
-func (l Lanes) Pace(s *endpoint.State) {
-	if l.queue.lanes[s] == nil {
-		l.queue.lanes[s] = &lane{window: 1}
+func (l Lanes) Pace(w Way) {
+	if l.queue.lanes[w] == nil {
+		l.queue.lanes[w] = &lane{window: 1}
 	}
 }
 
 // Room reports whether an endpoint may have another call of the queue.
-func (l Lanes) Room(s *endpoint.State) bool {
-	own := l.queue.lanes[s]
+func (l Lanes) Room(w Way) bool {
+	own := l.queue.lanes[w]
 	return own == nil || own.busy < own.window
 }
 

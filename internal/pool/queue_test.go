@@ -27,15 +27,16 @@ type waiter struct {
 func (w *waiter) Kind() any      { return w.gate }
 func (w *waiter) Doubtful() bool { return w.doubtful }
 
-func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) *endpoint.State {
+func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) Way {
 	g := w.gate
-	lanes.Pace(&g.state)
-	if g.open == 0 || !trial || !lanes.Room(&g.state) {
-		return nil
+	way := Way{State: &g.state}
+	lanes.Pace(way)
+	if g.open == 0 || !trial || !lanes.Room(way) {
+		return Way{}
 	}
 	g.open--
 	g.in = append(g.in, w.name)
-	return &g.state
+	return way
 }
 
 func newQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }

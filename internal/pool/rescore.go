@@ -21,7 +21,7 @@ func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 			continue
 		}
 		for _, tier := range t.Tiers {
-			speeds := p.speedsLocked(t.Targets[tier.From:tier.To], now, cfg)
+			speeds := p.speedsLocked(t.Targets[tier.From:tier.To], "", now, cfg)
 			for _, target := range t.Targets[tier.From:tier.To] {
 				s := target.State
 				if m := p.memberLocked(s); m != nil {
@@ -34,7 +34,33 @@ func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 				if reference == 0 {
 					reference = speeds.fastestBut(s)
 				}
-				moved = s.Rescore(cfg, reference, speeds.mean) || moved
+				moved = s.For("").Rescore(cfg, reference, speeds.mean) || moved
+			}
+			moved = p.rescoreScopesLocked(g, t.Targets[tier.From:tier.To], now, cfg) || moved
+		}
+	}
+	return moved
+}
+
+// rescoreScopesLocked computes the scores that a tier's endpoints have for scopes. It needs Pool.Mu.
+func (p *Pool) rescoreScopesLocked(g *Generation, targets []*target.Target, now time.Time, cfg *breaker.Config) (moved bool) {
+	var done map[string]bool // nil in most pools
+	for _, one := range targets {
+		for _, scope := range one.State.Restless() {
+			if done[scope] {
+				continue
+			}
+			if done == nil {
+				done = make(map[string]bool)
+			}
+			done[scope] = true
+			speeds := p.speedsLocked(targets, scope, now, cfg)
+			for _, t := range targets {
+				reference := g.latencyTarget()
+				if reference == 0 {
+					reference = speeds.fastestBut(t.State)
+				}
+				moved = t.State.For(scope).Rescore(cfg, reference, speeds.mean) || moved
 			}
 		}
 	}
@@ -48,12 +74,12 @@ type speeds struct {
 	mean            time.Duration
 }
 
-func (p *Pool) speedsLocked(targets []*target.Target, now time.Time, cfg *breaker.Config) (v speeds) {
+func (p *Pool) speedsLocked(targets []*target.Target, scope string, now time.Time, cfg *breaker.Config) (v speeds) {
 	var sum time.Duration
 	n := 0
 	for _, target := range targets {
 		s := target.State
-		typical := s.Usual(now, cfg)
+		typical := s.For(scope).Usual(now, cfg)
 		if typical == 0 {
 			continue
 		}

@@ -7,17 +7,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// openSlowLocked opens the breakers of suspects: endpoints that are much slower than usual,
-// or whose clients give up waiting, if another endpoint can take their calls. It needs Pool.Mu.
+// openSlowLocked opens the breakers of suspects: endpoints, or scopes of them, that are much slower
+// than usual, or whose clients give up waiting, if another endpoint can take their calls. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
 	for _, m := range p.Members {
-		if !m.Suspect(now) || !p.canDoWithout(g, m.State, now) {
-			continue
+		for _, scope := range m.Suspects(now) {
+			if !p.canDoWithout(g, m.State, scope, now) {
+				continue
+			}
+			moved, news := m.For(scope).OpenSlow(now, cfg)
+			changed = moved || changed
+			collected = append(collected, news...)
 		}
-		moved, news := m.OpenSlow(now, cfg)
-		changed = moved || changed
-		collected = append(collected, news...)
 	}
 	return changed, collected
 }
@@ -26,8 +28,8 @@ func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Ev
 const enough = 0.5
 
 // canDoWithout reports whether every handler that uses an endpoint has another one that can
-// take its calls. It needs Pool.Mu.
-func (p *Pool) canDoWithout(g *Generation, s *endpoint.State, now time.Time) bool {
+// take its calls of a scope. It needs Pool.Mu.
+func (p *Pool) canDoWithout(g *Generation, s *endpoint.State, scope string, now time.Time) bool {
 	cfg := g.Breaker.Load()
 	for _, h := range g.handlers {
 		t := h.currentTable()
@@ -40,7 +42,7 @@ func (p *Pool) canDoWithout(g *Generation, s *endpoint.State, now time.Time) boo
 			case target.State == s:
 				uses = true
 			case !other && target.Weight > 0:
-				other = target.State.Available(now, cfg) >= enough
+				other = target.State.For(scope).Available(now, cfg) >= enough
 			}
 		}
 		if uses && !other {

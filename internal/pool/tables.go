@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/routing"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -47,6 +48,25 @@ type Routes struct {
 	Trials  []*target.Target // recovering, and in want of a call
 	Standby []*target.Target // available, in tiers below the one that serves
 	Passed  []*target.Target // well, but passed over: for calls that find no other
+
+	scope  string             // whose calls these routes are for; empty: of all without routes of their own
+	trials string             // TrialDue counts trials of the same apart; empty unless other scopes' calls find an endpoint
+	scoped map[string]*Routes // of scopes whose calls some endpoint treats unlike others; nil: there are none
+	others *Routes            // of scopes that have none in scoped; nil: these routes
+}
+
+// For returns the routes of a scope's calls. While all is well, one table serves all scopes.
+func (r *Routes) For(scope string) *Routes {
+	if r.scoped == nil || scope == "" {
+		return r
+	}
+	if own := r.scoped[scope]; own != nil {
+		return own
+	}
+	if r.others != nil {
+		return r.others
+	}
+	return r
 }
 
 // NewRoutes lays out targets, which are sorted by priority, with how available each is, and which
@@ -62,25 +82,55 @@ func NewRoutes(targets []*target.Target, available, room []float64, overflow flo
 	return &Routes{Table: *routing.New(members, overflow), Targets: targets}
 }
 
+// Scope returns the scope whose calls the routes are for; empty: all that have no routes of their
+// own.
+func (r *Routes) Scope() string { return r.scope }
+
 // Requests is how many attempts are in flight at the i-th target, for its weight.
 func (r *Routes) Requests(i int) float64 {
 	return float64(r.Targets[i].State.Busy.Load()) / r.Members[i].Weight
 }
 
-// Load is how long a call would wait at the i-th target, as the states know it.
-func (r *Routes) Load(i int) float64 { return r.Targets[i].State.Load() }
+// Load is how long a call of a scope would wait at the i-th target, as the states know it.
+func (r *Routes) Load(i int, scope string) float64 { return r.Targets[i].State.For(scope).Load() }
 
 // build makes the routes to targets from the states of their endpoints.
 func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	cfg := h.BreakerConfig()
 	targets = inForce(targets)
-	available := make([]float64, len(targets))
-	in := h.assess(targets, available, now, cfg, false)
-	if in.out { // then a hold that may be a request's own keeps nothing away, nor is anything passed over
-		in = h.assess(targets, available, now, cfg, true)
+	built := h.buildFor("", targets, now, cfg)
+	crowded := false
+	for _, t := range targets {
+		names, full := t.State.Unwell(now, cfg)
+		crowded = crowded || full
+		for _, scope := range names {
+			if built.scoped == nil {
+				built.scoped = make(map[string]*Routes)
+			}
+			if built.scoped[scope] == nil {
+				own := h.buildFor(scope, targets, now, cfg)
+				if built.Total > 0 {
+					own.trials = scope
+				}
+				built.scoped[scope] = own
+			}
+		}
 	}
-	built := NewRoutes(targets, available, rooms(targets, now), h.Overflow)
-	built.Trials, built.Passed = in.trials, in.passed
+	if crowded {
+		built.others = built.scoped[endpoint.OtherScope]
+	}
+	return built
+}
+
+// buildFor makes the routes of a scope's calls.
+func (h *Handler) buildFor(scope string, targets []*target.Target, now time.Time, cfg *breaker.Config) *Routes {
+	available := make([]float64, len(targets))
+	in := h.assess(scope, targets, available, now, cfg, false)
+	if in.out { // then a hold that may be a request's own keeps nothing away, nor is anything passed over
+		in = h.assess(scope, targets, available, now, cfg, true)
+	}
+	built := NewRoutes(targets, available, rooms(targets, scope, now), h.Overflow)
+	built.scope, built.Trials, built.Passed = scope, in.trials, in.passed
 	if h.Keyed {
 		for _, t := range targets {
 			built.Seeds = append(built.Seeds, routing.Hash(t.Name))
@@ -94,8 +144,8 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	return built
 }
 
-// rooms are the parts of their weights that targets have in their tiers.
-func rooms(targets []*target.Target, now time.Time) (all []float64) {
+// rooms are the parts of their weights that targets have in their tiers for calls of a scope.
+func rooms(targets []*target.Target, scope string, now time.Time) (all []float64) {
 	for i, t := range targets {
 		if !t.IsMetered() {
 			continue
@@ -103,7 +153,7 @@ func rooms(targets []*target.Target, now time.Time) (all []float64) {
 		if all == nil {
 			all = slices.Repeat([]float64{1}, len(targets))
 		}
-		all[i] = t.State.Room(t.Bounds, now)
+		all[i] = t.State.For(scope).Room(t.Bounds, now)
 	}
 	return all
 }
@@ -134,14 +184,14 @@ type assessed struct {
 
 // assess fills in how available each target is. Holds that are in doubt count, and targets are
 // passed over, unless soft is set.
-func (h *Handler) assess(targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, soft bool) assessed {
+func (h *Handler) assess(scope string, targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, soft bool) assessed {
 	in := assessed{out: true}
 	for i, t := range targets {
 		if t.Weight <= 0 {
 			continue
 		}
 		var trial, passed bool
-		available[i], trial, passed = t.State.Assess(now, cfg, soft)
+		available[i], trial, passed = t.State.For(scope).Assess(now, cfg, soft)
 		in.out = in.out && available[i] == 0
 		if trial {
 			in.trials = append(in.trials, t)

@@ -91,6 +91,9 @@ func (s *Scorer) left(now time.Time) float64 {
 // Drifts reports whether time alone changes the score.
 func (s *Scorer) Drifts() bool { return s.Lost > 0 }
 
+// News reports whether there have been samples since the latest score.
+func (s *Scorer) News() bool { return s.news }
+
 // feed notes a sample. A good one confirms the drift until now. It returns left of that drift.
 func (s *Scorer) feed(now time.Time, good bool) (left float64) {
 	left = s.left(now)

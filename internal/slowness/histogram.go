@@ -35,7 +35,8 @@ func lowerBound(i int) time.Duration {
 // Add counts a latency.
 func (h *Histogram) Add(d time.Duration) { h[bucketOf(d)]++ }
 
-func (h *Histogram) merge(other *Histogram) {
+// Merge adds the latencies of another histogram.
+func (h *Histogram) Merge(other *Histogram) {
 	for i, n := range other {
 		h[i] += n
 	}

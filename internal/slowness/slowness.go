@@ -136,7 +136,7 @@ func (s *Detector) Refresh(now time.Time, factor float64) {
 		s.grown, s.stale, s.learned = false, true, now
 	}
 	if s.Held == 1 && !s.Suspect() {
-		s.Known.merge(&s.Pending)
+		s.Known.Merge(&s.Pending)
 		s.Pending = Histogram{}
 		s.Held, s.stale, s.refreshed = 0, true, time.Time{}
 	}

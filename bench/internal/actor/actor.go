@@ -2,6 +2,7 @@
 package actor
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ const (
 	LastingPath = "/lasting" // a response after 400 ms
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
+	DeadlyPath  = "/deadly"  // status 500
 )
 
 // Header fields of responses.
@@ -43,6 +45,10 @@ type Actor struct {
 	sockets  map[net.Conn]bool // WebSockets, which the server does not track
 	crashed  time.Time         // time of the latest crash
 }
+
+// openedKey is the key of a request's context under which the time stands when its connection
+// was opened.
+type openedKey struct{}
 
 // New starts a healthy actor on a free port of loopback. Crash ends it.
 func New(name string) (*Actor, error) {
@@ -72,7 +78,9 @@ func (a *Actor) listen() error {
 		return fmt.Errorf("starting endpoint %s: %w", a.Name, err)
 	}
 	a.Address = listener.Addr().String()
-	a.listener, a.server = listener, &http.Server{Handler: a}
+	a.listener, a.server = listener, &http.Server{Handler: a, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, openedKey{}, time.Now())
+	}}
 	go a.server.Serve(listener)
 	return nil
 }

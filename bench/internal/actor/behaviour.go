@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -26,6 +27,8 @@ func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		a.stream(w, r, body)
 	case LastingPath:
 		a.answer(w, r, body, lastingAnswer)
+	case DeadlyPath:
+		a.fail(w, r, http.StatusInternalServerError)
 	default:
 		a.answer(w, r, body, QuickAnswer)
 	}
@@ -109,4 +112,49 @@ func CutBodies(a *Actor, w http.ResponseWriter, _ *http.Request, body []byte) {
 	w.Write(text[:len(text)/2])
 	http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
+}
+
+// StallBodies announces a whole response, sends half of it, and nothing more.
+func StallBodies(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+	text := payload.Answer(body)
+	w.Header().Set(NameHeader, a.Name)
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.Write(text[:len(text)/2])
+	http.NewResponseController(w).Flush()
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
+// Says responds with a status and a JSON error of this code, as providers of models do.
+func Says(status int, code string) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, _ []byte) {
+		a.Refused.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"error":{"message":"request failed","code":%q}}`, code)
+	}
+}
+
+// After delays a behaviour.
+func After(delay time.Duration, b Behaviour) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		select {
+		case <-time.After(delay):
+			b(a, w, r, body)
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// LoseConnections never responds on connections that were open when it was called, as behind a
+// firewall that has forgotten them. On new ones it is healthy.
+func LoseConnections() Behaviour {
+	began := time.Now()
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		if opened, ok := r.Context().Value(openedKey{}).(time.Time); ok && opened.Before(began) {
+			Hang(a, w, r, body)
+		}
+		Well(a, w, r, body)
+	}
 }

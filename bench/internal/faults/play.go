@@ -27,7 +27,7 @@ func (s script) play(ctx context.Context, l peers.Launcher, p peers.Peer, rate i
 		return result, err
 	}
 	defer proxy.Stop()
-	loop := load.NewOpenLoop(proxy.Address, rate)
+	loop := load.NewOpenLoop(proxy.Address, rate, s.clients)
 	loop.WarmUp(20) // open connections
 	began := time.Now()
 	done := make(chan []load.Sample)

@@ -62,7 +62,7 @@ func TestOpenLoop(t *testing.T) {
 	defer a.Crash()
 	play := func(b actor.Behaviour) []Sample {
 		a.Play(b)
-		return NewOpenLoop(a.Address, 100).Run(t.Context(), time.Now(), 200*time.Millisecond)
+		return NewOpenLoop(a.Address, 100, Clients{}).Run(t.Context(), time.Now(), 200*time.Millisecond)
 	}
 	for _, s := range play(actor.Well) {
 		if !s.OK || s.Endpoint != "a" || s.Took < actor.QuickAnswer {
@@ -81,5 +81,50 @@ func TestOpenLoop(t *testing.T) {
 	}
 	if a.Checks.Load() != 0 || a.Attempts.Load() != 60 || a.Refused.Load() != 10 {
 		t.Errorf("%d checks, %d attempts, %d refused", a.Checks.Load(), a.Attempts.Load(), a.Refused.Load())
+	}
+}
+
+func TestClients(t *testing.T) {
+	a, err := actor.New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	play := func(b actor.Behaviour, c Clients) []Sample {
+		a.Play(b)
+		return NewOpenLoop(a.Address, 100, c).Run(t.Context(), time.Now(), 200*time.Millisecond)
+	}
+	for i, s := range play(actor.Well, Clients{Deadly: 5}) {
+		if deadly := i%5 == 0; !s.OK || deadly != (s.Endpoint == "") {
+			t.Errorf("%d: %+v", i, s)
+		}
+	}
+	if n := a.Refused.Load(); n != 4 {
+		t.Errorf("%d deadly calls, want 4", n)
+	}
+	for name, b := range map[string]actor.Behaviour{
+		"late":    actor.After(time.Minute, actor.Well),
+		"stalled": actor.StallBodies,
+	} {
+		for _, s := range play(b, Clients{Patience: 100 * time.Millisecond}) {
+			if s.OK {
+				t.Errorf("%s: %+v", name, s)
+			}
+		}
+	}
+	for _, s := range play(actor.Says(200, "internal_error"), Clients{}) {
+		if s.What != "cut or wrong body" {
+			t.Errorf("an error in a 200: %+v", s)
+		}
+	}
+	l := NewOpenLoop(a.Address, 100, Clients{Patience: 100 * time.Millisecond})
+	a.Play(actor.Well)
+	l.WarmUp(1)
+	a.Play(actor.LoseConnections())
+	if _, what := l.send(false); what == "" {
+		t.Error("an answer on a lost connection")
+	}
+	if endpoint, what := l.send(false); endpoint != "a" {
+		t.Errorf("on a new connection: %q", what)
 	}
 }

@@ -3,6 +3,7 @@ package load
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -33,17 +34,24 @@ type OpenLoop struct {
 	client  *http.Client
 	body    []byte
 	want    [2][]byte // expected bodies of a GET and a POST
+	Clients
 }
 
-// patience is how long a client waits for a response.
-const patience = 10 * time.Second
+// Clients say how the clients of a loop differ from the usual ones. The zero value is no
+// difference.
+type Clients struct {
+	Patience time.Duration // how long they wait for a response; 0: 10 s
+	// Deadly is how many calls there are for one to actor.DeadlyPath, which every endpoint fails;
+	// 0: there is none. Such a call counts as neither failed nor served.
+	Deadly int
+}
 
 // NewOpenLoop returns a loop for the proxy at an address. rate is in requests per second.
-func NewOpenLoop(address string, rate int) *OpenLoop {
-	l := &OpenLoop{address: address, rate: rate, body: payload.Of(2 << 10)}
+func NewOpenLoop(address string, rate int, c Clients) *OpenLoop {
+	l := &OpenLoop{address: address, rate: rate, body: payload.Of(2 << 10), Clients: c}
 	l.want = [2][]byte{payload.Answer(nil), payload.Answer(l.body)}
 	l.client = &http.Client{
-		Timeout: patience,
+		Timeout: cmp.Or(c.Patience, 10*time.Second),
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 			MaxIdleConnsPerHost: 1000,
@@ -84,7 +92,11 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 		s := &samples[i]
 		s.At = at
 		wg.Go(func() {
-			s.Endpoint, s.What = l.send(i%2 == 1)
+			if l.Deadly > 0 && i%l.Deadly == 0 {
+				l.do(http.MethodGet, actor.DeadlyPath, nil, nil)
+			} else {
+				s.Endpoint, s.What = l.send(i%2 == 1)
+			}
 			s.OK = s.What == ""
 			s.Took = time.Since(began) - at
 		})
@@ -96,11 +108,15 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 
 // send sends a request. It returns the endpoint that responded, or what was wrong.
 func (l *OpenLoop) send(post bool) (endpoint, what string) {
-	method, body, want := http.MethodGet, io.Reader(nil), l.want[0]
 	if post {
-		method, body, want = http.MethodPost, bytes.NewReader(l.body), l.want[1]
+		return l.do(http.MethodPost, actor.CallPath, bytes.NewReader(l.body), l.want[1])
 	}
-	r, err := http.NewRequest(method, "http://"+l.address+actor.CallPath, body)
+	return l.do(http.MethodGet, actor.CallPath, nil, l.want[0])
+}
+
+// do is send for a method, a path, a body, and the response that is wanted.
+func (l *OpenLoop) do(method, path string, body io.Reader, want []byte) (endpoint, what string) {
+	r, err := http.NewRequest(method, "http://"+l.address+path, body)
 	if err != nil {
 		return "", err.Error()
 	}

@@ -78,6 +78,9 @@ func failover(at Listen, options ...string) string {
 const (
 	commitComplete = "commit complete"
 
+	meanings = `answer 200 json error as failure
+next_on 404 model_not_found`
+
 	retryAny = `retry {
 	methods any
 }`

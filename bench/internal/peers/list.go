@@ -85,11 +85,11 @@ func ForSpeed() []Peer {
 func ForFaults() []Peer {
 	return []Peer{{
 		Name:    "failover",
-		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, checks every second (every half second while an endpoint is out)",
+		About:   "this plugin: the directive with `timeout 1s`, `methods any`, `quota endpoint`, `commit complete`, `idle_timeout 1s`, what JSON errors mean (`answer`, `next_on`), checks every second (every half second while an endpoint is out)",
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
-			return failover(at, orderedEndpoints(endpoints), "timeout 1s\nquota endpoint", commitComplete, retryAny, checkOften)
+			return failover(at, orderedEndpoints(endpoints), "timeout 1s\nidle_timeout 1s\nquota endpoint", meanings, commitComplete, retryAny, checkOften)
 		},
 	}, {
 		Name:    "Caddy",

@@ -1,0 +1,33 @@
+package breaker
+
+import "time"
+
+// What the scopes of an endpoint do to the breaker of the whole.
+
+// Widen opens a closed breaker because most scopes of the endpoint are out. The first success of
+// any scope closes it, since each scope recovers by a breaker of its own.
+func (b *Breaker) Widen(now time.Time, cfg *Config) (changed bool) {
+	if b.State != Closed || cfg.Off {
+		return false
+	}
+	b.open(now, cfg, ReasonScopes)
+	return true
+}
+
+// Admits reports whether Acquire would return a permit.
+func (b *Breaker) Admits(now time.Time, cfg *Config) bool {
+	switch {
+	case b.State == ForcedOpen:
+		return false
+	case cfg.Off, b.State == Closed, b.State == ForcedClosed:
+		return true
+	}
+	return b.State == Recovering && (b.Share > 0 || !now.Before(b.trialUntil))
+}
+
+// Forget closes the breaker of a scope that has had no calls for long.
+func (b *Breaker) Forget(now time.Time, reason string) {
+	if b.Told.State != Closed || b.State != Closed {
+		b.Transition(Closed, now, reason)
+	}
+}
