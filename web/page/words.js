@@ -165,6 +165,13 @@ const en = {
   'error.timeout after': 'timeout after {span}',
   'error.no answer within': 'no response within {span}',
   'error.client left after': 'client left after {span}',
+  scoped: '{endpoint} for {scope}',
+  'cause.scope': '{cause} (scope {scope})',
+  'note.quota': 'its quota is used up; next request in {in}',
+  'reason.failed_while_wary': 'failed while other instances had it out',
+  'reason.scopes': 'out for all its scopes',
+  'reason.forgotten': 'no longer used',
+  'reason.quota': 'quota used up',
   'cause.from': '{what} from {request}',
   'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
@@ -504,6 +511,13 @@ const zh = {
   'error.timeout after': '{span} 后超时',
   'error.no answer within': '{span} 内没有应答',
   'error.client left after': '{span} 后客户端离开',
+  scoped: '{endpoint}（{scope}）',
+  'cause.scope': '{cause}（范围 {scope}）',
+  'note.quota': '配额已用完；{in}后恢复请求',
+  'reason.failed_while_wary': '其他实例已将其摘除，此处又失败',
+  'reason.scopes': '所有范围均已摘除',
+  'reason.forgotten': '不再使用',
+  'reason.quota': '配额已用完',
   'cause.from': '{request} 得到 {what}',
   'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
@@ -708,17 +722,18 @@ export function failure(what) {
 }
 
 // cause describes a failure: a status or an error, and the request that got it.
-export function cause({ what: raw, method, path, count: times }) {
+export function cause({ what: raw, method, path, scope, count: times }) {
   const what = failure(raw);
-  const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  const plain = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  const text = scope ? t('cause.scope', { cause: plain, scope }) : plain;
   return times > 1 ? `${text} ${t('times', { n: times })}` : text;
 }
 
-// causeText translates a failure that comes as a text, such as "503 from POST /v1/chat".
+// causeText translates a failure that comes as a text, such as "503 from POST /v1/chat, scope x".
 export function causeText(text) {
   if (known(`reason.${text}`)) return reason(text);
-  const [, what, method, path] = text.match(/^(.+) from ([A-Z]+) (\/.*)$/s) ?? [];
-  return method ? cause({ what, method, path }) : text;
+  const [, what, method, path, scope] = text.match(/^(.+?) from ([A-Z]+) (\/.*?)(?:, scope (.*))?$/s) ?? [];
+  return method ? cause({ what, method, path, scope }) : failure(text);
 }
 
 // quota says what a response has stated of a quota.
