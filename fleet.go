@@ -253,7 +253,7 @@ func newestFleet() *fleetPart {
 func newNode(s fleetSettings) *fleet.Node {
 	return fleet.NewNode(fleet.Settings{
 		Fleet: s.name, Secret: s.secret, Instance: s.instance, Release: release(),
-		Take: pool.Hear, Active: pool.Active,
+		Take: pool.Hear, Active: pool.Active, Beat: pool.SplitLimits,
 		Changed: func(c fleet.Change) { fleetChanged(s.name, c) },
 		Renamed: func(name string) {
 			if j := newestFleet(); j != nil {

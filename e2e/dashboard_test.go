@@ -197,3 +197,99 @@ func TestReloadEndsTheDashboardsStreams(t *testing.T) {
 		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "web.(*Feed)")
 	})
 }
+
+// TestOperatorActionsOfTheDashboard sends operator actions as the page does, and as others might.
+func TestOperatorActionsOfTheDashboard(t *testing.T) {
+	one := newAPI(t, "one")
+	const (
+		password = "Basic b3BzOmh1bnRlcjI=" // ops:hunter2
+		login    = "basic_auth /failover* {\n\tops $2a$04$ZyszADj.4aCs0xVZe.eLZegJRFBO0Z/ljrvkaDmS28JlmVAvptzY6\n}\n"
+		levers   = "failover_dashboard {\n\tlevers\n}\n"
+	)
+	p := startCaddy(t, login+levers+site("", one))
+	act := func(method, body string, header ...string) (status int) {
+		t.Helper()
+		all := append([]string{"Authorization", password, "Origin", "http://api.test", "Sec-Fetch-Site", "same-origin", "Content-Type", "application/json", "Failover-Action", "1"}, header...)
+		return p.call(method, "/failover/actions", body, all...).status
+	}
+	const drain = `{"pool": "api", "endpoint": "one", "action": "drain", "fields": {"reason": "new driver"}}`
+	for what, c := range map[string]struct {
+		method, body string
+		header       []string
+		want         int
+	}{
+		"no password":           {"POST", drain, []string{"Authorization", ""}, 401},
+		"another site":          {"POST", drain, []string{"Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site"}, 403},
+		"no Origin":             {"POST", drain, []string{"Origin", ""}, 403},
+		"a form":                {"POST", drain, []string{"Content-Type", "text/plain"}, 403},
+		"no header of the page": {"POST", drain, []string{"Failover-Action", ""}, 403},
+		"GET":                   {"GET", "", nil, 405},
+		"no reason":             {"POST", `{"pool": "api", "endpoint": "one", "action": "drain"}`, nil, 400},
+	} {
+		if got := act(c.method, c.body, c.header...); got != c.want {
+			t.Errorf("%s: %d, want %d", what, got, c.want)
+		}
+	}
+	if e := p.endpoint("api", "one"); e.Draining {
+		t.Fatal("a request that was refused has drained the endpoint")
+	}
+	if got := act("POST", drain); got != http.StatusOK {
+		t.Fatalf("the page's own request: %d", got)
+	}
+	if e := p.endpoint("api", "one"); !e.Draining || e.Operator == nil || e.Operator.Reason != "new driver (ops)" {
+		t.Errorf("the endpoint is %+v", e)
+	}
+	if got := act("POST", strings.Replace(drain, "drain", "undo", 1)); got != http.StatusOK || p.endpoint("api", "one").Draining {
+		t.Errorf("undo: %d", got)
+	}
+
+	// Without a login there is no user, and without levers there are no actions.
+	p.reload(levers + site("", one))
+	if got := act("POST", drain); got != http.StatusForbidden {
+		t.Errorf("without a login: %d", got)
+	}
+	p.reload("failover_dashboard\n" + site("", one))
+	if got := act("POST", drain); got != http.StatusMethodNotAllowed || p.endpoint("api", "one").Draining {
+		t.Errorf("without levers: %d", got)
+	}
+}
+
+// TestDetailsAndReportOfTheDashboard has an endpoint that failed, and credentials that must not
+// be seen.
+func TestDetailsAndReportOfTheDashboard(t *testing.T) {
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	one.answer(http.StatusServiceUnavailable)
+	p := startCaddy(t, "failover_dashboard\n"+edited("api", "sla {\n\t\tavailability 99%\n\t}", []*api{one, two}, "header Authorization \"Bearer t0ken\""))
+	for range 10 {
+		p.call(http.MethodPost, "/v1/chat?key=s3cret", "{}")
+	}
+	var detail struct {
+		Failures []struct{ What, Method, Path, Outcome string }
+		Spans    map[string]struct{ Calls []uint64 }
+	}
+	var text string
+	eventually(t, "the failures of one", func() bool {
+		text = p.call(http.MethodGet, "/failover/detail?pool=api&endpoint=one", "").body
+		if err := json.Unmarshal([]byte(text), &detail); err != nil {
+			t.Fatal(err, text)
+		}
+		return len(detail.Failures) > 0
+	})
+	if f := detail.Failures[0]; f.What != "503" || f.Method != "POST" || f.Path != "/v1/chat" || f.Outcome != "status" || len(detail.Spans) != 3 {
+		t.Errorf("the detail is %s", text)
+	}
+	report := p.call(http.MethodGet, "/failover/report?pool=api&lang=zh-CN", "")
+	if report.status != http.StatusOK || !strings.Contains(report.body, "SLA 报告：api") {
+		t.Errorf("the report is %d %.300s", report.status, report.body)
+	}
+	for _, secret := range []string{"s3cret", "t0ken"} {
+		if strings.Contains(text+report.body, secret) {
+			t.Errorf("%s is shown", secret)
+		}
+	}
+	for path, want := range map[string]int{"detail?pool=x": 404, "detail": 404, "detail?pool=api&endpoint=x": 404, "report?pool=x": 404, "report?pool=api&lang=tlh": 400} {
+		if got := p.call(http.MethodGet, "/failover/"+path, "").status; got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
+		}
+	}
+}

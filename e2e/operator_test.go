@@ -78,9 +78,9 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 	}
 }
 
-// TestLeversHoldOverReloads reloads under a drain, a trip and settings, with
+// TestOperatorActionsHoldOverReloads reloads under a drain, a trip and settings, with
 // another configuration each time, one of which fails.
-func TestLeversHoldOverReloads(t *testing.T) {
+func TestOperatorActionsHoldOverReloads(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	p := startCaddy(t, site("", one, two, three))
 	p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"a"}`)
@@ -127,8 +127,8 @@ func TestLeversHoldOverReloads(t *testing.T) {
 	}
 }
 
-// TestLeversWorkInEveryHandler steers a pool that two handlers share.
-func TestLeversWorkInEveryHandler(t *testing.T) {
+// TestOperatorActionsWorkInEveryHandler steers a pool that two handlers share.
+func TestOperatorActionsWorkInEveryHandler(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	directive := site("", one, two)
 	p := startCaddy(t, strings.Replace(directive, "failover", "failover /a", 1)+"\n"+directive)

@@ -15,7 +15,7 @@ import (
 
 // ordered is what the acknowledged commands to an endpoint come to.
 type ordered struct {
-	lever    string // "" for none
+	action   string // "" for none
 	weight   *float64
 	priority *int
 }
@@ -47,7 +47,7 @@ func (o *operator) act() {
 	other := fmt.Sprintf("/failover/pools/api/endpoints/e%%2F%d", o.dice.IntN(20))
 	switch o.dice.IntN(10) {
 	case 0, 1, 2:
-		o.lever(at)
+		o.operate(at)
 	case 3, 4:
 		o.set(at)
 	case 5:
@@ -66,17 +66,17 @@ func (o *operator) act() {
 	}
 }
 
-// lever drains, trips, enables or resets the operator's endpoint.
-func (o *operator) lever(at string) {
+// operate drains, trips, enables or resets the operator's endpoint.
+func (o *operator) operate(at string) {
 	action := o.pick("drain", "trip", "enable", "reset")
 	body, lasts := "", false
 	if action != "reset" && o.dice.IntN(2) == 0 {
 		body, lasts = `{"for":"1h","reason":"stress"}`, true
 	}
 	o.expect(200, http.MethodPost, at+"/"+action, body)
-	o.ordered.lever = action
+	o.ordered.action = action
 	if action == "reset" || action == "enable" && !lasts {
-		o.ordered.lever = ""
+		o.ordered.action = ""
 	}
 }
 
@@ -106,13 +106,13 @@ func (o *operator) set(at string) {
 
 // is compares what an endpoint came to with what was ordered.
 func (o *ordered) is(e endpointStatus) error {
-	lever := ""
+	action := ""
 	if e.Operator != nil {
-		lever = e.Operator.Action
+		action = e.Operator.Action
 	}
-	if lever != o.lever || e.Draining != (lever == "drain") ||
-		(e.State == "forced_open") != (lever == "trip") || (e.State == "forced_closed") != (lever == "enable") {
-		return fmt.Errorf("the lever is %q and the breaker %s, draining %v; want %q", lever, e.State, e.Draining, o.lever)
+	if action != o.action || e.Draining != (action == "drain") ||
+		(e.State == "forced_open") != (action == "trip") || (e.State == "forced_closed") != (action == "enable") {
+		return fmt.Errorf("the operator action is %q and the breaker %s, draining %v; want %q", action, e.State, e.Draining, o.action)
 	}
 	var weight *float64
 	var priority *int

@@ -200,6 +200,10 @@ func TestSpansOfAttemptsThatEndOtherwise(t *testing.T) {
 			{"failover.outcome": "success", "failover.moved_on": "lb_retry_match", "http.response.status_code": "404"},
 			{"failover.outcome": "success"},
 		}},
+		"a scope": {"scope {path}" + retrying, (*api).down, []map[string]string{
+			{"failover.outcome": "dial", "failover.moved_on": "dial", "failover.scope": "/"},
+			{"failover.outcome": "success", "failover.scope": "/"},
+		}},
 		"a hedge": {"retry {\n\t\tmethods any\n\t\thedge 100ms max 1\n\t}", hangs, []map[string]string{
 			{"failover.outcome": "cancelled", "failover.hedge": ""},
 			{"failover.outcome": "success", "failover.hedge": "true", "failover.attempt": "2"},

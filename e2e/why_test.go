@@ -155,7 +155,7 @@ func TestWhyIsNotTheClients(t *testing.T) {
 	const path = "/%1b%5B2J%0a%E2%80%AE%u/sk-Secr3tOfTheTest0/"
 	p.call("GET", strings.ReplaceAll(path, "%u", "")+strings.Repeat("x", 5000)+"?key=Secr3tOfTheTest1", "").want(t, "a call", 200, "two")
 	eventually(t, "the failover is told", func() bool { return len(p.events(before)) > 0 })
-	told := p.readText("/failover/events?pool=api") + p.readText("/failover/pools/api")
+	told := p.readText(fmt.Sprint("/failover/events?pool=api&since=", before)) + p.readText("/failover/pools/api")
 	for _, l := range p.lines("failover") {
 		told += fmt.Sprint(l)
 	}

@@ -32,7 +32,7 @@ type news struct {
 type story struct {
 	pool     string
 	incident uint64
-	out      []string // endpoints that are out
+	out      []string // endpoints that are out; of one that is out for a scope, with that
 	toldOut  []string // endpoints of which there has been news that they are out
 	told     bool     // there has been news of the incident
 	toldDown bool     // there has been news that all endpoints are out
@@ -77,7 +77,7 @@ func (n *news) take(e event.Event, now time.Time) {
 func (n *news) isNew(s *story, e *event.Event) bool {
 	switch e.Kind {
 	case event.BreakerOpened:
-		return e.Reason != operators && !slices.Contains(s.toldOut, e.Endpoint)
+		return e.Reason != operators && !slices.Contains(s.toldOut, placeOf(e))
 	case event.AllDown:
 		return !s.toldDown
 	case event.IncidentOver:
@@ -93,11 +93,11 @@ const operators = "operator"
 func (s *story) change(e *event.Event) {
 	switch e.Kind {
 	case event.BreakerOpened:
-		if !slices.Contains(s.out, e.Endpoint) {
-			s.out = append(s.out, e.Endpoint)
+		if place := placeOf(e); !slices.Contains(s.out, place) {
+			s.out = append(s.out, place)
 		}
 	case event.BreakerClosed:
-		s.out = without(s.out, e.Endpoint)
+		s.out = without(s.out, placeOf(e))
 	case event.AllDown:
 		s.down = true
 	case event.PoolUp:
@@ -111,14 +111,22 @@ func (s *story) change(e *event.Event) {
 func (s *story) tell(e *event.Event) {
 	switch e.Kind {
 	case event.BreakerOpened:
-		s.told, s.toldOut = true, append(s.toldOut, e.Endpoint)
+		s.told, s.toldOut = true, append(s.toldOut, placeOf(e))
 	case event.BreakerClosed:
-		s.toldOut = without(s.toldOut, e.Endpoint)
+		s.toldOut = without(s.toldOut, placeOf(e))
 	case event.AllDown:
 		s.told, s.toldDown = true, true
 	case event.PoolUp:
 		s.toldDown = false
 	}
+}
+
+// placeOf returns the endpoint of an event, with its scope if it has one.
+func placeOf(e *event.Event) string {
+	if e.Scope == "" {
+		return e.Endpoint
+	}
+	return e.Endpoint + " (" + e.Scope + ")"
 }
 
 func without(names []string, one string) []string {

@@ -133,6 +133,19 @@ func TestOnlyWantedEventsAreNews(t *testing.T) {
 	l.want()
 }
 
+// TestAnotherScopeIsNews of an endpoint that is out for one already.
+func TestAnotherScopeIsNews(t *testing.T) {
+	l := newTimeline(t)
+	for i, scope := range []string{"gpt", "gpt", "mini"} {
+		l.until(100 * (i + 1))
+		l.n.take(event.Event{Kind: event.BreakerOpened, Pool: "llm", Endpoint: "one", Scope: scope, Incident: 1, Count: 1}, l.now())
+	}
+	l.want("101 breaker_opened degraded 1", "301 breaker_opened degraded 1")
+	if out := l.n.pools["llm"].out; len(out) != 2 || out[1] != "one (mini)" {
+		t.Errorf("out: %q", out)
+	}
+}
+
 // TestPoolsHaveNewsOfTheirOwn whose minutes are not shared.
 func TestPoolsHaveNewsOfTheirOwn(t *testing.T) {
 	n := &news{on: usually, pools: map[string]*story{}}

@@ -35,6 +35,7 @@ type Notice struct {
 
 	// What the event says. Absent if it is empty.
 	Endpoint string         `json:"endpoint,omitempty"`
+	Scope    string         `json:"scope,omitempty"`
 	To       string         `json:"to,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
 	Details  map[string]any `json:"details,omitempty"`
@@ -56,7 +57,7 @@ func (s *story) notice(i *item, of *incident.Incident) *Notice {
 	host, _ := os.Hostname()
 	n := &Notice{
 		Event: e.Kind, Pool: s.pool, State: stateWell, At: e.At, Host: host, Count: i.count,
-		Endpoint: e.Endpoint, To: e.To, Reason: e.Reason, Details: e.Details, Incident: of,
+		Endpoint: e.Endpoint, Scope: e.Scope, To: e.To, Reason: e.Reason, Details: e.Details, Incident: of,
 	}
 	switch {
 	case s.down:

@@ -169,11 +169,11 @@ func TestThePageFollowsAnOutage(t *testing.T) {
 
 	words := map[string][]string{
 		"en":    {"closed In service", "open Out", "recovering On trial", "closed In service"},
-		"zh-CN": {"closed 正常服务", "open 已停用", "recovering 试用中", "closed 正常服务"},
+		"zh-CN": {"closed 正常服务", "open 已摘除", "recovering 试探中", "closed 正常服务"},
 	}
 	sentences := map[string][]string{
 		"en":    {"primary is in service again", "primary is on trial", "primary is out", "primary → backup"},
-		"zh-CN": {"primary 重新服务", "primary 正在试用", "primary 已停用", "primary → backup"},
+		"zh-CN": {"primary 恢复服务", "primary 正在试探", "primary 已摘除", "primary → backup"},
 	}
 	for _, w := range watchers {
 		seen := chromium.Eval[[][]string](w.Tab, "window.seen ?? []") // lost if the page was reloaded

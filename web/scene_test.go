@@ -320,6 +320,7 @@ func showcase(now time.Time) *scene {
 	}
 	s.happen(now.Add(-9*time.Second), "breaker_opened", "llm", object{"endpoint": "openai", "reason": "consecutive_failures", "incident": 2, "details": object{"until": now.Add(12 * time.Second)}})
 	s.happen(now.Add(-8*time.Second), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited", "details": object{"until": now.Add(27 * time.Second)}})
+	s.happen(now.Add(-61*time.Second), "breaker_opened", "llm", object{"endpoint": "anthropic", "scope": "claude-haiku", "reason": "failure_ratio", "details": object{"cause": "529", "method": "POST", "path": "/v1/messages"}})
 	s.happen(now.Add(-2*time.Second), "breaker_recovering", "llm", object{"endpoint": "azure-east", "reason": "open_period_over"})
 	return s
 }

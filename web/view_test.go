@@ -136,6 +136,9 @@ func TestIncidentsAreFolded(t *testing.T) {
 	if n := chromium.Eval[int](tab, "document.querySelectorAll('.group .event').length"); n != 0 {
 		t.Errorf("%d events of folded groups are drawn", n)
 	}
+	if !strings.Contains(tab.Text(".events"), "anthropic for claude-haiku is out") {
+		t.Error("an event of a scope does not name it")
+	}
 	text := tab.Text(".group[data-incident='llm/1'] summary")
 	for _, want := range []string{"Pool was down", "(10 min)", "connection refused from POST /v1/chat", "openai ×3", "812 requests failed, 40 saved by failover"} {
 		if !strings.Contains(text, want) {

@@ -106,8 +106,13 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	}
 	b.Transition(Open, now, reason)
 	b.Opened = cause
-	period := cfg.period(b.Relapses, cfg.longest(cause))
-	b.Until = now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
+	b.Until = b.jittered(now, cfg)
+}
+
+// jittered returns when an open period ends that begins now.
+func (b *Breaker) jittered(now time.Time, cfg *Config) time.Time {
+	period := cfg.period(b.Relapses, cfg.longest(b.Opened))
+	return now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 
 // servedAttempts is how many of the latest attempts Served covers while the breaker is

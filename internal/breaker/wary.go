@@ -31,6 +31,19 @@ func (b *Breaker) TryAt(at time.Time) {
 	}
 }
 
+// postponedFor is for how long the failed trials of other instances put off an instance's own: an
+// endpoint may be there for it alone.
+const postponedFor = 10 * time.Minute
+
+// Postpone begins the open period anew, because another instance has tried the endpoint in vain.
+// It does so for postponedFor after the breaker's own last transition at most.
+func (b *Breaker) Postpone(now time.Time, cfg *Config) {
+	if b.State != Open || now.Sub(b.Changed) > postponedFor {
+		return
+	}
+	b.TryAfter(b.jittered(now, cfg))
+}
+
 // TryAfter makes the open period last at least until a time: another instance tries the
 // endpoint.
 func (b *Breaker) TryAfter(at time.Time) {

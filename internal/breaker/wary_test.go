@@ -99,3 +99,28 @@ func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
 		t.Error("a trial under way is stopped")
 	}
 }
+
+func TestVainTrialsOfOthersPutOffTheOwnForAWhile(t *testing.T) {
+	began, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	b := new(Breaker)
+	b.Trip(began, &cfg, ReasonConsecutive)
+	now := began
+	for ; now.Sub(began) < postponedFor; now = now.Add(time.Second) {
+		b.Postpone(now, &cfg)
+		if b.Tick(now, &cfg); b.State != Open {
+			t.Fatalf("it is %v after %v", b.State, now.Sub(began))
+		}
+	}
+	for range 10 { // the longest period before jitter
+		now = now.Add(time.Second)
+		b.Postpone(now, &cfg)
+		b.Tick(now, &cfg)
+	}
+	if b.State != Recovering {
+		t.Errorf("after %v it is %v", now.Sub(began), b.State)
+	}
+	b.Postpone(now, &cfg)
+	if p, ok := b.Acquire(now, &cfg); !ok || p.Trial == 0 {
+		t.Error("its own trial is stopped")
+	}
+}

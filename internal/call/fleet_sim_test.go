@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	told "github.com/apifailover/caddy-failover/internal/fleet"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
@@ -22,6 +23,7 @@ type fleet struct {
 	request   *http.Request
 	slowStart time.Duration // above 0: instead of progressive recovery
 	record    *fleetRecord
+	sharing   *sharing // nil: they tell each other nothing
 }
 
 var fleetEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -106,6 +108,8 @@ func (f *fleet) run(until time.Duration) {
 		e := f.queue.pop()
 		f.now = e.at
 		switch {
+		case e.fact != nil:
+			f.tell(e.instance, e.fact)
 		case e.attempt != nil:
 			f.ended(e.instance, e.attempt, e.outcome)
 		case e.tick:
@@ -166,6 +170,76 @@ func (f *fleet) ramp(in *instance) {
 	p.Table.Store(built)
 }
 
+// sharing is the engine of a fleet: facts reach the others after factDelay. It keeps what a Book
+// of each instance would have.
+type sharing struct {
+	fleet   *fleet
+	open    map[string]map[*instance]bool
+	told    int   // facts
+	seconds []int // facts told in each second
+}
+
+const factDelay = 2 * time.Millisecond
+
+// share makes the instances tell each other what they learn.
+func (f *fleet) share() {
+	f.sharing = &sharing{fleet: f, open: make(map[string]map[*instance]bool)}
+	for _, in := range f.instances {
+		in.policy.Pool.Fleet = &simulatedNode{f.sharing, in}
+	}
+}
+
+// tell passes a fact to all instances but the one that says it.
+func (f *fleet) tell(from *instance, fact *told.Fact) {
+	for _, in := range f.instances {
+		if in != from {
+			in.policy.Pool.Hear(fact, true, f.clock())
+			if in.policy.Pool.Loop.Poked.Load() {
+				f.tick(in)
+			}
+		}
+	}
+}
+
+// simulatedNode is an instance's part in the fleet.
+type simulatedNode struct {
+	*sharing
+	instance *instance
+}
+
+func (n *simulatedNode) ID(_, base, _ string) string                  { return base }
+func (n *simulatedNode) Instance() string                             { return "" }
+func (n *simulatedNode) NextVersion(string, string, time.Time) uint64 { return 1 }
+func (n *simulatedNode) About(string, time.Time) []told.Fact          { return nil }
+func (n *simulatedNode) Demands(string, time.Time) []told.Fact        { return nil }
+func (n *simulatedNode) Others(time.Time) int                         { return len(n.fleet.instances) - 1 }
+
+// Opinion says that all instances have calls.
+func (n *simulatedNode) Opinion(id, _ string, _ time.Time) told.Opinion {
+	open := len(n.open[id])
+	if n.open[id][n.instance] {
+		open--
+	}
+	return told.Opinion{Open: open, Active: len(n.fleet.instances) - 1, Others: len(n.fleet.instances) - 1}
+}
+
+func (n *simulatedNode) Tell(fact told.Fact, _ time.Time) {
+	if fact.Kind == told.Breaker {
+		if n.open[fact.Endpoint] == nil {
+			n.open[fact.Endpoint] = make(map[*instance]bool)
+		}
+		if delete(n.open[fact.Endpoint], n.instance); fact.State == told.Opened {
+			n.open[fact.Endpoint][n.instance] = true
+		}
+	}
+	n.told++
+	for len(n.seconds) <= int(n.fleet.now/time.Second) {
+		n.seconds = append(n.seconds, 0)
+	}
+	n.seconds[n.fleet.now/time.Second]++
+	n.fleet.queue.push(simulated{at: n.fleet.now + factDelay, instance: n.instance, fact: &fact})
+}
+
 // arrived begins a call, as Select does.
 func (f *fleet) arrived(in *instance) {
 	p, now := in.policy, f.clock()
@@ -192,6 +266,9 @@ func (f *fleet) dispatch(in *instance, a *Attempt) {
 	a.Begin(context.Background(), 0)
 	f.record.attempt(f.now, i)
 	o, took := f.apis[i].answer(f.now)
+	if o != outcome.Success && i < f.record.watch {
+		f.record.inVain++
+	}
 	if took > a.Timeout {
 		o, took = outcome.FailedTimeout, a.Timeout
 	}
@@ -229,6 +306,7 @@ type simulated struct {
 	attempt  *Attempt
 	outcome  outcome.Outcome
 	tick     bool
+	fact     *told.Fact // of the instance, for all others
 }
 
 // eventQueue is a binary heap by time.

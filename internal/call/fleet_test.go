@@ -30,6 +30,7 @@ type fleetVariant struct {
 	breaker   breaker.Config
 	retry     RetryRules
 	slowStart time.Duration
+	shares    bool // instances tell each other
 }
 
 func fleetVariants() []fleetVariant {
@@ -40,6 +41,7 @@ func fleetVariants() []fleetVariant {
 	unlimited.Budget = budget.Rules{Ratio: 1, Floor: math.MaxFloat32}
 	return []fleetVariant{
 		{name: "failover", breaker: plain, retry: bareRetry()},
+		{name: "a fleet", breaker: plain, retry: bareRetry(), shares: true},
 		{name: "no budget", breaker: plain, retry: unlimited},
 		{name: "no progressive recovery", breaker: atOnce, retry: bareRetry()},
 		{name: "slow start of 10 s", breaker: atOnce, retry: bareRetry(), slowStart: 10 * time.Second},
@@ -177,8 +179,9 @@ var fleetScenarios = []fleetScenario{{
 
 // fleetRecord counts what happens by slots of a quarter of a second.
 type fleetRecord struct {
-	slots []fleetSlot
-	watch int
+	slots  []fleetSlot
+	watch  int
+	inVain int
 }
 
 const fleetSlotSpan = 250 * time.Millisecond
@@ -216,6 +219,9 @@ type fleetResult struct {
 	AtWorst       float64      `json:"amplification_at_worst"`   // in the worst second of the run
 	Overload      float64      `json:"overload_after_two_steps"` // most load on the endpoints at fault by their capacity in a second, from a second after their return
 	OverloadFirst float64      `json:"overload_in_first_second"` // the same in the first second
+	InVain        int          `json:"in_vain"`                  // attempts at the endpoints at fault that failed
+	Facts         int          `json:"facts,omitempty"`          // that instances told each other
+	FactsAtMost   int          `json:"facts_at_most,omitempty"`  // in a second
 	EvenAfter     float64      `json:"even_after_s"`             // from the end of the fault to the first second with 90 % of their usual load; -1: never
 	Series        []fleetPoint `json:"series"`
 }
@@ -236,8 +242,16 @@ func (s *fleetScenario) run(t *testing.T, v fleetVariant, instances int, rate fl
 		t.Fatal(err)
 	}
 	f.record, f.slowStart = &fleetRecord{watch: s.watch}, v.slowStart
+	if v.shares {
+		f.share()
+	}
 	f.run(s.lasts)
-	return s.judge(v.name, f.record.slots, apis[0])
+	result := s.judge(v.name, f.record.slots, apis[0])
+	result.InVain = f.record.inVain
+	if v.shares {
+		result.Facts, result.FactsAtMost = f.sharing.told, slices.Max(append(f.sharing.seconds, 0))
+	}
+	return result
 }
 
 // judge sums up. A second is four slots.
@@ -321,9 +335,9 @@ func TestFleet(t *testing.T) {
 		for _, v := range variants {
 			result := s.run(t, v, instances, *fleetRate)
 			r.Results = append(r.Results, result)
-			t.Logf("%s, %s: %d calls, %d failed; attempts per call %.3f, at worst %.3f; load on return %.2f, then %.2f of capacity; even after %.2f s",
-				s.name, v.name, result.Calls, result.Failed, result.Amplification, result.AtWorst,
-				result.OverloadFirst, result.Overload, result.EvenAfter)
+			t.Logf("%s, %s: %d calls, %d failed, %d attempts in vain; attempts per call %.3f, at worst %.3f; load on return %.2f, then %.2f of capacity; even after %.2f s; %d facts, %d in a second",
+				s.name, v.name, result.Calls, result.Failed, result.InVain, result.Amplification, result.AtWorst,
+				result.OverloadFirst, result.Overload, result.EvenAfter, result.Facts, result.FactsAtMost)
 		}
 		reports = append(reports, r)
 		ours := r.Results[0]

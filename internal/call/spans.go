@@ -27,6 +27,7 @@ const (
 	attrEndpoint = attribute.Key("failover.endpoint")
 	attrAttempt  = attribute.Key("failover.attempt") // its number in the call, from 1
 	attrHedge    = attribute.Key("failover.hedge")   // true: it began while another was under way
+	attrScope    = attribute.Key("failover.scope")   // absent if the call has none
 	attrOutcome  = attribute.Key("failover.outcome")
 	attrMovedOn  = attribute.Key("failover.moved_on") // the reason of the move to the next attempt
 	attrMovedTo  = attribute.Key("failover.moved_to") // the endpoint of the next attempt
@@ -63,10 +64,13 @@ func (c *Call) trace(ctx context.Context) {
 // attempt's context.
 func (a *Attempt) beginSpan(number int, hedge bool) {
 	c := a.Call
-	attributes := make([]attribute.KeyValue, 0, 4)
+	attributes := make([]attribute.KeyValue, 0, 5)
 	attributes = append(attributes, attrPool.String(c.Handler.Name), attrEndpoint.String(a.Target.Name), attrAttempt.Int(number))
 	if hedge {
 		attributes = append(attributes, attrHedge.Bool(true))
+	}
+	if scope := c.scope(); scope != "" {
+		attributes = append(attributes, attrScope.String(scope))
 	}
 	own := trace.SpanFromContext(a.client).TracerProvider().Tracer(tracer)
 	ctx, span := own.Start(a.client, "attempt "+a.Target.Name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))

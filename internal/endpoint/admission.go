@@ -80,6 +80,7 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 		return false
 	}
 	if s.readyLocked(b, now, f.own().asked()).After(now) {
+		s.refused++
 		s.turnedAway = true
 		return false
 	}

@@ -31,6 +31,9 @@ type metered struct {
 	quota.Limit
 	quota.Bucket
 	since time.Time // when the limit was seen first
+
+	part   float64    // of the limit, for which scaled is
+	scaled quota.Rate // of this instance's part
 }
 
 // Tokens are the tokens of one attempt.
@@ -56,6 +59,35 @@ func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 	return m
 }
 
+// limitLocked is the bucket of the i-th limit, and the rate that it goes by: that of this instance's
+// part where instances share the limit.
+func (s *State) limitLocked(b *Bounds, i int, now time.Time) (*metered, *quota.Rate) {
+	r := &b.Rates[i]
+	m := s.bucketLocked(i, r, now)
+	if s.part == 0 || s.part == 1 {
+		return m, r
+	}
+	if m.part != s.part {
+		m.part, m.scaled = s.part, r.Part(s.part)
+	}
+	return m, &m.scaled
+}
+
+// SetPart sets which part of its limits this instance takes, above 0 and at most 1.
+func (s *State) SetPart(part float64) {
+	s.Mu.Lock()
+	s.part = part
+	s.Mu.Unlock()
+}
+
+// Demand returns how many attempts took from the endpoint's limits, and how many were turned away
+// for want of room there, since the state was made.
+func (s *State) Demand() (taken, refused uint64) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.taken, s.refused
+}
+
 // costLocked is how many units of a limit an attempt takes that may use asked tokens. One that asks
 // for more than the limit has takes all of it.
 func (s *State) costLocked(r *quota.Rate, asked int64) int64 {
@@ -73,8 +105,8 @@ func (s *State) readyLocked(b *Bounds, now time.Time, asked int64) time.Time {
 		return at
 	}
 	for i := range b.Rates {
-		r := &b.Rates[i]
-		if ready := s.bucketLocked(i, r, now).Ready(now, r, s.costLocked(r, asked)); ready.After(at) {
+		m, r := s.limitLocked(b, i, now)
+		if ready := m.Ready(now, r, s.costLocked(r, asked)); ready.After(at) {
 			at = ready
 		}
 	}
@@ -88,8 +120,8 @@ func (s *State) fitsLocked(t *Ticket, b *Bounds, now time.Time) bool {
 	}
 	asked, at := t.asked(), now.UnixNano()
 	for i := range b.Rates {
-		r := &b.Rates[i]
-		if !s.bucketLocked(i, r, now).Has(at, r, s.costLocked(r, asked)) {
+		m, r := s.limitLocked(b, i, now)
+		if !m.Has(at, r, s.costLocked(r, asked)) {
 			return false
 		}
 	}
@@ -104,9 +136,10 @@ func (s *State) useLocked(t *Ticket, b *Bounds, now time.Time) {
 	}
 	asked, at := t.asked(), now.UnixNano()
 	for i := range b.Rates {
-		r := &b.Rates[i]
-		s.bucketLocked(i, r, now).Use(at, r, s.costLocked(r, asked))
+		m, r := s.limitLocked(b, i, now)
+		m.Use(at, r, s.costLocked(r, asked))
 	}
+	s.taken++
 	if t.Tokens != nil {
 		t.Tokens.booked, t.Tokens.at = s.booking.Tokens(asked), now
 	}
@@ -168,11 +201,10 @@ func (s *State) UsedUnknown(f Watched, now time.Time, b *Bounds, served bool) {
 func (s *State) correctLocked(t *Tokens, now time.Time, b *Bounds, used int64) {
 	t.known = true
 	for i := range b.Rates {
-		r := &b.Rates[i]
-		if r.Of != quota.Tokens {
+		if b.Rates[i].Of != quota.Tokens {
 			continue
 		}
-		m := s.bucketLocked(i, r, now)
+		m, r := s.limitLocked(b, i, now)
 		if t.at.Before(m.since) {
 			continue // the limit has changed since
 		}
@@ -201,8 +233,8 @@ func (s *State) Limits(b *Bounds, now time.Time) (list []api.LimitStatus) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for i := range b.Rates {
-		r := &b.Rates[i]
-		list = append(list, api.LimitStatus{Amount: r.Amount, Of: r.Of.String(), Per: r.Per.Seconds(), Left: s.bucketLocked(i, r, now).Left(now, r)})
+		m, r := s.limitLocked(b, i, now)
+		list = append(list, api.LimitStatus{Amount: b.Rates[i].Amount, Of: r.Of.String(), Per: r.Per.Seconds(), Left: m.Left(now, r)})
 	}
 	return list
 }

@@ -30,6 +30,8 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 	switch {
 	case c.hold.on(now) && !c.hold.soft && c.hold.from == "":
 		f.HeldUntil, f.HeldFor = c.hold.until, outcome.RateLimited.String()
+	case c.stated.usedUp(now) && c.stated.from == "":
+		f.HeldUntil, f.HeldFor = c.stated.until, ReasonQuota
 	case c.breaker.State == breaker.Open && c.breaker.Opened == outcome.Denied.String():
 		f.HeldUntil, f.HeldFor = c.breaker.Until, outcome.Denied.String()
 	}
@@ -40,7 +42,10 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 // longest hold wins. A time that is over ends a hold of the same instance.
 func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
 	return s.update(nil, func() bool {
-		h := &s.own.hold
+		h, q := &s.own.hold, &s.own.stated
+		if q.from == from && !until.After(now) {
+			q.until, q.from = time.Time{}, ""
+		}
 		switch {
 		case !until.After(now):
 			if h.from != from {
@@ -48,12 +53,18 @@ func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (c
 			}
 			h.end()
 			return true
+		case reason == ReasonQuota:
+			if !until.After(q.until) {
+				return false
+			}
+			q.until, q.from = until, from
 		case !until.After(h.until):
 			return false
+		default:
+			h.end()
+			h.until, h.from, h.reason = until, from, reason
+			h.cause = Cause{}
 		}
-		h.end()
-		h.until, h.from, h.reason = until, from, reason
-		h.cause = Cause{}
 		s.own.news = append(s.own.news, event.Event{
 			At: now, Kind: event.EndpointHeld, Reason: reason,
 			Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds(), "from": from},
@@ -101,6 +112,13 @@ func (s *State) Obeys(slot string) bool {
 func (s *State) TryAt(at time.Time) {
 	s.Mu.Lock()
 	s.own.breaker.TryAt(at)
+	s.Mu.Unlock()
+}
+
+// Postpone begins an open period anew: another instance has tried the endpoint in vain.
+func (s *State) Postpone(now time.Time, cfg *breaker.Config) {
+	s.Mu.Lock()
+	s.own.breaker.Postpone(now, cfg)
 	s.Mu.Unlock()
 }
 

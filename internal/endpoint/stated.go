@@ -23,6 +23,7 @@ type stated struct {
 	by     time.Time // when the attempt began whose answer said so
 	until  time.Time // when those that are used up are back; zero: none is
 	told   time.Time // when an event told of that last
+	from   string    // the instance whose answers said so; empty: this one
 }
 
 // usedUp reports whether a quota is used up. It keeps calls away while another endpoint can have them.
@@ -48,7 +49,7 @@ func (c *condition) quotasStated(began, now time.Time, quotas []outcome.Quota) (
 		return false
 	}
 	was := q.usedUp(now)
-	q.by, q.until = began, time.Time{}
+	q.by, q.until, q.from = began, time.Time{}, ""
 	q.quotas = append(q.quotas[:0], quotas...)
 	of := ""
 	for i := range quotas {
@@ -115,8 +116,8 @@ func (s *State) roomLocked(b *Bounds, c *condition, now time.Time) float64 {
 	left := min(s.own.stated.left(now), c.stated.left(now))
 	if b != nil {
 		for i := range b.Rates {
-			r := &b.Rates[i]
-			left = min(left, float64(s.bucketLocked(i, r, now).Left(now, r))/float64(r.Amount))
+			m, r := s.limitLocked(b, i, now)
+			left = min(left, float64(m.Left(now, r))/float64(r.Amount))
 		}
 	}
 	if left >= nearEnd {

@@ -25,6 +25,8 @@ const (
 	// a large fleet sends in all.
 	helloEach = time.Second
 	helloRate = 50
+	// steadyAfter is how many Hellos after a connection the others are known.
+	steadyAfter = 4
 	// spread is within which time instances that all notice a loss repeat what they know.
 	spread = time.Second
 	// takeRate is how many facts a second an instance takes, and takeBurst how many at once.
@@ -62,6 +64,10 @@ type Settings struct {
 	Take func(f *Fact, live bool, now time.Time)
 	// Active returns the IDs of the endpoints that had calls since a time.
 	Active func(since time.Time) []string
+	// Beat is called each time before the instance says that it is there. steady says that
+	// the engine has not been away lately, so that the others are known; every is the time
+	// until the next call.
+	Beat func(steady bool, every time.Duration, now time.Time)
 	// Changed is told when the engine is lost, and when it is back.
 	Changed func(Change)
 	// Renamed is told that another instance has this one's name, and the new name.
@@ -439,14 +445,18 @@ func (n *Node) repeat(f Fact, now time.Time, tell bool) {
 func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	hello := time.Now()
+	hello, began := time.Now(), time.Now()
 	full := false
 	for {
 		now := time.Now()
 		proof := false
 		if !now.Before(hello) {
-			n.greet(now, n.every(e, now))
-			hello = now.Add(n.every(e, now))
+			every := n.every(e, now)
+			if n.set.Beat != nil {
+				n.set.Beat(now.Sub(began) > steadyAfter*every, every, now)
+			}
+			n.greet(now, every)
+			hello = now.Add(every)
 			n.Book.Forget(now)
 			proof = true
 		}

@@ -16,7 +16,7 @@ import (
 
 // BenchmarkDashboardOf50Endpoints is what a dashboard asks of a pool of 50 endpoints: each second
 // their status, every 10 seconds their last two minutes, and for the first viewer in a while their
-// last hour.
+// last hour. A detail is of one endpoint in its own view.
 func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 	p, err := pool.Load("crowd")
 	if err != nil {
@@ -52,5 +52,6 @@ func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 	}
 	b.Run("snapshot", func(b *testing.B) { encode(b, func() any { return pool.Status(now) }) })
 	b.Run("minutes", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-2*time.Minute)) }) })
+	b.Run("detail", func(b *testing.B) { encode(b, func() any { return makeDetail(now, p, "e7.test") }) })
 	b.Run("hour", func(b *testing.B) { encode(b, func() any { return lastMinutes(now, now.Add(-time.Hour)) }) })
 }

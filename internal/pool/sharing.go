@@ -25,6 +25,8 @@ type Fleet interface {
 	NextVersion(id, slot string, now time.Time) uint64
 	About(id string, now time.Time) []fleet.Fact
 	Opinion(id, scope string, now time.Time) fleet.Opinion
+	Demands(id string, now time.Time) []fleet.Fact
+	Others(now time.Time) int
 }
 
 // common is the fleet of all pools of the process; nil: there is none.
@@ -62,6 +64,8 @@ const (
 	activeFor = 10 * time.Second
 	// comesBack is within which time instances try an endpoint that another one found back.
 	comesBack = time.Second
+	// trialLasts is for how long the others leave a trial to the instance that makes it.
+	trialLasts = 2 * time.Second
 	// undoneLasts is for how long it is known that an order was undone.
 	undoneLasts = 31 * 24 * time.Hour
 	// restLasts is for how long an order is known after its time is over.
@@ -76,10 +80,12 @@ type shared struct {
 	held     time.Time
 	heldFor  string
 	state    string // of a breaker; empty: nothing was told
+	trying   bool   // that it is tried was told
 	told     time.Time
 	begun    uint64
 	active   time.Time         // of the latest look that found new attempts
 	versions map[string]uint64 // of the latest orders that were carried out, by slot
+	demand   demanded
 }
 
 // shareLocked tells the fleet what is new of the endpoints, and takes what it knows of those
@@ -87,6 +93,12 @@ type shared struct {
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
 	if f == nil {
+		for _, m := range p.Members {
+			if m.shared.demand.part != 0 {
+				m.shared.demand = demanded{}
+				m.SetPart(1)
+			}
+		}
 		return false, collected
 	}
 	for _, m := range p.Members {
@@ -96,7 +108,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 		}
 		if s.with != f || s.id == "" {
 			base, credentials := s.target.Identity()
-			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, versions: s.versions}
+			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, versions: s.versions, demand: s.demand}
 			for _, fact := range f.About(s.id, now) {
 				var news []event.Event
 				var moved bool
@@ -125,6 +137,18 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 			f.Tell(hold, now)
 		}
 		s.held, s.heldFor = found.HeldUntil, found.HeldFor
+	}
+	if trying := found.OnTrial && found.Reason != breaker.ReasonOperator; trying != s.trying {
+		s.trying = trying
+		trial := about
+		trial.Kind = fleet.Trial
+		switch {
+		case trying:
+			trial.Left = trialLasts
+			f.Tell(trial, now)
+		case found.State == breaker.Open: // in vain
+			f.Tell(trial, now)
+		}
 	}
 	state := fleet.Closed
 	switch {
@@ -198,6 +222,13 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 		return p.obeyLocked(m, f, live, now, cfg)
 	case fleet.Breaker:
 		return p.hintLocked(m, f, now, cfg), nil
+	case fleet.Trial:
+		if f.Scope == "" && f.Left > 0 {
+			m.TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
+		} else if f.Scope == "" && live {
+			m.Postpone(now, cfg)
+		}
+		return true, nil // the loop must learn when the period ends
 	}
 	return false, nil
 }

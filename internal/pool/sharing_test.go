@@ -16,6 +16,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 	"github.com/apifailover/caddy-failover/internal/fleettest"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/quota"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
@@ -320,4 +321,109 @@ func TestOrderForTheFleetNeedsOne(t *testing.T) {
 	if answer, err := p.Operate("one", api.Order{Action: api.Drain}, time.Now()); err != nil || answer.Fleet {
 		t.Errorf("got %+v, error %v", answer, err)
 	}
+}
+
+// TestOneTriesForAll: while an endpoint is out at all instances, they try it in turn, and all are back soon
+// after a trial has succeeded.
+func TestOneTriesForAll(t *testing.T) {
+	fleetOf(t, 8, func(_ *fleettest.Hub, edges []*edge) {
+		for _, e := range edges {
+			for range 5 { // one opens after the other, those that are wary at one failure
+				if e.status().State == "closed" {
+					e.fails(1)
+				}
+			}
+			soon()
+		}
+		trials := 0
+		begin := func(e *edge) *trip {
+			f := &trip{began: time.Now(), latency: time.Millisecond, patience: time.Minute}
+			e.Watch(time.Minute)
+			if !e.one().Acquire(f, time.Now(), e.breakerConfig(), nil, endpoint.AdmitNormally) {
+				return nil
+			}
+			return f
+		}
+		for range 600 { // a minute: each alone would try six times and more
+			time.Sleep(100 * time.Millisecond)
+			for _, e := range edges {
+				if f := begin(e); f != nil {
+					trials++
+					e.one().Settle(f, time.Now(), e.breakerConfig(), outcome.FailedStatus, true, endpoint.NoDoubt)
+				}
+			}
+		}
+		if trials == 0 || trials > 20 {
+			t.Errorf("they tried %d times in a minute", trials)
+		}
+		back := func() (n int) {
+			for _, e := range edges {
+				if s := e.status(); s.Share > 0 {
+					n++
+				}
+			}
+			return n
+		}
+		waited := 0
+		for ; back() == 0 && waited < 300; waited++ {
+			time.Sleep(100 * time.Millisecond)
+			for _, e := range edges {
+				if f := begin(e); f != nil {
+					e.one().Settle(f, time.Now(), e.breakerConfig(), outcome.Success, true, endpoint.NoDoubt)
+				}
+			}
+		}
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			for _, e := range edges {
+				if f := begin(e); f != nil {
+					e.one().Settle(f, time.Now(), e.breakerConfig(), outcome.Success, true, endpoint.NoDoubt)
+				}
+			}
+		}
+		if n := back(); n != len(edges) {
+			t.Errorf("2 s after the first, %d of %d are back", n, len(edges))
+		}
+	})
+}
+
+func TestLimitIsSplitAmongInstances(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		bounds := &endpoint.Bounds{Rates: []quota.Rate{quota.Limit{Amount: 600, Per: time.Minute}.Rate()}}
+		for _, e := range edges {
+			e.h.Targets[0].Bounds = bounds
+		}
+		// 30, 4 and 1 a second want to go where 10 may
+		run := func(seconds int, rates ...int) (let int) {
+			for i := range seconds * 60 {
+				time.Sleep(time.Second / 60)
+				for at, e := range edges {
+					if rates[at] == 0 || i%(60/rates[at]) != 0 {
+						continue
+					}
+					now := time.Now()
+					e.Watch(time.Minute)
+					f := &trip{began: now, latency: time.Millisecond, patience: time.Minute}
+					if e.one().Acquire(f, now, e.breakerConfig(), bounds, endpoint.AdmitNormally) {
+						e.one().Settle(f, now, e.breakerConfig(), outcome.Success, true, endpoint.NoDoubt)
+						let++
+					}
+				}
+				if i%60 == 0 {
+					for _, e := range edges {
+						e.SplitLimits(true, time.Second, time.Now())
+					}
+				}
+			}
+			return let
+		}
+		run(5, 30, 4, 1)
+		if let := run(60, 30, 4, 1); let > 630 || let < 540 {
+			t.Errorf("%d were let in within a minute, 600 may be", let)
+		}
+		run(5, 1, 4, 30)
+		if let := run(60, 1, 4, 30); let > 630 || let < 540 {
+			t.Errorf("after the demand has moved, %d were let in", let)
+		}
+	})
 }

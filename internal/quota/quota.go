@@ -60,6 +60,15 @@ func (l Limit) Rate() Rate {
 	return r
 }
 
+// Part returns the rate of a part of the limit, above 0 and at most 1: so much of its amount, and
+// of its burst. The parts of several buckets that add up to 1 keep to the limit together.
+func (r Rate) Part(part float64) Rate {
+	r.Amount = max(1, int64(float64(r.Amount)*part))
+	r.interval /= part
+	r.burst = max(1, int64(float64(r.burst)*part))
+	return r
+}
+
 // A Bucket is how much of a limit is in use: the generic cell rate algorithm (GCRA), with
 // one time as its state, and another for what was taken in vain. The zero value has all of its
 // burst. It is not safe for concurrent use. Times of one bucket may jump back: what has grown back

@@ -99,10 +99,8 @@ const levels = {
 export function sentence(event) {
   if (event.kind === 'operator') return ordered(event);
   const key = `event.${event.kind}`;
-  const values = {
-    endpoint: event.endpoint ?? '', to: event.to ?? '',
-    subject: event.endpoint || event.pool,
-  };
+  const endpoint = event.endpoint && event.scope ? t('scoped', { endpoint: event.endpoint, scope: event.scope }) : event.endpoint;
+  const values = { endpoint: endpoint ?? '', to: event.to ?? '', subject: endpoint || event.pool };
   return known(key) ? t(key, values).trim() : `${event.kind} ${event.endpoint ?? ''}`.trim();
 }
 

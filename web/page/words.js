@@ -165,6 +165,13 @@ const en = {
   'error.timeout after': 'timeout after {span}',
   'error.no answer within': 'no response within {span}',
   'error.client left after': 'client left after {span}',
+  scoped: '{endpoint} for {scope}',
+  'cause.scope': '{cause} (scope {scope})',
+  'note.quota': 'its quota is used up; next request in {in}',
+  'reason.failed_while_wary': 'failed while other instances had it out',
+  'reason.scopes': 'out for all its scopes',
+  'reason.forgotten': 'no longer used',
+  'reason.quota': 'quota used up',
   'cause.from': '{what} from {request}',
   'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
@@ -409,9 +416,9 @@ const zh = {
   burning: '消耗过快',
 
   'state.closed': '正常服务',
-  'state.open': '已停用',
-  'state.recovering': '试用中',
-  'state.forced_open': '人工停用',
+  'state.open': '已摘除',
+  'state.recovering': '试探中',
+  'state.forced_open': '人工摘除',
   'state.forced_closed': '人工保持服务',
   'state.held': '冷却中',
   'state.draining': '排空中',
@@ -431,7 +438,7 @@ const zh = {
   'note.score': '所得流量低于其份额：评分 {score}',
 
   'operator.drain': '运维人员已排空',
-  'operator.trip': '运维人员已停用',
+  'operator.trip': '运维人员已摘除',
   'operator.enable': '运维人员保持其服务',
   'operator.weight': '运维人员将权重设为 {to}（配置为 {from}）',
   'operator.priority': '运维人员将优先级设为 {to}（配置为 {from}）',
@@ -467,9 +474,9 @@ const zh = {
   'events.none': '尚未发生任何事件。',
   'events.none-of': '没有符合条件的内容。',
   'event.failover': '{endpoint} → {to}',
-  'event.breaker_opened': '{endpoint} 已停用',
-  'event.breaker_recovering': '{endpoint} 正在试用',
-  'event.breaker_closed': '{endpoint} 重新服务',
+  'event.breaker_opened': '{endpoint} 已摘除',
+  'event.breaker_recovering': '{endpoint} 正在试探',
+  'event.breaker_closed': '{endpoint} 恢复服务',
   'event.endpoint_held': '{endpoint} 进入冷却',
   'event.sla_burning': '{subject} 的错误预算消耗过快',
   'event.sla_met_again': '{subject} 重新达到目标',
@@ -481,12 +488,12 @@ const zh = {
   'event.all_down': '所有端点均不可用',
   'event.scheduled': '{endpoint} 按计划变更',
   'ordered.drain': '已排空 {subject}',
-  'ordered.trip': '已停用 {subject}（熔断）',
+  'ordered.trip': '已摘除 {subject}（熔断）',
   'ordered.enable': '已启用 {subject}',
   'ordered.reset': '已重置 {subject}',
   'ordered.set': '{subject}：{settings}',
   'ordered.drain_over': '{subject} 结束排空',
-  'ordered.trip_over': '{subject} 结束停用',
+  'ordered.trip_over': '{subject} 结束摘除',
   'ordered.enable_over': '{subject} 不再保持服务',
   'ordered.weight_over': '{subject} 恢复配置的权重',
   'ordered.priority_over': '{subject} 恢复配置的优先级',
@@ -504,6 +511,13 @@ const zh = {
   'error.timeout after': '{span} 后超时',
   'error.no answer within': '{span} 内没有应答',
   'error.client left after': '{span} 后客户端离开',
+  scoped: '{endpoint}（{scope}）',
+  'cause.scope': '{cause}（范围 {scope}）',
+  'note.quota': '配额已用完；{in}后恢复请求',
+  'reason.failed_while_wary': '其他实例已将其摘除，此处又失败',
+  'reason.scopes': '所有范围均已摘除',
+  'reason.forgotten': '不再使用',
+  'reason.quota': '配额已用完',
   'cause.from': '{request} 得到 {what}',
   'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
@@ -529,9 +543,9 @@ const zh = {
   'reason.breaker_off': '熔断器已关闭',
   'reason.next_on': '其他端点可能应答得更好',
   'reason.rescued': '未等到超时',
-  'reason.breaker': '均已停用',
+  'reason.breaker': '均已摘除',
   'reason.hold': '均在冷却',
-  'reason.breaker_and_hold': '停用或冷却',
+  'reason.breaker_and_hold': '摘除或冷却',
   'reason.degraded': '有端点不可用',
   'reason.down': '所有端点曾不可用',
   'reason.health_check': '健康检查失败',
@@ -585,8 +599,8 @@ const zh = {
   'of.tokens': '个 token',
   'of.input tokens': '个输入 token',
   'of.output tokens': '个输出 token',
-  'fleet.open': '{instances} 个实例中有 {open} 个已停用',
-  'fleet.wary': '{instances} 个实例中有 {open} 个已停用；此处谨慎使用',
+  'fleet.open': '{instances} 个实例中有 {open} 个已摘除',
+  'fleet.wary': '{instances} 个实例中有 {open} 个已摘除；此处谨慎使用',
   'scope.ill': '范围 {scope}：{state}{notes}',
   ago: '{span}前',
   span: '时间范围',
@@ -641,7 +655,7 @@ const zh = {
   'act.what': '操作',
   'act.drain': '排空',
   'act.drain.hint': '不再接收新请求，进行中的照常完成',
-  'act.out': '强制停用',
+  'act.out': '强制摘除',
   'act.out.hint': '无论状态如何都不接收请求',
   'act.in': '强制服务',
   'act.in.hint': '即使失败也接收请求',
@@ -669,7 +683,7 @@ const zh = {
   'all-kinds': '全部种类',
   'kind.incident': '事故',
   'kind.failover': '故障转移',
-  'kind.breaker': '停用与恢复',
+  'kind.breaker': '摘除与恢复',
   'kind.pool': '端点池不可用与恢复',
   'kind.cooldown': '冷却',
   'kind.budget': '错误预算',
@@ -708,17 +722,18 @@ export function failure(what) {
 }
 
 // cause describes a failure: a status or an error, and the request that got it.
-export function cause({ what: raw, method, path, count: times }) {
+export function cause({ what: raw, method, path, scope, count: times }) {
   const what = failure(raw);
-  const text = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  const plain = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  const text = scope ? t('cause.scope', { cause: plain, scope }) : plain;
   return times > 1 ? `${text} ${t('times', { n: times })}` : text;
 }
 
-// causeText translates a failure that comes as a text, such as "503 from POST /v1/chat".
+// causeText translates a failure that comes as a text, such as "503 from POST /v1/chat, scope x".
 export function causeText(text) {
   if (known(`reason.${text}`)) return reason(text);
-  const [, what, method, path] = text.match(/^(.+) from ([A-Z]+) (\/.*)$/s) ?? [];
-  return method ? cause({ what, method, path }) : text;
+  const [, what, method, path, scope] = text.match(/^(.+?) from ([A-Z]+) (\/.*?)(?:, scope (.*))?$/s) ?? [];
+  return method ? cause({ what, method, path, scope }) : failure(text);
 }
 
 // quota says what a response has stated of a quota.

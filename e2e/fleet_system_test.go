@@ -1,0 +1,497 @@
+//go:build system
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// caddyBinary builds Caddy with the engine redis, once. TestMain would be too early: most runs need none.
+var caddyBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "caddy")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "caddy")
+	out, err := exec.Command("go", "build", "-o", file, "./testdata/caddy").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return file, nil
+})
+
+// A child is a process that a test may start again.
+type child struct {
+	t       testing.TB
+	command func() *exec.Cmd
+	process *exec.Cmd
+	out     bytes.Buffer
+	done    chan struct{}
+}
+
+func (c *child) start() {
+	c.t.Helper()
+	c.process = c.command()
+	c.process.Stdout, c.process.Stderr = &c.out, &c.out
+	if err := c.process.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	process, done := c.process, make(chan struct{})
+	c.done = done
+	go func() {
+		defer close(done)
+		_ = process.Wait()
+	}()
+}
+
+// end ends the process by a signal, and waits for it.
+func (c *child) end(signal os.Signal) {
+	_ = c.process.Process.Signal(syscall.SIGCONT)
+	_ = c.process.Process.Signal(signal)
+	<-c.done
+}
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.process.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// A redisServer is a real one, on a unix socket.
+type redisServer struct {
+	child
+	socket string
+}
+
+func startRedis(t testing.TB) *redisServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &redisServer{socket: filepath.Join(dir, "socket")}
+	r.t = t
+	r.command = func() *exec.Cmd {
+		return exec.Command("redis-server", "--port", "0", "--unixsocket", r.socket, "--save", "", "--appendonly", "no", "--dir", dir)
+	}
+	r.start()
+	t.Cleanup(func() {
+		r.end(syscall.SIGKILL)
+		os.RemoveAll(dir)
+	})
+	return r
+}
+
+// say sends an inline command, and returns the first line of the answer.
+func (r *redisServer) say(command string) string {
+	r.t.Helper()
+	var answer string
+	eventually(r.t, "Redis answers "+command, func() bool {
+		conn, err := net.Dial("unix", r.socket)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
+			return false
+		}
+		line := make([]byte, 256)
+		n, err := conn.Read(line)
+		answer, _, _ = strings.Cut(string(line[:n]), "\r\n")
+		return err == nil && !strings.HasPrefix(answer, "-LOADING")
+	})
+	return answer
+}
+
+// An edgeCaddy is an instance of a fleet: a Caddy of its own process.
+type edgeCaddy struct {
+	*proxy
+	run          child
+	engine, site string
+}
+
+// startEdge starts an instance and waits until it answers.
+func startEdge(t testing.TB, name, engine, site string) *edgeCaddy {
+	t.Helper()
+	binary, err := caddyBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "edge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &edgeCaddy{proxy: &proxy{t: t, dir: dir, adminHost: "127.0.0.1"}, engine: engine, site: site}
+	e.run.t = t
+	e.client, e.admin = clientOf(e.file("site"), true), clientOf(e.file("admin"), false)
+	e.write(name)
+	e.run.command = func() *exec.Cmd {
+		cmd := exec.Command(binary, "run", "--config", e.file("Caddyfile"))
+		cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "FLEET_SECRET=s3cret")
+		return cmd
+	}
+	e.launch()
+	t.Cleanup(func() {
+		e.run.end(syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("%s: %s", name, e.tail())
+		}
+		os.RemoveAll(dir)
+	})
+	return e
+}
+
+func (e *edgeCaddy) tail() string {
+	text := e.run.out.String()
+	return text[max(0, len(text)-2000):]
+}
+
+func (e *edgeCaddy) write(name string) {
+	e.t.Helper()
+	text := fmt.Sprintf(`{
+	admin unix/%s
+	persist_config off
+	auto_https off
+	grace_period 1s
+	storage file_system %s
+	failover {
+		fleet test {
+			%s
+			secret {env.FLEET_SECRET}
+			instance %s
+		}
+	}
+}
+http://api.test {
+	bind unix/%s
+	%s
+}
+`, e.file("admin"), filepath.Join(filepath.Dir(e.dir), "e2e-fleet-storage-"+fmt.Sprint(os.Getpid())), e.engine, name, e.file("site"), indent(e.site))
+	if err := os.WriteFile(e.file("Caddyfile"), []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// launch starts the process and waits until the site answers.
+func (e *edgeCaddy) launch() time.Duration {
+	e.t.Helper()
+	e.run.start()
+	return eventually(e.t, "an instance answers", func() bool {
+		r, _ := http.NewRequest(http.MethodGet, "http://api.test/.up", nil)
+		resp, err := e.client.Do(r)
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return true
+	})
+}
+
+// relaunch ends the process and starts it again.
+func (e *edgeCaddy) relaunch() {
+	e.run.end(syscall.SIGTERM)
+	e.client.CloseIdleConnections()
+	os.Remove(e.file("site"))
+	os.Remove(e.file("admin"))
+	e.launch()
+}
+
+type fleetAnswer struct {
+	Connected bool
+	Instances []struct {
+		Name string
+		Open []struct{ Endpoint, State string }
+	}
+}
+
+func (e *edgeCaddy) fleet() (f fleetAnswer) {
+	e.t.Helper()
+	status, _, text := e.exchange(http.MethodGet, "/failover/fleet", "")
+	if status != 200 || json.Unmarshal([]byte(text), &f) != nil {
+		e.t.Fatalf("the fleet: %d %s", status, text)
+	}
+	return f
+}
+
+// withUp is a site that also answers /.up by itself.
+func withUp(site string) string { return "respond /.up ok\n" + site }
+
+// fleetOver starts three instances that know each other.
+func fleetOver(t testing.TB, engine string, sites ...string) []*edgeCaddy {
+	t.Helper()
+	var edges []*edgeCaddy
+	for i := range 3 {
+		edges = append(edges, startEdge(t, fmt.Sprint("edge-", i+1), engine, withUp(sites[min(i, len(sites)-1)])))
+	}
+	known(t, edges)
+	return edges
+}
+
+func known(t testing.TB, edges []*edgeCaddy) {
+	t.Helper()
+	eventually(t, "the instances know each other", func() bool {
+		return !slices.ContainsFunc(edges, func(e *edgeCaddy) bool {
+			f := e.fleet()
+			return !f.Connected || len(f.Instances) != len(edges)
+		})
+	})
+}
+
+// everywhere waits until something holds at all instances, and returns how long that took.
+func everywhere(t testing.TB, what string, edges []*edgeCaddy, holds func(*edgeCaddy) bool) time.Duration {
+	t.Helper()
+	return eventually(t, what, func() bool {
+		return !slices.ContainsFunc(edges, func(e *edgeCaddy) bool { return !holds(e) })
+	})
+}
+
+func isHeld(e *edgeCaddy) bool    { return !e.one("one").HeldUntil.IsZero() }
+func isDrained(e *edgeCaddy) bool { return e.one("one").Draining }
+
+func TestFleetSharesHoldsAndOrders(t *testing.T) {
+	for name, engine := range map[string]func() string{
+		"redis":   func() string { return "redis unix://" + startRedis(t).socket },
+		"storage": func() string { return "storage" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, two := newAPI(t, "one"), newAPI(t, "two")
+			t.Cleanup(func() { os.RemoveAll(filepath.Join(os.TempDir(), "e2e-fleet-storage-"+fmt.Sprint(os.Getpid()))) })
+			edges := fleetOver(t, engine(), site("quota endpoint", one, two))
+			one.answer(http.StatusTooManyRequests, "Retry-After", "30")
+			edges[0].get().want(t, "while one asks to wait", 200, "two")
+			took := everywhere(t, "all hold", edges, isHeld)
+			t.Logf("a hold at one is a hold at all after %v", took)
+			hits := one.hits.Load()
+			for _, e := range edges {
+				e.get().want(t, "while one is held", 200, "two")
+			}
+			if one.hits.Load() != hits {
+				t.Error("an endpoint on hold was asked")
+			}
+			edges[1].order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"moving"}`)
+			took = everywhere(t, "all drain", edges, isDrained)
+			t.Logf("a drain at one is a drain at all after %v", took)
+			for _, e := range edges {
+				e.run.end(syscall.SIGTERM)
+				e.client.CloseIdleConnections()
+				os.Remove(e.file("site"))
+				os.Remove(e.file("admin"))
+			}
+			for _, e := range edges {
+				e.launch()
+			}
+			took = everywhere(t, "all drain after a restart of all", edges, isDrained)
+			t.Logf("after a restart of all, all drain after %v", took)
+			edges[2].order(http.MethodPost, "api/endpoints/one/enable", "")
+			everywhere(t, "none drains", edges, func(e *edgeCaddy) bool { return !isDrained(e) })
+		})
+	}
+}
+
+// TestFleetAndOneBrokenNetwork: what one instance cannot reach is open there alone; two of three make the
+// third wary.
+func TestFleetAndOneBrokenNetwork(t *testing.T) {
+	redis := startRedis(t)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	const slow = "breaker {\n\topen_for 1m\n}"
+	broken := strings.Replace(site(slow, one, two), "\n\tendpoint", "\n\ttransport http {\n\t\tnetwork_proxy url http://127.0.0.1:1\n\t}\n\tendpoint", 1)
+	edges := fleetOver(t, "redis unix://"+redis.socket, broken, site(slow, one, two))
+	for range 10 {
+		edges[0].get()
+	}
+	everywhere(t, "the others know", edges[1:], func(e *edgeCaddy) bool {
+		return slices.ContainsFunc(e.fleet().Instances, func(i struct {
+			Name string
+			Open []struct{ Endpoint, State string }
+		}) bool {
+			return i.Name == "edge-1" && len(i.Open) > 0
+		})
+	})
+	for range 20 {
+		for _, e := range edges[1:] {
+			e.get().want(t, "at an instance whose network is well", 200, "one")
+		}
+	}
+	if s := edges[1].one("one"); s.State != "closed" || s.Share != 1 {
+		t.Errorf("it is %s with a share of %v", s.State, s.Share)
+	}
+	// now it fails at the second as well
+	one.answer(http.StatusServiceUnavailable)
+	for range 6 {
+		edges[1].get()
+	}
+	edges[1].wantState("one", "open")
+	everywhere(t, "the third is wary", edges[2:], func(e *edgeCaddy) bool { return e.one("one").Share == 0.25 })
+	before := one.hits.Load()
+	eventually(t, "its first failure opens", func() bool {
+		edges[2].get()
+		return edges[2].one("one").State == "open"
+	})
+	if n := one.hits.Load() - before; n != 1 {
+		t.Errorf("it took %d failures", n)
+	}
+}
+
+// TestFleetWithoutItsRedis: whatever happens to the engine, requests go on, and all is in step again soon
+// after its return.
+func TestFleetWithoutItsRedis(t *testing.T) {
+	redis := startRedis(t)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	edges := fleetOver(t, "redis unix://"+redis.socket, site("quota endpoint", one, two))
+	edges[0].order(http.MethodPost, "api/endpoints/two/drain", `{"reason":"moving"}`)
+	drained := func(e *edgeCaddy) bool { return e.one("two").Draining }
+	everywhere(t, "all drain", edges, drained)
+
+	type outage struct{ lose, back func() }
+	for name, o := range map[string]outage{
+		"killed, and started empty": {func() { redis.end(syscall.SIGKILL); os.Remove(redis.socket) }, func() { redis.child.start() }},
+		"stopped":                   {func() { redis.signal(syscall.SIGSTOP) }, func() { redis.signal(syscall.SIGCONT) }},
+	} {
+		o.lose()
+		everywhere(t, name+": it is lost", edges, func(e *edgeCaddy) bool { return !e.fleet().Connected })
+		slowest := time.Duration(0)
+		for range 50 {
+			for _, e := range edges {
+				began := time.Now()
+				e.get().want(t, name, 200, "one")
+				slowest = max(slowest, time.Since(began))
+			}
+		}
+		edges[1].relaunch()
+		edges[1].get().want(t, "after a start without it", 200, "one")
+		began := time.Now()
+		if status, _, text := edges[0].exchange(http.MethodPost, "/load", edges[0].config(), "Content-Type", "text/caddyfile", "Cache-Control", "must-revalidate"); status != 200 {
+			t.Errorf("%s: reloading: %d %s", name, status, text)
+		}
+		t.Logf("%s: the slowest of 150 requests took %v, a reload %v", name, slowest, time.Since(began))
+		edges[2].order(http.MethodPatch, "api/endpoints/one", `{"weight":7}`)
+		o.back()
+		took := everywhere(t, name+": all are back in step", edges, func(e *edgeCaddy) bool {
+			return e.fleet().Connected && e.one("one").Weight == 7 && drained(e)
+		})
+		t.Logf("%s: back in step after %v", name, took)
+		edges[2].order(http.MethodPatch, "api/endpoints/one", `{"weight":null}`)
+		everywhere(t, "the weight is as configured", edges, func(e *edgeCaddy) bool { return e.one("one").Weight == 1 })
+	}
+
+	t.Run("flushed", func(t *testing.T) {
+		known(t, edges)
+		redis.say("FLUSHALL")
+		began := time.Now()
+		eventually(t, "the drain is stored again", func() bool {
+			return redis.say("SCARD failover:{test}:keys") != ":0" && len(redis.keys("*order*")) > 0
+		})
+		t.Logf("repeated after %v", time.Since(began))
+		late := startEdge(t, "late", edges[0].engine, edges[0].site)
+		everywhere(t, "a latecomer drains", []*edgeCaddy{late}, drained)
+		late.run.end(syscall.SIGTERM)
+	})
+	t.Run("full", func(t *testing.T) {
+		redis.say("CONFIG SET maxmemory 1")
+		one.answer(http.StatusTooManyRequests, "Retry-After", "30")
+		edges[0].get()
+		everywhere(t, "the others hold although nothing can be stored", edges, isHeld)
+		redis.say("CONFIG SET maxmemory 0")
+	})
+}
+
+// keys returns the keys like a pattern.
+func (r *redisServer) keys(pattern string) (keys []string) {
+	r.t.Helper()
+	out, err := exec.Command("redis-cli", "-s", r.socket, "--raw", "KEYS", pattern).Output()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return strings.Fields(string(out))
+}
+
+// config returns the instance's Caddyfile.
+func (e *edgeCaddy) config() string {
+	e.t.Helper()
+	text, err := os.ReadFile(e.file("Caddyfile"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// ask sends so many requests a second until stop is called. It wants them answered.
+func (e *edgeCaddy) ask(rate int) (stop func()) {
+	quit := make(chan struct{})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		ticker := time.NewTicker(time.Second / time.Duration(rate))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				calls.Go(func() {
+					r, _ := http.NewRequest(http.MethodGet, "http://api.test/", nil)
+					if resp, err := e.client.Do(r); err == nil {
+						resp.Body.Close()
+					}
+				})
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		calls.Wait()
+	}
+}
+
+// after waits for a time.
+func after(t testing.TB, d time.Duration) {
+	t.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
+
+// TestFleetKeepsALimitTogether at uneven demand, and after one instance was killed.
+func TestFleetKeepsALimitTogether(t *testing.T) {
+	redis := startRedis(t)
+	one, two := newAPI(t, "one"), newAPI(t, "two")
+	const perSecond = 60
+	edges := fleetOver(t, "redis unix://"+redis.socket, edited("api", "", []*api{one, two}, fmt.Sprintf("limit %d requests per 1m", 60*perSecond)))
+	stops := make([]func(), 3)
+	for i, rate := range []int{90, 15, 3} {
+		stops[i] = edges[i].ask(rate)
+	}
+	measure := func(what string) {
+		t.Helper()
+		after(t, 6*time.Second) // demand is told once a second
+		before, began := one.hits.Load(), time.Now()
+		after(t, 12*time.Second)
+		rate := float64(one.hits.Load()-before) / time.Since(began).Seconds()
+		t.Logf("%s: %.1f requests a second reach the endpoint, its limit is %d (%+.1f %%)", what, rate, perSecond, 100*(rate/perSecond-1))
+		if rate > 1.05*perSecond || rate < 0.9*perSecond {
+			t.Errorf("%s: %.1f requests a second, want %d", what, rate, perSecond)
+		}
+	}
+	measure("three instances")
+	edges[0].run.end(syscall.SIGKILL)
+	stops[0]()
+	more := edges[2].ask(70)
+	measure("two instances, after one was killed")
+	for _, stop := range append(stops[1:], more) {
+		stop()
+	}
+}
