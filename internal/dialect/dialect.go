@@ -35,10 +35,10 @@ type Key struct{ Field, Prefix string }
 type Place uint8
 
 const (
-	Nowhere Place = iota
-	InBody        // the field `model` of a JSON body
-	InPath        // the segment after `models`
-	InService     // the path's first segment, the service of a call of gRPC
+	Nowhere   Place = iota
+	InBody          // the field `model` of a JSON body
+	InPath          // the segment after `models`
+	InService       // the path's first segment, the service of a call of gRPC
 )
 
 // A Scope is where a request says what kind of call it is: its model, which is in the path, a field
