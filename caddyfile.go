@@ -168,7 +168,7 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 //	        quota        endpoint|client
 //	        health       off | <METHOD> <uri> | grpc [<service>]
 //	    }
-//	    api                openai|anthropic|gemini|jsonrpc
+//	    api                openai|anthropic|gemini|jsonrpc|grpc
 //	    quota              endpoint|client
 //	    client_credentials strip|pass
 //	    balance            weighted|least_latency|least_requests

@@ -43,10 +43,10 @@ type Policy struct {
 	// this list are endpoints too. Default: none.
 	Endpoints []*Endpoint `json:"endpoints,omitempty"`
 
-	// The API that the endpoints speak: `openai` (and compatible APIs), `anthropic`, `gemini` or
-	// `jsonrpc`. It sets how `keys` are sent, where requests name their model, what responses
+	// The API that the endpoints speak: `openai` (and compatible APIs), `anthropic`, `gemini`,
+	// `jsonrpc` or `grpc`. It sets how `keys` are sent, where requests name their model, what responses
 	// mean, `commit` (`first_event`, `complete` for `jsonrpc`) and the retry block's `methods`
-	// (`any`). Explicit options override it. See docs/llm.md. Default: none.
+	// (`any`; `grpc` leaves both as they are). Explicit options override it. See docs/llm.md. Default: none.
 	API string `json:"api,omitempty"`
 
 	// Whose credentials or quota a 401, 402, 403 or 429 is about: `endpoint` (it counts against

@@ -77,6 +77,8 @@ func (p *Policy) scope() *Scope {
 		return &Scope{By: scopeJSON, Value: api.Scope.Field}
 	case api.Scope.In == dialect.InPath:
 		return &Scope{By: scopeModel}
+	case api.Scope.In == dialect.InService:
+		return &Scope{By: scopeService}
 	}
 	return nil
 }

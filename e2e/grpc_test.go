@@ -263,6 +263,10 @@ func TestGRPCMovesOn(t *testing.T) {
 		"RESOURCE_EXHAUSTED":                 {"", "header Authorization \"Bearer ours\"", ends(codes.ResourceExhausted), codes.OK, "rate_limited"},
 		"UNAUTHENTICATED":                    {"", "header Authorization \"Bearer ours\"", ends(codes.Unauthenticated), codes.OK, "denied"},
 		"PERMISSION_DENIED":                  {"", "header Authorization \"Bearer ours\"", ends(codes.PermissionDenied), codes.OK, "denied"},
+		"api grpc, RESOURCE_EXHAUSTED":       {"api grpc", "key ours", ends(codes.ResourceExhausted), codes.OK, "rate_limited"},
+		"api grpc, UNAUTHENTICATED":          {"api grpc", "key ours", ends(codes.Unauthenticated), codes.OK, "denied"},
+		"api grpc, may have been processed":  {"api grpc", "key ours", ends(codes.Unavailable), codes.Unavailable, ""},
+		"api grpc, methods any":              {"api grpc\n\tretry {\n\t\tmethods any\n\t}", "key ours", ends(codes.Unavailable), codes.OK, "status"},
 		"RESOURCE_EXHAUSTED of the client":   {"", "", ends(codes.ResourceExhausted), codes.ResourceExhausted, ""},
 		"UNAUTHENTICATED of the client":      {"", "", ends(codes.Unauthenticated), codes.Unauthenticated, ""},
 		"NOT_FOUND":                          {"retry {\n\t\tmethods any\n\t}", "", ends(codes.NotFound), codes.NotFound, ""},
@@ -545,5 +549,43 @@ func TestGRPCHealth(t *testing.T) {
 			p.reload(overKeyedGRPC("health "+often, "health grpc shop.Cart", one))
 			result("gRPC NOT_SERVING")
 		})
+	}
+}
+
+// TestAPIOfGRPC: keys go out as gRPC takes them, and a service that fails takes its own calls away only.
+func TestAPIOfGRPC(t *testing.T) {
+	one, two := newGRPC(t, "one"), newGRPC(t, "two")
+	keys := make(chan string, 100)
+	one.behave(func(s grpc.ServerStream) error {
+		md, _ := metadata.FromIncomingContext(s.Context())
+		keys <- strings.Join(md["authorization"], ",")
+		if method, _ := grpc.MethodFromServerStream(s); strings.HasPrefix(method, "/bad.Service/") {
+			return grpcstatus.Error(codes.Unavailable, "no")
+		}
+		return one.echo(s)
+	})
+	p := startCaddy(t, overKeyedGRPC("api grpc\n\tretry {\n\t\tmethods any\n\t}", "key ours", one, two))
+	cc := p.dialGRPC()
+	call := func(service string) string {
+		t.Helper()
+		answer := new(wrapperspb.StringValue)
+		if err := cc.Invoke(t.Context(), "/"+service+"/Echo", wrapperspb.String("hi"), answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer.Value
+	}
+	for range 20 {
+		if got := call("bad.Service"); got != "two: hi" {
+			t.Fatalf("the service that fails: %q", got)
+		}
+		if got := call("good.Service"); got != "one: hi" {
+			t.Fatalf("the other service: %q", got)
+		}
+	}
+	if n := one.hits.Load(); n > 20+10 {
+		t.Errorf("%d attempts at the endpoint, of which 20 are the other service's", n)
+	}
+	if key := <-keys; key != "Bearer ours" {
+		t.Errorf("the key is %q", key)
 	}
 }

@@ -35,13 +35,14 @@ type Key struct{ Field, Prefix string }
 type Place uint8
 
 const (
-	Nowhere Place = iota
-	InBody        // the field `model` of a JSON body
-	InPath        // the segment after `models`
+	Nowhere   Place = iota
+	InBody          // the field `model` of a JSON body
+	InPath          // the segment after `models`
+	InService       // the path's first segment, the service of a call of gRPC
 )
 
-// A Scope is where a request says what kind of call it is: its model, which is in the path, or a
-// field of its JSON body.
+// A Scope is where a request says what kind of call it is: its model, which is in the path, a field
+// of its JSON body, or its service.
 type Scope struct {
 	In    Place
 	Field string
@@ -110,6 +111,13 @@ var table = [...]Dialect{
 		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(), says: saysJSONRPC,
 		Scope: Scope{InBody, "method"}, Commit: "complete", Method: "any",
 		Answers: jsonrpc,
+	},
+	{
+		// https://grpc.io/docs/guides/auth/. Statuses of gRPC are read in every pool, so there are no
+		// answers here. An UNAVAILABLE may come from a call that was carried out: by default only what
+		// cannot have been processed moves on.
+		Name: "grpc", Key: Key{"Authorization", "Bearer "},
+		Scope: Scope{In: InService}, Commit: "headers", Method: "idempotent",
 	},
 }
 

@@ -213,7 +213,7 @@ func TestAStreamThatIsAListIsNotHeldUp(t *testing.T) {
 }
 
 func TestOf(t *testing.T) {
-	if names := dialect.Names(); !slices.Equal(names, []string{"openai", "anthropic", "gemini", "jsonrpc"}) {
+	if names := dialect.Names(); !slices.Equal(names, []string{"openai", "anthropic", "gemini", "jsonrpc", "grpc"}) {
 		t.Errorf("the names are %v", names)
 	}
 	if d := dialect.Of(""); d != nil {

@@ -45,6 +45,7 @@ func (p *Pool) splitLocked(m *PoolMember, f Fleet, steady bool, every time.Durat
 	wanted := 0.0
 	if !d.at.IsZero() && now.After(d.at) {
 		wanted = fleet.Need(float64(taken-d.taken)/now.Sub(d.at).Seconds(), refused != d.refused)
+		wanted = (wanted + d.told) / 2 // chance moves no parts to and fro
 	}
 	d.at, d.taken, d.refused = now, taken, refused
 	var others []fleet.Claim

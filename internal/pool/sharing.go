@@ -64,6 +64,8 @@ const (
 	activeFor = 10 * time.Second
 	// comesBack is within which time instances try an endpoint that another one found back.
 	comesBack = time.Second
+	// backLasts is for how long all try an endpoint that was found back, whoever tries it too.
+	backLasts = 10 * time.Second
 	// trialLasts is for how long the others leave a trial to the instance that makes it.
 	trialLasts = 2 * time.Second
 	// undoneLasts is for how long it is known that an order was undone.
@@ -79,8 +81,9 @@ type shared struct {
 	target   *target.Target // of the first handler that has the endpoint
 	held     time.Time
 	heldFor  string
-	state    string // of a breaker; empty: nothing was told
-	trying   bool   // that it is tried was told
+	state    string    // of a breaker; empty: nothing was told
+	trying   bool      // that it is tried was told
+	back     time.Time // when another instance found the endpoint back
 	told     time.Time
 	begun    uint64
 	active   time.Time         // of the latest look that found new attempts
@@ -223,6 +226,9 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	case fleet.Breaker:
 		return p.hintLocked(m, f, now, cfg), nil
 	case fleet.Trial:
+		if now.Sub(m.shared.back) < backLasts {
+			return false, nil // all may try
+		}
 		if f.Scope == "" && f.Left > 0 {
 			m.TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
 		} else if f.Scope == "" && live {
@@ -248,6 +254,7 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 		}
 	}
 	if f.State != fleet.Opened {
+		s.back = now
 		m.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
 		changed = true // the loop must learn when the period ends
 	}

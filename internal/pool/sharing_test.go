@@ -417,12 +417,12 @@ func TestLimitIsSplitAmongInstances(t *testing.T) {
 			}
 			return let
 		}
-		run(5, 30, 4, 1)
-		if let := run(60, 30, 4, 1); let > 630 || let < 540 {
+		run(10, 30, 4, 1)
+		if let := run(60, 30, 4, 1); let > 630 || let < 520 {
 			t.Errorf("%d were let in within a minute, 600 may be", let)
 		}
-		run(5, 1, 4, 30)
-		if let := run(60, 1, 4, 30); let > 630 || let < 540 {
+		run(10, 1, 4, 30)
+		if let := run(60, 1, 4, 30); let > 630 || let < 520 {
 			t.Errorf("after the demand has moved, %d were let in", let)
 		}
 	})
