@@ -8,7 +8,10 @@ import (
 )
 
 // A Field is the path of a value in untrusted JSON documents.
-type Field struct{ query string }
+type Field struct {
+	query string
+	name  string // of a member of the outermost object, if the path is just that and plain; else empty
+}
 
 // ParseField parses the path of a field, in the syntax of [ParsePath] without -1 and
 // without colons before indexes.
@@ -24,7 +27,11 @@ func ParseField(text string) (Field, error) {
 		}
 		parts[i] = gjson.Escape(s.name)
 	}
-	return Field{strings.Join(parts, ".")}, nil
+	f := Field{query: strings.Join(parts, ".")}
+	if len(path) == 1 && !strings.ContainsAny(path[0].name, `"\\`) {
+		f.name = path[0].name
+	}
+	return f, nil
 }
 
 // In returns the value in a document: a string decoded, any other value as it is. It
@@ -32,6 +39,11 @@ func ParseField(text string) (Field, error) {
 // more of it than needed, so in a document that is not JSON it may return anything. The
 // first of several equal names counts.
 func (f Field) In(doc []byte) string {
+	if f.name != "" {
+		if text, ok := topText(doc, f.name); ok {
+			return string(text)
+		}
+	}
 	return gjson.GetBytes(doc, f.query).String()
 }
 

@@ -77,3 +77,24 @@ func TestFieldOfDeepJSON(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTopText wants the short way to find what the long one does, in every document that is JSON.
+func FuzzTopText(f *testing.F) {
+	for _, doc := range []string{`{"a":"b"}`, ` {"x":{"a":"no"},"y":["a",":"], "a" : "b\"c"}`, `{"x":"\\","a":"b"}`, `{"x":"\\\"a","a":"b"}`, `{"\u0061":"b","a":"c"}`, `{"a":1}`, `{"a":"","a":"c"}`, `[{"a":"b"}]`} {
+		f.Add([]byte(doc))
+	}
+	field, err := ParseField("a")
+	if err != nil {
+		f.Fatal(err)
+	}
+	long := Field{query: field.query}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		if Check(doc, MaxDepth) != nil {
+			_ = field.In(doc) // must not panic
+			return
+		}
+		if got, want := field.In(doc), long.In(doc); got != want {
+			t.Errorf("%q: got %q, want %q", doc, got, want)
+		}
+	})
+}
