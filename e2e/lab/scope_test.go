@@ -600,3 +600,31 @@ func TestNoScope(t *testing.T) {
 		}
 	})
 }
+
+// TestHedgesKnowScopes: a rival goes to no endpoint where its scope is out.
+func TestHedgesKnowScopes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, strings.Replace(byModel(), "methods any", "methods any\nhedge 50ms max 100%", 1))
+		defer func() { l.close() }()
+		l.wants(20, "well", 200, "one")
+		l.on("one:80", refusesConnections)
+		l.on("two:80", models(answers200, map[string]roundTrip{"ill": answersWith(500)}))
+		for range 8 {
+			l.ask("ill")
+			l.ask("well")
+		}
+		l.on("one:80", answers200)
+		for range 100 {
+			time.Sleep(200 * time.Millisecond)
+			l.ask("well")
+		}
+		l.ask("ill") // its trial fails
+		l.on("one:80", after(time.Second, 200))
+		if _, asked := l.ask("ill"); asked != "one" {
+			t.Errorf("the hedge of the model that fails there asked %s", asked)
+		}
+		if _, asked := l.ask("well"); asked != "one two" {
+			t.Errorf("the hedge of the model that works asked %s", asked)
+		}
+	})
+}

@@ -78,6 +78,27 @@ func TestFieldOfDeepJSON(t *testing.T) {
 	}
 }
 
+func TestFieldInEach(t *testing.T) {
+	field, err := ParseField("method")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for doc, want := range map[string]string{
+		`{"method":"a"}`: "a",
+		` [{"method":"a"},{"id":2,"method":"a"}]`:    "a",
+		`[{"method":"a"},{"method":"b"}]`:            "mixed",
+		`[{"method":"a"},{"id":2},7,{"method":"a"}]`: "a",
+		`[]`: "", `[1]`: "", `[`: "", ``: "",
+	} {
+		if got := field.InEach([]byte(doc), "mixed"); got != want {
+			t.Errorf("%s: got %q, want %q", doc, got, want)
+		}
+	}
+	if first, _ := ParseField("0.method"); first.InEach([]byte(`[{"method":"a"},{"method":"b"}]`), "mixed") != "a" {
+		t.Error("a path that begins with an index is not that of each element")
+	}
+}
+
 // FuzzTopText wants the short way to find what the long one does, in every document that is JSON.
 func FuzzTopText(f *testing.F) {
 	for _, doc := range []string{`{"a":"b"}`, ` {"x":{"a":"no"},"y":["a",":"], "a" : "b\"c"}`, `{"x":"\\","a":"b"}`, `{"x":"\\\"a","a":"b"}`, `{"\u0061":"b","a":"c"}`, `{"a":1}`, `{"a":"","a":"c"}`, `[{"a":"b"}]`} {
