@@ -145,7 +145,7 @@ func TestWhatLooksLikeASlowStream(t *testing.T) {
 		"small":                   {usual, sends(3, 30*time.Millisecond, "x"), "/small"},
 		"small, a second in all":  {usual, sends(5, 250*time.Millisecond, "x"), "/small"},
 		"a third of the rate":     {usual, sends(60, 60*time.Millisecond, token), "/"},
-		"always as slow":          {sends(4, 2*time.Second, token), sends(4, 2*time.Second, token), "/"},
+		"always as slow":          {sends(8, 2*time.Second, token), sends(8, 2*time.Second, token), "/"},
 		"fast, and then 200 KB/s": {sends(20, 50*time.Millisecond, strings.Repeat("x", 256<<10)), sends(60, 50*time.Millisecond, strings.Repeat("x", 10<<10)), "/"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestWhatLooksLikeASlowStream(t *testing.T) {
 // TestStreamsOfTwoKinds: where some streams have always been slow, they are no sign of anything.
 func TestStreamsOfTwoKinds(t *testing.T) {
 	inStreamLab(t, "", func(t *testing.T, l streamLab) {
-		fast, slow := sends(60, 20*time.Millisecond, token), sends(4, 3*time.Second, token)
+		fast, slow := sends(60, 20*time.Millisecond, token), sends(8, 3*time.Second, token)
 		l.on("one:1", func(r *http.Request) (*http.Response, error) {
 			if r.URL.Path == "/events" {
 				return slow(r)
