@@ -95,7 +95,6 @@ type Node struct {
 	serial   uint64
 	own      map[string]*ownFact
 	queue    []Fact
-	queued   time.Time // when the first of them was told
 	engines  []*session
 	tokens   float64
 	filled   time.Time

@@ -391,7 +391,9 @@ func TestLimitIsSplitAmongInstances(t *testing.T) {
 	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
 		bounds := &endpoint.Bounds{Rates: []quota.Rate{quota.Limit{Amount: 600, Per: time.Minute}.Rate()}}
 		for _, e := range edges {
+			e.Mu.Lock()
 			e.h.Targets[0].Bounds = bounds
+			e.Mu.Unlock()
 		}
 		// 30, 4 and 1 a second want to go where 10 may
 		run := func(seconds int, rates ...int) (let int) {

@@ -223,15 +223,16 @@ func (s *Shelf) Snapshot(ctx context.Context) ([]fleet.Record, error) { return s
 
 // look reads the others' values, and returns what is new in them, or all. It deletes values of
 // instances that are long gone.
-func (s *Shelf) look(ctx context.Context, all bool) (news []fleet.Record, err error) {
-	err = s.within(ctx, func() error {
-		news, err = s.lookNow(ctx, all)
+func (s *Shelf) look(ctx context.Context, all bool) ([]fleet.Record, error) {
+	var found []fleet.Record // read only if the call has ended: it may go on without us
+	err := s.within(ctx, func() (err error) {
+		found, err = s.lookNow(ctx, all)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", s.folder, err)
 	}
-	return news, nil
+	return found, nil
 }
 
 func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err error) {
