@@ -37,8 +37,8 @@ func all() bool {
 	all := true
 	flag.Visit(func(f *flag.Flag) {
 		switch name := strings.TrimPrefix(f.Name, "test."); name {
-		case "timeout", "v", "count", "failfast", "short", "paniconexit0", "testlogfile", "parallel":
-		default: // run, skip, list, bench, fuzz and profiles
+		case "timeout", "v", "count", "failfast", "short", "paniconexit0", "testlogfile", "parallel", "skip":
+		default: // run, list, bench, fuzz and profiles
 			all = false
 		}
 	})
