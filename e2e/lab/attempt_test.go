@@ -14,7 +14,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// TestAttemptIsItsClientsContext checks that an attempt has the values of the client's context.
+// TestAttemptIsItsClientsContext checks that an attempt's context has the values of the client's context.
 func TestAttemptIsItsClientsContext(t *testing.T) {
 	type key struct{}
 	client := context.WithValue(t.Context(), key{}, "value")
@@ -30,8 +30,8 @@ func TestAttemptIsItsClientsContext(t *testing.T) {
 	}
 }
 
-// TestHowBodiesEnd has the client leave before the end of a body is seen. What came
-// whole is the endpoint's success all the same.
+// TestHowBodiesEnd checks that a whole body counts as the endpoint's success, even if the client
+// leaves before it sees the body's end.
 func TestHowBodiesEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		body  io.ReadCloser
@@ -78,7 +78,7 @@ func TestHowBodiesEnd(t *testing.T) {
 	}
 }
 
-// leavingBody has the client leave before each read.
+// leavingBody is a body whose client leaves before each read.
 type leavingBody struct {
 	io.ReadCloser
 	leave func()

@@ -19,7 +19,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// closedAndWell fails unless nothing has been held against these endpoints.
+// closedAndWell fails the test unless these endpoints are closed and have no failures on record.
 func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	t.Helper()
 	time.Sleep(time.Second) // for what is still in doubt
@@ -30,7 +30,7 @@ func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	}
 }
 
-// TestAuthors checks that failures that are not the endpoint's count against their author.
+// TestAuthors checks that a failure counts against whoever caused it, not always the endpoint.
 func TestAuthors(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -79,9 +79,9 @@ func TestAuthors(t *testing.T) {
 	}
 }
 
-// TestQueryOfDeath sends a request that fails wherever it goes, at some rate beside
-// good ones that only the primary gets. Nothing is held against any endpoint, also not
-// against those that get no other calls, which are there when the primary fails.
+// TestQueryOfDeath sends a request that fails at every endpoint, beside good requests that only
+// the primary gets. No endpoint's breaker may open, not even those of endpoints without other
+// calls, and these must take over when the primary fails.
 func TestQueryOfDeath(t *testing.T) {
 	dies := map[string]roundTrip{
 		"status": after(time.Millisecond, http.StatusInternalServerError),
@@ -149,10 +149,10 @@ func TestQueryOfDeath(t *testing.T) {
 	}
 }
 
-// TestQueryOfDeathBesideAFailure lets the primary fail while a request that fails wherever it goes
-// comes a thousand times a second; if one endpoint remains, so that nothing can tell, half as often as
-// good ones. The endpoints that take over have served no other call yet when the
-// first of these reach them, and good calls take their time. They stay closed.
+// TestQueryOfDeathBesideAFailure checks that a request that fails at every endpoint opens no
+// breaker of the endpoints that take over from a failed primary. They have served no other call
+// when they first get this request, and good calls take time. The bad request comes a thousand times
+// a second, or half as often as good ones if only one endpoint takes over.
 func TestQueryOfDeathBesideAFailure(t *testing.T) {
 	cutOff := func(*http.Request) (*http.Response, error) { return nil, errCut }
 	for pause, names := range map[time.Duration][]string{
@@ -239,8 +239,8 @@ func TestOutageOpensAsBefore(t *testing.T) {
 	}
 }
 
-// TestEndpointsThatAnswerSome lets both endpoints fail most calls. They open, but the
-// calls that they still answer are not refused.
+// TestEndpointsThatAnswerSome checks that two endpoints that fail most calls open, and that the
+// pool does not refuse the calls that they still answer.
 func TestEndpointsThatAnswerSome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -267,7 +267,8 @@ func TestEndpointsThatAnswerSome(t *testing.T) {
 	})
 }
 
-// TestPanicOfAHedge lets the transport panic in the goroutine of a hedge.
+// TestPanicOfAHedge checks that a call is answered, and leaves no attempt in flight, if the transport
+// panics in a hedge's goroutine.
 func TestPanicOfAHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Retry: &failover.Retry{Hedge: &failover.Hedge{After: caddy.Duration(50 * time.Millisecond)}}}, "one:80", "two:80")

@@ -11,8 +11,8 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// pattern answers by turns as a text says: x is a failure, anything else a success. At its end it
-// begins anew, unless an empty one takes over.
+// pattern answers as its text says, one character a call: x is a failure, anything else a success.
+// It repeats the text, until an empty pattern takes over.
 type pattern struct {
 	text  atomic.Pointer[string]
 	asked atomic.Int64
@@ -31,8 +31,8 @@ func (p *pattern) roundTrip(r *http.Request) (*http.Response, error) {
 	return after(2*time.Millisecond, http.StatusOK)(r)
 }
 
-// quietLab is a pool whose primary fails so often, but never five times in a row, that it has the
-// lowest score, at a call each 4 s.
+// quietLab is a pool that gets a call every 4 s. Its primary has the lowest score: it fails often,
+// but never five times in a row.
 func quietLab(t *testing.T, ill string) (l *lab, primary *pattern) {
 	primary = new(pattern)
 	primary.becomes(ill)
@@ -47,8 +47,8 @@ func quietLab(t *testing.T, ill string) (l *lab, primary *pattern) {
 
 const quietEvery = 4 * time.Second
 
-// TestScoresComeBackInAQuietPool lets a primary whose score has fallen without its breaker ever opening be
-// well again, where few calls come: it has its traffic back within minutes, not a quarter of an hour.
+// TestScoresComeBackInAQuietPool checks that a primary with a low score, whose breaker never opened,
+// has its traffic back within minutes after it recovers, even if the pool gets few calls.
 func TestScoresComeBackInAQuietPool(t *testing.T) {
 	for method, most := range map[string]time.Duration{http.MethodGet: 3 * time.Minute, http.MethodPost: 5 * time.Minute} {
 		t.Run(method, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestScoresComeBackInAQuietPool(t *testing.T) {
 	}
 }
 
-// TestScoresComeBackInAnIdlePool: time alone is enough.
+// TestScoresComeBackInAnIdlePool checks that a score recovers with time, without calls.
 func TestScoresComeBackInAnIdlePool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := quietLab(t, "xxxx.")
@@ -89,8 +89,8 @@ func TestScoresComeBackInAnIdlePool(t *testing.T) {
 	})
 }
 
-// TestScoresThatDriftHelpNoIllEndpoint lets a primary go on failing: few of the calls of a quiet pool ask it, and of a
-// busier one no more than its score allows.
+// TestScoresThatDriftHelpNoIllEndpoint checks that a primary that goes on failing gets few calls of a
+// quiet pool, and no more of a busy one than its score allows.
 func TestScoresThatDriftHelpNoIllEndpoint(t *testing.T) {
 	for name, c := range map[string]struct {
 		every  time.Duration

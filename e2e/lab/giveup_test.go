@@ -21,7 +21,7 @@ type impatience struct {
 	path     string
 }
 
-// lost is how many of the calls had no answer by then.
+// lost returns how many calls had no answer when their clients gave up.
 func (l *lab) lost(i impatience, lasting time.Duration) (lost, calls int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -46,8 +46,9 @@ func (l *lab) lost(i impatience, lasting time.Duration) (lost, calls int) {
 	return lost, calls
 }
 
-// TestClientsGiveUpBeforeTheTimeout lets the primary hang, at 5 calls a second whose clients
-// leave long before the timeout. However much is known about it by then, hardly any call is lost.
+// TestClientsGiveUpBeforeTheTimeout checks that hardly any call is lost to a primary that hangs, at
+// 5 calls a second whose clients leave long before the timeout. The pool may know much or little
+// about the primary.
 func TestClientsGiveUpBeforeTheTimeout(t *testing.T) {
 	stream := func(policy *failover.Policy) { policy.Commit = &failover.Commit{After: "first_byte"} }
 	for name, c := range map[string]struct {
@@ -91,7 +92,7 @@ func TestClientsGiveUpBeforeTheTimeout(t *testing.T) {
 	}
 }
 
-// TestClientsThatGiveUpTakeNoLastEndpointOut lets both endpoints hang.
+// TestClientsThatGiveUpTakeNoLastEndpointOut checks that the last endpoint stays in if both hang.
 func TestClientsThatGiveUpTakeNoLastEndpointOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Timeout: caddy.Duration(10 * time.Second), Retry: &failover.Retry{Methods: []string{"any"}}}, "one:80", "two:80")
@@ -110,8 +111,8 @@ func TestClientsThatGiveUpTakeNoLastEndpointOut(t *testing.T) {
 	})
 }
 
-// TestSlowEndpointsComeBackFromImpatience lets a few clients give up, one after the other, on an
-// endpoint that always takes 20 s, and patient ones come then: it serves again.
+// TestSlowEndpointsComeBackFromImpatience checks that an endpoint that always takes 20 s serves
+// patient clients again after a few others gave up on it.
 func TestSlowEndpointsComeBackFromImpatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -128,8 +129,8 @@ func TestSlowEndpointsComeBackFromImpatience(t *testing.T) {
 	})
 }
 
-// TestHostileClientsCloseNothing opens requests to a route that takes 20 s, and leaves, beside
-// calls to another one that succeed.
+// TestHostileClientsCloseNothing checks that clients that leave a route of 20 s early take no
+// endpoint out while calls to another route succeed.
 func TestHostileClientsCloseNothing(t *testing.T) {
 	for name, hostile := range map[string]impatience{
 		"at once":                  {100, 1, http.MethodGet, "/slow"},

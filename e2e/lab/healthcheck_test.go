@@ -13,8 +13,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// checkLog is an endpoint that remembers when it was checked, and answers calls
-// as well.
+// checkLog is an endpoint that records its checks and answers calls.
 type checkLog struct {
 	mu       sync.Mutex
 	at       []time.Time
@@ -86,8 +85,8 @@ func lasted(t *testing.T, what string, d, low, high time.Duration) {
 
 const second = time.Second
 
-// TestCheckSchedule: an idle, healthy pool is checked twice at first, then once
-// an interval.
+// TestCheckSchedule checks that an idle, healthy pool gets two checks at first, then one an
+// interval.
 func TestCheckSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -112,7 +111,8 @@ func TestCheckSchedule(t *testing.T) {
 	})
 }
 
-// TestChecksAreSpread: 100 endpoints, once a second each, some slow to answer.
+// TestChecksAreSpread checks 100 endpoints once a second each, some of them slow: the checks must
+// spread evenly over the second.
 func TestChecksAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, logs := newChecked(t, &failover.Policy{Health: &failover.Health{Interval: caddy.Duration(second), FastInterval: caddy.Duration(second)}}, 100)
@@ -151,8 +151,8 @@ func TestChecksAreSpread(t *testing.T) {
 	})
 }
 
-// TestBusyEndpointsAreNotChecked: calls say it already; the idle standby is
-// checked.
+// TestBusyEndpointsAreNotChecked checks that an endpoint with calls gets no checks, and that an
+// idle standby does.
 func TestBusyEndpointsAreNotChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{}}, 2)
@@ -211,8 +211,8 @@ func TestChecksTakeOutAndBringBack(t *testing.T) {
 	})
 }
 
-// TestChecksThatPassBringBackEarly: relapses have made the open period long, but
-// checks that had failed pass again.
+// TestChecksThatPassBringBackEarly checks that an endpoint whose relapses made its open period long
+// comes back early if its checks failed before and now pass.
 func TestChecksThatPassBringBackEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{
@@ -235,8 +235,8 @@ func TestChecksThatPassBringBackEarly(t *testing.T) {
 	})
 }
 
-// TestChecksThatNoticeNothing: calls fail, checks pass. They prove nothing: the
-// open period stays what it is.
+// TestChecksThatNoticeNothing checks that passing checks do not shorten the open period if they
+// also passed while calls failed.
 func TestChecksThatNoticeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{
@@ -262,8 +262,8 @@ func TestChecksThatNoticeNothing(t *testing.T) {
 	})
 }
 
-// TestCallsPassChecksFail: the checks of an endpoint with few calls take it out,
-// but never the last one.
+// TestCallsPassChecksFail checks that failed checks take out an endpoint with few calls, but never
+// the last endpoint.
 func TestCallsPassChecksFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{}}, 2)
@@ -288,7 +288,8 @@ func TestCallsPassChecksFail(t *testing.T) {
 	})
 }
 
-// TestReloadChangesChecks: another interval, another question, no checks at all.
+// TestReloadChangesChecks checks that a reload changes the interval and the request of checks, and
+// turns them off.
 func TestReloadChangesChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{Interval: caddy.Duration(10 * time.Minute)}}, 2)
@@ -328,8 +329,8 @@ func TestReloadChangesChecks(t *testing.T) {
 	})
 }
 
-// TestReloadEndsChecksUnderWay: what an old configuration asked changes nothing
-// any more, and nothing of it is left running.
+// TestReloadEndsChecksUnderWay checks that a reload stops the old configuration's checks, and
+// ignores their results.
 func TestReloadEndsChecksUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{Timeout: caddy.Duration(time.Hour)}}, 2)
@@ -353,7 +354,7 @@ func TestReloadEndsChecksUnderWay(t *testing.T) {
 	})
 }
 
-// TestHeldEndpointsAreNotChecked: who asks to be left alone is.
+// TestHeldEndpointsAreNotChecked checks that an endpoint gets no checks during its hold.
 func TestHeldEndpointsAreNotChecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Quota: "endpoint", Health: &failover.Health{Interval: caddy.Duration(2 * second)}}, 2)
@@ -377,8 +378,8 @@ func TestHeldEndpointsAreNotChecked(t *testing.T) {
 	})
 }
 
-// TestChecksFeedTheScore of an endpoint without calls: it has become slower than
-// it was, by its own measure.
+// TestChecksFeedTheScore checks that the score of an endpoint without calls falls when its checks
+// become slower than they used to be.
 func TestChecksFeedTheScore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := newChecked(t, &failover.Policy{Health: &failover.Health{Interval: caddy.Duration(2 * second)}}, 2)
@@ -389,7 +390,7 @@ func TestChecksFeedTheScore(t *testing.T) {
 		}
 		logs[1].set(func(log *checkLog) { log.takes = 40 * time.Millisecond })
 		time.Sleep(5 * time.Minute)
-		l.call("GET", "/", "") // which wakes the pool up
+		l.call("GET", "/", "") // wakes the pool up
 		time.Sleep(second)
 		if lost := 1 - two.status().Score; lost < 0.3 {
 			t.Errorf("20 times slower, and lost %v", lost)
@@ -397,8 +398,8 @@ func TestChecksFeedTheScore(t *testing.T) {
 	})
 }
 
-// TestDynamicEndpointsAreChecked from when they are seen first until they are
-// forgotten.
+// TestDynamicEndpointsAreChecked checks that a dynamic endpoint gets checks from when the pool first
+// sees it until the pool forgets it.
 func TestDynamicEndpointsAreChecked(t *testing.T) {
 	const config = `{"dynamic_upstreams": {"source": "lab"},
 			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab", "health": {"uri": "/up"}}}}`

@@ -1,5 +1,5 @@
-// Package lab runs proxies in virtual time: whole handlers, provisioned from the Caddyfile or JSON, whose
-// endpoints are functions. It sees what users see: answers, what endpoints are asked, and the admin API.
+// Package lab runs whole proxy handlers in virtual time. It provisions them from the Caddyfile or JSON;
+// their endpoints are functions. Tests see what users see: answers, requests to endpoints, the admin API.
 package lab
 
 import (
@@ -28,9 +28,8 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// A lab is one provisioned proxy handler with a failover policy, whose round
-// trips go to functions instead of sockets, so that it runs in a synctest
-// bubble.
+// A lab is one provisioned proxy handler with a failover policy. Functions replace its sockets,
+// so that it runs in a synctest bubble.
 type lab struct {
 	t       testing.TB
 	id      string // of its transport
@@ -47,7 +46,7 @@ type lab struct {
 
 type roundTrip func(*http.Request) (*http.Response, error)
 
-// labs are those that are open, by the names of their transports.
+// labs are the open labs, by the names of their transports.
 var labs sync.Map
 
 var labCount atomic.Int64
@@ -99,7 +98,7 @@ func handlerJSON(t testing.TB, directive string) json.RawMessage {
 	return nil
 }
 
-// newEmpty is a lab without a handler.
+// newEmpty returns a lab without a handler.
 func newEmpty(t testing.TB, pool string) *lab {
 	l := &lab{t: t, pool: pool, id: fmt.Sprint(labCount.Add(1)), apis: make(map[string]roundTrip), underway: make(map[string]int)}
 	labs.Store(l.id, l)
@@ -107,8 +106,8 @@ func newEmpty(t testing.TB, pool string) *lab {
 	return l
 }
 
-// openLab provisions the handler of a directive, for a pool named lab. Every endpoint answers 200
-// until told otherwise. The lab has to be closed within the bubble.
+// openLab provisions a directive's handler, for a pool named lab. Every endpoint answers 200 until
+// on changes it. The test must close the lab within the bubble.
 func openLab(t testing.TB, directive string) *lab {
 	t.Helper()
 	return openLabJSON(t, handlerJSON(t, directive))
@@ -121,8 +120,8 @@ func openLabJSON(t testing.TB, config json.RawMessage) *lab {
 	return l
 }
 
-// newLab is openLab for a policy in a pool of the test's name, over endpoints that
-// all answer within 2 ms. It closes itself.
+// newLab opens a lab for a policy, in a pool with the test's name, whose endpoints answer within
+// 2 ms. The lab closes itself.
 func newLab(t testing.TB, policy *failover.Policy, addresses ...string) *lab {
 	t.Helper()
 	l := newEmpty(t, t.Name())
@@ -134,7 +133,7 @@ func newLab(t testing.TB, policy *failover.Policy, addresses ...string) *lab {
 	return l
 }
 
-// reload lets another policy over these endpoints take over.
+// reload replaces the policy and keeps the endpoints.
 func (l *lab) reload(policy *failover.Policy, addresses ...string) {
 	l.t.Helper()
 	end := l.close
@@ -142,7 +141,7 @@ func (l *lab) reload(policy *failover.Policy, addresses ...string) {
 	end()
 }
 
-// use provisions a policy, as the one that the pool runs by.
+// use provisions a policy and makes the pool follow it.
 func (l *lab) use(policy *failover.Policy, addresses []string) {
 	l.t.Helper()
 	policy.Name = l.pool
@@ -160,7 +159,7 @@ func (l *lab) use(policy *failover.Policy, addresses []string) {
 	l.provision(config)
 }
 
-// provision makes the handler as Caddy would, and lets its configuration start.
+// provision makes the handler as Caddy does, and starts its configuration.
 func (l *lab) provision(config json.RawMessage) {
 	l.t.Helper()
 	parent, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
@@ -211,21 +210,21 @@ func (l *lab) roundTrip(r *http.Request) (*http.Response, error) {
 	return f(r)
 }
 
-// on says what an endpoint does from now on.
+// on sets what an endpoint does from now on.
 func (l *lab) on(host string, f roundTrip) {
 	l.mu.Lock()
 	l.apis[host] = f
 	l.mu.Unlock()
 }
 
-// waitingAt is how many round trips to an endpoint are under way.
+// waitingAt returns how many round trips to an endpoint are under way.
 func (l *lab) waitingAt(host string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.underway[host]
 }
 
-// takeAsked returns which endpoints were asked since it was called last.
+// takeAsked returns the endpoints that got requests since its last call.
 func (l *lab) takeAsked() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -254,7 +253,7 @@ func (l *lab) callFrom(ctx context.Context, method, path string, reader io.Reade
 	}
 	w := httptest.NewRecorder()
 	if err := l.serve(w, r); err != nil {
-		// what Caddy's server makes of an error
+		// as Caddy's server answers an error
 		w.Code = http.StatusInternalServerError
 		if with, ok := errors.AsType[caddyhttp.HandlerError](err); ok && with.StatusCode != 0 {
 			w.Code = with.StatusCode
@@ -271,7 +270,7 @@ func (l *lab) callInto(w http.ResponseWriter, method, path string, body io.Reade
 	}
 }
 
-// serve lets the handler serve a request.
+// serve runs the handler on a request.
 func (l *lab) serve(w http.ResponseWriter, r *http.Request) error {
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
@@ -376,7 +375,7 @@ func answersWith(status int, header ...string) roundTrip {
 
 var answers200 = answersWith(http.StatusOK)
 
-// refusesConnections is an endpoint nobody listens at.
+// refusesConnections is an endpoint where nobody listens.
 func refusesConnections(*http.Request) (*http.Response, error) {
 	return nil, reverseproxy.NewDialError(errRefused)
 }
@@ -391,7 +390,7 @@ func hangs(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// admin asks the admin API, and decodes its answer.
+// admin sends a request to the admin API and decodes the answer.
 func admin(t testing.TB, method, path, body string, into any) (status int) {
 	t.Helper()
 	module, err := caddy.GetModule("admin.api.failover")
@@ -422,7 +421,7 @@ func admin(t testing.TB, method, path, body string, into any) (status int) {
 // totals count attempts.
 type totals struct{ Attempts, Successes, Failures, Cancelled uint64 }
 
-// status is how an endpoint stands.
+// status is an endpoint's status in the admin API.
 type status struct {
 	Name, State, Reason string
 	Since, Until        time.Time
@@ -441,7 +440,7 @@ type status struct {
 	}
 }
 
-// scopeStatus is how an endpoint stands for calls of one scope.
+// scopeStatus is an endpoint's status for calls of one scope.
 type scopeStatus struct {
 	Scope, State, Reason string
 	Share                float64
@@ -450,7 +449,7 @@ type scopeStatus struct {
 	Attempts             uint64
 }
 
-// scope is how the endpoint stands for calls of a scope; nil if the status does not show it.
+// scope returns the endpoint's status for calls of a scope; nil if the admin API does not show it.
 func (e endpoint) scope(name string) *scopeStatus {
 	e.l.t.Helper()
 	for _, s := range e.status().Scopes {
@@ -461,16 +460,16 @@ func (e endpoint) scope(name string) *scopeStatus {
 	return nil
 }
 
-// An endpoint is one of a lab's pool.
+// An endpoint is one endpoint of a lab's pool.
 type endpoint struct {
 	l    *lab
 	name string
 }
 
-// endpoint is that of a name.
+// endpoint returns the endpoint with a name.
 func (l *lab) endpoint(name string) endpoint { return endpoint{l, name} }
 
-// status is how the endpoint stands.
+// status returns the endpoint's status.
 func (e endpoint) status() (s status) {
 	e.l.t.Helper()
 	if code := admin(e.l.t, http.MethodGet, "pools/"+url.PathEscape(e.l.pool)+"/endpoints/"+url.PathEscape(e.name), "", &s); code != http.StatusOK {
@@ -483,7 +482,7 @@ func (e endpoint) state() string   { return e.status().State }
 func (e endpoint) totals() totals  { return e.status().totals }
 func (e endpoint) inFlight() int64 { return e.status().InFlight }
 
-// order gives an operator's command.
+// order sends an operator's command.
 func (e endpoint) order(action, body string) {
 	e.l.t.Helper()
 	var answer any
@@ -492,7 +491,7 @@ func (e endpoint) order(action, body string) {
 	}
 }
 
-// An event is one that the admin API tells of.
+// An event is an event in the admin API.
 type event struct {
 	ID                     uint64
 	At                     time.Time
@@ -501,7 +500,7 @@ type event struct {
 	Details                map[string]any
 }
 
-// newestEvent is the latest of this process.
+// newestEvent returns the ID of the latest event of this process; 0 if there is none.
 func newestEvent(t testing.TB) uint64 {
 	var all []event
 	admin(t, http.MethodGet, "events?limit=1000", "", &all)
@@ -512,7 +511,7 @@ func newestEvent(t testing.TB) uint64 {
 	return newest
 }
 
-// events are the pool's since the lab was opened, oldest first.
+// events returns the pool's events since the lab was opened, oldest first.
 func (l *lab) events() (list []event) {
 	l.t.Helper()
 	var all []event
@@ -520,7 +519,7 @@ func (l *lab) events() (list []event) {
 	return all
 }
 
-// moves are the endpoint's changes of state since the lab was opened.
+// moves returns the endpoint's changes of state since the lab was opened.
 func (e endpoint) moves() (list []event) {
 	for _, one := range e.l.events() {
 		if one.Endpoint == e.name && strings.HasPrefix(one.Kind, "breaker_") {
@@ -530,7 +529,7 @@ func (e endpoint) moves() (list []event) {
 	return list
 }
 
-// known are the names of the pool's endpoints.
+// known returns the names of the pool's endpoints.
 func (l *lab) known() (names []string) {
 	l.t.Helper()
 	var pool struct{ Endpoints []status }
@@ -541,11 +540,11 @@ func (l *lab) known() (names []string) {
 	return names
 }
 
-// What the documentation promises, as far as tests go by it.
+// These are bounds of the documentation that tests rely on.
 const (
 	tickEvery    = 250 * time.Millisecond // between two looks at a pool
 	pollAllIn    = 250 * time.Millisecond // between trials while all endpoints are out
-	watchAtMost  = 50 * time.Millisecond  // a timeout is seen late by so much at most
+	watchAtMost  = 50 * time.Millisecond  // the longest delay until a timeout is noticed
 	watchAtLeast = 5 * time.Millisecond
 	checkSlot    = 40 * time.Millisecond
 	checkedBy    = "caddy-failover health check"

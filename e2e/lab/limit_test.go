@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestALimitUsesWhatIsGranted: a provider that grants 600 requests a minute, before which there are 20 calls a
-// second, never says no, and gives at least 97 % of them.
+// TestALimitUsesWhatIsGranted checks that a provider that grants 600 requests a minute refuses no call,
+// and gives at least 97 % of its grant, under 20 calls a second.
 func TestALimitUsesWhatIsGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grant = 600

@@ -28,8 +28,8 @@ const twoTiers = `failover {
 	timeout 1s
 }`
 
-// TestHoldIsServedOut wants an endpoint to get its traffic back when the time is over
-// that it asked for.
+// TestHoldIsServedOut checks that an endpoint gets its traffic back when the hold that it asked for
+// is over.
 func TestHoldIsServedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\nquota endpoint\nendpoint http://one:1\nendpoint http://two:2\n}")
@@ -68,8 +68,8 @@ func bringDown(l *lab, names ...string) {
 	l.takeAsked()
 }
 
-// TestTrialsWhileAllDown wants one call every 250 ms to try the endpoints in
-// turn, and all others to be answered at once.
+// TestTrialsWhileAllDown checks that one call every 250 ms tries the endpoints in turn, and that all
+// others get an answer at once.
 func TestTrialsWhileAllDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
@@ -112,9 +112,8 @@ func TestTrialsWhileAllDown(t *testing.T) {
 	})
 }
 
-// TestTrialsPassBy wants the trials of a pool that is down not to be spent on
-// endpoints that cannot take one: one that an operator keeps out, and one that
-// still has a trial which hangs.
+// TestTrialsPassBy checks that a pool that is down spends no trial on an endpoint that cannot take
+// one: one that an operator keeps out, or one whose earlier trial hangs.
 func TestTrialsPassBy(t *testing.T) {
 	for name, takeOut := range map[string]func(l *lab){
 		"forced open": func(l *lab) {
@@ -151,8 +150,8 @@ func TestTrialsPassBy(t *testing.T) {
 	}
 }
 
-// TestTriesAnyway wants `all_down try_anyway` to send each call to the endpoint
-// that is due first.
+// TestTriesAnyway checks that `all_down try_anyway` sends each call to the endpoint whose trial is
+// due first.
 func TestTriesAnyway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, strings.Replace(twoTiers, "timeout 1s", "all_down try_anyway", 1))
@@ -174,8 +173,8 @@ func TestTriesAnyway(t *testing.T) {
 	})
 }
 
-// TestTimeouts wants the watcher to end attempts in time, and none of the
-// endpoint's blame to fall on those that got too little of it.
+// TestTimeouts checks that the watcher ends attempts in time, and that an attempt that got too
+// little time counts nothing against its endpoint.
 func TestTimeouts(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -261,8 +260,8 @@ func (r *slowReader) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestClientLeaves wants an attempt to end soon after its client has left, and
-// to count as no failure.
+// TestClientLeaves checks that an attempt ends soon after its client leaves, and counts as no
+// failure.
 func TestClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
@@ -281,8 +280,8 @@ func TestClientLeaves(t *testing.T) {
 	})
 }
 
-// TestLoopStaysWhileSomethingIsDue wants no parking while an open period or a
-// hold runs.
+// TestLoopStaysWhileSomethingIsDue checks that the loop does not park during an open period or a
+// hold.
 func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
@@ -302,8 +301,8 @@ func TestLoopStaysWhileSomethingIsDue(t *testing.T) {
 	})
 }
 
-// TestQuietPoolRecovers wants an endpoint to be back after a few calls where
-// there is one every second.
+// TestQuietPoolRecovers checks that an endpoint is back after a few calls in a pool that gets one a
+// second.
 func TestQuietPoolRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, twoTiers)
@@ -373,8 +372,8 @@ func (labUpstreams) GetUpstreams(*http.Request) (upstreams []*reverseproxy.Upstr
 	return upstreams, nil
 }
 
-// TestDynamicEndpointsAreForgotten wants a state for each address that was looked
-// up, and none for those that have not been seen for ten minutes.
+// TestDynamicEndpointsAreForgotten checks that the pool keeps a state for each address that a lookup
+// returned, until no lookup returned it for ten minutes.
 func TestDynamicEndpointsAreForgotten(t *testing.T) {
 	const config = `{"dynamic_upstreams": {"source": "lab"},
 			"load_balancing": {"selection_policy": {"policy": "failover", "name": "lab",

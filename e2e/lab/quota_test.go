@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestAStatedQuotaHoldsBeforeThe429: an endpoint whose answer says that nothing is left of a quota gets no calls until it
-// is back, whatever the answer's status is.
+// TestAStatedQuotaHoldsBeforeThe429 checks that an endpoint gets no calls between an answer, of any
+// status, that says that a quota is used up, and the time when the quota is back.
 func TestAStatedQuotaHoldsBeforeThe429(t *testing.T) {
 	for _, test := range []struct {
 		name, api, quota string
@@ -74,7 +74,8 @@ func TestAStatedQuotaHoldsBeforeThe429(t *testing.T) {
 	}
 }
 
-// TestAStatedQuotaClosesNoLastEndpoint: what an answer says of quotas takes no last endpoint out; that it has is seen.
+// TestAStatedQuotaClosesNoLastEndpoint checks that a used-up quota does not take out the last endpoint,
+// and that the status shows it.
 func TestAStatedQuotaClosesNoLastEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\napi openai\nquota endpoint\nendpoint http://one:1\nendpoint http://two:1\n}")
@@ -113,8 +114,8 @@ func TestAStatedQuotaClosesNoLastEndpoint(t *testing.T) {
 	})
 }
 
-// TestNearItsEndAnEndpointGetsLess: with less than 5 % left of a quota or of its own limit, an endpoint gets less of its
-// tier's load, in proportion; alone in its tier, all of it.
+// TestNearItsEndAnEndpointGetsLess checks that an endpoint with less than 5 % left of a quota, or of its
+// own limit, gets proportionally less of its tier's load; all of it if it is alone in its tier.
 func TestNearItsEndAnEndpointGetsLess(t *testing.T) {
 	const tier = "failover {\nname lab\napi openai\nquota endpoint\nendpoint http://one:1 {\npriority 1\n%s}\nendpoint http://two:1 {\npriority %d\n}\n}"
 	share := func(l *lab, calls int) float64 {

@@ -12,9 +12,9 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// TestAttemptsOutliveTheirEndpoint: after a configuration without their endpoint, or without any, attempts
-// still have their timeouts and failovers, their clients may leave, and what they come to counts where they
-// began.
+// TestAttemptsOutliveTheirEndpoint checks attempts that go on after a reload without their endpoint,
+// or without any. They keep their timeouts and failovers, their clients may leave, and their results
+// count where they began.
 func TestAttemptsOutliveTheirEndpoint(t *testing.T) {
 	for name, next := range map[string][]string{
 		"the same endpoints":  {"one:1", "two:1"},

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestClientLeavesDuringRescue lets a client leave when the watcher has just moved its
-// call: what was reserved is made and ended, so that attempts, failovers and calls add up.
+// TestClientLeavesDuringRescue checks that attempts, failovers and calls add up if a client leaves just
+// after the watcher has moved its call: the reserved attempt begins and ends.
 func TestClientLeavesDuringRescue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\nendpoint http://one:1 {\nname one\n}\nendpoint http://two:1 {\nname two\n}\n}")

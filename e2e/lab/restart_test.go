@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// TestARestartKeepsTheOrder: the only endpoint restarts for 3 s under 200 calls a second that wait, or are tried again by
-// the proxy's own option: no call is lost, and they reach the endpoint in the order in which they came, within 10 ms.
+// TestARestartKeepsTheOrder restarts the only endpoint for 3 s under 200 calls a second, which wait in
+// the queue or retry by the proxy's own option. No call may be lost, and they must reach the endpoint
+// in the order of arrival, within 10 ms.
 func TestARestartKeepsTheOrder(t *testing.T) {
 	for _, option := range []string{"all_down wait 10s", "lb_try_duration 10s"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// resets takes the request and cuts the connection after a time.
+// resets accepts the request and cuts the connection after a time.
 func resets(after time.Duration) roundTrip {
 	return func(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
@@ -95,8 +95,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestBodiesAreSentAgainWhole lets every endpoint but the last read a part of
-// the body and fail.
+// TestBodiesAreSentAgainWhole checks that the last endpoint gets the whole body after all others read
+// a part of it and failed.
 func TestBodiesAreSentAgainWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\nendpoint http://e0:1\nendpoint http://e1:1\nendpoint http://e2:1\n}")
@@ -122,8 +122,8 @@ func TestBodiesAreSentAgainWhole(t *testing.T) {
 	})
 }
 
-// TestBudgetAtRest wants what happened before a pool fell asleep to be over when
-// it wakes up.
+// TestBudgetAtRest checks that a pool that wakes up does not count what happened before it fell
+// asleep.
 func TestBudgetAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\nendpoint http://e0:1\nendpoint http://e1:1\nbreaker off\nretry {\nbudget 0% 1\n}\n}")

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A comeback is one course of a fault at the primary of three endpoints, at 200 calls a second: well for 3 s,
-// ill for 8 s, well again.
+// A comeback is the course of one fault at the primary of three endpoints, at 200 calls a second. The
+// primary works for 3 s, fails for 8 s, then works again.
 type comeback struct {
 	back     time.Duration // from the heal to the first second of which the primary answers 90 %
 	during   int           // calls at the primary while it is ill
@@ -36,7 +36,7 @@ const comebackOptions = `failover {
 	}
 }`
 
-// play lets the primary be ill and heal.
+// play runs a fault at the primary, from its beginning to after its end.
 func playComeback(t *testing.T, ill func() roundTrip, healed func() roundTrip) (c comeback) {
 	l := openLab(t, comebackOptions)
 	defer l.close()
@@ -128,7 +128,7 @@ func cold(least, growth, most float64) roundTrip {
 
 func always(f roundTrip) func() roundTrip { return func() roundTrip { return f } }
 
-// TestComebacks: a primary that is well again soon has its traffic again.
+// TestComebacks checks that a primary that works again has its traffic back soon.
 func TestComebacks(t *testing.T) {
 	const times = 3
 	well := after(2*time.Millisecond, http.StatusOK)
@@ -175,7 +175,7 @@ func TestComebacks(t *testing.T) {
 	}
 }
 
-// TestNoQuickReturnsWhileFlapping: a primary is down for 2 s, well for 1 s, and so on. Its checks see all of it.
+// TestNoQuickReturnsWhileFlapping alternates a primary between 2 s down and 1 s up, which its checks see.
 func TestNoQuickReturnsWhileFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, comebackOptions)

@@ -23,7 +23,7 @@ func byModel(options ...string) string {
 		strings.Join(options, "\n") + "\n}"
 }
 
-// models answers by the model that a request names.
+// models answers according to the model that a request names.
 func models(otherwise roundTrip, special map[string]roundTrip) roundTrip {
 	return func(r *http.Request) (*http.Response, error) {
 		body, err := io.ReadAll(r.Body)
@@ -40,14 +40,14 @@ func models(otherwise roundTrip, special map[string]roundTrip) roundTrip {
 	}
 }
 
-// ask calls a model, and returns the status and which endpoints were asked.
+// ask sends a call for a model, and returns the status and the endpoints that got it.
 func (l *lab) ask(model string) (status int, asked string) {
 	l.takeAsked()
 	status = l.call(http.MethodPost, "/v1/chat", fmt.Sprintf(`{"messages":[],"model":%q}`, model)).Code
 	return status, strings.ReplaceAll(strings.Join(l.takeAsked(), " "), ":80", "")
 }
 
-// wants asks a model some times and wants the same of each call.
+// wants sends some calls for a model, and fails the test unless each has the same given result.
 func (l *lab) wants(times int, model string, status int, asked string) {
 	l.t.Helper()
 	for i := range times {
@@ -57,8 +57,8 @@ func (l *lab) wants(times int, model string, status int, asked string) {
 	}
 }
 
-// TestOneModelFails: a model that fails for good at the primary leaves it within 5 calls of that
-// model, and no other model's call leaves the primary or waits longer.
+// TestOneModelFails checks that a model that fails for good at the primary leaves it within 5 of its
+// calls, and that no other model's call leaves the primary or waits longer.
 func TestOneModelFails(t *testing.T) {
 	for name, failure := range map[string]roundTrip{
 		"status":    answersWith(http.StatusServiceUnavailable),
@@ -117,7 +117,7 @@ func TestOneModelFails(t *testing.T) {
 	}
 }
 
-// cutsShort answers with less than it says.
+// cutsShort answers with fewer bytes than it declares.
 func cutsShort(r *http.Request) (*http.Response, error) {
 	resp := respond(r, http.StatusOK, "half")
 	resp.ContentLength = 100
@@ -125,8 +125,8 @@ func cutsShort(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// TestAllModelsFail: a primary that fails for all models is out as a whole within three more scopes than
-// the first one, and back as a whole when it works.
+// TestAllModelsFail checks that a primary that fails for all models is out as a whole within three
+// scopes after the first one, and back as a whole when it works.
 func TestAllModelsFail(t *testing.T) {
 	for name, calls := range map[string]int{"one call of each": 1, "two calls of each": 2, "five calls of each": 5} {
 		t.Run(name, func(t *testing.T) {
@@ -168,8 +168,8 @@ func TestAllModelsFail(t *testing.T) {
 	}
 }
 
-// TestOneModelStaysIll: where an endpoint comes back for all models but one, that one takes no other down
-// again.
+// TestOneModelStaysIll checks that a model that still fails takes no other model out again after the
+// endpoint is back for all others.
 func TestOneModelStaysIll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -208,8 +208,8 @@ func TestOneModelStaysIll(t *testing.T) {
 	})
 }
 
-// TestOldFailuresSayNothingOfTheRest: with models that have been failing for long, a model that is rarely
-// asked stays.
+// TestOldFailuresSayNothingOfTheRest checks that a rarely used model stays at an endpoint where other
+// models have failed for long.
 func TestOldFailuresSayNothingOfTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -236,7 +236,7 @@ func TestOldFailuresSayNothingOfTheRest(t *testing.T) {
 	})
 }
 
-// TestTheEndpointItself: what says something of the whole endpoint closes it for all scopes.
+// TestTheEndpointItself checks that a failure that concerns the whole endpoint closes it for all scopes.
 func TestTheEndpointItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -263,7 +263,7 @@ func TestTheEndpointItself(t *testing.T) {
 	})
 }
 
-// TestHoldOfOneModel: a 429 for one model holds only that.
+// TestHoldOfOneModel checks that a 429 for one model holds only that model.
 func TestHoldOfOneModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel("quota endpoint"))
@@ -283,8 +283,8 @@ func TestHoldOfOneModel(t *testing.T) {
 	})
 }
 
-// TestSlownessOfOneModel: a model that becomes much slower than it was leaves, others stay; and models
-// that differ in speed are no reason.
+// TestSlownessOfOneModel checks that only a model that becomes much slower than it was leaves an
+// endpoint, and that none leaves because models differ in speed.
 func TestSlownessOfOneModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel("balance least_latency"))
@@ -319,8 +319,8 @@ func TestSlownessOfOneModel(t *testing.T) {
 	})
 }
 
-// TestMadeUpModels: a client that makes names up costs a bounded number of states, and changes nothing
-// for others, whether its calls fail or not.
+// TestMadeUpModels checks that a client that invents model names costs a bounded number of states and
+// changes nothing for others, whether its calls fail or not.
 func TestMadeUpModels(t *testing.T) {
 	missing := answersWith(http.StatusNotFound)
 	fails := answersWith(http.StatusInternalServerError)
@@ -365,8 +365,8 @@ func TestMadeUpModels(t *testing.T) {
 	}
 }
 
-// TestAllDownForOneModel: calls of a model that no endpoint has get a refusal and a trial each 250 ms; the pool
-// is not down.
+// TestAllDownForOneModel checks that calls for a model that no endpoint has are refused, with a trial
+// every 250 ms, and that the pool is not down.
 func TestAllDownForOneModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -411,7 +411,8 @@ func TestAllDownForOneModel(t *testing.T) {
 	})
 }
 
-// TestWaitForOneModel: with all_down wait calls of the model wait, others do not, whoever came first.
+// TestWaitForOneModel checks that `all_down wait` keeps only the failed model's calls waiting, whatever
+// the order of arrival.
 func TestWaitForOneModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel("all_down wait 30s"))
@@ -470,7 +471,7 @@ func TestWaitForOneModel(t *testing.T) {
 	})
 }
 
-// TestPassedOverForOneModel: an endpoint without a model is passed over for that model only.
+// TestPassedOverForOneModel checks that calls pass over an endpoint only for the model that it lacks.
 func TestPassedOverForOneModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel("next_on 404"))
@@ -490,7 +491,7 @@ func TestPassedOverForOneModel(t *testing.T) {
 	})
 }
 
-// TestRescueInOneScope: when a scope opens, its calls that wait move on; those of others stay.
+// TestRescueInOneScope checks that, when a scope opens, its waiting calls move on and other calls stay.
 func TestRescueInOneScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel("timeout 60s"))
@@ -532,7 +533,7 @@ func TestRescueInOneScope(t *testing.T) {
 	})
 }
 
-// TestScopesAcrossReloads: what is known of scopes outlives a reload, unless their meaning changes.
+// TestScopesAcrossReloads checks that the states of scopes outlive a reload that does not change their meaning.
 func TestScopesAcrossReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := func(field string) *failover.Policy {
@@ -557,7 +558,8 @@ func TestScopesAcrossReloads(t *testing.T) {
 	})
 }
 
-// TestResetClosesScopes: an operator's reset forgets scopes, and other orders speak of the endpoint.
+// TestResetClosesScopes checks that an operator's reset clears scopes, and that other orders concern
+// the whole endpoint.
 func TestResetClosesScopes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -584,7 +586,7 @@ func TestResetClosesScopes(t *testing.T) {
 	})
 }
 
-// TestNoScope: calls without a value speak of the endpoint, as in a pool without scopes.
+// TestNoScope checks that calls without a scope's value count for the endpoint, as in a pool without scopes.
 func TestNoScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, byModel())
@@ -602,7 +604,7 @@ func TestNoScope(t *testing.T) {
 	})
 }
 
-// TestHedgesKnowScopes: a rival goes to no endpoint where its scope is out.
+// TestHedgesKnowScopes checks that a hedge does not go to an endpoint where its scope is out.
 func TestHedgesKnowScopes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, strings.Replace(byModel(), "methods any", "methods any\nhedge 50ms max 100%", 1))

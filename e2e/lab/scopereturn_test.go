@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestOneMethodFails: a primary fails every POST for 8 s. With a scope for each method, POSTs leave it at once, GETs
-// stay, and POSTs are back soon.
+// TestOneMethodFails has a primary fail every POST for 8 s, with a scope for each method. POSTs must leave
+// it at once and come back soon after, and GETs must stay.
 func TestOneMethodFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, strings.Replace(comebackOptions, "commit complete", "commit complete\n\tscope {method}", 1))

@@ -14,9 +14,8 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// TestSlowRequestsAreNoSlowEndpoint sends requests that are slow wherever they go, in
-// bursts and steadily, beside 200 quick ones a second. Nothing opens, whether their
-// clients wait or leave.
+// TestSlowRequestsAreNoSlowEndpoint checks that requests that are slow at every endpoint open nothing
+// beside 200 quick ones a second, in bursts or steadily, whether their clients wait or leave.
 func TestSlowRequestsAreNoSlowEndpoint(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

@@ -13,7 +13,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// TestGrayFailure lets the primary become slow, or hang, at 200 calls a second.
+// TestGrayFailure has the primary become slow, or hang, at 200 calls a second.
 func TestGrayFailure(t *testing.T) {
 	for name, gray := range map[string]roundTrip{
 		"350 times slower": after(700*time.Millisecond, http.StatusOK),
@@ -58,7 +58,7 @@ func TestGrayFailure(t *testing.T) {
 	}
 }
 
-// TestGrayFailureOfFewCalls: one call in 2 s is enough to find it.
+// TestGrayFailureOfFewCalls checks that one call in 2 s is enough to notice a slow endpoint.
 func TestGrayFailureOfFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -78,8 +78,8 @@ func TestGrayFailureOfFewCalls(t *testing.T) {
 	})
 }
 
-// TestSlowTrialsAreFoundEarly: an endpoint that hangs on is not waited for until
-// its timeout when it is tried again.
+// TestSlowTrialsAreFoundEarly checks that a trial of an endpoint that still hangs ends before its
+// timeout.
 func TestSlowTrialsAreFoundEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -102,7 +102,7 @@ func TestSlowTrialsAreFoundEarly(t *testing.T) {
 	})
 }
 
-// TestSlowTrialsFail: the answers are good, but as slow as before.
+// TestSlowTrialsFail checks that a trial fails if its good answer is as slow as before.
 func TestSlowTrialsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -118,7 +118,7 @@ func TestSlowTrialsFail(t *testing.T) {
 	})
 }
 
-// TestLastEndpointIsNeverTooSlow: with nowhere to go, slow is better than out.
+// TestLastEndpointIsNeverTooSlow checks that slowness never takes out the last endpoint.
 func TestLastEndpointIsNeverTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -157,7 +157,7 @@ func (s *slowBody) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestSlowClientsAreNoEvidence: uploads take seconds, the endpoint does not.
+// TestSlowClientsAreNoEvidence checks that slow uploads do not make a quick endpoint look slow.
 func TestSlowClientsAreNoEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Timeout: caddy.Duration(time.Second)}, "one:80", "two:80")
@@ -186,8 +186,8 @@ func TestSlowClientsAreNoEvidence(t *testing.T) {
 	})
 }
 
-// TestStreamsAreInTime: streams that go on for minutes say that they are in time
-// when they begin, so that they count beside some that hang.
+// TestStreamsAreInTime checks that streams of minutes count as in time from their beginning, so that
+// they weigh against others that hang.
 func TestStreamsAreInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")

@@ -15,7 +15,7 @@ import (
 
 const token = "data: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\n\n"
 
-// sends is a stream of n parts, the first at once and the others apart.
+// sends answers with a stream of n parts: the first at once, the others a pause apart.
 func sends(n int, apart time.Duration, part string) roundTrip {
 	return func(r *http.Request) (*http.Response, error) {
 		return streamOf(r, func(ctx context.Context, w io.Writer) error {
@@ -68,9 +68,9 @@ func inStreamLab(t *testing.T, options string, play func(t *testing.T, l streamL
 	})
 }
 
-// TestSlowStreamsLoseTheNextCalls lets the tokens of the primary come at 1/100 of their usual rate, with
-// the first on time. It loses its calls within 20 streams, one after the other or at once, and
-// has few of them while it stays slow.
+// TestSlowStreamsLoseTheNextCalls has the primary send tokens at 1/100 of their usual rate, with the
+// first one on time. It must lose its calls within 20 streams, sequential or concurrent, and get few
+// while it stays slow.
 func TestSlowStreamsLoseTheNextCalls(t *testing.T) {
 	for _, test := range []struct {
 		options  string
@@ -131,7 +131,7 @@ func (l streamLab) atOne(n int) (got int) {
 	return got
 }
 
-// TestWhatLooksLikeASlowStream: none of these opens a breaker.
+// TestWhatLooksLikeASlowStream checks that streams that only look slow open no breaker.
 func TestWhatLooksLikeASlowStream(t *testing.T) {
 	usual := sends(60, 20*time.Millisecond, token)
 	for name, test := range map[string]struct {
@@ -160,7 +160,7 @@ func TestWhatLooksLikeASlowStream(t *testing.T) {
 	}
 }
 
-// TestStreamsOfTwoKinds: where some streams have always been slow, they are no sign of anything.
+// TestStreamsOfTwoKinds checks that streams that have always been slow open nothing.
 func TestStreamsOfTwoKinds(t *testing.T) {
 	inStreamLab(t, "", func(t *testing.T, l streamLab) {
 		fast, slow := sends(60, 20*time.Millisecond, token), sends(8, 3*time.Second, token)
@@ -179,8 +179,8 @@ func TestStreamsOfTwoKinds(t *testing.T) {
 	})
 }
 
-// TestSlowReadersAreNoSlowStreams has clients that read at a hundredth of the rate at which the endpoint would send, in
-// steps of several lengths. Then usual clients are back: what the slow ones had is no measure for them.
+// TestSlowReadersAreNoSlowStreams has clients read at a hundredth of the endpoint's rate, in steps of
+// several lengths, and then usual clients again. The slow ones' rates must not be the measure for them.
 func TestSlowReadersAreNoSlowStreams(t *testing.T) {
 	for _, pause := range []time.Duration{130 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
 		t.Run(pause.String(), func(t *testing.T) {

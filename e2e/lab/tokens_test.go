@@ -20,7 +20,7 @@ const (
 	asSSE  = "text/event-stream"
 )
 
-// left is how much is left of the endpoint's first limit.
+// left returns how much of the endpoint's first limit is left.
 func (e endpoint) left() int64 {
 	e.l.t.Helper()
 	var s struct{ Limits []struct{ Left int64 } }
@@ -31,7 +31,7 @@ func (e endpoint) left() int64 {
 	return s.Limits[0].Left
 }
 
-// slowly gives a body piece by piece.
+// slowly is a body that arrives piece by piece.
 type slowly struct {
 	ctx    context.Context
 	pieces []string
@@ -54,15 +54,15 @@ func (s *slowly) Read(p []byte) (int, error) {
 
 func (*slowly) Close() error { return nil }
 
-// streams is an answer that comes in pieces, one a pause.
+// streams answers piece by piece, with a pause between pieces.
 func streams(r *http.Request, kind string, pause time.Duration, pieces ...string) *http.Response {
 	resp := respond(r, http.StatusOK, "", "Content-Type", kind)
 	resp.Body, resp.ContentLength = &slowly{r.Context(), pieces, pause}, -1
 	return resp
 }
 
-// TestALimitOfTokensUsesWhatIsGranted: over five minutes the provider's tokens are used within 5 % of its grant, whatever
-// calls ask for and however their answers come; the rest goes to the next endpoint.
+// TestALimitOfTokensUsesWhatIsGranted checks that calls use the provider's grant of tokens within 5 % over
+// five minutes, whatever they ask for and however answers come; the rest goes to the next endpoint.
 func TestALimitOfTokensUsesWhatIsGranted(t *testing.T) {
 	const grant, minutes = 60000, 5
 	for name, test := range map[string]struct {
@@ -129,7 +129,7 @@ func gzipped(text string) string {
 	return b.String()
 }
 
-// TestTokensArePutRight: what answers state counts in place of what was booked, with each way in which they state it.
+// TestTokensArePutRight checks that the usage that an answer states, in any form, replaces what was booked.
 func TestTokensArePutRight(t *testing.T) {
 	long := strings.Repeat("word ", 100000)
 	for _, test := range []struct {
@@ -201,8 +201,8 @@ func says(kind, body string, header ...string) roundTrip {
 	}
 }
 
-// TestTokensAreBookedAhead: while an answer is under way, what its call may use is not there for others; a client that
-// leaves changes nothing about that.
+// TestTokensAreBookedAhead checks that a call books the tokens that it may use until its answer ends, even
+// if its client leaves.
 func TestTokensAreBookedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\napi openai\nendpoint http://one:1 {\nlimit 1000 tokens per 1h burst 1000\n}\nendpoint http://two:1\n}")

@@ -14,7 +14,7 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// anomalies are those of the pool's endpoints since the lab was opened, as
+// anomalies returns the anomalies of the pool's endpoints since the lab was opened, as
 // "endpoint kind begins" and "... ends".
 func (l *lab) anomalies() (story []string, list []event) {
 	for _, e := range l.events() {
@@ -31,7 +31,7 @@ func (l *lab) anomalies() (story []string, list []event) {
 	return story, list
 }
 
-// TestAnomaliesAreEvents: traffic becomes slower, and in the end stops.
+// TestAnomaliesAreEvents checks the events of traffic that becomes slower and then stops.
 func TestAnomaliesAreEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{}, "one:80", "two:80")
@@ -64,8 +64,8 @@ func TestAnomaliesAreEvents(t *testing.T) {
 	})
 }
 
-// TestFlappingStaysOutLonger: an endpoint that fails as soon as it is back loses
-// more and more of its chances.
+// TestFlappingStaysOutLonger checks that an endpoint that fails each time it is back stays out longer
+// and longer.
 func TestFlappingStaysOutLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Breaker: &failover.Breaker{OpenFor: caddy.Duration(2 * time.Second), Step: caddy.Duration(100 * time.Millisecond)}},
@@ -103,7 +103,7 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 	})
 }
 
-// TestOutageIsNoFlapping: an endpoint that stays down is tried again and again.
+// TestOutageIsNoFlapping checks that the pool keeps trying an endpoint that stays down.
 func TestOutageIsNoFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Breaker: &failover.Breaker{OpenFor: caddy.Duration(time.Second), OpenMax: caddy.Duration(2 * time.Second)}}, "one:80", "two:80")
@@ -115,8 +115,8 @@ func TestOutageIsNoFlapping(t *testing.T) {
 	})
 }
 
-// TestStandbyShare: a part of the calls goes to the reserve, whose failures no
-// client sees.
+// TestStandbyShare checks that the reserve gets its share of the calls, and that clients see none of
+// its failures.
 func TestStandbyShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{StandbyShare: 0.05}, "one:80", "two:80", "three:80")
@@ -130,7 +130,7 @@ func TestStandbyShare(t *testing.T) {
 		if s := l.load(200, time.Minute); s.failed > 0 {
 			t.Errorf("%d calls failed", s.failed)
 		}
-		// what may not be sent again is not sent to the reserve
+		// a request that must not be repeated does not go to the reserve
 		l.endpoint("two:80").order("reset", "")
 		time.Sleep(time.Second)
 		before := l.endpoint("two:80").totals().Attempts

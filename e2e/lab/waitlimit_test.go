@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestCallsThatWaitForALimitUseAllOfIt: at twice the demand that a limit allows, calls wait in order, and the endpoint gets what
-// its limit grants, however small its burst is.
+// TestCallsThatWaitForALimitUseAllOfIt checks that calls wait in order at twice the demand that a limit
+// allows, and that the endpoint gets all that its limit grants, even with a small burst.
 func TestCallsThatWaitForALimitUseAllOfIt(t *testing.T) {
 	for _, limit := range []string{"limit 10 requests per 1s", "limit 600 requests per 1m", "limit 50 requests per 1s", "limit 10000 tokens per 1s"} {
 		synctest.Test(t, func(t *testing.T) {
