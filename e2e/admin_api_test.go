@@ -100,7 +100,7 @@ func TestAdminRefuses(t *testing.T) {
 		{"POST", endpoint + "/drain", `{"for":"9000h"}`, 400, "for: must be at most a year", ""},
 		{"POST", endpoint + "/drain", `{"reason":7}`, 400, "reason: want a string, not 7", ""},
 		{"POST", endpoint + "/drain", `{"reason":"` + strings.Repeat("x", 501) + `"}`, 400, "reason: must be at most 500 bytes", ""},
-		{"POST", endpoint + "/drain", `{"until":"10m"}`, 400, "until: unknown field; known are for and reason", ""},
+		{"POST", endpoint + "/drain", `{"until":"10m"}`, 400, "until: unknown field; known are for, reason and where", ""},
 		{"POST", endpoint + "/drain", `{"weight":2}`, 400, "weight: unknown field", ""},
 		{"POST", endpoint + "/reset", `{"for":"10m"}`, 400, "for: a reset", ""},
 		{"POST", endpoint + "/drain", `{"reason":"` + strings.Repeat("x", 20_000) + `"}`, 413, "body: more than 16384 bytes", ""},
@@ -113,7 +113,7 @@ func TestAdminRefuses(t *testing.T) {
 		{"PATCH", endpoint, `{"priority":0}`, 400, "priority: must be 1 or more", ""},
 		{"PATCH", endpoint, `{"priority":1.5}`, 400, "priority: want a whole number or null, not 1.5", ""},
 		{"PATCH", endpoint, `{"priority":null,"for":"1m"}`, 400, "for: needs a weight or a priority to set", ""},
-		{"PATCH", endpoint, `{"weigth":1}`, 400, "weigth: unknown field; known are weight, priority, for and reason", ""},
+		{"PATCH", endpoint, `{"weigth":1}`, 400, "weigth: unknown field; known are weight, priority, for, reason and where", ""},
 	} {
 		status, header, body := p.exchange(c.method, c.path, c.body)
 		if says := strings.ReplaceAll(body, `\"`, `"`); status != c.status || !strings.Contains(says, strings.ReplaceAll(c.says, `\"`, `"`)) ||

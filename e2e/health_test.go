@@ -303,8 +303,8 @@ func TestHealthErrors(t *testing.T) {
 	for options, want := range map[string]string{
 		"health on":                                  "want off or a block",
 		"health grpc a b":                            "unexpected argument",
-		"health grpc {\nuri /up\n}":                  "grpc stands without",
-		"health grpc {\nexpect_body ok\n}":           "grpc stands without",
+		"health grpc {\nuri /up\n}":                  "grpc cannot be combined with",
+		"health grpc {\nexpect_body ok\n}":           "grpc cannot be combined with",
 		"health {\nuri up\n}":                        "invalid uri",
 		"health {\nuri http://elsewhere/\n}":         "invalid uri",
 		"health {\nmethod get\n}":                    "unknown method",

@@ -153,9 +153,9 @@ func (c *Call) blameSuspects(now time.Time) {
 // failedEverywhere ends a call that no endpoint answered. If its failures may be its request's fault,
 // and other calls may be served where it failed, they stay in doubt until one is served there, or
 // until endpoint.DoubtFor is over. So a request that fails wherever it goes takes no endpoint out that
-// has served no other call yet.
+// has served no other call yet. A single endpoint has no other to be compared with.
 func (c *Call) failedEverywhere(now time.Time) {
-	if c.extras == nil || !c.extras.failed.undecided(now) {
+	if c.extras == nil || !c.extras.failed.undecided(now) || len(c.Handler.TableFor(c.upstreams(), now).Targets) == 1 {
 		c.blameSuspects(now)
 		return
 	}
