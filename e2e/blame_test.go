@@ -23,7 +23,7 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 	}{
 		{name: "500, now and then", bad: status(500), rate: 10, method: http.MethodGet},
 		{name: "500", bad: status(500), rate: 100, method: http.MethodGet},
-		{name: "500, not sent again", bad: status(500), rate: 100, method: http.MethodPost},
+		{name: "500, not sent again", bad: status(500), rate: 60, method: http.MethodPost},
 		{name: "500, slowly", bad: delayed(20*time.Millisecond, status(500)), rate: 100, method: http.MethodGet},
 		{name: "cut", bad: cut, rate: 100, method: http.MethodGet},
 		{name: "403", bad: status(403), rate: 50, method: http.MethodGet, own: true},

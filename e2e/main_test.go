@@ -17,7 +17,7 @@ import (
 // this binary several times, each time for a few tests, and prints what each printed when it ends.
 
 const (
-	processesPerCore = 3
+	processesPerCore = 2
 	testsPerProcess  = 3
 )
 
