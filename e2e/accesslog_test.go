@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// wantField checks the field that the plugin adds to an access log entry by itself.
+// wantField checks the field that the plugin adds to an access log entry.
 func wantField(t *testing.T, line map[string]any, pool, endpoint string, attempts int, outcome string) {
 	t.Helper()
 	field, _ := line["failover"].(map[string]any)
@@ -20,8 +20,8 @@ func wantField(t *testing.T, line map[string]any, pool, endpoint string, attempt
 	}
 }
 
-// TestTheAccessLogTellsOfTheCall by itself: one that was answered at once, one that moved on, one that
-// failed, and one that no endpoint gets.
+// TestTheAccessLogTellsOfTheCall checks the field of calls that succeed at once, move on, fail, or reach
+// no endpoint.
 func TestTheAccessLogTellsOfTheCall(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, "log\n"+edited("api", retrying, []*api{one, two}, "priority 1", "priority 2"))
@@ -44,7 +44,7 @@ func TestTheAccessLogTellsOfTheCall(t *testing.T) {
 	wantField(t, lines[3], "api", "", 0, "all_down")
 }
 
-// TestTheAccessLogTellsOfWaits that end in vain or with the client.
+// TestTheAccessLogTellsOfWaits checks the field of waits that end in vain or because the client leaves.
 func TestTheAccessLogTellsOfWaits(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, "log\n"+site("all_down wait 2s", one))
@@ -64,7 +64,7 @@ func TestTheAccessLogTellsOfWaits(t *testing.T) {
 	}
 }
 
-// TestTheAccessLogOfAReverseProxy with the policy has the field, and one without the policy has not.
+// TestTheAccessLogOfAReverseProxy checks that the field is there with the policy, and only then.
 func TestTheAccessLogOfAReverseProxy(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, fmt.Sprintf(`log
@@ -87,7 +87,7 @@ handle {
 	}
 }
 
-// TestTheAccessLogOfUnfitRequests says that no endpoint got them.
+// TestTheAccessLogOfUnfitRequests checks that the field says that no endpoint got the request.
 func TestTheAccessLogOfUnfitRequests(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, fmt.Sprintf("log\nfailover {\n\tname api\n\tendpoint http://%s/v1 {\n\t\tname one\n\t}\n}", one.address))

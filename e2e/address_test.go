@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestAddressesComeFromTheEnvironment: the value of a placeholder may be a base URL, whose path and
-// host are those of the calls, or an address.
+// TestAddressesComeFromTheEnvironment checks that a placeholder may stand for an address, or for a base URL,
+// whose path and host then apply to calls.
 func TestAddressesComeFromTheEnvironment(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	t.Setenv("FAILOVER_TEST_URL", "http://"+one.address+"/v1")
@@ -33,8 +33,8 @@ func TestAddressesComeFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestAnAddressWithoutASchemeIsWarnedOf, and the warning says what was taken; where a credential would go
-// out in plain text the configuration is refused.
+// TestAnAddressWithoutASchemeIsWarnedOf checks that the warning names the address that is used, and that the
+// configuration is refused if it would send a credential in plain text.
 func TestAnAddressWithoutASchemeIsWarnedOf(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint %s {\n\t\theader X-Api-Key k\n\t}\n}", one.address))

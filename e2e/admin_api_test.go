@@ -48,8 +48,7 @@ func TestAdminWithoutPools(t *testing.T) {
 	}
 }
 
-// TestAdminRefuses goes through what can be wrong with a request. An answer
-// names what is wrong.
+// TestAdminRefuses checks that the answer to a bad request names what is wrong with it.
 func TestAdminRefuses(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -137,7 +136,7 @@ func TestAdminRefuses(t *testing.T) {
 	}
 }
 
-// freeAddress is one at which nobody listens.
+// freeAddress returns an address where nobody listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -148,7 +147,7 @@ func freeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// TestAdminAccessControlIsCaddys posts as a page of another site would.
+// TestAdminAccessControlIsCaddys sends a POST as a page of another site would.
 func TestAdminAccessControlIsCaddys(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -183,8 +182,7 @@ func TestAdminAccessControlIsCaddys(t *testing.T) {
 	}
 }
 
-// TestAdminNames wants names of every kind to work in paths: names default to
-// addresses.
+// TestAdminNames checks that names of every kind work in paths, since names default to addresses.
 func TestAdminNames(t *testing.T) {
 	a := newAPI(t, "api")
 	names := []string{a.address, "a/b", "50%", "unix//run/api.sock", "http://a?b#c", "ü n", "drain", "endpoints", `"`}
@@ -262,8 +260,8 @@ func TestAdminEvents(t *testing.T) {
 	}
 }
 
-// TestAdminStreamsOutliveNoReload ends streams with the configuration, so that
-// the admin endpoint it replaces can shut down, and loses nothing over it.
+// TestAdminStreamsOutliveNoReload checks that streams end with their configuration, so that its admin
+// endpoint can shut down, and that the next stream misses no event.
 func TestAdminStreamsOutliveNoReload(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -294,8 +292,7 @@ func TestAdminStreamsOutliveNoReload(t *testing.T) {
 	}
 }
 
-// TestAdminReports asks for a report of calls, one of which was rescued, in each
-// format.
+// TestAdminReports checks the report of calls, one of them rescued, in each format.
 func TestAdminReports(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))

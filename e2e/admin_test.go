@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// totals are the attempts at an endpoint, by what they came to.
+// totals count the attempts at an endpoint by result.
 type totals struct {
 	Attempts, Successes, Failures, Cancelled uint64
 }
 
-// endpointStatus is what the admin API says of an endpoint, as far as tests look at it.
+// endpointStatus holds the fields of an endpoint's status that tests read.
 type endpointStatus struct {
 	Name, Address, URL, State, Reason string
 	Priority                          int
@@ -58,13 +58,13 @@ type slaStatus struct {
 	Target       float64 `json:"target_seconds"`
 }
 
-// operatorStatus is an order that is in force.
+// operatorStatus is an operator's order in force.
 type operatorStatus struct {
 	Action, Reason string
 	Since, Until   time.Time
 }
 
-// An override is what an operator has set instead of what is configured.
+// An override is a value that an operator set in place of the configured one.
 type override[T any] struct {
 	Value, Configured T
 	Reason            string
@@ -85,14 +85,14 @@ type poolStatus struct {
 	Endpoints     []endpointStatus
 }
 
-// known is what a reload must not change unless it means to.
+// known is the state that a reload must keep unless the configuration changes it.
 func (e endpointStatus) known() string {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	return fmt.Sprintf("%s at %s: %s because of %q since %s until %s, held until %s, share %v, %+v, last %v, operator %+v",
 		e.Name, e.Address, e.State, e.Reason, at(e.Since), at(e.Until), at(e.HeldUntil), e.Share, e.totals, e.LastOutcomes, e.Operator)
 }
 
-// lastOutcome is what the latest attempt came to, "" if there was none.
+// lastOutcome is the result of the latest attempt; "" if there was none.
 func (e endpointStatus) lastOutcome() string {
 	if len(e.LastOutcomes) == 0 {
 		return ""
@@ -100,7 +100,7 @@ func (e endpointStatus) lastOutcome() string {
 	return e.LastOutcomes[len(e.LastOutcomes)-1]
 }
 
-// An event is something that happened in a pool, as the admin API tells it.
+// An event is an event of a pool in the admin API.
 type event struct {
 	ID                               uint64
 	Kind, Pool, Endpoint, To, Reason string
@@ -109,8 +109,8 @@ type event struct {
 	Incident                         uint64
 }
 
-// send makes a request of the admin endpoint, and again as long as a reload, which replaces the endpoint,
-// drops it: it may then have been carried out or not.
+// send sends a request to the admin endpoint. It repeats a request that a reload drops, because the
+// reload replaces the endpoint; the dropped request may have had its effect.
 func (p *proxy) send(method, path, body string) (int, string, error) {
 	for began := time.Now(); ; {
 		status, text, err := p.trySend(method, path, body)
@@ -134,14 +134,14 @@ func (p *proxy) trySend(method, path, body string) (int, string, error) {
 	return resp.StatusCode, string(text), err
 }
 
-// dropped tells whether a connection was closed before there was an answer.
+// dropped reports whether a connection was closed before an answer.
 func dropped(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// exchange makes a request of the admin endpoint, which answers whatever a reload does to it, and returns
-// the answer's headers too.
+// exchange sends a request to the admin endpoint, repeats it if a reload drops it, and returns the
+// answer with its headers.
 func (p *proxy) exchange(method, path, body string, header ...string) (int, http.Header, string) {
 	p.t.Helper()
 	resp := p.open(method, path, body, header...)
@@ -153,7 +153,7 @@ func (p *proxy) exchange(method, path, body string, header ...string) (int, http
 	return resp.StatusCode, resp.Header, string(text)
 }
 
-// open makes a request of the admin endpoint until it is answered, and leaves the body to be read.
+// open sends a request to the admin endpoint until it gets an answer, whose body the caller reads.
 func (p *proxy) open(method, path, body string, header ...string) *http.Response {
 	p.t.Helper()
 	for began := time.Now(); ; {
@@ -182,7 +182,7 @@ type orderAnswer struct {
 	Status                 endpointStatus
 }
 
-// receiveNoMore waits for the end of a stream from which no more events come.
+// receiveNoMore waits for the end of a stream and wants no more events from it.
 func receiveNoMore(t testing.TB, stream <-chan streamed) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -197,7 +197,7 @@ func receiveNoMore(t testing.TB, stream <-chan streamed) {
 	}
 }
 
-// order sends an operator's order, which must succeed. The path is that below /failover/pools/.
+// order sends an operator's order, which must succeed. path is relative to /failover/pools/.
 func (p *proxy) order(method, path, body string) (answer orderAnswer) {
 	p.t.Helper()
 	status, _, text := p.exchange(method, "/failover/pools/"+path, body)
@@ -210,10 +210,10 @@ func (p *proxy) order(method, path, body string) (answer orderAnswer) {
 	return answer
 }
 
-// A streamed event is one of a stream of server-sent events.
+// A streamed event is an event in a stream of server-sent events.
 type streamed struct{ name, id, data string }
 
-// follow reads a stream of the admin endpoint's events until the test ends or the stream does.
+// follow reads a stream of events from the admin endpoint until the test or the stream ends.
 func (p *proxy) follow(path string, header ...string) <-chan streamed {
 	p.t.Helper()
 	resp := p.open(http.MethodGet, path, "", append(header, "Accept", "text/event-stream")...)
@@ -245,7 +245,7 @@ func (p *proxy) follow(path string, header ...string) <-chan streamed {
 	return out
 }
 
-// next is the next event of a stream.
+// next returns the next event of a stream.
 func next(t testing.TB, stream <-chan streamed) (e event, s streamed) {
 	t.Helper()
 	s = receive(t, "an event of the stream", stream)
@@ -255,7 +255,7 @@ func next(t testing.TB, stream <-chan streamed) (e event, s streamed) {
 	return e, s
 }
 
-// read decodes the answer to a GET of the admin endpoint, which must be 200.
+// read decodes the answer to a GET at the admin endpoint, which must be 200.
 func (p *proxy) read(path string, into any) {
 	p.t.Helper()
 	if err := json.Unmarshal([]byte(p.readText(path)), into); err != nil {
@@ -272,7 +272,7 @@ func (p *proxy) readText(path string) string {
 	return text
 }
 
-// pools are all pools by name.
+// pools returns all pools by name.
 func (p *proxy) pools() (all []poolStatus) {
 	p.t.Helper()
 	p.read("/failover/pools", &all)
@@ -291,13 +291,13 @@ func (p *proxy) endpoint(pool, name string) (status endpointStatus) {
 	return status
 }
 
-// one is an endpoint of the pool api.
+// one returns an endpoint of the pool api.
 func (p *proxy) one(name string) endpointStatus {
 	p.t.Helper()
 	return p.endpoint("api", name)
 }
 
-// known is what is known about the pool api, by endpoint.
+// known returns the known state of the pool api, by endpoint.
 func (p *proxy) known() map[string]string {
 	p.t.Helper()
 	known := make(map[string]string)
@@ -307,7 +307,7 @@ func (p *proxy) known() map[string]string {
 	return known
 }
 
-// inFlight is how many attempts are under way in all pools.
+// inFlight returns how many attempts are under way in all pools.
 func (p *proxy) inFlight() (n int64) {
 	p.t.Helper()
 	for _, pool := range p.pools() {
@@ -339,7 +339,7 @@ func (p *proxy) back(pool, name string) time.Duration {
 	})
 }
 
-// wantState compares the breaker of an endpoint of the pool api.
+// wantState checks the breaker state of an endpoint of the pool api.
 func (p *proxy) wantState(name, want string) {
 	p.t.Helper()
 	if got := p.one(name).State; got != want {
@@ -347,8 +347,8 @@ func (p *proxy) wantState(name, want string) {
 	}
 }
 
-// wantTotals waits until nothing is in flight at an endpoint of the pool api, and compares what its
-// attempts came to.
+// wantTotals waits until no attempt is in flight at an endpoint of the pool api, and checks the
+// totals of its attempts.
 func (p *proxy) wantTotals(name string, want totals) {
 	p.t.Helper()
 	var e endpointStatus
@@ -361,14 +361,14 @@ func (p *proxy) wantTotals(name string, want totals) {
 	}
 }
 
-// events are those of the pool api after an ID.
+// events returns the events of the pool api after an ID.
 func (p *proxy) events(after uint64) (list []event) {
 	p.t.Helper()
 	p.read("/failover/events?pool=api&since="+strconv.FormatUint(after, 10), &list)
 	return list
 }
 
-// newestEvent is the ID of the latest event of this process, 0 if there is none.
+// newestEvent returns the ID of the latest event of this process; 0 if there is none.
 func (p *proxy) newestEvent() uint64 {
 	p.t.Helper()
 	var list []event
@@ -388,7 +388,7 @@ func (p *proxy) metrics() scraped {
 	return parseMetrics(p.t, p.readText("/metrics"))
 }
 
-// parseMetrics are the plugin's samples in a scrape.
+// parseMetrics returns the plugin's samples in a scrape.
 func parseMetrics(t testing.TB, text string) scraped {
 	t.Helper()
 	samples := make(scraped)
@@ -409,7 +409,7 @@ func parseMetrics(t testing.TB, text string) scraped {
 	return samples
 }
 
-// calls are the calls of the pool api, by what their clients got; kinds that none came to are left out.
+// calls returns the calls of the pool api by what their clients got, without zero counts.
 func (p *proxy) calls() map[string]int {
 	p.t.Helper()
 	return p.callsOf("api")
@@ -427,7 +427,7 @@ func (p *proxy) callsOf(pool string) map[string]int {
 	return calls
 }
 
-// sum adds counts up.
+// sum returns the sum of counts.
 func sum[K comparable](counts map[K]int) (n int) {
 	for _, count := range counts {
 		n += count
@@ -435,7 +435,7 @@ func sum[K comparable](counts map[K]int) (n int) {
 	return n
 }
 
-// TestAdminEndpointOfTheHarness wants the harness to see what it is about: an answer, a breaker, metrics.
+// TestAdminEndpointOfTheHarness checks that the harness reads an answer, a breaker and metrics.
 func TestAdminEndpointOfTheHarness(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))

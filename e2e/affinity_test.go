@@ -12,8 +12,8 @@ import (
 // allOfOneTier are the options of three endpoints of one priority.
 var allOfOneTier = []string{"priority 1", "priority 1", "priority 1"}
 
-// TestAffinityKeepsTheKeysOfEachKind: calls of one value go to one endpoint, those of many
-// values to all, and calls without a value to all.
+// TestAffinityKeepsTheKeysOfEachKind checks that calls with one value go to one endpoint, and that calls
+// with many values, or without one, spread over all.
 func TestAffinityKeepsTheKeysOfEachKind(t *testing.T) {
 	for name, test := range map[string]struct {
 		option string
@@ -67,8 +67,8 @@ func TestAffinityKeepsTheKeysOfEachKind(t *testing.T) {
 	}
 }
 
-// TestAffinityIsSoft: the calls of an endpoint that is out go elsewhere without a failure, those of
-// others stay where they are, and all are back when it is.
+// TestAffinityIsSoft checks that calls of an endpoint that is out go elsewhere without a failure and come
+// back with it, and that other calls stay where they are.
 func TestAffinityIsSoft(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	p := startCaddy(t, edited("api", "affinity {header.X-User}\n\tbreaker {\n\t\topen_for 200ms\n\t\tstep 50ms\n\t}", apis, allOfOneTier...))
@@ -104,8 +104,8 @@ func TestAffinityIsSoft(t *testing.T) {
 	})
 }
 
-// TestAffinityCookie: clients keep their endpoint by a cookie of ours, over a reload too; one
-// that was made up or tampered with is replaced.
+// TestAffinityCookie checks that the plugin's cookie keeps a client at its endpoint, across a reload too,
+// and that a forged cookie is replaced.
 func TestAffinityCookie(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	config := edited("api", "affinity cookie", apis, allOfOneTier...)
@@ -159,7 +159,7 @@ func TestAffinityCookie(t *testing.T) {
 	}
 }
 
-// TestAffinityCookieWithASecret: instances that share it understand each other's cookies.
+// TestAffinityCookieWithASecret checks that instances with the same secret accept each other's cookies.
 func TestAffinityCookieWithASecret(t *testing.T) {
 	config := edited("api", "affinity cookie session s3cret", newAPIs(t, "one", "two", "three"), allOfOneTier...)
 	first := startCaddy(t, config).get()
@@ -174,7 +174,7 @@ func TestAffinityCookieWithASecret(t *testing.T) {
 	}
 }
 
-// TestAffinityByClientAddress: all calls of a client go to one endpoint.
+// TestAffinityByClientAddress checks that all calls of a client go to one endpoint.
 func TestAffinityByClientAddress(t *testing.T) {
 	p := startCaddy(t, edited("api", "affinity client_ip", newAPIs(t, "one", "two", "three"), allOfOneTier...))
 	first := p.get()
@@ -183,7 +183,8 @@ func TestAffinityByClientAddress(t *testing.T) {
 	}
 }
 
-// TestABodyThatIsLookedIntoGoesOnWhole: whatever its size, and though it is no JSON.
+// TestABodyThatIsLookedIntoGoesOnWhole checks that the endpoint gets a whole body of any size, even if it
+// is not JSON.
 func TestABodyThatIsLookedIntoGoesOnWhole(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "affinity json user\n\tretry {\n\t\tbuffer 64KiB\n\t}", []*api{one, two}, "priority 1", "priority 1"))
@@ -196,7 +197,7 @@ func TestABodyThatIsLookedIntoGoesOnWhole(t *testing.T) {
 	}
 }
 
-// TestLeastRequestsPrefersTheOneWithFewer: one that keeps its requests gets fewer new ones.
+// TestLeastRequestsPrefersTheOneWithFewer checks that an endpoint with open requests gets fewer new ones.
 func TestLeastRequestsPrefersTheOneWithFewer(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	release := one.hang()

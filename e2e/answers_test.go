@@ -16,8 +16,8 @@ const (
 	aPing    = ": ping\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n"
 )
 
-// streaming sends pieces of a stream, the rest when go on is closed, and stays open until the client leaves where
-// stays is set.
+// streaming sends the first part of a stream, and the rest when goOn is closed. With stays set it keeps
+// the stream open until the client leaves.
 func streaming(kind string, goOn <-chan struct{}, stays bool, first []string, rest ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", kind)
@@ -44,8 +44,8 @@ func streaming(kind string, goOn <-chan struct{}, stays bool, first []string, re
 	}
 }
 
-// TestNextOnHoldsNoStreamUp: a stream whose first event says what it is goes on as it comes, while the rest has not been
-// sent, and byte for byte.
+// TestNextOnHoldsNoStreamUp checks that a stream reaches the client unchanged, and as it comes, once its first
+// event shows what it is.
 func TestNextOnHoldsNoStreamUp(t *testing.T) {
 	for _, test := range []struct {
 		name, options, kind string
@@ -83,8 +83,8 @@ func TestNextOnHoldsNoStreamUp(t *testing.T) {
 	}
 }
 
-// TestNextOnMovesOnAtOnce: where the first event is the error, the call moves on though the stream stays open, and the
-// endpoint after it is not measured by that.
+// TestNextOnMovesOnAtOnce checks that a call moves on from a first event that is an error although the stream
+// stays open, and that this time does not count as the next endpoint's latency.
 func TestNextOnMovesOnAtOnce(t *testing.T) {
 	for name, pieces := range map[string][]string{
 		"at first":          {overload},
@@ -103,8 +103,8 @@ func TestNextOnMovesOnAtOnce(t *testing.T) {
 	}
 }
 
-// TestNextOnGivesASlowAnswerWhole: an answer that was moved on from while it came, and that nobody does better than, is
-// the client's.
+// TestNextOnGivesASlowAnswerWhole checks that the client gets the whole answer that the call moved on from, if
+// no other endpoint has a better one.
 func TestNextOnGivesASlowAnswerWhole(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	asked := make(chan struct{})
@@ -118,8 +118,8 @@ func TestNextOnGivesASlowAnswerWhole(t *testing.T) {
 	p.quiet()
 }
 
-// TestASlowRefusalIsNotTheNextEndpointsLatency: the body of an answer that the call moves on from takes long; the endpoint
-// that answers then is measured by itself.
+// TestASlowRefusalIsNotTheNextEndpointsLatency checks that the slow body of a refusal does not count as the
+// latency of the endpoint that answers next.
 func TestASlowRefusalIsNotTheNextEndpointsLatency(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +136,7 @@ func TestASlowRefusalIsNotTheNextEndpointsLatency(t *testing.T) {
 	}
 }
 
-// TestNextOnLearns: an endpoint that does not have what calls want is asked now and then, not for every call.
+// TestNextOnLearns checks that an endpoint that lacks what calls want gets a call only now and then.
 func TestNextOnLearns(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(func(w http.ResponseWriter, _ *http.Request) {
@@ -165,8 +165,8 @@ func TestNextOnLearns(t *testing.T) {
 	}
 }
 
-// TestNextOnLearnsOnASmallBudget: answers that the budget does not let calls move on from are no proof that the endpoint is of
-// use.
+// TestNextOnLearnsOnASmallBudget checks that an answer does not count in an endpoint's favour because the budget
+// kept the call from moving on.
 func TestNextOnLearnsOnASmallBudget(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(status(http.StatusNotFound))
@@ -179,8 +179,8 @@ func TestNextOnLearnsOnASmallBudget(t *testing.T) {
 	}
 }
 
-// TestWhatIsRefusedEverywhereTeachesNothing: calls for what no endpoint has close none for other calls, and a call that
-// nobody else answers gets to an endpoint that is passed over.
+// TestWhatIsRefusedEverywhereTeachesNothing checks that calls for what no endpoint has affect no other calls, and
+// that a call that no other endpoint serves reaches one that calls pass over.
 func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	lacks := func(a *api, models ...string) {
@@ -216,7 +216,7 @@ func TestWhatIsRefusedEverywhereTeachesNothing(t *testing.T) {
 	p.call(http.MethodGet, "/a", "").want(t, "without two", 200, "one")
 }
 
-// TestAnswersAreWhatTheyMean: a pool says what answers are, whatever their status is.
+// TestAnswersAreWhatTheyMean checks that a pool's options decide what an answer means, whatever its status.
 func TestAnswersAreWhatTheyMean(t *testing.T) {
 	inJSON := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -267,7 +267,8 @@ func TestAnswersAreWhatTheyMean(t *testing.T) {
 	}
 }
 
-// TestCommitFirstEvent: a call moves on from a stream that begins and says nothing; of one that does, nothing is lost.
+// TestCommitFirstEvent checks that a call moves on from a stream that begins but sends no event that commits it,
+// and that a committed stream loses nothing.
 func TestCommitFirstEvent(t *testing.T) {
 	for _, test := range []struct {
 		commit string
@@ -300,8 +301,8 @@ func TestCommitFirstEvent(t *testing.T) {
 	}
 }
 
-// TestAStalledRivalStopsNoTimeouts: the body of a hedge's 429 stalls; the calls of the pool still time out, and the first
-// attempt is not held up.
+// TestAStalledRivalStopsNoTimeouts checks that a hedge's 429 with a stalled body delays neither the first attempt
+// nor the timeouts of the pool's calls.
 func TestAStalledRivalStopsNoTimeouts(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(silent)

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// An api is an endpoint that notes what it is asked, and can be taken down and made to misbehave.
+// An api is an endpoint that records its requests. Tests can take it down and make it misbehave.
 type api struct {
 	name    string
 	address string
@@ -78,14 +78,14 @@ func certificateOf(t testing.TB, server *httptest.Server) (file string) {
 	return file
 }
 
-// requests are the heads of what came in so far.
+// requests returns the heads of all requests so far.
 func (a *api) requests() []*http.Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.seen)
 }
 
-// last is the head of the latest request.
+// last returns the head of the latest request.
 func (a *api) last(t testing.TB) *http.Request {
 	t.Helper()
 	seen := a.requests()
@@ -95,7 +95,7 @@ func (a *api) last(t testing.TB) *http.Request {
 	return seen[len(seen)-1]
 }
 
-// up lets the endpoint listen at an address, which must be free.
+// up makes the endpoint listen at an address, which must be free.
 func (a *api) up(t testing.TB, address string) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -104,7 +104,7 @@ func (a *api) up(t testing.TB, address string) {
 	a.on(listener)
 }
 
-// on lets the endpoint serve a listener.
+// on makes the endpoint serve a listener.
 func (a *api) on(listener net.Listener) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -131,7 +131,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	(*a.handler.Load())(w, r)
 }
 
-// down refuses connections and cuts those there are.
+// down closes the listener and cuts all connections.
 func (a *api) down() {
 	a.mu.Lock()
 	server := a.server
@@ -155,7 +155,7 @@ func (a *api) fine(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, a.name, digest(string(body)))
 }
 
-// digest is what a good endpoint says about a body.
+// digest returns what a good endpoint answers about a body.
 func digest(body string) string {
 	if body == "" {
 		return ""
@@ -176,7 +176,7 @@ func (a *api) answer(status int, header ...string) {
 	})
 }
 
-// hang makes the endpoint take requests and never answer; the returned function lets go of them.
+// hang makes the endpoint accept requests and not answer; the returned function releases them.
 func (a *api) hang() (release func()) {
 	stop := make(chan struct{})
 	a.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -190,7 +190,7 @@ func (a *api) hang() (release func()) {
 	return sync.OnceFunc(func() { close(stop) })
 }
 
-// echo switches to a protocol in which the endpoint greets and then sends back what it gets.
+// echo switches to a protocol in which the endpoint sends a greeting and then returns what it gets.
 func (a *api) echo(w http.ResponseWriter, r *http.Request) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -210,7 +210,7 @@ func cut(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// silent takes a request and never answers.
+// silent accepts a request and never answers.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 // named answers 200 with a text.

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// pathsOutside are paths that some server takes for one above its beginning.
+// pathsOutside are paths that some server resolves to a place outside the base URL's path.
 var pathsOutside = []string{
 	"/../secret", "/..", "/../", "/a/../../secret", "/a/b/../../../c", "/./../x", "/a/./../../x", "/a//../../x",
 	"/%2e%2e/secret", "/%2E%2e/secret", "/.%2e/secret", "/%2e./secret",
@@ -26,15 +26,15 @@ var pathsOutside = []string{
 	"//../x", "//a/../../x", "/;x/../y", "/%3b/../y",
 }
 
-// pathsInside are paths that stay where they are, for every server.
+// pathsInside are paths that every server resolves to a place below the base URL's path.
 var pathsInside = []string{
 	"/", "", "/a/../b", "/a/b/../../c", "/a/..", "/a/./b", "/a/%2e%2e/b", "/a%2f..%2fb", "/a/..;/b", "/a/..%2fb", "/v1/a%2fb/../c",
 	"/a..b", "/..a", "/a..", "/a/..b/c", "/v1.2/x", "/.well-known/x", "/./a", "/%252e/x", "/100%25", "/a%2Fb%2Fc", "/%E4%B8%AD%E6%96%87/x",
 	"/a%252fb/../x", "/a/b%252f..%252fc", "//a", "//", "/*", "/compare/main...dev", "/%ff", "/a;b=c/../d", "/%C3%A4/%2e%2e/x", "/a%5cb", "/%2fa/../b",
 }
 
-// TestPathsStayBelowTheBaseURL: what a client asks for outside of the base URL's path is a
-// 400 that no endpoint hears of.
+// TestPathsStayBelowTheBaseURL checks that a path that leads outside the base URL's path gets a 400 and
+// reaches no endpoint.
 func TestPathsStayBelowTheBaseURL(t *testing.T) {
 	a, b := newAPI(t, "one"), newAPI(t, "two")
 	for _, each := range []*api{a, b} {
@@ -79,7 +79,7 @@ func TestPathsStayBelowTheBaseURL(t *testing.T) {
 	}
 }
 
-// line sends a request line as it is.
+// line sends a request line unchanged.
 func (p *proxy) line(line string) (status int, body string) {
 	p.t.Helper()
 	conn, reader := p.raw(line + "\nHost: api.test\nConnection: close")

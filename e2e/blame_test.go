@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// badPath is where every endpoint of these tests misbehaves, in the same way.
+// badPath is the path at which every endpoint of these tests misbehaves in the same way.
 const badPath = "/bad"
 
-// TestOneClientHurtsNoOther sends requests that fail wherever they go beside those of other clients.
-// These are answered as if the others were not there, no breaker opens, no endpoint is held for long,
-// and a primary that really fails is left and comes back as without them.
+// TestOneClientHurtsNoOther sends requests that fail at every endpoint, beside those of other clients.
+// They must not change the other clients' answers, open a breaker or cause a long hold, and a primary
+// that really fails must lose its traffic and get it back as usual.
 func TestOneClientHurtsNoOther(t *testing.T) {
 	for _, hostile := range []struct {
 		name    string
@@ -79,14 +79,14 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 	}
 }
 
-// limited answers as providers do that refuse a request which is too large for a quota.
+// limited answers like a provider that refuses a request which is too large for a quota.
 func limited(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Retry-After", "60")
 	w.WriteHeader(http.StatusTooManyRequests)
 }
 
-// TestRequestsThatAreNotSent sends requests that net/http, or the HTTP/2 layer of every endpoint, refuses.
-// Their clients get 400, and no endpoint is blamed.
+// TestRequestsThatAreNotSent sends requests that net/http, or every endpoint's HTTP/2 layer, refuses.
+// Their clients must get 400, and no endpoint may be blamed.
 func TestRequestsThatAreNotSent(t *testing.T) {
 	const chunked = "PUT / HTTP/1.1\nHost: api.test\nTransfer-Encoding: chunked\n"
 	for _, test := range []struct {

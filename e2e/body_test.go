@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// smallBody is how large a body of declared length is at most that is read before the first attempt.
+// smallBody is the largest declared length of a body that is read before the first attempt.
 const smallBody = 4 << 10
 
 // readThenCut reads the request and drops the connection.
@@ -20,8 +20,8 @@ func readThenCut(w http.ResponseWriter, r *http.Request) {
 	cut(w, r)
 }
 
-// TestBodiesUpToTheBufferAreSentAgainWhole: at the limit and below it, of known and unknown length,
-// whether the endpoint read all of it or some.
+// TestBodiesUpToTheBufferAreSentAgainWhole checks bodies at the limit and below it, of known and unknown
+// length, and endpoints that read all of a body or a part.
 func TestBodiesUpToTheBufferAreSentAgainWhole(t *testing.T) {
 	const limit = 100_000
 	for name, fault := range map[string]http.HandlerFunc{
@@ -50,7 +50,7 @@ func TestBodiesUpToTheBufferAreSentAgainWhole(t *testing.T) {
 	}
 }
 
-// TestBodiesAboveTheBufferAreSentOnce: the failure is the endpoint's own.
+// TestBodiesAboveTheBufferAreSentOnce checks that the client gets the endpoint's own failure.
 func TestBodiesAboveTheBufferAreSentOnce(t *testing.T) {
 	const limit = 50_000
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -67,7 +67,8 @@ func TestBodiesAboveTheBufferAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestLongBodiesPassOverAnEndpointThatIsDown: it got nothing of them.
+// TestLongBodiesPassOverAnEndpointThatIsDown checks that a long body goes to the next endpoint if the
+// first gets nothing of it.
 func TestLongBodiesPassOverAnEndpointThatIsDown(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.down()
@@ -94,8 +95,8 @@ func TestExpect100ContinueIsAnsweredAndFailsOver(t *testing.T) {
 	p.rest(reader).want(t, "after the body", 200, "two"+digest("a body"))
 }
 
-// TestASlowUploadSaysNothingAboutTheEndpoint: it takes several timeouts, but it is the client that is
-// slow. A small body is in before the endpoint is asked, a larger one is passed on as it comes.
+// TestASlowUploadSaysNothingAboutTheEndpoint checks that an upload of several timeouts is not held against
+// the endpoint. A small body is complete before the attempt; a larger one passes through as it comes.
 func TestASlowUploadSaysNothingAboutTheEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("timeout 350ms\n\tbreaker {\n\t\tmin_requests 1\n\t\tslow_ratio 10%\n\t\tslow_after 300ms\n\t}"+retrying, one, two))
@@ -112,7 +113,7 @@ func TestASlowUploadSaysNothingAboutTheEndpoint(t *testing.T) {
 	p.wantTotals("one", totals{Attempts: 3, Successes: 3})
 }
 
-// TestTheTimeoutRunsOnAfterASlowUpload: all of it, and no more.
+// TestTheTimeoutRunsOnAfterASlowUpload checks that a slow upload does not use up the endpoint's timeout.
 func TestTheTimeoutRunsOnAfterASlowUpload(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	defer one.hang()()
@@ -130,8 +131,8 @@ func TestTheTimeoutRunsOnAfterASlowUpload(t *testing.T) {
 	}
 }
 
-// TestRequestsAreForwardedAsTheyCome: the client sends the second part when the endpoint has the first.
-// Small bodies of a declared length are, where it asks for that.
+// TestRequestsAreForwardedAsTheyCome checks that the endpoint gets the first part of a body before the
+// client sends the second; for small bodies of a declared length, only if the request asks for that.
 func TestRequestsAreForwardedAsTheyCome(t *testing.T) {
 	declared := fmt.Sprintf("Content-Length: %d", 3*smallBody)
 	const chunked = "Transfer-Encoding: chunked"
@@ -185,7 +186,7 @@ func TestRequestBuffersOfTheProxyStillWork(t *testing.T) {
 	}
 }
 
-// TestAClientThatAbortsItsUploadIsNoFailure, and nobody else is asked.
+// TestAClientThatAbortsItsUploadIsNoFailure checks also that no other endpoint gets the request.
 func TestAClientThatAbortsItsUploadIsNoFailure(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site(retrying, one, two))
@@ -206,7 +207,7 @@ func TestAClientThatAbortsItsUploadIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting, whatever becomes of it.
+// TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting checks that no attempt begins before the body is complete.
 func TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
@@ -225,7 +226,8 @@ func TestASmallBodyThatDoesNotComeKeepsNoEndpointWaiting(t *testing.T) {
 	}
 }
 
-// TestASmallBodyArrivesWithItsHead, in one write, whether or not it may be sent again.
+// TestASmallBodyArrivesWithItsHead checks that both go out in one write, even if the request must not be
+// sent again.
 func TestASmallBodyArrivesWithItsHead(t *testing.T) {
 	arrived := make(chan string, 1)
 	address := listening(t, func(conn net.Conn) {

@@ -175,7 +175,8 @@ func TestComebacks(t *testing.T) {
 	}
 }
 
-// TestNoQuickReturnsWhileFlapping alternates a primary between 2 s down and 1 s up, which its checks see.
+// TestNoQuickReturnsWhileFlapping checks that a primary that is down for 2 s and up for 1 s, again and
+// again, gets little of its traffic while it is up, although its checks then pass.
 func TestNoQuickReturnsWhileFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, comebackOptions)

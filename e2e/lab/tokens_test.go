@@ -201,8 +201,8 @@ func says(kind, body string, header ...string) roundTrip {
 	}
 }
 
-// TestTokensAreBookedAhead checks that a call books the tokens that it may use until its answer ends, even
-// if its client leaves.
+// TestTokensAreBookedAhead checks that no other call gets the tokens that a call under way may use, and
+// that this does not change when its client leaves.
 func TestTokensAreBookedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLab(t, "failover {\nname lab\napi openai\nendpoint http://one:1 {\nlimit 1000 tokens per 1h burst 1000\n}\nendpoint http://two:1\n}")

@@ -103,7 +103,7 @@ func TestFlappingStaysOutLonger(t *testing.T) {
 	})
 }
 
-// TestOutageIsNoFlapping checks that the pool keeps trying an endpoint that stays down.
+// TestOutageIsNoFlapping checks that an endpoint that stays down does not count as flapping.
 func TestOutageIsNoFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, &failover.Policy{Breaker: &failover.Breaker{OpenFor: caddy.Duration(time.Second), OpenMax: caddy.Duration(2 * time.Second)}}, "one:80", "two:80")
