@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// misbehave answers in a way of its own for each request: mostly well.
+// misbehave answers most requests well, and fails the others in different ways.
 func (a *api) misbehave(w http.ResponseWriter, r *http.Request) {
 	switch n := rand.IntN(20); {
 	case n == 0:
@@ -38,8 +38,8 @@ func (a *api) misbehave(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// clumsy makes one call as some client may: of any method and size, of which one in five leaves. It
-// returns what is wrong with the answer, and whether that is whole.
+// clumsy makes one call of any method and size; one client in five leaves early. It returns what is
+// wrong with the answer, and whether the answer is whole.
 func (p *proxy) clumsy(ctx context.Context) (whole bool, wrong error) {
 	method := []string{http.MethodGet, http.MethodPost, http.MethodPut}[rand.IntN(3)]
 	body := ""
@@ -78,10 +78,9 @@ func (p *proxy) clumsy(ctx context.Context) (whole bool, wrong error) {
 	return true, nil
 }
 
-// TestNothingIsLeftBehindByChaos: endpoints that fail in every way, clients that leave at any time, and
-// reloads every now and then. Whatever comes of a call, it is a whole answer, an endpoint's own failure or
-// a refusal; and when all is quiet again nothing is in flight, every permit is back and every endpoint
-// recovers.
+// TestNothingIsLeftBehindByChaos mixes endpoints that fail in every way, clients that leave at any time,
+// and reloads. Each call must get a whole answer, an endpoint's own failure or a refusal. Afterwards
+// nothing may be in flight, every permit must be back, and every endpoint must recover.
 func TestNothingIsLeftBehindByChaos(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	for _, a := range apis {

@@ -28,15 +28,15 @@ func clientOf(socket string, keepAlive bool) *http.Client {
 	}}
 }
 
-// What a client got.
+// An answer is what a client got.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// cutByReload tells whether a request got no answer because Caddy reloads: it then ends some connections
-// of a unix socket that have no request yet, or just got one, with any handler.
+// cutByReload reports whether a request got no answer because of a reload: with any handler, Caddy then
+// ends some connections of a unix socket that have no request yet, or just got one.
 func (p *proxy) cutByReload(err error) bool {
 	return (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && time.Now().UnixNano()-p.loaded.Load() < int64(time.Second)
 }
@@ -91,7 +91,7 @@ func (p *proxy) get() answer {
 	return p.call(http.MethodGet, "/", "")
 }
 
-// gets sends n GETs, whatever they come to.
+// gets sends n GETs and ignores their results.
 func (p *proxy) gets(n int) {
 	p.t.Helper()
 	for range n {
@@ -99,7 +99,7 @@ func (p *proxy) gets(n int) {
 	}
 }
 
-// want fails the test unless an answer is the one of an endpoint to a body.
+// want fails the test unless the answer has this status and body.
 func (got answer) want(t testing.TB, what string, status int, body string) {
 	t.Helper()
 	if got.status != status || got.body != body {
@@ -107,8 +107,8 @@ func (got answer) want(t testing.TB, what string, status int, body string) {
 	}
 }
 
-// leaving sends a request whose client leaves when leave is called; left tells that it has, with the
-// error that it got, nil if there was an answer to the end.
+// leaving sends a request whose client leaves when leave is called. left then delivers the client's
+// error; nil if it read the whole answer.
 func (p *proxy) leaving(method, path string) (leave context.CancelFunc, left <-chan error) {
 	ctx, leave := context.WithCancel(p.t.Context())
 	done := make(chan error, 1)
@@ -126,7 +126,7 @@ func (p *proxy) leaving(method, path string) (leave context.CancelFunc, left <-c
 	return leave, done
 }
 
-// waiting sends a request, whose answer, or error, comes as a text.
+// waiting sends a request and delivers its answer, or error, as text.
 func (p *proxy) waiting(method, path string) <-chan string {
 	answers := make(chan string, 1)
 	go func() {
@@ -142,7 +142,7 @@ func (p *proxy) waiting(method, path string) <-chan string {
 	return answers
 }
 
-// randomBody is a body that compresses and repeats nowhere.
+// randomBody returns a body that does not compress, without repetitions.
 func randomBody(n int) string {
 	body := make([]byte, n)
 	for i := range body {
@@ -219,7 +219,7 @@ func wantLine(t testing.TB, r *bufio.Reader, want string) {
 	}
 }
 
-// lines are the log lines with a message, or all for "".
+// lines returns the log lines with a message; all lines if it is empty.
 func (p *proxy) lines(message string) []map[string]any {
 	p.t.Helper()
 	text, err := os.ReadFile(p.file("log"))

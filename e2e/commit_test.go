@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestCommit lets the primary fail after its headers. What a client gets is the whole answer of the backup
-// while nothing was committed, and an aborted stream after that; and the primary is blamed either way.
+// TestCommit has the primary fail after its headers. The client must get the backup's whole answer if
+// nothing was committed, and an aborted stream otherwise; the primary is blamed in both cases.
 func TestCommit(t *testing.T) {
 	const ( // what the client gets
 		whole   = "the whole answer of the backup"
@@ -58,8 +58,8 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-// TestEndsWithoutSentinel wants a stream that ends cleanly to end at once, not when it has been silent for
-// too long, and to count as a success.
+// TestEndsWithoutSentinel checks that a stream that ends cleanly ends at once, without waiting for the
+// idle timeout, and counts as a success.
 func TestEndsWithoutSentinel(t *testing.T) {
 	for _, commit := range []string{"headers", "first_byte", "complete"} {
 		t.Run(commit, func(t *testing.T) {
@@ -79,8 +79,8 @@ func TestEndsWithoutSentinel(t *testing.T) {
 	}
 }
 
-// TestCompleteWithoutAnother wants an error where a held answer breaks and there is no other: nothing of it
-// goes out.
+// TestCompleteWithoutAnother checks that the client gets an error, and no part of the answer, if a held
+// answer breaks and there is no other endpoint.
 func TestCompleteWithoutAnother(t *testing.T) {
 	one := newProvider(t, "one", true)
 	p := startCaddy(t, providers("commit complete", one))
@@ -92,7 +92,7 @@ func TestCompleteWithoutAnother(t *testing.T) {
 	}
 }
 
-// TestAbortsHTTP2Streams wants a reset of the stream, and of no other.
+// TestAbortsHTTP2Streams checks that an abort resets its own stream and no other.
 func TestAbortsHTTP2Streams(t *testing.T) {
 	one := newProvider(t, "one", true)
 	p := startCaddy(t, providers("", one))
@@ -111,7 +111,8 @@ func TestAbortsHTTP2Streams(t *testing.T) {
 	}
 }
 
-// TestClientThatLeavesAStream counts as nothing, whether its answer is held or under way.
+// TestClientThatLeavesAStream checks that the attempt counts as cancelled, whether its answer is held or
+// under way.
 func TestClientThatLeavesAStream(t *testing.T) {
 	for _, commit := range []string{"headers", "complete"} {
 		t.Run(commit, func(t *testing.T) {
@@ -133,7 +134,7 @@ func TestClientThatLeavesAStream(t *testing.T) {
 	}
 }
 
-// TestStreamError wants a last event, then the abort.
+// TestStreamError checks that a last event comes before the abort.
 func TestStreamError(t *testing.T) {
 	one := newProvider(t, "one", true)
 	p := startCaddy(t, providers("stream_error\nbreaker off", one))
@@ -155,9 +156,9 @@ func TestStreamError(t *testing.T) {
 	}
 }
 
-// TestProvidersThatMisbehave lets the primary fail in each way that LLM APIs have, with OpenAI's and
-// Anthropic's endpoints, streaming and not. Each call ends with the whole answer of a provider that can
-// give it, in time, and the primary is asked no more often than its failure justifies.
+// TestProvidersThatMisbehave has the primary fail in each way of LLM APIs, with OpenAI's and Anthropic's
+// endpoints, streaming and not. Each call must get the whole answer of a working provider in time, and
+// the primary no more attempts than its failure justifies.
 func TestProvidersThatMisbehave(t *testing.T) {
 	const each = 2 // calls of a kind
 	const all = 4 * each
@@ -226,8 +227,8 @@ func TestProvidersThatMisbehave(t *testing.T) {
 	}
 }
 
-// TestProviderThatComesBack is down for a while and then well: no call fails, and the primary gets its
-// calls back.
+// TestProviderThatComesBack checks that no call fails while the primary is down for a while, and that the
+// primary gets its calls back.
 func TestProviderThatComesBack(t *testing.T) {
 	one, two := newProvider(t, "one", true), newProvider(t, "two", false)
 	p := startCaddy(t, providers("commit complete\nbreaker {\nopen_for 500ms\nopen_max 500ms\n}", one, two))

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// dropping is an address at which nothing answers a SYN: it listens, and its queue is full.
+// dropping returns an address that answers no SYN: it listens, and its queue is full.
 func dropping(t *testing.T) (address string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -44,10 +44,11 @@ func dropping(t *testing.T) (address string) {
 	}
 }
 
-// deaf takes what comes and says nothing.
+// deaf reads what comes and sends nothing.
 func deaf(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
-// TestAnyMethodMovesOnUntilThereIsAConnection: whatever kept the request from getting one, the endpoint cannot have acted.
+// TestAnyMethodMovesOnUntilThereIsAConnection checks that any request moves on if it got no connection, since
+// the endpoint cannot have acted on it.
 func TestAnyMethodMovesOnUntilThereIsAConnection(t *testing.T) {
 	// egress answers CONNECT, and hangs up where that says nothing of a connection.
 	egress := func(answer string) string {
@@ -98,7 +99,7 @@ func TestAnyMethodMovesOnUntilThereIsAConnection(t *testing.T) {
 	}
 }
 
-// A relay stands in front of an endpoint. When it forgets, the connections that it has bring nothing any longer; new ones are served.
+// A relay stands in front of an endpoint. After it forgets its connections they carry nothing; it serves new ones.
 type relay struct {
 	address string
 	mu      sync.Mutex
@@ -153,8 +154,8 @@ func (r *relay) forget() {
 	r.mu.Unlock()
 }
 
-// TestADeadConnectionIsNoDeadEndpoint: behind a relay that has forgotten it, a connection brings nothing for ever. The endpoint is
-// back as soon as a new one is made.
+// TestADeadConnectionIsNoDeadEndpoint checks that an endpoint behind a relay that forgot its connection is back as
+// soon as there is a new one.
 func TestADeadConnectionIsNoDeadEndpoint(t *testing.T) {
 	for name, test := range map[string]struct{ scheme, versions, options string }{
 		"HTTP/2":               {"https", "1.1 2", ""},
@@ -215,7 +216,7 @@ func TestADeadConnectionIsNoDeadEndpoint(t *testing.T) {
 	}
 }
 
-// TestChecksLeaveADeadConnection, with no call that would tell.
+// TestChecksLeaveADeadConnection checks that checks stop using a dead connection, without calls that notice it.
 func TestChecksLeaveADeadConnection(t *testing.T) {
 	one := newTLSAPI(t, "one")
 	front := newRelay(t, one.address)
@@ -229,7 +230,7 @@ func TestChecksLeaveADeadConnection(t *testing.T) {
 	}
 }
 
-// TestAConnectionThatIsLeftCarriesOn: others on it lose nothing when a request on it has timed out.
+// TestAConnectionThatIsLeftCarriesOn checks that other requests on a connection lose nothing after one times out.
 func TestAConnectionThatIsLeftCarriesOn(t *testing.T) {
 	one := newTLSAPI(t, "one")
 	goOn := make(chan struct{})

@@ -41,8 +41,8 @@ func (p *proxy) sending(method, body string, declared bool) answer {
 	return p.rest(bufio.NewReader(conn))
 }
 
-// TestAnEarlyAnswerIsAnAnswer: a final status that comes before the request was read is used as it is, and the write that breaks
-// afterwards is no failure.
+// TestAnEarlyAnswerIsAnAnswer checks that a final status that comes before the request was read reaches the client,
+// and that the write that breaks afterwards is no failure.
 func TestAnEarlyAnswerIsAnAnswer(t *testing.T) {
 	const rounds = 30
 	upload := randomBody(4 << 20)
@@ -91,7 +91,8 @@ func TestAnEarlyAnswerIsAnAnswer(t *testing.T) {
 	}
 }
 
-// TestAnEarlyFailureMovesOn with the whole body, be it small or chunked, and counts once.
+// TestAnEarlyFailureMovesOn checks that the next endpoint gets the whole body, small or chunked, and that the
+// failure counts once.
 func TestAnEarlyFailureMovesOn(t *testing.T) {
 	for name, failing := range map[string]string{
 		"closed at once": hangingUp(t, http.StatusServiceUnavailable, "not now"),
@@ -112,14 +113,14 @@ func TestAnEarlyFailureMovesOn(t *testing.T) {
 	}
 }
 
-// newServing is the address of a server.
+// newServing starts a server and returns its address.
 func newServing(t *testing.T, serve http.HandlerFunc) (address string) {
 	a := newAPI(t, "")
 	a.behave(serve)
 	return a.address
 }
 
-// TestAnEarlyAnswerReachesAClientThatWaits for it, with most of its body still to send.
+// TestAnEarlyAnswerReachesAClientThatWaits checks that a client that waits gets it before it sends the rest of its body.
 func TestAnEarlyAnswerReachesAClientThatWaits(t *testing.T) {
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://%s {\n\t\tname one\n\t}\n}", hangingUp(t, http.StatusUnauthorized, "who are you?")))
 	for _, head := range []string{"Content-Length: 5000000", "Transfer-Encoding: chunked"} {

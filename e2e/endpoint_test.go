@@ -36,8 +36,8 @@ func TestHTTPSEndpointsSpeakHTTP2(t *testing.T) {
 	}
 }
 
-// TestACertificateThatIsNotTrustedIsAFailureOfKindTLS, which cannot have been processed, so that a POST
-// moves on as well.
+// TestACertificateThatIsNotTrustedIsAFailureOfKindTLS checks that a POST moves on as well, since the endpoint
+// cannot have processed it.
 func TestACertificateThatIsNotTrustedIsAFailureOfKindTLS(t *testing.T) {
 	one, two := newTLSAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -163,7 +163,7 @@ func TestUserinfoOfABaseURLBecomesBasicAuth(t *testing.T) {
 	}
 }
 
-// TestHTTP2EndpointsComeAndGoUnderLoad: many calls share a connection, which ends while they are on it.
+// TestHTTP2EndpointsComeAndGoUnderLoad checks calls that share a connection which ends while they use it.
 func TestHTTP2EndpointsComeAndGoUnderLoad(t *testing.T) {
 	one, two := newTLSAPI(t, "one"), newTLSAPI(t, "two")
 	p := startCaddy(t, site("transport http {\n\t\ttls_insecure_skip_verify\n\t}\n"+quick, one, two))
@@ -201,8 +201,8 @@ func TestAFullEndpointIsPassedOver(t *testing.T) {
 	p.call("POST", "/", "").want(t, "when it has room again", 200, "one")
 }
 
-// TestAnErrorOfTLSAfterTheHandshakeMayComeOfAProcessedRequest, so a POST is not sent again. The endpoint
-// reads the whole request and sends a record that nobody can read.
+// TestAnErrorOfTLSAfterTheHandshakeMayComeOfAProcessedRequest checks that a POST is not sent again if the
+// endpoint reads the whole request and then sends a record that cannot be decrypted.
 func TestAnErrorOfTLSAfterTheHandshakeMayComeOfAProcessedRequest(t *testing.T) {
 	for versions, want := range map[string]int64{"1.1": 1, "1.1 2": 2} {
 		for _, size := range []int{100, 2 * smallBody} {

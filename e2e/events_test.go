@@ -12,8 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// A subscriber is a handler of Caddy's events app. What it does is up to the
-// test.
+// A subscriber is a handler of Caddy's events app. The test sets what it does.
 type subscriber struct{}
 
 var subscribed struct {
@@ -55,8 +54,8 @@ func subscribe(t *testing.T, handle func(caddy.Event)) {
 
 const subscribeToAll = "	events {\n		on * test\n	}"
 
-// TestCaddyEvents has a subscriber of Caddy's events app see what happens, before
-// and after reloads, also ones that fail.
+// TestCaddyEvents checks that a subscriber of Caddy's events app gets events before and after reloads,
+// also after reloads that fail.
 func TestCaddyEvents(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	options := "\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 50ms\n\t}"
@@ -142,7 +141,7 @@ reverse_proxy /z ` + two.address + ` {
 	failAndRecover()
 }
 
-// TestBadSubscribers has subscribers that hang and panic: calls must not notice.
+// TestBadSubscribers checks that subscribers that hang or panic do not affect calls.
 func TestBadSubscribers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -189,8 +188,7 @@ func TestBadSubscribers(t *testing.T) {
 	receive(t, "an event after the panic", recovered)
 }
 
-// TestAllDownIsAnEvent wants one event when the last endpoint goes, and another
-// when that happens again.
+// TestAllDownIsAnEvent checks that there is one event each time that the last endpoint goes out.
 func TestAllDownIsAnEvent(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, strings.Replace(site("\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 100ms\n\t}\n\tretry {\n\t\tmethods any\n\t}", one, two), "name api", "name alldown", 1))

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// leavesAfter is how long clients wait for an answer here: longer than the second from which on their
-// leaving says something, and less than any timeout.
+// leavesAfter is how long clients wait for an answer: more than the second after which leaving counts
+// as a sign of slowness, and less than any timeout.
 const leavesAfter = 1200 * time.Millisecond
 
 // asks sends a request whose client waits for the first byte of a good answer's body as long as said, and
@@ -47,7 +47,7 @@ func (p *proxy) http2Client() *http.Client {
 	return client
 }
 
-// lost is how many of n requests, which n clients send at a time, got no answer.
+// lost returns how many of n concurrent requests got no answer.
 func (p *proxy) lost(n int, send func() bool) int {
 	var lost atomic.Int64
 	var wg sync.WaitGroup
@@ -64,8 +64,8 @@ func (p *proxy) lost(n int, send func() bool) int {
 
 const waitsLong = "timeout 10s\nbreaker {\nopen_for 500ms\nopen_max 500ms\nstep 100ms\n}\nretry {\nmethods any\n}"
 
-// TestClientsThatGiveUpAreSeen lets the primary hang for clients that leave long before its timeout: the
-// backup has their calls after a few, and the primary is back when it is well.
+// TestClientsThatGiveUpAreSeen has the primary hang for clients that leave long before its timeout. The
+// backup must get their calls after a few, and the primary must be back when it works again.
 func TestClientsThatGiveUpAreSeen(t *testing.T) {
 	silentBody := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -130,7 +130,7 @@ func TestClientsThatGiveUpAreSeen(t *testing.T) {
 	}
 }
 
-// TestManyClientsGiveUpAtOnce: those that left in the same moment are lost, and hardly any after them.
+// TestManyClientsGiveUpAtOnce checks that hardly any call is lost after many clients leave at once.
 func TestManyClientsGiveUpAtOnce(t *testing.T) {
 	apis := newAPIs(t, "one", "two")
 	apis[0].behave(silent)
@@ -149,8 +149,8 @@ func TestManyClientsGiveUpAtOnce(t *testing.T) {
 	}
 }
 
-// TestBothEndpointsHang: clients that give up take no last endpoint out, and the one that answers first
-// has their calls.
+// TestBothEndpointsHang checks that clients that give up take no last endpoint out, and that the first
+// endpoint to answer again gets their calls.
 func TestBothEndpointsHang(t *testing.T) {
 	apis := newAPIs(t, "one", "two")
 	for _, a := range apis {
@@ -172,8 +172,8 @@ func TestBothEndpointsHang(t *testing.T) {
 	p.wantState("two", "closed")
 }
 
-// TestClientsThatLeaveCloseNothing: not those that leave soon, however many, nor those that leave a route
-// which always takes long while others are answered.
+// TestClientsThatLeaveCloseNothing checks clients that leave early, however many, and clients that leave
+// a route that always takes long while other calls are answered.
 func TestClientsThatLeaveCloseNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		times, clients int

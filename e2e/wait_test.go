@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what has to come, on a machine that is busy with other things.
+// patience is how long a test waits for a required result on a busy machine.
 const patience = 30 * time.Second
 
 // eventually waits until a condition holds, and returns how long that took.
@@ -24,7 +24,7 @@ func eventually(t testing.TB, what string, holds func() bool) time.Duration {
 	return time.Since(began)
 }
 
-// receive is the next value from a channel, which has to come.
+// receive returns the next value from a channel, and fails the test if none comes.
 func receive[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -53,8 +53,7 @@ func receiveEnd(t testing.TB, what string, end <-chan struct{}) {
 	}
 }
 
-// pause is the time that an endpoint or a client takes, unless its context ends before; then it returns
-// false.
+// pause waits for a time and returns true. It returns false if the context ends before.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -41,7 +41,7 @@ func expired(t *testing.T) (address, file string) {
 	return server.Listener.Addr().String(), certificateOf(t, server)
 }
 
-// unreachable is an address at which nobody listens.
+// unreachable returns an address where nobody listens.
 func unreachable(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +52,7 @@ func unreachable(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestAFailureSaysWhy looks at what the event, the log line and the status say of a failure.
+// TestAFailureSaysWhy checks what the event, the log line and the status say about a failure.
 func TestAFailureSaysWhy(t *testing.T) {
 	expiredAt, certificate := expired(t)
 	a := newAPI(t, "one")
@@ -145,8 +145,8 @@ func cutInside(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// TestWhyIsNotTheClients asks for what must be shown nowhere: keys, queries, line breaks,
-// and characters that change what a reader sees.
+// TestWhyIsNotTheClients checks that reasons never show keys, queries, line breaks, or characters that
+// change how text is displayed.
 func TestWhyIsNotTheClients(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(503)
@@ -169,7 +169,7 @@ func TestWhyIsNotTheClients(t *testing.T) {
 	}
 }
 
-// TestChecksSayWhy has checks that fail say what failed.
+// TestChecksSayWhy checks that failed checks say what failed.
 func TestChecksSayWhy(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site(oftenChecked("uri /health?deep=1\nmethod GET"), one, two))
