@@ -51,7 +51,7 @@ func misbehaving(name string, h http.HandlerFunc) fault {
 	}
 }
 
-// refused is a fault of an endpoint that nobody listens at.
+// refused is the fault of an endpoint where nobody listens.
 var refused = fault{
 	name:  "refused",
 	begin: func(_ *testing.T, one, _ *api) { one.down() },
@@ -75,8 +75,8 @@ func sometimes(name string, often func() bool, h http.HandlerFunc) fault {
 	return f
 }
 
-// TestFaults lets the primary fail in each way while 200 requests a second come in. No client may see it;
-// the dead primary gets next to no attempts; and it gets its traffic back when it is well.
+// TestFaults has the primary fail in each way under 200 requests a second. No client may see it, the dead
+// primary must get hardly any attempts, and it must get its traffic back when it works again.
 func TestFaults(t *testing.T) {
 	bodies := map[string]string{http.MethodGet: "", http.MethodPost: strings.Repeat("0123456789abcdef", 256)}
 	began := time.Now()
@@ -150,7 +150,7 @@ type growing struct {
 	served, refused int
 }
 
-// take tells whether there is room for a request.
+// take reports whether there is capacity for a request.
 func (g *growing) take() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -167,8 +167,8 @@ func (g *growing) take() bool {
 	return true
 }
 
-// TestFollowsAColdReturn lets the primary come back with little capacity, which grows: it must not be
-// flattened.
+// TestFollowsAColdReturn checks that a primary that comes back with little, growing capacity is not
+// overloaded.
 func TestFollowsAColdReturn(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	one := apis[0]
@@ -196,8 +196,8 @@ func TestFollowsAColdReturn(t *testing.T) {
 	}
 }
 
-// TestAllDown wants an answer at once while nothing works, however that shows, and service soon after the
-// first endpoint is back.
+// TestAllDown checks that calls get an answer at once while no endpoint works, and that service is back soon
+// after the first endpoint.
 func TestAllDown(t *testing.T) {
 	for _, fault := range []fault{
 		refused,

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// readsAndCuts reads so much of a request's body, and hangs up.
+// readsAndCuts reads part of a request's body and closes the connection.
 func readsAndCuts(n int64) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, n)
@@ -17,8 +17,8 @@ func readsAndCuts(n int64) http.HandlerFunc {
 	}
 }
 
-// TestErrorRoutesGetTheBody: whoever handles a request whose call failed gets its body whole, over HTTP/1 and HTTP/2, with a
-// declared length and without; or an error where it was sent and not kept.
+// TestErrorRoutesGetTheBody checks that the error route of a failed call gets the whole body, over HTTP/1 and
+// HTTP/2, with a declared length and without; or an error if the body was sent and not kept.
 func TestErrorRoutesGetTheBody(t *testing.T) {
 	large, huge := randomBody(300<<10), randomBody(3<<20)
 	for _, test := range []struct {
@@ -95,7 +95,7 @@ func TestTheBodyWithoutAnAttempt(t *testing.T) {
 	}
 }
 
-// TestResponseRoutesGetTheBody: so does who handles an answer.
+// TestResponseRoutesGetTheBody checks that a handle_response route gets the body too.
 func TestResponseRoutesGetTheBody(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {

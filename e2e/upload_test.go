@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// held is the path of requests that an endpoint keeps, as staying says.
+// held is the path of the requests that staying keeps.
 const held = "/held"
 
-// staying makes the endpoint keep each request for the path held, when it has read it, until leave is called
-// or the client leaves. All others it answers.
+// staying makes the endpoint read and then keep each request for the path held, until leave is called or
+// the client leaves. It answers all other requests.
 func (a *api) staying() (arrived <-chan struct{}, leave func()) {
 	came, stop := make(chan struct{}, 10_000), make(chan struct{})
 	a.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -71,12 +71,12 @@ func (p *proxy) room(a *api, most int) (n int) {
 	return n
 }
 
-// ofLimit is a pool of one endpoint that may have so many attempts at once.
+// ofLimit is a pool of one endpoint with a limit of concurrent attempts.
 func ofLimit(a *api, limit int) string {
 	return edited("api", "", []*api{a}, fmt.Sprint("max_requests ", limit))
 }
 
-// paused begins an upload of 5,000 bytes, of which it sends one.
+// paused begins an upload of 5,000 bytes and sends one of them.
 func (p *proxy) paused() (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	conn, reader := p.raw("PUT / HTTP/1.1\nHost: api.test\nContent-Length: 5000")
@@ -84,7 +84,7 @@ func (p *proxy) paused() (net.Conn, *bufio.Reader) {
 	return conn, reader
 }
 
-// expecting begins an upload of 5,000 bytes, of which it sends none before it is told to go on, nor then.
+// expecting begins an upload of 5,000 bytes, waits for 100 Continue, and sends none of them.
 func (p *proxy) expecting() (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	conn, reader := p.raw("PUT / HTTP/1.1\nHost: api.test\nContent-Length: 5000\nExpect: 100-continue")
@@ -98,7 +98,7 @@ func (p *proxy) expecting() (net.Conn, *bufio.Reader) {
 	return conn, reader
 }
 
-// An upload that waits for its client.
+// An upload is an upload whose client pauses.
 type upload struct {
 	conn   net.Conn
 	reader *bufio.Reader
@@ -112,8 +112,8 @@ func (p *proxy) goOn(what string, u upload) {
 	p.rest(u.reader).want(p.t, what, 200, "one"+digest(strings.Repeat("a", 5000)))
 }
 
-// TestPausedUploadsFillNoSlot has more of them than the endpoint may have attempts. No good call is refused,
-// and the uploads that go on are answered.
+// TestPausedUploadsFillNoSlot checks that more paused uploads than the endpoint's limit make it refuse no good
+// call, and that uploads that go on get an answer.
 func TestPausedUploadsFillNoSlot(t *testing.T) {
 	const limit = 20
 	one := newAPI(t, "one")
@@ -139,8 +139,8 @@ func TestPausedUploadsFillNoSlot(t *testing.T) {
 	}
 }
 
-// TestManyPausedUploadsRefuseNobody: of the uploads, which are more than the endpoint may have attempts,
-// half send a byte and half nothing. Good calls are made while they come, and when they are there.
+// TestManyPausedUploadsRefuseNobody checks good calls while more uploads than the endpoint's limit arrive, and
+// afterwards. Half of the uploads send a byte, half nothing.
 func TestManyPausedUploadsRefuseNobody(t *testing.T) {
 	const limit, rounds, each, clients = 100, 2, 60, 8
 	one := newAPI(t, "one")
@@ -195,7 +195,7 @@ func (p *proxy) statusOf(method, path string) (int, error) {
 	return resp.StatusCode, err
 }
 
-// TestUploadsThatNeverBeginFillNoSlot: their clients were told to go on, and do not.
+// TestUploadsThatNeverBeginFillNoSlot checks clients that get 100 Continue and send nothing.
 func TestUploadsThatNeverBeginFillNoSlot(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, ofLimit(one, 2))
@@ -206,7 +206,7 @@ func TestUploadsThatNeverBeginFillNoSlot(t *testing.T) {
 	p.get().want(t, "beside them", 200, "one")
 }
 
-// TestUploadsThatTrickleFillNoSlot: a byte now and then is no use of an endpoint.
+// TestUploadsThatTrickleFillNoSlot checks that an upload that sends a byte now and then fills no slot.
 func TestUploadsThatTrickleFillNoSlot(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, ofLimit(one, 1))
@@ -220,7 +220,8 @@ func TestUploadsThatTrickleFillNoSlot(t *testing.T) {
 	p.get().want(t, "beside it", 200, "one")
 }
 
-// TestASlotIsFilledWhileTheEndpointIsAtWork, however slow the upload was before.
+// TestASlotIsFilledWhileTheEndpointIsAtWork checks that a call takes a slot while the endpoint works on it, even
+// if its upload was slow before.
 func TestASlotIsFilledWhileTheEndpointIsAtWork(t *testing.T) {
 	one := newAPI(t, "one")
 	arrived, leave := one.staying()
@@ -242,8 +243,8 @@ func TestASlotIsFilledWhileTheEndpointIsAtWork(t *testing.T) {
 	p.get().want(t, "after it", 200, "one")
 }
 
-// TestTheDeadlineEndsACallThatWaitsForItsClient with 408, whether the endpoint has been asked or not, over
-// HTTP/1 and HTTP/2. It counts against no endpoint.
+// TestTheDeadlineEndsACallThatWaitsForItsClient checks that the client gets 408, over HTTP/1 and HTTP/2, before
+// and after the attempt began, and that no endpoint is blamed.
 func TestTheDeadlineEndsACallThatWaitsForItsClient(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	const deadline, timeout = 400 * time.Millisecond, 20 * time.Second
@@ -294,7 +295,7 @@ func TestTheDeadlineEndsACallThatWaitsForItsClient(t *testing.T) {
 	p.nothingKept()
 }
 
-// TestTheDeadlineOfAnEndpointIsStill504 where the client's body came at once.
+// TestTheDeadlineOfAnEndpointIsStill504 checks that the client gets 504 if its body came at once.
 func TestTheDeadlineOfAnEndpointIsStill504(t *testing.T) {
 	one := newAPI(t, "one")
 	defer one.hang()()

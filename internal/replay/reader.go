@@ -173,8 +173,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteUpTo writes up to n bytes of the body to w, from where they are kept. It ends before
-// them, without an error, only where the body does.
+// WriteUpTo writes n bytes of the body to w without copying them. It writes fewer, without an
+// error, only if the body ends.
 func (r *Reader) WriteUpTo(w io.Writer, n int64) (written int64, err error) {
 	rec := r.Recording
 	rec.mu.Lock()
