@@ -37,14 +37,16 @@ type outage struct {
 	refused int
 }
 
-func newOutage(t *testing.T, name string) *outage {
+func newOutage(t *testing.T, name string) *outage { return newOutageWith(t, name, 0) }
+
+func newOutageWith(t *testing.T, name string, standbyShare float64) *outage {
 	core, log := observer.New(zap.DebugLevel)
 	p, err := pool.Load(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &Handler{
-		Handler: pool.Handler{Pool: p, Longest: time.Second, Terms: agreeing{}, Logger: zap.New(core)},
+		Handler: pool.Handler{Pool: p, Longest: time.Second, StandbyShare: standbyShare, Terms: agreeing{}, Logger: zap.New(core)},
 		Rules:   Rules{Name: name, Retry: RetryRules{Attempts: 2, Any: true, Budget: budget.Rules{Ratio: 0.2, Floor: 3}}},
 	}
 	for i, name := range []string{"one", "two"} {
@@ -218,14 +220,11 @@ func TestAnOutageKeepsItsEvidence(t *testing.T) {
 	})
 }
 
-// TestEveryCallCounts wants calls that go to an endpoint on trial, and to one in reserve, to
-// be among those that the budgets and the rate go by.
-func TestEveryCallCounts(t *testing.T) {
+// TestCallsToTheReserveCount: the budgets and the rate go by them too.
+func TestCallsToTheReserveCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOutage(t, "counted")
+		o := newOutageWith(t, "reserve", 1)
 		defer o.end()
-		o.StandbyShare = 1
-		o.Rebuild(time.Now())
 		before := o.Pool.Budget.Calls.Load()
 		for range 100 {
 			if !o.call() {
@@ -235,12 +234,19 @@ func TestEveryCallCounts(t *testing.T) {
 		if n := o.Pool.Budget.Calls.Load() - before; n != 100 {
 			t.Errorf("of 100 calls to the reserve %d count", n)
 		}
-		o.StandbyShare = 0
+	})
+}
+
+// TestTrialsCount: the budgets and the rate go by trials too.
+func TestTrialsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOutage(t, "trials")
+		defer o.end()
 		one := o.Targets[0].State
 		one.ChangeBreaker(func(b *breaker.Breaker) { b.Trip(time.Now(), o.BreakerConfig(), breaker.ReasonConsecutive) })
 		time.Sleep(time.Minute)
 		o.Rebuild(time.Now())
-		before = o.Pool.Budget.Calls.Load()
+		before := o.Pool.Budget.Calls.Load()
 		if !o.call() || one.Busy.Load() != 0 {
 			t.Fatal("the trial failed")
 		}
