@@ -363,7 +363,7 @@ func TestKeyboard(t *testing.T) {
 	}
 }
 
-// TestLiveRegionsDoNotShout checks that changes of where calls go are read out soon and in
+// TestLiveRegionsDoNotShout checks that changes of where requests go are read out soon and in
 // few words.
 func TestLiveRegionsDoNotShout(t *testing.T) {
 	s := showcase(time.Now())

@@ -221,7 +221,7 @@ function icon(level) {
   document.querySelector('link[rel=icon]').href = `${meta('assets')}/icon-${level}.svg`;
 }
 
-// announce makes screen readers read events that change where calls go, at most one
+// announce makes screen readers read events that change where requests go, at most one
 // sentence every few seconds.
 let toSay = [];
 let saying = 0;

@@ -37,7 +37,7 @@ export function burning(sla) {
   return rates.length ? Math.max(...rates) : null;
 }
 
-// routes says where the calls of a pool go.
+// routes says where the requests of a pool go.
 function routes(pool, now) {
   if (pool.down) return { level: 'bad', state: 'open', text: t('verdict.down') };
   const tiers = tiersOf(pool);
