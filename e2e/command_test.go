@@ -212,6 +212,8 @@ func TestCommandCompletes(t *testing.T) {
 		{[]string{"events", "--pool", ""}, "api\n"},
 		{[]string{"incidents", "--pool", ""}, "api\n"},
 		{[]string{"report", "--format", "csv", "--pool", ""}, "api\n"},
+		{[]string{"report", "--format", ""}, "md\nhtml\njson\ncsv\n"},
+		{[]string{"report", "--lang", ""}, "en\nzh\n"},
 	} {
 		args := append([]string{"__complete"}, test.args[:1]...)
 		args = append(append(args, p.at()...), test.args[1:]...)
@@ -455,6 +457,12 @@ func TestCommandReports(t *testing.T) {
 	}{
 		{[]string{}, exitDone, "# ", ""},
 		{[]string{"--pool", "api", "--from", "1h", "--format", "html"}, exitDone, "<!", ""},
+		{[]string{"--format", "html", "--lang", "en"}, exitDone, "<!DOCTYPE html>\n<html lang=\"en\"", ""},
+		{[]string{"--format", "html", "--lang", "zh"}, exitDone, "<!DOCTYPE html>\n<html lang=\"zh-CN\"", ""},
+		{[]string{"--format", "html", "--lang", "zh-CN"}, exitDone, "<!DOCTYPE html>\n<html lang=\"zh-CN\"", ""},
+		{[]string{"--format", "html", "--lang", "tlh"}, exitRefused, "", "lang: "},
+		{[]string{"--lang", "zh"}, exitError, "", "--lang needs --format html"},
+		{[]string{"--json", "--lang", "zh"}, exitError, "", "--lang needs --format html"},
 		{[]string{"--json"}, exitDone, "{", ""},
 		{[]string{"--json", "--format", "md"}, exitError, "", "contradict"},
 		{[]string{"--from", "noon"}, exitRefused, "", "from: "},

@@ -123,7 +123,7 @@ func addCommands(root *cobra.Command) {
 	incidents.Flags().Bool("json", false, "Print the admin API's response")
 
 	report := &cobra.Command{
-		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv]",
+		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv] [--lang en|zh]",
 		Short: "Prints the SLA report of a pool",
 		Args:  cobra.NoArgs,
 		RunE:  commandRun(runReport),
@@ -132,12 +132,16 @@ func addCommands(root *cobra.Command) {
 	report.Flags().String("from", "", "Begin: RFC 3339 time, date, or duration before now; default: the SLA's window before the end")
 	report.Flags().String("to", "", "End, in the same forms; default: now")
 	report.Flags().String("format", "md", "md, html, json or csv")
+	report.Flags().String("lang", "", "Language of --format html: en or zh; default: en")
 	report.Flags().Bool("json", false, "The same as --format json")
 
 	for _, cmd := range []*cobra.Command{events, incidents, report} {
 		_ = cmd.RegisterFlagCompletionFunc("pool", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			return completeNames(false)(cmd, nil, typed)
 		}) // fails only for a flag that is not there
+	}
+	for flag, values := range map[string][]string{"format": {"md", "html", "json", "csv"}, "lang": {"en", "zh"}} {
+		_ = report.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	root.AddCommand(status, why, events, incidents, report)
 	for action, short := range map[string]string{
@@ -232,6 +236,15 @@ func runReport(c *client, cmd *cobra.Command, _ []string) error {
 			return errors.New("--json and --format contradict each other")
 		}
 		query.Set("format", "json")
+	}
+	if lang := flags.String("lang"); lang != "" {
+		if query.Get("format") != "html" {
+			return errors.New("--lang needs --format html")
+		}
+		if lang == "zh" {
+			lang = "zh-CN" // the admin API's name
+		}
+		query.Set("lang", lang)
 	}
 	resp, err := c.send(http.MethodGet, api.Root+"report?"+query.Encode(), nil)
 	if err != nil {
