@@ -83,6 +83,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"a scope with too much", directive(one, "scope off x"), `unexpected argument "x" of scope, at Caddyfile:4`},
 		{"a limit of nothing", directive("endpoint http://one.example {\n\t\tlimit 0 requests per 1m\n\t}"), `invalid limit "0": want a whole number of 1 or more, at Caddyfile:4`},
 		{"a limit of something else", directive("endpoint http://one.example {\n\t\tlimit 5 calls per 1m\n\t}"), `limit: want limit <n> requests|tokens per <duration> [burst <n>]: requests or tokens, not "calls", at Caddyfile:4`},
+		{"a limit of tokens, misspelled", directive("endpoint http://one.example {\n\t\tlimit 5 tokns per 1m\n\t}"), `limit: want limit <n> requests|tokens per <duration> [burst <n>]: requests or tokens, not "tokns"; did you mean tokens?, at Caddyfile:4`},
 		{"tokens of an API that has none", directive("api jsonrpc\n\tendpoint http://one.example {\n\t\tlimit 5 tokens per 1m\n\t}"), `limit: requests of api jsonrpc use no tokens, at Caddyfile:4`},
 		{"a limit without a time", directive("endpoint http://one.example {\n\t\tlimit 5 requests per\n\t}"), `wrong argument count or unexpected line ending after 'per', at Caddyfile:4`},
 		{"a limit with a bad burst", directive("endpoint http://one.example {\n\t\tlimit 5 requests per 1m burst 0\n\t}"), `invalid burst "0": want a whole number of 1 or more, at Caddyfile:4`},

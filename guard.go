@@ -135,7 +135,8 @@ func (a *Answer) rule() (answer.Rule, error) {
 	}
 	ok := false
 	if rule.As, ok = answer.ParseMeaning(a.As); !ok {
-		return answer.Rule{}, fmt.Errorf("answer %s: want as failure, held, denied, next or ok, not %q", a.Status, a.As)
+		return answer.Rule{}, fmt.Errorf("answer %s: want as failure, held, denied, next or ok, not %q%s", a.Status, a.As,
+			meant(a.As, "failure", "held", "denied", "next", "ok"))
 	}
 	return rule, nil
 }

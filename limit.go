@@ -115,7 +115,7 @@ func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	word := func(want ...string) (string, error) {
 		got, err := argument(d)
 		if err == nil && !slices.Contains(want, got) {
-			err = d.Errf("limit: want limit <n> requests|tokens per <duration> [burst <n>]: %s, not %q", strings.Join(want, " or "), got)
+			err = d.Errf("limit: want limit <n> requests|tokens per <duration> [burst <n>]: %s, not %q%s", strings.Join(want, " or "), got, meant(got, want...))
 		}
 		return got, err
 	}

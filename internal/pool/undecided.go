@@ -8,8 +8,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// undecided are calls that failed at several endpoints for a reason which is not known yet. The
-// zero value is empty. It is safe for concurrent use.
+// undecided are calls that no endpoint answered, while nothing tells yet whether their requests or
+// the endpoints are at fault. The zero value is empty. It is safe for concurrent use.
 type undecided struct {
 	mu    sync.Mutex
 	calls []undecidedCall // oldest first
