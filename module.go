@@ -23,6 +23,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/call"
 	_ "github.com/apifailover/caddy-failover/internal/command"
+	"github.com/apifailover/caddy-failover/internal/memory"
 	"github.com/apifailover/caddy-failover/internal/ops"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -207,7 +208,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	}
 	p.warn(plain)
 	p.describePool()
-	defaultMemory()
+	memory.SetDefault()
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}
