@@ -39,7 +39,7 @@ func loose(t *testing.T) *Attempt {
 	c.Handler.Generation.Breaker.Store(&cfg)
 	s := &endpoint.State{Owner: newTestPool("loose")}
 	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
-	a := &Attempt{Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
+	a := &Attempt{done: make(chan struct{}), Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
 	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), nil, endpoint.AdmitNormally) {
 		t.Fatal("not admitted")
 	}
@@ -177,7 +177,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 func BenchmarkBodyRead(b *testing.B) {
 	for name, idle := range map[string]time.Duration{"plain": 0, "idle_timeout": time.Minute} {
 		b.Run(name, func(b *testing.B) {
-			a := &Attempt{Call: &Call{Handler: &Handler{Rules: Rules{Idle: idle}}}, answer: io.NopCloser(endless{}), Began: time.Now()}
+			a := &Attempt{done: make(chan struct{}), Call: &Call{Handler: &Handler{Rules: Rules{Idle: idle}}}, answer: io.NopCloser(endless{}), Began: time.Now()}
 			body := (*responseBody)(a)
 			p := make([]byte, 32<<10)
 			for b.Loop() {

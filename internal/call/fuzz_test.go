@@ -29,7 +29,7 @@ func FuzzErrorEvent(f *testing.F) {
 		cfg := new(breaker.Defaults(2 * time.Second))
 		h.Generation.Breaker.Store(cfg)
 		c := &Call{Handler: h}
-		a := &Attempt{client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
+		a := &Attempt{done: make(chan struct{}), client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
 		if !a.Target.State.Acquire(a, a.Began, cfg, nil, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint is not well")
 		}
