@@ -47,7 +47,7 @@ type Attempt struct {
 
 	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
 
-	informer *informer // nil: informational answers go to the client at once
+	informer *informer // nil: no informational answer is kept
 
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
