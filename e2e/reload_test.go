@@ -79,7 +79,7 @@ func TestFailedReloadLeavesTheRunningPoolAsItWas(t *testing.T) {
 		before = p.known()
 	}
 	for _, c := range []struct{ name, site, want string }{
-		{"a later handler cannot be provisioned", running + "\ntest_fails", "provisioning fails, as it should"},
+		{"a later handler cannot be provisioned", running + "\ntest_fails", "test_fails always fails"},
 		{"another pool disagrees with itself", at("/other", site("breaker {\n\t\topen_for 7s\n\t}", one, two, three)) +
 			"\n" + site("breaker {\n\t\topen_for 8s\n\t}", one, two), "different breakers"},
 		{"an endpoint has two URLs", site("", one) + "\n" + fmt.Sprintf(
