@@ -47,6 +47,8 @@ type condition struct {
 	busy    float64 // attempts of the scope, those of late more than earlier ones
 	over    bool    // the scope is to be forgotten
 	left    bool    // the scope has been forgotten; only attempts of before use it
+	heard   bool    // only other instances have told of the scope: it has had no call here
+	found   bool    // Findings has told of the scope
 	spread  uint64  // the breaker\'s generation that spreadLocked saw last
 	toBlame bool    // it is to blame for a failure, or has opened, since spreadLocked saw it
 
@@ -124,6 +126,7 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	} else if !c.stated.until.IsZero() {
 		c.stated.until, changed = time.Time{}, true
 	}
+	c.over = c.over || c.heard && !c.ill(now)
 	return changed, due
 }
 

@@ -72,11 +72,14 @@ type wire struct {
 func (c Codec) Encode(f *Fact) ([]byte, error) {
 	w := wire{
 		Format: format, Kind: f.Kind, Instance: cut(f.Instance, maxText), Boot: f.Boot, Serial: f.Serial, Left: f.Left.Milliseconds(),
-		Endpoint: f.Endpoint, Scope: cut(f.Scope, maxText), Pool: cut(f.Pool, maxText), Name: cut(f.Name, maxText),
+		Endpoint: f.Endpoint, Pool: cut(f.Pool, maxText), Name: cut(f.Name, maxText),
 		Reason: cut(f.Reason, maxText), State: f.State, Slot: f.Slot, Version: f.Version, Value: f.Value, Undone: f.Undone,
 		Lasts: f.Lasts.Milliseconds(), Wanted: f.Wanted, Part: f.Part, Release: cut(f.Release, maxText),
 		Active: f.Active[:min(len(f.Active), maxActive)], Every: f.Every.Milliseconds(),
 		What: cut(f.What, maxText), To: cut(f.To, maxText), Count: f.Count, Age: f.Age.Milliseconds(),
+	}
+	if f.Kind.hasScope() {
+		w.Scope = cut(f.Scope, MaxScope)
 	}
 	if f.Left > 0 {
 		w.Left = max(1, w.Left)
@@ -204,6 +207,8 @@ func (w *wire) check() error {
 		return errors.New("its version is out of range")
 	case len(w.Active) > maxActive:
 		return errors.New("it lists too many endpoints")
+	case len(w.Scope) > MaxScope || w.Scope != "" && !w.Kind.hasScope():
+		return errors.New("its scope is none")
 	}
 	for _, id := range w.Active {
 		if len(id) != shortID || !isText(id) {
