@@ -128,6 +128,27 @@ func TestAnEndpointHasALink(t *testing.T) {
 	tab.Until(10*time.Second, "location.search === '' && !document.querySelector('.endpoint-view') && document.querySelector('.pools').checkVisibility()")
 }
 
+// TestPasswordInTheAddress opens the view of an endpoint with a user and a password in the address.
+// The page must read the details nevertheless.
+func TestPasswordInTheAddress(t *testing.T) {
+	address := strings.Replace(serve(t, showcase(time.Now())), "://", "://ops:hiccup@", 1)
+	tab := chromium.Start(t).Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, "document.querySelectorAll('.panel tbody tr').length === 3")
+	chromium.Eval[any](tab, "document.querySelector('[data-span=\"30d\"]').click()")
+	tab.Until(10*time.Second, "location.search.endsWith('span=30d')")
+}
+
+// TestDetailsThatCannotBeRead says so.
+func TestDetailsThatCannotBeRead(t *testing.T) {
+	s := showcase(time.Now())
+	address := serve(t, s)
+	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, charted)
+	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
+	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
+	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
+}
+
 // TestIncidentsAreFolded opens an incident and filters the list.
 func TestIncidentsAreFolded(t *testing.T) {
 	s := showcase(time.Now())

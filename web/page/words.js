@@ -173,6 +173,7 @@ const en = {
   'reason.forgotten': 'no longer used',
   'reason.quota': 'quota used up',
   'cause.from': '{what} from {request}',
+  'cause.status': '{what} from {request}',
   'reason.check_failed': 'health checks failed',
   'reason.dial': 'could not connect',
   'reason.tls': 'TLS failed',
@@ -303,6 +304,8 @@ const en = {
   'orders.none': 'None in force.',
   'failures.recent': 'Recent failures',
   'failures.none': 'No failure is remembered.',
+  'detail.waiting': 'Reading ...',
+  'detail.failed': 'The proxy does not give the details: {problem}',
   actions: 'Actions',
   'actions.of': 'Actions for {endpoint}',
   'act.title': 'Action for {endpoint}',
@@ -518,7 +521,8 @@ const zh = {
   'reason.scopes': '所有范围均已摘除',
   'reason.forgotten': '不再使用',
   'reason.quota': '配额已用完',
-  'cause.from': '{request} 得到 {what}',
+  'cause.from': '{request} {what}',
+  'cause.status': '{request} 得到 {what}',
   'reason.check_failed': '健康检查失败',
   'reason.dial': '无法连接',
   'reason.tls': 'TLS 失败',
@@ -648,6 +652,8 @@ const zh = {
   'orders.none': '当前没有。',
   'failures.recent': '最近的失败',
   'failures.none': '没有记录到失败。',
+  'detail.waiting': '正在读取…',
+  'detail.failed': '代理没有给出详情：{problem}',
   actions: '操作',
   'actions.of': '对 {endpoint} 的操作',
   'act.title': '对 {endpoint} 的操作',
@@ -724,7 +730,7 @@ export function failure(what) {
 // cause describes a failure: a status or an error, and the request that got it.
 export function cause({ what: raw, method, path, scope, count: times }) {
   const what = failure(raw);
-  const plain = method ? t('cause.from', { what, request: `${method} ${path}` }) : what;
+  const plain = method ? t(/^\d+$/.test(what) ? 'cause.status' : 'cause.from', { what, request: `${method} ${path}` }) : what;
   const text = scope ? t('cause.scope', { cause: plain, scope }) : plain;
   return times > 1 ? `${text} ${t('times', { n: times })}` : text;
 }
