@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -31,8 +32,18 @@ type Running struct {
 	Roots    *x509.CertPool // roots that trust its certificate
 }
 
-// Start starts a peer in front of endpoints and waits until it listens. Stop ends it.
-func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
+// Start starts a peer in front of endpoints and waits until it listens. Stop ends it. If another
+// process takes the peer's port first, Start takes another port, twice.
+func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (r *Running, err error) {
+	for range 3 {
+		if r, err = l.start(ctx, p, protocol, endpoints); !errors.Is(err, process.ErrEnded) {
+			break
+		}
+	}
+	return r, err
+}
+
+func (l Launcher) start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
 	port, err := process.FreePort()
 	if err != nil {
 		return nil, err
