@@ -70,8 +70,8 @@ func (p *Process) Stop() {
 // port is taken.
 var ErrEnded = errors.New("it ended at once")
 
-// settling is how long a process lives at least after another that has its port would have
-// answered in its place.
+// settling is how long Await watches the process after an answer, which may be that of another
+// process at the same port.
 const settling = 100 * time.Millisecond
 
 // Await waits up to 20 s until the process accepts connections at an address. The error is
