@@ -250,7 +250,7 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 		changed = m.SetWary(false, now, cfg)
 	case f.State == fleet.Opened && f.Left > 0:
 		if changed = m.SetWary(true, now, cfg); changed {
-			p.checker.nudge()
+			p.checker.hasten()
 		}
 	}
 	if f.State != fleet.Opened {
