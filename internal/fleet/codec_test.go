@@ -19,7 +19,7 @@ func someFacts() []Fact {
 		{Kind: Order, Endpoint: id, Left: time.Hour, Slot: Weight, Undone: true, Version: 9},
 		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Opened, Reason: "consecutive_failures", Pool: "api", Name: "one"},
 		{Kind: Trial, Endpoint: id, Left: time.Second},
-		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Wanted: 3.5, Part: 0.25},
+		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Need: 0.5, Part: 0.25},
 		{Kind: Event, Pool: "api", Name: "one", What: "failover", To: "two", Count: 3, Age: time.Second, Details: map[string]string{"cause": "503"}},
 		{Kind: Hello, Left: 3 * time.Second, Every: time.Second, Release: "v1.2.3", Active: []string{Short(id)}},
 		{Kind: Bye},

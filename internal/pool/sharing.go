@@ -99,7 +99,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 		for _, m := range p.Members {
 			if m.shared.demand.part != 0 {
 				m.shared.demand = demanded{}
-				m.SetPart(1)
+				m.SetPart(1, 1)
 			}
 		}
 		return false, collected
