@@ -117,7 +117,7 @@ func TestCommandStatus(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[0], "pool api: up, ") {
 		t.Fatalf("got %q", lines)
 	}
-	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
+	row := regexp.MustCompile(`^  one +1 +1 +in service +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
 	if !row.MatchString(lines[2]) {
 		t.Errorf("the row of one is %q", lines[2])
 	}
@@ -132,7 +132,7 @@ func TestCommandStatus(t *testing.T) {
 	p.get()
 	eventually(t, "one gets no traffic", func() bool { return p.endpoint("api", "one").Traffic == 0 })
 	code, out, _ = p.command("status", "api", "--check")
-	if code != exitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
+	if code != exitDegraded || !strings.Contains(out, "breaker open: failures in a row, tried again in ") {
 		t.Errorf("one is out: %d %s", code, out)
 	}
 	if code, _, _ = p.command("status"); code != exitDone {
@@ -169,14 +169,14 @@ func TestCommandWhy(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two))
 	p.get()
-	if code, out, errs := p.command("why"); code != exitDone || errs != "" || out != "pool api is well: all 2 endpoints take their traffic\n" {
+	if code, out, errs := p.command("why"); code != exitDone || errs != "" || out != "pool api is well: its 2 endpoints take their traffic\n" {
 		t.Errorf("all well: %d %q %s", code, out, errs)
 	}
 	one.answer(http.StatusServiceUnavailable)
 	p.call(http.MethodGet, "/v1/chat?key=secret", "")
 	p.becomes("one", "open")
 	_, out, _ := p.command("why", "api")
-	for _, want := range []string{"pool api serves, but not with all endpoints\n", "\n  one\n    out since ", "    cause: 503 from GET /v1/chat", "its breaker is open (consecutive_failures)", "it is tried again within ", "to change that: caddy failover reset api one, if you know that it is well"} {
+	for _, want := range []string{"pool api serves, but not with all endpoints\n", "\n  one\n    out since ", "    cause: 503 from GET /v1/chat", "its breaker is open: failures in a row", "it is tried again within ", "what helps: look at its log", "if you know that it is well, this changes that:\n        caddy failover reset api one --address "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -192,7 +192,7 @@ func TestCommandWhy(t *testing.T) {
 	p.command("drain", "api", "two", "--for", "10m", "--reason", "upgrade")
 	eventually(t, "the pool is down", func() bool { return p.pool("api").Down })
 	_, out, _ = p.command("why")
-	for _, want := range []string{"pool api is DOWN: no endpoint takes requests\n", "\n  two\n    drained by an operator since ", ": upgrade\n    to change that: caddy failover enable api two\n"} {
+	for _, want := range []string{"pool api is DOWN: no endpoint takes requests\n", "\n  two\n    drained by an operator since ", ": upgrade\n", "caddy failover enable api two --address "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -235,7 +235,7 @@ func TestCommandWatches(t *testing.T) {
 	go func() {
 		done <- runCommand(ctx, t, &out, &errs, "status", "--watch", "--interval", "100ms", "--address", "unix/"+p.file("admin"))
 	}()
-	eventually(t, "it shows the pool", func() bool { return strings.Contains(out.String(), "closed") })
+	eventually(t, "it shows the pool", func() bool { return strings.Contains(out.String(), "in service") })
 	p.reload(site("\tbalance least_latency", one, two))
 	p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
 	eventually(t, "it shows the drain", func() bool { return strings.Contains(out.String(), "operator: drain (an upgrade)") })
@@ -267,10 +267,10 @@ func TestCommandOrders(t *testing.T) {
 		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 request is in flight, until ", "closed"},
 		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 request is in flight", "closed"},
 		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 request is in flight", "forced_open"},
-		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
-		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
-		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
-		{[]string{"enable", "api", "one"}, exitDone, "api/one is closed", "closed"},
+		{[]string{"enable", "one"}, exitDone, "api/one is on trial", "recovering"},
+		{[]string{"reset", "one"}, exitDone, "api/one is in service", "closed"},
+		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is kept in service, until ", "forced_closed"},
+		{[]string{"enable", "api", "one"}, exitDone, "api/one is in service", "closed"},
 		{[]string{"drain", "three"}, exitUnknown, "", "closed"},
 		{[]string{"drain", "other", "one"}, exitUnknown, "", "closed"},
 		{[]string{"drain", "one", "--for", "soon"}, exitRefused, "", "closed"},

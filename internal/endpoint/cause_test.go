@@ -49,7 +49,7 @@ func TestWhyABreakerOpened(t *testing.T) {
 		}
 	}
 	status := r.s.Status(r.now, r.cfg)
-	if c := status.Cause; c == nil || c.What != "503" || c.Method != "POST" || c.Path != "/v1/chat" || c.Count != 4 || !c.At.Equal(r.now) {
+	if c := status.Cause; c == nil || c.What != "503" || c.Method != "POST" || c.Path != "/v1/chat" || c.Outcome != "status" || c.Count != 4 || !c.At.Equal(r.now) {
 		t.Errorf("cause: %+v", status.Cause)
 	}
 	r.now = r.now.Add(time.Second)
@@ -126,6 +126,9 @@ func TestWhyHeldAndSlow(t *testing.T) {
 	}
 	if len(owner.events) != 1 || owner.events[0].Reason != breaker.ReasonSlow || owner.events[0].Details["cause"] != "no answer within 1s" || owner.events[0].Details["path"] != "/v1/chat" {
 		t.Errorf("slow: %+v", owner.events)
+	}
+	if c := r.s.Status(r.now, r.cfg).Cause; c == nil || c.Outcome != "" {
+		t.Errorf("the cause of an opening by slowness: %+v", c)
 	}
 }
 

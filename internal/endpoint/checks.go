@@ -68,12 +68,13 @@ func (s *State) AskChecks(cfg *CheckConfig, now time.Time, first time.Duration) 
 	c.asked = cfg
 }
 
-// CheckDue returns when the next check is due; ok is false while one is under way.
-func (s *State) CheckDue(now time.Time) (at time.Time, ok bool) {
+// CheckDue returns when the next check is due, and whether one is under way. unwell says that
+// an attempt may move the next check forward without notice.
+func (s *State) CheckDue(now time.Time) (at time.Time, underway, unwell bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.hastenLocked(now)
-	return s.checks.next, !s.checks.underway
+	unwell = s.hastenLocked(now)
+	return s.checks.next, s.checks.underway, unwell
 }
 
 // BeginCheck reports whether to make a check that is due, and marks it as under way. If calls
@@ -131,18 +132,20 @@ func (s *State) skipLocked(now time.Time) bool {
 	return s.own.breaker.State == breaker.Closed && c.run >= 0 && failed == 0 && succeeded >= skipAfter
 }
 
-// hastenLocked moves the next check forward after the breaker has opened.
-func (s *State) hastenLocked(now time.Time) {
+// hastenLocked moves the next check forward after the breaker has opened. It reports whether the
+// breaker is open or recovering.
+func (s *State) hastenLocked(now time.Time) bool {
 	c := &s.checks
 	if s.own.breaker.State != breaker.Open && s.own.breaker.State != breaker.Recovering {
 		c.found = 0
-		return
+		return false
 	}
 	if c.found == 0 || s.own.breaker.State == breaker.Recovering {
 		if soon := now.Add(c.asked.FastInterval * 11 / 10); c.next.After(soon) {
 			c.next = now.Add(jittered(c.asked.FastInterval))
 		}
 	}
+	return true
 }
 
 // checkedLocked takes the result of a check. alone says that no other endpoint can take this

@@ -47,7 +47,7 @@ type State struct {
 	barred   bool      // by the order, or the plan: no attempts
 	vacant   int       // attempts in flight that fill no slot
 	quotas   []metered // one for each limit
-	part     float64   // of the limits, that this instance takes; 0: all
+	share    share     // of the limits, that this instance takes
 	taken    uint64    // attempts that took from a limit
 	refused  uint64    // attempts turned away for want of room in a limit
 	booking  quota.Booking

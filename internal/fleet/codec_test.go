@@ -21,7 +21,7 @@ func someFacts() []Fact {
 		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Recovering, Scope: "gpt-4o mini"},
 		{Kind: Trial, Endpoint: id, Left: time.Second},
 		{Kind: Trial, Endpoint: id, Left: time.Second, Scope: strings.Repeat("s", MaxScope)},
-		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Wanted: 3.5, Part: 0.25},
+		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Need: 0.5, Part: 0.25},
 		{Kind: Event, Pool: "api", Name: "one", What: "failover", To: "two", Count: 3, Age: time.Second, Details: map[string]string{"cause": "503"}},
 		{Kind: Hello, Left: 3 * time.Second, Every: time.Second, Release: "v1.2.3", Active: []string{Short(id), Short(Place(id, "gpt-4o"))}},
 		{Kind: Bye},

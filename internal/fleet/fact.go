@@ -24,7 +24,7 @@ const (
 	Breaker Kind = "breaker"
 	// Trial says that the instance tries an endpoint that is out.
 	Trial Kind = "trial"
-	// Demand is how much of an endpoint's limit the instance needs, and how much it uses.
+	// Demand is which part of an endpoint's limit the instance needs, and which it takes.
 	Demand Kind = "demand"
 	// Event is an event of a pool.
 	Event Kind = "event"
@@ -95,8 +95,8 @@ type Fact struct {
 	Lasts   time.Duration // what is left of it; 0: until it is undone
 
 	// Of a demand.
-	Wanted float64 // requests a second
-	Part   float64 // of the limit that the instance takes, 0 to 1
+	Need float64 // of the limit, 0 to 1
+	Part float64 // of the limit that the instance takes, 0 to 1
 
 	// Of a Hello.
 	Release string   // of the plugin

@@ -265,7 +265,7 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		p.rebuildLocked(now)
 		p.scopesDownLocked(g)
 		p.Queue.Wake()
-		p.checker.nudge()
+		p.checker.hasten()
 		if e := p.downLocked(g, now); e != nil {
 			collected = append(collected, *e)
 		}

@@ -115,7 +115,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 		for _, m := range p.Members {
 			if m.shared.demand.part != 0 {
 				m.shared.demand = demanded{}
-				m.SetPart(1)
+				m.SetPart(1, 1)
 			}
 		}
 		return false, collected
@@ -310,7 +310,7 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 		changed = about.SetWary(false, now, cfg)
 	case f.State == fleet.Opened && f.Left > 0:
 		if changed = about.SetWary(true, now, cfg); changed && f.Scope == "" {
-			p.checker.nudge()
+			p.checker.hasten()
 		}
 	}
 	if f.State != fleet.Opened {

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -82,6 +83,20 @@ func FailPOST(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	Well(a, w, r, body)
+}
+
+// FailModel responds with 503 and a JSON error to every request whose JSON body names the model.
+func FailModel(model string) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		var asked struct {
+			Model string `json:"model"`
+		}
+		if json.Unmarshal(body, &asked) == nil && asked.Model == model {
+			Says(http.StatusServiceUnavailable, "model_overloaded")(a, w, r, body)
+			return
+		}
+		Well(a, w, r, body)
+	}
 }
 
 // Flap alternates: it cuts connections for one period and is healthy for the next.

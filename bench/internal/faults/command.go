@@ -4,6 +4,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -43,12 +44,8 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	if err := r.Parse(args); err != nil {
 		return err
 	}
-	chosen, err := peers.Choose(peers.ForFaults(), *who, run.Say)
-	if err != nil {
-		return err
-	}
 	report := Report{
-		Machine: r.Machine(), About: peers.About(chosen), Rate: *rate,
+		Machine: r.Machine(), About: make(map[string]string), Rate: *rate,
 		Course: Course{3 * time.Second, 8 * time.Second, 15 * time.Second},
 	}
 	if r.Short {
@@ -59,10 +56,16 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 		return err
 	}
 	launcher := peers.Launcher{Dir: r.Dir, Caddy: caddy}
+	say := once(run.Say)
 	for _, s := range scripts {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) {
 			continue
 		}
+		chosen, err := peers.Choose(s.peers(), *who, say)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		maps.Copy(report.About, peers.About(chosen))
 		table, err := s.compare(ctx, launcher, chosen, *rate, report.Course)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -71,6 +74,17 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 		table.print()
 	}
 	return r.Save(report)
+}
+
+// once returns a function that passes each message on only once.
+func once(say func(format string, args ...any)) func(format string, args ...any) {
+	said := make(map[string]bool)
+	return func(format string, args ...any) {
+		if text := fmt.Sprintf(format, args...); !said[text] {
+			said[text] = true
+			say("%s", text)
+		}
+	}
 }
 
 // compare plays the script against all peers at the same time.

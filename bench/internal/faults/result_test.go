@@ -32,6 +32,9 @@ func TestMeasure(t *testing.T) {
 	if r.P50 != 5 || r.Max != 5 {
 		t.Errorf("latency during the fault: p50 %v, max %v, want 5 and 5", r.P50, r.Max)
 	}
+	if r.Served < 0 || r.Served > 0.01 {
+		t.Errorf("the primary served %v of the calls during the fault, want 0", r.Served)
+	}
 	// The first second with 90 % starts a tenth of a second before the primary has all
 	// calls.
 	if r.Back < 0.39 || r.Back > 0.41 {

@@ -102,6 +102,11 @@ func TestClients(t *testing.T) {
 	if n := a.Refused.Load(); n != 4 {
 		t.Errorf("%d deadly calls, want 4", n)
 	}
+	for i, s := range play(actor.FailModel(ModelOut), Clients{Models: true}) {
+		if out := i%2 == 1; s.OK == out || out && s.What != "503" {
+			t.Errorf("a model is out, %d: %+v", i, s)
+		}
+	}
 	for name, b := range map[string]actor.Behaviour{
 		"late":    actor.After(time.Minute, actor.Well),
 		"stalled": actor.StallBodies,

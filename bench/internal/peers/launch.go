@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -17,6 +18,9 @@ import (
 type Launcher struct {
 	Dir   string // parent of each peer's directory
 	Caddy string // path of the Caddy binary with the plugin
+
+	// Engine is the address of a Redis server, for peers that form a fleet.
+	Engine string
 }
 
 // Running is a peer that listens.
@@ -28,13 +32,23 @@ type Running struct {
 	Roots    *x509.CertPool // roots that trust its certificate
 }
 
-// Start starts a peer in front of endpoints and waits until it listens. Stop ends it.
-func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
+// Start starts a peer in front of endpoints and waits until it listens. Stop ends it. If another
+// process takes the peer's port first, Start takes another port, twice.
+func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (r *Running, err error) {
+	for range 3 {
+		if r, err = l.start(ctx, p, protocol, endpoints); !errors.Is(err, process.ErrEnded) {
+			break
+		}
+	}
+	return r, err
+}
+
+func (l Launcher) start(ctx context.Context, p Peer, protocol client.Protocol, endpoints []string) (*Running, error) {
 	port, err := process.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(l.Dir, strings.ReplaceAll(p.Name, " ", "-")+"-")
+	dir, err := os.MkdirTemp(l.Dir, strings.NewReplacer(" ", "-", "{", "", "}", "").Replace(p.Name)+"-")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +58,7 @@ func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, e
 		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
 	path := filepath.Join(dir, "config")
-	config := InDir(p.Config(Listen{port, protocol}, endpoints), dir)
+	config := strings.ReplaceAll(InDir(p.Config(Listen{port, protocol}, endpoints), dir), engineAddress, l.Engine)
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
@@ -59,6 +73,9 @@ func (l Launcher) Start(ctx context.Context, p Peer, protocol client.Protocol, e
 	}
 	return r, nil
 }
+
+// engineAddress stands for the launcher's Engine in a configuration.
+const engineAddress = "{{engine}}"
 
 // InDir inserts a peer's directory into a configuration.
 func InDir(config, dir string) string { return strings.ReplaceAll(config, "{{dir}}", dir) }

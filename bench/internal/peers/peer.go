@@ -15,9 +15,14 @@ type Peer struct {
 	About string // description of its configuration for readers
 	*Program
 
+	Variant bool // of the peer that is compared with the others
+
 	// Resends is the largest POST body, in bytes, that the proxy sends to another endpoint
 	// after one has failed. 0 means never.
 	Resends int
+
+	// Cannot says why the peer cannot do what is compared; "": it can. Then Config is nil.
+	Cannot string
 
 	// Config returns the peer's configuration for the addresses of endpoints. The launcher
 	// replaces {{dir}} with the peer's own directory, which holds its certificate (see
