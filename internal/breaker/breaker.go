@@ -189,6 +189,8 @@ type Breaker struct {
 	Latencies window.Counter // slow attempts
 	Relapses  int
 	goodSince time.Time // when it closed or last forgave a relapse
+	failedAt  time.Time // of the latest failure
+	Heard     bool      // other instances want to know when it is Failing
 	wary      bool      // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.
@@ -208,6 +210,7 @@ type Breaker struct {
 	Until   time.Time // end of the period
 	noticed bool      // the latest check before it opened, or one since, has failed or was late
 	late    bool      // the latest check passed late
+	putOff  int       // trials of other instances in vain that made the period longer
 
 	Latest   checkState // result of the latest check
 	Flapping bool       // it opens and closes again and again
@@ -226,6 +229,7 @@ type Breaker struct {
 	thin       int  // steps in a row without an attempt
 	idle       int  // steps in a row without a result
 	quick      quick
+	together   bool // other instances return too: see ReturnTogether
 }
 
 // Transition changes the state and begins a new generation. Nothing else changes the state.
@@ -243,8 +247,9 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.Share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.quick = quick{may: b.quick.may}
-	b.late = false
+	b.late, b.putOff = false, 0
 	b.goodSince, b.Worked, b.wary = now, false, false
+	b.together = b.together && to != Closed
 	if to == Open {
 		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
 	}

@@ -42,6 +42,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 		b.Latencies.Add(now, cfg.Window, r.Slow)
 	}
 	if r.Failed {
+		b.failedAt = now
 		b.Failures.failure(now, cfg)
 		if !r.Doubted { // else Doubt has counted it
 			b.doubts.failure(now, cfg)
@@ -73,7 +74,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	case cfg.SlowRatio > 0 && r.Slow && reached(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
 		b.open(now, cfg, ReasonSlow)
 	default:
-		return wary && !b.wary
+		return wary && !b.wary || r.Failed && b.Heard && b.Failing(now, cfg)
 	}
 	return true
 }
@@ -111,7 +112,7 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 
 // jittered returns when an open period ends that begins now.
 func (b *Breaker) jittered(now time.Time, cfg *Config) time.Time {
-	period := cfg.period(b.Relapses, cfg.longest(b.Opened))
+	period := cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened))
 	return now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
 }
 

@@ -102,7 +102,7 @@ func (b *Breaker) endStep(now time.Time) (changed bool) {
 		b.thin, b.idle = 0, 0
 	case b.successes > 0:
 		learnt := max(b.quick.ofSuccess()*float64(b.successes), shareOfStep*float64(1+b.idle))
-		b.Share = min(1, max(b.Share, min(2*b.quick.began, b.quick.began+learnt)))
+		b.Share = min(1, max(b.Share, min(b.mostGrowth(2)*b.quick.began, b.quick.began+learnt)))
 		b.badSteps, b.thin, b.idle, b.warned = 0, 0, 0, false
 		changed = true
 	default:

@@ -1,6 +1,9 @@
 package breaker
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // What a breaker makes of the breakers of other instances.
 
@@ -9,15 +12,56 @@ const WaryShare = 0.25
 
 // SetWary sets whether the endpoint is to be watched closely because other instances have
 // opened: one failure opens it, and it may have at most WaryShare, until a call of its own
-// succeeds. Only a closed breaker can be wary: what others say opens nothing.
+// succeeds. Only a closed breaker can be wary: what others say opens nothing. If calls of its own
+// have just failed, and none has succeeded since, that is the failure that opens it.
 func (b *Breaker) SetWary(now time.Time, cfg *Config, wary bool) (changed bool) {
 	wary = wary && b.State == Closed && !cfg.Off
 	if wary {
 		b.countSuccesses(now, cfg) // those before do not end it
+		if b.Failing(now, cfg) {
+			b.open(now, cfg, ReasonWary)
+			return true
+		}
 	}
 	changed = b.wary != wary
 	b.wary = wary
 	return changed
+}
+
+const (
+	// FailingFor is for how long failures in a row say that an endpoint fails.
+	FailingFor = 10 * time.Second
+	// chanceFailing is the probability of a run of usual failures below which the run says so.
+	chanceFailing = 1e-3
+)
+
+// Failing reports whether calls of a closed breaker have just failed, as usual failures rarely do, and none
+// has succeeded since. One does, if calls usually succeed.
+func (b *Breaker) Failing(now time.Time, cfg *Config) bool {
+	u := &b.Failures
+	if b.State != Closed || cfg.Off || u.Run == 0 || b.uncounted > 0 || now.Sub(b.failedAt) >= FailingFor {
+		return false
+	}
+	return u.ratio <= 0 || math.Pow(u.ratio, float64(u.Run)) <= chanceFailing
+}
+
+// ReturnTogether says that other instances return to the endpoint at the same time: until the
+// breaker closes, its share grows by a tenth in a step at most. An endpoint that has little
+// capacity yet takes some of it in a burst before it refuses anything, and what many proxies double
+// meanwhile is too much.
+func (b *Breaker) ReturnTogether() {
+	b.together = b.State == Open || b.State == Recovering
+}
+
+// grownTogether is how many times the share may grow in a step if other instances return too.
+const grownTogether = 1.1
+
+// mostGrowth returns how many times the share may grow in a step, in which it may else grow most times.
+func (b *Breaker) mostGrowth(most float64) float64 {
+	if b.together {
+		return grownTogether
+	}
+	return most
 }
 
 // Wary reports whether the endpoint is watched closely.
@@ -33,13 +77,16 @@ func (b *Breaker) TryAt(at time.Time) {
 
 // postponedFor is for how long the failed trials of other instances put off an instance's own: an
 // endpoint may be there for it alone.
-const postponedFor = 10 * time.Minute
+const postponedFor = 20 * time.Minute
 
-// Postpone begins the open period anew, because another instance has tried the endpoint in vain.
-// It does so for postponedFor after the breaker's own last transition at most.
+// Postpone begins the open period anew, because another instance has tried the endpoint in vain: each time a
+// longer one, as after a trial of its own. It does so for postponedFor after the breaker's own last transition at most.
 func (b *Breaker) Postpone(now time.Time, cfg *Config) {
 	if b.State != Open || now.Sub(b.Changed) > postponedFor {
 		return
+	}
+	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
+		b.putOff++
 	}
 	b.TryAfter(b.jittered(now, cfg))
 }

@@ -124,3 +124,99 @@ func TestVainTrialsOfOthersPutOffTheOwnForAWhile(t *testing.T) {
 		t.Error("its own trial is stopped")
 	}
 }
+
+func TestWarinessCountsFailuresThatNothingFollowed(t *testing.T) {
+	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	report := func(b *Breaker, failed bool, n int) {
+		for range n {
+			p, _ := b.Acquire(now, &cfg)
+			b.Report(now, &cfg, p, Result{Failed: failed})
+		}
+	}
+	for name, c := range map[string]struct {
+		prepare func(b *Breaker)
+		later   time.Duration
+		fails   bool
+	}{
+		"nothing":                   {func(*Breaker) {}, 0, false},
+		"a success":                 {func(b *Breaker) { report(b, false, 1) }, 0, false},
+		"a failure":                 {func(b *Breaker) { report(b, true, 1) }, 0, true},
+		"two failures":              {func(b *Breaker) { report(b, true, 2) }, 9 * time.Second, true},
+		"a failure of long ago":     {func(b *Breaker) { report(b, true, 1) }, FailingFor, false},
+		"a failure, then a success": {func(b *Breaker) { report(b, true, 1); report(b, false, 1) }, 0, false},
+		"a failure, then a quick one": {func(b *Breaker) {
+			report(b, true, 1)
+			p, _ := b.Acquire(now, &cfg)
+			b.Succeeded(&cfg, p, time.Millisecond)
+		}, 0, false},
+		"a usual failure": {func(b *Breaker) {
+			for range 20 {
+				report(b, false, 9)
+				report(b, true, 1)
+			}
+			report(b, false, 9)
+			report(b, true, 2)
+		}, 0, false},
+		"more failures than usual": {func(b *Breaker) {
+			for range 20 {
+				report(b, false, 9)
+				report(b, true, 1)
+			}
+			report(b, false, 9)
+			report(b, true, 4)
+		}, 0, true},
+	} {
+		b := new(Breaker)
+		c.prepare(b)
+		at := now.Add(c.later)
+		if got := b.Failing(at, &cfg); got != c.fails {
+			t.Errorf("%s: failing is %v", name, got)
+		}
+		b.SetWary(at, &cfg, true)
+		if got := b.State == Open; got != c.fails || got && b.Reason != ReasonWary {
+			t.Errorf("%s: the breaker is %v (%s)", name, b.State, b.Reason)
+		}
+	}
+}
+
+func TestShareGrowsSlowlyWhileOthersReturnToo(t *testing.T) {
+	cfg := Defaults(time.Minute)
+	steps := func(together, quick bool) (n int) {
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		b := new(Breaker)
+		b.Trip(now, &cfg, ReasonConsecutive)
+		if quick {
+			b.quick.may, b.noticed, b.Latest = true, true, checkHasPassed
+		}
+		if together {
+			b.ReturnTogether()
+		}
+		now = b.Until
+		b.Tick(now, &cfg)
+		for before := b.Share; b.State == Recovering; n++ {
+			for range 1000 {
+				p, _ := b.Acquire(now, &cfg)
+				b.Report(now, &cfg, p, Result{})
+			}
+			now = now.Add(cfg.Step)
+			b.Tick(now, &cfg)
+			if together && before > 0 && b.State == Recovering && b.Share > 1.101*before {
+				t.Fatalf("the share grew from %v to %v in a step", before, b.Share)
+			}
+			before = b.Share
+		}
+		if b.together {
+			t.Error("a breaker that has closed returns with others")
+		}
+		return n
+	}
+	for _, quick := range []bool{false, true} {
+		if alone, together := steps(false, quick), steps(true, quick); together < 30 || together > 34 || alone > 6 {
+			t.Errorf("quick: %v: it takes %d steps alone, %d with others", quick, alone, together)
+		}
+	}
+	b := new(Breaker)
+	if b.ReturnTogether(); b.together {
+		t.Error("a closed breaker returns")
+	}
+}

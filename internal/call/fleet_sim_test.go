@@ -174,16 +174,42 @@ func (f *fleet) ramp(in *instance) {
 // of each instance would have.
 type sharing struct {
 	fleet   *fleet
-	open    map[string]map[*instance]bool
+	open    map[string]*opinions
 	told    int   // facts
 	seconds []int // facts told in each second
 }
 
 const factDelay = 2 * time.Millisecond
 
+// opinions are what the breakers of all instances came to, by state.
+type opinions struct {
+	states map[*instance]string
+	counts map[string]int
+}
+
+func (o *opinions) say(in *instance, fact *told.Fact) {
+	o.counts[o.states[in]]--
+	o.states[in] = fact.State
+	if fact.Left == 0 {
+		o.states[in] = told.Closed
+	}
+	o.counts[o.states[in]]++
+}
+
+// of returns how many but one node's are in a state.
+func (o *opinions) of(n *simulatedNode, state string) int {
+	if o == nil {
+		return 0
+	}
+	if o.states[n.instance] == state {
+		return o.counts[state] - 1
+	}
+	return o.counts[state]
+}
+
 // share makes the instances tell each other what they learn.
 func (f *fleet) share() {
-	f.sharing = &sharing{fleet: f, open: make(map[string]map[*instance]bool)}
+	f.sharing = &sharing{fleet: f, open: make(map[string]*opinions)}
 	for _, in := range f.instances {
 		in.policy.Pool.Fleet = &simulatedNode{f.sharing, in}
 	}
@@ -218,21 +244,16 @@ func (n *simulatedNode) Others(time.Time) int                             { retu
 
 // Opinion says that all instances have calls.
 func (n *simulatedNode) Opinion(id, _ string, _ time.Time) told.Opinion {
-	open := len(n.open[id])
-	if n.open[id][n.instance] {
-		open--
-	}
-	return told.Opinion{Open: open, Active: len(n.fleet.instances) - 1, Others: len(n.fleet.instances) - 1}
+	open, fails := n.open[id].of(n, told.Opened), n.open[id].of(n, told.Failing)
+	return told.Opinion{Open: open, Fails: fails, Active: len(n.fleet.instances) - 1, Others: len(n.fleet.instances) - 1}
 }
 
 func (n *simulatedNode) Tell(fact told.Fact, _ time.Time) {
 	if fact.Kind == told.Breaker {
 		if n.open[fact.Endpoint] == nil {
-			n.open[fact.Endpoint] = make(map[*instance]bool)
+			n.open[fact.Endpoint] = &opinions{states: make(map[*instance]string), counts: make(map[string]int)}
 		}
-		if delete(n.open[fact.Endpoint], n.instance); fact.State == told.Opened {
-			n.open[fact.Endpoint][n.instance] = true
-		}
+		n.open[fact.Endpoint].say(n.instance, &fact)
 	}
 	n.told++
 	for len(n.seconds) <= int(n.fleet.now/time.Second) {

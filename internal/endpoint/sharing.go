@@ -19,6 +19,7 @@ type Finding struct {
 	State     breaker.State
 	Reason    string
 	OnTrial   bool   // it is tried, and has not answered yet
+	Failing   bool   // it is closed, but calls have just failed, and none has succeeded since
 	Begun     uint64 // attempts
 	New       bool   // the first finding about the scope since it came
 }
@@ -28,11 +29,12 @@ type Finding struct {
 func (s *State) Findings(now time.Time, cfg *breaker.Config) (own Finding, scopes []Finding) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	s.countLocked(now)
 	for _, c := range s.scopes.list {
 		if c.heard || c.scope == OtherScope {
 			continue
 		}
-		if f := c.finding(now, cfg); f.New || f.State != breaker.Closed || !f.HeldUntil.IsZero() {
+		if f := c.finding(now, cfg); f.New || f.Ill() {
 			scopes = append(scopes, f)
 		}
 		c.found = true
@@ -40,10 +42,16 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) (own Finding, scope
 	return s.own.finding(now, cfg), scopes
 }
 
+// Ill reports whether there is something to tell.
+func (f *Finding) Ill() bool {
+	return f.State != breaker.Closed || f.Failing || !f.HeldUntil.IsZero()
+}
+
 func (c *condition) finding(now time.Time, cfg *breaker.Config) Finding {
+	c.breaker.Heard = true
 	f := Finding{
 		Scope: c.scope, State: c.breaker.State, Reason: c.breaker.Opened, OnTrial: c.breaker.OnTrial(cfg), Begun: c.begun,
-		New: !c.found,
+		New: !c.found, Failing: c.breaker.Failing(now, cfg),
 	}
 	switch {
 	case c.hold.on(now) && !c.hold.soft && c.hold.from == "":
@@ -177,6 +185,11 @@ func (s *State) Obeys(slot string) bool {
 // endpoint back, for calls of the scope.
 func (v Scoped) TryAt(at time.Time) {
 	v.withBreaker(func(b *breaker.Breaker) { b.TryAt(at) })
+}
+
+// ReturnTogether says that other instances return to the endpoint at the same time, with calls of the scope.
+func (v Scoped) ReturnTogether() {
+	v.withBreaker(func(b *breaker.Breaker) { b.ReturnTogether() })
 }
 
 // Postpone begins an open period anew: another instance has tried the endpoint in vain.

@@ -39,6 +39,32 @@ func TestScopesLeaveRoomForEndpoints(t *testing.T) {
 	}
 }
 
+func TestHowManyMustAgree(t *testing.T) {
+	for _, c := range []struct {
+		open, fails, active int // of the others
+		idle, own, fails1   bool
+	}{
+		{1, 0, 1, false, false, false},
+		{2, 0, 2, true, true, true},
+		{2, 0, 3, true, true, true},
+		{2, 0, 4, true, false, true},
+		{2, 0, 5, false, false, true},
+		{2, 0, 6, false, false, false},
+		{1, 1, 2, false, false, false},
+		{0, 2, 2, false, false, false},
+		{0, 3, 3, true, true, true},
+		{1, 2, 6, true, false, true},
+		{0, 49, 99, false, false, true},
+		{0, 50, 99, true, true, true},
+		{0, 0, 0, false, false, false},
+	} {
+		o := Opinion{Open: c.open, Fails: c.fails, Active: c.active, Others: c.active}
+		if o.Agrees(false) != c.idle || o.Agrees(true) != c.own || o.AgreesWith() != c.fails1 {
+			t.Errorf("%+v: an idle one is wary: %v, one with calls: %v, one whose calls fail: %v", o, o.Agrees(false), o.Agrees(true), o.AgreesWith())
+		}
+	}
+}
+
 // TestWhoHasCalls: instances count for the scopes and endpoints that they say had calls, and for
 // those for which their Hello has no room.
 func TestWhoHasCalls(t *testing.T) {

@@ -226,7 +226,7 @@ func (w *wire) checkKind() error {
 	}
 	switch w.Kind {
 	case Breaker:
-		if w.State != Opened && w.State != Recovering && w.State != Closed {
+		if w.State != Opened && w.State != Failing && w.State != Recovering && w.State != Closed {
 			return errors.New("its state is unknown")
 		}
 	case Order:

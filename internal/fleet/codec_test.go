@@ -19,6 +19,7 @@ func someFacts() []Fact {
 		{Kind: Order, Endpoint: id, Left: time.Hour, Slot: Weight, Undone: true, Version: 9},
 		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Opened, Reason: "consecutive_failures", Pool: "api", Name: "one"},
 		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Recovering, Scope: "gpt-4o mini"},
+		{Kind: Breaker, Endpoint: id, Left: 10 * time.Second, State: Failing},
 		{Kind: Trial, Endpoint: id, Left: time.Second},
 		{Kind: Trial, Endpoint: id, Left: time.Second, Scope: strings.Repeat("s", MaxScope)},
 		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Need: 0.5, Part: 0.25},
@@ -99,7 +100,7 @@ func TestNoFactIsLargerThanAllowed(t *testing.T) {
 			t.Errorf("%s: %v", f.Kind, err)
 		}
 	}
-	f := someFacts()[10]
+	f := someFacts()[11]
 	f.Active = nil
 	for range 200 {
 		f.Active = append(f.Active, "abcdef")

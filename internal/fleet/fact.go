@@ -40,6 +40,7 @@ var Kinds = []Kind{Hold, Order, Breaker, Trial, Demand, Event, Hello, Bye}
 // States of a fact of the kind Breaker.
 const (
 	Opened     = "open"
+	Failing    = "failing"    // it is closed, but the latest calls have failed
 	Recovering = "recovering" // a trial has succeeded
 	Closed     = "closed"
 )

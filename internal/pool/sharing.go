@@ -68,6 +68,8 @@ const (
 	comesBack = time.Second
 	// backLasts is for how long all try an endpoint that was found back, whoever tries it too.
 	backLasts = 10 * time.Second
+	// toldEach is how many instances a second tell what the others know already.
+	toldEach = 200
 	// trialLasts is for how long the others leave a trial to the instance that makes it.
 	trialLasts = 2 * time.Second
 	// undoneLasts is for how long it is known that an order was undone.
@@ -97,6 +99,8 @@ type said struct {
 	trying  bool      // that it is tried was told
 	back    time.Time // when another instance found it back
 	told    time.Time
+	later   time.Time // when what is no news to the others is to be told; zero: there is nothing
+	failed  time.Time // when it was told that calls fail
 }
 
 // of returns what was told of a scope, and heard; an empty scope: of the whole; nil: nothing was.
@@ -161,7 +165,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 				collected = append(collected, news...)
 			}
 		}
-		if found.State == breaker.Closed && found.HeldUntil.IsZero() {
+		if !found.Ill() {
 			continue
 		}
 		if s.scopes[found.Scope] == nil {
@@ -176,9 +180,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 		return changed, collected
 	}
 	for scope, one := range s.scopes {
-		is := func(found endpoint.Finding) bool {
-			return found.Scope == scope && (found.State != breaker.Closed || !found.HeldUntil.IsZero())
-		}
+		is := func(found endpoint.Finding) bool { return found.Scope == scope && found.Ill() }
 		if !slices.ContainsFunc(scopes, is) { // it is well, or forgotten
 			p.sayLocked(m, f, one, &endpoint.Finding{Scope: scope}, now)
 			delete(s.scopes, scope)
@@ -199,11 +201,13 @@ func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Findin
 		}
 		s.held, s.heldFor = found.HeldUntil, found.HeldFor
 	}
+	together := now.Sub(s.back) < backLasts // all try, so that one does is no news
 	if trying := found.OnTrial && found.Reason != breaker.ReasonOperator; trying != s.trying {
 		s.trying = trying
 		trial := about
 		trial.Kind = fleet.Trial
 		switch {
+		case together:
 		case trying:
 			trial.Left = trialLasts
 			f.Tell(trial, now)
@@ -211,25 +215,49 @@ func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Findin
 			f.Tell(trial, now)
 		}
 	}
+	p.sayStateLocked(f, s, found, about, together, now)
+}
+
+// sayStateLocked tells what a breaker came to. together says that many instances return to the
+// endpoint. It needs Pool.Mu.
+func (p *Pool) sayStateLocked(f Fleet, s *said, found *endpoint.Finding, told fleet.Fact, together bool, now time.Time) {
 	state := fleet.Closed
 	switch {
 	case found.State == breaker.Open || found.OnTrial && found.Reason != breaker.ReasonOperator:
 		state = fleet.Opened
 	case found.State == breaker.Recovering && found.Reason != breaker.ReasonOperator:
 		state = fleet.Recovering
+	case found.Failing:
+		state = fleet.Failing
 	}
 	switch {
-	case state == s.state && (state == fleet.Closed || now.Sub(s.told) < againAfter):
+	case state == s.state && (state == fleet.Closed || state == fleet.Failing || now.Sub(s.told) < againAfter):
+		s.later = time.Time{}
 		return
 	case s.state == "" && state == fleet.Closed:
 		return
+	case state == fleet.Failing && now.Sub(s.failed) < breaker.FailingFor:
+		return // once in that time
+	case state == s.state || state == fleet.Failing || s.state == fleet.Failing && state == fleet.Closed:
+	case s.later.IsZero() && (together || state == fleet.Opened && f.Opinion(told.Endpoint, told.Scope, now).Settled()):
+		// the others know, so there is no haste
+		s.later = now.Add(time.Duration(rand.Float64() * float64(f.Others(now)) / toldEach * float64(time.Second)))
 	}
-	s.state, s.told = state, now
-	told := about
+	if now.Before(s.later) {
+		return
+	}
+	s.later = time.Time{}
 	told.Kind, told.State, told.Left = fleet.Breaker, state, breakerLasts
 	if state != fleet.Closed {
 		told.Reason = found.Reason
 	}
+	switch {
+	case state == fleet.Failing:
+		s.failed, told.Reason, told.Left = now, "", breaker.FailingFor
+	case s.state == fleet.Failing && state == fleet.Closed:
+		told.Left = 0 // it was no outage, so nothing has returned
+	}
+	s.state, s.told = state, now
 	f.Tell(told, now)
 }
 
@@ -305,18 +333,24 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 	if f.Scope != "" {
 		active = about.InUse(now, activeFor)
 	}
-	switch agrees := s.with.Opinion(s.id, f.Scope, now).Agrees(active); {
+	opinion := s.with.Opinion(s.id, f.Scope, now)
+	agrees := opinion.Agrees(active)
+	if one := s.of(f.Scope); one != nil && one.state == fleet.Failing {
+		agrees = opinion.AgreesWith()
+	}
+	switch {
 	case !agrees:
 		changed = about.SetWary(false, now, cfg)
-	case f.State == fleet.Opened && f.Left > 0:
+	case (f.State == fleet.Opened || f.State == fleet.Failing) && f.Left > 0:
 		if changed = about.SetWary(true, now, cfg); changed && f.Scope == "" {
 			p.checker.hasten()
 		}
 	}
-	if f.State != fleet.Opened {
+	if (f.State == fleet.Recovering || f.State == fleet.Closed) && f.Left > 0 {
 		if one := s.of(f.Scope); one != nil {
 			one.back = now
 		}
+		about.ReturnTogether()
 		about.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
 		changed = true // the loop must learn when the period ends
 	}

@@ -237,13 +237,13 @@ func TestWarinessAwaitsAScope(t *testing.T) {
 		soon()
 		third := edges[2]
 		third.tries("large", outcome.FailedStatus, 0)
-		time.Sleep(time.Second)
-		if s := third.scope("large"); s.Fleet == nil || !s.Fleet.Wary {
-			t.Errorf("the third has %+v", s)
+		third.tries("small", outcome.FailedStatus, 0)
+		soon()
+		if s := third.scope("large"); s.State != "open" || s.Reason != breaker.ReasonWary {
+			t.Errorf("after a failure the scope is %s (%s)", s.State, s.Reason)
 		}
-		third.tries("large", outcome.FailedStatus, 0)
-		if s := third.scope("large"); s.State != "open" {
-			t.Errorf("after a failure while wary the scope is %s", s.State)
+		if s := third.scope("small"); s.State != "closed" {
+			t.Errorf("after a failure another scope is %s", s.State)
 		}
 	})
 }
