@@ -39,7 +39,9 @@ type Breaker struct {
 	// divided by `slow_factor`. 0 turns both rules off. Default: 10.
 	SlowFactor *float64 `json:"slow_factor,omitempty"`
 
-	// How long the breaker stays open, ± 20 %. The time doubles with each relapse. Default: 5s.
+	// How long the breaker stays open, ± 20 %. The time doubles with each relapse. After a trial
+	// that cost its client nothing it is half of this, or a little more where there are few
+	// requests. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
 	// The longest open period, at most 24h. Default: 10s, or 5m if the endpoint refused its own

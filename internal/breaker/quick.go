@@ -42,6 +42,7 @@ func (b *Breaker) callSucceeded(now time.Time, cfg *Config) (changed bool) {
 		return b.stepSucceeded(now, cfg)
 	}
 	b.successes++
+	b.grown = true
 	b.Share = min(1, quickMost*b.quick.began, b.Share+shareOfSuccess)
 	if b.Share >= 1 {
 		b.Transition(Closed, now, ReasonRecovered)

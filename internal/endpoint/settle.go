@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
@@ -184,6 +185,21 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		changed = c.decide(t, now, cfg, r) || changed
 	}
 	return c.trialOver(t, o) || changed
+}
+
+// MovedOn takes the news that the call of an attempt has moved on: from its failure, or because it
+// was slow. rate is how many calls a second the pool has.
+func (s *State) MovedOn(f Watched, now time.Time, cfg *breaker.Config, slow bool, rate float64) {
+	t := f.own()
+	s.tell(s.update(t, func() (changed bool) {
+		moved := breaker.Moved{On: true, Slow: slow, After: now.Sub(f.StartedAt()), Rate: rate}
+		c := t.speaksOf(s, t.Outcome)
+		if i := slices.IndexFunc(c.doubts, func(f failure) bool { return f.ticket == t }); i >= 0 {
+			c.doubts[i].result.Moved = moved
+			return false
+		}
+		return c.breaker.MovedOn(now, cfg, *t.permit(c), moved)
+	}))
 }
 
 // OutcomeSoFar returns the outcome of a settled attempt, Success while a good response is

@@ -52,6 +52,9 @@ func (o Outcome) Unprocessed() bool {
 	return o == FailedDial || o == FailedTLS || o == RateLimited || o == Denied
 }
 
+// AnsweredBadly reports whether the endpoint answered, and the answer was a failure.
+func (o Outcome) AnsweredBadly() bool { return o == FailedStatus || o == Truncated || o == Stalled }
+
 // MayBeTheRequests reports whether the request itself may have caused the failure, so
 // that it would fail at any endpoint. No request causes a failed dial or TLS handshake.
 func (o Outcome) MayBeTheRequests() bool {
