@@ -9,19 +9,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// What other instances may learn of an endpoint, and what they may change.
+// How instances of a fleet share their knowledge of an endpoint.
 
-// Finding is what this instance found out about an endpoint by itself.
+// Finding is what this instance has found out about an endpoint by itself.
 type Finding struct {
 	HeldUntil time.Time // the endpoint asked for it; zero: it did not, or the request may have caused it
 	HeldFor   string    // why
 	State     breaker.State
 	Reason    string
-	OnTrial   bool   // it is tried, and has not answered yet
-	Begun     uint64 // attempts
+	OnTrial   bool   // it is on trial
+	Begun     uint64 // attempts that began
 }
 
-// Findings returns what this instance found out.
+// Findings returns what this instance has found out by itself.
 func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -38,8 +38,8 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 	return f
 }
 
-// HearHold holds the endpoint because another instance was asked to wait, or was denied. The
-// longest hold wins. A time that is over ends a hold of the same instance.
+// HearHold holds the endpoint because it asked another instance to wait, or denied it. The longest
+// hold counts. If until is over, it ends a hold that came from the same instance.
 func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
 	return s.update(nil, func() bool {
 		h, q := &s.own.hold, &s.own.stated
@@ -73,8 +73,8 @@ func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (c
 	})
 }
 
-// SetWary says whether enough other instances have opened their breakers of the endpoint. If
-// so, and if the endpoint has checks, the next one is due at once.
+// SetWary sets whether enough other instances have opened their breakers of the endpoint. When that
+// becomes true and the endpoint has checks, the next one is due at once.
 func (s *State) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -86,14 +86,16 @@ func (s *State) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed 
 	return changed
 }
 
-// Wary reports whether the endpoint is watched closely because other instances have opened.
+// Wary reports whether the endpoint is trusted less, because other instances have opened their
+// breakers.
 func (s *State) Wary() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.own.breaker.Wary()
 }
 
-// Obeys reports whether an order of a slot is in force: state, weight or priority.
+// Obeys reports whether an order for the slot is in force: api.Weight, api.Priority, or the state for
+// any other.
 func (s *State) Obeys(slot string) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -107,23 +109,22 @@ func (s *State) Obeys(slot string) bool {
 	return s.order != nil
 }
 
-// TryAt ends an open period at a time if it would end later: another instance found the
-// endpoint back.
+// TryAt makes an open period end no later than at, because another instance has found the endpoint
+// back.
 func (s *State) TryAt(at time.Time) {
 	s.Mu.Lock()
 	s.own.breaker.TryAt(at)
 	s.Mu.Unlock()
 }
 
-// Postpone begins an open period anew: another instance has tried the endpoint in vain.
+// Postpone begins an open period anew, because another instance has tried the endpoint in vain.
 func (s *State) Postpone(now time.Time, cfg *breaker.Config) {
 	s.Mu.Lock()
 	s.own.breaker.Postpone(now, cfg)
 	s.Mu.Unlock()
 }
 
-// TryAfter makes an open period last at least until a time: another instance tries the
-// endpoint.
+// TryAfter makes an open period last at least until at, because another instance tries the endpoint.
 func (s *State) TryAfter(at time.Time) {
 	s.Mu.Lock()
 	s.own.breaker.TryAfter(at)
