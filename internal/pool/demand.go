@@ -6,16 +6,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 )
 
-// demanded is what a member needed of its limits at the latest look. Pool.Mu guards it.
+// demanded is a member's demand of its limits at the latest split. Pool.Mu guards it.
 type demanded struct {
 	at             time.Time
-	taken, refused uint64
-	told           float64 // what was wanted then
-	part           float64 // of the limits; 0: not split yet
+	taken, refused uint64  // State.Demand at that time
+	told           float64 // the rate that this instance wanted then, as told to the fleet
+	part           float64 // this instance's part of the limits; 0: not split yet
 }
 
-// SplitLimits splits the limits of all pools among the instances of the fleet. It is called
-// again and again, and steady says that the other instances are known.
+// SplitLimits splits the limits of all pools among the instances of the fleet. It is called each
+// every. steady says that the other instances are known.
 func SplitLimits(steady bool, every time.Duration, now time.Time) {
 	for _, p := range Running() {
 		p.SplitLimits(steady, every, now)
@@ -37,15 +37,15 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 	}
 }
 
-// splitLocked tells what an endpoint's limits are needed for here, and takes this instance's
-// part. It needs Pool.Mu.
+// splitLocked tells the fleet how much of an endpoint's limits this instance needs, and takes its
+// part of them. It needs Pool.Mu.
 func (p *Pool) splitLocked(m *PoolMember, f Fleet, steady bool, every time.Duration, now time.Time) {
 	s, d := &m.shared, &m.shared.demand
 	taken, refused := m.Demand()
 	wanted := 0.0
 	if !d.at.IsZero() && now.After(d.at) {
 		wanted = fleet.Need(float64(taken-d.taken)/now.Sub(d.at).Seconds(), refused != d.refused)
-		wanted = (wanted + d.told) / 2 // chance moves no parts to and fro
+		wanted = (wanted + d.told) / 2 // the mean keeps parts steady despite random fluctuations
 	}
 	d.at, d.taken, d.refused = now, taken, refused
 	var others []fleet.Claim

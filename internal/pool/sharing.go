@@ -16,8 +16,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Fleet is what a pool tells its findings, and what it asks for those of other instances.
-// *fleet.Node is one. No method waits.
+// A Fleet takes a pool's findings, and returns those of other instances. *fleet.Node is one. No method
+// blocks.
 type Fleet interface {
 	ID(pool, base, credentials string) string
 	Instance() string
@@ -56,43 +56,43 @@ func (p *Pool) fleet() Fleet {
 }
 
 const (
-	// breakerLasts is for how long a fact about a breaker counts; an open one is told again
-	// before.
+	// breakerLasts is how long a fact about a breaker counts. While a breaker is not closed, its fact
+	// is told again each againAfter.
 	breakerLasts = 5 * time.Minute
 	againAfter   = 2 * time.Minute
-	// activeFor is for how long a call makes an endpoint one that has calls.
+	// activeFor is how long after a call an endpoint counts as one that has calls.
 	activeFor = 10 * time.Second
-	// comesBack is within which time instances try an endpoint that another one found back.
+	// comesBack is the time within which instances try an endpoint that another one found back.
 	comesBack = time.Second
-	// backLasts is for how long all try an endpoint that was found back, whoever tries it too.
+	// backLasts is how long all instances may try an endpoint that was found back, at the same time.
 	backLasts = 10 * time.Second
-	// trialLasts is for how long the others leave a trial to the instance that makes it.
+	// trialLasts is how long the others leave a trial to the instance that makes it.
 	trialLasts = 2 * time.Second
-	// undoneLasts is for how long it is known that an order was undone.
+	// undoneLasts is how long the fleet remembers that an order was undone.
 	undoneLasts = 31 * 24 * time.Hour
-	// restLasts is for how long an order is known after its time is over.
+	// restLasts is how long the fleet remembers an order whose time is over.
 	restLasts = 24 * time.Hour
 )
 
-// shared is what a pool has told of a member, and heard. Pool.Mu guards it.
+// shared is what a pool has told the fleet of a member, and has heard of it. Pool.Mu guards it.
 type shared struct {
-	with     Fleet // whom; nil: nobody yet
-	id       string
-	target   *target.Target // of the first handler that has the endpoint
-	held     time.Time
+	with     Fleet          // the fleet that was told; nil: none yet
+	id       string         // the endpoint's ID in the fleet
+	target   *target.Target // the target of the first handler that has the endpoint
+	held     time.Time      // Finding.HeldUntil and HeldFor, as told
 	heldFor  string
-	state    string    // of a breaker; empty: nothing was told
-	trying   bool      // that it is tried was told
-	back     time.Time // when another instance found the endpoint back
-	told     time.Time
-	begun    uint64
-	active   time.Time         // of the latest look that found new attempts
-	versions map[string]uint64 // of the latest orders that were carried out, by slot
+	state    string            // state of the breaker, as told; empty: it was not told
+	trying   bool              // the fleet was told that the endpoint is on trial
+	back     time.Time         // when another instance found the endpoint back
+	told     time.Time         // when state was told
+	begun    uint64            // attempts at the latest look
+	active   time.Time         // time of the latest look that found new attempts
+	versions map[string]uint64 // versions of the latest orders that were carried out, by slot
 	demand   demanded
 }
 
-// shareLocked tells the fleet what is new of the endpoints, and takes what it knows of those
-// that are new here. It needs Pool.Mu.
+// shareLocked tells the fleet what is new about the endpoints, and takes what the fleet knows about
+// endpoints that are new here. It needs Pool.Mu.
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
 	if f == nil {
@@ -125,7 +125,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 	return changed, collected
 }
 
-// tellLocked tells what is new of a member. It needs Pool.Mu.
+// tellLocked tells the fleet what is new about a member. It needs Pool.Mu.
 func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Config) {
 	s, found := &m.shared, m.Findings(now, cfg)
 	if found.Begun != s.begun {
@@ -149,7 +149,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 		case trying:
 			trial.Left = trialLasts
 			f.Tell(trial, now)
-		case found.State == breaker.Open: // in vain
+		case found.State == breaker.Open: // the trial failed
 			f.Tell(trial, now)
 		}
 	}
@@ -175,8 +175,8 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 	f.Tell(told, now)
 }
 
-// Hear takes a fact of another instance for the pool that it is about. live is false for what
-// was known before this instance came.
+// Hear passes a fact of another instance to the pool that it is about. live is false for facts that
+// are older than this instance.
 func Hear(f *fleet.Fact, live bool, now time.Time) {
 	if f.Endpoint == "" {
 		return
@@ -239,7 +239,8 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return false, nil
 }
 
-// hintLocked takes what another instance's breaker came to. It needs Pool.Mu.
+// hintLocked takes a fact about another instance's breaker. It returns whether routing tables may
+// change. It needs Pool.Mu.
 func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *breaker.Config) (changed bool) {
 	if f.Scope != "" {
 		return false
@@ -261,8 +262,8 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 	return changed
 }
 
-// obeyLocked carries out another instance's order, unless a newer one of its slot has been. It
-// needs Pool.Mu.
+// obeyLocked carries out another instance's order, unless a newer one of its slot has been carried
+// out. It needs Pool.Mu.
 func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	s := &m.shared
 	if f.Version <= s.versions[f.Slot] {
@@ -282,7 +283,7 @@ func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return true, append(news, told)
 }
 
-// orderOf returns the order that a fact says; ok is false if it says none.
+// orderOf returns the order in a fact; ok is false if there is none.
 func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	o = api.Order{Action: f.State, Reason: f.Reason, Lasts: f.Lasts}
 	switch f.Slot {
@@ -309,8 +310,8 @@ func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	return o, o.Action == api.Set
 }
 
-// tellOrderLocked tells the fleet of an operator's order for a member, and reports whether
-// there is a fleet. It needs Pool.Mu.
+// tellOrderLocked tells the fleet an operator's order for a member, and reports whether there is a
+// fleet. It needs Pool.Mu.
 func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool {
 	f, s := p.fleet(), &m.shared
 	if f == nil || s.with != f {
@@ -391,7 +392,8 @@ func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) *api.Endpoint
 	return status
 }
 
-// OpenHere returns what this instance has told that is open, of all pools, sorted.
+// OpenHere returns the breakers of all pools that this instance has told are open or recovering,
+// sorted.
 func OpenHere() (open []fleet.Fact) {
 	for _, p := range Running() {
 		p.Mu.Lock()
