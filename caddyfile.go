@@ -285,7 +285,11 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	}
 	e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q of an %s", d.Val(), word)
+		at := d.Val()
+		if _, ok := endpointOptions[at]; ok {
+			return d.Errf("unexpected argument %q of an %s: it is an option, which belongs into the endpoint's block", at, word)
+		}
+		return d.Errf("unexpected argument %q of an %s", at, word)
 	}
 	options := endpointOptions
 	if word == "endpoint" {

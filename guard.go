@@ -319,7 +319,9 @@ func readHedge(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
 		r.Hedge.Quantile, err = parseQuantile(word)
 		err = wrapWord(d, "hedge", word, err)
 	} else {
-		r.Hedge.After, err = parseDuration(d, word)
+		if r.Hedge.After, err = parseDuration(d, "hedge"); err != nil {
+			return d.Errf("invalid hedge %q: want a duration such as 50ms, or a quantile of the usual latency such as p95", word)
+		}
 	}
 	if err != nil || !d.NextArg() {
 		return err

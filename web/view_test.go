@@ -149,6 +149,34 @@ func TestDetailsThatCannotBeRead(t *testing.T) {
 	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
 }
 
+// TestCausesAreTranslated shows causes with numbers in them in both languages.
+func TestCausesAreTranslated(t *testing.T) {
+	browser := chromium.Start(t)
+	s := showcase(time.Now())
+	address := serve(t, s)
+	var tabs []*chromium.Tab
+	for _, language := range []string{"en", "zh-CN"} {
+		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
+	}
+	for what, want := range map[string][2]string{
+		"503":                           {"503 from POST /v1/chat", "POST /v1/chat 得到 503"},
+		"connection reset by peer":      {"connection reset from POST /v1/chat", "POST /v1/chat 连接被重置"},
+		"no answer within 206ms":        {"no response within 206ms from POST /v1/chat", "POST /v1/chat 206ms 内没有应答"},
+		"200 with an error in the body": {"200 with an error in the body from POST", "POST /v1/chat 200，正文含错误"},
+		"timeout after 1.5s, at the request's deadline": {"timeout after 1.5s, at the deadline of the request", "POST /v1/chat 1.5s 后到达请求的时限"},
+		"silent for 10s":    {"silent for 10s from", "10s 内没有新数据"},
+		"body at 4 bytes/s": {"body at 4 bytes/s from", "正文速度仅 4 字节/秒"},
+		"something unusual": {"something unusual from POST /v1/chat", "POST /v1/chat something unusual"},
+	} {
+		s.change(func() {
+			s.pools[1]["endpoints"].([]object)[0]["cause"] = object{"what": what, "method": "POST", "path": "/v1/chat", "at": time.Now()}
+		})
+		for i, tab := range tabs {
+			tab.Until(20*time.Second, fmt.Sprintf("document.querySelector('.endpoint-view .note')?.textContent.includes(%q)", want[i]))
+		}
+	}
+}
+
 // TestIncidentsAreFolded opens an incident and filters the list.
 func TestIncidentsAreFolded(t *testing.T) {
 	s := showcase(time.Now())

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"math"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
@@ -32,8 +33,8 @@ type metered struct {
 	quota.Bucket
 	since time.Time // when the limit was seen first
 
-	part   float64    // the part of the limit that scaled is for
-	scaled quota.Rate // the limit of this instance's part
+	share  share      // for which scaled is
+	scaled quota.Rate // of this instance's part
 }
 
 // Tokens are the tokens of one attempt.
@@ -63,28 +64,47 @@ func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 func (s *State) limitLocked(b *Bounds, i int, now time.Time) (*metered, *quota.Rate) {
 	r := &b.Rates[i]
 	m := s.bucketLocked(i, r, now)
-	if s.part == 0 || s.part == 1 {
+	if s.share == (share{}) {
 		return m, r
 	}
-	if m.part != s.part {
-		m.part, m.scaled = s.part, r.Part(s.part)
+	if m.share != s.share {
+		before := &m.scaled
+		if m.share == (share{}) {
+			before = r
+		}
+		scaled := r.Part(s.share.part, s.share.of)
+		m.Changed(now, before, &scaled)
+		m.share, m.scaled = s.share, scaled
 	}
 	return m, &m.scaled
 }
 
-// SetPart sets which part of its limits this instance takes, above 0 and at most 1.
-func (s *State) SetPart(part float64) {
+// A share is a part of an endpoint's limits, above 0 and at most 1, where so many instances share
+// them. The zero value is all of them.
+type share struct {
+	part float64
+	of   int
+}
+
+// SetPart sets which part of its limits this instance takes, above 0 and at most 1, and how many
+// instances share them.
+func (s *State) SetPart(part float64, of int) {
 	s.Mu.Lock()
-	s.part = part
+	s.share = share{part, of}
 	s.Mu.Unlock()
 }
 
-// Demand returns how many attempts used the endpoint's limits, and how many were refused because a
-// limit was used up, since the state was made.
-func (s *State) Demand() (taken, refused uint64) {
+// Demand returns how many attempts asked for room in the endpoint's limits since the state was made,
+// whether they got it or not, and how many a second the narrowest of the limits has room for.
+func (s *State) Demand(b *Bounds) (asked uint64, whole float64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.taken, s.refused
+	whole = math.Inf(1)
+	for i := range b.Rates {
+		r := &b.Rates[i]
+		whole = min(whole, float64(r.Amount)/r.Per.Seconds()/float64(s.costLocked(r, 0)))
+	}
+	return s.taken + s.refused, whole
 }
 
 // costLocked returns how many units of a limit an attempt takes that may use asked tokens: at most

@@ -46,9 +46,11 @@ type condition struct {
 	used    uint64  // number of the scope's latest attempt, among the endpoint's
 	busy    float64 // attempts of the scope, weighted by age; see busyKept
 	over    bool    // the scope is to be forgotten
-	left    bool    // the scope has been forgotten; only its earlier attempts use this
-	spread  uint64  // the breaker's generation that spreadLocked saw last
-	toBlame bool    // it has been blamed for a failure, or has opened, since spreadLocked saw it
+	left    bool    // the scope has been forgotten; only attempts of before use it
+	heard   bool    // only other instances have told of the scope: it has had no call here
+	found   bool    // Findings has told of the scope
+	spread  uint64  // the breaker\'s generation that spreadLocked saw last
+	toBlame bool    // it is to blame for a failure, or has opened, since spreadLocked saw it
 
 	peakAt    time.Time // when peak was updated
 	lastTried time.Time // when an attempt last began while the breaker was not closed
@@ -124,6 +126,7 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	} else if !c.stated.until.IsZero() {
 		c.stated.until, changed = time.Time{}, true
 	}
+	c.over = c.over || c.heard && !c.ill(now)
 	return changed, due
 }
 

@@ -18,11 +18,12 @@ const (
 	ForgetScope = 10 * time.Minute
 )
 
-// scopes are an endpoint's conditions for each scope of calls, such as the calls for one model. At
-// most MaxScopes and OtherScope are kept, so a client that makes up names costs a bounded amount of
-// memory and does not affect others. A new scope takes the place of the least recently used one that
-// is well and not in regular use. If there is none, the new one shares OtherScope. The zero value
-// has no scopes. State.Mu guards it.
+// scopes are the conditions of an endpoint for calls of one kind each, such as those for one
+// model. What speaks of one kind alone changes no other's. At most MaxScopes and OtherScope are
+// kept, so that a client that makes names up costs a bounded amount of memory, and keeps nothing
+// from others. A new scope takes the place of the least recently used one that is well and not in
+// regular use; if there is none, it shares OtherScope. A scope of which only other instances have told takes none's place,
+// and gives its own to the first that has calls here. The zero value has none. State.Mu guards it.
 type scopes struct {
 	byName  map[string]*condition
 	list    []*condition
@@ -54,7 +55,7 @@ func (x *scopes) enter(name string, turn uint64, now time.Time) *condition {
 	if c == nil {
 		c = x.add(name, now)
 	}
-	c.used = turn
+	c.used, c.heard = turn, false
 	return c
 }
 
@@ -66,6 +67,11 @@ func (x *scopes) add(name string, now time.Time) *condition {
 		}
 		x.remove(victim)
 	}
+	return x.put(name, now)
+}
+
+// put makes the condition of a scope, for which there must be room.
+func (x *scopes) put(name string, now time.Time) *condition {
 	if x.byName == nil {
 		x.byName = make(map[string]*condition)
 	}
@@ -74,6 +80,17 @@ func (x *scopes) add(name string, now time.Time) *condition {
 	c.quiet.since = now
 	x.byName[name] = c
 	x.list = append(x.list, c)
+	return c
+}
+
+// hear returns the condition of a scope of which another instance tells, and makes it; nil: there is
+// no room beside the scopes that have calls here.
+func (x *scopes) hear(name string, now time.Time) *condition {
+	if name == "" || name == OtherScope || x.full() {
+		return nil
+	}
+	c := x.put(name, now)
+	c.heard = true
 	return c
 }
 
@@ -93,11 +110,14 @@ func (x *scopes) tick(now time.Time) {
 	}
 }
 
-// victim returns the scope to forget in favour of a new one; nil: none. A scope with a single call, or
-// without a success, is forgotten first, because its name may be made up.
+// victim returns the scope to forget in favour of a new one; nil: none. One of which only other instances have
+// told goes first, then a scope of a single call, or without a success: its name may be made up.
 func (x *scopes) victim(now time.Time) (victim *condition) {
 	for _, c := range x.list {
-		if c.scope == OtherScope || c.ill(now) || c.proven() && c.calledWithin(now, inUse) {
+		if c.heard {
+			return c
+		}
+		if c.scope == OtherScope || c.illByItself(now) || c.proven() && c.calledWithin(now, inUse) {
 			continue
 		}
 		if victim == nil || victim.proven() && !c.proven() || victim.proven() == c.proven() && c.used < victim.used {
@@ -170,6 +190,7 @@ func (x *scopes) wide(now time.Time, cfg *breaker.Config) bool {
 	open, proven, run, asked, works := 0, 0, 0, 0, 0
 	for _, c := range x.list {
 		switch {
+		case c.heard:
 		case slices.Contains(x.failing, c):
 			run += c.breaker.Failures.Run
 			if c.breaker.State != breaker.Closed {
@@ -211,7 +232,7 @@ func (s *State) Unwell(now time.Time, cfg *breaker.Config) (names []string, crow
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for _, c := range s.scopes.list {
-		if s.scopes.crowded || c.ill(now) || c.scorer.Lost > 0 || c.stated.left(now) < nearEnd || c.room > 0 && c.room < 1 || c.wantsCall(now, cfg) {
+		if s.scopes.crowded || c.ill(now) || c.breaker.Wary() || c.scorer.Lost > 0 || c.stated.left(now) < nearEnd || c.room > 0 && c.room < 1 || c.wantsCall(now, cfg) {
 			names = append(names, c.scope)
 		}
 	}

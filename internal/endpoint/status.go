@@ -112,7 +112,7 @@ const shownScopes = 8
 func (x *scopes) shown(now time.Time) []*condition {
 	list := slices.Clone(x.list)
 	ill := func(c *condition) int {
-		if c.ill(now) {
+		if c.ill(now) || c.breaker.Wary() {
 			return 0
 		}
 		return 1
@@ -130,6 +130,12 @@ func (x *scopes) shown(now time.Time) []*condition {
 // ill reports whether all or some calls are kept away from the endpoint.
 func (c *condition) ill(now time.Time) bool {
 	return !c.well() || c.passing.over() || c.stated.usedUp(now)
+}
+
+// illByItself is ill but for what other instances have told.
+func (c *condition) illByItself(now time.Time) bool {
+	return c.breaker.State != breaker.Closed || c.passing.over() ||
+		!c.hold.until.IsZero() && c.hold.from == "" || c.stated.usedUp(now) && c.stated.from == ""
 }
 
 // A Standing is the state of an endpoint for metrics.
@@ -161,7 +167,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 		Passed: c.passed, Failed: c.failed, Skipped: c.skipped,
 	}
 	for _, one := range s.scopes.list {
-		if !one.ill(now) {
+		if !one.ill(now) && !one.breaker.Wary() {
 			continue
 		}
 		share := one.breaker.Allowed(cfg)

@@ -8,10 +8,10 @@ import (
 
 // demanded is a member's demand of its limits at the latest split. Pool.Mu guards it.
 type demanded struct {
-	at             time.Time
-	taken, refused uint64  // State.Demand at that time
-	told           float64 // the rate that this instance wanted then, as told to the fleet
-	part           float64 // this instance's part of the limits; 0: not split yet
+	at    time.Time
+	asked uint64
+	need  fleet.Need
+	part  float64 // of the limits; 0: not split yet
 }
 
 // SplitLimits splits the limits of all pools among the instances of the fleet. It is called each
@@ -41,22 +41,19 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 // part of them. It needs Pool.Mu.
 func (p *Pool) splitLocked(m *PoolMember, f Fleet, steady bool, every time.Duration, now time.Time) {
 	s, d := &m.shared, &m.shared.demand
-	taken, refused := m.Demand()
-	wanted := 0.0
+	asked, whole := m.Demand(s.target.Bounds)
+	told := d.need.Part
 	if !d.at.IsZero() && now.After(d.at) {
-		wanted = fleet.Need(float64(taken-d.taken)/now.Sub(d.at).Seconds(), refused != d.refused)
-		wanted = (wanted + d.told) / 2 // the mean keeps parts steady despite random fluctuations
+		d.need.Saw(float64(asked-d.asked), whole*now.Sub(d.at).Seconds())
 	}
-	d.at, d.taken, d.refused = now, taken, refused
+	d.at, d.asked = now, asked
 	var others []fleet.Claim
 	for _, o := range f.Demands(s.id, now) {
-		others = append(others, fleet.Claim{Wanted: o.Wanted, Part: o.Part})
+		others = append(others, fleet.Claim{Need: o.Need, Part: o.Part})
 	}
-	limit := s.target.Bounds.Rates[0]
-	d.part = fleet.Split(fleet.Claim{Wanted: d.told, Part: d.part}, others, f.Others(now)+1, float64(limit.Amount)/limit.Per.Seconds(), steady)
-	d.told = wanted
-	m.SetPart(d.part)
+	d.part = fleet.Split(fleet.Claim{Need: told, Part: d.part}, others, f.Others(now)+1, steady)
+	m.SetPart(d.part, len(others)+1)
 	f.Tell(fleet.Fact{
-		Kind: fleet.Demand, Endpoint: s.id, Pool: p.Name, Name: m.Name, Wanted: wanted, Part: d.part, Left: fleet.ClaimLasts(every),
+		Kind: fleet.Demand, Endpoint: s.id, Pool: p.Name, Name: m.Name, Need: d.need.Part, Part: d.part, Left: fleet.ClaimLasts(every),
 	}, now)
 }

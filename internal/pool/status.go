@@ -32,9 +32,9 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	cfg := g.Breaker.Load()
 	views := p.viewsLocked(g)
 	status.Down = g.allOutLocked()
-	opinions := make([]*api.EndpointFleet, len(views))
+	opinions, ofScopes := make([]*api.EndpointFleet, len(views)), make([]map[string]*api.EndpointFleet, len(views))
 	for i, v := range views {
-		opinions[i] = p.fleetStatusLocked(v.State, now)
+		opinions[i], ofScopes[i] = p.fleetStatusLocked(v.State, now)
 	}
 	p.Mu.Unlock()
 	judged := p.Keeping.standing.Load()
@@ -45,6 +45,9 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 		e := v.State.Status(now, cfg)
 		v.describe(&e, now)
 		e.Fleet = opinions[i]
+		for j := range e.Scopes {
+			e.Scopes[j].Fleet = ofScopes[i][e.Scopes[j].Scope]
+		}
 		e.SLA = judged.endpoint(e.Name)
 		status.Endpoints = append(status.Endpoints, e)
 	}
