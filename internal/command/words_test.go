@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/sla"
@@ -120,5 +122,19 @@ func TestTheDeadHaveNoScore(t *testing.T) {
 	text := layout{columns: 120}.status([]api.PoolStatus{{Name: "llm", Endpoints: []api.EndpointStatus{e}}}, now)
 	if strings.Contains(text, "1.00") || !strings.Contains(text, " out ") || !strings.Contains(text, "on trial") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+// TestAMisspeltCommand names the one that was meant.
+func TestAMisspeltCommand(t *testing.T) {
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	for word, want := range map[string]string{
+		"staus": `unknown command "staus" of failover; did you mean status?`,
+		"xyzzy": `unknown command "xyzzy" of failover`,
+	} {
+		if err := root.Args(root, []string{word}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", word, err, want)
+		}
 	}
 }
