@@ -106,6 +106,24 @@ func TestIllPoolsComeFirst(t *testing.T) {
 	}
 }
 
+// TestAScopeThatIsOutNeedsAttention: a pool is not well while an endpoint is out for some requests.
+func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
+	s := showcase(time.Now())
+	s.pools = s.pools[2:] // weather, which is well
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
+	e := s.pools[0]["endpoints"].([]object)[0]
+	s.change(func() {
+		e["scopes"] = []object{{"scope": "big", "state": "open", "share": 0.0, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}}
+	})
+	tab.Until(10*time.Second, "document.querySelector('.overall').textContent === '1 pool needs attention' && document.querySelector('.card').dataset.level === 'warn'")
+	if text := tab.Text(".card .notes"); !strings.Contains(text, "Scope big: Out") {
+		t.Errorf("the card says %q", text)
+	}
+	s.change(func() { delete(e, "scopes") })
+	tab.Until(10*time.Second, "document.querySelector('.overall').textContent === 'All pools answer'")
+}
+
 // TestAnEndpointHasALink opens the view of an endpoint by keyboard, and goes back.
 func TestAnEndpointHasALink(t *testing.T) {
 	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
