@@ -33,8 +33,8 @@ type metered struct {
 	quota.Bucket
 	since time.Time // when the limit was seen first
 
-	share  share      // for which scaled is
-	scaled quota.Rate // of this instance's part
+	share  share      // the share that scaled is for
+	scaled quota.Rate // the rate of this instance's part
 }
 
 // Tokens are the tokens of one attempt.
@@ -79,14 +79,13 @@ func (s *State) limitLocked(b *Bounds, i int, now time.Time) (*metered, *quota.R
 	return m, &m.scaled
 }
 
-// A share is a part of an endpoint's limits, above 0 and at most 1, where so many instances share
-// them. The zero value is all of them.
+// A share is this instance's part of an endpoint's limits. The zero value is the whole limits.
 type share struct {
-	part float64
-	of   int
+	part float64 // above 0 and at most 1
+	of   int     // the number of instances that share the limits
 }
 
-// SetPart sets which part of its limits this instance takes, above 0 and at most 1, and how many
+// SetPart sets this instance's part of the endpoint's limits, above 0 and at most 1, and how many
 // instances share them.
 func (s *State) SetPart(part float64, of int) {
 	s.Mu.Lock()
@@ -94,8 +93,8 @@ func (s *State) SetPart(part float64, of int) {
 	s.Mu.Unlock()
 }
 
-// Demand returns how many attempts asked for room in the endpoint's limits since the state was made,
-// whether they got it or not, and how many a second the narrowest of the limits has room for.
+// Demand returns how many attempts needed the endpoint's limits since the state was made, including
+// refused ones, and how many a second the narrowest of the limits allows to all instances.
 func (s *State) Demand(b *Bounds) (asked uint64, whole float64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

@@ -46,11 +46,11 @@ type condition struct {
 	used    uint64  // number of the scope's latest attempt, among the endpoint's
 	busy    float64 // attempts of the scope, weighted by age; see busyKept
 	over    bool    // the scope is to be forgotten
-	left    bool    // the scope has been forgotten; only attempts of before use it
-	heard   bool    // only other instances have told of the scope: it has had no call here
-	found   bool    // Findings has told of the scope
-	spread  uint64  // the breaker\'s generation that spreadLocked saw last
-	toBlame bool    // it is to blame for a failure, or has opened, since spreadLocked saw it
+	left    bool    // the scope has been forgotten; only its earlier attempts use this
+	heard   bool    // the scope is known only from other instances, and has had no call here
+	found   bool    // Findings has returned the scope
+	spread  uint64  // the breaker's generation that spreadLocked saw last
+	toBlame bool    // it has been blamed for a failure, or has opened, since spreadLocked saw it
 
 	peakAt    time.Time // when peak was updated
 	lastTried time.Time // when an attempt last began while the breaker was not closed

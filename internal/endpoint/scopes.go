@@ -18,12 +18,12 @@ const (
 	ForgetScope = 10 * time.Minute
 )
 
-// scopes are the conditions of an endpoint for calls of one kind each, such as those for one
-// model. What speaks of one kind alone changes no other's. At most MaxScopes and OtherScope are
-// kept, so that a client that makes names up costs a bounded amount of memory, and keeps nothing
-// from others. A new scope takes the place of the least recently used one that is well and not in
-// regular use; if there is none, it shares OtherScope. A scope of which only other instances have told takes none's place,
-// and gives its own to the first that has calls here. The zero value has none. State.Mu guards it.
+// scopes are an endpoint's conditions for each scope of calls, such as the calls for one model. At
+// most MaxScopes and OtherScope are kept, so a client that makes up names costs a bounded amount of
+// memory and does not affect others. A new scope takes the place of the least recently used one that
+// is well and not in regular use. If there is none, the new one shares OtherScope. A scope that is
+// known only from other instances takes no place of another, and gives up its own to the first new
+// scope with calls here. The zero value has no scopes. State.Mu guards it.
 type scopes struct {
 	byName  map[string]*condition
 	list    []*condition
@@ -110,8 +110,9 @@ func (x *scopes) tick(now time.Time) {
 	}
 }
 
-// victim returns the scope to forget in favour of a new one; nil: none. One of which only other instances have
-// told goes first, then a scope of a single call, or without a success: its name may be made up.
+// victim returns the scope to forget in favour of a new one; nil: none. First comes a scope that is
+// known only from other instances, then one with a single call or without a success, because its
+// name may be made up.
 func (x *scopes) victim(now time.Time) (victim *condition) {
 	for _, c := range x.list {
 		if c.heard {

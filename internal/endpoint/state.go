@@ -47,9 +47,9 @@ type State struct {
 	barred   bool      // the order or the plan lets no attempt in
 	vacant   int       // attempts in flight that fill no slot
 	quotas   []metered // one for each limit
-	share    share     // of the limits, that this instance takes
-	taken    uint64    // attempts that took from a limit
-	refused  uint64    // attempts turned away for want of room in a limit
+	share    share     // this instance's part of the limits
+	taken    uint64    // attempts that used a limit
+	refused  uint64    // attempts refused because a limit was used up
 	booking  quota.Booking
 	used     uint64    // tokens that answers have stated
 	latest   stated    // the quotas that answers of scopes have stated last, for the status

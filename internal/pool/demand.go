@@ -11,7 +11,7 @@ type demanded struct {
 	at    time.Time
 	asked uint64
 	need  fleet.Need
-	part  float64 // of the limits; 0: not split yet
+	part  float64 // this instance's part of the limits; 0: not split yet
 }
 
 // SplitLimits splits the limits of all pools among the instances of the fleet. It is called each

@@ -78,28 +78,28 @@ const (
 
 // shared is what a pool has told the fleet of a member, and has heard of it. Pool.Mu guards it.
 type shared struct {
-	with     Fleet // whom; nil: nobody yet
-	id       string
-	target   *target.Target // of the first handler that has the endpoint
-	own      said           // of the whole endpoint
+	with     Fleet          // the fleet that was told; nil: none yet
+	id       string         // the endpoint's ID in the fleet
+	target   *target.Target // the target of the first handler that has the endpoint
+	own      said           // about the whole endpoint
 	scopes   map[string]*said
-	begun    uint64
-	active   time.Time         // of the latest look that found new attempts
-	versions map[string]uint64 // of the latest orders that were carried out, by slot
+	begun    uint64            // attempts at the latest look
+	active   time.Time         // time of the latest look that found new attempts
+	versions map[string]uint64 // versions of the latest orders that were carried out, by slot
 	demand   demanded
 }
 
-// said is what was told of an endpoint or of one scope of it, and heard.
+// said is what a pool has told the fleet, and has heard, about an endpoint or one of its scopes.
 type said struct {
-	held    time.Time
+	held    time.Time // Finding.HeldUntil and HeldFor, as told
 	heldFor string
-	state   string    // of a breaker; empty: nothing was told
-	trying  bool      // that it is tried was told
-	back    time.Time // when another instance found it back
-	told    time.Time
+	state   string    // state of the breaker, as told; empty: it was not told
+	trying  bool      // the fleet was told that the endpoint is on trial
+	back    time.Time // when another instance found the endpoint back
+	told    time.Time // when state was told
 }
 
-// of returns what was told of a scope, and heard; an empty scope: of the whole; nil: nothing was.
+// of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
 func (s *shared) of(scope string) *said {
 	if scope == "" {
 		return &s.own
@@ -107,8 +107,8 @@ func (s *shared) of(scope string) *said {
 	return s.scopes[scope]
 }
 
-// shareLocked tells the fleet what is new of the endpoints, and takes what it knows of those
-// that are new here. It needs Pool.Mu.
+// shareLocked tells the fleet what is new about the endpoints, and takes what the fleet knows about
+// endpoints that are new here. It needs Pool.Mu.
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
 	if f == nil {
@@ -143,8 +143,8 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 	return changed, collected
 }
 
-// tellLocked tells what is new of a member, and takes what is known of scopes that are new. It
-// needs Pool.Mu.
+// tellLocked tells the fleet what is new about a member, and takes what the fleet knows about scopes
+// that are new here. It needs Pool.Mu.
 func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Config) (changed bool, collected []event.Event) {
 	s := &m.shared
 	own, scopes := m.Findings(now, cfg)
@@ -187,7 +187,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 	return changed, collected
 }
 
-// sayLocked tells what is new of a finding. It needs Pool.Mu.
+// sayLocked tells the fleet what is new in a finding. It needs Pool.Mu.
 func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Finding, now time.Time) {
 	about := fleet.Fact{Endpoint: m.shared.id, Scope: found.Scope, Pool: p.Name, Name: m.Name}
 	if found.HeldUntil != s.held || found.HeldFor != s.heldFor {
@@ -452,8 +452,8 @@ func (p *Pool) places(since time.Time) (endpoints, scopes []string) {
 	return endpoints, scopes
 }
 
-// fleetStatusLocked returns what the fleet says of an endpoint, and of those of its scopes of which it
-// says something; nil without a fleet. It needs Pool.Mu.
+// fleetStatusLocked returns what the fleet says about an endpoint, and about each of its scopes that an
+// instance has found out; nil without a fleet. It needs Pool.Mu.
 func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) (own *api.EndpointFleet, scopes map[string]*api.EndpointFleet) {
 	m := p.memberLocked(s)
 	if m == nil || m.shared.with == nil || m.shared.with != p.fleet() {
@@ -476,7 +476,7 @@ func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) (own *api.End
 	return m.opinion("", now), scopes
 }
 
-// opinion returns what the fleet says of a scope; an empty one: of the whole endpoint.
+// opinion returns what the fleet says about a scope, or about the whole endpoint if scope is empty.
 func (m *PoolMember) opinion(scope string, now time.Time) *api.EndpointFleet {
 	o := m.shared.with.Opinion(m.shared.id, scope, now)
 	status := &api.EndpointFleet{Open: o.Open, Instances: o.Others + 1, Wary: m.For(scope).Wary()}
