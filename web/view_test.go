@@ -62,9 +62,12 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 	}
 }
 
-// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900.
+// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900, with
+// operator actions.
 func TestThirtyEndpointsAreInSight(t *testing.T) {
-	address := serve(t, crowd(50))
+	s := crowd(50)
+	s.handlers.Actions = new(taken)
+	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
@@ -113,15 +116,25 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
 	e := s.pools[0]["endpoints"].([]object)[0]
-	s.change(func() {
-		e["scopes"] = []object{{"scope": "big", "state": "open", "share": 0.0, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}}
-	})
-	tab.Until(10*time.Second, "document.querySelector('.overall').textContent === '1 pool needs attention' && document.querySelector('.card').dataset.level === 'warn'")
-	if text := tab.Text(".card .notes"); !strings.Contains(text, "Scope big: Out") {
-		t.Errorf("the card says %q", text)
+	scope := func(name, state string, share float64) object {
+		return object{"scope": name, "state": state, "share": share, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}
 	}
-	s.change(func() { delete(e, "scopes") })
-	tab.Until(10*time.Second, "document.querySelector('.overall').textContent === 'All pools answer'")
+	for _, test := range []struct {
+		scopes                        []object
+		overall, verdict, note, level string
+	}{
+		{[]object{scope("big", "open", 0), scope("small", "closed", 1)}, "1 pool needs attention", "Down for big: no endpoint takes these requests", "Scope big: Out", "warn"},
+		{[]object{scope("big", "open", 0), scope("small", "recovering", 0)}, "1 pool is down", "Down for big, small: no endpoint takes these requests", "Scope small: On trial", "warn"},
+		{[]object{scope("big", "recovering", 0.2), scope("small", "closed", 1)}, "1 pool needs attention", "Answers from tier 1", "Scope big: On trial", "warn"},
+		{nil, "All pools answer", "Answers from tier 1", "", "good"},
+	} {
+		s.change(func() { e["scopes"] = test.scopes })
+		tab.Until(10*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
+			test.overall, test.verdict, test.level))
+		if text := tab.Text(".card .notes"); !strings.Contains(text, test.note) {
+			t.Errorf("the card says %q, want %q", text, test.note)
+		}
+	}
 }
 
 // TestAnEndpointHasALink opens the view of an endpoint by keyboard, and goes back.

@@ -35,6 +35,7 @@ const en = {
   'verdict.spread': 'Answers from tiers {tiers}',
   'verdict.lower': 'Answers from tier {tier}: the tiers before it are out',
   'verdict.down': 'Down: every endpoint is out',
+  'verdict.scopes': 'Down for {scopes}: no endpoint takes these requests',
   'verdict.idle': 'No endpoint has weight',
 
   'verdict.burning': 'error budget burns at {rate}×',
@@ -405,6 +406,7 @@ const zh = {
   'verdict.spread': '由第 {tiers} 层级应答',
   'verdict.lower': '由第 {tier} 层级应答：之前的层级均不可用',
   'verdict.down': '不可用：没有任何端点可以接收请求',
+  'verdict.scopes': '{scopes} 不可用：没有任何端点接收这些请求',
   'verdict.idle': '没有端点具有权重',
 
   'verdict.burning': '错误预算消耗速度为允许值的 {rate} 倍',
