@@ -87,8 +87,29 @@ func once(say func(format string, args ...any)) func(format string, args ...any)
 	}
 }
 
-// compare plays the script against all peers at the same time.
-func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (Table, error) {
+// tolerable is the longest delay, in milliseconds, with which clients may start. If they start later,
+// other work has kept the machine from running proxies and endpoints in time too.
+const tolerable = 200
+
+// plays is how often a script is played at most until the machine is quiet enough.
+const plays = 5
+
+// compare plays the script against all peers at the same time. It plays it again if the machine
+// kept clients waiting; of several such plays it returns the last.
+func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (table Table, err error) {
+	for range plays {
+		if table, err = s.compareOnce(ctx, l, all, rate, c); err != nil {
+			return table, err
+		}
+		if table.late() <= tolerable {
+			break
+		}
+		run.Say("notice: other work on the machine kept clients waiting for %.0f ms during %s", table.late(), s.name)
+	}
+	return table, nil
+}
+
+func (s script) compareOnce(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (Table, error) {
 	table := Table{Fault: s.name, About: s.about, Calls: int(float64(rate) * c.During.Seconds()), Results: make([]Result, len(all))}
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
