@@ -89,24 +89,28 @@ func once(say func(format string, args ...any)) func(format string, args ...any)
 
 // tolerable is the longest delay, in milliseconds, with which clients may start. If they start later,
 // other work has kept the machine from running proxies and endpoints in time too.
-const tolerable = 200
+const tolerable = 300
 
 // plays is how often a script is played at most until the machine is quiet enough.
-const plays = 5
+const plays = 3
 
 // compare plays the script against all peers at the same time. It plays it again if the machine
-// kept clients waiting; of several such plays it returns the last.
-func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (table Table, err error) {
-	for range plays {
-		if table, err = s.compareOnce(ctx, l, all, rate, c); err != nil {
+// kept clients waiting; of several such plays it returns the one in which they waited least.
+func (s script) compare(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (best Table, err error) {
+	for play := range plays {
+		table, err := s.compareOnce(ctx, l, all, rate, c)
+		if err != nil {
 			return table, err
 		}
-		if table.late() <= tolerable {
+		if play == 0 || table.late() < best.late() {
+			best = table
+		}
+		if best.late() <= tolerable {
 			break
 		}
 		run.Say("notice: other work on the machine kept clients waiting for %.0f ms during %s", table.late(), s.name)
 	}
-	return table, nil
+	return best, nil
 }
 
 func (s script) compareOnce(ctx context.Context, l peers.Launcher, all []peers.Peer, rate int, c Course) (Table, error) {
