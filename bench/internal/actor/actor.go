@@ -32,6 +32,9 @@ const (
 	BreaksHeader = "X-Breaks"   // set if the actor breaks off the response
 )
 
+// ModelHeader is the header field in which a request may name a model.
+const ModelHeader = "X-Model"
+
 // An Actor is an endpoint with a behaviour. All methods are safe for concurrent use.
 type Actor struct {
 	Name    string

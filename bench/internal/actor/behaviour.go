@@ -65,6 +65,26 @@ func OnlyCalls(fault Behaviour) Behaviour {
 	}
 }
 
+// OnlyModel applies a fault to requests that name the model in ModelHeader.
+func OnlyModel(model string, fault Behaviour) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		if r.Header.Get(ModelHeader) != model {
+			Well(a, w, r, body)
+			return
+		}
+		fault(a, w, r, body)
+	}
+}
+
+// UseUp responds as Well does, and states that its quota is used up for so many seconds.
+func UseUp(seconds int) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		w.Header().Set("X-RateLimit-Remaining", "0")
+		w.Header().Set("X-RateLimit-Reset", strconv.Itoa(seconds))
+		Well(a, w, r, body)
+	}
+}
+
 // Sometimes responds with 500 to a part of the requests, 0 to 1.
 func Sometimes(part float64) Behaviour {
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {

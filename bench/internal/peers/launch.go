@@ -67,11 +67,25 @@ func (l Launcher) start(ctx context.Context, p Peer, protocol client.Protocol, e
 		return nil, err
 	}
 	r := &Running{Peer: p, Process: proc, Address: fmt.Sprintf("127.0.0.1:%d", port), Protocol: protocol, Roots: roots}
-	if err := proc.Await(ctx, r.Address); err != nil {
-		proc.Stop()
-		return nil, fmt.Errorf("%s: %w", p.Name, err)
+	return r, r.await(ctx)
+}
+
+// Restart starts a peer that has ended again, with its address, its directory and its first
+// configuration. Its log begins anew.
+func (l Launcher) Restart(ctx context.Context, r *Running) (err error) {
+	if r.Process, err = process.Start(r.Program.Name, r.Dir, r.argv(l.Caddy, r.Dir, filepath.Join(r.Dir, "config"))); err != nil {
+		return err
 	}
-	return r, nil
+	return r.await(ctx)
+}
+
+// await waits until the peer listens, or stops it.
+func (r *Running) await(ctx context.Context) error {
+	if err := r.Await(ctx, r.Address); err != nil {
+		r.Stop()
+		return fmt.Errorf("%s: %w", r.Name, err)
+	}
+	return nil
 }
 
 // engineAddress stands for the launcher's Engine in a configuration.
