@@ -20,7 +20,7 @@ import (
 const (
 	CheckPath   = "/health"  // path of health checks
 	CallPath    = "/call"    // a response within QuickAnswer
-	LastingPath = "/lasting" // a response after 400 ms
+	LastingPath = "/lasting" // a response after 1.5 s
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
 	DeadlyPath  = "/deadly"  // status 500

@@ -18,7 +18,7 @@ type Behaviour func(a *Actor, w http.ResponseWriter, r *http.Request, body []byt
 const (
 	QuickAnswer   = 2 * time.Millisecond
 	slowAnswer    = 350 * QuickAnswer
-	lastingAnswer = 400 * time.Millisecond
+	lastingAnswer = 1500 * time.Millisecond
 )
 
 // Well sends a correct response, made by payload.Answer.
@@ -35,8 +35,12 @@ func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// Slow sends a correct response after 700 ms.
+// Slow sends a correct response after 700 ms, at LastingPath as late as Well does.
 func Slow(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+	if r.URL.Path == LastingPath {
+		a.answer(w, r, body, lastingAnswer)
+		return
+	}
 	a.answer(w, r, body, slowAnswer)
 }
 

@@ -90,12 +90,15 @@ func breakConfig(good string) string { return strings.Replace(good, quota, "quot
 func (t *trial) mixed(load int, options string) string {
 	var endpoints strings.Builder
 	for i, a := range t.endpoints {
-		limit := ""
-		if i == 0 {
-			limit = "\t\tlimit 60 requests per 1s burst 20\n"
+		more := ""
+		switch i {
+		case 0:
+			more = "\t\tlimit 60 requests per 1s burst 20\n"
+		case len(t.endpoints) - 1: // it is out only if the machine stands still
+			more = "\t\ttimeout 20s\n\t\thealth off\n"
 		}
 		fmt.Fprintf(&endpoints, "\tendpoint http://%s {\n\t\tname %s\n\t\tpriority %d\n\t\tweight %d\n\t\theader X-Load %d\n%s\t}\n",
-			a.Address, a.Name, 1+i/2, 1+(load+i)%3, load, limit)
+			a.Address, a.Name, 1+i/2, 1+(load+i)%3, load, more)
 	}
 	return pool(mixedPool, endpoints.String(), "\tscope {header.X-Model}\n"+options)
 }

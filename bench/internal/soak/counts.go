@@ -52,9 +52,9 @@ type verdict struct {
 // judge compares the counts of clients, endpoint states, events, metrics and the SLA. before is
 // what the SLA had when the process began.
 func (v *verdict) judge(admin *adminView, before slaView) {
-	if c := v.calls; c.Sent != c.OK+c.SocketsCut+c.Explained+c.Unexplained+c.Cancelled {
-		v.problem("clients: %d sent, but %d correct + %d WebSockets cut off + %d explained + %d unexplained + %d cancelled",
-			c.Sent, c.OK, c.SocketsCut, c.Explained, c.Unexplained, c.Cancelled)
+	if c := v.calls; c.Sent != c.OK+c.SocketsCut+c.failed()+c.Cancelled {
+		v.problem("clients: %d sent, but %d correct + %d WebSockets cut off + %d failed + %d cancelled",
+			c.Sent, c.OK, c.SocketsCut, c.failed(), c.Cancelled)
 	}
 	pool, err := admin.pool(v.pool)
 	if err != nil {
@@ -121,8 +121,8 @@ func (v *verdict) judgePool(pool poolView) {
 		v.problem("%d clients cancelled, %d of them while they waited, and %d attempts were rescued, but %d were cancelled", c.Cancelled, n.LeftWaiting, n.Rescued, n.Cancelled)
 	}
 	more := n.FailoverEvents - n.Rescued + n.LeftWaiting + n.Again
-	if want := c.Explained + c.Unexplained + more; int(n.Failures) != want {
-		v.problem("%d calls failed and %d more attempts did, but %d failures", c.Explained+c.Unexplained, more, n.Failures)
+	if want := c.failed() + more; int(n.Failures) != want {
+		v.problem("%d calls failed and %d more attempts did, but %d failures", c.failed(), more, n.Failures)
 	}
 }
 
@@ -158,7 +158,7 @@ func (v *verdict) judgeSLA(report slaView) {
 	if n.SLACalls != c.Sent {
 		v.problem("clients sent %d calls, the SLA has %d", c.Sent, n.SLACalls)
 	}
-	if failed := c.Explained + c.Unexplained; n.SLAFailed != failed {
+	if failed := c.failed(); n.SLAFailed != failed {
 		v.problem("%d calls of clients failed, %d by the SLA", failed, n.SLAFailed)
 	}
 	if want := c.Cancelled - n.LeftLate; n.SLACancelled != want {
@@ -199,7 +199,7 @@ func (v *verdict) judgeMetrics(metrics sums) {
 	if cancelled != wantCancelled {
 		v.problem("%d clients cancelled, %d by metrics", wantCancelled, cancelled)
 	}
-	if failed, want := n.MetricCalls-good-cancelled, c.Explained+c.Unexplained; failed != want {
+	if failed, want := n.MetricCalls-good-cancelled, c.failed(); failed != want {
 		v.problem("%d calls of clients failed, %d by metrics", want, failed)
 	}
 }

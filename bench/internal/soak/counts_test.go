@@ -11,7 +11,7 @@ import (
 // waited: one before any attempt, one after a failed one. One of 4 failovers was a rescue. One
 // attempt asked an endpoint again after a wait.
 func quiet() (*verdict, poolView, slaView, sums) {
-	v := &verdict{pool: mixedPool, calls: Calls{Sent: 100, OK: 90, SocketsCut: 3, Explained: 2, Cancelled: 5}, moves: moves{failovers: 4, rescued: 1}}
+	v := &verdict{pool: mixedPool, calls: Calls{Sent: 100, OK: 90, SocketsCut: 3, Explained: 1, Starved: 1, Cancelled: 5}, moves: moves{failovers: 4, rescued: 1}}
 	pool := poolView{
 		Endpoints: []endpointView{{Name: "a", Attempts: 104, Successes: 94, Failures: 7, Cancelled: 3,
 			Scopes: []scopeView{{Scope: "one", Attempts: 100}, {Scope: "two", Attempts: 4}}}},

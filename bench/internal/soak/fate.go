@@ -21,6 +21,7 @@ const (
 	explained = "broken off after it had begun"
 	socketCut = "broken off after the protocol was switched"
 	killed    = "cut off by a kill"
+	starved   = "the machine stood still"
 )
 
 // Prefixes of failures: the connection ended without a byte, and the response had another status

@@ -19,8 +19,9 @@ type Calls struct {
 	Unexplained int            `json:"failed_without_reason"`
 	Cancelled   int            `json:"cancelled_by_client"`
 	Killed      int            `json:"cut_off_by_a_kill"`
-	Resent      int            `json:"resent"` // sent again because a reload closed the connection
-	Kinds       map[string]int `json:"kinds"`  // Sent by kind and protocol
+	Starved     int            `json:"starved"` // failed because the machine stood still
+	Resent      int            `json:"resent"`  // sent again because a reload closed the connection
+	Kinds       map[string]int `json:"kinds"`   // Sent by kind and protocol
 }
 
 // add adds the calls of another process or pool.
@@ -32,6 +33,7 @@ func (c *Calls) add(d Calls) {
 	c.Unexplained += d.Unexplained
 	c.Cancelled += d.Cancelled
 	c.Killed += d.Killed
+	c.Starved += d.Starved
 	c.Resent += d.Resent
 	for kind, n := range d.Kinds {
 		c.Kinds[kind] += n
@@ -52,6 +54,9 @@ func (c Calls) OverHTTP2() (n int) {
 
 // over returns the suffix of a kind's name for a protocol.
 func over(p client.Protocol) string { return " over " + string(p) }
+
+// failed returns the number of calls that failed for the plugin too.
+func (c Calls) failed() int { return c.Explained + c.Starved + c.Unexplained }
 
 // A tally counts the calls of one pool in one process. All methods are safe for concurrent use.
 type tally struct {
@@ -77,6 +82,8 @@ func (t *tally) count(f fate, at time.Duration) {
 		t.calls.OK++
 	case f.failure == explained:
 		t.calls.Explained++
+	case f.failure == starved:
+		t.calls.Starved++
 	case f.failure == socketCut:
 		t.calls.SocketsCut++
 	default:

@@ -19,6 +19,7 @@ type traffic struct {
 	rate      int            // requests per second
 	endpoints []*actor.Actor // endpoints that respond
 	began     time.Time
+	stalls    stalls
 	wg        sync.WaitGroup // requests in progress
 }
 
@@ -128,13 +129,17 @@ func (m *traffic) burst(n int) {
 // fateOf sends a request. It sends the request again if a reload closed the connection before
 // the request was read, as a reload does with every connection that looks idle. If the
 // request had been read after all, the counts would not agree. A request that ends without a
-// response, or within it, because its instance was killed, is cut off.
+// response, or within it, because its instance was killed, is cut off. One that fails soon after
+// the machine stood still has starved.
 func (m *traffic) fateOf(c call, k kind) fate {
 	for tries := 1; ; tries++ {
 		f := k.send(m, c)
 		if f.failure != "" && c.killed.Load() && !strings.HasPrefix(f.failure, otherStatus) {
 			f.failure = killed
 			return f
+		}
+		if strings.HasPrefix(f.failure, otherStatus) && m.stalls.explains(time.Now()) {
+			f.failure = starved
 		}
 		if tries == 5 || !strings.HasPrefix(f.failure, noAnswer) || !c.reloads.underWay() {
 			return f

@@ -81,6 +81,7 @@ func (t *trial) run(ctx context.Context, lasting time.Duration) error {
 	quit := make(chan struct{})
 	var wg, killing sync.WaitGroup
 	wg.Go(func() { t.traffic.run(quit) })
+	wg.Go(func() { t.traffic.stalls.watch(quit) })
 	wg.Go(func() { t.playFaults(quit) })
 	wg.Go(func() { t.playLonelyFaults(quit) })
 	wg.Go(func() { t.loseEngine(quit) })
