@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/bench/internal/load"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
@@ -13,6 +14,8 @@ type Table struct {
 	Calls   int      `json:"calls_during_fault"`
 	About   string   `json:"about"`
 	Results []Result `json:"results"` // results of the peers, in order
+
+	Machine *run.Machine `json:"machine,omitempty"` // of its run; nil: the report's
 }
 
 // late returns the longest delay, in milliseconds, with which a client started.

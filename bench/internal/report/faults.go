@@ -31,6 +31,7 @@ time from the end of the fault to the first second in which the primary serves 9
 	for _, t := range r.Tables {
 		p.line("\n## %s", t.Fault)
 		p.line("\n%s.", capital(t.About))
+		p.ranAlso(r, t)
 		p.faultTable(t)
 		if err := p.chart(faultChart(t, r.Course), "fault "+t.Fault); err != nil {
 			return err
@@ -45,6 +46,7 @@ func (p *page) faultsInShort(r faults.Report) error {
 	var better []string
 	for _, t := range r.Tables {
 		p.line("\n### %s\n\n%s.", t.Fault, capital(t.About))
+		p.ranAlso(r, t)
 		head := []string{fmt.Sprintf("%d requests", t.Results[0].Calls), "this plugin"}
 		for _, f := range variants(t) {
 			head = append(head, strings.TrimPrefix(f.Proxy, t.Results[0].Proxy+" "))
@@ -73,6 +75,13 @@ func (p *page) faultsInShort(r faults.Report) error {
 		p.line("- %s", b)
 	}
 	return nil
+}
+
+// ranAlso adds when and where a table was measured, if that was another run than the report's.
+func (p *page) ranAlso(r faults.Report, t faults.Table) {
+	if t.Machine != nil && t.Machine.Date != r.Machine.Date {
+		p.ranOn(*t.Machine)
+	}
 }
 
 var faultColumns = []string{"failed", "in 1st s", "after heal", "p50", "p99", "max", "at primary", "refused", "served", "attempts/request", "refused later", "checks", "back"}
