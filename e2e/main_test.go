@@ -24,7 +24,7 @@ import (
 // several times. Each of these workers runs one test after the other, and TestMain prints what a test printed
 // when it ends.
 
-const workersPerCore = 4
+const workersPerCore = 3
 
 // workerEnv is set in a worker.
 const workerEnv = "E2E_WORKER"
@@ -248,7 +248,7 @@ func (w *worker) start() error {
 		return err
 	}
 	defer theirAnswers.Close()
-	// The log of files that a test opens lets Go cache its result. Each worker would overwrite it.
+	// From the log of what tests open, Go learns when it may reuse a result. No worker knows all of that.
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.testlogfile") || strings.HasPrefix(arg, "--test.testlogfile")
 	})
