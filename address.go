@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -226,4 +227,109 @@ func plainAt(handler *reverseproxy.Handler, address string) bool {
 	}
 	t, ok := handler.Transport.(reverseproxy.TLSTransport)
 	return handler.Transport == nil || ok && !t.TLSEnabled()
+}
+
+// matchUpstreams creates a target for every upstream of the handler, in order, with the
+// configuration of the endpoint at that address, if there is one.
+func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
+	free := slices.Clone(p.Endpoints)
+	names := make(map[string]bool)
+	hosts := make(map[string]string)
+	place := 0
+	for _, upstream := range handler.Upstreams {
+		if !p.copies[upstream] {
+			place++
+		}
+		e := &Endpoint{Name: upstream.Dial, Upstream: upstream.Dial, URL: p.urls[upstream]}
+		if at := slices.IndexFunc(free, func(e *Endpoint) bool { return e.Upstream == upstream.Dial }); at >= 0 {
+			e = free[at]
+			free = slices.Delete(free, at, at+1)
+		}
+		if names[e.Name] {
+			return e.wrap(errors.New("the name is used twice"))
+		}
+		names[e.Name] = true
+		t := p.newTarget(e, place)
+		t.Upstream = upstream
+		if t.URL != nil && t.URL.Scheme == "https" {
+			// TLS connections are pooled by the URL's host
+			if other, ok := hosts[t.URL.Host]; ok && other != t.Address {
+				return e.wrap(fmt.Errorf("%s is also dialed at %s; one TLS host has one address", t.URL.Host, other))
+			}
+			hosts[t.URL.Host] = t.Address
+		}
+		p.handler.Targets = append(p.handler.Targets, t)
+	}
+	if p.handler.Dynamic == nil && len(free) > 0 {
+		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s%s", free[0].Upstream, othersThan(free[0].Upstream, handler.Upstreams)))
+	}
+	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
+	for _, t := range p.handler.Targets {
+		p.handler.Strips = p.handler.Strips || t.Strip
+		p.handler.HasQuotas = p.handler.HasQuotas || t.Quota
+	}
+	for _, e := range p.Endpoints {
+		p.readEdits(e)
+		p.handler.Below = p.handler.Below || e.below()
+		p.handler.Strips = p.handler.Strips || e.ownCredentials() || p.ClientCredentials == credentialsStrip
+	}
+	p.handler.StripsAll = p.handler.Strips && p.ClientCredentials != credentialsPass
+	if p.handler.Strips {
+		p.handler.Screen = target.NewScreen(p.setFields())
+	}
+	if p.handler.Dynamic != nil {
+		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
+			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
+		}
+		// static upstreams that dynamic ones fall back to are found by address too
+		p.handler.Targets = nil
+	}
+	return nil
+}
+
+// endpointAt returns the configuration of a dynamic upstream.
+func (p *Policy) endpointAt(address string) *Endpoint {
+	for _, e := range p.Endpoints {
+		if e.Upstream == address {
+			return e
+		}
+	}
+	return &Endpoint{Name: address, Upstream: address}
+}
+
+func (p *Policy) defaultName() string {
+	switch {
+	case len(p.handler.Targets) > 0:
+		first := p.handler.Targets[0]
+		for _, t := range p.handler.Targets {
+			if t.Upstream != nil && len(p.Endpoints) > 0 && t.Name == p.Endpoints[0].Name {
+				first = t
+			}
+		}
+		return first.Name
+	case len(p.Endpoints) > 0:
+		return p.Endpoints[0].Name
+	}
+	return "dynamic"
+}
+
+// othersThan returns a text with the addresses of the upstreams, for the end of the error that one is
+// missing.
+func othersThan(address string, upstreams reverseproxy.UpstreamPool) string {
+	const most = 5
+	var others []string
+	for _, upstream := range upstreams {
+		switch {
+		case upstream.Dial == address:
+			return ": more endpoints than upstreams have it"
+		case len(others) == most:
+			return "; it has " + strings.Join(others, ", ") + ", ..."
+		case !slices.Contains(others, upstream.Dial):
+			others = append(others, upstream.Dial)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(others, ", ")
 }

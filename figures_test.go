@@ -21,7 +21,7 @@ var (
 // worked are figures that a document computes from others, or that a test holds, and why.
 var worked = map[string]map[figure]string{
 	"SECURITY.md": {
-		{"1.2", "times"}: "TestUploadsTakeMemoryForWhatHasCome",
+		{"1.2", "times"}: "TestUploadsTakeMemoryForReceivedBytes",
 	},
 	"docs/configuration.md": {
 		{"98", "%"}: "a limit less the fiftieth that may go out at once",

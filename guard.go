@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/call"
@@ -29,7 +32,7 @@ const defaultCommitSize = 1 << 20
 // request can still move to another endpoint.
 type Commit struct {
 	// `headers`; `first_byte` (the headers and the first byte of the body, not counting comments
-	// and pings of an event stream); `first_event` (the same, but of an event stream its first
+	// and pings of an event stream); `first_event` (the same, but for an event stream the first
 	// event with content); or `complete` (the whole response, up to `size`; the rest of a larger
 	// one is passed on as it arrives). Default: `headers`.
 	After string `json:"after,omitempty"`
@@ -181,7 +184,7 @@ func (p *Policy) answerRules() (*answer.Rules, error) {
 
 // SetJSON sets a value in the JSON request bodies for an endpoint. The body must be an object in
 // UTF-8, at most as large as the retry block's `buffer`, and nested at most 1,000 deep. It is
-// read whole before the endpoint is asked. Requests without a body stay unchanged.
+// read whole before the attempt. Requests without a body stay unchanged.
 //
 // The endpoint finds only this value at the path: other members whose names decode to the same
 // text, or differ only in case, are removed.
@@ -199,8 +202,7 @@ type SetJSON struct {
 	Optional bool `json:"optional,omitempty"`
 }
 
-// jsonWord is what a word of a Caddyfile means as JSON: itself if it is JSON, else
-// a string.
+// jsonWord returns a word of a Caddyfile as JSON: unchanged if it is JSON, else as a string.
 func jsonWord(word string) json.RawMessage {
 	if json.Valid([]byte(word)) {
 		return json.RawMessage(word)
@@ -222,11 +224,111 @@ func (s *SetJSON) validate() error {
 	return nil
 }
 
-// jsonEdits are a list of SetJSON, ready for use. They have been validated.
+// jsonEdits converts a list of SetJSON, which must be valid.
 func jsonEdits(list []*SetJSON) []target.JSONEdit {
 	var ready []target.JSONEdit
 	for _, s := range list {
 		ready = append(ready, target.NewJSONEdit(s.Path, s.Value, s.Optional))
 	}
 	return ready
+}
+
+// readCommit reads `commit headers|first_byte|first_event|complete [<size>]`.
+func readCommit(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	word, err := argument(d)
+	if err != nil {
+		return err
+	}
+	p.Commit = &Commit{After: word}
+	if d.NextArg() {
+		if p.Commit.Size, err = parseSize(d, "commit size"); err != nil {
+			return err
+		}
+	}
+	return wrap(d, p.Commit.validate())
+}
+
+// readAnswer reads `answer <status> [json <path>] [<regexp>] as failure|held|denied|next|ok`.
+func readAnswer(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	status, err := argument(d)
+	if err != nil {
+		return err
+	}
+	a := &Answer{Status: status}
+	words := d.RemainingArgs()
+	if len(words) > 3 && words[0] == "json" {
+		a.JSON, words = words[1], words[2:]
+	}
+	if len(words) == 3 {
+		a.Match, words = words[0], words[1:]
+	}
+	if len(words) != 2 || words[0] != "as" {
+		return d.Errf("answer %s: want [json <path>] [<regexp>] as failure|held|denied|next|ok", status)
+	}
+	a.As = words[1]
+	p.Answers = append(p.Answers, a)
+	_, err = a.rule()
+	return wrap(d, err)
+}
+
+// readNextOn reads `next_on <status> [<body-regexp>]`.
+func readNextOn(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
+	status, err := argument(d)
+	if err != nil {
+		return err
+	}
+	n := &NextOn{Status: status}
+	if d.NextArg() {
+		n.Body = d.Val()
+	}
+	p.NextOn = append(p.NextOn, n)
+	_, err = n.rule()
+	return wrap(d, err)
+}
+
+// readSetJSON reads `set_json <path> <value> [optional]`.
+func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
+	path, err := argument(d)
+	if err != nil {
+		return err
+	}
+	value, err := argument(d)
+	if err != nil {
+		return err
+	}
+	s := &SetJSON{Path: path, Value: jsonWord(value)}
+	if d.NextArg() {
+		if d.Val() != "optional" {
+			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), meant(d.Val(), "optional"))
+		}
+		s.Optional = true
+	}
+	e.SetJSON = append(e.SetJSON, s)
+	return wrap(d, s.validate())
+}
+
+// readHedge reads `hedge <delay>|p<NN> [max <ratio>]`.
+func readHedge(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
+	word, err := argument(d)
+	if err != nil {
+		return err
+	}
+	r.Hedge = new(Hedge)
+	if strings.HasPrefix(word, "p") {
+		r.Hedge.Quantile, err = parseQuantile(word)
+		err = wrapWord(d, "hedge", word, err)
+	} else {
+		if r.Hedge.After, err = parseDuration(d, "hedge"); err != nil {
+			return d.Errf("invalid hedge %q: want a duration such as 50ms, or a quantile of the usual latency such as p95", word)
+		}
+	}
+	if err != nil || !d.NextArg() {
+		return err
+	}
+	if d.Val() != "max" {
+		return d.Errf("hedge %s: want max <ratio>, not %q", word, d.Val())
+	}
+	part, err := ratioArgument(d)
+	r.Hedge.Max = &part
+	return err
 }

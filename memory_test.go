@@ -23,11 +23,11 @@ func TestTheMemoryIsBoundedByTheNewestApp(t *testing.T) {
 		{first.Start, 2 << 20},
 		{second.Start, 3 << 20},
 		{first.Stop, 3 << 20},
-		{second.Stop, memoryByDefault()},
+		{second.Stop, memory.Default()},
 		{first.Start, 2 << 20},
-		{third.Start, memoryByDefault()},
-		{first.Stop, memoryByDefault()},
-		{third.Stop, memoryByDefault()},
+		{third.Start, memory.Default()},
+		{first.Stop, memory.Default()},
+		{third.Stop, memory.Default()},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
@@ -57,20 +57,6 @@ func TestWrongMemoryIsRefused(t *testing.T) {
 	}
 	if err := (&App{Memory: 100}).Validate(); err == nil {
 		t.Error("100 bytes are valid")
-	}
-}
-
-func TestParseMemory(t *testing.T) {
-	for text, want := range map[string]int64{
-		"max\n": 0, "": 0, "1073741824\n": 1 << 30, "9223372036854775807\n": 1<<63 - 1, "-1": 0, "0": 0,
-		"MemTotal:       16384 kB\nMemFree: 1 kB\n": 16 << 20, "MemTotal: x kB": 0,
-	} {
-		if got, ok := parseMemory([]byte(text)); ok != (want > 0) || ok && got != want {
-			t.Errorf("%q: got %d, %v", text, got, ok)
-		}
-	}
-	if n := memoryByDefault(); n <= 0 {
-		t.Errorf("by default bodies may take %d bytes", n)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/call"
 	_ "github.com/apifailover/caddy-failover/internal/command"
+	"github.com/apifailover/caddy-failover/internal/memory"
 	"github.com/apifailover/caddy-failover/internal/ops"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -70,10 +71,10 @@ type Policy struct {
 	// request counts. `balance` spreads requests for which no entry has a value. Default: none.
 	Affinity []*Affinity `json:"affinity,omitempty"`
 
-	// The kind of a call, such as the model that it asks for. What fails for one kind (statuses
-	// that count as failures, timeouts, broken connections, 429, slowness) keeps only calls of
-	// that kind from the endpoint. Connections that fail and refused credentials keep all calls
-	// from it. Default: what `api` says (the model or the method), else none.
+	// The kind of a request, such as the model that it asks for. Failures of one kind (statuses that
+	// count as failures, timeouts, broken connections, 429, slowness) keep only requests of that
+	// kind from the endpoint. Failed connections and refused credentials keep all requests from it.
+	// Default: what `api` says (the model or the method), else none.
 	Scope *Scope `json:"scope,omitempty"`
 
 	// How early a tier passes load to the next one. 0: the tier takes
@@ -207,7 +208,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	}
 	p.warn(plain)
 	p.describePool()
-	defaultMemory()
+	memory.SetDefault()
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}

@@ -5,17 +5,6 @@ import (
 	"testing"
 )
 
-func TestEdits(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"kitten", "sitting", 3}, {"timeuot", "timeout", 1}, {"abc", "abc", 0}, {"breker", "breaker", 1}, {"ab", "ba", 1}} {
-		if got, back := edits(c.a, c.b), edits(c.b, c.a); got != c.want || back != c.want {
-			t.Errorf("%s and %s: got %d and %d, want %d", c.a, c.b, got, back, c.want)
-		}
-	}
-}
-
 // TestMisspeltWordsAreRecognized, wherever words are read.
 func TestMisspeltWordsAreRecognized(t *testing.T) {
 	directive := func(lines string) string {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
 // Validate implements caddy.Validator. Provision calls it before it takes
@@ -166,4 +168,87 @@ func oneOf(option, word string, words ...string) error {
 		return fmt.Errorf("%s must be %s, not %q", option, words[0], word)
 	}
 	return fmt.Errorf("%s must be %s or %s, not %q%s", option, strings.Join(words[:last], ", "), words[last], word, meant(word, words...))
+}
+
+// AgreesWith implements pool.Terms.
+func (p *Policy) AgreesWith(terms pool.Terms) error {
+	other := terms.(*Policy)
+	if p.Breaker != nil && other.Breaker != nil && !reflect.DeepEqual(p.Breaker, other.Breaker) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different breakers; "+
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
+	}
+	if p.Health != nil && other.Health != nil && !reflect.DeepEqual(p.Health, other.Health) {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different health checks; "+
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
+	}
+	if p.SLA != nil && other.SLA != nil && p.SLA.objective() != other.SLA.objective() {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different SLAs; "+
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
+	}
+	if mine, theirs := p.scope(), other.scope(); mine != nil && theirs != nil && *mine != *theirs {
+		return fmt.Errorf("pool %q: the handlers of %s and %s give it different scopes; "+
+			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+	}
+	for _, mine := range p.Endpoints {
+		for _, theirs := range other.Endpoints {
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Limits != nil && theirs.Limits != nil && !reflect.DeepEqual(mine.Limits, theirs.Limits) {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different limits",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.Schedules != nil && theirs.Schedules != nil && !reflect.DeepEqual(mine.Schedules, theirs.Schedules) {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different schedules",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
+				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
+					p.Name, p.where(), other.where(), mine.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// where returns the handler's place for an error message.
+func (p *Policy) where() string {
+	if len(p.Endpoints) > 0 {
+		return p.Endpoints[0].at()
+	}
+	if len(p.handler.Targets) > 0 {
+		return p.handler.Targets[0].Name
+	}
+	return "dynamic upstreams"
+}
+
+// A placedError is an error of provisioning that begins with the place of its cause in a Caddyfile.
+type placedError struct {
+	at  string // file:line
+	err error
+}
+
+func (e *placedError) Error() string { return e.at + ": " + e.err.Error() }
+
+func (e *placedError) Unwrap() error { return e.err }
+
+// placed adds a place to an error, unless the error has one or at is empty.
+func placed(at string, err error) error {
+	if _, ok := errors.AsType[*placedError](err); ok || at == "" || err == nil {
+		return err
+	}
+	return &placedError{at, err}
+}
+
+// wrap adds the place and name of the endpoint to an error. It returns nil for nil.
+func (e *Endpoint) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return placed(e.DefinedAt, fmt.Errorf("endpoint %q: %w", e.called(), err))
 }

@@ -1,6 +1,5 @@
-// Package e2e drives a real Caddy with the plugin through what its users have: the Caddyfile, HTTP, the
-// admin API, the metrics, the log and the command. It knows nothing of the plugin's inside, and imports
-// it for its modules alone.
+// Package e2e tests a real Caddy with the plugin from outside: by the Caddyfile, HTTP, the admin API, the
+// metrics, the log and the command. It imports the plugin only to register its modules.
 package e2e
 
 import (
@@ -34,16 +33,16 @@ func adapt(caddyfile string) ([]byte, error) {
 	return config, err
 }
 
-// A proxy is a Caddy that runs in this process; its site and its admin endpoint listen on sockets. A
-// process can run one at a time, so no test here is parallel.
+// A proxy is a Caddy that runs in this process. Its site and its admin endpoint listen on Unix sockets. A
+// process can run only one at a time, so no test of this package is parallel.
 type proxy struct {
 	t         testing.TB
-	dir       string       // of the sockets, the log and Caddy's storage; short, as paths of sockets must be
-	client    *http.Client // of the site
-	admin     *http.Client // of the admin endpoint
-	adminHost string       // the admin endpoint's
-	before    int64        // bytes that bodies of other tests still took when it started
-	loaded    atomic.Int64 // when Caddy loaded a configuration last, Unix nanoseconds
+	dir       string       // directory of the sockets, the log and Caddy's storage; short, because socket paths must be
+	client    *http.Client // sends to the site
+	admin     *http.Client // sends to the admin endpoint
+	adminHost string       // Host of admin requests
+	before    int64        // bytes that bodies of earlier tests still took when this Caddy started
+	loaded    atomic.Int64 // time of the last load of a configuration, in Unix nanoseconds
 }
 
 // startCaddy runs Caddy with a site of the given directives until the test ends.
@@ -81,11 +80,11 @@ func (p *proxy) stop() {
 	}
 }
 
-// file is where something of the proxy's is: site, admin, log, stored.
+// file returns the path of one of the proxy's files: site, admin, log or stored.
 func (p *proxy) file(name string) string { return filepath.Join(p.dir, name) }
 
-// caddyfile is the whole configuration around a site's directives, in which SOCKET stands for where the
-// site listens.
+// caddyfile returns the whole configuration around a site's directives. SOCKET in it stands for the path of the
+// site's socket.
 func (p *proxy) caddyfile(global, site string) string {
 	return fmt.Sprintf(`{
 	admin unix/%s
@@ -117,11 +116,11 @@ func indent(directives string) string {
 	return strings.ReplaceAll(strings.TrimSpace(directives), "\n", "\n\t")
 }
 
-// load loads another site, as a reload does.
+// load replaces the site, as a reload does.
 func (p *proxy) load(site string) error { return p.loadWith("", site) }
 
-// loadWith loads another configuration, with global options. When it returns, requests go to this one, or, if
-// there is an error, to the one before: Caddy itself lets the servers that it replaces take some more.
+// loadWith replaces the configuration, with global options. When it returns, requests go to the new one, or after
+// an error to the old one. Caddy itself returns earlier, while servers that it replaces still take requests.
 func (p *proxy) loadWith(global, site string) error {
 	config, err := adapt(strings.ReplaceAll(p.caddyfile(global, site), "SOCKET", p.file("site")))
 	if err != nil {
@@ -135,19 +134,19 @@ func (p *proxy) loadWith(global, site string) error {
 	defer cancel()
 	for _, l := range listeners.all() {
 		if replaced := slices.Contains(before, l); replaced != (err == nil) {
-			continue // it stays
+			continue // this server goes on
 		}
 		select {
 		case <-l.closed:
 		case <-ctx.Done():
-			return errors.Join(err, errors.New("a server that should have ended is still listening"))
+			return errors.Join(err, errors.New("a replaced server is still listening"))
 		}
 	}
 	p.client.CloseIdleConnections()
 	return err
 }
 
-// reload loads another site, which must succeed.
+// reload replaces the site and fails the test after an error.
 func (p *proxy) reload(site string) {
 	p.t.Helper()
 	if err := p.load(site); err != nil {
@@ -163,21 +162,21 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("test_fails", httpcaddyfile.After, "reverse_proxy")
 }
 
-// failing is a handler that cannot be provisioned: the directive test_fails makes a configuration fail
-// when the pools before it are provisioned.
+// failing is a handler whose Provision fails. Its directive, test_fails, makes a configuration fail after the
+// pools before it are provisioned.
 type failing struct{}
 
 func (failing) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.test_fails", New: func() caddy.Module { return failing{} }}
 }
 
-func (failing) Provision(caddy.Context) error { return errors.New("provisioning fails, as it should") }
+func (failing) Provision(caddy.Context) error { return errors.New("test_fails always fails") }
 
 func (failing) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error { return nil }
 
 func init() { caddy.RegisterModule(new(testListener)) }
 
-// listeners are those of the site that are open.
+// listeners has the open listeners of the site.
 var listeners openListeners
 
 type openListeners struct {
@@ -191,7 +190,7 @@ func (o *openListeners) all() []*openListener {
 	return slices.Clone(o.open)
 }
 
-// An openListener tells when it is closed.
+// An openListener closes its channel when it is closed.
 type openListener struct {
 	net.Listener
 	once   sync.Once

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A clientAPI is one of the APIs that the official clients speak.
+// A clientAPI is one of the APIs that the official client libraries use.
 type clientAPI uint8
 
 const (
@@ -28,7 +28,8 @@ func clientAPIOf(r *http.Request) clientAPI {
 	return chatAPI
 }
 
-// answersClients answers as the APIs document it, with all fields that clients check.
+// answersClients answers requests of each API with a text, in the API's documented form, with all fields that
+// the client libraries check.
 func answersClients(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var c completion
@@ -49,7 +50,7 @@ func answersClients(text string) http.HandlerFunc {
 	}
 }
 
-// eventOf is an event with its type as a name.
+// eventOf returns a server-sent event with the type as its name. rest are the further fields of its JSON.
 func eventOf(kind, rest string) string {
 	return fmt.Sprintf("event: %s\ndata: {\"type\":%[1]q%s}\n\n", kind, rest)
 }
@@ -61,8 +62,8 @@ const (
 	anItem    = `"id":"item_1","type":"message","role":"assistant"`
 )
 
-// clientShapes are the answers of each API. whole and end take the model and the text, begin the
-// model, word a word.
+// clientShapes are the answers of each API, as formats: whole and end take the model and the text, begin takes
+// the model, word takes a word.
 var clientShapes = [...]struct{ whole, begin, word, end string }{
 	chatAPI: {
 		whole: `{"id":"1","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}],` +
@@ -91,7 +92,8 @@ var clientShapes = [...]struct{ whole, begin, word, end string }{
 	},
 }
 
-// sayError answers with an error of an API, in a stream as its first event.
+// sayError answers with an error of an API. If a stream is asked for and the status is 200, the error is the
+// first event with content.
 func sayError(w http.ResponseWriter, api clientAPI, status int, stream bool, kind, code, anthropic string) {
 	openai := fmt.Sprintf(`{"message":"no","type":%q,"param":null,"code":%q}`, kind, code)
 	body := `{"error":` + openai + `}`

@@ -18,14 +18,15 @@ import (
 	"testing"
 )
 
-// A clientFault is what the first provider answers: a status, and the error's names at OpenAI and Anthropic.
+// A clientFault is the error of the first provider: its status, and its names in the APIs of OpenAI and Anthropic.
 type clientFault struct {
-	status                int // for OpenAI; 0: there is no answer
+	status                int // in OpenAI's API; 0: the provider does not answer
 	kind, code, anthropic string
-	ofAnthropic           int // its status; 0: the same
+	ofAnthropic           int // status in Anthropic's API; 0: the same
 }
 
-// clientFaults are those of each model. With 200, a stream begins, and its first event with content is the error.
+// clientFaults has the fault of each model. With status 200 a stream begins, and its first event with content is
+// the error.
 var clientFaults = map[string]clientFault{
 	"error-in-200": {200, "server_error", "server_error", "api_error", 0},
 	"limit-in-200": {200, "requests", "rate_limit_exceeded", "rate_limit_error", 0},
@@ -36,21 +37,21 @@ var clientFaults = map[string]clientFault{
 	"dead":         {},
 }
 
-// officialClients are the client libraries, and the API of the pool that each asks.
+// officialClients are the client libraries, each with the `api` of its pool.
 var officialClients = []struct{ name, api string }{
 	{"openai", "openai"}, {"openai-responses", "openai"}, {"anthropic", "anthropic"},
 	{"ai-openai", "openai"}, {"ai-openai-chat", "openai"}, {"ai-anthropic", "anthropic"},
 }
 
-// clientGot is what a program with a client library got.
+// clientGot is the result of one call by a client library.
 type clientGot struct {
 	Client, Model string
 	Stream        bool
-	Text          string // or the error, after its type
+	Text          string // the answer's text, or the error's type and message
 }
 
-// installClients installs the client libraries. The function asks a site for models with each, streaming and not,
-// below a path for each: /openai-<model>-true.
+// installClients installs the client libraries. The function that it returns calls a site with each of them, for
+// each model, streaming and not. Each call has its own base path: /openai-<model>-true.
 func installClients(t *testing.T) (ask func(p *proxy, models ...string) []clientGot) {
 	t.Helper()
 	dir := t.TempDir()
@@ -70,19 +71,19 @@ func installClients(t *testing.T) (ask func(p *proxy, models ...string) []client
 	}
 	return func(p *proxy, models ...string) (all []clientGot) {
 		t.Helper()
-		door := httptest.NewServer(&httputil.ReverseProxy{ // the site listens on a socket
+		front := httptest.NewServer(&httputil.ReverseProxy{ // because the site listens on a Unix socket
 			Transport:     p.client.Transport,
 			FlushInterval: -1,
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "api.test", "api.test"
 			},
 		})
-		defer door.Close()
-		run := exec.Command("node", append([]string{"ask.js", door.URL}, models...)...)
+		defer front.Close()
+		run := exec.Command("node", append([]string{"ask.js", front.URL}, models...)...)
 		run.Dir = dir
 		output, err := run.CombinedOutput()
 		if err != nil {
-			t.Fatalf("asking: %v\n%s", err, output)
+			t.Fatalf("running ask.js: %v\n%s", err, output)
 		}
 		for line := range strings.Lines(string(output)) {
 			var got clientGot
@@ -95,9 +96,9 @@ func installClients(t *testing.T) (ask func(p *proxy, models ...string) []client
 	}
 }
 
-// TestOfficialClientsNoticeNothing: programs with the clients of OpenAI and Anthropic, or with `ai` and the provider for
-// either, get whole answers, streaming and not, though the first provider fails each call in another way; with
-// `api` and keys, and no other option.
+// TestOfficialClientsNoticeNothing checks that the client libraries of OpenAI and Anthropic, and `ai` with its
+// provider for either, get whole answers while the first provider fails in all ways. The pools have `api` and keys,
+// and no other option.
 func TestOfficialClientsNoticeNothing(t *testing.T) {
 	ask := installClients(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -117,7 +118,7 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	})
 	dead := "http://" + freeAddress(t)
 	models := slices.Sorted(maps.Keys(clientFaults))
-	var sites strings.Builder // each call has a pool of its own, in which the first provider is well
+	var sites strings.Builder // a pool for each call, so that no earlier failure has opened a breaker
 	for _, client := range officialClients {
 		for _, model := range models {
 			for _, stream := range []bool{false, true} {
@@ -142,12 +143,12 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 	want := len(officialClients) * 2 * len(models)
 	asked := len(officialClients) * 2 * (len(models) - 1)
 	if whole != want || one.hits.Load() != int64(asked) {
-		t.Errorf("%d of %d answers are whole, and the provider that fails was asked %d times, not %d", whole, want, one.hits.Load(), asked)
+		t.Errorf("%d of %d answers are whole; the failing provider got %d requests, want %d", whole, want, one.hits.Load(), asked)
 	}
 }
 
-// TestOfficialClientsRaiseTheirErrors: what a pool itself says is an error of the type that the clients have for it,
-// with our message, and the API's own type of error where the client shows it.
+// TestOfficialClientsRaiseTheirErrors checks that a pool's own refusals become the client library's errors for that
+// status, with our message and, where the library shows it, the API's type of error.
 func TestOfficialClientsRaiseTheirErrors(t *testing.T) {
 	ask := installClients(t)
 	one := newAPI(t, "one")

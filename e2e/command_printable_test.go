@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// hostileText steers a terminal: it writes from right to left, moves the cursor,
-// hides, and breaks lines.
+// hostileText has control characters for terminals: right-to-left text, cursor movements, invisible characters,
+// line breaks.
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
-func TestCommandsPrintNothingThatSteers(t *testing.T) {
+func TestCommandsPrintNoControlCharacters(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, pooled("hostile", "", one, two))
 	reason, _ := json.Marshal(map[string]string{"reason": hostileText})

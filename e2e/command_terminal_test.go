@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A terminal is a pseudo-terminal, and what was written to it.
+// A terminal is the slave of a pseudo-terminal. shown has the text written to it.
 type terminal struct {
 	*os.File
 	shown screen
@@ -54,7 +54,8 @@ func newTerminal(t *testing.T, columns uint16) *terminal {
 	return term
 }
 
-// TestTheCommandHasColoursOnATerminal unless NO_COLOR forbids them, and is as wide as the terminal.
+// TestTheCommandHasColoursOnATerminal checks that the command prints colours unless NO_COLOR is set, and that its
+// lines fit the terminal.
 func TestTheCommandHasColoursOnATerminal(t *testing.T) {
 	const wide = "an-endpoint-whose-name-takes-more-columns-than-there-are-for-names"
 	one, two := newAPI(t, "one"), newAPI(t, wide)
@@ -73,7 +74,7 @@ func TestTheCommandHasColoursOnATerminal(t *testing.T) {
 		if code := runCommand(t.Context(), t, term.File, term.File, append([]string{"status"}, p.at()...)...); code != exitDone {
 			t.Fatalf("exit code %d", code)
 		}
-		eventually(t, "the terminal shows all", func() bool { return strings.Count(term.shown.String(), "\n") >= 5 })
+		eventually(t, "the terminal shows all lines", func() bool { return strings.Count(term.shown.String(), "\n") >= 5 })
 		text := term.shown.String()
 		if !strings.Contains(text, test.want) || !strings.Contains(text, wide) || (test.noColour == "") != strings.Contains(text, "\x1b[") {
 			t.Errorf("NO_COLOR=%q: got %q", test.noColour, text)
@@ -89,8 +90,9 @@ func TestTheCommandHasColoursOnATerminal(t *testing.T) {
 	}
 }
 
-// TestWatchingIsOneLogLine however often it looks, and so is waiting for a drain.
-func TestWatchingIsOneLogLine(t *testing.T) {
+// TestWatchingLogsOneLine checks that --watch causes one line in Caddy's admin log, however often it
+// refreshes, and so does waiting for a drain.
+func TestWatchingLogsOneLine(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	release := one.hang()
 	t.Cleanup(release)
@@ -109,9 +111,9 @@ func TestWatchingIsOneLogLine(t *testing.T) {
 	go func() {
 		done <- runCommand(ctx, t, &out, &errs, append([]string{"status", "--watch", "--interval", "100ms"}, p.at()...)...)
 	}()
-	eventually(t, "it looks ten times", func() bool { return strings.Count(out.String(), "pool api: ") >= 10 })
+	eventually(t, "it refreshes ten times", func() bool { return strings.Count(out.String(), "pool api: ") >= 10 })
 	if n := logged("/failover/pools"); n != 1 {
-		t.Errorf("%d log lines", n)
+		t.Errorf("watching logged %d lines", n)
 	}
 	cancel()
 	if code := <-done; code != exitDone || errs.String() != "" {
@@ -123,14 +125,14 @@ func TestWatchingIsOneLogLine(t *testing.T) {
 	go func() {
 		done <- runCommand(t.Context(), t, &out, &errs, append([]string{"drain", "api", "one", "--wait", "30s"}, p.at()...)...)
 	}()
-	eventually(t, "it waits", func() bool { return logged("/failover/pools/api/endpoints/one?") == 1 })
+	eventually(t, "the command waits for the drain", func() bool { return logged("/failover/pools/api/endpoints/one?") == 1 })
 	release()
-	receive(t, "the request's end", answers)
+	receive(t, "the answer to the request", answers)
 	if code := <-done; code != exitDone || !strings.Contains(errs.String(), "no request is in flight") {
 		t.Errorf("drained: %d %s", code, errs.String())
 	}
 	if n := logged("/failover/pools/api/endpoints/one?"); n != 1 {
-		t.Errorf("%d log lines", n)
+		t.Errorf("waiting logged %d lines", n)
 	}
 	if code, _, errs := p.command("status", "other", "--watch"); code != exitUnknown || !strings.Contains(errs, "no pool") {
 		t.Errorf("an unknown pool: %d %s", code, errs)
@@ -138,7 +140,7 @@ func TestWatchingIsOneLogLine(t *testing.T) {
 	p.reload(site("", two))
 }
 
-// TestStreamsOfStatuses refuse what makes no sense, and end with their pool.
+// TestStreamsOfStatuses checks that streams refuse bad parameters, and end when their pool is removed.
 func TestStreamsOfStatuses(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
@@ -181,7 +183,7 @@ func TestStreamsOfStatuses(t *testing.T) {
 	receiveEnd(t, "the stream", ended)
 }
 
-// stream asks the admin API for a stream.
+// stream requests an event stream from the admin API. The caller closes its body.
 func (p *proxy) stream(uri string) (*http.Response, error) {
 	r, err := http.NewRequest(http.MethodGet, "http://"+p.adminHost+"/failover/"+uri, nil)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// What the command's exit codes mean.
+// The exit codes of the command.
 const (
 	exitDone = iota
 	exitError
@@ -32,7 +32,7 @@ const (
 	exitInFlight
 )
 
-// actAsCaddy makes the test binary a caddy, whose arguments are in this
+// actAsCaddy is an environment variable. If it is set, the test binary runs as caddy, with the arguments in the
 // variable, one a line.
 const actAsCaddy = "FAILOVER_TEST_CADDY_ARGUMENTS"
 
@@ -57,7 +57,7 @@ func caddyProcess(t testing.TB, args ...string) (code int, out, errors string) {
 	return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
 }
 
-// A screen takes what a command writes while it runs.
+// A screen keeps what is written to it. It may be read meanwhile.
 type screen struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -75,7 +75,7 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// runCommand runs caddy failover in this process, until it ends or ctx does.
+// runCommand runs caddy failover in this process until it ends or ctx is done, and returns its exit code.
 func runCommand(ctx context.Context, t testing.TB, out, errors io.Writer, args ...string) (code int) {
 	t.Helper()
 	root := &cobra.Command{Use: "failover"}
@@ -93,7 +93,7 @@ func runCommand(ctx context.Context, t testing.TB, out, errors io.Writer, args .
 	return exitError
 }
 
-// at are the arguments that say where the admin endpoint is.
+// at returns the arguments with the address of the admin endpoint.
 func (p *proxy) at() []string { return []string{"--address", "unix/" + p.file("admin")} }
 
 // command runs caddy failover against the admin endpoint.
@@ -117,7 +117,7 @@ func TestCommandStatus(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[0], "pool api: up, ") {
 		t.Fatalf("got %q", lines)
 	}
-	row := regexp.MustCompile(`^  one +1 +1 +closed +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
+	row := regexp.MustCompile(`^  one +1 +1 +in service +100% +100% +1\.00 +0 +1 +0 +0 +\S+ +\S+ *$`)
 	if !row.MatchString(lines[2]) {
 		t.Errorf("the row of one is %q", lines[2])
 	}
@@ -130,9 +130,9 @@ func TestCommandStatus(t *testing.T) {
 
 	one.answer(http.StatusServiceUnavailable)
 	p.get()
-	eventually(t, "the tables know that one is out", func() bool { return p.endpoint("api", "one").Traffic == 0 })
+	eventually(t, "one gets no traffic", func() bool { return p.endpoint("api", "one").Traffic == 0 })
 	code, out, _ = p.command("status", "api", "--check")
-	if code != exitDegraded || !strings.Contains(out, "consecutive_failures, tried again in ") {
+	if code != exitDegraded || !strings.Contains(out, "breaker open: failures in a row, tried again in ") {
 		t.Errorf("one is out: %d %s", code, out)
 	}
 	if code, _, _ = p.command("status"); code != exitDone {
@@ -159,29 +159,30 @@ func TestCommandStatus(t *testing.T) {
 		t.Errorf("an unknown pool: %d %s", code, errs)
 	}
 	if code, _, _ = p.command("status", "--interval", "1ms", "--watch"); code != exitError {
-		t.Errorf("too quick a watch: %d", code)
+		t.Errorf("an interval that is too short: %d", code)
 	}
 }
 
-// TestCommandWhy: what is out is explained with its cause and the cure, and what is well takes a line.
+// TestCommandWhy checks that the command explains an endpoint that is out, with the cause and what to do, and that
+// a pool without problems takes one line.
 func TestCommandWhy(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two))
 	p.get()
-	if code, out, errs := p.command("why"); code != exitDone || errs != "" || out != "pool api is well: all 2 endpoints take their traffic\n" {
+	if code, out, errs := p.command("why"); code != exitDone || errs != "" || out != "pool api is well: its 2 endpoints take their traffic\n" {
 		t.Errorf("all well: %d %q %s", code, out, errs)
 	}
 	one.answer(http.StatusServiceUnavailable)
 	p.call(http.MethodGet, "/v1/chat?key=secret", "")
 	p.becomes("one", "open")
 	_, out, _ := p.command("why", "api")
-	for _, want := range []string{"pool api serves, but not with all endpoints\n", "\n  one\n    out since ", "    cause: 503 from GET /v1/chat", "its breaker is open (consecutive_failures)", "it is tried again within ", "to change that: caddy failover reset api one, if you know that it is well"} {
+	for _, want := range []string{"pool api serves, but not with all endpoints\n", "\n  one\n    out since ", "    cause: 503 from GET /v1/chat", "its breaker is open: failures in a row", "it is tried again within ", "what helps: look at its log", "if you know that it is well, this changes that:\n        caddy failover reset api one --address "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
 	if strings.Contains(out, "secret") || strings.Contains(out, "\n  two\n") {
-		t.Errorf("too much is said:\n%s", out)
+		t.Errorf("a credential or the working endpoint is shown:\n%s", out)
 	}
 	for _, line := range strings.Split(out, "\n") {
 		if len(line) > 120 {
@@ -191,14 +192,14 @@ func TestCommandWhy(t *testing.T) {
 	p.command("drain", "api", "two", "--for", "10m", "--reason", "upgrade")
 	eventually(t, "the pool is down", func() bool { return p.pool("api").Down })
 	_, out, _ = p.command("why")
-	for _, want := range []string{"pool api is DOWN: no endpoint takes requests\n", "\n  two\n    drained by an operator since ", ": upgrade\n    to change that: caddy failover enable api two\n"} {
+	for _, want := range []string{"pool api is DOWN: no endpoint takes requests\n", "\n  two\n    drained by an operator since ", ": upgrade\n", "caddy failover enable api two --address "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
 }
 
-// TestCommandCompletes: the shell is offered the names of pools and endpoints.
+// TestCommandCompletes checks that shell completion offers the names of pools and endpoints.
 func TestCommandCompletes(t *testing.T) {
 	p := startCaddy(t, site("", newAPI(t, "one"), newAPI(t, "two")))
 	for _, test := range []struct {
@@ -220,7 +221,7 @@ func TestCommandCompletes(t *testing.T) {
 		var out, errs screen
 		runCommand(t.Context(), t, &out, &errs, args...)
 		if got := out.String(); !strings.HasPrefix(got, test.want) {
-			t.Errorf("%q is completed by %q (%s)", test.args, got, errs.String())
+			t.Errorf("completing %q: got %q (%s)", test.args, got, errs.String())
 		}
 	}
 }
@@ -234,7 +235,7 @@ func TestCommandWatches(t *testing.T) {
 	go func() {
 		done <- runCommand(ctx, t, &out, &errs, "status", "--watch", "--interval", "100ms", "--address", "unix/"+p.file("admin"))
 	}()
-	eventually(t, "it shows the pool", func() bool { return strings.Contains(out.String(), "closed") })
+	eventually(t, "it shows the pool", func() bool { return strings.Contains(out.String(), "in service") })
 	p.reload(site("\tbalance least_latency", one, two))
 	p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"an upgrade"}`)
 	eventually(t, "it shows the drain", func() bool { return strings.Contains(out.String(), "operator: drain (an upgrade)") })
@@ -266,10 +267,10 @@ func TestCommandOrders(t *testing.T) {
 		{[]string{"drain", "api", "one", "--for", "1h", "--reason", "an upgrade"}, exitDone, "api/one is draining, 1 request is in flight, until ", "closed"},
 		{[]string{"drain", "one", "--wait", "300ms"}, exitInFlight, "api/one is draining, 1 request is in flight", "closed"},
 		{[]string{"trip", "one"}, exitDone, "api/one is tripped, 1 request is in flight", "forced_open"},
-		{[]string{"enable", "one"}, exitDone, "api/one is recovering", "recovering"},
-		{[]string{"reset", "one"}, exitDone, "api/one is closed", "closed"},
-		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is forced_closed, until ", "forced_closed"},
-		{[]string{"enable", "api", "one"}, exitDone, "api/one is closed", "closed"},
+		{[]string{"enable", "one"}, exitDone, "api/one is on trial", "recovering"},
+		{[]string{"reset", "one"}, exitDone, "api/one is in service", "closed"},
+		{[]string{"enable", "one", "--for", "5m"}, exitDone, "api/one is kept in service, until ", "forced_closed"},
+		{[]string{"enable", "api", "one"}, exitDone, "api/one is in service", "closed"},
 		{[]string{"drain", "three"}, exitUnknown, "", "closed"},
 		{[]string{"drain", "other", "one"}, exitUnknown, "", "closed"},
 		{[]string{"drain", "one", "--for", "soon"}, exitRefused, "", "closed"},
@@ -346,7 +347,7 @@ func TestCommandEvents(t *testing.T) {
 	p.order(http.MethodPost, "api/endpoints/one/drain", `{"reason":"`+"\\u001b[31mred"+`"}`)
 	began := time.Now().Add(-time.Minute).Format(time.RFC3339)
 	var out string
-	eventually(t, "the drain is an event", func() bool {
+	eventually(t, "the command shows the drain", func() bool {
 		var code int
 		code, out, _ = p.command("events", "--since", began)
 		return code == exitDone && strings.Contains(out, "api/one")
@@ -375,7 +376,7 @@ func TestCommandEvents(t *testing.T) {
 		}
 		return seen
 	}
-	eventually(t, "events over three reloads, each once", func() bool {
+	eventually(t, "each event is shown once, over three reloads", func() bool {
 		return strings.Join(reasons(), " ") == "drain enable trip reset"
 	})
 	cancel()
@@ -387,14 +388,14 @@ func TestCommandEvents(t *testing.T) {
 	}
 }
 
-// TestCommandFindsCaddy wants the admin endpoint to be found as Caddy's own
-// commands find it, and a clear message where there is none.
+// TestCommandFindsCaddy checks that the command finds the admin endpoint as Caddy's own commands do, and says
+// clearly if nobody listens there.
 func TestCommandFindsCaddy(t *testing.T) {
 	nobody := freeAddress(t)
 	var out, errs screen
 	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
 		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy responds at "+nobody+": ") || out.String() != "" {
-		t.Errorf("nobody there: %d %q %q", code, errs.String(), out.String())
+		t.Errorf("nobody listens: %d %q %q", code, errs.String(), out.String())
 	}
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	socket := filepath.Join(t.TempDir(), "a")
@@ -419,7 +420,7 @@ func TestCommandFindsCaddy(t *testing.T) {
 	}
 }
 
-// TestCommandExitCodes wants the codes to reach a shell.
+// TestCommandExitCodes checks the exit codes of a real process.
 func TestCommandExitCodes(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))

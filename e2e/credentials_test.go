@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// secretsOfClient are what a client sends in every field that may carry credentials.
+// secretsOfClient returns header fields and their values: a client's credential in every field that may have one.
 func secretsOfClient() (header []string) {
 	for _, field := range []string{"Authorization", "Api-Key", "X-Api-Key", "X-Goog-Api-Key", "Proxy-Authorization", "Cookie"} {
 		value := "clients-own-" + strings.ToLower(field)
@@ -23,8 +23,8 @@ func secretsOfClient() (header []string) {
 	return header
 }
 
-// sendsCredentials are requests with a credential of the client's in each place where clients put one; all of
-// them hold the word secret, and besides something that the endpoint has to get.
+// sendsCredentials are requests with a client's credential, one for each place where clients put one. Each
+// credential contains the word secret. keeps is the rest of that place, which the endpoint must get.
 var sendsCredentials = []struct{ name, url, header, value, keeps string }{
 	{"key", "/?a=1&key=secret", "", "", "/?a=1"},
 	{"in capitals, escaped", "/?a=1&%4BEY=secret&API%5FKEY=secret", "", "", "/?a=1"},
@@ -46,9 +46,10 @@ var sendsCredentials = []struct{ name, url, header, value, keeps string }{
 	{"a WebSocket protocol", "/", "Sec-WebSocket-Protocol", "realtime, openai-insecure-api-key.secret, v1", "realtime, v1"},
 }
 
-// TestNoPlaceOfACredentialIsForgotten: wherever a client puts one, no endpoint of a pool with keys gets it, and what
-// stands beside it arrives. With client_credentials pass the endpoint without a key gets the request as it is.
-func TestNoPlaceOfACredentialIsForgotten(t *testing.T) {
+// TestClientCredentialsAreStrippedEverywhere checks that no endpoint of a pool with keys gets a client's credential
+// from any place, and that the rest of the place arrives. With `client_credentials pass`, the endpoint without a key
+// gets the request unchanged.
+func TestClientCredentialsAreStrippedEverywhere(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	directive := func(options string) string {
 		return fmt.Sprintf("failover {\n\tendpoint http://%s {\n\t\theader X-Api-Key ours\n\t\theader X-Tenant ours\n\t}\n\tendpoint http://%s\n\tbreaker off\n"+
@@ -67,7 +68,7 @@ func TestNoPlaceOfACredentialIsForgotten(t *testing.T) {
 				p.call("GET", c.url, "", header...).want(t, c.name, 200, "two")
 				for _, a := range []*api{one, two} {
 					got := whole(a.last(t))
-					passes := a == two && options != "" && c.header != "Proxy-Authorization" && !strings.Contains(c.header, "_") // which Caddy takes out itself
+					passes := a == two && options != "" && c.header != "Proxy-Authorization" && !strings.Contains(c.header, "_") // Caddy itself removes these
 					if strings.Contains(got, "secret") != passes {
 						t.Errorf("%s: %s got %s", c.name, a.name, got)
 					}
@@ -83,8 +84,9 @@ func TestNoPlaceOfACredentialIsForgotten(t *testing.T) {
 	}
 }
 
-// TestAQueryOfTheProxysOwnStays: what the configuration puts into the query is no client's credential.
-func TestAQueryOfTheProxysOwnStays(t *testing.T) {
+// TestConfiguredQueryIsKept checks that a key that the configuration puts into the query is not taken for a client's
+// credential.
+func TestConfiguredQueryIsKept(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tendpoint http://%s {\n\t\theader X-Api-Key ours\n\t}\n\trewrite {path}?{query}&key=ours\n}", one.address))
 	p.call("GET", "/x?a=1&key=secret", "").want(t, "a call", 200, "one")
@@ -93,7 +95,7 @@ func TestAQueryOfTheProxysOwnStays(t *testing.T) {
 	}
 }
 
-// wantNoneOf fails if anything in a request's head contains one of the words.
+// wantNoneOf fails the test if a header or trailer field of the request contains one of the words.
 func wantNoneOf(t *testing.T, who string, r *http.Request, words ...string) {
 	t.Helper()
 	for field, values := range r.Header {
@@ -114,9 +116,9 @@ func wantNoneOf(t *testing.T, who string, r *http.Request, words ...string) {
 	}
 }
 
-// TestCredentialsReachOnlyWhoTheyAreFor: those of a client reach no endpoint of a pool with keys, and
-// those of an endpoint no other, also when a call moves on.
-func TestCredentialsReachOnlyWhoTheyAreFor(t *testing.T) {
+// TestEndpointsGetOnlyTheirOwnCredentials checks that no endpoint of a pool with keys gets a client's credentials,
+// and that none gets another endpoint's, also after a failover.
+func TestEndpointsGetOnlyTheirOwnCredentials(t *testing.T) {
 	t.Setenv("FAILOVER_TEST_KEY", "key-from-environment")
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	p := startCaddy(t, fmt.Sprintf(`failover {
@@ -171,10 +173,10 @@ func TestCredentialsReachOnlyWhoTheyAreFor(t *testing.T) {
 		t.Errorf("two got X-Special %q", got)
 	}
 	if three.hits.Load() == 0 {
-		t.Error("the endpoint without credentials was never asked")
+		t.Error("the endpoint without credentials got no request")
 	}
 
-	// in trailers neither
+	// trailers have no client credentials either
 	r, _ := http.NewRequest(http.MethodPut, "http://api.test/", io.MultiReader(strings.NewReader("a body"), trailing{}))
 	r.Trailer = http.Header{"Authorization": {"clients-own"}, "X-Fine": {"fine"}}
 	trailers := make(chan http.Header, 1)
@@ -192,7 +194,7 @@ func TestCredentialsReachOnlyWhoTheyAreFor(t *testing.T) {
 	}
 }
 
-func TestClientCredentialsPassWhereTheEndpointHasNone(t *testing.T) {
+func TestClientCredentialsPassToEndpointsWithoutAny(t *testing.T) {
 	const key = "header Authorization \"Bearer key-of-one\""
 	for _, c := range []struct {
 		name, option, key string // of endpoint one
@@ -217,7 +219,7 @@ func TestClientCredentialsPassWhereTheEndpointHasNone(t *testing.T) {
 				header := secretsOfClient()
 				for i := 0; i < len(header); i += 2 {
 					if header[i] == "Proxy-Authorization" {
-						continue // is for this proxy, and stays here
+						continue // it is for this proxy
 					}
 					if got := r.Header.Get(header[i]); got != header[i+1] {
 						t.Errorf("%s got %s: %q", a.name, header[i], got)
@@ -228,8 +230,8 @@ func TestClientCredentialsPassWhereTheEndpointHasNone(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsShown looks for credentials of endpoints in everything that is logged at DEBUG level while
-// all goes wrong, in the answers, in the errors of configurations, in the admin API and in the metrics.
+// TestNoSecretIsShown checks that no credential of an endpoint or a client appears in the log at DEBUG level during
+// many kinds of failure, nor in responses, configuration errors, the admin API or the metrics.
 func TestNoSecretIsShown(t *testing.T) {
 	t.Setenv("FAILOVER_TEST_KEY", "secret-of-environment")
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newTLSAPI(t, "three")
@@ -306,8 +308,8 @@ failover {
 	}
 }
 
-// TestAClientsOwnQuotaChangesNoEndpoint: a thousand refusals that are about one client are answers like
-// any other where the endpoint has no key of its own.
+// TestAClientsOwnQuotaChangesNoEndpoint checks that a thousand refusals do not affect an endpoint without a key:
+// they are about the client's own key, so the client gets them unchanged.
 func TestAClientsOwnQuotaChangesNoEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -331,12 +333,12 @@ func TestAClientsOwnQuotaChangesNoEndpoint(t *testing.T) {
 	p.get().want(t, "afterwards", 200, "one")
 }
 
-// TestAnEndpointThatAsksToWaitIsLeftAloneForThatLong, the next one is asked, and where all have asked to
-// wait the client is told how long.
-func TestAnEndpointThatAsksToWaitIsLeftAloneForThatLong(t *testing.T) {
+// TestRetryAfterHoldsTheEndpoint checks that an endpoint gets no requests for the time that its Retry-After asks for,
+// that the next endpoint gets them, and that clients are told how long to wait while all endpoints are held.
+func TestRetryAfterHoldsTheEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusTooManyRequests, "Retry-After", "2")
-	// the proxy's passive checks must not take a refusal of ours for a failure
+	// Caddy's passive checks must not count the plugin's own refusals as failures
 	p := startCaddy(t, keyed("fail_duration 60s\n\tmax_fails 5", one, two))
 	for range 20 {
 		p.call("POST", "/", "a body").want(t, "while one waits", 200, "two"+digest("a body"))
@@ -351,11 +353,11 @@ func TestAnEndpointThatAsksToWaitIsLeftAloneForThatLong(t *testing.T) {
 	if after := got.header.Get("Retry-After"); after != "60" {
 		t.Errorf("the last answer says Retry-After %q", after)
 	}
-	one.behave(one.fine) // what it asked for counts, not that it is well
+	one.behave(one.fine) // it is held all the same
 	for range 20 {
 		got := p.get()
 		if !time.Now().Before(held) {
-			break // on a machine that is busy
+			break // the hold may be over, if the machine is busy
 		}
 		if after := got.header.Get("Retry-After"); got.status != 429 || after != "1" && after != "2" {
 			t.Fatalf("while all wait: got %+v", got)
@@ -364,15 +366,15 @@ func TestAnEndpointThatAsksToWaitIsLeftAloneForThatLong(t *testing.T) {
 			t.Fatalf("the endpoints got %d requests, not 22", hits)
 		}
 	}
-	eventually(t, "the endpoint is asked again", func() bool { return p.get().body == "one" })
+	eventually(t, "the endpoint gets requests again", func() bool { return p.get().body == "one" })
 	if now := time.Now(); held.IsZero() || now.Before(held) {
-		t.Errorf("the endpoint was held until %v, and asked again by %v", held, now)
+		t.Errorf("the endpoint was held until %v, and got a request before %v", held, now)
 	}
 	p.wantState("one", "closed")
 }
 
-// TestRefusedKeysMoveOnAndOpenTheBreaker: three in a row, whatever the method, for a refused request has
-// not been processed.
+// TestRefusedKeysMoveOnAndOpenTheBreaker checks that requests of any method move on from an endpoint that refuses
+// its key, because it has not processed them, and that three refusals in a row open its breaker.
 func TestRefusedKeysMoveOnAndOpenTheBreaker(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusUnauthorized)
@@ -389,8 +391,8 @@ func TestRefusedKeysMoveOnAndOpenTheBreaker(t *testing.T) {
 	})
 }
 
-// TestClientsUserinfoReachesNoEndpointWithKeys sends a request in absolute form, whose URL has a user and
-// password, which net/http would turn into an Authorization header.
+// TestClientsUserinfoReachesNoEndpointWithKeys sends a request whose absolute URL has a user and a password.
+// net/http would turn them into an Authorization header.
 func TestClientsUserinfoReachesNoEndpointWithKeys(t *testing.T) {
 	one := newAPI(t, "one")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {

@@ -31,7 +31,7 @@ func (p *proxy) watchDashboard(t *testing.T, header ...string) *watcher {
 	return &watcher{t, resp.Body, bufio.NewReader(resp.Body)}
 }
 
-// until reads events until one is what is looked for.
+// until reads events until is returns true for one. what says for which event it waits.
 func (w *watcher) until(what string, is func(name, id, data string) bool) {
 	w.t.Helper()
 	deadline := time.AfterFunc(patience, func() { w.body.Close() })
@@ -102,7 +102,7 @@ func TestDashboardFollowsAnOutage(t *testing.T) {
 	load := p.startLoad(100, http.MethodGet, "")
 	defer load.stop()
 	var lastID string
-	w.until("the event that one has opened", func(name, id, data string) bool {
+	w.until("breaker_opened of one", func(name, id, data string) bool {
 		if strings.Contains(data, "s3cret") || strings.Contains(data, "k3y") {
 			t.Fatalf("a secret is shown: %s", data)
 		}
@@ -116,14 +116,14 @@ func TestDashboardFollowsAnOutage(t *testing.T) {
 	one.behave(one.fine)
 
 	again := p.watchDashboard(t, "Last-Event-ID", lastID)
-	again.until("the event that one recovers", func(name, id, data string) bool {
+	again.until("breaker_recovering", func(name, id, data string) bool {
 		if id == lastID {
-			t.Errorf("event %s came again", id)
+			t.Errorf("event %s was sent twice", id)
 		}
 		return name == "event" && strings.Contains(data, `"kind":"breaker_recovering"`)
 	})
 	again.untilState("one", "closed")
-	again.until("the minutes of one", func(name, _, data string) bool {
+	again.until("the history of one", func(name, _, data string) bool {
 		if name != "history" {
 			return false
 		}
@@ -168,37 +168,39 @@ func TestDashboardLeavesOtherPathsAlone(t *testing.T) {
 	if got.status != http.StatusOK || !strings.Contains(got.body, `content="failover/stream"`) {
 		t.Errorf("the page: %d %s", got.status, got.body)
 	}
-	// encode must leave the stream alone, or it would hold it back
+	// encode must not compress the stream, because it would buffer it
 	w := p.watchDashboard(t, "Accept-Encoding", "zstd")
 	w.until("a snapshot", func(name, _, _ string) bool { return name == "snapshot" })
 }
 
-// A reload waits for the requests of the old configuration: streams must end.
+// TestReloadEndsTheDashboardsStreams checks that streams end at a reload, which waits for the old configuration's
+// requests.
 func TestReloadEndsTheDashboardsStreams(t *testing.T) {
 	site := "failover_dashboard\nrespond first"
 	p := startCaddy(t, site)
 	var watchers []*watcher
 	for range 20 {
 		w := p.watchDashboard(t)
-		w.until("the beginning", func(name, _, _ string) bool { return name == "ready" })
+		w.until("ready", func(name, _, _ string) bool { return name == "ready" })
 		watchers = append(watchers, w)
 	}
 	p.reload(strings.Replace(site, "first", "second", 1))
 	for _, w := range watchers {
 		if _, err := io.Copy(io.Discard, w.reader); err != nil {
-			t.Errorf("a stream did not end well: %v", err)
+			t.Errorf("a stream ended with an error: %v", err)
 		}
 	}
 	p.watchDashboard(t).until("a snapshot", func(name, _, _ string) bool { return name == "snapshot" })
 	p.client.CloseIdleConnections()
 	p.reload("respond third")
-	eventually(t, "no goroutine of the feed", func() bool {
+	eventually(t, "the feed has no goroutine left", func() bool {
 		stacks := make([]byte, 1<<20)
 		return !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "web.(*Feed)")
 	})
 }
 
-// TestOperatorActionsOfTheDashboard sends operator actions as the page does, and as others might.
+// TestOperatorActionsOfTheDashboard checks that the page's own operator actions work, and that requests that may come
+// from elsewhere are refused.
 func TestOperatorActionsOfTheDashboard(t *testing.T) {
 	one := newAPI(t, "one")
 	const (
@@ -231,7 +233,7 @@ func TestOperatorActionsOfTheDashboard(t *testing.T) {
 		}
 	}
 	if e := p.endpoint("api", "one"); e.Draining {
-		t.Fatal("a request that was refused has drained the endpoint")
+		t.Fatal("a refused request has drained the endpoint")
 	}
 	if got := act("POST", drain); got != http.StatusOK {
 		t.Fatalf("the page's own request: %d", got)
@@ -243,7 +245,7 @@ func TestOperatorActionsOfTheDashboard(t *testing.T) {
 		t.Errorf("undo: %d", got)
 	}
 
-	// Without a login there is no user, and without levers there are no actions.
+	// actions need a login and the option levers
 	p.reload(levers + site("", one))
 	if got := act("POST", drain); got != http.StatusForbidden {
 		t.Errorf("without a login: %d", got)
@@ -254,8 +256,8 @@ func TestOperatorActionsOfTheDashboard(t *testing.T) {
 	}
 }
 
-// TestDetailsAndReportOfTheDashboard has an endpoint that failed, and credentials that must not
-// be seen.
+// TestDetailsAndReportOfTheDashboard checks the details of an endpoint that failed and the report, and that neither
+// shows a credential.
 func TestDetailsAndReportOfTheDashboard(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusServiceUnavailable)

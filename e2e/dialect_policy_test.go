@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestKeysInThePolicy: the further keys of an upstream are upstreams of their own, with its base URL and its options, and the
-// tiers of those after it stay.
+// TestKeysInThePolicy checks that each further key of an upstream becomes an endpoint with the same base URL and
+// options, and that the tiers of later upstreams do not change.
 func TestKeysInThePolicy(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var h heard
@@ -47,12 +47,12 @@ func TestKeysInThePolicy(t *testing.T) {
 	}
 	p.wantTotals("two", totals{})
 	one.behave(says(http.StatusUnauthorized, inJSON, `{"error":{"code":"invalid_api_key"}}`))
-	p.call(http.MethodPost, "/x", "x").want(t, "without a key that works", 200, "two"+digest("x"))
+	p.call(http.MethodPost, "/x", "x").want(t, "while all keys of one are refused", 200, "two"+digest("x"))
 	p.quiet()
 }
 
-// TestKeysAreErrorsThatNameNoKey: what cannot work is refused when it is loaded.
-func TestKeysAreErrorsThatNameNoKey(t *testing.T) {
+// TestKeyErrorsShowNoKey checks that keys that cannot work are errors of the configuration, which show no key.
+func TestKeyErrorsShowNoKey(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
 	for _, test := range []struct{ site, want string }{
@@ -70,7 +70,8 @@ func TestKeysAreErrorsThatNameNoKey(t *testing.T) {
 	}
 }
 
-// TestABodyThatIsNoJSON goes past endpoints that have their own names of models.
+// TestABodyThatIsNoJSON checks that a body that is no JSON goes to an endpoint without a model of its own, because
+// no model can be set in it.
 func TestABodyThatIsNoJSON(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "api openai", []*api{one, two}, "key a\nmodel x", "key b"))
@@ -80,7 +81,8 @@ func TestABodyThatIsNoJSON(t *testing.T) {
 	p.call(http.MethodPost, "/v1/c", `{"model":"y"}`).want(t, "one is down", 200, "two"+digest(`{"model":"y"}`))
 }
 
-// TestModelsOfAnEndpointThatIsOut: calls of its models are refused for now; nobody is told that no endpoint has them.
+// TestModelsOfAnEndpointThatIsOut checks that calls for its models get 503, not the 404 of a model that no endpoint
+// has.
 func TestModelsOfAnEndpointThatIsOut(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "api openai", []*api{one, two}, "key a\nmodel small tiny", "key b\nmodel large big"))
@@ -89,7 +91,7 @@ func TestModelsOfAnEndpointThatIsOut(t *testing.T) {
 	}
 	for model, want := range map[string]int{"small": http.StatusServiceUnavailable, "none": http.StatusNotFound, "large": http.StatusOK} {
 		if got := p.call(http.MethodPost, "/c", `{"model":"`+model+`"}`); got.status != want {
-			t.Errorf("a call of %s gets %d %s, want %d", model, got.status, got.body, want)
+			t.Errorf("a call for %s gets %d %s, want %d", model, got.status, got.body, want)
 		}
 	}
 }

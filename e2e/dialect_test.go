@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// says answers each call alike.
+// says answers every request with the same status, content type and body.
 func says(status int, kind, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", kind)
@@ -24,8 +24,9 @@ const (
 	inEvents = "text/event-stream"
 )
 
-// TestDialects: with `api` and keys alone, a call moves on from what its provider cannot help and the next may, whatever
-// its method and status are, and what the call itself brings about is an answer that is never asked for again.
+// TestDialects checks errors of each API with only `api` and keys configured. A call of any method must move on from
+// an error of the provider, with any status. An error that the call itself caused must go to the client without a
+// retry.
 func TestDialects(t *testing.T) {
 	const begun = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[]}}\n\n"
 	for _, test := range []struct {
@@ -33,7 +34,7 @@ func TestDialects(t *testing.T) {
 		status    int
 		kind      string
 		body      string
-		outcome   string // of the endpoint; "answer": the client gets it
+		outcome   string // of the attempt at the first endpoint; "answer": the client gets its response
 		held      bool
 	}{
 		{"openai", "a limit", 429, inJSON, `{"error":{"message":"no","type":"requests","code":"rate_limit_exceeded"}}`, "rate_limited", true},
@@ -81,15 +82,15 @@ func TestDialects(t *testing.T) {
 			p.quiet()
 			status := p.one("one")
 			if got := status.lastOutcome(); got != test.outcome || (status.HeldReason == "rate_limited") != test.held {
-				t.Errorf("the first endpoint's outcome is %s, held because of %q", got, status.HeldReason)
+				t.Errorf("the first endpoint's outcome is %s, its hold's reason %q", got, status.HeldReason)
 			}
 		})
 	}
 }
 
-// TestLimitsOfClientsCloseNoAPI: without keys of its own, what an endpoint says of a quota or of credentials speaks of the
-// client, in a body as in a status; where the option says otherwise, it counts.
-func TestLimitsOfClientsCloseNoAPI(t *testing.T) {
+// TestLimitsOfClientsAffectNoEndpoint checks that errors about a quota or credentials do not count against an endpoint
+// without a key, whether the body or the status says so, unless `quota endpoint` is set.
+func TestLimitsOfClientsAffectNoEndpoint(t *testing.T) {
 	const limited = `{"error":{"type":"tokens","code":"rate_limit_exceeded"}}`
 	const denied = `{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}`
 	for _, body := range []string{limited, denied} {
@@ -112,7 +113,7 @@ func TestLimitsOfClientsCloseNoAPI(t *testing.T) {
 	}
 }
 
-// TestOptionsComeBeforeTheAPI: an option that says something itself counts.
+// TestOptionsComeBeforeTheAPI checks that explicit options override what `api` sets.
 func TestOptionsComeBeforeTheAPI(t *testing.T) {
 	const reverted = `{"jsonrpc":"2.0","id":1,"error":{"code":3,"message":"execution reverted"}}`
 	const overloaded = `{"error":{"type":"server_error","code":"overloaded"}}`
@@ -150,13 +151,13 @@ func TestOptionsComeBeforeTheAPI(t *testing.T) {
 	}
 }
 
-// heard is what an endpoint has been asked, newest last.
+// heard has a line about each request to endpoints since the last take, oldest first.
 type heard struct {
 	mu   sync.Mutex
 	list []string
 }
 
-// hears answers with what about says of each request.
+// hears makes an endpoint add its name and about's result to the lines, and answer with its name.
 func (h *heard) hears(a *api, about func(r *http.Request, body string) string) {
 	a.behave(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -168,6 +169,7 @@ func (h *heard) hears(a *api, about func(r *http.Request, body string) string) {
 	})
 }
 
+// take returns the lines and removes them.
 func (h *heard) take() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,8 +178,8 @@ func (h *heard) take() string {
 	return all
 }
 
-// TestKeysAreSentAsTheAPITakesThem: and clients' own are not.
-func TestKeysAreSentAsTheAPITakesThem(t *testing.T) {
+// TestKeysAreSentInTheAPIsField checks that each API gets the key in its own header field, and no key of the client's.
+func TestKeysAreSentInTheAPIsField(t *testing.T) {
 	t.Setenv("E2E_KEY", "sk-of-one")
 	for of, field := range map[string]string{"openai": "Authorization", "anthropic": "X-Api-Key", "gemini": "X-Goog-Api-Key", "jsonrpc": "Authorization"} {
 		t.Run(of, func(t *testing.T) {
@@ -202,8 +204,8 @@ func TestKeysAreSentAsTheAPITakesThem(t *testing.T) {
 	}
 }
 
-// TestKeysOfOneProvider: each key is an endpoint of the same tier; they take over from each other on a 429, before the next
-// tier is asked, and no log line and no page has a key.
+// TestKeysOfOneProvider checks that each key is an endpoint of the same tier, that after a 429 the other key is tried
+// before the next tier, and that neither the log nor the status shows a key.
 func TestKeysOfOneProvider(t *testing.T) {
 	const first, second = "sk-first-0123456789", "sk-second-0123456789"
 	t.Setenv("E2E_SECOND", second)
@@ -222,7 +224,7 @@ func TestKeysOfOneProvider(t *testing.T) {
 	}
 	p.quiet()
 	if a, b, other := p.one("one-1"), p.one("one-2"), p.one("two"); a.Priority != b.Priority || other.Priority <= a.Priority || a.HeldReason != "rate_limited" || b.HeldReason != "" {
-		t.Errorf("priorities are %d, %d and %d, one-1 is held because of %q, one-2 because of %q", a.Priority, b.Priority, other.Priority, a.HeldReason, b.HeldReason)
+		t.Errorf("priorities are %d, %d and %d; the reasons of the holds are %q and %q", a.Priority, b.Priority, other.Priority, a.HeldReason, b.HeldReason)
 	}
 	p.wantTotals("one-1", totals{Attempts: 1, Failures: 1})
 	p.wantTotals("two", totals{})
@@ -232,12 +234,12 @@ func TestKeysOfOneProvider(t *testing.T) {
 	}
 	for place, text := range map[string]string{"the log": string(log), "the status": p.readText("/failover/pools")} {
 		if text == "" || strings.Contains(text, "sk-first") || strings.Contains(text, "sk-second") {
-			t.Errorf("%s has a key, or is empty", place)
+			t.Errorf("%s shows a key or is empty", place)
 		}
 	}
 }
 
-// expect sends a request and wants endpoints to hear this.
+// expect sends a request and checks the lines that it causes.
 func (h *heard) expect(p *proxy, method, path, body, want string) {
 	p.t.Helper()
 	p.call(method, path, body)
@@ -246,7 +248,7 @@ func (h *heard) expect(p *proxy, method, path, body, want string) {
 	}
 }
 
-// TestModels: an endpoint gets its own names of models, and, if it lists some, calls of no others.
+// TestModels checks that each endpoint gets its own names of models, and, if it lists models, only calls for these.
 func TestModels(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var h heard
@@ -263,7 +265,7 @@ func TestModels(t *testing.T) {
 	h.expect(p, "POST", "/c", `{"model":"small"}`, `two POST /c {"model":"other/big"}`)
 }
 
-// TestModelsInPaths: the same where paths name models.
+// TestModelsInPaths checks the same for an API whose paths name the models.
 func TestModelsInPaths(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var h heard
@@ -277,7 +279,7 @@ func TestModelsInPaths(t *testing.T) {
 	h.expect(p, "POST", "/v1beta/models/pro:generateContent", "", `two /v1beta/models/pro-002:generateContent? `)
 	h.expect(p, "GET", "/v1beta/models", "", `one /v1beta/models? `)
 	answer := p.call("POST", "/v1beta/models/none:generateContent", "x")
-	answer.want(t, "a model that none has", 404, `{"error":{"code":404,"message":"no endpoint of this API has the model","status":"NOT_FOUND"}}`)
+	answer.want(t, "a model that no endpoint has", 404, `{"error":{"code":404,"message":"no endpoint of this API has the model","status":"NOT_FOUND"}}`)
 	if got := h.take(); got != "" {
 		t.Errorf("heard %q", got)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A nameServer answers with the records it has at the moment.
+// A nameServer is a DNS server. Its records may change at any time.
 type nameServer struct {
 	address string
 
@@ -64,8 +64,8 @@ func (n *nameServer) answer(w dns.ResponseWriter, question *dns.Msg) {
 	_ = w.WriteMsg(reply)
 }
 
-// onOnePort starts an endpoint for each name, at addresses of this machine that have a port in common:
-// the first at 127.0.0.1, and so on.
+// onOnePort starts an endpoint for each name, all on the same port: the first at 127.0.0.1, the second at 127.0.0.2,
+// and so on.
 func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
 	t.Helper()
 	hosts := make([]net.Listener, len(names))
@@ -93,7 +93,7 @@ func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
 	}
 	for i, name := range names {
 		if hosts[i] == nil {
-			t.Fatal("no port is free at all addresses")
+			t.Fatal("no port is free on all addresses")
 		}
 		a := &api{name: name}
 		a.behave(a.fine)
@@ -104,7 +104,7 @@ func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
 	return apis, port
 }
 
-// TestAddressesFromDNSHaveABreakerEach: `dynamic a`.
+// TestAddressesFromDNSHaveABreakerEach checks that each address of `dynamic a` is an endpoint with its own breaker.
 func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 	ns := newNameServer(t)
 	apis, port := onOnePort(t, "one", "two", "three")
@@ -136,7 +136,7 @@ func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 		seen[strings.Fields(got.body)[0]]++
 	}
 	if seen["one"] < 20 || seen["two"] < 20 {
-		t.Errorf("the load is shared as %v", seen)
+		t.Errorf("the load is not shared evenly: %v", seen)
 	}
 
 	one.answer(http.StatusServiceUnavailable)
@@ -146,25 +146,25 @@ func TestAddressesFromDNSHaveABreakerEach(t *testing.T) {
 	p.wantState(one.address, "open")
 	p.wantState(two.address, "closed")
 
-	// an address that comes later is asked as well; one that goes is not, but is remembered for a while
+	// a new address gets requests; a removed one gets none, but its state is kept for a while
 	ns.set("a.failover.test. A", "127.0.0.1", "127.0.0.3")
-	eventually(t, "the new address is asked", func() bool { return strings.HasPrefix(post().body, "three") })
+	eventually(t, "the new address gets requests", func() bool { return strings.HasPrefix(post().body, "three") })
 	hits := two.hits.Load()
 	for range 20 {
 		post().want(t, "with other addresses", 200, "three"+digest("a body"))
 	}
 	if two.hits.Load() != hits {
-		t.Error("the address that is gone is still asked")
+		t.Error("the removed address still gets requests")
 	}
 	for _, a := range []*api{one, two, three} {
 		if s := p.one(a.address); a == one && s.State == "closed" || s.Attempts == 0 {
-			t.Errorf("what was known about %s is forgotten: %+v", a.address, s)
+			t.Errorf("the state of %s is lost: %+v", a.address, s)
 		}
 	}
 }
 
-// TestServicesFromDNSMayBeConfiguredEndpoints: `dynamic srv`, whose target has options of its own in the
-// policy, while another gets the pool's defaults.
+// TestServicesFromDNSMayBeConfiguredEndpoints checks that a target of `dynamic srv` gets the options that the policy
+// has for it, and that another target gets the pool's defaults.
 func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	ns := newNameServer(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -208,7 +208,7 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 		t.Errorf("the configured endpoint has %+v", got)
 	}
 
-	// whose key is over its limit: the body is sent to the other one
+	// requests with a body move on while the configured endpoint's key is over its limit
 	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
 	others := func(when string) {
 		t.Helper()
@@ -218,7 +218,7 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	}
 	others("while one is held")
 
-	// what is known outlives reloads, good and failed, unless the name changes
+	// an endpoint's state outlives reloads, also failed ones, unless its name changes
 	before := p.known()
 	if err := p.load(site + "\ntest_fails"); err == nil {
 		t.Fatal("loading should have failed")
@@ -230,13 +230,13 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	hits := one.hits.Load()
 	others("after a reload")
 	if one.hits.Load() != hits {
-		t.Error("after a reload the endpoint that asked to wait is not left alone")
+		t.Error("after a reload the held endpoint got requests")
 	}
 	if now := p.known(); len(now) != 2 || now["preferred"] != before["preferred"] {
 		t.Errorf("after a reload the pool has %q, had %q", now, before)
 	}
 	p.reload(strings.Replace(site, "name preferred", "name renamed", 1))
-	eventually(t, "the endpoint is asked under its new name, of which nothing is known", func() bool {
+	eventually(t, "the endpoint gets requests under its new name, without the hold", func() bool {
 		p.call("POST", "/", "a body")
 		return one.hits.Load() > hits
 	})
@@ -245,8 +245,8 @@ func TestServicesFromDNSMayBeConfiguredEndpoints(t *testing.T) {
 	}
 }
 
-// TestNoAddressesAtAllIsAnAnswerAtOnce.
-func TestNoAddressesAtAllIsAnAnswerAtOnce(t *testing.T) {
+// TestNoAddressesAtAllAnswersAtOnce checks that a pool whose DNS name has no address answers 503 at once.
+func TestNoAddressesAtAllAnswersAtOnce(t *testing.T) {
 	ns := newNameServer(t)
 	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tdynamic a {\n\t\tname nowhere.failover.test\n\t\tport 80\n\t\trefresh 10s\n\t\tresolvers %s\n\t}\n}", ns.address))
 	for range 3 {

@@ -13,8 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// execHandler runs a command for an event, with the syntax of the exec handler that docs/events.md speaks
-// of.
+// execHandler is an event handler that runs a command. Its syntax is that of the exec handler in docs/events.md.
 type execHandler struct {
 	Command []string `json:"command"`
 }
@@ -42,7 +41,7 @@ func (h execHandler) Handle(ctx context.Context, _ caddy.Event) error {
 	return exec.CommandContext(ctx, command[0], command[1:]...).Run()
 }
 
-// TestEventRunsACommand has a Caddyfile run a command when a breaker opens.
+// TestEventRunsACommand checks that a Caddyfile can have a command run when a breaker opens.
 func TestEventRunsACommand(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, "respond ok")

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// TestGrayFailure lets the primary go from 2 ms to 700 ms, or hang, under 200 calls a second: it loses
-// its traffic before many have noticed, no call fails, and it gets its traffic back.
+// TestGrayFailure has the primary's latency grow from 2 ms to 700 ms, or has it hang, under 200 calls a second. It must
+// lose its traffic before many calls are slow, no call may fail, and it must get its traffic back when it is fast
+// again.
 func TestGrayFailure(t *testing.T) {
 	for name, wait := range map[string]time.Duration{"slow": 700 * time.Millisecond, "hangs": time.Hour} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
 			for _, a := range apis {
 				a.behave(delayed(2*time.Millisecond, a.fine))

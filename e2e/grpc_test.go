@@ -26,11 +26,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// A grpcAPI is an endpoint of gRPC that echoes, and can be made to do otherwise.
+// A grpcAPI is a gRPC server that echoes messages until behave changes its handler.
 type grpcAPI struct {
 	name    string
 	address string
-	trust   string // of its certificate; empty: it speaks h2c
+	trust   string // file of its certificate; empty: it speaks h2c
 	server  *grpc.Server
 	health  *health.Server
 	hits    atomic.Int64
@@ -45,7 +45,7 @@ func newGRPC(t testing.TB, name string) *grpcAPI {
 // newTLSGRPC is newGRPC for an endpoint that speaks TLS.
 func newTLSGRPC(t testing.TB, name string) *grpcAPI {
 	t.Helper()
-	source := httptest.NewUnstartedServer(nil) // of a certificate
+	source := httptest.NewUnstartedServer(nil) // only for its certificate
 	source.StartTLS()
 	source.Close()
 	g := &grpcAPI{name: name, trust: certificateOf(t, source)}
@@ -76,7 +76,7 @@ func startGRPC(t testing.TB, g *grpcAPI, address string, options ...grpc.ServerO
 
 func (g *grpcAPI) behave(h func(grpc.ServerStream) error) { g.handler.Store(&h) }
 
-// echo sends each message back, with the endpoint's name before it, and trailers.
+// echo sends each message back after the endpoint's name, and then trailers.
 func (g *grpcAPI) echo(s grpc.ServerStream) error {
 	asked, _ := metadata.FromIncomingContext(s.Context())
 	s.SetTrailer(metadata.Pairs("served-by", g.name, "blob-bin", "\x00\x01"))
@@ -96,12 +96,12 @@ func (g *grpcAPI) echo(s grpc.ServerStream) error {
 	}
 }
 
-// ends ends calls with a status, and nothing before it.
+// ends ends calls with a status before any header or message.
 func ends(code codes.Code) func(grpc.ServerStream) error {
 	return func(grpc.ServerStream) error { return grpcstatus.Error(code, "as the test wants") }
 }
 
-// failingLate sends a header, and then the status.
+// failingLate ends calls with a status after a header.
 func failingLate(code codes.Code) func(grpc.ServerStream) error {
 	return func(s grpc.ServerStream) error {
 		if err := s.SendHeader(metadata.Pairs("early", "yes")); err != nil {
@@ -111,10 +111,10 @@ func failingLate(code codes.Code) func(grpc.ServerStream) error {
 	}
 }
 
-// overGRPC is a site over endpoints of gRPC.
+// overGRPC returns a site with gRPC endpoints.
 func overGRPC(options string, apis ...*grpcAPI) string { return overKeyedGRPC(options, "", apis...) }
 
-// overKeyedGRPC is overGRPC for endpoints with an option each.
+// overKeyedGRPC is overGRPC with an option in each endpoint's block.
 func overKeyedGRPC(options, each string, apis ...*grpcAPI) string {
 	scheme, transport := "http", "versions h2c"
 	if apis[0].trust != "" {
@@ -128,7 +128,7 @@ func overKeyedGRPC(options, each string, apis ...*grpcAPI) string {
 	return b.String() + "\t" + options + "\n}"
 }
 
-// dialGRPC is a client of the site.
+// dialGRPC returns a gRPC client of the site.
 func (p *proxy) dialGRPC() *grpc.ClientConn {
 	p.t.Helper()
 	cc, err := grpc.NewClient("passthrough:///api.test", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -142,14 +142,14 @@ func (p *proxy) dialGRPC() *grpc.ClientConn {
 	return cc
 }
 
-// unary makes a call, and returns the answer.
+// unary makes a unary call and returns the answer's text.
 func unary(ctx context.Context, cc *grpc.ClientConn, text string, options ...grpc.CallOption) (string, error) {
 	answer := new(wrapperspb.StringValue)
 	err := cc.Invoke(ctx, "/test.Echo/Unary", wrapperspb.String(text), answer, options...)
 	return answer.Value, err
 }
 
-// wantUnary makes a call that an endpoint has to answer.
+// wantUnary makes a unary call that the endpoint from must answer.
 func wantUnary(t testing.TB, cc *grpc.ClientConn, from string) {
 	t.Helper()
 	if got, err := unary(t.Context(), cc, "hi"); err != nil || got != from+": hi" {
@@ -166,7 +166,7 @@ func stream(ctx context.Context, t testing.TB, cc *grpc.ClientConn, name string,
 	return s
 }
 
-// TestGRPCOfAllKinds: unary calls and streams of all directions, with metadata and trailers as they are.
+// TestGRPCOfAllKinds checks unary calls and streams in each direction, with unchanged metadata and trailers.
 func TestGRPCOfAllKinds(t *testing.T) {
 	for _, over := range []string{"h2c", "TLS"} {
 		t.Run(over, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestGRPCOfAllKinds(t *testing.T) {
 			if err := both.RecvMsg(new(wrapperspb.StringValue)); err != io.EOF || both.Trailer()["served-by"][0] != "one" {
 				t.Errorf("the end of both: %v, %v", err, both.Trailer())
 			}
-			one.behave(func(s grpc.ServerStream) error { // a number of messages, and then theirs
+			one.behave(func(s grpc.ServerStream) error { // answers with the number of messages
 				n := 0
 				for m := new(wrapperspb.StringValue); s.RecvMsg(m) == nil; n++ {
 				}
@@ -243,12 +243,12 @@ func TestGRPCOfAllKinds(t *testing.T) {
 	}
 }
 
-// TestGRPCMovesOn: calls move on from a server that says UNAVAILABLE, is not there or cannot do what is asked.
+// TestGRPCMovesOn checks for each gRPC status, with several options, whether a call moves on.
 func TestGRPCMovesOn(t *testing.T) {
 	for name, test := range map[string]struct {
 		options, each string
 		behave        func(grpc.ServerStream) error
-		want          codes.Code // of the first call; OK: two has answered
+		want          codes.Code // of the call; OK: two answers
 		reason        string
 	}{
 		"UNAVAILABLE":                        {"retry {\n\t\tmethods any\n\t}", "", ends(codes.Unavailable), codes.OK, "status"},
@@ -284,7 +284,7 @@ func TestGRPCMovesOn(t *testing.T) {
 				t.Fatalf("got %q (%v), want %v", got, err, test.want)
 			}
 			if err != nil && grpcstatus.Convert(err).Message() != "as the test wants" {
-				t.Errorf("the client is told %q", grpcstatus.Convert(err).Message())
+				t.Errorf("the client gets the message %q", grpcstatus.Convert(err).Message())
 			}
 			p.quiet()
 			reason := ""
@@ -304,13 +304,13 @@ func TestGRPCMovesOn(t *testing.T) {
 	}
 }
 
-// TestGRPCWithoutAServer: a call moves on from servers that are gone, and from one that says goodbye.
+// TestGRPCWithoutAServer checks that calls move on from a server that sends GOAWAY and from one that is gone.
 func TestGRPCWithoutAServer(t *testing.T) {
 	one, two := newGRPC(t, "one"), newGRPC(t, "two")
 	p := startCaddy(t, overGRPC("", one, two))
 	cc := p.dialGRPC()
 	wantUnary(t, cc, "one")
-	one.server.GracefulStop() // with a GOAWAY
+	one.server.GracefulStop() // sends GOAWAY
 	wantUnary(t, cc, "two")
 	startGRPC(t, one, one.address)
 	p.back("api", "one")
@@ -322,14 +322,14 @@ func TestGRPCWithoutAServer(t *testing.T) {
 		return got == "one: hi"
 	})
 	one.server.Stop()
-	// a call on a connection that is about to break may have been processed, so it is not sent again
+	// a call whose connection breaks may have been processed, so it is not retried
 	eventually(t, "two answers", func() bool {
 		got, err := unary(t.Context(), cc, "hi")
 		return err == nil && got == "two: hi"
 	})
 }
 
-// TestGRPCInTrailers: the breaker opens by trailers that come after a header, and closes again.
+// TestGRPCInTrailers checks that failures in trailers open the breaker, and that it closes when calls succeed.
 func TestGRPCInTrailers(t *testing.T) {
 	for name, behave := range map[string]func(grpc.ServerStream) error{
 		"after a header": failingLate(codes.Unavailable),
@@ -337,7 +337,7 @@ func TestGRPCInTrailers(t *testing.T) {
 			return cmp.Or(s.SendMsg(wrapperspb.String("one: hi")), grpcstatus.Error(codes.Unavailable, "gone"))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two := newGRPC(t, "one"), newGRPC(t, "two")
 			one.behave(behave)
 			p := startCaddy(t, overGRPC("breaker {\n\t\topen_for 200ms\n\t\tstep 50ms\n\t}", one, two))
@@ -362,9 +362,9 @@ func TestGRPCInTrailers(t *testing.T) {
 	}
 }
 
-// TestGRPCHolds: a server that says how long it wants no calls gets none.
+// TestGRPCHolds checks that a server gets no calls for as long as its pushback asks.
 func TestGRPCHolds(t *testing.T) {
-	detailed, err := grpcstatus.New(codes.ResourceExhausted, "busy").WithDetails(durationpb.New(time.Minute)) // which says nothing
+	detailed, err := grpcstatus.New(codes.ResourceExhausted, "busy").WithDetails(durationpb.New(time.Minute)) // not a RetryInfo, so it has no effect
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,8 @@ func TestGRPCHolds(t *testing.T) {
 	}
 }
 
-// TestGRPCDeadlines: a server is told of the client's deadline, and neither that nor a client that leaves is its fault.
+// TestGRPCDeadlines checks that a server gets the client's deadline, and is blamed neither when it passes nor when the
+// client leaves.
 func TestGRPCDeadlines(t *testing.T) {
 	one := newGRPC(t, "one")
 	left := make(chan time.Duration, 20)
@@ -437,13 +438,13 @@ func TestGRPCDeadlines(t *testing.T) {
 	}
 }
 
-// TestSilentStreamsOfGRPCAreNotSlow: a stream whose header comes late says nothing about an endpoint that answers others at
-// once.
+// TestSilentStreamsOfGRPCAreNotSlow checks that streams whose headers come late do not make an endpoint count as slow
+// if it answers others at once.
 func TestSilentStreamsOfGRPCAreNotSlow(t *testing.T) {
 	one, two := newGRPC(t, "one"), newGRPC(t, "two")
 	p := startCaddy(t, overGRPC("", one, two))
 	cc := p.dialGRPC()
-	for range 150 { // so that it is known what is usual
+	for range 150 { // the endpoint's usual latency becomes known
 		wantUnary(t, cc, "one")
 	}
 	more := make(chan struct{})
@@ -475,8 +476,8 @@ func TestSilentStreamsOfGRPCAreNotSlow(t *testing.T) {
 		}
 		streams = append(streams, s)
 	}
-	eventually(t, "all watch", func() bool { return one.hits.Load() == 150+60 })
-	pause(t.Context(), 1500*time.Millisecond) // the time that nothing happens
+	eventually(t, "all streams are open", func() bool { return one.hits.Load() == 150+60 })
+	pause(t.Context(), 1500*time.Millisecond) // streams are silent for this time
 	cancel()
 	close(more)
 	for i, s := range streams {
@@ -501,7 +502,7 @@ func TestSilentStreamsOfGRPCAreNotSlow(t *testing.T) {
 	wantUnary(t, cc, "one")
 }
 
-// TestGRPCOutageThatOnlyClientsSee: where a server hangs and all clients reach their deadlines, it is found out.
+// TestGRPCOutageThatOnlyClientsSee checks that a server that hangs until every client's deadline is found to be out.
 func TestGRPCOutageThatOnlyClientsSee(t *testing.T) {
 	one, two := newGRPC(t, "one"), newGRPC(t, "two")
 	one.behave(func(s grpc.ServerStream) error {
@@ -525,7 +526,7 @@ func TestGRPCOutageThatOnlyClientsSee(t *testing.T) {
 	}
 }
 
-// TestGRPCHealth: a check of grpc.health.v1.
+// TestGRPCHealth checks health checks by grpc.health.v1.
 func TestGRPCHealth(t *testing.T) {
 	const often = "{\n\t\tinterval 50ms\n\t\tfast_interval 50ms\n\t}"
 	for _, over := range []string{"h2c", "TLS"} {
@@ -552,7 +553,7 @@ func TestGRPCHealth(t *testing.T) {
 	}
 }
 
-// TestAPIOfGRPC: keys go out as gRPC takes them, and a service that fails takes its own calls away only.
+// TestAPIOfGRPC checks that `api grpc` sends keys in metadata, and that a failing service moves only its own calls.
 func TestAPIOfGRPC(t *testing.T) {
 	one, two := newGRPC(t, "one"), newGRPC(t, "two")
 	keys := make(chan string, 100)
@@ -583,7 +584,7 @@ func TestAPIOfGRPC(t *testing.T) {
 		}
 	}
 	if n := one.hits.Load(); n > 20+10 {
-		t.Errorf("%d attempts at the endpoint, of which 20 are the other service's", n)
+		t.Errorf("%d attempts at the endpoint, want at most 10 beside the 20 of the good service", n)
 	}
 	if key := <-keys; key != "Bearer ours" {
 		t.Errorf("the key is %q", key)

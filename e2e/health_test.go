@@ -18,7 +18,7 @@ const (
 	checkPassed = "passed"
 )
 
-// oftenChecked lets checks come quickly, so that tests end.
+// oftenChecked returns options with short intervals of checks, and short times of the breaker.
 func oftenChecked(options string) string {
 	return `
 	breaker {
@@ -34,16 +34,17 @@ func oftenChecked(options string) string {
 	}`
 }
 
-// check is how the checks of an endpoint of the pool api stand.
+// check returns the state of the checks of an endpoint of the pool api. It is zero before the first check.
 func (p *proxy) check(name string) checkStatus {
 	p.t.Helper()
 	if c := p.one(name).Check; c != nil {
 		return *c
 	}
-	return checkStatus{} // not yet
+	return checkStatus{}
 }
 
-// waitForCheck waits until the checks of an endpoint of the pool api say something.
+// waitForCheck waits until the checks of an endpoint of the pool api have this state, and a last result that begins
+// with result.
 func (p *proxy) waitForCheck(name, state, result string) {
 	p.t.Helper()
 	var last checkStatus
@@ -60,7 +61,7 @@ func (p *proxy) waitForCheck(name, state, result string) {
 
 func isCheck(r *http.Request) bool { return r.Header.Get("User-Agent") == checkedBy }
 
-// TestCheckRequests looks at what a check asks an endpoint for.
+// TestCheckRequests checks the requests that checks send, with options of the pool and of an endpoint.
 func TestCheckRequests(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	var mu sync.Mutex
@@ -110,12 +111,12 @@ func TestCheckRequests(t *testing.T) {
 		"three": "",
 	} {
 		if seen[name] != want {
-			t.Errorf("%s was asked\n%s\nwant\n%s", name, seen[name], want)
+			t.Errorf("%s got\n%s\nwant\n%s", name, seen[name], want)
 		}
 	}
 }
 
-// TestCheckAnswers lets endpoints answer checks in every way.
+// TestCheckAnswers checks the result of a check for many kinds of response.
 func TestCheckAnswers(t *testing.T) {
 	trap := newAPI(t, "trap")
 	big := strings.Repeat("x", 1<<20)
@@ -152,19 +153,19 @@ func TestCheckAnswers(t *testing.T) {
 		answer        http.HandlerFunc
 		state, result string
 	}{
-		{"no uri: 404 is an answer", "", text(404, ""), "up", checkPassed},
-		{"no uri: 429 is none", "", text(429, ""), "down", "status 429"},
-		{"no uri: 500 is none", "", text(500, ""), "down", "status 500"},
-		{"a uri that is not there", "uri /up", text(404, ""), "down", "status 404"},
+		{"no uri: 404 passes", "", text(404, ""), "up", checkPassed},
+		{"no uri: 429 fails", "", text(429, ""), "down", "status 429"},
+		{"no uri: 500 fails", "", text(500, ""), "down", "status 500"},
+		{"a uri that is not found", "uri /up", text(404, ""), "down", "status 404"},
 		{"a redirect passes and is not followed", "uri /up", elsewhere, "up", checkPassed},
-		{"a redirect that must not be", "uri /up\nexpect_status 2xx", elsewhere, "down", "status 302"},
+		{"a redirect that is not expected", "uri /up\nexpect_status 2xx", elsewhere, "down", "status 302"},
 		{"the body matches", "uri /up\nmethod GET\nexpect_body \"\\\"status\\\": *\\\"ok\\\"\"", text(200, `{"status": "ok"}`), "up", checkPassed},
-		{"the body does not", "uri /up\nmethod GET\nexpect_body ^ok", text(200, "not ok"), "down", "body: no match"},
-		{"a match past what is read", "uri /up\nmethod GET\nexpect_body ok$", text(200, big+"ok"), "down", "body: no match"},
+		{"the body does not match", "uri /up\nmethod GET\nexpect_body ^ok", text(200, "not ok"), "down", "body: no match"},
+		{"a match beyond the examined part", "uri /up\nmethod GET\nexpect_body ok$", text(200, big+"ok"), "down", "body: no match"},
 		{"an endless body", "uri /up\nmethod GET\nexpect_body no", endless, "down", "body: no match"},
-		{"an endless body that does not matter", "uri /up\nmethod GET", endless, "up", checkPassed},
+		{"an endless body without expect_body", "uri /up\nmethod GET", endless, "up", checkPassed},
 		{"a trickle", "uri /up\nmethod GET\nexpect_body never", trickle, "down", "body: timeout"},
-		{"a trickle that does not matter", "uri /up\nmethod GET", trickle, "up", checkPassed},
+		{"a trickle without expect_body", "uri /up\nmethod GET", trickle, "up", checkPassed},
 		{"no answer", "", silent, "down", "timeout"},
 		{"a cut", "", cut, "down", "reset"},
 	} {
@@ -190,8 +191,7 @@ func TestCheckAnswers(t *testing.T) {
 	}
 }
 
-// TestCheckConnections are checks of endpoints that cannot be reached, or only by way of the proxy's
-// transport.
+// TestCheckConnections checks endpoints that cannot be reached, and one that only the proxy's transport can reach.
 func TestCheckConnections(t *testing.T) {
 	tls := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer tls.Close()
@@ -199,8 +199,8 @@ func TestCheckConnections(t *testing.T) {
 	refused.down()
 	other := newAPI(t, "other")
 	for _, tt := range []struct{ name, url, options, state, result string }{
-		{"a certificate nobody vouches for", tls.URL, "", "down", "tls"},
-		{"a transport that does not mind", tls.URL, "transport http {\ntls_insecure_skip_verify\n}", "up", checkPassed},
+		{"an untrusted certificate", tls.URL, "", "down", "tls"},
+		{"a transport that trusts any certificate", tls.URL, "transport http {\ntls_insecure_skip_verify\n}", "up", checkPassed},
 		{"no such host", "http://no-such-host.invalid", "", "down", "dial"},
 		{"refused", "http://" + refused.address, "", "down", "dial"},
 		{"plain text where TLS is expected", "https://" + other.address, "", "down", "tls"},
@@ -213,7 +213,8 @@ func TestCheckConnections(t *testing.T) {
 	}
 }
 
-// TestChecksAgainstCalls: what checks say and what calls see are two things.
+// TestChecksAgainstCalls checks that failing calls open a breaker though checks pass, and that failing checks open it
+// while there are few calls.
 func TestChecksAgainstCalls(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var checksFail, callsFail atomic.Bool
@@ -234,7 +235,7 @@ func TestChecksAgainstCalls(t *testing.T) {
 	eventually(t, "more checks have passed", func() bool {
 		c := p.check("one")
 		if c.State != "up" {
-			t.Fatalf("checks pass, and they are %+v", c)
+			t.Fatalf("checks pass, and their state is %+v", c)
 		}
 		return c.Sent >= checks+10
 	})
@@ -243,7 +244,7 @@ func TestChecksAgainstCalls(t *testing.T) {
 	load.stop()
 	load.wantNoFailure()
 
-	// the checks of an endpoint whose calls pass: with few calls, they decide
+	// the endpoint has few calls, so its checks decide
 	checksFail.Store(true)
 	p.becomes("one", "open")
 	p.get().want(t, "while checks fail", 200, "two")
@@ -251,8 +252,8 @@ func TestChecksAgainstCalls(t *testing.T) {
 	p.becomes("one", "closed")
 }
 
-// TestReloadWhileChecksAreUnderWay removes one endpoint and asks another question of the other, while
-// neither has answered yet.
+// TestReloadWhileChecksAreUnderWay removes one endpoint and changes the check of another, while a check of each waits
+// for its response. Checks that a reload ends must not count.
 func TestReloadWhileChecksAreUnderWay(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	var hanging atomic.Int64
@@ -268,7 +269,7 @@ func TestReloadWhileChecksAreUnderWay(t *testing.T) {
 	p := startCaddy(t, site("health {\nuri /old\ntimeout 1h\nfast_interval 100ms\n}", one, two))
 	eventually(t, "both checks hang", func() bool { return hanging.Load() == 2 })
 	p.reload(site("health {\nuri /new\nfast_interval 50ms\n}", one))
-	eventually(t, "both have ended", func() bool { return hanging.Load() == 0 })
+	eventually(t, "both checks have ended", func() bool { return hanging.Load() == 0 })
 	p.waitForCheck("one", "up", checkPassed)
 	results := make(map[string]float64)
 	for name, n := range p.metrics() {
@@ -277,12 +278,13 @@ func TestReloadWhileChecksAreUnderWay(t *testing.T) {
 		}
 	}
 	if len(results) != 1 || results[`"passed"}`] == 0 {
-		t.Errorf("the check that ended counts: %v", results)
+		t.Errorf("a check that the reload ended counts: %v", results)
 	}
 	p.wantState("one", "closed")
 }
 
-// TestReloadRefusesDifferentChecks of one pool.
+// TestReloadRefusesDifferentChecks checks that two handlers of a pool may not have different checks, but that one of
+// them may have none.
 func TestReloadRefusesDifferentChecks(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
@@ -293,12 +295,12 @@ func TestReloadRefusesDifferentChecks(t *testing.T) {
 		t.Errorf("two different checks: %v", err)
 	}
 	if err := p.load(both(checks, "")); err != nil {
-		t.Errorf("one of two says it: %v", err)
+		t.Errorf("only one handler has checks: %v", err)
 	}
 	p.waitForCheck("one", "up", checkPassed)
 }
 
-// TestHealthErrors are configurations that are refused.
+// TestHealthErrors checks configurations that must be refused.
 func TestHealthErrors(t *testing.T) {
 	for options, want := range map[string]string{
 		"health on":                                  "want off or a block",
@@ -327,14 +329,14 @@ func TestHealthErrors(t *testing.T) {
 	}
 	for _, own := range []string{"health", "health on", "health GET", "health GET up", "health get /up", "health grpc a b"} {
 		if _, err := adapt("http://a {\nfailover {\nendpoint http://b:1 {\n" + own + "\n}\n}\n}"); err == nil {
-			t.Errorf("%q of an endpoint is accepted", own)
+			t.Errorf("%q is accepted in an endpoint", own)
 		}
 	}
 }
 
-// TestAServerThatKnowsOnlyGETStaysUp: HEAD is refused in many ways; GET is asked once then, and from then
-// on, until the question is another.
-func TestAServerThatKnowsOnlyGETStaysUp(t *testing.T) {
+// TestAServerThatRefusesHEADStaysUp checks that after a refused HEAD a check tries GET at once, and that further checks
+// use GET.
+func TestAServerThatRefusesHEADStaysUp(t *testing.T) {
 	for _, status := range []int{405, 501, 400, 403, 404} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -352,14 +354,14 @@ func TestAServerThatKnowsOnlyGETStaysUp(t *testing.T) {
 			eventually(t, "many checks passed", func() bool { return gets.Load() > 5 })
 			p.waitForCheck("one", "up", checkPassed)
 			if got := heads.Load(); got != 1 {
-				t.Errorf("HEAD was asked %d times", got)
+				t.Errorf("HEAD was sent %d times", got)
 			}
 			p.get().want(t, "a call", 200, "one")
 		})
 	}
 }
 
-// TestHEADThatIsRefusedHidesNoOutage: the answer to GET counts.
+// TestHEADThatIsRefusedHidesNoOutage checks that the response to GET counts if HEAD is refused.
 func TestHEADThatIsRefusedHidesNoOutage(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -373,8 +375,9 @@ func TestHEADThatIsRefusedHidesNoOutage(t *testing.T) {
 	p.waitForCheck("one", "down", "status 503")
 }
 
-// TestWhatACheckSends: the path as it is written, with a body expected GET, and to a socket a Host.
-func TestWhatACheckSends(t *testing.T) {
+// TestRequestLinesOfChecks checks that the path is sent as it is written, that `expect_body` makes the method GET, and
+// that a check to a Unix socket has a Host.
+func TestRequestLinesOfChecks(t *testing.T) {
 	one := newAPI(t, "one")
 	seen := make(chan string, 100)
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -398,7 +401,7 @@ func TestWhatACheckSends(t *testing.T) {
 	_, port, _ := net.SplitHostPort(one.address)
 	for name, c := range map[string]struct{ endpoint, options, want string }{
 		"escapes":   {"http://" + one.address, "uri /a%2Fb/%7Ec?d=%2F", "HEAD /a%2Fb/%7Ec?d=%2F " + one.address},
-		"below":     {"http://" + one.address + "/v1", "uri /a%2Fb", "HEAD /v1/a%2Fb " + one.address},
+		"base path": {"http://" + one.address + "/v1", "uri /a%2Fb", "HEAD /v1/a%2Fb " + one.address},
 		"a body":    {"http://" + one.address, "expect_body well", "GET / " + one.address},
 		"a socket":  {"unix/" + socket, "uri /healthz", "HEAD /healthz localhost"},
 		"a port":    {"http://" + other.address, "uri /healthz\nport " + port, "HEAD /healthz 127.0.0.1:" + port},
@@ -420,7 +423,7 @@ func TestWhatACheckSends(t *testing.T) {
 	}
 }
 
-// TestChecksThatCannotPassAreRefused, with what to write instead.
+// TestChecksThatCannotPassAreRefused checks that the errors say what to write instead.
 func TestChecksThatCannotPassAreRefused(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestHeldAnswersAreBounded holds many answers at once and measures what that
-// takes: the bodies' size, in pieces that are used again.
+// TestHeldAnswersAreBounded holds many answers back at once. The heap may grow by one and a half times their size, and
+// later answers must reuse that memory.
 func TestHeldAnswersAreBounded(t *testing.T) {
 	const calls, size = 32, 1 << 20
 	one := newAPI(t, "one")
@@ -53,7 +53,7 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 				results <- int(n)
 			})
 		}
-		eventually(t, "all are held", func() bool {
+		eventually(t, "all are held back", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return waiting == calls && p.kept() >= calls*int64(size-len(piece))
@@ -98,8 +98,8 @@ func TestHeldAnswersAreBounded(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	each := (after.TotalAlloc - before.TotalAlloc) / 20
-	t.Logf("a further answer allocates %d KiB", each>>10)
+	t.Logf("a later answer allocates %d KiB", each>>10)
 	if each > size/2 {
-		t.Errorf("another answer of 1 MiB allocates %d KiB", each>>10)
+		t.Errorf("a later answer of 1 MiB allocates %d KiB", each>>10)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// TestHistorySurvivesReloadsAndRestarts counts calls over a reload, a restart, and
-// with what another instance kept in the same storage.
-func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
+// TestHistoryOutlivesReloadsAndRestarts counts calls over a reload and a restart, together with those of another
+// instance in the same storage, and with damaged files.
+func TestHistoryOutlivesReloadsAndRestarts(t *testing.T) {
 	one := newAPI(t, "one")
 	dir := t.TempDir()
 	storage := "storage file_system " + dir
@@ -22,7 +22,7 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		var got uint64
 		defer func() {
 			if got != n {
-				t.Logf("there are %d", got)
+				t.Logf("got %d calls", got)
 			}
 		}()
 		eventually(t, fmt.Sprint(what, ": ", n, " calls"), func() bool { got = p.report().Total.Calls; return got == n })
@@ -44,7 +44,7 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		expect("after the restart", 3)
 		p.get()
 		expect("after one more", 4)
-		// another instance has the same calls in the same storage
+		// a copy of this instance's files stands for another instance
 		if err := os.CopyFS(filepath.Join(dir, "failover", "api", "another"), os.DirFS(filepath.Join(dir, "failover", "api", instance(t)))); err != nil {
 			t.Fatal(err)
 		}
@@ -62,8 +62,8 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 		}
 		p = startCaddyWith(t, storage, kept)
 		p.get().want(t, "a call", 200, "one")
-		expect("what the other instance kept, and the new one", 4)
-		eventually(t, "what is damaged is set aside, with a warning", func() bool {
+		expect("the other instance's and a new one", 4)
+		eventually(t, "damaged files are set aside, with a warning", func() bool {
 			log, _ := os.ReadFile(p.file("log"))
 			aside, _ := filepath.Glob(filepath.Join(dir, "failover", "api", instance(t), "damaged.*"))
 			return strings.Contains(string(log), "history is damaged") && len(aside) == len(files)
@@ -71,7 +71,7 @@ func TestHistorySurvivesReloadsAndRestarts(t *testing.T) {
 	})
 }
 
-// instance is the name under which this Caddy keeps what it keeps.
+// instance returns the ID of this Caddy, which is the name of its directory in the storage.
 func instance(t *testing.T) string {
 	t.Helper()
 	id, err := caddy.InstanceID()

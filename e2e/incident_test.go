@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// incident is an outage, as the admin API tells it.
+// incident is an incident as the admin API returns it.
 type incident struct {
 	ID          uint64
 	Kind, Cause string
@@ -26,33 +26,33 @@ func (p *proxy) incidents() (list []incident) {
 	return list
 }
 
-// TestAnOutageIsAnIncident has one endpoint fail, then both, and then come back: trials
-// meanwhile are no events, what happened is one incident, and that outlives a restart.
+// TestAnOutageIsAnIncident has one endpoint fail, then both, and then both work again. Trials meanwhile must cause no
+// events, all must be one incident, and the incident must outlive a restart.
 func TestAnOutageIsAnIncident(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	config := site("breaker {\n\t\topen_for 100ms\n\t\topen_max 100ms\n\t\tstep 20ms\n\t\tstart 50%\n\t}\n\tretry {\n\t\tmethods any\n\t}", one, two)
 	p := startCaddy(t, config)
 	before := p.newestEvent()
 	if list := p.incidents(); len(list) != 0 {
-		t.Fatalf("before: %+v", list)
+		t.Fatalf("incidents before the outage: %+v", list)
 	}
 	post := func() answer { return p.call("POST", "/v1/chat?key=x", "{}") }
 	one.answer(503)
 	saved := 0
 	for p.one("one").State == "closed" {
-		post().want(t, "a call that is saved", 200, "two"+digest("{}"))
+		post().want(t, "a call that moves on", 200, "two"+digest("{}"))
 		saved++
 	}
 	two.answer(502)
-	eventually(t, "all is down", func() bool { post(); return p.pool("api").Down })
+	eventually(t, "the pool is down", func() bool { post(); return p.pool("api").Down })
 	was := p.one("two")
 	downAt := time.Now()
-	for time.Since(downAt) < time.Second { // some trials of each
+	for time.Since(downAt) < time.Second { // enough for some trials of each endpoint
 		post()
 		now := p.pool("api")
 		for _, e := range now.Endpoints {
 			if e.Name == "two" && (e.State != "open" || !e.Since.Equal(was.Since) || e.Until.Before(now.At)) {
-				t.Fatalf("a trial shows: %+v, was %+v, at %v", e, was, now.At)
+				t.Fatalf("a trial changed the status: %+v, was %+v, at %v", e, was, now.At)
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func TestAnOutageIsAnIncident(t *testing.T) {
 				t.Errorf("all_down: %v", e.Details)
 			}
 		case down > 0 && e.Kind != "failover" && e.Endpoint == "two":
-			t.Errorf("while all is down: %+v", e)
+			t.Errorf("an event while the pool is down: %+v", e)
 		}
 	}
 	if down == 0 {
@@ -74,7 +74,7 @@ func TestAnOutageIsAnIncident(t *testing.T) {
 	}
 	one.behave(one.fine)
 	two.behave(two.fine)
-	eventually(t, "all is well", func() bool {
+	eventually(t, "both endpoints are back", func() bool {
 		post()
 		return p.one("one").State == "closed" && p.one("two").State == "closed"
 	})
@@ -104,7 +104,7 @@ func TestAnOutageIsAnIncident(t *testing.T) {
 	if up != 1 {
 		t.Errorf("%d pool_up", up)
 	}
-	eventually(t, "the log has it", func() bool {
+	eventually(t, "the log has pool_up", func() bool {
 		lines := p.lines("pool_up")
 		return len(lines) == 1 && lines[0]["incident"] == float64(i.ID)
 	})

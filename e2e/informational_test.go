@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// hinting sends informational answers before it goes on.
+// hinting sends informational responses with these codes before then runs.
 func hinting(name string, then http.HandlerFunc, codes ...int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for _, code := range codes {
@@ -23,8 +23,8 @@ func hinting(name string, then http.HandlerFunc, codes ...int) http.HandlerFunc 
 	}
 }
 
-// TestInformationalAnswers: those of the attempt whose answer goes to the client are sent on, in order, and no others;
-// those of the last attempt that there can be at once.
+// TestInformationalAnswers checks that the client gets the informational responses of the attempt whose response it
+// gets, in order, and no others.
 func TestInformationalAnswers(t *testing.T) {
 	down := status(http.StatusServiceUnavailable)
 	for _, test := range []struct {
@@ -33,11 +33,11 @@ func TestInformationalAnswers(t *testing.T) {
 		want          []string
 		body          string
 	}{
-		{"of the one that answers", "", hinting("one", named("one"), 102, 103, 103), named("two"), []string{"102 </one-102>", "103 </one-103>", "103 </one-103>"}, "one"},
+		{"of the one that serves", "", hinting("one", named("one"), 102, 103, 103), named("two"), []string{"102 </one-102>", "103 </one-103>", "103 </one-103>"}, "one"},
 		{"not of one that fails", "", hinting("one", down, 103), hinting("two", named("two"), 103), []string{"103 </two-103>"}, "two"},
 		{"not of one that hangs up", "", hinting("one", cut, 103, 102), named("two"), nil, "two"},
-		{"not of one that is moved on from", "next_on 404", hinting("one", status(404), 103), hinting("two", named("two"), 104), []string{"104 </two-104>"}, "two"},
-		{"of the last one, which fails", "retry {\nattempts 1\n}", hinting("one", down, 103), named("two"), []string{"103 </one-103>"}, ""},
+		{"not of one that the call leaves", "next_on 404", hinting("one", status(404), 103), hinting("two", named("two"), 104), []string{"104 </two-104>"}, "two"},
+		{"of the last attempt, which fails", "retry {\nattempts 1\n}", hinting("one", down, 103), named("two"), []string{"103 </one-103>"}, ""},
 		{"held back", "commit complete", hinting("one", named("one"), 103), named("two"), []string{"103 </one-103>"}, "one"},
 	} {
 		for _, body := range []string{"", "a body"} {
@@ -63,10 +63,10 @@ func TestInformationalAnswers(t *testing.T) {
 				}
 				defer resp.Body.Close()
 				if text, err := io.ReadAll(resp.Body); err != nil || string(text) != test.body || !slices.Equal(got, test.want) {
-					t.Errorf("got %q after %q (%v), want %q", text, got, err, test.want)
+					t.Errorf("got %q and then %q (%v), want %q", got, text, err, test.want)
 				}
 				if link := resp.Header.Get("Link"); link != "" {
-					t.Errorf("the answer itself has %s", link)
+					t.Errorf("the final response has Link %s", link)
 				}
 			})
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestALimitIsKept: calls beyond an endpoint's limit go to the next one, which is no failure, and
-// a reload keeps what is used.
+// TestALimitIsKept checks that calls beyond an endpoint's limit go to the next endpoint, that this is no failure and no
+// event, and that a reload does not reset the limit.
 func TestALimitIsKept(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	config := edited("api", "", []*api{one, two}, "limit 5 requests per 1h burst 5")
@@ -30,21 +30,21 @@ func TestALimitIsKept(t *testing.T) {
 		t.Errorf("event %+v", e)
 	}
 	if text := p.readText("/failover/pools/api"); !strings.Contains(text, `"limits":[{"amount":5,"of":"requests","per_seconds":3600,"left":0}]`) {
-		t.Errorf("the status does not say what is left: %s", text)
+		t.Errorf("the status does not show what is left of the limit: %s", text)
 	}
 	if text := p.readText("/metrics"); !strings.Contains(text, `caddy_failover_endpoint_limit_left{amount="5",endpoint="one",of="requests",per="3600",pool="api"} 0`) {
-		t.Error("no metric says what is left")
+		t.Error("no metric shows what is left of the limit")
 	}
 }
 
-// TestNoEndpointHasRoom: the client is told when to come back, and nothing was down.
-func TestNoEndpointHasRoom(t *testing.T) {
+// TestAllLimitsUsedUp checks that the client gets 429 with a Retry-After, and that the pool is not down.
+func TestAllLimitsUsedUp(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "", []*api{one, two}, "limit 1 requests per 100s", "limit 1 requests per 50s\nlimit 100 requests per 1s"))
 	p.gets(2)
 	got := p.get()
 	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "50" {
-		t.Errorf("got %+v, want 429 and to come back in 50 s", got)
+		t.Errorf("got %+v, want 429 with Retry-After 50", got)
 	}
 	if one.hits.Load()+two.hits.Load() != 2 {
 		t.Errorf("the endpoints got %d and %d calls", one.hits.Load(), two.hits.Load())
@@ -54,7 +54,7 @@ func TestNoEndpointHasRoom(t *testing.T) {
 	}
 }
 
-// TestCallsWaitForALimit: in order, until there is room.
+// TestCallsWaitForALimit checks that waiting calls are all served as the limit allows.
 func TestCallsWaitForALimit(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, edited("api", "all_down wait 30s", []*api{one}, "limit 10 requests per 1s"))

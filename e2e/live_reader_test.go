@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestBytesBelongToTheLiveReader: what an attempt that has failed in mid body still reads of the client goes to the attempt that
-// lives, also when that has begun to answer, and past what is kept for others.
+// TestBytesBelongToTheLiveReader checks that the attempt that goes on gets the whole body, although a failed attempt may
+// still be reading from the client: also after the response has begun, and beyond the buffer for retries.
 func TestBytesBelongToTheLiveReader(t *testing.T) {
 	for _, upstream := range []string{"1.1", "h2c"} {
 		for _, client := range []string{"HTTP/1.1", "h2c"} {
@@ -69,7 +69,7 @@ func TestBytesBelongToTheLiveReader(t *testing.T) {
 							}
 						}
 						to.Close()
-						if got := receive(t, "what the endpoint got", got); got != digest(all)+"<nil>" {
+						if got := receive(t, "the body at the endpoint", got); got != digest(all)+"<nil>" {
 							t.Errorf("round %d: the endpoint got %s, want %s", i, got, digest(all))
 						}
 						text, err := bufio.NewReader(resp.Body).ReadString(0)

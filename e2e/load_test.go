@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// A load is a stream of requests, each sent on time whatever became of the others, and the tally of
-// their answers.
+// A load sends requests at a constant rate, whether or not earlier ones have been answered, and counts the answers.
 type load struct {
 	p      *proxy
 	method string
@@ -24,16 +23,16 @@ type load struct {
 	times  []time.Duration
 	seen   map[string]int // answers, by status and body or Retry-After
 	failed int
-	errors []string // of the first that failed
+	errors []string // the first five failures
 }
 
-// startLoad sends rate requests a second until stop. An answer is good if it is 200 and ends with what
-// the whole body comes to.
+// startLoad sends rate requests a second until stop. An answer is good if its status is 200 and it ends with the
+// digest of the request's whole body.
 func (p *proxy) startLoad(rate int, method, body string) *load {
 	return p.startLoadAt("/", rate, method, body)
 }
 
-// startLoadAt is startLoad for another path than the root.
+// startLoadAt is startLoad for a path.
 func (p *proxy) startLoadAt(path string, rate int, method, body string) *load {
 	l := &load{p: p, method: method, path: path, body: body, seen: make(map[string]int), quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
@@ -91,21 +90,21 @@ func (l *load) send() (string, bool) {
 	return fmt.Sprintf("%d %s", resp.StatusCode, text), resp.StatusCode == http.StatusOK && whole
 }
 
-// answered is how many answers are in.
+// answered returns the number of requests that have ended.
 func (l *load) answered() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.times)
 }
 
-// await lets the load go on until there are n more answers.
+// await waits until n more requests have ended.
 func (l *load) await(n int) {
 	l.p.t.Helper()
 	before := l.answered()
-	eventually(l.p.t, fmt.Sprint(n, " more answers are in"), func() bool { return l.answered() >= before+n })
+	eventually(l.p.t, fmt.Sprint(n, " more answers"), func() bool { return l.answered() >= before+n })
 }
 
-// stop ends the load when all its answers are in.
+// stop ends the load and waits for the answers to its requests.
 func (l *load) stop() {
 	close(l.quit)
 	<-l.done
@@ -121,7 +120,7 @@ func (l *load) wantNoFailure() {
 	}
 }
 
-// wantFailures fails the test if more than a part of the answers was not good.
+// wantFailures fails the test if more than the part most of the answers was not good.
 func (l *load) wantFailures(most float64) {
 	l.p.t.Helper()
 	l.mu.Lock()
@@ -131,7 +130,7 @@ func (l *load) wantFailures(most float64) {
 	}
 }
 
-// longer is how many calls took longer than a time.
+// longer returns how many calls took longer than than.
 func (l *load) longer(than time.Duration) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,7 +142,7 @@ func (l *load) longer(than time.Duration) (n int) {
 	return n
 }
 
-// quantile is what part q of the calls took at most.
+// quantile returns the q-quantile of the calls' durations.
 func (l *load) quantile(q float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

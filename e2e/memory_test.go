@@ -11,31 +11,30 @@ import (
 	"testing"
 )
 
-// nothingKept waits until no memory is taken by bodies of the test's own.
+// nothingKept waits until the test's own bodies take no memory.
 func (p *proxy) nothingKept() {
 	p.t.Helper()
 	eventually(p.t, "bodies take no memory", func() bool { return p.kept() <= p.before })
 }
 
-// kept is how many bytes of memory bodies take.
+// kept returns how many bytes of memory bodies take.
 func (p *proxy) kept() int64 {
 	p.t.Helper()
 	return int64(p.metrics()["caddy_failover_bodies_memory_bytes"])
 }
 
-// notKept is how many bodies of the pool api there was no memory for.
+// notKept returns how many bodies of the pool api were not kept for lack of memory.
 func (p *proxy) notKept() int {
 	p.t.Helper()
 	return int(p.metrics()[`caddy_failover_bodies_not_kept_total{pool="api"}`])
 }
 
-// filler is a pool that takes memory for the bodies of requests for the path held.
+// filler returns a route for the path held, to a pool that keeps the bodies of its requests in memory.
 func filler(a *api) string {
 	return at(held, pooled("filler", "retry {\n\t\tmethods any\n\t\tbuffer 64MiB\n\t}", a))
 }
 
-// fill takes the memory for bodies but so many bytes, by calls that stay at the filler's endpoint until free
-// is called.
+// fill uses all memory for bodies except left bytes. Its calls stay at the filler's endpoint a until free is called.
 func (p *proxy) fill(a *api, left int64) (free func()) {
 	p.t.Helper()
 	arrived, leave := a.staying()
@@ -47,11 +46,11 @@ func (p *proxy) fill(a *api, left int64) (free func()) {
 			break
 		}
 		if room < 0 {
-			p.t.Fatalf("bodies have taken %d bytes that were to be left", -room)
+			p.t.Fatalf("bodies take %d bytes more than wanted", -room)
 		}
-		n := min(room, smallBody) // takes as much as it has
+		n := min(room, smallBody) // a small body takes exactly its size
 		if room > 64<<10 {
-			n = room * 3 / 4 // takes up to a fifth more
+			n = room * 3 / 4 // a large one takes up to a fifth more
 		}
 		done := make(chan answer, 1)
 		calls = append(calls, done)
@@ -64,25 +63,25 @@ func (p *proxy) fill(a *api, left int64) (free func()) {
 				done <- answer{resp.StatusCode, resp.Header, string(text)}
 			}
 		}()
-		receive(p.t, "a call that takes memory, at the endpoint", arrived)
+		receive(p.t, "a call of the filler at its endpoint", arrived)
 	}
 	return func() {
 		p.t.Helper()
 		leave()
 		for _, call := range calls {
-			if got := receive(p.t, "the answer to a call that took memory", call); got.status != 200 {
-				p.t.Errorf("a call that took memory got %+v", got)
+			if got := receive(p.t, "the answer to a call of the filler", call); got.status != 200 {
+				p.t.Errorf("a call of the filler got %+v", got)
 			}
 		}
 	}
 }
 
-// withMemory is a global option.
+// withMemory returns the global option that limits the memory for bodies.
 func withMemory(size string) string { return "failover {\n\tmemory " + size + "\n}" }
 
-// TestBodiesArePassedOnWhereThereIsNoMemory: whole, but once. A call that needs its body in memory is refused
-// for a moment.
-func TestBodiesArePassedOnWhereThereIsNoMemory(t *testing.T) {
+// TestBodiesWithoutMemoryArePassedOn checks that without memory a body reaches its first endpoint whole and cannot be
+// sent again, and that a call which needs its body in memory gets 503 with a Retry-After.
+func TestBodiesWithoutMemoryArePassedOn(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	p := startCaddyWith(t, withMemory("8MiB"), "route {\n"+filler(three)+"\n"+
 		at("/json", edited("json", "", []*api{one}, "set_json a 1"))+"\n"+
@@ -106,7 +105,7 @@ func TestBodiesArePassedOnWhereThereIsNoMemory(t *testing.T) {
 	}
 	one.answer(http.StatusServiceUnavailable)
 	for _, size := range sizes {
-		p.call(http.MethodPost, "/", randomBody(size)).want(t, fmt.Sprint(size, " bytes that fail"), 503, "one says 503")
+		p.call(http.MethodPost, "/", randomBody(size)).want(t, fmt.Sprint(size, " bytes, and the endpoint fails"), 503, "one says 503")
 	}
 	free()
 	p.nothingKept()
@@ -118,8 +117,9 @@ func TestBodiesArePassedOnWhereThereIsNoMemory(t *testing.T) {
 	p.nothingKept()
 }
 
-// TestHeldAnswersArePassedOnWhereThereIsNoMemory, whole.
-func TestHeldAnswersArePassedOnWhereThereIsNoMemory(t *testing.T) {
+// TestHeldAnswersWithoutMemoryArePassedOn checks that a response that would be held back goes out whole if there is
+// no memory for it.
+func TestHeldAnswersWithoutMemoryArePassedOn(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	text := randomBody(300_000)
 	one.behave(named(text))
@@ -139,7 +139,7 @@ func TestHeldAnswersArePassedOnWhereThereIsNoMemory(t *testing.T) {
 	}
 }
 
-// TestTheMemoryIsConfigured in the global options, and follows reloads.
+// TestTheMemoryIsConfigured checks that the limit follows the global option at each reload.
 func TestTheMemoryIsConfigured(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
@@ -166,15 +166,15 @@ func TestTheMemoryIsConfigured(t *testing.T) {
 	}
 }
 
-// TestUploadsTakeMemoryForWhatHasCome, however much they declare. What the heap grows by, some 100 MB, is compared
-// with what it grows by where the stock proxy has the same uploads: net/http alone takes 64 KiB for each to copy
-// them, and buffers of connections most of the rest.
-func TestUploadsTakeMemoryForWhatHasCome(t *testing.T) {
+// TestUploadsTakeMemoryForReceivedBytes checks that the memory of uploads depends on the bytes received, not on the
+// declared length. It compares the growth of the heap with that of the stock proxy under the same uploads, some 100 MB:
+// net/http takes 64 KiB to copy each upload, and buffers of connections take most of the rest.
+func TestUploadsTakeMemoryForReceivedBytes(t *testing.T) {
 	const uploads = 1000
-	const each, own = 4 << 10, 12 << 10 // kept of the body at most, beside what has come; all else that a call takes
+	const each, own = 4 << 10, 12 << 10 // most bytes per upload beyond those received; most for the rest of its call
 	arrived := make(chan struct{}, uploads)
 	var open atomic.Int64
-	one := &api{name: "one", address: listening(t, func(conn net.Conn) { // as little as an endpoint can be
+	one := &api{name: "one", address: listening(t, func(conn net.Conn) { // takes hardly any memory itself
 		open.Add(1)
 		defer open.Add(-1)
 		var last [4]byte
@@ -201,11 +201,11 @@ func TestUploadsTakeMemoryForWhatHasCome(t *testing.T) {
 			fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: api.test\r\nContent-Length: 1048576\r\n\r\na", path)
 		}
 		for range uploads {
-			receive(t, "the byte that came, at the endpoint", arrived)
+			receive(t, "the first byte at the endpoint", arrived)
 		}
 		if path == "/" {
 			if kept, most := p.kept()-p.before, int64(uploads+uploads/5+uploads*each); kept < uploads || kept > most {
-				t.Errorf("%d uploads of a byte take %d bytes, want at most %d", uploads, kept, most)
+				t.Errorf("%d uploads of one byte take %d bytes, want at most %d", uploads, kept, most)
 			}
 		}
 		grown := heapInUse() - before
@@ -228,10 +228,10 @@ func TestUploadsTakeMemoryForWhatHasCome(t *testing.T) {
 	p.nothingKept()
 }
 
-// heapInUse is how many bytes of the heap are in use when what is garbage has been collected.
+// heapInUse collects garbage and returns how many bytes of the heap are in use.
 func heapInUse() int64 {
 	runtime.GC()
-	runtime.GC() // what was pooled until then
+	runtime.GC() // a sync.Pool drops its items at the second collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse)

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// TestMetrics scrapes a running Caddy before and after reloads.
+// TestMetrics checks the metrics before and after reloads, good and failed, and that each is documented.
 func TestMetrics(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	options := "\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}\n\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1m\n\t}"
-	// a pool in two handlers, another one, and one whose calls have scopes
+	// a pool in two handlers, a second pool, and one with scopes
 	sites := func() string {
 		other := strings.Replace(strings.Replace(site("", two), "name api", "name \"other \\\"pool\\\"\"", 1), "failover {", "failover /other* {", 1)
 		other = strings.Replace(other, "name two", "name two\n\t\tlimit 100 requests per 1m\n\t\tlimit 100000 tokens per 1m\n\t\tquota endpoint", 1)
@@ -27,7 +27,7 @@ func TestMetrics(t *testing.T) {
 		two.fine(w, r)
 	})
 	p := startCaddyWith(t, fleetOfOne, sites())
-	scrape := func() string { // of the site: the admin endpoint of a configuration that fails has metrics of its own
+	scrape := func() string { // from the site, because a failed configuration leaves its own metrics at the admin endpoint
 		t.Helper()
 		got := p.call(http.MethodGet, "/metrics", "")
 		if got.status != http.StatusOK {
@@ -43,7 +43,7 @@ func TestMetrics(t *testing.T) {
 		p.get() // the second one opens the breaker
 	}
 	p.call(http.MethodGet, "/scoped?kind=ill", "")
-	eventually(t, "the pool has a standing", func() bool { return p.pool("api").SLA != nil })
+	eventually(t, "the pool has an SLA status", func() bool { return p.pool("api").SLA != nil })
 	metricsAreDocumented(t, scrape())
 	want := scraped{
 		`caddy_failover_calls_total{outcome="success",pool="api"}`:                            5,
@@ -74,7 +74,7 @@ func TestMetrics(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		var samples scraped
-		eventually(t, when+": all is settled", func() bool {
+		eventually(t, when+": all calls are counted", func() bool {
 			samples = parseMetrics(t, scrape())
 			return samples[`caddy_failover_calls_total{outcome="success",pool="api"}`] >= want[`caddy_failover_calls_total{outcome="success",pool="api"}`]
 		})
@@ -100,9 +100,9 @@ func TestMetrics(t *testing.T) {
 		t.Fatal("a bad configuration was loaded")
 	}
 	check("after a reload that failed")
-	// labels are bounded by configuration: what is no longer in it is gone
+	// the metrics of a removed endpoint or pool must go, because the configuration bounds the labels
 	p.reload("metrics /metrics\n" + site("", two))
-	eventually(t, "an endpoint and a pool that are gone have no metrics", func() bool {
+	eventually(t, "the removed endpoint and pool have no metrics", func() bool {
 		text := scrape()
 		return !strings.Contains(text, `endpoint="one"`) && !strings.Contains(text, `pool="other`)
 	})

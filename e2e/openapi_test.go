@@ -13,13 +13,13 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// A contract is docs/openapi.yaml, ready to hold answers against.
+// A contract is docs/openapi.yaml, parsed so that it can check answers.
 type contract struct {
 	t        testing.TB
 	document map[string]any
 	compiler *jsonschema.Compiler
 	paths    map[*regexp.Regexp]string
-	seen     map[string]bool // path, method, status and media type that came
+	seen     map[string]bool // path, method, status and media type of checked answers
 }
 
 func readContract(t testing.TB) *contract {
@@ -32,7 +32,7 @@ func readContract(t testing.TB) *contract {
 	if err := yaml.Unmarshal(text, &parsed); err != nil {
 		t.Fatal(err)
 	}
-	// numbers and keys as JSON has them
+	// by way of JSON, for JSON's types of numbers and keys
 	asJSON, err := json.Marshal(parsed)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,8 @@ func readContract(t testing.TB) *contract {
 	return c
 }
 
-// at follows keys, and references, into the document.
+// at follows keys into the document, and references. It returns the value and its JSON pointer; nil and "" if there
+// is none.
 func (c *contract) at(keys ...string) (any, string) {
 	c.t.Helper()
 	var value any = c.document
@@ -77,7 +78,7 @@ func (c *contract) at(keys ...string) (any, string) {
 	return value, pointer
 }
 
-// schema compiles the schema at keys.
+// schema compiles the schema at keys. It returns nil if there is none.
 func (c *contract) schema(keys ...string) *jsonschema.Schema {
 	c.t.Helper()
 	_, pointer := c.at(keys...)
@@ -96,7 +97,7 @@ func escapeFragment(pointer string) string {
 	return strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D").Replace(pointer)
 }
 
-// operation finds what the document says about a request.
+// operation returns the keys of a request's operation in the document.
 func (c *contract) operation(method, path string) []string {
 	path, _, _ = strings.Cut(path, "?")
 	for pattern, template := range c.paths {
@@ -104,16 +105,16 @@ func (c *contract) operation(method, path string) []string {
 			return []string{"paths", template, strings.ToLower(method)}
 		}
 	}
-	c.t.Errorf("the document does not know %s", path)
+	c.t.Errorf("the document does not describe %s", path)
 	return nil
 }
 
-// holds checks an answer.
+// holds checks an answer against the document.
 func (c *contract) holds(method, path string, status int, header http.Header, body string) {
 	c.t.Helper()
 	operation := c.operation(method, path)
 	if status == http.StatusMethodNotAllowed {
-		operation[2] = "get" // of any method that is allowed
+		operation[2] = "get" // the document has the 405 at the allowed methods
 		if o, _ := c.at(operation...); o == nil {
 			operation[2] = "post"
 		}
@@ -121,7 +122,7 @@ func (c *contract) holds(method, path string, status int, header http.Header, bo
 	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	schema := c.schema(append(operation, "responses", fmt.Sprint(status), "content", media, "schema")...)
 	if schema == nil {
-		c.t.Errorf("%s %s: the document knows no answer %d with %s", method, path, status, media)
+		c.t.Errorf("%s %s: the document has no answer %d with %s", method, path, status, media)
 		return
 	}
 	c.seen[fmt.Sprint(operation[1], " ", operation[2], " ", status, " ", media)] = true
@@ -138,18 +139,18 @@ func (c *contract) holds(method, path string, status int, header http.Header, bo
 	}
 }
 
-// accepts checks what the document says of a request's body.
+// accepts reports whether the document allows a request's body.
 func (c *contract) accepts(method, path, body string) bool {
 	c.t.Helper()
 	schema := c.schema(append(c.operation(method, path), "requestBody", "content", "application/json", "schema")...)
 	if schema == nil {
-		c.t.Fatalf("the document knows no body of %s %s", method, path)
+		c.t.Fatalf("the document has no body of %s %s", method, path)
 	}
 	value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
 	return err == nil && schema.Validate(value) == nil
 }
 
-// everything lists the answers of the document.
+// everything returns all answers of the document, in the form of seen's keys.
 func (c *contract) everything() (all []string) {
 	for path, item := range c.document["paths"].(map[string]any) {
 		for method, operation := range item.(map[string]any) {
@@ -167,9 +168,8 @@ func (c *contract) everything() (all []string) {
 	return all
 }
 
-// TestOpenAPI holds real answers of every kind against docs/openapi.yaml, wants
-// each that it lists to come, and request bodies to be taken if and only if it
-// allows them.
+// TestOpenAPI checks real answers of every kind against docs/openapi.yaml. Each answer that it lists must occur, and a
+// request body must be accepted if and only if the document allows it.
 func TestOpenAPI(t *testing.T) {
 	c := readContract(t)
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
@@ -183,7 +183,7 @@ func TestOpenAPI(t *testing.T) {
 		return status
 	}
 
-	// a pool in which much is going on: one is down, three asks to wait
+	// a pool whose status has many fields: one fails, two is drained, three is held
 	one.answer(http.StatusServiceUnavailable)
 	p.order(http.MethodPatch, "api/endpoints/three", `{"priority":1,"weight":100,"for":"1h","reason":"load"}`)
 	three.answer(http.StatusTooManyRequests, "Retry-After", "60")
@@ -194,9 +194,9 @@ func TestOpenAPI(t *testing.T) {
 	})
 	p.order(http.MethodPost, "api/endpoints/two/drain", `{"for":"1h","reason":"an upgrade"}`)
 
-	eventually(t, "one has a standing", func() bool { return p.one("one").SLA != nil })
+	eventually(t, "one has an SLA status", func() bool { return p.one("one").SLA != nil })
 	if e := p.endpoint("api", "one"); e.SLA.Failed == 0 || e.SLA.Availability.Met || e.SLA.Target != 1 {
-		t.Errorf("the standing of one: %+v", e.SLA)
+		t.Errorf("the SLA status of one: %+v", e.SLA)
 	}
 
 	const (
@@ -289,12 +289,12 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for path := range c.document["paths"].(map[string]any) {
 		if !strings.Contains(string(prose), "`"+path) && !strings.Contains(string(prose), " "+path) {
-			t.Errorf("docs/api.md does not know %s", path)
+			t.Errorf("docs/api.md does not describe %s", path)
 		}
 	}
 	for _, answer := range c.everything() {
 		if !c.seen[answer] {
-			t.Errorf("the document promises an answer that did not come: %s", answer)
+			t.Errorf("the document has an answer that did not occur: %s", answer)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// counts says which endpoints answered n calls.
+// counts makes n calls, which must succeed, and returns how many each endpoint answered.
 func (p *proxy) counts(n int, path string) map[string]int {
 	p.t.Helper()
 	seen := make(map[string]int)
@@ -30,7 +30,7 @@ func (p *proxy) counts(n int, path string) map[string]int {
 	return seen
 }
 
-// TestDrainLetsCallsFinish drains an endpoint with three calls in flight.
+// TestDrainLetsCallsFinish checks that a drained endpoint gets no new calls, and that its three calls in flight finish.
 func TestDrainLetsCallsFinish(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
@@ -67,7 +67,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 			t.Errorf("a call in flight ended with %v after %q", err, text)
 		}
 	}
-	eventually(t, "none is in flight", func() bool { return p.endpoint("api", "one").InFlight == 0 })
+	eventually(t, "no call is in flight", func() bool { return p.endpoint("api", "one").InFlight == 0 })
 
 	one.behave(one.fine)
 	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.Operator != nil || answer.Status.Traffic != 1 {
@@ -78,8 +78,8 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 	}
 }
 
-// TestOperatorActionsHoldOverReloads reloads under a drain, a trip and settings, with
-// another configuration each time, one of which fails.
+// TestOperatorActionsHoldOverReloads checks that a drain, a trip and settings outlive reloads with other
+// configurations, one of which fails.
 func TestOperatorActionsHoldOverReloads(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	p := startCaddy(t, site("", one, two, three))
@@ -109,7 +109,7 @@ func TestOperatorActionsHoldOverReloads(t *testing.T) {
 		check(fmt.Sprintf("reloaded with %q", options))
 	}
 	if err := p.load(site("", one, two, three) + "\nfailover /x {\n\tname api\n\tendpoint http://" + one.address + "/x {\n\t\tname one\n\t}\n}"); err == nil {
-		t.Error("two URLs of one endpoint were taken")
+		t.Error("two URLs of one endpoint were accepted")
 	}
 	check("after a configuration that failed")
 
@@ -127,7 +127,7 @@ func TestOperatorActionsHoldOverReloads(t *testing.T) {
 	}
 }
 
-// TestOperatorActionsWorkInEveryHandler steers a pool that two handlers share.
+// TestOperatorActionsWorkInEveryHandler checks that actions affect both handlers that share a pool.
 func TestOperatorActionsWorkInEveryHandler(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	directive := site("", one, two)
@@ -158,13 +158,13 @@ func TestOperatorActionsWorkInEveryHandler(t *testing.T) {
 	}
 	p.order(http.MethodPatch, "api/endpoints/one", `{"weight":null,"priority":7}`)
 	if e := p.endpoint("api", "one"); e.Weight != 1 || e.Priority != 7 || e.Override.Weight != nil {
-		t.Errorf("the weight was not given back alone: %+v", e)
+		t.Errorf("the weight was not undone alone: %+v", e)
 	}
 	both("behind", "two")
 }
 
-// TestTripRecovers wants an endpoint whose trip is undone, or over, to come back
-// progressively, and one that is reset at once.
+// TestTripRecovers checks that an endpoint recovers step by step after its trip is over or undone, and is back at once
+// after a reset.
 func TestTripRecovers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker {\n\t\tstep 50ms\n\t}", one, two))
@@ -189,7 +189,7 @@ func TestTripRecovers(t *testing.T) {
 		}
 	}
 	if over := reasons["operator trip_over"]; over.Endpoint != "one" || over.Details["note"] != "to see" {
-		t.Errorf("the trip was over with %+v", over)
+		t.Errorf("the event trip_over is %+v", over)
 	}
 	eventually(t, "the log has both reasons", func() bool {
 		return slices.ContainsFunc(p.lines("operator"), func(l map[string]any) bool { return l["reason"] == "trip" && l["note"] == "to see" })
@@ -208,8 +208,8 @@ func TestTripRecovers(t *testing.T) {
 	}
 }
 
-// TestEnableForATimeForcesClosed keeps a failing endpoint closed, and lets its
-// breaker work again after that.
+// TestEnableForATimeForcesClosed checks that a failing endpoint stays closed for that time, and that its breaker works
+// again afterwards.
 func TestEnableForATimeForcesClosed(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1h\n\t\topen_max 1h\n\t}", one, two))
@@ -219,7 +219,7 @@ func TestEnableForATimeForcesClosed(t *testing.T) {
 	}
 	before := one.hits.Load()
 	if seen := p.counts(10, "/"); seen["two"] != 10 || one.hits.Load() == before {
-		t.Errorf("forced closed: %v, one was asked %d times", seen, one.hits.Load()-before)
+		t.Errorf("forced closed: %v, one got %d requests", seen, one.hits.Load()-before)
 	}
 	if e := p.endpoint("api", "one"); e.State != "forced_closed" || e.Share != 1 {
 		t.Errorf("after failures: %+v", e)
@@ -227,11 +227,11 @@ func TestEnableForATimeForcesClosed(t *testing.T) {
 	if answer := p.order(http.MethodPost, "api/endpoints/one/enable", ""); answer.Status.State != "closed" || answer.Status.Operator != nil {
 		t.Errorf("undone: %+v", answer.Status)
 	}
-	eventually(t, "failures open it without force", func() bool {
+	eventually(t, "failures open the breaker again", func() bool {
 		p.counts(10, "/")
 		return p.endpoint("api", "one").State == "open"
 	})
-	// a reset forgets what was held against it
+	// a reset forgets all failures
 	one.behave(one.fine)
 	if answer := p.order(http.MethodPost, "api/endpoints/one/reset", ""); answer.Status.State != "closed" || answer.Status.Score != 1 || answer.Status.Share != 1 {
 		t.Errorf("reset: %+v", answer.Status)
@@ -241,7 +241,7 @@ func TestEnableForATimeForcesClosed(t *testing.T) {
 	}
 }
 
-// TestTripWithoutBreakers trips an endpoint of a pool that has breakers off.
+// TestTripWithoutBreakers checks that a trip works in a pool with `breaker off`.
 func TestTripWithoutBreakers(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\tbreaker off", one, two))
@@ -259,8 +259,8 @@ func TestTripWithoutBreakers(t *testing.T) {
 	}
 }
 
-// TestNothingGetsPastAnOperator takes every endpoint out by hand, then all but
-// one that is down: trials must go there.
+// TestNothingGetsPastAnOperator checks that no endpoint gets a request while an operator has taken all out, and that
+// trials go only to a failed endpoint which no operator has taken out.
 func TestNothingGetsPastAnOperator(t *testing.T) {
 	for _, allDown := range []string{"fail_fast", "try_anyway"} {
 		t.Run(allDown, func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 				}
 			}
 			if one.hits.Load()+two.hits.Load() != hits {
-				t.Error("an endpoint was asked against the operator's will")
+				t.Error("an endpoint that an operator took out got a request")
 			}
 
 			two.down()
@@ -294,18 +294,18 @@ func TestNothingGetsPastAnOperator(t *testing.T) {
 				return p.endpoint("api", "two").State == "open"
 			})
 			two.up(t, two.address)
-			eventually(t, "a trial finds two well", func() bool {
+			eventually(t, "a trial succeeds at two", func() bool {
 				got := p.get()
 				return got.status == http.StatusOK && got.body == "two"
 			})
 			if one.hits.Load() != 0 {
-				t.Error("the drained endpoint was asked")
+				t.Error("the drained endpoint got a request")
 			}
 		})
 	}
 }
 
-// TestTripMovesWaitingCalls trips an endpoint at which calls wait for an answer.
+// TestTripMovesWaitingCalls checks that a trip makes the calls that wait at the endpoint move on.
 func TestTripMovesWaitingCalls(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))

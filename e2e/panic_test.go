@@ -13,10 +13,10 @@ import (
 
 func init() { caddy.RegisterModule(new(panicking)) }
 
-// panicking is a transport whose attempts at the first endpoint panic once those at the second are answered.
+// panicking is a transport. An attempt at 127.0.0.1 panics when rivals.answered delivers; any other gets a response.
 type panicking struct{}
 
-// rivals are those that were answered, and whose bodies are open.
+// rivals are the attempts that got a response. open counts the responses whose bodies are not closed.
 var rivals struct {
 	answered chan struct{}
 	open     atomic.Int64
@@ -44,19 +44,19 @@ func (counting) Close() error {
 	return nil
 }
 
-// TestAPanicLeavesNoRival: where the first attempt's transport panics, what its hedge has brought or still brings is given back.
+// TestAPanicLeavesNoRival checks that the response of a hedge is closed if the first attempt's transport panics.
 func TestAPanicLeavesNoRival(t *testing.T) {
 	rivals.answered = make(chan struct{})
 	p := startCaddy(t, "failover {\n\tname api\n\tretry {\n\t\tmethods any\n\t\thedge 20ms max 100%\n\t}\n\tendpoint http://127.0.0.1:1 {\n\t\tname one\n\t}\n\tendpoint http://two.test {\n\t\tname two\n\t}\n\ttransport panicking\n}")
 	for i := range 3 {
 		conn, answer := p.raw("POST / HTTP/1.1\nHost: api.test\nContent-Length: 0")
-		eventually(t, "the rival is answered", func() bool { return rivals.open.Load() == 1 })
+		eventually(t, "the hedge has a response", func() bool { return rivals.open.Load() == 1 })
 		rivals.answered <- struct{}{}
 		if _, err := answer.ReadByte(); err != io.EOF {
 			t.Errorf("call %d ends with %v", i, err)
 		}
 		conn.Close()
-		eventually(t, "the rival's body is closed", func() bool { return rivals.open.Load() == 0 })
+		eventually(t, "the hedge's body is closed", func() bool { return rivals.open.Load() == 0 })
 	}
 	p.quiet()
 }

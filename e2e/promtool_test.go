@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestPromtoolChecksTheMetrics scrapes a Caddy that has pools of every kind of option, and has promtool, of
-// Debian's package prometheus, check what comes.
+// TestPromtoolChecksTheMetrics has promtool, of Debian's package prometheus, check the metrics of a pool with an SLA and
+// health checks.
 func TestPromtoolChecksTheMetrics(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, "metrics /metrics\n"+site("sla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}\n\thealth {\n\t\turi /\n\t}", one, two))

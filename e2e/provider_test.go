@@ -11,16 +11,15 @@ import (
 	"time"
 )
 
-// A provider is a mock of an LLM API, OpenAI's chat completions and Anthropic's messages, streaming and
-// not. If it is faulty, it misbehaves as the request's model says; else it answers every model well that
-// any provider would answer.
+// A provider is a mock of an LLM API: OpenAI's chat completions and Anthropic's messages, streaming and
+// not. If it is faulty, the request's model names the fault. The model "content-filter" is refused by all providers.
 type provider struct {
 	*api
 	faulty bool
 
 	mu    sync.Mutex
-	asked map[string]int       // by model
-	first map[string]time.Time // by model
+	asked map[string]int       // number of requests, by model
+	first map[string]time.Time // time of the first request, by model
 }
 
 // newProvider starts a provider.
@@ -31,14 +30,14 @@ func newProvider(t testing.TB, name string, faulty bool) *provider {
 	return p
 }
 
-// times is how often a model was asked for.
+// times returns how many requests there were for a model.
 func (p *provider) times(model string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.asked[model]
 }
 
-// completion is a request's part that matters here.
+// completion has the fields of a request that providers read.
 type completion struct {
 	Model  string `json:"model"`
 	Stream bool   `json:"stream"`
@@ -64,7 +63,7 @@ func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 
 	anthropic := strings.HasSuffix(r.URL.Path, "/messages")
-	if c.Model == "content-filter" { // nobody answers that
+	if c.Model == "content-filter" {
 		refuse(w, anthropic, http.StatusBadRequest, "content_filter")
 		return
 	}
@@ -116,7 +115,7 @@ func announce(w http.ResponseWriter, stream bool) {
 	flush(w)
 }
 
-// refuse answers with an error as the APIs have them.
+// refuse answers with an error in the API's form.
 func refuse(w http.ResponseWriter, anthropic bool, status int, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -127,10 +126,10 @@ func refuse(w http.ResponseWriter, anthropic bool, status int, code string) {
 	fmt.Fprintf(w, `{"error":{"message":"no","type":"invalid_request_error","code":%q}}`, code)
 }
 
-// words are what a model says.
+// words are the text of every answer, after the provider's name.
 const words = "the quick brown fox jumps over the lazy dog"
 
-// pieces are the whole answer of a provider in the order in which it is written.
+// pieces returns the whole answer of a provider, in the pieces that it writes.
 func (p *provider) pieces(anthropic, stream bool, fault string) []string {
 	var all []string
 	said := strings.Split(p.name+": "+words, " ")
@@ -163,7 +162,7 @@ func (p *provider) pieces(anthropic, stream bool, fault string) []string {
 	return all
 }
 
-// whole is what a client of the provider should get.
+// whole returns the body that a client of the provider must get.
 func (p *provider) whole(anthropic, stream bool, fault string) string {
 	return strings.Join(p.pieces(anthropic, stream, fault), "")
 }
@@ -202,7 +201,7 @@ func (p *proxy) ask(anthropic, stream bool, model string) (status int, body stri
 	return resp.StatusCode, string(text), err
 }
 
-// providers is a pool of providers, whose answers are awaited as commit says.
+// providers returns a site with a pool of providers. commit has further options, such as `commit complete`.
 func providers(commit string, all ...*provider) string {
 	apis := make([]*api, len(all))
 	for i, a := range all {

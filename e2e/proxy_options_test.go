@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// accessLog waits for a number of access log lines.
+// accessLog waits for n access log lines and returns all.
 func (p *proxy) accessLog(n int) (lines []map[string]any) {
 	p.t.Helper()
 	eventually(p.t, "the access log is written", func() bool {
@@ -28,8 +28,8 @@ func wantLog(t *testing.T, line map[string]any, pool, endpoint string, attempts 
 	wantField(t, line, pool, endpoint, attempts, outcome)
 }
 
-// TestTwoPoolsInOneRequest puts forward_auth before a pool, both with endpoints that fail, and wants each
-// to move on by itself.
+// TestTwoPoolsInOneRequest checks that two pools of one request, here by forward_auth, each move on from a failed
+// endpoint and count only their own attempts.
 func TestTwoPoolsInOneRequest(t *testing.T) {
 	auth1, auth2 := newAPI(t, "auth1"), newAPI(t, "auth2")
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -62,17 +62,18 @@ func TestTwoPoolsInOneRequest(t *testing.T) {
 	}
 	p.quiet()
 	if got := p.endpoint("auth", auth2.address).totals; got.Failures != 0 || got.Successes != 9 {
-		t.Errorf("the second authority has %+v", got)
+		t.Errorf("the second endpoint of auth has %+v", got)
 	}
 	if got := p.one("two").totals; got.Successes != 3 {
 		t.Errorf("the second endpoint has %+v", got)
 	}
 	lines := p.accessLog(9)
 	wantLog(t, lines[0], "api", "two", 2, "success")
-	wantLog(t, lines[8], "auth", auth2.address, 1, "success") // by then the dead one is passed over
+	wantLog(t, lines[8], "auth", auth2.address, 1, "success") // by then auth1's breaker is open
 }
 
-func TestPlaceholdersTellOfTheCall(t *testing.T) {
+// TestPlaceholdersDescribeTheCall checks the placeholders in requests to endpoints, in responses and in the access log.
+func TestPlaceholdersDescribeTheCall(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusServiceUnavailable)
 	const own = `header X-In-Endpoint "{http.failover.endpoint} {http.failover.attempts}"`
@@ -80,7 +81,7 @@ func TestPlaceholdersTellOfTheCall(t *testing.T) {
 	header_down X-Down "{http.failover.pool} {http.failover.endpoint} {http.failover.attempts} {http.failover.outcome}"
 	breaker off`, []*api{one, two}, own, own))
 	if got := p.get().header.Get("X-Down"); got != "api two 2 success" {
-		t.Errorf("the answer says %q", got)
+		t.Errorf("the response has X-Down %q", got)
 	}
 	for i, a := range []*api{one, two} {
 		if got, want := a.last(t).Header.Get("X-Up"), fmt.Sprintf("api %s %d", a.name, i+1); got != want {
@@ -99,11 +100,11 @@ func TestPlaceholdersTellOfTheCall(t *testing.T) {
 	wantLog(t, lines[1], "api", "two", 2, "reset")
 	wantLog(t, lines[2], "api", "one", 1, "status")
 	if pool := lines[3]["pool"]; pool != nil && pool != "" {
-		t.Errorf("a request that no pool has seen says %v", pool)
+		t.Errorf("a request without a pool is logged with the pool %v", pool)
 	}
 }
 
-// TestAPoolBehindAPool: a second pool answers where the first gave up, by handle_response and by
+// TestAPoolBehindAPool checks that a second pool can answer after the first has failed, by handle_response and by
 // handle_errors.
 func TestAPoolBehindAPool(t *testing.T) {
 	one, two, last := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "last")
@@ -125,7 +126,7 @@ func TestAPoolBehindAPool(t *testing.T) {
 	if got := p.endpoint("first", "one").totals; got.Attempts != 4 || got.Failures != 3 {
 		t.Errorf("the first pool's endpoint has %+v", got)
 	}
-	for i := range 4 { // the first gets the endpoint's own answer, then the pool is out
+	for i := range 4 { // the first gets the endpoint's own response; then the pool is down
 		r, _ := http.NewRequest("GET", "http://errors.test/", nil)
 		resp, err := p.client.Do(r)
 		if err != nil {
@@ -141,12 +142,14 @@ func TestAPoolBehindAPool(t *testing.T) {
 	}
 }
 
-func TestRetriesOfTheProxyAreTakenOver(t *testing.T) {
+// TestRetryOptionsOfTheProxyAreTakenOver checks that the policy follows lb_retries and lb_try_duration, unless `retry`
+// overrides them.
+func TestRetryOptionsOfTheProxyAreTakenOver(t *testing.T) {
 	for _, c := range []struct {
 		name, options string
 		attempts      int
 	}{
-		{"none said", "", 3},
+		{"no option", "", 3},
 		{"lb_retries 1", "lb_retries 1", 2},
 		{"lb_retries 3", "lb_retries 3", 4},
 		{"lb_try_duration", "lb_try_duration 5s", 4},
@@ -169,7 +172,7 @@ func TestRetriesOfTheProxyAreTakenOver(t *testing.T) {
 			}
 		})
 	}
-	t.Run("lb_try_duration ends", func(t *testing.T) { // when the second attempt has failed
+	t.Run("lb_try_duration ends", func(t *testing.T) { // before a third attempt
 		apis := newAPIs(t, "one", "two", "three")
 		for _, a := range apis {
 			defer a.hang()()
@@ -184,8 +187,9 @@ func TestRetriesOfTheProxyAreTakenOver(t *testing.T) {
 	})
 }
 
-// TestLBRetryMatchMovesOnFromAnswersThatAreNone to the policy, and blames nobody.
-func TestLBRetryMatchMovesOnFromAnswersThatAreNone(t *testing.T) {
+// TestLBRetryMatchMovesOn checks that calls of any method move on from responses that lb_retry_match selects, and that
+// no endpoint is blamed.
+func TestLBRetryMatchMovesOn(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	one.answer(http.StatusNotFound)
 	two.answer(http.StatusNotFound)
@@ -204,11 +208,12 @@ func TestLBRetryMatchMovesOnFromAnswersThatAreNone(t *testing.T) {
 	}
 	three.answer(http.StatusNotFound)
 	if got := p.get(); got.status != 404 {
-		t.Errorf("where all say 404: got %+v", got)
+		t.Errorf("all answer 404: got %+v", got)
 	}
 }
 
-func TestHealthChecksOfTheProxyWorkBesideOurs(t *testing.T) {
+// TestCaddysHealthChecksWork checks that Caddy's passive and active checks take endpoints out.
+func TestCaddysHealthChecksWork(t *testing.T) {
 	t.Run("passive", func(t *testing.T) {
 		one, two := newAPI(t, "one"), newAPI(t, "two")
 		one.answer(http.StatusServiceUnavailable)
@@ -236,19 +241,20 @@ func TestHealthChecksOfTheProxyWorkBesideOurs(t *testing.T) {
 		p := startCaddy(t, site("health_uri /healthz\n\thealth_interval 50ms", one, two))
 		p.get().want(t, "all well", 200, "one")
 		healthy(one, 500)
-		eventually(t, "the unhealthy endpoint is passed over", func() bool { return p.get().body == "two" })
+		eventually(t, "the unhealthy endpoint gets no calls", func() bool { return p.get().body == "two" })
 		healthy(two, 500)
-		eventually(t, "all are unhealthy", func() bool { return p.get().status == 503 })
+		eventually(t, "both endpoints are unhealthy", func() bool { return p.get().status == 503 })
 		healthy(one, 200)
-		eventually(t, "the healthy endpoint is asked again", func() bool { return p.get().body == "one" })
+		eventually(t, "the healthy endpoint gets calls again", func() bool { return p.get().body == "one" })
 		if got := p.one("one").totals; got.Failures != 0 {
-			t.Errorf("checks of the proxy count as attempts: %+v", got)
+			t.Errorf("Caddy's checks count as attempts: %+v", got)
 		}
 	})
 }
 
-// TestHeadersOfTheEndpointComeAfterThoseOfTheProxy, and placeholders in them are those of the request. In a pool with
-// credentials the client's own values of a field that an endpoint sets reach no endpoint.
+// TestHeadersOfTheEndpointComeAfterThoseOfTheProxy checks that an endpoint's `header` edits apply after `header_up`,
+// with the request's placeholders, and that no endpoint of a pool with credentials gets the client's values of a field
+// that an endpoint sets.
 func TestHeadersOfTheEndpointComeAfterThoseOfTheProxy(t *testing.T) {
 	t.Setenv("FAILOVER_TEST_REGION", "here")
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -273,7 +279,8 @@ header Host api.example`))
 	}
 }
 
-// TestHandlersThatNameOnePoolShareItsState, while what is asked per request is each handler's own.
+// TestHandlersThatNameOnePoolShareItsState checks that handlers of one pool share its breakers, and that each keeps its
+// own timeout.
 func TestHandlersThatNameOnePoolShareItsState(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, "handle /a {\n"+site("timeout 100ms", one, two)+"\n}\nhandle /b {\n"+site("timeout 1h", one, two)+"\n}")
@@ -286,7 +293,7 @@ func TestHandlersThatNameOnePoolShareItsState(t *testing.T) {
 		p.call("GET", "/b", "").want(t, "the second handler", 200, "two")
 	}
 	if one.hits.Load() != hits {
-		t.Errorf("the second handler asked the endpoint that the first knows to be dead")
+		t.Errorf("the second handler sent requests to the endpoint that failed in the first")
 	}
 	if pools := p.pools(); len(pools) != 1 || len(pools[0].Endpoints) != 2 {
 		t.Errorf("the pools are %+v", pools)
@@ -298,7 +305,7 @@ func TestHandlersThatNameOnePoolShareItsState(t *testing.T) {
 	p.call("POST", "/b", "x").want(t, "the second handler's timeout", 200, "slow")
 }
 
-func TestAWeightThatCanDoNothingIsAWarning(t *testing.T) {
+func TestAWeightWithoutEffectIsAWarning(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	p := startCaddy(t, edited("api", "", apis, "weight 3", "priority 2\nweight 3", "priority 2"))
 	eventually(t, "the warning is in the log", func() bool {
@@ -308,7 +315,7 @@ func TestAWeightThatCanDoNothingIsAWarning(t *testing.T) {
 	})
 	for _, l := range p.lines("") {
 		if strings.Contains(fmt.Sprint(l["msg"]), "weight") && l["endpoint"] != "one" {
-			t.Errorf("a warning too many: %v", l)
+			t.Errorf("an unexpected warning: %v", l)
 		}
 	}
 }

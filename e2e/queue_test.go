@@ -13,30 +13,30 @@ import (
 	"time"
 )
 
-// waitingCalls is how many calls wait for an endpoint of the pool api.
+// waitingCalls returns how many calls wait for an endpoint of the pool api.
 func (p *proxy) waitingCalls() int {
 	p.t.Helper()
 	return int(p.metrics()[`caddy_failover_waiting_calls{pool="api"}`])
 }
 
-// awaitWaiting waits until so many calls wait.
+// awaitWaiting waits until n calls wait.
 func (p *proxy) awaitWaiting(n int) {
 	p.t.Helper()
 	eventually(p.t, fmt.Sprint(n, " calls wait"), func() bool { return p.waitingCalls() == n })
 }
 
-// waits are the waits of the pool api that ended in a way.
-func (p *proxy) waits(how string) int {
+// waits returns how many waits in the pool api ended with this result.
+func (p *proxy) waits(result string) int {
 	p.t.Helper()
-	return int(p.metrics()[`caddy_failover_waits_total{pool="api",result="`+how+`"}`])
+	return int(p.metrics()[`caddy_failover_waits_total{pool="api",result="`+result+`"}`])
 }
 
-// TestARestartOfTheOnlyEndpointLosesNoCall takes it down for 3 s under 200 calls a second: all wait, in the order
-// in which they came, and it gets no more at once than it answers when it is back.
+// TestARestartOfTheOnlyEndpointLosesNoCall takes the endpoint down for 3 s under 200 calls a second. All calls must wait
+// and then go out in the order of their arrival, and only a part of them at once.
 func TestARestartOfTheOnlyEndpointLosesNoCall(t *testing.T) {
 	one := newAPI(t, "one")
 	var mu sync.Mutex
-	var arrivals []int64 // at the proxy, in the order in which the endpoint was asked
+	var arrivals []int64 // times of arrival at the proxy, in the order in which the endpoint got the calls
 	var busy, most atomic.Int64
 	workers := make(chan struct{}, 4)
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -68,43 +68,44 @@ func TestARestartOfTheOnlyEndpointLosesNoCall(t *testing.T) {
 	mu.Unlock()
 	waiting := p.waitingCalls()
 	if waiting < 300 {
-		t.Errorf("after 3 s at 200 calls a second, %d wait", waiting)
+		t.Errorf("after 3 s with 200 calls a second, only %d wait", waiting)
 	}
 	most.Store(0)
 	one.up(t, address)
-	eventually(t, "nobody waits", func() bool { return p.waitingCalls() == 0 })
+	eventually(t, "no call waits", func() bool { return p.waitingCalls() == 0 })
 	atReturn := most.Load()
 	load.await(50)
 	load.stop()
 	load.wantNoFailure()
 	if atReturn > int64(waiting)/4 {
-		t.Errorf("of %d calls that waited, the endpoint had %d at once", waiting, atReturn)
+		t.Errorf("the endpoint had %d of the %d waiting calls at once", atReturn, waiting)
 	}
 	latest := int64(0)
 	for i, at := range arrivals[before:] {
 		if at < latest-250 {
-			t.Errorf("call %d after the return came %d ms before one that was let in earlier", i, latest-at)
+			t.Errorf("call %d after the return arrived %d ms before one that was let in earlier", i, latest-at)
 		}
 		latest = max(latest, at)
 	}
 	t.Logf("%d waited, %d at once at the endpoint", waiting, atReturn)
 }
 
-// TestTriesGoOnAsInStockCaddy for as long as lb_try_duration says, where the endpoints are back after a second.
+// TestTriesGoOnAsInStockCaddy checks that calls get an answer from endpoints that are back after a second, if Caddy's
+// options allow tries for longer.
 func TestTriesGoOnAsInStockCaddy(t *testing.T) {
 	for name, c := range map[string]struct {
 		endpoints int
 		options   string
 	}{
-		"one endpoint":                  {1, "lb_try_duration 20s"},
-		"two endpoints":                 {2, "lb_try_duration 20s"},
-		"by number":                     {1, "lb_retries 40\n\tlb_try_interval 500ms"},
-		"by number and time":            {2, "lb_retries 40\n\tlb_try_duration 20s\n\tlb_try_interval 500ms"},
-		"without breakers":              {1, "lb_try_duration 20s\n\tbreaker off"},
-		"all_down wait":                 {2, "all_down wait 20s"},
-		"all_down wait, a first breath": {1, "all_down wait 20s\n\tbreaker {\n\t\tconsecutive_failures 1\n\t}"},
+		"one endpoint":               {1, "lb_try_duration 20s"},
+		"two endpoints":              {2, "lb_try_duration 20s"},
+		"by number":                  {1, "lb_retries 40\n\tlb_try_interval 500ms"},
+		"by number and time":         {2, "lb_retries 40\n\tlb_try_duration 20s\n\tlb_try_interval 500ms"},
+		"without breakers":           {1, "lb_try_duration 20s\n\tbreaker off"},
+		"all_down wait":              {2, "all_down wait 20s"},
+		"all_down wait, one failure": {1, "all_down wait 20s\n\tbreaker {\n\t\tconsecutive_failures 1\n\t}"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, []string{"one", "two"}[:c.endpoints]...)
 			p := startCaddy(t, site(c.options, apis...))
 			for _, a := range apis {
@@ -131,7 +132,7 @@ func TestTriesGoOnAsInStockCaddy(t *testing.T) {
 	}
 }
 
-// TestTriesEnd when lb_try_duration or lb_retries says so.
+// TestTriesEnd checks that lb_try_duration and lb_retries end the tries.
 func TestTriesEnd(t *testing.T) {
 	for name, options := range map[string]string{
 		"by time":   "lb_try_duration 1s",
@@ -149,7 +150,8 @@ func TestTriesEnd(t *testing.T) {
 	}
 }
 
-// TestWaitingIsBounded by number and by time, and a client that leaves makes room.
+// TestWaitingIsBounded checks the limits of waiting calls and of their time, and that a client that leaves makes room
+// for another.
 func TestWaitingIsBounded(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, placeholders+"log_append waited {http.failover.waited}\n"+site("all_down wait 5s 2\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 60s\n\t\topen_max 60s\n\t}", one))
@@ -161,7 +163,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	p.awaitWaiting(2)
 	got := p.get()
 	if after := got.header.Get("Retry-After"); got.status != 503 || after == "" {
-		t.Errorf("where two may wait, the third got %+v", got)
+		t.Errorf("the third call, where two may wait, got %+v", got)
 	}
 	leave()
 	receive(t, "the client's end", left)
@@ -170,28 +172,29 @@ func TestWaitingIsBounded(t *testing.T) {
 	p.awaitWaiting(2)
 	for _, answers := range []<-chan string{second, third} {
 		if got := receive(t, "an answer", answers); !strings.HasPrefix(got, "503 ") {
-			t.Errorf("when its time was over, a call got %s", got)
+			t.Errorf("after the time limit, a call got %s", got)
 		}
 	}
 	p.awaitWaiting(0)
 	if in, over, left, away := p.waits("let_in"), p.waits("time_over"), p.waits("left"), p.waits("turned_away"); over != 2 || left != 1 || away != 1 {
-		t.Errorf("%d were let in, %d times over, %d left, %d turned away", in, over, left, away)
+		t.Errorf("let_in %d, time_over %d, left %d, turned_away %d", in, over, left, away)
 	}
 	if calls := p.calls(); calls["all_down"] != 3 || calls["cancelled"] != 1 || sum(calls) != 4 {
-		t.Errorf("the calls came to %v", calls)
+		t.Errorf("the calls' outcomes are %v", calls)
 	}
 	for _, line := range p.accessLog(4)[2:] {
 		if waited, _ := line["waited"].(float64); line["outcome"] == "all_down" && waited < 4 {
-			t.Errorf("a call waited for %v", line["waited"])
+			t.Errorf("a call waited for only %v s", line["waited"])
 		}
 	}
 }
 
-// TestAClientThatLeavesInMidBodyMakesRoom also where its body has not been read.
+// TestAClientThatLeavesInMidBodyMakesRoom checks that a call stops waiting when its client leaves, whether or not its
+// body has been read.
 func TestAClientThatLeavesInMidBodyMakesRoom(t *testing.T) {
 	for name, head := range map[string]string{
-		"a body that has come":     "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
-		"a body that is to come":   "Content-Length: 100000\r\n\r\nx",
+		"a complete body":          "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+		"an incomplete body":       "Content-Length: 100000\r\n\r\nx",
 		"a body of unknown length": "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
 		"no body":                  "Content-Length: 0\r\n\r\n",
 	} {
@@ -211,8 +214,9 @@ func TestAClientThatLeavesInMidBodyMakesRoom(t *testing.T) {
 	}
 }
 
-// TestAReloadLosesNobodyWhoWaits, whether or not the new configuration waits, or has the endpoint.
-func TestAReloadLosesNobodyWhoWaits(t *testing.T) {
+// TestAReloadLosesNoWaitingCall checks that waiting calls are answered by the old endpoint, whether or not the new
+// configuration has it, or lets calls wait.
+func TestAReloadLosesNoWaitingCall(t *testing.T) {
 	for name, next := range map[string]func(one, two *api) string{
 		"the same":             func(one, _ *api) string { return site("all_down wait 60s", one) },
 		"without waiting":      func(one, _ *api) string { return site("", one) },
@@ -237,7 +241,8 @@ func TestAReloadLosesNobodyWhoWaits(t *testing.T) {
 	}
 }
 
-// TestFullEndpointsAreWaitedFor, and are refused as such where calls do not wait.
+// TestFullEndpointsAreWaitedFor checks that calls wait while all endpoints are full, or are refused with the outcome
+// full if calls do not wait.
 func TestFullEndpointsAreWaitedFor(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		t.Run(fmt.Sprint(wait), func(t *testing.T) {
@@ -273,13 +278,13 @@ func TestFullEndpointsAreWaitedFor(t *testing.T) {
 				want["full"] = 1
 			}
 			if calls := p.calls(); fmt.Sprint(calls) != fmt.Sprint(want) {
-				t.Errorf("the calls came to %v, want %v", calls, want)
+				t.Errorf("the calls' outcomes are %v, want %v", calls, want)
 			}
 		})
 	}
 }
 
-// trip takes an endpoint out, so that there are no trials.
+// trip takes an endpoint out as an operator, so that it gets no trials.
 func (p *proxy) trip(name string) {
 	p.t.Helper()
 	if code, text, err := p.send("POST", "/failover/pools/api/endpoints/"+name+"/trip", ""); err != nil || code != 200 {
@@ -287,8 +292,9 @@ func (p *proxy) trip(name string) {
 	}
 }
 
-// TestRefusalsAreUnderstood by clients that want JSON, by those that do not, and by error routes.
-func TestRefusalsAreUnderstood(t *testing.T) {
+// TestRefusalsFitTheClient checks that a refusal is JSON for clients that accept it and text for others, and that error
+// routes get it with its placeholders.
+func TestRefusalsFitTheClient(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, placeholders+"log_append retry_after {http.failover.retry_after}\n"+site("", one))
 	p.trip("one")
@@ -322,33 +328,34 @@ func TestRefusalsAreUnderstood(t *testing.T) {
 	}
 	p.reload(site("", one) + strings.Replace(routes, "handle_errors 503", "handle_errors 404", 1))
 	if got := p.get(); !strings.Contains(got.body, "all_down") {
-		t.Errorf("where the error route is not for it: got %+v", got)
+		t.Errorf("the error route is for another status: got %+v", got)
 	}
 	p.reload("handle_path /sub/* {\n\t" + indent(site("", one)) + "\n}\n" + "handle_errors {\n\trespond /sub/x \"for {path}\"\n}")
 	if got := p.call("GET", "/sub/x", ""); got.body != "for /sub/x" {
-		t.Errorf("where the error route is for the client's path: got %+v", got)
+		t.Errorf("the error route is for the client's path: got %+v", got)
 	}
 }
 
-// TestRetryMatchSaysWhatIsRetried as it does in stock Caddy, after errors as well.
-func TestRetryMatchSaysWhatIsRetried(t *testing.T) {
+// TestRetryMatchSelectsRetries checks that lb_retry_match selects the calls to retry as in stock Caddy, after responses
+// and after errors.
+func TestRetryMatchSelectsRetries(t *testing.T) {
 	for name, c := range map[string]struct {
 		match, method string
 		fault         http.HandlerFunc
 		moves         bool
 	}{
-		"POST widens":                       {"method POST", "POST", cut, true},
-		"GET is not among them":             {"method POST", "GET", cut, false},
-		"no method of its own":              {"method PUT", "POST", cut, false},
-		"a transport error":                 {"expression `{rp.is_transport_error} == true`", "POST", cut, true},
-		"a transport error of one method":   {"expression `{rp.is_transport_error} == true && method('PUT')`", "POST", cut, false},
-		"a status":                          {"expression `{rp.status_code} == 503`", "POST", status(503), true},
-		"another status":                    {"expression `{rp.status_code} == 503`", "GET", status(502), false},
-		"a status, and an error comes":      {"expression `{rp.status_code} == 503`", "GET", cut, false},
-		"an error, and a status comes":      {"expression `{rp.is_transport_error} == true`", "GET", status(503), false},
-		"a method, and a status comes":      {"method GET", "GET", status(503), false},
-		"a path":                            {"path /a", "POST", cut, true},
-		"a method with a status of its own": {"method GET\n\t\texpression `{rp.status_code} == 404`", "GET", status(404), true},
+		"POST":                             {"method POST", "POST", cut, true},
+		"GET, where only POST matches":     {"method POST", "GET", cut, false},
+		"POST, where only PUT matches":     {"method PUT", "POST", cut, false},
+		"a transport error":                {"expression `{rp.is_transport_error} == true`", "POST", cut, true},
+		"a transport error of one method":  {"expression `{rp.is_transport_error} == true && method('PUT')`", "POST", cut, false},
+		"a status":                         {"expression `{rp.status_code} == 503`", "POST", status(503), true},
+		"another status":                   {"expression `{rp.status_code} == 503`", "GET", status(502), false},
+		"an error, where a status matches": {"expression `{rp.status_code} == 503`", "GET", cut, false},
+		"a status, where errors match":     {"expression `{rp.is_transport_error} == true`", "GET", status(503), false},
+		"a status, where a method matches": {"method GET", "GET", status(503), false},
+		"a path":                           {"path /a", "POST", cut, true},
+		"a method and a status":            {"method GET\n\t\texpression `{rp.status_code} == 404`", "GET", status(404), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -363,8 +370,8 @@ func TestRetryMatchSaysWhatIsRetried(t *testing.T) {
 	}
 }
 
-// TestTheSameEndpointIsAskedAgain where lb_retry_match wants it and there is no other.
-func TestTheSameEndpointIsAskedAgain(t *testing.T) {
+// TestTheSameEndpointIsTriedAgain checks that a retry by lb_retry_match goes to the same endpoint if there is no other.
+func TestTheSameEndpointIsTriedAgain(t *testing.T) {
 	one := newAPI(t, "one")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
 		if one.hits.Load()%3 != 0 {
@@ -379,11 +386,11 @@ func TestTheSameEndpointIsAskedAgain(t *testing.T) {
 	}
 	one.answer(http.StatusNotFound)
 	if got := p.get(); got.status != 404 || one.hits.Load() != 12 {
-		t.Errorf("got %+v after %d", got, one.hits.Load())
+		t.Errorf("got %+v after %d requests", got, one.hits.Load())
 	}
 }
 
-// TestOwnOptionsComeFirst and a warning names both.
+// TestOwnOptionsComeFirst checks that the policy's options override Caddy's, and that a warning names both.
 func TestOwnOptionsComeFirst(t *testing.T) {
 	for options, want := range map[string][2]string{
 		"lb_try_duration 5s\n\tall_down fail_fast":                                       {"all_down fail_fast", "lb_try_duration"},
@@ -403,7 +410,7 @@ func TestOwnOptionsComeFirst(t *testing.T) {
 	}
 }
 
-// TestCallsWaitForAddresses that the proxy looks up: those it had are dead, or it had none.
+// TestCallsWaitForAddresses checks that calls wait for a new DNS address if the old ones are dead, or there are none.
 func TestCallsWaitForAddresses(t *testing.T) {
 	for _, before := range [][]string{nil, {"127.0.0.1"}} {
 		t.Run(fmt.Sprint(before), func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestHedge lets the first endpoint be late, so that the next one is asked as well. Every call saves up
-// one hedge.
+// TestHedge checks the client's response and the endpoints' counts if the first endpoint is late and a hedge goes to
+// the next. The limit of hedges allows one per call.
 func TestHedge(t *testing.T) {
 	const ms = time.Millisecond
 	announced := func(w http.ResponseWriter, r *http.Request) {
@@ -27,27 +27,27 @@ func TestHedge(t *testing.T) {
 		method          string
 		header          []string
 		one, two, three http.HandlerFunc
-		want            string    // the answer; cut: none to its end
+		want            string    // the client's body; cut: it breaks off
 		status          int       // 0: 200
-		outcomes        [3]string // of the attempt at each endpoint, "" where there is none
+		outcomes        [3]string // of the attempt at each endpoint; "": there is none
 	}{
 		{name: "the hedge wins", one: silent, want: "two", outcomes: [3]string{given, succeeded}},
 		{name: "the first wins after all", one: delayed(300*ms, named("one")), two: silent, want: "one", outcomes: [3]string{succeeded, given}},
 		{name: "a hedge that fails", one: delayed(300*ms, named("one")), two: status(503), want: "one", outcomes: [3]string{succeeded, failed}},
 		{name: "a hedge that hangs up", one: delayed(300*ms, named("one")), two: cut, want: "one", outcomes: [3]string{succeeded, failed}},
-		{name: "the first fails while the hedge is under way", one: delayed(200*ms, status(503)), two: delayed(500*ms, named("two")), want: "two", outcomes: [3]string{failed, succeeded}},
-		{name: "the first hangs up while the hedge is under way", one: delayed(200*ms, cut), two: delayed(500*ms, named("two")), want: "two", outcomes: [3]string{failed, succeeded}},
+		{name: "the first fails during the hedge", one: delayed(200*ms, status(503)), two: delayed(500*ms, named("two")), want: "two", outcomes: [3]string{failed, succeeded}},
+		{name: "the first hangs up during the hedge", one: delayed(200*ms, cut), two: delayed(500*ms, named("two")), want: "two", outcomes: [3]string{failed, succeeded}},
 		{name: "both fail", one: delayed(400*ms, status(503)), two: delayed(100*ms, cut), want: "three", outcomes: [3]string{failed, failed, succeeded}},
-		{name: "both fail, and there is no more", retry: "attempts 2", one: delayed(400*ms, status(503)), two: delayed(100*ms, cut), status: 503, outcomes: [3]string{failed, failed}},
+		{name: "both fail, and no attempt is left", retry: "attempts 2", one: delayed(400*ms, status(503)), two: delayed(100*ms, cut), status: 503, outcomes: [3]string{failed, failed}},
 		{name: "with a body", method: http.MethodPut, one: delayed(time.Hour, named("one")), want: "two", outcomes: [3]string{given, succeeded}},
-		{name: "not what may not be retried", method: http.MethodPost, one: delayed(300*ms, named("one")), want: "one", outcomes: [3]string{succeeded}},
+		{name: "not calls that may not be retried", method: http.MethodPost, one: delayed(300*ms, named("one")), want: "one", outcomes: [3]string{succeeded}},
 		{name: "not upgrades", header: []string{"Connection", "Upgrade", "Upgrade", "other"}, one: delayed(300*ms, named("one")), want: "one", outcomes: [3]string{succeeded}},
-		{name: "not without attempts", retry: "attempts 1", one: delayed(300*ms, named("one")), want: "one", outcomes: [3]string{succeeded}},
+		{name: "not if no attempt is left", retry: "attempts 1", one: delayed(300*ms, named("one")), want: "one", outcomes: [3]string{succeeded}},
 		{name: "first byte", options: holding + "first_byte", one: announced, want: "two", outcomes: [3]string{given, succeeded}},
 		{name: "a hedge that is cut before its first byte", options: holding + "first_byte", one: delayed(300*ms, named("one")),
 			two: func(w http.ResponseWriter, _ *http.Request) { flush(w); panic(http.ErrAbortHandler) }, want: "one", outcomes: [3]string{succeeded, failed}},
 		{name: "complete", options: holding + "complete", one: announced, want: "two", outcomes: [3]string{given, succeeded}},
-		{name: "no more than the first byte", options: "idle_timeout 200ms\nbreaker {\nstep 500ms\n}", one: announced, want: "cut", outcomes: [3]string{failed}},
+		{name: "not after the response's header", options: "idle_timeout 200ms\nbreaker {\nstep 500ms\n}", one: announced, want: "cut", outcomes: [3]string{failed}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
@@ -80,7 +80,7 @@ func TestHedge(t *testing.T) {
 				want := map[string]totals{"": {}, succeeded: {Attempts: 1, Successes: 1}, failed: {Attempts: 1, Failures: 1}, given: {Attempts: 1, Cancelled: 1}}[test.outcomes[i]]
 				p.wantTotals(a.name, want)
 				if got := a.hits.Load(); got != int64(want.Attempts) {
-					t.Errorf("%s was asked %d times", a.name, got)
+					t.Errorf("%s got %d requests", a.name, got)
 				}
 				if a.name == test.want {
 					if got, want := resp.Header.Get("X-Endpoint"), a.name+" "+a.address; got != want {
@@ -92,7 +92,7 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// TestHedgesWaitForTheDelay: an endpoint that answers within it has its calls to itself.
+// TestHedgesWaitForTheDelay checks that there are no hedges if an endpoint answers within the delay.
 func TestHedgesWaitForTheDelay(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(delayed(5*time.Millisecond, one.fine))
@@ -104,7 +104,7 @@ func TestHedgesWaitForTheDelay(t *testing.T) {
 	p.wantTotals("two", totals{})
 }
 
-// TestHedgesWaitForTheBody lets the client be slow.
+// TestHedgesWaitForTheBody checks that the delay does not count while the client still sends its body.
 func TestHedgesWaitForTheBody(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("retry {\nhedge 200ms max 100%\n}", one, two))
@@ -117,12 +117,11 @@ func TestHedgesWaitForTheBody(t *testing.T) {
 	}()
 	p.callWith(http.MethodPut, "/", reader).want(t, "the call", 200, "one"+digest("begun and done"))
 	if hits := two.hits.Load(); hits != 0 {
-		t.Errorf("two was asked %d times", hits)
+		t.Errorf("two got %d requests", hits)
 	}
 }
 
-// TestHedgesByQuantile are never more than their part of the calls, and there are some where a part of the
-// answers is late.
+// TestHedgesByQuantile checks that a tenth of late answers causes hedges, and that they stay within 5 % of the calls.
 func TestHedgesByQuantile(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -140,14 +139,14 @@ func TestHedgesByQuantile(t *testing.T) {
 	l.wantNoFailure()
 	p.quiet()
 	hedges := p.one("one").Attempts + p.one("two").Attempts - uint64(l.answered())
-	t.Logf("%d hedges for %d calls, of which a tenth is slow", hedges, l.answered())
+	t.Logf("%d hedges for %d calls, a tenth of them slow", hedges, l.answered())
 	if hedges < 5 || float64(hedges) > 0.05*float64(l.answered()) {
 		t.Errorf("%d hedges for %d calls", hedges, l.answered())
 	}
 }
 
-// TestRacesEnd lets endpoints answer late, badly, in part or not at all, at random, under hedges, rescues
-// and holding: every call gets an answer of one endpoint, and nothing stays in flight.
+// TestRacesEnd has endpoints answer late, with errors, in part or not at all, at random, under hedges, rescues and each
+// value of `commit`. Every call must get one endpoint's response, and nothing may stay in flight.
 func TestRacesEnd(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	for _, a := range apis {
@@ -204,7 +203,7 @@ func TestRacesEnd(t *testing.T) {
 				}
 			}
 			if seen["200"] < 16*40/2 {
-				t.Errorf("only %d calls were answered well", seen["200"])
+				t.Errorf("only %d calls succeeded", seen["200"])
 			}
 			p.quiet()
 			for _, a := range apis {
@@ -216,8 +215,8 @@ func TestRacesEnd(t *testing.T) {
 	}
 }
 
-// raced makes a call and says what the answer is: its status, aborted, or what is wrong with it. An answer
-// that is held until it is complete must not break off.
+// raced makes a call and returns the response's status, "aborted", or what is wrong with it. A response that is held
+// until it is complete must not break off.
 func (p *proxy) raced(held bool) string {
 	resp, err := p.do(http.MethodPut, "/", strings.NewReader("body"))
 	if err != nil {
@@ -246,27 +245,27 @@ func slowly(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// TestRescue lets calls wait at an endpoint that then opens: those that may be sent again move on, the
-// others wait for their timeout.
+// TestRescue opens an endpoint's breaker while calls wait for its response. Calls that may be sent again must move on,
+// and the others wait for their timeout.
 func TestRescue(t *testing.T) {
 	const waiting = 20
 	for _, test := range []struct {
 		name    string
-		timeout string // 1h where all move on: nobody waits for it
-		options string // of retry
+		timeout string // 1h if all move on, so that none ends by it
+		options string // options of retry
 		method  string
 		backup  bool
-		moved   int // of those that wait
+		moved   int // waiting calls that move on
 	}{
 		{name: "all move on", timeout: "1h", method: http.MethodGet, backup: true, moved: waiting},
 		{name: "POST stays", timeout: "1500ms", method: http.MethodPost, backup: true},
 		{name: "POST with methods any", timeout: "1h", options: "methods any", method: http.MethodPost, backup: true, moved: waiting},
 		{name: "one attempt only", timeout: "1500ms", options: "attempts 1", method: http.MethodGet, backup: true},
-		// 10 in 10 s, of which opening the endpoint takes 5; what is denied at first stays where it is
+		// the budget is 10 in 10 s, and the calls that open the breaker use 5; a denied call stays at the endpoint
 		{name: "within the budget", timeout: "1500ms", options: "budget 0% 1", method: http.MethodGet, backup: true, moved: 5},
 		{name: "nowhere to go", timeout: "1500ms", method: http.MethodGet},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		apart(t, test.name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
 			one.behave(slowly)
 			apis := []*api{one, two}
@@ -279,7 +278,7 @@ func TestRescue(t *testing.T) {
 			for range waiting {
 				answers = append(answers, p.waiting(test.method, "/slow"))
 			}
-			eventually(t, "all wait", func() bool { return p.one("one").InFlight == waiting })
+			eventually(t, "all calls wait", func() bool { return p.one("one").InFlight == waiting })
 			for range 5 {
 				p.call(http.MethodGet, "/fail", "")
 			}
@@ -308,7 +307,7 @@ func TestRescue(t *testing.T) {
 				return n
 			}
 			if test.moved > 0 {
-				eventually(t, "an event tells of it", func() bool { return rescued() > 0 })
+				eventually(t, "there is an event of a rescue", func() bool { return rescued() > 0 })
 			} else if rescued() > 0 {
 				t.Errorf("events: %+v", p.events(before))
 			}
@@ -316,12 +315,12 @@ func TestRescue(t *testing.T) {
 	}
 }
 
-// TestPrimaryThatHangs under 200 calls a second: with rescue, nobody waits for the timeout, which is an
-// hour; with hedges, hardly anybody notices. Hardly a call of normal traffic goes to the backup, and once
-// the primary is out only trials go to it, which hedges cut short and so make more of.
+// TestPrimaryThatHangs has the primary hang under 200 calls a second. By rescues, no call may wait for the timeout of
+// an hour; by hedges, hardly any may be slow. Before that, hardly any call may go to the backup. Once the primary is
+// out, only trials may go to it. Hedges end trials early, so there are more of them.
 func TestPrimaryThatHangs(t *testing.T) {
 	for name, retry := range map[string]string{"rescue": "attempts 3", "hedge": "hedge 50ms"} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
 			one.behave(delayed(2*time.Millisecond, one.fine))
 			two.behave(delayed(2*time.Millisecond, two.fine))
@@ -331,7 +330,7 @@ func TestPrimaryThatHangs(t *testing.T) {
 			calm.stop()
 			calm.wantNoFailure()
 			if asked := two.hits.Load(); float64(asked) > 0.06*float64(calm.answered()) {
-				t.Errorf("the backup was asked %d times for %d calls in normal traffic", asked, calm.answered())
+				t.Errorf("the backup got %d requests of %d calls in normal traffic", asked, calm.answered())
 			}
 			one.behave(silent)
 			l := p.startLoad(200, http.MethodGet, "")
@@ -359,14 +358,14 @@ func TestPrimaryThatHangs(t *testing.T) {
 	}
 }
 
-// TestAClientMayLeaveARace, and both sides end with it.
+// TestAClientMayLeaveARace checks that both attempts end when the client leaves.
 func TestAClientMayLeaveARace(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(silent)
 	two.behave(silent)
 	p := startCaddy(t, site("timeout 1h\nretry {\nhedge 50ms max 100%\n}", one, two))
 	leave, left := p.leaving(http.MethodGet, "/")
-	eventually(t, "both are asked", func() bool { return one.hits.Load() == 1 && two.hits.Load() == 1 })
+	eventually(t, "both endpoints have a request", func() bool { return one.hits.Load() == 1 && two.hits.Load() == 1 })
 	leave()
 	if err := receive(t, "the client's end", left); err == nil {
 		t.Error("the client got an answer")

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestSuccessesCountOnce lets the primary come back with half of its traffic: each call it answers adds
-// 1 % to that, whatever `commit` holds back.
+// TestSuccessesCountOnce checks that each success of a recovering primary adds 1 % to its share, with every value of
+// `commit`.
 func TestSuccessesCountOnce(t *testing.T) {
 	for _, commit := range []string{"headers", "first_byte", "complete"} {
-		t.Run(commit, func(t *testing.T) {
+		apart(t, commit, func(t *testing.T) {
 			const n = 30
 			apis := newAPIs(t, "one", "two")
 			one := apis[0]
@@ -25,16 +25,15 @@ func TestSuccessesCountOnce(t *testing.T) {
 			}
 			eventually(t, "a step is over", func() bool { return p.one("one").Share >= 0.5+0.01*n })
 			if got := p.one("one").Share; got > 0.5+0.01*n+0.1 {
-				t.Errorf("%d successes made a share of %v of a half", n, got)
+				t.Errorf("%d successes raised the share from 0.5 to %v", n, got)
 			}
 		})
 	}
 }
 
-// TestTrialsGetWhatCanMoveOn lets the primary come back while requests arrive that cannot be sent again,
-// whatever their method allows: these go where they are answered, and a request that can be sent again is
-// the trial.
-func TestTrialsGetWhatCanMoveOn(t *testing.T) {
+// TestTrialsAreRequestsThatCanMoveOn checks that an endpoint on trial gets no requests that cannot be sent again, by
+// their method or their body, but does get one that can.
+func TestTrialsAreRequestsThatCanMoveOn(t *testing.T) {
 	large := strings.Repeat("x", 64<<10)
 	for name, send := range map[string]func(p *proxy) answer{
 		"PUT, chunked": func(p *proxy) answer { return p.callWith(http.MethodPut, "/", unknownLength("hello")) },
@@ -61,11 +60,11 @@ func TestTrialsGetWhatCanMoveOn(t *testing.T) {
 				}
 			}
 			if got := one.hits.Load() - hits; got > 0 {
-				t.Errorf("an endpoint on trial was sent %d of them", got)
+				t.Errorf("the endpoint on trial got %d of them", got)
 			}
 			p.get()
 			if one.hits.Load() == hits {
-				t.Errorf("a GET was no trial of an endpoint that is %s", p.one("one").State)
+				t.Errorf("a GET did not go to the endpoint on trial, which is %s", p.one("one").State)
 			}
 		})
 	}

@@ -13,8 +13,8 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 )
 
-// TestRefusalsHaveTheShapeOfTheAPI: what the pool itself says looks like the API's own errors, with a status and a
-// Retry-After, where the client accepts JSON or says nothing; else it is text.
+// TestRefusalsHaveTheShapeOfTheAPI checks that a refusal has a status, a Retry-After and the form of the API's own
+// errors if the client accepts JSON or has no Accept, and that it is text otherwise.
 func TestRefusalsHaveTheShapeOfTheAPI(t *testing.T) {
 	const request = `{"jsonrpc":"2.0","id":"a1","method":"eth_call","model":"x"}`
 	for _, test := range []struct{ api, down, held string }{
@@ -58,7 +58,7 @@ func TestRefusalsHaveTheShapeOfTheAPI(t *testing.T) {
 	}
 }
 
-// anyMessage is an error with * in the place of its message and of the seconds until another try.
+// anyMessage returns an error with * in place of its message and of the seconds until another try.
 func anyMessage(t *testing.T, body, after string) string {
 	t.Helper()
 	var all map[string]any
@@ -76,7 +76,7 @@ func anyMessage(t *testing.T, body, after string) string {
 	return strings.ReplaceAll(string(text), fmt.Sprintf(`"retryDelay":"%ss"`, after), `"retryDelay":"*s"`)
 }
 
-// TestRefusedGRPC: a client of gRPC gets a status, with a message and when to come back.
+// TestRefusedGRPC checks that a refused gRPC client gets a gRPC status with a message, and a Retry-After.
 func TestRefusedGRPC(t *testing.T) {
 	one := newGRPC(t, "one")
 	p := startCaddy(t, overKeyedGRPC("", "limit 1 requests per 1h", one))

@@ -11,7 +11,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestReloadInMidTrafficFailsNoRequestAndForgetsNothing(t *testing.T) {
+// TestReloadInMidTraffic checks that reloads under load fail no request and lose no state and no count.
+func TestReloadInMidTraffic(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	one, two := apis[0], apis[1]
 	config := func(timeout int) string { return keyed(fmt.Sprintf("timeout %ds%s", timeout, slowToReopen), apis...) }
@@ -43,7 +44,7 @@ func TestReloadInMidTrafficFailsNoRequestAndForgetsNothing(t *testing.T) {
 	after := p.known()
 	for _, name := range []string{"one", "two"} {
 		if before[name] != after[name] {
-			t.Errorf("endpoint is %s, was %s", after[name], before[name])
+			t.Errorf("endpoint %s is %s, was %s", name, after[name], before[name])
 		}
 	}
 	if got := p.one("three").Successes - served; int(got) != load.answered() {
@@ -54,7 +55,7 @@ func TestReloadInMidTrafficFailsNoRequestAndForgetsNothing(t *testing.T) {
 	}
 }
 
-func TestFailedReloadLeavesTheRunningPoolAsItWas(t *testing.T) {
+func TestFailedReloadKeepsTheRunningPool(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	running := site(slowToReopen, one, two)
 	p := startCaddy(t, running)
@@ -79,8 +80,8 @@ func TestFailedReloadLeavesTheRunningPoolAsItWas(t *testing.T) {
 		before = p.known()
 	}
 	for _, c := range []struct{ name, site, want string }{
-		{"a later handler cannot be provisioned", running + "\ntest_fails", "provisioning fails, as it should"},
-		{"another pool disagrees with itself", at("/other", site("breaker {\n\t\topen_for 7s\n\t}", one, two, three)) +
+		{"a later handler cannot be provisioned", running + "\ntest_fails", "test_fails always fails"},
+		{"the breakers of two handlers differ", at("/other", site("breaker {\n\t\topen_for 7s\n\t}", one, two, three)) +
 			"\n" + site("breaker {\n\t\topen_for 8s\n\t}", one, two), "different breakers"},
 		{"an endpoint has two URLs", site("", one) + "\n" + fmt.Sprintf(
 			"reverse_proxy /x %s {\n\tlb_policy failover {\n\t\tname api\n\t\tupstream %s {\n\t\t\tname one\n\t\t\turl http://example.com\n\t\t}\n\t}\n}",
@@ -97,12 +98,12 @@ func TestFailedReloadLeavesTheRunningPoolAsItWas(t *testing.T) {
 		t.Errorf("after the good reload the dead endpoint is %s, was %s", now["one"], before["one"])
 	}
 	before = p.known()
-	t.Run("a listener cannot be opened", func(t *testing.T) { // last: Caddy cannot open a unix socket again after that
+	t.Run("a listener cannot be opened", func(t *testing.T) { // must be last: Caddy cannot open a Unix socket after it
 		fails(t, site("", one, three)+"\n}\nhttp://other.test {\n\tbind unix//nonexistent/directory/s\n\trespond x", "nonexistent")
 	})
 }
 
-func TestEndpointsAndPoolsThatLeaveTheConfigurationLeaveTheState(t *testing.T) {
+func TestRemovedEndpointsAndPoolsLoseTheirState(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	p := startCaddy(t, site("", one, two))
 	p.get()
@@ -111,20 +112,20 @@ func TestEndpointsAndPoolsThatLeaveTheConfigurationLeaveTheState(t *testing.T) {
 		t.Errorf("the pool's endpoints are %v", now)
 	}
 	p.reload(site("", one, two, three))
-	p.wantTotals("one", totals{}) // what was known is gone
+	p.wantTotals("one", totals{}) // its counts are lost
 	p.reload(pooled("renamed", "", two))
 	if pools := p.pools(); len(pools) != 1 || pools[0].Name != "renamed" {
 		t.Errorf("the pools are %+v", pools)
 	}
 	p.reload("respond ok")
 	if pools := p.pools(); len(pools) != 0 {
-		t.Errorf("without pools there are %+v", pools)
+		t.Errorf("a configuration without pools has %+v", pools)
 	}
 }
 
-// TestRequestsOutliveTheConfigurationTheyBeganIn: after a reload they still have their timeouts and
-// failovers, and their clients may still leave.
-func TestRequestsOutliveTheConfigurationTheyBeganIn(t *testing.T) {
+// TestRequestsOutliveTheirConfiguration checks that requests in flight keep their timeout and their failover after a
+// reload, and still end when their client leaves.
+func TestRequestsOutliveTheirConfiguration(t *testing.T) {
 	const limit = "timeout 1500ms"
 	for name, next := range map[string]func(one, two, three *api) string{
 		"the same endpoints":  func(one, two, _ *api) string { return site(limit, one, two) },
@@ -132,7 +133,7 @@ func TestRequestsOutliveTheConfigurationTheyBeganIn(t *testing.T) {
 		"all endpoints leave": func(_, _, three *api) string { return site(limit, three) },
 		"the pool leaves":     func(_, _, three *api) string { return pooled("other", limit, three) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 			gone := make(chan string, 10)
 			one.behave(func(_ http.ResponseWriter, r *http.Request) {
@@ -145,13 +146,13 @@ func TestRequestsOutliveTheConfigurationTheyBeganIn(t *testing.T) {
 			eventually(t, "both requests are under way", func() bool { return one.hits.Load() == 2 })
 			p.reload(next(one, two, three))
 			leave()
-			if err := receive(t, "the client that left", left); err == nil {
-				t.Error("it got an answer")
+			if err := receive(t, "the client's end", left); err == nil {
+				t.Error("the client that left got an answer")
 			}
 			if method := receive(t, "the end of an attempt", gone); method != http.MethodPost {
-				t.Errorf("a %s was given up before the POST whose client left", method)
+				t.Errorf("a %s ended before the POST whose client left", method)
 			}
-			if got := receive(t, "the answer to the request that hung", stays); got != "200 two" {
+			if got := receive(t, "the answer to the other request", stays); got != "200 two" {
 				t.Errorf("got %s", got)
 			}
 			receive(t, "the end of the other attempt", gone)
@@ -165,7 +166,7 @@ func TestRequestsOutliveTheConfigurationTheyBeganIn(t *testing.T) {
 }
 
 func TestNothingRunsOnAfterCaddyStops(t *testing.T) {
-	t.Run("Caddy", func(t *testing.T) { // warm up what Caddy itself leaves
+	t.Run("Caddy", func(t *testing.T) { // starts the goroutines that Caddy itself leaves behind
 		startCaddy(t, "respond ok").get()
 	})
 	before := goleak.IgnoreCurrent()
@@ -198,7 +199,7 @@ func TestNothingRunsOnAfterCaddyStops(t *testing.T) {
 		p.reload(site(everything, two))
 		p.get()
 
-		// stop with a request, a tunnel and a stream of events under way; the request ends with its timeout
+		// Caddy stops during a request, a tunnel and an event stream; the request ends by its timeout
 		two.behave(two.echo)
 		p.upgrade("websocket")
 		r, _ := http.NewRequest(http.MethodGet, "http://127.0.0.1/failover/events", nil)
@@ -217,17 +218,17 @@ func TestNothingRunsOnAfterCaddyStops(t *testing.T) {
 	})
 	p := startCaddy(t, "respond ok")
 	if pools := p.pools(); len(pools) != 0 {
-		t.Errorf("there still are %+v", pools)
+		t.Errorf("pools are left: %+v", pools)
 	}
 	p.stop()
-	logRotation := goleak.IgnoreTopFunction("github.com/DeRuina/timberjack.(*Logger).millRun")  // Caddy's, by its own choice
-	lockFiles := goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh") // looks at its file every 5 s
+	logRotation := goleak.IgnoreTopFunction("github.com/DeRuina/timberjack.(*Logger).millRun")  // Caddy never ends it
+	lockFiles := goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh") // notices only every 5 s that its file is gone
 	if err := goleak.Find(before, logRotation, lockFiles); err != nil {
 		t.Error(err)
 	}
 }
 
-// endpointsOf are the names of a pool's endpoints.
+// endpointsOf returns the sorted names of a pool's endpoints.
 func (p *proxy) endpointsOf(pool string) string {
 	p.t.Helper()
 	var names []string
@@ -238,9 +239,9 @@ func (p *proxy) endpointsOf(pool string) string {
 	return strings.Join(names, " ")
 }
 
-// TestReloadsReleaseWhatTheyTook: however a configuration ends, or fails to begin, the pool is left with
-// what the running one uses, and is gone with the last.
-func TestReloadsReleaseWhatTheyTook(t *testing.T) {
+// TestReloadsReleaseEndpointsAndPools checks after good and failed reloads that a pool has exactly the endpoints of the
+// running configuration, and that it is gone when no configuration uses it.
+func TestReloadsReleaseEndpointsAndPools(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	both := "handle /a {\n" + site("\n\ttimeout 1s", one, two) + "\n}\nhandle /b {\n" + site("\n\ttimeout 5s", one, two) + "\n}"
 	elsewhere := func(directive string) string { return strings.Replace(directive, "failover {", "failover /other {", 1) }
@@ -253,7 +254,7 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 	}
 	want("two handlers", "one two")
 	if p.load(elsewhere(site("\n\tbreaker {\n\t\topen_for 7s\n\t}", one, two, three))+"\n"+site("\n\tbreaker {\n\t\topen_for 8s\n\t}", one, two)) == nil {
-		t.Fatal("breakers that disagree have loaded")
+		t.Fatal("handlers with different breakers have loaded")
 	}
 	want("a configuration that fails", "one two")
 	for i := range 5 {
@@ -262,12 +263,12 @@ func TestReloadsReleaseWhatTheyTook(t *testing.T) {
 		want("one handler", "one three two")
 	}
 	if got := p.one("one").Attempts; got != 5 {
-		t.Errorf("it is another pool: %d attempts", got)
+		t.Errorf("the pool was replaced: %d attempts, want 5", got)
 	}
 	p.reload(site("", two))
 	want("one endpoint", "two")
 	p.reload("respond ok")
 	if left := p.pools(); len(left) > 0 {
-		t.Errorf("there are still %+v", left)
+		t.Errorf("pools are left: %+v", left)
 	}
 }

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// TestWaitsForRetryAfter wants a short Retry-After waited for and a long one not: then the next endpoint is
-// asked.
+// TestWaitsForRetryAfter checks that a call waits for a short Retry-After and tries the same endpoint again, and that
+// it moves on at once from an endpoint with a long one.
 func TestWaitsForRetryAfter(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		retry         string
 		header, value string
 		want          string
-		least         time.Duration // that the call takes, less than it should
+		least         time.Duration // shortest time of the call, with some tolerance; 0: it does not wait
 	}{
 		{"at most D", "wait_retry_after 30s", "Retry-After-Ms", "600", "one", 400 * time.Millisecond},
 		{"longer than D", "wait_retry_after 500ms", "Retry-After", "60", "two", 0},
@@ -38,7 +38,7 @@ func TestWaitsForRetryAfter(t *testing.T) {
 			p.get().want(t, "the call", 200, test.want)
 			took := time.Since(began)
 			if took < test.least {
-				t.Errorf("took %v, which is less than the endpoint asked for", took)
+				t.Errorf("took %v, less than the endpoint asked for", took)
 			}
 			if test.least == 0 && took > 15*time.Second {
 				t.Errorf("took %v", took)
@@ -47,7 +47,7 @@ func TestWaitsForRetryAfter(t *testing.T) {
 	}
 }
 
-// TestClientLeavesWhileWaiting wants the wait to end with its client.
+// TestClientLeavesWhileWaiting checks that the wait ends when the client leaves.
 func TestClientLeavesWhileWaiting(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusTooManyRequests, "Retry-After", "60")
@@ -60,6 +60,6 @@ func TestClientLeavesWhileWaiting(t *testing.T) {
 	}
 	p.wantTotals("one", totals{Attempts: 2, Failures: 1, Cancelled: 1})
 	if hits := two.hits.Load(); hits != 0 {
-		t.Errorf("two was asked %d times", hits)
+		t.Errorf("two got %d requests", hits)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestKindsOfRequestsHaveTheirOwnTimeouts, and so have endpoints. One kind at a time has a short timeout,
-// the others an hour: the call ends, with a 504, because it goes by its own.
+// TestKindsOfRequestsHaveTheirOwnTimeouts checks timeouts of matchers, of paths and of endpoints. One of them at a time
+// is short and the others are an hour, so a 504 shows that the right one is in force.
 func TestKindsOfRequestsHaveTheirOwnTimeouts(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	defer one.hang()()
@@ -76,13 +76,13 @@ failover {
 			edited("api", "timeout @embeddings 200ms\n\tbreaker off", []*api{one, two}, "timeout 100ms"))
 		hits := two.hits.Load()
 		if got := p.call("GET", "/embeddings", ""); got.status != http.StatusGatewayTimeout || two.hits.Load() != hits+1 {
-			t.Errorf("one timeout after the other: got %+v, and the second was asked %d times", got, two.hits.Load()-hits)
+			t.Errorf("one timeout after the other: got %+v, and the second endpoint got %d requests", got, two.hits.Load()-hits)
 		}
 	})
 }
 
-// TestTheDeadlineBoundsTheWholeCall: the second attempt gets what is left of it, a quarter of its timeout,
-// which says nothing about its endpoint.
+// TestTheDeadlineBoundsTheWholeCall checks that the second attempt ends at the deadline, after a quarter of its timeout,
+// and that its endpoint is not blamed.
 func TestTheDeadlineBoundsTheWholeCall(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	for _, a := range apis {
@@ -99,12 +99,13 @@ func TestTheDeadlineBoundsTheWholeCall(t *testing.T) {
 	p.wantTotals("two", totals{Attempts: 1, Cancelled: 1})
 }
 
-// TestAPostIsSentAgainOnlyIfItCannotHaveBeenProcessed, unless the pool or the client says that it may be.
-func TestAPostIsSentAgainOnlyIfItCannotHaveBeenProcessed(t *testing.T) {
+// TestRetriesOfPOST checks that a POST is sent again only if the endpoint cannot have processed it, or if the pool's
+// options or the client allow it.
+func TestRetriesOfPOST(t *testing.T) {
 	faults := []struct {
 		name        string
 		begin       func(*api) (end func())
-		status      int // without another attempt
+		status      int // at the client, without another attempt
 		unprocessed bool
 	}{
 		{"status", func(a *api) func() { a.answer(503); return func() {} }, 503, false},
@@ -143,14 +144,15 @@ func TestAPostIsSentAgainOnlyIfItCannotHaveBeenProcessed(t *testing.T) {
 					t.Errorf("got %+v, and the next endpoint got %d requests", got, two.hits.Load())
 				}
 				if fault.name == "status" && got.body != "one says 503" {
-					t.Errorf("the answer is not the endpoint's own: %+v", got)
+					t.Errorf("the response is not the endpoint's own: %+v", got)
 				}
 			})
 		}
 	}
 }
 
-// TestTheLastAnswerIsTheEndpointsOwn: status, headers and body, never one that is made up.
+// TestTheLastAnswerIsTheEndpointsOwn checks that the client gets the last endpoint's status, headers and body if all
+// fail.
 func TestTheLastAnswerIsTheEndpointsOwn(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	for i, status := range []int{500, 503, 529} {
@@ -169,7 +171,7 @@ func TestTheLastAnswerIsTheEndpointsOwn(t *testing.T) {
 	}
 }
 
-// TestRetriesOverTheBudgetAreNotMade: the endpoint's own failures go to the clients.
+// TestRetriesOverTheBudgetAreNotMade checks that clients get the endpoint's own failures once the budget is used up.
 func TestRetriesOverTheBudgetAreNotMade(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusServiceUnavailable)
@@ -187,11 +189,11 @@ func TestRetriesOverTheBudgetAreNotMade(t *testing.T) {
 			t.Fatalf("got %+v", got)
 		}
 	}
-	// one a second, of the last ten seconds and of those that the test takes; some calls went to two at
-	// once, as the score of one fell
+	// The budget is one a second: ten at the start, and one for each second of the test. Calls that went to two first,
+	// because the score of one fell, are no retries.
 	most := 10 + int(time.Since(began)/time.Second)
 	if retries := int(two.hits.Load()) - (calls - int(one.hits.Load())); retries < 10 || retries > most {
-		t.Errorf("%d retries were made (%d calls saved), not 10 to %d", retries, saved, most)
+		t.Errorf("%d retries (%d calls saved), want 10 to %d", retries, saved, most)
 	}
 	if own == 0 {
 		t.Error("no failure went to a client")
@@ -201,7 +203,9 @@ func TestRetriesOverTheBudgetAreNotMade(t *testing.T) {
 	}
 }
 
-func TestTheSameEndpointIsAskedAgainWhereThePoolSaysSo(t *testing.T) {
+// TestSameEndpoint checks that `same_endpoint` retries at the same endpoint after a status or a reset, but not after a
+// timeout.
+func TestSameEndpoint(t *testing.T) {
 	for _, fault := range []struct {
 		name  string
 		fails http.HandlerFunc
@@ -233,8 +237,9 @@ func TestTheSameEndpointIsAskedAgainWhereThePoolSaysSo(t *testing.T) {
 	}
 }
 
-// TestFailoversAreLoggedOncePerSortAndSecond, with the number of those between.
-func TestFailoversAreLoggedOncePerSortAndSecond(t *testing.T) {
+// TestFailoversAreLoggedOncePerKindAndSecond checks that the log has at most one line a second for each pair of
+// endpoints and reason, and that the lines count every failover.
+func TestFailoversAreLoggedOncePerKindAndSecond(t *testing.T) {
 	one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 	one.answer(http.StatusServiceUnavailable)
 	two.behave(cut)
@@ -253,22 +258,22 @@ func TestFailoversAreLoggedOncePerSortAndSecond(t *testing.T) {
 	}
 	eventually(t, "every failover is counted in the log", func() bool { return total() == failures })
 	seconds := int(time.Since(began)/time.Second) + 2
-	sorts := make(map[string]int)
+	kinds := make(map[string]int)
 	for _, l := range p.lines("failover") {
-		sorts[fmt.Sprint(l["endpoint"], " ", l["to"], " ", l["reason"])]++
+		kinds[fmt.Sprint(l["endpoint"], " ", l["to"], " ", l["reason"])]++
 		if l["pool"] != "api" || l["level"] != "warn" || l["attempt"] == nil || l["duration_seconds"] == nil {
 			t.Errorf("a line is %v", l)
 		}
 	}
-	for sort, n := range sorts {
+	for kind, n := range kinds {
 		if n > seconds {
-			t.Errorf("%d lines of %s in %d seconds", n, sort, seconds)
+			t.Errorf("%d lines of %s in %d seconds", n, kind, seconds)
 		}
-		if !strings.HasSuffix(sort, " status") && !strings.HasSuffix(sort, " reset") {
-			t.Errorf("a line says %s", sort)
+		if !strings.HasSuffix(kind, " status") && !strings.HasSuffix(kind, " reset") {
+			t.Errorf("unexpected lines of %s", kind)
 		}
 	}
-	if sorts["one two status"] == 0 || sorts["two three reset"] == 0 {
-		t.Errorf("the lines are %v", sorts)
+	if kinds["one two status"] == 0 || kinds["two three reset"] == 0 {
+		t.Errorf("the lines are %v", kinds)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// parts sends calls, which must all succeed, and returns which part each endpoint served.
+// parts sends calls, which must all succeed, and returns the part of them that each endpoint served, 0 to 1.
 func (p *proxy) parts(calls int) map[string]float64 {
 	p.t.Helper()
 	parts := make(map[string]float64)
@@ -21,15 +21,15 @@ func (p *proxy) parts(calls int) map[string]float64 {
 	return parts
 }
 
-// wantPart allows four standard deviations of 1,000 draws.
+// wantPart checks an endpoint's part of 1,000 calls, with a tolerance of four standard deviations.
 func wantPart(t *testing.T, parts map[string]float64, name string, want float64) {
 	t.Helper()
 	if got := parts[name]; math.Abs(got-want) > 4*math.Sqrt(want*(1-want)/1000)+1e-9 {
-		t.Errorf("endpoint %s served a part of %.3f, want %.3f: %v", name, got, want, parts)
+		t.Errorf("endpoint %s served %.3f of the calls, want %.3f: %v", name, got, want, parts)
 	}
 }
 
-func TestATierSharesByWeightAndTheNextOneWaits(t *testing.T) {
+func TestATierSharesByWeight(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	p := startCaddy(t, edited("api", "", apis, "priority 1\nweight 3", "priority 1", "priority 2"))
 	parts := p.parts(1000)
@@ -44,13 +44,13 @@ func TestATierSharesByWeightAndTheNextOneWaits(t *testing.T) {
 	wantPart(t, p.parts(200), "three", 1)
 }
 
-func TestOverflowGivesTheNextTierWhatATierHasLost(t *testing.T) {
+func TestOverflowToTheNextTier(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
 	p := startCaddy(t, edited("api", "overflow 1.4"+slowToReopen, apis, "priority 1", "priority 1", "priority 2"))
 	wantPart(t, p.parts(500), "three", 0)
 	apis[0].down()
 	p.gets(30)
-	parts := p.parts(1000) // half of the tier is left, which may take 1.4 times that
+	parts := p.parts(1000) // half of the tier is left; it may take 1.4 times its usual load
 	wantPart(t, parts, "two", 0.7)
 	wantPart(t, parts, "three", 0.3)
 }
@@ -60,12 +60,12 @@ func TestLeastLatencyPrefersTheFasterOne(t *testing.T) {
 	one.behave(delayed(20*time.Millisecond, one.fine))
 	p := startCaddy(t, edited("api", "balance least_latency", []*api{one, two}, "priority 1", "priority 1"))
 	p.gets(20)
-	if parts := p.parts(200); parts["two"] < 0.7 { // of two draws by weight, a quarter is the slower one twice
+	if parts := p.parts(200); parts["two"] < 0.7 { // a quarter of the pairs drawn has only the slower endpoint
 		t.Errorf("the faster endpoint served %v", parts)
 	}
 }
 
-func TestAnEndpointOfNoWeightGetsNoTraffic(t *testing.T) {
+func TestAnEndpointOfWeight0GetsNoTraffic(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "", []*api{one, two}, "weight 0", "priority 2"))
 	wantPart(t, p.parts(100), "two", 1)
@@ -76,11 +76,12 @@ func TestAnEndpointOfNoWeightGetsNoTraffic(t *testing.T) {
 		}
 	}
 	if hits := one.hits.Load(); hits != 0 {
-		t.Errorf("the endpoint of no weight got %d requests", hits)
+		t.Errorf("the endpoint of weight 0 got %d requests", hits)
 	}
 }
 
-func TestTryAnywayAsksWhereFailFastWouldRefuse(t *testing.T) {
+// TestTryAnyway checks that calls go to endpoints that are out, if all are.
+func TestTryAnyway(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("all_down try_anyway"+slowToReopen, one, two))
 	one.answer(http.StatusServiceUnavailable)
@@ -88,7 +89,7 @@ func TestTryAnywayAsksWhereFailFastWouldRefuse(t *testing.T) {
 	p.gets(20)
 	for range 20 {
 		if got := p.get(); got.status != 503 || got.body == "" {
-			t.Fatalf("the answer is not an endpoint's own: %+v", got)
+			t.Fatalf("the response is not an endpoint's own: %+v", got)
 		}
 	}
 	one.behave(one.fine)

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// byModel lets one model fail and answers the others.
+// byModel answers requests for the model ill with a status and a body, and those for other models with 200. If ill is
+// empty, all models fail.
 func byModel(ill string, status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var asked struct{ Model string }
@@ -25,7 +26,8 @@ func byModel(ill string, status int, body string) http.HandlerFunc {
 	}
 }
 
-// TestScopes: with `api openai` a model that fails leaves an endpoint alone, and every view of the pool says so.
+// TestScopes checks that with `api openai` only the calls for a failing model leave an endpoint, and that the status,
+// the metrics, the events, the log and the command show it.
 func TestScopes(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "api openai", []*api{one, two}, "key of-one", "key of-two"))
@@ -48,14 +50,14 @@ func TestScopes(t *testing.T) {
 	tried := one.hits.Load()
 	for range 20 {
 		if by := ask("big"); by != "two" {
-			t.Errorf("the model that fails was answered by %s", by)
+			t.Errorf("the failing model was answered by %s", by)
 		}
 		if by := ask("small"); by != "one" {
-			t.Errorf("the model that works was answered by %s", by)
+			t.Errorf("the working model was answered by %s", by)
 		}
 	}
 	if n := one.hits.Load() - tried; n > 25 {
-		t.Errorf("the endpoint was asked %d times, of which 20 are the other model's", n)
+		t.Errorf("the endpoint got %d requests, want at most 5 beside the 20 for the working model", n)
 	}
 
 	status := p.readText("/failover/pools/api")
@@ -81,18 +83,18 @@ func TestScopes(t *testing.T) {
 	if got := p.metrics()[`caddy_failover_scope_share{endpoint="one",pool="api",scope="big"}`]; got != 0 {
 		t.Errorf("the metric is %v", got)
 	}
-	eventually(t, "the events are told", func() bool {
+	eventually(t, "events name the scope", func() bool {
 		text := p.readText("/failover/events?pool=api")
 		return strings.Contains(text, `"scope":"big"`)
 	})
 	for _, e := range p.events(before) {
 		if e.Kind == "breaker_opened" && e.Reason == "scopes" {
-			t.Errorf("the endpoint is told to be out: %+v", e)
+			t.Errorf("an event says that the whole endpoint is out: %+v", e)
 		}
 	}
-	told := p.lines("breaker_opened")
-	if len(told) == 0 || told[len(told)-1]["scope"] != "big" {
-		t.Errorf("the log says %v", told)
+	lines := p.lines("breaker_opened")
+	if len(lines) == 0 || lines[len(lines)-1]["scope"] != "big" {
+		t.Errorf("the log says %v", lines)
 	}
 	if code, out, _ := p.command("status"); code != 0 || !strings.Contains(out, "big") || !strings.Contains(out, "small") {
 		t.Errorf("the command says\n%s", out)
@@ -101,12 +103,12 @@ func TestScopes(t *testing.T) {
 		t.Errorf("the command says\n%s", out)
 	}
 
-	// what is known outlives a reload, but not one that turns scopes off
+	// the state of scopes outlives a reload, except one that turns scopes off
 	p.reload(edited("api", "api openai\n\tfailure_status 5xx", []*api{one, two}, "key of-one", "key of-two"))
 	tried = one.hits.Load()
 	ask("big")
 	if one.hits.Load() != tried {
-		t.Error("after a reload the endpoint got the model again")
+		t.Error("after a reload the endpoint got the failing model")
 	}
 	p.reload(edited("api", "api openai\n\tscope off", []*api{one, two}, "key of-one", "key of-two"))
 	tried = one.hits.Load()
@@ -115,13 +117,12 @@ func TestScopes(t *testing.T) {
 		t.Error("without scopes the endpoint did not get the model")
 	}
 	if text := p.readText("/failover/pools/api"); strings.Contains(text, `"scopes"`) {
-		t.Errorf("there are scopes still: %s", text)
+		t.Errorf("the status still has scopes: %s", text)
 	}
 }
 
-// TestScopesOfOneProvider: everything that a provider may do to one model, one after another in one pool,
-// leaves the others alone.
-func TestScopesOfOneProvider(t *testing.T) {
+// TestScopesOfJSONRPC checks that a limit of one method holds only calls of that method, in batches too.
+func TestScopesOfJSONRPC(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, edited("api", "api jsonrpc", []*api{one, two}, "key of-one", "key of-two"))
 	one.behave(func(w http.ResponseWriter, r *http.Request) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// told answers with what the endpoint was sent.
+// told answers with the request's body.
 func told(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -19,8 +19,8 @@ func told(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// TestSetJSONOfDeepBodies: whatever the buffer, a body that is nested too deeply costs its own size, and is a
-// 415 that no endpoint hears of.
+// TestSetJSONOfDeepBodies checks that a body that is nested too deeply takes little more memory than its size, gets
+// 415, and reaches no endpoint.
 func TestSetJSONOfDeepBodies(t *testing.T) {
 	one := newAPI(t, "one")
 	one.behave(told)
@@ -37,11 +37,11 @@ func TestSetJSONOfDeepBodies(t *testing.T) {
 			t.Errorf("%s: got %d %.200q", name, got.status, got.body)
 		}
 		if used := allocated() - before; used > 100<<20 {
-			t.Errorf("%s: %d MiB were allocated for %d MiB", name, used>>20, len(body)>>20)
+			t.Errorf("%s: %d MiB were allocated for a body of %d MiB", name, used>>20, len(body)>>20)
 		}
 	}
 	if n := one.hits.Load(); n != 0 {
-		t.Errorf("the endpoint was asked %d times", n)
+		t.Errorf("the endpoint got %d requests", n)
 	}
 	fits := `{"a":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + "}"
 	if got := p.call(http.MethodPost, "/", fits); got.status != 200 || !strings.Contains(got.body, `"model":"small"`) {
@@ -49,18 +49,17 @@ func TestSetJSONOfDeepBodies(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes have been allocated on the heap, ever.
+// allocated returns how many bytes the process has allocated on the heap, including freed ones.
 func allocated() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
 }
 
-// A member is one of a JSON object.
+// A member is a member of a JSON object.
 type member struct{ name, value string }
 
-// members are all of an object, those of the same name too, with their names decoded and their values as
-// they stand.
+// members returns all members of an object, including duplicates, with decoded names and raw values.
 func members(object string) (list []member, err error) {
 	decoder := json.NewDecoder(strings.NewReader(object))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
@@ -86,7 +85,8 @@ func members(object string) (list []member, err error) {
 	return list, nil
 }
 
-// TestSetJSONIsNotBypassed: an endpoint finds what is set, however it reads JSON.
+// TestSetJSONIsNotBypassed checks that the edited body has each set member exactly once, whatever duplicates or escapes
+// the client sends, and that a body which could be read in two ways is refused.
 func TestSetJSONIsNotBypassed(t *testing.T) {
 	one := newAPI(t, "one")
 	one.behave(told)
@@ -120,18 +120,18 @@ func TestSetJSONIsNotBypassed(t *testing.T) {
 			t.Errorf("%s: got %s", body, got.body)
 		}
 	}
-	asked := one.hits.Load()
+	before := one.hits.Load()
 	for _, body := range []string{"{\"model\":\"a\",\"mo\xffdel\":\"b\"}", "\xff\xfe{\x00}\x00", "\ufeff{}"} {
 		if got := p.call(http.MethodPost, "/", body); got.status != http.StatusUnsupportedMediaType {
 			t.Errorf("%q: got %d", body, got.status)
 		}
 	}
-	if n := one.hits.Load() - asked; n != 0 {
-		t.Errorf("the endpoint was asked %d times for what cannot be edited", n)
+	if n := one.hits.Load() - before; n != 0 {
+		t.Errorf("the endpoint got %d requests whose body cannot be edited", n)
 	}
 }
 
-// toldLength answers with the endpoint's name and what it was sent.
+// toldLength answers with the endpoint's name, and the request's Content-Length and body.
 func (a *api) toldLength(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestSetJSON(t *testing.T) {
 	fits := `{"model":"m","pad":"` + strings.Repeat("x", 1024-len(`{"model":"m","pad":""}`)) + `"}`
 	for _, test := range []struct {
 		name     string
-		one, two string // options; down: it fails
+		one, two string // options of the endpoints; down: the endpoint fails
 		body     string
 		chunked  bool
 		header   []string
@@ -156,15 +156,15 @@ func TestSetJSON(t *testing.T) {
 	}{
 		{name: "sets", one: "set_json model small", two: "", body: `{"model":"m", "n":1}`,
 			status: 200, want: `one 24 {"model":"small", "n":1}`},
-		{name: "sets what is not there", one: "set_json options.seed 7\nset_json stream true", body: `{"model":"m"}`,
+		{name: "adds missing members", one: "set_json options.seed 7\nset_json stream true", body: `{"model":"m"}`,
 			status: 200, want: `one 48 {"model":"m","options":{"seed":7},"stream":true}`},
 		{name: "of unknown length", one: "set_json model small", body: `{"model":"m"}`, chunked: true,
 			status: 200, want: `one 17 {"model":"small"}`},
 		{name: "each endpoint its own", one: down + "\nset_json model small", two: "set_json model other", body: `{"model":"m"}`,
 			status: 200, want: `two 17 {"model":"other"}`},
-		{name: "the next as it came", one: down + "\nset_json model small", two: "", body: `{"model":"m"}`,
+		{name: "the next endpoint gets the original", one: down + "\nset_json model small", two: "", body: `{"model":"m"}`,
 			status: 200, want: `two 13 {"model":"m"}`},
-		{name: "after one that has it as it came", one: down, two: "set_json model small", body: `{"model":"m"}`,
+		{name: "after an endpoint that gets the original", one: down, two: "set_json model small", body: `{"model":"m"}`,
 			status: 200, want: `two 17 {"model":"small"}`},
 		{name: "placeholders stay text", one: "set_json user {http.request.header.X-User}", body: `{}`, header: []string{"X-User", `a","admin":true,"b":"`},
 			status: 200, want: `one 38 {"user":"a\",\"admin\":true,\"b\":\""}`},
@@ -234,7 +234,7 @@ func TestSetJSON(t *testing.T) {
 				t.Errorf("got %q (%v)", text, err)
 			}
 			if n := apis[0].hits.Load() + apis[1].hits.Load(); n != 0 {
-				t.Errorf("endpoints were asked %d times", n)
+				t.Errorf("endpoints got %d requests", n)
 			}
 		})
 	}

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// site is a failover directive over endpoints, of a pool named api.
+// site returns a failover directive with the pool api of these endpoints.
 func site(options string, apis ...*api) string { return pooled("api", options, apis...) }
 
-// pooled is site for a pool of another name.
+// pooled is site with another name of the pool.
 func pooled(name, options string, apis ...*api) string {
 	return edited(name, options, apis)
 }
 
-// edited is a failover directive over endpoints, each of which may have options.
+// edited is pooled with options for each endpoint. each may be shorter than apis.
 func edited(name, options string, apis []*api, each ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "failover {\n\tname %s\n", name)
@@ -34,7 +34,7 @@ func edited(name, options string, apis []*api, each ...string) string {
 	return b.String()
 }
 
-// keyed is site for endpoints that have a key each: what they say about a quota is about theirs.
+// keyed is site with a key for each endpoint, so that errors about a quota are about the endpoint's own.
 func keyed(options string, apis ...*api) string {
 	var each []string
 	for _, a := range apis {
@@ -43,12 +43,12 @@ func keyed(options string, apis ...*api) string {
 	return edited("api", options, apis, each...)
 }
 
-// at lets a directive work for the requests of a matcher only.
+// at limits a failover directive to the requests of a matcher.
 func at(matcher, directive string) string {
 	return strings.Replace(directive, "failover {", "failover "+matcher+" {", 1)
 }
 
-// placeholders adds what the placeholders say to the access log.
+// placeholders adds the plugin's placeholders to the access log.
 const placeholders = `log
 log_append pool {http.failover.pool}
 log_append endpoint {http.failover.endpoint}
@@ -56,14 +56,13 @@ log_append attempts {http.failover.attempts}
 log_append outcome {http.failover.outcome}
 `
 
-// retrying lets any method be retried after any failure.
+// retrying allows retries of any method.
 const retrying = `
 	retry {
 		methods any
 	}`
 
-// quick lets a breaker try again after a second, so that tests end, and has a timeout that no endpoint reaches
-// on a busy machine.
+// quick makes breakers try again after a second. Its timeout is long enough for a busy machine.
 const quick = `
 	timeout 30s
 	breaker {

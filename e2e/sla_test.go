@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestHandlersOfAPoolAgreeOnItsSLA refuses handlers of a pool that disagree.
+// TestHandlersOfAPoolAgreeOnItsSLA checks that handlers of a pool with different SLAs are an error.
 func TestHandlersOfAPoolAgreeOnItsSLA(t *testing.T) {
 	one := newAPI(t, "one")
 	with := func(block string) string { return site("sla "+block, one) }
@@ -14,10 +14,10 @@ func TestHandlersOfAPoolAgreeOnItsSLA(t *testing.T) {
 		return strings.Replace(with(a), "failover {", "failover /a* {", 1) + "\n" + with(b)
 	}
 	if err := p.load(both("{\n\t\tavailability 99%\n\t}", "{\n\t\tavailability 99.9%\n\t}")); err == nil || !strings.Contains(err.Error(), "different SLAs") {
-		t.Errorf("handlers that disagree: %v", err)
+		t.Errorf("different SLAs: %v", err)
 	}
 	if err := p.load(both("{\n\t\tavailability 99%\n\t}", "{\n\t\tavailability 99%\n\t\twindow 30d\n\t}")); err != nil {
-		t.Errorf("handlers that agree: %v", err)
+		t.Errorf("the same SLA, with and without its default: %v", err)
 	}
 	var report struct {
 		Objective struct{ Availability float64 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// taking is an endpoint that takes a body at a pace, and stops after so many bytes, if that is not 0, until the
-// end.
+// taking reads a request's body at a constant rate, part bytes each pause, and answers with its length. If stop is not
+// 0, it reads no more after stop bytes. It returns when end is closed.
 func taking(part int, pause time.Duration, stop int, end <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ticker := time.NewTicker(pause)
@@ -37,7 +37,7 @@ func taking(part int, pause time.Duration, stop int, end <-chan struct{}) http.H
 	}
 }
 
-// uploadTo is a pool of an endpoint that serves as it should, by a protocol.
+// uploadTo returns a pool with one endpoint, which runs serve and gets its requests by the protocol.
 func uploadTo(t *testing.T, protocol, options string, serve http.HandlerFunc) string {
 	t.Helper()
 	one := httptest.NewUnstartedServer(serve)
@@ -58,8 +58,9 @@ func uploadTo(t *testing.T, protocol, options string, serve http.HandlerFunc) st
 		options, scheme, one.Listener.Addr(), transport)
 }
 
-// TestAnEndpointThatGoesOnTakingIsAtWork: `timeout` counts from the last byte of the request that it took.
-func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
+// TestTimeoutCountsFromTheLastByteOfTheUpload checks that an endpoint that reads an upload slowly reaches its timeout
+// only after it has stopped reading.
+func TestTimeoutCountsFromTheLastByteOfTheUpload(t *testing.T) {
 	upload := randomBody(8 << 20)
 	for _, protocol := range []string{"1.1 plain", "1.1", "2", "h2c"} {
 		for name, test := range map[string]struct {
@@ -71,9 +72,9 @@ func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
 			"not recorded": {"timeout 1s", "POST", func() io.Reader { return strings.NewReader(upload) }},
 		} {
 			if name != "recorded" && (protocol == "1.1" || protocol == "h2c") {
-				continue // as with and without TLS
+				continue // the other protocols cover these
 			}
-			t.Run(protocol+", "+name, func(t *testing.T) {
+			apart(t, protocol+", "+name, func(t *testing.T) {
 				end := make(chan struct{})
 				p := startCaddy(t, uploadTo(t, protocol, test.options, taking(256<<10, 60*time.Millisecond, 0, end)))
 				defer close(end)
@@ -83,7 +84,7 @@ func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
 				}
 			})
 		}
-		t.Run(protocol+", stops", func(t *testing.T) {
+		apart(t, protocol+", stops", func(t *testing.T) {
 			end := make(chan struct{})
 			p := startCaddy(t, uploadTo(t, protocol, "timeout 500ms", taking(256<<10, 60*time.Millisecond, 4<<20, end)))
 			defer close(end)
@@ -91,9 +92,9 @@ func TestAnEndpointThatGoesOnTakingIsAtWork(t *testing.T) {
 			if got := p.sending("PUT", upload, true); got.status != http.StatusGatewayTimeout {
 				t.Errorf("the upload got %+v", got)
 			}
-			// 4 MiB take a second, and then the timeout is over
+			// the endpoint reads 4 MiB in a second, and then the timeout counts
 			if took := time.Since(began); took < time.Second {
-				t.Errorf("after %v", took)
+				t.Errorf("the upload ended after %v", took)
 			}
 			if got := p.one("one").lastOutcome(); got != "timeout" {
 				t.Errorf("the failure is %s", got)

@@ -31,7 +31,7 @@ func TestStatus(t *testing.T) {
 	for range 4 {
 		p.get().want(t, "a call", 200, "two")
 	}
-	eventually(t, "the tables know that one is out", func() bool {
+	eventually(t, "one gets no traffic", func() bool {
 		return p.endpoint("api", "one").Traffic == 0
 	})
 	all := p.pools()
@@ -53,7 +53,7 @@ func TestStatus(t *testing.T) {
 	text := p.readText("/failover/pools")
 	for _, secret := range []string{"user", "hunter2", "sesame", "0123456789abcdef"} {
 		if strings.Contains(text, secret) {
-			t.Errorf("the status holds %q: %s", secret, text)
+			t.Errorf("the status shows %q: %s", secret, text)
 		}
 	}
 	if want := "http://" + one.address + "/v1/xxxxx"; first.URL != want {
@@ -69,8 +69,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusIsWholeWhileReloading looks all the time while configurations come
-// and go.
+// TestStatusIsWholeWhileReloading checks that the status has all endpoints at any time during reloads.
 func TestStatusIsWholeWhileReloading(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))

@@ -16,20 +16,20 @@ import (
 	"testing"
 )
 
-// differs has the tests of Caddy's own suites that come to something else with this policy, and why that is right.
+// differs has the tests of Caddy's own suites that may fail with this policy, each with the reason.
 var differs = map[string]string{
 	"TestRequestTrailersRetry/consumed_stream_cannot_replay":           "bodies are kept, so that they can be sent again",
 	"TestRequestTrailersRetry/partially_buffered_stream_cannot_replay": "bodies are kept, so that they can be sent again",
 	"TestRequestTrailersCancellation":                                  "no attempt closes the client's body, which the server does",
 }
 
-// suites are the packages, and which of their tests have to do with the proxy.
+// suites has the packages, each with a pattern of the tests that concern the proxy.
 var suites = map[string]string{
 	"modules/caddyhttp/reverseproxy": ".",
 	"caddytest/integration":          "ReverseProxy|Dial|H2To|ForwardAuth|Intercept|ProxyProtocol|Adapt|FastCGI|RequestBody|Stream",
 }
 
-// hooks are put into a copy of Caddy, so that each of its proxies gets this policy.
+// hooks are edits of a copy of Caddy, by which each of its proxies gets this policy.
 var hooks = []struct{ file, before, after string }{
 	{"context.go", "\n// Modules returns", `
 // WithAncestor returns a context in which a module is being loaded.
@@ -56,8 +56,8 @@ func init() {`},
 `},
 }
 
-// TestCaddysOwnSuitesPass with this policy in every proxy of theirs, but for what differs names. The suites are
-// run from the module cache's copy of Caddy.
+// TestCaddysOwnSuitesPass runs Caddy's own tests with this policy in every proxy, in a copy of Caddy's source from the
+// module cache. All must pass except those in differs.
 func TestCaddysOwnSuitesPass(t *testing.T) {
 	dir := t.TempDir()
 	copied := filepath.Join(dir, "caddy")
@@ -96,7 +96,7 @@ func TestCaddysOwnSuitesPass(t *testing.T) {
 			alone := "^" + strings.ReplaceAll(strings.ReplaceAll(failed.name, "(", `\(`), "/", "$/^") + "$"
 			switch {
 			case len(failuresOf(t, module, suite, alone, false)) == 0:
-				t.Logf("%s of %s passes alone, on a machine that is less busy", failed.name, suite)
+				t.Logf("%s of %s passes alone", failed.name, suite)
 				continue
 			case len(failuresOf(t, module, suite, alone, true)) > 0:
 				t.Logf("%s of %s fails without the policy as well", failed.name, suite)
@@ -106,11 +106,11 @@ func TestCaddysOwnSuitesPass(t *testing.T) {
 		}
 	}
 	for name := range unseen {
-		t.Errorf("%s is said to differ, and passes", name)
+		t.Errorf("%s is in differs, but passes", name)
 	}
 }
 
-// copyOfCaddy copies the Caddy that this module is built with.
+// copyOfCaddy copies the source of this module's Caddy to the directory to.
 func copyOfCaddy(t *testing.T, to string) {
 	t.Helper()
 	from := strings.TrimSpace(run(t, exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/caddyserver/caddy/v2")))
@@ -159,11 +159,11 @@ func run(t *testing.T, command *exec.Cmd) string {
 	return string(out)
 }
 
-// A failure is a test that failed, with what it said.
+// A failure is a failed test with its output.
 type failure struct{ name, output string }
 
-// failuresOf runs tests of a package of Caddy, without the policy where stock is set. Of a test with subtests
-// that fail it returns the subtests.
+// failuresOf runs tests of a package of Caddy, without the policy if stock is set, and returns those that fail. If
+// subtests fail, it returns these and not their test.
 func failuresOf(t *testing.T, module, suite, tests string, stock bool) (failed []failure) {
 	t.Helper()
 	command := exec.Command("go", "test", "-json", "-mod=mod", "-modfile", module, "-count", "1", "-run", tests, "github.com/caddyserver/caddy/v2/"+suite)
@@ -171,7 +171,7 @@ func failuresOf(t *testing.T, module, suite, tests string, stock bool) (failed [
 	if stock {
 		command.Env = append(command.Env, "STOCK=1")
 	}
-	out, _ := command.Output() // an error says that tests failed, and the output which
+	out, _ := command.Output() // the output shows failed tests, so the error is not needed
 	outputs, passed := make(map[string]string), 0
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// brief is a timeout that streams outlast: they take two and a half times beat.
+// brief is a timeout that is shorter than the tests' streams. They pause for beat between messages.
 const (
 	brief = "timeout 500ms"
 	beat  = 300 * time.Millisecond
@@ -29,7 +29,7 @@ func TestUpgradedConnectionsAreInFlightUntilTheyClose(t *testing.T) {
 			p := startCaddy(t, site(brief, one, two))
 			conn, reader := p.upgrade(protocol)
 			wantLine(t, reader, "hello from two")
-			for i := range 3 { // longer than the timeout
+			for i := range 3 { // in all longer than the timeout
 				pause(t.Context(), beat)
 				fmt.Fprintf(conn, "message %d\n", i)
 				wantLine(t, reader, fmt.Sprintf("message %d", i))
@@ -44,8 +44,8 @@ func TestUpgradedConnectionsAreInFlightUntilTheyClose(t *testing.T) {
 	}
 }
 
-// TestUpgradedConnectionsCloseOneWayAtATime: a client that has said all it has to say still gets the rest
-// of the answer.
+// TestUpgradedConnectionsCloseOneWayAtATime checks that a client that has closed its side still gets the rest of what
+// the endpoint sends.
 func TestUpgradedConnectionsCloseOneWayAtATime(t *testing.T) {
 	one := newAPI(t, "one")
 	one.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -72,8 +72,8 @@ func TestUpgradedConnectionsCloseOneWayAtATime(t *testing.T) {
 	p.wantTotals("one", totals{Attempts: 1, Successes: 1})
 }
 
-// TestStreamsAreFlushedAsTheyCome: the endpoint makes the second event only when the client has the first.
-func TestStreamsAreFlushedAsTheyCome(t *testing.T) {
+// TestStreamsAreFlushedAtOnce checks that the client gets each event before the endpoint sends the next one.
+func TestStreamsAreFlushedAtOnce(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusServiceUnavailable)
 	next := make(chan struct{})
@@ -102,14 +102,14 @@ func TestStreamsAreFlushedAsTheyCome(t *testing.T) {
 		wantLine(t, reader, fmt.Sprintf("data: %d", i))
 		if i < 3 {
 			if n := p.one("two").InFlight; n != 1 {
-				t.Fatalf("%d attempts in flight in mid stream", n)
+				t.Fatalf("%d attempts are in flight during the stream", n)
 			}
 			pause(t.Context(), beat) // in all longer than the timeout
 			next <- struct{}{}
 		}
 	}
 	if rest, err := io.ReadAll(reader); err != nil || len(rest) > 0 {
-		t.Errorf("at the end: %q, %v", rest, err)
+		t.Errorf("after the last event: %q, %v", rest, err)
 	}
 	p.wantTotals("two", totals{Attempts: 1, Successes: 1})
 }
@@ -129,7 +129,7 @@ func TestAnAnswerThatBreaksOffIsAFailureOfTheEndpoint(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err == nil {
-		t.Errorf("the client got %q as if it were all", text)
+		t.Errorf("the client got %q as a whole body", text)
 	}
 	p.wantTotals("one", totals{Attempts: 1, Failures: 1})
 }
@@ -168,7 +168,7 @@ func TestTrailersPassBothWaysAlsoOnFailover(t *testing.T) {
 	}
 }
 
-func TestHeadHasNoBodyAndIsOutOfFlight(t *testing.T) {
+func TestHEADHasNoBody(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.answer(http.StatusServiceUnavailable)
 	two.behave(func(w http.ResponseWriter, r *http.Request) {
@@ -212,11 +212,11 @@ func TestInformationalAnswersPass(t *testing.T) {
 	}
 }
 
-// TestAClientThatLeavesIsNoFailure: whether it waits for the answer or reads it.
+// TestAClientThatLeavesIsNoFailure checks clients that leave before the response and during it.
 func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 	for name, behaviour := range map[string]http.HandlerFunc{
-		"before the answer": silent,
-		"in the middle of it": func(w http.ResponseWriter, r *http.Request) {
+		"before the response": silent,
+		"during the response": func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := fmt.Fprintln(w, "more"); err != nil {
 					return
@@ -239,7 +239,7 @@ func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 				receive(t, "the client's end", left)
 			}
 			p.quiet()
-			if got := p.one("one").totals; got.Failures != 0 || got.Attempts != clients || name == "before the answer" && got.Cancelled != clients {
+			if got := p.one("one").totals; got.Failures != 0 || got.Attempts != clients || name == "before the response" && got.Cancelled != clients {
 				t.Errorf("the endpoint has %+v", got)
 			}
 			p.wantState("one", "closed")
@@ -250,9 +250,9 @@ func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestTunnelsOutliveAReloadWhereTheProxySaysSo: they are closed at once, or stay for as long as
-// stream_close_delay keeps them. An endpoint that both configurations have shows them as in flight.
-func TestTunnelsOutliveAReloadWhereTheProxySaysSo(t *testing.T) {
+// TestTunnelsOutliveAReloadByStreamCloseDelay checks that a reload closes tunnels unless stream_close_delay keeps them
+// open, and that these stay in flight at an endpoint that both configurations have.
+func TestTunnelsOutliveAReloadByStreamCloseDelay(t *testing.T) {
 	for _, delay := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stream_close_delay %t", delay), func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -282,7 +282,7 @@ func TestTunnelsOutliveAReloadWhereTheProxySaysSo(t *testing.T) {
 	}
 }
 
-// TestTunnelsOutliveTheirEndpoint, which the new configuration does not have.
+// TestTunnelsOutliveTheirEndpoint checks that a tunnel stays open if the new configuration does not have its endpoint.
 func TestTunnelsOutliveTheirEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	one.behave(one.echo)

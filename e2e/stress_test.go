@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// ordered is what the acknowledged commands to an endpoint come to.
+// ordered is the state of an endpoint that follows from the acknowledged operator actions.
 type ordered struct {
-	action   string // "" for none
+	action   string // "": none
 	weight   *float64
 	priority *int
 }
 
-// An operator is one of many that steer and ask at once: at its own endpoint it gives commands, of
-// everything it asks, and much of what it sends is wrong.
+// An operator is one of many concurrent clients of the admin API. It acts on its own endpoint, reads everything, and
+// sends many bad requests.
 type operator struct {
 	p        *proxy
 	endpoint string
@@ -30,7 +30,7 @@ type operator struct {
 	answers  map[int]int // by status
 }
 
-// expect makes a request whose status is known.
+// expect makes a request and checks the status.
 func (o *operator) expect(want int, method, path, body string) {
 	status, text, err := o.p.send(method, path, body)
 	if err != nil || status != want {
@@ -80,7 +80,7 @@ func (o *operator) operate(at string) {
 	}
 }
 
-// set changes weight, priority or both of the operator's endpoint, or takes that back.
+// set changes weight, priority or both of the operator's endpoint, or resets them.
 func (o *operator) set(at string) {
 	fields := map[string]any{}
 	if o.dice.IntN(2) == 0 {
@@ -104,8 +104,8 @@ func (o *operator) set(at string) {
 	o.expect(200, http.MethodPatch, at, string(body))
 }
 
-// is compares what an endpoint came to with what was ordered.
-func (o *ordered) is(e endpointStatus) error {
+// check returns an error if the status of the endpoint is not the ordered one.
+func (o *ordered) check(e endpointStatus) error {
 	action := ""
 	if e.Operator != nil {
 		action = e.Operator.Action
@@ -123,7 +123,7 @@ func (o *ordered) is(e endpointStatus) error {
 		priority = &e.Override.Priority.Value
 	}
 	if !same(weight, o.weight) || !same(priority, o.priority) || weight != nil && e.Weight != *weight || priority != nil && e.Priority != *priority {
-		return fmt.Errorf("weight %v and priority %v, of which %+v is set; want %+v", e.Weight, e.Priority, e.Override, o)
+		return fmt.Errorf("weight %v and priority %v, override %+v; want %+v", e.Weight, e.Priority, e.Override, o)
 	}
 	return nil
 }
@@ -135,9 +135,9 @@ func same[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// TestAdminUnderStress makes 10,000 requests from 20 operators, valid and not, while calls flow and
-// configurations come, some of which fail. No answer is a server error, no call fails, and in the end each
-// endpoint is as the last acknowledged commands want it.
+// TestAdminUnderStress makes 10,000 requests from 20 operators, good and bad, during calls and reloads, some of which
+// fail. No answer may be a server error, no call may fail, and in the end each endpoint must be in the state that its
+// operator's last actions ordered.
 func TestAdminUnderStress(t *testing.T) {
 	const operators, requests = 20, 10_000
 	api := newAPI(t, "api")
@@ -168,7 +168,7 @@ func TestAdminUnderStress(t *testing.T) {
 			}
 			if n%5 == 4 {
 				if err := p.load(contradiction); err == nil {
-					t.Error("a configuration that contradicts itself has loaded")
+					t.Error("a configuration with two URLs of one endpoint has loaded")
 				}
 				refused++
 				continue
@@ -224,13 +224,13 @@ func TestAdminUnderStress(t *testing.T) {
 				t.Errorf("%d answers were %d", n, status)
 			}
 		}
-		if err := o.ordered.is(p.one(o.endpoint)); err != nil {
+		if err := o.ordered.check(p.one(o.endpoint)); err != nil {
 			t.Errorf("%s: %v", o.endpoint, err)
 		}
 	}
-	t.Logf("%d answers in %v: %v; %d reloads, %d refused; %d calls, %d not answered well", sum(answers), took, answers, reloads, refused, calls, bad)
+	t.Logf("%d answers in %v: %v; %d reloads, %d refused; %d calls, %d failed", sum(answers), took, answers, reloads, refused, calls, bad)
 	if sum(answers) < requests || reloads < 5 || refused < 1 || calls < 100 || answers[200] < requests/4 || answers[400] < requests/20 {
-		t.Error("that was no stress")
+		t.Error("too few requests, reloads or calls for this test")
 	}
 	if bad > 0 {
 		t.Errorf("%d of %d calls failed", bad, calls)

@@ -14,14 +14,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A tracer receives spans by OTLP over HTTP.
+// A tracer is a server that receives spans by OTLP over HTTP.
 type tracer struct {
 	mu    sync.Mutex
 	spans []*otlp.Span
 }
 
-// newTracer starts a receiver, to which Caddy's `tracing` sends its spans from the next
-// configuration on.
+// newTracer starts a tracer. Caddy's `tracing` sends its spans there from the next configuration on.
 func newTracer(t *testing.T) *tracer {
 	r := new(tracer)
 	server := httptest.NewServer(r)
@@ -52,8 +51,7 @@ func (r *tracer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
-// received ends the configuration, whereupon Caddy sends what spans it has, and returns those of the
-// requests and those of attempts.
+// received ends the configuration, which makes Caddy send its spans, and returns the spans of requests and of attempts.
 func (r *tracer) received(p *proxy) (requests, attempts []*otlp.Span) {
 	p.t.Helper()
 	p.reload("respond 404")
@@ -69,7 +67,7 @@ func (r *tracer) received(p *proxy) (requests, attempts []*otlp.Span) {
 	return requests, attempts
 }
 
-// attributes are a span's attributes as texts.
+// attributes returns a span's attributes as text.
 func attributes(s *otlp.Span) map[string]string {
 	all := map[string]string{}
 	for _, a := range s.Attributes {
@@ -98,21 +96,22 @@ func wantSpan(t *testing.T, s, parent *otlp.Span, want map[string]string) {
 		}
 	}
 	if _, moved := want["failover.moved_on"]; !moved && got["failover.moved_on"] != "" {
-		t.Errorf("span %q: moved on for %q", s.Name, got["failover.moved_on"])
+		t.Errorf("span %q: unexpected failover.moved_on %q", s.Name, got["failover.moved_on"])
 	}
 	if s.EndTimeUnixNano < s.StartTimeUnixNano || s.StartTimeUnixNano < parent.StartTimeUnixNano {
-		t.Errorf("span %q is from %d to %d, that of the request begins at %d", s.Name, s.StartTimeUnixNano, s.EndTimeUnixNano, parent.StartTimeUnixNano)
+		t.Errorf("span %q is from %d to %d; the request's begins at %d", s.Name, s.StartTimeUnixNano, s.EndTimeUnixNano, parent.StartTimeUnixNano)
 	}
 }
 
-// traceparent is what names a span to the endpoint.
+// traceparent returns the Traceparent that names a span to the endpoint.
 func traceparent(s *otlp.Span) string {
 	return fmt.Sprintf("00-%s-%s-01", hex.EncodeToString(s.TraceId), hex.EncodeToString(s.SpanId))
 }
 
 const tracing = "tracing {\n\tspan request\n}\n"
 
-// TestEachAttemptHasASpan that is the request's child, and whose context the endpoint gets.
+// TestEachAttemptHasASpan checks that each attempt's span is a child of the request's, and that the endpoint gets its
+// Traceparent.
 func TestEachAttemptHasASpan(t *testing.T) {
 	r := newTracer(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -140,7 +139,7 @@ func TestEachAttemptHasASpan(t *testing.T) {
 	}
 }
 
-// TestRequestsThatAreNotSampledHaveNoSpans and reach the endpoint with the request's own context.
+// TestRequestsThatAreNotSampledHaveNoSpans checks that they reach the endpoint with the client's trace ID.
 func TestRequestsThatAreNotSampledHaveNoSpans(t *testing.T) {
 	r := newTracer(t)
 	one := newAPI(t, "one")
@@ -155,8 +154,8 @@ func TestRequestsThatAreNotSampledHaveNoSpans(t *testing.T) {
 	}
 }
 
-// TestTracesOfAClientGoOn with the client's trace as the root, and without a field that the
-// configuration removes.
+// TestTracesOfAClientGoOn checks that the endpoint gets the client's trace ID, and no Traceparent if the configuration
+// removes it.
 func TestTracesOfAClientGoOn(t *testing.T) {
 	r := newTracer(t)
 	one := newAPI(t, "one")
@@ -175,9 +174,8 @@ func TestTracesOfAClientGoOn(t *testing.T) {
 	}
 }
 
-// TestSpansOfAttemptsThatEndOtherwise than with an answer: a refused connection, a hedge, a move by
-// the proxy's own rules, a wait, a body that breaks.
-func TestSpansOfAttemptsThatEndOtherwise(t *testing.T) {
+// TestSpansOfAttemptsThatMoveOn checks the spans of a call that moves on, for each reason, and of a hedge.
+func TestSpansOfAttemptsThatMoveOn(t *testing.T) {
 	hangs := func(one *api) { t.Cleanup(one.hang()) }
 	for name, test := range map[string]struct {
 		options string
@@ -230,7 +228,8 @@ func TestSpansOfAttemptsThatEndOtherwise(t *testing.T) {
 	}
 }
 
-// TestSpansOfWaitsAndBrokenBodies also end, with what moved the call on after the wait.
+// TestSpansOfWaitsAndBrokenBodies checks that attempts around a wait, and one whose body breaks off, have spans that
+// end.
 func TestSpansOfWaitsAndBrokenBodies(t *testing.T) {
 	r := newTracer(t)
 	one := newAPI(t, "one")
@@ -254,7 +253,7 @@ func TestSpansOfWaitsAndBrokenBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
-		t.Error("the body is whole")
+		t.Error("the body did not break off")
 	}
 	resp.Body.Close()
 	requests, attempts := r.received(p)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A report is what the admin API says about the last hour of a pool.
+// A report is the admin API's report on the last hour of a pool.
 type report struct {
 	Pool      string
 	Total     result
@@ -22,7 +22,7 @@ type report struct {
 	}
 }
 
-// A result is what a report says of the pool or of an endpoint.
+// A result is the part of a report on the pool or on one endpoint.
 type result struct {
 	Name                     string
 	Calls, Failed, Cancelled uint64
@@ -30,20 +30,20 @@ type result struct {
 	P50                      float64 `json:"p50_seconds"`
 }
 
-// A failover is what a report says of calls that moved on.
+// A failover is a report's count of the calls that moved on between two endpoints.
 type failover struct {
 	From, To string
 	Count    uint64
 }
 
-// report is the report on the pool api.
+// report reads the report on the pool api.
 func (p *proxy) report() (r report) {
 	p.t.Helper()
 	p.read("/failover/report?pool=api&from=1h", &r)
 	return r
 }
 
-// of is what the report says of an endpoint, or with an empty name of the pool.
+// of returns the result of an endpoint, or of the pool if the name is empty.
 func (r report) of(endpoint string) result {
 	if endpoint == "" {
 		return r.Total
@@ -56,8 +56,8 @@ func (r report) of(endpoint string) result {
 	return result{}
 }
 
-// causes are those of the incidents of an endpoint, or with an empty name of the pool, that go on and have cost
-// a number of calls at least.
+// causes returns the causes of open incidents that have cost at least this number of calls. They are those of an
+// endpoint, or of the pool if the name is empty.
 func (r report) causes(endpoint string, calls uint64) (list []string) {
 	for _, in := range r.Incidents {
 		if in.Endpoint == endpoint && in.End.IsZero() && in.Calls >= calls {
@@ -67,38 +67,38 @@ func (r report) causes(endpoint string, calls uint64) (list []string) {
 	return list
 }
 
-// counted are the calls that ended, those whose clients left, and what failed, by kind.
+// counted has the number of calls that ended, of those whose clients left, and of failures by kind.
 type counted struct {
 	calls, cancelled uint64
 	failures         map[string]uint64
 }
 
-// counted is what is counted for an endpoint, and with an empty name for the pool.
+// counted returns the counts of an endpoint, or of the pool if the name is empty.
 func (p *proxy) counted(endpoint string) counted {
 	p.t.Helper()
 	r := p.report().of(endpoint)
 	return counted{r.Calls, r.Cancelled, r.Failures}
 }
 
-// since is what was counted after a moment.
-func (c counted) since(was counted) counted {
-	since := counted{c.calls - was.calls, c.cancelled - was.cancelled, nil}
+// minus returns the counts without earlier ones.
+func (c counted) minus(before counted) counted {
+	more := counted{c.calls - before.calls, c.cancelled - before.cancelled, nil}
 	for kind, n := range c.failures {
-		if n -= was.failures[kind]; n > 0 {
-			if since.failures == nil {
-				since.failures = make(map[string]uint64)
+		if n -= before.failures[kind]; n > 0 {
+			if more.failures == nil {
+				more.failures = make(map[string]uint64)
 			}
-			since.failures[kind] = n
+			more.failures[kind] = n
 		}
 	}
-	return since
+	return more
 }
 
 func (c counted) String() string {
 	return fmt.Sprintf("%d calls, %d cancelled, failures %v", c.calls, c.cancelled, c.failures)
 }
 
-// ended are n calls that ended, all of which failed in one way, or none for "".
+// ended returns the counts of n calls that all ended with one kind of failure; "": they succeeded.
 func ended(n uint64, failure string) counted {
 	if failure == "" {
 		return counted{calls: n}
@@ -106,8 +106,8 @@ func ended(n uint64, failure string) counted {
 	return counted{calls: n, failures: map[string]uint64{failure: n}}
 }
 
-// TestRecordsCalls sends one call of each sort, and looks at what is recorded of
-// it for the endpoints and for the pool: what clients saw.
+// TestRecordsCalls checks the counts of the endpoints and of the pool after each kind of call. The pool's count what
+// clients saw.
 func TestRecordsCalls(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site(`
@@ -131,11 +131,11 @@ func TestRecordsCalls(t *testing.T) {
 		do:   func() { p.get() },
 		pool: ended(1, ""), one: ended(1, ""),
 	}, {
-		name: "an answer that is no failure",
+		name: "a status that is no failure",
 		do:   func() { one.answer(http.StatusNotFound); p.get() },
 		pool: ended(1, ""), one: ended(1, ""),
 	}, {
-		name: "rescued",
+		name: "moved on",
 		do:   func() { one.answer(http.StatusBadGateway); p.get() },
 		pool: ended(1, ""), one: ended(1, "status"), two: ended(1, ""),
 	}, {
@@ -157,14 +157,14 @@ func TestRecordsCalls(t *testing.T) {
 		},
 		pool: ended(1, "truncated"), one: ended(1, "truncated"),
 	}, {
-		name: "opened, and down",
+		name: "one open, two down",
 		do: func() {
 			two.behave(two.fine)
 			one.answer(http.StatusBadGateway)
 			for p.endpoint("api", "one").State == "closed" {
 				p.get()
 			}
-			was = map[string]counted{} // however many that took
+			was = map[string]counted{} // the calls until here are not compared
 			for _, name := range []string{"", "one", "two"} {
 				was[name] = p.counted(name)
 			}
@@ -177,13 +177,13 @@ func TestRecordsCalls(t *testing.T) {
 	}} {
 		step.do()
 		for name, want := range map[string]counted{"": step.pool, "one": step.one, "two": step.two} {
-			eventually(t, step.name+": settled", func() bool {
+			eventually(t, step.name+": the calls are counted", func() bool {
 				return p.counted(name).calls-was[name].calls >= want.calls
 			})
 			now := p.counted(name)
-			got := now.since(was[name])
+			got := now.minus(was[name])
 			if got.String() != want.String() {
-				t.Errorf("%s: recorded for %q: %v, want %v", step.name, name, got, want)
+				t.Errorf("%s: the counts of %q are %v, want %v", step.name, name, got, want)
 			}
 			was[name] = now
 		}
@@ -195,7 +195,7 @@ func TestRecordsCalls(t *testing.T) {
 	after := p.counted("")
 	refused := after.failures["all_down"] - before.failures["all_down"]
 	if calls := after.calls - before.calls; calls != 20 || refused < 15 {
-		t.Errorf("20 calls while all is down: %d recorded, %d of them refused", calls, refused)
+		t.Errorf("20 calls while the pool is down: %d counted, %d of them refused", calls, refused)
 	}
 	report := p.report()
 	for name, cause := range map[string]string{"one": "consecutive_failures, last: status", "two": "consecutive_failures, last: dial"} {
@@ -213,7 +213,7 @@ func TestRecordsCalls(t *testing.T) {
 	})
 }
 
-// TestRecordsClientsThatLeave counts them as neither success nor failure.
+// TestRecordsClientsThatLeave checks that a call whose client leaves is neither a success nor a failure.
 func TestRecordsClientsThatLeave(t *testing.T) {
 	one := newAPI(t, "one")
 	p := startCaddy(t, site("", one))
@@ -225,18 +225,18 @@ func TestRecordsClientsThatLeave(t *testing.T) {
 	leave, left := p.leaving(http.MethodGet, "/")
 	receive(t, "the call at the endpoint", arrived)
 	leave()
-	receive(t, "the client's leaving", left)
-	eventually(t, "the call is recorded", func() bool { return p.counted("").cancelled > 0 })
+	receive(t, "the client's end", left)
+	eventually(t, "the call is counted", func() bool { return p.counted("").cancelled > 0 })
 	for _, name := range []string{"", "one"} {
 		if got, want := p.counted(name), (counted{cancelled: 1}); got.String() != want.String() {
-			t.Errorf("recorded for %q: %+v", name, got)
+			t.Errorf("the counts of %q are %+v", name, got)
 		}
 	}
 }
 
-// TestRecordsWhatIsLeftByLBRetryMatch wants a call to be recorded by the answer that
-// its client gets, not by one that the proxy has thrown away.
-func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
+// TestRecordsCallsByTheirLastAnswer checks that a call counts by the response that its client gets, not by one that
+// lb_retry_match has dropped.
+func TestRecordsCallsByTheirLastAnswer(t *testing.T) {
 	slowly := delayed(200*time.Millisecond, named("two"))
 	partly := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "1000")
@@ -245,14 +245,14 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 	for _, c := range []struct {
 		name, options string
 		method        string
-		one           int // its status
+		one           int // status of the first endpoint
 		two           http.HandlerFunc
 		want          counted
-		longest       bool // it takes as long as both
+		slow          bool // the call's recorded time must include both attempts
 	}{
-		{name: "success", method: "GET", one: 404, two: slowly, want: ended(1, ""), longest: true},
-		{name: "success, held", options: "commit complete", method: "GET", one: 404, two: slowly, want: ended(1, ""), longest: true},
-		{name: "success after a failure", method: "POST", one: 503, two: slowly, want: ended(1, ""), longest: true},
+		{name: "success", method: "GET", one: 404, two: slowly, want: ended(1, ""), slow: true},
+		{name: "success, held", options: "commit complete", method: "GET", one: 404, two: slowly, want: ended(1, ""), slow: true},
+		{name: "success after a failure", method: "POST", one: 503, two: slowly, want: ended(1, ""), slow: true},
 		{name: "failure", method: "GET", one: 404, two: cut, want: ended(1, "reset")},
 		{name: "bad status", method: "GET", one: 404, two: status(500), want: ended(1, "status")},
 		{name: "truncated", method: "GET", one: 404, two: partly, want: ended(1, "truncated")},
@@ -260,7 +260,7 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 		{name: "the same failure again", method: "POST", one: 503, two: status(503), want: ended(1, "status")},
 		{name: "nowhere to go", options: "retry off", method: "POST", one: 503, two: slowly, want: ended(1, "status")},
 		{name: "no match", method: "GET", one: 200, two: cut, want: ended(1, "")},
-		{name: "an answer that was kept", options: "next_on 410", method: "GET", one: 410, two: status(410), want: ended(1, "")},
+		{name: "a response kept by next_on", options: "next_on 410", method: "GET", one: 410, two: status(410), want: ended(1, "")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -271,19 +271,19 @@ func TestRecordsWhatIsLeftByLBRetryMatch(t *testing.T) {
 				io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 			}
-			eventually(t, "the call is recorded", func() bool { return p.counted("").calls > 0 })
+			eventually(t, "the call is counted", func() bool { return p.counted("").calls > 0 })
 			if got := p.counted(""); got.String() != c.want.String() {
-				t.Errorf("recorded: %v, want %v", got, c.want)
+				t.Errorf("counted %v, want %v", got, c.want)
 			}
-			if took := p.report().Total.P50; c.longest && took < 0.18 {
-				t.Errorf("recorded: it took %v s", took)
+			if took := p.report().Total.P50; c.slow && took < 0.18 {
+				t.Errorf("the recorded time is %v s", took)
 			}
 		})
 	}
 }
 
-// TestLatencyOfACall is from its beginning, over all its attempts; that of an
-// attempt is its own.
+// TestLatencyOfACall checks that a call's latency counts from its beginning, over all attempts, and an attempt's from
+// the attempt's.
 func TestLatencyOfACall(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("\n\ttimeout 400ms\n\tretry {\n\t\tmethods any\n\t}", one, two))

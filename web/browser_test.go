@@ -389,31 +389,36 @@ func TestLiveRegionsDoNotShout(t *testing.T) {
 }
 
 // TestFiftyEndpointsKeepTheBrowserCalm shows 50 endpoints whose numbers all change each
-// second.
+// second, as cards and as a table.
 func TestFiftyEndpointsKeepTheBrowserCalm(t *testing.T) {
-	s := crowd(50)
-	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
-	tab.Until(30*time.Second, charted+" && "+live)
-	const seconds = 6
-	best := 1.0
-	for range 5 { // the machine may have other work
-		shown := chromium.Eval[string](tab, "document.querySelector('.clock').dateTime")
-		before := tab.Busy()
-		began := time.Now()
-		tab.Until(3*seconds*time.Second, fmt.Sprintf("Date.parse(document.querySelector('.clock').dateTime) - Date.parse(%q) >= %d", shown, seconds*1000))
-		part := (tab.Busy() - before).Seconds() / time.Since(began).Seconds()
-		t.Logf("50 endpoints: the main thread is at work %.1f %% of the time", 100*part)
-		if best = min(best, part); best < 0.04 {
-			break
-		}
+	browser := chromium.Start(t)
+	address := serve(t, crowd(50))
+	for view, shown := range map[string]string{"cards": ".card", "table": ".dense tbody tr"} {
+		t.Run(view, func(t *testing.T) {
+			tab := browser.For(t).Open(address+"?view="+view, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+			tab.Until(30*time.Second, fmt.Sprintf("document.querySelectorAll(%q).length === 50 && %s", shown, live))
+			if view == "cards" {
+				tab.Until(30*time.Second, charted)
+			}
+			const seconds = 6
+			best := 1.0
+			for range 5 { // the machine may have other work
+				at := chromium.Eval[string](tab, "document.querySelector('.clock').dateTime")
+				before := tab.Busy()
+				began := time.Now()
+				tab.Until(3*seconds*time.Second, fmt.Sprintf("Date.parse(document.querySelector('.clock').dateTime) - Date.parse(%q) >= %d", at, seconds*1000))
+				part := (tab.Busy() - before).Seconds() / time.Since(began).Seconds()
+				t.Logf("50 endpoints: the main thread is at work %.1f %% of the time", 100*part)
+				if best = min(best, part); best < 0.04 {
+					break
+				}
+			}
+			if best >= 0.06 { // 4 % on a quiet machine
+				t.Errorf("50 endpoints keep the main thread busy %.1f %% of the time", 100*best)
+			}
+			tab.Shot("fifty-" + view + "-1440-light-en")
+		})
 	}
-	if best >= 0.06 { // 4 % on a quiet machine
-		t.Errorf("50 endpoints keep the main thread busy %.1f %% of the time", 100*best)
-	}
-	if n := chromium.Eval[int](tab, "document.querySelectorAll('.card').length"); n != 50 {
-		t.Errorf("%d cards", n)
-	}
-	tab.Shot("fifty-1440-light-en")
 }
 
 // TestPicture takes the README's picture: FAILOVER_SCREENSHOTS=$PWD/docs go test ./web -run

@@ -335,6 +335,12 @@ func crowd(n int) *scene {
 		name := "endpoint-" + string(rune('a'+i/10)) + string(rune('0'+i%10))
 		endpoints = append(endpoints, endpoint(name, "https://"+name+".example/v1", 1+i/20, 1, 1/float64(n)))
 		hours[name] = hour(uint64(i), 600, 0.05, 10, 12, 0.1)
+		if i%3 == 0 {
+			e := endpoints[i]
+			now := time.Now()
+			e["state"], e["share"], e["reason"], e["since"], e["until"] = "open", 0.0, "consecutive_failures", now, now.Add(5*time.Minute)
+			e["down_since"], e["cause"] = now, object{"what": "503", "method": "POST", "path": "/v1/chat/completions", "count": 5, "at": now}
+		}
 	}
 	s.pools = []object{{"name": "crowd", "at": time.Now(), "down": false, "calls_per_second": 100, "retries_denied": 3, "endpoints": endpoints}}
 	s.history = object{"crowd": hours}

@@ -4,6 +4,7 @@ package main
 
 import (
 	_ "github.com/apifailover/caddy-failover"
+	_ "github.com/apifailover/caddy-failover/redis"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )

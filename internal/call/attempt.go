@@ -35,7 +35,7 @@ type Attempt struct {
 	Began    time.Time                // when it was reserved, or when its pause ends
 	first    atomic.Int64             // nanoseconds from Began to the first byte; 0: none so far, or givenUp
 	silent   atomic.Int64             // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
-	done     chan struct{}            // closed when it ends; made by prepare
+	done     chan struct{}            // closed when it ends
 	answer   io.ReadCloser            // the answer's body below responseBody
 	download atomic.Pointer[download] // how a large or long answer comes; nil: it is small so far
 
@@ -47,7 +47,7 @@ type Attempt struct {
 
 	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
 
-	informer *informer // nil: informational answers go to the client at once
+	informer *informer // nil: no informational answer is kept
 
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff

@@ -166,7 +166,7 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 		// the transport may still use the first attempt
 		a = new(Attempt)
 	}
-	a.Call, a.Target, a.upstream = c, t, upstream
+	a.Call, a.Target, a.upstream, a.done = c, t, upstream, make(chan struct{})
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
 	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
@@ -278,7 +278,6 @@ func (h *Handler) callAt(r *http.Request) *Call {
 // prepare makes the request that goes to the attempt's endpoint. What all attempts
 // share, the headers and the URL, stays as it is.
 func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
-	a.makeDone()
 	a.traceConnection()
 	t, c := a.Target, a.Call
 	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches || c.traced {

@@ -32,16 +32,6 @@ type afterEnd struct {
 	next *afterEnd
 }
 
-// makeDone makes the channel of Done.
-func (a *Attempt) makeDone() {
-	a.mu.Lock()
-	a.done = make(chan struct{})
-	if a.endedWhy() != endpoint.NotEnded {
-		close(a.done)
-	}
-	a.mu.Unlock()
-}
-
 // Deadline implements context.Context. Attempts are ended by the watcher.
 func (a *Attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
@@ -120,9 +110,7 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 		return
 	}
 	a.ended.Store(uint32(why))
-	if a.done != nil {
-		close(a.done)
-	}
+	close(a.done)
 	then := a.onEnd
 	a.onEnd = afterEnd{}
 	a.mu.Unlock()

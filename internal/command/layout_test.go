@@ -68,7 +68,7 @@ func TestAllFitsTheWidth(t *testing.T) {
 			var incidents []incident.Incident
 			for _, p := range all {
 				if columns >= 80 {
-					for _, line := range strings.Split(l.why(&p, now), "\n") {
+					for _, line := range strings.Split(l.why(&p, now, nil), "\n") {
 						if !strings.Contains(line, "'") && !strings.HasSuffix(line, `\`) && !strings.HasPrefix(line, "          ") { // commands keep their words
 							fitting(t, "why", line, columns)
 						}
@@ -99,7 +99,7 @@ func TestColoursAreOnlyColours(t *testing.T) {
 		all := []api.PoolStatus{p}
 		with, without := layout{80, true}, layout{80, false}
 		for _, pair := range [][2]string{
-			{with.status(all, now), without.status(all, now)}, {with.why(&p, now), without.why(&p, now)},
+			{with.status(all, now), without.status(all, now)}, {with.why(&p, now, nil), without.why(&p, now, nil)},
 		} {
 			plain := pair[0]
 			for _, c := range []colour{bold, faint, red, green, yellow} {

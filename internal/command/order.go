@@ -126,7 +126,7 @@ var errSeen = errors.New("enough was seen")
 // describeAnswer describes the endpoint after an order.
 func describeAnswer(a *api.OperatorAnswer) string {
 	e := &a.Status
-	what := "is " + e.State
+	what := "is " + stateOf(e.State)
 	switch {
 	case a.Action == api.Set:
 		return api.Printable(fmt.Sprintf("%s/%s has %s%s", a.Pool, a.Endpoint, describeSettings(e), describeFleet(a)))

@@ -175,6 +175,8 @@ func (l layout) status(all []api.PoolStatus, now time.Time) string {
 		state := l.paint(green, "up")
 		if p.Down {
 			state = l.paint(red, "DOWN")
+		} else if refused := scopesDown(&p); len(refused) > 0 {
+			state = l.paint(red, "DOWN") + " for requests of scope " + api.Printable(strings.Join(refused, ", "))
 		}
 		b.WriteString(l.fill(fmt.Sprintf("pool %s: %s, %s requests/s, %d retries denied%s%s", l.paint(bold, api.Printable(p.Name)), state,
 			formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA)), "  ") + "\n")
@@ -196,24 +198,34 @@ func formatWaiting(w *api.WaitingStatus) string {
 
 // formatSLA returns how far the objectives are met, to follow other text; "" without objectives.
 func formatSLA(s *api.SLAStatus) string {
-	if s == nil {
-		return ""
-	}
 	text := ""
-	for _, i := range []struct {
-		name string
-		*api.IndicatorStatus
-	}{{"availability", s.Availability}, {"latency", s.Latency}} {
-		if i.IndicatorStatus == nil {
-			continue
-		}
-		text += fmt.Sprintf(", %s %s of %s with %s of the error budget left", i.name,
-			formatPercent(i.Achieved), formatPercent(i.Objective), formatPart(i.BudgetLeft))
+	for _, i := range indicatorsOf(s) {
+		text += fmt.Sprintf(", %s %s of %s with the error budget %s", i.name,
+			formatPercent(i.Achieved), formatPercent(i.Objective), formatBudget(i.BudgetLeft))
 		if i.Burning {
 			text += " (burning)"
 		}
 	}
 	return text
+}
+
+// An indicator is one objective of a pool with its name.
+type indicator struct {
+	name string
+	*api.IndicatorStatus
+}
+
+// indicatorsOf returns the objectives that there are.
+func indicatorsOf(s *api.SLAStatus) (all []indicator) {
+	if s == nil {
+		return nil
+	}
+	for _, i := range []indicator{{"availability", s.Availability}, {"latency", s.Latency}} {
+		if i.IndicatorStatus != nil {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // endpointColumns are those of the table of endpoints. What tells least about an outage is left out
@@ -232,7 +244,7 @@ func (l layout) endpoints(b *strings.Builder, endpoints []api.EndpointStatus, no
 		}
 		r := row{cells: []string{
 			api.Printable(e.Name), strconv.Itoa(e.Priority), strconv.FormatFloat(e.Weight, 'g', 4, 64), l.state(&e),
-			formatPart(e.Traffic), formatPart(e.Share), strconv.FormatFloat(e.Score, 'f', 2, 64), fmt.Sprint(e.InFlight),
+			formatPart(e.Traffic), formatPart(e.Share), formatScore(e.Score, e.Share), fmt.Sprint(e.InFlight),
 			fmt.Sprint(e.Successes), fmt.Sprint(e.Failures), fmt.Sprint(e.Cancelled), p50, p99,
 		}}
 		for _, note := range notes(&e, now) {
@@ -252,11 +264,13 @@ func (l layout) state(e *api.EndpointStatus) string {
 	case e.Draining:
 		return l.paint(yellow, "draining")
 	case e.State == breaker.Open.String() || e.State == breaker.ForcedOpen.String():
-		return l.paint(red, e.State)
-	case e.State == breaker.Recovering.String() || !e.HeldUntil.IsZero():
-		return l.paint(yellow, e.State)
+		return l.paint(red, stateOf(e.State))
+	case e.State == breaker.Recovering.String() || e.State == breaker.ForcedClosed.String():
+		return l.paint(yellow, stateOf(e.State))
+	case !e.HeldUntil.IsZero():
+		return l.paint(yellow, "in cooldown")
 	}
-	return l.paint(green, e.State)
+	return l.paint(green, stateOf(e.State))
 }
 
 // scope returns the row of a scope, which stands below its endpoint's.
@@ -273,13 +287,21 @@ func (l layout) scope(s *api.ScopeStatus, now time.Time) row {
 		state = yellow
 	}
 	r := row{cells: []string{
-		"- " + api.Printable(s.Scope), "", "", l.paint(state, s.State), "", formatPart(s.Share), strconv.FormatFloat(s.Score, 'f', 2, 64), "",
+		"- " + api.Printable(s.Scope), "", "", l.paint(state, scopeState(s)), "", formatPart(s.Share), formatScore(s.Score, s.Share), "",
 		"", "", "", p50, p99,
 	}}
 	for _, note := range scopeNotes(s, now) {
 		r.below = append(r.below, api.Printable(note))
 	}
 	return r
+}
+
+// scopeState returns the words for a scope's state.
+func scopeState(s *api.ScopeStatus) string {
+	if s.State == breaker.Closed.String() && !s.HeldUntil.IsZero() {
+		return "in cooldown"
+	}
+	return stateOf(s.State)
 }
 
 // isIll reports whether calls of a scope, or a part of them, are kept from the endpoint.
@@ -290,11 +312,7 @@ func isIll(s *api.ScopeStatus) bool {
 // scopeNotes returns what the columns of a scope do not show.
 func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
 	if s.State != breaker.Closed.String() {
-		note := s.Reason
-		if !s.Until.IsZero() {
-			note += ", tried again in " + formatWait(s.Until, now)
-		}
-		notes = append(notes, note)
+		notes = append(notes, breakerNote(s.State, s.Reason, s.Until, now))
 		if s.Cause != nil {
 			notes = append(notes, s.Cause.String())
 		}
@@ -316,17 +334,22 @@ func describeHold(until time.Time, reason string, now time.Time) string {
 	return "in cooldown (429) for another " + formatWait(until, now)
 }
 
+// breakerNote says why a breaker is not closed, and when the endpoint is tried again.
+func breakerNote(state, reason string, until, now time.Time) string {
+	note := "breaker " + state + ": " + reasonOf(reason)
+	if !until.IsZero() {
+		note += ", tried again in " + formatWait(until, now)
+	}
+	return note
+}
+
 // notes returns what the columns of an endpoint do not show.
 func notes(e *api.EndpointStatus, now time.Time) []string {
 	var notes []string
 	if o := e.Operator; o != nil {
 		notes = append(notes, "operator: "+describeOrder(o.Action, o.Reason, o.Until, now))
 	} else if e.State != breaker.Closed.String() {
-		note := e.Reason
-		if !e.Until.IsZero() {
-			note += ", tried again in " + formatWait(e.Until, now)
-		}
-		notes = append(notes, note)
+		notes = append(notes, breakerNote(e.State, e.Reason, e.Until, now))
 		if e.Cause != nil {
 			notes = append(notes, e.Cause.String())
 		}
@@ -401,6 +424,22 @@ func describeOrder(action, reason string, until, now time.Time) string {
 		action += " (" + reason + ")"
 	}
 	return action
+}
+
+// formatBudget writes what is left of an error budget.
+func formatBudget(left float64) string {
+	if left < 0 {
+		return "overspent by " + formatPart(-left)
+	}
+	return formatPart(left) + " left"
+}
+
+// formatScore writes a score. An endpoint that gets no requests has none.
+func formatScore(score, share float64) string {
+	if share == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(score, 'f', 2, 64)
 }
 
 func formatPart(part float64) string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,15 +30,28 @@ func runWhy(c *client, cmd *cobra.Command, args []string) error {
 	if len(all) == 0 {
 		fmt.Fprintln(out, "no pools")
 	}
-	for _, p := range all {
-		fmt.Fprint(out, layoutOf(out).why(&p, time.Now()))
+	for i := range all {
+		if i > 0 {
+			fmt.Fprintln(out)
+		}
+		fmt.Fprint(out, layoutOf(out).why(&all[i], time.Now(), whereOf(flags)))
 	}
 	return nil
 }
 
+// whereOf returns the options that say which Caddy was asked, for commands that the operator copies.
+func whereOf(flags caddycmd.Flags) (options []string) {
+	for _, name := range []string{"address", "config", "adapter"} {
+		if value := flags.String(name); value != "" {
+			options = append(options, "--"+name, quoted(value))
+		}
+	}
+	return options
+}
+
 // why says what is out in a pool, since when, why, what happens next, and what an operator can
-// do.
-func (l layout) why(p *api.PoolStatus, now time.Time) string {
+// do. Commands that it names end with the options of where.
+func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 	var b strings.Builder
 	pool, down := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN")
 	out := 0
@@ -49,6 +63,8 @@ func (l layout) why(p *api.PoolStatus, now time.Time) string {
 		}
 		if out == 0 && p.Down {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down), "  ") + "\n")
+		} else if refused := scopesDown(p); out == 0 && len(refused) > 0 {
+			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s for requests of scope %s: no endpoint takes them", pool, down, api.Printable(strings.Join(refused, ", "))), "  ") + "\n")
 		} else if out == 0 {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s serves, but not with all endpoints", pool), "  ") + "\n")
 		}
@@ -58,19 +74,81 @@ func (l layout) why(p *api.PoolStatus, now time.Time) string {
 			b.WriteString(l.fill("    "+api.Printable(fact), "      ") + "\n")
 		}
 		if command != nil {
-			b.WriteString(l.cure(command, after))
+			b.WriteString(l.cure(append(command, where...), after))
 		}
 	}
 	switch {
 	case out == 0 && p.Down:
 		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint has a weight", pool, down), "  ") + "\n")
+	case out == 0 && len(p.Endpoints) == 1:
+		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: its endpoint takes its traffic", pool, l.paint(green, "well")), "  ") + "\n")
 	case out == 0:
-		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: all %d endpoints take their traffic", pool, l.paint(green, "well"), len(p.Endpoints)), "  ") + "\n")
+		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: its %d endpoints take their traffic", pool, l.paint(green, "well"), len(p.Endpoints)), "  ") + "\n")
+	}
+	for i := range p.Endpoints {
+		if text := stillFailing(p.Name, &p.Endpoints[i], now); text != "" {
+			b.WriteString("\n" + l.fill("  "+api.Printable(text), "    ") + "\n")
+		}
+	}
+	if text := formatWaiting(p.Waiting); text != "" {
+		b.WriteString("\n" + l.fill("  "+strings.TrimPrefix(text, ", "), "    ") + "\n")
+	}
+	for _, text := range burns(p.SLA) {
+		b.WriteString("\n" + l.fill("  "+l.paint(red, text), "    ") + "\n")
 	}
 	if p.Incident != nil {
 		b.WriteString("\n" + l.incident(p.Incident, now))
 	}
 	return b.String()
+}
+
+// scopesDown returns the scopes whose requests no endpoint of a pool takes.
+func scopesDown(p *api.PoolStatus) (names []string) {
+	takes := func(e *api.EndpointStatus, scope string) bool {
+		if e.Weight == 0 || e.Draining || e.Share == 0 || !e.HeldUntil.IsZero() {
+			return false
+		}
+		for i := range e.Scopes {
+			if s := &e.Scopes[i]; s.Scope == scope {
+				return s.Share > 0 && s.HeldUntil.IsZero()
+			}
+		}
+		return true
+	}
+	for i := range p.Endpoints {
+		for _, s := range p.Endpoints[i].Scopes {
+			taken := slices.ContainsFunc(p.Endpoints, func(e api.EndpointStatus) bool { return takes(&e, s.Scope) })
+			if !taken && !slices.Contains(names, s.Scope) {
+				names = append(names, s.Scope)
+			}
+		}
+	}
+	return names
+}
+
+// recent is how long why speaks of a failure of an endpoint that is in service.
+const recent = 5 * time.Minute
+
+// stillFailing says what failed lately at an endpoint that is in service; "" if nothing did.
+func stillFailing(pool string, e *api.EndpointStatus, now time.Time) string {
+	facts, _, _ := explainEndpoint(pool, e, now)
+	if len(facts) > 0 || e.LastFailure == nil || now.Sub(e.LastFailure.At) > recent {
+		return ""
+	}
+	return fmt.Sprintf("%s is in service, but some requests fail: %s, the last %s ago", e.Name, e.LastFailure.String(), formatWait(now, e.LastFailure.At))
+}
+
+// burns says which error budgets are spent too fast, or overspent.
+func burns(s *api.SLAStatus) (texts []string) {
+	for _, i := range indicatorsOf(s) {
+		switch {
+		case i.Burning:
+			texts = append(texts, fmt.Sprintf("its error budget for %s burns: %s", i.name, formatBudget(i.BudgetLeft)))
+		case i.BudgetLeft <= 0:
+			texts = append(texts, fmt.Sprintf("its error budget for %s is spent: %s of %s", i.name, formatPercent(i.Achieved), formatPercent(i.Objective)))
+		}
+	}
+	return texts
 }
 
 // cure returns a command that an operator can give, with what to know about it. A command that does not
@@ -127,12 +205,17 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 		if e.Cause != nil {
 			facts = append(facts, "cause: "+e.Cause.String())
 		}
-		facts = append(facts, "its breaker is "+e.State+" ("+e.Reason+")")
+		facts = append(facts, "its breaker is "+e.State+": "+reasonOf(e.Reason))
 		switch {
+		case e.State == breaker.Recovering.String() && e.Share == 0:
+			facts = append(facts, "it is on trial: the next request shows whether it works again")
 		case e.State == breaker.Recovering.String():
 			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while requests succeed")
 		case !e.Until.IsZero():
-			facts = append(facts, "it is tried again within "+formatWait(e.Until, now))
+			facts = append(facts, "it is tried again within "+formatWait(e.Until, now)+", and comes back by itself once that succeeds")
+		}
+		if what := remedy(e.Reason, e.Cause); what != "" {
+			facts = append(facts, "what helps: "+what)
 		}
 		cure, after = command(api.Reset), ", if you know that it is well"
 	}
@@ -150,7 +233,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 		}
 	}
 	for i := range e.Scopes {
-		if s := &e.Scopes[i]; isIll(s) {
+		if s := &e.Scopes[i]; isIll(s) && e.Reason != breaker.ReasonScopes {
 			facts = append(facts, explainScope(s, now))
 			if cure == nil {
 				cure, after = command(api.Reset), ", if you know that it is well for these requests"
@@ -173,11 +256,11 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 
 // explainScope returns what keeps calls of a scope from an endpoint, in one sentence.
 func explainScope(s *api.ScopeStatus, now time.Time) string {
-	text := "requests of scope " + s.Scope + ": " + strings.Join(scopeNotes(s, now), ", ")
+	text := "scope " + s.Scope + ": " + stateOf(s.State)
 	if !s.DownSince.IsZero() {
-		text += ", out since " + stamp(s.DownSince)
+		text += " since " + stamp(s.DownSince)
 	}
-	return text
+	return text + "; " + strings.Join(scopeNotes(s, now), "; ")
 }
 
 // untilAndWhy returns the end of an order and its reason, to follow other text.

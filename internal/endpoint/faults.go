@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// faults are what went wrong lately, and what opened the breaker. The zero value is nothing.
+// faults are the latest failures and the cause of the breaker's opening. The zero value has none.
 type faults struct {
 	last    outcome.Outcome // the latest failure; Pending: none
 	kinds   causes          // of failures, since the breaker was closed last
@@ -16,7 +16,8 @@ type faults struct {
 
 	opened   Cause // what opened the breaker; empty while it is closed
 	openedAt time.Time
-	often    uint64 // how often that had come then; 0: unknown
+	openedBy outcome.Outcome // its kind; Pending: a health check or slowness
+	often    uint64          // how often it had occurred by then; 0: unknown
 }
 
 // add notes a failure. closed says that the breaker is closed.
@@ -45,13 +46,20 @@ func (f *faults) blamed(reason string, checks *checks) (Cause, uint64) {
 // opens notes the cause of an opening for a reason.
 func (f *faults) opens(reason string, at time.Time, checks *checks) {
 	if cause, often := f.blamed(reason, checks); cause.What != "" {
-		f.opened, f.often, f.openedAt = cause, often, at
+		f.opened, f.often, f.openedAt, f.openedBy = cause, often, at, outcome.Pending
+		if last := f.kinds.latest(); last != nil && last.Cause == cause {
+			f.openedBy = f.last
+		}
 	}
 }
 
 // openedStatus returns what opened the breaker, for the API; nil: nothing, or unknown.
 func (f *faults) openedStatus() *api.FailureStatus {
-	return f.status(f.opened, "", f.openedAt, f.often)
+	kind := ""
+	if f.openedBy != outcome.Pending {
+		kind = f.openedBy.String()
+	}
+	return f.status(f.opened, kind, f.openedAt, f.often)
 }
 
 // lastStatus returns the latest failure for the API; nil: there is none.

@@ -21,9 +21,13 @@ import (
 // within a checkSlot begin together, at most twice as many as a slot has on average. An
 // endpoint has at most one check under way. Each check has a goroutine, which ends with its
 // configuration.
+//
+// A wake looks at the endpoints whose checks are due or have ended, and at those that are
+// not well, but at no others.
 type checker struct {
 	running atomic.Bool
 	stale   atomic.Bool  // the plan must be rebuilt
+	moved   atomic.Bool  // any check may be due earlier than planned
 	sleeps  atomic.Int64 // until when it sleeps, Unix nanoseconds; 0: until it is woken
 	wake    chan struct{}
 	ctx     context.Context
@@ -31,11 +35,18 @@ type checker struct {
 	done    chan struct{}
 	probes  sync.WaitGroup
 
+	over struct { // endpoints whose checks have ended since the latest look
+		sync.Mutex
+		states []*endpoint.State
+	}
+
 	// The goroutine's own.
-	plan  []checked
-	gap   time.Duration // shortest time between the beginnings of two checks
-	after time.Time     // no check begins before; with slots, the end of the slot
-	begun int           // checks that began in the slot
+	plan   map[*endpoint.State]*checked
+	agenda agenda
+	unwell []*checked    // whose next check may move forward without notice
+	gap    time.Duration // shortest time between the beginnings of two checks
+	after  time.Time     // no check begins before; with slots, the end of the slot
+	begun  int           // checks that began in the slot
 }
 
 // checkSlot is how often a pool with many checks wakes to start some.
@@ -72,6 +83,11 @@ type checked struct {
 	cfg    *endpoint.CheckConfig
 	trip   http.RoundTripper
 	ctx    context.Context // of the configuration
+
+	// The checker's own.
+	due    time.Time // of the next check
+	place  int       // in the agenda, from 1; 0: not there, since a check is under way
+	unwell bool      // it is in checker.unwell
 }
 
 // Check starts the checks of a handler, if it has any, through the proxy's transport.
@@ -117,12 +133,22 @@ func (c *checker) nudge() {
 	}
 }
 
-// ended wakes the goroutine after a check, if the endpoint's next check is due before it
-// would wake.
-func (c *checker) ended(next time.Time) {
+// ended notes that a check has ended. It wakes the goroutine if the endpoint's next check is
+// due before it would wake.
+func (c *checker) ended(s *endpoint.State, next time.Time) {
+	c.over.Lock()
+	c.over.states = append(c.over.states, s)
+	c.over.Unlock()
 	if until := c.sleeps.Load(); until == 0 || next.UnixNano() < until {
 		c.nudge()
 	}
+}
+
+// hasten wakes the goroutine to look at all endpoints: the next check of any of them may be
+// due earlier than planned.
+func (c *checker) hasten() {
+	c.moved.Store(true)
+	c.nudge()
 }
 
 // replan wakes the goroutine to read the configuration again.
@@ -144,10 +170,11 @@ func (c *checker) run(p *Pool) {
 		case <-timer.C:
 		}
 		now := time.Now()
+		c.sleeps.Store(0) // a check that ends meanwhile wakes it
 		if c.stale.Swap(false) {
 			c.planAnew(p, now)
 		}
-		c.sleeps.Store(0) // a check that ends meanwhile wakes it
+		c.look(now)
 		if next := c.startDue(p, now); next.IsZero() {
 			timer.Stop()
 		} else {
@@ -164,34 +191,76 @@ func (c *checker) run(p *Pool) {
 func (c *checker) planAnew(p *Pool, now time.Time) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	clear(c.plan)
-	c.plan = p.toCheckLocked(c.plan[:0])
-	planned := make(map[*endpoint.State]bool)
+	list := p.toCheckLocked()
+	c.plan = make(map[*endpoint.State]*checked, len(list))
 	shortest := time.Duration(0)
-	for i, check := range c.plan {
-		planned[check.state] = true
+	for i := range list {
+		check := &list[i]
+		c.plan[check.state] = check
 		if fast := check.cfg.FastInterval; shortest == 0 || fast < shortest {
 			shortest = fast
 		}
-		first := (float64(i) + rand.Float64()) / float64(len(c.plan))
+		first := (float64(i) + rand.Float64()) / float64(len(list))
 		check.state.AskChecks(check.cfg, now, time.Duration(first*float64(check.cfg.FastInterval)))
 	}
-	c.gap = shortest / time.Duration(2*max(1, len(c.plan)))
+	c.gap = shortest / time.Duration(2*max(1, len(list)))
 	for _, m := range p.Members {
-		if s := m.State; !planned[s] {
+		if s := m.State; c.plan[s] == nil {
 			s.AskChecks(nil, now, 0)
 		}
 	}
+	c.agenda, c.unwell = nil, nil
+	c.moved.Store(true)
 	p.Poke()
 }
 
-// toCheckLocked appends the endpoints that the running configuration checks, each as its
+// look updates the agenda: all of it if any check may have moved, else the checks that have
+// ended and those of endpoints that are not well.
+func (c *checker) look(now time.Time) {
+	c.over.Lock()
+	over := c.over.states
+	c.over.states = nil
+	c.over.Unlock()
+	if c.moved.Swap(false) {
+		for _, check := range c.plan {
+			c.lookAt(check, now)
+		}
+		return
+	}
+	for _, s := range over {
+		if check := c.plan[s]; check != nil {
+			c.lookAt(check, now)
+		}
+	}
+	ill := c.unwell
+	c.unwell = nil
+	for _, check := range ill {
+		check.unwell = false
+		c.lookAt(check, now)
+	}
+}
+
+// lookAt updates an endpoint's place in the agenda.
+func (c *checker) lookAt(check *checked, now time.Time) {
+	due, underway, unwell := check.state.CheckDue(now)
+	if unwell && !check.unwell {
+		check.unwell = true
+		c.unwell = append(c.unwell, check)
+	}
+	if underway {
+		c.agenda.remove(check)
+	} else {
+		c.agenda.put(check, due)
+	}
+}
+
+// toCheckLocked returns the endpoints that the running configuration checks, each as its
 // first handler sees it. An endpoint's own settings replace the pool's, whichever handler
 // has them.
-func (p *Pool) toCheckLocked(plan []checked) []checked {
+func (p *Pool) toCheckLocked() (plan []checked) {
 	g := p.generation.Load()
 	if g == nil {
-		return plan
+		return nil
 	}
 	var checks func(*endpoint.CheckOverride) *endpoint.CheckConfig
 	said := false
@@ -232,26 +301,32 @@ func (p *Pool) toCheckLocked(plan []checked) []checked {
 // It returns when to look again; zero: after an event.
 func (c *checker) startDue(p *Pool, now time.Time) (next time.Time) {
 	for {
-		due := -1
-		next = time.Time{}
-		for i := range c.plan {
-			if at, ok := c.plan[i].state.CheckDue(now); ok && (next.IsZero() || at.Before(next)) {
-				next, due = at, i
-			}
-		}
-		if due < 0 || now.Before(next) {
+		one, next := c.take(now)
+		if one == nil {
 			return next
 		}
-		if c.mustWait(now) {
-			return c.after
-		}
-		one := c.plan[due]
-		if !one.state.BeginCheck(now, one.cfg.Interval) {
-			continue
-		}
-		c.begins(now)
 		c.probes.Go(func() { one.check(p) })
 	}
+}
+
+// take takes the next check to begin now from the agenda; nil: none. Then it returns when to
+// look again; zero: after an event.
+func (c *checker) take(now time.Time) (one *checked, next time.Time) {
+	for len(c.agenda) > 0 {
+		one = c.agenda[0]
+		switch {
+		case now.Before(one.due):
+			return nil, one.due
+		case c.mustWait(now):
+			return nil, c.after
+		case one.state.BeginCheck(now, one.cfg.Interval):
+			c.begins(now)
+			c.agenda.remove(one)
+			return one, time.Time{}
+		}
+		c.lookAt(one, now)
+	}
+	return nil, time.Time{}
 }
 
 // check makes one check and reports its result, which counts unless the configuration or the
@@ -274,5 +349,5 @@ func (c *checked) check(p *Pool) {
 	if changed {
 		p.Poke()
 	}
-	p.checker.ended(next)
+	p.checker.ended(s, next)
 }

@@ -8,11 +8,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// rescoreLocked computes the scores of all endpoints and returns whether one
-// has moved enough to matter. An endpoint's latency is compared with the pool's
-// target, else with the fastest other available endpoint of its tier, else with
-// its own past. Where several handlers have an endpoint, the first one's tiers
-// count. It needs Pool.Mu.
+// rescoreLocked computes the scores of all endpoints and returns whether any was published anew. It
+// compares an endpoint's latency with the objective's target, else with the fastest other available
+// endpoint of its tier, else with its own past. If several handlers have an endpoint, the first
+// one's tiers count. It needs Pool.Mu.
 func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
 	cfg := g.Breaker.Load()
 	for _, h := range g.handlers {
@@ -69,7 +68,7 @@ func (p *Pool) rescoreScopesLocked(g *Generation, targets []*target.Target, now 
 
 // speeds are latencies of a tier's available endpoints; 0: unknown.
 type speeds struct {
-	state           *endpoint.State // of the fastest
+	state           *endpoint.State // the fastest endpoint
 	fastest, second time.Duration
 	mean            time.Duration
 }

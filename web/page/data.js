@@ -2,8 +2,9 @@
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 
-// below returns the address of something below the page, such as `report`.
-export const below = (name) => meta('stream').replace(/stream$/, name);
+// below returns the address of something below the page, such as `report`. It is absolute: in a page
+// that was opened with a user and a password in its address, fetch refuses relative ones.
+export const below = (name) => new URL(meta('stream').replace(/stream$/, name), location.origin + location.pathname).href;
 
 // offers is what the proxy lets the page do: `report` and `levers`.
 export const offers = { report: false, levers: false };
@@ -31,12 +32,14 @@ export async function act(body) {
   }
 }
 
-// Poll asks again and again while the page is visible, until it is stopped.
+// Poll asks again and again while the page is visible, until it is stopped. It gives what it gets to
+// `take`, and errors to `miss`.
 export class Poll {
-  constructor(ask, take, every) {
+  constructor(ask, take, every, miss = () => {}) {
     this.ask = ask;
     this.take = take;
     this.every = every;
+    this.miss = miss;
     this.run();
   }
 
@@ -45,7 +48,9 @@ export class Poll {
       try {
         const value = await this.ask();
         if (!this.stopped) this.take(value);
-      } catch { /* the stream shows that the proxy is gone */ }
+      } catch (error) {
+        if (!this.stopped) this.miss(error);
+      }
     }
     if (!this.stopped) this.timer = setTimeout(() => this.run(), this.every);
   }

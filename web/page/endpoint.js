@@ -46,14 +46,14 @@ export function standing(e, now) {
       return { state: 'idle', level: 'good', notes: [] };
     default:
       return {
-        state: 'closed', level: 'good',
+        state: 'closed', level: (e.scopes ?? []).some((scope) => standing(scope, now).level !== 'good') ? 'warn' : 'good',
         notes: e.score < 0.75 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
       };
   }
 }
 
 // scoreOf returns the score as text. An endpoint that gets no requests has none that counts.
-export const scoreOf = (e) => (e.state === 'open' || e.state === 'forced_open' || e.draining ? '–' : e.score.toFixed(2));
+export const scoreOf = (e) => (e.share === 0 || e.state === 'forced_open' || e.draining ? '–' : e.score.toFixed(2));
 
 // breakerOf returns the state of the breaker.
 export const breakerOf = (e) => (known(`breaker.${e.state}`) ? t(`breaker.${e.state}`) : e.state);

@@ -93,8 +93,12 @@ export class EndpointView {
     this.charts.update(spanOf(this.span()));
     this.poll = new Poll(() => detail(pool, name), (found) => {
       this.detail = found;
+      this.problem = '';
       this.draw();
-    }, 10000);
+    }, 10000, (error) => {
+      this.problem = error.message;
+      this.draw();
+    });
   }
 
   span() { return spanNames.includes(get('span')) ? get('span') : '1h'; }
@@ -104,10 +108,11 @@ export class EndpointView {
     for (const button of this.spans.children) setAttribute(button, 'aria-pressed', String(button.dataset.span === this.span()));
     const span = spanOf(this.span(), this.detail?.spans[this.span()]);
     this.charts.update(span);
+    const missing = this.problem ? t('detail.failed', { problem: this.problem }) : t('detail.waiting');
     setText(this.sum, span.calls ? t('span.sum', {
       n: number(span.calls), failed: number(span.failures), success: percent((span.calls - span.failures) / span.calls),
-    }) : t('no-calls'));
-    this.failures.update(this.detail?.failures ?? [], 0, this.detail ? t('failures.none') : t('waiting'));
+    }) : this.detail ? t('no-calls') : missing);
+    this.failures.update(this.detail?.failures ?? [], 0, this.detail ? t('failures.none') : missing);
   }
 
   update(pools, now) {
@@ -138,7 +143,7 @@ export class EndpointView {
     this.scopes.update(e.scopes ?? [], now);
     this.limits.update(limitLines(e, now).join('\n'));
     this.orders.update(orders(e, now), t('orders.none'));
-    const events = this.log.events.filter((event) => event.pool === this.pool && (event.endpoint === this.name || event.to === this.name)).slice(-50).reverse();
+    const events = this.log.events.filter((event) => event.pool === this.pool && (event.endpoint === this.name || event.to === this.name)).slice(-50).sort((a, b) => Date.parse(b.at) - Date.parse(a.at) || b.id - a.id);
     this.events.update(events, (event) => event.id);
     show(this.list, events.length > 0);
     show(this.noEvents, !events.length);

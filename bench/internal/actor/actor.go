@@ -3,20 +3,24 @@ package actor
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/apifailover/caddy-failover/bench/internal/certificate"
 )
 
 // Paths and what a healthy actor responds to each.
 const (
 	CheckPath   = "/health"  // path of health checks
 	CallPath    = "/call"    // a response within QuickAnswer
-	LastingPath = "/lasting" // a response after 400 ms
+	LastingPath = "/lasting" // a response after 1.5 s
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
 	DeadlyPath  = "/deadly"  // status 500
@@ -28,6 +32,9 @@ const (
 	BreaksHeader = "X-Breaks"   // set if the actor breaks off the response
 )
 
+// ModelHeader is the header field in which a request may name a model.
+const ModelHeader = "X-Model"
+
 // An Actor is an endpoint with a behaviour. All methods are safe for concurrent use.
 type Actor struct {
 	Name    string
@@ -37,7 +44,8 @@ type Actor struct {
 	Refused  atomic.Int64 // attempts that got a failure status
 	Checks   atomic.Int64
 
-	plays atomic.Pointer[Behaviour]
+	secure *tls.Config // nil: without TLS
+	plays  atomic.Pointer[Behaviour]
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -53,6 +61,23 @@ type openedKey struct{}
 // New starts a healthy actor on a free port of loopback. Crash ends it.
 func New(name string) (*Actor, error) {
 	a := &Actor{Name: name, Address: "127.0.0.1:0", sockets: make(map[net.Conn]bool)}
+	a.Play(Well)
+	return a, a.listen()
+}
+
+// NewSecure is New for an actor that speaks HTTP/2 and HTTP/1.1 over TLS, with a certificate that
+// no client trusts.
+func NewSecure(name string) (*Actor, error) {
+	pair, err := certificate.New()
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate: %w", err)
+	}
+	own, err := pair.TLS()
+	if err != nil {
+		return nil, fmt.Errorf("reading a certificate: %w", err)
+	}
+	a := &Actor{Name: name, Address: "127.0.0.1:0", sockets: make(map[net.Conn]bool)}
+	a.secure = &tls.Config{Certificates: []tls.Certificate{own}}
 	a.Play(Well)
 	return a, a.listen()
 }
@@ -78,9 +103,14 @@ func (a *Actor) listen() error {
 		return fmt.Errorf("starting endpoint %s: %w", a.Name, err)
 	}
 	a.Address = listener.Addr().String()
-	a.listener, a.server = listener, &http.Server{Handler: a, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+	quiet := log.New(io.Discard, "", 0) // clients that leave are part of the play
+	a.listener, a.server = listener, &http.Server{Handler: a, TLSConfig: a.secure.Clone(), ErrorLog: quiet, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 		return context.WithValue(ctx, openedKey{}, time.Now())
 	}}
+	if a.secure != nil {
+		go a.server.ServeTLS(listener, "", "")
+		return nil
+	}
 	go a.server.Serve(listener)
 	return nil
 }

@@ -1,8 +1,10 @@
 package actor
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func TestSocket(t *testing.T) {
 	defer a.Crash()
 	open := func() *websocket.Conn {
 		t.Helper()
-		conn, resp, err := websocket.Open(a.Address, SocketPath)
+		conn, resp, err := websocket.Open(a.Address, SocketPath, nil)
 		if err != nil || conn == nil || resp.Header.Get(NameHeader) != "a" {
 			t.Fatalf("opening: %v, %v", resp, err)
 		}
@@ -35,7 +37,7 @@ func TestSocket(t *testing.T) {
 		t.Errorf("talking to a slow endpoint: %v", err)
 	}
 	a.Play(Unavailable)
-	conn, resp, err := websocket.Open(a.Address, SocketPath)
+	conn, resp, err := websocket.Open(a.Address, SocketPath, nil)
 	if err != nil || conn != nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("an endpoint that answers 503: %v, %v, %v", conn, resp, err)
 	}
@@ -47,6 +49,87 @@ func TestSocket(t *testing.T) {
 	a.Crash()
 	if err := conn.Talk(1, 0, false); err == nil || errors.Is(err, websocket.ErrWrong) {
 		t.Errorf("an endpoint that has crashed: %v", err)
+	}
+}
+
+// TestSecure asks an actor over HTTP/2 and TLS, also after a crash.
+func TestSecure(t *testing.T) {
+	a, err := NewSecure("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	for range 2 {
+		resp, err := c.Get("https://" + a.Address + CallPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK || resp.Header.Get(NameHeader) != "a" {
+			t.Errorf("%s %s from %q", resp.Proto, resp.Status, resp.Header.Get(NameHeader))
+		}
+		a.Crash()
+		if _, err := c.Get("https://" + a.Address + CallPath); err == nil {
+			t.Error("a crashed endpoint answers")
+		}
+		if err := a.Heal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFailModel asks for the model that fails, for another one, and for none.
+func TestFailModel(t *testing.T) {
+	a, err := New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	a.Play(FailModel("x"))
+	for body, want := range map[string]int{`{"model":"x"}`: 503, `{"model":"y"}`: 200, `{"input":"x"}`: 200, "x": 200} {
+		resp, err := http.Post("http://"+a.Address+CallPath, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", body, resp.StatusCode, want)
+		}
+	}
+	if n := a.Refused.Load(); n != 1 {
+		t.Errorf("%d refused, want 1", n)
+	}
+}
+
+// TestOnlyModel asks for the model that fails and for another one, and reads what is left of a quota.
+func TestOnlyModel(t *testing.T) {
+	a, err := New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	ask := func(model string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodGet, "http://"+a.Address+CallPath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(ModelHeader, model)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	a.Play(OnlyModel("x", Unavailable))
+	if x, y := ask("x").StatusCode, ask("y").StatusCode; x != 503 || y != 200 {
+		t.Errorf("the model that fails: %d, another: %d", x, y)
+	}
+	a.Play(UseUp(3))
+	if resp := ask("x"); resp.StatusCode != 200 || resp.Header.Get("X-RateLimit-Remaining") != "0" || resp.Header.Get("X-RateLimit-Reset") != "3" {
+		t.Errorf("a used up quota: %s, %v", resp.Status, resp.Header)
 	}
 }
 

@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -17,7 +18,7 @@ type Behaviour func(a *Actor, w http.ResponseWriter, r *http.Request, body []byt
 const (
 	QuickAnswer   = 2 * time.Millisecond
 	slowAnswer    = 350 * QuickAnswer
-	lastingAnswer = 400 * time.Millisecond
+	lastingAnswer = 1500 * time.Millisecond
 )
 
 // Well sends a correct response, made by payload.Answer.
@@ -34,8 +35,12 @@ func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// Slow sends a correct response after 700 ms.
+// Slow sends a correct response after 700 ms, at LastingPath as late as Well does.
 func Slow(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+	if r.URL.Path == LastingPath {
+		a.answer(w, r, body, lastingAnswer)
+		return
+	}
 	a.answer(w, r, body, slowAnswer)
 }
 
@@ -64,6 +69,26 @@ func OnlyCalls(fault Behaviour) Behaviour {
 	}
 }
 
+// OnlyModel applies a fault to requests that name the model in ModelHeader.
+func OnlyModel(model string, fault Behaviour) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		if r.Header.Get(ModelHeader) != model {
+			Well(a, w, r, body)
+			return
+		}
+		fault(a, w, r, body)
+	}
+}
+
+// UseUp responds as Well does, and states that its quota is used up for so many seconds.
+func UseUp(seconds int) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		w.Header().Set("X-RateLimit-Remaining", "0")
+		w.Header().Set("X-RateLimit-Reset", strconv.Itoa(seconds))
+		Well(a, w, r, body)
+	}
+}
+
 // Sometimes responds with 500 to a part of the requests, 0 to 1.
 func Sometimes(part float64) Behaviour {
 	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
@@ -82,6 +107,20 @@ func FailPOST(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	Well(a, w, r, body)
+}
+
+// FailModel responds with 503 and a JSON error to every request whose JSON body names the model.
+func FailModel(model string) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		var asked struct {
+			Model string `json:"model"`
+		}
+		if json.Unmarshal(body, &asked) == nil && asked.Model == model {
+			Says(http.StatusServiceUnavailable, "model_overloaded")(a, w, r, body)
+			return
+		}
+		Well(a, w, r, body)
+	}
 }
 
 // Flap alternates: it cuts connections for one period and is healthy for the next.

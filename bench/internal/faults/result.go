@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/bench/internal/load"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
@@ -13,25 +14,40 @@ type Table struct {
 	Calls   int      `json:"calls_during_fault"`
 	About   string   `json:"about"`
 	Results []Result `json:"results"` // results of the peers, in order
+
+	Machine *run.Machine `json:"machine,omitempty"` // of its run; nil: the report's
+}
+
+// late returns the longest delay, in milliseconds, with which a client started.
+func (t Table) late() (longest float64) {
+	for _, r := range t.Results {
+		longest = max(longest, r.Late)
+	}
+	return longest
 }
 
 // A Result holds what the clients of one peer saw during one fault.
 type Result struct {
-	Proxy        string         `json:"proxy"`
-	Calls        int            `json:"calls"`
-	Failed       int            `json:"failed"`
-	FirstSecond  int            `json:"failed_in_first_second"`
-	AfterHeal    int            `json:"failed_after_heal"`
-	What         map[string]int `json:"failures,omitempty"`
-	P50          float64        `json:"p50_ms"` // latency between fault and heal, as the next two
-	P99          float64        `json:"p99_ms"`
-	Max          float64        `json:"max_ms"`
-	AtFaulty     int64          `json:"attempts_at_primary_during_fault"`
-	PerCall      float64        `json:"attempts_per_call_during_fault"`
-	RefusedAfter int64          `json:"refused_by_primary_after_heal"`
-	Checks       int64          `json:"checks"`
-	Back         stats.Delay    `json:"primary_back_after_s"` // time after the heal
-	Series       []Point        `json:"series"`
+	Proxy         string         `json:"proxy"`
+	Cannot        string         `json:"cannot,omitempty"`  // why it took no part
+	Variant       bool           `json:"variant,omitempty"` // of the first peer
+	Late          float64        `json:"latest_start_ms"`   // longest delay of a client's start
+	Calls         int            `json:"calls"`
+	Failed        int            `json:"failed"`
+	FirstSecond   int            `json:"failed_in_first_second"`
+	AfterHeal     int            `json:"failed_after_heal"`
+	What          map[string]int `json:"failures,omitempty"`
+	P50           float64        `json:"p50_ms"` // latency between fault and heal, as the next two
+	P99           float64        `json:"p99_ms"`
+	Max           float64        `json:"max_ms"`
+	AtFaulty      int64          `json:"attempts_at_primary_during_fault"`
+	RefusedDuring int64          `json:"refused_by_primary_during_fault"`
+	Served        float64        `json:"served_by_primary_during_fault"` // part of the calls
+	PerCall       float64        `json:"attempts_per_call_during_fault"`
+	RefusedAfter  int64          `json:"refused_by_primary_after_heal"`
+	Checks        int64          `json:"checks"`
+	Back          stats.Delay    `json:"primary_back_after_s"` // time after the heal
+	Series        []Point        `json:"series"`
 }
 
 // A Point is a quarter of a second of a run.
@@ -49,9 +65,14 @@ const pointEvery = 250 * time.Millisecond
 func (r *Result) measure(samples []load.Sample, c Course) {
 	r.Calls, r.What = len(samples), make(map[string]int)
 	var took []time.Duration
+	served := 0
 	for _, s := range samples {
+		r.Late = max(r.Late, stats.Milliseconds(s.Late))
 		if s.At >= c.Before && s.At < c.heal() {
 			took = append(took, s.Took)
+			if byPrimary(s) {
+				served++
+			}
 		}
 		if s.OK {
 			continue
@@ -66,6 +87,9 @@ func (r *Result) measure(samples []load.Sample, c Course) {
 		}
 	}
 	r.P50, r.P99, r.Max = latency(took, 0.5), latency(took, 0.99), latency(took, 1)
+	if len(took) > 0 {
+		r.Served = float64(served) / float64(len(took))
+	}
 	r.Back = primaryBack(samples, c.heal())
 	for from := 0; from < len(samples); {
 		at := samples[from].At / pointEvery * pointEvery

@@ -19,6 +19,7 @@ import (
 // A Sample is the result of one request.
 type Sample struct {
 	At       time.Duration // due time, from the start
+	Late     time.Duration // time from At to the start of the request: the machine's fault
 	Took     time.Duration // time from At to the end of the response
 	OK       bool
 	Endpoint string // endpoint that responded, if OK
@@ -34,6 +35,7 @@ type OpenLoop struct {
 	client  *http.Client
 	body    []byte
 	want    [2][]byte // expected bodies of a GET and a POST
+	asks    [2][]byte // bodies that ask for models
 	Clients
 }
 
@@ -44,12 +46,26 @@ type Clients struct {
 	// Deadly is how many calls there are for one to actor.DeadlyPath, which every endpoint fails;
 	// 0: there is none. Such a call counts as neither failed nor served.
 	Deadly int
+	// Models makes every request a POST of 2 KiB of JSON that asks for ModelOut or ModelWell, in turn.
+	Models bool
+}
+
+// Models that clients ask for.
+const (
+	ModelOut  = "out" // the one that faults concern
+	ModelWell = "well"
+)
+
+// asking returns a JSON body of 2 KiB that names a model.
+func asking(model string) []byte {
+	return fmt.Appendf(nil, `{"model":%q,"input":%q}`, model, payload.Of(2<<10))
 }
 
 // NewOpenLoop returns a loop for the proxy at an address. rate is in requests per second.
 func NewOpenLoop(address string, rate int, c Clients) *OpenLoop {
 	l := &OpenLoop{address: address, rate: rate, body: payload.Of(2 << 10), Clients: c}
 	l.want = [2][]byte{payload.Answer(nil), payload.Answer(l.body)}
+	l.asks = [2][]byte{asking(ModelWell), asking(ModelOut)}
 	l.client = &http.Client{
 		Timeout: cmp.Or(c.Patience, 10*time.Second),
 		Transport: &http.Transport{
@@ -92,9 +108,14 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 		s := &samples[i]
 		s.At = at
 		wg.Go(func() {
-			if l.Deadly > 0 && i%l.Deadly == 0 {
+			s.Late = time.Since(began) - at
+			switch {
+			case l.Deadly > 0 && i%l.Deadly == 0:
 				l.do(http.MethodGet, actor.DeadlyPath, nil, nil)
-			} else {
+			case l.Models:
+				ask := l.asks[i%2]
+				s.Endpoint, s.What = l.do(http.MethodPost, actor.CallPath, bytes.NewReader(ask), payload.Answer(ask))
+			default:
 				s.Endpoint, s.What = l.send(i%2 == 1)
 			}
 			s.OK = s.What == ""
@@ -119,6 +140,9 @@ func (l *OpenLoop) do(method, path string, body io.Reader, want []byte) (endpoin
 	r, err := http.NewRequest(method, "http://"+l.address+path, body)
 	if err != nil {
 		return "", err.Error()
+	}
+	if l.Models {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := l.client.Do(r)
 	if err != nil {

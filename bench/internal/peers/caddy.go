@@ -7,8 +7,9 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
 
-// caddyfile returns a whole Caddyfile around a site's directives.
-func caddyfile(at Listen, site string) string {
+// caddyfile returns a whole Caddyfile around a site's directives. Global options may have several
+// lines.
+func caddyfile(at Listen, site string, global ...string) string {
 	scheme := "http"
 	if at.Protocol == client.H2TLS {
 		scheme = "https"
@@ -26,12 +27,13 @@ func caddyfile(at Listen, site string) string {
 	servers {
 		protocols h1 h2 h2c
 	}
+	%s
 }
 %s://127.0.0.1:%d {
 	bind 127.0.0.1
 	%s
 }
-`, scheme, at.Port, indent(site))
+`, indent(strings.Join(global, "\n")), scheme, at.Port, indent(site))
 }
 
 // indent puts a tab before each line except the first.
@@ -44,8 +46,9 @@ func stockRoundRobin(at Listen, endpoints []string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+" {\n\tlb_policy round_robin\n}")
 }
 
-// stockResilient configures Caddy with all its means against failing endpoints.
-func stockResilient(at Listen, endpoints []string, policy string) string {
+// stockResilient configures Caddy with all its means against failing endpoints. Options of the
+// transport may have several lines.
+func stockResilient(at Listen, endpoints []string, policy string, transport ...string) string {
 	return caddyfile(at, "reverse_proxy "+strings.Join(endpoints, " ")+` {
 	lb_policy `+policy+`
 	lb_retries 3
@@ -65,13 +68,28 @@ func stockResilient(at Listen, endpoints []string, policy string) string {
 	transport http {
 		dial_timeout 1s
 		response_header_timeout 1s
+		`+strings.Join(transport, "\n\t\t")+`
 	}
 }`)
 }
 
 // failover returns the plugin's directive with options. An option may have several lines.
 func failover(at Listen, options ...string) string {
-	return caddyfile(at, "failover {\n\t"+indent(strings.Join(options, "\n"))+"\n}")
+	return caddyfile(at, directive(options))
+}
+
+// inFleet is failover for an instance of a fleet, whose engine the launcher knows.
+func inFleet(at Listen, options ...string) string {
+	return caddyfile(at, directive(options), "failover {\n\tfleet bench {\n\t\tredis redis://"+engineAddress+"\n\t}\n}")
+}
+
+func directive(options []string) string {
+	return "failover {\n\t" + indent(strings.Join(options, "\n")) + "\n}"
+}
+
+// resilient returns the options of the plugin against failing endpoints, and more.
+func resilient(endpoints string, more ...string) []string {
+	return append([]string{endpoints, "timeout 1s\nidle_timeout 1s\nquota endpoint", meanings, commitComplete, retryAny, checkOften}, more...)
 }
 
 // Options of the directive.
@@ -91,6 +109,10 @@ next_on 404 model_not_found`
 	interval 1s
 }`
 
+	withoutTrust = `transport http {
+	tls_insecure_skip_verify
+}`
+
 	checkOften = `health {
 	uri /health
 	method GET
@@ -99,6 +121,14 @@ next_on 404 model_not_found`
 	timeout 1s
 }`
 )
+
+// secured returns the addresses as https URLs.
+func secured(endpoints []string) (urls []string) {
+	for _, address := range endpoints {
+		urls = append(urls, "https://"+address)
+	}
+	return urls
+}
 
 // equalEndpoints returns endpoints of equal priority.
 func equalEndpoints(endpoints []string) string {
@@ -112,4 +142,9 @@ func orderedEndpoints(endpoints []string) string {
 	return strings.TrimSpace(lines(endpoints, func(_ int, address string) string {
 		return "endpoint http://" + address
 	}))
+}
+
+// securedEndpoints is orderedEndpoints over TLS.
+func securedEndpoints(endpoints []string) string {
+	return strings.ReplaceAll(orderedEndpoints(endpoints), "endpoint http:", "endpoint https:")
 }

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 )
@@ -10,8 +11,8 @@ import (
 const haproxyBuffer = 16 << 10
 
 // haproxyConfig configures HAProxy with all its means against failing endpoints. HAProxy
-// 2.6 cannot retry on 429.
-func haproxyConfig(at Listen, endpoints []string, balance string) string {
+// 2.6 cannot retry on 429. Options apply to each server.
+func haproxyConfig(at Listen, endpoints []string, balance string, options ...string) string {
 	bind := map[client.Protocol]string{
 		client.H2C:   " proto h2",
 		client.H2TLS: " ssl crt {{dir}}/both.pem alpn h2 prefer-client-ciphers",
@@ -39,6 +40,6 @@ backend api
 	option httpchk GET /health
 	default-server check inter 1s fall 2 rise 2 maxconn 2000 slowstart 3s observe layer7 error-limit 5 on-error mark-down
 %s`, haproxyBuffer, at.Port, bind, balance, lines(endpoints, func(i int, address string) string {
-		return fmt.Sprintf("\tserver s%d %s", i, address)
+		return strings.Join(append([]string{fmt.Sprintf("\tserver s%d %s", i, address)}, options...), " ")
 	}))
 }

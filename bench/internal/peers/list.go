@@ -76,6 +76,13 @@ func ForSpeed() []Peer {
 		Config: func(at Listen, endpoints []string) string {
 			return nginxConfig(at, endpoints, false)
 		},
+	}, {
+		Name:    "Portkey",
+		About:   "Portkey's gateway for LLM APIs, on node: `loadbalance` over targets with `custom_host`, no retries; it reads and writes the JSON of each body. Only over HTTP/1.1, and with up to 30 endpoints, because each request carries the configuration",
+		Program: Portkey,
+		Most:    portkeyMost,
+		Asks:    portkeyAsk,
+		Config:  func(Listen, []string) string { return "" },
 	}}
 }
 
@@ -89,7 +96,7 @@ func ForFaults() []Peer {
 		Program: Caddy,
 		Resends: payload.MaxSize,
 		Config: func(at Listen, endpoints []string) string {
-			return failover(at, orderedEndpoints(endpoints), "timeout 1s\nidle_timeout 1s\nquota endpoint", meanings, commitComplete, retryAny, checkOften)
+			return failover(at, resilient(orderedEndpoints(endpoints))...)
 		},
 	}, {
 		Name:    "Caddy",
@@ -116,4 +123,55 @@ func ForFaults() []Peer {
 			return nginxConfig(at, endpoints, true)
 		},
 	}}
+}
+
+// Scoped returns the plugin of ForFaults with a scope, to be compared with it.
+func Scoped(scope string) Peer {
+	return Peer{
+		Name:    "failover with " + scope,
+		About:   "failover with `" + scope + "`",
+		Variant: true,
+		Program: Caddy,
+		Resends: payload.MaxSize,
+		Config: func(at Listen, endpoints []string) string {
+			return failover(at, resilient(orderedEndpoints(endpoints), scope)...)
+		},
+	}
+}
+
+// InFleet returns the plugin of ForFaults as an instance of a fleet, to be compared with it.
+func InFleet() Peer {
+	return Peer{
+		Name:    "failover in a fleet",
+		About:   "failover in a fleet of one instance, whose engine is a Redis server",
+		Variant: true,
+		Program: Caddy,
+		Resends: payload.MaxSize,
+		Config: func(at Listen, endpoints []string) string {
+			return inFleet(at, resilient(orderedEndpoints(endpoints))...)
+		},
+	}
+}
+
+// ForHTTP2 returns the peers of ForFaults for endpoints that speak HTTP/2 over TLS. Those that
+// cannot speak it say so.
+func ForHTTP2() []Peer {
+	all := ForFaults()
+	configs := map[string]func(Listen, []string) string{
+		"failover": func(at Listen, endpoints []string) string {
+			return failover(at, resilient(securedEndpoints(endpoints), withoutTrust)...)
+		},
+		"Caddy": func(at Listen, endpoints []string) string {
+			return stockResilient(at, secured(endpoints), "first", "tls_insecure_skip_verify")
+		},
+		"HAProxy": func(at Listen, endpoints []string) string {
+			return haproxyConfig(at, endpoints, "balance first", "ssl verify none alpn h2 check-alpn http/1.1")
+		},
+	}
+	for i := range all {
+		if all[i].Config = configs[all[i].Name]; all[i].Config == nil {
+			all[i].Cannot = "it speaks only HTTP/1 to endpoints"
+		}
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/load"
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 	"github.com/apifailover/caddy-failover/bench/internal/peers"
+	"github.com/apifailover/caddy-failover/bench/internal/relay"
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
@@ -38,6 +40,8 @@ func TestPeers(t *testing.T) {
 	l := peers.Launcher{Dir: r.Dir, Caddy: caddy}
 	t.Run("while all is well", func(t *testing.T) { sendBodiesAgain(t, l, peers.ForSpeed(), client.Protocols()) })
 	t.Run("while endpoints fail", func(t *testing.T) { sendBodiesAgain(t, l, peers.ForFaults(), []client.Protocol{client.H1}) })
+	t.Run("HTTP/2 to endpoints", func(t *testing.T) { speakHTTP2(t, l) })
+	t.Run("variants", func(t *testing.T) { serve(t, l) })
 	t.Run("TLS", func(t *testing.T) { agreeOnTLS(t, l) })
 }
 
@@ -51,6 +55,9 @@ func sendBodiesAgain(t *testing.T, l peers.Launcher, all []peers.Peer, protocols
 	}
 	for _, p := range chosen {
 		for _, protocol := range protocols {
+			if !p.Serves(protocol, 2) || p.NeedsNPM() {
+				continue
+			}
 			t.Run(fmt.Sprint(p.Name, " ", protocol), func(t *testing.T) {
 				for what, failure := range failures {
 					for _, size := range []int{2 << 10, payload.MaxSize} {
@@ -115,6 +122,81 @@ func sendsAgain(t *testing.T, l peers.Launcher, p peers.Peer, protocol client.Pr
 	return true
 }
 
+// speakHTTP2 checks that every peer for such endpoints speaks HTTP/2 to them.
+func speakHTTP2(t *testing.T, l peers.Launcher) {
+	a, err := actor.NewSecure("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	var proto atomic.Value
+	a.Play(func(a *actor.Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		if r.URL.Path == actor.CallPath {
+			proto.Store(r.Proto)
+		}
+		actor.Well(a, w, r, body)
+	})
+	chosen, err := peers.Choose(peers.ForHTTP2(), "", t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range chosen {
+		if p.Cannot != "" {
+			continue
+		}
+		proxy, err := l.Start(t.Context(), p, client.H1, []string{a.Address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxy.Stop()
+		proto.Store("no request")
+		ask(t, proxy)
+		if got := proto.Load(); got != "HTTP/2.0" {
+			t.Errorf("%s: %s", p.Name, got)
+		}
+	}
+}
+
+// serve checks that the variants of the plugin serve requests, in a fleet also while its engine
+// accepts connections and never answers.
+func serve(t *testing.T, l peers.Launcher) {
+	a, err := actor.New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	silent, err := relay.New(a.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	silent.Deafen()
+	l.Engine = silent.Address
+	for _, p := range []peers.Peer{peers.Scoped("scope {method}"), peers.Scoped("scope json model"), peers.InFleet()} {
+		proxy, err := l.Start(t.Context(), p, client.H1, []string{a.Address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxy.Stop()
+		ask(t, proxy)
+	}
+}
+
+// ask sends a peer a request, which must succeed.
+func ask(t *testing.T, proxy *peers.Running) {
+	t.Helper()
+	c, url := proxy.Client()
+	defer c.CloseIdleConnections()
+	resp, err := c.Get(url + actor.CallPath)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", proxy.Name, err, proxy.Tail())
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s\n%s", proxy.Name, resp.Status, proxy.Tail())
+	}
+}
+
 // agreeOnTLS checks that every program chooses the same cipher suite, so that its cost can
 // be compared. A program uses the same TLS settings for all its peers.
 func agreeOnTLS(t *testing.T, l peers.Launcher) {
@@ -130,7 +212,7 @@ func agreeOnTLS(t *testing.T, l peers.Launcher) {
 	suite := uint16(0) // suite of the first program
 	seen := make(map[*peers.Program]bool)
 	for _, p := range chosen {
-		if seen[p.Program] {
+		if seen[p.Program] || !p.Serves(client.H2TLS, 1) {
 			continue
 		}
 		seen[p.Program] = true

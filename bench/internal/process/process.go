@@ -4,6 +4,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -54,29 +55,48 @@ func Start(name, dir string, argv []string, env ...string) (*Process, error) {
 // Further calls do nothing.
 func (p *Process) Stop() {
 	p.once.Do(func() {
-		group := -p.cmd.Process.Pid
-		_ = syscall.Kill(group, syscall.SIGTERM)
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
 		select {
 		case <-p.done:
 		case <-time.After(3 * time.Second):
 		}
-		_ = syscall.Kill(group, syscall.SIGKILL)
-		<-p.done
+		p.kill()
 	})
 }
 
-// Await waits up to 20 s until the process accepts connections at an address.
+// Kill is Stop by force, without a warning.
+func (p *Process) Kill() { p.once.Do(p.kill) }
+
+func (p *Process) kill() {
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.done
+}
+
+// ErrEnded is the error of a process that ended when it should have listened, as it does if its
+// port is taken.
+var ErrEnded = errors.New("it ended at once")
+
+// settling is how long Await watches the process after an answer, which may be that of another
+// process at the same port.
+const settling = 100 * time.Millisecond
+
+// Await waits up to 20 s until the process accepts connections at an address. The error is
+// ErrEnded if it ends first.
 func (p *Process) Await(ctx context.Context, address string) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		conn, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			conn.Close()
-			return nil
+			select {
+			case <-p.done:
+			case <-time.After(settling):
+				return nil
+			}
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s ended at once:\n%s", p.name, p.Tail())
+			return fmt.Errorf("starting %s: %w:\n%s", p.name, ErrEnded, p.Tail())
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):

@@ -27,7 +27,7 @@ var shown = slices.DeleteFunc(slices.Clone(measures), func(m measure) bool { ret
 func (m measure) best(t faults.Table) string {
 	best, value := math.Inf(1), ""
 	var who []string
-	for _, f := range t.Results[1:] {
+	for _, f := range others(t) {
 		if f.Failed > t.Results[0].Failed && !m.fails {
 			continue
 		}
@@ -42,6 +42,26 @@ func (m measure) best(t faults.Table) string {
 		return "all others fail more requests"
 	}
 	return fmt.Sprintf("%s (%s)", value, strings.Join(who, ", "))
+}
+
+// others returns the results of the proxies that are not this plugin.
+func others(t faults.Table) (list []faults.Result) {
+	for _, f := range t.Results[1:] {
+		if f.Cannot == "" && !f.Variant {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// variants returns the results of this plugin with other options.
+func variants(t faults.Table) (list []faults.Result) {
+	for _, f := range t.Results[1:] {
+		if f.Variant {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // exactly is the margin of a value without noise.
@@ -75,9 +95,16 @@ var measures = []measure{
 	timing("a lower p99", "p99 during the fault", "%.0f ms", quarter(20), func(f faults.Result) float64 { return f.P99 }),
 	timing("a lower maximum", "", "%.0f ms", quarter(50), func(f faults.Result) float64 { return f.Max }),
 	counting("fewer attempts at the primary", "attempts at the failing primary", false, quarter(5), func(f faults.Result) float64 { return float64(f.AtFaulty) }),
+	counting("fewer attempts refused by the failing primary", "of these refused", false, quarter(5), func(f faults.Result) float64 { return float64(f.RefusedDuring) }),
+	{"", func(f faults.Result) float64 { return -f.Served }, never, showServed, false, "requests that the failing primary served"},
 	counting("fewer attempts refused by the returning primary", "attempts that the returning primary refused", false, quarter(2), func(f faults.Result) float64 { return float64(f.RefusedAfter) }),
 	{"a primary that is back sooner", backAfter, func(float64) float64 { return 0.5 }, showBack, false, "the primary serves 90 % again after"},
 }
+
+// never is the margin of a value in which no proxy is better than another.
+func never(float64) float64 { return math.Inf(1) }
+
+func showServed(_ faults.Table, f faults.Result) string { return fmt.Sprintf("%.0f %%", 100*f.Served) }
 
 func backAfter(f faults.Result) float64 {
 	if !f.Back.Happened() {
@@ -101,7 +128,7 @@ func betterThanFirst(t faults.Table) (list []string) {
 	for _, m := range measures {
 		mine := m.of(ours)
 		var who []string
-		for _, f := range t.Results[1:] {
+		for _, f := range others(t) {
 			if f.Failed > ours.Failed && !m.fails {
 				continue // a failing proxy responds quickly and stays with the primary
 			}

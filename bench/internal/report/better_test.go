@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
 func TestBetterThanFirst(t *testing.T) {
@@ -21,6 +22,37 @@ func TestBetterThanFirst(t *testing.T) {
 		"crash: a primary that is back sooner: nginx (never left it); this plugin: 4.0 s"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestOthers compares the first proxy neither with its own variants nor with proxies that took no
+// part, and shows the variants beside it.
+func TestOthers(t *testing.T) {
+	table := faults.Table{Fault: "POST 503", About: "a fault", Calls: 100, Results: []faults.Result{
+		{Proxy: "failover", AtFaulty: 90, RefusedDuring: 40, Served: 0.3},
+		{Proxy: "failover with scope", Variant: true, RefusedDuring: 1, Served: 0.5},
+		{Proxy: "Caddy", AtFaulty: 80, RefusedDuring: 20, Served: 0.2},
+		{Proxy: "nginx", Cannot: "it speaks only HTTP/1 to endpoints"},
+	}}
+	got := strings.Join(betterThanFirst(table), "\n")
+	if want := "POST 503: fewer attempts refused by the failing primary: Caddy (20); this plugin: 40"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	table.Machine = &run.Machine{Date: "2026-01-31", Versions: map[string]string{"plugin": "abcdef0"}}
+	var p page
+	if err := p.faultsInShort(faults.Report{Machine: run.Machine{Date: "2026-01-30"}, Tables: []faults.Table{table}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"Measured 2026-01-31 on 0 cores of , Linux : plugin abcdef0.",
+		"| 0 requests | this plugin | with scope | best of the others |",
+		"| of these refused | 40 | 1 | 20 (Caddy) |",
+		"| requests that the failing primary served | 30 % | 50 % | 20 % (Caddy) |",
+		"nginx takes no part: it speaks only HTTP/1 to endpoints.",
+	} {
+		if !strings.Contains(p.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, p.String())
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func (p *page) about(proxies []string, about map[string]string) {
 
 // slug converts a name to a part of a file name.
 func slug(name string) string {
-	return strings.Trim(strings.NewReplacer(" ", "-", "%", "percent", "--", "-").Replace(strings.ToLower(name)), "-")
+	return strings.Trim(strings.NewReplacer(" ", "-", "/", "-", "%", "percent", "--", "-").Replace(strings.ToLower(name)), "-")
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

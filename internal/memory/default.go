@@ -1,4 +1,4 @@
-package failover
+package memory
 
 import (
 	"bytes"
@@ -8,22 +8,18 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// defaultMemory sets the default limit once, unless a configuration has set one.
-func defaultMemory() { setDefaultMemory() }
-
-var setDefaultMemory = sync.OnceFunc(func() {
-	if memory.Bodies.Limit() == 0 {
-		memory.Bodies.SetLimit(memoryByDefault())
+// SetDefault sets the limit of Bodies to Default, once, unless it has a limit.
+var SetDefault = sync.OnceFunc(func() {
+	if Bodies.Limit() == 0 {
+		Bodies.SetLimit(Default())
 	}
 })
 
-// memoryByDefault returns, in bytes, a quarter of GOMEMLIMIT, else of the limit of the control
+// Default returns, in bytes, a quarter of GOMEMLIMIT, else of the limit of the control
 // group or the machine's memory, whichever is less. If none is known, it returns 256 MiB.
-var memoryByDefault = sync.OnceValue(func() int64 {
+var Default = sync.OnceValue(func() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit / 4
 	}
@@ -34,7 +30,7 @@ var memoryByDefault = sync.OnceValue(func() int64 {
 		"/proc/meminfo",
 	} {
 		if text, err := os.ReadFile(file); err == nil {
-			if n, ok := parseMemory(text); ok {
+			if n, ok := parse(text); ok {
 				least = min(least, n)
 			}
 		}
@@ -45,9 +41,9 @@ var memoryByDefault = sync.OnceValue(func() int64 {
 	return least / 4
 })
 
-// parseMemory reads a limit in bytes, or MemTotal of /proc/meminfo. It returns false if there is
+// parse reads a limit in bytes, or MemTotal of /proc/meminfo. It returns false if there is
 // no limit, such as "max".
-func parseMemory(text []byte) (n int64, ok bool) {
+func parse(text []byte) (n int64, ok bool) {
 	if line, found := bytes.CutPrefix(text, []byte("MemTotal:")); found {
 		line, _, _ = bytes.Cut(line, []byte("\n"))
 		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(string(line), "kB")), 10, 64)

@@ -1,0 +1,92 @@
+package command
+
+import (
+	"strings"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+)
+
+// stateWords are what an operator reads for the states of a breaker. The page has the same words.
+var stateWords = map[string]string{
+	breaker.Closed.String():       "in service",
+	breaker.Open.String():         "out",
+	breaker.Recovering.String():   "on trial",
+	breaker.ForcedOpen.String():   "taken out",
+	breaker.ForcedClosed.String(): "kept in service",
+}
+
+// stateOf returns the words for a breaker's state; an unknown state stays as it is.
+func stateOf(state string) string {
+	if words, ok := stateWords[state]; ok {
+		return words
+	}
+	return state
+}
+
+// reasonWords are what an operator reads for why a breaker is in its state. The page has the same words.
+var reasonWords = map[string]string{
+	"consecutive_failures": "failures in a row",
+	"failure_ratio":        "many failures",
+	"denied":               "credentials refused",
+	"slow":                 "too slow",
+	"slower_than_usual":    "far slower than usual",
+	"unanswered":           "clients gave up waiting",
+	"check_failed":         "health checks failed",
+	"checks_passed":        "health checks pass again",
+	"open_period_over":     "time out is over",
+	"trial_failed":         "trial failed",
+	"all_down":             "every endpoint is out",
+	"relapse":              "failed again while recovering",
+	"recovered":            "recovered",
+	"operator":             "by an operator",
+	"failed_while_wary":    "failed while other instances had it out",
+	"scopes":               "out for all its scopes",
+	"forgotten":            "no longer used",
+	"breaker_off":          "the breaker is off",
+}
+
+// reasonOf returns the words for a reason; an unknown reason stays as it is.
+func reasonOf(reason string) string {
+	if words, ok := reasonWords[reason]; ok {
+		return words
+	}
+	return strings.ReplaceAll(reason, "_", " ")
+}
+
+// remedy says what usually helps against a failure that keeps an endpoint out for the reason; "" if
+// nothing is known.
+func remedy(reason string, f *api.FailureStatus) string {
+	if f == nil {
+		return ""
+	}
+	switch f.Outcome {
+	case "dial":
+		switch {
+		case strings.HasPrefix(f.What, "no such host"):
+			return "check the name of its host in the configuration, and the DNS of this machine"
+		case strings.HasPrefix(f.What, "connection refused"):
+			return "check that it runs, and that its address and port are right"
+		}
+		return "check that this machine can reach its address and port"
+	case "tls":
+		return "check its certificate, and the clock and the CA certificates of this machine"
+	case "denied":
+		return "check its key and the account at its provider; then reload Caddy, or restart it if the key is in the environment"
+	case "rate_limited":
+		return "send it less (limit, max_requests), or give it another key"
+	case "reset", "truncated":
+		return "look at its log, and at proxies between here and there: it ends connections early"
+	case "status":
+		return "look at its log, or at the status page of its provider"
+	case "timeout", "stalled":
+		return "look at its load, and at the network between here and there"
+	}
+	switch reason {
+	case breaker.ReasonSlow, breaker.ReasonSlower, breaker.ReasonUnanswered:
+		return "look at its load, and at the network between here and there"
+	case breaker.ReasonCheckFailed:
+		return "ask for the uri of its health check yourself"
+	}
+	return ""
+}

@@ -1,0 +1,170 @@
+package command
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apifailover/caddy-failover/internal/api"
+	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/sla"
+)
+
+// TestWordsAreThoseOfThePage: each state and reason of a breaker has words, and the page has the same.
+func TestWordsAreThoseOfThePage(t *testing.T) {
+	page, err := os.ReadFile("../../web/page/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("../breaker/breaker.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	english, _, _ := strings.Cut(string(page), "const zh = {")
+	same := func(key, words string) {
+		t.Helper()
+		m := regexp.MustCompile(`(?mi)^  '` + regexp.QuoteMeta(key) + `': '(.*)',$`).FindStringSubmatch(english)
+		if m == nil || !strings.EqualFold(m[1], words) {
+			t.Errorf("the command says %q for %s, the page %q", words, key, m)
+		}
+	}
+	for _, state := range breaker.StateNames {
+		if stateWords[state] == "" {
+			t.Errorf("the state %s has no words", state)
+		}
+		same("state."+state, stateOf(state))
+	}
+	reasons := regexp.MustCompile(`(?m)^\t[rR]eason\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(reasons) < 15 {
+		t.Fatalf("only %d reasons were found", len(reasons))
+	}
+	for _, m := range reasons {
+		if reasonWords[m[1]] == "" {
+			t.Errorf("the reason %s has no words", m[1])
+		}
+		same("reason."+m[1], reasonOf(m[1]))
+	}
+}
+
+// failing is an endpoint that is out because of a failure.
+func failing(reason, outcome, what string, now time.Time) api.EndpointStatus {
+	return api.EndpointStatus{Name: "one", Weight: 1, State: "open", Reason: reason, DownSince: now.Add(-time.Minute), Until: now.Add(2 * time.Second),
+		Cause: &api.FailureStatus{Outcome: outcome, What: what, Method: "GET", Path: "/v1", At: now}}
+}
+
+// TestWhyNamesWhatHelps for each kind of failure, and commands that reach the same Caddy.
+func TestWhyNamesWhatHelps(t *testing.T) {
+	now := time.Now()
+	l := layout{columns: 120}
+	for _, test := range []struct{ reason, outcome, what, want string }{
+		{"consecutive_failures", "dial", "no such host", "DNS"},
+		{"consecutive_failures", "dial", "connection refused", "that it runs"},
+		{"consecutive_failures", "dial", "network is unreachable", "can reach"},
+		{"consecutive_failures", "tls", "certificate has expired", "certificate"},
+		{"denied", "denied", "401", "key"},
+		{"consecutive_failures", "status", "503", "log"},
+		{"failure_ratio", "timeout", "timeout after 2s", "load"},
+		{"consecutive_failures", "reset", "connection reset", "connections"},
+		{"failure_ratio", "rate_limited", "429", "limit"},
+		{"slower_than_usual", "", "no answer within 206ms", "load"},
+		{"check_failed", "", "status 503", "health check"},
+	} {
+		e := failing(test.reason, test.outcome, test.what, now)
+		text := l.why(&api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{e}}, now, []string{"--address", "localhost:2020"})
+		_, help, _ := strings.Cut(text, "what helps: ")
+		if help, _, _ = strings.Cut(help, "\n"); !strings.Contains(help, test.want) {
+			t.Errorf("%s, %s: what helps is %q, want %q in it", test.reason, test.what, help, test.want)
+		}
+		if !strings.Contains(text, "caddy failover reset llm one --address localhost:2020") {
+			t.Errorf("the command goes to another Caddy:\n%s", text)
+		}
+		fitting(t, "why", text, 120)
+	}
+}
+
+// TestWhyOfAPoolThatIsWell also says what fails without an endpoint being out, what waits, and which
+// budgets burn.
+func TestWhyOfAPoolThatIsWell(t *testing.T) {
+	now := time.Now()
+	l := layout{columns: 120}
+	p := api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{{Name: "one", State: "closed", Share: 1, Score: 0.8, Weight: 1}}}
+	if got, want := l.why(&p, now, nil), "pool llm is well: its endpoint takes its traffic\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Endpoints[0].LastFailure = &api.FailureStatus{Outcome: "status", What: "502", Method: "GET", Path: "/v1", Count: 7, At: now.Add(-3 * time.Second)}
+	p.Waiting = &api.WaitingStatus{Calls: 2, Longest: 1.5}
+	p.SLA = &api.SLAStatus{Availability: &api.IndicatorStatus{Burning: true, Attainment: sla.Attainment{BudgetLeft: 0.25}}}
+	text := l.why(&p, now, nil)
+	for _, want := range []string{
+		"pool llm is well", "one is in service, but some requests fail: 502 from GET /v1, 7 times, the last 3s ago",
+		"2 requests wait, the first for 1.5s", "its error budget for availability burns: 25% left",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	p.Endpoints[0].LastFailure.At = now.Add(-recent - time.Second)
+	if text := l.why(&p, now, nil); strings.Contains(text, "some requests fail") {
+		t.Errorf("an old failure is shown:\n%s", text)
+	}
+}
+
+// TestTheDeadHaveNoScore, in the tables of endpoints and scopes.
+func TestTheDeadHaveNoScore(t *testing.T) {
+	now := time.Now()
+	e := failing("consecutive_failures", "status", "503", now)
+	e.Score = 1
+	e.Scopes = []api.ScopeStatus{{Scope: "big", State: "recovering", Score: 1}}
+	text := layout{columns: 120}.status([]api.PoolStatus{{Name: "llm", Endpoints: []api.EndpointStatus{e}}}, now)
+	if strings.Contains(text, "1.00") || !strings.Contains(text, " out ") || !strings.Contains(text, "on trial") {
+		t.Errorf("got\n%s", text)
+	}
+}
+
+// TestAMisspeltCommand names the one that was meant.
+func TestAMisspeltCommand(t *testing.T) {
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	for word, want := range map[string]string{
+		"staus": `unknown command "staus" of failover; did you mean status?`,
+		"xyzzy": `unknown command "xyzzy" of failover`,
+	} {
+		if err := root.Args(root, []string{word}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", word, err, want)
+		}
+	}
+}
+
+// TestAPoolIsDownForScopes that no endpoint takes, though each endpoint takes others.
+func TestAPoolIsDownForScopes(t *testing.T) {
+	now := time.Now()
+	l := layout{columns: 120}
+	one := api.EndpointStatus{Name: "one", State: "closed", Share: 1, Weight: 1, Scopes: []api.ScopeStatus{{Scope: "big", State: "open", Reason: "trial_failed"}, {Scope: "small", State: "closed", Share: 1}}}
+	two := api.EndpointStatus{Name: "two", State: "open", Weight: 1, Reason: "scopes", Scopes: []api.ScopeStatus{{Scope: "big", State: "open"}}}
+	p := api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{one, two}}
+	if text := l.why(&p, now, nil); !strings.Contains(text, "pool llm is DOWN for requests of scope big: no endpoint takes them\n") {
+		t.Errorf("why says\n%s", text)
+	}
+	if text := l.status([]api.PoolStatus{p}, now); !strings.Contains(text, "pool llm: DOWN for requests of scope big, ") {
+		t.Errorf("status says\n%s", text)
+	}
+	for name, change := range map[string]func(e *api.EndpointStatus){
+		"another endpoint is in service": func(e *api.EndpointStatus) { e.State, e.Share, e.Scopes = "closed", 1, nil },
+		"the scope is back": func(e *api.EndpointStatus) {
+			e.State, e.Share, e.Scopes[0].State, e.Scopes[0].Share = "closed", 1, "recovering", 0.05
+		},
+	} {
+		other := two
+		other.Scopes = slices.Clone(two.Scopes)
+		change(&other)
+		p.Endpoints = []api.EndpointStatus{one, other}
+		if names := scopesDown(&p); len(names) > 0 {
+			t.Errorf("%s: down for %q", name, names)
+		}
+	}
+}
