@@ -78,6 +78,7 @@ func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (c
 func (s *State) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	s.stirLocked()
 	s.countLocked(now)
 	changed = s.own.breaker.SetWary(now, cfg, wary)
 	if changed && wary && s.checks.asked != nil {

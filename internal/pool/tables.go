@@ -48,6 +48,7 @@ type Routes struct {
 	Trials  []*target.Target // recovering, and in want of a call
 	Standby []*target.Target // available, in tiers below the one that serves
 	Passed  []*target.Target // well, but passed over: for calls that find no other
+	metered []*target.Target // those that are; of the routes of all scopes only
 
 	scope  string             // whose calls these routes are for; empty: of all without routes of their own
 	trials string             // TrialDue counts trials of the same apart; empty unless other scopes' calls find an endpoint
@@ -101,6 +102,9 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	built := h.buildFor("", targets, now, cfg)
 	crowded := false
 	for _, t := range targets {
+		if t.IsMetered() {
+			built.metered = append(built.metered, t)
+		}
 		names, full := t.State.Unwell(now, cfg)
 		crowded = crowded || full
 		for _, scope := range names {
@@ -166,8 +170,8 @@ func (g *Generation) roomsChanged(now time.Time) bool {
 		if t == nil {
 			continue
 		}
-		for _, one := range t.Targets {
-			if one.IsMetered() && one.State.RoomChanged(one.Bounds, now) {
+		for _, one := range t.metered {
+			if one.State.RoomChanged(one.Bounds, now) {
 				return true
 			}
 		}
