@@ -261,7 +261,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Targets = append(p.handler.Targets, t)
 	}
 	if p.handler.Dynamic == nil && len(free) > 0 {
-		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s", free[0].Upstream))
+		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s%s", free[0].Upstream, othersThan(free[0].Upstream, handler.Upstreams)))
 	}
 	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	for _, t := range p.handler.Targets {
@@ -281,7 +281,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
 		}
-		// a fallback to static upstreams goes by address as well
+		// static upstreams that dynamic ones fall back to are found by address too
 		p.handler.Targets = nil
 	}
 	return nil
@@ -311,4 +311,25 @@ func (p *Policy) defaultName() string {
 		return p.Endpoints[0].Name
 	}
 	return "dynamic"
+}
+
+// othersThan returns a text with the addresses of the upstreams, for the end of the error that one is
+// missing.
+func othersThan(address string, upstreams reverseproxy.UpstreamPool) string {
+	const most = 5
+	var others []string
+	for _, upstream := range upstreams {
+		switch {
+		case upstream.Dial == address:
+			return ": more endpoints than upstreams have it"
+		case len(others) == most:
+			return "; it has " + strings.Join(others, ", ") + ", ..."
+		case !slices.Contains(others, upstream.Dial):
+			others = append(others, upstream.Dial)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(others, ", ")
 }

@@ -238,7 +238,11 @@ func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
 func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
-		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s", option, d.Val())
+		cure := ""
+		if number, err := parseNumber(d.Val()); err == nil && number > 0 {
+			cure = fmt.Sprintf("; did you mean %ss?", d.Val())
+		}
+		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, d.Val(), cure)
 	}
 	return caddy.Duration(value), nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -199,6 +200,8 @@ func parseBaseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", target.RedactURL(u))
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("base URL %s: the host is missing", target.RedactURL(u))
+	case u.Port() != "" && !isPort(u.Port()):
+		return nil, fmt.Errorf("base URL %s: the port must be from 1 to 65535", target.RedactURL(u))
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, fmt.Errorf("base URL %s: a query is not allowed", target.RedactURL(u))
 	case u.Fragment != "":
@@ -207,6 +210,12 @@ func parseBaseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("base URL %s: a dot segment is not allowed", target.RedactURL(u))
 	}
 	return u, nil
+}
+
+// isPort reports whether an endpoint can listen at a port.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // hasDotSegment reports whether a decoded path has a segment . or .. in it.

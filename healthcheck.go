@@ -73,8 +73,8 @@ type Health struct {
 	Body string `json:"body,omitempty"`
 
 	// Makes the check a call of grpc.health.v1.Health/Check; SERVING passes. The proxy's transport
-	// must speak HTTP/2: over TLS, or with h2c. `uri`, `method`, `expect_status`, `expect_body` and
-	// `body` do not go with it. Default: none.
+	// must speak HTTP/2: over TLS, or with h2c. It cannot be combined with `uri`, `method`,
+	// `expect_status`, `expect_body` or `body`. Default: none.
 	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
 
@@ -351,7 +351,7 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		case wordGRPC:
 			p.Health.GRPC = readService(d)
 		default:
-			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), meant(d.Val(), "off", wordGRPC))
+			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), healthMeant(d.Val()))
 		}
 		if d.NextArg() {
 			return d.Errf("unexpected argument %q of health grpc", d.Val())
@@ -389,4 +389,12 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		return d.Err("health of an endpoint: want health off, health <METHOD> <uri> or health grpc [<service>]")
 	}
 	return wrap(d, e.Health.validate())
+}
+
+// healthMeant returns what a wrong argument of health may mean, to follow other text.
+func healthMeant(word string) string {
+	if strings.HasPrefix(word, "/") {
+		return fmt.Sprintf("; write health { uri %s }, on lines of their own", word)
+	}
+	return meant(word, "off", wordGRPC)
 }

@@ -62,9 +62,12 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 	}
 }
 
-// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900.
+// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900, with
+// operator actions.
 func TestThirtyEndpointsAreInSight(t *testing.T) {
-	address := serve(t, crowd(50))
+	s := crowd(50)
+	s.handlers.Actions = new(taken)
+	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
@@ -103,6 +106,34 @@ func TestIllPoolsComeFirst(t *testing.T) {
 	tab.Until(10*time.Second, "document.querySelector('#pool-weather .card')")
 	if query := chromium.Eval[string](tab, "location.search"); query != "?open=weather" {
 		t.Errorf("the address says %q", query)
+	}
+}
+
+// TestAScopeThatIsOutNeedsAttention: a pool is not well while an endpoint is out for some requests.
+func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
+	s := showcase(time.Now())
+	s.pools = s.pools[2:] // weather, which is well
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
+	e := s.pools[0]["endpoints"].([]object)[0]
+	scope := func(name, state string, share float64) object {
+		return object{"scope": name, "state": state, "share": share, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}
+	}
+	for _, test := range []struct {
+		scopes                        []object
+		overall, verdict, note, level string
+	}{
+		{[]object{scope("big", "open", 0), scope("small", "closed", 1)}, "1 pool needs attention", "Down for big: no endpoint takes these requests", "Scope big: Out", "warn"},
+		{[]object{scope("big", "open", 0), scope("small", "recovering", 0)}, "1 pool is down", "Down for big, small: no endpoint takes these requests", "Scope small: On trial", "warn"},
+		{[]object{scope("big", "recovering", 0.2), scope("small", "closed", 1)}, "1 pool needs attention", "Answers from tier 1", "Scope big: On trial", "warn"},
+		{nil, "All pools answer", "Answers from tier 1", "", "good"},
+	} {
+		s.change(func() { e["scopes"] = test.scopes })
+		tab.Until(10*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
+			test.overall, test.verdict, test.level))
+		if text := tab.Text(".card .notes"); !strings.Contains(text, test.note) {
+			t.Errorf("the card says %q, want %q", text, test.note)
+		}
 	}
 }
 
@@ -147,6 +178,34 @@ func TestDetailsThatCannotBeRead(t *testing.T) {
 	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
 	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
+}
+
+// TestCausesAreTranslated shows causes with numbers in them in both languages.
+func TestCausesAreTranslated(t *testing.T) {
+	browser := chromium.Start(t)
+	s := showcase(time.Now())
+	address := serve(t, s)
+	var tabs []*chromium.Tab
+	for _, language := range []string{"en", "zh-CN"} {
+		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
+	}
+	for what, want := range map[string][2]string{
+		"503":                           {"503 from POST /v1/chat", "POST /v1/chat 得到 503"},
+		"connection reset by peer":      {"connection reset from POST /v1/chat", "POST /v1/chat 连接被重置"},
+		"no answer within 206ms":        {"no response within 206ms from POST /v1/chat", "POST /v1/chat 206ms 内没有应答"},
+		"200 with an error in the body": {"200 with an error in the body from POST", "POST /v1/chat 200，正文含错误"},
+		"timeout after 1.5s, at the request's deadline": {"timeout after 1.5s, at the deadline of the request", "POST /v1/chat 1.5s 后到达请求的时限"},
+		"silent for 10s":    {"silent for 10s from", "10s 内没有新数据"},
+		"body at 4 bytes/s": {"body at 4 bytes/s from", "正文速度仅 4 字节/秒"},
+		"something unusual": {"something unusual from POST /v1/chat", "POST /v1/chat something unusual"},
+	} {
+		s.change(func() {
+			s.pools[1]["endpoints"].([]object)[0]["cause"] = object{"what": what, "method": "POST", "path": "/v1/chat", "at": time.Now()}
+		})
+		for i, tab := range tabs {
+			tab.Until(20*time.Second, fmt.Sprintf("document.querySelector('.endpoint-view .note')?.textContent.includes(%q)", want[i]))
+		}
+	}
 }
 
 // TestIncidentsAreFolded opens an incident and filters the list.

@@ -21,14 +21,15 @@ func TestWordsInBothLanguages(t *testing.T) {
 		t.Fatal("no Chinese")
 	}
 	chinese, _, _ := strings.Cut(rest, "\n};")
-	entry := regexp.MustCompile(`(?m)^  '?([\w.-]+)'?: '(.*)',$`)
+	entry := regexp.MustCompile(`(?m)^  (?:'([^']+)'|(\w+)): '(.*)',$`)
 	words := func(block string) map[string]string {
 		found := make(map[string]string)
 		for _, m := range entry.FindAllStringSubmatch(block, -1) {
-			if found[m[1]] != "" {
-				t.Errorf("%s is there twice", m[1])
+			key := m[1] + m[2]
+			if found[key] != "" {
+				t.Errorf("%s is there twice", key)
 			}
-			found[m[1]] = m[2]
+			found[key] = m[3]
 		}
 		return found
 	}
@@ -71,6 +72,29 @@ func TestWordsInBothLanguages(t *testing.T) {
 			if en[m[1]] == "" {
 				t.Errorf("%s uses %s, which has no words", file, m[1])
 			}
+		}
+	}
+}
+
+// TestErrorsAreTranslated checks that the page has words for each error that the proxy has a text of its
+// own for.
+func TestErrorsAreTranslated(t *testing.T) {
+	words, err := os.ReadFile("page/words.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("../internal/outcome/short.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := regexp.MustCompile(`return "([^"]+[^" :])"`).FindAllStringSubmatch(string(source), -1)
+	if len(texts) < 12 {
+		t.Fatalf("only %d texts were found", len(texts))
+	}
+	texts = append(texts, []string{"", "connection refused"}, []string{"", "connection reset by peer"}, []string{"", "unexpected body"})
+	for _, m := range texts {
+		if !strings.Contains(string(words), "'error."+m[1]+"': ") {
+			t.Errorf("the page has no words for %q", m[1])
 		}
 	}
 }

@@ -249,7 +249,7 @@ type EndpointStatus struct {
 	Fleet *EndpointFleet `json:"fleet,omitempty"`
 }
 
-// EndpointFleet is what the instances of a fleet say of an endpoint.
+// EndpointFleet is what the instances of a fleet say of an endpoint, or of one scope of it.
 type EndpointFleet struct {
 	// At how many instances its breaker is open, this one among them, and how many there are.
 	Open      int `json:"open"`
@@ -293,6 +293,10 @@ type ScopeStatus struct {
 
 	// Time to the first byte of successes, as of an endpoint.
 	Latency *LatencyStatus `json:"latency,omitempty"`
+
+	// What the instances of the fleet say of the scope, as of an endpoint. Absent if it is open
+	// nowhere.
+	Fleet *EndpointFleet `json:"fleet,omitempty"`
 }
 
 // FailureStatus describes a failure in short printable text without credentials.

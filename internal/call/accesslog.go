@@ -37,8 +37,8 @@ func (c *Call) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// result says what a call has come to: why it was refused, or the outcome of its latest attempt.
-// It is empty before the first attempt.
+// result returns why a call was refused, or the outcome of its latest attempt. It is empty
+// before the first attempt.
 func (c *Call) result() string {
 	x := c.extras
 	switch {

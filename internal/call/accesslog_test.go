@@ -7,7 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// TestNoAccessLogCostsNothing where the server keeps none.
+// TestNoAccessLogCostsNothing checks that a call allocates nothing for the access log if the server
+// keeps none.
 func TestNoAccessLogCostsNothing(t *testing.T) {
 	c, extra := new(Call), new(caddyhttp.ExtraLogFields)
 	ctx := context.WithValue(t.Context(), caddyhttp.ServerCtxKey, new(caddyhttp.Server))

@@ -16,8 +16,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/routing"
 )
 
-// A KeySource returns a call's key: calls with the same key go to one endpoint. Empty: the call
-// has no such key. w may get headers for the client.
+// A KeySource returns a call's key, or "" if the call has no such key. Calls with the same key go
+// to one endpoint. It may set headers of the response in w.
 type KeySource func(c *Call, w http.ResponseWriter) string
 
 // KeyOfPlaceholders takes the key from a text with placeholders. The key is empty if one of them
@@ -61,8 +61,8 @@ func KeyOfClient() KeySource {
 }
 
 // KeyOfCookie takes the key from a cookie that is signed with the secret. A client without such
-// a cookie gets a new one with the answer. An empty secret stands for the pool's own, which lives
-// as long as the pool.
+// a cookie gets a new one with the answer. An empty secret stands for the pool's secret, which is
+// random and lives as long as the pool.
 func KeyOfCookie(name, secret string) KeySource {
 	return func(c *Call, w http.ResponseWriter) string {
 		key := []byte(secret)
@@ -89,7 +89,7 @@ func KeyOfCookie(name, secret string) KeySource {
 	}
 }
 
-// sealCookie makes a cookie's value of an identity.
+// sealCookie returns the signed value of a cookie with this identity.
 func sealCookie(id, name string, key []byte) string {
 	return id + "." + base64.RawURLEncoding.EncodeToString(signature(id, name, key))
 }
@@ -110,7 +110,7 @@ func signature(id, name string, key []byte) []byte {
 	return mac.Sum(nil)[:16]
 }
 
-// isSecure reports whether the client speaks TLS, with us or with a proxy that is trusted.
+// isSecure reports whether the client uses TLS, to this server or to a trusted proxy before it.
 func isSecure(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https"

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// readable makes Accept-Encoding ask only for codings that rules can read.
+// readable limits Accept-Encoding to codings that rules can read.
 func readable(h http.Header) {
 	accepted, ok := h["Accept-Encoding"]
 	switch {
@@ -55,7 +55,7 @@ func outcomeOf(m answer.Meaning) outcome.Outcome {
 	return outcome.Success
 }
 
-// examined is answered for an answer that a rule may match. o is its outcome by its status.
+// examined deals with an answer that a rule may match. o is its outcome by its status.
 func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	rule, looked := a.look(resp, o)
 	if looked {
@@ -75,8 +75,8 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 }
 
 // look returns the rule that an answer matches, nil if none does, and whether it read the body.
-// It reads no more of the body than it has to, and puts that back. An answer that failed by its
-// status has begun with its headers.
+// It reads only as much of the body as it needs, and puts that back. An answer with a bad status
+// counts as begun with its headers.
 func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rule, looked bool) {
 	h := a.Call.Handler
 	rule, e := h.Answers.Examine(resp.StatusCode, resp.Header)
@@ -93,8 +93,8 @@ func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rul
 	return e.Matched(), true
 }
 
-// read reads an answer's body for an Examiner, until it needs no more, and puts the body back. It
-// marks the attempt as answered once begins returns true; nil: the attempt is answered already.
+// read reads an answer's body until the Examiner needs no more, and puts the body back. It marks
+// the attempt as answered when begins returns true; nil: the attempt is answered already.
 func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) {
 	h := new(held)
 	answered := begins == nil

@@ -18,12 +18,12 @@ func (h *Handler) record(r *http.Request) *replay.Recording {
 	return replay.NewRecording(r, h.recordingOptions(r))
 }
 
-// recordingOptions say how the body of a request is recorded.
+// recordingOptions returns how to record the body of a request.
 func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	o := replay.Options{Limit: h.Retry.Buffer, Small: h.small(r)}
 	if !h.Edits && !h.Reads && !h.Wait.queues() &&
 		(h.Retry.Attempts < 2 || !h.Rematches && !h.HasQuotas && h.Answers == nil && !h.Retry.Repeatable(r) && !isGRPC(r)) {
-		// such a request is sent again only if nothing of it was sent
+		// Such a request is sent again only if nothing of it was sent.
 		o.Limit = -1
 	}
 	o.Origin = originOf(r.Body)
@@ -36,23 +36,24 @@ func (h *Handler) recordingOptions(r *http.Request) replay.Options {
 	return o
 }
 
-// notKept counts a body for which memory.Bodies had no room.
+// notKept counts a body that was not kept for lack of memory.
 func (h *Handler) notKept() {
 	if h.Pool != nil {
 		h.Pool.NotKept.Add(1)
 	}
 }
 
-// smallBody is the largest body, in bytes, that is read before the first attempt. Up to about
-// that size, that of Caddy's write buffer, net/http sends head and body in one write if the body is
-// in memory. And a slow client keeps no endpoint waiting.
+// smallBody is the largest body, in bytes, that is read before the first attempt. It has the size
+// of Caddy's write buffer: net/http sends head and body in one write if both fit and the body is
+// in memory. Besides, a slow client then keeps no endpoint waiting.
 const smallBody = 4 << 10
 
-// clientSlow is replay.ErrClientSlow as the client gets it.
+// clientSlow returns replay.ErrClientSlow with the status 408.
 func clientSlow() error { return caddyhttp.Error(http.StatusRequestTimeout, replay.ErrClientSlow) }
 
-// small reports whether to read a request's body before the first attempt: not if it is large,
-// the client wants it passed on as it arrives, expects 100 Continue, or sends trailers.
+// small reports whether to read a request's body before the first attempt. It does not if the body
+// is large or is prepared in another way, or if the client wants it passed on as it arrives, expects
+// 100 Continue, or sends trailers.
 func (h *Handler) small(r *http.Request) bool {
 	return r.ContentLength > 0 && r.ContentLength <= min(smallBody, h.Retry.Buffer) && !h.Edits &&
 		len(r.Trailer) == 0 && r.Header["Expect"] == nil && !caddyhttp.IsIncremental(r.Header)
@@ -77,7 +78,7 @@ func (c *Call) prepareBody(w http.ResponseWriter, now time.Time) (later time.Tim
 	}
 	if err == replay.ErrClientSlow {
 		c.Handler.Pool.Refusals.Gone.Add(1)
-		rec.StopReading(now) // which is over
+		rec.StopReading(now) // at once
 		return now, clientSlow()
 	}
 	if err != nil {

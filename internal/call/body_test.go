@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// TestRecordsOnlyWhatMayBeSentAgain wants no copy of a body that will not be
-// sent twice.
-func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
+// TestRecordsOnlyRepeatableBodies checks that a body is kept only if it may be sent again.
+func TestRecordsOnlyRepeatableBodies(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		method string
@@ -29,12 +28,12 @@ func TestRecordsOnlyWhatMayBeSentAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if kept := h.recordingOptions(r).Limit >= 0; kept != test.keeps {
-			t.Errorf("%s: keeps it: %v", test.name, kept)
+			t.Errorf("%s: the body is kept: %v", test.name, kept)
 		}
 	}
 	for _, body := range []io.ReadCloser{nil, http.NoBody} {
 		if rec := new(Handler).record(&http.Request{Body: body}); rec != nil {
-			t.Error("a record of no body")
+			t.Error("a request without a body has a recording")
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 // CommitRules say how much of an answer must arrive before the client gets any of it.
 type CommitRules struct {
 	Body  bool          // wait for the body to begin
-	Until answer.Weight // a stream of events begins with its first event of at least this weight
-	Hold  int64         // then wait for the whole body, if it has at most so many bytes; 0: do not
-	JSON  bool          // a whole body that says it is JSON, and is not, has failed
+	Until answer.Weight // an event stream begins with its first event of at least this weight
+	Hold  int64         // then wait for a whole body of at most this many bytes; 0: do not wait
+	JSON  bool          // a whole body whose type is JSON, but which is not valid JSON, is a failure
 }
 
 // held is a response body whose beginning was read before the client got anything. It grows as
@@ -26,7 +26,7 @@ type held struct {
 	total  int64
 	newest []byte        // the bytes of the latest read
 	full   bool          // memory.Bodies has no room for more
-	wrong  string        // what is wrong with it, in a few words; empty: nothing is known
+	wrong  string        // what is wrong with the body, in a few words; empty: nothing
 	err    error         // the error after the chunks; nil: rest follows them
 	rest   io.ReadCloser // the unread rest of the body
 }
@@ -37,8 +37,8 @@ type chunk struct {
 	from, to int
 }
 
-// hold reads as much of an answer as the rules want. On an error nothing of the answer is left, and
-// the call may move on.
+// hold reads as much of an answer as the rules require. After an error it keeps nothing of the
+// answer, and the call may move on.
 func (a *Attempt) hold(resp *http.Response, rules CommitRules) (*held, error) {
 	h := new(held)
 	if err := h.readFirst(a, resp, rules.Until); err != nil {
@@ -54,8 +54,8 @@ func (a *Attempt) hold(resp *http.Response, rules CommitRules) (*held, error) {
 	return h, nil
 }
 
-// heldBack gives a good answer to the client once the configured amount of it has arrived. If it
-// fails before, the call moves on if it may.
+// heldBack gives a good answer to the client once the configured amount of it has arrived. If the
+// answer fails before that, the call moves on if it may.
 func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error) {
 	h, err := a.hold(resp, c.Handler.Commit)
 	if err != nil {
@@ -93,8 +93,8 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 	return resp, nil
 }
 
-// examinedWhole deals with a body that is held to its end, if that shows that the answer is bad: it
-// is malformed, or an event after the first says so. bad is false for all others.
+// examinedWhole deals with a body that is held to its end and shows that the answer is bad: it is
+// malformed, or a later event is an error. For good answers it returns bad = false and does nothing.
 func (c *Call) examinedWhole(a *Attempt, resp *http.Response, h *held, now time.Time) (_ *http.Response, _ error, bad bool) {
 	if !c.Handler.Commit.JSON && !c.Handler.Looks {
 		return nil, nil, false
@@ -121,8 +121,8 @@ func (c *Call) examinedWhole(a *Attempt, resp *http.Response, h *held, now time.
 	return resp, err, true
 }
 
-// readFirst reads until the body has begun, and marks the attempt as answered then. A stream of
-// events begins with its first event of the given weight.
+// readFirst reads until the body has begun, and marks the attempt as answered then. An event stream
+// begins with its first event of at least the weight until.
 func (h *held) readFirst(a *Attempt, resp *http.Response, until answer.Weight) error {
 	e := answer.Await(resp.Header)
 	for begun := false; !begun && h.err == nil && !h.full; {

@@ -30,7 +30,7 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed++; return nil }
 
-// loose is an attempt that belongs to no pool but has a state.
+// loose returns an attempt that has begun, at an endpoint of no handler.
 func loose(t *testing.T) *Attempt {
 	memory.Bodies.SetLimit(256 << 20)
 	c := &Call{Handler: new(Handler), first: Attempt{Began: time.Now()}}
@@ -41,14 +41,14 @@ func loose(t *testing.T) *Attempt {
 	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
 	a := &Attempt{done: make(chan struct{}), Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
 	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), nil, endpoint.AdmitNormally) {
-		t.Fatal("not admitted")
+		t.Fatal("the endpoint does not admit the attempt")
 	}
 	a.Begin(context.Background(), 0)
 	return a
 }
 
-// TestHeldBodies holds bodies of all sizes around those of a piece and of the limit,
-// which come in reads of all sizes, some of them after a look at their start.
+// TestHeldBodies holds bodies with sizes around those of a piece and of the limit, which arrive in reads
+// of several sizes, with and without a look at their start. Each must reach the client whole.
 func TestHeldBodies(t *testing.T) {
 	const limit = 3 * memory.LargestPiece
 	sizes := []int{0, 1, 100, memory.LargestPiece - 1, memory.LargestPiece, memory.LargestPiece + 1, limit - 1, limit, limit + 1, limit + memory.LargestPiece, 10 * memory.LargestPiece}
@@ -72,7 +72,7 @@ func TestHeldBodies(t *testing.T) {
 					_, e := never.Examine(200, nil)
 					a.read(resp, e, nil)
 					if got := resp.Body.(*held).total; got < int64(min(size, answer.LooksAt)) {
-						t.Fatalf("%d bytes, %s: a look sees %d", size, name, got)
+						t.Fatalf("%d bytes, %s: the look read %d", size, name, got)
 					}
 				}
 				h, err := a.hold(resp, CommitRules{Body: true, Hold: limit})
@@ -80,9 +80,9 @@ func TestHeldBodies(t *testing.T) {
 					t.Fatal(err)
 				}
 				h.give(a, resp)
-				// with its end, a body one larger is whole as well
+				// a body of limit+1 bytes may have ended too, if its end came with its last byte
 				if ended := a.Target.State.Busy.Load() == 0; ended != (size <= limit) && size != limit+1 {
-					t.Errorf("%d bytes, %s: ended %t while held", size, name, ended)
+					t.Errorf("%d bytes, %s: the attempt has ended: %t", size, name, ended)
 				}
 				got, err := io.ReadAll(&smallReader{resp.Body})
 				if err != nil || !bytes.Equal(got, want) {
@@ -97,15 +97,15 @@ func TestHeldBodies(t *testing.T) {
 	}
 }
 
-// smallReader reads up to 1000 bytes at once.
+// smallReader makes reads of 1 to 1000 bytes.
 type smallReader struct{ io.Reader }
 
 func (r *smallReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p[:min(len(p), 1+rand.IntN(1000))])
 }
 
-// TestHeldBodiesThatBreak wants the error at once within the limit, and in its place
-// after it.
+// TestHeldBodiesThatBreak checks that a body that breaks within the limit is an error of hold, and that one
+// that breaks later is an error of Read, after the bytes before it.
 func TestHeldBodiesThatBreak(t *testing.T) {
 	const limit = 2 * memory.LargestPiece
 	broken := errors.New("broken")
@@ -130,8 +130,9 @@ func TestHeldBodiesThatBreak(t *testing.T) {
 	}
 }
 
-// TestSilenceIsTheEndpoints: what a client takes between its reads is no silence.
-func TestSilenceIsTheEndpoints(t *testing.T) {
+// TestSilenceOfTheEndpoint checks that only the time within reads counts as silence, not the client's time
+// between them.
+func TestSilenceOfTheEndpoint(t *testing.T) {
 	a := loose(t)
 	a.Call.Handler.Idle = time.Second
 	a.Answered(a.Began)
@@ -141,7 +142,7 @@ func TestSilenceIsTheEndpoints(t *testing.T) {
 		at    time.Duration
 		want  endpoint.Ending
 	}{
-		{"", 10 * time.Second, endpoint.NotEnded}, // nobody reads
+		{"", 10 * time.Second, endpoint.NotEnded}, // no read is under way
 		{"read", 10 * time.Second, endpoint.NotEnded},
 		{"", 10900 * time.Millisecond, endpoint.NotEnded},
 		{"got", 10950 * time.Millisecond, endpoint.NotEnded},
@@ -193,17 +194,17 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-// never is a rule that no body matches, so that each is looked at as far as that goes.
+// never has a rule that no body matches, so that a look reads as much as it may.
 var never = answer.NewRules([]answer.Rule{{Status: only(200), Text: regexp.MustCompile("^never$"), As: answer.Next}})
 
-// only is the set of one status.
+// only returns the set of one status.
 func only(code int) *outcome.StatusSet {
 	var set outcome.StatusSet
 	set[code-100] = true
 	return &set
 }
 
-// newTestPool is a pool of its own, whose loop does not run.
+// newTestPool returns a pool whose control loop does not run.
 func newTestPool(name string) *pool.Pool {
 	p := pool.New(name)
 	p.Loop.Wake = make(chan struct{}, 1)

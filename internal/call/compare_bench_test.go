@@ -24,7 +24,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// bareRetry are the rules of retries where nothing is configured.
+// bareRetry returns the default rules of retries.
 func bareRetry() RetryRules {
 	return RetryRules{
 		Attempts: 3,
@@ -35,8 +35,8 @@ func bareRetry() RetryRules {
 	}
 }
 
-// bareHandler is a handler without a Caddy around it: endpoint i has the priority
-// tiers[i], and nothing works on the pool but what the caller does.
+// bareHandler returns a handler outside Caddy whose endpoint i has the priority tiers[i]. Its pool's
+// control loop does not run.
 func bareHandler(tiers []int, cfg breaker.Config, retry RetryRules, now time.Time) (*Handler, error) {
 	h := new(Handler)
 	h.Retry, h.Breaker, h.Longest, h.Logger = retry, &cfg, bareTimeout, zap.NewNop()
@@ -51,7 +51,7 @@ func bareHandler(tiers []int, cfg breaker.Config, retry RetryRules, now time.Tim
 			Upstream: &reverseproxy.Upstream{Dial: address, Host: new(reverseproxy.Host)},
 		})
 	}
-	// a closed outbox takes no events: it would send them by the real clock
+	// a closed outbox takes no events; an open one would send them by the real clock
 	h.Pool = &pool.Pool{Name: "bare", Phase: rand.Uint64(), Members: make(map[endpoint.Key]*pool.PoolMember), Outbox: &event.Outbox{Closed: true}}
 	if err := h.Pool.Attach(&h.Handler, h); err != nil {
 		return nil, err
@@ -60,10 +60,9 @@ func bareHandler(tiers []int, cfg breaker.Config, retry RetryRules, now time.Tim
 	return h, nil
 }
 
-// BenchmarkCompareSelect sets a whole Select, with the call's record and the
-// endpoint's permit, and the recording of a success beside what Caddy's own policies
-// do. Of that, the attempt is the draw, the permit and the recording, for a call that
-// has its record, and the draw alone is what compares with the others.
+// BenchmarkCompareSelect compares this policy with Caddy's own. failover measures a whole Select, with the
+// call's record and the endpoint's permit, and the report of a success. failover-attempt measures the same
+// without the record. failover-draw measures the choice alone, which is all that the other policies do.
 func BenchmarkCompareSelect(b *testing.B) {
 	for _, n := range []int{3, 30, 300} {
 		var upstreams reverseproxy.UpstreamPool
@@ -150,9 +149,8 @@ func bareRequest(b *testing.B) *http.Request {
 	return r
 }
 
-// BenchmarkCompareBreaker asks a closed breaker for a permit and reports a
-// success, as many goroutines at once: under its endpoint's mutex, with the time
-// read at both ends, as on the request path.
+// BenchmarkCompareBreaker measures the permit and the report of a success at a closed breaker, from many
+// goroutines at once. As on the request path, it locks the endpoint's mutex and reads the clock for each.
 func BenchmarkCompareBreaker(b *testing.B) {
 	var mu sync.Mutex
 	var thisBreaker breaker.Breaker
@@ -177,7 +175,7 @@ func BenchmarkCompareBreaker(b *testing.B) {
 	})
 }
 
-// succeed is what the transport does with an attempt that is answered at once.
+// succeed does what the transport does with an attempt that succeeds at once.
 func succeed(c *Call, ctx context.Context) {
 	a := c.Next
 	c.Next, c.Current = nil, a

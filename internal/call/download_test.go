@@ -10,8 +10,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TestSlowReaders lets an endpoint cut an answer: one that a client reads slowly, and
-// one that it reads at once.
+// TestSlowReaders checks that an endpoint that cuts an answer is blamed if the client reads it at once, but
+// not if the client reads slowly.
 func TestSlowReaders(t *testing.T) {
 	for _, tt := range []struct {
 		pause time.Duration // of the client, between reads

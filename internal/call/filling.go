@@ -9,19 +9,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/answer"
 )
 
-// A filling is an answer's body whose first answer.LooksAt bytes a goroutine reads. Read stops
-// that goroutine and waits for its current read.
+// A filling is an answer's body whose first answer.LooksAt bytes a goroutine reads. Read and Close
+// stop that goroutine. Read waits for its current read.
 type filling struct {
 	held *held
 	stop atomic.Bool   // the goroutine begins no further read
 	done chan struct{} // closed when the goroutine has ended
 }
 
-// errBodyPanicked is the error of an answer whose body panicked.
+// errBodyPanicked is the error of an answer whose body panicked during a read.
 var errBodyPanicked = errors.New("reading the answer's body panicked")
 
-// fill replaces an answer's body by a filling and starts its goroutine. It calls then after the
-// goroutine's last read, with the error of that read, io.EOF at the end of the body, or nil.
+// fill replaces an answer's body by a filling and starts its goroutine. After the last read it calls
+// then with that read's error: io.EOF at the end of the body, nil if the body goes on.
 func (a *Attempt) fill(resp *http.Response, then func(error)) *filling {
 	h, ok := resp.Body.(*held)
 	if !ok {

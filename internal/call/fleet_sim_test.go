@@ -207,12 +207,14 @@ type simulatedNode struct {
 	instance *instance
 }
 
-func (n *simulatedNode) ID(_, base, _ string) string                  { return base }
-func (n *simulatedNode) Instance() string                             { return "" }
-func (n *simulatedNode) NextVersion(string, string, time.Time) uint64 { return 1 }
-func (n *simulatedNode) About(string, time.Time) []told.Fact          { return nil }
-func (n *simulatedNode) Demands(string, time.Time) []told.Fact        { return nil }
-func (n *simulatedNode) Others(time.Time) int                         { return len(n.fleet.instances) - 1 }
+func (n *simulatedNode) ID(_, base, _ string) string                      { return base }
+func (n *simulatedNode) Instance() string                                 { return "" }
+func (n *simulatedNode) NextVersion(string, string, time.Time) uint64     { return 1 }
+func (n *simulatedNode) About(string, time.Time) []told.Fact              { return nil }
+func (n *simulatedNode) AboutScope(string, string, time.Time) []told.Fact { return nil }
+func (n *simulatedNode) OpenScopes(string, time.Time) []string            { return nil }
+func (n *simulatedNode) Demands(string, time.Time) []told.Fact            { return nil }
+func (n *simulatedNode) Others(time.Time) int                             { return len(n.fleet.instances) - 1 }
 
 // Opinion says that all instances have calls.
 func (n *simulatedNode) Opinion(id, _ string, _ time.Time) told.Opinion {

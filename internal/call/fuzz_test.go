@@ -15,9 +15,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// FuzzErrorEvent: a stream that breaks goes on as it came, ends with one error event that
-// stands alone whatever was before it, and then with the error; one that does not break
-// stays as it is.
+// FuzzErrorEvent checks that a stream that breaks has the same bytes, then one error event separate from
+// whatever was before it, and then the error; and that a stream that does not break is unchanged.
 func FuzzErrorEvent(f *testing.F) {
 	f.Add([]byte("data: {\"a\":1}\n\ndata: {\"b"), true, uint8(7))
 	f.Add([]byte("event: x\r\ndata: y\r"), true, uint8(1))
@@ -31,7 +30,7 @@ func FuzzErrorEvent(f *testing.F) {
 		c := &Call{Handler: h}
 		a := &Attempt{done: make(chan struct{}), client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
 		if !a.Target.State.Acquire(a, a.Began, cfg, nil, endpoint.AdmitNormally) {
-			t.Fatal("the endpoint is not well")
+			t.Fatal("the endpoint does not admit the attempt")
 		}
 		a.Begin(t.Context(), 0)
 		end := io.EOF
@@ -58,7 +57,7 @@ func FuzzErrorEvent(f *testing.F) {
 			return
 		}
 		if _, ok := err.(*brokenBody); !ok {
-			t.Fatalf("it ends with %v", err)
+			t.Fatalf("the stream ends with %v", err)
 		}
 		event, ok := strings.CutPrefix(string(rest), "\n\nevent: error\ndata: ")
 		data, ok2 := strings.CutSuffix(event, "\n\n")
@@ -73,7 +72,7 @@ func FuzzErrorEvent(f *testing.F) {
 	})
 }
 
-// endingIn is a reader that ends with an error of its own.
+// endingIn returns err in place of io.EOF.
 type endingIn struct {
 	r   io.Reader
 	err error

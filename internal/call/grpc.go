@@ -10,15 +10,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// An answer of gRPC has the status 200. What it comes to is in its trailers: at the end of its
-// body or, where it has none, in its header (an answer of trailers alone).
+// An answer of gRPC has the HTTP status 200. Its gRPC status is in the trailers after its body or, if
+// it has no body, in its header (a trailers-only answer).
 
-// isGRPC tells whether a request is of gRPC, which needs HTTP/2.
+// isGRPC reports whether a request is a gRPC call, which needs HTTP/2.
 func isGRPC(r *http.Request) bool {
 	return r.ProtoMajor > 1 && r.Method == http.MethodPost && grpc.Is(r.Header)
 }
 
-// answeredGRPC deals with an answer with the status 200 to a call of gRPC.
+// answeredGRPC deals with an answer with the HTTP status 200 to a gRPC call.
 func (c *Call) answeredGRPC(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	if code, ok := grpc.Status(resp.Header); ok {
 		a.Single = true
@@ -28,10 +28,10 @@ func (c *Call) answeredGRPC(a *Attempt, resp *http.Response, now time.Time) (*ht
 	return c.dealWith(a, resp, outcome.Success, now)
 }
 
-// answeredWith deals with an answer whose status is known before the client has anything of it.
-// Began tells whether some of a message has come.
+// answeredWith deals with an answer whose gRPC status is known before the client has any of it.
+// began says that a part of a message has arrived.
 func (c *Call) answeredWith(a *Attempt, resp *http.Response, code grpc.Code, began bool, now time.Time) (*http.Response, error) {
-	switch o := c.cameTo(a, code, began, now); {
+	switch o := c.grpcOutcome(a, code, began, now); {
 	case o == outcome.Cancelled:
 		return c.answeredInVain(a, resp, now)
 	case code == grpc.Unimplemented && !began && a.Answered(now):
@@ -41,26 +41,28 @@ func (c *Call) answeredWith(a *Attempt, resp *http.Response, code grpc.Code, beg
 	}
 }
 
-// cameTo is what a status comes to.
-func (c *Call) cameTo(a *Attempt, code grpc.Code, began bool, now time.Time) outcome.Outcome {
+// grpcOutcome returns the outcome of an attempt with this gRPC status. began says that a part of a
+// message has arrived.
+func (c *Call) grpcOutcome(a *Attempt, code grpc.Code, began bool, now time.Time) outcome.Outcome {
 	if code == grpc.DeadlineExceeded && c.waitedOut(now) {
 		return outcome.Cancelled // the client waits no longer
 	}
 	return code.Outcome(began, a.Target.Quota)
 }
 
-// waitedOut tells whether the client of a call, who has left by now, has waited for as long as it
-// wanted to. One of gRPC says how long that is: others that leave may have had enough of a stream.
+// waitedOut reports whether a client that has left had waited as long as it wanted to. A gRPC client
+// says how long that is, and may leave a stream earlier because it wants no more. For other
+// clients it is true.
 func (c *Call) waitedOut(now time.Time) bool {
 	if !c.grpc {
 		return true
 	}
 	deadline, ok := grpc.Deadline(c.Request.Header)
-	return ok && now.Sub(c.began()) >= deadline-deadline/8 // clocks differ
+	return ok && now.Sub(c.began()) >= deadline-deadline/8 // the client's clock began earlier
 }
 
-// atDeadline is the answer to a client whose deadline has passed, for a round trip that its server
-// has reset for that, as servers do which have no other answer by then; else the error.
+// atDeadline returns an answer with the status DEADLINE_EXCEEDED if the server has reset the stream at
+// the client's deadline, as servers do that have no answer by then. Otherwise it returns err.
 func (c *Call) atDeadline(a *Attempt, err error, now time.Time) (*http.Response, error) {
 	if !outcome.StreamReset(err) || a.endedWhy() != endpoint.NotEnded || a.client.Err() != nil || !c.waitedOut(now) {
 		return nil, err
@@ -76,8 +78,8 @@ func (c *Call) atDeadline(a *Attempt, err error, now time.Time) (*http.Response,
 	}, nil
 }
 
-// answeredInVain deals with an answer that says that the client's own deadline has passed, which
-// is as if the client had left.
+// answeredInVain deals with an answer that says that the client's own deadline has passed. It counts
+// as if the client had left.
 func (c *Call) answeredInVain(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	a.ClientLeft = true
 	a.Settle(now, outcome.Cancelled, false)
@@ -101,7 +103,7 @@ type grpcBody struct {
 	resp     *http.Response
 	attempt  *Attempt
 	messages grpc.Messages
-	tells    bool // the breaker wants to know of the first message
+	tells    bool // tell the breaker when the first message has arrived
 }
 
 // Read implements io.Reader.
@@ -115,8 +117,8 @@ func (b *grpcBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// beganAnswer tells the breaker that an answer has begun well, or has it told with the first message of
-// gRPC: an endpoint that is not there sends a header, too.
+// beganAnswer tells the breaker that a good answer has begun. An answer of gRPC begins with its first
+// message, because failing endpoints send a header, too.
 func (c *Call) beganAnswer(a *Attempt, resp *http.Response, now time.Time) {
 	if b, ok := resp.Body.(*grpcBody); ok {
 		b.tells = true
@@ -125,7 +127,7 @@ func (c *Call) beganAnswer(a *Attempt, resp *http.Response, now time.Time) {
 	a.Target.State.BeganAnswer(a, now, c.Handler.BreakerConfig())
 }
 
-// end is what a body has come to that has ended, and a few words for that.
+// end returns the outcome of a body that has ended, and its gRPC status in a few words.
 func (b *grpcBody) end(now time.Time) (outcome.Outcome, string) {
 	a := b.attempt
 	code, ok := grpc.Status(b.resp.Trailer)
@@ -133,14 +135,14 @@ func (b *grpcBody) end(now time.Time) (outcome.Outcome, string) {
 		return outcome.Truncated, "no gRPC status"
 	}
 	a.Single = b.messages.Whole < 2 && (b.messages.Some || code != grpc.OK)
-	o := a.Call.cameTo(a, code, b.messages.Some, now)
+	o := a.Call.grpcOutcome(a, code, b.messages.Some, now)
 	if o.Failed() {
 		a.RetryAfter, _ = grpc.RetryAfter(b.resp.Trailer)
 	}
 	return o, whatCode(code)
 }
 
-// grpcFields are where an answer has its status; nil if it is none of gRPC, or has none.
+// grpcFields returns the fields that have an answer's gRPC status; nil if there are none.
 func grpcFields(resp *http.Response) http.Header {
 	if resp.StatusCode != http.StatusOK || !grpc.Is(resp.Header) {
 		return nil
@@ -151,5 +153,5 @@ func grpcFields(resp *http.Response) http.Header {
 	return resp.Trailer
 }
 
-// whatCode is a status as a cause.
+// whatCode returns a gRPC status in a few words.
 func whatCode(code grpc.Code) string { return "gRPC " + code.String() }

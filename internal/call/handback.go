@@ -9,14 +9,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// Error routes, and handle_response routes, may read the request's body after the call, and
-// expect it whole.
+// Error routes and handle_response routes may read the request's body after the call. They expect
+// the whole body.
 
 var requestType = reflect.TypeFor[*http.Request]()
 
 // originOf returns the request that the proxy got, given the unread body of the proxy's copy; nil if
-// it is not there. The proxy keeps it in reverseproxy.requestBodyWithTrailers, and nowhere else
-// within reach.
+// it cannot be found. Within our reach, the proxy has it only in
+// reverseproxy.requestBodyWithTrailers.
 func originOf(body io.ReadCloser) *http.Request {
 	for v := reflect.ValueOf(body); v.Kind() == reflect.Pointer; {
 		if v = v.Elem(); v.Kind() != reflect.Struct || v.NumField() == 0 || v.Field(0).Kind() != reflect.Interface {
@@ -30,7 +30,8 @@ func originOf(body io.ReadCloser) *http.Request {
 	return nil
 }
 
-// leave frees the request's body after a round trip, or hands it back if routes may still need it.
+// leave frees the request's body after a call's last round trip, or hands it back if routes may still
+// need it.
 func (c *Call) leave(answered bool) {
 	switch {
 	case c.body == nil || !c.finished:

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// wrapped is a body as the proxy wraps it.
+// wrapped is a body with the layout of reverseproxy.requestBodyWithTrailers.
 type wrapped struct {
 	io.ReadCloser
 	original *http.Request

@@ -7,11 +7,11 @@ import (
 	"net/textproto"
 )
 
-// mostInformational is the most informational answers of an attempt that are kept.
+// mostInformational is the largest number of informational answers that an attempt keeps.
 const mostInformational = 16
 
-// An informer keeps the informational answers (1xx) of an attempt whose call may move on, until its
-// answer goes to the client. Those of a failed attempt are dropped.
+// An informer keeps the informational answers (1xx) of an attempt whose call may move on, until the
+// attempt's answer goes to the client. If the attempt fails, they are dropped.
 type informer struct {
 	pass func(int, textproto.MIMEHeader) error // gives an informational answer to the client
 	kept []informational
@@ -41,7 +41,7 @@ func (a *Attempt) keepInformational(trace *httptrace.ClientTrace) {
 	}
 }
 
-// inform gives the client what was kept. Call it when the attempt's answer goes to the client.
+// inform gives the client the kept informational answers, before the attempt's answer.
 func (a *Attempt) inform() {
 	if a.informer != nil {
 		a.informer.inform()

@@ -10,18 +10,18 @@ import (
 	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
-// paysFor tells whether kept memory is in proportion to what has come.
-func paysFor(t *testing.T, what string, taken, come int64) {
+// wantInProportion checks that the memory taken is at most a fifth and a piece more than the bytes received.
+func wantInProportion(t *testing.T, what string, taken, received int64) {
 	t.Helper()
-	if most := come + come/5 + memory.LargestPiece; taken > most {
-		t.Errorf("%s: %d bytes take %d, want at most %d", what, come, taken, most)
+	if most := received + received/5 + memory.LargestPiece; taken > most {
+		t.Errorf("%s: %d bytes take %d, want at most %d", what, received, taken, most)
 	}
 }
 
-// silentAfter is a body of which so many bytes come, and then nothing.
+// silentAfter is a body that stops after some bytes and ends when quiet is closed.
 type silentAfter struct {
-	left  int64
-	quiet chan struct{} // closed: it ends
+	left  int64 // bytes before the silence
+	quiet chan struct{}
 }
 
 func (s *silentAfter) Read(p []byte) (int, error) {
@@ -34,43 +34,43 @@ func (s *silentAfter) Read(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// TestBodiesTakeMemoryForWhatHasCome, whatever was declared: recordings and answers that
-// are held back.
-func TestBodiesTakeMemoryForWhatHasCome(t *testing.T) {
-	for _, come := range []int64{1, 4096, 4097, 10_000, 100_000, 1_000_000} {
+// TestBodiesTakeMemoryForReceivedBytes checks that the memory of recordings and of held answers depends on the
+// bytes received, not on the declared length.
+func TestBodiesTakeMemoryForReceivedBytes(t *testing.T) {
+	for _, size := range []int64{1, 4096, 4097, 10_000, 100_000, 1_000_000} {
 		before := memory.Bodies.Used()
 		quiet := make(chan struct{})
-		rec := recordOf(t, &silentAfter{come, quiet}, 1<<30, 1<<30)
+		rec := recordOf(t, &silentAfter{size, quiet}, 1<<30, 1<<30)
 		one := rec.NewReader(time.Now())
-		if _, err := io.ReadFull(one, make([]byte, come)); err != nil {
+		if _, err := io.ReadFull(one, make([]byte, size)); err != nil {
 			t.Fatal(err)
 		}
-		paysFor(t, "a recording", memory.Bodies.Used()-before, come)
-		if come == 1 && memory.Bodies.Used()-before > memory.SmallestPiece {
-			t.Errorf("a byte takes %d", memory.Bodies.Used()-before)
+		wantInProportion(t, "a recording", memory.Bodies.Used()-before, size)
+		if size == 1 && memory.Bodies.Used()-before > memory.SmallestPiece {
+			t.Errorf("one byte takes %d", memory.Bodies.Used()-before)
 		}
 		one.Close()
 		rec.Finish()
-		close(quiet) // a read that is under way has its piece until it is over
+		close(quiet) // a read under way keeps its piece until it returns
 		eventually(t, 30*time.Second, "the memory of a recording is free", func() bool { return memory.Bodies.Used() <= before })
 
 		a := loose(t)
 		h := new(held)
-		body := &silentAfter{come, nil}
-		for h.total < come {
+		body := &silentAfter{size, nil}
+		for h.total < size {
 			if err := h.read(a, body, 1<<30); err != nil {
 				t.Fatal(err)
 			}
 		}
-		paysFor(t, "a held answer", memory.Bodies.Used()-before, come)
+		wantInProportion(t, "a held answer", memory.Bodies.Used()-before, size)
 		h.drop()
 		if got := memory.Bodies.Used(); got != before {
-			t.Errorf("%d bytes stay taken of a held answer of %d", got-before, come)
+			t.Errorf("a held answer of %d bytes leaves %d taken", size, got-before)
 		}
 	}
 }
 
-// recordOf makes a recording of a body.
+// recordOf returns a recording of a body with this declared length and this limit of the buffer.
 func recordOf(t testing.TB, body io.Reader, length, limit int64) *replay.Recording {
 	if memory.Bodies.Limit() == 0 {
 		memory.Bodies.SetLimit(256 << 20)
@@ -83,7 +83,8 @@ func recordOf(t testing.TB, body io.Reader, length, limit int64) *replay.Recordi
 	return replay.NewRecording(r, replay.Options{Limit: limit})
 }
 
-// eventually waits until a condition holds, which it must within a time.
+// eventually waits until a condition holds, and returns how long that took. It fails the test if that takes longer
+// than within.
 func eventually(t testing.TB, within time.Duration, what string, holds func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()

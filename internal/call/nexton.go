@@ -29,7 +29,7 @@ func (c *Call) passedOn(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	if err := c.setAside(a, resp, now); err != nil {
 		return nil, err
 	}
-	a.MovedOn = true // it would have, so the answer proves nothing about the endpoint
+	a.MovedOn = true // the rule matched, so the answer proves nothing about the endpoint
 	a.Target.State.TrialUnanswered(&a.Ticket)
 	a.final = !c.Handler.Rematches
 	c.finished = true
@@ -53,11 +53,11 @@ func (c *Call) setAside(a *Attempt, resp *http.Response, now time.Time) error {
 		k.letGo()
 	}
 	c.moveTo(a, next, reasonNextOn, whatStatus(resp), now)
-	return reverseproxy.NewDialError(fmt.Errorf("status %d of endpoint %s: moved on", resp.StatusCode, a.Target.Name))
+	return reverseproxy.NewDialError(fmt.Errorf("moving on from status %d of endpoint %s", resp.StatusCode, a.Target.Name))
 }
 
-// A keptAnswer goes to the client if no endpoint does better. A goroutine reads its body
-// meanwhile, so the endpoint is soon done with it.
+// A keptAnswer goes to the client if no other endpoint answers better. A goroutine reads its body
+// meanwhile, so that the endpoint is not kept busy.
 type keptAnswer struct {
 	attempt *Attempt
 	resp    *http.Response
@@ -70,7 +70,7 @@ func (a *Attempt) keep(resp *http.Response) *keptAnswer {
 	return &keptAnswer{a, resp, a.fill(resp, func(err error) {
 		switch err {
 		case nil:
-		case io.EOF: // bodyOutcome would look at what the client gets, which is not settled yet
+		case io.EOF: // bodyOutcome would read a.answer, which follow may set meanwhile
 			a.Settle(time.Now(), outcome.Success, true)
 		default:
 			o := a.bodyOutcome(err)
@@ -79,17 +79,17 @@ func (a *Attempt) keep(resp *http.Response) *keptAnswer {
 	})}
 }
 
-// letGo settles and closes an answer that nobody needs.
+// letGo settles and closes an answer that the client does not get.
 func (k *keptAnswer) letGo() {
 	k.attempt.Settle(time.Now(), outcome.Success, false)
-	go func() { // reading what is left lets the connection be used again
+	go func() { // the connection can be used again if the body has been read to its end
 		<-k.body.done
 		k.body.Close()
 		k.attempt.Settle(time.Now(), outcome.Success, true)
 	}()
 }
 
-// keptAnswer returns the answer that was kept; nil: none.
+// keptAnswer returns the kept answer; nil: there is none.
 func (c *Call) keptAnswer() *keptAnswer {
 	if c.extras == nil {
 		return nil
@@ -97,8 +97,8 @@ func (c *Call) keptAnswer() *keptAnswer {
 	return c.extras.kept
 }
 
-// answeredWell says that an endpoint has answered the call well. It drops the kept answer, and
-// tells the endpoints that the call moved on from.
+// answeredWell notes that an endpoint has answered the call well. It drops the kept answer, and
+// tells the endpoints from whose answers the call moved on.
 func (c *Call) answeredWell(now time.Time) {
 	x := c.extras
 	if x == nil {
@@ -124,7 +124,7 @@ func (x *extras) dropKept() {
 	}
 }
 
-// orKept returns the kept answer in place of the call's result, unless the client has left.
+// orKept returns the kept answer instead of the call's result, unless the client has left.
 func (c *Call) orKept(resp *http.Response, err error) (*http.Response, error) {
 	if err == outcome.ErrClientGone {
 		for _, a := range c.extras.movedOn {

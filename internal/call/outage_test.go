@@ -21,7 +21,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// agreeing are the terms of the only handler of a pool.
+// agreeing are terms that agree with any others.
 type agreeing struct{}
 
 func (agreeing) AgreesWith(pool.Terms) error { return nil }
@@ -30,7 +30,7 @@ func (agreeing) AgreesWith(pool.Terms) error { return nil }
 type outage struct {
 	*Handler
 	t       *testing.T
-	down    bool // both endpoints
+	down    bool // both endpoints fail
 	log     *observer.ObservedLogs
 	events  *event.Subscription
 	request *http.Request
@@ -72,7 +72,7 @@ func (o *outage) end() {
 	_, _ = pool.Pools.Delete(o.Name)
 }
 
-// call makes a call, and tells whether it was answered well.
+// call makes a call and reports whether it succeeded.
 func (o *outage) call() bool {
 	now := time.Now()
 	c := &Call{Handler: o.Handler, Request: o.request}
@@ -107,7 +107,7 @@ func (o *outage) call() bool {
 	}
 }
 
-// calls makes five calls a second for a time, and returns how many failed.
+// calls makes five calls a second and returns how many failed.
 func (o *outage) calls(during time.Duration) (failed int) {
 	for until := time.Now().Add(during); time.Now().Before(until); {
 		if !o.call() {
@@ -119,7 +119,8 @@ func (o *outage) calls(during time.Duration) (failed int) {
 	return failed
 }
 
-func (o *outage) told() (list []event.Event) {
+// news returns the pool's events since it was called last.
+func (o *outage) news() (list []event.Event) {
 	synctest.Wait()
 	for len(o.events.Events) > 0 {
 		if e := <-o.events.Events; e.Pool == o.Name {
@@ -138,16 +139,15 @@ func count(list []event.Event, kind, of string) (n int) {
 	return n
 }
 
-// TestAnOutageKeepsItsEvidence has both endpoints down for five minutes at five calls a
-// second: what is told of it is a handful of events and of log lines, and the status says
-// since when and why.
+// TestAnOutageKeepsItsEvidence has both endpoints down for five minutes at five calls a second. That must cause only a
+// few events and log lines, and the status must keep the beginning and the cause throughout.
 func TestAnOutageKeepsItsEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, "evidence")
 		defer o.end()
 		o.calls(20 * time.Second)
-		if list := o.told(); len(list) > 0 {
-			t.Fatalf("all is well: %+v", list)
+		if list := o.news(); len(list) > 0 {
+			t.Fatalf("events before the outage: %+v", list)
 		}
 		o.down = true
 		began := time.Now()
@@ -169,7 +169,7 @@ func TestAnOutageKeepsItsEvidence(t *testing.T) {
 				}
 			}
 		}
-		list := o.told()
+		list := o.news()
 		for _, e := range list {
 			t.Logf("%v %s %s %s %v", e.At.Sub(began), e.Kind, e.Endpoint, e.Reason, e.Details)
 		}
@@ -184,7 +184,7 @@ func TestAnOutageKeepsItsEvidence(t *testing.T) {
 		}
 		o.down = false
 		failed += o.calls(90 * time.Second)
-		list = o.told()
+		list = o.news()
 		for _, e := range list {
 			t.Logf("%v %s %s %s %v", e.At.Sub(began), e.Kind, e.Endpoint, e.Reason, e.Details)
 		}
@@ -215,12 +215,12 @@ func TestAnOutageKeepsItsEvidence(t *testing.T) {
 			t.Errorf("%d calls failed; the incident: %+v", failed, i)
 		}
 		if status := o.Pool.Status(time.Now()); status.Incident != nil {
-			t.Errorf("all is well: %+v", status.Incident)
+			t.Errorf("an incident after the outage: %+v", status.Incident)
 		}
 	})
 }
 
-// TestCallsToTheReserveCount: the budgets and the rate go by them too.
+// TestCallsToTheReserveCount checks that calls to a standby endpoint count for the budgets and the rate.
 func TestCallsToTheReserveCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutageWith(t, "reserve", 1)
@@ -232,12 +232,12 @@ func TestCallsToTheReserveCount(t *testing.T) {
 			}
 		}
 		if n := o.Pool.Budget.Calls.Load() - before; n != 100 {
-			t.Errorf("of 100 calls to the reserve %d count", n)
+			t.Errorf("100 calls to the standby endpoint count as %d", n)
 		}
 	})
 }
 
-// TestTrialsCount: the budgets and the rate go by trials too.
+// TestTrialsCount checks that trials count for the budgets and the rate.
 func TestTrialsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOutage(t, "trials")

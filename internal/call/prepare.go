@@ -2,8 +2,8 @@ package call
 
 import "net/http"
 
-// rewrite returns a copy of the request for the attempt's endpoint, with its own URL and
-// headers where they differ. unfit is not nil if the endpoint cannot get it.
+// rewrite returns a copy of the request for the attempt's endpoint. It shares URL and headers with
+// r if the endpoint does not change them. unfit is not nil if the endpoint cannot get the request.
 func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	t, c := a.Target, a.Call
 	edits := t.EditsBody() && c.extras != nil && c.extras.whole
@@ -24,7 +24,7 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 		}
 		out.Host = t.Host
 	} else if a.race() != nil {
-		own := *out.URL // the proxy's transport writes to it, while the rival reads r's
+		own := *out.URL // the proxy's transport writes to it while the rival reads r's URL
 		out.URL = &own
 	}
 	if strip && out.URL.RawQuery != "" {
@@ -55,7 +55,7 @@ func (a *Attempt) rewrite(r *http.Request) (*http.Request, *unfit) {
 	return out, nil
 }
 
-// ownCredentials returns the credentials that the client itself sent, in contrast to those that
+// ownCredentials returns the credentials that the client itself sent, without those that
 // header_up sets.
 func (c *Call) ownCredentials() http.Header {
 	if c.extras == nil {

@@ -31,13 +31,13 @@ type race struct {
 	over   bool           // decided, or no rival will start
 	rival  *Attempt       // nil: not started
 	won    *http.Response // the rival's answer, if it won
-	fought chan struct{}  // closed when the rival's round trip is over
+	fought chan struct{}  // closed after the rival's round trip
 }
 
 // A side is an attempt's part in a race.
 type side struct {
 	race *race                  // set for the first attempt
-	dial *reverseproxy.DialInfo // set for the rival: the proxy made that of the first attempt only
+	dial *reverseproxy.DialInfo // set for the rival, since the proxy has prepared only the first attempt
 }
 
 // race returns the race of a first attempt; nil: none.
@@ -59,7 +59,7 @@ func (a *Attempt) dial() *reverseproxy.DialInfo {
 // errOvertaken says that the rival's answer is the call's answer.
 var errOvertaken = errors.New("overtaken by a hedge")
 
-// hedged returns the attempt's side of a new race; nil if it may not be hedged.
+// hedged returns the attempt's side in a new race; nil if it may not be hedged.
 func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 	rules := t.Handler.Retry.Hedge
 	if r.Header.Get("Upgrade") != "" || t.ProxyProtocolEnabled() {
@@ -72,7 +72,8 @@ func (t *Transport) hedged(a *Attempt, r *http.Request, now time.Time) *side {
 	return &side{race: &race{transport: t, request: r, first: a, delay: delay}}
 }
 
-// hedgeDue reports, once, that the attempt's rival is to start. Only the watcher calls it.
+// hedgeDue reports whether the attempt's rival must start now. It returns true only once. Only the
+// watcher calls it.
 func (a *Attempt) hedgeDue(now time.Time) bool {
 	if !a.is(started) {
 		return false // its race may not be set
@@ -85,7 +86,7 @@ func (a *Attempt) hedgeDue(now time.Time) bool {
 	return true
 }
 
-// start makes the rival's attempt.
+// start makes the rival's attempt, if it is still needed and possible.
 func (x *race) start(now time.Time) {
 	defer x.withoutRival()
 	if out := x.enter(now); out != nil {
@@ -211,9 +212,9 @@ func (x *race) run(out *http.Request) {
 	close(x.fought)
 }
 
-// promise returns the outcome of a rival's answer by what commit wants to see of it, and whether
-// the answer may win. It reads the body, which may be slow, so the caller must not hold the
-// race's mutex.
+// promise returns the outcome of a rival's answer, by as much of it as commit requires, and
+// whether the answer may win. It may read the body, which can be slow, so the caller must not hold
+// the race's mutex.
 func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcome.Outcome, good bool) {
 	h := c.Handler
 	o = outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
@@ -228,7 +229,7 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	}
 	if c.grpc && o == outcome.Success && !ruled && grpc.Is(resp.Header) {
 		if code, ok := grpc.Status(resp.Header); ok {
-			o, next = c.cameTo(a, code, false, now), code == grpc.Unimplemented
+			o, next = c.grpcOutcome(a, code, false, now), code == grpc.Unimplemented
 		}
 	}
 	switch {
@@ -261,7 +262,7 @@ func (x *race) claim() bool {
 	return true
 }
 
-// abandon ends the race of a first attempt that panicked, and drops what the rival brings.
+// abandon ends the race of a first attempt that panicked, and drops the rival's answer.
 func (x *race) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -312,7 +313,7 @@ func (a *Attempt) claims() bool {
 	return a.hedge == nil || a.hedge.race == nil || a.hedge.race.claim()
 }
 
-// answeredByRival answers the call with the answer of an attempt's rival.
+// answeredByRival answers the call with the answer of the attempt's rival.
 func (c *Call) answeredByRival(a *Attempt) (*http.Response, error) {
 	if a.sent != nil {
 		a.sent.Close()
@@ -323,8 +324,8 @@ func (c *Call) answeredByRival(a *Attempt) (*http.Response, error) {
 	return c.answered(race.rival, race.won, time.Now())
 }
 
-// overtaken reports whether the attempt's rival has won; it may wait for the rival. If the
-// rival has failed, too, the call avoids its endpoint from then on.
+// overtaken reports whether the attempt's rival has won. It waits for a rival that is under way.
+// If the rival has failed too, the call avoids its endpoint from then on.
 func (a *Attempt) overtaken() bool {
 	x := a.race()
 	if x == nil {
@@ -353,7 +354,8 @@ func (a *Attempt) direct(out *http.Request, scheme string) {
 	out.Header = out.Header.Clone()
 }
 
-// credit sets the proxy's placeholders to the attempt's upstream, if the proxy chose another.
+// credit sets the proxy's placeholders to the attempt's upstream, which is not the one that the
+// proxy chose.
 func (a *Attempt) credit() {
 	repl, ok := a.client.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	d := a.dial()

@@ -10,7 +10,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// readQuotas tells the endpoint what an answer states of its quotas. A 429 brings about a hold instead.
+// readQuotas tells the endpoint the quotas that an answer states. It is not for a 429, which causes a
+// hold instead.
 func (a *Attempt) readQuotas(resp *http.Response, now time.Time) {
 	var room [6]outcome.Quota
 	quotas := outcome.ReadQuotas(room[:0], resp.Header, a.Call.Handler.Quotas, now)
@@ -23,8 +24,8 @@ func (a *Attempt) readQuotas(resp *http.Response, now time.Time) {
 const waitPatience = time.Second
 
 // askedToWait returns how long an answer with outcome o asks us to stay away, at most
-// outcome.MaxHold; 0: it does not say. If a 429 lacks the usual fields it reads the body for that,
-// and puts it back.
+// outcome.MaxHold; 0: it does not say. If a 429 lacks the usual fields, it looks in the body, and puts
+// that back.
 func (a *Attempt) askedToWait(resp *http.Response, o outcome.Outcome, now time.Time) time.Duration {
 	if fields := grpcFields(resp); fields != nil {
 		wait, _ := grpc.RetryAfter(fields)

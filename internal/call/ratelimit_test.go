@@ -20,7 +20,7 @@ func TestAskedToWait(t *testing.T) {
 		status int
 		header []string
 		body   string
-		want   time.Duration // 0: nothing was asked
+		want   time.Duration // 0: the answer does not ask us to wait
 	}{
 		{name: "nothing", status: 429},
 		{name: "seconds", status: 429, header: []string{"Retry-After", "7"}, want: 7 * time.Second},
@@ -68,7 +68,7 @@ func TestAskedToWait(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != test.body {
-			t.Errorf("%s: the body is %q (%v) after that", test.name, body, err)
+			t.Errorf("%s: the body is then %q (%v)", test.name, body, err)
 		}
 	}
 }

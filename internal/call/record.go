@@ -43,8 +43,8 @@ func (c *Call) recordAtEnd(a *Attempt) {
 	}
 }
 
-// recordAfterRequest records the call when its request is over, unless the proxy has thrown the
-// attempt's answer away by then. Nothing earlier tells that lb_retry_match lets an answer through.
+// recordAfterRequest records the call when its request is over, unless the proxy has dropped the
+// attempt's answer by then. Only then is it known that lb_retry_match did not match the answer.
 func (c *Call) recordAfterRequest(a *Attempt) {
 	context.AfterFunc(c.Request.Context(), func() {
 		c.recordAtEnd(a)
@@ -54,6 +54,6 @@ func (c *Call) recordAfterRequest(a *Attempt) {
 	})
 }
 
-// passOver notes that the proxy has thrown the attempt's answer away. It returns false if the call
-// has been recorded already.
+// passOver notes that the proxy has dropped the attempt's answer. It returns false if the call has
+// been recorded already.
 func (a *Attempt) passOver() bool { return a.Target.State.PassOver(&a.Ticket) }

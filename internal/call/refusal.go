@@ -20,8 +20,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A refusal says why a call found no endpoint. It is an error for the site's error routes, and
-// an answer if none of them takes it.
+// A refusal says why a call found no endpoint. The site's error routes get it as an error. If none
+// of them matches, the client gets it as an answer.
 type refusal struct {
 	kind       pool.Refusal
 	retryAfter int // seconds
@@ -47,7 +47,7 @@ func (r *refusal) status() int {
 	return http.StatusServiceUnavailable
 }
 
-// said is the refusal in the words of an API.
+// said returns the refusal in the words of an API.
 func (r *refusal) said() *dialect.Refusal {
 	said := &dialect.Refusal{
 		Status:     r.status(),
@@ -62,8 +62,8 @@ func (r *refusal) said() *dialect.Refusal {
 	return said
 }
 
-// acceptsJSON reports whether a client gets JSON: it asks for it, or for nothing in particular.
-// Browsers, which ask for HTML and then for anything, get text.
+// acceptsJSON reports whether a client gets JSON: its Accept names JSON, allows anything, or is
+// absent. Browsers get text, because theirs names HTML before anything else.
 func acceptsJSON(h http.Header) bool {
 	accepted := strings.TrimSpace(strings.Join(h.Values("Accept"), ","))
 	if accepted == "" {
@@ -120,7 +120,7 @@ func (h *Handler) outlook(c *Call, from *pool.Routes, now time.Time) outlook {
 	return outlook{first, pool.AllDown}
 }
 
-// isFull tells whether some endpoint would take the call if it had not as many as it may.
+// isFull reports whether some endpoint would take the call if it were not full.
 func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
@@ -138,8 +138,8 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 	return false
 }
 
-// limited tells whether some endpoint would take a call if its limit had not been used up,
-// and when the first such limit has room again.
+// limited reports whether some endpoint would take the call if its limit were not used up, and when
+// the first such limit has room again.
 func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
@@ -183,7 +183,7 @@ func takesError(r *http.Request, err error) bool {
 	if !ok || repl == nil {
 		return false
 	}
-	r = r.WithContext(r.Context()) // as the server shows it to its error routes
+	r = r.WithContext(r.Context()) // a copy, changed as the server does for its error routes
 	u := *original.URL
 	r.Method, r.RemoteAddr, r.RequestURI, r.URL = original.Method, original.RemoteAddr, original.RequestURI, &u
 	r.Host, _ = repl.GetString("http.request.hostport")
@@ -216,9 +216,6 @@ const nowhere = "0.0.0.0:0"
 // refuseWith ends a call without another attempt. The round trip to the upstream that it returns
 // fails with err.
 func (c *Call) refuseWith(err error) *reverseproxy.Upstream {
-	if err != errLookAgain {
-		c.finished = true
-	}
 	c.finished = false
 	c.extra().refusal = err
 	address := nowhere
@@ -235,7 +232,7 @@ func (c *Call) refused(r *http.Request) (*http.Response, error) {
 	err := c.extras.refusal
 	c.extras.refusal, c.finished = nil, err != errLookAgain
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.DeleteByPrefix("http.reverse_proxy.upstream.") // none is asked
+		repl.DeleteByPrefix("http.reverse_proxy.upstream.") // the call has no upstream
 	}
 	switch e := err.(type) {
 	case *unfit:
@@ -255,8 +252,8 @@ func last(err error) error {
 	return err
 }
 
-// soonest returns when the first endpoint is tried again, now if none is; whether only holds keep
-// calls away; and the endpoint to try next, nil if none can be tried.
+// soonest returns when the first endpoint will be tried again, now if none will; held, whether only
+// holds keep calls away; and due, the endpoint to try next, nil if none can be tried.
 func (h *Handler) soonest(c *Call, from *pool.Routes, now time.Time) (first time.Time, held bool, due *target.Target) {
 	cfg := h.BreakerConfig()
 	held = true

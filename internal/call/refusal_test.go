@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-func TestWhoGetsJSON(t *testing.T) {
+func TestAcceptsJSON(t *testing.T) {
 	for accept, want := range map[string]bool{
 		"":                                     true,
 		"*/*":                                  true,
@@ -34,11 +34,11 @@ func TestWhoGetsJSON(t *testing.T) {
 		}
 	}
 	if !acceptsJSON(http.Header{}) || !acceptsJSON(http.Header{"Accept": {"text/html", "application/json"}}) {
-		t.Error("without the field, or with two, JSON is wrong")
+		t.Error("no Accept, or two fields of it, should allow JSON")
 	}
 }
 
-func TestWhatARefusalSays(t *testing.T) {
+func TestRefusalAnswers(t *testing.T) {
 	for kind, want := range map[pool.Refusal]struct {
 		status     int
 		kind, code string

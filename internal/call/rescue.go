@@ -57,8 +57,8 @@ func (a *Attempt) rescue(now time.Time) {
 	a.endAndUnlock(endpoint.EndedByRescue)
 }
 
-// conclude says that the round trip ended without an answer, and returns why the attempt was
-// ended, if it was. From then on the watcher leaves the attempt alone.
+// conclude notes that the round trip ended without an answer, and returns why the attempt was
+// ended, if it was. From then on the watcher does not change the attempt.
 func (a *Attempt) conclude() endpoint.Ending {
 	a.mu.Lock()
 	defer a.mu.Unlock()

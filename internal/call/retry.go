@@ -14,18 +14,18 @@ import (
 
 // RetryRules are the resolved options of the retry block.
 type RetryRules struct {
-	Attempts int
-	Any      bool
-	Methods  []string    // nil: idempotent ones
-	Hedge    *HedgeRules // nil: no hedges
-	Deadline time.Duration
+	Attempts int           // the most attempts of a call, the first one included
+	Any      bool          // calls of any method may be sent again
+	Methods  []string      // the methods that may be sent again; nil: idempotent ones
+	Hedge    *HedgeRules   // nil: no hedges
+	Deadline time.Duration // the longest time of a call; 0: no bound
 
-	SameEndpoint int
+	SameEndpoint int           // the most retries at the same endpoint, one after another
 	Wait         time.Duration // the longest Retry-After to wait for
-	Base, Cap    time.Duration
+	Base, Cap    time.Duration // see backoff
 	Budget       budget.Rules
 	NoneAfter    time.Duration // no attempt begins later than this after the call began; 0: no bound
-	Buffer       int64
+	Buffer       int64         // the largest body that is kept for another attempt, in bytes
 }
 
 // Allows reports whether a request may be sent again after a failure. It may if the endpoint
@@ -34,8 +34,8 @@ func (r *RetryRules) Allows(req *http.Request, o outcome.Outcome) bool {
 	return o.Unprocessed() || r.Repeatable(req)
 }
 
-// allows is RetryRules.Allows, unless lb_retry_match decides. The proxy itself asks that about
-// answers.
+// allows is RetryRules.Allows, unless lb_retry_match decides. About answers, the proxy itself asks
+// lb_retry_match.
 func (c *Call) allows(o outcome.Outcome) bool {
 	if c.Handler.RetryMatch == nil {
 		return c.Handler.Retry.Allows(c.Request, o)
@@ -50,7 +50,7 @@ func (c *Call) repeatable() bool {
 		return c.Handler.Retry.Repeatable(c.Request)
 	}
 	x := c.extra()
-	if x.repeats == unknown { // known before a rival, on a goroutine of its own, asks
+	if x.repeats == unknown { // it is known before a rival's goroutine calls this
 		x.repeats = no
 		if match(c.Request) {
 			x.repeats = yes
@@ -101,8 +101,8 @@ func (r *RetryRules) backoff(n int) time.Duration {
 	return rand.N(min(longest, most) + 1)
 }
 
-// Plan reserves the next attempt of a call whose attempt failed at now; nil if the failure is
-// the call's answer.
+// Plan reserves the next attempt of a call whose attempt failed at now. It returns nil if the client
+// gets the failure.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
 	if !c.allows(o) || !c.mayGoOn(now) {
 		return nil
@@ -120,8 +120,8 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 	return next
 }
 
-// planElsewhere reserves an attempt at another endpoint, for a call that may be sent again; nil
-// if it cannot. Then the call's exclusions stay as they were.
+// planElsewhere reserves an attempt at another endpoint, for a call that may be sent again. If it
+// cannot, it returns nil and does not change the call's exclusions.
 func (c *Call) planElsewhere(now time.Time, from *Attempt) *Attempt {
 	if !c.mayGoOn(now) || !c.takeRetry(now) {
 		return nil
@@ -135,8 +135,8 @@ func (c *Call) planElsewhere(now time.Time, from *Attempt) *Attempt {
 	return next
 }
 
-// planBetter reserves an attempt at another endpoint for a call that has an answer that another
-// may do better; nil if it cannot. Such attempts have a budget of their own.
+// planBetter reserves an attempt at another endpoint, for a call whose answer another endpoint may
+// do better; nil if it cannot. Such attempts have their own budget.
 func (c *Call) planBetter(now time.Time, from *Attempt) *Attempt {
 	if !c.mayGoOn(now) || !c.Handler.Pool.Budget.TakeMove(now, &c.Handler.Retry.Budget) {
 		return nil
@@ -148,8 +148,8 @@ func (c *Call) planBetter(now time.Time, from *Attempt) *Attempt {
 	return next
 }
 
-// takeRetry takes a retry from the budget. A call whose request is at fault gets only half of
-// the budget.
+// takeRetry takes a retry from the budget and reports whether it could. A call whose request is at
+// fault may use only half of the budget.
 func (c *Call) takeRetry(now time.Time) bool {
 	rules := &c.Handler.Retry.Budget
 	if c.extras != nil && c.extras.failed.own {
@@ -175,8 +175,8 @@ func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	return c.Handler.choose(c, t, now)
 }
 
-// planSame reserves another attempt at the endpoint that failed, after a pause; nil if the
-// rules do not want that.
+// planSame reserves another attempt at the endpoint that failed, after a pause; nil if the rules do
+// not allow that.
 func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
 	pause, ok := c.Handler.Retry.pause(failed, o)
 	if !ok || c.late(now.Add(pause)) {

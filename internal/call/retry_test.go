@@ -30,7 +30,7 @@ func TestBackoff(t *testing.T) {
 		if shortest < 0 || longest > test.longest {
 			t.Errorf("%+v: from %v to %v", test, shortest, longest)
 		}
-		// full jitter: evenly from nothing to the longest
+		// full jitter: evenly distributed from 0 to the longest
 		if half := float64(test.longest) / 2; shortest > test.longest/50 || longest < test.longest/50*49 || sum < 0.95*half || sum > 1.05*half {
 			t.Errorf("%+v: from %v to %v, on average %v", test, shortest, longest, time.Duration(sum))
 		}

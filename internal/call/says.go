@@ -11,8 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/grpc"
 )
 
-// says returns a refusal as an answer: as JSON in the shape of the API's errors, or as text. To a call
-// of gRPC it is a status.
+// says returns a refusal as an answer: as JSON in the form of the API's errors, as text, or to a gRPC
+// call as a gRPC status.
 func (c *Call) says(r *http.Request, refusal *dialect.Refusal, asJSON bool) *http.Response {
 	resp := &http.Response{StatusCode: refusal.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header), Request: r}
 	if refusal.RetryAfter > 0 {
@@ -37,7 +37,7 @@ func (c *Call) says(r *http.Request, refusal *dialect.Refusal, asJSON bool) *htt
 	return resp
 }
 
-// saysGRPC makes an answer one of trailers alone, with the status of a refusal.
+// saysGRPC makes resp a trailers-only answer of gRPC with the status of a refusal.
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
 func saysGRPC(resp *http.Response, refusal *dialect.Refusal) {
 	code := grpc.InvalidArgument

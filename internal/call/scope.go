@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// longestScope is the most bytes of a scope's name.
+// longestScope is the largest number of bytes in a scope's name.
 const longestScope = 64
 
 // BatchScope is the scope of a batch whose elements have different ones.
@@ -29,12 +29,12 @@ func ScopeOfJSON(field jsondoc.Field) KeySource {
 	}
 }
 
-// ScopeOfModel takes the scope from the path, which names a model.
+// ScopeOfModel takes the model in the path as the scope.
 func ScopeOfModel() KeySource {
 	return func(c *Call, _ http.ResponseWriter) string { return target.ModelOf(c.Request.URL) }
 }
 
-// ScopeOfService takes the service of a call of gRPC as its scope, from the path.
+// ScopeOfService takes the service in the path of a gRPC call as the scope.
 func ScopeOfService() KeySource {
 	return func(c *Call, _ http.ResponseWriter) string {
 		if !c.grpc {
@@ -65,8 +65,8 @@ func (c *Call) routes(now time.Time) *pool.Routes {
 	return c.Handler.TableFor(c.upstreams(), now).For(c.scope())
 }
 
-// shownScope cuts the name of a scope to longestScope, at the end of a character. What cannot be
-// printed becomes U+FFFD, since names go to logs and metrics.
+// shownScope cuts the name of a scope to longestScope, at the end of a character. Characters that
+// cannot be printed become U+FFFD, since names go to logs and metrics.
 func shownScope(name string) string {
 	name = strings.TrimSpace(cutText(name))
 	for i := range len(name) {
@@ -91,5 +91,5 @@ func cutText(text string) string {
 	for end > longestScope-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return strings.Clone(text[:end]) // or the whole text would stay in memory
+	return strings.Clone(text[:end]) // a slice would keep the whole text in memory
 }

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// The timeout of an upload counts neither the time in which the attempt waits for the client nor
-// the time in which the endpoint takes the request.
+// The timeout of an upload does not count the time in which the attempt waits for the client, nor
+// the time in which the endpoint still takes the request.
 
-// sending is how an endpoint takes a request with a body, as the watcher sees it. Only the watcher
-// uses it, except for taken.
+// sending is the progress of a request with a body, as the watcher sees it. Only the watcher uses
+// it, except for taken.
 type sending struct {
 	at     *atomic.Int64 // bytes of the body that the transport has read; nil: ask the attempt's reader
 	offset int64         // bytes of the body read, at the last look
 	took   uint64        // the connection's Took, at the last look
 	queued int           // the connection's Queued, at the last look
-	looked time.Duration // the time of the last look, as had
-	taken  atomic.Int64  // the time of the last look before the endpoint took more, as had in nanoseconds
+	looked time.Duration // what had returned at the last look
+	taken  atomic.Int64  // what had returned at the last look before the endpoint took more, in nanoseconds
 }
 
-// had returns how long the endpoint has had the attempt: the time since it began, without the
+// had returns how long the endpoint has had the attempt: the time since the attempt began, without
 // waits for the client.
 func (a *Attempt) had(now time.Time) time.Duration {
 	elapsed := now.Sub(a.Began)

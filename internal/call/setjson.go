@@ -16,8 +16,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// prepareJSON reads the whole body of a call at a pool some of whose endpoints have
-// it edited, and finds out whether it can be. The error is that of the body.
+// prepareJSON reads the whole body of a call that some endpoint of the pool gets edited, and notes
+// whether it can be edited. It returns only errors of reading.
 func (c *Call) prepareJSON(patience time.Duration) error {
 	rec := c.body
 	limit := c.Handler.Retry.Buffer
@@ -31,7 +31,7 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	case err != nil:
 		return err
 	case !whole && rec.Lacks():
-		x.unfit = &unfit{http.StatusServiceUnavailable, "there is no memory now for the request's body, which the endpoints of this API have edited"}
+		x.unfit = &unfit{http.StatusServiceUnavailable, "there is not enough memory now to edit the request's body for the endpoints of this API"}
 	case !whole:
 		x.unfit = tooLarge(limit)
 	case len(body) > 0:
@@ -43,25 +43,26 @@ func (c *Call) prepareJSON(patience time.Duration) error {
 	return nil
 }
 
-// notAnObject says why a body cannot be edited; nil: it can.
+// notAnObject returns why a body cannot be edited; nil: it can.
 func notAnObject(body []byte) *unfit {
 	err := jsondoc.Check(body, jsondoc.MaxDepth)
 	switch {
 	case err == jsondoc.ErrDepth:
 		return &unfit{http.StatusUnsupportedMediaType,
-			fmt.Sprintf("the request's body is JSON that is nested more than %d deep, which the endpoints of this API do not take", jsondoc.MaxDepth)}
+			fmt.Sprintf("the request's body is JSON that is nested more than %d deep; the endpoints of this API take no such body", jsondoc.MaxDepth)}
 	case err != nil || !jsondoc.IsObject(body):
-		return &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object, which the endpoints of this API need"}
+		return &unfit{http.StatusUnsupportedMediaType, "the request's body is not a JSON object; the endpoints of this API need one"}
 	}
 	return nil
 }
 
 func tooLarge(limit int64) *unfit {
 	return &unfit{http.StatusRequestEntityTooLarge,
-		fmt.Sprintf("the request's body is larger than %d bytes, which the endpoints of this API take at most", limit)}
+		fmt.Sprintf("the request's body is larger than %d bytes; the endpoints of this API take no larger one", limit)}
 }
 
-// edit puts the body that goes to the attempt's endpoint into the request.
+// edit puts the body for the attempt's endpoint into the request. The result is not nil if the body
+// cannot be edited.
 func (a *Attempt) edit(out *http.Request) *unfit {
 	repl, _ := out.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if repl == nil {

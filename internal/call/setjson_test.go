@@ -13,8 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// FuzzSetJSON: of any body an endpoint gets one in which each value that is set is
-// the only one at its path, and the client gets an answer if there is none.
+// FuzzSetJSON checks that an edited body has each set value exactly once at its path, and that every body
+// that cannot be edited is refused with 415.
 func FuzzSetJSON(f *testing.F) {
 	for _, body := range []string{`{"model":"a","model":"b"}`, `{"mod\u0065l":{"x":[]},"options":{"max":[1]}}`, `[]`, `{`, `{"options":[1]}`,
 		`{"options":{"max":1,"Max":2,"max\u0000":3}}`, strings.Repeat(`{"options":`, 30) + "1" + strings.Repeat("}", 30)} {
@@ -60,7 +60,7 @@ func FuzzSetJSON(f *testing.F) {
 			}
 		}
 		if n != 1 {
-			t.Fatalf("%q: %q: model is there %d times", body, got, n)
+			t.Fatalf("%q: %q: there are %d members model", body, got, n)
 		}
 	})
 }

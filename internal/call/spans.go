@@ -15,8 +15,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// Each attempt of a request that is sampled has a span, a child of the request's, which Caddy's
-// `tracing` makes. Other requests have none: Call.traced is false for them.
+// Each attempt of a sampled request has a span, which is a child of the request's span. Caddy's
+// `tracing` makes the latter. Attempts of other requests have none: Call.traced is false.
 
 // tracer is the name of the instrumentation.
 const tracer = "github.com/apifailover/caddy-failover"
@@ -26,7 +26,7 @@ const (
 	attrPool     = attribute.Key("failover.pool")
 	attrEndpoint = attribute.Key("failover.endpoint")
 	attrAttempt  = attribute.Key("failover.attempt") // its number in the call, from 1
-	attrHedge    = attribute.Key("failover.hedge")   // true: it began while another was under way
+	attrHedge    = attribute.Key("failover.hedge")   // true: the attempt is a hedge
 	attrScope    = attribute.Key("failover.scope")   // absent if the call has none
 	attrOutcome  = attribute.Key("failover.outcome")
 	attrMovedOn  = attribute.Key("failover.moved_on") // the reason of the move to the next attempt
@@ -34,26 +34,26 @@ const (
 	attrStatus   = attribute.Key("http.response.status_code")
 )
 
-// spans are those of a call's attempts that have not ended. All methods are safe for concurrent
-// use.
+// spans are the open spans of a call's attempts. All methods are safe for concurrent use.
 type spans struct {
 	mu   sync.Mutex
 	open []*attemptSpan
 }
 
-// An attemptSpan ends when the attempt's round trip is dealt with and the attempt is settled. One
-// that may still move the call on is held until then, or until the request is over.
+// An attemptSpan ends when the result of the attempt's round trip is dealt with and the attempt is
+// settled. If the call may still move on from the attempt, the span is held open until it does, or
+// until the request is over.
 type attemptSpan struct {
 	trace.Span
 	attempt          *Attempt
 	dealtWith, ready bool // ready: settled, with nothing in flight
 	held             bool
 	outcome          outcome.Outcome
-	what             string    // what was wrong in a few words
+	what             string    // what was wrong, in a few words
 	ended            time.Time // when it was both dealt with and ready
 }
 
-// trace makes the call's attempts have spans if the request's span is sampled.
+// trace gives the call's attempts spans if the request's span is sampled.
 func (c *Call) trace(ctx context.Context) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() && span.SpanContext().IsSampled() {
 		c.traced, c.extra().spans = true, new(spans)
@@ -81,14 +81,14 @@ func (a *Attempt) beginSpan(number int, hedge bool) {
 	s.open = append(s.open, &attemptSpan{Span: span, attempt: a})
 }
 
-// propagators are those that Caddy's `tracing` has, by OTEL_PROPAGATORS.
+// propagators returns the propagators that OTEL_PROPAGATORS names, as Caddy's `tracing` does.
 var propagators = sync.OnceValue(func() propagation.TextMapPropagator { return autoprop.NewTextMapPropagator() })
 
-// propagate names the attempt's span in the fields that name the request's span. A field that the
-// configuration removed stays away.
+// propagate replaces the request's span with the attempt's in the header fields that name it. It does
+// not add a field that the configuration has removed.
 func (a *Attempt) propagate(h http.Header) { propagators().Inject(a.client, presentFields{h}) }
 
-// presentFields sets only fields that are there.
+// presentFields is a header in which only existing fields can be set.
 type presentFields struct{ http.Header }
 
 func (p presentFields) Set(key, value string) {
@@ -119,7 +119,7 @@ func (s *spans) update(a *Attempt, change func(*attemptSpan)) {
 	}
 }
 
-// end ends the span with what the attempt came to.
+// end ends the span with the attempt's outcome.
 func (s *attemptSpan) end() {
 	s.SetAttributes(attrOutcome.String(s.outcome.String()))
 	if s.outcome.Failed() {
@@ -133,7 +133,7 @@ func (a *Attempt) spanAnswered(status int) {
 	a.Call.extras.spans.update(a, func(s *attemptSpan) { s.SetAttributes(attrStatus.Int(status)) })
 }
 
-// spanSettled notes what the attempt came to. released says that nothing of it is in flight.
+// spanSettled notes the attempt's outcome. released says that nothing of the attempt is in flight.
 func (a *Attempt) spanSettled(what string, released bool) {
 	o := a.known()
 	a.Call.extras.spans.update(a, func(s *attemptSpan) {
@@ -144,8 +144,8 @@ func (a *Attempt) spanSettled(what string, released bool) {
 	})
 }
 
-// spansDealtWith notes that the round trip of an attempt is dealt with, and that of its rival if
-// that has won. If the call may move on from it later, the span is held.
+// spansDealtWith notes that the result of an attempt's round trip is dealt with, or its rival's if
+// the rival has won. If the call may still move on from the latest attempt, its span is held open.
 func (c *Call) spansDealtWith(a *Attempt) {
 	last := c.Current
 	if last != a {
@@ -154,7 +154,8 @@ func (c *Call) spansDealtWith(a *Attempt) {
 	last.spanDealtWith(c.handed && c.Handler.Rematches || c.extras.wait.next)
 }
 
-// spanDealtWith notes that the attempt's round trip is dealt with.
+// spanDealtWith notes that the result of the attempt's round trip is dealt with. held says that the
+// call may still move on from it.
 func (a *Attempt) spanDealtWith(held bool) {
 	c := a.Call
 	c.extras.spans.update(a, func(s *attemptSpan) { s.dealtWith, s.held = true, held })
@@ -165,7 +166,7 @@ func (a *Attempt) spanDealtWith(held bool) {
 	}
 }
 
-// spanMovedOn notes what moved the call on to its next attempt.
+// spanMovedOn notes the next attempt and the reason of the move.
 func (a *Attempt) spanMovedOn(to *Attempt, reason string) {
 	a.Call.extras.spans.update(a, func(s *attemptSpan) {
 		s.SetAttributes(attrMovedOn.String(reason), attrMovedTo.String(to.Target.Name))

@@ -9,8 +9,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// contexts are those of requests without a span, and with one that is not sampled, below as many
-// values as Caddy's have.
+// contexts returns contexts of requests without a span and with spans that are not recorded. They have as many
+// values as Caddy's contexts have.
 func contexts(t testing.TB) map[string]context.Context {
 	deep := func(ctx context.Context) context.Context {
 		for i := range 12 {
@@ -25,7 +25,7 @@ func contexts(t testing.TB) map[string]context.Context {
 	return map[string]context.Context{"no span": deep(t.Context()), "not sampled": deep(never), "nothing that records": deep(remote)}
 }
 
-// TestNoSpanCostsNothing where a request is not sampled.
+// TestNoSpanCostsNothing checks that a request that is not sampled allocates nothing for spans.
 func TestNoSpanCostsNothing(t *testing.T) {
 	for name, ctx := range contexts(t) {
 		c := new(Call)
@@ -35,7 +35,7 @@ func TestNoSpanCostsNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkTrace is what a request pays that is not sampled.
+// BenchmarkTrace measures the cost of tracing for a request that is not sampled.
 func BenchmarkTrace(b *testing.B) {
 	for name, ctx := range contexts(b) {
 		b.Run(name, func(b *testing.B) {
@@ -48,7 +48,7 @@ func BenchmarkTrace(b *testing.B) {
 	}
 }
 
-// TestOnlyPresentFieldsArePropagated so that a field that the configuration removes stays away.
+// TestOnlyPresentFieldsArePropagated checks that a removed Traceparent is not added again.
 func TestOnlyPresentFieldsArePropagated(t *testing.T) {
 	ctx, span := sdk.NewTracerProvider().Tracer("").Start(t.Context(), "attempt")
 	defer span.End()

@@ -14,11 +14,11 @@ import (
 )
 
 // errGivenUp is the error of an answer that came just after its attempt was ended.
-var errGivenUp = errors.New("the attempt had been given up")
+var errGivenUp = errors.New("the attempt has ended before its answer")
 
-// responseBody is an answer's body that settles its attempt at the end. On its error the proxy
-// aborts the client's stream, so that a broken answer never looks whole: HTTP/1 lacks the last chunk
-// or byte, HTTP/2 and HTTP/3 reset the stream.
+// responseBody is an answer's body that settles its attempt at its end. After its error the proxy
+// aborts the client's stream, so a broken answer never looks whole: with HTTP/1 the last chunk or
+// byte is missing, with HTTP/2 and HTTP/3 the stream is reset.
 type responseBody Attempt
 
 // A brokenBody is the error of a response body that ended too early. It wraps nothing, so the
@@ -33,7 +33,7 @@ func (e *brokenBody) Error() string {
 	return fmt.Sprintf("body %s at endpoint %s: %v", e.outcome, e.endpoint, e.cause)
 }
 
-// addErrorEvent makes a stream of events end with an error event if it breaks.
+// addErrorEvent makes an event stream end with an error event if it breaks.
 func (a *Attempt) addErrorEvent(resp *http.Response) {
 	if isEventStream(resp) {
 		resp.Body = &sseBody{responseBody: (*responseBody)(a)}
@@ -46,8 +46,8 @@ func isEventStream(resp *http.Response) bool {
 	return err == nil && kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
 }
 
-// sseBody adds an error event to a stream that breaks, for readers that do not take the abort as
-// an error. OpenAI's clients look for "error" in the data, Anthropic's for the event's name.
+// sseBody adds an error event to a stream that breaks, for clients that do not notice the abort.
+// OpenAI's libraries look for "error" in the data, Anthropic's for the event's name.
 type sseBody struct {
 	*responseBody
 	last *strings.Reader // the error event; nil: not broken
@@ -98,8 +98,7 @@ func (a *Attempt) clientLeft() bool {
 	return a.client.Err() != nil || a.endedWhy() == endpoint.EndedByClient
 }
 
-// bodyOutcome returns the outcome of a response body that ended with err. Of err it only
-// looks for io.EOF.
+// bodyOutcome returns the outcome of a response body that ended with err; io.EOF: with its end.
 func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	switch {
 	case err == io.EOF:
@@ -107,7 +106,7 @@ func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 			o, _ := b.end(time.Now())
 			return o
 		}
-		return outcome.Success // whatever the client has done meanwhile
+		return outcome.Success // even if the client has left
 	case a.clientLeft():
 		return outcome.Cancelled
 	case a.endedWhy() == endpoint.EndedByIdle:
@@ -115,19 +114,19 @@ func (a *Attempt) bodyOutcome(err error) outcome.Outcome {
 	case a.download.Load().slow():
 		return outcome.Cancelled // the endpoint has given up on the client
 	case a.Call.grpc && outcome.StreamReset(err) && a.Call.waitedOut(time.Now()):
-		return outcome.Cancelled // servers of gRPC do that at the client's deadline
+		return outcome.Cancelled // gRPC servers reset the stream at the client's deadline
 	}
 	return outcome.Truncated
 }
 
-// silenceBegins marks the start of a read of the response body. The time between reads does
-// not count: the client takes it.
+// silenceBegins marks the start of a read of the response body. The time between reads does not
+// count, since the client causes it.
 func (a *Attempt) silenceBegins(now time.Time) { a.silent.Store(int64(now.Sub(a.Began)) + 1) }
 
 func (a *Attempt) silenceEnds() { a.silent.Store(0) }
 
-// stuck returns why the watcher has to end an answer that has begun, or NotEnded: too long a
-// silence or, while the client has got nothing of it, the call's deadline.
+// stuck returns why the watcher has to end an answer that has begun, or NotEnded: the silence is too
+// long, or the call's deadline has passed while the answer is held back.
 func (a *Attempt) stuck(now time.Time) endpoint.Ending {
 	since := a.silent.Load()
 	if since == 0 {

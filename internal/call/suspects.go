@@ -12,9 +12,9 @@ import (
 )
 
 // A failure is the fault of this process, the client, the request or the endpoint. For some
-// failures only the next attempt tells. A request that fails in the same way at a second endpoint,
-// while other calls succeed there, would fail anywhere (a query of death). Such a call moves on as
-// any other, but its failures count against no endpoint.
+// failures only the next attempt shows which. A request that fails in the same way at a second
+// endpoint, while other calls succeed there, would fail anywhere (a query of death). Such a call
+// moves on as any other, but its failures count against no endpoint.
 
 // suspects are the attempts of a call whose failures may be the request's fault, in the order
 // in which they failed. The zero value is empty.
@@ -30,7 +30,7 @@ type suspect struct {
 }
 
 // doubtful reports whether the call has failed in a way that may be its request's fault. Such a
-// call is no test for an endpoint that is on trial or little known.
+// call must not test an endpoint that is on trial or little known.
 func (c *Call) doubtful() bool {
 	return c.extras != nil && (len(c.extras.failed.list) > 0 || c.extras.failed.slow)
 }
@@ -141,8 +141,8 @@ func (s *suspects) answerFor(err error) error {
 	return err
 }
 
-// blameSuspects blames the endpoints for the failures in doubt: the request was answered, or no
-// further attempt will tell.
+// blameSuspects blames the endpoints for the failures in doubt, because the request was answered or
+// has no further attempt.
 func (c *Call) blameSuspects(now time.Time) {
 	if c.extras == nil || len(c.extras.failed.list) == 0 || c.extras.failed.own {
 		return
@@ -151,9 +151,10 @@ func (c *Call) blameSuspects(now time.Time) {
 }
 
 // failedEverywhere ends a call that no endpoint answered. If its failures may be its request's fault,
-// and other calls may be served where it failed, they stay in doubt until one is served there, or
-// until endpoint.DoubtFor is over. So a request that fails wherever it goes takes no endpoint out that
-// has served no other call yet. A single endpoint has no other to be compared with.
+// and other calls may be served where it failed, the failures stay in doubt until one is served
+// there, or until endpoint.DoubtFor is over. So a request that fails everywhere does not take out
+// endpoints that have served no other call yet. A single endpoint is blamed at once, since there is
+// none to compare it with.
 func (c *Call) failedEverywhere(now time.Time) {
 	if c.extras == nil || !c.extras.failed.undecided(now) || len(c.Handler.TableFor(c.upstreams(), now).Targets) == 1 {
 		c.blameSuspects(now)
@@ -170,7 +171,7 @@ func (c *Call) failedEverywhere(now time.Time) {
 	})
 }
 
-// undecided reports whether nothing tells yet whose fault the failures are.
+// undecided reports whether it is not known yet whose fault the failures are.
 func (s *suspects) undecided(now time.Time) bool {
 	serving := false
 	for _, one := range s.list {
@@ -201,9 +202,9 @@ func (c *Call) foundAtFault(o outcome.Outcome) {
 	c.Handler.Pool.Budget.GiveBack() // other calls do not pay for its retries
 }
 
-// noneFollows ends the doubt about the failures of a call that ends with a bad answer. If a 429
-// in doubt keeps calls away from other endpoints, they might have answered, so a 429 of this one
-// counts against nobody.
+// noneFollows ends the doubt about the failures of a call that ends with a bad answer. While a 429
+// in doubt keeps calls away from another endpoint, which might have answered this call, a 429 of
+// this endpoint counts against nobody.
 func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
 		a.Target.State.Resolve(&a.Ticket, now, c.Handler.BreakerConfig(), false)

@@ -14,20 +14,20 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Attempts at endpoints with a limit of tokens book some when they begin, by what the request asks
-// for, and correct that by what the answer states.
+// At an endpoint with a limit of tokens, an attempt books tokens when it begins, by the size that
+// the request allows for its answer. The usage that the answer states then corrects the booking.
 
-// TokenRules say where requests and answers speak of tokens. They are read-only.
+// TokenRules say which fields of requests and answers state numbers of tokens. They are read-only.
 type TokenRules struct {
 	Usage *answer.UsageRule
-	Most  [][]string // where requests say how many tokens their answers may have
+	Most  [][]string // paths of request fields with the largest number of tokens in the answer
 }
 
 // bytesPerToken is about how many bytes of a JSON request are one token.
 const bytesPerToken = 4
 
-// asked returns how many tokens a call may use by its own account: as many as its body may have,
-// and as many as its answer may have. It is 0 if the request does not say the latter.
+// asked returns how many tokens a call may use: an estimate for its body, and the largest number
+// that its request allows for the answer. It is 0 if the request states no such number.
 func (rules *TokenRules) asked(c *Call) int64 {
 	if c.body == nil {
 		return 0
@@ -59,7 +59,7 @@ func mayBeJSON(h http.Header) bool {
 	return kind == "" || strings.Contains(strings.ToLower(kind), "json")
 }
 
-// asked returns how many tokens the call may use by its own account; 0 if it gives none.
+// asked returns how many tokens the call may use, as TokenRules.asked; 0: unknown.
 func (c *Call) asked() int64 {
 	if c.extras == nil {
 		return 0
@@ -75,7 +75,7 @@ func (c *Call) tokensAt(t *target.Target) *endpoint.Tokens {
 	return &endpoint.Tokens{Asked: c.asked()}
 }
 
-// meter reads the tokens that an answer states, as its body is read.
+// meter makes resp read the tokens that an answer states while its body is read.
 func (a *Attempt) meter(resp *http.Response) {
 	if a.Tokens == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		return
@@ -89,7 +89,7 @@ func (a *Attempt) meter(resp *http.Response) {
 	resp.Body = m
 }
 
-// unbook gives back what an attempt has booked that ended before its request was processed.
+// unbook gives back the tokens of an attempt that ended before its request was processed.
 func (a *Attempt) unbook(now time.Time, o outcome.Outcome) {
 	if a.Tokens != nil && (o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Unsent || !a.is(started)) {
 		a.Target.State.UsedUnknown(a, now, a.Target.Bounds, false)
@@ -100,10 +100,10 @@ func (a *Attempt) unbook(now time.Time, o outcome.Outcome) {
 type meteredBody struct {
 	io.ReadCloser
 	attempt *Attempt
-	served  bool // the status does not say that the request was refused
+	served  bool // the status is below 400, so the request was processed
 
 	mu    sync.Mutex
-	usage *answer.Usage // nil: the body cannot be read, or is over
+	usage *answer.Usage // nil: the body's form is unknown, or the body has ended
 	over  bool
 }
 
@@ -129,7 +129,7 @@ func (m *meteredBody) Close() error {
 	return m.ReadCloser.Close()
 }
 
-// end corrects what the attempt has booked. whole says that the body came to its end.
+// end corrects the attempt's booking. whole says that the body was read to its end.
 func (m *meteredBody) end(whole bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

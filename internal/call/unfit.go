@@ -7,8 +7,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/dialect"
 )
 
-// An unfit request goes to no endpoint, because of its body, its path or its model. The
-// client gets the reason as an answer.
+// unfit is the reason why no endpoint gets a request: its body, its path or its model. The client
+// gets it as an answer.
 type unfit struct {
 	Status int // 400, 404, 413, 415 or 503
 	reason string
@@ -17,11 +17,11 @@ type unfit struct {
 // Error implements error.
 func (u *unfit) Error() string { return u.reason }
 
-// said is the reason in the words of an API.
+// said returns the reason in the words of an API.
 func (u *unfit) said() *dialect.Refusal {
 	said := &dialect.Refusal{Status: u.Status, Type: "unsupported_media_type", Message: u.reason}
 	switch u.Status {
-	case http.StatusNotFound: // in the words of OpenAI's API
+	case http.StatusNotFound: // OpenAI's words
 		said.Type, said.Code = "invalid_request_error", "model_not_found"
 	case http.StatusBadRequest:
 		said.Type = "bad_request"
@@ -34,6 +34,6 @@ func (u *unfit) said() *dialect.Refusal {
 	return said
 }
 
-// errOutside answers a path that may lead out of an endpoint's base URL: what is beside it may
-// be another tenant's, and the endpoint's credentials may open it.
+// errOutside refuses a path that may lead out of an endpoint's base URL. Beside the base URL may be
+// another tenant's API, which accepts the endpoint's credentials.
 var errOutside = &unfit{http.StatusBadRequest, "the request's path leads out of the API: it has too many dot segments (..)"}

@@ -10,14 +10,14 @@ const (
 	restOfBody = 250 * time.Millisecond
 )
 
-// mayBeLost reports whether the watcher has to check the attempt's connection: net/http reports
-// its end to nobody while the attempt waits for the client.
+// mayBeLost reports whether the watcher has to check the attempt's connection. It has to while the
+// attempt waits for the client, because net/http does not report the connection's end then.
 func (a *Attempt) mayBeLost(now time.Time) bool {
 	return a.is(started) && a.sent != nil && a.first.Load() == 0 && a.sent.WaitsFor(now, lookAfter)
 }
 
-// clientSlow reports whether an attempt that has ended was waiting for its client at its end, or
-// for most of the time.
+// clientSlow reports whether an attempt that has ended was waiting for its client at its end, or for
+// more than half of the time.
 func (a *Attempt) clientSlow(now time.Time) bool {
 	r := a.sent
 	if r == nil || r.Whole() != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 // A Verdict is a matcher that the policy adds to each set of the proxy's lb_retry_match. It keeps
-// the proxy from retrying an error that is no dial error, or an answer of no endpoint.
+// the proxy from retrying after an error other than a dial error, and after an answer that is not an
+// endpoint's.
 type Verdict struct{}
 
 const verdictName = "failover_verdict"
@@ -20,7 +21,7 @@ func (Verdict) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.matchers." + verdictName, New: func() caddy.Module { return new(Verdict) }}
 }
 
-// isTransportError is the placeholder that the proxy sets while it asks about an error.
+// isTransportError is the placeholder that the proxy sets while it matches a request after an error.
 const isTransportError = "http.reverse_proxy.is_transport_error"
 
 // MatchWithError implements caddyhttp.RequestMatcherWithError.
@@ -50,8 +51,8 @@ func WithVerdict(sets caddyhttp.RawMatcherSets) caddyhttp.RawMatcherSets {
 	return added
 }
 
-// MatchesError reports whether lb_retry_match matches a request after a transport error, asked as
-// the proxy asks.
+// MatchesError reports whether lb_retry_match matches a request after a transport error, as the proxy
+// would find.
 func MatchesError(sets caddyhttp.MatcherSets, r *http.Request) (bool, error) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set(isTransportError, true)

@@ -18,9 +18,9 @@ import (
 // failed them. The zero value: calls do not wait.
 type WaitRules struct {
 	For      time.Duration // the longest wait, from the beginning of the call; 0: no bound
-	Most     int           // the most calls that wait in the pool
-	Interval time.Duration // the pause before an endpoint that failed the call is asked again
-	Tries    int           // the most tries after the first; each Interval of waiting is one; 0: no bound
+	Most     int           // the largest number of calls that wait in the pool
+	Interval time.Duration // the pause before a call goes again to an endpoint that failed it
+	Tries    int           // the largest number of tries after the first, where each Interval of waiting counts as one; 0: no bound
 }
 
 // queues reports whether calls that find no endpoint wait.
@@ -40,19 +40,19 @@ type wait struct {
 	left   bool          // the client left, or its body failed, while the call waited
 
 	next   bool          // the next Select waits
-	rests  bool          // it waits for rest, to ask again an endpoint that takes calls
-	rest   time.Duration // the pause before it asks again
+	rests  bool          // some endpoint takes calls, so the call pauses for rest and tries again
+	rest   time.Duration // the pause before the next try
 	err    error         // the client's error if the wait is in vain; nil: a refusal
 	reason string        // the reason of the move to the next endpoint
 	what   string        // what was wrong with the attempt before; empty: nothing
 
-	scope string                     // pool.Way.Scope of its ways; set with lanes
+	scope string                     // pool.Way.Scope of the call's ways; set with lanes
 	lanes *pool.Lanes                // set while the queue looks for an endpoint
-	lane  atomic.Pointer[pool.Place] // by which the queue let the call in, until its attempt is answered
+	lane  atomic.Pointer[pool.Place] // the place from which the queue let the call in, until its attempt is answered
 }
 
 // entering returns the lanes in which the call's next attempt needs room; nil: the queue is not
-// looking for an endpoint.
+// looking for an endpoint for this call.
 func (c *Call) entering() *pool.Lanes {
 	if c.extras == nil {
 		return nil
@@ -132,8 +132,8 @@ func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time
 	return true
 }
 
-// plansWait makes the next Select wait, and reports whether the call may: in the queue if all
-// endpoints are out, else for Interval before it asks one again.
+// plansWait makes the next Select wait, and reports whether the call may. It waits in the queue if
+// all endpoints are out; otherwise for Interval, before it tries one again.
 func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool {
 	rules := &c.Handler.Wait
 	switch {
@@ -151,7 +151,7 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 	return true
 }
 
-// allOut reports whether no endpoint takes calls now, by the states.
+// allOut reports whether no endpoint takes calls now. It asks the endpoints' states, not the tables.
 func (h *Handler) allOut(c *Call, now time.Time) bool {
 	cfg := h.BreakerConfig()
 	for _, t := range c.routes(now).Targets {
@@ -174,7 +174,7 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	if s.began.IsZero() {
 		most := h.Wait.Most
 		if s.before > 0 {
-			most = math.MaxInt32 // the call had a place before
+			most = math.MaxInt32 // a call that waited before is not turned away
 		}
 		if !q.Take(most) {
 			q.TurnedAway()
@@ -214,7 +214,7 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 		return c.timeOver(w, now)
 	}
 	pause := until.Sub(now)
-	if h.Dynamic != nil { // the proxy looks the upstreams up between tries
+	if h.Dynamic != nil { // the proxy looks up the upstreams between tries
 		pause = min(pause, max(h.Wait.Interval, endpoint.PollAllIn))
 	}
 	place := q.Join(c, s.since)
@@ -254,9 +254,9 @@ func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
 	return nil
 }
 
-// chooseAgain reserves an attempt for a call that has paused to ask an endpoint again. denied says
-// that the budget does not allow it. While calls wait in the queue it reserves none, and the call
-// joins them.
+// chooseAgain reserves an attempt for a call that has paused before it tries an endpoint again.
+// denied says that the budget does not allow it. If calls wait in the queue, it reserves none, and
+// the call joins them.
 func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 	h := c.Handler
 	if h.Pool.Queue.Blocked() {
@@ -288,7 +288,7 @@ func (c *Call) enters(a *Attempt, now time.Time) {
 	c.moveTo(c.Current, a, s.reason, s.what, now)
 }
 
-// goesIn ends a wait with an attempt that was reserved for the call.
+// goesIn ends a wait for which an attempt was reserved, and returns the attempt's upstream.
 func (c *Call) goesIn(place *pool.Place, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.LetIn)
 	if !c.queued {
@@ -311,7 +311,7 @@ func (c *Call) waitEnds(now time.Time, how pool.WaitEnd) {
 	c.Handler.Pool.Queue.Release(took, how)
 }
 
-// leaves ends a call whose client has left.
+// leaves ends a call whose client has left, or whose body failed, during a wait.
 func (c *Call) leaves(err error, now time.Time) *reverseproxy.Upstream {
 	c.waitEnds(now, pool.Left)
 	c.extras.wait.left = true
@@ -327,8 +327,8 @@ func (c *Call) timeOver(w http.ResponseWriter, now time.Time) *reverseproxy.Upst
 	return c.givesUp(w, now)
 }
 
-// givesUp ends a call that waits no longer: with the error of its last attempt or, if no endpoint
-// takes calls, with a refusal.
+// givesUp ends a call that waits no longer. The client gets the error of the last attempt or, if no
+// endpoint takes calls, a refusal.
 func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	h := c.Handler
 	if err := c.extras.wait.err; err != nil && !h.allOut(c, now) {
@@ -351,7 +351,7 @@ func (c *Call) Kind() any {
 	return kind{c.Handler, scope}
 }
 
-// A kind is calls of a scope that the routes of a handler treat unlike others.
+// A kind stands for the calls of a scope for which a handler has its own routes.
 type kind struct {
 	handler *Handler
 	scope   string
@@ -399,8 +399,8 @@ func (c *Call) Due(now time.Time) time.Time {
 	return due
 }
 
-// leavesLane tells the queue how the attempt went for which it let the call in. It may be called
-// from any goroutine.
+// leavesLane tells the queue the result of the attempt for which it let the call in: its duration, and
+// whether it went well. It may be called from any goroutine.
 func (c *Call) leavesLane(took time.Duration, well bool) {
 	if !c.queued {
 		return

@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Asked returns the method and path of the attempt's request, shortened for people to read.
+// Asked returns the method and path of the attempt's request, shortened for display.
 func (a *Attempt) Asked() (method, path string) {
 	if a.Call == nil || a.Call.Request == nil {
 		return "", ""
@@ -21,7 +21,7 @@ func (a *Attempt) Asked() (method, path string) {
 	return target.ShownMethod(r.Method), target.ShownPath(r.URL)
 }
 
-// whatFailed says in a few words why an attempt brought no answer.
+// whatFailed returns in a few words why an attempt got no answer.
 func (a *Attempt) whatFailed(err error, now time.Time) string {
 	switch a.endedWhy() {
 	case endpoint.EndedByTimeout:
@@ -36,7 +36,7 @@ func (a *Attempt) whatFailed(err error, now time.Time) string {
 	return target.Short(err)
 }
 
-// whatStalled says how long an answer has been silent.
+// whatStalled returns for how long an answer has been silent.
 func (a *Attempt) whatStalled() string {
 	longest := a.idle()
 	if longest == 0 {
@@ -45,7 +45,7 @@ func (a *Attempt) whatStalled() string {
 	return "silent for " + longest.String()
 }
 
-// whatBroke says in a few words why a body broke; empty if it did not.
+// whatBroke returns in a few words why a body broke; empty if it did not.
 func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 	switch {
 	case !o.Failed():
@@ -60,7 +60,7 @@ func (a *Attempt) whatBroke(o outcome.Outcome, err error) string {
 	return outcome.Short(&outcome.BodyError{Cause: err})
 }
 
-// whatStatus says in a few words what a bad status means.
+// whatStatus returns in a few words what was wrong with an answer.
 func whatStatus(resp *http.Response) string {
 	if fields := grpcFields(resp); fields != nil {
 		if code, ok := grpc.Status(fields); ok {
@@ -85,7 +85,7 @@ func (c *Call) failoverDetails(a *Attempt, what string, now time.Time) map[strin
 	return details
 }
 
-// whatOfRival says in a few words why a rival brought no good answer.
+// whatOfRival returns in a few words why a rival got no good answer; empty if it did not fail.
 func (a *Attempt) whatOfRival(resp *http.Response, o outcome.Outcome, err error, now time.Time) string {
 	switch {
 	case !o.Failed():

@@ -9,24 +9,42 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// What other instances may learn of an endpoint, and what they may change.
+// How instances of a fleet share their knowledge of an endpoint.
 
-// Finding is what this instance found out about an endpoint by itself.
+// A Finding is what this instance has found out by itself about an endpoint or one of its scopes.
 type Finding struct {
+	Scope     string    // empty: the whole endpoint
 	HeldUntil time.Time // the endpoint asked for it; zero: it did not, or the request may have caused it
 	HeldFor   string    // why
 	State     breaker.State
 	Reason    string
-	OnTrial   bool   // it is tried, and has not answered yet
-	Begun     uint64 // attempts
+	OnTrial   bool   // it is on trial
+	Begun     uint64 // attempts that began
+	New       bool   // the first finding about the scope
 }
 
-// Findings returns what this instance found out.
-func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
+// Findings returns what this instance has found out about the whole endpoint, and about those scopes
+// that are new, on hold or not closed. It leaves out OtherScope.
+func (s *State) Findings(now time.Time, cfg *breaker.Config) (own Finding, scopes []Finding) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	c := &s.own
-	f := Finding{State: c.breaker.State, Reason: c.breaker.Opened, OnTrial: c.breaker.OnTrial(cfg), Begun: c.begun}
+	for _, c := range s.scopes.list {
+		if c.heard || c.scope == OtherScope {
+			continue
+		}
+		if f := c.finding(now, cfg); f.New || f.State != breaker.Closed || !f.HeldUntil.IsZero() {
+			scopes = append(scopes, f)
+		}
+		c.found = true
+	}
+	return s.own.finding(now, cfg), scopes
+}
+
+func (c *condition) finding(now time.Time, cfg *breaker.Config) Finding {
+	f := Finding{
+		Scope: c.scope, State: c.breaker.State, Reason: c.breaker.Opened, OnTrial: c.breaker.OnTrial(cfg), Begun: c.begun,
+		New: !c.found,
+	}
 	switch {
 	case c.hold.on(now) && !c.hold.soft && c.hold.from == "":
 		f.HeldUntil, f.HeldFor = c.hold.until, outcome.RateLimited.String()
@@ -38,63 +56,112 @@ func (s *State) Findings(now time.Time, cfg *breaker.Config) Finding {
 	return f
 }
 
-// HearHold holds the endpoint because another instance was asked to wait, or was denied. The
-// longest hold wins. A time that is over ends a hold of the same instance.
-func (s *State) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
-	return s.update(nil, func() bool {
-		h, q := &s.own.hold, &s.own.stated
-		if q.from == from && !until.After(now) {
-			q.until, q.from = time.Time{}, ""
+// ScopesInUse returns the scopes that have had calls here since a time, to the precision of ticks.
+func (s *State) ScopesInUse(since time.Time) (names []string) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	for _, c := range s.scopes.list {
+		if !c.heard && c.scope != OtherScope && (c.begun != c.quiet.begun || c.quiet.since.After(since)) {
+			names = append(names, c.scope)
 		}
-		switch {
-		case !until.After(now):
-			if h.from != from {
-				return false
-			}
-			h.end()
-			return true
-		case reason == ReasonQuota:
-			if !until.After(q.until) {
-				return false
-			}
-			q.until, q.from = until, from
-		case !until.After(h.until):
-			return false
-		default:
-			h.end()
-			h.until, h.from, h.reason = until, from, reason
-			h.cause = Cause{}
+	}
+	return names
+}
+
+// InUse reports whether the scope had a call here within a time, to the precision of ticks.
+func (v Scoped) InUse(now time.Time, within time.Duration) bool {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	c := v.known()
+	return c != nil && !c.heard && c.calledWithin(now, within)
+}
+
+// known returns the condition that facts about the scope change; nil: the scope is not known. Calls of
+// many scopes share OtherScope, so no fact is about it. It needs Mu.
+func (v Scoped) known() *condition {
+	switch v.scope {
+	case "":
+		return &v.own
+	case OtherScope:
+		return nil
+	}
+	return v.scopes.byName[v.scope]
+}
+
+// HearHold holds the endpoint for calls of the scope, because the endpoint asked another instance to
+// wait, or denied it. The longest hold counts. If until is over, it ends a hold that came from the
+// same instance. A scope without calls here is kept while it is on hold, if there is room for it.
+func (v Scoped) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
+	return v.update(nil, func() bool {
+		c := v.known()
+		if c == nil && until.After(now) {
+			c = v.scopes.hear(v.scope, now)
 		}
-		s.own.news = append(s.own.news, event.Event{
-			At: now, Kind: event.EndpointHeld, Reason: reason,
-			Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds(), "from": from},
-		})
-		return true
+		return c != nil && c.hearHold(until, reason, from, now)
 	})
 }
 
-// SetWary says whether enough other instances have opened their breakers of the endpoint. If
-// so, and if the endpoint has checks, the next one is due at once.
-func (s *State) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed bool) {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	s.stirLocked()
-	s.countLocked(now)
-	changed = s.own.breaker.SetWary(now, cfg, wary)
-	if changed && wary && s.checks.asked != nil {
-		s.checks.next = now
+func (c *condition) hearHold(until time.Time, reason, from string, now time.Time) (changed bool) {
+	h, q := &c.hold, &c.stated
+	if q.from == from && !until.After(now) {
+		changed = !q.until.IsZero()
+		q.until, q.from = time.Time{}, ""
+	}
+	switch {
+	case !until.After(now):
+		if h.from != from {
+			return changed
+		}
+		h.end()
+		return true
+	case reason == ReasonQuota:
+		if !until.After(q.until) {
+			return false
+		}
+		q.until, q.from = until, from
+	case !until.After(h.until):
+		return false
+	default:
+		h.end()
+		h.until, h.from, h.reason = until, from, reason
+		h.cause = Cause{}
+	}
+	c.news = append(c.news, event.Event{
+		At: now, Kind: event.EndpointHeld, Reason: reason,
+		Details: map[string]any{"until": until, "seconds": until.Sub(now).Seconds(), "from": from},
+	})
+	return true
+}
+
+// SetWary sets whether enough other instances have opened their breakers of the endpoint, or of the
+// scope. When that becomes true for the whole endpoint and it has checks, the next one is due at once.
+func (v Scoped) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed bool) {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	c := v.known()
+	if c == nil {
+		return false
+	}
+	v.stirLocked()
+	v.countLocked(now)
+	changed = c.breaker.SetWary(now, cfg, wary)
+	if changed && wary && v.scope == "" && v.checks.asked != nil {
+		v.checks.next = now
 	}
 	return changed
 }
 
-// Wary reports whether the endpoint is watched closely because other instances have opened.
-func (s *State) Wary() bool {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.own.breaker.Wary()
+// Wary reports whether the endpoint, or the scope, is trusted less, because other instances have opened
+// their breakers.
+func (v Scoped) Wary() bool {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	c := v.known()
+	return c != nil && c.breaker.Wary()
 }
 
-// Obeys reports whether an order of a slot is in force: state, weight or priority.
+// Obeys reports whether an order for the slot is in force: api.Weight, api.Priority, or the state for
+// any other.
 func (s *State) Obeys(slot string) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -108,25 +175,27 @@ func (s *State) Obeys(slot string) bool {
 	return s.order != nil
 }
 
-// TryAt ends an open period at a time if it would end later: another instance found the
-// endpoint back.
-func (s *State) TryAt(at time.Time) {
-	s.Mu.Lock()
-	s.own.breaker.TryAt(at)
-	s.Mu.Unlock()
+// TryAt makes an open period end no later than at, because another instance has found the endpoint
+// back for calls of the scope.
+func (v Scoped) TryAt(at time.Time) {
+	v.withBreaker(func(b *breaker.Breaker) { b.TryAt(at) })
 }
 
-// Postpone begins an open period anew: another instance has tried the endpoint in vain.
-func (s *State) Postpone(now time.Time, cfg *breaker.Config) {
-	s.Mu.Lock()
-	s.own.breaker.Postpone(now, cfg)
-	s.Mu.Unlock()
+// Postpone begins an open period anew, because another instance has tried the endpoint in vain.
+func (v Scoped) Postpone(now time.Time, cfg *breaker.Config) {
+	v.withBreaker(func(b *breaker.Breaker) { b.Postpone(now, cfg) })
 }
 
-// TryAfter makes an open period last at least until a time: another instance tries the
-// endpoint.
-func (s *State) TryAfter(at time.Time) {
-	s.Mu.Lock()
-	s.own.breaker.TryAfter(at)
-	s.Mu.Unlock()
+// TryAfter makes an open period last at least until at, because another instance tries the endpoint.
+func (v Scoped) TryAfter(at time.Time) {
+	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at) })
+}
+
+// withBreaker calls do with the breaker that facts about the scope change, if there is one.
+func (v Scoped) withBreaker(do func(*breaker.Breaker)) {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	if c := v.known(); c != nil {
+		do(&c.breaker)
+	}
 }

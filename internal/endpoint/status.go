@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// Status returns the endpoint for the API. It works out quantiles without the mutex.
+// Status returns the endpoint for the API. It computes quantiles without holding the mutex.
 func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.Mu.Lock()
 	s.countLocked(now)
@@ -34,7 +34,7 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	return e
 }
 
-// scopeStatus is a scope's status before its quantiles are worked out.
+// scopeStatus is a scope's status without its quantiles, and the latencies for them.
 type scopeStatus struct {
 	api.ScopeStatus
 	known slowness.Histogram
@@ -104,7 +104,7 @@ func (c *condition) status(now time.Time, cfg *breaker.Config) api.ScopeStatus {
 	return status
 }
 
-// shownScopes is how many scopes that are well a status shows.
+// shownScopes is how many scopes a status shows beside those that are not well.
 const shownScopes = 8
 
 // shown returns the scopes that a status shows: those that are not well, and the busiest of the
@@ -112,7 +112,7 @@ const shownScopes = 8
 func (x *scopes) shown(now time.Time) []*condition {
 	list := slices.Clone(x.list)
 	ill := func(c *condition) int {
-		if c.ill(now) {
+		if c.ill(now) || c.breaker.Wary() {
 			return 0
 		}
 		return 1
@@ -127,9 +127,15 @@ func (x *scopes) shown(now time.Time) []*condition {
 	})
 }
 
-// ill reports whether calls are kept away from the endpoint, or a part of them.
+// ill reports whether all or some calls are kept away from the endpoint.
 func (c *condition) ill(now time.Time) bool {
 	return !c.well() || c.passing.over() || c.stated.usedUp(now)
+}
+
+// illByItself is ill but for what other instances have told.
+func (c *condition) illByItself(now time.Time) bool {
+	return c.breaker.State != breaker.Closed || c.passing.over() ||
+		!c.hold.until.IsZero() && c.hold.from == "" || c.stated.usedUp(now) && c.stated.from == ""
 }
 
 // A Standing is the state of an endpoint for metrics.
@@ -138,7 +144,7 @@ type Standing struct {
 	Share, Score            float64
 	Held                    bool
 	Quotas                  []api.QuotaStatus
-	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
+	Tokens                  uint64 // tokens that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
 
 	Scopes []ScopeStanding // those that are not well
@@ -161,7 +167,7 @@ func (s *State) Stands(now time.Time, cfg *breaker.Config) Standing {
 		Passed: c.passed, Failed: c.failed, Skipped: c.skipped,
 	}
 	for _, one := range s.scopes.list {
-		if !one.ill(now) {
+		if !one.ill(now) && !one.breaker.Wary() {
 			continue
 		}
 		share := one.breaker.Allowed(cfg)

@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -11,21 +12,28 @@ import (
 const (
 	maxPeers   = 5000
 	maxFacts   = 20000
+	maxScoped  = 15000 // of these, about one scope of an endpoint
 	maxEvents  = 1000
 	activeFor  = 10 * time.Second // for which calls at an endpoint count
 	overFor    = 10 * time.Second // for which a fact that is over is remembered
-	missedEach = 3                // Hellos that may be missed
+	sweepEach  = time.Second
+	missedEach = 3 // Hellos that may be missed
 )
 
 // A Book is what an instance knows of the others. Its methods are safe for concurrent use. It
 // has no clock of its own.
 type Book struct {
 	mu     sync.Mutex
-	facts  map[string]map[string]*noted // by endpoint and key
-	count  int
+	facts  map[string]map[string]facts // by endpoint and scope
+	count  int                         // of all facts
+	scoped int                         // of those about one scope
+	swept  time.Time                   // when what is over was dropped last, for want of room
 	peers  map[string]*Peer
 	events []Happened // the latest, oldest first
 }
+
+// facts are those about one scope of an endpoint, or about the whole, by key.
+type facts map[string]*noted
 
 // Happened is an event of another instance.
 type Happened struct {
@@ -65,17 +73,29 @@ func note(f *Fact, now time.Time) *noted {
 // A Peer is another instance.
 type Peer struct {
 	Instance, Boot, Release string
-	Since                   time.Time // since when it is known
-	Seen                    time.Time // when it was last heard of
-	Until                   time.Time // until when it counts as there
-	active                  map[string]bool
-	serial                  uint64 // of its latest Hello or Bye
+	Since                   time.Time       // since when it is known
+	Seen                    time.Time       // when it was last heard of
+	Until                   time.Time       // until when it counts as there
+	active                  map[string]bool // short forms of places that had calls lately
+	serial                  uint64          // of its latest Hello or Bye
+
+	// Of how much the latest Hello had no room for.
+	moreEndpoints, moreScopes bool
+}
+
+// hasCalls reports whether the instance had calls lately of a scope of an endpoint; an empty scope: of any. If
+// its Hello had no room for that, it counts as if it had.
+func (p *Peer) hasCalls(id, scope string) bool {
+	if p.active[Short(Place(id, scope))] || p.moreEndpoints {
+		return true
+	}
+	return scope != "" && p.moreScopes && p.active[Short(id)]
 }
 
 // An Opinion is what the others say about an endpoint.
 type Opinion struct {
 	Open   int // instances whose breaker is open
-	Active int // instances that had calls there lately, or whose breaker is open
+	Active int // instances that had calls there lately, as far as known, or whose breaker is open
 	Others int // all instances
 }
 
@@ -103,7 +123,7 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 		return true
 	}
 	key := f.Key()
-	of := b.facts[f.Endpoint]
+	of := b.facts[f.Endpoint][f.Scope]
 	last := of[key]
 	switch {
 	case last == nil:
@@ -115,23 +135,42 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 		return false
 	}
 	if last == nil {
-		if b.count >= maxFacts {
-			b.forgetLocked(now)
+		if !b.hasRoomLocked(f) {
+			b.sweepLocked(now)
 		}
-		if b.count >= maxFacts {
+		if !b.hasRoomLocked(f) {
 			return false
 		}
-		if of == nil {
-			of = make(map[string]*noted)
-			if b.facts == nil {
-				b.facts = make(map[string]map[string]*noted)
-			}
-			b.facts[f.Endpoint] = of
-		}
-		b.count++
+		of = b.enterLocked(f)
 	}
 	of[key] = note(f, now)
 	return true
+}
+
+// hasRoomLocked reports whether one more fact can be remembered. Facts about scopes leave room for
+// those about whole endpoints.
+func (b *Book) hasRoomLocked(f *Fact) bool {
+	return b.count < maxFacts && (f.Scope == "" || b.scoped < maxScoped)
+}
+
+// enterLocked counts one more fact, and returns those of its place.
+func (b *Book) enterLocked(f *Fact) facts {
+	if b.facts == nil {
+		b.facts = make(map[string]map[string]facts)
+	}
+	places := b.facts[f.Endpoint]
+	if places == nil {
+		places = make(map[string]facts)
+		b.facts[f.Endpoint] = places
+	}
+	if places[f.Scope] == nil {
+		places[f.Scope] = make(facts)
+	}
+	b.count++
+	if f.Scope != "" {
+		b.scoped++
+	}
+	return places[f.Scope]
 }
 
 func (b *Book) helloLocked(f *Fact, now time.Time) bool {
@@ -141,7 +180,7 @@ func (b *Book) helloLocked(f *Fact, now time.Time) bool {
 	}
 	if p == nil || p.Until.Before(now) {
 		if p == nil && len(b.peers) >= maxPeers {
-			b.forgetLocked(now)
+			b.sweepLocked(now)
 			if len(b.peers) >= maxPeers {
 				return false
 			}
@@ -155,9 +194,13 @@ func (b *Book) helloLocked(f *Fact, now time.Time) bool {
 	news := p.Boot != f.Boot
 	p.Boot, p.serial, p.Release, p.Seen, p.Until = f.Boot, f.Serial, f.Release, now, now.Add(f.Left)
 	p.active = make(map[string]bool, len(f.Active))
-	for _, id := range f.Active {
-		p.active[id] = true
+	scopes := false
+	for _, place := range f.Active {
+		p.active[place] = true
+		scopes = scopes || strings.HasPrefix(place, scopeMark)
 	}
+	p.moreScopes = len(f.Active) >= maxActive
+	p.moreEndpoints = p.moreScopes && !scopes
 	return news
 }
 
@@ -177,16 +220,33 @@ func (b *Book) eventLocked(f *Fact, now time.Time) {
 	b.events = append(b.events, Happened{*f, now.Add(-f.Age)})
 }
 
+// sweepLocked drops what is over, for want of room: not more often than each sweepEach, since it looks
+// at all that is remembered.
+func (b *Book) sweepLocked(now time.Time) {
+	if now.Sub(b.swept) >= sweepEach || now.Before(b.swept) {
+		b.swept = now
+		b.forgetLocked(now)
+	}
+}
+
 // forgetLocked drops what is over.
 func (b *Book) forgetLocked(now time.Time) {
-	for id, of := range b.facts {
-		for key, n := range of {
-			if n.until.Add(overFor).Before(now) {
-				delete(of, key)
-				b.count--
+	for id, places := range b.facts {
+		for scope, of := range places {
+			for key, n := range of {
+				if n.until.Add(overFor).Before(now) {
+					delete(of, key)
+					b.count--
+					if scope != "" {
+						b.scoped--
+					}
+				}
+			}
+			if len(of) == 0 {
+				delete(places, scope)
 			}
 		}
-		if len(of) == 0 {
+		if len(places) == 0 {
 			delete(b.facts, id)
 		}
 	}
@@ -204,30 +264,63 @@ func (b *Book) Forget(now time.Time) {
 	b.forgetLocked(now)
 }
 
-// About returns the facts about an endpoint that count now.
-func (b *Book) About(id string, now time.Time) (facts []Fact) {
+// About returns the facts about an endpoint that count now, those about its scopes among them.
+func (b *Book) About(id string, now time.Time) (list []Fact) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, n := range b.facts[id] {
-		if now.Before(n.until) {
-			facts = append(facts, n.at(now))
-		}
+	for _, of := range b.facts[id] {
+		list = of.at(list, now)
 	}
-	return facts
+	return list
 }
 
-// Orders returns the orders that are known, those that are undone among them.
-func (b *Book) Orders(now time.Time) (facts []Fact) {
+// AboutScope returns the facts about one scope of an endpoint that count now.
+func (b *Book) AboutScope(id, scope string, now time.Time) []Fact {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, of := range b.facts {
+	return b.facts[id][scope].at(nil, now)
+}
+
+// at adds those that count now to a list.
+func (of facts) at(list []Fact, now time.Time) []Fact {
+	for _, n := range of {
+		if now.Before(n.until) {
+			list = append(list, n.at(now))
+		}
+	}
+	return list
+}
+
+// OpenScopes returns the scopes of an endpoint that are open at other instances.
+func (b *Book) OpenScopes(id string, now time.Time) (open []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for scope, of := range b.facts[id] {
+		if scope == "" {
+			continue
+		}
 		for _, n := range of {
-			if n.Kind == Order && now.Before(n.until) {
-				facts = append(facts, n.at(now))
+			if n.Kind == Breaker && n.State == Opened && now.Before(n.until) {
+				open = append(open, scope)
+				break
 			}
 		}
 	}
-	return facts
+	return open
+}
+
+// Orders returns the orders that are known, those that are undone among them.
+func (b *Book) Orders(now time.Time) (list []Fact) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, places := range b.facts {
+		for _, n := range places[""] {
+			if n.Kind == Order && now.Before(n.until) {
+				list = append(list, n.at(now))
+			}
+		}
+	}
+	return list
 }
 
 // Version returns the version of the latest order of a slot; 0: there is none.
@@ -235,7 +328,7 @@ func (b *Book) Version(id, slot string) uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := Fact{Kind: Order, Endpoint: id, Slot: slot}
-	if n := b.facts[id][f.Key()]; n != nil {
+	if n := b.facts[id][""][f.Key()]; n != nil {
 		return n.Version
 	}
 	return 0
@@ -266,13 +359,14 @@ func (b *Book) Others(now time.Time) (n int) {
 	return n
 }
 
-// Opinion returns what the instances that are there say about an endpoint and a scope.
+// Opinion returns what the instances that are there say about a scope of an endpoint; an empty one: about the
+// whole.
 func (b *Book) Opinion(id, scope string, now time.Time) (o Opinion) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := make(map[string]bool)
-	for _, n := range b.facts[id] {
-		if n.Kind == Breaker && n.Scope == scope && n.State == Opened && now.Before(n.until) {
+	for _, n := range b.facts[id][scope] {
+		if n.Kind == Breaker && n.State == Opened && now.Before(n.until) {
 			open[n.Instance] = true
 		}
 	}
@@ -284,7 +378,7 @@ func (b *Book) Opinion(id, scope string, now time.Time) (o Opinion) {
 		if open[name] {
 			o.Open++
 		}
-		if open[name] || p.active[Short(id)] {
+		if open[name] || p.hasCalls(id, scope) {
 			o.Active++
 		}
 	}
@@ -295,7 +389,7 @@ func (b *Book) Opinion(id, scope string, now time.Time) (o Opinion) {
 func (b *Book) Demands(id string, now time.Time) (demands []Fact) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, n := range b.facts[id] {
+	for _, n := range b.facts[id][""] {
 		if p := b.peers[n.Instance]; n.Kind == Demand && now.Before(n.until) && p != nil && now.Before(p.Until) {
 			demands = append(demands, n.Fact)
 		}
@@ -309,10 +403,12 @@ func (b *Book) OpenAt(now time.Time) map[string][]Fact {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := make(map[string][]Fact)
-	for _, of := range b.facts {
-		for _, n := range of {
-			if p := b.peers[n.Instance]; n.Kind == Breaker && n.State != Closed && now.Before(n.until) && p != nil && now.Before(p.Until) {
-				open[n.Instance] = append(open[n.Instance], n.at(now))
+	for _, places := range b.facts {
+		for _, of := range places {
+			for _, n := range of {
+				if p := b.peers[n.Instance]; n.Kind == Breaker && n.State != Closed && now.Before(n.until) && p != nil && now.Before(p.Until) {
+					open[n.Instance] = append(open[n.Instance], n.at(now))
+				}
 			}
 		}
 	}

@@ -55,7 +55,7 @@ type wire struct {
 	Value    float64           `json:"x,omitempty"`
 	Undone   bool              `json:"u,omitempty"`
 	Lasts    int64             `json:"f,omitempty"`
-	Wanted   float64           `json:"d,omitempty"`
+	Need     float64           `json:"d,omitempty"`
 	Part     float64           `json:"a,omitempty"`
 	Release  string            `json:"y,omitempty"`
 	Active   []string          `json:"g,omitempty"`
@@ -72,11 +72,14 @@ type wire struct {
 func (c Codec) Encode(f *Fact) ([]byte, error) {
 	w := wire{
 		Format: format, Kind: f.Kind, Instance: cut(f.Instance, maxText), Boot: f.Boot, Serial: f.Serial, Left: f.Left.Milliseconds(),
-		Endpoint: f.Endpoint, Scope: cut(f.Scope, maxText), Pool: cut(f.Pool, maxText), Name: cut(f.Name, maxText),
+		Endpoint: f.Endpoint, Pool: cut(f.Pool, maxText), Name: cut(f.Name, maxText),
 		Reason: cut(f.Reason, maxText), State: f.State, Slot: f.Slot, Version: f.Version, Value: f.Value, Undone: f.Undone,
-		Lasts: f.Lasts.Milliseconds(), Wanted: f.Wanted, Part: f.Part, Release: cut(f.Release, maxText),
+		Lasts: f.Lasts.Milliseconds(), Need: f.Need, Part: f.Part, Release: cut(f.Release, maxText),
 		Active: f.Active[:min(len(f.Active), maxActive)], Every: f.Every.Milliseconds(),
 		What: cut(f.What, maxText), To: cut(f.To, maxText), Count: f.Count, Age: f.Age.Milliseconds(),
+	}
+	if f.Kind.hasScope() {
+		w.Scope = cut(f.Scope, MaxScope)
 	}
 	if f.Left > 0 {
 		w.Left = max(1, w.Left)
@@ -150,7 +153,7 @@ func (c Codec) Decode(data []byte) (Fact, error) {
 		Kind: w.Kind, Instance: w.Instance, Boot: w.Boot, Serial: w.Serial, Left: span(w.Left),
 		Endpoint: w.Endpoint, Scope: w.Scope, Pool: w.Pool, Name: w.Name, Reason: w.Reason, State: w.State,
 		Slot: w.Slot, Version: w.Version, Value: w.Value, Undone: w.Undone, Lasts: span(w.Lasts),
-		Wanted: w.Wanted, Part: w.Part, Release: w.Release, Active: w.Active, Every: span(w.Every),
+		Need: w.Need, Part: w.Part, Release: w.Release, Active: w.Active, Every: span(w.Every),
 		What: w.What, To: w.To, Count: w.Count, Age: span(w.Age), Details: w.Details,
 	}, nil
 }
@@ -198,12 +201,14 @@ func (w *wire) check() error {
 		return errors.New("its count is out of range")
 	case !(w.Value >= 0 && w.Value <= math.MaxFloat32):
 		return errors.New("its value is out of range")
-	case !(w.Wanted >= 0 && w.Wanted <= 1e9) || !(w.Part >= 0 && w.Part <= 1):
+	case !(w.Need >= 0 && w.Need <= 1) || !(w.Part >= 0 && w.Part <= 1):
 		return errors.New("its demand is out of range")
 	case w.Version > 1<<62:
 		return errors.New("its version is out of range")
 	case len(w.Active) > maxActive:
 		return errors.New("it lists too many endpoints")
+	case len(w.Scope) > MaxScope || w.Scope != "" && !w.Kind.hasScope():
+		return errors.New("its scope is none")
 	}
 	for _, id := range w.Active {
 		if len(id) != shortID || !isText(id) {

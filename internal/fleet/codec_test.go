@@ -18,10 +18,12 @@ func someFacts() []Fact {
 		{Kind: Order, Endpoint: id, Left: time.Hour, Slot: Priority, Value: 2, Version: 8},
 		{Kind: Order, Endpoint: id, Left: time.Hour, Slot: Weight, Undone: true, Version: 9},
 		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Opened, Reason: "consecutive_failures", Pool: "api", Name: "one"},
+		{Kind: Breaker, Endpoint: id, Left: time.Minute, State: Recovering, Scope: "gpt-4o mini"},
 		{Kind: Trial, Endpoint: id, Left: time.Second},
-		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Wanted: 3.5, Part: 0.25},
+		{Kind: Trial, Endpoint: id, Left: time.Second, Scope: strings.Repeat("s", MaxScope)},
+		{Kind: Demand, Endpoint: id, Left: 3 * time.Second, Need: 0.5, Part: 0.25},
 		{Kind: Event, Pool: "api", Name: "one", What: "failover", To: "two", Count: 3, Age: time.Second, Details: map[string]string{"cause": "503"}},
-		{Kind: Hello, Left: 3 * time.Second, Every: time.Second, Release: "v1.2.3", Active: []string{Short(id)}},
+		{Kind: Hello, Left: 3 * time.Second, Every: time.Second, Release: "v1.2.3", Active: []string{Short(id), Short(Place(id, "gpt-4o"))}},
 		{Kind: Bye},
 	}
 	for i := range facts {
@@ -97,7 +99,7 @@ func TestNoFactIsLargerThanAllowed(t *testing.T) {
 			t.Errorf("%s: %v", f.Kind, err)
 		}
 	}
-	f := someFacts()[8]
+	f := someFacts()[10]
 	f.Active = nil
 	for range 200 {
 		f.Active = append(f.Active, "abcdef")
@@ -138,6 +140,12 @@ func TestStrangersFactsAreRefused(t *testing.T) {
 		"a detail that is too long": head + `"k":"event","p":"api","h":"failover","+":{"a":"` + strings.Repeat("a", 129) + `"}}`,
 		"an endpoint that is none":  head + `"k":"hello","g":["abc"]}`,
 		"many endpoints":            head + `"k":"hello","g":[` + strings.Repeat(`"abcdef",`, 64) + `"abcdef"]}`,
+		"a long scope":              head + id + `"k":"hold","l":1,"c":"` + strings.Repeat("a", 65) + `"}`,
+		"a scope to be shown wrong": head + id + `"k":"breaker","t":"open","l":1,"c":"a\u0007"}`,
+		"a scope of two lines":      head + id + "\"k\":\"trial\",\"l\":1,\"c\":\"\u2028\"}",
+		"an order for a scope":      head + id + `"k":"order","o":"state","l":1,"c":"a"}`,
+		"a demand of a scope":       head + id + `"k":"demand","l":1,"c":"a"}`,
+		"a scope of an instance":    head + `"k":"hello","c":"a"}`,
 		"a late version":            head + id + `"k":"order","o":"state","w":18446744073709551615,"l":1}`,
 	} {
 		if f, err := c.Decode([]byte("." + text)); err == nil {
@@ -163,6 +171,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	f.Add([]byte(`.{"v":1,"k":"hold","i":"a","b":"B","e":"AAAAAAAAAAAAAAAAAAAAAA","l":1,"c":"other"}`))
 	f.Add([]byte(`.{"v":1,"k":"hold","i":"a","b":"B","e":"AAAAAAAAAAAAAAAAAAAAAA","l":1}`))
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -170,7 +179,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if fact.Left < 0 || fact.Left > MaxOrder || fact.Kind == Hold && fact.Left > MaxHold || len(fact.Active) > maxActive {
+		if fact.Left < 0 || fact.Left > MaxOrder || fact.Kind == Hold && fact.Left > MaxHold || len(fact.Active) > maxActive ||
+			len(fact.Scope) > MaxScope || fact.Scope != "" && !fact.Kind.hasScope() {
 			t.Fatalf("%s became %+v", data, fact)
 		}
 		again, err := c.Encode(&fact)
@@ -181,7 +191,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s became %s: %v", data, again, err)
 		}
-		if same.Key() != fact.Key() || same.Left != fact.Left || same.Lasts != fact.Lasts {
+		if same.Key() != fact.Key() || same.Scope != fact.Scope || same.Left != fact.Left || same.Lasts != fact.Lasts {
 			t.Fatalf("%+v became %+v", fact, same)
 		}
 		var b Book
@@ -190,8 +200,12 @@ func FuzzDecode(f *testing.F) {
 		b.About(fact.Endpoint, now)
 		b.OpenAt(now)
 		b.Opinion(fact.Endpoint, fact.Scope, now)
+		b.AboutScope(fact.Endpoint, fact.Scope, now)
+		if open := b.OpenScopes(fact.Endpoint, now); len(open) > 1 || len(open) == 1 && open[0] != fact.Scope {
+			t.Fatalf("%+v makes %q open", fact, open)
+		}
 		b.Forget(now.Add(MaxOrder + time.Hour))
-		if b.count != 0 || len(b.peers) != 0 {
+		if b.count != 0 || b.scoped != 0 || len(b.facts) != 0 || len(b.peers) != 0 {
 			t.Fatalf("%d facts and %d instances are remembered", b.count, len(b.peers))
 		}
 	})

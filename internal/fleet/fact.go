@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,7 @@ const (
 	Breaker Kind = "breaker"
 	// Trial says that the instance tries an endpoint that is out.
 	Trial Kind = "trial"
-	// Demand is how much of an endpoint's limit the instance needs, and how much it uses.
+	// Demand is which part of an endpoint's limit the instance needs, and which it takes.
 	Demand Kind = "demand"
 	// Event is an event of a pool.
 	Event Kind = "event"
@@ -58,9 +59,12 @@ const (
 	// MaxOrder is for how long an order is remembered.
 	MaxOrder = 366 * 24 * time.Hour
 
+	// MaxScope is the most bytes of a scope's name.
+	MaxScope = 64
+
 	maxText     = 128 // bytes of a name or a reason
-	maxActive   = 64  // endpoints that a Hello lists
-	shortID     = 6   // bytes of an endpoint's ID in a Hello
+	maxActive   = 64  // endpoints and scopes that a Hello lists
+	shortID     = 6   // bytes of a place in a Hello
 	maxLifetime = 5 * time.Minute
 )
 
@@ -76,7 +80,7 @@ type Fact struct {
 	Left time.Duration
 
 	Endpoint string // its ID; empty for a Hello, a Bye and an event of a whole pool
-	Scope    string // the kind of a call; empty: all
+	Scope    string // the kind of a call, at most MaxScope bytes; empty: all
 	Pool     string // for people; may be cut
 	Name     string // of the endpoint at the instance; for people
 
@@ -91,12 +95,12 @@ type Fact struct {
 	Lasts   time.Duration // what is left of it; 0: until it is undone
 
 	// Of a demand.
-	Wanted float64 // requests a second
-	Part   float64 // of the limit that the instance takes, 0 to 1
+	Need float64 // of the limit, 0 to 1
+	Part float64 // of the limit that the instance takes, 0 to 1
 
 	// Of a Hello.
 	Release string   // of the plugin
-	Active  []string // short IDs of endpoints that had calls lately
+	Active  []string // the places that had calls lately, endpoints first, in their short form
 	Every   time.Duration
 
 	// Of an event: what happened, and how long ago.
@@ -131,8 +135,27 @@ func (f *Fact) newerThan(o *Fact) bool {
 	return f.Instance > o.Instance
 }
 
-// Short returns the short form of an endpoint's ID, as a Hello has it.
-func Short(id string) string { return id[:min(shortID, len(id))] }
+// hasScope reports whether facts of a kind may be about one scope of an endpoint.
+func (k Kind) hasScope() bool { return k == Hold || k == Breaker || k == Trial }
+
+// scopeMark begins the short form of a scope's place.
+const scopeMark = "~"
+
+// Place names an endpoint, or one scope of it; an empty scope stands for the whole.
+func Place(id, scope string) string {
+	if scope == "" {
+		return id
+	}
+	return id + "/" + scope
+}
+
+// Short returns the short form of a place, as a Hello has it.
+func Short(place string) string {
+	if _, scope, ok := strings.Cut(place, "/"); ok && scope != "" {
+		return scopeMark + digest(place)[:shortID-len(scopeMark)]
+	}
+	return place[:min(shortID, len(place))]
+}
 
 // digest returns a short name for a text that may be long.
 func digest(text string) string {

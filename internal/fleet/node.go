@@ -59,7 +59,7 @@ type Settings struct {
 	Release       string // of the plugin
 	// Take takes a fact of another instance. live is false for what was stored before.
 	Take func(f *Fact, live bool, now time.Time)
-	// Active returns the IDs of the endpoints that had calls since a time.
+	// Active returns the places that had calls since a time: endpoints first, then their scopes.
 	Active func(since time.Time) []string
 	// Beat is called each time before the instance says that it is there. steady says that
 	// the engine has not been away lately, so that the others are known; every is the time

@@ -251,8 +251,8 @@ func (n *Node) every(e Engine, now time.Time) time.Duration {
 func (n *Node) greet(now time.Time, every time.Duration) {
 	f := Fact{Kind: Hello, Left: min(maxLifetime, missedEach*every+every/2), Every: every, Release: n.set.Release}
 	if n.set.Active != nil {
-		for _, id := range n.set.Active(now.Add(-activeFor)) {
-			f.Active = append(f.Active, Short(id))
+		for _, place := range n.set.Active(now.Add(-activeFor)) {
+			f.Active = append(f.Active, Short(place))
 		}
 	}
 	n.Tell(f, now)

@@ -27,7 +27,7 @@ func splitting(rounds int, wanted func(round, i int) float64, alive func(round, 
 					instances++
 				}
 			}
-			next[i] = Claim{wanted(round, i), Split(own, others, instances, 10, true)}
+			next[i] = Claim{min(1, wanted(round, i)/10), Split(own, others, instances, true)}
 		}
 		claims = next
 		sum := 0.0
@@ -80,21 +80,21 @@ func TestWhatOneLeavesTheOthersTake(t *testing.T) {
 }
 
 func TestWithoutNewsNothingGrows(t *testing.T) {
-	if part := Split(Claim{10, 0.3}, nil, 1, 10, false); part != 0.3 {
+	if part := Split(Claim{1, 0.3}, nil, 1, false); part != 0.3 {
 		t.Errorf("it takes %v", part)
 	}
-	if part := Split(Claim{10, 0.3}, []Claim{{1, 0.1}}, 2, 10, false); part != 0.3 {
+	if part := Split(Claim{1, 0.3}, []Claim{{0.1, 0.1}}, 2, false); part != 0.3 {
 		t.Errorf("it takes %v", part)
 	}
-	if part := Split(Claim{10, 0}, nil, 4, 10, false); part != 0.25 {
+	if part := Split(Claim{1, 0}, nil, 4, false); part != 0.25 {
 		t.Errorf("at first it takes %v", part)
 	}
-	if part := Split(Claim{10, 0.5}, nil, 1, 10, true); part != 1 {
+	if part := Split(Claim{1, 0.5}, nil, 1, true); part != 1 {
 		t.Errorf("alone it takes %v", part)
 	}
 }
 
-// TestIdleInstanceCanBegin: it keeps a tenth of an even part at least.
+// TestIdleInstanceCanBegin: it keeps a fiftieth of an even part at least.
 func TestIdleInstanceCanBegin(t *testing.T) {
 	parts, _ := splitting(30, func(_, i int) float64 { return []float64{100, 0}[i] }, always, 2)
 	if parts[1] <= 0 || parts[1] > 0.05 {

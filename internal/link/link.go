@@ -1,8 +1,8 @@
-// Package link watches the connections to endpoints: what they bring and take, and which of
-// them no request may use any longer.
+// Package link watches the connections to endpoints: it counts reads and writes, and keeps new
+// requests off dead connections.
 package link
 
-//lint:file-ignore SA1019 Caddy sets its transports up with golang.org/x/net/http2, and only its ClientConn lets one connection be put out of use.
+//lint:file-ignore SA1019 Caddy's transports use golang.org/x/net/http2, and only its ClientConn can keep new requests off one connection.
 
 import (
 	"context"
@@ -23,14 +23,14 @@ import (
 type Conn struct {
 	net.Conn
 	links *links
-	addr  string // what was dialed, host and port
+	addr  string // the dialed host and port
 
-	brought atomic.Uint64 // reads that brought bytes
-	took    atomic.Uint64 // writes that took bytes
+	brought atomic.Uint64 // reads that returned bytes
+	took    atomic.Uint64 // writes that wrote bytes
 	speaks  atomic.Uint32 // http1 or http2Only; 0: not known yet
-	retired atomic.Bool
+	retired atomic.Bool   // new requests are kept off it
 
-	over     chan struct{} // closed when no read will bring more
+	over     chan struct{} // closed when no read will return more bytes
 	overOnce sync.Once
 }
 
@@ -39,8 +39,8 @@ const (
 	http2Only
 )
 
-// Of returns the Conn below a connection of net/http, and notes the protocol that it speaks.
-// It returns nil if the connection is not watched.
+// Of returns the Conn below a connection of net/http, and notes the Conn's protocol. It returns nil
+// if the connection is not watched.
 func Of(conn net.Conn) *Conn {
 	speaks := uint32(http1)
 	for {
@@ -72,13 +72,13 @@ func Of(conn net.Conn) *Conn {
 // NetConn returns the watched connection.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Brought returns the number of reads that brought bytes.
+// Brought returns the number of reads that returned bytes.
 func (c *Conn) Brought() uint64 { return c.brought.Load() }
 
-// Took returns the number of writes that took bytes.
+// Took returns the number of writes that wrote bytes.
 func (c *Conn) Took() uint64 { return c.took.Load() }
 
-// IsHTTP2 reports whether the connection speaks HTTP/2, so that requests share it.
+// IsHTTP2 reports whether the connection is known to speak HTTP/2, so that requests share it.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
 
 // Queued returns how many written bytes the other side has not acknowledged; 0 if the system
@@ -109,13 +109,13 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// largestWrite is the most bytes of one write to the system, so that Took shows progress
+// largestWrite is the largest number of bytes in one write to the system. So Took shows progress
 // within a large write.
 const largestWrite = 64 << 10
 
-// Write implements io.Writer. An HTTP/1 endpoint that answers early and closes the connection
-// breaks the write, but its answer can still be read. net/http drops the answer when the write
-// fails, so Write returns such an error only when nothing more can be read.
+// Write implements io.Writer. If an HTTP/1 endpoint answers early and closes the connection, the
+// write fails, but the answer can still be read. net/http drops the answer when the write fails. So
+// Write returns such an error only after the answer has been read.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for more := true; more; {
 		part := p[n:]
@@ -135,14 +135,14 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// A source has bytes that it writes from where it keeps them.
+// A source writes its bytes without copying them to a buffer.
 type source interface {
-	// WriteUpTo writes n bytes to w, or fewer where it ends.
+	// WriteUpTo writes n bytes to w, or fewer if it has no more.
 	WriteUpTo(w io.Writer, n int64) (int64, error)
 }
 
-// ReadFrom implements io.ReaderFrom. net/http passes a request's body of a declared length to it;
-// if that is a source, its bytes are not copied.
+// ReadFrom implements io.ReaderFrom. net/http calls it with a request's body of a declared length. If
+// the body is a source, its bytes are not copied.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if l, ok := r.(*io.LimitedReader); ok {
 		if body, ok := l.R.(source); ok {
@@ -173,9 +173,9 @@ func (c *Conn) readingEnds() { c.overOnce.Do(func() { close(c.over) }) }
 // sweepEvery is the shortest time between two sweeps of a transport's idle connections.
 const sweepEvery = time.Second
 
-// Retire keeps new requests off a connection that brought nothing for a request. Requests
-// that it carries go on. reused says whether the connection was idle before the request: other
-// idle connections may be as dead then, so the transport closes all of them.
+// Retire keeps new requests off a connection on which a request got no answer. Its other requests
+// go on. reused says that the connection was idle before the request. Then other idle connections
+// may be dead too, so the transport closes them all, at most once per sweepEvery.
 func (c *Conn) Retire(reused bool, now time.Time) {
 	if reused && c.links.sweepDue(now) {
 		c.links.h1.CloseIdleConnections()
@@ -192,7 +192,7 @@ func (c *Conn) Retire(reused bool, now time.Time) {
 	go func() { _ = cc.Shutdown(context.Background()) }() // closes it after its last request
 }
 
-// links is what the connections of one transport share.
+// links are shared by the connections of one transport.
 type links struct {
 	h1  *http.Transport
 	h2  *http2.Transport // nil: no HTTP/2 over TLS
@@ -202,8 +202,7 @@ type links struct {
 	swept time.Time
 }
 
-// sweepDue reports whether idle connections may be closed now, and starts the next interval
-// if so.
+// sweepDue reports whether idle connections may be closed now. If so, it starts the next interval.
 func (l *links) sweepDue(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,8 +230,8 @@ func (l *links) inUse(addr string) *http2.ClientConn {
 	return cc
 }
 
-// A Dialer is told of the connection that was dialed for it. Dials look for one in their
-// context under DialerKey.
+// A Dialer is told when a connection has been dialed for it. A dial finds its Dialer in its context,
+// under DialerKey.
 type Dialer interface {
 	// Dialed says that the endpoint, or a proxy on the way to it, has accepted the connection.
 	Dialed()
@@ -241,8 +240,8 @@ type Dialer interface {
 // DialerKey is the key of a context's Dialer.
 type DialerKey struct{}
 
-// Watch returns a transport like t whose connections are watched. t must be unused, and must
-// not be used afterwards.
+// Watch returns a transport like t whose connections are Conns. t must be unused, and must not be
+// used afterwards.
 func Watch(t *http.Transport) *http.Transport {
 	l := new(links)
 	watched := t

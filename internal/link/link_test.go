@@ -18,8 +18,8 @@ type broken struct {
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-// TestABrokenWriteWaitsForTheAnswer checks that a broken write returns only after the end of
-// the answer on HTTP/1, and at once otherwise.
+// TestABrokenWriteWaitsForTheAnswer checks that a broken write returns only after the end of the
+// answer with HTTP/1, and at once otherwise.
 func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		speaks uint32
@@ -56,7 +56,7 @@ func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 				}
 				synctest.Wait()
 				if got := len(wrote) == 0; got != test.waits {
-					t.Fatalf("the write waits for the end of the answer: %t", got)
+					t.Fatalf("the write waits during the answer: %t", got)
 				}
 				if _, err := c.Read(p); err == nil {
 					t.Fatal("there is more to read")
@@ -73,7 +73,7 @@ func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 func TestOf(t *testing.T) {
 	here, _ := net.Pipe()
 	if Of(here) != nil {
-		t.Error("a connection that nobody watches is one")
+		t.Error("a connection that is not watched has a Conn")
 	}
 	for _, h2c := range []bool{false, true} {
 		c := &Conn{Conn: here, links: &links{h2c: h2c}, over: make(chan struct{})}
@@ -103,9 +103,9 @@ func TestReadFrom(t *testing.T) {
 		from io.Reader
 		want string
 	}{
-		"a source":     {io.LimitReader(kept{strings.NewReader("body and more")}, 4), "body"},
-		"another":      {io.LimitReader(strings.NewReader("body and more"), 4), "body"},
-		"not measured": {strings.NewReader("body"), "body"},
+		"a source":  {io.LimitReader(kept{strings.NewReader("body and more")}, 4), "body"},
+		"no source": {io.LimitReader(strings.NewReader("body and more"), 4), "body"},
+		"no length": {strings.NewReader("body"), "body"},
 	} {
 		var got strings.Builder
 		c := &Conn{Conn: taker{got: &got}, links: new(links), over: make(chan struct{})}
@@ -114,7 +114,7 @@ func TestReadFrom(t *testing.T) {
 			t.Errorf("%s: %d, %v, %q", name, n, err, got.String())
 		}
 		if c.Took() == 0 {
-			t.Errorf("%s: no write is counted", name)
+			t.Errorf("%s: Took counts no write", name)
 		}
 	}
 }

@@ -2,5 +2,5 @@
 
 package link
 
-// queued returns 0: the system does not tell what the other side has not acknowledged.
+// queued returns 0, since the system does not tell what the other side has acknowledged.
 func queued(uintptr) int { return 0 }

@@ -6,16 +6,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 )
 
-// demanded is what a member needed of its limits at the latest look. Pool.Mu guards it.
+// demanded is a member's demand of its limits at the latest split. Pool.Mu guards it.
 type demanded struct {
-	at             time.Time
-	taken, refused uint64
-	told           float64 // what was wanted then
-	part           float64 // of the limits; 0: not split yet
+	at    time.Time
+	asked uint64
+	need  fleet.Need
+	part  float64 // this instance's part of the limits; 0: not split yet
 }
 
-// SplitLimits splits the limits of all pools among the instances of the fleet. It is called
-// again and again, and steady says that the other instances are known.
+// SplitLimits splits the limits of all pools among the instances of the fleet. It is called each
+// every. steady says that the other instances are known.
 func SplitLimits(steady bool, every time.Duration, now time.Time) {
 	for _, p := range Running() {
 		p.SplitLimits(steady, every, now)
@@ -38,26 +38,23 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 	}
 }
 
-// splitLocked tells what an endpoint's limits are needed for here, and takes this instance's
-// part. It needs Pool.Mu.
+// splitLocked tells the fleet how much of an endpoint's limits this instance needs, and takes its
+// part of them. It needs Pool.Mu.
 func (p *Pool) splitLocked(m *PoolMember, f Fleet, steady bool, every time.Duration, now time.Time) {
 	s, d := &m.shared, &m.shared.demand
-	taken, refused := m.Demand()
-	wanted := 0.0
+	asked, whole := m.Demand(s.target.Bounds)
+	told := d.need.Part
 	if !d.at.IsZero() && now.After(d.at) {
-		wanted = fleet.Need(float64(taken-d.taken)/now.Sub(d.at).Seconds(), refused != d.refused)
-		wanted = (wanted + d.told) / 2 // chance moves no parts to and fro
+		d.need.Saw(float64(asked-d.asked), whole*now.Sub(d.at).Seconds())
 	}
-	d.at, d.taken, d.refused = now, taken, refused
+	d.at, d.asked = now, asked
 	var others []fleet.Claim
 	for _, o := range f.Demands(s.id, now) {
-		others = append(others, fleet.Claim{Wanted: o.Wanted, Part: o.Part})
+		others = append(others, fleet.Claim{Need: o.Need, Part: o.Part})
 	}
-	limit := s.target.Bounds.Rates[0]
-	d.part = fleet.Split(fleet.Claim{Wanted: d.told, Part: d.part}, others, f.Others(now)+1, float64(limit.Amount)/limit.Per.Seconds(), steady)
-	d.told = wanted
-	m.SetPart(d.part)
+	d.part = fleet.Split(fleet.Claim{Need: told, Part: d.part}, others, f.Others(now)+1, steady)
+	m.SetPart(d.part, len(others)+1)
 	f.Tell(fleet.Fact{
-		Kind: fleet.Demand, Endpoint: s.id, Pool: p.Name, Name: m.Name, Wanted: wanted, Part: d.part, Left: fleet.ClaimLasts(every),
+		Kind: fleet.Demand, Endpoint: s.id, Pool: p.Name, Name: m.Name, Need: d.need.Part, Part: d.part, Left: fleet.ClaimLasts(every),
 	}, now)
 }

@@ -11,11 +11,11 @@ import (
 type PoolMember struct {
 	*endpoint.State
 
-	series  *sla.Series // history by name, including earlier endpoints of this name
-	total   endpoint.Counted
-	wasDown bool
-	refs    int  // handlers that use it
-	awake   bool // it is in Pool.awake
+	series  *sla.Series      // history by name, including earlier endpoints of this name
+	total   endpoint.Counted // counts since the endpoint joined
+	wasDown bool             // it took no calls at the latest tick
+	refs    int              // handlers that use it
+	awake   bool             // it is in Pool.awake
 	trend   trend
 	shared  shared
 	seen    time.Time // when a dynamic endpoint was last among the upstreams

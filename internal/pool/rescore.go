@@ -8,11 +8,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// rescoreLocked computes the scores that may change, of scopes too if scopes is set, and returns whether one
-// has moved enough to matter. An endpoint's latency is compared with the pool's
-// target, else with the fastest other available endpoint of its tier, else with
-// its own past. Where several handlers have an endpoint, the first one's tiers
-// count. It needs Pool.Mu.
+// rescoreLocked computes the scores that may change, also those of scopes if scopes is set, and returns
+// whether any was published anew. It compares an endpoint's latency with the objective's target, else
+// with the fastest other available endpoint of its tier, else with its own past. If several handlers
+// have an endpoint, the first one's tiers count. It needs Pool.Mu.
 func (g *Generation) rescoreLocked(now time.Time, cfg *breaker.Config, scopes bool) (moved bool) {
 	for _, h := range g.handlers {
 		t := h.currentTable()
@@ -64,7 +63,7 @@ func (g *Generation) rescoreScopes(targets []*target.Target, now time.Time, cfg 
 
 // speeds are latencies of a tier's available endpoints; 0: unknown.
 type speeds struct {
-	state           *endpoint.State // of the fastest
+	state           *endpoint.State // the fastest endpoint
 	fastest, second time.Duration
 	mean            time.Duration
 	restless        []*target.Target // whose scores may change

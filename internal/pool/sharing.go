@@ -16,14 +16,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Fleet is what a pool tells its findings, and what it asks for those of other instances.
-// *fleet.Node is one. No method waits.
+// A Fleet takes a pool's findings, and returns those of other instances. *fleet.Node is one. No method
+// blocks.
 type Fleet interface {
 	ID(pool, base, credentials string) string
 	Instance() string
 	Tell(f fleet.Fact, now time.Time)
 	NextVersion(id, slot string, now time.Time) uint64
 	About(id string, now time.Time) []fleet.Fact
+	AboutScope(id, scope string, now time.Time) []fleet.Fact
+	OpenScopes(id string, now time.Time) []string
 	Opinion(id, scope string, now time.Time) fleet.Opinion
 	Demands(id string, now time.Time) []fleet.Fact
 	Others(now time.Time) int
@@ -56,43 +58,57 @@ func (p *Pool) fleet() Fleet {
 }
 
 const (
-	// breakerLasts is for how long a fact about a breaker counts; an open one is told again
-	// before.
+	// breakerLasts is how long a fact about a breaker counts. While a breaker is not closed, its fact
+	// is told again each againAfter.
 	breakerLasts = 5 * time.Minute
 	againAfter   = 2 * time.Minute
-	// activeFor is for how long a call makes an endpoint one that has calls.
+	// activeFor is how long after a call an endpoint counts as one that has calls.
 	activeFor = 10 * time.Second
-	// comesBack is within which time instances try an endpoint that another one found back.
+	// comesBack is the time within which instances try an endpoint that another one found back.
 	comesBack = time.Second
-	// backLasts is for how long all try an endpoint that was found back, whoever tries it too.
+	// backLasts is how long all instances may try an endpoint that was found back, at the same time.
 	backLasts = 10 * time.Second
-	// trialLasts is for how long the others leave a trial to the instance that makes it.
+	// trialLasts is how long the others leave a trial to the instance that makes it.
 	trialLasts = 2 * time.Second
-	// undoneLasts is for how long it is known that an order was undone.
+	// undoneLasts is how long the fleet remembers that an order was undone.
 	undoneLasts = 31 * 24 * time.Hour
-	// restLasts is for how long an order is known after its time is over.
+	// restLasts is how long the fleet remembers an order whose time is over.
 	restLasts = 24 * time.Hour
 )
 
-// shared is what a pool has told of a member, and heard. Pool.Mu guards it.
+// shared is what a pool has told the fleet of a member, and has heard of it. Pool.Mu guards it.
 type shared struct {
-	with     Fleet // whom; nil: nobody yet
-	id       string
-	target   *target.Target // of the first handler that has the endpoint
-	held     time.Time
-	heldFor  string
-	state    string    // of a breaker; empty: nothing was told
-	trying   bool      // that it is tried was told
-	back     time.Time // when another instance found the endpoint back
-	told     time.Time
-	begun    uint64
-	active   time.Time         // of the latest look that found new attempts
-	versions map[string]uint64 // of the latest orders that were carried out, by slot
+	with     Fleet          // the fleet that was told; nil: none yet
+	id       string         // the endpoint's ID in the fleet
+	target   *target.Target // the target of the first handler that has the endpoint
+	own      said           // about the whole endpoint
+	scopes   map[string]*said
+	begun    uint64            // attempts at the latest look
+	active   time.Time         // time of the latest look that found new attempts
+	versions map[string]uint64 // versions of the latest orders that were carried out, by slot
 	demand   demanded
 }
 
-// shareLocked tells the fleet what is new of the endpoints, and takes what it knows of those
-// that are new here. It needs Pool.Mu.
+// said is what a pool has told the fleet, and has heard, about an endpoint or one of its scopes.
+type said struct {
+	held    time.Time // Finding.HeldUntil and HeldFor, as told
+	heldFor string
+	state   string    // state of the breaker, as told; empty: it was not told
+	trying  bool      // the fleet was told that the endpoint is on trial
+	back    time.Time // when another instance found the endpoint back
+	told    time.Time // when state was told
+}
+
+// of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
+func (s *shared) of(scope string) *said {
+	if scope == "" {
+		return &s.own
+	}
+	return s.scopes[scope]
+}
+
+// shareLocked tells the fleet what is new about the endpoints, and takes what the fleet knows about
+// endpoints that are new here. It needs Pool.Mu.
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
 	p.sharedWith = f
@@ -102,7 +118,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 			for _, m := range p.Members {
 				if m.shared.demand.part != 0 {
 					m.shared.demand = demanded{}
-					m.SetPart(1)
+					m.SetPart(1, 1)
 				}
 			}
 		}
@@ -124,18 +140,60 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 				collected = append(collected, news...)
 			}
 		}
-		p.tellLocked(m, f, now, cfg)
+		moved, news := p.tellLocked(m, f, now, cfg)
+		changed = changed || moved
+		collected = append(collected, news...)
 	}
 	return changed, collected
 }
 
-// tellLocked tells what is new of a member. It needs Pool.Mu.
-func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Config) {
-	s, found := &m.shared, m.Findings(now, cfg)
-	if found.Begun != s.begun {
-		s.begun, s.active = found.Begun, now
+// tellLocked tells the fleet what is new about a member, and takes what the fleet knows about scopes
+// that are new here. It needs Pool.Mu.
+func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Config) (changed bool, collected []event.Event) {
+	s := &m.shared
+	own, scopes := m.Findings(now, cfg)
+	if own.Begun != s.begun {
+		s.begun, s.active = own.Begun, now
 	}
-	about := fleet.Fact{Endpoint: s.id, Pool: p.Name, Name: m.Name}
+	p.sayLocked(m, f, &s.own, &own, now)
+	for i := range scopes {
+		found := &scopes[i]
+		if found.New {
+			for _, fact := range f.AboutScope(s.id, found.Scope, now) {
+				moved, news := p.hearLocked(m, &fact, false, now, cfg)
+				changed = changed || moved
+				collected = append(collected, news...)
+			}
+		}
+		if found.State == breaker.Closed && found.HeldUntil.IsZero() {
+			continue
+		}
+		if s.scopes[found.Scope] == nil {
+			if s.scopes == nil {
+				s.scopes = make(map[string]*said)
+			}
+			s.scopes[found.Scope] = new(said)
+		}
+		p.sayLocked(m, f, s.scopes[found.Scope], found, now)
+	}
+	if len(s.scopes) == 0 {
+		return changed, collected
+	}
+	for scope, one := range s.scopes {
+		is := func(found endpoint.Finding) bool {
+			return found.Scope == scope && (found.State != breaker.Closed || !found.HeldUntil.IsZero())
+		}
+		if !slices.ContainsFunc(scopes, is) { // it is well, or forgotten
+			p.sayLocked(m, f, one, &endpoint.Finding{Scope: scope}, now)
+			delete(s.scopes, scope)
+		}
+	}
+	return changed, collected
+}
+
+// sayLocked tells the fleet what is new in a finding. It needs Pool.Mu.
+func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Finding, now time.Time) {
+	about := fleet.Fact{Endpoint: m.shared.id, Scope: found.Scope, Pool: p.Name, Name: m.Name}
 	if found.HeldUntil != s.held || found.HeldFor != s.heldFor {
 		if s.held.After(now) || found.HeldUntil.After(now) {
 			hold := about
@@ -153,7 +211,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 		case trying:
 			trial.Left = trialLasts
 			f.Tell(trial, now)
-		case found.State == breaker.Open: // in vain
+		case found.State == breaker.Open: // the trial failed
 			f.Tell(trial, now)
 		}
 	}
@@ -179,8 +237,8 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 	f.Tell(told, now)
 }
 
-// Hear takes a fact of another instance for the pool that it is about. live is false for what
-// was known before this instance came.
+// Hear passes a fact of another instance to the pool that it is about. live is false for facts that
+// are older than this instance.
 func Hear(f *fleet.Fact, live bool, now time.Time) {
 	if f.Endpoint == "" {
 		return
@@ -222,51 +280,56 @@ func (p *Pool) Hear(f *fleet.Fact, live bool, now time.Time) bool {
 func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	switch f.Kind {
 	case fleet.Hold:
-		if f.Scope == "" {
-			return m.HearHold(now.Add(min(f.Left, fleet.MaxHold)), f.Reason, f.Instance, now)
+		if f.Scope != "" && p.scopedBy == "" {
+			return false, nil // no call has a scope here
 		}
+		return m.For(f.Scope).HearHold(now.Add(min(f.Left, fleet.MaxHold)), f.Reason, f.Instance, now)
 	case fleet.Order:
 		return p.obeyLocked(m, f, live, now, cfg)
 	case fleet.Breaker:
 		return p.hintLocked(m, f, now, cfg), nil
 	case fleet.Trial:
-		if now.Sub(m.shared.back) < backLasts {
+		if s := m.shared.of(f.Scope); s != nil && now.Sub(s.back) < backLasts {
 			return false, nil // all may try
 		}
-		if f.Scope == "" && f.Left > 0 {
-			m.TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
-		} else if f.Scope == "" && live {
-			m.Postpone(now, cfg)
+		if f.Left > 0 {
+			m.For(f.Scope).TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
+		} else if live {
+			m.For(f.Scope).Postpone(now, cfg)
 		}
 		return true, nil // the loop must learn when the period ends
 	}
 	return false, nil
 }
 
-// hintLocked takes what another instance's breaker came to. It needs Pool.Mu.
+// hintLocked takes a fact about another instance's breaker. It returns whether routing tables may
+// change. It needs Pool.Mu.
 func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *breaker.Config) (changed bool) {
+	s, about := &m.shared, m.For(f.Scope)
+	active := now.Sub(s.active) < activeFor
 	if f.Scope != "" {
-		return false
+		active = about.InUse(now, activeFor)
 	}
-	s := &m.shared
-	switch agrees := s.with.Opinion(s.id, "", now).Agrees(now.Sub(s.active) < activeFor); {
+	switch agrees := s.with.Opinion(s.id, f.Scope, now).Agrees(active); {
 	case !agrees:
-		changed = m.SetWary(false, now, cfg)
+		changed = about.SetWary(false, now, cfg)
 	case f.State == fleet.Opened && f.Left > 0:
-		if changed = m.SetWary(true, now, cfg); changed {
+		if changed = about.SetWary(true, now, cfg); changed && f.Scope == "" {
 			p.checker.hasten()
 		}
 	}
 	if f.State != fleet.Opened {
-		s.back = now
-		m.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
+		if one := s.of(f.Scope); one != nil {
+			one.back = now
+		}
+		about.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
 		changed = true // the loop must learn when the period ends
 	}
 	return changed
 }
 
-// obeyLocked carries out another instance's order, unless a newer one of its slot has been. It
-// needs Pool.Mu.
+// obeyLocked carries out another instance's order, unless a newer one of its slot has been carried
+// out. It needs Pool.Mu.
 func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	s := &m.shared
 	if f.Version <= s.versions[f.Slot] {
@@ -286,7 +349,7 @@ func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return true, append(news, told)
 }
 
-// orderOf returns the order that a fact says; ok is false if it says none.
+// orderOf returns the order in a fact; ok is false if there is none.
 func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	o = api.Order{Action: f.State, Reason: f.Reason, Lasts: f.Lasts}
 	switch f.Slot {
@@ -313,8 +376,8 @@ func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	return o, o.Action == api.Set
 }
 
-// tellOrderLocked tells the fleet of an operator's order for a member, and reports whether
-// there is a fleet. It needs Pool.Mu.
+// tellOrderLocked tells the fleet an operator's order for a member, and reports whether there is a
+// fleet. It needs Pool.Mu.
 func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool {
 	f, s := p.fleet(), &m.shared
 	if f == nil || s.with != f {
@@ -360,48 +423,88 @@ func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool 
 	return true
 }
 
-// Active returns the IDs of the endpoints of all pools that had calls since a time.
-func Active(since time.Time) (ids []string) {
+// Active returns the places of all pools that had calls since a time: endpoints first, then their
+// scopes.
+func Active(since time.Time) (places []string) {
+	var scopes []string
 	for _, p := range Running() {
-		ids = append(ids, p.Active(since)...)
+		own, of := p.places(since)
+		places, scopes = append(places, own...), append(scopes, of...)
 	}
-	return ids
+	return append(places, scopes...)
 }
 
-// Active returns the IDs of the endpoints that had calls since a time.
-func (p *Pool) Active(since time.Time) (ids []string) {
+// Active returns the pool's places that had calls since a time: endpoints first, then their scopes.
+func (p *Pool) Active(since time.Time) []string {
+	endpoints, scopes := p.places(since)
+	return append(endpoints, scopes...)
+}
+
+func (p *Pool) places(since time.Time) (endpoints, scopes []string) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
 	for _, m := range p.Members {
-		if m.shared.id != "" && m.shared.active.After(since) {
-			ids = append(ids, m.shared.id)
+		s := &m.shared
+		if s.id == "" || !s.active.After(since) {
+			continue
+		}
+		endpoints = append(endpoints, s.id)
+		for _, name := range m.ScopesInUse(since) {
+			scopes = append(scopes, fleet.Place(s.id, name))
 		}
 	}
-	return ids
+	return endpoints, scopes
 }
 
-// fleetStatusLocked returns what the fleet says of an endpoint; nil without a fleet. It needs
-// Pool.Mu.
-func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) *api.EndpointFleet {
+// fleetStatusLocked returns what the fleet says about an endpoint, and about each of its scopes that an
+// instance has found out; nil without a fleet. It needs Pool.Mu.
+func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) (own *api.EndpointFleet, scopes map[string]*api.EndpointFleet) {
 	m := p.memberLocked(s)
 	if m == nil || m.shared.with == nil || m.shared.with != p.fleet() {
-		return nil
+		return nil, nil
 	}
-	o := m.shared.with.Opinion(m.shared.id, "", now)
-	status := &api.EndpointFleet{Open: o.Open, Instances: o.Others + 1, Wary: m.Wary()}
-	if m.shared.state == fleet.Opened {
+	for _, name := range m.shared.with.OpenScopes(m.shared.id, now) {
+		if scopes == nil {
+			scopes = make(map[string]*api.EndpointFleet)
+		}
+		scopes[name] = m.opinion(name, now)
+	}
+	for name, one := range m.shared.scopes {
+		if scopes[name] == nil && one.state == fleet.Opened {
+			if scopes == nil {
+				scopes = make(map[string]*api.EndpointFleet)
+			}
+			scopes[name] = m.opinion(name, now)
+		}
+	}
+	return m.opinion("", now), scopes
+}
+
+// opinion returns what the fleet says about a scope, or about the whole endpoint if scope is empty.
+func (m *PoolMember) opinion(scope string, now time.Time) *api.EndpointFleet {
+	o := m.shared.with.Opinion(m.shared.id, scope, now)
+	status := &api.EndpointFleet{Open: o.Open, Instances: o.Others + 1, Wary: m.For(scope).Wary()}
+	if one := m.shared.of(scope); one != nil && one.state == fleet.Opened {
 		status.Open++
 	}
 	return status
 }
 
-// OpenHere returns what this instance has told that is open, of all pools, sorted.
+// OpenHere returns the breakers of all pools that this instance has told are open or recovering,
+// sorted.
 func OpenHere() (open []fleet.Fact) {
 	for _, p := range Running() {
 		p.Mu.Lock()
 		for _, key := range slices.SortedFunc(maps.Keys(p.Members), func(a, b endpoint.Key) int { return cmp.Compare(a.Name, b.Name) }) {
-			if m := p.Members[key]; m.shared.state == fleet.Opened || m.shared.state == fleet.Recovering {
-				open = append(open, fleet.Fact{Pool: p.Name, Name: m.Name, State: m.shared.state})
+			m := p.Members[key]
+			add := func(scope string, s *said) {
+				if s.state == fleet.Opened || s.state == fleet.Recovering {
+					open = append(open, fleet.Fact{Pool: p.Name, Name: m.Name, Scope: scope, State: s.state})
+				}
+			}
+			add("", &m.shared.own)
+			for _, scope := range slices.Sorted(maps.Keys(m.shared.scopes)) {
+				add(scope, m.shared.scopes[scope])
 			}
 		}
 		p.Mu.Unlock()

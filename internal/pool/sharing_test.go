@@ -43,7 +43,7 @@ func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
 	p.Fleet = e.node
 	leave := e.node.Run(hub)
 	p.Loop.start(p)
-	e.h = &Handler{Pool: p}
+	e.h = &Handler{Pool: p, ScopedBy: "json model"}
 	e.h.Targets = []*target.Target{
 		{Name: "one", Address: "one:80", Priority: 1, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer " + key}}}},
 		{Name: "two", Address: "two:80", Priority: 2, Weight: 1},

@@ -54,7 +54,7 @@ type watched interface {
 	PatienceLeft() time.Duration
 }
 
-// A verdict says what is to be done about an attempt.
+// A verdict says what to do about an attempt.
 type verdict struct {
 	watched watched
 	why     endpoint.Ending

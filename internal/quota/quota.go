@@ -60,12 +60,19 @@ func (l Limit) Rate() Rate {
 	return r
 }
 
-// Part returns the rate of a part of the limit, above 0 and at most 1: so much of its amount, and
-// of its burst. The parts of several buckets that add up to 1 keep to the limit together.
-func (r Rate) Part(part float64) Rate {
+// Part returns the rate of a part of the limit, above 0 and at most 1, where n buckets share it. The
+// parts of buckets that add up to 1 keep to the limit together, and to its burst: half of that is split
+// like the amount and half evenly, since with a burst of 1 much of a small part would grow in vain. A
+// burst that is not stated counts twice in this: then buckets that have all rested may use a fiftieth
+// of Amount more, once.
+func (r Rate) Part(part float64, n int) Rate {
+	burst := float64(r.burst) * min(1, part+1/float64(n))
+	if r.Burst > 0 {
+		burst = float64(r.burst) * (part + 1/float64(n)) / 2
+	}
 	r.Amount = max(1, int64(float64(r.Amount)*part))
 	r.interval /= part
-	r.burst = max(1, int64(float64(r.burst)*part))
+	r.burst = max(1, int64(math.Ceil(burst-1e-9)))
 	return r
 }
 
@@ -129,6 +136,16 @@ func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
 		b.full = at
 	}
 	b.used.correct(at, taken.UnixNano(), r.part, n)
+}
+
+// Changed adapts the bucket to another part of its limit. What has been used grows back at the new
+// rate: within Per, unless it would have taken longer before.
+func (b *Bucket) Changed(now time.Time, from, to *Rate) {
+	at, longer := now.UnixNano(), to.interval/from.interval
+	if debt := b.full - at; debt > 0 {
+		b.full = at + min(int64(float64(debt)*longer), max(debt, int64(to.Per)))
+	}
+	b.spare = min(int64(float64(b.spare)*longer), int64(to.Per)/4)
 }
 
 // Ready returns when n units will be there; now if they are.

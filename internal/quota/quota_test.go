@@ -197,3 +197,41 @@ func BenchmarkTake(b *testing.B) {
 		bucket.Take(now, &rate, 1)
 	}
 }
+
+// TestPartChanges: what was used grows back at the rate of the new part.
+func TestPartChanges(t *testing.T) {
+	whole := Limit{Amount: 60, Per: time.Minute, Burst: 10}.Rate()
+	small, large := whole.Part(0.1, 2), whole.Part(0.9, 2)
+	if small.burst != 3 || large.burst != 7 {
+		t.Fatalf("bursts of %d and %d", small.burst, large.burst)
+	}
+	var b Bucket
+	for range 3 {
+		if !b.Take(at(0), &small, 1) {
+			t.Fatal("the burst is not there")
+		}
+	}
+	if ready := b.Ready(at(0), &small, 1); ready.Sub(start).Round(time.Second) != 10*time.Second {
+		t.Errorf("the next is ready at %v", ready.Sub(start))
+	}
+	b.Changed(at(0), &small, &large)
+	if !b.Take(at(0), &large, 4) || b.Take(at(0), &large, 1) {
+		t.Error("the larger part does not let 4 more in")
+	}
+	b.Changed(at(0), &large, &small)
+	if ready := b.Ready(at(0), &small, 1); ready.Sub(start).Round(time.Second) != 40*time.Second {
+		t.Errorf("with the small part again, the next is ready at %v", ready.Sub(start))
+	}
+	large = whole
+	small = whole.Part(0.001, 2)
+	b.Changed(at(0), &whole, &small)
+	if left := b.full - at(0).UnixNano(); time.Duration(left) > 70*time.Second {
+		t.Errorf("all has grown back after %v", time.Duration(left))
+	}
+	if one := whole.Part(1, 1); one != whole {
+		t.Errorf("all of it is %+v", one)
+	}
+	if r := (Limit{Amount: 600, Per: time.Minute}).Rate().Part(0.05, 3); r.burst != 5 {
+		t.Errorf("a small part of a burst that is not stated is %d", r.burst)
+	}
+}

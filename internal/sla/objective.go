@@ -35,7 +35,7 @@ func (o Objective) Validate() error {
 	o = o.withDefaults()
 	switch {
 	case !(o.Availability >= 0 && o.Availability < 1):
-		return fmt.Errorf("availability %v: must be at least 0 and under 1", o.Availability)
+		return fmt.Errorf("availability %v: must be at least 0 and under 1, as in 99.9%%", o.Availability)
 	case !(o.LatencyQuantile > 0 && o.LatencyQuantile < 1):
 		return fmt.Errorf("latency quantile %v: must be between 0 and 1", o.LatencyQuantile)
 	case o.LatencyTarget < 0:

@@ -46,7 +46,7 @@ export function standing(e, now) {
       return { state: 'idle', level: 'good', notes: [] };
     default:
       return {
-        state: 'closed', level: 'good',
+        state: 'closed', level: (e.scopes ?? []).some((scope) => standing(scope, now).level !== 'good') ? 'warn' : 'good',
         notes: e.score < 0.75 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
       };
   }

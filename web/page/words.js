@@ -35,6 +35,7 @@ const en = {
   'verdict.spread': 'Answers from tiers {tiers}',
   'verdict.lower': 'Answers from tier {tier}: the tiers before it are out',
   'verdict.down': 'Down: every endpoint is out',
+  'verdict.scopes': 'Down for {scopes}: no endpoint takes these requests',
   'verdict.idle': 'No endpoint has weight',
 
   'verdict.burning': 'error budget burns at {rate}×',
@@ -161,7 +162,28 @@ const en = {
   'error.no such host': 'no such host',
   'error.certificate has expired': 'certificate has expired',
   'error.connection reset': 'connection reset',
+  'error.connection reset by peer': 'connection reset',
+  'error.broken pipe': 'connection closed while sending',
+  'error.network is unreachable': 'network is unreachable',
+  'error.no route to host': 'no route to the host',
+  'error.connection closed before an answer': 'connection closed before a response',
+  'error.connection closed in mid-answer': 'connection closed in the middle of a response',
+  'error.connecting timed out': 'connecting timed out',
+  'error.TLS handshake timed out': 'TLS handshake timed out',
+  'error.looking up the host timed out': 'looking up the host timed out',
+  'error.the endpoint does not speak TLS': 'the endpoint does not speak TLS',
+  'error.certificate is for another host': 'certificate is for another host',
+  'error.certificate of an unknown authority': 'certificate of an unknown authority',
+  'error.certificate is not valid yet': 'certificate is not valid yet',
+  'error.HTTP/2 connection ended by the endpoint': 'HTTP/2 connection ended by the endpoint',
+  'error.unknown error': 'unknown error',
+  'error.unexpected body': 'unexpected body',
   'error.timeout': 'timeout',
+  'error.silent for': 'silent for {span}',
+  'error.at the deadline': 'timeout after {span}, at the deadline of the request',
+  'error.with an error': '{status} with an error in the body',
+  'error.bad status': 'status {status}',
+  'error.body at': 'body at {rate} bytes/s',
   'error.timeout after': 'timeout after {span}',
   'error.no answer within': 'no response within {span}',
   'error.client left after': 'client left after {span}',
@@ -384,6 +406,7 @@ const zh = {
   'verdict.spread': '由第 {tiers} 层级应答',
   'verdict.lower': '由第 {tier} 层级应答：之前的层级均不可用',
   'verdict.down': '不可用：没有任何端点可以接收请求',
+  'verdict.scopes': '{scopes} 不可用：没有任何端点接收这些请求',
   'verdict.idle': '没有端点具有权重',
 
   'verdict.burning': '错误预算消耗速度为允许值的 {rate} 倍',
@@ -510,7 +533,28 @@ const zh = {
   'error.no such host': '主机不存在',
   'error.certificate has expired': '证书已过期',
   'error.connection reset': '连接被重置',
+  'error.connection reset by peer': '连接被重置',
+  'error.broken pipe': '发送中连接被关闭',
+  'error.network is unreachable': '网络不可达',
+  'error.no route to host': '没有到主机的路由',
+  'error.connection closed before an answer': '未应答就关闭了连接',
+  'error.connection closed in mid-answer': '应答中途关闭了连接',
+  'error.connecting timed out': '连接超时',
+  'error.TLS handshake timed out': 'TLS 握手超时',
+  'error.looking up the host timed out': '查询主机名超时',
+  'error.the endpoint does not speak TLS': '端点不支持 TLS',
+  'error.certificate is for another host': '证书属于另一主机',
+  'error.certificate of an unknown authority': '证书由未知机构签发',
+  'error.certificate is not valid yet': '证书尚未生效',
+  'error.HTTP/2 connection ended by the endpoint': 'HTTP/2 连接被端点结束',
+  'error.unknown error': '未知错误',
+  'error.unexpected body': '正文不符',
   'error.timeout': '超时',
+  'error.silent for': '{span} 内没有新数据',
+  'error.at the deadline': '{span} 后到达请求的时限',
+  'error.with an error': '{status}，正文含错误',
+  'error.bad status': '状态码 {status}',
+  'error.body at': '正文速度仅 {rate} 字节/秒',
   'error.timeout after': '{span} 后超时',
   'error.no answer within': '{span} 内没有应答',
   'error.client left after': '{span} 后客户端离开',
@@ -720,11 +764,23 @@ export const known = (key) => key in en;
 // reason returns the text of a reason; an unknown reason stays as it is.
 export const reason = (word) => known(`reason.${word}`) ? t(`reason.${word}`) : (word ?? '').replaceAll('_', ' ');
 
+// failures with a number in them
+const numbered = [
+  [/^(timeout after|no answer within|client left after|silent for) (?<span>\S+)$/, (kind) => `error.${kind}`],
+  [/^timeout after (?<span>\S+), at the request's deadline$/, () => 'error.at the deadline'],
+  [/^(?<status>\d+) with an error in the body$/, () => 'error.with an error'],
+  [/^status (?<status>\d+)$/, () => 'error.bad status'],
+  [/^body at (?<rate>\S+) bytes\/s$/, () => 'error.body at'],
+];
+
 // failure translates the usual errors; others stay as they are.
 export function failure(what) {
   if (known(`error.${what}`)) return t(`error.${what}`);
-  const [, kind, span] = what.match(/^(timeout after|no answer within|client left after) (\S+)$/) ?? [];
-  return kind ? t(`error.${kind}`, { span }) : what;
+  for (const [pattern, keyOf] of numbered) {
+    const found = what.match(pattern);
+    if (found) return t(keyOf(found[1]), found.groups);
+  }
+  return what;
 }
 
 // cause describes a failure: a status or an error, and the request that got it.
