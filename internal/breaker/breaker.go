@@ -387,6 +387,11 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 	return changed
 }
 
+// Settled reports whether Tick changes nothing before the next attempt, check or order.
+func (b *Breaker) Settled() bool {
+	return b.State == Closed && b.Told.State == Closed && !b.wary && b.uncounted == 0 && (b.Relapses == 0 || !b.Worked)
+}
+
 // Due returns when Tick will next change something; zero if only an event can.
 func (b *Breaker) Due(cfg *Config) time.Time {
 	switch {

@@ -37,8 +37,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds
 	if c.well() && !s.barred && !s.Left && how != AdmitPassed && (b == nil || s.fitsLocked(t, b, now)) { // the usual case
 		t.Permit.Generation = c.breaker.Generation
 		c.begun++
-		s.Busy.Add(1)
-		s.inFlight.add(f)
+		s.addLocked(f)
 		s.Mu.Unlock()
 		return true
 	}
@@ -61,8 +60,7 @@ func (s *State) acquireScoped(f Watched, now time.Time, cfg *breaker.Config, b *
 		t.Permit.Generation, t.rare.whole.Generation = c.breaker.Generation, own.breaker.Generation
 		own.begun++
 		c.begun++
-		s.Busy.Add(1)
-		s.inFlight.add(f)
+		s.addLocked(f)
 		s.Mu.Unlock()
 		return true
 	}
@@ -167,9 +165,17 @@ func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Adm
 	c.begun++
 }
 
-func (s *State) linkLocked(f Watched) {
+// addLocked adds an attempt to those in flight.
+func (s *State) addLocked(f Watched) {
 	s.Busy.Add(1)
 	s.inFlight.add(f)
+	if s.rest.is {
+		s.stirLocked()
+	}
+}
+
+func (s *State) linkLocked(f Watched) {
+	s.addLocked(f)
 	if s.Left {
 		s.Owner.BusyOutside(s)
 	}

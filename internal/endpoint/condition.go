@@ -130,6 +130,10 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	return changed, due
 }
 
+// restless reports whether the score may change: there are samples since the latest one, or it is
+// below 1.
+func (c *condition) restless() bool { return c.scorer.News() || c.scorer.Lost > 0 }
+
 // rescore computes the score and publishes it if it moved by score.Step or more, or back to 1.
 // It reports whether it did.
 func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration) bool {

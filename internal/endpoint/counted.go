@@ -120,8 +120,10 @@ func (h *DurationCounts) merge(o *DurationCounts) {
 	h.Sum += o.Sum
 }
 
-// FreshLocked returns the counts since the latest TakeFresh. The state's mutex guards them.
+// FreshLocked returns the counts since the latest TakeFresh, to add to them. The state's mutex guards
+// them.
 func (s *State) FreshLocked() *Counted {
+	s.stirLocked()
 	if s.fresh == nil {
 		s.fresh = new(Counted)
 	}

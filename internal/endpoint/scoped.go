@@ -194,19 +194,26 @@ func (v Scoped) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds, asked i
 	return at, free
 }
 
-// Usual returns the mean latency of good responses; 0 if it is unknown or calls are kept away.
-func (v Scoped) Usual(now time.Time, cfg *breaker.Config) (mean time.Duration) {
+// Usual returns the mean latency of good responses, 0 if it is unknown or calls are kept away, and
+// whether Rescore may change the score.
+func (v Scoped) Usual(now time.Time, cfg *breaker.Config) (mean time.Duration, restless bool) {
+	if known := v.State.usual.Load(); known > 0 { // it has no scopes, is available, and has no news
+		if v.scope != "" {
+			return 0, false
+		}
+		return time.Duration(known - 1), false
+	}
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
 	if c := v.about(); c != nil {
-		mean = c.scorer.Typical()
+		mean, restless = c.scorer.Typical(), c.restless()
 	}
 	v.each(func(c *condition) {
 		if c.breaker.Allowed(cfg) == 0 || c.hold.on(now) {
 			mean = 0
 		}
 	})
-	return mean
+	return mean, restless
 }
 
 // hedgeAtLeast is the shortest delay of a hedge.

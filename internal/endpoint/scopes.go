@@ -246,11 +246,18 @@ func (s *State) Restless() (names []string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for _, c := range s.scopes.list {
-		if c.scorer.News() || c.scorer.Lost > 0 {
+		if c.restless() {
 			names = append(names, c.scope)
 		}
 	}
 	return names
+}
+
+// Scores reports whether Rescore may change the score, and whether the endpoint has scopes.
+func (s *State) Scores() (restless, scopes bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.own.restless(), len(s.scopes.list) > 0
 }
 
 // Suspects returns the scopes for whose calls the endpoint seems much slower than usual, or whose

@@ -142,6 +142,7 @@ func (v Scoped) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed 
 	if c == nil {
 		return false
 	}
+	v.stirLocked()
 	v.countLocked(now)
 	changed = c.breaker.SetWary(now, cfg, wary)
 	if changed && wary && v.scope == "" && v.checks.asked != nil {

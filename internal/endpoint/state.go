@@ -30,9 +30,11 @@ type State struct {
 	Key
 	Owner owner
 
-	Busy atomic.Int64 // attempts in flight
+	Busy  atomic.Int64 // attempts in flight
+	usual atomic.Int64 // Usual of an endpoint at rest, plus one; 0: it is not at rest; written under Mu
 
 	Mu       sync.Mutex
+	rest     rest
 	own      condition // the condition of the whole endpoint
 	inFlight inFlight
 	Left     bool // the endpoint has left the pool; attempts of earlier requests go on
@@ -82,18 +84,17 @@ func (t *totals) add(o outcome.Outcome) {
 // Tick makes the changes that depend on time alone. It returns whether routing tables must be
 // rebuilt, when the next tick is due (zero: none), and the events of its changes.
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
-	changed, news = s.update(nil, func() (changed bool) {
-		s.countLocked(now)
-		changed, due = s.own.tick(now, cfg, &s.sample)
-		for _, c := range s.scopes.list {
-			moved, at := c.tick(now, cfg, &s.sample)
-			changed = s.spreadLocked(c, now, cfg) || moved || changed
-			due = Earliest(due, at)
-		}
-		s.scopes.tick(now)
-		return changed
-	})
-	return changed, due, news
+	s.Mu.Lock()
+	s.countLocked(now)
+	changed, due = s.own.tick(now, cfg, &s.sample)
+	for _, c := range s.scopes.list {
+		moved, at := c.tick(now, cfg, &s.sample)
+		changed = s.spreadLocked(c, now, cfg) || moved || changed
+		due = Earliest(due, at)
+	}
+	s.scopes.tick(now)
+	s.rest.news = false
+	return changed, due, s.unlock(nil)
 }
 
 // Leave marks the endpoint as gone from the pool, and reports whether attempts are in flight.

@@ -27,6 +27,7 @@ type heedless struct{}
 
 func (heedless) Emit(event.Event)                    {}
 func (heedless) Poke()                               {}
+func (heedless) Stirs(*State)                        {}
 func (heedless) HasRoom()                            {}
 func (heedless) OrderOver(*State, *Order, time.Time) {}
 func (heedless) BusyOutside(*State)                  {}

@@ -157,6 +157,9 @@ type owner interface {
 	// BusyOutside says that an attempt has begun at an endpoint that left the pool. It is
 	// called under the state's mutex.
 	BusyOutside(s *State)
+	// Stirs says that something begins to happen at an endpoint at rest. It is called under the
+	// state's mutex.
+	Stirs(s *State)
 	// HasRoom says that an attempt has ended at an endpoint that had turned attempts away
 	// because it was full. It is called under the state's mutex.
 	HasRoom()
@@ -167,6 +170,7 @@ type owner interface {
 // only the scope of t; if t is nil, all scopes.
 func (s *State) update(t *Ticket, change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
+	s.stirLocked()
 	changed = change()
 	return changed, s.unlock(t)
 }

@@ -30,6 +30,7 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 	if f == nil {
 		return
 	}
+	p.split = true
 	for _, m := range p.Members {
 		if s := &m.shared; s.with == f && s.target != nil && s.target.Bounds != nil && len(s.target.Bounds.Rates) > 0 {
 			p.splitLocked(m, f, steady, every, now)

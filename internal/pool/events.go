@@ -154,7 +154,7 @@ func (p *Pool) causesLocked(now time.Time) string {
 // someOutLocked reports whether an endpoint's breaker is open or recovering without an
 // operator's order. It needs Pool.Mu.
 func (p *Pool) someOutLocked() bool {
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		if m.ToldOut() {
 			return true
 		}

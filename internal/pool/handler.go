@@ -195,7 +195,7 @@ func (h *Handler) newDynamicLocked(address string) *target.Target {
 	default:
 		m := h.Pool.joinLocked(key)
 		m.refs++
-		m.shared.target, m.shared.id = t, ""
+		m.shared.target, m.shared.id, h.Pool.sharedWith = t, "", nil
 		t.State = m.State
 	}
 	h.Dynamic.Known[address] = t

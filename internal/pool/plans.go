@@ -30,11 +30,14 @@ func (p *Pool) planLocked(g *Generation, now time.Time, collected []event.Event)
 			collected = changePlan(t.State, plan, now, &changed, collected)
 		}
 	}
-	for _, m := range p.Members {
-		if !planned[m.State] {
-			collected = changePlan(m.State, nil, now, &changed, collected)
+	if p.planned {
+		for _, m := range p.Members {
+			if !planned[m.State] {
+				collected = changePlan(m.State, nil, now, &changed, collected)
+			}
 		}
 	}
+	p.planned = len(planned) > 0
 	return changed, collected
 }
 

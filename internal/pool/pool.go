@@ -67,7 +67,12 @@ type Pool struct {
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*Generation // oldest first
 
+	awake awake
+
 	planDue     time.Time // when a schedule begins or ends next; zero: there is none
+	planned     bool      // a plan is in force
+	split       bool      // limits have been split with a fleet
+	sharedWith  Fleet     // whom all findings were told; nil: nobody, or not all
 	scopedBy    string    // Generation.scopedBy of the known scopes
 	staleRoutes bool      // an endpoint has left the pool, so counts of failovers to it must go
 }
@@ -113,7 +118,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	for _, t := range h.Targets {
 		m := p.joinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
 		m.refs++
-		m.shared.target, m.shared.id = t, ""
+		m.shared.target, m.shared.id, p.sharedWith = t, "", nil
 		t.State = m.State
 	}
 	if p.generation.Load() == nil {
@@ -237,30 +242,36 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	planned, collected := p.planLocked(g, now, collected)
 	rescoped, collected := p.rescopeLocked(g, now, collected)
 	changed = planned || rescoped || changed
+	restless, scopes := false, false
 	tick := func(s *endpoint.State) {
 		moved, at, news := s.Tick(now, cfg)
 		collected = append(collected, news...)
 		changed = changed || moved
 		due = endpoint.Earliest(due, at)
+		own, some := s.Scores()
+		restless, scopes = restless || own, scopes || some
 	}
-	for _, m := range p.Members {
+	for _, m := range p.toTickLocked(now, cfg) {
 		tick(m.State)
 	}
 	for _, s := range p.passingLocked() {
 		tick(s)
 	}
 	p.foldLocked(now)
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		p.trackLocked(m, now, cfg)
 	}
 	p.Budget.Tick(now)
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
-	changed = p.rescoreLocked(g, now) || changed
+	if restless || scopes {
+		changed = g.rescoreLocked(now, cfg, scopes) || changed
+	}
 	heard, collected := p.shareLocked(now, cfg, collected)
 	changed = heard || changed
 	changed = changed || g.roomsChanged(now)
 	collected = p.trendLocked(now, cfg, collected)
+	p.restLocked(cfg)
 	if changed {
 		p.rebuildLocked(now)
 		p.scopesDownLocked(g)

@@ -111,16 +111,20 @@ func (s *shared) of(scope string) *said {
 // endpoints that are new here. It needs Pool.Mu.
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
+	p.sharedWith = f
 	if f == nil {
-		for _, m := range p.Members {
-			if m.shared.demand.part != 0 {
-				m.shared.demand = demanded{}
-				m.SetPart(1, 1)
+		if p.split {
+			p.split = false
+			for _, m := range p.Members {
+				if m.shared.demand.part != 0 {
+					m.shared.demand = demanded{}
+					m.SetPart(1, 1)
+				}
 			}
 		}
 		return false, collected
 	}
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		s := &m.shared
 		if s.target == nil {
 			continue

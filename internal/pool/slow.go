@@ -12,7 +12,7 @@ import (
 // waiting. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		for _, scope := range m.Suspects(now) {
 			if !p.canDoWithout(g, m.State, scope, now) {
 				continue

@@ -48,6 +48,7 @@ type Routes struct {
 	Trials  []*target.Target // targets that want a call as a trial
 	Standby []*target.Target // available targets in tiers below the serving one
 	Passed  []*target.Target // targets that are passed over, for calls that find no other
+	metered []*target.Target // targets with limits or quotas; of the routes of all scopes only
 
 	scope  string             // the scope of the calls; empty: all calls without their own routes
 	trials string             // the key of TrialDue: the scope, or empty while other calls find no endpoint either
@@ -101,6 +102,9 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	built := h.buildFor("", targets, now, cfg)
 	crowded := false
 	for _, t := range targets {
+		if t.IsMetered() {
+			built.metered = append(built.metered, t)
+		}
 		names, full := t.State.Unwell(now, cfg)
 		crowded = crowded || full
 		for _, scope := range names {
@@ -167,8 +171,8 @@ func (g *Generation) roomsChanged(now time.Time) bool {
 		if t == nil {
 			continue
 		}
-		for _, one := range t.Targets {
-			if one.IsMetered() && one.State.RoomChanged(one.Bounds, now) {
+		for _, one := range t.metered {
+			if one.State.RoomChanged(one.Bounds, now) {
 				return true
 			}
 		}

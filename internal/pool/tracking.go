@@ -56,7 +56,7 @@ func (p *Pool) fold(now time.Time) {
 }
 
 func (p *Pool) foldLocked(now time.Time) {
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		p.foldMemberLocked(m, now)
 	}
 	p.foldLeavingLocked(now)

@@ -29,9 +29,9 @@ const trendsFor = 6 * time.Minute
 // trendLocked passes changes of service to the detectors at once, and the tallies of all endpoints
 // when a step is over. It appends the events of anomalies that begin or end. It needs Pool.Mu.
 func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event.Event) []event.Event {
-	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
+	over := p.stepOverLocked(now)
 	var room [4]anomaly.Change
-	for _, s := range p.Members {
+	for _, s := range p.awakeLocked() { // all, if over
 		changes := room[:0]
 		serving, forced, sample := s.TakeStep(cfg, over)
 		t := &s.trend
