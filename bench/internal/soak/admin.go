@@ -26,7 +26,7 @@ type moves struct {
 }
 
 func newAdminView(address string) *adminView {
-	a := &adminView{address: address, client: &http.Client{Timeout: 20 * time.Second}, moves: make(map[string]*moves)}
+	a := &adminView{address: address, client: &http.Client{Timeout: time.Minute}, moves: make(map[string]*moves)}
 	for _, pool := range pools {
 		a.moves[pool] = new(moves)
 	}

@@ -29,6 +29,7 @@ type Result struct {
 	Kills      int            `json:"kills"`
 	Faults     map[string]int `json:"faults"` // how often each fault was played
 	Reloads    int            `json:"reloads"`
+	Slowest    float64        `json:"slowest_reload_s"`
 	Counts     Counts         `json:"counts"`
 	Growth     Growth         `json:"growth"`
 	Problems   []string       `json:"problems"`

@@ -9,8 +9,8 @@ import (
 // print writes the result to standard output.
 func (r *Result) print() {
 	c, n, g := r.Calls, r.Counts, r.Growth
-	fmt.Printf("\n%s build: %d calls: %d correct, %d WebSockets cut off and %d others failed as allowed, %d while the machine stood still, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads, %d kills (%d more calls of processes whose counts are lost, %d of them cut off), faults %v\n",
-		r.Build, c.Sent, c.OK, c.SocketsCut, c.Explained, c.Starved, c.Unexplained, c.Cancelled, c.Resent, r.Reloads, r.Kills, r.Lost.Calls, r.Lost.Cut, r.Faults)
+	fmt.Printf("\n%s build: %d calls: %d correct, %d WebSockets cut off and %d others failed as allowed, %d while the machine stood still, %d unexplained, %d cancelled by their clients, %d sent again; %d reloads (the slowest took %.1f s), %d kills (%d more calls of processes whose counts are lost, %d of them cut off), faults %v\n",
+		r.Build, c.Sent, c.OK, c.SocketsCut, c.Explained, c.Starved, c.Unexplained, c.Cancelled, c.Resent, r.Reloads, r.Slowest, r.Kills, r.Lost.Calls, r.Lost.Cut, r.Faults)
 	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
 		fmt.Printf("%8d %s\n", c.Kinds[kind], kind)
 	}

@@ -38,6 +38,7 @@ func (i *instance) reloadOnce(load int) {
 	if broken {
 		config = breakConfig(config)
 	}
+	began := time.Now()
 	l.reloads.begin()
 	status, err := l.admin.load(config)
 	l.reloads.end()
@@ -51,6 +52,7 @@ func (i *instance) reloadOnce(load int) {
 	default:
 		i.trial.mu.Lock()
 		i.trial.Reloads++
+		i.trial.Slowest = max(i.trial.Slowest, time.Since(began).Seconds())
 		i.trial.mu.Unlock()
 	}
 }
