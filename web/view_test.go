@@ -148,7 +148,7 @@ func TestAnEndpointHasALink(t *testing.T) {
 		t.Errorf("the address says %q", query)
 	}
 	text := chromium.Eval[string](tab, "document.querySelector('main').innerText")
-	for _, want := range []string{"503", "POST /v1/chat/completions", "timeout after 2s", "Down since", "Breaker", "open", "Out at 2 of 5 instances"} {
+	for _, want := range []string{"503", "POST /v1/chat/completions", "timeout after 2s", "Down since", "Breaker", "open", "Out at 2 of 5 instances", "What helps: look at its log, or at the status page of its provider"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the view does not say %q", want)
 		}
@@ -178,6 +178,37 @@ func TestDetailsThatCannotBeRead(t *testing.T) {
 	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
 	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
+}
+
+// TestWhatHelps says what usually helps against each kind of failure, in both languages.
+func TestWhatHelps(t *testing.T) {
+	browser := chromium.Start(t)
+	s := showcase(time.Now())
+	address := serve(t, s)
+	var tabs []*chromium.Tab
+	for _, language := range []string{"en", "zh-CN"} {
+		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
+	}
+	for _, test := range []struct{ reason, outcome, what, en, zh string }{
+		{"consecutive_failures", "dial", "no such host", "the DNS of this machine", "DNS"},
+		{"consecutive_failures", "dial", "connection refused", "check that it runs", "是否在运行"},
+		{"consecutive_failures", "dial", "network is unreachable", "can reach its address", "能否连到"},
+		{"consecutive_failures", "tls", "certificate has expired", "check its certificate", "检查它的证书"},
+		{"denied", "denied", "401", "check its key", "检查它的密钥"},
+		{"failure_ratio", "rate_limited", "429", "send it less", "少发一些"},
+		{"trial_failed", "truncated", "connection closed in mid-answer", "ends connections early", "过早关闭连接"},
+		{"relapse", "timeout", "timeout after 2s", "look at its load", "查看它的负载"},
+		{"slower_than_usual", "", "no answer within 206ms", "look at its load", "查看它的负载"},
+		{"check_failed", "", "503", "the uri of its health check", "健康检查的 uri"},
+	} {
+		s.change(func() {
+			e := s.pools[1]["endpoints"].([]object)[0]
+			e["reason"], e["cause"] = test.reason, object{"outcome": test.outcome, "what": test.what, "method": "GET", "path": "/", "at": time.Now()}
+		})
+		for i, want := range []string{"What helps: .*" + test.en, "建议：.*" + test.zh} {
+			tabs[i].Until(20*time.Second, fmt.Sprintf("RegExp(%q).test(document.querySelector('.endpoint-view .operator')?.textContent)", want))
+		}
+	}
 }
 
 // TestCausesAreTranslated shows causes with numbers in them in both languages.

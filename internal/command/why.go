@@ -179,6 +179,9 @@ func (l layout) cure(command []string, after string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+// helps begins the sentence on what usually helps.
+const helps = "what helps: "
+
 // explainEndpoint returns what keeps an endpoint from its traffic, in sentences, the command that an
 // operator can give, and a few words that follow it; nothing if the endpoint is well.
 func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, cure []string, after string) {
@@ -215,7 +218,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 			facts = append(facts, "it is tried again within "+formatWait(e.Until, now)+", and comes back by itself once that succeeds")
 		}
 		if what := remedy(e.Reason, e.Cause); what != "" {
-			facts = append(facts, "what helps: "+what)
+			facts = append(facts, helps+what)
 		}
 		cure, after = command(api.Reset), ", if you know that it is well"
 	}
@@ -235,6 +238,9 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 	for i := range e.Scopes {
 		if s := &e.Scopes[i]; isIll(s) && e.Reason != breaker.ReasonScopes {
 			facts = append(facts, explainScope(s, now))
+			if what := remedy(s.Reason, s.Cause); what != "" && s.Share == 0 && !slices.Contains(facts, helps+what) {
+				facts = append(facts, helps+what)
+			}
 			if cure == nil {
 				cure, after = command(api.Reset), ", if you know that it is well for these requests"
 			}

@@ -39,6 +39,9 @@ func TestWordsAreThoseOfThePage(t *testing.T) {
 		}
 		same("state."+state, stateOf(state))
 	}
+	for name, words := range remedies {
+		same("remedy."+name, words)
+	}
 	reasons := regexp.MustCompile(`(?m)^\t[rR]eason\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(reasons) < 15 {
 		t.Fatalf("only %d reasons were found", len(reasons))
