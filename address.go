@@ -281,7 +281,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
 		}
-		// a fallback to static upstreams goes by address as well
+		// static upstreams that dynamic ones fall back to are found by address too
 		p.handler.Targets = nil
 	}
 	return nil
@@ -313,7 +313,8 @@ func (p *Policy) defaultName() string {
 	return "dynamic"
 }
 
-// othersThan names the addresses of upstreams, to follow the complaint that one is not among them.
+// othersThan returns a text with the addresses of the upstreams, for the end of the error that one is
+// missing.
 func othersThan(address string, upstreams reverseproxy.UpstreamPool) string {
 	const most = 5
 	var others []string

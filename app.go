@@ -29,7 +29,7 @@ type App struct {
 	// it, of the memory of the machine or its control group.
 	Memory int64 `json:"memory,omitempty"`
 
-	// Who is told about incidents. The module `url` is in a package of its own, which a build
+	// Who is told about incidents. The module `url` is in a separate package, which a build
 	// includes with `--with github.com/apifailover/caddy-failover/notify`. Default: nobody.
 	NotifyRaw []json.RawMessage `json:"notify,omitempty" caddy:"namespace=failover.notifiers inline_key=notifier"`
 

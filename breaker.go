@@ -35,11 +35,13 @@ type Breaker struct {
 
 	// An attempt is slow if it takes longer than max(100 ms, `slow_factor` × median, 3 × p99) of
 	// the endpoint's last hour. If half of the last 20 attempts are slow, the breaker opens, unless
-	// the endpoint is the last one available. So it does if bodies come at less than the median
-	// divided by `slow_factor`. 0 turns both rules off. Default: 10.
+	// the endpoint is the last one available. It also opens if bodies arrive at less than the median
+	// rate divided by `slow_factor`. 0 turns both rules off. Default: 10.
 	SlowFactor *float64 `json:"slow_factor,omitempty"`
 
-	// How long the breaker stays open, ± 20 %. The time doubles with each relapse. Default: 5s.
+	// How long the breaker stays open, ± 20 %. The time doubles with each relapse. After a trial
+	// that cost its client nothing it is half of this, or a little more where there are few
+	// requests. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
 	// The longest open period, at most 24h. Default: 10s, or 5m if the endpoint refused its own

@@ -21,7 +21,7 @@ func init() { caddy.RegisterModule(new(EventSource)) }
 type EventSource struct {
 	ctx caddy.Context
 	app *caddyevents.App
-	// events before that would race with the app's start
+	// an event before the app's start would race with it
 	running atomic.Bool
 }
 
@@ -39,9 +39,8 @@ func (s *EventSource) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// newEventSource returns a source of events that lives as long as ctx. Its context has its own
-// ancestry, because the ancestry of ctx shares memory with that of modules that are provisioned
-// later.
+// newEventSource returns a source of events that lives as long as ctx. Its context has its own copy of
+// ctx's ancestry, because modules that are provisioned later write to the memory of the original.
 func newEventSource(ctx caddy.Context) (*EventSource, error) {
 	app, err := ctx.App("events")
 	if err != nil {

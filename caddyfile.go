@@ -29,8 +29,8 @@ func init() {
 //	    <reverse_proxy options>
 //	}
 //
-// The endpoint options are those of Policy.UnmarshalCaddyfile, which also lists
-// the pool options. It passes everything else to reverse_proxy.
+// Policy.UnmarshalCaddyfile lists the endpoint options and the pool options. parseDirective passes
+// all other options to reverse_proxy.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
 		return nil, h.ArgErr()
@@ -251,7 +251,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return p.checkAPIWords()
 }
 
-// reader has what the functions that read one policy need.
+// reader has the state of reading one policy.
 type reader struct {
 	matcher func(*caddyfile.Dispenser) (caddy.ModuleMap, bool, error)
 	seen    map[string]int // lines of the pool's options

@@ -35,13 +35,13 @@ type Fleet struct {
 	// a part of the ID that Caddy keeps in its data directory.
 	Instance string `json:"instance,omitempty"`
 
-	// Signs what instances tell each other, and is the key of the hashes by which they know
-	// endpoints. It must be the same in all of them. Placeholders {env.*} and {file.*} work.
-	// Default: none; then everybody with access to the engine can speak for an instance.
+	// The key that signs the messages of instances and hashes the identities of endpoints in them. It
+	// must be the same at all instances. Placeholders {env.*} and {file.*} work. Default: none; then
+	// everybody with access to the engine can speak for an instance.
 	Secret string `json:"secret,omitempty"`
 
 	// How instances reach each other: `storage` uses Caddy's own storage, `redis` a Redis or
-	// Valkey server. The module `redis` is in a package of its own, which a build includes with
+	// Valkey server. The module `redis` is in a separate package, which a build includes with
 	// `--with github.com/apifailover/caddy-failover/redis`. Required.
 	EngineRaw json.RawMessage `json:"engine,omitempty" caddy:"namespace=failover.engines inline_key=engine"`
 }
@@ -119,7 +119,7 @@ type fleetPart struct {
 	quiet context.CancelFunc // ends what tells the node of events; it is handed on with the node
 }
 
-// fleetSettings make a node: those that change need another one.
+// fleetSettings are the settings of a node. If one of them changes, a new node is needed.
 type fleetSettings struct{ name, instance, secret string }
 
 // provision prepares an App's part in a fleet.
@@ -213,8 +213,8 @@ func (j *fleetPart) start() {
 	j.leave = j.node.Run(j.engine)
 }
 
-// stop leaves the fleet, unless a newer configuration is in it. Others are told when the
-// process ends, if the engine can be had.
+// stop leaves the fleet, unless a newer configuration is in it. When the process ends, it tells the
+// other instances, if the engine is reachable.
 func (j *fleetPart) stop() {
 	fleets.Lock()
 	defer fleets.Unlock()
@@ -237,7 +237,7 @@ func (j *fleetPart) stop() {
 	}
 }
 
-// leaveWithin is how long a Caddy that ends waits for its engine.
+// leaveWithin is how long an ending process waits for its engine.
 const leaveWithin = 500 * time.Millisecond
 
 // newestFleet returns the newest part in a fleet; nil: there is none.

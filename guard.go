@@ -32,7 +32,7 @@ const defaultCommitSize = 1 << 20
 // request can still move to another endpoint.
 type Commit struct {
 	// `headers`; `first_byte` (the headers and the first byte of the body, not counting comments
-	// and pings of an event stream); `first_event` (the same, but of an event stream its first
+	// and pings of an event stream); `first_event` (the same, but for an event stream the first
 	// event with content); or `complete` (the whole response, up to `size`; the rest of a larger
 	// one is passed on as it arrives). Default: `headers`.
 	After string `json:"after,omitempty"`
@@ -184,7 +184,7 @@ func (p *Policy) answerRules() (*answer.Rules, error) {
 
 // SetJSON sets a value in the JSON request bodies for an endpoint. The body must be an object in
 // UTF-8, at most as large as the retry block's `buffer`, and nested at most 1,000 deep. It is
-// read whole before the endpoint is asked. Requests without a body stay unchanged.
+// read whole before the attempt. Requests without a body stay unchanged.
 //
 // The endpoint finds only this value at the path: other members whose names decode to the same
 // text, or differ only in case, are removed.
@@ -202,8 +202,7 @@ type SetJSON struct {
 	Optional bool `json:"optional,omitempty"`
 }
 
-// jsonWord is what a word of a Caddyfile means as JSON: itself if it is JSON, else
-// a string.
+// jsonWord returns a word of a Caddyfile as JSON: unchanged if it is JSON, else as a string.
 func jsonWord(word string) json.RawMessage {
 	if json.Valid([]byte(word)) {
 		return json.RawMessage(word)
@@ -225,7 +224,7 @@ func (s *SetJSON) validate() error {
 	return nil
 }
 
-// jsonEdits are a list of SetJSON, ready for use. They have been validated.
+// jsonEdits converts a list of SetJSON, which must be valid.
 func jsonEdits(list []*SetJSON) []target.JSONEdit {
 	var ready []target.JSONEdit
 	for _, s := range list {

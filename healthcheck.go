@@ -73,8 +73,8 @@ type Health struct {
 	Body string `json:"body,omitempty"`
 
 	// Makes the check a call of grpc.health.v1.Health/Check; SERVING passes. The proxy's transport
-	// must speak HTTP/2: over TLS, or with h2c. `uri`, `method`, `expect_status`, `expect_body` and
-	// `body` do not go with it. Default: none.
+	// must speak HTTP/2: over TLS, or with h2c. It cannot be combined with `uri`, `method`,
+	// `expect_status`, `expect_body` or `body`. Default: none.
 	GRPC *GRPCHealth `json:"grpc,omitempty"`
 }
 

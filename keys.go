@@ -22,12 +22,12 @@ const (
 	scopeOff     = "off"
 )
 
-// Scope says what kind of call a request is: for which model, method or route. What fails for one
-// kind keeps only calls of that kind from the endpoint.
+// Scope says of which kind a request is: by its model, method or route. Failures of one kind keep
+// only requests of that kind from the endpoint.
 type Scope struct {
-	// Where the kind stands: `text` (which has placeholders), `json` (a field of the request's
-	// JSON body), `path_model` (the path's segment after `models`), `grpc_service` (the service of
-	// a call of gRPC), or `off` (nowhere, whatever `api` says). Required.
+	// Where a request states its kind: `text` (with placeholders), `json` (a field of the JSON body),
+	// `path_model` (the path's segment after `models`), `grpc_service` (the service of a gRPC call),
+	// or `off` (nowhere, whatever `api` says). Required.
 	By string `json:"by,omitempty"`
 
 	// The text, with placeholders, or the path of the field, as in `set_json`. Default: none;
@@ -62,7 +62,7 @@ func (s *Scope) validate() error {
 	return nil
 }
 
-// scope returns the scope in force: the option's, else that of the API. Nil: calls have none.
+// scope returns the scope in force: the option's, else that of the API; nil: calls have none.
 func (p *Policy) scope() *Scope {
 	if p.Scope != nil {
 		if p.Scope.By == scopeOff {
@@ -84,7 +84,7 @@ func (p *Policy) scope() *Scope {
 	return nil
 }
 
-// source returns where calls find their scope.
+// source converts the option to the source of calls' scopes.
 func (s *Scope) source() call.KeySource {
 	switch s.By {
 	case scopeJSON:

@@ -71,10 +71,10 @@ type Policy struct {
 	// request counts. `balance` spreads requests for which no entry has a value. Default: none.
 	Affinity []*Affinity `json:"affinity,omitempty"`
 
-	// The kind of a call, such as the model that it asks for. What fails for one kind (statuses
-	// that count as failures, timeouts, broken connections, 429, slowness) keeps only calls of
-	// that kind from the endpoint. Connections that fail and refused credentials keep all calls
-	// from it. Default: what `api` says (the model or the method), else none.
+	// The kind of a request, such as the model that it asks for. Failures of one kind (statuses that
+	// count as failures, timeouts, broken connections, 429, slowness) keep only requests of that
+	// kind from the endpoint. Failed connections and refused credentials keep all requests from it.
+	// Default: what `api` says (the model or the method), else none.
 	Scope *Scope `json:"scope,omitempty"`
 
 	// How early a tier passes load to the next one. 0: the tier takes

@@ -18,15 +18,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/call"
 )
 
-// Hedge sends a second attempt to the next endpoint if the first one has brought no response
-// after a while. The first good response wins. The plugin ends the other attempt, and counts
-// only the time that it has taken. A request is hedged if it may be retried and its whole body
-// has arrived and is kept. Upgrades are never hedged.
+// Hedge sends a second attempt to the next endpoint if the first one has no response after a while.
+// The first good response wins. The plugin ends the other attempt, and counts only its time. A
+// request is hedged if it may be retried and its whole body has arrived and is kept. Upgrades are
+// never hedged.
 //
 // See Dean and Barroso, The Tail at Scale, https://doi.org/10.1145/2408776.2408794.
 type Hedge struct {
-	// How long the first attempt may take to bring the first byte that `commit` waits for. Either
-	// this or `quantile` is required. Default: none.
+	// How long the first attempt may take to the first byte that `commit` waits for. Either this or
+	// `quantile` is required. Default: none.
 	After caddy.Duration `json:"after,omitempty"`
 
 	// The same time as a quantile of the endpoint's own latency of the last hour, between 0 and
@@ -104,7 +104,7 @@ type Retry struct {
 	// `idempotent`.
 	Methods []string `json:"methods,omitempty"`
 
-	// The number of retries at the endpoint that failed, before another endpoint is asked. They
+	// The number of retries at the endpoint that failed, before another endpoint is tried. They
 	// follow a reset connection, a failure status, or a 429 without a time, never a timeout.
 	// Default: 0.
 	SameEndpoint int `json:"same_endpoint,omitempty"`
@@ -113,7 +113,7 @@ type Retry struct {
 	// endpoint again. If it is longer, the request moves on at once. Default: 0.
 	WaitRetryAfter caddy.Duration `json:"wait_retry_after,omitempty"`
 
-	// The pause before the same endpoint is asked again. Default: as its fields say.
+	// The pause before the same endpoint is tried again. Default: as its fields say.
 	Backoff *Backoff `json:"backoff,omitempty"`
 
 	// A second attempt for requests whose first attempt is slow to respond. Default: none.
@@ -168,9 +168,9 @@ func validateMethod(m string) error {
 	return nil
 }
 
-// Wait configures how requests wait that find no endpoint. They leave the queue in the order in
-// which they came: one at a time while endpoints are on trial, then as fast as the endpoints
-// respond. A retryable request whose attempt fails waits as well.
+// Wait configures how requests that find no endpoint wait. They leave the queue in the order of their
+// arrival: one at a time while endpoints are on trial, then as fast as the endpoints respond. A
+// retryable request whose attempt fails waits as well.
 type Wait struct {
 	// The longest wait, from the start of the request. Required.
 	For caddy.Duration `json:"for,omitempty"`

@@ -31,7 +31,7 @@ func TestOneClientHurtsNoOther(t *testing.T) {
 		{name: "429, rarely", bad: limited, rate: 1, method: http.MethodPost, own: true},
 		{name: "no answer", bad: silent, rate: 20, method: http.MethodGet, options: "timeout 1s"},
 	} {
-		t.Run(hostile.name, func(t *testing.T) {
+		apart(t, hostile.name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
 			for _, a := range apis {
 				usual := delayed(30*time.Millisecond, a.fine) // a busy machine is not slow beside that

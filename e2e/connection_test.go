@@ -79,7 +79,7 @@ func TestAnyMethodMovesOnUntilThereIsAConnection(t *testing.T) {
 		"CONNECT never answered":  {"https://api.invalid", "dial", egress("")},
 		"handshake after CONNECT": {"https://api.invalid", "dial", egress("HTTP/1.1 200 OK\r\n\r\n")},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			two := newAPI(t, "two")
 			p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1s\n\tendpoint %s {\n\t\tname one\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\t%s\n\t}\n}", test.url, two.address, test.transport))
 			if strings.HasPrefix(test.transport, "versions h2c") || strings.HasPrefix(test.transport, "versions 3") || strings.HasPrefix(test.transport, "network_proxy") {
@@ -166,7 +166,7 @@ func TestADeadConnectionIsNoDeadEndpoint(t *testing.T) {
 		"HTTP/1.1 and checks":  {"https", "1.1", "\n\thealth {\n\t\tinterval 300ms\n\t\ttimeout 200ms\n\t}"},
 		"HTTP/2, set_json etc": {"https", "1.1 2", "\n\tidle_timeout 5s"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				fmt.Fprint(w, "one")

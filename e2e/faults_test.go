@@ -95,7 +95,7 @@ func TestFaults(t *testing.T) {
 		},
 		flapping,
 	} {
-		t.Run(fault.name, func(t *testing.T) {
+		apart(t, fault.name, func(t *testing.T) {
 			// one pool of three endpoints for each method, which fail together
 			config, pools := "", make(map[string][]*api)
 			for method := range bodies {
@@ -204,7 +204,7 @@ func TestAllDown(t *testing.T) {
 		misbehaving("503", status(http.StatusServiceUnavailable)),
 		misbehaving("hang", silent),
 	} {
-		t.Run(fault.name, func(t *testing.T) {
+		apart(t, fault.name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
 			p := startCaddy(t, site(strings.Replace(quick, "timeout 30s", "timeout 500ms", 1), apis...))
 			p.get()

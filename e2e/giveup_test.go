@@ -86,7 +86,7 @@ func TestClientsThatGiveUpAreSeen(t *testing.T) {
 		"HTTP/2":         {0, http.MethodGet, true, "", hang},
 		"streams":        {0, http.MethodPost, false, "commit first_byte", silentBody},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two")
 			one := apis[0]
 			p := startCaddy(t, site(waitsLong+"\n"+c.options, apis...))
@@ -184,7 +184,7 @@ func TestClientsThatLeaveCloseNothing(t *testing.T) {
 		"within a second":           {5, 50, 500 * time.Millisecond, false},
 		"later, beside other calls": {3, 10, leavesAfter, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two")
 			one := apis[0]
 			one.behave(func(w http.ResponseWriter, r *http.Request) {

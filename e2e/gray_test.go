@@ -11,7 +11,7 @@ import (
 // again.
 func TestGrayFailure(t *testing.T) {
 	for name, wait := range map[string]time.Duration{"slow": 700 * time.Millisecond, "hangs": time.Hour} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, "one", "two", "three")
 			for _, a := range apis {
 				a.behave(delayed(2*time.Millisecond, a.fine))

@@ -337,7 +337,7 @@ func TestGRPCInTrailers(t *testing.T) {
 			return cmp.Or(s.SendMsg(wrapperspb.String("one: hi")), grpcstatus.Error(codes.Unavailable, "gone"))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two := newGRPC(t, "one"), newGRPC(t, "two")
 			one.behave(behave)
 			p := startCaddy(t, overGRPC("breaker {\n\t\topen_for 200ms\n\t\tstep 50ms\n\t}", one, two))

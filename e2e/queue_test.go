@@ -105,7 +105,7 @@ func TestTriesGoOnAsInStockCaddy(t *testing.T) {
 		"all_down wait":              {2, "all_down wait 20s"},
 		"all_down wait, one failure": {1, "all_down wait 20s\n\tbreaker {\n\t\tconsecutive_failures 1\n\t}"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			apis := newAPIs(t, []string{"one", "two"}[:c.endpoints]...)
 			p := startCaddy(t, site(c.options, apis...))
 			for _, a := range apis {

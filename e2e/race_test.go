@@ -265,7 +265,7 @@ func TestRescue(t *testing.T) {
 		{name: "within the budget", timeout: "1500ms", options: "budget 0% 1", method: http.MethodGet, backup: true, moved: 5},
 		{name: "nowhere to go", timeout: "1500ms", method: http.MethodGet},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		apart(t, test.name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
 			one.behave(slowly)
 			apis := []*api{one, two}
@@ -320,7 +320,7 @@ func TestRescue(t *testing.T) {
 // out, only trials may go to it. Hedges end trials early, so there are more of them.
 func TestPrimaryThatHangs(t *testing.T) {
 	for name, retry := range map[string]string{"rescue": "attempts 3", "hedge": "hedge 50ms"} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
 			one.behave(delayed(2*time.Millisecond, one.fine))
 			two.behave(delayed(2*time.Millisecond, two.fine))

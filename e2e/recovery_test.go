@@ -10,7 +10,7 @@ import (
 // `commit`.
 func TestSuccessesCountOnce(t *testing.T) {
 	for _, commit := range []string{"headers", "first_byte", "complete"} {
-		t.Run(commit, func(t *testing.T) {
+		apart(t, commit, func(t *testing.T) {
 			const n = 30
 			apis := newAPIs(t, "one", "two")
 			one := apis[0]

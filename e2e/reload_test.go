@@ -133,7 +133,7 @@ func TestRequestsOutliveTheirConfiguration(t *testing.T) {
 		"all endpoints leave": func(_, _, three *api) string { return site(limit, three) },
 		"the pool leaves":     func(_, _, three *api) string { return pooled("other", limit, three) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		apart(t, name, func(t *testing.T) {
 			one, two, three := newAPI(t, "one"), newAPI(t, "two"), newAPI(t, "three")
 			gone := make(chan string, 10)
 			one.behave(func(_ http.ResponseWriter, r *http.Request) {

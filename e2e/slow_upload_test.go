@@ -74,7 +74,7 @@ func TestTimeoutCountsFromTheLastByteOfTheUpload(t *testing.T) {
 			if name != "recorded" && (protocol == "1.1" || protocol == "h2c") {
 				continue // the other protocols cover these
 			}
-			t.Run(protocol+", "+name, func(t *testing.T) {
+			apart(t, protocol+", "+name, func(t *testing.T) {
 				end := make(chan struct{})
 				p := startCaddy(t, uploadTo(t, protocol, test.options, taking(256<<10, 60*time.Millisecond, 0, end)))
 				defer close(end)
@@ -84,7 +84,7 @@ func TestTimeoutCountsFromTheLastByteOfTheUpload(t *testing.T) {
 				}
 			})
 		}
-		t.Run(protocol+", stops", func(t *testing.T) {
+		apart(t, protocol+", stops", func(t *testing.T) {
 			end := make(chan struct{})
 			p := startCaddy(t, uploadTo(t, protocol, "timeout 500ms", taking(256<<10, 60*time.Millisecond, 4<<20, end)))
 			defer close(end)

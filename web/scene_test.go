@@ -292,7 +292,7 @@ func showcase(now time.Time) *scene {
 	s.pools = append(s.pools, object{"name": "weather", "at": now, "down": false, "calls_per_second": 3.2, "retries_denied": 0,
 		"sla": standing(0.99, 0.9991, 0.1, false), "endpoints": []object{endpoint("met", "https://api.met.example/v2", 1, 1, 1)}})
 	openai["down_since"] = now.Add(-9 * time.Second)
-	openai["cause"] = object{"what": "503", "method": "POST", "path": "/v1/chat/completions", "count": 5, "at": now.Add(-8 * time.Second)}
+	openai["cause"] = object{"outcome": "status", "what": "503", "method": "POST", "path": "/v1/chat/completions", "count": 5, "at": now.Add(-8 * time.Second)}
 	anthropic["limits"] = []object{{"amount": 4000, "of": "requests", "per_seconds": 60, "left": 1210}, {"amount": 400000, "of": "tokens", "per_seconds": 60, "left": 81234}}
 	anthropic["quotas"] = []object{{"of": "input tokens", "amount": 80000, "left": 0, "back_at": now.Add(40 * time.Second)}}
 	anthropic["scopes"] = []object{

@@ -62,9 +62,12 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 	}
 }
 
-// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900.
+// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900, with
+// operator actions.
 func TestThirtyEndpointsAreInSight(t *testing.T) {
-	address := serve(t, crowd(50))
+	s := crowd(50)
+	s.handlers.Actions = new(taken)
+	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
@@ -106,6 +109,34 @@ func TestIllPoolsComeFirst(t *testing.T) {
 	}
 }
 
+// TestAScopeThatIsOutNeedsAttention: a pool is not well while an endpoint is out for some requests.
+func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
+	s := showcase(time.Now())
+	s.pools = s.pools[2:] // weather, which is well
+	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
+	e := s.pools[0]["endpoints"].([]object)[0]
+	scope := func(name, state string, share float64) object {
+		return object{"scope": name, "state": state, "share": share, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}
+	}
+	for _, test := range []struct {
+		scopes                        []object
+		overall, verdict, note, level string
+	}{
+		{[]object{scope("big", "open", 0), scope("small", "closed", 1)}, "1 pool needs attention", "Down for big: no endpoint takes these requests", "Scope big: Out", "warn"},
+		{[]object{scope("big", "open", 0), scope("small", "recovering", 0)}, "1 pool is down", "Down for big, small: no endpoint takes these requests", "Scope small: On trial", "warn"},
+		{[]object{scope("big", "recovering", 0.2), scope("small", "closed", 1)}, "1 pool needs attention", "Answers from tier 1", "Scope big: On trial", "warn"},
+		{nil, "All pools answer", "Answers from tier 1", "", "good"},
+	} {
+		s.change(func() { e["scopes"] = test.scopes })
+		tab.Until(10*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
+			test.overall, test.verdict, test.level))
+		if text := tab.Text(".card .notes"); !strings.Contains(text, test.note) {
+			t.Errorf("the card says %q, want %q", text, test.note)
+		}
+	}
+}
+
 // TestAnEndpointHasALink opens the view of an endpoint by keyboard, and goes back.
 func TestAnEndpointHasALink(t *testing.T) {
 	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
@@ -117,7 +148,7 @@ func TestAnEndpointHasALink(t *testing.T) {
 		t.Errorf("the address says %q", query)
 	}
 	text := chromium.Eval[string](tab, "document.querySelector('main').innerText")
-	for _, want := range []string{"503", "POST /v1/chat/completions", "timeout after 2s", "Down since", "Breaker", "open", "Out at 2 of 5 instances"} {
+	for _, want := range []string{"503", "POST /v1/chat/completions", "timeout after 2s", "Down since", "Breaker", "open", "Out at 2 of 5 instances", "What helps: look at its log, or at the status page of its provider"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the view does not say %q", want)
 		}
@@ -147,6 +178,37 @@ func TestDetailsThatCannotBeRead(t *testing.T) {
 	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
 	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
+}
+
+// TestWhatHelps says what usually helps against each kind of failure, in both languages.
+func TestWhatHelps(t *testing.T) {
+	browser := chromium.Start(t)
+	s := showcase(time.Now())
+	address := serve(t, s)
+	var tabs []*chromium.Tab
+	for _, language := range []string{"en", "zh-CN"} {
+		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
+	}
+	for _, test := range []struct{ reason, outcome, what, en, zh string }{
+		{"consecutive_failures", "dial", "no such host", "the DNS of this machine", "DNS"},
+		{"consecutive_failures", "dial", "connection refused", "check that it runs", "是否在运行"},
+		{"consecutive_failures", "dial", "network is unreachable", "can reach its address", "能否连到"},
+		{"consecutive_failures", "tls", "certificate has expired", "check its certificate", "检查它的证书"},
+		{"denied", "denied", "401", "check its key", "检查它的密钥"},
+		{"failure_ratio", "rate_limited", "429", "send it less", "少发一些"},
+		{"trial_failed", "truncated", "connection closed in mid-answer", "ends connections early", "过早关闭连接"},
+		{"relapse", "timeout", "timeout after 2s", "look at its load", "查看它的负载"},
+		{"slower_than_usual", "", "no answer within 206ms", "look at its load", "查看它的负载"},
+		{"check_failed", "", "503", "the uri of its health check", "健康检查的 uri"},
+	} {
+		s.change(func() {
+			e := s.pools[1]["endpoints"].([]object)[0]
+			e["reason"], e["cause"] = test.reason, object{"outcome": test.outcome, "what": test.what, "method": "GET", "path": "/", "at": time.Now()}
+		})
+		for i, want := range []string{"What helps: .*" + test.en, "建议：.*" + test.zh} {
+			tabs[i].Until(20*time.Second, fmt.Sprintf("RegExp(%q).test(document.querySelector('.endpoint-view .operator')?.textContent)", want))
+		}
+	}
 }
 
 // TestCausesAreTranslated shows causes with numbers in them in both languages.

@@ -1,5 +1,5 @@
-// Package answer tells what an answer means if its status alone does not. It reads a body as
-// it arrives, and no further than it has to.
+// Package answer applies rules that give responses a meaning by status, headers and body. It reads
+// a body as it arrives, and only until the meaning is known.
 package answer
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// LooksAt is the most bytes of a body that rules see.
+// LooksAt is how many bytes of a body rules see at most.
 const LooksAt = 64 << 10
 
-// A Meaning is what an answer means by a rule.
+// A Meaning is the meaning that a rule gives a response.
 type Meaning uint8
 
 const (
@@ -26,7 +26,7 @@ const (
 	Next
 	// Failure means that the endpoint failed.
 	Failure
-	// Held means that the endpoint wants no calls for a while.
+	// Held means that the endpoint asks for no calls for a while.
 	Held
 	// Denied means that the endpoint rejects its credentials.
 	Denied
@@ -47,14 +47,14 @@ func ParseMeaning(word string) (m Meaning, ok bool) {
 	return 0, false
 }
 
-// A Rule gives a meaning to the answers that it matches. It is read-only after NewRules.
+// A Rule gives a meaning to the responses that it matches. It is read-only after NewRules.
 type Rule struct {
 	Status *outcome.StatusSet
 	Path   jsondoc.Path   // the JSON field that Text must match; empty: Text must match the body
 	Text   *regexp.Regexp // nil: any body, or any value of the field but null
 	As     Meaning
 
-	// Unless excepts the answers that it matches, too; nil: none. Both rules have a Path.
+	// Unless excepts responses that it matches, too; nil: none. Both rules have a Path.
 	Unless *Rule
 	// First limits a list to its first element.
 	First bool
@@ -63,13 +63,13 @@ type Rule struct {
 	OfQuota bool
 
 	top   int  // number of the first name in Path
-	atEnd bool // more of the body may undo a match of Text
+	atEnd bool // Text may match a part of the body but not the whole
 }
 
 // Looks reports whether the rule depends on the body.
 func (r *Rule) Looks() bool { return len(r.Path) > 0 || r.Text != nil }
 
-// Rules are a pool's rules for answers. The first that matches counts. A nil *Rules has no
+// Rules are a pool's rules for responses. The first that matches counts. A nil *Rules has no
 // rules.
 type Rules struct {
 	list     []Rule
@@ -99,7 +99,7 @@ func NewRules(list []Rule) *Rules {
 	return rules
 }
 
-// Concern reports whether some rule may match an answer of this status.
+// Concern reports whether some rule may match a response of this status.
 func (rules *Rules) Concern(status int) bool { return rules != nil && rules.statuses.Has(status) }
 
 // dependsOnEnd reports whether an expression may match a text, but not a longer one that
@@ -132,7 +132,7 @@ const (
 	closed              // not at all
 )
 
-// Streams reports whether an answer is a stream of server-sent events.
+// Streams reports whether a response is a stream of server-sent events.
 func Streams(h http.Header) bool { return shapeOf(h) == events }
 
 // shapeOf returns the shape of a body, by its Content-Type.

@@ -49,7 +49,7 @@ func rulesOf(t testing.TB, words ...string) *Rules {
 	return NewRules(list)
 }
 
-// zipped is a text as gzip, flushed after each part.
+// zipped returns a text as gzip, flushed after each part.
 func zipped(parts ...string) []string {
 	var out []string
 	var packed bytes.Buffer
@@ -69,7 +69,7 @@ const (
 	asJSON   = "application/json"
 )
 
-// TestExaminer checks what is known after each part of a body.
+// TestExaminer: the examiner knows the matching rule as soon as a body allows it.
 func TestExaminer(t *testing.T) {
 	const role = `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
 	const word = `data: {"choices":[{"delta":{"content":"hi"}}]}` + "\n\n"
@@ -140,7 +140,7 @@ func TestExaminer(t *testing.T) {
 			}
 			r, e := rulesOf(t, test.rules...).Examine(200, h)
 			if r != nil || e == nil {
-				t.Fatal("known without the body")
+				t.Fatal("there is no examiner of the body")
 			}
 			known := 0
 			for i, part := range test.parts {
@@ -193,14 +193,14 @@ func TestExamineWithoutTheBody(t *testing.T) {
 		}
 	}
 	if r, e := (*Rules)(nil).Examine(200, nil); r != nil || e != nil {
-		t.Error("no rules look")
+		t.Error("no rules have an examiner")
 	}
 }
 
-// TestAwait checks with which part of a stream of events its content begins.
+// TestAwait: Begun returns Content after the first event with content.
 func TestAwait(t *testing.T) {
 	if Await(http.Header{"Content-Type": {asJSON}}) != nil {
-		t.Error("JSON begins with an event")
+		t.Error("there is an examiner for JSON")
 	}
 	e := Await(http.Header{"Content-Type": {asEvents}})
 	for i, part := range []struct {
@@ -221,7 +221,7 @@ func TestAwait(t *testing.T) {
 	flood := Await(http.Header{"Content-Type": {asEvents}})
 	for n := 0; !flood.Add([]byte(": ping\n\n")); n++ {
 		if n > LooksAt {
-			t.Fatal("waits for ever")
+			t.Fatal("it waits for ever")
 		}
 	}
 	if flood.Begun() != Content {
@@ -229,8 +229,7 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// TestWorkIsBounded checks that a body that arrives in single bytes is not matched again for
-// each.
+// TestWorkIsBounded checks that the examiner does not match a body again for each of its bytes.
 func TestWorkIsBounded(t *testing.T) {
 	for _, kind := range []string{"text/plain", asJSON, asEvents, "application/x-ndjson"} {
 		_, e := rulesOf(t, "200 zzz as next", "200 json a.b zzz as failure").Examine(200, http.Header{"Content-Type": {kind}})

@@ -7,13 +7,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// A Weight is how much an event says of its answer.
+// A Weight says how much of a response an event is.
 type Weight uint8
 
 const (
-	// Nothing is the weight of what keeps a connection alive: comments, pings, events without data.
+	// Nothing is the weight of events that only keep a connection alive: comments, pings, events
+	// without data.
 	Nothing Weight = iota
-	// Preamble is the weight of an event that begins an answer and has no content.
+	// Preamble is the weight of an event that begins a response and has no content.
 	Preamble
 	// Content is the weight of all other events.
 	Content
@@ -115,7 +116,7 @@ var (
 
 // weight returns the event's weight. APIs begin their streams, and keep them alive, with:
 //
-//   - OpenAI's completions: a chunk that has the role only; Azure: one without choices
+//   - OpenAI's completions: a chunk with only the role; Azure: one without choices
 //     https://platform.openai.com/docs/api-reference/chat-streaming
 //   - OpenAI's responses: response.created, response.in_progress, response.queued
 //     https://platform.openai.com/docs/api-reference/responses-streaming
@@ -167,7 +168,7 @@ func isPing(name string) bool {
 	return false
 }
 
-// emptyBlock reports whether an event of Anthropic's begins a content block without text.
+// emptyBlock reports whether an event of Anthropic begins a content block without text.
 func emptyBlock(data []byte) bool {
 	var start struct {
 		Block struct {

@@ -7,16 +7,16 @@ import (
 	"net/http"
 )
 
-// An Examiner applies rules to the body of one answer as it arrives. It reads a stream of
-// events, or of lines of JSON, up to the first with content, and at most LooksAt bytes of any
-// body. It is not safe for concurrent use.
+// An Examiner applies rules to the body of one response as it arrives. It reads at most LooksAt
+// bytes and, of a stream of events or of lines of JSON, only up to the first with content. It is not
+// safe for concurrent use.
 type Examiner struct {
-	rules    []*Rule // that the status and the headers leave open
+	rules    []*Rule // that may match, by status and headers
 	states   []state // of the rules
 	shape    shape
-	awaits   bool // it has no rules, and awaits the first event with content
+	awaits   bool // it has no rules, and waits for the first event with content
 	zipped   bool
-	packed   []byte // the bytes so far of a zipped body
+	packed   []byte // the bytes of a zipped body so far
 	plain    []byte // the decoded bytes so far
 	unzip    *gzip.Reader
 	split    splitter
@@ -36,11 +36,11 @@ const (
 	cannot
 )
 
-// cheap is how many bytes expressions are matched against, in all, before the Examiner stops
+// cheap is how many bytes, in total, the Examiner matches expressions against before it stops
 // matching at each read.
 const cheap = 1 << 20
 
-// Examine returns the rule that an answer matches by its status and headers or, if that
+// Examine returns the rule that a response matches by its status and headers or, if that
 // depends on its body, an Examiner of the body. Both are nil if no rule can match.
 func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 	if !rules.Concern(status) {
@@ -68,8 +68,8 @@ func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 	return nil, e
 }
 
-// Await returns an Examiner without rules, for Begun of a stream of events; nil for other
-// answers, which begin with their first byte.
+// Await returns an Examiner without rules, whose Begun says when a stream of events has content. It
+// returns nil for other responses, whose content begins with the first byte.
 func Await(h http.Header) *Examiner {
 	zipped, known := codingOf(h)
 	if !known || shapeOf(h) != events {
@@ -87,14 +87,14 @@ func (e *Examiner) Add(more []byte) (over bool) {
 	return e.over
 }
 
-// End says that the body is over, or that no more of it will be added.
+// End ends the body: the Examiner decides by what was added.
 func (e *Examiner) End() {
 	if !e.over {
 		e.look(true)
 	}
 }
 
-// Matched returns the rule that matches; nil: none does, or it is not known yet.
+// Matched returns the rule that matches; nil: none does, or that is not known yet.
 func (e *Examiner) Matched() *Rule { return e.matched }
 
 // Begun returns the greatest weight of the events so far.
@@ -122,7 +122,7 @@ func (e *Examiner) grow(more []byte) {
 	e.plain = readUpTo(e.plain[:0], e.unzip)
 }
 
-// readUpTo appends to into what from brings before an error, until into has LooksAt bytes.
+// readUpTo appends bytes read from from to into until a read fails or into has LooksAt bytes.
 func readUpTo(into []byte, from io.Reader) []byte {
 	for len(into) < LooksAt {
 		if len(into) == cap(into) {
@@ -137,7 +137,7 @@ func readUpTo(into []byte, from io.Reader) []byte {
 	return into
 }
 
-// look applies the rules to the body so far. last says that no more of it counts.
+// look applies the rules to the body so far. last: the rest of the body does not count.
 func (e *Examiner) look(last bool) {
 	if e.shape == events || e.shape == lines {
 		e.lookAtEvents(last)
@@ -181,7 +181,7 @@ func (e *Examiner) conclude() {
 	e.over = unknown == nil
 }
 
-// lookAtEvents applies the rules to the events that it has not seen.
+// lookAtEvents applies the rules to new events.
 func (e *Examiner) lookAtEvents(last bool) {
 	for {
 		next := e.split.next
@@ -207,8 +207,8 @@ func (e *Examiner) lookAtEvents(last bool) {
 	}
 }
 
-// match applies the open rules to an event: expressions of the body to the stream up to it,
-// and rules of a JSON field to its data.
+// match applies the open rules to an event: rules for the body to the stream up to the event, and
+// rules for a JSON field to the event's data.
 func (e *Examiner) match(stream, data []byte, last bool) {
 	affordable := e.work < cheap
 	var f *fields
@@ -236,7 +236,7 @@ func (e *Examiner) match(stream, data []byte, last bool) {
 	}
 }
 
-// lookAtText applies the open rules to the body so far, if it is not a stream.
+// lookAtText applies the open rules to the body so far, which is not a stream.
 func (e *Examiner) lookAtText(last bool) {
 	if !last && e.work >= cheap && len(e.plain)-e.looked < len(e.plain)/8 {
 		return
@@ -263,8 +263,8 @@ func (e *Examiner) lookAtText(last bool) {
 	}
 }
 
-// Unpack decodes the beginning of a gzip body, to at most LooksAt bytes. Other bodies, and
-// those that it cannot decode, stay as they are.
+// Unpack decodes the beginning of a gzip body, to at most LooksAt bytes. It returns other bodies,
+// and those that it cannot decode, unchanged.
 func Unpack(h http.Header, body []byte) []byte {
 	if zipped, known := codingOf(h); !zipped || !known {
 		return body

@@ -6,13 +6,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// fields are the fields of a JSON body as far as it has arrived. Rules whose paths begin with the
-// same name share the search for it.
+// fields looks up the fields of a JSON body as far as it has arrived. Rules whose paths begin with
+// the same name share the search for it.
 type fields struct {
 	doc      document // if the body is an object
 	elements [][]byte // if it is a list
 	list     bool
-	last     state // what is known about a rule that matches no element
+	last     state // the state of a rule that matches no element
 }
 
 // fieldsOf returns the fields of a body, as far as it has arrived.
@@ -34,8 +34,8 @@ func fieldsOf(body []byte, whole bool) *fields {
 	return f
 }
 
-// match returns what is known about a rule. A list matches if one of its elements does or, with
-// First, if the first does.
+// match returns the state of a rule. A list matches if one of its elements does or, with First, if
+// the first does.
 func (f *fields) match(r *Rule) state {
 	if !f.list {
 		return f.doc.match(r)
@@ -56,14 +56,14 @@ type document struct {
 	tops  [maxTops]top
 }
 
-// A top is where the value of a first name of paths begins.
+// A top is where a value begins whose name is the first of a path.
 type top struct {
 	known bool
 	found jsondoc.Found
 	at    int
 }
 
-// maxTops is for how many first names documents remember where they are.
+// maxTops is how many first names a document remembers the place of.
 const maxTops = 4
 
 func (d *document) match(r *Rule) state {

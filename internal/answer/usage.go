@@ -11,17 +11,17 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// A UsageRule says where answers state how many tokens their calls have used. It is read-only.
+// A UsageRule says where responses state how many tokens their calls have used. It is read-only.
 type UsageRule struct {
 	paths [][]string // those of totals first
-	total int        // how many are of totals
-	part  []int      // which part each other path is of
-	parts int
+	total int        // the number of paths of totals
+	part  []int      // for each other path, the index of its part
+	parts int        // the number of parts
 }
 
-// NewUsageRule returns the rule for the paths of a total, and for those of parts that add up to it
-// where there is none. Of several numbers of a total or a part the largest counts, since streams
-// count on as they go.
+// NewUsageRule returns a rule with the paths of the total, and those of parts that add up to it if a
+// response states no total. If a response states several numbers for a total or a part, the largest
+// counts: the counts of a stream grow.
 func NewUsageRule(total [][]string, parts [][][]string) *UsageRule {
 	u := &UsageRule{paths: total, total: len(total), parts: len(parts)}
 	for i, paths := range parts {
@@ -32,7 +32,7 @@ func NewUsageRule(total [][]string, parts [][][]string) *UsageRule {
 	return u
 }
 
-// Read returns a Usage for an answer with header h; nil if its body cannot be read.
+// Read returns a Usage for a response with header h; nil if its body cannot be read.
 func (u *UsageRule) Read(h http.Header) *Usage {
 	zipped, known := codingOf(h)
 	shape := shapeOf(h)
@@ -46,8 +46,8 @@ func (u *UsageRule) Read(h http.Header) *Usage {
 	return r
 }
 
-// A Usage finds the tokens that an answer states in its body, as that arrives. It keeps none of the
-// body. Its user calls Close. It is not safe for concurrent use.
+// A Usage finds the tokens that a response states in its body, as the body arrives. It keeps none
+// of the body. The caller of Read calls Close. It is not safe for concurrent use.
 type Usage struct {
 	rule    *UsageRule
 	numbers *jsondoc.Numbers
@@ -127,14 +127,14 @@ func (u *Usage) plain(more []byte) {
 	}
 }
 
-// A line is a line of a stream of events as far as it has arrived.
+// A line is the current line of a stream of events.
 type line struct {
 	begin  [len("data:")]byte // its first bytes
-	length int                // of them
+	length int                // how many of begin have arrived
 	feed   bool               // the line before ended with a carriage return, so a line feed may follow
 }
 
-// add takes more of the line, and returns what of that is data.
+// add takes more of the line, and returns the part of it that is data.
 func (l *line) add(part []byte) (data []byte) {
 	n := copy(l.begin[l.length:], part)
 	l.length += n
@@ -152,7 +152,7 @@ type unzipper struct {
 	yield  func(struct{}) bool
 }
 
-// newUnzipper returns an unzipper that gives plain what it decodes.
+// newUnzipper returns an unzipper that passes decoded bytes to plain.
 func newUnzipper(plain func([]byte)) *unzipper {
 	z := new(unzipper)
 	// The decoder pulls and the body is pushed, so the decoder is a coroutine.
@@ -161,7 +161,7 @@ func newUnzipper(plain func([]byte)) *unzipper {
 		from, buffer := bufio.NewReader(z), make([]byte, 4<<10)
 		decoder := new(gzip.Reader)
 		for decoder.Reset(from) == nil { // for each member
-			decoder.Multistream(false) // or the end of one waits for the beginning of the next
+			decoder.Multistream(false) // otherwise it waits for the next member at the end of each
 			for err := error(nil); err == nil; {
 				var n int
 				n, err = decoder.Read(buffer)

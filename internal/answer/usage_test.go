@@ -73,7 +73,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestUsageOfUnreadableBodies: other codings and kinds are not looked at, and broken ones do no harm.
+// TestUsageOfUnreadableBodies: bodies of other codings and types are not read, and broken bodies do no harm.
 func TestUsageOfUnreadableBodies(t *testing.T) {
 	for _, h := range []http.Header{
 		{"Content-Type": {asJSON}, "Content-Encoding": {"br"}},
@@ -101,7 +101,7 @@ func TestUsageOfUnreadableBodies(t *testing.T) {
 		u.Close()
 	}
 	if after := runtime.NumGoroutine(); after > before {
-		t.Errorf("%d goroutines more", after-before)
+		t.Errorf("%d goroutines are left", after-before)
 	}
 }
 

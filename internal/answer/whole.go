@@ -14,15 +14,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// ErrMalformed is the error of a body that says it is JSON, and is not.
+// ErrMalformed is the error of a body that is not JSON although its header says so.
 var ErrMalformed = errors.New("malformed JSON")
 
-// looksAtWhole is the most bytes of a decoded body that Whole and CheckJSON see.
+// looksAtWhole is the maximum size of a decoded body that Whole and CheckJSON read, in bytes.
 const looksAtWhole = 16 << 20
 
-// CheckJSON returns ErrMalformed if a whole body is malformed by its Content-Type: JSON, lines of JSON, or
-// events whose data begins as JSON. It accepts several JSON values in a row, one a line, and
-// bodies that it cannot decode.
+// CheckJSON returns ErrMalformed if a whole body is malformed for its Content-Type: JSON, lines of
+// JSON, or events whose data begins as JSON. As JSON it also accepts several values, one on each
+// line. It accepts bodies that it cannot decode.
 func CheckJSON(h http.Header, body []byte) error {
 	shape := shapeOf(h)
 	if shape == closed || shape == text && !isJSON(h) {
@@ -51,9 +51,9 @@ func CheckJSON(h http.Header, body []byte) error {
 	return nil
 }
 
-// Whole returns the first rule for a JSON field that an event of a whole stream matches, after the first
-// event with content; nil if none does. Each event is judged alone. Other bodies match nothing here: an
-// Examiner has seen all that counts of them.
+// Whole returns the first rule for a JSON field that any event of a whole stream matches; nil if none
+// does. An Examiner stops at the first event with content; Whole reads the others too. It judges each
+// event alone, and returns nil for bodies that are no streams.
 func (rules *Rules) Whole(status int, h http.Header, body []byte) *Rule {
 	shape := shapeOf(h)
 	if !rules.Concern(status) || !rules.Look || shape != events && shape != lines {
@@ -83,8 +83,8 @@ func (rules *Rules) hasTop(name string) bool {
 	return slices.ContainsFunc(rules.tops, func(top []byte) bool { return string(top) == name })
 }
 
-// mayMatch reports whether data contains the first name of some rule's path. It keeps events of a
-// stream that are well cheap.
+// mayMatch reports whether data contains the first name of some rule's path. Most events of a good
+// stream contain none, so this check saves parsing them.
 func (rules *Rules) mayMatch(data []byte) bool {
 	for _, name := range rules.tops {
 		if bytes.Contains(data, name) {
@@ -94,7 +94,7 @@ func (rules *Rules) mayMatch(data []byte) bool {
 	return false
 }
 
-// laterEvents yields the data of each event of a whole stream that has any.
+// laterEvents yields the data of each event of a whole stream that has data.
 func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		var split splitter
@@ -114,15 +114,15 @@ func laterEvents(s shape, stream []byte) func(yield func([]byte) bool) {
 	}
 }
 
-// malformed reports whether the data of an event begins as a JSON object or array, and is not JSON.
+// malformed reports whether the data of an event begins as a JSON object or array but is not JSON.
 // A sentinel such as [DONE] is neither.
 func malformed(data []byte) bool {
 	isArray := data[0] == '[' && !(len(data) > 1 && 'A' <= data[1]&^0x20 && data[1]&^0x20 <= 'Z')
 	return (data[0] == '{' || isArray) && !isSyntax(data)
 }
 
-// isSyntax reports whether data is JSON, however deeply nested. Like clients, it reads past a byte
-// order mark and past bytes that are no UTF-8.
+// isSyntax reports whether data is JSON, however deeply nested. Like clients, it ignores a byte
+// order mark and accepts bytes that are not UTF-8.
 func isSyntax(data []byte) bool {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if !utf8.Valid(data) {
@@ -131,14 +131,14 @@ func isSyntax(data []byte) bool {
 	return !errors.Is(jsondoc.Check(data, jsondoc.MaxDepth), jsondoc.ErrSyntax)
 }
 
-// isJSON reports whether a body says that it is JSON.
+// isJSON reports whether the Content-Type of a body is JSON.
 func isJSON(h http.Header) bool {
 	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
-// unpackWhole decodes a whole body. It returns ErrMalformed for gzip that is cut or corrupt, and an
-// empty body for one that it cannot read, or that is too large.
+// unpackWhole decodes a whole body. It returns ErrMalformed for gzip that is cut off or corrupt, and
+// nil for a body that it cannot read or that is too large.
 func unpackWhole(h http.Header, body []byte) (plain []byte, err error) {
 	zipped, known := codingOf(h)
 	switch {

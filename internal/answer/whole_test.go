@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestCheckJSON holds whole bodies against what their headers say that they are.
+// TestCheckJSON: only bodies that contradict their headers are malformed.
 func TestCheckJSON(t *testing.T) {
 	const word = `data: {"choices":[{"delta":{"content":"hi"}}]}` + "\n\n"
 	for _, test := range []struct {
@@ -52,7 +52,7 @@ func TestCheckJSON(t *testing.T) {
 	}
 }
 
-// TestWhole checks what later events of whole streams mean.
+// TestWhole: Whole finds rules that match later events of a stream.
 func TestWhole(t *testing.T) {
 	const word = `data: {"choices":[{"delta":{"content":"an \"error\" is no error"}}],"error":null}` + "\n\n"
 	rules := rulesOf(t, "200 json error.code ^limit$ as held", "200 json error as failure", "200 text as next")
@@ -74,14 +74,14 @@ func TestWhole(t *testing.T) {
 		}
 	}
 	if rules.Whole(201, http.Header{"Content-Type": {asEvents}}, []byte("data: {\"error\":1}\n\n")) != nil {
-		t.Error("a status without rules")
+		t.Error("a status without rules matches")
 	}
 	if (*Rules)(nil).Whole(200, http.Header{}, nil) != nil {
-		t.Error("no rules")
+		t.Error("no rules match")
 	}
 }
 
-// BenchmarkCheckJSON is what a stream of 200 events costs.
+// BenchmarkCheckJSON measures a stream of 200 events.
 func BenchmarkCheckJSON(b *testing.B) {
 	event := `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"x","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}` + "\n\n"
 	body, h := []byte(strings.Repeat(event, 200)), http.Header{"Content-Type": {asEvents}}

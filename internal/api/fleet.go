@@ -8,12 +8,12 @@ type FleetStatus struct {
 	Name     string `json:"name"`
 	Instance string `json:"instance"`
 
-	// Whether the engine can be had, and how old what the others know of this instance is, in
-	// seconds.
+	// Whether the engine is reachable, and the age of the newest information about this instance
+	// that the others have, in seconds.
 	Connected bool    `json:"connected"`
 	Lag       float64 `json:"lag_seconds"`
 
-	// The instances that are there, the one that answers first, the others by name.
+	// The instances that are in the fleet now: first the one that answers, then the others by name.
 	Instances []InstanceStatus `json:"instances"`
 }
 

@@ -119,11 +119,12 @@ type Permit struct {
 // A Result is what an attempt says about the endpoint.
 type Result struct {
 	Failed   bool
-	Denied   bool // failed because the endpoint refused its own credentials
-	Doubted  bool // failed, and Doubt has counted the failure
-	Followed bool // failed, and a later attempt has succeeded since
-	Slow     bool // took longer than Config.SlowAfter
-	Slower   bool // took, or has been taking, much longer than usual
+	Denied   bool  // failed because the endpoint refused its own credentials
+	Doubted  bool  // failed, and Doubt has counted the failure
+	Followed bool  // failed, and a later attempt has succeeded since
+	Slow     bool  // took longer than Config.SlowAfter
+	Slower   bool  // took, or has been taking, much longer than usual
+	Moved    Moved // whether its call has moved on already
 }
 
 // Breaker decides whether an endpoint may be called and how much of its
@@ -171,7 +172,8 @@ type Result struct {
 // The operator's states hold even if breakers are off.
 //
 // An open period lasts OpenFor, doubled for each relapse, with ±20 % jitter. It is at most
-// OpenMax, or DeniedMax if the endpoint last refused its own credentials. Each opening of an
+// OpenMax, or DeniedMax if the endpoint last refused its own credentials. After a trial that cost
+// its client nothing it may be as short as half of OpenFor (MovedOn). Each opening of an
 // endpoint that flaps counts as a relapse. A minute closed with successes forgives one relapse.
 //
 // If the clock jumps back, an open period or a step lasts longer by the jump; nothing else changes.
@@ -208,6 +210,9 @@ type Breaker struct {
 
 	// open
 	Until   time.Time // end of the period
+	pace    float64   // attempts a second before it opened; 0: unknown
+	quiet   bool      // the trial that ends the period is no news unless it succeeds
+	vain    int       // failures of the trial before it, whose calls may have moved on; 0: none
 	noticed bool      // the latest check before it opened, or one since, has failed or was late
 	late    bool      // the latest check passed late
 	putOff  int       // trials of other instances in vain that made the period longer
@@ -224,6 +229,8 @@ type Breaker struct {
 	successes  int // of this step
 	stepFailed bool
 	warned     bool // one attempt has failed at the smallest share
+	failures   int
+	grown      bool // the share has been more than the first
 	credit     int  // successes that can make up for failures
 	badSteps   int  // in a row
 	thin       int  // steps in a row without an attempt
@@ -247,7 +254,8 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.Share, b.trial, b.trialUntil, b.probation = 0, 0, time.Time{}, false
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.quick = quick{may: b.quick.may}
-	b.late, b.putOff = false, 0
+	b.failures, b.grown, b.vain = 0, false, 0
+	b.late, b.quiet, b.putOff = false, false, 0
 	b.goodSince, b.Worked, b.wary = now, false, false
 	b.together = b.together && to != Closed
 	if to == Open {
@@ -308,7 +316,8 @@ func (b *Breaker) Report(now time.Time, cfg *Config, p Permit, r Result) (change
 		return b.reportClosed(now, cfg, r)
 	case Recovering:
 		if r.Failed || r.Slow && b.Opened == ReasonSlow || r.Slower && b.Opened == ReasonSlower {
-			return b.stepFailedAt(now, cfg, b.causeOf(r))
+			changed = b.stepFailedAt(now, cfg, b.causeOf(r))
+			return b.MovedOn(now, cfg, p, r.Moved) || changed
 		}
 		b.credit = min(b.credit+1, b.forgivenEvery()*maxForgiven)
 		return !p.answered && b.callSucceeded(now, cfg)
@@ -381,6 +390,11 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 		}
 	}
 	return changed
+}
+
+// Settled reports whether Tick changes nothing before the next attempt, check or order.
+func (b *Breaker) Settled() bool {
+	return b.State == Closed && b.Told.State == Closed && !b.wary && b.uncounted == 0 && (b.Relapses == 0 || !b.Worked)
 }
 
 // Due returns when Tick will next change something; zero if only an event can.

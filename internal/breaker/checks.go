@@ -2,7 +2,7 @@ package breaker
 
 import "time"
 
-// What health checks do to a breaker.
+// How health checks affect a breaker.
 
 // checkState is the result of the latest health check.
 type checkState uint8
@@ -13,16 +13,15 @@ const (
 	CheckHasFailed
 )
 
-// Unchecked forgets the latest check, when an endpoint has no checks any longer.
+// Unchecked forgets the latest check, because the endpoint has no checks any longer.
 func (b *Breaker) Unchecked() { b.Latest, b.late = unchecked, false }
 
-// CheckedLate takes a check of an open endpoint that passed, but so late that the slowness
-// which opened the breaker seems to last.
+// CheckedLate takes a check that passed, but so late that the slowness that opened the breaker seems
+// to go on.
 func (b *Breaker) CheckedLate() { b.Latest, b.noticed, b.late = checkHasPassed, true, true }
 
-// Checked takes the result of a check. steady says that enough checks in a row had this
-// result. alone says that no other endpoint is available: checks never take the last
-// available endpoint out.
+// Checked takes the result of a check. steady says that enough checks in a row had this result.
+// alone says that no other endpoint is available. Checks never take out the last available endpoint.
 func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
 	b.Latest, b.late = CheckHasFailed, false
 	if passed {

@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/window"
@@ -94,6 +93,7 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	b.quick.may = b.State == Closed && b.Relapses == 0 && now.Sub(b.goodSince) >= forgiveAfter
 	if b.State == Closed {
+		b.measurePace(now, cfg)
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {
 			b.Served = 1 - b.Outcomes.Counts(now, cfg.Window).Ratio()
@@ -112,8 +112,7 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 
 // jittered returns when an open period ends that begins now.
 func (b *Breaker) jittered(now time.Time, cfg *Config) time.Time {
-	period := cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened))
-	return now.Add(time.Duration(float64(period) * (1 - openJitter + 2*openJitter*rand.Float64())))
+	return now.Add(jittered(cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened))))
 }
 
 // servedAttempts is how many of the latest attempts Served covers while the breaker is
@@ -138,8 +137,13 @@ func (b *Breaker) addRelapse(cfg *Config, cause string) {
 }
 
 func (b *Breaker) relapse(now time.Time, cfg *Config, reason, cause string) {
+	vain := b.failures
+	if b.grown {
+		vain = 0
+	}
 	b.addRelapse(cfg, cause)
 	b.openFor(now, cfg, reason, cause)
+	b.vain = vain
 }
 
 // causeOf returns what keeps a recovering endpoint out after a failed attempt: the

@@ -2,7 +2,7 @@ package breaker
 
 import "time"
 
-// What an operator does to a breaker.
+// How operators affect a breaker.
 
 // Force holds the breaker in ForcedOpen or ForcedClosed until Release or Reset, even if
 // breakers are off.

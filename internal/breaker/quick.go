@@ -5,14 +5,14 @@ import "time"
 // quick makes a recovery quick: the share grows at each success, not only at the end of a
 // step. A recovery is quick if checks have seen the fault and its end, and the endpoint was
 // well for at least forgiveAfter before it opened. The first failure ends it, and each
-// failure slows the steps that follow, so the load settles below what the endpoint refuses.
+// failure slows the steps that follow, so the load settles below the endpoint's capacity.
 // The zero value is a recovery that is not quick. Its breaker's mutex guards it.
 type quick struct {
 	may      bool    // the endpoint was well for long before it opened; kept while it is out
 	on       bool    // nothing has failed yet
-	setbacks int     // failures, since the recovery was quick
+	setbacks int     // failures since the recovery was quick
 	began    float64 // the share at the beginning of the step
-	routed   float64 // the share that the latest routing table was asked for
+	routed   float64 // the share for which routing tables were rebuilt last
 }
 
 const (
@@ -42,6 +42,7 @@ func (b *Breaker) callSucceeded(now time.Time, cfg *Config) (changed bool) {
 		return b.stepSucceeded(now, cfg)
 	}
 	b.successes++
+	b.grown = true
 	b.Share = min(1, b.mostGrowth(quickMost)*b.quick.began, b.Share+shareOfSuccess)
 	if b.Share >= 1 {
 		b.Transition(Closed, now, ReasonRecovered)
@@ -54,8 +55,8 @@ func (b *Breaker) callSucceeded(now time.Time, cfg *Config) (changed bool) {
 	return true
 }
 
-// overshot takes the failure that ends a quick recovery. It begins a step, since calls in flight
-// may fail too, which says nothing about the new share.
+// overshot takes the failure that ends a quick recovery. It begins a step that counts as failed
+// already, so that failures of calls in flight do not halve the new share again.
 func (b *Breaker) overshot(now time.Time, cfg *Config) {
 	b.Share = max(cfg.Start, b.Share/2)
 	b.beginStep(now)

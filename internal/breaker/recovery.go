@@ -52,6 +52,7 @@ func (b *Breaker) stepSucceeded(now time.Time, cfg *Config) (changed bool) {
 // stepFailedAt counts a failure of a recovering endpoint; cause is what keeps it out if
 // this ends the recovery.
 func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (changed bool) {
+	b.failures++
 	wasQuick := b.quick.setBack()
 	switch {
 	case b.Share == 0 && b.probation:
@@ -103,6 +104,7 @@ func (b *Breaker) endStep(now time.Time) (changed bool) {
 	case b.successes > 0:
 		learnt := max(b.quick.ofSuccess()*float64(b.successes), shareOfStep*float64(1+b.idle))
 		b.Share = min(1, max(b.Share, min(b.mostGrowth(2)*b.quick.began, b.quick.began+learnt)))
+		b.grown = true
 		b.badSteps, b.thin, b.idle, b.warned = 0, 0, 0, false
 		changed = true
 	default:

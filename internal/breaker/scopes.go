@@ -2,10 +2,10 @@ package breaker
 
 import "time"
 
-// What the scopes of an endpoint do to the breaker of the whole.
+// How the scopes of an endpoint affect its own breaker.
 
-// Widen opens a closed breaker because most scopes of the endpoint are out. The first success of
-// any scope closes it, since each scope recovers by a breaker of its own.
+// Widen opens a closed breaker because most scopes of the endpoint are out. The first success of any
+// scope closes it, since each scope has its own breaker, which recovers.
 func (b *Breaker) Widen(now time.Time, cfg *Config) (changed bool) {
 	if b.State != Closed || cfg.Off {
 		return false
@@ -25,7 +25,7 @@ func (b *Breaker) Admits(now time.Time, cfg *Config) bool {
 	return b.State == Recovering && (b.Share > 0 || !now.Before(b.trialUntil))
 }
 
-// Forget closes the breaker of a scope that has had no calls for long.
+// Forget closes the breaker of a scope that is about to be forgotten.
 func (b *Breaker) Forget(now time.Time, reason string) {
 	if b.Told.State != Closed || b.State != Closed {
 		b.Transition(Closed, now, reason)

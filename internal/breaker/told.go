@@ -20,7 +20,7 @@ func (b *Breaker) silent(from, to State, reason string) bool {
 	case b.Told.State != Open:
 		return false
 	case to == Recovering:
-		return from == Open && (b.AllOut || reason == reasonAllDown)
+		return from == Open && (b.AllOut || b.quiet || reason == reasonAllDown)
 	case to == Open:
 		return from == Recovering
 	}

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// What a breaker makes of the breakers of other instances.
+// How breakers of other instances affect a breaker.
 
 // WaryShare is how much of its normal traffic a wary endpoint may have.
 const WaryShare = 0.25
 
-// SetWary sets whether the endpoint is to be watched closely because other instances have
-// opened: one failure opens it, and it may have at most WaryShare, until a call of its own
-// succeeds. Only a closed breaker can be wary: what others say opens nothing. If calls of its own
-// have just failed, and none has succeeded since, that is the failure that opens it.
+// SetWary sets whether the breaker is wary, because other instances have opened theirs. One failure
+// opens a wary breaker, and it allows at most WaryShare, until a call of this instance succeeds. Only
+// a closed breaker can be wary: other instances never open it. If its own calls have just failed, and none has
+// succeeded since, that is the failure that opens it.
 func (b *Breaker) SetWary(now time.Time, cfg *Config, wary bool) (changed bool) {
 	wary = wary && b.State == Closed && !cfg.Off
 	if wary {
-		b.countSuccesses(now, cfg) // those before do not end it
+		b.countSuccesses(now, cfg) // earlier successes must not end the wariness
 		if b.Failing(now, cfg) {
 			b.open(now, cfg, ReasonWary)
 			return true
@@ -64,23 +64,23 @@ func (b *Breaker) mostGrowth(most float64) float64 {
 	return most
 }
 
-// Wary reports whether the endpoint is watched closely.
+// Wary reports whether the breaker is wary; see SetWary.
 func (b *Breaker) Wary() bool { return b.wary }
 
-// TryAt ends the open period at a time, if it would end later: the endpoint may be back. A
-// failed check keeps it open all the same.
+// TryAt makes the open period end no later than at, because the endpoint may be back. A failed check
+// still keeps the breaker open.
 func (b *Breaker) TryAt(at time.Time) {
 	if b.State == Open && b.Until.After(at) {
 		b.Until = at
 	}
 }
 
-// postponedFor is for how long the failed trials of other instances put off an instance's own: an
-// endpoint may be there for it alone.
+// postponedFor is how long the failed trials of other instances may put off an instance's own. It is
+// bounded because the endpoint may be reachable for this instance alone.
 const postponedFor = 20 * time.Minute
 
-// Postpone begins the open period anew, because another instance has tried the endpoint in vain: each time a
-// longer one, as after a trial of its own. It does so for postponedFor after the breaker's own last transition at most.
+// Postpone begins the open period anew, because another instance has tried the endpoint in vain. The
+// period is longer each time, as after trials of its own. It does nothing later than postponedFor after the breaker's own last transition.
 func (b *Breaker) Postpone(now time.Time, cfg *Config) {
 	if b.State != Open || now.Sub(b.Changed) > postponedFor {
 		return
@@ -91,8 +91,7 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config) {
 	b.TryAfter(b.jittered(now, cfg))
 }
 
-// TryAfter makes the open period last at least until a time: another instance tries the
-// endpoint.
+// TryAfter makes the open period last at least until at, because another instance tries the endpoint.
 func (b *Breaker) TryAfter(at time.Time) {
 	if b.State == Open && b.Until.Before(at) {
 		b.Until = at

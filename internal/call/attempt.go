@@ -25,7 +25,7 @@ type Attempt struct {
 
 	upstream *reverseproxy.Upstream
 	Timeout  time.Duration  // how long to wait for the part of the answer that commit needs
-	rescued  *rescued       // the latest try of a rescue; nil: none; the watcher's until EndedByRescue
+	rescued  *rescued       // the latest try of a rescue; nil: none; only the watcher uses it before EndedByRescue
 	sent     *replay.Reader // the request's body; nil: none
 
 	Call     *Call
@@ -37,7 +37,7 @@ type Attempt struct {
 	silent   atomic.Int64             // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
 	done     chan struct{}            // closed when it ends
 	answer   io.ReadCloser            // the answer's body below responseBody
-	download atomic.Pointer[download] // how a large or long answer comes; nil: it is small so far
+	download atomic.Pointer[download] // measures a large or long answer; nil: it is small so far
 
 	endpoint.Ticket
 
@@ -45,7 +45,7 @@ type Attempt struct {
 	conn   atomic.Pointer[link.Conn]      // nil: none, or it is not watched
 	before struct{ brought, took uint64 } // its counts when the request got it
 
-	sending atomic.Pointer[sending] // how the endpoint takes the body; nil: not known
+	sending atomic.Pointer[sending] // the progress of the request's body; nil: not known
 
 	informer *informer // nil: no informational answer is kept
 
@@ -63,7 +63,7 @@ const (
 	movable                        // the call may be sent elsewhere until an answer comes
 	holding                        // the answer has begun, but the client has got nothing of it
 	bodyOver                       // the answer's body has been read to its end, and the attempt is settled
-	dialed                         // a connection was dialed for it; its TLS handshake may be missing
+	dialed                         // a connection was dialed for it; its TLS handshake may not be complete
 	connected                      // the transport got a connection for the request
 )
 
@@ -76,8 +76,8 @@ func (a *Attempt) unset(p progress) { a.progress.And(^uint32(p)) }
 // givenUp is the value of first if the attempt ended before a first byte.
 const givenUp = -1
 
-// abandoned is how long after its timeout the watcher gives up a reserved attempt that the
-// proxy never made.
+// abandoned is how long after its timeout the watcher ends a reserved attempt that the proxy never
+// made.
 const abandoned = 10 * time.Second
 
 // idle returns the longest allowed silence inside the answer's body; 0: no bound.
@@ -113,14 +113,14 @@ func (a *Attempt) PatienceLeft() time.Duration {
 	return math.MaxInt64
 }
 
-// Begin starts the attempt's round trip in ctx, and sets further progress with it. The time
-// counts from Began.
+// Begin starts the attempt's round trip in ctx. as is further progress to set. The timeout counts from
+// Began.
 func (a *Attempt) Begin(ctx context.Context, as progress) {
 	a.client = ctx
 	a.set(started | as)
 }
 
-// answeredLate is Answered if first is already set: by an earlier byte, by giving up, or by a
+// answeredLate is Answered if first is set already: by an earlier byte, by the attempt's end, or by a
 // rescue that may still be undone.
 func (a *Attempt) answeredLate(first int64) bool {
 	a.mu.Lock() // waits for the watcher to decide on a rescue
@@ -226,7 +226,7 @@ func (a *Attempt) Act(why endpoint.Ending, now time.Time) {
 	default:
 		a.expire(why)
 		if why == endpoint.EndedByClient && a.is(holding) {
-			a.Settle(now, outcome.Cancelled, true) // perhaps nobody reads its body
+			a.Settle(now, outcome.Cancelled, true) // no goroutine may be reading its body
 			a.Call.record(a, outcome.Cancelled)
 		}
 	}
@@ -244,14 +244,13 @@ func (a *Attempt) expire(why endpoint.Ending) {
 	a.endAndUnlock(why)
 }
 
-// Settle reports the attempt's outcome to its endpoint. release says that nothing of it is in
+// Settle reports the attempt's outcome to its endpoint. release says that nothing of the attempt is in
 // flight any more.
 func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 	a.settleFor("", now, o, release, endpoint.NoDoubt)
 }
 
-// settleFor is Settle with a few words on what failed, and with the doubt about whose fault it
-// was.
+// settleFor is Settle with the cause in a few words, and with the doubt about whose fault it was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
 	a.unbook(now, o)

@@ -1,4 +1,4 @@
-// Package call is one request, from Select to the end of its answer.
+// Package call handles one request, from Select to the end of its answer.
 package call
 
 import (
@@ -21,8 +21,8 @@ import (
 const VarKey = "failover.call"
 
 // A Call is one client request at one proxy, from the first Select to the end of the request.
-// Only the request's goroutine uses it, except for its attempts and as race and rescue say. What
-// few calls need is in extras.
+// Only the request's goroutine uses it, except for its attempts and as race and rescue say. extras has
+// what few calls need.
 type Call struct {
 	first Attempt // storage for the first attempt
 
@@ -30,11 +30,11 @@ type Call struct {
 	extras   *extras           // nil: none
 	body     *replay.Recording // nil without a body
 	Next     *Attempt          // reserved for the next round trip
-	Current  *Attempt          // the latest that RoundTrip made; nil: none
-	Attempts uint16            // made or reserved
+	Current  *Attempt          // the latest attempt that RoundTrip made; nil: none
+	Attempts uint16            // number of attempts made or reserved
 	finished bool              // no attempt will follow
-	handed   bool              // the proxy has got an answer
-	queued   bool              // the queue let the call in: extras have its lane; set before the attempt begins
+	handed   bool              // the proxy has an answer
+	queued   bool              // the queue let the call in, and extras have its lane; set before the attempt begins
 	grpc     bool              // it is a gRPC call
 	traced   bool              // its attempts have spans; set before the first begins
 	recorded atomic.Bool       // the call's outcome has been counted
@@ -46,30 +46,30 @@ type Call struct {
 	before   *Call          // the request's previous call, at another proxy; the first call links to the latest
 }
 
-// MaxAttempts is the most attempts that a call can count.
+// MaxAttempts is the largest number of attempts that a call can count.
 const MaxAttempts = math.MaxUint16
 
 // extras are the parts that few calls need.
 type extras struct {
 	looked  reverseproxy.UpstreamPool // the dynamic upstreams that the proxy looked up
-	refusal error                     // what the next round trip returns instead of an attempt; nil: it makes one
+	refusal error                     // the error that the next round trip returns; nil: it makes an attempt
 	kept    *keptAnswer               // an answer to fall back on; nil: none
-	movedOn []*Attempt                // attempts whose answers a rule made the call move on from
+	movedOn []*Attempt                // attempts whose answers matched a rule that moves the call on
 	unfit   *unfit                    // why the body cannot be edited; nil: it can
 	failed  suspects                  // attempts whose failures may be the request's own fault
-	saved   bool                      // it moved on from a failure; a good answer then counts as a saved call
-	asked   int64                     // the tokens that the call may use by its own account; 0: it gives none
-	model   string                    // the model that the call names, if that matters
+	saved   bool                      // the call moved on from a failure; a good answer then counts as a saved call
+	asked   int64                     // the tokens that the call may use, as TokenRules.asked; 0: unknown
+	model   string                    // the model that the call names, if endpoints have names of models
 	whole   bool                      // the body is in memory, and is a JSON object
-	skipped bool                      // an endpoint was passed over because the body is unfit
+	skipped bool                      // an endpoint was skipped because the body is unfit
 	wait    wait
-	refused *refusal      // why no endpoint was asked; nil: not refused
-	status  int           // the status of the answer that the proxy has, if it may throw that away
+	refused *refusal      // why the call got no endpoint; nil: it was not refused
+	status  int           // the status of the answer that the proxy has, if the proxy may drop it
 	repeats tristate      // whether lb_retry_match lets the request be sent again
 	own     http.Header   // the client's credentials, if some endpoints get them
 	spans   *spans        // set if the call is traced
-	scope   string        // the kind of the call; empty: it has none
-	rare    endpoint.Rare // room for what the first attempt needs for that
+	scope   string        // the call's scope; empty: it has none
+	rare    endpoint.Rare // memory for Attempt.Concern of the first attempt
 }
 
 // extra returns the call's extras, for writing.
@@ -80,8 +80,8 @@ func (c *Call) extra() *extras {
 	return c.extras
 }
 
-// began returns when the call's first attempt was reserved, or when the call began to wait for
-// one.
+// began returns when the call's first attempt was reserved or, if it waited before that, when it began
+// to wait.
 func (c *Call) began() time.Time {
 	if x := c.extras; x != nil && !x.wait.since.IsZero() {
 		return x.wait.since
@@ -141,8 +141,8 @@ func (c *Call) takeCredentials() {
 	}
 }
 
-// withoutCredentials returns a query without the client's credentials. What the proxy's
-// configuration added to it stays.
+// withoutCredentials returns a query without the client's credentials. It keeps what the proxy's
+// configuration has added.
 func (c *Call) withoutCredentials(query string) string {
 	screen := c.Handler.Screen
 	if original, ok := c.Request.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL.RawQuery != query {

@@ -12,8 +12,8 @@ import (
 )
 
 // A failed connection is not a failed endpoint. The endpoint cannot have acted on a request that
-// never had a connection. And a dead connection is retired, so that the next request tests the
-// endpoint itself.
+// never had a connection. A dead connection is retired, so that the next request tests the endpoint
+// itself.
 
 // traceConnection makes the transport report which connection the request gets. It modifies the
 // proxy's trace, which is made for one round trip, instead of cloning it.
@@ -65,8 +65,8 @@ func (a *Attempt) hadNoConnection() bool {
 	return !a.is(connected) && a.Call.Handler.tracesConnections()
 }
 
-// tracesConnections reports whether the transport reports which connection a request gets. Other
-// modules than Caddy's may not.
+// tracesConnections reports whether the transport reports which connection a request gets. A transport
+// other than Caddy's may not do that.
 func (h *Handler) tracesConnections() bool {
 	if h.traces.Load() || h.transport == nil {
 		return h.traces.Load()
@@ -81,7 +81,7 @@ func (a *Attempt) withoutConnection() outcome.Outcome {
 	if !https || !a.is(dialed) {
 		return outcome.FailedDial
 	}
-	if a.hedge == nil { // in a race the rival may be writing to the vars
+	if a.hedge == nil { // in a race, the rival may write to the vars at the same time
 		if _, proxied := a.Call.vars[proxyKey]; proxied {
 			return outcome.FailedDial
 		}
@@ -103,8 +103,8 @@ func (a *Attempt) sentNothing() bool {
 // client, a hedge or the deadline ended it.
 const leftAfter = time.Second
 
-// leaveConnection retires the connection of an attempt that was ended before its answer, if the
-// connection brought nothing for it.
+// leaveConnection retires the connection of an attempt that was ended before its answer, if no byte
+// arrived on it during the attempt.
 func (a *Attempt) leaveConnection(why endpoint.Ending, now time.Time) {
 	c := a.conn.Load()
 	if c == nil || c.Brought() != a.before.brought {

@@ -9,23 +9,24 @@ import (
 )
 
 const (
-	// largeRead is the smallest read, in bytes, after which a body is watched. Smaller ones fit
-	// the buffers on the way.
+	// largeRead is the smallest read, in bytes, from which on a body is watched. Smaller bodies fit
+	// the buffers between the endpoint and the client.
 	largeRead = 4 << 10
-	// inBuffers is how many bytes of a body the buffers on the way may hold.
+	// inBuffers is how many bytes of a body these buffers may hold.
 	inBuffers = 64 << 10
 	// sendersWait is how long an endpoint must have waited for the client before a cut answer is
 	// the client's fault.
 	sendersWait = time.Second
-	// caughtUp is the shortest read that had to wait for the endpoint.
+	// caughtUp is the shortest duration of a read that had to wait for the endpoint.
 	caughtUp = 5 * time.Millisecond
 )
 
-// A download measures how a large or long answer comes, and how its client reads it. A nil *download is a
-// client that is not slow. Apart from flow and measured only the reading goroutine uses it.
+// A download measures the rate of a large or long answer, and how fast its client reads it. A nil
+// *download stands for a client that is not slow. Only the reading goroutine uses it, except for flow
+// and measured.
 type download struct {
-	large  bool          // a read has brought largeRead bytes
-	got    int64         // bytes
+	large  bool          // a read has returned at least largeRead bytes
+	got    int64         // bytes read
 	read   time.Time     // when the latest read ended
 	behind time.Duration // how long the client has kept the endpoint waiting since it last caught up
 
@@ -37,7 +38,7 @@ type download struct {
 // have given up.
 func (d *download) slow() bool { return d != nil && d.behind >= sendersWait }
 
-// readFrom reads from body, and notes who waits for whom.
+// readFrom reads from body, and notes whether the client or the endpoint keeps the other waiting.
 func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
 	if !d.large || d.got < inBuffers {
 		n, err := d.flowFrom(body, into)
@@ -59,7 +60,7 @@ func (d *download) readFrom(body io.Reader, into []byte) (int, error) {
 	return n, err
 }
 
-// flowFrom reads from body, and tells the watcher if it measures how that comes.
+// flowFrom reads from body, and reports the read to flow if that is in use.
 func (d *download) flowFrom(body io.Reader, into []byte) (int, error) {
 	if d == nil || !d.measured.Load() {
 		return body.Read(into)
@@ -70,7 +71,7 @@ func (d *download) flowFrom(body io.Reader, into []byte) (int, error) {
 	return n, err
 }
 
-// readAnswer reads the answer's body. It reads no clock for small ones.
+// readAnswer reads the answer's body. It reads no clock for small bodies.
 func (a *Attempt) readAnswer(into []byte) (int, error) {
 	if d := a.download.Load(); d != nil {
 		return d.readFrom(a.answer, into)

@@ -17,19 +17,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// This file is the way of a request while all is well, in order: from Select to the end of the
-// answer's body. All else that may happen has files of its own. One file also puts these functions
-// next to each other in the program: on pages of their own they cost a request a tenth more CPU.
+// This file has the functions that every request runs while all is well, in order: from Select to the
+// end of the answer's body. Other files have the rest. In one file these functions are also next to
+// each other in the program. Spread over more memory pages, they cost a request a tenth more CPU.
 
-// Select implements reverseproxy.Selector. It chooses an endpoint for a call's first attempt
-// by the routing table. Later attempts were reserved when the attempt before failed.
+// Select implements reverseproxy.Selector. It chooses an endpoint for a call's first attempt by the
+// routing table. Each later attempt was reserved when the previous one failed.
 func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	now := time.Now()
 	h.GoLive()
 	c := h.callFor(r, pool)
 	if c.Attempts > 0 || c.finished || c.extras != nil && c.extras.wait.next {
 		if x := c.extras; x != nil && x.wait.next && h.Dynamic != nil {
-			x.looked = pool // looked up again while the call waited
+			x.looked = pool // the proxy has looked up the upstreams again
 		}
 		return c.goOn(w, now)
 	}
@@ -68,7 +68,7 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 // callFor returns the call of a request, and begins it if there is none.
 func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
 	ctx := r.Context()
-	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // once, for reading and writing
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // one lookup for reading and writing
 	first, _ := vars[VarKey].(*Call)
 	if c := latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
 		return c
@@ -137,7 +137,7 @@ func (h *Handler) try(c *Call, t *target.Target, now time.Time, how endpoint.Adm
 		}
 	}
 	if upstream.Host != nil && !upstream.Available() {
-		return nil // by the proxy's own health checks and limits
+		return nil // the proxy's own health checks or limits keep calls away
 	}
 	if x := c.extras; x != nil {
 		if !c.takes(t) {
@@ -197,7 +197,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	c.Next, c.Current = nil, a
-	again := c.Attempts > 1 // read before a rival can change it
+	again := c.Attempts > 1 // read now, before a rival can change Attempts
 	var as progress
 	if c.hasAttempts() && c.repeatable() {
 		as = movable
@@ -228,12 +228,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if unfit != nil {
 		c.finished = true
 		c.leave(true)
-		return c.says(r, unfit.said(), true), nil // and the attempt is settled as cancelled
+		return c.says(r, unfit.said(), true), nil // the deferred function settles the attempt as cancelled
 	}
 	a.Begin(a.client, as)
 	t.Handler.Pool.Watch(a.patience())
 	resp, err := t.RoundTripper.RoundTrip(out)
-	now := a.Began.Add(time.Since(a.Began)) // at half the cost of time.Now
+	now := a.Began.Add(time.Since(a.Began)) // costs half as much as time.Now
 	reported = true
 	if c.queued {
 		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
@@ -275,16 +275,16 @@ func (h *Handler) callAt(r *http.Request) *Call {
 	})
 }
 
-// prepare makes the request that goes to the attempt's endpoint. What all attempts
-// share, the headers and the URL, stays as it is.
+// prepare makes the request for the attempt's endpoint. It does not change the headers and the URL,
+// which all attempts share.
 func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	a.traceConnection()
 	t, c := a.Target, a.Call
 	if a.hedge != nil || t.Headers != nil || t.Edits != nil || t.Models != nil || t.Strip && !c.Handler.StripsAll || c.Handler.Looks || c.Handler.Rematches || c.traced {
 		return a.rewrite(r)
 	}
-	// The proxy made r for this round trip, and uses nothing of it afterwards that changes
-	// here, so we modify it instead of cloning.
+	// The proxy made r for this round trip, and later does not use what changes here. So we modify
+	// it instead of cloning.
 	*r = *r.WithContext(a)
 	if c.body != nil && r.Body != nil { // r.Body is nil if the proxy found the body empty
 		a.sent = c.body.Send(r, a.Began)
@@ -298,8 +298,8 @@ func (a *Attempt) prepare(r *http.Request) (*http.Request, *unfit) {
 	return r, nil
 }
 
-// answered gives an answer to the client or moves the call on, by the status and the pool's
-// rules for answers.
+// answered gives an answer to the client or moves the call on, by the answer's status and the pool's
+// rules.
 func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.Response, error) {
 	h := c.Handler
 	if c.traced {
@@ -341,8 +341,8 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	return resp, nil
 }
 
-// Answered notes the first byte of the answer, once; false if the attempt has been
-// given up just before.
+// Answered notes the first byte of the answer, once. It returns false if the attempt has ended just
+// before.
 func (a *Attempt) Answered(now time.Time) bool {
 	first := max(1, int64(now.Sub(a.Began)))
 	return a.first.CompareAndSwap(0, first) || a.answeredLate(first)

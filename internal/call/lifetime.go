@@ -16,9 +16,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A lifetime is the part of an attempt that the wrapped transport's goroutines use. They run
-// on other cores, so it comes first in the attempt, away from the fields that the request's
-// goroutine writes once the answer has come.
+// A lifetime is the part of an attempt that the wrapped transport's goroutines use. They run on other
+// cores. So it comes first in the attempt, far from the fields that the request's goroutine writes
+// after the answer has arrived.
 type lifetime struct {
 	mu       sync.Mutex
 	progress atomic.Uint32 // a progress
@@ -35,8 +35,8 @@ type afterEnd struct {
 // Deadline implements context.Context. Attempts are ended by the watcher.
 func (a *Attempt) Deadline() (time.Time, bool) { return a.client.Deadline() }
 
-// Value implements context.Context. It shortens the way to the request's vars, which are far
-// up the chain of contexts and which the proxy's transport asks for each time.
+// Value implements context.Context. It returns the request's vars without a walk up the long chain of
+// contexts, because the proxy's transport needs them for each request.
 func (a *Attempt) Value(key any) any {
 	if k, ok := key.(caddy.CtxKey); ok && k == caddyhttp.VarsCtxKey && a.Call.vars != nil {
 		return a.Call.vars
@@ -98,7 +98,7 @@ func (a *Attempt) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// end ends the attempt's context. The first reason stays.
+// end ends the attempt's context. Only the first reason counts.
 func (a *Attempt) end(why endpoint.Ending) {
 	a.mu.Lock()
 	a.endAndUnlock(why)

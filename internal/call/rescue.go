@@ -55,6 +55,7 @@ func (a *Attempt) rescue(now time.Time) {
 		return
 	}
 	a.endAndUnlock(endpoint.EndedByRescue)
+	a.Call.movedOn(a, now, true)
 }
 
 // conclude notes that the round trip ended without an answer, and returns why the attempt was

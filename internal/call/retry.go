@@ -116,8 +116,18 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 	next := c.planOther(now, failed)
 	if next == nil {
 		c.Handler.Pool.Budget.GiveBack()
+		return nil
+	}
+	if failed.Watchful && o.AnsweredBadly() {
+		c.movedOn(failed, now, false)
 	}
 	return next
+}
+
+// movedOn tells the endpoint of an attempt that the call has moved on: because it was slow, or from
+// its failure.
+func (c *Call) movedOn(from *Attempt, now time.Time, slow bool) {
+	from.Target.State.MovedOn(from, now, c.Handler.BreakerConfig(), slow, c.Handler.Pool.Budget.Rate(now))
 }
 
 // planElsewhere reserves an attempt at another endpoint, for a call that may be sent again. If it

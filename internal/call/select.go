@@ -15,7 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// goOn returns the upstream of the attempt that was reserved for a call after its first.
+// goOn returns the upstream of a call's next attempt after its first.
 func (c *Call) goOn(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	switch x := c.extras; {
 	case c.handed:
@@ -30,10 +30,10 @@ func (c *Call) goOn(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	return c.Next.upstream
 }
 
-// errOver ends a call whose error the proxy has already.
+// errOver ends a call whose error the proxy already has.
 var errOver = errors.New("the call is over")
 
-// again goes on with a call whose answer the proxy has thrown away, by its lb_retry_match.
+// again goes on with a call whose answer the proxy has dropped because of lb_retry_match.
 func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	c.handed = false
 	if !c.Current.passOver() {
@@ -42,7 +42,7 @@ func (c *Call) again(w http.ResponseWriter, now time.Time) *reverseproxy.Upstrea
 	next := c.planElsewhere(now, c.Current)
 	if next == nil {
 		// the client gets the answer's status
-		err := caddyhttp.Error(c.extras.status, fmt.Errorf("status %d of endpoint %s, which lb_retry_match passes over", c.extras.status, c.Current.Target.Name))
+		err := caddyhttp.Error(c.extras.status, fmt.Errorf("status %d of endpoint %s matches lb_retry_match, but the request cannot move on", c.extras.status, c.Current.Target.Name))
 		if c.Handler.Wait.repeats() && c.plansWait(now, c.Handler.allOut(c, now), err, reasonRetryMatch) {
 			c.finished = false
 			return c.wait(w, now)
@@ -68,8 +68,8 @@ func (a *Attempt) pause(now time.Time) {
 	}
 }
 
-// chooseToLearn reserves an attempt at an endpoint to learn about it: one that recovers, or one
-// on standby. Nil: the table decides.
+// chooseToLearn reserves an attempt at an endpoint that recovers or is on standby, to learn about it.
+// Nil: the table decides.
 func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if a := h.tryRecovering(c, t, now, false); a != nil {
 		return a
@@ -80,8 +80,8 @@ func (h *Handler) chooseToLearn(c *Call, t *pool.Routes, now time.Time) *Attempt
 	return nil
 }
 
-// chooseOther reserves an attempt for a call that has tried an endpoint, or that its first
-// choice did not admit.
+// chooseOther reserves an attempt for a call that has tried an endpoint, or whose first choice did not
+// admit it.
 func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	if !c.doubtful() {
 		if a := h.redraw(c, t, now, endpoint.AdmitNormally); a != nil {
@@ -103,7 +103,7 @@ func (h *Handler) chooseOther(c *Call, t *pool.Routes, now time.Time) *Attempt {
 	return h.tryPassed(c, t, now)
 }
 
-// tryPassed reserves an attempt at an endpoint that is passed over, for a call without another.
+// tryPassed reserves an attempt at an endpoint that is passed over, for a call that finds no other.
 func (h *Handler) tryPassed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	for _, t := range from.Passed {
 		if c.isExcluded(t) {
@@ -122,8 +122,8 @@ func (c *Call) mayMove() bool {
 	return h.Answers != nil && h.Retry.Attempts > 1 && (c.body == nil || c.body.Fits())
 }
 
-// redraw reserves an attempt at one of the targets that the call does not exclude, drawn by
-// their parts; nil if none admits it. It excludes those that do not.
+// redraw reserves an attempt at one of the targets that the call does not exclude, drawn by their
+// parts; nil if none admits it. It excludes the targets that did not admit it.
 func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Admission) *Attempt {
 	redraws := 0
 	excluded := func(i int) bool { return c.isExcluded(t.Targets[i]) }
@@ -156,8 +156,8 @@ func (h *Handler) redraw(c *Call, t *pool.Routes, now time.Time, how endpoint.Ad
 	return nil
 }
 
-// maxRedraws bounds how often a call draws again because an endpoint did not admit it. Then it
-// takes the first that does.
+// maxRedraws bounds how often a call draws again because an endpoint did not admit it. After that it
+// takes the first endpoint that admits it.
 const maxRedraws = 8
 
 // retrySafe reports whether the call can be sent elsewhere however its first attempt fails.
@@ -167,9 +167,8 @@ func (c *Call) retrySafe() bool {
 		(c.body == nil || c.body.Fits())
 }
 
-// tryRecovering reserves a trial at an endpoint that wants one: for a call that can be sent
-// elsewhere if it fails, for any call at an endpoint that has waited long, and as the last resort
-// for any call at any of them.
+// tryRecovering reserves a trial at an endpoint that wants one. The call must be one that can be sent
+// elsewhere if it fails, unless the endpoint has waited long for a trial, or lastResort is set.
 func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastResort bool) *Attempt {
 	elsewhere := from.Total > 0 && c.retrySafe()
 	for _, t := range from.Trials {
@@ -192,8 +191,8 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 	return nil
 }
 
-// refuse handles a call that found no endpoint: it waits if the rules let it. Otherwise it makes
-// a trial if one is due, or is refused.
+// refuse handles a call that found no endpoint. The call waits if the rules allow it. Otherwise it
+// becomes a trial if one is due, or is refused.
 func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
@@ -212,7 +211,8 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
-// lastChance reserves a trial, if one is due, in a pool whose endpoints are all out; nil: none is.
+// lastChance reserves an attempt in a pool whose endpoints are all out: a trial if one is due, else
+// one of inNeed; nil if there is neither.
 func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	_, _, due := h.soonest(c, from, now)
 	switch {
@@ -226,8 +226,8 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt
 	return h.try(c, due, now, endpoint.AdmitAllDown)
 }
 
-// inNeed reserves an attempt at the endpoint that still answers the largest part of its calls,
-// though all are out: for that part of the calls, else it returns nil.
+// inNeed reserves an attempt at the endpoint that still answers the largest part of its calls although
+// all endpoints are out. It does so for that part of the calls, and returns nil for the others.
 func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	var best *target.Target
 	most := 0.0

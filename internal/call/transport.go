@@ -20,13 +20,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Transport makes the attempts of a handler's calls through the proxy's own transport, which
-// it wraps. It reports each outcome to the endpoint's state, and decides whether the call moves on.
-// It tells the proxy so by a dial error, which the proxy retries for any method.
+// A Transport wraps the proxy's own transport, and makes the attempts of a handler's calls through it.
+// It reports each outcome to the endpoint's state, and decides whether the call moves on. If so, it
+// returns a dial error, because the proxy retries these for any method.
 type Transport struct {
 	http.RoundTripper
 	Handler       *Handler
-	proxyProtocol bool // the wrapped transport's ProxyProtocolEnabled, which the proxy asks for every request
+	proxyProtocol bool // the wrapped transport's ProxyProtocolEnabled; the proxy needs it for every request
 }
 
 // NewTransport wraps the proxy's own transport for a handler. The wrapped transport must be
@@ -40,8 +40,8 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	return h.transport
 }
 
-// failed settles an attempt that brought no answer, moves the call on if it may, and returns
-// the error for the proxy.
+// failed settles an attempt without an answer, moves the call on if it may, and returns the error for
+// the proxy.
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
@@ -114,7 +114,7 @@ func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time)
 	return last(err)
 }
 
-// blame returns the outcome of a round trip that returned err: it tells whose fault that was.
+// blame returns the outcome of a round trip that returned err. The outcome says whose fault it was.
 func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 	ended := a.conclude()
 	a.leaveConnection(ended, now)
@@ -155,19 +155,19 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		}
 		return outcome.FailedDial
 	case o == outcome.FailedTLS && (a.sent.Begun() || a.is(connected) && !outcome.SaysPeer(err)):
-		return outcome.FailedReset // after the handshake, so the endpoint may have acted
+		return outcome.FailedReset // the handshake was complete, so the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
 	}
 	return o
 }
 
-// plain returns an error with the text of err only. The proxy would read a wrapped
-// context.Canceled as "the client left".
+// plain returns an error with only the text of err. The proxy would take a wrapped context.Canceled
+// to mean that the client left.
 func plain(err error) error { return errors.New(err.Error()) }
 
-// answeredBadly settles an answer that says that the endpoint failed or wants no calls for now,
-// and moves the call on or gives the answer to the client.
+// answeredBadly settles an answer by which the endpoint failed or wants no calls for now. It moves the
+// call on or gives the answer to the client.
 func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	a.RetryAfter = a.askedToWait(resp, o, now)
 	now = time.Now() // askedToWait may have waited for the body
@@ -212,8 +212,8 @@ func (c *Call) moveOn(a *Attempt, o outcome.Outcome, what string, now time.Time)
 	return true
 }
 
-// moveTo makes next the call's next attempt, and records the failover. what says in a few words
-// what was wrong with a; empty: nothing.
+// moveTo makes next the call's next attempt, and records the failover. what is the cause in a few words;
+// empty: a did not fail.
 func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	c.Attempts++
 	c.Next = next
@@ -240,7 +240,7 @@ func (c *Call) moveTo(a, next *Attempt, reason, what string, now time.Time) {
 	}
 }
 
-// The methods below pass on the optional interfaces that the proxy asks of its transport.
+// The methods below implement the optional interfaces of the proxy's transport by the wrapped one.
 
 // TLSEnabled implements reverseproxy.TLSTransport.
 func (t *Transport) TLSEnabled() bool {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -75,7 +76,17 @@ func addCommands(root *cobra.Command) {
 	root.PersistentFlags().String("address", "", "Address of the admin endpoint; default: as in the configuration")
 	root.PersistentFlags().StringP("config", "c", "", "Configuration file with the admin endpoint's address")
 	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")
-	root.Args = cobra.NoArgs
+	root.SuggestionsMinimumDistance = 2
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q of %s", args[0], cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return errors.New(text)
+	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 	status := &cobra.Command{

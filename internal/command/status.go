@@ -175,6 +175,8 @@ func (l layout) status(all []api.PoolStatus, now time.Time) string {
 		state := l.paint(green, "up")
 		if p.Down {
 			state = l.paint(red, "DOWN")
+		} else if refused := scopesDown(&p); len(refused) > 0 {
+			state = l.paint(red, "DOWN") + " for requests of scope " + api.Printable(strings.Join(refused, ", "))
 		}
 		b.WriteString(l.fill(fmt.Sprintf("pool %s: %s, %s requests/s, %d retries denied%s%s", l.paint(bold, api.Printable(p.Name)), state,
 			formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA)), "  ") + "\n")
@@ -198,8 +200,8 @@ func formatWaiting(w *api.WaitingStatus) string {
 func formatSLA(s *api.SLAStatus) string {
 	text := ""
 	for _, i := range indicatorsOf(s) {
-		text += fmt.Sprintf(", %s %s of %s with %s of the error budget left", i.name,
-			formatPercent(i.Achieved), formatPercent(i.Objective), formatPart(i.BudgetLeft))
+		text += fmt.Sprintf(", %s %s of %s with the error budget %s", i.name,
+			formatPercent(i.Achieved), formatPercent(i.Objective), formatBudget(i.BudgetLeft))
 		if i.Burning {
 			text += " (burning)"
 		}
@@ -422,6 +424,14 @@ func describeOrder(action, reason string, until, now time.Time) string {
 		action += " (" + reason + ")"
 	}
 	return action
+}
+
+// formatBudget writes what is left of an error budget.
+func formatBudget(left float64) string {
+	if left < 0 {
+		return "overspent by " + formatPart(-left)
+	}
+	return formatPart(left) + " left"
 }
 
 // formatScore writes a score. An endpoint that gets no requests has none.

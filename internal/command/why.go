@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,8 @@ func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 		}
 		if out == 0 && p.Down {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down), "  ") + "\n")
+		} else if refused := scopesDown(p); out == 0 && len(refused) > 0 {
+			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s for requests of scope %s: no endpoint takes them", pool, down, api.Printable(strings.Join(refused, ", "))), "  ") + "\n")
 		} else if out == 0 {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s serves, but not with all endpoints", pool), "  ") + "\n")
 		}
@@ -99,6 +102,30 @@ func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 	return b.String()
 }
 
+// scopesDown returns the scopes whose requests no endpoint of a pool takes.
+func scopesDown(p *api.PoolStatus) (names []string) {
+	takes := func(e *api.EndpointStatus, scope string) bool {
+		if e.Weight == 0 || e.Draining || e.Share == 0 || !e.HeldUntil.IsZero() {
+			return false
+		}
+		for i := range e.Scopes {
+			if s := &e.Scopes[i]; s.Scope == scope {
+				return s.Share > 0 && s.HeldUntil.IsZero()
+			}
+		}
+		return true
+	}
+	for i := range p.Endpoints {
+		for _, s := range p.Endpoints[i].Scopes {
+			taken := slices.ContainsFunc(p.Endpoints, func(e api.EndpointStatus) bool { return takes(&e, s.Scope) })
+			if !taken && !slices.Contains(names, s.Scope) {
+				names = append(names, s.Scope)
+			}
+		}
+	}
+	return names
+}
+
 // recent is how long why speaks of a failure of an endpoint that is in service.
 const recent = 5 * time.Minute
 
@@ -116,7 +143,7 @@ func burns(s *api.SLAStatus) (texts []string) {
 	for _, i := range indicatorsOf(s) {
 		switch {
 		case i.Burning:
-			texts = append(texts, fmt.Sprintf("its error budget for %s burns: %s of it is left", i.name, formatPart(i.BudgetLeft)))
+			texts = append(texts, fmt.Sprintf("its error budget for %s burns: %s", i.name, formatBudget(i.BudgetLeft)))
 		case i.BudgetLeft <= 0:
 			texts = append(texts, fmt.Sprintf("its error budget for %s is spent: %s of %s", i.name, formatPercent(i.Achieved), formatPercent(i.Objective)))
 		}
@@ -151,6 +178,9 @@ func (l layout) cure(command []string, after string) string {
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
+
+// helps begins the sentence on what usually helps.
+const helps = "what helps: "
 
 // explainEndpoint returns what keeps an endpoint from its traffic, in sentences, the command that an
 // operator can give, and a few words that follow it; nothing if the endpoint is well.
@@ -188,7 +218,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 			facts = append(facts, "it is tried again within "+formatWait(e.Until, now)+", and comes back by itself once that succeeds")
 		}
 		if what := remedy(e.Reason, e.Cause); what != "" {
-			facts = append(facts, "what helps: "+what)
+			facts = append(facts, helps+what)
 		}
 		cure, after = command(api.Reset), ", if you know that it is well"
 	}
@@ -208,6 +238,9 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 	for i := range e.Scopes {
 		if s := &e.Scopes[i]; isIll(s) && e.Reason != breaker.ReasonScopes {
 			facts = append(facts, explainScope(s, now))
+			if what := remedy(s.Reason, s.Cause); what != "" && s.Share == 0 && !slices.Contains(facts, helps+what) {
+				facts = append(facts, helps+what)
+			}
 			if cure == nil {
 				cure, after = command(api.Reset), ", if you know that it is well for these requests"
 			}

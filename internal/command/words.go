@@ -54,6 +54,20 @@ func reasonOf(reason string) string {
 	return strings.ReplaceAll(reason, "_", " ")
 }
 
+// remedies say what usually helps against a kind of failure. The page has the same words.
+var remedies = map[string]string{
+	"host":    "check the name of its host in the configuration, and the DNS of this machine",
+	"refused": "check that it runs, and that its address and port are right",
+	"reach":   "check that this machine can reach its address and port",
+	"tls":     "check its certificate, and the clock and the CA certificates of this machine",
+	"denied":  "check its key and the account at its provider; then reload Caddy, or restart it if the key is in the environment",
+	"limited": "send it less (limit, max_requests), or give it another key",
+	"closed":  "look at its log, and at proxies between here and there: it ends connections early",
+	"status":  "look at its log, or at the status page of its provider",
+	"slow":    "look at its load, and at the network between here and there",
+	"check":   "ask for the uri of its health check yourself",
+}
+
 // remedy says what usually helps against a failure that keeps an endpoint out for the reason; "" if
 // nothing is known.
 func remedy(reason string, f *api.FailureStatus) string {
@@ -64,29 +78,25 @@ func remedy(reason string, f *api.FailureStatus) string {
 	case "dial":
 		switch {
 		case strings.HasPrefix(f.What, "no such host"):
-			return "check the name of its host in the configuration, and the DNS of this machine"
+			return remedies["host"]
 		case strings.HasPrefix(f.What, "connection refused"):
-			return "check that it runs, and that its address and port are right"
+			return remedies["refused"]
 		}
-		return "check that this machine can reach its address and port"
-	case "tls":
-		return "check its certificate, and the clock and the CA certificates of this machine"
-	case "denied":
-		return "check its key and the account at its provider; then reload Caddy, or restart it if the key is in the environment"
+		return remedies["reach"]
 	case "rate_limited":
-		return "send it less (limit, max_requests), or give it another key"
+		return remedies["limited"]
 	case "reset", "truncated":
-		return "look at its log, and at proxies between here and there: it ends connections early"
-	case "status":
-		return "look at its log, or at the status page of its provider"
+		return remedies["closed"]
 	case "timeout", "stalled":
-		return "look at its load, and at the network between here and there"
+		return remedies["slow"]
+	case "":
+		switch reason {
+		case "slow", "slower_than_usual", "unanswered":
+			return remedies["slow"]
+		case "check_failed":
+			return remedies["check"]
+		}
+		return ""
 	}
-	switch reason {
-	case breaker.ReasonSlow, breaker.ReasonSlower, breaker.ReasonUnanswered:
-		return "look at its load, and at the network between here and there"
-	case breaker.ReasonCheckFailed:
-		return "ask for the uri of its health check yourself"
-	}
-	return ""
+	return remedies[f.Outcome]
 }

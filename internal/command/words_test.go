@@ -3,9 +3,12 @@ package command
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/breaker"
@@ -35,6 +38,9 @@ func TestWordsAreThoseOfThePage(t *testing.T) {
 			t.Errorf("the state %s has no words", state)
 		}
 		same("state."+state, stateOf(state))
+	}
+	for name, words := range remedies {
+		same("remedy."+name, words)
 	}
 	reasons := regexp.MustCompile(`(?m)^\t[rR]eason\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(reasons) < 15 {
@@ -99,7 +105,7 @@ func TestWhyOfAPoolThatIsWell(t *testing.T) {
 	text := l.why(&p, now, nil)
 	for _, want := range []string{
 		"pool llm is well", "one is in service, but some requests fail: 502 from GET /v1, 7 times, the last 3s ago",
-		"2 requests wait, the first for 1.5s", "its error budget for availability burns: 25% of it is left",
+		"2 requests wait, the first for 1.5s", "its error budget for availability burns: 25% left",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -120,5 +126,48 @@ func TestTheDeadHaveNoScore(t *testing.T) {
 	text := layout{columns: 120}.status([]api.PoolStatus{{Name: "llm", Endpoints: []api.EndpointStatus{e}}}, now)
 	if strings.Contains(text, "1.00") || !strings.Contains(text, " out ") || !strings.Contains(text, "on trial") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+// TestAMisspeltCommand names the one that was meant.
+func TestAMisspeltCommand(t *testing.T) {
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	for word, want := range map[string]string{
+		"staus": `unknown command "staus" of failover; did you mean status?`,
+		"xyzzy": `unknown command "xyzzy" of failover`,
+	} {
+		if err := root.Args(root, []string{word}); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", word, err, want)
+		}
+	}
+}
+
+// TestAPoolIsDownForScopes that no endpoint takes, though each endpoint takes others.
+func TestAPoolIsDownForScopes(t *testing.T) {
+	now := time.Now()
+	l := layout{columns: 120}
+	one := api.EndpointStatus{Name: "one", State: "closed", Share: 1, Weight: 1, Scopes: []api.ScopeStatus{{Scope: "big", State: "open", Reason: "trial_failed"}, {Scope: "small", State: "closed", Share: 1}}}
+	two := api.EndpointStatus{Name: "two", State: "open", Weight: 1, Reason: "scopes", Scopes: []api.ScopeStatus{{Scope: "big", State: "open"}}}
+	p := api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{one, two}}
+	if text := l.why(&p, now, nil); !strings.Contains(text, "pool llm is DOWN for requests of scope big: no endpoint takes them\n") {
+		t.Errorf("why says\n%s", text)
+	}
+	if text := l.status([]api.PoolStatus{p}, now); !strings.Contains(text, "pool llm: DOWN for requests of scope big, ") {
+		t.Errorf("status says\n%s", text)
+	}
+	for name, change := range map[string]func(e *api.EndpointStatus){
+		"another endpoint is in service": func(e *api.EndpointStatus) { e.State, e.Share, e.Scopes = "closed", 1, nil },
+		"the scope is back": func(e *api.EndpointStatus) {
+			e.State, e.Share, e.Scopes[0].State, e.Scopes[0].Share = "closed", 1, "recovering", 0.05
+		},
+	} {
+		other := two
+		other.Scopes = slices.Clone(two.Scopes)
+		change(&other)
+		p.Endpoints = []api.EndpointStatus{one, other}
+		if names := scopesDown(&p); len(names) > 0 {
+			t.Errorf("%s: down for %q", name, names)
+		}
 	}
 }

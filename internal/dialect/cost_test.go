@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkExamine is what it costs to look for errors in a good answer that is no stream, read 4 KiB at a time.
+// BenchmarkExamine measures the search for errors in a good response that is no stream, read 4 KiB at a time.
 func BenchmarkExamine(b *testing.B) {
 	for _, size := range []int{2 << 10, 16 << 10, 64 << 10} {
 		body := []byte(`{"id":"x","choices":[{"message":{"content":"` + strings.Repeat("word ", size/5) + `"}}],"usage":{}}`)

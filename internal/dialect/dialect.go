@@ -1,8 +1,9 @@
-// Package dialect says what the calls of an API look like: how a key is sent, where the model
-// stands, and what errors mean. It is data; others make rules of it.
+// Package dialect describes APIs: how a request carries a key, where it names its model, and what
+// the API's errors mean. It holds data only; other packages make rules from it.
 package dialect
 
-// A Dialect is what an API's users would configure by hand. It is read-only.
+// A Dialect holds the settings that users of an API would otherwise configure by hand. It is
+// read-only.
 type Dialect struct {
 	Name string
 
@@ -10,59 +11,59 @@ type Dialect struct {
 	Model Place // where a request names its model
 	Scope Scope // where a request says what kind of call it is
 
-	// Commit is what must have come of an answer before the client gets it, a word of the option
-	// `commit`.
+	// Commit is how much of a response must arrive before the client gets any of it: a word of the
+	// option `commit`.
 	Commit string
-	// Method is which methods may be sent again after any failure, a word of `retry methods`.
+	// Method names the methods that may be sent again after any failure: a word of `retry methods`.
 	Method string
 
-	// Answers say what answers mean, worst first: of a batch the worst element counts.
+	// Answers are the rules for responses, worst meaning first: the worst element of a batch counts.
 	Answers []Answer
-	// FirstElement says that of an answer that is a list only the first element is looked at: the
-	// list is a stream.
+	// FirstElement limits rules to the first element of a response that is a list: such a list is a
+	// stream.
 	FirstElement bool
 
 	Usage  Usage
-	Quotas []Quota // that answers state
+	Quotas []Quota // that responses state
 
-	says func(*Refusal) any // its errors; nil: as OpenAI's
+	says func(*Refusal) any // returns the JSON of an error; nil: as OpenAI's
 }
 
-// A Key is how a request carries a key: a header field, and what stands in it before the key.
+// A Key is how a request carries a key: the header field, and the text before the key in it.
 type Key struct{ Field, Prefix string }
 
-// A Place is where something stands in a request.
+// A Place is a part of a request.
 type Place uint8
 
 const (
 	Nowhere   Place = iota
 	InBody          // the field `model` of a JSON body
 	InPath          // the segment after `models`
-	InService       // the path's first segment, the service of a call of gRPC
+	InService       // the path's first segment: the service of a gRPC call
 )
 
-// A Scope is where a request says what kind of call it is: its model, which is in the path, a field
-// of its JSON body, or its service.
+// A Scope is where a request says what kind of call it is: the model in its path, a field of its
+// JSON body, or its gRPC service.
 type Scope struct {
 	In    Place
 	Field string
 }
 
-// An Answer says what certain answers mean, in the words of the option `answer`.
+// An Answer gives responses that match it a meaning, in the words of the option `answer`.
 type Answer struct {
 	Status string // a code, a class or a range
 	JSON   string // the path of a field; empty: the status is enough
 	Match  string // an expression that the field must match; empty: any value but null
 	As     string // failure, held, denied, next or ok
 
-	// Unless excepts what another field matches.
+	// Unless excepts responses that match it, too; nil: none.
 	Unless *Answer
-	// OfQuota says that the answer speaks of whoever the key belongs to: the endpoint only if it
-	// has a key of its own.
+	// OfQuota says that the response is about the owner of the key. It is about the endpoint only if
+	// the endpoint has its own key.
 	OfQuota bool
 }
 
-// Names are the words of `api`, in the order in which they are documented.
+// Names returns the words of the option `api`, in the order of the documentation.
 func Names() []string {
 	names := make([]string, len(table))
 	for i := range table {
@@ -71,7 +72,7 @@ func Names() []string {
 	return names
 }
 
-// Of is the dialect of a name; nil: there is none.
+// Of returns the dialect of this name; nil: there is none.
 func Of(name string) *Dialect {
 	for i := range table {
 		if table[i].Name == name {
@@ -81,8 +82,8 @@ func Of(name string) *Dialect {
 	return nil
 }
 
-// anyStatus are all answers. APIs that answer 200 before they know how a call ends say their
-// errors in the body.
+// anyStatus is every status: an API that sends 200 before it knows how a call ends puts errors into
+// the body.
 const anyStatus = "200-599"
 
 // table has a row for each API.
@@ -113,22 +114,22 @@ var table = [...]Dialect{
 		Answers: jsonrpc,
 	},
 	{
-		// https://grpc.io/docs/guides/auth/. Statuses of gRPC are read in every pool, so there are no
-		// answers here. An UNAVAILABLE may come from a call that was carried out: by default only what
-		// cannot have been processed moves on.
+		// https://grpc.io/docs/guides/auth/. Every pool reads gRPC statuses, so there are no Answers
+		// here. An endpoint may send UNAVAILABLE after it has carried out a call, so by default only
+		// calls that it cannot have processed move on.
 		Name: "grpc", Key: Key{"Authorization", "Bearer "},
 		Scope: Scope{In: InService}, Commit: "headers", Method: "idempotent",
 	},
 }
 
-// openai are the answers of OpenAI and of what speaks like it.
+// openai returns the rules for OpenAI and for APIs with the same errors.
 //
 //   - Errors: https://platform.openai.com/docs/guides/error-codes. `error.code` names them, and
 //     `error.type` where the code is null. A stream of a completion says the same in a chunk.
 //   - Responses: https://platform.openai.com/docs/api-reference/responses-streaming. The event `error` has
 //     `code`, `response.failed` has `response.error.code`.
 //   - OpenRouter: https://openrouter.ai/docs/api/reference/errors-and-debugging. `error.code` is the status that a
-//     200 should have had; a 403 with `error.metadata` speaks of the prompt, not of the key.
+//     200 should have had; a 403 with `error.metadata` is about the prompt, not the key.
 //   - Azure: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference. DeploymentNotFound.
 func openai() (answers []Answer) {
 	for _, rule := range []struct{ as, match string }{
@@ -149,12 +150,13 @@ func openai() (answers []Answer) {
 		Answer{Status: "403", JSON: "error.metadata", As: "ok"})
 }
 
-// anthropic are the answers of Anthropic's messages.
+// anthropic are the rules for Anthropic's messages.
 //
 //   - Errors: https://docs.claude.com/en/api/errors. `error.type` names them.
 //   - Streams: https://docs.claude.com/en/docs/build-with-claude/streaming#error-events. The event `error` has the same.
 //
-// An account without credit is a 400 of the type invalid_request_error with a message of its own.
+// An account without credit gets a 400 of the type invalid_request_error; only its message tells it
+// apart.
 var anthropic = []Answer{
 	{Status: anyStatus, JSON: "error.type", Match: "^(authentication_error|permission_error|billing_error)$", As: "denied", OfQuota: true},
 	{Status: "400", JSON: "error.message", Match: "^Your credit balance is too low", As: "denied", OfQuota: true},
@@ -163,13 +165,13 @@ var anthropic = []Answer{
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodel\b`, As: "next"},
 }
 
-// gemini are the answers of the Gemini API.
+// gemini are the rules for the Gemini API.
 //
 //   - Errors: https://ai.google.dev/gemini-api/docs/troubleshooting. `error.status` names them.
-//   - Their shape: https://cloud.google.com/apis/design/errors#error_model. A key that is not valid is a 400 whose
+//   - Their shape: https://cloud.google.com/apis/design/errors#error_model. An invalid key gets a 400 whose
 //     first detail says API_KEY_INVALID (google.rpc.ErrorInfo).
 //
-// Files and cached contents belong to a key's project: a 403 of one says nothing of the key.
+// Files and cached contents belong to a key's project, so a 403 for one says nothing about the key.
 var gemini = []Answer{
 	{Status: "403", JSON: "error.message", Match: `(?i)permission to access the (file|cached ?content)`, As: "next"},
 	{Status: anyStatus, JSON: "error.status", Match: "^(UNAUTHENTICATED|PERMISSION_DENIED)$", As: "denied", OfQuota: true},
@@ -180,13 +182,13 @@ var gemini = []Answer{
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodels?\b`, As: "next"},
 }
 
-// jsonrpc are the answers of JSON-RPC, as the nodes and providers of blockchains have them. Their
-// errors come with 200 as well.
+// jsonrpc are the rules for JSON-RPC, as blockchain nodes and their providers use it. Errors come
+// with 200 too.
 //
 //   - Codes: https://www.jsonrpc.org/specification#error_object and https://eips.ethereum.org/EIPS/eip-1474#error-codes
 //   - geth, and Erigon like it: -32002 timed out https://github.com/ethereum/go-ethereum/blob/master/rpc/errors.go,
 //     "header not found" https://github.com/ethereum/go-ethereum/blob/master/eth/api_backend.go, "missing trie node"
-//     https://github.com/ethereum/go-ethereum/blob/master/trie/errors.go, and 3 for what reverts
+//     https://github.com/ethereum/go-ethereum/blob/master/trie/errors.go, and 3 for a call that reverts
 //     https://github.com/ethereum/go-ethereum/blob/master/internal/ethapi/errors.go
 //   - "unknown block" https://github.com/ethereum/go-ethereum/blob/master/eth/filters/api.go, 4444 "pruned history
 //     unavailable" https://eips.ethereum.org/EIPS/eip-4444, and Erigon's "old data not available due to pruning"
@@ -198,10 +200,9 @@ var gemini = []Answer{
 //     queries with it that have too many results), 429 https://www.quicknode.com/docs/ethereum/error-references, -32029
 //     https://www.therpc.io/docs/ethereum/rate-limits
 //
-// A node that lags behind, or lacks the state that is asked for, has failed. What the call itself
-// brings about (reverted, invalid parameters, nonce too low) is an answer. A node that does not keep
-// old history is well, but another may do better. Limits are held against
-// the endpoint also where its key stands in its URL.
+// A node that lags behind, or lacks the requested state, has failed. An error that the call itself
+// causes (reverted, invalid parameters, nonce too low) is a good response. A node without old history
+// is healthy, but another may do better. Limits hold the endpoint even if its key is in its URL.
 var jsonrpc = []Answer{
 	{Status: anyStatus, JSON: "error.code", Match: "^(401|403)$", As: "denied", OfQuota: true},
 	{Status: anyStatus, JSON: "error.message", Match: "(?i)^node is (behind|unhealthy)", As: "failure"},
@@ -217,5 +218,5 @@ var jsonrpc = []Answer{
 	{Status: "5xx", JSON: "error.message", Match: "(?i)revert", As: "ok"},
 }
 
-// byTheCall is a message of what the call itself has brought about, whatever its code is.
+// byTheCall matches the messages of errors that the call itself causes, whatever their code.
 var byTheCall = &Answer{JSON: "error.message", Match: "(?i)revert|vm exception|out of gas|invalid opcode"}

@@ -13,7 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// rules are the answers of a dialect, as rules.
+// rules returns the rules of a dialect.
 func rules(t testing.TB, name string) *answer.Rules {
 	t.Helper()
 	d := dialect.Of(name)
@@ -46,12 +46,12 @@ func ruleOf(t testing.TB, a *dialect.Answer) (rule answer.Rule) {
 	}
 	var ok bool
 	if rule.As, ok = answer.ParseMeaning(a.As); !ok {
-		t.Fatalf("%s is no meaning", a.As)
+		t.Fatalf("unknown meaning %s", a.As)
 	}
 	return rule
 }
 
-// meaning is what a dialect says of an answer; "": nothing, so that its status counts.
+// meaning returns the meaning that a dialect gives a response; "": none, so its status decides.
 func meaning(t *testing.T, name string, status int, kind, body string) string {
 	t.Helper()
 	rule, e := rules(t, name).Examine(status, http.Header{"Content-Type": {kind}})
@@ -75,7 +75,7 @@ const (
 	asEvents = "text/event-stream"
 )
 
-// TestShapes holds the table against the shapes of answers that providers document.
+// TestShapes: documented responses of each provider have the right meaning.
 func TestShapes(t *testing.T) {
 	const role = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
 	const start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}\n\n"
@@ -203,12 +203,12 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// TestAStreamThatIsAListIsNotHeldUp: what a list's first element says is enough where lists are
-// streams.
-func TestAStreamThatIsAListIsNotHeldUp(t *testing.T) {
+// TestFirstElementOfAListDecides: if lists are streams, the Examiner needs no more than the first
+// element.
+func TestFirstElementOfAListDecides(t *testing.T) {
 	_, e := rules(t, "gemini").Examine(200, http.Header{"Content-Type": {asJSON}})
 	if !e.Add([]byte("[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"}]}}]}\n,\r\n")) || e.Matched() != nil {
-		t.Errorf("the first element does not tell; matched is %v", e.Matched())
+		t.Errorf("the examiner waits for more, or matched %v", e.Matched())
 	}
 }
 
@@ -217,7 +217,7 @@ func TestOf(t *testing.T) {
 		t.Errorf("the names are %v", names)
 	}
 	if d := dialect.Of(""); d != nil {
-		t.Errorf("no name is %s", d.Name)
+		t.Errorf("the empty name is %s", d.Name)
 	}
 }
 

@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// PathModel is the model that a path names, after its last segment `models`: gemini-2.0-flash
-// of /v1beta/models/gemini-2.0-flash:generateContent. Empty: it names none.
+// PathModel returns the model that a URL's path names after its last segment `models`:
+// gemini-2.0-flash for /v1beta/models/gemini-2.0-flash:generateContent. Empty: it names none.
 func PathModel(u *url.URL) string {
 	from, to := span(u.Path)
 	return u.Path[from:to]
 }
 
-// WithPathModel is a URL whose path names another model, if it names any.
+// WithPathModel returns a copy of a URL whose path names model instead, or the URL itself if its
+// path names no model.
 func WithPathModel(u *url.URL, model string) *url.URL {
 	escaped := u.EscapedPath()
 	from, to := span(escaped)
@@ -29,7 +30,7 @@ func WithPathModel(u *url.URL, model string) *url.URL {
 	return &changed
 }
 
-// span is where the model stands in a path, escaped or not; empty: nowhere.
+// span returns the offsets of the model in a path, escaped or not; they are equal if it has none.
 func span(path string) (from, to int) {
 	const before = "/models/"
 	from = strings.LastIndex(path, before)

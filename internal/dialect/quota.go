@@ -1,10 +1,10 @@
 package dialect
 
-// A Quota is the header fields, in canonical form, in which an API states a quota: its amount, what is left of
-// it, and when it is back. An empty Reset: Left states all three.
+// A Quota names the header fields, in canonical form, in which an API states a quota of Of: its amount, the
+// rest, and when it is full again. If Reset is empty, Left states all three.
 type Quota struct{ Of, Limit, Left, Reset string }
 
-// quotasOfOpenAI: also Azure and Groq.
+// quotasOfOpenAI are those of OpenAI, Azure and Groq, and of OpenRouter.
 //
 //   - https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
 //   - https://console.groq.com/docs/rate-limits#rate-limit-headers
@@ -15,7 +15,7 @@ var quotasOfOpenAI = []Quota{
 	{"requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
 }
 
-// quotasOfAnthropic: a time of RFC 3339 is when a quota is full again.
+// quotasOfAnthropic are those of Anthropic, which states resets as times (RFC 3339).
 // https://docs.claude.com/en/api/rate-limits#response-headers
 var quotasOfAnthropic = []Quota{
 	{"requests", "Anthropic-Ratelimit-Requests-Limit", "Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
@@ -24,8 +24,8 @@ var quotasOfAnthropic = []Quota{
 	{"output tokens", "Anthropic-Ratelimit-Output-Tokens-Limit", "Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
 }
 
-// AnyQuotas are the fields of any API: those that are common, and those of the IETF's drafts, which tell
-// clients to send nothing more while nothing is left.
+// AnyQuotas returns quotas for an API without a dialect: the common fields, and those of the IETF's drafts, by
+// which clients send nothing more while nothing is left.
 //
 //   - https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#checking-the-status-of-your-rate-limit
 //   - https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt

@@ -7,17 +7,17 @@ import (
 	"net/http"
 )
 
-// A Refusal is why a request reaches no endpoint of an API.
+// A Refusal is a response of this program to a request that no endpoint answers.
 type Refusal struct {
 	Status     int    // 400 or more
 	Type, Code string // in the words of OpenAI's API, and of this program
 	Message    string
 	RetryAfter int    // seconds; 0: none
-	Request    []byte // the request's body; nil: not known
+	Request    []byte // the request's body; nil: unknown
 }
 
-// Body returns the JSON of a refusal in the shape of the API's errors, which its clients parse; that of
-// OpenAI's if d is nil.
+// Body returns a refusal as JSON in the shape of the API's errors, which its clients parse. If d is nil, it
+// has the shape of OpenAI's.
 func (d *Dialect) Body(r *Refusal) []byte {
 	say := saysOpenAI
 	if d != nil && d.says != nil {
@@ -68,8 +68,8 @@ func saysGemini(r *Refusal) any {
 	return object{"error": failure}
 }
 
-// saysJSONRPC gives each call of a batch an error of its own, and none to notifications. The id of a call
-// that is not known is null.
+// saysJSONRPC returns an error for each call of a batch, and none for notifications. If no id is known, it
+// returns one error whose id is null.
 //
 //   - https://www.jsonrpc.org/specification#response_object
 //   - -32005 (limit exceeded) and -32002 (resource unavailable): https://eips.ethereum.org/EIPS/eip-1474#error-codes

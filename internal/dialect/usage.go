@@ -2,22 +2,22 @@ package dialect
 
 import "slices"
 
-// Usage is where calls of an API speak of the tokens that they use. Each path is the names of
-// fields of a JSON body. The zero value: nowhere.
+// Usage names the JSON fields in which an API's requests and responses state tokens. Each path is a
+// list of field names. The zero value has none.
 type Usage struct {
-	// Total is where an answer states all tokens of its call.
+	// Total are the paths of a response's total.
 	Total [][]string
-	// Parts are where it states parts, which add up to all. Each part has several places.
+	// Parts are the paths of parts that add up to the total. Each part may be at several paths.
 	Parts [][][]string
-	// Most is where a request says how many tokens its answer may have.
+	// Most are the paths at which a request limits the tokens of its response.
 	Most [][]string
 }
 
-// IsZero reports whether the API's calls do not speak of tokens.
+// IsZero reports whether the API's responses state no tokens.
 func (u *Usage) IsZero() bool { return len(u.Total) == 0 && len(u.Parts) == 0 }
 
-// usageOfOpenAI: `usage.total_tokens`, also of the last event of a stream that has
-// stream_options.include_usage, and of the event response.completed.
+// usageOfOpenAI: `usage.total_tokens` of a response, of the last event of a stream (if the request
+// has stream_options.include_usage), and of the event response.completed.
 //
 //   - https://platform.openai.com/docs/api-reference/chat/object
 //   - https://platform.openai.com/docs/api-reference/chat-streaming
@@ -33,12 +33,12 @@ var usageOfOpenAI = Usage{
 	Most: [][]string{{"max_completion_tokens"}, {"max_tokens"}, {"max_output_tokens"}},
 }
 
-// usageOfAnthropic: `usage` of an answer that is no stream; of a stream that of message_start and
-// of message_delta, whose counts are cumulative.
+// usageOfAnthropic: `usage` of a response or, in a stream, of the events message_start and
+// message_delta, whose counts are cumulative.
 //
 //   - https://docs.claude.com/en/api/messages
 //   - https://docs.claude.com/en/docs/build-with-claude/streaming#event-types
-//   - What the cache brings is not in input_tokens: https://docs.claude.com/en/docs/build-with-claude/prompt-caching
+//   - input_tokens leaves out tokens of the cache: https://docs.claude.com/en/docs/build-with-claude/prompt-caching
 var usageOfAnthropic = Usage{
 	Parts: [][][]string{
 		inMessage("input_tokens"), inMessage("output_tokens"),
@@ -51,7 +51,8 @@ func inMessage(name string) [][]string {
 	return [][]string{{"usage", name}, {"message", "usage", name}}
 }
 
-// usageOfGemini: `usageMetadata` of each part of a stream counts on.
+// usageOfGemini: `usageMetadata` of a response or of each part of a stream; its counts are
+// cumulative.
 //
 //   - https://ai.google.dev/api/generate-content#UsageMetadata
 //   - https://ai.google.dev/api/generate-content#v1beta.GenerationConfig
@@ -61,13 +62,13 @@ var usageOfGemini = Usage{
 	Most:  [][]string{{"generationConfig", "maxOutputTokens"}, {"generation_config", "max_output_tokens"}},
 }
 
-// AnyUsage is where the calls of any of these APIs speak of tokens.
+// AnyUsage returns the paths of all these APIs together.
 func AnyUsage() (any Usage) {
 	for _, u := range []*Usage{&usageOfOpenAI, &usageOfAnthropic, &usageOfGemini} {
 		any.Total = append(any.Total, u.Total...)
 		any.Most = append(any.Most, u.Most...)
 	}
-	// OpenAI's and Anthropic's names are in part the same.
+	// usage.input_tokens and usage.output_tokens are OpenAI's and Anthropic's: name them once.
 	any.Parts = [][][]string{
 		slices.Concat(usageOfOpenAI.Parts[0], usageOfAnthropic.Parts[0][1:]),
 		slices.Concat(usageOfOpenAI.Parts[1], usageOfAnthropic.Parts[1][1:]),

@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/dialect"
 )
 
-// TestUsage: the answers of the providers' documentation state these tokens, by their own dialect and by that of any.
+// TestUsage: documented responses state these tokens, by their own dialect and by AnyUsage.
 func TestUsage(t *testing.T) {
 	const events = "text/event-stream"
 	for _, test := range []struct {

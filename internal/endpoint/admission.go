@@ -6,19 +6,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// How an attempt is let in, and how it leaves.
+// How attempts are let in, and how they leave.
 
-// Admission says what may keep an attempt out.
+// Admission says what can keep an attempt out.
 type Admission uint8
 
 const (
 	AdmitNormally Admission = iota // the breaker and holds
-	AdmitProven                    // the same, and recovery
-	AdmitHeld                      // the breaker; the call has waited for the hold
-	AdmitAllDown                   // holds, not an open period, since every endpoint is out; it is a trial
-	AdmitInNeed                    // the same, at an open endpoint that still answers some calls; it is no trial
+	AdmitProven                    // the breaker, holds and recovery
+	AdmitHeld                      // the breaker, but no hold: the call has waited for it
+	AdmitAllDown                   // holds, but no open period: every endpoint is out, and the attempt is a trial
+	AdmitInNeed                    // as AdmitAllDown, at an open endpoint that still answers some calls; no trial
 	AdmitAnyway                    // only the operator and the bounds
-	AdmitPassed                    // the breaker and holds; it is the trial of an endpoint that is passed over
+	AdmitPassed                    // the breaker and holds; the attempt is the trial of an endpoint that is passed over
 )
 
 // Acquire lets an attempt in and reports whether it did. If so, the attempt is in flight
@@ -37,8 +37,7 @@ func (s *State) Acquire(f Watched, now time.Time, cfg *breaker.Config, b *Bounds
 	if c.well() && !s.barred && !s.Left && how != AdmitPassed && (b == nil || s.fitsLocked(t, b, now)) { // the usual case
 		t.Permit.Generation = c.breaker.Generation
 		c.begun++
-		s.Busy.Add(1)
-		s.inFlight.add(f)
+		s.addLocked(f)
 		s.Mu.Unlock()
 		return true
 	}
@@ -61,8 +60,7 @@ func (s *State) acquireScoped(f Watched, now time.Time, cfg *breaker.Config, b *
 		t.Permit.Generation, t.rare.whole.Generation = c.breaker.Generation, own.breaker.Generation
 		own.begun++
 		c.begun++
-		s.Busy.Add(1)
-		s.inFlight.add(f)
+		s.addLocked(f)
 		s.Mu.Unlock()
 		return true
 	}
@@ -92,8 +90,8 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 	return true
 }
 
-// admitLocked gives an attempt the permits that it needs, and reports whether it did: that of the
-// endpoint's own breaker, and that of its scope's.
+// admitLocked gives an attempt the permits of the endpoint's own breaker and of its scope's, and
+// reports whether it did.
 func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) bool {
 	own, c := &s.own, t.about()
 	if c == nil {
@@ -142,7 +140,7 @@ func (c *condition) admits(now time.Time, cfg *breaker.Config, how Admission) bo
 	return b.Admits(now, cfg)
 }
 
-// admit gives an attempt that the condition admits its permit.
+// admit gives the condition's permit to an attempt that it admits.
 func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) {
 	b := &c.breaker
 	p, ok := breaker.Permit{}, false
@@ -167,9 +165,17 @@ func (c *condition) admit(t *Ticket, now time.Time, cfg *breaker.Config, how Adm
 	c.begun++
 }
 
-func (s *State) linkLocked(f Watched) {
+// addLocked adds an attempt to those in flight.
+func (s *State) addLocked(f Watched) {
 	s.Busy.Add(1)
 	s.inFlight.add(f)
+	if s.rest.is {
+		s.stirLocked()
+	}
+}
+
+func (s *State) linkLocked(f Watched) {
+	s.addLocked(f)
 	if s.Left {
 		s.Owner.BusyOutside(s)
 	}

@@ -8,7 +8,7 @@ import (
 
 // How much traffic the endpoint can have, and when.
 
-// available is the part of its traffic, 0 to 1, that the condition lets an endpoint have.
+// available returns how much of its traffic, 0 to 1, the condition lets an endpoint have.
 // pastDoubt ignores a soft hold, and quotas.
 func (c *condition) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
 	if c.keptAway(now, pastDoubt) {
@@ -39,7 +39,8 @@ func (c *condition) assess(now time.Time, cfg *breaker.Config, soft bool) (avail
 	return available, trial, false
 }
 
-// KeptAway reports whether an operator or a schedule keeps calls away, or else a hold does.
+// KeptAway reports whether an operator or a schedule keeps calls away (barred) or, if not, whether a
+// hold or a quota does (held).
 func (s *State) KeptAway(now time.Time) (barred, held bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

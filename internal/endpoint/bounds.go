@@ -9,10 +9,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/quota"
 )
 
-// Bounds are how many attempts an endpoint gets. Nil is no bounds. They are read-only.
+// Bounds limit the attempts at an endpoint. Nil: no limit. They are read-only.
 type Bounds struct {
-	AtOnce int // attempts in flight; 0: no bound
-	Rates  []quota.Rate
+	AtOnce int          // the most attempts in flight; 0: no bound
+	Rates  []quota.Rate // limits of requests and tokens
 }
 
 // Meters reports whether the endpoint's attempts book tokens.
@@ -33,35 +33,34 @@ type metered struct {
 	quota.Bucket
 	since time.Time // when the limit was seen first
 
-	share  share      // for which scaled is
-	scaled quota.Rate // of this instance's part
+	share  share      // the share that scaled is for
+	scaled quota.Rate // the rate of this instance's part
 }
 
 // Tokens are the tokens of one attempt.
 type Tokens struct {
-	Asked int64 // that the call may use by its own account; 0: it gives none
+	Asked int64 // how many the call may use, as far as its request says; 0: unknown
 
 	// Guarded by the state's mutex.
 	booked int64
 	at     time.Time // when they were booked
-	known  bool      // what the attempt has used is counted
+	known  bool      // the booking has been corrected
 }
 
-// bucketLocked is the bucket of the i-th limit. A limit that is new, or has changed, has an
-// empty one.
+// bucketLocked returns the bucket of the i-th limit. It is empty if the limit is new or has changed.
 func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 	for len(s.quotas) <= i {
 		s.quotas = append(s.quotas, metered{})
 	}
 	m := &s.quotas[i]
-	if m.Limit != r.Limit { // whose amount is 0 for a new one
+	if m.Limit != r.Limit { // a new bucket has a zero Limit
 		*m = metered{Limit: r.Limit, since: now}
 	}
 	return m
 }
 
-// limitLocked is the bucket of the i-th limit, and the rate that it goes by: that of this instance's
-// part where instances share the limit.
+// limitLocked returns the bucket of the i-th limit and its rate. If instances share the limit, it is
+// the rate of this instance's part.
 func (s *State) limitLocked(b *Bounds, i int, now time.Time) (*metered, *quota.Rate) {
 	r := &b.Rates[i]
 	m := s.bucketLocked(i, r, now)
@@ -80,14 +79,13 @@ func (s *State) limitLocked(b *Bounds, i int, now time.Time) (*metered, *quota.R
 	return m, &m.scaled
 }
 
-// A share is a part of an endpoint's limits, above 0 and at most 1, where so many instances share
-// them. The zero value is all of them.
+// A share is this instance's part of an endpoint's limits. The zero value is the whole limits.
 type share struct {
-	part float64
-	of   int
+	part float64 // above 0 and at most 1
+	of   int     // the number of instances that share the limits
 }
 
-// SetPart sets which part of its limits this instance takes, above 0 and at most 1, and how many
+// SetPart sets this instance's part of the endpoint's limits, above 0 and at most 1, and how many
 // instances share them.
 func (s *State) SetPart(part float64, of int) {
 	s.Mu.Lock()
@@ -95,8 +93,8 @@ func (s *State) SetPart(part float64, of int) {
 	s.Mu.Unlock()
 }
 
-// Demand returns how many attempts asked for room in the endpoint's limits since the state was made,
-// whether they got it or not, and how many a second the narrowest of the limits has room for.
+// Demand returns how many attempts needed the endpoint's limits since the state was made, including
+// refused ones, and how many a second the narrowest of the limits allows to all instances.
 func (s *State) Demand(b *Bounds) (asked uint64, whole float64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -108,8 +106,8 @@ func (s *State) Demand(b *Bounds) (asked uint64, whole float64) {
 	return s.taken + s.refused, whole
 }
 
-// costLocked is how many units of a limit an attempt takes that may use asked tokens. One that asks
-// for more than the limit has takes all of it.
+// costLocked returns how many units of a limit an attempt takes that may use asked tokens: at most
+// the whole limit.
 func (s *State) costLocked(r *quota.Rate, asked int64) int64 {
 	if r.Of == quota.Tokens {
 		return min(s.booking.Tokens(asked), r.Amount)
@@ -117,8 +115,8 @@ func (s *State) costLocked(r *quota.Rate, asked int64) int64 {
 	return 1
 }
 
-// readyLocked is when the endpoint's limits have room for one more attempt, which may use asked
-// tokens; now if they do.
+// readyLocked returns when the endpoint's limits have room for one more attempt that may use asked
+// tokens; now if they have it already.
 func (s *State) readyLocked(b *Bounds, now time.Time, asked int64) time.Time {
 	at := now
 	if b == nil {
@@ -165,7 +163,7 @@ func (s *State) useLocked(t *Ticket, b *Bounds, now time.Time) {
 	}
 }
 
-// asked is how many tokens the attempt may use by its call's own account; 0 if that gives none.
+// asked returns how many tokens the attempt may use, as far as its request says; 0: unknown.
 func (t *Ticket) asked() int64 {
 	if t.Tokens == nil {
 		return 0
@@ -173,8 +171,8 @@ func (t *Ticket) asked() int64 {
 	return t.Tokens.Asked
 }
 
-// Used corrects what an attempt has booked to the tokens that its answer states. Further calls for
-// it change nothing.
+// Used corrects an attempt's booking to the tokens that its answer states. Only the first correction
+// of an attempt counts.
 func (s *State) Used(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -187,8 +185,8 @@ func (s *State) Used(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.correctLocked(t, now, b, tokens)
 }
 
-// UsedAtLeast is Used for an answer that has not come to its end, and may have used more: the attempt
-// keeps what it has booked.
+// UsedAtLeast is Used for an answer that was not read to its end, and may have used more. So it never
+// reduces the booking.
 func (s *State) UsedAtLeast(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -200,8 +198,8 @@ func (s *State) UsedAtLeast(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.correctLocked(t, now, b, max(tokens, t.booked))
 }
 
-// UsedUnknown is Used for an answer that states nothing: one that says that the endpoint did not
-// serve the request used nothing, and any other what was booked.
+// UsedUnknown is Used for an answer that states no tokens. If the endpoint did not serve the request,
+// the attempt used none, else what it has booked.
 func (s *State) UsedUnknown(f Watched, now time.Time, b *Bounds, served bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -216,8 +214,8 @@ func (s *State) UsedUnknown(f Watched, now time.Time, b *Bounds, served bool) {
 	s.correctLocked(t.Tokens, now, b, used)
 }
 
-// correctLocked corrects what was booked to what was used. No attempt closes an endpoint for longer
-// than outcome.MaxHold, or than its limit's time if that is longer.
+// correctLocked corrects a booking to the tokens used. It counts at most so many that one attempt
+// keeps calls away no longer than outcome.MaxHold, or the limit's period if that is longer.
 func (s *State) correctLocked(t *Tokens, now time.Time, b *Bounds, used int64) {
 	t.known = true
 	for i := range b.Rates {
@@ -237,15 +235,15 @@ func (s *State) correctLocked(t *Tokens, now time.Time, b *Bounds, used int64) {
 	}
 }
 
-// Ready is when the endpoint's limits have room for one more attempt, which may use asked tokens;
-// now if they do.
+// Ready returns when the endpoint's limits have room for one more attempt that may use asked tokens;
+// now if they have it already.
 func (s *State) Ready(b *Bounds, now time.Time, asked int64) time.Time {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	return s.readyLocked(b, now, asked)
 }
 
-// Limits are how much of each limit is left.
+// Limits returns how much of each limit is left.
 func (s *State) Limits(b *Bounds, now time.Time) (list []api.LimitStatus) {
 	if b == nil {
 		return nil

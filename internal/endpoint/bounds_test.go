@@ -9,7 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/quota"
 )
 
-// TestNoAttemptClosesAnEndpointForLong: whatever usage an answer states, and whatever a request asks for.
+// TestNoAttemptClosesAnEndpointForLong checks that neither a request that asks for huge numbers of tokens nor an
+// answer that states them keeps calls away longer than allowed.
 func TestNoAttemptClosesAnEndpointForLong(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for per, most := range map[time.Duration]time.Duration{time.Second: outcome.MaxHold * 11 / 10, time.Hour: time.Hour * 11 / 10} {
@@ -32,7 +33,7 @@ func TestNoAttemptClosesAnEndpointForLong(t *testing.T) {
 	}
 }
 
-// TestALimitThatChangesForgetsBookings: what an attempt has booked in a limit that is gone says nothing of the new one.
+// TestALimitThatChangesForgetsBookings checks that bookings of an old limit do not count in the new one.
 func TestALimitThatChangesForgetsBookings(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	bounds := func(amount int64) *Bounds {
@@ -48,11 +49,11 @@ func TestALimitThatChangesForgetsBookings(t *testing.T) {
 	}
 	s.Used(a, now.Add(2*time.Second), next, 50)
 	if left := s.Limits(next, now.Add(2*time.Second))[0].Left; left != 2000 {
-		t.Errorf("%d are left of the new limit after an answer of before", left)
+		t.Errorf("%d are left of the new limit after an answer that booked the old one", left)
 	}
 }
 
-// BenchmarkLimits is what limits cost an attempt, from Acquire to its end.
+// BenchmarkLimits measures the cost of limits for an attempt, from Acquire to its end.
 func BenchmarkLimits(b *testing.B) {
 	requests := quota.Limit{Amount: 1e9, Per: time.Minute, Burst: 1e9}.Rate()
 	tokens := quota.Limit{Of: quota.Tokens, Amount: 1e15, Per: time.Minute, Burst: 1e15}.Rate()
@@ -77,7 +78,7 @@ func BenchmarkLimits(b *testing.B) {
 					a.Tokens = &Tokens{Asked: 500}
 				}
 				if !s.Acquire(a, now, &cfg, test.bounds, AdmitNormally) {
-					b.Fatal("it is not let in")
+					b.Fatal("the attempt is not let in")
 				}
 				if a.Tokens != nil {
 					s.Used(a, now, test.bounds, 400)

@@ -27,8 +27,8 @@ func (r *stateRun) fail(o outcome.Outcome, what string) {
 	r.s.SettleFor(what, a, r.now, r.cfg, o, true, NoDoubt)
 }
 
-// TestWhyABreakerOpened has the event of an opening, and the status, say what failed, of
-// what request, and how often.
+// TestWhyABreakerOpened checks that the event of an opening and the status have the cause, its request
+// and its number.
 func TestWhyABreakerOpened(t *testing.T) {
 	cfg := breaker.Defaults(time.Minute)
 	r := newStateRun(t, &cfg)
@@ -68,7 +68,7 @@ func TestWhyABreakerOpened(t *testing.T) {
 	}
 }
 
-// TestHowOften counts failures that came long ago no more, and tells few sorts apart.
+// TestHowOften checks that old failures no longer count, and that only the latest kinds are kept.
 func TestHowOften(t *testing.T) {
 	var c causes
 	now := epoch
@@ -106,7 +106,7 @@ func TestHowOften(t *testing.T) {
 	}
 }
 
-// TestWhyHeldAndSlow has holds and openings by slowness say why.
+// TestWhyHeldAndSlow checks the causes of holds and of openings by slowness.
 func TestWhyHeldAndSlow(t *testing.T) {
 	cfg := breaker.Defaults(time.Minute)
 	r := newStateRun(t, &cfg)
@@ -132,8 +132,8 @@ func TestWhyHeldAndSlow(t *testing.T) {
 	}
 }
 
-// TestATransitionAndAHoldAreBothTold has one tick bring about both.
-func TestATransitionAndAHoldAreBothTold(t *testing.T) {
+// TestATransitionAndAHoldAreBothEvents checks a tick that causes both.
+func TestATransitionAndAHoldAreBothEvents(t *testing.T) {
 	cfg := breaker.Defaults(time.Minute)
 	r := newStateRun(t, &cfg)
 	owner := new(told)

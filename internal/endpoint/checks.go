@@ -1,4 +1,4 @@
-// Package endpoint holds all that is known about one endpoint, under one mutex.
+// Package endpoint keeps the state of each endpoint, under one mutex per endpoint.
 package endpoint
 
 import (
@@ -24,20 +24,20 @@ type CheckResult struct {
 // CheckPassed is CheckResult.Why of a check that passed.
 const CheckPassed = "passed"
 
-// checks are the checks of an endpoint: their results, which outlive
-// configurations, and when the next is due. Guarded by the state's mutex.
+// checks are the checks of an endpoint: their results, which outlive configurations, and the time of
+// the next one. The state's mutex guards them.
 type checks struct {
 	asked    *CheckConfig // nil: the endpoint is not checked
 	run      int          // results in a row: passes above 0, failures below; 0: the latest passed late
 	next     time.Time
 	underway bool
-	began    time.Time // the latest check
+	began    time.Time // when the latest check began
 	Gets     bool      // the endpoint refuses HEAD; checks use GET
 	found    int       // checks in a row that found the breaker open
-	past     totals    // at the time when the latest check was due
-	lastAt   time.Time
-	lastWhy  string
-	cause    Cause // of the latest failed check
+	past     totals    // the counts when the latest check was due
+	lastAt   time.Time // when the latest check ended
+	lastWhy  string    // its CheckResult.Why
+	cause    Cause     // of the latest failed check
 	sent     uint64
 	passed   uint64
 	failed   uint64
@@ -77,8 +77,8 @@ func (s *State) CheckDue(now time.Time) (at time.Time, underway, unwell bool) {
 	return s.checks.next, s.checks.underway, unwell
 }
 
-// BeginCheck reports whether to make a check that is due, and marks it as under way. If calls
-// make it needless, the next one is due after the interval.
+// BeginCheck reports whether to make a check that is due, and marks it as under way. If it is not
+// needed, the next one is due after the interval.
 func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -100,8 +100,8 @@ func (s *State) ChecksGet() bool {
 }
 
 // EndCheck ends a check of configuration cfg, and returns when the next is due. by is the
-// breaker's configuration. The result is ignored if by is nil, or if the checks ask for
-// something else by now. alone says that no other endpoint can take this one's calls.
+// breaker's configuration. The result is ignored if by is nil, or if the checks have changed
+// meanwhile. alone says that no other endpoint can take this one's calls.
 func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, result CheckResult, alone bool) (next time.Time, changed bool, news []event.Event) {
 	changed, news = s.update(nil, func() (changed bool) {
 		c := &s.checks
@@ -119,8 +119,8 @@ func (s *State) EndCheck(now time.Time, cfg *CheckConfig, by *breaker.Config, re
 	return next, changed, news
 }
 
-// skipLocked reports whether a check that is due is needless: enough calls have succeeded, or
-// the endpoint is on hold.
+// skipLocked reports whether a check that is due is not needed: enough calls have succeeded, or the
+// endpoint is on hold.
 func (s *State) skipLocked(now time.Time) bool {
 	s.countLocked(now)
 	c := &s.checks
@@ -183,9 +183,9 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 	return changed
 }
 
-// pauseAfter returns the time until the next check after one that ends now; good says that it
-// passed in time. What a bad one took is a part of its pause, as far as half of the shortest pause is
-// left: else an endpoint that hangs would be checked less often than one that refuses.
+// pauseAfter returns the time until the next check after one that ends now. good says that it passed
+// in time. Otherwise its own duration is subtracted, down to half of FastInterval. So an endpoint
+// that hangs is checked as often as one that refuses.
 func (c *checks) pauseAfter(now time.Time, good bool, state breaker.State) time.Duration {
 	run := c.run
 	if run == 0 {
@@ -198,8 +198,8 @@ func (c *checks) pauseAfter(now time.Time, good bool, state breaker.State) time.
 	return pause
 }
 
-// lateCheck reports whether a check that passed shows that the slowness which opened the
-// breaker lasts: it took longer than a slow call.
+// lateCheck reports whether a check that passed took longer than a slow call, and so shows that the
+// slowness that opened the breaker goes on.
 func (c *condition) lateCheck(latency time.Duration, cfg *breaker.Config) bool {
 	if c.breaker.State != breaker.Open {
 		return false

@@ -19,18 +19,18 @@ import (
 type condition struct {
 	peak  atomic.Uint64 // float64 bits: peak EWMA of latency, seconds; readers need no lock
 	begun uint64        // attempts that began
-	scope string        // whose calls it is about; empty: all that are not about a scope
+	scope string        // the scope of its calls; empty: the whole endpoint
 
 	breaker  breaker.Breaker
 	hold     hold
 	stated   stated
-	served   time.Time // of the latest success that has been counted
+	served   time.Time // time of the latest success that has been counted
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
 	news     []event.Event
 	refused  int         // requests in a row that the peer's HTTP/2 layer refused alone
 	tally    score.Tally // since the latest tick
-	passed   int         // successes since then that a scope's condition counts
+	passed   int         // successes since the latest tick that a scope's condition counts
 	scorer   score.Scorer
 	slowness slowness.Detector
 	seen     struct{ slow, inTime int } // verdicts of a look at the attempts in flight
@@ -41,16 +41,16 @@ type condition struct {
 	quiet    quiet
 	faults   faults
 
-	told uint64 // the breaker's turn that the latest event told of
+	told uint64 // Breaker.Told.Turn of the latest event
 
-	used    uint64  // number of the endpoint's attempt that was the latest of the scope
-	busy    float64 // attempts of the scope, those of late more than earlier ones
+	used    uint64  // number of the scope's latest attempt, among the endpoint's
+	busy    float64 // attempts of the scope, weighted by age; see busyKept
 	over    bool    // the scope is to be forgotten
-	left    bool    // the scope has been forgotten; only attempts of before use it
-	heard   bool    // only other instances have told of the scope: it has had no call here
-	found   bool    // Findings has told of the scope
-	spread  uint64  // the breaker\'s generation that spreadLocked saw last
-	toBlame bool    // it is to blame for a failure, or has opened, since spreadLocked saw it
+	left    bool    // the scope has been forgotten; only its earlier attempts use this
+	heard   bool    // the scope is known only from other instances, and has had no call here
+	found   bool    // Findings has returned the scope
+	spread  uint64  // the breaker's generation that spreadLocked saw last
+	toBlame bool    // it has been blamed for a failure, or has opened, since spreadLocked saw it
 
 	peakAt    time.Time // when peak was updated
 	lastTried time.Time // when an attempt last began while the breaker was not closed
@@ -62,7 +62,7 @@ const busyKept = 0.999
 // peakDecay is the time constant of the peak EWMA of latency.
 const peakDecay = 10 * time.Second
 
-// well reports whether attempts are let in without further questions.
+// well reports whether the breaker is closed and there is no hold.
 func (c *condition) well() bool { return c.breaker.State == breaker.Closed && c.hold.until.IsZero() }
 
 // notePeak adds a latency to the peak EWMA, which rises at once and falls slowly (Finagle).
@@ -76,14 +76,14 @@ func (c *condition) notePeak(now time.Time, latency time.Duration) {
 	c.peak.Store(math.Float64bits(sample))
 }
 
-// fails notes what failed.
+// fails notes a failure.
 func (c *condition) fails(o outcome.Outcome, cause Cause, now time.Time) {
 	c.faults.add(o, cause, now, c.breaker.State == breaker.Closed)
 }
 
-// tick makes the changes that depend on time alone, and adds what happened since the latest tick
-// to sample. It returns whether routing tables must be rebuilt, and when the next tick is due;
-// zero: none.
+// tick makes the changes that depend on time alone, and adds the results since the latest tick to
+// sample. It returns whether routing tables must be rebuilt, and when the next tick is due; zero:
+// none.
 func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepTally) (changed bool, due time.Time) {
 	changed = c.doubtsOver(now, cfg)
 	changed = c.breaker.Tick(now, cfg) || changed
@@ -130,6 +130,10 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	return changed, due
 }
 
+// restless reports whether the score may change: there are samples since the latest one, or it is
+// below 1.
+func (c *condition) restless() bool { return c.scorer.News() || c.scorer.Lost > 0 }
+
 // rescore computes the score and publishes it if it moved by score.Step or more, or back to 1.
 // It reports whether it did.
 func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration) bool {
@@ -141,7 +145,7 @@ func (c *condition) rescore(cfg *breaker.Config, reference, usual time.Duration)
 	return true
 }
 
-// reset makes it well, and forgets what it has learnt.
+// reset closes the breaker, ends the hold, and forgets all results and latencies.
 func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
 	c.scorer, c.tally, c.slowness, c.flows = score.Scorer{}, score.Tally{}, slowness.Detector{}, flows{}

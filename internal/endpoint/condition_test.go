@@ -8,8 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/score"
 )
 
-// TestRescore wants a score to be published when it has moved enough, and when it is full
-// again.
+// TestRescore checks that a score is published when it has moved enough, and when it is 1 again.
 func TestRescore(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	step := func(calls, failures int, moved bool, want float64) {

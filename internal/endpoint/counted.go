@@ -120,8 +120,10 @@ func (h *DurationCounts) merge(o *DurationCounts) {
 	h.Sum += o.Sum
 }
 
-// FreshLocked returns the counts since the latest TakeFresh. The state's mutex guards them.
+// FreshLocked returns the counts since the latest TakeFresh, to add to them. The state's mutex guards
+// them.
 func (s *State) FreshLocked() *Counted {
+	s.stirLocked()
 	if s.fresh == nil {
 		s.fresh = new(Counted)
 	}
@@ -139,8 +141,8 @@ func (s *State) recordLocked(f Watched, now time.Time, end end, firstByte time.D
 	}
 }
 
-// CountCall counts a call whose last attempt was here. waited is how long its client waited
-// for the first byte; 0: there was none.
+// CountCall counts a call whose last attempt was at this endpoint. waited is how long its client
+// waited for the first byte; 0: there was none.
 func (s *State) CountCall(o outcome.Outcome, waited time.Duration) {
 	s.Mu.Lock()
 	s.FreshLocked().Call(o, waited)
@@ -156,8 +158,8 @@ func (s *State) Finalize(t *Ticket) (o outcome.Outcome, final bool) {
 	return t.Outcome, t.final
 }
 
-// PassOver notes that the proxy dropped an attempt's response; it is false if the response
-// is already final.
+// PassOver notes that the proxy dropped an attempt's response. It returns false, and notes nothing, if
+// the response is already final.
 func (s *State) PassOver(t *Ticket) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -187,7 +189,8 @@ func (s *State) Reuse(fresh *Counted) {
 	s.Mu.Unlock()
 }
 
-// Down reports whether the endpoint takes no calls. If before is false, it also returns why.
+// Down reports whether the endpoint takes no calls. It returns why only if before is false, which
+// says that the endpoint was not down before.
 func (s *State) Down(cfg *breaker.Config, before bool) (down bool, cause string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

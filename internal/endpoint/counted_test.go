@@ -25,8 +25,7 @@ func TestDurationCounts(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what recording costs a call: its attempt, and what its client
-// got.
+// BenchmarkRecord measures the cost of counting an attempt and its call.
 func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -42,8 +41,8 @@ func BenchmarkRecord(b *testing.B) {
 	})
 }
 
-// TestFinalAfterwards finds out that an answer goes to the client before, and after it
-// has been settled: the call is recorded once, unless the answer has been thrown away.
+// TestFinalAfterwards marks an answer as the client's before and after it is settled. The call must be
+// recorded once, or not at all if the answer was dropped.
 func TestFinalAfterwards(t *testing.T) {
 	for _, test := range []struct {
 		name                 string
@@ -53,14 +52,14 @@ func TestFinalAfterwards(t *testing.T) {
 		{"before it is settled", true, false, false, 1},
 		{"before it is settled, as a sample", true, false, true, 1},
 		{"afterwards, when the caller records it", false, false, false, 0},
-		{"thrown away", false, true, false, 0},
-		{"thrown away, as a sample", false, true, true, 0},
+		{"dropped", false, true, false, 0},
+		{"dropped, as a sample", false, true, true, 0},
 	} {
 		r := newStateRun(t, defaultBreaker())
 		a := r.begin(AdmitNormally)
 		a.idle, a.latency = false, time.Millisecond
 		if test.passed && !r.s.PassOver(&a.Ticket) {
-			t.Fatalf("%s: not thrown away", test.name)
+			t.Fatalf("%s: PassOver returns false", test.name)
 		}
 		if test.early {
 			r.s.Finalize(&a.Ticket)

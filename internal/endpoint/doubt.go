@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// DoubtFor is how long a failure stays in doubt at most. Then it counts against the
-	// endpoint, or a 429 begins a hold, unless Resolve says otherwise later.
+	// DoubtFor is the longest time for which a failure stays in doubt. Then it counts against the
+	// endpoint, or a 429 begins a hold, until Resolve says otherwise.
 	DoubtFor = 250 * time.Millisecond
 	// servedFor is how long after a success an endpoint counts as serving.
 	servedFor = 2 * time.Second
@@ -24,8 +24,8 @@ type DoubtStage uint8
 const (
 	NoDoubt       DoubtStage = iota // the endpoint, or nothing failed
 	Doubted                         // perhaps the request
-	DoubtedBefore                   // perhaps the request, whose call failed in this way elsewhere
-	blamed                          // it was in doubt, and counts against the endpoint
+	DoubtedBefore                   // perhaps the request; its call failed in this way elsewhere
+	blamed                          // the failure was in doubt, and counts against the endpoint
 	cleared                         // the request
 )
 

@@ -37,7 +37,8 @@ func (c *condition) turned(checks *checks) *event.Event {
 	return e
 }
 
-// newsOfLocked adds the events of a condition that are to be emitted once the mutex is free.
+// newsOfLocked adds the events of a condition to news. The caller emits them after it has unlocked
+// the mutex.
 func (s *State) newsOfLocked(news []event.Event, c *condition) []event.Event {
 	fresh := c.news
 	c.news = nil
@@ -45,7 +46,7 @@ func (s *State) newsOfLocked(news []event.Event, c *condition) []event.Event {
 		fresh = append(fresh, *e)
 	}
 	if c.left {
-		return news // nobody asks any longer
+		return news // a forgotten scope has no events
 	}
 	for i := range fresh {
 		fresh[i].Endpoint, fresh[i].Scope = s.Name, c.scope

@@ -10,7 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// noting owns a state and keeps its events.
+// noting is an owner that keeps the state's events.
 type noting struct {
 	heedless
 	events []event.Event
@@ -18,7 +18,7 @@ type noting struct {
 
 func (n *noting) Emit(e event.Event) { n.events = append(n.events, e) }
 
-// TestTransitionsAreEvents takes a breaker through its states.
+// TestTransitionsAreEvents checks the event of each transition of a breaker.
 func TestTransitionsAreEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner := new(noting)
@@ -81,8 +81,7 @@ func TestTransitionsAreEvents(t *testing.T) {
 	})
 }
 
-// TestHoldEnds gives an endpoint its traffic back when its hold is over, not
-// when something else happens.
+// TestHoldEnds checks that the tick at the end of a hold changes the routing tables, and no other tick.
 func TestHoldEnds(t *testing.T) {
 	cfg := new(breaker.Defaults(time.Minute))
 	s := &State{Key: Key{"one", "one:80"}, Owner: heedless{}}

@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// faults are what went wrong lately, and what opened the breaker. The zero value is nothing.
+// faults are the latest failures and the cause of the breaker's opening. The zero value has none.
 type faults struct {
 	last    outcome.Outcome // the latest failure; Pending: none
 	kinds   causes          // of failures, since the breaker was closed last
@@ -17,7 +17,7 @@ type faults struct {
 	opened   Cause // what opened the breaker; empty while it is closed
 	openedAt time.Time
 	openedBy outcome.Outcome // its kind; Pending: a health check or slowness
-	often    uint64          // how often that had come then; 0: unknown
+	often    uint64          // how often it had occurred by then; 0: unknown
 }
 
 // add notes a failure. closed says that the breaker is closed.

@@ -11,47 +11,47 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// An answer that lasts is judged by how fast its body comes: by the time that the endpoint takes for
-// flowUnit bytes, against what it used to take for answers of the same kind. It cannot be moved any
-// more, but the next calls can.
+// A long answer is judged by the rate of its body: by the time that the endpoint takes for flowUnit
+// bytes, compared with its usual time for answers of the same kind. The call itself can no longer
+// move on, but the next calls can avoid the endpoint.
 const (
-	// flowUnit bytes are what a time in a detector of flows is for. Its shortest slow time, 100 ms,
-	// is 160 KB/s: nothing faster is slow.
+	// flowUnit is the number of bytes whose time the detectors of flows compare. Their shortest slow
+	// time is 100 ms, so no rate above 160 KB/s is slow.
 	flowUnit = 16 << 10
-	// flowAfter is the time from the first byte until an answer is measured. Shorter ones cost
-	// nothing.
+	// flowAfter is the time from the first byte until an answer is measured. So short answers are
+	// never measured.
 	flowAfter = 100 * time.Millisecond
-	// flowKnown is how long the endpoint must be waited for before a flow is known to be in time.
+	// flowKnown is how long reads must have waited for the endpoint before a flow can count as in time.
 	flowKnown = 250 * time.Millisecond
-	// flowSlow is the same for one that is slow.
+	// flowSlow is how long reads must have waited before a flow can count as slow.
 	flowSlow = 2 * time.Second
-	// flowPause is the longest wait within a flow. An answer that is silent for longer means to be,
-	// or has stalled, which idle_timeout is for. It is measured from its next bytes on.
+	// flowPause is the longest wait within a flow. After a longer silence, which is intended or a case
+	// for idle_timeout, the measurement begins anew.
 	flowPause = 15 * time.Second
 )
 
-// A Flow measures how an answer's body comes. The goroutine that reads the body calls Waits and Got;
-// the state's watcher looks several times a second whether a read is under way, so neither
-// reads a clock.
+// A Flow measures the rate of an answer's body. The goroutine that reads the body calls Waits and
+// Got. The state's watcher looks several times a second whether a read is under way, so Waits and Got
+// need not read the clock.
 type Flow struct {
 	got    atomic.Int64 // bytes, without those that only keep the connection alive
 	waits  atomic.Bool  // a read is under way
-	events atomic.Bool  // the body is a stream of events
+	events atomic.Bool  // the body is an event stream
 
 	// Guarded by the state's mutex.
 	looked  time.Time     // the latest look
 	began   time.Time     // the look that saw the first bytes; zero: none
 	from    int64         // bytes at that look
 	seen    int64         // bytes at the latest look
-	waited  time.Duration // for the endpoint, since began
-	arrived time.Duration // waited when bytes were seen last
-	judged  bool
+	waited  time.Duration // the time that reads waited for the endpoint, since began
+	arrived time.Duration // waited, when new bytes were seen last
+	judged  bool          // it is known whether the flow is slow
 }
 
-// Waits says that a read of the body begins.
+// Waits notes that a read of the body begins.
 func (w *Flow) Waits() { w.waits.Store(true) }
 
-// Got says what the read brought.
+// Got notes that the read has returned p.
 func (w *Flow) Got(p []byte) {
 	w.waits.Store(false)
 	if len(p) > 0 && !w.keepsAlive(p) {
@@ -59,8 +59,8 @@ func (w *Flow) Got(p []byte) {
 	}
 }
 
-// keepsAlive reports whether p only keeps a stream of events alive: a comment or a ping. It also notes
-// that the body is such a stream.
+// keepsAlive reports whether p only keeps an event stream alive: it is a comment or a ping. It also
+// notes whether the body is an event stream.
 func (w *Flow) keepsAlive(p []byte) bool {
 	switch {
 	case p[0] == ':' || bytes.HasPrefix(p, []byte("event: ping")):
@@ -72,8 +72,8 @@ func (w *Flow) keepsAlive(p []byte) bool {
 	return false
 }
 
-// look updates the measurement. waiting says that not the client is waited for. It reports whether
-// bytes have come since the look before.
+// look updates the measurement. waiting says that the attempt does not wait for its client. It
+// reports whether bytes have arrived since the previous look.
 func (w *Flow) look(now time.Time, waiting bool) (more bool) {
 	if !w.began.IsZero() && waiting && w.waits.Load() {
 		w.waited += max(0, now.Sub(w.looked))
@@ -97,8 +97,8 @@ func (w *Flow) perUnit() time.Duration {
 	return time.Duration(float64(w.arrived) * flowUnit / float64(w.seen-w.from))
 }
 
-// flows are the detectors of slow flows: of streams of events, and of other bodies. nil: no answer
-// has lasted long enough.
+// flows are the detectors of slow flows: of other bodies at 0, of event streams at 1. nil: no answer
+// has been long enough.
 type flows [2]*slowness.Detector
 
 // of returns the detector for a flow.
@@ -135,19 +135,19 @@ func (d *flows) suspect(now time.Time) *slowness.Detector {
 	return nil
 }
 
-// explainFlow adds to the event of an opening below which rate an answer is slow.
+// explainFlow adds to the event of an opening the rate below which an answer is slow.
 func explainFlow(news []event.Event, limit time.Duration) {
 	explain(news, "limit_bytes_per_second", flowUnit/limit.Seconds())
 }
 
-// awaitsFlow reports whether a recovering endpoint is judged by how its answers come, and not by
+// awaitsFlow reports whether a recovering endpoint is judged by the rate of its answers, and not by
 // their first bytes.
 func (c *condition) awaitsFlow() bool {
 	return c.byFlow && c.breaker.State == breaker.Recovering && c.breaker.Opened == breaker.ReasonSlower
 }
 
-// watchFlow decides, once, whether the body of an answer comes slowly. It reports whether the
-// control loop should look at the endpoint.
+// watchFlow decides, once, whether the body of an answer is slow. It reports whether the control loop
+// should look at the endpoint.
 func (c *condition) watchFlow(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
 	first := f.FirstByte()
@@ -168,7 +168,7 @@ func (c *condition) watchFlow(f Watched, now time.Time, cfg *breaker.Config) (ch
 	per := w.perUnit()
 	slow := d.IsSlow(per)
 	if slow && w.arrived < flowSlow || !slow && w.arrived < now.Sub(w.began)/2 {
-		return false // too early to tell, or the client has been waited for
+		return false // it is too early to decide, or reads mostly waited for the client
 	}
 	w.judged = true
 	if slow && t.Doubtful {

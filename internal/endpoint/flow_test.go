@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// TestFlow looks at bodies each 50 ms, and checks how long the endpoint takes for flowUnit bytes.
+// TestFlow checks the measured time for flowUnit bytes, with a look each 50 ms.
 func TestFlow(t *testing.T) {
 	const look = 50 * time.Millisecond
 	for _, test := range []struct {
 		name string
 		part string
-		each int // looks between two parts
-		busy int // looks of these in which the client takes its time
+		each int // looks from one part to the next
+		busy int // how many of these looks pass before the client reads again
 		want time.Duration
 	}{
 		{"1 KB/s", "12345678901234567890123456789012345678901234567890", 1, 0, 16384 * time.Millisecond},
@@ -48,7 +48,7 @@ func TestFlow(t *testing.T) {
 	}
 }
 
-// TestFlowOfClients does not count time in which the client's own body is waited for.
+// TestFlowOfClients checks that the time in which the attempt waits for its client does not count.
 func TestFlowOfClients(t *testing.T) {
 	w, now := new(Flow), time.Unix(0, 0)
 	for range 100 {
@@ -58,6 +58,6 @@ func TestFlowOfClients(t *testing.T) {
 		w.look(now, false)
 	}
 	if w.waited != 0 {
-		t.Errorf("waited for %v", w.waited)
+		t.Errorf("%v count", w.waited)
 	}
 }

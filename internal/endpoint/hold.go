@@ -12,15 +12,15 @@ const (
 	longHold  = time.Minute
 )
 
-// A hold is how long an endpoint has asked to wait. The zero value is none.
+// A hold is a time without calls that the endpoint has asked for. The zero value is none.
 type hold struct {
 	until  time.Time
 	step   time.Duration // length of the latest hold without a stated end
 	by     *Ticket       // the attempt that caused it; nil once it is over
-	from   string        // the instance that was asked to wait; empty: this one
-	reason string        // of a hold that another instance told of
-	soft   bool          // the request may have caused it: a success ends it, and it takes no last endpoint out
-	cause  Cause         // what brought the latest hold about
+	from   string        // the instance that the endpoint asked; empty: this one
+	reason string        // the reason, if another instance told of it
+	soft   bool          // the request may have caused it: a success ends it, and it never takes out the last endpoint
+	cause  Cause         // the cause of the latest hold
 }
 
 // on reports whether the hold lasts.
@@ -29,9 +29,9 @@ func (h *hold) on(now time.Time) bool { return now.Before(h.until) }
 // end ends the hold.
 func (h *hold) end() { h.until, h.by, h.soft, h.from = time.Time{}, nil, false, "" }
 
-// holdFor begins a hold because of an attempt's response: for wait, or, if that is 0, for a
-// second, doubled each time up to a minute. soft says that the request may have caused the
-// response.
+// holdFor begins a hold because of an attempt's response. It lasts for wait. If wait is 0, it lasts
+// for firstHold, and twice as long each time, up to longHold. soft says that the request may have
+// caused the response.
 func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft bool) {
 	h := &c.hold
 	switch {

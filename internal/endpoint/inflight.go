@@ -2,8 +2,8 @@ package endpoint
 
 import "iter"
 
-// inFlight is a set of attempts. Adding or removing one does not touch the others, which
-// other cores work on. The zero value is empty.
+// inFlight is a set of attempts. Adding or removing one does not touch the memory of others, which
+// other cores use. The zero value is empty.
 type inFlight struct {
 	slots []Watched // nil: free
 	free  []int32   // free slots

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestInFlightIsASet beside a map, while it grows and shrinks.
+// TestInFlightIsASet compares inFlight with a map while both grow and shrink.
 func TestInFlightIsASet(t *testing.T) {
 	var set inFlight
 	want := make(map[*trip]bool)
@@ -36,7 +36,7 @@ func TestInFlightIsASet(t *testing.T) {
 		n := 0
 		for f := range set.all() {
 			if n++; !want[f.(*trip)] {
-				t.Fatal("an attempt that has gone")
+				t.Fatal("a removed attempt is in the set")
 			}
 		}
 		if n != len(want) {

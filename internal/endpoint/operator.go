@@ -50,8 +50,8 @@ func (s *State) Obey(c api.Order, now time.Time, cfg *breaker.Config) (inFlight 
 	return inFlight, news
 }
 
-// Overrides returns the weight and priority that an operator has set, else those of a
-// schedule; nil: as configured.
+// Overrides returns the weight and priority that an operator or, if not, a schedule has set; nil: as
+// configured.
 func (s *State) Overrides() (weight *float64, priority *int) {
 	if p := s.planned.Load(); p != nil {
 		weight, priority = p.Weight, p.Priority
@@ -167,7 +167,7 @@ func (s *State) endOrderLocked(o *Order, now time.Time, cfg *breaker.Config) boo
 	return true
 }
 
-// ForgetOrders stops the timers of the orders of an endpoint that nobody uses any longer.
+// ForgetOrders stops the timers of the orders of an endpoint that is no longer used.
 func (s *State) ForgetOrders() {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

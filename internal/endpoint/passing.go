@@ -8,10 +8,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// Calls may move on from good responses of an endpoint, because it does not have what they
-// want. If half of its latest calls do, calls pass it over for a while. It still serves calls
-// that find no other endpoint. A call counts only if another endpoint has answered it: a
-// request that is refused everywhere says nothing.
+// Calls may move on from good responses of an endpoint (next_on). If half of its latest calls do,
+// calls pass the endpoint over for a while. It still serves calls that find no other endpoint. A
+// call counts only if another endpoint has answered it: a request that is refused everywhere shows
+// nothing about this endpoint.
 
 const (
 	passingOf    = 20               // how many of the latest calls count
@@ -25,10 +25,10 @@ const (
 // passing says whether calls pass an endpoint over. The zero value says that they do not.
 type passing struct {
 	calls uint32 // the latest passingOf, the newest at bit 0; a set bit: another endpoint answered it
-	n     int    // how many are known
+	n     int    // how many calls are known
 	until time.Time
 	step  time.Duration // length of the latest period
-	trial *Ticket       // of the call that tries the endpoint again
+	trial *Ticket       // the attempt that tries the endpoint again; nil: none
 	since time.Time     // when the trial began
 	shown bool          // the routing tables show that a trial is due
 }
@@ -51,7 +51,7 @@ func (p *passing) add(moved bool) bool {
 	return moved && p.n == passingOf && 2*bits.OnesCount32(p.calls) >= passingOf
 }
 
-// answered counts a call that the endpoint has answered itself.
+// answered counts a call that did not move on from the endpoint's response.
 func (c *condition) answered(t *Ticket) (changed bool) {
 	p := &c.passing
 	if p.over() {
@@ -99,7 +99,7 @@ func (c *condition) trialOver(t *Ticket, o outcome.Outcome) (changed bool) {
 	return true
 }
 
-// TrialUnanswered ends a trial whose call no other endpoint answered either, which shows nothing.
+// TrialUnanswered ends a trial without a result, because no other endpoint answered the call either.
 func (s *State) TrialUnanswered(t *Ticket) {
 	s.tell(s.update(t, func() bool {
 		c := t.speaksOf(s, t.Outcome)

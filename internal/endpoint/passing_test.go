@@ -7,11 +7,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TestPassing walks an endpoint that lacks what half of its calls want through being passed over and tried.
+// TestPassing checks when calls pass over an endpoint from whose responses half of its calls move on, for how long, and
+// when a trial ends that.
 func TestPassing(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	cfg := defaultBreaker()
-	// call makes one there; moved: another endpoint answers it instead
+	// call makes a call at the endpoint; moved says that another endpoint answers it
 	call := func(how Admission, moved bool) {
 		t.Helper()
 		a := r.begin(how)
@@ -31,7 +32,7 @@ func TestPassing(t *testing.T) {
 			t.Errorf("%s: available %v, wants a trial %t, passed over %t", what, available, trial, over)
 		}
 		if available, _, _ = r.s.For("").Assess(r.now, cfg, true); available == 0 {
-			t.Errorf("%s: it takes the last endpoint out", what)
+			t.Errorf("%s: the last endpoint would be taken out", what)
 		}
 	}
 	for i := range 19 {
@@ -54,7 +55,7 @@ func TestPassing(t *testing.T) {
 			t.Errorf("held for %v, want %v s", got, int(period))
 		}
 		if r.begin(AdmitPassed) != nil {
-			t.Error("tried too early")
+			t.Error("a trial is let in too early")
 		}
 		r.now = r.s.own.passing.until
 		stands("due", true, true)

@@ -6,7 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// A Plan is what a schedule makes of an endpoint for a while. It is read-only.
+// A Plan is the part of a schedule that is in force. It is read-only.
 type Plan struct {
 	Drain        bool     // no new attempts
 	Weight       *float64 // nil: as configured
@@ -14,7 +14,7 @@ type Plan struct {
 	Since, Until time.Time
 }
 
-// Equal reports whether two plans say the same; nil says nothing.
+// Equal reports whether two plans are the same. A nil plan equals only nil.
 func (p *Plan) Equal(other *Plan) bool {
 	if p == nil || other == nil {
 		return p == other
@@ -30,8 +30,8 @@ func same[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// Plan puts a plan in force, nil for none, and returns the one that was. What an operator has
-// ordered comes before it.
+// Plan puts a plan in force, or none if p is nil, and returns the previous one. An operator's orders
+// take precedence over it.
 func (s *State) Plan(p *Plan) (before *Plan) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -40,10 +40,11 @@ func (s *State) Plan(p *Plan) (before *Plan) {
 	return before
 }
 
-// InPlan is the plan in force; nil: none.
+// InPlan returns the plan in force; nil: none.
 func (s *State) InPlan() *Plan { return s.planned.Load() }
 
-// barLocked keeps new attempts away, or lets them in again, as the operator and the plan say.
+// barLocked keeps new attempts away or lets them in, by the operator's order or, without one, by the
+// plan.
 func (s *State) barLocked() {
 	p := s.planned.Load()
 	switch {

@@ -16,8 +16,8 @@ const (
 	quietBelow        = 0.5
 )
 
-// quiet says since when an endpoint has had no attempt, to the precision of ticks. The
-// state's mutex guards it.
+// quiet keeps since when an endpoint has had no attempt, to the precision of ticks. The state's mutex
+// guards it.
 type quiet struct {
 	begun uint64    // attempts that had begun at since
 	since time.Time // the latest tick that saw a new attempt

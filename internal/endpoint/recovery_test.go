@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TestAnswersCountOnceTowardsRecovery wants a good answer to add its part to a recovering
-// share once, whether its first byte or its end is reported first.
+// TestAnswersCountOnceTowardsRecovery checks that a good answer raises a recovering share once, whether
+// its first byte or its end is reported first.
 func TestAnswersCountOnceTowardsRecovery(t *testing.T) {
 	const n = 10
 	for name, answer := range map[string]func(r *stateRun, a *trip){
@@ -45,14 +45,14 @@ func TestAnswersCountOnceTowardsRecovery(t *testing.T) {
 			r.now = r.now.Add(r.cfg.Step)
 			r.s.Tick(r.now, r.cfg)
 			if got, want := r.s.own.breaker.Share, 0.5+n*0.01; math.Abs(got-want) > 1e-9 {
-				t.Errorf("%d successes made a share of %v, want %v", n, got, want)
+				t.Errorf("after %d successes the share is %v, want %v", n, got, want)
 			}
 		})
 	}
 }
 
-// TestHeldSlowAnswersFailOnce wants a slow answer that was held until its end to count
-// once against an endpoint that recovers from slowness.
+// TestHeldSlowAnswersFailOnce checks that a slow answer that was held back until its end counts once
+// against an endpoint that recovers from slowness.
 func TestHeldSlowAnswersFailOnce(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	for range 200 {
@@ -73,6 +73,6 @@ func TestHeldSlowAnswersFailOnce(t *testing.T) {
 		r.s.BeganAnswer(a, r.now, r.cfg)
 	}
 	if got := r.s.own.breaker.State; got != breaker.Recovering {
-		t.Errorf("one slow answer at the smallest share made it %v", got)
+		t.Errorf("after one slow answer at the smallest share, the share is %v", got)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// Nearly all attempts are quick successes at an endpoint that works. They change nothing
-// but counts, so a request leaves a sample, and many samples are counted at a time: by the
-// control loop, or by any method that needs the counts.
+// Nearly all attempts are quick successes at an endpoint that works, and change only counts. So each
+// leaves a sample, and the control loop counts many samples at once. Other methods do so too, if
+// they need the counts.
 
 // A sample is the result of a quick success.
 type sample struct {
@@ -22,7 +22,7 @@ type sample struct {
 type samples struct {
 	n    int
 	kept [64]sample
-	of   [64]*condition // the scopes' that they speak of; nil: they have none
+	of   [64]*condition // the condition of each sample's scope; nil: it has no scope
 }
 
 // countLocked counts the samples.
@@ -39,7 +39,7 @@ func (s *State) countLocked(now time.Time) {
 		s.last.add(outcome.Success)
 		fresh.success(s.samples.kept[i])
 	}
-	for from, to := 0, 0; from < n; from = to { // those in a row that speak of the same
+	for from, to := 0, 0; from < n; from = to { // runs of samples of the same scope
 		of := s.samples.of[from]
 		for to = from; to < n && s.samples.of[to] == of; to++ {
 			s.samples.of[to] = nil
@@ -62,12 +62,12 @@ func (c *condition) count(now time.Time, successes []sample) {
 	c.tally.Latencies += n
 	closed := c.breaker.State == breaker.Closed
 	var sum time.Duration
-	product := 1.0 // of latencies: one logarithm for many
+	product := 1.0 // the product of latencies, which needs only one logarithm
 	for i := range successes {
 		latency := successes[i].latency
 		sum += latency
 		product *= latency.Seconds()
-		if i == n-1 || i%16 == 15 { // before the product leaves the range
+		if i == n-1 || i%16 == 15 { // before the product overflows or underflows
 			c.tally.LogLatency += math.Log(product)
 			product = 1
 		}
@@ -77,9 +77,9 @@ func (c *condition) count(now time.Time, successes []sample) {
 	c.notePeak(now, sum/time.Duration(n))
 }
 
-// Succeeded takes a success whose body has ended, if it can be kept as a sample, and reports
-// whether it was; if not, the caller must use SettleAnswer. final says that the response went
-// to the client.
+// Succeeded settles an attempt that succeeded and whose body has ended, if it can be kept as a
+// sample, and reports whether it did. If not, the caller must use SettleAnswer. final says that the
+// response went to the client.
 func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	t, latency := f.own(), f.FirstByte()
 	s.Mu.Lock()

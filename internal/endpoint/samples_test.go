@@ -12,8 +12,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// TestSamples reports the same attempts to two endpoints, to one of them the short
-// way where that will take them, and wants both to know the same after each tick.
+// TestSamples reports the same attempts to two endpoints, to one of them as samples where possible. After
+// each tick both must have the same state.
 func TestSamples(t *testing.T) {
 	for _, test := range []struct {
 		name              string
@@ -81,18 +81,18 @@ func TestSamples(t *testing.T) {
 				}
 			}
 			if float64(short) < test.short*float64(good) {
-				t.Errorf("%d of %d went the short way", short, good)
+				t.Errorf("%d of %d successes became samples", short, good)
 			}
 		})
 	}
 }
 
-// knows is what an endpoint has counted and concluded, but for how it rounds sums.
+// knows returns the endpoint's counts and conclusions as text, with sums rounded.
 func (r *stateRun) knows() string {
 	s, b := r.s, &r.s.own.breaker
 	fresh := s.fresh
 	if fresh == nil {
-		fresh = new(Counted) // nothing has been counted since the last look
+		fresh = new(Counted) // nothing has been counted since TakeFresh
 	}
 	return fmt.Sprintf("%+v\n%v %d, %d in a row, %v %v relapses %d worked %v\n%v %b held %d known %v pending %v\n%.9g %.9g\n%v\n%v\n%v %v %v",
 		s.totals, b.State, b.Generation, b.Failures.Run, b.Outcomes.Counts(r.now, r.cfg.Window), b.Latencies.Counts(r.now, r.cfg.Window), b.Relapses, b.Worked,
@@ -102,7 +102,7 @@ func (r *stateRun) knows() string {
 		fresh.Attempts, fresh.Calls, fresh.Durations)
 }
 
-// TestSamplesAreSeen wants what was sampled to be seen by everybody who asks.
+// TestSamplesAreSeen checks that each method that needs the counts counts the samples first.
 func TestSamplesAreSeen(t *testing.T) {
 	now := epoch
 	for name, seen := range map[string]func(s *State, cfg *breaker.Config) uint64{
@@ -122,7 +122,7 @@ func TestSamplesAreSeen(t *testing.T) {
 			a := r.begin(AdmitNormally)
 			a.idle, a.latency = false, time.Millisecond
 			if !r.s.Succeeded(a, r.cfg, false) {
-				t.Fatalf("%s: an attempt did not go the short way", name)
+				t.Fatalf("%s: an attempt did not become a sample", name)
 			}
 			if r.s.Succeeded(a, r.cfg, false) {
 				t.Fatalf("%s: an attempt counts twice", name)

@@ -27,8 +27,8 @@ type Ask struct {
 	Pattern             *regexp.Regexp
 	Headers             http.Header
 	Body                string
-	GRPC                bool   // grpc.health.v1 is asked, and nothing else of this but Port and Headers
-	Service             string // that it is asked about; empty: the whole server
+	GRPC                bool   // a check by grpc.health.v1, which uses only Port, Headers and Service
+	Service             string // the gRPC service to check; empty: the whole server
 }
 
 // equal reports whether two checks ask the same.
@@ -41,9 +41,9 @@ func (a *Ask) equal(other *Ask) bool {
 // A CheckOverride holds an endpoint's own settings of checks, which replace the pool's. It is
 // read-only.
 type CheckOverride struct {
-	Off         bool   // it is not checked
+	Off         bool   // the endpoint is not checked
 	Method, Uri string // empty: the pool's
-	GRPC        bool   // as in Ask, instead of what the pool asks for
+	GRPC        bool   // as in Ask, instead of the pool's check
 	Service     string
 }
 

@@ -76,7 +76,7 @@ func TestCheckPause(t *testing.T) {
 	}
 }
 
-// TestPauseAfter: the time that a bad check took is a part of the pause after it.
+// TestPauseAfter checks that the duration of a bad check is a part of the pause after it.
 func TestPauseAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	cfg := &CheckConfig{Interval: 10 * time.Second, FastInterval: 2 * time.Second, Passes: 2, Fails: 2}

@@ -11,8 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// A Scoped is an endpoint as calls of one scope find it. What keeps calls away from the endpoint
-// keeps them away too, and beside it what is known of the scope.
+// A Scoped is an endpoint as calls of one scope find it. Both the endpoint's own condition and that
+// of the scope can keep these calls away.
 type Scoped struct {
 	*State
 	scope string
@@ -21,11 +21,11 @@ type Scoped struct {
 // For returns the endpoint as calls of a scope find it; "": calls without one.
 func (s *State) For(scope string) Scoped { return Scoped{s, scope} }
 
-// two returns the endpoint's own condition, and that of the scope; nil: it is as well as any. It
+// two returns the endpoint's own condition, and the scope's; nil: nothing is known of the scope. It
 // needs Mu.
 func (v Scoped) two() (own, about *condition) { return &v.State.own, v.State.scopes.find(v.scope) }
 
-// each calls do with the conditions that calls of the scope depend on. It needs Mu.
+// each calls do with each condition on which calls of the scope depend. It needs Mu.
 func (v Scoped) each(do func(c *condition)) {
 	own, about := v.two()
 	do(own)
@@ -44,7 +44,8 @@ func (v Scoped) Available(now time.Time, cfg *breaker.Config) float64 {
 	return v.available(now, cfg, false)
 }
 
-// available is Available but for orders. pastDoubt ignores soft holds. It needs Mu.
+// available is Available without regard to orders and plans. pastDoubt ignores soft holds and quotas.
+// It needs Mu.
 func (v Scoped) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {
 	own, about := v.two()
 	part := own.available(now, cfg, pastDoubt)
@@ -96,7 +97,7 @@ func (v Scoped) WantsTrial(now time.Time, cfg *breaker.Config) (wants, urgent bo
 }
 
 // WantsPassingTrial reports whether a call may try an endpoint that is passed over. urgent says that
-// it may be a call that cannot be sent elsewhere.
+// the call need not be one that can be sent elsewhere.
 func (v Scoped) WantsPassingTrial(now time.Time) (wants, urgent bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -107,8 +108,8 @@ func (v Scoped) WantsPassingTrial(now time.Time) (wants, urgent bool) {
 	return c.passing.due(now), now.Sub(c.passing.until) >= passingTried
 }
 
-// about returns the condition that calls of the scope are judged by; nil: nothing is known of the
-// scope. It needs Mu.
+// about returns the condition of the scope, or the endpoint's own without a scope; nil: nothing is
+// known of the scope. It needs Mu.
 func (v Scoped) about() *condition {
 	if v.scope == "" {
 		return &v.own
@@ -126,7 +127,7 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 		return time.Time{}, false
 	}
 	at = now
-	open, until, back := false, now, now // the end of holds, and of used up quotas
+	open, until, back := false, now, now // until: the end of holds; back: that of used up quotas
 	v.each(func(c *condition) {
 		if c.breaker.State == breaker.Open && !cfg.Off {
 			open = true
@@ -150,8 +151,8 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 	return at, false
 }
 
-// ServesSome returns the part of the calls, 0 to 1, that an open endpoint still answers
-// well. It is 0 if the endpoint cannot be reached, or if something else keeps calls away.
+// ServesSome returns the part of the calls, 0 to 1, that an open endpoint still answers well. It is 0
+// if the endpoint is not open or cannot be reached, or if something else keeps calls away.
 func (v Scoped) ServesSome(now time.Time) float64 {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -176,15 +177,15 @@ func (v Scoped) ServesSome(now time.Time) float64 {
 	return part
 }
 
-// IdleSince returns when the endpoint was last tried, and whether it could be tried now, with a call
-// that may use asked tokens, if its open period were over.
+// IdleSince returns when the endpoint was last tried. free says that a call that may use asked tokens
+// could try it now, if its open period were over.
 func (v Scoped) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds, asked int64) (at time.Time, free bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
 	free = v.own.breaker.State != breaker.ForcedOpen && !v.fullLocked(b) && !v.readyLocked(b, now, asked).After(now)
 	v.each(func(c *condition) {
 		free = free && !c.hold.on(now) && !c.breaker.TrialTaken(now, cfg)
-		for _, tried := range [...]time.Time{c.breaker.Changed, c.lastTried} { // it was closed until Changed
+		for _, tried := range [...]time.Time{c.breaker.Changed, c.lastTried} { // until Changed it was closed
 			if tried.After(at) {
 				at = tried
 			}
@@ -193,26 +194,33 @@ func (v Scoped) IdleSince(now time.Time, cfg *breaker.Config, b *Bounds, asked i
 	return at, free
 }
 
-// Usual returns the mean latency of good responses; 0 if it is unknown or calls are kept away.
-func (v Scoped) Usual(now time.Time, cfg *breaker.Config) (mean time.Duration) {
+// Usual returns the mean latency of good responses, 0 if it is unknown or calls are kept away, and
+// whether Rescore may change the score.
+func (v Scoped) Usual(now time.Time, cfg *breaker.Config) (mean time.Duration, restless bool) {
+	if known := v.State.usual.Load(); known > 0 { // it has no scopes, is available, and has no news
+		if v.scope != "" {
+			return 0, false
+		}
+		return time.Duration(known - 1), false
+	}
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
 	if c := v.about(); c != nil {
-		mean = c.scorer.Typical()
+		mean, restless = c.scorer.Typical(), c.restless()
 	}
 	v.each(func(c *condition) {
 		if c.breaker.Allowed(cfg) == 0 || c.hold.on(now) {
 			mean = 0
 		}
 	})
-	return mean
+	return mean, restless
 }
 
 // hedgeAtLeast is the shortest delay of a hedge.
 const hedgeAtLeast = 10 * time.Millisecond
 
-// Typically returns the quantile q of the time to the first byte, at least hedgeAtLeast; 0 if
-// too few are known.
+// Typically returns the quantile q of the time to the first byte, at least hedgeAtLeast; 0 if too few
+// times are known.
 func (v Scoped) Typically(now time.Time, q float64) time.Duration {
 	v.Mu.Lock()
 	v.countLocked(now)
@@ -228,7 +236,7 @@ func (v Scoped) Typically(now time.Time, q float64) time.Duration {
 	return max(hedgeAtLeast, known.Quantile(float32(q), total))
 }
 
-// Load returns the expected wait of a call in seconds, which balance least_latency compares.
+// Load returns the expected wait of a call in seconds. `balance least_latency` compares it.
 func (v Scoped) Load() float64 {
 	peak := v.own.peak.Load()
 	if v.scope != "" {
@@ -242,8 +250,8 @@ func (v Scoped) Load() float64 {
 	return float64(v.Busy.Load()+1) * math.Float64frombits(peak)
 }
 
-// ServedLately reports whether a call of the scope has succeeded at the endpoint within servedFor. Of
-// a scope without any success, which may be made up, it reports whether any call has.
+// ServedLately reports whether a call of the scope has succeeded at the endpoint within servedFor. If
+// the scope never had a success, its name may be made up, so calls of all scopes count.
 func (v Scoped) ServedLately(now time.Time) bool {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()

@@ -12,27 +12,27 @@ import (
 const (
 	// MaxScopes is how many scopes an endpoint keeps apart. Further ones share OtherScope.
 	MaxScopes = 64
-	// OtherScope is the name of the scope that calls share while all others are ill.
+	// OtherScope is the name of the scope that the calls of further scopes share.
 	OtherScope = "other"
 	// ForgetScope is after how long without a call a scope is forgotten.
 	ForgetScope = 10 * time.Minute
 )
 
-// scopes are the conditions of an endpoint for calls of one kind each, such as those for one
-// model. What speaks of one kind alone changes no other's. At most MaxScopes and OtherScope are
-// kept, so that a client that makes names up costs a bounded amount of memory, and keeps nothing
-// from others. A new scope takes the place of the least recently used one that is well and not in
-// regular use; if there is none, it shares OtherScope. A scope of which only other instances have told takes none's place,
-// and gives its own to the first that has calls here. The zero value has none. State.Mu guards it.
+// scopes are an endpoint's conditions for each scope of calls, such as the calls for one model. At
+// most MaxScopes and OtherScope are kept, so a client that makes up names costs a bounded amount of
+// memory and does not affect others. A new scope takes the place of the least recently used one that
+// is well and not in regular use. If there is none, the new one shares OtherScope. A scope that is
+// known only from other instances takes no place of another, and gives up its own to the first new
+// scope with calls here. The zero value has no scopes. State.Mu guards it.
 type scopes struct {
 	byName  map[string]*condition
 	list    []*condition
-	crowded bool // scopes that are not here share OtherScope
+	crowded bool // scopes that are not in the list share OtherScope
 
-	failing []*condition // have begun to fail since the latest success of any
+	failing []*condition // scopes that have begun to fail since the latest success of any
 	wellAt  uint64       // how many attempts had begun at the endpoint at that success
 
-	// triedBy is whose failure ended the endpoint's latest trial, in the generation tried.
+	// triedBy is the scope whose failure ended the endpoint's latest trial, in the generation tried.
 	triedBy *condition
 	tried   uint64
 }
@@ -48,7 +48,8 @@ func (x *scopes) find(name string) *condition {
 	return x.byName[OtherScope]
 }
 
-// enter returns the condition for an attempt of a scope, and makes it if need be.
+// enter returns the condition for an attempt of a scope, and makes it if there is none. turn is the
+// number of the attempt.
 func (x *scopes) enter(name string, turn uint64, now time.Time) *condition {
 	c := x.byName[name]
 	if c == nil {
@@ -109,8 +110,9 @@ func (x *scopes) tick(now time.Time) {
 	}
 }
 
-// victim returns the scope to forget in favour of a new one; nil: none. One of which only other instances have
-// told goes first, then a scope of a single call, or without a success: its name may be made up.
+// victim returns the scope to forget in favour of a new one; nil: none. First comes a scope that is
+// known only from other instances, then one with a single call or without a success, because its
+// name may be made up.
 func (x *scopes) victim(now time.Time) (victim *condition) {
 	for _, c := range x.list {
 		if c.heard {
@@ -140,7 +142,7 @@ func (x *scopes) remove(c *condition) {
 	x.failing = slices.DeleteFunc(x.failing, is)
 }
 
-// drop makes all scopes ready to be forgotten. Those that events show to be out close for a reason.
+// drop marks all scopes as over. The breakers of those that events show to be out close for a reason.
 func (x *scopes) drop(now time.Time, reason string) {
 	for _, c := range x.list {
 		c.breaker.Forget(now, reason)
@@ -157,7 +159,7 @@ func (x *scopes) sweep() {
 	}
 }
 
-// succeeded notes a success of some scope. begun is how many attempts have begun at the endpoint.
+// succeeded notes a success of any scope. begun is how many attempts have begun at the endpoint.
 func (x *scopes) succeeded(begun uint64) {
 	x.wellAt = begun
 	if len(x.failing) > 0 {
@@ -173,18 +175,18 @@ func (x *scopes) failed(c *condition) {
 }
 
 const (
-	// wideOpen scopes must be open for the endpoint to be out as a whole, or wideFailing be open or
-	// failing. widePart of the scopes must be so that had calls since the latest success and, unless
-	// wideFailing are, of those that worked lately.
+	// For the whole endpoint to be out, wideOpen scopes must be open, or wideFailing be open or
+	// failing. They must be widePart of the scopes that had calls since the latest success. If they
+	// are fewer than wideFailing, scopes that worked lately are counted too.
 	wideOpen    = 2
 	wideFailing = 4
 	widePart    = 0.75
 )
 
-// wide reports whether the endpoint fails whatever the scope: most scopes have begun to fail since
-// the latest success of any. Those that were out before say nothing: the endpoint worked without
-// them. While a scope that worked within the window has not failed, those that never worked say
-// nothing either: their names may be made up.
+// wide reports whether the endpoint fails for all scopes: most have begun to fail since the latest
+// success of any. Scopes that were out before do not count, because the endpoint worked without
+// them. While a scope that worked within the window has not failed, scopes that never worked do not
+// count either, because their names may be made up.
 func (x *scopes) wide(now time.Time, cfg *breaker.Config) bool {
 	open, proven, run, asked, works := 0, 0, 0, 0, 0
 	for _, c := range x.list {
@@ -225,8 +227,8 @@ func (c *condition) calledWithin(now time.Time, within time.Duration) bool {
 	return c.begun != c.quiet.begun || now.Sub(c.quiet.since) < within
 }
 
-// Unwell returns the scopes whose calls cannot have the endpoint as those of unknown scopes can, and
-// whether these share OtherScope: then no known scope is as they are.
+// Unwell returns the scopes whose calls need routes other than calls of unknown scopes do. crowded
+// says that unknown scopes share OtherScope; then it returns all scopes.
 func (s *State) Unwell(now time.Time, cfg *breaker.Config) (names []string, crowded bool) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -238,17 +240,24 @@ func (s *State) Unwell(now time.Time, cfg *breaker.Config) (names []string, crow
 	return names, s.scopes.crowded
 }
 
-// Restless returns the scopes whose score may change: those with samples since the latest one, or
+// Restless returns the scopes whose score may change: those with samples since the latest score, or
 // with a score below 1.
 func (s *State) Restless() (names []string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for _, c := range s.scopes.list {
-		if c.scorer.News() || c.scorer.Lost > 0 {
+		if c.restless() {
 			names = append(names, c.scope)
 		}
 	}
 	return names
+}
+
+// Scores reports whether Rescore may change the score, and whether the endpoint has scopes.
+func (s *State) Scores() (restless, scopes bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.own.restless(), len(s.scopes.list) > 0
 }
 
 // Suspects returns the scopes for whose calls the endpoint seems much slower than usual, or whose

@@ -10,7 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// in makes an attempt of a scope, and reports whether it was let in.
+// in makes an attempt of a scope that ends at once, and reports whether it was let in.
 func (r *stateRun) in(scope string, how Admission, o outcome.Outcome) bool {
 	f := r.beginIn(scope, how)
 	if f == nil {
@@ -35,7 +35,7 @@ func (r *stateRun) tick(d time.Duration) {
 	r.s.Tick(r.now, r.cfg)
 }
 
-// TestWhoseOutcome wants each outcome to speak of the scope or of the endpoint.
+// TestWhoseOutcome checks which outcomes count for the scope, and which for the whole endpoint.
 func TestWhoseOutcome(t *testing.T) {
 	for o, whole := range map[outcome.Outcome]bool{
 		outcome.FailedDial: true, outcome.FailedTLS: true, outcome.Denied: true,
@@ -55,7 +55,8 @@ func TestWhoseOutcome(t *testing.T) {
 	}
 }
 
-// TestManyScopes wants a bounded number of scopes, and those that are in use or ill to stay.
+// TestManyScopes checks that the number of scopes is bounded, and that scopes that are in use or not well
+// are kept.
 func TestManyScopes(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	for range 5 {
@@ -73,7 +74,7 @@ func TestManyScopes(t *testing.T) {
 		t.Errorf("%d scopes are kept, %d by name", len(x.list), len(x.byName))
 	}
 	if x.byName["used"] == nil || x.byName["ill"] == nil || x.byName["made up 9999"] == nil || x.byName["made up 1"] != nil {
-		t.Error("the wrong ones are kept")
+		t.Error("the wrong scopes are kept")
 	}
 	for i := range MaxScopes {
 		for range 5 {
@@ -89,7 +90,7 @@ func TestManyScopes(t *testing.T) {
 		t.Errorf("%d scopes are kept; the rest share %+v", len(x.list), x.byName[OtherScope])
 	}
 	if r.s.For("quite new").Available(r.now, r.cfg) > 0 || r.s.For("used").Available(r.now, r.cfg) == 0 {
-		t.Error("the shared scope is open, and only scopes that are known are not")
+		t.Error("unknown scopes do not share the condition of OtherScope, or known ones do")
 	}
 	for range 4000 {
 		r.tick(250 * time.Millisecond)
@@ -137,8 +138,8 @@ func TestWide(t *testing.T) {
 	}
 }
 
-// TestBackAsAWhole: while the endpoint is on trial as a whole, the failure of one scope leaves the
-// trial to another, that of a second ends it, and a success closes it.
+// TestBackAsAWhole checks that while the whole endpoint is on trial, the failure of one scope leaves the
+// trial to another, that of a second ends it, and a success closes the breaker.
 func TestBackAsAWhole(t *testing.T) {
 	out := func() *stateRun {
 		r := newStateRun(t, defaultBreaker())
@@ -164,7 +165,7 @@ func TestBackAsAWhole(t *testing.T) {
 		t.Errorf("after one scope's failure and another's success the endpoint is %v", r.s.own.breaker.State)
 	}
 	if r.s.For("a").Available(r.now, r.cfg) > 0 || r.s.For("c").Available(r.now, r.cfg) == 0 {
-		t.Error("the scope that fails is in, or the one that works is out")
+		t.Error("the failing scope is in, or the working one is out")
 	}
 	r = out()
 	r.in("a", AdmitNormally, outcome.FailedStatus)
@@ -174,11 +175,11 @@ func TestBackAsAWhole(t *testing.T) {
 	}
 	r = out()
 	if f := r.beginIn("c", AdmitNormally); f == nil || r.beginIn("d", AdmitNormally) != nil {
-		t.Error("there was no trial, or there were two at a time")
+		t.Error("there was no trial, or two at once")
 	}
 }
 
-// TestBothPermits: an attempt of a scope counts for both breakers, once.
+// TestBothPermits checks that an attempt of a scope counts once for both breakers.
 func TestBothPermits(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	for range 5 {
@@ -189,7 +190,7 @@ func TestBothPermits(t *testing.T) {
 	}
 	f := r.beginIn("b", AdmitNormally)
 	if f == nil || r.beginIn("a", AdmitNormally) != nil {
-		t.Fatal("the endpoint needs one trial at a time, whatever the scope")
+		t.Fatal("the endpoint must have one trial at a time, of any scope")
 	}
 	r.s.BeganAnswer(f, r.now, r.cfg)
 	r.s.Settle(f, r.now, r.cfg, outcome.Success, true, NoDoubt)
@@ -200,7 +201,7 @@ func TestBothPermits(t *testing.T) {
 	if got := r.s.For("new").Available(r.now, r.cfg); got != share {
 		t.Errorf("a scope has %v of its traffic, want the endpoint's %v", got, share)
 	}
-	// results of before the endpoint opened change nothing
+	// results of attempts from before the opening change nothing
 	late := r.beginIn("a", AdmitNormally)
 	r.s.ChangeBreaker(func(b *breaker.Breaker) { b.Trip(r.now, r.cfg, breaker.ReasonConsecutive) })
 	gen := r.s.own.breaker.Generation
@@ -210,7 +211,7 @@ func TestBothPermits(t *testing.T) {
 	}
 }
 
-// TestScopesShown wants the ill first, then the busiest.
+// TestScopesShown checks that a status shows the scopes that are not well first, then the busiest.
 func TestScopesShown(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	for i := range 20 {

@@ -3,16 +3,17 @@ package endpoint
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// What the result of an attempt changes.
+// How results of attempts change the state.
 
 // BeganAnswer takes the beginning of a good response. It ignores an attempt that is settled
-// already, as one whose response was held back until its end.
+// already, such as one whose response was held back until its end.
 func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 	t, latency := f.own(), f.FirstByte()
 	s.tell(s.update(t, func() (changed bool) {
@@ -41,7 +42,7 @@ func (s *State) Settle(f Watched, now time.Time, cfg *breaker.Config, o outcome.
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt})
 }
 
-// SettleFor is Settle with what went wrong in a few words: a status, or outcome.Short of an error.
+// SettleFor is Settle with the cause in a few words: a status, or outcome.Short of an error.
 func (s *State) SettleFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, release bool, doubt DoubtStage) {
 	s.settle(f, now, cfg, end{outcome: o, release: release, doubt: doubt, what: what})
 }
@@ -52,12 +53,12 @@ func (s *State) SettleAnswer(f Watched, now time.Time, cfg *breaker.Config, o ou
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final})
 }
 
-// SettleAnswerFor is SettleAnswer with what went wrong in a few words.
+// SettleAnswerFor is SettleAnswer with the cause in a few words.
 func (s *State) SettleAnswerFor(what string, f Watched, now time.Time, cfg *breaker.Config, o outcome.Outcome, final bool) {
 	s.settle(f, now, cfg, end{outcome: o, release: true, final: final, what: what})
 }
 
-// An end is how an attempt ends.
+// An end has the arguments of the methods that settle an attempt.
 type end struct {
 	outcome        outcome.Outcome
 	release, final bool
@@ -102,7 +103,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	changed = c.settle(f, now, cfg, latency)
 	switch about := t.about(); {
 	case about == nil:
-	case about != c: // the scope learns nothing of it
+	case about != c: // the outcome says nothing about the scope
 		changed = about.breaker.Cancel(now, t.Permit) || changed
 		changed = about.trialOver(t, o) || changed
 	case o == outcome.Success:
@@ -116,7 +117,7 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	return s.spreadLocked(c, now, cfg) || changed
 }
 
-// passes takes a success of a scope, which shows that the endpoint works.
+// passes takes a success of a scope for the endpoint's own condition.
 func (c *condition) passes(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	if c.breaker.State != breaker.Closed {
 		c.breaker.AttemptEnded(false)
@@ -126,8 +127,9 @@ func (c *condition) passes(t *Ticket, now time.Time, cfg *breaker.Config) (chang
 	return c.breaker.Report(now, cfg, t.rare.whole, breaker.Result{})
 }
 
-// scopeFailedLocked takes a failure of a scope that held a permit of the whole. While the endpoint is on
-// trial as a whole, the failure of one scope leaves that to another; that of a second fails it.
+// scopeFailedLocked takes a failure of a scope for the endpoint's own breaker. While the whole
+// endpoint is on trial, the failure of one scope only leaves the trial to another scope; the failure
+// of a second one fails the trial.
 func (s *State) scopeFailedLocked(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	x, b := &s.scopes, &s.own.breaker
 	if t.rare.whole.Generation != b.Generation || !b.OnTrial(cfg) {
@@ -140,7 +142,7 @@ func (s *State) scopeFailedLocked(t *Ticket, now time.Time, cfg *breaker.Config)
 	return b.Report(now, cfg, t.rare.whole, breaker.Result{Failed: true})
 }
 
-// spreadLocked opens the endpoint as a whole if most of its scopes, of which c may be one, have
+// spreadLocked opens the endpoint's own breaker if the scope c has failed and now most scopes have
 // begun to fail. It reports whether it did.
 func (s *State) spreadLocked(c *condition, now time.Time, cfg *breaker.Config) (changed bool) {
 	b := &c.breaker
@@ -186,8 +188,23 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 	return c.trialOver(t, o) || changed
 }
 
-// OutcomeSoFar returns the outcome of a settled attempt, Success while a good response is
-// under way, else Pending.
+// MovedOn takes the news that the call of an attempt has moved on: from its failure, or because it
+// was slow. rate is how many calls a second the pool has.
+func (s *State) MovedOn(f Watched, now time.Time, cfg *breaker.Config, slow bool, rate float64) {
+	t := f.own()
+	s.tell(s.update(t, func() (changed bool) {
+		moved := breaker.Moved{On: true, Slow: slow, After: now.Sub(f.StartedAt()), Rate: rate}
+		c := t.speaksOf(s, t.Outcome)
+		if i := slices.IndexFunc(c.doubts, func(f failure) bool { return f.ticket == t }); i >= 0 {
+			c.doubts[i].result.Moved = moved
+			return false
+		}
+		return c.breaker.MovedOn(now, cfg, *t.permit(c), moved)
+	}))
+}
+
+// OutcomeSoFar returns the outcome of a settled attempt. For others it returns Success if a response
+// has begun, else Pending.
 func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -226,22 +243,22 @@ func (c *condition) decide(t *Ticket, now time.Time, cfg *breaker.Config, r brea
 	return c.breaker.Report(now, cfg, *t.permit(c), r) || changed
 }
 
-// refusedAgain counts a request that the peer's HTTP/2 layer refused alone, perhaps
-// because of the request. It reports whether an earlier one was refused since the latest
-// success.
+// refusedAgain counts a request that the peer's HTTP/2 layer refused alone. It reports whether
+// another was refused before, since the latest success. If not, the request may be to blame.
 func (c *condition) refusedAgain() bool {
 	c.refused++
 	return c.refused > 1
 }
 
-// isSlow reports whether the first byte took, or has taken by now, longer than the pool's SlowAfter.
+// isSlow reports whether the first byte took longer than the pool's SlowAfter, or has not arrived
+// within it.
 func isSlow(f Watched, now time.Time, cfg *breaker.Config) bool {
 	t := f.own()
 	return cfg.SlowRatio > 0 && !(t.Unhurried && !t.Single) && taken(f, now) > cfg.SlowAfter
 }
 
-// Beaten takes the latency of an attempt that lost a race to its hedge: its response took at
-// least until now to begin. It says nothing else about the endpoint.
+// Beaten takes the latency of an attempt that lost a race to its hedge: its first byte took at least
+// until now. It changes nothing else.
 func (s *State) Beaten(f Watched, now time.Time) {
 	took := max(1, taken(f, now))
 	s.Mu.Lock()

@@ -9,23 +9,23 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// What other instances may learn of an endpoint, and what they may change.
+// How instances of a fleet share their knowledge of an endpoint.
 
-// A Finding is what this instance found out by itself about an endpoint, or about one scope of it.
+// A Finding is what this instance has found out by itself about an endpoint or one of its scopes.
 type Finding struct {
 	Scope     string    // empty: the whole endpoint
 	HeldUntil time.Time // the endpoint asked for it; zero: it did not, or the request may have caused it
 	HeldFor   string    // why
 	State     breaker.State
 	Reason    string
-	OnTrial   bool   // it is tried, and has not answered yet
-	Failing   bool   // it is closed, but calls have just failed, and none has succeeded since
-	Begun     uint64 // attempts
-	New       bool   // the first finding about the scope since it came
+	OnTrial   bool   // it is on trial
+	Failing   bool   // calls of a closed breaker have just failed, and none has succeeded since
+	Begun     uint64 // attempts that began
+	New       bool   // the first finding about the scope
 }
 
-// Findings returns what this instance found out: of the whole endpoint, and of those scopes that
-// are new or of which there is something to tell. What has no scope of its own is left out.
+// Findings returns what this instance has found out about the whole endpoint, and about those scopes
+// that are new, on hold or not closed. It leaves out OtherScope.
 func (s *State) Findings(now time.Time, cfg *breaker.Config) (own Finding, scopes []Finding) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -64,7 +64,7 @@ func (c *condition) finding(now time.Time, cfg *breaker.Config) Finding {
 	return f
 }
 
-// ScopesInUse returns the scopes that had calls here since a time, to the precision of ticks.
+// ScopesInUse returns the scopes that have had calls here since a time, to the precision of ticks.
 func (s *State) ScopesInUse(since time.Time) (names []string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -84,8 +84,8 @@ func (v Scoped) InUse(now time.Time, within time.Duration) bool {
 	return c != nil && !c.heard && c.calledWithin(now, within)
 }
 
-// known returns the condition that facts about the scope change; nil: the endpoint keeps none of
-// that name. Calls that share OtherScope are of many scopes, so no fact is about them. It needs Mu.
+// known returns the condition that facts about the scope change; nil: the scope is not known. Calls of
+// many scopes share OtherScope, so no fact is about it. It needs Mu.
 func (v Scoped) known() *condition {
 	switch v.scope {
 	case "":
@@ -96,9 +96,9 @@ func (v Scoped) known() *condition {
 	return v.scopes.byName[v.scope]
 }
 
-// HearHold holds the endpoint, for calls of the scope, because another instance was asked to wait, or
-// was denied. The longest hold wins. A time that is over ends a hold of the same instance. A scope that
-// has had no call here is kept for as long as it is held, if there is room beside those that have.
+// HearHold holds the endpoint for calls of the scope, because the endpoint asked another instance to
+// wait, or denied it. The longest hold counts. If until is over, it ends a hold that came from the
+// same instance. A scope without calls here is kept while it is on hold, if there is room for it.
 func (v Scoped) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
 	return v.update(nil, func() bool {
 		c := v.known()
@@ -141,8 +141,8 @@ func (c *condition) hearHold(until time.Time, reason, from string, now time.Time
 	return true
 }
 
-// SetWary says whether enough other instances have opened their breakers of the endpoint, or of the
-// scope. If so, and if the endpoint has checks, the next one is due at once.
+// SetWary sets whether enough other instances have opened their breakers of the endpoint, or of the
+// scope. When that becomes true for the whole endpoint and it has checks, the next one is due at once.
 func (v Scoped) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -150,6 +150,7 @@ func (v Scoped) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed 
 	if c == nil {
 		return false
 	}
+	v.stirLocked()
 	v.countLocked(now)
 	changed = c.breaker.SetWary(now, cfg, wary)
 	if changed && wary && v.scope == "" && v.checks.asked != nil {
@@ -158,8 +159,8 @@ func (v Scoped) SetWary(wary bool, now time.Time, cfg *breaker.Config) (changed 
 	return changed
 }
 
-// Wary reports whether the endpoint, or the scope, is watched closely because other instances have
-// opened.
+// Wary reports whether the endpoint, or the scope, is trusted less, because other instances have opened
+// their breakers.
 func (v Scoped) Wary() bool {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -167,7 +168,8 @@ func (v Scoped) Wary() bool {
 	return c != nil && c.breaker.Wary()
 }
 
-// Obeys reports whether an order of a slot is in force: state, weight or priority.
+// Obeys reports whether an order for the slot is in force: api.Weight, api.Priority, or the state for
+// any other.
 func (s *State) Obeys(slot string) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -181,8 +183,8 @@ func (s *State) Obeys(slot string) bool {
 	return s.order != nil
 }
 
-// TryAt ends an open period at a time if it would end later: another instance found the
-// endpoint back, for calls of the scope.
+// TryAt makes an open period end no later than at, because another instance has found the endpoint
+// back for calls of the scope.
 func (v Scoped) TryAt(at time.Time) {
 	v.withBreaker(func(b *breaker.Breaker) { b.TryAt(at) })
 }
@@ -192,13 +194,12 @@ func (v Scoped) ReturnTogether() {
 	v.withBreaker(func(b *breaker.Breaker) { b.ReturnTogether() })
 }
 
-// Postpone begins an open period anew: another instance has tried the endpoint in vain.
+// Postpone begins an open period anew, because another instance has tried the endpoint in vain.
 func (v Scoped) Postpone(now time.Time, cfg *breaker.Config) {
 	v.withBreaker(func(b *breaker.Breaker) { b.Postpone(now, cfg) })
 }
 
-// TryAfter makes an open period last at least until a time: another instance tries the
-// endpoint.
+// TryAfter makes an open period last at least until at, because another instance tries the endpoint.
 func (v Scoped) TryAfter(at time.Time) {
 	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at) })
 }

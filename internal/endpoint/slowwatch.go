@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// judge decides whether an attempt was slow, at its first byte or at its end without
-// one. It reports whether the control loop should look at the endpoint.
+// judge decides whether an attempt was slow, at its first byte or, without one, at its end. It
+// reports whether the control loop should look at the endpoint.
 func (c *condition) judge(f Watched, now time.Time, o outcome.Outcome, latency time.Duration) bool {
 	t := f.own()
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
@@ -49,13 +49,13 @@ func (c *condition) learn(now time.Time, latency time.Duration, slow bool) {
 	c.slowness.Learn(latency, slow, c.breaker.State == breaker.Closed)
 }
 
-// isSlower reports whether the endpoint caused a slow attempt, rather than a request
-// that would be slow anywhere.
+// isSlower reports whether an attempt was slow because of the endpoint, not because of a request that
+// would be slow anywhere.
 func (c *condition) isSlower(t *Ticket, now time.Time) bool {
 	return t.slower && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit)
 }
 
-// reportSlow reports a slow attempt to the breaker, once. The attempt may still wait.
+// reportSlow reports a slow attempt to the breaker, once. The attempt need not have ended.
 func (c *condition) reportSlow(t *Ticket, now time.Time, cfg *breaker.Config) (changed bool) {
 	if t.reported {
 		return false
@@ -64,16 +64,15 @@ func (c *condition) reportSlow(t *Ticket, now time.Time, cfg *breaker.Config) (c
 	return c.breaker.Report(now, cfg, t.Permit, breaker.Result{Slower: true})
 }
 
-// Watch decides which attempts in flight are slow: among those whose response has begun, and
-// those that have waited too long. It returns whether the control loop should look at the
-// endpoint, and the events.
+// Watch decides which attempts in flight are slow, among those whose response has begun or which have
+// waited too long. It returns whether the control loop should look at the endpoint, and the events.
 func (s *State) Watch(now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	return s.update(nil, func() bool { return s.watchLocked(now, cfg) })
 }
 
-// LookOver calls look for each attempt in flight, under the state's mutex, and notes which of
-// them wait for their clients. open says that the breaker of the endpoint or
-// of the attempt's scope is open.
+// LookOver calls look for each attempt in flight, under the state's mutex, and notes which of them
+// wait for their clients. open says that the breaker of the endpoint or of the attempt's scope is
+// open.
 func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -117,7 +116,7 @@ func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	return changed
 }
 
-// judgeSeen counts the verdicts of one look at the attempts in flight.
+// judgeSeen takes the verdicts of one look at the attempts in flight.
 func (c *condition) judgeSeen() (changed bool) {
 	if c.seen.slow+c.seen.inTime > 0 {
 		changed = c.slowness.JudgedMany(c.seen.slow, c.seen.inTime)
@@ -135,8 +134,8 @@ const (
 	slowVerdict
 )
 
-// watch decides whether an attempt that waits or has been answered is slow. It reports whether
-// the control loop should look at the endpoint.
+// watch decides whether an attempt in flight is slow. It reports whether the control loop should look
+// at the endpoint.
 func (c *condition) watch(f Watched, now time.Time, cfg *breaker.Config) (v verdict, changed bool) {
 	t := f.own()
 	changed = c.watchTrial(f, now, cfg)

@@ -10,7 +10,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// byFirstByte are attempts by the time of their first byte.
+// byFirstByte is a heap of attempts by the time of their first byte.
 type byFirstByte []firstByteAt
 
 type firstByteAt struct {
@@ -29,8 +29,8 @@ func (c *byFirstByte) Pop() any {
 	return last
 }
 
-// TestNoFalseAlarm simulates a day of calls with a heavy tail, 10 a second, with
-// a p99 of 10 times the p50: nothing may open.
+// TestNoFalseAlarm simulates a day with 10 calls a second, whose latencies have a heavy tail: the p99 is
+// 10 times the p50. The endpoint must never be a suspect.
 func TestNoFalseAlarm(t *testing.T) {
 	const day = 24 * time.Hour
 	sigma := math.Log(10) / 2.326

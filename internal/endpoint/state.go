@@ -14,26 +14,28 @@ import (
 )
 
 const (
-	PollAllIn  = 250 * time.Millisecond // between trials while all endpoints are down
-	ForgetSeen = 10 * time.Minute       // after which an unseen dynamic endpoint is forgotten
-	driftEvery = time.Second            // between updates of drifting scores in an idle pool
+	PollAllIn  = 250 * time.Millisecond // the time between trials while all endpoints are down
+	ForgetSeen = 10 * time.Minute       // a dynamic endpoint that is not seen for so long is forgotten
+	driftEvery = time.Second            // the time between updates of drifting scores in an idle pool
 )
 
-// Key identifies an endpoint of a pool. Two endpoints may share an address, and
-// an endpoint with a new address is another one.
+// Key identifies an endpoint of a pool. Two endpoints may share an address. An endpoint with a new
+// address is another endpoint.
 type Key struct{ Name, Address string }
 
-// State is what is known about an endpoint: its condition, and beside it what is the endpoint's
-// alone, such as its attempts in flight, orders, checks and counts. It belongs to the pool and
-// outlives configurations; methods take the configuration they need.
+// State is all that is known about an endpoint: its own condition and its scopes', its attempts in
+// flight, orders, checks and counts. It belongs to the pool and outlives configurations. Methods take
+// the configuration that they need.
 type State struct {
 	Key
 	Owner owner
 
-	Busy atomic.Int64 // attempts in flight
+	Busy  atomic.Int64 // attempts in flight
+	usual atomic.Int64 // Usual of an endpoint at rest, plus one; 0: it is not at rest; written under Mu
 
 	Mu       sync.Mutex
-	own      condition // of the whole endpoint, whatever the scope of a call
+	rest     rest
+	own      condition // the condition of the whole endpoint
 	inFlight inFlight
 	Left     bool // the endpoint has left the pool; attempts of earlier requests go on
 	samples  samples
@@ -43,22 +45,22 @@ type State struct {
 	totals   totals
 	last     lastOutcomes
 	failures recentFailures
-	order    *Order    // that an operator holds, nil for none
-	barred   bool      // by the order, or the plan: no attempts
+	order    *Order    // the operator's drain, trip or enable; nil: none
+	barred   bool      // the order or the plan lets no attempt in
 	vacant   int       // attempts in flight that fill no slot
 	quotas   []metered // one for each limit
-	share    share     // of the limits, that this instance takes
-	taken    uint64    // attempts that took from a limit
-	refused  uint64    // attempts turned away for want of room in a limit
+	share    share     // this instance's part of the limits
+	taken    uint64    // attempts that used a limit
+	refused  uint64    // attempts refused because a limit was used up
 	booking  quota.Booking
 	used     uint64    // tokens that answers have stated
-	latest   stated    // the quotas that answers of scopes have stated last, to be shown
-	relieved time.Time // when such attempts were looked for last, since the endpoint was full
+	latest   stated    // the quotas that answers of scopes have stated last, for the status
+	relieved time.Time // when relieveLocked looked for vacant attempts last
 
-	turnedAway bool // an attempt has been, for want of room, since one ended last
+	turnedAway bool // an attempt was turned away for lack of room, and none has ended since
 
-	settings atomic.Pointer[settings] // by an operator; nil: as configured; written under Mu
-	planned  atomic.Pointer[Plan]     // by a schedule; nil: as configured; written under Mu
+	settings atomic.Pointer[settings] // set by an operator; nil: as configured; written under Mu
+	planned  atomic.Pointer[Plan]     // set by a schedule; nil: as configured; written under Mu
 
 	fresh *Counted // since the last fold
 	spare *Counted // empty, or nil
@@ -82,18 +84,17 @@ func (t *totals) add(o outcome.Outcome) {
 // Tick makes the changes that depend on time alone. It returns whether routing tables must be
 // rebuilt, when the next tick is due (zero: none), and the events of its changes.
 func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time.Time, news []event.Event) {
-	changed, news = s.update(nil, func() (changed bool) {
-		s.countLocked(now)
-		changed, due = s.own.tick(now, cfg, &s.sample)
-		for _, c := range s.scopes.list {
-			moved, at := c.tick(now, cfg, &s.sample)
-			changed = s.spreadLocked(c, now, cfg) || moved || changed
-			due = Earliest(due, at)
-		}
-		s.scopes.tick(now)
-		return changed
-	})
-	return changed, due, news
+	s.Mu.Lock()
+	s.countLocked(now)
+	changed, due = s.own.tick(now, cfg, &s.sample)
+	for _, c := range s.scopes.list {
+		moved, at := c.tick(now, cfg, &s.sample)
+		changed = s.spreadLocked(c, now, cfg) || moved || changed
+		due = Earliest(due, at)
+	}
+	s.scopes.tick(now)
+	s.rest.news = false
+	return changed, due, s.unlock(nil)
 }
 
 // Leave marks the endpoint as gone from the pool, and reports whether attempts are in flight.
@@ -105,8 +106,8 @@ func (s *State) Leave() (busy bool) {
 	return !s.inFlight.empty()
 }
 
-// TakeStep returns whether the endpoint is in service, whether an operator forces it in or
-// out, and the tally of the trend's step. over ends that step.
+// TakeStep returns whether the endpoint is in service, whether an operator forces it in or out, and
+// the tally of the trend's step so far. over ends the step.
 func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, sample score.StepTally) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -117,8 +118,8 @@ func (s *State) TakeStep(cfg *breaker.Config, over bool) (serving, forced bool, 
 	return s.own.breaker.Allowed(cfg) > 0, s.own.breaker.State >= breaker.ForcedOpen, sample
 }
 
-// ToldOut reports whether the breaker of the endpoint or of one of its scopes is open or
-// recovering as events show it, without an operator's order.
+// ToldOut reports whether, by the latest events, the breaker of the endpoint or of one of its scopes
+// is open or recovering, but not forced open.
 func (s *State) ToldOut() bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -144,8 +145,8 @@ func Earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// Forgettable reports whether the state holds nothing but history: no attempts in flight, no
-// orders, and a closed breaker.
+// Forgettable reports whether the state may be forgotten: it has no attempts in flight, no orders, and
+// a closed breaker.
 func (s *State) Forgettable() bool {
 	if s.Steered() {
 		return false

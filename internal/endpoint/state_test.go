@@ -22,24 +22,24 @@ func newStateRun(t *testing.T, cfg *breaker.Config) *stateRun {
 	return &stateRun{t, &State{Key: Key{"one", "one:1"}, Owner: heedless{}}, cfg, epoch}
 }
 
-// heedless owns a state and takes no notice of it.
+// heedless is an owner that does nothing.
 type heedless struct{}
 
 func (heedless) Emit(event.Event)                    {}
 func (heedless) Poke()                               {}
+func (heedless) Stirs(*State)                        {}
 func (heedless) HasRoom()                            {}
 func (heedless) OrderOver(*State, *Order, time.Time) {}
 func (heedless) BusyOutside(*State)                  {}
 
-// A trip is an attempt without a request. It has no body to send, and is the only one
-// of its call.
+// A trip is an attempt without a request. It sends no body, and is the only one of its call.
 type trip struct {
 	Ticket
 	began    time.Time
-	latency  time.Duration // to the first byte; 0: not yet
-	before   time.Duration // how long the call had lasted when it began
-	idle     bool          // it has not started
-	recorded bool          // its call
+	latency  time.Duration // to the first byte; 0: there is none yet
+	before   time.Duration // how long the call had lasted when the attempt began
+	idle     bool          // the attempt has not started
+	recorded bool          // its call is recorded
 }
 
 func (f *trip) HasStarted() bool                      { return !f.idle }
@@ -63,7 +63,7 @@ func (f *trip) RecordsCall(firstByte time.Duration) (waited time.Duration, ok bo
 	return waited, true
 }
 
-// attempt makes one that ends at once.
+// attempt makes an attempt that ends at once, and reports whether it was let in.
 func (r *stateRun) attempt(how Admission, o outcome.Outcome, retryAfter time.Duration) bool {
 	a := r.begin(how)
 	if a == nil {
@@ -74,7 +74,7 @@ func (r *stateRun) attempt(how Admission, o outcome.Outcome, retryAfter time.Dur
 	return true
 }
 
-// begin lets in one that has not started; nil if it is refused.
+// begin returns an attempt that was let in and has not started; nil if it is refused.
 func (r *stateRun) begin(how Admission) *trip {
 	a := &trip{began: r.now, idle: true}
 	if !r.s.Acquire(a, r.now, r.cfg, nil, how) {
@@ -152,8 +152,8 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// TestHoldsOfAttemptsUnderWay lets several attempts come back with 429 at once:
-// they are one refusal, and a longer wait counts more than a shorter.
+// TestHoldsOfAttemptsUnderWay has several attempts end with 429 at once. They must count as one refusal,
+// with the longest wait.
 func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	report := func(a *trip, wait, want time.Duration) {
@@ -171,7 +171,7 @@ func TestHoldsOfAttemptsUnderWay(t *testing.T) {
 	report(d, 2*time.Second, 5*time.Second)
 	report(e, 0, 5*time.Second)
 	if !r.attempt(AdmitAnyway, outcome.Success, 0) {
-		t.Error("try_anyway was kept out by a hold")
+		t.Error("a hold keeps out try_anyway")
 	}
 }
 
@@ -210,8 +210,8 @@ func TestReturns(t *testing.T) {
 	}
 }
 
-// TestReportsCountOnce lets an attempt be reported and released by several
-// hands, as its body, its round trip and the watcher do.
+// TestReportsCountOnce settles and releases an attempt several times, as its body, its round trip and the
+// watcher do. It must count once.
 func TestReportsCountOnce(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	a, b := r.begin(0), r.begin(0)
@@ -240,7 +240,7 @@ func TestInFlight(t *testing.T) {
 	for i, x := range []*trip{b, c, a} { // from the middle, the front, the end
 		r.s.Settle(x, r.now, r.cfg, outcome.Success, true, NoDoubt)
 		if got := list(); got != 2-i || r.s.Busy.Load() != int64(got) {
-			t.Fatalf("%d in the set, %d counted, want %d", got, r.s.Busy.Load(), 2-i)
+			t.Fatalf("%d in the set, Busy is %d, want %d", got, r.s.Busy.Load(), 2-i)
 		}
 	}
 }
@@ -256,15 +256,15 @@ func TestLimit(t *testing.T) {
 	}
 	a, b := try(), try()
 	if a == nil || b == nil || try() != nil {
-		t.Fatal("want two at once")
+		t.Fatal("two attempts do not fill the endpoint")
 	}
 	r.s.Settle(a, r.now, r.cfg, outcome.Cancelled, true, NoDoubt)
 	if try() == nil {
-		t.Error("want room again")
+		t.Error("there is no room after an attempt has ended")
 	}
 }
 
-// TestPeak wants latency to be followed up at once and down slowly.
+// TestPeak checks that the peak latency rises at once and falls slowly.
 func TestPeak(t *testing.T) {
 	r := newStateRun(t, defaultBreaker())
 	sample := func(after, latency, want time.Duration) {
@@ -287,11 +287,10 @@ func TestPeak(t *testing.T) {
 	}
 }
 
-// epoch is when the clocks of tests begin.
+// epoch is the time at which tests begin.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// defaultBreaker is what breakers run by unless told otherwise, with attempts of
-// at most 2 s.
+// defaultBreaker returns the default configuration of breakers for attempts of at most 2 s.
 func defaultBreaker(change ...func(*breaker.Config)) *breaker.Config {
 	cfg := breaker.Defaults(2 * time.Second)
 	for _, f := range change {

@@ -11,26 +11,28 @@ import (
 )
 
 const (
-	// ReasonQuota is the reason of a hold of an endpoint whose answers say that a quota is used up.
+	// ReasonQuota is the reason of a hold of an endpoint whose answers state that a quota is used up.
 	ReasonQuota = "quota"
 	// quotaTold is the shortest time between two events of an endpoint's quotas.
 	quotaTold = time.Minute
 )
 
-// stated is what an endpoint's answers have said of its quotas. The zero value is nothing.
+// stated are the quotas that an endpoint's answers have stated. The zero value has none.
 type stated struct {
 	quotas []outcome.Quota
-	by     time.Time // when the attempt began whose answer said so
-	until  time.Time // when those that are used up are back; zero: none is
-	told   time.Time // when an event told of that last
-	from   string    // the instance whose answers said so; empty: this one
+	by     time.Time // when the attempt of the latest such answer began
+	until  time.Time // when used up quotas will be back; zero: none is used up
+	told   time.Time // time of the latest event of a used up quota
+	from   string    // the instance that got the answers; empty: this one
 }
 
-// usedUp reports whether a quota is used up. It keeps calls away while another endpoint can have them.
+// usedUp reports whether a quota is used up. That keeps calls away while another endpoint can take
+// them.
 func (q *stated) usedUp(now time.Time) bool { return now.Before(q.until) }
 
-// Quotas takes what the answer of an attempt states of quotas: those of its scope, if it has one. It reports whether that changes where
-// calls may go. What the answer of an earlier attempt says comes too late.
+// Quotas takes the quotas that the answer of an attempt states. They are its scope's, if it has one. It
+// reports whether a quota is newly used up or back. It ignores answers of attempts that began before
+// the latest one taken.
 func (s *State) Quotas(f Watched, now time.Time, quotas []outcome.Quota) (changed bool) {
 	changed, news := s.update(f.own(), func() bool {
 		c := f.own().speaksOf(s, outcome.Success)
@@ -69,7 +71,7 @@ func (c *condition) quotasStated(began, now time.Time, quotas []outcome.Quota) (
 	return was != q.usedUp(now)
 }
 
-// left is which part, 0 to 1, is left of the quota that is nearest to its end; 1 if none is known.
+// left returns the part, 0 to 1, that is left of the quota nearest to its end; 1 if none is known.
 func (q *stated) left(now time.Time) float64 {
 	least := 1.0
 	for i := range q.quotas {
@@ -85,7 +87,7 @@ func (q *stated) left(now time.Time) float64 {
 	return least
 }
 
-// status lists the quotas.
+// status returns the quotas for the API.
 func (q *stated) status(now time.Time) (list []api.QuotaStatus) {
 	for i := range q.quotas {
 		one := &q.quotas[i]
@@ -98,11 +100,11 @@ func (q *stated) status(now time.Time) (list []api.QuotaStatus) {
 }
 
 const (
-	nearEnd  = 0.05 // of a limit or quota, under which an endpoint gets less of its tier's load
-	roomStep = 0.1
+	nearEnd  = 0.05 // below this part of a limit or quota, an endpoint gets less of its tier's load
+	roomStep = 0.1  // the steps of Room
 )
 
-// shownQuotas are the quotas that answers have stated last, whatever their scope.
+// shownQuotas returns the quotas that answers have stated last, of any scope.
 func (s *State) shownQuotas() *stated {
 	if len(s.latest.quotas) > 0 {
 		return &s.latest
@@ -110,8 +112,9 @@ func (s *State) shownQuotas() *stated {
 	return &s.own.stated
 }
 
-// roomLocked is which part of its weight the endpoint has in its tier for calls that c is about: 1 until less than nearEnd is
-// left of a limit or of a quota, then in proportion to that, in steps, and never nothing.
+// roomLocked returns the part of its weight that the endpoint has in its tier, for calls of c. It is 1
+// until less than nearEnd is left of a limit or quota. Then it shrinks in proportion, in steps of
+// roomStep, to at least roomStep.
 func (s *State) roomLocked(b *Bounds, c *condition, now time.Time) float64 {
 	left := min(s.own.stated.left(now), c.stated.left(now))
 	if b != nil {
@@ -126,7 +129,7 @@ func (s *State) roomLocked(b *Bounds, c *condition, now time.Time) float64 {
 	return max(roomStep, math.Ceil(left/nearEnd/roomStep)*roomStep)
 }
 
-// Room returns which part of its weight the endpoint has in its tier, for a routing table.
+// Room returns the part of its weight that the endpoint has in its tier, for a routing table.
 func (v Scoped) Room(b *Bounds, now time.Time) float64 {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -138,7 +141,7 @@ func (v Scoped) Room(b *Bounds, now time.Time) float64 {
 	return c.room
 }
 
-// RoomChanged reports whether Room would return something else than for the latest tables.
+// RoomChanged reports whether Room would now return another value than for the latest tables.
 func (s *State) RoomChanged(b *Bounds, now time.Time) bool {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/slowness"
 )
 
-// Status returns the endpoint for the API. It works out quantiles without the mutex.
+// Status returns the endpoint for the API. It computes quantiles without holding the mutex.
 func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	s.Mu.Lock()
 	s.countLocked(now)
@@ -34,7 +34,7 @@ func (s *State) Status(now time.Time, cfg *breaker.Config) api.EndpointStatus {
 	return e
 }
 
-// scopeStatus is a scope's status before its quantiles are worked out.
+// scopeStatus is a scope's status without its quantiles, and the latencies for them.
 type scopeStatus struct {
 	api.ScopeStatus
 	known slowness.Histogram
@@ -104,7 +104,7 @@ func (c *condition) status(now time.Time, cfg *breaker.Config) api.ScopeStatus {
 	return status
 }
 
-// shownScopes is how many scopes that are well a status shows.
+// shownScopes is how many scopes a status shows beside those that are not well.
 const shownScopes = 8
 
 // shown returns the scopes that a status shows: those that are not well, and the busiest of the
@@ -127,7 +127,7 @@ func (x *scopes) shown(now time.Time) []*condition {
 	})
 }
 
-// ill reports whether calls are kept away from the endpoint, or a part of them.
+// ill reports whether all or some calls are kept away from the endpoint.
 func (c *condition) ill(now time.Time) bool {
 	return !c.well() || c.passing.over() || c.stated.usedUp(now)
 }
@@ -144,7 +144,7 @@ type Standing struct {
 	Share, Score            float64
 	Held                    bool
 	Quotas                  []api.QuotaStatus
-	Tokens                  uint64 // that answers have stated, at endpoints with a limit of tokens
+	Tokens                  uint64 // tokens that answers have stated, at endpoints with a limit of tokens
 	Passed, Failed, Skipped uint64 // checks
 
 	Scopes []ScopeStanding // those that are not well

@@ -19,10 +19,10 @@ type Ticket struct {
 	Doubtful     bool          // the call failed elsewhere, perhaps by its own fault
 	ClientLeft   bool          // the attempt was cancelled because its client left
 	MovedOn      bool          // the call moves on from the endpoint's good response, if it can
-	Single       bool          // the response to an unhurried attempt is no stream, so its first byte tells how fast the endpoint is
+	Single       bool          // the response to an unhurried attempt is no stream, so its first byte shows how fast the endpoint is
 
 	// Set before Acquire.
-	Unhurried bool // the first byte may come late although the endpoint is well, as that of a stream
+	Unhurried bool // the first byte may be late although the endpoint is well, since the response may be a stream
 
 	// Set by Acquire, and by the breaker at the first byte.
 	Watchful bool // the breaker needs BeganAnswer at the first byte
@@ -33,25 +33,26 @@ type Ticket struct {
 	doubt      DoubtStage
 	judged     bool  // it is known whether the attempt is slow
 	slower     bool  // it is much slower than usual
-	reported   bool  // the breaker has a report of it, before its end
+	reported   bool  // the breaker was told of its slowness before its end
 	passedOver bool  // the proxy dropped its response
-	final      bool  // its response is the client's: the call is recorded with it
-	slot       int32 // in inFlight, plus one; 0: in none
-	rare       *Rare // nil: nothing of it is needed yet; set before Acquire if the attempt has a scope
+	final      bool  // its response is the client's, so its call is recorded with it
+	slot       int32 // its slot in inFlight, plus one; 0: none
+	rare       *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
 }
 
-// Rare is what few tickets need. The zero value is empty. The state's mutex guards it.
+// Rare is the part of a ticket that few attempts need. The zero value is empty. The state's mutex
+// guards it.
 type Rare struct {
-	name  string         // of the scope whose calls the attempt is one of; empty: it has no scope
-	about *condition     // that its outcome speaks of; nil: it has no scope
-	whole breaker.Permit // of the endpoint's own breaker, beside Ticket.Permit of the scope's
+	name  string         // the scope of the attempt's call; empty: it has no scope
+	about *condition     // the scope's condition; nil: it has no scope
+	whole breaker.Permit // the permit of the endpoint's own breaker; Ticket.Permit is that of the scope's
 
-	pace  pace // of the upload
+	pace  pace // the progress of the upload
 	paced bool // the watcher has seen an upload
 }
 
-// Concern makes the attempt one of a scope's calls. It must be called before Acquire. r is memory
-// for it that must not be used otherwise; nil: none.
+// Concern sets the scope of the attempt. It must be called before Acquire. r is memory for it, which
+// must not be used otherwise; nil: Concern allocates it.
 func (t *Ticket) Concern(scope string, r *Rare) {
 	if scope == "" {
 		return
@@ -87,9 +88,8 @@ func (t *Ticket) permit(c *condition) *breaker.Permit {
 	return &t.Permit
 }
 
-// speaksOf returns the condition that an outcome of the attempt speaks of: the scope's, or the
-// endpoint's own if the attempt has no scope or if the outcome says something of the whole
-// endpoint.
+// speaksOf returns the condition for which an outcome of the attempt counts: the scope's, or the
+// endpoint's own if the attempt has no scope or if the outcome concerns the whole endpoint.
 func (t *Ticket) speaksOf(s *State, o outcome.Outcome) *condition {
 	if about := t.about(); about != nil && !ofWhole(o) {
 		return about
@@ -97,7 +97,7 @@ func (t *Ticket) speaksOf(s *State, o outcome.Outcome) *condition {
 	return &s.own
 }
 
-// ofWhole reports whether an outcome says something of an endpoint whatever the scope.
+// ofWhole reports whether an outcome concerns the whole endpoint, whatever the scope.
 func ofWhole(o outcome.Outcome) bool {
 	return o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Denied
 }
@@ -125,7 +125,7 @@ type Watched interface {
 	Uploads() bool
 	// WaitsForClient reports whether the upload waits for its client now.
 	WaitsForClient() bool
-	// Flow returns how the body of the answer comes; nil: it is not measured.
+	// Flow returns the measurement of the response's body; nil: it is not measured.
 	Flow() *Flow
 	// MeasureFlow makes Flow measure the body from its next read on.
 	MeasureFlow()
@@ -157,21 +157,25 @@ type owner interface {
 	// BusyOutside says that an attempt has begun at an endpoint that left the pool. It is
 	// called under the state's mutex.
 	BusyOutside(s *State)
+	// Stirs says that something begins to happen at an endpoint at rest. It is called under the
+	// state's mutex.
+	Stirs(s *State)
 	// HasRoom says that an attempt has ended at an endpoint that had turned attempts away
 	// because it was full. It is called under the state's mutex.
 	HasRoom()
 }
 
-// update calls change under the state's mutex. It returns what change returns, which is
-// whether the routing tables may change, and the events, which the caller emits without a lock.
-// Of scopes change may touch that of t; if t is nil, all.
+// update calls change under the state's mutex. It returns the result of change, which is whether the
+// routing tables may change, and the events, which the caller emits without a lock. change may change
+// only the scope of t; if t is nil, all scopes.
 func (s *State) update(t *Ticket, change func() (changed bool)) (changed bool, news []event.Event) {
 	s.Mu.Lock()
+	s.stirLocked()
 	changed = change()
 	return changed, s.unlock(t)
 }
 
-// unlock unlocks the state, and returns the events to emit of its own and of t's scope; if t is
+// unlock unlocks the state. It returns the events of the endpoint itself and of t's scope; if t is
 // nil, of all scopes.
 func (s *State) unlock(t *Ticket) []event.Event {
 	var news []event.Event

@@ -12,8 +12,8 @@ import (
 // the timeout, nothing else shows that an endpoint hangs. A client that leaves sooner, or while
 // others get answers, says nothing.
 //
-// If the usual latency is known, an unanswered attempt is a slow one. Else unansweredRun in a
-// row make the endpoint a suspect.
+// If the usual latency is known, an unanswered attempt counts as a slow one. Otherwise unansweredRun in
+// a row make the endpoint a suspect.
 const (
 	unansweredAfter = time.Second
 	unansweredTimes = 3
@@ -22,8 +22,7 @@ const (
 	unansweredAgain = 2
 )
 
-// unanswered keeps what unanswered attempts say. The zero value has seen none. The state's
-// mutex guards it.
+// unanswered counts unanswered attempts. The zero value has seen none. The state's mutex guards it.
 type unanswered struct {
 	run      int           // unanswered attempts in a row
 	answered time.Time     // when a good answer last began, as far as known
@@ -53,14 +52,14 @@ func (c *condition) hasWaited(f Watched, now time.Time, atLeast time.Duration) b
 		f.WaitedFor(now) >= atLeast && !f.StartedAt().Before(c.inVain.answered)
 }
 
-// isUnanswered reports whether a cancelled attempt is unanswered. It reads ClientLeft
-// last: only then does the attempt's goroutine no longer write it.
+// isUnanswered reports whether a cancelled attempt is unanswered. It reads ClientLeft last, because
+// before that the attempt's goroutine may still write it.
 func (c *condition) isUnanswered(f Watched, now time.Time) bool {
 	return c.hasWaited(f, now, c.patience()) && f.own().ClientLeft
 }
 
-// cancelled takes a cancelled attempt. It reports whether the control loop should look
-// at the endpoint.
+// cancelled takes a cancelled attempt. It reports whether the control loop should look at the
+// endpoint.
 func (c *condition) cancelled(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
 	if t.reported || !c.isUnanswered(f, now) {
@@ -96,10 +95,10 @@ func (c *condition) isLeftWaiting() bool {
 	return c.inVain.run >= unansweredRun
 }
 
-// watchTrial looks at an attempt without an answer at an endpoint that recovers after
-// its clients gave up. The attempt counts as unanswered before its client gives up, and a
-// trial moves on. Each trial may wait twice as long as the one before, so that an endpoint
-// that answers slowly comes back too.
+// watchTrial looks at an attempt without an answer, at an endpoint that recovers after its clients
+// gave up. It counts the attempt as unanswered before its client gives up, so that a trial moves on.
+// Each trial may wait twice as long as the one before. So an endpoint that answers slowly comes back,
+// too.
 func (c *condition) watchTrial(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
 	if t.reported || c.breaker.State != breaker.Recovering || c.breaker.Opened != breaker.ReasonUnanswered {

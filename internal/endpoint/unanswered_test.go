@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// answer lets the endpoint answer a call well, after a time.
+// answer makes a call that the endpoint answers well after a time.
 func (r *stateRun) answer(latency time.Duration) {
 	r.t.Helper()
 	a := r.begin(AdmitNormally)
@@ -32,7 +32,7 @@ func (r *stateRun) waiting() *trip {
 	return a
 }
 
-// leave lets the clients of attempts leave.
+// leave ends attempts whose clients leave.
 func (r *stateRun) leave(all ...*trip) {
 	for _, a := range all {
 		a.ClientLeft = true
@@ -46,7 +46,7 @@ func (r *stateRun) suspected() string {
 	return r.s.own.suspected(r.now)
 }
 
-// TestUnanswered tells what clients that leave say about an endpoint.
+// TestUnanswered checks when clients that leave make the endpoint a suspect.
 func TestUnanswered(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	leaving := func(n int, after time.Duration, change ...func(*trip)) func(*stateRun) {
@@ -124,15 +124,14 @@ func TestUnanswered(t *testing.T) {
 				t.Errorf("suspected of %q, want %q", got, test.want)
 			}
 			if r.s.own.breaker.State != breaker.Closed {
-				t.Errorf("%v, which the pool has to decide on", r.s.own.breaker.State)
+				t.Errorf("the breaker is %v, but only the pool may open it", r.s.own.breaker.State)
 			}
 		})
 	}
 }
 
-// TestUnansweredTrials lets clients give up at an endpoint that recovers, whatever it opened
-// for. A trial that nobody waits for has failed; where clients have given up before, it is not
-// kept waiting that long.
+// TestUnansweredTrials has clients give up at an endpoint that recovers, for each reason of the opening. A
+// trial whose client gives up must fail, and after that trials must end before their clients give up.
 func TestUnansweredTrials(t *testing.T) {
 	const s = time.Second
 	recovering := func(t *testing.T, reason string) *stateRun {

@@ -2,28 +2,28 @@ package endpoint
 
 import "time"
 
-// How uploads that wait for their clients count towards the endpoint's limit.
+// How uploads that wait for their clients count for the endpoint's limit.
 
 const (
-	// An attempt fills no slot of the endpoint's max_requests if it waited for its client
-	// for pausedPart of the last pausedAfter.
+	// An attempt is vacant, which means that it fills no slot of the endpoint's max_requests, if it
+	// waited for its client for pausedPart of the last pausedAfter.
 	pausedAfter = time.Second
 	pausedPart  = 0.9
-	// pausedSoon replaces pausedAfter if the endpoint is full. relieveEvery is the shortest
-	// time between two looks for such attempts.
+	// pausedSoon replaces pausedAfter if the endpoint is full. relieveEvery is the shortest time
+	// between two looks for vacant attempts then.
 	pausedSoon   = 100 * time.Millisecond
 	relieveEvery = 10 * time.Millisecond
 )
 
 // pace is the progress of an upload, as far as the watcher knows. The state's mutex guards it.
 type pace struct {
-	at     time.Time     // of the latest look, or the start of the attempt
+	at     time.Time     // time of the latest look, or of the attempt's start
 	had    time.Duration // HadFor at that time
 	vacant bool          // the attempt fills no slot
 }
 
-// paceOf returns the pace of an attempt's upload, which begins with the first call, and whether
-// there has been an earlier one.
+// paceOf returns the pace of an attempt's upload, and whether it was called for the attempt before.
+// The first call makes the pace.
 func (t *Ticket) paceOf(f Watched) (p *pace, seen bool) {
 	if t.rare == nil {
 		t.rare = new(Rare)
@@ -37,9 +37,8 @@ func (t *Ticket) paceOf(f Watched) (p *pace, seen bool) {
 // isVacant reports whether the attempt fills no slot.
 func (t *Ticket) isVacant() bool { return t.rare != nil && t.rare.pace.vacant }
 
-// paceLocked lets an attempt that waits for its client fill no slot, and fill one again when
-// the client sends. The endpoint may exceed its limit until the watcher looks again, at most
-// 50 ms later.
+// paceLocked makes an attempt that waits for its client vacant, until the client sends again. The
+// endpoint may exceed its limit until the watcher looks again, at most 50 ms later.
 func (s *State) paceLocked(f Watched, now time.Time) {
 	if !f.Uploads() {
 		return
@@ -65,7 +64,8 @@ func (s *State) paceLocked(f Watched, now time.Time) {
 	}
 }
 
-// An Uploader is an attempt that measures the whole time at its endpoint, unlike WaitedFor.
+// An Uploader is an attempt that measures its whole time at the endpoint. WaitedFor starts again
+// whenever the endpoint takes more.
 type Uploader interface {
 	// HadFor returns how long the endpoint has had the attempt, without the time spent waiting
 	// for the client.
@@ -80,8 +80,8 @@ func hadFor(f Watched, now time.Time) time.Duration {
 	return f.WaitedFor(now)
 }
 
-// relieveLocked lets attempts that wait for their clients fill no slot of a full endpoint,
-// earlier than the watcher does. It reports whether there is room now.
+// relieveLocked makes attempts that wait for their clients vacant, earlier than the watcher does,
+// because the endpoint is full. It reports whether there is room now.
 func (s *State) relieveLocked(b *Bounds, now time.Time) bool {
 	if since := now.Sub(s.relieved); since >= 0 && since < relieveEvery {
 		return false

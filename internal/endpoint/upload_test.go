@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// pausedTrip is an attempt that waits for its client to send on.
+// pausedTrip is an attempt with an upload that waits for its client, unless sends is set.
 type pausedTrip struct {
 	trip
-	sends bool // the client does
+	sends bool
 }
 
 func (f *pausedTrip) Uploads() bool        { return true }
@@ -20,8 +20,8 @@ func (f *pausedTrip) WaitedFor(now time.Time) time.Duration {
 	return 0
 }
 
-// TestPausedUploadsMakeRoom fills an endpoint with uploads, some of which wait for their
-// clients: others take their slots a tenth of a second later, and no more of them.
+// TestPausedUploadsMakeRoom fills an endpoint with uploads, some of which wait for their clients. A tenth of
+// a second later, as many attempts must be let in as uploads wait, and no more.
 func TestPausedUploadsMakeRoom(t *testing.T) {
 	const limit = 10
 	bounds := &Bounds{AtOnce: limit}
@@ -31,11 +31,11 @@ func TestPausedUploadsMakeRoom(t *testing.T) {
 	}
 	for i := range limit {
 		if !r.s.Acquire(&pausedTrip{trip{began: r.now}, i < 4}, r.now, r.cfg, bounds, AdmitNormally) {
-			t.Fatal("not admitted where there is room")
+			t.Fatal("an upload is refused although there is room")
 		}
 	}
 	if admitted() {
-		t.Error("admitted at once where there is no room")
+		t.Error("an attempt is let in at once although the endpoint is full")
 	}
 	r.now = r.now.Add(pausedSoon)
 	for i := range limit - 4 {
@@ -45,6 +45,6 @@ func TestPausedUploadsMakeRoom(t *testing.T) {
 	}
 	r.now = r.now.Add(relieveEvery)
 	if admitted() {
-		t.Error("admitted in the place of an upload that goes on")
+		t.Error("an attempt is let in instead of an upload that goes on")
 	}
 }

@@ -1,7 +1,7 @@
 package endpoint
 
-// Ending is why an attempt's context ended, or what the watcher should do about an attempt
-// that goes on.
+// Ending says why an attempt's context ended, or what the watcher has to do about an attempt that
+// goes on.
 type Ending uint32
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,6 +315,49 @@ func TestHellosOfALargeFleetAreBounded(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if a := hub.Told() - before; a < 600 || a > 1200 {
 			t.Errorf("%d facts were told in 20 s", a)
+		}
+	})
+}
+
+// A fullHub tells but does not store while it is full.
+type fullHub struct {
+	*fleettest.Hub
+	full atomic.Bool
+}
+
+func (h *fullHub) Publish(ctx context.Context, records []fleet.Record) (bool, error) {
+	if !h.full.Load() {
+		return h.Hub.Publish(ctx, records)
+	}
+	for _, r := range records {
+		_, _ = h.Hub.Publish(ctx, []fleet.Record{{Data: r.Data}})
+	}
+	return false, fleet.ErrFull
+}
+
+// TestWhatAFullEngineDidNotStoreIsToldAgain once it has room, even if it was full for a moment.
+func TestWhatAFullEngineDidNotStoreIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &fullHub{Hub: fleettest.NewHub()}
+		a := join(t, hub, "a")
+		b := join(t, hub, "b")
+		time.Sleep(2500 * time.Millisecond)
+		hub.full.Store(true)
+		a.order("drain")
+		a.hold(time.Minute)
+		time.Sleep(100 * time.Millisecond)
+		if action := b.inForce(); action != "drain" {
+			t.Errorf("%s is in force at another", action)
+		}
+		hub.full.Store(false)
+		time.Sleep(2 * time.Second)
+		late := join(t, hub, "late")
+		time.Sleep(10 * time.Millisecond)
+		if action := late.inForce(); action != "drain" {
+			t.Errorf("%s is in force at a latecomer", action)
+		}
+		if n, _ := late.got(fleet.Hold); n != 1 {
+			t.Errorf("a latecomer hears of %d holds", n)
 		}
 	})
 }

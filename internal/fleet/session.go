@@ -189,8 +189,11 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error) error {
 					n.changed(Change{Connected: true, Err: err})
 				}
 				err = nil
-			} else if err == nil {
-				full = false
+			} else if err == nil && full && slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }) {
+				full = false // and what it had no room for is missing
+				n.mu.Lock()
+				n.reread = true
+				n.mu.Unlock()
 			}
 			if err != nil {
 				n.untold(records)

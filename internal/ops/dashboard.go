@@ -77,7 +77,7 @@ func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
 	if d.page, err = web.NewPage(d.Path, feed, more); err != nil {
 		return fmt.Errorf("setting up the dashboard: %w", err)
 	}
-	// A server that shuts down waits for its requests, and streams do not end by themselves.
+	// A server that shuts down waits for its requests, but streams do not end by themselves.
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnShutdown(d.page.Close)
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// BenchmarkDashboardOf50Endpoints is what a dashboard asks of a pool of 50 endpoints: each second
-// their status, every 10 seconds their last two minutes, and for the first viewer in a while their
-// last hour. A detail is of one endpoint in its own view.
+// BenchmarkDashboardOf50Endpoints measures the data of the dashboard for a pool of 50 endpoints: the status,
+// which it needs each second, the last two minutes, each 10 seconds, and the last hour, for the first viewer.
+// A detail is that of one endpoint in its own view.
 func BenchmarkDashboardOf50Endpoints(b *testing.B) {
 	p, err := pool.Load("crowd")
 	if err != nil {

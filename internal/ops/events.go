@@ -28,7 +28,7 @@ type eventQuery struct {
 	from  time.Time // only events since then
 	limit int       // how many of the newest
 	since bool      // after or from is given
-	fleet bool      // of all instances
+	fleet bool      // events of all instances
 }
 
 // takes reports whether the query selects an event, apart from its limit.
@@ -67,7 +67,7 @@ func (a *AdminAPI) events(w http.ResponseWriter, r *http.Request) error {
 			return errNoFleet()
 		}
 		if q.after > 0 || acceptsStream(r) {
-			return apiError(http.StatusBadRequest, "where: the fleet's events are a list, and since is a time: each instance counts its own")
+			return apiError(http.StatusBadRequest, "where: the fleet's events are no stream, and since must be a time, because each instance has its own IDs")
 		}
 		return writeJSON(w, q.pick(fleetEvents(n)))
 	}
@@ -125,10 +125,10 @@ func acceptsStream(r *http.Request) bool {
 	return false
 }
 
-// stream sends events as they happen (server-sent events). First it sends those that the
-// client missed: the events after its Last-Event-ID, else those of `since`, else none. It
-// tells a client that is too slow so and drops it; the client can come back with its
-// Last-Event-ID. A stream ends with the configuration.
+// stream sends events as they happen (server-sent events). First it sends the events that the client
+// missed: those after its Last-Event-ID, else those of `since`, else none. If a client is too slow,
+// stream tells it so and ends; the client can come back with its Last-Event-ID. A stream ends with
+// the configuration.
 func (a *AdminAPI) stream(w http.ResponseWriter, r *http.Request, q *eventQuery) error {
 	resumed := r.Header.Get("Last-Event-ID")
 	if resumed != "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// fleet answers with what is known of the fleet.
+// fleet answers with the status of the fleet.
 func (a *AdminAPI) fleet(w http.ResponseWriter, r *http.Request) error {
 	if done, err := allow(w, r, http.MethodGet); done {
 		return err
@@ -78,11 +78,11 @@ func fleetEvents(n *fleet.Node) []event.Event {
 }
 
 var fleetMetrics = struct{ connected, instances, facts, dropped, lag *prometheus.Desc }{
-	connected: describe("fleet_connected", "1 while the fleet's engine can be had, else 0.", "fleet"),
-	instances: describe("fleet_instances", "Instances of the fleet that are there, this one among them.", "fleet"),
-	facts:     describe("fleet_facts_total", "Facts that were told to the other instances (out) and taken from them (in).", "fleet", "kind", "direction"),
+	connected: describe("fleet_connected", "1 while the fleet's engine is reachable, else 0.", "fleet"),
+	instances: describe("fleet_instances", "Instances that are in the fleet now, including this one.", "fleet"),
+	facts:     describe("fleet_facts_total", "Facts sent to the other instances (out) and received from them (in).", "fleet", "kind", "direction"),
 	dropped:   describe("fleet_dropped_total", "Facts that were dropped, by reason.", "fleet", "reason"),
-	lag:       describe("fleet_lag_seconds", "How old what the other instances know of this one is.", "fleet"),
+	lag:       describe("fleet_lag_seconds", "Age of the newest information about this instance that the others have.", "fleet"),
 }
 
 // describeFleet sends the descriptions of the fleet's metrics.

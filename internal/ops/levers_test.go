@@ -95,7 +95,7 @@ func TestLeversActAndUndo(t *testing.T) {
 	}
 }
 
-// TestLeversRefuse sends what must change nothing.
+// TestLeversRefuse checks that bad requests are refused and change nothing.
 func TestLeversRefuse(t *testing.T) {
 	p := newTestPool(t, "refusing")
 	const one = `"pool": "refusing", "endpoint": "one"`
@@ -146,7 +146,7 @@ func TestReasonsAreSignedWithinTheirSize(t *testing.T) {
 	}
 }
 
-// TestDetails checks that a detail is reused, and that there is none of what does not exist.
+// TestDetails checks that a detail is reused, and that unknown pools and endpoints have none.
 func TestDetails(t *testing.T) {
 	newTestPool(t, "detailed")
 	now := time.Now()

@@ -218,7 +218,7 @@ func (s *scrape) endpoint(e *pool.EndpointMeasures) {
 	}
 	seen := make(map[string]bool)
 	for _, q := range e.Quotas {
-		if !seen[q.Of] { // an API states each once; others may not
+		if !seen[q.Of] { // a response may state a quota twice
 			seen[q.Of] = true
 			s.gauge(m.quotaLeft, float64(q.Left), name, q.Of)
 		}

@@ -32,7 +32,7 @@ func served(t *testing.T) (address string) {
 	return server.Listener.Addr().String()
 }
 
-// A message is one of a stream.
+// A message is a server-sent event of a stream.
 type message struct {
 	name, id, data string
 	event          event.Event
@@ -45,7 +45,7 @@ type streamReader struct {
 	lines *bufio.Reader
 }
 
-// open asks for the events after an ID; after 0 for those that are new.
+// open requests the events after an ID; 0: only new ones.
 func open(t *testing.T, address, query string, after uint64) *streamReader {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -107,8 +107,8 @@ func (r *streamReader) next() (m message, ok bool) {
 	}
 }
 
-// TestSlowReadersAreDropped leaves a stream unread until it has given the reader up. The reader is then told so,
-// and comes back for what it has missed.
+// TestSlowReadersAreDropped checks that a stream that is not read ends and tells its reader why, and that the
+// reader can come back for the missed events.
 func TestSlowReadersAreDropped(t *testing.T) {
 	address := served(t)
 	reader := open(t, address, "", 0)
@@ -150,7 +150,7 @@ func TestSlowReadersAreDropped(t *testing.T) {
 	}
 }
 
-// TestAStreamTellsOfGaps resumes after an event that is forgotten.
+// TestAStreamTellsOfGaps checks that a stream that resumes after a forgotten event says how many are missing.
 func TestAStreamTellsOfGaps(t *testing.T) {
 	address := served(t)
 	gaps := event.Event{Kind: event.Anomaly, Pool: "gaps", Count: 1}

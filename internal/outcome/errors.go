@@ -11,12 +11,12 @@ import (
 var (
 	// ErrAllHeld refuses a call because every endpoint is in cooldown.
 	ErrAllHeld = errors.New("every endpoint is in cooldown")
-	// ErrClientGone says that the client left; the proxy answers it with 499.
+	// ErrClientGone ends a call whose client left; the proxy answers it with 499.
 	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
 )
 
-// TimeoutError says that an attempt got no answer in time. Unlike the error of a context
-// it is a net.Error that times out, which the proxy answers with 504.
+// TimeoutError is the error of an attempt that got no answer in time. Unlike a context's error it
+// is a net.Error with a timeout, which the proxy answers with 504.
 type TimeoutError struct {
 	Endpoint string
 	After    time.Duration

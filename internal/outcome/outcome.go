@@ -25,7 +25,7 @@ const (
 	FailedDial                   // no connection
 	FailedTLS                    // no TLS session
 	FailedTimeout                // no first byte in time
-	FailedReset                  // the connection broke before an answer
+	FailedReset                  // the connection broke before a response
 	FailedStatus                 // a status that counts as failure
 	RateLimited                  // 429 that is about the endpoint's own credentials
 	Denied                       // 401, 402 or 403 that is about the endpoint's own credentials
@@ -51,6 +51,9 @@ func (o Outcome) Failed() bool { return o > Success && o < Cancelled }
 func (o Outcome) Unprocessed() bool {
 	return o == FailedDial || o == FailedTLS || o == RateLimited || o == Denied
 }
+
+// AnsweredBadly reports whether the endpoint answered, and the answer was a failure.
+func (o Outcome) AnsweredBadly() bool { return o == FailedStatus || o == Truncated || o == Stalled }
 
 // MayBeTheRequests reports whether the request itself may have caused the failure, so
 // that it would fail at any endpoint. No request causes a failed dial or TLS handshake.
@@ -194,14 +197,14 @@ func StreamRefused(err error) bool {
 	return ok && (stream.Code == http2.ErrCodeProtocol || stream.Code == http2.ErrCodeRefusedStream) && StreamReset(err)
 }
 
-// StreamReset tells whether the peer has reset one stream of HTTP/2.
+// StreamReset reports whether the endpoint has reset one HTTP/2 stream.
 func StreamReset(err error) bool {
 	stream, ok := errors.AsType[http2.StreamError](err)
 	return ok && stream.Cause != nil && stream.Cause.Error() == "received from peer"
 }
 
-// SaysPeer reports whether a TLS error is an alert of the endpoint. An alert about our
-// certificate may arrive after our side of the handshake has succeeded.
+// SaysPeer reports whether a TLS error is an alert from the endpoint. An alert about our
+// certificate may arrive after our side has finished the handshake.
 func SaysPeer(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error"
@@ -220,8 +223,8 @@ func isTLSError(err error) bool {
 	return anyCause(err, saysTLS)
 }
 
-// saysTLS reports whether an error is an untyped one of crypto/tls, or of net/http about
-// TLS. Only the beginning of the text counts: the rest may quote the endpoint.
+// saysTLS reports whether an error comes from crypto/tls without a type, or from net/http about
+// TLS. Only the beginning of its text counts: the rest may quote the endpoint.
 func saysTLS(err error) bool {
 	text := err.Error()
 	return strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "net/http: TLS handshake")

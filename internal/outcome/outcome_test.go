@@ -290,7 +290,7 @@ var causes = []struct {
 }
 
 // FuzzClassifyError checks that an error has the outcome of its cause, however it is
-// wrapped. In particular it is unprocessed only if no connection was made.
+// wrapped.
 func FuzzClassifyError(f *testing.F) {
 	for i := range causes {
 		f.Add(uint8(i), []byte{0, 1, 2, 3}, "text")
@@ -324,7 +324,7 @@ func FuzzClassifyError(f *testing.F) {
 	})
 }
 
-// cut drops the connection before the answer.
+// cut drops the connection before the response.
 func cut(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {

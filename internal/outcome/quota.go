@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// QuotaFields are the header fields in which an API states what is left of a quota, in canonical
-// form. Reset may be empty: then Left holds all of it, as in RateLimit (see parseRateLimit).
+// QuotaFields are the header fields, in canonical form, in which an API states a quota of Of. If
+// Reset is empty, Left states all three, as in RateLimit (see parseRateLimit).
 type QuotaFields struct{ Of, Limit, Left, Reset string }
 
-// A Quota is what a response states of one.
+// A Quota is a quota as a response states it.
 type Quota struct {
 	Of    string    // what it counts
 	Limit int64     // 0: unknown
 	Left  int64     // at least 0
-	Back  time.Time // when a quota that is used up is there again; zero: it is not used up, or that is unknown
+	Back  time.Time // when a used-up quota is available again; zero: it is not used up, or unknown
 }
 
 // UsedUp reports whether nothing of the quota is left until Back.
 func (q *Quota) UsedUp(now time.Time) bool { return q.Left == 0 && now.Before(q.Back) }
 
-// ReadQuotas appends what a response states of quotas to list. Quotas are back within MaxHold,
-// whatever the response says.
+// ReadQuotas appends the quotas that a response states to list. Each Back is at most MaxHold from
+// now.
 func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time) []Quota {
 	for i := range fields {
 		f := &fields[i]
@@ -56,7 +56,7 @@ func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time
 	return list
 }
 
-// parseAmount reads a number. Less than one is nothing. Of a list, the first element counts.
+// parseAmount reads a number, rounded down and at least 0, or the first number of a list.
 func parseAmount(value string) (int64, bool) {
 	if n, err := strconv.ParseUint(value, 10, 53); err == nil {
 		return int64(n), true
@@ -71,10 +71,11 @@ func parseAmount(value string) (int64, bool) {
 }
 
 // parseRateLimit reads a RateLimit field: `"policy";r=0;t=5` or, as up to draft 07,
-// `limit=100, remaining=0, reset=5`. Of several policies the one with the least left counts.
+// `limit=100, remaining=0, reset=5`. Of several policies, the first with nothing left counts, else
+// the last.
 // https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt
 func parseRateLimit(value string) (limit, left int64, reset time.Duration, ok bool) {
-	var some bool // of the policy
+	var some bool // the policy states what is left
 	for policy := range strings.SplitSeq(value, ",") {
 		if strings.Contains(policy, ";") {
 			limit, reset, some = 0, 0, false

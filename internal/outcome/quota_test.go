@@ -51,7 +51,7 @@ func TestReadQuotas(t *testing.T) {
 	}
 }
 
-// FuzzReadQuotas: whatever a response says, its quotas are not negative, and back within MaxHold.
+// FuzzReadQuotas: whatever a response says, no quota is negative, and each is back within MaxHold.
 func FuzzReadQuotas(f *testing.F) {
 	f.Add("0", "6m0s", "60")
 	f.Add(`"default";r=0;t=5`, "1893456020", "1e300")

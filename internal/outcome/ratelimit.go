@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// quotas are the pairs of header fields in which providers send what is left of a quota
-// and when it is full again.
+// quotas are the pairs of header fields in which providers state the rest of a quota and
+// when it is full again.
 //
 //   - OpenAI, Azure OpenAI, Groq: X-Ratelimit-*-Requests and -Tokens, a duration (6m0s)
 //     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers

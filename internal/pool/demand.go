@@ -6,16 +6,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 )
 
-// demanded is what a member needed of its limits at the latest look. Pool.Mu guards it.
+// demanded is a member's demand of its limits at the latest split. Pool.Mu guards it.
 type demanded struct {
 	at    time.Time
 	asked uint64
 	need  fleet.Need
-	part  float64 // of the limits; 0: not split yet
+	part  float64 // this instance's part of the limits; 0: not split yet
 }
 
-// SplitLimits splits the limits of all pools among the instances of the fleet. It is called
-// again and again, and steady says that the other instances are known.
+// SplitLimits splits the limits of all pools among the instances of the fleet. It is called each
+// every. steady says that the other instances are known.
 func SplitLimits(steady bool, every time.Duration, now time.Time) {
 	for _, p := range Running() {
 		p.SplitLimits(steady, every, now)
@@ -30,6 +30,7 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 	if f == nil {
 		return
 	}
+	p.split = true
 	for _, m := range p.Members {
 		if s := &m.shared; s.with == f && s.target != nil && s.target.Bounds != nil && len(s.target.Bounds.Rates) > 0 {
 			p.splitLocked(m, f, steady, every, now)
@@ -37,8 +38,8 @@ func (p *Pool) SplitLimits(steady bool, every time.Duration, now time.Time) {
 	}
 }
 
-// splitLocked tells what an endpoint's limits are needed for here, and takes this instance's
-// part. It needs Pool.Mu.
+// splitLocked tells the fleet how much of an endpoint's limits this instance needs, and takes its
+// part of them. It needs Pool.Mu.
 func (p *Pool) splitLocked(m *PoolMember, f Fleet, steady bool, every time.Duration, now time.Time) {
 	s, d := &m.shared, &m.shared.demand
 	asked, whole := m.Demand(s.target.Bounds)

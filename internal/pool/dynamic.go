@@ -12,10 +12,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// DynamicTargets are the targets of a handler that looks its upstreams up for each request.
-// An address without a configured endpoint gets the pool's defaults. The pool forgets an
-// address that it has not seen for ten minutes. At most maxDynamic addresses are known at
-// once; further ones get calls too, but their state is forgotten with their set of upstreams.
+// DynamicTargets are the targets of a handler that looks up its upstreams for each request. An
+// address without a configured endpoint gets the pool's defaults. The pool forgets an address that
+// it has not seen for ten minutes. At most maxDynamic addresses are known at once. Further ones get
+// calls too, but their state is forgotten with their set of upstreams.
 type DynamicTargets struct {
 	current atomic.Pointer[dynamicTable]
 
@@ -24,7 +24,7 @@ type DynamicTargets struct {
 	gone  bool                      // the handler has left the pool
 }
 
-// maxDynamic is how many addresses a handler knows at most.
+// maxDynamic is the largest number of addresses that a handler knows.
 const maxDynamic = 1000
 
 // dynamicTable is the table of one set of upstreams, in the order of the lookup.
@@ -32,9 +32,10 @@ type dynamicTable struct {
 	addresses []string
 	targets   []*target.Target // sorted by priority
 	table     atomic.Pointer[Routes]
-	used      atomic.Bool // since the latest tick
+	used      atomic.Bool // it was used since the latest tick
 }
 
+// is reports whether the table is for this set of upstreams, in this order.
 func (d *dynamicTable) is(pool reverseproxy.UpstreamPool) bool {
 	if len(pool) != len(d.addresses) {
 		return false
@@ -78,8 +79,8 @@ func (p *Pool) passingLocked() (states []*endpoint.State) {
 	return states
 }
 
-// makeRoom forgets addresses of earlier sets to make room for more: those that were seen
-// longest ago, if they are Forgettable.
+// makeRoom makes room for more addresses. It forgets Forgettable addresses of earlier sets, beginning
+// with those that were seen longest ago.
 func (d *DynamicTargets) makeRoom(p *Pool, more int, now time.Time) {
 	over := len(d.Known) + more - maxDynamic
 	if over <= 0 {
@@ -148,14 +149,14 @@ func (d *DynamicTargets) forget(p *Pool, now time.Time) {
 			continue
 		}
 		if current := d.current.Load(); current != nil && slices.Contains(current.targets, t) {
-			d.current.Store(nil) // a lookup makes it again
+			d.current.Store(nil) // the next lookup makes another
 		}
 		d.drop(p, t)
 	}
 }
 
-// inheritLocked passes the addresses of a handler that leaves to the pool's newest
-// configuration, whose lookups may still bring them.
+// inheritLocked passes the addresses of a handler that leaves to the pool's newest configuration,
+// whose lookups may still return them.
 func (p *Pool) inheritLocked(from *Handler) {
 	if from.Dynamic == nil || len(p.attached) == 0 {
 		return

@@ -29,7 +29,7 @@ func (p *Pool) Emit(e event.Event) {
 	p.Outbox.Post(e)
 }
 
-// emitAll emits what was collected under a lock.
+// emitAll emits events that were collected under a lock.
 func (p *Pool) emitAll(collected []event.Event) {
 	for _, e := range collected {
 		p.Emit(e)
@@ -92,7 +92,7 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	return e
 }
 
-// scopesDownLocked tells the states for calls of which scopes every endpoint is out. It needs Pool.Mu.
+// scopesDownLocked tells the states for which scopes every endpoint is out. It needs Pool.Mu.
 func (p *Pool) scopesDownLocked(g *Generation) {
 	for _, h := range g.handlers {
 		t := h.currentTable()
@@ -139,7 +139,7 @@ func listed(texts []string, separator string) string {
 	return strings.Join(texts, separator)
 }
 
-// causesLocked returns what keeps calls from each endpoint. It needs Pool.Mu.
+// causesLocked returns why each endpoint gets no calls, as one text. It needs Pool.Mu.
 func (p *Pool) causesLocked(now time.Time) string {
 	var causes []string
 	for _, m := range p.Members {
@@ -154,7 +154,7 @@ func (p *Pool) causesLocked(now time.Time) string {
 // someOutLocked reports whether an endpoint's breaker is open or recovering without an
 // operator's order. It needs Pool.Mu.
 func (p *Pool) someOutLocked() bool {
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		if m.ToldOut() {
 			return true
 		}
@@ -208,8 +208,8 @@ func (p *Pool) logEvent(e event.Event) {
 	entry.Write(append(fields, zap.Int("count", e.Count), zap.Time("at", e.At), zap.Uint64("id", e.ID))...)
 }
 
-// Source returns the source of the pool's configuration, or of the newest one that runs if that
-// has ended; nil if none runs.
+// Source returns the source of the pool's configuration or, if that has ended, of the newest
+// configuration that runs; nil if none runs.
 func (p *Pool) Source() EventSource {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -227,8 +227,8 @@ func (p *Pool) Source() EventSource {
 // isUsable reports whether s is not nil and usable.
 func isUsable(s EventSource) bool { return s != nil && s.Usable() }
 
-// tellCaddy passes an event to the subscribers of the running configuration, who may be slow
-// and may panic.
+// tellCaddy passes an event to the subscribers of the running configuration. They may be slow and may
+// panic.
 func (p *Pool) tellCaddy(e event.Event) {
 	defer func() {
 		if r := recover(); r != nil {

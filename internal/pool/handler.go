@@ -22,18 +22,18 @@ import (
 // settings of the pool. Fields that Pool.Mu does not guard are set before Attach and
 // read-only afterwards.
 type Handler struct {
-	// read by each call, close together
+	// Each call reads these fields, so they are close together.
 	Pool       *Pool
 	Generation *Generation // set by attach
 	Table      atomic.Pointer[Routes]
 	Dynamic    *DynamicTargets // nil for static upstreams
 
 	Targets      []*target.Target // sorted by priority; guarded by Pool.Mu once attached
-	Overflow     float64          // when a tier gives load to the next; 0: strict
-	Keyed        bool             // calls may have a key; calls of one key go to one endpoint
-	ScopedBy     string           // says where calls have their scope; empty: they have none
+	Overflow     float64          // the option overflow; 0: strict priorities
+	Keyed        bool             // calls may have a key; calls with the same key go to one endpoint
+	ScopedBy     string           // identifies how calls get their scope; empty: they have none
 	Scheduled    bool             // some endpoint has schedules
-	StandbyShare float64          // part of the calls that goes to tiers below the serving one
+	StandbyShare float64          // part of the calls, 0 to 1, that goes to tiers below the serving one
 
 	// NewTarget makes the target of a dynamic address, without its state.
 	NewTarget func(address string) *target.Target
@@ -51,16 +51,15 @@ type Handler struct {
 	Logger *zap.Logger
 	Source EventSource
 
-	parted atomic.Pointer[[]*target.Target] // its targets when it was detached; nil: it is attached
+	parted atomic.Pointer[[]*target.Target] // the handler's targets when it was detached; nil: it is attached
 }
 
-// LogPanic logs a panic that was recovered, with the stack of the caller.
+// LogPanic logs a recovered panic with the caller's stack.
 func (h *Handler) LogPanic(what string, value any) {
 	h.Logger.Error(what, zap.String("pool", h.Pool.Name), zap.Any("panic", value), zap.ByteString("stack", debug.Stack()))
 }
 
-// Terms are a handler's options on which all handlers of a configuration must agree to share
-// a pool.
+// Terms are the options that must be the same in all handlers of a configuration that share a pool.
 type Terms interface {
 	// AgreesWith returns why two handlers cannot share a pool; nil if they can.
 	AgreesWith(other Terms) error
@@ -71,7 +70,7 @@ type Terms interface {
 type EventSource interface {
 	// Usable reports whether the configuration has started and not ended.
 	Usable() bool
-	// Emit passes an event to the configuration's subscribers, who may be slow and may panic.
+	// Emit passes an event to the configuration's subscribers. They may be slow and may panic.
 	Emit(e event.Event)
 	// Storage returns the configuration's storage.
 	Storage() sla.Storage
@@ -100,8 +99,8 @@ func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Route
 // Parted reports whether a reload has removed the handler.
 func (h *Handler) Parted() bool { return h.parted.Load() != nil }
 
-// TableToWaitFor is TableFor for a call that waits. If a reload has removed the handler, it
-// builds the table, since the control loop does not. It takes Pool.Mu.
+// TableToWaitFor is TableFor for a call that waits. It builds the table itself if a reload has removed
+// the handler, because the control loop no longer does. It takes Pool.Mu.
 func (h *Handler) TableToWaitFor(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
 	targets := h.parted.Load()
 	switch {
@@ -143,7 +142,7 @@ func (h *Handler) dynamicTable(pool reverseproxy.UpstreamPool, now time.Time) *R
 		h.Dynamic.current.Store(d)
 		return d.table.Load()
 	}
-	passing := make(map[string]*target.Target) // addresses of the latest set that are not known
+	passing := make(map[string]*target.Target) // targets of the latest set that are not known
 	if last != nil {
 		for _, t := range last.targets {
 			if h.Dynamic.Known[t.Address] != t {
@@ -196,7 +195,7 @@ func (h *Handler) newDynamicLocked(address string) *target.Target {
 	default:
 		m := h.Pool.joinLocked(key)
 		m.refs++
-		m.shared.target, m.shared.id = t, ""
+		m.shared.target, m.shared.id, h.Pool.sharedWith = t, "", nil
 		t.State = m.State
 	}
 	h.Dynamic.Known[address] = t
@@ -228,8 +227,8 @@ func (h *Handler) takeTargets() []*target.Target {
 	return targets
 }
 
-// GoLive makes the pool use this handler's configuration. It is called when that has started
-// or gets its first request: before, a reload may still fail.
+// GoLive makes the pool use this handler's configuration. It is called when the configuration has
+// started or gets its first request. Before that, the reload may still fail.
 func (h *Handler) GoLive() {
 	if h.Pool.generation.Load() != h.Generation {
 		h.takeOver()

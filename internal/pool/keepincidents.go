@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// Incidents are kept whether or not the pool has an objective.
+// Incidents are kept even if the pool has no objective.
 
 // incidentStorage returns the storage of the running configuration, or of the latest one; nil
 // if there was none.
@@ -42,7 +42,7 @@ func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
 	return k.incidents.loaded
 }
 
-// keepIncidents saves incidents if there is anything new.
+// keepIncidents saves the incidents if they have changed.
 func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
 	if !p.Incidents.Changed() || !k.loadIncidents(ctx, p) {
 		return

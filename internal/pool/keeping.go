@@ -18,13 +18,13 @@ import (
 
 const (
 	judgeEvery = 10 * time.Second
-	// judgeEndpointsEvery is for values that only people look at.
+	// judgeEndpointsEvery is longer, because the values are only for display.
 	judgeEndpointsEvery = time.Minute
 	saveEvery           = time.Minute
 	pruneEvery          = 24 * time.Hour
 
-	// storageTimeout is the timeout of a save or a load while the pool runs, lastTimeout
-	// of a save that a stopping Caddy waits for.
+	// storageTimeout is the timeout of a save or a load while the pool runs. lastTimeout is that of a
+	// save for which a stopping Caddy waits.
 	storageTimeout = 30 * time.Second
 	lastTimeout    = 5 * time.Second
 
@@ -32,11 +32,11 @@ const (
 	storagePrefix = "failover"
 )
 
-// keeping is the goroutine of a pool that compares its history with its objective,
-// and keeps the history in Caddy's storage. Slow storage delays nothing else.
+// keeping is the goroutine of a pool that compares the history with the objective, and keeps the
+// history in Caddy's storage. A slow storage delays nothing else.
 type keeping struct {
-	// storage returns the storage for the history, nil if it is unknown now, and whether
-	// to keep the history at all.
+	// storage returns the storage for the history, nil if no configuration runs now, and whether to
+	// keep the history at all.
 	storage func() (sla.Storage, bool)
 
 	wake chan struct{}      // there may be something to load
@@ -58,8 +58,7 @@ type keeping struct {
 	using  sla.Storage
 }
 
-// Standing compares the pool and its endpoints with its objective, as of the latest look. It
-// is read-only.
+// Standing is the latest comparison of the pool and its endpoints with the objective. It is read-only.
 type Standing struct {
 	objective sla.Objective
 	Pool      sla.Standing
@@ -84,7 +83,7 @@ func (k *keeping) stop() {
 	<-k.done
 }
 
-// Poke says that a configuration has started.
+// Poke tells the goroutine that a configuration has started.
 func (k *keeping) Poke() {
 	select {
 	case k.wake <- struct{}{}:
@@ -92,7 +91,7 @@ func (k *keeping) Poke() {
 	}
 }
 
-// SaveNow saves, and waits for it for at most lastTimeout.
+// SaveNow saves the history and the incidents. It waits for that for at most lastTimeout.
 func (k *keeping) SaveNow() {
 	timer := time.NewTimer(lastTimeout)
 	defer timer.Stop()
@@ -164,8 +163,8 @@ func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
 	k.standing.Store(&s)
 }
 
-// endpoints compares each endpoint with the objective. Each takes about a millisecond, so the
-// result is reused for judgeEndpointsEvery.
+// endpoints compares each endpoint with the objective. Each comparison takes about a millisecond, so
+// the result is reused for judgeEndpointsEvery.
 func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time) (map[string]sla.Standing, time.Time) {
 	if last := k.standing.Load(); last != nil && last.objective == o && last.endpoints != nil {
 		if since := now.Sub(last.at); since >= 0 && since < judgeEndpointsEvery {
@@ -189,7 +188,7 @@ func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case storage == nil: // no configuration runs any longer
+	case storage == nil: // no configuration runs now
 	case k.keeper == nil:
 		k.keeper = sla.NewKeeper(storage, storagePrefix, p.Name, instanceName())
 		k.using = storage
@@ -213,7 +212,7 @@ func (k *keeping) load(ctx context.Context, p *Pool, now time.Time) {
 	k.loaded = err == nil
 }
 
-// keep saves the history if there is anything new.
+// keep saves the history if it has changed.
 func (k *keeping) keep(ctx context.Context, p *Pool, now time.Time, timeout time.Duration) {
 	p.fold(now)
 	p.prune()
@@ -298,8 +297,8 @@ func (p *Pool) isDown() bool {
 	return false
 }
 
-// Report returns the report on a range of time. If the history is kept in a storage, it
-// includes that of the pool's other instances; warnings say which of it could not be read.
+// Report returns the report on a range of time. If the history is kept in a storage, the report
+// includes that of the pool's other instances. warnings say which of it could not be read.
 func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Report, warnings []error) {
 	p.fold(now)
 	snapshots := []*sla.Snapshot{p.History.Snapshot(now)}
@@ -314,9 +313,9 @@ func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Rep
 	return sla.NewReport(q, snapshots...), warnings
 }
 
-// instanceName returns the name of this Caddy among those that share a storage. Caddy stores
-// it in its data directory, and makes it at the first request. Several requests may make it
-// at once, and the last one wins; so the name must stay the same for a moment.
+// instanceName returns the name of this Caddy among those that share a storage. Caddy makes it at
+// the first call of caddy.InstanceID, and stores it in its data directory. Calls at the same time may
+// each make one, and the last one is stored. So instanceName waits until it gets the same one twice.
 var instanceName = sync.OnceValue(func() string {
 	var last string
 	for range 20 {
@@ -346,10 +345,10 @@ func sameStorage(a, b sla.Storage) bool {
 // formerEndpoints is how many endpoints that have left the pool stay in its reports.
 const formerEndpoints = 50
 
-// prune bounds the history if endpoints come and go, as dynamic ones do.
+// prune bounds the history of endpoints that have left the pool, as dynamic ones do.
 func (p *Pool) prune() {
 	p.Mu.Lock()
-	defer p.Mu.Unlock() // no endpoint may come back meanwhile
+	defer p.Mu.Unlock() // so that no endpoint comes back meanwhile
 	here := make(map[string]bool, len(p.Members))
 	for key := range p.Members {
 		here[key.Name] = true

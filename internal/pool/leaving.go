@@ -8,18 +8,18 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// leaving holds the endpoints that have left the pool but still have attempts in flight.
-// Requests outlive the configuration in which they began; so must their timeouts, and their
-// results must count. The zero value is empty.
+// leaving holds the endpoints that have left the pool but still have attempts in flight. Requests
+// outlive the configuration in which they began, so the pool still watches their timeouts and counts
+// their results. The zero value is empty.
 type leaving struct {
-	mu   sync.Mutex // taken while an endpoint's is held, never the other way round
+	mu   sync.Mutex // may be taken while an endpoint's mutex is held, but not the other way round
 	gone []gone
 }
 
 // gone is an endpoint that is no longer in the pool.
 type gone struct {
 	*endpoint.State
-	quiet bool // at the latest look nothing was in flight or to be counted
+	quiet bool // at the latest look, nothing was in flight and nothing was left to count
 }
 
 // take adds an endpoint that leaves the pool.
@@ -69,8 +69,8 @@ func (l *leaving) all() (states []*endpoint.State) {
 	return states
 }
 
-// lookedAt notes whether an endpoint is quiet, and drops one that is quiet twice in a row:
-// a request reports its call a little after its attempt has ended.
+// lookedAt notes whether an endpoint is quiet, and drops it when it is quiet twice in a row. Once is
+// not enough, because a request reports its call a little after its attempt has ended.
 func (l *leaving) lookedAt(s *endpoint.State, quiet bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,7 +98,7 @@ func (p *Pool) foldLeavingLocked(now time.Time) {
 		if fresh == nil {
 			continue
 		}
-		if _, has := slices.BinarySearch(known, s.Name); has { // one that never was in the pool has no history
+		if _, has := slices.BinarySearch(known, s.Name); has { // an endpoint that never was in the pool has no history
 			p.History.Endpoint(s.Name).RecordBatch(now, &fresh.Attempts)
 			for r, n := range fresh.Failovers {
 				p.History.RecordFailovers(now, s.Name, r.To, n)

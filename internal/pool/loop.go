@@ -181,7 +181,7 @@ func (l *loop) run(p *Pool) {
 func (p *Pool) busy() bool {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
-	for _, s := range p.Members {
+	for _, s := range p.awakeLocked() {
 		if s.Busy.Load() > 0 {
 			return true
 		}

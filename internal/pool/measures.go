@@ -30,7 +30,7 @@ type EndpointMeasures struct {
 	Unsent    uint64 // attempts that did not leave this process; Attempts excludes them
 	Durations endpoint.DurationCounts
 	Failovers map[endpoint.Route]uint64
-	Traffic   float64
+	Traffic   float64 // its part of the calls, 0 to 1
 	InFlight  int64
 	Limits    []api.LimitStatus
 	Meters    bool // it has a limit of tokens
@@ -45,8 +45,8 @@ type OutcomeCounts struct {
 
 func countsOf(b *sla.Batch) OutcomeCounts { return OutcomeCounts{b.Successes(), b.Counts()} }
 
-// Measure returns the pool's measures for the configuration config, with its endpoints, one
-// of each name; nil if it does not use the pool.
+// Measure returns the pool's measures with the endpoints of the configuration config, one for each
+// name; nil if config does not use the pool.
 func (p *Pool) Measure(config any, now time.Time) *Measures {
 	waits := p.Queue.Measure(now) // before Pool.Mu
 	p.Mu.Lock()

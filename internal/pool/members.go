@@ -11,14 +11,14 @@ import (
 type PoolMember struct {
 	*endpoint.State
 
-	series   *sla.Series // history by name, including earlier endpoints of this name
-	total    endpoint.Counted
-	wasDown  bool
-	refs     int // handlers that use it
-	rescored time.Time
-	trend    trend
-	shared   shared
-	seen     time.Time // when a dynamic endpoint was last among the upstreams
+	series  *sla.Series      // history by name, including earlier endpoints of this name
+	total   endpoint.Counted // counts since the endpoint joined
+	wasDown bool             // it took no calls at the latest tick
+	refs    int              // handlers that use it
+	awake   bool             // it is in Pool.awake
+	trend   trend
+	shared  shared
+	seen    time.Time // when a dynamic endpoint was last among the upstreams
 }
 
 // joinLocked returns the member of a key, and makes it if necessary. It needs Pool.Mu.
@@ -30,6 +30,7 @@ func (p *Pool) joinLocked(key endpoint.Key) *PoolMember {
 			series: p.History.Endpoint(key.Name),
 		}
 		p.Members[key] = m
+		p.awake.add(m)
 	}
 	return m
 }
@@ -78,6 +79,7 @@ func (p *Pool) dropLocked(m *PoolMember) {
 	m.ForgetOrders()
 	p.foldMemberLocked(m, time.Now())
 	delete(p.Members, m.Key)
+	p.awake.remove(m)
 	p.staleRoutes = true
 	p.checker.replan()
 	p.leaving.take(m.State)

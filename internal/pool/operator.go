@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// UnknownEndpointError says that a pool has no such endpoint, and which it has.
+// UnknownEndpointError says that a pool has no such endpoint. Names are those that it has.
 type UnknownEndpointError struct {
 	Pool, Endpoint string
 	Names          []string
@@ -26,8 +26,8 @@ func (e *UnknownEndpointError) Error() string {
 // ErrNoFleet says that an order cannot be for the fleet.
 var ErrNoFleet = errors.New("there is no fleet: leave where out, or configure one in the global options")
 
-// Operate carries out an order at every endpoint of a name: handlers of the pool may have it
-// at different addresses. When it returns, the order is in force in all of them.
+// Operate carries out an order at every endpoint with the name, since handlers of the pool may have
+// it at different addresses. When it returns, the order is in force at all of them.
 func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.OperatorAnswer, error) {
 	answer := api.OperatorAnswer{Pool: p.Name, Endpoint: endpoint, Action: c.Action}
 	p.Mu.Lock()
@@ -60,7 +60,7 @@ func (p *Pool) Operate(endpoint string, c api.Order, now time.Time) (api.Operato
 		views[i].describe(&answer.Status, now)
 		answer.Status.SLA = p.Keeping.standing.Load().endpoint(endpoint)
 	} else {
-		answer.Status = states[0].Status(now, cfg) // of a configuration that has just been loaded
+		answer.Status = states[0].Status(now, cfg) // only a configuration that has no request yet has it
 	}
 	p.Mu.Unlock()
 	p.Poke()

@@ -7,9 +7,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// planLocked puts in force what the schedules of a generation's endpoints say, and returns
-// whether that is new, and the events that tell of it. Where several handlers have a schedule
-// for an endpoint, the first one's counts. It needs Pool.Mu.
+// planLocked puts the plans of a generation's schedules in force. It returns whether any has changed,
+// and the events. If several handlers have a schedule for an endpoint, the first one's counts. It
+// needs Pool.Mu.
 func (p *Pool) planLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	var planned map[*endpoint.State]bool // nil in most pools, which have no schedules
 	p.planDue = time.Time{}
@@ -30,16 +30,19 @@ func (p *Pool) planLocked(g *Generation, now time.Time, collected []event.Event)
 			collected = changePlan(t.State, plan, now, &changed, collected)
 		}
 	}
-	for _, m := range p.Members {
-		if !planned[m.State] {
-			collected = changePlan(m.State, nil, now, &changed, collected)
+	if p.planned {
+		for _, m := range p.Members {
+			if !planned[m.State] {
+				collected = changePlan(m.State, nil, now, &changed, collected)
+			}
 		}
 	}
+	p.planned = len(planned) > 0
 	return changed, collected
 }
 
-// changePlan puts a plan in force, unless it is already, and adds the events that tell of what
-// is new and what is over.
+// changePlan puts a plan in force, unless it is in force already, and adds the events of its parts
+// that begin or end.
 func changePlan(s *endpoint.State, plan *endpoint.Plan, now time.Time, changed *bool, collected []event.Event) []event.Event {
 	if plan.Equal(s.InPlan()) {
 		return collected
@@ -80,7 +83,7 @@ func deref[T any](p *T) any {
 	return *p
 }
 
-// wakesAt is when an idle pool has something to do; zero if not before there are calls again.
+// wakesAt returns when an idle pool has something to do; zero: not before there are calls again.
 func (p *Pool) wakesAt(now time.Time) time.Time {
 	step := p.trendDue(now)
 	p.Mu.Lock()

@@ -1,4 +1,5 @@
-// Package pool holds the endpoints behind a name, and works on them.
+// Package pool owns the endpoints behind a name: their control loop, routing tables, checks and
+// history.
 package pool
 
 import (
@@ -25,20 +26,20 @@ import (
 // events. It is safe for concurrent use.
 type Pool struct {
 	Name   string
-	Phase  uint64   // of its turns, so that many proxies do not take them in step
+	Phase  uint64   // the first number of Turn; random, so that many proxies do not draw in step
 	Secret [32]byte // signs cookies; made with the pool
 	Budget budget.Budget
 	Hedges budget.Hedges
 	Outbox *event.Outbox
-	Fleet  Fleet // nil: that of the process
+	Fleet  Fleet // nil: the process's fleet
 
-	generation atomic.Pointer[Generation] // whose settings the pool uses
+	generation atomic.Pointer[Generation] // the generation whose settings the pool uses
 	down       atomic.Bool                // every endpoint is out
 	Loop       loop
 
-	trials struct { // while every endpoint is out
+	trials struct { // trials while every endpoint is out
 		sync.Mutex
-		next map[string]time.Time // by Routes.trials
+		next map[string]time.Time // the earliest next trial, by Routes.trials
 	}
 
 	leaving leaving
@@ -50,29 +51,34 @@ type Pool struct {
 	// Refusals count calls that reached no endpoint since the latest fold: all endpoints were
 	// out, all were on hold, the others were full, or the client left or sent no readable body.
 	Refusals  struct{ down, held, full, Gone atomic.Uint64 }
-	Queue     Queue         // of calls that wait for an endpoint
-	Saved     atomic.Uint64 // calls that another endpoint answered after one had failed
+	Queue     Queue         // calls that wait for an endpoint
+	Saved     atomic.Uint64 // calls that an endpoint answered after another had failed
 	Incidents incident.Tracker
 	outage    struct { // guarded by Mu
 		began  time.Time
-		failed uint64 // calls before it
+		failed uint64 // calls that had failed before it
 	}
 	undecided undecided
-	poison    atomic.Uint64 // calls whose requests fail wherever they go
-	NotKept   atomic.Uint64 // bodies, for want of memory, since the pool was made
+	poison    atomic.Uint64 // calls whose requests fail at every endpoint
+	NotKept   atomic.Uint64 // bodies not kept for lack of memory, since the pool was made
 
 	Mu       sync.Mutex
 	Members  map[endpoint.Key]*PoolMember
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*Generation // oldest first
 
+	awake awake
+
 	planDue     time.Time // when a schedule begins or ends next; zero: there is none
-	scopedBy    string    // the generation's, when scopes were looked at last
-	staleRoutes bool      // an endpoint has gone to which failovers may have been counted
+	planned     bool      // a plan is in force
+	split       bool      // limits have been split with a fleet
+	sharedWith  Fleet     // whom all findings were told; nil: nobody, or not all
+	scopedBy    string    // Generation.scopedBy of the known scopes
+	staleRoutes bool      // an endpoint has left the pool, so counts of failovers to it must go
 }
 
-// A Generation is one configuration's use of a pool: the handlers that name it. They must
-// agree on the settings of the pool.
+// A Generation is one configuration's use of a pool: the handlers that name the pool. They must agree
+// on its settings.
 type Generation struct {
 	config   any // identifies the configuration
 	serial   int
@@ -88,8 +94,7 @@ type Generation struct {
 
 var generations atomic.Int64
 
-// Attach adds a handler of the configuration config. An error leaves the pool
-// as it was.
+// Attach adds a handler of the configuration config. After an error the pool is unchanged.
 func (p *Pool) Attach(h *Handler, config any) error {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -113,7 +118,7 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	for _, t := range h.Targets {
 		m := p.joinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
 		m.refs++
-		m.shared.target, m.shared.id = t, ""
+		m.shared.target, m.shared.id, p.sharedWith = t, "", nil
 		t.State = m.State
 	}
 	if p.generation.Load() == nil {
@@ -124,8 +129,8 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	return nil
 }
 
-// runBy sets a generation's settings: those of the first handler that has any, else the
-// defaults.
+// runBy sets each setting of a generation to that of the first handler that has it, else to the
+// default.
 func (p *Pool) runBy(g *Generation) {
 	g.scopedBy = ""
 	var own *breaker.Config
@@ -190,8 +195,8 @@ func (p *Pool) breakerConfig() *breaker.Config {
 	return nil
 }
 
-// TrialDue reports whether a call with these routes may be the trial that each PollAllIn has one
-// while all endpoints are out, and counts it.
+// TrialDue reports whether a call with these routes may be a trial while all endpoints are out, and
+// counts it. There is one trial each PollAllIn.
 func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 	p.trials.Lock()
 	defer p.trials.Unlock()
@@ -237,30 +242,36 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	planned, collected := p.planLocked(g, now, collected)
 	rescoped, collected := p.rescopeLocked(g, now, collected)
 	changed = planned || rescoped || changed
+	restless, scopes := false, false
 	tick := func(s *endpoint.State) {
 		moved, at, news := s.Tick(now, cfg)
 		collected = append(collected, news...)
 		changed = changed || moved
 		due = endpoint.Earliest(due, at)
+		own, some := s.Scores()
+		restless, scopes = restless || own, scopes || some
 	}
-	for _, m := range p.Members {
+	for _, m := range p.toTickLocked(now, cfg) {
 		tick(m.State)
 	}
 	for _, s := range p.passingLocked() {
 		tick(s)
 	}
 	p.foldLocked(now)
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		p.trackLocked(m, now, cfg)
 	}
 	p.Budget.Tick(now)
 	opened, collected := p.openSlowLocked(g, now, collected)
 	changed = opened || changed
-	changed = p.rescoreLocked(g, now) || changed
+	if restless || scopes {
+		changed = g.rescoreLocked(now, cfg, scopes) || changed
+	}
 	heard, collected := p.shareLocked(now, cfg, collected)
 	changed = heard || changed
 	changed = changed || g.roomsChanged(now)
 	collected = p.trendLocked(now, cfg, collected)
+	p.restLocked(cfg)
 	if changed {
 		p.rebuildLocked(now)
 		p.scopesDownLocked(g)
@@ -279,8 +290,8 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	return due, collected
 }
 
-// rescopeLocked forgets all scopes if a configuration takes over whose calls have other scopes. It
-// returns whether it did, and the events.
+// rescopeLocked forgets all scopes if the calls of a new configuration get their scopes in another
+// way. It returns whether it did, and the events.
 func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	if g.scopedBy == p.scopedBy {
 		return false, collected

@@ -9,16 +9,16 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// A Queue holds the calls that wait for an endpoint of a pool, first come, first
-// served. It outlives configurations: calls of an old one keep their places beside
-// those of the new one. A goroutine of its own lets calls in, for as long as any wait.
+// A Queue holds the calls that wait for an endpoint of a pool, in the order of their arrival. It
+// outlives configurations: calls of an old one keep their places beside those of the new one. While
+// any call waits, a goroutine lets calls in.
 type Queue struct {
 	count   atomic.Int64 // calls that wait, with or without a place
 	blocked atomic.Int64 // calls that have a place
 	stats   waitStats
 	wake    chan struct{}
 
-	mu      sync.Mutex // taken before Pool.Mu and before those of endpoints
+	mu      sync.Mutex // taken before Pool.Mu and before the mutexes of endpoints
 	places  list.List  // of *Place, by arrival
 	lanes   map[Way]*lane
 	serving bool // the goroutine runs
@@ -27,7 +27,7 @@ type Queue struct {
 // A Waiter is a call that waits. Its methods are called by the queue's goroutine, under
 // the queue's mutex, and only while the call waits.
 type Waiter interface {
-	// Kind is the same for calls that may go to the same endpoints as they stand.
+	// Kind returns the same value for calls that may go to the same endpoints now.
 	Kind() any
 	// Doubtful reports whether the call has failed, perhaps by its own fault, so that it
 	// should not be the trial of an endpoint.
@@ -40,7 +40,7 @@ type Waiter interface {
 	Due(now time.Time) time.Time
 }
 
-// A Way is an endpoint as calls of one scope go to it.
+// A Way is an endpoint for calls of one scope.
 type Way struct {
 	State *endpoint.State
 	Scope string // as Routes.Scope
@@ -54,15 +54,15 @@ type kind struct{ all, doubtful int }
 type Place struct {
 	queue    *Queue
 	waiter   Waiter
-	kind     any // at the latest look; guarded by the queue's mutex
+	kind     any // Waiter.Kind at the latest look; guarded by the queue's mutex
 	doubtful bool
 	since    time.Time
 	in       chan struct{}
 	element  *list.Element // nil: no longer in the queue; guarded by the queue's mutex
-	lane     *lane         // that let it in; guarded by the queue's mutex
+	lane     *lane         // the lane that let it in; guarded by the queue's mutex
 }
 
-// Take counts one more waiting call, unless most calls wait already. It reports whether it did.
+// Take counts one more waiting call, unless as many as most wait already. It reports whether it did.
 func (q *Queue) Take(most int) bool {
 	if q.count.Add(1) > int64(most) {
 		q.count.Add(-1)
@@ -112,7 +112,7 @@ func (q *Queue) Join(w Waiter, since time.Time) *Place {
 // In is closed when the call is let in.
 func (p *Place) In() <-chan struct{} { return p.in }
 
-// Leave gives the place up; it is false if the call has been let in.
+// Leave gives up the place. It returns false if the call has been let in already.
 func (p *Place) Leave() bool {
 	q := p.queue
 	q.mu.Lock()
@@ -148,7 +148,7 @@ func (q *Queue) nudge() {
 // pollAtMost is the shortest time between two looks for endpoints whose limits have room again.
 const pollAtMost = time.Millisecond
 
-// serve lets calls in until nobody waits.
+// serve lets calls in until none waits.
 func (q *Queue) serve() {
 	timer := time.NewTimer(endpoint.PollAllIn)
 	defer timer.Stop()
@@ -174,7 +174,7 @@ func (q *Queue) serve() {
 	}
 }
 
-// kindsLocked counts the waiting calls by kind, as that is now.
+// kindsLocked counts the waiting calls by their current kind.
 func (q *Queue) kindsLocked() map[any]*kind {
 	kinds := make(map[any]*kind)
 	for e := q.places.Front(); e != nil; e = e.Next() {
@@ -193,9 +193,9 @@ func (q *Queue) kindsLocked() map[any]*kind {
 	return kinds
 }
 
-// letInLocked lets in the calls that find an endpoint, in the order of the queue. For each
-// kind it stops at the first call that finds none. It returns when a limit will have room for the
-// first of those; zero: none of them waits for that.
+// letInLocked lets in the calls that find an endpoint, in the order of the queue. For each kind it
+// stops at the first call that finds none. It returns when a limit will first have room for one of
+// these; zero: none of them waits for a limit.
 func (q *Queue) letInLocked(now time.Time) (due time.Time) {
 	kinds := q.kindsLocked()
 	for e := q.places.Front(); e != nil && len(kinds) > 0; {
@@ -203,7 +203,7 @@ func (q *Queue) letInLocked(now time.Time) (due time.Time) {
 		e = e.Next()
 		k := kinds[p.kind]
 		if k == nil {
-			continue // it is stuck
+			continue // an earlier call of its kind found no endpoint
 		}
 		trial := !p.doubtful || k.doubtful == k.all
 		way := p.waiter.Enter(now, Lanes{q}, trial)
@@ -226,30 +226,29 @@ func (q *Queue) letInLocked(now time.Time) (due time.Time) {
 	return due
 }
 
-// A lane bounds how many calls of the queue may wait for an answer of an endpoint that
-// comes back, so that it gets no more than it answers. Its window begins at one call. A
-// round, of as many answers as the window has calls, doubles it. From the first round on
-// in which every answer was slow, or many failed, the window grows by one a round, and
-// shrinks with such rounds: as in TCP Vegas, but by the fastest answer of a round, since
-// a queue inside the endpoint slows them all. See Brakmo and Peterson, TCP Vegas: End to
-// End Congestion Avoidance, 1995.
+// A lane bounds how many calls of the queue may be in flight at an endpoint that comes back, so that
+// it gets no more than it can answer. A round is as many answers as the window has calls. The window
+// begins at one call, and doubles with each round. After the first round in which every answer was
+// slow, or many failed, it grows by one each round instead, and shrinks after each such round. This
+// follows TCP Vegas, but uses the fastest answer of a round, because a queue inside the endpoint
+// slows all answers. See Brakmo and Peterson, TCP Vegas: End to End Congestion Avoidance, 1995.
 type lane struct {
 	busy    int // calls let in that have had no answer
 	window  int
-	fastest time.Duration // answer; 0: none yet
+	fastest time.Duration // the fastest answer; 0: none yet
 	settled bool          // a round has been slow, or failed
 
-	// of this round
+	// Of this round.
 	answers, failures int
-	least             time.Duration // that an answer took; 0: none yet
+	least             time.Duration // the fastest answer; 0: none yet
 }
 
 const (
-	// An answer is slow that takes slowFactor times as long as the fastest, and slowMargin
-	// longer.
+	// A round is slow if its fastest answer took slowFactor times as long as the fastest of all, and
+	// slowMargin longer.
 	slowFactor = 2
 	slowMargin = 10 * time.Millisecond
-	// A round has failed of which more than one in failuresOf has.
+	// A round has failed if more than one in failuresOf of its attempts has.
 	failuresOf = 4
 )
 
@@ -273,7 +272,7 @@ func (l *lane) answered(took time.Duration, well bool) {
 	case l.failures*failuresOf > l.answers:
 		l.settled, l.window = true, max(1, l.window/2)
 	case slow && l.window == 1:
-		l.fastest, l.window = l.least, 2 // it is not the calls let in that slow it
+		l.fastest, l.window = l.least, 2 // one call alone is slow, so the queue's calls are not the cause
 	case slow:
 		l.settled, l.window = true, max(1, l.window*3/4)
 	case l.settled:
@@ -300,8 +299,8 @@ func (l Lanes) Room(w Way) bool {
 	return own == nil || own.busy < own.window
 }
 
-// Answered says that the attempt of the call has ended or been answered after took, and
-// whether well. Only the first call counts.
+// Answered notes that the call's attempt was answered or has ended after took, and whether it went
+// well. Only its first call counts.
 func (p *Place) Answered(took time.Duration, well bool) {
 	q := p.queue
 	q.mu.Lock()

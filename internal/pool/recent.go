@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// RecentFailures returns the latest failures of the endpoints of a name, newest first.
+// RecentFailures returns the latest failures of the endpoints with a name, newest first.
 // known is false if there is no such endpoint.
 func (p *Pool) RecentFailures(endpoint string) (list []api.FailureStatus, known bool) {
 	p.Mu.Lock()

@@ -14,8 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// Pools holds the state of every pool by name. Configurations come and go;
-// a pool lives as long as one of them uses it.
+// Pools holds the state of every pool by name. A pool lives as long as any configuration uses it.
 var Pools = caddy.NewUsagePool()
 
 // Load returns the pool of a name, and makes it if necessary. The caller releases it through Pools.
@@ -50,8 +49,8 @@ func (p *Pool) Destruct() error {
 	return nil
 }
 
-// Status returns the status of every pool of this process, sorted by name. It holds each
-// lock only while it copies a few numbers.
+// Status returns the status of every pool of this process, sorted by name. It holds each lock only
+// for a short time.
 func Status(now time.Time) []api.PoolStatus {
 	all := []api.PoolStatus{}
 	for _, p := range Running() {

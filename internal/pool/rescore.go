@@ -8,42 +8,43 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// rescoreLocked computes the scores of all endpoints and returns whether one
-// has moved enough to matter. An endpoint's latency is compared with the pool's
-// target, else with the fastest other available endpoint of its tier, else with
-// its own past. Where several handlers have an endpoint, the first one's tiers
-// count. It needs Pool.Mu.
-func (p *Pool) rescoreLocked(g *Generation, now time.Time) (moved bool) {
-	cfg := g.Breaker.Load()
+// rescoreLocked computes the scores that may change, also those of scopes if scopes is set, and returns
+// whether any was published anew. It compares an endpoint's latency with the objective's target, else
+// with the fastest other available endpoint of its tier, else with its own past. If several handlers
+// have an endpoint, the first one's tiers count. It needs Pool.Mu.
+func (g *Generation) rescoreLocked(now time.Time, cfg *breaker.Config, scopes bool) (moved bool) {
 	for _, h := range g.handlers {
 		t := h.currentTable()
 		if t == nil {
 			continue
 		}
 		for _, tier := range t.Tiers {
-			speeds := p.speedsLocked(t.Targets[tier.From:tier.To], "", now, cfg)
-			for _, target := range t.Targets[tier.From:tier.To] {
-				s := target.State
-				if m := p.memberLocked(s); m != nil {
-					if m.rescored.Equal(now) {
-						continue
-					}
-					m.rescored = now
-				}
-				reference := g.latencyTarget()
-				if reference == 0 {
-					reference = speeds.fastestBut(s)
-				}
-				moved = s.For("").Rescore(cfg, reference, speeds.mean) || moved
+			targets := t.Targets[tier.From:tier.To]
+			moved = g.rescoreTier(targets, "", now, cfg) || moved
+			if scopes {
+				moved = g.rescoreScopes(targets, now, cfg) || moved
 			}
-			moved = p.rescoreScopesLocked(g, t.Targets[tier.From:tier.To], now, cfg) || moved
 		}
 	}
 	return moved
 }
 
-// rescoreScopesLocked computes the scores that a tier's endpoints have for scopes. It needs Pool.Mu.
-func (p *Pool) rescoreScopesLocked(g *Generation, targets []*target.Target, now time.Time, cfg *breaker.Config) (moved bool) {
+// rescoreTier computes the scores that a tier's endpoints have for a scope. A second call at the same
+// time changes nothing.
+func (g *Generation) rescoreTier(targets []*target.Target, scope string, now time.Time, cfg *breaker.Config) (moved bool) {
+	speeds := speedsOf(targets, scope, now, cfg)
+	for _, t := range speeds.restless {
+		reference := g.latencyTarget()
+		if reference == 0 {
+			reference = speeds.fastestBut(t.State)
+		}
+		moved = t.State.For(scope).Rescore(cfg, reference, speeds.mean) || moved
+	}
+	return moved
+}
+
+// rescoreScopes computes the scores that a tier's endpoints have for scopes.
+func (g *Generation) rescoreScopes(targets []*target.Target, now time.Time, cfg *breaker.Config) (moved bool) {
 	var done map[string]bool // nil in most pools
 	for _, one := range targets {
 		for _, scope := range one.State.Restless() {
@@ -54,14 +55,7 @@ func (p *Pool) rescoreScopesLocked(g *Generation, targets []*target.Target, now 
 				done = make(map[string]bool)
 			}
 			done[scope] = true
-			speeds := p.speedsLocked(targets, scope, now, cfg)
-			for _, t := range targets {
-				reference := g.latencyTarget()
-				if reference == 0 {
-					reference = speeds.fastestBut(t.State)
-				}
-				moved = t.State.For(scope).Rescore(cfg, reference, speeds.mean) || moved
-			}
+			moved = g.rescoreTier(targets, scope, now, cfg) || moved
 		}
 	}
 	return moved
@@ -69,17 +63,21 @@ func (p *Pool) rescoreScopesLocked(g *Generation, targets []*target.Target, now 
 
 // speeds are latencies of a tier's available endpoints; 0: unknown.
 type speeds struct {
-	state           *endpoint.State // of the fastest
+	state           *endpoint.State // the fastest endpoint
 	fastest, second time.Duration
 	mean            time.Duration
+	restless        []*target.Target // whose scores may change
 }
 
-func (p *Pool) speedsLocked(targets []*target.Target, scope string, now time.Time, cfg *breaker.Config) (v speeds) {
+func speedsOf(targets []*target.Target, scope string, now time.Time, cfg *breaker.Config) (v speeds) {
 	var sum time.Duration
 	n := 0
 	for _, target := range targets {
 		s := target.State
-		typical := s.For(scope).Usual(now, cfg)
+		typical, restless := s.For(scope).Usual(now, cfg)
+		if restless {
+			v.restless = append(v.restless, target)
+		}
 		if typical == 0 {
 			continue
 		}

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// eventRate is how many events a second an instance of a small fleet tells, and eventBurst
-	// how many at once; a large fleet tells fleetEvents a second in all.
+	// An instance of a small fleet tells at most eventRate events a second, and eventBurst at once.
+	// All instances of a large fleet together tell at most fleetEvents a second.
 	eventRate   = 10.0
 	eventBurst  = 50.0
 	fleetEvents = 200.0
 )
 
-// ShareEvents tells a fleet the events of this process until ctx ends. Those that come too fast
-// are left out.
+// ShareEvents tells a fleet the events of this process until ctx ends. It leaves out events above the
+// rate.
 func ShareEvents(ctx context.Context, n *fleet.Node) {
 	for ctx.Err() == nil {
 		_, sub := event.Latest.Subscribe(0)
@@ -42,7 +42,7 @@ func shareFrom(ctx context.Context, n *fleet.Node, sub *event.Subscription) {
 			rate := min(eventRate, fleetEvents/float64(n.Others(now)+1))
 			room, filled = min(eventBurst, room+rate*now.Sub(filled).Seconds()), now
 			if _, told := e.Details["from"]; told || e.Pool == "" || room < 1 {
-				continue // it comes from another instance, or is not a pool's
+				continue // the event is another instance's, or no pool's, or there are too many
 			}
 			room--
 			n.Tell(factOf(&e, now), now)

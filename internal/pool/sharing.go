@@ -16,8 +16,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Fleet is what a pool tells its findings, and what it asks for those of other instances.
-// *fleet.Node is one. No method waits.
+// A Fleet takes a pool's findings, and returns those of other instances. *fleet.Node is one. No method
+// blocks.
 type Fleet interface {
 	ID(pool, base, credentials string) string
 	Instance() string
@@ -58,52 +58,52 @@ func (p *Pool) fleet() Fleet {
 }
 
 const (
-	// breakerLasts is for how long a fact about a breaker counts; an open one is told again
-	// before.
+	// breakerLasts is how long a fact about a breaker counts. While a breaker is not closed, its fact
+	// is told again each againAfter.
 	breakerLasts = 5 * time.Minute
 	againAfter   = 2 * time.Minute
-	// activeFor is for how long a call makes an endpoint one that has calls.
+	// activeFor is how long after a call an endpoint counts as one that has calls.
 	activeFor = 10 * time.Second
-	// comesBack is within which time instances try an endpoint that another one found back.
+	// comesBack is the time within which instances try an endpoint that another one found back.
 	comesBack = time.Second
-	// backLasts is for how long all try an endpoint that was found back, whoever tries it too.
+	// backLasts is how long all instances may try an endpoint that was found back, at the same time.
 	backLasts = 10 * time.Second
 	// toldEach is how many instances a second tell what the others know already.
 	toldEach = 200
-	// trialLasts is for how long the others leave a trial to the instance that makes it.
+	// trialLasts is how long the others leave a trial to the instance that makes it.
 	trialLasts = 2 * time.Second
-	// undoneLasts is for how long it is known that an order was undone.
+	// undoneLasts is how long the fleet remembers that an order was undone.
 	undoneLasts = 31 * 24 * time.Hour
-	// restLasts is for how long an order is known after its time is over.
+	// restLasts is how long the fleet remembers an order whose time is over.
 	restLasts = 24 * time.Hour
 )
 
-// shared is what a pool has told of a member, and heard. Pool.Mu guards it.
+// shared is what a pool has told the fleet of a member, and has heard of it. Pool.Mu guards it.
 type shared struct {
-	with     Fleet // whom; nil: nobody yet
-	id       string
-	target   *target.Target // of the first handler that has the endpoint
-	own      said           // of the whole endpoint
+	with     Fleet          // the fleet that was told; nil: none yet
+	id       string         // the endpoint's ID in the fleet
+	target   *target.Target // the target of the first handler that has the endpoint
+	own      said           // about the whole endpoint
 	scopes   map[string]*said
-	begun    uint64
-	active   time.Time         // of the latest look that found new attempts
-	versions map[string]uint64 // of the latest orders that were carried out, by slot
+	begun    uint64            // attempts at the latest look
+	active   time.Time         // time of the latest look that found new attempts
+	versions map[string]uint64 // versions of the latest orders that were carried out, by slot
 	demand   demanded
 }
 
-// said is what was told of an endpoint or of one scope of it, and heard.
+// said is what a pool has told the fleet, and has heard, about an endpoint or one of its scopes.
 type said struct {
-	held    time.Time
+	held    time.Time // Finding.HeldUntil and HeldFor, as told
 	heldFor string
-	state   string    // of a breaker; empty: nothing was told
-	trying  bool      // that it is tried was told
-	back    time.Time // when another instance found it back
-	told    time.Time
-	later   time.Time // when what is no news to the others is to be told; zero: there is nothing
-	failed  time.Time // when it was told that calls fail
+	state   string    // state of the breaker, as told; empty: it was not told
+	trying  bool      // the fleet was told that the endpoint is on trial
+	back    time.Time // when another instance found the endpoint back
+	told    time.Time // when state was told
+	later   time.Time // when to tell what is no news to the others; zero: there is nothing
+	failed  time.Time // when the fleet was told that calls fail
 }
 
-// of returns what was told of a scope, and heard; an empty scope: of the whole; nil: nothing was.
+// of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
 func (s *shared) of(scope string) *said {
 	if scope == "" {
 		return &s.own
@@ -111,20 +111,24 @@ func (s *shared) of(scope string) *said {
 	return s.scopes[scope]
 }
 
-// shareLocked tells the fleet what is new of the endpoints, and takes what it knows of those
-// that are new here. It needs Pool.Mu.
+// shareLocked tells the fleet what is new about the endpoints, and takes what the fleet knows about
+// endpoints that are new here. It needs Pool.Mu.
 func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event.Event) (changed bool, _ []event.Event) {
 	f := p.fleet()
+	p.sharedWith = f
 	if f == nil {
-		for _, m := range p.Members {
-			if m.shared.demand.part != 0 {
-				m.shared.demand = demanded{}
-				m.SetPart(1, 1)
+		if p.split {
+			p.split = false
+			for _, m := range p.Members {
+				if m.shared.demand.part != 0 {
+					m.shared.demand = demanded{}
+					m.SetPart(1, 1)
+				}
 			}
 		}
 		return false, collected
 	}
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		s := &m.shared
 		if s.target == nil {
 			continue
@@ -147,8 +151,8 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 	return changed, collected
 }
 
-// tellLocked tells what is new of a member, and takes what is known of scopes that are new. It
-// needs Pool.Mu.
+// tellLocked tells the fleet what is new about a member, and takes what the fleet knows about scopes
+// that are new here. It needs Pool.Mu.
 func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Config) (changed bool, collected []event.Event) {
 	s := &m.shared
 	own, scopes := m.Findings(now, cfg)
@@ -189,7 +193,7 @@ func (p *Pool) tellLocked(m *PoolMember, f Fleet, now time.Time, cfg *breaker.Co
 	return changed, collected
 }
 
-// sayLocked tells what is new of a finding. It needs Pool.Mu.
+// sayLocked tells the fleet what is new in a finding. It needs Pool.Mu.
 func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Finding, now time.Time) {
 	about := fleet.Fact{Endpoint: m.shared.id, Scope: found.Scope, Pool: p.Name, Name: m.Name}
 	if found.HeldUntil != s.held || found.HeldFor != s.heldFor {
@@ -211,7 +215,7 @@ func (p *Pool) sayLocked(m *PoolMember, f Fleet, s *said, found *endpoint.Findin
 		case trying:
 			trial.Left = trialLasts
 			f.Tell(trial, now)
-		case found.State == breaker.Open: // in vain
+		case found.State == breaker.Open: // the trial failed
 			f.Tell(trial, now)
 		}
 	}
@@ -261,8 +265,8 @@ func (p *Pool) sayStateLocked(f Fleet, s *said, found *endpoint.Finding, told fl
 	f.Tell(told, now)
 }
 
-// Hear takes a fact of another instance for the pool that it is about. live is false for what
-// was known before this instance came.
+// Hear passes a fact of another instance to the pool that it is about. live is false for facts that
+// are older than this instance.
 func Hear(f *fleet.Fact, live bool, now time.Time) {
 	if f.Endpoint == "" {
 		return
@@ -326,7 +330,8 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return false, nil
 }
 
-// hintLocked takes what another instance's breaker came to. It needs Pool.Mu.
+// hintLocked takes a fact about another instance's breaker. It returns whether routing tables may
+// change. It needs Pool.Mu.
 func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *breaker.Config) (changed bool) {
 	s, about := &m.shared, m.For(f.Scope)
 	active := now.Sub(s.active) < activeFor
@@ -357,8 +362,8 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 	return changed
 }
 
-// obeyLocked carries out another instance's order, unless a newer one of its slot has been. It
-// needs Pool.Mu.
+// obeyLocked carries out another instance's order, unless a newer one of its slot has been carried
+// out. It needs Pool.Mu.
 func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	s := &m.shared
 	if f.Version <= s.versions[f.Slot] {
@@ -378,7 +383,7 @@ func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return true, append(news, told)
 }
 
-// orderOf returns the order that a fact says; ok is false if it says none.
+// orderOf returns the order in a fact; ok is false if there is none.
 func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	o = api.Order{Action: f.State, Reason: f.Reason, Lasts: f.Lasts}
 	switch f.Slot {
@@ -405,8 +410,8 @@ func orderOf(f *fleet.Fact) (o api.Order, ok bool) {
 	return o, o.Action == api.Set
 }
 
-// tellOrderLocked tells the fleet of an operator's order for a member, and reports whether
-// there is a fleet. It needs Pool.Mu.
+// tellOrderLocked tells the fleet an operator's order for a member, and reports whether there is a
+// fleet. It needs Pool.Mu.
 func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool {
 	f, s := p.fleet(), &m.shared
 	if f == nil || s.with != f {
@@ -485,8 +490,8 @@ func (p *Pool) places(since time.Time) (endpoints, scopes []string) {
 	return endpoints, scopes
 }
 
-// fleetStatusLocked returns what the fleet says of an endpoint, and of those of its scopes of which it
-// says something; nil without a fleet. It needs Pool.Mu.
+// fleetStatusLocked returns what the fleet says about an endpoint, and about each of its scopes that an
+// instance has found out; nil without a fleet. It needs Pool.Mu.
 func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) (own *api.EndpointFleet, scopes map[string]*api.EndpointFleet) {
 	m := p.memberLocked(s)
 	if m == nil || m.shared.with == nil || m.shared.with != p.fleet() {
@@ -509,7 +514,7 @@ func (p *Pool) fleetStatusLocked(s *endpoint.State, now time.Time) (own *api.End
 	return m.opinion("", now), scopes
 }
 
-// opinion returns what the fleet says of a scope; an empty one: of the whole endpoint.
+// opinion returns what the fleet says about a scope, or about the whole endpoint if scope is empty.
 func (m *PoolMember) opinion(scope string, now time.Time) *api.EndpointFleet {
 	o := m.shared.with.Opinion(m.shared.id, scope, now)
 	status := &api.EndpointFleet{Open: o.Open, Instances: o.Others + 1, Wary: m.For(scope).Wary()}
@@ -519,7 +524,8 @@ func (m *PoolMember) opinion(scope string, now time.Time) *api.EndpointFleet {
 	return status
 }
 
-// OpenHere returns what this instance has told that is open, of all pools, sorted.
+// OpenHere returns the breakers of all pools that this instance has told are open or recovering,
+// sorted.
 func OpenHere() (open []fleet.Fact) {
 	for _, p := range Running() {
 		p.Mu.Lock()

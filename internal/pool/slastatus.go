@@ -6,7 +6,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// How the objective looks to the API and in events.
+// The objective in the API and in events.
 
 // slaStatus returns a standing for the API; nil without an objective.
 func slaStatus(o sla.Objective, s sla.Standing, alert *sla.Alert) *api.SLAStatus {

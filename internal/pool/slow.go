@@ -7,11 +7,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// openSlowLocked opens the breakers of suspects: endpoints, or scopes of them, that are much slower
-// than usual, or whose clients give up waiting, if another endpoint can take their calls. It needs Pool.Mu.
+// openSlowLocked opens the breakers of suspects for which another endpoint can take the calls. A
+// suspect is an endpoint, or a scope of one, that is much slower than usual or whose clients give up
+// waiting. It needs Pool.Mu.
 func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Event) (changed bool, _ []event.Event) {
 	cfg := g.Breaker.Load()
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		for _, scope := range m.Suspects(now) {
 			if !p.canDoWithout(g, m.State, scope, now) {
 				continue
@@ -24,7 +25,7 @@ func (p *Pool) openSlowLocked(g *Generation, now time.Time, collected []event.Ev
 	return changed, collected
 }
 
-// enough is how available another endpoint must be to replace one that answers badly.
+// enough is the least Available of another endpoint that can take the calls of a suspect.
 const enough = 0.5
 
 // canDoWithout reports whether every handler that uses an endpoint has another one that can

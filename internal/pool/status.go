@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// Status copies how the pool stands.
+// Status returns the pool's status for the API.
 func (p *Pool) Status(now time.Time) api.PoolStatus {
 	status := api.PoolStatus{
 		Name:           p.Name,
@@ -24,7 +24,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	}
 	status.Waiting = p.Queue.status(now)
 	p.Mu.Lock()
-	g := p.generation.Load() // under the lock, or a reload might empty it meanwhile
+	g := p.generation.Load() // under the lock, so that no reload detaches its handlers meanwhile
 	if g == nil {
 		p.Mu.Unlock()
 		return status
@@ -54,8 +54,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	return status
 }
 
-// endpoint is how an endpoint compares with the pool's objective, nil if that is
-// not known.
+// endpoint returns the comparison of an endpoint with the pool's objective; nil if it is not known.
 func (s *Standing) endpoint(name string) *api.SLAStatus {
 	if s == nil {
 		return nil
@@ -67,7 +66,7 @@ func (s *Standing) endpoint(name string) *api.SLAStatus {
 	return slaStatus(s.objective, own, new(sla.Alert))
 }
 
-// A view is an endpoint as the first handler that has it sees it.
+// A view is an endpoint with the target of the first handler that has it.
 type view struct {
 	*target.Target
 	traffic float64
@@ -98,7 +97,7 @@ func (p *Pool) viewsLocked(g *Generation) (views []view) {
 	return views
 }
 
-// describe adds what the configuration knows.
+// describe adds the fields that the configuration and the tables know.
 func (v view) describe(e *api.EndpointStatus, now time.Time) {
 	e.URL = target.RedactURL(v.URL)
 	e.Priority, e.Weight = v.Priority, v.Weight

@@ -11,8 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// inForce returns the targets with the weights and priorities that operators and
-// schedules have set, by priority. Without any, those are the targets themselves.
+// inForce returns the targets with the weights and priorities that operators and schedules have set,
+// by priority. If none is set, it returns the targets themselves.
 func inForce(targets []*target.Target) []*target.Target {
 	some := false
 	for i, t := range targets {
@@ -40,22 +40,24 @@ func inForce(targets []*target.Target) []*target.Target {
 	return targets
 }
 
-// Routes are where calls can go: a table, and the target that each of its members
-// stands for. The control loop builds them and Select reads them; they never change.
+// Routes are a routing table and the target of each of its members. The control loop builds them and
+// Select reads them. They never change.
 type Routes struct {
 	routing.Table
 	Targets []*target.Target // in the order of the table's members
-	Trials  []*target.Target // recovering, and in want of a call
-	Standby []*target.Target // available, in tiers below the one that serves
-	Passed  []*target.Target // well, but passed over: for calls that find no other
+	Trials  []*target.Target // targets that want a call as a trial
+	Standby []*target.Target // available targets in tiers below the serving one
+	Passed  []*target.Target // targets that are passed over, for calls that find no other
+	metered []*target.Target // targets with limits or quotas; of the routes of all scopes only
 
-	scope  string             // whose calls these routes are for; empty: of all without routes of their own
-	trials string             // TrialDue counts trials of the same apart; empty unless other scopes' calls find an endpoint
-	scoped map[string]*Routes // of scopes whose calls some endpoint treats unlike others; nil: there are none
-	others *Routes            // of scopes that have none in scoped; nil: these routes
+	scope  string             // the scope of the calls; empty: all calls without their own routes
+	trials string             // the key of TrialDue: the scope, or empty while other calls find no endpoint either
+	scoped map[string]*Routes // the routes of scopes that some endpoint treats unlike others; nil: none
+	others *Routes            // the routes of scopes that are not in scoped; nil: these
 }
 
-// For returns the routes of a scope's calls. While all is well, one table serves all scopes.
+// For returns the routes of a scope's calls. While all endpoints are well, one table serves all
+// scopes.
 func (r *Routes) For(scope string) *Routes {
 	if r.scoped == nil || scope == "" {
 		return r
@@ -69,8 +71,8 @@ func (r *Routes) For(scope string) *Routes {
 	return r
 }
 
-// NewRoutes lays out targets, which are sorted by priority, with how available each is, and which
-// part of its weight it has in its tier; nil: all of it.
+// NewRoutes makes routes to targets, which are sorted by priority. available has how available each
+// is, room its part of its weight; nil: the whole weight.
 func NewRoutes(targets []*target.Target, available, room []float64, overflow float64) *Routes {
 	members := make([]routing.Member, len(targets))
 	for i, t := range targets {
@@ -82,16 +84,15 @@ func NewRoutes(targets []*target.Target, available, room []float64, overflow flo
 	return &Routes{Table: *routing.New(members, overflow), Targets: targets}
 }
 
-// Scope returns the scope whose calls the routes are for; empty: all that have no routes of their
-// own.
+// Scope returns the scope of the routes' calls; empty: all calls without their own routes.
 func (r *Routes) Scope() string { return r.scope }
 
-// Requests is how many attempts are in flight at the i-th target, for its weight.
+// Requests returns how many attempts are in flight at the i-th target, divided by its weight.
 func (r *Routes) Requests(i int) float64 {
 	return float64(r.Targets[i].State.Busy.Load()) / r.Members[i].Weight
 }
 
-// Load is how long a call of a scope would wait at the i-th target, as the states know it.
+// Load returns State.Load of the i-th target for calls of a scope.
 func (r *Routes) Load(i int, scope string) float64 { return r.Targets[i].State.For(scope).Load() }
 
 // build makes the routes to targets from the states of their endpoints.
@@ -101,6 +102,9 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 	built := h.buildFor("", targets, now, cfg)
 	crowded := false
 	for _, t := range targets {
+		if t.IsMetered() {
+			built.metered = append(built.metered, t)
+		}
 		names, full := t.State.Unwell(now, cfg)
 		crowded = crowded || full
 		for _, scope := range names {
@@ -126,7 +130,7 @@ func (h *Handler) build(targets []*target.Target, now time.Time) *Routes {
 func (h *Handler) buildFor(scope string, targets []*target.Target, now time.Time, cfg *breaker.Config) *Routes {
 	available := make([]float64, len(targets))
 	in := h.assess(scope, targets, available, now, cfg, false)
-	if in.out { // then a hold that may be a request's own keeps nothing away, nor is anything passed over
+	if in.out { // then soft holds, quotas and passing over do not count
 		in = h.assess(scope, targets, available, now, cfg, true)
 	}
 	built := NewRoutes(targets, available, rooms(targets, scope, now), h.Overflow)
@@ -144,7 +148,8 @@ func (h *Handler) buildFor(scope string, targets []*target.Target, now time.Time
 	return built
 }
 
-// rooms are the parts of their weights that targets have in their tiers for calls of a scope.
+// rooms returns the part of its weight that each target has in its tier, for calls of a scope; nil: all
+// have their whole weight.
 func rooms(targets []*target.Target, scope string, now time.Time) (all []float64) {
 	for i, t := range targets {
 		if !t.IsMetered() {
@@ -158,16 +163,16 @@ func rooms(targets []*target.Target, scope string, now time.Time) (all []float64
 	return all
 }
 
-// roomsChanged reports whether tables must be rebuilt because endpoints come near the end of their
-// limits and quotas, or away from it. It needs Pool.Mu.
+// roomsChanged reports whether tables must be rebuilt because rooms would return other values. It
+// needs Pool.Mu.
 func (g *Generation) roomsChanged(now time.Time) bool {
 	for _, h := range g.handlers {
 		t := h.currentTable()
 		if t == nil {
 			continue
 		}
-		for _, one := range t.Targets {
-			if one.IsMetered() && one.State.RoomChanged(one.Bounds, now) {
+		for _, one := range t.metered {
+			if one.State.RoomChanged(one.Bounds, now) {
 				return true
 			}
 		}
@@ -175,15 +180,14 @@ func (g *Generation) roomsChanged(now time.Time) bool {
 	return false
 }
 
-// assessed is what is known of targets beside how available they are.
+// assessed are the results of assess beside how available the targets are.
 type assessed struct {
-	trials []*target.Target // in want of a call
+	trials []*target.Target // they want a call as a trial
 	passed []*target.Target // passed over
 	out    bool             // none is available
 }
 
-// assess fills in how available each target is. Holds that are in doubt count, and targets are
-// passed over, unless soft is set.
+// assess sets how available each target is. soft ignores soft holds, quotas and passing over.
 func (h *Handler) assess(scope string, targets []*target.Target, available []float64, now time.Time, cfg *breaker.Config, soft bool) assessed {
 	in := assessed{out: true}
 	for i, t := range targets {

@@ -13,13 +13,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A Refusal is why a call got no endpoint.
+// A Refusal says why a call got no endpoint.
 type Refusal uint8
 
 const (
 	AllDown Refusal = iota // every endpoint was out
-	AllHeld                // every endpoint had asked to wait
-	Full                   // those that take calls had as many as they may
+	AllHeld                // every endpoint was on hold, or its limit was used up
+	Full                   // the endpoints that take calls were full
 )
 
 var refusalNames = [...]string{"all_down", "all_held", "full"}
@@ -56,7 +56,7 @@ func (p *Pool) fold(now time.Time) {
 }
 
 func (p *Pool) foldLocked(now time.Time) {
-	for _, m := range p.Members {
+	for _, m := range p.awakeLocked() {
 		p.foldMemberLocked(m, now)
 	}
 	p.foldLeavingLocked(now)
@@ -69,8 +69,7 @@ func (p *Pool) foldLocked(now time.Time) {
 	p.forgetRoutesLocked()
 }
 
-// foldMemberLocked takes the counts of an endpoint. It adds them up without the endpoint's
-// mutex.
+// foldMemberLocked takes the counts of an endpoint. It holds the endpoint's mutex only to take them.
 func (p *Pool) foldMemberLocked(s *PoolMember, now time.Time) {
 	fresh := s.TakeFresh(now)
 	if fresh == nil {
@@ -104,8 +103,8 @@ func (p *Pool) trackLocked(s *PoolMember, now time.Time, cfg *breaker.Config) {
 	}
 }
 
-// forgetRoutesLocked drops the counts of failovers to endpoints that are gone, which would
-// pile up with dynamic upstreams.
+// forgetRoutesLocked drops the counts of failovers to endpoints that have left the pool. With dynamic
+// upstreams their number would grow without bound.
 func (p *Pool) forgetRoutesLocked() {
 	if !p.staleRoutes {
 		return

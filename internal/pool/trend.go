@@ -8,32 +8,30 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// A trend watches how an endpoint does over minutes and hours, for what is
-// unusual: its latency, failures, traffic, and how often it goes out of service
-// and comes back. Guarded by Pool.Mu, but for what says otherwise.
+// A trend watches an endpoint over minutes and hours for anomalies: in its latency, failures and
+// traffic, and in how often it goes out of service and comes back. Pool.Mu guards it.
 type trend struct {
 	detector anomaly.Detector
-	serving  bool // is it in service?
-	known    bool // is serving known?
+	serving  bool // the endpoint is in service
+	known    bool // serving is known
 }
 
-// trends are when the steps of a pool's trends end. Guarded by Pool.Mu.
+// trends has the times of a pool's trends. Pool.Mu guards it.
 type trends struct {
 	next   time.Time // the end of this step
 	called time.Time // the end of the last step with calls
 }
 
-// trendsFor is how long after the last call an idle pool still takes steps, so
-// that the end of traffic is noticed: until the detectors call it idle.
+// trendsFor is how long after the last call an idle pool still takes steps. It is long enough for the
+// detectors to notice the end of traffic.
 const trendsFor = 6 * time.Minute
 
-// trendLocked takes what happened at all endpoints, when a step is over, and
-// changes of service at once. It appends the anomalies that begin or end. It
-// needs Pool.Mu.
+// trendLocked passes changes of service to the detectors at once, and the tallies of all endpoints
+// when a step is over. It appends the events of anomalies that begin or end. It needs Pool.Mu.
 func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event.Event) []event.Event {
-	over := !now.Before(p.trends.next) || p.trends.next.Sub(now) > anomaly.Step
+	over := p.stepOverLocked(now)
 	var room [4]anomaly.Change
-	for _, s := range p.Members {
+	for _, s := range p.awakeLocked() { // all, if over
 		changes := room[:0]
 		serving, forced, sample := s.TakeStep(cfg, over)
 		t := &s.trend
@@ -66,8 +64,7 @@ func (p *Pool) trendLocked(now time.Time, cfg *breaker.Config, collected []event
 	return collected
 }
 
-// trendDue is when an idle pool has to take its next step; zero if not before
-// there are calls again.
+// trendDue returns when an idle pool has to take its next step; zero: not before there are calls again.
 func (p *Pool) trendDue(now time.Time) time.Time {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -77,9 +74,8 @@ func (p *Pool) trendDue(now time.Time) time.Time {
 	return p.trends.next
 }
 
-// anomalyEvent tells of an anomaly that begins or ends. Its values are in
-// seconds (latency), a ratio (failure_ratio), calls a second (traffic) or
-// changes in five minutes (flapping).
+// anomalyEvent returns the event of an anomaly that begins or ends. Its values are seconds (latency), a
+// ratio (failure_ratio), calls a second (traffic) or changes in five minutes (flapping).
 func anomalyEvent(endpoint string, c anomaly.Change) event.Event {
 	return event.Event{
 		At:       c.At,

@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// undecided are calls that no endpoint answered, while nothing tells yet whether their requests or
+// undecided are calls that no endpoint answered, as long as it is not known whether their requests or
 // the endpoints are at fault. The zero value is empty. It is safe for concurrent use.
 type undecided struct {
 	mu    sync.Mutex
@@ -20,8 +20,8 @@ type undecidedCall struct {
 	decide func(now time.Time) bool
 }
 
-// mostUndecided bounds the calls that are remembered. The failures of the oldest count against
-// their endpoints then.
+// mostUndecided bounds the number of remembered calls. Beyond it, the oldest is forgotten, and its
+// failures count against the endpoints.
 const mostUndecided = 1000
 
 // Undecided remembers a call. At each tick the pool calls decide without a lock, until it returns

@@ -8,13 +8,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// WaitEnd is how a call's wait for an endpoint ended.
+// WaitEnd says how a call's wait for an endpoint ended.
 type WaitEnd uint8
 
 const (
-	LetIn    WaitEnd = iota
-	TimeOver         // the call was refused
-	Left             // the client did
+	LetIn    WaitEnd = iota // an endpoint took the call
+	TimeOver                // the call had waited as long as it may
+	Left                    // the client left
 	waitEnds
 )
 
@@ -28,8 +28,7 @@ type waitStats struct {
 	sum     time.Duration
 }
 
-// WaitBounds are the upper bounds of the histogram of waits; those that are longer
-// are counted beyond the last.
+// WaitBounds are the upper bounds of the histogram of waits. A further bucket counts longer waits.
 var WaitBounds = [...]time.Duration{
 	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second,
 	2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
@@ -47,17 +46,17 @@ func (w *waitStats) add(waited time.Duration, how WaitEnd) {
 	w.mu.Unlock()
 }
 
-// WaitMeasures are how calls have waited for an endpoint since the pool was made. A call
-// whose attempt failed may wait again, and counts again.
+// WaitMeasures count the waits for an endpoint since the pool was made. A call whose attempt failed
+// may wait again, and counts again.
 type WaitMeasures struct {
 	Now                               int64 // calls that wait
 	LetIn, TimeOver, Left, TurnedAway uint64
 	Buckets                           [len(WaitBounds) + 1]uint64
 	Sum                               time.Duration
-	Longest                           time.Duration // of those that have a place in the queue
+	Longest                           time.Duration // the time of the first call in the queue, since its beginning
 }
 
-// Measure returns how calls have waited.
+// Measure returns the counts of waits.
 func (q *Queue) Measure(now time.Time) (m WaitMeasures) {
 	m.Now = q.count.Load()
 	m.TurnedAway = q.stats.turnedAway.Load()
@@ -74,7 +73,7 @@ func (q *Queue) Measure(now time.Time) (m WaitMeasures) {
 	return m
 }
 
-// status is how calls wait; nil: none ever has.
+// status returns the waits for the API; nil if no call has ever waited.
 func (q *Queue) status(now time.Time) *api.WaitingStatus {
 	m := q.Measure(now)
 	if m.Now == 0 && m.LetIn+m.TimeOver+m.Left+m.TurnedAway == 0 {

@@ -17,8 +17,11 @@ func (p *Pool) endOverdue(now time.Time) (inFlight int, shortest time.Duration) 
 	looked := false
 	p.Mu.Lock()
 	cfg := p.breakerConfig()
-	for _, s := range p.Members {
-		if cfg != nil && s.Busy.Load() > 0 {
+	for _, s := range p.awakeLocked() {
+		if s.Busy.Load() == 0 {
+			continue
+		}
+		if cfg != nil {
 			changed, news := s.Watch(now, cfg)
 			looked = looked || changed
 			collected = append(collected, news...)
@@ -51,7 +54,7 @@ type watched interface {
 	PatienceLeft() time.Duration
 }
 
-// A verdict says what is to be done about an attempt.
+// A verdict says what to do about an attempt.
 type verdict struct {
 	watched watched
 	why     endpoint.Ending

@@ -2,21 +2,21 @@ package quota
 
 import "math"
 
-// A Booking is how many tokens to book for calls whose use is known only at their end. It learns
-// from the calls before. The zero value has seen none. It is not safe for concurrent use.
+// A Booking estimates the tokens of calls whose use is known only at their end. It learns from
+// earlier calls. The zero value has seen none. It is not safe for concurrent use.
 type Booking struct {
-	all            mean // tokens used
-	asked, ofAsked mean // what calls might have used by their own account, and what they did use
+	all            mean // tokens that calls used
+	asked, ofAsked mean // of calls that stated a maximum: the maximum, and the tokens they used
 }
 
 const (
-	firstGuess = 1000 // tokens of a call about which nothing is known
-	provenBy   = 5    // calls, before what they used counts for more than what they asked for
+	firstGuess = 1000 // tokens of a call while nothing is known
+	provenBy   = 5    // calls that state a maximum, before their use is scaled
 )
 
-// Tokens returns how many tokens to book for a call that may use asked tokens by its own account, 0
-// if it gives none. Those of a call that gives none are the mean of the latest 100 calls. Calls
-// rarely use all that they ask for, so asked counts in proportion to what earlier calls used of it.
+// Tokens returns how many tokens to book for a call. asked is the maximum that the call states; 0:
+// none. A call without one books the mean of the latest 100 calls. A call rarely uses its maximum,
+// so a call with one books the part of it that earlier calls used on average.
 func (b *Booking) Tokens(asked int64) int64 {
 	switch {
 	case asked <= 0 && b.all.values > 0:
@@ -30,7 +30,7 @@ func (b *Booking) Tokens(asked int64) int64 {
 	return int64(max(1, math.Ceil(min(part*float64(asked), math.MaxInt64/2))))
 }
 
-// Learn takes how many tokens a call has used, and what it asked for.
+// Learn takes the maximum that a call stated, 0 for none, and the tokens that it used.
 func (b *Booking) Learn(asked, used int64) {
 	b.all.add(used)
 	if asked > 0 {

@@ -1,4 +1,4 @@
-// Package quota keeps an endpoint within what its provider grants.
+// Package quota keeps an endpoint within its provider's limits.
 package quota
 
 import (
@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// A Limit is a grant: so many requests or tokens in a time.
+// A Limit allows Amount requests or tokens in each span of Per.
 type Limit struct {
 	Of     Unit
 	Amount int64         // at least 1
 	Per    time.Duration // positive
-	// Burst is how many may be used at once by an endpoint that has rested. 0 stands for a
-	// fiftieth of Amount, at least 1, and lowers the rate so that no span of Per has more
-	// than Amount. With a burst of its own, such a span may have Amount and Burst.
+	// Burst is how many an endpoint may use at once after it has rested. 0 stands for a
+	// fiftieth of Amount, at least 1, and a lower rate, so that no span of Per has more than
+	// Amount. With another Burst, a span of Per may have Amount plus Burst.
 	Burst int64
 }
 
@@ -40,7 +40,7 @@ func ParseUnit(word string) (Unit, bool) {
 	return 0, false
 }
 
-// A Rate is a limit ready for use. It is never written to.
+// A Rate is a limit ready for use. It is read-only.
 type Rate struct {
 	Limit
 	interval float64 // in which one unit grows back, in nanoseconds
@@ -60,11 +60,11 @@ func (l Limit) Rate() Rate {
 	return r
 }
 
-// Part returns the rate of a part of the limit, above 0 and at most 1, where n buckets share it. The
-// parts of buckets that add up to 1 keep to the limit together, and to its burst: half of that is split
-// like the amount and half evenly, since with a burst of 1 much of a small part would grow in vain. A
-// burst that is not stated counts twice in this: then buckets that have all rested may use a fiftieth
-// of Amount more, once.
+// Part returns the rate of one of n buckets that share the limit. part is above 0 and at most 1.
+// Buckets whose parts add up to 1 keep the limit together, and its burst: Part splits half of the
+// burst like the amount and half evenly, because a small part with a burst of 1 would lose much of
+// what grows back. If Burst is 0, Part splits twice the default burst: buckets that have all rested
+// may use a fiftieth of Amount more, once.
 func (r Rate) Part(part float64, n int) Rate {
 	burst := float64(r.burst) * min(1, part+1/float64(n))
 	if r.Burst > 0 {
@@ -76,18 +76,18 @@ func (r Rate) Part(part float64, n int) Rate {
 	return r
 }
 
-// A Bucket is how much of a limit is in use: the generic cell rate algorithm (GCRA), with
-// one time as its state, and another for what was taken in vain. The zero value has all of its
-// burst. It is not safe for concurrent use. Times of one bucket may jump back: what has grown back
-// stays so.
+// A Bucket counts how much of a limit is in use. It is the generic cell rate algorithm (GCRA), whose
+// state is one time, plus a second time for units that were given back late. The zero value has its
+// whole burst. It is not safe for concurrent use. Its clock may jump back: units that have grown back
+// stay.
 type Bucket struct {
-	full  int64 // when all that was used has grown back, in nanoseconds since the epoch
-	spare int64 // what was given back after it had grown back, as the time in which it grew
+	full  int64 // when all used units have grown back, in nanoseconds since the epoch
+	spare int64 // units given back after they had grown back, as the time in which they grow
 	used  history
 }
 
-// Take uses n units and reports whether they were there. More than the burst are there once
-// all has grown back; the next units wait for what was taken in advance.
+// Take uses n units if they are available, and reports whether they were. More units than the burst
+// are available once all have grown back; later units then wait longer.
 func (b *Bucket) Take(now time.Time, r *Rate, n int64) bool {
 	at := now.UnixNano()
 	if !b.Has(at, r, n) {
@@ -97,10 +97,10 @@ func (b *Bucket) Take(now time.Time, r *Rate, n int64) bool {
 	return true
 }
 
-// Has reports whether n units are there at a time, in nanoseconds since the epoch.
+// Has reports whether n units are available at a time, in nanoseconds since the epoch.
 func (b *Bucket) Has(at int64, r *Rate, n int64) bool { return at >= b.ready(r, n) }
 
-// Use uses n units, at least 0, whether they are there or not, at a time in nanoseconds since the
+// Use uses n units, at least 0, even if they are not available, at a time in nanoseconds since the
 // epoch.
 func (b *Bucket) Use(at int64, r *Rate, n int64) { b.use(at, r, n) }
 
@@ -113,17 +113,17 @@ func (b *Bucket) use(at int64, r *Rate, n int64) {
 	b.used.add(at, r.part, n)
 }
 
-// rest lets the bucket grow to a time. What nobody uses for a while is not saved up, and neither is
-// what was given back.
+// rest lets the bucket grow until a time. Neither unused units nor units that were given back are
+// saved up while the bucket is idle.
 func (b *Bucket) rest(at int64) {
 	if idle := at - b.full; idle > 0 {
 		b.full, b.spare = at, max(0, b.spare-idle)
 	}
 }
 
-// Correct uses n more units for a Use at an earlier time or, if n is negative, gives some of those
-// back. What is given back can be used at once, even if time has passed in vain for it since: up to
-// a quarter of Amount.
+// Correct uses n more units for a Use at the time taken or, if n is negative, gives some of its units
+// back. Units given back are available at once, even if they have grown back since, up to a quarter
+// of Amount.
 func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
 	at := now.UnixNano()
 	if n >= 0 {
@@ -138,8 +138,8 @@ func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
 	b.used.correct(at, taken.UnixNano(), r.part, n)
 }
 
-// Changed adapts the bucket to another part of its limit. What has been used grows back at the new
-// rate: within Per, unless it would have taken longer before.
+// Changed adapts the bucket to another part of its limit. Used units grow back at the new rate:
+// within Per, unless they would have taken longer at the old one.
 func (b *Bucket) Changed(now time.Time, from, to *Rate) {
 	at, longer := now.UnixNano(), to.interval/from.interval
 	if debt := b.full - at; debt > 0 {
@@ -148,7 +148,7 @@ func (b *Bucket) Changed(now time.Time, from, to *Rate) {
 	b.spare = min(int64(float64(b.spare)*longer), int64(to.Per)/4)
 }
 
-// Ready returns when n units will be there; now if they are.
+// Ready returns when n units will be available; now if they are.
 func (b *Bucket) Ready(now time.Time, r *Rate, n int64) time.Time {
 	return now.Add(time.Duration(max(0, b.ready(r, n)-now.UnixNano())))
 }
@@ -157,13 +157,13 @@ func (b *Bucket) ready(r *Rate, n int64) int64 {
 	return b.full - b.spare - r.grows(max(0, r.burst-n))
 }
 
-// Left returns how much of the amount has not been used within the last Per; not less than 0.
-// It is exact to a twelfth of Per, and for show: Take goes by the rate.
+// Left returns Amount minus the units used within the last Per, at least 0. It is for display only,
+// and exact to a twelfth of Per: Take uses the rate.
 func (b *Bucket) Left(now time.Time, r *Rate) int64 {
 	return max(0, r.Amount-b.used.sum(now.UnixNano(), r.part))
 }
 
-// grows returns in which time n units grow back, in nanoseconds; at most a year.
+// grows returns the time in which n units grow back, in nanoseconds; at most a year.
 func (r *Rate) grows(n int64) int64 {
 	const year = float64(365 * 24 * time.Hour)
 	grows := r.interval * float64(n)
@@ -175,12 +175,12 @@ func (r *Rate) grows(n int64) int64 {
 
 const parts = 12
 
-// A history counts units over a time, in parts.
+// A history counts the units of a span of time in parts.
 type history struct {
 	counts [parts]int64
-	latest int64 // the part that is counted in, a number since the epoch
-	ends   int64 // the latest, in nanoseconds since the epoch
-	at     int   // where its count is
+	latest int64 // the current part: parts since the epoch
+	ends   int64 // when it ends, in nanoseconds since the epoch
+	at     int   // its index in counts
 }
 
 // add counts n units, at least 0, now.
@@ -191,8 +191,8 @@ func (h *history) add(now, part, n int64) {
 	h.counts[h.at] += n
 }
 
-// correct counts n units for a time that is now or earlier. Units that are no longer in the history
-// cannot be taken back.
+// correct adds n units, or takes them off if n is negative, at a time that is now or earlier. It
+// ignores times before the history.
 func (h *history) correct(now, at, part, n int64) {
 	h.turn(now, part)
 	back := h.latest - at/part
@@ -211,7 +211,8 @@ func (h *history) sum(at, part int64) (sum int64) {
 	return sum
 }
 
-// turn empties the parts that have passed. A clock that jumps back counts on in the latest.
+// turn empties the parts that have passed. After a jump of the clock back, the latest part stays
+// current.
 func (h *history) turn(now, part int64) {
 	to := now / part
 	if to-h.latest >= parts {

@@ -38,14 +38,15 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestNoSpanHasMoreThanTheAmount: by default, however calls come; and what demand there is gets nearly all.
+// TestNoSpanHasMoreThanTheAmount: with the default burst, however calls arrive. Twice the demand gets nearly
+// all of the amount.
 func TestNoSpanHasMoreThanTheAmount(t *testing.T) {
 	for _, limit := range []Limit{{Amount: 600, Per: time.Minute}, {Amount: 3, Per: time.Second}, {Amount: 1, Per: time.Minute}, {Amount: 50, Per: time.Second}, {Amount: 10000, Per: time.Hour}} {
 		rate := limit.Rate()
 		var b Bucket
 		var taken []time.Time
 		random := rand.New(rand.NewPCG(1, 2))
-		mean := float64(limit.Per) / float64(limit.Amount) / 2 // twice the grant
+		mean := float64(limit.Per) / float64(limit.Amount) / 2 // twice the amount
 		now := start
 		for end := start.Add(5 * limit.Per); now.Before(end); now = now.Add(time.Duration(random.ExpFloat64() * mean)) {
 			if b.Take(now, &rate, 1) {
@@ -62,13 +63,13 @@ func TestNoSpanHasMoreThanTheAmount(t *testing.T) {
 			}
 		}
 		if part := float64(len(taken)) / float64(5*limit.Amount); limit.Amount >= 600 && part < 0.97 {
-			t.Errorf("%+v: only %.3f of the grant used", limit, part)
+			t.Errorf("%+v: only %.3f of the amount used", limit, part)
 		}
 	}
 }
 
-// TestTokens: calls that book tokens and put that right use the grant within 5 % over five minutes, whatever
-// they ask for and however long their answers take.
+// TestTokens: calls that book tokens and correct that at their end use the limit to within 5 % over five
+// minutes, whatever maximum they state and however long their responses take.
 func TestTokens(t *testing.T) {
 	type answer struct {
 		at, taken   time.Time
@@ -98,13 +99,13 @@ func TestTokens(t *testing.T) {
 			part := float64(used) / 300000
 			t.Logf("calls ask for %s, answers take %v: %.3f of the grant used", name, takes, part)
 			if part < 0.95 || part > 1.05 {
-				t.Errorf("calls ask for %s, answers take %v: %.3f of the grant used", name, takes, part)
+				t.Errorf("calls ask for %s, responses take %v: %.3f of the amount used", name, takes, part)
 			}
 		}
 	}
 }
 
-// TestCorrect: what is given back can be used even if its time has passed, but not after a rest.
+// TestCorrect: units given back can be used even if they have grown back, but not after a rest.
 func TestCorrect(t *testing.T) {
 	rate := Limit{Of: Tokens, Amount: 60, Per: time.Minute, Burst: 1}.Rate()
 	var b Bucket
@@ -156,7 +157,7 @@ func TestLeft(t *testing.T) {
 	b.Use(at(3600000).UnixNano(), &rate, 20)
 	b.Correct(at(3600000), &rate, at(3600000), -5)
 	if left := b.Left(at(3600000), &rate); left != 0 {
-		t.Errorf("after more than there was: %d", left)
+		t.Errorf("after more units than Amount: %d", left)
 	}
 }
 
@@ -198,7 +199,7 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// TestPartChanges: what was used grows back at the rate of the new part.
+// TestPartChanges: used units grow back at the rate of the new part.
 func TestPartChanges(t *testing.T) {
 	whole := Limit{Amount: 60, Per: time.Minute, Burst: 10}.Rate()
 	small, large := whole.Part(0.1, 2), whole.Part(0.9, 2)

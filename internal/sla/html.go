@@ -23,7 +23,7 @@ var reportTemplates = func() map[Language]*template.Template {
 		all[language] = template.Must(template.New("report").Funcs(template.FuncMap{
 			"achieved":    formatAchieved,
 			"budget":      formatBudget,
-			"cause":       func(text string) string { return say(text) },
+			"cause":       func(text string) string { return formatCauseIn(text, language) },
 			"charts":      chartsOf,
 			"destination": func(to string) string { return cmp.Or(to, say("other endpoints")) },
 			"duration":    formatDuration,

@@ -1,6 +1,9 @@
 package sla
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Language is a language of the report's HTML page. The zero value is English.
 type Language string
@@ -34,6 +37,44 @@ func (l Language) say(text string, values ...any) string {
 		return text
 	}
 	return fmt.Sprintf(text, values...)
+}
+
+// formatCauseIn returns the words for the cause of an incident: why the breaker opened or the pool was
+// down and, if it is known, the kind of the latest failure.
+func formatCauseIn(cause string, l Language) string {
+	reason, last, known := strings.Cut(cause, ", last: ")
+	words := func(name string) string {
+		if text, ok := reasons[name]; ok {
+			name = text
+		}
+		return l.say(name)
+	}
+	if !known {
+		return words(reason)
+	}
+	return l.say("%s, last: %s", words(reason), words(last))
+}
+
+// reasons holds the words for reasons and kinds of failures. The page has the same words.
+var reasons = map[string]string{
+	"all_down":             "every endpoint is out",
+	"breaker":              "all out",
+	"breaker_and_hold":     "out or in cooldown",
+	"check_failed":         "health checks failed",
+	"consecutive_failures": "failures in a row",
+	"denied":               "credentials refused",
+	"failed_while_wary":    "failed while other instances had it out",
+	"failure_ratio":        "many failures",
+	"full":                 "all endpoints are full",
+	"hold":                 "all in cooldown",
+	"operator":             "by an operator",
+	"rate_limited":         "rate limited",
+	"relapse":              "failed again while recovering",
+	"scopes":               "out for all its scopes",
+	"slow":                 "too slow",
+	"slower_than_usual":    "far slower than usual",
+	"trial_failed":         "trial failed",
+	"unanswered":           "clients gave up waiting",
 }
 
 // chinese holds the Chinese texts by the English ones. docs/glossary.zh-CN.md has the words.
@@ -94,13 +135,23 @@ var chinese = map[string]string{
 	"stalled":                          "应答停滞",
 	"all_down":                         "全部端点不可用",
 	"full":                             "没有空位",
-	"consecutive_failures":             "连续失败",
-	"failure_ratio":                    "失败率过高",
-	"slow":                             "过慢",
-	"slower_than_usual":                "远慢于平常",
-	"unanswered":                       "客户端等不到应答",
-	"trial_failed":                     "试探失败",
-	"relapse":                          "恢复中再次失败",
-	"operator":                         "运维操作",
-	"check_failed":                     "健康检查失败",
+	"failures in a row":                "连续失败",
+	"many failures":                    "失败率过高",
+	"too slow":                         "过慢",
+	"far slower than usual":            "远慢于平常",
+	"clients gave up waiting":          "客户端等不到应答",
+	"trial failed":                     "试探失败",
+	"failed again while recovering":    "恢复中再次失败",
+	"by an operator":                   "运维操作",
+	"health checks failed":             "健康检查失败",
+	"every endpoint is out":            "所有端点均不可用",
+	"all out":                          "均已摘除",
+	"out or in cooldown":               "摘除或冷却",
+	"all in cooldown":                  "均在冷却",
+	"all endpoints are full":           "端点均已满",
+	"credentials refused":              "凭据被拒",
+	"rate limited":                     "被限流",
+	"out for all its scopes":           "所有范围均已摘除",
+	"failed while other instances had it out": "其他实例已将其摘除，此处又失败",
+	"%s, last: %s": "%s，最后一次：%s",
 }

@@ -48,7 +48,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 	}
 	for _, in := range rep.Incidents {
 		row(&b, formatTime(in.Start), formatTime(in.End), markdownSafe(formatWho(in.Endpoint)),
-			markdownSafe(in.Cause), strconv.FormatUint(in.Calls, 10))
+			markdownSafe(formatCauseIn(in.Cause, English)), strconv.FormatUint(in.Calls, 10))
 	}
 
 	b.WriteString("\n## Failovers\n\n")

@@ -123,6 +123,12 @@ func (s *Detector) Opened() {
 	}
 }
 
+// Settled reports whether Refresh has nothing to do before the next verdict or latency, but for the
+// decay, which may be late.
+func (s *Detector) Settled(factor float64) bool {
+	return !s.Suspect() && (factor <= 0 || !s.grown && !s.stale && s.Held != 1)
+}
+
 // Refresh updates the limit, at most once a second. Factor 0 turns detection off.
 func (s *Detector) Refresh(now time.Time, factor float64) {
 	if factor <= 0 {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestScreenTakesCredentialsOutOfHeaders(t *testing.T) {
+func TestScreenRemovesCredentialsFromHeaders(t *testing.T) {
 	s := NewScreen([]string{"X-Tenant-Secret", "content-type", "User-Agent", "Accept-Language", "x_own"})
 	h := http.Header{}
 	for _, field := range CredentialFields {
@@ -67,7 +67,7 @@ func TestScreenCleansURLsAndProtocols(t *testing.T) {
 	}
 }
 
-func TestScreenTakesCredentialsOutOfQueries(t *testing.T) {
+func TestScreenRemovesCredentialsFromQueries(t *testing.T) {
 	s := NewScreen(nil)
 	for query, want := range map[string]string{
 		"": "", "a=1&b=2": "a=1&b=2", "a=%2F&b=+&&c": "a=%2F&b=+&&c", "key": "", "key=": "", "key=s": "", "key=s&a=1": "a=1", "a=1&key=s": "a=1", "a=1&key=s&b=2": "a=1&b=2",

@@ -16,7 +16,8 @@ import (
 // dial. The proxy's constant for it is not exported.
 const DialInfoKey caddy.CtxKey = "reverse_proxy.dial_info"
 
-// DialInfo returns how to dial an upstream for a request, as the proxy works it out.
+// DialInfo returns how to dial an upstream for a request. It does the same as the proxy, whose
+// function is not exported.
 func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo, error) {
 	dial := u.Dial
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {

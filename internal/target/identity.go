@@ -9,9 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Identity returns where the endpoint is and with which credentials of its own it is called,
-// by which other instances know it. Placeholders of the process, such as {env.KEY}, have their
-// values; others stay as they are.
+// Identity returns the endpoint's base URL, or its address if it has none, and its own credentials.
+// Instances with the same two mean the same endpoint. Identity replaces placeholders that do not
+// depend on a request, such as {env.KEY}.
 func (t *Target) Identity() (base, credentials string) {
 	base = t.Address
 	if t.URL != nil {

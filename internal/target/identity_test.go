@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 )
 
-func TestIdentityTellsKeysAndAddressesApart(t *testing.T) {
+func TestIdentityDependsOnKeyAndAddress(t *testing.T) {
 	t.Setenv("FLEET_KEY", "k1")
 	with := func(url_, field, value string) *Target {
 		target := &Target{Address: "10.0.0.1:80"}
@@ -26,7 +26,7 @@ func TestIdentityTellsKeysAndAddressesApart(t *testing.T) {
 		return base == base2 && credentials == credentials2
 	}
 	if !same(with("https://a.test/v1", "Authorization", "Bearer k1"), with("https://a.test/v1", "authorization", "Bearer {env.FLEET_KEY}")) {
-		t.Error("a key from the environment is another one")
+		t.Error("the same key from the environment makes another endpoint")
 	}
 	if !same(with("https://a.test", "X-Trace", "1"), with("https://a.test", "X-Trace", "2")) {
 		t.Error("a header without a credential makes another endpoint")

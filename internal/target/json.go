@@ -74,8 +74,8 @@ func replaced(value any, repl *caddy.Replacer) any {
 	return value
 }
 
-// SetJSON returns the body for the target: a copy of body after all edits. asked is the model
-// that the call names.
+// SetJSON returns the body for the target: a copy of body after all edits. asked is the client's
+// name of the model.
 func (t *Target) SetJSON(body []byte, asked string, repl *caddy.Replacer) ([]byte, error) {
 	original := body
 	if t.Models != nil && t.Models.place == dialect.InBody {

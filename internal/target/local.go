@@ -8,7 +8,7 @@ import (
 )
 
 // Local reports whether a dial address names this machine: a loopback or unspecified IP,
-// localhost, no host, or a socket. It looks no names up.
+// localhost, no host, or a socket. It does not resolve names.
 func Local(address string) bool {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {

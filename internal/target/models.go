@@ -8,25 +8,25 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// Models are what an endpoint calls models. They are read-only.
+// Models maps the model names of clients to those of an endpoint. It is read-only.
 type Models struct {
-	names  map[string]string // by what clients ask for
-	others string            // what it calls every other; empty: it takes no other
-	place  dialect.Place
+	names  map[string]string // the endpoint's, by the client's
+	others string            // the endpoint's name for every other model; empty: it takes no other
+	place  dialect.Place     // where requests name their model
 }
 
-// NewModels are names by what clients ask for, which is empty for every other model.
+// NewModels returns a mapping from clients' names to the endpoint's. The key "" is every other model.
 func NewModels(names map[string]string, place dialect.Place) *Models {
 	return &Models{names, names[""], place}
 }
 
-// Takes reports whether the endpoint takes calls for a model. Every endpoint takes calls that
-// name none.
+// Takes reports whether the endpoint takes calls for a model. asked is the client's name; empty:
+// the call names none, and every endpoint takes it.
 func (m *Models) Takes(asked string) bool {
 	return asked == "" || m.others != "" || m.names[asked] != ""
 }
 
-// name is what the endpoint calls a model.
+// name returns the endpoint's name of a model.
 func (m *Models) name(asked string) string {
 	if name := m.names[asked]; name != "" {
 		return name
@@ -36,13 +36,13 @@ func (m *Models) name(asked string) string {
 
 var modelPath = jsondoc.Named("model")
 
-// modelField reads the field of a body that names its model.
+// modelField reads the model from a body.
 var modelField, _ = jsondoc.ParseField("model")
 
-// ModelIn is the model that a JSON body names; empty: none.
+// ModelIn returns the model that a JSON body names; empty: none.
 func ModelIn(body []byte) string { return modelField.In(body) }
 
-// ModelOf is the model that a URL names; empty: none.
+// ModelOf returns the model that a URL names; empty: none.
 func ModelOf(u *url.URL) string { return dialect.PathModel(u) }
 
 // EditsBody reports whether the target changes the bodies of requests.
@@ -63,7 +63,8 @@ func (m *Models) rename(body []byte, asked string) []byte {
 	return renamed
 }
 
-// Path is the URL of a request, by the endpoint's name of the model that its path names.
+// Path returns the URL of a request with the endpoint's name of the model in its path, if the path
+// names one.
 func (t *Target) Path(u *url.URL, asked string) *url.URL {
 	if t.Models == nil || t.Models.place != dialect.InPath || asked == "" {
 		return u

@@ -32,8 +32,8 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-// FuzzRedactURL checks that a shown base URL contains no user, password, query, fragment,
-// or segment that looks like a key, and all the rest.
+// FuzzRedactURL checks that a shown base URL contains no user, password, query, fragment, or
+// segment that looks like a key, and everything else.
 func FuzzRedactURL(f *testing.F) {
 	f.Add("https://user:pass@api.example:8443/v1/AbCdEfGh12345678?key=x#y")
 	f.Add("http://[::1]/a%2Fb/0123456789abcdef0123/")

@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/schedule"
 )
 
-// A Schedule says what becomes of an endpoint while a window is open.
+// A Schedule changes settings of an endpoint while a window is open.
 type Schedule struct {
 	*schedule.Window
 	Drain    bool
@@ -15,8 +15,8 @@ type Schedule struct {
 	Priority *int     // nil: as configured
 }
 
-// Plan is what the target's schedules say at a time, nil for nothing, and when that may
-// change; zero: never.
+// Plan returns the settings of the target's open schedules at a time; nil: none is open. They may
+// change at the returned time; zero: never.
 func (t *Target) Plan(now time.Time) (plan *endpoint.Plan, change time.Time) {
 	for _, s := range t.Schedules {
 		open, since, next := s.At(now)

@@ -88,7 +88,7 @@ type Target struct {
 	Configured *Target // the target without the operator's settings; nil: there are none
 }
 
-// IsMetered reports whether there may be limits or quotas of the endpoint's own.
+// IsMetered reports whether the endpoint may have limits or quotas of its own.
 func (t *Target) IsMetered() bool { return t.Quota || t.Bounds != nil && len(t.Bounds.Rates) > 0 }
 
 // WithBasicAuth returns a copy of ops that also sends the credentials of a base URL, unless
@@ -126,20 +126,20 @@ func (t *Target) matchingTimeout(r *http.Request) time.Duration {
 	return t.Timeout
 }
 
-// A HedgeDelay is the delay after which attempts at an endpoint are hedged, if it depends on
-// the endpoint's latencies. It is safe for concurrent use. The zero value knows no delay.
+// A HedgeDelay caches the delay after which attempts at an endpoint are hedged, if it depends on
+// the endpoint's latencies. It is safe for concurrent use. The zero value holds no delay.
 type HedgeDelay struct {
-	at    atomic.Int64 // when delay was worked out, Unix nanoseconds
+	at    atomic.Int64 // when delay was computed, Unix nanoseconds
 	delay atomic.Int64 // nanoseconds; 0: unknown
 }
 
-// Latest returns the delay. If it is older than every, one of the callers works it out anew
-// with workOut; the others get the old one meanwhile.
-func (d *HedgeDelay) Latest(now time.Time, every time.Duration, workOut func() time.Duration) time.Duration {
+// Latest returns the delay. If it is older than every, one caller computes a new one; the others
+// get the old one meanwhile.
+func (d *HedgeDelay) Latest(now time.Time, every time.Duration, compute func() time.Duration) time.Duration {
 	at := d.at.Load()
 	if age := now.UnixNano() - at; age < 0 || age > int64(every) {
 		if d.at.CompareAndSwap(at, now.UnixNano()) {
-			d.delay.Store(int64(workOut()))
+			d.delay.Store(int64(compute()))
 		}
 	}
 	return time.Duration(d.delay.Load())

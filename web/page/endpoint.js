@@ -4,7 +4,7 @@ import { ActionsButton } from './actions.js';
 import { Charts } from './charts.js';
 import { h, setAttribute, setPart, setStyle, setText, show } from './dom.js';
 import { follow, href } from './route.js';
-import { cause, clock, countdown, elapsed, known, list, number, quota, reason, share, t } from './words.js';
+import { cause, clock, countdown, elapsed, known, list, number, quota, reason, remedyOf, share, t } from './words.js';
 
 // standing describes an endpoint: its state, its level (good, warn or bad), notes, and the
 // progress of what it waits for.
@@ -46,7 +46,7 @@ export function standing(e, now) {
       return { state: 'idle', level: 'good', notes: [] };
     default:
       return {
-        state: 'closed', level: 'good',
+        state: 'closed', level: (e.scopes ?? []).some((scope) => standing(scope, now).level !== 'good') ? 'warn' : 'good',
         notes: e.score < 0.75 ? [t('note.score', { score: e.score.toFixed(2) })] : [],
       };
   }
@@ -62,6 +62,13 @@ export const breakerOf = (e) => (known(`breaker.${e.state}`) ? t(`breaker.${e.st
 export function illScopes(e, now) {
   return (e.scopes ?? []).map((scope) => [scope, standing(scope, now)]).filter(([, s]) => s.level !== 'good')
     .map(([scope, s]) => t('scope.ill', { scope: scope.scope, state: t(`state.${s.state}`), notes: s.notes.filter(Boolean).map((note) => ` · ${note}`).join('') })).join('\n');
+}
+
+// remedies say what usually helps an endpoint, or its scopes, a line each.
+function remedies(e) {
+  const out = (one) => one.state === 'open' || one.state === 'recovering';
+  const of = out(e) ? [e] : e.state === 'closed' ? (e.scopes ?? []).filter((scope) => out(scope) && scope.share === 0) : [];
+  return [...new Set(of.map((one) => remedyOf(one.reason, one.cause)).filter(Boolean))].join('\n');
 }
 
 // Rate counts attempts per second over the last 5 seconds.
@@ -165,7 +172,7 @@ export class Notes {
 
   update(e, s, now) {
     const notes = s.notes.filter(Boolean);
-    const more = [illScopes(e, now), this.brief ? fleetLines(e).join('\n') : orders(e, now, [...fleetLines(e), ...limitLines(e, now)])].filter(Boolean).join('\n');
+    const more = [illScopes(e, now), remedies(e), this.brief ? fleetLines(e).join('\n') : orders(e, now, [...fleetLines(e), ...limitLines(e, now)])].filter(Boolean).join('\n');
     show(this.node, notes.length > 0 || more !== '');
     show(this.note, notes.length > 0);
     setText(this.note, sentenceCase(notes.join(' · ')));

@@ -35,6 +35,18 @@ const en = {
   'verdict.spread': 'Answers from tiers {tiers}',
   'verdict.lower': 'Answers from tier {tier}: the tiers before it are out',
   'verdict.down': 'Down: every endpoint is out',
+  'verdict.scopes': 'Down for {scopes}: no endpoint takes these requests',
+  remedy: 'What helps: {what}',
+  'remedy.host': 'check the name of its host in the configuration, and the DNS of this machine',
+  'remedy.refused': 'check that it runs, and that its address and port are right',
+  'remedy.reach': 'check that this machine can reach its address and port',
+  'remedy.tls': 'check its certificate, and the clock and the CA certificates of this machine',
+  'remedy.denied': 'check its key and the account at its provider; then reload Caddy, or restart it if the key is in the environment',
+  'remedy.limited': 'send it less (limit, max_requests), or give it another key',
+  'remedy.closed': 'look at its log, and at proxies between here and there: it ends connections early',
+  'remedy.status': 'look at its log, or at the status page of its provider',
+  'remedy.slow': 'look at its load, and at the network between here and there',
+  'remedy.check': 'ask for the uri of its health check yourself',
   'verdict.idle': 'No endpoint has weight',
 
   'verdict.burning': 'error budget burns at {rate}×',
@@ -405,6 +417,18 @@ const zh = {
   'verdict.spread': '由第 {tiers} 层级应答',
   'verdict.lower': '由第 {tier} 层级应答：之前的层级均不可用',
   'verdict.down': '不可用：没有任何端点可以接收请求',
+  'verdict.scopes': '{scopes} 不可用：没有任何端点接收这些请求',
+  remedy: '建议：{what}',
+  'remedy.host': '检查配置里的主机名，以及本机的 DNS',
+  'remedy.refused': '检查它是否在运行，地址和端口是否正确',
+  'remedy.reach': '检查本机能否连到它的地址和端口',
+  'remedy.tls': '检查它的证书，以及本机的时钟和 CA 证书',
+  'remedy.denied': '检查它的密钥和服务商处的账户；然后重新加载 Caddy，密钥在环境变量里时则重启',
+  'remedy.limited': '少发一些请求（limit、max_requests），或者再给它一个密钥',
+  'remedy.closed': '查看它的日志，以及中间的代理：它过早关闭连接',
+  'remedy.status': '查看它的日志，或服务商的状态页面',
+  'remedy.slow': '查看它的负载，以及到它的网络',
+  'remedy.check': '亲自请求一次健康检查的 uri',
   'verdict.idle': '没有端点具有权重',
 
   'verdict.burning': '错误预算消耗速度为允许值的 {rate} 倍',
@@ -787,6 +811,17 @@ export function cause({ what: raw, method, path, scope, count: times }) {
   const plain = method ? t(/^\d+$/.test(what) ? 'cause.status' : 'cause.from', { what, request: `${method} ${path}` }) : what;
   const text = scope ? t('cause.scope', { cause: plain, scope }) : plain;
   return times > 1 ? `${text} ${t('times', { n: times })}` : text;
+}
+
+// remedyOf returns what usually helps against a failure that keeps an endpoint out for a reason, or ''.
+export function remedyOf(why, failed) {
+  if (!failed) return '';
+  const slow = ['slow', 'slower_than_usual', 'unanswered'];
+  const kinds = { rate_limited: 'limited', reset: 'closed', truncated: 'closed', timeout: 'slow', stalled: 'slow' };
+  let key = kinds[failed.outcome] ?? failed.outcome;
+  if (key === 'dial') key = failed.what.startsWith('no such host') ? 'host' : failed.what.startsWith('connection refused') ? 'refused' : 'reach';
+  if (!key) key = slow.includes(why) ? 'slow' : why === 'check_failed' ? 'check' : '';
+  return known(`remedy.${key}`) ? t('remedy', { what: t(`remedy.${key}`) }) : '';
 }
 
 // causeText translates a failure that comes as a text, such as "503 from POST /v1/chat, scope x".

@@ -20,7 +20,7 @@ import (
 const (
 	CheckPath   = "/health"  // path of health checks
 	CallPath    = "/call"    // a response within QuickAnswer
-	LastingPath = "/lasting" // a response after 400 ms
+	LastingPath = "/lasting" // a response after 1.5 s
 	StreamPath  = "/stream"  // an event stream of 300 ms
 	SocketPath  = "/socket"  // a WebSocket
 	DeadlyPath  = "/deadly"  // status 500
@@ -31,6 +31,9 @@ const (
 	NameHeader   = "X-Endpoint" // name of the actor
 	BreaksHeader = "X-Breaks"   // set if the actor breaks off the response
 )
+
+// ModelHeader is the header field in which a request may name a model.
+const ModelHeader = "X-Model"
 
 // An Actor is an endpoint with a behaviour. All methods are safe for concurrent use.
 type Actor struct {

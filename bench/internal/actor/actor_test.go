@@ -20,7 +20,7 @@ func TestSocket(t *testing.T) {
 	defer a.Crash()
 	open := func() *websocket.Conn {
 		t.Helper()
-		conn, resp, err := websocket.Open(a.Address, SocketPath)
+		conn, resp, err := websocket.Open(a.Address, SocketPath, nil)
 		if err != nil || conn == nil || resp.Header.Get(NameHeader) != "a" {
 			t.Fatalf("opening: %v, %v", resp, err)
 		}
@@ -37,7 +37,7 @@ func TestSocket(t *testing.T) {
 		t.Errorf("talking to a slow endpoint: %v", err)
 	}
 	a.Play(Unavailable)
-	conn, resp, err := websocket.Open(a.Address, SocketPath)
+	conn, resp, err := websocket.Open(a.Address, SocketPath, nil)
 	if err != nil || conn != nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("an endpoint that answers 503: %v, %v, %v", conn, resp, err)
 	}
@@ -99,6 +99,37 @@ func TestFailModel(t *testing.T) {
 	}
 	if n := a.Refused.Load(); n != 1 {
 		t.Errorf("%d refused, want 1", n)
+	}
+}
+
+// TestOnlyModel asks for the model that fails and for another one, and reads what is left of a quota.
+func TestOnlyModel(t *testing.T) {
+	a, err := New("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Crash()
+	ask := func(model string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodGet, "http://"+a.Address+CallPath, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set(ModelHeader, model)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	a.Play(OnlyModel("x", Unavailable))
+	if x, y := ask("x").StatusCode, ask("y").StatusCode; x != 503 || y != 200 {
+		t.Errorf("the model that fails: %d, another: %d", x, y)
+	}
+	a.Play(UseUp(3))
+	if resp := ask("x"); resp.StatusCode != 200 || resp.Header.Get("X-RateLimit-Remaining") != "0" || resp.Header.Get("X-RateLimit-Reset") != "3" {
+		t.Errorf("a used up quota: %s, %v", resp.Status, resp.Header)
 	}
 }
 

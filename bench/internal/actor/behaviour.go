@@ -18,7 +18,7 @@ type Behaviour func(a *Actor, w http.ResponseWriter, r *http.Request, body []byt
 const (
 	QuickAnswer   = 2 * time.Millisecond
 	slowAnswer    = 350 * QuickAnswer
-	lastingAnswer = 400 * time.Millisecond
+	lastingAnswer = 1500 * time.Millisecond
 )
 
 // Well sends a correct response, made by payload.Answer.
@@ -35,8 +35,12 @@ func Well(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// Slow sends a correct response after 700 ms.
+// Slow sends a correct response after 700 ms, at LastingPath as late as Well does.
 func Slow(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+	if r.URL.Path == LastingPath {
+		a.answer(w, r, body, lastingAnswer)
+		return
+	}
 	a.answer(w, r, body, slowAnswer)
 }
 
@@ -62,6 +66,26 @@ func OnlyCalls(fault Behaviour) Behaviour {
 			return
 		}
 		fault(a, w, r, body)
+	}
+}
+
+// OnlyModel applies a fault to requests that name the model in ModelHeader.
+func OnlyModel(model string, fault Behaviour) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		if r.Header.Get(ModelHeader) != model {
+			Well(a, w, r, body)
+			return
+		}
+		fault(a, w, r, body)
+	}
+}
+
+// UseUp responds as Well does, and states that its quota is used up for so many seconds.
+func UseUp(seconds int) Behaviour {
+	return func(a *Actor, w http.ResponseWriter, r *http.Request, body []byte) {
+		w.Header().Set("X-RateLimit-Remaining", "0")
+		w.Header().Set("X-RateLimit-Reset", strconv.Itoa(seconds))
+		Well(a, w, r, body)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/bench/internal/load"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
@@ -13,6 +14,16 @@ type Table struct {
 	Calls   int      `json:"calls_during_fault"`
 	About   string   `json:"about"`
 	Results []Result `json:"results"` // results of the peers, in order
+
+	Machine *run.Machine `json:"machine,omitempty"` // of its run; nil: the report's
+}
+
+// late returns the longest delay, in milliseconds, with which a client started.
+func (t Table) late() (longest float64) {
+	for _, r := range t.Results {
+		longest = max(longest, r.Late)
+	}
+	return longest
 }
 
 // A Result holds what the clients of one peer saw during one fault.
@@ -20,6 +31,7 @@ type Result struct {
 	Proxy         string         `json:"proxy"`
 	Cannot        string         `json:"cannot,omitempty"`  // why it took no part
 	Variant       bool           `json:"variant,omitempty"` // of the first peer
+	Late          float64        `json:"latest_start_ms"`   // longest delay of a client's start
 	Calls         int            `json:"calls"`
 	Failed        int            `json:"failed"`
 	FirstSecond   int            `json:"failed_in_first_second"`
@@ -55,6 +67,7 @@ func (r *Result) measure(samples []load.Sample, c Course) {
 	var took []time.Duration
 	served := 0
 	for _, s := range samples {
+		r.Late = max(r.Late, stats.Milliseconds(s.Late))
 		if s.At >= c.Before && s.At < c.heal() {
 			took = append(took, s.Took)
 			if byPrimary(s) {

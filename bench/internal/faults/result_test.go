@@ -29,6 +29,12 @@ func TestMeasure(t *testing.T) {
 	if r.Calls != 600 || r.Failed != 11 || r.FirstSecond != 10 || r.AfterHeal != 1 || r.What["503"] != 11 {
 		t.Errorf("failures: %+v", r)
 	}
+	samples[7].Late = 30 * time.Millisecond
+	r = Result{}
+	r.measure(samples, c)
+	if late := (Table{Results: []Result{{}, r}}).late(); late != 30 {
+		t.Errorf("clients were late by %v ms, want 30", late)
+	}
 	if r.P50 != 5 || r.Max != 5 {
 		t.Errorf("latency during the fault: p50 %v, max %v, want 5 and 5", r.P50, r.Max)
 	}

@@ -2,32 +2,11 @@ package llm
 
 import (
 	"context"
-	"embed"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 )
-
-//go:embed npm
-var npmFiles embed.FS
-
-// installNPM installs Portkey's gateway and the official clients below a directory. It returns the
-// directory with node_modules.
-func installNPM(ctx context.Context, dir string) (string, error) {
-	if err := os.CopyFS(dir, npmFiles); err != nil {
-		return "", err
-	}
-	dir = filepath.Join(dir, "npm")
-	install := exec.CommandContext(ctx, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline")
-	install.Dir = dir
-	if text, err := install.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("npm ci: %w\n%s", err, text)
-	}
-	return dir, nil
-}
 
 // Whole counts what programs with an official client get.
 type Whole struct {

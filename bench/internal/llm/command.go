@@ -12,6 +12,7 @@ import (
 	"sync"
 	"text/tabwriter"
 
+	"github.com/apifailover/caddy-failover/bench/internal/npm"
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
@@ -62,7 +63,7 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 	}
 	l := launcher{dir: r.Dir, caddy: caddy}
 	run.Say("installing npm packages")
-	if l.npm, err = installNPM(ctx, r.Dir); err != nil {
+	if l.npm, err = npm.Install(ctx, r.Dir); err != nil {
 		return err
 	}
 	var chosen []kind

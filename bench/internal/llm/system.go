@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/apifailover/caddy-failover/bench/internal/client"
+	"github.com/apifailover/caddy-failover/bench/internal/peers"
 	"github.com/apifailover/caddy-failover/bench/internal/process"
 )
 
@@ -90,7 +91,7 @@ func ours(name, about string, options ...string) kind {
 
 func startPortkey(ctx context.Context, l launcher, p *provider) (*system, error) {
 	return l.launch(ctx, "Portkey", p, func(port int) (string, []string) {
-		return "", []string{"node", filepath.Join(l.npm, "node_modules/@portkey-ai/gateway/build/start-server.js"), fmt.Sprintf("--port=%d", port), "--headless"}
+		return "", peers.PortkeyCommand(l.npm, port)
 	})
 }
 

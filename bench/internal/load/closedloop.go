@@ -14,15 +14,17 @@ import (
 // as soon as it has the response, over connections that stay open.
 type ClosedLoop struct {
 	address string
+	ask     client.Ask
 	size    int            // size of the request's and the response's body in bytes
 	workers []func() error // each sends one request and reads its response
 	closers []func()
 }
 
 // NewClosedLoop returns a loop of n workers with bodies of size bytes. Size 0 sends GETs,
-// any other size POSTs. With TLS it trusts roots. Close closes its connections.
-func NewClosedLoop(address string, protocol client.Protocol, roots *x509.CertPool, size, n int) (*ClosedLoop, error) {
-	l := &ClosedLoop{address: address, size: size}
+// any other size POSTs. With TLS it trusts roots. Requests over HTTP/1.1 look as ask says. Close
+// closes its connections.
+func NewClosedLoop(address string, protocol client.Protocol, roots *x509.CertPool, ask client.Ask, size, n int) (*ClosedLoop, error) {
+	l := &ClosedLoop{address: address, ask: ask, size: size}
 	if protocol != client.H1 {
 		l.addHTTP2(n, protocol, roots)
 		return l, nil

@@ -2,8 +2,10 @@ package load
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func TestSink(t *testing.T) {
 			t.Errorf("%d bytes, %v; want 2048", len(text), err)
 		}
 	}
-	loop, err := NewClosedLoop(s.Address(), client.H1, nil, 100, 4)
+	loop, err := NewClosedLoop(s.Address(), client.H1, nil, client.Ask{}, 100, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +41,34 @@ func TestSink(t *testing.T) {
 	took, _, err := loop.Send(t.Context(), 50)
 	if err != nil || len(took) != 50 || stats.Quantile(took, 0) <= 0 {
 		t.Errorf("took %v, %v", took, err)
+	}
+}
+
+// TestAsk sends a request that looks as a peer wants it to.
+func TestAsk(t *testing.T) {
+	got := make(chan *http.Request, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !json.Valid(body) {
+			t.Errorf("the body is %q, %v", body, err)
+		}
+		got <- r
+		w.Write(body)
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	ask := client.Ask{Prefix: "/v1", JSON: true, Header: http.Header{"X-More": {"more"}}}
+	loop, err := NewClosedLoop(address, client.H1, nil, ask, 100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loop.Close()
+	if _, _, err := loop.Send(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	r := <-got
+	if r.Method != http.MethodPost || r.URL.Path != "/v1/100" || r.ContentLength != 100 || r.Header.Get("X-More") != "more" || r.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("the request is %+v", r)
 	}
 }
 

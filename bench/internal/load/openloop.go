@@ -19,6 +19,7 @@ import (
 // A Sample is the result of one request.
 type Sample struct {
 	At       time.Duration // due time, from the start
+	Late     time.Duration // time from At to the start of the request: the machine's fault
 	Took     time.Duration // time from At to the end of the response
 	OK       bool
 	Endpoint string // endpoint that responded, if OK
@@ -107,6 +108,7 @@ func (l *OpenLoop) Run(ctx context.Context, began time.Time, lasting time.Durati
 		s := &samples[i]
 		s.At = at
 		wg.Go(func() {
+			s.Late = time.Since(began) - at
 			switch {
 			case l.Deadly > 0 && i%l.Deadly == 0:
 				l.do(http.MethodGet, actor.DeadlyPath, nil, nil)

@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"strconv"
 
 	"github.com/apifailover/caddy-failover/bench/internal/client"
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
@@ -21,12 +23,7 @@ func (l *ClosedLoop) addHTTP1() error {
 		return err
 	}
 	l.closers = append(l.closers, func() { conn.Close() })
-	request := fmt.Appendf(nil, "GET /%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n\r\n", l.size, l.address)
-	if l.size > 0 {
-		request = fmt.Appendf(nil, "POST /%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Length: %d\r\n\r\n",
-			l.size, l.address, l.size)
-		request = append(request, payload.Of(l.size)...)
-	}
+	request := l.http1()
 	in := bufio.NewReaderSize(conn, 16<<10)
 	l.workers = append(l.workers, func() error {
 		if _, err := conn.Write(request); err != nil {
@@ -49,6 +46,27 @@ func (l *ClosedLoop) addHTTP1() error {
 		return skipBody(in, length, chunked)
 	})
 	return nil
+}
+
+// http1 returns the bytes of a request.
+func (l *ClosedLoop) http1() []byte {
+	method, body := http.MethodGet, []byte(nil)
+	header := http.Header{"User-Agent": {"bench"}}
+	maps.Copy(header, l.ask.Header)
+	if l.size > 0 {
+		method, body = http.MethodPost, payload.Of(l.size)
+		header.Set("Content-Length", strconv.Itoa(l.size))
+		if l.ask.JSON {
+			body = payload.JSON(l.size)
+			header.Set("Content-Type", "application/json")
+		}
+	}
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "%s %s/%d HTTP/1.1\r\nHost: %s\r\n", method, l.ask.Prefix, l.size, l.address)
+	header.Write(&request) // a buffer takes all
+	request.WriteString("\r\n")
+	request.Write(body)
+	return request.Bytes()
 }
 
 // streamsPerConnection is the number of workers that share an HTTP/2 connection.

@@ -18,6 +18,9 @@ var filler = bytes.Repeat([]byte("0123456789abcdef"), MaxSize/16)
 // not change them.
 func Of(size int) []byte { return filler[:size] }
 
+// JSON returns a JSON object of the given size, at least 8 bytes.
+func JSON(size int) []byte { return fmt.Appendf(nil, `{"x":"%s"}`, Of(size-len(`{"x":""}`))) }
+
 // Answer returns the correct response to a request with the given body: 1 KiB that ends
 // with the body's SHA-256. So a client can check the whole exchange.
 func Answer(body []byte) []byte {

@@ -18,6 +18,7 @@ import (
 type Launcher struct {
 	Dir   string // parent of each peer's directory
 	Caddy string // path of the Caddy binary with the plugin
+	NPM   string // directory of npm.Install, for peers that need it
 
 	// Engine is the address of a Redis server, for peers that form a fleet.
 	Engine string
@@ -30,6 +31,9 @@ type Running struct {
 	Address  string
 	Protocol client.Protocol
 	Roots    *x509.CertPool // roots that trust its certificate
+	Ask      client.Ask     // how its requests must look
+
+	port int
 }
 
 // Start starts a peer in front of endpoints and waits until it listens. Stop ends it. If another
@@ -62,16 +66,33 @@ func (l Launcher) start(ctx context.Context, p Peer, protocol client.Protocol, e
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	proc, err := process.Start(p.Program.Name, dir, p.argv(l.Caddy, dir, path))
+	proc, err := process.Start(p.Program.Name, dir, p.argv(l, port, dir, path))
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Peer: p, Process: proc, Address: fmt.Sprintf("127.0.0.1:%d", port), Protocol: protocol, Roots: roots}
-	if err := proc.Await(ctx, r.Address); err != nil {
-		proc.Stop()
-		return nil, fmt.Errorf("%s: %w", p.Name, err)
+	r := &Running{Peer: p, Process: proc, Address: fmt.Sprintf("127.0.0.1:%d", port), Protocol: protocol, Roots: roots, port: port}
+	if p.Asks != nil {
+		r.Ask = p.Asks(endpoints)
 	}
-	return r, nil
+	return r, r.await(ctx)
+}
+
+// Restart starts a peer that has ended again, with its address, its directory and its first
+// configuration. Its log begins anew.
+func (l Launcher) Restart(ctx context.Context, r *Running) (err error) {
+	if r.Process, err = process.Start(r.Program.Name, r.Dir, r.argv(l, r.port, r.Dir, filepath.Join(r.Dir, "config"))); err != nil {
+		return err
+	}
+	return r.await(ctx)
+}
+
+// await waits until the peer listens, or stops it.
+func (r *Running) await(ctx context.Context) error {
+	if err := r.Await(ctx, r.Address); err != nil {
+		r.Stop()
+		return fmt.Errorf("%s: %w", r.Name, err)
+	}
+	return nil
 }
 
 // engineAddress stands for the launcher's Engine in a configuration.

@@ -76,6 +76,13 @@ func ForSpeed() []Peer {
 		Config: func(at Listen, endpoints []string) string {
 			return nginxConfig(at, endpoints, false)
 		},
+	}, {
+		Name:    "Portkey",
+		About:   "Portkey's gateway for LLM APIs, on node: `loadbalance` over targets with `custom_host`, no retries; it reads and writes the JSON of each body. Only over HTTP/1.1, and with up to 30 endpoints, because each request carries the configuration",
+		Program: Portkey,
+		Most:    portkeyMost,
+		Asks:    portkeyAsk,
+		Config:  func(Listen, []string) string { return "" },
 	}}
 }
 

@@ -21,6 +21,12 @@ type Peer struct {
 	// after one has failed. 0 means never.
 	Resends int
 
+	// Most is the largest number of endpoints that it can have over HTTP/1.1, the only protocol
+	// that it speaks; 0: it can have any number, and speaks all protocols.
+	Most int
+	// Asks returns how its requests must look for the addresses of endpoints; nil: in no special way.
+	Asks func(endpoints []string) client.Ask
+
 	// Cannot says why the peer cannot do what is compared; "": it can. Then Config is nil.
 	Cannot string
 
@@ -28,6 +34,11 @@ type Peer struct {
 	// replaces {{dir}} with the peer's own directory, which holds its certificate (see
 	// certify).
 	Config func(at Listen, endpoints []string) string
+}
+
+// Serves reports whether the peer speaks the protocol and can have so many endpoints.
+func (p Peer) Serves(protocol client.Protocol, endpoints int) bool {
+	return p.Most == 0 || protocol == client.H1 && endpoints <= p.Most
 }
 
 // Listen is the port on loopback and the protocol of a peer.

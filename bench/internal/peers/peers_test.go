@@ -55,6 +55,9 @@ func sendBodiesAgain(t *testing.T, l peers.Launcher, all []peers.Peer, protocols
 	}
 	for _, p := range chosen {
 		for _, protocol := range protocols {
+			if !p.Serves(protocol, 2) || p.NeedsNPM() {
+				continue
+			}
 			t.Run(fmt.Sprint(p.Name, " ", protocol), func(t *testing.T) {
 				for what, failure := range failures {
 					for _, size := range []int{2 << 10, payload.MaxSize} {
@@ -209,7 +212,7 @@ func agreeOnTLS(t *testing.T, l peers.Launcher) {
 	suite := uint16(0) // suite of the first program
 	seen := make(map[*peers.Program]bool)
 	for _, p := range chosen {
-		if seen[p.Program] {
+		if seen[p.Program] || !p.Serves(client.H2TLS, 1) {
 			continue
 		}
 		seen[p.Program] = true

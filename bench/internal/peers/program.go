@@ -4,15 +4,18 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+
+	"github.com/apifailover/caddy-failover/bench/internal/npm"
 )
 
 // A Program is the software of a peer.
 type Program struct {
 	Name    string // name in reports
 	binary  string // name in PATH; empty if it is built for the run
+	npm     string // its npm package; empty if it is none
 	version []string
 	cut     string // text before the version in the command's output
-	argv    func(caddy, dir, config string) []string
+	argv    func(l Launcher, port int, dir, config string) []string
 }
 
 // Programs.
@@ -20,8 +23,8 @@ var (
 	Caddy = &Program{
 		Name:    "Caddy",
 		version: []string{"go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2"},
-		argv: func(caddy, _, config string) []string {
-			return []string{caddy, "run", "--adapter", "caddyfile", "--config", config}
+		argv: func(l Launcher, _ int, _, config string) []string {
+			return []string{l.Caddy, "run", "--adapter", "caddyfile", "--config", config}
 		},
 	}
 	HAProxy = &Program{
@@ -29,7 +32,7 @@ var (
 		binary:  "haproxy",
 		version: []string{"haproxy", "-v"},
 		cut:     "HAProxy version ",
-		argv: func(_, _, config string) []string {
+		argv: func(_ Launcher, _ int, _, config string) []string {
 			return []string{"haproxy", "-db", "-f", config}
 		},
 	}
@@ -38,14 +41,22 @@ var (
 		binary:  "nginx",
 		version: []string{"nginx", "-v"},
 		cut:     "nginx version: nginx/",
-		argv: func(_, dir, config string) []string {
+		argv: func(_ Launcher, _ int, dir, config string) []string {
 			return []string{"nginx", "-p", dir, "-e", "stderr", "-c", config}
+		},
+	}
+	Portkey = &Program{
+		Name:   "Portkey",
+		binary: "node",
+		npm:    npm.Gateway,
+		argv: func(l Launcher, port int, _, _ string) []string {
+			return PortkeyCommand(l.NPM, port)
 		},
 	}
 )
 
 // Programs returns all programs in the order of reports.
-func Programs() []*Program { return []*Program{Caddy, HAProxy, NGINX} }
+func Programs() []*Program { return []*Program{Caddy, HAProxy, NGINX, Portkey} }
 
 // Missing returns why the program cannot run here, or nil if it can.
 func (p *Program) Missing() error {
@@ -58,8 +69,17 @@ func (p *Program) Missing() error {
 	return nil
 }
 
+// NeedsNPM reports whether the launcher must know where npm packages are.
+func (p *Program) NeedsNPM() bool { return p.npm != "" }
+
 // Version returns the program's version, or "" if it is not installed.
 func (p *Program) Version() string {
+	if p.npm != "" {
+		if p.Missing() != nil {
+			return ""
+		}
+		return npm.Version(p.npm)
+	}
 	text, err := exec.Command(p.version[0], p.version[1:]...).CombinedOutput()
 	if err != nil {
 		return ""

@@ -55,15 +55,21 @@ func Start(name, dir string, argv []string, env ...string) (*Process, error) {
 // Further calls do nothing.
 func (p *Process) Stop() {
 	p.once.Do(func() {
-		group := -p.cmd.Process.Pid
-		_ = syscall.Kill(group, syscall.SIGTERM)
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM)
 		select {
 		case <-p.done:
 		case <-time.After(3 * time.Second):
 		}
-		_ = syscall.Kill(group, syscall.SIGKILL)
-		<-p.done
+		p.kill()
 	})
+}
+
+// Kill is Stop by force, without a warning.
+func (p *Process) Kill() { p.once.Do(p.kill) }
+
+func (p *Process) kill() {
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.done
 }
 
 // ErrEnded is the error of a process that ended when it should have listened, as it does if its

@@ -68,7 +68,8 @@ func TestGroup(t *testing.T) {
 	if now, peak := Memory(pids); now <= 0 || peak < now {
 		t.Errorf("memory is %d, at most %d", now, peak)
 	}
-	p.Stop()
+	p.Kill()
+	p.Stop() // does nothing
 	for deadline := time.Now().Add(20 * time.Second); len(p.Members()) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes %v are still there", p.Members())

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
+	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
 
 func TestBetterThanFirst(t *testing.T) {
@@ -37,11 +38,13 @@ func TestOthers(t *testing.T) {
 	if want := "POST 503: fewer attempts refused by the failing primary: Caddy (20); this plugin: 40"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	table.Machine = &run.Machine{Date: "2026-01-31", Versions: map[string]string{"plugin": "abcdef0"}}
 	var p page
-	if err := p.faultsInShort(faults.Report{Tables: []faults.Table{table}}); err != nil {
+	if err := p.faultsInShort(faults.Report{Machine: run.Machine{Date: "2026-01-30"}, Tables: []faults.Table{table}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
+		"Measured 2026-01-31 on 0 cores of , Linux : plugin abcdef0.",
 		"| 0 requests | this plugin | with scope | best of the others |",
 		"| of these refused | 40 | 1 | 20 (Caddy) |",
 		"| requests that the failing primary served | 30 % | 50 % | 20 % (Caddy) |",

@@ -16,7 +16,7 @@ func (p *page) faults(r faults.Report) error {
 Each proxy is a real process with its own three endpoints: a primary (a) and two backups. %d requests per second arrive at
 fixed times, even if earlier ones are still waiting. They alternate between GETs and POSTs of 2 KiB. Latency counts from the planned send time. A fault
 starts after %v and lasts %v. All proxies of a fault run at the same time. A request failed if its client did not get the
-complete, correct response. "In 1st s" counts failures in the first second of the fault, and "after heal" those after the fault. p50, p99, max, the attempts at the primary and attempts per request cover
+complete, correct response. A fault is played up to three times if other work on the machine kept clients from sending for more than 300 ms; the quietest play counts. "In 1st s" counts failures in the first second of the fault, and "after heal" those after the fault. p50, p99, max, the attempts at the primary and attempts per request cover
 the time of the fault. "Refused" counts those attempts at the primary to which it responded with a failure, and "served" is the part of the requests that it served. "Refused later" counts attempts that the primary refused after the fault. "Back" is the
 time from the end of the fault to the first second in which the primary serves 90 %% of the requests.`, r.Rate, r.Course.Before, r.Course.During)
 	var names []string
@@ -31,6 +31,7 @@ time from the end of the fault to the first second in which the primary serves 9
 	for _, t := range r.Tables {
 		p.line("\n## %s", t.Fault)
 		p.line("\n%s.", capital(t.About))
+		p.ranAlso(r, t)
 		p.faultTable(t)
 		if err := p.chart(faultChart(t, r.Course), "fault "+t.Fault); err != nil {
 			return err
@@ -45,6 +46,7 @@ func (p *page) faultsInShort(r faults.Report) error {
 	var better []string
 	for _, t := range r.Tables {
 		p.line("\n### %s\n\n%s.", t.Fault, capital(t.About))
+		p.ranAlso(r, t)
 		head := []string{fmt.Sprintf("%d requests", t.Results[0].Calls), "this plugin"}
 		for _, f := range variants(t) {
 			head = append(head, strings.TrimPrefix(f.Proxy, t.Results[0].Proxy+" "))
@@ -73,6 +75,13 @@ func (p *page) faultsInShort(r faults.Report) error {
 		p.line("- %s", b)
 	}
 	return nil
+}
+
+// ranAlso adds when and where a table was measured, if that was another run than the report's.
+func (p *page) ranAlso(r faults.Report, t faults.Table) {
+	if t.Machine != nil && t.Machine.Date != r.Machine.Date {
+		p.ranOn(*t.Machine)
+	}
 }
 
 var faultColumns = []string{"failed", "in 1st s", "after heal", "p50", "p99", "max", "at primary", "refused", "served", "attempts/request", "refused later", "checks", "back"}

@@ -24,13 +24,22 @@ type Report struct {
 // A Result is the result of one build of Caddy. Problems is empty if everything is correct.
 type Result struct {
 	Build      string         `json:"build"` // plain or race
-	Calls      Calls          `json:"calls"`
+	Calls      Calls          `json:"calls"` // of all processes whose counts could be read
+	Lost       Lost           `json:"lost"`
+	Kills      int            `json:"kills"`
 	Faults     map[string]int `json:"faults"` // how often each fault was played
 	Reloads    int            `json:"reloads"`
+	Slowest    float64        `json:"slowest_reload_s"`
 	Counts     Counts         `json:"counts"`
 	Growth     Growth         `json:"growth"`
 	Problems   []string       `json:"problems"`
 	CaddyRaces int            `json:"races_of_caddys_own"` // reports of known data races in Caddy itself
+}
+
+// Lost holds the calls of processes that were killed while clients waited. Their counts are lost.
+type Lost struct {
+	Calls int `json:"calls"`
+	Cut   int `json:"cut_off"` // those that the kill cut off
 }
 
 // Builds of Caddy.
@@ -39,12 +48,12 @@ const (
 	raceBuild  = "race" // with the race detector
 )
 
-// Command runs all builds at the same time, each with its own traffic, endpoints and
-// clients. It fails if it finds a problem.
+// Command runs all builds at the same time, each with a fleet of three instances and its own
+// traffic, endpoints, engine and clients. It fails if it finds a problem.
 func Command(ctx context.Context, r *run.Run, args []string) error {
 	lasting := r.Flags.Duration("duration", 0, "how long (default 30m, short 100s)")
 	builds := r.Flags.String("builds", plainBuild+","+raceBuild, "builds of Caddy to run at the same time")
-	rate := r.Flags.Int("rate", 100, "requests per second at each Caddy; half of that at the race build")
+	rate := r.Flags.Int("rate", 100, "requests per second at each fleet; half of that at the race build")
 	if err := r.Parse(args); err != nil {
 		return err
 	}

@@ -5,7 +5,21 @@ import (
 	"strings"
 )
 
-// ports are the ports of a trial's Caddy.
+// Names of the pools. The requests of both go to all instances.
+const (
+	mixedPool  = "mixed"  // three endpoints, of which one never fails
+	lonelyPool = "lonely" // one endpoint, whose requests wait while it is out or full
+)
+
+var pools = []string{mixedPool, lonelyPool}
+
+// models are the scopes of the mixed pool. Every request to it names one.
+var models = []string{"one", "two", "three", "four", "five", "six"}
+
+// lonelyPrefix begins the paths of requests to the lonely pool.
+const lonelyPrefix = "/lonely"
+
+// ports are the ports of an instance.
 type ports struct{ http, https, admin int }
 
 // endsSockets reports whether a reload ends WebSockets, as it does by default. In the plain
@@ -14,9 +28,10 @@ type ports struct{ http, https, admin int }
 // is set.
 func (t *trial) endsSockets() bool { return t.Build == raceBuild }
 
-// config returns the Caddyfile of the given load. The settings that a pool may change
-// differ from load to load.
-func (t *trial) config(load int) string {
+// config returns the Caddyfile of the given load of an instance. The settings that a pool may
+// change differ from load to load.
+func (i *instance) config(load int) string {
+	t := i.trial
 	sockets := ""
 	if !t.endsSockets() {
 		sockets = "\tstream_close_delay 30s\n" // longer than any WebSocket lasts
@@ -34,10 +49,20 @@ func (t *trial) config(load int) string {
 	servers {
 		protocols h1 h2 h2c
 	}
+	failover {
+		fleet soak {
+			redis redis://%s
+			secret soak
+			instance %s
+		}
+	}
 }
 (routes) {
 	bind 127.0.0.1
 	handle /stream* {
+		%s
+	}
+	handle_path %s/* {
 		%s
 	}
 	handle {
@@ -51,11 +76,9 @@ https://127.0.0.1:%d {
 	tls {{dir}}/cert.pem {{dir}}/key.pem
 	import routes
 }
-`, t.ports.admin, t.pool(load, "\tflush_interval -1\n"), t.pool(load, "\tcommit complete\n"+sockets), t.ports.http, t.ports.https)
+`, i.ports.admin, t.engineLine.Address, i.name, t.mixed(load, "\tflush_interval -1\n"), lonelyPrefix, t.lonely(load),
+		t.mixed(load, "\tcommit complete\n"+sockets), i.ports.http, i.ports.https)
 }
-
-// poolName is the name of the pool that both handlers share.
-const poolName = "soak"
 
 // quota is a line of every valid configuration.
 const quota = "quota endpoint"
@@ -63,14 +86,33 @@ const quota = "quota endpoint"
 // breakConfig makes a valid configuration invalid.
 func breakConfig(good string) string { return strings.Replace(good, quota, "quota nobody", 1) }
 
-// pool returns the directive with additional options.
-func (t *trial) pool(load int, options string) string {
+// mixed returns the directive of the mixed pool with more options.
+func (t *trial) mixed(load int, options string) string {
 	var endpoints strings.Builder
 	for i, a := range t.endpoints {
-		fmt.Fprintf(&endpoints, "\tendpoint http://%s {\n\t\tname %s\n\t\tpriority %d\n\t\tweight %d\n\t\theader X-Load %d\n\t}\n",
-			a.Address, a.Name, 1+i/2, 1+(load+i)%3, load)
+		more := ""
+		switch i {
+		case 0:
+			more = "\t\tlimit 60 requests per 1s burst 20\n"
+		case len(t.endpoints) - 1: // it is out only if the machine stands still
+			more = "\t\ttimeout 20s\n\t\thealth off\n"
+		}
+		fmt.Fprintf(&endpoints, "\tendpoint http://%s {\n\t\tname %s\n\t\tpriority %d\n\t\tweight %d\n\t\theader X-Load %d\n%s\t}\n",
+			a.Address, a.Name, 1+i/2, 1+(load+i)%3, load, more)
 	}
-	return "failover {\n\tname " + poolName + "\n" + endpoints.String() + `	timeout 2s
+	return pool(mixedPool, endpoints.String(), "\tscope {header.X-Model}\n"+options)
+}
+
+// lonely returns the directive of the lonely pool.
+func (t *trial) lonely(load int) string {
+	endpoint := fmt.Sprintf("\tendpoint http://%s {\n\t\tname %s\n\t\theader X-Load %d\n\t\tmax_requests 3\n\t\tlimit 40 requests per 1s burst 20\n\t}\n",
+		t.alone.Address, t.alone.Name, load)
+	return pool(lonelyPool, endpoint, "\tall_down wait 25s\n\tcommit complete\n")
+}
+
+// pool returns the directive of a pool with its endpoints and more options.
+func pool(name, endpoints, options string) string {
+	return "failover {\n\tname " + name + "\n" + endpoints + `	timeout 2s
 	` + quota + `
 	breaker {
 		open_for 1s

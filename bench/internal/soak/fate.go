@@ -20,10 +20,16 @@ type fate struct {
 const (
 	explained = "broken off after it had begun"
 	socketCut = "broken off after the protocol was switched"
+	killed    = "cut off by a kill"
+	starved   = "the machine stood still"
 )
 
-// noAnswer is the prefix of failures in which the connection ended without a byte.
-const noAnswer = "no answer: "
+// Prefixes of failures: the connection ended without a byte, and the response had another status
+// than the one that is wanted.
+const (
+	noAnswer    = "no answer: "
+	otherStatus = "status "
+)
 
 func (f fate) failed(failure string) fate {
 	f.failure = failure

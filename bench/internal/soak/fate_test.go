@@ -18,7 +18,7 @@ func TestBroke(t *testing.T) {
 	defer a.Crash()
 	m := &traffic{endpoints: []*actor.Actor{a}}
 	began := time.Now()
-	conn, resp, err := websocket.Open(a.Address, actor.SocketPath)
+	conn, resp, err := websocket.Open(a.Address, actor.SocketPath, nil)
 	if err != nil || conn == nil {
 		t.Fatalf("opening: %v, %v", resp, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
-// Growth holds the number of goroutines and the live heap: after the first load, as medians
+// Growth holds the number of goroutines and the live heap of the first instance: after the first load, as medians
 // of the second and of the last quarter under load, and after the traffic has ended.
 type Growth struct {
 	GoroutinesBefore int     `json:"goroutines_before"`
@@ -51,25 +51,26 @@ func (a *adminView) size() (goroutines int, heap float64, err error) {
 
 const viewEvery = time.Second
 
-// watch follows events and measures the process about 60 times, until quit.
-func (t *trial) watch(quit chan struct{}, lasting time.Duration) (sizes []size) {
+// watch follows events until quit. Unless lasting is 0, it measures the process about 60 times in
+// that time.
+func (l *life) watch(lasting time.Duration) {
 	every := max(2*time.Second, lasting/60)
 	next := time.Now()
 	for {
-		if err := t.admin.follow(); err != nil {
-			t.problem("reading events: %v", err)
+		if err := l.admin.follow(); err != nil && !l.killed.Load() {
+			l.problem("reading events: %v", err)
 		}
-		if !time.Now().Before(next) {
+		if lasting > 0 && !time.Now().Before(next) {
 			next = time.Now().Add(every)
-			if goroutines, heap, err := t.admin.size(); err != nil {
-				t.problem("reading the size of the process: %v", err)
+			if goroutines, heap, err := l.admin.size(); err != nil {
+				l.problem("reading the size of the process: %v", err)
 			} else {
-				sizes = append(sizes, size{goroutines, heap})
+				l.sizes = append(l.sizes, size{goroutines, heap})
 			}
 		}
 		select {
-		case <-quit:
-			return sizes
+		case <-l.quit:
+			return
 		case <-time.After(viewEvery):
 		}
 	}

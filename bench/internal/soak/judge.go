@@ -10,39 +10,52 @@ const (
 	idling = 3 * time.Second
 )
 
-// judge looks for problems after the traffic has ended, and then ends the proxy.
-func (t *trial) judge(sizes []size) {
-	var unexplained []string
-	t.Calls, unexplained = t.traffic.counted()
-	for _, what := range unexplained {
-		t.problem("a client failed: %s", what)
+// judge looks for problems after the traffic has ended, and then ends the instances.
+func (t *trial) judge() {
+	first := t.instances[0].now.Load()
+	for _, i := range t.instances {
+		l := i.now.Load()
+		l.close()
+		l.judge()
+		i.closeIdle()
 	}
-	if c := t.Calls; c.Sent != c.OK+c.SocketsCut+c.Explained+c.Unexplained+c.Cancelled {
-		t.problem("clients: %d sent, but %d correct + %d WebSockets cut off + %d explained + %d unexplained + %d cancelled",
-			c.Sent, c.OK, c.SocketsCut, c.Explained, c.Unexplained, c.Cancelled)
-	}
-	time.Sleep(settling)
-	if err := t.admin.follow(); err != nil {
-		t.problem("reading events: %v", err)
-	}
-	t.judgeCounts()
-
-	t.traffic.close()
 	time.Sleep(idling)
 	var err error
-	if t.Growth.GoroutinesAfter, t.Growth.HeapAfter, err = t.admin.size(); err != nil {
+	if t.Growth.GoroutinesAfter, t.Growth.HeapAfter, err = first.admin.size(); err != nil {
 		t.problem("reading the size of the process: %v", err)
 	}
-	t.judgeGrowth(sizes)
+	t.judgeGrowth(first.sizes)
+	for _, i := range t.instances {
+		i.proxy.Stop()
+		i.judgeLog()
+	}
+}
 
-	t.proxy.Stop()
-	log, err := t.proxy.Log()
-	if err != nil {
-		t.problem("reading the log: %v", err)
+// judge compares what clients saw of the process with its own counts. It takes no more requests.
+func (l *life) judge() {
+	time.Sleep(settling)
+	l.stopWatching()
+	if err := l.admin.follow(); err != nil {
+		l.problem("reading events: %v", err)
 	}
-	var bad []string
-	bad, t.CaddyRaces = judgeLog(log)
-	for _, text := range bad {
-		t.problem("in the log: %s", text)
+	for _, pool := range pools {
+		v := verdict{pool: pool, moves: *l.admin.moves[pool], problem: func(format string, args ...any) {
+			l.problem("pool "+pool+": "+format, args...)
+		}}
+		var unexplained []string
+		v.calls, unexplained = l.tallies[pool].counted()
+		for _, what := range unexplained {
+			v.problem("a client failed: %s", what)
+		}
+		v.judge(l.admin, l.before[pool])
+		l.trial.add(v)
 	}
+}
+
+// add adds what was judged of a process to the result.
+func (t *trial) add(v verdict) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Calls.add(v.calls)
+	t.Counts.add(v.counts)
 }

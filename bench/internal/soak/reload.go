@@ -14,31 +14,46 @@ const (
 )
 
 // reload keeps loading new configurations until quit. Caddy must refuse an invalid one.
-func (t *trial) reload(quit chan struct{}) {
+func (i *instance) reload(quit chan struct{}) {
 	for load := 1; ; load++ {
 		select {
 		case <-quit:
 			return
 		case <-time.After(reloadEvery):
 		}
-		config := peers.InDir(t.config(load), t.proxy.Dir)
-		broken := load%brokenEvery == 0
-		if broken {
-			config = breakConfig(config)
-		}
-		t.reloads.begin()
-		status, err := t.admin.load(config)
-		t.reloads.end()
-		switch {
-		case err != nil:
-			t.problem("reload %d: %v", load, err)
-		case broken && status == http.StatusOK:
-			t.problem("reload %d: a broken configuration was accepted", load)
-		case !broken && status != http.StatusOK:
-			t.problem("reload %d: status %d", load, status)
-		default:
-			t.Reloads++
-		}
+		i.control.Lock()
+		i.reloadOnce(load)
+		i.control.Unlock()
+	}
+}
+
+// reloadOnce loads a configuration. i.control is held.
+func (i *instance) reloadOnce(load int) {
+	l := i.now.Load()
+	if l == nil {
+		return // it could not be started again
+	}
+	config := peers.InDir(i.config(load), i.proxy.Dir)
+	broken := load%brokenEvery == 0
+	if broken {
+		config = breakConfig(config)
+	}
+	began := time.Now()
+	l.reloads.begin()
+	status, err := l.admin.load(config)
+	l.reloads.end()
+	switch {
+	case err != nil:
+		i.problem("reload %d: %v", load, err)
+	case broken && status == http.StatusOK:
+		i.problem("reload %d: a broken configuration was accepted", load)
+	case !broken && status != http.StatusOK:
+		i.problem("reload %d: status %d", load, status)
+	default:
+		i.trial.mu.Lock()
+		i.trial.Reloads++
+		i.trial.Slowest = max(i.trial.Slowest, time.Since(began).Seconds())
+		i.trial.mu.Unlock()
 	}
 }
 

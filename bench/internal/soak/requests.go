@@ -3,12 +3,10 @@ package soak
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"time"
@@ -26,20 +24,13 @@ type sender struct {
 	url      string
 }
 
-func newSender(protocol client.Protocol, roots *x509.CertPool, address string) sender {
-	transport := client.NewTransport(protocol, roots)
-	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
-	transport.MaxIdleConnsPerHost = 200
-	transport.IdleConnTimeout = time.Second
-	return sender{&http.Client{Transport: transport}, protocol, protocol.URL(address)}
-}
-
 // patience is how long a client waits for the end of a response.
 const patience = 30 * time.Second
 
-func (c sender) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
+func (c call) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.url+c.path(path), body)
 	if err == nil {
+		r.Header = c.header()
 		// A reload may close a connection just when a request is sent. net/http retries
 		// such a request only if this header allows it.
 		r.Header.Set("Idempotency-Key", "soak")
@@ -48,8 +39,8 @@ func (c sender) request(ctx context.Context, method, path string, body io.Reader
 }
 
 // whole sends a request and expects the whole response. A slow upload arrives in parts.
-func (m *traffic) whole(c sender, method string, body []byte, slowly bool) fate {
-	f := fate{kind: fmt.Sprintf("%s of %d bytes%s", method, len(body), over(c.protocol))}
+func (m *traffic) whole(c call, method string, body []byte, slowly bool) fate {
+	f := fate{kind: fmt.Sprintf("%s of %d bytes%s%s", method, len(body), c.to(), over(c.protocol))}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var reader io.Reader
@@ -75,7 +66,7 @@ func (m *traffic) whole(c sender, method string, body []byte, slowly bool) fate 
 	text, err := io.ReadAll(resp.Body)
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+		return f.failed(status(resp.StatusCode))
 	case err != nil:
 		return f.failed(err.Error())
 	case !bytes.Equal(text, payload.Answer(body)):
@@ -93,7 +84,7 @@ func (t *trickle) Read(p []byte) (int, error) {
 }
 
 // stream reads a response that arrives in parts. It may break off after it has begun.
-func (m *traffic) stream(c sender) fate {
+func (m *traffic) stream(c call) fate {
 	f := fate{kind: "event stream" + over(c.protocol)}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -110,7 +101,7 @@ func (m *traffic) stream(c sender) fate {
 	text, err := io.ReadAll(resp.Body)
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+		return f.failed(status(resp.StatusCode))
 	case err != nil && m.broke(resp, sent):
 		return f.failed(explained)
 	case err != nil:
@@ -123,8 +114,8 @@ func (m *traffic) stream(c sender) fate {
 
 // leave cancels the request 150 ms after it was written, while the endpoint still works on
 // it. Only this client might count a call that it cancels sooner.
-func (m *traffic) leave(c sender) fate {
-	f := fate{kind: "client that leaves" + over(c.protocol)}
+func (m *traffic) leave(c call) fate {
+	f := fate{kind: "client that leaves" + c.to() + over(c.protocol)}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -147,7 +138,7 @@ func (m *traffic) leave(c sender) fate {
 	case err != nil:
 		return f.failed(err.Error())
 	case resp.StatusCode != http.StatusOK:
-		return f.failed(fmt.Sprintf("status %d", resp.StatusCode))
+		return f.failed(status(resp.StatusCode))
 	}
 	return f
 }
@@ -155,24 +146,24 @@ func (m *traffic) leave(c sender) fate {
 // socket talks over a WebSocket, which one of the two sides ends. It may break off after
 // the protocol has been switched: because the endpoint breaks off, or because a reload ends
 // it and the proxy says so. There are no WebSockets over HTTP/2.
-func (m *traffic) socket(sender) fate {
+func (m *traffic) socket(c call) fate {
 	f := fate{kind: "WebSocket" + over(client.H1)}
 	sent := time.Now()
-	conn, resp, err := websocket.Open(m.address, actor.SocketPath)
+	conn, resp, err := websocket.Open(c.address(), actor.SocketPath, c.header())
 	switch {
 	case resp == nil:
 		return f.failed(noAnswer + err.Error())
 	case err != nil:
 		return f.failed(err.Error())
 	case conn == nil:
-		return f.failed(fmt.Sprintf("status %d, not 101", resp.StatusCode))
+		return f.failed(status(resp.StatusCode))
 	}
 	defer conn.Close()
 	err = conn.Talk(5, 60*time.Millisecond, rand.IntN(2) == 0)
 	switch {
 	case err == nil:
 		return f
-	case errors.Is(err, websocket.ErrClosing) && m.endsSockets && m.reloads.underWay():
+	case errors.Is(err, websocket.ErrClosing) && c.trial.endsSockets() && c.reloads.underWay():
 		return f.failed(socketCut)
 	case !errors.Is(err, websocket.ErrWrong) && !errors.Is(err, websocket.ErrClosing) && m.broke(resp, sent):
 		return f.failed(socketCut)

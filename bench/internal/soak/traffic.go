@@ -3,89 +3,55 @@ package soak
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/apifailover/caddy-failover/bench/internal/actor"
-	"github.com/apifailover/caddy-failover/bench/internal/client"
 	"github.com/apifailover/caddy-failover/bench/internal/payload"
 )
 
-// Calls holds what clients saw.
-type Calls struct {
-	Sent        int            `json:"sent"`
-	OK          int            `json:"ok"`
-	SocketsCut  int            `json:"websockets_cut_off"` // cut off after the protocol was switched, as allowed
-	Explained   int            `json:"failed_as_the_rules_say"`
-	Unexplained int            `json:"failed_without_reason"`
-	Cancelled   int            `json:"cancelled_by_client"`
-	Resent      int            `json:"resent"` // sent again because a reload closed the connection
-	Kinds       map[string]int `json:"kinds"`  // Sent by kind and protocol
-}
-
-// OverHTTP2 returns the number of calls sent over HTTP/2.
-func (c Calls) OverHTTP2() (n int) {
-	for kind, sent := range c.Kinds {
-		for _, p := range []client.Protocol{client.H2C, client.H2TLS} {
-			if strings.HasSuffix(kind, over(p)) {
-				n += sent
-			}
-		}
-	}
-	return n
-}
-
-// over returns the suffix of a kind's name for a protocol.
-func over(p client.Protocol) string { return " over " + string(p) }
-
-// traffic is a mix of requests from clients of all protocols. All methods are safe for
-// concurrent use.
+// traffic is a mix of requests from clients of all protocols, to all instances. All methods are
+// safe for concurrent use.
 type traffic struct {
-	rate        int            // requests per second
-	address     string         // address for WebSockets
-	endpoints   []*actor.Actor // endpoints that respond
-	reloads     *reloads       // reloads of the proxy
-	endsSockets bool           // reloads end WebSockets
-	began       time.Time
-	clients     []sender
-	wg          sync.WaitGroup // requests in progress
-
-	mu          sync.Mutex
-	calls       Calls
-	unexplained []string // the first 20 unexplained failures
+	trial     *trial
+	rate      int            // requests per second
+	endpoints []*actor.Actor // endpoints that respond
+	began     time.Time
+	stalls    stalls
+	wg        sync.WaitGroup // requests in progress
 }
 
 func newTraffic(t *trial) *traffic {
-	m := &traffic{
-		rate: t.rate, address: t.proxy.Address, endpoints: t.endpoints, reloads: &t.reloads, endsSockets: t.endsSockets(),
-		began: time.Now(), calls: Calls{Kinds: make(map[string]int)},
-	}
-	for _, protocol := range client.Protocols() {
-		port := t.ports.http
-		if protocol == client.H2TLS {
-			port = t.ports.https
-		}
-		m.clients = append(m.clients, newSender(protocol, t.proxy.Roots, net.JoinHostPort("127.0.0.1", fmt.Sprint(port))))
-	}
-	return m
+	return &traffic{trial: t, rate: t.rate, endpoints: append([]*actor.Actor{t.alone}, t.endpoints...), began: time.Now()}
 }
 
 // A kind is one sort of request.
 type kind struct {
 	part int // share of the traffic, relative to the sum of all parts
-	send func(*traffic, sender) fate
+	pool string
+	send func(*traffic, call) fate
+}
+
+// A call is a request of a client to an instance.
+type call struct {
+	sender
+	*life
+	pool string
 }
 
 var kinds = []kind{
-	{46, func(m *traffic, c sender) fate { return m.whole(c, "GET", nil, false) }},
-	{24, func(m *traffic, c sender) fate { return m.whole(c, "POST", payload.Of(2<<10), false) }},
-	{9, func(m *traffic, c sender) fate { return m.whole(c, "POST", payload.Of(200<<10), false) }},
-	{5, func(m *traffic, c sender) fate { return m.whole(c, "PUT", payload.Of(16<<10), true) }},
-	{6, (*traffic).stream},
-	{5, (*traffic).leave},
-	{5, (*traffic).socket},
+	{46, mixedPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodGet, nil, false) }},
+	{24, mixedPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodPost, payload.Of(2<<10), false) }},
+	{9, mixedPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodPost, payload.Of(200<<10), false) }},
+	{5, mixedPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodPut, payload.Of(16<<10), true) }},
+	{6, mixedPool, (*traffic).stream},
+	{5, mixedPool, (*traffic).leave},
+	{5, mixedPool, (*traffic).socket},
+	{6, lonelyPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodGet, nil, false) }},
+	{6, lonelyPool, func(m *traffic, c call) fate { return m.whole(c, http.MethodPost, payload.Of(2<<10), false) }},
+	{3, lonelyPool, (*traffic).leave},
 }
 
 // anyKind returns a random kind.
@@ -103,9 +69,6 @@ func anyKind() kind {
 	panic("unreachable")
 }
 
-// anyClient returns a random client.
-func (m *traffic) anyClient() sender { return m.clients[rand.IntN(len(m.clients))] }
-
 // run sends requests until quit and waits for their responses.
 func (m *traffic) run(quit chan struct{}) {
 	ticker := time.NewTicker(time.Second / time.Duration(m.rate))
@@ -116,81 +79,98 @@ func (m *traffic) run(quit chan struct{}) {
 			m.wg.Wait()
 			return
 		case <-ticker.C:
-			m.wg.Go(func() { m.count(m.send(m.anyClient(), anyKind())) })
+			m.wg.Go(func() { m.send(anyKind()) })
 		}
 	}
 }
 
-// sendEachKind sends a request of each kind over each protocol, one after the other.
+// send sends a request to any instance from any of its clients, and counts the result.
+func (m *traffic) send(k kind) {
+	l := m.trial.enter()
+	if l == nil {
+		return
+	}
+	defer l.calls.Done()
+	m.sendFrom(l, l.clients[rand.IntN(len(l.clients))], k)
+}
+
+func (m *traffic) sendFrom(l *life, s sender, k kind) {
+	l.tallies[k.pool].count(m.fateOf(call{s, l, k.pool}, k), time.Since(m.began))
+}
+
+// sendEachKind sends a request of each kind over each protocol to each instance, one after the
+// other.
 func (m *traffic) sendEachKind() {
-	for _, k := range kinds {
-		for _, c := range m.clients {
-			m.count(m.send(c, k))
+	for _, i := range m.trial.instances {
+		l := i.now.Load()
+		for _, k := range kinds {
+			for _, s := range l.clients {
+				m.sendFrom(l, s, k)
+			}
 		}
 	}
 }
 
-// burst sends n small requests, ten at a time, and waits for their responses.
+// burst sends n small requests to the mixed pool and a few to the lonely one, ten at a time, and
+// waits for their responses.
 func (m *traffic) burst(n int) {
+	lonely := len(kinds) - 3
 	for range 10 {
 		m.wg.Go(func() {
 			for range n / 10 {
-				m.count(m.whole(m.anyClient(), "GET", nil, false))
+				m.send(kinds[0])
 			}
+			m.send(kinds[lonely])
 		})
 	}
 	m.wg.Wait()
 }
 
-// close closes idle connections.
-func (m *traffic) close() {
-	for _, c := range m.clients {
-		c.CloseIdleConnections()
-	}
-}
-
-// send sends a request. It sends the request again if a reload closed the connection before
+// fateOf sends a request. It sends the request again if a reload closed the connection before
 // the request was read, as a reload does with every connection that looks idle. If the
-// request had been read after all, the counts would not agree.
-func (m *traffic) send(c sender, k kind) fate {
+// request had been read after all, the counts would not agree. A request that ends without a
+// response, or within it, because its instance was killed, is cut off. One that fails soon after
+// the machine stood still has starved.
+func (m *traffic) fateOf(c call, k kind) fate {
 	for tries := 1; ; tries++ {
 		f := k.send(m, c)
-		if tries == 5 || !strings.HasPrefix(f.failure, noAnswer) || !m.reloads.underWay() {
+		if f.failure != "" && c.killed.Load() && !strings.HasPrefix(f.failure, otherStatus) {
+			f.failure = killed
 			return f
 		}
-		m.mu.Lock()
-		m.calls.Resent++
-		m.mu.Unlock()
-	}
-}
-
-// count counts the result of a request.
-func (m *traffic) count(f fate) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.calls.Sent++
-	m.calls.Kinds[f.kind]++
-	switch {
-	case f.cancelled:
-		m.calls.Cancelled++
-	case f.failure == "":
-		m.calls.OK++
-	case f.failure == explained:
-		m.calls.Explained++
-	case f.failure == socketCut:
-		m.calls.SocketsCut++
-	default:
-		m.calls.Unexplained++
-		if len(m.unexplained) < 20 {
-			at := time.Since(m.began).Seconds()
-			m.unexplained = append(m.unexplained, fmt.Sprintf("%s at %.1f s: %s", f.kind, at, f.failure))
+		if strings.HasPrefix(f.failure, otherStatus) && m.stalls.explains(time.Now()) {
+			f.failure = starved
 		}
+		if tries == 5 || !strings.HasPrefix(f.failure, noAnswer) || !c.reloads.underWay() {
+			return f
+		}
+		c.tallies[c.pool].resend()
 	}
 }
 
-// counted returns the counts and the unexplained failures.
-func (m *traffic) counted() (Calls, []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.calls, m.unexplained
+// path returns the path under which the pool serves an endpoint's path.
+func (c call) path(path string) string {
+	if c.pool == lonelyPool {
+		return lonelyPrefix + path
+	}
+	return path
 }
+
+// header returns the header fields of a request: it names a model.
+func (c call) header() http.Header {
+	return http.Header{actor.ModelHeader: {models[rand.IntN(len(models))]}}
+}
+
+// status is the failure of a response with another status than the one that is wanted.
+func status(code int) string { return fmt.Sprint(otherStatus, code) }
+
+// to names the pool in kinds, if it is not the mixed one.
+func (c call) to() string {
+	if c.pool == lonelyPool {
+		return " that may wait"
+	}
+	return ""
+}
+
+// address is that of the instance for HTTP/1.1 without TLS.
+func (c call) address() string { return c.proxy.Address }

@@ -4,9 +4,11 @@ package speed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/bench/internal/load"
+	"github.com/apifailover/caddy-failover/bench/internal/npm"
 	"github.com/apifailover/caddy-failover/bench/internal/peers"
 	"github.com/apifailover/caddy-failover/bench/internal/run"
 )
@@ -60,6 +62,9 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 		return err
 	}
 	p.launcher = peers.Launcher{Dir: r.Dir, Caddy: caddy}
+	if err := p.install(ctx, r.Dir); err != nil {
+		return err
+	}
 	report := Report{Machine: r.Machine(), About: peers.About(p.peers)}
 	for _, s := range scenarios {
 		table, err := p.measure(ctx, s)
@@ -70,6 +75,24 @@ func Command(ctx context.Context, r *run.Run, args []string) error {
 		table.print()
 	}
 	return r.Save(report)
+}
+
+// install installs npm packages if a peer needs them. If that fails, as without a network, it
+// leaves these peers out.
+func (p *plan) install(ctx context.Context, dir string) (err error) {
+	needs := func(one peers.Peer) bool { return one.NeedsNPM() }
+	if !slices.ContainsFunc(p.peers, needs) {
+		return nil
+	}
+	run.Say("installing npm packages")
+	if p.launcher.NPM, err = npm.Install(ctx, dir); err == nil {
+		return nil
+	}
+	if p.peers = slices.DeleteFunc(p.peers, needs); len(p.peers) == 0 {
+		return err
+	}
+	run.Say("notice: peers of npm packages are skipped: %v", err)
+	return nil
 }
 
 // measure runs the rounds of one scenario.
@@ -84,9 +107,15 @@ func (p plan) measure(ctx context.Context, s Scenario) (Table, error) {
 		defer sink.Close()
 		endpoints = append(endpoints, sink.Address())
 	}
-	found := make([]record, len(p.peers))
+	var able []peers.Peer
+	for _, peer := range p.peers {
+		if peer.Serves(s.Protocol, s.Endpoints) {
+			able = append(able, peer)
+		}
+	}
+	found := make([]record, len(able))
 	for life := range p.lives {
-		field, err := p.start(ctx, s, endpoints, life)
+		field, err := p.start(ctx, s, able, endpoints, life)
 		if err != nil {
 			return table, err
 		}
@@ -100,7 +129,7 @@ func (p plan) measure(ctx context.Context, s Scenario) (Table, error) {
 			found[i].add(c)
 		}
 	}
-	for i, peer := range p.peers {
+	for i, peer := range able {
 		table.Results = append(table.Results, found[i].result(peer.Name, found[0].turns))
 	}
 	return table, nil

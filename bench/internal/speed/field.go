@@ -27,17 +27,17 @@ type contestant struct {
 	peak  int64  // peak resident set in bytes
 }
 
-// start starts the peers in front of endpoints. stop ends them.
-func (p plan) start(ctx context.Context, s Scenario, endpoints []string, life int) (field, error) {
-	f := make(field, len(p.peers))
-	for _, i := range rand.Perm(len(p.peers)) {
-		r, err := p.launcher.Start(ctx, p.peers[i], s.Protocol, endpoints)
+// start starts peers in front of endpoints. stop ends them.
+func (p plan) start(ctx context.Context, s Scenario, list []peers.Peer, endpoints []string, life int) (field, error) {
+	f := make(field, len(list))
+	for _, i := range rand.Perm(len(list)) {
+		r, err := p.launcher.Start(ctx, list[i], s.Protocol, endpoints)
 		if err != nil {
 			f.stop()
 			return nil, err
 		}
 		f[i] = &contestant{Running: r, life: life}
-		if f[i].loop, err = load.NewClosedLoop(r.Address, s.Protocol, r.Roots, s.Size, p.workers); err != nil {
+		if f[i].loop, err = load.NewClosedLoop(r.Address, s.Protocol, r.Roots, r.Ask, s.Size, p.workers); err != nil {
 			f.stop()
 			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}

@@ -18,17 +18,19 @@ type Conn struct {
 	in *bufio.Reader
 }
 
-// Open opens a WebSocket through a proxy. It lasts at most 30 s. If the proxy sends another
+// Open opens a WebSocket through a proxy, with more header fields. It lasts at most 30 s. If the proxy sends another
 // response, Open returns that response, no Conn and no error.
-func Open(address, path string) (*Conn, *http.Response, error) {
+func Open(address, path string, more http.Header) (*Conn, *http.Response, error) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		return nil, nil, err
 	}
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	key := base64.StdEncoding.EncodeToString([]byte(rand.Text()[:16]))
-	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n",
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n",
 		path, address, key)
+	more.Write(conn)
+	fmt.Fprint(conn, "\r\n")
 	c := &Conn{conn, bufio.NewReader(conn)}
 	resp, err := http.ReadResponse(c.in, nil)
 	if err != nil {

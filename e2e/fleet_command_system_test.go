@@ -1,0 +1,112 @@
+//go:build system
+
+package e2e
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// chances are what differs from run to run in the command's output, and what stands for it.
+var chances = []struct {
+	is    *regexp.Regexp
+	shown string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| \S+)`), "TIME"},
+	{regexp.MustCompile(`[0-9.]+(µs|ms|s) behind`), "LAG behind"},
+	{regexp.MustCompile(`duration_seconds=[0-9.e-]+`), "duration_seconds=N"},
+	{regexp.MustCompile(`(?m)^(  edge-\d) +\S+ +(this one|\d+s ago) +`), "$1  RELEASE  $2  "},
+	{regexp.MustCompile(`\d+s ago`), "AGO"},
+	{regexp.MustCompile(`INSTANCE  VERSION +SEEN +OUT`), "INSTANCE  VERSION  SEEN  OUT"},
+}
+
+func withoutChance(text string) string {
+	for _, c := range chances {
+		text = c.is.ReplaceAllString(text, c.shown)
+	}
+	return text
+}
+
+// fleetCommands runs the command in a fleet of three, of which the first has opened both endpoints, the second
+// has opened one, and the third none.
+func fleetCommands(t *testing.T, edges []*edgeCaddy) {
+	t.Helper()
+	t.Setenv("COLUMNS", "250")
+	want := func(e *edgeCaddy, code int, want string, args ...string) {
+		t.Helper()
+		got, out, errs := e.command(args...)
+		if text := withoutChance(out + errs); got != code || text != want {
+			t.Errorf("caddy failover %s: %d\n%s\nwant %d\n%s", strings.Join(args, " "), got, text, code, want)
+		}
+	}
+	var status string
+	everywhere(t, "all know who has opened what", edges, func(e *edgeCaddy) bool {
+		_, status, _ = e.command("status", "--fleet")
+		return strings.HasSuffix(status, "\napi/one: open at 2 of 3\napi/two: open at 1 of 3\n")
+	})
+	lines := strings.Split(status, "\n")
+	for _, line := range []string{lines[2], lines[3], lines[5]} { // the instances
+		for _, column := range []string{"VERSION", "SEEN", "OUT"} {
+			if at := strings.Index(lines[1], column); line[at-1] != ' ' || line[at] == ' ' {
+				t.Errorf("the column %s is not aligned:\n%s", column, status)
+			}
+		}
+	}
+	want(edges[2], exitDone, `fleet test: connected, LAG behind, 3 instances
+  INSTANCE  VERSION  SEEN  OUT
+  edge-3  RELEASE  this one  0
+  edge-1  RELEASE  AGO  2
+    out: api/one, api/two
+  edge-2  RELEASE  AGO  1
+    out: api/one
+api/one: open at 2 of 3
+api/two: open at 1 of 3
+`, "status", "--fleet")
+	want(edges[0], exitDone, `fleet test: connected, LAG behind, 3 instances
+  INSTANCE  VERSION  SEEN  OUT
+  edge-1  RELEASE  this one  2
+    out: api/one, api/two
+  edge-2  RELEASE  AGO  1
+    out: api/one
+  edge-3  RELEASE  AGO  0
+api/one: open at 2 of 3
+api/two: open at 1 of 3
+`, "status", "--fleet")
+	want(edges[2], exitError, "caddy failover: --fleet shows the whole fleet once: leave --watch, --check and the pool out\n", "status", "--fleet", "--watch")
+
+	eventually(t, "its events are known", func() bool {
+		_, out, _ := edges[2].command("events", "--fleet")
+		return strings.Contains(out, "edge-2: api/one  consecutive_failures")
+	})
+	want(edges[2], exitDone, `TIME  failover        edge-1: api/one -> two  dial  connection refused from GET /  attempt=1  duration_seconds=N
+TIME  breaker_opened  edge-1: api/one  consecutive_failures  connection refused from GET /  failures=5  relapses=0  until=TIME
+TIME  breaker_opened  edge-1: api/two  consecutive_failures  connection refused from GET /  failures=5  relapses=0  until=TIME
+TIME  all_down        edge-1: api  breaker  causes=one: connection refused from GET /; two: connection refused from GET /  endpoints=2
+TIME  failover        edge-2: api/one -> two  status  503 from GET /  attempt=1  duration_seconds=N
+TIME  breaker_opened  edge-2: api/one  consecutive_failures  503 from GET /  failures=5  relapses=0  until=TIME
+`, "events", "--fleet")
+	want(edges[2], exitDone, "", "events") // none of its own
+
+	want(edges[1], exitDone, "api/two is drained, no request is in flight; the fleet was told\n", "drain", "two", "--reason", "moving")
+	drains := func(e *edgeCaddy) bool { return e.one("two").Draining }
+	everywhere(t, "all drain", edges, drains)
+	if s := edges[2].one("two"); s.Operator == nil || s.Operator.Reason != "moving" {
+		t.Errorf("at another instance: %+v", s.Operator)
+	}
+	want(edges[2], exitDone, "api/two is in service; the fleet was told\n", "enable", "two", "--fleet")
+	everywhere(t, "none drains", edges, func(e *edgeCaddy) bool { return !drains(e) })
+	want(edges[1], exitDone, "api/two is drained, no request is in flight\n", "drain", "two", "--here")
+	want(edges[1], exitDone, "api/one has weight 3 instead of 1; priority 1; the fleet was told\n", "set", "one", "--weight", "3")
+	everywhere(t, "what was told later is known", edges, func(e *edgeCaddy) bool { return e.one("one").Weight == 3 })
+	if slices.ContainsFunc([]*edgeCaddy{edges[0], edges[2]}, drains) || !drains(edges[1]) {
+		t.Error("drain --here is not an order for one instance")
+	}
+	want(edges[1], exitDone, "api/two is in service\n", "enable", "two", "--here")
+	want(edges[1], exitDone, "api/one has weight 1; priority 1; the fleet was told\n", "set", "one", "--weight", "configured")
+	want(edges[1], exitError, "caddy failover: --fleet and --here contradict each other\n", "drain", "two", "--here", "--fleet")
+	if drains(edges[1]) {
+		t.Error("it drains although the command failed")
+	}
+}
