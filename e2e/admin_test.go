@@ -53,6 +53,7 @@ type failureStatus struct {
 
 // slaStatus compares objectives with results.
 type slaStatus struct {
+	Calls        uint64
 	Failed       uint64
 	Availability *struct{ Met bool }
 	Target       float64 `json:"target_seconds"`

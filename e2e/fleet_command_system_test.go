@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// chances are what differs from run to run in the command's output, and what stands for it.
+// chances map the parts of the command's output that differ from run to run to fixed texts.
 var chances = []struct {
 	is    *regexp.Regexp
 	shown string

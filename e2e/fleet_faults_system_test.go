@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// A redisRelay stands between instances and their Redis, on a unix socket. Answers may come late through it.
+// A redisRelay passes commands of instances to their Redis, on a unix socket. It may delay the answers.
 type redisRelay struct {
 	t          testing.TB
 	socket, to string
@@ -58,7 +58,7 @@ func (r *redisRelay) up() {
 	})
 }
 
-// down refuses new connections and ends those that there are.
+// down refuses new connections and ends the open ones.
 func (r *redisRelay) down() {
 	r.mu.Lock()
 	r.listener.Close()
@@ -299,7 +299,7 @@ func TestFleetWithoutItsRedis(t *testing.T) {
 	for _, fault := range []struct {
 		name       string
 		lose, back func()
-		lost       bool // the engine cannot be had
+		lost       bool // the engine cannot be reached
 	}{
 		{"killed, and started empty", func() {
 			relay.down()

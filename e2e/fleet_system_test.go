@@ -45,7 +45,7 @@ func (c *child) start() {
 	}()
 }
 
-// end ends the process by a signal, and waits for it.
+// end sends the process a signal that ends it, and waits for its end.
 func (c *child) end(signal os.Signal) {
 	_ = c.process.Process.Signal(syscall.SIGCONT)
 	_ = c.process.Process.Signal(signal)
@@ -284,8 +284,8 @@ func TestFleetSharesHoldsAndOrders(t *testing.T) {
 	}
 }
 
-// TestFleetAndOneBrokenNetwork: what one instance cannot reach is open there alone; two of three make the
-// third wary. The command shows it.
+// TestFleetAndOneBrokenNetwork: an endpoint that one instance cannot reach is open there alone. If two of
+// three cannot reach it, the third is wary. The command shows both.
 func TestFleetAndOneBrokenNetwork(t *testing.T) {
 	redis := startRedis(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
@@ -311,7 +311,7 @@ func TestFleetAndOneBrokenNetwork(t *testing.T) {
 	if s := edges[1].one("one"); s.State != "closed" || s.Share != 1 {
 		t.Errorf("it is %s with a share of %v", s.State, s.Share)
 	}
-	// now it fails at the second as well
+	// now it fails at the second instance too
 	one.answer(http.StatusServiceUnavailable)
 	for range 6 {
 		edges[1].get()

@@ -43,7 +43,10 @@ func TestMetrics(t *testing.T) {
 		p.get() // the second one opens the breaker
 	}
 	p.call(http.MethodGet, "/scoped?kind=ill", "")
-	eventually(t, "the pool has an SLA status", func() bool { return p.pool("api").SLA != nil })
+	if err := p.loadWith(fleetOfOne, sites()); err != nil { // a start compares the pool with its objective
+		t.Fatal(err)
+	}
+	eventually(t, "the SLA status has all calls", func() bool { s := p.pool("api").SLA; return s != nil && s.Calls == 5 })
 	metricsAreDocumented(t, scrape())
 	want := scraped{
 		`caddy_failover_calls_total{outcome="success",pool="api"}`:                            5,

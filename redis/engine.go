@@ -25,12 +25,20 @@ const (
 // engine carries the facts of a fleet in a Redis. Each record is a key, whose time to live is
 // that of the fact, and a set has the keys. All of them are in one slot of a cluster.
 type engine struct {
-	client redis.UniversalClient
-	prefix string // of keys; without the last colon the channel
+	client  redis.UniversalClient
+	prefix  string // of keys, without the last colon
+	channel string
 }
 
+// newEngine returns the engine of a fleet. Its channel has the database's number, because those of
+// all databases are one space.
 func newEngine(client redis.UniversalClient, fleetName string) *engine {
-	return &engine{client, "failover:{" + strings.NewReplacer("{", "(", "}", ")").Replace(fleetName) + "}"}
+	prefix := "failover:{" + strings.NewReplacer("{", "(", "}", ")").Replace(fleetName) + "}"
+	channel := prefix
+	if c, ok := client.(*redis.Client); ok && c.Options().DB != 0 {
+		channel += fmt.Sprint(":", c.Options().DB)
+	}
+	return &engine{client, prefix, channel}
 }
 
 func (e *engine) key(key string) string { return e.prefix + ":" + key }
@@ -59,7 +67,7 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 			pipe.Del(ctx, e.key(r.Key))
 			pipe.SRem(ctx, e.index(), r.Key)
 		}
-		pipe.Publish(ctx, e.prefix, r.Data)
+		pipe.Publish(ctx, e.channel, r.Data)
 	}
 	done, err := pipe.Exec(ctx)
 	full := false
@@ -86,7 +94,7 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 
 // Watch implements fleet.Engine.
 func (e *engine) Watch(ctx context.Context, ready func(), take func(fleet.Record)) error {
-	sub := e.client.Subscribe(ctx, e.prefix)
+	sub := e.client.Subscribe(ctx, e.channel)
 	defer sub.Close()
 	defer context.AfterFunc(ctx, func() { sub.Close() })() // ends a read that waits
 	unanswered := 0

@@ -51,11 +51,16 @@ func watch(t *testing.T, e fleet.Engine) <-chan string {
 		cancel()
 		<-over
 	})
+	var err error
 	go func() {
 		defer close(over)
-		_ = e.Watch(ctx, func() { close(ready) }, func(r fleet.Record) { got <- string(r.Data) })
+		err = e.Watch(ctx, func() { close(ready) }, func(r fleet.Record) { got <- string(r.Data) })
 	}()
-	<-ready
+	select {
+	case <-ready:
+	case <-over:
+		t.Fatalf("watching: %v", err)
+	}
 	return got
 }
 

@@ -195,7 +195,7 @@ func TestWhatHelps(t *testing.T) {
 		{"consecutive_failures", "dial", "network is unreachable", "can reach its address", "能否连到"},
 		{"consecutive_failures", "tls", "certificate has expired", "check its certificate", "检查它的证书"},
 		{"denied", "denied", "401", "check its key", "检查它的密钥"},
-		{"failure_ratio", "rate_limited", "429", "send it less", "少发一些"},
+		{"failure_ratio", "rate_limited", "429", "send it fewer requests", "少发一些"},
 		{"trial_failed", "truncated", "connection closed in mid-answer", "ends connections early", "过早关闭连接"},
 		{"relapse", "timeout", "timeout after 2s", "look at its load", "查看它的负载"},
 		{"slower_than_usual", "", "no answer within 206ms", "look at its load", "查看它的负载"},

@@ -43,7 +43,7 @@ type simulatedAPI struct {
 // burst is how much of a second's capacity may come at once.
 const burst = 0.25
 
-// answer is what becomes of an attempt that begins at a time.
+// answer returns the outcome of an attempt that begins at a time.
 func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration) {
 	capacity := a.capacity(at)
 	if capacity <= 0 {
@@ -129,7 +129,7 @@ func (f *fleet) tickAt(in *instance, at time.Duration) {
 	f.queue.push(simulated{at: at, instance: in, tick: true})
 }
 
-// tick is a turn of an instance's control loop.
+// tick runs an instance's control loop once.
 func (f *fleet) tick(in *instance) {
 	now := f.clock()
 	next := now.Add(pool.TickEvery)
@@ -149,7 +149,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// ramp gives endpoints that have come back their traffic by the clock alone.
+// ramp raises the traffic of returned endpoints by time alone.
 func (f *fleet) ramp(in *instance) {
 	p := in.policy
 	cfg, now := p.BreakerConfig(), f.clock()
@@ -321,8 +321,7 @@ func (f *fleet) ended(in *instance, a *Attempt, o outcome.Outcome) {
 	}
 }
 
-// A simulated of the simulation: a call arrives, an attempt ends, or a control loop
-// is due.
+// A simulated event: a call arrives, an attempt ends, or a control loop is due.
 type simulated struct {
 	at       time.Duration
 	instance *instance

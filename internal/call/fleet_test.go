@@ -16,7 +16,7 @@ import (
 )
 
 // go test -run TestFleet ./internal/call -args -fleet.out=fleet.json -fleet.instances=1000
-// simulates a large fleet in all variants and writes what came of it.
+// simulates a large fleet in all variants and writes the results.
 var (
 	fleetOut       = flag.String("fleet.out", "", "file for the results of all variants of the fleet")
 	fleetInstances = flag.Int("fleet.instances", 0, "proxies in the fleet (default 30, or as many as a scenario needs)")
@@ -24,7 +24,7 @@ var (
 	fleetRate      = flag.Float64("fleet.rate", 20, "calls a second of each proxy")
 )
 
-// A variant is the fleet with a part of the plugin taken out.
+// A variant is the fleet without a part of the plugin.
 type fleetVariant struct {
 	name      string
 	breaker   breaker.Config
@@ -57,7 +57,7 @@ type fleetScenario struct {
 	lasts       time.Duration
 	returns     bool // the watched endpoints come back at `to`
 	watch       int  // how many endpoints are watched, from the first; those at fault
-	instances   int  // above 0: proxies, where in a fleet of 30 chance would decide
+	instances   int  // number of proxies, if results of 30 would depend on chance; 0: 30
 }
 
 const apiLatency = 20 * time.Millisecond
@@ -209,8 +209,7 @@ func (r *fleetRecord) attempt(at time.Duration, endpoint int) {
 	}
 }
 
-// fleetResult is what came of a scenario in a variant. Ratios are of numbers;
-// times are seconds.
+// fleetResult is the result of a scenario in a variant. Times are in seconds.
 type fleetResult struct {
 	Variant       string       `json:"variant"`
 	Calls         int          `json:"calls"`
@@ -254,7 +253,7 @@ func (s *fleetScenario) run(t *testing.T, v fleetVariant, instances int, rate fl
 	return result
 }
 
-// judge sums up. A second is four slots.
+// judge computes the result. A second has four slots.
 func (s *fleetScenario) judge(variant string, slots []fleetSlot, watched *simulatedAPI) fleetResult {
 	result := fleetResult{Variant: variant, EvenAfter: -1}
 	at := func(i int) time.Duration { return time.Duration(i) * fleetSlotSpan }

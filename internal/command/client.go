@@ -26,7 +26,7 @@ const (
 	responseTimeout = 30 * time.Second
 	// maxBody is the maximum size of a response body, in bytes.
 	maxBody = 64 << 20
-	// sendTries is how often a request is sent at most.
+	// sendTries is how many times a request is sent at most.
 	sendTries = 3
 )
 
@@ -71,8 +71,9 @@ func newClient(ctx context.Context, address string) (*client, error) {
 	return c, nil
 }
 
-// send sends a request with body as JSON, unless it is nil; header holds names and values in
-// turn. A response without success is a commandError. The caller closes the response's body.
+// send sends a request with body as JSON, or without a body if it is nil. header alternates names and
+// values. The error for a response without success is a commandError. The caller closes the response's
+// body.
 func (c *client) send(method, uri string, body any, header ...string) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -96,8 +97,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 	}
 	resp, err := c.http.Do(req)
 	for tries := 1; tries < sendTries && dropped(err); tries++ {
-		// A reload drops connections to the old admin endpoint. Sending a request twice
-		// does no harm.
+		// A reload drops connections to the old admin endpoint. All requests may be repeated.
 		req.Body, _ = req.GetBody()
 		resp, err = c.http.Do(req)
 	}
@@ -106,7 +106,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 			return nil, c.ctx.Err()
 		}
 		return nil, &commandError{exitUnreachable, fmt.Errorf("no Caddy responds at %s: %w\n"+
-			"is it running, with its admin endpoint on? another address can be given with --address or --config", c.address, plainCause(err))}
+			"is it running, with its admin endpoint on? --address or --config set another address", c.address, plainCause(err))}
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil
@@ -159,8 +159,8 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// follow reads a status again and again, each as a message of one stream, and passes its text on until
-// the stream ends or take returns an error. take gets none twice.
+// follow reads a status repeatedly, as the messages of one stream, and passes each text to take, until
+// the stream ends or take returns an error. take gets no message twice.
 func (c *client) follow(uri string, every time.Duration, take func(text string) error) error {
 	resp, err := c.send(http.MethodGet, uri+"?"+url.Values{api.Every: {every.String()}}.Encode(), nil, "Accept", "text/event-stream")
 	if err != nil {

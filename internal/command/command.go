@@ -98,7 +98,7 @@ func addCommands(root *cobra.Command) {
 	status.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
 	status.Flags().Duration("interval", time.Second, "Time between two updates of --watch")
 	status.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
-	status.Flags().Bool("fleet", false, "Show the instances of the fleet, and what each has open")
+	status.Flags().Bool("fleet", false, "Show the instances of the fleet and the endpoints that each has open")
 	status.Flags().Bool("json", false, "Print the admin API's response")
 
 	why := &cobra.Command{
@@ -149,7 +149,7 @@ func addCommands(root *cobra.Command) {
 	for _, cmd := range []*cobra.Command{events, incidents, report} {
 		_ = cmd.RegisterFlagCompletionFunc("pool", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			return completeNames(false)(cmd, nil, typed)
-		}) // fails only for a flag that is not there
+		}) // fails only for an unknown flag
 	}
 	for flag, values := range map[string][]string{"format": {"md", "html", "json", "csv"}, "lang": {"en", "zh"}} {
 		_ = report.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
@@ -178,7 +178,7 @@ func addCommands(root *cobra.Command) {
 			return runOrder(c, cmd, action, args)
 		})
 		cmd.Flags().String("reason", "", "Why; shown with the endpoint")
-		cmd.Flags().Bool(api.InFleet, false, "At all instances of the fleet: the default where there is one")
+		cmd.Flags().Bool(api.InFleet, false, "At all instances of the fleet; the default in a fleet")
 		cmd.Flags().Bool(api.Here, false, "At this instance alone")
 		cmd.Flags().Bool("json", false, "Print the admin API's response")
 		if action != api.Reset {
@@ -214,7 +214,7 @@ func commandRun(run func(*client, *cobra.Command, []string) error) func(*cobra.C
 		if failed.code == exitError {
 			return failed
 		}
-		// Caddy takes exit codes only from its own kind of functions.
+		// Caddy takes exit codes only from a CommandFunc.
 		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return failed.code, nil })(cmd, args)
 	}
 }
@@ -232,8 +232,7 @@ func runWithClient(run func(*client, *cobra.Command, []string) error, cmd *cobra
 	return run(c, cmd, args)
 }
 
-// runReport prints a report of the admin endpoint. On a terminal it escapes characters
-// that cannot be seen.
+// runReport prints a report of the admin endpoint. On a terminal it escapes invisible characters.
 func runReport(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	query := url.Values{}

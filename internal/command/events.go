@@ -69,7 +69,7 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	return followEvents(c, cmd, flags.String("pool"), after, show)
 }
 
-// followFleet shows the events of all instances, and again and again those that are new.
+// followFleet shows the events of all instances, and every second the new ones.
 func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*event.Event, string)) error {
 	query.Set("where", api.InFleet)
 	query.Set("limit", cmd.Flags().Lookup("limit").Value.String())

@@ -12,7 +12,7 @@ import (
 // move the cursor, hide text, and break lines.
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
-func TestEventsPrintNothingThatSteers(t *testing.T) {
+func TestEventsPrintNoControlCharacters(t *testing.T) {
 	line := layout{columns: 10_000}.event(&event.Event{At: time.Now(), Kind: "operator", Pool: hostileText, Endpoint: hostileText, To: hostileText, Reason: hostileText,
 		Details: map[string]any{hostileText: hostileText, "list": []any{hostileText}}})
 	for _, r := range line {

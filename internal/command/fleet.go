@@ -8,11 +8,10 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// fleetColumns are those of the table of instances.
+// fleetColumns are the columns of the table of instances.
 var fleetColumns = []column{{"INSTANCE", 0}, {"VERSION", 2}, {"SEEN", 0}, {"OUT", 1}}
 
-// fleet returns a table of the instances, and where they differ: at how many of them an
-// endpoint is open.
+// fleet returns a table of the instances and, for each open endpoint, at how many of them it is open.
 func (l layout) fleet(f *api.FleetStatus, now time.Time) string {
 	var b strings.Builder
 	state := "connected, " + formatSeconds(f.Lag) + " behind"

@@ -35,7 +35,7 @@ func runIncidents(c *client, cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// incidentColumns are those of the table of outages.
+// incidentColumns are the columns of the table of outages.
 var incidentColumns = []column{{"START", 0}, {"LASTED", 0}, {"POOL", 0}, {"KIND", 1}, {"FAILED", 2}, {"SAVED", 3}}
 
 // incidents returns a table of outages, with the cause and the endpoints of each below it.
@@ -76,8 +76,8 @@ func (l layout) incidents(all []incident.Incident) string {
 	return b.String()
 }
 
-// mostOfPool is how many columns the name of a pool may have in the table of outages. A longer one is
-// below the row.
+// mostOfPool is the maximum width of a pool's name in the table of outages, in columns. A longer name
+// is below the row.
 const mostOfPool = 16
 
 // incident returns a line about an outage that goes on: its start, cause and cost.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/text/width"
 )
 
-// A layout says how wide text may be, and whether it has colours.
+// A layout is the width of text, and whether it has colours.
 type layout struct {
 	columns int
 	colours bool
@@ -20,11 +20,11 @@ type layout struct {
 // usualColumns is the width of text that does not go to a terminal, unless COLUMNS says otherwise.
 const usualColumns = 80
 
-// leastColumns is the least width. Narrower terminals break the lines.
+// leastColumns is the minimum width. A narrower terminal breaks lines by itself.
 const leastColumns = 40
 
-// layoutOf returns the layout of what goes to out. A terminal has colours, unless NO_COLOR is set
-// (https://no-color.org) or it is dumb.
+// layoutOf returns the layout of text for out. A terminal has colours, unless it is dumb or NO_COLOR
+// is set (https://no-color.org).
 func layoutOf(out io.Writer) layout {
 	l := layout{columns: usualColumns}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
@@ -39,7 +39,7 @@ func layoutOf(out io.Writer) layout {
 	return l
 }
 
-// A colour is the parameter of a terminal's code (ECMA-48, SGR).
+// A colour is the parameter of the terminal code SGR (ECMA-48).
 type colour string
 
 const (
@@ -59,7 +59,7 @@ func (l layout) paint(c colour, text string) string {
 }
 
 // columnsOf returns how many columns a text takes. Colours take none, and wide characters two. The text
-// has no other codes.
+// must have no other terminal codes.
 func columnsOf(text string) (n int) {
 	for i := 0; i < len(text); {
 		if strings.HasPrefix(text[i:], "\x1b[") {
@@ -96,8 +96,8 @@ func pad(text string, n int) string {
 	return text + strings.Repeat(" ", max(0, n-columnsOf(text)))
 }
 
-// fill writes a text whose lines are no longer than the layout's. Those after the first begin with an
-// indent. It breaks lines at spaces, and a word only if it is too long for a line.
+// fill breaks a text into lines of the layout's width. Lines after the first begin with indent. It
+// breaks lines at spaces, and a word only if it is too long for a line.
 func (l layout) fill(text, indent string) string {
 	var b strings.Builder
 	at, fresh := 0, true // fresh: the line has no word yet
@@ -155,8 +155,7 @@ func headOf(word string, n int) string {
 	return word[:end]
 }
 
-// parts writes parts of a line, with two spaces between them, and goes on below where one does not
-// fit.
+// parts joins parts of a line with two spaces. A part that does not fit begins a new line, with indent.
 func (l layout) parts(indent string, parts ...string) string {
 	var b strings.Builder
 	at := 0
@@ -195,20 +194,20 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A column is one of a table.
+// A column is a column of a table.
 type column struct {
 	title string
-	drop  int // where columns do not fit, those with the highest numbers are left out; 0: never
+	drop  int // a table that is too wide leaves out columns with high numbers first; 0: never
 }
 
-// A row is a line of a table, and what is said below it. Its first cell is a name.
+// A row is a row of a table. Its first cell is a name.
 type row struct {
 	cells []string
-	below []string
+	below []string // texts below the row
 }
 
-// table writes a table. Columns that do not fit are left out. A name that is too long has a line of
-// its own.
+// table writes a table. It leaves out columns that do not fit, and gives a name that is too long its
+// own line.
 func (l layout) table(b *strings.Builder, indent string, columns []column, rows []row) {
 	widths, shown := make([]int, len(columns)), make([]bool, len(columns))
 	for i, c := range columns {
@@ -227,7 +226,7 @@ func (l layout) table(b *strings.Builder, indent string, columns []column, rows 
 		}
 		return n
 	}
-	const readable = 20 // columns that a name has before others are left out for it
+	const readable = 20 // columns for a name; a longer one leaves out no other column
 	longest := 0
 	for _, r := range rows {
 		longest = max(longest, columnsOf(r.cells[0]))

@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
-// names are those that tables have trouble with.
+// names are difficult names for tables.
 var names = []string{
 	"one", "a-name-that-is-as-long-as-names-of-deployments-are-2026-11-28", strings.Repeat("x", 200),
 	"模型服务一号模型服务一号模型服务一号模型服务一号模型服务一号", "with spaces in it and more of them than one would like to see",
@@ -32,7 +32,7 @@ func fitting(t *testing.T, what, text string, columns int) {
 	}
 }
 
-// pools are pools in trouble, whose endpoints have these names.
+// pools returns pools in trouble whose endpoints have these names.
 func pools(now time.Time) (all []api.PoolStatus) {
 	for _, pool := range names {
 		p := api.PoolStatus{Name: pool, Down: pool == "one", CallsPerSecond: 12345.6, RetriesDenied: 1234567,
@@ -52,7 +52,7 @@ func pools(now time.Time) (all []api.PoolStatus) {
 	return all
 }
 
-// TestAllFitsTheWidth whatever the names are, with colours and without.
+// TestAllFitsTheWidth: every line fits, whatever the names, with colours and without.
 func TestAllFitsTheWidth(t *testing.T) {
 	now := time.Now()
 	for _, columns := range []int{leastColumns, 60, 80, 81, 100, 132, 250} {
@@ -92,7 +92,7 @@ func TestAllFitsTheWidth(t *testing.T) {
 	}
 }
 
-// TestColoursAreOnlyColours: without them the text is the same.
+// TestColoursAreOnlyColours: the text without its colours is the text of a layout without them.
 func TestColoursAreOnlyColours(t *testing.T) {
 	now := time.Now()
 	for _, p := range pools(now) {
@@ -124,8 +124,8 @@ func TestColumnsOf(t *testing.T) {
 	}
 }
 
-// TestACureGoesOnAsAShellReadsIt where it is too long for a line.
-func TestACureGoesOnAsAShellReadsIt(t *testing.T) {
+// TestLongCommandContinuesForAShell: a command that is too long for a line can be copied.
+func TestLongCommandContinuesForAShell(t *testing.T) {
 	l := layout{columns: 80}
 	command := []string{"caddy", "failover", "reset", "api", "one"}
 	if got := l.cure(command, ", if you know that it is well"); got != "    to change that: caddy failover reset api one, if you know that it is well\n" {
@@ -138,8 +138,8 @@ func TestACureGoesOnAsAShellReadsIt(t *testing.T) {
 	}
 }
 
-// TestTheWidthWithoutATerminal is 80, or what COLUMNS says.
-func TestTheWidthWithoutATerminal(t *testing.T) {
+// TestWidthWithoutATerminal: the width is COLUMNS, or 80.
+func TestWidthWithoutATerminal(t *testing.T) {
 	for columns, want := range map[string]int{"": 80, "x": 80, "-1": 80, "132": 132, "5": leastColumns} {
 		t.Setenv("COLUMNS", columns)
 		file, err := os.Open(os.DevNull)

@@ -18,8 +18,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// runOrder sends an order for an endpoint. args are the pool, which may be left out if there
-// is only one, and the endpoint.
+// runOrder sends an order for an endpoint. args are the pool, optional if there is only one, and
+// the endpoint.
 func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	body, err := orderBody(cmd)
@@ -86,7 +86,7 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 	return body, nil
 }
 
-// waitDrained waits until an endpoint has no calls in flight, at most atMost.
+// waitDrained waits until an endpoint has no calls in flight, for at most atMost.
 func waitDrained(c *client, cmd *cobra.Command, path string, status api.EndpointStatus, atMost time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.ctx, atMost)
 	defer cancel()
@@ -117,10 +117,10 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status api.Endpoint
 	}
 }
 
-// drainedEvery is how often an endpoint that drains is looked at.
+// drainedEvery is the time between two looks at a draining endpoint.
 const drainedEvery = 200 * time.Millisecond
 
-// errSeen ends a stream of which enough was seen.
+// errSeen ends a stream early, without a failure.
 var errSeen = errors.New("enough was seen")
 
 // describeAnswer describes the endpoint after an order.

@@ -76,8 +76,8 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// watchStatus shows pools again and again until the command is interrupted. It reads a stream, so
-// that Caddy logs one request and not each look. Only the first error ends it.
+// watchStatus shows pools repeatedly until the command is interrupted. It reads a stream, for which
+// Caddy logs one request. An error before the first status ends it; it prints later ones and goes on.
 func watchStatus(c *client, cmd *cobra.Command, args []string, interval time.Duration, show func([]api.PoolStatus, string)) error {
 	uri := statusOf(args)
 	first := true
@@ -215,7 +215,7 @@ type indicator struct {
 	*api.IndicatorStatus
 }
 
-// indicatorsOf returns the objectives that there are.
+// indicatorsOf returns the objectives of a pool; s may be nil.
 func indicatorsOf(s *api.SLAStatus) (all []indicator) {
 	if s == nil {
 		return nil
@@ -228,8 +228,8 @@ func indicatorsOf(s *api.SLAStatus) (all []indicator) {
 	return all
 }
 
-// endpointColumns are those of the table of endpoints. What tells least about an outage is left out
-// first.
+// endpointColumns are the columns of the table of endpoints. Those that matter least in an outage are
+// left out first.
 var endpointColumns = []column{
 	{"ENDPOINT", 0}, {"PRIORITY", 5}, {"WEIGHT", 7}, {"STATE", 0}, {"TRAFFIC", 1}, {"SHARE", 4}, {"SCORE", 6}, {"IN FLIGHT", 2},
 	{"OK", 9}, {"FAILED", 8}, {"CANCELLED", 11}, {"P50", 10}, {"P99", 3},
@@ -273,7 +273,7 @@ func (l layout) state(e *api.EndpointStatus) string {
 	return l.paint(green, stateOf(e.State))
 }
 
-// scope returns the row of a scope, which stands below its endpoint's.
+// scope returns the row of a scope, below the row of its endpoint.
 func (l layout) scope(s *api.ScopeStatus, now time.Time) row {
 	p50, p99 := "-", "-"
 	if s.Latency != nil {
@@ -304,12 +304,12 @@ func scopeState(s *api.ScopeStatus) string {
 	return stateOf(s.State)
 }
 
-// isIll reports whether calls of a scope, or a part of them, are kept from the endpoint.
+// isIll reports whether the endpoint does not get all calls of a scope.
 func isIll(s *api.ScopeStatus) bool {
 	return s.State != breaker.Closed.String() || !s.HeldUntil.IsZero()
 }
 
-// scopeNotes returns what the columns of a scope do not show.
+// scopeNotes returns the lines below the row of a scope.
 func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
 	if s.State != breaker.Closed.String() {
 		notes = append(notes, breakerNote(s.State, s.Reason, s.Until, now))
@@ -323,7 +323,7 @@ func scopeNotes(s *api.ScopeStatus, now time.Time) (notes []string) {
 	return notes
 }
 
-// describeHold returns why and how long calls are kept away.
+// describeHold says how long an endpoint gets no calls, and why.
 func describeHold(until time.Time, reason string, now time.Time) string {
 	switch reason {
 	case "next_on":
@@ -343,7 +343,7 @@ func breakerNote(state, reason string, until, now time.Time) string {
 	return note
 }
 
-// notes returns what the columns of an endpoint do not show.
+// notes returns the lines below the row of an endpoint.
 func notes(e *api.EndpointStatus, now time.Time) []string {
 	var notes []string
 	if o := e.Operator; o != nil {
@@ -397,7 +397,7 @@ func shortDuration(d time.Duration) string {
 	return text
 }
 
-// describeSchedule returns what a schedule changes at an endpoint, and until when.
+// describeSchedule says what a schedule changes at an endpoint, and until when.
 func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
 	var what []string
 	if s.Drain {

@@ -15,7 +15,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// runWhy explains what keeps endpoints of a pool from their traffic.
+// runWhy explains why endpoints do not take their full traffic.
 func runWhy(c *client, cmd *cobra.Command, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	all, text, err := readStatus(c, args)
@@ -39,7 +39,7 @@ func runWhy(c *client, cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// whereOf returns the options that say which Caddy was asked, for commands that the operator copies.
+// whereOf returns the options that select this Caddy, for commands that the operator may copy.
 func whereOf(flags caddycmd.Flags) (options []string) {
 	for _, name := range []string{"address", "config", "adapter"} {
 		if value := flags.String(name); value != "" {
@@ -49,8 +49,8 @@ func whereOf(flags caddycmd.Flags) (options []string) {
 	return options
 }
 
-// why says what is out in a pool, since when, why, what happens next, and what an operator can
-// do. Commands that it names end with the options of where.
+// why says which endpoints of a pool are out, since when, why, what happens next, and what an operator
+// can do. Its commands end with where.
 func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 	var b strings.Builder
 	pool, down := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN")
@@ -126,7 +126,7 @@ func scopesDown(p *api.PoolStatus) (names []string) {
 	return names
 }
 
-// recent is how long why speaks of a failure of an endpoint that is in service.
+// recent is how long why shows a failure of an endpoint that is in service.
 const recent = 5 * time.Minute
 
 // stillFailing says what failed lately at an endpoint that is in service; "" if nothing did.
@@ -151,8 +151,8 @@ func burns(s *api.SLAStatus) (texts []string) {
 	return texts
 }
 
-// cure returns a command that an operator can give, with what to know about it. A command that does not
-// fit a line goes on as a shell reads it.
+// cure returns a line with a command that an operator can give, followed by after. A command that is too
+// long for a line continues on more lines, as a shell reads them.
 func (l layout) cure(command []string, after string) string {
 	const lead, more = "    to change that: ", "        "
 	text := api.Printable(strings.Join(command, " "))
@@ -182,8 +182,8 @@ func (l layout) cure(command []string, after string) string {
 // helps begins the sentence on what usually helps.
 const helps = "what helps: "
 
-// explainEndpoint returns what keeps an endpoint from its traffic, in sentences, the command that an
-// operator can give, and a few words that follow it; nothing if the endpoint is well.
+// explainEndpoint returns the reasons why an endpoint does not take its full traffic, one sentence each,
+// the command that changes that, and a few words to follow it. It returns nothing for a healthy endpoint.
 func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, cure []string, after string) {
 	command := func(action string) []string {
 		return []string{"caddy", "failover", action, quoted(pool), quoted(e.Name)}
@@ -260,7 +260,7 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 	return facts, cure, after
 }
 
-// explainScope returns what keeps calls of a scope from an endpoint, in one sentence.
+// explainScope says in one sentence why an endpoint does not get all calls of a scope.
 func explainScope(s *api.ScopeStatus, now time.Time) string {
 	text := "scope " + s.Scope + ": " + stateOf(s.State)
 	if !s.DownSince.IsZero() {
@@ -269,7 +269,7 @@ func explainScope(s *api.ScopeStatus, now time.Time) string {
 	return text + "; " + strings.Join(scopeNotes(s, now), "; ")
 }
 
-// untilAndWhy returns the end of an order and its reason, to follow other text.
+// untilAndWhy returns the end and the reason of an order, to follow other text.
 func untilAndWhy(until time.Time, reason string) string {
 	text := ""
 	if !until.IsZero() {

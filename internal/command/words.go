@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// stateWords are what an operator reads for the states of a breaker. The page has the same words.
+// stateWords are the words for the states of a breaker. The page has the same words.
 var stateWords = map[string]string{
 	breaker.Closed.String():       "in service",
 	breaker.Open.String():         "out",
@@ -24,7 +24,7 @@ func stateOf(state string) string {
 	return state
 }
 
-// reasonWords are what an operator reads for why a breaker is in its state. The page has the same words.
+// reasonWords are the words for the reasons of a breaker's state. The page has the same words.
 var reasonWords = map[string]string{
 	"consecutive_failures": "failures in a row",
 	"failure_ratio":        "many failures",
@@ -34,7 +34,7 @@ var reasonWords = map[string]string{
 	"unanswered":           "clients gave up waiting",
 	"check_failed":         "health checks failed",
 	"checks_passed":        "health checks pass again",
-	"open_period_over":     "time out is over",
+	"open_period_over":     "open period is over",
 	"trial_failed":         "trial failed",
 	"all_down":             "every endpoint is out",
 	"relapse":              "failed again while recovering",
@@ -61,15 +61,15 @@ var remedies = map[string]string{
 	"reach":   "check that this machine can reach its address and port",
 	"tls":     "check its certificate, and the clock and the CA certificates of this machine",
 	"denied":  "check its key and the account at its provider; then reload Caddy, or restart it if the key is in the environment",
-	"limited": "send it less (limit, max_requests), or give it another key",
+	"limited": "send it fewer requests (limit, max_requests), or give it another key",
 	"closed":  "look at its log, and at proxies between here and there: it ends connections early",
 	"status":  "look at its log, or at the status page of its provider",
 	"slow":    "look at its load, and at the network between here and there",
-	"check":   "ask for the uri of its health check yourself",
+	"check":   "request the uri of its health check yourself",
 }
 
-// remedy says what usually helps against a failure that keeps an endpoint out for the reason; "" if
-// nothing is known.
+// remedy returns advice for an endpoint that is out for the reason, because of the failure; "" if there
+// is none.
 func remedy(reason string, f *api.FailureStatus) string {
 	if f == nil {
 		return ""

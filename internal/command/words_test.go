@@ -54,14 +54,14 @@ func TestWordsAreThoseOfThePage(t *testing.T) {
 	}
 }
 
-// failing is an endpoint that is out because of a failure.
+// failing returns an endpoint that is out because of a failure.
 func failing(reason, outcome, what string, now time.Time) api.EndpointStatus {
 	return api.EndpointStatus{Name: "one", Weight: 1, State: "open", Reason: reason, DownSince: now.Add(-time.Minute), Until: now.Add(2 * time.Second),
 		Cause: &api.FailureStatus{Outcome: outcome, What: what, Method: "GET", Path: "/v1", At: now}}
 }
 
-// TestWhyNamesWhatHelps for each kind of failure, and commands that reach the same Caddy.
-func TestWhyNamesWhatHelps(t *testing.T) {
+// TestWhyGivesAdvice: why gives advice for each kind of failure, and commands for the same Caddy.
+func TestWhyGivesAdvice(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
 	for _, test := range []struct{ reason, outcome, what, want string }{
@@ -81,7 +81,7 @@ func TestWhyNamesWhatHelps(t *testing.T) {
 		text := l.why(&api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{e}}, now, []string{"--address", "localhost:2020"})
 		_, help, _ := strings.Cut(text, "what helps: ")
 		if help, _, _ = strings.Cut(help, "\n"); !strings.Contains(help, test.want) {
-			t.Errorf("%s, %s: what helps is %q, want %q in it", test.reason, test.what, help, test.want)
+			t.Errorf("%s, %s: the advice is %q, want %q in it", test.reason, test.what, help, test.want)
 		}
 		if !strings.Contains(text, "caddy failover reset llm one --address localhost:2020") {
 			t.Errorf("the command goes to another Caddy:\n%s", text)
@@ -90,9 +90,9 @@ func TestWhyNamesWhatHelps(t *testing.T) {
 	}
 }
 
-// TestWhyOfAPoolThatIsWell also says what fails without an endpoint being out, what waits, and which
-// budgets burn.
-func TestWhyOfAPoolThatIsWell(t *testing.T) {
+// TestWhyOfAHealthyPool: why also shows failures of endpoints in service, waiting calls, and burning
+// budgets.
+func TestWhyOfAHealthyPool(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
 	p := api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{{Name: "one", State: "closed", Share: 1, Score: 0.8, Weight: 1}}}
@@ -117,8 +117,8 @@ func TestWhyOfAPoolThatIsWell(t *testing.T) {
 	}
 }
 
-// TestTheDeadHaveNoScore, in the tables of endpoints and scopes.
-func TestTheDeadHaveNoScore(t *testing.T) {
+// TestNoScoreWithoutRequests: an endpoint or a scope that gets no requests shows no score.
+func TestNoScoreWithoutRequests(t *testing.T) {
 	now := time.Now()
 	e := failing("consecutive_failures", "status", "503", now)
 	e.Score = 1
@@ -129,8 +129,8 @@ func TestTheDeadHaveNoScore(t *testing.T) {
 	}
 }
 
-// TestAMisspeltCommand names the one that was meant.
-func TestAMisspeltCommand(t *testing.T) {
+// TestMisspelledCommand: the error suggests the right command.
+func TestMisspelledCommand(t *testing.T) {
 	root := &cobra.Command{Use: "failover"}
 	addCommands(root)
 	for word, want := range map[string]string{
@@ -143,8 +143,9 @@ func TestAMisspeltCommand(t *testing.T) {
 	}
 }
 
-// TestAPoolIsDownForScopes that no endpoint takes, though each endpoint takes others.
-func TestAPoolIsDownForScopes(t *testing.T) {
+// TestPoolIsDownForScopes: status and why name scopes that no endpoint takes, even if each endpoint takes
+// others.
+func TestPoolIsDownForScopes(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
 	one := api.EndpointStatus{Name: "one", State: "closed", Share: 1, Weight: 1, Scopes: []api.ScopeStatus{{Scope: "big", State: "open", Reason: "trial_failed"}, {Scope: "small", State: "closed", Share: 1}}}

@@ -83,6 +83,7 @@ type checked struct {
 	cfg    *endpoint.CheckConfig
 	trip   http.RoundTripper
 	ctx    context.Context // of the configuration
+	probe  *probe.Probe    // for the goroutine of the check under way
 
 	// The checker's own.
 	due    time.Time // of the next check
@@ -291,6 +292,7 @@ func (p *Pool) toCheckLocked() (plan []checked) {
 	kept := plan[:0]
 	for i, check := range plan {
 		if check.cfg = checks(own[i]); check.cfg != nil {
+			check.probe = probe.New(check.ctx, check.cfg, check.trip, check.target)
 			kept = append(kept, check)
 		}
 	}
@@ -332,7 +334,7 @@ func (c *checker) take(now time.Time) (one *checked, next time.Time) {
 // check makes one check and reports its result, which counts unless the configuration or the
 // endpoint is gone by then.
 func (c *checked) check(p *Pool) {
-	result := probe.Run(c.ctx, c.cfg, c.trip, c.target, c.state.ChecksGet())
+	result := c.probe.Run(c.state.ChecksGet())
 	now := time.Now()
 	s := c.state
 	p.Mu.Lock()

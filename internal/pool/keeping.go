@@ -65,7 +65,7 @@ type Standing struct {
 	Alert     sla.Alert
 
 	endpoints map[string]sla.Standing // by name
-	at        time.Time               // when endpoints were compared
+	at        time.Time               // when endpoints were compared; zero: they are compared again
 }
 
 func (k *keeping) start(p *Pool) {
@@ -127,13 +127,14 @@ func (k *keeping) run(p *Pool) {
 		case <-k.wake:
 			k.load(ctx, p, time.Now())
 			k.loadIncidents(ctx, p)
+			k.judge(p, time.Now(), &alert, true)
 		case done := <-k.save:
 			k.keep(ctx, p, time.Now(), lastTimeout)
 			k.keepIncidents(ctx, p, time.Now(), lastTimeout)
 			close(done)
 		case <-ticker.C:
 			now := time.Now()
-			k.Judge(p, now, &alert)
+			k.judge(p, now, &alert, false)
 			k.keepIncidents(ctx, p, now, storageTimeout)
 			if since := now.Sub(saved); since >= saveEvery || since < 0 {
 				saved = now
@@ -147,14 +148,17 @@ func (k *keeping) run(p *Pool) {
 	}
 }
 
-// Judge compares the pool with its objective, and emits the events that follow.
-func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
+// judge compares the pool with its objective, and emits the events that follow. When a configuration has started, it
+// compares the endpoints as well, and so does the next judge: then they may have had their first calls.
+func (k *keeping) judge(p *Pool, now time.Time, alert *sla.Alert, started bool) {
 	p.fold(now)
 	o := p.Objective()
 	s := Standing{objective: o}
 	if o.Availability > 0 || o.LatencyTarget > 0 {
 		s.Pool = o.Standing(p.History.Pool(), now)
-		s.endpoints, s.at = k.endpoints(p, o, now)
+		if s.endpoints, s.at = k.endpoints(p, o, now, started); started {
+			s.at = time.Time{}
+		}
 	}
 	for _, change := range alert.Update(nil, now, s.Pool) {
 		p.Emit(burnEvent(change))
@@ -164,9 +168,9 @@ func (k *keeping) Judge(p *Pool, now time.Time, alert *sla.Alert) {
 }
 
 // endpoints compares each endpoint with the objective. Each comparison takes about a millisecond, so
-// the result is reused for judgeEndpointsEvery.
-func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time) (map[string]sla.Standing, time.Time) {
-	if last := k.standing.Load(); last != nil && last.objective == o && last.endpoints != nil {
+// the result is reused for judgeEndpointsEvery, unless it must be new.
+func (k *keeping) endpoints(p *Pool, o sla.Objective, now time.Time, anew bool) (map[string]sla.Standing, time.Time) {
+	if last := k.standing.Load(); !anew && last != nil && last.objective == o && last.endpoints != nil {
 		if since := now.Sub(last.at); since >= 0 && since < judgeEndpointsEvery {
 			return last.endpoints, last.at
 		}

@@ -122,6 +122,42 @@ func pretend(p *Pool, o outcome.Outcome, n int) {
 	s.Mu.Unlock()
 }
 
+// TestAStartIsJudgedAtOnce looks at the standing of a pool whose configuration has just started, whose endpoints have
+// their first calls then, and which gets another objective.
+func TestAStartIsJudgedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		objective := func(availability float64) *sla.Objective {
+			return &sla.Objective{Availability: availability, LatencyQuantile: sla.DefaultQuantile, Window: sla.DefaultWindow}
+		}
+		p := keptPool("started", new(memory), objective(0.9))
+		defer p.Outbox.Close()
+		defer p.Keeping.stop()
+		wants := func(when string, availability float64, failed uint64) {
+			t.Helper()
+			time.Sleep(time.Second) // Caddy needs a moment to name the instance
+			synctest.Wait()
+			switch s := p.Keeping.standing.Load(); {
+			case s == nil:
+				t.Errorf("%s: no standing", when)
+			case s.objective.Availability != availability || s.Pool.Failures.Total() != failed || s.endpoints["one"].Failures.Total() != failed:
+				t.Errorf("%s: objective %v, failures %d of the pool and %d of one", when, s.objective.Availability, s.Pool.Failures.Total(), s.endpoints["one"].Failures.Total())
+			}
+		}
+		p.Keeping.Poke()
+		wants("after the start", 0.9, 0)
+		pretend(p, outcome.FailedStatus, 3)
+		time.Sleep(judgeEvery)
+		wants("after the first calls", 0.9, 3)
+		pretend(p, outcome.FailedStatus, 4)
+		p.generation.Load().sla.Store(objective(0.5))
+		p.Keeping.Poke()
+		wants("after a reload", 0.5, 7)
+		pretend(p, outcome.FailedStatus, 1)
+		p.Keeping.Poke()
+		wants("after one that changes nothing", 0.5, 8)
+	})
+}
+
 // TestKeepsEveryMinute looks at when the history is saved, and what a successor
 // finds after the pool died without a last save.
 func TestKeepsEveryMinute(t *testing.T) {

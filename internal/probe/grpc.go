@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"time"
 
@@ -16,10 +15,12 @@ import (
 
 // askGRPC asks grpc.health.v1, as a client of gRPC does. See
 // github.com/grpc/grpc/blob/master/doc/health-checking.md.
-func askGRPC(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target) (result endpoint.CheckResult) {
+func (p *Probe) askGRPC(ctx context.Context, w *way) (result endpoint.CheckResult) {
+	cfg := p.cfg
+	var on connection
 	asked := *cfg
 	asked.Path, asked.RawPath, asked.Query, asked.Body = grpc.CheckPath, "", "", ""
-	r, err := checkRequest(ctx, &asked, http.MethodPost, t)
+	r, err := p.request(on.traced(ctx), w, &asked, http.MethodPost)
 	if err != nil {
 		return endpoint.CheckResult{Why: err.Error()}
 	}
@@ -34,8 +35,7 @@ func askGRPC(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTrip
 		}
 	}()
 	began := time.Now()
-	var on connection
-	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: on.set})))
+	resp, err := p.trip.RoundTrip(r)
 	if err != nil {
 		on.retireIfDead(ctx)
 		return failed(target.OutcomeOf(err).String()+": ", short(err, cfg.Timeout))

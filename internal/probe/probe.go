@@ -32,33 +32,52 @@ const (
 	userAgent = "caddy-failover health check"
 )
 
-// Run makes one check of the endpoint at t through trip. It ends within the configured
+// A Probe checks one endpoint again and again. It is not safe for concurrent use.
+type Probe struct {
+	ctx    context.Context // ends all checks
+	cfg    *endpoint.CheckConfig
+	trip   http.RoundTripper
+	target *target.Target
+	way    *way // nil: not known yet, or each check may have another one
+}
+
+// New returns a probe of the endpoint at t through trip. ctx ends its checks.
+func New(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target) *Probe {
+	return &Probe{ctx: ctx, cfg: cfg, trip: trip, target: t}
+}
+
+// Run makes one check. It ends within the configured
 // timeout. If a HEAD fails in a way that may be due to the method, Run tries a GET;
 // result.Gets says that later checks should use GET at once, which gets asks for.
-func Run(ctx context.Context, cfg *endpoint.CheckConfig, trip http.RoundTripper, t *target.Target, gets bool) (result endpoint.CheckResult) {
+func (p *Probe) Run(gets bool) (result endpoint.CheckResult) {
 	defer func() {
-		if p := recover(); p != nil {
-			result = endpoint.CheckResult{Why: "panic: " + outcome.Short(fmt.Errorf("%v", p))}
+		if v := recover(); v != nil {
+			result = endpoint.CheckResult{Why: "panic: " + outcome.Short(fmt.Errorf("%v", v))}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	cfg := p.cfg
+	w, err := p.find()
+	if err != nil {
+		return endpoint.CheckResult{Why: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, cfg.Timeout)
 	defer cancel()
 	if cfg.GRPC {
-		return askGRPC(ctx, cfg, trip, t)
+		return p.askGRPC(ctx, w)
 	}
 	if gets || cfg.Method != http.MethodHead {
 		method := cfg.Method
 		if method == http.MethodHead {
 			method = http.MethodGet
 		}
-		result, _ = ask(ctx, cfg, method, trip, t)
+		result, _ = p.ask(ctx, w, method)
 		return result
 	}
-	result, status := ask(ctx, cfg, http.MethodHead, trip, t)
+	result, status := p.ask(ctx, w, http.MethodHead)
 	if result.Passed || !mayMeanHEAD(status) {
 		return result
 	}
-	second, _ := ask(ctx, cfg, http.MethodGet, trip, t)
+	second, _ := p.ask(ctx, w, http.MethodGet)
 	if second.Gets = second.Passed || refusesHEAD(status); second.Gets {
 		return second
 	}
@@ -77,8 +96,10 @@ func mayMeanHEAD(status int) bool {
 }
 
 // ask sends one request of a check. The status is 0 if there is no response.
-func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip http.RoundTripper, t *target.Target) (result endpoint.CheckResult, status int) {
-	r, err := checkRequest(ctx, cfg, method, t)
+func (p *Probe) ask(ctx context.Context, w *way, method string) (result endpoint.CheckResult, status int) {
+	cfg := p.cfg
+	var conn connection
+	r, err := p.request(conn.traced(ctx), w, cfg, method)
 	if err != nil {
 		return endpoint.CheckResult{Why: err.Error()}, 0
 	}
@@ -88,8 +109,7 @@ func ask(ctx context.Context, cfg *endpoint.CheckConfig, method string, trip htt
 		}
 	}()
 	began := time.Now()
-	var conn connection
-	resp, err := trip.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: conn.set})))
+	resp, err := p.trip.RoundTrip(r)
 	if err != nil {
 		conn.retireIfDead(ctx)
 		return failed(target.OutcomeOf(err).String()+": ", short(err, cfg.Timeout)), 0
@@ -129,14 +149,25 @@ func short(err error, timeout time.Duration) string {
 // address for the PROXY protocol.
 const proxyProtocolKey = "reverse_proxy.proxy_protocol_info"
 
-// checkRequest makes the request of a check as the proxy and the endpoint's configuration
-// make the request of a call.
-func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string, t *target.Target) (*http.Request, error) {
+// A way is how checks reach an endpoint.
+type way struct {
+	ctx     context.Context // with what the proxy's transport looks for
+	repl    *caddy.Replacer
+	address string // to dial
+	port    string // empty: the port of calls
+	socket  bool
+}
+
+// find returns the way to the endpoint. It is found once, unless the address has placeholders.
+func (p *Probe) find() (*way, error) {
+	if p.way != nil {
+		return p.way, nil
+	}
 	repl := caddy.NewReplacer()
-	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
-	upstream := t.Upstream
+	ctx := context.WithValue(p.ctx, caddy.ReplacerCtxKey, repl)
+	upstream := p.target.Upstream
 	if upstream == nil {
-		upstream = &reverseproxy.Upstream{Dial: t.Address}
+		upstream = &reverseproxy.Upstream{Dial: p.target.Address}
 	}
 	dial, err := target.DialInfo(upstream, (&http.Request{}).WithContext(ctx))
 	if err != nil {
@@ -144,8 +175,8 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	}
 	socket := caddy.IsUnixNetwork(dial.Network) || caddy.IsFdNetwork(dial.Network)
 	port := ""
-	if cfg.Port != 0 && !socket {
-		port = strconv.Itoa(cfg.Port)
+	if p.cfg.Port != 0 && !socket {
+		port = strconv.Itoa(p.cfg.Port)
 		dial.Port, dial.Address = port, net.JoinHostPort(dial.Host, port)
 	}
 	repl.Set("http.reverse_proxy.upstream.address", dial.String())
@@ -156,6 +187,17 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{
 		proxyProtocolKey: reverseproxy.ProxyProtocolInfo{AddrPort: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)},
 	})
+	w := &way{ctx: ctx, repl: repl, address: dial.Address, port: port, socket: socket}
+	if !strings.Contains(upstream.Dial, "{") {
+		p.way = w
+	}
+	return w, nil
+}
+
+// request makes the request of a check as the proxy and the endpoint's configuration make the request
+// of a call.
+func (p *Probe) request(ctx context.Context, w *way, cfg *endpoint.CheckConfig, method string) (*http.Request, error) {
+	t, repl := p.target, w.repl
 	var body io.Reader
 	if cfg.Body != "" {
 		body = strings.NewReader(repl.ReplaceKnown(cfg.Body, ""))
@@ -166,15 +208,15 @@ func checkRequest(ctx context.Context, cfg *endpoint.CheckConfig, method string,
 	}
 	// The transport pools connections by the URL's host: for a socket that is its path, else
 	// host and port.
-	asked := &url.URL{Host: dial.Address, Path: cfg.Path, RawPath: cfg.RawPath, RawQuery: cfg.Query}
-	r.URL, r.Host = asked, dial.Address
-	if socket {
+	asked := &url.URL{Host: w.address, Path: cfg.Path, RawPath: cfg.RawPath, RawQuery: cfg.Query}
+	r.URL, r.Host = asked, w.address
+	if w.socket {
 		r.Host = "localhost"
 	}
 	if t.URL != nil {
 		r.URL, r.Host = t.Join(asked), t.URL.Host
-		if port != "" {
-			r.Host = net.JoinHostPort(t.URL.Hostname(), port)
+		if w.port != "" {
+			r.Host = net.JoinHostPort(t.URL.Hostname(), w.port)
 			if t.URL.Scheme == "https" {
 				r.URL.Host = r.Host
 			}
@@ -206,6 +248,11 @@ type connection struct {
 	*link.Conn
 	brought uint64 // what Brought returned before the check
 	reused  bool
+}
+
+// traced returns a context for the check's request, whose connection c will be.
+func (c *connection) traced(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: c.set})
 }
 
 // set takes the connection that the transport uses.

@@ -76,7 +76,7 @@ func TestGETAfterHEAD(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked []*http.Request
-			result := Run(t.Context(), config(t, test.method), answers(&asked, "", map[string]int{"HEAD": test.head, "GET": test.get, "PUT": test.get}), at("one:80"), test.gets)
+			result := New(t.Context(), config(t, test.method), answers(&asked, "", map[string]int{"HEAD": test.head, "GET": test.get, "PUT": test.get}), at("one:80")).Run(test.gets)
 			var methods []string
 			for _, r := range asked {
 				methods = append(methods, r.Method)
@@ -133,7 +133,7 @@ func TestRequest(t *testing.T) {
 				test.change(cfg)
 			}
 			var asked []*http.Request
-			if result := Run(t.Context(), cfg, answers(&asked, "", map[string]int{"GET": 204}), test.at, false); !result.Passed {
+			if result := New(t.Context(), cfg, answers(&asked, "", map[string]int{"GET": 204}), test.at).Run(false); !result.Passed {
 				t.Fatalf("got %+v", result)
 			}
 			r := asked[0]
@@ -166,7 +166,7 @@ func TestExpectedBody(t *testing.T) {
 		"within the bytes read": {strings.Repeat(" ", maxBody-20) + `{"ok": true}`, endpoint.CheckPassed},
 	} {
 		var asked []*http.Request
-		result := Run(t.Context(), cfg, answers(&asked, test.body, map[string]int{"GET": 200}), at("one:80"), false)
+		result := New(t.Context(), cfg, answers(&asked, test.body, map[string]int{"GET": 200}), at("one:80")).Run(false)
 		if result.Why != test.why || result.Passed != (test.why == endpoint.CheckPassed) {
 			t.Errorf("%s: got %+v", name, result)
 		}
@@ -214,7 +214,7 @@ func TestEndsInTime(t *testing.T) {
 					cfg.Pattern = regexp.MustCompile("ok")
 				}
 				began := time.Now()
-				result := Run(t.Context(), cfg, test.trip, at("one:80"), false)
+				result := New(t.Context(), cfg, test.trip, at("one:80")).Run(false)
 				if result.Passed || result.Why != test.why {
 					t.Errorf("got %+v", result)
 				}
@@ -233,8 +233,30 @@ func TestABodyThatNeverEnds(t *testing.T) {
 		stream := trip(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: stuck{r.Context()}}, nil
 		})
-		if result := Run(t.Context(), config(t, http.MethodGet), stream, at("one:80"), false); !result.Passed {
+		if result := New(t.Context(), config(t, http.MethodGet), stream, at("one:80")).Run(false); !result.Passed {
 			t.Errorf("got %+v", result)
 		}
 	})
+}
+
+// TestCheckAgain makes two checks with one probe: placeholders have their values of the time.
+func TestCheckAgain(t *testing.T) {
+	var asked []*http.Request
+	cfg := config(t, http.MethodGet)
+	cfg.Headers = http.Header{"X-Host": {"{env.PROBE_HOST}"}}
+	fixed, moving := New(t.Context(), cfg, answers(&asked, "", map[string]int{"GET": 200}), at("one:80")),
+		New(t.Context(), cfg, answers(&asked, "", map[string]int{"GET": 200}), at("{env.PROBE_HOST}:80"))
+	for _, host := range []string{"first", "second"} {
+		t.Setenv("PROBE_HOST", host)
+		asked = nil
+		for _, p := range []*Probe{fixed, moving} {
+			if result := p.Run(false); !result.Passed {
+				t.Fatal(result.Why)
+			}
+		}
+		got := []string{asked[0].URL.Host, asked[0].Header.Get("X-Host"), asked[1].URL.Host, asked[1].Header.Get("X-Host")}
+		if want := []string{"one:80", host, host + ":80", host}; !slices.Equal(got, want) {
+			t.Errorf("hosts and fields %q, want %q", got, want)
+		}
+	}
 }

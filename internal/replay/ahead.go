@@ -8,7 +8,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// ErrClientSlow says that the deadline passed while we waited for the client's body.
+// ErrClientSlow is the error of reading a body whose client did not send it in time.
 var ErrClientSlow = errors.New("the client did not send the request's body before the deadline")
 
 // ReadSmall reads a body of a declared length before the first attempt. It waits at most
@@ -82,8 +82,8 @@ func (rec *Recording) ReadAhead(patience time.Duration) (body []byte, whole bool
 	return rec.memory, true, nil
 }
 
-// readUpToLocked reads source until it has brought enough bytes, it ends, or memory.Bodies has
-// no room. With patience 0 it reads on this goroutine; otherwise it stops after patience.
+// readUpToLocked reads source until enough bytes have arrived, it ends, or memory.Bodies has no
+// room. With patience 0 it reads on this goroutine; otherwise it stops after patience.
 func (rec *Recording) readUpToLocked(enough int64, patience time.Duration) error {
 	if patience > 0 {
 		timer := time.AfterFunc(patience, func() {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestFillReadsAsFarAsIsKept checks that Fill reads up to the limit, and that an attempt reads
-// on from there.
-func TestFillReadsAsFarAsIsKept(t *testing.T) {
+// TestFillReadsUpToTheLimit checks that Fill reads up to the limit, and that an attempt reads on
+// from there.
+func TestFillReadsUpToTheLimit(t *testing.T) {
 	for name, c := range map[string]struct {
 		length, limit int64
 		read          int64
@@ -40,9 +40,8 @@ func TestFillReadsAsFarAsIsKept(t *testing.T) {
 	}
 }
 
-// TestFillTellsOfABrokenBody checks that Fill calls broken if the body fails, but not after
-// stop.
-func TestFillTellsOfABrokenBody(t *testing.T) {
+// TestFillReportsABrokenBody checks that Fill calls broken if the body fails, but not after stop.
+func TestFillReportsABrokenBody(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			source := make(pipeReader)
@@ -60,7 +59,7 @@ func TestFillTellsOfABrokenBody(t *testing.T) {
 			close(source)
 			synctest.Wait()
 			if broken == stopped {
-				t.Errorf("stopped %t: told of it %t", stopped, broken)
+				t.Errorf("stopped %t: broken was called: %t", stopped, broken)
 			}
 			if !stopped && rec.Error() != io.ErrUnexpectedEOF {
 				t.Errorf("the error is %v", rec.Error())

@@ -14,9 +14,9 @@ import (
 // and not kept whole.
 var ErrSent = errors.New("the request's body was sent to an endpoint and not kept: it cannot be sent again")
 
-// HandBack restores the body of Options.Origin for the next handler, until the context of the
-// request ends: the kept bytes, then the unread rest. If a part is lost, reading fails. The client
-// has until the given time to send the rest; zero: no bound.
+// HandBack restores the body of Options.Origin for the next handler: the kept bytes, then the unread
+// rest. If a part is lost, reading fails. The body is valid until the context of the request ends.
+// The client has until the given time to send the rest; zero: no bound.
 func (rec *Recording) HandBack(request context.Context, until time.Time) {
 	if rec.Origin == nil {
 		return
@@ -74,6 +74,6 @@ func (rec *Recording) readOn(until time.Time) {
 	rec.stopped = false
 	rec.mu.Unlock()
 	if stopped && rec.client != nil {
-		_ = http.NewResponseController(rec.client).SetReadDeadline(until) // where it is supported
+		_ = http.NewResponseController(rec.client).SetReadDeadline(until) // if it is supported
 	}
 }

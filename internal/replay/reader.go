@@ -21,7 +21,7 @@ type Reader struct {
 	closed bool
 	cut    error // the error of further reads; nil: not cut off
 	idle   bool  // it was waiting for the client when it was cut off
-	stage  stage // how far the answer has come
+	stage  stage // of the response
 
 	*waits       // of the attempt, which may have several readers
 	store  waits // the waits of the attempt's first reader
@@ -32,7 +32,7 @@ type Reader struct {
 	offset atomic.Int64 // bytes read of a large body in memory
 }
 
-// LargeWhole is the size in bytes above which a Reader counts what is read of a body in memory.
+// LargeWhole is the size of a body in memory, in bytes, above which a Reader counts the bytes read.
 const LargeWhole = 64 << 10
 
 // Counted returns a reader of body that adds the number of bytes read to at.
@@ -70,7 +70,7 @@ type spot struct {
 	start int64 // offset of the piece in the body
 }
 
-// Send gives out, the request of an attempt that began at began, the body, and returns the
+// Send sets the body of out, the request of an attempt that began at began, and returns the
 // attempt's reader.
 func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
 	if rec.memory != nil {
@@ -96,14 +96,14 @@ func (rec *Recording) Send(out *http.Request, began time.Time) *Reader {
 			return nil, errNotKept // net/http asks if nothing was sent, or if the request may be repeated
 		}
 		again := rec.NewReader(began)
-		again.own = r.own // the request has one set of trailers, whichever reader ends
+		again.own = r.own // whichever reader reaches the end fills the request's trailers
 		again.waits = r.waits
 		return again, nil
 	}
 	return r
 }
 
-// unusedLocked returns a reader that no attempt has yet.
+// unusedLocked returns a new reader: the first one is part of the recording.
 func (rec *Recording) unusedLocked() *Reader {
 	r := &rec.first
 	if r.Recording != nil {
@@ -133,7 +133,7 @@ func (r *Reader) endLocked() error {
 	return r.err
 }
 
-// pieceLocked returns the piece that has the bytes which follow. There must be some.
+// pieceLocked returns the piece with the next byte, which must exist.
 func (r *Reader) pieceLocked() piece {
 	rec := r.Recording
 	if r.spot.piece >= len(rec.pieces) || r.spot.start < rec.from {
@@ -147,7 +147,7 @@ func (r *Reader) pieceLocked() piece {
 	return from
 }
 
-// copyLocked copies bytes from the pieces to p and moves on past them.
+// copyLocked copies bytes from the pieces to p and moves past them.
 func (r *Reader) copyLocked(p []byte) (n int) {
 	for n < len(p) && r.at < r.Recording.total {
 		n += copy(p[n:], r.nextLocked(int64(len(p)-n)))
@@ -173,8 +173,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteUpTo writes n bytes of the body to w without copying them. It writes fewer, without an
-// error, only if the body ends.
+// WriteUpTo writes n bytes of the body to w without copying them. If it writes fewer and returns no
+// error, the body has ended.
 func (r *Reader) WriteUpTo(w io.Writer, n int64) (written int64, err error) {
 	rec := r.Recording
 	rec.mu.Lock()
@@ -199,10 +199,11 @@ func (r *Reader) WriteUpTo(w io.Writer, n int64) (written int64, err error) {
 	return written, nil
 }
 
-// largestPart is the most bytes that count as read before all of them are written.
+// largestPart is the largest part of a body that WriteUpTo writes at once, in bytes. The whole part
+// counts as read before it is written.
 const largestPart = 64 << 10
 
-// nextLocked returns up to n bytes that follow, which a piece has, and moves on past them.
+// nextLocked returns up to n next bytes of a piece, and moves past them. There must be one.
 func (r *Reader) nextLocked(n int64) []byte {
 	from := r.pieceLocked()
 	part := from.Data[r.at-r.spot.start : from.n]
@@ -211,8 +212,8 @@ func (r *Reader) nextLocked(n int64) []byte {
 	return part
 }
 
-// awaitLocked waits until the recording has bytes that follow, and returns the error of a Read
-// that cannot bring any.
+// awaitLocked waits until the recording has the next byte. If there will be none, it returns the
+// error of the Read.
 func (r *Reader) awaitLocked() error {
 	rec := r.Recording
 	waits := false
@@ -234,7 +235,7 @@ func (r *Reader) awaitLocked() error {
 		case rec.err != nil && (rec.err == io.EOF || r.stage != answering):
 			return r.endLocked()
 		case rec.err != nil:
-			rec.read.Wait() // until the answer ends: see Answering
+			rec.read.Wait() // until the response ends: see Answering
 			continue
 		}
 		if !waits {
@@ -254,7 +255,7 @@ func (r *Reader) awaitLocked() error {
 	}
 }
 
-// A stage is how far the answer to an attempt has come.
+// A stage is the progress of the response to an attempt.
 type stage uint8
 
 const (
@@ -263,18 +264,18 @@ const (
 	answered
 )
 
-// Answering says that the attempt's answer goes to the client. From then on a request body
-// that fails does not break the answer: reads return the error only when the answer is over, because
-// the transport closes the connection on it. If the body is still to come, Answering keeps net/http
-// from discarding 256 KiB of it when it begins an HTTP/1 answer: the endpoint would get a body with
-// a hole.
+// Answering notes that the attempt's response goes to the client. From then on an error of the
+// request body does not break the response: the transport closes the connection on such an error, so
+// reads return it only when the response is over. If part of the body is still to come, Answering
+// keeps net/http from discarding up to 256 KiB of it when an HTTP/1 response begins; the endpoint
+// would get a body with a hole.
 func (r *Reader) Answering() {
 	rec := r.Recording
 	if rec.memory != nil {
 		return
 	}
 	rec.mu.Lock()
-	if r.stage == unanswered { // an answer that was held back may be over by now
+	if r.stage == unanswered { // a response that was held back may be over by now
 		r.stage = answering
 	}
 	early := !rec.inLocked()
@@ -284,8 +285,8 @@ func (r *Reader) Answering() {
 	}
 }
 
-// Answered says that the answer is over. If the attempt waits for the client, the client has
-// patience to send the rest.
+// Answered notes that the response is over. If the attempt waits for the client, the client must
+// send the rest within patience.
 func (r *Reader) Answered(patience time.Duration) {
 	rec := r.Recording
 	if rec.memory != nil {

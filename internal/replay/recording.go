@@ -17,7 +17,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// ErrReplaced is the read error of an attempt that was given up.
+// ErrReplaced is the read error of an attempt after it was abandoned.
 var ErrReplaced = errors.New("request body belongs to another attempt now")
 
 // errNotKept tells net/http that it cannot send the body again.
@@ -30,14 +30,14 @@ var errConnectionLost = errors.New("the endpoint closed the connection before th
 // errSourcePanicked is the error of a client's body whose Read panicked.
 var errSourcePanicked = errors.New("reading the request body panicked")
 
-// A Recording keeps a client's request body while it is sent. Another attempt can then send
+// A Recording keeps a client's request body while an attempt sends it. Another attempt can then send
 // the kept bytes again, followed by the unread rest. Recording delays no attempt. When the body
-// exceeds its limit, or memory.Bodies has no room, the recording drops what it kept, and the body
-// cannot be sent again. A body that is not to be kept still has its first part held until the
-// second is read, because a connection may turn out to be closed before it has taken anything.
+// exceeds its limit, or memory.Bodies has no room, the recording drops the kept bytes, and the body
+// cannot be sent again. Even with a negative limit it keeps the first part until the second is read,
+// because the connection may already be closed and take nothing.
 //
-// A goroutine of its own reads the source. An attempt that is given up can leave while the
-// client is silent, and the next attempt gets what the read brings.
+// A separate goroutine reads the source. So an attempt can be abandoned while the client is silent,
+// and the next attempt gets the bytes of that read.
 //
 // A small body of a declared length is read before the first attempt instead.
 type Recording struct {
@@ -73,7 +73,7 @@ type Recording struct {
 
 // Options say how a body is recorded.
 type Options struct {
-	Limit   int64          // the most bytes to keep; negative: keep nothing
+	Limit   int64          // how many bytes to keep at most; negative: keep nothing
 	Small   bool           // read the body before the first attempt
 	Strip   []string       // trailers that no attempt gets; case does not matter, and _ equals -
 	NotKept *atomic.Uint64 // counts bodies for which memory.Bodies had no room; nil: no count
@@ -97,8 +97,8 @@ type piece struct {
 	n int // bytes in it
 }
 
-// Fits reports whether the declared length is within the limit: the body will be kept whole
-// if memory.Bodies has room.
+// Fits reports whether the declared length is within the limit. The whole body is then kept if
+// memory.Bodies has room.
 func (rec *Recording) Fits() bool { return rec.expect >= 0 && rec.expect <= rec.Limit }
 
 // Replayable reports whether another attempt could send the body from its start.
@@ -108,8 +108,8 @@ func (rec *Recording) Replayable() bool {
 	return !rec.dropped && (rec.err == nil || rec.err == io.EOF)
 }
 
-// TakeBack says that no endpoint got anything of the body, and reports whether another
-// attempt could send it from its start.
+// TakeBack notes that no endpoint got any of the body, and reports whether another attempt could
+// send it from its start.
 func (rec *Recording) TakeBack() bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -143,7 +143,7 @@ func (rec *Recording) Error() error {
 	return rec.err
 }
 
-// Finish says that no further attempt will need the body.
+// Finish notes that no further attempt will need the body.
 func (rec *Recording) Finish() {
 	rec.mu.Lock()
 	rec.final = true
@@ -151,7 +151,7 @@ func (rec *Recording) Finish() {
 	rec.mu.Unlock()
 }
 
-// releaseLocked frees the kept bytes once nobody needs them.
+// releaseLocked frees the kept bytes if nobody needs them any more.
 func (rec *Recording) releaseLocked() {
 	if rec.final && rec.open == 0 && !rec.reading {
 		rec.dropped = true
@@ -199,7 +199,7 @@ func (rec *Recording) Lacks() bool {
 	return rec.lacking
 }
 
-// Take takes n more bytes from memory.Bodies until nobody needs the body.
+// Take takes n more bytes from memory.Bodies. The recording releases them with the body.
 func (rec *Recording) Take(n int64) {
 	rec.mu.Lock()
 	if !rec.final {
@@ -209,7 +209,7 @@ func (rec *Recording) Take(n int64) {
 	rec.mu.Unlock()
 }
 
-// moreLocked returns how many bytes source may still have, at most.
+// moreLocked returns how many more bytes source may have.
 func (rec *Recording) moreLocked() int64 {
 	if rec.expect < 0 {
 		return math.MaxInt64
@@ -250,9 +250,8 @@ func (rec *Recording) roomToPassLocked() []byte {
 	return rec.pieces[0].Data
 }
 
-// readsAhead is the most bytes that one goroutine reads ahead of a waiting reader, as long as
-// reads fill their buffers: a body that comes at once then costs one goroutine. Only bytes
-// that are kept are read ahead.
+// readsAhead is how many bytes one goroutine reads at most, as long as reads fill their buffers: a
+// body that arrives at once then needs one goroutine. Bytes that are not kept are not read ahead.
 const readsAhead = 256 << 10
 
 // readInto reads source into room, for all waiting readers. The caller has set rec.reading.
@@ -263,7 +262,7 @@ func (rec *Recording) readInto(room []byte, keep bool) {
 		rec.total += int64(n)
 		rec.pieces[len(rec.pieces)-1].n += n
 		if n > 0 && (!keep || rec.total > rec.Limit) {
-			rec.dropped = true // the pieces stay for readers that have not come so far
+			rec.dropped = true // the pieces stay for readers that still need them
 		}
 		if err != nil {
 			rec.endedLocked(err)
@@ -301,19 +300,19 @@ func (rec *Recording) endedLocked(err error) {
 	}
 }
 
-// same reports whether some server may take two field names for one.
+// same reports whether some server may treat two field names as equal.
 func same(a, b string) bool {
 	return len(a) == len(b) && strings.EqualFold(strings.ReplaceAll(a, "_", "-"), strings.ReplaceAll(b, "_", "-"))
 }
 
-// inLocked reports whether source has nothing more to bring.
+// inLocked reports whether source has ended or all its declared bytes were read.
 func (rec *Recording) inLocked() bool {
 	return rec.err != nil || rec.expect >= 0 && rec.total >= rec.expect
 }
 
-// StopReading gives the client until at to send the rest of the body. Otherwise net/http
-// writes no HTTP/1 answer before it has read the rest, or 256 KiB of it. What is unread then is
-// lost, and so is the connection.
+// StopReading gives the client until at to send the rest of the body; then reads fail, and the
+// connection is lost. Without a deadline net/http writes no HTTP/1 response before it has read the
+// rest, or 256 KiB of it.
 func (rec *Recording) StopReading(at time.Time) {
 	rec.mu.Lock()
 	over := rec.stopped || rec.inLocked()

@@ -17,7 +17,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/memory"
 )
 
-// recordOf makes a recording of a body.
+// recordOf returns a recording of a body.
 func recordOf(t testing.TB, body io.Reader, length, limit int64) *Recording {
 	if memory.Bodies.Limit() == 0 {
 		memory.Bodies.SetLimit(256 << 20)
@@ -70,7 +70,7 @@ func TestReplay(t *testing.T) {
 	}
 	rec.Finish()
 	if rec.pieces != nil || rec.Replayable() {
-		t.Error("the record is kept when nobody needs it")
+		t.Error("the body is kept when nobody needs it")
 	}
 }
 
@@ -91,7 +91,7 @@ func TestReplayLimit(t *testing.T) {
 		one := rec.NewReader(time.Now())
 		readSome(t, one, test.read, "0123456789"[:test.read])
 		if got := rec.Replayable(); got != test.again {
-			t.Errorf("%s: can be sent again: %v", test.name, got)
+			t.Errorf("%s: replayable %v", test.name, got)
 		}
 		readAll(t, one, "0123456789"[test.read:], nil) // the first attempt reads on whatever is kept
 		if got := int64(len(recorded(rec))); got > test.limit {
@@ -112,7 +112,7 @@ func recorded(rec *Recording) []byte {
 	return all
 }
 
-// TestBodyThatIsNotKept checks that such a body can be sent until an attempt has read from it.
+// TestBodyThatIsNotKept checks that such a body can be sent again until an attempt has read from it.
 func TestBodyThatIsNotKept(t *testing.T) {
 	rec := recordOf(t, strings.NewReader("0123"), 4, -1)
 	if !rec.Replayable() {
@@ -148,7 +148,7 @@ func TestFinalAttemptKeepsNothing(t *testing.T) {
 	}
 	two.Close()
 	if rec.pieces != nil {
-		t.Error("the record is kept when nobody needs it")
+		t.Error("the body is kept when nobody needs it")
 	}
 }
 
@@ -163,8 +163,8 @@ func (r pipeReader) Read(p []byte) (int, error) {
 	return copy(p, s), nil
 }
 
-// TestOldReaderAtTheSource checks that bytes that arrive after an attempt was closed during a
-// read go to the next attempt.
+// TestOldReaderAtTheSource checks that the next attempt gets the bytes of a read during which an
+// attempt was closed.
 func TestOldReaderAtTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := make(pipeReader)
@@ -363,7 +363,7 @@ func TestTakeBack(t *testing.T) {
 		one := rec.NewReader(time.Now())
 		readSome(t, one, 4, "0123")
 		if rec.Replayable() {
-			t.Error("what may have been sent can be sent again")
+			t.Error("a body that may have been sent can be sent again")
 		}
 		one.Close()
 		if !rec.TakeBack() {
@@ -372,7 +372,7 @@ func TestTakeBack(t *testing.T) {
 		two := rec.NewReader(time.Now())
 		readAll(t, two, text, nil)
 		if rec.TakeBack() {
-			t.Error("all is held")
+			t.Error("the whole body is held")
 		}
 	}
 }

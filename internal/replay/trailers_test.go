@@ -27,9 +27,8 @@ func (b trailed) Read(p []byte) (int, error) {
 
 func (trailed) Close() error { return nil }
 
-// TestTrailersOfTwoAttempts checks that an attempt gets the trailers when it reads the end of
-// the body itself, also when net/http sends its request once more, and not when an earlier
-// attempt reads the end.
+// TestTrailersOfTwoAttempts checks that an attempt gets the trailers when it reads the end of the
+// body itself, not when an earlier attempt does. This also holds if net/http repeats its request.
 func TestTrailersOfTwoAttempts(t *testing.T) {
 	memory.Bodies.SetLimit(256 << 20)
 	r, err := http.NewRequest("PUT", "http://api.test/", nil)

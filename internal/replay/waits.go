@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// waits counts the time that an attempt has waited for its client's body. Any goroutine may
-// read it.
+// waits measures how long an attempt has waited for its client's body. Any goroutine may read it.
 type waits struct {
 	began   time.Time    // when the attempt began; set before anything is read
 	past    atomic.Int64 // nanoseconds of all finished waits
 	current atomic.Int64 // when the current wait began: nanoseconds after began plus one; 0: no wait
 }
 
-// begin starts a wait for the client; end ends it.
+// begin begins a wait for the client; end ends it.
 func (w *waits) begin(now time.Time) { w.current.Store(int64(now.Sub(w.began)) + 1) }
 
 func (w *waits) end(now time.Time) {

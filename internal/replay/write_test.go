@@ -74,7 +74,7 @@ type failingWriter struct{ err error }
 
 func (f failingWriter) Write([]byte) (int, error) { return 0, f.err }
 
-// slowWriter lets its writes go on when go is closed.
+// slowWriter blocks its writes until go is closed.
 type slowWriter struct {
 	begun, goOn chan struct{}
 	got         []byte
@@ -87,8 +87,8 @@ func (s *slowWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestPiecesBeingWrittenAreNotReused: a body is over while a connection still takes a part of it. No other
-// body may get the part's memory.
+// TestPiecesBeingWrittenAreNotReused: if a body ends while a write of a part of it is under way, no other body
+// gets the part's memory.
 func TestPiecesBeingWrittenAreNotReused(t *testing.T) {
 	text := strings.Repeat("a", 1000)
 	before := memory.Bodies.Used()

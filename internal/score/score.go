@@ -22,6 +22,10 @@ const (
 	errorSamples   = 100
 	errorsAtLeast  = 10
 	goodErrorRatio = 0.01
+	// A run of successes ends the failures before it if its probability is below chanceRun, by
+	// the ratio of failures before it, at most mostBefore.
+	chanceRun  = 1e-4
+	mostBefore = 0.5
 	// defaultFailureRatio replaces a failure ratio of goodErrorRatio or less, as when no
 	// ratio opens the breaker.
 	defaultFailureRatio = 0.5
@@ -252,9 +256,14 @@ func advance(last *time.Time, now time.Time) time.Duration {
 }
 
 // decayedRatio is a ratio of counts that fade with time and with newer counts.
+//
+// If so many unmarked ones come in a row that the ratio before makes it improbable, those before
+// are forgotten: 26 in a row after a ratio of 30 %.
 type decayedRatio struct {
 	folded    time.Time // when the latest were added
 	n, marked float64
+	run       float64 // unmarked since the latest that was marked
+	before    float64 // the ratio at the beginning of the run
 }
 
 func (r *decayedRatio) add(now time.Time, n, marked int) {
@@ -268,6 +277,14 @@ func (r *decayedRatio) add(now time.Time, n, marked int) {
 	}
 	r.n += float64(n)
 	r.marked += float64(marked)
+	if marked > 0 {
+		r.run, r.before = 0, r.Ratio()
+		return
+	}
+	r.run += float64(n)
+	if r.marked > 0 && r.run*math.Log1p(-min(mostBefore, r.before)) <= math.Log(chanceRun) {
+		r.n, r.marked = max(r.run, errorsAtLeast), 0
+	}
 }
 
 // fade applies a drift: it limits the ratio to most, and reduces its excess over

@@ -1,6 +1,9 @@
 package soak
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 const (
 	// settling is the time until all counts are complete: the plugin reports folded events
@@ -38,6 +41,9 @@ func (l *life) judge() {
 	if err := l.admin.follow(); err != nil {
 		l.problem("reading events: %v", err)
 	}
+	if stuck := l.stuck(); stuck != "" {
+		l.dump(stuck)
+	}
 	for _, pool := range pools {
 		v := verdict{pool: pool, moves: *l.admin.moves[pool], problem: func(format string, args ...any) {
 			l.problem("pool "+pool+": "+format, args...)
@@ -58,4 +64,20 @@ func (t *trial) add(v verdict) {
 	defer t.mu.Unlock()
 	t.Calls.add(v.calls)
 	t.Counts.add(v.counts)
+}
+
+// stuck says where attempts are in flight although the process has no more requests; "": nowhere.
+func (l *life) stuck() (where string) {
+	for _, name := range pools {
+		pool, err := l.admin.pool(name)
+		if err != nil {
+			continue // the verdict says so
+		}
+		for _, e := range pool.Endpoints {
+			if e.InFlight != 0 {
+				where += fmt.Sprintf(" %d in flight at %s", e.InFlight, e.Name)
+			}
+		}
+	}
+	return where
 }
