@@ -54,6 +54,7 @@ func (r *tracer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // received ends the configuration, which makes Caddy send its spans, and returns the spans of requests and of attempts.
 func (r *tracer) received(p *proxy) (requests, attempts []*otlp.Span) {
 	p.t.Helper()
+	p.quiet() // the span of an attempt that was left ends with the attempt
 	p.reload("respond 404")
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -150,62 +150,141 @@ func TestQueryOfDeath(t *testing.T) {
 }
 
 // TestQueryOfDeathBesideAFailure checks that a request that fails at every endpoint opens no
-// breaker of the endpoints that take over from a failed primary. They have served no other call
-// when they first get this request, and good calls take time. The bad request comes a thousand times
-// a second, or half as often as good ones if only one endpoint takes over.
+// breaker of the endpoints that take over from a failed primary, and none at a fresh start. They have
+// served no other call when they first get this request, and good calls take time: for the whole
+// answer, or for the rest of a stream. The bad request comes a thousand times a second, or half
+// as often as good ones if only one endpoint takes over.
 func TestQueryOfDeathBesideAFailure(t *testing.T) {
 	cutOff := func(*http.Request) (*http.Response, error) { return nil, errCut }
-	for pause, names := range map[time.Duration][]string{
-		10 * time.Millisecond: {"one:80", "two:80"},
-		time.Millisecond:      {"one:80", "two:80", "three:80"},
+	failed, internal := answersWith(http.StatusServiceUnavailable), answersWith(http.StatusInternalServerError)
+	two, three := []string{"one:80", "two:80"}, []string{"one:80", "two:80", "three:80"}
+	for name, test := range map[string]struct {
+		endpoints  []string
+		pause      time.Duration // between two bad requests
+		good       roundTrip
+		fails, bad roundTrip
+	}{
+		"two endpoints, 503, 500":           {two, 10 * time.Millisecond, after(30*time.Millisecond, 200), failed, internal},
+		"two endpoints, cut, cut":           {two, 10 * time.Millisecond, after(30*time.Millisecond, 200), cutOff, cutOff},
+		"three endpoints, 503, 500":         {three, time.Millisecond, after(30*time.Millisecond, 200), failed, internal},
+		"three endpoints, 503, cut":         {three, time.Millisecond, after(30*time.Millisecond, 200), failed, cutOff},
+		"three endpoints, cut, 500":         {three, time.Millisecond, after(30*time.Millisecond, 200), cutOff, internal},
+		"three endpoints, cut, cut":         {three, time.Millisecond, after(30*time.Millisecond, 200), cutOff, cutOff},
+		"answers after 300 ms":              {three, time.Millisecond, after(300*time.Millisecond, 200), failed, internal},
+		"answers after 2 s":                 {three, time.Millisecond, after(2*time.Second, 200), failed, cutOff},
+		"answers after 2 s, two endpoints":  {two, 20 * time.Millisecond, after(2*time.Second, 200), cutOff, internal},
+		"streams of 5 s":                    {three, time.Millisecond, eventsOver(5 * time.Second), failed, internal},
+		"slow answers, a request of 100 ms": {three, 5 * time.Millisecond, after(time.Second, 200), failed, after(100*time.Millisecond, 500)},
 	} {
-		for failure, fails := range map[string]roundTrip{"503": answersWith(http.StatusServiceUnavailable), "cut": cutOff} {
-			for death, bad := range map[string]roundTrip{"500": answersWith(http.StatusInternalServerError), "cut": cutOff} {
-				t.Run(fmt.Sprint(len(names), " endpoints, ", failure, ", the request: ", death), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						l := newLab(t, &failover.Policy{}, names...)
-						for _, name := range names {
-							l.on(name, func(r *http.Request) (*http.Response, error) {
-								if r.URL.Path == "/bad" {
-									return bad(r)
-								}
-								return after(30*time.Millisecond, http.StatusOK)(r)
-							})
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, &failover.Policy{}, test.endpoints...)
+				for _, name := range test.endpoints {
+					l.on(name, func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path == "/bad" {
+							return test.bad(r)
 						}
-						end, done := make(chan struct{}), make(chan struct{})
-						go func() {
-							defer close(done)
-							ticker := time.NewTicker(pause)
-							defer ticker.Stop()
-							for {
-								select {
-								case <-end:
-									return
-								case <-ticker.C:
-									go l.call(http.MethodGet, "/bad", "")
-								}
-							}
-						}()
-						l.load(200, time.Second)
-						l.on("one:80", fails)
-						if s := l.load(200, 2*time.Second); s.failed*100 > s.calls {
-							t.Errorf("%+v", s)
-						}
-						for _, name := range names[1:] {
-							if moves := l.endpoint(name).moves(); len(moves) > 0 {
-								t.Errorf("%s: %+v", name, moves)
-							}
-						}
-						if len(l.endpoint("one:80").moves()) == 0 {
-							t.Error("the primary fails and is not out")
-						}
-						close(end)
-						<-done
-						time.Sleep(2 * time.Second)
+						return test.good(r)
 					})
-				})
+				}
+				end, done := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(done)
+					ticker := time.NewTicker(test.pause)
+					defer ticker.Stop()
+					for {
+						select {
+						case <-end:
+							return
+						case <-ticker.C:
+							go l.call(http.MethodGet, "/bad", "")
+						}
+					}
+				}()
+				good := make(chan stats, 1)
+				go func() { good <- l.load(200, 3*time.Second) }()
+				time.Sleep(time.Second)
+				for _, name := range test.endpoints {
+					if moves := l.endpoint(name).moves(); len(moves) > 0 {
+						t.Errorf("at a fresh start %s: %+v", name, moves)
+					}
+				}
+				l.on("one:80", test.fails)
+				time.Sleep(2 * time.Second)
+				for _, name := range test.endpoints[1:] {
+					if moves := l.endpoint(name).moves(); len(moves) > 0 {
+						t.Errorf("%s: %+v", name, moves)
+					}
+				}
+				if len(l.endpoint("one:80").moves()) == 0 {
+					t.Error("the primary fails and is not out")
+				}
+				close(end)
+				<-done
+				// While the primary is not out, bad requests use up the budget of retries.
+				if s := <-good; s.failed*10 > s.calls {
+					t.Errorf("%+v", s)
+				}
+				time.Sleep(2 * time.Second)
+			})
+		})
+	}
+}
+
+// eventsOver answers at once with a body that takes a time.
+func eventsOver(lasting time.Duration) roundTrip {
+	return func(r *http.Request) (*http.Response, error) {
+		body, writer := io.Pipe()
+		go func() {
+			for range 10 {
+				if _, err := writer.Write([]byte("data: more\n\n")); err != nil {
+					return
+				}
+				time.Sleep(lasting / 10)
 			}
-		}
+			writer.Close()
+		}()
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body, Request: r}, nil
+	}
+}
+
+// TestOutagesOfSlowEndpoints checks how soon breakers open if new calls fail at once while older
+// ones are still answered, each 2 s after it began. No call is lost if only the primary fails.
+func TestOutagesOfSlowEndpoints(t *testing.T) {
+	for name, test := range map[string]struct {
+		fail []string
+		most time.Duration // until they are out
+	}{
+		"the primary": {[]string{"one:80"}, time.Second},
+		"all":         {[]string{"one:80", "two:80"}, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, &failover.Policy{}, "one:80", "two:80")
+				for _, name := range []string{"one:80", "two:80"} {
+					l.on(name, after(2*time.Second, http.StatusOK))
+				}
+				done := make(chan stats, 1)
+				go func() { done <- l.load(100, 10*time.Second) }()
+				time.Sleep(4 * time.Second)
+				for _, name := range test.fail {
+					l.on(name, answersWith(http.StatusServiceUnavailable))
+				}
+				took := l.within(test.most, "they are out", func() bool {
+					for _, name := range test.fail {
+						if l.endpoint(name).state() == "closed" {
+							return false
+						}
+					}
+					return true
+				})
+				t.Logf("out after %v", took)
+				if s := <-done; len(test.fail) == 1 && s.failed*100 > s.calls {
+					t.Errorf("%+v", s)
+				}
+				time.Sleep(3 * time.Second)
+			})
+		})
 	}
 }
 

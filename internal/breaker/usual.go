@@ -33,6 +33,12 @@ type usual struct {
 	ratio  float64        // usual ratio before the run
 	Run    int            // failures in a row
 	since  time.Time      // of the first of the run
+
+	// Failures since the latest success of an attempt that began after the first of them.
+	// Successes of earlier attempts do not show that the endpoint still works.
+	fresh      int
+	freshSince time.Time // of the first of them
+	freshRatio float64   // usual ratio before them
 }
 
 // successes counts n successes.
@@ -49,9 +55,13 @@ func (u *usual) failure(now time.Time, cfg *Config) {
 	if u.Run == 0 {
 		u.ratio, u.since = u.current(now, cfg), now
 	}
+	if u.fresh == 0 {
+		u.freshRatio, u.freshSince = u.current(now, cfg), now
+	}
 	u.seen.Add(now, cfg.Window, true)
 	u.recent += (1 - u.recent) / recentAttempts
 	u.Run++
+	u.fresh++
 }
 
 // current returns the usual ratio of failures; 0 if fewer than MinRequests attempts were seen.
@@ -63,31 +73,52 @@ func (u *usual) current(now time.Time, cfg *Config) float64 {
 	return min(mostUsual, max(counts.Ratio(), u.recent))
 }
 
-// inARow returns how many failures in a row cannot be chance: at least n, and the k for
-// which ratio^k <= chanceRun.
-func (u *usual) inARow(n int) int {
-	if u.ratio <= 0 {
+// inARow returns how many failures in a row cannot be chance.
+func (u *usual) inARow(n int) int { return noChance(n, u.ratio) }
+
+// noChance returns how many failures in a row cannot be chance if a ratio of attempts fails: at
+// least n, and the k for which ratio^k <= chanceRun.
+func noChance(n int, ratio float64) int {
+	if ratio <= 0 {
 		return n
 	}
-	return max(n, int(math.Ceil(math.Log(chanceRun)/math.Log(u.ratio))))
+	return max(n, int(math.Ceil(math.Log(chanceRun)/math.Log(ratio))))
 }
 
-// Doubt counts a failure that may be the request's own. first says that the call has not
-// failed at another endpoint before; else Doubt ignores it. It opens the breaker only after
-// a long run of such failures.
-func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit, first bool) (changed bool) {
-	if p.Generation != b.Generation || cfg.Off || b.State != Closed || !first {
-		return false
+// Doubt counts a failure that may be the request's own. Only the first of each call counts.
+func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit) {
+	if p.Generation != b.Generation || b.State != Closed {
+		return
 	}
 	b.countSuccesses(now, cfg)
 	b.doubts.failure(now, cfg)
-	if cfg.ConsecutiveFailures > 0 && b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) &&
-		now.Sub(b.doubts.since) >= doubtedFor {
-		b.open(now, cfg, ReasonConsecutive)
-		return true
-	}
-	return false
 }
+
+// Failing reports whether attempts have failed since one succeeded that began after them.
+func (b *Breaker) Failing() bool { return b.Failures.fresh > 0 }
+
+// Works takes a success of an attempt that began at a time.
+func (b *Breaker) Works(began time.Time) {
+	if !began.Before(b.Failures.freshSince) {
+		b.Failures.fresh = 0
+	}
+}
+
+// Fails reports whether so many failures are an outage if no attempt is under way that began after
+// since, although attempts that began before have succeeded meanwhile.
+func (b *Breaker) Fails(cfg *Config) (since time.Time, ok bool) {
+	return b.Failures.freshSince, !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 && b.Failures.fresh >= noChance(cfg.ConsecutiveFailures, b.Failures.freshRatio)
+}
+
+// FailsInDoubt reports whether so many failures in a row, which may each have been its request's
+// own, are an outage if no other call is under way.
+func (b *Breaker) FailsInDoubt(now time.Time, cfg *Config) bool {
+	return !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 &&
+		b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) && now.Sub(b.doubts.since) >= doubtedFor
+}
+
+// OpenAfterRun opens the breaker after a run of failures.
+func (b *Breaker) OpenAfterRun(now time.Time, cfg *Config) { b.open(now, cfg, ReasonConsecutive) }
 
 // TakeBack removes a failure that was the request's own from the counts. It undoes no transition.
 // denied says that the failure was reported as Denied.
@@ -96,7 +127,7 @@ func (b *Breaker) TakeBack(now time.Time, cfg *Config, p Permit, denied bool) {
 		return
 	}
 	b.Outcomes.TakeBack(now, cfg.Window)
-	b.Failures.Run = max(0, b.Failures.Run-1)
+	b.Failures.Run, b.Failures.fresh = max(0, b.Failures.Run-1), max(0, b.Failures.fresh-1)
 	if denied {
 		b.denied = max(0, b.denied-1)
 	}

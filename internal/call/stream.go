@@ -155,6 +155,9 @@ type upgraded struct {
 func (a *Attempt) followUpgraded(resp *http.Response) {
 	if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
 		resp.Body = &upgraded{rwc, a}
+		if c := a.conn.Load(); c != nil {
+			c.Upgraded()
+		}
 		return
 	}
 	a.answer = resp.Body

@@ -85,6 +85,7 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 		return
 	}
 	if !x.failed.own && !x.failed.servesOthers(o, now) && !x.failed.refusedTwice() {
+		x.failed.mark()
 		return
 	}
 	if !x.failed.own {
@@ -92,6 +93,13 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 		c.foundAtFault(o)
 	}
 	x.failed.resolve(c, now, false)
+}
+
+// mark notes at the endpoints that the call has failed at more than one, or everywhere.
+func (s *suspects) mark() {
+	for _, one := range s.list {
+		one.attempt.Target.State.FailedElsewhere(&one.attempt.Ticket)
+	}
 }
 
 // servesOthers reports whether an endpoint where the call failed in this way has served
@@ -152,22 +160,37 @@ func (c *Call) blameSuspects(now time.Time) {
 
 // failedEverywhere ends a call that no endpoint answered. If its failures may be its request's fault,
 // and other calls may be served where it failed, the failures stay in doubt until one is served
-// there, or until endpoint.DoubtFor is over. So a request that fails everywhere does not take out
-// endpoints that have served no other call yet. A single endpoint is blamed at once, since there is
-// none to compare it with.
+// there, or until endpoint.DoubtFor is over. Then they count against the endpoints, unless another
+// call has waited at one of them for longer than this call took to fail. So a request that fails
+// everywhere does not take out endpoints that have served no other call yet. A single endpoint is
+// blamed at once, since there is none to compare it with.
 func (c *Call) failedEverywhere(now time.Time) {
 	if c.extras == nil || !c.extras.failed.undecided(now) || len(c.Handler.TableFor(c.upstreams(), now).Targets) == 1 {
 		c.blameSuspects(now)
 		return
 	}
 	failed := suspects{list: slices.Clone(c.extras.failed.list)}
-	c.Handler.Pool.Undecided(now, func(now time.Time) bool {
-		if !failed.areTheRequests(now) {
+	failed.mark()
+	took := now.Sub(c.began())
+	c.Handler.Pool.Undecided(now, func(now time.Time, last bool) bool {
+		switch {
+		case failed.areTheRequests(now):
+			c.foundAtFault(failed.list[len(failed.list)-1].outcome)
+			failed.resolve(c, now, false)
+		case !last:
 			return false
+		default:
+			failed.resolve(c, now, !failed.othersUnderWay(took, now))
 		}
-		c.foundAtFault(failed.list[len(failed.list)-1].outcome)
-		failed.resolve(c, now, false)
 		return true
+	})
+}
+
+// othersUnderWay reports whether another call gets a good response from one of the endpoints, or has
+// waited for one for clearly longer than the call took.
+func (s *suspects) othersUnderWay(took time.Duration, now time.Time) bool {
+	return slices.ContainsFunc(s.list, func(one suspect) bool {
+		return one.attempt.Target.State.For(one.attempt.Call.scope()).OthersUnderWay(took, now)
 	})
 }
 

@@ -21,10 +21,14 @@ type condition struct {
 	begun uint64        // attempts that began
 	scope string        // the scope of its calls; empty: the whole endpoint
 
-	breaker  breaker.Breaker
-	hold     hold
-	stated   stated
-	served   time.Time // time of the latest success that has been counted
+	breaker breaker.Breaker
+	hold    hold
+	stated  stated
+	served  time.Time // time of the latest success that has been counted
+	// Only kept while failures are counted or in doubt.
+	servedSince time.Time     // when the attempt began that began last of those that succeeded
+	failedAfter time.Duration // how long the latest failed attempt took
+
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
 	news     []event.Event

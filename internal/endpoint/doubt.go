@@ -12,8 +12,14 @@ const (
 	// DoubtFor is the longest time for which a failure stays in doubt. Then it counts against the
 	// endpoint, or a 429 begins a hold, until Resolve says otherwise.
 	DoubtFor = 250 * time.Millisecond
+	// doubtElsewhere is the same for a call that failed at another endpoint, too, but whose failures
+	// nobody has resolved.
+	doubtElsewhere = time.Second
 	// servedFor is how long after a success an endpoint counts as serving.
 	servedFor = 2 * time.Second
+	// waitsLonger is how much longer than a failed call another must wait to show that it does not fail
+	// in the same way.
+	waitsLonger = 2 * time.Millisecond
 	// doubtfulHold is how long a hold lasts if the request may have caused the 429.
 	doubtfulHold = time.Second
 )
@@ -33,6 +39,7 @@ const (
 type failure struct {
 	ticket *Ticket
 	since  time.Time
+	took   time.Duration
 	result breaker.Result
 }
 
@@ -43,11 +50,66 @@ func (s *State) InNoDoubt(t *Ticket) bool {
 	return t.doubt == NoDoubt
 }
 
-// doubt keeps a failure in doubt until Resolve, or until DoubtFor is over.
-func (c *condition) doubt(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+// doubt keeps the failure of an attempt that took a time in doubt until Resolve, or until DoubtFor is
+// over.
+func (c *condition) doubt(t *Ticket, took time.Duration, now time.Time, cfg *breaker.Config, r breaker.Result) {
 	r.Doubted = true
-	c.doubts = append(c.doubts, failure{t, now, r})
-	return c.breaker.Doubt(now, cfg, *t.permit(c), !t.Doubtful && !t.RefusedAlone)
+	c.doubts = append(c.doubts, failure{t, now, took, r})
+	c.failedAfter = took
+	if !t.Doubtful && !t.RefusedAlone {
+		c.breaker.Doubt(now, cfg, *t.permit(c))
+	}
+}
+
+// worksSince takes a success of an attempt that began at a time. It speaks of c, and shows that the
+// endpoint works as a whole.
+func (s *State) worksSince(c *condition, began time.Time) {
+	if began.After(c.servedSince) {
+		c.servedSince = began
+	}
+	c.breaker.Works(began)
+	s.own.breaker.Works(began)
+}
+
+// openAfterRun opens the breaker of c if a run of failures shows that nothing works. It reports
+// whether it did.
+func (s *State) openAfterRun(c *condition, now time.Time, cfg *breaker.Config) bool {
+	since, fails := c.breaker.Fails(cfg)
+	if (!fails || s.othersUnderWay(c, since, c.failedAfter, now)) &&
+		(!c.breaker.FailsInDoubt(now, cfg) || s.othersUnderWay(c, time.Time{}, c.failedAfter, now)) {
+		return false
+	}
+	c.breaker.OpenAfterRun(now, cfg)
+	return true
+}
+
+// othersUnderWay reports whether a call gets a good response, or has waited for one for clearly longer
+// than those took that failed. Then failures do not show that nothing works. Only attempts count that
+// began after a time and, for a scope's condition, are of that scope. If that time is zero, a response
+// must have begun within servedFor.
+func (s *State) othersUnderWay(c *condition, after time.Time, took time.Duration, now time.Time) bool {
+	for f := range s.inFlight.all() {
+		t := f.own()
+		if t.Outcome != outcome.Pending || !f.HasStarted() || !f.StartedAt().After(after) || c != &s.own && t.about() != c {
+			continue
+		}
+		if latency := f.FirstByte(); latency > 0 {
+			if !after.IsZero() || now.Sub(f.StartedAt())-latency <= servedFor {
+				return true
+			}
+		} else if !f.WaitsForClient() && f.WaitedFor(now) >= took+took/8+waitsLonger {
+			return true
+		}
+	}
+	return false
+}
+
+// FailedElsewhere notes that the call of an attempt whose failure is in doubt has failed at another
+// endpoint in the same way, or everywhere. The doubt lasts until Resolve, or longer than others.
+func (s *State) FailedElsewhere(t *Ticket) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	t.elsewhere = true
 }
 
 // Resolve says who caused a failure that was settled in doubt: the endpoint, if toBlame is
@@ -56,6 +118,7 @@ func (s *State) Resolve(t *Ticket, now time.Time, cfg *breaker.Config, toBlame b
 	s.tell(s.update(t, func() bool {
 		c := t.speaksOf(s, t.Outcome)
 		changed := c.resolve(t, now, cfg, toBlame)
+		changed = s.openAfterRun(c, now, cfg) || changed
 		return s.spreadLocked(c, now, cfg) || changed
 	}))
 }
@@ -104,7 +167,12 @@ func (c *condition) blame(d failure, now time.Time, cfg *breaker.Config) (change
 	c.tally.Failures++
 	c.toBlame = c.toBlame || c.breaker.State == breaker.Closed
 	d.result.Followed = c.served.After(d.since)
-	return c.breaker.Report(now, cfg, *d.ticket.permit(c), d.result)
+	c.failedAfter = d.took
+	changed = c.breaker.Report(now, cfg, *d.ticket.permit(c), d.result)
+	if !c.servedSince.Before(d.since) {
+		c.breaker.Works(now)
+	}
+	return changed
 }
 
 // takeBack removes a failure that the request caused from the counts.
@@ -118,21 +186,38 @@ func (c *condition) takeBack(t *Ticket, now time.Time, cfg *breaker.Config) {
 	c.breaker.TakeBack(now, cfg, *t.permit(c), t.Outcome == outcome.Denied)
 }
 
-// doubtsOver counts the failures that have been in doubt for DoubtFor.
+// doubtsOver counts the failures of c whose doubt is over, and opens its breaker if they show that
+// nothing works. It reports whether the control loop should look at the endpoint.
+func (s *State) doubtsOver(c *condition, now time.Time, cfg *breaker.Config) (changed bool) {
+	changed = c.doubtsOver(now, cfg)
+	return s.openAfterRun(c, now, cfg) || changed
+}
+
+// doubtsOver counts the failures whose doubt is over.
 func (c *condition) doubtsOver(now time.Time, cfg *breaker.Config) (changed bool) {
-	for len(c.doubts) > 0 {
-		d := c.doubts[0]
-		if age := now.Sub(d.since); age >= 0 && age < DoubtFor {
-			break
-		}
-		c.doubts = slices.Delete(c.doubts, 0, 1)
-		if t := d.ticket; t.Outcome == outcome.RateLimited {
+	kept := c.doubts[:0]
+	for _, d := range c.doubts {
+		switch t := d.ticket; {
+		case !d.isOver(now):
+			kept = append(kept, d)
+		case t.Outcome == outcome.RateLimited:
 			c.holdFor(t, now, holdAfter(t, t.doubt), true)
 			changed = true
-			continue
+		default:
+			t.doubt = blamed
+			changed = c.blame(d, now, cfg) || changed
 		}
-		d.ticket.doubt = blamed
-		changed = c.blame(d, now, cfg) || changed
 	}
+	clear(c.doubts[len(kept):])
+	c.doubts = kept
 	return changed
+}
+
+// isOver reports whether a failure has been in doubt for long enough.
+func (d *failure) isOver(now time.Time) bool {
+	age, longest := now.Sub(d.since), DoubtFor
+	if d.ticket.elsewhere {
+		longest = doubtElsewhere
+	}
+	return age < 0 || age >= longest
 }

@@ -119,6 +119,9 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if c.passing.calls != 0 {
 		c.answered(t)
 	}
+	if len(c.doubts) > 0 || c.breaker.Failing() || s.own.breaker.Failing() {
+		s.worksSince(c, f.StartedAt())
+	}
 	if c.hold.step > 0 { // a read is cheaper than a write to a shared cache line
 		c.hold.step = 0
 	}

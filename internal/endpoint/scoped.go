@@ -250,28 +250,42 @@ func (v Scoped) Load() float64 {
 	return float64(v.Busy.Load()+1) * math.Float64frombits(peak)
 }
 
-// ServedLately reports whether a call of the scope has succeeded at the endpoint within servedFor. If
-// the scope never had a success, its name may be made up, so calls of all scopes count.
+// ServedLately reports whether a call of the scope has succeeded at the endpoint within servedFor, or
+// has begun to get a good response. If the scope never had a success, its name may be made up, so
+// calls of all scopes count.
 func (v Scoped) ServedLately(now time.Time) bool {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
+	return v.servedLately(now)
+}
+
+func (v Scoped) servedLately(now time.Time) bool {
 	v.countLocked(now)
 	c := v.about()
 	if c == nil || c.served.IsZero() {
 		c = &v.own
 	}
-	return !c.served.IsZero() && now.Sub(c.served) <= servedFor
+	return !c.served.IsZero() && now.Sub(c.served) <= servedFor || v.othersUnderWay(c, time.Time{}, math.MaxInt64/2, now)
 }
 
 // MayServe reports whether other calls may be served at the endpoint: one has succeeded within
-// servedFor, or none has ever.
+// servedFor, one is under way, or none has ever succeeded.
 func (v Scoped) MayServe(now time.Time) bool {
-	if v.ServedLately(now) {
-		return true
-	}
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
-	return v.own.served.IsZero()
+	return v.servedLately(now) || v.own.served.IsZero() || v.othersUnderWay(&v.own, time.Time{}, 0, now)
+}
+
+// OthersUnderWay reports whether a call of the scope gets a good response, or has waited for one for
+// clearly longer than a call took that failed.
+func (v Scoped) OthersUnderWay(took time.Duration, now time.Time) bool {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	c := v.about()
+	if c == nil {
+		c = &v.own
+	}
+	return v.othersUnderWay(c, time.Time{}, took, now)
 }
 
 // HeldInDoubt reports whether a 429 that a request may have caused holds the endpoint, or is

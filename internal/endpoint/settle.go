@@ -100,7 +100,13 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 	s.last.add(o)
 	s.totals.add(o)
 	c := t.speaksOf(s, o)
+	if o == outcome.Success {
+		s.worksSince(c, f.StartedAt())
+	}
 	changed = c.settle(f, now, cfg, latency)
+	if o.Failed() {
+		changed = s.openAfterRun(c, now, cfg) || changed
+	}
 	switch about := t.about(); {
 	case about == nil:
 	case about != c: // the outcome says nothing about the scope
@@ -173,7 +179,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 			c.holdFor(t, now, t.RetryAfter, false)
 			changed = true
 		} else {
-			c.doubts = append(c.doubts, failure{t, now, breaker.Result{}})
+			c.doubts = append(c.doubts, failure{ticket: t, since: now})
 		}
 	case o.Failed() && t.RefusedAlone && !c.refusedAgain():
 		t.doubt = cleared
@@ -183,7 +189,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		if r.Slow {
 			c.faults.slowest = slowerThan(f, cfg.SlowAfter)
 		}
-		changed = c.decide(t, now, cfg, r) || changed
+		changed = c.decide(t, taken(f, now), now, cfg, r) || changed
 	}
 	return c.trialOver(t, o) || changed
 }
@@ -214,16 +220,18 @@ func (s *State) OutcomeSoFar(f Watched) outcome.Outcome {
 	return outcome.Success
 }
 
-// decide takes a success, or a failure that may be the endpoint's.
-func (c *condition) decide(t *Ticket, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
+// decide takes a success, or a failure that may be the endpoint's, of an attempt that took a time.
+func (c *condition) decide(t *Ticket, took time.Duration, now time.Time, cfg *breaker.Config, r breaker.Result) (changed bool) {
 	if c.breaker.State != breaker.Closed {
 		c.breaker.AttemptEnded(r.Failed)
 	}
 	if r.Failed {
 		c.toBlame = c.toBlame || t.doubt == NoDoubt && c.breaker.State == breaker.Closed
 		if t.doubt != NoDoubt {
-			return c.doubt(t, now, cfg, r)
+			c.doubt(t, took, now, cfg, r)
+			return false
 		}
+		c.failedAfter = took
 		c.tally.Failures++
 	} else {
 		c.hold.step, c.refused, c.served = 0, 0, now

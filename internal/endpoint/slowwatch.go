@@ -86,9 +86,9 @@ func (s *State) LookOver(now time.Time, look func(f Watched, open bool)) {
 
 func (s *State) watchLocked(now time.Time, cfg *breaker.Config) (changed bool) {
 	s.countLocked(now)
-	changed = s.own.doubtsOver(now, cfg)
+	changed = s.doubtsOver(&s.own, now, cfg)
 	for _, c := range s.scopes.list {
-		if len(c.doubts) > 0 && c.doubtsOver(now, cfg) {
+		if len(c.doubts) > 0 && s.doubtsOver(c, now, cfg) {
 			changed = true
 			s.spreadLocked(c, now, cfg)
 		}

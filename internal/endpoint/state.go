@@ -87,8 +87,10 @@ func (s *State) Tick(now time.Time, cfg *breaker.Config) (changed bool, due time
 	s.Mu.Lock()
 	s.countLocked(now)
 	changed, due = s.own.tick(now, cfg, &s.sample)
+	changed = s.openAfterRun(&s.own, now, cfg) || changed
 	for _, c := range s.scopes.list {
 		moved, at := c.tick(now, cfg, &s.sample)
+		moved = s.openAfterRun(c, now, cfg) || moved
 		changed = s.spreadLocked(c, now, cfg) || moved || changed
 		due = Earliest(due, at)
 	}

@@ -35,6 +35,7 @@ type Ticket struct {
 	slower     bool  // it is much slower than usual
 	reported   bool  // the breaker was told of its slowness before its end
 	passedOver bool  // the proxy dropped its response
+	elsewhere  bool  // its call failed at another endpoint in the same way, or everywhere
 	final      bool  // its response is the client's, so its call is recorded with it
 	slot       int32 // its slot in inFlight, plus one; 0: none
 	rare       *Rare // nil: not needed yet; set before Acquire if the attempt has a scope

@@ -27,7 +27,7 @@ type Conn struct {
 
 	brought atomic.Uint64 // reads that returned bytes
 	took    atomic.Uint64 // writes that wrote bytes
-	speaks  atomic.Uint32 // http1 or http2Only; 0: not known yet
+	speaks  atomic.Uint32 // http1, http2Only or upgraded; 0: not known yet
 	retired atomic.Bool   // new requests are kept off it
 
 	over     chan struct{} // closed when no read will return more bytes
@@ -37,6 +37,7 @@ type Conn struct {
 const (
 	http1 = 1 + iota
 	http2Only
+	upgraded
 )
 
 // Of returns the Conn below a connection of net/http, and notes the Conn's protocol. It returns nil
@@ -81,6 +82,10 @@ func (c *Conn) Took() uint64 { return c.took.Load() }
 // IsHTTP2 reports whether the connection is known to speak HTTP/2, so that requests share it.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
 
+// Upgraded notes that an HTTP/1 connection has switched to another protocol. Then nobody may read
+// it while a write is broken.
+func (c *Conn) Upgraded() { c.speaks.CompareAndSwap(http1, upgraded) }
+
 // Queued returns how many written bytes the other side has not acknowledged; 0 if the system
 // does not tell.
 func (c *Conn) Queued() (n int) {
@@ -116,6 +121,7 @@ const largestWrite = 64 << 10
 // Write implements io.Writer. If an HTTP/1 endpoint answers early and closes the connection, the
 // write fails, but the answer can still be read. net/http drops the answer when the write fails. So
 // Write returns such an error only after the answer has been read.
+// On an upgraded connection it returns the error at once.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for more := true; more; {
 		part := p[n:]

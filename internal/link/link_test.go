@@ -31,6 +31,7 @@ func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 		"HTTP/1, closed here": {http1, net.ErrClosed, false},
 		"HTTP/2":              {http2Only, syscall.EPIPE, false},
 		"no request yet":      {0, syscall.EPIPE, false},
+		"upgraded":            {upgraded, syscall.EPIPE, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -67,6 +68,17 @@ func TestABrokenWriteWaitsForTheAnswer(t *testing.T) {
 				c.Close()
 			})
 		})
+	}
+}
+
+func TestUpgraded(t *testing.T) {
+	for before, want := range map[uint32]uint32{http1: upgraded, http2Only: http2Only, 0: 0} {
+		c := new(Conn)
+		c.speaks.Store(before)
+		c.Upgraded()
+		if got := c.speaks.Load(); got != want || c.IsHTTP2() != (want == http2Only) {
+			t.Errorf("it spoke %d and speaks %d, want %d", before, got, want)
+		}
 	}
 }
 

@@ -17,26 +17,30 @@ type undecided struct {
 
 type undecidedCall struct {
 	since  time.Time
-	decide func(now time.Time) bool
+	decide func(now time.Time, last bool) bool
 }
 
-// mostUndecided bounds the number of remembered calls. Beyond it, the oldest is forgotten, and its
-// failures count against the endpoints.
+// mostUndecided bounds the calls that are remembered. Older ones are decided earlier.
 const mostUndecided = 1000
 
 // Undecided remembers a call. At each tick the pool calls decide without a lock, until it returns
-// true or endpoint.DoubtFor is over.
-func (p *Pool) Undecided(now time.Time, decide func(now time.Time) bool) {
+// true. last says that this is the last time: endpoint.DoubtFor is over, or too many calls followed.
+func (p *Pool) Undecided(now time.Time, decide func(now time.Time, last bool) bool) {
 	u := &p.undecided
 	u.mu.Lock()
-	defer u.mu.Unlock()
+	var oldest undecidedCall
 	if len(u.calls) == mostUndecided {
+		oldest = u.calls[0]
 		u.calls = slices.Delete(u.calls, 0, 1)
 	}
 	u.calls = append(u.calls, undecidedCall{now, decide})
+	u.mu.Unlock()
+	if oldest.decide != nil {
+		oldest.decide(now, true)
+	}
 }
 
-// decide asks each call whose doubt is not over, and forgets those that are decided.
+// decide asks each call, and forgets those that are decided.
 func (u *undecided) decide(now time.Time) {
 	u.mu.Lock()
 	calls := u.calls
@@ -46,7 +50,8 @@ func (u *undecided) decide(now time.Time) {
 		return
 	}
 	calls = slices.DeleteFunc(calls, func(c undecidedCall) bool {
-		return c.decide(now) || now.Sub(c.since) >= endpoint.DoubtFor || now.Before(c.since)
+		last := now.Sub(c.since) >= endpoint.DoubtFor || now.Before(c.since)
+		return c.decide(now, last) || last
 	})
 	u.mu.Lock()
 	u.calls = append(calls, u.calls...)

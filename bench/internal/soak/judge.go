@@ -1,9 +1,6 @@
 package soak
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const (
 	// settling is the time until all counts are complete: the plugin reports folded events
@@ -41,9 +38,6 @@ func (l *life) judge() {
 	if err := l.admin.follow(); err != nil {
 		l.problem("reading events: %v", err)
 	}
-	if stuck := l.stuck(); stuck != "" {
-		l.dump(stuck)
-	}
 	for _, pool := range pools {
 		v := verdict{pool: pool, moves: *l.admin.moves[pool], problem: func(format string, args ...any) {
 			l.problem("pool "+pool+": "+format, args...)
@@ -64,20 +58,4 @@ func (t *trial) add(v verdict) {
 	defer t.mu.Unlock()
 	t.Calls.add(v.calls)
 	t.Counts.add(v.counts)
-}
-
-// stuck says where attempts are in flight although the process has no more requests; "": nowhere.
-func (l *life) stuck() (where string) {
-	for _, name := range pools {
-		pool, err := l.admin.pool(name)
-		if err != nil {
-			continue // the verdict says so
-		}
-		for _, e := range pool.Endpoints {
-			if e.InFlight != 0 {
-				where += fmt.Sprintf(" %d in flight at %s", e.InFlight, e.Name)
-			}
-		}
-	}
-	return where
 }

@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -40,8 +39,6 @@ func (i *instance) reloadOnce(load int) {
 		config = breakConfig(config)
 	}
 	began := time.Now()
-	slow := time.AfterFunc(slowReload, func() { l.dump(fmt.Sprintf("reload %d takes longer than %v", load, slowReload)) })
-	defer slow.Stop()
 	l.reloads.begin()
 	status, err := l.admin.load(config)
 	l.reloads.end()
@@ -58,18 +55,6 @@ func (i *instance) reloadOnce(load int) {
 		i.trial.Slowest = max(i.trial.Slowest, time.Since(began).Seconds())
 		i.trial.mu.Unlock()
 	}
-}
-
-// slowReload is longer than a reload takes, with its grace period, on a busy machine.
-const slowReload = 25 * time.Second
-
-// dump records a problem with the stacks of all goroutines of the process.
-func (l *life) dump(why string) {
-	text, err := l.admin.get("/debug/pprof/goroutine?debug=2")
-	if err != nil {
-		text = fmt.Sprintf("reading its goroutines: %v", err)
-	}
-	l.problem("%s: %s", why, text)
 }
 
 // reloads tracks whether a configuration is being replaced. The zero value has no reload.

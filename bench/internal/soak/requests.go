@@ -112,14 +112,14 @@ func (m *traffic) stream(c call) fate {
 	return f
 }
 
-// leave cancels the request 500 ms after it was written, while the endpoint still works on
+// leave cancels the request 150 ms after it was written, while the endpoint still works on
 // it. Only this client might count a call that it cancels sooner.
 func (m *traffic) leave(c call) fate {
 	f := fate{kind: "client that leaves" + c.to() + over(c.protocol)}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(500*time.Millisecond, cancel) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(150*time.Millisecond, cancel) },
 	})
 	r, err := c.request(ctx, http.MethodGet, actor.LastingPath, nil)
 	if err != nil {
