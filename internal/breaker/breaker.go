@@ -192,7 +192,7 @@ type Breaker struct {
 	Relapses  int
 	goodSince time.Time // when it closed or last forgave a relapse
 	failedAt  time.Time // of the latest failure
-	Heard     bool      // other instances want to know when it is Failing
+	Heard     bool      // other instances want to know when it HasFailed
 	wary      bool      // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.

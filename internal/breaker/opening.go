@@ -73,7 +73,7 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 	case cfg.SlowRatio > 0 && r.Slow && reached(b.Latencies.Counts(now, cfg.Window), cfg.SlowRatio, cfg.MinRequests):
 		b.open(now, cfg, ReasonSlow)
 	default:
-		return wary && !b.wary || r.Failed && b.Heard && b.Failing(now, cfg)
+		return wary && !b.wary || r.Failed && b.Heard && b.HasFailed(now, cfg)
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"math"
+	"math/rand/v2"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func (b *Breaker) SetWary(now time.Time, cfg *Config, wary bool) (changed bool) 
 	wary = wary && b.State == Closed && !cfg.Off
 	if wary {
 		b.countSuccesses(now, cfg) // earlier successes must not end the wariness
-		if b.Failing(now, cfg) {
+		if b.HasFailed(now, cfg) {
 			b.open(now, cfg, ReasonWary)
 			return true
 		}
@@ -35,9 +36,9 @@ const (
 	chanceFailing = 1e-3
 )
 
-// Failing reports whether calls of a closed breaker have just failed, as usual failures rarely do, and none
+// HasFailed reports whether calls of a closed breaker have just failed, as usual failures rarely do, and none
 // has succeeded since. One does, if calls usually succeed.
-func (b *Breaker) Failing(now time.Time, cfg *Config) bool {
+func (b *Breaker) HasFailed(now time.Time, cfg *Config) bool {
 	u := &b.Failures
 	if b.State != Closed || cfg.Off || u.Run == 0 || b.uncounted > 0 || now.Sub(b.failedAt) >= FailingFor {
 		return false
@@ -88,7 +89,11 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config) {
 	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
 		b.putOff++
 	}
-	b.TryAfter(b.jittered(now, cfg))
+	last := b.Changed.Add(postponedFor + time.Duration(rand.Float64()*float64(cfg.OpenFor)))
+	if until := b.jittered(now, cfg); until.Before(last) {
+		last = until
+	}
+	b.TryAfter(last)
 }
 
 // TryAfter makes the open period last at least until at, because another instance tries the endpoint.

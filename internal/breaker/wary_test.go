@@ -169,7 +169,7 @@ func TestWarinessCountsFailuresThatNothingFollowed(t *testing.T) {
 		b := new(Breaker)
 		c.prepare(b)
 		at := now.Add(c.later)
-		if got := b.Failing(at, &cfg); got != c.fails {
+		if got := b.HasFailed(at, &cfg); got != c.fails {
 			t.Errorf("%s: failing is %v", name, got)
 		}
 		b.SetWary(at, &cfg, true)

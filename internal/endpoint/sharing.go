@@ -51,7 +51,7 @@ func (c *condition) finding(now time.Time, cfg *breaker.Config) Finding {
 	c.breaker.Heard = true
 	f := Finding{
 		Scope: c.scope, State: c.breaker.State, Reason: c.breaker.Opened, OnTrial: c.breaker.OnTrial(cfg), Begun: c.begun,
-		New: !c.found, Failing: c.breaker.Failing(now, cfg),
+		New: !c.found, Failing: c.breaker.HasFailed(now, cfg),
 	}
 	switch {
 	case c.hold.on(now) && !c.hold.soft && c.hold.from == "":
