@@ -309,6 +309,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 		a.readQuotas(resp, now)
 	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	a.Untimed = o == outcome.Success && resp.StatusCode >= http.StatusBadRequest // before Answered, which lets the watcher read it
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
 	}

@@ -92,7 +92,7 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 		}
 		c = scope
 	}
-	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Unhurried && !t.Single || c.passing.trial == t || latency == 0 || c.slowness.IsSlow(latency) || !c.hold.until.IsZero() ||
+	if t.Outcome != outcome.Pending || t.judged || t.MovedOn || t.Untimed || t.Unhurried && !t.Single || c.passing.trial == t || latency == 0 || c.slowness.IsSlow(latency) || !c.hold.until.IsZero() ||
 		!c.breaker.Succeeded(cfg, t.Permit, latency) {
 		s.Mu.Unlock()
 		return false

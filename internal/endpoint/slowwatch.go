@@ -16,6 +16,9 @@ func (c *condition) judge(f Watched, now time.Time, o outcome.Outcome, latency t
 	if t.judged || o == outcome.RateLimited || latency == 0 && !f.HasStarted() {
 		return false
 	}
+	if t.Untimed && o == outcome.Success {
+		return false
+	}
 	if t.Unhurried && (o == outcome.Success && !t.Single || o == outcome.Cancelled && (latency > 0 || !t.ClientLeft)) {
 		return false
 	}
@@ -143,6 +146,9 @@ func (c *condition) watch(f Watched, now time.Time, cfg *breaker.Config) (v verd
 		return noVerdict, changed
 	}
 	latency := f.FirstByte()
+	if latency > 0 && t.Untimed {
+		return noVerdict, changed
+	}
 	t.slower = c.slowness.IsSlow(taken(f, now))
 	if latency == 0 && !t.slower {
 		return noVerdict, changed
