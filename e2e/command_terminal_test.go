@@ -67,7 +67,7 @@ func TestTheCommandHasColoursOnATerminal(t *testing.T) {
 		columns  uint16
 		want     string
 	}{
-		{"", 80, "\x1b[1;31mforced_open\x1b[0m"}, {"1", 80, "forced_open  "}, {"", 132, "\x1b[1;31mforced_open\x1b[0m"},
+		{"", 80, "\x1b[1;31mtaken out\x1b[0m"}, {"1", 80, "taken out  "}, {"", 132, "\x1b[1;31mtaken out\x1b[0m"},
 	} {
 		t.Setenv("NO_COLOR", test.noColour)
 		term := newTerminal(t, test.columns)

@@ -99,7 +99,7 @@ func TestScopes(t *testing.T) {
 	if code, out, _ := p.command("status"); code != 0 || !strings.Contains(out, "big") || !strings.Contains(out, "small") {
 		t.Errorf("the command says\n%s", out)
 	}
-	if _, out, _ := p.command("why"); !strings.Contains(out, "requests of scope big: ") {
+	if _, out, _ := p.command("why"); !strings.Contains(out, "scope big: out since ") {
 		t.Errorf("the command says\n%s", out)
 	}
 
