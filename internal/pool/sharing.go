@@ -330,6 +330,10 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	return false, nil
 }
 
+// manyInstances is how many other instances make a fleet so large that together they might send an endpoint
+// that returns more than it can take yet. Those of a smaller fleet return as quickly as one alone.
+const manyInstances = 9
+
 // hintLocked takes a fact about another instance's breaker. It returns whether routing tables may
 // change. It needs Pool.Mu.
 func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *breaker.Config) (changed bool) {
@@ -355,7 +359,9 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 		if one := s.of(f.Scope); one != nil {
 			one.back = now
 		}
-		about.ReturnTogether()
+		if opinion.Others >= manyInstances {
+			about.ReturnTogether()
+		}
 		about.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
 		changed = true // the loop must learn when the period ends
 	}
