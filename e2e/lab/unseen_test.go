@@ -201,10 +201,10 @@ func (f *unseen) play(t *testing.T, rate int, checks bool, lasts time.Duration) 
 	mu.Unlock()
 	result.back = time.Minute
 	load(time.Minute, back)
+	calls.Wait()
 	if back() {
 		result.back = served[0].Sub(healed)
 	}
-	calls.Wait()
 	result.failed = failed
 	return result
 }

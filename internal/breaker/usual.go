@@ -21,6 +21,9 @@ const (
 	// doubtedFor is how long such a run lasts at least, so that a client which sends many
 	// requests that fail at once opens nothing before others are answered.
 	doubtedFor = 75 * time.Millisecond
+	// freshFor is how much longer than twice the time of a failure failures last at least, if
+	// earlier attempts still succeed.
+	freshFor = 20 * time.Millisecond
 )
 
 // usual is how often attempts at an endpoint usually fail. It tells whether a run of
@@ -104,10 +107,13 @@ func (b *Breaker) Works(began time.Time) {
 	}
 }
 
-// Fails reports whether so many failures are an outage if no attempt is under way that began after
-// since, although attempts that began before have succeeded meanwhile.
-func (b *Breaker) Fails(cfg *Config) (since time.Time, ok bool) {
-	return b.Failures.freshSince, !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 && b.Failures.fresh >= noChance(cfg.ConsecutiveFailures, b.Failures.freshRatio)
+// Fails reports whether so many failures, each of which took a time, are an outage if no attempt is
+// under way that began after since, although attempts that began before have succeeded meanwhile. A
+// later attempt that is slower than the failures must have had the time to show that it is.
+func (b *Breaker) Fails(took time.Duration, now time.Time, cfg *Config) (since time.Time, ok bool) {
+	u := &b.Failures
+	return u.freshSince, !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 &&
+		u.fresh >= noChance(cfg.ConsecutiveFailures, u.freshRatio) && now.Sub(u.freshSince) >= 2*took+freshFor
 }
 
 // FailsInDoubt reports whether so many failures in a row, which may each have been its request's

@@ -309,7 +309,7 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 		a.readQuotas(resp, now)
 	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
-	a.Untimed = o == outcome.Success && resp.StatusCode >= http.StatusBadRequest // before Answered, which lets the watcher read it
+	a.noteRefusal(o, resp.StatusCode)
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
 	}
@@ -340,6 +340,14 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	}
 	a.follow(resp)
 	return resp, nil
+}
+
+// noteRefusal notes a 4xx that is no failure. Call it before Answered, after which the watcher reads
+// what it notes.
+func (a *Attempt) noteRefusal(o outcome.Outcome, status int) {
+	if status >= http.StatusBadRequest && o == outcome.Success && a.first.Load() == 0 {
+		a.Untimed = true
+	}
 }
 
 // Answered notes the first byte of the answer, once. It returns false if the attempt has ended just

@@ -218,6 +218,7 @@ func (x *race) run(out *http.Request) {
 func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcome.Outcome, good bool) {
 	h := c.Handler
 	o = outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
+	a.noteRefusal(o, resp.StatusCode)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return outcome.Cancelled, false
 	}
