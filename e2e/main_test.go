@@ -24,8 +24,6 @@ import (
 // several times. Each of these workers runs one test after the other, and TestMain prints what a test printed
 // when it ends.
 
-const workersPerCore = 3
-
 // workerEnv is set in a worker.
 const workerEnv = "E2E_WORKER"
 

@@ -1,0 +1,6 @@
+//go:build !race
+
+package e2e
+
+// workersPerCore is how many workers run at once for each core.
+const workersPerCore = 3
