@@ -97,8 +97,8 @@ func (b *Breaker) Doubt(now time.Time, cfg *Config, p Permit) {
 	b.doubts.failure(now, cfg)
 }
 
-// Failing reports whether attempts have failed since one succeeded that began after them.
-func (b *Breaker) Failing() bool { return b.Failures.fresh > 0 }
+// HasFreshFailures reports whether attempts have failed since one succeeded that began after them.
+func (b *Breaker) HasFreshFailures() bool { return b.Failures.fresh > 0 }
 
 // Works takes a success of an attempt that began at a time.
 func (b *Breaker) Works(began time.Time) {
@@ -107,10 +107,10 @@ func (b *Breaker) Works(began time.Time) {
 	}
 }
 
-// Fails reports whether so many failures, each of which took a time, are an outage if no attempt is
+// FailsAfresh reports whether so many failures, each of which took a time, are an outage if no attempt is
 // under way that began after since, although attempts that began before have succeeded meanwhile. A
 // later attempt that is slower than the failures must have had the time to show that it is.
-func (b *Breaker) Fails(took time.Duration, now time.Time, cfg *Config) (since time.Time, ok bool) {
+func (b *Breaker) FailsAfresh(took time.Duration, now time.Time, cfg *Config) (since time.Time, ok bool) {
 	u := &b.Failures
 	return u.freshSince, !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 &&
 		u.fresh >= noChance(cfg.ConsecutiveFailures, u.freshRatio) && now.Sub(u.freshSince) >= 2*took+freshFor

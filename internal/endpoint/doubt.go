@@ -74,7 +74,7 @@ func (s *State) worksSince(c *condition, began time.Time) {
 // openAfterRun opens the breaker of c if a run of failures shows that nothing works. It reports
 // whether it did.
 func (s *State) openAfterRun(c *condition, now time.Time, cfg *breaker.Config) bool {
-	since, fails := c.breaker.Fails(c.failedAfter, now, cfg)
+	since, fails := c.breaker.FailsAfresh(c.failedAfter, now, cfg)
 	if (!fails || s.othersUnderWay(c, since, c.failedAfter, now)) &&
 		(!c.breaker.FailsInDoubt(now, cfg) || s.othersUnderWay(c, time.Time{}, c.failedAfter, now)) {
 		return false

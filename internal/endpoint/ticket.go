@@ -19,7 +19,7 @@ type Ticket struct {
 	Doubtful     bool          // the call failed elsewhere, perhaps by its own fault
 	ClientLeft   bool          // the attempt was cancelled because its client left
 	MovedOn      bool          // the call moves on from the endpoint's good response, if it can
-	Untimed      bool          // the response refuses the request, as a 404 does; it is sooner than others, and does not show how fast the endpoint is
+	Untimed      bool          // the response is a 4xx that is no failure, so its first byte does not show how fast the endpoint is
 	Single       bool          // the response to an unhurried attempt is no stream, so its first byte shows how fast the endpoint is
 
 	// Set before Acquire.
