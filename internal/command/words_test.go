@@ -74,7 +74,7 @@ func TestWhyGivesAdvice(t *testing.T) {
 		{"failure_ratio", "timeout", "timeout after 2s", "load"},
 		{"consecutive_failures", "reset", "connection reset", "connections"},
 		{"failure_ratio", "rate_limited", "429", "limit"},
-		{"slower_than_usual", "", "no answer within 206ms", "load"},
+		{"slower_than_usual", "", "no response within 206ms", "load"},
 		{"check_failed", "", "status 503", "health check"},
 	} {
 		e := failing(test.reason, test.outcome, test.what, now)
