@@ -139,9 +139,9 @@ func TestStreamError(t *testing.T) {
 	one := newProvider(t, "one", true)
 	p := startCaddy(t, providers("stream_error\nbreaker off", one))
 	for model, message := range map[string]string{
-		"cut":             `{"type":"error","error":{"type":"upstream_error","code":"truncated","message":"the answer broke off"}}`,
-		"stall":           `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the answer stopped coming"}}`,
-		"headers-silence": `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the answer stopped coming"}}`,
+		"cut":             `{"type":"error","error":{"type":"upstream_error","code":"truncated","message":"the response broke off"}}`,
+		"stall":           `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the response stopped coming"}}`,
+		"headers-silence": `{"type":"error","error":{"type":"upstream_error","code":"stalled","message":"the response stopped coming"}}`,
 	} {
 		status, body, err := p.ask(false, true, model)
 		if status != 200 || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasSuffix(body, "\n\nevent: error\ndata: "+message+"\n\n") {

@@ -71,8 +71,8 @@ func TestAFailureSaysWhy(t *testing.T) {
 		"reset": {"http://" + listening(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1024))
 			c.Close()
-		}), nil, "", "reset", "connection closed before an answer"},
-		"cut":    {"http://" + a.address, cutInside, "commit complete", "truncated", "connection closed in mid-answer"},
+		}), nil, "", "reset", "connection closed before a response"},
+		"cut":    {"http://" + a.address, cutInside, "commit complete", "truncated", "connection closed in mid-response"},
 		"silent": {"http://" + a.address, halfAnswered, "commit complete\nidle_timeout 100ms", "stalled", "silent for 100ms"},
 		"denied": {"http://" + a.address, status(401), "quota endpoint", "denied", "401"},
 	} {

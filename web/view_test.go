@@ -196,9 +196,9 @@ func TestWhatHelps(t *testing.T) {
 		{"consecutive_failures", "tls", "certificate has expired", "check its certificate", "检查它的证书"},
 		{"denied", "denied", "401", "check its key", "检查它的密钥"},
 		{"failure_ratio", "rate_limited", "429", "send it fewer requests", "少发一些"},
-		{"trial_failed", "truncated", "connection closed in mid-answer", "ends connections early", "过早关闭连接"},
+		{"trial_failed", "truncated", "connection closed in mid-response", "ends connections early", "过早关闭连接"},
 		{"relapse", "timeout", "timeout after 2s", "look at its load", "查看它的负载"},
-		{"slower_than_usual", "", "no answer within 206ms", "look at its load", "查看它的负载"},
+		{"slower_than_usual", "", "no response within 206ms", "look at its load", "查看它的负载"},
 		{"check_failed", "", "503", "the uri of its health check", "健康检查的 uri"},
 	} {
 		s.change(func() {
@@ -223,7 +223,7 @@ func TestCausesAreTranslated(t *testing.T) {
 	for what, want := range map[string][2]string{
 		"503":                           {"503 from POST /v1/chat", "POST /v1/chat 得到 503"},
 		"connection reset by peer":      {"connection reset from POST /v1/chat", "POST /v1/chat 连接被重置"},
-		"no answer within 206ms":        {"no response within 206ms from POST /v1/chat", "POST /v1/chat 206ms 内没有应答"},
+		"no response within 206ms":      {"no response within 206ms from POST /v1/chat", "POST /v1/chat 206ms 内没有应答"},
 		"200 with an error in the body": {"200 with an error in the body from POST", "POST /v1/chat 200，正文含错误"},
 		"timeout after 1.5s, at the request's deadline": {"timeout after 1.5s, at the deadline of the request", "POST /v1/chat 1.5s 后到达请求的时限"},
 		"silent for 10s":    {"silent for 10s from", "10s 内没有新数据"},

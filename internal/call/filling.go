@@ -18,7 +18,7 @@ type filling struct {
 }
 
 // errBodyPanicked is the error of an answer whose body panicked during a read.
-var errBodyPanicked = errors.New("reading the answer's body panicked")
+var errBodyPanicked = errors.New("reading the response's body panicked")
 
 // fill replaces an answer's body by a filling and starts its goroutine. After the last read it calls
 // then with that read's error: io.EOF at the end of the body, nil if the body goes on.
@@ -46,7 +46,7 @@ func (f *filling) run(a *Attempt, then func(error)) {
 	defer close(f.done)
 	defer func() {
 		if r := recover(); r != nil {
-			a.Call.Handler.LogPanic("the body of an answer panicked", r)
+			a.Call.Handler.LogPanic("the body of a response panicked", r)
 			h.err = errBodyPanicked
 		}
 		then(h.err)

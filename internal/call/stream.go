@@ -14,7 +14,7 @@ import (
 )
 
 // errGivenUp is the error of an answer that came just after its attempt was ended.
-var errGivenUp = errors.New("the attempt has ended before its answer")
+var errGivenUp = errors.New("the attempt has ended before its response")
 
 // responseBody is an answer's body that settles its attempt at its end. After its error the proxy
 // aborts the client's stream, so a broken answer never looks whole: with HTTP/1 the last chunk or
@@ -68,9 +68,9 @@ func (s *sseBody) Read(p []byte) (int, error) {
 	if !ok {
 		return n, err
 	}
-	message := "the answer broke off"
+	message := "the response broke off"
 	if broken.outcome == outcome.Stalled {
-		message = "the answer stopped coming"
+		message = "the response stopped coming"
 	}
 	// The blank line ends an unfinished event.
 	s.last = strings.NewReader(fmt.Sprintf("\n\nevent: error\ndata: "+

@@ -31,7 +31,7 @@ func (a *Attempt) whatFailed(err error, now time.Time) string {
 	case endpoint.EndedByIdle:
 		return a.whatStalled()
 	case endpoint.EndedByRescue:
-		return "no answer within " + now.Sub(a.Began).Round(time.Millisecond).String()
+		return "no response within " + now.Sub(a.Began).Round(time.Millisecond).String()
 	}
 	return target.Short(err)
 }

@@ -143,7 +143,7 @@ func causeOf(f Watched, what string) Cause {
 
 // slowerThan returns the cause for an attempt that took longer than limit.
 func slowerThan(f Watched, limit time.Duration) Cause {
-	return causeOf(f, "no answer within "+rounded(limit).String())
+	return causeOf(f, "no response within "+rounded(limit).String())
 }
 
 // rounded returns a duration with at most three digits.

@@ -124,7 +124,7 @@ func TestWhyHeldAndSlow(t *testing.T) {
 		a.began, a.latency = r.now.Add(-2*time.Second), 2*time.Second
 		r.s.Settle(a, r.now, r.cfg, outcome.Success, true, NoDoubt)
 	}
-	if len(owner.events) != 1 || owner.events[0].Reason != breaker.ReasonSlow || owner.events[0].Details["cause"] != "no answer within 1s" || owner.events[0].Details["path"] != "/v1/chat" {
+	if len(owner.events) != 1 || owner.events[0].Reason != breaker.ReasonSlow || owner.events[0].Details["cause"] != "no response within 1s" || owner.events[0].Details["path"] != "/v1/chat" {
 		t.Errorf("slow: %+v", owner.events)
 	}
 	if c := r.s.Status(r.now, r.cfg).Cause; c == nil || c.Outcome != "" {

@@ -71,7 +71,7 @@ func (n *Node) session(ctx context.Context, e Engine, connected func()) error {
 	case err := <-ended:
 		return fmt.Errorf("watching: %w", err)
 	case <-timer.C:
-		return fmt.Errorf("watching: no answer within %v", callTimeout)
+		return fmt.Errorf("watching: no response within %v", callTimeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

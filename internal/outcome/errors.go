@@ -24,7 +24,7 @@ type TimeoutError struct {
 
 // Error implements error.
 func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("endpoint %s: no answer within %v", e.Endpoint, e.After.Round(time.Millisecond))
+	return fmt.Sprintf("endpoint %s: no response within %v", e.Endpoint, e.After.Round(time.Millisecond))
 }
 
 // Timeout implements net.Error.

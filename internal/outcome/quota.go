@@ -34,7 +34,7 @@ func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time
 		q := Quota{Of: f.Of}
 		var wait time.Duration
 		if f.Reset == "" {
-			if q.Limit, q.Left, wait, ok = parseRateLimit(value[0]); !ok {
+			if q.Limit, q.Left, wait, ok = parseRateLimit(value); !ok {
 				continue
 			}
 		} else {
@@ -70,37 +70,75 @@ func parseAmount(value string) (int64, bool) {
 	return int64(max(0, min(n, 1<<53))), true
 }
 
-// parseRateLimit reads a RateLimit field: `"policy";r=0;t=5` or, as up to draft 07,
-// `limit=100, remaining=0, reset=5`. Of several policies, the first with nothing left counts, else
-// the last.
+// parseRateLimit reads the lines of a RateLimit field: `"policy";r=0;t=5` or, as up to draft 07,
+// `limit=100, remaining=0, reset=5`. Of several policies, the one with the least left counts. If several
+// have that, the one that is back last counts.
 // https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt
-func parseRateLimit(value string) (limit, left int64, reset time.Duration, ok bool) {
-	var some bool // the policy states what is left
-	for policy := range strings.SplitSeq(value, ",") {
-		if strings.Contains(policy, ";") {
-			limit, reset, some = 0, 0, false
+func parseRateLimit(lines []string) (limit, left int64, reset time.Duration, ok bool) {
+	var one rateLimit
+	ends := func() {
+		if one.stated && (!ok || one.left < left || one.left == left && one.reset > reset) {
+			limit, left, reset, ok = one.limit, one.left, one.reset, true
 		}
-		for one := range strings.SplitSeq(policy, ";") {
-			name, text, _ := strings.Cut(strings.TrimSpace(one), "=")
-			n, valid := parseAmount(text)
-			if !valid {
-				continue
+	}
+	for _, line := range lines {
+		for rest := line; rest != ""; {
+			var member string
+			member, rest = cutUnquoted(rest, ',')
+			if name, parameters := cutUnquoted(member, ';'); parameters != "" {
+				ends()
+				one = rateLimit{}
+				one.read(name) // draft 07: limit=100;w=60
+				member = parameters
 			}
-			switch strings.ToLower(name) {
-			case "limit", "q":
-				limit = n
-			case "remaining", "r":
-				left, some = n, true
-			case "reset", "t":
-				reset = time.Duration(min(n, int64(MaxHold/time.Second))) * time.Second
-			}
-		}
-		if some {
-			ok = true
-			if left == 0 && strings.Contains(policy, ";") {
-				break
+			for member != "" {
+				var parameter string
+				parameter, member = cutUnquoted(member, ';')
+				one.read(parameter)
 			}
 		}
 	}
+	ends()
 	return limit, left, reset, ok
+}
+
+// A rateLimit is one policy of a RateLimit field.
+type rateLimit struct {
+	limit, left int64
+	reset       time.Duration
+	stated      bool // left is known
+}
+
+// read takes a parameter of the policy.
+func (p *rateLimit) read(parameter string) {
+	name, text, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+	n, valid := parseAmount(text)
+	if !valid {
+		return
+	}
+	switch strings.ToLower(name) {
+	case "limit", "q":
+		p.limit = n
+	case "remaining", "r":
+		p.left, p.stated = n, true
+	case "reset", "t":
+		p.reset = time.Duration(min(n, int64(MaxHold/time.Second))) * time.Second
+	}
+}
+
+// cutUnquoted cuts text at the first separator that is outside of quoted strings (RFC 9651, section
+// 3.3.3).
+func cutUnquoted(text string, separator byte) (before, after string) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == separator && !quoted:
+			return text[:i], text[i+1:]
+		}
+	}
+	return text, ""
 }

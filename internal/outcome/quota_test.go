@@ -3,6 +3,7 @@ package outcome
 import (
 	"math"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 )
@@ -35,6 +36,20 @@ func TestReadQuotas(t *testing.T) {
 		{http.Header{"Ratelimit": {`limit=100, remaining=7, reset=5`}}, []Quota{{"requests", 100, 7, time.Time{}}}},
 		{http.Header{"Ratelimit": {`"burst";r=0;t=2, "daily";r=50;t=3600`}}, []Quota{{"requests", 0, 0, in(2 * time.Second)}}},
 		{http.Header{"Ratelimit": {`"burst";r=9;t=2, "daily";r=0;t=3600`}}, []Quota{{"requests", 0, 0, in(MaxHold)}}},
+		{http.Header{"Ratelimit": {`"burst";r=0;t=1, "day";r=0;t=120`}}, []Quota{{"requests", 0, 0, in(2 * time.Minute)}}},
+		{http.Header{"Ratelimit": {`"day";r=0;t=120,"burst";r=0;t=1`}}, []Quota{{"requests", 0, 0, in(2 * time.Minute)}}},
+		{http.Header{"Ratelimit": {`"burst";r=0;t=1`, `"day";r=0;t=120`}}, []Quota{{"requests", 0, 0, in(2 * time.Minute)}}},
+		{http.Header{"Ratelimit": {`"burst";r=0, "day";r=0;t=120, "week";r=8;t=240`}}, []Quota{{"requests", 0, 0, in(2 * time.Minute)}}},
+		{http.Header{"Ratelimit": {`"burst";r=3;t=2, "day";r=50;t=120`}}, []Quota{{"requests", 0, 3, time.Time{}}}},
+		{http.Header{"Ratelimit": {`"day";r=50;t=120, "burst";r=3;t=2`}}, []Quota{{"requests", 0, 3, time.Time{}}}},
+		{http.Header{"Ratelimit": {`"default";r=50;t=30`}}, []Quota{{"requests", 0, 50, time.Time{}}}},
+		{http.Header{"Ratelimit": {`"day";r=100;t=36000`}}, []Quota{{"requests", 0, 100, time.Time{}}}},
+		{http.Header{"Ratelimit": {`"peruser";r=0;t=30;pk=:sdfjLJUOUH==:`}}, []Quota{{"requests", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"Ratelimit": {`"a, \"b\"; r=7";r=0;t=30, "c";r=1;t=1`}}, []Quota{{"requests", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"Ratelimit": {`protected;r=0;t=30, bot;r=2`}}, []Quota{{"requests", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"Ratelimit": {`limit=100;w=60, remaining=0, reset=30`}}, []Quota{{"requests", 100, 0, in(30 * time.Second)}}},
+		{http.Header{"Ratelimit": {`limit=100`, `remaining=0`, `reset=30`}}, []Quota{{"requests", 100, 0, in(30 * time.Second)}}},
+		{http.Header{"Ratelimit": {`"a";t=30, "b"`}}, nil},
 		{http.Header{"Ratelimit": {`unlimited`}}, nil},
 		{http.Header{"Ratelimit": {""}}, nil},
 	} {
@@ -47,6 +62,68 @@ func TestReadQuotas(t *testing.T) {
 			if got[i] != test.want[i] {
 				t.Errorf("%v: %v, want %v", test.header, got[i], test.want[i])
 			}
+		}
+	}
+}
+
+// TestQuotasOfProviders: each quota of a response counts for itself.
+func TestQuotasOfProviders(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	in := func(wait time.Duration) time.Time { return now.Add(wait) }
+	for name, test := range map[string]struct {
+		fields []QuotaFields
+		header http.Header
+		want   []Quota
+		hold   time.Duration // after a 429
+	}{
+		"OpenAI": {
+			[]QuotaFields{
+				{"requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
+				{"tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
+			},
+			http.Header{
+				"X-Ratelimit-Limit-Requests": {"60"}, "X-Ratelimit-Remaining-Requests": {"0"}, "X-Ratelimit-Reset-Requests": {"1s"},
+				"X-Ratelimit-Limit-Tokens": {"150000"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1m30s"},
+			},
+			[]Quota{{"requests", 60, 0, in(time.Second)}, {"tokens", 150000, 0, in(90 * time.Second)}},
+			90 * time.Second,
+		},
+		"Anthropic": {
+			[]QuotaFields{
+				{"requests", "Anthropic-Ratelimit-Requests-Limit", "Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"},
+				{"input tokens", "Anthropic-Ratelimit-Input-Tokens-Limit", "Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
+			},
+			http.Header{
+				"Anthropic-Ratelimit-Requests-Limit": {"50"}, "Anthropic-Ratelimit-Requests-Remaining": {"49"}, "Anthropic-Ratelimit-Requests-Reset": {"2030-01-01T00:00:01Z"},
+				"Anthropic-Ratelimit-Input-Tokens-Limit": {"40000"}, "Anthropic-Ratelimit-Input-Tokens-Remaining": {"0"}, "Anthropic-Ratelimit-Input-Tokens-Reset": {"2030-01-01T00:00:42Z"},
+			},
+			[]Quota{{"requests", 50, 49, time.Time{}}, {"input tokens", 40000, 0, in(42 * time.Second)}},
+			42 * time.Second,
+		},
+		"IETF, draft 06": {
+			[]QuotaFields{{"requests", "Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset"}},
+			http.Header{"Ratelimit-Limit": {"10, 10;w=1, 50;w=60"}, "Ratelimit-Remaining": {"0"}, "Ratelimit-Reset": {"50"}},
+			[]Quota{{"requests", 10, 0, in(50 * time.Second)}},
+			50 * time.Second,
+		},
+		"IETF, draft 10": {
+			[]QuotaFields{{Of: "requests", Left: "Ratelimit"}},
+			http.Header{"Ratelimit-Policy": {`"burst";q=100;w=60,"daily";q=1000;w=86400`}, "Ratelimit": {`"burst";r=0;t=2, "daily";r=0;t=120, "month";r=4;t=1`}},
+			[]Quota{{"requests", 0, 0, in(2 * time.Minute)}},
+			2 * time.Minute,
+		},
+		"IETF, draft 10, nothing used up": {
+			[]QuotaFields{{Of: "requests", Left: "Ratelimit"}},
+			http.Header{"Ratelimit": {`"daily";r=9;t=120, "burst";r=4;t=2`}},
+			[]Quota{{"requests", 0, 4, time.Time{}}},
+			2 * time.Second,
+		},
+	} {
+		if got := ReadQuotas(nil, test.header, test.fields, now); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+		if hold, _ := QuotaReset(test.header, now); hold != test.hold {
+			t.Errorf("%s: a 429 holds for %v, want %v", name, hold, test.hold)
 		}
 	}
 }

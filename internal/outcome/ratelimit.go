@@ -18,6 +18,8 @@ import (
 //     https://docs.anthropic.com/en/api/rate-limits#response-headers
 //   - OpenRouter, GitHub: X-Ratelimit-Reset, a time (Unix, milliseconds or seconds)
 //     https://openrouter.ai/docs/api-reference/limits
+//   - drafts of the IETF up to 06: Ratelimit-Reset, in seconds
+//     https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-06.txt
 var quotas = [...]struct{ remaining, reset string }{
 	{"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
 	{"X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
@@ -26,6 +28,7 @@ var quotas = [...]struct{ remaining, reset string }{
 	{"Anthropic-Ratelimit-Input-Tokens-Remaining", "Anthropic-Ratelimit-Input-Tokens-Reset"},
 	{"Anthropic-Ratelimit-Output-Tokens-Remaining", "Anthropic-Ratelimit-Output-Tokens-Reset"},
 	{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+	{"Ratelimit-Remaining", "Ratelimit-Reset"},
 }
 
 // QuotaReset returns how long it takes until all quotas that are used up are full again,
@@ -33,17 +36,25 @@ var quotas = [...]struct{ remaining, reset string }{
 // false if no header names a reset in the future.
 func QuotaReset(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 	var shortest time.Duration
-	for _, q := range quotas {
-		reset, valid := parseReset(h.Get(q.reset), now)
-		if !valid || reset <= 0 {
-			continue
+	take := func(reset time.Duration, usedUp bool) {
+		if reset <= 0 {
+			return
 		}
-		if h.Get(q.remaining) == "0" {
+		if usedUp {
 			wait = max(wait, reset)
 		}
 		if shortest == 0 || reset < shortest {
 			shortest = reset
 		}
+	}
+	for _, q := range quotas {
+		if reset, valid := parseReset(h.Get(q.reset), now); valid {
+			left, stated := parseAmount(h.Get(q.remaining))
+			take(reset, stated && left == 0)
+		}
+	}
+	if _, left, reset, stated := parseRateLimit(h["Ratelimit"]); stated {
+		take(reset, left == 0)
 	}
 	if wait == 0 {
 		wait = shortest

@@ -67,9 +67,9 @@ func known(err error) string {
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the endpoint does not speak TLS"
 	case errors.Is(err, io.EOF):
-		return "connection closed before an answer"
+		return "connection closed before a response"
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return "connection closed in mid-answer"
+		return "connection closed in mid-response"
 	case anyCause(err, isTimeout) && anyCause(err, isDialing):
 		return "connecting timed out"
 	case strings.Contains(err.Error(), "server sent GOAWAY"):
