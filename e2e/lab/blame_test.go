@@ -231,6 +231,70 @@ func TestQueryOfDeathBesideAFailure(t *testing.T) {
 	}
 }
 
+// TestFloodsOfQueriesOfDeath sends ten times as many requests that fail at every endpoint as good ones,
+// to endpoints of one tier, such as the keys of one provider. The budget lets few of them get a second
+// attempt, and there are long runs of failures between two good answers. No breaker may open. When the
+// whole pool is out, it must be found.
+func TestFloodsOfQueriesOfDeath(t *testing.T) {
+	for _, status := range []int{500, 403} {
+		for _, n := range []int{2, 3} {
+			t.Run(fmt.Sprint(status, " at ", n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					names := []string{"one:80", "two:80", "three:80"}[:n]
+					policy := &failover.Policy{Quota: "endpoint"}
+					for _, name := range names {
+						policy.Endpoints = append(policy.Endpoints, &failover.Endpoint{Upstream: name, Priority: 1})
+					}
+					l := newLab(t, policy, names...)
+					for _, name := range names {
+						l.on(name, func(r *http.Request) (*http.Response, error) {
+							if r.URL.Path == "/bad" {
+								return after(3*time.Millisecond, status)(r)
+							}
+							return after(20*time.Millisecond, http.StatusOK)(r)
+						})
+					}
+					l.load(30, 3*time.Second)
+					end, done := make(chan struct{}), make(chan struct{})
+					go func() {
+						defer close(done)
+						ticker := time.NewTicker(time.Second / 300)
+						defer ticker.Stop()
+						for {
+							select {
+							case <-end:
+								return
+							case <-ticker.C:
+								go l.call(http.MethodGet, "/bad", "")
+							}
+						}
+					}()
+					if s := l.load(30, 20*time.Second); s.failed > 0 {
+						t.Errorf("good calls: %+v", s)
+					}
+					for _, name := range names {
+						if moves := l.endpoint(name).moves(); len(moves) > 0 {
+							t.Errorf("%s: %+v", name, moves)
+						}
+						l.on(name, after(3*time.Millisecond, status))
+					}
+					l.within(5*time.Second, "all are out", func() bool {
+						for _, name := range names {
+							if l.endpoint(name).state() == "closed" {
+								return false
+							}
+						}
+						return true
+					})
+					close(end)
+					<-done
+					time.Sleep(2 * time.Second)
+				})
+			})
+		}
+	}
+}
+
 // eventsOver answers at once with a body that takes a time.
 func eventsOver(lasting time.Duration) roundTrip {
 	return func(r *http.Request) (*http.Response, error) {
