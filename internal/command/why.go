@@ -61,10 +61,14 @@ func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 		if len(facts) == 0 {
 			continue
 		}
-		if out == 0 && p.Down {
+		if refused := scopesDown(p); out == 0 && len(refused) > 0 && (!p.Down || takesSome(p)) {
+			state := down
+			if !p.Down {
+				state = l.paint(yellow, "degraded")
+			}
+			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests of scope %s", pool, state, api.Printable(strings.Join(refused, ", "))), "  ") + "\n")
+		} else if out == 0 && p.Down {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down), "  ") + "\n")
-		} else if refused := scopesDown(p); out == 0 && len(refused) > 0 {
-			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s for requests of scope %s: no endpoint takes them", pool, down, api.Printable(strings.Join(refused, ", "))), "  ") + "\n")
 		} else if out == 0 {
 			b.WriteString(l.fill(fmt.Sprintf("pool %s serves, but not with all endpoints", pool), "  ") + "\n")
 		}
@@ -100,6 +104,13 @@ func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
 		b.WriteString("\n" + l.incident(p.Incident, now))
 	}
 	return b.String()
+}
+
+// takesSome reports whether an endpoint of a pool takes requests, if only of some scopes.
+func takesSome(p *api.PoolStatus) bool {
+	return slices.ContainsFunc(p.Endpoints, func(e api.EndpointStatus) bool {
+		return e.Weight > 0 && !e.Draining && e.Share > 0 && e.HeldUntil.IsZero()
+	})
 }
 
 // scopesDown returns the scopes whose requests no endpoint of a pool takes.
