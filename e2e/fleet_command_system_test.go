@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,6 +28,30 @@ func withoutChance(text string) string {
 		text = c.is.ReplaceAllString(text, c.shown)
 	}
 	return text
+}
+
+// eventsAsJSON returns the events of an instance that the command prints with --json, without times, sorted.
+func eventsAsJSON(t *testing.T, e *edgeCaddy, instance string, args ...string) (events []string) {
+	t.Helper()
+	_, out, _ := e.command(append([]string{"events", "--json"}, args...)...)
+	for line := range strings.Lines(out) {
+		var one map[string]any
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if from, named := one["instance"]; named && from != instance {
+			continue
+		}
+		delete(one, "instance")
+		delete(one, "at") // an age is told
+		text, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, string(text))
+	}
+	slices.Sort(events)
+	return events
 }
 
 // fleetCommands runs the command in a fleet of three, of which the first has opened both endpoints, the second
@@ -88,6 +113,10 @@ TIME  failover        edge-2: api/one -> two  status  503 from GET /  attempt=1 
 TIME  breaker_opened  edge-2: api/one  consecutive_failures  503 from GET /  failures=5  relapses=0  until=TIME
 `, "events", "--fleet")
 	want(edges[2], exitDone, "", "events") // none of its own
+	here, there := eventsAsJSON(t, edges[0], "edge-1", "--pool", "api"), eventsAsJSON(t, edges[2], "edge-1", "--pool", "api", "--fleet")
+	if len(here) != 4 || !slices.Equal(here, there) {
+		t.Errorf("events as JSON at another instance:\n%s\nwant\n%s", strings.Join(there, "\n"), strings.Join(here, "\n"))
+	}
 
 	want(edges[1], exitDone, "api/two is drained, no request is in flight; the fleet was told\n", "drain", "two", "--reason", "moving")
 	drains := func(e *edgeCaddy) bool { return e.one("two").Draining }

@@ -3,4 +3,4 @@
 package e2e
 
 // workersPerCore is how many workers run at once for each core.
-const workersPerCore = 3
+const workersPerCore = 4

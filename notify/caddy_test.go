@@ -21,7 +21,7 @@ import (
 	"github.com/apifailover/caddy-failover/notify"
 )
 
-// A proxy is a Caddy in this process, whose site listens on a socket.
+// A proxy is a Caddy in this process. Its site listens on a Unix socket.
 type proxy struct {
 	t      *testing.T
 	dir    string
@@ -47,7 +47,8 @@ func newProxy(t *testing.T) *proxy {
 	return &proxy{t, dir, l.Addr().String()}
 }
 
-// load loads a configuration with a pool whose one endpoint refuses connections.
+// load loads a configuration with these options in the global block, and a pool whose only endpoint
+// refuses connections.
 func (p *proxy) load(options string) error {
 	p.t.Helper()
 	config, err := adapt(fmt.Sprintf(`{
@@ -88,7 +89,7 @@ func adapt(text string) ([]byte, error) {
 
 func (p *proxy) log() string { return filepath.Join(p.dir, "log") }
 
-// logged waits until the log has a text, and returns the log.
+// logged waits until the log contains want, and returns the log.
 func (p *proxy) logged(want string) string {
 	p.t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
@@ -118,8 +119,8 @@ func (p *proxy) get() {
 	resp.Body.Close()
 }
 
-// TestAnOutageIsTold by a Caddy, whose reload and stop do not wait for a receiver that hangs, and whose log
-// does not show the URL.
+// TestAnOutageIsTold checks that Caddy sends a notice of an outage, does not wait for a receiver that
+// hangs when it reloads or stops, and does not log the URL.
 func TestAnOutageIsTold(t *testing.T) {
 	got, hangs, release := make(chan notify.Notice, 10), make(chan struct{}, 10), make(chan struct{})
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -132,7 +133,7 @@ func TestAnOutageIsTold(t *testing.T) {
 			<-release
 		default:
 			got <- n
-			w.WriteHeader(http.StatusForbidden) // it will be logged
+			w.WriteHeader(http.StatusForbidden) // a final failure, which is logged
 		}
 	}))
 	t.Cleanup(hook.Close)
@@ -154,7 +155,7 @@ func TestAnOutageIsTold(t *testing.T) {
 	<-hangs
 	text := p.logged(`"msg":"notice given up"`)
 	if !strings.Contains(text, hook.URL) {
-		t.Errorf("the log does not tell to whom: %s", text)
+		t.Errorf("the log does not name the receiver: %s", text)
 	}
 	if err := p.load(options); err != nil { // the receiver still hangs
 		t.Fatal(err)
@@ -173,7 +174,7 @@ func TestAnOutageIsTold(t *testing.T) {
 	}
 }
 
-// TestWrongNotifyIsRefused by an error that does not show the URL.
+// TestWrongNotifyIsRefused checks that wrong options are errors that do not show the URL.
 func TestWrongNotifyIsRefused(t *testing.T) {
 	p := newProxy(t)
 	t.Setenv("EMPTY", "")
@@ -219,7 +220,7 @@ func TestWrongNotifyIsRefused(t *testing.T) {
 	}
 }
 
-// TestNotifyInACaddyfile is JSON of the app.
+// TestNotifyInACaddyfile checks that the options become JSON of the app.
 func TestNotifyInACaddyfile(t *testing.T) {
 	config, err := adapt("{\nfailover {\nnotify https://a.example/hook\nnotify slack://hook:T00000000-B00000000-XXXXXXXXXXXXXXXXXXXXXXXX@webhook {\non all_down\non incident_over sla_burning\n}\n}\n}")
 	if err != nil {

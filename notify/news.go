@@ -8,52 +8,54 @@ import (
 )
 
 const (
-	// gather is how long a notice waits for what belongs to it: the last endpoint's outage and
-	// that of the pool are two events.
+	// gather is how long a notice waits for more events. The outage of the last endpoint and that
+	// of the pool, for example, are two events.
 	gather = time.Second
 	// atMostEvery is the shortest time between two notices of a pool.
 	atMostEvery = time.Minute
-	// firstRetry and longestRetry bound the time to the next try of a notice; it doubles.
+	// firstRetry and longestRetry bound the time to the next try of a notice. It doubles each time.
 	firstRetry, longestRetry = 2 * time.Second, 5 * time.Minute
 	// giveUpAfter is how long a notice is tried.
 	giveUpAfter = time.Hour
-	// mostPools is how many pools without news are remembered.
-	mostPools = 1000
+	// maxPools is the number of pools from which on news forgets those without a notice or an
+	// incident.
+	maxPools = 1000
 )
 
-// news decides which events are worth a notice, and when each notice is due. It never holds more
-// than one notice for each pool. It is for one goroutine.
+// news decides which events cause a notice, and when each notice is due. It holds at most one notice
+// for each pool. It is not safe for concurrent use.
 type news struct {
 	on    []string
 	pools map[string]*story
 }
 
-// A story is what happens to one pool.
+// A story is what happens to one pool, and what people know of it.
 type story struct {
 	pool     string
-	incident uint64
-	out      []string // endpoints that are out; of one that is out for a scope, with that
-	toldOut  []string // endpoints of which there has been news that they are out
-	told     bool     // there has been news of the incident
-	toldDown bool     // there has been news that all endpoints are out
+	incident uint64   // ID of the latest incident; 0: none yet
+	out      []string // endpoints that are out, with the scope if they are out for one
 	down     bool     // all endpoints are out
 	over     bool     // the incident is over
 
-	pending   *item
-	sending   *item
-	notBefore time.Time // no notice is due before
-	failures  int       // tries of the current notice that failed
-	failing   time.Time // when the first of them did
+	told     bool     // a notice has told of the incident
+	toldOut  []string // those of out of which a notice has told
+	toldDown bool     // a notice has told that all endpoints are out
+
+	pending   *item     // the next notice; nil: none
+	sending   *item     // the notice that is under way; nil: none
+	notBefore time.Time // no notice is due before this
+	failures  int       // failed tries of the current notice
+	failing   time.Time // when the first of them failed
 }
 
-// An item is the news of one notice.
+// An item is one notice: the events for which it stands.
 type item struct {
-	since  time.Time   // when the first event came
-	count  int         // events
-	latest event.Event // the one that says most
+	first time.Time   // when the first event came
+	count int         // number of events
+	main  event.Event // the event that the notice names
 }
 
-// take adds an event.
+// take takes an event, and makes it a notice or a part of one if it is news.
 func (n *news) take(e event.Event, now time.Time) {
 	s := n.pools[e.Pool]
 	if s == nil {
@@ -65,19 +67,19 @@ func (n *news) take(e event.Event, now time.Time) {
 		*s = story{pool: s.pool, incident: e.Incident, pending: s.pending, sending: s.sending, notBefore: s.notBefore, failures: s.failures, failing: s.failing}
 	}
 	isNew := n.isNew(s, &e)
-	s.change(&e)
+	s.update(&e)
 	if !slices.Contains(n.on, e.Kind) || !isNew {
 		return
 	}
-	s.tell(&e)
+	s.markTold(&e)
 	s.add(item{now, max(1, e.Count), e})
 }
 
-// isNew reports whether an event says something that there has been no news of.
+// isNew reports whether an event says something that no notice has told.
 func (n *news) isNew(s *story, e *event.Event) bool {
 	switch e.Kind {
 	case event.BreakerOpened:
-		return e.Reason != operators && !slices.Contains(s.toldOut, placeOf(e))
+		return e.Reason != byOperator && !slices.Contains(s.toldOut, placeOf(e))
 	case event.AllDown:
 		return !s.toldDown
 	case event.IncidentOver:
@@ -86,11 +88,11 @@ func (n *news) isNew(s *story, e *event.Event) bool {
 	return true
 }
 
-// operators is the reason of what an operator ordered.
-const operators = "operator"
+// byOperator is the reason of a change that an operator ordered.
+const byOperator = "operator"
 
-// change notes how the pool is after an event.
-func (s *story) change(e *event.Event) {
+// update updates the state of the pool by an event.
+func (s *story) update(e *event.Event) {
 	switch e.Kind {
 	case event.BreakerOpened:
 		if place := placeOf(e); !slices.Contains(s.out, place) {
@@ -107,8 +109,8 @@ func (s *story) change(e *event.Event) {
 	}
 }
 
-// tell notes what people know after the news of an event.
-func (s *story) tell(e *event.Event) {
+// markTold records that people will know of an event.
+func (s *story) markTold(e *event.Event) {
 	switch e.Kind {
 	case event.BreakerOpened:
 		s.told, s.toldOut = true, append(s.toldOut, placeOf(e))
@@ -129,23 +131,24 @@ func placeOf(e *event.Event) string {
 	return e.Endpoint + " (" + e.Scope + ")"
 }
 
+// without removes a name from names.
 func without(names []string, one string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name == one })
 }
 
-// add adds to the news that are to be told.
+// add adds events to the pending notice.
 func (s *story) add(i item) {
 	if s.pending == nil {
 		s.pending = &i
 		return
 	}
 	s.pending.count += i.count
-	if weight(i.latest.Kind) >= weight(s.pending.latest.Kind) || i.latest.Incident > s.pending.latest.Incident {
-		s.pending.latest = i.latest
+	if weight(i.main.Kind) >= weight(s.pending.main.Kind) || i.main.Incident > s.pending.main.Incident {
+		s.pending.main = i.main
 	}
 }
 
-// weight says which of two events of an incident a notice names. The later of equals counts.
+// weight returns how important an event of an incident is. A notice names the most important event.
 func weight(kind string) int {
 	switch kind {
 	case event.AllDown, event.PoolUp, event.IncidentOver:
@@ -156,19 +159,19 @@ func weight(kind string) int {
 	return 0
 }
 
-// dueAt returns when the pool's notice is due; zero if it has none.
+// dueAt returns when the pool's next notice is due; zero if it has none, or one is under way.
 func (s *story) dueAt() time.Time {
 	if s.pending == nil || s.sending != nil {
 		return time.Time{}
 	}
-	at := s.pending.since.Add(gather)
+	at := s.pending.first.Add(gather)
 	if s.notBefore.After(at) {
 		at = s.notBefore
 	}
 	return at
 }
 
-// next returns the story whose notice is due first, nil if there is none, and when it is.
+// next returns the story whose notice is due first, and when. It returns nil if there is none.
 func (n *news) next() (first *story, at time.Time) {
 	for _, s := range n.pools {
 		if due := s.dueAt(); !due.IsZero() && (first == nil || due.Before(at)) {
@@ -178,20 +181,20 @@ func (n *news) next() (first *story, at time.Time) {
 	return first, at
 }
 
-// begin takes the news of the notice that is sent now.
-func (s *story) begin() *item {
+// startSending makes the pending notice the one that is under way, and returns it.
+func (s *story) startSending() *item {
 	s.sending, s.pending = s.pending, nil
 	return s.sending
 }
 
-// sent says that the notice has arrived.
-func (s *story) sent(now time.Time) {
+// markSent records that the notice has arrived.
+func (s *story) markSent(now time.Time) {
 	s.sending, s.failures, s.notBefore = nil, 0, now.Add(atMostEvery)
 }
 
-// failed says that the notice has not arrived, as far as known. It returns false if it is given up;
-// then what comes next is told as if nothing had been.
-func (s *story) failed(now time.Time, f failure) (again bool) {
+// markFailed records that a try has failed. It returns false if the notice is given up. Then people
+// know of nothing, and later events are news again.
+func (s *story) markFailed(now time.Time, f failure) (again bool) {
 	lost := s.sending
 	s.sending = nil
 	if s.failures == 0 {
@@ -207,7 +210,7 @@ func (s *story) failed(now time.Time, f failure) (again bool) {
 	if f.mayHaveArrived {
 		wait = max(wait, atMostEvery)
 	}
-	s.notBefore = now.Add(max(wait, min(f.after, longestRetry)))
+	s.notBefore = now.Add(max(wait, min(f.retryAfter, longestRetry)))
 	newer := s.pending
 	s.pending = lost
 	if newer != nil {
@@ -216,9 +219,9 @@ func (s *story) failed(now time.Time, f failure) (again bool) {
 	return true
 }
 
-// prune forgets pools that have nothing to tell, if there are many.
+// prune forgets pools without a notice or an incident, if there are many pools.
 func (n *news) prune() {
-	if len(n.pools) < mostPools {
+	if len(n.pools) < maxPools {
 		return
 	}
 	for name, s := range n.pools {

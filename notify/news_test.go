@@ -11,42 +11,44 @@ import (
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// a timeline is what happens to the pool llm, and what is told of it: `event state count` by second.
+// A timeline makes events of the pool llm happen, and records its notices.
 type timeline struct {
 	t      *testing.T
 	n      *news
 	second int
-	told   []string
+	told   []string // second, event, state and count of each notice
 }
 
 func newTimeline(t *testing.T, on ...string) *timeline {
 	if len(on) == 0 {
-		on = usually
+		on = defaultKinds
 	}
 	return &timeline{t: t, n: &news{on: on, pools: map[string]*story{}}}
 }
 
 func (l *timeline) now() time.Time { return epoch.Add(time.Duration(l.second) * time.Second) }
 
-// until goes on to a second. Each notice that falls due arrives.
+// until advances to a second. Each notice arrives when it is due.
 func (l *timeline) until(second int) {
 	for ; l.second < second; l.second++ {
 		s, at := l.n.next()
 		if s == nil || at.After(l.now()) {
 			continue
 		}
-		n := s.notice(s.begin(), nil)
+		n := s.notice(s.startSending(), nil)
 		l.told = append(l.told, fmt.Sprintf("%d %s %s %d", l.second, n.Event, n.State, n.Count))
-		s.sent(l.now())
+		s.markSent(l.now())
 	}
 }
 
+// at makes an event happen at a second.
 func (l *timeline) at(second int, kind, endpoint string, incident uint64) *timeline {
 	l.until(second)
 	l.n.take(event.Event{At: l.now(), Kind: kind, Pool: "llm", Endpoint: endpoint, Incident: incident, Count: 1}, l.now())
 	return l
 }
 
+// want checks the notices up to ten minutes from now.
 func (l *timeline) want(told ...string) {
 	l.t.Helper()
 	l.until(l.second + 600)
@@ -55,7 +57,8 @@ func (l *timeline) want(told ...string) {
 	}
 }
 
-// TestNewsOfAnIncident is told when it begins, when it gets worse, and when it is over.
+// TestNewsOfAnIncident checks that there is a notice when an incident begins, when it gets worse, and
+// when it is over.
 func TestNewsOfAnIncident(t *testing.T) {
 	newTimeline(t).
 		at(10, event.BreakerOpened, "one", 1).
@@ -70,7 +73,7 @@ func TestNewsOfAnIncident(t *testing.T) {
 		want("11 breaker_opened degraded 1", "201 breaker_opened degraded 1", "401 all_down down 1", "601 incident_over well 1")
 }
 
-// TestNewsOfOneMomentAreOneNotice where the last endpoint goes out.
+// TestNewsOfOneMomentAreOneNotice checks that there is one notice when the last endpoint goes out.
 func TestNewsOfOneMomentAreOneNotice(t *testing.T) {
 	newTimeline(t).
 		at(10, event.BreakerOpened, "one", 1).
@@ -79,7 +82,8 @@ func TestNewsOfOneMomentAreOneNotice(t *testing.T) {
 		want("11 all_down down 3")
 }
 
-// TestAPoolHasAtMostOneNoticeAMinute and the latest state is not lost.
+// TestAPoolHasAtMostOneNoticeAMinute checks that a pool has at most one notice a minute, and that it has
+// the latest state.
 func TestAPoolHasAtMostOneNoticeAMinute(t *testing.T) {
 	newTimeline(t).
 		at(10, event.BreakerOpened, "one", 1).
@@ -100,7 +104,8 @@ func TestAPoolHasAtMostOneNoticeAMinute(t *testing.T) {
 		want("11 breaker_opened degraded 1", "71 all_down degraded 1")
 }
 
-// TestFlappingIsToldOnce in an incident: people do not know that the endpoint was back.
+// TestFlappingIsToldOnce checks that there is one notice while an endpoint flaps, unless notices also
+// tell that it is back.
 func TestFlappingIsToldOnce(t *testing.T) {
 	l := newTimeline(t)
 	for i := range 20 {
@@ -108,14 +113,15 @@ func TestFlappingIsToldOnce(t *testing.T) {
 		l.at(100*i+50, event.PoolUp, "", 1).at(100*i+51, event.BreakerClosed, "one", 1)
 	}
 	l.at(2000, event.IncidentOver, "", 1).want("1 all_down down 2", "2001 incident_over well 1")
-	l = newTimeline(t, event.AllDown, event.PoolUp) // now they do
+	l = newTimeline(t, event.AllDown, event.PoolUp)
 	for i := range 3 {
 		l.at(200*i, event.AllDown, "", 1).at(200*i+100, event.PoolUp, "", 1)
 	}
 	l.want("1 all_down down 1", "101 pool_up degraded 1", "201 all_down down 1", "301 pool_up degraded 1", "401 all_down down 1", "501 pool_up degraded 1")
 }
 
-// TestOnlyWantedEventsAreNews and the end of an incident is none if nobody knows of its beginning.
+// TestOnlyWantedEventsAreNews checks that only wanted events cause a notice, and that the end of an
+// incident causes one only if a notice told of its beginning.
 func TestOnlyWantedEventsAreNews(t *testing.T) {
 	outage := func(l *timeline, id uint64, down bool) *timeline {
 		l.at(l.second+200, event.BreakerOpened, "one", id)
@@ -133,7 +139,7 @@ func TestOnlyWantedEventsAreNews(t *testing.T) {
 	l.want()
 }
 
-// TestAnotherScopeIsNews of an endpoint that is out for one already.
+// TestAnotherScopeIsNews checks that it is news if an endpoint goes out for another scope.
 func TestAnotherScopeIsNews(t *testing.T) {
 	l := newTimeline(t)
 	for i, scope := range []string{"gpt", "gpt", "mini"} {
@@ -146,14 +152,15 @@ func TestAnotherScopeIsNews(t *testing.T) {
 	}
 }
 
-// TestPoolsHaveNewsOfTheirOwn whose minutes are not shared.
+// TestPoolsHaveNewsOfTheirOwn checks that the notices of one pool do not delay those of another, and
+// that pools without news are forgotten.
 func TestPoolsHaveNewsOfTheirOwn(t *testing.T) {
-	n := &news{on: usually, pools: map[string]*story{}}
-	for i := range mostPools + 10 {
+	n := &news{on: defaultKinds, pools: map[string]*story{}}
+	for i := range maxPools + 10 {
 		n.take(event.Event{Kind: event.Failover, Pool: fmt.Sprint(i)}, epoch)
 	}
-	if len(n.pools) > mostPools {
-		t.Errorf("%d pools are remembered", len(n.pools))
+	if len(n.pools) > maxPools {
+		t.Errorf("%d pools, want at most %d", len(n.pools), maxPools)
 	}
 	for _, pool := range []string{"one", "two"} {
 		n.take(event.Event{Kind: event.BreakerOpened, Pool: pool, Endpoint: "a", Incident: 1}, epoch)
@@ -163,14 +170,15 @@ func TestPoolsHaveNewsOfTheirOwn(t *testing.T) {
 		if s == nil || !at.Equal(epoch.Add(gather)) {
 			t.Fatalf("due at %v", at)
 		}
-		s.begin()
-		s.sent(at)
+		s.startSending()
+		s.markSent(at)
 	}
 }
 
-// TestAFailedNoticeIsTriedAgain later and later, with what has come meanwhile.
+// TestAFailedNoticeIsTriedAgain checks that a notice is tried less and less often, includes later
+// events, and is given up after an hour.
 func TestAFailedNoticeIsTriedAgain(t *testing.T) {
-	n := &news{on: usually, pools: map[string]*story{}}
+	n := &news{on: defaultKinds, pools: map[string]*story{}}
 	n.take(event.Event{Kind: event.BreakerOpened, Pool: "llm", Endpoint: "one", Incident: 1, Count: 1}, epoch)
 	now, tries := epoch, 0
 	for waits := []time.Duration{}; ; tries++ {
@@ -180,12 +188,12 @@ func TestAFailedNoticeIsTriedAgain(t *testing.T) {
 		}
 		waits = append(waits, at.Sub(now))
 		now = at
-		if i := s.begin(); tries == 2 {
+		if i := s.startSending(); tries == 2 {
 			n.take(event.Event{Kind: event.AllDown, Pool: "llm", Incident: 1, Count: 1}, now)
-		} else if tries == 3 && (i.latest.Kind != event.AllDown || i.count != 2) {
+		} else if tries == 3 && (i.main.Kind != event.AllDown || i.count != 2) {
 			t.Errorf("the 4th try is of %+v", i)
 		}
-		again := s.failed(now, failure{})
+		again := s.markFailed(now, failure{})
 		if again != (now.Sub(epoch.Add(gather)) < giveUpAfter) {
 			t.Fatalf("after %v: again is %v", now.Sub(epoch), again)
 		}
@@ -198,15 +206,15 @@ func TestAFailedNoticeIsTriedAgain(t *testing.T) {
 	}
 	n.take(event.Event{Kind: event.IncidentOver, Pool: "llm", Incident: 1}, now)
 	if s, _ := n.next(); s != nil {
-		t.Error("the end of an incident is told that nobody knows of")
+		t.Error("there is a notice of the end of an incident of which nobody knows")
 	}
 	n.take(event.Event{Kind: event.BreakerOpened, Pool: "llm", Endpoint: "one", Incident: 2}, now)
 	if s, at := n.next(); s == nil || at.Sub(now) != atMostEvery {
-		t.Error("the next incident is not told")
+		t.Error("there is no notice of the next incident after a minute")
 	}
 }
 
-// TestHowLongAFailedNoticeWaits depends on what is known.
+// TestHowLongAFailedNoticeWaits checks how the kind of failure changes the wait for the next try.
 func TestHowLongAFailedNoticeWaits(t *testing.T) {
 	for name, test := range map[string]struct {
 		f     failure
@@ -214,17 +222,17 @@ func TestHowLongAFailedNoticeWaits(t *testing.T) {
 		again bool
 	}{
 		"refused":           {failure{}, firstRetry, true},
-		"perhaps it came":   {failure{mayHaveArrived: true}, atMostEvery, true},
-		"asked to wait":     {failure{after: 100 * time.Second}, 100 * time.Second, true},
-		"asked for a year":  {failure{after: 365 * 24 * time.Hour}, longestRetry, true},
-		"of no use":         {failure{final: true}, 0, false},
-		"of no use, anyway": {failure{final: true, after: time.Minute}, 0, false},
+		"may have arrived":  {failure{mayHaveArrived: true}, atMostEvery, true},
+		"asked to wait":     {failure{retryAfter: 100 * time.Second}, 100 * time.Second, true},
+		"asked for a year":  {failure{retryAfter: 365 * 24 * time.Hour}, longestRetry, true},
+		"final":             {failure{final: true}, 0, false},
+		"final, yet a wait": {failure{final: true, retryAfter: time.Minute}, 0, false},
 	} {
-		n := &news{on: usually, pools: map[string]*story{}}
+		n := &news{on: defaultKinds, pools: map[string]*story{}}
 		n.take(event.Event{Kind: event.AllDown, Pool: "llm", Incident: 1}, epoch)
 		s, _ := n.next()
-		s.begin()
-		if again := s.failed(epoch, test.f); again != test.again {
+		s.startSending()
+		if again := s.markFailed(epoch, test.f); again != test.again {
 			t.Errorf("%s: again is %v", name, again)
 		}
 		if next, at := n.next(); (next != nil) != test.again || test.again && at.Sub(epoch) != test.wait {

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -14,13 +15,13 @@ import (
 
 // A Notice is the JSON that a URL gets.
 type Notice struct {
-	// The kind of the event that is told: `all_down`. docs/events.md lists the kinds. If there were several,
-	// it is the weightiest and latest.
+	// The kind of the event, such as `all_down`. docs/events.md lists the kinds. Of several events, the
+	// notice names the most important one, and of equal ones the latest.
 	Event string `json:"event"`
 
 	Pool string `json:"pool"` // empty for the events of a fleet
 
-	// How the pool is: `down` if no endpoint is available, `degraded` during an incident, else
+	// The pool's state: `down` if no endpoint is available, `degraded` during an incident, else
 	// `well`.
 	State string `json:"state"`
 
@@ -33,7 +34,7 @@ type Notice struct {
 	// The number of events that the notice stands for.
 	Count int `json:"count"`
 
-	// What the event says. Absent if it is empty.
+	// The event's fields. Absent if they are empty.
 	Endpoint string         `json:"endpoint,omitempty"`
 	Scope    string         `json:"scope,omitempty"`
 	To       string         `json:"to,omitempty"`
@@ -53,7 +54,7 @@ const (
 
 // notice composes the notice of an item.
 func (s *story) notice(i *item, of *incident.Incident) *Notice {
-	e := i.latest
+	e := i.main
 	host, _ := os.Hostname()
 	n := &Notice{
 		Event: e.Kind, Pool: s.pool, State: stateWell, At: e.At, Host: host, Count: i.count,
@@ -84,7 +85,7 @@ func incidentOf(name string, id uint64) *incident.Incident {
 	return nil
 }
 
-// headline says in one line what has happened. out are the endpoints that are out.
+// headline says in one line what happened. out are the endpoints that are out.
 func (n *Notice) headline(out []string) string {
 	switch n.Event {
 	case event.BreakerOpened, event.AllDown:
@@ -130,34 +131,31 @@ func (n *Notice) headline(out []string) string {
 		}
 		return fmt.Sprintf("%s: %s of endpoint %s is unusual", n.Pool, n.Reason, n.Endpoint)
 	}
-	return fmt.Sprintf("%s: %s %s of endpoint %s", n.Pool, n.Event, n.Reason, n.Endpoint) // operator, scheduled
+	// operator and scheduled
+	return fmt.Sprintf("%s: %s %s of endpoint %s", n.Pool, n.Event, n.Reason, n.Endpoint)
 }
 
-// mostListed is how many endpoints a notice names.
-const mostListed = 5
+// maxListed is how many endpoints a notice names at most.
+const maxListed = 5
 
-// listed joins at most mostListed names, sorted, and says how many more there are.
+// listed sorts names, joins at most maxListed of them, and says how many more there are.
 func listed(names []string) string {
 	names = slices.Sorted(slices.Values(names))
-	if more := len(names) - mostListed; more > 0 {
-		return strings.Join(names[:mostListed], ", ") + fmt.Sprintf(" and %d more", more)
+	if more := len(names) - maxListed; more > 0 {
+		return strings.Join(names[:maxListed], ", ") + fmt.Sprintf(" and %d more", more)
 	}
 	return strings.Join(names, ", ")
 }
 
-// lines say more about an incident, and where the notice comes from.
+// lines returns the lines below the headline: details of the incident, and the host.
 func (n *Notice) lines() (lines []string) {
 	if i := n.Incident; i != nil {
 		for k, one := range i.Endpoints {
-			if k == mostListed {
-				lines = append(lines, fmt.Sprintf("and %d more", len(i.Endpoints)-mostListed))
+			if k == maxListed {
+				lines = append(lines, fmt.Sprintf("and %d more", len(i.Endpoints)-maxListed))
 				break
 			}
-			why := one.Cause
-			if why == "" {
-				why = one.Reason
-			}
-			lines = append(lines, fmt.Sprintf("%s: %s", one.Name, why))
+			lines = append(lines, fmt.Sprintf("%s: %s", one.Name, cmp.Or(one.Cause, one.Reason)))
 		}
 		lines = append(lines, "since "+i.Start.Local().Format("2006-01-02 15:04:05 MST"))
 		if i.Down > 0 {
@@ -175,7 +173,8 @@ func (n *Notice) lines() (lines []string) {
 	return lines
 }
 
-// rounded is a duration that people can read.
+// rounded writes a duration rounded to seconds, or to tenths below 10 s, without trailing units
+// that are 0.
 func rounded(d time.Duration) string {
 	if d < 10*time.Second {
 		return d.Round(100 * time.Millisecond).String()

@@ -11,7 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// TestEveryEventCanBeANotice that docs/events.md lists, and has a headline of its own.
+// TestEveryEventCanBeANotice checks that every event in docs/events.md can cause a notice, and has a
+// headline of its own.
 func TestEveryEventCanBeANotice(t *testing.T) {
 	text, err := os.ReadFile("../docs/events.md")
 	if err != nil {
@@ -34,7 +35,7 @@ func TestEveryEventCanBeANotice(t *testing.T) {
 	seen := map[string]string{}
 	for _, kind := range kinds {
 		if !slices.Contains(listed, kind) {
-			t.Errorf("docs/events.md does not know the event %s", kind)
+			t.Errorf("docs/events.md does not list the event %s", kind)
 		}
 		n := &news{on: []string{kind}, pools: map[string]*story{}}
 		n.take(event.Event{Kind: kind, Pool: "llm", Endpoint: "one", To: "two", Reason: "why", Incident: 1, Count: 1, Details: map[string]any{"fleet": "edge", "cause": "503"}}, epoch)
@@ -43,7 +44,7 @@ func TestEveryEventCanBeANotice(t *testing.T) {
 			t.Errorf("%s is no news", kind)
 			continue
 		}
-		line, rest, _ := strings.Cut(s.notice(s.begin(), nil).Text, "\n")
+		line, rest, _ := strings.Cut(s.notice(s.startSending(), nil).Text, "\n")
 		if seen[line] != "" || line == "" || rest == "" {
 			t.Errorf("%s: %q, as of %s", kind, line, seen[line])
 		}

@@ -1,6 +1,6 @@
-// Package notify tells people about the incidents of pools: by a JSON POST, or by any service that
-// the shoutrrr library knows. A build includes it with a `--with` of its own; the plugin does not
-// import it.
+// Package notify tells people about the incidents of pools: by a POST of JSON, or through a service
+// that the shoutrrr library supports. The plugin does not import it: a build includes it with a
+// `--with` of its own.
 package notify
 
 import (
@@ -18,16 +18,15 @@ import (
 
 func init() { caddy.RegisterModule(new(URL)) }
 
-// URL sends notices to a URL when an incident begins, gets worse, and ends: at most one a minute for
-// each pool. What happens within that minute is one notice, which has the latest state.
+// URL sends notices to a URL when an incident begins, gets worse, and ends. A pool gets at most one
+// notice a minute. It stands for everything that happened in that minute, and has the latest state.
 type URL struct {
-	// Where notices go. `https://` and `http://` get a POST of JSON; other schemes name a service,
-	// such as `slack://`, in the form of shoutrrr's documentation. May have placeholders, such as
-	// `{env.SLACK_URL}`. Required.
+	// Where notices go. `https://` and `http://` get a POST of JSON. Other schemes name a service,
+	// such as `slack://`, in the form that shoutrrr documents. The URL may contain placeholders,
+	// such as `{env.SLACK_URL}`. Required.
 	URL string `json:"url,omitempty"`
 
-	// The events that are worth a notice. Default: `breaker_opened`, `all_down` and
-	// `incident_over`.
+	// The events that cause a notice. Default: `breaker_opened`, `all_down` and `incident_over`.
 	On []string `json:"on,omitempty"`
 
 	key      string // of the receiver
@@ -40,10 +39,10 @@ func (*URL) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "failover.notifiers.url", New: func() caddy.Module { return new(URL) }}
 }
 
-// usually are the events of an incident's beginning, of its change for the worse, and of its end.
-var usually = []string{event.BreakerOpened, event.AllDown, event.IncidentOver}
+// defaultKinds are the events with which an incident begins, gets worse, and ends.
+var defaultKinds = []string{event.BreakerOpened, event.AllDown, event.IncidentOver}
 
-// kinds are all events that can be worth a notice.
+// kinds are all events that can cause a notice.
 var kinds = []string{
 	event.Failover, event.BreakerOpened, event.BreakerRecovering, event.BreakerClosed, event.EndpointHeld,
 	event.AllDown, event.PoolUp, event.IncidentOver, event.SLABurning, event.SLAMetAgain, event.Anomaly,
@@ -69,10 +68,10 @@ func (u *URL) Provision(ctx caddy.Context) error {
 		}
 	}
 	if len(u.On) == 0 {
-		u.On = usually
+		u.On = defaultKinds
 	}
 	to = strings.TrimSpace(to)
-	s, err := newSender(to)
+	s, err := newTarget(to)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
@@ -85,13 +84,13 @@ func (u *URL) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Start begins to send notices. It does not block.
+// Start starts to send notices. It does not block.
 func (u *URL) Start() error {
 	u.receiver.start(u.logger)
 	return nil
 }
 
-// Cleanup implements caddy.CleanerUpper. It waits for no notice.
+// Cleanup implements caddy.CleanerUpper. It does not wait for notices.
 func (u *URL) Cleanup() error {
 	if u.receiver == nil {
 		return nil
@@ -136,9 +135,9 @@ func (u *URL) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	if strings.Contains(u.URL, "{") {
-		return nil // known once placeholders have values
+		return nil // Provision checks it, when placeholders have values
 	}
-	if _, err := newSender(u.URL); err != nil {
+	if _, err := newTarget(u.URL); err != nil {
 		return d.Errf("notify: %v", err)
 	}
 	return nil

@@ -14,12 +14,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// receivers are those of all configurations by URL and events, so that a reload that keeps them
-// neither forgets nor repeats a notice.
+// receivers holds the receivers of all configurations by URL and events. A reload that keeps both
+// keeps the receiver, so it loses no notice and repeats none.
 var receivers = caddy.NewUsagePool()
 
-// A receiver gets the notices of a URL. A goroutine of its own follows the events, and one more sends
-// a notice; a receiver that hangs delays only its own notices.
+// A receiver sends notices to a URL. It has a goroutine that follows the events, and another one while
+// it sends a notice. So a URL that hangs delays only its own notices.
 type receiver struct {
 	target *target
 	on     []string
@@ -35,7 +35,7 @@ func newReceiver(t *target, on []string) *receiver {
 	return r
 }
 
-// start lets the receiver follow events from now on, and log by a configuration's logger.
+// start starts to follow events, the first time. From now on the receiver logs to logger.
 func (r *receiver) start(logger *zap.Logger) {
 	r.logger.Store(logger)
 	r.once.Do(func() {
@@ -48,20 +48,19 @@ func (r *receiver) start(logger *zap.Logger) {
 	})
 }
 
-// Destruct implements caddy.Destructor. It waits for nothing: a notice that is being sent is
-// given up.
+// Destruct implements caddy.Destructor. It does not block: it ends a try that is under way.
 func (r *receiver) Destruct() error {
 	r.end()
 	return nil
 }
 
-// A result is what came of a notice.
+// A result is the result of one try to send the notice of a story.
 type result struct {
 	story *story
 	err   error
 }
 
-// run follows the events after the newest until the receiver ends.
+// run follows events until the receiver ends. newest is the ID of the latest event before them.
 func (r *receiver) run(events *event.Subscription, newest uint64) {
 	defer func() { events.Close() }()
 	n := &news{on: r.on, pools: make(map[string]*story)}
@@ -98,38 +97,38 @@ func (r *receiver) run(events *event.Subscription, newest uint64) {
 			timer.Reset(wait)
 		default:
 			sending = true
-			i := s.begin()
-			notice := s.notice(i, incidentOf(s.pool, i.latest.Incident))
+			i := s.startSending()
+			notice := s.notice(i, incidentOf(s.pool, i.main.Incident))
 			go func() { results <- result{s, r.deliver(notice)} }()
 		}
 	}
 }
 
-// deliver makes one try of a notice.
+// deliver tries once to send a notice. A panic is an error.
 func (r *receiver) deliver(n *Notice) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("sending panicked: %v: %s", p, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	ctx, cancel := context.WithTimeout(r.ctx, sendTimeout)
 	defer cancel()
 	return r.target.send(ctx, n)
 }
 
-// settle notes and logs what came of a notice.
+// settle records and logs the result of a try.
 func (r *receiver) settle(got result, now time.Time) {
 	s, failed := got.story, got.story.failures
-	fields := []zap.Field{zap.String("pool", s.pool), zap.String("to", r.target.shown)}
+	fields := []zap.Field{zap.String("pool", s.pool), zap.String("to", r.target.label)}
 	if got.err == nil {
-		s.sent(now)
+		s.markSent(now)
 		if failed > 0 {
 			r.logger.Load().Info("notice sent", append(fields, zap.Int("failed_before", failed))...)
 		}
 		return
 	}
-	fields = append(fields, zap.String("error", r.target.secrets.shown(got.err)))
-	if !s.failed(now, failureOf(got.err)) {
+	fields = append(fields, zap.String("error", r.target.secrets.redact(got.err)))
+	if !s.markFailed(now, failureOf(got.err)) {
 		r.logger.Load().Error("notice given up", append(fields, zap.Int("tries", failed+1))...)
 	} else if failed&(failed-1) == 0 { // the 1st, 2nd, 3rd, 5th, 9th ...
 		r.logger.Load().Warn("sending a notice failed; trying again", append(fields, zap.Int("tries", failed+1), zap.Time("next", s.notBefore))...)

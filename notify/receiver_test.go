@@ -16,14 +16,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// A fake is a receiver's sender that notes what it gets.
-type fake struct {
+// A fakeSender records the notices that it gets. It is safe for concurrent use.
+type fakeSender struct {
 	mu   sync.Mutex
 	got  []string
-	does func(ctx context.Context, n *Notice) error
+	does func(ctx context.Context, n *Notice) error // returns the result of a try; nil: all succeed
 }
 
-func (f *fake) send(ctx context.Context, n *Notice) error {
+func (f *fakeSender) send(ctx context.Context, n *Notice) error {
 	f.mu.Lock()
 	f.got = append(f.got, fmt.Sprintf("%s %s %s", n.Pool, n.Event, n.State))
 	does := f.does
@@ -34,7 +34,7 @@ func (f *fake) send(ctx context.Context, n *Notice) error {
 	return nil
 }
 
-func (f *fake) want(t *testing.T, want ...string) {
+func (f *fakeSender) want(t *testing.T, want ...string) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,7 +43,7 @@ func (f *fake) want(t *testing.T, want ...string) {
 	}
 }
 
-func (f *fake) tries() int {
+func (f *fakeSender) tries() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.got)
@@ -52,7 +52,7 @@ func (f *fake) tries() int {
 // started starts a receiver in a bubble, and ends it with the test.
 func started(t *testing.T, s sender, hidden ...string) (*receiver, *observer.ObservedLogs) {
 	core, log := observer.New(zap.InfoLevel)
-	r := newReceiver(&target{sender: s, shown: "https://hooks.example.com", secrets: hidden}, usually)
+	r := newReceiver(&target{sender: s, label: "https://hooks.example.com", secrets: hidden}, defaultKinds)
 	r.start(zap.New(core))
 	t.Cleanup(func() {
 		_ = r.Destruct()
@@ -61,15 +61,17 @@ func started(t *testing.T, s sender, hidden ...string) (*receiver, *observer.Obs
 	return r, log
 }
 
+// happens emits an event.
 func happens(pool, kind, endpoint string, incident uint64) {
 	event.Latest.Add(event.Event{At: time.Now(), Kind: kind, Pool: pool, Endpoint: endpoint, Incident: incident, Count: 1})
 }
 
-// TestAReceiverGetsNotices of an incident, the last one too if it came within the minute.
+// TestAReceiverGetsNotices checks that a receiver gets the notices of an incident, and the last one when
+// a minute is over.
 func TestAReceiverGetsNotices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		happens("before", event.AllDown, "", 1) // before it started
-		f := new(fake)
+		f := new(fakeSender)
 		started(t, f)
 		happens("llm", event.BreakerOpened, "one", 1)
 		time.Sleep(2 * time.Second)
@@ -84,10 +86,11 @@ func TestAReceiverGetsNotices(t *testing.T) {
 	})
 }
 
-// TestAReceiverThatHangsHoldsNothingUp: events go on, and it ends at once.
-func TestAReceiverThatHangsHoldsNothingUp(t *testing.T) {
+// TestAReceiverThatHangsDelaysNothing checks that a receiver that hangs delays no event, and ends at
+// once.
+func TestAReceiverThatHangsDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{does: func(ctx context.Context, _ *Notice) error {
+		f := &fakeSender{does: func(ctx context.Context, _ *Notice) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}}
@@ -113,10 +116,11 @@ func TestAReceiverThatHangsHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// TestAReceiverThatFallsBehindMissesNothing that is remembered.
+// TestAReceiverThatFallsBehindMissesNothing checks that a receiver gets the events that its subscription
+// had no space for.
 func TestAReceiverThatFallsBehindMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := new(fake)
+		f := new(fakeSender)
 		started(t, f)
 		for i := range 900 { // more than a subscription holds
 			happens(fmt.Sprint("pool", i/100), event.BreakerOpened, fmt.Sprint(i), 1)
@@ -128,10 +132,11 @@ func TestAReceiverThatFallsBehindMissesNothing(t *testing.T) {
 	})
 }
 
-// TestFailedNoticesAreLogged without the URL, and arrive later with the latest state.
+// TestFailedNoticesAreLogged checks that a failed try is logged without secrets, and that the notice
+// arrives later with the latest state.
 func TestFailedNoticesAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := new(fake)
+		f := new(fakeSender)
 		f.does = func(context.Context, *Notice) error {
 			if f.tries() < 3 {
 				return errors.New("posting to https://hooks.example.com/SeCrEt failed")
@@ -156,10 +161,10 @@ func TestFailedNoticesAreLogged(t *testing.T) {
 	})
 }
 
-// TestASenderThatPanicsIsAFailure like others.
+// TestASenderThatPanicsIsAFailure checks that there is another try after a panic.
 func TestASenderThatPanicsIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := new(fake)
+		f := new(fakeSender)
 		f.does = func(context.Context, *Notice) error {
 			if f.tries() == 1 {
 				panic("a bug")

@@ -17,7 +17,8 @@ const leastSecret = 4
 
 var words = regexp.MustCompile(`[0-9A-Za-z_]+`)
 
-// secretsOf returns all of a URL but its scheme and, if it looks like one, its host.
+// secretsOf returns all parts of a URL except its scheme, and except its host if that looks like a
+// host's name.
 func secretsOf(u *url.URL) secrets {
 	var parts []string
 	if u.User != nil {
@@ -45,11 +46,11 @@ func secretsOf(u *url.URL) secrets {
 	return slices.Compact(all)
 }
 
-// mostShown is the length of the longest error that is shown.
-const mostShown = 300
+// longestError is the length of the longest text of an error, in bytes.
+const longestError = 300
 
-// shown returns an error without secrets, as one line.
-func (s secrets) shown(err error) string {
+// redact returns the text of an error without secrets, as one line.
+func (s secrets) redact(err error) string {
 	text := err.Error()
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		text = strings.ReplaceAll(text, u.URL, "the URL")
@@ -63,13 +64,13 @@ func (s secrets) shown(err error) string {
 		}
 		return r
 	}, text)
-	return cut(text, mostShown)
+	return cut(text, longestError)
 }
 
-// replaceFold replaces a secret in a text, in upper or lower case.
+// replaceFold replaces a secret in a text, in any mix of upper and lower case.
 func replaceFold(text, secret string) string {
 	return regexp.MustCompile("(?i)"+regexp.QuoteMeta(secret)).ReplaceAllLiteralString(text, "xxxxx")
 }
 
-// listedAll joins names, sorted.
-func listedAll(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }
+// joinNames sorts and joins names.
+func joinNames(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }

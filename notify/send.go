@@ -19,28 +19,28 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 )
 
-// patience is how long a receiver may take for a notice.
-const patience = 10 * time.Second
+// sendTimeout is how long one try to send a notice may take.
+const sendTimeout = 10 * time.Second
 
 // A sender delivers notices to one URL. Its errors may show the URL.
 type sender interface {
 	send(ctx context.Context, n *Notice) error
 }
 
-// A target is where notices go.
+// A target is a URL to which notices go.
 type target struct {
 	sender
-	shown   string // may be shown to everybody
+	label   string // names it without secrets
 	secrets secrets
 }
 
-// newSender returns what delivers notices to a URL. Its errors do not show the URL.
-func newSender(to string) (*target, error) {
+// newTarget returns the target for a URL. Its errors do not show the URL.
+func newTarget(to string) (*target, error) {
 	u, err := url.Parse(to)
 	if err != nil {
 		return nil, errors.New("the URL cannot be read; characters such as % or a space in it must be escaped")
 	}
-	t := &target{shown: u.Scheme, secrets: secretsOf(u)}
+	t := &target{label: u.Scheme, secrets: secretsOf(u)}
 	switch u.Scheme {
 	case "":
 		return nil, errors.New("the URL has no scheme; write https:// before it, or the scheme of a service, such as slack://")
@@ -48,34 +48,34 @@ func newSender(to string) (*target, error) {
 		if u.Hostname() == "" {
 			return nil, errors.New("the URL has no host")
 		}
-		t.shown = u.Scheme + "://" + u.Host
+		t.label = u.Scheme + "://" + u.Host
 		t.sender = newPoster(u)
 		return t, nil
 	}
-	one, err := t.check(u)
+	one, err := serviceFor(u)
 	if err != nil {
 		return nil, err
 	}
 	if s, ok := one.(*telegram.Service); ok {
 		if t.sender, err = newBot(s); err != nil {
-			return nil, errors.New("the URL has no token that Telegram would know")
+			return nil, errors.New("the URL has no valid token for Telegram")
 		}
 		return t, nil
 	}
 	name, _, _ := strings.Cut(u.Scheme, "+")
-	t.sender = &service{to, slices.Contains(titled, name), make(chan struct{}, mostHanging)}
+	t.sender = &service{to, slices.Contains(titled, name), make(chan struct{}, maxHanging)}
 	return t, nil
 }
 
-// check returns the service of a URL, nil for one that making connects to, and what is wrong with the
-// URL.
-func (t *target) check(u *url.URL) (types.Service, error) {
+// serviceFor returns the service for a URL, or an error that does not show the URL. It returns nil
+// for Matrix, because making that service connects to it.
+func serviceFor(u *url.URL) (types.Service, error) {
 	name, _, _ := strings.Cut(u.Scheme, "+")
 	if _, err := new(router.ServiceRouter).NewService(name); err != nil {
 		services := new(router.ServiceRouter).ListServices()
-		return nil, fmt.Errorf("there is no service %q; use https://, http:// or one of %s", name, listedAll(services))
+		return nil, fmt.Errorf("there is no service %q; use https://, http:// or one of %s", name, joinNames(services))
 	}
-	if name == "matrix" { // making it logs in
+	if name == "matrix" {
 		if u.Host == "" {
 			return nil, errors.New("the URL has no host")
 		}
@@ -83,23 +83,23 @@ func (t *target) check(u *url.URL) (types.Service, error) {
 	}
 	one, err := locate(u.String())
 	if err != nil {
-		return nil, fmt.Errorf("the URL is not complete for %s; shoutrrr's documentation has its form", name)
+		return nil, fmt.Errorf("the URL is not complete for %s; see its form in shoutrrr's documentation", name)
 	}
 	return one, nil
 }
 
-// A failure is why a notice was not delivered, as far as known.
+// A failure says what an error of a sender means for another try.
 type failure struct {
-	final          bool          // to try it again is of no use
-	mayHaveArrived bool          // the receiver may have got it
-	after          time.Duration // how long the receiver asks to wait
+	final          bool          // another try is of no use
+	mayHaveArrived bool          // the notice may have arrived
+	retryAfter     time.Duration // how long the receiver asks to wait; 0: it does not ask
 }
 
-// failureOf reads the error of a sender.
+// failureOf returns the failure for the error of a sender.
 func failureOf(err error) failure {
 	var f failure
 	if s, ok := errors.AsType[*statusError](err); ok {
-		f.after = s.after
+		f.retryAfter = s.retryAfter
 		f.final = s.status < 500 && s.status != http.StatusRequestTimeout && s.status != http.StatusTooEarly && s.status != http.StatusTooManyRequests
 	}
 	timeout, ok := errors.AsType[interface {
@@ -110,19 +110,19 @@ func failureOf(err error) failure {
 	return f
 }
 
-// errPartly says that some of several people have got the notice.
-var errPartly = errors.New("not all have got it")
+// errPartly means that the notice arrived at some of several chats.
+var errPartly = errors.New("some chats have got it")
 
-// A statusError is a response that says that the receiver did not take a notice.
+// A statusError is the error for a response whose status is not a success.
 type statusError struct {
-	status int
-	after  time.Duration
+	status     int
+	retryAfter time.Duration
 }
 
 // Error implements error.
 func (e *statusError) Error() string { return fmt.Sprintf("status %d", e.status) }
 
-// A poster posts JSON.
+// A poster posts JSON. It follows no redirects.
 type poster struct {
 	url    *url.URL
 	client *http.Client
@@ -143,13 +143,13 @@ func (p *poster) send(ctx context.Context, n *Notice) error {
 	return p.post(ctx, body)
 }
 
-// post posts a body. It follows no redirects.
+// post posts a body.
 func (p *poster) post(ctx context.Context, body []byte) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url.String(), bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("making the request: %w", err)
 	}
-	r.Close = true // a notice is rare
+	r.Close = true // notices are rare
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "caddy-failover")
 	resp, err := p.client.Do(r)
@@ -164,7 +164,7 @@ func (p *poster) post(ctx context.Context, body []byte) error {
 	return &statusError{resp.StatusCode, retryAfter(resp.Header, time.Now())}
 }
 
-// retryAfter reads Retry-After (RFC 9110, section 10.2.3).
+// retryAfter reads Retry-After (RFC 9110, section 10.2.3). It returns 0 without one.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -176,36 +176,35 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// mostHanging is how many tries of a service may hang at the same time. The library offers no way to
-// end one.
-const mostHanging = 3
+// maxHanging is how many tries of a service may hang at the same time. The library cannot end a try.
+const maxHanging = 3
 
 // titled are the services whose messages have a title.
 var titled = []string{"bark", "discord", "gotify", "join", "ntfy", "opsgenie", "pushbullet", "pushover", "slack", "teams"}
 
-// A service is one of shoutrrr's.
+// A service sends messages through a service of shoutrrr.
 type service struct {
-	url     string
-	titled  bool
-	hanging chan struct{} // has one for each try that has not returned
+	url    string
+	titled bool
+	tries  chan struct{} // has an element for each try that has not returned
 }
 
 // send implements sender.
 func (s *service) send(ctx context.Context, n *Notice) error {
 	select {
-	case s.hanging <- struct{}{}:
+	case s.tries <- struct{}{}:
 	default:
 		return errHanging
 	}
 	result := make(chan error, 1)
 	go func() {
-		defer func() { <-s.hanging }()
+		defer func() { <-s.tries }()
 		defer func() {
 			if r := recover(); r != nil {
 				result <- fmt.Errorf("the service panicked: %v", r)
 			}
 		}()
-		one, err := locate(s.url) // of its own, since an earlier one may hang
+		one, err := locate(s.url) // a new one, because an earlier one may hang
 		if err == nil {
 			text, params := n.Text, types.Params{}
 			if title, rest, ok := strings.Cut(text, "\n"); ok && s.titled {
@@ -226,5 +225,5 @@ func (s *service) send(ctx context.Context, n *Notice) error {
 
 var errHanging = errors.New("earlier tries have not returned")
 
-// locate returns the service of a URL. Its errors may show the URL.
+// locate returns the service for a URL. Its errors may show the URL.
 func locate(to string) (types.Service, error) { return new(router.ServiceRouter).Locate(to) }

@@ -19,13 +19,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
-// An inbox is an HTTP server that notes what it gets.
+// An inbox is an HTTP server that records the latest request.
 type inbox struct {
 	*httptest.Server
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter)
 	method string
-	url    string // with the host that was asked
+	url    string // with the request's host
 	header http.Header
 	body   map[string]any
 }
@@ -37,7 +37,7 @@ func newInbox(t *testing.T) *inbox {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.body = nil
-		_ = json.Unmarshal(text, &i.body) // it stays nil if that is no JSON
+		_ = json.Unmarshal(text, &i.body) // it stays nil if the text is no JSON
 		i.method, i.url, i.header = r.Method, r.Host+r.URL.String(), r.Header
 		if i.answer != nil {
 			i.answer(w)
@@ -47,41 +47,44 @@ func newInbox(t *testing.T) *inbox {
 	return i
 }
 
-// RoundTrip brings the requests of services, whose hosts are fixed, to the inbox.
+// RoundTrip sends any request to the inbox, with its own Host field.
 func (i *inbox) RoundTrip(r *http.Request) (*http.Response, error) {
 	to := *r.URL
 	to.Scheme, to.Host = "http", strings.TrimPrefix(i.URL, "http://")
-	asked := r.Clone(r.Context())
-	asked.Host, asked.URL = r.URL.Host, &to
-	return new(http.Transport).RoundTrip(asked)
+	clone := r.Clone(r.Context())
+	clone.Host, clone.URL = r.URL.Host, &to
+	return new(http.Transport).RoundTrip(clone)
 }
 
+// answers sets how the inbox responds from now on.
 func (i *inbox) answers(answer func(w http.ResponseWriter)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.answer = answer
 }
 
-// redirect brings what goes to services to the inbox until the test ends.
+// redirect sends the requests of services, whose hosts are fixed, to the inbox until the test ends.
 func (i *inbox) redirect(t *testing.T) {
 	before := http.DefaultTransport
 	http.DefaultTransport = i
 	t.Cleanup(func() { http.DefaultTransport = before })
 }
 
-func sent(t *testing.T, to string, n *Notice) error {
+// sendTo sends a notice to a URL.
+func sendTo(t *testing.T, to string, n *Notice) error {
 	t.Helper()
-	s, err := newSender(to)
+	s, err := newTarget(to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s.send(t.Context(), n)
 }
 
-func some() *Notice {
+// someNotice returns the notice of an outage.
+func someNotice() *Notice {
 	start := time.Date(2026, 11, 28, 1, 2, 4, 0, time.UTC)
 	s := &story{pool: "llm", incident: 7, down: true}
-	return s.notice(&item{count: 3, latest: event.Event{
+	return s.notice(&item{count: 3, main: event.Event{
 		At: start, Kind: event.AllDown, Pool: "llm", Reason: "breaker", Incident: 7, Details: map[string]any{"endpoints": 2},
 	}}, &incident.Incident{
 		ID: 7, Pool: "llm", Kind: incident.Down, Start: start, Cause: "503 from POST /v1/chat", Down: 61, Failed: 12, Saved: 30,
@@ -89,10 +92,10 @@ func some() *Notice {
 	})
 }
 
-// TestAURLGetsJSON with all that is known of the incident.
+// TestAURLGetsJSON checks that a URL gets all that is known of the incident.
 func TestAURLGetsJSON(t *testing.T) {
 	i := newInbox(t)
-	if err := sent(t, i.URL+"/hook?key=abc", some()); err != nil {
+	if err := sendTo(t, i.URL+"/hook?key=abc", someNotice()); err != nil {
 		t.Fatal(err)
 	}
 	if i.method != "POST" || !strings.HasSuffix(i.url, "/hook?key=abc") || i.header.Get("Content-Type") != "application/json" {
@@ -114,7 +117,7 @@ func TestAURLGetsJSON(t *testing.T) {
 	}
 	delete(i.body, "text")
 	delete(i.body, "host")
-	whole, _ := json.Marshal(some().Incident)
+	whole, _ := json.Marshal(someNotice().Incident)
 	var of map[string]any
 	_ = json.Unmarshal(whole, &of)
 	if want := map[string]any{
@@ -125,22 +128,23 @@ func TestAURLGetsJSON(t *testing.T) {
 	}
 }
 
-// TestWhatAURLAnswers tells whether the notice has arrived, and whether to try again.
+// TestWhatAURLAnswers checks that a status decides whether the notice has arrived, and whether there
+// is another try.
 func TestWhatAURLAnswers(t *testing.T) {
 	i := newInbox(t)
 	for status, want := range map[int]failure{
 		200: {}, 202: {}, 204: {},
 		302: {final: true}, 400: {final: true}, 401: {final: true}, 404: {final: true}, 410: {final: true},
-		408: {}, 425: {}, 429: {after: 7 * time.Second}, 500: {}, 503: {after: 7 * time.Second},
+		408: {}, 425: {}, 429: {retryAfter: 7 * time.Second}, 500: {}, 503: {retryAfter: 7 * time.Second},
 	} {
 		i.answers(func(w http.ResponseWriter) {
-			if want.after > 0 {
+			if want.retryAfter > 0 {
 				w.Header().Set("Retry-After", "7")
 			}
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
 		})
-		err := sent(t, i.URL, some())
+		err := sendTo(t, i.URL, someNotice())
 		if (err == nil) != (status < 300) {
 			t.Errorf("%d: %v", status, err)
 		} else if err != nil && failureOf(err) != want {
@@ -149,33 +153,34 @@ func TestWhatAURLAnswers(t *testing.T) {
 	}
 }
 
-// TestFailuresOfTheNetwork are tried again; after a timeout the notice may have arrived.
+// TestFailuresOfTheNetwork checks that a failure of the network is not final, and that the notice may
+// have arrived after a timeout.
 func TestFailuresOfTheNetwork(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s, err := newSender("http://" + l.Addr().String() + "/SeCrEt")
+	s, err := newTarget("http://" + l.Addr().String() + "/SeCrEt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := s.send(ctx, some()); err == nil || failureOf(err) != (failure{mayHaveArrived: true}) || strings.Contains(s.secrets.shown(err), "SeCrEt") {
+	if err := s.send(ctx, someNotice()); err == nil || failureOf(err) != (failure{mayHaveArrived: true}) || strings.Contains(s.secrets.redact(err), "SeCrEt") {
 		t.Errorf("a receiver that hangs: %v", err)
 	}
 	l.Close()
-	if err := s.send(t.Context(), some()); err == nil || failureOf(err) != (failure{}) || strings.Contains(s.secrets.shown(err), "SeCrEt") {
+	if err := s.send(t.Context(), someNotice()); err == nil || failureOf(err) != (failure{}) || strings.Contains(s.secrets.redact(err), "SeCrEt") {
 		t.Errorf("a receiver that is not there: %v", err)
 	}
 }
 
-// TestServices get messages in the formats that they document.
+// TestServices checks that services get messages in the formats that they document.
 func TestServices(t *testing.T) {
 	i := newInbox(t)
 	i.redirect(t)
-	n := some()
+	n := someNotice()
 	text := func(path ...string) string {
 		var at any = i.body
 		for _, key := range path {
@@ -186,7 +191,7 @@ func TestServices(t *testing.T) {
 	}
 	// https://api.slack.com/messaging/webhooks
 	i.answers(func(w http.ResponseWriter) { _, _ = io.WriteString(w, "ok") })
-	if err := sent(t, "slack://hook:T00000000-B00000000-XXXXXXXXXXXXXXXXXXXXXXXX@webhook", n); err != nil {
+	if err := sendTo(t, "slack://hook:T00000000-B00000000-XXXXXXXXXXXXXXXXXXXXXXXX@webhook", n); err != nil {
 		t.Error(err)
 	}
 	attached := ""
@@ -201,7 +206,7 @@ func TestServices(t *testing.T) {
 	}
 	// https://core.telegram.org/bots/api#sendmessage
 	i.answers(func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"ok": true, "result": {"message_id": 1}}`) })
-	if err := sent(t, "telegram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw@telegram?chats=@alerts,-1001234:5&notification=no", n); err != nil {
+	if err := sendTo(t, "telegram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw@telegram?chats=@alerts,-1001234:5&notification=no", n); err != nil {
 		t.Error(err)
 	}
 	if i.method != "POST" || i.url != "api.telegram.org/bot110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/sendMessage" || text("chat_id") != "-1001234" ||
@@ -210,7 +215,7 @@ func TestServices(t *testing.T) {
 	}
 	// https://open.feishu.cn/document/client-docs/bot-v3/add-custom-bot
 	i.answers(func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"code": 0, "msg": "success"}`) })
-	if err := sent(t, "lark://open.feishu.cn/0123abcd-0000-0000-0000-000000000000", n); err != nil {
+	if err := sendTo(t, "lark://open.feishu.cn/0123abcd-0000-0000-0000-000000000000", n); err != nil {
 		t.Error(err)
 	}
 	if i.method != "POST" || i.url != "open.feishu.cn/open-apis/bot/v2/hook/0123abcd-0000-0000-0000-000000000000" || text("msg_type") != "text" || text("content", "text") != n.Text {
@@ -218,7 +223,8 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// TestErrorsOfServicesShowNoSecrets whatever the service says.
+// TestErrorsOfServicesShowNoSecrets checks that errors show no secret, even if the service sends the
+// URL back.
 func TestErrorsOfServicesShowNoSecrets(t *testing.T) {
 	i := newInbox(t)
 	i.redirect(t)
@@ -243,15 +249,15 @@ func TestErrorsOfServicesShowNoSecrets(t *testing.T) {
 				answer = func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 			}
 			i.answers(answer)
-			s, err := newSender(to)
+			s, err := newTarget(to)
 			if err != nil {
 				t.Fatalf("%s: %v", to, err)
 			}
-			if err = s.send(t.Context(), some()); err == nil {
+			if err = s.send(t.Context(), someNotice()); err == nil {
 				t.Errorf("%s, %s: no error", to, what)
 				continue
 			}
-			shown := s.shown + " " + s.secrets.shown(err)
+			shown := s.label + " " + s.secrets.redact(err)
 			for _, one := range secret {
 				if strings.Contains(strings.ToLower(shown), strings.ToLower(one)) {
 					t.Errorf("%s: %q shows %s", what, shown, one)
@@ -264,27 +270,27 @@ func TestErrorsOfServicesShowNoSecrets(t *testing.T) {
 	}
 }
 
-// TestAServiceThatHangs is left alone after a few tries, for the library cannot end one.
+// TestAServiceThatHangs checks that a service has at most maxHanging tries that have not returned.
 func TestAServiceThatHangs(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	t.Cleanup(server.CloseClientConnections)
-	s, err := newSender("generic+" + server.URL)
+	s, err := newTarget("generic+" + server.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range mostHanging + 2 {
+	for i := range maxHanging + 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		err := s.send(ctx, some())
+		err := s.send(ctx, someNotice())
 		cancel()
-		if want := i >= mostHanging; err == nil || errors.Is(err, errHanging) != want {
+		if want := i >= maxHanging; err == nil || errors.Is(err, errHanging) != want {
 			t.Errorf("try %d: %v", i, err)
 		}
 	}
 }
 
-// TestWrongURLsAreRefused with an error that does not show them.
+// TestWrongURLsAreRefused checks that a wrong URL is an error that does not show it.
 func TestWrongURLsAreRefused(t *testing.T) {
 	for to, want := range map[string]string{
 		"hooks.example.com/SeCrEt":     "no scheme",
@@ -295,7 +301,7 @@ func TestWrongURLsAreRefused(t *testing.T) {
 		"http://example.com/%zzSeCrEt": "escaped",
 		"matrix:///SeCrEt":             "no host",
 	} {
-		_, err := newSender(to)
+		_, err := newTarget(to)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SeCrEt") {
 			t.Errorf("%s: %v, want %q", to, err, want)
 		}

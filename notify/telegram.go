@@ -11,8 +11,8 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
 )
 
-// A bot sends messages by Telegram's API. The library's own client takes an error of the network for
-// a success, so it only reads the URL here.
+// A bot sends messages through Telegram's API. The library only reads its URL, because the library's
+// own client reports an error of the network as a success.
 type bot struct {
 	*poster
 	chats  []string
@@ -22,7 +22,7 @@ type bot struct {
 
 const telegramAPI = "https://api.telegram.org/bot"
 
-// newBot returns the sender of a service that telegram:// names.
+// newBot returns the sender for a telegram:// URL.
 func newBot(s *telegram.Service) (*bot, error) {
 	c := s.GetConfig()
 	u, err := url.Parse(telegramAPI + c.Token + "/sendMessage")
@@ -32,7 +32,8 @@ func newBot(s *telegram.Service) (*bot, error) {
 	return &bot{newPoster(u), c.Chats, !c.Notification, !c.Preview}, nil
 }
 
-// longestMessage is that of the API, in bytes to be on the safe side.
+// longestMessage is the length of the longest message. The API counts characters; bytes are never
+// fewer.
 const longestMessage = 4096
 
 // send implements sender. See https://core.telegram.org/bots/api#sendmessage.
@@ -59,7 +60,7 @@ func (b *bot) send(ctx context.Context, n *Notice) error {
 	return nil
 }
 
-// cut returns at most n bytes of a text.
+// cut shortens a text to at most n bytes.
 func cut(text string, n int) string {
 	if len(text) <= n {
 		return text

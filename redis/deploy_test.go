@@ -15,7 +15,8 @@ import (
 	_ "github.com/apifailover/caddy-failover"
 )
 
-// TestDeployment: the fleet's Caddyfile works, and all that its services mount or build from is there.
+// TestDeployment checks that the fleet's Caddyfile works, and that all files that its services mount or
+// build from exist.
 func TestDeployment(t *testing.T) {
 	t.Setenv("FLEET_SECRET", "s3cret")
 	t.Setenv("HOSTNAME", "caddy-1")
@@ -76,7 +77,7 @@ func TestDeployment(t *testing.T) {
 	}
 }
 
-// TestBuildWithoutItHasNoClient: only who names this package gets its dependencies.
+// TestBuildWithoutItHasNoClient checks that only a build that names this package contains the client.
 func TestBuildWithoutItHasNoClient(t *testing.T) {
 	deps := func(packages ...string) string {
 		t.Helper()
@@ -94,7 +95,8 @@ func TestBuildWithoutItHasNoClient(t *testing.T) {
 	}
 }
 
-// TestDocumentsNameTheBuild: the README, the documentation and the image build it in the same way.
+// TestDocumentsNameTheBuild checks that the README, the documentation and the image build Caddy in the
+// same way.
 func TestDocumentsNameTheBuild(t *testing.T) {
 	const with = "--with github.com/apifailover/caddy-failover/redis"
 	for _, file := range []string{"../README.md", "../docs/fleet.md", "../deploy/fleet/Dockerfile"} {

@@ -27,7 +27,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 )
 
-// patience bounds how long a test waits for what should come at once.
+// patience is the longest time that a test waits.
 const patience = 30 * time.Second
 
 // eventually waits until something holds, and returns how long that took.
@@ -56,7 +56,7 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// A live is a process of redis-server that a test may end and start again.
+// A live is a redis-server process that a test can end and start again.
 type live struct {
 	t       testing.TB
 	port    int
@@ -65,8 +65,8 @@ type live struct {
 	out     *bytes.Buffer
 }
 
-// startLive starts a server on a free port. args say the port themselves if it is not for plain TCP: PORT stands
-// for it, PORT2 for another.
+// startLive starts a server on a free port. Without --port in args, that port is for plain TCP. In args,
+// PORT stands for the port, and PORT2 for another free port.
 func startLive(t testing.TB, args ...string) *live {
 	t.Helper()
 	s := &live{t: t}
@@ -157,7 +157,7 @@ func (s *live) end() {
 	})
 }
 
-// cli runs redis-cli with the server, and returns what it says.
+// cli runs redis-cli at the server, and returns its output.
 func (s *live) cli(args ...string) string {
 	s.t.Helper()
 	args = append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(s.port)}, args...)
@@ -168,7 +168,7 @@ func (s *live) cli(args ...string) string {
 	return string(out)
 }
 
-// engineOf returns an engine by a Caddyfile's line and the fleet's name.
+// engineOf returns the engine that a Caddyfile configures for a fleet.
 func engineOf(t *testing.T, line, name string) fleet.Engine {
 	t.Helper()
 	r, err := provisioned(t, line)
@@ -182,7 +182,7 @@ func engineOf(t *testing.T, line, name string) fleet.Engine {
 	return e
 }
 
-// wantCarried checks that what one engine publishes reaches another's watcher, and its snapshot.
+// wantCarried checks that the records that one engine publishes reach another's watcher and snapshot.
 func wantCarried(t *testing.T, from, to fleet.Engine) {
 	t.Helper()
 	got := watch(t, to)
@@ -193,12 +193,12 @@ func wantCarried(t *testing.T, from, to fleet.Engine) {
 	if _, err := from.Publish(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
-	var told []string // a cluster tells in any order
+	var told []string // a cluster has no order
 	for range records {
 		told = append(told, <-got)
 	}
 	if slices.Sort(told); !slices.Equal(told, []string{"drained", "held", "told once"}) {
-		t.Errorf("told were %q", told)
+		t.Errorf("the watcher got %q", told)
 	}
 	stored, err := to.Snapshot(t.Context())
 	if err != nil {
@@ -210,11 +210,12 @@ func wantCarried(t *testing.T, from, to fleet.Engine) {
 	}
 	slices.Sort(texts)
 	if !slices.Equal(texts, []string{"drained", "held"}) {
-		t.Errorf("stored are %q", texts)
+		t.Errorf("the snapshot has %q", texts)
 	}
 }
 
-// certificates writes those of a new authority and of a server at 127.0.0.1 into a directory.
+// certificates writes the certificates and keys of a new authority and of a server at 127.0.0.1 to a
+// directory.
 func certificates(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -257,19 +258,21 @@ func certificates(t *testing.T) (dir string) {
 	return dir
 }
 
-// documented are the rules that docs/fleet.md names for a user.
+// documented are the rules that docs/fleet.md lists for a user.
 const documented = "~failover:* &failover:* +@read +@write +@pubsub +ping"
 
-// aUser are the arguments of a server with one user, caddy, who has the documented rules and more.
-func aUser(password, more string) []string {
+// withUser returns the arguments for a server whose only user, caddy, has the documented rules and
+// more.
+func withUser(password, more string) []string {
 	args := append([]string{"--user", "caddy", "on", password, "resetkeys", "resetchannels", "-@all"}, strings.Fields(documented+" "+more)...)
 	return append(args, "--user", "default", "off")
 }
 
-func TestServerWithTLSUserAndDatabase(t *testing.T) {
+// TestServerWithTLSAndUser checks a server with TLS and a user, and errors that show no password.
+func TestServerWithTLSAndUser(t *testing.T) {
 	t.Parallel()
 	dir := certificates(t)
-	server := startLive(t, append(aUser(">p@ss:w/rd", ""), "--port", "0", "--tls-port", "PORT", "--tls-cert-file", filepath.Join(dir, "server.pem"),
+	server := startLive(t, append(withUser(">p@ss:w/rd", ""), "--port", "0", "--tls-port", "PORT", "--tls-cert-file", filepath.Join(dir, "server.pem"),
 		"--tls-key-file", filepath.Join(dir, "server.key"), "--tls-ca-cert-file", filepath.Join(dir, "ca.pem"), "--tls-auth-clients", "no")...)
 	ca := "\n ca " + filepath.Join(dir, "ca.pem")
 	inURL := fmt.Sprintf("redis rediss://caddy:p%%40ss%%3Aw%%2Frd@%s {%s\n}", server.addr(), ca)
@@ -290,10 +293,10 @@ func TestServerWithTLSUserAndDatabase(t *testing.T) {
 	}
 }
 
-// TestDatabasesAreApart: fleets of one name in two databases hear nothing of each other.
+// TestDatabasesAreApart checks that fleets of one name in two databases get nothing from each other.
 func TestDatabasesAreApart(t *testing.T) {
 	t.Parallel()
-	server := startLive(t, aUser(">pw", "+select")...)
+	server := startLive(t, withUser(">pw", "+select")...)
 	inURL := engineOf(t, fmt.Sprintf("redis redis://caddy:pw@%s/3", server.addr()), "eu")
 	byOption := engineOf(t, fmt.Sprintf("redis redis://caddy:pw@%s {\n database 3\n}", server.addr()), "eu")
 	other := engineOf(t, fmt.Sprintf("redis redis://caddy:pw@%s", server.addr()), "eu")
@@ -301,13 +304,13 @@ func TestDatabasesAreApart(t *testing.T) {
 	wantCarried(t, inURL, byOption)
 	stored, err := other.Snapshot(t.Context())
 	if err != nil || len(stored) > 0 {
-		t.Errorf("in another database are %v, error %v", stored, err)
+		t.Errorf("another database has %v, error %v", stored, err)
 	}
 	if _, err := other.Publish(t.Context(), []fleet.Record{{Data: []byte("the first that it hears")}}); err != nil {
 		t.Fatal(err)
 	}
 	if text := <-heard; text != "the first that it hears" {
-		t.Errorf("from another database it heard %q", text)
+		t.Errorf("it got %q from another database", text)
 	}
 }
 
@@ -318,6 +321,7 @@ type liveNode struct {
 	heard []string // reasons of holds
 }
 
+// join starts an instance that leaves when the test ends.
 func join(t *testing.T, line, name string) *liveNode {
 	t.Helper()
 	n := new(liveNode)
@@ -336,7 +340,7 @@ func join(t *testing.T, line, name string) *liveNode {
 	return n
 }
 
-// tell tells of a hold whose reason says which. It must not wait.
+// tell tells the fleet of a hold with a reason, and checks that this does not block.
 func (n *liveNode) tell(t *testing.T, reason string) {
 	t.Helper()
 	began := time.Now()
@@ -346,13 +350,15 @@ func (n *liveNode) tell(t *testing.T, reason string) {
 	}
 }
 
+// hears reports whether the instance has got the hold with a reason.
 func (n *liveNode) hears(reason string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Contains(n.heard, reason)
 }
 
-// survives loses the engine by lose, and wants facts of that time to arrive once it is back, at a latecomer too.
+// survives checks that facts from the time between lose, which makes the engine unreachable, and back
+// arrive afterwards, also at an instance that joins later.
 func survives(t *testing.T, line string, lose, back func()) {
 	t.Helper()
 	a, b := join(t, line, "a"), join(t, line, "b")
@@ -376,7 +382,7 @@ func survives(t *testing.T, line string, lose, back func()) {
 	eventually(t, "a latecomer hears all", func() bool { return late.hears(before) && late.hears(meanwhile) })
 }
 
-// TestCluster of three: the engines find their way, and the loss of a node costs news alone.
+// TestCluster checks a cluster of three nodes, and that a fleet survives the loss of one.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	var servers []*live
@@ -396,7 +402,7 @@ func TestCluster(t *testing.T) {
 	}
 	wantCarried(t, engineOf(t, lines[0], "one"), engineOf(t, lines[1], "one"))
 	wantCarried(t, engineOf(t, lines[1], "two"), engineOf(t, lines[0], "two"))
-	// the node that has the fleet's keys
+	// Find the node that has the fleet's keys.
 	slot := strings.TrimSpace(servers[0].cli("cluster", "keyslot", "failover:{eu}"))
 	var number int
 	if _, err := fmt.Sscan(slot, &number); err != nil {
@@ -410,7 +416,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestSentinel: a server that the sentinels replace costs the news of that time.
+// TestSentinel checks that a fleet survives the loss of a server that a sentinel replaces.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
 	master := startLive(t)

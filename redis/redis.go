@@ -24,7 +24,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Redis))
-	redis.SetLogger(silent{}) // the fleet logs once when the engine is lost, not at every try
+	redis.SetLogger(silent{}) // the client logs every try; the fleet logs only when it loses the engine
 }
 
 // silent logs nothing.
@@ -33,20 +33,19 @@ type silent struct{}
 func (silent) Printf(context.Context, string, ...any) {}
 
 const (
-	// dialTimeout and ioTimeout bound a call, unless the URL says otherwise.
+	// dialTimeout and ioTimeout are the timeouts of a command, unless the URL sets others.
 	dialTimeout = time.Second
 	ioTimeout   = time.Second
-	// connections is how many a Caddy has at most, beside the subscription.
+	// connections is the maximum number of connections, without that of the subscription.
 	connections = 4
 )
 
 // Redis carries the facts of a fleet in a Redis or Valkey server, a cluster, or a server that
 // sentinels watch.
 type Redis struct {
-	// The URL, as go-redis reads it: `redis://user:password@host:6379/0`, `rediss://` for TLS,
-	// `unix://`; with `?master_name=<name>` and further `addr=<host:port>` it names sentinels,
-	// with `addr=<host:port>` alone the nodes of a cluster. Placeholders such as {env.REDIS_URL}
-	// work. Required.
+	// The URL, in the form of go-redis: `redis://user:password@host:6379/0`, `rediss://` for TLS, or
+	// `unix://`. With `?master_name=<name>` it names sentinels, with `?addr=<host:port>` nodes of a
+	// cluster; `addr` may repeat. Placeholders such as {env.REDIS_URL} work. Required.
 	URL string `json:"url,omitempty"`
 
 	// The user. Placeholders work. Default: as in the URL.
@@ -62,8 +61,8 @@ type Redis struct {
 	// `master_name`.
 	Cluster bool `json:"cluster,omitempty"`
 
-	// A PEM file with the certificates of the authorities that the server's certificate may come
-	// from, for `rediss`. Default: those of the system.
+	// A PEM file with the certificates of the authorities to trust, for `rediss`. Default: those of
+	// the system.
 	CA string `json:"ca,omitempty"`
 
 	client redis.UniversalClient
@@ -89,7 +88,7 @@ func (r *Redis) Provision(caddy.Context) error {
 	if err != nil {
 		var parse *url.Error
 		if errors.As(err, &parse) {
-			err = fmt.Errorf("parsing the URL: %w", parse.Err) // the URL may have a password
+			err = fmt.Errorf("parsing the URL: %w", parse.Err) // *url.Error shows the URL, which may contain a password
 		}
 		return fmt.Errorf("redis: %w", err)
 	}
@@ -110,7 +109,7 @@ func (r *Redis) Engine(fleetName, _ string) (fleet.Engine, error) {
 	return newEngine(r.client, fleetName), nil
 }
 
-// connect returns a client, which connects when it is used.
+// connect returns a client. The client connects at its first command.
 func (r *Redis) connect(address, username, password, ca string) (redis.UniversalClient, error) {
 	if address == "" {
 		return nil, errors.New("the URL is missing")
@@ -151,7 +150,7 @@ func (r *Redis) connect(address, username, password, ca string) (redis.Universal
 			return nil, err
 		}
 		if r.Database != 0 {
-			return nil, errors.New("database: a cluster has one only")
+			return nil, errors.New("database: a cluster has only one")
 		}
 		o.Username, o.Password = cmp.Or(username, o.Username), cmp.Or(password, o.Password)
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = bounded(o.DialTimeout, o.ReadTimeout, o.WriteTimeout)
@@ -172,7 +171,7 @@ func (r *Redis) connect(address, username, password, ca string) (redis.Universal
 	return redis.NewClient(o), nil
 }
 
-// bounded returns timeouts that are not set as they are by default.
+// bounded returns timeouts, with the defaults for those that are 0.
 func bounded(dial, read, write time.Duration) (time.Duration, time.Duration, time.Duration) {
 	return cmp.Or(dial, dialTimeout), cmp.Or(read, ioTimeout), cmp.Or(write, ioTimeout)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/fleet"
 )
 
-// provisioned returns the module of a Caddyfile's line.
+// provisioned returns the module that a Caddyfile configures.
 func provisioned(t *testing.T, text string) (*Redis, error) {
 	t.Helper()
 	r := new(Redis)
@@ -41,7 +41,7 @@ func engineAt(t *testing.T, server *miniredis.Miniredis) fleet.Engine {
 	return e
 }
 
-// watch returns the records that an engine's watcher takes.
+// watch starts to watch, and returns the data of the records that come.
 func watch(t *testing.T, e fleet.Engine) <-chan string {
 	t.Helper()
 	got, ready := make(chan string, 100), make(chan struct{})
@@ -64,6 +64,8 @@ func watch(t *testing.T, e fleet.Engine) <-chan string {
 	return got
 }
 
+// TestRecordsAreToldAndStored checks that watchers get all records at once, and that a snapshot has
+// those that are stored and not over.
 func TestRecordsAreToldAndStored(t *testing.T) {
 	server := miniredis.RunT(t)
 	a, b := engineAt(t, server), engineAt(t, server)
@@ -112,6 +114,7 @@ func TestRecordsAreToldAndStored(t *testing.T) {
 	wantStored("after its end", nil)
 }
 
+// TestForgettingIsNoticed checks that Publish notices if the server has lost a record or the set.
 func TestForgettingIsNoticed(t *testing.T) {
 	server := miniredis.RunT(t)
 	e := engineAt(t, server)
@@ -131,6 +134,8 @@ func TestForgettingIsNoticed(t *testing.T) {
 	}
 }
 
+// TestServerThatIsFullStillTells checks that a full server is ErrFull, and that it still passes
+// records on.
 func TestServerThatIsFullStillTells(t *testing.T) {
 	server := miniredis.RunT(t)
 	e := engineAt(t, server)
@@ -149,6 +154,7 @@ func TestServerThatIsFullStillTells(t *testing.T) {
 	}
 }
 
+// TestLostServerEndsTheWatcher checks that Watch and Publish fail when the server ends.
 func TestLostServerEndsTheWatcher(t *testing.T) {
 	server := miniredis.RunT(t)
 	e := engineAt(t, server)
@@ -165,6 +171,8 @@ func TestLostServerEndsTheWatcher(t *testing.T) {
 	}
 }
 
+// TestURLsAreReadAsGoRedisReadsThem checks the options that URLs and the Caddyfile set, and the kind of
+// client.
 func TestURLsAreReadAsGoRedisReadsThem(t *testing.T) {
 	t.Setenv("REDIS_URL", "redis://user:p%40ss@one:6380/3?dial_timeout=7s&pool_size=9")
 	t.Setenv("REDIS_PASSWORD", "s3cret")
@@ -200,6 +208,7 @@ func TestURLsAreReadAsGoRedisReadsThem(t *testing.T) {
 	}
 }
 
+// TestErrorsSayWhatIsWrongAndNoPassword checks that errors name the wrong part, and show no password.
 func TestErrorsSayWhatIsWrongAndNoPassword(t *testing.T) {
 	for text, want := range map[string]string{
 		"redis":                                            "one URL",
@@ -212,7 +221,7 @@ func TestErrorsSayWhatIsWrongAndNoPassword(t *testing.T) {
 		"redis redis://one {\n database -1\n}":             "database",
 		"redis redis://one {\n database 1x\n}":             "database",
 		"redis redis://one {\n cluster yes\n}":             "argument",
-		"redis redis://one {\n cluster\n database 1\n}":    "one only",
+		"redis redis://one {\n cluster\n database 1\n}":    "only one",
 		"redis redis://one {\n tls\n}":                     "unknown option",
 		"redis redis://one {\n password a\n password b\n}": "twice",
 		"redis redis://one {\n ca /nonexistent\n}":         "reading ca",

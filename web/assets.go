@@ -23,16 +23,16 @@ type asset struct {
 	packed    []byte // nil if gzip does not make it smaller
 }
 
-// A bundle is all files of the page. Its version is a hash of their contents and part of
-// their paths. So each file can be cached for ever, and modules can import each other by
-// plain names.
+// A bundle is all files of the page. Its version is a hash of their contents, and a part of
+// their paths. So browsers can cache each file for ever, and modules can import each other by
+// plain names. It is read-only.
 type bundle struct {
 	version string
 	assets  map[string]*asset // by path below the version
 	index   string            // with placeholders, see pageFor
 }
 
-// theBundle is built once, when the first dashboard is provisioned.
+// theBundle returns the bundle, which the first call builds.
 var theBundle = sync.OnceValues(func() (*bundle, error) {
 	root, err := fs.Sub(page, "page")
 	if err != nil {
@@ -100,7 +100,7 @@ func newAsset(mediaType string, content []byte) (*asset, error) {
 	return a, nil
 }
 
-// pageFor returns the page as served at a path. Its references are relative to the page, so
+// pageFor returns index.html for a page at a path. Its references are relative to the page, so
 // they also work behind a proxy that strips a prefix.
 func (b *bundle) pageFor(at string) (*asset, error) {
 	base := path.Base(at) + "/"

@@ -19,38 +19,38 @@ const (
 	eventsAtFirst = 200
 )
 
-// A Source provides what a feed shows. Values are encoded as JSON. Its functions must be
-// safe for concurrent use.
+// A Source provides the data of a feed. The feed encodes its values as JSON. Its functions must
+// be safe for concurrent use.
 type Source struct {
 	// Pools returns the status of every pool.
 	Pools func(now time.Time) any
 
-	// History returns the minutes since from.
+	// History returns the results of each minute from `from` to now.
 	History func(now, from time.Time) any
 
-	// Incidents returns the latest incidents. It may be nil.
+	// Incidents returns the latest incidents. Incidents may be nil.
 	Incidents func() any
 
-	// Detail returns what is shown of a pool, or of an endpoint in its own view, or nil if
-	// there is no such pool or endpoint. endpoint "" means the pool. It may be nil.
+	// Detail returns the data for the view of an endpoint, or of a pool if endpoint is "". It
+	// returns nil if there is no such pool or endpoint. Detail may be nil.
 	Detail func(now time.Time, pool, endpoint string) any
 
 	// Past returns the events after the given ID, oldest first.
 	Past func(after uint64) []Event
 
-	// Watch calls a function with each event after the given ID until ctx is done.
+	// Watch calls each with every event after the given ID until ctx is done.
 	Watch func(ctx context.Context, after uint64, each func(Event))
 }
 
-// An Event is an event to show at once. IDs count up from 1.
+// An Event is an event of a pool. IDs count up from 1.
 type Event struct {
 	ID   uint64
 	Data any
 }
 
-// A Feed sends status and events to any number of viewers: the status each second, events
-// as they happen. It works only while it has viewers, and renders and compresses once for
-// all of them. All methods are safe for concurrent use.
+// A Feed sends the status each second, and events as they happen, to any number of viewers. It
+// works only while it has viewers, and renders and compresses once for all of them. It is safe
+// for concurrent use.
 type Feed struct {
 	source Source
 	epoch  string // identifies this process, whose events start at 1
@@ -59,19 +59,19 @@ type Feed struct {
 	viewers int
 	stop    context.CancelFunc // stops run; nil without viewers
 	newest  *frame
-	past    cached // history of the last hour
-	now     cached // latest snapshot
+	history rendered // of the last hour
+	latest  rendered // snapshot
 }
 
-// cached is a rendered value and its time.
-type cached struct {
-	at    time.Time
-	event []byte
+// rendered is a rendered message and its time.
+type rendered struct {
+	at      time.Time
+	message []byte
 }
 
 // A frame is one or more server-sent events, plain and as blocks of a deflate stream that
-// do not refer to earlier data. Frames form a list that each viewer reads at its own pace.
-// Frames that all viewers have read are garbage.
+// do not refer to earlier data. Frames form a list that each viewer reads at its own pace. The
+// garbage collector frees a frame when no viewer needs it.
 type frame struct {
 	plain  []byte
 	packed []byte
@@ -85,9 +85,9 @@ func NewFeed(source Source) *Feed {
 	return &Feed{source: source, epoch: strconv.FormatInt(time.Now().UnixMilli(), 36)}
 }
 
-// join adds a viewer. It returns what to send first, and the frame after which the viewer
-// reads on. The viewer must leave.
-func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *frame) {
+// join adds a viewer, which must leave. It returns the frame to send first, and the frame after
+// which the viewer continues to read.
+func (f *Feed) join(now time.Time, lastEventID string) (initial *frame, from *frame) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	after, resumed := f.eventNumber(lastEventID)
@@ -101,24 +101,24 @@ func (f *Feed) join(now time.Time, lastEventID string) (first *frame, from *fram
 	}
 	if f.viewers++; f.viewers == 1 {
 		f.newest = &frame{ready: make(chan struct{})}
-		f.now = cached{}
+		f.latest = rendered{}
 		ctx, cancel := context.WithCancel(context.Background())
 		f.stop = cancel
 		go f.run(ctx, newest)
 	}
-	if now.Sub(f.past.at) >= historyEvery || now.Before(f.past.at) {
-		f.past = cached{now, appendEvent(nil, "history", "", f.source.History(now, now.Add(-historySpan)))}
+	if now.Sub(f.history.at) >= historyEvery || now.Before(f.history.at) {
+		f.history = rendered{now, appendMessage(nil, "history", "", f.source.History(now, now.Add(-historySpan)))}
 	}
-	if f.now.event == nil {
-		f.now = cached{now, f.snapshot(now)}
+	if f.latest.message == nil {
+		f.latest = rendered{now, f.snapshot(now)}
 	}
-	plain := append([]byte(nil), f.past.event...)
+	plain := append([]byte(nil), f.history.message...)
 	plain = append(plain, f.incidents()...)
-	plain = append(plain, f.now.event...)
+	plain = append(plain, f.latest.message...)
 	for _, e := range events {
 		plain = f.appendEvent(plain, e)
 	}
-	plain = appendEvent(plain, "ready", "", struct{}{})
+	plain = appendMessage(plain, "ready", "", struct{}{})
 	return newFrame(plain), f.newest
 }
 
@@ -132,7 +132,8 @@ func (f *Feed) leave() {
 	}
 }
 
-// run renders frames until ctx is done. Viewers already know the events up to newest.
+// run renders frames until ctx is done. newest is the ID of the latest event that viewers already
+// have.
 func (f *Feed) run(ctx context.Context, newest uint64) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -142,7 +143,7 @@ func (f *Feed) run(ctx context.Context, newest uint64) {
 	ticker := time.NewTicker(snapshotEvery)
 	defer ticker.Stop()
 	renewed := time.Now()
-	var told []byte // the incidents as they were last sent
+	var sent []byte // the latest incidents that viewers have
 	for {
 		select {
 		case <-ctx.Done():
@@ -152,19 +153,20 @@ func (f *Feed) run(ctx context.Context, newest uint64) {
 			plain := snapshot
 			if now.Sub(renewed) >= historyEvery {
 				renewed = now
-				plain = appendEvent(snapshot[:len(snapshot):len(snapshot)], "history", "",
+				plain = appendMessage(snapshot[:len(snapshot):len(snapshot)], "history", "",
 					f.source.History(now, now.Add(-2*time.Minute)))
-				if incidents := f.incidents(); !bytes.Equal(incidents, told) {
-					told = incidents
+				if incidents := f.incidents(); !bytes.Equal(incidents, sent) {
+					sent = incidents
 					plain = append(plain, incidents...)
 				}
 			}
-			f.publish(ctx, plain, func() { f.now = cached{now, snapshot} })
+			f.publish(ctx, plain, func() { f.latest = rendered{now, snapshot} })
 		}
 	}
 }
 
-// publish sends events to all viewers, unless ctx is done: then its viewers have left.
+// publish sends messages to all viewers, and calls also, which may be nil, under the lock. It does
+// nothing if ctx is done, because then the viewers of run have left.
 func (f *Feed) publish(ctx context.Context, plain []byte, also func()) {
 	next := newFrame(plain)
 	f.mu.Lock()
@@ -181,26 +183,29 @@ func (f *Feed) publish(ctx context.Context, plain []byte, also func()) {
 	close(last.ready)
 }
 
-// incidents returns the event with the latest incidents, empty without a source.
+// incidents returns the message with the latest incidents; nil if there is no source of them.
 func (f *Feed) incidents() []byte {
 	if f.source.Incidents == nil {
 		return nil
 	}
-	return appendEvent(nil, "incidents", "", f.source.Incidents())
+	return appendMessage(nil, "incidents", "", f.source.Incidents())
 }
 
+// snapshot returns the message with the status of all pools.
 func (f *Feed) snapshot(now time.Time) []byte {
-	return appendEvent(nil, "snapshot", "", struct {
+	return appendMessage(nil, "snapshot", "", struct {
 		At    time.Time `json:"at"`
 		Pools any       `json:"pools"`
 	}{now, f.source.Pools(now)})
 }
 
+// appendEvent appends the message of an event.
 func (f *Feed) appendEvent(to []byte, e Event) []byte {
-	return appendEvent(to, "event", f.epoch+"-"+strconv.FormatUint(e.ID, 10), e.Data)
+	return appendMessage(to, "event", f.epoch+"-"+strconv.FormatUint(e.ID, 10), e.Data)
 }
 
-// eventNumber parses the ID of an event of this process.
+// eventNumber parses the ID of a message with an event. ok is false if the event is of another
+// process.
 func (f *Feed) eventNumber(id string) (n uint64, ok bool) {
 	if len(id) <= len(f.epoch) || id[:len(f.epoch)] != f.epoch || id[len(f.epoch)] != '-' {
 		return 0, false
@@ -209,8 +214,9 @@ func (f *Feed) eventNumber(id string) (n uint64, ok bool) {
 	return n, err == nil
 }
 
-// appendEvent appends a server-sent event to a stream.
-func appendEvent(to []byte, name, id string, data any) []byte {
+// appendMessage appends a server-sent event with data as JSON. If data cannot be encoded, it
+// appends the event `error`.
+func appendMessage(to []byte, name, id string, data any) []byte {
 	encoded, err := json.Marshal(data)
 	if err != nil {
 		encoded, _ = json.Marshal(fmt.Sprintf("encoding %s: %v", name, err))
@@ -231,6 +237,7 @@ var packers = sync.Pool{New: func() any {
 	return w
 }}
 
+// newFrame compresses messages.
 func newFrame(plain []byte) *frame {
 	var packed bytes.Buffer
 	w := packers.Get().(*flate.Writer)

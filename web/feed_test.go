@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// testSource has numbered snapshots and the events that are sent to it.
+// testSource is a source whose snapshots are numbers. Its events come from a channel.
 type testSource struct {
 	snapshots atomic.Int64
 	histories atomic.Int64
@@ -53,8 +53,9 @@ func (s *testSource) source() Source {
 
 func newTestSource() *testSource { return &testSource{events: make(chan Event)} }
 
-// text returns what a viewer reads from a frame on, without waiting.
-func text(from *frame) (plain string, last *frame) {
+// readOn returns what a viewer can read after a frame without waiting, and the last frame that it
+// has read.
+func readOn(from *frame) (plain string, last *frame) {
 	for {
 		select {
 		case <-from.ready:
@@ -66,15 +67,17 @@ func text(from *frame) (plain string, last *frame) {
 	}
 }
 
-func TestViewersShareWhatIsRendered(t *testing.T) {
+// TestViewersShareFrames checks that the feed renders once for all viewers, and nothing without
+// viewers.
+func TestViewersShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSource()
 		f := NewFeed(s.source())
 		var at []*frame
 		for range 100 {
-			first, from := f.join(time.Now(), "")
-			if !bytes.Contains(first.plain, []byte("event: snapshot\n")) || !bytes.Contains(first.plain, []byte("event: history\n")) {
-				t.Fatalf("a viewer begins with %q", first.plain)
+			initial, from := f.join(time.Now(), "")
+			if !bytes.Contains(initial.plain, []byte("event: snapshot\n")) || !bytes.Contains(initial.plain, []byte("event: history\n")) {
+				t.Fatalf("the first frame of a viewer is %q", initial.plain)
 			}
 			at = append(at, from)
 		}
@@ -87,7 +90,7 @@ func TestViewersShareWhatIsRendered(t *testing.T) {
 			t.Errorf("%d histories in 5 s for 100 viewers, want 1", n)
 		}
 		for i := range at {
-			plain, last := text(at[i])
+			plain, last := readOn(at[i])
 			if n := strings.Count(plain, "event: snapshot\n"); n != 5 {
 				t.Errorf("viewer %d got %d snapshots in 5 s, want 5", i, n)
 			}
@@ -103,28 +106,30 @@ func TestViewersShareWhatIsRendered(t *testing.T) {
 		rendered := s.snapshots.Load()
 		time.Sleep(time.Minute)
 		if n := s.snapshots.Load(); n != rendered {
-			t.Errorf("%d snapshots while nobody watched", n-rendered)
+			t.Errorf("%d snapshots without a viewer", n-rendered)
 		}
 		if s.watching.Load() != 0 {
-			t.Error("events are watched while nobody watches them")
+			t.Error("the feed watches events without a viewer")
 		}
 	})
 }
 
-func TestEventsComeAtOnceAndOnlyOnceAfterAReconnect(t *testing.T) {
+// TestEventsComeOnce checks that an event comes at once, and that a viewer that reconnects gets only
+// the events after its last one.
+func TestEventsComeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestSource()
 		for id := range uint64(300) {
 			s.past = append(s.past, Event{id + 1, "past"})
 		}
 		f := NewFeed(s.source())
-		first, from := f.join(time.Now(), "")
-		if n := bytes.Count(first.plain, []byte("event: event\n")); n != eventsAtFirst {
+		initial, from := f.join(time.Now(), "")
+		if n := bytes.Count(initial.plain, []byte("event: event\n")); n != eventsAtFirst {
 			t.Errorf("a new viewer gets %d past events, want %d", n, eventsAtFirst)
 		}
 		s.events <- Event{301, "now"}
 		synctest.Wait()
-		if plain, _ := text(from); plain != fmt.Sprintf("event: event\nid: %s-301\ndata: \"now\"\n\n", f.epoch) {
+		if plain, _ := readOn(from); plain != fmt.Sprintf("event: event\nid: %s-301\ndata: \"now\"\n\n", f.epoch) {
 			t.Errorf("an event came as %q", plain)
 		}
 		f.leave()
@@ -139,9 +144,9 @@ func TestEventsComeAtOnceAndOnlyOnceAfterAReconnect(t *testing.T) {
 			{"298", eventsAtFirst},
 			{f.epoch + "-x", eventsAtFirst},
 		} {
-			first, _ := f.join(time.Now(), c.lastEventID)
-			if n := bytes.Count(first.plain, []byte("event: event\n")); n != c.want {
-				t.Errorf("a viewer that comes back after %q gets %d events, want %d", c.lastEventID, n, c.want)
+			initial, _ := f.join(time.Now(), c.lastEventID)
+			if n := bytes.Count(initial.plain, []byte("event: event\n")); n != c.want {
+				t.Errorf("a viewer that reconnects after %q gets %d events, want %d", c.lastEventID, n, c.want)
 			}
 			f.leave()
 		}
@@ -156,7 +161,7 @@ func TestHistoryIsRenewed(t *testing.T) {
 		defer f.leave()
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
-		plain, _ := text(from)
+		plain, _ := readOn(from)
 		if n := strings.Count(plain, "event: history\ndata: \"2m0s\""); n != 3 {
 			t.Errorf("%d updates of the last minutes in 31 s, want 3", n)
 		}
@@ -175,7 +180,7 @@ func TestFramesMakeOneDeflateStream(t *testing.T) {
 		plain.WriteString(content)
 		packed.Write(f.packed)
 		if i == 49 && len(f.packed) > len(content)/10 {
-			t.Errorf("%d bytes were packed into %d", len(content), len(f.packed))
+			t.Errorf("%d bytes are %d compressed, want a tenth at most", len(content), len(f.packed))
 		}
 	}
 	packed.Write([]byte{1, 0, 0, 0xff, 0xff})
@@ -184,11 +189,12 @@ func TestFramesMakeOneDeflateStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != plain.String() {
-		t.Error("the frames come out otherwise than they went in")
+		t.Error("the decompressed frames differ from the frames")
 	}
 }
 
-func TestTheStreamIsOneGzipFileWhenThePageIsClosed(t *testing.T) {
+// TestStreamIsOneGzipFile checks that the stream of a closed page is a complete gzip file.
+func TestStreamIsOneGzipFile(t *testing.T) {
 	for _, encoding := range []string{"gzip", "identity"} {
 		s := newTestSource()
 		p, err := NewPage("/failover", NewFeed(s.source()), Handlers{})
@@ -220,23 +226,22 @@ func TestTheStreamIsOneGzipFileWhenThePageIsClosed(t *testing.T) {
 				t.Errorf("%s: the stream lacks %q:\n%s", encoding, part, content)
 			}
 		}
-		if s.watching.Load() != 0 {
-			eventuallyZero(t, &s.watching)
-		}
+		eventuallyZero(t, &s.watching)
 	}
 }
 
-func eventuallyZero(t *testing.T, n *atomic.Int64) {
+// eventuallyZero waits until the feed watches no events.
+func eventuallyZero(t *testing.T, watching *atomic.Int64) {
 	t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for range 1000 {
-		if n.Load() == 0 {
+		if watching.Load() == 0 {
 			return
 		}
 		<-ticker.C
 	}
-	t.Error("the feed still works when its viewer has left")
+	t.Error("the feed still works after its viewer has left")
 }
 
 func TestWhatIsServed(t *testing.T) {
@@ -287,7 +292,7 @@ func TestWhatIsServed(t *testing.T) {
 			t.Errorf("%s %s: headers %v", c.method, c.path, h)
 		}
 		if c.method == "HEAD" && w.Body.Len() > 0 {
-			t.Errorf("%s %s: has a body", c.method, c.path)
+			t.Errorf("%s %s: the response has a body", c.method, c.path)
 		}
 		if c.status == 405 && h.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s %s: Allow %q", c.method, c.path, h.Get("Allow"))
@@ -372,21 +377,21 @@ func TestAssetsAreWhole(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("all of the page: %d bytes compressed", total)
+	t.Logf("the whole page: %d bytes compressed", total)
 	if total > 150<<10 {
-		t.Errorf("all of the page is %d bytes compressed, want 150 KiB at most", total)
+		t.Errorf("the whole page is %d bytes compressed, want 150 KiB at most", total)
 	}
 	for _, attribute := range []string{`src="`, `href="`} {
 		for part := range strings.SplitSeq(string(index.plain), attribute) {
 			url, _, _ := strings.Cut(part, `"`)
 			if name, ok := strings.CutPrefix(url, "failover/"+b.version+"/"); ok && b.assets[name] == nil {
-				t.Errorf("the page refers to %s, which is not there", name)
+				t.Errorf("the page refers to %s, which does not exist", name)
 			}
 		}
 	}
 	for name := range b.assets {
 		if path, ok := strings.CutSuffix(name, ".js"); ok && name != "app.js" && !strings.Contains(string(index.plain), path) {
-			t.Errorf("the page loads %s late: it names it nowhere", name)
+			t.Errorf("the page does not name %s, so it loads it late", name)
 		}
 	}
 }
@@ -417,8 +422,8 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 	defer server.Close()
 	defer p.Close()
 	var reading sync.WaitGroup
-	ahead := make([]chan int, 100) // number of bytes to read
-	for i := range ahead {
+	reads := make([]chan int, 100) // numbers of bytes to read
+	for i := range reads {
 		r, _ := http.NewRequest(http.MethodGet, server.URL+"/failover/stream", nil)
 		r.Header.Set("Accept-Encoding", "gzip")
 		resp, err := http.DefaultTransport.RoundTrip(r)
@@ -426,12 +431,12 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if _, err := gzip.NewReader(resp.Body); err != nil { // may read ahead as far as the buffer goes
+		if _, err := gzip.NewReader(resp.Body); err != nil { // may read more than the header
 			b.Fatal(err)
 		}
-		ahead[i] = make(chan int, 1)
+		reads[i] = make(chan int, 1)
 		go func() {
-			for n := range ahead[i] {
+			for n := range reads[i] {
 				_, _ = io.CopyN(io.Discard, resp.Body, int64(n))
 				reading.Done()
 			}
@@ -444,15 +449,15 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 	for b.Loop() {
 		snapshot := f.snapshot(time.Now())
 		size = len(newFrame(snapshot).packed)
-		reading.Add(len(ahead))
-		for _, c := range ahead {
+		reading.Add(len(reads))
+		for _, c := range reads {
 			c <- size
 		}
 		f.publish(b.Context(), snapshot, nil)
 		reading.Wait()
 	}
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	for _, c := range ahead {
+	for _, c := range reads {
 		close(c)
 	}
 	used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
@@ -461,10 +466,10 @@ func BenchmarkSecondOf100Viewers(b *testing.B) {
 }
 
 func TestBadDataIsAnError(t *testing.T) {
-	if got := string(appendEvent(nil, "snapshot", "", func() {})); !strings.HasPrefix(got, "event: error\ndata: \"encoding snapshot: ") {
+	if got := string(appendMessage(nil, "snapshot", "", func() {})); !strings.HasPrefix(got, "event: error\ndata: \"encoding snapshot: ") {
 		t.Errorf("what cannot be encoded came as %q", got)
 	}
-	if got := string(appendEvent(nil, "event", "a-1", map[string]string{"text": "two\nlines"})); got != "event: event\nid: a-1\ndata: {\"text\":\"two\\nlines\"}\n\n" {
+	if got := string(appendMessage(nil, "event", "a-1", map[string]string{"text": "two\nlines"})); got != "event: event\nid: a-1\ndata: {\"text\":\"two\\nlines\"}\n\n" {
 		t.Errorf("an event came as %q", got)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/apifailover/caddy-failover/web/internal/chromium"
 )
 
-// TestThePageTellsOfAnOutage has a pool in an outage and one that answers while its budget
-// burns: the page says since when, why, and what it costs, in both languages.
+// TestThePageTellsOfAnOutage checks that the page says in both languages since when a pool is down,
+// why, and at what cost, and that the budget of another pool burns.
 func TestThePageTellsOfAnOutage(t *testing.T) {
 	now := time.Now()
 	s := showcase(now)

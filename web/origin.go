@@ -11,11 +11,11 @@ import (
 // send after a preflight, which the page refuses.
 const actionField = "Failover-Action"
 
-// notOurs says why a request for an action does not come from this page; "" means that it
-// does. A browser names the page that sends a POST in Origin, and newer ones compare it with
-// the destination in Sec-Fetch-Site. Neither can be set by a script. A request without Origin
-// is refused, although no browser sends one.
-func notOurs(r *http.Request) string {
+// foreign says why a request for an action does not come from this page; "" means that it does.
+// A browser names the page that sends a POST in Origin, and newer ones compare it with the
+// destination in Sec-Fetch-Site. Scripts cannot set either field. Every browser sends Origin, so
+// a request without it does not come from the page.
+func foreign(r *http.Request) string {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	origins, sites := r.Header.Values("Origin"), r.Header.Values("Sec-Fetch-Site")
 	switch {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// actions counts the requests that a page lets through.
+// actions records the requests that a page lets through.
 type actions struct{ bodies []string }
 
 func (a *actions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -17,8 +17,8 @@ func (a *actions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.bodies = append(a.bodies, string(body))
 }
 
-// TestActionsComeFromThisPageOnly sends what other sites and other programs can send. Only
-// the page's own request gets through.
+// TestActionsComeFromThisPageOnly checks that the page lets only its own requests through, not
+// those that other sites and other programs can send.
 func TestActionsComeFromThisPageOnly(t *testing.T) {
 	const host = "ops.example"
 	ours := map[string]string{"Origin": "https://ops.example", "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json", "Failover-Action": "1"}
@@ -45,7 +45,7 @@ func TestActionsComeFromThisPageOnly(t *testing.T) {
 		{"a script of another site", "POST", host, true, map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, 403},
 		{"a script of another site, in an old browser", "POST", host, true, map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": ""}, 403},
 		{"a sister site", "POST", host, true, map[string]string{"Origin": "https://www.example", "Sec-Fetch-Site": "same-site"}, 403},
-		{"a sister site that says nothing of it", "POST", host, true, map[string]string{"Origin": "https://evil.ops.example", "Sec-Fetch-Site": ""}, 403},
+		{"a sister site, in an old browser", "POST", host, true, map[string]string{"Origin": "https://evil.ops.example", "Sec-Fetch-Site": ""}, 403},
 		{"a host with this one's name at its end", "POST", host, true, map[string]string{"Origin": "https://ops.example.evil.example", "Sec-Fetch-Site": ""}, 403},
 		{"the same host at another port", "POST", host, true, map[string]string{"Origin": "https://ops.example:8443", "Sec-Fetch-Site": ""}, 403},
 		{"this host without TLS", "POST", host, true, map[string]string{"Origin": "http://ops.example", "Sec-Fetch-Site": ""}, 403},
@@ -94,7 +94,7 @@ func TestActionsComeFromThisPageOnly(t *testing.T) {
 		}
 		for name := range w.Header() {
 			if strings.HasPrefix(name, "Access-Control-") {
-				t.Errorf("%s: the answer has %s", c.name, name)
+				t.Errorf("%s: the response has %s", c.name, name)
 			}
 		}
 	}
@@ -105,7 +105,7 @@ func TestActionsComeFromThisPageOnly(t *testing.T) {
 			r.Header.Set(field, value)
 		}
 		r.Header.Add(name, ours[name])
-		if notOurs(r) == "" {
+		if foreign(r) == "" {
 			t.Errorf("two values of %s pass", name)
 		}
 	}

@@ -98,8 +98,7 @@ func load(t *testing.T, socket string) {
 	})
 }
 
-// recordStates records the states of a card. It also marks the document, so that a reload
-// shows.
+// recordStates records the states of a card in window.seen. A reload would lose them.
 const recordStates = `(() => {
 	const card = [...document.querySelectorAll('.card')].find((c) => c.querySelector('h4').textContent === 'primary');
 	window.seen = [[card.dataset.state, card.querySelector('.state').textContent]];
@@ -111,7 +110,7 @@ const recordStates = `(() => {
 	window.primary = card;
 })()`
 
-// TestThePageFollowsAnOutage has a real proxy, a real outage and four viewers.
+// TestThePageFollowsAnOutage checks that the pages of four viewers follow an outage at a real proxy.
 func TestThePageFollowsAnOutage(t *testing.T) {
 	primary, broken := newUpstream(t, "primary")
 	backup, _ := newUpstream(t, "backup")
@@ -184,7 +183,7 @@ func TestThePageFollowsAnOutage(t *testing.T) {
 		if !slices.Equal(got, words[w.language]) {
 			t.Errorf("%s: the card of primary went through %q, want %q", w.name, got, words[w.language])
 		}
-		// An incident is folded; its events are drawn when it is opened.
+		// An incident is folded. The page draws its events when it is opened.
 		w.Until(20*time.Second, "document.querySelector('.group[data-incident]')")
 		chromium.Eval[any](w.Tab, "document.querySelectorAll('.group details').forEach((d) => { d.open = true })")
 		w.Until(20*time.Second, "document.querySelectorAll('.group .event').length >= 4")

@@ -25,26 +25,26 @@ const (
 	retryAfter  = 2 * time.Second
 )
 
-// dataNames are the names below the page that have data.
+// dataNames are the names below the page that serve data, not files.
 var dataNames = []string{streamName, detailName, reportName, actionsName}
 
 // policy lets the page load only its own files.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// Handlers serve what a page offers beside its own data. A nil handler means that the page
-// does not offer it.
+// Handlers serve the parts of a page that are optional. The page does not offer a part whose
+// handler is nil.
 type Handlers struct {
 	// Report serves the SLA report of the pool in the query's `pool`, for GET and HEAD.
 	Report http.Handler
 
-	// Actions carries out an operator action, for POST. It gets requests of this page only:
-	// the page refuses those of other sites.
+	// Actions carries out an operator action, for POST. It gets only requests that come from
+	// this page: the page refuses those of other sites.
 	Actions http.Handler
 }
 
 // A Page serves the dashboard below a path. It needs no cookies, and is read-only without
-// [Handlers.Actions]. It does not restrict access; its caller must.
+// [Handlers.Actions]. It does not restrict access; its caller must. It is safe for concurrent use.
 type Page struct {
 	Handlers
 	path   string
@@ -58,7 +58,7 @@ type Page struct {
 
 // NewPage returns the page at a path. The path must begin with a slash and, unless it is
 // "/", must not end with one.
-func NewPage(at string, feed *Feed, more Handlers) (*Page, error) {
+func NewPage(at string, feed *Feed, handlers Handlers) (*Page, error) {
 	b, err := theBundle()
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func NewPage(at string, feed *Feed, more Handlers) (*Page, error) {
 	}
 	closed := make(chan struct{})
 	return &Page{
-		Handlers: more, path: at, feed: feed, bundle: b, index: index, etag: `W/"` + b.version + `"`,
+		Handlers: handlers, path: at, feed: feed, bundle: b, index: index, etag: `W/"` + b.version + `"`,
 		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
 	}, nil
 }
@@ -146,7 +146,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// act passes a request for an operator action on if it comes from this page.
+// act passes a request to Actions if it is a POST that comes from this page.
 func (p *Page) act(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -155,14 +155,14 @@ func (p *Page) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an operator action is a POST", http.StatusMethodNotAllowed)
 		return
 	}
-	if why := notOurs(r); why != "" {
+	if why := foreign(r); why != "" {
 		http.Error(w, "refused: "+why, http.StatusForbidden)
 		return
 	}
 	p.Actions.ServeHTTP(w, r)
 }
 
-// detail serves what the source knows of the pool and the endpoint in the query as JSON.
+// detail serves Source.Detail of the pool and the endpoint in the query as JSON.
 func (p *Page) detail(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -189,6 +189,7 @@ func (p *Page) detail(w http.ResponseWriter, r *http.Request) {
 	p.send(w, r, a)
 }
 
+// serve sends an asset of the bundle, or 304 if the client has it.
 func (p *Page) serve(w http.ResponseWriter, r *http.Request, a *asset) {
 	h := w.Header()
 	h.Set("ETag", p.etag)
@@ -220,7 +221,7 @@ func (p *Page) send(w http.ResponseWriter, r *http.Request, a *asset) {
 	}
 }
 
-// acceptsGzip reports whether a client accepts gzip, without "q=0".
+// acceptsGzip reports whether a client accepts gzip. A coding with q=0 is not accepted.
 func acceptsGzip(r *http.Request) bool {
 	for _, line := range r.Header.Values("Accept-Encoding") {
 		for coding := range strings.SplitSeq(line, ",") {
@@ -243,10 +244,9 @@ type hello struct {
 }
 
 // stream serves the feed as server-sent events: `hello`; `history`; `incidents`, again when
-// they change; `snapshot` each second, which is also the
-// heartbeat; and `event` for each event. `ready` follows the past events. A viewer that
-// reconnects gives its last event in Last-Event-ID or, for a new stream, in the query's
-// `after`.
+// they change; `snapshot` each second, which is also the heartbeat; and `event` for each event.
+// `ready` follows the past events. A viewer that reconnects names its last event in
+// Last-Event-ID or, for a new stream, in the query's `after`.
 func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -264,15 +264,15 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request) {
 	if lastEventID == "" {
 		lastEventID = r.URL.Query().Get("after")
 	}
-	first, from := p.feed.join(time.Now(), lastEventID)
+	initial, from := p.feed.join(time.Now(), lastEventID)
 	defer p.feed.leave()
-	greeting := appendEvent(fmt.Appendf(nil, "retry: %d\n", retryAfter.Milliseconds()),
+	greeting := appendMessage(fmt.Appendf(nil, "retry: %d\n", retryAfter.Milliseconds()),
 		"hello", "", hello{p.bundle.version, p.feed.epoch, p.Report != nil, p.Actions != nil})
 
 	v := &viewer{ResponseController: http.NewResponseController(w), w: w, gzip: gzipped}
 	// A write deadline would outlive this request on its connection.
 	defer func() { _ = v.SetWriteDeadline(time.Time{}) }()
-	if v.begin() != nil || v.send(newFrame(greeting), first) != nil {
+	if v.begin() != nil || v.send(newFrame(greeting), initial) != nil {
 		return
 	}
 	for {
@@ -296,10 +296,11 @@ type viewer struct {
 	*http.ResponseController
 	w    http.ResponseWriter
 	gzip bool
-	size uint32 // size and checksum of the data sent, for the end of the gzip stream
+	size uint32 // size and checksum of the data sent, which end the gzip stream
 	sum  uint32
 }
 
+// begin sends the header of the gzip stream.
 func (v *viewer) begin() error {
 	if !v.gzip {
 		return nil
@@ -308,8 +309,9 @@ func (v *viewer) begin() error {
 	return err
 }
 
+// send sends frames. A write may take 15 s.
 func (v *viewer) send(frames ...*frame) error {
-	// Some writers have no deadlines; the request's context ends their streams.
+	// Some writers have no deadlines. The request's context ends their streams.
 	_ = v.SetWriteDeadline(time.Now().Add(writeWithin))
 	for _, f := range frames {
 		content := f.plain

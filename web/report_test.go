@@ -12,7 +12,7 @@ import (
 	"github.com/apifailover/caddy-failover/web/internal/chromium"
 )
 
-// TestTheReportIsWhole shows a report of three days in every look, with names that are HTML.
+// TestTheReportIsWhole checks a report of three days in every look, with names that contain HTML.
 func TestTheReportIsWhole(t *testing.T) {
 	const evil = "<b>one</b>&\"a-very-long-name-without-any-place-to-break-it-in-two-lines-at-all"
 	var history sla.History

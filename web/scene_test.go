@@ -15,7 +15,7 @@ import (
 
 type object = map[string]any
 
-// A scene is the data of a page without a proxy, with states that rarely occur together.
+// A scene is a source of data for a page, without a proxy. Its states rarely occur together.
 type scene struct {
 	mu      sync.Mutex
 	pools   []object
@@ -23,7 +23,7 @@ type scene struct {
 	events  []web.Event
 	added   chan struct{}  // closed when there is a new event
 	moving  bool           // every number changes with each snapshot
-	working map[string]int // attempts between snapshots
+	working map[string]int // attempts between two snapshots, by endpoint
 
 	incidents []object
 	details   map[string]object // by pool, or pool and endpoint with a slash
@@ -32,7 +32,7 @@ type scene struct {
 
 func newScene() *scene { return &scene{added: make(chan struct{})} }
 
-// happen adds an event.
+// happen adds an event with more fields.
 func (s *scene) happen(at time.Time, kind, pool string, more object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,6 +46,7 @@ func (s *scene) happen(at time.Time, kind, pool string, more object) {
 	s.added = make(chan struct{})
 }
 
+// change calls f, which changes the scene.
 func (s *scene) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,6 +150,7 @@ func (s *scene) move() {
 	}
 }
 
+// outcomes returns n outcomes, of which a part fails.
 func outcomes(n int, failing float64) []string {
 	list := make([]string, n)
 	for i := range list {
@@ -160,6 +162,7 @@ func outcomes(n int, failing float64) []string {
 	return list
 }
 
+// endpoint returns the status of a healthy endpoint.
 func endpoint(name, url string, priority int, weight, traffic float64) object {
 	return object{
 		"name": name, "url": url, "address": "192.0.2.7:443", "priority": priority, "weight": weight,
@@ -169,8 +172,8 @@ func endpoint(name, url string, priority int, weight, traffic float64) object {
 	}
 }
 
-// hour returns a made-up hour: calls per minute, median latency in seconds, and the range
-// of minutes in which a part of the calls failed.
+// hour returns an invented history of an hour: calls per minute, median latency in seconds, and the
+// minutes in [from, to) in which a part of the calls failed.
 func hour(seed uint64, calls, median float64, from, to int, failing float64) object {
 	random := rand.New(rand.NewPCG(seed, 1))
 	n, failures := make([]int, 60), make([]int, 60)
@@ -209,8 +212,8 @@ func standing(objective, achieved, burn float64, burning bool) object {
 	}
 }
 
-// detailed gives every pool and endpoint of a scene what the views of them show.
-func (s *scene) detailed(now time.Time) {
+// addDetails adds the details that the views of all pools and endpoints show.
+func (s *scene) addDetails(now time.Time) {
 	s.details = map[string]object{}
 	spans := func(seed uint64) object {
 		all := object{}
@@ -308,7 +311,7 @@ func showcase(now time.Time) *scene {
 		{"id": 2, "pool": "llm", "kind": "degraded", "start": now.Add(-9 * time.Second), "cause": "503 from POST /v1/chat/completions", "down_seconds": 0,
 			"endpoints": []object{{"name": "openai", "times": 1}}, "calls_failed": 0, "calls_saved": 31},
 	}
-	s.detailed(now)
+	s.addDetails(now)
 	s.happen(now.Add(-58*time.Minute), "operator", "geocoding", object{"endpoint": "nominatim", "reason": "trip", "details": object{"note": "bad data since the import"}})
 	s.happen(now.Add(-31*time.Minute), "endpoint_held", "llm", object{"endpoint": "groq", "reason": "rate_limited"})
 	s.happen(now.Add(-16*time.Minute), "breaker_opened", "llm", object{"endpoint": "azure-east", "reason": "failure_ratio", "details": object{"until": now.Add(-15 * time.Minute)}})
@@ -325,7 +328,7 @@ func showcase(now time.Time) *scene {
 	return s
 }
 
-// crowd returns a scene with a pool of n endpoints whose numbers all change.
+// crowd returns a scene with a pool of n endpoints whose numbers change with each snapshot.
 func crowd(n int) *scene {
 	s := newScene()
 	s.moving = true
@@ -363,7 +366,7 @@ func picture(now time.Time) *scene {
 		"sla": standing(0.999, 0.99962, 0.8, false), "endpoints": []object{one, two, three},
 	}}
 	s.working = map[string]int{"openai": 10, "azure": 29, "anthropic": 9}
-	s.detailed(now)
+	s.addDetails(now)
 	s.incidents = []object{{"id": 1, "pool": "llm", "kind": "degraded", "start": now.Add(-13 * time.Second), "cause": "503 from POST /v1/chat/completions", "down_seconds": 0,
 		"endpoints": []object{{"name": "openai", "times": 1}}, "calls_failed": 0, "calls_saved": 14}}
 	one["down_since"] = now.Add(-13 * time.Second)

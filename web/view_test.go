@@ -17,7 +17,26 @@ import (
 	"github.com/apifailover/caddy-failover/web/internal/chromium"
 )
 
-// looks are all combinations of language and theme, at the widths of a desk and a phone.
+// desktop is the look in which most tests open the page.
+var desktop = chromium.Look{Width: 1440, Height: 900, Language: "en"}
+
+// inBothLanguages opens an address in English and in Chinese.
+func inBothLanguages(browser *chromium.Browser, address string) (tabs []*chromium.Tab) {
+	for _, language := range []string{"en", "zh-CN"} {
+		tabs = append(tabs, browser.Open(address, chromium.Look{Width: 1440, Height: 900, Language: language}))
+	}
+	return tabs
+}
+
+// fits checks that the page does not scroll sideways.
+func fits(t *testing.T, tab *chromium.Tab) {
+	t.Helper()
+	if elements := chromium.Eval[string](tab, wider); elements != "" {
+		t.Errorf("wider than the window: %s", elements)
+	}
+}
+
+// looks returns both languages at the widths of a desktop and of a phone, each in another theme.
 func looks() (all []chromium.Look) {
 	for _, language := range []string{"en", "zh-CN"} {
 		all = append(all, chromium.Look{Width: 1440, Height: 900, Language: language, Dark: language == "en"},
@@ -26,11 +45,12 @@ func looks() (all []chromium.Look) {
 	return all
 }
 
+// nameOf returns the name of a screenshot.
 func nameOf(what string, l chromium.Look) string {
 	return fmt.Sprintf("%s-%d-%s-%s", what, l.Width, map[bool]string{false: "light", true: "dark"}[l.Dark], l.Language)
 }
 
-// TestTableAndEndpointAreWhole shows the table and the view of endpoints in every language.
+// TestTableAndEndpointAreWhole checks the table and the view of endpoints in every look.
 func TestTableAndEndpointAreWhole(t *testing.T) {
 	browser := chromium.Start(t)
 	address := serve(t, showcase(time.Now()))
@@ -45,9 +65,7 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 					"scopes": charted, "gone": "document.querySelector('.gone').checkVisibility()",
 				}[what])
 				tab.FullShot(nameOf(what, look), "true")
-				if too := chromium.Eval[string](tab, wider); too != "" {
-					t.Errorf("wider than the window: %s", too)
-				}
+				fits(t, tab)
 				if words := untranslated(tab, look.Language); words != "" {
 					t.Errorf("words that are not in %s: %s", look.Language, words)
 				}
@@ -62,13 +80,13 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 	}
 }
 
-// TestThirtyEndpointsAreInSight counts the lines of the table within a window of 1440 by 900, with
+// TestThirtyEndpointsAreInSight checks that a window of 1440 by 900 shows 30 lines of the table, with
 // operator actions.
 func TestThirtyEndpointsAreInSight(t *testing.T) {
 	s := crowd(50)
-	s.handlers.Actions = new(taken)
+	s.handlers.Actions = new(actionLog)
 	address := serve(t, s)
-	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(address, desktop)
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
 	tab.Until(10*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
@@ -83,10 +101,11 @@ func TestThirtyEndpointsAreInSight(t *testing.T) {
 	tab.Shot("table-fifty-1440-light-en")
 }
 
-// TestIllPoolsComeFirst folds the pools that are well, below the ill ones, and opens them again.
+// TestIllPoolsComeFirst checks that the page folds pools that are well, shows them below the others,
+// and unfolds them on demand.
 func TestIllPoolsComeFirst(t *testing.T) {
 	s := showcase(time.Now())
-	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(serve(t, s), desktop)
 	tab.Until(20*time.Second, live)
 	order := func() string {
 		return chromium.Eval[string](tab, "[...document.querySelectorAll('.pool')].map((p) => p.querySelector('h2').textContent + (p.dataset.folded === undefined ? '' : ' folded')).join()")
@@ -109,11 +128,12 @@ func TestIllPoolsComeFirst(t *testing.T) {
 	}
 }
 
-// TestAScopeThatIsOutNeedsAttention: a pool is not well while an endpoint is out for some requests.
+// TestAScopeThatIsOutNeedsAttention checks that a pool is not well while an endpoint is out for a
+// scope.
 func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 	s := showcase(time.Now())
 	s.pools = s.pools[2:] // weather, which is well
-	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(serve(t, s), desktop)
 	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
 	e := s.pools[0]["endpoints"].([]object)[0]
 	scope := func(name, state string, share float64) object {
@@ -140,9 +160,10 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 	}
 }
 
-// TestAnEndpointHasALink opens the view of an endpoint by keyboard, and goes back.
+// TestAnEndpointHasALink checks that the view of an endpoint opens by keyboard, has an address of its
+// own, and goes back.
 func TestAnEndpointHasALink(t *testing.T) {
-	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), desktop)
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').focus()")
 	tab.Press(kb.Enter)
@@ -162,36 +183,34 @@ func TestAnEndpointHasALink(t *testing.T) {
 	tab.Until(10*time.Second, "location.search === '' && !document.querySelector('.endpoint-view') && document.querySelector('.pools').checkVisibility()")
 }
 
-// TestPasswordInTheAddress opens the view of an endpoint with a user and a password in the address.
-// The page must read the details nevertheless.
+// TestPasswordInTheAddress checks that the page reads details if its address contains a user and a
+// password.
 func TestPasswordInTheAddress(t *testing.T) {
 	address := strings.Replace(serve(t, showcase(time.Now())), "://", "://ops:hiccup@", 1)
-	tab := chromium.Start(t).Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(address+"?pool=llm&endpoint=openai", desktop)
 	tab.Until(20*time.Second, "document.querySelectorAll('.panel tbody tr').length === 3")
 	chromium.Eval[any](tab, "document.querySelector('[data-span=\"30d\"]').click()")
 	tab.Until(10*time.Second, "location.search.endsWith('span=30d')")
 }
 
-// TestDetailsThatCannotBeRead says so.
+// TestDetailsThatCannotBeRead checks that the view of an endpoint shows why it has no details.
 func TestDetailsThatCannotBeRead(t *testing.T) {
 	s := showcase(time.Now())
 	address := serve(t, s)
-	tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(address, desktop)
 	tab.Until(20*time.Second, charted)
 	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
 	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
 }
 
-// TestWhatHelps says what usually helps against each kind of failure, in both languages.
+// TestWhatHelps checks that the page says what usually helps against each kind of failure, in both
+// languages.
 func TestWhatHelps(t *testing.T) {
 	browser := chromium.Start(t)
 	s := showcase(time.Now())
 	address := serve(t, s)
-	var tabs []*chromium.Tab
-	for _, language := range []string{"en", "zh-CN"} {
-		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
-	}
+	tabs := inBothLanguages(browser, address+"?pool=llm&endpoint=openai")
 	for _, test := range []struct{ reason, outcome, what, en, zh string }{
 		{"consecutive_failures", "dial", "no such host", "the DNS of this machine", "DNS"},
 		{"consecutive_failures", "dial", "connection refused", "check that it runs", "是否在运行"},
@@ -214,15 +233,12 @@ func TestWhatHelps(t *testing.T) {
 	}
 }
 
-// TestCausesAreTranslated shows causes with numbers in them in both languages.
+// TestCausesAreTranslated checks causes, some with numbers in them, in both languages.
 func TestCausesAreTranslated(t *testing.T) {
 	browser := chromium.Start(t)
 	s := showcase(time.Now())
 	address := serve(t, s)
-	var tabs []*chromium.Tab
-	for _, language := range []string{"en", "zh-CN"} {
-		tabs = append(tabs, browser.Open(address+"?pool=llm&endpoint=openai", chromium.Look{Width: 1440, Height: 900, Language: language}))
-	}
+	tabs := inBothLanguages(browser, address+"?pool=llm&endpoint=openai")
 	for what, want := range map[string][2]string{
 		"503":                           {"503 from POST /v1/chat", "POST /v1/chat 得到 503"},
 		"connection reset by peer":      {"connection reset from POST /v1/chat", "POST /v1/chat 连接被重置"},
@@ -242,10 +258,10 @@ func TestCausesAreTranslated(t *testing.T) {
 	}
 }
 
-// TestIncidentsAreFolded opens an incident and filters the list.
+// TestIncidentsAreFolded checks that incidents open by keyboard, and that filters of the list work.
 func TestIncidentsAreFolded(t *testing.T) {
 	s := showcase(time.Now())
-	tab := chromium.Start(t).Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := chromium.Start(t).Open(serve(t, s), desktop)
 	tab.Until(20*time.Second, live+" && document.querySelectorAll('.group[data-incident]').length === 2")
 	if n := chromium.Eval[int](tab, "document.querySelectorAll('.group .event').length"); n != 0 {
 		t.Errorf("%d events of folded groups are drawn", n)
@@ -280,17 +296,17 @@ func TestIncidentsAreFolded(t *testing.T) {
 	}
 }
 
-// taken are the operator actions that a page has sent.
-type taken struct {
+// actionLog records the operator actions that a page sends.
+type actionLog struct {
 	mu     sync.Mutex
 	bodies []object
-	refuse string
+	refuse string // refuses actions with this error if it is not empty
 }
 
-func (l *taken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *actionLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	var one object
-	_ = json.Unmarshal(body, &one)
+	var action object
+	_ = json.Unmarshal(body, &action)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refuse != "" {
@@ -298,20 +314,21 @@ func (l *taken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(object{"error": l.refuse})
 		return
 	}
-	l.bodies = append(l.bodies, one)
+	l.bodies = append(l.bodies, action)
 	_, _ = w.Write([]byte("{}"))
 }
 
-// TestOperatorActions sends actions by keyboard. There are none where they are turned off.
+// TestOperatorActions checks that the page sends actions by keyboard, and offers none if they are
+// turned off.
 func TestOperatorActions(t *testing.T) {
 	browser := chromium.Start(t)
 	s := showcase(time.Now())
-	tab := browser.Open(serve(t, s), chromium.Look{Width: 1440, Height: 900, Language: "en"})
+	tab := browser.Open(serve(t, s), desktop)
 	tab.Until(20*time.Second, charted+" && "+live)
 	if chromium.Eval[bool](tab, "[...document.querySelectorAll('.act')].some((b) => b.checkVisibility())") {
 		t.Error("a page that is read-only offers actions")
 	}
-	actions := new(taken)
+	actions := new(actionLog)
 	s.handlers.Actions = actions
 	address := serve(t, s)
 	for _, look := range looks() {
@@ -322,9 +339,7 @@ func TestOperatorActions(t *testing.T) {
 		tab.Until(10*time.Second, "document.activeElement.value === 'drain'")
 		accessible(t, tab)
 		tab.Shot(nameOf("actions", look))
-		if too := chromium.Eval[string](tab, wider); too != "" {
-			t.Errorf("wider than the window: %s", too)
-		}
+		fits(t, tab)
 		if look.Language != "en" {
 			continue
 		}
@@ -361,7 +376,7 @@ func TestOperatorActions(t *testing.T) {
 	}
 }
 
-// TestNamesAreText gives pools, endpoints, causes and reasons the form of HTML.
+// TestNamesAreText checks that HTML in names, causes and reasons shows as text.
 func TestNamesAreText(t *testing.T) {
 	const evil = `<img src=x onerror=alert(1)>"&'/?#%`
 	s := newScene()
@@ -373,7 +388,7 @@ func TestNamesAreText(t *testing.T) {
 	s.pools = []object{{"name": evil, "at": now, "down": true, "calls_per_second": 1.0, "retries_denied": 0, "sla": standing(0.99, 0.9, 0.1, false), "endpoints": []object{one}}}
 	s.incidents = []object{{"id": 1, "pool": evil, "kind": "down", "start": now, "cause": evil, "endpoints": []object{{"name": evil, "times": 1}}, "calls_failed": 1, "calls_saved": 0}}
 	s.history = object{evil: object{evil: hour(1, 100, 0.1, 3, 5, 0.5)}}
-	s.detailed(now)
+	s.addDetails(now)
 	s.happen(now, "breaker_opened", evil, object{"endpoint": evil, "reason": evil, "incident": 1})
 	s.happen(now, "operator", evil, object{"endpoint": evil, "reason": "drain", "details": object{"note": evil}})
 	s.happen(now, evil, evil, object{"endpoint": evil, "to": evil})
@@ -386,9 +401,7 @@ func TestNamesAreText(t *testing.T) {
 		if n := chromium.Eval[int](tab, "document.querySelectorAll('img').length"); n != 0 {
 			t.Errorf("%d names became elements", n)
 		}
-		if too := chromium.Eval[string](tab, wider); too != "" {
-			t.Errorf("wider than the window: %s", too)
-		}
+		fits(t, tab)
 	}
 	check()
 	chromium.Eval[any](tab, "document.querySelector('.endpoint-link').click()")

@@ -27,7 +27,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 		for _, m := range entry.FindAllStringSubmatch(block, -1) {
 			key := m[1] + m[2]
 			if found[key] != "" {
-				t.Errorf("%s is there twice", key)
+				t.Errorf("%s appears twice", key)
 			}
 			found[key] = m[3]
 		}
@@ -35,7 +35,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 	}
 	en, zh := words(english), words(chinese)
 	if len(en) < 100 {
-		t.Fatalf("only %d texts were found", len(en))
+		t.Fatalf("found only %d texts", len(en))
 	}
 	placeholder := regexp.MustCompile(`\{\w+\}`)
 	singular := regexp.MustCompile(`\.1$`)
@@ -43,7 +43,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 		translated, ok := zh[key]
 		if !ok {
 			if !singular.MatchString(key) {
-				t.Errorf("%s is not there in Chinese", key)
+				t.Errorf("%s has no Chinese text", key)
 			}
 			continue
 		}
@@ -55,7 +55,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 	}
 	for key := range zh {
 		if en[key] == "" {
-			t.Errorf("%s is there in Chinese only", key)
+			t.Errorf("%s has no English text", key)
 		}
 	}
 	used := regexp.MustCompile(`\bt\('([\w.-]+)'`)
@@ -76,8 +76,7 @@ func TestWordsInBothLanguages(t *testing.T) {
 	}
 }
 
-// TestErrorsAreTranslated checks that the page has words for each error that the proxy has a text of its
-// own for.
+// TestErrorsAreTranslated checks that the page has words for each text of an error in internal/outcome.
 func TestErrorsAreTranslated(t *testing.T) {
 	words, err := os.ReadFile("page/words.js")
 	if err != nil {
@@ -89,7 +88,7 @@ func TestErrorsAreTranslated(t *testing.T) {
 	}
 	texts := regexp.MustCompile(`return "([^"]+[^" :])"`).FindAllStringSubmatch(string(source), -1)
 	if len(texts) < 12 {
-		t.Fatalf("only %d texts were found", len(texts))
+		t.Fatalf("found only %d texts", len(texts))
 	}
 	texts = append(texts, []string{"", "connection refused"}, []string{"", "connection reset by peer"}, []string{"", "unexpected body"})
 	for _, m := range texts {
@@ -111,7 +110,7 @@ func TestGlossary(t *testing.T) {
 	}
 	rows := regexp.MustCompile(`(?m)^\| [\w ,/]+ \| ([^|]+) \|`).FindAllStringSubmatch(string(glossary), -1)
 	if len(rows) < 40 {
-		t.Fatalf("only %d words were found", len(rows))
+		t.Fatalf("found only %d words", len(rows))
 	}
 	// Words of the documents that the page does not use.
 	elsewhere := "上游 对冲 救援 时限 结果 试探 复发 过时 监控页面 SLA、目标 中位数、95 分位 重试、重试预算 强制断开 / 强制闭合 排空 熔断器"

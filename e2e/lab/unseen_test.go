@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -28,6 +30,7 @@ type unseen struct {
 	well    roundTrip // for calls
 	streams bool      // answers are for the client as they come
 	posts   bool      // every other call is a POST, and only these fail; only these are counted
+	seen    bool      // checks fail, too
 }
 
 const unseenOptions = `failover {
@@ -64,8 +67,25 @@ var unseenFaults = []unseen{
 	{name: "cut bodies", ill: cutsBody, well: saysJSON(`{"ok":true}`)},
 	{name: "350 times slower", ill: after(700*time.Millisecond, http.StatusOK)},
 	{name: "slow streams", ill: sends(60, 2*time.Second, token), well: sends(60, 20*time.Millisecond, token), streams: true},
+	{name: "stalled bodies", ill: stallsBody, well: saysJSON(`{"ok":true}`)},
 	{name: "crash", ill: refusesConnections},
 	{name: "hang", ill: hangs},
+	{name: "crash, seen", ill: refusesConnections, seen: true},
+	{name: "hang, seen", ill: hangs, seen: true},
+	{name: "503, seen", ill: after(2*time.Millisecond, http.StatusServiceUnavailable), seen: true},
+	{name: "350 times slower, seen", ill: after(700*time.Millisecond, http.StatusOK), seen: true},
+}
+
+func stallsBody(r *http.Request) (*http.Response, error) {
+	resp := streamOf(r, func(ctx context.Context, w io.Writer) error {
+		if _, err := io.WriteString(w, "half"); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	resp.Header.Set("Content-Type", "application/json")
+	return resp, nil
 }
 
 func saysJSON(body string) roundTrip {
@@ -128,6 +148,12 @@ func (f *unseen) play(t *testing.T, rate int, checks bool, lasts time.Duration) 
 	counts := func(r *http.Request) bool { return !f.posts || r.Method == http.MethodPost }
 	l.on("one.test:80", func(r *http.Request) (*http.Response, error) {
 		if r.URL.Path == "/health" {
+			mu.Lock()
+			bad := isIll && f.seen
+			mu.Unlock()
+			if bad {
+				return f.ill(r)
+			}
 			return quickly(r)
 		}
 		mu.Lock()
@@ -186,7 +212,7 @@ func (f *unseen) play(t *testing.T, rate int, checks bool, lasts time.Duration) 
 			}
 		}
 	}
-	load(20*time.Second, nil)
+	load(max(20*time.Second, 300*time.Second/time.Duration(rate)), nil)
 	mu.Lock()
 	isIll, slow = true, 0
 	mu.Unlock()
@@ -242,7 +268,7 @@ func TestAllUnseenFaults(t *testing.T) {
 		return
 	}
 	for _, lasts := range []time.Duration{20 * time.Second, time.Minute, 10 * time.Minute} {
-		for _, rate := range []int{20, 200} {
+		for _, rate := range []int{5, 20, 200} {
 			for _, checks := range []bool{true, false} {
 				for _, f := range unseenFaults {
 					name := fmt.Sprintf("%s for %v at %d a second, checks %t", f.name, lasts, rate, checks)

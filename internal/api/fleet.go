@@ -8,8 +8,8 @@ type FleetStatus struct {
 	Name     string `json:"name"`
 	Instance string `json:"instance"`
 
-	// Whether the engine is reachable, and the age of the newest information about this instance
-	// that the others have, in seconds.
+	// Whether the engine is reachable, and the age of what the other instances know about this
+	// one, in seconds.
 	Connected bool    `json:"connected"`
 	Lag       float64 `json:"lag_seconds"`
 
@@ -27,8 +27,7 @@ type InstanceStatus struct {
 	// The plugin's version; absent if it is unknown.
 	Release string `json:"release,omitempty"`
 
-	// Since when it is known here, and when it was last heard of. Absent for the instance that
-	// answers.
+	// When the instance that answers first and last heard of it. Absent for itself.
 	Since time.Time `json:"since,omitzero"`
 	Seen  time.Time `json:"seen,omitzero"`
 
@@ -41,10 +40,10 @@ type OpenStatus struct {
 	Pool     string `json:"pool"`
 	Endpoint string `json:"endpoint"`
 
-	// The kind of request that it is about; absent for all.
+	// The scope of calls for which it is open; absent if it is open for all calls.
 	Scope string `json:"scope,omitempty"`
 
-	// open, or recovering if a trial has succeeded.
+	// open, or recovering after a successful trial.
 	State string `json:"state"`
 
 	// Why it opened.

@@ -35,15 +35,16 @@ const (
 	Weight   = "weight"
 	Priority = "priority"
 
-	// InFleet and Here say where an order is carried out: at all instances of the fleet, or at
-	// the one that is asked alone.
+	// InFleet and Here are where an order takes effect: at all instances of the fleet, or only
+	// at the instance that gets it.
 	InFleet = "fleet"
 	Here    = "here"
-	// AsConfigured stands for a return to the configured weight or priority.
+	// AsConfigured restores the configured weight or priority.
 	AsConfigured = "configured"
 )
 
-// A Change is an optional change of a setting: to a value, or back to the configured one.
+// A Change is an optional change of a setting: to a value, or back to the configured one. The
+// zero value changes nothing.
 type Change[T any] struct {
 	Made  bool
 	Value *T // nil means as configured
@@ -53,29 +54,30 @@ type Change[T any] struct {
 type Order struct {
 	Action   string // drain, trip, enable, reset or set
 	Reason   string
-	Lasts    time.Duration   // 0 means until it is undone
-	Where    string          // InFleet, Here, or empty: in the fleet if there is one
+	Lasts    time.Duration   // 0 means until another order undoes it
+	Where    string          // InFleet or Here; empty means InFleet if there is a fleet
 	Weight   Change[float64] // set only
 	Priority Change[int]     // set only
 }
 
 // Event returns the event of an order. Its details include the operator's reason.
-func (c Order) Event(endpoint string, inFlight int64, now time.Time) event.Event {
+func (o *Order) Event(endpoint string, inFlight int64, now time.Time) event.Event {
 	details := map[string]any{}
-	if c.Reason != "" {
-		details["note"] = c.Reason
+	if o.Reason != "" {
+		details["note"] = o.Reason
 	}
-	if c.Lasts > 0 {
-		details["until"] = now.Add(c.Lasts)
+	if o.Lasts > 0 {
+		details["until"] = now.Add(o.Lasts)
 	}
-	if c.Action == Drain || c.Action == Trip {
+	if o.Action == Drain || o.Action == Trip {
 		details["in_flight"] = inFlight
 	}
-	describeChange(details, Weight, c.Weight)
-	describeChange(details, Priority, c.Priority)
-	return event.Event{At: now, Kind: event.Operator, Endpoint: endpoint, Reason: c.Action, Details: details}
+	describeChange(details, Weight, o.Weight)
+	describeChange(details, Priority, o.Priority)
+	return event.Event{At: now, Kind: event.Operator, Endpoint: endpoint, Reason: o.Action, Details: details}
 }
 
+// describeChange adds a change to the details of an event.
 func describeChange[T any](details map[string]any, name string, c Change[T]) {
 	switch {
 	case !c.Made:
@@ -96,7 +98,7 @@ const (
 var Actions = []string{Drain, Enable, Trip, Reset}
 
 // ReadFields reads the fields from the body of a request. Each field may occur once.
-func (c *Order) ReadFields(body []byte) error {
+func (o *Order) ReadFields(body []byte) error {
 	switch err := jsondoc.Check(body, jsondoc.MaxDepth); {
 	case err == jsondoc.ErrSyntax:
 		var detail json.RawMessage
@@ -112,7 +114,7 @@ func (c *Order) ReadFields(body []byte) error {
 			return fmt.Errorf("%s: given twice", shorten([]byte(name)))
 		}
 		seen[name] = true
-		if err := c.read(name, value); err != nil {
+		if err := o.read(name, value); err != nil {
 			return fmt.Errorf("%s: %w", shorten([]byte(name)), err)
 		}
 	}
@@ -120,26 +122,26 @@ func (c *Order) ReadFields(body []byte) error {
 }
 
 // read reads one field.
-func (c *Order) read(name string, value json.RawMessage) error {
+func (o *Order) read(name string, value json.RawMessage) error {
 	switch {
-	case name == "for" && c.Action != Reset:
+	case name == "for" && o.Action != Reset:
 		return readField(value, "a duration such as \"10m\"", func(text string) (err error) {
-			c.Lasts, err = caddy.ParseDuration(text)
+			o.Lasts, err = caddy.ParseDuration(text)
 			switch {
 			case err != nil:
 				return fmt.Errorf("want a duration such as \"10m\", not %q", text)
-			case c.Lasts <= 0:
+			case o.Lasts <= 0:
 				return errors.New("must be longer than 0")
-			case c.Lasts > MaxLasts:
-				return errors.New("must be at most a year; leave it out for no end")
+			case o.Lasts > MaxLasts:
+				return errors.New("must be at most a year; without it, the order has no end")
 			}
 			return nil
 		})
 	case name == "for":
-		return errors.New("a reset is done at once and has no duration")
+		return errors.New("a reset has no duration")
 	case name == "reason":
 		return readField(value, "a string", func(text string) error {
-			c.Reason = text
+			o.Reason = text
 			if len(text) > MaxReason {
 				return fmt.Errorf("must be at most %d bytes", MaxReason)
 			}
@@ -147,44 +149,44 @@ func (c *Order) read(name string, value json.RawMessage) error {
 		})
 	case name == "where":
 		return readField(value, `"fleet" or "here"`, func(text string) error {
-			if c.Where = text; text != InFleet && text != Here {
+			if o.Where = text; text != InFleet && text != Here {
 				return fmt.Errorf(`want "fleet" or "here", not %q`, text)
 			}
 			return nil
 		})
-	case name == Weight && c.Action == Set:
-		return readChange(value, "a number or null", &c.Weight, func(weight float64) error {
+	case name == Weight && o.Action == Set:
+		return readChange(value, "a number or null", &o.Weight, func(weight float64) error {
 			if want := WeightRange(weight); want != "" {
 				return fmt.Errorf("must be %s", want)
 			}
 			return nil
 		})
-	case name == Priority && c.Action == Set:
-		return readChange(value, "a whole number or null", &c.Priority, func(priority int) error {
+	case name == Priority && o.Action == Set:
+		return readChange(value, "a whole number or null", &o.Priority, func(priority int) error {
 			if priority < 1 {
 				return errors.New("must be 1 or more")
 			}
 			return nil
 		})
-	case c.Action == Set:
+	case o.Action == Set:
 		return errors.New("unknown field; known are weight, priority, for, reason and where")
 	}
 	return errors.New("unknown field; known are for, reason and where")
 }
 
 // Validate checks the fields in combination.
-func (c *Order) Validate() error {
+func (o *Order) Validate() error {
 	switch {
-	case c.Action != Set:
-	case !c.Weight.Made && !c.Priority.Made:
+	case o.Action != Set:
+	case !o.Weight.Made && !o.Priority.Made:
 		return errors.New("weight, priority: at least one of them is needed")
-	case c.Lasts > 0 && c.Weight.Value == nil && c.Priority.Value == nil:
+	case o.Lasts > 0 && o.Weight.Value == nil && o.Priority.Value == nil:
 		return errors.New("for: needs a weight or a priority to set")
 	}
 	return nil
 }
 
-// readChange reads a value, or null for the configured value.
+// readChange reads a change: a value that passes check, or null for the configured value.
 func readChange[T any](value json.RawMessage, want string, into *Change[T], check func(T) error) error {
 	into.Made = true
 	if string(value) == "null" {
@@ -196,7 +198,7 @@ func readChange[T any](value json.RawMessage, want string, into *Change[T], chec
 	})
 }
 
-// readField decodes a value other than null and passes it to take.
+// readField decodes a value and passes it to take. null is an error.
 func readField[T any](value json.RawMessage, want string, take func(T) error) error {
 	var v T
 	if string(value) == "null" {
@@ -219,7 +221,7 @@ func shorten(text []byte) string {
 // maxWeight keeps sums of weights far from infinity.
 const maxWeight = math.MaxFloat32
 
-// WeightRange returns the allowed range if weight is outside it, else "".
+// WeightRange returns the allowed range in words if weight is outside it, else "".
 func WeightRange(weight float64) string {
 	switch {
 	case weight > maxWeight:

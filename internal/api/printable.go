@@ -8,18 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// Responses of the admin API can contain foreign text: names, reasons, errors. These
-// functions stop it from controlling the terminal or reordering what it shows.
-
-// Printable returns text as one line. It escapes everything invisible as in Go: control and
-// format characters, such as overrides of the writing direction, and bytes that are not
-// UTF-8.
+// Printable returns text as one line that cannot control a terminal or change the order of what
+// it shows. It escapes everything invisible as Go does: control and format characters, such as
+// overrides of the writing direction, and bytes that are not UTF-8.
 func Printable(text string) string { return escape(text, "", goEscape) }
 
 // PrintableLines is Printable, but keeps line breaks and tabs.
 func PrintableLines(text string) string { return escape(text, "\n\t", goEscape) }
 
-// PrintableJSON escapes a JSON document in the same way. Its meaning does not change.
+// PrintableJSON is Printable for a JSON document, whose meaning it keeps.
 func PrintableJSON(text string) string { return escape(text, "\n\t\r", jsonEscape) }
 
 func escape(text, except string, with func(r rune, raw string) string) string {

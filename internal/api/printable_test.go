@@ -24,8 +24,8 @@ func FuzzPrintable(f *testing.F) {
 				t.Fatalf("%q: %U", text, r)
 			}
 		}
-		seen := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsGraphic(r) || r == '\ufffd' }) < 0
-		if seen && Printable(text) != text {
+		visible := strings.IndexFunc(text, func(r rune) bool { return !strconv.IsGraphic(r) || r == '\ufffd' }) < 0
+		if visible && Printable(text) != text {
 			t.Fatalf("%q became %q", text, Printable(text))
 		}
 		if lines := PrintableLines(text); strings.Count(lines, "\n") != strings.Count(text, "\n") {

@@ -8,9 +8,9 @@ const Root = "/failover/"
 // StreamRetry is the time after which a client of the stream should reconnect.
 const StreamRetry = time.Second
 
-// Every is the parameter with the time between two messages of a stream of statuses.
+// Every is the query parameter that sets the time between two messages of a stream of statuses.
 const Every = "every"
 
-// WarningField is the header with warnings about a report, one line for each thing that the
-// report leaves out.
+// WarningField is the response header that names what a report leaves out, one value for each
+// gap.
 const WarningField = "Failover-Warning"

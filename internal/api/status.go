@@ -71,10 +71,10 @@ type SLAStatus struct {
 type IndicatorStatus struct {
 	sla.Attainment
 
-	// Whether the error budget is spent too fast; of a pool only.
+	// Whether the error budget burns too fast; always false for an endpoint.
 	Burning bool `json:"burning"`
 
-	// How fast it is spent, over pairs of windows.
+	// How fast it burns, over pairs of windows.
 	Burn []BurnStatus `json:"burn"`
 }
 
@@ -107,7 +107,7 @@ type PoolStatus struct {
 	// Retries that the budget denied, since the pool was made.
 	RetriesDenied int64 `json:"retries_denied"`
 
-	// How calls wait that find no endpoint; absent if none ever has.
+	// Calls that wait for an endpoint; absent if no call has ever waited.
 	Waiting *WaitingStatus `json:"waiting,omitempty"`
 
 	// The objectives and the results that clients saw. Absent without objectives, and in
@@ -121,21 +121,22 @@ type PoolStatus struct {
 	Endpoints []EndpointStatus `json:"endpoints"`
 }
 
-// WaitingStatus is how calls wait for an endpoint of a pool. The counts are of waits, since the
+// WaitingStatus describes the calls that wait for an endpoint of a pool. It counts waits since the
 // pool was made: a call whose attempt fails may wait again.
 type WaitingStatus struct {
 	// Calls that wait now.
 	Calls int64 `json:"calls"`
 
-	// How long the first in the queue has been there, in seconds.
+	// How long the first call in the queue has waited, in seconds.
 	Longest float64 `json:"longest_seconds"`
 
-	// Waits that ended with an attempt, with a refusal, and with the client's leaving.
+	// Waits that ended because an endpoint took the call, because the time was over, and because
+	// the client left.
 	LetIn    uint64 `json:"let_in"`
 	TimeOver uint64 `json:"time_over"`
 	Left     uint64 `json:"left"`
 
-	// Calls that were refused at once, since as many waited as may.
+	// Calls that were refused at once because the queue was full.
 	TurnedAway uint64 `json:"turned_away"`
 }
 
@@ -166,8 +167,7 @@ type EndpointStatus struct {
 	// finish.
 	Draining bool `json:"draining"`
 
-	// Why and since when the breaker is in this state. Absent if it has been since the pool
-	// was made.
+	// Why and since when the breaker is in this state. Absent before its first change.
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 
@@ -175,8 +175,8 @@ type EndpointStatus struct {
 	// is out, trials come sooner.
 	Until time.Time `json:"until,omitzero"`
 
-	// Since when the breaker has not been closed: open or recovering, also in alternation.
-	// Absent while it is closed.
+	// When the breaker left the closed state. Since then it has been open or recovering. Absent
+	// while it is closed.
 	DownSince time.Time `json:"down_since,omitzero"`
 
 	// What opened the breaker. Absent while it is closed, and if an operator opened it.
@@ -195,9 +195,9 @@ type EndpointStatus struct {
 	// Its part of all calls by the routing table, 0 to 1.
 	Traffic float64 `json:"traffic"`
 
-	// End of and reason for the endpoint's hold: rate_limited (the endpoint asked for it)
-	// or next_on (half of its last calls moved on from its responses; then one call tries
-	// it).
+	// End of and reason for the endpoint's cooldown: rate_limited (the endpoint asked for it),
+	// quota (its responses state that a quota is used up), or next_on (half of its last calls
+	// moved on from its responses; then one call tries it).
 	HeldUntil  time.Time `json:"held_until,omitzero"`
 	HeldReason string    `json:"held_reason,omitempty"`
 
@@ -219,25 +219,25 @@ type EndpointStatus struct {
 	// eighth. Absent if unknown.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
-	// How it does for calls of one scope each, where the pool has an option `scope`: those that
-	// are not well, then the busiest 8 of the others. Absent if there are none.
+	// Its status for calls of each scope, if the pool has the option `scope`: first the scopes
+	// that are not well, then the busiest 8 of the others. Absent if there are none.
 	Scopes []ScopeStatus `json:"scopes,omitempty"`
 
 	// Its health checks; absent if it has none.
 	Check *CheckStatus `json:"check,omitempty"`
 
-	// The pool's objectives and this endpoint's own results. Absent without objectives. Up
-	// to a minute old.
+	// The pool's objectives and this endpoint's own results, up to a minute old. Absent without
+	// objectives.
 	SLA *SLAStatus `json:"sla,omitempty"`
 
 	// How much is left of its limits; absent if it has none.
 	Limits []LimitStatus `json:"limits,omitempty"`
 
-	// What its responses have stated of its quotas; absent if they state none.
+	// The quotas that its responses have stated; absent if they state none.
 	Quotas []QuotaStatus `json:"quotas,omitempty"`
 
-	// What a schedule does to it now; absent if none is in force. An operator's orders
-	// override it.
+	// What a schedule changes now; absent if none is in force. An operator's orders override
+	// it.
 	Schedule *ScheduleStatus `json:"schedule,omitempty"`
 
 	// The operator's order in force, and the operator's overrides of weight and priority.
@@ -245,30 +245,31 @@ type EndpointStatus struct {
 	Operator *OperatorStatus `json:"operator,omitempty"`
 	Override *OverrideStatus `json:"override,omitempty"`
 
-	// What the fleet says of it; absent without a fleet.
+	// Its state at the instances of the fleet; absent without a fleet.
 	Fleet *EndpointFleet `json:"fleet,omitempty"`
 }
 
-// EndpointFleet is what the instances of a fleet say of an endpoint, or of one scope of it.
+// EndpointFleet is the state of an endpoint, or of one scope of it, at the instances of a fleet.
 type EndpointFleet struct {
-	// At how many instances its breaker is open, this one among them, and how many there are.
+	// The number of instances at which the breaker is open, including this one, and the number of
+	// instances.
 	Open      int `json:"open"`
 	Instances int `json:"instances"`
 
-	// Whether this instance is wary, because at least two others, and half of those with calls
-	// there, have opened: one failure opens it, and it gets at most a quarter of its traffic
-	// until a call succeeds.
+	// Whether this instance is wary: at least two other instances, and half of those with calls
+	// to the endpoint, have it open. Then one failure opens the breaker here, and the endpoint
+	// gets at most a quarter of its traffic until a call succeeds.
 	Wary bool `json:"wary"`
 }
 
-// ScopeStatus is how an endpoint does for calls of one scope. The endpoint's own state comes before:
-// what keeps all calls away keeps these away too.
+// ScopeStatus is the status of an endpoint for the calls of one scope. The endpoint's own state has
+// precedence: if it gets no calls, it gets none of the scope.
 type ScopeStatus struct {
-	// The scope, such as the name of a model; other: those that the 64 known ones left no room for.
+	// The scope, such as the name of a model; other for the calls of all scopes beyond 64.
 	Scope string `json:"scope"`
 
-	// The state of the scope's breaker, why, since and until when, and since when it has not been
-	// closed, as of an endpoint.
+	// The state of the scope's breaker, why, since and until when, and when it left the closed
+	// state, as of an endpoint.
 	State     string    `json:"state"`
 	Reason    string    `json:"reason,omitempty"`
 	Since     time.Time `json:"since,omitzero"`
@@ -284,17 +285,17 @@ type ScopeStatus struct {
 	Share float64 `json:"share"`
 	Score float64 `json:"score"`
 
-	// End of and reason for a hold, as of an endpoint.
+	// End of and reason for a cooldown, as of an endpoint.
 	HeldUntil  time.Time `json:"held_until,omitzero"`
 	HeldReason string    `json:"held_reason,omitempty"`
 
-	// Attempts since the scope was first seen, or seen again after it was forgotten.
+	// Attempts since the state of the scope was made.
 	Attempts uint64 `json:"attempts"`
 
 	// Time to the first byte of successes, as of an endpoint.
 	Latency *LatencyStatus `json:"latency,omitempty"`
 
-	// What the instances of the fleet say of the scope, as of an endpoint. Absent if it is open
+	// The scope's state at the instances of the fleet, as of an endpoint. Absent if it is open
 	// nowhere.
 	Fleet *EndpointFleet `json:"fleet,omitempty"`
 }
@@ -345,16 +346,16 @@ type OperatorStatus struct {
 
 // LimitStatus is how much is left of a limit.
 type LimitStatus struct {
-	// The limit: so many, of what (`requests` or `tokens`), in how many seconds.
+	// The limit: a number of `requests` or `tokens` in a number of seconds.
 	Amount int64   `json:"amount"`
 	Of     string  `json:"of"`
 	Per    float64 `json:"per_seconds"`
 
-	// What has not been used within that time.
+	// What is left of it now.
 	Left int64 `json:"left"`
 }
 
-// QuotaStatus is what an endpoint's responses have stated of a quota last.
+// QuotaStatus is the latest that an endpoint's responses have stated of a quota.
 type QuotaStatus struct {
 	// What it counts: `requests`, `tokens`, `input tokens` or `output tokens`.
 	Of string `json:"of"`
@@ -365,20 +366,20 @@ type QuotaStatus struct {
 	// What was left.
 	Left int64 `json:"left"`
 
-	// When a quota that is used up is back, at most 5 minutes after the response.
+	// When a used-up quota is available again, at most 5 minutes after the response.
 	BackAt time.Time `json:"back_at,omitzero"`
 }
 
-// ScheduleStatus is what a schedule does to an endpoint for a while.
+// ScheduleStatus is what a schedule changes at an endpoint for a while.
 type ScheduleStatus struct {
 	// Whether it keeps new calls away.
 	Drain bool `json:"drain"`
 
-	// The weight and the priority; absent if they are as configured.
+	// The weight and the priority that it sets; absent if it does not set them.
 	Weight   *float64 `json:"weight,omitempty"`
 	Priority *int     `json:"priority,omitempty"`
 
-	// Since when, and until when.
+	// Start and end.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
 }

@@ -219,6 +219,7 @@ type Breaker struct {
 	vain    int       // failures of the trial before it, whose calls may have moved on; 0: none
 	noticed bool      // the latest check before it opened, or one since, has failed or was late
 	late    bool      // the latest check passed late
+	upheld  bool      // a check has passed
 	putOff  int       // trials of other instances in vain that made the period longer
 
 	Latest   checkState // result of the latest check
@@ -266,7 +267,7 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 		b.setbacks = 0
 	}
 	if to == Open {
-		b.Opened, b.noticed = reason, b.Latest == CheckHasFailed
+		b.Opened, b.noticed, b.upheld = reason, b.Latest == CheckHasFailed, false
 	}
 }
 

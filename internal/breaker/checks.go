@@ -26,6 +26,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	b.Latest, b.late = CheckHasFailed, false
 	if passed {
 		b.Latest = checkHasPassed
+		b.upheld = b.upheld || b.State == Open
 	}
 	switch {
 	case cfg.Off:

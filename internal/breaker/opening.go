@@ -91,8 +91,9 @@ func (b *Breaker) open(now time.Time, cfg *Config, reason string) {
 // openFor begins an open period. reason is why the state changes now, cause is what
 // keeps the endpoint out.
 func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
-	b.quick.may = b.State == Closed && b.Relapses == 0 && now.Sub(b.goodSince) >= forgiveAfter
+	b.quick.may = b.quick.may && b.Share == 0
 	if b.State == Closed {
+		b.quick.may = b.Relapses == 0 && now.Sub(b.goodSince) >= forgiveAfter
 		b.measurePace(now, cfg)
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {

@@ -6,11 +6,17 @@ import "time"
 // step. A recovery is quick if checks have seen the fault and its end, and the endpoint was
 // well for at least forgiveAfter before it opened. The first failure ends it, and each
 // failure slows the steps that follow, so the load settles below the endpoint's capacity.
+//
+// Until the first failure of a recovery, a success adds more if the endpoint has fewer than
+// quickRate calls a second: where a recovery is quick, and where checks have passed while the endpoint
+// was out.
+//
 // The zero value is a recovery that is not quick. Its breaker's mutex guards it.
 type quick struct {
-	may      bool    // the endpoint was well for long before it opened; kept while it is out
+	may      bool    // the endpoint was well for long before it opened; kept until a share has failed
 	on       bool    // nothing has failed yet
 	setbacks int     // failures since the recovery was quick
+	each     float64 // what a success adds to the share; 0: shareOfSuccess
 	began    float64 // the share at the beginning of the step
 	routed   float64 // the share for which routing tables were rebuilt last
 }
@@ -20,11 +26,25 @@ const (
 	quickMost = 4
 	// quickRouted is how many times the share must have grown to be worth a routing table.
 	quickRouted = 1.1
+	// quickRate is up to how many calls a second a success is worth more: the share grows as if the
+	// endpoint had as many. But a success adds at most mostOfSuccess. Many proxies that
+	// return to an endpoint with little capacity would exceed it by more than a fifth if both were larger.
+	quickRate     = 40
+	mostOfSuccess = 0.04
 )
+
+// begin begins a recovery. proven says that checks have seen the fault and its end, upheld that they have
+// passed all the time. pace is how many calls a second the endpoint had; 0: unknown.
+func (q *quick) begin(proven, upheld bool, pace float64) {
+	q.on = proven && q.may
+	if q.may && (proven || upheld) && pace > 0 {
+		q.each = min(mostOfSuccess, shareOfSuccess*quickRate/pace)
+	}
+}
 
 // setBack takes a failure, and reports whether the recovery was quick until now.
 func (q *quick) setBack() (was bool) {
-	was = q.on
+	was, q.each = q.on, 0
 	if q.on || q.setbacks > 0 {
 		q.on = false
 		q.setbacks++
@@ -33,7 +53,7 @@ func (q *quick) setBack() (was bool) {
 }
 
 // ofSuccess returns what each success of a step adds to the share.
-func (q *quick) ofSuccess() float64 { return shareOfSuccess / float64(1+q.setbacks) }
+func (q *quick) ofSuccess() float64 { return max(shareOfSuccess, q.each) / float64(1+q.setbacks) }
 
 // callSucceeded counts the success of a call at a recovering endpoint. It reports whether
 // routing tables must be rebuilt.
@@ -43,7 +63,7 @@ func (b *Breaker) callSucceeded(now time.Time, cfg *Config) (changed bool) {
 	}
 	b.successes++
 	b.grown = true
-	b.Share = min(1, b.mostGrowth(quickMost)*b.quick.began, b.Share+shareOfSuccess)
+	b.Share = min(1, b.mostGrowth(quickMost)*b.quick.began, b.Share+b.quick.ofSuccess())
 	if b.Share >= 1 {
 		b.Transition(Closed, now, ReasonRecovered)
 		return true

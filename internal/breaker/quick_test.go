@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -131,5 +132,82 @@ func TestLateChecks(t *testing.T) {
 	b.Checked(now, &cfg, true, true, false)
 	if b.State != Recovering || b.Share != cfg.Start {
 		t.Errorf("%v with %v after two, want recovering with the first share", b.State, b.Share)
+	}
+}
+
+// usedTo gives b some calls a second for a window, so that it knows its pace.
+func usedTo(b *Breaker, now time.Time, cfg *Config, rate int) (after time.Time) {
+	for range int(cfg.Window.Seconds()) {
+		now = now.Add(time.Second)
+		succeed(b, now, cfg, rate)
+		b.Tick(now, cfg)
+	}
+	return now
+}
+
+// TestRecoveryWithFewCalls checks that a success of a rare call is worth more while checks show that the
+// endpoint works.
+func TestRecoveryWithFewCalls(t *testing.T) {
+	cfg := Defaults(time.Second)
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	fail := func(b *Breaker, now time.Time) {
+		p, _ := b.Acquire(now, &cfg)
+		b.Report(now, &cfg, p, Result{Failed: true, Moved: Moved{On: true, Rate: 200}})
+	}
+	near := func(what string, got, want float64) {
+		t.Helper()
+		if got < want-0.003 || got > want+0.003 {
+			t.Errorf("%s: share %.3f, want %.3f", what, got, want)
+		}
+	}
+	for _, test := range []struct {
+		rate int
+		each float64 // what a success adds
+	}{{200, 0.01}, {40, 0.01}, {20, 0.02}, {10, 0.04}, {2, 0.04}} {
+		var seen Breaker
+		now := usedTo(&seen, start, &cfg, test.rate)
+		seenByChecks(t, &seen, now, &cfg)
+		succeed(&seen, now.Add(time.Second), &cfg, 3)
+		near(fmt.Sprintf("%d a second, checks saw the fault", test.rate), seen.Share, cfg.Start+3*test.each)
+		fail(&seen, now.Add(time.Second))
+		near("the first failure", seen.Share, max(cfg.Start, (cfg.Start+3*test.each)/2))
+		if got := seen.quick.ofSuccess(); got > shareOfSuccess/2 {
+			t.Errorf("%d a second: after a failure a success adds %v", test.rate, got)
+		}
+
+		// Calls fail, checks pass, and two trials fail.
+		for _, checked := range []bool{true, false} {
+			var b Breaker
+			now := usedTo(&b, start, &cfg, test.rate)
+			for b.State == Closed {
+				fail(&b, now)
+			}
+			for range 2 {
+				if checked {
+					b.Checked(now, &cfg, true, true, false)
+				}
+				now = b.Until
+				b.Tick(now, &cfg)
+				fail(&b, now)
+			}
+			if checked {
+				b.Checked(now, &cfg, true, true, false)
+			}
+			now = b.Until
+			b.Tick(now, &cfg)
+			succeed(&b, now, &cfg, 1)
+			near("the trial", b.Share, cfg.Start)
+			for range 2 { // the first step doubles the share
+				now = now.Add(cfg.Step)
+				succeed(&b, now, &cfg, 3)
+				b.Tick(now, &cfg)
+			}
+			each := test.each
+			if !checked {
+				each = shareOfSuccess
+			}
+			first := min(2*cfg.Start, cfg.Start+max(3*each, shareOfStep))
+			near(fmt.Sprintf("%d a second, checked %t", test.rate, checked), b.Share, min(2*first, first+max(3*each, shareOfStep)))
+		}
 	}
 }

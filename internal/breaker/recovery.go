@@ -21,8 +21,9 @@ const (
 // share follows at once.
 func (b *Breaker) recover(now time.Time, cfg *Config, reason string) {
 	proven := b.noticed && b.Latest == checkHasPassed && !b.late
+	upheld := b.upheld && !b.noticed
 	b.Transition(Recovering, now, reason)
-	b.quick.on = proven && b.quick.may
+	b.quick.begin(proven, upheld, b.pace)
 	if proven {
 		b.stepSucceeded(now, cfg)
 	}

@@ -23,7 +23,8 @@ type fleet struct {
 	request   *http.Request
 	slowStart time.Duration // above 0: instead of progressive recovery
 	record    *fleetRecord
-	sharing   *sharing // nil: they tell each other nothing
+	sharing   *sharing         // nil: they tell each other nothing
+	checks    *simulatedChecks // nil: none
 }
 
 var fleetEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -35,6 +36,7 @@ type simulatedAPI struct {
 	capacity func(at time.Duration) float64 // calls a second; 0: it is down
 	latency  func(at time.Duration) time.Duration
 	failing  func(at time.Duration) float64 // part of the calls; nil: none
+	refuses  bool                           // while it is down it refuses calls, instead of connections
 
 	tokens float64
 	last   time.Duration
@@ -48,6 +50,9 @@ func (a *simulatedAPI) answer(at time.Duration) (outcome.Outcome, time.Duration)
 	capacity := a.capacity(at)
 	if capacity <= 0 {
 		a.tokens, a.last = 0, at
+		if a.refuses {
+			return outcome.FailedStatus, 2 * time.Millisecond
+		}
 		return outcome.FailedDial, time.Millisecond
 	}
 	a.tokens = min(capacity*burst, a.tokens+capacity*(at-a.last).Seconds())
@@ -132,6 +137,9 @@ func (f *fleet) tickAt(in *instance, at time.Duration) {
 // tick runs an instance's control loop once.
 func (f *fleet) tick(in *instance) {
 	now := f.clock()
+	if f.checks != nil {
+		f.checks.tick(in, f.now, now)
+	}
 	next := now.Add(pool.TickEvery)
 	if due := in.policy.Pool.Tick(now); !due.IsZero() && due.Before(next) {
 		next = later(due, now.Add(time.Millisecond))

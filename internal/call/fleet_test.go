@@ -58,6 +58,7 @@ type fleetScenario struct {
 	returns     bool // the watched endpoints come back at `to`
 	watch       int  // how many endpoints are watched, from the first; those at fault
 	instances   int  // number of proxies, if results of 30 would depend on chance; 0: 30
+	checks      *simulatedChecks
 }
 
 const apiLatency = 20 * time.Millisecond
@@ -241,6 +242,9 @@ func (s *fleetScenario) run(t *testing.T, v fleetVariant, instances int, rate fl
 		t.Fatal(err)
 	}
 	f.record, f.slowStart = &fleetRecord{watch: s.watch}, v.slowStart
+	if f.checks = s.checks; f.checks != nil {
+		f.checks.begin(f)
+	}
 	if v.shares {
 		f.share()
 	}

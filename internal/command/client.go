@@ -22,11 +22,11 @@ import (
 )
 
 const (
-	// responseTimeout is how long Caddy may take to begin a response.
+	// responseTimeout is how long Caddy may take to start a response.
 	responseTimeout = 30 * time.Second
 	// maxBody is the maximum size of a response body, in bytes.
 	maxBody = 64 << 20
-	// sendTries is how many times a request is sent at most.
+	// sendTries is how often a client sends a request at most.
 	sendTries = 3
 )
 
@@ -35,7 +35,7 @@ type client struct {
 	ctx     context.Context
 	address string // as the user gave it
 	origin  string // scheme and host of request URLs
-	network bool   // false: a Unix socket
+	network bool   // false means a Unix socket
 	http    *http.Client
 }
 
@@ -72,8 +72,8 @@ func newClient(ctx context.Context, address string) (*client, error) {
 }
 
 // send sends a request with body as JSON, or without a body if it is nil. header alternates names and
-// values. The error for a response without success is a commandError. The caller closes the response's
-// body.
+// values. It returns a commandError if the status is not a success. Otherwise the caller closes the
+// response's body.
 func (c *client) send(method, uri string, body any, header ...string) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -112,7 +112,7 @@ func (c *client) send(method, uri string, body any, header ...string) (*http.Res
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, c.refused(resp)
+	return nil, c.statusError(resp)
 }
 
 // dropped reports whether an error says that the connection was closed before a response.
@@ -124,20 +124,20 @@ func dropped(err error) bool {
 // plainCause returns an error of http.Client without its prefix, which repeats the request.
 func plainCause(err error) error { return cmp.Or(errors.Unwrap(err), err) }
 
-// refused returns the error for a response without success.
-func (c *client) refused(resp *http.Response) error {
+// statusError returns the error for a response whose status is not a success.
+func (c *client) statusError(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	var message struct {
+	var body struct {
 		Error string `json:"error"`
 	}
-	explained := json.Unmarshal(text, &message) == nil && message.Error != ""
+	explained := json.Unmarshal(text, &body) == nil && body.Error != ""
 	switch {
 	case resp.StatusCode == http.StatusNotFound && explained:
-		return &commandError{exitUnknown, errors.New(api.Printable(message.Error))}
+		return &commandError{exitUnknown, errors.New(api.Printable(body.Error))}
 	case resp.StatusCode == http.StatusNotFound:
 		return &commandError{exitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
 	case explained:
-		return &commandError{exitRefused, errors.New(api.Printable(message.Error))}
+		return &commandError{exitRefused, errors.New(api.Printable(body.Error))}
 	}
 	return &commandError{exitRefused, fmt.Errorf("the Caddy at %s responded with %s", c.address, resp.Status)}
 }
@@ -159,23 +159,23 @@ func (c *client) exchange(method, uri string, body, into any) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// follow reads a status repeatedly, as the messages of one stream, and passes each text to take, until
-// the stream ends or take returns an error. take gets no message twice.
+// follow reads a stream that contains a status at each interval, and passes the text of each to take
+// once. It ends when the stream ends or take returns an error.
 func (c *client) follow(uri string, every time.Duration, take func(text string) error) error {
 	resp, err := c.send(http.MethodGet, uri+"?"+url.Values{api.Every: {every.String()}}.Encode(), nil, "Accept", "text/event-stream")
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	var taken error
-	err = messages(resp.Body, func(m Message) bool {
-		if m.Data != "" {
-			taken = take(m.Data)
+	var takeErr error
+	err = messages(resp.Body, func(m message) bool {
+		if m.data != "" {
+			takeErr = take(m.data)
 		}
-		return taken == nil
+		return takeErr == nil
 	})
-	if taken != nil || c.ctx.Err() != nil {
-		return taken
+	if takeErr != nil || c.ctx.Err() != nil {
+		return takeErr
 	}
 	if err != nil {
 		return &commandError{exitUnreachable, fmt.Errorf("reading the response of %s: %w", c.address, plainCause(err))}
@@ -183,7 +183,7 @@ func (c *client) follow(uri string, every time.Duration, take func(text string) 
 	return nil
 }
 
-// pause waits, and returns false if the command ends meanwhile.
+// pause waits for d. It returns false at once if the command ends.
 func (c *client) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -195,10 +195,10 @@ func (c *client) pause(d time.Duration) bool {
 	}
 }
 
-// poolOf returns the first name, or the name of the only pool if there are no names.
-func (c *client) poolOf(named []string) (string, error) {
-	if len(named) > 0 {
-		return named[0], nil
+// poolOf returns the first of args, or the name of the only pool if there are no args.
+func (c *client) poolOf(args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
 	}
 	var all []api.PoolStatus
 	if _, err := c.exchange(http.MethodGet, api.Root+"pools", nil, &all); err != nil {
@@ -217,31 +217,31 @@ func (c *client) poolOf(named []string) (string, error) {
 	return "", fmt.Errorf("which pool? there are %s", api.ListNames(names))
 }
 
-// A Message is one message of a stream of server-sent events.
-type Message struct{ Name, ID, Data string }
+// A message is one message of a stream of server-sent events.
+type message struct{ name, id, data string }
 
 // messages reads a stream of server-sent events until it ends or take returns false.
-func messages(r io.Reader, take func(Message) bool) error {
-	var m Message
+func messages(r io.Reader, take func(message) bool) error {
+	var m message
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxBody)
 	for lines.Scan() {
 		if lines.Text() == "" {
-			if (m.Data != "" || m.ID != "") && !take(m) {
+			if (m.data != "" || m.id != "") && !take(m) {
 				return nil
 			}
-			m = Message{}
+			m = message{}
 			continue
 		}
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch field {
 		case "event":
-			m.Name = value
+			m.name = value
 		case "id":
-			m.ID = value
+			m.id = value
 		case "data":
-			m.Data = value
+			m.data = value
 		}
 	}
 	return lines.Err()

@@ -15,6 +15,22 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
+func eventsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--fleet] [--json]",
+		Short: "Shows what happened: failovers, breakers, cooldowns, operator actions",
+		Args:  cobra.NoArgs,
+		RunE:  commandRun(runEvents),
+	}
+	cmd.Flags().BoolP("follow", "f", false, "Print new events as they happen")
+	addPoolFlag(cmd, "Only events of this pool")
+	cmd.Flags().String("since", "", "Only events after this one: ID, time (RFC 3339) or duration before now")
+	cmd.Flags().Bool("fleet", false, "Events of all instances of the fleet")
+	cmd.Flags().Int("limit", 50, "Maximum number; the newest are shown")
+	cmd.Flags().Bool("json", false, "Print one JSON object per line")
+	return cmd
+}
+
 // runEvents shows events, and with --follow new ones as they happen.
 func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
@@ -69,16 +85,16 @@ func runEvents(c *client, cmd *cobra.Command, _ []string) error {
 	return followEvents(c, cmd, flags.String("pool"), after, show)
 }
 
-// followFleet shows the events of all instances, and every second the new ones.
+// followFleet shows the events of all instances, and looks for new ones every second.
 func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*event.Event, string)) error {
 	query.Set("where", api.InFleet)
 	query.Set("limit", cmd.Flags().Lookup("limit").Value.String())
-	type which struct {
+	type identity struct {
 		instance string
 		id       uint64
 		at       time.Time
 	}
-	shown := make(map[which]bool)
+	shown := make(map[identity]bool)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -88,13 +104,13 @@ func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*eve
 			return err
 		}
 		query.Set("limit", "1000")
-		seen := make(map[which]bool, len(raw))
+		seen := make(map[identity]bool, len(raw))
 		for _, text := range raw {
 			var e event.Event
 			if err := json.Unmarshal(text, &e); err != nil {
 				return fmt.Errorf("reading an event: %w", err)
 			}
-			key := which{e.Instance, e.ID, e.At}
+			key := identity{e.Instance, e.ID, e.At}
 			if seen[key] = true; !shown[key] {
 				show(&e, string(text))
 			}
@@ -110,31 +126,31 @@ func followFleet(c *client, cmd *cobra.Command, query url.Values, show func(*eve
 	}
 }
 
-// followEvents shows events as they happen. If the stream ends, as it does with every
-// reload, it connects again and goes on where the stream ended.
+// followEvents shows events as they happen. Every reload ends the stream. Then followEvents connects
+// again and continues where the stream ended.
 func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show func(*event.Event, string)) error {
 	uri := api.Root + "events"
 	if pool != "" {
 		uri += "?" + url.Values{"pool": {pool}}.Encode()
 	}
 	last := strconv.FormatUint(after, 10)
-	complained := false // about the same outage of the stream
+	warned := false // about the current interruption
 	for {
 		resp, err := c.send(http.MethodGet, uri, nil, "Accept", "text/event-stream", "Last-Event-ID", last)
 		if err == nil {
-			complained = false
-			err = messages(resp.Body, func(m Message) bool {
-				if m.ID != "" {
-					last = m.ID
+			warned = false
+			err = messages(resp.Body, func(m message) bool {
+				if m.id != "" {
+					last = m.id
 				}
 				switch {
-				case m.Data == "":
-				case m.Name != "":
-					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", api.Printable(m.Name), api.Printable(m.Data))
+				case m.data == "":
+				case m.name != "":
+					fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s: %s\n", api.Printable(m.name), api.Printable(m.data))
 				default:
 					var e event.Event
-					if json.Unmarshal([]byte(m.Data), &e) == nil {
-						show(&e, m.Data)
+					if json.Unmarshal([]byte(m.data), &e) == nil {
+						show(&e, m.data)
 					}
 				}
 				return true
@@ -144,21 +160,17 @@ func followEvents(c *client, cmd *cobra.Command, pool string, after uint64, show
 		if c.ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !complained {
+		if err != nil && !warned {
 			fmt.Fprintf(cmd.ErrOrStderr(), "caddy failover: %s\ntrying again\n", api.PrintableLines(err.Error()))
-			complained = true
+			warned = true
 		}
-		retry := time.NewTimer(api.StreamRetry)
-		select {
-		case <-c.ctx.Done():
-			retry.Stop()
+		if !c.pause(api.StreamRetry) {
 			return nil
-		case <-retry.C:
 		}
 	}
 }
 
-// event returns an event: when, what, where and why on the first line if they fit, then the details.
+// event returns an event in one line or more: when, what, where and why, then the details.
 func (l layout) event(e *event.Event) string {
 	where := e.Pool
 	if e.Instance != "" {
@@ -210,7 +222,7 @@ func colourOf(kind string) colour {
 	return ""
 }
 
-// localTime returns a value; if it is a time, in local time like the line's own.
+// localTime returns a time in text in the local zone, and any other value as it is.
 func localTime(value any) any {
 	if text, ok := value.(string); ok {
 		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {

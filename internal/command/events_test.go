@@ -8,8 +8,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// hostileText contains characters that steer a terminal: they write from right to left,
-// move the cursor, hide text, and break lines.
+// hostileText controls a terminal: it writes from right to left, moves the cursor, hides text, and
+// breaks lines.
 const hostileText = "up\u202egrade\x1b[2J\u2066x\u200b\u2028\x9b\u0085\r\nz\u0007\U000e0041"
 
 func TestEventsPrintNoControlCharacters(t *testing.T) {

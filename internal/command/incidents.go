@@ -14,6 +14,19 @@ import (
 	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
+func incidentsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "incidents [--pool <pool>] [--limit <n>] [--json]",
+		Short: "Shows outages: when, why, and how many requests failed or were saved",
+		Args:  cobra.NoArgs,
+		RunE:  commandRun(runIncidents),
+	}
+	addPoolFlag(cmd, "Only outages of this pool")
+	cmd.Flags().Int("limit", 20, "Maximum number; the newest are shown")
+	cmd.Flags().Bool("json", false, "Print the admin API's response")
+	return cmd
+}
+
 // runIncidents shows outages, oldest first.
 func runIncidents(c *client, cmd *cobra.Command, _ []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
@@ -38,7 +51,7 @@ func runIncidents(c *client, cmd *cobra.Command, _ []string) error {
 // incidentColumns are the columns of the table of outages.
 var incidentColumns = []column{{"START", 0}, {"LASTED", 0}, {"POOL", 0}, {"KIND", 1}, {"FAILED", 2}, {"SAVED", 3}}
 
-// incidents returns a table of outages, with the cause and the endpoints of each below it.
+// incidents returns a table of outages, with the cause and the endpoints of each below its row.
 func (l layout) incidents(all []incident.Incident) string {
 	if len(all) == 0 {
 		return "no incidents\n"
@@ -58,15 +71,15 @@ func (l layout) incidents(all []incident.Incident) string {
 		for n, e := range i.Endpoints {
 			names[n] = e.Name
 		}
-		r := row{cells: []string{stamp(i.Start), lasted, "", kind, fmt.Sprint(i.Failed), fmt.Sprint(i.Saved)}}
+		r := row{cells: []string{formatTime(i.Start), lasted, "", kind, fmt.Sprint(i.Failed), fmt.Sprint(i.Saved)}}
 		what := "cause: " + i.Cause
 		if len(names) > 0 {
 			what += "; out: " + strings.Join(names, ", ")
 		}
 		if i.Interrupted {
-			what += "; interrupted, since Caddy ended"
+			what += "; interrupted, because Caddy ended"
 		}
-		if r.cells[2] = api.Printable(i.Pool); columnsOf(r.cells[2]) > mostOfPool {
+		if r.cells[2] = api.Printable(i.Pool); columnsOf(r.cells[2]) > widestPool {
 			what, r.cells[2] = "pool: "+i.Pool+"; "+what, "-"
 		}
 		r.below = []string{api.Printable(what)}
@@ -76,16 +89,16 @@ func (l layout) incidents(all []incident.Incident) string {
 	return b.String()
 }
 
-// mostOfPool is the maximum width of a pool's name in the table of outages, in columns. A longer name
+// widestPool is the maximum width of a pool's name in the table of outages, in columns. A longer name
 // is below the row.
-const mostOfPool = 16
+const widestPool = 16
 
-// incident returns a line about an outage that goes on: its start, cause and cost.
+// incident returns a line about the current outage: its start, cause and cost.
 func (l layout) incident(i *incident.Incident, now time.Time) string {
 	what := l.paint(yellow, "degraded")
 	if i.Kind == incident.Down {
 		what = l.paint(red, "outage")
 	}
-	return l.fill(fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover", what, stamp(i.Start),
+	return l.fill(fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover", what, formatTime(i.Start),
 		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(i.Cause), i.Failed, i.Saved), "    ") + "\n"
 }

@@ -11,20 +11,20 @@ import (
 	"golang.org/x/text/width"
 )
 
-// A layout is the width of text, and whether it has colours.
+// A layout is how text is written.
 type layout struct {
-	columns int
+	columns int // width of a line
 	colours bool
 }
 
-// usualColumns is the width of text that does not go to a terminal, unless COLUMNS says otherwise.
+// usualColumns is the width of text that does not go to a terminal, unless COLUMNS sets another.
 const usualColumns = 80
 
 // leastColumns is the minimum width. A narrower terminal breaks lines by itself.
 const leastColumns = 40
 
-// layoutOf returns the layout of text for out. A terminal has colours, unless it is dumb or NO_COLOR
-// is set (https://no-color.org).
+// layoutOf returns the layout of text for out. Text has colours if out is a terminal, unless TERM is
+// dumb or NO_COLOR is set (https://no-color.org).
 func layoutOf(out io.Writer) layout {
 	l := layout{columns: usualColumns}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
@@ -58,8 +58,8 @@ func (l layout) paint(c colour, text string) string {
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// columnsOf returns how many columns a text takes. Colours take none, and wide characters two. The text
-// must have no other terminal codes.
+// columnsOf returns the number of columns that a text takes. Colours take none, and wide characters
+// two. The text must have no other terminal codes.
 func columnsOf(text string) (n int) {
 	for i := 0; i < len(text); {
 		if strings.HasPrefix(text[i:], "\x1b[") {
@@ -91,7 +91,7 @@ func columnsOfRune(r rune) int {
 	return 1
 }
 
-// pad returns a text that takes n columns, or more if it is longer.
+// pad adds spaces to a text until it takes n columns. A longer text stays as it is.
 func pad(text string, n int) string {
 	return text + strings.Repeat(" ", max(0, n-columnsOf(text)))
 }
@@ -100,14 +100,13 @@ func pad(text string, n int) string {
 // breaks lines at spaces, and a word only if it is too long for a line.
 func (l layout) fill(text, indent string) string {
 	var b strings.Builder
-	at, fresh := 0, true // fresh: the line has no word yet
-	newLine := func() {
-		b.WriteString("\n" + indent)
-		at, fresh = len(indent), true
-	}
 	lead := len(text) - len(strings.TrimLeft(text, " "))
 	b.WriteString(text[:lead])
-	at = lead
+	at, empty := lead, true // empty: the line has no word yet
+	newLine := func() {
+		b.WriteString("\n" + indent)
+		at, empty = len(indent), true
+	}
 	gap := 0
 	for _, word := range strings.Split(text[lead:], " ") {
 		if word == "" {
@@ -115,10 +114,10 @@ func (l layout) fill(text, indent string) string {
 			continue
 		}
 		n := columnsOf(word)
-		if !fresh && at+gap+n > l.columns {
+		if !empty && at+gap+n > l.columns {
 			newLine()
 		}
-		if !fresh {
+		if !empty {
 			b.WriteString(strings.Repeat(" ", gap))
 			at += gap
 		}
@@ -130,7 +129,7 @@ func (l layout) fill(text, indent string) string {
 			newLine()
 		}
 		b.WriteString(word)
-		at, fresh, gap = at+n, false, 1
+		at, empty, gap = at+n, false, 1
 	}
 	return b.String()
 }
@@ -155,7 +154,7 @@ func headOf(word string, n int) string {
 	return word[:end]
 }
 
-// parts joins parts of a line with two spaces. A part that does not fit begins a new line, with indent.
+// parts joins parts of a line with two spaces. A part that does not fit begins a new line with indent.
 func (l layout) parts(indent string, parts ...string) string {
 	var b strings.Builder
 	at := 0
@@ -197,58 +196,19 @@ func trimLines(text string) string {
 // A column is a column of a table.
 type column struct {
 	title string
-	drop  int // a table that is too wide leaves out columns with high numbers first; 0: never
+	drop  int // a table that is too wide leaves out columns with higher numbers first, and never those with 0
 }
 
 // A row is a row of a table. Its first cell is a name.
 type row struct {
 	cells []string
-	below []string // texts below the row
+	below []string // lines below the row
 }
 
-// table writes a table. It leaves out columns that do not fit, and gives a name that is too long its
-// own line.
+// table writes a table. It leaves out columns that do not fit. A name that is too long gets its own
+// line.
 func (l layout) table(b *strings.Builder, indent string, columns []column, rows []row) {
-	widths, shown := make([]int, len(columns)), make([]bool, len(columns))
-	for i, c := range columns {
-		shown[i], widths[i] = true, columnsOf(c.title)
-		for _, r := range rows {
-			if i > 0 {
-				widths[i] = max(widths[i], columnsOf(r.cells[i]))
-			}
-		}
-	}
-	rest := func() (n int) {
-		for i := range columns {
-			if i > 0 && shown[i] {
-				n += 2 + widths[i]
-			}
-		}
-		return n
-	}
-	const readable = 20 // columns for a name; a longer one leaves out no other column
-	longest := 0
-	for _, r := range rows {
-		longest = max(longest, columnsOf(r.cells[0]))
-	}
-	for len(indent)+max(widths[0], min(longest, readable))+rest() > l.columns {
-		last := 0
-		for i, c := range columns {
-			if shown[i] && c.drop > columns[last].drop {
-				last = i
-			}
-		}
-		if last == 0 {
-			break
-		}
-		shown[last] = false
-	}
-	room := max(widths[0], l.columns-len(indent)-rest())
-	for _, r := range rows {
-		if n := columnsOf(r.cells[0]); n <= room {
-			widths[0] = max(widths[0], n)
-		}
-	}
+	widths, shown := l.fit(indent, columns, rows)
 	line := func(cells []string, c colour) {
 		text := indent
 		for i, cell := range cells {
@@ -274,4 +234,51 @@ func (l layout) table(b *strings.Builder, indent string, columns []column, rows 
 			b.WriteString(l.fill(indent+"  "+text, indent+"    ") + "\n")
 		}
 	}
+}
+
+// readable is the width that a table keeps for names, in columns. Longer names leave out no column.
+const readable = 20
+
+// fit returns the widths of a table's columns, and which of them fit the layout. The first column is as
+// wide as its longest name that fits beside the others.
+func (l layout) fit(indent string, columns []column, rows []row) (widths []int, shown []bool) {
+	widths, shown = make([]int, len(columns)), make([]bool, len(columns))
+	longest := 0 // name
+	for i, c := range columns {
+		shown[i], widths[i] = true, columnsOf(c.title)
+		for _, r := range rows {
+			if n := columnsOf(r.cells[i]); i > 0 {
+				widths[i] = max(widths[i], n)
+			} else {
+				longest = max(longest, n)
+			}
+		}
+	}
+	rest := func() (n int) {
+		for i := range columns {
+			if i > 0 && shown[i] {
+				n += 2 + widths[i]
+			}
+		}
+		return n
+	}
+	for len(indent)+max(widths[0], min(longest, readable))+rest() > l.columns {
+		last := 0
+		for i, c := range columns {
+			if shown[i] && c.drop > columns[last].drop {
+				last = i
+			}
+		}
+		if last == 0 {
+			break
+		}
+		shown[last] = false
+	}
+	room := max(widths[0], l.columns-len(indent)-rest())
+	for _, r := range rows {
+		if n := columnsOf(r.cells[0]); n <= room {
+			widths[0] = max(widths[0], n)
+		}
+	}
+	return widths, shown
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
-// names are difficult names for tables.
+// names are names that are difficult for tables.
 var names = []string{
 	"one", "a-name-that-is-as-long-as-names-of-deployments-are-2026-11-28", strings.Repeat("x", 200),
 	"模型服务一号模型服务一号模型服务一号模型服务一号模型服务一号", "with spaces in it and more of them than one would like to see",
 	"éclair", "🚀 rocket",
 }
 
-// fitting fails the test unless all lines fit.
+// fitting checks that all lines fit into columns and end without spaces.
 func fitting(t *testing.T, what, text string, columns int) {
 	t.Helper()
 	for _, line := range strings.Split(text, "\n") {
@@ -52,14 +52,14 @@ func pools(now time.Time) (all []api.PoolStatus) {
 	return all
 }
 
-// TestAllFitsTheWidth: every line fits, whatever the names, with colours and without.
+// TestAllFitsTheWidth checks that every line fits, with any names, with colours and without.
 func TestAllFitsTheWidth(t *testing.T) {
 	now := time.Now()
 	for _, columns := range []int{leastColumns, 60, 80, 81, 100, 132, 250} {
 		for _, colours := range []bool{false, true} {
 			l := layout{columns, colours}
 			all := pools(now)
-			fitting(t, "status", l.status(all, now), max(columns, 50)) // the columns that are never left out
+			fitting(t, "status", l.status(all, now), max(columns, 50)) // its remaining columns take 50
 			fleet := &api.FleetStatus{Name: strings.Repeat("f", 90)}
 			for _, name := range names {
 				fleet.Instances = append(fleet.Instances, api.InstanceStatus{Name: name, Release: "v0.1.0", Seen: now, Open: []api.OpenStatus{{Pool: name, Endpoint: name, State: "open"}}})
@@ -69,7 +69,7 @@ func TestAllFitsTheWidth(t *testing.T) {
 			for _, p := range all {
 				if columns >= 80 {
 					for _, line := range strings.Split(l.why(&p, now, nil), "\n") {
-						if !strings.Contains(line, "'") && !strings.HasSuffix(line, `\`) && !strings.HasPrefix(line, "          ") { // commands keep their words
+						if !strings.Contains(line, "'") && !strings.HasSuffix(line, `\`) && !strings.HasPrefix(line, "          ") { // a word of a command is never broken
 							fitting(t, "why", line, columns)
 						}
 					}
@@ -92,7 +92,7 @@ func TestAllFitsTheWidth(t *testing.T) {
 	}
 }
 
-// TestColoursAreOnlyColours: the text without its colours is the text of a layout without them.
+// TestColoursAreOnlyColours checks that colours change nothing else in a text.
 func TestColoursAreOnlyColours(t *testing.T) {
 	now := time.Now()
 	for _, p := range pools(now) {
@@ -115,7 +115,7 @@ func TestColoursAreOnlyColours(t *testing.T) {
 	}
 }
 
-// TestColumnsOf counts wide characters twice, and marks and colours not at all.
+// TestColumnsOf checks that wide characters take two columns, and marks and colours none.
 func TestColumnsOf(t *testing.T) {
 	for text, want := range map[string]int{"": 0, "one": 3, "模型": 4, "éa": 2, "\x1b[1;31mDOWN\x1b[0m": 4, "ｆ": 2, "é": 1, "🚀": 2} {
 		if got := columnsOf(text); got != want {
@@ -124,21 +124,22 @@ func TestColumnsOf(t *testing.T) {
 	}
 }
 
-// TestLongCommandContinuesForAShell: a command that is too long for a line can be copied.
+// TestLongCommandContinuesForAShell checks that a command that is too long for a line can be copied to a
+// shell.
 func TestLongCommandContinuesForAShell(t *testing.T) {
 	l := layout{columns: 80}
 	command := []string{"caddy", "failover", "reset", "api", "one"}
-	if got := l.cure(command, ", if you know that it is well"); got != "    to change that: caddy failover reset api one, if you know that it is well\n" {
+	if got := l.suggest(command, ", if you know that it is well"); got != "    to change that: caddy failover reset api one, if you know that it is well\n" {
 		t.Errorf("got %q", got)
 	}
 	command[3], command[4] = strings.Repeat("p", 40), quoted("it's "+strings.Repeat("e", 40))
 	want := fmt.Sprintf("    if you know that it is well, this changes that:\n        caddy failover reset %s \\\n          %s\n", command[3], command[4])
-	if got := l.cure(command, ", if you know that it is well"); got != want {
+	if got := l.suggest(command, ", if you know that it is well"); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
 
-// TestWidthWithoutATerminal: the width is COLUMNS, or 80.
+// TestWidthWithoutATerminal checks that the width is COLUMNS, or 80.
 func TestWidthWithoutATerminal(t *testing.T) {
 	for columns, want := range map[string]int{"": 80, "x": 80, "-1": 80, "132": 132, "5": leastColumns} {
 		t.Setenv("COLUMNS", columns)

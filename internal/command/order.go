@@ -18,8 +18,42 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// runOrder sends an order for an endpoint. args are the pool, optional if there is only one, and
-// the endpoint.
+// orderCommand returns the command for an operator's action.
+func orderCommand(action, short string) *cobra.Command {
+	use := action + " [<pool>] <endpoint> "
+	if action == api.Set {
+		use += "[--weight <n>|configured] [--priority <n>|configured] "
+	}
+	if action != api.Reset {
+		use += "[--for <duration>] "
+	}
+	use += "[--reason <text>] [--fleet | --here] [--json]"
+	if action == api.Drain {
+		use += " [--wait <duration>]"
+	}
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeNames(true)}
+	cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
+		return runOrder(c, cmd, action, args)
+	})
+	cmd.Flags().String("reason", "", "Why; shown with the endpoint")
+	cmd.Flags().Bool(api.InFleet, false, "At all instances of the fleet; the default in a fleet")
+	cmd.Flags().Bool(api.Here, false, "At this instance alone")
+	cmd.Flags().Bool("json", false, "Print the admin API's response")
+	if action != api.Reset {
+		cmd.Flags().String("for", "", "How long the action lasts, such as 10m; default: until it is undone")
+	}
+	if action == api.Set {
+		cmd.Flags().String(api.Weight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
+		cmd.Flags().String(api.Priority, "", "Its tier, from 1; \"configured\" for the configuration's")
+	}
+	if action == api.Drain {
+		cmd.Flags().Duration("wait", 0, "Wait at most this long for requests in flight to finish")
+	}
+	return cmd
+}
+
+// runOrder sends an order for an endpoint. args are the pool and the endpoint, or only the endpoint
+// if there is only one pool.
 func runOrder(c *client, cmd *cobra.Command, action string, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	body, err := orderBody(cmd)
@@ -86,7 +120,7 @@ func orderBody(cmd *cobra.Command) (map[string]any, error) {
 	return body, nil
 }
 
-// waitDrained waits until an endpoint has no calls in flight, for at most atMost.
+// waitDrained waits until an endpoint has no calls in flight, but no longer than atMost.
 func waitDrained(c *client, cmd *cobra.Command, path string, status api.EndpointStatus, atMost time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.ctx, atMost)
 	defer cancel()
@@ -98,12 +132,12 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status api.Endpoint
 				return fmt.Errorf("reading a status: %w", err)
 			}
 			if status.InFlight == 0 {
-				return errSeen
+				return errDrained
 			}
 			return nil
 		})
 		switch {
-		case err == errSeen:
+		case err == errDrained:
 			fmt.Fprintln(cmd.ErrOrStderr(), countCalls(0))
 			return nil
 		case c.ctx.Err() != nil:
@@ -117,11 +151,11 @@ func waitDrained(c *client, cmd *cobra.Command, path string, status api.Endpoint
 	}
 }
 
-// drainedEvery is the time between two looks at a draining endpoint.
+// drainedEvery is the time between two statuses of a draining endpoint.
 const drainedEvery = 200 * time.Millisecond
 
-// errSeen ends a stream early, without a failure.
-var errSeen = errors.New("enough was seen")
+// errDrained ends the stream of statuses when the endpoint is drained.
+var errDrained = errors.New("drained")
 
 // describeAnswer describes the endpoint after an order.
 func describeAnswer(a *api.OperatorAnswer) string {
@@ -143,7 +177,7 @@ func describeAnswer(a *api.OperatorAnswer) string {
 	return api.Printable(fmt.Sprintf("%s/%s %s%s", a.Pool, a.Endpoint, what, describeFleet(a)))
 }
 
-// describeFleet says whether other instances were told, to follow other text.
+// describeFleet says whether the order went to other instances, to follow other text.
 func describeFleet(a *api.OperatorAnswer) string {
 	if !a.Fleet {
 		return ""
@@ -165,13 +199,15 @@ func describeSettings(e *api.EndpointStatus) string {
 	return weight + "; " + priority
 }
 
+// describeUntil returns the end of an order, to follow other text; "" without an end.
 func describeUntil(until time.Time) string {
 	if until.IsZero() {
 		return ""
 	}
-	return ", until " + stamp(until)
+	return ", until " + formatTime(until)
 }
 
+// countCalls says how many calls are in flight.
 func countCalls(n int64) string {
 	switch n {
 	case 0:

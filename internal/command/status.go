@@ -3,7 +3,7 @@ package command
 import (
 	"encoding/json"
 	"fmt"
-	"math"
+
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,7 +20,23 @@ import (
 // clearScreen moves the cursor home and erases a terminal's screen (ECMA-48).
 const clearScreen = "\x1b[H\x1b[2J"
 
-// runStatus shows pools, once or, with --watch, repeatedly.
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "status [<pool>] [--watch] [--check] [--fleet] [--json]",
+		Short:             "Shows the state of pools and their endpoints",
+		Args:              cobra.MaximumNArgs(1),
+		RunE:              commandRun(runStatus),
+		ValidArgsFunction: completeNames(false),
+	}
+	cmd.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
+	cmd.Flags().Duration("interval", time.Second, "Time between two updates of --watch")
+	cmd.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
+	cmd.Flags().Bool("fleet", false, "Show the instances of the fleet and the endpoints that each has open")
+	cmd.Flags().Bool("json", false, "Print the admin API's response")
+	return cmd
+}
+
+// runStatus shows pools: once, or repeatedly with --watch.
 func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
 	watch, asJSON, out := flags.Bool("watch"), flags.Bool("json"), cmd.OutOrStdout()
@@ -35,17 +51,7 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 		if watch || flags.Bool("check") || len(args) > 0 {
 			return fmt.Errorf("--fleet shows the whole fleet once: leave --watch, --check and the pool out")
 		}
-		var fleet api.FleetStatus
-		text, err := c.exchange(http.MethodGet, api.Root+"fleet", nil, &fleet)
-		switch {
-		case err != nil:
-			return err
-		case asJSON:
-			fmt.Fprintln(out, api.PrintableJSON(text))
-		default:
-			fmt.Fprint(out, layoutOf(out).fleet(&fleet, time.Now()))
-		}
-		return nil
+		return showFleet(c, out, asJSON)
 	}
 	shown := false
 	show := func(all []api.PoolStatus, text string) {
@@ -76,16 +82,16 @@ func runStatus(c *client, cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// watchStatus shows pools repeatedly until the command is interrupted. It reads a stream, for which
-// Caddy logs one request. An error before the first status ends it; it prints later ones and goes on.
+// watchStatus shows pools repeatedly until the command is interrupted. It reads a stream, so Caddy
+// logs one request. It returns an error before the first status, and prints a later one and goes on.
 func watchStatus(c *client, cmd *cobra.Command, args []string, interval time.Duration, show func([]api.PoolStatus, string)) error {
-	uri := statusOf(args)
-	first := true
+	uri := statusPath(args)
+	shown := false
 	for {
 		err := c.follow(uri, interval, func(text string) error {
 			all, err := decodeStatus(args, text)
 			if err == nil {
-				first = false
+				shown = true
 				show(all, text)
 			}
 			return err
@@ -93,7 +99,7 @@ func watchStatus(c *client, cmd *cobra.Command, args []string, interval time.Dur
 		if c.ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && first {
+		if err != nil && !shown {
 			return err
 		}
 		if err != nil {
@@ -105,15 +111,15 @@ func watchStatus(c *client, cmd *cobra.Command, args []string, interval time.Dur
 	}
 }
 
-// statusOf returns the path of the pool of args, or of all pools.
-func statusOf(args []string) string {
+// statusPath returns the path of the status of the pool in args, or of all pools.
+func statusPath(args []string) string {
 	if len(args) == 0 {
 		return api.Root + "pools"
 	}
 	return api.Root + "pools/" + url.PathEscape(args[0])
 }
 
-// decodeStatus reads the status of the pool of args, or of all pools.
+// decodeStatus decodes the status of the pool in args, or of all pools.
 func decodeStatus(args []string, text string) (all []api.PoolStatus, err error) {
 	if len(args) == 0 {
 		err = json.Unmarshal([]byte(text), &all)
@@ -127,10 +133,11 @@ func decodeStatus(args []string, text string) (all []api.PoolStatus, err error) 
 	return all, nil
 }
 
-// readStatus returns the pool of args or all pools, and the text of the response.
+// readStatus reads the status of the pool in args, or of all pools. It also returns the response's
+// text.
 func readStatus(c *client, args []string) ([]api.PoolStatus, string, error) {
 	var raw json.RawMessage
-	text, err := c.exchange(http.MethodGet, statusOf(args), nil, &raw)
+	text, err := c.exchange(http.MethodGet, statusPath(args), nil, &raw)
 	if err != nil {
 		return nil, "", err
 	}
@@ -191,7 +198,7 @@ func (l layout) status(all []api.PoolStatus, now time.Time) string {
 	return b.String()
 }
 
-// formatWaiting returns how many calls wait for an endpoint, to follow other text; "" if none do.
+// formatWaiting writes how many calls wait for an endpoint, to follow other text; "" if none do.
 func formatWaiting(w *api.WaitingStatus) string {
 	if w == nil || w.Calls == 0 {
 		return ""
@@ -199,7 +206,7 @@ func formatWaiting(w *api.WaitingStatus) string {
 	return fmt.Sprintf(", %d requests wait, the first for %s", w.Calls, formatSeconds(w.Longest))
 }
 
-// formatSLA returns how far the objectives are met, to follow other text; "" without objectives.
+// formatSLA writes the results beside the objectives, to follow other text; "" without objectives.
 func formatSLA(s *api.SLAStatus) string {
 	text := ""
 	for _, i := range indicatorsOf(s) {
@@ -218,7 +225,7 @@ type indicator struct {
 	*api.IndicatorStatus
 }
 
-// indicatorsOf returns the objectives of a pool; s may be nil.
+// indicatorsOf returns the objectives of a pool. s may be nil.
 func indicatorsOf(s *api.SLAStatus) (all []indicator) {
 	if s == nil {
 		return nil
@@ -231,13 +238,14 @@ func indicatorsOf(s *api.SLAStatus) (all []indicator) {
 	return all
 }
 
-// endpointColumns are the columns of the table of endpoints. Those that matter least in an outage are
-// left out first.
+// endpointColumns are the columns of the table of endpoints. A narrow table leaves out first what
+// matters least in an outage.
 var endpointColumns = []column{
 	{"ENDPOINT", 0}, {"PRIORITY", 5}, {"WEIGHT", 7}, {"STATE", 0}, {"TRAFFIC", 1}, {"SHARE", 4}, {"SCORE", 6}, {"IN FLIGHT", 2},
 	{"OK", 9}, {"FAILED", 8}, {"CANCELLED", 11}, {"P50", 10}, {"P99", 3},
 }
 
+// endpoints writes a table of the endpoints and their scopes.
 func (l layout) endpoints(b *strings.Builder, endpoints []api.EndpointStatus, now time.Time) {
 	rows := make([]row, 0, len(endpoints))
 	for _, e := range endpoints {
@@ -307,7 +315,7 @@ func scopeState(s *api.ScopeStatus) string {
 	return stateOf(s.State)
 }
 
-// isIll reports whether the endpoint does not get all calls of a scope.
+// isIll reports whether the breaker or a cooldown keeps calls of a scope away.
 func isIll(s *api.ScopeStatus) bool {
 	return s.State != breaker.Closed.String() || !s.HeldUntil.IsZero()
 }
@@ -359,7 +367,7 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	}
 	for _, l := range e.Limits {
 		per := time.Duration(l.Per * float64(time.Second))
-		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, shortDuration(per)))
+		notes = append(notes, fmt.Sprintf("%d of %d %s left per %s", l.Left, l.Amount, l.Of, formatDuration(per)))
 	}
 	for _, q := range e.Quotas {
 		if q.Amount > 0 {
@@ -388,18 +396,6 @@ func notes(e *api.EndpointStatus, now time.Time) []string {
 	return notes
 }
 
-// shortDuration writes a duration without units that are 0: 1m and not 1m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
-
 // describeSchedule says what a schedule changes at an endpoint, and until when.
 func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
 	var what []string
@@ -412,13 +408,14 @@ func describeSchedule(s *api.ScheduleStatus, now time.Time) string {
 	if s.Priority != nil {
 		what = append(what, fmt.Sprintf("priority %d", *s.Priority))
 	}
-	layout := "15:04 MST"
+	format := "15:04 MST"
 	if s.Until.Sub(now) >= 24*time.Hour {
-		layout = "2006-01-02 15:04 MST"
+		format = "2006-01-02 15:04 MST"
 	}
-	return strings.Join(what, ", ") + " until " + s.Until.In(now.Location()).Format(layout) + ", by schedule"
+	return strings.Join(what, ", ") + " until " + s.Until.In(now.Location()).Format(format) + ", by schedule"
 }
 
+// describeOrder returns an action with its end and the operator's reason.
 func describeOrder(action, reason string, until, now time.Time) string {
 	if !until.IsZero() {
 		action += " for another " + formatWait(until, now)
@@ -427,48 +424,4 @@ func describeOrder(action, reason string, until, now time.Time) string {
 		action += " (" + reason + ")"
 	}
 	return action
-}
-
-// formatBudget writes what is left of an error budget.
-func formatBudget(left float64) string {
-	if left < 0 {
-		return "overspent by " + formatPart(-left)
-	}
-	return formatPart(left) + " left"
-}
-
-// formatScore writes a score. An endpoint that gets no requests has none.
-func formatScore(score, share float64) string {
-	if share == 0 {
-		return "-"
-	}
-	return strconv.FormatFloat(score, 'f', 2, 64)
-}
-
-func formatPart(part float64) string {
-	return strconv.FormatFloat(math.Round(1000*part)/10, 'f', -1, 64) + "%"
-}
-
-// formatPercent returns a percentage with the digits that an objective may have. It rounds
-// down, so that a missed objective never looks met.
-func formatPercent(part float64) string {
-	return strconv.FormatFloat(math.Floor(1e5*part+1e-6)/1e3, 'f', -1, 64) + "%"
-}
-
-func formatRate(rate float64) string { return strconv.FormatFloat(math.Round(rate*10)/10, 'f', -1, 64) }
-
-func formatSeconds(seconds float64) string {
-	if seconds <= 0 {
-		return "-"
-	}
-	d := time.Duration(seconds * float64(time.Second))
-	unit := time.Duration(1)
-	for d/unit >= 1000 {
-		unit *= 10
-	}
-	return d.Round(unit).String()
-}
-
-func formatWait(until, now time.Time) string {
-	return max(0, until.Sub(now)).Round(time.Second).String()
 }

@@ -15,6 +15,18 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
+func whyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "why [<pool>] [--json]",
+		Short:             "Explains what is out: since when, why, and what an operator can do",
+		Args:              cobra.MaximumNArgs(1),
+		RunE:              commandRun(runWhy),
+		ValidArgsFunction: completeNames(false),
+	}
+	cmd.Flags().Bool("json", false, "Print the admin API's response")
+	return cmd
+}
+
 // runWhy explains why endpoints do not take their full traffic.
 func runWhy(c *client, cmd *cobra.Command, args []string) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
@@ -34,13 +46,13 @@ func runWhy(c *client, cmd *cobra.Command, args []string) error {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		fmt.Fprint(out, layoutOf(out).why(&all[i], time.Now(), whereOf(flags)))
+		fmt.Fprint(out, layoutOf(out).why(&all[i], time.Now(), optionsOf(flags)))
 	}
 	return nil
 }
 
-// whereOf returns the options that select this Caddy, for commands that the operator may copy.
-func whereOf(flags caddycmd.Flags) (options []string) {
+// optionsOf returns the options that select this Caddy, for commands that the operator may copy.
+func optionsOf(flags caddycmd.Flags) (options []string) {
 	for _, name := range []string{"address", "config", "adapter"} {
 		if value := flags.String(name); value != "" {
 			options = append(options, "--"+name, quoted(value))
@@ -50,47 +62,32 @@ func whereOf(flags caddycmd.Flags) (options []string) {
 }
 
 // why says which endpoints of a pool are out, since when, why, what happens next, and what an operator
-// can do. Its commands end with where.
-func (l layout) why(p *api.PoolStatus, now time.Time, where []string) string {
+// can do. Its commands end with options, which select this Caddy.
+func (l layout) why(p *api.PoolStatus, now time.Time, options []string) string {
 	var b strings.Builder
-	pool, down := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN")
+	explained := make([]explanation, len(p.Endpoints))
 	out := 0
 	for i := range p.Endpoints {
-		e := &p.Endpoints[i]
-		facts, command, after := explainEndpoint(p.Name, e, now)
-		if len(facts) == 0 {
+		explained[i] = explainEndpoint(p.Name, &p.Endpoints[i], now)
+		if len(explained[i].facts) > 0 {
+			out++
+		}
+	}
+	b.WriteString(l.fill(l.verdict(p, out), "  ") + "\n")
+	for i, x := range explained {
+		if len(x.facts) == 0 {
 			continue
 		}
-		if refused := scopesDown(p); out == 0 && len(refused) > 0 && (!p.Down || takesSome(p)) {
-			state := down
-			if !p.Down {
-				state = l.paint(yellow, "degraded")
-			}
-			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests of scope %s", pool, state, api.Printable(strings.Join(refused, ", "))), "  ") + "\n")
-		} else if out == 0 && p.Down {
-			b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down), "  ") + "\n")
-		} else if out == 0 {
-			b.WriteString(l.fill(fmt.Sprintf("pool %s serves, but not with all endpoints", pool), "  ") + "\n")
-		}
-		out++
-		b.WriteString("\n" + l.fill("  "+l.paint(bold, api.Printable(e.Name)), "  ") + "\n")
-		for _, fact := range facts {
+		b.WriteString("\n" + l.fill("  "+l.paint(bold, api.Printable(p.Endpoints[i].Name)), "  ") + "\n")
+		for _, fact := range x.facts {
 			b.WriteString(l.fill("    "+api.Printable(fact), "      ") + "\n")
 		}
-		if command != nil {
-			b.WriteString(l.cure(append(command, where...), after))
+		if x.command != nil {
+			b.WriteString(l.suggest(append(x.command, options...), x.after))
 		}
 	}
-	switch {
-	case out == 0 && p.Down:
-		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: no endpoint has a weight", pool, down), "  ") + "\n")
-	case out == 0 && len(p.Endpoints) == 1:
-		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: its endpoint takes its traffic", pool, l.paint(green, "well")), "  ") + "\n")
-	case out == 0:
-		b.WriteString(l.fill(fmt.Sprintf("pool %s is %s: its %d endpoints take their traffic", pool, l.paint(green, "well"), len(p.Endpoints)), "  ") + "\n")
-	}
 	for i := range p.Endpoints {
-		if text := stillFailing(p.Name, &p.Endpoints[i], now); text != "" {
+		if text := stillFailing(&p.Endpoints[i], now); text != "" && len(explained[i].facts) == 0 {
 			b.WriteString("\n" + l.fill("  "+api.Printable(text), "    ") + "\n")
 		}
 	}
@@ -111,6 +108,28 @@ func takesSome(p *api.PoolStatus) bool {
 	return slices.ContainsFunc(p.Endpoints, func(e api.EndpointStatus) bool {
 		return e.Weight > 0 && !e.Draining && e.Share > 0 && e.HeldUntil.IsZero()
 	})
+}
+
+// verdict says in one sentence how a pool does. out is the number of endpoints that do not take their
+// full traffic.
+func (l layout) verdict(p *api.PoolStatus, out int) string {
+	pool, down, well := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN"), l.paint(green, "well")
+	refused := scopesDown(p)
+	switch none := "no endpoint takes requests of scope " + api.Printable(strings.Join(refused, ", ")); {
+	case p.Down && len(refused) > 0 && takesSome(p):
+		return fmt.Sprintf("pool %s is %s: %s", pool, down, none)
+	case p.Down && out > 0:
+		return fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down)
+	case p.Down:
+		return fmt.Sprintf("pool %s is %s: no endpoint has a weight", pool, down)
+	case out > 0 && len(refused) > 0:
+		return fmt.Sprintf("pool %s is %s: %s", pool, l.paint(yellow, "degraded"), none)
+	case out > 0:
+		return fmt.Sprintf("pool %s serves, but not with all endpoints", pool)
+	case len(p.Endpoints) == 1:
+		return fmt.Sprintf("pool %s is %s: its endpoint takes its traffic", pool, well)
+	}
+	return fmt.Sprintf("pool %s is %s: its %d endpoints take their traffic", pool, well, len(p.Endpoints))
 }
 
 // scopesDown returns the scopes whose requests no endpoint of a pool takes.
@@ -140,10 +159,9 @@ func scopesDown(p *api.PoolStatus) (names []string) {
 // recent is how long why shows a failure of an endpoint that is in service.
 const recent = 5 * time.Minute
 
-// stillFailing says what failed lately at an endpoint that is in service; "" if nothing did.
-func stillFailing(pool string, e *api.EndpointStatus, now time.Time) string {
-	facts, _, _ := explainEndpoint(pool, e, now)
-	if len(facts) > 0 || e.LastFailure == nil || now.Sub(e.LastFailure.At) > recent {
+// stillFailing says which failure an endpoint in service had lately; "" if it had none.
+func stillFailing(e *api.EndpointStatus, now time.Time) string {
+	if e.LastFailure == nil || now.Sub(e.LastFailure.At) > recent {
 		return ""
 	}
 	return fmt.Sprintf("%s is in service, but some requests fail: %s, the last %s ago", e.Name, e.LastFailure.String(), formatWait(now, e.LastFailure.At))
@@ -162,9 +180,9 @@ func burns(s *api.SLAStatus) (texts []string) {
 	return texts
 }
 
-// cure returns a line with a command that an operator can give, followed by after. A command that is too
-// long for a line continues on more lines, as a shell reads them.
-func (l layout) cure(command []string, after string) string {
+// suggest returns a line with a command that an operator can give, followed by after. A command that is
+// too long for a line continues on more lines, as a shell reads them.
+func (l layout) suggest(command []string, after string) string {
 	const lead, more = "    to change that: ", "        "
 	text := api.Printable(strings.Join(command, " "))
 	if n := columnsOf(lead + text + after); n <= l.columns {
@@ -193,45 +211,47 @@ func (l layout) cure(command []string, after string) string {
 // helps begins the sentence on what usually helps.
 const helps = "what helps: "
 
-// explainEndpoint returns the reasons why an endpoint does not take its full traffic, one sentence each,
-// the command that changes that, and a few words to follow it. It returns nothing for a healthy endpoint.
-func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, cure []string, after string) {
-	command := func(action string) []string {
-		return []string{"caddy", "failover", action, quoted(pool), quoted(e.Name)}
+// An explanation says why an endpoint does not take its full traffic. The zero value means that it does.
+type explanation struct {
+	facts   []string // one sentence each
+	command []string // changes that; nil if no command does
+	after   string   // words that follow the command
+}
+
+func (x *explanation) add(format string, values ...any) {
+	x.facts = append(x.facts, fmt.Sprintf(format, values...))
+}
+
+// advise adds what usually helps, unless x contains it.
+func (x *explanation) advise(what string) {
+	if what != "" && !slices.Contains(x.facts, helps+what) {
+		x.facts = append(x.facts, helps+what)
+	}
+}
+
+// explainEndpoint says why an endpoint does not take its full traffic.
+func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (x explanation) {
+	// offer sets the command for an action unless there is one.
+	offer := func(action, after string) {
+		if x.command == nil {
+			x.command, x.after = []string{"caddy", "failover", action, quoted(pool), quoted(e.Name)}, after
+		}
 	}
 	switch o := e.Operator; {
 	case o != nil:
 		words := map[string]string{api.Drain: "drained", api.Trip: "tripped", api.Enable: "kept closed"}
-		facts = append(facts, fmt.Sprintf("%s by an operator since %s%s", words[o.Action], stamp(o.Since), untilAndWhy(o.Until, o.Reason)))
-		cure = command(api.Enable)
+		x.add("%s by an operator since %s%s", words[o.Action], formatTime(o.Since), untilAndWhy(o.Until, o.Reason))
 		if o.Action == api.Enable {
-			cure = command(api.Reset)
+			offer(api.Reset, "")
+		} else {
+			offer(api.Enable, "")
 		}
 	case e.Schedule != nil:
-		facts = append(facts, describeSchedule(e.Schedule, now))
+		x.add("%s", describeSchedule(e.Schedule, now))
 	}
 	if e.Operator == nil && (e.State == breaker.Open.String() || e.State == breaker.Recovering.String()) {
-		since := e.DownSince
-		if since.IsZero() {
-			since = e.Since
-		}
-		facts = append(facts, fmt.Sprintf("out since %s (%s)", stamp(since), formatWait(now, since)))
-		if e.Cause != nil {
-			facts = append(facts, "cause: "+e.Cause.String())
-		}
-		facts = append(facts, "its breaker is "+e.State+": "+reasonOf(e.Reason))
-		switch {
-		case e.State == breaker.Recovering.String() && e.Share == 0:
-			facts = append(facts, "it is on trial: the next request shows whether it works again")
-		case e.State == breaker.Recovering.String():
-			facts = append(facts, "it has "+formatPart(e.Share)+" of its traffic now, and gets more while requests succeed")
-		case !e.Until.IsZero():
-			facts = append(facts, "it is tried again within "+formatWait(e.Until, now)+", and comes back by itself once that succeeds")
-		}
-		if what := remedy(e.Reason, e.Cause); what != "" {
-			facts = append(facts, helps+what)
-		}
-		cure, after = command(api.Reset), ", if you know that it is well"
+		x.addBreaker(e, now)
+		offer(api.Reset, ", if you know that it is well")
 	}
 	if !e.HeldUntil.IsZero() {
 		why := "it asked for it (429)"
@@ -241,41 +261,59 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (facts, 
 		case "quota":
 			why = "its responses say that a quota is used up"
 		}
-		facts = append(facts, fmt.Sprintf("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why))
-		if cure == nil {
-			cure = command(api.Reset)
-		}
+		x.add("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why)
+		offer(api.Reset, "")
 	}
 	for i := range e.Scopes {
 		if s := &e.Scopes[i]; isIll(s) && e.Reason != breaker.ReasonScopes {
-			facts = append(facts, explainScope(s, now))
-			if what := remedy(s.Reason, s.Cause); what != "" && s.Share == 0 && !slices.Contains(facts, helps+what) {
-				facts = append(facts, helps+what)
+			x.add("%s", explainScope(s, now))
+			if s.Share == 0 {
+				x.advise(remedy(s.Reason, s.Cause))
 			}
-			if cure == nil {
-				cure, after = command(api.Reset), ", if you know that it is well for these requests"
-			}
+			offer(api.Reset, ", if you know that it is well for these requests")
 		}
 	}
 	for _, l := range e.Limits {
 		if l.Left == 0 {
-			facts = append(facts, fmt.Sprintf("its limit of %d %s per %s is used up", l.Amount, l.Of, shortDuration(time.Duration(l.Per*float64(time.Second)))))
+			x.add("its limit of %d %s per %s is used up", l.Amount, l.Of, formatDuration(time.Duration(l.Per*float64(time.Second))))
 		}
 	}
 	if e.Check != nil && e.Check.State == "down" {
-		facts = append(facts, "its health checks fail: "+e.Check.LastResult)
+		x.add("its health checks fail: %s", e.Check.LastResult)
 	}
-	if len(facts) > 0 && e.LastFailure != nil && (e.Cause == nil || e.LastFailure.String() != e.Cause.String()) {
-		facts = append(facts, "last failure: "+e.LastFailure.String())
+	if len(x.facts) > 0 && e.LastFailure != nil && (e.Cause == nil || e.LastFailure.String() != e.Cause.String()) {
+		x.add("last failure: %s", e.LastFailure)
 	}
-	return facts, cure, after
+	return x
+}
+
+// addBreaker says why the breaker of an endpoint is open or recovering, what happens next, and what helps.
+func (x *explanation) addBreaker(e *api.EndpointStatus, now time.Time) {
+	since := e.DownSince
+	if since.IsZero() {
+		since = e.Since
+	}
+	x.add("out since %s (%s)", formatTime(since), formatWait(now, since))
+	if e.Cause != nil {
+		x.add("cause: %s", e.Cause)
+	}
+	x.add("its breaker is %s: %s", e.State, reasonOf(e.Reason))
+	switch {
+	case e.State == breaker.Recovering.String() && e.Share == 0:
+		x.add("it is on trial: the next request shows whether it works again")
+	case e.State == breaker.Recovering.String():
+		x.add("it has %s of its traffic now, and gets more while requests succeed", formatPart(e.Share))
+	case !e.Until.IsZero():
+		x.add("it is tried again within %s, and comes back by itself once that succeeds", formatWait(e.Until, now))
+	}
+	x.advise(remedy(e.Reason, e.Cause))
 }
 
 // explainScope says in one sentence why an endpoint does not get all calls of a scope.
 func explainScope(s *api.ScopeStatus, now time.Time) string {
 	text := "scope " + s.Scope + ": " + stateOf(s.State)
 	if !s.DownSince.IsZero() {
-		text += " since " + stamp(s.DownSince)
+		text += " since " + formatTime(s.DownSince)
 	}
 	return text + "; " + strings.Join(scopeNotes(s, now), "; ")
 }
@@ -284,16 +322,13 @@ func explainScope(s *api.ScopeStatus, now time.Time) string {
 func untilAndWhy(until time.Time, reason string) string {
 	text := ""
 	if !until.IsZero() {
-		text = ", until " + stamp(until)
+		text = ", until " + formatTime(until)
 	}
 	if reason != "" {
 		text += ": " + reason
 	}
 	return text
 }
-
-// stamp returns a time in the local zone, with the zone.
-func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }
 
 // quoted returns a word as a shell reads it.
 func quoted(word string) string {
@@ -303,8 +338,9 @@ func quoted(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// completeNames offers the names of pools for the first argument and those of endpoints for the
-// second; with a single pool, its endpoints come first.
+// completeNames returns a completion of the first argument to the names of pools. With endpoints, it
+// also completes the second one to the names of the pool's endpoints, and the first one to those of the
+// only pool.
 func completeNames(endpoints bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		var names []string
@@ -319,6 +355,7 @@ func completeNames(endpoints bool) func(*cobra.Command, []string, string) ([]str
 	}
 }
 
+// namesFor returns the names that complete args.
 func namesFor(c *client, args []string, endpoints bool) (names []string, err error) {
 	if len(args) == 1 && endpoints {
 		var one api.PoolStatus

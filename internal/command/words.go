@@ -7,7 +7,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/breaker"
 )
 
-// stateWords are the words for the states of a breaker. The page has the same words.
+// stateWords are the words for the states of a breaker. The dashboard uses the same words.
 var stateWords = map[string]string{
 	breaker.Closed.String():       "in service",
 	breaker.Open.String():         "out",
@@ -24,7 +24,7 @@ func stateOf(state string) string {
 	return state
 }
 
-// reasonWords are the words for the reasons of a breaker's state. The page has the same words.
+// reasonWords are the words for the reasons of a breaker's state. The dashboard uses the same words.
 var reasonWords = map[string]string{
 	"consecutive_failures": "failures in a row",
 	"failure_ratio":        "many failures",
@@ -46,7 +46,7 @@ var reasonWords = map[string]string{
 	"breaker_off":          "the breaker is off",
 }
 
-// reasonOf returns the words for a reason; an unknown reason stays as it is.
+// reasonOf returns the words for a reason. An unknown reason gets spaces instead of underscores.
 func reasonOf(reason string) string {
 	if words, ok := reasonWords[reason]; ok {
 		return words
@@ -54,7 +54,7 @@ func reasonOf(reason string) string {
 	return strings.ReplaceAll(reason, "_", " ")
 }
 
-// remedies say what usually helps against a kind of failure. The page has the same words.
+// remedies say what usually helps against a kind of failure. The dashboard uses the same words.
 var remedies = map[string]string{
 	"host":    "check the name of its host in the configuration, and the DNS of this machine",
 	"refused": "check that it runs, and that its address and port are right",

@@ -15,7 +15,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// TestWordsAreThoseOfThePage: each state and reason of a breaker has words, and the page has the same.
+// TestWordsAreThoseOfThePage checks that each state and reason of a breaker has words, and that the
+// dashboard uses the same.
 func TestWordsAreThoseOfThePage(t *testing.T) {
 	page, err := os.ReadFile("../../web/page/words.js")
 	if err != nil {
@@ -60,7 +61,8 @@ func failing(reason, outcome, what string, now time.Time) api.EndpointStatus {
 		Cause: &api.FailureStatus{Outcome: outcome, What: what, Method: "GET", Path: "/v1", At: now}}
 }
 
-// TestWhyGivesAdvice: why gives advice for each kind of failure, and commands for the same Caddy.
+// TestWhyGivesAdvice checks that why gives advice for each kind of failure, and commands for the same
+// Caddy.
 func TestWhyGivesAdvice(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
@@ -90,8 +92,8 @@ func TestWhyGivesAdvice(t *testing.T) {
 	}
 }
 
-// TestWhyOfAHealthyPool: why also shows failures of endpoints in service, waiting calls, and burning
-// budgets.
+// TestWhyOfAHealthyPool checks that why also shows failures of endpoints in service, waiting calls, and
+// burning budgets.
 func TestWhyOfAHealthyPool(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
@@ -117,7 +119,8 @@ func TestWhyOfAHealthyPool(t *testing.T) {
 	}
 }
 
-// TestNoScoreWithoutRequests: an endpoint or a scope that gets no requests shows no score.
+// TestNoScoreWithoutRequests checks that status shows no score of an endpoint or a scope that gets no
+// requests.
 func TestNoScoreWithoutRequests(t *testing.T) {
 	now := time.Now()
 	e := failing("consecutive_failures", "status", "503", now)
@@ -129,7 +132,7 @@ func TestNoScoreWithoutRequests(t *testing.T) {
 	}
 }
 
-// TestMisspelledCommand: the error suggests the right command.
+// TestMisspelledCommand checks that the error suggests the right command.
 func TestMisspelledCommand(t *testing.T) {
 	root := &cobra.Command{Use: "failover"}
 	addCommands(root)
@@ -143,8 +146,8 @@ func TestMisspelledCommand(t *testing.T) {
 	}
 }
 
-// TestPoolTakesNoCallsOfScopes: status and why name scopes that no endpoint takes, even if each endpoint takes
-// others. The pool is then degraded, unless it serves nothing else.
+// TestPoolTakesNoCallsOfScopes checks that status and why name the scopes that no endpoint takes, even if each
+// endpoint takes others. The pool is then degraded, unless it serves nothing else.
 func TestPoolTakesNoCallsOfScopes(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}

@@ -128,7 +128,7 @@ func (d *flows) refresh(now time.Time, factor float64, open bool) {
 // suspect returns the detector that makes the endpoint a suspect; nil: none does.
 func (d *flows) suspect(now time.Time) *slowness.Detector {
 	for _, one := range d {
-		if one != nil && one.Suspect() && one.Episode.IsTheEndpoints(now, time.Hour) {
+		if one != nil && one.Suspect() && one.Episode.EndpointIsSlow(now, time.Hour) {
 			return one
 		}
 	}

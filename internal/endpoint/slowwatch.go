@@ -55,7 +55,7 @@ func (c *condition) learn(now time.Time, latency time.Duration, slow bool) {
 // isSlower reports whether an attempt was slow because of the endpoint, not because of a request that
 // would be slow anywhere.
 func (c *condition) isSlower(t *Ticket, now time.Time) bool {
-	return t.slower && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit)
+	return t.slower && c.slowness.Episode.EndpointIsSlow(now, c.slowness.Limit)
 }
 
 // reportSlow reports a slow attempt to the breaker, once. The attempt need not have ended.

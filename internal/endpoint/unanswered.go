@@ -120,7 +120,7 @@ func (c *condition) watchTrial(f Watched, now time.Time, cfg *breaker.Config) (c
 // ReasonUnanswered; empty if the endpoint is none.
 func (c *condition) suspected(now time.Time) string {
 	switch {
-	case c.slowness.Suspect() && c.slowness.Episode.IsTheEndpoints(now, c.slowness.Limit):
+	case c.slowness.Suspect() && c.slowness.Episode.EndpointIsSlow(now, c.slowness.Limit):
 		return breaker.ReasonSlower
 	case c.flows.suspect(now) != nil:
 		return breaker.ReasonSlower

@@ -38,33 +38,34 @@ const format = 1
 
 // wire is a fact as JSON. Times are milliseconds.
 type wire struct {
-	Format   int               `json:"v"`
-	Kind     Kind              `json:"k"`
-	Instance string            `json:"i"`
-	Boot     string            `json:"b"`
-	Serial   uint64            `json:"s"`
-	Left     int64             `json:"l,omitempty"`
-	Endpoint string            `json:"e,omitempty"`
-	Scope    string            `json:"c,omitempty"`
-	Pool     string            `json:"p,omitempty"`
-	Name     string            `json:"n,omitempty"`
-	Reason   string            `json:"r,omitempty"`
-	State    string            `json:"t,omitempty"`
-	Slot     string            `json:"o,omitempty"`
-	Version  uint64            `json:"w,omitempty"`
-	Value    float64           `json:"x,omitempty"`
-	Undone   bool              `json:"u,omitempty"`
-	Lasts    int64             `json:"f,omitempty"`
-	Need     float64           `json:"d,omitempty"`
-	Part     float64           `json:"a,omitempty"`
-	Release  string            `json:"y,omitempty"`
-	Active   []string          `json:"g,omitempty"`
-	Every    int64             `json:"q,omitempty"`
-	What     string            `json:"h,omitempty"`
-	To       string            `json:"z,omitempty"`
-	Count    int               `json:"m,omitempty"`
-	Age      int64             `json:"j,omitempty"`
-	Details  map[string]string `json:"+,omitempty"`
+	Format   int            `json:"v"`
+	Kind     Kind           `json:"k"`
+	Instance string         `json:"i"`
+	Boot     string         `json:"b"`
+	Serial   uint64         `json:"s"`
+	Left     int64          `json:"l,omitempty"`
+	Endpoint string         `json:"e,omitempty"`
+	Scope    string         `json:"c,omitempty"`
+	Pool     string         `json:"p,omitempty"`
+	Name     string         `json:"n,omitempty"`
+	Reason   string         `json:"r,omitempty"`
+	State    string         `json:"t,omitempty"`
+	Slot     string         `json:"o,omitempty"`
+	Version  uint64         `json:"w,omitempty"`
+	Value    float64        `json:"x,omitempty"`
+	Undone   bool           `json:"u,omitempty"`
+	Lasts    int64          `json:"f,omitempty"`
+	Need     float64        `json:"d,omitempty"`
+	Part     float64        `json:"a,omitempty"`
+	Release  string         `json:"y,omitempty"`
+	Active   []string       `json:"g,omitempty"`
+	Every    int64          `json:"q,omitempty"`
+	What     string         `json:"h,omitempty"`
+	To       string         `json:"z,omitempty"`
+	Count    int            `json:"m,omitempty"`
+	Age      int64          `json:"j,omitempty"`
+	Incident uint64         `json:"#,omitempty"`
+	Details  map[string]any `json:"+,omitempty"`
 }
 
 // Encode returns a fact as others get it: its signature, a dot and JSON. Texts are cut to what
@@ -76,7 +77,7 @@ func (c Codec) Encode(f *Fact) ([]byte, error) {
 		Reason: cut(f.Reason, maxText), State: f.State, Slot: f.Slot, Version: f.Version, Value: f.Value, Undone: f.Undone,
 		Lasts: f.Lasts.Milliseconds(), Need: f.Need, Part: f.Part, Release: cut(f.Release, maxText),
 		Active: f.Active[:min(len(f.Active), maxActive)], Every: f.Every.Milliseconds(),
-		What: cut(f.What, maxText), To: cut(f.To, maxText), Count: f.Count, Age: f.Age.Milliseconds(),
+		What: cut(f.What, maxText), To: cut(f.To, maxText), Count: f.Count, Age: f.Age.Milliseconds(), Incident: f.Incident,
 	}
 	if f.Kind.hasScope() {
 		w.Scope = cut(f.Scope, MaxScope)
@@ -89,9 +90,12 @@ func (c Codec) Encode(f *Fact) ([]byte, error) {
 	}
 	for name, value := range f.Details {
 		if w.Details == nil {
-			w.Details = make(map[string]string)
+			w.Details = make(map[string]any)
 		}
-		w.Details[cut(name, maxText)] = cut(value, maxText)
+		if text, ok := value.(string); ok {
+			value = cut(text, maxText)
+		}
+		w.Details[cut(name, maxText)] = value
 	}
 	data, err := c.seal(&w)
 	if err == nil && len(data) > MaxSize && w.Details != nil {
@@ -154,7 +158,7 @@ func (c Codec) Decode(data []byte) (Fact, error) {
 		Endpoint: w.Endpoint, Scope: w.Scope, Pool: w.Pool, Name: w.Name, Reason: w.Reason, State: w.State,
 		Slot: w.Slot, Version: w.Version, Value: w.Value, Undone: w.Undone, Lasts: span(w.Lasts),
 		Need: w.Need, Part: w.Part, Release: w.Release, Active: w.Active, Every: span(w.Every),
-		What: w.What, To: w.To, Count: w.Count, Age: span(w.Age), Details: w.Details,
+		What: w.What, To: w.To, Count: w.Count, Age: span(w.Age), Incident: w.Incident, Details: w.Details,
 	}, nil
 }
 
@@ -180,8 +184,8 @@ func (w *wire) check() error {
 		}
 	}
 	for name, value := range w.Details {
-		if !isText(name) || !isText(value) {
-			return errors.New("a detail is too long or not printable")
+		if !isText(name) || !isDetail(value) {
+			return errors.New("a detail is too long, not printable or of a wrong type")
 		}
 	}
 	longest := maxLifetime
@@ -203,7 +207,7 @@ func (w *wire) check() error {
 		return errors.New("its value is out of range")
 	case !(w.Need >= 0 && w.Need <= 1) || !(w.Part >= 0 && w.Part <= 1):
 		return errors.New("its demand is out of range")
-	case w.Version > 1<<62:
+	case w.Version > 1<<62 || w.Incident > 1<<62:
 		return errors.New("its version is out of range")
 	case len(w.Active) > maxActive:
 		return errors.New("it lists too many endpoints")
@@ -245,6 +249,17 @@ func (w *wire) checkKind() error {
 		}
 	}
 	return nil
+}
+
+// isDetail reports whether a value of JSON is one that a detail of an event may have.
+func isDetail(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return isText(v)
+	case bool, float64:
+		return true
+	}
+	return false
 }
 
 // isText reports whether a text is short, valid and printable.

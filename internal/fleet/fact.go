@@ -104,12 +104,13 @@ type Fact struct {
 	Active  []string // the places that had calls lately, endpoints first, in their short form
 	Every   time.Duration
 
-	// Of an event: what happened, and how long ago.
-	What    string
-	To      string
-	Count   int
-	Age     time.Duration
-	Details map[string]string
+	// Of an event: what happened, and how long ago. Details are texts, booleans and float64.
+	What     string
+	To       string
+	Count    int
+	Age      time.Duration
+	Incident uint64
+	Details  map[string]any
 }
 
 // Key identifies what a fact is about. A fact replaces the one before of its key; one without a
@@ -137,7 +138,7 @@ func (f *Fact) newerThan(o *Fact) bool {
 }
 
 // hasScope reports whether facts of a kind may be about one scope of an endpoint.
-func (k Kind) hasScope() bool { return k == Hold || k == Breaker || k == Trial }
+func (k Kind) hasScope() bool { return k == Hold || k == Breaker || k == Trial || k == Event }
 
 // scopeMark begins the short form of a scope's place.
 const scopeMark = "~"

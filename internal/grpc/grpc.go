@@ -1,5 +1,5 @@
-// Package grpc reads what gRPC over HTTP/2 says in header fields and trailers, and makes its
-// health check. See github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+// Package grpc reads gRPC's header fields and trailers, and makes its health check. See
+// github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 package grpc
 
 import (
@@ -13,11 +13,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// A Code is a status of gRPC. See github.com/grpc/grpc/blob/master/doc/statuscodes.md.
+// A Code is a gRPC status code. See github.com/grpc/grpc/blob/master/doc/statuscodes.md.
 type Code uint32
 
+// The codes that the plugin treats in their own way.
 const (
 	OK                Code = 0
+	unknown           Code = 2
 	InvalidArgument   Code = 3
 	DeadlineExceeded  Code = 4
 	PermissionDenied  Code = 7
@@ -42,7 +44,7 @@ func (c Code) String() string {
 	return "code " + strconv.FormatUint(uint64(c), 10)
 }
 
-// The fields are looked up in this form, which net/http gives them.
+// Header fields, in the canonical form of net/http.
 const (
 	statusField   = "Grpc-Status"
 	deadlineField = "Grpc-Timeout"
@@ -50,20 +52,20 @@ const (
 	detailsField  = "Grpc-Status-Details-Bin"
 )
 
-// Is tells whether a message is of gRPC, by its Content-Type: not if it is of gRPC-Web, whose
+// Is reports whether a request or response is gRPC, by its Content-Type. gRPC-Web is not: its
 // trailers are in the body.
 func Is(h http.Header) bool {
 	field := h["Content-Type"]
-	const kind = "application/grpc"
-	if len(field) == 0 || len(field[0]) < len(kind) || !strings.EqualFold(field[0][:len(kind)], kind) {
+	const mediaType = "application/grpc"
+	if len(field) == 0 || len(field[0]) < len(mediaType) || !strings.EqualFold(field[0][:len(mediaType)], mediaType) {
 		return false
 	}
-	rest := field[0][len(kind):]
+	rest := field[0][len(mediaType):]
 	return rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
 }
 
-// Status reads the status of an answer from its header or its trailers; false if there is none.
-// One that is no number is taken for UNKNOWN, as clients do.
+// Status reads the status in a response's header or trailers. ok is false if there is none. A
+// status that is not a number means UNKNOWN, as it does for gRPC's clients.
 func Status(h http.Header) (code Code, ok bool) {
 	field := h[statusField]
 	if len(field) == 0 {
@@ -71,33 +73,33 @@ func Status(h http.Header) (code Code, ok bool) {
 	}
 	n, err := strconv.ParseUint(field[0], 10, 32)
 	if err != nil {
-		return 2, true
+		return unknown, true
 	}
 	return Code(n), true
 }
 
-// Outcome says what an answer with a status comes to. Began tells whether some of a message came
-// before it, quota whether the endpoint has credentials of its own.
-func (c Code) Outcome(began, quota bool) outcome.Outcome {
+// Outcome returns the outcome of a response with the status. began reports whether any byte of a
+// message arrived before the status, ownCredentials whether the endpoint has credentials of its own.
+func (c Code) Outcome(began, ownCredentials bool) outcome.Outcome {
 	switch {
 	case c == Unavailable, c == DeadlineExceeded, c == Internal && !began:
 		return outcome.FailedStatus
-	case c == ResourceExhausted && quota:
+	case c == ResourceExhausted && ownCredentials:
 		return outcome.RateLimited
-	case (c == Unauthenticated || c == PermissionDenied) && quota:
+	case (c == Unauthenticated || c == PermissionDenied) && ownCredentials:
 		return outcome.Denied
 	}
 	return outcome.Success
 }
 
-// units are those of a deadline.
+// units are the units of a deadline.
 var units = map[byte]time.Duration{
 	'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
 }
 
-// Deadline is how long a client waits for the end of the answer, as its request says; false if
-// it does not say.
-func Deadline(h http.Header) (time.Duration, bool) {
+// Deadline reads from a request's header how long the client waits for the end of the response.
+// ok is false if the header does not say, or is malformed.
+func Deadline(h http.Header) (wait time.Duration, ok bool) {
 	field := h[deadlineField]
 	if len(field) == 0 || len(field[0]) < 2 || len(field[0]) > 9 {
 		return 0, false
@@ -114,9 +116,10 @@ func Deadline(h http.Header) (time.Duration, bool) {
 	return time.Duration(n) * unit, true
 }
 
-// RetryAfter is how long an answer asks to be left alone, at most outcome.MaxHold: by
-// grpc-retry-pushback-ms, or by a google.rpc.RetryInfo among its details. False if it does not say.
-func RetryAfter(h http.Header) (time.Duration, bool) {
+// RetryAfter reads how long the endpoint asks for no requests, at most outcome.MaxHold. It reads
+// grpc-retry-pushback-ms, else a google.rpc.RetryInfo in the details of the status. ok is false if
+// the header says neither.
+func RetryAfter(h http.Header) (wait time.Duration, ok bool) {
 	if field := h[pushbackField]; len(field) > 0 {
 		if ms, err := strconv.ParseInt(field[0], 10, 32); err == nil && ms > 0 {
 			return min(time.Duration(ms)*time.Millisecond, outcome.MaxHold), true
@@ -133,8 +136,8 @@ func RetryAfter(h http.Header) (time.Duration, bool) {
 	return 0, false
 }
 
-// retryInfo reads the retry_delay of a google.rpc.RetryInfo in a google.rpc.Status; 0: there is
-// none.
+// retryInfo reads the retry_delay of a google.rpc.RetryInfo in an encoded google.rpc.Status. It
+// returns 0 if there is none.
 func retryInfo(status []byte) (wait time.Duration) {
 	eachField(status, func(field int, _ uint64, one []byte) {
 		if field != 3 { // details, google.protobuf.Any
@@ -170,8 +173,8 @@ func retryInfo(status []byte) (wait time.Duration) {
 	return wait
 }
 
-// Escape encodes a text for the field Grpc-Message.
-// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
+// Escape encodes a message for the field Grpc-Message. See
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses.
 func Escape(message string) string {
 	var b strings.Builder
 	for i := range len(message) {

@@ -19,7 +19,7 @@ func TestIs(t *testing.T) {
 		}
 	}
 	if Is(nil) {
-		t.Error("no Content-Type is gRPC")
+		t.Error("a message without Content-Type is taken for gRPC")
 	}
 }
 
@@ -30,7 +30,7 @@ func TestStatus(t *testing.T) {
 		}
 	}
 	if _, ok := Status(http.Header{}); ok {
-		t.Error("a status out of nothing")
+		t.Error("a response without a status has one")
 	}
 	if a, b := Code(16).String(), Code(99).String(); a != "UNAUTHENTICATED" || b != "code 99" {
 		t.Errorf("names: %s, %s", a, b)
@@ -38,19 +38,19 @@ func TestStatus(t *testing.T) {
 }
 
 func TestOutcome(t *testing.T) {
-	type given struct{ began, quota bool }
+	type given struct{ began, ownCredentials bool }
 	for code := range Code(18) {
 		for _, g := range []given{{false, false}, {false, true}, {true, false}, {true, true}} {
 			want := outcome.Success
 			switch {
 			case code == 14, code == 4, code == 13 && !g.began:
 				want = outcome.FailedStatus
-			case code == 8 && g.quota:
+			case code == 8 && g.ownCredentials:
 				want = outcome.RateLimited
-			case (code == 16 || code == 7) && g.quota:
+			case (code == 16 || code == 7) && g.ownCredentials:
 				want = outcome.Denied
 			}
-			if got := code.Outcome(g.began, g.quota); got != want {
+			if got := code.Outcome(g.began, g.ownCredentials); got != want {
 				t.Errorf("%v %+v: %v, want %v", code, g, got, want)
 			}
 		}

@@ -5,8 +5,9 @@ import (
 	"errors"
 )
 
-// eachField calls f for each field of a message of protocol buffers, with its number or its
-// bytes, until what is left is malformed.
+// eachField calls f for each field of a message of protocol buffers: with n for a varint, with
+// bytes for a field that has a length. It leaves out fields of a fixed size, and stops at the
+// first malformed one.
 func eachField(message []byte, f func(field int, n uint64, bytes []byte)) {
 	for len(message) > 0 {
 		tag, used := binary.Uvarint(message)
@@ -47,27 +48,29 @@ func eachField(message []byte, f func(field int, n uint64, bytes []byte)) {
 	}
 }
 
-// head is what precedes a message: whether it is compressed, and its length.
-const head = 5
+// prefixSize is the number of bytes before each message in a body: whether it is compressed, and
+// its length.
+const prefixSize = 5
 
-// frame is a message as it goes in a body.
+// frame returns a message with its prefix.
 func frame(message []byte) []byte {
-	framed := append(make([]byte, head, head+len(message)), message...)
+	framed := append(make([]byte, prefixSize, prefixSize+len(message)), message...)
 	binary.BigEndian.PutUint32(framed[1:], uint32(len(message)))
 	return framed
 }
 
-// Messages counts the messages of a body as it comes. The zero value has seen nothing.
+// Messages counts the messages of a body as it arrives. The zero value has seen nothing. It is
+// not safe for concurrent use.
 type Messages struct {
-	Whole int  // that have come whole
-	Some  bool // some byte has come
+	Whole int  // number of messages that have arrived whole
+	Some  bool // any byte has arrived
 
-	before []byte // of a head
-	room   [head]byte
-	left   uint32 // bytes of the message that comes
+	prefix  [prefixSize]byte // of the next message
+	arrived int              // bytes of prefix
+	left    uint32           // bytes of the current message that are still to arrive
 }
 
-// Add takes more of the body.
+// Add reads the next part of the body.
 func (m *Messages) Add(more []byte) {
 	m.Some = m.Some || len(more) > 0
 	for len(more) > 0 {
@@ -79,12 +82,12 @@ func (m *Messages) Add(more []byte) {
 			}
 			continue
 		}
-		n := min(head-len(m.before), len(more))
-		m.before = append(m.room[:len(m.before)], more[:n]...)
+		n := copy(m.prefix[m.arrived:], more)
+		m.arrived += n
 		more = more[n:]
-		if len(m.before) == head {
-			m.left = binary.BigEndian.Uint32(m.before[1:])
-			m.before = nil
+		if m.arrived == prefixSize {
+			m.left = binary.BigEndian.Uint32(m.prefix[1:])
+			m.arrived = 0
 			if m.left == 0 {
 				m.Whole++
 			}
@@ -92,10 +95,11 @@ func (m *Messages) Add(more []byte) {
 	}
 }
 
-// CheckPath is where grpc.health.v1 answers.
+// CheckPath is the path of grpc.health.v1's health check.
 const CheckPath = "/grpc.health.v1.Health/Check"
 
-// CheckRequest is the body of a request for the health of a service; empty: of the whole server.
+// CheckRequest returns the body of a request for the health of a service. An empty name means the
+// whole server.
 func CheckRequest(service string) []byte {
 	if service == "" {
 		return frame(nil)
@@ -104,10 +108,10 @@ func CheckRequest(service string) []byte {
 	return frame(append(message, service...))
 }
 
-// Health is the status of a service in an answer of grpc.health.v1.
+// Health is the status of a service in a response of grpc.health.v1.
 type Health uint64
 
-// Serving is the status of a service that is well.
+// Serving is the status of a healthy service.
 const Serving Health = 1
 
 // String returns the status's name.
@@ -123,15 +127,16 @@ func (h Health) String() string {
 	return "UNKNOWN"
 }
 
-// CheckAnswer reads the status in the body of an answer.
+// CheckAnswer reads the status in the body of a response. Fields that are malformed or missing
+// leave it 0, which means unknown.
 func CheckAnswer(body []byte) (status Health, err error) {
 	switch {
-	case len(body) < head || uint64(binary.BigEndian.Uint32(body[1:])) != uint64(len(body)-head):
+	case len(body) < prefixSize || uint64(binary.BigEndian.Uint32(body[1:])) != uint64(len(body)-prefixSize):
 		return 0, errors.New("no message")
 	case body[0] != 0:
 		return 0, errors.New("compressed message")
 	}
-	eachField(body[head:], func(field int, n uint64, _ []byte) {
+	eachField(body[prefixSize:], func(field int, n uint64, _ []byte) {
 		if field == 1 {
 			status = Health(n)
 		}

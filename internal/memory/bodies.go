@@ -1,6 +1,5 @@
 package memory
 
-// Bodies is this process's budget for buffered bodies: request bodies that may be sent
-// again, and responses that are held back. An App sets its limit, else
-// SetDefault does.
+// Bodies is this process's budget for buffered bodies: request bodies that may be sent again,
+// and responses that are held back. The app sets its limit; without one, [SetDefault] does.
 var Bodies Budget

@@ -10,15 +10,17 @@ import (
 	"sync"
 )
 
-// SetDefault sets the limit of Bodies to Default, once, unless it has a limit.
+// SetDefault sets the limit of Bodies to Default unless it has a limit. Only the first call in a
+// process does anything.
 var SetDefault = sync.OnceFunc(func() {
 	if Bodies.Limit() == 0 {
 		Bodies.SetLimit(Default())
 	}
 })
 
-// Default returns, in bytes, a quarter of GOMEMLIMIT, else of the limit of the control
-// group or the machine's memory, whichever is less. If none is known, it returns 256 MiB.
+// Default returns a quarter of GOMEMLIMIT in bytes. Without GOMEMLIMIT, it returns a quarter of
+// the control group's limit or of the machine's memory, whichever is less. If neither is known, it
+// returns 256 MiB.
 var Default = sync.OnceValue(func() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit / 4
@@ -41,8 +43,8 @@ var Default = sync.OnceValue(func() int64 {
 	return least / 4
 })
 
-// parse reads a limit in bytes, or MemTotal of /proc/meminfo. It returns false if there is
-// no limit, such as "max".
+// parse reads a limit in bytes, or the MemTotal of /proc/meminfo. ok is false if the text is no
+// limit, such as "max".
 func parse(text []byte) (n int64, ok bool) {
 	if line, found := bytes.CutPrefix(text, []byte("MemTotal:")); found {
 		line, _, _ = bytes.Cut(line, []byte("\n"))

@@ -3,8 +3,8 @@ package memory
 
 import "sync/atomic"
 
-// A Budget is a number of bytes to share. All methods are safe for concurrent use. The zero
-// value has a limit of 0.
+// A Budget limits the bytes that all buffers together take. It is safe for concurrent use. The
+// zero value has a limit of 0.
 type Budget struct {
 	_     [128]byte // keep used, which buffered bodies write often, on its own cache line
 	used  atomic.Int64

@@ -9,7 +9,7 @@ import (
 func TestBudget(t *testing.T) {
 	var b Budget
 	if b.Reserve(1) || b.Used() != 0 {
-		t.Error("the zero value has room")
+		t.Error("the zero value lets bytes in")
 	}
 	b.SetLimit(100)
 	for _, step := range []struct {
@@ -32,14 +32,14 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestPiecesGrowWithTheBody checks that pieces grow with the body, and are no larger than
-// the rest of it needs.
+// TestPiecesGrowWithTheBody checks that pieces grow with the body, but not beyond what the rest of
+// it needs.
 func TestPiecesGrowWithTheBody(t *testing.T) {
 	var b Budget
 	b.SetLimit(1 << 20)
 	for _, test := range []struct {
-		come, more int64
-		want       int
+		arrived, more int64
+		want          int
 	}{
 		{0, math.MaxInt64, 4 << 10},
 		{4 << 10, math.MaxInt64, 4 << 10},
@@ -49,15 +49,15 @@ func TestPiecesGrowWithTheBody(t *testing.T) {
 		{1 << 30, 1, 4 << 10},
 		{1 << 30, 9000, 16 << 10},
 	} {
-		p := b.Next(test.come, test.more)
+		p := b.Next(test.arrived, test.more)
 		if len(p.Data) != test.want || b.Used() != int64(test.want) {
-			t.Errorf("after %d with %d to come: %d bytes, %d are used", test.come, test.more, len(p.Data), b.Used())
+			t.Errorf("after %d with %d to come: %d bytes, %d are used", test.arrived, test.more, len(p.Data), b.Used())
 		}
 		p.Free()
 	}
 	b.SetLimit(5 << 10)
 	if b.Next(1<<20, 1<<20) != nil || b.Used() != 0 {
-		t.Error("a piece for which there is no room")
+		t.Error("got a piece beyond the limit")
 	}
 	p := b.Must(1<<20, 1<<20)
 	if b.Used() != LargestPiece {

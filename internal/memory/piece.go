@@ -20,20 +20,20 @@ const (
 
 var pools [classes]sync.Pool
 
-// Next returns a piece for a body: come bytes have arrived, and at most more bytes will
-// follow. Its size is 4 KiB or about come, at most LargestPiece. Next returns nil if the budget
-// has no room.
-func (b *Budget) Next(come, more int64) *Piece {
-	class := classFor(come, more)
+// Next returns a piece for the next part of a body. arrived bytes have arrived, and at most more
+// bytes will follow. The piece is about as large as the smaller of the two, SmallestPiece to
+// LargestPiece. Next returns nil if that would exceed the budget's limit.
+func (b *Budget) Next(arrived, more int64) *Piece {
+	class := classFor(arrived, more)
 	if !b.Reserve(SmallestPiece << class) {
 		return nil
 	}
 	return b.piece(class)
 }
 
-// Must is Next without a limit: it takes the bytes even if the budget has no room.
-func (b *Budget) Must(come, more int64) *Piece {
-	class := classFor(come, more)
+// Must is Next without the limit. It never returns nil.
+func (b *Budget) Must(arrived, more int64) *Piece {
+	class := classFor(arrived, more)
 	b.Take(SmallestPiece << class)
 	return b.piece(class)
 }
@@ -46,19 +46,19 @@ func (b *Budget) piece(class int) *Piece {
 	return &Piece{Data: make([]byte, SmallestPiece<<class), budget: b, class: class}
 }
 
-func classFor(come, more int64) (class int) {
-	for class < classes-1 && SmallestPiece<<class < come && SmallestPiece<<class < more {
+func classFor(arrived, more int64) (class int) {
+	for class < classes-1 && SmallestPiece<<class < arrived && SmallestPiece<<class < more {
 		class++
 	}
 	return class
 }
 
-// Free returns the piece. Call it once, and do not use the piece afterwards.
+// Free gives the piece back for reuse. Call it once, and do not use the piece afterwards.
 func (p *Piece) Free() {
 	p.budget.Release(int64(len(p.Data)))
 	p.budget = nil
 	pools[p.class].Put(p)
 }
 
-// Abandon is Free for a piece that somebody may still read: nobody gets it again.
+// Abandon is Free for a piece that another goroutine may still read: it is not reused.
 func (p *Piece) Abandon() { p.budget.Release(int64(len(p.Data))) }

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -62,14 +63,8 @@ func fleetEvents(n *fleet.Node) []event.Event {
 	}
 	for _, h := range n.Events() {
 		e := event.Event{
-			ID: h.Version, At: h.At, Kind: h.What, Pool: h.Pool, Endpoint: h.Name, To: h.To, Reason: h.Reason,
-			Count: max(1, h.Count), Instance: h.Instance,
-		}
-		for name, value := range h.Details {
-			if e.Details == nil {
-				e.Details = make(map[string]any)
-			}
-			e.Details[name] = value
+			ID: h.Version, At: h.At, Kind: h.What, Pool: h.Pool, Endpoint: h.Name, Scope: h.Scope, To: h.To, Reason: h.Reason,
+			Count: max(1, h.Count), Instance: h.Instance, Incident: h.Incident, Details: maps.Clone(h.Details),
 		}
 		all = append(all, e)
 	}

@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"fmt"
+	"math"
+	"reflect"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/event"
@@ -53,23 +55,40 @@ func shareFrom(ctx context.Context, n *fleet.Node, sub *event.Subscription) {
 // factOf returns the fact that tells of an event.
 func factOf(e *event.Event, now time.Time) fleet.Fact {
 	f := fleet.Fact{
-		Kind: fleet.Event, Pool: e.Pool, Name: e.Endpoint, To: e.To, Reason: e.Reason, What: e.Kind, Count: e.Count,
-		Version: e.ID, Age: max(0, now.Sub(e.At)),
+		Kind: fleet.Event, Pool: e.Pool, Name: e.Endpoint, Scope: e.Scope, To: e.To, Reason: e.Reason, What: e.Kind,
+		Count: e.Count, Version: e.ID, Age: max(0, now.Sub(e.At)), Incident: e.Incident,
 	}
 	for name, value := range e.Details {
 		if f.Details == nil {
-			f.Details = make(map[string]string)
+			f.Details = make(map[string]any)
 		}
-		switch v := value.(type) {
-		case time.Time:
-			f.Details[name] = v.UTC().Format(time.RFC3339)
-		case float64:
-			f.Details[name] = fmt.Sprintf("%.3g", v)
-		default:
-			f.Details[name] = fmt.Sprint(v)
+		if value, ok := detailOf(value); ok {
+			f.Details[name] = value
 		}
 	}
 	return f
+}
+
+// detailOf returns a detail of an event as a fact has it; its JSON is that of the event. ok is false for nothing, and
+// for a number that JSON does not have.
+func detailOf(value any) (detail any, ok bool) {
+	if at, ok := value.(time.Time); ok {
+		return at.Format(time.RFC3339Nano), true
+	}
+	switch v := reflect.ValueOf(value); {
+	case v.Kind() == reflect.String:
+		return v.String(), true
+	case v.Kind() == reflect.Bool:
+		return v.Bool(), true
+	case v.CanInt():
+		return float64(v.Int()), true
+	case v.CanUint():
+		return float64(v.Uint()), true
+	case v.CanFloat():
+		number := v.Float()
+		return number, !math.IsNaN(number) && !math.IsInf(number, 0)
+	}
+	return fmt.Sprint(value), value != nil
 }
 
 // FleetNode returns the fleet of the process; nil: there is none.

@@ -9,7 +9,7 @@ import (
 // Hash returns the hash of a text for keys and seeds. It is the same in every process.
 func Hash(text string) uint64 { return xxhash.Sum64String(text) }
 
-// Affine picks the member that serves a key among those that are not excluded, or -1 if
+// Affine returns the member that serves a key, among those that are not excluded. It returns -1 if
 // there is none. excluded may be nil. It does not allocate.
 //
 // The key has a fixed position in [0, 1), which selects a tier by the tiers' capacities.

@@ -1,4 +1,4 @@
-// Package routing spreads calls over tiers of weighted members.
+// Package routing spreads requests over tiers of weighted members.
 package routing
 
 import (
@@ -111,7 +111,7 @@ func Spot(n uint64) float64 {
 	return float64(n*ratio>>11) / (1 << 53)
 }
 
-// Draw picks the member at u in [0, 1) by the parts of the table, or -1 if every member is
+// Draw returns the member at u in [0, 1) by the parts of the table, or -1 if every member is
 // out.
 func (t *Table) Draw(u float64) int {
 	if t.Total <= 0 {
@@ -157,9 +157,8 @@ func (t *Table) DrawTwo(u float64, load func(i int) float64) int {
 	return second
 }
 
-// Redraw picks among the members that are not excluded, by the parts they would have
-// without the others. It returns -1 if none is left. u must be in [0, 1). It does not
-// allocate.
+// Redraw returns the member at u in [0, 1) among those that are not excluded, by the parts that
+// they would have without the others. It returns -1 if there is none. It does not allocate.
 func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
 	tier, part, sum := t.tierAt(u, excluded)
 	if sum == 0 {
@@ -169,8 +168,8 @@ func (t *Table) Redraw(u float64, excluded func(i int) bool) int {
 }
 
 // tierAt returns the tier at u in [0, 1) by the capacities of the members that are not
-// excluded, the position of u in the tier's load, 0 to 1, and the tier's sum of
-// available·weight. The sum is 0 if every member is out.
+// excluded. part is the position of u in the tier's load, 0 to 1, and sum is the tier's sum of
+// available·weight. sum is 0 if every member is out.
 func (t *Table) tierAt(u float64, excluded func(i int) bool) (found tier, part, sum float64) {
 	left, all := 1.0, 0.0
 	for _, tier := range t.Tiers {
@@ -225,8 +224,8 @@ func (t *Table) Share(i int) float64 {
 	return t.cumulative[i] - t.cumulative[i-1]
 }
 
-// BelowServing returns the members that take calls below the first tier that has such a
-// member.
+// BelowServing returns the members that take calls and are below the serving tier, which is the
+// first that has such members.
 func (t *Table) BelowServing() (below []int) {
 	serving := -1
 	for n, tier := range t.Tiers {

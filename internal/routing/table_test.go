@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// layOut returns the table of members, which are in order of priority.
+// layOut returns the table of members, which must be sorted by priority.
 func layOut(overflow float64, members ...Member) *Table { return New(members, overflow) }
 
 // grid is the number of positions in [0, 1) that tests draw at.
@@ -62,7 +62,7 @@ func TestTableShares(t *testing.T) {
 			for i := range grid {
 				if table.Total == 0 {
 					if at := table.Draw(0.5); at != -1 {
-						t.Fatalf("drew %d where all are out", at)
+						t.Fatalf("drew %d, but all are out", at)
 					}
 					continue
 				}
@@ -129,13 +129,13 @@ func TestRedraw(t *testing.T) {
 		places := randomPlaces(rng)
 		overflow := float64(rng.IntN(3))
 		table := layOut(overflow, places...)
-		tried := make([]bool, len(places))
-		excluded := func(i int) bool { return tried[i] }
+		out := make([]bool, len(places))
+		excluded := func(i int) bool { return out[i] }
 		left := slices.Clone(places)
 		for i := range left {
 			if rng.IntN(3) == 0 {
 				left[i].Available = 0
-				tried[i] = true
+				out[i] = true
 			}
 		}
 		want := shares(layOut(overflow, left...))
@@ -145,17 +145,17 @@ func TestRedraw(t *testing.T) {
 			if at < 0 {
 				continue
 			}
-			if tried[at] {
-				t.Fatalf("seed %d: drew one that was tried", seed)
+			if out[at] {
+				t.Fatalf("seed %d: drew an excluded member", seed)
 			}
 			got[at] += 1.0 / grid
 		}
 		if !near(got, want, 3.0/grid) {
-			t.Fatalf("seed %d: %v without the tried ones: got %v, want %v", seed, places, got, want)
+			t.Fatalf("seed %d: %v without the excluded ones: got %v, want %v", seed, places, got, want)
 		}
 		for _, u := range []float64{0, math.Nextafter(1, 0)} {
-			if at := table.Redraw(u, excluded); at >= 0 && tried[at] {
-				t.Fatalf("seed %d: drew one that was tried", seed)
+			if at := table.Redraw(u, excluded); at >= 0 && out[at] {
+				t.Fatalf("seed %d: drew an excluded member", seed)
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func TestDrawTwo(t *testing.T) {
 		}
 	}
 	if at := layOut(0, Member{1, 1, 0}).DrawTwo(0.5, load); at != -1 {
-		t.Errorf("drew %d where all are out", at)
+		t.Errorf("drew %d, but all are out", at)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package schedule says when planned times of an endpoint begin and end.
+// Package schedule computes when planned times of an endpoint begin and end.
 package schedule
 
 import (
@@ -6,24 +6,24 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	_ "time/tzdata" // small images have none of their own
+	_ "time/tzdata" // small container images have no time zone database
 
 	"github.com/robfig/cron/v3"
 )
 
-// A Window is a time that comes again and again. It is read-only.
+// A Window is a period that recurs. It is immutable.
 type Window struct {
 	starts cron.Schedule
 	lasts  time.Duration
 }
 
-// MaxLasts bounds how long a window may be open, so that its beginning is never far to seek.
+// MaxLasts is the longest time that a window may stay open. It bounds the search for its start.
 const MaxLasts = 366 * 24 * time.Hour
 
-// Parse makes a window that opens as a cron expression of five fields says (minute, hour, day
-// of the month, month, day of the week; or @hourly, @daily, @weekly, @monthly, @yearly), and
-// closes after a while. The zone is one of the IANA database, Local or UTC; an empty one is
-// Local.
+// Parse returns a window that opens by a cron expression and closes after lasts, which is longer
+// than 0 and at most [MaxLasts]. The expression has five fields (minute, hour, day of the month,
+// month, day of the week), or is @hourly, @daily, @weekly, @monthly or @yearly. The zone is a name
+// of the IANA database, UTC or Local; empty means Local.
 func Parse(expression, zone string, lasts time.Duration) (*Window, error) {
 	if strings.Contains(expression, "TZ=") || strings.HasPrefix(expression, "@every") {
 		return nil, fmt.Errorf("%q: want five fields, as in 0 3 * * *, and the zone as an option of its own", expression)
@@ -48,19 +48,20 @@ func Parse(expression, zone string, lasts time.Duration) (*Window, error) {
 	return &Window{starts, lasts}, nil
 }
 
-// chained bounds how many openings that follow each other without a gap At looks through.
-const chained = 1000
+// maxChained is the largest number of openings without a gap that At follows.
+const maxChained = 1000
 
-// At reports whether the window is open at a time, since when, and when that will change. A
-// zero change never comes: an expression may fit no day. Where openings follow each other
-// without a gap for long, it may be open longer than that.
+// At reports whether the window is open at now, and when it opens or closes next. change is zero
+// if it never opens: an expression may match no day. While it is open, since is the start of its
+// earliest opening that has not ended; otherwise since is zero. If more than 1000 openings follow
+// without a gap, the window closes later than change.
 func (w *Window) At(now time.Time) (open bool, since, change time.Time) {
 	start := w.starts.Next(now.Add(-w.lasts))
 	if start.IsZero() || start.After(now) {
 		return false, time.Time{}, start
 	}
 	end := start
-	for range chained {
+	for range maxChained {
 		next := w.starts.Next(end)
 		if next.IsZero() || next.After(end.Add(w.lasts)) {
 			return true, start, end.Add(w.lasts)

@@ -32,11 +32,11 @@ func TestWindow(t *testing.T) {
 		{"0 3 * * *", "UTC", time.Hour, "2030-01-01 04:00:00", false, "2030-01-02 03:00:00"},
 		{"30 22 * * 5", "UTC", 50 * time.Hour, "2030-01-06 12:00:00", true, "2030-01-07 00:30:00"}, // since Friday
 		{"*/15 * * * *", "UTC", 5 * time.Minute, "2030-01-01 00:17:00", true, "2030-01-01 00:20:00"},
-		{"*/15 * * * *", "UTC", 20 * time.Minute, "2030-01-01 00:17:00", true, "2030-01-11 10:00:00"}, // without a gap: it is open still
+		{"*/15 * * * *", "UTC", 20 * time.Minute, "2030-01-01 00:17:00", true, "2030-01-11 10:00:00"}, // no gap: At follows 1000 openings
 		{"0,30 8-9 * * *", "UTC", 30 * time.Minute, "2030-01-01 08:10:00", true, "2030-01-01 10:00:00"},
 		{"0 3 30 2 *", "UTC", time.Hour, "2030-01-01 00:00:00", false, ""},
 		{"@daily", "UTC", time.Hour, "2030-01-01 00:30:00", true, "2030-01-01 01:00:00"},
-		// summer time begins at 2, and ends at 3
+		// in Berlin, summer time begins at 2:00 and ends at 3:00
 		{"30 2 * * *", "Europe/Berlin", time.Hour, "2030-03-30 12:00:00", false, "2030-04-01 02:30:00"},
 		{"0 1 * * *", "Europe/Berlin", 2 * time.Hour, "2030-03-31 01:30:00", true, "2030-03-31 04:00:00"},
 		{"0 1 * * *", "Europe/Berlin", 2 * time.Hour, "2030-10-27 01:30:00", true, "2030-10-27 02:00:00"},
@@ -51,7 +51,7 @@ func TestWindow(t *testing.T) {
 		if test.change != "" {
 			want = at(t, test.zone, test.change)
 		}
-		// the hour before summer time ends is there twice: the window closes in the second one
+		// clocks show 2:00 twice that night: the window closes at the second one
 		if test.now == "2030-10-27 01:30:00" {
 			want = at(t, test.zone, "2030-10-27 01:00:00").Add(2 * time.Hour)
 		}
@@ -77,7 +77,7 @@ func TestBadWindows(t *testing.T) {
 		{"0 3 * * *", "", 2 * MaxLasts},
 	} {
 		if _, err := Parse(test.cron, test.zone, test.lasts); err == nil {
-			t.Errorf("%+v was taken", test)
+			t.Errorf("%+v: no error", test)
 		}
 	}
 }

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// TestScoresDrift checks that a low score comes half way back to 1 each 30 s without samples,
-// whatever lowered it, and that the first sample after that confirms or undoes the drift.
+// TestScoresDrift checks that each 30 s without samples halve a score's difference to 1, whatever
+// lowered it, and that the next sample confirms or undoes the drift.
 func TestScoresDrift(t *testing.T) {
 	const ms = time.Millisecond
-	for name, c := range map[string]struct {
-		bad       Tally
+	for name, test := range map[string]struct {
+		lowers    Tally
 		reference time.Duration
-		good, ill Tally
+		good, bad Tally // the next samples
 	}{
 		"failures":           {tallied(10, 8, 10*ms), 0, tallied(1, 0, 10*ms), tallied(1, 1, 0)},
 		"some failures":      {tallied(100, 20, 10*ms), 0, tallied(1, 0, 10*ms), tallied(1, 1, 0)},
@@ -24,19 +24,19 @@ func TestScoresDrift(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fresh := func() (s *Scorer, low float64) {
 				s = new(Scorer)
-				s.Fold(epoch, c.bad)
-				return s, s.Score(0.5, c.reference, 0)
+				s.Fold(epoch, test.lowers)
+				return s, s.Score(0.5, test.reference, 0)
 			}
 			after := func(s *Scorer, d time.Duration, t Tally) float64 {
 				s.Fold(epoch.Add(d), t)
-				return s.Score(0.5, c.reference, 0)
+				return s.Score(0.5, test.reference, 0)
 			}
 			s, low := fresh()
 			if low > 0.8 {
-				t.Fatalf("it is %v", low)
+				t.Fatalf("the low score is %v", low)
 			}
 			for d, part := range map[time.Duration]float64{0: 1, fewEvery: 1, 30 * time.Second: 0.5, time.Minute: 0.25, 90 * time.Second: 0.125} {
-				if got, want := after(s, d, Tally{}), 1-(1-low)*part; !close2(got, want) {
+				if got, want := after(s, d, Tally{}), 1-(1-low)*part; !almostEqual(got, want) {
 					t.Errorf("after %v: %v, want %v", d, got, want)
 				}
 			}
@@ -46,11 +46,11 @@ func TestScoresDrift(t *testing.T) {
 			for _, d := range []time.Duration{5 * time.Second, 30 * time.Second, time.Minute} {
 				s, _ = fresh()
 				was := after(s, d, Tally{})
-				if got := after(s, d, c.good); got < was-0.05 {
+				if got := after(s, d, test.good); got < was-0.05 {
 					t.Errorf("after %v it was %v, and a good sample made it %v", d, was, got)
 				}
 				s, low = fresh()
-				if got := after(s, d, c.ill); got > low+0.01 {
+				if got := after(s, d, test.bad); got > low+0.01 {
 					t.Errorf("after %v and a bad sample: %v, want %v as before", d, got, low)
 				}
 			}
@@ -70,8 +70,8 @@ func TestEnoughSamplesDriftNothing(t *testing.T) {
 	}
 }
 
-// TestChecksMakeADriftLast checks that checks confirm or undo a drift as calls do.
-func TestChecksMakeADriftLast(t *testing.T) {
+// TestChecksConfirmDrifts checks that checks confirm or undo a drift as calls do.
+func TestChecksConfirmDrifts(t *testing.T) {
 	for _, passed := range []bool{true, false} {
 		var s Scorer
 		s.Fold(epoch, tallied(10, 8, 0))
@@ -85,9 +85,9 @@ func TestChecksMakeADriftLast(t *testing.T) {
 	}
 }
 
-// TestDriftsInVainSlowDown checks that each drift that a bad sample undoes makes the next one
-// slower, and that a good sample ends that.
-func TestDriftsInVainSlowDown(t *testing.T) {
+// TestUndoneDriftsSlowDown checks that each drift that a bad sample undoes slows the next one
+// down, and that a good sample ends that.
+func TestUndoneDriftsSlowDown(t *testing.T) {
 	var s Scorer
 	now := epoch
 	s.Fold(now, tallied(10, 8, 0))
@@ -100,12 +100,12 @@ func TestDriftsInVainSlowDown(t *testing.T) {
 				return d
 			}
 		}
-		t.Fatal("it does not drift")
+		t.Fatal("the score does not drift")
 		return 0
 	}
 	for _, want := range []time.Duration{30, 60, 120, 240, 480, 480} {
 		if got := half(); got != want*time.Second {
-			t.Errorf("half of it is back after %v, want %v", got, want*time.Second)
+			t.Errorf("the difference halves in %v, want %v", got, want*time.Second)
 		}
 		now = now.Add(20 * time.Second)
 		s.Fold(now, tallied(1, 1, 0))
@@ -113,6 +113,6 @@ func TestDriftsInVainSlowDown(t *testing.T) {
 	now = now.Add(time.Second)
 	s.Fold(now, tallied(1, 0, 0))
 	if got := half(); got != driftHalf {
-		t.Errorf("after a success half of it is back after %v", got)
+		t.Errorf("after a success the difference halves in %v, want %v", got, driftHalf)
 	}
 }

@@ -1,62 +1,28 @@
 package score
 
 import (
-	"math"
 	"testing"
 	"time"
 )
-
-// callsOf returns a tally of n calls, whose successes took latency each.
-func callsOf(n, failures int, latency time.Duration) Tally {
-	good := n - failures
-	return Tally{Calls: n, Failures: failures, Latencies: good, LogLatency: float64(good) * math.Log(latency.Seconds())}
-}
-
-func TestScoreOfLatency(t *testing.T) {
-	ms := time.Millisecond
-	start := time.Unix(1e9, 0)
-	for _, tt := range []struct {
-		name             string
-		latency          time.Duration
-		n                int
-		reference, usual time.Duration
-		want             float64
-	}{
-		{"as the fastest", 10 * ms, 100, 10 * ms, 0, 1},
-		{"twice the fastest", 20 * ms, 100, 10 * ms, 0, 1},
-		{"four times", 40 * ms, 100, 10 * ms, 0, 0.5},
-		{"a hundred times", time.Second, 100, 10 * ms, 0, minScore},
-		{"alone, as ever", 40 * ms, 100, 0, 0, 1},
-		{"too few to judge", time.Second, latencyAtLeast - 1, 10 * ms, 0, 1},
-		{"unknown, in a tier that is slow", 0, 0, 10 * ms, 80 * ms, 0.25},
-		{"unknown, in a tier nobody knows", 0, 0, 0, 0, 1},
-	} {
-		s := Scorer{news: true}
-		s.Fold(start, callsOf(tt.n, 0, max(1, tt.latency)))
-		if got := s.Score(0.5, tt.reference, tt.usual); math.Abs(got-tt.want) > 0.01 {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
-		}
-	}
-}
 
 // TestFewSuccessesSayLittle checks that a few successes soon after many failures raise the
 // score little.
 func TestFewSuccessesSayLittle(t *testing.T) {
 	var s Scorer
 	now := time.Unix(1e9, 0)
-	s.Fold(now, callsOf(100, 40, 10*time.Millisecond))
+	s.Fold(now, tallied(100, 40, 10*time.Millisecond))
 	bad := s.Score(0.5, 0, 0)
 	if bad > 0.3 {
-		t.Fatalf("40 %% failing: %v", bad)
+		t.Fatalf("40 %% of calls fail: %v", bad)
 	}
 	now = now.Add(time.Second)
-	s.Fold(now, callsOf(1, 0, 10*time.Millisecond))
+	s.Fold(now, tallied(1, 0, 10*time.Millisecond))
 	if got := s.Score(0.5, 0, 0); got > bad+0.15 {
 		t.Errorf("one success made %v of %v", got, bad)
 	}
 	for range 120 {
 		now = now.Add(time.Second)
-		s.Fold(now, callsOf(1, 0, 10*time.Millisecond))
+		s.Fold(now, tallied(1, 0, 10*time.Millisecond))
 	}
 	if got := s.Score(0.5, 0, 0); got < 0.9 {
 		t.Errorf("two minutes of successes: %v", got)
@@ -72,7 +38,7 @@ func TestScoreOfChecks(t *testing.T) {
 	calls := func(latency time.Duration) {
 		for range 60 {
 			now = now.Add(time.Second)
-			s.Fold(now, callsOf(10, 0, latency))
+			s.Fold(now, tallied(10, 0, latency))
 		}
 	}
 	checks := func(n int, passed bool, latency time.Duration) float64 {
@@ -113,7 +79,7 @@ func FuzzScore(f *testing.F) {
 		var s Scorer
 		now := time.Unix(1e9, 0)
 		for range 3 {
-			s.Fold(now, callsOf(int(n), min(int(n), int(failures)), time.Duration(max(1, latency))))
+			s.Fold(now, tallied(int(n), min(int(n), int(failures)), time.Duration(max(1, latency))))
 			now = now.Add(time.Duration(dt))
 			s.Check(now, passed, time.Duration(latency))
 			got := s.Score(0.5, time.Duration(max(0, reference)), time.Duration(max(0, usual)))

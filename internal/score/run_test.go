@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestScoreReturnsAfterAnImprobableRun checks that a score is back soon after a third of the calls
-// stop failing, and stays low while they fail.
+// TestScoreReturnsAfterAnImprobableRun checks that the score stays low while 30 % of calls fail,
+// and is 1 again within 4 s after they stop failing.
 func TestScoreReturnsAfterAnImprobableRun(t *testing.T) {
 	for _, rate := range []int{8, 80, 800} { // calls a second
 		var s Scorer
@@ -40,7 +40,7 @@ func TestScoreReturnsAfterAnImprobableRun(t *testing.T) {
 			})
 		}
 		if high*100 > ticks*2 {
-			t.Errorf("%d calls a second: at %d of %d looks the score was above 0.8 while 30 %% failed", rate, high, ticks)
+			t.Errorf("%d calls a second: in %d of %d ticks the score was above 0.8 while 30 %% failed", rate, high, ticks)
 		}
 		after := 0
 		for score := 0.0; score < 1 && after < 60; after++ {

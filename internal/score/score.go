@@ -1,4 +1,4 @@
-// Package score says how well an endpoint has been doing.
+// Package score computes how well an endpoint has been doing.
 package score
 
 import (
@@ -22,12 +22,12 @@ const (
 	errorSamples   = 100
 	errorsAtLeast  = 10
 	goodErrorRatio = 0.01
-	// A run of successes ends the failures before it if its probability is below chanceRun, by
-	// the ratio of failures before it, at most mostBefore.
+	// A run of successes ends the failures before it if its probability is below chanceRun. That
+	// is computed from the ratio of failures before the run, at most mostBefore.
 	chanceRun  = 1e-4
 	mostBefore = 0.5
-	// defaultFailureRatio replaces a failure ratio of goodErrorRatio or less, as when no
-	// ratio opens the breaker.
+	// defaultFailureRatio replaces a failure ratio of goodErrorRatio or less, for example the 0
+	// of a breaker that no ratio opens.
 	defaultFailureRatio = 0.5
 
 	latencySpan    = 10 * time.Second
@@ -57,15 +57,15 @@ type Tally struct {
 	LogLatency      float64 // sum of ln(seconds) to the first byte
 }
 
-// Scorer computes a score from tallies: how well an endpoint has been doing
-// lately, minScore to 1. It keeps latencies of calls and of checks apart and compares
-// each with its own past, since a HEAD is quick where a completion is slow. The zero
-// value has score 1. If time goes backwards, no time has passed.
+// Scorer computes a score, minScore to 1, from tallies: how well an endpoint has been doing
+// lately. It keeps latencies of calls and of checks apart and compares each with its own past,
+// because a HEAD request is quick even if completions are slow. The zero value has score 1. If
+// the clock jumps back, no time has passed. The endpoint's mutex guards it.
 //
-// A score with too few samples drifts back to 1. Without this, an endpoint with a low score
-// would get few calls and keep the low score long after it works again. The next sample tells
-// whether the drift was right: a good one confirms it; a bad one undoes it and makes the next
-// drift slower, so an endpoint that still fails gains hardly more than that one call.
+// A score with too few samples drifts back to 1. Otherwise an endpoint with a low score would
+// get few calls and keep that score long after it works again. The next sample decides: a good
+// one confirms the drift; a bad one undoes it and slows the next drift down. So an endpoint
+// that still fails gets hardly more than that one call.
 type Scorer struct {
 	Errors        decayedRatio
 	Calls, checks latencies
@@ -77,13 +77,14 @@ type Scorer struct {
 	Wrong         int       // drifts in a row that bad samples have undone, at most maxWrong
 
 	now    time.Time // of the latest tally or check
-	fed    time.Time // of the newest sample
+	fed    time.Time // time of the newest sample
 	earned float64   // the score at fed; 0: none yet
 	fatal  float64   // the ratio of failures at which the score is minScore
 	normal float64   // the latency that calls are compared with, seconds; 0: unknown
 }
 
-// left returns how much of the difference to 1 the drift has left, 0 to 1.
+// left returns the part of the score's difference to 1 that remains after the drift until now,
+// 0 to 1.
 func (s *Scorer) left(now time.Time) float64 {
 	gap := now.Sub(s.fed)
 	if s.fed.IsZero() || gap <= fewEvery {
@@ -98,7 +99,8 @@ func (s *Scorer) Drifts() bool { return s.Lost > 0 }
 // News reports whether there have been samples since the latest score.
 func (s *Scorer) News() bool { return s.news }
 
-// feed notes a sample. A good one confirms the drift until now. It returns left of that drift.
+// feed notes a sample. A good one confirms the drift until now. feed returns what left returned
+// before it.
 func (s *Scorer) feed(now time.Time, good bool) (left float64) {
 	left = s.left(now)
 	if good && left < 1 {
@@ -129,7 +131,7 @@ func (s *Scorer) Fold(now time.Time, t Tally) {
 	s.Calls.add(now, t.Latencies, t.LogLatency)
 }
 
-// TakeBack removes a failure that was not the endpoint's.
+// TakeBack removes a failure that the endpoint did not cause.
 func (s *Scorer) TakeBack() {
 	if s.Errors.n >= 1 && s.Errors.marked > 0 {
 		s.Errors.n--
@@ -138,13 +140,13 @@ func (s *Scorer) TakeBack() {
 	}
 }
 
-// Check adds the result of a check; latency is 0 if there was no answer. It counts as a
-// call if there has been none for liveFor.
+// Check adds the result of a check. latency is 0 if there was no response. The check counts as a
+// call if there has been no call for liveFor.
 func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	if passed && latency > 0 {
 		s.checks.add(now, 1, math.Log(latency.Seconds()))
 	}
-	if since := now.Sub(s.called); since >= 0 && since < liveFor {
+	if idle := now.Sub(s.called); idle >= 0 && idle < liveFor {
 		return
 	}
 	failures := 1
@@ -156,10 +158,10 @@ func (s *Scorer) Check(now time.Time, passed bool, latency time.Duration) {
 	s.news, s.checked = true, true
 }
 
-// Score returns the score. failureRatio is the ratio at which the breaker opens.
-// reference is the latency to compare calls with; 0: the endpoint's own past. usual is
-// the latency in its tier, which stands for its own while that is unknown; 0: unknown.
-// Without new samples it is the last score, drifted.
+// Score returns the score. failureRatio is the ratio at which the breaker opens. reference is
+// the latency to compare calls with; 0: the endpoint's own past. usual is the latency in the
+// endpoint's tier, which replaces its own while that is unknown; 0: unknown. Without new
+// samples, only the drift changes the score.
 func (s *Scorer) Score(failureRatio float64, reference, usual time.Duration) float64 {
 	if s.news {
 		s.news = false
@@ -220,8 +222,8 @@ func (s *Scorer) Typical() time.Duration {
 	return time.Duration(s.Calls.Now.Value() * float64(time.Second))
 }
 
-// Forget drops all samples but the latency baselines. It is for an endpoint whose breaker
-// has opened because of them.
+// Forget drops all samples except the latency baselines. Call it when the breaker opens: it has
+// taken these samples into account.
 func (s *Scorer) Forget() {
 	if s.Errors.n > 0 || s.Calls.Now.n > 0 {
 		s.Errors, s.Calls.Now = decayedRatio{}, logMean{}
@@ -255,14 +257,14 @@ func advance(last *time.Time, now time.Time) time.Duration {
 	return dt
 }
 
-// decayedRatio is a ratio of counts that fade with time and with newer counts.
+// decayedRatio is the ratio of marked events to all. Events fade with time and with newer events.
 //
-// If so many unmarked ones come in a row that the ratio before makes it improbable, those before
-// are forgotten: 26 in a row after a ratio of 30 %.
+// A run of unmarked events that is improbable by the ratio before it ends all events before it.
+// After a ratio of 30 %, 26 events in a row do so.
 type decayedRatio struct {
 	folded    time.Time // when the latest were added
 	n, marked float64
-	run       float64 // unmarked since the latest that was marked
+	run       float64 // unmarked events since the latest marked one
 	before    float64 // the ratio at the beginning of the run
 }
 
@@ -317,8 +319,8 @@ func (m *logMean) add(dt, span time.Duration, n int, mean float64) {
 	m.sum = m.sum*keep + float64(n)*mean
 }
 
-// fade applies a drift: it moves a mean above most, in ln(seconds), towards most. The score
-// is the ratio of the two; its difference to 1 is reduced to the part left.
+// fade applies a drift: it moves a mean that is above most, in ln(seconds), towards most. The
+// score is most/mean, as latencies. fade reduces the score's difference to 1 to the part left.
 func (m *logMean) fade(left, most float64) {
 	if over := m.sum/m.n - most; m.n > 0 && over > 0 {
 		m.sum = m.n * (most - math.Log(1-(1-math.Exp(-over))*left))

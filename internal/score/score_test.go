@@ -17,7 +17,12 @@ func tallied(calls, failures int, latency time.Duration) Tally {
 	return t
 }
 
-func close2(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
+func almostEqual(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
+
+// epoch is when the clocks of tests begin.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const tickEvery = 250 * time.Millisecond
 
 func TestSuccessPart(t *testing.T) {
 	for _, test := range []struct {
@@ -35,13 +40,13 @@ func TestSuccessPart(t *testing.T) {
 		{1000, 255, 0.5, 0.5},
 		{1000, 59, 0.5, 0.9},
 		{100, 13, 0.25, 0.5},
-		{100, 50, 0, minScore}, // where no ratio opens the breaker, half is bad
+		{100, 50, 0, minScore}, // no ratio opens the breaker: half is bad
 		{1000, 255, 0, 0.5},
 		{100, 1, 0.005, 1},
 	} {
 		var s Scorer
 		s.Fold(epoch, tallied(test.calls, test.failures, 0))
-		if got := s.Score(test.failureRatio, 0, 0); !close2(got, test.want) {
+		if got := s.Score(test.failureRatio, 0, 0); !almostEqual(got, test.want) {
 			t.Errorf("%d of %d failed, breaker at %v: got %v, want %v", test.failures, test.calls, test.failureRatio, got, test.want)
 		}
 	}
@@ -63,10 +68,12 @@ func TestLatencyPart(t *testing.T) {
 		{"too few to tell", 4, 10_000 * ms, 100 * ms, 0, 1},
 		{"too few to tell: as usual in the tier", 4, 10_000 * ms, 100 * ms, 400 * ms, 0.5},
 		{"nothing to compare with", 100, 10_000 * ms, 0, 0, 1},
+		{"unknown, in a slow tier", 0, 0, 10 * ms, 80 * ms, 0.25},
+		{"unknown, in an unknown tier", 0, 0, 0, 0, 1},
 	} {
-		var s Scorer
+		s := Scorer{news: true}
 		s.Fold(epoch, tallied(test.calls, 0, test.latency))
-		if got := s.Score(0.5, test.reference, test.usual); !close2(got, test.want) {
+		if got := s.Score(0.5, test.reference, test.usual); !almostEqual(got, test.want) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
 	}
@@ -124,10 +131,10 @@ func TestErrorsAreForgotten(t *testing.T) {
 	}
 	const was = 1 - 0.29/0.49
 	s := bad()
-	if !close2(1-s.Lost, was) {
+	if !almostEqual(1-s.Lost, was) {
 		t.Fatalf("got %v, want %v", 1-s.Lost, was)
 	}
-	if got := s.Score(0.5, 0, 0); !close2(got, was) {
+	if got := s.Score(0.5, 0, 0); !almostEqual(got, was) {
 		t.Errorf("a second look: %v", got)
 	}
 	s.Fold(epoch.Add(time.Second), tallied(100, 0, 0))
@@ -150,8 +157,8 @@ func TestErrorsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestFewSamplesNeverLookGood plays random traffic of which three quarters fail, with gaps
-// of all lengths: the score stays at minScore.
+// TestFewSamplesNeverLookGood checks that the score stays at minScore if three quarters of random
+// traffic fail, with gaps of all lengths.
 func TestFewSamplesNeverLookGood(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 6))
@@ -173,14 +180,14 @@ func TestDecayedRatio(t *testing.T) {
 	var r decayedRatio
 	r.add(epoch, 50, 50)
 	r.add(epoch.Add(errorSpan), 0, 0)
-	if want := 50 * math.Exp(-1); !close2(r.n, want) || !close2(r.Ratio(), 1) {
+	if want := 50 * math.Exp(-1); !almostEqual(r.n, want) || !almostEqual(r.Ratio(), 1) {
 		t.Errorf("after its span: %+v, want %v", r, want)
 	}
 	r.add(epoch.Add(24*time.Hour), 0, 0)
-	if !close2(r.n, errorsAtLeast) {
+	if !almostEqual(r.n, errorsAtLeast) {
 		t.Errorf("after a day: %+v", r)
 	}
-	r.add(epoch, 5, 0) // a clock that jumped back: no time has passed
+	r.add(epoch, 5, 0) // the clock jumped back: no time has passed
 	if r.n > 15 {
 		t.Errorf("after a jump: %+v", r)
 	}
@@ -188,16 +195,11 @@ func TestDecayedRatio(t *testing.T) {
 	for range 50 {
 		r.add(epoch, 7, 7)
 	}
-	if !close2(r.n, errorSamples) {
+	if !almostEqual(r.n, errorSamples) {
 		t.Errorf("many at once: %+v", r)
 	}
 	r.add(epoch, 1000, 0)
-	if !close2(r.n, 1000) || r.marked != 0 {
-		t.Errorf("more at once than are looked at: %+v", r)
+	if !almostEqual(r.n, 1000) || r.marked != 0 {
+		t.Errorf("more at once than the ratio covers: %+v", r)
 	}
 }
-
-// epoch is when the clocks of tests begin.
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-const tickEvery = 250 * time.Millisecond

@@ -12,16 +12,16 @@ import (
 // WriteCSV writes the report as one table with one value in each row. The columns are
 // section, name, to, start, end, measure and value:
 //
-//	report     name is the pool, start and end are the range
-//	objective  the values of the objective
-//	result     name is the endpoint, empty for the pool
-//	failover   from name to to
-//	incident   name as in result; the cause is a value too
+//	report      name is the pool, start and end are the range
+//	objective   the values of the objective
+//	result      name is the endpoint, empty for the pool
+//	failover    from the endpoint name to the endpoint to
+//	incident    name as in result, start and end are the incident
 //	worst_hour  start and end are the hour
 //
 // Ratios are 0 to 1, times are RFC 3339 in UTC, and durations are seconds. The end of an
-// incident that goes on is empty. A cell that a spreadsheet would take for a formula starts
-// with an apostrophe.
+// incident that goes on is empty. A cell that a spreadsheet would take for a formula gets an
+// apostrophe in front.
 func (rep Report) WriteCSV(w io.Writer) error {
 	c := table{csv.NewWriter(w)}
 	c.row("section", "name", "to", "start", "end", "measure", "value")
@@ -61,7 +61,7 @@ func (rep Report) WriteCSV(w io.Writer) error {
 	return nil
 }
 
-// table writes rows. Its writer keeps the first error.
+// table writes rows. csv.Writer keeps the first error until the end.
 type table struct{ w *csv.Writer }
 
 func (c table) row(cells ...string) {
@@ -102,9 +102,8 @@ func (c table) result(r Result) {
 	}
 }
 
-// csvSafe returns s as a cell that no spreadsheet takes for a formula (OWASP, CSV
-// Injection). It puts an apostrophe before text that starts with one of these characters
-// and is not a number.
+// csvSafe returns s as a cell that no spreadsheet takes for a formula. It puts an apostrophe
+// before text that starts like a formula and is not a number. See OWASP, CSV Injection.
 func csvSafe(s string) string {
 	trimmed := strings.TrimLeft(s, " \u00a0")
 	if trimmed == "" || !strings.ContainsAny(string([]rune(trimmed)[0]), "=+-@\t\r\n＝＋－＠") {

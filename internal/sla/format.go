@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// unknown stands for a missing value in reports.
+// unknown replaces a missing value in reports.
 const unknown = "–"
 
-// formatPercent formats r in percent with three decimals. It rounds down, so a missed
+// formatPercent formats a ratio in percent with three decimals. It rounds down, so a missed
 // objective never looks met.
 func formatPercent(r float64) string {
 	return strconv.FormatFloat(math.Floor(r*1e5+1e-6)/1e3, 'f', 3, 64) + "%"
 }
 
-// formatBudget formats the remaining part of an error budget in percent.
+// formatBudget formats what is left of an error budget, in percent.
 func formatBudget(a Attainment) string {
 	if a.Objective == 0 || a.Events == 0 {
 		return unknown
@@ -69,40 +69,51 @@ func formatTime(t time.Time) string {
 }
 
 // formatObjective formats an objective in words.
-func formatObjective(o Objective) string {
+func formatObjective(o Objective, l Language) string {
 	var parts []string
 	if o.Availability > 0 {
-		parts = append(parts, formatShare(o.Availability)+" of requests succeed")
+		parts = append(parts, l.say("%s of requests succeed", formatShare(o.Availability)))
 	}
 	if o.LatencyTarget > 0 {
-		parts = append(parts, formatShare(o.LatencyQuantile)+" of successes within "+o.LatencyTarget.String())
+		parts = append(parts, l.say("%s of successes within %s", formatShare(o.LatencyQuantile), o.LatencyTarget.String()))
 	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
+	return cmp.Or(strings.Join(parts, l.say(", ")), l.say("none"))
 }
 
-// formatShare formats r in percent with as many digits as it has, up to six decimals.
+// formatShare formats a ratio in percent with up to six decimals, without trailing zeros.
 func formatShare(r float64) string {
 	return strconv.FormatFloat(math.Round(r*1e8)/1e6, 'f', -1, 64) + "%"
 }
 
 // formatFailures formats failures by kind, such as "timeout 3, reset 1".
-func formatFailures(f Failures) string {
+func formatFailures(f Failures, l Language) string {
 	var parts []string
 	for i, n := range f {
 		if n > 0 {
-			parts = append(parts, (Dial+Kind(i)).String()+" "+strconv.FormatUint(n, 10))
+			parts = append(parts, l.say((Dial+Kind(i)).String())+" "+strconv.FormatUint(n, 10))
 		}
 	}
-	return cmp.Or(strings.Join(parts, ", "), unknown)
+	return cmp.Or(strings.Join(parts, l.say(", ")), unknown)
 }
 
+// formatStep formats the length of a step without minutes and seconds that are 0.
 func formatStep(d Duration) string {
 	return strings.NewReplacer("m0s", "m", "h0m0s", "h").Replace(time.Duration(d).String())
 }
 
-// formatDestination returns the name of a failover's destination; an empty one stands for
-// several.
-func formatDestination(to string) string { return cmp.Or(to, "other endpoints") }
+// formatDestination formats the destination of failovers. An empty name means several endpoints.
+func formatDestination(to string, l Language) string { return cmp.Or(to, l.say("other endpoints")) }
 
-// formatWho returns the name of the endpoint, or of the pool where it is empty.
-func formatWho(endpoint string) string { return cmp.Or(endpoint, "whole pool") }
+// formatWho formats the name of an endpoint. An empty name means the whole pool.
+func formatWho(endpoint string, l Language) string { return cmp.Or(endpoint, l.say("whole pool")) }
+
+// formatCause formats the cause of an incident: why the breaker opened or the pool was down and,
+// if it is known, the kind of the latest failure.
+func formatCause(cause string, l Language) string {
+	reason, last, known := strings.Cut(cause, ", last: ")
+	words := func(name string) string { return l.say(cmp.Or(reasons[name], name)) }
+	if !known {
+		return words(reason)
+	}
+	return l.say("%s, last: %s", words(reason), words(last))
+}

@@ -25,7 +25,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 }
 
 // MarshalJSON implements json.Marshaler. It writes an object of counts by kind, without
-// kinds that have none.
+// kinds whose count is 0.
 func (f Failures) MarshalJSON() ([]byte, error) {
 	m := map[string]uint64{}
 	for i, n := range f {

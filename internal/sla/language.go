@@ -1,9 +1,6 @@
 package sla
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Language is a language of the report's HTML page. The zero value is English.
 type Language string
@@ -14,7 +11,7 @@ const (
 	Chinese Language = "zh-CN"
 )
 
-// ParseLanguage returns a language; "" means English.
+// ParseLanguage returns the language of a tag, en or zh-CN. Empty means English.
 func ParseLanguage(text string) (Language, error) {
 	switch text {
 	case "", string(English):
@@ -25,8 +22,8 @@ func ParseLanguage(text string) (Language, error) {
 	return "", fmt.Errorf("want en or zh-CN, not %q", text)
 }
 
-// say returns a text of the HTML page in the language, filled in as by fmt.Sprintf. A text
-// without a translation stays English.
+// say translates a text of the report and formats it as fmt.Sprintf does. A text without a
+// translation stays English. Without values, % has no meaning.
 func (l Language) say(text string, values ...any) string {
 	if l == Chinese {
 		if translated, ok := chinese[text]; ok {
@@ -39,23 +36,7 @@ func (l Language) say(text string, values ...any) string {
 	return fmt.Sprintf(text, values...)
 }
 
-// formatCauseIn returns the words for the cause of an incident: why the breaker opened or the pool was
-// down and, if it is known, the kind of the latest failure.
-func formatCauseIn(cause string, l Language) string {
-	reason, last, known := strings.Cut(cause, ", last: ")
-	words := func(name string) string {
-		if text, ok := reasons[name]; ok {
-			name = text
-		}
-		return l.say(name)
-	}
-	if !known {
-		return words(reason)
-	}
-	return l.say("%s, last: %s", words(reason), words(last))
-}
-
-// reasons holds the words for reasons and kinds of failures. The page has the same words.
+// reasons holds the English words for reasons. The dashboard uses the same words.
 var reasons = map[string]string{
 	"all_down":             "every endpoint is out",
 	"breaker":              "all out",
@@ -77,7 +58,7 @@ var reasons = map[string]string{
 	"unanswered":           "clients gave up waiting",
 }
 
-// chinese holds the Chinese texts by the English ones. docs/glossary.zh-CN.md has the words.
+// chinese maps English texts to Chinese ones. docs/glossary.zh-CN.md defines the terms.
 var chinese = map[string]string{
 	"SLA report: %s": "SLA 报告：%s",
 	"%s to %s UTC, in steps of %s, from %d instance(s). Generated %s.": "%s 至 %s（UTC），步长 %s，来自 %d 个实例。生成于 %s。",

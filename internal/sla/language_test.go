@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestCausesHaveWords: each cause of an incident reads as on the page, in both languages.
+// TestCausesHaveWords checks that the report and the dashboard use the same words for the cause of
+// an incident, in both languages.
 func TestCausesHaveWords(t *testing.T) {
 	page, err := os.ReadFile("../../web/page/words.js")
 	if err != nil {
@@ -17,7 +18,7 @@ func TestCausesHaveWords(t *testing.T) {
 	for name := range reasons {
 		for language, words := range map[Language]string{English: english, Chinese: translated} {
 			m := regexp.MustCompile(`(?m)^  'reason\.` + name + `': '(.*)',$`).FindStringSubmatch(words)
-			if got := formatCauseIn(name, language); m == nil || got != m[1] {
+			if got := formatCause(name, language); m == nil || got != m[1] {
 				t.Errorf("%s in %s: the report says %q, the page %q", name, language, got, m)
 			}
 		}
@@ -31,7 +32,7 @@ func TestCausesHaveWords(t *testing.T) {
 		"":                                   {"", ""},
 	} {
 		for i, language := range []Language{English, Chinese} {
-			if got := formatCauseIn(cause, language); got != want[i] {
+			if got := formatCause(cause, language); got != want[i] {
 				t.Errorf("%q in %s: %q, want %q", cause, language, got, want[i])
 			}
 		}

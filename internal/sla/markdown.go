@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// WriteMarkdown writes the report as GitHub Flavored Markdown. It escapes names and causes,
-// so they always show as plain text.
+// WriteMarkdown writes the report in English as GitHub Flavored Markdown. It escapes names and
+// causes, so they always show as plain text.
 func (rep Report) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# SLA report: %s\n\n", markdownSafe(rep.Pool))
 	fmt.Fprintf(&b, "%s to %s UTC, in steps of %s, from %d instance(s). Generated %s.\n\n",
 		formatTime(rep.From), formatTime(rep.To), formatStep(rep.Step), rep.Instances, formatTime(rep.Generated))
-	fmt.Fprintf(&b, "Objective: %s.\n", formatObjective(rep.Objective))
+	fmt.Fprintf(&b, "Objective: %s.\n", formatObjective(rep.Objective, English))
 
 	b.WriteString("\n## Results\n\n")
 	results := append([]Result{rep.Total}, rep.Endpoints...)
@@ -26,7 +26,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 		if r.Latency.Objective > 0 {
 			within = formatAchieved(r.Latency)
 		}
-		row(&b, markdownSafe(formatWho(r.Name)), strconv.FormatUint(r.Calls, 10), strconv.FormatUint(r.Failed, 10),
+		row(&b, markdownSafe(formatWho(r.Name, English)), strconv.FormatUint(r.Calls, 10), strconv.FormatUint(r.Failed, 10),
 			formatAchieved(r.Availability), formatMet(r.Availability), formatBudget(r.Availability),
 			within, formatMet(r.Latency), formatBudget(r.Latency), formatDuration(r.Down))
 	}
@@ -35,8 +35,8 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 	row(&b, "", "p50", "p90", "p95", "p99", "Failures", "Cancelled")
 	row(&b, "---", "---:", "---:", "---:", "---:", "---", "---:")
 	for _, r := range results {
-		row(&b, markdownSafe(formatWho(r.Name)), formatLatency(r.P50), formatLatency(r.P90), formatLatency(r.P95),
-			formatLatency(r.P99), markdownSafe(formatFailures(r.Failures)), strconv.FormatUint(r.Cancelled, 10))
+		row(&b, markdownSafe(formatWho(r.Name, English)), formatLatency(r.P50), formatLatency(r.P90), formatLatency(r.P95),
+			formatLatency(r.P99), markdownSafe(formatFailures(r.Failures, English)), strconv.FormatUint(r.Cancelled, 10))
 	}
 
 	b.WriteString("\n## Incidents\n\n")
@@ -47,8 +47,8 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 		row(&b, "---", "---", "---", "---", "---:")
 	}
 	for _, in := range rep.Incidents {
-		row(&b, formatTime(in.Start), formatTime(in.End), markdownSafe(formatWho(in.Endpoint)),
-			markdownSafe(formatCauseIn(in.Cause, English)), strconv.FormatUint(in.Calls, 10))
+		row(&b, formatTime(in.Start), formatTime(in.End), markdownSafe(formatWho(in.Endpoint, English)),
+			markdownSafe(formatCause(in.Cause, English)), strconv.FormatUint(in.Calls, 10))
 	}
 
 	b.WriteString("\n## Failovers\n\n")
@@ -59,7 +59,7 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 		row(&b, "---", "---", "---:")
 	}
 	for _, f := range rep.Failovers {
-		row(&b, markdownSafe(f.From), markdownSafe(formatDestination(f.To)), strconv.FormatUint(f.Count, 10))
+		row(&b, markdownSafe(f.From), markdownSafe(formatDestination(f.To, English)), strconv.FormatUint(f.Count, 10))
 	}
 
 	b.WriteString("\n## Worst hours\n\n")
@@ -79,11 +79,12 @@ func (rep Report) WriteMarkdown(w io.Writer) error {
 	return nil
 }
 
+// row writes a row of a table.
 func row(b *strings.Builder, cells ...string) {
 	fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
 }
 
-// markdownSafe returns s as plain text for a cell or a heading, on one line.
+// markdownSafe escapes s so that it shows as plain text in a cell or a heading, on one line.
 func markdownSafe(s string) string {
 	var b strings.Builder
 	for _, c := range strings.Join(strings.Fields(s), " ") {

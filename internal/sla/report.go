@@ -16,8 +16,8 @@ type Query struct {
 	From, To time.Time
 	Now      time.Time
 
-	// Objective is compared with the pool and with each endpoint over the range. Its window
-	// is not used.
+	// Objective is compared with the results of the pool and of each endpoint over the range. Its
+	// window has no effect.
 	Objective Objective
 
 	WorstHours int // largest number of worst hours; 0 means 5
@@ -58,8 +58,8 @@ type Result struct {
 	Failures  Failures `json:"failures"`
 	Cancelled uint64   `json:"cancelled"`
 
-	// Down is how long it was down. With several instances, it is the longest time that one
-	// of them counted.
+	// Down is how long the pool or endpoint was down. Of several instances, the longest time
+	// counts.
 	Down Duration `json:"down_seconds"`
 
 	// Latency of successes, 0 if unknown. Quantile is the latency at the objective's
@@ -74,8 +74,8 @@ type Result struct {
 	Latency      Attainment `json:"latency"`
 }
 
-// Failover counts calls that moved from one endpoint to another. A step keeps 8
-// destinations apart; To is empty for the others.
+// Failover counts calls that moved from one endpoint to another. A step of the history counts up
+// to 8 destinations separately; To is empty for the others.
 type Failover struct {
 	From  string `json:"from"`
 	To    string `json:"to"`
@@ -98,8 +98,8 @@ type Hour struct {
 	P95          Duration  `json:"p95_seconds"`
 }
 
-// NewReport reports on the combined records of the snapshots. Each snapshot must be from
-// another instance of the pool.
+// NewReport returns the report on the sum of the snapshots. Each snapshot must be from another
+// instance of the pool.
 func NewReport(q Query, snapshots ...*Snapshot) Report {
 	o := q.Objective.withDefaults()
 	l := levelFor(q.Now, q.From)
@@ -144,6 +144,7 @@ func NewReport(q Query, snapshots ...*Snapshot) Report {
 	return rep
 }
 
+// result adds up the records of one series from all instances. l is the level of steps to use.
 func (rep *Report) result(name string, records []*record, l int) Result {
 	var t tally
 	var down time.Duration
@@ -171,7 +172,8 @@ func (rep *Report) result(name string, records []*record, l int) Result {
 	}
 }
 
-// addIncidents adds the incidents of one series, merged over all instances.
+// addIncidents adds the incidents of one series. It merges those of several instances that
+// overlap.
 func (rep *Report) addIncidents(name string, records []*record) {
 	var all []Incident
 	for _, r := range records {
@@ -197,6 +199,7 @@ func (rep *Report) addIncidents(name string, records []*record) {
 	}
 }
 
+// addFailovers adds the failovers of all instances, most frequent first.
 func (rep *Report) addFailovers(snapshots []*Snapshot, l int) {
 	type pair struct{ from, to string }
 	counts := map[pair]uint64{}
@@ -217,7 +220,7 @@ func (rep *Report) addFailovers(snapshots []*Snapshot, l int) {
 	})
 }
 
-// addWorstHours adds the hours with the most failures.
+// addWorstHours adds the hours with the most failures, most first.
 func (rep *Report) addWorstHours(pool []*record, l, limit int) {
 	scale := levels[hours].step / levels[l].step
 	first, end := levels[l].firstAt(rep.From), levels[l].firstAt(rep.To)

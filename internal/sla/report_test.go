@@ -17,8 +17,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// twoInstances returns the records of two instances of a pool over one morning: an endpoint
-// that fails and is down for a minute, failovers, and a slow hour.
+// twoInstances returns the records of two instances of a pool over three hours. They have an
+// endpoint that fails and is down for a minute, failovers, and a slow hour.
 func twoInstances() (Query, []*Snapshot) {
 	var snapshots []*Snapshot
 	for instance := range 2 {
@@ -101,15 +101,15 @@ func TestReport(t *testing.T) {
 	if err := rep.WriteJSON(&text); err != nil {
 		t.Fatal(err)
 	}
-	rep.Timeline, rep.Budget = nil, nil // of the page only
+	rep.Timeline, rep.Budget = nil, nil // JSON does not contain them
 	var again Report
 	if err := json.Unmarshal(text.Bytes(), &again); err != nil || !reflect.DeepEqual(again, rep) {
-		t.Errorf("JSON does not come back (%v):\n got %+v\nwant %+v", err, again, rep)
+		t.Errorf("read from JSON (%v):\n got %+v\nwant %+v", err, again, rep)
 	}
 }
 
-// TestSnapshotEncoding decodes an encoded snapshot, and checks that every damage is
-// detected.
+// TestSnapshotEncoding checks that an encoded snapshot decodes unchanged, and that Decode detects
+// every damage.
 func TestSnapshotEncoding(t *testing.T) {
 	q, snapshots := twoInstances()
 	b := snapshots[0].Encode()
@@ -124,17 +124,17 @@ func TestSnapshotEncoding(t *testing.T) {
 		damaged := bytes.Clone(b)
 		damaged[i] ^= 0x10
 		if _, err := Decode(damaged); err == nil {
-			t.Errorf("byte %d of %d was damaged and nothing noticed", i, len(b))
+			t.Errorf("byte %d of %d is damaged: no error", i, len(b))
 		}
 		if _, err := Decode(b[:i]); err == nil {
-			t.Errorf("the first %d of %d bytes are no snapshot, but were read", i, len(b))
+			t.Errorf("the first %d of %d bytes: no error", i, len(b))
 		}
 	}
 }
 
 // FuzzDecode checks that accepted input can be encoded, decoded unchanged, restored and
-// reported on, and that all other input is ErrDamaged. It corrects the checksum, or no
-// mutated input would pass it.
+// reported on, and that Decode returns ErrDamaged for all other input. It corrects the checksum,
+// because mutated input would never pass it.
 func FuzzDecode(f *testing.F) {
 	_, snapshots := twoInstances()
 	f.Add(snapshots[0].Encode())
@@ -150,15 +150,15 @@ func FuzzDecode(f *testing.F) {
 		encoded := s.Encode()
 		again, err := Decode(encoded)
 		if err != nil {
-			t.Fatalf("what was read cannot be written: %v", err)
+			t.Fatalf("encoded again: %v", err)
 		}
 		if !bytes.Equal(again.Encode(), encoded) {
-			t.Fatal("what was read is written in two ways")
+			t.Fatal("encoded twice, the bytes differ")
 		}
 		h := new(History)
 		h.Restore(noon, s)
 		if _, err := Decode(h.Snapshot(noon).Encode()); err != nil {
-			t.Fatalf("what was restored cannot be written: %v", err)
+			t.Fatalf("restored and encoded: %v", err)
 		}
 		rep := NewReport(Query{From: noon.Add(-time.Hour), To: noon, Now: noon}, s)
 		if failed := rep.Total.Failures.Total(); rep.Total.Calls < failed {

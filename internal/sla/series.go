@@ -25,9 +25,9 @@ func (s *Series) Record(now time.Time, o Outcome) {
 	s.mu.Unlock()
 }
 
-// SetDown says that the endpoint (for a pool: every endpoint) went down or came back up at
-// now, and why. The time between counts as down and is kept as an [Incident]. Repeating the
-// current state only advances time. The cause of coming back up is ignored.
+// SetDown records that the endpoint (for a pool: every endpoint) went down or came back up at
+// now, and why it went down. The time between counts as down and becomes an [Incident].
+// Repeating the current state only advances time. The cause has no effect when it comes back up.
 func (s *Series) SetDown(now time.Time, down bool, cause string) {
 	s.mu.Lock()
 	s.rec.setDown(now, down, cause)
@@ -44,41 +44,12 @@ func (s *Series) Advance(now time.Time) {
 }
 
 // Counts returns the counts of the steps that begin in [from, to). It uses the shortest
-// steps that reach back from now to from.
+// steps that the series still has at from.
 func (s *Series) Counts(now, from, to time.Time) Counts {
 	var t tally
 	r := s.record(now)
 	r.sum(&t, levelFor(now, from), from, to, false)
 	return t.Counts
-}
-
-// Quantiles returns the latency of successes at each quantile (0 to 1) over the steps that
-// [Series.Counts] uses, or 0 if there was none.
-func (s *Series) Quantiles(now, from, to time.Time, qs ...float64) []time.Duration {
-	var t tally
-	r := s.record(now)
-	r.sum(&t, levelFor(now, from), from, to, true)
-	return t.latency.quantiles(qs...)
-}
-
-// Incidents returns the incidents that overlap [from, to), by start.
-func (s *Series) Incidents(from, to time.Time) []Incident {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var in []Incident
-	for _, i := range s.rec.incidents {
-		if i.overlaps(from, to) {
-			in = append(in, i)
-		}
-	}
-	return in
-}
-
-// Down reports whether the series is down.
-func (s *Series) Down() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rec.down
 }
 
 // record returns everything recorded up to now.

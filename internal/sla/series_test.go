@@ -56,7 +56,7 @@ func TestSeriesCounts(t *testing.T) {
 		}
 	}
 	want := []Incident{{Start: noon.Add(20 * time.Second), End: noon.Add(2 * time.Hour), Cause: "refused"}}
-	if got := s.Incidents(noon, noon.Add(time.Hour)); !reflect.DeepEqual(got, want) {
+	if got := s.rec.incidents; !reflect.DeepEqual(got, want) {
 		t.Errorf("incidents:\n got %+v\nwant %+v", got, want)
 	}
 }
@@ -145,7 +145,7 @@ func TestSeriesClockDown(t *testing.T) {
 		t.Errorf("down %v, watched for 3h", got)
 	}
 	want := []Incident{{Start: noon, End: noon.Add(2 * time.Hour), Cause: "x"}}
-	if got := s.Incidents(noon.Add(-time.Hour), now); !reflect.DeepEqual(got, want) {
+	if got := s.rec.incidents; !reflect.DeepEqual(got, want) {
 		t.Errorf("incidents:\n got %+v\nwant %+v", got, want)
 	}
 }
@@ -179,7 +179,7 @@ func TestIncidents(t *testing.T) {
 			s.SetDown(now.Add(3*time.Second), false, "")
 		}
 	}
-	got := s.Incidents(noon, noon.Add(300*time.Minute))
+	got := s.rec.incidents
 	if len(got) != maxIncidents {
 		t.Fatalf("%d incidents, want %d", len(got), maxIncidents)
 	}
@@ -191,7 +191,7 @@ func TestIncidents(t *testing.T) {
 	if want := (Incident{start, time.Time{}, "broken", 3}); got[255] != want {
 		t.Errorf("newest:\n got %+v\nwant %+v", got[255], want)
 	}
-	if !s.Down() {
+	if !s.rec.down {
 		t.Error("not down")
 	}
 }

@@ -3,34 +3,34 @@ package slowness
 import "time"
 
 const (
-	// slowNearly times as many slow attempts as responses in time show that an endpoint
-	// serves hardly anybody.
+	// An endpoint with slowNearly times as many slow attempts as responses in time serves
+	// hardly any request in time.
 	slowNearly = 12
 	// If other requests are served in time, slow attempts must be at least slowMostly/2
 	// times as many as those in time, among at least slowAmong attempts. A third of slow
 	// requests hardly ever reaches that.
 	slowMostly, slowAmong = 3, 40
-	// slowLasts is how long slowness must then last.
+	// slowLasts is how long the episode must then have lasted.
 	slowLasts = time.Second
-	// marksApart is the smallest distance between two marks.
+	// marksApart is the shortest time between two marks.
 	marksApart = 20 * time.Millisecond
 	// marksAhead is the longest wait for the next mark. A longer one means that the clock
 	// has jumped back.
 	marksAhead = time.Minute
 )
 
-// An episode counts an endpoint's attempts since the start of the earliest attempt in the
-// current run of slow ones. Slow requests of one client come in a row, like the requests of
-// an endpoint that hangs. But other requests are served in time while they wait.
+// An episode counts an endpoint's attempts during a run of slow ones, from the start of the
+// earliest. It tells an endpoint that hangs from a client that sends slow requests in a row:
+// while the client's requests wait, other requests are served in time.
 //
-// The zero value has not started. A Detector owns it.
+// The zero value has not started. It is part of a Detector.
 type episode struct {
-	began  time.Time     // start of the earliest slow attempt; zero if none
-	after  time.Duration // the shortest time after which one of them counted as slow; 0: the limit
-	slow   uint64        // slow attempts, ever
-	inTime uint64        // responses in time, ever
+	began    time.Time     // start of the earliest slow attempt; zero if none
+	shortest time.Duration // the shortest attempt that counted as slow once it had ended; 0 if none
+	slow     uint64        // slow attempts, ever
+	inTime   uint64        // responses in time, ever
 
-	marks  [64]episodeMark // cover about the last four limits; taken as attempts begin
+	marks  [64]episodeMark // cover about the last four limits; set as attempts begin
 	newest int
 	next   time.Time // when the next mark is due
 }
@@ -49,63 +49,63 @@ func (e *episode) SlowOne(began time.Time) {
 	}
 }
 
-// SlowAfter is SlowOne for an attempt that has ended, after a time that may be below the limit.
+// SlowAfter is SlowOne for an attempt that has ended. took may be below the limit.
 func (e *episode) SlowAfter(began time.Time, took time.Duration) {
 	e.SlowOne(began)
-	if e.after == 0 || took < e.after {
-		e.after = took
+	if e.shortest == 0 || took < e.shortest {
+		e.shortest = took
 	}
 }
 
 // end ends the episode.
-func (e *episode) end() { e.began, e.after = time.Time{}, 0 }
+func (e *episode) end() { e.began, e.shortest = time.Time{}, 0 }
 
 // Due reports whether the next mark is due.
 func (e *episode) Due(now time.Time) bool {
 	return !now.Before(e.next) || e.next.Sub(now) > marksAhead
 }
 
-// Mark records the counts at now. Attempts that take longer than limit are slow.
+// Mark records the counts at now. limit is the time after which an attempt is slow.
 func (e *episode) Mark(now time.Time, limit time.Duration) {
 	e.next = now.Add(max(marksApart, limit/16))
 	e.newest = (e.newest + 1) % len(e.marks)
 	e.marks[e.newest] = episodeMark{now, e.slow, e.inTime}
 }
 
-// firstSince returns the first mark at or after a time, or the current counts.
-func (e *episode) firstSince(at time.Time) episodeMark {
-	first := episodeMark{slow: e.slow, inTime: e.inTime}
+// earliestMark returns the earliest mark at or after a time. If there is none, it returns the
+// current counts.
+func (e *episode) earliestMark(at time.Time) episodeMark {
+	earliest := episodeMark{slow: e.slow, inTime: e.inTime}
 	for i := range e.marks {
 		m := e.marks[(e.newest+len(e.marks)-i)%len(e.marks)]
 		if m.at.IsZero() || m.at.Before(at) {
 			break
 		}
-		first = m
+		earliest = m
 	}
-	return first
+	return earliest
 }
 
-// IsTheEndpoints reports whether the endpoint, not the requests themselves, causes the slow
-// attempts. That is so if hardly anything is served in time beside them, or if most
-// attempts have been slow for a while. Limit is the time after which an attempt is slow: an
-// attempt counts as slow one limit after it began.
-func (e *episode) IsTheEndpoints(now time.Time, limit time.Duration) bool {
+// EndpointIsSlow reports whether the endpoint, not the requests themselves, causes the slow
+// attempts. That is so if it serves hardly any request in time beside them, or if most attempts
+// have been slow for a while. An attempt counts as slow one limit after it began.
+func (e *episode) EndpointIsSlow(now time.Time, limit time.Duration) bool {
 	if e.began.IsZero() {
 		return true
 	}
-	if e.after > 0 {
-		limit = min(limit, e.after)
+	if e.shortest > 0 {
+		limit = min(limit, e.shortest)
 	}
 	from := e.began
-	if oldest := e.firstSince(time.Time{}).at; oldest.After(from) {
+	if oldest := e.earliestMark(time.Time{}).at; oldest.After(from) {
 		from = oldest
 	}
-	served := e.inTime - e.firstSince(from).inTime
+	served := e.inTime - e.earliestMark(from).inTime
 	slow := e.slow
 	if from == e.began {
 		slow -= e.slowBefore(from.Add(limit))
 	} else {
-		slow -= e.firstSince(from.Add(limit)).slow
+		slow -= e.earliestMark(from.Add(limit)).slow
 	}
 	if slow >= slowNearly*served {
 		return true

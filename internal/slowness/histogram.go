@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// Four buckets for each octave, from 65 µs to 18 minutes. A quantile has an error of at
+	// Each octave from 65 µs to 18 minutes has four buckets. A quantile has an error of at
 	// most an eighth.
 	bucketBits   = 2
 	lowestOctave = 16
@@ -48,7 +48,7 @@ func (h *Histogram) scale(factor float32) {
 	}
 }
 
-// Total returns the number of latencies, which decay with time.
+// Total returns the number of latencies. It is a fraction after decay.
 func (h *Histogram) Total() (n float32) {
 	for _, count := range h {
 		n += count
@@ -56,8 +56,8 @@ func (h *Histogram) Total() (n float32) {
 	return n
 }
 
-// Quantile returns the latency below which a part q of total lies, interpolated within its
-// bucket.
+// Quantile returns the latency below which a part q of the latencies lies, 0 to 1, interpolated
+// within its bucket. total is Total.
 func (h *Histogram) Quantile(q, total float32) time.Duration {
 	left := q * total
 	for i, n := range h {

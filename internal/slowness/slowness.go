@@ -15,13 +15,14 @@ const (
 
 	slowAtLeast   = 100 * time.Millisecond // no shorter latency is slow
 	slowTail      = 3                      // factor for p99
-	MinKnown      = 100                    // number of known latencies that a limit needs
-	keepKnown     = MinKnown / 4           // number that keeps it, as they decay
-	slownessSpan  = time.Hour
-	slownessDecay = time.Minute // time between decays
-	RefreshEvery  = time.Second // time between computations of the limit
-	// DefaultFactor is the default factor for the median. An attempt that takes longer is
-	// slow.
+	slownessSpan  = time.Hour              // latencies decay with this time constant
+	slownessDecay = time.Minute            // time between decays
+	// MinKnown is the number of known latencies that a new limit needs.
+	MinKnown  = 100
+	keepKnown = MinKnown / 4 // number that keeps a limit while latencies decay
+	// RefreshEvery is the shortest time between two computations of the limit.
+	RefreshEvery = time.Second
+	// DefaultFactor is the default factor for the median.
 	DefaultFactor = 10
 )
 
@@ -34,13 +35,12 @@ const (
 // over the last hour. An attempt that has waited longer than that is slow too, so it counts
 // before it ends. An endpoint with half of its last 20 verdicts slow is a suspect.
 //
-// Slow latencies must not raise the limit before they are judged. They wait until 20 more
-// verdicts have made no suspect, and the limit does not rise until then. They are dropped
-// if the breaker opens. If an endpoint has had no latency in time for an hour, everything
-// is forgotten and its latency is learnt anew.
+// Slow latencies must not raise the limit before they are judged. They are pending until 20
+// more verdicts have made no suspect, and the limit does not rise until then. If the breaker
+// opens, the Detector drops them. If an endpoint has had no latency in time for an hour, the
+// Detector forgets everything and learns its latency anew.
 //
 // The zero value has no limit, so nothing is slow. The endpoint's mutex guards it.
-// Recording takes a few nanoseconds.
 type Detector struct {
 	Limit    time.Duration // 0 if unknown
 	Verdicts uint32        // newest in the lowest bit; 1 is slow
@@ -61,7 +61,7 @@ type Detector struct {
 // IsSlow reports whether a latency, or the time that an attempt has waited, is slow.
 func (s *Detector) IsSlow(latency time.Duration) bool { return s.Limit > 0 && latency > s.Limit }
 
-// Judged counts a verdict. It returns true if the endpoint becomes a suspect.
+// Judged counts a verdict. It returns true if that makes the endpoint a suspect.
 func (s *Detector) Judged(slow bool) (began bool) {
 	was := s.Suspect()
 	s.Verdicts = s.Verdicts << 1 & (1<<verdictsKept - 1)
@@ -83,7 +83,7 @@ func (s *Detector) Judged(slow bool) (began bool) {
 	return slow && !was && s.Suspect()
 }
 
-// JudgedMany counts verdicts in unknown order. It returns true if the endpoint becomes a
+// JudgedMany counts verdicts whose order is unknown. It returns true if they make the endpoint a
 // suspect.
 func (s *Detector) JudgedMany(slow, inTime int) (began bool) {
 	if n := slow + inTime; n > verdictsKept {
@@ -123,8 +123,8 @@ func (s *Detector) Opened() {
 	}
 }
 
-// Settled reports whether Refresh has nothing to do before the next verdict or latency, but for the
-// decay, which may be late.
+// Settled reports whether Refresh has nothing to do until the next verdict or latency, except
+// decay, which can wait.
 func (s *Detector) Settled(factor float64) bool {
 	return !s.Suspect() && (factor <= 0 || !s.grown && !s.stale && s.Held != 1)
 }
@@ -136,7 +136,7 @@ func (s *Detector) Refresh(now time.Time, factor float64) {
 		return
 	}
 	if s.decayed.IsZero() || now.Before(s.decayed) || now.Before(s.refreshed) {
-		s.decayed, s.refreshed = now, time.Time{} // also after the clock jumped back
+		s.decayed, s.refreshed = now, time.Time{} // the first time, or the clock jumped back
 	}
 	if s.grown {
 		s.grown, s.stale, s.learned = false, true, now
@@ -167,6 +167,7 @@ func (s *Detector) Refresh(now time.Time, factor float64) {
 	}
 }
 
+// compute returns the limit by the known latencies; 0 if they are too few.
 func (s *Detector) compute(factor float64) time.Duration {
 	total := s.Known.Total()
 	if total < MinKnown && (s.Limit == 0 || total < keepKnown) {

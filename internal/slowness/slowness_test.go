@@ -41,7 +41,7 @@ func TestSlownessLimit(t *testing.T) {
 }
 
 // TestSlownessIsNotLearned checks that slow latencies do not raise the limit before they
-// are judged. Otherwise an endpoint with few calls could never be found slow.
+// are judged. Otherwise an endpoint with few calls would never count as slow.
 func TestSlownessIsNotLearned(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -63,8 +63,8 @@ func TestSlownessIsNotLearned(t *testing.T) {
 	}
 }
 
-// TestSlownessLearnsWhatIsUsual makes a third of the calls slower than known. That must not
-// open the breaker, and must raise the limit in the end.
+// TestSlownessLearnsWhatIsUsual checks that an endpoint is no suspect if a third of its calls
+// become slow, and that the limit rises in the end.
 func TestSlownessLearnsWhatIsUsual(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -87,12 +87,11 @@ func TestSlownessLearnsWhatIsUsual(t *testing.T) {
 		}
 	}
 	if s.Limit < 2*time.Second {
-		t.Errorf("the limit is %v; a third of the calls takes 700 ms", s.Limit)
+		t.Errorf("the limit is %v, though a third of the calls takes 700 ms", s.Limit)
 	}
 }
 
-// TestSlownessForgets checks that slow latencies become normal after an hour without one in
-// time.
+// TestSlownessForgets checks that the limit goes after an hour without a latency in time.
 func TestSlownessForgets(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	var s Detector
@@ -116,6 +115,7 @@ func TestSlownessForgets(t *testing.T) {
 	}
 }
 
+// TestVerdictsOfUnknownOrder checks that half of the verdicts must be slow for a suspect.
 func TestVerdictsOfUnknownOrder(t *testing.T) {
 	for _, tt := range []struct {
 		slow, inTime int

@@ -36,9 +36,9 @@ func TestCounterSteps(t *testing.T) {
 	}
 }
 
+// TestCounterAgainstAList checks that the counter holds every event of the last 90 % of the span,
+// and none that is older than the span.
 func TestCounterAgainstAList(t *testing.T) {
-	// The counter must hold every event of the last 90 % of the span and none older than
-	// the span.
 	rng := rand.New(rand.NewPCG(1, 2))
 	const span = time.Second
 	var c Counter
@@ -48,15 +48,15 @@ func TestCounterAgainstAList(t *testing.T) {
 		at += time.Duration(rng.ExpFloat64() * float64(20*time.Millisecond))
 		c.Add(epoch.Add(at), span, false)
 		times = append(times, at)
-		sure, most := 0, 0
+		least, most := 0, 0
 		for i := len(times) - 1; i >= 0 && at-times[i] <= span; i-- {
 			most++
 			if at-times[i] < span*9/10 {
-				sure++
+				least++
 			}
 		}
-		if got := c.Counts(epoch.Add(at), span).Total; got < sure || got > most {
-			t.Fatalf("at %v: %d events, want %d to %d", at, got, sure, most)
+		if got := c.Counts(epoch.Add(at), span).Total; got < least || got > most {
+			t.Fatalf("at %v: %d events, want %d to %d", at, got, least, most)
 		}
 	}
 }

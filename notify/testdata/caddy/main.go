@@ -1,4 +1,4 @@
-// Command caddy is what xcaddy builds with the plugin and its package notify.
+// Command caddy is a Caddy with the plugin and the package notify, as xcaddy builds it.
 package main
 
 import (

@@ -27,8 +27,8 @@ import (
 // they go to the test's artifacts.
 const ShotsEnv = "FAILOVER_SCREENSHOTS"
 
-// patience is the longest time of any action on a busy machine.
-const patience = time.Minute
+// actionTimeout is the longest time that an action may take, on a busy machine.
+const actionTimeout = time.Minute
 
 // A Browser is the Chromium of a test.
 type Browser struct {
@@ -36,8 +36,7 @@ type Browser struct {
 	ctx context.Context
 }
 
-// Start starts a Chromium that ends with the test. The test fails if there is none on this
-// machine.
+// Start starts a Chromium that ends with the test. The test fails if PATH has none.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	var path string
@@ -105,7 +104,7 @@ type Look struct {
 	Scale         float64
 }
 
-// A Tab is a page with its own storage.
+// A Tab is a page with storage of its own. Its methods fail the test on errors.
 type Tab struct {
 	t    testing.TB
 	ctx  context.Context
@@ -117,7 +116,7 @@ type Tab struct {
 	received map[network.RequestID]float64
 }
 
-// Open opens an address.
+// Open opens an address in a new tab.
 func (b *Browser) Open(address string, look Look) *Tab {
 	t := b.t
 	t.Helper()
@@ -125,7 +124,7 @@ func (b *Browser) Open(address string, look Look) *Tab {
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(tab.listen))
 	t.Cleanup(cancel)
 	tab.ctx = ctx
-	if err := chromedp.Do(ctx); err != nil { // must not have a timeout, see chromedp.Run
+	if err := chromedp.Do(ctx); err != nil { // a timeout here would later close the tab, see chromedp.Run
 		t.Fatalf("opening a tab: %v", err)
 	}
 	theme := "light"
@@ -147,7 +146,7 @@ func (b *Browser) Open(address string, look Look) *Tab {
 // run runs an action in the tab. The test fails if the action does not succeed.
 func run[T any](tab *Tab, what string, action chromedp.Action[T]) T {
 	tab.t.Helper()
-	ctx, cancel := context.WithTimeout(tab.ctx, patience)
+	ctx, cancel := context.WithTimeout(tab.ctx, actionTimeout)
 	defer cancel()
 	result, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -186,7 +185,7 @@ func (tab *Tab) listen(event any) {
 		tab.problems = append(tab.problems, fmt.Sprintf("exception: %s %s (%s:%d)",
 			e.ExceptionDetails.Text, describe(e.ExceptionDetails.Exception), e.ExceptionDetails.URL, e.ExceptionDetails.LineNumber+1))
 	case *log.EventEntryAdded:
-		// A violation of the security policy is such an entry, too.
+		// This includes violations of the security policy.
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			tab.problems = append(tab.problems, fmt.Sprintf("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
@@ -218,7 +217,7 @@ func (tab *Tab) Received() (bytes float64) {
 	return bytes
 }
 
-// Eval evaluates an expression, which may be a promise.
+// Eval returns the value of an expression. It awaits a promise.
 func Eval[T any](tab *Tab, expression string) T {
 	tab.t.Helper()
 	return run(tab, "evaluating "+clip(expression), chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -242,15 +241,15 @@ func (tab *Tab) Text(selector string) string {
 	return Eval[string](tab, fmt.Sprintf("document.querySelector(%q)?.innerText ?? ''", selector))
 }
 
-// Until waits until an expression is true, and returns how long that took.
-func (tab *Tab) Until(within time.Duration, expression string) time.Duration {
+// Until waits until an expression is true. The test fails if that takes longer than within.
+func (tab *Tab) Until(within time.Duration, expression string) {
 	tab.t.Helper()
 	began := time.Now()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		if Eval[bool](tab, "Boolean("+expression+")") {
-			return time.Since(began)
+			return
 		}
 		if time.Since(began) > within {
 			tab.Shot("failed-" + strings.ReplaceAll(tab.t.Name(), "/", "-"))
@@ -260,8 +259,8 @@ func (tab *Tab) Until(within time.Duration, expression string) time.Duration {
 	}
 }
 
-// Shot saves a picture of the visible part of the page.
-func (tab *Tab) Shot(name string) string {
+// Shot saves a picture of the visible part of the page, in the directory that [ShotsEnv] names.
+func (tab *Tab) Shot(name string) {
 	tab.t.Helper()
 	picture := call(tab, page.CaptureScreenshot, page.CaptureScreenshotParams{}).Data
 	dir := os.Getenv(ShotsEnv)
@@ -275,18 +274,17 @@ func (tab *Tab) Shot(name string) string {
 	if err := os.WriteFile(file, picture, 0o644); err != nil {
 		tab.t.Fatalf("saving a picture: %v", err)
 	}
-	return file
 }
 
-// FullShot saves a picture of the whole page in a window that is high enough. This makes
-// more of the page visible; ready is an expression that is true once it is there.
-func (tab *Tab) FullShot(name, ready string) string {
+// FullShot saves a picture of the whole page, in a window that is high enough for it. ready is an
+// expression that is true when the page has drawn what the higher window shows.
+func (tab *Tab) FullShot(name, ready string) {
 	tab.t.Helper()
 	content := call(tab, page.GetLayoutMetrics, cdp.Empty{}).CSSContentSize
 	tab.resize(int(content.Width), int(content.Height)+1)
 	defer tab.resize(tab.look.Width, tab.look.Height)
-	tab.Until(patience, ready)
-	return tab.Shot(name)
+	tab.Until(actionTimeout, ready)
+	tab.Shot(name)
 }
 
 func (tab *Tab) resize(width, height int) {
@@ -295,8 +293,7 @@ func (tab *Tab) resize(width, height int) {
 	})
 }
 
-// Busy returns the CPU time that the page's main thread has used, without other work of the
-// machine.
+// Busy returns the CPU time that the page's main thread has used.
 func (tab *Tab) Busy() time.Duration {
 	tab.t.Helper()
 	for _, m := range call(tab, performance.GetMetrics, cdp.Empty{}).Metrics {
