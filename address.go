@@ -17,20 +17,20 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// givenAtLoad are the placeholders whose values are read when a configuration is loaded.
-var givenAtLoad = regexp.MustCompile(`\{(env|file)\.([^{}]+)\}`)
+// loadPlaceholders matches the placeholders that have values when Caddy loads a configuration.
+var loadPlaceholders = regexp.MustCompile(`\{(env|file)\.([^{}]+)\}`)
 
-// hasGiven reports whether a text has a placeholder that givenAtLoad finds.
-func hasGiven(text string) bool { return givenAtLoad.MatchString(text) }
+// hasPlaceholder reports whether a text has a placeholder of the environment or of a file.
+func hasPlaceholder(text string) bool { return loadPlaceholders.MatchString(text) }
 
-// given replaces {env.*} and {file.*} in a text. A placeholder without a value is an error, which
-// names it and shows no value.
-func given(text string) (string, error) {
+// expand replaces {env.*} and {file.*} in a text. A placeholder without a value is an error. The
+// error names the placeholder, and shows no value.
+func expand(text string) (string, error) {
 	var out strings.Builder
 	last := 0
-	for _, m := range givenAtLoad.FindAllStringSubmatchIndex(text, -1) {
+	for _, m := range loadPlaceholders.FindAllStringSubmatchIndex(text, -1) {
 		if m[0] > 0 && text[m[0]-1] == '\\' {
-			continue // it is escaped
+			continue // escaped
 		}
 		value, err := valueOf(text[m[2]:m[3]], text[m[4]:m[5]])
 		if err != nil {
@@ -65,7 +65,7 @@ func valueOf(kind, name string) (string, error) {
 }
 
 // resolve replaces placeholders in the addresses of the endpoints and of the proxy's upstreams. A
-// value may be a base URL.
+// placeholder's value may be a base URL.
 func (p *Policy) resolve(handler *reverseproxy.Handler) error {
 	for _, e := range p.Endpoints {
 		if err := e.resolve(); err != nil {
@@ -74,10 +74,10 @@ func (p *Policy) resolve(handler *reverseproxy.Handler) error {
 	}
 	p.urls = make(map[*reverseproxy.Upstream]string)
 	for _, u := range handler.Upstreams {
-		if !hasGiven(u.Dial) {
+		if !hasPlaceholder(u.Dial) {
 			continue
 		}
-		base, dial, err := givenAddress(u.Dial)
+		base, dial, err := expandAddress(u.Dial)
 		if err != nil {
 			return fmt.Errorf("upstream %s: %w", u.Dial, err)
 		}
@@ -87,8 +87,8 @@ func (p *Policy) resolve(handler *reverseproxy.Handler) error {
 }
 
 func (e *Endpoint) resolve() error {
-	if hasGiven(e.URL) {
-		base, dial, err := givenAddress(e.URL)
+	if hasPlaceholder(e.URL) {
+		base, dial, err := expandAddress(e.URL)
 		switch {
 		case err != nil:
 			return err
@@ -100,8 +100,8 @@ func (e *Endpoint) resolve() error {
 		}
 		e.URL = base
 	}
-	if hasGiven(e.Upstream) {
-		base, dial, err := givenAddress(e.Upstream)
+	if hasPlaceholder(e.Upstream) {
+		base, dial, err := expandAddress(e.Upstream)
 		if err != nil {
 			return err
 		}
@@ -113,9 +113,10 @@ func (e *Endpoint) resolve() error {
 	return nil
 }
 
-// givenAddress parses an address after its placeholders have values.
-func givenAddress(text string) (base, dial string, err error) {
-	value, err := given(text)
+// expandAddress replaces placeholders in an address or a base URL, and parses it. base is "" for an
+// address.
+func expandAddress(text string) (base, dial string, err error) {
+	value, err := expand(text)
 	if err != nil {
 		return "", "", err
 	}
@@ -158,13 +159,13 @@ func withoutPort(address string) string {
 	return address
 }
 
-// parseDial reads an address without a scheme: host, host:port or network/address. Its
-// errors name the word before it, and show nothing that may hold a password.
+// parseDial parses an address without a scheme: host, host:port or network/address. word is the
+// option that has the address. Errors show nothing that may contain a password.
 func parseDial(word, address string) (dial string, err error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	switch {
 	case strings.Contains(address, "@"):
-		return "", errors.New("malformed address (it is not shown, since it may hold a password): want a base URL such as https://api.example, or host:port")
+		return "", errors.New("malformed address (not shown, because it may contain a password): want a base URL such as https://api.example, or host:port")
 	case err == nil && (parsed.IsUnixNetwork() || parsed.IsFdNetwork()):
 		return address, nil
 	case err == nil && !strings.Contains(address, "{") && slices.Contains([]string{"tcp", "tcp4", "tcp6"}, parsed.Network) &&
@@ -182,7 +183,7 @@ func parseDial(word, address string) (dial string, err error) {
 	return address, nil
 }
 
-// networkOf returns the network that an address names, or "".
+// networkOf returns the network of an address if the address names it, else "".
 func networkOf(address, network string) string {
 	if strings.HasPrefix(strings.ToLower(address), network+"/") {
 		return network
@@ -219,7 +220,7 @@ func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, er
 	return plain, nil
 }
 
-// plainAt reports whether the proxy calls an address without a scheme in plain HTTP.
+// plainAt reports whether the proxy uses plain HTTP for an address without a scheme.
 func plainAt(handler *reverseproxy.Handler, address string) bool {
 	if t, ok := handler.Transport.(*reverseproxy.HTTPTransport); ok && t.TLS != nil {
 		parsed, err := caddy.ParseNetworkAddress(address)
@@ -252,7 +253,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		t := p.newTarget(e, place)
 		t.Upstream = upstream
 		if t.URL != nil && t.URL.Scheme == "https" {
-			// TLS connections are pooled by the URL's host
+			// net/http pools TLS connections by the URL's host.
 			if other, ok := hosts[t.URL.Host]; ok && other != t.Address {
 				return e.wrap(fmt.Errorf("%s is also dialed at %s; one TLS host has one address", t.URL.Host, other))
 			}
@@ -261,7 +262,7 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		p.handler.Targets = append(p.handler.Targets, t)
 	}
 	if p.handler.Dynamic == nil && len(free) > 0 {
-		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s%s", free[0].Upstream, othersThan(free[0].Upstream, handler.Upstreams)))
+		return free[0].wrap(fmt.Errorf("no upstream of the proxy has the address %s%s", free[0].Upstream, listUpstreams(free[0].Upstream, handler.Upstreams)))
 	}
 	slices.SortStableFunc(p.handler.Targets, func(a, b *target.Target) int { return cmp.Compare(a.Priority, b.Priority) })
 	for _, t := range p.handler.Targets {
@@ -281,13 +282,13 @@ func (p *Policy) matchUpstreams(handler *reverseproxy.Handler) error {
 		for _, e := range append(slices.Clone(p.Endpoints), new(Endpoint)) {
 			p.handler.HasQuotas = p.handler.HasQuotas || p.newTarget(e, 1).Quota
 		}
-		// static upstreams that dynamic ones fall back to are found by address too
+		// Select finds static upstreams by address too, when dynamic ones fall back to them.
 		p.handler.Targets = nil
 	}
 	return nil
 }
 
-// endpointAt returns the configuration of a dynamic upstream.
+// endpointAt returns the configuration of the dynamic upstream at an address.
 func (p *Policy) endpointAt(address string) *Endpoint {
 	for _, e := range p.Endpoints {
 		if e.Upstream == address {
@@ -297,6 +298,7 @@ func (p *Policy) endpointAt(address string) *Endpoint {
 	return &Endpoint{Name: address, Upstream: address}
 }
 
+// defaultName returns the name of a pool that has none: that of its first endpoint.
 func (p *Policy) defaultName() string {
 	switch {
 	case len(p.handler.Targets) > 0:
@@ -313,9 +315,9 @@ func (p *Policy) defaultName() string {
 	return "dynamic"
 }
 
-// othersThan returns a text with the addresses of the upstreams, for the end of the error that one is
-// missing.
-func othersThan(address string, upstreams reverseproxy.UpstreamPool) string {
+// listUpstreams returns the end of the error that no upstream has an address: the addresses that the
+// upstreams have.
+func listUpstreams(address string, upstreams reverseproxy.UpstreamPool) string {
 	const most = 5
 	var others []string
 	for _, upstream := range upstreams {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// loadError is what is wrong with a Caddyfile when it is loaded; "" if nothing is.
+// loadError returns the error of loading a site; "" if there is none.
 func loadError(t *testing.T, site string) string {
 	t.Helper()
 	if err := validates(t, site); err != nil {
@@ -16,8 +16,8 @@ func loadError(t *testing.T, site string) string {
 	return ""
 }
 
-// TestASchemeIsRequiredForCredentials: a scheme is required where a key would go out in plain text, in each form of the
-// configuration, unless the proxy's transport does TLS.
+// TestASchemeIsRequiredForCredentials checks that a scheme is required if a key would go out in plain
+// text, in each form of the configuration, unless the proxy's transport uses TLS.
 func TestASchemeIsRequiredForCredentials(t *testing.T) {
 	const key = "{\nheader Authorization \"Bearer k\"\n}"
 	directive := func(address, block, rest string) string {
@@ -66,8 +66,8 @@ func TestASchemeIsRequiredForCredentials(t *testing.T) {
 	}
 }
 
-// TestPlaceholdersOfAnAddress: the environment and files give addresses and base URLs when a
-// configuration is loaded.
+// TestPlaceholdersOfAnAddress checks that addresses and base URLs can come from the environment and from
+// files.
 func TestPlaceholdersOfAnAddress(t *testing.T) {
 	t.Setenv("FAILOVER_TEST_URL", "https://api.example/v1")
 	t.Setenv("FAILOVER_TEST_HOST", "api.example")

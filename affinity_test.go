@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestAffinitySecret: a secret that a placeholder does not give is an error, not the pool's own.
+// TestAffinitySecret checks that a placeholder without a value is an error in a secret.
 func TestAffinitySecret(t *testing.T) {
 	const site = "failover {\n\tendpoint http://one.example\n\taffinity cookie sticky {env.FAILOVER_TEST_SECRET}\n}\n"
 	if err := validates(t, site); err == nil || !strings.Contains(err.Error(), "affinity cookie: secret: ") {

@@ -66,7 +66,7 @@ func (p *Policy) checkAPIWords() error {
 	return nil
 }
 
-// validateKeys checks an endpoint's keys. Its errors show no key.
+// validateKeys checks an endpoint's keys. Errors show no key.
 func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 	if len(e.Keys) == 0 {
 		return nil
@@ -153,12 +153,12 @@ func (p *Policy) spreadKeys(handler *reverseproxy.Handler) error {
 			continue
 		}
 		for range len(free[at].Keys) - 1 {
-			again := &reverseproxy.Upstream{Dial: u.Dial, MaxRequests: u.MaxRequests}
+			copied := &reverseproxy.Upstream{Dial: u.Dial, MaxRequests: u.MaxRequests}
 			if base, ok := p.urls[u]; ok {
-				p.urls[again] = base
+				p.urls[copied] = base
 			}
-			p.copies[again] = true
-			upstreams = append(upstreams, again)
+			p.copies[copied] = true
+			upstreams = append(upstreams, copied)
 		}
 		free = slices.Delete(free, at, at+1)
 	}
@@ -166,7 +166,7 @@ func (p *Policy) spreadKeys(handler *reverseproxy.Handler) error {
 	var endpoints []*Endpoint
 	for _, e := range p.Endpoints {
 		for _, key := range e.Keys {
-			if _, err := given(key); err != nil {
+			if _, err := expand(key); err != nil {
 				return e.wrap(fmt.Errorf("key: %w", err))
 			}
 		}
@@ -192,9 +192,9 @@ func (e *Endpoint) eachKey(api *dialect.Dialect) []*Endpoint {
 			one.Name = fmt.Sprintf("%s-%d", e.Name, i+1)
 		}
 		one.Timeouts = nil
-		for _, t := range e.Timeouts { // what a timeout holds is used up when it is provisioned
-			again := *t
-			one.Timeouts = append(one.Timeouts, &again)
+		for _, t := range e.Timeouts { // provisioning changes a timeout
+			copied := *t
+			one.Timeouts = append(one.Timeouts, &copied)
 		}
 		one.Headers = withField(e.Headers, api.Key.Field, api.Key.Prefix+key)
 		each = append(each, &one)
@@ -202,7 +202,7 @@ func (e *Endpoint) eachKey(api *dialect.Dialect) []*Endpoint {
 	return each
 }
 
-// withField returns header operations that also set a field.
+// withField returns a copy of header operations that also sets a field. ops may be nil.
 func withField(ops *headers.HeaderOps, field, value string) *headers.HeaderOps {
 	with := new(headers.HeaderOps)
 	if ops != nil {
@@ -229,8 +229,9 @@ func (p *Policy) commitRules() call.CommitRules {
 	return rules
 }
 
-// retryRules returns the rules of `retry`, else those of the API. By default, a request for which no
-// key of an endpoint works still has attempts for the endpoints after it.
+// retryRules returns the rules of `retry`, else those of the API. By default, each further key of an
+// endpoint adds an attempt. So a request for which no key of an endpoint works still reaches the next
+// endpoint.
 func (p *Policy) retryRules() call.RetryRules {
 	rules := p.Retry.rules()
 	if p.Retry == nil || p.Retry.Attempts == 0 && !p.Retry.Off {
@@ -242,8 +243,8 @@ func (p *Policy) retryRules() call.RetryRules {
 	return rules
 }
 
-// quotaFields returns the header fields in which responses state quotas: those of the API or,
-// without an API, those of any API.
+// quotaFields returns the header fields in which responses state quotas: those of the API or, without
+// an API, those of all APIs.
 func (p *Policy) quotaFields() (fields []outcome.QuotaFields) {
 	quotas := dialect.AnyQuotas()
 	if api := p.dialect(); api != nil {
@@ -299,7 +300,7 @@ func apiRule(a *dialect.Answer) (answer.Rule, error) {
 	return rule, err
 }
 
-// readKey reads `key <value>`. Its errors show no value.
+// readKey reads `key <value>`. Errors show no value.
 func readKey(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	args := d.RemainingArgs()
 	if len(args) != 1 {
@@ -323,7 +324,7 @@ func readModel(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	return nil
 }
 
-// readEdits sets the changes to the requests of an endpoint.
+// readEdits sets what the handler changes in requests for an endpoint.
 func (p *Policy) readEdits(e *Endpoint) {
 	h := p.handler
 	inBody := len(e.Models) > 0 && p.dialect().Model == dialect.InBody

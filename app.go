@@ -36,8 +36,8 @@ type App struct {
 	// The fleet that this instance belongs to. Default: none.
 	Fleet *Fleet `json:"fleet,omitempty"`
 
-	notifiers []notifier
-	part      *fleetPart // nil: there is no fleet
+	notifiers  []notifier
+	membership *membership // nil without a fleet
 }
 
 // leastMemory is the smallest limit that can be configured, in bytes.
@@ -51,7 +51,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision implements caddy.Provisioner.
 func (a *App) Provision(ctx caddy.Context) (err error) {
 	if a.Fleet != nil {
-		if a.part, err = a.Fleet.provision(ctx); err != nil {
+		if a.membership, err = a.Fleet.provision(ctx); err != nil {
 			return err
 		}
 	}
@@ -66,29 +66,29 @@ func (a *App) Validate() error {
 	return nil
 }
 
-// bound is the App whose memory limits the bodies.
-var bound struct {
+// limiting is the App whose memory limits the bodies. nil means the default.
+var limiting struct {
 	sync.Mutex
-	by *App // nil: the default
+	app *App
 }
 
 // Start implements caddy.App.
 func (a *App) Start() error {
-	a.boundBodies()
+	a.limitBodies()
 	if err := a.startNotifiers(); err != nil {
 		return err
 	}
-	if a.part != nil {
-		a.part.start()
+	if a.membership != nil {
+		a.membership.start()
 	}
 	return nil
 }
 
-// boundBodies makes a's memory the limit.
-func (a *App) boundBodies() {
-	bound.Lock()
-	defer bound.Unlock()
-	bound.by = a
+// limitBodies makes a's memory the limit.
+func (a *App) limitBodies() {
+	limiting.Lock()
+	defer limiting.Unlock()
+	limiting.app = a
 	if a.Memory == 0 {
 		memory.Bodies.SetLimit(memory.Default())
 	} else {
@@ -96,15 +96,15 @@ func (a *App) boundBodies() {
 	}
 }
 
-// Stop implements caddy.App. A newer App's bound and fleet stay.
+// Stop implements caddy.App. The memory limit and the fleet of a newer App stay.
 func (a *App) Stop() error {
-	if a.part != nil {
-		a.part.stop()
+	if a.membership != nil {
+		a.membership.stop()
 	}
-	bound.Lock()
-	defer bound.Unlock()
-	if bound.by == a {
-		bound.by = nil
+	limiting.Lock()
+	defer limiting.Unlock()
+	if limiting.app == a {
+		limiting.app = nil
 		memory.Bodies.SetLimit(memory.Default())
 	}
 	return nil
@@ -152,14 +152,14 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 			app.NotifyRaw = append(app.NotifyRaw, one)
 		case "fleet":
 			if app.Fleet != nil {
-				return nil, d.Err("fleet stands twice; an instance belongs to one")
+				return nil, d.Err("fleet appears twice; an instance belongs to one fleet")
 			}
 			var err error
 			if app.Fleet, err = parseFleet(d); err != nil {
 				return nil, err
 			}
 		default:
-			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, notify and fleet, all other options belong in the failover block of a site", word, strings.TrimSuffix(meant(word, "memory", "notify", "fleet"), "?"))
+			return nil, d.Errf("unknown option %q of failover%s; the global block has memory, notify and fleet, all other options belong in the failover block of a site", word, strings.TrimSuffix(suggest(word, "memory", "notify", "fleet"), "?"))
 		}
 	}
 	return httpcaddyfile.App{Name: "failover", Value: caddyconfig.JSON(app, nil)}, nil
@@ -177,7 +177,7 @@ var (
 type notifier interface {
 	caddy.Module
 
-	// Start is called once the configuration runs. It does not block.
+	// Start starts to tell people. The App calls it when the configuration runs. It does not block.
 	Start() error
 }
 
@@ -203,14 +203,14 @@ func (a *App) loadNotifiers(ctx caddy.Context) error {
 	for _, one := range loaded.([]any) {
 		n, ok := one.(notifier)
 		if !ok {
-			return fmt.Errorf("loading notify: module %T tells nobody", one)
+			return fmt.Errorf("loading notify: module %T is no notifier", one)
 		}
 		a.notifiers = append(a.notifiers, n)
 	}
 	return nil
 }
 
-// startNotifiers starts what loadNotifiers has loaded.
+// startNotifiers starts the modules that loadNotifiers has loaded.
 func (a *App) startNotifiers() error {
 	for _, n := range a.notifiers {
 		if err := n.Start(); err != nil {
@@ -220,13 +220,13 @@ func (a *App) startNotifiers() error {
 	return nil
 }
 
-// parseNotify reads one line of the global option, and its block:
+// parseNotify reads one notifier in the global option:
 //
 //	notify <url> {
 //	    on <events...>
 //	}
 //
-// No error shows the URL, because it may contain a secret.
+// Errors do not show the URL, because it may contain a secret.
 func parseNotify(d *caddyfile.Dispenser) (json.RawMessage, error) {
 	if _, err := caddy.GetModule(urlNotifier); err != nil {
 		return nil, d.WrapErr(errNoNotify)

@@ -12,10 +12,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// poolSizes are the numbers of endpoints that are measured: three tiers each.
+// poolSizes are the numbers of endpoints in benchmarks. They are in three tiers.
 var poolSizes = []int{3, 30, 300}
 
-// benchHandler is a handler with n endpoints in three tiers, whose transport answers at once.
+// benchHandler returns a handler with n endpoints in three tiers. Its transport responds at once.
 func benchHandler(b *testing.B, n int) *reverseproxy.Handler {
 	config := `{"transport": {"protocol": "canned"}, "upstreams": [`
 	endpoints := ""
@@ -35,15 +35,15 @@ func benchHandler(b *testing.B, n int) *reverseproxy.Handler {
 	return h
 }
 
-// benchRequest is one as the proxy hands it to Select, but for the replacer: one
-// that serves many calls would grow with each.
+// benchRequest returns a request as Select gets it from the proxy, but without a replacer, which would
+// grow with each call.
 func benchRequest() *http.Request {
 	r := httptest.NewRequest("GET", "http://api.test/v1/chat", nil)
 	return r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, make(map[string]any)))
 }
 
-// BenchmarkWeightedRoundRobin is Caddy's own weighted policy over the same
-// upstreams and weights.
+// BenchmarkWeightedRoundRobin measures Caddy's own weighted policy over the same upstreams and
+// weights.
 func BenchmarkWeightedRoundRobin(b *testing.B) {
 	for _, n := range poolSizes {
 		pool := make(reverseproxy.UpstreamPool, n)
@@ -69,8 +69,8 @@ func BenchmarkWeightedRoundRobin(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip measures all that the policy adds to an attempt: Select and
-// its transport, around a transport that answers at once.
+// BenchmarkRoundTrip measures all that the policy adds to an attempt: Select and its transport, around
+// a transport that responds at once.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, n := range poolSizes {
 		h := benchHandler(b, n)

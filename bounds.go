@@ -56,9 +56,9 @@ func (l *Limit) validate() error {
 	return nil
 }
 
-// unit returns what the limit counts.
+// unit returns the unit of the limit.
 func (l *Limit) unit() quota.Unit {
-	unit, _ := quota.ParseUnit(l.Of) // requests by default
+	unit, _ := quota.ParseUnit(l.Of) // "" means requests
 	return unit
 }
 
@@ -118,7 +118,7 @@ func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	word := func(want ...string) (string, error) {
 		got, err := argument(d)
 		if err == nil && !slices.Contains(want, got) {
-			err = d.Errf("limit: want limit <n> requests|tokens per <duration> [burst <n>]: %s, not %q%s", strings.Join(want, " or "), got, meant(got, want...))
+			err = d.Errf("limit: want limit <n> requests|tokens per <duration> [burst <n>]: %s, not %q%s", strings.Join(want, " or "), got, suggest(got, want...))
 		}
 		return got, err
 	}
@@ -173,6 +173,7 @@ type Schedule struct {
 	Priority *int `json:"priority,omitempty"`
 }
 
+// window returns the times at which the schedule is in force.
 func (s *Schedule) window() (*schedule.Window, error) {
 	w, err := schedule.Parse(s.Cron, s.Zone, time.Duration(s.Duration))
 	if err != nil {

@@ -40,7 +40,7 @@ type Breaker struct {
 	SlowFactor *float64 `json:"slow_factor,omitempty"`
 
 	// How long the breaker stays open, ± 20 %. The time doubles with each relapse. After a trial
-	// that cost its client nothing it is half of this, or a little more where there are few
+	// that cost its client nothing it is half of this, or a little more if there are few
 	// requests. Default: 5s.
 	OpenFor caddy.Duration `json:"open_for,omitempty"`
 
@@ -57,4 +57,5 @@ type Breaker struct {
 	Step caddy.Duration `json:"step,omitempty"`
 }
 
+// validSlowFactor reports whether a factor is 0 or a number from 1.
 func validSlowFactor(f float64) bool { return f == 0 || f >= 1 && f <= math.MaxFloat32 }

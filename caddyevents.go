@@ -21,7 +21,7 @@ func init() { caddy.RegisterModule(new(EventSource)) }
 type EventSource struct {
 	ctx caddy.Context
 	app *caddyevents.App
-	// an event before the app's start would race with it
+	// running is set when the app has started. An earlier event would be a data race.
 	running atomic.Bool
 }
 
@@ -39,8 +39,8 @@ func (s *EventSource) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// newEventSource returns a source of events that lives as long as ctx. Its context has its own copy of
-// ctx's ancestry, because modules that are provisioned later write to the memory of the original.
+// newEventSource returns a source of events that is usable until ctx ends. Its context has a copy of
+// ctx's ancestry, because provisioning further modules writes to the memory of the original.
 func newEventSource(ctx caddy.Context) (*EventSource, error) {
 	app, err := ctx.App("events")
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *EventSource) Emit(e event.Event) {
 // Storage implements pool.EventSource.
 func (s *EventSource) Storage() sla.Storage { return s.ctx.Storage() }
 
-// startHandler is told when the configuration of its policy has started.
+// startHandler handles the start of its policy's configuration.
 type startHandler struct{ policy *Policy }
 
 // Handle implements caddyevents.Handler.
@@ -89,8 +89,7 @@ func (h startHandler) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// stopHandler is told before the configuration of its policy stops, while its storage still
-// works.
+// stopHandler handles the coming stop of its policy's configuration, while its storage still works.
 type stopHandler struct{ policy *Policy }
 
 // Handle implements caddyevents.Handler.

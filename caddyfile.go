@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func init() {
 //	    <reverse_proxy options>
 //	}
 //
-// Policy.UnmarshalCaddyfile lists the endpoint options and the pool options. parseDirective passes
+// [Policy.UnmarshalCaddyfile] lists the endpoint options and the pool options. parseDirective passes
 // all other options to reverse_proxy.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
@@ -39,7 +40,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err != nil {
 		return nil, err
 	}
-	h.Next() // extracting the matcher has gone back to before the directive's name
+	h.Next() // ExtractMatcherSet has gone back to before the directive's name
 	at := here(h.Dispenser)
 	d := h.NewFromNextSegment()
 	r := &reader{
@@ -53,7 +54,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		names: make(map[string]int),
 	}
 	policy := &Policy{DefinedAt: fmt.Sprintf("%s:%d:%s", at.file, at.line, asDirective)}
-	var rest caddyfile.Segment // what is reverse_proxy's
+	var rest caddyfile.Segment // tokens for reverse_proxy
 	for d.Next() {
 		rest = append(rest, d.Token())
 		if d.NextArg() {
@@ -71,7 +72,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 			}
 			_, own := poolOptions[word]
 			if !own && word != "endpoint" {
-				if err := notHere(d, word); err != nil {
+				if err := refuseOption(d, word); err != nil {
 					return nil, err
 				}
 				rest = append(rest, d.NextSegment()...)
@@ -103,7 +104,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	if err := handler.UnmarshalCaddyfile(d); err != nil {
 		if word := d.Val(); strings.HasPrefix(err.Error(), "unrecognized subdirective "+word) {
-			return nil, d.Errf("unknown option %s of failover%s", word, whatIsMeant(word, "failover", slices.Values(append(slices.Clone(words["failover"]), ofProxy...))))
+			return nil, d.Errf("unknown option %s of failover%s", word, suggestOption(word, "failover", slices.Values(append(slices.Clone(words["failover"]), ofProxy...))))
 		}
 		return nil, err
 	}
@@ -120,8 +121,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return h.NewRoute(matcher, handler), nil
 }
 
-// notHere refuses options of reverse_proxy and of the policy for which the directive has other words.
-func notHere(d *caddyfile.Dispenser, word string) error {
+// refuseOption refuses options of reverse_proxy and of the policy for which the directive has other
+// words.
+func refuseOption(d *caddyfile.Dispenser, word string) error {
 	if word != "upstream" && word != "to" && word != "failover" {
 		return nil
 	}
@@ -129,14 +131,14 @@ func notHere(d *caddyfile.Dispenser, word string) error {
 	case "upstream":
 		return d.Errf("unknown option upstream: the failover directive has endpoint <base-url>")
 	case "to":
-		var cure []string
+		var advice []string
 		for _, address := range args {
 			if !strings.Contains(address, "://") {
 				address = "http://" + address
 			}
-			cure = append(cure, "endpoint "+address)
+			advice = append(advice, "endpoint "+address)
 		}
-		return d.Errf("to %s: the failover directive has an endpoint on each line; write %s", strings.Join(args, " "), strings.Join(cure, ", "))
+		return d.Errf("to %s: the failover directive has an endpoint on each line; write %s", strings.Join(args, " "), strings.Join(advice, ", "))
 	case "failover":
 		return d.Errf("failover is inside failover: remove it; the policy of a reverse_proxy is lb_policy failover")
 	}
@@ -251,7 +253,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return p.checkAPIWords()
 }
 
-// reader has the state of reading one policy.
+// A reader reads one policy from a Caddyfile.
 type reader struct {
 	matcher func(*caddyfile.Dispenser) (caddy.ModuleMap, bool, error)
 	seen    map[string]int // lines of the pool's options
@@ -267,7 +269,7 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	}
 	e := new(Endpoint)
 	switch {
-	case hasGiven(address):
+	case hasPlaceholder(address):
 		e.Upstream = address // its value may be a URL
 		if strings.Contains(address, "://") {
 			e.URL = address
@@ -285,11 +287,11 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	}
 	e.DefinedAt = fmt.Sprintf("%s:%d", at.file, at.line)
 	if d.NextArg() {
-		at := d.Val()
-		if _, ok := endpointOptions[at]; ok {
-			return d.Errf("unexpected argument %q of an %s: it is an option, which belongs into the endpoint's block", at, word)
+		extra := d.Val()
+		if _, ok := endpointOptions[extra]; ok {
+			return d.Errf("unexpected argument %q of an %s: it is an option, which belongs into the endpoint's block", extra, word)
 		}
-		return d.Errf("unexpected argument %q of an %s", at, word)
+		return d.Errf("unexpected argument %q of an %s", extra, word)
 	}
 	options := endpointOptions
 	if word == "endpoint" {
@@ -298,10 +300,7 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	if err := readBlock(r, d, word, options, e); err != nil {
 		return err
 	}
-	name := e.Name
-	if name == "" {
-		name = e.Upstream
-	}
+	name := cmp.Or(e.Name, e.Upstream)
 	if first, ok := r.names[name]; ok {
 		return at.wrap(fmt.Errorf("the name %q is used twice, first by the %s of line %d; give each its own name", name, word, first))
 	}
@@ -310,7 +309,7 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 	return nil
 }
 
-// pathMatcher reads `*` and paths as matchers.
+// pathMatcher reads `*` or a path as a matcher.
 func pathMatcher(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
 	if !d.NextArg() {
 		return nil, false, nil

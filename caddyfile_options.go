@@ -30,7 +30,7 @@ var poolOptions = map[string]poolOption{
 			return err
 		}
 		if p.Overflow, err = parseNumber(word); err != nil || p.Overflow == 0 || validateOverflow(p.Overflow) != nil {
-			err = errors.New("want strict or a factor of 1 or more" + meant(word, "strict"))
+			err = errors.New("want strict or a factor of 1 or more" + suggest(word, "strict"))
 		}
 		return wrapWord(d, "overflow", word, err)
 	}},
@@ -115,7 +115,7 @@ var endpointOptions = map[string]option[*Endpoint]{
 		if err != nil {
 			return err
 		}
-		if !hasGiven(word) {
+		if !hasPlaceholder(word) {
 			if _, err := parseBaseURL(word); err != nil {
 				return d.WrapErr(err)
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// adaptError is what is wrong with a Caddyfile, "" if nothing is.
+// adaptError returns the error of adapting a Caddyfile; "" if there is none.
 func adaptError(text string) string {
 	_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err == nil {
@@ -25,9 +25,8 @@ func adaptError(text string) string {
 	return err.Error()
 }
 
-// TestBadCaddyfiles wants each mistake to be refused with a message that names
-// file, line and the offending word. The sites begin on line 1, so the first
-// line of a directive is line 2.
+// TestBadCaddyfiles checks that each mistake is an error that names file, line and the wrong word. A
+// site begins on line 1, so a directive begins on line 2.
 func TestBadCaddyfiles(t *testing.T) {
 	const one = "endpoint http://one:1"
 	directive := func(lines ...string) string {
@@ -198,7 +197,7 @@ func TestBadCaddyfiles(t *testing.T) {
 	}
 }
 
-// TestFleetErrors: what is wrong with the global block of a fleet, and where.
+// TestFleetErrors checks that errors say what is wrong with the block of a fleet, and where.
 func TestFleetErrors(t *testing.T) {
 	for block, want := range map[string]string{
 		"fleet":                                         "fleet: want one name",
@@ -217,7 +216,7 @@ func TestFleetErrors(t *testing.T) {
 		"fleet a {\nstorage\ninstance a\ninstance b\n}": "instance appears twice; remove one",
 		"fleet a {\nstorag\n}":                          `unknown option "storag" of fleet; did you mean storage?`,
 		"fleet a {\nredis redis://:sEcReT@one\n}":       "redis is not in this build: build it with --with github.com/apifailover/caddy-failover/redis",
-		"fleet a {\nstorage\n}\nfleet b {\nstorage\n}":  "fleet stands twice; an instance belongs to one",
+		"fleet a {\nstorage\n}\nfleet b {\nstorage\n}":  "fleet appears twice; an instance belongs to one fleet",
 	} {
 		got := adaptError("{\nfailover {\n" + block + "\n}\n}\n:80")
 		got = strings.TrimPrefix(got, "parsing caddyfile tokens for 'failover': ")
@@ -232,8 +231,8 @@ func TestFleetErrors(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the fixtures of testdata/adapt and docs/reference.md anew")
 
-// TestAdapt compares what Caddyfiles adapt to with the JSON that follows them in
-// testdata/adapt, and loads each handler from that.
+// TestAdapt checks that each Caddyfile in testdata/adapt becomes the JSON that follows it, and that each
+// handler of that JSON loads.
 func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil || len(files) == 0 {
@@ -276,7 +275,7 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
-// proxyHandlers finds the proxies in a configuration.
+// proxyHandlers returns the proxies in a configuration.
 func proxyHandlers(t *testing.T, config []byte) (handlers []json.RawMessage) {
 	t.Helper()
 	var anything any
@@ -311,9 +310,8 @@ func proxyHandlers(t *testing.T, config []byte) (handlers []json.RawMessage) {
 	return handlers
 }
 
-// FuzzCaddyfile: what the policy's parser refuses, it refuses with a place in the
-// file; what it accepts, a configuration accepts as well, and as JSON it is
-// still the same.
+// FuzzCaddyfile checks that each error of the policy's parser names a place in the file, and that a
+// policy without an error is valid in a configuration and stays the same as JSON.
 func FuzzCaddyfile(f *testing.F) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil {
@@ -362,7 +360,7 @@ func FuzzCaddyfile(f *testing.F) {
 	})
 }
 
-// TestFixturesHaveEveryOption wants no option without a fixture.
+// TestFixturesHaveEveryOption checks that each option is in a fixture.
 func TestFixturesHaveEveryOption(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil {
@@ -393,8 +391,8 @@ func TestFixturesHaveEveryOption(t *testing.T) {
 	}
 }
 
-// TestEmptyBlocksAreNoMistake: an option whose block has nothing in it is as if
-// it had no block.
+// TestEmptyBlocksAreNoMistake checks that an option with an empty block means the same as without a
+// block.
 func TestEmptyBlocksAreNoMistake(t *testing.T) {
 	for _, text := range []string{
 		"retry {\n\n\t}", "retry {\n\t}", "endpoint http://two.test {\n\t}", "transport http {\n\t}\n\tbreaker {\n\t}",

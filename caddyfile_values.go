@@ -16,14 +16,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// An option reads its arguments and its block into a T. The dispenser must be at the option's
-// name.
+// An option is an option in a Caddyfile.
 type option[T any] struct {
+	// read reads the arguments and the block into a T. The dispenser is at the option's name.
 	read       func(*reader, *caddyfile.Dispenser, T) error
 	repeatable bool
 }
 
-// readBlock reads a block of options.
+// readBlock reads a block of options. of names the block in errors.
 func readBlock[T any](r *reader, d *caddyfile.Dispenser, of string, options map[string]option[T], into T) error {
 	seen := make(map[string]int)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -40,7 +40,7 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 	name, line := d.Val(), d.Line()
 	o, ok := options[name]
 	if !ok {
-		return d.Errf("unknown option %s of %s%s", name, of, whatIsMeant(name, of, maps.Keys(options)))
+		return d.Errf("unknown option %s of %s%s", name, of, suggestOption(name, of, maps.Keys(options)))
 	}
 	if first, ok := seen[name]; ok && !o.repeatable {
 		return d.Errf("option %s is given twice, first on line %d", name, first)
@@ -59,7 +59,7 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool, options map[string]option[T], into T) error {
 	if d.NextArg() {
 		if d.Val() != "off" {
-			return d.Errf("%s %s: want off or a block%s", name, d.Val(), meant(d.Val(), "off"))
+			return d.Errf("%s %s: want off or a block%s", name, d.Val(), suggest(d.Val(), "off"))
 		}
 		*off = true
 		return nil
@@ -67,7 +67,8 @@ func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool
 	return readBlock(r, d, name, options, into)
 }
 
-// timeout reads `timeout [<matcher>] <duration>`.
+// timeout reads `timeout [<matcher>] <duration>` into plain, or into rules if there is a matcher
+// other than `*`.
 func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[]*Timeout) error {
 	if d.CountRemainingArgs() == 0 {
 		return d.ArgErr()
@@ -100,6 +101,7 @@ func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[
 	return nil
 }
 
+// text reads one word.
 func text[T any](field func(T) *string) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
 		*field(into), err = argument(d)
@@ -107,6 +109,7 @@ func text[T any](field func(T) *string) option[T] {
 	}}
 }
 
+// choice reads one of several words.
 func choice[T any](field func(T) *string, words ...string) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
 		option := d.Val()
@@ -119,6 +122,7 @@ func choice[T any](field func(T) *string, words ...string) option[T] {
 	}}
 }
 
+// count reads a whole number of least or more.
 func count[T any](field func(T) *int, least int) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
 		option := d.Val()
@@ -135,6 +139,7 @@ func count[T any](field func(T) *int, least int) option[T] {
 	}}
 }
 
+// weight reads a weight.
 func weight[T any](field func(T) **float64) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
 		word, err := argument(d)
@@ -150,7 +155,7 @@ func weight[T any](field func(T) **float64) option[T] {
 	}}
 }
 
-// countOrNone reads a count with a default other than 0, where 0 turns something off.
+// countOrNone reads a count whose default is not 0. 0 turns something off.
 func countOrNone[T any](field func(T) **int) option[T] {
 	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
 		n := new(int)
@@ -159,6 +164,7 @@ func countOrNone[T any](field func(T) **int) option[T] {
 	}}
 }
 
+// ratio reads a ratio from 0 to 1.
 func ratio[T any](field func(T) *float64) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
 		*field(into), err = ratioArgument(d)
@@ -166,7 +172,7 @@ func ratio[T any](field func(T) *float64) option[T] {
 	}}
 }
 
-// ratioOrNone reads a ratio with a default other than 0, where 0 turns something off.
+// ratioOrNone reads a ratio whose default is not 0. 0 turns something off.
 func ratioOrNone[T any](field func(T) **float64) option[T] {
 	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
 		value := new(float64)
@@ -189,6 +195,7 @@ func positiveRatio[T any](field func(T) *float64) option[T] {
 	}}
 }
 
+// duration reads a duration longer than 0.
 func duration[T any](field func(T) *caddy.Duration) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) (err error) {
 		*field(into), err = durationArgument(d)
@@ -196,6 +203,7 @@ func duration[T any](field func(T) *caddy.Duration) option[T] {
 	}}
 }
 
+// size reads a number of bytes.
 func size[T any](field func(T) *int64) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
 		option := d.Val()
@@ -207,7 +215,7 @@ func size[T any](field func(T) *int64) option[T] {
 	}}
 }
 
-// parseSize reads the current word of d.
+// parseSize parses the current word of d as a size in bytes, from 1 to 2 GiB.
 func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
 	n, err := humanize.ParseBytes(d.Val())
 	if err != nil || n == 0 || n > math.MaxInt32 {
@@ -224,8 +232,7 @@ func argument(d *caddyfile.Dispenser) (string, error) {
 	return d.Val(), nil
 }
 
-// durationArgument reads the duration that follows the option, or the first one
-// that follows it, at which d stands.
+// durationArgument reads the next word as a duration. The current word names it in errors.
 func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	option := d.Val()
 	if _, err := argument(d); err != nil {
@@ -234,20 +241,21 @@ func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
 	return parseDuration(d, option)
 }
 
-// parseDuration reads the current word of d.
+// parseDuration parses the current word of d as a duration longer than 0.
 func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
-		cure := ""
+		advice := ""
 		if number, err := parseNumber(d.Val()); err == nil && number > 0 {
-			cure = fmt.Sprintf("; did you mean %ss?", d.Val())
+			advice = fmt.Sprintf("; did you mean %ss?", d.Val())
 		}
-		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, d.Val(), cure)
+		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, d.Val(), advice)
 	}
 	return caddy.Duration(value), nil
 }
 
-// ratioArgument reads a ratio as 50% or 0.5.
+// ratioArgument reads the next word as a ratio, such as 50% or 0.5. The current word names it in
+// errors.
 func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 	option := d.Val()
 	word, err := argument(d)
@@ -268,6 +276,7 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 // percentage converts a percentage to a ratio without a rounding error: 99.9 is 0.999.
 func percentage(value float64) float64 { return math.Round(value*1e10) / 1e12 }
 
+// parseNumber parses a finite number.
 func parseNumber(word string) (float64, error) {
 	value, err := strconv.ParseFloat(word, 64)
 	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
@@ -293,7 +302,7 @@ func (p place) wrap(err error) error {
 	return fmt.Errorf("%w, at %s:%d", err, p.file, p.line)
 }
 
-// wrap adds file and line to an error. It returns nil for nil.
+// wrap adds the current file and line to an error. It returns nil for nil.
 func wrap(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil
@@ -301,7 +310,8 @@ func wrap(d *caddyfile.Dispenser, err error) error {
 	return d.WrapErr(err)
 }
 
-// wrapWord adds the option and the wrong word to an error, too.
+// wrapWord adds the option, the wrong word, and the current file and line to an error. It returns
+// nil for nil.
 func wrapWord(d *caddyfile.Dispenser, option, word string, err error) error {
 	if err == nil {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// TestDemo: the demo's Caddyfile works, and all that its services mount or build from is there.
+// TestDemo checks that the demo's Caddyfile works, and that all files that its services mount or build
+// from exist.
 func TestDemo(t *testing.T) {
 	text, err := os.ReadFile("deploy/demo/Caddyfile")
 	if err != nil {
@@ -52,7 +53,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestContainerBuildsAsTheREADMESays: the image is built by the README's own command.
+// TestContainerBuildsAsTheREADMESays checks that the image is built with the README's command.
 func TestContainerBuildsAsTheREADMESays(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -71,7 +72,7 @@ func TestContainerBuildsAsTheREADMESays(t *testing.T) {
 	}
 }
 
-// TestYAMLOfTheRepositoryParses: workflows, issue forms, and what the demo provisions.
+// TestYAMLOfTheRepositoryParses checks workflows, issue forms, and files that the demo provisions.
 func TestYAMLOfTheRepositoryParses(t *testing.T) {
 	checked := 0
 	for _, pattern := range []string{".github/*.yml", ".github/*/*.yml", "deploy/*.yml", "deploy/demo/*.yml"} {
@@ -111,8 +112,8 @@ func requireFile(t *testing.T, file string) {
 	}
 }
 
-// TestGrafanaBoard: the board has a UID, and each of its panels shows the pools and the instances that
-// its variables select.
+// TestGrafanaBoard checks that the board has a UID, and that each of its panels shows the pools and the
+// instances that its variables select.
 func TestGrafanaBoard(t *testing.T) {
 	text, err := os.ReadFile("deploy/grafana.json")
 	if err != nil {
@@ -169,7 +170,8 @@ func TestGrafanaBoard(t *testing.T) {
 	}
 }
 
-// TestAlertsHaveARunbook wants a section of docs/runbook.md for each alert, and a link to it.
+// TestAlertsHaveARunbook checks that docs/runbook.md has a section for each alert, and that the alert
+// links to it.
 func TestAlertsHaveARunbook(t *testing.T) {
 	text, err := os.ReadFile("deploy/alerts.yml")
 	if err != nil {

@@ -25,7 +25,7 @@ type snippet struct {
 
 func (s snippet) String() string { return fmt.Sprintf("%s:%d", s.file, s.line) }
 
-// snippets are the fenced blocks of a document, in order.
+// snippets returns the fenced blocks of a document, in order.
 func snippets(t *testing.T, file string) []snippet {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -65,14 +65,14 @@ func documents(t *testing.T) []string {
 	return files
 }
 
-// wholeSite tells a Caddyfile with sites or global options from directives of a
+// wholeSite matches a Caddyfile with sites or global options, but not one with only the directives of a
 // site.
 var wholeSite = regexp.MustCompile(`(?m)^(\{|[^\s#{}]+(, [^\s{}]+)* \{)$`)
 
 var directives = regexp.MustCompile(`^(failover|failover_dashboard|reverse_proxy|handle|handle_path|route|log|log_append|@|forward_auth|basic_auth|encode|import)\b`)
 
-// TestSnippetsOfTheDocumentsWork adapts and provisions every Caddyfile and JSON
-// handler that the documents show.
+// TestSnippetsOfTheDocumentsWork checks that every Caddyfile and JSON handler in the documents adapts and
+// provisions.
 func TestSnippetsOfTheDocumentsWork(t *testing.T) {
 	for _, name := range []string{"ONE_KEY", "TWO_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "BACKUP_API_KEY", "OPENROUTER_API_KEY"} {
 		t.Setenv(name, "key")
@@ -131,7 +131,7 @@ func validate(config string) error {
 	return caddy.Validate(&parsed)
 }
 
-// TestExampleWorks provisions Caddyfile.example.
+// TestExampleWorks checks that Caddyfile.example provisions.
 func TestExampleWorks(t *testing.T) {
 	text, err := os.ReadFile("Caddyfile.example")
 	if err != nil {
@@ -146,8 +146,8 @@ func TestExampleWorks(t *testing.T) {
 	}
 }
 
-// TestTranslationsAgree keeps the commands and the snippets of the two READMEs
-// equal, but for their comments.
+// TestTranslationsAgree checks that the two READMEs have the same commands and snippets, except for
+// comments.
 func TestTranslationsAgree(t *testing.T) {
 	comment := regexp.MustCompile(`(?m)(^|\s)#.*$`)
 	blocks := func(file string) []string {
@@ -167,7 +167,7 @@ func TestTranslationsAgree(t *testing.T) {
 	}
 }
 
-// TestLinksOfTheDocumentsLead looks for the files and headings that the documents link to.
+// TestLinksOfTheDocumentsLead checks that the files and headings exist that the documents link to.
 func TestLinksOfTheDocumentsLead(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#: ]*)(#[^)]*)?\)`)
 	for _, file := range documents(t) {
@@ -191,12 +191,12 @@ func TestLinksOfTheDocumentsLead(t *testing.T) {
 	}
 }
 
-// withoutFences is a document without its fenced blocks.
+// withoutFences returns a document without its fenced blocks.
 func withoutFences(text string) string {
 	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
 }
 
-// anchors are the names that GitHub gives the headings of a document, in order.
+// anchors returns the names that GitHub gives the headings of a document, in order.
 func anchors(t *testing.T, file string) (names []string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -222,7 +222,8 @@ func anchors(t *testing.T, file string) (names []string) {
 	return names
 }
 
-// TestNoHeadingTwice wants every heading of a document but the changelog once, so that links lead to it.
+// TestNoHeadingTwice checks that no document except the changelog has a heading twice, because a link
+// leads only to the first.
 func TestNoHeadingTwice(t *testing.T) {
 	for _, file := range documents(t) {
 		if file != "CHANGELOG.md" {
@@ -231,9 +232,8 @@ func TestNoHeadingTwice(t *testing.T) {
 	}
 }
 
-// TestEventsAreDocumented wants every kind of event, every reason of a breaker and
-// of an anomaly, and every detail in docs/events.md, and the kinds in the API's
-// documents.
+// TestEventsAreDocumented checks that docs/events.md has every kind of event, every reason of a breaker
+// and of an anomaly, and every detail, and that the API's documents have the kinds.
 func TestEventsAreDocumented(t *testing.T) {
 	read := func(file string) string {
 		text, err := os.ReadFile(file)

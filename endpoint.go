@@ -122,7 +122,7 @@ func setsCredentials(ops *headers.HeaderOps) bool {
 	}
 	for _, fields := range []http.Header{ops.Set, ops.Add} {
 		for field, values := range fields {
-			if target.SetsCredential(field) || slices.ContainsFunc(values, hasGiven) {
+			if target.SetsCredential(field) || slices.ContainsFunc(values, hasPlaceholder) {
 				return true
 			}
 		}
@@ -141,7 +141,7 @@ func (e *Endpoint) checkValues() error {
 		}
 	}
 	for _, s := range e.SetJSON {
-		if _, err := given(string(s.Value)); err != nil {
+		if _, err := expand(string(s.Value)); err != nil {
 			return fmt.Errorf("set_json %s: %w", s.Path, err)
 		}
 	}
@@ -151,7 +151,7 @@ func (e *Endpoint) checkValues() error {
 func checkFields(fields http.Header) error {
 	for field, values := range fields {
 		for _, value := range values {
-			if _, err := given(value); err != nil {
+			if _, err := expand(value); err != nil {
 				return fmt.Errorf("header %s: %w", field, err)
 			}
 			if words := strings.Fields(value); target.SetsCredential(field) && (len(words) == 0 ||
@@ -190,8 +190,8 @@ func parseBaseURL(s string) (*url.URL, error) {
 	case !strings.Contains(s, "://") && !strings.Contains(s, "@") && (err != nil || u.Scheme == ""):
 		return nil, noScheme(s)
 	case err != nil && strings.Contains(s, "@"):
-		return nil, errors.New("malformed base URL (it is not shown, since it may hold a password; " +
-			"characters such as / and % must be escaped in one)")
+		return nil, errors.New("malformed base URL (not shown, because it may contain a password; " +
+			"characters such as / and % in a password must be escaped)")
 	case err != nil:
 		return nil, fmt.Errorf("parsing base URL: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https" && u.Opaque != "" && !strings.Contains(s, "@"):
@@ -218,7 +218,7 @@ func isPort(port string) bool {
 	return err == nil && n > 0
 }
 
-// hasDotSegment reports whether a decoded path has a segment . or .. in it.
+// hasDotSegment reports whether a decoded path has a segment . or ..
 func hasDotSegment(path string) bool {
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
@@ -263,7 +263,8 @@ func provisionTimeouts(ctx caddy.Context, timeouts []*Timeout) error {
 	return nil
 }
 
-// newTarget merges the configuration of an endpoint with the pool's. The URL must be valid.
+// newTarget merges the configuration of an endpoint with the pool's. The URL must be valid. place is
+// the default priority.
 func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 	t := &target.Target{
 		Name:     cmp.Or(e.Name, e.Upstream),
@@ -272,7 +273,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 		Weight:   1,
 		Headers:  e.Headers,
 		Timeout:  time.Duration(cmp.Or(e.Timeout, p.Timeout)),
-		Timeouts: matched(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
+		Timeouts: matchedTimeouts(slices.Concat(e.Timeouts, poolTimeouts(e, p))),
 		Bounds:   e.bounds(),
 
 		Schedules: schedules(e.Schedules),
@@ -322,8 +323,8 @@ func poolTimeouts(e *Endpoint, p *Policy) []*Timeout {
 	return p.Timeouts
 }
 
-// matched converts timeouts, which must be provisioned.
-func matched(list []*Timeout) []target.MatchedTimeout {
+// matchedTimeouts converts timeouts, which must be provisioned.
+func matchedTimeouts(list []*Timeout) []target.MatchedTimeout {
 	var ready []target.MatchedTimeout
 	for _, t := range list {
 		ready = append(ready, target.MatchedTimeout{Matchers: t.matchers, Timeout: time.Duration(t.Timeout)})
@@ -331,7 +332,7 @@ func matched(list []*Timeout) []target.MatchedTimeout {
 	return ready
 }
 
-// below reports whether an endpoint of the pool has a base URL with a path.
+// below reports whether the endpoint has a base URL with a path.
 func (e *Endpoint) below() bool {
 	u, err := url.Parse(e.URL)
 	return err == nil && strings.Trim(u.Path, "/") != ""

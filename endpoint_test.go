@@ -20,9 +20,9 @@ func mustParse(t testing.TB, s string) *url.URL {
 	return u
 }
 
-// FuzzJoinURL: the request's path follows the base's, each as it was escaped;
-// the query is the request's, scheme and host are the base's; and what is sent
-// is what a server reads.
+// FuzzJoinURL checks that a joined URL has the scheme and host of the base URL, the path of the base URL
+// followed by that of the request, both escaped as before, and the request's query, and that a server
+// reads the same URL.
 func FuzzJoinURL(f *testing.F) {
 	f.Add("https://api.example/v1/", "/chat/completions?x=%2F")
 	f.Add("http://[::1]:80/a%2Fb", "/%2e%2e/c%2Fd//")
@@ -146,8 +146,8 @@ func TestOwnCredentials(t *testing.T) {
 	}
 }
 
-// TestCredentials checks which endpoints get none of the client's credentials,
-// and whose quota a refusal speaks about.
+// TestCredentials checks which endpoints get no credentials of the client, and whose quota a refusal is
+// about.
 func TestCredentials(t *testing.T) {
 	keyed := &Endpoint{Name: "keyed", Upstream: "keyed:1", URL: "https://user:pass@keyed:1",
 		Headers: &headers.HeaderOps{Set: http.Header{"X-Team": {"a"}}}}

@@ -7,7 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// execHandler has the syntax of the exec handler that docs/events.md speaks of, and runs nothing.
+// execHandler has the syntax of the exec handler in docs/events.md, and runs nothing.
 type execHandler struct {
 	Command []string `json:"command"`
 }

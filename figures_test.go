@@ -14,12 +14,12 @@ type figure struct{ number, unit string }
 
 var (
 	figurePattern = regexp.MustCompile(`(\d[\d,]*(?:\.\d+)?) ?(%|ms|µs|ns|times|倍)(?:[^\w]|$)`)
-	// measured are the words of a sentence that says what a test has measured.
+	// measured matches a sentence about the result of a measurement.
 	measured = regexp.MustCompile(`(?i)\bCPU\b|\bp(50|95|99)\b|\b(faster|slower|cheaper|overhead|measured|tests?)\b|µs|\bns\b|times the|倍`)
 )
 
-// worked are figures that a document computes from others, or that a test holds, and why.
-var worked = map[string]map[figure]string{
+// exempt are figures that a document computes from others, or that a test checks, with the reason.
+var exempt = map[string]map[figure]string{
 	"SECURITY.md": {
 		{"1.2", "times"}: "TestUploadsTakeMemoryForReceivedBytes",
 	},
@@ -33,7 +33,7 @@ var worked = map[string]map[figure]string{
 	},
 }
 
-// figures are those of a text. Only a ratio with a decimal point is one: "4 times" is a count.
+// figures returns the figures in a text. A ratio needs a decimal point, because "4 times" is a count.
 func figures(text string) (list []figure) {
 	for _, m := range figurePattern.FindAllStringSubmatch(text, -1) {
 		unit := m[2]
@@ -48,9 +48,9 @@ func figures(text string) (list []figure) {
 	return list
 }
 
-// TestFiguresHaveASource wants every figure of the documents to be one of the source code (a
-// default, a bound) or in a table of the benchmarks. Figures of the READMEs, of the changelog
-// and of pages about cost that say what was measured must be in a table.
+// TestFiguresHaveASource checks that every figure in the documents is in the source code (a default, a
+// bound) or in a table of the benchmarks. Measured figures in the READMEs, the changelog and pages about
+// cost must be in a table.
 func TestFiguresHaveASource(t *testing.T) {
 	tables := benchmarkFigures(t)
 	constants := sourceFigures(t)
@@ -68,7 +68,7 @@ func TestFiguresHaveASource(t *testing.T) {
 		for sentence := range strings.FieldsFuncSeq(strings.ReplaceAll(prose, ". ", "\n"), func(c rune) bool { return strings.ContainsRune("\n|;；。", c) }) {
 			for _, f := range figures(sentence) {
 				switch {
-				case tables[f], worked[file][f] != "":
+				case tables[f], exempt[file][f] != "":
 				case claims && measured.MatchString(sentence):
 					t.Errorf("%s: docs/benchmarks.md has no row for %s %s: %q", file, f.number, f.unit, strings.TrimSpace(sentence))
 				case !constants[f]:
@@ -79,8 +79,9 @@ func TestFiguresHaveASource(t *testing.T) {
 	}
 }
 
-// benchmarkFigures are those of the tables in docs/benchmarks.md and docs/benchmarks. Every
-// page, and every section of docs/benchmarks.md with a table, says at which commit it was measured.
+// benchmarkFigures returns the figures in the tables of docs/benchmarks.md and docs/benchmarks. It
+// checks that every page, and every section of docs/benchmarks.md with a table, names the commit at
+// which it was measured.
 func benchmarkFigures(t *testing.T) map[figure]bool {
 	t.Helper()
 	pages, err := filepath.Glob("docs/benchmarks/*.md")
@@ -122,7 +123,7 @@ func benchmarkFigures(t *testing.T) map[figure]bool {
 	return set
 }
 
-// sourceFigures are those of the source: in comments and texts, as durations, and as ratios.
+// sourceFigures returns the figures in the source: in comments and texts, as durations, and as ratios.
 func sourceFigures(t *testing.T) map[figure]bool {
 	t.Helper()
 	set := make(map[figure]bool)

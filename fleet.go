@@ -40,7 +40,7 @@ type Fleet struct {
 	// everybody with access to the engine can speak for an instance.
 	Secret string `json:"secret,omitempty"`
 
-	// How instances reach each other: `storage` uses Caddy's own storage, `redis` a Redis or
+	// How instances reach each other: `storage` uses Caddy's own storage, `redis` uses a Redis or
 	// Valkey server. The module `redis` is in a separate package, which a build includes with
 	// `--with github.com/apifailover/caddy-failover/redis`. Required.
 	EngineRaw json.RawMessage `json:"engine,omitempty" caddy:"namespace=failover.engines inline_key=engine"`
@@ -103,27 +103,27 @@ func (s *FleetStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // A fleetEngine is a module of the namespace failover.engines.
 type fleetEngine interface {
-	// Engine returns the engine for an instance of a fleet. It does not wait for it.
+	// Engine returns the engine for an instance of a fleet. It does not connect.
 	Engine(fleetName, instance string) (fleet.Engine, error)
 }
 
-// fleetPart is the App's part in a fleet.
-type fleetPart struct {
+// membership is the membership of an App's instance in a fleet.
+type membership struct {
 	settings fleetSettings
 	engine   fleet.Engine
 	source   *EventSource
 	logger   *zap.Logger
 
-	node  *fleet.Node
-	leave func()
-	quiet context.CancelFunc // ends what tells the node of events; it is handed on with the node
+	node       *fleet.Node
+	leave      func()
+	stopEvents context.CancelFunc // ends the goroutine that passes events to node; goes with node
 }
 
-// fleetSettings are the settings of a node. If one of them changes, a new node is needed.
+// fleetSettings are the settings of a node. Another setting needs another node.
 type fleetSettings struct{ name, instance, secret string }
 
-// provision prepares an App's part in a fleet.
-func (f *Fleet) provision(ctx caddy.Context) (*fleetPart, error) {
+// provision prepares the membership. It does not connect.
+func (f *Fleet) provision(ctx caddy.Context) (*membership, error) {
 	if f.Name == "" {
 		return nil, errors.New("fleet: the name is missing")
 	}
@@ -133,11 +133,11 @@ func (f *Fleet) provision(ctx caddy.Context) (*fleetPart, error) {
 	if f.EngineRaw == nil {
 		return nil, fmt.Errorf("fleet %s: the engine is missing: write storage, or redis and its URL", f.Name)
 	}
-	secret, err := given(f.Secret)
+	secret, err := expand(f.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("fleet %s: secret: %w", f.Name, err)
 	}
-	instance, err := given(f.Instance)
+	instance, err := expand(f.Instance)
 	if err != nil {
 		return nil, fmt.Errorf("fleet %s: instance: %w", f.Name, err)
 	}
@@ -148,25 +148,25 @@ func (f *Fleet) provision(ctx caddy.Context) (*fleetPart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet %s: loading the engine: %w", f.Name, err)
 	}
-	j := &fleetPart{settings: fleetSettings{f.Name, instance, secret}, logger: ctx.Logger()}
+	m := &membership{settings: fleetSettings{f.Name, instance, secret}, logger: ctx.Logger()}
 	maker, ok := module.(fleetEngine)
 	if !ok {
 		return nil, fmt.Errorf("fleet %s: the module %T is no engine", f.Name, module)
 	}
-	if j.engine, err = maker.Engine(f.Name, instance); err != nil {
+	if m.engine, err = maker.Engine(f.Name, instance); err != nil {
 		return nil, fmt.Errorf("fleet %s: %w", f.Name, err)
 	}
-	if j.source, err = newEventSource(ctx); err != nil {
+	if m.source, err = newEventSource(ctx); err != nil {
 		return nil, err
 	}
-	if err := j.source.app.On("started", fleetStart{j}); err != nil {
+	if err := m.source.app.On("started", fleetStart{m}); err != nil {
 		return nil, fmt.Errorf("subscribing to the start: %w", err)
 	}
-	return j, nil
+	return m, nil
 }
 
-// fleetStart is told when the configuration of its fleet has started.
-type fleetStart struct{ *fleetPart }
+// fleetStart handles the start of its fleet's configuration.
+type fleetStart struct{ *membership }
 
 // Handle implements caddyevents.Handler.
 func (s fleetStart) Handle(context.Context, caddy.Event) error {
@@ -174,7 +174,7 @@ func (s fleetStart) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// instanceName returns a name for this instance that it keeps over restarts.
+// instanceName returns a name for this instance that stays the same over restarts.
 func instanceName() string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
@@ -186,39 +186,39 @@ func instanceName() string {
 	return name
 }
 
-// fleets are the parts in fleets of the configurations that run; the newest is the last. One
-// node serves configurations with the same settings, so that a reload loses nothing.
+// fleets holds the memberships of the configurations that run, newest last. Configurations with the
+// same settings share a node, so a reload loses nothing.
 var fleets struct {
 	sync.Mutex
-	running []*fleetPart
+	running []*membership
 }
 
 // start joins the fleet. It does not wait for the engine.
-func (j *fleetPart) start() {
+func (m *membership) start() {
 	fleets.Lock()
 	defer fleets.Unlock()
 	for _, other := range fleets.running {
-		if other.settings == j.settings {
-			j.node, j.quiet = other.node, other.quiet
+		if other.settings == m.settings {
+			m.node, m.stopEvents = other.node, other.stopEvents
 		}
 	}
-	if j.node == nil {
-		j.node = newNode(j.settings)
+	if m.node == nil {
+		m.node = newNode(m.settings)
 		var ctx context.Context
-		ctx, j.quiet = context.WithCancel(context.Background())
-		go pool.ShareEvents(ctx, j.node)
+		ctx, m.stopEvents = context.WithCancel(context.Background())
+		go pool.ShareEvents(ctx, m.node)
 	}
-	fleets.running = append(fleets.running, j)
-	pool.UseFleet(j.node)
-	j.leave = j.node.Run(j.engine)
+	fleets.running = append(fleets.running, m)
+	pool.UseFleet(m.node)
+	m.leave = m.node.Run(m.engine)
 }
 
-// stop leaves the fleet, unless a newer configuration is in it. When the process ends, it tells the
-// other instances, if the engine is reachable.
-func (j *fleetPart) stop() {
+// stop leaves the fleet, unless a newer configuration is in it. If no configuration is left, it tells
+// the other instances, and waits for that at most leaveWithin.
+func (m *membership) stop() {
 	fleets.Lock()
 	defer fleets.Unlock()
-	i := slices.Index(fleets.running, j)
+	i := slices.Index(fleets.running, m)
 	if i < 0 {
 		return
 	}
@@ -227,21 +227,21 @@ func (j *fleetPart) stop() {
 		pool.UseFleet(nil)
 		ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 		defer cancel()
-		j.node.Leave(ctx)
+		m.node.Leave(ctx)
 	} else {
 		pool.UseFleet(fleets.running[len(fleets.running)-1].node)
 	}
-	j.leave()
-	if !slices.ContainsFunc(fleets.running, func(other *fleetPart) bool { return other.node == j.node }) {
-		j.quiet()
+	m.leave()
+	if !slices.ContainsFunc(fleets.running, func(other *membership) bool { return other.node == m.node }) {
+		m.stopEvents()
 	}
 }
 
 // leaveWithin is how long an ending process waits for its engine.
 const leaveWithin = 500 * time.Millisecond
 
-// newestFleet returns the newest part in a fleet; nil: there is none.
-func newestFleet() *fleetPart {
+// newestFleet returns the newest membership; nil if there is none.
+func newestFleet() *membership {
 	fleets.Lock()
 	defer fleets.Unlock()
 	if n := len(fleets.running); n > 0 {
@@ -250,14 +250,15 @@ func newestFleet() *fleetPart {
 	return nil
 }
 
+// newNode returns the node of an instance, which the pools use.
 func newNode(s fleetSettings) *fleet.Node {
 	return fleet.NewNode(fleet.Settings{
 		Fleet: s.name, Secret: s.secret, Instance: s.instance, Release: release(),
 		Take: pool.Hear, Active: pool.Active, Beat: pool.SplitLimits,
 		Changed: func(c fleet.Change) { fleetChanged(s.name, c) },
 		Renamed: func(name string) {
-			if j := newestFleet(); j != nil {
-				j.logger.Warn("another instance of the fleet has this one's name: give each its own name with instance",
+			if m := newestFleet(); m != nil {
+				m.logger.Warn("another instance of the fleet has this one's name: give each its own name with instance",
 					zap.String("fleet", s.name), zap.String("instance", s.instance), zap.String("now", name))
 			}
 		},
@@ -266,8 +267,8 @@ func newNode(s fleetSettings) *fleet.Node {
 
 // fleetChanged logs the loss or the return of an engine, and emits its event.
 func fleetChanged(name string, c fleet.Change) {
-	j := newestFleet()
-	if j == nil {
+	m := newestFleet()
+	if m == nil {
 		return
 	}
 	e := event.Event{At: time.Now(), Count: 1, Kind: event.FleetLost, Details: map[string]any{"fleet": name}}
@@ -287,16 +288,16 @@ func fleetChanged(name string, c fleet.Change) {
 	e = event.Latest.Add(e)
 	fields = append(fields, zap.Uint64("id", e.ID))
 	if e.Kind == event.FleetBack {
-		j.logger.Info(e.Kind, fields...)
+		m.logger.Info(e.Kind, fields...)
 	} else {
-		j.logger.Warn(e.Kind, fields...)
+		m.logger.Warn(e.Kind, fields...)
 	}
-	if j.source.Usable() {
-		j.source.Emit(e)
+	if m.source.Usable() {
+		m.source.Emit(e)
 	}
 }
 
-// release returns the version of the plugin in this build.
+// release returns the version of the plugin in this build; "" if it is unknown.
 func release() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -341,7 +342,7 @@ func parseFleet(d *caddyfile.Dispenser) (*Fleet, error) {
 				if word == "redis" {
 					return nil, d.Err("redis is not in this build: build it with --with github.com/apifailover/caddy-failover/redis")
 				}
-				return nil, d.Errf("unknown option %q of fleet%s", word, meant(word, "storage", "redis", "secret", "instance"))
+				return nil, d.Errf("unknown option %q of fleet%s", word, suggest(word, "storage", "redis", "secret", "instance"))
 			}
 			if f.EngineRaw != nil {
 				return nil, d.Errf("%s: the fleet already has an engine; remove one", word)

@@ -49,7 +49,7 @@ func (c *Commit) validate() error {
 	case "", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete:
 	default:
 		return fmt.Errorf("commit must be %s, %s, %s or %s, not %q%s", commitHeaders, commitFirstByte, commitFirstEvent, commitComplete, c.After,
-			meant(c.After, commitHeaders, commitFirstByte, commitFirstEvent, commitComplete))
+			suggest(c.After, commitHeaders, commitFirstByte, commitFirstEvent, commitComplete))
 	}
 	if c.Size < 0 {
 		return errors.New("commit: size must not be negative")
@@ -85,6 +85,7 @@ type NextOn struct {
 	Body string `json:"body,omitempty"`
 }
 
+// rule converts the option.
 func (n *NextOn) rule() (answer.Rule, error) {
 	set, err := answerStatus("next_on", n.Status)
 	if err != nil {
@@ -120,6 +121,7 @@ type Answer struct {
 	As string `json:"as,omitempty"`
 }
 
+// rule converts the option.
 func (a *Answer) rule() (answer.Rule, error) {
 	set, err := answerStatus("answer", a.Status)
 	if err != nil {
@@ -139,12 +141,12 @@ func (a *Answer) rule() (answer.Rule, error) {
 	ok := false
 	if rule.As, ok = answer.ParseMeaning(a.As); !ok {
 		return answer.Rule{}, fmt.Errorf("answer %s: want as failure, held, denied, next or ok, not %q%s", a.Status, a.As,
-			meant(a.As, "failure", "held", "denied", "next", "ok"))
+			suggest(a.As, "failure", "held", "denied", "next", "ok"))
 	}
 	return rule, nil
 }
 
-// answerStatus parses the statuses of an option about responses.
+// answerStatus parses the statuses in an option about responses.
 func answerStatus(option, word string) (*outcome.StatusSet, error) {
 	set, err := outcome.ParseStatusSet([]string{word})
 	if err != nil {
@@ -299,7 +301,7 @@ func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	s := &SetJSON{Path: path, Value: jsonWord(value)}
 	if d.NextArg() {
 		if d.Val() != "optional" {
-			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), meant(d.Val(), "optional"))
+			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), suggest(d.Val(), "optional"))
 		}
 		s.Optional = true
 	}

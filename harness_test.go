@@ -17,6 +17,7 @@ func adapt(t testing.TB, caddyfile string) []byte {
 	return config
 }
 
+// tryAdapt is adapt for a Caddyfile that may be wrong.
 func tryAdapt(caddyfile string) ([]byte, error) {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 	return config, err

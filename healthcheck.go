@@ -33,15 +33,15 @@ type Health struct {
 	// Default: none; checks request the base URL, and any status under 500 except 429 passes.
 	URI string `json:"uri,omitempty"`
 
-	// The method of the check. An endpoint that refuses HEAD (405, 501, or another 4xx where GET
-	// passes) is checked with GET from then on. Default: HEAD, or GET with `expect_body`.
+	// The method of the check. If an endpoint refuses HEAD (405, 501, or another 4xx while GET
+	// passes), further checks use GET. Default: HEAD, or GET with `expect_body`.
 	Method string `json:"method,omitempty"`
 
 	// The port of the check, 1 to 65535. Default: the port of the requests.
 	Port int `json:"port,omitempty"`
 
-	// The time between checks of an endpoint while nothing is wrong, ± 10 %. A check is skipped if
-	// 10 or more requests have succeeded since the last one, and none failed. Default: 30s.
+	// The time between checks of a healthy endpoint, ± 10 %. A check is skipped if 10 or more
+	// requests have succeeded since the last check, and none has failed. Default: 30s.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
 	// The time between checks while the result is undecided, and while the endpoint recovers.
@@ -80,7 +80,7 @@ type Health struct {
 
 // GRPCHealth is a health check of a gRPC server.
 type GRPCHealth struct {
-	// The service to check. Default: none; the check is about the whole server.
+	// The service to check. Default: the whole server.
 	Service string `json:"service,omitempty"`
 }
 
@@ -144,7 +144,7 @@ func (h *Health) validate() error {
 	return nil
 }
 
-// errBodyOfHEAD is the error of a check that cannot pass.
+// errBodyOfHEAD is the error of a HEAD check that expects a body.
 var errBodyOfHEAD = errors.New("health: expect_body: a response to HEAD has no body; write method GET, or leave the method out")
 
 func (h *EndpointHealth) validate() error {
@@ -163,6 +163,7 @@ func (h *EndpointHealth) validate() error {
 	return validateAsk(h.Method, h.URI)
 }
 
+// validateAsk checks the method and the URI of a check.
 func validateAsk(method, uri string) error {
 	if method != "" {
 		if method == methodsAny || method == methodsIdempotent {
@@ -255,8 +256,8 @@ func (h *Health) checkConfig(own *endpoint.CheckOverride) *endpoint.CheckConfig 
 	return cfg
 }
 
-// checkChecks refuses checks of the pool or of the proxy that cannot pass. The targets must be
-// set.
+// checkChecks refuses checks of the pool or of the proxy that cannot pass. Call it after
+// matchUpstreams.
 func (p *Policy) checkChecks(handler *reverseproxy.Handler) error {
 	var own *reverseproxy.ActiveHealthChecks
 	if handler.HealthChecks != nil && handler.HealthChecks.Active != nil && handler.HealthChecks.Active.IsEnabled() {
@@ -281,11 +282,11 @@ func (p *Policy) checkChecks(handler *reverseproxy.Handler) error {
 	return nil
 }
 
-// asHealth returns the options of a health block that do what the proxy's own checks do.
+// asHealth returns the options of a health block that correspond to the proxy's own checks.
 func asHealth(a *reverseproxy.ActiveHealthChecks) string {
 	var words []string
-	say := func(given bool, format string, value any) {
-		if given {
+	say := func(isSet bool, format string, value any) {
+		if isSet {
 			words = append(words, fmt.Sprintf(format, value))
 		}
 	}
@@ -351,7 +352,7 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		case wordGRPC:
 			p.Health.GRPC = readService(d)
 		default:
-			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), healthMeant(d.Val()))
+			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), suggestHealth(d.Val()))
 		}
 		if d.NextArg() {
 			return d.Errf("unexpected argument %q of health grpc", d.Val())
@@ -391,10 +392,10 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	return wrap(d, e.Health.validate())
 }
 
-// healthMeant returns what a wrong argument of health may mean, to follow other text.
-func healthMeant(word string) string {
+// suggestHealth returns the end of an error about a wrong argument of health: what it may mean.
+func suggestHealth(word string) string {
 	if strings.HasPrefix(word, "/") {
 		return fmt.Sprintf("; write health { uri %s }, on lines of their own", word)
 	}
-	return meant(word, "off", wordGRPC)
+	return suggest(word, "off", wordGRPC)
 }

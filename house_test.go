@@ -21,7 +21,7 @@ const (
 	zaps   = "go.uber.org/zap"
 )
 
-// sources are the module's files without tests, but for those of bench/.
+// sources returns the module's Go files without tests, except those of bench/.
 func sources(t *testing.T) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
@@ -59,8 +59,7 @@ func rooms(t *testing.T) map[string][]string {
 	return rooms
 }
 
-// TestWalls holds the imports of every package under internal/ against the list in
-// docs/architecture.md.
+// TestWalls checks that every package under internal/ imports only what docs/architecture.md allows.
 func TestWalls(t *testing.T) {
 	rooms := rooms(t)
 	seen := map[string]bool{}
@@ -106,8 +105,7 @@ func TestWalls(t *testing.T) {
 	}
 }
 
-// TestArchitectureNamesEveryFile keeps the list of the root's files in
-// docs/architecture.md whole.
+// TestArchitectureNamesEveryFile checks that docs/architecture.md lists every file of the root.
 func TestArchitectureNamesEveryFile(t *testing.T) {
 	text, err := os.ReadFile("docs/architecture.md")
 	if err != nil {

@@ -22,8 +22,8 @@ const (
 	scopeOff     = "off"
 )
 
-// Scope says of which kind a request is: by its model, method or route. Failures of one kind keep
-// only requests of that kind from the endpoint.
+// Scope sets the kind of each request: its model, method or route. Failures of one kind keep only
+// requests of that kind from the endpoint.
 type Scope struct {
 	// Where a request states its kind: `text` (with placeholders), `json` (a field of the JSON body),
 	// `path_model` (the path's segment after `models`), `grpc_service` (the service of a gRPC call),
@@ -48,7 +48,7 @@ func (s *Scope) validate() error {
 	case scopeText:
 		if !strings.Contains(s.Value, "{") {
 			return fmt.Errorf("scope %q is the same for all requests: want a placeholder, %s <path> (such as %[2]s model), %s, %s or %s%s",
-				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, meant(s.Value, scopeService, scopeOff))
+				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, suggest(s.Value, scopeService, scopeOff))
 		}
 	case scopeJSON:
 		if _, err := jsondoc.ParseField(s.Value); err != nil {
@@ -62,7 +62,8 @@ func (s *Scope) validate() error {
 	return nil
 }
 
-// scope returns the scope in force: the option's, else that of the API; nil: calls have none.
+// scope returns the scope in force: that of the option, else that of the API. nil means that calls
+// have none.
 func (p *Policy) scope() *Scope {
 	if p.Scope != nil {
 		if p.Scope.By == scopeOff {
@@ -84,7 +85,7 @@ func (p *Policy) scope() *Scope {
 	return nil
 }
 
-// source converts the option to the source of calls' scopes.
+// source converts the option, which must be valid.
 func (s *Scope) source() call.KeySource {
 	switch s.By {
 	case scopeJSON:
@@ -118,7 +119,7 @@ func readScope(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	return wrap(d, s.validate())
 }
 
-// What requests of one endpoint may have in common.
+// The kinds of [Affinity.By].
 const (
 	affinityText     = "text"
 	affinityJSON     = "json"
@@ -170,6 +171,7 @@ func (a *Affinity) validate() error {
 	return nil
 }
 
+// name returns the name of the cookie.
 func (a *Affinity) name() string {
 	if a.Value == "" {
 		return defaultAffinityCookie
@@ -186,7 +188,7 @@ func (a *Affinity) source() call.KeySource {
 	case affinityClientIP:
 		return call.KeyOfClient()
 	case affinityCookie:
-		secret, _ := given(a.Secret)
+		secret, _ := expand(a.Secret)
 		return call.KeyOfCookie(a.name(), secret)
 	}
 	return call.KeyOfPlaceholders(a.Value)

@@ -9,7 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// provisioned provisions a proxy handler as Caddy would, until end.
+// provisioned provisions a proxy handler as Caddy does. end cleans it up.
 func provisioned(t testing.TB, config json.RawMessage) (h *reverseproxy.Handler, end context.CancelFunc, err error) {
 	t.Helper()
 	parent, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{

@@ -1,20 +1,15 @@
 package failover
 
 import (
-	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apifailover/caddy-failover/internal/memory"
-	"github.com/apifailover/caddy-failover/internal/replay"
 )
 
-// TestTheMemoryIsBoundedByTheNewestApp: one that stops after a newer has started, as in a reload, changes
-// nothing, and without one the default holds again.
-func TestTheMemoryIsBoundedByTheNewestApp(t *testing.T) {
+// TestNewestAppLimitsTheMemory checks that an App that stops after a newer one has started, as in a
+// reload, changes nothing, and that the default returns without an App.
+func TestNewestAppLimitsTheMemory(t *testing.T) {
 	first, second, third := &App{Memory: 2 << 20}, &App{Memory: 3 << 20}, new(App)
 	for i, step := range []struct {
 		do   func() error
@@ -59,36 +54,3 @@ func TestWrongMemoryIsRefused(t *testing.T) {
 		t.Error("100 bytes are valid")
 	}
 }
-
-// BenchmarkUpload is what reading a body through a recording costs.
-func BenchmarkUpload(b *testing.B) {
-	for _, size := range []int64{8 << 10, 64 << 10, 1 << 20} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			b.SetBytes(size)
-			for b.Loop() {
-				rec := recordOf(b, io.LimitReader(endless{}, size), size, 1<<20)
-				one := rec.NewReader(time.Now())
-				_, _ = io.Copy(io.Discard, struct{ io.Reader }{one})
-				one.Close()
-				rec.Finish()
-			}
-		})
-	}
-}
-
-// recordOf makes a recording of a body.
-func recordOf(t testing.TB, body io.Reader, length, limit int64) *replay.Recording {
-	if memory.Bodies.Limit() == 0 {
-		memory.Bodies.SetLimit(256 << 20)
-	}
-	r, err := http.NewRequest("PUT", "http://api.test/", body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.ContentLength = length
-	return replay.NewRecording(r, replay.Options{Limit: limit})
-}
-
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -1,9 +1,9 @@
 // Package failover lets Caddy's reverse proxy keep serving when upstreams fail. It is a
-// selection policy of the stock reverse_proxy handler that also watches the result of every
+// selection policy of the stock reverse_proxy handler, and also takes the result of every
 // attempt.
 //
-// A Policy is the configuration of one handler. The state of its endpoints belongs to a pool,
-// by name, and outlives configurations. See docs/architecture.md.
+// A Policy is the configuration of one handler. The state of its endpoints belongs to a pool, which
+// has a name and outlives configurations. See docs/architecture.md.
 package failover
 
 import (
@@ -36,8 +36,8 @@ func init() { caddy.RegisterModule(new(Policy)) }
 // recent results, and sends requests that fail to the next best endpoint. Each endpoint has its
 // own circuit breaker, which recovers progressively.
 type Policy struct {
-	// The name of the pool. The pool's state has this name; it survives reloads, and all handlers
-	// with the same name share it. Default: the name of the first endpoint.
+	// The name of the pool. The pool's state survives reloads, and all handlers with the same name
+	// share it. Default: the name of the first endpoint.
 	Name string `json:"name,omitempty"`
 
 	// The endpoints that need more than the defaults. Upstreams of the handler that are not in
@@ -143,9 +143,9 @@ type Policy struct {
 	// The place of the policy in a Caddyfile. Only error messages use it. Default: none.
 	DefinedAt string `json:"defined_at,omitempty"`
 
-	copies       map[*reverseproxy.Upstream]bool   // made for the further keys of an endpoint
-	urls         map[*reverseproxy.Upstream]string // base URLs of upstreams that a placeholder gave
-	handler      *call.Handler                     // made by Provision
+	copies       map[*reverseproxy.Upstream]bool   // upstreams for the second and further keys of endpoints
+	urls         map[*reverseproxy.Upstream]string // base URLs of upstreams whose address had a placeholder
+	handler      *call.Handler                     // set by Provision
 	source       *EventSource
 	ownTransport *reverseproxy.HTTPTransport
 }
@@ -243,28 +243,29 @@ func parentHandler(ctx caddy.Context) (*reverseproxy.Handler, error) {
 		if !ok {
 			continue
 		}
-		if i+2 < len(modules) { // something is between the proxy and this policy, which is the last
-			return nil, asFallback(modules[i+1].CaddyModule().ID.Name())
+		if i+2 < len(modules) { // the last module is this policy, and another one is between it and the proxy
+			return nil, fallbackError(modules[i+1].CaddyModule().ID.Name())
 		}
 		return handler, nil
 	}
-	return nil, errors.New("the failover policy works in a reverse_proxy handler only")
+	return nil, errors.New("the failover policy works only in a reverse_proxy handler")
 }
 
-// asFallback returns the error of a policy that is the fallback of another one.
-func asFallback(policy string) error {
-	cure := map[string]string{
+// fallbackError returns the error of a failover policy that is the fallback of another policy.
+func fallbackError(policy string) error {
+	advice := map[string]string{
 		"cookie": "affinity cookie", "header": "affinity {header.<field>}", "query": "affinity {query.<key>}",
 		"ip_hash": "affinity client_ip", "client_ip_hash": "affinity client_ip",
 	}[policy]
-	if cure == "" {
-		cure = "affinity"
+	if advice == "" {
+		advice = "affinity"
 	}
 	return fmt.Errorf("failover is the fallback of lb_policy %s, which chooses endpoints itself and moves no failed request: "+
-		"write lb_policy failover instead, with %s in its block to keep requests together", policy, cure)
+		"write lb_policy failover instead, with %s in its block to keep requests together", policy, advice)
 }
 
-// setDefaults fills in what the configuration leaves open.
+// setDefaults sets the defaults of the timeout, the failure statuses, and the addresses and names of
+// endpoints.
 func (p *Policy) setDefaults() {
 	p.Timeout = cmp.Or(p.Timeout, caddy.Duration(defaultTimeout))
 	if len(p.FailureStatus) == 0 {
@@ -280,7 +281,7 @@ func (p *Policy) setDefaults() {
 	}
 }
 
-// readRules converts the options, which must be valid, to the rules of requests.
+// readRules converts the options, which must be valid, to the handler's rules for requests.
 func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	h := p.handler
 	h.Retry, h.Commit, h.Idle = p.retryRules(), p.commitRules(), time.Duration(p.IdleTimeout)
@@ -314,7 +315,7 @@ func (p *Policy) readRules(handler *reverseproxy.Handler) {
 	}
 }
 
-// describePool returns the handler's settings for its pool. The name of the pool must be set.
+// describePool sets the handler's settings for its pool. The name of the pool must be set.
 func (p *Policy) describePool() {
 	h := p.handler
 	h.Name, h.Terms = p.Name, p
@@ -358,7 +359,7 @@ func (p *Policy) checkValues() error {
 		}
 	}
 	for _, a := range p.Affinity {
-		if _, err := given(a.Secret); err != nil {
+		if _, err := expand(a.Secret); err != nil {
 			return fmt.Errorf("affinity %s: secret: %w", affinityCookie, err)
 		}
 	}
@@ -368,20 +369,20 @@ func (p *Policy) checkValues() error {
 	if err := checkFields(p.Health.Headers); err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	if _, err := given(p.Health.Body); err != nil {
+	if _, err := expand(p.Health.Body); err != nil {
 		return fmt.Errorf("health: body: %w", err)
 	}
 	return nil
 }
 
-// isDirective reports whether the policy is a failover directive's.
+// isDirective reports whether the policy belongs to a failover directive.
 func (p *Policy) isDirective() bool { return strings.HasSuffix(p.DefinedAt, asDirective) }
 
-// asDirective is the end of DefinedAt if the policy is a directive's.
+// asDirective is the end of DefinedAt if the policy belongs to a failover directive.
 const asDirective = " failover directive"
 
-// warn logs options that are allowed but have no effect, and assumptions. plain are the
-// addresses that get plain HTTP because they have no scheme.
+// warn logs allowed options that have no effect, and assumptions. plain are the addresses that get
+// plain HTTP because they have no scheme.
 func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
 		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
@@ -409,7 +410,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 		handler.Transport = p.ownTransport
 	}
 	inner := handler.Transport
-	wrapped := call.NewTransport(inner, p.handler) // before checks use it, since it changes the proxy's own transport
+	wrapped := call.NewTransport(inner, p.handler) // changes the proxy's own transport, so before checks use it
 	p.handler.Pool.Check(&p.handler.Handler, inner)
 	p.handler.Plain = !wrapped.TLSEnabled()
 	handler.Transport = wrapped

@@ -19,11 +19,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// does tells whether a value implements an interface.
+// does reports whether a value implements an interface.
 func does[I any](value any) bool { _, ok := value.(I); return ok }
 
-// TestModulesAreRegistered wants Caddy to find each module by its ID, make a new one whenever it asks, and
-// call all the methods that the module is there for.
+// TestModulesAreRegistered checks that Caddy finds each module by its ID, gets a new one each time, and
+// can call all its methods.
 func TestModulesAreRegistered(t *testing.T) {
 	type method struct {
 		name string
@@ -54,7 +54,7 @@ func TestModulesAreRegistered(t *testing.T) {
 			t.Errorf("%s: got %s, a %v, want a %v", id, info.ID, got, want)
 		}
 		if one == two {
-			t.Errorf("%s: two modules are one", id)
+			t.Errorf("%s: New returned the same module twice", id)
 		}
 		for _, m := range test.methods {
 			if !m.does(one) {
@@ -64,8 +64,8 @@ func TestModulesAreRegistered(t *testing.T) {
 	}
 }
 
-// TestBadJSON wants each mistake to be refused when the handler is loaded, with
-// a message that names the offending word.
+// TestBadJSON checks that each mistake is an error when the handler is loaded, and that the error names
+// the wrong word.
 func TestBadJSON(t *testing.T) {
 	const upstreams = `[{"dial": "one:1"}, {"dial": "two:2"}]`
 	for _, test := range []struct{ name, policy, want string }{
@@ -135,7 +135,7 @@ func TestBadJSON(t *testing.T) {
 	}
 }
 
-// TestZeros compares what zeros mean with what leaving an option out means.
+// TestZeros checks for which options zero means the same as no option.
 func TestZeros(t *testing.T) {
 	decode := func(text string, into any) {
 		t.Helper()
@@ -197,8 +197,8 @@ func TestZeros(t *testing.T) {
 	}
 }
 
-// TestHandlersOfOnePool wants handlers that name the same pool to agree on what
-// it runs by, or one only to say it.
+// TestHandlersOfOnePool checks that handlers of one pool must agree on the pool's settings, or that only
+// one may have them.
 func TestHandlersOfOnePool(t *testing.T) {
 	site := func(first, second string) string {
 		return ":80 {\n" +

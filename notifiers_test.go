@@ -9,7 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// TestNotifyNeedsItsPackage and says how to build it in, without showing the URL.
+// TestNotifyNeedsItsPackage checks that notify is an error in a build without its package, and that the
+// error says how to build Caddy and does not show the URL.
 func TestNotifyNeedsItsPackage(t *testing.T) {
 	_, err := tryAdapt("{\nfailover {\n notify https://hooks.example.com/secret {\n on all_down\n }\n}\n}")
 	for _, want := range []string{"caddy-failover/notify", "xcaddy build", "Caddyfile:3"} {
@@ -29,7 +30,7 @@ func TestNotifyNeedsItsPackage(t *testing.T) {
 }
 
 // TestTheLibraryOfNotifyIsInNoOtherBuild checks that a build without the package notify does not
-// contain what only that package needs.
+// contain the packages that only notify needs.
 func TestTheLibraryOfNotifyIsInNoOtherBuild(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").CombinedOutput()
 	if err != nil {

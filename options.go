@@ -69,10 +69,10 @@ func (b *Breaker) validate() error {
 	return nil
 }
 
-// or returns the value of an option, or its default.
-func or[T any](option *T, otherwise T) T {
+// valueOr returns the value of an option, or a default if it is not set.
+func valueOr[T any](option *T, byDefault T) T {
 	if option == nil {
-		return otherwise
+		return byDefault
 	}
 	return *option
 }
@@ -80,20 +80,20 @@ func or[T any](option *T, otherwise T) T {
 // outside reports whether a ratio is outside 0 to 1. NaN is outside.
 func outside(ratio float64) bool { return !(ratio >= 0 && ratio <= 1) }
 
-// config converts the options for breakers. timeout is the longest timeout of any attempt.
+// config converts the options. nil means the defaults. timeout is the longest timeout of any attempt.
 func (b *Breaker) config(timeout time.Duration) *breaker.Config {
 	if b == nil {
 		b = &Breaker{}
 	}
 	cfg := breaker.Defaults(timeout)
 	cfg.Off = b.Off
-	cfg.ConsecutiveFailures = or(b.ConsecutiveFailures, cfg.ConsecutiveFailures)
-	cfg.FailureRatio = or(b.FailureRatio, cfg.FailureRatio)
+	cfg.ConsecutiveFailures = valueOr(b.ConsecutiveFailures, cfg.ConsecutiveFailures)
+	cfg.FailureRatio = valueOr(b.FailureRatio, cfg.FailureRatio)
 	cfg.MinRequests = cmp.Or(b.MinRequests, cfg.MinRequests)
 	cfg.Window = cmp.Or(time.Duration(b.Window), cfg.Window)
 	cfg.SlowRatio = b.SlowRatio
 	cfg.SlowAfter = time.Duration(b.SlowAfter)
-	cfg.SlowFactor = or(b.SlowFactor, cfg.SlowFactor)
+	cfg.SlowFactor = valueOr(b.SlowFactor, cfg.SlowFactor)
 	cfg.OpenFor = cmp.Or(time.Duration(b.OpenFor), cfg.OpenFor)
 	cfg.OpenMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.OpenMax), cfg.OpenFor)
 	cfg.DeniedMax = max(cmp.Or(time.Duration(b.OpenMax), cfg.DeniedMax), cfg.OpenFor)
@@ -138,6 +138,7 @@ func (r *Retry) validate() error {
 	return nil
 }
 
+// rules converts the options. nil means the defaults.
 func (r *Retry) rules() call.RetryRules {
 	if r == nil {
 		r = &Retry{}
@@ -167,8 +168,8 @@ func (r *Retry) rules() call.RetryRules {
 		rules.Cap = cmp.Or(time.Duration(r.Backoff.Cap), rules.Cap)
 	}
 	if r.Budget != nil {
-		rules.Budget.Ratio = or(r.Budget.Ratio, rules.Budget.Ratio)
-		rules.Budget.Floor = or(r.Budget.Floor, rules.Budget.Floor)
+		rules.Budget.Ratio = valueOr(r.Budget.Ratio, rules.Budget.Ratio)
+		rules.Budget.Floor = valueOr(r.Budget.Floor, rules.Budget.Floor)
 	}
 	return rules
 }
@@ -204,7 +205,7 @@ func (s *SLA) validate() error {
 	return nil
 }
 
-// objective returns the zero value, which has no objectives, for a nil SLA.
+// objective converts the options. It returns the zero value, which has no objectives, for nil.
 func (s *SLA) objective() sla.Objective {
 	if s == nil {
 		return sla.Objective{}

@@ -17,8 +17,8 @@ import (
 
 func init() { caddy.RegisterModule(canned{}) }
 
-// canned is a transport that answers at once, after what net/http's would do
-// with the request's context.
+// canned is a transport that responds at once. It uses the request's context as net/http's transport
+// does.
 type canned struct{}
 
 func (canned) CaddyModule() caddy.ModuleInfo {
@@ -49,8 +49,8 @@ type cancelling struct {
 
 func (c cancelling) Close() error { c.cancel(nil); return c.ReadCloser.Close() }
 
-// BenchmarkOverhead is a request through reverse_proxy with a transport that
-// costs nothing: what is above round_robin's is the policy's.
+// BenchmarkOverhead measures a request through reverse_proxy with a transport that costs nothing. The
+// policy costs the difference to round_robin.
 func BenchmarkOverhead(b *testing.B) {
 	upstreams := `[{"dial": "127.0.0.1:1"}, {"dial": "127.0.0.1:2"}, {"dial": "127.0.0.1:3"}]`
 	for _, bench := range []struct{ name, policy string }{

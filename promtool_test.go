@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// promtool runs promtool, Debian's package prometheus.
+// promtool runs promtool, which is in Debian's package prometheus.
 func promtool(t testing.TB, input string, args ...string) {
 	t.Helper()
 	cmd := exec.Command("promtool", args...)
@@ -18,8 +18,7 @@ func promtool(t testing.TB, input string, args ...string) {
 	}
 }
 
-// TestPromtoolPlaysTheAlerts has promtool check the alerting rules, and play
-// series through them.
+// TestPromtoolPlaysTheAlerts checks the alerting rules with promtool, and plays series through them.
 func TestPromtoolPlaysTheAlerts(t *testing.T) {
 	promtool(t, "", "check", "rules", "deploy/alerts.yml")
 	promtool(t, "", "test", "rules", "deploy/alerts_test.yml")

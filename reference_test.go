@@ -100,7 +100,7 @@ func newReference(t *testing.T) *reference {
 	return r
 }
 
-// moduleID is the ID that a method CaddyModule returns.
+// moduleID returns the ID that a method CaddyModule returns.
 func moduleID(d *ast.FuncDecl) (id string) {
 	if d.Name.Name != "CaddyModule" || d.Recv == nil {
 		return ""
@@ -124,10 +124,10 @@ func receiver(d *ast.FuncDecl) string {
 	return fmt.Sprint(e)
 }
 
-// joined is a doc comment on one line, its lists and paragraphs included.
+// joined returns a doc comment on one line, with its lists and paragraphs.
 func joined(doc string) string { return strings.Join(strings.Fields(doc), " ") }
 
-// jsonName is a field's name in JSON, "" if it has none.
+// jsonName returns a field's name in JSON; "" if it has none.
 func jsonName(f *ast.Field) string {
 	if f.Tag == nil {
 		return ""
@@ -176,7 +176,7 @@ var (
 	requiredText = regexp.MustCompile(`\s*Required\.(\s|$)`)
 )
 
-// table writes the fields of s, which stands at a path, and of the structs below it.
+// table writes the fields of s and of the structs below it. at is the path of s in JSON.
 func (r *reference) table(s *structDef, at string) {
 	s.printed = at
 	if s.doc == "" {
@@ -227,7 +227,7 @@ func (r *reference) table(s *structDef, at string) {
 
 func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
-// fields are those of s that have a name in JSON, with those of embedded structs.
+// fields returns the fields of s that have a name in JSON, with those of embedded structs.
 func (r *reference) fields(s *structDef) (list []*ast.Field) {
 	for _, f := range s.fields {
 		if len(f.Names) == 0 {
@@ -248,8 +248,8 @@ func (r *reference) fields(s *structDef) (list []*ast.Field) {
 	return list
 }
 
-// kind names the JSON type of a field of s, and returns the struct that has its fields, if
-// it is one of the project's.
+// kind returns the name of the JSON type of a field of s, and the struct that has its fields; nil if
+// that is not one of the project's structs.
 func (r *reference) kind(s *structDef, e ast.Expr) (string, *structDef) {
 	switch e := e.(type) {
 	case *ast.StarExpr:

@@ -57,7 +57,7 @@ func (h *Hedge) validate() error {
 	return nil
 }
 
-// parseQuantile reads p95 or p99.9.
+// parseQuantile parses a quantile such as p95 or p99.9.
 func parseQuantile(word string) (float64, error) {
 	digits, ok := strings.CutPrefix(word, "p")
 	percent, err := strconv.ParseFloat(digits, 64)
@@ -123,8 +123,8 @@ type Retry struct {
 	Budget *Budget `json:"budget,omitempty"`
 
 	// The longest time from the start of a request (a body of up to 4 KiB arrives first) to the
-	// start of its response, over all attempts. If the request waits for its client's body when the time is over, it gets a 408,
-	// else a 504. Default: no limit.
+	// start of its response, over all attempts. After it a request that waits for its client's body
+	// gets a 408, and any other a 504. Default: no limit.
 	Deadline caddy.Duration `json:"deadline,omitempty"`
 
 	// The largest part of a request's body, in bytes, that is kept for another attempt. A request
@@ -152,7 +152,7 @@ type Budget struct {
 	Floor *float64 `json:"floor,omitempty"`
 }
 
-// validateMethod reports whether a word is a method name or stands for several.
+// validateMethod checks that a word is a method name, `any` or `idempotent`.
 func validateMethod(m string) error {
 	if m == methodsAny || m == methodsIdempotent {
 		return nil
@@ -162,7 +162,7 @@ func validateMethod(m string) error {
 	}
 	for _, c := range m {
 		if c >= 'a' && c <= 'z' {
-			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case%s", m, meant(m, methodsIdempotent, methodsAny))
+			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case%s", m, suggest(m, methodsIdempotent, methodsAny))
 		}
 	}
 	return nil
@@ -181,14 +181,16 @@ type Wait struct {
 
 const (
 	defaultMostWaiting = 1000
-	// defaultTryInterval is what the proxy waits between tries unless told otherwise.
+	// defaultTryInterval is the proxy's default pause between tries.
 	defaultTryInterval = 250 * time.Millisecond
 )
+
+var errNoWait = errors.New("all_down wait needs a duration: all_down wait <duration> [<most>]")
 
 func (p *Policy) validateWait() error {
 	switch w := p.Wait; {
 	case w == nil && p.AllDown == allDownWait:
-		return errors.New("all_down wait needs a duration: all_down wait <duration> [<most>]")
+		return errNoWait
 	case w == nil:
 		return nil
 	case p.AllDown != allDownWait:
@@ -213,7 +215,7 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	}
 	p.Wait = new(Wait)
 	if !d.NextArg() {
-		return wrap(d, p.Wait.needed())
+		return wrap(d, errNoWait)
 	}
 	if p.Wait.For, err = parseDuration(d, "all_down wait"); err != nil {
 		return err
@@ -226,13 +228,8 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	return wrap(d, p.validateWait())
 }
 
-// needed returns the error of a wait without a duration.
-func (*Wait) needed() error {
-	return (&Policy{AllDown: allDownWait}).validateWait()
-}
-
 // takeOver converts the proxy's lb_retries, lb_try_duration, lb_try_interval and lb_retry_match
-// to rules of requests. Options of the policy override them. Afterwards the policy alone ends the
+// to the handler's rules. Options of the policy override them. Afterwards only the policy ends the
 // proxy's loop.
 func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) error {
 	rules, retry := &p.handler.Wait, &p.handler.Retry
@@ -246,10 +243,10 @@ func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) err
 		switch {
 		case p.AllDown != "":
 			if p.Wait == nil || p.Wait.For != lb.TryDuration {
-				p.outdoes("all_down "+p.AllDown, "lb_try_duration")
+				p.warnOverridden("all_down "+p.AllDown, "lb_try_duration")
 			}
 		case off:
-			p.outdoes("retry off", "lb_try_duration")
+			p.warnOverridden("retry off", "lb_try_duration")
 			fallthrough
 		default:
 			*rules = call.WaitRules{For: tried, Most: defaultMostWaiting, Interval: interval}
@@ -258,7 +255,7 @@ func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) err
 		case retry.Deadline == 0:
 			retry.NoneAfter = tried
 		case retry.Deadline < tried:
-			p.outdoes("retry deadline", "lb_try_duration")
+			p.warnOverridden("retry deadline", "lb_try_duration")
 		}
 		if lb.Retries == 0 && (p.Retry == nil || p.Retry.Attempts == 0 && !off) {
 			retry.Attempts = max(retry.Attempts, len(p.handler.Targets))
@@ -267,10 +264,10 @@ func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) err
 	if lb.Retries > 0 {
 		switch {
 		case off:
-			p.outdoes("retry off", "lb_retries")
+			p.warnOverridden("retry off", "lb_retries")
 		case p.Retry != nil && p.Retry.Attempts > 0:
 			if p.Retry.Attempts != lb.Retries+1 {
-				p.outdoes("retry attempts", "lb_retries")
+				p.warnOverridden("retry attempts", "lb_retries")
 			}
 		default:
 			retry.Attempts = lb.Retries + 1
@@ -286,21 +283,21 @@ func (p *Policy) takeOver(lb *reverseproxy.LoadBalancing, ctx caddy.Context) err
 	if err := p.takeOverMatchers(lb, ctx); err != nil {
 		return err
 	}
-	lb.Retries, lb.TryDuration, lb.TryInterval = loops, 0, 0
+	lb.Retries, lb.TryDuration, lb.TryInterval = maxLoops, 0, 0
 	return nil
 }
 
-// loops is the largest number of times that the proxy asks for an upstream for one request.
+// maxLoops is the largest number of times that the proxy asks for an upstream for one request.
 // Requests end long before, because the policy's errors tell the proxy whether to ask again.
-const loops = 1 << 20
+const maxLoops = 1 << 20
 
-// outdoes warns that an option of the proxy has no effect.
-func (p *Policy) outdoes(own, proxys string) {
+// warnOverridden warns that an option of the policy overrides one of the proxy.
+func (p *Policy) warnOverridden(own, proxys string) {
 	p.handler.Logger.Warn("an option of the proxy has no effect: an option of the policy overrides it",
 		zap.String("pool", p.Name), zap.String("in_force", own), zap.String("ignored", proxys))
 }
 
-// retryMatch loads the proxy's own matchers for the policy.
+// retryMatch has the proxy's own matchers, for loading.
 type retryMatch struct {
 	Raw caddyhttp.RawMatcherSets `json:"retry_match,omitempty" caddy:"namespace=http.matchers"`
 }
@@ -315,7 +312,7 @@ func (p *Policy) takeOverMatchers(lb *reverseproxy.LoadBalancing, ctx caddy.Cont
 	case len(own) == 0:
 		return nil
 	case p.Retry != nil && len(p.Retry.Methods) > 0:
-		p.outdoes("retry methods", "lb_retry_match")
+		p.warnOverridden("retry methods", "lb_retry_match")
 		return nil
 	}
 	loaded, err := ctx.LoadModule(&retryMatch{own}, "Raw")

@@ -17,8 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// BenchmarkScope is a request with a JSON body of 2 KiB to an endpoint at a socket, with and without
-// a scope in turns. It reports by how much a scope is slower, of the medians.
+// BenchmarkScope measures a request with a JSON body of 2 KiB to an endpoint at a socket, alternately
+// with and without a scope. It reports by how much the median is slower with a scope.
 func BenchmarkScope(b *testing.B) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSLAOption reads the option, and refuses what is out of range.
+// TestSLAOption checks the option, and that values out of range are errors.
 func TestSLAOption(t *testing.T) {
 	with := func(block string) string { return "failover {\n\tendpoint http://one\n\tsla " + block + "\n}" }
 	for block, want := range map[string]string{

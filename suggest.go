@@ -11,7 +11,7 @@ import (
 )
 
 // words are the known words of each block of a Caddyfile, by the block's name in errors. init
-// sets them, because functions that read options use them.
+// sets them, because the functions of the option tables use them.
 var words map[string][]string
 
 func init() {
@@ -41,9 +41,9 @@ var otherNames = map[string]string{
 	"health_method": "method", "retries": "attempts", "lb_retries": "attempts",
 }
 
-// whatIsMeant returns the end of an error, which suggests a known word for an unknown one. It
-// returns "" if no word is near.
-func whatIsMeant(word, of string, known iter.Seq[string]) string {
+// suggestOption returns the end of an error about an unknown word in the block `of`: the known word,
+// or the block, that may be meant. It returns "" if no word is near.
+func suggestOption(word, of string, known iter.Seq[string]) string {
 	candidates := slices.Collect(known)
 	if other := otherNames[word]; slices.Contains(candidates, other) {
 		return fmt.Sprintf("; did you mean %s?", other)
@@ -66,8 +66,8 @@ func whatIsMeant(word, of string, known iter.Seq[string]) string {
 	return ""
 }
 
-// meant is whatIsMeant for a value with a few possible words.
-func meant(word string, known ...string) string {
+// suggest is suggestOption for a value that can be one of a few words.
+func suggest(word string, known ...string) string {
 	if near := spelling.Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}

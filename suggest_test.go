@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestMisspeltWordsAreRecognized, wherever words are read.
+// TestMisspeltWordsAreRecognized checks that errors suggest the known word for a misspelt one, in every
+// place.
 func TestMisspeltWordsAreRecognized(t *testing.T) {
 	directive := func(lines string) string {
 		return ":80 {\nfailover {\nendpoint http://one:1\n" + lines + "\n}\n}\n"
@@ -51,7 +52,8 @@ func TestMisspeltWordsAreRecognized(t *testing.T) {
 	}
 }
 
-// TestAFallbackOfAnotherPolicyIsRefused: it would see some calls only, and move none.
+// TestAFallbackOfAnotherPolicyIsRefused checks that failover cannot be the fallback of another policy,
+// because it would get only some calls and retry none.
 func TestAFallbackOfAnotherPolicyIsRefused(t *testing.T) {
 	for policy, want := range map[string]string{"cookie": "affinity cookie", "header X-User": "affinity {header.<field>}", "query user": "affinity {query.<key>}"} {
 		got := loadError(t, "reverse_proxy one:1 two:1 {\nlb_policy "+policy+" {\nfallback failover\n}\n}\n")

@@ -16,8 +16,8 @@ import (
 
 func init() { caddy.RegisterModule(swallowing{}) }
 
-// swallowing is a transport that reads bodies on a goroutine of its own, as net/http
-// does, and answers at once.
+// swallowing is a transport that reads bodies on a goroutine of its own, as net/http does, and then
+// responds at once.
 type swallowing struct{ canned }
 
 func (swallowing) CaddyModule() caddy.ModuleInfo {
@@ -37,7 +37,7 @@ func (s swallowing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.canned.RoundTrip(r)
 }
 
-// BenchmarkOverheadOfBodies is BenchmarkOverhead for a PUT with a body.
+// BenchmarkOverheadOfBodies measures the same as BenchmarkOverhead for a PUT with a body.
 func BenchmarkOverheadOfBodies(b *testing.B) {
 	for _, size := range []int{2 << 10, 16 << 10, 64 << 10, 512 << 10} {
 		benchBodies(b, fmt.Sprint(size), size, `{}`)

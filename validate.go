@@ -14,8 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/pool"
 )
 
-// Validate implements caddy.Validator. Provision calls it before it takes
-// anything.
+// Validate implements caddy.Validator. Provision calls it before it acquires anything.
 func (p *Policy) Validate() error {
 	if err := p.validateAPI(); err != nil {
 		return err
@@ -94,7 +93,7 @@ func (p *Policy) Validate() error {
 }
 
 func (e *Endpoint) validate() error {
-	if e.URL != "" && !hasGiven(e.URL) {
+	if e.URL != "" && !hasPlaceholder(e.URL) {
 		if _, err := parseBaseURL(e.URL); err != nil {
 			return err
 		}
@@ -167,7 +166,7 @@ func oneOf(option, word string, words ...string) error {
 	if last == 0 {
 		return fmt.Errorf("%s must be %s, not %q", option, words[0], word)
 	}
-	return fmt.Errorf("%s must be %s or %s, not %q%s", option, strings.Join(words[:last], ", "), words[last], word, meant(word, words...))
+	return fmt.Errorf("%s must be %s or %s, not %q%s", option, strings.Join(words[:last], ", "), words[last], word, suggest(word, words...))
 }
 
 // AgreesWith implements pool.Terms.
@@ -187,33 +186,35 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 	}
 	if mine, theirs := p.scope(), other.scope(); mine != nil && theirs != nil && *mine != *theirs {
 		return fmt.Errorf("pool %q: the handlers of %s and %s give it different scopes; "+
-			"make them equal, give one only, or name the pools apart", p.Name, p.where(), other.where())
+			"make them equal, set only one, or give the pools different names", p.Name, p.where(), other.where())
 	}
 	for _, mine := range p.Endpoints {
 		for _, theirs := range other.Endpoints {
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Health != nil && theirs.Health != nil && *mine.Health != *theirs.Health {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different health checks",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Limits != nil && theirs.Limits != nil && !reflect.DeepEqual(mine.Limits, theirs.Limits) {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different limits",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.Schedules != nil && theirs.Schedules != nil && !reflect.DeepEqual(mine.Schedules, theirs.Schedules) {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different schedules",
-					p.Name, p.where(), other.where(), mine.Name)
-			}
-			if mine.Name == theirs.Name && mine.Upstream == theirs.Upstream &&
-				mine.URL != "" && theirs.URL != "" && mine.URL != theirs.URL {
-				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different URLs",
-					p.Name, p.where(), other.where(), mine.Name)
+			if what := mine.disagreement(theirs); what != "" {
+				return fmt.Errorf("pool %q: the handlers of %s and %s give endpoint %q different %s",
+					p.Name, p.where(), other.where(), mine.Name, what)
 			}
 		}
 	}
 	return nil
+}
+
+// disagreement names the options in which two configurations of the same endpoint differ. It returns
+// "" if they agree, or if they are of two endpoints.
+func (e *Endpoint) disagreement(other *Endpoint) string {
+	switch {
+	case e.Name != other.Name || e.Upstream != other.Upstream:
+		return ""
+	case e.Health != nil && other.Health != nil && *e.Health != *other.Health:
+		return "health checks"
+	case e.Limits != nil && other.Limits != nil && !reflect.DeepEqual(e.Limits, other.Limits):
+		return "limits"
+	case e.Schedules != nil && other.Schedules != nil && !reflect.DeepEqual(e.Schedules, other.Schedules):
+		return "schedules"
+	case e.URL != "" && other.URL != "" && e.URL != other.URL:
+		return "URLs"
+	}
+	return ""
 }
 
 // where returns the handler's place for an error message.
@@ -227,7 +228,7 @@ func (p *Policy) where() string {
 	return "dynamic upstreams"
 }
 
-// A placedError is an error of provisioning that begins with the place of its cause in a Caddyfile.
+// A placedError is an error of provisioning with the place of its cause in a Caddyfile.
 type placedError struct {
 	at  string // file:line
 	err error

@@ -32,7 +32,7 @@ type api struct {
 	seen   []*http.Request // what came in, without bodies
 }
 
-// newAPI starts an endpoint that answers with its name.
+// newAPI starts an endpoint that answers with its name. It speaks HTTP/1.1 and h2c.
 func newAPI(t testing.TB, name string) *api {
 	t.Helper()
 	return startAPI(t, &api{name: name})
@@ -118,6 +118,9 @@ func (a *api) on(listener net.Listener) {
 		a.server.StartTLS()
 		return
 	}
+	a.server.Config.Protocols = new(http.Protocols)
+	a.server.Config.Protocols.SetHTTP1(true)
+	a.server.Config.Protocols.SetUnencryptedHTTP2(true)
 	a.server.Start()
 }
 
@@ -205,9 +208,10 @@ func (a *api) echo(w http.ResponseWriter, r *http.Request) {
 // cut drops the connection before the answer.
 func cut(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
-	if err == nil {
-		conn.Close()
+	if err != nil { // HTTP/2
+		panic(http.ErrAbortHandler)
 	}
+	conn.Close()
 }
 
 // silent accepts a request and never answers.

@@ -7,8 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
+	"time"
 )
 
 // TestBytesBelongToTheLiveReader checks that the attempt that goes on gets the whole body, although a failed attempt may
@@ -18,23 +18,15 @@ func TestBytesBelongToTheLiveReader(t *testing.T) {
 		for _, client := range []string{"HTTP/1.1", "h2c"} {
 			for _, buffer := range []string{"1MiB", "70KiB"} {
 				t.Run(fmt.Sprintf("endpoints %s, client %s, buffer %s", upstream, client, buffer), func(t *testing.T) {
-					serve := func(h http.HandlerFunc) string {
-						s := httptest.NewUnstartedServer(h)
-						s.Config.Protocols = new(http.Protocols)
-						s.Config.Protocols.SetHTTP1(true)
-						s.Config.Protocols.SetUnencryptedHTTP2(true)
-						s.Start()
-						t.Cleanup(s.Close)
-						return s.Listener.Addr().String()
-					}
 					const part = 50_000
-					one := serve(func(w http.ResponseWriter, r *http.Request) {
+					one, two := newAPI(t, "one"), newAPI(t, "two")
+					one.behave(func(w http.ResponseWriter, r *http.Request) {
 						_ = http.NewResponseController(w).EnableFullDuplex()
 						_, _ = io.CopyN(io.Discard, r.Body, part)
 						w.WriteHeader(http.StatusServiceUnavailable)
 					})
 					got := make(chan string, 1)
-					two := serve(func(w http.ResponseWriter, r *http.Request) {
+					two.behave(func(w http.ResponseWriter, r *http.Request) {
 						_ = http.NewResponseController(w).EnableFullDuplex()
 						first := make([]byte, part)
 						n, _ := io.ReadFull(r.Body, first)
@@ -43,7 +35,7 @@ func TestBytesBelongToTheLiveReader(t *testing.T) {
 						got <- digest(string(first[:n])+string(rest)) + fmt.Sprint(err)
 						fmt.Fprint(w, n+len(rest))
 					})
-					p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tbreaker off\n\tretry {\n\t\tmethods any\n\t\tbuffer %s\n\t}\n\tendpoint http://%s {\n\t\tname one\n\t}\n\tendpoint http://%s {\n\t\tname two\n\t}\n\ttransport http {\n\t\tversions %s\n\t}\n}", buffer, one, two, upstream))
+					p := startCaddy(t, site(fmt.Sprintf("breaker off\nretry {\nmethods any\nbuffer %s\n}\ntransport http {\nversions %s\n}", buffer, upstream), one, two))
 					transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 						return new(net.Dialer).DialContext(ctx, "unix", p.file("site"))
 					}, Protocols: new(http.Protocols)}
@@ -85,6 +77,67 @@ func TestBytesBelongToTheLiveReader(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// TestAFailoverLeavesTheClientItsTime checks that a client that pauses in the middle of its upload can send the rest
+// after the first endpoint has failed. Only the end of the response that it gets bounds that.
+func TestAFailoverLeavesTheClientItsTime(t *testing.T) {
+	const part = 50_000
+	says := func(status int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, body)
+		}
+	}
+	for name, c := range map[string]struct {
+		fails   http.HandlerFunc
+		options string
+	}{
+		"503":                         {says(503, ""), ""},
+		"503 with a body":             {says(503, randomBody(part)), "commit first_byte"},
+		"503, commit complete":        {says(503, "no"), "commit complete"},
+		"cut":                         {cut, ""},
+		"next_on":                     {says(404, "no such model"), "next_on 404"},
+		"an error in a 200":           {says(200, "overloaded_error"), "next_on 200 overloaded_error"},
+		"lb_retry_match":              {says(404, "no"), "lb_retry_match {\nexpression `{http.reverse_proxy.status_code} == 404`\n}"},
+		"lb_retry_match with a pause": {says(404, "no"), "lb_retries 1\nlb_try_interval 500ms\nlb_retry_match {\nexpression `{http.reverse_proxy.status_code} == 404`\n}"},
+	} {
+		for _, upstream := range []string{"1.1", "h2c"} {
+			apart(t, name+", endpoints "+upstream, func(t *testing.T) {
+				one, two := newAPI(t, "one"), newAPI(t, "two")
+				failed := make(chan bool, 1)
+				one.behave(func(w http.ResponseWriter, r *http.Request) {
+					_ = http.NewResponseController(w).EnableFullDuplex()
+					_, _ = io.CopyN(io.Discard, r.Body, part)
+					failed <- true
+					c.fails(w, r)
+				})
+				p := startCaddy(t, site(fmt.Sprintf("%s\nbreaker off\nretry {\nmethods any\n}\ntransport http {\nversions %s\n}", c.options, upstream), one, two))
+				upload := randomBody(3 * part)
+				body, to := io.Pipe()
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://api.test/", body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					_, _ = io.WriteString(to, upload[:part])
+					receive(t, "a failure", failed)
+					pause(t.Context(), time.Second)
+					_, _ = io.WriteString(to, upload[part:])
+					to.Close()
+				}()
+				resp, err := p.client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				text, err := io.ReadAll(resp.Body)
+				if want := "two" + digest(upload); resp.StatusCode != http.StatusOK || string(text) != want || err != nil {
+					t.Errorf("status %d, %q, %v; want %q", resp.StatusCode, text, err, want)
+				}
+			})
 		}
 	}
 }

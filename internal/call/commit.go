@@ -82,7 +82,7 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 	}
 	h.give(a, resp)
 	if a.sent != nil {
-		a.sent.Answering()
+		a.sent.Answering(c.restOfBody())
 	}
 	c.finished = true
 	c.answeredWell(now)

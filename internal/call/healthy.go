@@ -360,7 +360,7 @@ func (a *Attempt) Answered(now time.Time) bool {
 // follow watches an answer that goes to the client until its end.
 func (a *Attempt) follow(resp *http.Response) {
 	if a.sent != nil {
-		a.sent.Answering()
+		a.sent.Answering(a.Call.restOfBody())
 	}
 	switch {
 	case resp.Body == http.NoBody:

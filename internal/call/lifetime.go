@@ -125,7 +125,7 @@ func (a *Attempt) endAndUnlock(why endpoint.Ending) {
 		return
 	}
 	if why == endpoint.EndedNormally {
-		a.sent.Answered(restOfBody)
+		a.sent.Answered(a.Call.restOfBody())
 	} else {
 		a.sent.Cut(replay.ErrReplaced)
 	}

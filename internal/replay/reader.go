@@ -269,13 +269,14 @@ const (
 // reads return it only when the response is over. If part of the body is still to come, Answering
 // keeps net/http from discarding up to 256 KiB of it when an HTTP/1 response begins; the endpoint
 // would get a body with a hole.
-func (r *Reader) Answering() {
+func (r *Reader) Answering(patience time.Duration) {
 	rec := r.Recording
 	if rec.memory != nil {
 		return
 	}
 	rec.mu.Lock()
-	if r.stage == unanswered { // a response that was held back may be over by now
+	over := r.stage == answered // it was held back
+	if !over {
 		r.stage = answering
 	}
 	early := !rec.inLocked()
@@ -283,21 +284,35 @@ func (r *Reader) Answering() {
 	if early && rec.client != nil {
 		_ = http.NewResponseController(rec.client).EnableFullDuplex() // where it is supported
 	}
+	if over {
+		rec.endWithin(patience)
+	}
 }
 
-// Answered notes that the response is over. If the attempt waits for the client, the client must
-// send the rest within patience.
+// Answered notes that the attempt's response is over. If the client got it and has not sent the whole
+// body, it must send the rest within patience, which is the same as for Answering; 0: no bound. The client
+// of a response that is dropped has as long as before: the next attempt needs the body.
 func (r *Reader) Answered(patience time.Duration) {
 	rec := r.Recording
 	if rec.memory != nil {
 		return
 	}
 	rec.mu.Lock()
+	got := r.stage == answering
 	r.stage = answered
-	waits := rec.reading && !rec.inLocked()
 	rec.read.Broadcast()
 	rec.mu.Unlock()
-	if waits {
+	if got {
+		rec.endWithin(patience)
+	}
+}
+
+// endWithin gives the client the time to send the rest of a body that is being read; 0: no bound.
+func (rec *Recording) endWithin(patience time.Duration) {
+	rec.mu.Lock()
+	waits := rec.reading && !rec.inLocked()
+	rec.mu.Unlock()
+	if waits && patience > 0 {
 		rec.StopReading(time.Now().Add(patience))
 	}
 }
