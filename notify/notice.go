@@ -90,6 +90,8 @@ func (n *Notice) headline(out []string) string {
 	switch n.Event {
 	case event.BreakerOpened, event.AllDown:
 		switch {
+		case n.State == stateDown && n.Details["scopes"] != nil:
+			return fmt.Sprintf("%s is down: no endpoint takes requests of scope %s", n.Pool, n.Details["scopes"])
 		case n.State == stateDown:
 			return fmt.Sprintf("%s is down: every endpoint is out", n.Pool)
 		case len(out) == 1:

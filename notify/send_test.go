@@ -107,6 +107,11 @@ func TestAURLGetsJSON(t *testing.T) {
 			t.Errorf("%q lacks %q", text, line)
 		}
 	}
+	ofScopes := someNotice()
+	ofScopes.Details = map[string]any{"endpoints": 2, "scopes": "big, small"}
+	if text := ofScopes.headline(nil); text != "llm is down: no endpoint takes requests of scope big, small" {
+		t.Errorf("a pool that is down for its scopes: %q", text)
+	}
 	if host, _ := i.body["host"].(string); host == "" {
 		t.Error("no host")
 	}

@@ -143,12 +143,15 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 		scopes                        []object
 		overall, verdict, note, level string
 	}{
-		{[]object{scope("big", "open", 0), scope("small", "closed", 1)}, "1 pool needs attention", "Down for big: no endpoint takes these requests", "Scope big: Out", "warn"},
-		{[]object{scope("big", "open", 0), scope("small", "recovering", 0)}, "1 pool is down", "Down for big, small: no endpoint takes these requests", "Scope small: On trial", "warn"},
+		{[]object{scope("big", "open", 0), scope("small", "closed", 1)}, "1 pool needs attention", "Degraded: no endpoint takes requests of big", "Scope big: Out", "warn"},
+		{[]object{scope("big", "open", 0), scope("small", "recovering", 0)}, "1 pool is down", "Down: no endpoint takes requests of big, small", "Scope small: On trial", "warn"},
 		{[]object{scope("big", "recovering", 0.2), scope("small", "closed", 1)}, "1 pool needs attention", "Answers from tier 1", "Scope big: On trial", "warn"},
 		{nil, "All pools answer", "Answers from tier 1", "", "good"},
 	} {
-		s.change(func() { e["scopes"] = test.scopes })
+		s.change(func() {
+			e["scopes"] = test.scopes
+			s.pools[0]["down"] = strings.HasPrefix(test.verdict, "Down")
+		})
 		tab.Until(10*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
 			test.overall, test.verdict, test.level))
 		if text := tab.Text(".card .notes"); !strings.Contains(text, test.note) {

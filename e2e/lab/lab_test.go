@@ -514,6 +514,7 @@ type event struct {
 	At                     time.Time
 	Kind, Endpoint, Reason string
 	Scope                  string
+	Incident               uint64
 	Details                map[string]any
 }
 

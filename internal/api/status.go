@@ -97,8 +97,8 @@ type PoolStatus struct {
 	// When this status was taken.
 	At time.Time `json:"at"`
 
-	// Whether every endpoint is out. Calls are then refused, except for an occasional
-	// trial.
+	// Whether every endpoint is out, or no endpoint takes calls of any scope in use. Calls are
+	// then refused, except for an occasional trial.
 	Down bool `json:"down"`
 
 	// Calls per second over the last 10 seconds.

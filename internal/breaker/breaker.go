@@ -174,7 +174,8 @@ type Result struct {
 // An open period lasts OpenFor, doubled for each relapse, with ±20 % jitter. It is at most
 // OpenMax, or DeniedMax if the endpoint last refused its own credentials. After a trial that cost
 // its client nothing it may be as short as half of OpenFor (MovedOn). Each opening of an
-// endpoint that flaps counts as a relapse. A minute closed with successes forgives one relapse.
+// endpoint that flaps counts as a relapse, and so does the third within five minutes. A minute
+// closed with successes forgives one relapse.
 //
 // If the clock jumps back, an open period or a step lasts longer by the jump; nothing else changes.
 type Breaker struct {
@@ -190,10 +191,12 @@ type Breaker struct {
 	doubts    usual          // failures that may have been the requests' own
 	Latencies window.Counter // slow attempts
 	Relapses  int
-	goodSince time.Time // when it closed or last forgave a relapse
-	failedAt  time.Time // of the latest failure
-	Heard     bool      // other instances want to know when it HasFailed
-	wary      bool      // other instances have opened: see SetWary
+	goodSince time.Time    // when it closed or last forgave a relapse
+	setbacks  int          // recoveries that have failed since it was closed last
+	openings  [2]time.Time // when it opened last while it was closed, and before
+	failedAt  time.Time    // of the latest failure
+	Heard     bool         // other instances want to know when it HasFailed
+	wary      bool         // other instances have opened: see SetWary
 
 	// Told is the state that events, the API and the log show.
 	Told Told
@@ -212,6 +215,7 @@ type Breaker struct {
 	Until   time.Time // end of the period
 	pace    float64   // attempts a second before it opened; 0: unknown
 	quiet   bool      // the trial that ends the period is no news unless it succeeds
+	stale   bool      // so is it after failed trials that made the period as long as it gets
 	vain    int       // failures of the trial before it, whose calls may have moved on; 0: none
 	noticed bool      // the latest check before it opened, or one since, has failed or was late
 	late    bool      // the latest check passed late
@@ -256,9 +260,12 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.badSteps, b.thin, b.idle, b.credit, b.warned = 0, 0, 0, 0, false
 	b.quick = quick{may: b.quick.may}
 	b.failures, b.grown, b.vain = 0, false, 0
-	b.late, b.quiet, b.putOff = false, false, 0
+	b.late, b.quiet, b.stale, b.putOff = false, false, false, 0
 	b.goodSince, b.Worked, b.wary = now, false, false
 	b.together = b.together && to != Closed
+	if to == Closed || to == ForcedClosed {
+		b.setbacks = 0
+	}
 	if to == Open {
 		b.Opened, b.noticed, b.upheld = reason, b.Latest == CheckHasFailed, false
 	}

@@ -102,13 +102,26 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 		if reason == ReasonConsecutive { // the ratio before the run was usual
 			b.failing = b.Failures.ratio
 		}
-		if b.Flapping {
+		if b.opensAgain(now) || b.Flapping {
 			b.addRelapse(cfg, cause)
 		}
 	}
 	b.Transition(Open, now, reason)
 	b.Opened = cause
 	b.Until = b.jittered(now, cfg)
+}
+
+// flapWindow is the time within which the third opening of a closed breaker counts as a relapse, as
+// each opening of an endpoint that flaps does. Only endpoints are known to flap, not their scopes.
+const flapWindow = 5 * time.Minute
+
+// opensAgain notes that a closed breaker opens. It reports whether that is the third time within
+// flapWindow.
+func (b *Breaker) opensAgain(now time.Time) bool {
+	age := now.Sub(b.openings[0])
+	third := !b.openings[0].IsZero() && age >= 0 && age < flapWindow
+	b.openings = [2]time.Time{b.openings[1], now}
+	return third
 }
 
 // jittered returns when an open period ends that begins now.
@@ -130,11 +143,12 @@ func (b *Breaker) AttemptEnded(failed bool) {
 }
 
 // addRelapse counts a relapse, unless open periods for cause are as long as they get:
-// then it would change nothing, and take a minute to forgive.
-func (b *Breaker) addRelapse(cfg *Config, cause string) {
-	if cfg.period(b.Relapses, cfg.longest(cause)) < cfg.longest(cause) {
+// then it would change nothing, and take a minute to forgive. It reports whether it did.
+func (b *Breaker) addRelapse(cfg *Config, cause string) (grows bool) {
+	if grows = cfg.period(b.Relapses, cfg.longest(cause)) < cfg.longest(cause); grows {
 		b.Relapses++
 	}
+	return grows
 }
 
 func (b *Breaker) relapse(now time.Time, cfg *Config, reason, cause string) {
@@ -142,9 +156,11 @@ func (b *Breaker) relapse(now time.Time, cfg *Config, reason, cause string) {
 	if b.grown {
 		vain = 0
 	}
-	b.addRelapse(cfg, cause)
+	grows, again := b.addRelapse(cfg, cause), b.setbacks > 0
 	b.openFor(now, cfg, reason, cause)
 	b.vain = vain
+	b.setbacks++
+	b.stale = again && !grows
 }
 
 // causeOf returns what keeps a recovering endpoint out after a failed attempt: the
@@ -165,6 +181,7 @@ func (b *Breaker) reopen(now time.Time) {
 	until, opened := b.Until, b.Opened
 	b.Transition(Open, now, reasonTrialFailed)
 	b.Until, b.Opened = until, opened
+	b.setbacks++
 }
 
 // period returns how long an open period lasts before jitter: OpenFor doubled for each

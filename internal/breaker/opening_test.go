@@ -135,3 +135,39 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 		t.Errorf("all is forgiven, but it opens for %v", period)
 	}
 }
+
+// TestBreakerTellsOfFailedTrialsUntilPeriodsAreLongest checks that trials of an endpoint that stays out are
+// no news once open periods are as long as they get, and that its return is.
+func TestBreakerTellsOfFailedTrialsUntilPeriodsAreLongest(t *testing.T) {
+	r := newBreakerRun(t, defaultBreaker())
+	r.do("fail 5")
+	for range 20 {
+		r.advance(r.b.Until)
+		r.do("fail")
+	}
+	if r.b.State != Open || r.b.Told.State != Open || r.b.Told.Turn != 5 || r.b.Until.Sub(r.now) < 8*time.Second {
+		t.Errorf("after 20 failed trials: %v, open for %v", r.b.Told, r.b.Until.Sub(r.now))
+	}
+	r.advance(r.b.Until)
+	r.do("ok")
+	if r.b.Told.State != Recovering || r.b.Told.Turn != 6 || !r.b.Told.Since.Equal(r.now) {
+		t.Errorf("after a success: %v", r.b.Told)
+	}
+}
+
+// TestBreakerOpensLongerTheThirdTime checks that a breaker that opens for the third time within five minutes
+// stays open longer, and not if that takes more time.
+func TestBreakerOpensLongerTheThirdTime(t *testing.T) {
+	for pause, want := range map[time.Duration]int{30 * time.Second: 1, 3 * time.Minute: 0} {
+		var b Breaker
+		now := epoch
+		for i := range 3 {
+			b.open(now, defaultBreaker(), ReasonConsecutive)
+			if relapses := b.Relapses; relapses != want && i == 2 || relapses != 0 && i < 2 {
+				t.Errorf("opened every %v: %d relapses at the %d. time", pause, relapses, i+1)
+			}
+			b.Transition(Closed, now.Add(time.Second), ReasonRecovered)
+			now = now.Add(pause)
+		}
+	}
+}

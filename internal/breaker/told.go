@@ -4,7 +4,8 @@ import "time"
 
 // Told is the state of a breaker that events, the API and the log show. While every
 // endpoint of the pool is out, it does not follow trials until one succeeds: such a trial
-// takes place every 250 ms, and its failure is no news.
+// takes place every 250 ms, and its failure is no news. Nor does it follow them once trials
+// have failed again and again, and open periods are as long as they get.
 type Told struct {
 	State  State
 	Reason string
@@ -20,7 +21,7 @@ func (b *Breaker) silent(from, to State, reason string) bool {
 	case b.Told.State != Open:
 		return false
 	case to == Recovering:
-		return from == Open && (b.AllOut || b.quiet || reason == reasonAllDown)
+		return from == Open && (b.AllOut || b.quiet || b.stale || reason == reasonAllDown)
 	case to == Open:
 		return from == Recovering
 	}
@@ -39,6 +40,9 @@ func (b *Breaker) tell(now time.Time) {
 	}
 	b.Told = Told{b.State, b.Reason, now, since, b.Told.Turn + 1}
 }
+
+// OpenedAfresh reports whether the breaker is open, and no recovery has failed since it was closed.
+func (b *Breaker) OpenedAfresh() bool { return b.State == Open && b.setbacks == 0 }
 
 // DueAgain returns when an endpoint whose Told.State is Open will be tried again at the
 // latest, provided that there are calls and that checks pass. It is never before now.

@@ -179,11 +179,14 @@ func (l layout) status(all []api.PoolStatus, now time.Time) string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		state := l.paint(green, "up")
+		state, refused := l.paint(green, "up"), scopesDown(&p)
 		if p.Down {
 			state = l.paint(red, "DOWN")
-		} else if refused := scopesDown(&p); len(refused) > 0 {
-			state = l.paint(red, "DOWN") + " for requests of scope " + api.Printable(strings.Join(refused, ", "))
+		} else if len(refused) > 0 {
+			state = l.paint(yellow, "degraded")
+		}
+		if len(refused) > 0 && (!p.Down || takesSome(&p)) {
+			state += " (no endpoint takes requests of scope " + api.Printable(strings.Join(refused, ", ")) + ")"
 		}
 		b.WriteString(l.fill(fmt.Sprintf("pool %s: %s, %s requests/s, %d retries denied%s%s", l.paint(bold, api.Printable(p.Name)), state,
 			formatRate(p.CallsPerSecond), p.RetriesDenied, formatWaiting(p.Waiting), formatSLA(p.SLA)), "  ") + "\n")

@@ -103,18 +103,27 @@ func (l layout) why(p *api.PoolStatus, now time.Time, options []string) string {
 	return b.String()
 }
 
+// takesSome reports whether an endpoint of a pool takes requests, if only of some scopes.
+func takesSome(p *api.PoolStatus) bool {
+	return slices.ContainsFunc(p.Endpoints, func(e api.EndpointStatus) bool {
+		return e.Weight > 0 && !e.Draining && e.Share > 0 && e.HeldUntil.IsZero()
+	})
+}
+
 // verdict says in one sentence how a pool does. out is the number of endpoints that do not take their
 // full traffic.
 func (l layout) verdict(p *api.PoolStatus, out int) string {
 	pool, down, well := l.paint(bold, api.Printable(p.Name)), l.paint(red, "DOWN"), l.paint(green, "well")
 	refused := scopesDown(p)
-	switch {
+	switch none := "no endpoint takes requests of scope " + api.Printable(strings.Join(refused, ", ")); {
+	case p.Down && len(refused) > 0 && takesSome(p):
+		return fmt.Sprintf("pool %s is %s: %s", pool, down, none)
 	case p.Down && out > 0:
 		return fmt.Sprintf("pool %s is %s: no endpoint takes requests", pool, down)
 	case p.Down:
 		return fmt.Sprintf("pool %s is %s: no endpoint has a weight", pool, down)
 	case out > 0 && len(refused) > 0:
-		return fmt.Sprintf("pool %s is %s for requests of scope %s: no endpoint takes them", pool, down, api.Printable(strings.Join(refused, ", ")))
+		return fmt.Sprintf("pool %s is %s: %s", pool, l.paint(yellow, "degraded"), none)
 	case out > 0:
 		return fmt.Sprintf("pool %s serves, but not with all endpoints", pool)
 	case len(p.Endpoints) == 1:

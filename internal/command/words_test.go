@@ -146,18 +146,26 @@ func TestMisspelledCommand(t *testing.T) {
 	}
 }
 
-// TestPoolIsDownForScopes checks that status and why name the scopes that no endpoint takes, even if each
-// endpoint takes others.
-func TestPoolIsDownForScopes(t *testing.T) {
+// TestPoolTakesNoCallsOfScopes checks that status and why name the scopes that no endpoint takes, even if each
+// endpoint takes others. The pool is then degraded, unless it serves nothing else.
+func TestPoolTakesNoCallsOfScopes(t *testing.T) {
 	now := time.Now()
 	l := layout{columns: 120}
 	one := api.EndpointStatus{Name: "one", State: "closed", Share: 1, Weight: 1, Scopes: []api.ScopeStatus{{Scope: "big", State: "open", Reason: "trial_failed"}, {Scope: "small", State: "closed", Share: 1}}}
 	two := api.EndpointStatus{Name: "two", State: "open", Weight: 1, Reason: "scopes", Scopes: []api.ScopeStatus{{Scope: "big", State: "open"}}}
 	p := api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{one, two}}
-	if text := l.why(&p, now, nil); !strings.Contains(text, "pool llm is DOWN for requests of scope big: no endpoint takes them\n") {
+	if text := l.why(&p, now, nil); !strings.Contains(text, "pool llm is degraded: no endpoint takes requests of scope big\n") {
 		t.Errorf("why says\n%s", text)
 	}
-	if text := l.status([]api.PoolStatus{p}, now); !strings.Contains(text, "pool llm: DOWN for requests of scope big, ") {
+	if text := l.status([]api.PoolStatus{p}, now); !strings.Contains(text, "pool llm: degraded (no endpoint takes requests of scope big), ") {
+		t.Errorf("status says\n%s", text)
+	}
+	down := p
+	down.Down = true
+	if text := l.why(&down, now, nil); !strings.Contains(text, "pool llm is DOWN: no endpoint takes requests of scope big\n") {
+		t.Errorf("why says\n%s", text)
+	}
+	if text := l.status([]api.PoolStatus{down}, now); !strings.Contains(text, "pool llm: DOWN (no endpoint takes requests of scope big), ") {
 		t.Errorf("status says\n%s", text)
 	}
 	for name, change := range map[string]func(e *api.EndpointStatus){

@@ -123,6 +123,14 @@ func (s *State) LastCause(now time.Time) string {
 	case s.own.hold.on(now):
 		return s.own.hold.cause.String()
 	}
+	for _, c := range s.scopes.list {
+		switch {
+		case c.breaker.State != breaker.Closed && c.faults.opened.What != "":
+			return c.faults.opened.String()
+		case c.hold.on(now) && c.hold.cause.What != "":
+			return c.hold.cause.String()
+		}
+	}
 	return ""
 }
 

@@ -53,6 +53,14 @@ func (f *faults) opens(reason string, at time.Time, checks *checks) {
 	}
 }
 
+// lastAt returns the time of the latest failure since the breaker was closed last; zero: there is none.
+func (f *faults) lastAt() time.Time {
+	if last := f.kinds.latest(); last != nil {
+		return last.at
+	}
+	return time.Time{}
+}
+
 // openedStatus returns what opened the breaker, for the API; nil: nothing, or unknown.
 func (f *faults) openedStatus() *api.FailureStatus {
 	kind := ""

@@ -46,6 +46,7 @@ func (s *State) countLocked(now time.Time) {
 		}
 		if of == nil {
 			s.own.count(now, s.samples.kept[from:to])
+			s.unscoped.served = now
 			continue
 		}
 		of.count(now, s.samples.kept[from:to])

@@ -309,6 +309,15 @@ func (v Scoped) SetAllOut(out bool) {
 	}
 }
 
+// SetScopesOut sets for which scopes every endpoint of the pool is out.
+func (s *State) SetScopesOut(out func(scope string) bool) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	for _, c := range s.scopes.list {
+		c.breaker.AllOut = out(c.scope)
+	}
+}
+
 // Rescore computes the score and publishes it if it moved by score.Step or more, or back to
 // 1. It reports whether it did.
 func (v Scoped) Rescore(cfg *breaker.Config, reference, usual time.Duration) bool {

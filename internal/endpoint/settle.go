@@ -26,14 +26,21 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 		if c.breaker.Opened == breaker.ReasonSlower && c.isSlower(t, now) {
 			return c.reportSlow(t, now, cfg) || changed
 		}
-		if c != &s.own {
+		if c != &s.own && !s.own.awaitsEnd(cfg) {
 			changed = s.own.breaker.Answered(now, cfg, &t.rare.whole, false) || changed
 		}
-		if c.awaitsFlow() {
+		if c.awaitsFlow() || c.awaitsEnd(cfg) {
 			return changed
 		}
 		return c.breaker.Answered(now, cfg, &t.Permit, isSlow(f, now, cfg)) || changed
 	}))
+}
+
+// awaitsEnd reports whether the beginning of a trial's response shows nothing, because responses began
+// well and were not completed.
+func (c *condition) awaitsEnd(cfg *breaker.Config) bool {
+	cut := c.faults.last == outcome.Truncated || c.faults.last == outcome.Stalled
+	return cut && c.faults.openedBy != outcome.Pending && c.breaker.OnTrial(cfg)
 }
 
 // Settle takes the outcome of an attempt; further calls for it change no counts. release says
@@ -108,6 +115,10 @@ func (s *State) settleLocked(f Watched, now time.Time, cfg *breaker.Config, end 
 		changed = s.openAfterRun(c, now, cfg) || changed
 	}
 	switch about := t.about(); {
+	case about == nil && o == outcome.Success:
+		s.unscoped.served = now
+	case about == nil && o.Failed():
+		s.unscoped.failed = now
 	case about == nil:
 	case about != c: // the outcome says nothing about the scope
 		changed = about.breaker.Cancel(now, t.Permit) || changed
@@ -155,7 +166,7 @@ func (s *State) spreadLocked(c *condition, now time.Time, cfg *breaker.Config) (
 	if c.scope == "" {
 		return false
 	}
-	opened := b.State == breaker.Open && b.Generation != c.spread && b.Told.Down.Equal(b.Told.Since)
+	opened := b.OpenedAfresh() && b.Generation != c.spread
 	failed := c.toBlame || opened
 	c.toBlame, c.spread = false, b.Generation
 	if !failed {

@@ -40,6 +40,7 @@ type State struct {
 	Left     bool // the endpoint has left the pool; attempts of earlier requests go on
 	samples  samples
 	scopes   scopes
+	unscoped unscoped
 	checks   checks
 	sample   score.StepTally // since the trend's latest step
 	totals   totals

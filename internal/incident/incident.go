@@ -25,7 +25,7 @@ const (
 // Kinds of incidents.
 const (
 	Degraded = "degraded" // endpoints were out, and others took their calls
-	Down     = "down"     // at some time every endpoint was out
+	Down     = "down"     // at some time the pool was down
 )
 
 // An Incident is one outage of a pool: from the time when the first endpoint went out until
@@ -36,8 +36,8 @@ type Incident struct {
 
 	Pool string `json:"pool"`
 
-	// degraded: endpoints were out, and others took their calls; down: at some time every
-	// endpoint was out.
+	// degraded: endpoints were out, and others took their calls; down: at some time the pool
+	// was down.
 	Kind string `json:"kind"`
 
 	// Start and end; no end while it lasts.
@@ -50,7 +50,7 @@ type Incident struct {
 	// The endpoints that were out, in the order in which they went out, at most 50.
 	Endpoints []Endpoint `json:"endpoints"`
 
-	// How long every endpoint was out, in seconds.
+	// How long the pool was down, in seconds.
 	Down float64 `json:"down_seconds"`
 
 	// Calls whose clients got a failure, and calls that succeeded at another endpoint after

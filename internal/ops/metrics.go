@@ -35,7 +35,7 @@ var metrics = struct {
 	calls:         describe("calls_total", "Requests by the result that their clients saw: a request that a failover saved is a success.", "pool", "outcome"),
 	retriesDenied: describe("retries_denied_total", "Retries that the budget denied.", "pool"),
 	poison:        describe("poison_total", "Requests that failed in the same way at several endpoints that serve other requests; their failures count against no endpoint.", "pool"),
-	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, else 0.", "pool"),
+	poolDown:      describe("pool_down", "1 while every endpoint of the pool is out, or out for each scope in use, else 0.", "pool"),
 	waiting:       describe("waiting_calls", "Requests that wait for an endpoint.", "pool"),
 	waits:         describe("waits_total", "Waits of requests for an endpoint, by how they ended; turned_away are requests that were refused because the queue was full.", "pool", "result"),
 	waitDuration:  describe("wait_duration_seconds", "How long requests waited for an endpoint.", "pool"),

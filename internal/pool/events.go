@@ -1,16 +1,12 @@
 package pool
 
 import (
-	"fmt"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/incident"
@@ -34,121 +30,6 @@ func (p *Pool) emitAll(collected []event.Event) {
 	for _, e := range collected {
 		p.Emit(e)
 	}
-}
-
-// allOutLocked reports whether every endpoint is out for every handler that has any. It
-// needs Pool.Mu.
-func (g *Generation) allOutLocked() bool {
-	tables := 0
-	for _, h := range g.handlers {
-		if t := h.currentTable(); t != nil && len(t.Targets) > 0 {
-			if t.Total > 0 {
-				return false
-			}
-			tables++
-		}
-	}
-	return tables > 0
-}
-
-// downLocked notes whether every endpoint is out. If that has changed, it returns the event.
-// It needs Pool.Mu.
-func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
-	down := g.allOutLocked()
-	if p.down.Swap(down) == down {
-		return nil
-	}
-	for _, m := range p.Members {
-		m.For("").SetAllOut(down)
-	}
-	p.Keeping.dirty.Store(true)
-	if !down {
-		return p.upLocked(g, now)
-	}
-	e := &event.Event{At: now, Kind: event.AllDown, Reason: "breaker"}
-	held, barred := 0, 0
-	for _, s := range p.Members {
-		switch isBarred, isHeld := s.KeptAway(now); {
-		case isBarred:
-			barred++
-		case isHeld:
-			held++
-		}
-	}
-	switch {
-	case barred == len(p.Members):
-		e.Reason = breaker.ReasonOperator
-	case held == len(p.Members):
-		e.Reason = "hold"
-	case held > 0:
-		e.Reason = "breaker_and_hold"
-	}
-	e.Details = map[string]any{"endpoints": len(p.Members)}
-	if causes := p.causesLocked(now); causes != "" {
-		e.Details["causes"] = causes
-	}
-	p.outage.began, p.outage.failed = now, p.totalsLocked().Failed
-	p.History.Pool().SetDown(now, true, e.Reason)
-	return e
-}
-
-// scopesDownLocked tells the states for which scopes every endpoint is out. It needs Pool.Mu.
-func (p *Pool) scopesDownLocked(g *Generation) {
-	for _, h := range g.handlers {
-		t := h.currentTable()
-		if t == nil {
-			continue
-		}
-		for scope, own := range t.scoped {
-			for _, target := range own.Targets {
-				target.State.For(scope).SetAllOut(own.Total == 0)
-			}
-		}
-	}
-}
-
-// upLocked returns the event of a pool with an endpoint back. It needs Pool.Mu.
-func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
-	p.History.Pool().SetDown(now, false, "")
-	p.foldLocked(now)
-	details := map[string]any{
-		"down_seconds": max(0, now.Sub(p.outage.began).Seconds()),
-		"calls_failed": p.totalsLocked().Failed - p.outage.failed,
-	}
-	var back []string
-	for _, m := range p.Members {
-		if m.For("").Available(now, g.Breaker.Load()) > 0 {
-			back = append(back, m.Name)
-		}
-	}
-	slices.Sort(back)
-	if text := listed(slices.Compact(back), ", "); text != "" {
-		details["by"] = text
-	}
-	return &event.Event{At: now, Kind: event.PoolUp, Details: details}
-}
-
-// mostListed is how many endpoints an event names.
-const mostListed = 10
-
-// listed joins at most mostListed texts and says how many more there are.
-func listed(texts []string, separator string) string {
-	if more := len(texts) - mostListed; more > 0 {
-		return strings.Join(texts[:mostListed], separator) + fmt.Sprintf(" and %d more", more)
-	}
-	return strings.Join(texts, separator)
-}
-
-// causesLocked returns why each endpoint gets no calls, as one text. It needs Pool.Mu.
-func (p *Pool) causesLocked(now time.Time) string {
-	var causes []string
-	for _, m := range p.Members {
-		if cause := m.LastCause(now); cause != "" {
-			causes = append(causes, m.Name+": "+cause)
-		}
-	}
-	slices.Sort(causes)
-	return listed(causes, "; ")
 }
 
 // someOutLocked reports whether an endpoint's breaker is open or recovering without an

@@ -17,7 +17,7 @@ type Measures struct {
 	Denied    int64  // retries that the budget denied
 	Poison    uint64 // calls whose requests fail at every endpoint
 	NotKept   uint64 // bodies not kept, because memory was used up
-	Down      bool   // every endpoint is out
+	Down      bool   // no endpoint serves anything
 	Waits     WaitMeasures
 	Endpoints []EndpointMeasures
 	Standing  *Standing // nil: not known
@@ -57,12 +57,13 @@ func (p *Pool) Measure(config any, now time.Time) *Measures {
 	}
 	g := p.attached[i]
 	p.foldLocked(now)
+	down, _ := g.isDownLocked(now)
 	all := &Measures{
 		Calls:    countsOf(&p.calls),
 		Denied:   p.Budget.Denied.Load(),
 		Poison:   p.poison.Load(),
 		NotKept:  p.NotKept.Load(),
-		Down:     g.allOutLocked(),
+		Down:     down,
 		Waits:    waits,
 		Standing: p.Keeping.standing.Load(),
 	}

@@ -34,7 +34,7 @@ type Pool struct {
 	Fleet  Fleet // nil: the process's fleet
 
 	generation atomic.Pointer[Generation] // the generation whose settings the pool uses
-	down       atomic.Bool                // every endpoint is out
+	down       atomic.Bool                // no endpoint serves anything
 	Loop       loop
 
 	trials struct { // trials while every endpoint is out
@@ -57,6 +57,7 @@ type Pool struct {
 	outage    struct { // guarded by Mu
 		began  time.Time
 		failed uint64 // calls that had failed before it
+		scopes bool   // endpoints were available, but for no scope that has calls
 	}
 	undecided undecided
 	poison    atomic.Uint64 // calls whose requests fail at every endpoint
@@ -277,9 +278,9 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		p.scopesDownLocked(g)
 		p.Queue.Wake()
 		p.checker.hasten()
-		if e := p.downLocked(g, now); e != nil {
-			collected = append(collected, *e)
-		}
+	}
+	if e := p.downLocked(g, now); e != nil {
+		collected = append(collected, *e)
 	}
 	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
 	if over != nil {

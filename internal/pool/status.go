@@ -31,7 +31,7 @@ func (p *Pool) Status(now time.Time) api.PoolStatus {
 	}
 	cfg := g.Breaker.Load()
 	views := p.viewsLocked(g)
-	status.Down = g.allOutLocked()
+	status.Down, _ = g.isDownLocked(now)
 	opinions, ofScopes := make([]*api.EndpointFleet, len(views)), make([]map[string]*api.EndpointFleet, len(views))
 	for i, v := range views {
 		opinions[i], ofScopes[i] = p.fleetStatusLocked(v.State, now)

@@ -37,23 +37,28 @@ export function burning(sla) {
   return rates.length ? Math.max(...rates) : null;
 }
 
-// scopesDown returns the scopes whose requests no endpoint takes, and whether these are all that are known.
+// takesSome reports whether an endpoint takes requests, if only of some scopes.
+const takesSome = (e) => e.weight && !e.draining && e.share && !e.held_until;
+
+// scopesDown returns the scopes whose requests no endpoint takes.
 function scopesDown(pool) {
   const takes = (e, name) => {
-    if (!e.weight || e.draining || !e.share || e.held_until) return false;
+    if (!takesSome(e)) return false;
     const scope = e.scopes?.find((one) => one.scope === name);
     return !scope || scope.share > 0 && !scope.held_until;
   };
   const names = [...new Set(pool.endpoints.flatMap((e) => (e.scopes ?? []).map((scope) => scope.scope)))];
-  const refused = names.filter((name) => !pool.endpoints.some((e) => takes(e, name)));
-  return { refused, every: refused.length > 0 && refused.length === names.length };
+  return names.filter((name) => !pool.endpoints.some((e) => takes(e, name)));
 }
 
 // routes says where the requests of a pool go.
 function routes(pool, now) {
-  if (pool.down) return { level: 'bad', state: 'open', text: t('verdict.down') };
-  const { refused, every } = scopesDown(pool);
-  if (refused.length) return { level: every ? 'bad' : 'warn', state: every ? 'open' : 'recovering', text: t('verdict.scopes', { scopes: list(refused) }) };
+  const refused = scopesDown(pool);
+  if (pool.down) {
+    const text = refused.length && pool.endpoints.some(takesSome) ? t('verdict.down-scopes', { scopes: list(refused) }) : t('verdict.down');
+    return { level: 'bad', state: 'open', text };
+  }
+  if (refused.length) return { level: 'warn', state: 'recovering', text: t('verdict.scopes', { scopes: list(refused) }) };
   const tiers = tiersOf(pool);
   const serving = tiers.filter((tier) => tier.traffic >= 0.005);
   const fine = pool.endpoints.every((e) => standing(e, now).level === 'good');
