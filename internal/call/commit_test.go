@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,12 +34,12 @@ func (c *closing) Close() error { c.closed++; return nil }
 // loose returns an attempt that has begun, at an endpoint of no handler.
 func loose(t *testing.T) *Attempt {
 	memory.Bodies.SetLimit(256 << 20)
-	c := &Call{Handler: new(Handler), first: Attempt{Began: time.Now()}}
+	c := &Call{Handler: &Handler{Handler: pool.Handler{Pool: newTestPool("loose")}}, Request: httptest.NewRequest(http.MethodGet, "/", nil), first: Attempt{Began: time.Now()}}
 	c.Handler.Generation = new(pool.Generation)
 	cfg := breaker.Defaults(time.Minute)
 	c.Handler.Generation.Breaker.Store(&cfg)
-	s := &endpoint.State{Owner: newTestPool("loose")}
-	t.Cleanup(func() { s.Owner.(*pool.Pool).Outbox.Close() })
+	s := &endpoint.State{Owner: c.Handler.Pool}
+	t.Cleanup(c.Handler.Pool.Outbox.Close)
 	a := &Attempt{done: make(chan struct{}), Call: c, Target: &target.Target{Name: "one", State: s}, Timeout: time.Minute, Began: time.Now()}
 	if !s.Acquire(a, time.Now(), c.Handler.BreakerConfig(), nil, endpoint.AdmitNormally) {
 		t.Fatal("the endpoint does not admit the attempt")

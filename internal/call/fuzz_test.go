@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,7 @@ func FuzzErrorEvent(f *testing.F) {
 		h := &Handler{Handler: pool.Handler{Pool: p, Generation: new(pool.Generation)}}
 		cfg := new(breaker.Defaults(2 * time.Second))
 		h.Generation.Breaker.Store(cfg)
-		c := &Call{Handler: h}
+		c := &Call{Handler: h, Request: httptest.NewRequest(http.MethodGet, "/", nil)}
 		a := &Attempt{done: make(chan struct{}), client: t.Context(), Began: time.Now(), Call: c, Target: &target.Target{Name: "e", State: &endpoint.State{Owner: p}}}
 		if !a.Target.State.Acquire(a, a.Began, cfg, nil, endpoint.AdmitNormally) {
 			t.Fatal("the endpoint does not admit the attempt")

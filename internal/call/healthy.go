@@ -54,10 +54,10 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 	if h.Scope != nil {
 		c.setScope()
 	}
-	if h.Wait.queues() && h.Pool.Queue.Blocked() {
-		return c.wait(w, now)
-	}
 	t := h.TableFor(pool, now).For(c.scope())
+	if h.Wait.queues() && h.Pool.Queue.Blocked() {
+		return h.refuse(c, t, w, now)
+	}
 	if c.Next = h.choose(c, t, now); c.Next == nil {
 		return h.refuse(c, t, w, now)
 	}
@@ -390,7 +390,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if err != nil {
 		o := a.bodyOutcome(err)
 		if o.Failed() {
-			a.settleAnswer(a.whatBroke(o, err), time.Now(), o)
+			now := time.Now()
+			a.Call.noteFailed(now)
+			a.settleAnswer(a.whatBroke(o, err), now, o)
 		} else {
 			a.BodyEnds(o)
 		}

@@ -104,6 +104,9 @@ func (c *Call) answeredWell(now time.Time) {
 	if x == nil {
 		return
 	}
+	if x.unlike {
+		c.Handler.Pool.Fingerprints.Served(c.fingerprint(), now)
+	}
 	if x.saved {
 		x.saved = false
 		c.Handler.Pool.Saved.Add(1)

@@ -182,7 +182,11 @@ func (c *Call) mayGoOn(now time.Time) bool {
 func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.routes(now)
-	return c.Handler.choose(c, t, now)
+	a := c.Handler.choose(c, t, now)
+	if a == nil && c.extras != nil && c.extras.unlike {
+		a = c.Handler.unlike(c, t, now)
+	}
+	return a
 }
 
 // planSame reserves another attempt at the endpoint that failed, after a pause; nil if the rules do

@@ -12,7 +12,6 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/pool"
-	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // goOn returns the upstream of a call's next attempt after its first.
@@ -192,7 +191,8 @@ func (h *Handler) tryRecovering(c *Call, from *pool.Routes, now time.Time, lastR
 }
 
 // refuse handles a call that found no endpoint. The call waits if the rules allow it. Otherwise it
-// becomes a trial if one is due, or is refused.
+// becomes a trial if one is due, or is refused. A call that is unlike those that failed lately
+// does not wait.
 func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	if x := c.extras; x != nil && x.skipped {
 		return c.refuseWith(x.unfit)
@@ -200,10 +200,14 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	if none := c.noModel(t); none != nil {
 		return c.refuseWith(none)
 	}
-	if h.Wait.queues() {
+	a := h.unlike(c, t, now)
+	if a == nil && h.Wait.queues() {
 		return c.wait(w, now)
 	}
-	if a := h.lastChance(c, t, now); a != nil {
+	if a == nil {
+		a = h.lastChance(c, t, now)
+	}
+	if a != nil {
 		c.Next = a
 		c.Attempts++
 		return a.upstream
@@ -229,16 +233,7 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt
 // inNeed reserves an attempt at the endpoint that still answers the largest part of its calls although
 // all endpoints are out. It does so for that part of the calls, and returns nil for the others.
 func (h *Handler) inNeed(c *Call, from *pool.Routes, now time.Time) *Attempt {
-	var best *target.Target
-	most := 0.0
-	for _, t := range from.Targets {
-		if t.Weight <= 0 || !c.takes(t) {
-			continue
-		}
-		if served := t.State.For(c.scope()).ServesSome(now); served > most {
-			best, most = t, served
-		}
-	}
+	best, most := h.mostServing(c, from, now)
 	if best == nil || rand.Float64() >= most {
 		return nil
 	}

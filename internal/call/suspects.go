@@ -184,6 +184,7 @@ func (c *Call) blameSuspects(now time.Time) {
 // while the budget of retries is used up. A single endpoint is
 // blamed at once, since there is none to compare it with.
 func (c *Call) failedEverywhere(now time.Time) {
+	c.noteFailed(now)
 	if c.extras == nil || !c.extras.failed.undecided(now) || len(c.Handler.TableFor(c.upstreams(), now).Targets) == 1 {
 		c.blameSuspects(now)
 		return

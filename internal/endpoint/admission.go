@@ -16,7 +16,7 @@ const (
 	AdmitProven                    // the breaker, holds and recovery
 	AdmitHeld                      // the breaker, but no hold: the call has waited for it
 	AdmitAllDown                   // holds, but no open period: every endpoint is out, and the attempt is a trial
-	AdmitInNeed                    // as AdmitAllDown, at an open endpoint that still answers some calls; no trial
+	AdmitInNeed                    // as AdmitAllDown, at an endpoint that is out but may answer some calls; no trial
 	AdmitAnyway                    // only the operator and the bounds
 	AdmitPassed                    // the breaker and holds; the attempt is the trial of an endpoint that is passed over
 )
@@ -95,7 +95,7 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) bool {
 	own, c := &s.own, t.about()
 	if c == nil {
-		if how == AdmitPassed && !own.passing.due(now) || how == AdmitInNeed && own.breaker.State != breaker.Open || !own.admits(now, cfg, how) {
+		if how == AdmitPassed && !own.passing.due(now) || how == AdmitInNeed && !own.out() || !own.admits(now, cfg, how) {
 			return false
 		}
 		t.Watchful = false
@@ -103,7 +103,7 @@ func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how A
 		return true
 	}
 	if how == AdmitPassed && !c.passing.due(now) ||
-		how == AdmitInNeed && own.breaker.State != breaker.Open && c.breaker.State != breaker.Open ||
+		how == AdmitInNeed && !own.out() && !c.out() ||
 		!own.admits(now, cfg, how) {
 		return false
 	}
@@ -121,6 +121,11 @@ func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how A
 	own.admit(t, now, cfg, how)
 	c.admit(t, now, cfg, inScope)
 	return true
+}
+
+// out reports whether the breaker keeps calls away.
+func (c *condition) out() bool {
+	return c.breaker.State == breaker.Open || c.breaker.State == breaker.Recovering
 }
 
 // admits reports whether the condition lets an attempt in.

@@ -151,30 +151,31 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 	return at, false
 }
 
-// ServesSome returns the part of the calls, 0 to 1, that an open endpoint still answers well. It is 0
-// if the endpoint is not open or cannot be reached, or if something else keeps calls away.
-func (v Scoped) ServesSome(now time.Time) float64 {
+// ServesSome returns the part of the calls, 0 to 1, that an endpoint that is out still answers well. may reports
+// whether it may be out only because of what requests do: it can be reached, and nothing else keeps calls away.
+func (v Scoped) ServesSome(now time.Time) (part float64, may bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
-	part, open := 1.0, false
 	if v.barred || v.own.breaker.State == breaker.ForcedOpen {
-		return 0
+		return 0, false
 	}
+	part, may = 1, true
+	out := false
 	v.each(func(c *condition) {
 		switch {
 		case c.hold.on(now), c.breaker.Latest == breaker.CheckHasFailed && c.breaker.State == breaker.Open:
-			part = 0
-		case c.breaker.State != breaker.Open:
+			may = false
+		case c.breaker.State != breaker.Open && c.breaker.State != breaker.Recovering:
 		case !c.faults.last.MayBeTheRequests():
-			part = 0
+			may = false
 		default:
-			part, open = part*c.breaker.Served, true
+			part, out = part*c.breaker.Served, true
 		}
 	})
-	if !open {
-		return 0
+	if !out || !may {
+		return 0, false
 	}
-	return part
+	return part, true
 }
 
 // IdleSince returns when the endpoint was last tried. free says that a call that may use asked tokens

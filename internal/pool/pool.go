@@ -50,11 +50,13 @@ type Pool struct {
 	Keeping keeping
 	// Refusals count calls that reached no endpoint since the latest fold: all endpoints were
 	// out, all were on hold, the others were full, or the client left or sent no readable body.
-	Refusals  struct{ down, held, full, Gone atomic.Uint64 }
-	Queue     Queue         // calls that wait for an endpoint
-	Saved     atomic.Uint64 // calls that an endpoint answered after another had failed
-	Incidents incident.Tracker
-	outage    struct { // guarded by Mu
+	Refusals struct{ down, held, full, Gone atomic.Uint64 }
+	Queue    Queue // calls that wait for an endpoint
+
+	Fingerprints Fingerprints  // of calls that failed
+	Saved        atomic.Uint64 // calls that an endpoint answered after another had failed
+	Incidents    incident.Tracker
+	outage       struct { // guarded by Mu
 		began  time.Time
 		failed uint64 // calls that had failed before it
 		scopes bool   // endpoints were available, but for no scope that has calls

@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestOneClientClosesNothing has one client whose requests fail at every endpoint, in a pool with few or no other
+// calls, which cannot show that the endpoints are well. Every call of another client must still be served.
+func TestOneClientClosesNothing(t *testing.T) {
+	type request struct{ method, path, body, key string }
+	usual := request{http.MethodGet, "/", "", "good"}
+	isBad := func(r *http.Request) bool {
+		if r.URL.Path == "/bad" || r.URL.Query().Has("bad") || r.Header.Get("X-Client") == "bad" {
+			return true
+		}
+		if r.Body == nil {
+			return false
+		}
+		body, _ := io.ReadAll(r.Body)
+		return strings.Contains(string(body), "bad")
+	}
+	for name, c := range map[string]struct {
+		fails     roundTrip
+		bad, good func() request
+		options   string
+	}{
+		"500": {fails: answersWith(500)},
+		"503": {fails: answersWith(503)},
+		"cut": {fails: func(*http.Request) (*http.Response, error) { return nil, errCut }},
+		"cut inside": {fails: func(r *http.Request) (*http.Response, error) {
+			resp := respond(r, http.StatusOK, "")
+			resp.ContentLength, resp.Body = 10, io.NopCloser(io.MultiReader(strings.NewReader("half"), brokenReader{}))
+			return resp, nil
+		}},
+		"no response": {fails: hangs, options: "timeout 500ms"},
+		"other paths": {fails: answersWith(500), bad: func() request {
+			return request{http.MethodGet, fmt.Sprint("/?bad=", rand.IntN(3)), "", "bad"}
+		}},
+		"one path, another body": {fails: answersWith(500),
+			bad:  func() request { return request{http.MethodPost, "/v1/chat", `{"model":"bad"}`, "one"} },
+			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "one"} },
+		},
+		"one path, another key": {fails: answersWith(500),
+			bad:  func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint("bad", rand.Int()), "bad"} },
+			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "good"} },
+		},
+		"calls that wait": {fails: answersWith(500), options: "all_down wait 1s"},
+	} {
+		for _, endpoints := range []int{1, 2, 3} {
+			for _, pauses := range [][2]time.Duration{{10 * time.Millisecond, 300 * time.Millisecond}, {10 * time.Millisecond, 4 * time.Second}, {300 * time.Millisecond, 4 * time.Second}} {
+				if every, pause := pauses[0], pauses[1]; name == "500" || pause != 300*time.Millisecond {
+					t.Run(fmt.Sprintf("%s, %d endpoints, bad every %v, good every %v", name, endpoints, every, pause), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							bad, good := c.bad, c.good
+							if bad == nil {
+								bad = func() request { return request{http.MethodGet, "/bad", "", "bad"} }
+							}
+							if good == nil {
+								good = func() request { return usual }
+							}
+							var urls strings.Builder
+							for i := range endpoints {
+								fmt.Fprintf(&urls, "endpoint http://e%d:80 {\npriority %d\n}\n", i, i+1)
+							}
+							l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
+							defer l.close()
+							for i := range endpoints {
+								l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
+									if isBad(r) {
+										return c.fails(r)
+									}
+									return after(2*time.Millisecond, http.StatusOK)(r)
+								})
+							}
+							send := func(r request) int {
+								return l.call(r.method, r.path, r.body, "Authorization", "Bearer "+r.key).Code
+							}
+							end := make(chan struct{})
+							go func() {
+								for {
+									select {
+									case <-end:
+										return
+									case <-time.After(every):
+										go func() {
+											defer func() { _ = recover() }() // the proxy aborts when a body breaks
+											send(bad())
+										}()
+									}
+								}
+							}()
+							time.Sleep(2 * time.Second)
+							for i := range 5 {
+								if got := send(good()); got != http.StatusOK {
+									t.Errorf("call %d got %d", i, got)
+								}
+								time.Sleep(pause)
+							}
+							close(end)
+							time.Sleep(5 * time.Second) // until the last bad calls are over
+						})
+					})
+				}
+			}
+		}
+	}
+}

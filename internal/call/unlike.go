@@ -1,0 +1,88 @@
+package call
+
+import (
+	"hash/maphash"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
+)
+
+// While all endpoints are out, nobody can tell an outage from the requests of one client that fail everywhere. Calls
+// that are unlike those that failed show it, so they are tried.
+
+// unlike reserves an attempt for a call that is unlike those that failed lately, at an endpoint that may be out
+// only because of these; nil if there is none.
+func (h *Handler) unlike(c *Call, from *pool.Routes, now time.Time) *Attempt {
+	best, _ := h.mostServing(c, from, now)
+	if best == nil || !h.Pool.Fingerprints.Admits(c.fingerprint(), now) {
+		return nil
+	}
+	c.extra().unlike = true
+	return h.try(c, best, now, endpoint.AdmitInNeed)
+}
+
+// noteFailed notes that no endpoint has served the call.
+func (c *Call) noteFailed(now time.Time) { c.Handler.Pool.Fingerprints.Failed(c.fingerprint(), now) }
+
+// mostServing returns the endpoint that still answers the largest part of its calls although all are out, and
+// that part; nil: no endpoint may be out because of requests. Of equals it returns the first.
+func (h *Handler) mostServing(c *Call, from *pool.Routes, now time.Time) (best *target.Target, most float64) {
+	for _, t := range from.Targets {
+		if t.Weight <= 0 || !c.takes(t) || c.isExcluded(t) {
+			continue
+		}
+		if part, may := t.State.For(c.scope()).ServesSome(now); may && (best == nil || part > most) {
+			best, most = t, part
+		}
+	}
+	return best, most
+}
+
+// credentials are the headers that tell the clients of one address apart.
+var credentials = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
+
+// printSeed makes fingerprints differ from process to process, so that no client can make up requests that
+// look like those of others.
+var printSeed = maphash.MakeSeed()
+
+// fingerprint returns what tells the call's request from others.
+func (c *Call) fingerprint() (p pool.Fingerprint) {
+	r := c.Request
+	var h maphash.Hash
+	h.SetSeed(printSeed)
+	add := func(s string) {
+		_, _ = h.WriteString(s) // never fails
+		_ = h.WriteByte(0)
+	}
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		add(ip)
+	}
+	for _, name := range credentials {
+		add(r.Header.Get(name))
+	}
+	if c.extras != nil && c.extras.own != nil { // taken from the request
+		for _, name := range credentials {
+			add(c.extras.own.Get(name))
+		}
+	}
+	add(r.Method)
+	add(r.URL.Path)
+	add(c.scope())
+	p.Coarse = h.Sum64()
+	add(r.URL.RawQuery)
+	add(r.Header.Get("Content-Type"))
+	if r.Body != nil && r.Body != http.NoBody {
+		add(strconv.FormatInt(r.ContentLength, 10))
+	}
+	if c.body != nil {
+		_, _ = h.Write(c.body.Whole())
+	}
+	p.Fine = h.Sum64()
+	return p
+}

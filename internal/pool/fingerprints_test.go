@@ -1,0 +1,57 @@
+package pool
+
+import (
+	"testing"
+	"time"
+)
+
+func TestFingerprints(t *testing.T) {
+	const coarse = 1 // of all requests of the client that fails
+	bad := Fingerprint{coarse, 2}
+	now := time.Now()
+	var f Fingerprints
+	admitted := func(over time.Duration, each time.Duration, next func(i uint64) Fingerprint, served bool) (n int) {
+		for i, end := uint64(0), now.Add(over); now.Before(end); i, now = i+1, now.Add(each) {
+			f.Failed(bad, now)
+			if p := next(i); f.Admits(p, now) {
+				n++
+				if served {
+					f.Served(p, now)
+				} else {
+					f.Failed(p, now)
+				}
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		name     string
+		next     func(i uint64) Fingerprint
+		served   bool
+		from, to int // of 1,000 in 10 s
+	}{
+		{"the same request", func(uint64) Fingerprint { return bad }, false, 0, 0},
+		{"another request", func(uint64) Fingerprint { return Fingerprint{3, 4} }, true, 1000, 1000},
+		{"another request that fails", func(uint64) Fingerprint { return Fingerprint{5, 6} }, false, 1, 1},
+		{"other requests", func(i uint64) Fingerprint { return Fingerprint{1000 + i, 5000 + i} }, true, 1000, 1000},
+		{"other requests that fail", func(i uint64) Fingerprint { return Fingerprint{10000 + i, 15000 + i} }, false, 100, 121},
+		{"another body each", func(i uint64) Fingerprint { return Fingerprint{coarse, 20000 + i} }, true, 1000, 1000},
+		{"another body each that fails", func(i uint64) Fingerprint { return Fingerprint{coarse, 30000 + i} }, false, 50, 61},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now = now.Add(time.Minute)
+			if n := admitted(10*time.Second, 10*time.Millisecond, tt.next, tt.served); n < tt.from || n > tt.to {
+				t.Errorf("%d of 1,000 were let through, want %d to %d", n, tt.from, tt.to)
+			}
+		})
+	}
+	if !f.Admits(bad, now.Add(printFor)) {
+		t.Error("a failure of long ago counts")
+	}
+	for i := range uint64(3 * mostPrints) {
+		f.Failed(Fingerprint{40000 + i, 50000 + i}, now)
+	}
+	if len(f.prints) > mostPrints {
+		t.Errorf("%d fingerprints are kept", len(f.prints))
+	}
+}
