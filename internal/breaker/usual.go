@@ -21,6 +21,10 @@ const (
 	// doubtedFor is how long such a run lasts at least, so that a client which sends many
 	// requests that fail at once opens nothing before others are answered.
 	doubtedFor = 75 * time.Millisecond
+	// missedSuccesses is how many successes are missing at least, at the pace of the window, when such a
+	// run opens a breaker. A client that sends ten times as many requests as all others, each of which
+	// fails, makes long runs between two of their successes.
+	missedSuccesses = 3
 	// freshFor is how much longer than twice the time of a failure failures last at least, if
 	// earlier attempts still succeed.
 	freshFor = 20 * time.Millisecond
@@ -116,11 +120,20 @@ func (b *Breaker) FailsAfresh(took time.Duration, now time.Time, cfg *Config) (s
 		u.fresh >= noChance(cfg.ConsecutiveFailures, u.freshRatio) && now.Sub(u.freshSince) >= 2*took+freshFor
 }
 
+// missesSuccesses reports whether the run has lasted for so long that missedSuccesses should have come
+// meanwhile, or none has come in the window.
+func (u *usual) missesSuccesses(now time.Time, cfg *Config) bool {
+	counts := u.seen.Counts(now, cfg.Window)
+	came := float64(counts.Total - counts.Marked)
+	return came == 0 || came*now.Sub(u.since).Seconds() >= missedSuccesses*cfg.Window.Seconds()
+}
+
 // FailsInDoubt reports whether so many failures in a row, which may each have been its request's
 // own, are an outage if no other call is under way.
 func (b *Breaker) FailsInDoubt(now time.Time, cfg *Config) bool {
 	return !cfg.Off && b.State == Closed && cfg.ConsecutiveFailures > 0 &&
-		b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) && now.Sub(b.doubts.since) >= doubtedFor
+		b.doubts.Run >= doubtedRuns*b.doubts.inARow(cfg.ConsecutiveFailures) && now.Sub(b.doubts.since) >= doubtedFor &&
+		b.doubts.missesSuccesses(now, cfg)
 }
 
 // OpenAfterRun opens the breaker after a run of failures.

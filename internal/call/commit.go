@@ -86,7 +86,7 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 	}
 	c.finished = true
 	c.answeredWell(now)
-	c.blameSuspects(now)
+	c.answeredElsewhere(now)
 	if a.Watchful {
 		a.Target.State.BeganAnswer(a, now, c.Handler.BreakerConfig())
 	}

@@ -334,7 +334,7 @@ func (c *Call) dealWith(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	a.final = !h.Rematches
 	c.finished = true
 	c.answeredWell(now)
-	c.blameSuspects(now)
+	c.answeredElsewhere(now)
 	if a.Watchful {
 		c.beganAnswer(a, resp, now)
 	}

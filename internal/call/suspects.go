@@ -91,8 +91,16 @@ func (c *Call) suspect(a *Attempt, o outcome.Outcome, now time.Time) {
 	if !x.failed.own {
 		x.failed.own = true
 		c.foundAtFault(o)
+		x.failed.found(true, now)
 	}
 	x.failed.resolve(c, now, false)
+}
+
+// found tells the endpoints what the call's next attempt has shown: its request is at fault, or they.
+func (s *suspects) found(request bool, now time.Time) {
+	for _, one := range s.list {
+		one.attempt.Target.State.FoundAtFault(&one.attempt.Ticket, request, now)
+	}
 }
 
 // mark notes at the endpoints that the call has failed at more than one, or everywhere.
@@ -149,8 +157,17 @@ func (s *suspects) answerFor(err error) error {
 	return err
 }
 
-// blameSuspects blames the endpoints for the failures in doubt, because the request was answered or
-// has no further attempt.
+// answeredElsewhere blames the endpoints for the failures in doubt, because another has answered.
+func (c *Call) answeredElsewhere(now time.Time) {
+	if c.extras == nil || len(c.extras.failed.list) == 0 || c.extras.failed.own {
+		return
+	}
+	c.extras.failed.found(false, now)
+	c.blameSuspects(now)
+}
+
+// blameSuspects blames the endpoints for the failures in doubt, because nothing can show any more that
+// the request is at fault.
 func (c *Call) blameSuspects(now time.Time) {
 	if c.extras == nil || len(c.extras.failed.list) == 0 || c.extras.failed.own {
 		return
@@ -161,8 +178,10 @@ func (c *Call) blameSuspects(now time.Time) {
 // failedEverywhere ends a call that no endpoint answered. If its failures may be its request's fault,
 // and other calls may be served where it failed, the failures stay in doubt until one is served
 // there, or until endpoint.DoubtFor is over. Then they count against the endpoints, unless another
-// call has waited at one of them for longer than this call took to fail. So a request that fails
-// everywhere does not take out endpoints that have served no other call yet. A single endpoint is
+// call has waited at one of them for longer than this call took to fail, or the latest calls that failed
+// there and got another attempt were at fault themselves. So a request that fails
+// everywhere does not take out endpoints that have served no other call yet, nor those that serve others
+// while the budget of retries is used up. A single endpoint is
 // blamed at once, since there is none to compare it with.
 func (c *Call) failedEverywhere(now time.Time) {
 	if c.extras == nil || !c.extras.failed.undecided(now) || len(c.Handler.TableFor(c.upstreams(), now).Targets) == 1 {
@@ -180,7 +199,7 @@ func (c *Call) failedEverywhere(now time.Time) {
 		case !last:
 			return false
 		default:
-			failed.resolve(c, now, !failed.othersUnderWay(took, now))
+			failed.resolve(c, now, !failed.othersUnderWay(took, now) && !failed.requestsFail(now))
 		}
 		return true
 	})
@@ -191,6 +210,13 @@ func (c *Call) failedEverywhere(now time.Time) {
 func (s *suspects) othersUnderWay(took time.Duration, now time.Time) bool {
 	return slices.ContainsFunc(s.list, func(one suspect) bool {
 		return one.attempt.Target.State.For(one.attempt.Call.scope()).OthersUnderWay(took, now)
+	})
+}
+
+// requestsFail reports whether the latest failures at one of the endpoints were the fault of requests.
+func (s *suspects) requestsFail(now time.Time) bool {
+	return slices.ContainsFunc(s.list, func(one suspect) bool {
+		return one.attempt.Target.State.For(one.attempt.Call.scope()).RequestsFail(now)
 	})
 }
 

@@ -31,6 +31,7 @@ type condition struct {
 
 	passing  passing   // whether calls pass the endpoint over
 	doubts   []failure // failures in doubt, oldest first
+	verdicts verdicts
 	news     []event.Event
 	refused  int         // requests in a row that the peer's HTTP/2 layer refused alone
 	tally    score.Tally // since the latest tick
