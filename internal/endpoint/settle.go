@@ -192,7 +192,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		} else {
 			c.doubts = append(c.doubts, failure{ticket: t, since: now})
 		}
-	case o.Failed() && t.RefusedAlone && !c.refusedAgain():
+	case o.Failed() && t.DiedWith && c.lost.isOne(t, c.served, now), o.Failed() && t.RefusedAlone && !c.refusedAgain():
 		t.doubt = cleared
 		changed = c.breaker.Cancel(now, *t.permit(c)) || changed
 	default:
