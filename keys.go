@@ -3,7 +3,6 @@ package failover
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"golang.org/x/net/http/httpguts"
@@ -46,7 +45,7 @@ func (s *Scope) validate() error {
 	case "":
 		return errors.New("scope: by is missing")
 	case scopeText:
-		if !strings.Contains(s.Value, "{") {
+		if !placeholder.MatchString(s.Value) {
 			return fmt.Errorf("scope %q is the same for all requests: want a placeholder, %s <path> (such as %[2]s model), %s, %s or %s%s",
 				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, suggest(s.Value, scopeService, scopeOff))
 		}
@@ -158,7 +157,7 @@ func (a *Affinity) validate() error {
 		return fmt.Errorf("affinity: only a %s has a secret", affinityCookie)
 	case a.By == affinityClientIP && a.Value != "":
 		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
-	case a.By == affinityText && !strings.Contains(a.Value, "{"):
+	case a.By == affinityText && !placeholder.MatchString(a.Value):
 		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
 		return fmt.Errorf("affinity: %q is not a valid cookie name", a.Value)

@@ -388,6 +388,9 @@ func (p *Policy) warn(plain []string) {
 		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
 			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
 	}
+	if len(p.handler.Targets) > 0 && !slices.ContainsFunc(p.handler.Targets, func(t *target.Target) bool { return t.Weight > 0 }) {
+		p.handler.Logger.Warn("no endpoint gets requests: every weight is 0", zap.String("pool", p.Name))
+	}
 	for i, t := range p.handler.Targets {
 		alone := !slices.ContainsFunc(p.handler.Targets, func(other *target.Target) bool {
 			return other != t && other.Priority == t.Priority
