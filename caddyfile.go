@@ -54,44 +54,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		names: make(map[string]int),
 	}
 	policy := &Policy{DefinedAt: fmt.Sprintf("%s:%d:%s", at.file, at.line, asDirective)}
-	var rest caddyfile.Segment // tokens for reverse_proxy
-	for d.Next() {
-		rest = append(rest, d.Token())
-		if d.NextArg() {
-			return nil, d.Errf("unexpected %q: write each endpoint in the block, as endpoint <base-url>", d.Val())
-		}
-		for d.NextBlock(0) {
-			word := d.Val()
-			if len(rest) == 1 {
-				d.Prev()
-				rest = append(rest, d.Token()) // the opening brace
-				d.Next()
-			}
-			if word == "lb_policy" {
-				return nil, d.Errf("lb_policy %s: the policy of a failover directive is failover", strings.Join(d.RemainingArgs(), " "))
-			}
-			_, own := poolOptions[word]
-			if !own && word != "endpoint" {
-				if err := refuseOption(d, word); err != nil {
-					return nil, err
-				}
-				rest = append(rest, d.NextSegment()...)
-				continue
-			}
-			option := d.NewFromNextSegment()
-			option.Next()
-			if word == "endpoint" {
-				err = r.endpoint(option, policy)
-			} else {
-				err = readOption(r, option, "failover", poolOptions, policy, r.seen)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if len(rest) > 1 {
-			rest = append(rest, d.Token()) // the closing brace
-		}
+	rest, err := r.directive(d, policy)
+	if err != nil {
+		return nil, err
 	}
 	if err := policy.checkAPIWords(); err != nil {
 		return nil, err
@@ -119,6 +84,50 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	handler.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", "failover", nil)
 	return h.NewRoute(matcher, handler), nil
+}
+
+// directive reads the options of the policy from a failover directive, and returns the directive with
+// all other options, for reverse_proxy.
+func (r *reader) directive(d *caddyfile.Dispenser, p *Policy) (rest caddyfile.Segment, err error) {
+	for d.Next() {
+		rest = append(rest, d.Token())
+		if d.NextArg() {
+			return nil, d.Errf("unexpected %q: write each endpoint in the block, as endpoint <base-url>", d.Val())
+		}
+		for d.NextBlock(0) {
+			word := d.Val()
+			if len(rest) == 1 {
+				d.Prev()
+				rest = append(rest, d.Token()) // the opening brace
+				d.Next()
+			}
+			if word == "lb_policy" {
+				return nil, d.Errf("lb_policy %s: the policy of a failover directive is failover", strings.Join(d.RemainingArgs(), " "))
+			}
+			_, own := poolOptions[word]
+			if !own && word != "endpoint" {
+				if err := refuseOption(d, word); err != nil {
+					return nil, err
+				}
+				rest = append(rest, d.NextSegment()...)
+				continue
+			}
+			option := d.NewFromNextSegment()
+			option.Next()
+			if word == "endpoint" {
+				err = r.endpoint(option, p)
+			} else {
+				err = readOption(r, option, "failover", poolOptions, p, r.seen)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		if len(rest) > 1 {
+			rest = append(rest, d.Token()) // the closing brace
+		}
+	}
+	return rest, nil
 }
 
 // refuseOption refuses options of reverse_proxy and of the policy for which the directive has other

@@ -165,8 +165,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 
 func (p *Policy) provision(ctx caddy.Context) error {
 	p.handler = new(call.Handler)
-	h := p.handler
-	h.Logger = ctx.Logger()
+	p.handler.Logger = ctx.Logger()
 	handler, err := parentHandler(ctx)
 	if err != nil {
 		return err
@@ -209,30 +208,49 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	p.warn(plain)
 	p.describePool()
 	memory.SetDefault()
+	if err := p.subscribe(ctx); err != nil {
+		return err
+	}
+	if err := p.attach(ctx); err != nil {
+		return err
+	}
+	return p.join(handler, ctx)
+}
+
+// subscribe makes the policy a source of Caddy's events, and handles the start and the stop of its
+// configuration.
+func (p *Policy) subscribe(ctx caddy.Context) (err error) {
 	if p.source, err = newEventSource(ctx); err != nil {
 		return err
 	}
-	h.Source = p.source
+	p.handler.Source = p.source
 	if err := p.source.app.On("started", startHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the start: %w", err)
 	}
 	if err := p.source.app.On("stopping", stopHandler{p}); err != nil {
 		return fmt.Errorf("subscribing to the stop: %w", err)
 	}
+	return nil
+}
+
+// attach acquires the pool, attaches the handler to it, and builds the handler's first tables. Cleanup
+// releases the pool.
+func (p *Policy) attach(ctx caddy.Context) (err error) {
+	h := p.handler
 	h.Pool, err = pool.Load(p.Name)
 	if err != nil {
 		return fmt.Errorf("loading pool %q: %w", p.Name, err)
 	}
-	if err := p.handler.Pool.Attach(&h.Handler, ctx.GetMetricsRegistry()); err != nil {
+	if err := h.Pool.Attach(&h.Handler, ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
 	if err := ops.RegisterMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	p.handler.Pool.Mu.Lock()
+	h.Pool.Mu.Lock()
+	defer h.Pool.Mu.Unlock()
 	h.Rebuild(time.Now())
-	p.handler.Pool.Mu.Unlock()
-	return p.join(handler, ctx)
+	return nil
 }
 
 // parentHandler finds the proxy that this policy belongs to.

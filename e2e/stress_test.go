@@ -139,7 +139,7 @@ func same[T comparable](a, b *T) bool {
 // fail. No answer may be a server error, no call may fail, and in the end each endpoint must be in the state that its
 // operator's last actions ordered.
 func TestAdminUnderStress(t *testing.T) {
-	const operators, requests = 20, 10_000
+	const operators, requests = 20, 4_000
 	api := newAPI(t, "api")
 	config := func(options string) string {
 		var b strings.Builder

@@ -19,14 +19,46 @@ import (
 	failover "github.com/apifailover/caddy-failover"
 )
 
-// closedAndWell fails the test unless these endpoints are closed and have no failures on record.
+// closedAndWell checks that these endpoints are closed, have a score of 1, and have never opened.
 func (l *lab) closedAndWell(t *testing.T, names ...string) {
 	t.Helper()
-	time.Sleep(time.Second) // for what is still in doubt
+	time.Sleep(time.Second) // until no outcome is in doubt
 	for _, name := range names {
 		if s := l.endpoint(name).status(); s.State != "closed" || s.Score < 1 || len(l.endpoint(name).moves()) > 0 {
 			t.Errorf("%s: %+v", name, s)
 		}
+	}
+}
+
+// wantNoMoves checks that the breakers of these endpoints have not changed.
+func (l *lab) wantNoMoves(t *testing.T, what string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if moves := l.endpoint(name).moves(); len(moves) > 0 {
+			t.Errorf("%s %s: %+v", what, name, moves)
+		}
+	}
+}
+
+// callBad sends a request for /bad after each pause, until stop.
+func (l *lab) callBad(pause time.Duration) (stop func()) {
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(pause)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				go l.call(http.MethodGet, "/bad", "")
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-done
 	}
 }
 
@@ -111,28 +143,11 @@ func TestQueryOfDeath(t *testing.T) {
 							return after(2*time.Millisecond, http.StatusOK)(r)
 						})
 					}
-					end := make(chan struct{})
-					done := make(chan struct{})
-					go func() {
-						defer close(done)
-						for {
-							select {
-							case <-end:
-								return
-							default:
-							}
-							time.Sleep(pause)
-							go l.call(http.MethodGet, "/bad", "")
-						}
-					}()
+					stop := l.callBad(pause)
 					if s := l.load(200, 20*time.Second); s.failed > 0 {
 						t.Errorf("good calls: %+v", s)
 					}
-					for _, name := range names {
-						if moves := l.endpoint(name).moves(); len(moves) > 0 {
-							t.Errorf("%s: %+v", name, moves)
-						}
-					}
+					l.wantNoMoves(t, "with bad requests", names...)
 					l.on("one:80", func(*http.Request) (*http.Response, error) { return nil, errCut })
 					if s := l.load(200, 3*time.Second); s.failed*200 > s.calls {
 						t.Errorf("when the primary fails: %+v", s)
@@ -140,8 +155,7 @@ func TestQueryOfDeath(t *testing.T) {
 					if len(l.endpoint("one:80").moves()) == 0 {
 						t.Error("the primary fails and is not out")
 					}
-					close(end)
-					<-done
+					stop()
 					time.Sleep(2 * time.Second)
 				})
 			})
@@ -187,40 +201,18 @@ func TestQueryOfDeathBesideAFailure(t *testing.T) {
 						return test.good(r)
 					})
 				}
-				end, done := make(chan struct{}), make(chan struct{})
-				go func() {
-					defer close(done)
-					ticker := time.NewTicker(test.pause)
-					defer ticker.Stop()
-					for {
-						select {
-						case <-end:
-							return
-						case <-ticker.C:
-							go l.call(http.MethodGet, "/bad", "")
-						}
-					}
-				}()
+				stop := l.callBad(test.pause)
 				good := make(chan stats, 1)
 				go func() { good <- l.load(200, 3*time.Second) }()
 				time.Sleep(time.Second)
-				for _, name := range test.endpoints {
-					if moves := l.endpoint(name).moves(); len(moves) > 0 {
-						t.Errorf("at a fresh start %s: %+v", name, moves)
-					}
-				}
+				l.wantNoMoves(t, "at a fresh start", test.endpoints...)
 				l.on("one:80", test.fails)
 				time.Sleep(2 * time.Second)
-				for _, name := range test.endpoints[1:] {
-					if moves := l.endpoint(name).moves(); len(moves) > 0 {
-						t.Errorf("%s: %+v", name, moves)
-					}
-				}
+				l.wantNoMoves(t, "with bad requests", test.endpoints[1:]...)
 				if len(l.endpoint("one:80").moves()) == 0 {
 					t.Error("the primary fails and is not out")
 				}
-				close(end)
-				<-done
+				stop()
 				// While the primary is not out, bad requests use up the budget of retries.
 				if s := <-good; s.failed*5 > s.calls {
 					t.Errorf("%+v", s)
@@ -255,20 +247,7 @@ func TestFloodsOfQueriesOfDeath(t *testing.T) {
 						})
 					}
 					l.load(30, 3*time.Second)
-					end, done := make(chan struct{}), make(chan struct{})
-					go func() {
-						defer close(done)
-						ticker := time.NewTicker(time.Second / 300)
-						defer ticker.Stop()
-						for {
-							select {
-							case <-end:
-								return
-							case <-ticker.C:
-								go l.call(http.MethodGet, "/bad", "")
-							}
-						}
-					}()
+					stop := l.callBad(time.Second / 300)
 					if s := l.load(30, 20*time.Second); s.failed > 0 {
 						t.Errorf("good calls: %+v", s)
 					}
@@ -286,8 +265,7 @@ func TestFloodsOfQueriesOfDeath(t *testing.T) {
 						}
 						return true
 					})
-					close(end)
-					<-done
+					stop()
 					time.Sleep(2 * time.Second)
 				})
 			})

@@ -144,7 +144,7 @@ func TestLastEndpointIsNeverTooSlow(t *testing.T) {
 	})
 }
 
-// slowBody is a client that sends its body over a time.
+// slowBody is a body of `left` bytes. Each takes 100 ms.
 type slowBody struct{ left int }
 
 func (s *slowBody) Read(p []byte) (int, error) {
@@ -156,6 +156,8 @@ func (s *slowBody) Read(p []byte) (int, error) {
 	p[0] = 'x'
 	return 1, nil
 }
+
+func (s *slowBody) Close() error { return nil }
 
 // TestSlowClientsAreNoEvidence checks that slow uploads do not make a quick endpoint look slow.
 func TestSlowClientsAreNoEvidence(t *testing.T) {
@@ -201,7 +203,7 @@ func TestStreamsAreInTime(t *testing.T) {
 				return nil, err
 			}
 			resp := respond(r, http.StatusOK, "")
-			resp.Body = &slowResponse{left: 300}
+			resp.Body = &slowBody{300}
 			return resp, nil
 		})
 		l.load(20, 30*time.Second)
@@ -210,17 +212,3 @@ func TestStreamsAreInTime(t *testing.T) {
 		}
 	})
 }
-
-type slowResponse struct{ left int }
-
-func (s *slowResponse) Read(p []byte) (int, error) {
-	if s.left == 0 {
-		return 0, io.EOF
-	}
-	s.left--
-	time.Sleep(100 * time.Millisecond)
-	p[0] = 'x'
-	return 1, nil
-}
-
-func (s *slowResponse) Close() error { return nil }

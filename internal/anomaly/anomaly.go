@@ -167,14 +167,6 @@ func (d *Detector) StateChanged(dst []Change, now time.Time) []Change {
 // [Step] before Add reports the end.
 func (d *Detector) Flapping(now time.Time) bool { return d.flaps.active(now) }
 
-// On reports whether an anomaly of kind k has started and not ended.
-func (d *Detector) On(k Kind) bool {
-	if k == Flapping {
-		return d.flaps.on
-	}
-	return int(k) < kinds && d.series[k].dir != 0
-}
-
 // advance moves the detector's time to now. missed is the number of whole steps that passed
 // without Add. regular reports whether this step is about one Step long.
 func (d *Detector) advance(now time.Time) (missed int, regular bool) {

@@ -96,7 +96,7 @@ func TestFlappingExpires(t *testing.T) {
 	if !d.Flapping(start) || d.Flapping(later) {
 		t.Error("want flapping at the start, not five minutes later")
 	}
-	if !d.On(Flapping) {
+	if !isOn(&d, Flapping) {
 		t.Error("reading ended it")
 	}
 	expect(t, "the next step", d.Add(nil, later, Sample{}), "flapping ends")

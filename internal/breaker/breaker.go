@@ -204,6 +204,9 @@ type Breaker struct {
 	// The control loop sets it.
 	AllOut bool
 
+	failingSince    time.Time // when the failures began that opened it while it was closed
+	checksFailSince time.Time // when the first of the checks failed that have since
+
 	Reason  string // of the last transition
 	Opened  string // why it last opened; kept while recovering
 	Changed time.Time

@@ -11,7 +11,7 @@ import (
 // epoch is when the clocks of tests begin.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// defaultBreaker returns the default settings for attempts of at most 2 s, after the changes.
+// defaultBreaker returns the default settings for attempts of at most 2 s, with changes.
 func defaultBreaker(change ...func(*Config)) *Config {
 	cfg := Defaults(2 * time.Second)
 	for _, f := range change {
@@ -20,20 +20,20 @@ func defaultBreaker(change ...func(*Config)) *Config {
 	return &cfg
 }
 
-// stands is the state of a breaker as a step expects it.
-type stands struct {
+// standing is what a step expects of a breaker.
+type standing struct {
 	state  State
 	share  float64
 	reason string
 }
 
-// breakerRun drives a breaker as its endpoint and the control loop do.
+// breakerRun uses a breaker as its endpoint and the control loop do.
 type breakerRun struct {
 	t       *testing.T
 	cfg     *Config
 	b       Breaker
 	now     time.Time
-	permits map[string]Permit // of attempts under way, by name
+	permits map[string]Permit // of attempts in flight, by the attempt's name
 }
 
 func newBreakerRun(t *testing.T, cfg *Config) *breakerRun {
@@ -56,10 +56,14 @@ func (r *breakerRun) advance(to time.Time) {
 	}
 }
 
-// do carries out an event: `ok`, `fail`, `denied`, `slow` or `gone` with a number of
-// attempts, which all begin and end at once; `begin`, `begin-last`, `answer`,
-// `answer-slow`, `end-ok`, `end-fail`, `end-slow` or `end-gone` with the name of an
-// attempt; `refused`, `trip`, `reset`, `force-open`, `force-closed`, `off` or nothing.
+// do makes an event happen:
+//
+//	ok, fail, denied, slow, gone [n]  n attempts begin and end at once (1 by default)
+//	begin, begin-last <attempt>       the attempt gets a permit
+//	answer, answer-slow <attempt>     its response begins
+//	end-ok, end-fail, end-slow, end-gone <attempt>  it ends
+//	refused                           an attempt gets no permit
+//	trip, reset, force-open, force-closed, off      an operator or a configuration acts
 func (r *breakerRun) do(event string) {
 	r.t.Helper()
 	word, arg, _ := strings.Cut(event, " ")
@@ -131,11 +135,11 @@ func (r *breakerRun) do(event string) {
 	}
 }
 
-// stands reads the state of the breaker, and fails if reading changes it.
-func (r *breakerRun) stands() stands {
+// standing returns the state of the breaker. The test fails if a read changes the breaker.
+func (r *breakerRun) standing() standing {
 	r.t.Helper()
 	before := r.b
-	s := stands{r.b.State, r.b.Allowed(r.cfg), r.b.Reason}
+	got := standing{r.b.State, r.b.Allowed(r.cfg), r.b.Reason}
 	r.b.Due(r.cfg)
 	r.b.WantsTrial(r.now, r.cfg)
 	r.b.OnTrial(r.cfg)
@@ -143,25 +147,25 @@ func (r *breakerRun) stands() stands {
 	if r.b != before {
 		r.t.Fatalf("at %v: reading changed the breaker", r.now.Sub(epoch))
 	}
-	return s
+	return got
 }
 
 type breakerStep struct {
 	at    time.Duration
 	event string
-	want  stands
+	want  standing
 }
 
 func TestBreaker(t *testing.T) {
 	const ms, s = time.Millisecond, time.Second
-	closed := stands{Closed, 1, ""}
-	open := func(reason string) stands { return stands{Open, 0, reason} }
-	trial := stands{Recovering, 0, ReasonPeriodOver}
-	share := func(share float64) stands { return stands{Recovering, share, ReasonPeriodOver} }
-	recovered := stands{Closed, 1, ReasonRecovered}
-	lastTrial := stands{Recovering, 0, reasonAllDown}
-	forcedOpen, forcedClosed := stands{ForcedOpen, 0, ReasonOperator}, stands{ForcedClosed, 1, ReasonOperator}
-	released, off := stands{Closed, 1, ReasonOperator}, stands{Closed, 1, reasonOff}
+	closed := standing{Closed, 1, ""}
+	open := func(reason string) standing { return standing{Open, 0, reason} }
+	trial := standing{Recovering, 0, ReasonPeriodOver}
+	share := func(share float64) standing { return standing{Recovering, share, ReasonPeriodOver} }
+	recovered := standing{Closed, 1, ReasonRecovered}
+	lastTrial := standing{Recovering, 0, reasonAllDown}
+	forcedOpen, forcedClosed := standing{ForcedOpen, 0, ReasonOperator}, standing{ForcedClosed, 1, ReasonOperator}
+	released, off := standing{Closed, 1, ReasonOperator}, standing{Closed, 1, reasonOff}
 	onlyRatio := func(cfg *Config) { cfg.ConsecutiveFailures = 0 }
 	slowCalls := func(cfg *Config) { cfg.SlowRatio, cfg.SlowAfter, cfg.MinRequests = 0.5, s, 4 }
 
@@ -177,7 +181,7 @@ func TestBreaker(t *testing.T) {
 			{1 * s, "fail 4", closed},
 			{2 * s, "ok", closed},
 			{3 * s, "fail 4", closed},
-			{4 * s, "gone 3", closed}, // says nothing, and breaks no row
+			{4 * s, "gone 3", closed}, // counts for nothing
 			{5 * s, "fail", open(ReasonConsecutive)},
 			{5 * s, "refused", open(ReasonConsecutive)},
 		},
@@ -208,7 +212,7 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(onlyRatio),
 		[]breakerStep{
 			{0, "fail 19", closed},
-			{10 * s, "fail 19", closed}, // the first are forgotten
+			{10 * s, "fail 19", closed}, // the first 19 have left the window
 			{18 * s, "ok 20", closed},
 			{18 * s, "fail", open(reasonRatio)}, // 20 of 40
 		},
@@ -240,7 +244,7 @@ func TestBreaker(t *testing.T) {
 		defaultBreaker(),
 		[]breakerStep{{0, "slow 1000", closed}},
 	}, {
-		"recovery doubles the share, where each step has many successes",
+		"recovery doubles the share if each step has many successes",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -271,7 +275,7 @@ func TestBreaker(t *testing.T) {
 			{8 * s, "", share(0.21)},
 		},
 	}, {
-		"an attempt counts once, though it is heard of twice",
+		"an attempt whose response begins and ends counts once",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -286,7 +290,7 @@ func TestBreaker(t *testing.T) {
 			{7 * s, "", share(0.08)},
 		},
 	}, {
-		"steps without a success add nothing until there is one again",
+		"steps without a success add nothing until the next success",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -295,7 +299,7 @@ func TestBreaker(t *testing.T) {
 			{9 * s, "gone", share(0.05)},
 			{12 * s, "", share(0.05)},
 			{12 * s, "ok", share(0.05)},
-			{12500 * ms, "", share(0.1)}, // 13 steps, but at most the double
+			{12500 * ms, "", share(0.1)}, // 13 steps, but a step at most doubles the share
 			{14 * s, "ok", share(0.1)},
 			{14500 * ms, "", share(0.2)}, // 4 steps
 			{15500 * ms, "ok", share(0.2)},
@@ -316,7 +320,7 @@ func TestBreaker(t *testing.T) {
 			{7900 * ms, "ok", share(0.0875)},
 			{8 * s, "ok", share(0.0875)}, // the bad step added nothing
 			{8500 * ms, "ok", share(0.1125)},
-			{8500 * ms, "fail", share(0.05625)}, // not in a row with the first
+			{8500 * ms, "fail", share(0.05625)}, // a good step lies between
 			{9 * s, "", share(0.05625)},
 		},
 	}, {
@@ -338,7 +342,7 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok 3", share(0.05)},
-			{6100 * ms, "fail", share(0.05)}, // it may be the call's own
+			{6100 * ms, "fail", share(0.05)}, // the call itself may be the cause
 			{6200 * ms, "fail", open(ReasonRelapse)},
 			{14 * s, "refused", open(ReasonRelapse)},
 		},
@@ -350,11 +354,11 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "fail", open(reasonTrialFailed)},
 			{13900 * ms, "refused", open(reasonTrialFailed)},
 			{18 * s, "fail", open(reasonTrialFailed)},
-			{25900 * ms, "refused", open(reasonTrialFailed)}, // no longer than 10 s, less a fifth
+			{25900 * ms, "refused", open(reasonTrialFailed)}, // the longest period is 10 s, less a fifth
 			{30 * s, "ok", share(0.05)},
 		},
 	}, {
-		"a trial that is not heard of expires",
+		"a trial without a result expires",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -362,11 +366,11 @@ func TestBreaker(t *testing.T) {
 			{7999 * ms, "refused", trial},
 			{8 * s, "begin b", trial},
 			{8 * s, "refused", trial},
-			{9 * s, "end-ok a", share(0.05)}, // late, but about this trial
+			{9 * s, "end-ok a", share(0.05)}, // late, but of the same generation
 			{9 * s, "begin c", share(0.05)},
 		},
 	}, {
-		"a trial whose client left makes room for another",
+		"after a trial whose client left there is another",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -376,7 +380,7 @@ func TestBreaker(t *testing.T) {
 			{6200 * ms, "begin b", trial},
 		},
 	}, {
-		"an answer under way is a success, its bad end is not",
+		"the start of a response is a success, its bad end a failure",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -388,7 +392,7 @@ func TestBreaker(t *testing.T) {
 			{7600 * ms, "end-fail b", share(0.05)},
 		},
 	}, {
-		"slowness keeps an endpoint out that slowness opened",
+		"after slowness opened it, a slow trial fails",
 		defaultBreaker(slowCalls),
 		[]breakerStep{
 			{0, "slow 4", open(ReasonSlow)},
@@ -401,7 +405,7 @@ func TestBreaker(t *testing.T) {
 			{21 * s, "slow", open(ReasonRelapse)},
 		},
 	}, {
-		"slowness is no failure where failures opened",
+		"after failures opened it, a slow trial succeeds",
 		defaultBreaker(slowCalls),
 		[]breakerStep{
 			{0, "fail 4", open(reasonRatio)},
@@ -425,7 +429,7 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "end-ok c", share(0.05)},
 		},
 	}, {
-		"all down: a trial past the open period, whose failure leaves that as it was",
+		"all down: a trial in the open period that fails does not change the period",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -437,7 +441,7 @@ func TestBreaker(t *testing.T) {
 			{6 * s, "begin b", trial}, // 5 s, not 10
 		},
 	}, {
-		"all down: a trial that says nothing leaves the open period as it was",
+		"all down: a trial without a result does not change the open period",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -452,13 +456,13 @@ func TestBreaker(t *testing.T) {
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
 			{1 * s, "begin-last a", lastTrial},
-			{1100 * ms, "end-ok a", stands{Recovering, 0.05, reasonAllDown}},
-			{1200 * ms, "fail", stands{Recovering, 0.05, reasonAllDown}},
-			{1300 * ms, "fail", open(ReasonRelapse)}, // no longer on probation
+			{1100 * ms, "end-ok a", standing{Recovering, 0.05, reasonAllDown}},
+			{1200 * ms, "fail", standing{Recovering, 0.05, reasonAllDown}},
+			{1300 * ms, "fail", open(ReasonRelapse)}, // the open period is over
 			{9 * s, "refused", open(ReasonRelapse)},
 		},
 	}, {
-		"all down: where the period is over anyway, the trial counts",
+		"all down: a trial after the open period counts",
 		defaultBreaker(),
 		[]breakerStep{
 			{0, "fail 5", open(ReasonConsecutive)},
@@ -489,7 +493,7 @@ func TestBreaker(t *testing.T) {
 			{0, "fail 100", forcedClosed},
 			{3600 * s, "denied 100", forcedClosed},
 			{3600 * s, "reset", released},
-			{3600 * s, "fail 4", released}, // counts anew
+			{3600 * s, "fail 4", released}, // counts from 0
 		},
 	}, {
 		"tripped by an operator",
@@ -520,7 +524,7 @@ func TestBreaker(t *testing.T) {
 			for i, step := range test.steps {
 				r.advance(epoch.Add(step.at))
 				r.do(step.event)
-				got := r.stands()
+				got := r.standing()
 				got.share = math.Round(got.share*1e9) / 1e9 // sums are not exact
 				if got != step.want {
 					t.Fatalf("step %d at %v, after %q: got %v, want %v", i, step.at, step.event, got, step.want)

@@ -23,6 +23,9 @@ func (b *Breaker) CheckedLate() { b.Latest, b.noticed, b.late = checkHasPassed, 
 // Checked takes the result of a check. steady says that enough checks in a row had this result.
 // alone says that no other endpoint is available. Checks never take out the last available endpoint.
 func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
+	if !passed && b.Latest != CheckHasFailed {
+		b.checksFailSince = now
+	}
 	b.Latest, b.late = CheckHasFailed, false
 	if passed {
 		b.Latest = checkHasPassed

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestBreakerAndChecks steps through the effects of health checks.
+// TestBreakerAndChecks checks when health checks open a breaker and end open periods.
 func TestBreakerAndChecks(t *testing.T) {
 	cfg := new(Defaults(time.Minute))
 	start := time.Unix(1e9, 0)
@@ -23,7 +23,7 @@ func TestBreakerAndChecks(t *testing.T) {
 			{0, "fail", Closed, 1, ""},
 			{2, "fail steady", Open, 0, ReasonCheckFailed},
 			{4, "fail steady", Open, 0, ReasonCheckFailed},
-			{60, "tick", Open, 0, ReasonCheckFailed}, // the period is over, the latest failed
+			{60, "tick", Open, 0, ReasonCheckFailed}, // the period is over, but the latest check failed
 			{62, "pass", Recovering, 0.05, ReasonChecksPass},
 			{63, "pass", Recovering, 0.05, ReasonChecksPass},
 			{63, "tick", Recovering, 0.075, ReasonChecksPass},

@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+// TestBreakerOpenPeriods checks that open periods double with each relapse up to a limit, and that
+// jitter of 20 % spreads them evenly.
 func TestBreakerOpenPeriods(t *testing.T) {
 	cfg := defaultBreaker()
 	for cause, periods := range map[string][]time.Duration{
@@ -34,16 +36,15 @@ func TestBreakerOpenPeriods(t *testing.T) {
 			}
 		}
 	}
-	// Periods that another configuration has made long do not overflow.
+	// Many relapses from another configuration do not overflow.
 	day := defaultBreaker(func(cfg *Config) { cfg.OpenFor, cfg.OpenMax = 24*time.Hour, 24*time.Hour })
 	if got := day.period(60, day.OpenMax); got != 24*time.Hour {
 		t.Errorf("got %v", got)
 	}
 }
 
-// TestBreakerWaitsLongForCredentialsOnly checks that open periods grow to minutes while the
-// endpoint refuses its own credentials, and are short again after the first failure of
-// another kind.
+// TestBreakerWaitsLongForCredentialsOnly checks that open periods grow to minutes only while the
+// endpoint refuses its own credentials, and are short again after the first other failure.
 func TestBreakerWaitsLongForCredentialsOnly(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker())
 	opened := func(event, cause string, longest time.Duration) {
@@ -67,8 +68,8 @@ func TestBreakerWaitsLongForCredentialsOnly(t *testing.T) {
 	opened("denied", reasonDenied, 300*s)
 }
 
-// TestBreakerIsBackSoonInAQuietPool checks that an endpoint with a call every 4 s is tried
-// within 16 s (an open period and a call) after it works again, however long it was down.
+// TestBreakerIsBackSoonInAQuietPool checks that an endpoint with a call every 4 s has a trial
+// within 16 s (an open period and a call) after it works again, after an outage of any length.
 func TestBreakerIsBackSoonInAQuietPool(t *testing.T) {
 	const every = 4 * time.Second
 	for _, outage := range []time.Duration{time.Minute, 10 * time.Minute, 24 * time.Hour} {
@@ -94,6 +95,8 @@ func TestBreakerIsBackSoonInAQuietPool(t *testing.T) {
 	}
 }
 
+// TestBreakerForgivesRelapses checks that each minute with a success, in which the breaker is closed,
+// cancels a relapse.
 func TestBreakerForgivesRelapses(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker(func(cfg *Config) { cfg.OpenMax = 5 * time.Minute }))
 	r.do("fail 5")
@@ -118,12 +121,12 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 			t.Fatalf("%v after closing: %d relapses, want %d", d, r.b.Relapses, want)
 		}
 	}
-	at(5*time.Minute, 6) // without a success nothing is forgiven
+	at(5*time.Minute, 6) // no success, no forgiveness
 	r.do("fail")
 	at(6*time.Minute, 6)
 	r.do("ok")
 	at(6*time.Minute+tickEvery, 5)
-	at(9*time.Minute, 5) // every minute needs its own
+	at(9*time.Minute, 5) // each relapse needs another success
 	r.do("ok")
 	at(9*time.Minute+tickEvery, 4)
 	for i := range 10 {
@@ -132,7 +135,7 @@ func TestBreakerForgivesRelapses(t *testing.T) {
 	}
 	r.do("fail 5")
 	if period := r.b.Until.Sub(r.now); period > 6*time.Second {
-		t.Errorf("all is forgiven, but it opens for %v", period)
+		t.Errorf("without a relapse it opens for %v", period)
 	}
 }
 

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// playBreaker plays a random sequence of events and times, and checks after
-// each:
-//   - the breaker gives no permit while open, and one at a time while on trial;
-//   - its share is the one of its state;
+// playBreaker makes a random sequence of events happen, and checks after each:
+//   - the breaker gives no permit while it is open, and one at a time while it is on trial;
+//   - its share fits its state;
 //   - reads and results of earlier generations change nothing;
-//   - the state changes only with a new generation, and only as the table says;
-//   - once everything succeeds, it closes within a bounded time.
+//   - the state changes only with a new generation, and only as the table of transitions says.
+//
+// At the end, it checks that the breaker closes within a bounded time if everything succeeds.
 func playBreaker(t *testing.T, script []byte) {
 	read := func() byte {
 		if len(script) == 0 {
@@ -38,22 +38,22 @@ func playBreaker(t *testing.T, script []byte) {
 		cfg.Off = read()%50 == 49
 	})
 	r := newBreakerRun(t, cfg)
-	type held struct {
+	type attempt struct {
 		Permit
 		trialUntil time.Time // when a trial expires; zero for other attempts
 	}
-	var under []held // by attempts under way
-	may := map[[2]State]bool{
+	var inFlight []attempt
+	allowed := map[[2]State]bool{
 		{Closed, Open}: true, {Open, Recovering}: true,
 		{Recovering, Open}: true, {Recovering, Closed}: true,
 	}
-	// step runs one event and checks the promises afterwards.
+	// step makes one event happen, and checks the promises afterwards.
 	step := func(what string, operator bool, event func()) {
 		t.Helper()
 		before := r.b
 		event()
 		after := r.b
-		got := r.stands()
+		got := r.standing()
 		switch got.state {
 		case Closed, ForcedClosed:
 			if got.share != 1 {
@@ -79,8 +79,8 @@ func playBreaker(t *testing.T, script []byte) {
 			return
 		}
 		path := [2]State{before.State, after.State}
-		// one event may go on from recovering at once, where the first share is 1
-		if !may[path] && after.Generation-before.Generation < 2 {
+		// If the first share is 1, one event can end the recovery that it begins.
+		if !allowed[path] && after.Generation-before.Generation < 2 {
 			t.Fatalf("%s: went from %v to %v", what, before.State, after.State)
 		}
 	}
@@ -94,8 +94,8 @@ func playBreaker(t *testing.T, script []byte) {
 			t.Fatalf("a permit while %v", before.State)
 		}
 		if r.b.OnTrial(cfg) {
-			for _, h := range under {
-				if h.Generation == p.Generation && r.now.Before(h.trialUntil) {
+			for _, other := range inFlight {
+				if other.Generation == p.Generation && r.now.Before(other.trialUntil) {
 					t.Fatalf("a second trial beside one of generation %d", p.Generation)
 				}
 			}
@@ -103,11 +103,11 @@ func playBreaker(t *testing.T, script []byte) {
 				t.Fatal("a permit on trial is no trial")
 			}
 		}
-		h := held{Permit: p}
+		a := attempt{Permit: p}
 		if p.Trial != 0 {
-			h.trialUntil = r.b.trialUntil
+			a.trialUntil = r.b.trialUntil
 		}
-		under = append(under, h)
+		inFlight = append(inFlight, a)
 	}
 	for len(script) > 0 {
 		op, arg := read(), read()
@@ -117,31 +117,31 @@ func playBreaker(t *testing.T, script []byte) {
 		case 2:
 			step("acquiring in a pool that is down", false, func() { begin(r.b.AcquireLast, true) })
 		case 3, 4, 5, 6:
-			if len(under) == 0 {
+			if len(inFlight) == 0 {
 				continue
 			}
-			i := int(arg) % len(under)
-			h := under[i].Permit
-			under = append(under[:i], under[i+1:]...)
+			i := int(arg) % len(inFlight)
+			p := inFlight[i].Permit
+			inFlight = append(inFlight[:i], inFlight[i+1:]...)
 			before := r.b
 			step("reporting", false, func() {
 				switch op % 12 {
 				case 3:
-					r.b.Report(r.now, cfg, h, Result{})
+					r.b.Report(r.now, cfg, p, Result{})
 				case 4:
-					r.b.Report(r.now, cfg, h, Result{Failed: true, Denied: arg%3 == 0})
+					r.b.Report(r.now, cfg, p, Result{Failed: true, Denied: arg%3 == 0})
 				case 5:
-					r.b.Report(r.now, cfg, h, Result{Slow: true})
+					r.b.Report(r.now, cfg, p, Result{Slow: true})
 				case 6:
-					r.b.Cancel(r.now, h)
+					r.b.Cancel(r.now, p)
 				}
 			})
-			if h.Generation != before.Generation && r.b != before {
+			if p.Generation != before.Generation && r.b != before {
 				t.Fatal("a result of an earlier generation changed the breaker")
 			}
 		case 7:
-			if len(under) > 0 {
-				step("an answer", false, func() { r.b.Answered(r.now, cfg, &under[int(arg)%len(under)].Permit, arg%2 == 0) })
+			if len(inFlight) > 0 {
+				step("a response", false, func() { r.b.Answered(r.now, cfg, &inFlight[int(arg)%len(inFlight)].Permit, arg%2 == 0) })
 			}
 		case 8, 9:
 			d := time.Duration(arg) * time.Duration(arg) * time.Millisecond // up to a minute
@@ -164,8 +164,8 @@ func playBreaker(t *testing.T, script []byte) {
 	if r.b.State == ForcedOpen || r.b.State == ForcedClosed {
 		return
 	}
-	// With nothing but successes it closes: after the rest of the open period, of a lost
-	// trial and of a bad step, and after the growth of the share.
+	// If everything succeeds, it closes after the rest of the open period, of a lost trial and of a
+	// bad step, and after the growth of the share.
 	const poll = 50 * time.Millisecond
 	bound := cfg.OpenMax*12/10 + cfg.trialExpiry + time.Duration(3+math.Ceil((1-cfg.Start)/shareOfStep))*(cfg.Step+poll) + time.Second
 	began := r.now
@@ -181,6 +181,7 @@ func playBreaker(t *testing.T, script []byte) {
 	}
 }
 
+// TestBreakerKeepsItsPromises plays random events.
 func TestBreakerKeepsItsPromises(t *testing.T) {
 	for seed := range uint64(4000) {
 		rng := rand.New(rand.NewPCG(seed, 7))

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// seenByChecks opens b for failed checks and lets checks pass: it recovers with the first share.
-func seenByChecks(t *testing.T, b *Breaker, now time.Time, cfg *Config) {
+// openAndPass lets failed checks open b, and later checks pass, so that b recovers with the first
+// share.
+func openAndPass(t *testing.T, b *Breaker, now time.Time, cfg *Config) {
 	t.Helper()
 	b.Checked(now, cfg, false, true, false)
 	b.Checked(now.Add(time.Second), cfg, true, true, false)
@@ -16,6 +17,7 @@ func seenByChecks(t *testing.T, b *Breaker, now time.Time, cfg *Config) {
 	}
 }
 
+// succeed makes n attempts succeed.
 func succeed(b *Breaker, now time.Time, cfg *Config, n int) {
 	for range n {
 		p, _ := b.Acquire(now, cfg)
@@ -23,9 +25,10 @@ func succeed(b *Breaker, now time.Time, cfg *Config, n int) {
 	}
 }
 
+// TestQuickRecovery checks when the share grows at each success, and by how much.
 func TestQuickRecovery(t *testing.T) {
 	cfg := Defaults(time.Second)
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	now := epoch
 	near := func(what string, got, want float64) {
 		t.Helper()
 		if got < want-1e-9 || got > want+1e-9 {
@@ -38,7 +41,7 @@ func TestQuickRecovery(t *testing.T) {
 	}
 
 	var b Breaker
-	seenByChecks(t, &b, now, &cfg)
+	openAndPass(t, &b, now, &cfg)
 	now = now.Add(time.Second)
 	succeed(&b, now, &cfg, 5)
 	near("5 successes", b.Share, 0.10)
@@ -54,8 +57,8 @@ func TestQuickRecovery(t *testing.T) {
 	fail(&b, now)
 	near("the first failure", b.Share, 0.20)
 	succeed(&b, now, &cfg, 10)
-	near("growth waits for the step", b.Share, 0.20)
-	b.Tick(now.Add(cfg.Step), &cfg) // a bad step
+	near("growth waits for the end of the step", b.Share, 0.20)
+	b.Tick(now.Add(cfg.Step), &cfg) // ends a bad step
 	now = now.Add(cfg.Step)
 	succeed(&b, now, &cfg, 10)
 	b.Tick(now.Add(cfg.Step), &cfg)
@@ -71,24 +74,24 @@ func TestQuickRecovery(t *testing.T) {
 	if b.State != Closed {
 		t.Fatalf("%v, want closed", b.State)
 	}
-	seenByChecks(t, &b, now.Add(30*time.Second), &cfg)
+	openAndPass(t, &b, now.Add(30*time.Second), &cfg)
 	succeed(&b, now.Add(31*time.Second), &cfg, 5)
-	near("well for 30 s only", b.Share, 0.05)
+	near("healthy for only 30 s", b.Share, 0.05)
 
 	// A relapse ends it too, until the breaker has been closed for a minute.
 	b = Breaker{}
-	seenByChecks(t, &b, now, &cfg)
+	openAndPass(t, &b, now, &cfg)
 	now = now.Add(2 * time.Second)
 	fail(&b, now)
 	fail(&b, now)
 	if b.State != Open || b.Relapses != 1 {
 		t.Fatalf("%v after %d relapses, want open after 1", b.State, b.Relapses)
 	}
-	seenByChecks(t, &b, now, &cfg)
+	openAndPass(t, &b, now, &cfg)
 	succeed(&b, now.Add(time.Second), &cfg, 5)
 	near("after a relapse", b.Share, 0.05)
 
-	// Checks that saw nothing do not make it quick.
+	// The recovery is not quick if calls, not checks, opened the breaker.
 	b = Breaker{}
 	for range cfg.ConsecutiveFailures {
 		fail(&b, now)
@@ -96,11 +99,11 @@ func TestQuickRecovery(t *testing.T) {
 	now = b.Until
 	b.Tick(now, &cfg)
 	succeed(&b, now, &cfg, 5)
-	near("checks saw nothing", b.Share, 0.05)
+	near("checks saw no fault", b.Share, 0.05)
 
-	// All of it at once closes.
+	// A share of 1 closes the breaker.
 	b = Breaker{}
-	seenByChecks(t, &b, now, &cfg)
+	openAndPass(t, &b, now, &cfg)
 	for i := range 10 {
 		at := now.Add(time.Second + time.Duration(i)*cfg.Step)
 		b.Tick(at, &cfg)
@@ -111,9 +114,11 @@ func TestQuickRecovery(t *testing.T) {
 	}
 }
 
+// TestLateChecks checks that late checks do not keep a breaker open, and that checks in time end the
+// open period.
 func TestLateChecks(t *testing.T) {
 	cfg := Defaults(time.Second)
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	now := epoch
 	var b Breaker
 	b.Suspect(now, &cfg, ReasonSlower)
 	b.CheckedLate()
@@ -135,8 +140,8 @@ func TestLateChecks(t *testing.T) {
 	}
 }
 
-// usedTo gives b some calls a second for a window, so that it knows its pace.
-func usedTo(b *Breaker, now time.Time, cfg *Config, rate int) (after time.Time) {
+// setPace makes rate attempts a second succeed for a window, so that b knows its pace.
+func setPace(b *Breaker, now time.Time, cfg *Config, rate int) (after time.Time) {
 	for range int(cfg.Window.Seconds()) {
 		now = now.Add(time.Second)
 		succeed(b, now, cfg, rate)
@@ -145,11 +150,11 @@ func usedTo(b *Breaker, now time.Time, cfg *Config, rate int) (after time.Time) 
 	return now
 }
 
-// TestRecoveryWithFewCalls checks that a success of a rare call is worth more while checks show that the
-// endpoint works.
+// TestRecoveryWithFewCalls checks that a success of a rare call adds more to the share while checks show
+// that the endpoint works.
 func TestRecoveryWithFewCalls(t *testing.T) {
 	cfg := Defaults(time.Second)
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	start := epoch
 	fail := func(b *Breaker, now time.Time) {
 		p, _ := b.Acquire(now, &cfg)
 		b.Report(now, &cfg, p, Result{Failed: true, Moved: Moved{On: true, Rate: 200}})
@@ -165,8 +170,8 @@ func TestRecoveryWithFewCalls(t *testing.T) {
 		each float64 // what a success adds
 	}{{200, 0.01}, {40, 0.01}, {20, 0.02}, {10, 0.04}, {2, 0.04}} {
 		var seen Breaker
-		now := usedTo(&seen, start, &cfg, test.rate)
-		seenByChecks(t, &seen, now, &cfg)
+		now := setPace(&seen, start, &cfg, test.rate)
+		openAndPass(t, &seen, now, &cfg)
 		succeed(&seen, now.Add(time.Second), &cfg, 3)
 		near(fmt.Sprintf("%d a second, checks saw the fault", test.rate), seen.Share, cfg.Start+3*test.each)
 		fail(&seen, now.Add(time.Second))
@@ -178,7 +183,7 @@ func TestRecoveryWithFewCalls(t *testing.T) {
 		// Calls fail, checks pass, and two trials fail.
 		for _, checked := range []bool{true, false} {
 			var b Breaker
-			now := usedTo(&b, start, &cfg, test.rate)
+			now := setPace(&b, start, &cfg, test.rate)
 			for b.State == Closed {
 				fail(&b, now)
 			}

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// TestBreakerThinTraffic checks that a recovering endpoint asks for calls if its share
-// brings it none.
+// TestBreakerThinTraffic checks that a recovering endpoint asks for calls if it gets none by its share.
 func TestBreakerThinTraffic(t *testing.T) {
 	r := newBreakerRun(t, defaultBreaker())
 	wants := func(wantTrial, wantUrgent bool) {
@@ -20,16 +19,16 @@ func TestBreakerThinTraffic(t *testing.T) {
 	r.do("fail 5")
 	wants(false, false)
 	r.advance(r.b.Until)
-	wants(true, false) // one that may be sent elsewhere
+	wants(true, false) // a call that another endpoint can still serve
 	r.do("begin a")
 	wants(false, false)
 	r.advance(r.now.Add(r.cfg.trialExpiry))
 	wants(true, false)
 	r.advance(r.b.Changed.Add(trialPatience))
-	wants(true, true) // any
+	wants(true, true) // any call
 	r.do("ok")
 	for _, share := range []float64{0.05, 0.1, 0.2, 0.4, 0.8} {
-		if got := r.stands().share; got != share {
+		if got := r.standing().share; got != share {
 			t.Fatalf("the share is %v, want %v", got, share)
 		}
 		wants(false, false)
@@ -43,7 +42,7 @@ func TestBreakerThinTraffic(t *testing.T) {
 		wants(false, false)
 		r.advance(r.now.Add(r.cfg.Step))
 	}
-	if got := r.stands(); got != (stands{Closed, 1, ReasonRecovered}) {
+	if got := r.standing(); got != (standing{Closed, 1, ReasonRecovered}) {
 		t.Fatalf("got %v", got)
 	}
 }
@@ -95,8 +94,8 @@ func TestRecoveryInSpiteOfSomeFailures(t *testing.T) {
 	}
 }
 
-// TestRecoveryTakesAsLongAsTheEvidence checks that a busy endpoint that works has its full
-// share back within seconds, and a quiet one after a few calls.
+// TestRecoveryTakesAsLongAsTheEvidence checks that a busy endpoint that works has its full share
+// back within seconds, and a quiet one after a few calls.
 func TestRecoveryTakesAsLongAsTheEvidence(t *testing.T) {
 	for _, test := range []struct {
 		rps      int

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestNextTrial checks when the next trial comes after one that failed.
+// TestNextTrial checks when the next trial comes after a failed one.
 func TestNextTrial(t *testing.T) {
 	const fast = 2 * time.Millisecond
 	usual := 10 * time.Second // the doubled period
@@ -64,7 +64,7 @@ func TestNextTrial(t *testing.T) {
 						t.Errorf("trial %d: the next one is %v away, want %v to %v", trial, left, least, most)
 					}
 					if silent := tt.want < usual && trial > 0; silent && r.b.Told.Turn != told {
-						t.Errorf("trial %d is news", trial)
+						t.Errorf("the breaker tells of trial %d", trial)
 					}
 				}
 			}

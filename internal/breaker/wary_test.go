@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
+// TestWaryBreakerOpensAtOneFailure checks that one failure or failed check opens a wary breaker, and
+// that a success ends its wariness.
 func TestWaryBreakerOpensAtOneFailure(t *testing.T) {
-	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	now, cfg := epoch, Defaults(time.Minute)
 	wary := func() *Breaker {
 		b := new(Breaker)
 		if !b.SetWary(now, &cfg, true) || b.Allowed(&cfg) != WaryShare {
@@ -46,7 +48,7 @@ func TestWaryBreakerOpensAtOneFailure(t *testing.T) {
 	b.Succeeded(&cfg, p, time.Millisecond)
 	b.SetWary(now, &cfg, true)
 	if b.Tick(now, &cfg); !b.Wary() {
-		t.Error("a success from before ends it")
+		t.Error("an earlier success ends its wariness")
 	}
 
 	b = wary()
@@ -55,7 +57,7 @@ func TestWaryBreakerOpensAtOneFailure(t *testing.T) {
 	}
 	b = wary()
 	if b.Checked(now, &cfg, false, false, true); b.State != Closed {
-		t.Error("a failed check opened it although nothing else is there")
+		t.Error("a failed check opened the last endpoint's breaker")
 	}
 
 	b = wary()
@@ -64,8 +66,9 @@ func TestWaryBreakerOpensAtOneFailure(t *testing.T) {
 	}
 }
 
+// TestOnlyAClosedBreakerIsWary checks that no open, recovering, forced or switched-off breaker is wary.
 func TestOnlyAClosedBreakerIsWary(t *testing.T) {
-	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	now, cfg := epoch, Defaults(time.Minute)
 	off := cfg
 	off.Off = true
 	for state := Open; state <= ForcedClosed; state++ {
@@ -81,8 +84,10 @@ func TestOnlyAClosedBreakerIsWary(t *testing.T) {
 	}
 }
 
+// TestOthersMoveTheEndOfAnOpenPeriod checks that TryAfter and TryAt move the end of an open period, but
+// do not stop a trial in flight.
 func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
-	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+	now, cfg := epoch, Defaults(time.Minute)
 	b := new(Breaker)
 	b.Trip(now, &cfg, ReasonConsecutive)
 	b.TryAfter(now.Add(time.Minute))
@@ -96,12 +101,14 @@ func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
 	}
 	b.TryAfter(now.Add(time.Hour))
 	if p, ok := b.Acquire(now.Add(time.Minute), &cfg); !ok || p.Trial == 0 {
-		t.Error("a trial under way is stopped")
+		t.Error("TryAfter stopped a trial in flight")
 	}
 }
 
-func TestVainTrialsOfOthersPutOffTheOwnForAWhile(t *testing.T) {
-	began, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+// TestPostponeEnds checks that Postpone keeps a breaker open while other instances try in vain, but only
+// for a while, and does not stop its own trial.
+func TestPostponeEnds(t *testing.T) {
+	began, cfg := epoch, Defaults(time.Minute)
 	b := new(Breaker)
 	b.Trip(began, &cfg, ReasonConsecutive)
 	now := began
@@ -111,7 +118,7 @@ func TestVainTrialsOfOthersPutOffTheOwnForAWhile(t *testing.T) {
 			t.Fatalf("it is %v after %v", b.State, now.Sub(began))
 		}
 	}
-	for range 10 { // the longest period before jitter
+	for range 10 { // seconds of the longest period, without jitter
 		now = now.Add(time.Second)
 		b.Postpone(now, &cfg)
 		b.Tick(now, &cfg)
@@ -121,12 +128,14 @@ func TestVainTrialsOfOthersPutOffTheOwnForAWhile(t *testing.T) {
 	}
 	b.Postpone(now, &cfg)
 	if p, ok := b.Acquire(now, &cfg); !ok || p.Trial == 0 {
-		t.Error("its own trial is stopped")
+		t.Error("Postpone stopped its own trial")
 	}
 }
 
-func TestWarinessCountsFailuresThatNothingFollowed(t *testing.T) {
-	now, cfg := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Defaults(time.Minute)
+// TestWarinessCountsEarlierFailures checks that SetWary opens a breaker at once if its latest results
+// are failures beyond the usual rate.
+func TestWarinessCountsEarlierFailures(t *testing.T) {
+	now, cfg := epoch, Defaults(time.Minute)
 	report := func(b *Breaker, failed bool, n int) {
 		for range n {
 			p, _ := b.Acquire(now, &cfg)
@@ -179,10 +188,12 @@ func TestWarinessCountsFailuresThatNothingFollowed(t *testing.T) {
 	}
 }
 
+// TestShareGrowsSlowlyWhileOthersReturnToo checks that the share grows by at most a tenth in a step if
+// other instances return at the same time.
 func TestShareGrowsSlowlyWhileOthersReturnToo(t *testing.T) {
 	cfg := Defaults(time.Minute)
 	steps := func(together, quick bool) (n int) {
-		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		now := epoch
 		b := new(Breaker)
 		b.Trip(now, &cfg, ReasonConsecutive)
 		if quick {
@@ -217,6 +228,6 @@ func TestShareGrowsSlowlyWhileOthersReturnToo(t *testing.T) {
 	}
 	b := new(Breaker)
 	if b.ReturnTogether(); b.together {
-		t.Error("a closed breaker returns")
+		t.Error("a closed breaker returns with others")
 	}
 }

@@ -173,7 +173,7 @@ func (s *State) spreadLocked(c *condition, now time.Time, cfg *breaker.Config) (
 		return false
 	}
 	s.scopes.failed(c)
-	return s.scopes.wide(now, cfg) && s.own.breaker.Widen(now, cfg)
+	return s.scopes.wide(now, cfg) && s.own.breaker.Widen(now, cfg, s.scopes.failSince(now, cfg))
 }
 
 // settle takes the outcome of an attempt.

@@ -5,6 +5,14 @@ import (
 	"errors"
 )
 
+// Wire types. See protobuf.dev/programming-guides/encoding.
+const (
+	wireVarint  = 0
+	wireFixed64 = 1
+	wireBytes   = 2
+	wireFixed32 = 5
+)
+
 // eachField calls f for each field of a message of protocol buffers: with n for a varint, with
 // bytes for a field that has a length. It leaves out fields of a fixed size, and stops at the
 // first malformed one.
@@ -17,7 +25,7 @@ func eachField(message []byte, f func(field int, n uint64, bytes []byte)) {
 		message = message[used:]
 		field, size := int(tag>>3), 0
 		switch tag & 7 {
-		case 0:
+		case wireVarint:
 			n, used := binary.Uvarint(message)
 			if used <= 0 {
 				return
@@ -25,9 +33,9 @@ func eachField(message []byte, f func(field int, n uint64, bytes []byte)) {
 			f(field, n, nil)
 			message = message[used:]
 			continue
-		case 1:
+		case wireFixed64:
 			size = 8
-		case 2:
+		case wireBytes:
 			n, used := binary.Uvarint(message)
 			if used <= 0 || n > uint64(len(message)-used) {
 				return
@@ -36,7 +44,7 @@ func eachField(message []byte, f func(field int, n uint64, bytes []byte)) {
 			f(field, 0, message[:n])
 			message = message[n:]
 			continue
-		case 5:
+		case wireFixed32:
 			size = 4
 		default:
 			return

@@ -12,48 +12,48 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// A trip is an attempt without a request, which the watcher leaves alone.
-type trip struct {
+// A fakeAttempt is an attempt without a request. The control loop never ends it.
+type fakeAttempt struct {
 	endpoint.Ticket
 	began    time.Time
-	latency  time.Duration // to the first byte; 0: not yet
+	latency  time.Duration // to the first byte; 0 before it
 	patience time.Duration
 }
 
-func (f *trip) HasStarted() bool                                  { return true }
-func (f *trip) StartedAt() time.Time                              { return f.began }
-func (f *trip) FirstByte() time.Duration                          { return f.latency }
-func (f *trip) WaitedFor(now time.Time) time.Duration             { return now.Sub(f.began) }
-func (f *trip) Uploads() bool                                     { return false }
-func (f *trip) WaitsForClient() bool                              { return false }
-func (f *trip) Flow() *endpoint.Flow                              { return nil }
-func (f *trip) MeasureFlow()                                      {}
-func (f *trip) RecordsCall(d time.Duration) (time.Duration, bool) { return d, true }
-func (f *trip) Look(time.Time, bool) endpoint.Ending              { return endpoint.NotEnded }
-func (f *trip) Act(endpoint.Ending, time.Time)                    {}
-func (f *trip) PatienceLeft() time.Duration                       { return f.patience }
+func (f *fakeAttempt) HasStarted() bool                                  { return true }
+func (f *fakeAttempt) StartedAt() time.Time                              { return f.began }
+func (f *fakeAttempt) FirstByte() time.Duration                          { return f.latency }
+func (f *fakeAttempt) WaitedFor(now time.Time) time.Duration             { return now.Sub(f.began) }
+func (f *fakeAttempt) Uploads() bool                                     { return false }
+func (f *fakeAttempt) WaitsForClient() bool                              { return false }
+func (f *fakeAttempt) Flow() *endpoint.Flow                              { return nil }
+func (f *fakeAttempt) MeasureFlow()                                      {}
+func (f *fakeAttempt) RecordsCall(d time.Duration) (time.Duration, bool) { return d, true }
+func (f *fakeAttempt) Look(time.Time, bool) endpoint.Ending              { return endpoint.NotEnded }
+func (f *fakeAttempt) Act(endpoint.Ending, time.Time)                    {}
+func (f *fakeAttempt) PatienceLeft() time.Duration                       { return f.patience }
 
-// begin puts an attempt in flight, which has its first byte after a millisecond.
-func begin(t testing.TB, s *endpoint.State, now time.Time, patience time.Duration) *trip {
+// begin starts an attempt whose first byte arrives after a millisecond.
+func begin(t testing.TB, s *endpoint.State, now time.Time, patience time.Duration) *fakeAttempt {
 	t.Helper()
-	f := &trip{began: now, latency: time.Millisecond, patience: patience}
+	f := &fakeAttempt{began: now, latency: time.Millisecond, patience: patience}
 	if !s.Acquire(f, now, defaultBreaker(), nil, endpoint.AdmitNormally) {
 		t.Fatal("not admitted")
 	}
 	return f
 }
 
-// settle lets an attempt come to its end.
-func settle(s *endpoint.State, f *trip, now time.Time, o outcome.Outcome) {
+// settle ends an attempt with an outcome.
+func settle(s *endpoint.State, f *fakeAttempt, now time.Time, o outcome.Outcome) {
 	s.Settle(f, now, defaultBreaker(), o, true, endpoint.NoDoubt)
 }
 
-// isOpen tells whether an endpoint's breaker is open.
+// isOpen reports whether an endpoint's breaker is open.
 func isOpen(s *endpoint.State, now time.Time) bool {
 	return s.Stands(now, defaultBreaker()).State == breaker.Open
 }
 
-// handlerOf is a handler of a pool, which runs by it.
+// handlerOf attaches a handler with these targets to a pool, and returns it.
 func handlerOf(t testing.TB, p *Pool, targets ...*target.Target) *Handler {
 	t.Helper()
 	h := &Handler{Pool: p, Targets: targets, Breaker: defaultBreaker(), Longest: 2 * time.Second, Logger: zap.NewNop()}

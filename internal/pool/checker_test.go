@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// checkedPool returns a pool of n endpoints with a check each second, spread over the second
-// from now on. Its checker does not run.
+// checkedPool returns a pool of n endpoints with a check each second. The checks are spread over the
+// second from now. The checker does not run.
 func checkedPool(n int, now time.Time) *Pool {
 	p := &Pool{Members: make(map[endpoint.Key]*PoolMember)}
 	g := &Generation{}
@@ -29,7 +29,8 @@ func checkedPool(n int, now time.Time) *Pool {
 	return p
 }
 
-// TestCheckerLooksAtWhatIsDue wants a wake to leave alone the endpoints whose checks are not due.
+// TestCheckerLooksAtWhatIsDue checks that the checker does not look at endpoints whose checks are not
+// due.
 func TestCheckerLooksAtWhatIsDue(t *testing.T) {
 	for _, n := range []int{3, 30, 300, 3000} {
 		now := time.Unix(1e9, 0)
@@ -53,7 +54,7 @@ func TestCheckerLooksAtWhatIsDue(t *testing.T) {
 	}
 }
 
-// TestAgenda wants checks in the order of their times, whatever is put, moved and removed.
+// TestAgenda checks that checks come in the order of their times after any changes.
 func TestAgenda(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	now := time.Unix(1e9, 0)
@@ -74,7 +75,7 @@ func TestAgenda(t *testing.T) {
 		}
 	}
 	if len(a) != left || left == 0 {
-		t.Fatalf("%d in the agenda, want %d", len(a), left)
+		t.Fatalf("the agenda has %d checks, want %d", len(a), left)
 	}
 	for last := now; len(a) > 0; a.remove(a[0]) {
 		if a[0].due.Before(last) {
@@ -84,8 +85,8 @@ func TestAgenda(t *testing.T) {
 	}
 }
 
-// TestCheckOfTrialComesSoon wants the next check of an endpoint moved forward once an attempt has
-// made it recover, which tells the checker nothing.
+// TestCheckOfTrialComesSoon checks that the next check of an endpoint comes earlier when an attempt has
+// made it recover, although that does not wake the checker.
 func TestCheckOfTrialComesSoon(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	p := checkedPool(3, now)
@@ -99,36 +100,36 @@ func TestCheckOfTrialComesSoon(t *testing.T) {
 		c.ended(one.state, at)
 		c.look(now)
 	}
-	for range 8 { // until they come rarely
+	for range 8 { // until checks are rare
 		fail()
 		now = one.due
 		if !one.state.BeginCheck(now, one.cfg.Interval) {
-			t.Fatal("no check of a failing endpoint")
+			t.Fatal("a failing endpoint has no check")
 		}
 	}
 	fail()
 	if wait := one.due.Sub(now); wait < 20*time.Second {
-		t.Fatalf("the next check of a failing endpoint in %v", wait)
+		t.Fatalf("the next check of a failing endpoint is in %v", wait)
 	}
-	if f := (&trip{began: now}); !one.state.Acquire(f, now, cfg, nil, endpoint.AdmitAllDown) {
+	if f := (&fakeAttempt{began: now}); !one.state.Acquire(f, now, cfg, nil, endpoint.AdmitAllDown) {
 		t.Fatal("no trial")
 	}
 	c.look(now)
 	if wait := one.due.Sub(now); wait > 3*time.Second {
-		t.Errorf("the next check of an endpoint on trial in %v", wait)
+		t.Errorf("the next check of an endpoint on trial is in %v", wait)
 	}
 }
 
-// BenchmarkChecker is what a check costs a pool beside its request, at endpoints with a check each
-// second.
+// BenchmarkChecker measures what a check costs a pool, without its request, if endpoints have a check
+// each second.
 func BenchmarkChecker(b *testing.B) {
 	for _, n := range []int{3, 30, 300, 3000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			now := time.Unix(1e9, 0)
 			p := checkedPool(n, now)
 			c := &p.checker
-			by := defaultBreaker()
-			var underway []*checked
+			cfg := defaultBreaker()
+			var running []*checked
 			b.ReportAllocs()
 			c.look(now)
 			b.ResetTimer()
@@ -137,14 +138,14 @@ func BenchmarkChecker(b *testing.B) {
 				one, next := c.take(now)
 				if one != nil {
 					begun++
-					underway = append(underway, one)
+					running = append(running, one)
 					continue
 				}
-				for _, one := range underway {
-					at, _, _ := one.state.EndCheck(now, one.cfg, by, endpoint.CheckResult{Passed: true, Why: endpoint.CheckPassed, Latency: time.Millisecond}, false)
+				for _, one := range running {
+					at, _, _ := one.state.EndCheck(now, one.cfg, cfg, endpoint.CheckResult{Passed: true, Why: endpoint.CheckPassed, Latency: time.Millisecond}, false)
 					c.ended(one.state, at)
 				}
-				underway = underway[:0]
+				running = running[:0]
 				if slot := now.Add(checkSlot); c.slotted() && next.Before(slot) {
 					next = slot
 				}

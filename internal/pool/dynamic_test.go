@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// dynamic is a handler whose upstreams the test gives to each call.
+// dynamic returns a handler with dynamic upstreams, which the test passes to TableFor.
 func dynamic(t testing.TB) *Handler {
 	t.Helper()
 	p := newTestPool(t.Name())
@@ -32,6 +32,7 @@ func dynamic(t testing.TB) *Handler {
 	return h
 }
 
+// addressesFrom returns n upstreams, starting with the address of a number.
 func addressesFrom(from, n int) (set reverseproxy.UpstreamPool) {
 	for i := from; i < from+n; i++ {
 		set = append(set, &reverseproxy.Upstream{Dial: fmt.Sprintf("10.0.%d.%d:80", i/256, i%256)})
@@ -39,7 +40,7 @@ func addressesFrom(from, n int) (set reverseproxy.UpstreamPool) {
 	return set
 }
 
-// known is how many addresses the pool knows.
+// known returns the number of addresses that the pool knows.
 func known(t testing.TB, h *Handler) int {
 	t.Helper()
 	h.Pool.Mu.Lock()
@@ -50,8 +51,8 @@ func known(t testing.TB, h *Handler) int {
 	return len(h.Pool.Members)
 }
 
-// TestDynamicEndpointsAreBounded: of those that come and go the latest are known, and
-// those about which something is to be remembered.
+// TestDynamicEndpointsAreBounded checks that a pool knows the latest of the endpoints that come and go,
+// and those that are out or busy.
 func TestDynamicEndpointsAreBounded(t *testing.T) {
 	h := dynamic(t)
 	now := time.Now()
@@ -69,13 +70,14 @@ func TestDynamicEndpointsAreBounded(t *testing.T) {
 			t.Fatalf("%d endpoints are known", n)
 		}
 	}
-	known := h.Dynamic.Known
-	if known[open.Address] != open || known[busy.Address] != busy || known[idle.Address] != nil {
-		t.Errorf("known: open %v, busy %v, idle %v", known[open.Address] != nil, known[busy.Address] != nil, known[idle.Address] != nil)
+	targets := h.Dynamic.Known
+	if targets[open.Address] != open || targets[busy.Address] != busy || targets[idle.Address] != nil {
+		t.Errorf("known: open %v, busy %v, idle %v", targets[open.Address] != nil, targets[busy.Address] != nil, targets[idle.Address] != nil)
 	}
 }
 
-// TestASetLargerThanTheBoundIsCalledWhole, and as fairly.
+// TestASetLargerThanTheBoundIsCalledWhole checks that all endpoints of a large set get calls, and that
+// breakers of endpoints beyond the bound work.
 func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 	h := dynamic(t)
 	now := time.Now()
@@ -90,7 +92,7 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 		}
 		settle(target.State, begin(t, target.State, now, time.Second), now, outcome.Success)
 	}
-	// one beyond the bound that opens comes back by itself
+	// The breaker of an endpoint beyond the bound opens, and its open period ends.
 	beyond := table.Targets[len(table.Targets)-1]
 	for _, target := range table.Targets {
 		if h.Dynamic.Known[target.Address] != target {
@@ -113,7 +115,8 @@ func TestASetLargerThanTheBoundIsCalledWhole(t *testing.T) {
 	}
 }
 
-// TestASetInAnotherOrderIsTheSameSet: name servers shuffle their answers.
+// TestASetInAnotherOrderIsTheSameSet checks that the order of a set does not matter, because name servers
+// shuffle their answers.
 func TestASetInAnotherOrderIsTheSameSet(t *testing.T) {
 	h := dynamic(t)
 	now := time.Now()
@@ -122,7 +125,7 @@ func TestASetInAnotherOrderIsTheSameSet(t *testing.T) {
 	for range 10 {
 		rand.Shuffle(len(set), func(i, j int) { set[i], set[j] = set[j], set[i] })
 		if h.TableFor(set, now) != table {
-			t.Fatal("the table was made anew")
+			t.Fatal("the same set has another table")
 		}
 	}
 	if h.TableFor(set[:49], now) == table || h.TableFor(append(set[:49:49], set[0]), now) == table {
@@ -130,8 +133,7 @@ func TestASetInAnotherOrderIsTheSameSet(t *testing.T) {
 	}
 }
 
-// BenchmarkDynamicTick is what the control loop has to do, four times a second, and
-// BenchmarkDynamicLookup what a lookup costs that brings another set.
+// BenchmarkDynamicTick measures a tick of the control loop, which runs four times a second.
 func BenchmarkDynamicTick(b *testing.B) {
 	for _, n := range []int{10, 1000, 4559} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -148,6 +150,7 @@ func BenchmarkDynamicTick(b *testing.B) {
 	}
 }
 
+// BenchmarkDynamicLookup measures a lookup that finds another set.
 func BenchmarkDynamicLookup(b *testing.B) {
 	for _, n := range []int{10, 1000, 4559} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -13,15 +13,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/event"
 )
 
-// newTestPool is a pool of its own, whose loop does not run.
+// newTestPool returns a pool that is in no registry. Its loop does not run.
 func newTestPool(name string) *Pool {
 	p := New(name)
 	p.Loop.Wake = make(chan struct{}, 1)
 	return p
 }
 
-// TestEventsAreFolded lets one event of a sort leave at once, and those of the
-// next second as one.
+// TestEventsAreFolded checks that the first event of a kind goes out at once, and that those of the next
+// second go out as one.
 func TestEventsAreFolded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s := event.Latest.Subscribe(^uint64(0))
@@ -48,22 +48,23 @@ func TestEventsAreFolded(t *testing.T) {
 			}
 		}
 		step(0, 1, 1)                    // at once
-		step(500*time.Millisecond, 7)    // kept back
+		step(500*time.Millisecond, 7)    // held back
 		step(501*time.Millisecond, 2, 7) // a second after the first
 		step(time.Second, 0, 2)          // the rest
-		step(time.Second, 0)             // forgotten
-		step(10*time.Millisecond, 3, 1)  // so the next leaves at once
+		step(time.Second, 0)             // nothing is left
+		step(10*time.Millisecond, 3, 1)  // the next one goes out at once
 		p.Emit(event.Event{Kind: event.Failover, Endpoint: "a", To: "c", Reason: "reset"})
-		step(0, 0, 1) // another sort
+		step(0, 0, 1) // another destination
 		p.Emit(event.Event{Kind: event.EndpointHeld, Endpoint: "a", Count: 5})
-		step(0, 0, 5) // a count of its own
+		step(0, 0, 5) // an event that stands for five
 		p.Outbox.Close()
-		step(0, 0, 2) // what was kept back leaves at the end
+		step(0, 0, 2) // the end sends what was held back
 		p.Emit(event.Event{Kind: event.Failover})
-		step(time.Minute, 0) // and nothing after it
+		step(time.Minute, 0) // nothing goes out after the end
 	})
 }
 
+// TestEventsAreLogged checks the level and the fields of events in the log.
 func TestEventsAreLogged(t *testing.T) {
 	p := newTestPool("logged")
 	core, logs := observer.New(zap.DebugLevel)

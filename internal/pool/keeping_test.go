@@ -22,12 +22,12 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// memory is a storage that counts what is stored.
+// memory is a storage in memory. It is safe for concurrent use.
 type memory struct {
 	mu     sync.Mutex
 	values map[string][]byte
-	stored int
-	broken bool
+	stored int  // number of calls of Store
+	broken bool // Store and Load fail
 }
 
 func (m *memory) Store(_ context.Context, key string, value []byte) error {
@@ -94,9 +94,9 @@ func (m *memory) List(_ context.Context, prefix string, _ bool) ([]string, error
 	return keys, nil
 }
 
-// keptPool is a pool whose history is kept in a storage, without a loop.
+// keptPool returns a pool that keeps its history in a storage. Its loop does not run.
 func keptPool(name string, storage sla.Storage, objective *sla.Objective) *Pool {
-	// a bubble's clock begins in 2000, which Keeper takes for one that is not set
+	// A bubble's clock begins in 2000. Keeper takes such a clock for one that is not set.
 	time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	p := newTestPool(name)
 	g := &Generation{logger: caddy.Log()}
@@ -109,7 +109,7 @@ func keptPool(name string, storage sla.Storage, objective *sla.Objective) *Pool 
 	return p
 }
 
-// calls makes calls that came to an outcome.
+// pretend counts n calls with an outcome.
 func pretend(p *Pool, o outcome.Outcome, n int) {
 	p.Mu.Lock()
 	s := p.joinLocked(endpoint.Key{Name: "one", Address: "one:80"})
@@ -122,8 +122,8 @@ func pretend(p *Pool, o outcome.Outcome, n int) {
 	s.Mu.Unlock()
 }
 
-// TestAStartIsJudgedAtOnce looks at the standing of a pool whose configuration has just started, whose endpoints have
-// their first calls then, and which gets another objective.
+// TestAStartIsJudgedAtOnce checks that a pool has its standing soon after its configuration starts, after
+// its first calls, and after a reload with another objective.
 func TestAStartIsJudgedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		objective := func(availability float64) *sla.Objective {
@@ -154,12 +154,12 @@ func TestAStartIsJudgedAtOnce(t *testing.T) {
 		wants("after a reload", 0.5, 7)
 		pretend(p, outcome.FailedStatus, 1)
 		p.Keeping.Poke()
-		wants("after one that changes nothing", 0.5, 8)
+		wants("after a reload that changes nothing", 0.5, 8)
 	})
 }
 
-// TestKeepsEveryMinute looks at when the history is saved, and what a successor
-// finds after the pool died without a last save.
+// TestKeepsEveryMinute checks when a pool saves its history, and what a successor finds if the pool ended
+// without a last save.
 func TestKeepsEveryMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := new(memory)
@@ -195,14 +195,14 @@ func TestKeepsEveryMinute(t *testing.T) {
 		pretend(p, outcome.FailedReset, 4)
 		step(61*time.Second, true)
 		pretend(p, outcome.Success, 5)
-		step(30*time.Second, false) // and now it is killed
+		step(30*time.Second, false) // it is killed here
 		if n := found(); n != 7 {
 			t.Errorf("found %d calls, want the 7 of the last save", n)
 		}
 		storage.breakDown(true)
 		step(time.Minute, false)
 		storage.breakDown(false)
-		step(time.Minute, true) // what could not be saved is saved later
+		step(time.Minute, true) // a later save has what an earlier one could not
 		pretend(p, outcome.Success, 1)
 		p.Keeping.stop() // saves at the end
 		if n := found(); n != 13 {
@@ -211,7 +211,7 @@ func TestKeepsEveryMinute(t *testing.T) {
 	})
 }
 
-// TestKeepsNothingUnasked leaves the storage alone where there is no sla option.
+// TestKeepsNothingUnasked checks that a pool without the option sla stores nothing.
 func TestKeepsNothingUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := new(memory)
@@ -226,7 +226,7 @@ func TestKeepsNothingUnasked(t *testing.T) {
 	})
 }
 
-// TestBurnEvents lets a budget burn and recover.
+// TestBurnEvents checks the events when a budget burns and when that is over.
 func TestBurnEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, sub := event.Latest.Subscribe(^uint64(0))
@@ -246,7 +246,7 @@ func TestBurnEvents(t *testing.T) {
 			return event.Event{}, false
 		}
 		if e, ok := next(10*time.Minute, outcome.Success); ok {
-			t.Fatalf("while all is well: %+v", e)
+			t.Fatalf("while all succeeds: %+v", e)
 		}
 		e, ok := next(2*time.Minute, outcome.FailedStatus)
 		if !ok || e.Kind != event.SLABurning || e.Reason != "availability" || e.Endpoint != "" || e.Details["limit"] != 14.4 {
@@ -257,12 +257,12 @@ func TestBurnEvents(t *testing.T) {
 		}
 		e, ok = next(100*time.Hour, outcome.Success)
 		if !ok || e.Kind != event.SLAMetAgain {
-			t.Errorf("when all is well again: %v, %+v", ok, e)
+			t.Errorf("when all succeeds again: %v, %+v", ok, e)
 		}
 	})
 }
 
-// TestHistoryOfAnyName: the history of a pool is kept in files whatever its name.
+// TestHistoryOfAnyName checks that files can keep the history of a pool with any name.
 func TestHistoryOfAnyName(t *testing.T) {
 	storage := &certmagic.FileStorage{Path: t.TempDir()}
 	now := time.Now()

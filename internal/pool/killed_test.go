@@ -15,11 +15,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// keptIn is the variable that names the storage of the process that TestKilled kills.
+// keptIn is the environment variable with the storage's directory of the process that TestKilled kills.
 const keptIn = "FAILOVER_TEST_KEPT_IN"
 
-// init makes the test binary a process that counts calls and saves them without end, and says so on its
-// standard output: known, sent or saved, and the number of calls.
+// init makes the test binary a process that counts and saves calls without end, if keptIn is set. It
+// writes lines to its standard output: known, sent or saved, and the number of calls.
 func init() {
 	dir := os.Getenv(keptIn)
 	if dir == "" {
@@ -42,8 +42,8 @@ func init() {
 	}
 }
 
-// TestKilled kills a process with SIGKILL while it counts and saves, again and again, and wants its successor
-// to know at least what was saved before that, and nothing that never was.
+// TestKilled checks that a process knows all calls that its predecessor had saved before a SIGKILL, and
+// none that never happened.
 func TestKilled(t *testing.T) {
 	home := t.TempDir()
 	var saved, sent uint64
@@ -65,7 +65,7 @@ func TestKilled(t *testing.T) {
 			var what string
 			var n uint64
 			if _, err := fmt.Sscan(lines.Text(), &what, &n); err != nil {
-				continue // of the log
+				continue // a line of the log
 			}
 			switch what {
 			case "known":

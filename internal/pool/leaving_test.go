@@ -11,8 +11,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// TestWhatEndsAfterAnEndpointHasLeftIsCounted has attempts in flight at an endpoint that a
-// reload removes: what they come to is in the pool's calls, the history and the failovers.
+// TestWhatEndsAfterAnEndpointHasLeftIsCounted checks that attempts in flight at an endpoint that a reload
+// removes count in the pool's calls, the history and the failovers.
 func TestWhatEndsAfterAnEndpointHasLeftIsCounted(t *testing.T) {
 	p := newTestPool("left")
 	defer p.Outbox.Close()
@@ -39,7 +39,7 @@ func TestWhatEndsAfterAnEndpointHasLeftIsCounted(t *testing.T) {
 	one.State.CountFailover("two", "reset")
 	one.State.Settle(bad, now, cfg, outcome.FailedReset, true, endpoint.NoDoubt)
 	p.Tick(now.Add(2 * TickEvery))
-	one.State.CountCall(outcome.FailedReset, 0) // the request's goroutine comes a little later
+	one.State.CountCall(outcome.FailedReset, 0) // the request's goroutine is a little later
 	p.Tick(now.Add(3 * TickEvery))
 
 	if got, want := counts(p, t, ""), (sla.Counts{Calls: 2, Failures: failed(sla.Reset, 1)}); got != want {
@@ -55,17 +55,17 @@ func TestWhatEndsAfterAnEndpointHasLeftIsCounted(t *testing.T) {
 		p.Tick(now.Add(time.Duration(4+i) * TickEvery))
 	}
 	if n := len(p.leaving.all()); n != 0 {
-		t.Errorf("%d endpoints are still looked after", n)
+		t.Errorf("the pool still folds %d endpoints that have left", n)
 	}
 }
 
-// agreeing are terms that agree with any.
+// agreeing are terms that agree with all others.
 type agreeing struct{}
 
 func (agreeing) AgreesWith(Terms) error { return nil }
 
-// TestADynamicHandlerHidesNoOutage has a handler that has had no request yet beside one all
-// of whose endpoints are out.
+// TestADynamicHandlerHidesNoOutage checks that a pool is down if all known endpoints are out, although
+// another handler has had no request yet, and so has no endpoint.
 func TestADynamicHandlerHidesNoOutage(t *testing.T) {
 	p := newTestPool("hidden")
 	defer p.Outbox.Close()

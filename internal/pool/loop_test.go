@@ -9,7 +9,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// running is a pool of one endpoint whose loop runs until stop.
+// running returns a pool of one endpoint. Its loop runs until stop.
 func running(t *testing.T) (p *Pool, one *target.Target, stop func()) {
 	p = New(t.Name())
 	p.Loop.start(p)
@@ -22,8 +22,8 @@ func running(t *testing.T) (p *Pool, one *target.Target, stop func()) {
 	}
 }
 
-// TestLookOutRelaxes wants the loop to look at attempts as often as their timeouts
-// ask for, and no longer more often when these are over.
+// TestLookOutRelaxes checks that the loop looks at attempts as often as their timeouts need, and less
+// often again when these attempts are over.
 func TestLookOutRelaxes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, one, stop := running(t)
@@ -34,7 +34,7 @@ func TestLookOutRelaxes(t *testing.T) {
 				t.Errorf("%s: every %v, want %v", when, got, want)
 			}
 		}
-		attempt := func(timeout time.Duration) *trip {
+		attempt := func(timeout time.Duration) *fakeAttempt {
 			f := begin(t, one.State, time.Now(), timeout)
 			p.Watch(timeout)
 			return f
@@ -46,11 +46,11 @@ func TestLookOutRelaxes(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		want("a quick one", watchAtLeast)
 		time.Sleep(310 * time.Millisecond)
-		want("it is under way", watchAtLeast)
+		want("it is in flight", watchAtLeast)
 		settle(one.State, quick, time.Now(), outcome.Success)
 		time.Sleep(time.Second)
 		want("it is over", watchAtMost)
-		for range 20 { // one a tick keeps it up
+		for range 20 { // an attempt in each tick
 			settle(one.State, attempt(320*time.Millisecond), time.Now(), outcome.Success)
 			time.Sleep(TickEvery / 2)
 		}
@@ -62,8 +62,8 @@ func TestLookOutRelaxes(t *testing.T) {
 	})
 }
 
-// TestLoopParks wants the control loop to sleep in an idle pool, and to be awake
-// again for the next attempt; and to watch those to their end that the pool leaves behind.
+// TestLoopParks checks that the control loop of an idle pool is parked, wakes up for the next attempt,
+// and watches attempts to their end after the pool has stopped.
 func TestLoopParks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, one, stop := running(t)
@@ -87,6 +87,6 @@ func TestLoopParks(t *testing.T) {
 		stop()
 		time.Sleep(time.Minute)
 		settle(one.State, f, time.Now(), outcome.Success)
-		time.Sleep(watchAtMost) // or the bubble tells that the loop goes on
+		time.Sleep(watchAtMost) // the loop ends, or the bubble fails
 	})
 }

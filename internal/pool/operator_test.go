@@ -14,7 +14,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// TestOrdersEndByThemselves lets times run out in a bubble of their own.
+// TestOrdersEndByThemselves checks that orders end after their time, and only they.
 func TestOrdersEndByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pool{Name: "bubble", Members: make(map[endpoint.Key]*PoolMember)}
@@ -66,7 +66,7 @@ func TestOrdersEndByThemselves(t *testing.T) {
 			t.Errorf("after two minutes: %+v", e)
 		}
 
-		// an order that took the place of another is not ended by the other's time
+		// The end of an order does not end the order that replaced it.
 		order(api.Order{Action: api.Drain, Lasts: time.Minute})
 		time.Sleep(30 * time.Second)
 		order(api.Order{Action: api.Drain, Lasts: time.Minute})
@@ -93,12 +93,12 @@ func TestOrdersEndByThemselves(t *testing.T) {
 			err.Error() != `pool "bubble" has no endpoint "three"; it has "one", "two"` {
 			t.Errorf("an unknown endpoint: %v", err)
 		}
-		order(api.Order{Action: api.Drain, Lasts: time.Minute}) // whose timer must not outlive the pool
+		order(api.Order{Action: api.Drain, Lasts: time.Minute}) // its timer ends with the pool, or the bubble fails
 	})
 }
 
-// TestOrdersKeepDynamicEndpoints wants a drained endpoint that DNS no longer
-// names to be drained still when it comes back.
+// TestOrdersKeepDynamicEndpoints checks that a drained endpoint that DNS no longer names is still drained
+// when it comes back.
 func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 	p := &Pool{Name: "dynamic", Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
@@ -137,7 +137,7 @@ func TestOrdersKeepDynamicEndpoints(t *testing.T) {
 		return names
 	}
 	if got := names(); slices.Contains(got, "b:80") || !slices.Contains(got, "a:80") {
-		t.Fatalf("what is remembered: %q", got)
+		t.Fatalf("the pool knows %q", got)
 	}
 	table := h.TableFor(upstreams("a:80", "b:80"), later)
 	if table.Share(0) != 0 || table.Share(1) != 1 {

@@ -15,14 +15,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// noSubscribers is a configuration that hears no events.
+// noSubscribers is an event source that emits nothing.
 type noSubscribers struct{}
 
 func (noSubscribers) Usable() bool         { return false }
 func (noSubscribers) Emit(event.Event)     {}
 func (noSubscribers) Storage() sla.Storage { return nil }
 
-// TestSchedulesComeAndGo: an idle pool wakes up for them, tables follow, and events tell.
+// TestSchedulesComeAndGo checks that an idle pool wakes up when a schedule begins or ends, and that
+// tables and statuses follow.
 func TestSchedulesComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		window := func(cron string) *schedule.Window {
@@ -88,7 +89,7 @@ func TestSchedulesComeAndGo(t *testing.T) {
 	})
 }
 
-// TestAPlanChanges: each thing that begins or ends is an event.
+// TestAPlanChanges checks that each beginning and end of a change is an event.
 func TestAPlanChanges(t *testing.T) {
 	weight, priority := 0.5, 2
 	s := &endpoint.State{Key: endpoint.Key{Name: "one"}}

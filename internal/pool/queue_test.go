@@ -10,15 +10,15 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 )
 
-// A gate lets fake calls in at one endpoint, as the breaker of a real one would.
+// A gate is an endpoint that lets a number of fake calls in. The queue's mutex guards it.
 type gate struct {
 	state endpoint.State
-	open  int // calls that are let in; negative: any number
+	open  int // number of calls that it lets in; negative means any number
 	due   time.Time
-	in    []string
+	in    []string // names of the calls that are in
 }
 
-// waiter is a call that waits at a gate. What it does is guarded by the queue's mutex.
+// waiter is a call that waits at a gate.
 type waiter struct {
 	name     string
 	gate     *gate
@@ -44,7 +44,7 @@ func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) Way {
 
 func newQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
 
-// empty has all leave who are left.
+// empty makes all waiting calls leave.
 func (q *Queue) empty() {
 	q.mu.Lock()
 	var left []*Place
@@ -58,7 +58,7 @@ func (q *Queue) empty() {
 	synctest.Wait()
 }
 
-// lets opens a gate for so many calls, and waits until they are in.
+// lets opens a gate for n calls, and waits until they are in.
 func (g *gate) lets(q *Queue, n int) {
 	q.mu.Lock()
 	g.open = n
@@ -75,6 +75,8 @@ func (g *gate) wantIn(t *testing.T, what string, names ...string) {
 	}
 }
 
+// TestTheQueueIsFirstComeFirstServed checks that calls enter in the order of their start, and that a call
+// that has left does not enter.
 func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, g, began := newQueue(), new(gate), time.Now()
@@ -86,7 +88,7 @@ func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
 		}
 		g.wantIn(t, "while the gate is shut")
 		if !places[1].Leave() || places[1].Leave() {
-			t.Error("the third could not leave, or left twice")
+			t.Error("the third call could not leave, or left twice")
 		}
 		g.lets(q, 1)
 		g.wantIn(t, "after one was let in", "first")
@@ -94,18 +96,18 @@ func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
 		g.lets(q, 1)
 		g.wantIn(t, "after another", "first", "second")
 		if places[0].Leave() || !q.Blocked() {
-			t.Error("who was let in could leave, or nobody waits any longer")
+			t.Error("a call that is in could leave, or no call waits")
 		}
 		places[3].Answered(time.Millisecond, true)
 		g.lets(q, 5)
 		g.wantIn(t, "at last", "first", "second", "fourth")
 		if q.Blocked() || q.serving {
-			t.Error("nobody waits, and the queue goes on")
+			t.Error("no call waits, but the queue still runs")
 		}
 	})
 }
 
-// TestTheQueueLooksByItself for endpoints of which nobody tells it, four times a second.
+// TestTheQueueLooksByItself checks that the queue looks for endpoints four times a second without a wake.
 func TestTheQueueLooksByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, g, began := newQueue(), new(gate), time.Now()
@@ -122,7 +124,7 @@ func TestTheQueueLooksByItself(t *testing.T) {
 	})
 }
 
-// TestTheQueueLooksWhenALimitHasRoom, and not more than a thousand times a second.
+// TestTheQueueLooksWhenALimitHasRoom checks that the queue looks at the time that Due returns.
 func TestTheQueueLooksWhenALimitHasRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, g, began := newQueue(), new(gate), time.Now()
@@ -140,7 +142,8 @@ func TestTheQueueLooksWhenALimitHasRoom(t *testing.T) {
 	})
 }
 
-// TestCallsOfOneKindHoldUpNoOther: handlers of one pool may have different endpoints.
+// TestCallsOfOneKindHoldUpNoOther checks that calls without an endpoint do not delay calls of another
+// kind, because handlers of one pool may have different endpoints.
 func TestCallsOfOneKindHoldUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, shut, open := newQueue(), new(gate), &gate{open: -1}
@@ -151,13 +154,13 @@ func TestCallsOfOneKindHoldUpNoOther(t *testing.T) {
 			<-p.In()
 			p.Answered(time.Millisecond, true)
 		}
-		open.wantIn(t, "of the kind that has an endpoint", "0", "1", "2")
+		open.wantIn(t, "calls with an endpoint", "0", "1", "2")
 		shut.lets(q, -1)
-		shut.wantIn(t, "of the other, of which one has been answered by nobody", "shut")
+		shut.wantIn(t, "calls of the other kind, before a response", "shut")
 	})
 }
 
-// TestDoubtfulCallsAreNoTrials unless there are no others.
+// TestDoubtfulCallsAreNoTrials checks that doubtful calls enter only after all others.
 func TestDoubtfulCallsAreNoTrials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, g := newQueue(), new(gate)
@@ -165,15 +168,15 @@ func TestDoubtfulCallsAreNoTrials(t *testing.T) {
 		q.Join(&waiter{name: "doubtful", gate: g, doubtful: true}, time.Now())
 		p := q.Join(&waiter{name: "fresh", gate: g}, time.Now().Add(time.Second))
 		g.lets(q, 1)
-		g.wantIn(t, "of both", "fresh")
+		g.wantIn(t, "first", "fresh")
 		p.Answered(time.Millisecond, true)
 		g.lets(q, 1)
-		g.wantIn(t, "of the one that is left", "fresh", "doubtful")
+		g.wantIn(t, "then", "fresh", "doubtful")
 	})
 }
 
-// TestLanesOpenByAnswers: an endpoint that comes back gets one call, then twice as many with each round of answers
-// in time, and fewer where it gets slow or fails.
+// TestLanesOpenByAnswers checks that an endpoint that comes back gets one call, then twice as many after
+// each round of responses in time, and fewer if it gets slow or fails.
 func TestLanesOpenByAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, g := newQueue(), &gate{open: -1}
@@ -222,18 +225,18 @@ func TestLanesOpenByAnswers(t *testing.T) {
 	})
 }
 
-// TestWaitsAreCounted and bounded.
+// TestWaitsAreCounted checks that waits are counted, and that their number is limited.
 func TestWaitsAreCounted(t *testing.T) {
 	q, now := newQueue(), time.Now()
 	for i, want := range []bool{true, true, false} {
 		if q.Take(2) != want {
-			t.Errorf("of three calls two may wait, and number %d was wrong", i)
+			t.Errorf("call %d of three: may wait is %v, want %v", i, !want, want)
 		}
 	}
 	q.TurnedAway()
 	q.Release(80*time.Millisecond, LetIn)
 	if !q.Take(2) {
-		t.Error("who was let in makes no room")
+		t.Error("no call may wait after one has entered")
 	}
 	q.Release(3*time.Second, TimeOver)
 	q.Release(2*time.Minute, Left)

@@ -29,7 +29,7 @@ type edge struct {
 	stop func()
 }
 
-// newEdge starts an instance with the endpoints one and two; key is the credential of one.
+// newEdge starts an instance with the endpoints one and two. key is the credential of one.
 func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
 	t.Helper()
 	p := &Pool{Name: "api", Members: make(map[endpoint.Key]*PoolMember)}
@@ -37,8 +37,11 @@ func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
 	e := &edge{Pool: p, t: t}
 	e.node = fleet.NewNode(fleet.Settings{
 		Fleet: "eu", Instance: name,
-		Take:   func(f *fleet.Fact, live bool, now time.Time) { p.Hear(f, live, now) },
-		Active: p.Active,
+		Take: func(f *fleet.Fact, live bool, now time.Time) { p.Hear(f, live, now) },
+		Active: func(since time.Time) []string {
+			endpoints, scopes := p.places(since)
+			return append(endpoints, scopes...)
+		},
 	})
 	p.Fleet = e.node
 	leave := e.node.Run(hub)
@@ -60,7 +63,7 @@ func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
 	return e
 }
 
-// fleetOf runs a test with edges of the names a, b, c and so on, which know each other.
+// fleetOf runs a test with n instances, named a, b, c and so on, that know each other.
 func fleetOf(t *testing.T, n int, test func(hub *fleettest.Hub, edges []*edge)) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := fleettest.NewHub()
@@ -77,7 +80,7 @@ func fleetOf(t *testing.T, n int, test func(hub *fleettest.Hub, edges []*edge)) 
 
 func (e *edge) one() *endpoint.State { return e.h.Targets[0].State }
 
-// call makes an attempt at one that comes to an outcome.
+// call makes an attempt at one, which ends with an outcome.
 func (e *edge) call(o outcome.Outcome, retryAfter time.Duration) {
 	e.t.Helper()
 	now := time.Now()
@@ -203,7 +206,7 @@ func TestSuccessEndsWariness(t *testing.T) {
 	})
 }
 
-// TestMostOfThoseWithCallsMustAgree: two of six that have calls are no reason to be wary.
+// TestMostOfThoseWithCallsMustAgree checks that two of six instances with calls make no other wary.
 func TestMostOfThoseWithCallsMustAgree(t *testing.T) {
 	fleetOf(t, 7, func(_ *fleettest.Hub, edges []*edge) {
 		for range 3 { // until all have said that they have calls
@@ -276,7 +279,8 @@ func TestOrdersGoToAllUnlessTheyAreForHere(t *testing.T) {
 	})
 }
 
-// TestOrdersOutliveAllProcesses: all instances end, and come back with an engine that remembers.
+// TestOrdersOutliveAllProcesses checks that orders are still in force if all instances end and start
+// again, and the engine remembers.
 func TestOrdersOutliveAllProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := fleettest.NewHub()
@@ -336,8 +340,8 @@ func TestOneTriesForAll(t *testing.T) {
 			soon()
 		}
 		trials := 0
-		begin := func(e *edge) *trip {
-			f := &trip{began: time.Now(), latency: time.Millisecond, patience: time.Minute}
+		begin := func(e *edge) *fakeAttempt {
+			f := &fakeAttempt{began: time.Now(), latency: time.Millisecond, patience: time.Minute}
 			e.Watch(time.Minute)
 			if !e.one().Acquire(f, time.Now(), e.breakerConfig(), nil, endpoint.AdmitNormally) {
 				return nil
@@ -405,7 +409,7 @@ func TestLimitIsSplitAmongInstances(t *testing.T) {
 					}
 					now := time.Now()
 					e.Watch(time.Minute)
-					f := &trip{began: now, latency: time.Millisecond, patience: time.Minute}
+					f := &fakeAttempt{began: now, latency: time.Millisecond, patience: time.Minute}
 					if e.one().Acquire(f, now, e.breakerConfig(), bounds, endpoint.AdmitNormally) {
 						e.one().Settle(f, now, e.breakerConfig(), outcome.Success, true, endpoint.NoDoubt)
 						let++

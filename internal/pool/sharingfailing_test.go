@@ -9,8 +9,8 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// TestFailuresOfMostOpenAtAll: if calls of most instances fail once, and none succeeds, each opens by its own
-// failure, long before any has seen five.
+// TestFailuresOfMostOpenAtAll checks that each instance opens at its first failure if calls of most
+// instances fail and none succeeds.
 func TestFailuresOfMostOpenAtAll(t *testing.T) {
 	fleetOf(t, 6, func(_ *fleettest.Hub, edges []*edge) {
 		for range 3 {
@@ -38,7 +38,7 @@ func TestFailuresOfMostOpenAtAll(t *testing.T) {
 	})
 }
 
-// TestNothingOpensWithoutAFailureOfItsOwn, whatever the others say.
+// TestNothingOpensWithoutAFailureOfItsOwn checks that no instance opens without a failure of its own.
 func TestNothingOpensWithoutAFailureOfItsOwn(t *testing.T) {
 	fleetOf(t, 5, func(_ *fleettest.Hub, edges []*edge) {
 		own := edges[4]
@@ -60,8 +60,8 @@ func TestNothingOpensWithoutAFailureOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestSingleFailuresOpenNothing: failures that a success follows are no outage, however many instances
-// have them.
+// TestSingleFailuresOpenNothing checks that failures before a success open nothing, even if many
+// instances have them.
 func TestSingleFailuresOpenNothing(t *testing.T) {
 	fleetOf(t, 5, func(_ *fleettest.Hub, edges []*edge) {
 		for i := range 60 {
@@ -81,8 +81,8 @@ func TestSingleFailuresOpenNothing(t *testing.T) {
 	})
 }
 
-// TestOneWithABrokenNetworkHarmsNobody: it opens, and what fails at another now and then opens nothing
-// there.
+// TestOneWithABrokenNetworkHarmsNobody checks that an instance with a broken network opens, and that
+// occasional failures at another open nothing there.
 func TestOneWithABrokenNetworkHarmsNobody(t *testing.T) {
 	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
 		for i := range 100 {

@@ -13,11 +13,11 @@ import (
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
-// tries makes an attempt of a scope at one, and reports whether it was let in.
+// tries makes an attempt of a scope at one, and reports whether it got a permit.
 func (e *edge) tries(scope string, o outcome.Outcome, retryAfter time.Duration) bool {
 	e.t.Helper()
 	now := time.Now()
-	f := &trip{began: now, latency: time.Millisecond, patience: time.Minute}
+	f := &fakeAttempt{began: now, latency: time.Millisecond, patience: time.Minute}
 	f.RetryAfter = retryAfter
 	f.Concern(scope, nil)
 	e.Watch(time.Minute)
@@ -28,14 +28,14 @@ func (e *edge) tries(scope string, o outcome.Outcome, retryAfter time.Duration) 
 	return true
 }
 
-// id is that by which the others know one.
+// id returns the identity of one in the fleet.
 func (e *edge) id() string {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	return e.Members[endpoint.Key{Name: "one", Address: "one:80"}].shared.id
 }
 
-// scope is how one does for calls of a scope; the zero value: nothing is known.
+// scope returns the status of one for calls of a scope. The zero value means that there is none.
 func (e *edge) scope(name string) api.ScopeStatus {
 	for _, s := range e.status().Scopes {
 		if s.Scope == name {
@@ -76,7 +76,8 @@ func TestHoldOfAScopeIsSharedForThatScopeOnly(t *testing.T) {
 	})
 }
 
-// TestLatecomersHearHoldsOfScopes, and forget them with their time.
+// TestLatecomersHearHoldsOfScopes checks that an instance that joins later gets the holds of scopes, and
+// that they end at their time.
 func TestLatecomersHearHoldsOfScopes(t *testing.T) {
 	fleetOf(t, 1, func(hub *fleettest.Hub, edges []*edge) {
 		edges[0].tries("large", outcome.RateLimited, 20*time.Second)
@@ -98,8 +99,8 @@ func TestLatecomersHearHoldsOfScopes(t *testing.T) {
 	})
 }
 
-// TestScopesOfOthersTakeNoPlace: facts about scopes without calls here use free places alone, and
-// give them up for the first scope that has calls.
+// TestScopesOfOthersTakeNoPlace checks that facts about scopes without calls here take only free places,
+// and give them up for scopes with calls.
 func TestScopesOfOthersTakeNoPlace(t *testing.T) {
 	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
 		here, node := edges[0], edges[1].node
@@ -136,8 +137,7 @@ func TestScopesOfOthersTakeNoPlace(t *testing.T) {
 	})
 }
 
-// TestScopesHeldByFactsGiveWay: those that have calls and are held by others' word are not kept for
-// that.
+// TestScopesHeldByFactsGiveWay checks that a hold that others report does not keep the place of a scope.
 func TestScopesHeldByFactsGiveWay(t *testing.T) {
 	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
 		here, node := edges[0], edges[1].node
@@ -226,7 +226,8 @@ func TestTwoOfThreeThatOpenAScopeMakeTheThirdWaryOfIt(t *testing.T) {
 	})
 }
 
-// TestWarinessAwaitsAScope: the first calls of a scope at an instance find what the others know of it.
+// TestWarinessAwaitsAScope checks that an instance is wary at its first calls of a scope if others have
+// it open.
 func TestWarinessAwaitsAScope(t *testing.T) {
 	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
 		for _, e := range edges[:2] {
@@ -248,8 +249,8 @@ func TestWarinessAwaitsAScope(t *testing.T) {
 	})
 }
 
-// TestScopeWithCallsElsewhereKeepsTheFleetCalm: those that have calls of the scope decide, not those
-// that have calls of others.
+// TestScopeWithCallsElsewhereKeepsTheFleetCalm checks that only instances with calls of the scope decide
+// whether others are wary of it.
 func TestScopeWithCallsElsewhereKeepsTheFleetCalm(t *testing.T) {
 	fleetOf(t, 7, func(_ *fleettest.Hub, edges []*edge) {
 		for range 3 {

@@ -24,12 +24,7 @@ func Active(since time.Time) (places []string) {
 	return append(places, scopes...)
 }
 
-// Active returns the pool's places that had calls since a time: endpoints first, then their scopes.
-func (p *Pool) Active(since time.Time) []string {
-	endpoints, scopes := p.places(since)
-	return append(endpoints, scopes...)
-}
-
+// places returns the pool's places that had calls since a time.
 func (p *Pool) places(since time.Time) (endpoints, scopes []string) {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()

@@ -11,8 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// What the background work of a pool costs by its number of endpoints.
-
+// sizes are numbers of endpoints.
 var sizes = []int{3, 30, 300, 3000}
 
 // sized returns a pool of n equal endpoints, and their states. Its loop does not run.
@@ -28,20 +27,16 @@ func sized(t testing.TB, n int) (*Pool, []*target.Target) {
 	return p, targets
 }
 
-// serve lets an endpoint serve a call within a millisecond.
+// serve makes a call succeed within a millisecond.
 func serve(t testing.TB, s *endpoint.State, now time.Time) {
 	f := begin(t, s, now, time.Second)
 	if !s.Succeeded(f, defaultBreaker(), true) {
-		settleAnswer(s, f, now)
+		s.SettleAnswer(f, now, defaultBreaker(), outcome.Success, true)
 	}
 }
 
-func settleAnswer(s *endpoint.State, f *trip, now time.Time) {
-	s.SettleAnswer(f, now, defaultBreaker(), outcome.Success, true)
-}
-
-// settleDown ticks until the pool is at rest, and returns when a tick that ends no step of the trend
-// is next.
+// settleDown ticks until the pool is at rest. It returns the time of the next tick, which ends no step
+// of the trend.
 func settleDown(p *Pool, now time.Time) time.Time {
 	for range 20 * restTicks {
 		now = now.Add(TickEvery)
@@ -64,8 +59,8 @@ func awakeNow(p *Pool) int {
 	return len(p.awakeLocked())
 }
 
-// TestTicksLeaveRestAlone wants a tick to look at the endpoints where something happens and at no
-// others, whatever the size of the pool.
+// TestTicksLeaveRestAlone checks that a tick looks only at the endpoints where something happens, in
+// pools of any size.
 func TestTicksLeaveRestAlone(t *testing.T) {
 	for _, n := range sizes {
 		p, targets := sized(t, n)
@@ -83,7 +78,7 @@ func TestTicksLeaveRestAlone(t *testing.T) {
 			t.Errorf("%d endpoints at rest: %d are looked at", n, got)
 		}
 		busy := targets[n/2].State
-		hide := func() { // a look at another would panic
+		hide := func() { // makes a look at another endpoint panic
 			for _, one := range targets {
 				if one.State != busy {
 					states[one.State].State, one.State = nil, nil
@@ -120,7 +115,7 @@ func TestTicksLeaveRestAlone(t *testing.T) {
 	}
 }
 
-// TestWhatStirs wants what begins at an endpoint at rest to make the next tick look at it.
+// TestWhatStirs checks that the next tick looks at an endpoint at rest if something begins there.
 func TestWhatStirs(t *testing.T) {
 	p, targets := sized(t, 3)
 	now := time.Now()
@@ -161,8 +156,8 @@ func TestWhatStirs(t *testing.T) {
 	}
 }
 
-// BenchmarkTick is a tick of a pool: at rest, with one endpoint that has had calls, and with calls at
-// all endpoints, ten at each.
+// BenchmarkTick measures a tick of a pool at rest, with ten calls at one endpoint, and with ten calls at
+// each endpoint.
 func BenchmarkTick(b *testing.B) {
 	for _, bench := range []struct {
 		name string
@@ -205,7 +200,7 @@ func BenchmarkTick(b *testing.B) {
 	}
 }
 
-// BenchmarkWatch is a look at the attempts in flight, of which there are three.
+// BenchmarkWatch measures a look at three attempts in flight.
 func BenchmarkWatch(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -228,7 +223,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// BenchmarkRebuild is a rebuild of the routing tables.
+// BenchmarkRebuild measures a rebuild of the routing tables.
 func BenchmarkRebuild(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

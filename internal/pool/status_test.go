@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// BenchmarkStatus copies how a pool of 50 endpoints stands.
+// BenchmarkStatus measures the status of a pool of 50 endpoints.
 func BenchmarkStatus(b *testing.B) {
 	p := &Pool{Name: "bench", Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
@@ -39,7 +39,7 @@ func BenchmarkStatus(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if got := p.Status(time.Now()); len(got.Endpoints) != 50 || got.Endpoints[0].Latency == nil {
-			b.Fatal("not all there")
+			b.Fatal("the status is incomplete")
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
 
-// TestRoutesAreForgotten drops the counts of failovers to endpoints that are gone.
+// TestRoutesAreForgotten checks that the pool drops the counts of failovers to endpoints that have left.
 func TestRoutesAreForgotten(t *testing.T) {
 	p := newTestPool("routes")
 	defer p.Outbox.Close()
@@ -28,8 +28,8 @@ func TestRoutesAreForgotten(t *testing.T) {
 	}
 }
 
-// counts returns what was counted for an endpoint, and with an empty name for the
-// pool, since the pool was made.
+// counts returns the counts of an endpoint of the last hour, without its down time. An empty name means
+// the pool.
 func counts(p *Pool, t testing.TB, endpoint string) sla.Counts {
 	t.Helper()
 	now := time.Now()
@@ -43,12 +43,14 @@ func counts(p *Pool, t testing.TB, endpoint string) sla.Counts {
 	return counts
 }
 
+// failed returns n failures of a kind.
 func failed(kind sla.Kind, n uint64) (f sla.Failures) {
 	f[kind-sla.Dial] = n
 	return f
 }
 
-// TestFoldMovesEverythingOnce counts in one goroutine and folds in another.
+// TestFoldMovesEverythingOnce checks that no count is lost or doubled if one goroutine counts and another
+// folds.
 func TestFoldMovesEverythingOnce(t *testing.T) {
 	p := newTestPool("fold")
 	defer p.Outbox.Close()
@@ -60,7 +62,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 		defer close(done)
 		for i := range n {
 			now := time.Now()
-			a := &trip{began: now, latency: time.Millisecond}
+			a := &fakeAttempt{began: now, latency: time.Millisecond}
 			s.Acquire(a, now, cfg, nil, endpoint.AdmitNormally)
 			s.SettleAnswer(a, now, cfg, outcome.Success, i%2 == 0)
 			if i%2 == 1 {
@@ -95,7 +97,7 @@ func TestFoldMovesEverythingOnce(t *testing.T) {
 	}
 }
 
-// TestSamplesAreFolded wants what was sampled to be in the history with the next fold.
+// TestSamplesAreFolded checks that the next fold counts samples.
 func TestSamplesAreFolded(t *testing.T) {
 	p := newTestPool("folded")
 	defer p.Outbox.Close()
@@ -103,7 +105,7 @@ func TestSamplesAreFolded(t *testing.T) {
 	for range 3 {
 		now := time.Now()
 		if !s.Succeeded(begin(t, s.State, now, time.Second), cfg, false) {
-			t.Fatal("an attempt did not go the short way")
+			t.Fatal("an attempt left no sample")
 		}
 	}
 	p.fold(time.Now())
