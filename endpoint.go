@@ -216,8 +216,8 @@ func parseBaseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// badBaseURL explains what is wrong with a base URL that has a brace, or a host of several or of no
-// host; nil: nothing. The URL has no password.
+// badBaseURL returns an error if a base URL contains a placeholder, ends with a brace, or names several
+// hosts or a wildcard. The URL must not contain a password.
 func badBaseURL(s string) error {
 	_, rest, _ := strings.Cut(s, "://")
 	host, _, _ := strings.Cut(rest, "/")

@@ -26,7 +26,7 @@ const (
 type Scope struct {
 	// Where a request states its kind: `text` (with placeholders), `json` (a field of the JSON body),
 	// `path_model` (the path's segment after `models`), `grpc_service` (the service of a gRPC call),
-	// or `off` (nowhere, whatever `api` says). Required.
+	// or `off` (nowhere, even if `api` sets a place). Required.
 	By string `json:"by,omitempty"`
 
 	// The text, with placeholders, or the path of the field, as in `set_json`. Default: none;

@@ -111,7 +111,7 @@ type Policy struct {
 	// (`520-529`). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
-	// What certain responses mean, whatever their status is. These rules come before those of
+	// What certain responses mean, regardless of their status. These rules come before those of
 	// `api`. Default: none.
 	Answers []*Answer `json:"answers,omitempty"`
 
