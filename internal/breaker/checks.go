@@ -43,7 +43,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Open && !passed:
 		b.noticed = true
 	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
-		b.recover(now, cfg, ReasonChecksPass)
+		b.recover(now, cfg, reasonChecksPass)
 		return true
 	case b.State == Recovering && passed && b.Opened == ReasonScopes:
 		return false // calls failed while checks passed
