@@ -20,6 +20,9 @@ import (
 // loadPlaceholders matches the placeholders that have values when Caddy loads a configuration.
 var loadPlaceholders = regexp.MustCompile(`\{(env|file)\.([^{}]+)\}`)
 
+// placeholder matches any placeholder.
+var placeholder = regexp.MustCompile(`\{[^{}\s]+\}`)
+
 // hasPlaceholder reports whether a text has a placeholder of the environment or of a file.
 func hasPlaceholder(text string) bool { return loadPlaceholders.MatchString(text) }
 
@@ -171,6 +174,10 @@ func parseDial(word, address string) (dial string, err error) {
 	case err == nil && !strings.Contains(address, "{") && slices.Contains([]string{"tcp", "tcp4", "tcp6"}, parsed.Network) &&
 		parsed.Host == "" && parsed.StartPort == 0:
 		return "", errors.New("the address is empty: want a base URL such as https://api.example, or host:port")
+	case strings.HasPrefix(address, "/") && !strings.HasPrefix(address, "//"):
+		return "", fmt.Errorf("invalid address of an %s: %q is a path: want a base URL such as https://api.example%[2]s, or host:port", word, address)
+	case err == nil && parsed.PortRangeSize() > 1:
+		return "", fmt.Errorf("invalid address of an %s: %q has several ports; write each endpoint on its own line", word, address)
 	case strings.HasPrefix(address, "http:") || strings.HasPrefix(address, "https:"):
 		return "", noScheme(address)
 	case !strings.Contains(address, "{") && (strings.HasPrefix(address, "//") || err == nil && !dialable(parsed.Network)):
@@ -181,6 +188,12 @@ func parseDial(word, address string) (dial string, err error) {
 		return caddy.JoinNetworkAddress(networkOf(address, parsed.Network), parsed.Host, "80"), nil
 	}
 	return address, nil
+}
+
+// isSocket reports whether an address is a Unix socket or a file descriptor.
+func isSocket(address string) bool {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	return err == nil && (parsed.IsUnixNetwork() || parsed.IsFdNetwork())
 }
 
 // networkOf returns the network of an address if the address names it, else "".
@@ -213,7 +226,7 @@ func (p *Policy) checkSchemes(handler *reverseproxy.Handler) (plain []string, er
 			return nil, e.wrap(fmt.Errorf("its credentials would go out in plain text: "+
 				"give it the url https://%s, or http://%[1]s to allow that, or give the proxy a transport with TLS", host))
 		}
-		if p.isDirective() {
+		if p.isDirective() && !isSocket(e.Upstream) {
 			plain = append(plain, e.Upstream)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -62,9 +63,20 @@ func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool
 			return d.Errf("%s %s: want off or a block%s", name, d.Val(), suggest(d.Val(), "off"))
 		}
 		*off = true
-		return nil
+		return noBlock(d, name)
 	}
 	return readBlock(r, d, name, options, into)
+}
+
+// noBlock refuses options in a block after `<name> off`.
+func noBlock(d *caddyfile.Dispenser, name string) error {
+	if d.CountRemainingArgs() > 0 {
+		return nil // the caller refuses them
+	}
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("%s off: remove off, or the block, which has no effect", name)
+	}
+	return nil
 }
 
 // timeout reads `timeout [<matcher>] <duration>` into plain, or into rules if there is a matcher
@@ -91,6 +103,11 @@ func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[
 		return err
 	}
 	rule := &Timeout{MatcherSetsRaw: caddyhttp.RawMatcherSets{matcher}}
+	for _, other := range *rules {
+		if reflect.DeepEqual(other.MatcherSetsRaw, rule.MatcherSetsRaw) {
+			return d.Errf("option timeout is given twice for %s", d.Val())
+		}
+	}
 	if _, err := argument(d); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (c *Commit) rules() call.CommitRules {
 }
 
 // NextOn selects responses by which a healthy endpoint rejects a request that another endpoint may
-// accept. The request moves on, whatever its method, and the endpoint is not blamed. If no
+// accept. A request of any method moves on, and the endpoint is not blamed. If no
 // endpoint accepts it, the client gets the first such response.
 type NextOn struct {
 	// The status: a code (400), a class (4xx) or a range (400-404). Required.
@@ -100,7 +100,7 @@ func (n *NextOn) rule() (answer.Rule, error) {
 	return rule, nil
 }
 
-// Answer sets what certain responses mean, whatever their status is. The first match counts. These
+// Answer sets what certain responses mean, regardless of their status. The first match counts. These
 // rules come before those of `next_on`.
 type Answer struct {
 	// The status: a code (200), a class (4xx) or a range (400-404). Required.

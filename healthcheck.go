@@ -348,7 +348,7 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		switch d.Val() {
 		case "off":
 			p.Health.Off = true
-			return nil
+			return noBlock(d, "health")
 		case wordGRPC:
 			p.Health.GRPC = readService(d)
 		default:

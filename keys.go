@@ -3,7 +3,6 @@ package failover
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"golang.org/x/net/http/httpguts"
@@ -27,7 +26,7 @@ const (
 type Scope struct {
 	// Where a request states its kind: `text` (with placeholders), `json` (a field of the JSON body),
 	// `path_model` (the path's segment after `models`), `grpc_service` (the service of a gRPC call),
-	// or `off` (nowhere, whatever `api` says). Required.
+	// or `off` (nowhere, even if `api` sets a place). Required.
 	By string `json:"by,omitempty"`
 
 	// The text, with placeholders, or the path of the field, as in `set_json`. Default: none;
@@ -46,7 +45,7 @@ func (s *Scope) validate() error {
 	case "":
 		return errors.New("scope: by is missing")
 	case scopeText:
-		if !strings.Contains(s.Value, "{") {
+		if !placeholder.MatchString(s.Value) {
 			return fmt.Errorf("scope %q is the same for all requests: want a placeholder, %s <path> (such as %[2]s model), %s, %s or %s%s",
 				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, suggest(s.Value, scopeService, scopeOff))
 		}
@@ -158,7 +157,7 @@ func (a *Affinity) validate() error {
 		return fmt.Errorf("affinity: only a %s has a secret", affinityCookie)
 	case a.By == affinityClientIP && a.Value != "":
 		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
-	case a.By == affinityText && !strings.Contains(a.Value, "{"):
+	case a.By == affinityText && !placeholder.MatchString(a.Value):
 		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
 		return fmt.Errorf("affinity: %q is not a valid cookie name", a.Value)

@@ -111,7 +111,7 @@ type Policy struct {
 	// (`520-529`). Default: 500, 502, 503, 504 and 520-529.
 	FailureStatus []string `json:"failure_status,omitempty"`
 
-	// What certain responses mean, whatever their status is. These rules come before those of
+	// What certain responses mean, regardless of their status. These rules come before those of
 	// `api`. Default: none.
 	Answers []*Answer `json:"answers,omitempty"`
 
@@ -405,6 +405,9 @@ func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
 		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
 			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
+	}
+	if len(p.handler.Targets) > 0 && !slices.ContainsFunc(p.handler.Targets, func(t *target.Target) bool { return t.Weight > 0 }) {
+		p.handler.Logger.Warn("no endpoint gets requests: every weight is 0", zap.String("pool", p.Name))
 	}
 	for i, t := range p.handler.Targets {
 		alone := !slices.ContainsFunc(p.handler.Targets, func(other *target.Target) bool {

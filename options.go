@@ -119,6 +119,8 @@ func (r *Retry) validate() error {
 		return errors.New("retry: buffer must not be negative")
 	case r.Backoff != nil && (r.Backoff.Base < 0 || r.Backoff.Cap < 0):
 		return errors.New("retry: backoff must not be negative")
+	case r.Backoff != nil && r.Backoff.Cap > 0 && r.Backoff.Cap < r.Backoff.Base:
+		return fmt.Errorf("retry: backoff: the cap (%s) must not be shorter than the base (%s)", time.Duration(r.Backoff.Cap), time.Duration(r.Backoff.Base))
 	case r.Budget != nil && r.Budget.Ratio != nil && outside(*r.Budget.Ratio):
 		return errors.New("retry: the budget's ratio must be between 0 and 1")
 	case r.Budget != nil && r.Budget.Floor != nil && !(*r.Budget.Floor >= 0):
@@ -165,7 +167,7 @@ func (r *Retry) rules() call.RetryRules {
 	}
 	if r.Backoff != nil {
 		rules.Base = cmp.Or(time.Duration(r.Backoff.Base), rules.Base)
-		rules.Cap = cmp.Or(time.Duration(r.Backoff.Cap), rules.Cap)
+		rules.Cap = cmp.Or(time.Duration(r.Backoff.Cap), max(rules.Cap, rules.Base))
 	}
 	if r.Budget != nil {
 		rules.Budget.Ratio = valueOr(r.Budget.Ratio, rules.Budget.Ratio)

@@ -139,7 +139,7 @@ type Backoff struct {
 	// The base of the pause. Default: 100ms.
 	Base caddy.Duration `json:"base,omitempty"`
 
-	// The longest pause. Default: 2s.
+	// The longest pause, at least `base`. Default: 2s, or `base` if that is longer.
 	Cap caddy.Duration `json:"cap,omitempty"`
 }
 

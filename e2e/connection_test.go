@@ -269,3 +269,91 @@ func TestAConnectionThatIsLeftCarriesOn(t *testing.T) {
 		t.Errorf("the slow request got %s", got)
 	}
 }
+
+// TestRequestsOfADeadConnectionAreOneFailure has many requests in flight on one HTTP/2 connection that dies. That is
+// one failure of the endpoint, unless the next connection dies as well.
+func TestRequestsOfADeadConnectionAreOneFailure(t *testing.T) {
+	const many = 12
+	one := newTLSAPI(t, "one")
+	forgets := newRelay(t, one.address)
+	var conns sync.Map
+	cuts := listening(t, func(in net.Conn) {
+		out, err := net.Dial("tcp", one.address)
+		if err != nil {
+			return
+		}
+		conns.Store(in, out)
+		go func() { _, _ = io.Copy(in, out) }()
+		_, _ = io.Copy(out, in)
+	})
+	cut := func() {
+		conns.Range(func(in, out any) bool {
+			_ = in.(net.Conn).Close()
+			_ = out.(net.Conn).Close()
+			conns.Delete(in)
+			return true
+		})
+	}
+	for name, test := range map[string]struct {
+		address, path string
+		dies          func()
+	}{
+		"forgotten":            {forgets.address, "/silent", forgets.forget},
+		"closed":               {cuts, "/silent", cut},
+		"closed in a response": {cuts, "/begun", cut},
+		"closed, retries":      {cuts, "/silent", cut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			retries := "off"
+			if strings.HasSuffix(name, "retries") {
+				retries = "{\n\t\tmethods any\n\t}"
+			}
+			one.behave(func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/silent":
+					silent(w, r)
+				case "/begun":
+					fmt.Fprint(w, "a")
+					flush(w)
+					silent(w, r)
+				default:
+					fmt.Fprint(w, "one")
+				}
+			})
+			p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1s\n\tretry %s\n\tendpoint https://%s {\n\t\tname one\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n}", retries, test.address))
+			p.gets(3)
+			for range 2 {
+				before := one.hits.Load()
+				var waiting []<-chan string
+				for range many {
+					waiting = append(waiting, p.waiting("POST", test.path))
+				}
+				eventually(t, "all are there", func() bool { return one.hits.Load() == before+many })
+				test.dies()
+				for _, w := range waiting {
+					<-w
+				}
+				if e := p.one("one"); e.State != "closed" {
+					t.Fatalf("the endpoint is %+v", e)
+				}
+				p.gets(3)
+			}
+			if e := p.one("one"); e.State != "closed" || e.Failures < many {
+				t.Errorf("the endpoint is %+v", e)
+			}
+			for range 2 { // two connections in a row
+				before := one.hits.Load()
+				var waiting []<-chan string
+				for range many {
+					waiting = append(waiting, p.waiting("POST", test.path))
+				}
+				eventually(t, "all are there", func() bool { return one.hits.Load() == before+many })
+				test.dies()
+				for _, w := range waiting {
+					<-w
+				}
+			}
+			eventually(t, "the endpoint is out", func() bool { return p.one("one").State == "open" })
+		})
+	}
+}

@@ -17,8 +17,7 @@ const (
 	firstRetry, longestRetry = 2 * time.Second, 5 * time.Minute
 	// giveUpAfter is how long a notice is tried.
 	giveUpAfter = time.Hour
-	// maxPools is the number of pools from which on news forgets those without a notice or an
-	// incident.
+	// maxPools is the number of pools at which news forgets pools without a notice or an incident.
 	maxPools = 1000
 )
 

@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// silence is how long a subscription may bring nothing before it is asked for a sign of
-	// life, and pings is how many of these may stay without an answer.
+	// silence is how long a subscription may be silent before the engine sends a ping,
+	// and pings is how many of them may have no response.
 	silence = 1500 * time.Millisecond
 	pings   = 2
-	// readAtOnce is how many records are read in one go.
+	// readAtOnce is how many keys the engine reads at once.
 	readAtOnce = 500
 )
 
-// engine carries the facts of a fleet in a Redis. Each record is a key, whose time to live is
-// that of the fact, and a set has the keys. All of them are in one slot of a cluster.
+// engine carries the facts of a fleet in Redis. Each record is a value whose time to live is that
+// of the fact, and a set contains the keys. In a cluster, all of them are in one slot.
 type engine struct {
 	client  redis.UniversalClient
 	prefix  string // of keys, without the last colon
 	channel string
 }
 
-// newEngine returns the engine of a fleet. Its channel has the database's number, because those of
-// all databases are one space.
+// newEngine returns the engine of a fleet. Its channel's name contains the database's number,
+// because databases share their channels.
 func newEngine(client redis.UniversalClient, fleetName string) *engine {
 	prefix := "failover:{" + strings.NewReplacer("{", "(", "}", ")").Replace(fleetName) + "}"
 	channel := prefix
@@ -96,7 +96,7 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 func (e *engine) Watch(ctx context.Context, ready func(), take func(fleet.Record)) error {
 	sub := e.client.Subscribe(ctx, e.channel)
 	defer sub.Close()
-	defer context.AfterFunc(ctx, func() { sub.Close() })() // ends a read that waits
+	defer context.AfterFunc(ctx, func() { sub.Close() })() // ends a blocked read
 	unanswered := 0
 	for ctx.Err() == nil {
 		message, err := sub.ReceiveTimeout(ctx, silence)
@@ -125,7 +125,7 @@ func (e *engine) Watch(ctx context.Context, ready func(), take func(fleet.Record
 	return ctx.Err()
 }
 
-// Snapshot implements fleet.Engine. It takes keys whose time is over out of the set.
+// Snapshot implements fleet.Engine. It removes the keys of expired records from the set.
 func (e *engine) Snapshot(ctx context.Context) (records []fleet.Record, err error) {
 	var cursor uint64
 	for {
@@ -145,6 +145,7 @@ func (e *engine) Snapshot(ctx context.Context) (records []fleet.Record, err erro
 	}
 }
 
+// read returns the records of keys.
 func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Record, err error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -157,20 +158,20 @@ func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Recor
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	var over []any
+	var expired []any
 	for i, key := range keys {
 		data, err := values[i].Bytes()
 		switch left := lefts[i].Val(); {
 		case errors.Is(err, redis.Nil):
-			over = append(over, key)
+			expired = append(expired, key)
 		case err != nil:
 			return nil, err
 		case left > 0:
 			records = append(records, fleet.Record{Key: key, Data: data, Left: left})
 		}
 	}
-	if len(over) > 0 {
-		_ = e.client.SRem(ctx, e.index(), over...).Err() // the next reader does it otherwise
+	if len(expired) > 0 {
+		_ = e.client.SRem(ctx, e.index(), expired...).Err() // on error, the next reader removes them
 	}
 	return records, nil
 }

@@ -150,7 +150,7 @@ func (s *scene) move() {
 	}
 }
 
-// outcomes returns n outcomes, of which a part fails.
+// outcomes returns n outcomes. Each is a failure with a probability.
 func outcomes(n int, failing float64) []string {
 	list := make([]string, n)
 	for i := range list {

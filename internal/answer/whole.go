@@ -14,13 +14,13 @@ import (
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// ErrMalformed is the error of a body that is not JSON although its header says so.
-var ErrMalformed = errors.New("malformed JSON")
+// errMalformed is the error of a body that is not JSON although its header says so.
+var errMalformed = errors.New("malformed JSON")
 
 // looksAtWhole is the maximum size of a decoded body that Whole and CheckJSON read, in bytes.
 const looksAtWhole = 16 << 20
 
-// CheckJSON returns ErrMalformed if a whole body is malformed for its Content-Type: JSON, lines of
+// CheckJSON returns an error if a whole body is malformed for its Content-Type: JSON, lines of
 // JSON, or events whose data begins as JSON. As JSON it also accepts several values, one on each
 // line. It accepts bodies that it cannot decode.
 func CheckJSON(h http.Header, body []byte) error {
@@ -35,7 +35,7 @@ func CheckJSON(h http.Header, body []byte) error {
 	if shape != text {
 		for data := range laterEvents(shape, body) {
 			if malformed(data) {
-				return ErrMalformed
+				return errMalformed
 			}
 		}
 		return nil
@@ -45,7 +45,7 @@ func CheckJSON(h http.Header, body []byte) error {
 	}
 	for line := range bytes.Lines(body) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && !isSyntax(line) {
-			return ErrMalformed
+			return errMalformed
 		}
 	}
 	return nil
@@ -137,7 +137,7 @@ func isJSON(h http.Header) bool {
 	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
-// unpackWhole decodes a whole body. It returns ErrMalformed for gzip that is cut off or corrupt, and
+// unpackWhole decodes a whole body. It returns errMalformed for gzip that is cut off or corrupt, and
 // nil for a body that it cannot read or that is too large.
 func unpackWhole(h http.Header, body []byte) (plain []byte, err error) {
 	zipped, known := codingOf(h)
@@ -149,12 +149,12 @@ func unpackWhole(h http.Header, body []byte) (plain []byte, err error) {
 	}
 	unzip, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
-		return nil, ErrMalformed
+		return nil, errMalformed
 	}
 	plain, err = io.ReadAll(io.LimitReader(unzip, looksAtWhole+1))
 	switch {
 	case err != nil:
-		return nil, ErrMalformed
+		return nil, errMalformed
 	case len(plain) > looksAtWhole:
 		return nil, nil
 	}

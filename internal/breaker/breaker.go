@@ -34,11 +34,11 @@ const (
 	ReasonSlower      = "slower_than_usual"
 	ReasonUnanswered  = "unanswered"
 	ReasonCheckFailed = "check_failed"
-	ReasonChecksPass  = "checks_passed"
+	reasonChecksPass  = "checks_passed"
 	ReasonPeriodOver  = "open_period_over"
 	reasonAllDown     = "all_down"
 	reasonTrialFailed = "trial_failed"
-	ReasonRelapse     = "relapse"
+	reasonRelapse     = "relapse"
 	ReasonRecovered   = "recovered"
 	ReasonOperator    = "operator"
 	ReasonWary        = "failed_while_wary"
@@ -203,6 +203,9 @@ type Breaker struct {
 	// AllOut says that every endpoint of the pool is out; then Told does not follow trials.
 	// The control loop sets it.
 	AllOut bool
+
+	failingSince    time.Time // when the failures began that opened it while it was closed
+	checksFailSince time.Time // when the first of the checks failed that have since
 
 	Reason  string // of the last transition
 	Opened  string // why it last opened; kept while recovering

@@ -332,8 +332,8 @@ func TestBreaker(t *testing.T) {
 			{6500 * ms, "ok", share(0.075)},
 			{7 * s, "ok", share(0.1)},
 			{7500 * ms, "fail", share(0.0625)},
-			{8 * s, "fail", open(ReasonRelapse)},
-			{15900 * ms, "refused", open(ReasonRelapse)}, // 10 s less a fifth
+			{8 * s, "fail", open(reasonRelapse)},
+			{15900 * ms, "refused", open(reasonRelapse)}, // 10 s less a fifth
 			{20100 * ms, "", trial},
 		},
 	}, {
@@ -343,8 +343,8 @@ func TestBreaker(t *testing.T) {
 			{0, "fail 5", open(ReasonConsecutive)},
 			{6 * s, "ok 3", share(0.05)},
 			{6100 * ms, "fail", share(0.05)}, // the call itself may be the cause
-			{6200 * ms, "fail", open(ReasonRelapse)},
-			{14 * s, "refused", open(ReasonRelapse)},
+			{6200 * ms, "fail", open(reasonRelapse)},
+			{14 * s, "refused", open(reasonRelapse)},
 		},
 	}, {
 		"a trial that fails is a relapse",
@@ -402,7 +402,7 @@ func TestBreaker(t *testing.T) {
 			{20 * s, "ok 2", share(0.05)},
 			{20500 * ms, "slow", share(0.05)},
 			{20600 * ms, "slow", share(0.05)},
-			{21 * s, "slow", open(ReasonRelapse)},
+			{21 * s, "slow", open(reasonRelapse)},
 		},
 	}, {
 		"after failures opened it, a slow trial succeeds",
@@ -458,8 +458,8 @@ func TestBreaker(t *testing.T) {
 			{1 * s, "begin-last a", lastTrial},
 			{1100 * ms, "end-ok a", standing{Recovering, 0.05, reasonAllDown}},
 			{1200 * ms, "fail", standing{Recovering, 0.05, reasonAllDown}},
-			{1300 * ms, "fail", open(ReasonRelapse)}, // the open period is over
-			{9 * s, "refused", open(ReasonRelapse)},
+			{1300 * ms, "fail", open(reasonRelapse)}, // the open period is over
+			{9 * s, "refused", open(reasonRelapse)},
 		},
 	}, {
 		"all down: a trial after the open period counts",

@@ -23,6 +23,9 @@ func (b *Breaker) CheckedLate() { b.Latest, b.noticed, b.late = checkHasPassed, 
 // Checked takes the result of a check. steady says that enough checks in a row had this result.
 // alone says that no other endpoint is available. Checks never take out the last available endpoint.
 func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool) (changed bool) {
+	if !passed && b.Latest != CheckHasFailed {
+		b.checksFailSince = now
+	}
 	b.Latest, b.late = CheckHasFailed, false
 	if passed {
 		b.Latest = checkHasPassed
@@ -40,7 +43,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Open && !passed:
 		b.noticed = true
 	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
-		b.recover(now, cfg, ReasonChecksPass)
+		b.recover(now, cfg, reasonChecksPass)
 		return true
 	case b.State == Recovering && passed && b.Opened == ReasonScopes:
 		return false // calls failed while checks passed

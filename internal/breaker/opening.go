@@ -94,6 +94,7 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	b.quick.may = b.quick.may && b.Share == 0
 	if b.State == Closed {
 		b.quick.may = b.Relapses == 0 && now.Sub(b.goodSince) >= forgiveAfter
+		b.failingSince = b.FailsSince(now, cfg)
 		b.measurePace(now, cfg)
 		b.Served, b.failing = 0, 0
 		if reason == reasonRatio || reason == ReasonSlow || reason == ReasonSlower {
@@ -109,6 +110,34 @@ func (b *Breaker) openFor(now time.Time, cfg *Config, reason, cause string) {
 	b.Transition(Open, now, reason)
 	b.Opened = cause
 	b.Until = b.jittered(now, cfg)
+}
+
+// FailsSince returns when the failures of a closed breaker began that have gone on since, as far as known;
+// now if nothing fails.
+func (b *Breaker) FailsSince(now time.Time, cfg *Config) time.Time {
+	since := now
+	earlier := func(at time.Time, fails bool) {
+		if fails && at.Before(since) {
+			since = at
+		}
+	}
+	earlier(b.Failures.since, b.Failures.Run > 0)
+	earlier(b.Failures.freshSince, b.Failures.fresh > 0)
+	earlier(b.doubts.since, b.doubts.Run > 0)
+	earlier(b.checksFailSince, b.Latest == CheckHasFailed)
+	if cfg.FailureRatio > 0 && reached(b.Outcomes.Counts(now, cfg.Window), cfg.FailureRatio, cfg.MinRequests) {
+		earlier(b.Outcomes.Since(now, cfg.Window, cfg.FailureRatio/2), true)
+	}
+	return since
+}
+
+// FailingSince returns when the failures began that opened the breaker, as far as known; zero if it is not
+// open, or if a recovery has failed since.
+func (b *Breaker) FailingSince() time.Time {
+	if b.State != Open || b.setbacks > 0 {
+		return time.Time{}
+	}
+	return b.failingSince
 }
 
 // flapWindow is the time within which the third opening of a closed breaker counts as a relapse, as

@@ -69,11 +69,11 @@ func (b *Breaker) stepFailedAt(now time.Time, cfg *Config, cause string) (change
 		b.warned, b.stepFailed = true, true // the call itself may have caused it
 		return false
 	case b.Share <= cfg.Start && b.warned:
-		b.relapse(now, cfg, ReasonRelapse, cause)
+		b.relapse(now, cfg, reasonRelapse, cause)
 	case b.stepFailed:
 		return false // this step has already halved the share
 	case b.badSteps > 0:
-		b.relapse(now, cfg, ReasonRelapse, cause)
+		b.relapse(now, cfg, reasonRelapse, cause)
 	default:
 		b.stepFailed = true
 		b.Share = max(cfg.Start, b.Share/2)

@@ -4,13 +4,16 @@ import "time"
 
 // How the scopes of an endpoint affect its own breaker.
 
-// Widen opens a closed breaker because most scopes of the endpoint are out. The first success of any
-// scope closes it, since each scope has its own breaker, which recovers.
-func (b *Breaker) Widen(now time.Time, cfg *Config) (changed bool) {
+// Widen opens a closed breaker because most scopes of the endpoint are out, the first since a time. The
+// first success of any scope closes it, since each scope has its own breaker, which recovers.
+func (b *Breaker) Widen(now time.Time, cfg *Config, since time.Time) (changed bool) {
 	if b.State != Closed || cfg.Off {
 		return false
 	}
 	b.open(now, cfg, ReasonScopes)
+	if since.Before(b.failingSince) {
+		b.failingSince = since
+	}
 	return true
 }
 

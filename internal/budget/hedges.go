@@ -2,8 +2,8 @@ package budget
 
 import "sync"
 
-// Burst is the largest number of hedges that can be saved up.
-const Burst = 20
+// maxSaved is the largest number of hedges that can be saved up.
+const maxSaved = 20
 
 // Hedges limits hedges to a part of the calls: each call saves up a fraction of a hedge.
 // The zero value is ready for use. All methods are safe for concurrent use.
@@ -18,7 +18,7 @@ type Hedges struct {
 func (b *Hedges) Take(calls int64, ratio float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.saved = min(Burst, b.saved+ratio*float64(calls-b.counts))
+	b.saved = min(maxSaved, b.saved+ratio*float64(calls-b.counts))
 	b.counts = calls
 	if b.saved < 1 {
 		return false

@@ -18,7 +18,7 @@ func TestHedgeBudget(t *testing.T) {
 	for b.Take(1000000, 0.05) {
 		burst++
 	}
-	if burst > Burst {
+	if burst > maxSaved {
 		t.Errorf("%d hedges at once", burst)
 	}
 }

@@ -266,6 +266,7 @@ func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, relea
 // settleAnswer is settleFor at the end of an answer.
 func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
+	a.diedWith(o)
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
 	if a.Call.traced {

@@ -16,9 +16,9 @@ import (
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// VarKey is the key of the request's vars that holds its first call. One request may pass
+// varKey is the key of the request's vars that holds its first call. One request may pass
 // several proxies (forward_auth), so calls form a list.
-const VarKey = "failover.call"
+const varKey = "failover.call"
 
 // A Call is one client request at one proxy, from the first Select to the end of the request.
 // Only the request's goroutine uses it, except for its attempts and as race and rescue say. extras has

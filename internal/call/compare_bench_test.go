@@ -109,8 +109,8 @@ func BenchmarkCompareSelect(b *testing.B) {
 					if p.Select(upstreams, r, nil) == nil {
 						b.Fail()
 					}
-					succeed(vars[VarKey].(*Call), r.Context())
-					vars[VarKey] = nil
+					succeed(vars[varKey].(*Call), r.Context())
+					vars[varKey] = nil
 				}
 			})
 		})

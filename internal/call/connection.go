@@ -99,6 +99,23 @@ func (a *Attempt) sentNothing() bool {
 	return c != nil && !c.IsHTTP2() && c.Took() == a.before.took
 }
 
+// diedWith notes that an attempt failed because its connection died: it carried nothing during the
+// attempt, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
+// speaks of the endpoint.
+func (a *Attempt) diedWith(o outcome.Outcome) {
+	c := a.conn.Load()
+	if c == nil || !c.IsHTTP2() {
+		return
+	}
+	switch o {
+	case outcome.FailedTimeout:
+		a.DiedWith = c.Brought() == a.before.brought
+	case outcome.FailedReset, outcome.Truncated:
+		a.DiedWith = c.Ended()
+	}
+	a.DiedAgain = a.DiedWith && c.Fails()
+}
+
 // leftAfter is how long an attempt must have waited for its connection to be retired, if the
 // client, a hedge or the deadline ended it.
 const leftAfter = time.Second

@@ -69,7 +69,7 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call {
 	ctx := r.Context()
 	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any) // one lookup for reading and writing
-	first, _ := vars[VarKey].(*Call)
+	first, _ := vars[varKey].(*Call)
 	if c := latest(first, func(c *Call) bool { return c.Handler == h && c.Request == r }); c != nil {
 		return c
 	}
@@ -85,7 +85,7 @@ func (h *Handler) callFor(r *http.Request, pool reverseproxy.UpstreamPool) *Call
 	if first == nil {
 		c.before = c
 		if vars != nil {
-			vars[VarKey] = c
+			vars[varKey] = c
 		}
 		c.addToAccessLog(ctx)
 		if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
@@ -269,7 +269,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // callAt returns the call that Select prepared for this round trip; nil for requests without
 // a Select, such as the proxy's own health checks.
 func (h *Handler) callAt(r *http.Request) *Call {
-	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
+	first, _ := caddyhttp.GetVar(r.Context(), varKey).(*Call)
 	return latest(first, func(c *Call) bool {
 		return c.Handler == h && (c.Next != nil || c.extras != nil && c.extras.refusal != nil)
 	})

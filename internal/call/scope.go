@@ -15,17 +15,17 @@ import (
 // longestScope is the largest number of bytes in a scope's name.
 const longestScope = 64
 
-// BatchScope is the scope of a batch whose elements have different ones.
-const BatchScope = "batch"
+// batchScope is the scope of a batch whose elements have different ones.
+const batchScope = "batch"
 
 // ScopeOfJSON takes the scope from a field of the request's JSON body. Of a batch, which is a
-// list, all elements must have the same value; else the scope is BatchScope.
+// list, all elements must have the same value; else the scope is batchScope.
 func ScopeOfJSON(field jsondoc.Field) KeySource {
 	return func(c *Call, _ http.ResponseWriter) string {
 		if c.body == nil {
 			return ""
 		}
-		return field.InEach(c.body.Whole(), BatchScope)
+		return field.InEach(c.body.Whole(), batchScope)
 	}
 }
 

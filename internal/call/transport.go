@@ -45,6 +45,7 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
+	a.diedWith(o)
 	what := ""
 	if o.Failed() || a.endedWhy() == endpoint.EndedByRescue {
 		what = a.whatFailed(err, now)

@@ -31,7 +31,7 @@ func (Verdict) MatchWithError(r *http.Request) (bool, error) {
 			return false, nil
 		}
 	}
-	first, _ := caddyhttp.GetVar(r.Context(), VarKey).(*Call)
+	first, _ := caddyhttp.GetVar(r.Context(), varKey).(*Call)
 	c := latest(first, func(*Call) bool { return true })
 	return c == nil || c.handed, nil
 }

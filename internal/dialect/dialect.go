@@ -129,7 +129,8 @@ var table = [...]Dialect{
 //   - Responses: https://platform.openai.com/docs/api-reference/responses-streaming. The event `error` has
 //     `code`, `response.failed` has `response.error.code`.
 //   - OpenRouter: https://openrouter.ai/docs/api/reference/errors-and-debugging. `error.code` is the status that a
-//     200 should have had; a 403 with `error.metadata` is about the prompt, not the key.
+//     200 should have had; a 403 with `error.metadata` is about the prompt, not the key. A choice that ends with an
+//     error has its own `error.code`.
 //   - Azure: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference. DeploymentNotFound.
 func openai() (answers []Answer) {
 	for _, rule := range []struct{ as, match string }{
@@ -138,7 +139,7 @@ func openai() (answers []Answer) {
 		{"failure", "^(server_error|server_is_overloaded|overloaded|overloaded_error|service_unavailable_error|408|5[0-9][0-9])$"},
 		{"next", "^(model_not_found|context_length_exceeded|DeploymentNotFound)$"},
 	} {
-		for _, path := range []string{"error.code", "error.type", "response.error.code", "code"} {
+		for _, path := range []string{"error.code", "error.type", "response.error.code", "code", "choices.0.error.code"} {
 			answers = append(answers, Answer{
 				Status: anyStatus, JSON: path, Match: rule.match, As: rule.as,
 				OfQuota: rule.as == "held" || rule.as == "denied",
@@ -165,7 +166,7 @@ var anthropic = []Answer{
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodel\b`, As: "next"},
 }
 
-// gemini are the rules for the Gemini API.
+// gemini are the rules for the Gemini API. Where `error.status` is missing, `error.code` has the HTTP status.
 //
 //   - Errors: https://ai.google.dev/gemini-api/docs/troubleshooting. `error.status` names them.
 //   - Their shape: https://cloud.google.com/apis/design/errors#error_model. An invalid key gets a 400 whose
@@ -179,6 +180,8 @@ var gemini = []Answer{
 	{Status: "400", JSON: "error.message", Match: "(?i)^(user location is not supported|gemini api free tier is not available)", As: "denied", OfQuota: true},
 	{Status: anyStatus, JSON: "error.status", Match: "^RESOURCE_EXHAUSTED$", As: "held", OfQuota: true},
 	{Status: anyStatus, JSON: "error.status", Match: "^(UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED)$", As: "failure"},
+	{Status: anyStatus, JSON: "error.code", Match: "^429$", As: "held", OfQuota: true},
+	{Status: anyStatus, JSON: "error.code", Match: "^(500|503|504)$", As: "failure"},
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodels?\b`, As: "next"},
 }
 
@@ -198,7 +201,8 @@ var gemini = []Answer{
 //   - Solana: -32005, "Node is behind by 42 slots" https://solana.com/docs/rpc/http/gethealth
 //   - Limits: -32005 https://docs.metamask.io/services/reference/ethereum/json-rpc-methods/#error-codes (which also refuses
 //     queries with it that have too many results), 429 https://www.quicknode.com/docs/ethereum/error-references, -32029
-//     https://www.therpc.io/docs/ethereum/rate-limits
+//     https://www.therpc.io/docs/ethereum/rate-limits; others say it in the message only, with codes such as -32000, -32007,
+//     -32090 and -32605
 //
 // A node that lags behind, or lacks the requested state, has failed. An error that the call itself
 // causes (reverted, invalid parameters, nonce too low) is a good response. A node without old history
@@ -208,6 +212,8 @@ var jsonrpc = []Answer{
 	{Status: anyStatus, JSON: "error.message", Match: "(?i)^node is (behind|unhealthy)", As: "failure"},
 	{Status: anyStatus, JSON: "error.code", Match: "^(-32005|-32029|429)$", As: "held",
 		Unless: &Answer{JSON: "error.message", Match: "(?i)query returned|results|block range|fee"}},
+	{Status: anyStatus, JSON: "error.message", As: "held",
+		Match: "(?i)^(rate.?limit|too many requests|call rate limit|(daily |.{0,20}/second )?request (count |rate )?limit (was |is )?(reached|exceeded))"},
 	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002|-32016|-32017|-39001)$", As: "failure", Unless: byTheCall},
 	{Status: anyStatus, JSON: "error.message", As: "failure", Unless: byTheCall,
 		Match: "(?i)^(header (for (hash|number) )?not found|unknown block|block (.{0,80} )?not found|missing trie node|no state available|historical state|state .{0,80} is not available|.{0,60}not synced)"},

@@ -33,7 +33,8 @@ type condition struct {
 	doubts   []failure // failures in doubt, oldest first
 	verdicts verdicts
 	news     []event.Event
-	refused  int         // requests in a row that the peer's HTTP/2 layer refused alone
+	refused  int // requests in a row that the peer's HTTP/2 layer refused alone
+	lost     lost
 	tally    score.Tally // since the latest tick
 	passed   int         // successes since the latest tick that a scope's condition counts
 	scorer   score.Scorer

@@ -23,6 +23,9 @@ func (c *condition) turned(checks *checks) *event.Event {
 		if c.faults.often > 0 {
 			e.Details["failures"] = c.faults.often
 		}
+		if since := b.FailingSince(); !since.IsZero() && since.Before(e.At) {
+			e.Details[event.FailingSince] = since
+		}
 	case breaker.ForcedOpen:
 		e.Kind = event.BreakerOpened
 		c.faults.opened = Cause{}

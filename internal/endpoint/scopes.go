@@ -222,6 +222,20 @@ func (x *scopes) wide(now time.Time, cfg *breaker.Config) bool {
 	return false
 }
 
+// failSince returns when the first of the scopes began to fail that have since the latest success.
+func (x *scopes) failSince(now time.Time, cfg *breaker.Config) time.Time {
+	since := now
+	for _, c := range x.failing {
+		if at := c.breaker.FailsSince(now, cfg); at.Before(since) {
+			since = at
+		}
+		if at := c.breaker.FailingSince(); !at.IsZero() && at.Before(since) {
+			since = at
+		}
+	}
+	return since
+}
+
 // calledWithin reports whether the scope has had a call within a time, to the precision of ticks.
 func (c *condition) calledWithin(now time.Time, within time.Duration) bool {
 	return c.begun != c.quiet.begun || now.Sub(c.quiet.since) < within

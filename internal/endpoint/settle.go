@@ -173,7 +173,7 @@ func (s *State) spreadLocked(c *condition, now time.Time, cfg *breaker.Config) (
 		return false
 	}
 	s.scopes.failed(c)
-	return s.scopes.wide(now, cfg) && s.own.breaker.Widen(now, cfg)
+	return s.scopes.wide(now, cfg) && s.own.breaker.Widen(now, cfg, s.scopes.failSince(now, cfg))
 }
 
 // settle takes the outcome of an attempt.
@@ -192,7 +192,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		} else {
 			c.doubts = append(c.doubts, failure{ticket: t, since: now})
 		}
-	case o.Failed() && t.RefusedAlone && !c.refusedAgain():
+	case o.Failed() && t.DiedWith && c.lost.isOne(t, c.served, now), o.Failed() && t.RefusedAlone && !c.refusedAgain():
 		t.doubt = cleared
 		changed = c.breaker.Cancel(now, *t.permit(c)) || changed
 	default:

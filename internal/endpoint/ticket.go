@@ -39,7 +39,12 @@ type Ticket struct {
 	elsewhere  bool  // its call failed at another endpoint in the same way, or everywhere
 	final      bool  // its response is the client's, so its call is recorded with it
 	slot       int32 // its slot in inFlight, plus one; 0: none
-	rare       *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
+
+	// Set by the attempt's goroutine before it settles the attempt. Here they take no room.
+	DiedWith  bool // it failed because its HTTP/2 connection died
+	DiedAgain bool // so did another on the same connection before
+
+	rare *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
 }
 
 // Rare is the part of a ticket that few attempts need. The zero value is empty. The state's mutex

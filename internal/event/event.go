@@ -22,6 +22,10 @@ const (
 	FleetBack         = "fleet_back"
 )
 
+// FailingSince is the detail of BreakerOpened that says when the failures began, as a time.Time. Without
+// it, that is unknown.
+const FailingSince = "failing_since"
+
 // Event is an event of a pool.
 type Event struct {
 	// Number of the event, counted from 1 over all pools of the process.

@@ -28,8 +28,8 @@ const (
 	Down     = "down"     // at some time the pool was down
 )
 
-// An Incident is one outage of a pool: from the time when the first endpoint went out until
-// all were back.
+// An Incident is one outage of a pool: from the first failure of the endpoint that went out
+// first until all were back.
 type Incident struct {
 	// Unique in the pool, and rising.
 	ID uint64 `json:"id"`
@@ -40,7 +40,8 @@ type Incident struct {
 	// was down.
 	Kind string `json:"kind"`
 
-	// Start and end; no end while it lasts.
+	// Start and end: from the first of the failures that took the first endpoint out, as far
+	// as known, until all endpoints were back. No end while it lasts.
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end,omitzero"`
 
@@ -53,8 +54,8 @@ type Incident struct {
 	// How long the pool was down, in seconds.
 	Down float64 `json:"down_seconds"`
 
-	// Calls whose clients got a failure, and calls that succeeded at another endpoint after
-	// a failure.
+	// Calls since the start whose clients got a failure, and calls that succeeded at another
+	// endpoint after a failure.
 	Failed uint64 `json:"calls_failed"`
 	Saved  uint64 `json:"calls_saved"`
 
@@ -88,8 +89,9 @@ type Tracker struct {
 	wellAt   time.Time  // when all endpoints became well during the latest incident; zero if they are not
 	base     Totals     // totals at the start of the latest incident
 	last     Totals
-	calm     Totals // totals before the current failures began
+	calm     Totals // totals before the current failures began, if it is not known when
 	calmAt   time.Time
+	past     past
 	downAt   time.Time // when the last endpoint went out; zero if one is available
 	downTill float64   // Down of the latest incident before downAt
 	changed  bool      // changed since the last save
@@ -106,7 +108,8 @@ func (t *Tracker) Take(e *event.Event, cause string) {
 	case !out && !t.open:
 		return
 	case !t.open:
-		t.beginLocked(e, cause)
+		since, known := e.Details[event.FailingSince].(time.Time)
+		t.beginLocked(e, cause, since, known)
 	}
 	now := &t.list[len(t.list)-1]
 	e.Incident = now.ID
@@ -130,8 +133,13 @@ func (t *Tracker) Take(e *event.Event, cause string) {
 	}
 }
 
-func (t *Tracker) beginLocked(e *event.Event, cause string) {
+// beginLocked begins an incident with an event. known says that its failures began at since.
+func (t *Tracker) beginLocked(e *event.Event, cause string, since time.Time, known bool) {
 	id := uint64(max(0, e.At.UnixMilli()))
+	start, base := e.At, t.calm
+	if known && since.Before(start) {
+		start, base = t.past.from(since)
+	}
 	if n := len(t.list); n > 0 {
 		id = max(id, t.list[n-1].ID+1)
 	}
@@ -141,8 +149,8 @@ func (t *Tracker) beginLocked(e *event.Event, cause string) {
 	if cause == "" {
 		cause = e.Reason
 	}
-	t.list = append(t.list, Incident{ID: id, Pool: e.Pool, Kind: Degraded, Start: e.At, Cause: cause, Endpoints: []Endpoint{}})
-	t.open, t.base, t.changed = true, t.calm, true
+	t.list = append(t.list, Incident{ID: id, Pool: e.Pool, Kind: Degraded, Start: start, Cause: cause, Endpoints: []Endpoint{}})
+	t.open, t.base, t.changed = true, base, true
 }
 
 // Tick updates the current incident. out says whether an endpoint is out without an
@@ -155,6 +163,9 @@ func (t *Tracker) Tick(now time.Time, out, down bool, totals Totals) (over *even
 	if !t.open {
 		if age := now.Sub(t.calmAt); totals == t.last || age < 0 || age > calmFor {
 			t.calm, t.calmAt = t.last, now
+		}
+		if totals != t.last {
+			t.past.add(now, totals)
 		}
 		t.last = totals
 		return nil, time.Time{}
@@ -181,6 +192,7 @@ func (t *Tracker) Tick(now time.Time, out, down bool, totals Totals) (over *even
 	} else if since >= settled {
 		t.open, t.changed = false, true
 		t.calm, t.calmAt = totals, now
+		t.past = past{starts: i.End, before: totals}
 		return i.over(now), time.Time{}
 	}
 	return nil, t.wellAt.Add(settled)

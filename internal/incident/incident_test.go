@@ -178,3 +178,39 @@ func TestIncidentsOutliveTheProcess(t *testing.T) {
 		t.Errorf("too many: %v, %d", err, len(k.Incidents()))
 	}
 }
+
+// TestIncidentStartsWithItsFirstFailure checks that an incident counts from the failures that led to it, also if
+// they came slowly, and never what belongs to the incident before.
+func TestIncidentStartsWithItsFirstFailure(t *testing.T) {
+	var k Tracker
+	totals := Totals{Failed: 7}
+	tick := func(second int) {
+		k.Tick(at(second), false, false, totals)
+		k.Tick(at(second).Add(time.Second/4), false, false, totals)
+	}
+	for second := range 1000 { // the usual failures
+		totals.Failed++
+		tick(second)
+	}
+	for _, second := range []int{1100, 1110, 1120, 1130} {
+		totals.Failed, totals.Saved = totals.Failed+2, totals.Saved+1
+		tick(second)
+	}
+	open := func(second int, since time.Time) Incident {
+		e := event.Event{At: at(second), Kind: event.BreakerOpened, Endpoint: "one", Details: map[string]any{event.FailingSince: since}}
+		k.Take(&e, "503")
+		k.Tick(at(second), true, false, totals)
+		all := k.Incidents()
+		return all[len(all)-1]
+	}
+	totals.Failed++
+	if i := open(1140, at(1100)); !i.Start.Equal(at(1100)) || i.Failed != 9 || i.Saved != 4 {
+		t.Errorf("failing for 40 s: %+v", i)
+	}
+	k.Tick(at(1150), false, false, totals)
+	k.Tick(at(1180), false, false, totals)
+	totals.Failed++
+	if i := open(1190, at(1145)); !i.Start.Equal(at(1150)) || i.Failed != 1 || i.Saved != 0 {
+		t.Errorf("the next one: %+v", i)
+	}
+}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// MaxIndex is the largest index in a path. Shorter arrays are extended with nulls.
-const MaxIndex = 1000
+// maxIndex is the largest index in a path. Shorter arrays are extended with nulls.
+const maxIndex = 1000
 
 // A Path is the position of a value in a document. The zero value is the whole document.
 type Path []step
@@ -72,8 +72,8 @@ func (s *step) parseIndex() error {
 		return nil
 	}
 	n, err := strconv.Atoi(s.name)
-	if err != nil || n > MaxIndex {
-		return fmt.Errorf("path: index %s is over %d", s.name, MaxIndex)
+	if err != nil || n > maxIndex {
+		return fmt.Errorf("path: index %s is over %d", s.name, maxIndex)
 	}
 	s.index, s.number = n, true
 	return nil

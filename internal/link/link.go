@@ -29,6 +29,7 @@ type Conn struct {
 	took    atomic.Uint64 // writes that wrote bytes
 	speaks  atomic.Uint32 // http1, http2Only or upgraded; 0: not known yet
 	retired atomic.Bool   // new requests are kept off it
+	failed  atomic.Bool   // a request has failed with it
 
 	over     chan struct{} // closed when no read will return more bytes
 	overOnce sync.Once
@@ -81,6 +82,20 @@ func (c *Conn) Took() uint64 { return c.took.Load() }
 
 // IsHTTP2 reports whether the connection is known to speak HTTP/2, so that requests share it.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
+
+// Ended reports whether no read will return more bytes.
+func (c *Conn) Ended() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// Fails notes that a request has failed because the connection died. It reports whether another had
+// before, on the same HTTP/2 connection.
+func (c *Conn) Fails() (again bool) { return c.IsHTTP2() && c.failed.Swap(true) }
 
 // Upgraded notes that an HTTP/1 connection has switched to another protocol. Then nobody may read
 // it while a write is broken.

@@ -34,7 +34,7 @@ func TestAdminBodiesAreRead(t *testing.T) {
 		{api.Drain, "{\"reason\":\"\xff\"}", "body: want a JSON object: not JSON"},
 		{api.Drain, `{"reason":`, "unexpected end of JSON input"},
 		{api.Drain, `null`, "body: want a JSON object, not null"},
-		{api.Drain, strings.Repeat(" ", MaxOrder+1), "body: more than 16384 bytes"},
+		{api.Drain, strings.Repeat(" ", maxOrder+1), "body: more than 16384 bytes"},
 	} {
 		_, err := readCommandOf(test.action, test.body)
 		if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 300 {

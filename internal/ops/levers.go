@@ -96,7 +96,7 @@ func (l levers) userOf(r *http.Request) string {
 }
 
 func readLever(w http.ResponseWriter, r *http.Request) (asked leverRequest, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxOrder))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return asked, apiError(http.StatusRequestEntityTooLarge, "body: more than %d bytes", tooLarge.Limit)
 	}

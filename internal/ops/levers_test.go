@@ -122,7 +122,7 @@ func TestLeversRefuse(t *testing.T) {
 		{"ada", `pool=refusing&endpoint=one&action=trip`, 400, "body"},
 		{"ada", ``, 400, "body"},
 		{"ada", `[]`, 400, "body"},
-		{"ada", `{"fields": {"reason": "` + strings.Repeat("x", MaxOrder) + `"}}`, 413, "body"},
+		{"ada", `{"fields": {"reason": "` + strings.Repeat("x", maxOrder) + `"}}`, 413, "body"},
 	} {
 		w := pull(levers{defaultUser}, c.user, c.body)
 		var answer struct{ Error string }

@@ -10,14 +10,14 @@ import (
 	"github.com/apifailover/caddy-failover/internal/api"
 )
 
-// MaxOrder is the maximum size of an order's body, in bytes.
-const MaxOrder = 16 << 10
+// maxOrder is the maximum size of an order's body, in bytes.
+const maxOrder = 16 << 10
 
 // readOrder reads the body of an order: a JSON object, which may be empty if the action
 // requires no field. Errors name the field.
 func readOrder(w http.ResponseWriter, r *http.Request, action string) (api.Order, error) {
 	c := api.Order{Action: action}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxOrder))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return c, apiError(http.StatusRequestEntityTooLarge, "body: more than %d bytes", tooLarge.Limit)
 	}

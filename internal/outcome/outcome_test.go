@@ -230,7 +230,7 @@ func TestParseRetryAfter(t *testing.T) {
 		{"2026-03-04T05:06:17Z", 10 * time.Second, true},
 		{"2026-03-04T05:06:17.5Z", 10500 * time.Millisecond, true},
 	} {
-		if got, ok := ParseRetryAfter(test.value, retryAfterNow); got != test.want || ok != test.ok {
+		if got, ok := parseRetryAfter(test.value, retryAfterNow); got != test.want || ok != test.ok {
 			t.Errorf("%q: got %v, %v, want %v, %v", test.value, got, ok, test.want, test.ok)
 		}
 	}
@@ -243,11 +243,11 @@ func FuzzRetryAfter(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		wait, ok := ParseRetryAfter(value, retryAfterNow)
+		wait, ok := parseRetryAfter(value, retryAfterNow)
 		if wait < 0 || wait > MaxHold || !ok && wait != 0 {
 			t.Fatalf("%q: %v, %v", value, wait, ok)
 		}
-		if again, ok2 := ParseRetryAfter("\t"+value+" ", retryAfterNow); again != wait || ok2 != ok {
+		if again, ok2 := parseRetryAfter("\t"+value+" ", retryAfterNow); again != wait || ok2 != ok {
 			t.Fatalf("%q: %v, %v; with spaces around it %v, %v", value, wait, ok, again, ok2)
 		}
 		digits := value != "" && strings.Trim(value, "0123456789") == ""
@@ -260,7 +260,7 @@ func FuzzRetryAfter(f *testing.F) {
 				t.Fatalf("%q: %v, %v, want %v", value, wait, ok, want)
 			}
 		}
-		if later, ok2 := ParseRetryAfter(value, retryAfterNow.Add(time.Second)); ok2 != ok || later > wait {
+		if later, ok2 := parseRetryAfter(value, retryAfterNow.Add(time.Second)); ok2 != ok || later > wait {
 			t.Fatalf("%q: %v now, %v a second later", value, wait, later)
 		}
 	})

@@ -24,18 +24,18 @@ func RetryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 		return wait, true
 	}
 	for _, value := range h["Retry-After"] {
-		if one, valid := ParseRetryAfter(value, now); valid {
+		if one, valid := parseRetryAfter(value, now); valid {
 			wait, ok = max(wait, one), true
 		}
 	}
 	return wait, ok
 }
 
-// ParseRetryAfter reads a Retry-After field as a wait from now, at most MaxHold: seconds or
+// parseRetryAfter reads a Retry-After field as a wait from now, at most MaxHold: seconds or
 // a date (RFC 9110, section 10.2.3). It also takes what servers send beyond the RFC: lists,
 // of which the longest counts, fractions, rounded up to a millisecond, a plus sign, and
 // other date formats. A number below 0 is invalid.
-func ParseRetryAfter(value string, now time.Time) (wait time.Duration, ok bool) {
+func parseRetryAfter(value string, now time.Time) (wait time.Duration, ok bool) {
 	value = strings.TrimSpace(value)
 	if at, isDate := parseDate(value); isDate {
 		return min(max(0, at.Sub(now)), MaxHold), true

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// ErrSent is the read error that the next handler gets if the body was sent to an endpoint
+// errSent is the read error that the next handler gets if the body was sent to an endpoint
 // and not kept whole.
-var ErrSent = errors.New("the request's body was sent to an endpoint and not kept: it cannot be sent again")
+var errSent = errors.New("the request's body was sent to an endpoint and not kept: it cannot be sent again")
 
 // HandBack restores the body of Options.Origin for the next handler: the kept bytes, then the unread
 // rest. If a part is lost, reading fails. The body is valid until the context of the request ends.
@@ -28,7 +28,7 @@ func (rec *Recording) HandBack(request context.Context, until time.Time) {
 	case rec.err != nil && rec.err != io.EOF:
 		lost = rec.err
 	case rec.from > 0 || rec.final:
-		lost = ErrSent
+		lost = errSent
 	}
 	rec.handed = true
 	rec.mu.Unlock()

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// minScore is the lowest score: a failing endpoint still gets a little traffic, so
-	// that its recovery is noticed.
+	// minScore is the lowest score. A failing endpoint still gets a little traffic, which shows
+	// when it has recovered.
 	minScore = 0.05
 	// Step is the smallest change of a score that is worth a new table.
 	Step = 0.05
 
-	// The error ratio covers the shorter of errorSpan and errorSamples, so that the
-	// score of a busy endpoint follows changes quickly. It covers at least errorsAtLeast
-	// samples, so that a few successes do not raise the score much.
+	// The error ratio covers the shorter of errorSpan and errorSamples. So the score of a busy
+	// endpoint follows changes quickly. It covers at least errorsAtLeast samples. So a few
+	// successes do not raise the score much.
 	errorSpan      = 30 * time.Second
 	errorSamples   = 100
 	errorsAtLeast  = 10
@@ -300,8 +300,8 @@ func (r *decayedRatio) fade(left, most float64) {
 // Ratio returns the marked part; NaN if nothing has been counted.
 func (r *decayedRatio) Ratio() float64 { return r.marked / r.n }
 
-// logMean is a weighted geometric mean over the longer of a span and
-// latencySamples samples, so that a heavy tail does not look like slowness.
+// logMean is a weighted geometric mean over the longer of a span and latencySamples samples. A
+// heavy tail changes it little.
 type logMean struct {
 	n   float64 // weight, in samples
 	sum float64 // weighted sum of ln(seconds)

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// CredentialFields are the request headers in which clients send credentials, as Plain
+// credentialFields are the request headers in which clients send credentials, as Plain
 // writes them. An endpoint that sets one of them, except the last two, has its own credentials.
-var CredentialFields = []string{
+var credentialFields = []string{
 	"authorization", "api-key", "apikey", "x-api-key", "x-apikey", "xi-api-key", "x-goog-api-key", "x-goog-iam-authorization-token",
 	"ocp-apim-subscription-key", "x-subscription-token", "x-functions-key", "x-rapidapi-key", "x-amz-security-token", "x-vault-token",
 	"x-auth-token", "x-auth-key", "x-access-token", "x-access-key", "x-api-token", "x-authorization", "x-forwarded-authorization",
@@ -17,9 +17,9 @@ var CredentialFields = []string{
 	"proxy-authorization", "cookie",
 }
 
-// CredentialParameters are the query parameters in which clients send credentials, as Plain
-// writes them, in addition to the names of CredentialFields.
-var CredentialParameters = []string{"key", "access-key", "bearer-token", "client-secret", "oauth-token", "subscription-key"}
+// credentialParameters are the query parameters in which clients send credentials, as Plain
+// writes them, in addition to the names of credentialFields.
+var credentialParameters = []string{"key", "access-key", "bearer-token", "client-secret", "oauth-token", "subscription-key"}
 
 // urlFields are the request headers with a URL, which may contain credentials.
 var urlFields = []string{"referer", "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-url"}
@@ -44,7 +44,7 @@ func Plain(name string) string { return strings.ReplaceAll(strings.ToLower(name)
 
 // SetsCredential reports whether an endpoint that sets this header has its own credentials.
 func SetsCredential(field string) bool {
-	return slices.Contains(CredentialFields[:len(CredentialFields)-2], Plain(field))
+	return slices.Contains(credentialFields[:len(credentialFields)-2], Plain(field))
 }
 
 // screening is what a Screen does with a header; 0: nothing.
@@ -105,7 +105,7 @@ func NewScreen(set []string) *Screen {
 			s.fields[field] = drops
 		}
 	}
-	for _, field := range CredentialFields {
+	for _, field := range credentialFields {
 		s.fields[field] = drops
 		s.params[field] = field != "cookie"
 	}
@@ -115,7 +115,7 @@ func NewScreen(set []string) *Screen {
 		}
 	}
 	s.fields["sec-websocket-protocol"] = cleansProtocols
-	for _, name := range CredentialParameters {
+	for _, name := range credentialParameters {
 		s.params[name] = true
 	}
 	s.Fields = slices.Sorted(maps.Keys(s.fields))

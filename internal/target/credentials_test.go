@@ -12,7 +12,7 @@ import (
 func TestScreenRemovesCredentialsFromHeaders(t *testing.T) {
 	s := NewScreen([]string{"X-Tenant-Secret", "content-type", "User-Agent", "Accept-Language", "x_own"})
 	h := http.Header{}
-	for _, field := range CredentialFields {
+	for _, field := range credentialFields {
 		h.Set(field, "secret")
 	}
 	for _, field := range []string{

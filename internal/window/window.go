@@ -58,6 +58,18 @@ func (c *Counter) Counts(now time.Time, span time.Duration) Counts {
 	return c.sum
 }
 
+// Since returns when the first step of the span that ends at now began in which at least a ratio of the
+// events is marked; now if there is none.
+func (c *Counter) Since(now time.Time, span time.Duration, ratio float64) time.Time {
+	c.slide(now, span)
+	for i := buckets - 1; i >= 0; i-- {
+		if b := c.ring[(c.newest+buckets-i)%buckets]; b.Marked > 0 && b.Ratio() >= ratio {
+			return c.start.Add(-time.Duration(i) * span / buckets)
+		}
+	}
+	return now
+}
+
 // TakeBack removes the newest marked event of the span that ends at now, if there is one.
 func (c *Counter) TakeBack(now time.Time, span time.Duration) {
 	c.slide(now, span)

@@ -1,0 +1,97 @@
+package lab
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestIncidentCountsFromItsFirstFailure checks that an incident starts with the first failure that a client
+// saw, and counts all of them, however slowly they came and whatever opened the breaker.
+func TestIncidentCountsFromItsFirstFailure(t *testing.T) {
+	cut := func(*http.Request) (*http.Response, error) { return nil, errCut }
+	var n int
+	var mu sync.Mutex
+	most := func(r *http.Request) (*http.Response, error) { // four of five fail
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n%5 == 0 {
+			return answers200(r)
+		}
+		return respond(r, http.StatusServiceUnavailable, ""), nil
+	}
+	for name, test := range map[string]struct {
+		options string
+		every   time.Duration
+		fault   roundTrip
+		late    time.Duration // how long after the fault the start may be
+	}{
+		"each second":        {"", time.Second, answersWith(503), 0},
+		"each minute":        {"", time.Minute, answersWith(503), 0},
+		"slow timeouts":      {"timeout 3s", 5 * time.Second, hangs, 4 * time.Second},
+		"busy":               {"", 10 * time.Millisecond, cut, 0},
+		"most calls":         {"breaker {\nconsecutive_failures 50\n}", 200 * time.Millisecond, most, 2 * time.Second},
+		"seen by checks":     {"health {\nuri /check\ninterval 10s\n}", 30 * time.Second, cut, 0},
+		"for one kind":       {"scope {path}", 2 * time.Second, answersWith(503), 0},
+		"refused logins":     {"endpoint http://three {\nkey abc\n}\napi openai", 2 * time.Second, answersWith(401), 0},
+		"while one is saved": {"retry {\nmethods any\n}", time.Second, answersWith(503), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				endpoint := "endpoint http://one\n"
+				if strings.HasPrefix(test.options, "endpoint") {
+					endpoint = ""
+				}
+				l := openLab(t, "failover {\nname lab\n"+endpoint+test.options+"\n}")
+				defer func() { l.close() }()
+				failed, saw := 0, time.Time{}
+				var all sync.WaitGroup
+				call := func() {
+					all.Go(func() {
+						if w := l.call(http.MethodPost, "/v1/chat", `{"model":"a"}`); w.Code != http.StatusOK {
+							mu.Lock()
+							if failed++; saw.IsZero() {
+								saw = time.Now()
+							}
+							mu.Unlock()
+						}
+					})
+					time.Sleep(test.every)
+				}
+				for range 40 {
+					call()
+				}
+				began := time.Now()
+				l.on("one:80", test.fault)
+				l.on("three:80", test.fault)
+				for range 60 {
+					call()
+				}
+				all.Wait()
+				time.Sleep(time.Second)
+				var incidents []struct {
+					ID    uint64
+					Start time.Time
+					Fail  int `json:"calls_failed"`
+				}
+				admin(t, http.MethodGet, "incidents?pool=lab", "", &incidents)
+				found := 0
+				for _, i := range incidents {
+					if opened := l.happened("breaker_opened"); len(opened) == 0 || opened[0].Incident != i.ID {
+						continue
+					}
+					found++
+					if i.Fail != failed || i.Start.Before(began) || i.Start.Sub(began) > test.late || test.late == 0 && i.Start.After(saw) {
+						t.Errorf("it starts %v after the fault, the first client saw it after %v; %d failed, clients saw %d", i.Start.Sub(began), saw.Sub(began), i.Fail, failed)
+					}
+				}
+				if found != 1 {
+					t.Errorf("%d incidents", found)
+				}
+			})
+		})
+	}
+}
