@@ -150,7 +150,8 @@ type Result struct {
 //	               before an answer                         open        0, a relapse unless all were down
 //	recovering     the trial of a pool that was all down
 //	               says nothing                             open        0, the same period
-//	recovering     the trial succeeds, or a check           recovering  start
+//	recovering     the trial succeeds, or a check and none
+//	               passed while it was open                 recovering  start
 //	recovering     the same, and it opened for its scopes   closed      1
 //	recovering     a step with successes only               recovering  grown, at most doubled
 //	recovering     a success of a quick recovery            recovering  grown

@@ -29,7 +29,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	b.Latest, b.late = CheckHasFailed, false
 	if passed {
 		b.Latest = checkHasPassed
-		b.upheld = b.upheld || b.State == Open
+		b.Uphold()
 	}
 	switch {
 	case cfg.Off:
@@ -45,7 +45,7 @@ func (b *Breaker) Checked(now time.Time, cfg *Config, passed, steady, alone bool
 	case b.State == Open && (steady && b.noticed || !now.Before(b.Until)):
 		b.recover(now, cfg, reasonChecksPass)
 		return true
-	case b.State == Recovering && passed && b.Opened == ReasonScopes:
+	case b.State == Recovering && passed && (b.Opened == ReasonScopes || b.Share == 0 && b.upheld && !b.noticed):
 		return false // calls failed while checks passed
 	case b.State == Recovering && passed:
 		return b.stepSucceeded(now, cfg)

@@ -44,6 +44,23 @@ func TestBreakerAndChecks(t *testing.T) {
 			{1, "calls fail", Open, 0, ReasonConsecutive},
 			{2, "pass steady", Open, 0, ReasonConsecutive},
 			{8, "tick", Recovering, 0, ReasonPeriodOver}, // by a trial
+			{9, "pass steady", Recovering, 0, ReasonPeriodOver},
+			{10, "call works", Recovering, 0.05, ReasonPeriodOver},
+			{11, "pass steady", Recovering, 0.05, ReasonPeriodOver},
+			{11, "tick", Recovering, 0.09, ReasonPeriodOver}, // with few calls a success is worth 4 %
+		},
+		"the first check after it opened ends its trials": {
+			{0, "pass steady", Closed, 1, ""},
+			{1, "calls fail", Open, 0, ReasonConsecutive},
+			{8, "tick", Recovering, 0, ReasonPeriodOver},
+			{9, "pass steady", Recovering, 0.05, ReasonPeriodOver},
+		},
+		"a check that fails during trials": {
+			{1, "calls fail", Open, 0, ReasonConsecutive},
+			{2, "pass", Open, 0, ReasonConsecutive},
+			{8, "tick", Recovering, 0, ReasonPeriodOver},
+			{9, "fail", Open, 0, reasonTrialFailed},
+			{10, "pass steady", Recovering, 0.05, ReasonChecksPass},
 		},
 		"checks that failed and pass again end it early": {
 			{1, "calls fail", Open, 0, ReasonConsecutive},
@@ -64,6 +81,9 @@ func TestBreakerAndChecks(t *testing.T) {
 			switch s.do {
 			case "tick":
 				b.Tick(now, cfg)
+			case "call works":
+				p, _ := b.Acquire(now, cfg)
+				b.Report(now, cfg, p, Result{})
 			case "off":
 				b.Unchecked()
 			case "calls fail":

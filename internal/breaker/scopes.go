@@ -17,6 +17,9 @@ func (b *Breaker) Widen(now time.Time, cfg *Config, since time.Time) (changed bo
 	return true
 }
 
+// Uphold tells the breaker of a scope that a check of the endpoint has passed.
+func (b *Breaker) Uphold() { b.upheld = b.upheld || b.State == Open }
+
 // Admits reports whether Acquire would return a permit.
 func (b *Breaker) Admits(now time.Time, cfg *Config) bool {
 	switch {

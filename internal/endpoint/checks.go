@@ -84,6 +84,7 @@ func (s *State) BeginCheck(now time.Time, interval time.Duration) bool {
 	defer s.Mu.Unlock()
 	if s.skipLocked(now) {
 		s.checks.skipped++
+		s.scopes.uphold()
 		s.checks.next = now.Add(jittered(interval))
 		return false
 	}
@@ -172,6 +173,9 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 	if late {
 		s.own.breaker.CheckedLate()
 	} else {
+		if result.Passed {
+			s.scopes.uphold()
+		}
 		changed = s.own.breaker.Checked(now, cfg, result.Passed, c.asked.verdict(c.run) != 0, alone)
 	}
 	if s.own.breaker.State == breaker.Open {

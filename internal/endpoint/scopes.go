@@ -110,6 +110,14 @@ func (x *scopes) tick(now time.Time) {
 	}
 }
 
+// uphold tells the breakers of scopes that a check of the endpoint has passed, or that its calls make it
+// unnecessary.
+func (x *scopes) uphold() {
+	for _, c := range x.list {
+		c.breaker.Uphold()
+	}
+}
+
 // victim returns the scope to forget in favour of a new one; nil: none. First comes a scope that is
 // known only from other instances, then one with a single call or without a success, because its
 // name may be made up.
