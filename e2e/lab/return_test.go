@@ -179,6 +179,71 @@ func TestComebacks(t *testing.T) {
 	}
 }
 
+// TestReturns checks that the primary has its traffic back soon after each fault, with few attempts while it
+// lasts, at 5, 20 and 200 calls a second.
+//
+// Where checks do not see the fault, a trial must come first. At most 1 in 50 calls is a failed trial, 1 in 200
+// a slow one, and one takes at most 1/25 of the time until the next: 2.5 s apart at best, and 10 s (jitter adds a fifth)
+// if calls are few, if trials take long or if no connection is made. Then the share grows from 5 %: by 1 % for each success at 200 calls a second, 2 %
+// at 20 and 4 % at 5. So at 20 it needs 50 successes, the first of which comes after a second.
+func TestReturns(t *testing.T) {
+	const lasts = 20 * time.Second
+	rates := [...]int{5, 20, 200}
+	for _, want := range []struct {
+		fault string
+		back  [len(rates)]float64 // seconds at most; the median of three, at 200 calls a second of one; 0: not played
+		ill   int                 // most attempts at the ill primary in 10 s; 0: any number
+	}{
+		{"crash, seen", [...]float64{7.5, 7, 3}, 3},
+		{"hang, seen", [...]float64{7.5, 7, 4}, 3},
+		{"503, seen", [...]float64{7.5, 7, 3}, 3},
+		{"350 times slower, seen", [...]float64{16, 12, 4.5}, 8},
+		// Its breaker does not open, mostly.
+		{"30 % 500", [...]float64{9, 5, 3}, 0},
+		// A trial may succeed by chance, and a share that fails makes the next return slower.
+		{"60 % 500", [...]float64{20, 20, 10}, 0},
+		{"POST 503", [...]float64{18, 20, 10}, 0},
+		{"503", [...]float64{16, 8.5, 6}, 8},
+		{"POST 503 by scope", [...]float64{24, 15, 8}, 8}, // half of the calls
+		{"error in a 200", [...]float64{16, 8.5, 6}, 8},
+		{"cut bodies", [...]float64{16, 8.5, 6}, 8},
+		{"350 times slower", [...]float64{18, 16, 7}, 8},
+		{"slow streams", [...]float64{18, 18, 0}, 10},
+		{"stalled bodies", [...]float64{18, 19, 17}, 6},
+		{"crash", [...]float64{18, 18, 16}, 6},
+		{"hang", [...]float64{18, 18, 7}, 8},
+	} {
+		f := unseenFaults[slices.IndexFunc(unseenFaults, func(f unseen) bool { return f.name == want.fault })]
+		for i, most := range want.back {
+			times := 3
+			switch {
+			case most == 0:
+				continue
+			case rates[i] == 200:
+				times = 1
+			}
+			var back []time.Duration
+			for range times {
+				synctest.Test(t, func(t *testing.T) {
+					r := f.play(t, rates[i], true, lasts)
+					back = append(back, r.back)
+					if r.failed > 0 {
+						t.Errorf("%s at %d calls a second: clients saw %d failures", f.name, rates[i], r.failed)
+					}
+					if want.ill > 0 && r.ill > want.ill {
+						t.Errorf("%s at %d calls a second: %d attempts at the ill primary in 10 s, want at most %d", f.name, rates[i], r.ill, want.ill)
+					}
+				})
+			}
+			slices.Sort(back)
+			t.Logf("%s at %d calls a second: back after %v", f.name, rates[i], back)
+			if got := back[times/2]; got.Seconds() > most {
+				t.Errorf("%s at %d calls a second: back after %v, want at most %v s", f.name, rates[i], got, most)
+			}
+		}
+	}
+}
+
 // TestNoQuickReturnsWhileFlapping checks that a primary that is down for 2 s and up for 1 s, again and
 // again, gets little of its traffic while it is up, although its checks then pass.
 func TestNoQuickReturnsWhileFlapping(t *testing.T) {
