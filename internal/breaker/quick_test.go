@@ -166,9 +166,9 @@ func TestRecoveryWithFewCalls(t *testing.T) {
 		}
 	}
 	for _, test := range []struct {
-		rate int
-		each float64 // what a success adds
-	}{{200, 0.01}, {40, 0.01}, {20, 0.02}, {10, 0.04}, {2, 0.04}} {
+		rate         int
+		each, upheld float64 // what a success adds
+	}{{200, 0.01, 0.01}, {40, 0.01, 0.01}, {30, 0.01, 0.0133}, {20, 0.015, 0.02}, {10, 0.03, 0.04}, {2, 0.04, 0.04}} {
 		var seen Breaker
 		now := setPace(&seen, start, &cfg, test.rate)
 		openAndPass(t, &seen, now, &cfg)
@@ -207,7 +207,7 @@ func TestRecoveryWithFewCalls(t *testing.T) {
 				succeed(&b, now, &cfg, 3)
 				b.Tick(now, &cfg)
 			}
-			each := test.each
+			each := test.upheld
 			if !checked {
 				each = shareOfSuccess
 			}
