@@ -60,7 +60,7 @@ func TestBreakerAndChecks(t *testing.T) {
 			{2, "pass", Open, 0, ReasonConsecutive},
 			{8, "tick", Recovering, 0, ReasonPeriodOver},
 			{9, "fail", Open, 0, reasonTrialFailed},
-			{10, "pass steady", Recovering, 0.05, ReasonChecksPass},
+			{10, "pass steady", Recovering, 0.05, reasonChecksPass},
 		},
 		"checks that failed and pass again end it early": {
 			{1, "calls fail", Open, 0, ReasonConsecutive},
