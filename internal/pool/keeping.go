@@ -45,8 +45,9 @@ type keeping struct {
 	done chan struct{}
 
 	standing atomic.Pointer[Standing]
-	dirty    atomic.Bool // something was recorded since the latest save
-	loaded   bool        // used by the goroutine only
+	dirty    atomic.Bool   // something was recorded since the latest save
+	loaded   bool          // used by the goroutine only
+	begun    chan struct{} // closed once the goroutine has tried to load what there is
 
 	incidents struct { // used by the goroutine only
 		storage sla.Storage // nil until there is one
@@ -73,7 +74,7 @@ func (k *keeping) start(p *Pool) {
 		k.storage = p.storage
 	}
 	k.wake, k.save = make(chan struct{}, 1), make(chan chan struct{})
-	k.quit, k.done = make(chan struct{}), make(chan struct{})
+	k.quit, k.done, k.begun = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go k.run(p)
 }
 
@@ -118,6 +119,7 @@ func (k *keeping) run(p *Pool) {
 	var alert sla.Alert
 	var pruned time.Time
 	saved := time.Now()
+	begun := sync.OnceFunc(func() { close(k.begun) })
 	for {
 		select {
 		case <-k.quit:
@@ -126,6 +128,7 @@ func (k *keeping) run(p *Pool) {
 			return
 		case <-k.wake:
 			k.load(ctx, p, time.Now())
+			begun()
 			k.loadIncidents(ctx, p)
 			k.judge(p, time.Now(), &alert, true)
 		case done := <-k.save:
@@ -201,6 +204,18 @@ func (k *keeping) keeperNow(p *Pool) *sla.Keeper {
 		k.using = storage
 	}
 	return k.keeper
+}
+
+// awaitLoad waits until the history of earlier processes has been loaded, for at most lastTimeout. So a report
+// that is asked for while Caddy starts is whole.
+func (k *keeping) awaitLoad(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
+	defer cancel()
+	select {
+	case <-k.begun:
+	case <-k.done:
+	case <-ctx.Done():
+	}
 }
 
 // load adds the history that an earlier process stored, once.
@@ -304,9 +319,13 @@ func (p *Pool) isDown() bool {
 // Report returns the report on a range of time. If the history is kept in a storage, the report
 // includes that of the pool's other instances. warnings say which of it could not be read.
 func (p *Pool) Report(ctx context.Context, from, to, now time.Time) (rep sla.Report, warnings []error) {
+	keeper := p.Keeping.keeperNow(p)
+	if keeper != nil {
+		p.Keeping.awaitLoad(ctx)
+	}
 	p.fold(now)
 	snapshots := []*sla.Snapshot{p.History.Snapshot(now)}
-	if keeper := p.Keeping.keeperNow(p); keeper != nil {
+	if keeper != nil {
 		others, damaged, err := keeper.Others(ctx)
 		snapshots, warnings = append(snapshots, others...), damaged
 		if err != nil {

@@ -122,6 +122,39 @@ func pretend(p *Pool, o outcome.Outcome, n int) {
 	s.Mu.Unlock()
 }
 
+// A slowMemory is a storage that takes a while to read a value.
+type slowMemory struct{ *memory }
+
+func (m slowMemory) Load(ctx context.Context, key string) ([]byte, error) {
+	time.Sleep(300 * time.Millisecond)
+	return m.memory.Load(ctx, key)
+}
+
+// TestAReportWaitsForTheHistory checks that a report that is asked for while Caddy starts has the history of the
+// process before.
+func TestAReportWaitsForTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := slowMemory{new(memory)}
+		start := func() *Pool {
+			p := keptPool("restarted", storage, &sla.Objective{Availability: 0.9, Window: sla.DefaultWindow})
+			p.Keeping.Poke()
+			return p
+		}
+		p := start()
+		pretend(p, outcome.Success, 7)
+		p.Keeping.stop()
+		p.Outbox.Close()
+		time.Sleep(time.Hour)
+		p = start()
+		defer p.Outbox.Close()
+		defer p.Keeping.stop()
+		now := time.Now()
+		if rep, _ := p.Report(t.Context(), now.Add(-24*time.Hour), now, now); rep.Total.Calls != 7 {
+			t.Errorf("the report has %d of 7 calls", rep.Total.Calls)
+		}
+	})
+}
+
 // TestAStartIsJudgedAtOnce checks that a pool has its standing soon after its configuration starts, after
 // its first calls, and after a reload with another objective.
 func TestAStartIsJudgedAtOnce(t *testing.T) {
