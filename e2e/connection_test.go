@@ -298,10 +298,11 @@ func TestRequestsOfADeadConnectionAreOneFailure(t *testing.T) {
 		address, path string
 		dies          func()
 	}{
-		"forgotten":            {forgets.address, "/silent", forgets.forget},
-		"closed":               {cuts, "/silent", cut},
-		"closed in a response": {cuts, "/begun", cut},
-		"closed, retries":      {cuts, "/silent", cut},
+		"forgotten":             {forgets.address, "/silent", forgets.forget},
+		"closed":                {cuts, "/silent", cut},
+		"closed in a response":  {cuts, "/begun", cut},
+		"closed, retries":       {cuts, "/silent", cut},
+		"forgotten, and others": {forgets.address, "/silent", forgets.forget},
 	} {
 		t.Run(name, func(t *testing.T) {
 			retries := "off"
@@ -329,6 +330,9 @@ func TestRequestsOfADeadConnectionAreOneFailure(t *testing.T) {
 					waiting = append(waiting, p.waiting("POST", test.path))
 				}
 				eventually(t, "all are there", func() bool { return one.hits.Load() == before+many })
+				if strings.HasSuffix(name, "others") {
+					p.gets(3)
+				}
 				test.dies()
 				for _, w := range waiting {
 					<-w

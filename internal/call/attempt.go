@@ -194,6 +194,9 @@ func (a *Attempt) overdue(now time.Time) endpoint.Ending {
 // Look implements pool's watched.
 func (a *Attempt) Look(now time.Time, open bool) endpoint.Ending {
 	a.watchSending(now)
+	if c := a.conn.Load(); c != nil && c.IsHTTP2() {
+		c.Look(now)
+	}
 	switch why := a.overdue(now); {
 	case why != endpoint.NotEnded:
 		return why

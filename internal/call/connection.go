@@ -99,8 +99,8 @@ func (a *Attempt) sentNothing() bool {
 	return c != nil && !c.IsHTTP2() && c.Took() == a.before.took
 }
 
-// diedWith notes that an attempt failed because its connection died: it carried nothing during the
-// attempt, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
+// diedWith notes that an attempt failed because its connection died: it carries nothing any more and
+// has been retired, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
 // speaks of the endpoint.
 func (a *Attempt) diedWith(o outcome.Outcome) {
 	c := a.conn.Load()
@@ -109,7 +109,7 @@ func (a *Attempt) diedWith(o outcome.Outcome) {
 	}
 	switch o {
 	case outcome.FailedTimeout:
-		a.DiedWith = c.Brought() == a.before.brought
+		a.DiedWith = c.Retired()
 	case outcome.FailedReset, outcome.Truncated:
 		a.DiedWith = c.Ended()
 	}
@@ -121,10 +121,12 @@ func (a *Attempt) diedWith(o outcome.Outcome) {
 const leftAfter = time.Second
 
 // leaveConnection retires the connection of an attempt that was ended before its answer, if no byte
-// arrived on it during the attempt.
+// arrived on it during the attempt. After a timeout, half of that time without a byte suffices on an
+// HTTP/2 connection, where other answers arrive.
 func (a *Attempt) leaveConnection(why endpoint.Ending, now time.Time) {
 	c := a.conn.Load()
-	if c == nil || c.Brought() != a.before.brought {
+	if c == nil || c.Brought() != a.before.brought &&
+		(why != endpoint.EndedByTimeout || !c.IsHTTP2() || c.QuietFor(now) < a.Timeout/2) {
 		return
 	}
 	switch why {

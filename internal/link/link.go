@@ -31,6 +31,9 @@ type Conn struct {
 	retired atomic.Bool   // new requests are kept off it
 	failed  atomic.Bool   // a request has failed with it
 
+	seen  atomic.Uint64 // brought at the latest change that Look saw
+	quiet atomic.Int64  // when Look saw that change, nanoseconds since 1970; 0: never
+
 	over     chan struct{} // closed when no read will return more bytes
 	overOnce sync.Once
 }
@@ -82,6 +85,26 @@ func (c *Conn) Took() uint64 { return c.took.Load() }
 
 // IsHTTP2 reports whether the connection is known to speak HTTP/2, so that requests share it.
 func (c *Conn) IsHTTP2() bool { return c.speaks.Load() == http2Only }
+
+// Look notes whether the connection has brought anything since the latest call.
+func (c *Conn) Look(now time.Time) {
+	if brought := c.brought.Load(); c.seen.Load() != brought || c.quiet.Load() == 0 {
+		c.seen.Store(brought)
+		c.quiet.Store(now.UnixNano())
+	}
+}
+
+// QuietFor returns for how long the connection has brought nothing, as far as calls of Look show.
+func (c *Conn) QuietFor(now time.Time) time.Duration {
+	since := c.quiet.Load()
+	if since == 0 || c.seen.Load() != c.brought.Load() {
+		return 0
+	}
+	return time.Duration(now.UnixNano() - since)
+}
+
+// Retired reports whether new requests are kept off the connection because it seems dead.
+func (c *Conn) Retired() bool { return c.retired.Load() }
 
 // Ended reports whether no read will return more bytes.
 func (c *Conn) Ended() bool {

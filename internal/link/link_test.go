@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // broken is a connection whose writes fail with err.
@@ -128,5 +129,26 @@ func TestReadFrom(t *testing.T) {
 		if c.Took() == 0 {
 			t.Errorf("%s: Took counts no write", name)
 		}
+	}
+}
+
+func TestQuietFor(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c := new(Conn)
+	if got := c.QuietFor(now); got != 0 {
+		t.Errorf("nobody has looked: %v", got)
+	}
+	c.Look(now)
+	c.Look(now.Add(time.Second))
+	if got := c.QuietFor(now.Add(3 * time.Second)); got != 3*time.Second {
+		t.Errorf("nothing came: %v", got)
+	}
+	c.brought.Add(1)
+	if got := c.QuietFor(now.Add(3 * time.Second)); got != 0 {
+		t.Errorf("something came: %v", got)
+	}
+	c.Look(now.Add(4 * time.Second))
+	if got := c.QuietFor(now.Add(5 * time.Second)); got != time.Second {
+		t.Errorf("and nothing more: %v", got)
 	}
 }
