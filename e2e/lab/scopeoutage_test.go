@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// askAll sends a call for each model, ten times a second, and returns how many failed.
+// askAll sends a call for each model, five times a second, and returns how many failed.
 func (l *lab) askAll(lasting time.Duration, models ...string) (failed int) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for until := time.Now().Add(lasting); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+	for until := time.Now().Add(lasting); time.Now().Before(until); time.Sleep(200 * time.Millisecond) {
 		for _, model := range models {
 			wg.Go(func() {
 				defer func() { _ = recover() }() // the proxy aborts a response that it cannot complete
@@ -119,7 +119,7 @@ func TestEveryScopeIsOut(t *testing.T) {
 					if _, down := l.outageKinds(); down || len(up) != 1 || len(l.happened("all_down")) != 1 {
 						t.Fatalf("afterwards: down %v, events %+v", down, up)
 					}
-					if seconds, _ := up[0].Details["down_seconds"].(float64); seconds < 15 || up[0].Details["by"] == nil {
+					if seconds, _ := up[0].Details["down_seconds"].(float64); seconds < 10 || up[0].Details["by"] == nil {
 						t.Errorf("up again: %v", up[0].Details)
 					}
 				})
