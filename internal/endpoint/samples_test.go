@@ -32,7 +32,7 @@ func TestSamples(t *testing.T) {
 			cfg.SlowRatio, cfg.SlowAfter, cfg.SlowFactor = test.slowRatio, 200*time.Millisecond, slowness.DefaultFactor
 			one, two := newStateRun(t, cfg), newStateRun(t, cfg)
 			good, short := 0, 0
-			for step := range 2000 {
+			for step := range 1000 {
 				now := epoch.Add(time.Duration(step) * 50 * time.Millisecond)
 				one.now, two.now = now, now
 				begun := rand.IntN(200)
