@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -88,6 +89,51 @@ func TestAnEarlyAnswerIsAnAnswer(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestAnEarlyAnswerClosesTheConnection checks that a client learns with an early response that it must use
+// another connection, whether it sends the rest of its body, and that Caddy's server does not panic.
+func TestAnEarlyAnswerClosesTheConnection(t *testing.T) {
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\tendpoint http://%s {\n\t\tname one\n\t}\n}", hangingUp(t, http.StatusRequestEntityTooLarge, "too large")))
+	for name, rest := range map[string]string{
+		"the rest":                strings.Repeat("x", 45_000),
+		"the rest, and a request": strings.Repeat("x", 45_000) + "GET /next HTTP/1.1\r\nHost: api.test\r\n\r\n",
+		"nothing":                 "",
+	} {
+		for range 10 {
+			conn := p.dial()
+			fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: api.test\r\nContent-Length: 50000\r\n\r\n%s", strings.Repeat("x", 5000))
+			reader := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+				t.Errorf("%s: the response's body: %v", name, err)
+			}
+			if resp.StatusCode != http.StatusRequestEntityTooLarge || !resp.Close {
+				t.Errorf("%s: status %d, closes: %v", name, resp.StatusCode, resp.Close)
+			}
+			_, _ = conn.Write([]byte(rest)) // it may be closed by now
+			if rest == "" {
+				conn.Close()
+				continue
+			}
+			if next, err := http.ReadResponse(reader, nil); err == nil {
+				t.Errorf("%s: a second response, %d", name, next.StatusCode)
+			}
+			conn.Close()
+		}
+	}
+	p.quiet()
+	for _, line := range p.lines("") {
+		if message, _ := line["msg"].(string); strings.Contains(message, "panic") {
+			t.Fatalf("%s", message)
+		}
+	}
+	if one := p.one("one"); one.Attempts != 30 || one.Failures != 0 {
+		t.Errorf("%d attempts, %d failures, want 30 and none", one.Attempts, one.Failures)
 	}
 }
 

@@ -268,7 +268,9 @@ const (
 // request body does not break the response: the transport closes the connection on such an error, so
 // reads return it only when the response is over. If part of the body is still to come, Answering
 // keeps net/http from discarding up to 256 KiB of it when an HTTP/1 response begins; the endpoint
-// would get a body with a hole.
+// would get a body with a hole. The response then tells the client that its connection closes: net/http
+// panics if it finds the end of such a body after the handler, and nobody may take the rest of the body for
+// a request.
 func (r *Reader) Answering(patience time.Duration) {
 	rec := r.Recording
 	if rec.memory != nil {
@@ -283,6 +285,9 @@ func (r *Reader) Answering(patience time.Duration) {
 	rec.mu.Unlock()
 	if early && rec.client != nil {
 		_ = http.NewResponseController(rec.client).EnableFullDuplex() // where it is supported
+		if rec.Origin != nil && rec.Origin.ProtoMajor == 1 {
+			rec.client.Header().Set("Connection", "close")
+		}
 	}
 	if over {
 		rec.endWithin(patience)
