@@ -31,9 +31,10 @@ func TestOneClientClosesNothing(t *testing.T) {
 		bad, good func() request
 		options   string
 	}{
-		"500": {fails: answersWith(500)},
-		"503": {fails: answersWith(503)},
-		"cut": {fails: func(*http.Request) (*http.Response, error) { return nil, errCut }},
+		"500":                          {fails: answersWith(500)},
+		"503":                          {fails: answersWith(503)},
+		"429, the endpoints' own keys": {fails: answersWith(429, "Retry-After", "60"), options: "quota endpoint"},
+		"cut":                          {fails: func(*http.Request) (*http.Response, error) { return nil, errCut }},
 		"cut inside": {fails: func(r *http.Request) (*http.Response, error) {
 			resp := respond(r, http.StatusOK, "")
 			resp.ContentLength, resp.Body = 10, io.NopCloser(io.MultiReader(strings.NewReader("half"), brokenReader{}))

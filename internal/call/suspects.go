@@ -258,6 +258,7 @@ func (c *Call) foundAtFault(o outcome.Outcome) {
 func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
 		a.Target.State.Resolve(&a.Ticket, now, c.Handler.BreakerConfig(), false)
+		c.noteFailed(now)
 		return
 	}
 	c.failedEverywhere(now)

@@ -20,7 +20,7 @@ import (
 // only because of these; nil if there is none.
 func (h *Handler) unlike(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	best, _ := h.mostServing(c, from, now)
-	if best == nil || !h.Pool.Fingerprints.Admits(c.fingerprint(), now) {
+	if best == nil || !h.Pool.Fingerprints.Admits(c.fingerprint(), now, best.State.For(c.scope()).Held(now)) {
 		return nil
 	}
 	c.extra().unlike = true

@@ -95,7 +95,7 @@ func (s *State) acquireLocked(f Watched, now time.Time, cfg *breaker.Config, b *
 func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how Admission) bool {
 	own, c := &s.own, t.about()
 	if c == nil {
-		if how == AdmitPassed && !own.passing.due(now) || how == AdmitInNeed && !own.out() || !own.admits(now, cfg, how) {
+		if how == AdmitPassed && !own.passing.due(now) || how == AdmitInNeed && !own.out(now) || !own.admits(now, cfg, how) {
 			return false
 		}
 		t.Watchful = false
@@ -103,7 +103,7 @@ func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how A
 		return true
 	}
 	if how == AdmitPassed && !c.passing.due(now) ||
-		how == AdmitInNeed && !own.out() && !c.out() ||
+		how == AdmitInNeed && !own.out(now) && !c.out(now) ||
 		!own.admits(now, cfg, how) {
 		return false
 	}
@@ -123,14 +123,14 @@ func (s *State) admitLocked(t *Ticket, now time.Time, cfg *breaker.Config, how A
 	return true
 }
 
-// out reports whether the breaker keeps calls away.
-func (c *condition) out() bool {
-	return c.breaker.State == breaker.Open || c.breaker.State == breaker.Recovering
+// out reports whether the breaker or a hold keeps calls away.
+func (c *condition) out(now time.Time) bool {
+	return c.breaker.State == breaker.Open || c.breaker.State == breaker.Recovering || c.hold.on(now)
 }
 
 // admits reports whether the condition lets an attempt in.
 func (c *condition) admits(now time.Time, cfg *breaker.Config, how Admission) bool {
-	if c.hold.on(now) && !c.hold.soft && how != AdmitAnyway && how != AdmitHeld {
+	if c.hold.on(now) && !c.hold.soft && how != AdmitAnyway && how != AdmitHeld && how != AdmitInNeed {
 		return false
 	}
 	b := &c.breaker

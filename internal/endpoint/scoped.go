@@ -152,7 +152,8 @@ func (v Scoped) Returns(now time.Time, cfg *breaker.Config) (at time.Time, held 
 }
 
 // ServesSome returns the part of the calls, 0 to 1, that an endpoint that is out still answers well. may reports
-// whether it may be out only because of what requests do: it can be reached, and nothing else keeps calls away.
+// whether it may be out only because of what requests do: it can be reached, and nothing but failures and 429s keeps
+// calls away.
 func (v Scoped) ServesSome(now time.Time) (part float64, may bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
@@ -163,7 +164,9 @@ func (v Scoped) ServesSome(now time.Time) (part float64, may bool) {
 	out := false
 	v.each(func(c *condition) {
 		switch {
-		case c.hold.on(now), c.breaker.Latest == breaker.CheckHasFailed && c.breaker.State == breaker.Open:
+		case c.hold.on(now):
+			part, out = 0, true
+		case c.breaker.Latest == breaker.CheckHasFailed && c.breaker.State == breaker.Open:
 			may = false
 		case c.breaker.State != breaker.Open && c.breaker.State != breaker.Recovering:
 		case !c.faults.last.MayBeTheRequests():
@@ -299,6 +302,14 @@ func (v Scoped) HeldInDoubt(now time.Time) (doubt bool) {
 			slices.ContainsFunc(c.doubts, func(f failure) bool { return f.ticket.Outcome == outcome.RateLimited })
 	})
 	return doubt
+}
+
+// Held reports whether a 429 keeps calls away.
+func (v Scoped) Held(now time.Time) (held bool) {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	v.each(func(c *condition) { held = held || c.hold.on(now) })
+	return held
 }
 
 // SetAllOut sets whether every endpoint of the pool is out, for calls of the scope.

@@ -25,6 +25,7 @@ type Fingerprints struct {
 	prints map[uint64]lastResult
 	fresh  allowance // for requests unlike any that failed
 	alike  allowance // for requests that only their query, length or body tells from those that failed
+	held   allowance // for both while the endpoint has asked for a cooldown
 }
 
 // A lastResult is the latest result of requests with one fingerprint.
@@ -46,6 +47,7 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	defer f.mu.Unlock()
 	f.fresh.refund()
 	f.alike.refund()
+	f.held.refund()
 	f.noteLocked(p, lastResult{now, true})
 }
 
@@ -63,12 +65,16 @@ func (f *Fingerprints) noteLocked(p Fingerprint, v lastResult) {
 }
 
 // Admits reports whether a request may be tried although all endpoints are out, and counts it if so. It may if
-// its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance.
-func (f *Fingerprints) Admits(p Fingerprint, now time.Time) bool {
+// its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance. held says
+// that the endpoint has asked for a cooldown.
+func (f *Fingerprints) Admits(p Fingerprint, now time.Time, held bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if v := f.prints[p.Fine]; !v.expired(now) {
 		return v.served
+	}
+	if held {
+		return f.held.take(heldPrints, now)
 	}
 	if v := f.prints[p.Coarse]; v.expired(now) || v.served {
 		return f.fresh.take(newPrints, now)
@@ -82,6 +88,7 @@ func (v lastResult) expired(now time.Time) bool { return now.Sub(v.at) >= printF
 const (
 	newPrints   = 10
 	alikePrints = 5
+	heldPrints  = 1
 )
 
 // An allowance lets requests through at a rate, up to two seconds' worth at once. A request that was served gives

@@ -9,11 +9,12 @@ func TestFingerprints(t *testing.T) {
 	const coarse = 1 // of all requests of the client that fails
 	bad := Fingerprint{coarse, 2}
 	now := time.Now()
+	held := false
 	var f Fingerprints
 	admitted := func(over time.Duration, each time.Duration, next func(i uint64) Fingerprint, served bool) (n int) {
 		for i, end := uint64(0), now.Add(over); now.Before(end); i, now = i+1, now.Add(each) {
 			f.Failed(bad, now)
-			if p := next(i); f.Admits(p, now) {
+			if p := next(i); f.Admits(p, now, held) {
 				n++
 				if served {
 					f.Served(p, now)
@@ -45,7 +46,11 @@ func TestFingerprints(t *testing.T) {
 			}
 		})
 	}
-	if !f.Admits(bad, now.Add(printFor)) {
+	held, now = true, now.Add(time.Minute)
+	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{60000 + i, 70000 + i} }, false); n > 12 {
+		t.Errorf("%d other requests that fail were let through during a cooldown", n)
+	}
+	if !f.Admits(bad, now.Add(printFor), false) {
 		t.Error("a failure of long ago counts")
 	}
 	for i := range uint64(3 * mostPrints) {
