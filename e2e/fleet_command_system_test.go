@@ -106,11 +106,11 @@ api/two: open at 1 of 3
 		return strings.Contains(out, "edge-2: api/one  consecutive_failures")
 	})
 	want(edges[2], exitDone, `TIME  failover        edge-1: api/one -> two  dial  connection refused from GET /  attempt=1  duration_seconds=N
-TIME  breaker_opened  edge-1: api/one  consecutive_failures  connection refused from GET /  failures=5  relapses=0  until=TIME
-TIME  breaker_opened  edge-1: api/two  consecutive_failures  connection refused from GET /  failures=5  relapses=0  until=TIME
+TIME  breaker_opened  edge-1: api/one  consecutive_failures  connection refused from GET /  failing_since=TIME  failures=5  relapses=0  until=TIME
+TIME  breaker_opened  edge-1: api/two  consecutive_failures  connection refused from GET /  failing_since=TIME  failures=5  relapses=0  until=TIME
 TIME  all_down        edge-1: api  breaker  causes=one: connection refused from GET /; two: connection refused from GET /  endpoints=2
 TIME  failover        edge-2: api/one -> two  status  503 from GET /  attempt=1  duration_seconds=N
-TIME  breaker_opened  edge-2: api/one  consecutive_failures  503 from GET /  failures=5  relapses=0  until=TIME
+TIME  breaker_opened  edge-2: api/one  consecutive_failures  503 from GET /  failing_since=TIME  failures=5  relapses=0  until=TIME
 `, "events", "--fleet")
 	want(edges[2], exitDone, "", "events") // none of its own
 	here, there := eventsAsJSON(t, edges[0], "edge-1", "--pool", "api"), eventsAsJSON(t, edges[2], "edge-1", "--pool", "api", "--fleet")

@@ -215,8 +215,8 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	return c.refuseAs(h.outlook(c, t, now), w, now)
 }
 
-// lastChance reserves an attempt in a pool whose endpoints are all out: a trial if one is due, else
-// one of inNeed; nil if there is neither.
+// lastChance reserves an attempt in a pool whose endpoints are all out: a trial if one is due and no call unlike
+// this one can make it, else one of inNeed; nil if there is neither.
 func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	_, _, due := h.soonest(c, from, now)
 	switch {
@@ -224,7 +224,7 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt
 		return nil
 	case h.TryAnyway:
 		return h.try(c, due, now, endpoint.AdmitAnyway)
-	case !h.Pool.TrialDue(from, now):
+	case h.Pool.Fingerprints.ServesOthers(now) || !h.Pool.TrialDue(from, now):
 		return h.inNeed(c, from, now)
 	}
 	return h.try(c, due, now, endpoint.AdmitAllDown)

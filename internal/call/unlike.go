@@ -24,6 +24,11 @@ func (h *Handler) unlike(c *Call, from *pool.Routes, now time.Time) *Attempt {
 		return nil
 	}
 	c.extra().unlike = true
+	if c.Attempts == 0 && h.Pool.TrialDue(from, now) {
+		if a := h.try(c, best, now, endpoint.AdmitAllDown); a != nil {
+			return a
+		}
+	}
 	return h.try(c, best, now, endpoint.AdmitInNeed)
 }
 

@@ -22,6 +22,7 @@ const (
 // value is ready for use. All methods may be called concurrently.
 type Fingerprints struct {
 	mu     sync.Mutex
+	served time.Time // when an endpoint last served a request that Admits let through
 	prints map[uint64]lastResult
 	fresh  allowance // for requests unlike any that failed
 	alike  allowance // for requests that only their query, length or body tells from those that failed
@@ -48,6 +49,7 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	f.fresh.refund()
 	f.alike.refund()
 	f.held.refund()
+	f.served = now
 	f.noteLocked(p, lastResult{now, true})
 }
 
@@ -63,6 +65,17 @@ func (f *Fingerprints) noteLocked(p Fingerprint, v lastResult) {
 	}
 	f.prints[p.Coarse], f.prints[p.Fine] = v, v
 }
+
+// ServesOthers reports whether a request that Admits let through was served within othersFor. Requests that Admits
+// refuses then make no trials, because they would fail.
+func (f *Fingerprints) ServesOthers(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return now.Sub(f.served) < othersFor
+}
+
+// othersFor is how long a request that was served shows that others can make the trials.
+const othersFor = 2 * time.Second
 
 // Admits reports whether a request may be tried although all endpoints are out, and counts it if so. It may if
 // its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance. held says
