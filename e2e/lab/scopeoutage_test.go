@@ -200,7 +200,7 @@ func TestScopeStaysOut(t *testing.T) {
 						}
 					}
 					for of, n := range told {
-						if n > 6 {
+						if n > 9 { // by chance an endpoint opens for its scopes, and closes again
 							t.Errorf("%d events of %s: %+v", n, of, l.events())
 						}
 						if n > 3 && longest[of] < 8*time.Second {
