@@ -1,11 +1,13 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +16,8 @@ import (
 // TestOneClientClosesNothing has one client whose requests fail at every endpoint, in a pool with few or no other
 // calls, which cannot show that the endpoints are well. Every call of another client must still be served.
 func TestOneClientClosesNothing(t *testing.T) {
-	type request struct{ method, path, body, key string }
-	usual := request{http.MethodGet, "/", "", "good"}
+	type request struct{ method, path, body, key, field string } // field: of the key; empty: Authorization
+	usual := request{method: http.MethodGet, path: "/", key: "good"}
 	isBad := func(r *http.Request) bool {
 		if r.URL.Path == "/bad" || r.URL.Query().Has("bad") || r.Header.Get("X-Client") == "bad" {
 			return true
@@ -42,15 +44,23 @@ func TestOneClientClosesNothing(t *testing.T) {
 		}},
 		"no response": {fails: hangs, options: "timeout 500ms"},
 		"other paths": {fails: answersWith(500), bad: func() request {
-			return request{http.MethodGet, fmt.Sprint("/?bad=", rand.IntN(3)), "", "bad"}
+			return request{http.MethodGet, fmt.Sprint("/?bad=", rand.IntN(3)), "", "bad", ""}
 		}},
 		"one path, another body": {fails: answersWith(500),
-			bad:  func() request { return request{http.MethodPost, "/v1/chat", `{"model":"bad"}`, "one"} },
-			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "one"} },
+			bad:  func() request { return request{http.MethodPost, "/v1/chat", `{"model":"bad"}`, "one", ""} },
+			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "one", ""} },
 		},
 		"one path, another key": {fails: answersWith(500),
-			bad:  func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint("bad", rand.Int()), "bad"} },
-			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "good"} },
+			bad:  func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint("bad", rand.Int()), "bad", ""} },
+			good: func() request { return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "good", ""} },
+		},
+		"one path, another key in a header of its own": {fails: answersWith(500),
+			bad: func() request {
+				return request{http.MethodPost, "/v1/chat", fmt.Sprint("bad", rand.Int()), "bad", "Xi-Api-Key"}
+			},
+			good: func() request {
+				return request{http.MethodPost, "/v1/chat", fmt.Sprint(rand.Int()), "good", "Xi-Api-Key"}
+			},
 		},
 		"calls that wait": {fails: answersWith(500), options: "all_down wait 1s"},
 	} {
@@ -61,7 +71,7 @@ func TestOneClientClosesNothing(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							bad, good := c.bad, c.good
 							if bad == nil {
-								bad = func() request { return request{http.MethodGet, "/bad", "", "bad"} }
+								bad = func() request { return request{http.MethodGet, "/bad", "", "bad", ""} }
 							}
 							if good == nil {
 								good = func() request { return usual }
@@ -81,7 +91,7 @@ func TestOneClientClosesNothing(t *testing.T) {
 								})
 							}
 							send := func(r request) int {
-								return l.call(r.method, r.path, r.body, "Authorization", "Bearer "+r.key).Code
+								return l.call(r.method, r.path, r.body, cmp.Or(r.field, "Authorization"), "Bearer "+r.key).Code
 							}
 							end := make(chan struct{})
 							go func() {
@@ -112,4 +122,34 @@ func TestOneClientClosesNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCallsUnlikeTheFailedOnesAreServedDuringARecovery has one call show that the only endpoint works. The calls that
+// come at once after it must all be served, although the recovering endpoint admits few.
+func TestCallsUnlikeTheFailedOnesAreServedDuringARecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\nendpoint http://one:80\n}")
+		defer l.close()
+		l.on("one:80", func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/bad" {
+				return answersWith(http.StatusInternalServerError)(r)
+			}
+			return after(20*time.Millisecond, http.StatusOK)(r)
+		})
+		for range 50 {
+			l.call(http.MethodGet, "/bad", "")
+			time.Sleep(10 * time.Millisecond)
+		}
+		for round := range 5 {
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() {
+					if got := l.call(http.MethodGet, "/good", "").Code; got != http.StatusOK {
+						t.Errorf("round %d: %d", round, got)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	})
 }

@@ -48,16 +48,19 @@ func KeyOfJSON(field jsondoc.Field) KeySource {
 
 // KeyOfClient takes the client's address as the key.
 func KeyOfClient() KeySource {
-	return func(c *Call, _ http.ResponseWriter) string {
-		if ip, ok := c.vars[caddyhttp.ClientIPVarKey].(string); ok && ip != "" {
-			return ip
-		}
-		host, _, err := net.SplitHostPort(c.Request.RemoteAddr)
-		if err != nil {
-			return c.Request.RemoteAddr
-		}
-		return host
+	return func(c *Call, _ http.ResponseWriter) string { return c.clientAddress() }
+}
+
+// clientAddress returns the IP address of the client, as Caddy knows it.
+func (c *Call) clientAddress() string {
+	if ip, ok := c.vars[caddyhttp.ClientIPVarKey].(string); ok && ip != "" {
+		return ip
 	}
+	host, _, err := net.SplitHostPort(c.Request.RemoteAddr)
+	if err != nil {
+		return c.Request.RemoteAddr
+	}
+	return host
 }
 
 // KeyOfCookie takes the key from a cookie that is signed with the secret. A client without such

@@ -184,7 +184,7 @@ func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	t := c.routes(now)
 	a := c.Handler.choose(c, t, now)
 	if a == nil && c.extras != nil && c.extras.unlike {
-		a = c.Handler.unlike(c, t, now)
+		a = c.Handler.chooseUnlike(c, t, now)
 	}
 	return a
 }

@@ -200,7 +200,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 	if none := c.noModel(t); none != nil {
 		return c.refuseWith(none)
 	}
-	a := h.unlike(c, t, now)
+	a := h.chooseUnlike(c, t, now)
 	if a == nil && h.Wait.queues() {
 		return c.wait(w, now)
 	}

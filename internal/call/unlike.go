@@ -3,22 +3,22 @@ package call
 import (
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/replay"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
-// While all endpoints are out, nobody can tell an outage from the requests of one client that fail everywhere. Calls
-// that are unlike those that failed show it, so they are tried.
+// While all endpoints are out, an outage looks like the requests of one client that fail everywhere. Calls unlike
+// those that failed tell the two apart, so they are tried.
 
-// unlike reserves an attempt for a call that is unlike those that failed lately, at an endpoint that may be out
+// chooseUnlike reserves an attempt for a call that is unlike those that failed lately, at an endpoint that may be out
 // only because of these; nil if there is none.
-func (h *Handler) unlike(c *Call, from *pool.Routes, now time.Time) *Attempt {
+func (h *Handler) chooseUnlike(c *Call, from *pool.Routes, now time.Time) *Attempt {
 	best, _ := h.mostServing(c, from, now)
 	if best == nil || !h.Pool.Fingerprints.Admits(c.fingerprint(), now, best.State.For(c.scope()).Held(now)) {
 		return nil
@@ -39,7 +39,7 @@ func (c *Call) noteFailed(now time.Time) { c.Handler.Pool.Fingerprints.Failed(c.
 // that part; nil: no endpoint may be out because of requests. Of equals it returns the first.
 func (h *Handler) mostServing(c *Call, from *pool.Routes, now time.Time) (best *target.Target, most float64) {
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || !c.takes(t) || c.isExcluded(t) {
+		if t.Weight <= 0 || !c.takes(t) || c.isExcluded(t) && c.Attempts > 0 {
 			continue
 		}
 		if part, may := t.State.For(c.scope()).ServesSome(now); may && (best == nil || part > most) {
@@ -48,9 +48,6 @@ func (h *Handler) mostServing(c *Call, from *pool.Routes, now time.Time) (best *
 	}
 	return best, most
 }
-
-// credentials are the headers that tell the clients of one address apart.
-var credentials = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
 
 // printSeed makes fingerprints differ from process to process, so that no client can make up requests that
 // look like those of others.
@@ -65,16 +62,9 @@ func (c *Call) fingerprint() (p pool.Fingerprint) {
 		_, _ = h.WriteString(s) // never fails
 		_ = h.WriteByte(0)
 	}
-	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
-		add(ip)
-	}
-	for _, name := range credentials {
-		add(r.Header.Get(name))
-	}
-	if c.extras != nil && c.extras.own != nil { // taken from the request
-		for _, name := range credentials {
-			add(c.extras.own.Get(name))
-		}
+	add(c.clientAddress())
+	for _, credential := range c.credentials() {
+		add(credential)
 	}
 	add(r.Method)
 	add(r.URL.Path)
@@ -86,8 +76,26 @@ func (c *Call) fingerprint() (p pool.Fingerprint) {
 		add(strconv.FormatInt(r.ContentLength, 10))
 	}
 	if c.body != nil {
-		_, _ = h.Write(c.body.Whole())
+		whole := c.body.Whole()
+		_, _ = h.Write(whole[:min(len(whole), replay.LargeWhole)])
 	}
 	p.Fine = h.Sum64()
 	return p
+}
+
+// credentials returns the client's credentials, sorted. They tell the clients of one address apart.
+func (c *Call) credentials() (all []string) {
+	headers := []http.Header{c.Request.Header}
+	if c.extras != nil {
+		headers = append(headers, c.extras.own) // taken from the request
+	}
+	for _, header := range headers {
+		for field, values := range header {
+			if target.SetsCredential(field) {
+				all = append(all, values...)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
