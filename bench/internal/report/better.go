@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/apifailover/caddy-failover/bench/internal/faults"
+	"github.com/apifailover/caddy-failover/bench/internal/stats"
 )
 
 // A measure is a value by which proxies are compared; lower is better.
@@ -119,7 +120,15 @@ func showBack(t faults.Table, f faults.Result) string {
 	if t.Calls > 0 && f.AtFaulty > int64(t.Calls/2) {
 		return "never left it"
 	}
-	return f.Back.String() + " s"
+	return inSeconds(f.Back)
+}
+
+// inSeconds describes a delay.
+func inSeconds(d stats.Delay) string {
+	if !d.Happened() {
+		return "not by the end"
+	}
+	return d.String() + " s"
 }
 
 // betterThanFirst lists the measures in which a proxy is clearly better than the first one.

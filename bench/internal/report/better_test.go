@@ -63,7 +63,7 @@ func TestNeverBack(t *testing.T) {
 		{Proxy: "failover", Back: -1}, {Proxy: "Caddy", Back: 3}, {Proxy: "nginx", Back: -1},
 	}}
 	got := strings.Join(betterThanFirst(table), "\n")
-	want := "crash: a primary that is back sooner: Caddy (3.0 s); this plugin: not s"
+	want := "crash: a primary that is back sooner: Caddy (3.0 s); this plugin: not by the end"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

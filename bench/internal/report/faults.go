@@ -95,7 +95,7 @@ func (p *page) faultTable(t faults.Table) {
 		}
 		rows = append(rows, []string{f.Proxy, fmt.Sprint(f.Failed), fmt.Sprint(f.FirstSecond), fmt.Sprint(f.AfterHeal),
 			fmt.Sprintf("%.1f ms", f.P50), fmt.Sprintf("%.0f ms", f.P99), fmt.Sprintf("%.0f ms", f.Max), fmt.Sprint(f.AtFaulty),
-			fmt.Sprint(f.RefusedDuring), fmt.Sprintf("%.0f %%", 100*f.Served), fmt.Sprintf("%.2f", f.PerCall), fmt.Sprint(f.RefusedAfter), fmt.Sprint(f.Checks), f.Back.String() + " s"})
+			fmt.Sprint(f.RefusedDuring), fmt.Sprintf("%.0f %%", 100*f.Served), fmt.Sprintf("%.2f", f.PerCall), fmt.Sprint(f.RefusedAfter), fmt.Sprint(f.Checks), inSeconds(f.Back)})
 	}
 	p.table(append([]string{fmt.Sprintf("of %d requests", t.Results[0].Calls)}, faultColumns...), rows)
 	for _, f := range t.Results {
