@@ -85,6 +85,13 @@ func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 		case slices.Contains(e.Keys[:i], key):
 			return errors.New("key: the same key is given twice")
 		}
+		if err := checkCredential(key); err != nil {
+			return fmt.Errorf("key: %w", err)
+		}
+		if strings.Contains(key, ofClient) {
+			return fmt.Errorf("key: a key belongs to the endpoint, and no client may set it; "+
+				"to pass the clients' keys on, write header %s \"%s<placeholder>\", or leave the key out", api.Key.Field, api.Key.Prefix)
+		}
 	}
 	field := api.Key.Field
 	if e.Headers != nil {
@@ -303,6 +310,9 @@ func apiRule(a *dialect.Answer) (answer.Rule, error) {
 // readKey reads `key <value>`. Errors show no value.
 func readKey(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("key: the key is missing; is a variable that it should come from not set?")
+	}
 	if len(args) != 1 {
 		return d.Errf("key: want one key, without Bearer; write each further key on its own line")
 	}

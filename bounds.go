@@ -147,7 +147,10 @@ func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		}
 	}
 	e.Limits = append(e.Limits, l)
-	return wrap(d, l.validate())
+	if err := l.validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return wrap(d, e.checkTwice())
 }
 
 // Schedule drains an endpoint, or changes its weight or priority, at planned times: for
@@ -226,6 +229,9 @@ func readSchedule(r *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	var err error
 	if s.Cron, err = argument(d); err != nil {
 		return err
+	}
+	if args := d.CountRemainingArgs(); args > 1 && !strings.ContainsAny(s.Cron, " @") {
+		return d.Errf("schedule: write the five fields of the expression in quotes, as in schedule \"0 3 * * SUN\" 2h")
 	}
 	if s.Duration, err = durationArgument(d); err != nil {
 		return err

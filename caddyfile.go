@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 func init() {
@@ -81,6 +83,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	if handler.LoadBalancing == nil {
 		handler.LoadBalancing = new(reverseproxy.LoadBalancing)
+	}
+	if handler.Rewrite == nil {
+		policy.warnOfPaths(matcher)
 	}
 	handler.LoadBalancing.SelectionPolicyRaw = caddyconfig.JSONModuleObject(policy, "policy", "failover", nil)
 	return h.NewRoute(matcher, handler), nil
@@ -250,9 +255,12 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	r := &reader{matcher: pathMatcher, seen: make(map[string]int), names: make(map[string]int)}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		var err error
-		if d.Val() == "upstream" {
+		switch d.Val() {
+		case "upstream":
 			err = r.endpoint(d, p)
-		} else {
+		case "endpoint":
+			err = d.Errf("unknown option endpoint of lb_policy failover: it has upstream <address>, and the failover directive has endpoint <base-url>")
+		default:
 			err = readOption(r, d, "failover", poolOptions, p, r.seen)
 		}
 		if err != nil {
@@ -283,10 +291,13 @@ func (r *reader) endpoint(d *caddyfile.Dispenser, p *Policy) error {
 		if strings.Contains(address, "://") {
 			e.URL = address
 		}
-	case strings.Contains(address, "://") && word == "endpoint":
+	case strings.Contains(address, "://"):
 		u, err := parseBaseURL(address)
-		if err != nil {
+		switch {
+		case err != nil:
 			return d.WrapErr(err)
+		case word == "upstream":
+			return d.Errf("upstream %s: write upstream %s, as the proxy calls it, and url %[1]s in its block", target.RedactURL(u), dialAddress(u))
 		}
 		e.URL, e.Upstream = address, dialAddress(u)
 	default:

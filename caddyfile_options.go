@@ -31,6 +31,9 @@ var poolOptions = map[string]poolOption{
 		}
 		if p.Overflow, err = parseNumber(word); err != nil || p.Overflow == 0 || validateOverflow(p.Overflow) != nil {
 			err = errors.New("want strict or a factor of 1 or more" + suggest(word, "strict"))
+			if percent, bad := parseNumber(strings.TrimSuffix(word, "%")); bad == nil && percent >= 100 && strings.HasSuffix(word, "%") {
+				err = fmt.Errorf("want strict or a factor of 1 or more; did you mean %v?", percent/100)
+			}
 		}
 		return wrapWord(d, "overflow", word, err)
 	}},
@@ -49,7 +52,7 @@ var poolOptions = map[string]poolOption{
 	"failure_status": {read: func(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		p.FailureStatus = d.RemainingArgs()
 		if len(p.FailureStatus) == 0 {
-			return d.ArgErr()
+			return missing(d)
 		}
 		if _, err := outcome.ParseStatusSet(p.FailureStatus); err != nil {
 			return d.WrapErr(err)
@@ -104,7 +107,13 @@ var endpointOptions = map[string]option[*Endpoint]{
 		if len(args) > 0 {
 			value = args[0]
 		}
-		return wrap(d, headers.CaddyfileHeaderOp(e.Headers, field, value, nil))
+		if !removes && !strings.HasPrefix(field, "+") && e.Headers.Set.Get(field) != "" {
+			return d.Errf("header %s is given twice; write +%[1]s for each of several values", field)
+		}
+		if err := headers.CaddyfileHeaderOp(e.Headers, field, value, nil); err != nil {
+			return d.WrapErr(err)
+		}
+		return wrap(d, checkOps(e.Headers))
 	}},
 	"timeout": {repeatable: true, read: func(r *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		return r.timeout(d, &e.Timeout, &e.Timeouts)
@@ -165,7 +174,7 @@ var retryOptions = map[string]option[*Retry]{
 	"attempts": count(func(r *Retry) *int { return &r.Attempts }, 1),
 	"methods": {read: func(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
 		if r.Methods = d.RemainingArgs(); len(r.Methods) == 0 {
-			return d.ArgErr()
+			return missing(d)
 		}
 		return nil
 	}},

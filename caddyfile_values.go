@@ -60,7 +60,11 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool, options map[string]option[T], into T) error {
 	if d.NextArg() {
 		if d.Val() != "off" {
-			return d.Errf("%s %s: want off or a block%s", name, d.Val(), suggest(d.Val(), "off"))
+			advice := suggest(d.Val(), "off")
+			if _, err := strconv.Atoi(d.Val()); err == nil && name == "retry" {
+				advice = fmt.Sprintf("; write retry { attempts %s }, on lines of their own", d.Val())
+			}
+			return d.Errf("%s %s: want off or a block%s", name, d.Val(), advice)
 		}
 		*off = true
 		return noBlock(d, name)
@@ -83,7 +87,7 @@ func noBlock(d *caddyfile.Dispenser, name string) error {
 // other than `*`.
 func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[]*Timeout) error {
 	if d.CountRemainingArgs() == 0 {
-		return d.ArgErr()
+		return missing(d)
 	}
 	matcher, matched, err := r.matcher(d)
 	if err != nil {
@@ -92,14 +96,20 @@ func (r *reader) timeout(d *caddyfile.Dispenser, plain *caddy.Duration, rules *[
 	if matched && len(matcher) == 0 {
 		matched = false // `*`
 		if !d.NextArg() {
-			return d.ArgErr()
+			return missing(d)
 		}
 	}
 	if !matched {
+		word := d.Val()
+		if strings.ContainsAny(word, "/*") && d.CountRemainingArgs() > 0 {
+			return d.Errf("timeout: invalid matcher %q: want a path that begins with a slash", word)
+		}
 		if *plain != 0 {
 			return d.Errf("option timeout is given twice for all requests")
 		}
-		*plain, err = parseDuration(d, "timeout")
+		if *plain, err = parseDuration(d, "timeout"); err == nil && d.NextArg() {
+			return d.Errf("unexpected argument %q of timeout; a matcher comes first: timeout %[1]s %s", d.Val(), word)
+		}
 		return err
 	}
 	rule := &Timeout{MatcherSetsRaw: caddyhttp.RawMatcherSets{matcher}}
@@ -244,10 +254,13 @@ func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
 // argument reads a required argument.
 func argument(d *caddyfile.Dispenser) (string, error) {
 	if !d.NextArg() {
-		return "", d.ArgErr()
+		return "", missing(d)
 	}
 	return d.Val(), nil
 }
+
+// missing returns the error that the current word of d needs an argument.
+func missing(d *caddyfile.Dispenser) error { return d.Errf("a value is missing after %s", d.Val()) }
 
 // durationArgument reads the next word as a duration. The current word names it in errors.
 func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
@@ -262,11 +275,8 @@ func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
 func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
-		advice := ""
-		if number, err := parseNumber(d.Val()); err == nil && number > 0 {
-			advice = fmt.Sprintf("; did you mean %ss?", d.Val())
-		}
-		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, d.Val(), advice)
+		word := d.Val()
+		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, word, suggestDuration(d))
 	}
 	return caddy.Duration(value), nil
 }
@@ -285,7 +295,11 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 		value = percentage(value)
 	}
 	if err != nil || outside(value) {
-		return 0, d.Errf("invalid %s %q: want 0%% to 100%%, or 0 to 1", option, word)
+		advice := ""
+		if err == nil && !percent && value > 1 && value <= 100 {
+			advice = fmt.Sprintf("; did you mean %s%%?", word)
+		}
+		return 0, d.Errf("invalid %s %q: want 0%% to 100%%, or 0 to 1%s", option, word, advice)
 	}
 	return value, nil
 }

@@ -130,6 +130,22 @@ func setsCredentials(ops *headers.HeaderOps) bool {
 	return false
 }
 
+// passesCredentials reports whether the endpoint sets a field for credentials to a value of the client's
+// request.
+func (e *Endpoint) passesCredentials() bool {
+	if e.Headers == nil {
+		return false
+	}
+	for _, fields := range []http.Header{e.Headers.Set, e.Headers.Add} {
+		for field, values := range fields {
+			if target.SetsCredential(field) && slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, ofClient) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // checkValues checks that each placeholder of the environment or of a file in the endpoint's
 // headers and bodies has a value, and that no credential is empty.
 func (e *Endpoint) checkValues() error {
@@ -328,7 +344,7 @@ func (p *Policy) newTarget(e *Endpoint, place int) *target.Target {
 		t.Quota = true
 	case quotaClient:
 	default:
-		t.Quota = t.Own
+		t.Quota = t.Own && !e.passesCredentials()
 	}
 	switch p.ClientCredentials {
 	case credentialsStrip:

@@ -93,7 +93,7 @@ func (s *FleetStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		s.Interval = caddy.Duration(interval)
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("storage: unexpected %q; it has one interval at most", d.Val())
 	}
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("storage: unexpected %q; it has no block", d.Val())

@@ -223,6 +223,9 @@ func (s *SetJSON) validate() error {
 	if _, err := jsondoc.ParsePath(s.Path); err != nil {
 		return fmt.Errorf("set_json %s: %w", s.Path, err)
 	}
+	if err := checkPlaceholders(string(s.Value)); err != nil {
+		return fmt.Errorf("set_json %s: %w", s.Path, err)
+	}
 	return nil
 }
 
@@ -301,12 +304,22 @@ func readSetJSON(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	s := &SetJSON{Path: path, Value: jsonWord(value)}
 	if d.NextArg() {
 		if d.Val() != "optional" {
-			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), suggest(d.Val(), "optional"))
+			advice := suggest(d.Val(), "optional")
+			switch {
+			case value == "=":
+				advice = "; leave out the ="
+			case strings.HasPrefix(value, "{") || strings.HasPrefix(value, "["):
+				advice = "; write JSON with spaces in backquotes"
+			}
+			return d.Errf("set_json %s: want optional, not %q%s", path, d.Val(), advice)
 		}
 		s.Optional = true
 	}
 	e.SetJSON = append(e.SetJSON, s)
-	return wrap(d, s.validate())
+	if err := s.validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return wrap(d, e.checkTwice())
 }
 
 // readHedge reads `hedge <delay>|p<NN> [max <ratio>]`.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
@@ -138,6 +139,9 @@ func (h *Health) validate() error {
 	if _, err := outcome.ParseStatusSet(h.ExpectStatus); err != nil {
 		return fmt.Errorf("health: expect_status: %w", err)
 	}
+	if err := checkOps(&headers.HeaderOps{Set: h.Headers}); err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
 	if _, err := regexp.Compile(h.ExpectBody); err != nil {
 		return fmt.Errorf("health: expect_body: %w", err)
 	}
@@ -170,7 +174,7 @@ func validateAsk(method, uri string) error {
 			return fmt.Errorf("health: invalid method %q", method)
 		}
 		if err := validateMethod(method); err != nil {
-			return fmt.Errorf("health: %w", err)
+			return fmt.Errorf("health: invalid method %q: want one method, such as %s", method, strings.ToUpper(cmp.Or(method, http.MethodGet)))
 		}
 	}
 	if uri == "" {
@@ -320,7 +324,7 @@ var healthOptions = map[string]option[*Health]{
 	"fails":         count(func(h *Health) *int { return &h.Fails }, 1),
 	"expect_status": {read: func(_ *reader, d *caddyfile.Dispenser, h *Health) error {
 		if h.ExpectStatus = d.RemainingArgs(); len(h.ExpectStatus) == 0 {
-			return d.ArgErr()
+			return missing(d)
 		}
 		_, err := outcome.ParseStatusSet(h.ExpectStatus)
 		return wrap(d, err)
@@ -352,7 +356,7 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		case wordGRPC:
 			p.Health.GRPC = readService(d)
 		default:
-			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), suggestHealth(d.Val()))
+			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), suggestHealth(d.Val(), d.RemainingArgs()))
 		}
 		if d.NextArg() {
 			return d.Errf("unexpected argument %q of health grpc", d.Val())
@@ -392,10 +396,14 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	return wrap(d, e.Health.validate())
 }
 
-// suggestHealth returns the end of an error about a wrong argument of health: what it may mean.
-func suggestHealth(word string) string {
-	if strings.HasPrefix(word, "/") {
+// suggestHealth returns the end of an error about a wrong argument of health, and those after it: what
+// they may mean.
+func suggestHealth(word string, more []string) string {
+	switch {
+	case strings.HasPrefix(word, "/"):
 		return fmt.Sprintf("; write health { uri %s }, on lines of their own", word)
+	case len(more) == 1 && strings.HasPrefix(more[0], "/"):
+		return fmt.Sprintf("; write health { uri %s; method %s }, on lines of their own", more[0], word)
 	}
 	return suggest(word, "off", wordGRPC)
 }

@@ -7,7 +7,7 @@ import (
 
 func TestHedgeIsChecked(t *testing.T) {
 	for _, test := range []struct{ options, want string }{
-		{"hedge", "wrong argument count"},
+		{"hedge", "a value is missing"},
 		{"hedge soon", "want a duration"},
 		{"hedge p100", "want a quantile"},
 		{"hedge p", "want a quantile"},

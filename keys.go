@@ -3,6 +3,7 @@ package failover
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"golang.org/x/net/http/httpguts"
@@ -48,6 +49,9 @@ func (s *Scope) validate() error {
 		if !placeholder.MatchString(s.Value) {
 			return fmt.Errorf("scope %q is the same for all requests: want a placeholder, %s <path> (such as %[2]s model), %s, %s or %s%s",
 				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, suggest(s.Value, scopeService, scopeOff))
+		}
+		if err := checkPlaceholders(s.Value); err != nil {
+			return fmt.Errorf("scope: %w", err)
 		}
 	case scopeJSON:
 		if _, err := jsondoc.ParseField(s.Value); err != nil {
@@ -158,9 +162,13 @@ func (a *Affinity) validate() error {
 	case a.By == affinityClientIP && a.Value != "":
 		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
 	case a.By == affinityText && !placeholder.MatchString(a.Value):
-		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s", a.Value, affinityJSON, affinityClientIP, affinityCookie)
+		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s%s", a.Value, affinityJSON, affinityClientIP, affinityCookie,
+			suggestAffinity(a.Value))
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
 		return fmt.Errorf("affinity: %q is not a valid cookie name", a.Value)
+	}
+	if err := checkPlaceholders(a.Value + " " + a.Secret); err != nil {
+		return fmt.Errorf("affinity: %w", err)
 	}
 	if a.By == affinityJSON {
 		if _, err := jsondoc.ParseField(a.Value); err != nil {
@@ -168,6 +176,14 @@ func (a *Affinity) validate() error {
 		}
 	}
 	return nil
+}
+
+// suggestAffinity returns the end of an error about a text that is the same for all requests.
+func suggestAffinity(text string) string {
+	if strings.HasSuffix(text, "ip") || strings.HasSuffix(text, "ip_hash") {
+		text = affinityClientIP
+	}
+	return suggest(text, affinityClientIP, affinityCookie)
 }
 
 // name returns the name of the cookie.
@@ -213,6 +229,11 @@ func readAffinity(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		if d.NextArg() {
 			a.Secret = d.Val()
 		}
+	case "header", "query":
+		if d.NextArg() {
+			return d.Errf("affinity %s: write affinity {%[1]s.%s}", word, d.Val())
+		}
+		fallthrough
 	default:
 		a.By, a.Value = affinityText, word
 	}

@@ -206,6 +206,8 @@ func (p *Policy) provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn(plain)
+	p.warnOfTimes()
+	p.warnOfEmptyRoutes(handler)
 	p.describePool()
 	memory.SetDefault()
 	if err := p.subscribe(ctx); err != nil {

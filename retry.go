@@ -158,6 +158,9 @@ func validateMethod(m string) error {
 		return nil
 	}
 	if _, err := http.NewRequest(m, "/", nil); err != nil || m == "" {
+		if strings.Contains(m, ",") {
+			return fmt.Errorf("invalid method %q: separate methods by spaces", m)
+		}
 		return fmt.Errorf("invalid method %q", m)
 	}
 	for _, c := range m {
@@ -210,6 +213,9 @@ func readAllDown(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		return err
 	}
 	p.AllDown = word
+	if _, bad := caddy.ParseDuration(word); bad == nil {
+		return d.Errf("all_down %s: write all_down wait %[1]s, or fail_fast or try_anyway", word)
+	}
 	if err := wrap(d, oneOf("all_down", word, allDownFailFast, allDownTryAnyway, allDownWait)); err != nil || word != allDownWait {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 func TestSetJSONIsChecked(t *testing.T) {
 	for options, want := range map[string]string{
-		"set_json model":            "wrong argument count",
+		"set_json model":            "a value is missing",
 		"set_json model a b":        "want optional",
 		"set_json model a b c":      "want optional",
 		"set_json \"\" a":           "the path is missing",

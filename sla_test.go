@@ -17,7 +17,7 @@ func TestSLAOption(t *testing.T) {
 		"{\n\t\twindow 41d\n\t}":           `error: window 984h0m0s: must be`,
 		"{\n\t\tlatency 95 2s\n\t}":        `error: invalid latency quantile "95"`,
 		"{\n\t\tlatency p100 2s\n\t}":      `error: invalid latency quantile "p100"`,
-		"{\n\t\tlatency p95\n\t}":          `error: wrong argument count`,
+		"{\n\t\tlatency p95\n\t}":          `error: a value is missing`,
 		"{\n\t\tfoo\n\t}":                  `error: unknown option foo of sla`,
 		"{\n\t\twindow 7d\n\t\twindow 7d}": `error: `,
 	} {

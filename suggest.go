@@ -38,7 +38,7 @@ var otherNames = map[string]string{
 	"health_headers": "header", "request_body": "body", "health_request_body": "body", "health_uri": "uri", "health_path": "uri", "path": "uri",
 	"health_port": "port", "health_interval": "interval", "health_timeout": "timeout", "health_passes": "passes", "health_fails": "fails",
 	"api_key": "key", "provider": "api", "dialect": "api",
-	"health_method": "method", "retries": "attempts", "lb_retries": "attempts",
+	"health_method": "method", "retries": "attempts", "lb_retries": "attempts", "header_up": "header",
 }
 
 // suggestOption returns the end of an error about an unknown word in the block `of`: the known word,
@@ -47,6 +47,9 @@ func suggestOption(word, of string, known iter.Seq[string]) string {
 	candidates := slices.Collect(known)
 	if other := otherNames[word]; slices.Contains(candidates, other) {
 		return fmt.Sprintf("; did you mean %s?", other)
+	}
+	if word == "retries" && of == "failover" {
+		return "; did you mean attempts, in the block retry?"
 	}
 	if near := spelling.Nearest(word, candidates); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
@@ -66,8 +69,17 @@ func suggestOption(word, of string, known iter.Seq[string]) string {
 	return ""
 }
 
+// otherValues maps names of providers and other words to the values here.
+var otherValues = map[string]string{
+	"claude": "anthropic", "google": "gemini", "vertex": "gemini", "chatgpt": "openai", "gpt": "openai", "azure": "openai", "deepseek": "openai",
+	"groq": "openai", "mistral": "openai", "ollama": "openai", "openrouter": "openai", "vllm": "openai", "ethereum": "jsonrpc", "evm": "jsonrpc", "rpc": "jsonrpc",
+}
+
 // suggest is suggestOption for a value that can be one of a few words.
 func suggest(word string, known ...string) string {
+	if other := otherValues[strings.ToLower(word)]; slices.Contains(known, other) {
+		return fmt.Sprintf("; did you mean %s?", other)
+	}
 	if near := spelling.Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}

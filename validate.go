@@ -134,7 +134,10 @@ func (e *Endpoint) validate() error {
 			return err
 		}
 	}
-	return nil
+	if err := checkOps(e.Headers); err != nil {
+		return err
+	}
+	return e.checkTwice()
 }
 
 func validateTimeouts(timeouts []*Timeout) error {
@@ -203,8 +206,10 @@ func (p *Policy) AgreesWith(terms pool.Terms) error {
 // "" if they agree, or if they are of two endpoints.
 func (e *Endpoint) disagreement(other *Endpoint) string {
 	switch {
-	case e.Name != other.Name || e.Upstream != other.Upstream:
+	case e.Name != other.Name:
 		return ""
+	case e.Upstream != other.Upstream:
+		return "addresses"
 	case e.Health != nil && other.Health != nil && *e.Health != *other.Health:
 		return "health checks"
 	case e.Limits != nil && other.Limits != nil && !reflect.DeepEqual(e.Limits, other.Limits):

@@ -267,7 +267,11 @@ func ParseStatusSet(words []string) (*StatusSet, error) {
 		from, err1 := strconv.Atoi(low)
 		to, err2 := strconv.Atoi(high)
 		if err1 != nil || err2 != nil || len(low) != 3 || len(high) != 3 || from < 100 || to > 599 || from > to {
-			return nil, fmt.Errorf("invalid status %q: want a code (503), a class (5xx) or a range (520-529)", word)
+			advice := ""
+			if strings.Contains(word, ",") {
+				advice = "; separate statuses by spaces"
+			}
+			return nil, fmt.Errorf("invalid status %q: want a code (503), a class (5xx) or a range (520-529)%s", word, advice)
 		}
 		for code := from; code <= to; code++ {
 			set[code-100] = true
