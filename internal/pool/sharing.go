@@ -319,9 +319,10 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 			return false, nil // all may try
 		}
 		if f.Left > 0 {
-			m.For(f.Scope).TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
+			left := min(f.Left, trialLasts) + time.Duration(rand.Float64()*float64(comesBack))
+			m.For(f.Scope).TryAfter(now.Add(left), f.Instance)
 		} else if live {
-			m.For(f.Scope).Postpone(now, cfg)
+			m.For(f.Scope).Postpone(now, cfg, f.Instance)
 		}
 		return true, nil // the loop must learn when the period ends
 	}
