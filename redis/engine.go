@@ -70,26 +70,39 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 		pipe.Publish(ctx, e.channel, r.Data)
 	}
 	done, err := pipe.Exec(ctx)
-	full := false
+	full := ""
 	for _, cmd := range done {
-		switch one := cmd.Err(); {
-		case one == nil:
-		case strings.HasPrefix(one.Error(), "OOM "):
-			full = true
-		default:
+		one := cmd.Err()
+		if one == nil {
+			continue
+		}
+		if full = whyFull(one.Error()); full == "" {
 			return false, one
 		}
 	}
-	if err != nil && !full {
+	if err != nil && full == "" {
 		return false, err
 	}
 	for _, proof := range proofs {
 		forgotten = forgotten || proof.Val() < 2
 	}
-	if full {
-		return false, fmt.Errorf("%w: it is at its maxmemory", fleet.ErrFull)
+	if full != "" {
+		return false, fmt.Errorf("%w: %s", fleet.ErrFull, full)
 	}
 	return forgotten, nil
+}
+
+// whyFull returns why a server that still passes messages on stores nothing; "" for another error.
+func whyFull(text string) string {
+	switch code, _, _ := strings.Cut(text, " "); code {
+	case "OOM":
+		return "it is at its maxmemory"
+	case "MISCONF":
+		return "it cannot write its data to its disk"
+	case "NOREPLICAS":
+		return "it has too few replicas"
+	}
+	return ""
 }
 
 // Watch implements fleet.Engine.

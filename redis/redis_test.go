@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -140,10 +141,19 @@ func TestServerThatIsFullStillTells(t *testing.T) {
 	server := miniredis.RunT(t)
 	e := engineAt(t, server)
 	got := watch(t, e)
-	server.SetError("OOM command not allowed when used memory > 'maxmemory'.")
-	_, err := e.Publish(t.Context(), []fleet.Record{{Key: "hold/x", Data: []byte("held"), Left: time.Second}})
-	if err == nil || !strings.Contains(err.Error(), fleet.ErrFull.Error()) {
-		t.Errorf("got error %v", err)
+	for text, full := range map[string]bool{
+		"OOM command not allowed when used memory > 'maxmemory'.":                                          true,
+		"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist on disk.": true,
+		"NOREPLICAS Not enough good replicas to write.":                                                    true,
+		"READONLY You can't write against a read only replica.":                                            false,
+		"NOPERM User caddy has no permissions to run the 'set' command":                                    false,
+		"LOADING Redis is loading the dataset in memory":                                                   false,
+	} {
+		server.SetError(text)
+		_, err := e.Publish(t.Context(), []fleet.Record{{Key: "hold/x", Data: []byte("held"), Left: time.Second}})
+		if err == nil || errors.Is(err, fleet.ErrFull) != full {
+			t.Errorf("%s: got error %v", text, err)
+		}
 	}
 	server.SetError("")
 	if _, err := e.Publish(t.Context(), []fleet.Record{{Data: []byte("told")}}); err != nil {

@@ -80,12 +80,14 @@ func (b *Breaker) TryAt(at time.Time) {
 // bounded because the endpoint may be reachable for this instance alone.
 const postponedFor = 20 * time.Minute
 
-// Postpone begins the open period anew, because another instance has tried the endpoint in vain. The
-// period is longer each time, as after trials of its own. It does nothing later than postponedFor after the breaker's own last transition.
-func (b *Breaker) Postpone(now time.Time, cfg *Config) {
-	if b.State != Open || now.Sub(b.Changed) > postponedFor {
+// Postpone begins the open period anew, because another instance, by, has tried the endpoint in vain. The
+// period is longer each time, as after trials of its own. It does nothing later than postponedFor after the breaker's own last transition,
+// nor for a trial that was not left to that instance.
+func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
+	if b.State != Open || now.Sub(b.Changed) > postponedFor || b.leftTo == by && !b.awaited {
 		return
 	}
+	b.leftTo, b.awaited = by, false
 	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
 		b.putOff++
 	}
@@ -93,12 +95,23 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config) {
 	if until := b.jittered(now, cfg); until.Before(last) {
 		last = until
 	}
-	b.TryAfter(last)
+	b.lastUntil(last)
 }
 
-// TryAfter makes the open period last at least until at, because another instance tries the endpoint.
-func (b *Breaker) TryAfter(at time.Time) {
-	if b.State == Open && b.Until.Before(at) {
+// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. No instance gets two
+// in a row, because the endpoint may be out for that instance alone. It does nothing if at is later than postponedFor after the breaker's own
+// last transition.
+func (b *Breaker) TryAfter(at time.Time, by string) {
+	if b.State != Open || b.leftTo == by || at.Sub(b.Changed) > postponedFor {
+		return
+	}
+	b.leftTo, b.awaited = by, true
+	b.lastUntil(at)
+}
+
+// lastUntil makes the open period last at least until at.
+func (b *Breaker) lastUntil(at time.Time) {
+	if b.Until.Before(at) {
 		b.Until = at
 	}
 }

@@ -90,16 +90,16 @@ func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
 	now, cfg := epoch, Defaults(time.Minute)
 	b := new(Breaker)
 	b.Trip(now, &cfg, ReasonConsecutive)
-	b.TryAfter(now.Add(time.Minute))
+	b.TryAfter(now.Add(time.Minute), "a")
 	if b.Tick(now.Add(59*time.Second), &cfg); b.State != Open {
 		t.Errorf("it is %v while another instance tries", b.State)
 	}
 	b.TryAt(now.Add(60 * time.Second))
-	b.TryAfter(now)
+	b.TryAfter(now, "b")
 	if b.Tick(now.Add(60*time.Second), &cfg); b.State != Recovering {
 		t.Errorf("it is %v when it may try", b.State)
 	}
-	b.TryAfter(now.Add(time.Hour))
+	b.TryAfter(now.Add(time.Minute), "a")
 	if p, ok := b.Acquire(now.Add(time.Minute), &cfg); !ok || p.Trial == 0 {
 		t.Error("TryAfter stopped a trial in flight")
 	}
@@ -113,22 +113,38 @@ func TestPostponeEnds(t *testing.T) {
 	b.Trip(began, &cfg, ReasonConsecutive)
 	now := began
 	for ; now.Sub(began) < postponedFor; now = now.Add(time.Second) {
-		b.Postpone(now, &cfg)
+		b.Postpone(now, &cfg, []string{"a", "b"}[int(now.Sub(began)/time.Second)%2])
 		if b.Tick(now, &cfg); b.State != Open {
 			t.Fatalf("it is %v after %v", b.State, now.Sub(began))
 		}
 	}
 	for range 10 { // seconds of the longest period, without jitter
 		now = now.Add(time.Second)
-		b.Postpone(now, &cfg)
+		b.Postpone(now, &cfg, "a")
 		b.Tick(now, &cfg)
 	}
 	if b.State != Recovering {
 		t.Errorf("after %v it is %v", now.Sub(began), b.State)
 	}
-	b.Postpone(now, &cfg)
+	b.Postpone(now, &cfg, "b")
 	if p, ok := b.Acquire(now, &cfg); !ok || p.Trial == 0 {
 		t.Error("Postpone stopped its own trial")
+	}
+}
+
+// TestNoInstanceTriesTwiceInARow checks that an instance that tries again and again in vain puts a breaker's own trial off once.
+func TestNoInstanceTriesTwiceInARow(t *testing.T) {
+	began, cfg := epoch, Defaults(time.Minute)
+	b := new(Breaker)
+	b.Trip(began, &cfg, ReasonConsecutive)
+	now := began
+	for ; b.State == Open && now.Sub(began) < time.Hour; now = now.Add(time.Second) {
+		b.TryAfter(now.Add(2*time.Second), "a")
+		b.Postpone(now.Add(500*time.Millisecond), &cfg, "a")
+		b.Tick(now, &cfg)
+	}
+	if took := now.Sub(began); took < cfg.OpenFor || took > 3*cfg.OpenFor {
+		t.Errorf("its own trial began after %v", took)
 	}
 }
 

@@ -194,14 +194,14 @@ func (v Scoped) ReturnTogether() {
 	v.withBreaker(func(b *breaker.Breaker) { b.ReturnTogether() })
 }
 
-// Postpone begins an open period anew, because another instance has tried the endpoint in vain.
-func (v Scoped) Postpone(now time.Time, cfg *breaker.Config) {
-	v.withBreaker(func(b *breaker.Breaker) { b.Postpone(now, cfg) })
+// Postpone begins an open period anew, because another instance, by, has tried the endpoint in vain.
+func (v Scoped) Postpone(now time.Time, cfg *breaker.Config, by string) {
+	v.withBreaker(func(b *breaker.Breaker) { b.Postpone(now, cfg, by) })
 }
 
-// TryAfter makes an open period last at least until at, because another instance tries the endpoint.
-func (v Scoped) TryAfter(at time.Time) {
-	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at) })
+// TryAfter makes an open period last at least until at, because another instance, by, tries the endpoint.
+func (v Scoped) TryAfter(at time.Time, by string) {
+	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at, by) })
 }
 
 // withBreaker calls do with the breaker that facts about the scope change, if there is one.

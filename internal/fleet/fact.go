@@ -129,13 +129,26 @@ func (f *Fact) Key() string {
 	return ""
 }
 
-// newerThan reports whether an order comes after another of its slot.
-func (f *Fact) newerThan(o *Fact) bool {
-	if f.Version != o.Version {
-		return f.Version > o.Version
-	}
-	return f.Instance > o.Instance
+// A Stamp puts the orders of a slot in a sequence that is the same at all instances, those that two instances
+// get in the same millisecond among them. The zero value is before all.
+type Stamp struct {
+	Version  uint64
+	Instance string
 }
+
+// Stamp returns the stamp of an order.
+func (f *Fact) Stamp() Stamp { return Stamp{f.Version, f.Instance} }
+
+// After reports whether the stamp's order is later than another's.
+func (s Stamp) After(o Stamp) bool {
+	if s.Version != o.Version {
+		return s.Version > o.Version
+	}
+	return s.Instance > o.Instance
+}
+
+// newerThan reports whether an order comes after another of its slot.
+func (f *Fact) newerThan(o *Fact) bool { return f.Stamp().After(o.Stamp()) }
 
 // hasScope reports whether facts of a kind may be about one scope of an endpoint.
 func (k Kind) hasScope() bool { return k == Hold || k == Breaker || k == Trial || k == Event }

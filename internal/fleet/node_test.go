@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,52 @@ func TestTheNewestOrderWins(t *testing.T) {
 			if m.inForce() != "trip" {
 				t.Errorf("%s is in force", m.inForce())
 			}
+		}
+	})
+}
+
+// TestOrdersOfOneMomentAreOneOrder: two that are told at the same time at two instances are the same one at all, and at latecomers.
+func TestOrdersOfOneMomentAreOneOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		a, b, c := join(t, hub, "a"), join(t, hub, "b"), join(t, hub, "c")
+		time.Sleep(time.Second)
+		b.order("trip")
+		a.order("drain")
+		time.Sleep(2 * time.Second)
+		late := join(t, hub, "late")
+		time.Sleep(time.Second)
+		for name, m := range map[string]*member{"a": a, "b": b, "c": c, "late": late} {
+			if m.inForce() != "trip" {
+				t.Errorf("%s is in force at %s", m.inForce(), name)
+			}
+		}
+	})
+}
+
+// readOnlyHub is a Hub to which nothing can be written.
+type readOnlyHub struct{ *fleettest.Hub }
+
+func (readOnlyHub) Publish(context.Context, []fleet.Record) (bool, error) {
+	return false, errors.New("READONLY")
+}
+
+// TestEngineThatCanOnlyBeReadIsLostOnce: it is not back each time it can be read.
+func TestEngineThatCanOnlyBeReadIsLostOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		a := join(t, readOnlyHub{hub}, "a")
+		time.Sleep(time.Minute)
+		if a.Connected() {
+			t.Error("it is connected")
+		}
+		stop := a.Run(hub)
+		defer stop()
+		time.Sleep(2 * time.Second)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if fmt.Sprint(a.changes) != "[false]" && fmt.Sprint(a.changes) != "[false true]" {
+			t.Errorf("the changes were %v", a.changes)
 		}
 	})
 }

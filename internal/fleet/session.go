@@ -48,7 +48,8 @@ func (n *Node) changed(c Change) {
 	}
 }
 
-// session uses the engine until it is lost. connected is called once all is in step.
+// session uses the engine until it is lost. connected is called once all was read and something was told: an engine
+// that can only be read is lost.
 func (n *Node) session(ctx context.Context, e Engine, connected func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ready, ended, over := make(chan struct{}), make(chan error, 1), make(chan struct{})
@@ -78,8 +79,7 @@ func (n *Node) session(ctx context.Context, e Engine, connected func()) error {
 	if err := n.read(ctx, e); err != nil {
 		return err
 	}
-	connected()
-	return n.talk(ctx, e, ended)
+	return n.talk(ctx, e, ended, sync.OnceFunc(connected))
 }
 
 // read takes all that is stored, and makes sure that what is missing there is told again.
@@ -110,8 +110,8 @@ func (n *Node) read(ctx context.Context, e Engine) error {
 	for key, o := range n.own {
 		f, ok := stored[key]
 		switch {
-		case ok && o.Kind == Order && f.Version >= o.Version:
-			o.dirty = o.dirty && f.Version == o.Version && !o.told && !o.adopted
+		case ok && o.Kind == Order && !o.newerThan(&f):
+			o.dirty = o.dirty && f.Stamp() == o.Stamp() && !o.told && !o.adopted
 		case ok && f.Boot == o.Boot && f.Serial == o.Serial:
 		default:
 			o.dirty, o.due = true, now
@@ -143,7 +143,7 @@ func (n *Node) repeat(f Fact, now time.Time, tell bool) {
 	defer n.mu.Unlock()
 	key := f.Key()
 	if o := n.own[key]; o != nil && !f.newerThan(&o.Fact) {
-		if f.Version == o.Version && o.adopted && !tell {
+		if f.Stamp() == o.Stamp() && o.adopted && !tell {
 			o.dirty = false // another one has repeated it
 		}
 		return
@@ -158,8 +158,8 @@ func (n *Node) repeat(f Fact, now time.Time, tell bool) {
 	}
 }
 
-// talk tells facts until the engine is lost.
-func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error) error {
+// talk tells facts until the engine is lost. It calls connected each time it has told some.
+func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected func()) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	hello, began := time.Now(), time.Now()
@@ -169,6 +169,9 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error) error {
 		proof := false
 		if !now.Before(hello) {
 			every := n.every(e, now)
+			if now.Sub(hello) > every {
+				began = now // the process was stopped, and what it knew of the others is over
+			}
 			if n.set.Beat != nil {
 				n.set.Beat(now.Sub(began) > steadyAfter*every, every, now)
 			}
@@ -199,6 +202,7 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error) error {
 				n.untold(records)
 				return fmt.Errorf("telling facts: %w", err)
 			}
+			connected()
 			for _, i := range kinds {
 				n.counts[0][i].Add(1)
 			}

@@ -84,7 +84,7 @@ func (n *Node) correct(f *Fact, now time.Time, live bool) {
 	o := n.own[f.Key()]
 	switch {
 	case o == nil || !live:
-	case o.Version == f.Version:
+	case o.Stamp() == f.Stamp():
 		if o.adopted && !n.alone() {
 			o.dirty = false // another one has repeated it
 		}

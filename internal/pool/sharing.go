@@ -78,15 +78,15 @@ const (
 
 // shared is what a pool has told the fleet of a member, and has heard of it. Pool.Mu guards it.
 type shared struct {
-	with     Fleet          // the fleet that was told; nil: none yet
-	id       string         // the endpoint's ID in the fleet
-	target   *target.Target // the target of the first handler that has the endpoint
-	own      said           // about the whole endpoint
-	scopes   map[string]*said
-	begun    uint64            // attempts at the latest look
-	active   time.Time         // time of the latest look that found new attempts
-	versions map[string]uint64 // versions of the latest orders that were carried out, by slot
-	demand   demanded
+	with   Fleet          // the fleet that was told; nil: none yet
+	id     string         // the endpoint's ID in the fleet
+	target *target.Target // the target of the first handler that has the endpoint
+	own    said           // about the whole endpoint
+	scopes map[string]*said
+	begun  uint64                 // attempts at the latest look
+	active time.Time              // time of the latest look that found new attempts
+	orders map[string]fleet.Stamp // of the latest orders that were carried out, by slot
+	demand demanded
 }
 
 // said is what a pool has told the fleet, and has heard, about an endpoint or one of its scopes.
@@ -133,7 +133,7 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 		}
 		if s.with != f || s.id == "" {
 			base, credentials := s.target.Identity()
-			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, versions: s.versions, demand: s.demand}
+			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, orders: s.orders, demand: s.demand}
 			for _, fact := range f.About(s.id, now) {
 				var news []event.Event
 				var moved bool
@@ -319,9 +319,10 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 			return false, nil // all may try
 		}
 		if f.Left > 0 {
-			m.For(f.Scope).TryAfter(now.Add(f.Left + time.Duration(rand.Float64()*float64(comesBack))))
+			left := min(f.Left, trialLasts) + time.Duration(rand.Float64()*float64(comesBack))
+			m.For(f.Scope).TryAfter(now.Add(left), f.Instance)
 		} else if live {
-			m.For(f.Scope).Postpone(now, cfg)
+			m.For(f.Scope).Postpone(now, cfg, f.Instance)
 		}
 		return true, nil // the loop must learn when the period ends
 	}

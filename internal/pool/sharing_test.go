@@ -279,6 +279,26 @@ func TestOrdersGoToAllUnlessTheyAreForHere(t *testing.T) {
 	})
 }
 
+// TestOrdersOfOneMomentAreOneOrder checks that all obey the same one of two orders that two instances get at the same time.
+func TestOrdersOfOneMomentAreOneOrder(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		for i, first := range []int{0, 1, 0} {
+			for k, action := range []string{api.Drain, api.Trip} {
+				if _, err := edges[(first+k)%2].Operate("one", api.Order{Action: action}, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * time.Second)
+			want := edges[2].status()
+			for k, e := range edges {
+				if s := e.status(); s.Draining != want.Draining || s.State != want.State {
+					t.Errorf("time %d: instance %d has draining %v and is %s, instance 2 has %v and is %s", i, k, s.Draining, s.State, want.Draining, want.State)
+				}
+			}
+		}
+	})
+}
+
 // TestOrdersOutliveAllProcesses checks that orders are still in force if all instances end and start
 // again, and the engine remembers.
 func TestOrdersOutliveAllProcesses(t *testing.T) {

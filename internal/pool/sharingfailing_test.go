@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/fleettest"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -104,6 +105,40 @@ func TestOneWithABrokenNetworkHarmsNobody(t *testing.T) {
 				if s := e.status(); s.State != "closed" || s.Share != 1 {
 					t.Fatalf("edge %d is %s (%s) with a share of %v", n+1, s.State, s.Reason, s.Share)
 				}
+			}
+		}
+	})
+}
+
+// TestOneWithABrokenNetworkDelaysNoReturn checks that others return to an endpoint while an instance with a broken network
+// tries it again and again, since all its endpoints are out.
+func TestOneWithABrokenNetworkDelaysNoReturn(t *testing.T) {
+	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
+		for _, e := range edges {
+			for range 5 {
+				if e.status().State == "closed" {
+					e.fails(1)
+				}
+			}
+			soon()
+		}
+		try := func(e *edge, how endpoint.Admission, takes time.Duration, o outcome.Outcome) {
+			f := &fakeAttempt{began: time.Now(), latency: takes, patience: time.Minute}
+			e.Watch(time.Minute)
+			ok := e.one().Acquire(f, time.Now(), e.breakerConfig(), nil, how)
+			time.Sleep(takes)
+			if ok {
+				e.one().Settle(f, time.Now(), e.breakerConfig(), o, true, endpoint.NoDoubt)
+			}
+		}
+		for began := time.Now(); edges[1].status().State != "closed" || edges[2].status().State != "closed"; {
+			if time.Since(began) > time.Minute {
+				t.Fatalf("after %v the others are %s and %s", time.Since(began), edges[1].status().State, edges[2].status().State)
+			}
+			try(edges[0], endpoint.AdmitAllDown, 300*time.Millisecond, outcome.FailedStatus)
+			for range 10 {
+				try(edges[1], endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
+				try(edges[2], endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
 			}
 		}
 	})

@@ -15,13 +15,10 @@ import (
 // out. It needs Pool.Mu.
 func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time, cfg *breaker.Config) (changed bool, news []event.Event) {
 	s := &m.shared
-	if f.Version <= s.versions[f.Slot] {
+	if !f.Stamp().After(s.orders[f.Slot]) {
 		return false, nil
 	}
-	if s.versions == nil {
-		s.versions = make(map[string]uint64)
-	}
-	s.versions[f.Slot] = f.Version
+	s.noteOrder(f)
 	order, ok := orderOf(f)
 	if !ok || f.Undone && !m.Obeys(f.Slot) && !(live && f.State == api.Reset) {
 		return false, nil
@@ -30,6 +27,14 @@ func (p *Pool) obeyLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 	told := order.Event(m.Name, inFlight, now)
 	told.Details["from"] = f.Instance
 	return true, append(news, told)
+}
+
+// noteOrder notes the latest order of a slot.
+func (s *shared) noteOrder(f *fleet.Fact) {
+	if s.orders == nil {
+		s.orders = make(map[string]fleet.Stamp)
+	}
+	s.orders[f.Slot] = f.Stamp()
 }
 
 // orderOf returns the order in a fact; ok is false if there is none.
@@ -68,7 +73,7 @@ func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool 
 	}
 	tell := func(slot, action string, value float64, undone bool) {
 		fact := fleet.Fact{
-			Kind: fleet.Order, Endpoint: s.id, Pool: p.Name, Name: m.Name, Slot: slot, State: action, Reason: o.Reason,
+			Kind: fleet.Order, Instance: f.Instance(), Endpoint: s.id, Pool: p.Name, Name: m.Name, Slot: slot, State: action, Reason: o.Reason,
 			Version: f.NextVersion(s.id, slot, now), Value: value, Undone: undone, Lasts: o.Lasts,
 		}
 		switch {
@@ -79,10 +84,7 @@ func (p *Pool) tellOrderLocked(m *PoolMember, o *api.Order, now time.Time) bool 
 		default:
 			fact.Left = fleet.MaxOrder
 		}
-		if s.versions == nil {
-			s.versions = make(map[string]uint64)
-		}
-		s.versions[slot] = fact.Version
+		s.noteOrder(&fact)
 		f.Tell(fact, now)
 	}
 	if o.Action != api.Set {

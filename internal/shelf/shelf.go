@@ -48,6 +48,7 @@ type Shelf struct {
 
 	busy   chan struct{}     // holds a token while no call of the storage is under way
 	others map[string]*value // by key; used by who has the token
+	ahead  time.Duration     // of this clock before that of the storage; used by who has the token
 
 	mu      sync.Mutex
 	records map[string]*kept
@@ -182,15 +183,35 @@ func (s *Shelf) write(ctx context.Context) error {
 	}
 	if err != nil {
 		s.mu.Lock()
-		s.dirty = true
+		s.dirty, s.written = true, time.Time{}
 		s.mu.Unlock()
 		return fmt.Errorf("writing %s: %w", s.own, err)
 	}
 	return nil
 }
 
+// compareClocks writes the value, and finds out how far this clock is ahead of the storage's.
+func (s *Shelf) compareClocks(ctx context.Context) error {
+	s.mu.Lock()
+	s.dirty = true
+	s.mu.Unlock()
+	began := time.Now()
+	if err := s.write(ctx); err != nil {
+		return err
+	}
+	return s.within(ctx, func() error {
+		if info, err := s.storage.Stat(ctx, s.own); err == nil && !info.Modified.IsZero() {
+			s.ahead = began.Sub(info.Modified)
+		}
+		return nil
+	})
+}
+
 // Watch implements fleet.Engine. It reads the others' values again and again.
 func (s *Shelf) Watch(ctx context.Context, ready func(), take func(fleet.Record)) error {
+	if err := s.compareClocks(ctx); err != nil {
+		return err
+	}
 	if _, err := s.look(ctx, false); err != nil {
 		return err
 	}
@@ -243,6 +264,8 @@ func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err
 	slices.Sort(keys)
 	now := time.Now()
 	here := make(map[string]bool, len(keys))
+	var failed error // the latest error of a value
+	loaded := 0
 	for _, key := range keys[:min(len(keys), maxValues)] {
 		if path.Base(key) == path.Base(s.own) || !strings.HasSuffix(key, ".json") {
 			continue
@@ -251,9 +274,14 @@ func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // just deleted
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		case err != nil:
-			return nil, err
-		case len(data) > maxValue:
+			failed, here[key] = err, true
+			continue
+		}
+		loaded++
+		if len(data) > maxValue {
 			continue
 		}
 		here[key] = true
@@ -262,8 +290,8 @@ func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err
 		case v == nil:
 			v = &value{sum: sum, changed: now, wrote: now}
 			s.others[key] = v
-			if info, err := s.storage.Stat(ctx, key); err == nil && info.Modified.Before(now) {
-				v.wrote = info.Modified
+			if info, err := s.storage.Stat(ctx, key); err == nil && info.Modified.Add(s.ahead).Before(now) {
+				v.wrote = info.Modified.Add(s.ahead)
 			}
 		case v.sum != sum:
 			v.sum, v.changed, v.wrote = sum, now, now
@@ -276,6 +304,11 @@ func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err
 			continue
 		}
 		news = append(news, v.read(data, now.Sub(v.wrote), all)...)
+	}
+	if failed != nil && loaded == 0 { // the storage fails, not one value
+		if _, err := s.storage.Load(ctx, s.own); err != nil {
+			return nil, failed
+		}
 	}
 	for key := range s.others {
 		if !here[key] {

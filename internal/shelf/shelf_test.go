@@ -151,6 +151,50 @@ func TestValuesOfStrangersDoNoHarm(t *testing.T) {
 	})
 }
 
+// TestOneValueThatCannotBeReadIsLeftOut: the others' values count.
+func TestOneValueThatCannotBeReadIsLeftOut(t *testing.T) {
+	for _, others := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			storage := newMemory()
+			a, shelf := member(t, storage, "a", "1")
+			for i := range others {
+				member(t, storage, fmt.Sprint("b", i), "1")
+			}
+			<-storage.lock
+			storage.unreadable = shelf.folder + "/stranger.json"
+			storage.lock <- struct{}{}
+			if err := storage.Store(t.Context(), storage.unreadable, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Second)
+			if !a.Connected() || a.Others(time.Now()) != others {
+				t.Errorf("connected: %v, %d others are there, want %d", a.Connected(), a.Others(time.Now()), others)
+			}
+		})
+	}
+}
+
+// TestClocksMayDiffer: what is left of an order does not depend on the clock of an instance, nor on the storage's.
+func TestClocksMayDiffer(t *testing.T) {
+	for _, behind := range []time.Duration{-3 * time.Hour, 3 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			storage := newMemory()
+			storage.behind = behind
+			a, _ := member(t, storage, "a", "1")
+			time.Sleep(time.Second)
+			a.Tell(fact(a, fleet.Order, time.Hour), time.Now())
+			time.Sleep(time.Second)
+			a.Leave(t.Context())
+			time.Sleep(10 * time.Minute)
+			a, _ = member(t, storage, "a", "2")
+			time.Sleep(3 * time.Second)
+			if orders := knows(a, fleet.Order); len(orders) != 1 || orders[0].Left > 51*time.Minute || orders[0].Left < 49*time.Minute {
+				t.Errorf("with a clock %v behind, it knows %+v", behind, orders)
+			}
+		})
+	}
+}
+
 // memory is a storage that can fail and hang.
 type memory struct {
 	certmagic.Storage // nil: what is not used here panics
@@ -159,6 +203,8 @@ type memory struct {
 	modified          map[string]time.Time
 	broken            bool
 	hangs             chan struct{}
+	unreadable        string        // key of a value that cannot be read
+	behind            time.Duration // of its clock
 }
 
 func newMemory() *memory {
@@ -208,13 +254,16 @@ func (m *memory) has(key string) bool {
 
 func (m *memory) Store(_ context.Context, key string, value []byte) error {
 	return m.with(func() error {
-		m.values[key], m.modified[key] = value, time.Now()
+		m.values[key], m.modified[key] = value, time.Now().Add(-m.behind)
 		return nil
 	})
 }
 
 func (m *memory) Load(_ context.Context, key string) (value []byte, err error) {
 	err = m.with(func() error {
+		if key == m.unreadable {
+			return errors.New("permission denied")
+		}
 		value = m.values[key]
 		return nil
 	})
