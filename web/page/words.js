@@ -92,7 +92,7 @@ const en = {
   'state.idle': 'In service, no traffic',
 
   'note.open': 'tried again in {in}',
-  'note.due': 'due to be tried again',
+  'note.due': 'tried by the next request',
   'note.trial': 'waiting for a trial request to succeed',
   'note.recovering': 'allowed {share} of its normal traffic',
   'note.held': 'asked to be left alone; next request in {in}',
@@ -475,7 +475,7 @@ const zh = {
   'state.idle': '正常服务，不接收流量',
 
   'note.open': '{in}后再次试探',
-  'note.due': '即将再次试探',
+  'note.due': '由下一个请求试探',
   'note.trial': '等待一次试探请求成功',
   'note.recovering': '允许正常流量的 {share}',
   'note.held': '端点要求等待；{in}后恢复请求',
