@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -150,6 +151,90 @@ func TestCallsUnlikeTheFailedOnesAreServedDuringARecovery(t *testing.T) {
 				})
 			}
 			wg.Wait()
+		}
+	})
+}
+
+// TestOneClientWithManyFaces has one client make up a new credential, path and body for each request, so that none is
+// like another that failed. Every call from another address must still be served.
+func TestOneClientWithManyFaces(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails   roundTrip
+		options string
+		address func() string
+	}{
+		"500":        {fails: answersWith(500), address: func() string { return "203.0.113.9:77" }},
+		"not judged": {fails: answersWith(500), options: "retry off", address: func() string { return "203.0.113.9:77" }},
+		"429": {fails: answersWith(429, "Retry-After", "60"), options: "quota endpoint\nretry off",
+			address: func() string { return "203.0.113.9:77" }},
+		"a network of IPv6": {fails: answersWith(500),
+			address: func() string { return fmt.Sprintf("[2001:db8:7:%x::%x]:77", rand.IntN(1<<16), rand.IntN(1<<16)) }},
+	} {
+		for _, endpoints := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d endpoints", name, endpoints), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var urls strings.Builder
+					for i := range endpoints {
+						fmt.Fprintf(&urls, "endpoint http://e%d:80\n", i)
+					}
+					l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
+					defer l.close()
+					for i := range endpoints {
+						l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
+							if r.Header.Get("Authorization") != "good" {
+								return c.fails(r)
+							}
+							return after(20*time.Millisecond, http.StatusOK)(r)
+						})
+					}
+					end := make(chan struct{})
+					go func() {
+						for {
+							select {
+							case <-end:
+								return
+							case <-time.After(10 * time.Millisecond):
+								r := newRequest(t.Context(), http.MethodPost, fmt.Sprint("/", rand.Int()), strings.NewReader(fmt.Sprint(rand.Int())))
+								r.RemoteAddr = c.address()
+								r.Header.Set("Authorization", fmt.Sprint(rand.Int()))
+								go func() { _ = l.serve(httptest.NewRecorder(), r) }() // an error is its client's
+							}
+						}
+					}()
+					time.Sleep(time.Second)
+					for i := range 8 {
+						if got := l.call(http.MethodGet, "/", "", "Authorization", "good").Code; got != http.StatusOK {
+							t.Errorf("call %d got %d", i, got)
+						}
+						time.Sleep(time.Second)
+					}
+					close(end)
+					time.Sleep(time.Second)
+				})
+			})
+		}
+	}
+}
+
+// TestNoCallIsRefusedAtTheEndOfACooldown has the only endpoint leave cooldowns again and again, each when a call comes.
+func TestNoCallIsRefusedAtTheEndOfACooldown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\nendpoint http://one:80\nquota endpoint\n}")
+		defer l.close()
+		l.on("one:80", func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/bad" {
+				return answersWith(http.StatusTooManyRequests)(r)
+			}
+			return answers200(r)
+		})
+		for range 20 {
+			l.call(http.MethodGet, "/bad", "")
+			for range 4 {
+				time.Sleep(250 * time.Millisecond)
+				if got := l.call(http.MethodGet, "/", "").Code; got != http.StatusOK {
+					t.Errorf("%d", got)
+				}
+			}
 		}
 	})
 }

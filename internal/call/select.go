@@ -224,6 +224,11 @@ func (h *Handler) lastChance(c *Call, from *pool.Routes, now time.Time) *Attempt
 		return nil
 	case h.TryAnyway:
 		return h.try(c, due, now, endpoint.AdmitAnyway)
+	}
+	if a := h.try(c, due, now, endpoint.AdmitProven); a != nil {
+		return a // its cooldown is over, and the table not yet rebuilt
+	}
+	switch {
 	case h.Pool.Fingerprints.ServesOthers(now) || !h.Pool.TrialDue(from, now):
 		return h.inNeed(c, from, now)
 	}

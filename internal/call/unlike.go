@@ -3,6 +3,7 @@ package call
 import (
 	"hash/maphash"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -62,6 +63,8 @@ func (c *Call) fingerprint() (p pool.Fingerprint) {
 		_, _ = h.WriteString(s) // never fails
 		_ = h.WriteByte(0)
 	}
+	add(network(c.clientAddress()))
+	p.Address = h.Sum64()
 	add(c.clientAddress())
 	for _, credential := range c.credentials() {
 		add(credential)
@@ -81,6 +84,20 @@ func (c *Call) fingerprint() (p pool.Fingerprint) {
 	}
 	p.Fine = h.Sum64()
 	return p
+}
+
+// network returns the network of an address whose other addresses one client may have, too: of IPv6 a /48. Any other text
+// is returned as it is.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || !ip.Is6() || ip.Is4In6() {
+		return address
+	}
+	net, err := ip.WithZone("").Prefix(48)
+	if err != nil {
+		return address
+	}
+	return net.String()
 }
 
 // credentials returns the client's credentials, sorted. They tell the clients of one address apart.

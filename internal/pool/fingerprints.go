@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// A Fingerprint tells requests apart. Requests of one client to one path have the same Coarse, and those that
-// are also the same in query, length and, where it is known, body have the same Fine.
-type Fingerprint struct{ Coarse, Fine uint64 }
+// A Fingerprint tells requests apart. Requests from one address, or from one network of IPv6, have the same Address.
+// If they are also of one client, by its credentials, and to one path, they have the same Coarse. If also query,
+// length and, where it is known, body are the same, they have the same Fine.
+type Fingerprint struct{ Address, Coarse, Fine uint64 }
 
 const (
 	// printFor is how long the result of a request says something about requests like it.
@@ -24,9 +25,9 @@ type Fingerprints struct {
 	mu     sync.Mutex
 	served time.Time // when an endpoint last served a request that Admits let through
 	prints map[uint64]lastResult
-	fresh  allowance // for requests unlike any that failed
-	alike  allowance // for requests that only their query, length or body tells from those that failed
-	held   allowance // for both while the endpoint has asked for a cooldown
+	fresh  allowances // for requests unlike any that failed, from other addresses
+	beside allowances // for requests unlike any that failed, from an address of some that failed
+	alike  allowances // for requests that only their query, length or body tells from those that failed
 }
 
 // A lastResult is the latest result of requests with one fingerprint.
@@ -39,7 +40,7 @@ type lastResult struct {
 func (f *Fingerprints) Failed(p Fingerprint, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.noteLocked(p, lastResult{now, false})
+	f.noteLocked(lastResult{now, false}, p.Address, p.Coarse, p.Fine)
 }
 
 // Served notes that an endpoint has served a request that Admits let through.
@@ -47,23 +48,25 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fresh.refund()
+	f.beside.refund()
 	f.alike.refund()
-	f.held.refund()
 	f.served = now
-	f.noteLocked(p, lastResult{now, true})
+	f.noteLocked(lastResult{now, true}, p.Coarse, p.Fine) // a client that is served sometimes clears not its address
 }
 
-func (f *Fingerprints) noteLocked(p Fingerprint, v lastResult) {
+func (f *Fingerprints) noteLocked(v lastResult, prints ...uint64) {
 	if f.prints == nil {
 		f.prints = make(map[uint64]lastResult)
 	}
 	for print := range f.prints { // in random order
-		if len(f.prints)+2 <= mostPrints {
+		if len(f.prints)+len(prints) <= mostPrints {
 			break
 		}
 		delete(f.prints, print)
 	}
-	f.prints[p.Coarse], f.prints[p.Fine] = v, v
+	for _, print := range prints {
+		f.prints[print] = v
+	}
 }
 
 // ServesOthers reports whether a request that Admits let through was served within othersFor. Requests that Admits
@@ -78,21 +81,22 @@ func (f *Fingerprints) ServesOthers(now time.Time) bool {
 const othersFor = 2 * time.Second
 
 // Admits reports whether a request may be tried although all endpoints are out, and counts it if so. It may if
-// its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance. held says
-// that the endpoint has asked for a cooldown.
+// its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance. A client
+// that makes up credentials and paths uses up only the allowance of its address. held says that the endpoint has
+// asked for a cooldown.
 func (f *Fingerprints) Admits(p Fingerprint, now time.Time, held bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if v := f.prints[p.Fine]; !v.expired(now) {
 		return v.served
 	}
-	if held {
-		return f.held.take(heldPrints, now)
+	if v := f.prints[p.Coarse]; !v.expired(now) && !v.served {
+		return f.alike.take(alikePrints, held, now)
 	}
-	if v := f.prints[p.Coarse]; v.expired(now) || v.served {
-		return f.fresh.take(newPrints, now)
+	if !f.prints[p.Address].expired(now) {
+		return f.beside.take(newPrints, held, now)
 	}
-	return f.alike.take(alikePrints, now)
+	return f.fresh.take(newPrints, held, now)
 }
 
 func (v lastResult) expired(now time.Time) bool { return now.Sub(v.at) >= printFor }
@@ -103,6 +107,21 @@ const (
 	alikePrints = 5
 	heldPrints  = 1
 )
+
+// allowances are those of one kind of requests: while endpoints have failed, and while they have asked for a cooldown.
+type allowances struct{ usual, held allowance }
+
+func (a *allowances) take(rate float64, held bool, now time.Time) bool {
+	if held {
+		return a.held.take(heldPrints, now)
+	}
+	return a.usual.take(rate, now)
+}
+
+func (a *allowances) refund() {
+	a.usual.refund()
+	a.held.refund()
+}
 
 // An allowance lets requests through at a rate, up to two seconds' worth at once. A request that was served gives
 // back twice what it took, so requests that are mostly served have no bound. The zero value is full.

@@ -6,8 +6,8 @@ import (
 )
 
 func TestFingerprints(t *testing.T) {
-	const coarse = 1 // of all requests of the client that fails
-	bad := Fingerprint{coarse, 2}
+	const address, coarse = 9, 1 // of all requests of the client that fails
+	bad := Fingerprint{address, coarse, 2}
 	now := time.Now()
 	held := false
 	var f Fingerprints
@@ -32,12 +32,12 @@ func TestFingerprints(t *testing.T) {
 		from, to int // of 1,000 in 10 s
 	}{
 		{"the same request", func(uint64) Fingerprint { return bad }, false, 0, 0},
-		{"another request", func(uint64) Fingerprint { return Fingerprint{3, 4} }, true, 1000, 1000},
-		{"another request that fails", func(uint64) Fingerprint { return Fingerprint{5, 6} }, false, 1, 1},
-		{"other requests", func(i uint64) Fingerprint { return Fingerprint{1000 + i, 5000 + i} }, true, 1000, 1000},
-		{"other requests that fail", func(i uint64) Fingerprint { return Fingerprint{10000 + i, 15000 + i} }, false, 100, 121},
-		{"another body each", func(i uint64) Fingerprint { return Fingerprint{coarse, 20000 + i} }, true, 1000, 1000},
-		{"another body each that fails", func(i uint64) Fingerprint { return Fingerprint{coarse, 30000 + i} }, false, 50, 61},
+		{"another request", func(uint64) Fingerprint { return Fingerprint{8, 3, 4} }, true, 1000, 1000},
+		{"another request that fails", func(uint64) Fingerprint { return Fingerprint{7, 5, 6} }, false, 1, 1},
+		{"other requests", func(i uint64) Fingerprint { return Fingerprint{100000 + i, 1000 + i, 5000 + i} }, true, 1000, 1000},
+		{"other requests that fail", func(i uint64) Fingerprint { return Fingerprint{110000 + i, 10000 + i, 15000 + i} }, false, 100, 121},
+		{"another body each", func(i uint64) Fingerprint { return Fingerprint{address, coarse, 20000 + i} }, true, 1000, 1000},
+		{"another body each that fails", func(i uint64) Fingerprint { return Fingerprint{address, coarse, 30000 + i} }, false, 50, 61},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			now = now.Add(time.Minute)
@@ -46,15 +46,22 @@ func TestFingerprints(t *testing.T) {
 			}
 		})
 	}
+	now = now.Add(time.Minute)
+	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{address, 80000 + i, 90000 + i} }, false); n < 100 || n > 121 {
+		t.Errorf("%d other requests from the failing address were let through, want 100 to 121", n)
+	}
+	if !f.Admits(Fingerprint{6, 3000, 3001}, now, held) {
+		t.Error("requests from one address use up what other addresses may send")
+	}
 	held, now = true, now.Add(time.Minute)
-	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{60000 + i, 70000 + i} }, false); n > 12 {
+	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{120000 + i, 60000 + i, 70000 + i} }, false); n > 12 {
 		t.Errorf("%d other requests that fail were let through during a cooldown", n)
 	}
 	if !f.Admits(bad, now.Add(printFor), false) {
 		t.Error("a failure of long ago counts")
 	}
 	for i := range uint64(3 * mostPrints) {
-		f.Failed(Fingerprint{40000 + i, 50000 + i}, now)
+		f.Failed(Fingerprint{130000 + i, 40000 + i, 50000 + i}, now)
 	}
 	if len(f.prints) > mostPrints {
 		t.Errorf("%d fingerprints are kept", len(f.prints))
