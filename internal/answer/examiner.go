@@ -12,6 +12,7 @@ import (
 // safe for concurrent use.
 type Examiner struct {
 	rules    []*Rule // that may match, by status and headers
+	names    []string
 	states   []state // of the rules
 	shape    shape
 	awaits   bool // it has no rules, and waits for the first event with content
@@ -47,7 +48,7 @@ func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 		return nil, nil
 	}
 	zipped, known := codingOf(h)
-	e := &Examiner{shape: shapeOf(h), zipped: zipped}
+	e := &Examiner{names: rules.names, shape: shapeOf(h), zipped: zipped}
 	for i := range rules.list {
 		r := &rules.list[i]
 		if !r.Status.Has(status) || r.Looks() && (e.shape == closed || !known) {
@@ -220,7 +221,7 @@ func (e *Examiner) match(stream, data []byte, last bool) {
 		switch {
 		case len(r.Path) > 0:
 			if f == nil {
-				f = fieldsOf(data, true)
+				f = fieldsOf(e.names, data, true)
 			}
 			yes = f.match(r) == matches
 		case last || affordable && !r.atEnd:
@@ -250,7 +251,7 @@ func (e *Examiner) lookAtText(last bool) {
 		switch {
 		case len(r.Path) > 0:
 			if f == nil {
-				f = fieldsOf(e.plain, last)
+				f = fieldsOf(e.names, e.plain, last)
 				e.work += len(e.plain)
 			}
 			e.states[i] = f.match(r)

@@ -67,7 +67,7 @@ func (rules *Rules) Whole(status int, h http.Header, body []byte) *Rule {
 		if !rules.mayMatch(data) {
 			continue
 		}
-		f := fieldsOf(data, true)
+		f := fieldsOf(rules.names, data, true)
 		for i := range rules.list {
 			r := &rules.list[i]
 			if r.Status.Has(status) && len(r.Path) > 0 && f.match(r) == matches {
