@@ -437,7 +437,7 @@ func TestCommandExitCodes(t *testing.T) {
 		{[]string{"trip", "two"}, exitDone, ""},
 		{[]string{"status", "--check"}, exitDown, ""},
 		{[]string{"status", "other"}, exitUnknown, "caddy failover: there is no pool \"other\"; there are \"api\"\n"},
-		{[]string{"status", "a", "b", "c"}, exitError, "Error: accepts at most 1 arg(s), received 3\n"},
+		{[]string{"status", "a", "b", "c"}, exitError, "Error: want one pool at most, not 3 arguments\n"},
 	} {
 		code, _, errs := caddyProcess(t, append(append([]string{"failover"}, c.args...), p.at()...)...)
 		if code != c.code || errs != c.errors {

@@ -122,9 +122,12 @@ func (n *Notice) headline(out []string) string {
 	case event.SLAMetAgain:
 		return fmt.Sprintf("%s no longer spends its error budget for %s too fast", n.Pool, n.Reason)
 	case event.FleetLost:
+		if n.Reason == "full" {
+			return fmt.Sprintf("fleet %v cannot store what instances tell each other", n.Details["fleet"])
+		}
 		return fmt.Sprintf("fleet %v cannot be reached: this instance is on its own", n.Details["fleet"])
 	case event.FleetBack:
-		return fmt.Sprintf("fleet %v can be reached again", n.Details["fleet"])
+		return fmt.Sprintf("fleet %v works again", n.Details["fleet"])
 	case event.Anomaly:
 		if began, _ := n.Details["began"].(bool); !began {
 			return fmt.Sprintf("%s: %s of endpoint %s is as usual again", n.Pool, n.Reason, n.Endpoint)

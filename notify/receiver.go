@@ -27,10 +27,14 @@ type receiver struct {
 	once   sync.Once
 	ctx    context.Context
 	end    context.CancelFunc
+
+	leave  sync.Once
+	leaves chan struct{} // closed when the process ends
+	ended  chan struct{} // closed when the goroutine that follows the events has ended
 }
 
 func newReceiver(t *target, on []string) *receiver {
-	r := &receiver{target: t, on: on}
+	r := &receiver{target: t, on: on, leaves: make(chan struct{}), ended: make(chan struct{})}
 	r.ctx, r.end = context.WithCancel(context.Background())
 	return r
 }
@@ -48,10 +52,41 @@ func (r *receiver) start(logger *zap.Logger) {
 	})
 }
 
-// Destruct implements caddy.Destructor. It does not block: it ends a try that is under way.
+// Destruct implements caddy.Destructor. It ends a try that is under way, and does not block. When the process ends, it waits
+// for the pending notices, those of all receivers at the same time.
 func (r *receiver) Destruct() error {
+	if caddy.Exiting() && r.logger.Load() != nil {
+		receivers.Range(func(_, other any) bool {
+			other.(*receiver).sendPending()
+			return true
+		})
+		r.sendPending()
+		exitOnce.Do(func() { exitBy = time.Now().Add(exitWithin) })
+		r.await(exitBy)
+	}
 	r.end()
 	return nil
+}
+
+// exitWithin is how long an ending process waits for all its notices together.
+const exitWithin = 3 * time.Second
+
+var (
+	exitOnce sync.Once
+	exitBy   time.Time // until when the process waits; exitOnce sets it
+)
+
+// sendPending makes the receiver send each pending notice at once, once, and then end. It does not block.
+func (r *receiver) sendPending() { r.leave.Do(func() { close(r.leaves) }) }
+
+// await waits until the receiver has ended, at most until a time.
+func (r *receiver) await(until time.Time) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+	case <-timer.C:
+	}
 }
 
 // A result is the result of one try to send the notice of a story.
@@ -62,16 +97,19 @@ type result struct {
 
 // run follows events until the receiver ends. newest is the ID of the latest event before them.
 func (r *receiver) run(events *event.Subscription, newest uint64) {
+	defer close(r.ended)
 	defer func() { events.Close() }()
 	n := &news{on: r.on, pools: make(map[string]*story)}
 	results := make(chan result, 1)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	sending := false
+	sending, leaving, leaves := false, false, r.leaves
 	for {
 		select {
 		case <-r.ctx.Done():
 			return
+		case <-leaves:
+			leaving, leaves = true, nil
 		case e, ok := <-events.Events:
 			if ok {
 				newest = e.ID
@@ -87,9 +125,18 @@ func (r *receiver) run(events *event.Subscription, newest uint64) {
 		case got := <-results:
 			sending = false
 			r.settle(got, time.Now())
+			if leaving {
+				got.story.pending = nil
+			}
 		case <-timer.C:
 		}
 		s, at := n.next()
+		if leaving {
+			if s == nil && !sending {
+				return
+			}
+			at = time.Time{}
+		}
 		switch wait := time.Until(at); {
 		case sending || s == nil:
 			timer.Stop()

@@ -116,6 +116,44 @@ func TestAReceiverThatHangsDelaysNothing(t *testing.T) {
 	})
 }
 
+// TestAnEndingProcessSendsWhatIsPending checks that a receiver sends each pending notice once, and that one that hangs or fails
+// is not waited for.
+func TestAnEndingProcessSendsWhatIsPending(t *testing.T) {
+	for name, c := range map[string]struct {
+		does func(context.Context, *Notice) error
+		took time.Duration
+	}{
+		"they succeed": {nil, 0},
+		"they fail":    {func(context.Context, *Notice) error { return &statusError{status: 503} }, 0},
+		"they hang": {func(ctx context.Context, _ *Notice) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, exitWithin},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := new(fakeSender)
+			r, _ := started(t, f)
+			happens("llm", event.AllDown, "", 1)
+			time.Sleep(2 * time.Second)
+			happens("llm", event.IncidentOver, "", 1) // within a minute
+			happens("pay", event.BreakerOpened, "one", 1)
+			synctest.Wait()
+			f.mu.Lock()
+			f.does = c.does
+			f.mu.Unlock()
+			began := time.Now()
+			r.sendPending()
+			r.await(began.Add(exitWithin))
+			if took := time.Since(began); took != c.took {
+				t.Errorf("%s: it took %v", name, took)
+			}
+			if n := f.tries(); n != 3 && c.took == 0 || n > 3 {
+				t.Errorf("%s: %d tries", name, n)
+			}
+		})
+	}
+}
+
 // TestAReceiverThatFallsBehindMissesNothing checks that a receiver gets the events that its subscription
 // had no space for.
 func TestAReceiverThatFallsBehindMissesNothing(t *testing.T) {

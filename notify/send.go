@@ -120,7 +120,12 @@ type statusError struct {
 }
 
 // Error implements error.
-func (e *statusError) Error() string { return fmt.Sprintf("status %d", e.status) }
+func (e *statusError) Error() string {
+	if e.status/100 == 3 {
+		return fmt.Sprintf("status %d; redirects are not followed, so use the URL to which it leads", e.status)
+	}
+	return fmt.Sprintf("status %d", e.status)
+}
 
 // A poster posts JSON. It follows no redirects.
 type poster struct {

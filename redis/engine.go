@@ -168,14 +168,14 @@ func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Recor
 	for i, key := range keys {
 		values[i], lefts[i] = pipe.Get(ctx, e.key(key)), pipe.PTTL(ctx, e.key(key))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) && !isOfWrongType(err) {
 		return nil, err
 	}
 	var expired []any
 	for i, key := range keys {
 		data, err := values[i].Bytes()
 		switch left := lefts[i].Val(); {
-		case errors.Is(err, redis.Nil):
+		case errors.Is(err, redis.Nil), isOfWrongType(err):
 			expired = append(expired, key)
 		case err != nil:
 			return nil, err
@@ -188,5 +188,8 @@ func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Recor
 	}
 	return records, nil
 }
+
+// isOfWrongType reports whether a key has something else than a value, which is none of ours.
+func isOfWrongType(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE ") }
 
 var _ fleet.Engine = (*engine)(nil)

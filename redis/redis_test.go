@@ -135,6 +135,26 @@ func TestForgettingIsNoticed(t *testing.T) {
 	}
 }
 
+// TestValuesOfAWrongTypeAreLeftOut checks that a key of a stranger does not hide the records.
+func TestValuesOfAWrongTypeAreLeftOut(t *testing.T) {
+	server := miniredis.RunT(t)
+	e := engineAt(t, server)
+	if _, err := e.Publish(t.Context(), []fleet.Record{{Key: "hello/a", Data: []byte("a"), Left: time.Minute}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"another", "zebra"} {
+		if _, err := server.Push("failover:{eu}:"+key, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.SAdd("failover:{eu}:keys", key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if records, err := e.Snapshot(t.Context()); err != nil || len(records) != 1 {
+		t.Errorf("got %d records, error %v", len(records), err)
+	}
+}
+
 // TestServerThatIsFullStillTells checks that a full server is ErrFull, and that it still passes
 // records on.
 func TestServerThatIsFullStillTells(t *testing.T) {

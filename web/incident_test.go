@@ -37,6 +37,7 @@ func TestThePageTellsOfAnOutage(t *testing.T) {
 		"zh-CN": {"5 分钟）：POST /v1/chat 得到 503", "1495 个请求失败，故障转移挽回 12 个", "健康检查失败 · POST /v1/chat 得到 503",
 			"llm 恢复应答", "错误预算消耗速度为允许值的 829 倍", "错误预算已超支 999×"},
 	} {
+		s.change(func() { llm["down"] = true })
 		address := serve(t, s)
 		tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: language})
 		tab.Until(20*time.Second, charted)
@@ -53,6 +54,9 @@ func TestThePageTellsOfAnOutage(t *testing.T) {
 				t.Errorf("%s: the page says %q", language, bad)
 			}
 		}
+		s.change(func() { llm["down"] = false })
+		still := map[string]string{"en": "Pool was down, some endpoints still are", "zh-CN": "端点池曾不可用，仍有端点不可用"}[language]
+		tab.Until(10*time.Second, "document.querySelector('.group[data-incident]').textContent.includes('"+still+"')")
 		behaved(t, tab, address)
 	}
 }

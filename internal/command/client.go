@@ -41,12 +41,18 @@ type client struct {
 
 // newClient returns a client for a Caddy network address.
 func newClient(ctx context.Context, address string) (*client, error) {
+	if _, host, ok := strings.Cut(address, "://"); ok {
+		return nil, fmt.Errorf("the admin address %q has a scheme: write %s", address, strings.TrimRight(host, "/"))
+	}
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {
 		return nil, fmt.Errorf("reading the admin address %q: %w", address, err)
 	}
 	if parsed.PortRangeSize() > 1 {
 		return nil, fmt.Errorf("the admin address %q has several ports", address)
+	}
+	if parsed.StartPort == 0 && !parsed.IsUnixNetwork() && !parsed.IsFdNetwork() {
+		return nil, fmt.Errorf("the admin address %q has no port: write %s:2019", address, address)
 	}
 	if parsed.IsFdNetwork() {
 		return nil, fmt.Errorf("the admin address %q is a file descriptor of Caddy's own; give another with --address", address)

@@ -70,7 +70,7 @@ func (e *commandError) Unwrap() error { return e.err }
 
 // addCommands adds the subcommands.
 func addCommands(root *cobra.Command) {
-	root.PersistentFlags().String("address", "", "Address of the admin endpoint; default: as in the configuration")
+	root.PersistentFlags().String("address", "", "The admin endpoint; default: as in the configuration")
 	root.PersistentFlags().StringP("config", "c", "", "Configuration file with the admin endpoint's address")
 	root.PersistentFlags().StringP("adapter", "a", "", "Name of config adapter to apply")
 	root.SuggestionsMinimumDistance = 2
@@ -88,10 +88,10 @@ func addCommands(root *cobra.Command) {
 	root.AddCommand(statusCommand(), whyCommand(), eventsCommand(), incidentsCommand(), reportCommand())
 	for action, short := range map[string]string{
 		api.Drain:  "Stops new requests to an endpoint; those in flight finish",
-		api.Enable: "Ends a drain or a trip; with --for, forces the breaker closed for that time",
+		api.Enable: "Ends a drain or a trip; with --for, forces the breaker closed",
 		api.Trip:   "Forces an endpoint's breaker open",
-		api.Reset:  "Ends a drain or a trip, closes the breaker, and forgets the endpoint's score and cooldown",
-		api.Set:    "Sets an endpoint's weight or priority, or restores the configured ones",
+		api.Reset:  "Ends a drain or a trip, closes the breaker, forgets the cooldown",
+		api.Set:    "Sets an endpoint's weight or priority, or restores them",
 	} {
 		root.AddCommand(orderCommand(action, short))
 	}
@@ -103,6 +103,30 @@ func addPoolFlag(cmd *cobra.Command, usage string) {
 	_ = cmd.RegisterFlagCompletionFunc("pool", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return completeNames(false)(cmd, nil, typed)
 	}) // fails only for an unknown flag
+}
+
+// onePool accepts one argument at most.
+func onePool(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("want one pool at most, not %d arguments", len(args))
+	}
+	return nil
+}
+
+// noArguments accepts no argument.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected %q: the option --pool <pool> selects a pool", args[0])
+	}
+	return nil
+}
+
+// anEndpoint accepts an endpoint, and its pool before it.
+func anEndpoint(_ *cobra.Command, args []string) error {
+	if len(args) != 1 && len(args) != 2 {
+		return fmt.Errorf("want [<pool>] <endpoint>, not %d arguments; caddy failover status shows their names", len(args))
+	}
+	return nil
 }
 
 // commandRun returns a function for cobra that finds the admin endpoint, runs a command, prints its

@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -18,13 +19,13 @@ import (
 func eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [--follow] [--pool <pool>] [--since <id|time|duration>] [--limit <n>] [--fleet] [--json]",
-		Short: "Shows what happened: failovers, breakers, cooldowns, operator actions",
-		Args:  cobra.NoArgs,
+		Short: "Shows what happened: failovers, breakers, cooldowns, actions",
+		Args:  noArguments,
 		RunE:  commandRun(runEvents),
 	}
 	cmd.Flags().BoolP("follow", "f", false, "Print new events as they happen")
 	addPoolFlag(cmd, "Only events of this pool")
-	cmd.Flags().String("since", "", "Only events after this one: ID, time (RFC 3339) or duration before now")
+	cmd.Flags().String("since", "", "Only later ones: an ID, RFC 3339 time, date, or duration")
 	cmd.Flags().Bool("fleet", false, "Events of all instances of the fleet")
 	cmd.Flags().Int("limit", 50, "Maximum number; the newest are shown")
 	cmd.Flags().Bool("json", false, "Print one JSON object per line")
@@ -204,7 +205,7 @@ func (l layout) event(e *event.Event) string {
 		if isText && (name == "cause" || name == "method" || name == "path") {
 			continue
 		}
-		parts = append(parts, api.Printable(fmt.Sprintf("%s=%v", name, localTime(e.Details[name]))))
+		parts = append(parts, api.Printable(fmt.Sprintf("%s=%v", name, plainValue(e.Details[name]))))
 	}
 	return l.parts("    ", parts...)
 }
@@ -222,11 +223,17 @@ func colourOf(kind string) colour {
 	return ""
 }
 
-// localTime returns a time in text in the local zone, and any other value as it is.
-func localTime(value any) any {
-	if text, ok := value.(string); ok {
-		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+// plainValue returns a time in text in the local zone, a fraction with three digits, and any other value as it
+// is.
+func plainValue(value any) any {
+	switch v := value.(type) {
+	case string:
+		if at, err := time.Parse(time.RFC3339Nano, v); err == nil {
 			return at.Local().Format("2006-01-02T15:04:05.000Z07:00")
+		}
+	case float64:
+		if v != math.Trunc(v) {
+			return strconv.FormatFloat(v, 'g', max(3, len(strconv.Itoa(int(v)))), 64)
 		}
 	}
 	return value

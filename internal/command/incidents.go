@@ -17,8 +17,8 @@ import (
 func incidentsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "incidents [--pool <pool>] [--limit <n>] [--json]",
-		Short: "Shows outages: when, why, and how many requests failed or were saved",
-		Args:  cobra.NoArgs,
+		Short: "Shows outages: when, why, and what they cost",
+		Args:  noArguments,
 		RunE:  commandRun(runIncidents),
 	}
 	addPoolFlag(cmd, "Only outages of this pool")

@@ -31,7 +31,7 @@ func orderCommand(action, short string) *cobra.Command {
 	if action == api.Drain {
 		use += " [--wait <duration>]"
 	}
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeNames(true)}
+	cmd := &cobra.Command{Use: use, Short: short, Args: anEndpoint, ValidArgsFunction: completeNames(true)}
 	cmd.RunE = commandRun(func(c *client, cmd *cobra.Command, args []string) error {
 		return runOrder(c, cmd, action, args)
 	})
@@ -40,11 +40,11 @@ func orderCommand(action, short string) *cobra.Command {
 	cmd.Flags().Bool(api.Here, false, "At this instance alone")
 	cmd.Flags().Bool("json", false, "Print the admin API's response")
 	if action != api.Reset {
-		cmd.Flags().String("for", "", "How long the action lasts, such as 10m; default: until it is undone")
+		cmd.Flags().String("for", "", "How long it lasts, such as 10m; default: until undone")
 	}
 	if action == api.Set {
-		cmd.Flags().String(api.Weight, "", "Its share of its tier, 0 for no traffic; \"configured\" for the configuration's")
-		cmd.Flags().String(api.Priority, "", "Its tier, from 1; \"configured\" for the configuration's")
+		cmd.Flags().String(api.Weight, "", "Its part of its tier, 0: no traffic; or \"configured\"")
+		cmd.Flags().String(api.Priority, "", "Its tier, from 1; or \"configured\"")
 	}
 	if action == api.Drain {
 		cmd.Flags().Duration("wait", 0, "Wait at most this long for requests in flight to finish")

@@ -17,11 +17,11 @@ func reportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [--pool <pool>] [--from <time>] [--to <time>] [--format md|html|json|csv] [--lang en|zh]",
 		Short: "Prints the SLA report of a pool",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE:  commandRun(runReport),
 	}
 	addPoolFlag(cmd, "The pool; required if there are several")
-	cmd.Flags().String("from", "", "Begin: RFC 3339 time, date, or duration before now; default: the SLA's window before the end")
+	cmd.Flags().String("from", "", "RFC 3339 time, date, or duration before now")
 	cmd.Flags().String("to", "", "End, in the same forms; default: now")
 	cmd.Flags().String("format", "md", "md, html, json or csv")
 	cmd.Flags().String("lang", "", "Language of --format html: en or zh; default: en")

@@ -24,14 +24,14 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "status [<pool>] [--watch] [--check] [--fleet] [--json]",
 		Short:             "Shows the state of pools and their endpoints",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              onePool,
 		RunE:              commandRun(runStatus),
 		ValidArgsFunction: completeNames(false),
 	}
 	cmd.Flags().BoolP("watch", "w", false, "Show it again every --interval until interrupted")
 	cmd.Flags().Duration("interval", time.Second, "Time between two updates of --watch")
-	cmd.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, with 6 if a pool is")
-	cmd.Flags().Bool("fleet", false, "Show the instances of the fleet and the endpoints that each has open")
+	cmd.Flags().Bool("check", false, "Exit with 5 if an endpoint is out, 6 if a pool is")
+	cmd.Flags().Bool("fleet", false, "Show the fleet's instances and what each has open")
 	cmd.Flags().Bool("json", false, "Print the admin API's response")
 	return cmd
 }
@@ -348,11 +348,17 @@ func describeHold(until time.Time, reason string, now time.Time) string {
 // breakerNote says why a breaker is not closed, and when the endpoint is tried again.
 func breakerNote(state, reason string, until, now time.Time) string {
 	note := "breaker " + state + ": " + reasonOf(reason)
-	if !until.IsZero() {
+	switch {
+	case isDue(until, now):
+		note += ", tried by the next request"
+	case !until.IsZero():
 		note += ", tried again in " + formatWait(until, now)
 	}
 	return note
 }
+
+// isDue reports whether the wait until a time is over, or shows as 0s.
+func isDue(until, now time.Time) bool { return !until.IsZero() && until.Sub(now) < time.Second/2 }
 
 // notes returns the lines below the row of an endpoint.
 func notes(e *api.EndpointStatus, now time.Time) []string {

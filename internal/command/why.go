@@ -19,7 +19,7 @@ func whyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "why [<pool>] [--json]",
 		Short:             "Explains what is out: since when, why, and what an operator can do",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              onePool,
 		RunE:              commandRun(runWhy),
 		ValidArgsFunction: completeNames(false),
 	}
@@ -303,6 +303,8 @@ func (x *explanation) addBreaker(e *api.EndpointStatus, now time.Time) {
 		x.add("it is on trial: the next request shows whether it works again")
 	case e.State == breaker.Recovering.String():
 		x.add("it has %s of its traffic now, and gets more while requests succeed", formatPart(e.Share))
+	case isDue(e.Until, now):
+		x.add("the next request tries it, and it comes back by itself once that succeeds")
 	case !e.Until.IsZero():
 		x.add("it is tried again within %s, and comes back by itself once that succeeds", formatWait(e.Until, now))
 	}

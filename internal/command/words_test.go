@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -142,6 +143,82 @@ func TestMisspelledCommand(t *testing.T) {
 	} {
 		if err := root.Args(root, []string{word}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", word, err, want)
+		}
+	}
+}
+
+// TestHelpFits checks that the help fits 80 columns, except for the usage lines, which list options.
+func TestHelpFits(t *testing.T) {
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	for _, cmd := range append(root.Commands(), root) {
+		help := cmd.UsageString()
+		for line := range strings.Lines(help) {
+			if line = strings.TrimSuffix(line, "\n"); len(line) > 80 && !strings.HasPrefix(line, "  "+cmd.CommandPath()) {
+				t.Errorf("%s: %d columns: %q", cmd.Name(), len(line), line)
+			}
+		}
+	}
+}
+
+// TestWrongArguments checks that errors about arguments say which are wanted.
+func TestWrongArguments(t *testing.T) {
+	root := &cobra.Command{Use: "failover"}
+	addCommands(root)
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"drain"}, "want [<pool>] <endpoint>, not 0 arguments"},
+		{[]string{"set", "a", "b", "c"}, "want [<pool>] <endpoint>, not 3 arguments"},
+		{[]string{"events", "llm"}, `unexpected "llm": the option --pool <pool> selects a pool`},
+		{[]string{"why", "a", "b"}, "want one pool at most, not 2 arguments"},
+	} {
+		cmd, args, err := root.Find(test.args)
+		if err == nil {
+			err = cmd.ValidateArgs(args)
+		}
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: %v, want %s", test.args, err, test.want)
+		}
+	}
+	for address, want := range map[string]string{
+		"http://localhost:2019/": `the admin address "http://localhost:2019/" has a scheme: write localhost:2019`,
+		"localhost":              `the admin address "localhost" has no port: write localhost:2019`,
+	} {
+		if _, err := newClient(t.Context(), address); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", address, err, want)
+		}
+	}
+}
+
+// TestAnEndpointThatIsDue checks that status and why do not count down to a trial that only waits for a
+// request.
+func TestAnEndpointThatIsDue(t *testing.T) {
+	now := time.Now()
+	for until, want := range map[time.Time]string{
+		now.Add(-time.Hour):      "the next request tries it",
+		now.Add(time.Second / 3): "the next request tries it",
+		now.Add(time.Second):     "it is tried again within 1s",
+	} {
+		e := failing("consecutive_failures", "status", "503", now)
+		e.Until = until
+		p := api.PoolStatus{Name: "llm", Down: true, Endpoints: []api.EndpointStatus{e}}
+		if text := (layout{columns: 120}).why(&p, now, nil); !strings.Contains(text, want) {
+			t.Errorf("%v: why says\n%s", until.Sub(now), text)
+		}
+		text := (layout{columns: 120}).status([]api.PoolStatus{p}, now)
+		if due := strings.Contains(text, "tried by the next request"); due != strings.Contains(want, "next") {
+			t.Errorf("%v: status says\n%s", until.Sub(now), text)
+		}
+	}
+}
+
+// TestDetailsOfEvents checks how details of events look.
+func TestDetailsOfEvents(t *testing.T) {
+	for value, want := range map[any]string{0.000825716: "0.000826", 12.3456: "12.3", 53046.25: "53046", 53046.0: "53046", "x": "x"} {
+		if got := fmt.Sprint(plainValue(value)); got != want {
+			t.Errorf("%v: %s, want %s", value, got, want)
 		}
 	}
 }

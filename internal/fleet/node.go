@@ -44,10 +44,10 @@ const (
 // DropReasons are the reasons for which facts are dropped.
 var DropReasons = []string{DroppedQueue, DroppedFull, DroppedSize, DroppedSignature, DroppedInvalid, DroppedRate}
 
-// A Change is the loss or the return of a fleet's engine.
+// A Change is the loss or the return of a fleet's engine, or of its room to store.
 type Change struct {
 	Connected bool
-	Err       error         // why it was lost
+	Err       error         // why it was lost; nil: it is back
 	Gone      time.Duration // how long it was gone
 }
 

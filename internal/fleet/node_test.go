@@ -406,5 +406,11 @@ func TestWhatAFullEngineDidNotStoreIsToldAgain(t *testing.T) {
 		if n, _ := late.got(fleet.Hold); n != 1 {
 			t.Errorf("a latecomer hears of %d holds", n)
 		}
+		time.Sleep(10 * time.Second)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if fmt.Sprint(a.changes) != "[true true]" {
+			t.Errorf("the changes were %v", a.changes)
+		}
 	})
 }

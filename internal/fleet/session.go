@@ -163,7 +163,7 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	hello, began := time.Now(), time.Now()
-	full := false
+	var full fullness
 	for {
 		now := time.Now()
 		proof := false
@@ -187,16 +187,21 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 				for range records {
 					n.drop(DroppedFull)
 				}
-				if !full {
-					full = true
+				if full.since.IsZero() {
+					full.since = now
 					n.changed(Change{Connected: true, Err: err})
 				}
+				full.latest, full.missing = now, true
 				err = nil
-			} else if err == nil && full && slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }) {
-				full = false // and what it had no room for is missing
+			} else if err == nil && !full.since.IsZero() && slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }) {
 				n.mu.Lock()
-				n.reread = true
+				n.reread = n.reread || full.missing
 				n.mu.Unlock()
+				full.missing = false
+				if now.Sub(full.latest) >= roomFor {
+					n.changed(Change{Connected: true, Gone: now.Sub(full.since)})
+					full = fullness{}
+				}
 			}
 			if err != nil {
 				n.untold(records)
@@ -238,6 +243,15 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 		}
 	}
 }
+
+// fullness is for how long an engine has had no room. The zero value has room.
+type fullness struct {
+	since, latest time.Time // when it had no room the first time and the latest time
+	missing       bool      // what it had no room for is not stored yet
+}
+
+// roomFor is for how long an engine must have had room to count as full no more.
+const roomFor = 5 * time.Second
 
 func publish(ctx context.Context, e Engine, records []Record) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -24,7 +24,7 @@ func (e *UnknownEndpointError) Error() string {
 }
 
 // ErrNoFleet says that an order cannot be for the fleet.
-var ErrNoFleet = errors.New("there is no fleet: leave where out, or configure one in the global options")
+var ErrNoFleet = errors.New("there is no fleet: configure one in the global options, or leave out where (--fleet)")
 
 // Operate carries out an order at every endpoint with the name, since handlers of the pool may have
 // it at different addresses. When it returns, the order is in force at all of them.

@@ -35,7 +35,7 @@ export class Log {
   // from the same pool that no incident holds and that follow each other are one group.
   groups(pools) {
     const groups = new Map();
-    const running = pools.map((pool) => pool.incident).filter(Boolean);
+    const running = pools.filter((pool) => pool.incident).map((pool) => ({ ...pool.incident, up: !pool.down }));
     for (const incident of [...this.incidents, ...running]) {
       groups.set(`${incident.pool}/${incident.id}`, { key: `${incident.pool}/${incident.id}`, incident, pool: incident.pool, at: Date.parse(incident.start), events: [] });
     }
@@ -203,8 +203,9 @@ class Folded {
       setText(this.why, [this.several && group.pool, list([...new Set(events.map((event) => sentence(event)))].slice(0, 4))].filter(Boolean).join(' · '));
     } else {
       const over = i.end || i.over;
-      setAttribute(this.node, 'data-level', over ? 'good' : i.kind === 'down' ? 'bad' : 'warn');
-      setText(this.what, t(`incident.${i.kind === 'down' ? 'down' : 'degraded'}.${over ? 'over' : 'on'}`));
+      const down = i.kind === 'down';
+      setAttribute(this.node, 'data-level', over ? 'good' : down && !i.up ? 'bad' : 'warn');
+      setText(this.what, t(`incident.${down ? 'down' : 'degraded'}.${over ? 'over' : down && i.up ? 'up' : 'on'}`));
       const start = new Date(i.start);
       setText(this.time, i.end ? t('incident.span', { from: clock(start), to: clock(new Date(i.end)), for: elapsed(Date.parse(i.end) - start) })
         : over ? clock(start) : t('incident.since', { at: clock(start), for: elapsed(now - start) }));

@@ -92,7 +92,7 @@ const en = {
   'state.idle': 'In service, no traffic',
 
   'note.open': 'tried again in {in}',
-  'note.due': 'due to be tried again',
+  'note.due': 'tried by the next request',
   'note.trial': 'waiting for a trial request to succeed',
   'note.recovering': 'allowed {share} of its normal traffic',
   'note.held': 'asked to be left alone; next request in {in}',
@@ -265,6 +265,7 @@ const en = {
   'all.burning.1': '1 error budget burns',
   'all.burning': '{n} error budgets burn',
   'incident.down.on': 'Pool is down',
+  'incident.down.up': 'Pool was down, some endpoints still are',
   'incident.down.over': 'Pool was down',
   'incident.degraded.on': 'Endpoints are out',
   'incident.degraded.over': 'Endpoints were out',
@@ -475,7 +476,7 @@ const zh = {
   'state.idle': '正常服务，不接收流量',
 
   'note.open': '{in}后再次试探',
-  'note.due': '即将再次试探',
+  'note.due': '由下一个请求试探',
   'note.trial': '等待一次试探请求成功',
   'note.recovering': '允许正常流量的 {share}',
   'note.held': '端点要求等待；{in}后恢复请求',
@@ -647,6 +648,7 @@ const zh = {
   'view.table.hint': '以表格显示端点',
   'all.burning': '{n} 个错误预算消耗过快',
   'incident.down.on': '端点池不可用',
+  'incident.down.up': '端点池曾不可用，仍有端点不可用',
   'incident.down.over': '端点池曾不可用',
   'incident.degraded.on': '有端点不可用',
   'incident.degraded.over': '曾有端点不可用',
