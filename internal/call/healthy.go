@@ -310,6 +310,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	a.noteRefusal(o, resp.StatusCode)
+	if h.Below && resp.StatusCode == http.StatusNotFound {
+		c.warnOfPath(a.Target)
+	}
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
 	}
