@@ -169,7 +169,7 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Call, a.Target, a.upstream, a.done = c, t, upstream, make(chan struct{})
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
-	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
+	a.Doubtful, a.Unhurried, a.Finite = c.doubtful(), c.grpc, c.Handler.Commit.JSON && !c.grpc
 	if x := c.extras; x != nil && x.scope != "" {
 		var room *endpoint.Rare
 		if a == &c.first {
