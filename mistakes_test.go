@@ -118,14 +118,14 @@ func TestPlausibleValuesAreNoMistakes(t *testing.T) {
 // TestMistakesInJSON checks that a JSON configuration with such values is refused, too.
 func TestMistakesInJSON(t *testing.T) {
 	for policy, want := range map[string]string{
-		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{http.request.header.X-Key}"]}]`:                       "no client may set it",
-		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{ENV.KEY}"]}]`:                                         "{ENV.KEY} has no value: write {env.KEY}",
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["{header.X-User}"]}}}]`:                            "{header.X-User} has no value: write {http.request.header.X-User}",
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X User": ["me"]}}}]`:                                         `header "X User": want the name of a field`,
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["me"]}, "delete": ["x-user"]}}]`:                   "it is set and removed",
+		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{http.request.header.X-Key}"]}]`:                             "no client may set it",
+		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{ENV.KEY}"]}]`:                                               "{ENV.KEY} has no value: write {env.KEY}",
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["{header.X-User}"]}}}]`:                                  "{header.X-User} has no value: write {http.request.header.X-User}",
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X User": ["me"]}}}]`:                                               `header "X User": want the name of a field`,
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["me"]}, "delete": ["x-user"]}}]`:                         "it is set and removed",
 		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 1, "per": "1s"}, {"amount": 2, "per": "1s", "of": "requests"}]}]`: "requests per 1s are given twice",
-		`"endpoints": [{"upstream": "one:1", "set_json": [{"path": "a", "value": 1}, {"path": "a", "value": 2}]}]`:             "set_json a is given twice",
-		`"affinity": [{"by": "text", "value": "{query.user}"}]`:                                                                "{query.user} has no value: write {http.request.uri.query.user}",
+		`"endpoints": [{"upstream": "one:1", "set_json": [{"path": "a", "value": 1}, {"path": "a", "value": 2}]}]`:                   "set_json a is given twice",
+		`"affinity": [{"by": "text", "value": "{query.user}"}]`:                                                                      "{query.user} has no value: write {http.request.uri.query.user}",
 		`"timeout": 5`:                   `timeout is only 5ns; write a unit, as in "5s"`,
 		`"breaker": {"open_for": 60000}`: `breaker.open_for is only 60µs; write a unit`,
 		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 600, "per": 60}]}]`: `endpoints[0].limits[0].per is only 60ns; write a unit`,
