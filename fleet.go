@@ -137,6 +137,9 @@ func (f *Fleet) provision(ctx caddy.Context) (*membership, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet %s: secret: %w", f.Name, err)
 	}
+	if err := checkCredential(f.Secret); err != nil {
+		return nil, fmt.Errorf("fleet %s: secret: %w", f.Name, err)
+	}
 	instance, err := expand(f.Instance)
 	if err != nil {
 		return nil, fmt.Errorf("fleet %s: instance: %w", f.Name, err)

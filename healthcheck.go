@@ -391,7 +391,11 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	case len(args) == 2:
 		e.Health = &EndpointHealth{Method: args[0], URI: args[1]}
 	default:
-		return d.Err("health of an endpoint: want health off, health <METHOD> <uri> or health grpc [<service>]")
+		advice := ""
+		if len(args) == 1 && strings.HasPrefix(args[0], "/") {
+			advice = "; write health GET " + args[0]
+		}
+		return d.Errf("health of an endpoint: want health off, health <METHOD> <uri> or health grpc [<service>]%s", advice)
 	}
 	return wrap(d, e.Health.validate())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -177,6 +178,43 @@ func (e *Endpoint) checkTwice() error {
 			case strings.HasPrefix(earlier.Path, s.Path+"."):
 				return fmt.Errorf("set_json %s replaces set_json %s: swap them", s.Path, earlier.Path)
 			}
+		}
+	}
+	return nil
+}
+
+// leastDuration is the shortest duration that an option can have. Shorter ones are numbers in JSON without
+// a unit, which Caddy takes for nanoseconds.
+const leastDuration = 100 * time.Microsecond
+
+// checkDurations refuses durations above 0 that are shorter than leastDuration, in a configuration and all
+// that it contains. name is the name of the configuration in errors.
+func checkDurations(name string, config reflect.Value) error {
+	switch config.Kind() {
+	case reflect.Pointer:
+		if !config.IsNil() {
+			return checkDurations(name, config.Elem())
+		}
+	case reflect.Slice:
+		for i := range config.Len() {
+			if err := checkDurations(fmt.Sprintf("%s[%d]", name, i), config.Index(i)); err != nil {
+				return err
+			}
+		}
+	case reflect.Struct:
+		for i := range config.NumField() {
+			field := config.Type().Field(i)
+			tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if !field.IsExported() || tag == "" {
+				continue
+			}
+			if err := checkDurations(strings.TrimPrefix(name+"."+tag, "."), config.Field(i)); err != nil {
+				return err
+			}
+		}
+	case reflect.Int64:
+		if d, ok := config.Interface().(caddy.Duration); ok && d > 0 && time.Duration(d) < leastDuration {
+			return fmt.Errorf(`%s is only %v; write a unit, as in "5s": a number without one is nanoseconds`, name, time.Duration(d))
 		}
 	}
 	return nil

@@ -71,6 +71,11 @@ func TestMistakesThatParse(t *testing.T) {
 		pool("affinity ip_hash"):                        `did you mean client_ip?`,
 		pool("affinity header X-User"):                  `affinity header: write affinity {header.X-User}, at Caddyfile:4`,
 		pool("api claude"):                              `did you mean anthropic?`,
+		endpoint("tls_insecure_skip_verify"):            `unknown option tls_insecure_skip_verify of endpoint; it is an option of the proxy, in a block transport http`,
+		endpoint("max_fails 3"):                         `it is an option of the proxy, outside the block endpoint`,
+		endpoint("backup"):                              `did you mean priority?`,
+		endpoint("health /x"):                           `write health GET /x, at Caddyfile:5`,
+		pool("dial_timeout 2s"):                         `it is an option of the proxy, in a block transport http`,
 		pool("retries 3"):                               `did you mean attempts, in the block retry?`,
 		endpoint("limit 5 requests per minute"):         `did you mean 1m?`,
 		endpoint("schedule 0 3 * * SUN 2h {\ndrain\n}"): `schedule: write the five fields of the expression in quotes, as in schedule "0 3 * * SUN" 2h`,
@@ -113,15 +118,18 @@ func TestPlausibleValuesAreNoMistakes(t *testing.T) {
 // TestMistakesInJSON checks that a JSON configuration with such values is refused, too.
 func TestMistakesInJSON(t *testing.T) {
 	for policy, want := range map[string]string{
-		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{http.request.header.X-Key}"]}]`:                       "no client may set it",
-		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{ENV.KEY}"]}]`:                                         "{ENV.KEY} has no value: write {env.KEY}",
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["{header.X-User}"]}}}]`:                            "{header.X-User} has no value: write {http.request.header.X-User}",
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X User": ["me"]}}}]`:                                         `header "X User": want the name of a field`,
-		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["me"]}, "delete": ["x-user"]}}]`:                   "it is set and removed",
-		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 1, "per": 1}, {"amount": 2, "per": 1, "of": "requests"}]}]`: "requests per 1ns are given twice",
-		`"endpoints": [{"upstream": "one:1", "set_json": [{"path": "a", "value": 1}, {"path": "a", "value": 2}]}]`:             "set_json a is given twice",
-		`"affinity": [{"by": "text", "value": "{query.user}"}]`:                                                                "{query.user} has no value: write {http.request.uri.query.user}",
-		`"health": {"headers": {"X:": ["1"]}}`:                                                                                 "health: header X:: leave out the colon",
+		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{http.request.header.X-Key}"]}]`:                             "no client may set it",
+		`"api": "openai", "endpoints": [{"upstream": "one:1", "keys": ["{ENV.KEY}"]}]`:                                               "{ENV.KEY} has no value: write {env.KEY}",
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["{header.X-User}"]}}}]`:                                  "{header.X-User} has no value: write {http.request.header.X-User}",
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X User": ["me"]}}}]`:                                               `header "X User": want the name of a field`,
+		`"endpoints": [{"upstream": "one:1", "headers": {"set": {"X-User": ["me"]}, "delete": ["x-user"]}}]`:                         "it is set and removed",
+		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 1, "per": "1s"}, {"amount": 2, "per": "1s", "of": "requests"}]}]`: "requests per 1s are given twice",
+		`"endpoints": [{"upstream": "one:1", "set_json": [{"path": "a", "value": 1}, {"path": "a", "value": 2}]}]`:                   "set_json a is given twice",
+		`"affinity": [{"by": "text", "value": "{query.user}"}]`:                                                                      "{query.user} has no value: write {http.request.uri.query.user}",
+		`"timeout": 5`:                   `timeout is only 5ns; write a unit, as in "5s"`,
+		`"breaker": {"open_for": 60000}`: `breaker.open_for is only 60µs; write a unit`,
+		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 600, "per": 60}]}]`: `endpoints[0].limits[0].per is only 60ns; write a unit`,
+		`"health": {"headers": {"X:": ["1"]}}`:                                         "health: header X:: leave out the colon",
 	} {
 		config := fmt.Sprintf(`{"upstreams": [{"dial": "one:1"}], "load_balancing": {"selection_policy": {"policy": "failover", %s}}}`, policy)
 		_, end, err := provisioned(t, []byte(config))

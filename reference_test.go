@@ -147,7 +147,7 @@ Every JSON field of the plugin's modules. A test writes this page from the sourc
 (` + "`go test -run TestReferenceIsCurrent -update .`" + `); edit the comments of the fields, not this page.
 [configuration.md](configuration.md) explains the options and shows how the Caddyfile writes them.
 
-A *duration* is a string such as ` + "`\"500ms\"` or `\"1m30s\"`" + `, or a number of nanoseconds. Unless a text says otherwise, 0, an empty
+A *duration* is a string such as ` + "`\"500ms\"` or `\"1m30s\"`" + `, or a number of nanoseconds; above 0, it is at least 100 µs. Unless a text says otherwise, 0, an empty
 string and an empty list mean the same as leaving the field out.
 `)
 	ids := []string{"http.reverse_proxy.selection_policies.failover", "failover", "http.handlers.failover_dashboard"}

@@ -32,6 +32,10 @@ var ofProxy = strings.Fields(`dynamic lb_retries lb_try_duration lb_try_interval
 	request_buffers response_buffers stream_buffer_size stream_timeout stream_close_delay trusted_proxies header_up header_down method rewrite
 	transport handle_response replace_status verbose_logs proxy_status_name`)
 
+// ofTransports are options of the proxy's HTTP transport that people look for.
+var ofTransports = strings.Fields(`tls_insecure_skip_verify tls_server_name tls_trust_pool tls_client_auth dial_timeout response_header_timeout
+	read_timeout write_timeout keepalive versions`)
+
 // otherNames maps options of other proxies and other blocks to the options here.
 var otherNames = map[string]string{
 	"status": "expect_status", "health_status": "expect_status", "health_body": "expect_body", "headers": "header",
@@ -39,6 +43,7 @@ var otherNames = map[string]string{
 	"health_port": "port", "health_interval": "interval", "health_timeout": "timeout", "health_passes": "passes", "health_fails": "fails",
 	"api_key": "key", "provider": "api", "dialect": "api",
 	"health_method": "method", "retries": "attempts", "lb_retries": "attempts", "header_up": "header",
+	"backup": "priority", "strategy": "balance",
 }
 
 // suggestOption returns the end of an error about an unknown word in the block `of`: the known word,
@@ -51,8 +56,14 @@ func suggestOption(word, of string, known iter.Seq[string]) string {
 	if word == "retries" && of == "failover" {
 		return "; did you mean attempts, in the block retry?"
 	}
+	if slices.Contains(ofTransports, word) {
+		return "; it is an option of the proxy, in a block transport http"
+	}
 	if near := spelling.Nearest(word, candidates); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	if slices.Contains(ofProxy, word) && of != "failover" {
+		return "; it is an option of the proxy, outside the block " + of
 	}
 	for _, block := range []string{"endpoint", "failover", "breaker", "health", "retry", "sla"} {
 		if slices.Contains(words[block], word) && block != of && !(block == "endpoint" && of == "upstream") && word != "url" {

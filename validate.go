@@ -16,6 +16,9 @@ import (
 
 // Validate implements caddy.Validator. Provision calls it before it acquires anything.
 func (p *Policy) Validate() error {
+	if err := checkDurations("", reflect.ValueOf(p)); err != nil {
+		return err
+	}
 	if err := p.validateAPI(); err != nil {
 		return err
 	}

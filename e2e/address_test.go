@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -50,5 +51,28 @@ func TestAnAddressWithoutASchemeIsWarnedOf(t *testing.T) {
 	err := p.load("failover {\n\tendpoint api.test.invalid {\n\t\theader X-Api-Key k\n\t}\n}")
 	if err == nil || !strings.Contains(err.Error(), "write endpoint https://api.test.invalid") || !strings.Contains(err.Error(), "Caddyfile:") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestADoubledPathIsWarnedOf checks that a 404 for a path that has that of the base URL twice is explained,
+// once, and that other 404s are not.
+func TestADoubledPathIsWarnedOf(t *testing.T) {
+	one := newAPI(t, "one")
+	one.behave(http.NotFound)
+	p := startCaddy(t, "failover {\n\tendpoint http://"+one.address+"/v1\n}")
+	warnings := func() []map[string]any {
+		return p.lines("a 404 may be due to the path of the base URL, which the endpoint got twice: leave it out of the base URL, or remove it from requests with handle_path")
+	}
+	for _, path := range []string{"/chat", "/v1beta/chat", "/"} {
+		p.call(http.MethodGet, path, "")
+	}
+	if lines := warnings(); len(lines) > 0 {
+		t.Errorf("warnings of other paths: %v", lines)
+	}
+	p.call(http.MethodGet, "/v1/chat", "")
+	p.call(http.MethodGet, "/v1", "")
+	eventually(t, "the warning is logged", func() bool { return len(warnings()) == 1 })
+	if line := warnings()[0]; line["request"] != "/v1/chat" || line["base"] != "/v1" {
+		t.Errorf("got %v", line)
 	}
 }

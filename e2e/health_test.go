@@ -309,7 +309,7 @@ func TestHealthErrors(t *testing.T) {
 		"health grpc {\nexpect_body ok\n}":           "grpc cannot be combined with",
 		"health {\nuri up\n}":                        "invalid uri",
 		"health {\nuri http://elsewhere/\n}":         "invalid uri",
-		"health {\nmethod get\n}":                    "unknown method",
+		"health {\nmethod get\n}":                    "invalid method",
 		"health {\nmethod any\n}":                    "invalid method",
 		"health {\npasses 0\n}":                      "invalid passes",
 		"health {\nfails x\n}":                       "invalid fails",

@@ -24,6 +24,9 @@ func TestAStatedQuotaHoldsBeforeThe429(t *testing.T) {
 		{"a mistake of the call", "openai", "", 400, []string{"X-Ratelimit-Remaining-Requests", "0", "X-Ratelimit-Reset-Requests", "30s"}, 30 * time.Second},
 		{"Anthropic's requests", "anthropic", "", 200, []string{"Anthropic-Ratelimit-Requests-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", "2000-01-01T00:01:00Z"}, time.Minute},
 		{"Anthropic's output tokens", "anthropic", "", 200, []string{"Anthropic-Ratelimit-Tokens-Remaining", "900", "Anthropic-Ratelimit-Output-Tokens-Remaining", "0", "Anthropic-Ratelimit-Output-Tokens-Reset", "2000-01-01T00:00:20Z"}, 20 * time.Second},
+		{"a clock an hour ahead", "anthropic", "", 200, []string{"Date", "Sat, 01 Jan 2000 01:00:00 GMT", "Anthropic-Ratelimit-Requests-Remaining", "0", "Anthropic-Ratelimit-Requests-Reset", "2000-01-01T01:00:25Z"}, 25 * time.Second},
+		{"Cerebras's tokens", "openai", "", 200, []string{"X-Ratelimit-Remaining-Requests-Day", "900", "X-Ratelimit-Remaining-Tokens-Minute", "0", "X-Ratelimit-Reset-Tokens-Minute", "11.5"}, 11500 * time.Millisecond},
+		{"not counted", "openai", "", 200, []string{"X-Ratelimit-Limit-Tokens", "-1", "X-Ratelimit-Remaining-Tokens", "-1", "X-Ratelimit-Reset-Tokens", "60"}, 0},
 		{"no API", "", "endpoint", 200, []string{"X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "946684830"}, 30 * time.Second},
 		{"the IETF's field", "", "endpoint", 200, []string{"Ratelimit", `"default";r=0;t=40`}, 40 * time.Second},
 		{"the IETF's older fields", "", "endpoint", 200, []string{"Ratelimit-Limit", "100", "Ratelimit-Remaining", "0", "Ratelimit-Reset", "50"}, 50 * time.Second},
@@ -72,6 +75,34 @@ func TestAStatedQuotaHoldsBeforeThe429(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAQuotaStaysUsedUpWhileOthersAreStated checks that an answer that states other quotas brings no used up
+// quota back.
+func TestAQuotaStaysUsedUpWhileOthersAreStated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\napi openai\nquota endpoint\nendpoint http://one:1\nendpoint http://two:1\n}")
+		defer l.close()
+		l.on("one:1", func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/late" { // begins later, and is answered later
+				time.Sleep(time.Second)
+				return respond(r, 200, "", "X-Ratelimit-Remaining-Requests", "50", "X-Ratelimit-Reset-Requests", "1s"), nil
+			}
+			time.Sleep(500 * time.Millisecond)
+			return respond(r, 200, "", "X-Ratelimit-Remaining-Tokens", "0", "X-Ratelimit-Reset-Tokens", "20s"), nil
+		})
+		go l.call(http.MethodGet, "/", "")
+		time.Sleep(time.Millisecond)
+		l.call(http.MethodGet, "/late", "")
+		l.takeAsked()
+		for range 18 {
+			l.call(http.MethodGet, "/", "")
+			time.Sleep(time.Second)
+		}
+		if asked := strings.Join(l.takeAsked(), " "); strings.Contains(asked, "one") {
+			t.Errorf("%s were asked while the tokens of the first were used up", asked)
+		}
+	})
 }
 
 // TestAStatedQuotaClosesNoLastEndpoint checks that a used-up quota does not take out the last endpoint,

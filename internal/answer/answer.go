@@ -63,6 +63,7 @@ type Rule struct {
 	OfQuota bool
 
 	top   int  // number of the first name in Path
+	place int  // number of Path
 	atEnd bool // Text may match a part of the body but not the whole
 }
 
@@ -73,6 +74,7 @@ func (r *Rule) Looks() bool { return len(r.Path) > 0 || r.Text != nil }
 // rules.
 type Rules struct {
 	list     []Rule
+	names    []string // the first names of all paths, by their numbers
 	statuses outcome.StatusSet
 	tops     [][]byte // the first names of the rules' paths, each once
 	Look     bool     // some rule depends on the body
@@ -83,8 +85,7 @@ func NewRules(list []Rule) *Rules {
 	if len(list) == 0 {
 		return nil
 	}
-	numberTops(list)
-	rules := &Rules{list: list}
+	rules := &Rules{list: list, names: numberPaths(list)}
 	for i := range list {
 		r := &list[i]
 		r.atEnd = r.Text != nil && dependsOnEnd(r.Text.String())

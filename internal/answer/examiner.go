@@ -12,7 +12,9 @@ import (
 // safe for concurrent use.
 type Examiner struct {
 	rules    []*Rule // that may match, by status and headers
-	states   []state // of the rules
+	names    []string
+	header   http.Header // of the response
+	states   []state     // of the rules
 	shape    shape
 	awaits   bool // it has no rules, and waits for the first event with content
 	zipped   bool
@@ -23,6 +25,9 @@ type Examiner struct {
 	heaviest Weight // the greatest weight of the events so far
 	work     int    // bytes that expressions have been matched against
 	looked   int    // length of plain at the last match
+	begun    bool   // the body has a byte that is not blank
+	page     bool   // the body is a web page
+	full     bool   // it has read LooksAt bytes
 	over     bool   // it needs no more of the body
 	matched  *Rule
 }
@@ -47,7 +52,7 @@ func (rules *Rules) Examine(status int, h http.Header) (*Rule, *Examiner) {
 		return nil, nil
 	}
 	zipped, known := codingOf(h)
-	e := &Examiner{shape: shapeOf(h), zipped: zipped}
+	e := &Examiner{names: rules.names, header: h, shape: shapeOf(h), zipped: zipped}
 	for i := range rules.list {
 		r := &rules.list[i]
 		if !r.Status.Has(status) || r.Looks() && (e.shape == closed || !known) {
@@ -82,7 +87,11 @@ func Await(h http.Header) *Examiner {
 func (e *Examiner) Add(more []byte) (over bool) {
 	if !e.over && len(more) > 0 {
 		e.grow(more)
-		e.look(len(e.plain) >= LooksAt || len(e.packed) >= LooksAt)
+		if !e.begun {
+			e.begins()
+		}
+		e.full = len(e.plain) >= LooksAt || len(e.packed) >= LooksAt
+		e.look(e.full)
 	}
 	return e.over
 }
@@ -97,10 +106,14 @@ func (e *Examiner) End() {
 // Matched returns the rule that matches; nil: none does, or that is not known yet.
 func (e *Examiner) Matched() *Rule { return e.matched }
 
-// Begun returns the greatest weight of the events so far.
+// Begun returns the greatest weight of the events so far. JSON, and lines of it, have content from the
+// first byte that is not blank; all other bodies from their first byte.
 func (e *Examiner) Begun() Weight {
-	if e.awaits && e.over {
-		return Content // or LooksAt bytes without content
+	switch {
+	case e.awaits && e.over: // perhaps after LooksAt bytes without content
+		return Content
+	case e.shape != events && (e.begun || e.shape == text && !isJSON(e.header)):
+		return Content
 	}
 	return e.heaviest
 }
@@ -220,7 +233,7 @@ func (e *Examiner) match(stream, data []byte, last bool) {
 		switch {
 		case len(r.Path) > 0:
 			if f == nil {
-				f = fieldsOf(data, true)
+				f = fieldsOf(e.names, data, true)
 			}
 			yes = f.match(r) == matches
 		case last || affordable && !r.atEnd:
@@ -250,7 +263,7 @@ func (e *Examiner) lookAtText(last bool) {
 		switch {
 		case len(r.Path) > 0:
 			if f == nil {
-				f = fieldsOf(e.plain, last)
+				f = fieldsOf(e.names, e.plain, last)
 				e.work += len(e.plain)
 			}
 			e.states[i] = f.match(r)

@@ -2,13 +2,15 @@ package answer
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
 )
 
-// fields looks up the fields of a JSON body as far as it has arrived. Rules whose paths begin with
-// the same name share the search for it.
+// fields looks up the fields of a JSON body as far as it has arrived. All rules share one search for
+// the members of each object.
 type fields struct {
+	tops     []string // the first names of the rules' paths, by their numbers
 	doc      document // if the body is an object
 	elements [][]byte // if it is a list
 	list     bool
@@ -16,7 +18,7 @@ type fields struct {
 }
 
 // fieldsOf returns the fields of a body, as far as it has arrived.
-func fieldsOf(body []byte, whole bool) *fields {
+func fieldsOf(tops []string, body []byte, whole bool) *fields {
 	body = bytes.TrimLeft(body, " \t\r\n")
 	switch {
 	case len(body) == 0 && !whole:
@@ -24,10 +26,12 @@ func fieldsOf(body []byte, whole bool) *fields {
 	case len(body) == 0 || body[0] != '{' && body[0] != '[':
 		return &fields{list: true, last: cannot}
 	case body[0] == '{':
-		return &fields{doc: document{text: body, whole: whole}}
+		f := &fields{doc: document{text: body, whole: whole}}
+		f.doc.scan(tops)
+		return f
 	}
 	elements, over := jsondoc.Elements(body, whole)
-	f := &fields{elements: elements, list: true, last: open}
+	f := &fields{tops: tops, elements: elements, list: true, last: open}
 	if over {
 		f.last = cannot
 	}
@@ -42,6 +46,7 @@ func (f *fields) match(r *Rule) state {
 	}
 	for _, one := range f.elements {
 		d := document{text: one, whole: true}
+		d.scan(f.tops)
 		if s := d.match(r); s == matches || r.First {
 			return s
 		}
@@ -53,18 +58,35 @@ func (f *fields) match(r *Rule) state {
 type document struct {
 	text  []byte
 	whole bool
-	tops  [maxTops]top
+	at    [maxTops]int  // offsets of the values of the first names; 0: not found
+	rest  jsondoc.Found // what is known of names that were not found
+	looks [maxPaths]lookup
 }
 
-// A top is where a value begins whose name is the first of a path.
-type top struct {
-	known bool
+// A lookup is what is known of the value at a path.
+type lookup struct {
+	done  bool
 	found jsondoc.Found
-	at    int
+	value []byte
 }
 
-// maxTops is how many first names a document remembers the place of.
-const maxTops = 4
+const (
+	maxTops  = 16 // how many first names one search looks for
+	maxPaths = 16 // how many paths are looked up once for all of their rules
+)
+
+// scan finds the members with the given names.
+func (d *document) scan(tops []string) {
+	tops = tops[:min(len(tops), maxTops)]
+	d.rest = jsondoc.Arrived(d.text, d.whole, func(name []byte, at int) bool {
+		for i, top := range tops {
+			if d.at[i] == 0 && string(name) == top {
+				d.at[i] = at
+			}
+		}
+		return true
+	})
+}
 
 func (d *document) match(r *Rule) state {
 	value, found := d.find(r)
@@ -85,34 +107,43 @@ func (d *document) match(r *Rule) state {
 }
 
 // find looks up the field of a rule.
-func (d *document) find(r *Rule) ([]byte, jsondoc.Found) {
-	if r.top >= maxTops {
-		return jsondoc.Find(d.text, r.Path, d.whole)
+func (d *document) find(r *Rule) (value []byte, found jsondoc.Found) {
+	if r.place >= maxPaths {
+		return d.lookUp(r)
 	}
-	t := &d.tops[r.top]
-	if !t.known {
-		t.at, t.found = jsondoc.Begin(d.text, r.Path[:1], d.whole)
-		t.known = true
+	l := &d.looks[r.place]
+	if !l.done {
+		l.done = true
+		l.value, l.found = d.lookUp(r)
 	}
-	if t.found != jsondoc.Here {
-		return nil, t.found
-	}
-	return jsondoc.Find(d.text[t.at:], r.Path[1:], d.whole)
+	return l.value, l.found
 }
 
-// numberTops numbers the first names of the rules' paths.
-func numberTops(list []Rule) {
-	var names []jsondoc.Path
+func (d *document) lookUp(r *Rule) ([]byte, jsondoc.Found) {
+	switch {
+	case r.top >= maxTops:
+		return jsondoc.Find(d.text, r.Path, d.whole)
+	case d.at[r.top] == 0:
+		return nil, d.rest
+	}
+	return jsondoc.Find(d.text[d.at[r.top]:], r.Path[1:], d.whole)
+}
+
+// numberPaths numbers the rules' paths and their first names, and returns the names.
+func numberPaths(list []Rule) (names []string) {
+	var paths []jsondoc.Path
 	number := func(r *Rule) {
 		if len(r.Path) == 0 {
 			return
 		}
-		for r.top = 0; r.top < len(names); r.top++ {
-			if names[r.top].Equal(r.Path[:1]) {
-				return
-			}
+		if r.top = slices.Index(names, r.Path.First()); r.top < 0 {
+			r.top = len(names)
+			names = append(names, r.Path.First())
 		}
-		names = append(names, r.Path[:1])
+		if r.place = slices.IndexFunc(paths, r.Path.Equal); r.place < 0 {
+			r.place = len(paths)
+			paths = append(paths, r.Path)
+		}
 	}
 	for i := range list {
 		number(&list[i])
@@ -122,4 +153,5 @@ func numberTops(list []Rule) {
 			list[i].Unless = &unless
 		}
 	}
+	return names
 }

@@ -51,8 +51,8 @@ func CheckJSON(h http.Header, body []byte) error {
 	return nil
 }
 
-// Whole returns the first rule for a JSON field that any event of a whole stream matches; nil if none
-// does. An Examiner stops at the first event with content; Whole reads the others too. It judges each
+// Whole returns the rule of the first event of a whole stream that matches one for a JSON field with
+// another meaning than OK; nil if none does. An Examiner stops at the first event with content; Whole reads the others too. It judges each
 // event alone, and returns nil for bodies that are no streams.
 func (rules *Rules) Whole(status int, h http.Header, body []byte) *Rule {
 	shape := shapeOf(h)
@@ -67,12 +67,16 @@ func (rules *Rules) Whole(status int, h http.Header, body []byte) *Rule {
 		if !rules.mayMatch(data) {
 			continue
 		}
-		f := fieldsOf(data, true)
+		f := fieldsOf(rules.names, data, true)
 		for i := range rules.list {
 			r := &rules.list[i]
-			if r.Status.Has(status) && len(r.Path) > 0 && f.match(r) == matches {
+			if !r.Status.Has(status) || len(r.Path) == 0 || f.match(r) != matches {
+				continue
+			}
+			if r.As != OK {
 				return r
 			}
+			break // the event is good
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -57,11 +58,16 @@ func outcomeOf(m answer.Meaning) outcome.Outcome {
 
 // examined deals with an answer that a rule may match. o is its outcome by its status.
 func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
-	rule, looked := a.look(resp, o)
+	rule, flaw, looked := a.look(resp, o)
 	if looked {
 		now = time.Now()
 	}
 	switch {
+	case rule == nil && flaw != "" && a.Answered(now):
+		if h, ok := resp.Body.(*held); ok {
+			h.wrong = flaw
+		}
+		return c.answeredBadly(a, resp, outcome.Truncated, now)
 	case rule == nil || rule.OfQuota && !a.Target.Quota:
 		if c.grpc && resp.StatusCode == http.StatusOK && o == outcome.Success && grpc.Is(resp.Header) {
 			return c.answeredGRPC(a, resp, now)
@@ -74,28 +80,46 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	return c.dealWith(a, resp, o, now)
 }
 
-// look returns the rule that an answer matches, nil if none does, and whether it read the body.
-// It reads only as much of the body as it needs, and puts that back. An answer with a bad status
-// counts as begun with its headers.
-func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rule, looked bool) {
+// look returns the rule that an answer matches, nil if none does, what the answer is instead of the
+// data that the API promises, and whether it read the body. It reads only as much of the body as it
+// needs, and puts that back. An answer with a bad status counts as begun with its headers.
+func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rule, flaw string, looked bool) {
 	h := a.Call.Handler
 	rule, e := h.Answers.Examine(resp.StatusCode, resp.Header)
 	if e == nil {
-		return rule, false
+		return rule, "", false
 	}
+	ended := false
 	if h.Commit.Body && o == outcome.Success {
-		a.read(resp, e, func() bool { return !answer.Streams(resp.Header) || e.Begun() >= h.Commit.Until })
-		return e.Matched(), true
+		ended = a.read(resp, e, func() bool { return e.Begun() >= max(h.Commit.Until, answer.Preamble) })
+	} else if a.Answered(time.Now()) {
+		ended = a.read(resp, e, nil)
 	}
-	if a.Answered(time.Now()) {
-		a.read(resp, e, nil)
+	switch {
+	case !a.Call.wantsData(resp):
+	case answer.IsPage(resp.Header):
+		flaw = answer.FlawPage
+	default:
+		flaw = e.Flaw(ended && a.Call.wantsBody(resp))
 	}
-	return e.Matched(), true
+	return e.Matched(), flaw, true
+}
+
+// wantsData reports whether an answer is data in any case, by its API: it is a good answer to a POST.
+func (c *Call) wantsData(resp *http.Response) bool {
+	return c.Handler.Commit.JSON && c.Request.Method == http.MethodPost && resp.StatusCode/100 == 2
+}
+
+// wantsBody reports whether an answer in which its API promises data has any: its request had a body,
+// and the API does not answer such requests without one.
+func (c *Call) wantsBody(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusOK && c.body != nil && c.Handler.API.Replies(c.body.Whole())
 }
 
 // read reads an answer's body until the Examiner needs no more, and puts the body back. It marks
-// the attempt as answered when begins returns true; nil: the attempt is answered already.
-func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) {
+// the attempt as answered when begins returns true; nil: the attempt is answered already. It reports
+// whether it has read the body to its end.
+func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bool) (ended bool) {
 	h := new(held)
 	answered := begins == nil
 	if answered {
@@ -113,5 +137,7 @@ func (a *Attempt) read(resp *http.Response, e *answer.Examiner, begins func() bo
 	}
 	a.unset(holding)
 	e.End()
+	ended = h.err == io.EOF
 	h.putBack(resp)
+	return ended
 }

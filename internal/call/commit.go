@@ -129,7 +129,7 @@ func (h *held) readFirst(a *Attempt, resp *http.Response, until answer.Weight) e
 		if err := h.read(a, resp.Body, memory.LargestPiece); err != nil {
 			return err
 		}
-		begun = h.total > 0
+		begun = h.total > 0 && (len(h.newest) == 0 || !answer.Blank(resp.Header, h.newest))
 		if e != nil {
 			begun = e.Add(h.newest) || e.Begun() >= until
 		}

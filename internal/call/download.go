@@ -67,7 +67,9 @@ func (d *download) flowFrom(body io.Reader, into []byte) (int, error) {
 	}
 	d.flow.Waits()
 	n, err := body.Read(into)
-	d.flow.Got(into[:n])
+	if n > 0 || err == nil {
+		d.flow.Got(into[:n])
+	}
 	return n, err
 }
 
@@ -99,5 +101,10 @@ func (a *Attempt) Flow() *endpoint.Flow {
 	return nil
 }
 
-// MeasureFlow implements endpoint.Watched.
-func (a *Attempt) MeasureFlow() { a.makeDownload().measured.Store(true) }
+// MeasureFlow implements endpoint.Watched. A read is under way unless the client has not taken what the
+// reads before brought.
+func (a *Attempt) MeasureFlow() {
+	d := a.makeDownload()
+	d.flow.Waits()
+	d.measured.Store(true)
+}

@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -218,8 +219,8 @@ func (o *opinions) of(n *simulatedNode, state string) int {
 // share makes the instances tell each other what they learn.
 func (f *fleet) share() {
 	f.sharing = &sharing{fleet: f, open: make(map[string]*opinions)}
-	for _, in := range f.instances {
-		in.policy.Pool.Fleet = &simulatedNode{f.sharing, in}
+	for i, in := range f.instances {
+		in.policy.Pool.Fleet = &simulatedNode{f.sharing, in, fmt.Sprint("proxy ", i)}
 	}
 }
 
@@ -239,10 +240,11 @@ func (f *fleet) tell(from *instance, fact *told.Fact) {
 type simulatedNode struct {
 	*sharing
 	instance *instance
+	name     string
 }
 
 func (n *simulatedNode) ID(_, base, _ string) string                      { return base }
-func (n *simulatedNode) Instance() string                                 { return "" }
+func (n *simulatedNode) Instance() string                                 { return n.name }
 func (n *simulatedNode) NextVersion(string, string, time.Time) uint64     { return 1 }
 func (n *simulatedNode) About(string, time.Time) []told.Fact              { return nil }
 func (n *simulatedNode) AboutScope(string, string, time.Time) []told.Fact { return nil }
@@ -257,6 +259,7 @@ func (n *simulatedNode) Opinion(id, _ string, _ time.Time) told.Opinion {
 }
 
 func (n *simulatedNode) Tell(fact told.Fact, _ time.Time) {
+	fact.Instance = n.name
 	if fact.Kind == told.Breaker {
 		if n.open[fact.Endpoint] == nil {
 			n.open[fact.Endpoint] = &opinions{states: make(map[*instance]string), counts: make(map[string]int)}

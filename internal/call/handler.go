@@ -19,6 +19,7 @@ type Handler struct {
 	Rules
 	transport *Transport
 	traces    atomic.Bool // the transport reports which connection a request gets
+	doubled   atomic.Bool // warnOfPath has warned
 }
 
 // Balance is how the endpoints of a tier share its calls.

@@ -169,7 +169,7 @@ func (c *Call) newAttempt(t *target.Target, upstream *reverseproxy.Upstream, now
 	a.Call, a.Target, a.upstream, a.done = c, t, upstream, make(chan struct{})
 	a.Timeout = t.TimeoutFor(c.Request)
 	a.Began = now
-	a.Doubtful, a.Unhurried = c.doubtful(), c.grpc
+	a.Doubtful, a.Unhurried, a.Finite = c.doubtful(), c.grpc, c.Handler.Commit.JSON && !c.grpc
 	if x := c.extras; x != nil && x.scope != "" {
 		var room *endpoint.Rare
 		if a == &c.first {
@@ -310,6 +310,9 @@ func (c *Call) answered(a *Attempt, resp *http.Response, now time.Time) (*http.R
 	}
 	o := outcome.OfStatus(resp.StatusCode, h.Failure, a.Target.Quota)
 	a.noteRefusal(o, resp.StatusCode)
+	if h.Below && resp.StatusCode == http.StatusNotFound {
+		c.warnOfPath(a.Target)
+	}
 	if h.Answers.Concern(resp.StatusCode) {
 		return c.examined(a, resp, o, now)
 	}

@@ -224,8 +224,11 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	}
 	next, ruled := false, false
 	if h.Answers.Concern(resp.StatusCode) {
-		if rule, _ := a.look(resp, o); rule != nil && (!rule.OfQuota || a.Target.Quota) {
+		switch rule, flaw, _ := a.look(resp, o); {
+		case rule != nil && (!rule.OfQuota || a.Target.Quota):
 			o, next, ruled = outcomeOf(rule.As), rule.As == answer.Next, true
+		case rule == nil && flaw != "":
+			o = outcome.Truncated
 		}
 	}
 	if c.grpc && o == outcome.Success && !ruled && grpc.Is(resp.Header) {

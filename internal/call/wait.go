@@ -255,19 +255,22 @@ func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
 }
 
 // chooseAgain reserves an attempt for a call that has paused before it tries an endpoint again.
-// denied says that the budget does not allow it. If calls wait in the queue, it reserves none, and
+// denied says that neither the budget nor Queue.MayTry allows it. If calls wait in the queue, it reserves none, and
 // the call joins them.
 func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 	h := c.Handler
 	if h.Pool.Queue.Blocked() {
 		return nil, false
 	}
-	if !c.takeRetry(now) {
+	within := c.takeRetry(now)
+	if !within && !h.Pool.Queue.MayTry(now) {
 		return nil, true
 	}
 	c.excluded = nil
 	if a = h.choose(c, c.routes(now), now); a == nil {
-		h.Pool.Budget.GiveBack()
+		if within {
+			h.Pool.Budget.GiveBack()
+		}
 		c.excluded = nil
 		return nil, false
 	}
@@ -399,7 +402,7 @@ func (c *Call) Due(now time.Time) time.Time {
 	return due
 }
 
-// leavesLane tells the queue the result of the attempt for which it let the call in: its duration, and
+// leavesLane tells the queue the result of an attempt of a call that has waited: its duration, and
 // whether it went well. It may be called from any goroutine.
 func (c *Call) leavesLane(took time.Duration, well bool) {
 	if !c.queued {
@@ -407,5 +410,7 @@ func (c *Call) leavesLane(took time.Duration, well bool) {
 	}
 	if place := c.extras.wait.lane.Swap(nil); place != nil {
 		place.Answered(took, well)
+	} else {
+		c.Handler.Pool.Queue.Tried(well)
 	}
 }

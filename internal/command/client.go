@@ -141,7 +141,7 @@ func (c *client) statusError(resp *http.Response) error {
 	case resp.StatusCode == http.StatusNotFound && explained:
 		return &commandError{exitUnknown, errors.New(api.Printable(body.Error))}
 	case resp.StatusCode == http.StatusNotFound:
-		return &commandError{exitUnreachable, fmt.Errorf("the Caddy at %s has no failover plugin", c.address)}
+		return &commandError{exitUnreachable, fmt.Errorf("%s is not the admin endpoint of a Caddy with the failover plugin", c.address)}
 	case explained:
 		return &commandError{exitRefused, errors.New(api.Printable(body.Error))}
 	}

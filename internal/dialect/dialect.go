@@ -26,6 +26,8 @@ type Dialect struct {
 	Usage  Usage
 	Quotas []Quota // that responses state
 
+	replies func(request []byte) bool // see Replies; nil: always
+
 	says func(*Refusal) any // returns the JSON of an error; nil: as OpenAI's
 }
 
@@ -62,6 +64,10 @@ type Answer struct {
 	// the endpoint has its own key.
 	OfQuota bool
 }
+
+// Replies reports whether a good response to a POST always has a body. request is the request's body;
+// nil: not known.
+func (d *Dialect) Replies(request []byte) bool { return d.replies == nil || d.replies(request) }
 
 // Names returns the words of the option `api`, in the order of the documentation.
 func Names() []string {
@@ -109,7 +115,7 @@ var table = [...]Dialect{
 	},
 	{
 		// https://www.jsonrpc.org/specification
-		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(), says: saysJSONRPC,
+		Name: "jsonrpc", Key: Key{"Authorization", "Bearer "}, Quotas: AnyQuotas(), says: saysJSONRPC, replies: hasID,
 		Scope: Scope{InBody, "method"}, Commit: "complete", Method: "any",
 		Answers: jsonrpc,
 	},
@@ -122,6 +128,17 @@ var table = [...]Dialect{
 	},
 }
 
+// in200 are the statuses of good responses. An error in one that no rule names may be anybody's, so
+// another endpoint is asked, and none is blamed for it.
+const in200 = "2xx"
+
+// anError matches an error that is a text or an object, but neither empty nor a flag.
+const anError = `^([^{\[]{6}|\{\s*")`
+
+// ofServer matches texts of errors that are not the caller's.
+const ofServer = `(?i)(overload|over.?capacity|unavailable|internal|time(d )?.?out|upstream|gateway|server error|try again|unexpected eof|` +
+	`connection (refused|reset|closed)|during generation|incomplete generation|no healthy)`
+
 // openai returns the rules for OpenAI and for APIs with the same errors.
 //
 //   - Errors: https://platform.openai.com/docs/guides/error-codes. `error.code` names them, and
@@ -131,12 +148,18 @@ var table = [...]Dialect{
 //   - OpenRouter: https://openrouter.ai/docs/api/reference/errors-and-debugging. `error.code` is the status that a
 //     200 should have had; a 403 with `error.metadata` is about the prompt, not the key. A choice that ends with an
 //     error has its own `error.code`.
+//   - Mistral, https://docs.mistral.ai/api: the finish_reason error. DeepSeek, https://api-docs.deepseek.com/api/create-chat-completion:
+//     insufficient_system_resource.
+//   - Groq: x_groq.error https://github.com/groq/groq-python/blob/main/src/groq/types/chat/chat_completion_chunk.py
+//   - TGI: the error is a text https://github.com/huggingface/text-generation-inference/blob/main/router/src/infer/mod.rs, as in
+//     Ollama's lines https://docs.ollama.com/api/errors
 //   - Azure: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/reference. DeploymentNotFound.
 func openai() (answers []Answer) {
 	for _, rule := range []struct{ as, match string }{
 		{"denied", "^(insufficient_quota|credit_balance_exhausted|billing_hard_limit_reached|invalid_api_key|401|402)$"},
 		{"held", "^(rate_limit_exceeded|rate_limit_error|slow_down|429)$"},
-		{"failure", "^(server_error|server_is_overloaded|overloaded|overloaded_error|service_unavailable_error|408|5[0-9][0-9])$"},
+		{"failure", "^(server_error|server_is_overloaded|overloaded|overloaded_error|engine_overloaded(_error)?|service_unavailable(_error)?|" +
+			"internal(_server)?_error|InternalServerError|ServiceUnavailable(Error)?|upstream_error|timeout(_error)?|408|5[0-9][0-9])$"},
 		{"next", "^(model_not_found|context_length_exceeded|DeploymentNotFound)$"},
 	} {
 		for _, path := range []string{"error.code", "error.type", "response.error.code", "code", "choices.0.error.code"} {
@@ -146,10 +169,26 @@ func openai() (answers []Answer) {
 			})
 		}
 	}
-	return append(answers,
+	answers = append(answers,
 		Answer{Status: anyStatus, JSON: "error.code", Match: "^403$", As: "denied", OfQuota: true, Unless: &Answer{JSON: "error.metadata"}},
 		Answer{Status: "403", JSON: "error.metadata", As: "ok"})
+	for _, path := range []string{"error.code", "error.type", "response.error.code", "code", "type"} {
+		answers = append(answers, Answer{Status: in200, JSON: path, Match: ofCaller, As: "ok"})
+	}
+	return append(answers,
+		Answer{Status: in200, JSON: "error", Match: "(?i)^(input validation|template|tool) error", As: "ok"},
+		Answer{Status: in200, JSON: "choices.0.finish_reason", Match: "^(error|insufficient_system_resource)$", As: "failure",
+			Unless: &Answer{JSON: "choices.0.error.code", Match: "^4"}},
+		Answer{Status: in200, JSON: "error", Match: `^[^{\[]*` + ofServer, As: "failure", Unless: &Answer{JSON: "choices"}},
+		Answer{Status: in200, JSON: "error", Match: anError, As: "next", Unless: &Answer{JSON: "choices"}},
+		Answer{Status: in200, JSON: "response.error", Match: anError, As: "next"},
+		Answer{Status: in200, JSON: "x_groq.error", As: "next"},
+		Answer{Status: in200, JSON: "object", Match: "^error$", As: "next"},
+		Answer{Status: in200, JSON: "type", Match: "^error$", As: "next"})
 }
+
+// ofCaller matches the codes and types of errors that the caller has made.
+const ofCaller = "(?i)^(4[0-9][0-9]|bad_?request.*|.*(invalid|content|policy|unsupported|unprocessable|not_?found|too_(large|long|small)|prompt|image|moderation|safety).*)$"
 
 // anthropic are the rules for Anthropic's messages.
 //
@@ -164,6 +203,9 @@ var anthropic = []Answer{
 	{Status: anyStatus, JSON: "error.type", Match: "^rate_limit_error$", As: "held", OfQuota: true},
 	{Status: anyStatus, JSON: "error.type", Match: "^(overloaded_error|api_error|timeout_error)$", As: "failure"},
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodel\b`, As: "next"},
+	{Status: in200, JSON: "error.type", Match: "^(invalid_request_error|not_found_error|request_too_large)$", As: "ok"},
+	{Status: in200, JSON: "error", Match: `^[^{\[]*` + ofServer, As: "failure"},
+	{Status: in200, JSON: "error", Match: anError, As: "next"},
 }
 
 // gemini are the rules for the Gemini API. Where `error.status` is missing, `error.code` has the HTTP status.
@@ -179,10 +221,14 @@ var gemini = []Answer{
 	{Status: "400", JSON: "error.details.0.reason", Match: "^API_KEY_INVALID$", As: "denied", OfQuota: true},
 	{Status: "400", JSON: "error.message", Match: "(?i)^(user location is not supported|gemini api free tier is not available)", As: "denied", OfQuota: true},
 	{Status: anyStatus, JSON: "error.status", Match: "^RESOURCE_EXHAUSTED$", As: "held", OfQuota: true},
-	{Status: anyStatus, JSON: "error.status", Match: "^(UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED)$", As: "failure"},
+	{Status: anyStatus, JSON: "error.status", Match: "^(UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED|UNKNOWN|ABORTED|DATA_LOSS)$", As: "failure"},
 	{Status: anyStatus, JSON: "error.code", Match: "^429$", As: "held", OfQuota: true},
-	{Status: anyStatus, JSON: "error.code", Match: "^(500|503|504)$", As: "failure"},
+	{Status: anyStatus, JSON: "error.code", Match: "^5[0-9][0-9]$", As: "failure"},
 	{Status: "404", JSON: "error.message", Match: `(?i)\bmodels?\b`, As: "next"},
+	{Status: in200, JSON: "error.code", Match: "^4", As: "ok"},
+	{Status: in200, JSON: "error.status", Match: "^(INVALID_ARGUMENT|FAILED_PRECONDITION|OUT_OF_RANGE|NOT_FOUND|ALREADY_EXISTS|CANCELLED)$", As: "ok"},
+	{Status: in200, JSON: "error", Match: `^[^{\[]*` + ofServer, As: "failure"},
+	{Status: in200, JSON: "error", Match: anError, As: "next"},
 }
 
 // jsonrpc are the rules for JSON-RPC, as blockchain nodes and their providers use it. Errors come
@@ -199,6 +245,7 @@ var gemini = []Answer{
 //   - Nethermind: -32002, "No state available for block", -32016 and -32017 timed out, -39001 unknown block
 //     https://github.com/NethermindEth/nethermind/blob/master/src/Nethermind/Nethermind.JsonRpc/ErrorCodes.cs
 //   - Solana: -32005, "Node is behind by 42 slots" https://solana.com/docs/rpc/http/gethealth
+//   - Bitcoin: -28, warming up https://github.com/bitcoin/bitcoin/blob/master/src/rpc/protocol.h
 //   - Limits: -32005 https://docs.metamask.io/services/reference/ethereum/json-rpc-methods/#error-codes (which also refuses
 //     queries with it that have too many results), 429 https://www.quicknode.com/docs/ethereum/error-references, -32029
 //     https://www.therpc.io/docs/ethereum/rate-limits; others say it in the message only, with codes such as -32000, -32007,
@@ -214,11 +261,15 @@ var jsonrpc = []Answer{
 		Unless: &Answer{JSON: "error.message", Match: "(?i)query returned|results|block range|fee"}},
 	{Status: anyStatus, JSON: "error.message", As: "held",
 		Match: "(?i)^(rate.?limit|too many requests|call rate limit|(daily |.{0,20}/second )?request (count |rate )?limit (was |is )?(reached|exceeded))"},
-	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002|-32016|-32017|-39001)$", As: "failure", Unless: byTheCall},
+	{Status: anyStatus, JSON: "error.code", Match: "^(-32603|-32002|-32016|-32017|-39001|-28)$", As: "failure", Unless: byTheCall},
+	{Status: anyStatus, JSON: "error.message", As: "failure", Unless: &Answer{JSON: "error.code", Match: "^(3|-32600|-32602|-32700)$"},
+		Match: "(?i)^(internal (server )?error|server (error|is (busy|overloaded))|service (is )?(temporarily )?unavailable|bad gateway|gateway time-?out|" +
+			"request timed? ?out|upstream|no (healthy|available) (upstream|backend|node)|(context )?deadline exceeded|connection (refused|reset)|dial tcp)"},
 	{Status: anyStatus, JSON: "error.message", As: "failure", Unless: byTheCall,
 		Match: "(?i)^(header (for (hash|number) )?not found|unknown block|block (.{0,80} )?not found|missing trie node|no state available|historical state|state .{0,80} is not available|.{0,60}not synced)"},
 	{Status: anyStatus, JSON: "error.code", Match: "^(-32601|-32004|4444)$", As: "next"},
 	{Status: anyStatus, JSON: "error.message", Match: "(?i)^(old data not available due to pruning|pruned history unavailable)", As: "next"},
+	{Status: in200, JSON: "error", Match: anError, As: "next", Unless: &Answer{JSON: "error.code"}},
 	{Status: "429", As: "held"},
 	{Status: "5xx", JSON: "error.code", Match: "^(3|-32600|-32602|-32700)$", As: "ok"},
 	{Status: "5xx", JSON: "error.message", Match: "(?i)revert", As: "ok"},

@@ -4,15 +4,21 @@ package dialect
 // rest, and when it is full again. If Reset is empty, Left states all three.
 type Quota struct{ Of, Limit, Left, Reset string }
 
-// quotasOfOpenAI are those of OpenAI, Azure and Groq, and of OpenRouter.
+// quotasOfOpenAI are those of OpenAI, Azure and Groq, of OpenRouter, of Cerebras, and of Mistral, which
+// states no reset.
 //
 //   - https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
 //   - https://console.groq.com/docs/rate-limits#rate-limit-headers
 //   - OpenRouter: https://openrouter.ai/docs/api/reference/limits
+//   - https://inference-docs.cerebras.ai/support/rate-limits
+//   - Mistral: https://github.com/mistralai/client-ts/issues/169
 var quotasOfOpenAI = []Quota{
 	{"requests", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"},
 	{"tokens", "X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"},
 	{"requests", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset"},
+	{"requests per day", "X-Ratelimit-Limit-Requests-Day", "X-Ratelimit-Remaining-Requests-Day", "X-Ratelimit-Reset-Requests-Day"},
+	{"requests per minute", "X-Ratelimit-Limit-Req-Minute", "X-Ratelimit-Remaining-Req-Minute", "X-Ratelimit-Reset-Req-Minute"},
+	{"tokens per minute", "X-Ratelimit-Limit-Tokens-Minute", "X-Ratelimit-Remaining-Tokens-Minute", "X-Ratelimit-Reset-Tokens-Minute"},
 }
 
 // quotasOfAnthropic are those of Anthropic, which states resets as times (RFC 3339).

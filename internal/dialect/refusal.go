@@ -68,6 +68,15 @@ func saysGemini(r *Refusal) any {
 	return object{"error": failure}
 }
 
+// hasID reports whether a request is a call with an id. A notification, or a batch of them, has no
+// response: https://www.jsonrpc.org/specification#notification
+func hasID(request []byte) bool {
+	var call struct {
+		ID json.RawMessage `json:"id"`
+	}
+	return json.Unmarshal(request, &call) == nil && len(call.ID) > 0
+}
+
 // saysJSONRPC returns an error for each call of a batch, and none for notifications. If no id is known, it
 // returns one error whose id is null.
 //

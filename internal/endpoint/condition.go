@@ -44,6 +44,7 @@ type condition struct {
 	room     float64 // the latest result of Scoped.Room; 0: none
 	byFlow   bool    // slow flows opened the breaker last, if slowness did
 	inVain   unanswered
+	silence  silence
 	quiet    quiet
 	faults   faults
 
@@ -107,7 +108,7 @@ func (c *condition) tick(now time.Time, cfg *breaker.Config, sample *score.StepT
 	if c.breaker.State == breaker.Open {
 		c.scorer.Forget()
 		c.slowness.Opened()
-		c.inVain.run = 0
+		c.inVain.run, c.silence.run = 0, 0
 	}
 	changed = c.watchQuiet(now, cfg) || changed
 	c.slowness.Refresh(now, cfg.SlowFactor)
@@ -156,7 +157,7 @@ func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
 	c.scorer, c.tally, c.slowness, c.flows = score.Scorer{}, score.Tally{}, slowness.Detector{}, flows{}
 	c.hold.end()
-	c.stated = stated{}
+	c.stated, c.silence = stated{}, silence{}
 	c.hold.step, c.passing = 0, passing{}
 	c.peak.Store(0)
 }

@@ -45,13 +45,14 @@ type Flow struct {
 	seen    int64         // bytes at the latest look
 	waited  time.Duration // the time that reads waited for the endpoint, since began
 	arrived time.Duration // waited, when new bytes were seen last
+	still   time.Duration // how long reads have waited for the endpoint since new bytes were seen last
 	judged  bool          // it is known whether the flow is slow
 }
 
 // Waits notes that a read of the body begins.
 func (w *Flow) Waits() { w.waits.Store(true) }
 
-// Got notes that the read has returned p.
+// Got notes that the read has returned p. It is not called for a read that fails and returns nothing.
 func (w *Flow) Got(p []byte) {
 	w.waits.Store(false)
 	if len(p) > 0 && !w.keepsAlive(p) {
@@ -75,21 +76,34 @@ func (w *Flow) keepsAlive(p []byte) bool {
 // look updates the measurement. waiting says that the attempt does not wait for its client. It
 // reports whether bytes have arrived since the previous look.
 func (w *Flow) look(now time.Time, waiting bool) (more bool) {
-	if !w.began.IsZero() && waiting && w.waits.Load() {
-		w.waited += max(0, now.Sub(w.looked))
+	if waiting && w.waits.Load() && !w.looked.IsZero() {
+		pause := max(0, now.Sub(w.looked))
+		w.still += pause
+		if !w.began.IsZero() {
+			w.waited += pause
+		}
 	}
 	w.looked = now
 	n := w.got.Load()
 	if n == w.seen {
 		return false
 	}
-	w.seen = n
+	w.seen, w.still = n, 0
 	if w.began.IsZero() || w.waited-w.arrived > flowPause {
 		w.began, w.from, w.waited, w.arrived = now, n, 0, 0
 		return false
 	}
 	w.arrived = w.waited
 	return true
+}
+
+// silence returns for how long the read that is under way, or that the client's leaving has ended, and
+// those before it have brought nothing; 0: there is none, or w is nil.
+func (w *Flow) silence(now time.Time) time.Duration {
+	if w == nil || !w.waits.Load() || w.looked.IsZero() {
+		return 0
+	}
+	return w.still + max(0, now.Sub(w.looked))
 }
 
 // perUnit returns how long the endpoint takes for flowUnit bytes.
@@ -161,7 +175,7 @@ func (c *condition) watchFlow(f Watched, now time.Time, cfg *breaker.Config) (ch
 		}
 		return false
 	}
-	if w.judged || !w.look(now, !f.WaitsForClient()) || w.arrived < flowKnown {
+	if more := w.look(now, !f.WaitsForClient()); w.judged || !more || w.arrived < flowKnown {
 		return false
 	}
 	d := c.flows.of(w)

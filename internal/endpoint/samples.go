@@ -59,6 +59,7 @@ func (c *condition) count(now time.Time, successes []sample) {
 	n := len(successes)
 	c.served = now
 	c.inVain.answer(now)
+	c.silence.end(now, n)
 	c.tally.Calls += n
 	c.tally.Latencies += n
 	closed := c.breaker.State == breaker.Closed

@@ -354,7 +354,7 @@ func (v Scoped) OpenSlow(now time.Time, cfg *breaker.Config) (changed bool, news
 			limit = c.slowness.Limit
 		}
 		if reason != "" {
-			c.byFlow = perUnit > 0
+			c.byFlow, c.silence.opened = perUnit > 0, c.silence.run > c.inVain.run
 		}
 		if reason == "" || !c.breaker.Suspect(now, cfg, reason) {
 			return false

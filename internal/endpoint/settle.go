@@ -40,7 +40,8 @@ func (s *State) BeganAnswer(f Watched, now time.Time, cfg *breaker.Config) {
 // well and were not completed.
 func (c *condition) awaitsEnd(cfg *breaker.Config) bool {
 	cut := c.faults.last == outcome.Truncated || c.faults.last == outcome.Stalled
-	return cut && c.faults.openedBy != outcome.Pending && c.breaker.OnTrial(cfg)
+	silent := c.silence.opened && c.breaker.Opened == breaker.ReasonUnanswered
+	return (cut && c.faults.openedBy != outcome.Pending || silent) && c.breaker.OnTrial(cfg)
 }
 
 // Settle takes the outcome of an attempt; further calls for it change no counts. release says
@@ -247,6 +248,7 @@ func (c *condition) decide(t *Ticket, took time.Duration, now time.Time, cfg *br
 	} else {
 		c.hold.step, c.refused, c.served = 0, 0, now
 		c.inVain.answer(now)
+		c.silence.end(now, 1)
 		if !t.MovedOn {
 			changed = c.answered(t)
 		}

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
@@ -37,7 +38,7 @@ func (s *State) Quotas(f Watched, now time.Time, quotas []outcome.Quota) (change
 	changed, news := s.update(f.own(), func() bool {
 		c := f.own().speaksOf(s, outcome.Success)
 		if c != &s.own {
-			s.latest.quotas = append(s.latest.quotas[:0], quotas...)
+			s.latest.take(quotas, now)
 		}
 		return c.quotasStated(f.StartedAt(), now, quotas)
 	})
@@ -52,10 +53,10 @@ func (c *condition) quotasStated(began, now time.Time, quotas []outcome.Quota) (
 	}
 	was := q.usedUp(now)
 	q.by, q.until, q.from = began, time.Time{}, ""
-	q.quotas = append(q.quotas[:0], quotas...)
+	q.take(quotas, now)
 	of := ""
-	for i := range quotas {
-		if one := &quotas[i]; one.UsedUp(now) && one.Back.After(q.until) {
+	for i := range q.quotas {
+		if one := &q.quotas[i]; one.UsedUp(now) && one.Back.After(q.until) {
 			q.until, of = one.Back, one.Of
 		}
 	}
@@ -69,6 +70,15 @@ func (c *condition) quotasStated(began, now time.Time, quotas []outcome.Quota) (
 		})
 	}
 	return was != q.usedUp(now)
+}
+
+// take replaces the known quotas by those that an answer states. Used up quotas of which it says
+// nothing stay: an API may state others for other calls.
+func (q *stated) take(quotas []outcome.Quota, now time.Time) {
+	q.quotas = slices.DeleteFunc(q.quotas, func(old outcome.Quota) bool {
+		return !old.UsedUp(now) || slices.ContainsFunc(quotas, func(one outcome.Quota) bool { return one.Of == old.Of })
+	})
+	q.quotas = append(q.quotas, quotas...)
 }
 
 // left returns the part, 0 to 1, that is left of the quota nearest to its end; 1 if none is known.

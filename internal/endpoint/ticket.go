@@ -24,6 +24,7 @@ type Ticket struct {
 
 	// Set before Acquire.
 	Unhurried bool // the first byte may be late although the endpoint is well, since the response may be a stream
+	Finite    bool // the response ends by itself
 
 	// Set by Acquire, and by the breaker at the first byte.
 	Watchful bool // the breaker needs BeganAnswer at the first byte

@@ -62,6 +62,9 @@ func (c *condition) isUnanswered(f Watched, now time.Time) bool {
 // endpoint.
 func (c *condition) cancelled(f Watched, now time.Time, cfg *breaker.Config) (changed bool) {
 	t := f.own()
+	if silent := f.Flow().silence(now); silent > 0 && !t.reported {
+		return c.leftInSilence(f, silent, now, cfg)
+	}
 	if t.reported || !c.isUnanswered(f, now) {
 		return c.breaker.Cancel(now, t.Permit)
 	}
@@ -86,13 +89,14 @@ func (c *condition) leftWaiting(t *Ticket, now time.Time, cfg *breaker.Config) (
 	return c.isLeftWaiting()
 }
 
-// isLeftWaiting reports whether enough attempts in a row were unanswered to make the
-// endpoint a suspect.
+// isLeftWaiting reports whether enough attempts in a row were unanswered, or left in silence, to make
+// the endpoint a suspect.
 func (c *condition) isLeftWaiting() bool {
+	enough := unansweredRun
 	if c.breaker.State == breaker.Recovering {
-		return c.inVain.run >= unansweredAgain
+		enough = unansweredAgain
 	}
-	return c.inVain.run >= unansweredRun
+	return max(c.inVain.run, c.silence.run) >= enough
 }
 
 // watchTrial looks at an attempt without an answer, at an endpoint that recovers after its clients

@@ -109,6 +109,8 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 	of := b.facts[f.Endpoint][f.Scope]
 	last := of[key]
 	switch {
+	case f.Kind == Order && f.Version > newest(last, now)+maxAhead:
+		return false
 	case last == nil:
 	case f.Kind == Order:
 		if !f.newerThan(&last.Fact) {
@@ -128,6 +130,19 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 	}
 	of[key] = note(f, now)
 	return true
+}
+
+// maxAhead is how much greater than the time and the latest order's version an order's version may be: 100 years, in milliseconds.
+// So no clock is too wrong, and no stranger's order is the last one.
+const maxAhead = 100 * 365 * 24 * 3600 * 1000
+
+// newest returns the greatest version that the next order of a slot may be expected to follow.
+func newest(last *noted, now time.Time) uint64 {
+	version := uint64(max(0, now.UnixMilli()))
+	if last != nil {
+		version = max(version, last.Version)
+	}
+	return version
 }
 
 // hasRoomLocked reports whether one more fact can be remembered. Facts about scopes leave room for

@@ -39,6 +39,27 @@ func TestScopesLeaveRoomForEndpoints(t *testing.T) {
 	}
 }
 
+// TestNoOrderIsTheLast checks that a stranger cannot tell an order that none can follow, and that a clock may be wrong by decades.
+func TestNoOrderIsTheLast(t *testing.T) {
+	now, b := time.Now(), new(Book)
+	order := func(version uint64) *Fact {
+		return &Fact{Kind: Order, Slot: Steering, Endpoint: "e", Instance: "a", Version: version, Left: time.Hour}
+	}
+	if b.Take(order(1<<62), now) {
+		t.Error("it took an order of the far future")
+	}
+	right, wrong := uint64(now.UnixMilli()), time.Date(1970, 1, 1, 1, 0, 0, 0, time.UTC)
+	if !b.Take(order(right), wrong) {
+		t.Error("an instance without a clock took no order of one that has the time")
+	}
+	for range 3 {
+		far := b.Version("e", Steering) + 50*365*24*3600*1000
+		if !b.Take(order(far), now) || !b.Take(order(far+1), now) {
+			t.Error("no order can follow one of the future")
+		}
+	}
+}
+
 func TestHowManyMustAgree(t *testing.T) {
 	for _, c := range []struct {
 		open, fails, active int // of the others

@@ -31,8 +31,8 @@ type perInstance interface {
 	Interval() time.Duration
 }
 
-// ErrFull says that an engine has no room to store.
-var ErrFull = errors.New("the engine has no room to store more")
+// ErrFull says that an engine passes records on but stores none, for example for want of room.
+var ErrFull = errors.New("the engine stores nothing now")
 
 // A Record is an encoded fact for an engine.
 type Record struct {

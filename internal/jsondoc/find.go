@@ -84,32 +84,57 @@ func find(doc []byte, at int, path Path, whole bool) (int, Found) {
 }
 
 // findMember returns the offset of a member's value in the object at the given offset.
-func findMember(doc []byte, at int, name string, whole bool) (int, Found) {
+func findMember(doc []byte, at int, name string, whole bool) (value int, found Found) {
+	found = arrived(doc, at, whole, func(one []byte, at int) bool {
+		if string(one) == name {
+			value = at
+		}
+		return value == 0
+	})
+	return value, found
+}
+
+// Arrived yields the name of each member of the object at the start of a document, and the offset
+// after the colon, as far as the document has arrived. It returns Here if a yield returned false,
+// Later if more members may arrive, and Absent if not.
+func Arrived(doc []byte, whole bool, yield func(name []byte, at int) bool) Found {
+	at := skipSpace(doc, 0)
+	switch {
+	case at == len(doc):
+		return missing(whole)
+	case doc[at] != '{':
+		return Absent
+	}
+	return arrived(doc, at, whole, yield)
+}
+
+// arrived is Arrived for the object at the given offset.
+func arrived(doc []byte, at int, whole bool, yield func(name []byte, at int) bool) Found {
 	for {
 		at = skipSpace(doc, at+1)
 		switch {
 		case at >= len(doc):
-			return 0, missing(whole)
+			return missing(whole)
 		case doc[at] != '"':
-			return 0, Absent
+			return Absent
 		}
 		end, ok := textEnd(doc, at)
 		if !ok {
-			return 0, missing(whole)
+			return missing(whole)
 		}
-		same := string(decodeName(doc[at:end])) == name
+		name := decodeName(doc[at:end])
 		if at = skipSpace(doc, end); at == len(doc) {
-			return 0, missing(whole)
+			return missing(whole)
 		}
 		if doc[at] != ':' {
-			return 0, Absent
+			return Absent
 		}
-		if at++; same {
-			return at, Here
+		if at++; !yield(name, at) {
+			return Here
 		}
 		var found Found
 		if at, found = nextOf(doc, at, whole); found != Here {
-			return 0, found
+			return found
 		}
 	}
 }

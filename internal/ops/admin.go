@@ -181,17 +181,23 @@ func order(w http.ResponseWriter, r *http.Request, p *pool.Pool, endpoint, actio
 	if err != nil {
 		return err
 	}
-	answer, err := p.Operate(endpoint, c, time.Now())
-	if _, ok := errors.AsType[*pool.UnknownEndpointError](err); ok {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
-	}
-	if errors.Is(err, pool.ErrNoFleet) {
-		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
-	}
+	answer, err := operate(p, endpoint, c, time.Now())
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, answer)
+}
+
+// operate carries out an order. Its errors have a status.
+func operate(p *pool.Pool, endpoint string, o api.Order, now time.Time) (api.OperatorAnswer, error) {
+	answer, err := p.Operate(endpoint, o, now)
+	if _, ok := errors.AsType[*pool.UnknownEndpointError](err); ok {
+		return answer, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	}
+	if errors.Is(err, pool.ErrNoFleet) {
+		return answer, caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	}
+	return answer, err
 }
 
 // pathSegments returns the decoded segments of the path after a prefix; an escaped slash

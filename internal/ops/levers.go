@@ -75,11 +75,7 @@ func (l levers) act(w http.ResponseWriter, r *http.Request, now time.Time) (any,
 	}
 	var answer api.OperatorAnswer
 	for _, order := range orders {
-		answer, err = p.Operate(asked.Endpoint, order, now)
-		if _, ok := errors.AsType[*pool.UnknownEndpointError](err); ok {
-			return nil, caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
-		}
-		if err != nil {
+		if answer, err = operate(p, asked.Endpoint, order, now); err != nil {
 			return nil, err
 		}
 	}

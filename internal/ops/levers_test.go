@@ -116,6 +116,7 @@ func TestLeversRefuse(t *testing.T) {
 		{"ada", `{` + one + `, "action": "set", "fields": {"reason": "x", "weight": -1}}`, 400, "weight"},
 		{"ada", `{` + one + `, "action": "drain", "fields": {"reason": "x", "for": "-1s"}}`, 400, "for"},
 		{"ada", `{` + one + `, "action": "drain", "fields": {"reason": "x", "more": 1}}`, 400, "more"},
+		{"ada", `{` + one + `, "action": "drain", "fields": {"reason": "x", "where": "fleet"}}`, 409, "no fleet"},
 		{"ada", `{"pool": "other", "endpoint": "one", "action": "trip", "fields": {"reason": "x"}}`, 404, "other"},
 		{"ada", `{"pool": "refusing", "endpoint": "three", "action": "trip", "fields": {"reason": "x"}}`, 404, "three"},
 		{"ada", `{"pool": "refusing", "endpoint": "three", "action": "undo", "fields": {"reason": "x"}}`, 404, "three"},

@@ -23,7 +23,8 @@ type Quota struct {
 func (q *Quota) UsedUp(now time.Time) bool { return q.Left == 0 && now.Before(q.Back) }
 
 // ReadQuotas appends the quotas that a response states to list. Each Back is at most MaxHold from
-// now.
+// now. A limit below 1 is none, as is -1 left of an unknown limit: Azure OpenAI and others state so
+// what they do not count.
 func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time) []Quota {
 	for i := range fields {
 		f := &fields[i]
@@ -34,18 +35,26 @@ func ReadQuotas(list []Quota, h http.Header, fields []QuotaFields, now time.Time
 		q := Quota{Of: f.Of}
 		var wait time.Duration
 		if f.Reset == "" {
-			if q.Limit, q.Left, wait, ok = parseRateLimit(value); !ok {
+			var policy string
+			if policy, q.Limit, q.Left, wait, ok = parseRateLimit(value); !ok {
 				continue
+			}
+			if q.Limit == 0 {
+				q.Limit = limitOf(policy, h["Ratelimit-Policy"])
 			}
 		} else {
 			if q.Left, ok = parseAmount(value[0]); !ok {
 				continue
 			}
+			known := false
 			if limit := h[f.Limit]; len(limit) > 0 {
-				q.Limit, _ = parseAmount(limit[0])
+				q.Limit, known = parseAmount(limit[0])
+			}
+			if q.Limit == 0 && (known || value[0] == "-1") {
+				continue
 			}
 			if q.Left == 0 {
-				wait, _ = parseReset(strings.TrimSpace(h.Get(f.Reset)), now)
+				wait, _ = parseReset(strings.TrimSpace(h.Get(f.Reset)), serverTime(h, now))
 			}
 		}
 		if wait > 0 && q.Left == 0 {
@@ -74,11 +83,11 @@ func parseAmount(value string) (int64, bool) {
 // `limit=100, remaining=0, reset=5`. Of several policies, the one with the least left counts. If several
 // have that, the one that is back last counts.
 // https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-10.txt
-func parseRateLimit(lines []string) (limit, left int64, reset time.Duration, ok bool) {
+func parseRateLimit(lines []string) (policy string, limit, left int64, reset time.Duration, ok bool) {
 	var one rateLimit
 	ends := func() {
-		if one.stated && (!ok || one.left < left || one.left == left && one.reset > reset) {
-			limit, left, reset, ok = one.limit, one.left, one.reset, true
+		if one.stated && !one.none && (!ok || one.left < left || one.left == left && one.reset > reset) {
+			policy, limit, left, reset, ok = one.name, one.limit, one.left, one.reset, true
 		}
 	}
 	for _, line := range lines {
@@ -87,26 +96,49 @@ func parseRateLimit(lines []string) (limit, left int64, reset time.Duration, ok 
 			member, rest = cutUnquoted(rest, ',')
 			if name, parameters := cutUnquoted(member, ';'); parameters != "" {
 				ends()
-				one = rateLimit{}
+				one = rateLimit{name: strings.TrimSpace(name)}
 				one.read(name) // draft 07: limit=100;w=60
 				member = parameters
 			}
-			for member != "" {
-				var parameter string
-				parameter, member = cutUnquoted(member, ';')
-				one.read(parameter)
-			}
+			one.readAll(member)
 		}
 	}
 	ends()
-	return limit, left, reset, ok
+	return policy, limit, left, reset, ok
+}
+
+// limitOf returns the limit of a policy as the lines of a RateLimit-Policy field state it; 0: unknown.
+func limitOf(policy string, lines []string) int64 {
+	for _, line := range lines {
+		for rest := line; rest != ""; {
+			var member string
+			member, rest = cutUnquoted(rest, ',')
+			if name, parameters := cutUnquoted(member, ';'); strings.TrimSpace(name) == policy {
+				var one rateLimit
+				one.readAll(parameters)
+				return one.limit
+			}
+		}
+	}
+	return 0
 }
 
 // A rateLimit is one policy of a RateLimit field.
 type rateLimit struct {
+	name        string // as the field has it; empty: none
 	limit, left int64
 	reset       time.Duration
 	stated      bool // left is known
+	none        bool // the limit is 0
+}
+
+// readAll takes the parameters of the policy.
+func (p *rateLimit) readAll(parameters string) {
+	for parameters != "" {
+		var parameter string
+		parameter, parameters = cutUnquoted(parameters, ';')
+		p.read(parameter)
+	}
 }
 
 // read takes a parameter of the policy.
@@ -118,7 +150,7 @@ func (p *rateLimit) read(parameter string) {
 	}
 	switch strings.ToLower(name) {
 	case "limit", "q":
-		p.limit = n
+		p.limit, p.none = n, n == 0
 	case "remaining", "r":
 		p.left, p.stated = n, true
 	case "reset", "t":

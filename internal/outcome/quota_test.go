@@ -32,6 +32,23 @@ func TestReadQuotas(t *testing.T) {
 		{http.Header{"X-Ratelimit-Remaining-Tokens": {"none"}, "X-Ratelimit-Reset-Tokens": {"1s"}}, nil},
 		{http.Header{"X-Ratelimit-Remaining-Tokens": {"NaN"}, "X-Ratelimit-Reset-Tokens": {"1s"}}, nil},
 		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0.4"}, "X-Ratelimit-Reset-Tokens": {"-1s"}}, []Quota{{Of: "tokens"}}},
+		// A limit below 1, or -1 without a limit, is none.
+		{http.Header{"X-Ratelimit-Limit-Requests": {"-1"}, "X-Ratelimit-Remaining-Requests": {"-1"}, "X-Ratelimit-Reset-Requests": {"60"}}, nil},
+		{http.Header{"X-Ratelimit-Limit-Requests": {"0"}, "X-Ratelimit-Remaining-Requests": {"0"}, "X-Ratelimit-Reset-Requests": {"60"}}, nil},
+		{http.Header{"X-Ratelimit-Remaining-Requests": {"-1"}, "X-Ratelimit-Reset-Requests": {"60"}}, nil},
+		{http.Header{"X-Ratelimit-Limit-Requests": {"50"}, "X-Ratelimit-Remaining-Requests": {"-1"}, "X-Ratelimit-Reset-Requests": {"60"}}, []Quota{{"requests", 50, 0, in(time.Minute)}}},
+		{http.Header{"Ratelimit": {`limit=0, remaining=0, reset=5`}}, nil},
+		// Times by a clock that is not ours.
+		{http.Header{"Date": {"Mon, 31 Dec 2029 23:00:00 GMT"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"2029-12-31T23:00:30Z"}}, []Quota{{"tokens", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"Date": {"Tue, 01 Jan 2030 01:00:00 GMT"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1893459620"}}, []Quota{{"tokens", 0, 0, in(20 * time.Second)}}},
+		{http.Header{"Date": {"Tue, 01 Jan 2030 01:00:00 GMT"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"Tue, 01 Jan 2030 01:00:40 GMT"}}, []Quota{{"tokens", 0, 0, in(40 * time.Second)}}},
+		{http.Header{"Date": {"Tue, 01 Jan 2030 00:00:02 GMT"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1893456020000"}}, []Quota{{"tokens", 0, 0, in(20 * time.Second)}}},
+		{http.Header{"Date": {"yesterday"}, "X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"2030-01-01T00:00:30Z"}}, []Quota{{"tokens", 0, 0, in(30 * time.Second)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1d2h"}}, []Quota{{"tokens", 0, 0, in(MaxHold)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"1893456020000000"}}, []Quota{{"tokens", 0, 0, in(20 * time.Second)}}},
+		{http.Header{"X-Ratelimit-Remaining-Tokens": {"0"}, "X-Ratelimit-Reset-Tokens": {"20 seconds"}}, []Quota{{Of: "tokens"}}},
+		// The policy has the limit.
+		{http.Header{"Ratelimit": {`"default";r=2;t=30`}, "Ratelimit-Policy": {`"burst";q=100;w=60,"default";q=1000;w=86400`}}, []Quota{{"requests", 1000, 2, time.Time{}}}},
 		{http.Header{"Ratelimit": {`"default";r=0;t=5`}}, []Quota{{"requests", 0, 0, in(5 * time.Second)}}},
 		{http.Header{"Ratelimit": {`limit=100, remaining=7, reset=5`}}, []Quota{{"requests", 100, 7, time.Time{}}}},
 		{http.Header{"Ratelimit": {`"burst";r=0;t=2, "daily";r=50;t=3600`}}, []Quota{{"requests", 0, 0, in(2 * time.Second)}}},
@@ -109,8 +126,26 @@ func TestQuotasOfProviders(t *testing.T) {
 		"IETF, draft 10": {
 			[]QuotaFields{{Of: "requests", Left: "Ratelimit"}},
 			http.Header{"Ratelimit-Policy": {`"burst";q=100;w=60,"daily";q=1000;w=86400`}, "Ratelimit": {`"burst";r=0;t=2, "daily";r=0;t=120, "month";r=4;t=1`}},
-			[]Quota{{"requests", 0, 0, in(2 * time.Minute)}},
+			[]Quota{{"requests", 1000, 0, in(2 * time.Minute)}},
 			2 * time.Minute,
+		},
+		"Cerebras": {
+			[]QuotaFields{{"tokens per minute", "X-Ratelimit-Limit-Tokens-Minute", "X-Ratelimit-Remaining-Tokens-Minute", "X-Ratelimit-Reset-Tokens-Minute"}},
+			http.Header{"X-Ratelimit-Limit-Tokens-Minute": {"60000"}, "X-Ratelimit-Remaining-Tokens-Minute": {"0"}, "X-Ratelimit-Reset-Tokens-Minute": {"11.5"}, "X-Ratelimit-Reset-Requests-Day": {"33011.382867097855"}},
+			[]Quota{{"tokens per minute", 60000, 0, in(11500 * time.Millisecond)}},
+			11500 * time.Millisecond,
+		},
+		"Okta": {
+			nil,
+			http.Header{"X-Rate-Limit-Limit": {"600"}, "X-Rate-Limit-Remaining": {"0"}, "X-Rate-Limit-Reset": {"1893456017"}},
+			nil,
+			17 * time.Second,
+		},
+		"a clock an hour ahead": {
+			nil,
+			http.Header{"Date": {"Tue, 01 Jan 2030 01:00:00 GMT"}, "Anthropic-Ratelimit-Tokens-Remaining": {"0"}, "Anthropic-Ratelimit-Tokens-Reset": {"2030-01-01T01:00:08Z"}},
+			nil,
+			8 * time.Second,
 		},
 		"IETF, draft 10, nothing used up": {
 			[]QuotaFields{{Of: "requests", Left: "Ratelimit"}},
@@ -132,6 +167,8 @@ func TestQuotasOfProviders(t *testing.T) {
 func FuzzReadQuotas(f *testing.F) {
 	f.Add("0", "6m0s", "60")
 	f.Add(`"default";r=0;t=5`, "1893456020", "1e300")
+	f.Add("-1", "99999999999", "1d2h")
+	f.Add("0", "18446744073709551615", "-1")
 	f.Fuzz(func(t *testing.T, left, reset, limit string) {
 		now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 		h := http.Header{"Left": {left}, "Reset": {reset}, "Limit": {limit}}

@@ -23,8 +23,9 @@ func RetryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 	if ok {
 		return wait, true
 	}
+	at := serverTime(h, now)
 	for _, value := range h["Retry-After"] {
-		if one, valid := parseRetryAfter(value, now); valid {
+		if one, valid := parseRetryAfter(value, at); valid {
 			wait, ok = max(wait, one), true
 		}
 	}

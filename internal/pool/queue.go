@@ -16,6 +16,7 @@ type Queue struct {
 	count   atomic.Int64 // calls that wait, with or without a place
 	blocked atomic.Int64 // calls that have a place
 	stats   waitStats
+	tries   tries
 	wake    chan struct{}
 
 	mu      sync.Mutex // taken before Pool.Mu and before the mutexes of endpoints
