@@ -44,6 +44,7 @@ type Shelf struct {
 	storage  certmagic.Storage
 	folder   string
 	own      string // key of this instance's value
+	past     string // start of the names of values that earlier processes of this instance wrote
 	interval time.Duration
 
 	busy   chan struct{}     // holds a token while no call of the storage is under way
@@ -54,6 +55,7 @@ type Shelf struct {
 	records map[string]*kept
 	serial  int
 	dirty   bool
+	told    bool // the node tells facts, so it has read all
 	written time.Time
 }
 
@@ -67,7 +69,7 @@ type kept struct {
 // value is what was read of another instance.
 type value struct {
 	sum     [32]byte
-	changed time.Time // when a look found it changed
+	changed time.Time // when a look found it changed; of this instance's own past: when it was written
 	wrote   time.Time // when it was written, as far as known
 	data    map[string]string
 }
@@ -90,7 +92,7 @@ func New(storage certmagic.Storage, fleetName, instance string, every time.Durat
 	}
 	folder := path.Join("failover", "fleet", name(fleetName))
 	s := &Shelf{
-		storage: storage, folder: folder, own: path.Join(folder, name(instance)+"-"+process+".json"), interval: every,
+		storage: storage, folder: folder, own: path.Join(folder, name(instance)+"-"+process+".json"), past: name(instance) + "-", interval: every,
 		busy: make(chan struct{}, 1), records: make(map[string]*kept), others: make(map[string]*value),
 	}
 	s.busy <- struct{}{}
@@ -145,7 +147,7 @@ func (s *Shelf) Publish(ctx context.Context, records []fleet.Record) (forgotten 
 			s.records[k.Key] = k
 		}
 	}
-	s.dirty = true
+	s.dirty, s.told = true, true
 	early := now.Sub(s.written) < writeEvery
 	s.mu.Unlock()
 	if early {
@@ -242,8 +244,8 @@ func (s *Shelf) Watch(ctx context.Context, ready func(), take func(fleet.Record)
 // Snapshot implements fleet.Engine.
 func (s *Shelf) Snapshot(ctx context.Context) ([]fleet.Record, error) { return s.look(ctx, true) }
 
-// look reads the others' values, and returns what is new in them, or all. It deletes values of
-// instances that are long gone.
+// look reads the others' values, and returns what is new in them, or all. Unless it returns all, it deletes values of
+// instances that are long gone, once this instance's own value is written: it has the orders that were in them.
 func (s *Shelf) look(ctx context.Context, all bool) ([]fleet.Record, error) {
 	var found []fleet.Record // read only if the call has ended: it may go on without us
 	err := s.within(ctx, func() (err error) {
@@ -257,6 +259,9 @@ func (s *Shelf) look(ctx context.Context, all bool) ([]fleet.Record, error) {
 }
 
 func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err error) {
+	s.mu.Lock()
+	tidy := !all && s.told && !s.dirty
+	s.mu.Unlock()
 	keys, err := s.storage.List(ctx, s.folder, false)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -292,10 +297,13 @@ func (s *Shelf) lookNow(ctx context.Context, all bool) (news []fleet.Record, err
 			s.others[key] = v
 			if info, err := s.storage.Stat(ctx, key); err == nil && info.Modified.Add(s.ahead).Before(now) {
 				v.wrote = info.Modified.Add(s.ahead)
+				if strings.HasPrefix(path.Base(key), s.past) {
+					v.changed = v.wrote
+				}
 			}
 		case v.sum != sum:
 			v.sum, v.changed, v.wrote = sum, now, now
-		case now.Sub(v.changed) >= staleAfter:
+		case tidy && now.Sub(v.changed) >= staleAfter:
 			if err := s.storage.Delete(ctx, key); err == nil || errors.Is(err, fs.ErrNotExist) {
 				delete(s.others, key)
 			}

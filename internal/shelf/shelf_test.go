@@ -99,6 +99,34 @@ func TestOrdersOutliveValues(t *testing.T) {
 	})
 }
 
+// TestRestartsLeaveFewValues: an instance that is killed again and again deletes what its earlier processes wrote, but not before it has their
+// orders.
+func TestRestartsLeaveFewValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := newMemory()
+		for i := range 250 {
+			s := New(storage, "eu", "a", 0)
+			s.own = strings.Replace(s.own, process, fmt.Sprint(i), 1)
+			n := fleet.NewNode(fleet.Settings{Fleet: "eu", Instance: "a"})
+			stop := n.Run(s)
+			time.Sleep(2500 * time.Millisecond)
+			if i == 0 {
+				n.Tell(fact(n, fleet.Order, 24*time.Hour), time.Now())
+			} else if len(knows(n, fleet.Order)) != 1 {
+				t.Fatalf("process %d knows %d orders", i, len(knows(n, fleet.Order)))
+			}
+			time.Sleep(2500 * time.Millisecond)
+			stop()
+			time.Sleep(time.Second)
+		}
+		<-storage.lock
+		defer func() { storage.lock <- struct{}{} }()
+		if n := len(storage.values); n > 110 {
+			t.Errorf("%d values are left", n)
+		}
+	})
+}
+
 func TestStorageThatFailsOrHangsIsLostAndBack(t *testing.T) {
 	for name, breaks := range map[string]func(*memory, bool){
 		"it fails": func(m *memory, broken bool) { m.fail(broken) },
