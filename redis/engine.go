@@ -166,16 +166,16 @@ func (e *engine) read(ctx context.Context, keys []string) (records []fleet.Recor
 	pipe := e.client.Pipeline()
 	values, lefts := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
 	for i, key := range keys {
-		values[i], lefts[i] = pipe.Get(ctx, e.key(key)), pipe.PTTL(ctx, e.key(key))
+		values[i], lefts[i] = pipe.GetRange(ctx, e.key(key), 0, fleet.MaxSize), pipe.PTTL(ctx, e.key(key)) // no more of a stranger's value
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) && !isOfWrongType(err) {
+	if _, err := pipe.Exec(ctx); err != nil && !isOfWrongType(err) {
 		return nil, err
 	}
 	var expired []any
 	for i, key := range keys {
 		data, err := values[i].Bytes()
 		switch left := lefts[i].Val(); {
-		case errors.Is(err, redis.Nil), isOfWrongType(err):
+		case err == nil && len(data) == 0, isOfWrongType(err):
 			expired = append(expired, key)
 		case err != nil:
 			return nil, err
