@@ -92,6 +92,7 @@ func TestAnswersWithoutData(t *testing.T) {
 					return
 				}
 				for range 100 {
+					time.Sleep(50 * time.Millisecond)
 					l.call(test.method, "/v1/x", test.asked)
 				}
 				if n := len(slices.DeleteFunc(l.takeAsked(), func(host string) bool { return host != "one:1" })); n > 40 {

@@ -27,6 +27,7 @@ type Examiner struct {
 	looked   int    // length of plain at the last match
 	begun    bool   // the body has a byte that is not blank
 	page     bool   // the body is a web page
+	cut      bool   // the body is JSON, and ends before its end
 	full     bool   // it has read LooksAt bytes
 	over     bool   // it needs no more of the body
 	matched  *Rule
@@ -99,6 +100,7 @@ func (e *Examiner) Add(more []byte) (over bool) {
 // End ends the body: the Examiner decides by what was added.
 func (e *Examiner) End() {
 	if !e.over {
+		e.cut = e.shape == text && isJSON(e.header) && !isDocument(e.plain)
 		e.look(true)
 	}
 }

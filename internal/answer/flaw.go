@@ -12,6 +12,7 @@ const (
 	FlawPage  = "an HTML page"
 	FlawEmpty = "an empty body"
 	FlawEnded = "a stream that ends before its first event"
+	FlawCut   = "malformed JSON"
 )
 
 // IsPage reports whether a response is a web page, by its Content-Type.
@@ -32,6 +33,8 @@ func (e *Examiner) Flaw(ended bool) string {
 		return FlawEnded
 	case e.shape != events && !e.begun:
 		return FlawEmpty
+	case e.cut:
+		return FlawCut
 	}
 	return ""
 }

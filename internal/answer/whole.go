@@ -40,15 +40,23 @@ func CheckJSON(h http.Header, body []byte) error {
 		}
 		return nil
 	}
+	if !isDocument(body) {
+		return errMalformed
+	}
+	return nil
+}
+
+// isDocument reports whether a body is JSON, or has a value of JSON on each line.
+func isDocument(body []byte) bool {
 	if isSyntax(body) {
-		return nil
+		return true
 	}
 	for line := range bytes.Lines(body) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && !isSyntax(line) {
-			return errMalformed
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // Whole returns the rule of the first event of a whole stream that matches one for a JSON field with

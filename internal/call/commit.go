@@ -80,6 +80,15 @@ func (c *Call) heldBack(a *Attempt, resp *http.Response) (*http.Response, error)
 			return resp, err
 		}
 	}
+	if h.err == io.EOF && c.Handler.Commit.JSON && answer.HasTail(resp.Header) {
+		t := new(answer.Tail)
+		h.addTo(t)
+		if a.endsTooSoon(t) {
+			h.wrong = "a stream that lacks its last event"
+			h.putBack(resp)
+			return c.answeredBadly(a, resp, outcome.Truncated, now)
+		}
+	}
 	h.give(a, resp)
 	if a.sent != nil {
 		a.sent.Answering(c.restOfBody())
@@ -191,6 +200,9 @@ func (h *held) give(a *Attempt, resp *http.Response) {
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body
+		if a.tail != nil {
+			h.addTo(a.tail)
+		}
 	} else {
 		resp.Body.Close()
 		a.BodyEnds(outcome.Success)
@@ -219,6 +231,13 @@ func (h *held) bytes() []byte {
 		joined = append(joined, c.Data[c.from:c.to]...)
 	}
 	return joined
+}
+
+// addTo adds what is held to the end of a stream.
+func (h *held) addTo(t *answer.Tail) {
+	for _, c := range h.chunks {
+		t.Add(c.Data[c.from:c.to])
+	}
 }
 
 // drop frees the chunks.

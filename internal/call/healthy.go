@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/grpc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -373,6 +374,9 @@ func (a *Attempt) follow(resp *http.Response) {
 	default:
 		a.answer = resp.Body
 		resp.Body = (*responseBody)(a)
+		if a.Call.Handler.Commit.JSON && answer.HasTail(resp.Header) {
+			a.tail = new(answer.Tail)
+		}
 		if a.Call.Handler.ErrorEvent {
 			a.addErrorEvent(resp)
 		}
@@ -389,6 +393,12 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := a.readAnswer(p)
 	if idle {
 		a.silenceEnds()
+	}
+	if a.tail != nil {
+		a.tail.Add(p[:n])
+		if err == io.EOF && a.endsTooSoon(a.tail) {
+			err = errCutOff
+		}
 	}
 	if err != nil {
 		o := a.bodyOutcome(err)

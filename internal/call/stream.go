@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -91,6 +92,24 @@ func (b *responseBody) Close() error {
 		a.BodyEnds(o)
 	}
 	return err
+}
+
+// errCutOff is the error of an event stream that ends as if it were complete, and is not.
+var errCutOff = errors.New("stream ended without its last event")
+
+// endsTooSoon reports whether an event stream that has ended is not complete. It takes this for granted only
+// if a stream of the endpoint has said before that it was: some servers never do.
+func (a *Attempt) endsTooSoon(t *answer.Tail) bool {
+	finishes := &a.Target.State.Finishes
+	switch t.Ending() {
+	case answer.Finished:
+		if !finishes.Load() {
+			finishes.Store(true)
+		}
+	case answer.CutOff:
+		return finishes.Load()
+	}
+	return false
 }
 
 // clientLeft reports whether the client has left.

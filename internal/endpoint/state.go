@@ -30,7 +30,11 @@ type State struct {
 	Key
 	Owner owner
 
-	Busy  atomic.Int64 // attempts in flight
+	Busy atomic.Int64 // attempts in flight
+
+	// Finishes is set once an event stream of the endpoint has said that it is complete.
+	Finishes atomic.Bool
+
 	usual atomic.Int64 // Usual of an endpoint at rest, plus one; 0: it is not at rest; written under Mu
 
 	Mu       sync.Mutex
