@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
-	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/link"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -38,7 +37,6 @@ type Attempt struct {
 	silent   atomic.Int64             // when the current read of the answer's body began, nanoseconds after Began plus one; 0: no read
 	done     chan struct{}            // closed when it ends
 	answer   io.ReadCloser            // the answer's body below responseBody
-	tail     *answer.Tail             // the end of its answer so far; nil: not kept
 	download atomic.Pointer[download] // measures a large or long answer; nil: it is small so far
 
 	endpoint.Ticket

@@ -200,8 +200,8 @@ func (h *held) give(a *Attempt, resp *http.Response) {
 	if h.err == nil {
 		a.follow(resp)
 		h.rest = resp.Body
-		if a.tail != nil {
-			h.addTo(a.tail)
+		if b, ok := a.answer.(*tailedBody); ok {
+			h.addTo(&b.tail)
 		}
 	} else {
 		resp.Body.Close()

@@ -373,10 +373,10 @@ func (a *Attempt) follow(resp *http.Response) {
 		a.followUpgraded(resp)
 	default:
 		a.answer = resp.Body
-		resp.Body = (*responseBody)(a)
 		if a.Call.Handler.Commit.JSON && answer.HasTail(resp.Header) {
-			a.tail = new(answer.Tail)
+			a.answer = &tailedBody{ReadCloser: resp.Body, attempt: a}
 		}
+		resp.Body = (*responseBody)(a)
 		if a.Call.Handler.ErrorEvent {
 			a.addErrorEvent(resp)
 		}
@@ -393,12 +393,6 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := a.readAnswer(p)
 	if idle {
 		a.silenceEnds()
-	}
-	if a.tail != nil {
-		a.tail.Add(p[:n])
-		if err == io.EOF && a.endsTooSoon(a.tail) {
-			err = errCutOff
-		}
 	}
 	if err != nil {
 		o := a.bodyOutcome(err)

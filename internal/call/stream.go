@@ -97,6 +97,23 @@ func (b *responseBody) Close() error {
 // errCutOff is the error of an event stream that ends as if it were complete, and is not.
 var errCutOff = errors.New("stream ended without its last event")
 
+// A tailedBody is an event stream of an API, whose end with errCutOff shows that it is not complete.
+type tailedBody struct {
+	io.ReadCloser
+	attempt *Attempt
+	tail    answer.Tail
+}
+
+// Read implements io.Reader.
+func (b *tailedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.tail.Add(p[:n])
+	if err == io.EOF && b.attempt.endsTooSoon(&b.tail) {
+		err = errCutOff
+	}
+	return n, err
+}
+
 // endsTooSoon reports whether an event stream that has ended is not complete. It takes this for granted only
 // if a stream of the endpoint has said before that it was: some servers never do.
 func (a *Attempt) endsTooSoon(t *answer.Tail) bool {
