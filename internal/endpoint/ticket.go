@@ -24,7 +24,6 @@ type Ticket struct {
 
 	// Set before Acquire.
 	Unhurried bool // the first byte may be late although the endpoint is well, since the response may be a stream
-	Finite    bool // the response ends by itself
 
 	// Set by Acquire, and by the breaker at the first byte.
 	Watchful bool // the breaker needs BeganAnswer at the first byte
@@ -44,6 +43,8 @@ type Ticket struct {
 	// Set by the attempt's goroutine before it settles the attempt. Here they take no room.
 	DiedWith  bool // it failed because its HTTP/2 connection died
 	DiedAgain bool // so did another on the same connection before
+
+	Finite bool // the response ends by itself; set before Acquire
 
 	rare *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
 }
