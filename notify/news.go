@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/event"
+	"github.com/apifailover/caddy-failover/internal/incident"
 )
 
 const (
@@ -13,6 +14,14 @@ const (
 	gather = time.Second
 	// atMostEvery is the shortest time between two notices of a pool.
 	atMostEvery = time.Minute
+	// longestPause is the longest time between two notices of a pool that flaps, calmAfter how long it must have none to
+	// flap no more.
+	longestPause = 15 * time.Minute
+	calmAfter    = time.Hour
+	// quickNotices is how many notices in a row have atMostEvery between them.
+	quickNotices = 4
+	// maxNamed is how many endpoints are remembered as named.
+	maxNamed = 100
 	// firstRetry and longestRetry bound the time to the next try of a notice. It doubles each time.
 	firstRetry, longestRetry = 2 * time.Second, 5 * time.Minute
 	// giveUpAfter is how long a notice is tried.
@@ -43,15 +52,19 @@ type story struct {
 	pending   *item     // the next notice; nil: none
 	sending   *item     // the notice that is under way; nil: none
 	notBefore time.Time // no notice is due before this
+	latest    time.Time // when the latest notice arrived
+	inARow    int       // notices, each less than calmAfter after the one before
+	named     []string  // endpoints that they have named as out
 	failures  int       // failed tries of the current notice
 	failing   time.Time // when the first of them failed
 }
 
 // An item is one notice: the events for which it stands.
 type item struct {
-	first time.Time   // when the first event came
-	count int         // number of events
-	main  event.Event // the event that the notice names
+	first  time.Time   // when the first event came
+	count  int         // number of events
+	main   event.Event // the event that the notice names
+	urgent bool        // it does not wait longer than atMostEvery
 }
 
 // take takes an event, and makes it a notice or a part of one if it is news.
@@ -63,15 +76,35 @@ func (n *news) take(e event.Event, now time.Time) {
 		n.pools[e.Pool] = s
 	}
 	if e.Incident != 0 && e.Incident != s.incident {
-		*s = story{pool: s.pool, incident: e.Incident, pending: s.pending, sending: s.sending, notBefore: s.notBefore, failures: s.failures, failing: s.failing}
+		*s = story{
+			pool: s.pool, incident: e.Incident, pending: s.pending, sending: s.sending, notBefore: s.notBefore, latest: s.latest, inARow: s.inARow, named: s.named,
+			failures: s.failures, failing: s.failing,
+		}
 	}
 	isNew := n.isNew(s, &e)
 	s.update(&e)
 	if !slices.Contains(n.on, e.Kind) || !isNew {
 		return
 	}
+	if s.pending == nil && s.sending == nil && now.Sub(s.latest) >= calmAfter {
+		s.inARow, s.named = 0, nil
+	}
+	urgent := s.isUrgent(&e)
 	s.markTold(&e)
-	s.add(item{now, max(1, e.Count), e})
+	s.add(item{now, max(1, e.Count), e, urgent})
+}
+
+// isUrgent reports whether an event is more than an endpoint that goes out and comes back again and again.
+func (s *story) isUrgent(e *event.Event) bool {
+	switch e.Kind {
+	case event.BreakerOpened:
+		return !slices.Contains(s.named, placeOf(e))
+	case event.IncidentOver:
+		return e.Reason == incident.Down
+	case event.BreakerRecovering, event.BreakerClosed, event.EndpointHeld, event.Failover:
+		return false
+	}
+	return true
 }
 
 // isNew reports whether an event says something that no notice has told.
@@ -113,6 +146,9 @@ func (s *story) markTold(e *event.Event) {
 	switch e.Kind {
 	case event.BreakerOpened:
 		s.told, s.toldOut = true, append(s.toldOut, placeOf(e))
+		if len(s.named) < maxNamed && !slices.Contains(s.named, placeOf(e)) {
+			s.named = append(s.named, placeOf(e))
+		}
 	case event.BreakerClosed:
 		s.toldOut = without(s.toldOut, placeOf(e))
 	case event.AllDown:
@@ -142,6 +178,7 @@ func (s *story) add(i item) {
 		return
 	}
 	s.pending.count += i.count
+	s.pending.urgent = s.pending.urgent || i.urgent
 	if weight(i.main.Kind) >= weight(s.pending.main.Kind) || i.main.Incident > s.pending.main.Incident {
 		s.pending.main = i.main
 	}
@@ -167,7 +204,15 @@ func (s *story) dueAt() time.Time {
 	if s.notBefore.After(at) {
 		at = s.notBefore
 	}
+	if calm := s.latest.Add(pauseAfter(s.inARow)); !s.pending.urgent && calm.After(at) {
+		at = calm
+	}
 	return at
+}
+
+// pauseAfter returns how long what is not urgent waits after so many notices in a row.
+func pauseAfter(notices int) time.Duration {
+	return min(longestPause, atMostEvery<<min(10, max(0, notices-quickNotices+1)))
 }
 
 // next returns the story whose notice is due first, and when. It returns nil if there is none.
@@ -189,6 +234,7 @@ func (s *story) startSending() *item {
 // markSent records that the notice has arrived.
 func (s *story) markSent(now time.Time) {
 	s.sending, s.failures, s.notBefore = nil, 0, now.Add(atMostEvery)
+	s.latest, s.inARow = now, s.inARow+1
 }
 
 // markFailed records that a try has failed. It returns false if the notice is given up. Then people

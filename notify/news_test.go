@@ -120,6 +120,35 @@ func TestFlappingIsToldOnce(t *testing.T) {
 	l.want("1 all_down down 1", "101 pool_up degraded 1", "201 all_down down 1", "301 pool_up degraded 1", "401 all_down down 1", "501 pool_up degraded 1")
 }
 
+// TestFlappingForHoursIsToldLessAndLess checks that incidents of one endpoint after each other cause fewer and fewer notices, while
+// other endpoints, outages of the pool and their ends do not wait.
+func TestFlappingForHoursIsToldLessAndLess(t *testing.T) {
+	l := newTimeline(t)
+	for i := range 8 * 40 { // 8 hours
+		l.at(90*i, event.BreakerOpened, "one", uint64(i+1)).at(90*i+45, event.IncidentOver, "", uint64(i+1))
+	}
+	if n := len(l.told); n < 30 || n > 42 {
+		t.Errorf("there were %d notices in 8 hours", n)
+	}
+	last := func(want string) {
+		t.Helper()
+		l.until(l.second + 61)
+		if got := l.told[len(l.told)-1]; !strings.Contains(got, want) {
+			t.Errorf("the last notice is %s, want %s", got, want)
+		}
+	}
+	l.at(l.second, event.BreakerOpened, "two", 1000)
+	last("breaker_opened degraded")
+	l.at(l.second, event.AllDown, "", 1000)
+	last("all_down down")
+	l.until(l.second + 4000)
+	l.at(l.second, event.BreakerOpened, "one", 2000)
+	l.until(l.second + 2)
+	last("breaker_opened degraded 1")
+	l.at(l.second, event.IncidentOver, "", 2000)
+	last("incident_over well 1")
+}
+
 // TestOnlyWantedEventsAreNews checks that only wanted events cause a notice, and that the end of an
 // incident causes one only if a notice told of its beginning.
 func TestOnlyWantedEventsAreNews(t *testing.T) {
