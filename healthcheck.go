@@ -115,6 +115,9 @@ func (h *Health) validate() error {
 	if h == nil {
 		return nil
 	}
+	if err := offAlone("health", h.Off, h, &Health{Off: true}); err != nil {
+		return err
+	}
 	if err := validateAsk(h.Method, h.URI); err != nil {
 		return err
 	}

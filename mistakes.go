@@ -183,6 +183,14 @@ func (e *Endpoint) checkTwice() error {
 	return nil
 }
 
+// offAlone refuses a block that is off and has other options. alone is the block with nothing but off.
+func offAlone(name string, off bool, block, alone any) error {
+	if off && !reflect.DeepEqual(block, alone) {
+		return fmt.Errorf("%s: remove off, or the other options, which have no effect", name)
+	}
+	return nil
+}
+
 // leastDuration is the shortest duration that an option can have. Shorter ones are numbers in JSON without
 // a unit, which Caddy takes for nanoseconds.
 const leastDuration = 100 * time.Microsecond

@@ -126,10 +126,13 @@ func TestMistakesInJSON(t *testing.T) {
 		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 1, "per": "1s"}, {"amount": 2, "per": "1s", "of": "requests"}]}]`: "requests per 1s are given twice",
 		`"endpoints": [{"upstream": "one:1", "set_json": [{"path": "a", "value": 1}, {"path": "a", "value": 2}]}]`:                   "set_json a is given twice",
 		`"affinity": [{"by": "text", "value": "{query.user}"}]`:                                                                      "{query.user} has no value: write {http.request.uri.query.user}",
-		`"timeout": 5`:                   `timeout is only 5ns; write a unit, as in "5s"`,
-		`"breaker": {"open_for": 60000}`: `breaker.open_for is only 60µs; write a unit`,
-		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 600, "per": 60}]}]`: `endpoints[0].limits[0].per is only 60ns; write a unit`,
-		`"health": {"headers": {"X:": ["1"]}}`:                                         "health: header X:: leave out the colon",
+		`"retry": {"off": true, "attempts": 2}`:                                                                                      "retry: remove off, or the other options, which have no effect",
+		`"breaker": {"off": true, "step": "1s"}`:                                                                                     "breaker: remove off, or the other options, which have no effect",
+		`"health": {"off": true, "uri": "/x"}`:                                                                                       "health: remove off, or the other options, which have no effect",
+		`"timeout": 5`:                                                                                                               `timeout is only 5ns; write a unit, as in "5s"`,
+		`"breaker": {"open_for": 60000}`:                                                                                             `breaker.open_for is only 60µs; write a unit`,
+		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 600, "per": 60}]}]`:                                               `endpoints[0].limits[0].per is only 60ns; write a unit`,
+		`"health": {"headers": {"X:": ["1"]}}`:                                                                                       "health: header X:: leave out the colon",
 	} {
 		config := fmt.Sprintf(`{"upstreams": [{"dial": "one:1"}], "load_balancing": {"selection_policy": {"policy": "failover", %s}}}`, policy)
 		_, end, err := provisioned(t, []byte(config))

@@ -41,6 +41,9 @@ func (b *Breaker) validate() error {
 	if b == nil {
 		return nil
 	}
+	if err := offAlone("breaker", b.Off, b, &Breaker{Off: true}); err != nil {
+		return err
+	}
 	switch {
 	case b.ConsecutiveFailures != nil && *b.ConsecutiveFailures < 0:
 		return errors.New("breaker: consecutive_failures must not be negative")
@@ -105,6 +108,9 @@ func (b *Breaker) config(timeout time.Duration) *breaker.Config {
 func (r *Retry) validate() error {
 	if r == nil {
 		return nil
+	}
+	if err := offAlone("retry", r.Off, r, &Retry{Off: true}); err != nil {
+		return err
 	}
 	switch {
 	case r.Attempts < 0:
