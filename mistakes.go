@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -283,16 +284,35 @@ func (p *Policy) doubled(matcher caddy.ModuleMap) (found []*Endpoint) {
 		if err != nil {
 			continue
 		}
-		base := strings.TrimRight(u.Path, "/")
-		under := func(path string) bool {
-			rest, ok := strings.CutPrefix(path, base)
-			return ok && (rest == "" || rest[0] == '/' || rest == "*")
-		}
-		if base != "" && slices.ContainsFunc(paths, under) {
+		if slices.ContainsFunc(paths, func(path string) bool { return repeats(u, path) }) {
 			found = append(found, e)
 		}
 	}
 	return found
+}
+
+// repeats reports whether a path, which may end with a star, begins with the path of a base URL.
+func repeats(base *url.URL, path string) bool {
+	of := strings.TrimRight(base.Path, "/")
+	rest, ok := strings.CutPrefix(path, of)
+	return ok && of != "" && (rest == "" || rest[0] == '/' || rest[0] == '?' || rest == "*")
+}
+
+// warnOfChecks warns of health checks whose URI begins with the path of the base URL, which it follows anyway.
+func (p *Policy) warnOfChecks() {
+	for _, t := range p.handler.Targets {
+		uri := ""
+		if p.Health != nil {
+			uri = p.Health.URI
+		}
+		if t.Health != nil {
+			uri = cmp.Or(t.Health.Uri, uri)
+		}
+		if t.URL != nil && repeats(t.URL, uri) {
+			p.handler.Logger.Warn("health checks get the path of the base URL twice, because their uri follows it: leave it out of the uri",
+				zap.String("pool", p.Name), zap.String("endpoint", t.Name), zap.String("uri", uri), zap.String("base", t.URL.Path))
+		}
+	}
 }
 
 // warnOfTimes warns of a deadline that leaves no time for another endpoint after a timeout, and of a hedge

@@ -3,6 +3,7 @@ package failover
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,73 +15,74 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // TestMistakesThatParse checks that values which parse and cannot be meant are errors with a cure.
 func TestMistakesThatParse(t *testing.T) {
-	endpoint := func(lines string) string {
+	within := func(lines string) string {
 		return "api openai\nendpoint http://one:1 {\n" + lines + "\n}"
 	}
 	pool := func(lines string) string { return "endpoint http://one:1\n" + lines }
 	for lines, want := range map[string]string{
 		// Values that never come.
-		endpoint("key $SECRET"):                                `key: $SECRET is no variable of Caddy: write {env.SECRET}, at Caddyfile:4`,
-		endpoint("key {env:SECRET}"):                           `key: {env:SECRET} has no value: write {env.SECRET}, at Caddyfile:4`,
-		endpoint("key {file.secret}"):                          `is a part of the request's path: write the path of a file with a slash, as {file./run/secrets/secret}`,
-		endpoint("key {$NOT_SET_ANYWHERE}"):                    `key: the key is missing; is a variable that it should come from not set?, at Caddyfile:5`,
-		endpoint("key {header.X-Key}"):                         `key: a key belongs to the endpoint, and no client may set it`,
-		endpoint("key {http.request.cookie.key}"):              `key: a key belongs to the endpoint, and no client may set it`,
-		endpoint(`header X-Api-Key ${SECRET}`):                 `header X-Api-Key: ${SECRET} is no variable of Caddy: write {env.SECRET}, at Caddyfile:5`,
-		endpoint(`header Authorization "Bearer {Env.SECRET}"`): `header Authorization: {Env.SECRET} has no value: write {env.SECRET}, at Caddyfile:5`,
-		endpoint(`header X-User {headers.X-User}`):             `header X-User: {headers.X-User} has no value; did you mean {http.request.header.X-User}?, at Caddyfile:5`,
-		endpoint(`set_json user {cookies.user}`):               `set_json user: {cookies.user} has no value; did you mean {http.request.cookie.user}?, at Caddyfile:5`,
-		pool("affinity {htp.request.host}"):                    `affinity: {htp.request.host} has no value; did you mean {http.request.host}?, at Caddyfile:4`,
-		pool("scope {qeury.model}"):                            `scope: {qeury.model} has no value; did you mean {http.request.uri.query.model}?, at Caddyfile:4`,
+		within("key $SECRET"):                                `key: $SECRET is no variable of Caddy: write {env.SECRET}, at Caddyfile:4`,
+		within("key {env:SECRET}"):                           `key: {env:SECRET} has no value: write {env.SECRET}, at Caddyfile:4`,
+		within("key {file.secret}"):                          `is a part of the request's path: write the path of a file with a slash, as {file./run/secrets/secret}`,
+		within("key {$NOT_SET_ANYWHERE}"):                    `key: the key is missing; is a variable that it should come from not set?, at Caddyfile:5`,
+		within("key {header.X-Key}"):                         `key: a key belongs to the endpoint, and no client may set it`,
+		within("key {http.request.cookie.key}"):              `key: a key belongs to the endpoint, and no client may set it`,
+		within(`header X-Api-Key ${SECRET}`):                 `header X-Api-Key: ${SECRET} is no variable of Caddy: write {env.SECRET}, at Caddyfile:5`,
+		within(`header Authorization "Bearer {Env.SECRET}"`): `header Authorization: {Env.SECRET} has no value: write {env.SECRET}, at Caddyfile:5`,
+		within(`header X-User {headers.X-User}`):             `header X-User: {headers.X-User} has no value; did you mean {http.request.header.X-User}?, at Caddyfile:5`,
+		within(`set_json user {cookies.user}`):               `set_json user: {cookies.user} has no value; did you mean {http.request.cookie.user}?, at Caddyfile:5`,
+		pool("affinity {htp.request.host}"):                  `affinity: {htp.request.host} has no value; did you mean {http.request.host}?, at Caddyfile:4`,
+		pool("scope {qeury.model}"):                          `scope: {qeury.model} has no value; did you mean {http.request.uri.query.model}?, at Caddyfile:4`,
 		// Header fields that cannot be sent, and operations that undo each other.
-		endpoint(`header X-Key: value`):             `header X-Key:: leave out the colon, at Caddyfile:5`,
-		endpoint(`header "X Key" value`):            `header "X Key": want the name of a field, such as X-Api-Key, at Caddyfile:5`,
-		endpoint(`header + value`):                  `header: the name of the field is missing, at Caddyfile:5`,
-		endpoint(`header -`):                        `header: the name of the field is missing, at Caddyfile:5`,
-		endpoint("header X-Key \"a\nb\""):           `header X-Key: the value has a line break or another control character`,
-		endpoint(`header Content-Length 5`):         `header Content-Length: Caddy sets it itself; remove the option, at Caddyfile:5`,
-		endpoint("header X-Key a\nheader x-key b"):  `header x-key is given twice; write +x-key for each of several values, at Caddyfile:6`,
-		endpoint("header X-Key a\nheader +X-Key b"): `header X-Key: it is set and added to; write +X-Key for each value, at Caddyfile:6`,
-		endpoint("header X-Key a\nheader -X-Key"):   `header X-Key: it is set and removed; write one of them, at Caddyfile:6`,
-		pool("health {\nheader X-Key: value\n}"):    `health: header X-Key:: leave out the colon, at Caddyfile:4`,
+		within(`header X-Key: value`):             `header X-Key:: leave out the colon, at Caddyfile:5`,
+		within(`header "X Key" value`):            `header "X Key": want the name of a field, such as X-Api-Key, at Caddyfile:5`,
+		within(`header + value`):                  `header: the name of the field is missing, at Caddyfile:5`,
+		within(`header -`):                        `header: the name of the field is missing, at Caddyfile:5`,
+		within("header X-Key \"a\nb\""):           `header X-Key: the value has a line break or another control character`,
+		within(`header Content-Length 5`):         `header Content-Length: Caddy sets it itself; remove the option, at Caddyfile:5`,
+		within("header X-Key a\nheader x-key b"):  `header x-key is given twice; write +x-key for each of several values, at Caddyfile:6`,
+		within("header X-Key a\nheader +X-Key b"): `header X-Key: it is set and added to; write +X-Key for each value, at Caddyfile:6`,
+		within("header X-Key a\nheader -X-Key"):   `header X-Key: it is set and removed; write one of them, at Caddyfile:6`,
+		pool("health {\nheader X-Key: value\n}"):  `health: header X-Key:: leave out the colon, at Caddyfile:4`,
 		// The same again.
-		endpoint("limit 5 requests per 1m\nlimit 6 requests per 60s"): `limit: requests per 1m0s are given twice, at Caddyfile:6`,
-		endpoint("set_json a 1\nset_json a 2"):                        `set_json a is given twice, at Caddyfile:6`,
-		endpoint("set_json a.b 1\nset_json a 2"):                      `set_json a replaces set_json a.b: swap them, at Caddyfile:6`,
+		within("limit 5 requests per 1m\nlimit 6 requests per 60s"): `limit: requests per 1m0s are given twice, at Caddyfile:6`,
+		within("set_json a 1\nset_json a 2"):                        `set_json a is given twice, at Caddyfile:6`,
+		within("set_json a.b 1\nset_json a 2"):                      `set_json a replaces set_json a.b: swap them, at Caddyfile:6`,
 		// Other forms of a value.
-		pool("timeout 500 ms"):                          `want a duration such as 500ms or 1m30s; did you mean 500ms?, at Caddyfile:4`,
-		pool("timeout 5sec"):                            `did you mean 5s?`,
-		pool("timeout 1.5 minutes"):                     `did you mean 1.5m?`,
-		pool("timeout 5 apples"):                        `invalid timeout "5": want a duration such as 500ms or 1m30s; did you mean 5s?`,
-		pool("timeout 5s /slow"):                        `unexpected argument "/slow" of timeout; a matcher comes first: timeout /slow 5s, at Caddyfile:4`,
-		pool("timeout slow/* 5s"):                       `timeout: invalid matcher "slow/*": want a path that begins with a slash, at Caddyfile:4`,
-		pool("sla {\nwindow 30 days\n}"):                `did you mean 30d?`,
-		pool("sla {\navailability 99.9\n}"):             `want 0% to 100%, or 0 to 1; did you mean 99.9%?, at Caddyfile:5`,
-		pool("overflow 140%"):                           `did you mean 1.4?`,
-		pool("retry 3"):                                 `write retry { attempts 3 }, on lines of their own`,
-		pool("retry {\nmethods GET,POST\n}"):            `retry: invalid method "GET,POST": separate methods by spaces`,
-		pool("failure_status 500,502"):                  `separate statuses by spaces, at Caddyfile:4`,
-		pool("health GET /healthz"):                     `write health { uri /healthz; method GET }, on lines of their own, at Caddyfile:4`,
-		pool("health {\nuri /\nmethod get\n}"):          `health: invalid method "get": want one method, such as GET`,
-		pool("all_down 5s"):                             `all_down 5s: write all_down wait 5s, or fail_fast or try_anyway, at Caddyfile:4`,
-		pool("affinity ip_hash"):                        `did you mean client_ip?`,
-		pool("affinity header X-User"):                  `affinity header: write affinity {header.X-User}, at Caddyfile:4`,
-		pool("api claude"):                              `did you mean anthropic?`,
-		endpoint("tls_insecure_skip_verify"):            `unknown option tls_insecure_skip_verify of endpoint; it is an option of the proxy, in a block transport http`,
-		endpoint("max_fails 3"):                         `it is an option of the proxy, outside the block endpoint`,
-		endpoint("backup"):                              `did you mean priority?`,
-		endpoint("health /x"):                           `write health GET /x, at Caddyfile:5`,
-		pool("dial_timeout 2s"):                         `it is an option of the proxy, in a block transport http`,
-		pool("retries 3"):                               `did you mean attempts, in the block retry?`,
-		endpoint("limit 5 requests per minute"):         `did you mean 1m?`,
-		endpoint("schedule 0 3 * * SUN 2h {\ndrain\n}"): `schedule: write the five fields of the expression in quotes, as in schedule "0 3 * * SUN" 2h`,
-		endpoint("set_json model = x"):                  `set_json model: want optional, not "x"; leave out the =, at Caddyfile:5`,
-		endpoint(`set_json a {"b": 1}`):                 `write JSON with spaces in backquotes, at Caddyfile:5`,
+		pool("timeout 500 ms"):                        `want a duration such as 500ms or 1m30s; did you mean 500ms?, at Caddyfile:4`,
+		pool("timeout 5sec"):                          `did you mean 5s?`,
+		pool("timeout 1.5 minutes"):                   `did you mean 1.5m?`,
+		pool("timeout 5 apples"):                      `invalid timeout "5": want a duration such as 500ms or 1m30s; did you mean 5s?`,
+		pool("timeout 5s /slow"):                      `unexpected argument "/slow" of timeout; a matcher comes first: timeout /slow 5s, at Caddyfile:4`,
+		pool("timeout slow/* 5s"):                     `timeout: invalid matcher "slow/*": want a path that begins with a slash, at Caddyfile:4`,
+		pool("sla {\nwindow 30 days\n}"):              `did you mean 30d?`,
+		pool("sla {\navailability 99.9\n}"):           `want 0% to 100%, or 0 to 1; did you mean 99.9%?, at Caddyfile:5`,
+		pool("overflow 140%"):                         `did you mean 1.4?`,
+		pool("retry 3"):                               `write retry { attempts 3 }, on lines of their own`,
+		pool("retry {\nmethods GET,POST\n}"):          `retry: invalid method "GET,POST": separate methods by spaces`,
+		pool("failure_status 500,502"):                `separate statuses by spaces, at Caddyfile:4`,
+		pool("health GET /healthz"):                   `write health { uri /healthz; method GET }, on lines of their own, at Caddyfile:4`,
+		pool("health {\nuri /\nmethod get\n}"):        `health: invalid method "get": want one method, such as GET`,
+		pool("all_down 5s"):                           `all_down 5s: write all_down wait 5s, or fail_fast or try_anyway, at Caddyfile:4`,
+		pool("affinity ip_hash"):                      `did you mean client_ip?`,
+		pool("affinity header X-User"):                `affinity header: write affinity {header.X-User}, at Caddyfile:4`,
+		pool("api claude"):                            `did you mean anthropic?`,
+		within("tls_insecure_skip_verify"):            `unknown option tls_insecure_skip_verify of endpoint; it is an option of the proxy, in a block transport http`,
+		within("max_fails 3"):                         `it is an option of the proxy, outside the block endpoint`,
+		within("backup"):                              `did you mean priority?`,
+		within("health /x"):                           `write health GET /x, at Caddyfile:5`,
+		pool("dial_timeout 2s"):                       `it is an option of the proxy, in a block transport http`,
+		pool("retries 3"):                             `did you mean attempts, in the block retry?`,
+		within("limit 5 requests per minute"):         `did you mean 1m?`,
+		within("schedule 0 3 * * SUN 2h {\ndrain\n}"): `schedule: write the five fields of the expression in quotes, as in schedule "0 3 * * SUN" 2h`,
+		within("set_json model = x"):                  `set_json model: want optional, not "x"; leave out the =, at Caddyfile:5`,
+		within(`set_json a {"b": 1}`):                 `write JSON with spaces in backquotes, at Caddyfile:5`,
 	} {
 		got := adaptError(":80 {\nfailover {\n" + lines + "\n}\n}\n")
 		if !strings.Contains(got, want) {
@@ -191,6 +193,25 @@ func TestWarningsOfTimesAndRoutes(t *testing.T) {
 		}
 		if all := strings.Join(got, "\n"); !strings.Contains(all, test.want) || test.want == "" && all != "" {
 			t.Errorf("%s: got %q, want %q", test.name, all, test.want)
+		}
+	}
+}
+
+// TestChecksOfDoubledPathsAreWarnedOf checks which URIs of health checks repeat the path of the base URL.
+func TestChecksOfDoubledPathsAreWarnedOf(t *testing.T) {
+	base := &url.URL{Scheme: "https", Host: "one", Path: "/v1"}
+	for _, test := range []struct {
+		uri, own string
+		want     int
+	}{
+		{"/v1/health", "", 1}, {"/v1?deep", "", 1}, {"/health", "", 0}, {"/v1beta", "", 0}, {"", "", 0}, {"/health", "/v1/x", 1}, {"/v1/health", "/x", 0},
+	} {
+		core, logs := observer.New(zap.WarnLevel)
+		p := &Policy{Health: &Health{URI: test.uri}, handler: new(call.Handler)}
+		p.handler.Logger = zap.New(core)
+		p.handler.Targets = []*target.Target{{Name: "one", URL: base, Health: &endpoint.CheckOverride{Uri: test.own}}, {Name: "two"}}
+		if p.warnOfChecks(); logs.Len() != test.want {
+			t.Errorf("%q, own %q: %d warnings, want %d", test.uri, test.own, logs.Len(), test.want)
 		}
 	}
 }

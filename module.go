@@ -207,6 +207,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 	}
 	p.warn(plain)
 	p.warnOfTimes()
+	p.warnOfChecks()
 	p.warnOfEmptyRoutes(handler)
 	p.describePool()
 	memory.SetDefault()
