@@ -93,6 +93,9 @@ type Generation struct {
 	cancel   context.CancelFunc
 	sla      atomic.Pointer[sla.Objective] // nil: none
 	scopedBy string                        // as Handler.ScopedBy; guarded by Pool.Mu
+
+	// The first endpoint of each URL and its credentials, see isTwin. Pool.Mu guards it.
+	firsts map[[2]string]endpoint.Key
 }
 
 var generations atomic.Int64
@@ -119,9 +122,11 @@ func (p *Pool) Attach(h *Handler, config any) error {
 	p.runBy(g)
 	h.Generation = g
 	for _, t := range h.Targets {
-		m := p.joinLocked(endpoint.Key{Name: t.Name, Address: t.Address})
+		key := endpoint.Key{Name: t.Name, Address: t.Address}
+		m := p.joinLocked(key)
 		m.refs++
 		m.shared.target, m.shared.id, p.sharedWith = t, "", nil
+		m.shared.twin = g.isTwin(key, t)
 		t.State = m.State
 	}
 	if p.generation.Load() == nil {

@@ -81,6 +81,7 @@ type shared struct {
 	with   Fleet          // the fleet that was told; nil: none yet
 	id     string         // the endpoint's ID in the fleet
 	target *target.Target // the target of the first handler that has the endpoint
+	twin   bool           // an endpoint before it has its URL and credentials, so its ID has its name too
 	own    said           // about the whole endpoint
 	scopes map[string]*said
 	begun  uint64                 // attempts at the latest look
@@ -99,6 +100,21 @@ type said struct {
 	told    time.Time // when state was told
 	later   time.Time // when to tell what is no news to the others; zero: there is nothing
 	failed  time.Time // when the fleet was told that calls fail
+}
+
+// isTwin reports whether an endpoint before this one, in any handler of the generation, has the same URL and credentials, as they
+// are written. It needs Pool.Mu.
+func (g *Generation) isTwin(key endpoint.Key, t *target.Target) bool {
+	base, credentials := t.Written()
+	written := [2]string{base, credentials}
+	first, known := g.firsts[written]
+	if !known {
+		if g.firsts == nil {
+			g.firsts = make(map[[2]string]endpoint.Key)
+		}
+		g.firsts[written] = key
+	}
+	return known && first != key
 }
 
 // of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
@@ -133,7 +149,10 @@ func (p *Pool) shareLocked(now time.Time, cfg *breaker.Config, collected []event
 		}
 		if s.with != f || s.id == "" {
 			base, credentials := s.target.Identity()
-			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, orders: s.orders, demand: s.demand}
+			if s.twin {
+				credentials += "\n\n" + m.Name
+			}
+			*s = shared{with: f, id: f.ID(p.Name, base, credentials), target: s.target, twin: s.twin, orders: s.orders, demand: s.demand}
 			for _, fact := range f.About(s.id, now) {
 				var news []event.Event
 				var moved bool

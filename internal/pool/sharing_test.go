@@ -29,8 +29,8 @@ type edge struct {
 	stop func()
 }
 
-// newEdge starts an instance with the endpoints one and two. key is the credential of one.
-func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
+// newEdge starts an instance with the endpoints one and two, and more. key is the credential of one.
+func newEdge(t *testing.T, hub *fleettest.Hub, name, key string, more ...*target.Target) *edge {
 	t.Helper()
 	p := &Pool{Name: "api", Members: make(map[endpoint.Key]*PoolMember)}
 	p.Outbox = event.NewOutbox(func(event.Event) {}, func(event.Event) {})
@@ -51,6 +51,7 @@ func newEdge(t *testing.T, hub *fleettest.Hub, name, key string) *edge {
 		{Name: "one", Address: "one:80", Priority: 1, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer " + key}}}},
 		{Name: "two", Address: "two:80", Priority: 2, Weight: 1},
 	}
+	e.h.Targets = append(e.h.Targets, more...)
 	if err := p.Attach(e.h, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,50 @@ func TestHoldAtOneIsAHoldAtAll(t *testing.T) {
 		for i, e := range edges {
 			if !e.status().HeldUntil.IsZero() {
 				t.Errorf("edge %d holds until %v", i, e.status().HeldUntil)
+			}
+		}
+	})
+}
+
+// TestEndpointsOfOneURLAreApart checks that a drain and a hold at one of several endpoints with the same URL and credentials concern the same
+// one at others.
+func TestEndpointsOfOneURLAreApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		var edges []*edge
+		for _, name := range []string{"a", "b"} {
+			twin := func(name string) *target.Target {
+				return &target.Target{
+					Name: name, Address: "one:80", Priority: 3, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer key"}}},
+				}
+			}
+			e := newEdge(t, hub, name, "key", twin("small"), twin("tiny"))
+			defer e.stop()
+			edges = append(edges, e)
+		}
+		time.Sleep(time.Second)
+		for i, name := range []string{"one", "small", "tiny"} {
+			if _, err := edges[i%2].Operate(name, api.Order{Action: api.Drain}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			soon()
+			for k, e := range edges {
+				for _, s := range e.Status(time.Now()).Endpoints {
+					if s.Draining != (s.Name == name) {
+						t.Errorf("after a drain of %s, instance %d drains %s: %v", name, k, s.Name, s.Draining)
+					}
+				}
+			}
+			if _, err := edges[(i+1)%2].Operate(name, api.Order{Action: api.Enable}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			soon()
+		}
+		edges[0].call(outcome.RateLimited, 20*time.Second)
+		soon()
+		for _, s := range edges[1].Status(time.Now()).Endpoints {
+			if s.HeldUntil.IsZero() == (s.Name == "one") {
+				t.Errorf("%s is held until %v", s.Name, s.HeldUntil)
 			}
 		}
 	})
