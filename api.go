@@ -282,7 +282,7 @@ func (p *Policy) apiAnswers() ([]answer.Rule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("api %s: %w", api.Name, err)
 		}
-		rule.First = api.FirstElement
+		rule.First, rule.OfAPI = api.FirstElement, true
 		rule.OfQuota = a.OfQuota || rule.As == answer.Held && ofClient
 		if !byDefault && (rule.As == answer.Next || rule.As == answer.OK) {
 			for code := range rule.Status {

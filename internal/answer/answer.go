@@ -61,6 +61,8 @@ type Rule struct {
 	// OfQuota makes Held and Denied count only at endpoints whose quota and credentials are their
 	// own; elsewhere they are the client's. The Examiner ignores it: its callers decide.
 	OfQuota bool
+	// OfAPI says that the rule is the API's, not an option. The Examiner ignores it.
+	OfAPI bool
 
 	top   int  // number of the first name in Path
 	place int  // number of Path
@@ -130,6 +132,7 @@ const (
 	text   shape = iota // as one text or JSON document
 	events              // as server-sent events
 	lines               // as lines of one JSON value each
+	frames              // as one text, up to the end of the first message of an Amazon event stream
 	closed              // not at all
 )
 
@@ -149,6 +152,9 @@ func shapeOf(h http.Header) shape {
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines",
 		"application/json-seq", "application/stream+json", "application/x-json-stream":
 		return lines
+	}
+	if kind == "application/vnd.amazon.eventstream" {
+		return frames
 	}
 	switch family, _, _ := strings.Cut(kind, "/"); family {
 	case "image", "audio", "video", "font":

@@ -3,6 +3,7 @@ package answer
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -70,6 +71,24 @@ const (
 )
 
 // TestExaminer: the examiner knows the matching rule as soon as a body allows it.
+// TestFramesHoldNothingUp checks that rules see the first message of an Amazon event stream, and need no more.
+func TestFramesHoldNothingUp(t *testing.T) {
+	rules := NewRules([]Rule{rule(t, "200 throttlingException as failure")})
+	h := http.Header{"Content-Type": {"application/vnd.amazon.eventstream"}}
+	for text, matches := range map[string]bool{":event-type chunk": false, ":exception-type throttlingException": true} {
+		_, e := rules.Examine(200, h)
+		frame := append(binary.BigEndian.AppendUint32(nil, uint32(4+len(text))), text...)
+		for i, b := range frame {
+			if over := e.Add([]byte{b}); over != (i == len(frame)-1) && !matches {
+				t.Errorf("%s: over is %t after %d of %d bytes", text, over, i+1, len(frame))
+			}
+		}
+		if (e.Matched() != nil) != matches {
+			t.Errorf("%s: matched %v", text, e.Matched())
+		}
+	}
+}
+
 func TestExaminer(t *testing.T) {
 	const role = `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n"
 	const word = `data: {"choices":[{"delta":{"content":"hi"}}]}` + "\n\n"

@@ -3,6 +3,7 @@ package answer
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"io"
 	"net/http"
 )
@@ -91,10 +92,16 @@ func (e *Examiner) Add(more []byte) (over bool) {
 		if !e.begun {
 			e.begins()
 		}
-		e.full = len(e.plain) >= LooksAt || len(e.packed) >= LooksAt
+		e.full = len(e.plain) >= LooksAt || len(e.packed) >= LooksAt || e.shape == frames && hasFrame(e.plain)
 		e.look(e.full)
 	}
 	return e.over
+}
+
+// hasFrame reports whether the first message of an Amazon event stream has arrived. It begins with its
+// length: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
+func hasFrame(stream []byte) bool {
+	return len(stream) >= 4 && uint64(len(stream)) >= uint64(binary.BigEndian.Uint32(stream))
 }
 
 // End ends the body: the Examiner decides by what was added.

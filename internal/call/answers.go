@@ -9,6 +9,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/grpc"
+	"github.com/apifailover/caddy-failover/internal/jsondoc"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
 
@@ -62,6 +63,9 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	if looked {
 		now = time.Now()
 	}
+	if rule != nil && rule.OfAPI && c.describes(resp) {
+		rule = nil
+	}
 	switch {
 	case rule == nil && flaw != "" && a.Answered(now):
 		if h, ok := resp.Body.(*held); ok {
@@ -104,6 +108,20 @@ func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rul
 	}
 	return e.Matched(), flaw, true
 }
+
+// describes reports whether an answer describes a thing that was asked for by GET, such as an earlier call
+// that failed. Errors in it are not the endpoint's now.
+func (c *Call) describes(resp *http.Response) bool {
+	h, ok := resp.Body.(*held)
+	if !ok || c.Request.Method != http.MethodGet || resp.StatusCode/100 != 2 {
+		return false
+	}
+	body := answer.Unpack(resp.Header, h.bytes())
+	_, found := jsondoc.Find(body, idPath, true)
+	return found == jsondoc.Here
+}
+
+var idPath = jsondoc.Named("id")
 
 // wantsData reports whether an answer is data in any case, by its API: it is a good answer to a POST.
 func (c *Call) wantsData(resp *http.Response) bool {
