@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/api"
@@ -31,7 +32,7 @@ func (b *Bounds) Meters() bool {
 type metered struct {
 	quota.Limit
 	quota.Bucket
-	since time.Time // when the limit was seen first
+	since time.Time // when the limit, or one of its period, was seen first
 
 	share  share      // the share that scaled is for
 	scaled quota.Rate // the rate of this instance's part
@@ -47,16 +48,53 @@ type Tokens struct {
 	known  bool      // the booking has been corrected
 }
 
-// bucketLocked returns the bucket of the i-th limit. It is empty if the limit is new or has changed.
+// mostBuckets bounds the limits of which an endpoint knows what is in use. Configurations that run
+// beside each other may have different ones.
+const mostBuckets = 16
+
+// bucketLocked returns the bucket of the i-th limit. A limit of another amount or burst keeps what is
+// in use; a new one, or one of another period, has an empty bucket.
 func (s *State) bucketLocked(i int, r *quota.Rate, now time.Time) *metered {
 	for len(s.quotas) <= i {
 		s.quotas = append(s.quotas, metered{})
 	}
 	m := &s.quotas[i]
-	if m.Limit != r.Limit { // a new bucket has a zero Limit
+	if m.Limit == r.Limit {
+		return m
+	}
+	like := slices.IndexFunc(s.quotas, func(m metered) bool { return m.Limit == r.Limit })
+	if like < 0 {
+		like = slices.IndexFunc(s.quotas, func(m metered) bool { return m.Of == r.Of && m.Per == r.Per })
+	}
+	switch {
+	case like >= 0:
+		s.quotas[i], s.quotas[like] = s.quotas[like], s.quotas[i]
+		m.adopt(now, r)
+	case m.Limit == (quota.Limit{}): // a new bucket
+		*m = metered{Limit: r.Limit, since: now}
+	default:
+		if len(s.quotas) < mostBuckets {
+			s.quotas = append(s.quotas, *m)
+			m = &s.quotas[i]
+		}
 		*m = metered{Limit: r.Limit, since: now}
 	}
 	return m
+}
+
+// adopt changes the bucket to a limit with the same period.
+func (m *metered) adopt(now time.Time, r *quota.Rate) {
+	if m.Limit == r.Limit {
+		return
+	}
+	before := m.Limit.Rate()
+	m.Limit = r.Limit
+	if m.share != (share{}) {
+		before = m.scaled
+		m.scaled = r.Part(m.share.part, m.share.of)
+		r = &m.scaled
+	}
+	m.Changed(now, &before, r)
 }
 
 // limitLocked returns the bucket of the i-th limit and its rate. If instances share the limit, it is

@@ -33,23 +33,59 @@ func TestNoAttemptClosesAnEndpointForLong(t *testing.T) {
 	}
 }
 
-// TestALimitThatChangesForgetsBookings checks that bookings of an old limit do not count in the new one.
-func TestALimitThatChangesForgetsBookings(t *testing.T) {
+// TestALimitThatChangesKeepsWhatIsInUse checks that another amount, another order and a further limit change nothing of
+// what is in use, also while two configurations take turns, and that bookings do not count in a new limit.
+func TestALimitThatChangesKeepsWhatIsInUse(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	bounds := func(amount int64) *Bounds {
-		return &Bounds{Rates: []quota.Rate{quota.Limit{Of: quota.Tokens, Amount: amount, Per: time.Hour, Burst: amount}.Rate()}}
+	bounds := func(limits ...quota.Limit) *Bounds {
+		b := new(Bounds)
+		for _, l := range limits {
+			b.Rates = append(b.Rates, l.Rate())
+		}
+		return b
 	}
+	tokens := func(amount int64) quota.Limit {
+		return quota.Limit{Of: quota.Tokens, Amount: amount, Per: time.Hour, Burst: amount}
+	}
+	requests := quota.Limit{Of: quota.Requests, Amount: 50, Per: time.Minute, Burst: 50}
+	daily := quota.Limit{Of: quota.Tokens, Amount: 1e6, Per: 24 * time.Hour, Burst: 1e6}
 	s := &State{Owner: heedless{}}
 	a := &trip{}
 	a.Tokens = &Tokens{Asked: 900}
-	s.Acquire(a, now, &breaker.Config{}, bounds(1000), AdmitNormally)
-	next := bounds(2000)
-	if left := s.Limits(next, now.Add(time.Second))[0].Left; left != 2000 {
-		t.Errorf("%d are left of the new limit", left)
+	s.Acquire(a, now, &breaker.Config{}, bounds(tokens(1000)), AdmitNormally)
+	for round := range 100 {
+		for _, test := range []struct {
+			bounds *Bounds
+			left   []int64
+			waits  bool // for 500 tokens
+		}{
+			{bounds(tokens(2000)), []int64{1100}, false},
+			{bounds(requests, tokens(2000)), []int64{50, 1100}, false},
+			{bounds(tokens(1000), requests), []int64{100, 50}, true},
+			{bounds(daily, tokens(1000)), []int64{1e6, 100}, true},
+		} {
+			for i, l := range s.Limits(test.bounds, now) {
+				if l.Left != test.left[i] {
+					t.Fatalf("round %d, %v: %d are left, want %d", round, test.bounds.Rates[i].Limit, l.Left, test.left[i])
+				}
+			}
+			if wait := s.Ready(test.bounds, now, 500).Sub(now); (wait > 0) != test.waits {
+				t.Fatalf("round %d, %v: room for 500 tokens in %v", round, test.bounds.Rates, wait)
+			}
+		}
 	}
-	s.Used(a, now.Add(2*time.Second), next, 50)
-	if left := s.Limits(next, now.Add(2*time.Second))[0].Left; left != 2000 {
-		t.Errorf("%d are left of the new limit after an answer that booked the old one", left)
+	if wait := s.Ready(bounds(tokens(500)), now, 1).Sub(now); wait < 59*time.Minute || wait > time.Hour {
+		t.Errorf("a limit of 500, of which 900 are in use, has room in %v", wait)
+	}
+	if len(s.quotas) > 3 {
+		t.Errorf("%d buckets for 3 limits", len(s.quotas))
+	}
+	s.Used(a, now.Add(time.Second), bounds(tokens(2000), quota.Limit{Of: quota.Tokens, Amount: 5000, Per: time.Minute, Burst: 5000}), 50)
+	for i, want := range []int64{1950, 5000} {
+		b := bounds(tokens(2000), quota.Limit{Of: quota.Tokens, Amount: 5000, Per: time.Minute, Burst: 5000})
+		if left := s.Limits(b, now.Add(time.Second))[i].Left; left != want {
+			t.Errorf("%d are left of %v, want %d", left, b.Rates[i].Limit, want)
+		}
 	}
 }
 
