@@ -295,6 +295,26 @@ func TestInstanceThatEndsIsGone(t *testing.T) {
 	})
 }
 
+// TestAfterAPauseTheOthersAreNotKnown: an instance that was stopped for a while does not take the others, of which it has not heard meanwhile, for gone.
+func TestAfterAPauseTheOthersAreNotKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var steady []bool
+		n := fleet.NewNode(fleet.Settings{Fleet: "eu", Instance: "a", Beat: func(known bool, _ time.Duration, _ time.Time) {
+			steady = append(steady, known)
+			if len(steady) == 10 {
+				time.Sleep(time.Minute)
+			}
+		}})
+		stop := n.Run(fleettest.NewHub())
+		time.Sleep(80 * time.Second)
+		stop()
+		synctest.Wait()
+		if !steady[9] || steady[10] || steady[12] || !steady[len(steady)-1] {
+			t.Errorf("the others are known: %v, and after the pause: %v", steady[:10], steady[10:])
+		}
+	})
+}
+
 func TestTwoOfOneNameBecomeTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := fleettest.NewHub()
