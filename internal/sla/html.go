@@ -108,7 +108,7 @@ func (rep Report) availabilityChart() *chart {
 	}
 	say := rep.Language.say
 	c := &chart{Title: say("Availability"), Top: "100%", Bottom: formatShare(floor)}
-	c.Note = say("%s at worst, at %s", formatPercent(worst.Availability()), formatTime(worst.Start))
+	c.Note = say("%s at worst, in the %s from %s", formatPercent(worst.Availability()), formatStep(Duration(rep.ChartStep)), formatTime(worst.Start))
 	c.draw(points, floor, 1)
 	return c
 }
@@ -131,7 +131,7 @@ func (rep Report) latencyChart() *chart {
 	}
 	say := rep.Language.say
 	c := &chart{Title: say("Latency (p95)"), Top: formatLatency(Duration(slowest.P95)), Bottom: "0"}
-	c.Note = say("%s at worst, at %s", c.Top, formatTime(slowest.Start))
+	c.Note = say("%s at worst, in the %s from %s", c.Top, formatStep(Duration(rep.ChartStep)), formatTime(slowest.Start))
 	c.draw(points, 0, slowest.P95.Seconds())
 	return c
 }

@@ -72,7 +72,7 @@ var chinese = map[string]string{
 	"Latency (p95)":                    "延迟（95 分位）",
 	"Error budget left (availability)": "剩余错误预算（可用性）",
 	"Error budget left (latency)":      "剩余错误预算（延迟）",
-	"%s at worst, at %s":               "最差 %s，在 %s",
+	"%s at worst, in the %s from %s":   "最差 %[1]s，在自 %[3]s 起的 %[2]s 内",
 	"%s at the end":                    "期末 %s",
 	"No requests in this range.":       "此期间没有请求。",
 	"Results":                          "结果",

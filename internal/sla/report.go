@@ -47,6 +47,8 @@ type Report struct {
 	// the error budgets of the range that was left.
 	Timeline []Step        `json:"-"`
 	Budget   []BudgetPoint `json:"-"`
+
+	ChartStep time.Duration `json:"-"` // length of a step of Timeline
 }
 
 // Result is what the pool or one endpoint achieved. Its error budget is the part of the
@@ -137,6 +139,7 @@ func NewReport(q Query, snapshots ...*Snapshot) Report {
 	rep.addFailovers(snapshots, l)
 	rep.addWorstHours(pool, l, cmp.Or(q.WorstHours, 5))
 	step := stepFor(q.Now, rep.From, rep.To.Sub(rep.From), chartSteps)
+	rep.ChartStep = step
 	rep.Timeline = stepsOf(pool, q.Now, rep.From, rep.To, step, o.LatencyTarget)
 	if o.Availability > 0 || o.latencyRatio() > 0 {
 		rep.Budget = o.budgetOf(rep.Timeline, rep.From, rep.To, step)

@@ -101,7 +101,7 @@ func TestReport(t *testing.T) {
 	if err := rep.WriteJSON(&text); err != nil {
 		t.Fatal(err)
 	}
-	rep.Timeline, rep.Budget = nil, nil // JSON does not contain them
+	rep.Timeline, rep.Budget, rep.ChartStep = nil, nil, 0 // JSON does not contain them
 	var again Report
 	if err := json.Unmarshal(text.Bytes(), &again); err != nil || !reflect.DeepEqual(again, rep) {
 		t.Errorf("read from JSON (%v):\n got %+v\nwant %+v", err, again, rep)
