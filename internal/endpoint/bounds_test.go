@@ -74,8 +74,8 @@ func TestALimitThatChangesKeepsWhatIsInUse(t *testing.T) {
 			}
 		}
 	}
-	if wait := s.Ready(bounds(tokens(500)), now, 1).Sub(now); wait < 59*time.Minute || wait > time.Hour {
-		t.Errorf("a limit of 500, of which 900 are in use, has room in %v", wait)
+	if wait := s.Ready(bounds(tokens(500)), now, 500).Sub(now); wait < 59*time.Minute || wait > time.Hour {
+		t.Errorf("a limit of 500, of which 900 are in use, has room for 500 in %v", wait)
 	}
 	if len(s.quotas) > 3 {
 		t.Errorf("%d buckets for 3 limits", len(s.quotas))
