@@ -13,6 +13,7 @@ const (
 	maxPeers   = 5000
 	maxFacts   = 20000
 	maxScoped  = 15000 // of these, about one scope of an endpoint
+	maxOrders  = 1000  // orders for which there is room beside them
 	maxEvents  = 1000
 	activeFor  = 10 * time.Second // for which calls at an endpoint count
 	overFor    = 10 * time.Second // for which a fact that is over is remembered
@@ -148,7 +149,15 @@ func newest(last *noted, now time.Time) uint64 {
 // hasRoomLocked reports whether one more fact can be remembered. Facts about scopes leave room for
 // those about whole endpoints.
 func (b *Book) hasRoomLocked(f *Fact) bool {
-	return b.count < maxFacts && (f.Scope == "" || b.scoped < maxScoped)
+	return b.count < withOrders(maxFacts, f.Kind) && (f.Scope == "" || b.scoped < maxScoped)
+}
+
+// withOrders returns how many facts there may be before one of a kind is refused: other facts leave room for orders.
+func withOrders(most int, k Kind) int {
+	if k == Order {
+		return most + maxOrders
+	}
+	return most
 }
 
 // enterLocked counts one more fact, and returns those of its place.

@@ -91,6 +91,7 @@ type Node struct {
 	instance string
 	serial   uint64
 	own      map[string]*ownFact
+	swept    time.Time // when own facts that are over were dropped last, for want of room
 	queue    []Fact
 	engines  []*session
 	tokens   float64
@@ -187,9 +188,12 @@ func (n *Node) Tell(f Fact, now time.Time) {
 		n.poke()
 		return
 	}
-	if n.own[key] == nil && len(n.own) >= maxOwn {
-		n.forgetLocked(now)
-		if len(n.own) >= maxOwn {
+	if most := withOrders(maxOwn, f.Kind); n.own[key] == nil && len(n.own) >= most {
+		if now.Sub(n.swept) >= sweepEach || now.Before(n.swept) { // it looks at all
+			n.swept = now
+			n.forgetLocked(now)
+		}
+		if len(n.own) >= most {
 			n.drop(DroppedQueue)
 			return
 		}

@@ -295,6 +295,30 @@ func TestInstanceThatEndsIsGone(t *testing.T) {
 	})
 }
 
+// TestOrdersHaveRoom: an order reaches others while more is out than instances can tell and remember.
+func TestOrdersHaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := fleettest.NewHub()
+		a, b := join(t, hub, "a"), join(t, hub, "b")
+		time.Sleep(time.Second)
+		for i := range 21_000 {
+			f := fleet.Fact{Kind: fleet.Breaker, State: fleet.Opened, Endpoint: a.ID("api", fmt.Sprint(i), ""), Left: 5 * time.Minute, Instance: "x", Boot: "x", Serial: uint64(i)}
+			b.Book.Take(&f, time.Now())
+			if i < 5000 {
+				a.Tell(f, time.Now())
+			}
+		}
+		a.order("drain")
+		time.Sleep(20 * time.Second)
+		if a.Dropped(fleet.DroppedQueue) == 0 {
+			t.Error("there was room for all facts")
+		}
+		if action := b.inForce(); action != "drain" {
+			t.Errorf("%s is in force at another", action)
+		}
+	})
+}
+
 // TestAfterAPauseTheOthersAreNotKnown: an instance that was stopped for a while does not take the others, of which it has not heard meanwhile, for gone.
 func TestAfterAPauseTheOthersAreNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

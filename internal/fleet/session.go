@@ -148,7 +148,7 @@ func (n *Node) repeat(f Fact, now time.Time, tell bool) {
 		}
 		return
 	}
-	if n.own[key] == nil && len(n.own) >= maxOwn {
+	if n.own[key] == nil && len(n.own) >= withOrders(maxOwn, f.Kind) {
 		n.drop(DroppedQueue)
 		return
 	}
