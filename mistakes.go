@@ -39,10 +39,12 @@ var longPlaceholders = map[string]string{
 // checkPlaceholders refuses placeholders that have no value although they look as if they had: those
 // with a misspelt name, and short names that Caddy has not replaced.
 func checkPlaceholders(text string) error {
-	for _, found := range placeholder.FindAllString(text, -1) {
+	for _, at := range placeholder.FindAllStringIndex(text, -1) {
+		found := text[at[0]:at[1]]
 		name := strings.Trim(found, "{}")
 		end := strings.IndexAny(name, ".:")
-		if end < 0 || strings.Contains(name, `"`) { // a short name of the request, or a JSON object
+		escaped := at[0] > 0 && text[at[0]-1] == '\\'
+		if end < 0 || escaped || strings.Contains(name, `"`) { // a short name of the request, or a JSON object
 			continue
 		}
 		kind, rest := name[:end], name[end+1:]

@@ -109,6 +109,7 @@ func TestPlausibleValuesAreNoMistakes(t *testing.T) {
 		"set_json a 0\nset_json a.b 1\nset_json ab 2",
 		`set_json a {"header.x":1}`,
 		"set_json file {file.base}",
+		`header X-Template \{headers.x\}`,
 		"set_json time {time.now.unix}",
 	} {
 		if got := adaptError(":80 {\nfailover {\napi openai\nendpoint http://one:1 {\n" + lines + "\n}\n}\n}\n"); got != "" {
