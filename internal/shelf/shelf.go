@@ -192,8 +192,23 @@ func (s *Shelf) write(ctx context.Context) error {
 	return nil
 }
 
-// compareClocks writes the value, and finds out how far this clock is ahead of the storage's.
+// compareClocks writes the value, and finds out how far this clock is ahead of the storage's. It does neither if a shelf of an earlier
+// configuration has left a value, which this one has no records to replace with yet.
 func (s *Shelf) compareClocks(ctx context.Context) error {
+	s.mu.Lock()
+	empty := len(s.records) == 0
+	s.mu.Unlock()
+	var modified time.Time // of this instance's value; zero: there is none
+	stat := func() error {
+		modified = time.Time{}
+		if info, err := s.storage.Stat(ctx, s.own); err == nil {
+			modified = info.Modified
+		}
+		return nil
+	}
+	if err := s.within(ctx, stat); err != nil || empty && !modified.IsZero() {
+		return err
+	}
 	s.mu.Lock()
 	s.dirty = true
 	s.mu.Unlock()
@@ -202,8 +217,8 @@ func (s *Shelf) compareClocks(ctx context.Context) error {
 		return err
 	}
 	return s.within(ctx, func() error {
-		if info, err := s.storage.Stat(ctx, s.own); err == nil && !info.Modified.IsZero() {
-			s.ahead = began.Sub(info.Modified)
+		if err := stat(); err == nil && !modified.IsZero() {
+			s.ahead = began.Sub(modified)
 		}
 		return nil
 	})

@@ -99,6 +99,43 @@ func TestOrdersOutliveValues(t *testing.T) {
 	})
 }
 
+// recorder is a memory that records what is stored.
+type recorder struct {
+	*memory
+	stored []string
+}
+
+func (r *recorder) Store(ctx context.Context, key string, value []byte) error {
+	r.stored = append(r.stored, string(value))
+	return r.memory.Store(ctx, key, value)
+}
+
+// TestReloadsKeepOrdersStored: at no moment is an instance's order missing in its value.
+func TestReloadsKeepOrdersStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := &recorder{memory: newMemory()}
+		a, shelf := member(t, storage, "a", "1")
+		time.Sleep(time.Second)
+		a.Tell(fact(a, fleet.Order, time.Hour), time.Now())
+		time.Sleep(time.Second)
+		again := New(storage, "eu", "a", 0)
+		again.own = shelf.own
+		before := len(storage.stored)
+		stop := a.Run(again)
+		time.Sleep(10 * time.Second)
+		stop()
+		synctest.Wait()
+		if len(storage.stored) == before {
+			t.Error("nothing was stored")
+		}
+		for _, value := range storage.stored[before:] {
+			if !strings.Contains(value, "order/") {
+				t.Errorf("after a reload it stored %s", value)
+			}
+		}
+	})
+}
+
 // TestRestartsLeaveFewValues: an instance that is killed again and again deletes what its earlier processes wrote, but not before it has their
 // orders.
 func TestRestartsLeaveFewValues(t *testing.T) {
