@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -105,8 +106,17 @@ type recorder struct {
 	stored []string
 }
 
+// all returns what has been stored.
+func (r *recorder) all() []string {
+	<-r.lock
+	defer func() { r.lock <- struct{}{} }()
+	return slices.Clone(r.stored)
+}
+
 func (r *recorder) Store(ctx context.Context, key string, value []byte) error {
+	<-r.lock
 	r.stored = append(r.stored, string(value))
+	r.lock <- struct{}{}
 	return r.memory.Store(ctx, key, value)
 }
 
@@ -120,15 +130,15 @@ func TestReloadsKeepOrdersStored(t *testing.T) {
 		time.Sleep(time.Second)
 		again := New(storage, "eu", "a", 0)
 		again.own = shelf.own
-		before := len(storage.stored)
+		before := len(storage.all())
 		stop := a.Run(again)
 		time.Sleep(10 * time.Second)
 		stop()
 		synctest.Wait()
-		if len(storage.stored) == before {
+		if len(storage.all()) == before {
 			t.Error("nothing was stored")
 		}
-		for _, value := range storage.stored[before:] {
+		for _, value := range storage.all()[before:] {
 			if !strings.Contains(value, "order/") {
 				t.Errorf("after a reload it stored %s", value)
 			}
