@@ -146,3 +146,32 @@ func TestBlanksAreNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// TestAResponseThatBreaksWhileItIsExamined has responses that break off before their rules are decided, so that
+// the client has got nothing of them. The call moves on whatever `commit` says.
+func TestAResponseThatBreaksWhileItIsExamined(t *testing.T) {
+	for _, test := range []struct{ options, kind, body string }{
+		{"api openai", "application/json", `{"choices":[{"mess`},
+		{"api openai", "text/event-stream", ": ping\n\n"},
+		{"api openai\ncommit headers", "application/json", `{"choices":[{"mess`},
+		{"next_on 200 overloaded", "text/plain", "some text"},
+		{"answer 200 json error.code x as failure\ncommit first_byte", "application/json", `{"a":`},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLab(t, "failover {\nname lab\n"+test.options+"\nendpoint http://one:1 {\nname one\n}\nendpoint http://two:1 {\nname two\n}\n}")
+			defer l.close()
+			l.on("one:1", func(r *http.Request) (*http.Response, error) {
+				resp := respond(r, http.StatusOK, "", "Content-Type", test.kind)
+				resp.Body, resp.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader(test.body), brokenBy{errCut})), -1
+				return resp, nil
+			})
+			if w := l.call(http.MethodGet, "/", ""); w.Body.String() != "OK" {
+				t.Errorf("%s: the client gets %d %q", test.options, w.Code, w.Body)
+			}
+			synctest.Wait()
+			if one := l.endpoint("one").status(); !slices.Equal(one.LastOutcomes, []string{"truncated"}) || one.InFlight != 0 {
+				t.Errorf("%s: the outcomes are %v; %d in flight", test.options, one.LastOutcomes, one.InFlight)
+			}
+		})
+	}
+}

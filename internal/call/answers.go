@@ -63,6 +63,11 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	if looked {
 		now = time.Now()
 	}
+	if rule == nil && o == outcome.Success && breaks(resp) {
+		err := resp.Body.(*held).err
+		resp.Body.Close()
+		return nil, c.failed(a, err, now)
+	}
 	if rule != nil && rule.OfAPI && c.describes(resp) {
 		rule = nil
 	}

@@ -220,6 +220,12 @@ func (h *held) putBack(resp *http.Response) {
 	resp.Body = h
 }
 
+// breaks reports whether the body of an answer is held, and ends with an error.
+func breaks(resp *http.Response) bool {
+	h, ok := resp.Body.(*held)
+	return ok && h.err != nil && h.err != io.EOF
+}
+
 // bytes returns what is held. It is valid until the next Read or Close.
 func (h *held) bytes() []byte {
 	if len(h.chunks) == 1 {

@@ -228,7 +228,7 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 		case rule != nil && rule.OfAPI && c.describes(resp):
 		case rule != nil && (!rule.OfQuota || a.Target.Quota):
 			o, next, ruled = outcomeOf(rule.As), rule.As == answer.Next, true
-		case rule == nil && flaw != "":
+		case rule == nil && (flaw != "" || o == outcome.Success && breaks(resp)):
 			o = outcome.Truncated
 		}
 	}
