@@ -105,6 +105,22 @@ func TestAQuotaStaysUsedUpWhileOthersAreStated(t *testing.T) {
 	})
 }
 
+// TestAHedgeThatLosesStatesQuotas checks that the quotas count that the answer of a hedge states, although it loses.
+func TestAHedgeThatLosesStatesQuotas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLab(t, "failover {\nname lab\napi openai\nquota endpoint\nretry {\nhedge 50ms max 1\n}\nendpoint http://one:1\nendpoint http://two:1\n}")
+		defer l.close()
+		l.on("one:1", after(200*time.Millisecond, 200))
+		l.on("two:1", answersWith(500, "X-Ratelimit-Remaining-Tokens", "0", "X-Ratelimit-Reset-Tokens", "20s"))
+		for _, want := range []string{"[one:1 two:1]", "[one:1]"} {
+			l.call(http.MethodGet, "/", "")
+			if asked := l.takeAsked(); fmt.Sprint(asked) != want {
+				t.Errorf("%v were asked, want %s", asked, want)
+			}
+		}
+	})
+}
+
 // TestAStatedQuotaClosesNoLastEndpoint checks that a used-up quota does not take out the last endpoint,
 // and that the status shows it.
 func TestAStatedQuotaClosesNoLastEndpoint(t *testing.T) {

@@ -187,6 +187,9 @@ func (x *race) run(out *http.Request) {
 	o, good := outcome.Pending, false
 	if err == nil {
 		a.meter(resp)
+		if a.Target.Quota && resp.StatusCode != http.StatusTooManyRequests {
+			a.readQuotas(resp, now)
+		}
 		if o, good = a.Call.promise(a, resp, now); !good {
 			err = errors.New(resp.Status)
 		}
