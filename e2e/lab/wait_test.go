@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -62,5 +64,46 @@ func TestTriesGoOnBeyondTheBudget(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAFullQueueTurnsAwayOnlyWhatFindsNoEndpoint checks that calls that find an endpoint get it at once, although as many
+// others wait as may.
+func TestAFullQueueTurnsAwayOnlyWhatFindsNoEndpoint(t *testing.T) {
+	for name, test := range map[string]struct{ options, waits, goes string }{
+		"another scope":             {"scope json model\nendpoint http://one:1", "ill", "well"},
+		"another model":             {"api openai\nendpoint http://one:1 {\nmodel ill one\n}\nendpoint http://two:1 {\nmodel well two\n}", "ill", "well"},
+		"a model of every endpoint": {"api openai\nendpoint http://one:1 {\nmodel ill one\nmodel well one\n}\nendpoint http://two:1 {\nmodel well two\n}", "ill", "well"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLab(t, "failover {\nname lab\nall_down wait 20s 5\n"+test.options+"\n}")
+			defer l.close()
+			var well atomic.Bool
+			l.on("one:1", func(r *http.Request) (*http.Response, error) {
+				body, _ := io.ReadAll(r.Body)
+				if !well.Load() && (name != "another scope" || bytes.Contains(body, []byte(test.waits))) {
+					return respond(r, http.StatusServiceUnavailable, ""), nil
+				}
+				return respond(r, http.StatusOK, "{\"choices\":[{}]}", "Content-Type", "application/json"), nil
+			})
+			call := func(model string) int {
+				return l.call(http.MethodPost, "/v1/chat/completions", `{"model":"`+model+`"}`, "Content-Type", "application/json").Code
+			}
+			var wg sync.WaitGroup
+			for range 20 {
+				time.Sleep(time.Millisecond)
+				wg.Go(func() { call(test.waits) })
+			}
+			for range 100 {
+				began := time.Now()
+				if got := call(test.goes); got != http.StatusOK || time.Since(began) > 0 {
+					t.Errorf("%s: a call got %d after %v", name, got, time.Since(began))
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			well.Store(true)
+			wg.Wait()
+		})
 	}
 }

@@ -56,7 +56,7 @@ func (h *Handler) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http
 		c.setScope()
 	}
 	t := h.TableFor(pool, now).For(c.scope())
-	if h.Wait.queues() && h.Pool.Queue.Blocked() {
+	if h.Wait.queues() && h.Pool.Queue.Blocks(c) {
 		return h.refuse(c, t, w, now)
 	}
 	if c.Next = h.choose(c, t, now); c.Next == nil {

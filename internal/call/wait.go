@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/pool"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // WaitRules say how long calls wait for an endpoint, and how often they go again to one that
@@ -255,11 +257,11 @@ func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
 }
 
 // chooseAgain reserves an attempt for a call that has paused before it tries an endpoint again.
-// denied says that neither the budget nor Queue.MayTry allows it. If calls wait in the queue, it reserves none, and
+// denied says that neither the budget nor Queue.MayTry allows it. If calls of its kind wait in the queue, it reserves none, and
 // the call joins them.
 func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 	h := c.Handler
-	if h.Pool.Queue.Blocked() {
+	if h.Pool.Queue.Blocks(c) {
 		return nil, false
 	}
 	within := c.takeRetry(now)
@@ -344,20 +346,28 @@ func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstr
 
 // Kind implements pool.Waiter.
 func (c *Call) Kind() any {
-	scope := c.scope()
-	if scope != "" && !c.Handler.Parted() {
-		scope = c.routes(time.Now()).Scope()
-	}
-	if scope == "" {
+	k := kind{handler: c.Handler, scope: c.scope(), model: c.model()}
+	if k.scope == "" && k.model == "" {
 		return c.Handler
 	}
-	return kind{c.Handler, scope}
+	if !c.Handler.Parted() {
+		t := c.routes(time.Now())
+		k.scope = t.Scope()
+		if !slices.ContainsFunc(t.Targets, func(t *target.Target) bool { return !c.takes(t) }) {
+			k.model = ""
+		}
+	}
+	if k.scope == "" && k.model == "" {
+		return c.Handler
+	}
+	return k
 }
 
-// A kind stands for the calls of a scope for which a handler has its own routes.
+// A kind stands for the calls of a scope for which a handler has its own routes, or of a model that some
+// endpoint does not take.
 type kind struct {
-	handler *Handler
-	scope   string
+	handler      *Handler
+	scope, model string
 }
 
 // Doubtful implements pool.Waiter.

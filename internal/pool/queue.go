@@ -13,8 +13,9 @@ import (
 // outlives configurations: calls of an old one keep their places beside those of the new one. While
 // any call waits, a goroutine lets calls in.
 type Queue struct {
-	count   atomic.Int64 // calls that wait, with or without a place
-	blocked atomic.Int64 // calls that have a place
+	count   atomic.Int64                  // calls that wait, with or without a place
+	blocked atomic.Int64                  // calls that have a place
+	kinds   atomic.Pointer[map[any]*kind] // those with a place, at the latest look or Join; read-only
 	stats   waitStats
 	tries   tries
 	wake    chan struct{}
@@ -26,7 +27,7 @@ type Queue struct {
 }
 
 // A Waiter is a call that waits. Its methods are called by the queue's goroutine, under
-// the queue's mutex, and only while the call waits.
+// the queue's mutex, and only while the call waits. Blocks and Join call Kind before that.
 type Waiter interface {
 	// Kind returns the same value for calls that may go to the same endpoints now.
 	Kind() any
@@ -48,7 +49,10 @@ type Way struct {
 }
 
 // kind counts the waiting calls of one kind.
-type kind struct{ all, doubtful int }
+type kind struct {
+	all, doubtful int
+	stuck         bool // the first of them finds no endpoint now
+}
 
 // A Place is the place of one call in the queue. Its methods may be called by the call's
 // goroutine.
@@ -81,14 +85,29 @@ func (q *Queue) Release(waited time.Duration, how WaitEnd) {
 // TurnedAway counts a call for which there was no room.
 func (q *Queue) TurnedAway() { q.stats.turnedAway.Add(1) }
 
-// Blocked reports whether calls wait because they found no endpoint.
-func (q *Queue) Blocked() bool { return q.blocked.Load() > 0 }
+// blocks reports whether calls wait because they found no endpoint.
+func (q *Queue) blocks() bool { return q.blocked.Load() > 0 }
+
+// Blocks reports whether calls of w's kind wait because they found no endpoint, so that w must not go
+// before them.
+func (q *Queue) Blocks(w Waiter) bool {
+	if !q.blocks() {
+		return false
+	}
+	kinds := q.kinds.Load()
+	if kinds == nil {
+		return false
+	}
+	k := (*kinds)[w.Kind()]
+	return k != nil && k.all > 0
+}
 
 // Join gives a call a place behind all calls that have waited since before since.
 func (q *Queue) Join(w Waiter, since time.Time) *Place {
-	p := &Place{queue: q, waiter: w, doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
+	p := &Place{queue: q, waiter: w, kind: w.Kind(), doubtful: w.Doubtful(), since: since, in: make(chan struct{})}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.noteKindLocked(p.kind)
 	after := q.places.Back()
 	for after != nil && after.Value.(*Place).since.After(since) {
 		after = after.Prev()
@@ -134,7 +153,7 @@ func (q *Queue) removeLocked(p *Place) {
 
 // Wake makes the queue look for endpoints soon. It may be called under any lock.
 func (q *Queue) Wake() {
-	if q.Blocked() {
+	if q.blocks() {
 		q.nudge()
 	}
 }
@@ -194,23 +213,41 @@ func (q *Queue) kindsLocked() map[any]*kind {
 	return kinds
 }
 
+// noteKindLocked makes Blocks know a kind until the next look.
+func (q *Queue) noteKindLocked(one any) {
+	next := map[any]*kind{one: {all: 1}}
+	if kinds := q.kinds.Load(); kinds != nil {
+		if k := (*kinds)[one]; k != nil && k.all > 0 {
+			return
+		}
+		for other, k := range *kinds {
+			if other != one {
+				next[other] = k
+			}
+		}
+	}
+	q.kinds.Store(&next)
+}
+
 // letInLocked lets in the calls that find an endpoint, in the order of the queue. For each kind it
 // stops at the first call that finds none. It returns when a limit will first have room for one of
 // these; zero: none of them waits for a limit.
 func (q *Queue) letInLocked(now time.Time) (due time.Time) {
 	kinds := q.kindsLocked()
-	for e := q.places.Front(); e != nil && len(kinds) > 0; {
+	defer q.kinds.Store(&kinds)
+	for e, open := q.places.Front(), len(kinds); e != nil && open > 0; {
 		p := e.Value.(*Place)
 		e = e.Next()
 		k := kinds[p.kind]
-		if k == nil {
+		if k.stuck {
 			continue // an earlier call of its kind found no endpoint
 		}
 		trial := !p.doubtful || k.doubtful == k.all
 		way := p.waiter.Enter(now, Lanes{q}, trial)
 		if way.State == nil {
 			if trial {
-				delete(kinds, p.kind)
+				k.stuck = true
+				open--
 				due = endpoint.Earliest(due, p.waiter.Due(now))
 			}
 			continue

@@ -95,13 +95,13 @@ func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
 		places[0].Answered(time.Millisecond, true)
 		g.lets(q, 1)
 		g.wantIn(t, "after another", "first", "second")
-		if places[0].Leave() || !q.Blocked() {
+		if places[0].Leave() || !q.blocks() {
 			t.Error("a call that is in could leave, or no call waits")
 		}
 		places[3].Answered(time.Millisecond, true)
 		g.lets(q, 5)
 		g.wantIn(t, "at last", "first", "second", "fourth")
-		if q.Blocked() || q.serving {
+		if q.blocks() || q.serving {
 			t.Error("no call waits, but the queue still runs")
 		}
 	})
