@@ -2,6 +2,7 @@ package lab
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,20 +189,7 @@ func TestOneClientWithManyFaces(t *testing.T) {
 							return after(20*time.Millisecond, http.StatusOK)(r)
 						})
 					}
-					end := make(chan struct{})
-					go func() {
-						for {
-							select {
-							case <-end:
-								return
-							case <-time.After(10 * time.Millisecond):
-								r := newRequest(t.Context(), http.MethodPost, fmt.Sprint("/", rand.Int()), strings.NewReader(fmt.Sprint(rand.Int())))
-								r.RemoteAddr = c.address()
-								r.Header.Set("Authorization", fmt.Sprint(rand.Int()))
-								go func() { _ = l.serve(httptest.NewRecorder(), r) }() // an error is its client's
-							}
-						}
-					}()
+					stop := l.callWithManyFaces(true, c.address)
 					time.Sleep(time.Second)
 					for i := range 8 {
 						if got := l.call(http.MethodGet, "/", "", "Authorization", "good").Code; got != http.StatusOK {
@@ -208,11 +197,95 @@ func TestOneClientWithManyFaces(t *testing.T) {
 						}
 						time.Sleep(time.Second)
 					}
-					close(end)
-					time.Sleep(time.Second)
+					stop()
 				})
 			})
 		}
+	}
+}
+
+// TestReturnsBesideFailingRequests has the pool come back from an outage while one client's requests go on failing everywhere.
+// They are so many that they win all trials, or none is like another. The calls of another client must be served soon.
+func TestReturnsBesideFailingRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		options string
+		many    bool // each failing request is unlike the others
+		bodies  bool // each good one has a body of its own
+	}{
+		"the same request":                       {},
+		"the same request, not judged":           {options: "retry off"},
+		"many faces":                             {many: true},
+		"many faces, and good calls with bodies": {many: true, bodies: true},
+	} {
+		for _, endpoints := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d endpoints", name, endpoints), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var urls strings.Builder
+					for i := range endpoints {
+						fmt.Fprintf(&urls, "endpoint http://e%d:80\n", i)
+					}
+					l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
+					defer l.close()
+					var down atomic.Bool
+					for i := range endpoints {
+						l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
+							if down.Load() || r.Header.Get("Authorization") != "good" {
+								return after(2*time.Millisecond, http.StatusInternalServerError)(r)
+							}
+							return after(20*time.Millisecond, http.StatusOK)(r)
+						})
+					}
+					stop := l.callWithManyFaces(c.many, func() string { return "203.0.113.9:77" })
+					good := func() int {
+						body := ""
+						if c.bodies {
+							body = fmt.Sprint(rand.Int())
+						}
+						time.Sleep(200 * time.Millisecond)
+						return l.call(http.MethodPost, "/", body, "Authorization", "good").Code
+					}
+					down.Store(true)
+					for range 50 {
+						good()
+					}
+					down.Store(false)
+					for i := range 50 {
+						if got := good(); got != http.StatusOK && i > 12 {
+							t.Errorf("call %d after the return got %d", i, got)
+						}
+					}
+					stop()
+				})
+			})
+		}
+	}
+}
+
+// callWithManyFaces sends a hundred requests a second from an address, until stop. With many, none has the path, credential and
+// body of another.
+func (l *lab) callWithManyFaces(many bool, address func() string) (stop func()) {
+	end := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(10*time.Millisecond + 137*time.Microsecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-ticker.C:
+				r := newRequest(context.Background(), http.MethodGet, "/bad", nil)
+				if many {
+					r = newRequest(context.Background(), http.MethodPost, fmt.Sprint("/", rand.Int()), strings.NewReader(fmt.Sprint(rand.Int())))
+					r.Header.Set("Authorization", fmt.Sprint(rand.Int()))
+				}
+				r.RemoteAddr = address()
+				go func() { _ = l.serve(httptest.NewRecorder(), r) }() // an error is its client's
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		time.Sleep(2 * time.Second) // until the last are over
 	}
 }
 

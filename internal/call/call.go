@@ -57,7 +57,7 @@ type extras struct {
 	movedOn []*Attempt                // attempts whose answers matched a rule that moves the call on
 	unfit   *unfit                    // why the body cannot be edited; nil: it can
 	failed  suspects                  // attempts whose failures may be the request's own fault
-	unlike  bool                      // the call was let through because it is unlike those that failed
+	unlike  bool                      // the call was let through although all endpoints are out
 	saved   bool                      // the call moved on from a failure; a good answer then counts as a saved call
 	asked   int64                     // the tokens that the call may use, as TokenRules.asked; 0: unknown
 	model   string                    // the model that the call names, if endpoints have names of models

@@ -208,6 +208,7 @@ func (h *Handler) refuse(c *Call, t *pool.Routes, w http.ResponseWriter, now tim
 		a = h.lastChance(c, t, now)
 	}
 	if a != nil {
+		c.extra().unlike = true
 		c.Next = a
 		c.Attempts++
 		return a.upstream

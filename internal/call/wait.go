@@ -396,6 +396,7 @@ func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) pool.Way {
 	c.excluded = nil
 	if a == nil && trial {
 		a = h.lastChance(c, t, now)
+		c.extra().unlike = a != nil
 	}
 	s.lanes, c.excluded = nil, nil
 	if a == nil {

@@ -13,6 +13,9 @@ type Fingerprint struct{ Address, Coarse, Fine uint64 }
 const (
 	// printFor is how long the result of a request says something about requests like it.
 	printFor = 10 * time.Second
+	// failedFor is how long no request is tried that is the same as one that failed. Requests of one client that come
+	// faster win all trials, so others must not have to win one.
+	failedFor = 2 * time.Second
 	// mostPrints bounds the fingerprints that are kept.
 	mostPrints = 2048
 )
@@ -34,13 +37,14 @@ type Fingerprints struct {
 type lastResult struct {
 	at     time.Time
 	served bool
+	took   allowances // of an address that has failed: its part of beside
 }
 
 // Failed notes that no endpoint has served a request.
 func (f *Fingerprints) Failed(p Fingerprint, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.noteLocked(lastResult{now, false}, p.Address, p.Coarse, p.Fine)
+	f.noteLocked(lastResult{at: now}, p.Address, p.Coarse, p.Fine)
 }
 
 // Served notes that an endpoint has served a request that Admits let through.
@@ -49,9 +53,13 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	defer f.mu.Unlock()
 	f.fresh.refund()
 	f.beside.refund()
+	if v, ok := f.prints[p.Address]; ok {
+		v.took.refund()
+		f.prints[p.Address] = v
+	}
 	f.alike.refund()
 	f.served = now
-	f.noteLocked(lastResult{now, true}, p.Coarse, p.Fine) // a client that is served sometimes clears not its address
+	f.noteLocked(lastResult{at: now, served: true}, p.Coarse, p.Fine) // a client that is served sometimes clears not its address
 }
 
 func (f *Fingerprints) noteLocked(v lastResult, prints ...uint64) {
@@ -65,6 +73,7 @@ func (f *Fingerprints) noteLocked(v lastResult, prints ...uint64) {
 		delete(f.prints, print)
 	}
 	for _, print := range prints {
+		v.took = f.prints[print].took
 		f.prints[print] = v
 	}
 }
@@ -82,21 +91,24 @@ const othersFor = 2 * time.Second
 
 // Admits reports whether a request may be tried although all endpoints are out, and counts it if so. It may if
 // its like was served lately. If none of its like has failed lately either, it may at the rate of an allowance. A client
-// that makes up credentials and paths uses up only the allowance of its address. held says that the endpoint has
+// that makes up credentials and paths uses up at most half of the allowance of addresses that failed. held says that the endpoint has
 // asked for a cooldown.
 func (f *Fingerprints) Admits(p Fingerprint, now time.Time, held bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if v := f.prints[p.Fine]; !v.expired(now) {
+	if v := f.prints[p.Fine]; !v.expired(now) && (v.served || now.Sub(v.at) < failedFor) {
 		return v.served
 	}
 	if v := f.prints[p.Coarse]; !v.expired(now) && !v.served {
-		return f.alike.take(alikePrints, held, now)
+		return f.alike.take(1, alikePrints, held, now)
 	}
-	if !f.prints[p.Address].expired(now) {
-		return f.beside.take(newPrints, held, now)
+	v := f.prints[p.Address]
+	if v.expired(now) {
+		return f.fresh.take(1, newPrints, held, now)
 	}
-	return f.fresh.take(newPrints, held, now)
+	ok := v.took.take(0.5, newPrints, held, now)
+	f.prints[p.Address] = v
+	return ok && f.beside.take(1, newPrints, held, now)
 }
 
 func (v lastResult) expired(now time.Time) bool { return now.Sub(v.at) >= printFor }
@@ -111,11 +123,13 @@ const (
 // allowances are those of one kind of requests: while endpoints have failed, and while they have asked for a cooldown.
 type allowances struct{ usual, held allowance }
 
-func (a *allowances) take(rate float64, held bool, now time.Time) bool {
+// take lets a request through at a part of the rate, or of heldPrints. As many as in two seconds at the whole rate may come
+// at once.
+func (a *allowances) take(part, rate float64, held bool, now time.Time) bool {
 	if held {
-		return a.held.take(heldPrints, now)
+		return a.held.take(part*heldPrints, 2*heldPrints, now)
 	}
-	return a.usual.take(rate, now)
+	return a.usual.take(part*rate, 2*rate, now)
 }
 
 func (a *allowances) refund() {
@@ -123,17 +137,17 @@ func (a *allowances) refund() {
 	a.held.refund()
 }
 
-// An allowance lets requests through at a rate, up to two seconds' worth at once. A request that was served gives
+// An allowance lets requests through at a rate, and some at once. A request that was served gives
 // back twice what it took, so requests that are mostly served have no bound. The zero value is full.
 type allowance struct {
 	used float64
 	at   time.Time
 }
 
-func (a *allowance) take(rate float64, now time.Time) bool {
+func (a *allowance) take(rate, atOnce float64, now time.Time) bool {
 	a.used = max(0, a.used-rate*max(0, now.Sub(a.at).Seconds()))
 	a.at = now
-	if a.used+1 > 2*rate {
+	if a.used+1 > atOnce {
 		return false
 	}
 	a.used++

@@ -33,7 +33,7 @@ func TestFingerprints(t *testing.T) {
 	}{
 		{"the same request", func(uint64) Fingerprint { return bad }, false, 0, 0},
 		{"another request", func(uint64) Fingerprint { return Fingerprint{8, 3, 4} }, true, 1000, 1000},
-		{"another request that fails", func(uint64) Fingerprint { return Fingerprint{7, 5, 6} }, false, 1, 1},
+		{"another request that fails", func(uint64) Fingerprint { return Fingerprint{7, 5, 6} }, false, 4, 6},
 		{"other requests", func(i uint64) Fingerprint { return Fingerprint{100000 + i, 1000 + i, 5000 + i} }, true, 1000, 1000},
 		{"other requests that fail", func(i uint64) Fingerprint { return Fingerprint{110000 + i, 10000 + i, 15000 + i} }, false, 100, 121},
 		{"another body each", func(i uint64) Fingerprint { return Fingerprint{address, coarse, 20000 + i} }, true, 1000, 1000},
@@ -47,11 +47,15 @@ func TestFingerprints(t *testing.T) {
 		})
 	}
 	now = now.Add(time.Minute)
-	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{address, 80000 + i, 90000 + i} }, false); n < 100 || n > 121 {
-		t.Errorf("%d other requests from the failing address were let through, want 100 to 121", n)
+	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{address, 80000 + i, 90000 + i} }, false); n < 50 || n > 71 {
+		t.Errorf("%d other requests from the failing address were let through, want 50 to 71", n)
 	}
 	if !f.Admits(Fingerprint{6, 3000, 3001}, now, held) {
 		t.Error("requests from one address use up what other addresses may send")
+	}
+	f.Failed(Fingerprint{5, 3100, 3101}, now)
+	if !f.Admits(Fingerprint{5, 3200, 3201}, now, held) {
+		t.Error("requests from one address that failed use up what another may send")
 	}
 	held, now = true, now.Add(time.Minute)
 	if n := admitted(10*time.Second, 10*time.Millisecond, func(i uint64) Fingerprint { return Fingerprint{120000 + i, 60000 + i, 70000 + i} }, false); n > 12 {
