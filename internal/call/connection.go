@@ -53,7 +53,17 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 		a.sent.SentOn(info.Conn)
 	}
 	a.set(connected)
+	if c != nil && c.IsHTTP2() {
+		if a.tries++; a.tries > mostTries {
+			a.expire(endpoint.EndedByTimeout)
+		}
+	}
 }
+
+// mostTries is how often an attempt's request may be sent over HTTP/2. The transport sends a request again
+// that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to half
+// a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed.
+const mostTries = 2
 
 // Dialed implements link.Dialer.
 func (a *Attempt) Dialed() { a.set(dialed) }

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+)
+
+// draining is an HTTP/2 endpoint over TLS that accepts connections and processes nothing: it refuses each stream, or
+// says that the connection is going away.
+func draining(t *testing.T, like *api, goAway bool) *api {
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: like.server.TLS.Certificates, NextProtos: []string{http2.NextProtoTLS}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(conn, conn)
+		err := f.WriteSettings()
+		for err == nil {
+			var frame http2.Frame
+			if frame, err = f.ReadFrame(); err != nil {
+				return
+			}
+			switch headers, ok := frame.(*http2.HeadersFrame); {
+			case ok && goAway:
+				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+				return
+			case ok:
+				err = f.WriteRSTStream(headers.StreamID, http2.ErrCodeRefusedStream)
+			}
+		}
+	}
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			go serve(conn)
+		}
+	}()
+	return &api{name: "one", address: l.Addr().String(), tls: true}
+}
+
+// TestAnEndpointThatOnlyDrainsIsLeft checks that a call leaves an HTTP/2 endpoint that processes nothing long before
+// its timeout, although the transport would send the request again and again.
+func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
+	for name, goAway := range map[string]bool{"GOAWAY": true, "REFUSED_STREAM": false} {
+		t.Run(name, func(t *testing.T) {
+			two := newTLSAPI(t, "two")
+			one := draining(t, two, goAway)
+			p := startCaddy(t, site("timeout 1h\nretry {\nmethods any\n}\ntransport http {\ntls_trust_pool file "+two.certificate(t)+"\n}", one, two))
+			resp, err := p.do(http.MethodPost, "/", strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if body, _ := io.ReadAll(resp.Body); string(body) != "two"+digest("x") {
+				t.Errorf("the client gets %d %q", resp.StatusCode, body)
+			}
+			p.quiet()
+			p.wantTotals("one", totals{Attempts: 1, Failures: 1})
+		})
+	}
+}
