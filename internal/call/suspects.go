@@ -9,6 +9,7 @@ import (
 
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/outcome"
+	"github.com/apifailover/caddy-failover/internal/target"
 )
 
 // A failure is the fault of this process, the client, the request or the endpoint. For some
@@ -254,9 +255,9 @@ func (c *Call) foundAtFault(o outcome.Outcome) {
 
 // noneFollows ends the doubt about the failures of a call that ends with a bad answer. While a 429
 // in doubt keeps calls away from another endpoint, which might have answered this call, a 429 of
-// this endpoint counts against nobody.
+// this endpoint counts against nobody, unless all endpoints have answered only 429 for a while.
 func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
-	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) {
+	if o == outcome.RateLimited && c.othersHeldInDoubt(a, now) && !c.allAnswer429(now) {
 		a.Target.State.Resolve(&a.Ticket, now, c.Handler.BreakerConfig(), false)
 		c.noteFailed(now)
 		return
@@ -272,4 +273,11 @@ func (c *Call) othersHeldInDoubt(a *Attempt, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// allAnswer429 reports whether each endpoint that the call may have has answered only 429 for a while.
+func (c *Call) allAnswer429(now time.Time) bool {
+	return !slices.ContainsFunc(c.routes(now).Targets, func(t *target.Target) bool {
+		return t.Weight > 0 && c.takes(t) && !t.State.For(c.scope()).AnswersOnly429(now)
+	})
 }

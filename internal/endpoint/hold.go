@@ -59,6 +59,38 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 	c.news = append(c.news, e)
 }
 
+// limits counts 429s in a row. The zero value has seen none.
+type limits struct {
+	n     int
+	since time.Time // when the first came
+}
+
+const (
+	limitsRun = 5               // so many calls in a row, and
+	limitsFor = 2 * time.Second // for so long, are more than one odd request
+)
+
+// add counts a 429. served is the time of the latest success.
+func (l *limits) add(served, now time.Time) {
+	if l.n == 0 || served.After(l.since) {
+		l.n, l.since = 0, now
+	}
+	l.n++
+}
+
+// AnswersOnly429 reports whether the endpoint has answered several calls in a row with a 429, for a while,
+// and none well.
+func (v Scoped) AnswersOnly429(now time.Time) (only bool) {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	v.countLocked(now)
+	v.each(func(c *condition) {
+		l := &c.limits
+		only = only || l.n >= limitsRun && now.Sub(l.since) >= limitsFor && !c.served.After(l.since)
+	})
+	return only
+}
+
 // resolveHold confirms a hold, or shortens it because the request caused the 429.
 func (c *condition) resolveHold(t *Ticket, now time.Time, confirmed bool) (changed bool) {
 	h := &c.hold
