@@ -23,7 +23,7 @@ type condition struct {
 
 	breaker breaker.Breaker
 	hold    hold
-	limits  limits
+	only429 only429
 	stated  stated
 	served  time.Time // time of the latest success that has been counted
 	// Only kept while failures are counted or in doubt.
@@ -158,7 +158,7 @@ func (c *condition) reset(now time.Time) {
 	c.breaker.Reset(now)
 	c.scorer, c.tally, c.slowness, c.flows = score.Scorer{}, score.Tally{}, slowness.Detector{}, flows{}
 	c.hold.end()
-	c.limits = limits{}
+	c.only429 = only429{}
 	c.stated, c.silence = stated{}, silence{}
 	c.hold.step, c.passing = 0, passing{}
 	c.peak.Store(0)

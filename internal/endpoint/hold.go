@@ -59,34 +59,36 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 	c.news = append(c.news, e)
 }
 
-// limits counts 429s in a row. The zero value has seen none.
-type limits struct {
+// only429 counts 429s in a row. The zero value has seen none.
+type only429 struct {
 	n     int
 	since time.Time // when the first came
 }
 
 const (
-	limitsRun = 5               // so many calls in a row, and
-	limitsFor = 2 * time.Second // for so long, are more than one odd request
+	only429Run = 5               // so many calls in a row, and
+	only429For = 2 * time.Second // for so long, are more than one odd request
 )
 
 // add counts a 429. served is the time of the latest success.
-func (l *limits) add(served, now time.Time) {
-	if l.n == 0 || served.After(l.since) {
-		l.n, l.since = 0, now
+func (q *only429) add(served, now time.Time) {
+	if q.n == 0 || served.After(q.since) {
+		q.n, q.since = 0, now
 	}
-	l.n++
+	q.n++
 }
 
 // AnswersOnly429 reports whether the endpoint has answered several calls in a row with a 429, for a while,
-// and none well.
+// and serves no other.
 func (v Scoped) AnswersOnly429(now time.Time) (only bool) {
 	v.Mu.Lock()
 	defer v.Mu.Unlock()
-	v.countLocked(now)
+	if v.servedLately(now) {
+		return false
+	}
 	v.each(func(c *condition) {
-		l := &c.limits
-		only = only || l.n >= limitsRun && now.Sub(l.since) >= limitsFor && !c.served.After(l.since)
+		q := &c.only429
+		only = only || q.n >= only429Run && now.Sub(q.since) >= only429For && !c.served.After(q.since)
 	})
 	return only
 }

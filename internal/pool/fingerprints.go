@@ -59,7 +59,7 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	}
 	f.alike.refund()
 	f.served = now
-	f.noteLocked(lastResult{at: now, served: true}, p.Coarse, p.Fine) // a client that is served sometimes clears not its address
+	f.noteLocked(lastResult{at: now, served: true}, p.Coarse, p.Fine) // a client that is sometimes served does not clear its address
 }
 
 func (f *Fingerprints) noteLocked(v lastResult, prints ...uint64) {
