@@ -58,7 +58,10 @@ func chaos(rng *rand.Rand, mu *sync.Mutex) roundTrip {
 		resp.Header.Set("Content-Type", "text/event-stream")
 		go func() {
 			stop := context.AfterFunc(r.Context(), func() { pw.CloseWithError(context.Canceled) })
-			defer stop()
+			defer func() {
+				stop()
+				pw.CloseWithError(context.Canceled) // stop may have won against the function
+			}()
 			for i := range size {
 				if _, err := fmt.Fprintf(pw, "data: {\"choices\":[{\"delta\":{\"content\":\"%d\"}}],\"usage\":{\"total_tokens\":%d}}\n\n", i, 10*i); err != nil {
 					return
