@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
 	"github.com/apifailover/caddy-failover/internal/spelling"
 )
 
@@ -95,4 +97,34 @@ func suggest(word string, known ...string) string {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}
 	return ""
+}
+
+// units are the units of durations, by the words that people write for them.
+var units = map[string]string{
+	"": "s", "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
+	"ms": "ms", "msec": "ms", "millis": "ms", "millisecond": "ms", "milliseconds": "ms",
+	"m": "m", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
+	"h": "h", "hr": "h", "hour": "h", "hours": "h", "d": "d", "day": "d", "days": "d",
+}
+
+// suggestDuration returns the end of an error about the current word of d, which is no duration: the
+// duration that it may mean, with the next word. It moves d on.
+func suggestDuration(d *caddyfile.Dispenser) string {
+	number := d.Val()
+	unit := strings.TrimLeft(number, "0123456789.")
+	number = strings.TrimSuffix(number, unit)
+	if unit == "" && d.NextArg() {
+		unit = d.Val()
+		if _, ok := units[strings.ToLower(unit)]; !ok {
+			unit = ""
+		}
+	}
+	short, ok := units[strings.ToLower(unit)]
+	if number == "" {
+		number, ok = "1", ok && unit != ""
+	}
+	if value, err := parseNumber(number); !ok || err != nil || value <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s%s?", number, short)
 }

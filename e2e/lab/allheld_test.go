@@ -18,18 +18,8 @@ func TestAllEndpointsAskToWait(t *testing.T) {
 		for _, option := range []string{"", waits, "scope {header.X-Model}"} {
 			t.Run(fmt.Sprintf("%d endpoints, %s", n, option), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					config := "failover {\nname lab\nquota endpoint\n" + option
-					names := []string{"one", "two", "three"}[:n]
-					for _, name := range names {
-						config += "\nendpoint http://" + name + ":80"
-					}
-					l := openLab(t, config+"\n}")
+					l := openAlike(t, n, "quota endpoint\n"+option, answersWith(http.StatusOK))
 					defer l.close()
-					answer := func(f roundTrip) {
-						for _, name := range names {
-							l.on(name+":80", f)
-						}
-					}
 					// calls begins calls for a time, and returns how many attempts they made in it and how many
 					// of them are refused in the end
 					calls := func(lasting time.Duration) (attempts int, refused *atomic.Int32) {
@@ -45,15 +35,14 @@ func TestAllEndpointsAskToWait(t *testing.T) {
 						}
 						return len(l.takeAsked()), refused
 					}
-					answer(answersWith(http.StatusOK))
 					_, first := calls(3 * time.Second)
-					answer(answersWith(http.StatusTooManyRequests, "Retry-After", "5"))
+					l.onAll(n, answersWith(http.StatusTooManyRequests, "Retry-After", "5"))
 					calls(2500 * time.Millisecond)
 					attempts, _ := calls(lasts)
 					if attempts > n*int(lasts/time.Second) {
 						t.Errorf("%d attempts in %v", attempts, lasts)
 					}
-					answer(answersWith(http.StatusOK))
+					l.onAll(n, answersWith(http.StatusOK))
 					_, healed := calls(10 * time.Second)
 					time.Sleep(time.Minute)
 					if got := first.Load(); got != 0 {

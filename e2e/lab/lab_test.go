@@ -210,6 +210,25 @@ func (l *lab) roundTrip(r *http.Request) (*http.Response, error) {
 	return f(r)
 }
 
+// openAlike opens a lab whose pool has options and n endpoints, e0, e1 and so on, in order of preference. All
+// respond with f.
+func openAlike(t *testing.T, n int, options string, f roundTrip) *lab {
+	config := "failover {\nname lab\n" + options
+	for i := range n {
+		config += fmt.Sprintf("\nendpoint http://e%d", i)
+	}
+	l := openLab(t, config+"\n}")
+	l.onAll(n, f)
+	return l
+}
+
+// onAll sets how the endpoints of openAlike respond.
+func (l *lab) onAll(n int, f roundTrip) {
+	for i := range n {
+		l.on(fmt.Sprintf("e%d:80", i), f)
+	}
+}
+
 // on sets what an endpoint does from now on.
 func (l *lab) on(host string, f roundTrip) {
 	l.mu.Lock()

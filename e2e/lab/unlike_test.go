@@ -79,20 +79,13 @@ func TestOneClientClosesNothing(t *testing.T) {
 							if good == nil {
 								good = func() request { return usual }
 							}
-							var urls strings.Builder
-							for i := range endpoints {
-								fmt.Fprintf(&urls, "endpoint http://e%d:80 {\npriority %d\n}\n", i, i+1)
-							}
-							l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
+							l := openAlike(t, endpoints, c.options, func(r *http.Request) (*http.Response, error) {
+								if isBad(r) {
+									return c.fails(r)
+								}
+								return after(2*time.Millisecond, http.StatusOK)(r)
+							})
 							defer l.close()
-							for i := range endpoints {
-								l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
-									if isBad(r) {
-										return c.fails(r)
-									}
-									return after(2*time.Millisecond, http.StatusOK)(r)
-								})
-							}
 							send := func(r request) int {
 								return l.call(r.method, r.path, r.body, cmp.Or(r.field, "Authorization"), "Bearer "+r.key).Code
 							}
@@ -175,20 +168,13 @@ func TestOneClientWithManyFaces(t *testing.T) {
 		for _, endpoints := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d endpoints", name, endpoints), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var urls strings.Builder
-					for i := range endpoints {
-						fmt.Fprintf(&urls, "endpoint http://e%d:80\n", i)
-					}
-					l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
+					l := openAlike(t, endpoints, c.options, func(r *http.Request) (*http.Response, error) {
+						if r.Header.Get("Authorization") != "good" {
+							return c.fails(r)
+						}
+						return after(20*time.Millisecond, http.StatusOK)(r)
+					})
 					defer l.close()
-					for i := range endpoints {
-						l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
-							if r.Header.Get("Authorization") != "good" {
-								return c.fails(r)
-							}
-							return after(20*time.Millisecond, http.StatusOK)(r)
-						})
-					}
 					stop := l.callWithManyFaces(true, c.address)
 					time.Sleep(time.Second)
 					for i := range 8 {
@@ -220,21 +206,14 @@ func TestReturnsBesideFailingRequests(t *testing.T) {
 		for _, endpoints := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d endpoints", name, endpoints), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					var urls strings.Builder
-					for i := range endpoints {
-						fmt.Fprintf(&urls, "endpoint http://e%d:80\n", i)
-					}
-					l := openLab(t, "failover {\nname lab\n"+urls.String()+c.options+"\n}")
-					defer l.close()
 					var down atomic.Bool
-					for i := range endpoints {
-						l.on(fmt.Sprintf("e%d:80", i), func(r *http.Request) (*http.Response, error) {
-							if down.Load() || r.Header.Get("Authorization") != "good" {
-								return after(2*time.Millisecond, http.StatusInternalServerError)(r)
-							}
-							return after(20*time.Millisecond, http.StatusOK)(r)
-						})
-					}
+					l := openAlike(t, endpoints, c.options, func(r *http.Request) (*http.Response, error) {
+						if down.Load() || r.Header.Get("Authorization") != "good" {
+							return after(2*time.Millisecond, http.StatusInternalServerError)(r)
+						}
+						return after(20*time.Millisecond, http.StatusOK)(r)
+					})
+					defer l.close()
 					stop := l.callWithManyFaces(c.many, func() string { return "203.0.113.9:77" })
 					good := func() int {
 						body := ""

@@ -84,8 +84,7 @@ func endingBy(data []byte) Ending {
 			Stopped json.RawMessage `json:"stop_reason"`
 		}
 		Candidates []struct {
-			Content json.RawMessage
-			Finish  string `json:"finishReason"`
+			Finish string `json:"finishReason"`
 		}
 	}
 	if string(data) == "[DONE]" {

@@ -63,13 +63,9 @@ func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now 
 	if looked {
 		now = time.Now()
 	}
-	if rule == nil && o == outcome.Success && breaks(resp) {
-		err := resp.Body.(*held).err
+	if err := brokenBy(resp); err != nil && rule == nil && o == outcome.Success {
 		resp.Body.Close()
 		return nil, c.failed(a, err, now)
-	}
-	if rule != nil && rule.OfAPI && c.describes(resp) {
-		rule = nil
 	}
 	switch {
 	case rule == nil && flaw != "" && a.Answered(now):
@@ -111,7 +107,10 @@ func (a *Attempt) look(resp *http.Response, o outcome.Outcome) (rule *answer.Rul
 	default:
 		flaw = e.Flaw(ended && a.Call.wantsBody(resp))
 	}
-	return e.Matched(), flaw, true
+	if rule = e.Matched(); rule != nil && rule.OfAPI && a.Call.describes(resp) {
+		rule = nil
+	}
+	return rule, flaw, true
 }
 
 // describes reports whether an answer describes a thing that was asked for by GET, such as an earlier call

@@ -220,10 +220,12 @@ func (h *held) putBack(resp *http.Response) {
 	resp.Body = h
 }
 
-// breaks reports whether the body of an answer is held, and ends with an error.
-func breaks(resp *http.Response) bool {
-	h, ok := resp.Body.(*held)
-	return ok && h.err != nil && h.err != io.EOF
+// brokenBy returns the error with which the body of an answer ends, if it is held; nil: none.
+func brokenBy(resp *http.Response) error {
+	if h, ok := resp.Body.(*held); ok && h.err != io.EOF {
+		return h.err
+	}
+	return nil
 }
 
 // bytes returns what is held. It is valid until the next Read or Close.

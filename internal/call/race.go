@@ -228,10 +228,9 @@ func (c *Call) promise(a *Attempt, resp *http.Response, now time.Time) (o outcom
 	next, ruled := false, false
 	if h.Answers.Concern(resp.StatusCode) {
 		switch rule, flaw, _ := a.look(resp, o); {
-		case rule != nil && rule.OfAPI && c.describes(resp):
 		case rule != nil && (!rule.OfQuota || a.Target.Quota):
 			o, next, ruled = outcomeOf(rule.As), rule.As == answer.Next, true
-		case rule == nil && (flaw != "" || o == outcome.Success && breaks(resp)):
+		case rule == nil && (flaw != "" || o == outcome.Success && brokenBy(resp) != nil):
 			o = outcome.Truncated
 		}
 	}

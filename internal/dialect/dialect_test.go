@@ -320,3 +320,23 @@ func TestPathModel(t *testing.T) {
 		}
 	}
 }
+
+// TestReplies checks which requests of JSON-RPC have a response with a body.
+func TestReplies(t *testing.T) {
+	for request, want := range map[string]bool{
+		"":                                      false, // not known
+		`{"jsonrpc":"2.0","method":"m","id":1}`: true,
+		`{"jsonrpc":"2.0","method":"m"}`:        false,
+		`[{"jsonrpc":"2.0","method":"m"}]`:      false,
+		`[{"jsonrpc":"2.0","method":"m"},{"id":"a"}]`: true,
+		`[]`:                                   false,
+		`{"jsonrpc":"2.0","method":"m","id":1`: false,
+	} {
+		if got := dialect.Of("jsonrpc").Replies([]byte(request)); got != want {
+			t.Errorf("%s: %t, want %t", request, got, want)
+		}
+	}
+	if !dialect.Of("openai").Replies(nil) {
+		t.Error("OpenAI's API has responses without a body")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // A Refusal is a response of this program to a request that no endpoint answers.
@@ -68,13 +69,18 @@ func saysGemini(r *Refusal) any {
 	return object{"error": failure}
 }
 
-// hasID reports whether a request is a call with an id. A notification, or a batch of them, has no
+// hasID reports whether a request is a call with an id, or a batch with one. Notifications have no
 // response: https://www.jsonrpc.org/specification#notification
 func hasID(request []byte) bool {
-	var call struct {
+	type call struct {
 		ID json.RawMessage `json:"id"`
 	}
-	return json.Unmarshal(request, &call) == nil && len(call.ID) > 0
+	var batch []call
+	if json.Unmarshal(request, &batch) == nil {
+		return slices.ContainsFunc(batch, func(c call) bool { return len(c.ID) > 0 })
+	}
+	var one call
+	return json.Unmarshal(request, &one) == nil && len(one.ID) > 0
 }
 
 // saysJSONRPC returns an error for each call of a batch, and none for notifications. If no id is known, it
