@@ -186,7 +186,7 @@ func TestReturns(t *testing.T) {
 	rates := [...]int{5, 20, 200}
 	for _, want := range []struct {
 		fault string
-		back  [len(rates)]float64 // seconds at most; the median of three, at 200 calls a second of one; 0: not played
+		back  [len(rates)]float64 // seconds at most, mostly; 0: not played
 		ill   int                 // most attempts at the ill primary in 10 s; 0: any number
 	}{
 		{"crash, seen", [...]float64{7.5, 8.5, 3}, 3},
@@ -210,18 +210,19 @@ func TestReturns(t *testing.T) {
 	} {
 		f := unseenFaults[slices.IndexFunc(unseenFaults, func(f unseen) bool { return f.name == want.fault })]
 		for i, most := range want.back {
-			times := 3
-			switch {
-			case most == 0:
+			if most == 0 {
 				continue
-			case rates[i] == 200:
-				times = 1
 			}
+			late := 0
 			var back []time.Duration
-			for range times {
+			// Chance makes some returns late: most must be in time, of one, three or five.
+			for plays := 1; len(back) < plays && plays <= 5; plays = 2*late + 1 {
 				synctest.Test(t, func(t *testing.T) {
 					r := f.play(t, rates[i], true, lasts)
 					back = append(back, r.back)
+					if r.back.Seconds() > most {
+						late++
+					}
 					if r.failed > 0 {
 						t.Errorf("%s at %d calls a second: clients saw %d failures", f.name, rates[i], r.failed)
 					}
@@ -230,10 +231,9 @@ func TestReturns(t *testing.T) {
 					}
 				})
 			}
-			slices.Sort(back)
 			t.Logf("%s at %d calls a second: back after %v", f.name, rates[i], back)
-			if got := back[times/2]; got.Seconds() > most {
-				t.Errorf("%s at %d calls a second: back after %v, want at most %v s", f.name, rates[i], got, most)
+			if late > 2 {
+				t.Errorf("%s at %d calls a second: back after %v, want most within %v s", f.name, rates[i], back, most)
 			}
 		}
 	}
