@@ -35,7 +35,11 @@ func expand(text string) (string, error) {
 		if m[0] > 0 && text[m[0]-1] == '\\' {
 			continue // escaped
 		}
-		value, err := valueOf(text[m[2]:m[3]], text[m[4]:m[5]])
+		name := text[m[4]:m[5]]
+		value, err := valueOf(text[m[2]:m[3]], name)
+		if plain, _, ok := strings.Cut(name, ":"); err != nil && ok && text[m[2]:m[3]] == "env" { // what follows may be a secret
+			return "", fmt.Errorf("{env.%s:...}: the environment variable is not set, and this form has no default: write {$%[1]s:<default>}", plain)
+		}
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", text[m[0]:m[1]], err)
 		}
@@ -140,17 +144,6 @@ func expandAddress(text string) (base, dial string, err error) {
 	return value, dialAddress(u), nil
 }
 
-// noScheme returns the error of a base URL without a scheme.
-func noScheme(address string) error {
-	for _, scheme := range []string{"http:", "https:"} {
-		if rest, ok := strings.CutPrefix(strings.ToLower(address), scheme); ok {
-			return fmt.Errorf("malformed base URL %s: write %s//%s", address, scheme, strings.TrimLeft(rest, "/"))
-		}
-	}
-	address = strings.TrimLeft(address, "/")
-	return fmt.Errorf("a scheme is missing: write https://%s, or http://%[1]s", withoutPort(address))
-}
-
 // withoutPort returns an address without the default port of its scheme.
 func withoutPort(address string) string {
 	if host, port, err := net.SplitHostPort(address); err == nil && (port == "80" || port == "443") {
@@ -167,6 +160,8 @@ func withoutPort(address string) string {
 func parseDial(word, address string) (dial string, err error) {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	switch {
+	case err == nil && parsed.IsUnixNetwork() && strings.Trim(parsed.Host, "/") == "":
+		return "", fmt.Errorf("invalid address of an %s: %q: the path of the socket is missing", word, address)
 	case strings.Contains(address, "@"):
 		return "", errors.New("malformed address (not shown, because it may contain a password): want a base URL such as https://api.example, or host:port")
 	case err == nil && (parsed.IsUnixNetwork() || parsed.IsFdNetwork()):
@@ -178,16 +173,30 @@ func parseDial(word, address string) (dial string, err error) {
 		return "", fmt.Errorf("invalid address of an %s: %q is a path: want a base URL such as https://api.example%[2]s, or host:port", word, address)
 	case err == nil && parsed.PortRangeSize() > 1:
 		return "", fmt.Errorf("invalid address of an %s: %q has several ports; write each endpoint on its own line", word, address)
-	case strings.HasPrefix(address, "http:") || strings.HasPrefix(address, "https:"):
+	case mendScheme(address) != "" || strings.HasPrefix(address, "http:") || strings.HasPrefix(address, "https:"):
 		return "", noScheme(address)
+	case checkCredential(address) != nil:
+		return "", fmt.Errorf("invalid address of an %s: %w", word, checkCredential(address))
+	case strings.HasSuffix(address, ":0"):
+		return "", fmt.Errorf("invalid address of an %s: %q: the port must be from 1 to 65535", word, address)
 	case !strings.Contains(address, "{") && (strings.HasPrefix(address, "//") || err == nil && !dialable(parsed.Network)):
 		return "", noScheme(address)
 	case err != nil || strings.Contains(parsed.Host, ":") && net.ParseIP(parsed.Host) == nil || strings.ContainsAny(parsed.Host, "?#"):
 		return "", fmt.Errorf("invalid address of an %s: %q: want a base URL or host:port", word, address)
-	case parsed.StartPort == 0 && !strings.Contains(address, "{"):
-		return caddy.JoinNetworkAddress(networkOf(address, parsed.Network), parsed.Host, "80"), nil
+	case strings.Contains(address, "{") || parsed.Host == "": // a placeholder, or a port of this machine
+		return address, nil
 	}
-	return address, nil
+	host, err := asciiHost(parsed.Host)
+	port := fmt.Sprint(parsed.StartPort)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("invalid address of an %s: %q: %w", word, address, err)
+	case parsed.StartPort == 0:
+		port = "80"
+	case host == parsed.Host || word == "upstream": // the proxy has this address
+		return address, nil
+	}
+	return caddy.JoinNetworkAddress(networkOf(address, parsed.Network), host, port), nil
 }
 
 // isSocket reports whether an address is a Unix socket or a file descriptor.

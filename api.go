@@ -121,6 +121,8 @@ func (e *Endpoint) validateModels(api *dialect.Dialect) error {
 			return fmt.Errorf("model: requests of api %s have none", api.Name)
 		case m.Name == "":
 			return errors.New("model: the name is missing")
+		case hasPlaceholder(m.Asked + m.Name):
+			return refusePlaceholder("model", strings.TrimSpace(m.Asked+" "+m.Name))
 		case api.Model == dialect.InPath && strings.ContainsAny(m.Asked+m.Name, "/:"):
 			return fmt.Errorf("model %s: the name of a model of api %s cannot contain : or /", m.Name, api.Name)
 		case seen[m.Asked] && m.Asked == "":

@@ -119,6 +119,7 @@ func (a *App) Stop() error {
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next()
 		return nil, d.Err("failover appears twice in the global options; put its lines into one block")
 	}
 	d.Next()

@@ -111,7 +111,11 @@ func readLimit(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		}
 		n, err := strconv.ParseInt(word, 10, 64)
 		if err != nil || n < 1 {
-			return 0, d.Errf("invalid %s %q: want a whole number of 1 or more", what, word)
+			advice := adviseVariable(word)
+			if advice == "" && strings.Trim(word, "0123456789-") != "" {
+				advice = "; write limit <n> requests|tokens per <duration> [burst <n>]"
+			}
+			return 0, d.Errf("invalid %s %q: want a whole number of 1 or more%s", what, word, advice)
 		}
 		return n, nil
 	}
@@ -180,7 +184,11 @@ type Schedule struct {
 func (s *Schedule) window() (*schedule.Window, error) {
 	w, err := schedule.Parse(s.Cron, s.Zone, time.Duration(s.Duration))
 	if err != nil {
-		return nil, fmt.Errorf("schedule: %w", err)
+		known, advice := []string{"@hourly", "@daily", "@weekly", "@monthly", "@yearly"}, ""
+		if strings.HasPrefix(s.Cron, "@") && !slices.Contains(known, s.Cron) {
+			advice = suggest(s.Cron, known...)
+		}
+		return nil, fmt.Errorf("schedule: %w%s", err, advice)
 	}
 	return w, nil
 }
@@ -219,7 +227,7 @@ var scheduleOptions = map[string]option[*Schedule]{
 	}},
 	"weight":   weight(func(s *Schedule) **float64 { return &s.Weight }),
 	"priority": countOrNone(func(s *Schedule) **int { return &s.Priority }),
-	"zone":     text(func(s *Schedule) *string { return &s.Zone }),
+	"zone":     fixed(func(s *Schedule) *string { return &s.Zone }),
 }
 
 // readSchedule reads `schedule <cron> <duration> { ... }`.
@@ -233,7 +241,7 @@ func readSchedule(r *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 	if args := d.CountRemainingArgs(); args > 1 && !strings.ContainsAny(s.Cron, " @") {
 		return d.Errf("schedule: write the five fields of the expression in quotes, as in schedule \"0 3 * * SUN\" 2h")
 	}
-	if s.Duration, err = durationArgument(d); err != nil {
+	if s.Duration, err = durationOf(d, "schedule"); err != nil {
 		return err
 	}
 	if err := readBlock(r, d, "schedule", scheduleOptions, s); err != nil {

@@ -38,12 +38,12 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if !h.Next() {
 		return nil, h.ArgErr()
 	}
+	at := here(h.Dispenser)
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
-		return nil, err
+		return nil, at.wrap(err)
 	}
 	h.Next() // ExtractMatcherSet has gone back to before the directive's name
-	at := here(h.Dispenser)
 	d := h.NewFromNextSegment()
 	r := &reader{
 		matcher: func(d *caddyfile.Dispenser) (caddy.ModuleMap, bool, error) {
@@ -97,6 +97,9 @@ func (r *reader) directive(d *caddyfile.Dispenser, p *Policy) (rest caddyfile.Se
 	for d.Next() {
 		rest = append(rest, d.Token())
 		if d.NextArg() {
+			if word := d.Val(); strings.Contains(word, "*") && !strings.Contains(word, "://") {
+				return nil, d.Errf("unexpected %q: a path matcher begins with a slash, as in /%s", word, word)
+			}
 			return nil, d.Errf("unexpected %q: write each endpoint in the block, as endpoint <base-url>", d.Val())
 		}
 		for d.NextBlock(0) {
@@ -138,7 +141,7 @@ func (r *reader) directive(d *caddyfile.Dispenser, p *Policy) (rest caddyfile.Se
 // refuseOption refuses options of reverse_proxy and of the policy for which the directive has other
 // words.
 func refuseOption(d *caddyfile.Dispenser, word string) error {
-	if word != "upstream" && word != "to" && word != "failover" {
+	if !slices.Contains([]string{"upstream", "to", "failover", "reverse_proxy"}, word) {
 		return nil
 	}
 	switch args := d.RemainingArgs(); word {
@@ -155,6 +158,8 @@ func refuseOption(d *caddyfile.Dispenser, word string) error {
 		return d.Errf("to %s: the failover directive has an endpoint on each line; write %s", strings.Join(args, " "), strings.Join(advice, ", "))
 	case "failover":
 		return d.Errf("failover is inside failover: remove it; the policy of a reverse_proxy is lb_policy failover")
+	case "reverse_proxy":
+		return d.Errf("reverse_proxy is inside failover, which is a reverse_proxy itself: write endpoint <base-url> for each upstream")
 	}
 	return nil
 }

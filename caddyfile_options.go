@@ -16,7 +16,7 @@ import (
 type poolOption = option[*Policy]
 
 var poolOptions = map[string]poolOption{
-	"name":               text(func(p *Policy) *string { return &p.Name }),
+	"name":               fixed(func(p *Policy) *string { return &p.Name }),
 	"api":                choice(func(p *Policy) *string { return &p.API }, dialect.Names()...),
 	"quota":              choice(func(p *Policy) *string { return &p.Quota }, quotaEndpoint, quotaClient),
 	"client_credentials": choice(func(p *Policy) *string { return &p.ClientCredentials }, credentialsStrip, credentialsPass),
@@ -80,7 +80,7 @@ var poolOptions = map[string]poolOption{
 }
 
 var endpointOptions = map[string]option[*Endpoint]{
-	"name":         text(func(e *Endpoint) *string { return &e.Name }),
+	"name":         fixed(func(e *Endpoint) *string { return &e.Name }),
 	"priority":     count(func(e *Endpoint) *int { return &e.Priority }, 1),
 	"quota":        choice(func(e *Endpoint) *string { return &e.Quota }, quotaEndpoint, quotaClient),
 	"weight":       weight(func(e *Endpoint) **float64 { return &e.Weight }),

@@ -51,7 +51,14 @@ func readOption[T any](r *reader, d *caddyfile.Dispenser, of string, options map
 		return err
 	}
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q of %s", d.Val(), name)
+		advice := ""
+		if name == "name" {
+			advice = "; write a name with spaces in quotes"
+		}
+		return d.Errf("unexpected argument %q of %s%s", d.Val(), name, advice)
+	}
+	if d.Val() != "}" && d.NextBlock(d.Nesting()) {
+		return d.Errf("unexpected %q: %s has no block", d.Val(), name)
 	}
 	return nil
 }
@@ -63,6 +70,9 @@ func offOrBlock[T any](r *reader, d *caddyfile.Dispenser, name string, off *bool
 			advice := suggest(d.Val(), "off")
 			if _, err := strconv.Atoi(d.Val()); err == nil && name == "retry" {
 				advice = fmt.Sprintf("; write retry { attempts %s }, on lines of their own", d.Val())
+			}
+			if _, known := options[d.Val()]; known {
+				advice = fmt.Sprintf("; write %s { %s ... }, on lines of their own", name, d.Val())
 			}
 			return d.Errf("%s %s: want off or a block%s", name, d.Val(), advice)
 		}
@@ -136,6 +146,25 @@ func text[T any](field func(T) *string) option[T] {
 	}}
 }
 
+// fixed reads one word in which Caddy replaces no placeholders.
+func fixed[T any](field func(T) *string) option[T] {
+	return option[T]{read: func(r *reader, d *caddyfile.Dispenser, into T) error {
+		option := d.Val()
+		if err := text(field).read(r, d, into); err != nil {
+			return err
+		}
+		return wrap(d, refusePlaceholder(option, *field(into)))
+	}}
+}
+
+// refusePlaceholder refuses a placeholder of the environment or of a file in an option that keeps its text.
+func refusePlaceholder(option, word string) error {
+	if hasPlaceholder(word) {
+		return fmt.Errorf("invalid %s %q: placeholders have no value there%s", option, word, adviseVariable(word))
+	}
+	return nil
+}
+
 // choice reads one of several words.
 func choice[T any](field func(T) *string, words ...string) option[T] {
 	return option[T]{read: func(_ *reader, d *caddyfile.Dispenser, into T) error {
@@ -159,7 +188,7 @@ func count[T any](field func(T) *int, least int) option[T] {
 		}
 		n, err := strconv.Atoi(word)
 		if err != nil || n < least {
-			return d.Errf("invalid %s %q: want a whole number of %d or more", option, word, least)
+			return d.Errf("invalid %s %q: want a whole number of %d or more%s", option, word, least, adviseVariable(word))
 		}
 		*field(into) = n
 		return nil
@@ -246,7 +275,13 @@ func size[T any](field func(T) *int64) option[T] {
 func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
 	n, err := humanize.ParseBytes(d.Val())
 	if err != nil || n == 0 || n > math.MaxInt32 {
-		return 0, d.Errf("invalid %s %q: want a size between 1 byte and 2GiB", option, d.Val())
+		return 0, d.Errf("invalid %s %q: want a size between 1 byte and 2GiB%s", option, d.Val(), adviseVariable(d.Val()))
+	}
+	if number := d.Val(); d.NextArg() {
+		if _, err := humanize.ParseBytes(number + d.Val()); err == nil {
+			return 0, d.Errf("invalid %s %q: write %[2]s%s, without a space", option, number, d.Val())
+		}
+		d.Prev()
 	}
 	return int64(n), nil
 }
@@ -264,7 +299,11 @@ func missing(d *caddyfile.Dispenser) error { return d.Errf("a value is missing a
 
 // durationArgument reads the next word as a duration. The current word names it in errors.
 func durationArgument(d *caddyfile.Dispenser) (caddy.Duration, error) {
-	option := d.Val()
+	return durationOf(d, d.Val())
+}
+
+// durationOf reads the next word as the duration of an option.
+func durationOf(d *caddyfile.Dispenser, option string) (caddy.Duration, error) {
 	if _, err := argument(d); err != nil {
 		return 0, err
 	}
@@ -276,7 +315,7 @@ func parseDuration(d *caddyfile.Dispenser, option string) (caddy.Duration, error
 	value, err := caddy.ParseDuration(d.Val())
 	if err != nil || value <= 0 {
 		word := d.Val()
-		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, word, suggestDuration(d))
+		return 0, d.Errf("invalid %s %q: want a duration such as 500ms or 1m30s%s", option, word, suggestDuration(d, option))
 	}
 	return caddy.Duration(value), nil
 }
@@ -296,8 +335,11 @@ func ratioArgument(d *caddyfile.Dispenser) (float64, error) {
 	}
 	if err != nil || outside(value) {
 		advice := ""
-		if err == nil && !percent && value > 1 && value <= 100 {
+		switch {
+		case err == nil && !percent && value > 1 && value <= 100:
 			advice = fmt.Sprintf("; did you mean %s%%?", word)
+		case err != nil:
+			advice = adviseNumber(word)
 		}
 		return 0, d.Errf("invalid %s %q: want 0%% to 100%%, or 0 to 1%s", option, word, advice)
 	}
@@ -347,5 +389,5 @@ func wrapWord(d *caddyfile.Dispenser, option, word string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return d.Errf("invalid %s %q: %w", option, word, err)
+	return d.Errf("invalid %s %q: %w%s", option, word, err, adviseNumber(word))
 }

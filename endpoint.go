@@ -2,13 +2,10 @@ package failover
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -196,91 +193,6 @@ func (e *Endpoint) at() string {
 		return fmt.Sprintf("endpoint %q (%s)", e.called(), e.DefinedAt)
 	}
 	return fmt.Sprintf("endpoint %q", e.called())
-}
-
-// parseBaseURL parses and checks a base URL. Its errors never show anything that may be a
-// credential: user and password, a query, a fragment, or a URL with an @ that cannot be parsed.
-func parseBaseURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	switch {
-	case !strings.Contains(s, "://") && !strings.Contains(s, "@") && (err != nil || u.Scheme == ""):
-		return nil, noScheme(s)
-	case !strings.Contains(s, "@") && (placeholder.MatchString(s) || strings.ContainsAny(s, "{,*")) && badBaseURL(s) != nil:
-		return nil, badBaseURL(s)
-	case err != nil && strings.Contains(s, "@"):
-		return nil, errors.New("malformed base URL (not shown, because it may contain a password; " +
-			"characters such as / and % in a password must be escaped)")
-	case err != nil:
-		return nil, fmt.Errorf("parsing base URL: %w", err)
-	case u.Scheme != "http" && u.Scheme != "https" && u.Opaque != "" && !strings.Contains(s, "@"):
-		return nil, fmt.Errorf("base URL %s: the scheme must be http or https, as in https://%s", target.RedactURL(u), s)
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("base URL %s: the scheme must be http or https", target.RedactURL(u))
-	case u.Hostname() == "":
-		return nil, fmt.Errorf("base URL %s: the host is missing", target.RedactURL(u))
-	case u.Host == "unix" && strings.HasPrefix(u.Path, "//"):
-		return nil, fmt.Errorf("base URL %s: a socket has no scheme; write unix%s", target.RedactURL(u), u.Path)
-	case u.Port() != "" && !isPort(u.Port()):
-		return nil, fmt.Errorf("base URL %s: the port must be from 1 to 65535", target.RedactURL(u))
-	case u.RawQuery != "" || u.ForceQuery:
-		return nil, fmt.Errorf("base URL %s: a query is not allowed", target.RedactURL(u))
-	case u.Fragment != "":
-		return nil, fmt.Errorf("base URL %s: a fragment is not allowed", target.RedactURL(u))
-	case hasDotSegment(u.Path):
-		return nil, fmt.Errorf("base URL %s: a dot segment is not allowed", target.RedactURL(u))
-	}
-	return u, nil
-}
-
-// badBaseURL returns an error if a base URL contains a placeholder, ends with a brace, or names several
-// hosts or a wildcard. The URL must not contain a password.
-func badBaseURL(s string) error {
-	_, rest, _ := strings.Cut(s, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	if found := placeholder.FindString(s); found != "" {
-		advice := ""
-		if strings.Contains(found, "uri") || strings.Contains(found, "path") {
-			advice = ", and the path of a request follows the base URL anyway"
-		}
-		return fmt.Errorf("base URL %s: %s has no value when Caddy loads the configuration; only {env.*} and {file.*} have one%s", s, found, advice)
-	}
-	switch {
-	case strings.HasSuffix(s, "{"):
-		return fmt.Errorf("base URL %s: write a space before the {", s)
-	case strings.Contains(host, ","):
-		return fmt.Errorf("base URL %s: the host has a \",\"; write each endpoint on its own line", s)
-	case strings.Contains(host, "*"):
-		return fmt.Errorf("base URL %s: the host has a \"*\"; write the name of one host", s)
-	}
-	return nil
-}
-
-// isPort reports whether an endpoint can listen at a port.
-func isPort(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0
-}
-
-// hasDotSegment reports whether a decoded path has a segment . or ..
-func hasDotSegment(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return true
-		}
-	}
-	return false
-}
-
-// dialAddress returns the address at which the API of a base URL listens.
-func dialAddress(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = "80"
-		if u.Scheme == "https" {
-			port = "443"
-		}
-	}
-	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // provision makes the endpoint's configuration ready for use.

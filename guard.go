@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -184,6 +185,34 @@ func (p *Policy) answerRules() (*answer.Rules, error) {
 	return answer.NewRules(append(rules, ofAPI...)), nil
 }
 
+// checkRepeats refuses rules about responses that an earlier rule has taken already, and a status in the place of an
+// expression.
+func (p *Policy) checkRepeats() error {
+	for i, a := range p.Answers {
+		if slices.ContainsFunc(p.Answers[:i], func(b *Answer) bool { return a.Status == b.Status && a.JSON == b.JSON && a.Match == b.Match }) {
+			return fmt.Errorf("answer %s: the same responses are given twice, and only the first line counts; remove one", a.Status)
+		}
+		if a.JSON == "" && isStatus(a.Match) {
+			return fmt.Errorf("answer %s %s: %[2]s is a regular expression there; write each status on its own line, or %[2]s in parentheses for a text", a.Status, a.Match)
+		}
+	}
+	for i, n := range p.NextOn {
+		if slices.ContainsFunc(p.NextOn[:i], func(b *NextOn) bool { return *n == *b }) {
+			return fmt.Errorf("next_on %s is given twice; remove one", strings.TrimSpace(n.Status+" "+n.Body))
+		}
+		if isStatus(n.Body) {
+			return fmt.Errorf("next_on %s %s: %[2]s is a regular expression there; write each status on its own line, or %[2]s in parentheses for a text", n.Status, n.Body)
+		}
+	}
+	return nil
+}
+
+// isStatus reports whether a word is a status, a class or a range of statuses.
+func isStatus(word string) bool {
+	_, err := outcome.ParseStatusSet([]string{word})
+	return word != "" && err == nil
+}
+
 // SetJSON sets a value in the JSON request bodies for an endpoint. The body must be an object in
 // UTF-8, at most as large as the retry block's `buffer`, and nested at most 1,000 deep. It is
 // read whole before the attempt. Requests without a body stay unchanged.
@@ -272,8 +301,10 @@ func readAnswer(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 	}
 	a.As = words[1]
 	p.Answers = append(p.Answers, a)
-	_, err = a.rule()
-	return wrap(d, err)
+	if _, err = a.rule(); err != nil {
+		return d.WrapErr(err)
+	}
+	return wrap(d, p.checkRepeats())
 }
 
 // readNextOn reads `next_on <status> [<body-regexp>]`.
@@ -287,8 +318,10 @@ func readNextOn(_ *reader, d *caddyfile.Dispenser, p *Policy) error {
 		n.Body = d.Val()
 	}
 	p.NextOn = append(p.NextOn, n)
-	_, err = n.rule()
-	return wrap(d, err)
+	if _, err = n.rule(); err != nil {
+		return d.WrapErr(err)
+	}
+	return wrap(d, p.checkRepeats())
 }
 
 // readSetJSON reads `set_json <path> <value> [optional]`.
@@ -334,7 +367,11 @@ func readHedge(_ *reader, d *caddyfile.Dispenser, r *Retry) error {
 		err = wrapWord(d, "hedge", word, err)
 	} else {
 		if r.Hedge.After, err = parseDuration(d, "hedge"); err != nil {
-			return d.Errf("invalid hedge %q: want a duration such as 50ms, or a quantile of the usual latency such as p95", word)
+			advice := adviseVariable(word)
+			if part, bad := parseNumber(word); bad == nil && part > 0 && part < 1 {
+				advice = fmt.Sprintf("; did you mean p%v?", 100*part)
+			}
+			return d.Errf("invalid hedge %q: want a duration such as 50ms, or a quantile of the usual latency such as p95%s", word, advice)
 		}
 	}
 	if err != nil || !d.NextArg() {

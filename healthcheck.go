@@ -177,6 +177,9 @@ func validateAsk(method, uri string) error {
 			return fmt.Errorf("health: invalid method %q", method)
 		}
 		if err := validateMethod(method); err != nil {
+			if method == strings.ToUpper(method) && !strings.Contains(method, ",") {
+				return fmt.Errorf("health: %w", err)
+			}
 			return fmt.Errorf("health: invalid method %q: want one method, such as %s", method, strings.ToUpper(cmp.Or(method, http.MethodGet)))
 		}
 	}
@@ -317,8 +320,8 @@ func asHealth(a *reverseproxy.ActiveHealthChecks) string {
 }
 
 var healthOptions = map[string]option[*Health]{
-	"uri":           text(func(h *Health) *string { return &h.URI }),
-	"method":        text(func(h *Health) *string { return &h.Method }),
+	"uri":           fixed(func(h *Health) *string { return &h.URI }),
+	"method":        fixed(func(h *Health) *string { return &h.Method }),
 	"port":          count(func(h *Health) *int { return &h.Port }, 1),
 	"interval":      duration(func(h *Health) *caddy.Duration { return &h.Interval }),
 	"fast_interval": duration(func(h *Health) *caddy.Duration { return &h.FastInterval }),
@@ -332,7 +335,7 @@ var healthOptions = map[string]option[*Health]{
 		_, err := outcome.ParseStatusSet(h.ExpectStatus)
 		return wrap(d, err)
 	}},
-	"expect_body": text(func(h *Health) *string { return &h.ExpectBody }),
+	"expect_body": fixed(func(h *Health) *string { return &h.ExpectBody }),
 	"header": {repeatable: true, read: func(_ *reader, d *caddyfile.Dispenser, h *Health) error {
 		args := d.RemainingArgs()
 		if len(args) != 2 {
@@ -359,7 +362,8 @@ func readHealth(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 		case wordGRPC:
 			p.Health.GRPC = readService(d)
 		default:
-			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", d.Val(), suggestHealth(d.Val(), d.RemainingArgs()))
+			word := d.Val()
+			return d.Errf("health %s: want off or a block, or grpc [<service>]%s", word, suggestHealth(word, d.RemainingArgs()))
 		}
 		if d.NextArg() {
 			return d.Errf("unexpected argument %q of health grpc", d.Val())
@@ -406,7 +410,10 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 // suggestHealth returns the end of an error about a wrong argument of health, and those after it: what
 // they may mean.
 func suggestHealth(word string, more []string) string {
+	_, known := healthOptions[word]
 	switch {
+	case known:
+		return fmt.Sprintf("; write health { %s }, on lines of their own", strings.Join(append([]string{word}, more...), " "))
 	case strings.HasPrefix(word, "/"):
 		return fmt.Sprintf("; write health { uri %s }, on lines of their own", word)
 	case len(more) == 1 && strings.HasPrefix(more[0], "/"):

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -167,7 +168,7 @@ func (a *Affinity) validate() error {
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):
 		return fmt.Errorf("affinity: %q is not a valid cookie name", a.Value)
 	}
-	if err := checkPlaceholders(a.Value + " " + a.Secret); err != nil {
+	if err := cmp.Or(checkPlaceholders(a.Value), checkCredential(a.Secret)); err != nil {
 		return fmt.Errorf("affinity: %w", err)
 	}
 	if a.By == affinityJSON {

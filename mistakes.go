@@ -29,6 +29,9 @@ const ofClient = "{http.request."
 // shellVariable matches a variable as shells and Compose files write it.
 var shellVariable = regexp.MustCompile(`^\$(\w+|\{\w+\})$`)
 
+// halfPlaceholder matches the beginning of a placeholder without an end, and one in two pairs of braces.
+var halfPlaceholder = regexp.MustCompile(`\{(env|file)\.[^{}]*$|\{\{(env|file)\.[^{}]*\}\}`)
+
 // longPlaceholders maps the short names of a Caddyfile to the names that placeholders have in JSON.
 var longPlaceholders = map[string]string{
 	"cookie": "http.request.cookie", "header": "http.request.header", "path": "http.request.uri.path",
@@ -78,6 +81,9 @@ func checkCredential(value string) error {
 	words := strings.Fields(value)
 	if len(words) == 0 {
 		return nil
+	}
+	if m := halfPlaceholder.FindString(value); m != "" {
+		return fmt.Errorf("%s is no placeholder: write it in one pair of braces, as {env.NAME}", m)
 	}
 	if last := words[len(words)-1]; shellVariable.MatchString(last) {
 		return fmt.Errorf("%s is no variable of Caddy: write {env.%s}", last, strings.Trim(last, "${}"))
@@ -175,7 +181,7 @@ func (e *Endpoint) checkTwice() error {
 	for i, s := range e.SetJSON {
 		for _, earlier := range e.SetJSON[:i] {
 			switch {
-			case earlier.Path == s.Path:
+			case strings.EqualFold(earlier.Path, s.Path): // names that differ in case are alike
 				return fmt.Errorf("set_json %s is given twice", s.Path)
 			case strings.HasPrefix(earlier.Path, s.Path+"."):
 				return fmt.Errorf("set_json %s replaces set_json %s: swap them", s.Path, earlier.Path)
@@ -297,6 +303,16 @@ func (p *Policy) warnOfChecks() {
 		if t.URL != nil && repeats(t.URL, uri) {
 			p.handler.Logger.Warn("health checks get the path of the base URL twice, because their uri follows it: leave it out of the uri",
 				zap.String("pool", p.Name), zap.String("endpoint", t.Name), zap.String("uri", uri), zap.String("base", t.URL.Path))
+		}
+	}
+}
+
+// warnOfPorts warns of base URLs with the usual port of the other scheme.
+func (p *Policy) warnOfPorts() {
+	for _, t := range p.handler.Targets {
+		if t.URL != nil && (t.URL.Scheme == "http" && t.URL.Port() == "443" || t.URL.Scheme == "https" && t.URL.Port() == "80") {
+			p.handler.Logger.Warn("a base URL has the usual port of the other scheme: write https with port 443, or http with port 80",
+				zap.String("pool", p.Name), zap.String("endpoint", t.Name), zap.String("url", target.RedactURL(t.URL)))
 		}
 	}
 }

@@ -83,6 +83,67 @@ func TestMistakesThatParse(t *testing.T) {
 		within("schedule 0 3 * * SUN 2h {\ndrain\n}"): `schedule: write the five fields of the expression in quotes, as in schedule "0 3 * * SUN" 2h`,
 		within("set_json model = x"):                  `set_json model: want optional, not "x"; leave out the =, at Caddyfile:5`,
 		within(`set_json a {"b": 1}`):                 `write JSON with spaces in backquotes, at Caddyfile:5`,
+		within("schedule @dayly 1h {\ndrain\n}"):      `did you mean @daily?, at Caddyfile:5`,
+		within("schedule @daily 2hours {\ndrain\n}"):  `invalid schedule "2hours": want a duration such as 500ms or 1m30s; did you mean 2h?`,
+		within("limit 600/1m"):                        `write limit <n> requests|tokens per <duration> [burst <n>], at Caddyfile:5`,
+		within("weight 1,5"):                          `invalid weight "1,5": want a number; did you mean 1.5?`,
+		pool("sla {\navailability 99,9%\n}"):          `did you mean 99.9%?`,
+		pool("sla 99.9%"):                             `write sla { availability 99.9% }, on lines of their own, at Caddyfile:4`,
+		pool("retry {\nhedge 0.95\n}"):                `did you mean p95?`,
+		pool("retry {\nbackoff 100 2000\n}"):          `did you mean 100ms?`,
+		pool("retry {\nmethods PSOT\n}"):              `retry: unknown method "PSOT"; did you mean POST?`,
+		pool("health {\nmethod GTE\n}"):               `health: unknown method "GTE"; did you mean GET?`,
+		pool("retry attempts 3"):                      `write retry { attempts ... }, on lines of their own`,
+		pool("health uri /x"):                         `write health { uri /x }, on lines of their own`,
+		pool("commit complete 1 MB"):                  `invalid commit size "1": write 1MB, without a space, at Caddyfile:4`,
+		pool("idle_timeout off"):                      `leave the option out to turn it off`,
+		pool("balance round_robin"):                   `did you mean weighted?`,
+		pool("name my pool"):                          `write a name with spaces in quotes`,
+		pool("next_on 400 404"):                       `next_on 400 404: 404 is a regular expression there; write each status on its own line`,
+		pool("answer 200 5xx as failure"):             `5xx is a regular expression there`,
+		// Options that have no effect, or have it in another place.
+		pool("next_on 400 {\nbody x\n}"):                              `unexpected "body": next_on has no block, at Caddyfile:5`,
+		pool("balance weighted {\nx\n}"):                              `unexpected "x": balance has no block, at Caddyfile:5`,
+		within("weight 1 {\nx\n}"):                                    `unexpected "x": weight has no block, at Caddyfile:6`,
+		pool("answer 200 json a as failure\nanswer 200 json a as ok"): `answer 200: the same responses are given twice, and only the first line counts; remove one, at Caddyfile:5`,
+		pool("next_on 400 x\nnext_on 400 x"):                          `next_on 400 x is given twice; remove one, at Caddyfile:5`,
+		within("set_json Model a\nset_json model b"):                  `set_json model is given twice, at Caddyfile:6`,
+		pool("buffer 1MiB"):                                           `it is an option of the block retry`,
+		pool("interval 5s"):                                           `it is an option of the block health`,
+		pool("retry {\ntimeout 5s\n}"):                                `it is an option of an endpoint, the pool or the block health`,
+		pool("memory 1MiB"):                                           `it is an option of the block failover of the global options`,
+		within("drain"):                                               `it is an option of the block schedule`,
+		pool("reverse_proxy one:1"):                                   `write endpoint <base-url> for each upstream, at Caddyfile:4`,
+		// Placeholders that have no value there.
+		within("key {env.SECRET"):               `{env.SECRET is no placeholder: write it in one pair of braces, as {env.NAME}`,
+		within("key {{env.SECRET}}"):            `{{env.SECRET}} is no placeholder`,
+		within("name {env.NAME}"):               `invalid name "{env.NAME}": placeholders have no value there; write {$NAME}`,
+		within("model {env.MODEL}"):             `invalid model "{env.MODEL}": placeholders have no value there; write {$MODEL}`,
+		within("weight {env.WEIGHT}"):           `want a number; write {$WEIGHT}, which Caddy replaces when it reads the Caddyfile`,
+		pool("timeout {env.TIME}"):              `want a duration such as 500ms or 1m30s; write {$TIME}`,
+		pool("commit {env.COMMIT}"):             `write {$COMMIT}`,
+		pool("affinity cookie session $SECRET"): `affinity: $SECRET is no variable of Caddy: write {env.SECRET}`,
+		pool("health {\nuri {env.CHECK}\n}"):    `invalid uri "{env.CHECK}": placeholders have no value there`,
+		"endpoint $API_URL":                     `invalid address of an endpoint: $API_URL is no variable of Caddy: write {env.API_URL}, at Caddyfile:3`,
+		"endpoint {env:API_URL}":                `invalid address of an endpoint: {env:API_URL} has no value: write {env.API_URL}`,
+		// Base URLs and addresses that are copied or typed wrong.
+		`endpoint " https://one"`:       `base URL " https://one" has a " ": remove it, at Caddyfile:3`,
+		`endpoint "https://one/a b"`:    `remove it; a space of a path is %20`,
+		"endpoint “https://one”":        `has a "“": remove it`,
+		"endpoint <https://one>":        `has a "<": remove it`,
+		"endpoint https//one/v1":        `malformed base URL https//one/v1: write https://one/v1, at Caddyfile:3`,
+		`endpoint https:\\one`:          `write https://one, at Caddyfile:3`,
+		"endpoint https：//one":          `write https://one, at Caddyfile:3`,
+		"endpoint https://https://one":  `it has two schemes; remove one`,
+		"endpoint wss://one":            `the scheme must be http or https; write https, which carries websockets too`,
+		"endpoint http://::1:8080":      `an IPv6 address stands in brackets, as in http://[::1]:8080`,
+		"endpoint http://256.1.1.1":     `256.1.1.1 is not an IP address`,
+		"endpoint https://one..example": `the host "one..example" has an empty part`,
+		"endpoint https://one;":         `the host has a ";"`,
+		"endpoint https://one\u200b":    `the host has a "\u200b"`,
+		"endpoint *":                    `invalid address of an endpoint: "*": the host has a "*"`,
+		"endpoint one:0":                `"one:0": the port must be from 1 to 65535`,
+		"endpoint unix/":                `the path of the socket is missing`,
 	} {
 		got := adaptError(":80 {\nfailover {\n" + lines + "\n}\n}\n")
 		if !strings.Contains(got, want) {
@@ -111,10 +172,38 @@ func TestPlausibleValuesAreNoMistakes(t *testing.T) {
 		"set_json file {file.base}",
 		`header X-Template \{headers.x\}`,
 		"set_json time {time.now.unix}",
+		"set_json a {env.A}",
+		"weight 1 {\n}",
+		"}\nendpoint :8080 {",
+		"}\nendpoint unix//run/one.sock {",
+		"}\nendpoint {header.X-Endpoint} {",
+		"}\nendpoint my_service:8080 {",
+		"}\nendpoint http://[fe80::1%25eth0]:80/v1/ {",
+		"}\nendpoint https://one.example.:8443/v1;x=1 {",
+		"}\nnext_on 400 (404)\nanswer 200 json code 429 as held\nendpoint http://two:1 {",
+		"}\nretry {\nmethods PROPFIND COPY REPORT QUERY\n}\nendpoint http://two:1 {",
+		"}\nhealth {\nbody {env.CHECK}\n}\nendpoint http://two:1 {",
 	} {
 		if got := adaptError(":80 {\nfailover {\napi openai\nendpoint http://one:1 {\n" + lines + "\n}\n}\n}\n"); got != "" {
 			t.Errorf("%s: got %q", lines, got)
 		}
+	}
+}
+
+// TestHostsAreDialedAsDNSHasThem checks that the address of an endpoint is ASCII.
+func TestHostsAreDialedAsDNSHasThem(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"https://bücher.example/v1": `"upstreams":[{"dial":"xn--bcher-kva.example:443"}]`,
+		"http://例子.example:81":      `"upstreams":[{"dial":"xn--fsqu00a.example:81"}]`,
+		"bücher.example:80":         `"upstreams":[{"dial":"xn--bcher-kva.example:80"}]`,
+		"https://One.example":       `"upstreams":[{"dial":"One.example:443"}]`,
+	} {
+		if got := string(adapt(t, ":80 {\nfailover {\nendpoint "+endpoint+"\n}\n}\n")); !strings.Contains(got, want) {
+			t.Errorf("%s: got %s, want %s in it", endpoint, got, want)
+		}
+	}
+	if u, err := parseBaseURL("https://u:p@bücher.example:8443/v1"); err != nil || u.Host != "xn--bcher-kva.example:8443" {
+		t.Errorf("got %v, %v", u, err)
 	}
 }
 

@@ -206,6 +206,7 @@ func (p *Policy) provision(ctx caddy.Context) error {
 		p.Name = p.defaultName()
 	}
 	p.warn(plain)
+	p.warnOfPorts()
 	p.warnOfTimes()
 	p.warnOfChecks()
 	p.warnOfEmptyRoutes(handler)
@@ -406,6 +407,9 @@ const asDirective = " failover directive"
 // plain HTTP because they have no scheme.
 func (p *Policy) warn(plain []string) {
 	for _, address := range plain {
+		if strings.HasPrefix(address, ":") {
+			address = "localhost" + address
+		}
 		p.handler.Logger.Warn("an endpoint has no scheme: using http; write http:// or https:// before it",
 			zap.String("pool", p.Name), zap.String("endpoint", address), zap.String("taken", "http://"+withoutPort(address)))
 	}

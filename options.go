@@ -239,7 +239,7 @@ var slaOptions = map[string]option[*SLA]{
 			return d.Errf("invalid latency quantile %q: want for example p95 or p99.9", word)
 		}
 		s.LatencyQuantile = percentage(percent)
-		s.LatencyTarget, err = durationArgument(d)
+		s.LatencyTarget, err = durationOf(d, "latency")
 		return err
 	}},
 	"window": duration(func(s *SLA) *caddy.Duration { return &s.Window }),
@@ -249,6 +249,9 @@ var slaOptions = map[string]option[*SLA]{
 func readSLA(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 	at := here(d)
 	p.SLA = new(SLA)
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q of sla: write sla { availability %[1]s }, on lines of their own", d.Val())
+	}
 	if err := readBlock(r, d, "sla", slaOptions, p.SLA); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/call"
+	"github.com/apifailover/caddy-failover/internal/spelling"
 )
 
 // Hedge sends a second attempt to the next endpoint if the first one has no response after a while.
@@ -168,8 +170,15 @@ func validateMethod(m string) error {
 			return fmt.Errorf("unknown method %q: want idempotent, any, or method names in upper case%s", m, suggest(m, methodsIdempotent, methodsAny))
 		}
 	}
+	usual := strings.Fields("get head post put patch delete options")
+	if near := spelling.Nearest(m, usual); near != "" && !slices.Contains(otherMethods, m) && near != strings.ToLower(m) {
+		return fmt.Errorf("unknown method %q; did you mean %s?", m, strings.ToUpper(near))
+	}
 	return nil
 }
+
+// otherMethods are methods that are like usual ones.
+var otherMethods = strings.Fields("COPY LOCK MOVE PURGE SEARCH LINK BIND LABEL PRI")
 
 // Wait configures how requests that find no endpoint wait. They leave the queue in the order of their
 // arrival: one at a time while endpoints are on trial, then as fast as the endpoints respond. A

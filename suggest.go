@@ -52,6 +52,13 @@ var otherNames = map[string]string{
 	"backup": "priority", "strategy": "balance",
 }
 
+// otherPlaces maps options of other places to the places.
+var otherPlaces = map[string]string{
+	"memory": "the block failover of the global options", "notify": "the block failover of the global options", "fleet": "the block failover of the global options",
+	"storage": "the block fleet, in the global options", "levers": "the directive failover_dashboard",
+	"zone": "the block schedule", "drain": "the block schedule", "burst": "a limit, on the same line",
+}
+
 // suggestOption returns the end of an error about an unknown word in the block `of`: the known word,
 // or the block, that may be meant. It returns "" if no word is near.
 func suggestOption(word, of string, known iter.Seq[string]) string {
@@ -65,35 +72,75 @@ func suggestOption(word, of string, known iter.Seq[string]) string {
 	if slices.Contains(ofTransports, word) {
 		return "; it is an option of the proxy, in a block transport http"
 	}
+	if place := otherPlaces[word]; place != "" {
+		return "; it is an option of " + place
+	}
+	if place := placeOf(word, of); place != "" {
+		return "; it is an option of " + place
+	}
 	if near := spelling.Nearest(word, candidates); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}
 	if slices.Contains(ofProxy, word) && of != "failover" {
 		return "; it is an option of the proxy, outside the block " + of
 	}
+	return ""
+}
+
+// placeOf returns the places, other than the block `of`, that have an option; "" if none has.
+func placeOf(word, of string) string {
+	var places []string
 	for _, block := range []string{"endpoint", "failover", "breaker", "health", "retry", "sla"} {
 		if slices.Contains(words[block], word) && block != of && !(block == "endpoint" && of == "upstream") && word != "url" {
 			place := "the block " + block
 			switch block {
 			case "failover":
 				place = "the pool, outside the block " + of
+				if len(places) > 0 {
+					place = "the pool"
+				}
 			case "endpoint":
 				place = "an endpoint"
 			}
-			return fmt.Sprintf("; it is an option of %s", place)
+			places = append(places, place)
 		}
 	}
-	return ""
+	if n := len(places); n > 1 {
+		return strings.Join(places[:n-1], ", ") + " or " + places[n-1]
+	}
+	return strings.Join(places, "")
 }
 
 // otherValues maps names of providers and other words to the values here.
 var otherValues = map[string]string{
 	"claude": "anthropic", "google": "gemini", "vertex": "gemini", "chatgpt": "openai", "gpt": "openai", "azure": "openai", "deepseek": "openai",
+	"round_robin": "weighted", "weighted_round_robin": "weighted", "least_conn": "least_requests", "least_connections": "least_requests",
 	"groq": "openai", "mistral": "openai", "ollama": "openai", "openrouter": "openai", "vllm": "openai", "ethereum": "jsonrpc", "evm": "jsonrpc", "rpc": "jsonrpc",
+}
+
+// adviseVariable returns the end of an error about a word with a placeholder of the environment, which Caddy does not replace
+// there: what to write instead; "" if the word has none.
+func adviseVariable(word string) string {
+	if m := loadPlaceholders.FindStringSubmatch(word); m != nil && m[1] == "env" {
+		return fmt.Sprintf("; write {$%s}, which Caddy replaces when it reads the Caddyfile", m[2])
+	}
+	return ""
+}
+
+// adviseNumber returns the end of an error about a word that is no number: what it may mean.
+func adviseNumber(word string) string {
+	mended := strings.Replace(word, ",", ".", 1)
+	if _, err := parseNumber(strings.TrimSuffix(mended, "%")); err == nil && mended != word {
+		return fmt.Sprintf("; did you mean %s?", mended)
+	}
+	return adviseVariable(word)
 }
 
 // suggest is suggestOption for a value that can be one of a few words.
 func suggest(word string, known ...string) string {
+	if advice := adviseVariable(word); advice != "" {
+		return advice
+	}
 	if other := otherValues[strings.ToLower(word)]; slices.Contains(known, other) {
 		return fmt.Sprintf("; did you mean %s?", other)
 	}
@@ -111,10 +158,19 @@ var units = map[string]string{
 	"h": "h", "hr": "h", "hour": "h", "hours": "h", "d": "d", "day": "d", "days": "d",
 }
 
+// offByDefault are options with durations that are off unless they are set.
+var offByDefault = []string{"idle_timeout", "deadline", "wait_retry_after", "slow_after"}
+
 // suggestDuration returns the end of an error about the current word of d, which is no duration: the
 // duration that it may mean, with the next word. It moves d on.
-func suggestDuration(d *caddyfile.Dispenser) string {
+func suggestDuration(d *caddyfile.Dispenser, option string) string {
 	number := d.Val()
+	if advice := adviseVariable(number); advice != "" {
+		return advice
+	}
+	if slices.Contains([]string{"off", "none", "0", "0s"}, number) && slices.Contains(offByDefault, option) {
+		return "; leave the option out to turn it off"
+	}
 	unit := strings.TrimLeft(number, "0123456789.")
 	number = strings.TrimSuffix(number, unit)
 	if unit == "" && d.NextArg() {
@@ -124,6 +180,9 @@ func suggestDuration(d *caddyfile.Dispenser) string {
 		}
 	}
 	short, ok := units[strings.ToLower(unit)]
+	if unit == "" && strings.HasPrefix(option, "backoff") {
+		short = "ms"
+	}
 	if number == "" {
 		number, ok = "1", ok && unit != ""
 	}

@@ -67,6 +67,12 @@ func (p *Policy) Validate() error {
 	if _, err = p.answerRules(); err != nil {
 		return err
 	}
+	if err = p.checkRepeats(); err != nil {
+		return err
+	}
+	if err := refusePlaceholder("name", p.Name); err != nil {
+		return err
+	}
 	names := make(map[string]bool)
 	for _, e := range p.Endpoints {
 		if err := e.validate(); err != nil {
@@ -104,6 +110,8 @@ func (e *Endpoint) validate() error {
 	switch {
 	case e.Upstream == "":
 		return errors.New("an endpoint needs an upstream or a url")
+	case e.Name != e.Upstream && hasPlaceholder(e.Name):
+		return refusePlaceholder("name", e.Name)
 	case e.Priority < 0:
 		return errors.New("priority must be 1 or more")
 	case e.Weight != nil && api.WeightRange(*e.Weight) != "":
@@ -124,12 +132,12 @@ func (e *Endpoint) validate() error {
 	}
 	for _, l := range e.Limits {
 		if err := l.validate(); err != nil {
-			return fmt.Errorf("%s: %w", e.at(), err)
+			return err
 		}
 	}
 	for _, s := range e.Schedules {
 		if err := s.validate(); err != nil {
-			return fmt.Errorf("%s: %w", e.at(), err)
+			return err
 		}
 	}
 	for _, s := range e.SetJSON {

@@ -41,7 +41,7 @@ func (o Objective) Validate() error {
 	case o.LatencyTarget < 0:
 		return fmt.Errorf("latency target %v: must not be negative", o.LatencyTarget)
 	case o.Window < time.Hour || o.Window > maxWindow:
-		return fmt.Errorf("window %v: must be from 1h to %v", o.Window, maxWindow)
+		return fmt.Errorf("window %v: must be from 1h to %dd", o.Window, maxWindow/(24*time.Hour))
 	}
 	return nil
 }
