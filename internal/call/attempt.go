@@ -51,6 +51,7 @@ type Attempt struct {
 
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
+	refused bool   // the endpoint has processed nothing of the request; set at the attempt's end
 	tries   uint8  // HTTP/2 connections that the transport has sent the request on
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
@@ -270,7 +271,11 @@ func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, relea
 // settleAnswer is settleFor at the end of an answer.
 func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
-	a.diedWith(o)
+	if o == outcome.Cancelled {
+		a.leaveSilent(now)
+	} else {
+		a.diedWith(o)
+	}
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
 	if a.Call.traced {

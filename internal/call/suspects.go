@@ -47,7 +47,7 @@ func (c *Call) inDoubt(a *Attempt, o outcome.Outcome) endpoint.DoubtStage {
 		return endpoint.NoDoubt
 	case c.suspected(a, o):
 		return endpoint.DoubtedBefore
-	case c.mayMoveOn(o):
+	case c.mayMoveOn(a, o):
 		return endpoint.Doubted
 	}
 	return endpoint.NoDoubt
@@ -66,9 +66,9 @@ func (c *Call) suspected(a *Attempt, o outcome.Outcome) bool {
 	return false
 }
 
-// mayMoveOn reports whether the call may be sent elsewhere after such a failure.
-func (c *Call) mayMoveOn(o outcome.Outcome) bool {
-	return c.allows(o) && c.hasAttempts() &&
+// mayMoveOn reports whether the call may be sent elsewhere after such a failure of an attempt.
+func (c *Call) mayMoveOn(a *Attempt, o outcome.Outcome) bool {
+	return (a.refused || c.allows(o)) && c.hasAttempts() &&
 		(c.body == nil || c.body.Replayable())
 }
 
