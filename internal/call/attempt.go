@@ -51,7 +51,6 @@ type Attempt struct {
 
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
-	refused bool   // the endpoint has processed nothing of the request; set at the attempt's end
 	tries   uint8  // HTTP/2 connections that the transport has sent the request on
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
@@ -258,7 +257,9 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // settleFor is Settle with the cause in a few words, and with the doubt about whose fault it was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
-	a.unbook(now, o)
+	if b := a.Target.Bounds; b != nil && a.unprocessed(o) {
+		a.Target.State.GiveBack(a, a.Began, now, b)
+	}
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)

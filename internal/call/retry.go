@@ -104,7 +104,7 @@ func (r *RetryRules) backoff(n int) time.Duration {
 // Plan reserves the next attempt of a call whose attempt failed at now. It returns nil if the client
 // gets the failure.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
-	if !failed.refused && !c.allows(o) || !c.mayGoOn(now) {
+	if !failed.wasRefused(o) && !c.allows(o) || !c.mayGoOn(now) {
 		return nil
 	}
 	if !c.takeRetry(now) {

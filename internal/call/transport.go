@@ -141,7 +141,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		if a.hadNoConnection() {
 			return a.withoutConnection()
 		}
-		if a.refused = a.tries > mostTries; a.refused && c.body != nil {
+		if c.body != nil && a.wasRefused(outcome.FailedTimeout) {
 			c.body.TakeBack()
 		}
 		return outcome.FailedTimeout
@@ -210,14 +210,13 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
+	c.noneFollows(a, o, now)
 	if c.waitsFor(o, what, nil, now) {
-		c.failedEverywhere(now)
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
 	c.finished = true
-	c.noneFollows(a, o, now)
 	if !c.Handler.Rematches {
 		c.record(a, o)
 	}
