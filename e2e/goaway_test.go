@@ -33,8 +33,7 @@ func draining(t *testing.T, like *api, goAway bool) *api {
 			}
 			switch headers, ok := frame.(*http2.HeadersFrame); {
 			case ok && goAway:
-				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
-				return
+				err = f.WriteGoAway(0, http2.ErrCodeNo, nil) // and reads on: a close may overtake it
 			case ok:
 				err = f.WriteRSTStream(headers.StreamID, http2.ErrCodeRefusedStream)
 			}
