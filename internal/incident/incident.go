@@ -95,6 +95,7 @@ type Tracker struct {
 	downAt   time.Time // when the last endpoint went out; zero if one is available
 	downTill float64   // Down of the latest incident before downAt
 	changed  bool      // changed since the last save
+	left     uint64    // ID of the latest incident if an earlier process ended before it; 0: it did not, or its end has been told
 }
 
 // Take adds an event to the current incident, and starts one if the event is an endpoint or
