@@ -197,17 +197,20 @@ func offAlone(name string, off bool, block, alone any) error {
 // a unit, which Caddy takes for nanoseconds.
 const leastDuration = 100 * time.Microsecond
 
-// checkDurations refuses durations above 0 that are shorter than leastDuration, in a configuration and all
-// that it contains. name is the name of the configuration in errors.
-func checkDurations(name string, config reflect.Value) error {
+// eachValue calls visit for a configuration and all that it contains, until visit returns an error. name is the name of the
+// configuration in errors.
+func eachValue(name string, config reflect.Value, visit func(name string, value reflect.Value) error) error {
+	if err := visit(name, config); err != nil {
+		return err
+	}
 	switch config.Kind() {
 	case reflect.Pointer:
 		if !config.IsNil() {
-			return checkDurations(name, config.Elem())
+			return eachValue(name, config.Elem(), visit)
 		}
 	case reflect.Slice:
 		for i := range config.Len() {
-			if err := checkDurations(fmt.Sprintf("%s[%d]", name, i), config.Index(i)); err != nil {
+			if err := eachValue(fmt.Sprintf("%s[%d]", name, i), config.Index(i), visit); err != nil {
 				return err
 			}
 		}
@@ -218,14 +221,26 @@ func checkDurations(name string, config reflect.Value) error {
 			if !field.IsExported() || tag == "" {
 				continue
 			}
-			if err := checkDurations(strings.TrimPrefix(name+"."+tag, "."), config.Field(i)); err != nil {
+			if err := eachValue(strings.TrimPrefix(name+"."+tag, "."), config.Field(i), visit); err != nil {
 				return err
 			}
 		}
-	case reflect.Int64:
-		if d, ok := config.Interface().(caddy.Duration); ok && d > 0 && time.Duration(d) < leastDuration {
-			return fmt.Errorf(`%s is only %v; write a unit, as in "5s": a number without one is nanoseconds`, name, time.Duration(d))
-		}
+	}
+	return nil
+}
+
+// checkDuration refuses a duration above 0 that is shorter than leastDuration.
+func checkDuration(name string, value reflect.Value) error {
+	if d, ok := value.Interface().(caddy.Duration); ok && d > 0 && time.Duration(d) < leastDuration {
+		return fmt.Errorf(`%s is only %v; write a unit, as in "5s": a number without one is nanoseconds`, name, time.Duration(d))
+	}
+	return nil
+}
+
+// refuseNull refuses null as an element of a list.
+func refuseNull(name string, value reflect.Value) error {
+	if value.Kind() == reflect.Pointer && value.IsNil() && strings.HasSuffix(name, "]") {
+		return fmt.Errorf("%s: want an object, not null", name)
 	}
 	return nil
 }

@@ -135,7 +135,17 @@ func TestMistakesInJSON(t *testing.T) {
 		`"timeout": 5`:                                                                                                               `timeout is only 5ns; write a unit, as in "5s"`,
 		`"breaker": {"open_for": 60000}`:                                                                                             `breaker.open_for is only 60µs; write a unit`,
 		`"endpoints": [{"upstream": "one:1", "limits": [{"amount": 600, "per": 60}]}]`:                                               `endpoints[0].limits[0].per is only 60ns; write a unit`,
-		`"health": {"headers": {"X:": ["1"]}}`:                                                                                       "health: header X:: leave out the colon",
+		`"endpoints": [null]`: `endpoints[0]: want an object, not null`,
+		`"endpoints": [{"upstream": "one:1", "limits": [null]}]`:   `endpoints[0].limits[0]: want an object, not null`,
+		`"endpoints": [{"upstream": "one:1", "timeouts": [null]}]`: `endpoints[0].timeouts[0]: want an object, not null`,
+		`"affinity": [{"by": "client_ip"}, null]`:                  `affinity[1]: want an object, not null`,
+		`"next_on": [null]`: `next_on[0]: want an object, not null`,
+		`"endpoints": [{"upstream": "one:1", "prioriy": 1}]`:              `unknown field "prioriy"; did you mean priority?`,
+		`"endpoints": [{"upstream": "one:1", "headers": {"X-A": ["b"]}}]`: `unknown field "X-A"; a header field stands in set, add or delete`,
+		`"endpoints": [{"upstream": "one:1", "weight": "3"}]`:             `endpoints.weight: want a number: json: cannot unmarshal string`,
+		`"retry": "off"`:                       `retry: want an object: json: cannot unmarshal string`,
+		`"timeout": "5"`:                       `missing unit in duration "5"; want a duration such as "500ms" or "1m30s"`,
+		`"health": {"headers": {"X:": ["1"]}}`: "health: header X:: leave out the colon",
 	} {
 		config := fmt.Sprintf(`{"upstreams": [{"dial": "one:1"}], "load_balancing": {"selection_policy": {"policy": "failover", %s}}}`, policy)
 		_, end, err := provisioned(t, []byte(config))

@@ -1,12 +1,16 @@
 package failover
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/apifailover/caddy-failover/internal/spelling"
@@ -127,4 +131,63 @@ func suggestDuration(d *caddyfile.Dispenser) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s%s?", number, short)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It refuses unknown fields. Its errors name the field and say what it takes.
+func (p *Policy) UnmarshalJSON(text []byte) error {
+	type policy Policy
+	err := caddy.StrictUnmarshalJSON(text, (*policy)(p))
+	if err == nil {
+		return eachValue("", reflect.ValueOf(p), refuseNull)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return fmt.Errorf("%s: want %s: %w", wrong.Field, describeType(wrong.Type), err)
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		name = strings.Trim(name, `"`)
+		near := spelling.Nearest(name, fieldsOf(reflect.TypeFor[Policy]()))
+		switch {
+		case near != "" && len(near) <= len(name)+2: // the field may be in another object, so only similar names are likely
+			return fmt.Errorf("%w; did you mean %s?", err, near)
+		case name != strings.ToLower(name):
+			return fmt.Errorf("%w; a header field stands in set, add or delete", err)
+		}
+	}
+	if strings.HasPrefix(err.Error(), "time: ") {
+		return fmt.Errorf(`%w; want a duration such as "500ms" or "1m30s"`, err)
+	}
+	return err
+}
+
+// describeType says which JSON value a field of a Go type takes.
+func describeType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "an object"
+}
+
+// fieldsOf returns the JSON names of a type's fields, and of those within them.
+func fieldsOf(t reflect.Type) (names []string) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		return fieldsOf(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			field := t.Field(i)
+			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && field.IsExported() {
+				names = append(append(names, name), fieldsOf(field.Type)...)
+			}
+		}
+	}
+	return names
 }

@@ -16,7 +16,7 @@ import (
 
 // Validate implements caddy.Validator. Provision calls it before it acquires anything.
 func (p *Policy) Validate() error {
-	if err := checkDurations("", reflect.ValueOf(p)); err != nil {
+	if err := eachValue("", reflect.ValueOf(p), checkDuration); err != nil {
 		return err
 	}
 	if err := p.validateAPI(); err != nil {

@@ -98,6 +98,35 @@ func TestErrorsAreTranslated(t *testing.T) {
 	}
 }
 
+// TestEventsHaveWords checks that the page has words for each kind of event, and for each reason in docs/events.md.
+func TestEventsHaveWords(t *testing.T) {
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	words := read("page/words.js")
+	kinds := regexp.MustCompile(`(?m)^\t[A-Z]\w+ += "(\w+)"$`).FindAllStringSubmatch(read("../internal/event/event.go"), -1)
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [^|]+ \\| ([^|]+) \\|$").FindAllStringSubmatch(read("../docs/events.md"), -1)
+	if len(kinds) < 15 || len(rows) < 15 {
+		t.Fatalf("found %d kinds and %d rows", len(kinds), len(rows))
+	}
+	for _, m := range kinds {
+		if m[1] != "operator" && !strings.Contains(words, "'event."+m[1]+"': ") {
+			t.Errorf("the page has no words for the event %s", m[1])
+		}
+	}
+	for _, row := range rows {
+		for _, m := range regexp.MustCompile("(^|[,;] |: )`([a-z_]+)`").FindAllStringSubmatch(row[2], -1) {
+			if row[1] != "operator" && row[1] != "fleet_lost" && !strings.Contains(words, "'reason."+m[2]+"': ") {
+				t.Errorf("the page has no words for the reason %s of %s", m[2], row[1])
+			}
+		}
+	}
+}
+
 // TestGlossary checks that the page uses the Chinese words of the glossary.
 func TestGlossary(t *testing.T) {
 	glossary, err := os.ReadFile("../docs/glossary.zh-CN.md")

@@ -257,7 +257,9 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // settleFor is Settle with the cause in a few words, and with the doubt about whose fault it was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
-	a.unbook(now, o)
+	if b := a.Target.Bounds; b != nil && a.unprocessed(o) {
+		a.Target.State.GiveBack(a, a.Began, now, b)
+	}
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)

@@ -109,6 +109,20 @@ func (a *Attempt) sentNothing() bool {
 	return c != nil && !c.IsHTTP2() && c.Took() == a.before.took
 }
 
+// unprocessed reports whether the endpoint certainly has not processed the request of an attempt with this outcome, and
+// does not count it against its limits: the request was not sent, or the endpoint's HTTP/2 layer refused it.
+func (a *Attempt) unprocessed(o outcome.Outcome) bool {
+	switch {
+	case !a.is(started):
+		return true
+	case o == outcome.FailedTimeout:
+		return a.tries > mostTries
+	case o == outcome.Cancelled:
+		return a.hadNoConnection() || a.sentNothing()
+	}
+	return o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Unsent || a.RefusedAlone
+}
+
 // diedWith notes that an attempt failed because its connection died: it carries nothing any more and
 // has been retired, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
 // speaks of the endpoint.

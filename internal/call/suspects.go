@@ -268,7 +268,7 @@ func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 // othersHeldInDoubt reports whether a 429 in doubt keeps calls away from another endpoint.
 func (c *Call) othersHeldInDoubt(a *Attempt, now time.Time) bool {
 	for _, t := range c.routes(now).Targets {
-		if t.State != a.Target.State && t.Weight > 0 && t.State.For(c.scope()).HeldInDoubt(now) {
+		if t.State != a.Target.State && t.Weight > 0 && c.takes(t) && t.State.For(c.scope()).HeldInDoubt(now) {
 			return true
 		}
 	}

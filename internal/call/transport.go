@@ -188,14 +188,13 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
+	c.noneFollows(a, o, now)
 	if c.waitsFor(o, what, nil, now) {
-		c.failedEverywhere(now)
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
 	c.finished = true
-	c.noneFollows(a, o, now)
 	if !c.Handler.Rematches {
 		c.record(a, o)
 	}

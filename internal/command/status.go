@@ -341,6 +341,8 @@ func describeHold(until time.Time, reason string, now time.Time) string {
 		return "in cooldown, because requests moved on from its responses (next_on); tried again in " + formatWait(until, now)
 	case "quota":
 		return "in cooldown for another " + formatWait(until, now) + ", because its responses say that a quota is used up"
+	case "denied":
+		return "in cooldown for another " + formatWait(until, now) + ", because another instance was refused with its credentials"
 	}
 	return "in cooldown (429) for another " + formatWait(until, now)
 }

@@ -87,7 +87,7 @@ func (l layout) why(p *api.PoolStatus, now time.Time, options []string) string {
 		}
 	}
 	for i := range p.Endpoints {
-		if text := stillFailing(&p.Endpoints[i], now); text != "" && len(explained[i].facts) == 0 {
+		if text := asideOf(&p.Endpoints[i], now); text != "" && len(explained[i].facts) == 0 {
 			b.WriteString("\n" + l.fill("  "+api.Printable(text), "    ") + "\n")
 		}
 	}
@@ -159,8 +159,11 @@ func scopesDown(p *api.PoolStatus) (names []string) {
 // recent is how long why shows a failure of an endpoint that is in service.
 const recent = 5 * time.Minute
 
-// stillFailing says which failure an endpoint in service had lately; "" if it had none.
-func stillFailing(e *api.EndpointStatus, now time.Time) string {
+// asideOf says that an endpoint in service has weight 0, or which failure it had lately; else "".
+func asideOf(e *api.EndpointStatus, now time.Time) string {
+	if e.Weight == 0 {
+		return e.Name + " gets no requests: its configured weight is 0"
+	}
 	if e.LastFailure == nil || now.Sub(e.LastFailure.At) > recent {
 		return ""
 	}
@@ -239,15 +242,21 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (x expla
 	}
 	switch o := e.Operator; {
 	case o != nil:
-		words := map[string]string{api.Drain: "drained", api.Trip: "tripped", api.Enable: "kept closed"}
+		words := map[string]string{api.Drain: "drained", api.Trip: "tripped", api.Enable: "kept in service"}
 		x.add("%s by an operator since %s%s", words[o.Action], formatTime(o.Since), untilAndWhy(o.Until, o.Reason))
 		if o.Action == api.Enable {
 			offer(api.Reset, "")
 		} else {
 			offer(api.Enable, "")
 		}
-	case e.Schedule != nil:
+	case e.Schedule != nil && (e.Schedule.Drain || e.Weight == 0):
 		x.add("%s", describeSchedule(e.Schedule, now))
+	}
+	if o := e.Override; o != nil && o.Weight != nil && o.Weight.Value == 0 {
+		x.add("weight 0 by an operator since %s%s", formatTime(o.Weight.Since), untilAndWhy(o.Weight.Until, o.Weight.Reason))
+		if x.command == nil {
+			x.command = []string{"caddy", "failover", api.Set, quoted(pool), quoted(e.Name), "--weight", api.AsConfigured}
+		}
 	}
 	if e.Operator == nil && (e.State == breaker.Open.String() || e.State == breaker.Recovering.String()) {
 		x.addBreaker(e, now)
@@ -260,8 +269,13 @@ func explainEndpoint(pool string, e *api.EndpointStatus, now time.Time) (x expla
 			why = "requests moved on from its responses (next_on)"
 		case "quota":
 			why = "its responses say that a quota is used up"
+		case "denied":
+			why = "another instance was refused with its credentials"
 		}
 		x.add("in cooldown for another %s: %s", formatWait(e.HeldUntil, now), why)
+		if e.HeldReason == "denied" {
+			x.advise(remedies["denied"])
+		}
 		offer(api.Reset, "")
 	}
 	for i := range e.Scopes {

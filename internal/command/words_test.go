@@ -192,6 +192,43 @@ func TestWrongArguments(t *testing.T) {
 	}
 }
 
+// TestWhyNamesWhatKeepsRequestsAway checks that why explains endpoints that get no requests although their
+// breakers are closed, and leaves out schedules that keep none away.
+func TestWhyNamesWhatKeepsRequestsAway(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		set     func(*api.EndpointStatus)
+		verdict string
+		want    []string
+	}{
+		{func(e *api.EndpointStatus) {
+			e.Weight, e.Override = 0, &api.OverrideStatus{Weight: &api.SettingStatus[float64]{Configured: 1, Reason: "costly", Since: now}}
+		}, "pool llm serves, but not with all endpoints", []string{"weight 0 by an operator since ", ": costly", "caddy failover set llm one --weight configured"}},
+		{func(e *api.EndpointStatus) { e.Weight = 0 }, "pool llm is well", []string{"one gets no requests: its configured weight is 0"}},
+		{func(e *api.EndpointStatus) { e.HeldUntil, e.HeldReason = now.Add(time.Minute), "denied" }, "pool llm serves, but not with all endpoints",
+			[]string{"in cooldown for another 1m0s: another instance was refused with its credentials", "what helps: check its key"}},
+		{func(e *api.EndpointStatus) {
+			e.Operator = &api.OperatorStatus{Action: "enable", Since: now}
+			e.State = "forced_closed"
+		}, "pool llm serves, but not with all endpoints", []string{"kept in service by an operator"}},
+		{func(e *api.EndpointStatus) { e.Schedule = &api.ScheduleStatus{Priority: new(int)} }, "pool llm is well", nil},
+		{func(e *api.EndpointStatus) { e.Schedule, e.Weight = &api.ScheduleStatus{Weight: new(float64)}, 0 }, "pool llm serves, but not with all endpoints",
+			[]string{"weight 0 until "}},
+	} {
+		e := api.EndpointStatus{Name: "one", State: "closed", Share: 1, Weight: 1}
+		test.set(&e)
+		text := layout{columns: 120}.why(&api.PoolStatus{Name: "llm", Endpoints: []api.EndpointStatus{e, {Name: "two", State: "closed", Share: 1, Weight: 1}}}, now, nil)
+		for _, want := range append(test.want, test.verdict) {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in\n%s", want, text)
+			}
+		}
+		if test.want == nil && strings.Contains(text, "one") {
+			t.Errorf("it explains an endpoint that takes its traffic:\n%s", text)
+		}
+	}
+}
+
 // TestAnEndpointThatIsDue checks that status and why do not count down to a trial that only waits for a
 // request.
 func TestAnEndpointThatIsDue(t *testing.T) {

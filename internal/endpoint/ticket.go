@@ -45,6 +45,7 @@ type Ticket struct {
 	DiedAgain bool // so did another on the same connection before
 
 	Finite bool // the response ends by itself; set before Acquire
+	booked bool // it has used its part of limits of requests; guarded by the state's mutex
 
 	rare *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
 }

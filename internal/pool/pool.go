@@ -205,12 +205,12 @@ func (p *Pool) breakerConfig() *breaker.Config {
 }
 
 // TrialDue reports whether a call with these routes may be a trial while all endpoints are out, and
-// counts it. There is one trial each PollAllIn.
+// counts it. There is one trial each PollAllIn, which the instances of a fleet share.
 func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 	p.trials.Lock()
 	defer p.trials.Unlock()
 	waits := func(next time.Time) bool { // unless the clock jumped back
-		return now.Before(next) && next.Sub(now) <= endpoint.PollAllIn
+		return now.Before(next) && next.Sub(now) <= longestBetween
 	}
 	if waits(p.trials.next[r.trials]) {
 		return false
@@ -219,7 +219,7 @@ func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 		p.trials.next = make(map[string]time.Time)
 	}
 	maps.DeleteFunc(p.trials.next, func(_ string, next time.Time) bool { return !waits(next) })
-	p.trials.next[r.trials] = now.Add(endpoint.PollAllIn)
+	p.trials.next[r.trials] = now.Add(p.betweenTrials(r, now))
 	return true
 }
 

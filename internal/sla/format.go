@@ -85,12 +85,12 @@ func formatShare(r float64) string {
 	return strconv.FormatFloat(math.Round(r*1e8)/1e6, 'f', -1, 64) + "%"
 }
 
-// formatFailures formats failures by kind, such as "timeout 3, reset 1".
+// formatFailures formats failures by kind, such as "timed out ×3, connection reset ×1".
 func formatFailures(f Failures, l Language) string {
 	var parts []string
 	for i, n := range f {
 		if n > 0 {
-			parts = append(parts, l.say((Dial+Kind(i)).String())+" "+strconv.FormatUint(n, 10))
+			parts = append(parts, l.reason((Dial+Kind(i)).String())+" ×"+strconv.FormatUint(n, 10))
 		}
 	}
 	return cmp.Or(strings.Join(parts, l.say(", ")), unknown)
@@ -111,9 +111,8 @@ func formatWho(endpoint string, l Language) string { return cmp.Or(endpoint, l.s
 // if it is known, the kind of the latest failure.
 func formatCause(cause string, l Language) string {
 	reason, last, known := strings.Cut(cause, ", last: ")
-	words := func(name string) string { return l.say(cmp.Or(reasons[name], name)) }
 	if !known {
-		return words(reason)
+		return l.reason(reason)
 	}
-	return l.say("%s, last: %s", words(reason), words(last))
+	return l.say("%s, last: %s", l.reason(reason), l.reason(last))
 }

@@ -1,6 +1,9 @@
 package sla
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Language is a language of the report's HTML page. The zero value is English.
 type Language string
@@ -36,7 +39,7 @@ func (l Language) say(text string, values ...any) string {
 	return fmt.Sprintf(text, values...)
 }
 
-// reasons holds the English words for reasons. The dashboard uses the same words.
+// reasons holds the English words for reasons and kinds of failures. The dashboard uses the same words.
 var reasons = map[string]string{
 	"all_down":             "every endpoint is out",
 	"breaker":              "all out",
@@ -44,6 +47,7 @@ var reasons = map[string]string{
 	"check_failed":         "health checks failed",
 	"consecutive_failures": "failures in a row",
 	"denied":               "credentials refused",
+	"dial":                 "could not connect",
 	"failed_while_wary":    "failed while other instances had it out",
 	"failure_ratio":        "many failures",
 	"full":                 "all endpoints are full",
@@ -51,12 +55,21 @@ var reasons = map[string]string{
 	"operator":             "by an operator",
 	"rate_limited":         "rate limited",
 	"relapse":              "failed again while recovering",
+	"reset":                "connection reset",
 	"scopes":               "out for all its scopes",
 	"slow":                 "too slow",
 	"slower_than_usual":    "far slower than usual",
+	"stalled":              "response stalled",
+	"status":               "failure status",
+	"timeout":              "timed out",
+	"tls":                  "TLS failed",
 	"trial_failed":         "trial failed",
+	"truncated":            "response cut short",
 	"unanswered":           "clients gave up waiting",
 }
+
+// reason returns the words for a reason or a kind of failure; an unknown one stays as it is.
+func (l Language) reason(name string) string { return l.say(cmp.Or(reasons[name], name)) }
 
 // chinese maps English texts to Chinese ones. docs/glossary.zh-CN.md defines the terms.
 var chinese = map[string]string{
@@ -67,16 +80,16 @@ var chinese = map[string]string{
 	"%s of requests succeed":           "%s 的请求成功",
 	"%s of successes within %s":        "成功请求的 %s 在 %s 以内",
 	", ":                               "，",
-	"Over time":                        "变化过程",
+	"Over time":                        "变化趋势",
 	"Availability":                     "可用性",
 	"Latency (p95)":                    "延迟（95 分位）",
 	"Error budget left (availability)": "剩余错误预算（可用性）",
 	"Error budget left (latency)":      "剩余错误预算（延迟）",
-	"%s at worst, in the %s from %s":   "最差 %[1]s，在自 %[3]s 起的 %[2]s 内",
+	"%s at worst, in the %s from %s":   "最差 %[1]s，出现在 %[3]s 起的 %[2]s 内",
 	"%s at the end":                    "期末 %s",
 	"No requests in this range.":       "此期间没有请求。",
 	"Results":                          "结果",
-	"Where":                            "范围",
+	"Where":                            "对象",
 	"Requests":                         "请求",
 	"Failed":                           "失败",
 	"Objective":                        "目标",
@@ -84,7 +97,7 @@ var chinese = map[string]string{
 	"Within latency target":            "达到延迟目标的比例",
 	"Latency objective":                "延迟目标",
 	"Latency budget left":              "剩余延迟预算",
-	"Down":                             "不可用",
+	"Down":                             "不可用时长",
 	"met":                              "达到",
 	"missed":                           "未达到",
 	"Latency and failures":             "延迟与失败",
@@ -101,21 +114,17 @@ var chinese = map[string]string{
 	"To":                               "到",
 	"other endpoints":                  "其他端点",
 	"whole pool":                       "整个端点池",
-	"Worst hours":                      "最差的小时",
+	"Worst hours":                      "最差的时段",
 	"Hour":                             "小时",
 	"None.":                            "无。",
 	"None: no request failed.":         "无：没有请求失败。",
-	"dial":                             "无法连接",
-	"tls":                              "TLS 失败",
-	"timeout":                          "超时",
-	"reset":                            "连接被重置",
-	"status":                           "失败状态码",
-	"rate_limited":                     "被限流",
-	"denied":                           "凭据被拒",
-	"truncated":                        "应答不完整",
-	"stalled":                          "应答停滞",
-	"all_down":                         "全部端点不可用",
-	"full":                             "没有空位",
+	"could not connect":                "无法连接",
+	"TLS failed":                       "TLS 失败",
+	"timed out":                        "超时",
+	"connection reset":                 "连接被重置",
+	"failure status":                   "失败状态码",
+	"response cut short":               "应答不完整",
+	"response stalled":                 "应答停滞",
 	"failures in a row":                "连续失败",
 	"many failures":                    "失败率过高",
 	"too slow":                         "过慢",

@@ -24,7 +24,7 @@ func TestCausesHaveWords(t *testing.T) {
 		}
 	}
 	for cause, want := range map[string][2]string{
-		"consecutive_failures, last: status": {"failures in a row, last: status", "连续失败，最后一次：失败状态码"},
+		"consecutive_failures, last: status": {"failures in a row, last: failure status", "连续失败，最后一次：失败状态码"},
 		"failure_ratio, last: rate_limited":  {"many failures, last: rate limited", "失败率过高，最后一次：被限流"},
 		"scopes, last: denied":               {"out for all its scopes, last: credentials refused", "所有范围均已摘除，最后一次：凭据被拒"},
 		"operator":                           {"by an operator", "运维操作"},

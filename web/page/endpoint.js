@@ -38,6 +38,8 @@ export function standing(e, now) {
       return { state: 'held', level: 'warn', notes: [heldFor > 0 ? t('note.passed', { in: countdown(heldFor) }) : t('note.passed.due')] };
     case heldFor > 0 && e.held_reason === 'quota':
       return { state: 'held', level: 'warn', notes: [t('note.quota', { in: countdown(heldFor) })] };
+    case heldFor > 0 && e.held_reason === 'denied':
+      return { state: 'held', level: 'warn', notes: [t('note.refused', { in: countdown(heldFor) })] };
     case heldFor > 0:
       return { state: 'held', level: 'warn', notes: [t('note.held', { in: countdown(heldFor) })] };
     case e.state === 'forced_closed':

@@ -92,15 +92,15 @@ function filtered(groups, { pool, endpoint, kind }) {
 
 const levels = {
   breaker_opened: 'bad', all_down: 'bad', sla_burning: 'bad',
-  breaker_recovering: 'warn', endpoint_held: 'warn', anomaly: 'warn', failover: 'warn',
+  breaker_recovering: 'warn', endpoint_held: 'warn', anomaly: 'warn', failover: 'warn', fleet_lost: 'warn',
 };
 
 // sentence describes an event.
 export function sentence(event) {
   if (event.kind === 'operator') return ordered(event);
-  const key = `event.${event.kind}`;
+  const key = event.kind === 'fleet_lost' && event.reason === 'full' ? 'event.fleet_full' : `event.${event.kind}`;
   const endpoint = event.endpoint && event.scope ? t('scoped', { endpoint: event.endpoint, scope: event.scope }) : event.endpoint;
-  const values = { endpoint: endpoint ?? '', to: event.to ?? '', subject: endpoint || event.pool };
+  const values = { endpoint: endpoint ?? '', to: event.to ?? '', subject: endpoint || event.pool, fleet: event.details?.fleet ?? '' };
   return known(key) ? t(key, values).trim() : `${event.kind} ${event.endpoint ?? ''}`.trim();
 }
 
@@ -115,7 +115,8 @@ function more(event) {
   const d = event.details ?? {};
   const parts = [];
   if (event.kind === 'operator') parts.push(d.note && `“${d.note}”`);
-  else if (event.reason) parts.push(reason(event.reason));
+  else if (event.reason && event.kind !== 'fleet_lost') parts.push(reason(event.reason));
+  if (d.error) parts.push(d.error);
   if (d.cause) parts.push(cause({ what: d.cause, method: d.method, path: d.path }));
   if (event.kind === 'failover' && d.duration_seconds) parts.push(seconds(d.duration_seconds));
   if (d.causes) parts.push(d.causes);
