@@ -286,4 +286,17 @@ func TestIncidentStartsWithItsFirstFailure(t *testing.T) {
 	if i := open(1190, at(1145)); !i.Start.Equal(at(1150)) || i.Failed != 1 || i.Saved != 0 {
 		t.Errorf("the next one: %+v", i)
 	}
+	k.Tick(at(1200), false, false, totals)
+	k.Tick(at(1230), false, false, totals)
+	totals.Failed++
+	tick(1260)
+	down := event.Event{At: at(1280), Kind: event.AllDown, Reason: "all down"}
+	k.Take(&down, "")
+	if i := open(1280, at(1260)); !i.Start.Equal(at(1260)) || i.Failed != 1 || i.Kind != Down || i.Cause != "503" {
+		t.Errorf("if the pool goes down before its endpoint does: %+v", i)
+	}
+	k.Take(&down, "")
+	if i := open(1290, at(1270)); !i.Start.Equal(at(1260)) || i.Failed != 1 {
+		t.Errorf("and the endpoint again: %+v", i)
+	}
 }
