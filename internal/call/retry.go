@@ -183,6 +183,9 @@ func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.routes(now)
 	a := c.Handler.choose(c, t, now)
+	if a == nil && c.Handler.Parted() {
+		a = c.Handler.choose(c, c.routesToWaitFor(now), now)
+	}
 	if a == nil && c.extras != nil && c.extras.unlike {
 		a = c.Handler.chooseUnlike(c, t, now)
 	}

@@ -110,7 +110,8 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 		}
 		until = endpoint.Earliest(until, at)
 	}
-	return until
+	by, _ := c.Handler.Pool.Queue.EndsBy()
+	return endpoint.Earliest(until, by)
 }
 
 // waitsFor makes a call whose attempt failed wait for an endpoint, which may be the same one, and
@@ -179,7 +180,7 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 // allOut reports whether no endpoint takes the call now. It asks the endpoints' states, not the tables.
 func (h *Handler) allOut(c *Call, now time.Time) bool {
 	cfg := h.BreakerConfig()
-	return !slices.ContainsFunc(c.routes(now).Targets, func(t *target.Target) bool {
+	return !slices.ContainsFunc(c.routesToWaitFor(now).Targets, func(t *target.Target) bool {
 		return t.Weight > 0 && c.takes(t) && !t.State.For(c.scope()).Out(now, cfg)
 	})
 }
@@ -209,12 +210,20 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 		c.body.AnsweredBy(w)
 		defer c.body.Fill(func() { close(broken) })()
 	}
+	by, known := q.EndsBy()
+	if !by.IsZero() {
+		known = nil
+	}
 	until := c.waitsUntil(now)
 	for s.rests {
 		if pause := min(s.rest, until.Sub(now)); pause > 0 {
-			left := c.sleep(pause, nil, broken)
+			left := c.sleep(pause, nil, broken, known)
 			now = time.Now()
-			if left != nil {
+			switch {
+			case left == errLookAgain:
+				s.next = true
+				return c.refuseWith(errLookAgain)
+			case left != nil:
 				return c.leaves(left, now)
 			}
 		}
@@ -245,12 +254,12 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 		x.failed = suspects{slow: true} // its 429s were not its own fault, since all endpoints are out
 	}
 	place := q.Join(c, s.since)
-	left := c.sleep(pause, place.In(), broken)
+	left := c.sleep(pause, place.In(), broken, known)
 	now = time.Now()
 	switch {
 	case !place.Leave():
 		return c.goesIn(place, now)
-	case left != nil:
+	case left != nil && left != errLookAgain:
 		return c.leaves(left, now)
 	case !now.Before(until):
 		return c.timeOver(w, now)
@@ -259,17 +268,19 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	return c.refuseWith(errLookAgain)
 }
 
-// errLookAgain makes the proxy look up dynamic upstreams again.
+// errLookAgain makes the proxy ask for an upstream again, and look up dynamic ones.
 var errLookAgain = reverseproxy.NewDialError(errors.New("no endpoint yet"))
 
-// sleep waits for pause, or until the call is let in. The error says that the client has left
-// or its body failed.
-func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
+// sleep waits for pause, or until the call is let in. The error says that the client has left or its body failed or, if
+// it is errLookAgain, that it is known now when all waits end.
+func (c *Call) sleep(pause time.Duration, in, broken, known <-chan struct{}) error {
 	timer := time.NewTimer(max(0, pause))
 	defer timer.Stop()
 	select {
 	case <-in:
 	case <-timer.C:
+	case <-known:
+		return errLookAgain
 	case <-c.Request.Context().Done():
 		return outcome.ErrClientGone
 	case <-broken:
@@ -294,7 +305,7 @@ func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 		return nil, true
 	}
 	c.excluded = nil
-	if a = h.choose(c, c.routes(now), now); a == nil {
+	if a = h.choose(c, c.routesToWaitFor(now), now); a == nil {
 		if within {
 			h.Pool.Budget.GiveBack()
 		}
@@ -366,7 +377,7 @@ func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstr
 		return c.refuseWith(err)
 	}
 	c.excluded = nil
-	o := h.outlook(c, c.routes(now), now)
+	o := h.outlook(c, c.routesToWaitFor(now), now)
 	if a := c.Current; a != nil && o.kind == pool.AllDown && a.known() == outcome.RateLimited && !h.allOut(c, now) {
 		o = outlook{now.Add(a.RetryAfter), pool.AllHeld} // no cooldown has begun yet
 	}
@@ -375,19 +386,20 @@ func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstr
 
 // Kind implements pool.Waiter.
 func (c *Call) Kind() any {
-	k := kind{handler: c.Handler, scope: c.scope(), model: c.model()}
+	heir := c.Handler.Heir()
+	k := kind{handler: heir, scope: c.scope(), model: c.model()}
 	if k.scope == "" && k.model == "" {
-		return c.Handler
+		return heir
 	}
-	if !c.Handler.Parted() {
-		t := c.routes(time.Now())
+	if !heir.Parted() {
+		t := heir.TableFor(c.upstreams(), time.Now()).For(k.scope)
 		k.scope = t.Scope()
 		if !slices.ContainsFunc(t.Targets, func(t *target.Target) bool { return !c.takes(t) }) {
 			k.model = ""
 		}
 	}
 	if k.scope == "" && k.model == "" {
-		return c.Handler
+		return heir
 	}
 	return k
 }
@@ -395,7 +407,7 @@ func (c *Call) Kind() any {
 // A kind stands for the calls of a scope for which a handler has its own routes, or of a model that some
 // endpoint does not take.
 type kind struct {
-	handler      *Handler
+	handler      *pool.Handler
 	scope, model string
 }
 
@@ -405,7 +417,7 @@ func (c *Call) Doubtful() bool { return c.doubtful() }
 // Enter implements pool.Waiter.
 func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) pool.Way {
 	h, s := c.Handler, &c.extras.wait
-	t := h.TableToWaitFor(c.upstreams(), now).For(c.scope())
+	t := c.routesToWaitFor(now)
 	s.scope = t.Scope()
 	for i, target := range t.Targets {
 		if !t.Members[i].TakesCalls() {

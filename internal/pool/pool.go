@@ -69,6 +69,7 @@ type Pool struct {
 	Members  map[endpoint.Key]*PoolMember
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*Generation // oldest first
+	live     bool          // as liveLocked returned
 
 	awake awake
 
@@ -242,7 +243,8 @@ func (p *Pool) Tick(now time.Time) (due time.Time) {
 // tickLocked is Tick, and returns the events to emit. It needs Pool.Mu.
 func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
 	g := p.generation.Load()
-	if g == nil {
+	if g == nil || !p.liveLocked() {
+		p.Loop.takePoke()
 		return time.Time{}, nil
 	}
 	cfg := g.Breaker.Load()
@@ -290,6 +292,9 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		collected = append(collected, *e)
 	}
 	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
+	if over == nil {
+		over = p.leftOpenLocked(now)
+	}
 	if over != nil {
 		collected = append(collected, *over)
 	}
@@ -309,6 +314,23 @@ func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Eve
 		collected = append(collected, m.DropScopes(now, breaker.ReasonForgotten)...)
 	}
 	return true, collected
+}
+
+// liveLocked reports whether a configuration with the pool has started. Until then, the pool does nothing that anybody
+// could notice: Caddy may only be checking the configuration. It needs a generation and Pool.Mu.
+func (p *Pool) liveLocked() bool {
+	if !p.live {
+		p.live = p.generation.Load().Source == nil ||
+			slices.ContainsFunc(p.attached, func(g *Generation) bool { return isUsable(g.Source) })
+	}
+	return p.live
+}
+
+// Started tells the pool that a configuration has started.
+func (p *Pool) Started() {
+	p.Keeping.Poke()
+	p.checker.replan()
+	p.Poke()
 }
 
 // Poke tells the control loop that a state has changed.
