@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/pool"
@@ -85,20 +87,30 @@ type startHandler struct{ policy *Policy }
 func (h startHandler) Handle(context.Context, caddy.Event) error {
 	h.policy.source.running.Store(true)
 	h.policy.handler.GoLive()
-	h.policy.handler.Pool.Keeping.Poke()
+	h.policy.handler.Pool.Started()
 	return nil
 }
 
 // stopHandler handles the coming stop of its policy's configuration, while its storage still works.
 type stopHandler struct{ policy *Policy }
 
-// Handle implements caddyevents.Handler.
+// Handle implements caddyevents.Handler. If Caddy exits, calls wait no longer than their connections last.
 func (h stopHandler) Handle(context.Context, caddy.Event) error {
-	if p := h.policy.handler.Pool; p.Source() == h.policy.handler.Generation.Source {
+	p := h.policy.handler.Pool
+	if app, err := h.policy.source.ctx.AppIfConfigured("http"); err == nil && caddy.Exiting() {
+		if by := app.(*caddyhttp.App); by.GracePeriod > 0 {
+			left := time.Duration(by.ShutdownDelay + by.GracePeriod)
+			p.Queue.EndBy(time.Now().Add(left - min(timeToRefuse, time.Duration(by.GracePeriod)/2)))
+		}
+	}
+	if p.Source() == h.policy.handler.Generation.Source {
 		p.Keeping.SaveNow() // no newer configuration has taken the pool over
 	}
 	return nil
 }
+
+// timeToRefuse is how long before the end of the grace period waits end, so that clients still get the refusals.
+const timeToRefuse = time.Second
 
 var (
 	_ caddy.Provisioner   = (*EventSource)(nil)

@@ -441,6 +441,7 @@ func (p *Policy) join(handler *reverseproxy.Handler, ctx caddy.Context) error {
 	wrapped := call.NewTransport(inner, p.handler) // changes the proxy's own transport, so before checks use it
 	p.handler.Pool.Check(&p.handler.Handler, inner)
 	p.handler.Plain = !wrapped.TLSEnabled()
+	p.handler.Reach = p.reach(handler, inner)
 	handler.Transport = wrapped
 	p.handler.Handles = len(handler.HandleResponse) > 0
 	return p.takeOver(handler.LoadBalancing, ctx)

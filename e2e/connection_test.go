@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -359,5 +360,96 @@ func TestRequestsOfADeadConnectionAreOneFailure(t *testing.T) {
 			}
 			eventually(t, "the endpoint is out", func() bool { return p.one("one").State == "open" })
 		})
+	}
+}
+
+// TestForgottenIdleConnections has an endpoint forget its idle connections, as one does that restarts. Requests that
+// are not sent again must find that out once for all of them, and the endpoint must stay in service.
+func TestForgottenIdleConnections(t *testing.T) {
+	const many = 10
+	start := func(t *testing.T) (p *proxy, forget func()) {
+		var age, there atomic.Int64
+		all := make(chan struct{})
+		address := listening(t, func(conn net.Conn) {
+			made := age.Load()
+			for r := bufio.NewReader(conn); ; {
+				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				if made != age.Load() {
+					_ = conn.(*net.TCPConn).SetLinger(0) // answers by a reset
+					return
+				}
+				if made == 0 {
+					if there.Add(1) == many {
+						close(all)
+					}
+					<-all
+				}
+				fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+			}
+		})
+		p = startCaddy(t, site("", &api{name: "one", address: address}))
+		if lost := p.lost(many, func() bool { return p.get().status == 200 }); lost != 0 {
+			t.Fatalf("%d lost at first", lost)
+		}
+		return p, func() { age.Add(1) }
+	}
+	t.Run("one by one", func(t *testing.T) {
+		p, forget := start(t)
+		forget()
+		lost := 0
+		for range 5 {
+			if p.call("POST", "/", "").status != 200 {
+				lost++
+			}
+		}
+		if lost > 1 {
+			t.Errorf("%d of 5 lost", lost)
+		}
+		p.wantTotals("one", totals{Attempts: many + 5, Successes: uint64(many + 5 - lost), Failures: uint64(lost)})
+	})
+	t.Run("at once", func(t *testing.T) {
+		p, forget := start(t)
+		forget()
+		p.lost(many, func() bool { return p.call("POST", "/", "").status == 200 })
+		p.wantState("one", "closed")
+		p.call("POST", "/", "").want(t, "afterwards", 200, "one")
+	})
+}
+
+// TestAConnectionThatClientsLeaveIsLeft has clients leave responses on a dead HTTP/2 connection, whose bodies do not
+// come. The next requests must get another connection long before their timeout.
+func TestAConnectionThatClientsLeaveIsLeft(t *testing.T) {
+	const many = 20
+	one := newTLSAPI(t, "one")
+	front := newRelay(t, one.address)
+	one.behave(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "one")
+		if r.URL.Path == "/stream" {
+			flush(w)
+			silent(w, r)
+		}
+	})
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1h\n\tendpoint https://%s {\n\t\tname one\n\t}\n\ttransport http {\n\t\ttls_insecure_skip_verify\n\t}\n}", front.address))
+	var leave []context.CancelFunc
+	var left []<-chan error
+	for range many {
+		l, done := p.leaving("GET", "/stream")
+		leave, left = append(leave, l), append(left, done)
+	}
+	eventually(t, "all are there", func() bool { return one.hits.Load() == many })
+	front.forget()
+	answered := false
+	for i := 0; i < many && !answered; i++ { // the connection has to be silent for a while
+		leave[i]()
+		receive(t, "a client leaves", left[i])
+		answered = p.asks(p.client, "GET", "/", 500*time.Millisecond)
+	}
+	if !answered {
+		t.Error("requests go on using the dead connection")
+	}
+	for _, l := range leave {
+		l()
 	}
 }

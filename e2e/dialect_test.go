@@ -279,7 +279,7 @@ func TestModelsInPaths(t *testing.T) {
 	h.expect(p, "POST", "/v1beta/models/pro:generateContent", "", `two /v1beta/models/pro-002:generateContent? `)
 	h.expect(p, "GET", "/v1beta/models", "", `one /v1beta/models? `)
 	answer := p.call("POST", "/v1beta/models/none:generateContent", "x")
-	answer.want(t, "a model that no endpoint has", 404, `{"error":{"code":404,"message":"no endpoint of this API has the model","status":"NOT_FOUND"}}`)
+	answer.want(t, "a model that no endpoint has", 404, `{"error":{"code":404,"message":"no endpoint of this API has the model \"none\"","status":"NOT_FOUND"}}`)
 	if got := h.take(); got != "" {
 		t.Errorf("heard %q", got)
 	}

@@ -33,8 +33,7 @@ func draining(t *testing.T, like *api, goAway bool) *api {
 			}
 			switch headers, ok := frame.(*http2.HeadersFrame); {
 			case ok && goAway:
-				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
-				return
+				err = f.WriteGoAway(0, http2.ErrCodeNo, nil) // and reads on: a close may overtake it
 			case ok:
 				err = f.WriteRSTStream(headers.StreamID, http2.ErrCodeRefusedStream)
 			}
@@ -49,13 +48,14 @@ func draining(t *testing.T, like *api, goAway bool) *api {
 }
 
 // TestAnEndpointThatOnlyDrainsIsLeft checks that a call leaves an HTTP/2 endpoint that processes nothing long before
-// its timeout, although the transport would send the request again and again.
+// its timeout, although the transport would send the request again and again, and that the request does not count in its limit.
+// Any request may leave it: nothing has acted on it.
 func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 	for name, goAway := range map[string]bool{"GOAWAY": true, "REFUSED_STREAM": false} {
 		t.Run(name, func(t *testing.T) {
 			two := newTLSAPI(t, "two")
 			one := draining(t, two, goAway)
-			p := startCaddy(t, site("timeout 1h\nretry {\nmethods any\n}\ntransport http {\ntls_trust_pool file "+two.certificate(t)+"\n}", one, two))
+			p := startCaddy(t, edited("api", "timeout 1h\ntransport http {\ntls_trust_pool file "+two.certificate(t)+"\n}", []*api{one, two}, "limit 5 requests per 1h burst 5"))
 			resp, err := p.do(http.MethodPost, "/", strings.NewReader("x"))
 			if err != nil {
 				t.Fatal(err)
@@ -66,6 +66,9 @@ func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 			}
 			p.quiet()
 			p.wantTotals("one", totals{Attempts: 1, Failures: 1})
+			if text := p.readText("/failover/pools/api"); !strings.Contains(text, `"left":5`) {
+				t.Errorf("the request counts in the limit: %s", text)
+			}
 		})
 	}
 }

@@ -115,7 +115,7 @@ func (n *news) isNew(s *story, e *event.Event) bool {
 	case event.AllDown:
 		return !s.toldDown
 	case event.IncidentOver:
-		return s.told || !slices.Contains(n.on, event.BreakerOpened) && !slices.Contains(n.on, event.AllDown)
+		return s.told || e.Details["interrupted"] != nil || !slices.Contains(n.on, event.BreakerOpened) && !slices.Contains(n.on, event.AllDown)
 	}
 	return true
 }

@@ -105,7 +105,7 @@ func (n *Notice) headline(out []string) string {
 	case event.PoolUp:
 		return fmt.Sprintf("%s is up again: an endpoint is back", n.Pool)
 	case event.IncidentOver:
-		if n.Incident != nil && !n.Incident.End.IsZero() {
+		if n.Incident != nil && !n.Incident.End.IsZero() && !n.Incident.Interrupted {
 			return fmt.Sprintf("%s is well again after %s", n.Pool, rounded(n.Incident.End.Sub(n.Incident.Start)))
 		}
 		return fmt.Sprintf("%s is well again", n.Pool)

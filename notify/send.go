@@ -211,7 +211,7 @@ func (s *service) send(ctx context.Context, n *Notice) error {
 		}()
 		one, err := locate(s.url) // a new one, because an earlier one may hang
 		if err == nil {
-			text, params := n.Text, types.Params{}
+			text, params := noMentions.Replace(n.Text), types.Params{}
 			if title, rest, ok := strings.Cut(text, "\n"); ok && s.titled {
 				params.SetTitle(title)
 				text = rest
@@ -227,6 +227,9 @@ func (s *service) send(ctx context.Context, n *Notice) error {
 		return context.Cause(ctx)
 	}
 }
+
+// noMentions breaks what chat services read as a mention, such as @everyone or <!channel>. A client's path or scope may contain it.
+var noMentions = strings.NewReplacer("@", "@\u200b", "<", "<\u200b")
 
 var errHanging = errors.New("earlier tries have not returned")
 

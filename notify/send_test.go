@@ -223,6 +223,37 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// TestClientsMentionNobody checks that a path or a scope of a client's request does not call the members of a chat.
+func TestClientsMentionNobody(t *testing.T) {
+	i := newInbox(t)
+	i.redirect(t)
+	n := someNotice()
+	n.Text = "llm is down: no endpoint takes requests of scope <!channel>\none: 503 from GET /@everyone"
+	for to, answer := range map[string]string{
+		"slack://hook:T00000000-B00000000-XXXXXXXXXXXXXXXXXXXXXXXX@webhook":                    "ok",
+		"telegram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw@telegram?chats=-1001234":      `{"ok": true, "result": {"message_id": 1}}`,
+		"lark://open.feishu.cn/0123abcd-0000-0000-0000-000000000000":                           `{"code": 0, "msg": "success"}`,
+		"discord://XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX@123456789": "",
+	} {
+		i.answers(func(w http.ResponseWriter) {
+			if answer == "" {
+				w.WriteHeader(http.StatusNoContent)
+			}
+			_, _ = io.WriteString(w, answer)
+		})
+		if err := sendTo(t, to, n); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+		body, err := json.Marshal(i.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := string(body); !strings.Contains(text, "everyone") || strings.Contains(text, "@everyone") || strings.Contains(text, `\u003c!`) {
+			t.Errorf("%s got %s", to, text)
+		}
+	}
+}
+
 // TestErrorsOfServicesShowNoSecrets checks that errors show no secret, even if the service sends the
 // URL back.
 func TestErrorsOfServicesShowNoSecrets(t *testing.T) {

@@ -47,7 +47,7 @@ func (b *bot) send(ctx context.Context, n *Notice) error {
 			Text   string `json:"text"`
 			Silent bool   `json:"disable_notification,omitempty"`
 			Bare   bool   `json:"disable_web_page_preview,omitempty"`
-		}{chat, number, cut(n.Text, longestMessage), b.silent, b.bare})
+		}{chat, number, cut(noMentions.Replace(n.Text), longestMessage), b.silent, b.bare})
 		if err != nil {
 			return fmt.Errorf("encoding the message: %w", err)
 		}

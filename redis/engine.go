@@ -76,7 +76,7 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 		if one == nil {
 			continue
 		}
-		if full = whyFull(one.Error()); full == "" {
+		if full = e.whyFull(cmd.Name(), one.Error()); full == "" {
 			return false, one
 		}
 	}
@@ -92,15 +92,21 @@ func (e *engine) Publish(ctx context.Context, records []fleet.Record) (forgotten
 	return forgotten, nil
 }
 
-// whyFull returns why a server that still passes messages on stores nothing; "" for another error.
-func whyFull(text string) string {
-	switch code, _, _ := strings.Cut(text, " "); code {
-	case "OOM":
+// whyFull returns why a server that still passes messages on does not store all records, from the error of a command; "" for
+// another error.
+func (e *engine) whyFull(command, text string) string {
+	code, _, _ := strings.Cut(text, " ")
+	switch {
+	case code == "OOM":
 		return "it is at its maxmemory"
-	case "MISCONF":
+	case code == "MISCONF":
 		return "it cannot write its data to its disk"
-	case "NOREPLICAS":
+	case code == "NOREPLICAS":
 		return "it has too few replicas"
+	case code == "NOPERM" && command != "publish":
+		return text
+	case code == "WRONGTYPE":
+		return "its key " + e.index() + " is no set; delete it"
 	}
 	return ""
 }
@@ -144,6 +150,9 @@ func (e *engine) Snapshot(ctx context.Context) (records []fleet.Record, err erro
 	for {
 		var keys []string
 		keys, cursor, err = e.client.SScan(ctx, e.index(), cursor, "", readAtOnce).Result()
+		if isOfWrongType(err) {
+			return nil, nil // Publish says so
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -10,8 +10,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -86,10 +89,6 @@ func (r *Redis) Provision(caddy.Context) error {
 	}
 	client, err := r.connect(values[0], values[1], values[2], values[3])
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = fmt.Errorf("parsing the URL: %w", parse.Err) // *url.Error shows the URL, which may contain a password
-		}
 		return fmt.Errorf("redis: %w", err)
 	}
 	r.client = client
@@ -115,8 +114,8 @@ func (r *Redis) connect(address, username, password, ca string) (redis.Universal
 		return nil, errors.New("the URL is missing")
 	}
 	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
+	if err != nil || hasPassword(u) { // errors would show a part of the password
+		return nil, errors.New("parsing the URL: characters such as / ? # % and spaces in a user or password must be escaped, and a port is a number")
 	}
 	authorities, err := readCA(ca)
 	if err != nil {
@@ -169,6 +168,15 @@ func (r *Redis) connect(address, username, password, ca string) (redis.Universal
 		return nil, err
 	}
 	return redis.NewClient(o), nil
+}
+
+// hasPassword reports whether a part of a URL that errors show may be the rest of a password with a character that is not escaped.
+func hasPassword(u *url.URL) bool {
+	if u.Scheme == "unix" {
+		return false // any path is one
+	}
+	parts := append(slices.Collect(maps.Keys(u.Query())), u.Opaque, u.Path, u.Fragment)
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(part, "@") })
 }
 
 // bounded returns timeouts, with the defaults for those that are 0.

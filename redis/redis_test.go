@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/redis/go-redis/v9"
@@ -184,6 +185,49 @@ func TestServerThatIsFullStillTells(t *testing.T) {
 	}
 }
 
+// TestServerThatStoresSomeStillTells checks that a server that refuses to store is ErrFull, whichever command it refuses, and that it
+// still passes records on.
+func TestServerThatStoresSomeStillTells(t *testing.T) {
+	server := miniredis.RunT(t)
+	e := engineAt(t, server)
+	got := watch(t, e)
+	var refused string
+	server.Server().SetPreHook(func(c *miniserver.Peer, command string, _ ...string) bool {
+		if command == refused {
+			c.WriteError("NOPERM User caddy has no permissions to run the '" + command + "' command")
+		}
+		return command == refused
+	})
+	tells := func(what string) {
+		t.Helper()
+		_, err := e.Publish(t.Context(), []fleet.Record{
+			{Key: "hello/a", Data: []byte("a"), Left: time.Second, Proof: true}, {Key: "hold/x", Data: []byte("over")},
+		})
+		if !errors.Is(err, fleet.ErrFull) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: got error %v", what, err)
+		}
+		if first, second := <-got, <-got; first != "a" || second != "over" {
+			t.Errorf("%s: got %q and %q", what, first, second)
+		}
+	}
+	for _, refused = range []string{"EXISTS", "SET", "SADD", "PEXPIRE", "DEL", "SREM"} {
+		tells(refused)
+	}
+	refused = "PUBLISH"
+	if _, err := e.Publish(t.Context(), []fleet.Record{{Data: []byte("x")}}); err == nil || errors.Is(err, fleet.ErrFull) {
+		t.Errorf("%s: got error %v", refused, err)
+	}
+	refused = ""
+	server.Del("failover:{eu}:keys")
+	if err := server.Set("failover:{eu}:keys", "a stranger's"); err != nil {
+		t.Fatal(err)
+	}
+	tells("failover:{eu}:keys")
+	if records, err := e.Snapshot(t.Context()); err != nil || len(records) > 0 {
+		t.Errorf("got %d records, error %v", len(records), err)
+	}
+}
+
 // TestLostServerEndsTheWatcher checks that Watch and Publish fail when the server ends.
 func TestLostServerEndsTheWatcher(t *testing.T) {
 	server := miniredis.RunT(t)
@@ -246,6 +290,13 @@ func TestErrorsSayWhatIsWrongAndNoPassword(t *testing.T) {
 		"redis http://:s3cret@one":                         "scheme",
 		"redis redis://:s3cret@one:port":                   "parsing the URL",
 		"redis redis://:s3cret@one/x":                      "database",
+		"redis redis://:s3cret#x@one":                      "escaped",
+		"redis redis://me:s3cret/x@one:6379/0":             "escaped",
+		"redis redis://me:1/s3cret@one:6379/0":             "escaped",
+		"redis redis://me:1?s3cret@one:6379":               "escaped",
+		"redis redis://me:1#s3cret@one:6379":               "escaped",
+		"redis redis://me:a@b/s3cret@one":                  "escaped",
+		"redis redis://me:s3cret%zz@one":                   "escaped",
 		"redis redis://:s3cret@one?wrong=1":                "wrong",
 		"redis {env.FLEET_TEST_UNSET}":                     "FLEET_TEST_UNSET",
 		"redis redis://one {\n database -1\n}":             "database",

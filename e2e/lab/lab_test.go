@@ -162,6 +162,12 @@ func (l *lab) use(policy *failover.Policy, addresses []string) {
 // provision makes the handler as Caddy does, and starts its configuration.
 func (l *lab) provision(config json.RawMessage) {
 	l.t.Helper()
+	l.prepare(config)()
+}
+
+// prepare makes the handler as Caddy does. The function that it returns starts the handler's configuration.
+func (l *lab) prepare(config json.RawMessage) (start func()) {
+	l.t.Helper()
 	parent, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		"default": {BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output": "discard"}`)}},
 	}}})
@@ -189,7 +195,7 @@ func (l *lab) provision(config json.RawMessage) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	events.(*caddyevents.App).Emit(ctx, "started", nil)
+	return func() { events.(*caddyevents.App).Emit(ctx, "started", nil) }
 }
 
 func (l *lab) roundTrip(r *http.Request) (*http.Response, error) {

@@ -198,6 +198,7 @@ type Breaker struct {
 	failedAt  time.Time    // of the latest failure
 	Heard     bool         // other instances want to know when it HasFailed
 	wary      bool         // other instances have opened: see SetWary
+	trusted   time.Time    // when a success last ended its wariness
 
 	// Told is the state that events, the API and the log show.
 	Told Told
@@ -268,7 +269,7 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.failures, b.grown, b.vain = 0, false, 0
 	b.late, b.quiet, b.stale, b.putOff = false, false, false, 0
 	b.leftTo, b.awaited = "", false
-	b.goodSince, b.Worked, b.wary = now, false, false
+	b.goodSince, b.Worked, b.wary, b.trusted = now, false, false, time.Time{}
 	b.together = b.together && to != Closed
 	if to == Closed || to == ForcedClosed {
 		b.setbacks = 0
@@ -387,7 +388,8 @@ func (b *Breaker) Tick(now time.Time, cfg *Config) (changed bool) {
 		return true
 	case b.State == Closed:
 		if b.wary && b.uncounted > 0 {
-			b.wary, changed = false, true
+			b.trusts(now)
+			changed = true
 		}
 		b.countSuccesses(now, cfg)
 		if b.Relapses > 0 && b.Worked && now.Sub(b.goodSince) >= forgiveAfter {

@@ -60,7 +60,9 @@ func (b *Breaker) reportClosed(now time.Time, cfg *Config, r Result) bool {
 		b.Failures.Run, b.denied = 0, 0
 	}
 	wary := b.wary
-	b.wary = wary && r.Failed
+	if wary && !r.Failed {
+		b.trusts(now)
+	}
 	switch {
 	case wary && r.Failed && !r.Followed:
 		b.open(now, cfg, ReasonWary)

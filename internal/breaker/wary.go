@@ -13,10 +13,11 @@ const WaryShare = 0.25
 
 // SetWary sets whether the breaker is wary, because other instances have opened theirs. One failure
 // opens a wary breaker, and it allows at most WaryShare, until a call of this instance succeeds. Only
-// a closed breaker can be wary: other instances never open it. If its own calls have just failed, and none has
+// a closed breaker can be wary: other instances never open it. It is wary again trustedFor later at the earliest, so that hints without
+// end close nothing. If its own calls have just failed, and none has
 // succeeded since, that is the failure that opens it.
 func (b *Breaker) SetWary(now time.Time, cfg *Config, wary bool) (changed bool) {
-	wary = wary && b.State == Closed && !cfg.Off
+	wary = wary && b.State == Closed && !cfg.Off && (b.trusted.IsZero() || now.Sub(b.trusted) >= trustedFor)
 	if wary {
 		b.countSuccesses(now, cfg) // earlier successes must not end the wariness
 		if b.HasFailed(now, cfg) {
@@ -29,7 +30,12 @@ func (b *Breaker) SetWary(now time.Time, cfg *Config, wary bool) (changed bool) 
 	return changed
 }
 
+// trusts ends the wariness because a call has succeeded.
+func (b *Breaker) trusts(now time.Time) { b.wary, b.trusted = false, now }
+
 const (
+	// trustedFor is for how long a success that ended a breaker's wariness counts more than what others say.
+	trustedFor = 10 * time.Second
 	// FailingFor is for how long failures in a row say that an endpoint fails.
 	FailingFor = 10 * time.Second
 	// chanceFailing is the probability of a run of usual failures below which the run says so.

@@ -257,7 +257,9 @@ func (a *Attempt) Settle(now time.Time, o outcome.Outcome, release bool) {
 // settleFor is Settle with the cause in a few words, and with the doubt about whose fault it was.
 func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, release bool, doubt endpoint.DoubtStage) {
 	a.noteBeaten(now, o)
-	a.unbook(now, o)
+	if b := a.Target.Bounds; b != nil && a.unprocessed(o) {
+		a.Target.State.GiveBack(a, a.Began, now, b)
+	}
 	a.Target.State.SettleFor(what, a, now, a.Call.Handler.BreakerConfig(), o, release, doubt)
 	if release {
 		a.end(endpoint.EndedNormally)
@@ -270,7 +272,11 @@ func (a *Attempt) settleFor(what string, now time.Time, o outcome.Outcome, relea
 // settleAnswer is settleFor at the end of an answer.
 func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	a.noteBeaten(now, o)
-	a.diedWith(o)
+	if o == outcome.Cancelled {
+		a.leaveSilent(now)
+	} else {
+		a.diedWith(o)
+	}
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)
 	if a.Call.traced {

@@ -43,7 +43,7 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 	if h := a.Call.Handler; !h.traces.Load() {
 		h.traces.Store(true)
 	}
-	a.reused = info.Reused
+	a.reused = info.Reused || info.WasIdle
 	c := link.Of(info.Conn)
 	if c != nil {
 		a.before.brought, a.before.took = c.Brought(), c.Took()
@@ -62,7 +62,8 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 
 // mostTries is how often an attempt's request may be sent over HTTP/2. The transport sends a request again
 // that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to half
-// a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed.
+// a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
+// but a request of any method may move on.
 const mostTries = 2
 
 // Dialed implements link.Dialer.
@@ -109,12 +110,38 @@ func (a *Attempt) sentNothing() bool {
 	return c != nil && !c.IsHTTP2() && c.Took() == a.before.took
 }
 
+// wasRefused reports whether an attempt with this outcome is over because the endpoint has processed nothing of its
+// request on several HTTP/2 connections.
+func (a *Attempt) wasRefused(o outcome.Outcome) bool {
+	return o == outcome.FailedTimeout && a.tries > mostTries
+}
+
+// unprocessed reports whether the endpoint certainly has not processed the request of an attempt with this outcome, and
+// does not count it against its limits: the request was not sent, or the endpoint's HTTP/2 layer refused it.
+func (a *Attempt) unprocessed(o outcome.Outcome) bool {
+	switch {
+	case !a.is(started):
+		return true
+	case o == outcome.FailedTimeout:
+		return a.wasRefused(o)
+	case o == outcome.Cancelled:
+		return a.hadNoConnection() || a.sentNothing()
+	}
+	return o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Unsent || a.RefusedAlone
+}
+
 // diedWith notes that an attempt failed because its connection died: it carries nothing any more and
 // has been retired, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
-// speaks of the endpoint.
+// speaks of the endpoint. So it is with idle HTTP/1 connections, which an endpoint that restarts, or
+// something on the way to it, has forgotten.
 func (a *Attempt) diedWith(o outcome.Outcome) {
 	c := a.conn.Load()
-	if c == nil || !c.IsHTTP2() {
+	switch {
+	case c == nil:
+		return
+	case !c.IsHTTP2():
+		a.DiedWith = o == outcome.FailedReset && a.wasForgotten()
+		a.DiedAgain = a.DiedWith && c.Fails()
 		return
 	}
 	switch o {
@@ -124,6 +151,22 @@ func (a *Attempt) diedWith(o outcome.Outcome) {
 		a.DiedWith = c.Ended()
 	}
 	a.DiedAgain = a.DiedWith && c.Fails()
+}
+
+// wasForgotten reports whether a failed request got an HTTP/1 connection that had been idle, and brought
+// nothing any more.
+func (a *Attempt) wasForgotten() bool {
+	c := a.conn.Load()
+	return c != nil && !c.IsHTTP2() && a.reused && c.Brought() == a.before.brought
+}
+
+// leaveSilent retires the HTTP/2 connection of a response that its client has left, if nothing has arrived on
+// the connection for leftAfter.
+func (a *Attempt) leaveSilent(now time.Time) {
+	if c := a.conn.Load(); c != nil && c.IsHTTP2() && c.QuietFor(now) >= leftAfter {
+		a.DiedAgain = c.Leaves()
+		c.Retire(false, now)
+	}
 }
 
 // leftAfter is how long an attempt must have waited for its connection to be retired, if the

@@ -255,7 +255,7 @@ func (n *simulatedNode) Others(time.Time) int                             { retu
 // Opinion says that all instances have calls.
 func (n *simulatedNode) Opinion(id, _ string, _ time.Time) told.Opinion {
 	open, fails := n.open[id].of(n, told.Opened), n.open[id].of(n, told.Failing)
-	return told.Opinion{Open: open, Fails: fails, Active: len(n.fleet.instances) - 1, Others: len(n.fleet.instances) - 1}
+	return told.Opinion{Open: open, Fails: fails, Active: len(n.fleet.instances) - 1, Others: len(n.fleet.instances) - 1, Trying: open}
 }
 
 func (n *simulatedNode) Tell(fact told.Fact, _ time.Time) {

@@ -233,7 +233,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a.Begin(a.client, as)
 	t.Handler.Pool.Watch(a.patience())
-	resp, err := t.RoundTripper.RoundTrip(out)
+	resp, err := t.send(out)
 	now := a.Began.Add(time.Since(a.Began)) // costs half as much as time.Now
 	reported = true
 	if c.queued {
@@ -263,6 +263,15 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.handed && t.Handler.Rematches {
 		c.extra().status = resp.StatusCode
 		c.recordAfterRequest(c.Current)
+	}
+	return resp, err
+}
+
+// send sends a request to its endpoint. It returns an error for a response that no client can get.
+func (t *Transport) send(out *http.Request) (*http.Response, error) {
+	resp, err := t.RoundTripper.RoundTrip(out)
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999 || t.maxHeader > 0) {
+		return t.usable(out, resp)
 	}
 	return resp, err
 }

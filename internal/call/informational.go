@@ -1,6 +1,7 @@
 package call
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
@@ -22,6 +23,8 @@ type informational struct {
 	header textproto.MIMEHeader
 }
 
+var errSwitches = errors.New("malformed response: 101 over HTTP/2")
+
 // keepInformational makes trace keep informational answers instead of passing them on, if the call
 // may still move on. It ignores 100 Continue, which the server sends itself when the body is read.
 func (a *Attempt) keepInformational(trace *httptrace.ClientTrace) {
@@ -31,6 +34,9 @@ func (a *Attempt) keepInformational(trace *httptrace.ClientTrace) {
 	}
 	// The transport calls this before it returns the attempt's answer.
 	trace.Got1xxResponse = func(code int, header textproto.MIMEHeader) error {
+		if code == http.StatusSwitchingProtocols { // HTTP/2 has none, and it would end the client's request
+			return errSwitches
+		}
 		if a.informer == nil {
 			a.informer = &informer{pass: pass}
 		}

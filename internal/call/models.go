@@ -1,7 +1,9 @@
 package call
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/apifailover/caddy-failover/internal/pool"
 	"github.com/apifailover/caddy-failover/internal/target"
@@ -21,15 +23,27 @@ func (c *Call) takes(t *target.Target) bool {
 	return t.Models == nil || t.Models.Takes(c.model())
 }
 
-// noModel returns the error for a call whose model no endpoint has; nil: some endpoint has it.
+// noModel returns the error for a call whose model no endpoint has that gets calls; nil: some endpoint has it, or none gets
+// calls of any model.
 func (c *Call) noModel(from *pool.Routes) *unfit {
 	if c.model() == "" {
 		return nil
 	}
+	used := false
 	for _, t := range from.Targets {
-		if c.takes(t) {
+		if gets := t.GetsCalls(); gets && c.takes(t) {
 			return nil
+		} else {
+			used = used || gets
 		}
 	}
-	return &unfit{http.StatusNotFound, "no endpoint of this API has the model"}
+	if !used {
+		return nil
+	}
+	return &unfit{http.StatusNotFound, fmt.Sprintf("no endpoint of this API has the model %q", shownScope(c.model()))}
+}
+
+// hasOwnModel reports whether the call names a model that not every endpoint has.
+func (c *Call) hasOwnModel(from *pool.Routes) bool {
+	return c.model() != "" && slices.ContainsFunc(from.Targets, func(t *target.Target) bool { return !c.takes(t) })
 }

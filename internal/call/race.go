@@ -182,7 +182,7 @@ func (x *race) run(out *http.Request) {
 			a.spanDealtWith(false)
 		}
 	}()
-	resp, err := x.transport.RoundTripper.RoundTrip(out)
+	resp, err := x.transport.send(out)
 	now := time.Now()
 	o, good := outcome.Pending, false
 	if err == nil {

@@ -24,19 +24,24 @@ import (
 // of them matches, the client gets it as an answer.
 type refusal struct {
 	kind       pool.Refusal
-	retryAfter int // seconds
+	retryAfter int  // seconds
+	ofModel    bool // not every endpoint has the call's model
 	pool       string
 }
 
 // Error implements error.
 func (r *refusal) Error() string {
+	which, is := "every endpoint", "is out"
 	switch r.kind {
 	case pool.AllHeld:
-		return outcome.ErrAllHeld.Error()
+		is = "is in cooldown"
 	case pool.Full:
-		return "every available endpoint is at its max_requests"
+		which, is = "every available endpoint", "is at its max_requests"
 	}
-	return "every endpoint is out"
+	if r.ofModel {
+		which += " that has the model"
+	}
+	return which + " " + is
 }
 
 // status returns 429 if endpoints asked callers to come back later, else 503.
@@ -143,7 +148,7 @@ func (h *Handler) isFull(c *Call, from *pool.Routes, now time.Time) bool {
 func (h *Handler) limited(c *Call, from *pool.Routes, now time.Time) (ready time.Time, limited bool) {
 	cfg := h.BreakerConfig()
 	for _, t := range from.Targets {
-		if t.Weight <= 0 || t.Bounds == nil || t.State.For(c.scope()).Available(now, cfg) == 0 {
+		if t.Weight <= 0 || t.Bounds == nil || !c.takes(t) || t.State.For(c.scope()).Available(now, cfg) == 0 {
 			continue
 		}
 		if at := t.State.Ready(t.Bounds, now, c.asked()); at.After(now) {
@@ -160,7 +165,7 @@ func (c *Call) refuseAs(o outlook, w http.ResponseWriter, now time.Time) *revers
 		return c.refuseWith(x.unfit)
 	}
 	after := min(max(1, math.Ceil(o.first.Sub(now).Seconds())), outcome.MaxHold.Seconds())
-	x.refused = &refusal{o.kind, int(after), c.Handler.Name}
+	x.refused = &refusal{o.kind, int(after), c.hasOwnModel(c.routes(now)), c.Handler.Name}
 	if !c.recorded.Swap(true) {
 		c.Handler.Pool.Refused(o.kind)
 	}

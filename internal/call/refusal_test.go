@@ -47,7 +47,7 @@ func TestRefusalAnswers(t *testing.T) {
 		pool.AllHeld: {429, "rate_limit_exceeded", "all_held"},
 		pool.Full:    {503, "service_unavailable", "full"},
 	} {
-		refused := &refusal{kind, 7, `the "API"`}
+		refused := &refusal{kind: kind, retryAfter: 7, pool: `the "API"`}
 		c := &Call{Handler: new(Handler)}
 		r := httptest.NewRequest("GET", "/", nil)
 		resp := c.says(r, refused.said(), acceptsJSON(r.Header))

@@ -104,7 +104,7 @@ func (r *RetryRules) backoff(n int) time.Duration {
 // Plan reserves the next attempt of a call whose attempt failed at now. It returns nil if the client
 // gets the failure.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
-	if !c.allows(o) || !c.mayGoOn(now) {
+	if !failed.wasRefused(o) && !c.allows(o) || !c.mayGoOn(now) {
 		return nil
 	}
 	if !c.takeRetry(now) {
@@ -183,6 +183,9 @@ func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 	c.exclude(failed.Target)
 	t := c.routes(now)
 	a := c.Handler.choose(c, t, now)
+	if a == nil && c.Handler.Parted() {
+		a = c.Handler.choose(c, c.routesToWaitFor(now), now)
+	}
 	if a == nil && c.extras != nil && c.extras.unlike {
 		a = c.Handler.chooseUnlike(c, t, now)
 	}

@@ -65,6 +65,12 @@ func (c *Call) routes(now time.Time) *pool.Routes {
 	return c.Handler.TableFor(c.upstreams(), now).For(c.scope())
 }
 
+// routesToWaitFor is routes for a call that waits. After a reload they lead to the new configuration's endpoints, if
+// the call may have these. It takes Pool.Mu.
+func (c *Call) routesToWaitFor(now time.Time) *pool.Routes {
+	return c.Handler.TableToWaitFor(c.upstreams(), now).For(c.scope())
+}
+
 // shownScope cuts the name of a scope to longestScope, at the end of a character. Characters that
 // cannot be printed become U+FFFD, since names go to logs and metrics.
 func shownScope(name string) string {

@@ -47,7 +47,7 @@ func (c *Call) inDoubt(a *Attempt, o outcome.Outcome) endpoint.DoubtStage {
 		return endpoint.NoDoubt
 	case c.suspected(a, o):
 		return endpoint.DoubtedBefore
-	case c.mayMoveOn(o):
+	case c.mayMoveOn(a, o):
 		return endpoint.Doubted
 	}
 	return endpoint.NoDoubt
@@ -66,9 +66,9 @@ func (c *Call) suspected(a *Attempt, o outcome.Outcome) bool {
 	return false
 }
 
-// mayMoveOn reports whether the call may be sent elsewhere after such a failure.
-func (c *Call) mayMoveOn(o outcome.Outcome) bool {
-	return c.allows(o) && c.hasAttempts() &&
+// mayMoveOn reports whether the call may be sent elsewhere after such a failure of an attempt.
+func (c *Call) mayMoveOn(a *Attempt, o outcome.Outcome) bool {
+	return (a.wasRefused(o) || c.allows(o)) && c.hasAttempts() &&
 		(c.body == nil || c.body.Replayable())
 }
 
@@ -268,7 +268,7 @@ func (c *Call) noneFollows(a *Attempt, o outcome.Outcome, now time.Time) {
 // othersHeldInDoubt reports whether a 429 in doubt keeps calls away from another endpoint.
 func (c *Call) othersHeldInDoubt(a *Attempt, now time.Time) bool {
 	for _, t := range c.routes(now).Targets {
-		if t.State != a.Target.State && t.Weight > 0 && t.State.For(c.scope()).HeldInDoubt(now) {
+		if t.State != a.Target.State && t.Weight > 0 && c.takes(t) && t.State.For(c.scope()).HeldInDoubt(now) {
 			return true
 		}
 	}

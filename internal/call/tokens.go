@@ -10,7 +10,6 @@ import (
 	"github.com/apifailover/caddy-failover/internal/answer"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/jsondoc"
-	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
 
@@ -87,13 +86,6 @@ func (a *Attempt) meter(resp *http.Response) {
 	}
 	m.usage = a.Call.Handler.Tokens.Usage.Read(resp.Header)
 	resp.Body = m
-}
-
-// unbook gives back the tokens of an attempt that ended before its request was processed.
-func (a *Attempt) unbook(now time.Time, o outcome.Outcome) {
-	if a.Tokens != nil && (o == outcome.FailedDial || o == outcome.FailedTLS || o == outcome.Unsent || !a.is(started)) {
-		a.Target.State.UsedUnknown(a, now, a.Target.Bounds, false)
-	}
 }
 
 // A meteredBody is an answer's body whose tokens are counted. Close may be called during a Read.

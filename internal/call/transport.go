@@ -26,18 +26,35 @@ import (
 type Transport struct {
 	http.RoundTripper
 	Handler       *Handler
-	proxyProtocol bool // the wrapped transport's ProxyProtocolEnabled; the proxy needs it for every request
+	proxyProtocol bool  // the wrapped transport's ProxyProtocolEnabled; the proxy needs it for every request
+	maxHeader     int64 // the wrapped transport's MaxResponseHeaderBytes
 }
 
 // NewTransport wraps the proxy's own transport for a handler. The wrapped transport must be
 // unused.
 func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
+	t := &Transport{RoundTripper: wrapped, Handler: h}
 	if own, ok := wrapped.(*reverseproxy.HTTPTransport); ok && own.Transport != nil {
+		t.maxHeader = own.Transport.MaxResponseHeaderBytes
 		own.Transport = link.Watch(own.Transport)
 	}
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
-	h.transport = &Transport{wrapped, h, ok && inner.ProxyProtocolEnabled()}
-	return h.transport
+	t.proxyProtocol = ok && inner.ProxyProtocolEnabled()
+	h.transport = t
+	return t
+}
+
+// usable returns a response that a client can get, else an error.
+func (t *Transport) usable(out *http.Request, resp *http.Response) (*http.Response, error) {
+	err := outcome.Unusable(out, resp)
+	if err == nil && t.maxHeader > 0 && link.Oversized(resp, t.maxHeader) {
+		err = fmt.Errorf("malformed response: header exceeds %d bytes", t.maxHeader)
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
 }
 
 // failed settles an attempt without an answer, moves the call on if it may, and returns the error for
@@ -124,6 +141,9 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		if a.hadNoConnection() {
 			return a.withoutConnection()
 		}
+		if c.body != nil && a.wasRefused(outcome.FailedTimeout) {
+			c.body.TakeBack()
+		}
 		return outcome.FailedTimeout
 	case endpoint.EndedByIdle:
 		return outcome.Stalled
@@ -159,6 +179,8 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.FailedReset // the handshake was complete, so the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
+	case o == outcome.FailedReset && a.wasForgotten():
+		a.conn.Load().Retire(true, now) // the other idle connections may be forgotten, too
 	}
 	return o
 }
@@ -188,14 +210,13 @@ func (c *Call) answeredBadly(a *Attempt, resp *http.Response, o outcome.Outcome,
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
+	c.noneFollows(a, o, now)
 	if c.waitsFor(o, what, nil, now) {
-		c.failedEverywhere(now)
 		resp.Body.Close()
 		a.Settle(now, o, true)
 		return nil, reverseproxy.NewDialError(fmt.Errorf("%s at endpoint %s: status %d", o, a.Target.Name, resp.StatusCode))
 	}
 	c.finished = true
-	c.noneFollows(a, o, now)
 	if !c.Handler.Rematches {
 		c.record(a, o)
 	}

@@ -41,12 +41,13 @@ type wait struct {
 	round  uint16        // the number of attempts before the latest wait
 	left   bool          // the client left, or its body failed, while the call waited
 
-	next   bool          // the next Select waits
-	rests  bool          // some endpoint takes calls, so the call pauses for rest and tries again
-	rest   time.Duration // the pause before the next try
-	err    error         // the client's error if the wait is in vain; nil: a refusal
-	reason string        // the reason of the move to the next endpoint
-	what   string        // what was wrong with the attempt before; empty: nothing
+	next    bool          // the next Select waits
+	rests   bool          // some endpoint takes calls, so the call pauses for rest and tries again
+	rest    time.Duration // the pause before the next try
+	err     error         // the client's error if the wait is in vain; nil: a refusal
+	limited time.Time     // when the call began to pause because of 429s last; zero: never
+	reason  string        // the reason of the move to the next endpoint
+	what    string        // what was wrong with the attempt before; empty: nothing
 
 	scope string                     // pool.Way.Scope of the call's ways; set with lanes
 	lanes *pool.Lanes                // set while the queue looks for an endpoint
@@ -109,7 +110,8 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 		}
 		until = endpoint.Earliest(until, at)
 	}
-	return until
+	by, _ := c.Handler.Pool.Queue.EndsBy()
+	return endpoint.Earliest(until, by)
 }
 
 // waitsFor makes a call whose attempt failed wait for an endpoint, which may be the same one, and
@@ -121,17 +123,39 @@ func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time
 		return false
 	}
 	out := h.allOut(c, now)
-	if !out && (o == outcome.FailedStatus || o == outcome.RateLimited || o == outcome.Denied) {
+	limited := o == outcome.RateLimited && !out
+	switch {
+	case limited && (h.Wait.For <= 0 || c.limitedAlone(now)),
+		!out && (o == outcome.FailedStatus || o == outcome.Denied):
 		return false // the client gets this answer
 	}
 	if !c.plansWait(now, out, err, o.String()) {
 		return false
 	}
-	c.extras.wait.what = what
+	s := &c.extras.wait
+	s.what = what
+	if limited {
+		s.limited, s.rest = now, max(s.rest, min(c.Current.RetryAfter, longestRest))
+	}
 	if o.MayBeTheRequests() {
 		c.extras.failed.slow = true
 	}
 	return true
+}
+
+// longestRest is the longest pause of a call before it tries endpoints again that answer with 429s, if these may be its own
+// fault. Once they hold all calls, it waits in the queue.
+const longestRest = time.Second
+
+// limitedAlone reports whether a call that has paused because of 429s is to blame for them: an endpoint that it has tried has
+// served another call meanwhile, and goes on answering some with 429s.
+func (c *Call) limitedAlone(now time.Time) bool {
+	if c.extras == nil || c.extras.wait.limited.IsZero() {
+		return false
+	}
+	return slices.ContainsFunc(c.routes(now).Targets, func(t *target.Target) bool {
+		return (t.State == c.Current.Target.State || c.isExcluded(t)) && t.State.For(c.scope()).Answers429ToSome(c.extras.wait.limited, now)
+	})
 }
 
 // plansWait makes the next Select wait, and reports whether the call may. It waits in the queue if
@@ -153,15 +177,12 @@ func (c *Call) plansWait(now time.Time, out bool, err error, reason string) bool
 	return true
 }
 
-// allOut reports whether no endpoint takes calls now. It asks the endpoints' states, not the tables.
+// allOut reports whether no endpoint takes the call now. It asks the endpoints' states, not the tables.
 func (h *Handler) allOut(c *Call, now time.Time) bool {
 	cfg := h.BreakerConfig()
-	for _, t := range c.routes(now).Targets {
-		if t.Weight > 0 && t.State.For(c.scope()).Available(now, cfg) > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(c.routesToWaitFor(now).Targets, func(t *target.Target) bool {
+		return t.Weight > 0 && c.takes(t) && !t.State.For(c.scope()).Out(now, cfg)
+	})
 }
 
 // wait keeps the call until there is an endpoint for it, its time is over or its client leaves.
@@ -189,12 +210,20 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 		c.body.AnsweredBy(w)
 		defer c.body.Fill(func() { close(broken) })()
 	}
+	by, known := q.EndsBy()
+	if !by.IsZero() {
+		known = nil
+	}
 	until := c.waitsUntil(now)
 	for s.rests {
 		if pause := min(s.rest, until.Sub(now)); pause > 0 {
-			left := c.sleep(pause, nil, broken)
+			left := c.sleep(pause, nil, broken, known)
 			now = time.Now()
-			if left != nil {
+			switch {
+			case left == errLookAgain:
+				s.next = true
+				return c.refuseWith(errLookAgain)
+			case left != nil:
 				return c.leaves(left, now)
 			}
 		}
@@ -207,6 +236,8 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 			return c.goesIn(nil, now)
 		case !denied:
 			s.rests = false
+		case c.limitedAlone(now):
+			return c.timeOver(w, now)
 		default:
 			s.rest = max(h.Wait.Interval, endpoint.PollAllIn)
 			until = c.waitsUntil(now)
@@ -219,13 +250,16 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	if h.Dynamic != nil { // the proxy looks up the upstreams between tries
 		pause = min(pause, max(h.Wait.Interval, endpoint.PollAllIn))
 	}
+	if !s.limited.IsZero() {
+		x.failed = suspects{slow: true} // its 429s were not its own fault, since all endpoints are out
+	}
 	place := q.Join(c, s.since)
-	left := c.sleep(pause, place.In(), broken)
+	left := c.sleep(pause, place.In(), broken, known)
 	now = time.Now()
 	switch {
 	case !place.Leave():
 		return c.goesIn(place, now)
-	case left != nil:
+	case left != nil && left != errLookAgain:
 		return c.leaves(left, now)
 	case !now.Before(until):
 		return c.timeOver(w, now)
@@ -234,17 +268,19 @@ func (c *Call) wait(w http.ResponseWriter, now time.Time) *reverseproxy.Upstream
 	return c.refuseWith(errLookAgain)
 }
 
-// errLookAgain makes the proxy look up dynamic upstreams again.
+// errLookAgain makes the proxy ask for an upstream again, and look up dynamic ones.
 var errLookAgain = reverseproxy.NewDialError(errors.New("no endpoint yet"))
 
-// sleep waits for pause, or until the call is let in. The error says that the client has left
-// or its body failed.
-func (c *Call) sleep(pause time.Duration, in, broken <-chan struct{}) error {
+// sleep waits for pause, or until the call is let in. The error says that the client has left or its body failed or, if
+// it is errLookAgain, that it is known now when all waits end.
+func (c *Call) sleep(pause time.Duration, in, broken, known <-chan struct{}) error {
 	timer := time.NewTimer(max(0, pause))
 	defer timer.Stop()
 	select {
 	case <-in:
 	case <-timer.C:
+	case <-known:
+		return errLookAgain
 	case <-c.Request.Context().Done():
 		return outcome.ErrClientGone
 	case <-broken:
@@ -269,7 +305,7 @@ func (c *Call) chooseAgain(now time.Time) (a *Attempt, denied bool) {
 		return nil, true
 	}
 	c.excluded = nil
-	if a = h.choose(c, c.routes(now), now); a == nil {
+	if a = h.choose(c, c.routesToWaitFor(now), now); a == nil {
 		if within {
 			h.Pool.Budget.GiveBack()
 		}
@@ -341,24 +377,29 @@ func (c *Call) givesUp(w http.ResponseWriter, now time.Time) *reverseproxy.Upstr
 		return c.refuseWith(err)
 	}
 	c.excluded = nil
-	return c.refuseAs(h.outlook(c, c.routes(now), now), w, now)
+	o := h.outlook(c, c.routesToWaitFor(now), now)
+	if a := c.Current; a != nil && o.kind == pool.AllDown && a.known() == outcome.RateLimited && !h.allOut(c, now) {
+		o = outlook{now.Add(a.RetryAfter), pool.AllHeld} // no cooldown has begun yet
+	}
+	return c.refuseAs(o, w, now)
 }
 
 // Kind implements pool.Waiter.
 func (c *Call) Kind() any {
-	k := kind{handler: c.Handler, scope: c.scope(), model: c.model()}
+	heir := c.Handler.Heir()
+	k := kind{handler: heir, scope: c.scope(), model: c.model()}
 	if k.scope == "" && k.model == "" {
-		return c.Handler
+		return heir
 	}
-	if !c.Handler.Parted() {
-		t := c.routes(time.Now())
+	if !heir.Parted() {
+		t := heir.TableFor(c.upstreams(), time.Now()).For(k.scope)
 		k.scope = t.Scope()
 		if !slices.ContainsFunc(t.Targets, func(t *target.Target) bool { return !c.takes(t) }) {
 			k.model = ""
 		}
 	}
 	if k.scope == "" && k.model == "" {
-		return c.Handler
+		return heir
 	}
 	return k
 }
@@ -366,7 +407,7 @@ func (c *Call) Kind() any {
 // A kind stands for the calls of a scope for which a handler has its own routes, or of a model that some
 // endpoint does not take.
 type kind struct {
-	handler      *Handler
+	handler      *pool.Handler
 	scope, model string
 }
 
@@ -376,7 +417,7 @@ func (c *Call) Doubtful() bool { return c.doubtful() }
 // Enter implements pool.Waiter.
 func (c *Call) Enter(now time.Time, lanes pool.Lanes, trial bool) pool.Way {
 	h, s := c.Handler, &c.extras.wait
-	t := h.TableToWaitFor(c.upstreams(), now).For(c.scope())
+	t := c.routesToWaitFor(now)
 	s.scope = t.Scope()
 	for i, target := range t.Targets {
 		if !t.Members[i].TakesCalls() {

@@ -192,9 +192,6 @@ func (s *State) unlinkLocked(t *Ticket) {
 		if t.isVacant() {
 			s.vacateLocked(&t.rare.pace, false)
 		}
-		if s.turnedAway {
-			s.turnedAway = false
-			s.Owner.HasRoom()
-		}
+		s.makesRoomLocked()
 	}
 }

@@ -194,6 +194,7 @@ func (s *State) useLocked(t *Ticket, b *Bounds, now time.Time) {
 	for i := range b.Rates {
 		m, r := s.limitLocked(b, i, now)
 		m.Use(at, r, s.costLocked(r, asked))
+		t.booked = t.booked || r.Of == quota.Requests
 	}
 	s.taken++
 	if t.Tokens != nil {
@@ -236,6 +237,38 @@ func (s *State) UsedAtLeast(f Watched, now time.Time, b *Bounds, tokens int64) {
 	s.correctLocked(t, now, b, max(tokens, t.booked))
 }
 
+// GiveBack gives back what an attempt that was let in at a time has used of the endpoint's limits, because its request was not
+// processed. Only the first call for an attempt counts.
+func (s *State) GiveBack(f Watched, letIn, now time.Time, b *Bounds) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	t := f.own()
+	if tokens := t.Tokens; tokens != nil && !tokens.known {
+		s.correctLocked(tokens, now, b, 0)
+	}
+	if !t.booked {
+		return
+	}
+	t.booked = false
+	for i := range b.Rates {
+		if b.Rates[i].Of != quota.Requests {
+			continue
+		}
+		if m, r := s.limitLocked(b, i, now); !letIn.Before(m.since) {
+			m.GiveBack(now, r, letIn)
+		}
+	}
+	s.makesRoomLocked()
+}
+
+// makesRoomLocked tells the owner that attempts that were turned away may be let in now.
+func (s *State) makesRoomLocked() {
+	if s.turnedAway {
+		s.turnedAway = false
+		s.Owner.HasRoom()
+	}
+}
+
 // UsedUnknown is Used for an answer that states no tokens. If the endpoint did not serve the request,
 // the attempt used none, else what it has booked.
 func (s *State) UsedUnknown(f Watched, now time.Time, b *Bounds, served bool) {
@@ -267,9 +300,8 @@ func (s *State) correctLocked(t *Tokens, now time.Time, b *Bounds, used int64) {
 		most := float64(r.Amount) * max(1, float64(outcome.MaxHold)/float64(r.Per))
 		m.Correct(now, r, t.at, int64(min(float64(used), most))-min(t.booked, r.Amount))
 	}
-	if used < t.booked && s.turnedAway {
-		s.turnedAway = false
-		s.Owner.HasRoom()
+	if used < t.booked {
+		s.makesRoomLocked()
 	}
 }
 

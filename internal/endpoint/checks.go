@@ -187,6 +187,13 @@ func (s *State) checkedLocked(now time.Time, cfg *breaker.Config, result CheckRe
 	return changed
 }
 
+// PassedChecks reports whether the latest check passed.
+func (s *State) PassedChecks() bool {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	return s.checks.run > 0
+}
+
 // pauseAfter returns the time until the next check after one that ends now. good says that it passed
 // in time. Otherwise its own duration is subtracted, down to half of FastInterval. So an endpoint
 // that hangs is checked as often as one that refuses.

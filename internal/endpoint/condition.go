@@ -26,7 +26,7 @@ type condition struct {
 	only429 only429
 	stated  stated
 	served  time.Time // time of the latest success that has been counted
-	// Only kept while failures are counted or in doubt.
+	// Only kept while failures are counted or in doubt, and after a 429.
 	servedSince time.Time     // when the attempt began that began last of those that succeeded
 	failedAfter time.Duration // how long the latest failed attempt took
 

@@ -63,6 +63,7 @@ func (c *condition) holdFor(t *Ticket, now time.Time, wait time.Duration, soft b
 type only429 struct {
 	n     int
 	since time.Time // when the first came
+	began time.Time // when the attempt began that began last of those that got one
 }
 
 const (
@@ -70,12 +71,15 @@ const (
 	only429For = 2 * time.Second // for so long, are more than one odd request
 )
 
-// add counts a 429. served is the time of the latest success.
-func (q *only429) add(served, now time.Time) {
+// add counts a 429 of an attempt that began at a time. served is the time of the latest success.
+func (q *only429) add(began, served, now time.Time) {
 	if q.n == 0 || served.After(q.since) {
 		q.n, q.since = 0, now
 	}
 	q.n++
+	if began.After(q.began) {
+		q.began = began
+	}
 }
 
 // AnswersOnly429 reports whether the endpoint has answered several calls in a row with a 429, for a while,
@@ -91,6 +95,18 @@ func (v Scoped) AnswersOnly429(now time.Time) (only bool) {
 		only = only || q.n >= only429Run && now.Sub(q.since) >= only429For && !c.served.After(q.since)
 	})
 	return only
+}
+
+// Answers429ToSome reports whether the endpoint has served a call that began at a time or later, and then has answered a
+// later one with a 429. If no call of the scope was ever served, its name may be made up, so any success counts.
+func (v Scoped) Answers429ToSome(since, now time.Time) bool {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	v.countLocked(now)
+	if c := v.about(); c != nil && !c.served.IsZero() {
+		return !c.servedSince.Before(since) && c.only429.began.After(c.servedSince)
+	}
+	return v.own.served.After(since)
 }
 
 // resolveHold confirms a hold, or shortens it because the request caused the 429.

@@ -4,7 +4,8 @@ import "time"
 
 // lost are the HTTP/2 connections that died since the latest success. All requests in flight on a
 // connection fail with it, which is one failure. If a second connection dies and nothing has succeeded
-// meanwhile, the endpoint is at fault, and each failure counts. The zero value has none.
+// meanwhile, the endpoint is at fault, and each failure counts. HTTP/1 connections that had been idle count
+// as one connection. The zero value has none.
 type lost struct {
 	n  int
 	at time.Time // when the latest died

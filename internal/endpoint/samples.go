@@ -121,7 +121,7 @@ func (s *State) Succeeded(f Watched, cfg *breaker.Config, final bool) bool {
 	if c.passing.calls != 0 {
 		c.answered(t)
 	}
-	if len(c.doubts) > 0 || c.breaker.HasFreshFailures() || s.own.breaker.HasFreshFailures() {
+	if len(c.doubts) > 0 || c.only429.n > 0 || c.breaker.HasFreshFailures() || s.own.breaker.HasFreshFailures() {
 		s.worksSince(c, f.StartedAt())
 	}
 	if c.hold.step > 0 { // a read is cheaper than a write to a shared cache line

@@ -44,6 +44,14 @@ func (v Scoped) Available(now time.Time, cfg *breaker.Config) float64 {
 	return v.available(now, cfg, false)
 }
 
+// Out reports whether the endpoint takes no calls, even if no other endpoint takes any. Then cooldowns in doubt and used up
+// quotas keep no calls away.
+func (v Scoped) Out(now time.Time, cfg *breaker.Config) bool {
+	v.Mu.Lock()
+	defer v.Mu.Unlock()
+	return v.barred || v.available(now, cfg, true) == 0
+}
+
 // available is Available without regard to orders and plans. pastDoubt ignores soft holds and quotas.
 // It needs Mu.
 func (v Scoped) available(now time.Time, cfg *breaker.Config, pastDoubt bool) float64 {

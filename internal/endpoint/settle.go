@@ -187,7 +187,7 @@ func (c *condition) settle(f Watched, now time.Time, cfg *breaker.Config, latenc
 		changed = c.cancelled(f, now, cfg) || changed
 	case o == outcome.RateLimited:
 		c.breaker.Cancel(now, *t.permit(c))
-		c.only429.add(c.served, now)
+		c.only429.add(f.StartedAt(), c.served, now)
 		if t.doubt == NoDoubt {
 			c.holdFor(t, now, t.RetryAfter, false)
 			changed = true

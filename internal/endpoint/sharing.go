@@ -100,6 +100,9 @@ func (v Scoped) known() *condition {
 // wait, or denied it. The longest hold counts. If until is over, it ends a hold that came from the
 // same instance. A scope without calls here is kept while it is on hold, if there is room for it.
 func (v Scoped) HearHold(until time.Time, reason, from string, now time.Time) (changed bool, news []event.Event) {
+	if reason != ReasonQuota && reason != outcome.Denied.String() { // no stranger's words
+		reason = outcome.RateLimited.String()
+	}
 	return v.update(nil, func() bool {
 		c := v.known()
 		if c == nil && until.After(now) {

@@ -15,9 +15,14 @@ import (
 // only where bodies end by themselves: the last endsKnown did, or the API has no others.
 const endsKnown = 20
 
+// Responses on one HTTP/2 connection that clients leave within leftTogether count once: perhaps only the
+// connection is dead.
+const leftTogether = time.Second
+
 // silence counts responses left in silence. The zero value has seen none. The state's mutex guards it.
 type silence struct {
 	run    int       // such responses in a row
+	left   time.Time // the latest of them
 	ended  time.Time // when a body last ended well, as far as known
 	ends   int       // bodies that ended well since a client left a silent one beside them; at most endsKnown
 	opened bool      // silence opened the breaker last, if clients that gave up did
@@ -36,7 +41,8 @@ func (c *condition) leftInSilence(f Watched, silent time.Duration, now time.Time
 	if others {
 		q.ends = 0
 	}
-	if others || q.ends < endsKnown && !t.Finite || silent < c.patience() || t.Doubtful || t.Permit.Generation != c.breaker.Generation {
+	again := t.DiedAgain && now.Sub(q.left) < leftTogether
+	if again || others || q.ends < endsKnown && !t.Finite || silent < c.patience() || t.Doubtful || t.Permit.Generation != c.breaker.Generation {
 		return c.breaker.Cancel(now, t.Permit)
 	}
 	t.reported = true
@@ -45,6 +51,6 @@ func (c *condition) leftInSilence(f Watched, silent time.Duration, now time.Time
 		c.breaker.AttemptEnded(true)
 		return c.breaker.Unanswered(now, cfg, t.Permit)
 	}
-	q.run++
+	q.run, q.left = q.run+1, now
 	return c.isLeftWaiting()
 }

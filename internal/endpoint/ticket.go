@@ -41,10 +41,11 @@ type Ticket struct {
 	slot       int32 // its slot in inFlight, plus one; 0: none
 
 	// Set by the attempt's goroutine before it settles the attempt. Here they take no room.
-	DiedWith  bool // it failed because its HTTP/2 connection died
-	DiedAgain bool // so did another on the same connection before
+	DiedWith  bool // it failed because its connection died
+	DiedAgain bool // so did another before, as link.Conn.Fails says, or a client left one on the same connection
 
 	Finite bool // the response ends by itself; set before Acquire
+	booked bool // it has used its part of limits of requests; guarded by the state's mutex
 
 	rare *Rare // nil: not needed yet; set before Acquire if the attempt has a scope
 }

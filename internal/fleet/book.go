@@ -84,13 +84,13 @@ type Peer struct {
 	moreEndpoints, moreScopes bool
 }
 
-// hasCalls reports whether the instance had calls lately of a scope of an endpoint; an empty scope: of any. If
+// hasCalls reports whether the instance had calls lately at a place of an endpoint. Both are in their short form; whole is the endpoint's. If
 // its Hello had no room for that, it counts as if it had.
-func (p *Peer) hasCalls(id, scope string) bool {
-	if p.active[Short(Place(id, scope))] || p.moreEndpoints {
+func (p *Peer) hasCalls(place, whole string) bool {
+	if p.active[place] || p.moreEndpoints {
 		return true
 	}
-	return scope != "" && p.moreScopes && p.active[Short(id)]
+	return place != whole && p.moreScopes && p.active[whole]
 }
 
 // Take notes a fact, and reports whether it is news.
@@ -110,7 +110,7 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 	of := b.facts[f.Endpoint][f.Scope]
 	last := of[key]
 	switch {
-	case f.Kind == Order && f.Version > newest(last, now)+maxAhead:
+	case f.Kind == Order && f.Version > highest(last, now):
 		return false
 	case last == nil:
 	case f.Kind == Order:
@@ -133,15 +133,19 @@ func (b *Book) Take(f *Fact, now time.Time) bool {
 	return true
 }
 
-// maxAhead is how much greater than the time and the latest order's version an order's version may be: 100 years, in milliseconds.
-// So no clock is too wrong, and no stranger's order is the last one.
-const maxAhead = 100 * 365 * 24 * 3600 * 1000
+const (
+	// maxAhead is how much greater than the time an order's version may be: 100 years, in milliseconds. So no clock is too wrong.
+	maxAhead = 100 * 365 * 24 * 3600 * 1000
+	// maxStep is how much greater than the latest order's version it may be beyond that. So no stranger can tell orders until their
+	// versions reach the greatest that a fact may have, and none can follow.
+	maxStep = 1000
+)
 
-// newest returns the greatest version that the next order of a slot may be expected to follow.
-func newest(last *noted, now time.Time) uint64 {
-	version := uint64(max(0, now.UnixMilli()))
+// highest returns the greatest version that the next order of a slot may have.
+func highest(last *noted, now time.Time) uint64 {
+	version := uint64(max(0, now.UnixMilli())) + maxAhead
 	if last != nil {
-		version = max(version, last.Version)
+		version = max(version, last.Version+maxStep)
 	}
 	return version
 }

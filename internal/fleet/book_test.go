@@ -52,11 +52,22 @@ func TestNoOrderIsTheLast(t *testing.T) {
 	if !b.Take(order(right), wrong) {
 		t.Error("an instance without a clock took no order of one that has the time")
 	}
-	for range 3 {
-		far := b.Version("e", Steering) + 50*365*24*3600*1000
-		if !b.Take(order(far), now) || !b.Take(order(far+1), now) {
-			t.Error("no order can follow one of the future")
+	if far := right + 50*365*24*3600*1000; !b.Take(order(far), now) || !b.Take(order(far+1), now) {
+		t.Error("no order can follow one of the future")
+	}
+	for range 1000 { // a stranger's orders, each as late as it may be
+		for step := uint64(maxAhead); step > 0; step /= 10 {
+			for b.Take(order(b.Version("e", Steering)+step), now) && step > maxStep {
+				continue
+			}
 		}
+	}
+	latest := b.Version("e", Steering)
+	if years := (latest - right) / (365 * 24 * 3600 * 1000); years > 101 {
+		t.Errorf("a stranger's orders are %d years ahead", years)
+	}
+	if !b.Take(order(latest+1), now) {
+		t.Error("no order can follow a stranger's")
 	}
 }
 

@@ -100,6 +100,8 @@ type Node struct {
 	helloAt  time.Time
 	reread   bool // facts were dropped
 	left     bool // nothing more is told
+
+	standings standings
 }
 
 // ownFact is what this instance tells, or an order that it repeats.

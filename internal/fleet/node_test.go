@@ -40,7 +40,14 @@ func join(t *testing.T, e fleet.Engine, name string) *member {
 		Changed: func(c fleet.Change) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.changes = append(m.changes, fmt.Sprint(c.Connected))
+			switch {
+			case c.Err == nil:
+				m.changes = append(m.changes, "back")
+			case c.Connected:
+				m.changes = append(m.changes, "full")
+			default:
+				m.changes = append(m.changes, "lost")
+			}
 		},
 		Renamed: func(name string) {
 			m.mu.Lock()
@@ -220,7 +227,7 @@ func TestEngineThatCanOnlyBeReadIsLostOnce(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if fmt.Sprint(a.changes) != "[false]" && fmt.Sprint(a.changes) != "[false true]" {
+		if fmt.Sprint(a.changes) != "[lost back]" {
 			t.Errorf("the changes were %v", a.changes)
 		}
 	})
@@ -263,7 +270,7 @@ func TestEngineThatGoesCostsTheNewsAlone(t *testing.T) {
 				}
 				a.mu.Lock()
 				defer a.mu.Unlock()
-				if fmt.Sprint(a.changes) != "[false true]" {
+				if fmt.Sprint(a.changes) != "[lost back]" {
 					t.Errorf("the changes were %v", a.changes)
 				}
 			})
@@ -453,7 +460,7 @@ func TestWhatAFullEngineDidNotStoreIsToldAgain(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if fmt.Sprint(a.changes) != "[true true]" {
+		if fmt.Sprint(a.changes) != "[full back]" {
 			t.Errorf("the changes were %v", a.changes)
 		}
 	})

@@ -8,6 +8,7 @@ type Opinion struct {
 	Fails  int // others whose latest calls there have failed
 	Active int // instances that had calls there lately, as far as known, or whose breaker is open
 	Others int // all other instances
+	Trying int // of Open, those that had calls there lately, as far as known
 }
 
 // Agrees reports whether so many others have opened that an instance should be wary: two, and half of those that
@@ -47,29 +48,33 @@ func (o Opinion) Settled() bool {
 func (b *Book) Opinion(id, scope string, now time.Time) (o Opinion) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	open, fails := make(map[string]bool), make(map[string]bool)
-	for _, n := range b.facts[id][scope] {
-		switch {
-		case n.Kind != Breaker || !now.Before(n.until):
-		case n.State == Opened:
-			open[n.Instance] = true
-		case n.State == Failing:
-			fails[n.Instance] = true
+	place, whole := Short(Place(id, scope)), Short(id)
+	for _, p := range b.peers {
+		if now.Before(p.Until) {
+			o.Others++
+			if p.hasCalls(place, whole) {
+				o.Active++
+			}
 		}
 	}
-	for name, p := range b.peers {
-		if !now.Before(p.Until) {
+	for _, n := range b.facts[id][scope] { // one of each instance
+		p := b.peers[n.Instance]
+		opened, fails := n.State == Opened, n.State == Failing
+		if n.Kind != Breaker || !opened && !fails || !now.Before(n.until) || p == nil || !now.Before(p.Until) {
 			continue
 		}
-		o.Others++
-		switch {
-		case open[name]:
-			o.Open++
-		case fails[name]:
-			o.Fails++
-		}
-		if open[name] || fails[name] || p.hasCalls(id, scope) {
+		calls := p.hasCalls(place, whole)
+		if !calls {
 			o.Active++
+		}
+		switch {
+		case fails:
+			o.Fails++
+		case calls:
+			o.Trying++
+			fallthrough
+		default:
+			o.Open++
 		}
 	}
 	return o

@@ -13,25 +13,16 @@ import (
 // run connects again and again until ctx ends.
 func (n *Node) run(ctx context.Context, e Engine) {
 	pause := firstPause
-	var since time.Time
-	lost := false
 	for ctx.Err() == nil {
 		err := n.session(ctx, e, func() {
 			pause = firstPause
 			n.connected.Store(true)
-			if lost {
-				lost = false
-				n.changed(Change{Connected: true, Gone: time.Since(since)})
-			}
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		n.connected.Store(false)
-		if !lost {
-			lost, since = true, time.Now()
-			n.changed(Change{Err: err})
-		}
+		n.saw(err)
 		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + 0.5*rand.Float64())))
 		select {
 		case <-ctx.Done():
@@ -39,12 +30,6 @@ func (n *Node) run(ctx context.Context, e Engine) {
 		}
 		timer.Stop()
 		pause = min(2*pause, longPause)
-	}
-}
-
-func (n *Node) changed(c Change) {
-	if n.set.Changed != nil {
-		n.set.Changed(c)
 	}
 }
 
@@ -163,7 +148,7 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	hello, began := time.Now(), time.Now()
-	var full fullness
+	missing := false // what the engine had no room for is not stored yet
 	for {
 		now := time.Now()
 		proof := false
@@ -183,31 +168,25 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 		records, kinds, next := n.due(now, proof)
 		if len(records) > 0 {
 			forgotten, err := publish(ctx, e, records)
-			if errors.Is(err, ErrFull) {
-				for range records {
-					n.drop(DroppedFull)
-				}
-				if full.since.IsZero() {
-					full.since = now
-					n.changed(Change{Connected: true, Err: err})
-				}
-				full.latest, full.missing = now, true
-				err = nil
-			} else if err == nil && !full.since.IsZero() && slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }) {
-				n.mu.Lock()
-				n.reread = n.reread || full.missing
-				n.mu.Unlock()
-				full.missing = false
-				if now.Sub(full.latest) >= roomFor {
-					n.changed(Change{Connected: true, Gone: now.Sub(full.since)})
-					full = fullness{}
-				}
-			}
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrFull) {
 				n.untold(records)
 				return fmt.Errorf("telling facts: %w", err)
 			}
 			connected()
+			switch {
+			case err != nil:
+				for range records {
+					n.drop(DroppedFull)
+				}
+				missing = true
+				n.saw(err)
+			case slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }):
+				n.mu.Lock()
+				n.reread = n.reread || missing
+				n.mu.Unlock()
+				missing = false
+				n.saw(nil)
+			}
 			for _, i := range kinds {
 				n.counts[0][i].Add(1)
 			}
@@ -243,15 +222,6 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 		}
 	}
 }
-
-// fullness is for how long an engine has had no room. The zero value has room.
-type fullness struct {
-	since, latest time.Time // when it had no room the first time and the latest time
-	missing       bool      // what it had no room for is not stored yet
-}
-
-// roomFor is for how long an engine must have had room to count as full no more.
-const roomFor = 5 * time.Second
 
 func publish(ctx context.Context, e Engine, records []Record) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

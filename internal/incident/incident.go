@@ -3,6 +3,7 @@
 package incident
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -95,6 +96,7 @@ type Tracker struct {
 	downAt   time.Time // when the last endpoint went out; zero if one is available
 	downTill float64   // Down of the latest incident before downAt
 	changed  bool      // changed since the last save
+	left     uint64    // ID of the latest incident if an earlier process ended before it; 0: it did not, or its end has been told
 }
 
 // Take adds an event to the current incident, and starts one if the event is an endpoint or
@@ -104,12 +106,12 @@ func (t *Tracker) Take(e *event.Event, cause string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := e.Kind == event.BreakerOpened && e.Reason != "operator" || e.Kind == event.AllDown
+	begins := out && !t.open
 	switch {
-	case !out && !t.open:
-		return
+	case begins:
+		t.beginLocked(e)
 	case !t.open:
-		since, known := e.Details[event.FailingSince].(time.Time)
-		t.beginLocked(e, cause, since, known)
+		return
 	}
 	now := &t.list[len(t.list)-1]
 	e.Incident = now.ID
@@ -117,6 +119,12 @@ func (t *Tracker) Take(e *event.Event, cause string) {
 		return
 	}
 	t.wellAt, now.End, t.changed = time.Time{}, time.Time{}, true
+	if begins || e.Kind == event.BreakerOpened && len(now.Endpoints) == 0 { // AllDown may come first
+		now.Cause = cmp.Or(cause, e.Reason)
+		if start, base := t.startLocked(e); begins || start.Before(now.Start) {
+			now.Start, t.base = start, base
+		}
+	}
 	if e.Kind == event.AllDown {
 		now.Kind = Down
 		if t.downAt.IsZero() {
@@ -133,24 +141,25 @@ func (t *Tracker) Take(e *event.Event, cause string) {
 	}
 }
 
-// beginLocked begins an incident with an event. known says that its failures began at since.
-func (t *Tracker) beginLocked(e *event.Event, cause string, since time.Time, known bool) {
+// beginLocked begins an incident with an event.
+func (t *Tracker) beginLocked(e *event.Event) {
 	id := uint64(max(0, e.At.UnixMilli()))
-	start, base := e.At, t.calm
-	if known && since.Before(start) {
-		start, base = t.past.from(since)
-	}
 	if n := len(t.list); n > 0 {
 		id = max(id, t.list[n-1].ID+1)
 	}
 	if len(t.list) >= Kept {
 		t.list = slices.Delete(t.list, 0, len(t.list)-Kept+1)
 	}
-	if cause == "" {
-		cause = e.Reason
+	t.list = append(t.list, Incident{ID: id, Pool: e.Pool, Kind: Degraded, Endpoints: []Endpoint{}})
+	t.open = true
+}
+
+// startLocked returns when the failures began that an event tells of, and the totals before them.
+func (t *Tracker) startLocked(e *event.Event) (time.Time, Totals) {
+	if since, known := e.Details[event.FailingSince].(time.Time); known && since.Before(e.At) {
+		return t.past.from(since)
 	}
-	t.list = append(t.list, Incident{ID: id, Pool: e.Pool, Kind: Degraded, Start: start, Cause: cause, Endpoints: []Endpoint{}})
-	t.open, t.base, t.changed = true, base, true
+	return e.At, t.calm
 }
 
 // Tick updates the current incident. out says whether an endpoint is out without an

@@ -111,9 +111,13 @@ func TestIncidentsAreBounded(t *testing.T) {
 type storage struct {
 	values map[string][]byte
 	err    error
+	full   bool // Store fails
 }
 
 func (s *storage) Store(_ context.Context, key string, value []byte) error {
+	if s.full {
+		return errors.New("the storage is full")
+	}
 	if s.err == nil {
 		s.values[key] = value
 	}
@@ -163,11 +167,6 @@ func TestIncidentsOutliveTheProcess(t *testing.T) {
 	if now := after.Now(); now == nil || now.ID != all[1].ID {
 		t.Errorf("now: %+v", now)
 	}
-	s.values["key"] = []byte(`{"incidents":`)
-	err := new(Tracker).Load(ctx, s, "key", "llm")
-	if _, ok := errors.AsType[*DamageError](err); !ok {
-		t.Errorf("damaged: %v", err)
-	}
 	many := kept{Saved: at(1)}
 	for range 3 * Kept {
 		many.Incidents = append(many.Incidents, Incident{End: at(1)})
@@ -176,6 +175,80 @@ func TestIncidentsOutliveTheProcess(t *testing.T) {
 	var k Tracker
 	if err := k.Load(ctx, s, "key", "llm"); err != nil || len(k.Incidents()) != Kept || k.Incidents()[0].Endpoints == nil || k.Incidents()[0].Pool != "llm" {
 		t.Errorf("too many: %v, %d", err, len(k.Incidents()))
+	}
+}
+
+// TestDamagedIncidentsAreSetAside checks that a value that is no list of incidents is kept under another key, and is not
+// replaced before it is.
+func TestDamagedIncidentsAreSetAside(t *testing.T) {
+	ctx := context.Background()
+	whole, _ := json.Marshal(kept{Saved: at(1), Incidents: []Incident{{ID: 7, End: at(1)}}})
+	for _, damaged := range []string{"", "null", "{}", `{"incidents":`, "\x00\x00\x00", string(whole[:len(whole)-1]), string(whole) + "}", `[{"id": 7}]`} {
+		s := &storage{values: map[string][]byte{"key": []byte(damaged)}}
+		var k Tracker
+		s.full = true
+		err := k.Load(ctx, s, "key", "llm")
+		if _, ok := errors.AsType[*DamageError](err); ok || err == nil {
+			t.Errorf("%q: it could not be set aside: %v", damaged, err)
+		}
+		s.full = false
+		err = k.Load(ctx, s, "key", "llm")
+		if _, ok := errors.AsType[*DamageError](err); !ok || string(s.values["key.damaged"]) != damaged || len(k.Incidents()) > 0 {
+			t.Errorf("%q: %v, set aside: %q", damaged, err, s.values)
+		}
+	}
+}
+
+// TestLeftOpen checks that the next process knows the latest incident whose end nobody has been told.
+func TestLeftOpen(t *testing.T) {
+	ctx := context.Background()
+	opens := func(k *Tracker, second int) {
+		e := event.Event{At: at(second), Kind: event.BreakerOpened, Pool: "llm", Endpoint: "one"}
+		k.Take(&e, "401")
+		k.Tick(at(second), true, false, Totals{})
+	}
+	for name, c := range map[string]struct {
+		well, over bool // the endpoint was back; for long enough
+		again      bool // the next process finds it out again
+		left       bool
+	}{
+		"it lasts":           {left: true},
+		"it is nearly over":  {well: true, left: true},
+		"it is over":         {well: true, over: true},
+		"another one begins": {again: true},
+	} {
+		s := &storage{values: map[string][]byte{}}
+		var before, after Tracker
+		opens(&before, 0)
+		if c.well {
+			before.Tick(at(10), false, false, Totals{})
+		}
+		if c.over {
+			before.Tick(at(40), false, false, Totals{})
+		}
+		if err := before.Save(ctx, s, "key", at(50)); err != nil {
+			t.Fatal(err)
+		}
+		if err := after.Load(ctx, s, "key", "llm"); err != nil {
+			t.Fatal(err)
+		}
+		if c.again {
+			opens(&after, 60)
+		}
+		names, left := after.LeftOpen()
+		if left != c.left || left && (len(names) != 1 || names[0] != "one") {
+			t.Errorf("%s: left %t, %q", name, left, names)
+		}
+		id := after.Incidents()[0].ID
+		if over := after.EndLeftOpen(at(70)); (over != nil) != c.left || over != nil && (over.Incident != id || over.Kind != event.IncidentOver) {
+			t.Errorf("%s: %+v", name, over)
+		}
+		if over := after.EndLeftOpen(at(71)); over != nil {
+			t.Errorf("%s: told twice", name)
+		}
+		if c.left && !after.Changed() {
+			t.Errorf("%s: the end is not saved", name)
+		}
 	}
 }
 
@@ -212,5 +285,18 @@ func TestIncidentStartsWithItsFirstFailure(t *testing.T) {
 	totals.Failed++
 	if i := open(1190, at(1145)); !i.Start.Equal(at(1150)) || i.Failed != 1 || i.Saved != 0 {
 		t.Errorf("the next one: %+v", i)
+	}
+	k.Tick(at(1200), false, false, totals)
+	k.Tick(at(1230), false, false, totals)
+	totals.Failed++
+	tick(1260)
+	down := event.Event{At: at(1280), Kind: event.AllDown, Reason: "all down"}
+	k.Take(&down, "")
+	if i := open(1280, at(1260)); !i.Start.Equal(at(1260)) || i.Failed != 1 || i.Kind != Down || i.Cause != "503" {
+		t.Errorf("if the pool goes down before its endpoint does: %+v", i)
+	}
+	k.Take(&down, "")
+	if i := open(1290, at(1270)); !i.Start.Equal(at(1260)) || i.Failed != 1 {
+		t.Errorf("and the endpoint again: %+v", i)
 	}
 }

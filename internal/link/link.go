@@ -24,12 +24,14 @@ type Conn struct {
 	net.Conn
 	links *links
 	addr  string // the dialed host and port
+	epoch uint64 // links.deaths when it was made
 
 	brought atomic.Uint64 // reads that returned bytes
 	took    atomic.Uint64 // writes that wrote bytes
 	speaks  atomic.Uint32 // http1, http2Only or upgraded; 0: not known yet
 	retired atomic.Bool   // new requests are kept off it
 	failed  atomic.Bool   // a request has failed with it
+	left    atomic.Bool   // a client has left a silent response on it
 
 	seen  atomic.Uint64 // brought at the latest change that Look saw
 	quiet atomic.Int64  // when Look saw that change, nanoseconds since 1970; 0: never
@@ -117,8 +119,18 @@ func (c *Conn) Ended() bool {
 }
 
 // Fails notes that a request has failed because the connection died. It reports whether another had
-// before, on the same HTTP/2 connection.
-func (c *Conn) Fails() (again bool) { return c.IsHTTP2() && c.failed.Swap(true) }
+// before, on the same HTTP/2 connection. If it is an HTTP/1 connection that was idle, it reports whether
+// another such connection has died since this one was made.
+func (c *Conn) Fails() (again bool) {
+	if c.IsHTTP2() {
+		return c.failed.Swap(true)
+	}
+	return !c.links.deaths.CompareAndSwap(c.epoch, c.epoch+1)
+}
+
+// Leaves notes that a client has left a response while the connection was silent. It reports whether
+// another had before.
+func (c *Conn) Leaves() (again bool) { return c.left.Swap(true) }
 
 // Upgraded notes that an HTTP/1 connection has switched to another protocol. Then nobody may read
 // it while a write is broken.
@@ -242,6 +254,8 @@ type links struct {
 	h2  *http2.Transport // nil: no HTTP/2 over TLS
 	h2c bool             // connections without TLS speak HTTP/2
 
+	deaths atomic.Uint64 // of idle HTTP/1 connections; those that were made before the same death count once
+
 	mu    sync.Mutex
 	swept time.Time
 }
@@ -284,19 +298,42 @@ type Dialer interface {
 // DialerKey is the key of a context's Dialer.
 type DialerKey struct{}
 
+// largestHeader is the least limit of a response's header over HTTP/2, in bytes. A header of more than
+// twice the limit ends the connection with all its requests, so a smaller limit is left to Oversized.
+const largestHeader = 10 << 20
+
+// Oversized reports whether the header of a response over HTTP/2 exceeds a transport's
+// MaxResponseHeaderBytes, which must be positive.
+func Oversized(resp *http.Response, limit int64) bool {
+	if resp.ProtoMajor != 2 {
+		return false // the transport has looked
+	}
+	for name, values := range resp.Header {
+		for _, value := range values {
+			limit -= int64(len(name) + len(": ") + len(value) + len("\r\n"))
+		}
+	}
+	return limit < 0
+}
+
 // Watch returns a transport like t whose connections are Conns. t must be unused, and must not be
-// used afterwards.
+// used afterwards. Over HTTP/2 its responses may have headers that are Oversized.
 func Watch(t *http.Transport) *http.Transport {
 	l := new(links)
 	watched := t
 	if _, speaks := t.TLSNextProto[http2.NextProtoTLS]; speaks {
-		watched = t.Clone()
-		watched.TLSNextProto = nil
-		h2, err := http2.ConfigureTransports(watched)
+		own := t.Clone() // HTTP/2 takes its limits from it
+		own.TLSNextProto = nil
+		if own.MaxResponseHeaderBytes > 0 {
+			own.MaxResponseHeaderBytes = max(own.MaxResponseHeaderBytes, largestHeader)
+		}
+		h2, err := http2.ConfigureTransports(own)
 		if err != nil {
 			return t
 		}
 		l.h2 = h2
+		watched = own.Clone()
+		watched.MaxResponseHeaderBytes = t.MaxResponseHeaderBytes
 	}
 	l.h1 = watched
 	l.h2c = watched.Protocols != nil && watched.Protocols.UnencryptedHTTP2() && !watched.Protocols.HTTP1()
@@ -312,7 +349,7 @@ func Watch(t *http.Transport) *http.Transport {
 		if d, ok := ctx.Value(DialerKey{}).(Dialer); ok {
 			d.Dialed()
 		}
-		return &Conn{Conn: conn, links: l, addr: addr, over: make(chan struct{})}, nil
+		return &Conn{Conn: conn, links: l, addr: addr, epoch: l.deaths.Load(), over: make(chan struct{})}, nil
 	}
 	return watched
 }

@@ -2,18 +2,13 @@ package outcome
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
 )
 
-var (
-	// ErrAllHeld refuses a call because every endpoint is in cooldown.
-	ErrAllHeld = errors.New("every endpoint is in cooldown")
-	// ErrClientGone ends a call whose client left; the proxy answers it with 499.
-	ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
-)
+// ErrClientGone ends a call whose client left; the proxy answers it with 499.
+var ErrClientGone = fmt.Errorf("client went away: %w", context.Canceled)
 
 // TimeoutError is the error of an attempt that got no answer in time. Unlike a context's error it
 // is a net.Error with a timeout, which the proxy answers with 504.

@@ -260,7 +260,7 @@ func (c *checker) lookAt(check *checked, now time.Time) {
 // has them.
 func (p *Pool) toCheckLocked() (plan []checked) {
 	g := p.generation.Load()
-	if g == nil {
+	if g == nil || !p.liveLocked() {
 		return nil
 	}
 	var checks func(*endpoint.CheckOverride) *endpoint.CheckConfig

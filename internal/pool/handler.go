@@ -48,6 +48,10 @@ type Handler struct {
 	HasChecks bool                                                    // some endpoint has checks
 	probes    http.RoundTripper                                       // for checks; nil: not ready yet; guarded by Pool.Mu
 
+	// Handlers with the same Reach send requests to any endpoint in the same way. So a call of one may go to an
+	// endpoint of the other. The zero value is like no other.
+	Reach [32]byte
+
 	Logger *zap.Logger
 	Source EventSource
 
@@ -94,24 +98,6 @@ func (h *Handler) TableFor(pool reverseproxy.UpstreamPool, now time.Time) *Route
 		return h.Table.Load()
 	}
 	return h.tableOf(pool, now)
-}
-
-// Parted reports whether a reload has removed the handler.
-func (h *Handler) Parted() bool { return h.parted.Load() != nil }
-
-// TableToWaitFor is TableFor for a call that waits. It builds the table itself if a reload has removed
-// the handler, because the control loop no longer does. It takes Pool.Mu.
-func (h *Handler) TableToWaitFor(pool reverseproxy.UpstreamPool, now time.Time) *Routes {
-	targets := h.parted.Load()
-	switch {
-	case targets == nil:
-		return h.TableFor(pool, now)
-	case h.Dynamic != nil:
-		targets = &h.TableFor(pool, now).Targets
-	}
-	h.Pool.Mu.Lock()
-	defer h.Pool.Mu.Unlock()
-	return h.build(*targets, now)
 }
 
 // tableOf returns the table of dynamic upstreams.

@@ -3,8 +3,10 @@ package pool
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/event"
 	"github.com/apifailover/caddy-failover/internal/incident"
 	"github.com/apifailover/caddy-failover/internal/sla"
 )
@@ -38,7 +40,9 @@ func (k *keeping) loadIncidents(ctx context.Context, p *Pool) bool {
 		err = nil
 	}
 	k.complain(p, nil, err)
-	k.incidents.loaded = err == nil
+	if k.incidents.loaded = err == nil; k.incidents.loaded {
+		p.Poke() // for leftOpenLocked
+	}
 	return k.incidents.loaded
 }
 
@@ -50,6 +54,26 @@ func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, tim
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
+}
+
+// leftOpenLocked returns the event of the end of an incident before which an earlier process ended: each of its endpoints
+// that the pool still has has served an attempt or passed a check since. It needs Pool.Mu.
+func (p *Pool) leftOpenLocked(now time.Time) *event.Event {
+	names, open := p.Incidents.LeftOpen()
+	if !open || p.down.Load() || p.someOutLocked() {
+		return nil
+	}
+	some := false
+	for _, m := range p.Members {
+		well := m.total.Attempts.Successes() > 0 || m.PassedChecks()
+		if some = some || well; !well && slices.Contains(names, m.Name) {
+			return nil
+		}
+	}
+	if !some {
+		return nil
+	}
+	return p.Incidents.EndLeftOpen(now)
 }
 
 // incidentsKey returns the storage key of the incidents.

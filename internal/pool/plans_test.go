@@ -18,7 +18,7 @@ import (
 // noSubscribers is an event source that emits nothing.
 type noSubscribers struct{}
 
-func (noSubscribers) Usable() bool         { return false }
+func (noSubscribers) Usable() bool         { return true }
 func (noSubscribers) Emit(event.Event)     {}
 func (noSubscribers) Storage() sla.Storage { return nil }
 

@@ -69,6 +69,7 @@ type Pool struct {
 	Members  map[endpoint.Key]*PoolMember
 	calls    sla.Batch     // as their clients saw them, since the pool was made
 	attached []*Generation // oldest first
+	live     bool          // as liveLocked returned
 
 	awake awake
 
@@ -204,12 +205,12 @@ func (p *Pool) breakerConfig() *breaker.Config {
 }
 
 // TrialDue reports whether a call with these routes may be a trial while all endpoints are out, and
-// counts it. There is one trial each PollAllIn.
+// counts it. There is one trial each PollAllIn, which the instances of a fleet share.
 func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 	p.trials.Lock()
 	defer p.trials.Unlock()
 	waits := func(next time.Time) bool { // unless the clock jumped back
-		return now.Before(next) && next.Sub(now) <= endpoint.PollAllIn
+		return now.Before(next) && next.Sub(now) <= longestBetween
 	}
 	if waits(p.trials.next[r.trials]) {
 		return false
@@ -218,7 +219,7 @@ func (p *Pool) TrialDue(r *Routes, now time.Time) bool {
 		p.trials.next = make(map[string]time.Time)
 	}
 	maps.DeleteFunc(p.trials.next, func(_ string, next time.Time) bool { return !waits(next) })
-	p.trials.next[r.trials] = now.Add(endpoint.PollAllIn)
+	p.trials.next[r.trials] = now.Add(p.betweenTrials(r, now))
 	return true
 }
 
@@ -242,7 +243,8 @@ func (p *Pool) Tick(now time.Time) (due time.Time) {
 // tickLocked is Tick, and returns the events to emit. It needs Pool.Mu.
 func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event) {
 	g := p.generation.Load()
-	if g == nil {
+	if g == nil || !p.liveLocked() {
+		p.Loop.takePoke()
 		return time.Time{}, nil
 	}
 	cfg := g.Breaker.Load()
@@ -290,6 +292,9 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 		collected = append(collected, *e)
 	}
 	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
+	if over == nil {
+		over = p.leftOpenLocked(now)
+	}
 	if over != nil {
 		collected = append(collected, *over)
 	}
@@ -309,6 +314,23 @@ func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Eve
 		collected = append(collected, m.DropScopes(now, breaker.ReasonForgotten)...)
 	}
 	return true, collected
+}
+
+// liveLocked reports whether a configuration with the pool has started. Until then, the pool does nothing that anybody
+// could notice: Caddy may only be checking the configuration. It needs a generation and Pool.Mu.
+func (p *Pool) liveLocked() bool {
+	if !p.live {
+		p.live = p.generation.Load().Source == nil ||
+			slices.ContainsFunc(p.attached, func(g *Generation) bool { return isUsable(g.Source) })
+	}
+	return p.live
+}
+
+// Started tells the pool that a configuration has started.
+func (p *Pool) Started() {
+	p.Keeping.Poke()
+	p.checker.replan()
+	p.Poke()
 }
 
 // Poke tells the control loop that a state has changed.

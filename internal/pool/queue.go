@@ -19,6 +19,7 @@ type Queue struct {
 	stats   waitStats
 	tries   tries
 	wake    chan struct{}
+	ending  ending
 
 	mu      sync.Mutex // taken before Pool.Mu and before the mutexes of endpoints
 	places  list.List  // of *Place, by arrival

@@ -36,7 +36,7 @@ func New(name string) *Pool {
 	p := &Pool{Name: name, Phase: rand.Uint64(), Members: make(map[endpoint.Key]*PoolMember)}
 	_, _ = secure.Read(p.Secret[:]) // never fails
 	p.Outbox = event.NewOutbox(p.logEvent, p.tellCaddy)
-	p.Queue.wake = make(chan struct{}, 1)
+	p.Queue.wake, p.Queue.ending.known = make(chan struct{}, 1), make(chan struct{})
 	return p
 }
 

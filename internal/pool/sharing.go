@@ -386,4 +386,34 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 	return changed
 }
 
+// longestBetween is the longest time between two trials of an instance whose endpoints are all out. Others try them too, but what
+// they say may be wrong, or untrue of this instance.
+const longestBetween = 5 * time.Second
+
+// betweenTrials returns the time until the next trial for calls with these routes, while all endpoints are out. All instances that have
+// calls at these endpoints, and for which they are out too, together make one trial each PollAllIn, as far as longestBetween allows.
+func (p *Pool) betweenTrials(r *Routes, now time.Time) time.Duration {
+	p.Mu.Lock()
+	defer p.Mu.Unlock()
+	f, others := p.sharedWith, -1 // the fewest that try an endpoint
+	for _, t := range r.Targets {
+		m := p.memberLocked(t.State)
+		if f == nil || m == nil || m.shared.id == "" {
+			continue
+		}
+		trying := f.Opinion(m.shared.id, "", now).Trying
+		if r.trials != "" {
+			trying = max(trying, f.Opinion(m.shared.id, r.trials, now).Trying)
+		}
+		if others < 0 || trying < others {
+			others = trying
+		}
+	}
+	if others <= 0 {
+		return endpoint.PollAllIn
+	}
+	between := min(longestBetween, time.Duration(1+others)*endpoint.PollAllIn)
+	return time.Duration(float64(between) * (0.75 + 0.25*rand.Float64())) // not all at once
+}
+
 var _ Fleet = (*fleet.Node)(nil)

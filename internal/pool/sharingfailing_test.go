@@ -1,11 +1,14 @@
 package pool
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/fleet"
 	"github.com/apifailover/caddy-failover/internal/fleettest"
 	"github.com/apifailover/caddy-failover/internal/outcome"
 )
@@ -142,4 +145,51 @@ func TestOneWithABrokenNetworkDelaysNoReturn(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHintsWithoutEndCloseNothing: instances that tell again and again that an endpoint is out, broken or invented, make
+// others wary only for a moment now and then, if their calls succeed.
+func TestHintsWithoutEndCloseNothing(t *testing.T) {
+	for _, state := range []string{fleet.Opened, fleet.Failing} {
+		fleetOf(t, 1, func(hub *fleettest.Hub, edges []*edge) {
+			own, codec := edges[0], fleet.NewCodec("eu", "")
+			own.call(outcome.Success, 0)
+			serial, opened, wary := uint64(0), 0, 0
+			tell := func(f fleet.Fact) {
+				serial++
+				for i := range 4 {
+					f.Instance, f.Boot, f.Serial, f.Left = fmt.Sprint("invented ", i), "B", serial, time.Minute
+					data, err := codec.Encode(&f)
+					if err != nil {
+						t.Fatal(err)
+					}
+					hub.Inject(fleet.Record{Data: data})
+				}
+			}
+			tell(fleet.Fact{Kind: fleet.Hello})
+			const calls = 20 * 30
+			for i := range calls {
+				for range 2 {
+					time.Sleep(25 * time.Millisecond)
+					tell(fleet.Fact{Kind: fleet.Breaker, Endpoint: own.id(), State: state})
+				}
+				synctest.Wait()
+				switch s := own.status(); {
+				case s.State != "closed":
+					opened++
+					continue
+				case own.one().For("").Wary():
+					wary++
+				}
+				if i%50 == 7 {
+					own.call(outcome.FailedStatus, 0)
+				} else {
+					own.call(outcome.Success, 0)
+				}
+			}
+			if opened > 0 || wary > calls/50 || wary == 0 {
+				t.Errorf("%s: of %d calls, %d found it wary and %d out", state, calls, wary, opened)
+			}
+		})
+	}
 }

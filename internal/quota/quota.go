@@ -83,6 +83,7 @@ func (r Rate) Part(part float64, n int) Rate {
 type Bucket struct {
 	full  int64 // when all used units have grown back, in nanoseconds since the epoch
 	spare int64 // units given back after they had grown back, as the time in which they grow
+	low   int64 // the time of the latest use before which less than one unit was in use
 	used  history
 }
 
@@ -106,6 +107,9 @@ func (b *Bucket) Use(at int64, r *Rate, n int64) { b.use(at, r, n) }
 
 func (b *Bucket) use(at int64, r *Rate, n int64) {
 	b.rest(at)
+	if float64(b.full-at) < r.interval {
+		b.low = at
+	}
 	grows := r.grows(n)
 	paid := min(b.spare, grows)
 	b.spare -= paid
@@ -136,6 +140,18 @@ func (b *Bucket) Correct(now time.Time, r *Rate, taken time.Time, n int64) {
 		b.full = at
 	}
 	b.used.correct(at, taken.UnixNano(), r.part, n)
+}
+
+// GiveBack undoes a Use of one unit at the time taken, which was not needed. It gives nothing back if the unit may have grown
+// back before a later Use. So no span of Per has more other units than it could have without that Use; if many units are
+// given back late, by a few.
+func (b *Bucket) GiveBack(now time.Time, r *Rate, taken time.Time) {
+	at := now.UnixNano()
+	b.used.correct(at, taken.UnixNano(), r.part, -1)
+	b.rest(at)
+	if b.low <= taken.UnixNano() {
+		b.full = max(at, b.full-r.grows(1))
+	}
 }
 
 // Changed adapts the bucket to another part of its limit. Used units grow back at the new rate:

@@ -2,6 +2,7 @@ package quota
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -64,6 +65,52 @@ func TestNoSpanHasMoreThanTheAmount(t *testing.T) {
 		}
 		if part := float64(len(taken)) / float64(5*limit.Amount); limit.Amount >= 600 && part < 0.97 {
 			t.Errorf("%+v: only %.3f of the amount used", limit, part)
+		}
+	}
+}
+
+// TestGiveBack: units that are given back let no span have more than the amount of the others, or not by much if that is late.
+// If they are given back soon, the others get nearly all of it.
+func TestGiveBack(t *testing.T) {
+	type use struct {
+		taken, back time.Time // back: zero if it is kept
+	}
+	for _, late := range []float64{0, 0.001, 0.1, 3} { // of Per, on average
+		for _, limit := range []Limit{{Amount: 600, Per: time.Minute}, {Amount: 3, Per: time.Second}, {Amount: 1, Per: time.Minute}, {Amount: 50, Per: time.Second}} {
+			rate := limit.Rate()
+			var b Bucket
+			var kept []time.Time
+			var pending []use
+			random := rand.New(rand.NewPCG(1, 2))
+			mean := float64(limit.Per) / float64(limit.Amount) / 4
+			for now, end := start, start.Add(5*limit.Per); now.Before(end); now = now.Add(time.Duration(random.ExpFloat64() * mean)) {
+				pending = slices.DeleteFunc(pending, func(u use) bool {
+					over := !u.back.After(now)
+					if over {
+						b.GiveBack(now, &rate, u.taken)
+					}
+					return over
+				})
+				switch {
+				case !b.Take(now, &rate, 1):
+				case random.Float64() < 0.5:
+					pending = append(pending, use{now, now.Add(time.Duration(random.ExpFloat64() * late * float64(limit.Per)))})
+				default:
+					kept = append(kept, now)
+				}
+			}
+			oldest := 0
+			for i, at := range kept {
+				for at.Sub(kept[oldest]) >= limit.Per {
+					oldest++
+				}
+				if n := int64(i - oldest + 1); n > limit.Amount && (late < 0.01 || rate.burst == 1) || n > limit.Amount*21/20 {
+					t.Fatalf("%+v, late %v: %d within %v", limit, late, n, limit.Per)
+				}
+			}
+			if part := float64(len(kept)) / float64(5*limit.Amount); limit.Amount >= 600 && late < 0.01 && part < 0.95 {
+				t.Errorf("%+v, late %v: only %.3f of the amount used", limit, late, part)
+			}
 		}
 	}
 }

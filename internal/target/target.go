@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,13 @@ type Target struct {
 	Health   *endpoint.CheckOverride // nil: the pool's settings
 
 	Configured *Target // the target without the operator's settings; nil: there are none
+}
+
+// GetsCalls reports whether the endpoint gets calls at some time: its configured weight, the operator's or one of its
+// schedules' is above 0.
+func (t *Target) GetsCalls() bool {
+	return t.Weight > 0 || t.Configured != nil && t.Configured.Weight > 0 ||
+		slices.ContainsFunc(t.Schedules, func(s Schedule) bool { return s.Weight != nil && *s.Weight > 0 })
 }
 
 // IsMetered reports whether the endpoint may have limits or quotas of its own.

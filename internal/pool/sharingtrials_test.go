@@ -1,0 +1,89 @@
+package pool
+
+import (
+	"testing"
+	"time"
+
+	"github.com/apifailover/caddy-failover/internal/endpoint"
+	"github.com/apifailover/caddy-failover/internal/fleettest"
+	"github.com/apifailover/caddy-failover/internal/outcome"
+)
+
+// trials makes a trial at an edge whose endpoints are all out each time that one is due, and returns how many.
+func (e *edge) trials(o outcome.Outcome) (n int) {
+	now := time.Now()
+	if e.one().For("").Available(now, e.breakerConfig()) > 0 || !e.TrialDue(e.h.currentTable(), now) {
+		return 0
+	}
+	for _, t := range e.h.Targets {
+		f := &fakeAttempt{began: now, latency: time.Millisecond, patience: time.Minute}
+		e.Watch(time.Minute)
+		if t.State.Acquire(f, now, e.breakerConfig(), nil, endpoint.AdmitAllDown) {
+			n++
+			t.State.Settle(f, now, e.breakerConfig(), o, true, endpoint.NoDoubt)
+		}
+	}
+	return min(n, 1)
+}
+
+// TestInstancesShareTheTrialsOfADeadPool: together they make about four a second, and each makes one in longestBetween. One
+// that is alone in its outage, or loses the others, makes four a second itself.
+func TestInstancesShareTheTrialsOfADeadPool(t *testing.T) {
+	fleetOf(t, 24, func(hub *fleettest.Hub, edges []*edge) {
+		run := func(lasting time.Duration, edges []*edge, o outcome.Outcome) (each []int, sum int) {
+			each = make([]int, len(edges))
+			for range int(lasting / (50 * time.Millisecond)) {
+				time.Sleep(50 * time.Millisecond)
+				for i, e := range edges {
+					each[i] += e.trials(o)
+				}
+			}
+			for _, n := range each {
+				sum += n
+			}
+			return each, sum
+		}
+		down := func(e *edge) {
+			for _, target := range e.h.Targets {
+				for now := time.Now(); !isOpen(target.State, now); {
+					e.Watch(time.Minute)
+					settle(target.State, begin(t, target.State, now, time.Minute), now, outcome.FailedDial)
+				}
+			}
+		}
+		down(edges[0])
+		time.Sleep(time.Second)
+		if _, n := run(10*time.Second, edges[:1], outcome.FailedDial); n < 38 || n > 42 {
+			t.Errorf("one whose outage is its own makes %d trials in 10 s", n)
+		}
+		for _, e := range edges[1:] {
+			down(e)
+		}
+		run(10*time.Second, edges, outcome.FailedDial)
+		each, sum := run(30*time.Second, edges, outcome.FailedDial)
+		if sum < 30*4 || sum > 30*8 {
+			t.Errorf("together they make %d trials in 30 s", sum)
+		}
+		for i, n := range each {
+			if n < 5 {
+				t.Errorf("edge %d makes %d trials in 30 s", i, n)
+			}
+		}
+		hub.Down()
+		run(10*time.Second, edges, outcome.FailedDial)
+		if _, n := run(10*time.Second, edges, outcome.FailedDial); n < 38*len(edges) {
+			t.Errorf("without their engine they make %d trials in 10 s", n)
+		}
+		hub.Up()
+		run(10*time.Second, edges, outcome.FailedDial)
+		for edges[3].trials(outcome.Success) == 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		for i, e := range edges {
+			if wants, _ := e.one().For("").WantsTrial(time.Now(), e.breakerConfig()); i != 3 && !wants {
+				t.Errorf("1.5 s after a trial of another has succeeded, edge %d wants none", i)
+			}
+		}
+	})
+}
