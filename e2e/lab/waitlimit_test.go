@@ -56,3 +56,45 @@ func TestCallsThatWaitForALimitUseAllOfIt(t *testing.T) {
 		})
 	}
 }
+
+// TestWaitingCallsLeaveTimeForTheirResponse has five times the calls that the endpoints can take, and a deadline. The
+// endpoints must get only calls that they can answer in time, and be busy with these.
+func TestWaitingCallsLeaveTimeForTheirResponse(t *testing.T) {
+	for _, bound := range []string{"max_requests 2", "limit 40 requests per 1s", "max_requests 2\nlimit 4000 tokens per 1s"} {
+		for _, options := range []string{"", "scope {header.X-Model}", "affinity {header.X-Model}\nscope {header.X-Model}"} {
+			synctest.Test(t, func(t *testing.T) {
+				const lasts, rate, capacity, deadline = 5 * time.Second, 200, 80, 2 * time.Second
+				l := openLab(t, fmt.Sprintf("failover {\nname lab\nall_down wait 1m 10000\nretry {\ndeadline %v\n}\n%s\nendpoint http://one:1 {\npriority 1\n%s\n}\nendpoint http://two:1 {\npriority 1\n%[3]s\n}\n}", deadline, options, bound))
+				defer l.close()
+				answers := func(r *http.Request) (*http.Response, error) {
+					if err := pauseFor(r.Context(), 50*time.Millisecond); err != nil {
+						return nil, err
+					}
+					return respond(r, http.StatusOK, `{"usage":{"total_tokens":100}}`), nil
+				}
+				l.on("one:1", answers)
+				l.on("two:1", answers)
+				var mu sync.Mutex
+				var wg sync.WaitGroup
+				codes := make(map[int]int)
+				for i := range int(lasts.Seconds() * rate) {
+					time.Sleep(time.Second / rate)
+					wg.Go(func() {
+						began := time.Now()
+						w := l.call(http.MethodGet, "/", "", "X-Model", fmt.Sprint(i%5))
+						mu.Lock()
+						defer mu.Unlock()
+						codes[w.Code]++
+						if took := time.Since(began); took > deadline {
+							t.Errorf("%s %q: a call takes %v", bound, options, took)
+						}
+					})
+				}
+				wg.Wait()
+				if asked := len(l.takeAsked()); codes[200] < capacity*int(lasts.Seconds())*8/10 || codes[200] < asked*95/100 {
+					t.Errorf("%s %q: of %d calls at the endpoints, %d in time: %v", bound, options, asked, codes[200], codes)
+				}
+			})
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -103,15 +104,26 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 		left := max(0, rules.Tries-c.used())
 		until = endpoint.Earliest(until, now.Add(time.Duration(left)*rules.Interval))
 	}
-	if d := c.Handler.Retry.Deadline; d > 0 {
-		at := c.began().Add(d)
-		if c.body != nil {
-			at = at.Add(-c.body.Before)
-		}
-		until = endpoint.Earliest(until, at)
+	if c.Handler.Retry.Deadline > 0 {
+		until = endpoint.Earliest(until, now.Add(c.left(now)-c.needs(now)))
 	}
 	by, _ := c.Handler.Pool.Queue.EndsBy()
 	return endpoint.Earliest(until, by)
+}
+
+// needs returns the time that a call needs before its deadline: a quarter more than a response takes to begin, in 19 of 20
+// cases, at the fastest endpoint of the call. If that is unknown, it is a tenth of the deadline. A call with less time left
+// would only take the place of others.
+func (c *Call) needs(now time.Time) (least time.Duration) {
+	for _, t := range c.routes(now).Targets {
+		if t.Weight <= 0 || !c.takes(t) {
+			continue
+		}
+		if took := t.State.For(c.scope()).Typically(now, 0.95); took > 0 && (least == 0 || took < least) {
+			least = took
+		}
+	}
+	return cmp.Or(least+least/4, c.Handler.Retry.Deadline/10)
 }
 
 // waitsFor makes a call whose attempt failed wait for an endpoint, which may be the same one, and

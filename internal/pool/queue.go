@@ -126,7 +126,9 @@ func (q *Queue) Join(w Waiter, since time.Time) *Place {
 		q.serving = true
 		go q.serve()
 	}
-	q.nudge()
+	if k := (*q.kinds.Load())[p.kind]; !k.stuck { // else it is behind a call that finds no endpoint
+		q.nudge()
+	}
 	return p
 }
 

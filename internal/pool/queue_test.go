@@ -14,6 +14,7 @@ import (
 type gate struct {
 	state endpoint.State
 	open  int // number of calls that it lets in; negative means any number
+	asked int // how often a call asked to be let in
 	due   time.Time
 	in    []string // names of the calls that are in
 }
@@ -32,6 +33,7 @@ func (w *waiter) Due(time.Time) time.Time { return w.gate.due }
 
 func (w *waiter) Enter(_ time.Time, lanes Lanes, trial bool) Way {
 	g := w.gate
+	g.asked++
 	way := Way{State: &g.state}
 	lanes.Pace(way)
 	if g.open == 0 || !trial || !lanes.Room(way) {
@@ -104,6 +106,27 @@ func TestTheQueueIsFirstComeFirstServed(t *testing.T) {
 		if q.blocks() || q.serving {
 			t.Error("no call waits, but the queue still runs")
 		}
+	})
+}
+
+// TestCallsJoinBehindOthers checks that the queue does not look for endpoints for each call that joins it behind one that
+// finds none: with ten thousand calls, each look takes a millisecond.
+func TestCallsJoinBehindOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, g, other := newQueue(), new(gate), new(gate)
+		defer q.empty()
+		for i := range 100 {
+			q.Join(&waiter{name: fmt.Sprint(i), gate: g}, time.Now())
+			synctest.Wait()
+		}
+		if g.asked > 1 {
+			t.Errorf("calls asked %d times", g.asked)
+		}
+		other.open = 1
+		q.Join(&waiter{name: "of another kind", gate: other}, time.Now())
+		other.wantIn(t, "at once", "of another kind")
+		g.lets(q, 1)
+		g.wantIn(t, "after one was let in", "0")
 	})
 }
 
