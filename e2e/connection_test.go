@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -20,13 +21,23 @@ import (
 // dropping returns an address that answers no SYN: it listens, and its queue is full.
 func dropping(t *testing.T) (address string) {
 	t.Helper()
+	address, err := droppingAt(t, syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// droppingAt is dropping with the address and, unless it is 0, the port.
+func droppingAt(t *testing.T, at syscall.SockaddrInet4) (address string, err error) {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
+	if err := syscall.Bind(fd, &at); err != nil {
+		return "", err
 	}
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
@@ -35,11 +46,11 @@ func dropping(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	address = fmt.Sprintf("%s:%d", net.IP(at.Addr[:]), name.(*syscall.SockaddrInet4).Port)
 	for {
 		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
 		if err != nil {
-			return address // the queue is full
+			return address, nil // the queue is full
 		}
 		t.Cleanup(func() { conn.Close() })
 	}
@@ -452,4 +463,22 @@ func TestAConnectionThatClientsLeaveIsLeft(t *testing.T) {
 	for _, l := range leave {
 		l()
 	}
+}
+
+// TestADeadAddressOfAName has a name with two addresses, the first of which answers no SYN. The other one must serve,
+// although the timeout is shorter than what a system's dial spends on the first.
+func TestADeadAddressOfAName(t *testing.T) {
+	var one *api
+	for dead, err := "", error(nil); dead == "" || err != nil; {
+		one = newAPI(t, "one")
+		port := one.server.Listener.Addr().(*net.TCPAddr).Port
+		if dead, err = droppingAt(t, syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}, Port: port}); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	ns := newNameServer(t)
+	ns.set("a.test. A", "127.0.0.2", "127.0.0.1")
+	_, port, _ := net.SplitHostPort(one.address)
+	p := startCaddy(t, fmt.Sprintf("failover {\n\tname api\n\ttimeout 1900ms\n\tendpoint http://a.test:%s {\n\t\tname one\n\t}\n\ttransport http {\n\t\tresolvers %s\n\t\tkeepalive off\n\t}\n}", port, ns.address))
+	eventually(t, "a request is served", func() bool { return p.call("POST", "/", "x").status == 200 })
 }

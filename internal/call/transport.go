@@ -36,7 +36,7 @@ func NewTransport(wrapped http.RoundTripper, h *Handler) *Transport {
 	t := &Transport{RoundTripper: wrapped, Handler: h}
 	if own, ok := wrapped.(*reverseproxy.HTTPTransport); ok && own.Transport != nil {
 		t.maxHeader = own.Transport.MaxResponseHeaderBytes
-		own.Transport = link.Watch(own.Transport)
+		own.Transport = link.Watch(own.Transport, target.DialingAt)
 	}
 	inner, ok := wrapped.(reverseproxy.ProxyProtocolTransport)
 	t.proxyProtocol = ok && inner.ProxyProtocolEnabled()

@@ -317,8 +317,9 @@ func Oversized(resp *http.Response, limit int64) bool {
 }
 
 // Watch returns a transport like t whose connections are Conns. t must be unused, and must not be
-// used afterwards. Over HTTP/2 its responses may have headers that are Oversized.
-func Watch(t *http.Transport) *http.Transport {
+// used afterwards. Over HTTP/2 its responses may have headers that are Oversized. at returns the context of a
+// dial in which t's DialContext takes an address instead of the name that the request has.
+func Watch(t *http.Transport, at func(ctx context.Context, addr string) context.Context) *http.Transport {
 	l := new(links)
 	watched := t
 	if _, speaks := t.TLSNextProto[http2.NextProtoTLS]; speaks {
@@ -337,10 +338,11 @@ func Watch(t *http.Transport) *http.Transport {
 	}
 	l.h1 = watched
 	l.h2c = watched.Protocols != nil && watched.Protocols.UnencryptedHTTP2() && !watched.Protocols.HTTP1()
-	dial := watched.DialContext
+	var dial dialFunc = watched.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
+	dial = anyAddress(dial, at)
 	watched.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {

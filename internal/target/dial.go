@@ -1,6 +1,7 @@
 package target
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,16 @@ func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 		Host:     addr.Host,
 		Port:     strconv.Itoa(int(addr.StartPort)),
 	}, nil
+}
+
+// DialingAt returns a context in which the proxy's transport dials addr instead of the address that it finds in ctx.
+func DialingAt(ctx context.Context, addr string) context.Context {
+	dial, ok := reverseproxy.GetDialInfo(ctx)
+	if !ok {
+		return ctx
+	}
+	dial.Address = addr
+	return context.WithValue(ctx, DialInfoKey, dial)
 }
 
 // Short describes an error of the proxy's transport in a few words, as outcome.Short does.
