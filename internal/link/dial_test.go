@@ -84,7 +84,9 @@ func TestAnyAddress(t *testing.T) {
 						}
 					}
 					return nil, err
-				}, func(ctx context.Context, addr string) context.Context { return context.WithValue(ctx, addressKey{}, addr) })
+				}, func(ctx context.Context, addr string) context.Context {
+					return context.WithValue(ctx, addressKey{}, addr)
+				})
 				began := time.Now()
 				conn, err := dial(t.Context(), "tcp", "api.test:1")
 				got := ""
