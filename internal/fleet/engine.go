@@ -16,8 +16,8 @@ type Engine interface {
 	Publish(ctx context.Context, records []Record) (forgotten bool, err error)
 
 	// Watch calls ready once, and from then on take with the records that are published,
-	// until the context ends or the engine is lost. It returns why. A watcher may get its own
-	// records too.
+	// until the context ends or the engine is lost. It returns why. A watcher gets the records of its own
+	// node too, unless the engine keeps a value for each instance.
 	Watch(ctx context.Context, ready func(), take func(Record)) error
 
 	// Snapshot returns all records that are stored.

@@ -81,6 +81,7 @@ type Node struct {
 	boot  string
 
 	connected atomic.Bool
+	heard     atomic.Uint64       // records that watchers got
 	lag       atomic.Int64        // nanoseconds
 	counts    [2][8]atomic.Uint64 // out and in, by kind
 	drops     [6]atomic.Uint64

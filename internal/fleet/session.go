@@ -149,6 +149,8 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 	defer timer.Stop()
 	hello, began := time.Now(), time.Now()
 	missing := false // what the engine had no room for is not stored yet
+	_, alone := e.(perInstance)
+	heard, deaf := n.heard.Load(), 0 // records until now, and Hellos in a row after which there was none
 	for {
 		now := time.Now()
 		proof := false
@@ -159,6 +161,11 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 			}
 			if n.set.Beat != nil {
 				n.set.Beat(now.Sub(began) > steadyAfter*every, every, now)
+			}
+			if latest := n.heard.Load(); latest != heard || alone {
+				heard, deaf = latest, 0
+			} else if deaf++; deaf > deafAfter {
+				return errDeaf
 			}
 			n.greet(now, every)
 			hello = now.Add(every)
@@ -222,6 +229,11 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 		}
 	}
 }
+
+// deafAfter is after how many Hellos in a row that a watcher did not get, nor anything else, the engine is lost.
+const deafAfter = 5
+
+var errDeaf = errors.New("the engine takes facts but passes none on")
 
 func publish(ctx context.Context, e Engine, records []Record) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

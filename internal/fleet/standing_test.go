@@ -1,12 +1,15 @@
 package fleet_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/fleet"
 	"github.com/apifailover/caddy-failover/internal/fleettest"
 )
 
@@ -31,7 +34,7 @@ func TestEngineThatComesAndGoesCausesFewChanges(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := &fullHub{Hub: fleettest.NewHub()}
 				a := join(t, hub, "a")
-				time.Sleep(10 * time.Second)
+				time.Sleep(10300 * time.Millisecond) // not together with a Hello
 				changes := func() string {
 					a.mu.Lock()
 					defer a.mu.Unlock()
@@ -83,6 +86,45 @@ func TestReloadOfALostEngineIsNoChange(t *testing.T) {
 		defer a.mu.Unlock()
 		if fmt.Sprint(a.changes) != "[lost back]" {
 			t.Errorf("the changes were %v", a.changes)
+		}
+	})
+}
+
+// A deafHub takes records but passes none on while it is deaf.
+type deafHub struct {
+	*fleettest.Hub
+	deaf atomic.Bool
+}
+
+func (h *deafHub) Watch(ctx context.Context, ready func(), take func(fleet.Record)) error {
+	return h.Hub.Watch(ctx, ready, func(r fleet.Record) {
+		if !h.deaf.Load() {
+			take(r)
+		}
+	})
+}
+
+// TestEngineThatPassesNothingOnIsLost, although it takes all that it is told, and stores it.
+func TestEngineThatPassesNothingOnIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := &deafHub{Hub: fleettest.NewHub()}
+		a := join(t, hub, "a")
+		time.Sleep(time.Minute)
+		hub.deaf.Store(true)
+		for range 3 {
+			time.Sleep(20 * time.Second)
+			a.mu.Lock()
+			if got := fmt.Sprint(a.changes); !strings.HasPrefix(got, "[lost") || len(a.changes) > 3 {
+				t.Errorf("the changes were %s", got)
+			}
+			a.mu.Unlock()
+		}
+		hub.deaf.Store(false)
+		time.Sleep(20 * time.Second)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if got := fmt.Sprint(a.changes); !strings.HasSuffix(got, "back]") || !a.Connected() {
+			t.Errorf("in the end the changes were %s", got)
 		}
 	})
 }

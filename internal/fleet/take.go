@@ -15,6 +15,9 @@ func (n *Node) take(ctx context.Context, r *Record, live bool) (f Fact, ok bool)
 		return f, false
 	}
 	now := time.Now()
+	if live {
+		n.heard.Add(1)
+	}
 	if live && !n.affords(now) {
 		n.drop(DroppedRate)
 		return f, false
