@@ -59,7 +59,7 @@ func (l layout) incidents(all []incident.Incident) string {
 	var b strings.Builder
 	rows := make([]row, 0, len(all))
 	for _, i := range all {
-		lasted := "goes on"
+		lasted := "going on"
 		if !i.End.IsZero() {
 			lasted = i.End.Sub(i.Start).Round(time.Second).String()
 		}
@@ -72,7 +72,7 @@ func (l layout) incidents(all []incident.Incident) string {
 			names[n] = e.Name
 		}
 		r := row{cells: []string{formatTime(i.Start), lasted, "", kind, fmt.Sprint(i.Failed), fmt.Sprint(i.Saved)}}
-		what := "cause: " + i.Cause
+		what := "cause: " + causeOf(i.Cause)
 		if len(names) > 0 {
 			what += "; out: " + strings.Join(names, ", ")
 		}
@@ -100,5 +100,5 @@ func (l layout) incident(i *incident.Incident, now time.Time) string {
 		what = l.paint(red, "outage")
 	}
 	return l.fill(fmt.Sprintf("  %s since %s (%s): %s; %d requests failed, %d saved by failover", what, formatTime(i.Start),
-		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(i.Cause), i.Failed, i.Saved), "    ") + "\n"
+		max(0, now.Sub(i.Start)).Round(time.Second), api.Printable(causeOf(i.Cause)), i.Failed, i.Saved), "    ") + "\n"
 }

@@ -24,7 +24,7 @@ func stateOf(state string) string {
 	return state
 }
 
-// reasonWords are the words for the reasons of a breaker's state. The dashboard uses the same words.
+// reasonWords are the words for the reasons of a breaker's state and of an outage. The dashboard uses the same words.
 var reasonWords = map[string]string{
 	"consecutive_failures": "failures in a row",
 	"failure_ratio":        "many failures",
@@ -44,6 +44,9 @@ var reasonWords = map[string]string{
 	"scopes":               "out for all its scopes",
 	"forgotten":            "no longer used",
 	"breaker_off":          "the breaker is off",
+	"breaker":              "all out",
+	"hold":                 "all in cooldown",
+	"breaker_and_hold":     "out or in cooldown",
 }
 
 // reasonOf returns the words for a reason. An unknown reason gets spaces instead of underscores.
@@ -52,6 +55,14 @@ func reasonOf(reason string) string {
 		return words
 	}
 	return strings.ReplaceAll(reason, "_", " ")
+}
+
+// causeOf returns the words for the cause of an outage: a reason, or a failure, which stays as it is.
+func causeOf(cause string) string {
+	if words, ok := reasonWords[cause]; ok {
+		return words
+	}
+	return cause
 }
 
 // remedies say what usually helps against a kind of failure. The dashboard uses the same words.
