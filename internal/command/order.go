@@ -160,21 +160,19 @@ var errDrained = errors.New("drained")
 // describeAnswer describes the endpoint after an order.
 func describeAnswer(a *api.OperatorAnswer) string {
 	e := &a.Status
-	what, until := "is "+stateOf(e.State), ""
-	if e.Operator != nil {
-		until = describeUntil(e.Operator.Until)
-	}
+	what := "is " + stateOf(e.State)
 	switch {
 	case a.Action == api.Set:
 		return api.Printable(fmt.Sprintf("%s/%s has %s%s", a.Pool, a.Endpoint, describeSettings(e), describeFleet(a)))
 	case e.Draining && a.InFlight == 0:
-		what = "is drained" + until + ", " + countCalls(0)
+		what = "is drained, " + countCalls(0)
 	case e.Draining:
-		what = "is draining" + until + ", " + countCalls(a.InFlight)
+		what = "is draining, " + countCalls(a.InFlight)
 	case e.State == breaker.ForcedOpen.String():
-		what = "is tripped" + until + ", " + countCalls(a.InFlight)
-	default:
-		what += until
+		what = "is tripped, " + countCalls(a.InFlight)
+	}
+	if e.Operator != nil {
+		what += describeUntil(e.Operator.Until)
 	}
 	return api.Printable(fmt.Sprintf("%s/%s %s%s", a.Pool, a.Endpoint, what, describeFleet(a)))
 }
