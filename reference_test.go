@@ -143,6 +143,9 @@ func jsonName(f *ast.Field) string {
 func (r *reference) page() string {
 	r.out.WriteString(`# JSON reference
 
+[Pools](#httpreverse_proxyselection_policiesfailover) · [Endpoints](#endpoints) · [Breaker](#breaker) · [Health checks](#health) · [Retries](#retry) · [SLA](#sla) ·
+[Global options](#failover) · [Fleet](#fleet) · [Dashboard](#httphandlersfailover_dashboard)
+
 Every JSON field of the plugin's modules. A test writes this page from the source
 (` + "`go test -run TestReferenceIsCurrent -update .`" + `); edit the comments of the fields, not this page.
 [configuration.md](configuration.md) explains the options and shows how the Caddyfile writes them.
