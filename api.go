@@ -80,8 +80,10 @@ func (e *Endpoint) validateKeys(api *dialect.Dialect) error {
 		switch {
 		case len(words) == 0:
 			return errors.New("key: the key is empty")
-		case len(words) > 1 && strings.EqualFold(words[0], "bearer"):
+		case strings.EqualFold(words[0], "bearer"):
 			return fmt.Errorf("key: leave Bearer out, because api %s sets how keys are sent", api.Name)
+		case strings.Contains(placeholder.ReplaceAllString(key, ""), ","):
+			return errors.New("key: the key has a comma; write each further key on its own line")
 		case slices.Contains(e.Keys[:i], key):
 			return errors.New("key: the same key is given twice")
 		}

@@ -97,8 +97,11 @@ func (r *reader) directive(d *caddyfile.Dispenser, p *Policy) (rest caddyfile.Se
 	for d.Next() {
 		rest = append(rest, d.Token())
 		if d.NextArg() {
-			if word := d.Val(); strings.Contains(word, "*") && !strings.Contains(word, "://") {
-				return nil, d.Errf("unexpected %q: a path matcher begins with a slash, as in /%s", word, word)
+			switch word := d.Val(); {
+			case strings.HasPrefix(word, "/"):
+				return nil, d.Errf("unexpected %q: the directive takes one path; write a named matcher for several, as in @api path /v1/* %[1]s", word)
+			case strings.Contains(word, "*") && !strings.Contains(word, "://"):
+				return nil, d.Errf("unexpected %q: a path matcher begins with a slash, as in /%[1]s", word)
 			}
 			return nil, d.Errf("unexpected %q: write each endpoint in the block, as endpoint <base-url>", d.Val())
 		}

@@ -395,6 +395,8 @@ func readEndpointHealth(_ *reader, d *caddyfile.Dispenser, e *Endpoint) error {
 		e.Health = &EndpointHealth{Off: true}
 	case len(args) > 0 && len(args) < 3 && args[0] == wordGRPC:
 		e.Health = &EndpointHealth{GRPC: &GRPCHealth{Service: strings.Join(args[1:], "")}}
+	case len(args) == 2 && strings.HasPrefix(args[0], "/"):
+		return d.Errf("health of an endpoint: the method comes first; write health %s %s", args[1], args[0])
 	case len(args) == 2:
 		e.Health = &EndpointHealth{Method: args[0], URI: args[1]}
 	default:

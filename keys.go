@@ -47,7 +47,7 @@ func (s *Scope) validate() error {
 	case "":
 		return errors.New("scope: by is missing")
 	case scopeText:
-		if !placeholder.MatchString(s.Value) {
+		if !varies(s.Value) {
 			return fmt.Errorf("scope %q is the same for all requests: want a placeholder, %s <path> (such as %[2]s model), %s, %s or %s%s",
 				s.Value, scopeJSON, scopeModel, scopeService, scopeOff, suggest(s.Value, scopeService, scopeOff))
 		}
@@ -65,6 +65,9 @@ func (s *Scope) validate() error {
 	}
 	return nil
 }
+
+// varies reports whether a text has a placeholder whose value depends on the request.
+func varies(text string) bool { return placeholder.MatchString(loadPlaceholders.ReplaceAllString(text, "")) }
 
 // scope returns the scope in force: that of the option, else that of the API. nil means that calls
 // have none.
@@ -162,7 +165,7 @@ func (a *Affinity) validate() error {
 		return fmt.Errorf("affinity: only a %s has a secret", affinityCookie)
 	case a.By == affinityClientIP && a.Value != "":
 		return fmt.Errorf("affinity %s takes no value", affinityClientIP)
-	case a.By == affinityText && !placeholder.MatchString(a.Value):
+	case a.By == affinityText && !varies(a.Value):
 		return fmt.Errorf("affinity %q is the same for all requests: want a placeholder, %s <path>, %s or %s%s", a.Value, affinityJSON, affinityClientIP, affinityCookie,
 			suggestAffinity(a.Value))
 	case a.By == affinityCookie && !httpguts.ValidHeaderFieldName(a.name()):

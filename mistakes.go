@@ -251,8 +251,16 @@ func refuseNull(name string, value reflect.Value) error {
 	return nil
 }
 
-// warnOfPaths warns of endpoints that get the path of their base URL twice.
+// warnOfPaths warns of base URLs that end with the path of a request, and of endpoints that get the path of their base URL twice.
 func (p *Policy) warnOfPaths(matcher caddy.ModuleMap) {
+	for _, e := range p.Endpoints {
+		u, err := url.Parse(e.URL)
+		if err == nil && p.API != "" && slices.ContainsFunc(routes, func(route string) bool { return strings.HasSuffix(strings.TrimRight(u.Path, "/"), route) }) {
+			caddy.Log().Named("http.reverse_proxy.selection_policies.failover").Warn(
+				"a base URL ends with the path of a request, which follows it anyway: leave that path out",
+				zap.String("at", e.DefinedAt), zap.String("endpoint", target.RedactURL(u)))
+		}
+	}
 	for _, e := range p.doubled(matcher) {
 		u, err := url.Parse(e.URL)
 		if err != nil {
@@ -263,6 +271,9 @@ func (p *Policy) warnOfPaths(matcher caddy.ModuleMap) {
 			zap.String("at", e.DefinedAt), zap.String("endpoint", target.RedactURL(u)), zap.ByteString("requests", matcher["path"]))
 	}
 }
+
+// routes are the last parts of paths to which clients of LLM APIs send requests.
+var routes = []string{"/chat/completions", "/completions", "/responses", "/embeddings", "/messages"}
 
 // doubled returns the endpoints whose base URL has a path with which the paths of a directive's matcher
 // begin, too.

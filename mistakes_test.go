@@ -111,6 +111,16 @@ func TestMistakesThatParse(t *testing.T) {
 		pool("buffer 1MiB"):                                           `it is an option of the block retry`,
 		pool("interval 5s"):                                           `it is an option of the block health`,
 		pool("retry {\ntimeout 5s\n}"):                                `it is an option of an endpoint, the pool or the block health`,
+		pool("max_attempts 3"):                                        `unknown option max_attempts of failover; did you mean attempts, in the block retry?`,
+		pool("connect_timeout 2s"):                                    `did you mean dial_timeout, in a block transport http?`,
+		pool("circuit_breaker {\n}"):                                  `did you mean breaker?`,
+		pool("cooldown 5s"):                                           `did you mean open_for, in the block breaker?`,
+		pool("fallback http://two"):                                   `did you mean endpoint?`,
+		within("retries 2"):                                           `did you mean attempts, in the block retry?`,
+		pool("sla availability 99.9%"):                                `write sla { availability 99.9% }, on lines of their own`,
+		within("health /x GET"):                                       `the method comes first; write health GET /x, at Caddyfile:5`,
+		within("key Bearer"):                                          `key: leave Bearer out`,
+		within("key k1,k2"):                                           `key: the key has a comma; write each further key on its own line`,
 		pool("memory 1MiB"):                                           `it is an option of the block failover of the global options`,
 		within("drain"):                                               `it is an option of the block schedule`,
 		pool("reverse_proxy one:1"):                                   `write endpoint <base-url> for each upstream, at Caddyfile:4`,
@@ -122,6 +132,8 @@ func TestMistakesThatParse(t *testing.T) {
 		within("weight {env.WEIGHT}"):           `want a number; write {$WEIGHT}, which Caddy replaces when it reads the Caddyfile`,
 		pool("timeout {env.TIME}"):              `want a duration such as 500ms or 1m30s; write {$TIME}`,
 		pool("commit {env.COMMIT}"):             `write {$COMMIT}`,
+		pool("affinity {env.REGION}"):           `affinity "{env.REGION}" is the same for all requests`,
+		pool("scope a-{env.REGION}"):            `scope "a-{env.REGION}" is the same for all requests`,
 		pool("affinity cookie session $SECRET"): `affinity: $SECRET is no variable of Caddy: write {env.SECRET}`,
 		pool("health {\nuri {env.CHECK}\n}"):    `invalid uri "{env.CHECK}": placeholders have no value there`,
 		"endpoint $API_URL":                     `invalid address of an endpoint: $API_URL is no variable of Caddy: write {env.API_URL}, at Caddyfile:3`,
@@ -148,6 +160,15 @@ func TestMistakesThatParse(t *testing.T) {
 		got := adaptError(":80 {\nfailover {\n" + lines + "\n}\n}\n")
 		if !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", lines, got, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"failover v1/* {":        `unexpected "v1/*": a path matcher begins with a slash, as in /v1/*, at Caddyfile:2`,
+		"failover /v1/* /v2/* {": `the directive takes one path; write a named matcher for several, as in @api path /v1/* /v2/*, at Caddyfile:2`,
+		"failover @nobody {":     `unrecognized matcher name: @nobody, at Caddyfile:2`,
+	} {
+		if got := adaptError(":80 {\n" + line + "\nendpoint http://one:1\n}\n}\n"); !strings.Contains(got, want) {
+			t.Errorf("%s: got %q, want %q", line, got, want)
 		}
 	}
 	policy := ":80 {\nreverse_proxy https://one {\nlb_policy failover {\nupstream https://one\n}\n}\n}\n"

@@ -250,7 +250,11 @@ func readSLA(r *reader, d *caddyfile.Dispenser, p *Policy) error {
 	at := here(d)
 	p.SLA = new(SLA)
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q of sla: write sla { availability %[1]s }, on lines of their own", d.Val())
+		word := d.Val()
+		if _, known := slaOptions[word]; !known {
+			word = "availability " + word
+		}
+		return d.Errf("unexpected argument %q of sla: write sla { %s }, on lines of their own", d.Val(), strings.Join(append([]string{word}, d.RemainingArgs()...), " "))
 	}
 	if err := readBlock(r, d, "sla", slaOptions, p.SLA); err != nil {
 		return err

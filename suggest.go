@@ -49,7 +49,12 @@ var otherNames = map[string]string{
 	"health_port": "port", "health_interval": "interval", "health_timeout": "timeout", "health_passes": "passes", "health_fails": "fails",
 	"api_key": "key", "provider": "api", "dialect": "api",
 	"health_method": "method", "retries": "attempts", "lb_retries": "attempts", "header_up": "header",
-	"backup": "priority", "strategy": "balance",
+	"backup": "priority", "strategy": "balance", "base_url": "url", "authorization": "header",
+	"circuit_breaker": "breaker", "health_check": "health", "health_checks": "health", "healthcheck": "health", "retry_policy": "retry",
+	"max_attempts": "attempts", "max_retries": "attempts", "max": "attempts", "backoff_max": "backoff", "buffer_size": "buffer",
+	"cooldown": "open_for", "reset_timeout": "open_for", "threshold": "consecutive_failures", "failure_threshold": "consecutive_failures",
+	"fallback": "endpoint", "upstreams": "endpoint", "servers": "endpoint", "sticky": "affinity", "uptime": "availability",
+	"first_byte_timeout": "timeout", "connect_timeout": "dial_timeout", "fail_fast": "all_down", "try_anyway": "all_down", "wait": "all_down",
 }
 
 // otherPlaces maps options of other places to the places.
@@ -63,11 +68,13 @@ var otherPlaces = map[string]string{
 // or the block, that may be meant. It returns "" if no word is near.
 func suggestOption(word, of string, known iter.Seq[string]) string {
 	candidates := slices.Collect(known)
-	if other := otherNames[word]; slices.Contains(candidates, other) {
+	switch other := otherNames[word]; {
+	case slices.Contains(candidates, other):
 		return fmt.Sprintf("; did you mean %s?", other)
-	}
-	if word == "retries" && of == "failover" {
-		return "; did you mean attempts, in the block retry?"
+	case slices.Contains(ofTransports, other):
+		return fmt.Sprintf("; did you mean %s, in a block transport http?", other)
+	case placeOf(other, of) != "":
+		return fmt.Sprintf("; did you mean %s, in %s?", other, placeOf(other, of))
 	}
 	if slices.Contains(ofTransports, word) {
 		return "; it is an option of the proxy, in a block transport http"
