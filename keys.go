@@ -67,7 +67,9 @@ func (s *Scope) validate() error {
 }
 
 // varies reports whether a text has a placeholder whose value depends on the request.
-func varies(text string) bool { return placeholder.MatchString(loadPlaceholders.ReplaceAllString(text, "")) }
+func varies(text string) bool {
+	return placeholder.MatchString(loadPlaceholders.ReplaceAllString(text, ""))
+}
 
 // scope returns the scope in force: that of the option, else that of the API. nil means that calls
 // have none.
