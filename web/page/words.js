@@ -462,7 +462,7 @@ const zh = {
   sla: 'SLA',
   objective: '目标',
   'objective.availability': '可用性 {objective}',
-  'objective.latency': '{quantile} 不超过 {target}',
+  'objective.latency': '延迟 {quantile} 不超过 {target}',
   'over-window': '{window}内{objective}',
   achieved: '实际',
   'budget-left': '剩余错误预算',
