@@ -275,6 +275,16 @@ func (b *Book) Forget(now time.Time) {
 	b.forgetLocked(now)
 }
 
+// sayerLocked returns the instance that tells of a breaker; nil if it is not there, its process has ended since, or the fact counts
+// no more. A process that follows another of the same name has breakers of its own.
+func (b *Book) sayerLocked(n *noted, now time.Time) *Peer {
+	p := b.peers[n.Instance]
+	if p == nil || p.Boot != n.Boot || !now.Before(p.Until) || !now.Before(n.until) {
+		return nil
+	}
+	return p
+}
+
 // About returns the facts about an endpoint that count now, those about its scopes among them.
 func (b *Book) About(id string, now time.Time) (list []Fact) {
 	b.mu.Lock()
@@ -311,7 +321,7 @@ func (b *Book) OpenScopes(id string, now time.Time) (open []string) {
 			continue
 		}
 		for _, n := range of {
-			if n.Kind == Breaker && n.State == Opened && now.Before(n.until) {
+			if n.Kind == Breaker && n.State == Opened && b.sayerLocked(n, now) != nil {
 				open = append(open, scope)
 				break
 			}
@@ -391,7 +401,7 @@ func (b *Book) OpenAt(now time.Time) map[string][]Fact {
 	for _, places := range b.facts {
 		for _, of := range places {
 			for _, n := range of {
-				if p := b.peers[n.Instance]; n.Kind == Breaker && (n.State == Opened || n.State == Recovering) && now.Before(n.until) && p != nil && now.Before(p.Until) {
+				if n.Kind == Breaker && (n.State == Opened || n.State == Recovering) && b.sayerLocked(n, now) != nil {
 					open[n.Instance] = append(open[n.Instance], n.at(now))
 				}
 			}

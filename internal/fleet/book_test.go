@@ -135,3 +135,37 @@ func TestWhoHasCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestBreakersEndWithTheirProcess: what a process told of its breakers does not count for the next one of its instance.
+func TestBreakersEndWithTheirProcess(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	id := NewIdentifier("eu", "").ID("api", "https://api.example.com", "")
+	var b Book
+	hello := func(boot string) {
+		b.Take(&Fact{Kind: Hello, Instance: "a", Boot: boot, Serial: 1, Left: time.Minute}, now)
+	}
+	opens := func(boot, scope string) {
+		b.Take(&Fact{Kind: Breaker, State: Opened, Instance: "a", Boot: boot, Serial: 2, Endpoint: id, Scope: scope, Left: time.Minute}, now)
+	}
+	want := func(what string, open int) {
+		t.Helper()
+		for _, scope := range []string{"", "large"} {
+			if o := b.Opinion(id, scope, now); o.Open != open {
+				t.Errorf("%s: %+v of scope %q", what, o, scope)
+			}
+		}
+		if scopes := len(b.OpenScopes(id, now)); scopes != open || len(b.OpenAt(now)["a"]) != 2*open {
+			t.Errorf("%s: %d scopes are open, and %v", what, scopes, b.OpenAt(now))
+		}
+	}
+	opens("one", "")
+	opens("one", "large")
+	want("before its Hello", 0)
+	hello("one")
+	want("with its Hello", 1)
+	hello("two")
+	want("after a restart", 0)
+	opens("two", "")
+	opens("two", "large")
+	want("once the new process has opened", 1)
+}

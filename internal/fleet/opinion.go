@@ -58,9 +58,9 @@ func (b *Book) Opinion(id, scope string, now time.Time) (o Opinion) {
 		}
 	}
 	for _, n := range b.facts[id][scope] { // one of each instance
-		p := b.peers[n.Instance]
 		opened, fails := n.State == Opened, n.State == Failing
-		if n.Kind != Breaker || !opened && !fails || !now.Before(n.until) || p == nil || !now.Before(p.Until) {
+		p := b.sayerLocked(n, now)
+		if n.Kind != Breaker || !opened && !fails || p == nil {
 			continue
 		}
 		calls := p.hasCalls(place, whole)

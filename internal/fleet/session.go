@@ -21,8 +21,7 @@ func (n *Node) run(ctx context.Context, e Engine) {
 		if ctx.Err() != nil {
 			return
 		}
-		n.connected.Store(false)
-		n.saw(err)
+		n.saw(ctx, err)
 		timer := time.NewTimer(time.Duration(float64(pause) * (0.5 + 0.5*rand.Float64())))
 		select {
 		case <-ctx.Done():
@@ -186,13 +185,13 @@ func (n *Node) talk(ctx context.Context, e Engine, ended <-chan error, connected
 					n.drop(DroppedFull)
 				}
 				missing = true
-				n.saw(err)
+				n.saw(ctx, err)
 			case slices.ContainsFunc(records, func(r Record) bool { return r.Key != "" && r.Left > 0 }):
 				n.mu.Lock()
 				n.reread = n.reread || missing
 				n.mu.Unlock()
 				missing = false
-				n.saw(nil)
+				n.saw(ctx, nil)
 			}
 			for _, i := range kinds {
 				n.counts[0][i].Add(1)

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -78,11 +79,18 @@ func (s *standings) see(latest standing, now time.Time) (tell bool, gone time.Du
 	return true, now.Sub(s.since)
 }
 
-// saw takes what a call of the engine returned, and tells a change of its standing.
-func (n *Node) saw(err error) {
-	now := time.Now()
+// saw takes what a call of the engine returned, and tells a change of its standing. It does nothing if ctx has ended, because the node
+// uses another engine then.
+func (n *Node) saw(ctx context.Context, err error) {
+	now, latest := time.Now(), standingOf(err)
 	n.mu.Lock()
-	latest := standingOf(err)
+	if ctx.Err() != nil {
+		n.mu.Unlock()
+		return
+	}
+	if latest == lost {
+		n.connected.Store(false)
+	}
 	tell, gone := n.standings.see(latest, now)
 	n.mu.Unlock()
 	if !tell || n.set.Changed == nil {
