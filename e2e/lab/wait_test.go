@@ -67,6 +67,54 @@ func TestTriesGoOnBeyondTheBudget(t *testing.T) {
 	}
 }
 
+// TestErrorsInsideA200LetInNoMoreCalls has endpoints whose 200s are errors. Calls that wait must make few attempts, as if the
+// status said so, and go on when the endpoints are well again.
+func TestErrorsInsideA200LetInNoMoreCalls(t *testing.T) {
+	const limited, failed = `{"error":{"code":"rate_limit_exceeded"}}`, `{"error":{"code":"server_error"}}`
+	for _, test := range []struct{ options, body string }{
+		{"api openai", limited},
+		{"api openai\ncommit complete", limited},
+		{"answer 200 json error.code rate as held", limited},
+		{"api openai\nbreaker off", failed},
+		{"answer 200 json error as failure", failed},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openAlike(t, 2, "quota endpoint\nall_down wait 30s\n"+test.options, answers200)
+			defer l.close()
+			answers := func(body string) roundTrip {
+				return func(r *http.Request) (*http.Response, error) {
+					return respond(r, http.StatusOK, body, "Content-Type", "application/json"), nil
+				}
+			}
+			var bad atomic.Int32
+			calls := func(n int) {
+				for range n {
+					time.Sleep(20 * time.Millisecond)
+					go func() {
+						if w := l.call(http.MethodPost, "/", `{"model":"m"}`, "Content-Type", "application/json"); w.Code != http.StatusOK || w.Body.String() == test.body {
+							bad.Add(1)
+						}
+					}()
+				}
+			}
+			l.onAll(2, answers(`{"choices":[{"message":{"content":"x"}}]}`))
+			calls(200)
+			l.onAll(2, answers(test.body))
+			l.takeAsked()
+			calls(100)
+			if asked := len(l.takeAsked()); asked > 320 {
+				t.Errorf("%q: %d attempts of 100 calls", test.options, asked)
+			}
+			l.onAll(2, answers(`{"choices":[{"message":{"content":"x"}}]}`))
+			calls(200)
+			time.Sleep(time.Minute)
+			if got := bad.Load(); test.body == limited && got > 0 {
+				t.Errorf("%q: %d calls got an error", test.options, got)
+			}
+		})
+	}
+}
+
 // TestAFullQueueTurnsAwayOnlyWhatFindsNoEndpoint checks that calls that find an endpoint get it at once, although as many
 // others wait as may.
 func TestAFullQueueTurnsAwayOnlyWhatFindsNoEndpoint(t *testing.T) {

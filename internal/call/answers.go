@@ -60,6 +60,13 @@ func outcomeOf(m answer.Meaning) outcome.Outcome {
 // examined deals with an answer that a rule may match. o is its outcome by its status.
 func (c *Call) examined(a *Attempt, resp *http.Response, o outcome.Outcome, now time.Time) (*http.Response, error) {
 	rule, flaw, looked := a.look(resp, o)
+	if c.queued && a.dial() == nil {
+		well := o == outcome.Success && flaw == "" && brokenBy(resp) == nil
+		if rule != nil && (!rule.OfQuota || a.Target.Quota) {
+			well = outcomeOf(rule.As) == outcome.Success
+		}
+		c.leavesLane(now.Sub(a.Began), well)
+	}
 	if looked {
 		now = time.Now()
 	}

@@ -236,7 +236,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.send(out)
 	now := a.Began.Add(time.Since(a.Began)) // costs half as much as time.Now
 	reported = true
-	if c.queued {
+	if c.queued && (err != nil || !t.Handler.Answers.Concern(resp.StatusCode)) { // else examined does that
 		c.leavesLane(now.Sub(a.Began), err == nil && outcome.OfStatus(resp.StatusCode, t.Handler.Failure, a.Target.Quota) == outcome.Success)
 	}
 	if err != nil && c.grpc {
