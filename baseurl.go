@@ -21,14 +21,16 @@ import (
 func parseBaseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	private := strings.Contains(s, "@")
+	withoutQuery, _, _ := strings.Cut(s, "?")
 	switch {
+	case !private && strings.Trim(s, quotes) != s:
+		return nil, fmt.Errorf("base URL %q is in quotation marks: remove them", withoutQuery)
 	case !private && strings.ContainsAny(s, unmeant):
-		shown, _, _ := strings.Cut(s, "?")
 		advice := ""
 		if strings.Contains(strings.Trim(s, unmeant), " ") {
 			advice = "; a space of a path is %20"
 		}
-		return nil, fmt.Errorf("base URL %q has a %q: remove it%s", shown, firstOf(s, unmeant), advice)
+		return nil, fmt.Errorf("base URL %q has a %q: remove it%s", withoutQuery, firstOf(s, unmeant), advice)
 	case !private && (!strings.Contains(s, "://") && (err != nil || u.Scheme == "") || mendScheme(s) != ""):
 		return nil, noScheme(s)
 	case !private && (placeholder.MatchString(s) || strings.ContainsAny(s, "{,*")) && badBaseURL(s) != nil:
@@ -70,7 +72,10 @@ func parseBaseURL(s string) (*url.URL, error) {
 }
 
 // unmeant are characters that no base URL has, but copied text.
-const unmeant = " \t\r\n<>\"'`“”‘’"
+const unmeant = " \t\r\n<>\"“”"
+
+// quotes are characters around copied text.
+const quotes = "\"'`“”‘’"
 
 // firstOf returns the first of some characters in a text.
 func firstOf(text, characters string) string {
