@@ -56,6 +56,7 @@ type Handler struct {
 	Source EventSource
 
 	parted atomic.Pointer[[]*target.Target] // the handler's targets when it was detached; nil: it is attached
+	heir   atomic.Pointer[heir]             // as Heir found it; nil: not yet
 }
 
 // LogPanic logs a recovered panic with the caller's stack.

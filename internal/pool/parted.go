@@ -14,6 +14,12 @@ import (
 // Parted reports whether a reload has removed the handler.
 func (h *Handler) Parted() bool { return h.parted.Load() != nil }
 
+// An heir is what Heir found while a generation ran.
+type heir struct {
+	of      *Generation
+	handler *Handler
+}
+
 // Heir returns the handler whose endpoints calls that wait may have: that of the running configuration which took the
 // place of a handler that a reload has removed, else the handler itself. It takes Pool.Mu.
 func (h *Handler) Heir() *Handler {
@@ -21,22 +27,32 @@ func (h *Handler) Heir() *Handler {
 	if former == nil || h.Dynamic != nil || h.Reach == [32]byte{} {
 		return h
 	}
-	h.Pool.Mu.Lock()
-	defer h.Pool.Mu.Unlock()
 	g := h.Pool.generation.Load()
-	var heirs []*Handler
-	best, most := h, 0
-	for _, other := range g.handlers {
+	found := h.heir.Load()
+	if found == nil || found.of != g || found.handler != h && found.handler.Parted() {
+		h.Pool.Mu.Lock()
+		found = &heir{g, h.heirAmong(*former, g.handlers)}
+		h.Pool.Mu.Unlock()
+		h.heir.Store(found)
+	}
+	return found.handler
+}
+
+// heirAmong returns the handler with the same Reach that has most of the former targets, or the only one if none has any;
+// the handler itself if there is none. It needs Pool.Mu.
+func (h *Handler) heirAmong(former []*target.Target, handlers []*Handler) *Handler {
+	best, most, alike := h, -1, 0
+	for _, other := range handlers {
 		if other.Reach != h.Reach || other.Dynamic != nil {
 			continue
 		}
-		heirs = append(heirs, other)
-		if n := inCommon(*former, other.Targets); n > most {
+		alike++
+		if n := inCommon(former, other.Targets); n > most {
 			best, most = other, n
 		}
 	}
-	if most == 0 && len(heirs) == 1 {
-		return heirs[0]
+	if most == 0 && alike > 1 {
+		return h
 	}
 	return best
 }
