@@ -103,9 +103,7 @@ func (h stopHandler) Handle(context.Context, caddy.Event) error {
 			p.Queue.EndBy(time.Now().Add(left - min(timeToRefuse, time.Duration(by.GracePeriod)/2)))
 		}
 	}
-	if p.Source() == h.policy.handler.Generation.Source {
-		p.Keeping.SaveNow() // no newer configuration has taken the pool over
-	}
+	pool.SaveAll(h.policy.handler.Generation)
 	return nil
 }
 

@@ -27,6 +27,7 @@ const (
 	// save for which a stopping Caddy waits.
 	storageTimeout = 30 * time.Second
 	lastTimeout    = 5 * time.Second
+	hungTimeout    = 100 * time.Millisecond
 
 	// storagePrefix begins all keys in the storage.
 	storagePrefix = "failover"
@@ -43,6 +44,10 @@ type keeping struct {
 	save chan chan struct{} // requests to save now; the goroutine closes the inner channel afterwards
 	quit chan struct{}
 	done chan struct{}
+
+	abort   context.CancelFunc         // ends what the goroutine does with the storage
+	hangs   atomic.Bool                // the storage took longer than lastTimeout at the latest SaveNow
+	lastFor atomic.Pointer[Generation] // the generation for which SaveAll saved
 
 	standing atomic.Pointer[Standing]
 	dirty    atomic.Bool   // something was recorded since the latest save
@@ -75,13 +80,27 @@ func (k *keeping) start(p *Pool) {
 	}
 	k.wake, k.save = make(chan struct{}, 1), make(chan chan struct{})
 	k.quit, k.done, k.begun = make(chan struct{}), make(chan struct{}), make(chan struct{})
-	go k.run(p)
+	var ctx context.Context
+	ctx, k.abort = context.WithCancel(context.Background())
+	go k.run(ctx, p)
 }
 
-// stop saves and ends the goroutine.
+// stop saves and ends the goroutine. It waits for that for at most lastTimeout, and only briefly if the storage hung at the
+// latest SaveNow.
 func (k *keeping) stop() {
+	patience := lastTimeout
+	if k.hangs.Load() {
+		patience = hungTimeout
+		k.abort()
+	}
 	close(k.quit)
-	<-k.done
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-k.done:
+	case <-timer.C:
+		k.abort()
+	}
 }
 
 // Poke tells the goroutine that a configuration has started.
@@ -102,18 +121,41 @@ func (k *keeping) SaveNow() {
 	case <-k.quit:
 		return
 	case <-timer.C:
+		k.hangs.Store(true)
 		return
 	}
 	select {
 	case <-saved:
 	case <-timer.C:
+		k.hangs.Store(true)
 	}
 }
 
-func (k *keeping) run(p *Pool) {
-	defer close(k.done)
-	ctx, cancel := context.WithCancel(context.Background())
+// SaveAll calls SaveNow for all pools that run by the configuration of a generation, at the same time, once for each.
+func SaveAll(by *Generation) {
+	var saves sync.WaitGroup
+	for _, p := range Running() {
+		g := p.generation.Load()
+		if g != nil && g.config == by.config && isUsable(g.Source) && p.Keeping.lastFor.Swap(g) != g {
+			saves.Go(p.Keeping.SaveNow)
+		}
+	}
+	saves.Wait()
+}
+
+// keepAll saves the history and the incidents within lastTimeout.
+func (k *keeping) keepAll(ctx context.Context, p *Pool) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
 	defer cancel()
+	k.keep(ctx, p, time.Now(), lastTimeout)
+	k.keepIncidents(ctx, p, time.Now(), lastTimeout)
+	k.hangs.Store(time.Since(began) >= lastTimeout)
+}
+
+func (k *keeping) run(ctx context.Context, p *Pool) {
+	defer close(k.done)
+	defer k.abort()
 	ticker := time.NewTicker(judgeEvery)
 	defer ticker.Stop()
 	var alert sla.Alert
@@ -123,8 +165,7 @@ func (k *keeping) run(p *Pool) {
 	for {
 		select {
 		case <-k.quit:
-			k.keep(ctx, p, time.Now(), lastTimeout)
-			k.keepIncidents(ctx, p, time.Now(), lastTimeout)
+			k.keepAll(ctx, p)
 			return
 		case <-k.wake:
 			k.load(ctx, p, time.Now())
@@ -132,8 +173,7 @@ func (k *keeping) run(p *Pool) {
 			k.loadIncidents(ctx, p)
 			k.judge(p, time.Now(), &alert, true)
 		case done := <-k.save:
-			k.keep(ctx, p, time.Now(), lastTimeout)
-			k.keepIncidents(ctx, p, time.Now(), lastTimeout)
+			k.keepAll(ctx, p)
 			close(done)
 		case <-ticker.C:
 			now := time.Now()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
 
 	"github.com/apifailover/caddy-failover/internal/breaker"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
@@ -153,6 +154,73 @@ func TestAReportWaitsForTheHistory(t *testing.T) {
 			t.Errorf("the report has %d of 7 calls", rep.Total.Calls)
 		}
 	})
+}
+
+// hungStorage is a storage that answers nothing. It obeys contexts only if obeys is set.
+type hungStorage struct {
+	*memory
+	obeys bool
+	end   chan struct{}
+}
+
+func (h hungStorage) Store(ctx context.Context, _ string, _ []byte) error {
+	if !h.obeys {
+		<-h.end
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.end:
+		return nil
+	}
+}
+
+// stored is an event source with a storage.
+type stored struct {
+	noSubscribers
+	storage sla.Storage
+}
+
+func (s stored) Storage() sla.Storage { return s.storage }
+
+// TestAHungStorageDelaysTheStopOnce stops a configuration with many pools whose storage hangs.
+func TestAHungStorageDelaysTheStopOnce(t *testing.T) {
+	instanceName() // or many goroutines wait for one that sleeps, and a bubble's clock stands still
+	for name, obeys := range map[string]bool{"it obeys contexts": true, "it does not": false} {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+			storage := hungStorage{new(memory), obeys, make(chan struct{})}
+			const pools = 30
+			var handlers []*Handler
+			for i := range pools {
+				p, err := Load(fmt.Sprint("hung ", i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := &Handler{Pool: p, Logger: zap.NewNop(), Source: stored{storage: storage}, Objective: &sla.Objective{Availability: 0.9, Window: sla.DefaultWindow}}
+				if err := p.Attach(h, "config"); err != nil {
+					t.Fatal(err)
+				}
+				handlers = append(handlers, h)
+				pretend(p, outcome.Success, 1)
+			}
+			began := time.Now()
+			for _, h := range handlers {
+				SaveAll(h.Generation)
+			}
+			for _, h := range handlers {
+				h.Pool.Detach(h)
+				if _, err := Pools.Delete(h.Pool.Name); err != nil {
+					t.Error(err)
+				}
+			}
+			if took := time.Since(began); took > lastTimeout+pools*hungTimeout+time.Second {
+				t.Errorf("%s: the stop took %v", name, took)
+			}
+			close(storage.end)
+			time.Sleep(time.Minute) // or the bubble tells of what goes on
+		})
+	}
 }
 
 // TestAStartIsJudgedAtOnce checks that a pool has its standing soon after its configuration starts, after
