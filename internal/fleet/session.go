@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -74,6 +75,13 @@ func (n *Node) read(ctx context.Context, e Engine) error {
 	if err != nil {
 		return fmt.Errorf("reading all facts: %w", err)
 	}
+	rank := func(r Record) int { // Hellos first: who is there decides what breakers mean
+		if strings.HasPrefix(r.Key, string(Hello)+"/") {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(records, func(a, b Record) int { return rank(a) - rank(b) })
 	stored := make(map[string]Fact, len(records))
 	for i := range records {
 		if f, ok := n.take(ctx, &records[i], false); ok {

@@ -193,3 +193,26 @@ func TestHintsWithoutEndCloseNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestInstanceThatStartsInAnOutageIsWary: it opens at its first failure, as those that were there, whatever the order in which it reads
+// what they told.
+func TestInstanceThatStartsInAnOutageIsWary(t *testing.T) {
+	fleetOf(t, 2, func(hub *fleettest.Hub, edges []*edge) {
+		for _, e := range edges {
+			for range 5 {
+				if e.status().State == "closed" {
+					e.fails(1)
+				}
+			}
+			soon()
+		}
+		for i := range 10 {
+			late := newEdge(t, hub, fmt.Sprint("late ", i), "key")
+			defer late.stop()
+			time.Sleep(300 * time.Millisecond)
+			if !late.one().For("").Wary() {
+				t.Errorf("the latecomer %d is not wary", i)
+			}
+		}
+	})
+}
