@@ -62,7 +62,7 @@ const (
 	againAfter   = 2 * time.Minute
 	// activeFor is how long after a call an endpoint counts as one that has calls.
 	activeFor = 10 * time.Second
-	// comesBack is the time within which instances try an endpoint that another one found back.
+	// comesBack is the time within which instances try an endpoint that another one found back. In a small fleet it is a part of that.
 	comesBack = time.Second
 	// backLasts is how long all instances may try an endpoint that was found back, at the same time.
 	backLasts = 10 * time.Second
@@ -380,7 +380,8 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 		if opinion.Others >= manyInstances {
 			about.ReturnTogether()
 		}
-		about.TryAt(now.Add(time.Duration(rand.Float64() * float64(comesBack))))
+		within := min(comesBack, comesBack*time.Duration(opinion.Others+1)/(manyInstances+1))
+		about.TryAt(now.Add(time.Duration(rand.Float64() * float64(within))))
 		changed = true // the loop must learn when the period ends
 	}
 	return changed
