@@ -3,17 +3,20 @@ package e2e
 import (
 	"crypto/tls"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
 )
 
 // draining is an HTTP/2 endpoint over TLS that accepts connections and processes nothing: it refuses each stream, or
-// says that the connection is going away.
-func draining(t *testing.T, like *api, goAway bool) *api {
+// says that the connection is going away. After a number of streams it answers 200.
+func draining(t *testing.T, like *api, goAway bool, streams int64) *api {
+	var refused atomic.Int64
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: like.server.TLS.Certificates, NextProtos: []string{http2.NextProtoTLS}})
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +35,9 @@ func draining(t *testing.T, like *api, goAway bool) *api {
 				return
 			}
 			switch headers, ok := frame.(*http2.HeadersFrame); {
+			case ok && refused.Add(1) > streams:
+				const status200 = 0x88
+				err = f.WriteHeaders(http2.HeadersFrameParam{StreamID: headers.StreamID, BlockFragment: []byte{status200}, EndHeaders: true, EndStream: true})
 			case ok && goAway:
 				err = f.WriteGoAway(0, http2.ErrCodeNo, nil) // and reads on: a close may overtake it
 			case ok:
@@ -54,7 +60,7 @@ func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 	for name, goAway := range map[string]bool{"GOAWAY": true, "REFUSED_STREAM": false} {
 		t.Run(name, func(t *testing.T) {
 			two := newTLSAPI(t, "two")
-			one := draining(t, two, goAway)
+			one := draining(t, two, goAway, math.MaxInt64)
 			p := startCaddy(t, edited("api", "timeout 1h\ntransport http {\ntls_trust_pool file "+two.certificate(t)+"\n}", []*api{one, two}, "limit 5 requests per 1h burst 5"))
 			resp, err := p.do(http.MethodPost, "/", strings.NewReader("x"))
 			if err != nil {
@@ -71,4 +77,15 @@ func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnEndpointThatRefusesForAMoment checks that a request stays with the only endpoint, and does not count against it,
+// if it is answered after several refusals.
+func TestAnEndpointThatRefusesForAMoment(t *testing.T) {
+	like := newTLSAPI(t, "two")
+	one := draining(t, like, true, 3)
+	p := startCaddy(t, site("breaker {\nconsecutive_failures 1\n}\ntransport http {\ntls_trust_pool file "+like.certificate(t)+"\n}", one))
+	p.call("POST", "/", "x").want(t, "POST", 200, "")
+	p.wantTotals("one", totals{Attempts: 2, Successes: 1, Failures: 1})
+	p.wantState("one", "closed")
 }

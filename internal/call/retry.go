@@ -114,6 +114,12 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 		return next
 	}
 	next := c.planOther(now, failed)
+	if next == nil && failed.wasRefused(o) {
+		next = c.planAgain(now, failed, rand.N(refusedPause), endpoint.AdmitNormally)
+		if next != nil {
+			failed.Target.State.Resolve(&failed.Ticket, now, c.Handler.BreakerConfig(), false)
+		}
+	}
 	if next == nil {
 		c.Handler.Pool.Budget.GiveBack()
 		return nil
@@ -196,14 +202,28 @@ func (c *Call) planOther(now time.Time, failed *Attempt) *Attempt {
 // not allow that.
 func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
 	pause, ok := c.Handler.Retry.pause(failed, o)
-	if !ok || c.late(now.Add(pause)) {
+	if !ok {
 		return nil
 	}
-	next := c.newAttempt(failed.Target, failed.upstream, now.Add(pause))
 	how := endpoint.AdmitNormally
 	if o == outcome.RateLimited {
 		how = endpoint.AdmitHeld
 	}
+	return c.planAgain(now, failed, pause, how)
+}
+
+// refusedPause is the longest pause before another attempt at an HTTP/2 endpoint that has refused the request, if there
+// is no other. It may take only a few requests at once on a connection, while the transport sends those that come
+// together on the same new one. Then it is not at fault; if it goes on refusing, the last attempt counts.
+const refusedPause = 200 * time.Millisecond
+
+// planAgain reserves another attempt at the endpoint that failed, after a pause; nil if it is too late, or the endpoint
+// does not take it.
+func (c *Call) planAgain(now time.Time, failed *Attempt, pause time.Duration, how endpoint.Admission) *Attempt {
+	if c.late(now.Add(pause)) {
+		return nil
+	}
+	next := c.newAttempt(failed.Target, failed.upstream, now.Add(pause))
 	next.repeats, next.paused, next.Doubtful = failed.repeats+1, true, failed.Doubtful
 	if !next.Target.State.Acquire(next, now, c.Handler.BreakerConfig(), next.Target.Bounds, how) {
 		return nil
