@@ -214,6 +214,9 @@ func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&r.URL) {
 		return d.Err("redis: want one URL, such as redis://localhost:6379")
 	}
+	if !strings.Contains(r.URL, "://") && !strings.ContainsAny(r.URL, "{@") { // it shows no password
+		return d.Errf("redis: the scheme is missing: write redis://%s", r.URL)
+	}
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()

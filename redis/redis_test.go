@@ -287,6 +287,7 @@ func TestErrorsSayWhatIsWrongAndNoPassword(t *testing.T) {
 	for text, want := range map[string]string{
 		"redis":                                            "one URL",
 		"redis a b":                                        "one URL",
+		"redis localhost:6379":                             "write redis://localhost:6379",
 		"redis http://:s3cret@one":                         "scheme",
 		"redis redis://:s3cret@one:port":                   "parsing the URL",
 		"redis redis://:s3cret@one/x":                      "database",
