@@ -26,6 +26,8 @@ const (
 	steadyAfter = 4
 	// spread is within which time instances that all notice a loss repeat what they know.
 	spread = time.Second
+	// renameEach is the shortest time between two new names, which a stranger could take as well.
+	renameEach = time.Minute
 	// takeRate is how many facts a second an instance takes, and takeBurst how many at once.
 	takeRate  = 5000
 	takeBurst = 20000
@@ -101,6 +103,7 @@ type Node struct {
 	helloAt  time.Time
 	reread   bool // facts were dropped
 	left     bool // nothing more is told
+	renamed  time.Time
 
 	standings standings
 }

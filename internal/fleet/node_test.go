@@ -363,6 +363,29 @@ func TestTwoOfOneNameBecomeTwo(t *testing.T) {
 	})
 }
 
+// TestStrangerThatTakesEachName does not make an instance take a new one all the time.
+func TestStrangerThatTakesEachName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub, names := fleettest.NewHub(), 0
+		n := fleet.NewNode(fleet.Settings{Fleet: "eu", Instance: "edge", Renamed: func(string) { names++ }})
+		stop := n.Run(hub)
+		codec := fleet.NewCodec("eu", "")
+		for range 600 {
+			time.Sleep(500 * time.Millisecond)
+			data, err := codec.Encode(&fleet.Fact{Kind: fleet.Hello, Instance: n.Instance(), Boot: "stranger", Left: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hub.Inject(fleet.Record{Data: data})
+		}
+		stop()
+		synctest.Wait()
+		if names == 0 || names > 5 {
+			t.Errorf("it took %d names in 5 minutes", names)
+		}
+	})
+}
+
 // TestReloadKeepsTheNewestEngine: the one before is used again if the newer one's configuration fails.
 func TestReloadKeepsTheNewestEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,8 @@ func (n *Node) take(ctx context.Context, r *Record, live bool) (f Fact, ok bool)
 		n.lag.Store(int64(now.Sub(n.helloAt)))
 		n.helloAt = time.Time{}
 	}
-	if !mine && named && live && f.Kind == Hello {
+	if !mine && named && live && f.Kind == Hello && now.Sub(n.renamed) >= renameEach {
+		n.renamed = now
 		n.instance = cut(n.set.Instance, maxText-5) + "-" + crand.Text()[:4]
 		name := n.instance
 		n.mu.Unlock()
