@@ -111,15 +111,15 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 	return endpoint.Earliest(until, by)
 }
 
-// needs returns the time that a call needs before its deadline: a quarter more than a response takes to begin, in 19 of 20
-// cases, at the fastest endpoint of the call. If that is unknown, it is a tenth of the deadline. A call with less time left
-// would only take the place of others.
+// needs returns the time that a call needs before its deadline: a quarter more than three of four responses take to begin at
+// the fastest endpoint of the call. If that is unknown, it is a tenth of the deadline. A call with less time left would often
+// take the place of others in vain; one with more may still be served, although responses are sometimes slow.
 func (c *Call) needs(now time.Time) (least time.Duration) {
 	for _, t := range c.routes(now).Targets {
 		if t.Weight <= 0 || !c.takes(t) {
 			continue
 		}
-		if took := t.State.For(c.scope()).Typically(now, 0.95); took > 0 && (least == 0 || took < least) {
+		if took := t.State.For(c.scope()).Typically(now, 0.75); took > 0 && (least == 0 || took < least) {
 			least = took
 		}
 	}
