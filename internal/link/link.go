@@ -298,16 +298,12 @@ type Dialer interface {
 // DialerKey is the key of a context's Dialer.
 type DialerKey struct{}
 
-// largestHeader is the least limit of a response's header over HTTP/2, in bytes. A header of more than
-// twice the limit ends the connection with all its requests, so a smaller limit is left to Oversized.
+// largestHeader is the least limit of a response's header for transports that speak HTTP/2, in bytes. There a header of
+// more than twice the limit ends the connection with all its requests, so a smaller limit is left to Oversized.
 const largestHeader = 10 << 20
 
-// Oversized reports whether the header of a response over HTTP/2 exceeds a transport's
-// MaxResponseHeaderBytes, which must be positive.
+// Oversized reports whether the header of a response exceeds a limit in bytes.
 func Oversized(resp *http.Response, limit int64) bool {
-	if resp.ProtoMajor != 2 {
-		return false // the transport has looked
-	}
 	for name, values := range resp.Header {
 		for _, value := range values {
 			limit -= int64(len(name) + len(": ") + len(value) + len("\r\n"))
@@ -317,24 +313,22 @@ func Oversized(resp *http.Response, limit int64) bool {
 }
 
 // Watch returns a transport like t whose connections are Conns. t must be unused, and must not be
-// used afterwards. Over HTTP/2 its responses may have headers that are Oversized. at returns the context of a
+// used afterwards. If it speaks HTTP/2, the headers of its responses may exceed t's MaxResponseHeaderBytes. at returns the context of a
 // dial in which t's DialContext takes an address instead of the name that the request has.
 func Watch(t *http.Transport, at func(ctx context.Context, addr string) context.Context) *http.Transport {
 	l := new(links)
 	watched := t
 	if _, speaks := t.TLSNextProto[http2.NextProtoTLS]; speaks {
-		own := t.Clone() // HTTP/2 takes its limits from it
-		own.TLSNextProto = nil
-		if own.MaxResponseHeaderBytes > 0 {
-			own.MaxResponseHeaderBytes = max(own.MaxResponseHeaderBytes, largestHeader)
+		watched = t.Clone()
+		watched.TLSNextProto = nil
+		if watched.MaxResponseHeaderBytes > 0 {
+			watched.MaxResponseHeaderBytes = max(watched.MaxResponseHeaderBytes, largestHeader)
 		}
-		h2, err := http2.ConfigureTransports(own)
+		h2, err := http2.ConfigureTransports(watched)
 		if err != nil {
 			return t
 		}
 		l.h2 = h2
-		watched = own.Clone()
-		watched.MaxResponseHeaderBytes = t.MaxResponseHeaderBytes
 	}
 	l.h1 = watched
 	l.h2c = watched.Protocols != nil && watched.Protocols.UnencryptedHTTP2() && !watched.Protocols.HTTP1()

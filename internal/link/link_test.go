@@ -1,14 +1,21 @@
 package link
 
+//lint:file-ignore SA1019 Caddy's transports use golang.org/x/net/http2.
+
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // broken is a connection whose writes fail with err.
@@ -150,5 +157,39 @@ func TestQuietFor(t *testing.T) {
 	c.Look(now.Add(4 * time.Second))
 	if got := c.QuietFor(now.Add(5 * time.Second)); got != time.Second {
 		t.Errorf("and nothing more: %v", got)
+	}
+}
+
+// TestWatchClosesIdleConnections checks that a watched transport can close its idle HTTP/2 connections.
+func TestWatchClosesIdleConnections(t *testing.T) {
+	for _, limit := range []int64{0, 1 << 10} {
+		closed, close := context.WithTimeout(t.Context(), time.Minute)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		server.EnableHTTP2 = true
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				close()
+			}
+		}
+		server.StartTLS()
+		defer server.Close()
+		unused := server.Client().Transport.(*http.Transport).Clone()
+		unused.TLSNextProto, unused.ForceAttemptHTTP2, unused.MaxResponseHeaderBytes = nil, false, limit
+		if err := http2.ConfigureTransport(unused); err != nil {
+			t.Fatal(err)
+		}
+		watched := Watch(unused, func(ctx context.Context, _ string) context.Context { return ctx })
+		resp, err := (&http.Client{Transport: watched}).Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Fatalf("the response is %s", resp.Proto)
+		}
+		watched.CloseIdleConnections()
+		if <-closed.Done(); closed.Err() != context.Canceled {
+			t.Errorf("limit %d: the connection stays open", limit)
+		}
 	}
 }
