@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,8 +100,12 @@ func handlerJSON(t testing.TB, directive string) json.RawMessage {
 	return nil
 }
 
-// newEmpty returns a lab without a handler.
+// newEmpty returns a lab without a handler. Its pool knows nothing of earlier labs, which may have left an incident open.
 func newEmpty(t testing.TB, pool string) *lab {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(caddy.DefaultStorage.Path, "failover")); err != nil {
+		t.Fatal(err)
+	}
 	l := &lab{t: t, pool: pool, id: fmt.Sprint(labCount.Add(1)), apis: make(map[string]roundTrip), underway: make(map[string]int)}
 	labs.Store(l.id, l)
 	l.since = newestEvent(t)

@@ -26,11 +26,12 @@ const (
 // value is ready for use. All methods may be called concurrently.
 type Fingerprints struct {
 	mu     sync.Mutex
-	served time.Time // when an endpoint last served a request that Admits let through
-	prints map[uint64]lastResult
-	fresh  allowances // for requests unlike any that failed, from other addresses
-	beside allowances // for requests unlike any that failed, from an address of some that failed
-	alike  allowances // for requests that only their query, length or body tells from those that failed
+	served time.Time             // when an endpoint last served a request that Admits let through
+	prints map[uint64]lastResult // at most half of mostPrints; then they become older
+	older  map[uint64]lastResult // those noted before all of prints
+	fresh  allowances            // for requests unlike any that failed, from other addresses
+	beside allowances            // for requests unlike any that failed, from an address of some that failed
+	alike  allowances            // for requests that only their query, length or body tells from those that failed
 }
 
 // A lastResult is the latest result of requests with one fingerprint.
@@ -53,9 +54,9 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 	defer f.mu.Unlock()
 	f.fresh.refund()
 	f.beside.refund()
-	if v, ok := f.prints[p.Address]; ok {
+	if v := f.lastLocked(p.Address); !v.at.IsZero() {
 		v.took.refund()
-		f.prints[p.Address] = v
+		f.setLocked(p.Address, v)
 	}
 	f.alike.refund()
 	f.served = now
@@ -63,19 +64,31 @@ func (f *Fingerprints) Served(p Fingerprint, now time.Time) {
 }
 
 func (f *Fingerprints) noteLocked(v lastResult, prints ...uint64) {
+	for _, print := range prints {
+		v.took = f.lastLocked(print).took
+		f.setLocked(print, v)
+	}
+}
+
+// lastLocked returns the last result of a fingerprint; the zero value: there is none.
+func (f *Fingerprints) lastLocked(print uint64) lastResult {
+	if v, ok := f.prints[print]; ok {
+		return v
+	}
+	return f.older[print]
+}
+
+// setLocked keeps a result. It forgets the oldest ones if there are too many, so that many requests that are seen once push out
+// none that come again and again.
+func (f *Fingerprints) setLocked(print uint64, v lastResult) {
+	if _, ok := f.prints[print]; !ok && len(f.prints) >= mostPrints/2 {
+		f.older, f.prints = f.prints, f.older
+		clear(f.prints)
+	}
 	if f.prints == nil {
 		f.prints = make(map[uint64]lastResult)
 	}
-	for print := range f.prints { // in random order
-		if len(f.prints)+len(prints) <= mostPrints {
-			break
-		}
-		delete(f.prints, print)
-	}
-	for _, print := range prints {
-		v.took = f.prints[print].took
-		f.prints[print] = v
-	}
+	f.prints[print] = v
 }
 
 // ServesOthers reports whether a request that Admits let through was served within othersFor. Requests that Admits
@@ -96,18 +109,18 @@ const othersFor = 2 * time.Second
 func (f *Fingerprints) Admits(p Fingerprint, now time.Time, held bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if v := f.prints[p.Fine]; !v.expired(now) && (v.served || now.Sub(v.at) < failedFor) {
+	if v := f.lastLocked(p.Fine); !v.expired(now) && (v.served || now.Sub(v.at) < failedFor) {
 		return v.served
 	}
-	if v := f.prints[p.Coarse]; !v.expired(now) && !v.served {
+	if v := f.lastLocked(p.Coarse); !v.expired(now) && !v.served {
 		return f.alike.take(1, alikePrints, held, now)
 	}
-	v := f.prints[p.Address]
+	v := f.lastLocked(p.Address)
 	if v.expired(now) {
 		return f.fresh.take(1, newPrints, held, now)
 	}
 	ok := v.took.take(0.5, newPrints, held, now)
-	f.prints[p.Address] = v
+	f.setLocked(p.Address, v)
 	return ok && f.beside.take(1, newPrints, held, now)
 }
 
