@@ -82,10 +82,17 @@ func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 // TestAnEndpointThatRefusesForAMoment checks that a request stays with the only endpoint, and does not count against it,
 // if it is answered after several refusals.
 func TestAnEndpointThatRefusesForAMoment(t *testing.T) {
-	like := newTLSAPI(t, "two")
-	one := draining(t, like, true, 3)
-	p := startCaddy(t, site("breaker {\nconsecutive_failures 1\n}\ntransport http {\ntls_trust_pool file "+like.certificate(t)+"\n}", one))
-	p.call("POST", "/", "x").want(t, "POST", 200, "")
-	p.wantTotals("one", totals{Attempts: 2, Successes: 1, Failures: 1})
-	p.wantState("one", "closed")
+	for retry, want := range map[string]totals{
+		"":            {Attempts: 2, Successes: 1, Failures: 1},
+		"retry off\n": {Attempts: 1, Successes: 1},
+	} {
+		t.Run(retry, func(t *testing.T) {
+			like := newTLSAPI(t, "two")
+			one := draining(t, like, true, 3)
+			p := startCaddy(t, site(retry+"breaker {\nconsecutive_failures 1\n}\ntransport http {\ntls_trust_pool file "+like.certificate(t)+"\n}", one))
+			p.call("POST", "/", "x").want(t, "POST", 200, "")
+			p.wantTotals("one", want)
+			p.wantState("one", "closed")
+		})
+	}
 }

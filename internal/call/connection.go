@@ -54,7 +54,7 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 	}
 	a.set(connected)
 	if c != nil && c.IsHTTP2() {
-		if a.tries++; a.tries > mostTries {
+		if a.tries++; a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1 {
 			a.expire(endpoint.EndedByTimeout)
 		}
 	}
@@ -63,7 +63,7 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 // mostTries is how often an attempt's request may be sent over HTTP/2. The transport sends a request again
 // that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to half
 // a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
-// but a request of any method may move on.
+// but a request of any method may move on. Without retries the transport goes on.
 const mostTries = 2
 
 // Dialed implements link.Dialer.
@@ -113,7 +113,7 @@ func (a *Attempt) sentNothing() bool {
 // wasRefused reports whether an attempt with this outcome is over because the endpoint has processed nothing of its
 // request on several HTTP/2 connections.
 func (a *Attempt) wasRefused(o outcome.Outcome) bool {
-	return o == outcome.FailedTimeout && a.tries > mostTries
+	return o == outcome.FailedTimeout && a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1
 }
 
 // unprocessed reports whether the endpoint certainly has not processed the request of an attempt with this outcome, and

@@ -135,7 +135,7 @@ func (c *Call) reasonOf(a *Attempt, err error, o outcome.Outcome, now time.Time)
 // blame returns the outcome of a round trip that returned err. The outcome says whose fault it was.
 func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 	ended := a.conclude()
-	if a.tries <= mostTries { // else nothing was sent on the latest connection
+	if !a.wasRefused(outcome.FailedTimeout) { // else nothing was sent on the latest connection
 		a.leaveConnection(ended, now)
 	}
 	switch ended {
