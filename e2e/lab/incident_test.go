@@ -101,3 +101,46 @@ func TestIncidentCountsFromItsFirstFailure(t *testing.T) {
 		})
 	}
 }
+
+// TestAnOutageThatEndsWhileCaddyIsDown restarts Caddy during an outage. The outage must be over, once, when each endpoint that
+// was out has served a call or passed a check again, and not before.
+func TestAnOutageThatEndsWhileCaddyIsDown(t *testing.T) {
+	for name, checks := range map[string]string{"without checks": "", "with checks": "health {\ninterval 1s\n}\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			config := handlerJSON(t, "failover {\nname lab\n"+checks+"endpoint http://one:80\nendpoint http://two:80\n}")
+			l := openLabJSON(t, config)
+			defer func() { l.close() }()
+			l.on("one:80", answersWith(http.StatusServiceUnavailable))
+			l.load(20, 3*time.Second)
+			time.Sleep(20 * time.Second) // until it is saved
+			restart := func(then roundTrip) {
+				l.close()
+				l.on("one:80", then)
+				l.provision(config)
+				time.Sleep(time.Second)
+			}
+			over := func() (n int) {
+				for _, e := range l.events() {
+					if e.Kind == "incident_over" {
+						n++
+					}
+				}
+				return n
+			}
+			restart(refusesConnections) // so that the call goes to two
+			l.call(http.MethodGet, "/", "")
+			time.Sleep(time.Second)
+			if n := over(); n > 0 {
+				t.Errorf("%s: while one endpoint is out, the outage is over", name)
+			}
+			restart(answers200)
+			if checks == "" {
+				l.call(http.MethodGet, "/", "")
+			}
+			time.Sleep(10 * time.Second)
+			if n := over(); n != 1 {
+				t.Errorf("%s: %d outages are over", name, n)
+			}
+		})
+	}
+}
