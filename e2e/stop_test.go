@@ -22,7 +22,7 @@ func TestWaitingCallsAreAnsweredBeforeCaddyEnds(t *testing.T) {
 	p := &proxy{t: t, dir: dir, adminHost: "127.0.0.1"}
 	p.client, p.admin = clientOf(p.file("site"), true), clientOf(p.file("admin"), false)
 	text := p.caddyfile("", site("all_down wait 60s", one))
-	config, err := adapt(strings.NewReplacer("SOCKET", p.file("site"), "grace_period 5s", "grace_period 1s").Replace(text))
+	config, err := adapt(strings.NewReplacer("SOCKET", p.file("site"), "grace_period 5s", "grace_period 2s").Replace(text))
 	if err == nil {
 		err = os.WriteFile(p.file("config"), config, 0o600)
 	}
