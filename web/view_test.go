@@ -243,10 +243,10 @@ func TestCausesAreTranslated(t *testing.T) {
 		"503":                           {"503 from POST /v1/chat", "POST /v1/chat 得到 503"},
 		"connection reset by peer":      {"connection reset from POST /v1/chat", "POST /v1/chat 连接被重置"},
 		"no response within 206ms":      {"no response within 206ms from POST /v1/chat", "POST /v1/chat 206ms 内没有应答"},
-		"200 with an error in the body": {"200 with an error in the body from POST", "POST /v1/chat 200，正文含错误"},
+		"200 with an error in the body": {"200 with an error in the body from POST", "POST /v1/chat 200，应答体含有错误"},
 		"timeout after 1.5s, at the request's deadline": {"timeout after 1.5s, at the deadline of the request", "POST /v1/chat 1.5s 后到达请求的时限"},
 		"silent for 10s":    {"silent for 10s from", "10s 内没有新数据"},
-		"body at 4 bytes/s": {"body at 4 bytes/s from", "正文速度仅 4 字节/秒"},
+		"body at 4 bytes/s": {"body at 4 bytes/s from", "应答体速度仅 4 字节/秒"},
 		"something unusual": {"something unusual from POST /v1/chat", "POST /v1/chat something unusual"},
 	} {
 		s.change(func() {
