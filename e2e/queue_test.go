@@ -154,8 +154,8 @@ func TestTriesEnd(t *testing.T) {
 // for another.
 func TestWaitingIsBounded(t *testing.T) {
 	one := newAPI(t, "one")
-	p := startCaddy(t, placeholders+"log_append waited {http.failover.waited}\n"+site("all_down wait 5s 2\n\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 60s\n\t\topen_max 60s\n\t}", one))
-	one.down()
+	p := startCaddy(t, placeholders+"log_append waited {http.failover.waited}\n"+site("all_down wait 5s 2", one))
+	p.order(http.MethodPost, "api/endpoints/one/drain", "") // no call is let in for a trial
 	leave, left := p.leaving("GET", "/")
 	defer leave()
 	p.awaitWaiting(1)
