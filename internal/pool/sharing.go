@@ -392,7 +392,8 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 const longestBetween = 5 * time.Second
 
 // betweenTrials returns the time until the next trial for calls with these routes, while all endpoints are out. All instances that have
-// calls at these endpoints, and for which they are out too, together make one trial each PollAllIn, as far as longestBetween allows.
+// calls at these endpoints, and for which they are out too, together make one trial each PollAllIn, as far as longestBetween allows. Endpoints
+// that nobody may try do not count.
 func (p *Pool) betweenTrials(r *Routes, now time.Time) time.Duration {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -401,6 +402,9 @@ func (p *Pool) betweenTrials(r *Routes, now time.Time) time.Duration {
 		m := p.memberLocked(t.State)
 		if f == nil || m == nil || m.shared.id == "" {
 			continue
+		}
+		if barred, held := m.KeptAway(now); barred || held || t.Weight == 0 {
+			continue // nobody tries it, whoever is there
 		}
 		trying := f.Opinion(m.shared.id, "", now).Trying
 		if r.trials != "" {
