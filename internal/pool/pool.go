@@ -126,9 +126,11 @@ func (p *Pool) Attach(h *Handler, config any) error {
 		key := endpoint.Key{Name: t.Name, Address: t.Address}
 		m := p.joinLocked(key)
 		m.refs++
-		m.shared.target, m.shared.id, p.sharedWith = t, "", nil
-		m.shared.twin = g.isTwin(key, t)
 		t.State = m.State
+		twin := g.isTwin(key, t)
+		if runs := p.generation.Load(); runs == nil || runs == g || m.shared.target == nil {
+			p.identifyLocked(m, t, twin)
+		}
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
@@ -174,14 +176,22 @@ func (p *Pool) Detach(h *Handler) {
 		g.cancel()
 		p.attached = slices.DeleteFunc(p.attached, func(other *Generation) bool { return other == g })
 		if p.generation.Load() == g && len(p.attached) > 0 {
-			p.generation.Store(p.attached[len(p.attached)-1])
+			g = p.attached[len(p.attached)-1]
+			p.generation.Store(g)
+			p.identifyAllLocked(g)
 		}
 	}
 	p.inheritLocked(h)
 	parted := h.Targets
 	h.parted.Store(&parted)
+	orphans := false
 	for _, t := range h.takeTargets() {
+		m := p.memberLocked(t.State)
 		p.releaseLocked(t.State)
+		orphans = orphans || m != nil && m.refs > 0 && m.shared.target == t
+	}
+	if runs := p.generation.Load(); orphans && runs != nil {
+		p.identifyAllLocked(runs)
 	}
 	p.checker.replan()
 	p.Poke()

@@ -80,7 +80,7 @@ const (
 type shared struct {
 	with   Fleet          // the fleet that was told; nil: none yet
 	id     string         // the endpoint's ID in the fleet
-	target *target.Target // the target of the first handler that has the endpoint
+	target *target.Target // the target of a handler that has the endpoint
 	twin   bool           // an endpoint before it has its URL and credentials, so its ID has its name too
 	own    said           // about the whole endpoint
 	scopes map[string]*said
@@ -115,6 +115,23 @@ func (g *Generation) isTwin(key endpoint.Key, t *target.Target) bool {
 		g.firsts[written] = key
 	}
 	return known && first != key
+}
+
+// identifyLocked notes which endpoint of the fleet a member is: that of a target. It needs Pool.Mu.
+func (p *Pool) identifyLocked(m *PoolMember, t *target.Target, twin bool) {
+	m.shared.target, m.shared.twin, m.shared.id, p.sharedWith = t, twin, "", nil
+}
+
+// identifyAllLocked notes which endpoints of the fleet the members are that a generation has. It is called when the pool runs by that
+// generation, not before: a configuration that does not start must not change what the fleet's drains and cooldowns concern. It needs Pool.Mu.
+func (p *Pool) identifyAllLocked(g *Generation) {
+	for _, h := range g.handlers {
+		for _, t := range h.Targets {
+			if m := p.memberLocked(t.State); m != nil && m.shared.target != t {
+				p.identifyLocked(m, t, g.isTwin(m.Key, t))
+			}
+		}
+	}
 }
 
 // of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
