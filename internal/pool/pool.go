@@ -61,6 +61,7 @@ type Pool struct {
 		failed uint64 // calls that had failed before it
 		scopes bool   // endpoints were available, but for no scope that has calls
 	}
+	wellSince time.Time // since when some endpoint serves and none is out, while an incident was left open; guarded by Mu
 	undecided undecided
 	poison    atomic.Uint64 // calls whose requests fail at every endpoint
 	NotKept   atomic.Uint64 // bodies not kept for lack of memory, since the pool was made
@@ -303,7 +304,9 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	}
 	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
 	if over == nil {
-		over = p.leftOpenLocked(now)
+		var next time.Time
+		over, next = p.leftOpenLocked(now)
+		at = endpoint.Earliest(at, next)
 	}
 	if over != nil {
 		collected = append(collected, *over)
