@@ -329,11 +329,12 @@ func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Eve
 	return true, collected
 }
 
-// liveLocked reports whether a configuration with the pool has started. Until then, the pool does nothing that anybody
-// could notice: Caddy may only be checking the configuration. It needs a generation and Pool.Mu.
+// liveLocked reports whether a configuration with the pool has started, or has a request: Caddy's server starts before its slowest app
+// has. Until then, the pool does nothing that anybody could notice: Caddy may only be checking the configuration. It needs a generation and
+// Pool.Mu.
 func (p *Pool) liveLocked() bool {
 	if !p.live {
-		p.live = p.generation.Load().Source == nil ||
+		p.live = p.generation.Load().Source == nil || p.Budget.Calls.Load() > 0 ||
 			slices.ContainsFunc(p.attached, func(g *Generation) bool { return isUsable(g.Source) })
 	}
 	return p.live
