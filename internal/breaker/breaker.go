@@ -226,8 +226,7 @@ type Breaker struct {
 	late    bool      // the latest check passed late
 	upheld  bool      // a check has passed
 	putOff  int       // trials of other instances in vain that made the period longer
-	leftTo  string    // the instance to which the latest trial was left; empty: none
-	awaited bool      // the result of that trial has not come
+	left    *left     // trials left to other instances; nil: none
 
 	Latest   checkState // result of the latest check
 	Flapping bool       // it opens and closes again and again
@@ -268,7 +267,7 @@ func (b *Breaker) Transition(to State, now time.Time, reason string) {
 	b.quick = quick{may: b.quick.may}
 	b.failures, b.grown, b.vain = 0, false, 0
 	b.late, b.quiet, b.stale, b.putOff = false, false, false, 0
-	b.leftTo, b.awaited = "", false
+	b.left = nil
 	b.goodSince, b.Worked, b.wary, b.trusted = now, false, false, time.Time{}
 	b.together = b.together && to != Closed
 	if to == Closed || to == ForcedClosed {

@@ -86,14 +86,20 @@ func (b *Breaker) TryAt(at time.Time) {
 // bounded because the endpoint may be reachable for this instance alone.
 const postponedFor = 20 * time.Minute
 
+// left are the instances to which a trial was left since the breaker's own last transition, and whether its result is awaited.
+type left map[string]bool
+
+// mostLeft bounds them. In postponedFor, more hardly make a trial.
+const mostLeft = 200
+
 // Postpone begins the open period anew, because another instance, by, has tried the endpoint in vain. The
 // period is longer each time, as after trials of its own. It does nothing later than postponedFor after the breaker's own last transition,
 // nor for a trial that was not left to that instance.
 func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
-	if b.State != Open || now.Sub(b.Changed) > postponedFor || b.leftTo == by && !b.awaited {
+	if b.State != Open || now.Sub(b.Changed) > postponedFor || !b.awaits(by) && !b.leave(by) {
 		return
 	}
-	b.leftTo, b.awaited = by, false
+	(*b.left)[by] = false
 	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
 		b.putOff++
 	}
@@ -104,16 +110,29 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
 	b.lastUntil(last)
 }
 
-// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. No instance gets two
-// in a row, because the endpoint may be out for that instance alone. It does nothing if at is later than postponedFor after the breaker's own
-// last transition.
+// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. Each instance gets one
+// before the breaker's own, because the endpoint may be out for a few instances alone, and they may try again and again. It does nothing if at is
+// later than postponedFor after the breaker's own last transition.
 func (b *Breaker) TryAfter(at time.Time, by string) {
-	if b.State != Open || b.leftTo == by || at.Sub(b.Changed) > postponedFor {
-		return
+	if b.State == Open && at.Sub(b.Changed) <= postponedFor && b.leave(by) {
+		b.lastUntil(at)
 	}
-	b.leftTo, b.awaited = by, true
-	b.lastUntil(at)
 }
+
+// leave leaves a trial to another instance, and reports whether it may have one.
+func (b *Breaker) leave(by string) bool {
+	if b.left == nil {
+		b.left = &left{}
+	}
+	if _, had := (*b.left)[by]; had || len(*b.left) >= mostLeft {
+		return false
+	}
+	(*b.left)[by] = true
+	return true
+}
+
+// awaits reports whether the result of another instance's trial is awaited.
+func (b *Breaker) awaits(by string) bool { return b.left != nil && (*b.left)[by] }
 
 // lastUntil makes the open period last at least until at.
 func (b *Breaker) lastUntil(at time.Time) {

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -112,15 +113,18 @@ func TestPostponeEnds(t *testing.T) {
 	b := new(Breaker)
 	b.Trip(began, &cfg, ReasonConsecutive)
 	now := began
-	for ; now.Sub(began) < postponedFor; now = now.Add(time.Second) {
-		b.Postpone(now, &cfg, []string{"a", "b"}[int(now.Sub(began)/time.Second)%2])
+	for n := 0; now.Sub(began) < postponedFor; now = now.Add(time.Second) {
+		if b.Until.Sub(now) <= time.Second {
+			n++
+			b.Postpone(now, &cfg, fmt.Sprint("late ", n))
+		}
 		if b.Tick(now, &cfg); b.State != Open {
 			t.Fatalf("it is %v after %v", b.State, now.Sub(began))
 		}
 	}
-	for range 10 { // seconds of the longest period, without jitter
+	for i := range 10 { // seconds of the longest period, without jitter
 		now = now.Add(time.Second)
-		b.Postpone(now, &cfg, "a")
+		b.Postpone(now, &cfg, fmt.Sprint("too late ", i))
 		b.Tick(now, &cfg)
 	}
 	if b.State != Recovering {
@@ -132,19 +136,25 @@ func TestPostponeEnds(t *testing.T) {
 	}
 }
 
-// TestNoInstanceTriesTwiceInARow checks that an instance that tries again and again in vain puts a breaker's own trial off once.
-func TestNoInstanceTriesTwiceInARow(t *testing.T) {
-	began, cfg := epoch, Defaults(time.Minute)
-	b := new(Breaker)
-	b.Trip(began, &cfg, ReasonConsecutive)
-	now := began
-	for ; b.State == Open && now.Sub(began) < time.Hour; now = now.Add(time.Second) {
-		b.TryAfter(now.Add(2*time.Second), "a")
-		b.Postpone(now.Add(500*time.Millisecond), &cfg, "a")
-		b.Tick(now, &cfg)
-	}
-	if took := now.Sub(began); took < cfg.OpenFor || took > 3*cfg.OpenFor {
-		t.Errorf("its own trial began after %v", took)
+// TestNoInstanceTriesTwiceBefore checks that instances that try again and again in vain put a breaker's own trial off once
+// each, and that invented ones without end put it off no longer than mostLeft real ones.
+func TestNoInstanceTriesTwiceBefore(t *testing.T) {
+	cfg := Defaults(time.Minute)
+	for _, others := range []int{1, 2, 3, 8, 1e6} {
+		b, now := new(Breaker), epoch
+		b.Trip(now, &cfg, ReasonConsecutive)
+		for n := 0; b.State == Open && now.Sub(epoch) < time.Hour; n++ {
+			by := fmt.Sprint("instance ", n%others)
+			b.TryAfter(now.Add(2*time.Second), by)
+			now = now.Add(500 * time.Millisecond)
+			b.Postpone(now, &cfg, by)
+			b.Tick(now, &cfg)
+		}
+		const each = 500 * time.Millisecond
+		least, most := cfg.OpenFor, time.Duration(min(others, mostLeft))*each+2*cfg.OpenMax
+		if took := now.Sub(epoch); took < least || took > most {
+			t.Errorf("beside %d that try, its own trial began after %v, want %v to %v", others, took, least, most)
+		}
 	}
 }
 

@@ -182,7 +182,7 @@ func (h *Handler) newDynamicLocked(address string) *target.Target {
 	default:
 		m := h.Pool.joinLocked(key)
 		m.refs++
-		m.shared.target, m.shared.id, h.Pool.sharedWith = t, "", nil
+		h.Pool.identifyLocked(m, t, false)
 		t.State = m.State
 	}
 	h.Dynamic.Known[address] = t
@@ -231,6 +231,7 @@ func (h *Handler) takeOver() {
 	h.Pool.Mu.Lock()
 	if h.Pool.generation.Load().serial < h.Generation.serial {
 		h.Pool.generation.Store(h.Generation)
+		h.Pool.identifyAllLocked(h.Generation)
 		_, news = h.Pool.rescopeLocked(h.Generation, time.Now(), nil)
 	}
 	h.Pool.Mu.Unlock()

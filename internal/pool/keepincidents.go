@@ -56,24 +56,40 @@ func (k *keeping) keepIncidents(ctx context.Context, p *Pool, now time.Time, tim
 	k.complain(p, nil, p.Incidents.Save(ctx, k.incidents.storage, p.incidentsKey(), now))
 }
 
+// untriedFor is for how long a pool must be well until an endpoint that gets no calls keeps an incident open no more.
+const untriedFor = 5 * time.Minute
+
 // leftOpenLocked returns the event of the end of an incident before which an earlier process ended: each of its endpoints
-// that the pool still has has served an attempt or passed a check since. It needs Pool.Mu.
-func (p *Pool) leftOpenLocked(now time.Time) *event.Event {
+// that the pool still has has served an attempt or passed a check since, or has had none for untriedFor while others served. It also returns
+// when to call it again; zero: after an event. It needs Pool.Mu.
+func (p *Pool) leftOpenLocked(now time.Time) (over *event.Event, due time.Time) {
 	names, open := p.Incidents.LeftOpen()
 	if !open || p.down.Load() || p.someOutLocked() {
-		return nil
+		p.wellSince = time.Time{}
+		return nil, time.Time{}
 	}
-	some := false
+	some, untried := false, false
 	for _, m := range p.Members {
 		well := m.total.Attempts.Successes() > 0 || m.PassedChecks()
-		if some = some || well; !well && slices.Contains(names, m.Name) {
-			return nil
+		some = some || well
+		if well || !slices.Contains(names, m.Name) {
+			continue
 		}
+		if m.total.Attempts.Counts().Calls > 0 {
+			return nil, time.Time{} // it has failed
+		}
+		untried = true
 	}
 	if !some {
-		return nil
+		return nil, time.Time{}
 	}
-	return p.Incidents.EndLeftOpen(now)
+	if p.wellSince.IsZero() || now.Before(p.wellSince) {
+		p.wellSince = now
+	}
+	if at := p.wellSince.Add(untriedFor); untried && now.Before(at) {
+		return nil, at
+	}
+	return p.Incidents.EndLeftOpen(now), time.Time{}
 }
 
 // incidentsKey returns the storage key of the incidents.

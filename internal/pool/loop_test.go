@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/apifailover/caddy-failover/internal/outcome"
 	"github.com/apifailover/caddy-failover/internal/target"
 )
@@ -88,5 +90,35 @@ func TestLoopParks(t *testing.T) {
 		time.Sleep(time.Minute)
 		settle(one.State, f, time.Now(), outcome.Success)
 		time.Sleep(watchAtMost) // the loop ends, or the bubble fails
+	})
+}
+
+// notStarted is the event source of a configuration that has not started.
+type notStarted struct{ noSubscribers }
+
+func (notStarted) Usable() bool { return false }
+
+// TestRequestsBeforeTheStartAreServedAsAfter: Caddy's server takes requests while other apps still start. Breakers that they open do not wait
+// for the last app.
+func TestRequestsBeforeTheStartAreServedAsAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newTestPool("starting")
+		defer p.Outbox.Close()
+		one := &target.Target{Name: "one", Address: "one:80", Weight: 1}
+		h := &Handler{Pool: p, Targets: []*target.Target{one}, Breaker: defaultBreaker(), Longest: 2 * time.Second, Logger: zap.NewNop(), Source: notStarted{}}
+		if err := p.Attach(h, h); err != nil {
+			t.Fatal(err)
+		}
+		defer p.Detach(h)
+		p.Rebuild(time.Now())
+		p.Turn()
+		h.GoLive()
+		for now := time.Now(); !isOpen(one.State, now); {
+			settle(one.State, begin(t, one.State, now, time.Second), now, outcome.FailedDial)
+		}
+		p.Tick(time.Now())
+		if r := h.Table.Load(); r == nil || r.Total > 0 {
+			t.Errorf("its table is %+v", r)
+		}
 	})
 }

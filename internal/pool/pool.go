@@ -61,6 +61,7 @@ type Pool struct {
 		failed uint64 // calls that had failed before it
 		scopes bool   // endpoints were available, but for no scope that has calls
 	}
+	wellSince time.Time // since when some endpoint serves and none is out, while an incident was left open; guarded by Mu
 	undecided undecided
 	poison    atomic.Uint64 // calls whose requests fail at every endpoint
 	NotKept   atomic.Uint64 // bodies not kept for lack of memory, since the pool was made
@@ -126,9 +127,11 @@ func (p *Pool) Attach(h *Handler, config any) error {
 		key := endpoint.Key{Name: t.Name, Address: t.Address}
 		m := p.joinLocked(key)
 		m.refs++
-		m.shared.target, m.shared.id, p.sharedWith = t, "", nil
-		m.shared.twin = g.isTwin(key, t)
 		t.State = m.State
+		twin := g.isTwin(key, t)
+		if runs := p.generation.Load(); runs == nil || runs == g || m.shared.target == nil {
+			p.identifyLocked(m, t, twin)
+		}
 	}
 	if p.generation.Load() == nil {
 		p.generation.Store(g)
@@ -174,14 +177,22 @@ func (p *Pool) Detach(h *Handler) {
 		g.cancel()
 		p.attached = slices.DeleteFunc(p.attached, func(other *Generation) bool { return other == g })
 		if p.generation.Load() == g && len(p.attached) > 0 {
-			p.generation.Store(p.attached[len(p.attached)-1])
+			g = p.attached[len(p.attached)-1]
+			p.generation.Store(g)
+			p.identifyAllLocked(g)
 		}
 	}
 	p.inheritLocked(h)
 	parted := h.Targets
 	h.parted.Store(&parted)
+	orphans := false
 	for _, t := range h.takeTargets() {
+		m := p.memberLocked(t.State)
 		p.releaseLocked(t.State)
+		orphans = orphans || m != nil && m.refs > 0 && m.shared.target == t
+	}
+	if runs := p.generation.Load(); orphans && runs != nil {
+		p.identifyAllLocked(runs)
 	}
 	p.checker.replan()
 	p.Poke()
@@ -293,7 +304,9 @@ func (p *Pool) tickLocked(now time.Time) (due time.Time, collected []event.Event
 	}
 	over, at := p.Incidents.Tick(now, p.someOutLocked(), p.down.Load(), p.totalsLocked())
 	if over == nil {
-		over = p.leftOpenLocked(now)
+		var next time.Time
+		over, next = p.leftOpenLocked(now)
+		at = endpoint.Earliest(at, next)
 	}
 	if over != nil {
 		collected = append(collected, *over)
@@ -316,11 +329,12 @@ func (p *Pool) rescopeLocked(g *Generation, now time.Time, collected []event.Eve
 	return true, collected
 }
 
-// liveLocked reports whether a configuration with the pool has started. Until then, the pool does nothing that anybody
-// could notice: Caddy may only be checking the configuration. It needs a generation and Pool.Mu.
+// liveLocked reports whether a configuration with the pool has started, or has a request: Caddy's server starts before its slowest app
+// has. Until then, the pool does nothing that anybody could notice: Caddy may only be checking the configuration. It needs a generation and
+// Pool.Mu.
 func (p *Pool) liveLocked() bool {
 	if !p.live {
-		p.live = p.generation.Load().Source == nil ||
+		p.live = p.generation.Load().Source == nil || p.Budget.Calls.Load() > 0 ||
 			slices.ContainsFunc(p.attached, func(g *Generation) bool { return isUsable(g.Source) })
 	}
 	return p.live

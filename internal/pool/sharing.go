@@ -80,7 +80,7 @@ const (
 type shared struct {
 	with   Fleet          // the fleet that was told; nil: none yet
 	id     string         // the endpoint's ID in the fleet
-	target *target.Target // the target of the first handler that has the endpoint
+	target *target.Target // the target of a handler that has the endpoint
 	twin   bool           // an endpoint before it has its URL and credentials, so its ID has its name too
 	own    said           // about the whole endpoint
 	scopes map[string]*said
@@ -115,6 +115,23 @@ func (g *Generation) isTwin(key endpoint.Key, t *target.Target) bool {
 		g.firsts[written] = key
 	}
 	return known && first != key
+}
+
+// identifyLocked notes which endpoint of the fleet a member is: that of a target. It needs Pool.Mu.
+func (p *Pool) identifyLocked(m *PoolMember, t *target.Target, twin bool) {
+	m.shared.target, m.shared.twin, m.shared.id, p.sharedWith = t, twin, "", nil
+}
+
+// identifyAllLocked notes which endpoints of the fleet the members are that a generation has. It is called when the pool runs by that
+// generation, not before: a configuration that does not start must not change what the fleet's drains and cooldowns concern. It needs Pool.Mu.
+func (p *Pool) identifyAllLocked(g *Generation) {
+	for _, h := range g.handlers {
+		for _, t := range h.Targets {
+			if m := p.memberLocked(t.State); m != nil && m.shared.target != t {
+				p.identifyLocked(m, t, g.isTwin(m.Key, t))
+			}
+		}
+	}
 }
 
 // of returns what was said about a scope, or about the whole endpoint if scope is empty; nil: nothing.
@@ -392,7 +409,8 @@ func (p *Pool) hintLocked(m *PoolMember, f *fleet.Fact, now time.Time, cfg *brea
 const longestBetween = 5 * time.Second
 
 // betweenTrials returns the time until the next trial for calls with these routes, while all endpoints are out. All instances that have
-// calls at these endpoints, and for which they are out too, together make one trial each PollAllIn, as far as longestBetween allows.
+// calls at these endpoints, and for which they are out too, together make one trial each PollAllIn, as far as longestBetween allows. Endpoints
+// that nobody may try do not count.
 func (p *Pool) betweenTrials(r *Routes, now time.Time) time.Duration {
 	p.Mu.Lock()
 	defer p.Mu.Unlock()
@@ -401,6 +419,9 @@ func (p *Pool) betweenTrials(r *Routes, now time.Time) time.Duration {
 		m := p.memberLocked(t.State)
 		if f == nil || m == nil || m.shared.id == "" {
 			continue
+		}
+		if barred, held := m.KeptAway(now); barred || held || t.Weight == 0 {
+			continue // nobody tries it, whoever is there
 		}
 		trying := f.Opinion(m.shared.id, "", now).Trying
 		if r.trials != "" {

@@ -169,6 +169,80 @@ func TestEndpointsOfOneURLAreApart(t *testing.T) {
 	})
 }
 
+// TestAConfigurationThatDoesNotStartChangesNothingShared checks that an endpoint is the same one for the fleet after a configuration
+// with other credentials for it, or with endpoints in another order, was loaded in vain.
+func TestAConfigurationThatDoesNotStartChangesNothingShared(t *testing.T) {
+	bearer := func(name, key string) *target.Target {
+		return &target.Target{
+			Name: name, Address: "one:80", Priority: 1, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer " + key}}},
+		}
+	}
+	for what, targets := range map[string][]*target.Target{
+		"other credentials": {bearer("one", "another key"), bearer("small", "key")},
+		"another order":     {bearer("small", "key"), bearer("one", "key")},
+		"one of two":        {bearer("small", "key")},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := fleettest.NewHub()
+				var edges []*edge
+				for _, name := range []string{"a", "b"} {
+					e := newEdge(t, hub, name, "key", bearer("small", "key"))
+					defer e.stop()
+					edges = append(edges, e)
+				}
+				time.Sleep(time.Second)
+				failed := &Handler{Pool: edges[0].Pool, ScopedBy: "json model", Targets: targets}
+				if err := edges[0].Attach(failed, 2); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				edges[0].Detach(failed)
+				time.Sleep(time.Second)
+				for _, name := range []string{"one", "small"} {
+					if _, err := edges[1].Operate(name, api.Order{Action: api.Drain}, time.Now()); err != nil {
+						t.Fatal(err)
+					}
+					soon()
+					for _, s := range edges[0].Status(time.Now()).Endpoints {
+						if s.Draining != (s.Name == name) {
+							t.Errorf("after a drain of %s, %s drains: %v", name, s.Name, s.Draining)
+						}
+					}
+					if _, err := edges[1].Operate(name, api.Order{Action: api.Enable}, time.Now()); err != nil {
+						t.Fatal(err)
+					}
+					soon()
+				}
+			})
+		})
+	}
+}
+
+// TestAReloadSharesItsCredentials checks that an endpoint whose credentials a reload replaces is another one for the fleet.
+func TestAReloadSharesItsCredentials(t *testing.T) {
+	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
+		next := &Handler{Pool: edges[0].Pool, ScopedBy: "json model", Targets: []*target.Target{
+			{Name: "one", Address: "one:80", Priority: 1, Weight: 1, Headers: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer new"}}}},
+		}}
+		if err := edges[0].Attach(next, 2); err != nil {
+			t.Fatal(err)
+		}
+		old := edges[0].id()
+		next.GoLive()
+		soon()
+		if edges[0].id() == old {
+			t.Error("the endpoint is the same as with the old credentials")
+		}
+		edges[0].Detach(edges[0].h)
+		edges[0].h = next
+		soon()
+		if edges[0].id() == old {
+			t.Error("it is the same again after the old configuration has ended")
+		}
+	})
+}
+
 func TestLongestHoldWinsUpToFiveMinutes(t *testing.T) {
 	fleetOf(t, 2, func(_ *fleettest.Hub, edges []*edge) {
 		edges[0].call(outcome.RateLimited, time.Hour)

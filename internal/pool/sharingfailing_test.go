@@ -113,38 +113,43 @@ func TestOneWithABrokenNetworkHarmsNobody(t *testing.T) {
 	})
 }
 
-// TestOneWithABrokenNetworkDelaysNoReturn checks that others return to an endpoint while an instance with a broken network
-// tries it again and again, since all its endpoints are out.
-func TestOneWithABrokenNetworkDelaysNoReturn(t *testing.T) {
-	fleetOf(t, 3, func(_ *fleettest.Hub, edges []*edge) {
-		for _, e := range edges {
-			for range 5 {
-				if e.status().State == "closed" {
-					e.fails(1)
+// TestBrokenNetworksDelayNoReturn checks that others return to an endpoint while instances with a broken network
+// try it again and again, since all their endpoints are out.
+func TestBrokenNetworksDelayNoReturn(t *testing.T) {
+	for broken := 1; broken <= 3; broken++ {
+		fleetOf(t, broken+2, func(_ *fleettest.Hub, edges []*edge) {
+			for _, e := range edges {
+				for range 5 {
+					if e.status().State == "closed" {
+						e.fails(1)
+					}
+				}
+				soon()
+			}
+			try := func(e *edge, how endpoint.Admission, takes time.Duration, o outcome.Outcome) {
+				f := &fakeAttempt{began: time.Now(), latency: takes, patience: time.Minute}
+				e.Watch(time.Minute)
+				ok := e.one().Acquire(f, time.Now(), e.breakerConfig(), nil, how)
+				time.Sleep(takes)
+				if ok {
+					e.one().Settle(f, time.Now(), e.breakerConfig(), o, true, endpoint.NoDoubt)
 				}
 			}
-			soon()
-		}
-		try := func(e *edge, how endpoint.Admission, takes time.Duration, o outcome.Outcome) {
-			f := &fakeAttempt{began: time.Now(), latency: takes, patience: time.Minute}
-			e.Watch(time.Minute)
-			ok := e.one().Acquire(f, time.Now(), e.breakerConfig(), nil, how)
-			time.Sleep(takes)
-			if ok {
-				e.one().Settle(f, time.Now(), e.breakerConfig(), o, true, endpoint.NoDoubt)
+			one, other := edges[broken], edges[broken+1]
+			for began := time.Now(); one.status().State != "closed" || other.status().State != "closed"; {
+				if time.Since(began) > time.Minute {
+					t.Fatalf("%d broken: after %v the others are %s and %s", broken, time.Since(began), one.status().State, other.status().State)
+				}
+				for _, e := range edges[:broken] {
+					try(e, endpoint.AdmitAllDown, 300*time.Millisecond, outcome.FailedStatus)
+				}
+				for range 10 {
+					try(one, endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
+					try(other, endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
+				}
 			}
-		}
-		for began := time.Now(); edges[1].status().State != "closed" || edges[2].status().State != "closed"; {
-			if time.Since(began) > time.Minute {
-				t.Fatalf("after %v the others are %s and %s", time.Since(began), edges[1].status().State, edges[2].status().State)
-			}
-			try(edges[0], endpoint.AdmitAllDown, 300*time.Millisecond, outcome.FailedStatus)
-			for range 10 {
-				try(edges[1], endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
-				try(edges[2], endpoint.AdmitNormally, 15*time.Millisecond, outcome.Success)
-			}
-		}
-	})
+		})
+	}
 }
 
 // TestHintsWithoutEndCloseNothing: instances that tell again and again that an endpoint is out, broken or invented, make

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apifailover/caddy-failover/internal/api"
 	"github.com/apifailover/caddy-failover/internal/endpoint"
 	"github.com/apifailover/caddy-failover/internal/fleettest"
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -15,7 +16,10 @@ func (e *edge) trials(o outcome.Outcome) (n int) {
 	if e.one().For("").Available(now, e.breakerConfig()) > 0 || !e.TrialDue(e.h.currentTable(), now) {
 		return 0
 	}
-	for _, t := range e.h.Targets {
+	for _, t := range e.h.currentTable().Targets {
+		if t.Weight == 0 {
+			continue
+		}
 		f := &fakeAttempt{began: now, latency: time.Millisecond, patience: time.Minute}
 		e.Watch(time.Minute)
 		if t.State.Acquire(f, now, e.breakerConfig(), nil, endpoint.AdmitAllDown) {
@@ -112,4 +116,50 @@ func TestInstancesShareTheTrialsOfADeadPool(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEndpointsOutOfServiceMultiplyNoTrials: an endpoint that nobody may try has no trials that instances could share, so it does not
+// make them try the others more often.
+func TestEndpointsOutOfServiceMultiplyNoTrials(t *testing.T) {
+	for name, away := range map[string]func(edges []*edge) error{
+		"drained": func(edges []*edge) error {
+			_, err := edges[0].Operate("two", api.Order{Action: api.Drain}, time.Now())
+			return err
+		},
+		"weight 0": func(edges []*edge) error {
+			_, err := edges[0].Operate("two", api.Order{Action: api.Set, Weight: api.Change[float64]{Made: true, Value: new(float64)}}, time.Now())
+			return err
+		},
+		"in cooldown": func(edges []*edge) error {
+			two := edges[0].h.Targets[1].State
+			f := begin(edges[0].t, two, time.Now(), time.Minute)
+			f.RetryAfter = time.Minute
+			edges[0].Watch(time.Minute)
+			two.Settle(f, time.Now(), edges[0].breakerConfig(), outcome.RateLimited, true, endpoint.NoDoubt)
+			return nil
+		},
+	} {
+		fleetOf(t, 12, func(_ *fleettest.Hub, edges []*edge) {
+			if err := away(edges); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			for _, e := range edges {
+				for now := time.Now(); !isOpen(e.one(), now); {
+					e.Watch(time.Minute)
+					settle(e.one(), begin(t, e.one(), now, time.Minute), now, outcome.FailedDial)
+				}
+			}
+			sum := 0
+			for range 30 * 20 {
+				time.Sleep(50 * time.Millisecond)
+				for _, e := range edges {
+					sum += e.trials(outcome.FailedDial)
+				}
+			}
+			if sum > 30*8 {
+				t.Errorf("%s: together they make %d trials in 30 s", name, sum)
+			}
+		})
+	}
 }
