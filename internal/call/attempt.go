@@ -52,6 +52,7 @@ type Attempt struct {
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
 	tries   uint8  // HTTP/2 connections that the transport has sent the request on
+	refused bool   // leaveRefused has ended it
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
 }

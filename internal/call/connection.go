@@ -55,16 +55,51 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 	a.set(connected)
 	if c != nil && c.IsHTTP2() {
 		if a.tries++; a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1 {
-			a.expire(endpoint.EndedByTimeout)
+			a.leaveRefused(time.Now())
 		}
 	}
 }
 
-// mostTries is how often an attempt's request may be sent over HTTP/2. The transport sends a request again
-// that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to half
-// a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
-// but a request of any method may move on. Without retries the transport goes on.
-const mostTries = 2
+const (
+	// mostTries is how often an attempt's request may be sent over HTTP/2, if the call can go on. The transport sends a
+	// request again that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to
+	// half a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
+	// but a request of any method may move on.
+	mostTries = 2
+	// lastTry is the same for a call that cannot go on. After REFUSED_STREAM it is the transport's own bound; after
+	// GOAWAY the transport has none, and makes no pauses.
+	lastTry = 8
+)
+
+// leaveRefused ends an attempt that the endpoint's HTTP/2 layer has refused, if the call goes on or the attempt
+// has had its last try. Otherwise the transport goes on, as it does without retries: an endpoint that takes few requests at
+// once serves all that come together after a while. The request's goroutine calls it before it sends the request.
+func (a *Attempt) leaveRefused(now time.Time) {
+	c, x := a.Call, a.race()
+	if x != nil {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+	}
+	a.mu.Lock()
+	if a.endedWhy() != endpoint.NotEnded || !a.first.CompareAndSwap(0, givenUp) {
+		a.mu.Unlock()
+		return
+	}
+	if a.dial() == nil && a.tries <= lastTry { // a rival has no next attempt
+		var next *Attempt
+		if x == nil || !x.helpsLocked() {
+			next = c.planAfterRefusals(now, a)
+		}
+		if next == nil {
+			a.first.Store(0)
+			a.mu.Unlock()
+			return
+		}
+		c.extra().reserved = next
+	}
+	a.refused = true
+	a.endAndUnlock(endpoint.EndedByTimeout)
+}
 
 // Dialed implements link.Dialer.
 func (a *Attempt) Dialed() { a.set(dialed) }
@@ -113,7 +148,7 @@ func (a *Attempt) sentNothing() bool {
 // wasRefused reports whether an attempt with this outcome is over because the endpoint has processed nothing of its
 // request on several HTTP/2 connections.
 func (a *Attempt) wasRefused(o outcome.Outcome) bool {
-	return o == outcome.FailedTimeout && a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1
+	return o == outcome.FailedTimeout && a.refused
 }
 
 // unprocessed reports whether the endpoint certainly has not processed the request of an attempt with this outcome, and

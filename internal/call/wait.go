@@ -131,7 +131,7 @@ func (c *Call) needs(now time.Time) (least time.Duration) {
 // in a few words what was wrong with the attempt.
 func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time) bool {
 	h := c.Handler
-	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
+	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.Current.wasRefused(o) && !c.allows(o) {
 		return false
 	}
 	out := h.allOut(c, now)
