@@ -276,7 +276,7 @@ func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	if o == outcome.Cancelled {
 		a.leaveSilent(now)
 	} else {
-		a.diedWith(o)
+		a.diedWith(o, nil)
 	}
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)

@@ -1,7 +1,9 @@
 package call
 
 import (
+	"errors"
 	"net/http/httptrace"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -168,14 +170,14 @@ func (a *Attempt) unprocessed(o outcome.Outcome) bool {
 // diedWith notes that an attempt failed because its connection died: it carries nothing any more and
 // has been retired, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
 // speaks of the endpoint. So it is with idle HTTP/1 connections, which an endpoint that restarts, or
-// something on the way to it, has forgotten.
-func (a *Attempt) diedWith(o outcome.Outcome) {
+// something on the way to it, has forgotten. err is the error of the round trip; nil: it brought a response.
+func (a *Attempt) diedWith(o outcome.Outcome, err error) {
 	c := a.conn.Load()
 	switch {
 	case c == nil:
 		return
 	case !c.IsHTTP2():
-		a.DiedWith = o == outcome.FailedReset && a.wasForgotten()
+		a.DiedWith = o == outcome.FailedReset && a.wasForgotten(err)
 		a.DiedAgain = a.DiedWith && c.Fails()
 		return
 	}
@@ -188,11 +190,12 @@ func (a *Attempt) diedWith(o outcome.Outcome) {
 	a.DiedAgain = a.DiedWith && c.Fails()
 }
 
-// wasForgotten reports whether a failed request got an HTTP/1 connection that had been idle, and brought
-// nothing any more.
-func (a *Attempt) wasForgotten() bool {
+// wasForgotten reports whether a failed request got an HTTP/1 connection that had been idle, and that the other side did not
+// know any more: it answered with a reset. An endpoint that fails at the request ends the connection in order, as a rule.
+func (a *Attempt) wasForgotten(err error) bool {
 	c := a.conn.Load()
-	return c != nil && !c.IsHTTP2() && a.reused && c.Brought() == a.before.brought
+	return c != nil && !c.IsHTTP2() && a.reused && c.Brought() == a.before.brought &&
+		(errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
 // leaveSilent retires the HTTP/2 connection of a response that its client has left, if nothing has arrived on
