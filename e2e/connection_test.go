@@ -375,16 +375,20 @@ func TestRequestsOfADeadConnectionAreOneFailure(t *testing.T) {
 }
 
 // TestForgottenIdleConnections has an endpoint forget its idle connections, as one does that restarts. Requests that
-// are not sent again must find that out once for all of them, and the endpoint must stay in service.
+// are not sent again must find that out once for all of them, and the endpoint must stay in service. An endpoint that ends
+// its connections at requests has not forgotten them: each of these failures counts.
 func TestForgottenIdleConnections(t *testing.T) {
 	const many = 10
-	start := func(t *testing.T) (p *proxy, forget func()) {
+	start := func(t *testing.T, fails bool) (p *proxy, forget func()) {
 		var age, there atomic.Int64
 		all := make(chan struct{})
 		address := listening(t, func(conn net.Conn) {
 			made := age.Load()
 			for r := bufio.NewReader(conn); ; {
 				if _, err := http.ReadRequest(r); err != nil {
+					return
+				}
+				if fails && age.Load() > 0 {
 					return
 				}
 				if made != age.Load() {
@@ -407,7 +411,7 @@ func TestForgottenIdleConnections(t *testing.T) {
 		return p, func() { age.Add(1) }
 	}
 	t.Run("one by one", func(t *testing.T) {
-		p, forget := start(t)
+		p, forget := start(t, false)
 		forget()
 		lost := 0
 		for range 5 {
@@ -421,11 +425,19 @@ func TestForgottenIdleConnections(t *testing.T) {
 		p.wantTotals("one", totals{Attempts: many + 5, Successes: uint64(many + 5 - lost), Failures: uint64(lost)})
 	})
 	t.Run("at once", func(t *testing.T) {
-		p, forget := start(t)
+		p, forget := start(t, false)
 		forget()
 		p.lost(many, func() bool { return p.call("POST", "/", "").status == 200 })
 		p.wantState("one", "closed")
 		p.call("POST", "/", "").want(t, "afterwards", 200, "one")
+	})
+	t.Run("ended at requests", func(t *testing.T) {
+		p, fail := start(t, true)
+		fail()
+		if lost := p.lost(many, func() bool { return p.call("POST", "/", "").status == 200 }); lost != many {
+			t.Errorf("%d of %d lost", lost, many)
+		}
+		p.wantState("one", "open")
 	})
 }
 

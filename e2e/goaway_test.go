@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,19 +81,46 @@ func TestAnEndpointThatOnlyDrainsIsLeft(t *testing.T) {
 }
 
 // TestAnEndpointThatRefusesForAMoment checks that a request stays with the only endpoint, and does not count against it,
-// if it is answered after several refusals.
+// if it is answered after several refusals: also if it may make no attempt more, or its method allows none.
 func TestAnEndpointThatRefusesForAMoment(t *testing.T) {
-	for retry, want := range map[string]totals{
-		"":            {Attempts: 2, Successes: 1, Failures: 1},
-		"retry off\n": {Attempts: 1, Successes: 1},
+	const quick = "breaker {\nconsecutive_failures 1\n}\n"
+	for _, test := range []struct {
+		options string
+		refused int64
+		want    totals // zero: any, with one success
+	}{
+		{quick, 3, totals{Attempts: 2, Successes: 1, Failures: 1}},
+		{quick + "retry off", 3, totals{Attempts: 1, Successes: 1}},
+		{quick + "retry {\nbudget 0 0\n}", 6, totals{Attempts: 1, Successes: 1}},
+		{quick + "retry {\nattempts 2\n}", 6, totals{Attempts: 2, Successes: 1, Failures: 1}},
+		{"all_down wait 1h\nbreaker off", 30, totals{}},
 	} {
-		t.Run(retry, func(t *testing.T) {
+		t.Run(test.options, func(t *testing.T) {
 			like := newTLSAPI(t, "two")
-			one := draining(t, like, true, 3)
-			p := startCaddy(t, site(retry+"breaker {\nconsecutive_failures 1\n}\ntransport http {\ntls_trust_pool file "+like.certificate(t)+"\n}", one))
+			one := draining(t, like, true, test.refused)
+			p := startCaddy(t, site(test.options+"\ntransport http {\ntls_trust_pool file "+like.certificate(t)+"\n}", one))
 			p.call("POST", "/", "x").want(t, "POST", 200, "")
-			p.wantTotals("one", want)
+			if test.want != (totals{}) {
+				p.wantTotals("one", test.want)
+			}
 			p.wantState("one", "closed")
 		})
 	}
+}
+
+// TestABurstAtAnEndpointOfFewStreams sends many requests at once to the only endpoint, which takes few at a time on a
+// connection and refuses the others. None may be lost, and the endpoint is not at fault, although the budget of retries is used up.
+func TestABurstAtAnEndpointOfFewStreams(t *testing.T) {
+	one := &api{name: "one", tls: true}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(one.fine))
+	server.EnableHTTP2 = true
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 2}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	one.address = server.Listener.Addr().String()
+	p := startCaddy(t, site("timeout 1h\nretry {\nbudget 0 0\n}\ntransport http {\ntls_insecure_skip_verify\n}", one))
+	if lost := p.lost(50, func() bool { return p.call("POST", "/", "x").status == 200 }); lost > 0 {
+		t.Errorf("%d are lost", lost)
+	}
+	p.wantState("one", "closed")
 }

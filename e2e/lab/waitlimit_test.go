@@ -98,3 +98,31 @@ func TestWaitingCallsLeaveTimeForTheirResponse(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsWhoseResponsesTakeMostOfTheDeadlineWait drains the only endpoint for a moment. A call must wait for it, however much of
+// the deadline its response usually takes.
+func TestCallsWhoseResponsesTakeMostOfTheDeadlineWait(t *testing.T) {
+	for _, takes := range []time.Duration{time.Second, 7 * time.Second, 8 * time.Second, 9 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLab(t, "failover {\nname lab\nall_down wait 1m\nretry {\ndeadline 10s\n}\nendpoint http://one:1 {\nname one\n}\n}")
+			defer l.close()
+			l.on("one:1", after(takes, http.StatusOK))
+			var wg sync.WaitGroup
+			for range 100 {
+				wg.Go(func() { l.call("GET", "/", "") })
+				time.Sleep(100 * time.Millisecond)
+			}
+			wg.Wait()
+			l.endpoint("one").order("drain", "")
+			synctest.Wait()
+			wg.Go(func() {
+				if w := l.call("GET", "/", ""); w.Code != http.StatusOK {
+					t.Errorf("with responses in %v, a call gets %d", takes, w.Code)
+				}
+			})
+			time.Sleep(500 * time.Millisecond)
+			l.endpoint("one").order("enable", "")
+			wg.Wait()
+		})
+	}
+}

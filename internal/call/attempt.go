@@ -52,6 +52,7 @@ type Attempt struct {
 	reused  bool   // conn was idle before the request
 	paused  bool   // it begins after a backoff
 	tries   uint8  // HTTP/2 connections that the transport has sent the request on
+	refused bool   // leaveRefused has ended it
 	final   bool   // its answer goes to the client; used by the request's goroutine, then by the body's reader
 	repeats uint16 // earlier attempts of the call in a row at the same endpoint
 }
@@ -275,7 +276,7 @@ func (a *Attempt) settleAnswer(what string, now time.Time, o outcome.Outcome) {
 	if o == outcome.Cancelled {
 		a.leaveSilent(now)
 	} else {
-		a.diedWith(o)
+		a.diedWith(o, nil)
 	}
 	a.Target.State.SettleAnswerFor(what, a, now, a.Call.Handler.BreakerConfig(), o, a.final)
 	a.end(endpoint.EndedNormally)

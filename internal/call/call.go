@@ -51,26 +51,27 @@ const MaxAttempts = math.MaxUint16
 
 // extras are the parts that few calls need.
 type extras struct {
-	looked  reverseproxy.UpstreamPool // the dynamic upstreams that the proxy looked up
-	refusal error                     // the error that the next round trip returns; nil: it makes an attempt
-	kept    *keptAnswer               // an answer to fall back on; nil: none
-	movedOn []*Attempt                // attempts whose answers matched a rule that moves the call on
-	unfit   *unfit                    // why the body cannot be edited; nil: it can
-	failed  suspects                  // attempts whose failures may be the request's own fault
-	unlike  bool                      // the call was let through although all endpoints are out
-	saved   bool                      // the call moved on from a failure; a good answer then counts as a saved call
-	asked   int64                     // the tokens that the call may use, as TokenRules.asked; 0: unknown
-	model   string                    // the model that the call names, if endpoints have names of models
-	whole   bool                      // the body is in memory, and is a JSON object
-	skipped bool                      // an endpoint was skipped because the body is unfit
-	wait    wait
-	refused *refusal      // why the call got no endpoint; nil: it was not refused
-	status  int           // the status of the answer that the proxy has, if the proxy may drop it
-	repeats tristate      // whether lb_retry_match lets the request be sent again
-	own     http.Header   // the client's credentials, if some endpoints get them
-	spans   *spans        // set if the call is traced
-	scope   string        // the call's scope; empty: it has none
-	rare    endpoint.Rare // memory for Attempt.Concern of the first attempt
+	looked   reverseproxy.UpstreamPool // the dynamic upstreams that the proxy looked up
+	refusal  error                     // the error that the next round trip returns; nil: it makes an attempt
+	kept     *keptAnswer               // an answer to fall back on; nil: none
+	movedOn  []*Attempt                // attempts whose answers matched a rule that moves the call on
+	unfit    *unfit                    // why the body cannot be edited; nil: it can
+	failed   suspects                  // attempts whose failures may be the request's own fault
+	reserved *Attempt                  // the attempt after one that leaveRefused has ended; nil: none
+	unlike   bool                      // the call was let through although all endpoints are out
+	saved    bool                      // the call moved on from a failure; a good answer then counts as a saved call
+	asked    int64                     // the tokens that the call may use, as TokenRules.asked; 0: unknown
+	model    string                    // the model that the call names, if endpoints have names of models
+	whole    bool                      // the body is in memory, and is a JSON object
+	skipped  bool                      // an endpoint was skipped because the body is unfit
+	wait     wait
+	refused  *refusal      // why the call got no endpoint; nil: it was not refused
+	status   int           // the status of the answer that the proxy has, if the proxy may drop it
+	repeats  tristate      // whether lb_retry_match lets the request be sent again
+	own      http.Header   // the client's credentials, if some endpoints get them
+	spans    *spans        // set if the call is traced
+	scope    string        // the call's scope; empty: it has none
+	rare     endpoint.Rare // memory for Attempt.Concern of the first attempt
 }
 
 // extra returns the call's extras, for writing.

@@ -1,7 +1,9 @@
 package call
 
 import (
+	"errors"
 	"net/http/httptrace"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -55,16 +57,51 @@ func (a *Attempt) gotConn(info httptrace.GotConnInfo) {
 	a.set(connected)
 	if c != nil && c.IsHTTP2() {
 		if a.tries++; a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1 {
-			a.expire(endpoint.EndedByTimeout)
+			a.leaveRefused(time.Now())
 		}
 	}
 }
 
-// mostTries is how often an attempt's request may be sent over HTTP/2. The transport sends a request again
-// that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to half
-// a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
-// but a request of any method may move on. Without retries the transport goes on.
-const mostTries = 2
+const (
+	// mostTries is how often an attempt's request may be sent over HTTP/2, if the call can go on. The transport sends a
+	// request again that the endpoint has not processed (GOAWAY, REFUSED_STREAM): at once, then after pauses of 1 s to
+	// half a minute. An endpoint that is well takes the second, so the attempt is over like one whose timeout has passed,
+	// but a request of any method may move on.
+	mostTries = 2
+	// lastTry is the same for a call that cannot go on. After REFUSED_STREAM it is the transport's own bound; after
+	// GOAWAY the transport has none, and makes no pauses.
+	lastTry = 8
+)
+
+// leaveRefused ends an attempt that the endpoint's HTTP/2 layer has refused, if the call goes on or the attempt
+// has had its last try. Otherwise the transport goes on, as it does without retries: an endpoint that takes few requests at
+// once serves all that come together after a while. The request's goroutine calls it before it sends the request.
+func (a *Attempt) leaveRefused(now time.Time) {
+	c, x := a.Call, a.race()
+	if x != nil {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+	}
+	a.mu.Lock()
+	if a.endedWhy() != endpoint.NotEnded || !a.first.CompareAndSwap(0, givenUp) {
+		a.mu.Unlock()
+		return
+	}
+	if a.dial() == nil && a.tries <= lastTry { // a rival has no next attempt
+		var next *Attempt
+		if x == nil || !x.helpsLocked() {
+			next = c.planAfterRefusals(now, a)
+		}
+		if next == nil {
+			a.first.Store(0)
+			a.mu.Unlock()
+			return
+		}
+		c.extra().reserved = next
+	}
+	a.refused = true
+	a.endAndUnlock(endpoint.EndedByTimeout)
+}
 
 // Dialed implements link.Dialer.
 func (a *Attempt) Dialed() { a.set(dialed) }
@@ -113,7 +150,7 @@ func (a *Attempt) sentNothing() bool {
 // wasRefused reports whether an attempt with this outcome is over because the endpoint has processed nothing of its
 // request on several HTTP/2 connections.
 func (a *Attempt) wasRefused(o outcome.Outcome) bool {
-	return o == outcome.FailedTimeout && a.tries > mostTries && a.Call.Handler.Retry.Attempts > 1
+	return o == outcome.FailedTimeout && a.refused
 }
 
 // unprocessed reports whether the endpoint certainly has not processed the request of an attempt with this outcome, and
@@ -133,14 +170,14 @@ func (a *Attempt) unprocessed(o outcome.Outcome) bool {
 // diedWith notes that an attempt failed because its connection died: it carries nothing any more and
 // has been retired, or it ended. All attempts on an HTTP/2 connection die with it, so only the first of them
 // speaks of the endpoint. So it is with idle HTTP/1 connections, which an endpoint that restarts, or
-// something on the way to it, has forgotten.
-func (a *Attempt) diedWith(o outcome.Outcome) {
+// something on the way to it, has forgotten. err is the error of the round trip; nil: it brought a response.
+func (a *Attempt) diedWith(o outcome.Outcome, err error) {
 	c := a.conn.Load()
 	switch {
 	case c == nil:
 		return
 	case !c.IsHTTP2():
-		a.DiedWith = o == outcome.FailedReset && a.wasForgotten()
+		a.DiedWith = o == outcome.FailedReset && a.wasForgotten(err)
 		a.DiedAgain = a.DiedWith && c.Fails()
 		return
 	}
@@ -153,11 +190,12 @@ func (a *Attempt) diedWith(o outcome.Outcome) {
 	a.DiedAgain = a.DiedWith && c.Fails()
 }
 
-// wasForgotten reports whether a failed request got an HTTP/1 connection that had been idle, and brought
-// nothing any more.
-func (a *Attempt) wasForgotten() bool {
+// wasForgotten reports whether a failed request got an HTTP/1 connection that had been idle, and that the other side did not
+// know any more: it answered with a reset. An endpoint that fails at the request ends the connection in order, as a rule.
+func (a *Attempt) wasForgotten(err error) bool {
 	c := a.conn.Load()
-	return c != nil && !c.IsHTTP2() && a.reused && c.Brought() == a.before.brought
+	return c != nil && !c.IsHTTP2() && a.reused && c.Brought() == a.before.brought &&
+		(errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE))
 }
 
 // leaveSilent retires the HTTP/2 connection of a response that its client has left, if nothing has arrived on

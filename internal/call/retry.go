@@ -104,7 +104,10 @@ func (r *RetryRules) backoff(n int) time.Duration {
 // Plan reserves the next attempt of a call whose attempt failed at now. It returns nil if the client
 // gets the failure.
 func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt {
-	if !failed.wasRefused(o) && !c.allows(o) || !c.mayGoOn(now) {
+	if failed.wasRefused(o) {
+		return c.afterRefusals(now, failed)
+	}
+	if !c.allows(o) || !c.mayGoOn(now) {
 		return nil
 	}
 	if !c.takeRetry(now) {
@@ -114,12 +117,6 @@ func (c *Call) Plan(now time.Time, failed *Attempt, o outcome.Outcome) *Attempt 
 		return next
 	}
 	next := c.planOther(now, failed)
-	if next == nil && failed.wasRefused(o) {
-		next = c.planAgain(now, failed, rand.N(refusedPause), endpoint.AdmitNormally)
-		if next != nil {
-			failed.Target.State.Resolve(&failed.Ticket, now, c.Handler.BreakerConfig(), false)
-		}
-	}
 	if next == nil {
 		c.Handler.Pool.Budget.GiveBack()
 		return nil
@@ -214,8 +211,40 @@ func (c *Call) planSame(now time.Time, failed *Attempt, o outcome.Outcome) *Atte
 
 // refusedPause is the longest pause before another attempt at an HTTP/2 endpoint that has refused the request, if there
 // is no other. It may take only a few requests at once on a connection, while the transport sends those that come
-// together on the same new one. Then it is not at fault; if it goes on refusing, the last attempt counts.
+// together on the same new one.
 const refusedPause = 200 * time.Millisecond
+
+// planAfterRefusals reserves the next attempt of a call whose request an HTTP/2 endpoint refuses; nil if it cannot. Then it
+// does not change the call's exclusions.
+func (c *Call) planAfterRefusals(now time.Time, refused *Attempt) *Attempt {
+	if !c.mayGoOn(now) || !c.takeRetry(now) {
+		return nil
+	}
+	tried := c.excluded
+	next := c.planOther(now, refused)
+	if next == nil {
+		next = c.planAgain(now, refused, rand.N(refusedPause), endpoint.AdmitNormally)
+	}
+	if next == nil {
+		c.Handler.Pool.Budget.GiveBack()
+		c.excluded = tried
+	}
+	return next
+}
+
+// afterRefusals returns the attempt that planAfterRefusals has reserved; nil: none. An endpoint to which the call goes again
+// is not at fault.
+func (c *Call) afterRefusals(now time.Time, refused *Attempt) *Attempt {
+	if c.extras == nil {
+		return nil
+	}
+	next := c.extras.reserved
+	c.extras.reserved = nil
+	if next != nil && next.Target == refused.Target {
+		refused.Target.State.Resolve(&refused.Ticket, now, c.Handler.BreakerConfig(), false)
+	}
+	return next
+}
 
 // planAgain reserves another attempt at the endpoint that failed, after a pause; nil if it is too late, or the endpoint
 // does not take it.

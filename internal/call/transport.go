@@ -62,7 +62,7 @@ func (t *Transport) usable(out *http.Request, resp *http.Response) (*http.Respon
 func (c *Call) failed(a *Attempt, err error, now time.Time) error {
 	defer c.leaveBody()
 	o := c.blame(a, err, now)
-	a.diedWith(o)
+	a.diedWith(o, err)
 	what := ""
 	if o.Failed() || a.endedWhy() == endpoint.EndedByRescue {
 		what = a.whatFailed(err, now)
@@ -181,7 +181,7 @@ func (c *Call) blame(a *Attempt, err error, now time.Time) outcome.Outcome {
 		return outcome.FailedReset // the handshake was complete, so the endpoint may have acted
 	case o == outcome.FailedReset && outcome.StreamRefused(err):
 		a.RefusedAlone = true
-	case o == outcome.FailedReset && a.wasForgotten():
+	case o == outcome.FailedReset && a.wasForgotten(err):
 		a.conn.Load().Retire(true, now) // the other idle connections may be forgotten, too
 	}
 	return o

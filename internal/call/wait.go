@@ -113,7 +113,8 @@ func (c *Call) waitsUntil(now time.Time) (until time.Time) {
 
 // needs returns the time that a call needs before its deadline: a quarter more than three of four responses take to begin at
 // the fastest endpoint of the call. If that is unknown, it is a tenth of the deadline. A call with less time left would often
-// take the place of others in vain; one with more may still be served, although responses are sometimes slow.
+// take the place of others in vain; one with more may still be served, although responses are sometimes slow. So may one whose
+// responses take nearly the whole deadline: it waits for a tenth of it.
 func (c *Call) needs(now time.Time) (least time.Duration) {
 	for _, t := range c.routes(now).Targets {
 		if t.Weight <= 0 || !c.takes(t) {
@@ -123,7 +124,8 @@ func (c *Call) needs(now time.Time) (least time.Duration) {
 			least = took
 		}
 	}
-	return cmp.Or(least+least/4, c.Handler.Retry.Deadline/10)
+	deadline := c.Handler.Retry.Deadline
+	return min(cmp.Or(least+least/4, deadline/10), deadline-deadline/10)
 }
 
 // waitsFor makes a call whose attempt failed wait for an endpoint, which may be the same one, and
@@ -131,7 +133,7 @@ func (c *Call) needs(now time.Time) (least time.Duration) {
 // in a few words what was wrong with the attempt.
 func (c *Call) waitsFor(o outcome.Outcome, what string, err error, now time.Time) bool {
 	h := c.Handler
-	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.allows(o) {
+	if c.keptAnswer() != nil || !h.Wait.repeats() || h.Retry.Attempts < 2 || !c.Current.wasRefused(o) && !c.allows(o) {
 		return false
 	}
 	out := h.allOut(c, now)

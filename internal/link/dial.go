@@ -12,14 +12,18 @@ import (
 // A dialFunc dials an address, like http.Transport.DialContext.
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// A Redirect is called when the dial of a name begins. It returns a function that returns the contexts of later dials: in
+// them, a transport's DialContext takes an address instead of the name that the request has. The request may be over by then, so
+// the contexts must show its values as they are now.
+type Redirect func(ctx context.Context) (at func(addr string) context.Context)
+
 // stagger is how long the dial of one address of a name goes on alone. net dials the addresses of a family one
 // after another, and gives each 2 s or more, which may be all the time that there is.
 const stagger = 300 * time.Millisecond
 
 // anyAddress returns a function that dials like dial, and dials one more address of a name after each stagger,
-// of the same family. The first connection wins. at returns the context in which dial takes an address of
-// the name instead of the name.
-func anyAddress(dial dialFunc, at func(ctx context.Context, addr string) context.Context) dialFunc {
+// of the same family. The first connection wins. See Watch for at.
+func anyAddress(dial dialFunc, at Redirect) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil || net.ParseIP(host) != nil || !strings.HasPrefix(network, "tcp") {
@@ -27,7 +31,8 @@ func anyAddress(dial dialFunc, at func(ctx context.Context, addr string) context
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		x := &others{stop: cancel, dial: func(addr string) (net.Conn, error) { return dial(at(ctx, addr), network, addr) }}
+		atAddress := at(ctx)
+		x := &others{stop: cancel, dial: func(addr string) (net.Conn, error) { return dial(atAddress(addr), network, addr) }}
 		conn, err := dial(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{DNSDone: func(found httptrace.DNSDoneInfo) {
 			x.dialLater(afterFirst(found.Addrs, port))
 		}}), network, addr)

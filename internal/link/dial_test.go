@@ -63,6 +63,7 @@ func TestAnyAddress(t *testing.T) {
 						return nil, ctx.Err()
 					}
 				}
+				began := time.Now()
 				dial := anyAddress(func(ctx context.Context, _, addr string) (net.Conn, error) {
 					if at, ok := ctx.Value(addressKey{}).(string); ok {
 						mu.Lock()
@@ -84,10 +85,12 @@ func TestAnyAddress(t *testing.T) {
 						}
 					}
 					return nil, err
-				}, func(ctx context.Context, addr string) context.Context {
-					return context.WithValue(ctx, addressKey{}, addr)
+				}, func(ctx context.Context) func(string) context.Context {
+					if since := time.Since(began); since > 0 {
+						t.Errorf("the context of later dials is made after %v", since)
+					}
+					return func(addr string) context.Context { return context.WithValue(ctx, addressKey{}, addr) }
 				})
-				began := time.Now()
 				conn, err := dial(t.Context(), "tcp", "api.test:1")
 				got := ""
 				if err == nil {

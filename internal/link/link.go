@@ -313,9 +313,9 @@ func Oversized(resp *http.Response, limit int64) bool {
 }
 
 // Watch returns a transport like t whose connections are Conns. t must be unused, and must not be
-// used afterwards. If it speaks HTTP/2, the headers of its responses may exceed t's MaxResponseHeaderBytes. at returns the context of a
-// dial in which t's DialContext takes an address instead of the name that the request has.
-func Watch(t *http.Transport, at func(ctx context.Context, addr string) context.Context) *http.Transport {
+// used afterwards. If it speaks HTTP/2, the headers of its responses may exceed t's MaxResponseHeaderBytes. at is for t's
+// DialContext.
+func Watch(t *http.Transport, at Redirect) *http.Transport {
 	l := new(links)
 	watched := t
 	if _, speaks := t.TLSNextProto[http2.NextProtoTLS]; speaks {

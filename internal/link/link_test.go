@@ -178,7 +178,9 @@ func TestWatchClosesIdleConnections(t *testing.T) {
 		if err := http2.ConfigureTransport(unused); err != nil {
 			t.Fatal(err)
 		}
-		watched := Watch(unused, func(ctx context.Context, _ string) context.Context { return ctx })
+		watched := Watch(unused, func(ctx context.Context) func(string) context.Context {
+			return func(string) context.Context { return ctx }
+		})
 		resp, err := (&http.Client{Transport: watched}).Get(server.URL)
 		if err != nil {
 			t.Fatal(err)

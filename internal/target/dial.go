@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -37,14 +39,22 @@ func DialInfo(u *reverseproxy.Upstream, r *http.Request) (*reverseproxy.DialInfo
 	}, nil
 }
 
-// DialingAt returns a context in which the proxy's transport dials addr instead of the address that it finds in ctx.
-func DialingAt(ctx context.Context, addr string) context.Context {
+// DialingAt returns a function that returns a context in which the proxy's transport dials an address instead of the one that
+// it finds in ctx. The transport reads the request's vars, which may be written when the request is over. So the context
+// has those of now.
+func DialingAt(ctx context.Context) func(addr string) context.Context {
 	dial, ok := reverseproxy.GetDialInfo(ctx)
-	if !ok {
-		return ctx
+	if vars, has := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); has {
+		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
 	}
-	dial.Address = addr
-	return context.WithValue(ctx, DialInfoKey, dial)
+	return func(addr string) context.Context {
+		if !ok {
+			return ctx
+		}
+		dial := dial
+		dial.Address = addr
+		return context.WithValue(ctx, DialInfoKey, dial)
+	}
 }
 
 // Short describes an error of the proxy's transport in a few words, as outcome.Short does.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/apifailover/caddy-failover/internal/outcome"
@@ -28,6 +29,25 @@ func TestDialsOfTheProxy(t *testing.T) {
 	} {
 		if got := OutcomeOf(test.err); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// TestDialingAt checks that a later dial gets its address, and the request's vars as they were when the dial began: the
+// request may have gone on meanwhile, and two goroutines must not use them at the same time.
+func TestDialingAt(t *testing.T) {
+	vars := map[string]any{"via": "one"}
+	ctx := context.WithValue(t.Context(), caddyhttp.VarsCtxKey, vars)
+	ctx = context.WithValue(ctx, DialInfoKey, reverseproxy.DialInfo{Address: "api.test:80", Host: "api.test"})
+	at := DialingAt(ctx)
+	vars["via"] = "two"
+	for _, want := range []string{"192.0.2.1:80", "192.0.2.2:80"} {
+		dial := at(want)
+		if got, _ := reverseproxy.GetDialInfo(dial); got.Address != want || got.Host != "api.test" {
+			t.Errorf("the dial at %s goes to %s of %s", want, got.Address, got.Host)
+		}
+		if got := caddyhttp.GetVar(dial, "via"); got != "one" {
+			t.Errorf("the dial at %s finds the var %v", want, got)
 		}
 	}
 }
