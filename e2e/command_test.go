@@ -391,7 +391,7 @@ func TestCommandEvents(t *testing.T) {
 // TestCommandFindsCaddy checks that the command finds the admin endpoint as Caddy's own commands do, and says
 // clearly if nobody listens there.
 func TestCommandFindsCaddy(t *testing.T) {
-	nobody := freeAddress(t)
+	nobody := keepPort(t)
 	var out, errs screen
 	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
 		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy responds at "+nobody+": ") || out.String() != "" {

@@ -39,7 +39,7 @@ type grpcAPI struct {
 
 func newGRPC(t testing.TB, name string) *grpcAPI {
 	t.Helper()
-	return startGRPC(t, &grpcAPI{name: name}, "127.0.0.1:0")
+	return startGRPC(t, &grpcAPI{name: name}, keepPort(t))
 }
 
 // newTLSGRPC is newGRPC for an endpoint that speaks TLS.
@@ -49,7 +49,7 @@ func newTLSGRPC(t testing.TB, name string) *grpcAPI {
 	source.StartTLS()
 	source.Close()
 	g := &grpcAPI{name: name, trust: certificateOf(t, source)}
-	return startGRPC(t, g, "127.0.0.1:0", grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: source.TLS.Certificates})))
+	return startGRPC(t, g, keepPort(t), grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: source.TLS.Certificates})))
 }
 
 func startGRPC(t testing.TB, g *grpcAPI, address string, options ...grpc.ServerOption) *grpcAPI {
