@@ -316,7 +316,7 @@ failover {
 // they are about the client's own key, so the client gets them unchanged.
 func TestAClientsOwnQuotaChangesNoEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, site("", one, two))
+	p := startCaddy(t, site(evenIfSlow, one, two))
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusPaymentRequired} {
 		one.answer(status, "Retry-After", "60", "X-Mine", "yes")
 		for i := range 250 {

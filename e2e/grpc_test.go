@@ -442,7 +442,7 @@ func TestGRPCDeadlines(t *testing.T) {
 // if it answers others at once.
 func TestSilentStreamsOfGRPCAreNotSlow(t *testing.T) {
 	one, two := newGRPC(t, "one"), newGRPC(t, "two")
-	p := startCaddy(t, overGRPC("", one, two))
+	p := startCaddy(t, overGRPC(evenIfSlow, one, two))
 	cc := p.dialGRPC()
 	for range 150 { // the endpoint's usual latency becomes known
 		wantUnary(t, cc, "one")

@@ -46,7 +46,7 @@ func TestATierSharesByWeight(t *testing.T) {
 
 func TestOverflowToTheNextTier(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
-	p := startCaddy(t, edited("api", "overflow 1.4"+slowToReopen, apis, "priority 1", "priority 1", "priority 2"))
+	p := startCaddy(t, edited("api", "overflow 1.4"+slowToReopen+evenIfSlow, apis, "priority 1", "priority 1", "priority 2"))
 	wantPart(t, p.parts(500), "three", 0)
 	apis[0].down()
 	p.gets(30)
