@@ -49,10 +49,10 @@ func TestCommit(t *testing.T) {
 				if took > 5*time.Second {
 					t.Errorf("took %v", took)
 				}
+				p.quiet()
 				if got := p.one("one").lastOutcome(); got != test.blame {
 					t.Errorf("the primary is blamed for %s, not %s", got, test.blame)
 				}
-				p.quiet()
 			})
 		}
 	}
