@@ -60,7 +60,8 @@ func TestLeastLatencyPrefersTheFasterOne(t *testing.T) {
 	one.behave(delayed(20*time.Millisecond, one.fine))
 	p := startCaddy(t, edited("api", "balance least_latency", []*api{one, two}, "priority 1", "priority 1"))
 	p.gets(20)
-	if parts := p.parts(200); parts["two"] < 0.7 { // a quarter of the pairs drawn has only the slower endpoint
+	// A quarter of the pairs drawn has only the slower endpoint. With 500 calls, chance does not make a third of it.
+	if parts := p.parts(500); parts["two"] < 0.66 {
 		t.Errorf("the faster endpoint served %v", parts)
 	}
 }
