@@ -107,7 +107,7 @@ func (p *proxy) command(args ...string) (code int, out, errors string) {
 func TestCommandStatus(t *testing.T) {
 	t.Setenv("COLUMNS", "150")
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t}", one, two))
+	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two))
 	p.get()
 	code, out, errs := p.command("status", "--check")
 	if code != exitDone || errs != "" {

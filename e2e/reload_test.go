@@ -126,7 +126,7 @@ func TestRemovedEndpointsAndPoolsLoseTheirState(t *testing.T) {
 // TestRequestsOutliveTheirConfiguration checks that requests in flight keep their timeout and their failover after a
 // reload, and still end when their client leaves.
 func TestRequestsOutliveTheirConfiguration(t *testing.T) {
-	const limit = "timeout 1500ms"
+	const limit = "timeout 4s" // longer than a reload takes, and shorter than the grace period
 	for name, next := range map[string]func(one, two, three *api) string{
 		"the same endpoints":  func(one, two, _ *api) string { return site(limit, one, two) },
 		"one endpoint leaves": func(_, two, _ *api) string { return site(limit, two) },

@@ -56,13 +56,13 @@ func TestAFailureSaysWhy(t *testing.T) {
 		"another":     {"http://" + a.address, status(502), "", "status", "502"},
 		"refused":     {"http://" + keepPort(t), nil, "", "dial", "connection refused"},
 		"certificate": {"https://" + expiredAt, nil, "transport http {\n\t\ttls_trust_pool file " + certificate + "\n\t}", "tls", "certificate has expired"},
-		"timeout":     {"http://" + a.address, silent, "timeout 100ms", "timeout", "timeout after 100ms"},
+		"timeout":     {"http://" + a.address, silent, "timeout 700ms", "timeout", "timeout after 700ms"},
 		"reset": {"http://" + listening(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1024))
 			c.Close()
 		}), nil, "", "reset", "connection closed before a response"},
 		"cut":    {"http://" + a.address, cutInside, "commit complete", "truncated", "connection closed in mid-response"},
-		"silent": {"http://" + a.address, halfAnswered, "commit complete\nidle_timeout 100ms", "stalled", "silent for 100ms"},
+		"silent": {"http://" + a.address, halfAnswered, "commit complete\nidle_timeout 700ms", "stalled", "silent for 700ms"},
 		"denied": {"http://" + a.address, status(401), "quota endpoint", "denied", "401"},
 	} {
 		t.Run(name, func(t *testing.T) {
