@@ -53,6 +53,7 @@ func TestTheAccessLogTellsOfWaits(t *testing.T) {
 	p.awaitWaiting(1)
 	leave()
 	receive(t, "the client's end", left)
+	p.accessLog(1)
 	if got := p.get(); got.status != 503 {
 		t.Errorf("got %+v", got)
 	}

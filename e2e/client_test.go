@@ -167,7 +167,7 @@ func (p *proxy) dial() net.Conn {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(4 * patience)) // a test may wait several times before it reads
 	return conn
 }
 

@@ -116,7 +116,7 @@ func TestOfficialClientsNoticeNothing(t *testing.T) {
 		}
 		sayError(w, api, f.status, c.Stream, f.kind, f.code, f.anthropic)
 	})
-	dead := "http://" + freeAddress(t)
+	dead := "http://" + keepPort(t)
 	models := slices.Sorted(maps.Keys(clientFaults))
 	var sites strings.Builder // a pool for each call, so that no earlier failure has opened a breaker
 	for _, client := range officialClients {

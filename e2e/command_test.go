@@ -107,7 +107,7 @@ func (p *proxy) command(args ...string) (code int, out, errors string) {
 func TestCommandStatus(t *testing.T) {
 	t.Setenv("COLUMNS", "150")
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t}", one, two))
+	p := startCaddy(t, site("\tbreaker {\n\t\tconsecutive_failures 1\n\t\topen_for 1m\n\t}", one, two))
 	p.get()
 	code, out, errs := p.command("status", "--check")
 	if code != exitDone || errs != "" {
@@ -391,7 +391,7 @@ func TestCommandEvents(t *testing.T) {
 // TestCommandFindsCaddy checks that the command finds the admin endpoint as Caddy's own commands do, and says
 // clearly if nobody listens there.
 func TestCommandFindsCaddy(t *testing.T) {
-	nobody := freeAddress(t)
+	nobody := keepPort(t)
 	var out, errs screen
 	if code := runCommand(t.Context(), t, &out, &errs, "status", "--address", nobody); code != exitUnreachable ||
 		!strings.HasPrefix(errs.String(), "caddy failover: no Caddy responds at "+nobody+": ") || out.String() != "" {

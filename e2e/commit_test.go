@@ -49,10 +49,10 @@ func TestCommit(t *testing.T) {
 				if took > 5*time.Second {
 					t.Errorf("took %v", took)
 				}
+				p.quiet()
 				if got := p.one("one").lastOutcome(); got != test.blame {
 					t.Errorf("the primary is blamed for %s, not %s", got, test.blame)
 				}
-				p.quiet()
 			})
 		}
 	}
@@ -64,7 +64,7 @@ func TestEndsWithoutSentinel(t *testing.T) {
 	for _, commit := range []string{"headers", "first_byte", "complete"} {
 		t.Run(commit, func(t *testing.T) {
 			one := newProvider(t, "one", true)
-			p := startCaddy(t, strings.NewReplacer("300ms", "1h", "200ms", "1h").Replace(providers("commit "+commit, one)))
+			p := startCaddy(t, strings.NewReplacer("700ms", "1h", "600ms", "1h").Replace(providers("commit "+commit, one)))
 			for _, model := range []string{"no-sentinel", "malformed"} {
 				status, body, err := p.ask(false, true, model)
 				if status != 200 || err != nil || body != one.whole(false, true, model) {
@@ -170,7 +170,7 @@ func TestProvidersThatMisbehave(t *testing.T) {
 		waits  bool // calls wait for a timeout
 	}{
 		{model: "ok", from: "one", asked: [2]int{all, all}},
-		{model: "429", from: "two", asked: [2]int{1, 2}},
+		{model: "429", from: "two", asked: [2]int{1, 3}}, // its hold begins with a second, and doubles
 		{model: "429-retry-after", from: "two", asked: [2]int{1, 1}},
 		{model: "500-once", from: "either", asked: [2]int{all, all}},
 		{model: "503", from: "two", asked: [2]int{5, 5}},
@@ -188,7 +188,7 @@ func TestProvidersThatMisbehave(t *testing.T) {
 			one, two := newProvider(t, "one", true), newProvider(t, "two", false)
 			timeouts := "timeout 1h\nidle_timeout 1h" // which no call waits for
 			if test.waits {
-				timeouts = "timeout 300ms\nidle_timeout 250ms"
+				timeouts = "timeout 700ms\nidle_timeout 600ms"
 			}
 			p := startCaddy(t, keyed(timeouts+"\ncommit complete\nnext_on 400 context_length_exceeded\nbreaker {\nopen_for 60s\n}"+retrying, one.api, two.api))
 			for range each {

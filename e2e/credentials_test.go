@@ -316,7 +316,7 @@ failover {
 // they are about the client's own key, so the client gets them unchanged.
 func TestAClientsOwnQuotaChangesNoEndpoint(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	p := startCaddy(t, site("", one, two))
+	p := startCaddy(t, site(evenIfSlow, one, two))
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusPaymentRequired} {
 		one.answer(status, "Retry-After", "60", "X-Mine", "yes")
 		for i := range 250 {
@@ -344,11 +344,13 @@ func TestRetryAfterHoldsTheEndpoint(t *testing.T) {
 	one.answer(http.StatusTooManyRequests, "Retry-After", "2")
 	// Caddy's passive checks must not count the plugin's own refusals as failures
 	p := startCaddy(t, keyed("fail_duration 60s\n\tmax_fails 5", one, two))
+	began := time.Now()
 	for range 20 {
 		p.call("POST", "/", "a body").want(t, "while one waits", 200, "two"+digest("a body"))
 	}
-	if hits := one.hits.Load(); hits != 1 {
-		t.Errorf("the endpoint that asked to wait got %d requests", hits)
+	asked := one.hits.Load()
+	if most := 1 + int64(time.Since(began)/(2*time.Second)); asked < 1 || asked > most { // it asks to wait again each time
+		t.Errorf("the endpoint that asked to wait got %d requests, at most %d are due", asked, most)
 	}
 	held := p.one("one").HeldUntil
 	two.answer(http.StatusTooManyRequests, "Retry-After", "60")
@@ -366,8 +368,8 @@ func TestRetryAfterHoldsTheEndpoint(t *testing.T) {
 		if after := got.header.Get("Retry-After"); got.status != 429 || after != "1" && after != "2" {
 			t.Fatalf("while all wait: got %+v", got)
 		}
-		if hits := one.hits.Load() + two.hits.Load(); hits != 22 {
-			t.Fatalf("the endpoints got %d requests, not 22", hits)
+		if hits := one.hits.Load() + two.hits.Load(); hits != asked+21 {
+			t.Fatalf("the endpoints got %d requests, not %d", hits, asked+21)
 		}
 	}
 	eventually(t, "the endpoint gets requests again", func() bool { return p.get().body == "one" })

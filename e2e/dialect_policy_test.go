@@ -17,7 +17,7 @@ func TestKeysInThePolicy(t *testing.T) {
 	p := startCaddy(t, fmt.Sprintf(`reverse_proxy {env.E2E_URL} %s {
 	lb_policy failover {
 		name api
-		api openai
+		api openai%s
 		upstream {env.E2E_URL} {
 			name one
 			key a
@@ -30,7 +30,7 @@ func TestKeysInThePolicy(t *testing.T) {
 			priority 2
 		}
 	}
-}`, two.address))
+}`, two.address, evenIfSlow))
 	for range 30 {
 		p.call(http.MethodGet, "/x", "")
 	}

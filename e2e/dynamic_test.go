@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,36 +69,28 @@ func (n *nameServer) answer(w dns.ResponseWriter, question *dns.Msg) {
 // and so on.
 func onOnePort(t *testing.T, names ...string) (apis []*api, port string) {
 	t.Helper()
-	hosts := make([]net.Listener, len(names))
-	port = "0"
-	for tries := 0; tries < 20; tries++ {
-		taken := false
+	var addresses []string
+	for tries := 0; len(addresses) < len(names) && tries < 20; tries++ {
+		var same uint16
+		addresses = nil
 		for i := range names {
-			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%s", i+1, port))
-			if taken = err != nil; taken {
-				break
+			at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)}), same)
+			address, err := keepPortAt(t, at)
+			if err != nil {
+				break // taken on this address
 			}
-			hosts[i] = listener
-			_, port, _ = net.SplitHostPort(listener.Addr().String())
+			addresses = append(addresses, address)
+			same = netip.MustParseAddrPort(address).Port()
+			port = strconv.Itoa(int(same))
 		}
-		if !taken {
-			break
-		}
-		for i, host := range hosts {
-			if host != nil {
-				host.Close()
-			}
-			hosts[i] = nil
-		}
-		port = "0"
+	}
+	if len(addresses) < len(names) {
+		t.Fatal("no port is free on all addresses")
 	}
 	for i, name := range names {
-		if hosts[i] == nil {
-			t.Fatal("no port is free on all addresses")
-		}
 		a := &api{name: name}
 		a.behave(a.fine)
-		a.on(hosts[i])
+		a.up(t, addresses[i])
 		t.Cleanup(a.down)
 		apis = append(apis, a)
 	}

@@ -154,6 +154,28 @@ func (e *edgeCaddy) tail() string {
 	return text[max(0, len(text)-2000):]
 }
 
+// fleetStorages has the directory of each test.
+var fleetStorages sync.Map
+
+// fleetStorage returns the directory of the storage that a test's instances share. No other test has it, not even one of an
+// earlier process with the same ID.
+func fleetStorage(t testing.TB) string {
+	t.Helper()
+	if dir, ok := fleetStorages.Load(t); ok {
+		return dir.(string)
+	}
+	dir, err := os.MkdirTemp("", "e2e-fleet-storage")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleetStorages.Store(t, dir)
+	t.Cleanup(func() {
+		fleetStorages.Delete(t)
+		os.RemoveAll(dir)
+	})
+	return dir
+}
+
 func (e *edgeCaddy) write(name string) {
 	e.t.Helper()
 	text := fmt.Sprintf(`{
@@ -168,7 +190,7 @@ http://api.test {
 	bind unix/%s
 	%s
 }
-`, e.file("admin"), filepath.Join(filepath.Dir(e.dir), "e2e-fleet-storage-"+fmt.Sprint(os.Getpid())), fleetOptions(name, e.engine), e.file("site"), indent(e.site))
+`, e.file("admin"), fleetStorage(e.t), fleetOptions(name, e.engine), e.file("site"), indent(e.site))
 	if err := os.WriteFile(e.file("Caddyfile"), []byte(text), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
@@ -251,7 +273,6 @@ func TestFleetSharesHoldsAndOrders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			one, two := newAPI(t, "one"), newAPI(t, "two")
-			t.Cleanup(func() { os.RemoveAll(filepath.Join(os.TempDir(), "e2e-fleet-storage-"+fmt.Sprint(os.Getpid()))) })
 			edges := fleetOver(t, engine(), site("quota endpoint", one, two))
 			one.answer(http.StatusTooManyRequests, "Retry-After", "30")
 			edges[0].get().want(t, "while one asks to wait", 200, "two")
@@ -289,7 +310,7 @@ func TestFleetSharesHoldsAndOrders(t *testing.T) {
 func TestFleetAndOneBrokenNetwork(t *testing.T) {
 	redis := startRedis(t)
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	const slow = "breaker {\n\topen_for 1m\n}"
+	const slow = "breaker {\n\topen_for 10m\n}" + evenIfSlow
 	broken := strings.Replace(site(slow, one, two), "\n\tendpoint", "\n\ttransport http {\n\t\tnetwork_proxy url http://127.0.0.1:1\n\t}\n\tendpoint", 1)
 	edges := fleetOver(t, "redis unix://"+redis.socket, broken, site(slow, one, two))
 	for range 10 {

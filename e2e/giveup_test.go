@@ -181,7 +181,7 @@ func TestClientsThatLeaveCloseNothing(t *testing.T) {
 		others         bool
 	}{
 		"at once":                   {3, 200, time.Millisecond, false},
-		"within a second":           {5, 50, 500 * time.Millisecond, false},
+		"within a second":           {5, 50, 100 * time.Millisecond, false}, // a machine that pauses makes it longer
 		"later, beside other calls": {3, 10, leavesAfter, true},
 	} {
 		apart(t, name, func(t *testing.T) {

@@ -29,7 +29,7 @@ func oftenChecked(options string) string {
 	health {
 		interval 100ms
 		fast_interval 50ms
-		timeout 300ms
+		timeout 1s
 		` + options + `
 	}`
 }

@@ -97,11 +97,13 @@ func (l *load) answered() int {
 	return len(l.times)
 }
 
-// await waits until n more requests have ended.
+// await waits until n more requests have ended, however slowly, as long as they do.
 func (l *load) await(n int) {
 	l.p.t.Helper()
-	before := l.answered()
-	eventually(l.p.t, fmt.Sprint(n, " more answers"), func() bool { return l.answered() >= before+n })
+	for until := l.answered() + n; l.answered() < until; {
+		next := min(until, l.answered()+50)
+		eventually(l.p.t, "50 more answers", func() bool { return l.answered() >= next })
+	}
 }
 
 // stop ends the load and waits for the answers to its requests.

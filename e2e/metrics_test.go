@@ -13,7 +13,7 @@ import (
 // TestMetrics checks the metrics before and after reloads, good and failed, and that each is documented.
 func TestMetrics(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
-	options := "\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 2s\n\t}\n\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1m\n\t}"
+	options := "\n\tsla {\n\t\tavailability 99.9%\n\t\tlatency p95 30s\n\t}\n\tbreaker {\n\t\tconsecutive_failures 2\n\t\topen_for 1m\n\t}"
 	// a pool in two handlers, a second pool, and one with scopes
 	sites := func() string {
 		other := strings.Replace(strings.Replace(site("", two), "name api", "name \"other \\\"pool\\\"\"", 1), "failover {", "failover /other* {", 1)

@@ -75,7 +75,7 @@ func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
 	case "429":
 		refuse(w, anthropic, http.StatusTooManyRequests, "rate_limit_exceeded")
 	case "429-retry-after":
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", "60")
 		refuse(w, anthropic, http.StatusTooManyRequests, "rate_limit_exceeded")
 	case "500-once":
 		if n == 1 {
@@ -208,8 +208,8 @@ func providers(commit string, all ...*provider) string {
 		apis[i] = a.api
 	}
 	return site(commit+`
-	timeout 300ms
-	idle_timeout 200ms
+	timeout 700ms
+	idle_timeout 600ms
 	retry {
 		methods any
 	}`, apis...)

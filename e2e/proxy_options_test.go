@@ -177,7 +177,7 @@ func TestRetryOptionsOfTheProxyAreTakenOver(t *testing.T) {
 		for _, a := range apis {
 			defer a.hang()()
 		}
-		p := startCaddy(t, site("lb_try_duration 1s\n\ttimeout 600ms", apis...))
+		p := startCaddy(t, site("lb_try_duration 2500ms\n\ttimeout 1300ms", apis...))
 		if got := p.get(); got.status != 504 {
 			t.Errorf("got %+v", got)
 		}

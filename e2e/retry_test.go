@@ -88,7 +88,7 @@ func TestTheDeadlineBoundsTheWholeCall(t *testing.T) {
 	for _, a := range apis {
 		defer a.hang()()
 	}
-	p := startCaddy(t, site("timeout 1200ms\n\tretry {\n\t\tdeadline 1500ms\n\t}", apis...))
+	p := startCaddy(t, site("timeout 4s\n\tretry {\n\t\tdeadline 5s\n\t}", apis...))
 	if got := p.get(); got.status != http.StatusGatewayTimeout {
 		t.Errorf("got %+v", got)
 	}
@@ -130,7 +130,7 @@ func TestRetriesOfPOST(t *testing.T) {
 			t.Run(fault.name+" "+rule.name, func(t *testing.T) {
 				one, two := newAPI(t, "one"), newAPI(t, "two")
 				defer fault.begin(one)()
-				options := "timeout 200ms"
+				options := "timeout 1s"
 				if rule.retry != "" {
 					options += "\n\tretry {\n\t\t" + rule.retry + "\n\t}"
 				}
@@ -227,7 +227,7 @@ func TestSameEndpoint(t *testing.T) {
 				}
 				one.fine(w, r)
 			})
-			p := startCaddy(t, site("timeout 300ms\n\tretry {\n\t\tsame_endpoint 1\n\t\tbackoff 10ms 20ms\n\t}", one, two))
+			p := startCaddy(t, site("timeout 1s\n\tretry {\n\t\tsame_endpoint 1\n\t\tbackoff 10ms 20ms\n\t}", one, two))
 			want := "two"
 			if fault.again {
 				want = "one"

@@ -46,7 +46,7 @@ func TestATierSharesByWeight(t *testing.T) {
 
 func TestOverflowToTheNextTier(t *testing.T) {
 	apis := newAPIs(t, "one", "two", "three")
-	p := startCaddy(t, edited("api", "overflow 1.4"+slowToReopen, apis, "priority 1", "priority 1", "priority 2"))
+	p := startCaddy(t, edited("api", "overflow 1.4"+slowToReopen+evenIfSlow, apis, "priority 1", "priority 1", "priority 2"))
 	wantPart(t, p.parts(500), "three", 0)
 	apis[0].down()
 	p.gets(30)
@@ -60,7 +60,8 @@ func TestLeastLatencyPrefersTheFasterOne(t *testing.T) {
 	one.behave(delayed(20*time.Millisecond, one.fine))
 	p := startCaddy(t, edited("api", "balance least_latency", []*api{one, two}, "priority 1", "priority 1"))
 	p.gets(20)
-	if parts := p.parts(200); parts["two"] < 0.7 { // a quarter of the pairs drawn has only the slower endpoint
+	// A quarter of the pairs drawn has only the slower endpoint. With 500 calls, chance does not make a third of it.
+	if parts := p.parts(500); parts["two"] < 0.66 {
 		t.Errorf("the faster endpoint served %v", parts)
 	}
 }

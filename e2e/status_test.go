@@ -25,6 +25,7 @@ func TestStatus(t *testing.T) {
 	quota client
 	breaker {
 		consecutive_failures 2
+		open_for 1m
 	}
 }`)
 	one.answer(http.StatusServiceUnavailable)

@@ -16,8 +16,8 @@ import (
 
 // brief is a timeout that is shorter than the tests' streams. They pause for beat between messages.
 const (
-	brief = "timeout 500ms"
-	beat  = 300 * time.Millisecond
+	brief = "timeout 1s"
+	beat  = 400 * time.Millisecond
 )
 
 func TestUpgradedConnectionsAreInFlightUntilTheyClose(t *testing.T) {
@@ -266,7 +266,7 @@ func TestTunnelsOutliveAReloadByStreamCloseDelay(t *testing.T) {
 			wantLine(t, reader, "hello from one")
 			p.reload(edited("api", options, []*api{two, one}, "priority 1", "priority 2"))
 			if delay {
-				pause(t.Context(), 700*time.Millisecond) // longer than the timeout
+				pause(t.Context(), 1200*time.Millisecond) // longer than the timeout
 				fmt.Fprintln(conn, "still there?")
 				wantLine(t, reader, "still there?")
 				if n := p.one("one").InFlight; n != 1 {
@@ -291,7 +291,7 @@ func TestTunnelsOutliveTheirEndpoint(t *testing.T) {
 	conn, reader := p.upgrade("websocket")
 	wantLine(t, reader, "hello from one")
 	p.reload(site(options, two))
-	pause(t.Context(), 700*time.Millisecond) // longer than the timeout
+	pause(t.Context(), 1200*time.Millisecond) // longer than the timeout
 	fmt.Fprintln(conn, "still there?")
 	wantLine(t, reader, "still there?")
 	conn.Close()

@@ -111,7 +111,7 @@ func ended(n uint64, failure string) counted {
 func TestRecordsCalls(t *testing.T) {
 	one, two := newAPI(t, "one"), newAPI(t, "two")
 	p := startCaddy(t, site(`
-	timeout 300ms
+	timeout 30s
 	breaker {
 		consecutive_failures 4
 		open_for 1m

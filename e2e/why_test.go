@@ -41,17 +41,6 @@ func expired(t *testing.T) (address, file string) {
 	return server.Listener.Addr().String(), certificateOf(t, server)
 }
 
-// unreachable returns an address where nobody listens.
-func unreachable(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // TestAFailureSaysWhy checks what the event, the log line and the status say about a failure.
 func TestAFailureSaysWhy(t *testing.T) {
 	expiredAt, certificate := expired(t)
@@ -65,15 +54,15 @@ func TestAFailureSaysWhy(t *testing.T) {
 	}{
 		"status":      {"http://" + a.address, status(503), "", "status", "503"},
 		"another":     {"http://" + a.address, status(502), "", "status", "502"},
-		"refused":     {"http://" + unreachable(t), nil, "", "dial", "connection refused"},
+		"refused":     {"http://" + keepPort(t), nil, "", "dial", "connection refused"},
 		"certificate": {"https://" + expiredAt, nil, "transport http {\n\t\ttls_trust_pool file " + certificate + "\n\t}", "tls", "certificate has expired"},
-		"timeout":     {"http://" + a.address, silent, "timeout 100ms", "timeout", "timeout after 100ms"},
+		"timeout":     {"http://" + a.address, silent, "timeout 700ms", "timeout", "timeout after 700ms"},
 		"reset": {"http://" + listening(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1024))
 			c.Close()
 		}), nil, "", "reset", "connection closed before a response"},
 		"cut":    {"http://" + a.address, cutInside, "commit complete", "truncated", "connection closed in mid-response"},
-		"silent": {"http://" + a.address, halfAnswered, "commit complete\nidle_timeout 100ms", "stalled", "silent for 100ms"},
+		"silent": {"http://" + a.address, halfAnswered, "commit complete\nidle_timeout 700ms", "stalled", "silent for 700ms"},
 		"denied": {"http://" + a.address, status(401), "quota endpoint", "denied", "401"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,12 +39,7 @@ func newProxy(t *testing.T) *proxy {
 		}
 		os.RemoveAll(dir)
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return &proxy{t, dir, l.Addr().String()}
+	return &proxy{t, dir, "127.0.0.1:1"} // a port that no other test may get
 }
 
 // load loads a configuration with these options in the global block, and a pool whose only endpoint

@@ -388,7 +388,7 @@ func TestCluster(t *testing.T) {
 	var servers []*live
 	create := []string{"--cluster", "create"}
 	for range 3 {
-		s := startLive(t, "--cluster-enabled", "yes", "--cluster-port", "PORT2", "--cluster-node-timeout", "1000")
+		s := startLive(t, "--cluster-enabled", "yes", "--cluster-port", "PORT2", "--cluster-node-timeout", "3000")
 		s.cli(append([]string{"acl", "setuser"}, strings.Fields("caddy on >pw resetkeys resetchannels -@all "+documented+" +cluster|slots")...)...)
 		servers, create = append(servers, s), append(create, s.addr())
 	}

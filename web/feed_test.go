@@ -235,7 +235,7 @@ func eventuallyZero(t *testing.T, watching *atomic.Int64) {
 	t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for range 1000 {
+	for range 6000 {
 		if watching.Load() == 0 {
 			return
 		}

@@ -40,9 +40,9 @@ func TestThePageTellsOfAnOutage(t *testing.T) {
 		s.change(func() { llm["down"] = true })
 		address := serve(t, s)
 		tab := chromium.Start(t).Open(address, chromium.Look{Width: 1440, Height: 900, Language: language})
-		tab.Until(20*time.Second, charted)
+		tab.Until(30*time.Second, charted)
 		chromium.Eval[any](tab, "document.querySelectorAll('.group details').forEach((d) => { d.open = true })")
-		tab.Until(10*time.Second, `document.querySelectorAll('[data-incident="7"].event').length === 2`)
+		tab.Until(30*time.Second, `document.querySelectorAll('[data-incident="7"].event').length === 2`)
 		text := chromium.Eval[string](tab, "document.body.textContent")
 		for _, w := range want {
 			if !strings.Contains(text, w) {
@@ -56,7 +56,7 @@ func TestThePageTellsOfAnOutage(t *testing.T) {
 		}
 		s.change(func() { llm["down"] = false })
 		still := map[string]string{"en": "Pool was down, some endpoints still are", "zh-CN": "端点池曾不可用，仍有端点不可用"}[language]
-		tab.Until(10*time.Second, "document.querySelector('.group[data-incident]').textContent.includes('"+still+"')")
+		tab.Until(30*time.Second, "document.querySelector('.group[data-incident]').textContent.includes('"+still+"')")
 		behaved(t, tab, address)
 	}
 }

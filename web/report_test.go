@@ -48,7 +48,7 @@ func TestTheReportIsWhole(t *testing.T) {
 	browser := chromium.Start(t)
 	for _, look := range looks() {
 		tab := browser.Open(server.URL+"?lang="+look.Language, look)
-		tab.Until(20*time.Second, "document.readyState === 'complete' && document.querySelectorAll('figure svg').length === 4")
+		tab.Until(30*time.Second, "document.readyState === 'complete' && document.querySelectorAll('figure svg').length === 4")
 		tab.FullShot(nameOf("report", look), "true")
 		if too := chromium.Eval[string](tab, wider); too != "" {
 			t.Errorf("%s: wider than the window: %s", nameOf("report", look), too)

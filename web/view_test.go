@@ -60,7 +60,7 @@ func TestTableAndEndpointAreWhole(t *testing.T) {
 		} {
 			t.Run(nameOf(what, look), func(t *testing.T) {
 				tab := browser.For(t).Open(address+query, look)
-				tab.Until(20*time.Second, live+" && "+map[string]string{
+				tab.Until(30*time.Second, live+" && "+map[string]string{
 					"table": "document.querySelectorAll('.dense tbody tr').length === 10", "endpoint": "document.querySelectorAll('.panel tbody tr').length === 3 && " + charted,
 					"scopes": charted, "gone": "document.querySelector('.gone').checkVisibility()",
 				}[what])
@@ -87,9 +87,9 @@ func TestThirtyEndpointsAreInSight(t *testing.T) {
 	s.handlers.Actions = new(actionLog)
 	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, desktop)
-	tab.Until(20*time.Second, charted)
+	tab.Until(30*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelector('button[data-value=table]').click()")
-	tab.Until(10*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
+	tab.Until(30*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
 	if n := chromium.Eval[int](tab, "[...document.querySelectorAll('.dense tbody tr')].filter((row) => row.getBoundingClientRect().bottom <= innerHeight).length"); n < 30 {
 		t.Errorf("%d endpoints are in sight, want 30", n)
 	}
@@ -97,7 +97,7 @@ func TestThirtyEndpointsAreInSight(t *testing.T) {
 		t.Errorf("the address says %q", query)
 	}
 	tab.Reload()
-	tab.Until(20*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
+	tab.Until(30*time.Second, "document.querySelectorAll('.dense tbody tr').length === 50")
 	tab.Shot("table-fifty-1440-light-en")
 }
 
@@ -106,7 +106,7 @@ func TestThirtyEndpointsAreInSight(t *testing.T) {
 func TestIllPoolsComeFirst(t *testing.T) {
 	s := showcase(time.Now())
 	tab := chromium.Start(t).Open(serve(t, s), desktop)
-	tab.Until(20*time.Second, live)
+	tab.Until(30*time.Second, live)
 	order := func() string {
 		return chromium.Eval[string](tab, "[...document.querySelectorAll('.pool')].map((p) => p.querySelector('h2').textContent + (p.dataset.folded === undefined ? '' : ' folded')).join()")
 	}
@@ -114,15 +114,15 @@ func TestIllPoolsComeFirst(t *testing.T) {
 		t.Errorf("the pools are %s", got)
 	}
 	s.change(func() { s.pools[2]["down"] = true })
-	tab.Until(10*time.Second, "document.querySelector('.pool h2').textContent === 'weather'")
+	tab.Until(30*time.Second, "document.querySelector('.pool h2').textContent === 'weather'")
 	if got := order(); got != "weather,llm,geocoding" {
 		t.Errorf("with weather down, the pools are %s", got)
 	}
 	s.change(func() { s.pools[2]["down"] = false })
-	tab.Until(10*time.Second, "document.querySelector('#pool-weather').dataset.folded !== undefined")
+	tab.Until(30*time.Second, "document.querySelector('#pool-weather').dataset.folded !== undefined")
 	chromium.Eval[any](tab, "document.querySelector('#pool-weather .fold').focus()")
 	tab.Press(kb.Enter)
-	tab.Until(10*time.Second, "document.querySelector('#pool-weather .card')")
+	tab.Until(30*time.Second, "document.querySelector('#pool-weather .card')")
 	if query := chromium.Eval[string](tab, "location.search"); query != "?open=weather" {
 		t.Errorf("the address says %q", query)
 	}
@@ -134,7 +134,7 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 	s := showcase(time.Now())
 	s.pools = s.pools[2:] // weather, which is well
 	tab := chromium.Start(t).Open(serve(t, s), desktop)
-	tab.Until(20*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
+	tab.Until(30*time.Second, live+" && document.querySelector('.overall').textContent === 'All pools answer'")
 	e := s.pools[0]["endpoints"].([]object)[0]
 	scope := func(name, state string, share float64) object {
 		return object{"scope": name, "state": state, "share": share, "score": 1.0, "reason": "consecutive_failures", "since": time.Now(), "attempts": 5}
@@ -152,7 +152,7 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 			e["scopes"] = test.scopes
 			s.pools[0]["down"] = strings.HasPrefix(test.verdict, "Down")
 		})
-		tab.Until(10*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
+		tab.Until(30*time.Second, fmt.Sprintf("document.querySelector('.overall').textContent === %q && document.querySelector('.verdict').textContent === %q && document.querySelector('.card').dataset.level === %q",
 			test.overall, test.verdict, test.level))
 		if text := tab.Text(".card .notes"); !strings.Contains(text, test.note) {
 			t.Errorf("the card says %q, want %q", text, test.note)
@@ -164,10 +164,10 @@ func TestAScopeThatIsOutNeedsAttention(t *testing.T) {
 // own, and goes back.
 func TestAnEndpointHasALink(t *testing.T) {
 	tab := chromium.Start(t).Open(serve(t, showcase(time.Now())), desktop)
-	tab.Until(20*time.Second, charted)
+	tab.Until(30*time.Second, charted)
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').focus()")
 	tab.Press(kb.Enter)
-	tab.Until(10*time.Second, "document.activeElement.textContent === 'openai' && document.querySelectorAll('.panel tbody tr').length === 3")
+	tab.Until(30*time.Second, "document.activeElement.textContent === 'openai' && document.querySelectorAll('.panel tbody tr').length === 3")
 	if query := chromium.Eval[string](tab, "location.search"); query != "?pool=llm&endpoint=openai" {
 		t.Errorf("the address says %q", query)
 	}
@@ -178,9 +178,9 @@ func TestAnEndpointHasALink(t *testing.T) {
 		}
 	}
 	chromium.Eval[any](tab, "document.querySelector('[data-span=\"30d\"]').click()")
-	tab.Until(10*time.Second, "location.search.endsWith('span=30d') && document.querySelector('.endpoint-view .hours').textContent.startsWith('30 d ago')")
+	tab.Until(30*time.Second, "location.search.endsWith('span=30d') && document.querySelector('.endpoint-view .hours').textContent.startsWith('30 d ago')")
 	chromium.Eval[any](tab, "history.back()")
-	tab.Until(10*time.Second, "location.search === '' && !document.querySelector('.endpoint-view') && document.querySelector('.pools').checkVisibility()")
+	tab.Until(30*time.Second, "location.search === '' && !document.querySelector('.endpoint-view') && document.querySelector('.pools').checkVisibility()")
 }
 
 // TestPasswordInTheAddress checks that the page reads details if its address contains a user and a
@@ -188,9 +188,9 @@ func TestAnEndpointHasALink(t *testing.T) {
 func TestPasswordInTheAddress(t *testing.T) {
 	address := strings.Replace(serve(t, showcase(time.Now())), "://", "://ops:hiccup@", 1)
 	tab := chromium.Start(t).Open(address+"?pool=llm&endpoint=openai", desktop)
-	tab.Until(20*time.Second, "document.querySelectorAll('.panel tbody tr').length === 3")
+	tab.Until(30*time.Second, "document.querySelectorAll('.panel tbody tr').length === 3")
 	chromium.Eval[any](tab, "document.querySelector('[data-span=\"30d\"]').click()")
-	tab.Until(10*time.Second, "location.search.endsWith('span=30d')")
+	tab.Until(30*time.Second, "location.search.endsWith('span=30d')")
 }
 
 // TestDetailsThatCannotBeRead checks that the view of an endpoint shows why it has no details.
@@ -198,10 +198,10 @@ func TestDetailsThatCannotBeRead(t *testing.T) {
 	s := showcase(time.Now())
 	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, desktop)
-	tab.Until(20*time.Second, charted)
+	tab.Until(30*time.Second, charted)
 	chromium.Eval[any](tab, "window.fetch = () => Promise.resolve(new Response('', { status: 502 }))")
 	chromium.Eval[any](tab, cardOf("openai")+".querySelector('a').click()")
-	tab.Until(10*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
+	tab.Until(30*time.Second, "document.querySelector('.endpoint-view').innerText.includes('The proxy does not give the details: 502')")
 }
 
 // TestWhatHelps checks that the page says what usually helps against each kind of failure, in both
@@ -228,7 +228,7 @@ func TestWhatHelps(t *testing.T) {
 			e["reason"], e["cause"] = test.reason, object{"outcome": test.outcome, "what": test.what, "method": "GET", "path": "/", "at": time.Now()}
 		})
 		for i, want := range []string{"What helps: .*" + test.en, "建议：.*" + test.zh} {
-			tabs[i].Until(20*time.Second, fmt.Sprintf("RegExp(%q).test(document.querySelector('.endpoint-view .operator')?.textContent)", want))
+			tabs[i].Until(30*time.Second, fmt.Sprintf("RegExp(%q).test(document.querySelector('.endpoint-view .operator')?.textContent)", want))
 		}
 	}
 }
@@ -253,7 +253,7 @@ func TestCausesAreTranslated(t *testing.T) {
 			s.pools[1]["endpoints"].([]object)[0]["cause"] = object{"what": what, "method": "POST", "path": "/v1/chat", "at": time.Now()}
 		})
 		for i, tab := range tabs {
-			tab.Until(20*time.Second, fmt.Sprintf("document.querySelector('.endpoint-view .note')?.textContent.includes(%q)", want[i]))
+			tab.Until(30*time.Second, fmt.Sprintf("document.querySelector('.endpoint-view .note')?.textContent.includes(%q)", want[i]))
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestCausesAreTranslated(t *testing.T) {
 func TestIncidentsAreFolded(t *testing.T) {
 	s := showcase(time.Now())
 	tab := chromium.Start(t).Open(serve(t, s), desktop)
-	tab.Until(20*time.Second, live+" && document.querySelectorAll('.group[data-incident]').length === 2")
+	tab.Until(30*time.Second, live+" && document.querySelectorAll('.group[data-incident]').length === 2")
 	if n := chromium.Eval[int](tab, "document.querySelectorAll('.group .event').length"); n != 0 {
 		t.Errorf("%d events of folded groups are drawn", n)
 	}
@@ -277,12 +277,12 @@ func TestIncidentsAreFolded(t *testing.T) {
 	}
 	chromium.Eval[any](tab, "document.querySelector(`.group[data-incident='llm/2'] summary`).focus()")
 	tab.Press(kb.Enter)
-	tab.Until(10*time.Second, "document.querySelector('.group .event .what')?.textContent === 'openai is out'")
+	tab.Until(30*time.Second, "document.querySelector('.group .event .what')?.textContent === 'openai is out'")
 	s.happen(time.Now(), "breaker_recovering", "llm", object{"endpoint": "openai", "reason": "open_period_over", "incident": 2})
-	tab.Until(10*time.Second, "document.querySelector('.group .event .what').textContent === 'openai is on trial'")
+	tab.Until(30*time.Second, "document.querySelector('.group .event .what').textContent === 'openai is on trial'")
 	for filter, want := range map[string]string{"kind": "incident", "at": "groq", "in": "geocoding"} {
 		chromium.Eval[any](tab, fmt.Sprintf("{ const s = document.querySelector('#events-%s'); s.value = %q; s.dispatchEvent(new Event('change')) }", filter, want))
-		tab.Until(10*time.Second, fmt.Sprintf("new URLSearchParams(location.search).get(%q) === %q", filter, want))
+		tab.Until(30*time.Second, fmt.Sprintf("new URLSearchParams(location.search).get(%q) === %q", filter, want))
 		texts := chromium.Eval[[]string](tab, "[...document.querySelectorAll('.events > li')].map((li) => li.innerText)")
 		for _, text := range texts {
 			if filter == "at" && !strings.Contains(text, "groq") || filter == "in" && strings.Contains(text, "openai") || filter == "kind" && !strings.Contains(text, "requests failed") {
@@ -324,7 +324,7 @@ func TestOperatorActions(t *testing.T) {
 	browser := chromium.Start(t)
 	s := showcase(time.Now())
 	tab := browser.Open(serve(t, s), desktop)
-	tab.Until(20*time.Second, charted+" && "+live)
+	tab.Until(30*time.Second, charted+" && "+live)
 	if chromium.Eval[bool](tab, "[...document.querySelectorAll('.act')].some((b) => b.checkVisibility())") {
 		t.Error("a page that is read-only offers actions")
 	}
@@ -333,10 +333,10 @@ func TestOperatorActions(t *testing.T) {
 	address := serve(t, s)
 	for _, look := range looks() {
 		tab := browser.Open(address, look)
-		tab.Until(20*time.Second, charted+" && "+cardOf("openai")+".querySelector('.act').checkVisibility()")
+		tab.Until(30*time.Second, charted+" && "+cardOf("openai")+".querySelector('.act').checkVisibility()")
 		chromium.Eval[any](tab, cardOf("openai")+".querySelector('.act').focus()")
 		tab.Press(kb.Enter)
-		tab.Until(10*time.Second, "document.activeElement.value === 'drain'")
+		tab.Until(30*time.Second, "document.activeElement.value === 'drain'")
 		accessible(t, tab)
 		tab.Shot(nameOf("actions", look))
 		fits(t, tab)
@@ -357,16 +357,16 @@ func TestOperatorActions(t *testing.T) {
 		actions.refuse = "who are you?"
 		actions.mu.Unlock()
 		chromium.Eval[any](tab, "document.querySelector('.primary').click()")
-		tab.Until(10*time.Second, "document.querySelector('.failed').textContent.includes('who are you?')")
+		tab.Until(30*time.Second, "document.querySelector('.failed').textContent.includes('who are you?')")
 		actions.mu.Lock()
 		actions.refuse = ""
 		actions.mu.Unlock()
 		chromium.Eval[any](tab, "document.querySelector('.primary').click()")
-		tab.Until(10*time.Second, "!document.querySelector('dialog') && document.activeElement.className === 'act'")
+		tab.Until(30*time.Second, "!document.querySelector('dialog') && document.activeElement.className === 'act'")
 		chromium.Eval[any](tab, cardOf("vllm-local")+".querySelector('.act').click()")
-		tab.Until(10*time.Second, "document.querySelector('dialog[open] [value=undo]')")
+		tab.Until(30*time.Second, "document.querySelector('dialog[open] [value=undo]')")
 		tab.Press(kb.Escape)
-		tab.Until(10*time.Second, "!document.querySelector('dialog')")
+		tab.Until(30*time.Second, "!document.querySelector('dialog')")
 	}
 	actions.mu.Lock()
 	defer actions.mu.Unlock()
@@ -394,7 +394,7 @@ func TestNamesAreText(t *testing.T) {
 	s.happen(now, evil, evil, object{"endpoint": evil, "to": evil})
 	address := serve(t, s)
 	tab := chromium.Start(t).Open(address, chromium.Look{Width: 390, Height: 844, Language: "en"})
-	tab.Until(20*time.Second, charted)
+	tab.Until(30*time.Second, charted)
 	chromium.Eval[any](tab, "document.querySelectorAll('details').forEach((d) => { d.open = true })")
 	check := func() {
 		t.Helper()
@@ -405,9 +405,9 @@ func TestNamesAreText(t *testing.T) {
 	}
 	check()
 	chromium.Eval[any](tab, "document.querySelector('.endpoint-link').click()")
-	tab.Until(10*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil)+" && document.querySelectorAll('.panel tbody tr').length >= 3")
+	tab.Until(30*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil)+" && document.querySelectorAll('.panel tbody tr').length >= 3")
 	check()
 	tab.Reload()
-	tab.Until(20*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil))
+	tab.Until(30*time.Second, "document.querySelector('.endpoint-view h2')?.textContent === "+fmt.Sprintf("%q", evil))
 	behaved(t, tab, address)
 }
