@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,6 +46,13 @@ func uploadTo(t *testing.T, protocol, options string, serve http.HandlerFunc) st
 	one := httptest.NewUnstartedServer(serve)
 	one.EnableHTTP2 = true
 	one.Config.ErrorLog = log.New(io.Discard, "", 0)
+	one.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if over, ok := c.(*tls.Conn); ok {
+			c = over.NetConn()
+		}
+		_ = c.(*net.TCPConn).SetReadBuffer(256 << 10) // what its system has taken, the endpoint soon has
+		return ctx
+	}
 	scheme, transport := "https", "versions "+protocol+"\n\t\ttls_insecure_skip_verify"
 	if protocol == "h2c" || protocol == "1.1 plain" {
 		one.Config.Protocols = new(http.Protocols)
@@ -67,16 +77,16 @@ func TestTimeoutCountsFromTheLastByteOfTheUpload(t *testing.T) {
 			options, method string
 			body            func() io.Reader
 		}{
-			"recorded":     {"timeout 1s", "PUT", func() io.Reader { return strings.NewReader(upload) }},
-			"chunked":      {"timeout 1s", "PUT", func() io.Reader { return unknownLength(upload) }},
-			"not recorded": {"timeout 1s", "POST", func() io.Reader { return strings.NewReader(upload) }},
+			"recorded":     {"timeout 2s", "PUT", func() io.Reader { return strings.NewReader(upload) }},
+			"chunked":      {"timeout 2s", "PUT", func() io.Reader { return unknownLength(upload) }},
+			"not recorded": {"timeout 2s", "POST", func() io.Reader { return strings.NewReader(upload) }},
 		} {
 			if name != "recorded" && (protocol == "1.1" || protocol == "h2c") {
 				continue // the other protocols cover these
 			}
 			apart(t, protocol+", "+name, func(t *testing.T) {
 				end := make(chan struct{})
-				p := startCaddy(t, uploadTo(t, protocol, test.options, taking(256<<10, 60*time.Millisecond, 0, end)))
+				p := startCaddy(t, uploadTo(t, protocol, test.options, taking(256<<10, 120*time.Millisecond, 0, end)))
 				defer close(end)
 				p.callWith(test.method, "/", test.body()).want(t, "the upload", 200, fmt.Sprint(len(upload)))
 				if got := p.one("one"); got.Failures != 0 || got.State != "closed" {
@@ -86,14 +96,14 @@ func TestTimeoutCountsFromTheLastByteOfTheUpload(t *testing.T) {
 		}
 		apart(t, protocol+", stops", func(t *testing.T) {
 			end := make(chan struct{})
-			p := startCaddy(t, uploadTo(t, protocol, "timeout 500ms", taking(256<<10, 60*time.Millisecond, 4<<20, end)))
+			p := startCaddy(t, uploadTo(t, protocol, "timeout 1s", taking(256<<10, 120*time.Millisecond, 4<<20, end)))
 			defer close(end)
 			began := time.Now()
 			if got := p.sending("PUT", upload, true); got.status != http.StatusGatewayTimeout {
 				t.Errorf("the upload got %+v", got)
 			}
-			// the endpoint reads 4 MiB in a second, and then the timeout counts
-			if took := time.Since(began); took < time.Second {
+			// the endpoint reads 4 MiB in 1.8 s, and then the timeout counts
+			if took := time.Since(began); took < 2*time.Second {
 				t.Errorf("the upload ended after %v", took)
 			}
 			if got := p.one("one").lastOutcome(); got != "timeout" {
