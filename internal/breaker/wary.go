@@ -86,20 +86,30 @@ func (b *Breaker) TryAt(at time.Time) {
 // bounded because the endpoint may be reachable for this instance alone.
 const postponedFor = 20 * time.Minute
 
-// left are the instances to which a trial was left since the breaker's own last transition, and whether its result is awaited.
-type left map[string]bool
+// left are the latest trials that were left to other instances since the breaker's own last transition, by instance.
+type left map[string]turn
 
-// mostLeft bounds them. In postponedFor, more hardly make a trial.
+// A turn is a trial that was left to another instance.
+type turn struct {
+	at      time.Time
+	awaited bool // its result
+}
+
+// mostLeft bounds left. In postponedFor, more instances hardly make a trial.
 const mostLeft = 200
+
+// turnsApart is how long an instance waits for another turn, in longest open periods. Until then, others get theirs, or
+// the breaker makes its own trial.
+const turnsApart = 6
 
 // Postpone begins the open period anew, because another instance, by, has tried the endpoint in vain. The
 // period is longer each time, as after trials of its own. It does nothing later than postponedFor after the breaker's own last transition,
 // nor for a trial that was not left to that instance.
 func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
-	if b.State != Open || now.Sub(b.Changed) > postponedFor || !b.awaits(by) && !b.leave(by) {
+	if b.State != Open || now.Sub(b.Changed) > postponedFor || !b.awaits(by) && !b.leave(now, cfg, by) {
 		return
 	}
-	(*b.left)[by] = false
+	(*b.left)[by] = turn{at: (*b.left)[by].at}
 	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
 		b.putOff++
 	}
@@ -110,29 +120,32 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
 	b.lastUntil(last)
 }
 
-// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. Each instance gets one
-// before the breaker's own, because the endpoint may be out for a few instances alone, and they may try again and again. It does nothing if at is
-// later than postponedFor after the breaker's own last transition.
-func (b *Breaker) TryAfter(at time.Time, by string) {
-	if b.State == Open && at.Sub(b.Changed) <= postponedFor && b.leave(by) {
+// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. Turns of an instance are
+// turnsApart, because the endpoint may be out for a few instances alone, and they may try again and again. It does nothing if at is later than
+// postponedFor after the breaker's own last transition.
+func (b *Breaker) TryAfter(at, now time.Time, cfg *Config, by string) {
+	if b.State == Open && at.Sub(b.Changed) <= postponedFor && b.leave(now, cfg, by) {
 		b.lastUntil(at)
 	}
 }
 
 // leave leaves a trial to another instance, and reports whether it may have one.
-func (b *Breaker) leave(by string) bool {
+func (b *Breaker) leave(now time.Time, cfg *Config, by string) bool {
 	if b.left == nil {
 		b.left = &left{}
 	}
-	if _, had := (*b.left)[by]; had || len(*b.left) >= mostLeft {
+	switch latest, had := (*b.left)[by]; {
+	case had && now.Sub(latest.at) < turnsApart*cfg.longest(b.Opened):
+		return false
+	case !had && len(*b.left) >= mostLeft:
 		return false
 	}
-	(*b.left)[by] = true
+	(*b.left)[by] = turn{at: now, awaited: true}
 	return true
 }
 
 // awaits reports whether the result of another instance's trial is awaited.
-func (b *Breaker) awaits(by string) bool { return b.left != nil && (*b.left)[by] }
+func (b *Breaker) awaits(by string) bool { return b.left != nil && (*b.left)[by].awaited }
 
 // lastUntil makes the open period last at least until at.
 func (b *Breaker) lastUntil(at time.Time) {

@@ -91,16 +91,16 @@ func TestOthersMoveTheEndOfAnOpenPeriod(t *testing.T) {
 	now, cfg := epoch, Defaults(time.Minute)
 	b := new(Breaker)
 	b.Trip(now, &cfg, ReasonConsecutive)
-	b.TryAfter(now.Add(time.Minute), "a")
+	b.TryAfter(now.Add(time.Minute), now, &cfg, "a")
 	if b.Tick(now.Add(59*time.Second), &cfg); b.State != Open {
 		t.Errorf("it is %v while another instance tries", b.State)
 	}
 	b.TryAt(now.Add(60 * time.Second))
-	b.TryAfter(now, "b")
+	b.TryAfter(now, now, &cfg, "b")
 	if b.Tick(now.Add(60*time.Second), &cfg); b.State != Recovering {
 		t.Errorf("it is %v when it may try", b.State)
 	}
-	b.TryAfter(now.Add(time.Minute), "a")
+	b.TryAfter(now.Add(time.Minute), now, &cfg, "a")
 	if p, ok := b.Acquire(now.Add(time.Minute), &cfg); !ok || p.Trial == 0 {
 		t.Error("TryAfter stopped a trial in flight")
 	}
@@ -136,16 +136,39 @@ func TestPostponeEnds(t *testing.T) {
 	}
 }
 
-// TestNoInstanceTriesTwiceBefore checks that instances that try again and again in vain put a breaker's own trial off once
+// TestATurnComesAgain checks that an instance gets another turn when turnsApart longest periods are over, and not before.
+func TestATurnComesAgain(t *testing.T) {
+	cfg, now := Defaults(time.Minute), epoch
+	b := new(Breaker)
+	b.Trip(now, &cfg, ReasonConsecutive)
+	putsOff := func(by string) bool {
+		until := b.Until
+		b.TryAfter(until.Add(time.Second), now, &cfg, by)
+		return b.Until.After(until)
+	}
+	if !putsOff("a") || putsOff("a") || !putsOff("b") {
+		t.Error("each instance has one turn")
+	}
+	b.Postpone(now, &cfg, "a")
+	now = now.Add(turnsApart*cfg.OpenMax - 1)
+	if putsOff("a") {
+		t.Error("an instance has two turns too soon")
+	}
+	if now = now.Add(1); !putsOff("a") {
+		t.Error("an instance has no second turn")
+	}
+}
+
+// TestTurnsAreApart checks that instances that try again and again in vain put a breaker's own trial off once
 // each, and that invented ones without end put it off no longer than mostLeft real ones.
-func TestNoInstanceTriesTwiceBefore(t *testing.T) {
+func TestTurnsAreApart(t *testing.T) {
 	cfg := Defaults(time.Minute)
 	for _, others := range []int{1, 2, 3, 8, 1e6} {
 		b, now := new(Breaker), epoch
 		b.Trip(now, &cfg, ReasonConsecutive)
 		for n := 0; b.State == Open && now.Sub(epoch) < time.Hour; n++ {
 			by := fmt.Sprint("instance ", n%others)
-			b.TryAfter(now.Add(2*time.Second), by)
+			b.TryAfter(now.Add(2*time.Second), now, &cfg, by)
 			now = now.Add(500 * time.Millisecond)
 			b.Postpone(now, &cfg, by)
 			b.Tick(now, &cfg)

@@ -203,8 +203,8 @@ func (v Scoped) Postpone(now time.Time, cfg *breaker.Config, by string) {
 }
 
 // TryAfter makes an open period last at least until at, because another instance, by, tries the endpoint.
-func (v Scoped) TryAfter(at time.Time, by string) {
-	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at, by) })
+func (v Scoped) TryAfter(at, now time.Time, cfg *breaker.Config, by string) {
+	v.withBreaker(func(b *breaker.Breaker) { b.TryAfter(at, now, cfg, by) })
 }
 
 // withBreaker calls do with the breaker that facts about the scope change, if there is one.

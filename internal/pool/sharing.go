@@ -356,7 +356,7 @@ func (p *Pool) hearLocked(m *PoolMember, f *fleet.Fact, live bool, now time.Time
 		}
 		if f.Left > 0 {
 			left := min(f.Left, trialLasts) + time.Duration(rand.Float64()*float64(comesBack))
-			m.For(f.Scope).TryAfter(now.Add(left), f.Instance)
+			m.For(f.Scope).TryAfter(now.Add(left), now, cfg, f.Instance)
 		} else if live {
 			m.For(f.Scope).Postpone(now, cfg, f.Instance)
 		}
