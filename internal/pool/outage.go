@@ -105,7 +105,7 @@ func (p *Pool) downLocked(g *Generation, now time.Time) *event.Event {
 	if len(scopes) > 0 {
 		e.Details["scopes"] = listed(scopes, ", ")
 	}
-	p.outage.began, p.outage.failed, p.outage.scopes = now, p.totalsLocked().Failed, len(scopes) > 0
+	p.outage.began, p.outage.failed, p.outage.scopes = now, p.totalsLocked().Failed, scopes
 	p.History.Pool().SetDown(now, true, e.Reason)
 	return e
 }
@@ -134,11 +134,7 @@ func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 	}
 	var back []string
 	for _, m := range p.Members {
-		serves := true
-		if p.outage.scopes { // it was available
-			_, serves = m.Serves(func(string) bool { return true }, now, 0)
-		}
-		if serves && m.For("").Available(now, g.Breaker.Load()) > 0 {
+		if m.For("").Available(now, g.Breaker.Load()) > 0 && p.takesAgainLocked(g, m, now) {
 			back = append(back, m.Name)
 		}
 	}
@@ -147,6 +143,16 @@ func (p *Pool) upLocked(g *Generation, now time.Time) *event.Event {
 		details["by"] = text
 	}
 	return &event.Event{At: now, Kind: event.PoolUp, Details: details}
+}
+
+// takesAgainLocked reports whether an endpoint that is available now was out in the outage, or takes a scope again for
+// which the pool was down, or serves others. It needs Pool.Mu.
+func (p *Pool) takesAgainLocked(g *Generation, m *PoolMember, now time.Time) bool {
+	if len(p.outage.scopes) == 0 {
+		return true
+	}
+	_, serves := m.Serves(func(string) bool { return true }, now, 0)
+	return serves || slices.ContainsFunc(p.outage.scopes, func(scope string) bool { return m.For(scope).Available(now, g.Breaker.Load()) > 0 })
 }
 
 // mostListed is how many endpoints an event names.

@@ -58,8 +58,8 @@ type Pool struct {
 	Incidents    incident.Tracker
 	outage       struct { // guarded by Mu
 		began  time.Time
-		failed uint64 // calls that had failed before it
-		scopes bool   // endpoints were available, but for no scope that has calls
+		failed uint64   // calls that had failed before it
+		scopes []string // those it was down for; none: every endpoint was out
 	}
 	wellSince time.Time // since when some endpoint serves and none is out, while an incident was left open; guarded by Mu
 	undecided undecided
