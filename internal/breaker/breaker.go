@@ -226,7 +226,7 @@ type Breaker struct {
 	late    bool      // the latest check passed late
 	upheld  bool      // a check has passed
 	putOff  int       // trials of other instances in vain that made the period longer
-	left    *left     // trials left to other instances; nil: none
+	left    *left     // turns of other instances; nil: none
 
 	Latest   checkState // result of the latest check
 	Flapping bool       // it opens and closes again and again

@@ -86,20 +86,21 @@ func (b *Breaker) TryAt(at time.Time) {
 // bounded because the endpoint may be reachable for this instance alone.
 const postponedFor = 20 * time.Minute
 
-// left are the latest trials that were left to other instances since the breaker's own last transition, by instance.
+// left are the latest turns of other instances since the breaker's own last transition, by instance. A Breaker has a pointer to
+// it, so that == compares Breakers.
 type left map[string]turn
 
-// A turn is a trial that was left to another instance.
+// A turn is a trial that the breaker left to another instance.
 type turn struct {
 	at      time.Time
 	awaited bool // its result
 }
 
-// mostLeft bounds left. In postponedFor, more instances hardly make a trial.
+// mostLeft is the largest number of instances in left. In postponedFor, hardly more make a trial.
 const mostLeft = 200
 
-// turnsApart is how long an instance waits for another turn, in longest open periods. Until then, others get theirs, or
-// the breaker makes its own trial.
+// turnsApart is the shortest time between two turns of an instance, in longest open periods. Meanwhile other instances have
+// theirs, or the breaker makes its own trial.
 const turnsApart = 6
 
 // Postpone begins the open period anew, because another instance, by, has tried the endpoint in vain. The
@@ -109,7 +110,7 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
 	if b.State != Open || now.Sub(b.Changed) > postponedFor || !b.awaits(by) && !b.leave(now, cfg, by) {
 		return
 	}
-	(*b.left)[by] = turn{at: (*b.left)[by].at}
+	(*b.left)[by] = turn{at: (*b.left)[by].at} // no longer awaited
 	if cfg.period(b.Relapses+b.putOff, cfg.longest(b.Opened)) < cfg.longest(b.Opened) {
 		b.putOff++
 	}
@@ -120,9 +121,9 @@ func (b *Breaker) Postpone(now time.Time, cfg *Config, by string) {
 	b.lastUntil(last)
 }
 
-// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. Turns of an instance are
-// turnsApart, because the endpoint may be out for a few instances alone, and they may try again and again. It does nothing if at is later than
-// postponedFor after the breaker's own last transition.
+// TryAfter leaves a trial to another instance, by: the open period lasts at least until at. It does nothing if the
+// instance had a turn within turnsApart: the endpoint may be out for a few instances alone, and they may try again and again. Nor does it if at is
+// later than postponedFor after the breaker's own last transition.
 func (b *Breaker) TryAfter(at, now time.Time, cfg *Config, by string) {
 	if b.State == Open && at.Sub(b.Changed) <= postponedFor && b.leave(now, cfg, by) {
 		b.lastUntil(at)
